@@ -1,0 +1,2 @@
+//! The `msgbench` command: arguments in, exit code out.
+fn main() {}
