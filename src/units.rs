@@ -112,7 +112,9 @@ impl FromStr for Bytes {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let bad = || {
-            ParseError(format!("`{text}` is not a size: write a number and a unit, such as \"128B\", \"1KiB\", \"2MB\""))
+            ParseError(format!(
+                "`{text}` is not a size: write a number and a unit, such as \"128B\", \"1KiB\", \"2MB\""
+            ))
         };
         let (number, unit) = split_number(text).ok_or_else(bad)?;
         let (_, factor) = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(bad)?;
@@ -136,7 +138,9 @@ impl FromStr for Rate {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let bad = || {
-            ParseError(format!("`{text}` is not a rate: write messages per second, such as \"500/s\", \"20k/s\", \"1.5M/s\""))
+            ParseError(format!(
+                "`{text}` is not a rate: write messages per second, such as \"500/s\", \"20k/s\", \"1.5M/s\""
+            ))
         };
         let (number, rest) = split_number(text).ok_or_else(bad)?;
         let (scale, per) = rest.split_once('/').ok_or_else(bad)?;

@@ -1,1 +1,173 @@
-//! (to be written)
+//! Drivers: the adapters around each system's client library.
+//!
+//! # Background
+//! Client libraries differ in shape: async-nats is a task behind a channel, librdkafka is a thread with callbacks, a wire
+//! client is a socket. A benchmark that forces one shape on them (a boxed future, a oneshot, a channel hop for each message)
+//! measures the shape.
+//! # Design
+//! Three small traits, dispatched statically, so that the engine's two hot loops are compiled once for each driver with
+//! nothing in between:
+//! - a [`Producer`] takes the bytes of one message and hands them to its client, waiting only when the client is full;
+//!   acknowledgements and answers come back as [`Confirmation`]s that carry the instant they arrived;
+//! - a [`Consumer`] gives every message that has arrived to a [`Sink`], and does with it what the sink says: accept, reject,
+//!   leave, answer. That covers plain subscriptions, acknowledged streams, redelivery and responders;
+//! - a [`Driver`] prepares what the workloads need, opens producers and consumers, each with a connection of its own, on
+//!   the thread that will use them, and reads back what the server really promises.
+//!
+//! `send`, `confirmed` and `receive` are cancel safe: dropping their future loses no message that was given to a sink.
+//! # Rejected
+//! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
+
+mod error;
+mod incidents;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+pub use error::DriverError;
+pub use incidents::Incidents;
+
+use crate::scenario::plan::Workload;
+use crate::units::Nanos;
+
+/// What a driver is opened with.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where the system answers.
+    pub url: String,
+    /// Bound on every connection attempt and administrative request.
+    pub timeout: Duration,
+    /// Names the trial: prefixes every subject, topic or stream, and stands in every message.
+    pub run: u32,
+    /// The system's options from the scenario that concern the client.
+    pub options: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Which producer or consumer is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// Index of its workload in the case.
+    pub workload: usize,
+    /// Its group; 0 for producers.
+    pub group: u32,
+    /// Its number within the workload's producers, or within its group.
+    pub index: u32,
+}
+
+/// What the server and the client promise, read back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Product and version as the server reports it.
+    pub version: String,
+    /// Client library and version.
+    pub client: String,
+    /// Effective guarantees and settings.
+    pub guarantees: BTreeMap<String, String>,
+}
+
+/// One messaging system, opened for one trial.
+pub trait Driver: Sized + Send + Sync {
+    /// Sends.
+    type Producer: Producer;
+    /// Receives.
+    type Consumer: Consumer;
+    /// Whether messages come back to consumers. The null driver has none, and is measured by its confirmations alone.
+    const DELIVERS: bool = true;
+
+    /// Connects for administration, creates what the workloads need and reads back what it got.
+    fn prepare(target: Target, workloads: &[Workload]) -> impl Future<Output = Result<Self, DriverError>>;
+
+    /// What the server and the client promise.
+    fn facts(&self) -> &Facts;
+
+    /// What befell the connections of this trial.
+    fn incidents(&self) -> &Incidents;
+
+    /// Opens a producer on the calling thread's runtime.
+    fn producer(&self, seat: Seat) -> impl Future<Output = Result<Self::Producer, DriverError>>;
+
+    /// Opens a consumer on the calling thread's runtime; on return the server routes messages to it.
+    fn consumer(&self, seat: Seat) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
+
+    /// Removes from the server what `prepare` created.
+    fn cleanup(self) -> impl Future<Output = Result<(), DriverError>>;
+}
+
+/// The sending side of one connection.
+pub trait Producer {
+    /// Whether every message is confirmed: acknowledged by the broker, or answered by a responder.
+    fn confirms(&self) -> bool;
+
+    /// Hands one message to the client, waiting only while the client's own buffer is full. Returns how often it had
+    /// to wait. `token` comes back in [`Confirmation::Acked`].
+    ///
+    /// # Errors
+    /// [`DriverError::Refused`] concerns this message only; every other error ends the producer.
+    fn send(&mut self, channel: u32, message: &[u8], token: u64) -> impl Future<Output = Result<(), DriverError>>;
+
+    /// Pushes out what the client still holds back to fill a batch. Called whenever no further message is due yet.
+    fn flush(&mut self) -> impl Future<Output = Result<(), DriverError>>;
+
+    /// Waits for at least one confirmation and gives all that are here to `sink`. Never returns where nothing confirms.
+    fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> impl Future<Output = Result<(), DriverError>>;
+
+    /// Waits until everything handed over has left the process.
+    fn close(self) -> impl Future<Output = Result<(), DriverError>>;
+}
+
+/// News of a message that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmation<'a> {
+    /// The broker took responsibility for it.
+    Acked {
+        /// As given to [`Producer::send`].
+        token: u64,
+        /// When the acknowledgement arrived.
+        at: Nanos,
+    },
+    /// The broker refused it.
+    Failed {
+        /// As given to [`Producer::send`].
+        token: u64,
+    },
+    /// A responder answered; it returns the message it got.
+    Answered {
+        /// The message, envelope first.
+        message: &'a [u8],
+        /// When the answer arrived.
+        at: Nanos,
+    },
+    /// No responder was there.
+    Unanswered,
+}
+
+/// The receiving side of one connection.
+pub trait Consumer {
+    /// Waits for at least one message and gives it, and all that are here already, to `sink`.
+    fn receive(&mut self, sink: &mut impl Sink) -> impl Future<Output = Result<(), DriverError>>;
+}
+
+/// Takes what a consumer receives.
+pub trait Sink {
+    /// Takes one message and says what is to become of it.
+    fn take(&mut self, message: Incoming<'_>) -> Disposition;
+}
+
+/// One received message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incoming<'a> {
+    /// Its bytes, envelope first.
+    pub payload: &'a [u8],
+    /// When it arrived, where the driver knows better than the moment the sink is called.
+    pub at: Option<Nanos>,
+}
+
+/// What is to become of a received message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is done: acknowledge it where the system wants that.
+    Accept,
+    /// It is answered with its own bytes.
+    Answer,
+}

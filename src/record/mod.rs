@@ -1,1 +1,9 @@
-//! (to be written)
+//! What a run leaves behind: `run.json`, `intervals.csv` and one `.hlog` for each trial.
+//!
+//! The record is plain data, versioned, written to a temporary name and renamed after every trial, so that a crash
+//! costs one trial. `run.json` alone answers what was done and what came out; the `.hlog` files hold every sample as
+//! HDR histograms (one per interval and kind) for whoever wants to compute something else.
+
+mod model;
+
+pub use model::*;

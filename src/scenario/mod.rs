@@ -1,1 +1,3 @@
-//! (to be written)
+//! From a TOML file to a validated plan.
+
+pub mod plan;

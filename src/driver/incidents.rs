@@ -1,0 +1,65 @@
+//! What befalls the connections of a trial: written by client callbacks, read by the engine.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::units::{Nanos, now};
+
+/// More events than this are counted but not kept: a flapping connection must not fill the memory.
+const KEPT: usize = 200;
+
+/// Counters and a bounded log of incidents, shared by all connections of one trial.
+#[derive(Debug, Clone, Default)]
+pub struct Incidents(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    client_dropped: AtomicU64,
+    disconnects: AtomicU64,
+    connects: AtomicU64,
+    backpressure: AtomicU64,
+    log: Mutex<Vec<(Nanos, String)>>,
+}
+
+impl Incidents {
+    /// Notes something worth showing on a timeline.
+    pub fn note(&self, text: impl Into<String>) {
+        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.len() < KEPT {
+            log.push((now(), text.into()));
+        }
+    }
+    /// The client library dropped messages that had arrived.
+    pub fn client_dropped(&self, messages: u64) {
+        self.0.client_dropped.fetch_add(messages, Ordering::Relaxed);
+    }
+    /// A connection was lost.
+    pub fn disconnected(&self, text: impl Into<String>) {
+        self.0.disconnects.fetch_add(1, Ordering::Relaxed);
+        self.note(text);
+    }
+    /// A connection came about.
+    pub fn connected(&self) {
+        self.0.connects.fetch_add(1, Ordering::Relaxed);
+    }
+    /// A send had to wait because the client's buffer was full.
+    pub fn backpressure(&self) {
+        self.0.backpressure.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Messages dropped by the client library so far.
+    pub fn client_dropped_total(&self) -> u64 {
+        self.0.client_dropped.load(Ordering::Relaxed)
+    }
+    /// Sends that had to wait so far.
+    pub fn backpressure_total(&self) -> u64 {
+        self.0.backpressure.load(Ordering::Relaxed)
+    }
+    /// Connections lost so far.
+    pub fn disconnects_total(&self) -> u64 {
+        self.0.disconnects.load(Ordering::Relaxed)
+    }
+    /// Takes what was noted since the last call.
+    pub fn take_log(&self) -> Vec<(Nanos, String)> {
+        std::mem::take(&mut *self.0.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,380 @@
+//! The fields of `run.json`, schema `msgbench.run/1`.
+//!
+//! Durations and latencies are nanoseconds and say so in their name; rates are per second. A latency of `null` is
+//! +infinity: the message never arrived. New fields may be added within version 1; none changes its meaning.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::plan::Plan;
+use crate::units::Nanos;
+
+/// The schema this program writes and reads.
+pub const SCHEMA: &str = "msgbench.run/1";
+
+/// The outcome of one `msgbench run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Record {
+    /// Always `msgbench.run/1`.
+    pub schema: String,
+    /// Program that wrote it.
+    pub tool: Tool,
+    /// The scenario as typed.
+    pub scenario: ScenarioSource,
+    /// The scenario as resolved.
+    pub plan: Plan,
+    /// The machine of the generator (and, for launched systems, of the broker).
+    pub host: Host,
+    /// Start of the run, UTC, RFC 3339.
+    pub started_at: String,
+    /// End of the run, UTC, RFC 3339; absent while it goes on and after a crash.
+    pub ended_at: Option<String>,
+    /// Whether all planned trials were executed.
+    pub completion: Completion,
+    /// The order in which trials were executed, as (round, case id).
+    pub order: Vec<(u32, String)>,
+    /// Systems that were not put to the test, and why.
+    pub skipped: Vec<Skipped>,
+    /// One entry for each executed trial, in order of execution.
+    pub trials: Vec<Trial>,
+}
+
+/// Whether all planned trials were executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Completion {
+    /// The run is going on, or it crashed: what is here is what there was.
+    Running,
+    /// Every planned trial was executed.
+    Complete,
+    /// The user interrupted the run.
+    Interrupted,
+}
+
+/// The program that wrote a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    /// Its version.
+    pub version: String,
+    /// Build profile: `release` or `debug`. Figures of a debug build are not to be compared.
+    pub profile: String,
+    /// The command line, so that the run can be repeated.
+    pub command: Vec<String>,
+}
+
+/// The scenario as typed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioSource {
+    /// File it was read from.
+    pub path: String,
+    /// SHA-256 of the text, before overrides.
+    pub sha256: String,
+    /// The text itself.
+    pub text: String,
+    /// `--set path=value` and its short forms, in order.
+    pub overrides: Vec<(String, String)>,
+}
+
+/// The machine of the generator.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Kernel release.
+    pub kernel: String,
+    /// CPU model name.
+    pub cpu: String,
+    /// CPUs this process may run on.
+    pub cpus: u32,
+    /// Physical memory in bytes.
+    pub memory_bytes: u64,
+    /// `clocksource` in use.
+    pub clocksource: String,
+    /// Cost of one clock read.
+    pub clock_read_ns: f64,
+    /// Whether a hypervisor is present.
+    pub virtualised: bool,
+    /// 1-minute load average before the run.
+    pub load_average: f64,
+    /// Frequency governor, where one is visible.
+    pub governor: Option<String>,
+}
+
+/// A system that was not put to the test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Skipped {
+    /// Its name in the plan.
+    pub system: String,
+    /// Why.
+    pub reason: String,
+    /// What would make it available.
+    pub remedy: String,
+}
+
+/// One execution of one case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Trial {
+    /// `Case::id`.
+    pub case: String,
+    /// Round, from 1.
+    pub round: u32,
+    /// Seed of the trial, derived from the plan's seed, case and round.
+    pub seed: u64,
+    /// Start, UTC, RFC 3339.
+    pub started_at: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The system as it was found: version, effective guarantees.
+    pub system: SystemFacts,
+    /// How the generator waited: `sleep` or `spin`.
+    pub pacing: String,
+    /// Length of the measured phase as executed; shorter than planned when the trial was cut.
+    pub measured_ns: Nanos,
+    /// Length of the drain phase.
+    pub drained_ns: Nanos,
+    /// One entry for each workload, in the plan's order.
+    pub workloads: Vec<WorkloadResult>,
+    /// CPU, memory and context switches of the broker's processes; absent when it is not on this host.
+    pub broker: Option<Resources>,
+    /// The same of the generator.
+    pub generator: Resources,
+    /// Pauses of the host as seen by the hiccup meter.
+    pub hiccup: LatencySummary,
+    /// The checks that say whether the trial may be believed.
+    pub validity: Vec<Check>,
+    /// What happened on the way: disconnects, server errors, events; with the offset from the start of measurement.
+    pub events: Vec<Event>,
+    /// Interval log of the trial, relative to `run.json`.
+    pub hlog: Option<String>,
+    /// The server's log, kept when the trial failed.
+    pub server_log: Option<String>,
+}
+
+impl Trial {
+    /// The worst of the validity checks.
+    pub fn validity_status(&self) -> Status {
+        self.validity.iter().map(|c| c.status).max().unwrap_or(Status::Ok)
+    }
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "status")]
+pub enum Outcome {
+    /// All phases ran to their end.
+    Complete,
+    /// Interrupted by the user; what was measured until then is kept.
+    Partial,
+    /// The system failed under test; what was measured until then is kept.
+    Failed {
+        /// Phase in which it failed: `prepare`, `connect`, `warm-up`, `measure`, `drain`, `tear-down`.
+        phase: String,
+        /// What failed, with the server's own words.
+        error: String,
+    },
+}
+
+/// The system as it was found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SystemFacts {
+    /// Product and version as the server reports it.
+    pub version: String,
+    /// Where it was reached.
+    pub url: String,
+    /// Client library and version.
+    pub client: String,
+    /// Effective guarantees and settings, read back: `delivery`, `durability`, `acknowledgement`, ...
+    pub guarantees: BTreeMap<String, String>,
+}
+
+/// What one workload came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkloadResult {
+    /// `Workload::name`.
+    pub name: String,
+    /// The books of the measured phase.
+    pub ledger: Ledger,
+    /// Rates over the measured phase.
+    pub throughput: Throughput,
+    /// One summary for each kind of latency: `e2e`, `e2e.service`, `rtt`, `rtt.service`, `ack`, `ack.service`, `lag`.
+    pub latency: BTreeMap<String, LatencySummary>,
+}
+
+/// The books of the measured phase: messages whose intended time lies in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ledger {
+    /// Due by the schedule.
+    pub scheduled: u64,
+    /// Handed to the client.
+    pub sent: u64,
+    /// Refused by the client or the broker, with an error.
+    pub refused: u64,
+    /// Confirmed by the broker, where it confirms.
+    pub acked: u64,
+    /// Deliveries owed: `sent` x groups.
+    pub expected: u64,
+    /// Deliveries made, each message once per group.
+    pub delivered: u64,
+    /// Deliveries owed and never made: `expected` - `delivered`.
+    pub lost: u64,
+    /// Of the lost, those dropped by the client library (its own slow-consumer policy), as far as it says so.
+    pub client_dropped: u64,
+    /// Deliveries of a message that the group had before.
+    pub duplicated: u64,
+    /// Deliveries after one of a later message of the same producer and channel, to the same consumer.
+    pub reordered: u64,
+    /// Messages whose checksum did not hold.
+    pub corrupted: u64,
+    /// Messages of another run, or of none.
+    pub foreign: u64,
+}
+
+/// Rates over the measured phase, in messages per second.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Throughput {
+    /// Scheduled by the plan; absent where the system decides (unthrottled, closed loop).
+    pub offered: Option<f64>,
+    /// Handed to the client.
+    pub sent: f64,
+    /// Received within the measured phase, over all consumers.
+    pub delivered: f64,
+    /// The same in payload bytes per second.
+    pub delivered_bytes: f64,
+}
+
+/// A distribution of latencies, in nanoseconds. Lost messages count as +infinity.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LatencySummary {
+    /// Samples recorded.
+    pub count: u64,
+    /// Samples that are +infinity: messages that never arrived.
+    pub lost: u64,
+    /// Samples above the range of the histogram, recorded as its upper end.
+    pub clipped: u64,
+    /// Samples below zero: the clock, or the books, are wrong.
+    pub negative: u64,
+    /// The smallest.
+    pub min_ns: Nanos,
+    /// The largest; null when messages were lost.
+    pub max_ns: Option<Nanos>,
+    /// The arithmetic mean of what arrived.
+    pub mean_ns: f64,
+    /// The quantiles of the plan.
+    pub percentiles: Vec<Percentile>,
+    /// The percentile curve: points of rising quantile up to the last sample, for the chart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<(f64, Nanos)>,
+}
+
+impl LatencySummary {
+    /// The value at a quantile of the plan: `None` when it was not computed, `Some(None)` when it is infinite.
+    pub fn at(&self, quantile: f64) -> Option<&Percentile> {
+        self.percentiles.iter().find(|p| (p.quantile - quantile).abs() < 1e-9)
+    }
+}
+
+/// One quantile of a distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Percentile {
+    /// In (0, 1).
+    pub quantile: f64,
+    /// Its value; null is +infinity.
+    pub value_ns: Option<Nanos>,
+    /// Samples expected above it, n x (1 - quantile).
+    pub exceedances: f64,
+    /// Whether enough samples stand behind it to be shown (at least 10 above it).
+    pub printable: bool,
+}
+
+/// CPU, memory and scheduling of a set of processes over the measured phase.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    /// User plus system CPU seconds.
+    pub cpu_seconds: f64,
+    /// CPU microseconds for each delivered message (each sent message where none is delivered).
+    pub cpu_us_per_msg: Option<f64>,
+    /// Largest resident set seen, bytes.
+    pub rss_peak_bytes: u64,
+    /// Voluntary context switches.
+    pub voluntary_switches: u64,
+    /// Involuntary context switches.
+    pub involuntary_switches: u64,
+    /// Threads at the end.
+    pub threads: u32,
+}
+
+/// One validity check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// `V1`, `V2`, ... of docs/measurement.md.
+    pub id: String,
+    /// What it checks, in words.
+    pub name: String,
+    /// Its result.
+    pub status: Status,
+    /// What was observed, with unit.
+    pub observed: String,
+    /// What would have been accepted.
+    pub threshold: String,
+    /// What it means and what to do, where it is not OK.
+    pub message: String,
+}
+
+/// The result of a validity check; ordered by gravity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// Within its threshold.
+    Ok,
+    /// Worth knowing; the figures may be used with that said.
+    Warn,
+    /// The figures may not be believed.
+    Invalid,
+}
+
+/// Something that happened during a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Seconds since the measured phase began; negative before it.
+    pub at_s: f64,
+    /// What happened.
+    pub text: String,
+}
+
+/// One line of `intervals.csv`: one workload during one interval, by intended time for latencies and by wall time
+/// for the counts of throughput.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    /// `Case::id`.
+    pub case: String,
+    /// Round, from 1.
+    pub round: u32,
+    /// `Workload::name`.
+    pub workload: String,
+    /// Start, seconds since the measured phase began (negative during warm-up).
+    pub start_s: f64,
+    /// Length in seconds.
+    pub length_s: f64,
+    /// Messages due by the schedule.
+    pub scheduled: u64,
+    /// Messages handed to the client.
+    pub sent: u64,
+    /// Messages received.
+    pub delivered: u64,
+    /// Response latency (e2e or rtt) of messages intended in this interval; empty where none arrived.
+    pub p50_ns: Option<Nanos>,
+    /// The 99th percentile.
+    pub p99_ns: Option<Nanos>,
+    /// The 99.9th percentile.
+    pub p999_ns: Option<Nanos>,
+    /// The largest.
+    pub max_ns: Option<Nanos>,
+    /// The largest lag.
+    pub lag_max_ns: Option<Nanos>,
+    /// The largest hiccup of the host.
+    pub hiccup_max_ns: Option<Nanos>,
+    /// CPU seconds of the broker.
+    pub broker_cpu_s: Option<f64>,
+    /// Resident set of the broker at the end, bytes.
+    pub broker_rss_bytes: Option<u64>,
+}
