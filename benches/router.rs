@@ -2,7 +2,8 @@
 //! no client library is the limit.
 //!
 //! `cargo bench --bench router` prints one Markdown table per kind of load. The real server is `MSGBENCH_NATS_SERVER` or
-//! `nats-server` on PATH. `MSGBENCH_BENCH_REPEATS` (5) and `MSGBENCH_BENCH_SECONDS` (1) say how much is measured. Every message carries
+//! `nats-server` on PATH. `MSGBENCH_BENCH_REPEATS` (5) and `MSGBENCH_BENCH_SECONDS` (1) say how much is measured;
+//! an argument such as `"1 to 4, 128"` picks the loads whose name contains it. Every message carries
 //! a sequence number; a reader that misses one, or gets one out of order, ends the run. CPU is the broker process's own,
 //! from the scheduler's accounts of its threads, so that the load on the same cores does not count.
 
@@ -19,7 +20,9 @@ use std::time::{Duration, Instant};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
+const CONNECT: &[u8] =
+    b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
+const PING: &[u8] = b"PING\r\n";
 /// The writer stays at most this many bytes ahead of the slowest reader, so that no server sees a slow consumer.
 const WINDOW: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -135,16 +138,23 @@ fn flow(server: &Server, fan: usize, size: usize, length: Duration) -> Outcome<F
                     return Err(format!("closed after {next} messages").into());
                 }
                 filled += n;
-                let whole = filled / frame * frame;
-                for message in buf[..whole].chunks_exact(frame) {
-                    let body = &message[head.len()..];
-                    if message[..4] != head[..4] || body[..8] != next.to_le_bytes() {
-                        return Err(format!("message {next} is missing or broken").into());
+                let mut at = 0;
+                while filled - at >= frame {
+                    // The server asks after idle clients in between.
+                    if buf[at..].starts_with(PING) {
+                        at += PING.len();
+                        continue;
+                    }
+                    let message = &buf[at..at + frame];
+                    if message[..4] != head[..4] || message[head.len()..head.len() + 8] != next.to_le_bytes() {
+                        let got = String::from_utf8_lossy(&message[..frame.min(64)]).into_owned();
+                        return Err(format!("message {next} is missing or broken: {got:?}").into());
                     }
                     next += 1;
+                    at += frame;
                 }
-                buf.copy_within(whole..filled, 0);
-                filled -= whole;
+                buf.copy_within(at..filled, 0);
+                filled -= at;
                 received.store(next, Ordering::Release);
             }
             Ok(Instant::now())
@@ -184,7 +194,9 @@ fn flow(server: &Server, fan: usize, size: usize, length: Duration) -> Outcome<F
     // A reader that has everything already waits for one more message to look again.
     writer.write_all(b"PING\r\n")?;
     let mut pong = [0u8; 6];
-    writer.read_exact(&mut pong)?;
+    while pong != *b"PONG\r\n" {
+        writer.read_exact(&mut pong)?;
+    }
     for (reader, received) in readers.iter().zip(&seen) {
         let end = Instant::now() + PATIENCE;
         while !reader.is_finished() && received.load(Ordering::Acquire) < sent && Instant::now() < end {
@@ -196,11 +208,34 @@ fn flow(server: &Server, fan: usize, size: usize, length: Duration) -> Outcome<F
     // Everything is measured; one message more lets every reader see that it is done.
     buf[line.len()..line.len() + 8].copy_from_slice(&sent.to_le_bytes());
     writer.write_all(&buf[..publish])?;
+    writer.write_all(b"PING\r\n")?;
     for reader in readers {
         reader.join().map_err(|_| "a reader panicked")??;
     }
+    // The next case must not see that message.
+    pong.fill(0);
+    while pong != *b"PONG\r\n" {
+        writer.read_exact(&mut pong)?;
+    }
     let delivered = sent as f64 * fan as f64;
     Ok(Flow { per_second: delivered / took.as_secs_f64(), cpu_ns: spent as f64 / delivered })
+}
+
+/// Fills `buf` with one message of exactly its length, leaving out PINGs.
+fn read_message(stream: &mut TcpStream, buf: &mut [u8]) -> Outcome<()> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        let n = stream.read(&mut buf[filled..])?;
+        if n == 0 {
+            return Err("the server closed the connection".into());
+        }
+        filled += n;
+        while filled >= PING.len() && buf.starts_with(PING) {
+            buf.copy_within(PING.len()..filled, 0);
+            filled -= PING.len();
+        }
+    }
+    if buf.starts_with(b"MSG ") { Ok(()) } else { Err("something other than a message came".into()) }
 }
 
 /// Round trips of one requester and one responder, in nanoseconds, ascending.
@@ -214,7 +249,7 @@ fn round_trips(server: &Server, count: usize) -> Outcome<Vec<u64>> {
     let service = thread::spawn(move || -> Outcome<()> {
         let mut buf = vec![0u8; served];
         for _ in 0..count {
-            responder.read_exact(&mut buf)?;
+            read_message(&mut responder, &mut buf)?;
             responder.write_all(&answer)?;
         }
         Ok(())
@@ -225,7 +260,7 @@ fn round_trips(server: &Server, count: usize) -> Outcome<Vec<u64>> {
     for _ in 0..count {
         let begin = Instant::now();
         requester.write_all(&request)?;
-        requester.read_exact(&mut buf)?;
+        read_message(&mut requester, &mut buf)?;
         times.push(u64::try_from(begin.elapsed().as_nanos())?);
     }
     service.join().map_err(|_| "the responder panicked")??;
@@ -250,7 +285,9 @@ fn main() -> Outcome<()> {
         format!("cannot run {}: {e}; install nats-server or set MSGBENCH_NATS_SERVER to its path", nats_server())
     })?;
     let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
-    let cases = [(1, 16), (1, 128), (1, 1024), (4, 16), (4, 128), (4, 1024)];
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let mut cases = vec![(1, 16), (1, 128), (1, 1024), (4, 16), (4, 128), (4, 1024)];
+    cases.retain(|(fan, size)| format!("1 to {fan}, {size} B").contains(&filter));
     let mut flows: Vec<[Vec<Flow>; 2]> = cases.iter().map(|_| [Vec::new(), Vec::new()]).collect();
     let mut trips: [Vec<(f64, f64)>; 2] = [Vec::new(), Vec::new()];
     for round in 0..repeats {
@@ -258,11 +295,13 @@ fn main() -> Outcome<()> {
             for turn in 0..2 {
                 let which = (turn + round) % 2;
                 let server = start([Kind::Reference, Kind::Nats][which])?;
-                flow(&server, fan, size, length / 5)?;
-                flows[case][which].push(flow(&server, fan, size, length)?);
+                let name = ["the reference broker", "nats-server"][which];
+                let fault = |e| format!("1 to {fan}, {size} B, {name}: {e}");
+                flow(&server, fan, size, length / 5).map_err(fault)?;
+                flows[case][which].push(flow(&server, fan, size, length).map_err(fault)?);
             }
         }
-        for turn in 0..2 {
+        for turn in 0..if "request/reply".contains(&filter) { 2 } else { 0 } {
             let which = (turn + round) % 2;
             let server = start([Kind::Reference, Kind::Nats][which])?;
             let times = round_trips(&server, 20_000)?;
@@ -288,6 +327,10 @@ fn main() -> Outcome<()> {
             ratios[0],
             ratios[ratios.len() - 1],
         )?;
+    }
+    if trips[0].is_empty() {
+        print!("{text}");
+        return Ok(());
     }
     text += "\n| request/reply, 128 B | reference | nats-server | ratio [least to most] |\n|---|---:|---:|---:|\n";
     for (name, pick) in [("p50", (|t| t.0) as fn(&(f64, f64)) -> f64), ("p99", |t| t.1)] {

@@ -25,7 +25,7 @@ use super::session::{Farewell, Session};
 
 /// The read buffer a connection starts with, and the one it grows to when it has much to say.
 const SMALL_BUFFER: usize = 4 * 1024;
-const LARGE_BUFFER: usize = 64 * 1024;
+const LARGE_BUFFER: usize = 256 * 1024;
 /// After so many full batches in a row a reader lets the other tasks of its thread have a turn.
 const TURN: u32 = 8;
 /// How long one batch may be held back altogether when a target fills up under the disconnect policy.
@@ -166,8 +166,9 @@ impl Reader {
                 Ok(progress) => progress,
                 Err(farewell) => return Some(farewell),
             };
-            if !session.router.pressed.is_empty() {
-                self.hold_back(session).await;
+            let pressed = session.router.take_pressed();
+            if !pressed.is_empty() {
+                self.hold_back(pressed).await;
             }
             buf.copy_within(used..filled, 0);
             filled -= used;
@@ -193,8 +194,7 @@ impl Reader {
     }
 
     /// Holds the publisher back while its targets are above the high-water mark, as the policy has it.
-    async fn hold_back(&self, session: &mut Session) {
-        let pressed = std::mem::take(&mut session.router.pressed);
+    async fn hold_back(&self, pressed: Vec<Arc<Outlet>>) {
         let limit = match self.hub.config.slow_consumer {
             SlowConsumer::DropNewest => return,
             SlowConsumer::Disconnect => STALL_BUDGET,

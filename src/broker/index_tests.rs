@@ -32,12 +32,8 @@ fn sub(outlet: &Arc<Outlet>, subject: &str, queue: Option<&str>) -> Arc<Sub> {
 fn reached(index: &Index, subject: &str) -> Vec<String> {
     let mut found = Interest::default();
     index.search(subject.as_bytes(), &mut found);
-    let mut names: Vec<String> = found
-        .plain
-        .iter()
-        .chain(&found.queued)
-        .map(|sub| String::from_utf8_lossy(&sub.subject).into_owned())
-        .collect();
+    let mut names: Vec<String> =
+        found.plain.iter().chain(&found.queued).map(|sub| String::from_utf8_lossy(&sub.subject).into_owned()).collect();
     names.sort();
     names
 }

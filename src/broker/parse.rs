@@ -121,6 +121,33 @@ enum Verb {
     Err,
 }
 
+/// Recognises `PUB <subject> <size>\r\n<payload>\r\n` for a subject known beforehand: what a stream of messages mostly
+/// consists of. Returns the tail (see [`Publish::tail`]) and how many bytes the frame took. Whatever is not exactly that, or not yet
+/// complete, is `None` and left to [`next`].
+#[inline]
+pub fn again<'a>(buf: &'a [u8], subject: &[u8], limits: &Limits) -> Option<(&'a [u8], usize)> {
+    let rest = buf.strip_prefix(b"PUB ")?.strip_prefix(subject)?.strip_prefix(b" ")?;
+    let mut size = 0;
+    let mut digits = 0;
+    loop {
+        let digit = rest.get(digits)?.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        size = size * 10 + usize::from(digit);
+        digits += 1;
+        if digits > 9 {
+            return None;
+        }
+    }
+    let end = digits + size + 4;
+    let tail = rest.get(..end)?;
+    let framed = digits > 0 && tail[digits..].starts_with(b"\r\n") && tail.ends_with(b"\r\n");
+    let line = subject.len() + 1 + digits;
+    (framed && size <= limits.max_payload && line <= limits.max_control_line)
+        .then(|| (tail, buf.len() - rest.len() + end))
+}
+
 /// Reads the next operation from the front of `buf`.
 ///
 /// # Errors

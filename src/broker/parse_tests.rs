@@ -88,9 +88,7 @@ fn every_verb_in_any_case_with_any_white_space() {
     assert_eq!(one(b"unsub 1 7\r\n"), Ok("Unsubscribe { sid: [49], max: Some(7) }".into()));
     assert_eq!(one(b"unsub 1 x\r\n"), Ok("Unsubscribe { sid: [49], max: None }".into()));
     assert_eq!(one(b"CONNECT{}\r\n"), Ok("Connect([123, 125])".into()));
-    for (line, op) in
-        [("PING\n", "Ping"), ("ping whatever\r\n", "Ping"), ("PONG\r\n", "Pong"), ("+OK\r\n", "Ok")]
-    {
+    for (line, op) in [("PING\n", "Ping"), ("ping whatever\r\n", "Ping"), ("PONG\r\n", "Pong"), ("+OK\r\n", "Ok")] {
         assert_eq!(one(line.as_bytes()), Ok(op.into()), "{line}");
     }
 }
@@ -174,14 +172,29 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
         Just(b"pong\n".to_vec()),
         Just(b"+OK\r\n".to_vec()),
         Just(b"CONNECT {\"verbose\":false}\r\n".to_vec()),
-        (gap(), name(), gap(), name(), line_end())
-            .prop_map(|(g, subject, h, sid, end)| [b"SUB".to_vec(), g, subject, h, sid, end].concat()),
-        (gap(), name(), 0u32..50, line_end())
-            .prop_map(|(g, sid, n, end)| [b"UNSUB".to_vec(), g, sid, format!(" {n}").into(), end].concat()),
-        (gap(), name(), prop::option::of(name()), payload.clone(), line_end()).prop_map(|(g, subject, reply, p, end)| {
-            let reply = reply.map(|r| [&b" "[..], &r].concat()).unwrap_or_default();
-            [b"PUB".to_vec(), g, subject, reply, format!(" {}", p.len()).into(), end, p, b"\r\n".to_vec()].concat()
-        }),
+        (gap(), name(), gap(), name(), line_end()).prop_map(|(g, subject, h, sid, end)| [
+            b"SUB".to_vec(),
+            g,
+            subject,
+            h,
+            sid,
+            end
+        ]
+        .concat()),
+        (gap(), name(), 0u32..50, line_end()).prop_map(|(g, sid, n, end)| [
+            b"UNSUB".to_vec(),
+            g,
+            sid,
+            format!(" {n}").into(),
+            end
+        ]
+        .concat()),
+        (gap(), name(), prop::option::of(name()), payload.clone(), line_end()).prop_map(
+            |(g, subject, reply, p, end)| {
+                let reply = reply.map(|r| [&b" "[..], &r].concat()).unwrap_or_default();
+                [b"PUB".to_vec(), g, subject, reply, format!(" {}", p.len()).into(), end, p, b"\r\n".to_vec()].concat()
+            }
+        ),
         (name(), payload, any::<prop::sample::Index>(), line_end()).prop_map(|(subject, p, cut, end)| {
             let sizes = format!(" {} {}", cut.index(p.len() + 1), p.len());
             [b"HPUB ".to_vec(), subject, sizes.into(), end, p, b"\r\n".to_vec()].concat()

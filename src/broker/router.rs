@@ -49,6 +49,8 @@ struct Route {
     interest: bool,
     /// Whether some leg has a count to settle.
     counted: bool,
+    /// Whether messages may be routed in runs: no groups, every target once, this connection not among them.
+    simple: bool,
 }
 
 /// What is gathered for one target.
@@ -56,6 +58,18 @@ struct Slot {
     outlet: Arc<Outlet>,
     stage: Vec<u8>,
     messages: u64,
+}
+
+/// Everything gathered by one router.
+struct Stages {
+    hub: Arc<Hub>,
+    /// Slot 0 is this connection's own.
+    slots: Vec<Slot>,
+    slot_of: HashMap<u64, u32, RandomState>,
+    dirty: Vec<u32>,
+    staged: usize,
+    /// Targets above the high-water mark after the last commit.
+    pressed: Vec<Arc<Outlet>>,
 }
 
 /// The routing side of one connection.
@@ -71,14 +85,8 @@ pub(super) struct Router {
     counted: Vec<u32>,
     doorman: Box<[u32]>,
     found: Interest,
-    /// Slot 0 is this connection's own.
-    slots: Vec<Slot>,
-    slot_of: HashMap<u64, u32, RandomState>,
-    dirty: Vec<u32>,
-    staged: usize,
+    out: Stages,
     random: u64,
-    /// Targets above the high-water mark after the last commit.
-    pub(super) pressed: Vec<Arc<Outlet>>,
 }
 
 const NO_ROUTE: usize = usize::MAX;
@@ -98,6 +106,14 @@ impl Router {
         let random = hasher.hash_one(own.id) | 1;
         let mut slot_of = HashMap::with_hasher(hasher.clone());
         slot_of.insert(own.id, 0);
+        let out = Stages {
+            hub: Arc::clone(&hub),
+            slots: vec![Slot { outlet: own, stage: Vec::new(), messages: 0 }],
+            slot_of,
+            dirty: Vec::new(),
+            staged: 0,
+            pressed: Vec::new(),
+        };
         Self {
             hub,
             generation: 0,
@@ -109,24 +125,60 @@ impl Router {
             counted: Vec::new(),
             doorman: vec![0; DOORMAN].into_boxed_slice(),
             found: Interest::default(),
-            slots: vec![Slot { outlet: own, stage: Vec::new(), messages: 0 }],
-            slot_of,
-            dirty: Vec::new(),
-            staged: 0,
+            out,
             random,
-            pressed: Vec::new(),
             hasher,
         }
     }
 
     /// Answers this connection.
     pub(super) fn answer(&mut self, bytes: &[u8]) {
-        let slot = &mut self.slots[0];
+        let slot = &mut self.out.slots[0];
         if slot.stage.capacity() == 0 {
             slot.stage = self.hub.rules.pool.take();
         }
         slot.stage.extend_from_slice(bytes);
-        self.staged += bytes.len();
+        self.out.staged += bytes.len();
+    }
+
+    /// The subject of the previous message, if more of them may be routed by [`publish_run`](Self::publish_run).
+    #[inline]
+    pub(super) fn running(&self) -> Option<&[u8]> {
+        let route = self.routes.get(self.last_route)?;
+        (route.simple && self.generation == self.hub.index.generation()).then_some(&self.last_subject[..])
+    }
+
+    /// Routes several messages without reply and headers on the subject [`running`](Self::running) has just named, given
+    /// their tails ([`Publish::tail`]): target by target, so that each buffer is filled in one go.
+    pub(super) fn publish_run(&mut self, tails: &[&[u8]]) {
+        let route = &mut self.routes[self.last_route];
+        mark(route, self.last_route, &mut self.counted);
+        let bytes: usize = tails.iter().map(|tail| tail.len()).sum();
+        for leg in &mut route.plain {
+            let prefix = &leg.prefix[1..];
+            let stage = self.out.open(leg.slot);
+            stage.reserve(bytes + tails.len() * prefix.len());
+            let before = stage.len();
+            let mut messages = 0;
+            if leg.sub.max.load(Ordering::Relaxed) == 0 {
+                for tail in tails {
+                    stage.extend_from_slice(prefix);
+                    stage.extend_from_slice(tail);
+                }
+                messages = tails.len() as u64;
+                leg.count += messages;
+            } else {
+                for tail in tails {
+                    if reserve_limited(&self.hub, &leg.sub, &mut leg.count) {
+                        stage.extend_from_slice(prefix);
+                        stage.extend_from_slice(tail);
+                        messages += 1;
+                    }
+                }
+            }
+            let grown = stage.len() - before;
+            self.out.added(leg.slot, grown, messages);
+        }
     }
 
     /// Routes one message. `echo` is whether this connection wants its own.
@@ -143,32 +195,26 @@ impl Router {
                 None => return self.publish_once(message, echo),
             }
         };
-        // Taken out while it is used, so that slots may be committed in between; three words each way.
-        let mut route = std::mem::take(&mut self.routes[at]);
-        if !route.counted && route.interest {
-            route.counted = true;
-            self.counted.push(at as u32);
-        }
+        let route = &mut self.routes[at];
+        mark(route, at, &mut self.counted);
         for leg in &mut route.plain {
-            if self.reserve(&leg.sub, &mut leg.count) {
-                self.stage(leg.slot, &leg.prefix, message);
+            if reserve(&self.hub, &leg.sub, &mut leg.count) {
+                self.out.put(leg.slot, &leg.prefix, message);
             }
         }
         for group in &mut route.groups {
-            let first = self.pick(group.len());
+            let len = group.len();
+            let first = pick(&mut self.random, len);
             // A member that has just ended passes its turn on.
-            for n in 0..group.len() {
-                let len = group.len();
+            for n in 0..len {
                 let leg = &mut group[(first + n) % len];
-                if self.reserve(&leg.sub, &mut leg.count) {
-                    self.stage(leg.slot, &leg.prefix, message);
+                if reserve(&self.hub, &leg.sub, &mut leg.count) {
+                    self.out.put(leg.slot, &leg.prefix, message);
                     break;
                 }
             }
         }
-        let routed = if route.interest { Routed::Wanted } else { Routed::Unwanted };
-        self.routes[at] = route;
-        routed
+        if route.interest { Routed::Wanted } else { Routed::Unwanted }
     }
 
     /// Finds or makes the route of a subject; `None` when it is not worth remembering.
@@ -199,7 +245,7 @@ impl Router {
         let mut found = std::mem::take(&mut self.found);
         self.hub.index.search(subject, &mut found);
         let mut route = Route { interest: !found.is_empty(), ..Route::default() };
-        let own = self.slots[0].outlet.id;
+        let own = self.out.slots[0].outlet.id;
         let leg = |router: &mut Self, sub: &Arc<Sub>| {
             let mut prefix = Vec::with_capacity(7 + subject.len() + sub.sid.len());
             prefix.extend_from_slice(b"HMSG ");
@@ -207,7 +253,7 @@ impl Router {
             prefix.push(b' ');
             prefix.extend_from_slice(&sub.sid);
             prefix.push(b' ');
-            Leg { slot: router.slot(&sub.outlet), count: 0, sub: Arc::clone(sub), prefix: prefix.into() }
+            Leg { slot: router.out.slot(&sub.outlet), count: 0, sub: Arc::clone(sub), prefix: prefix.into() }
         };
         let wanted = |sub: &&Arc<Sub>| echo || sub.outlet.id != own;
         for sub in found.plain.iter().filter(wanted) {
@@ -222,6 +268,10 @@ impl Router {
         }
         found.clear();
         self.found = found;
+        // Filled target by target, one target must not have two subscriptions, nor answers in between.
+        let mut slots: Vec<u32> = route.plain.iter().map(|leg| leg.slot).collect();
+        slots.sort_unstable();
+        route.simple = route.groups.is_empty() && slots.first() != Some(&0) && slots.windows(2).all(|w| w[0] != w[1]);
         self.legs += route.plain.len() + route.groups.iter().map(Vec::len).sum::<usize>();
         let at = self.routes.len();
         self.routes.push(route);
@@ -233,12 +283,12 @@ impl Router {
     fn publish_once(&mut self, message: &Publish<'_>, echo: bool) -> Routed {
         let mut found = std::mem::take(&mut self.found);
         self.hub.index.search(message.subject, &mut found);
-        let own = self.slots[0].outlet.id;
+        let own = self.out.slots[0].outlet.id;
         let routed = if found.is_empty() { Routed::Unwanted } else { Routed::Wanted };
         let mut prefix = self.hub.rules.pool.take();
         let mut send = |router: &mut Self, sub: &Arc<Sub>| {
             let mut count = 0;
-            if (!echo && sub.outlet.id == own) || !router.reserve(sub, &mut count) {
+            if (!echo && sub.outlet.id == own) || !reserve(&router.hub, sub, &mut count) {
                 return false;
             }
             sub.delivered.fetch_add(count, Ordering::SeqCst);
@@ -246,15 +296,15 @@ impl Router {
             for part in [&b"HMSG "[..], message.subject, b" ", &sub.sid, b" "] {
                 prefix.extend_from_slice(part);
             }
-            let slot = router.slot(&sub.outlet);
-            router.stage(slot, &prefix, message);
+            let slot = router.out.slot(&sub.outlet);
+            router.out.put(slot, &prefix, message);
             true
         };
         for sub in &found.plain {
             send(self, sub);
         }
         for members in found.queued.chunk_by(|a, b| a.queue == b.queue) {
-            let first = self.pick(members.len());
+            let first = pick(&mut self.random, members.len());
             for n in 0..members.len() {
                 if send(self, &members[(first + n) % members.len()]) {
                     break;
@@ -265,68 +315,6 @@ impl Router {
         found.clear();
         self.found = found;
         routed
-    }
-
-    /// Any number below `len`: xorshift, whose only task is to spread the load of a queue group.
-    fn pick(&mut self, len: usize) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 33) as usize % len
-    }
-
-    /// Counts one delivery; `false` when the subscription has had all it asked for.
-    #[inline]
-    fn reserve(&self, sub: &Arc<Sub>, count: &mut u64) -> bool {
-        if sub.max.load(Ordering::Relaxed) == 0 {
-            *count += 1;
-            return true;
-        }
-        self.reserve_limited(sub, count)
-    }
-
-    fn reserve_limited(&self, sub: &Arc<Sub>, count: &mut u64) -> bool {
-        let max = sub.max.load(Ordering::SeqCst);
-        let add = std::mem::take(count) + 1;
-        let now = sub.delivered.fetch_add(add, Ordering::SeqCst) + add;
-        if now >= max {
-            retire(&self.hub, sub);
-        }
-        now <= max
-    }
-
-    fn slot(&mut self, outlet: &Arc<Outlet>) -> u32 {
-        if let Some(slot) = self.slot_of.get(&outlet.id) {
-            return *slot;
-        }
-        let slot = self.slots.len() as u32;
-        self.slots.push(Slot { outlet: Arc::clone(outlet), stage: Vec::new(), messages: 0 });
-        self.slot_of.insert(outlet.id, slot);
-        slot
-    }
-
-    /// Puts one message into a target's stage.
-    #[inline]
-    fn stage(&mut self, slot: u32, prefix: &[u8], message: &Publish<'_>) {
-        let target = &mut self.slots[slot as usize];
-        if target.stage.is_empty() {
-            if target.stage.capacity() == 0 {
-                target.stage = self.hub.rules.pool.take();
-            }
-            if slot != 0 {
-                self.dirty.push(slot);
-            }
-        }
-        target.messages += 1;
-        let before = target.stage.len();
-        match message.tail {
-            Some(tail) if message.header_len == 0 => write(&mut target.stage, &prefix[1..], message.reply, tail),
-            _ => write_general(target, prefix, message),
-        }
-        self.staged += target.stage.len() - before;
-        if self.staged > MAX_STAGED {
-            self.commit();
-        }
     }
 
     /// Adds the counts kept here to the subscriptions.
@@ -348,8 +336,132 @@ impl Router {
         }
     }
 
+    /// Ends a batch: settles, commits, and forgets what no longer holds.
+    pub(super) fn end_batch(&mut self) {
+        self.settle();
+        self.out.commit();
+    }
+
+    /// The targets above the high-water mark since the last call.
+    pub(super) fn take_pressed(&mut self) -> Vec<Arc<Outlet>> {
+        std::mem::take(&mut self.out.pressed)
+    }
+
+    /// Forgets every route, because subscriptions have changed or too many are remembered.
+    fn forget(&mut self) {
+        self.settle();
+        self.out.commit();
+        self.generation = self.hub.index.generation();
+        self.routes.clear();
+        self.known.clear();
+        self.legs = 0;
+        self.last_route = NO_ROUTE;
+        self.out.forget();
+    }
+
+    /// Forgets the routes even though no subscription has changed: the connection's options have.
+    pub(super) fn options_changed(&mut self) {
+        self.generation = 0;
+    }
+}
+
+/// Notes that a route's legs have counts to settle.
+#[inline]
+fn mark(route: &mut Route, at: usize, counted: &mut Vec<u32>) {
+    if !route.counted {
+        route.counted = true;
+        counted.push(at as u32);
+    }
+}
+
+/// Any number below `len`: xorshift, whose only task is to spread the load of a queue group.
+fn pick(random: &mut u64, len: usize) -> usize {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    (*random >> 33) as usize % len
+}
+
+/// Counts one delivery; `false` when the subscription has had all it asked for.
+#[inline]
+fn reserve(hub: &Hub, sub: &Arc<Sub>, count: &mut u64) -> bool {
+    if sub.max.load(Ordering::Relaxed) == 0 {
+        *count += 1;
+        return true;
+    }
+    reserve_limited(hub, sub, count)
+}
+
+fn reserve_limited(hub: &Hub, sub: &Arc<Sub>, count: &mut u64) -> bool {
+    let max = sub.max.load(Ordering::SeqCst);
+    let add = std::mem::take(count) + 1;
+    let now = sub.delivered.fetch_add(add, Ordering::SeqCst) + add;
+    if now >= max {
+        retire(hub, sub);
+    }
+    now <= max
+}
+
+/// Takes out a subscription that has had all it asked for, and tells its connection.
+pub(super) fn retire(hub: &Hub, sub: &Arc<Sub>) {
+    if hub.index.remove(sub) {
+        Counters::sub(&hub.counters.subscriptions, 1);
+        sub.outlet.expire(sub);
+    }
+}
+
+impl Stages {
+    fn slot(&mut self, outlet: &Arc<Outlet>) -> u32 {
+        if let Some(slot) = self.slot_of.get(&outlet.id) {
+            return *slot;
+        }
+        let slot = self.slots.len() as u32;
+        self.slots.push(Slot { outlet: Arc::clone(outlet), stage: Vec::new(), messages: 0 });
+        self.slot_of.insert(outlet.id, slot);
+        slot
+    }
+
+    /// The buffer of a target, which will be committed.
+    #[inline]
+    fn open(&mut self, slot: u32) -> &mut Vec<u8> {
+        let target = &mut self.slots[slot as usize];
+        if target.stage.is_empty() {
+            if target.stage.capacity() == 0 {
+                target.stage = self.hub.rules.pool.take();
+            }
+            if slot != 0 {
+                self.dirty.push(slot);
+            }
+        }
+        &mut target.stage
+    }
+
+    /// Accounts for what has been put into an open buffer.
+    #[inline]
+    fn added(&mut self, slot: u32, bytes: usize, messages: u64) {
+        self.slots[slot as usize].messages += messages;
+        self.staged += bytes;
+        if self.staged > MAX_STAGED {
+            self.commit();
+        }
+    }
+
+    /// Puts one message into a target's buffer.
+    #[inline]
+    fn put(&mut self, slot: u32, prefix: &[u8], message: &Publish<'_>) {
+        let takes_headers = message.header_len > 0 && self.slots[slot as usize].outlet.headers.load(Ordering::Relaxed);
+        let stage = self.open(slot);
+        let before = stage.len();
+        match message.tail {
+            Some(tail) if message.header_len == 0 => write(stage, &prefix[1..], message.reply, tail),
+            _ => write_general(stage, takes_headers, prefix, message),
+        }
+        let grown = stage.len() - before;
+        self.added(slot, grown, 1);
+    }
+
     /// Gives every target what is gathered for it, this connection last.
-    pub(super) fn commit(&mut self) {
+    fn commit(&mut self) {
         self.staged = 0;
         while let Some(slot) = self.dirty.pop() {
             self.commit_slot(slot as usize);
@@ -368,37 +480,11 @@ impl Router {
         }
     }
 
-    /// Ends a batch: settles, commits, and forgets what no longer holds.
-    pub(super) fn end_batch(&mut self) {
-        self.settle();
-        self.commit();
-    }
-
-    /// Forgets every route, because subscriptions have changed or too many are remembered.
+    /// Lets go of every other connection; everything has been committed.
     fn forget(&mut self) {
-        self.settle();
-        self.commit();
-        self.generation = self.hub.index.generation();
-        self.routes.clear();
-        self.known.clear();
-        self.legs = 0;
-        self.last_route = NO_ROUTE;
         self.slots.truncate(1);
         let own = self.slots[0].outlet.id;
         self.slot_of.retain(|id, _| *id == own);
-    }
-
-    /// Forgets the routes even though no subscription has changed: the connection's options have.
-    pub(super) fn options_changed(&mut self) {
-        self.generation = 0;
-    }
-}
-
-/// Takes out a subscription that has had all it asked for, and tells its connection.
-pub(super) fn retire(hub: &Hub, sub: &Arc<Sub>) {
-    if hub.index.remove(sub) {
-        Counters::sub(&hub.counters.subscriptions, 1);
-        sub.outlet.expire(sub);
     }
 }
 
@@ -414,10 +500,9 @@ fn write(stage: &mut Vec<u8>, prefix: &[u8], reply: &[u8], tail: &[u8]) {
 }
 
 /// Headers, or a frame that was not written in the canonical form.
-fn write_general(target: &mut Slot, prefix: &[u8], message: &Publish<'_>) {
-    let stage = &mut target.stage;
+fn write_general(stage: &mut Vec<u8>, takes_headers: bool, prefix: &[u8], message: &Publish<'_>) {
     let headers = message.header_len > 0;
-    if headers && target.outlet.headers.load(Ordering::Relaxed) {
+    if headers && takes_headers {
         if let Some(tail) = message.tail {
             return write(stage, prefix, message.reply, tail);
         }

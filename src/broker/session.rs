@@ -14,6 +14,10 @@ use super::parse::{self, Limits, Op, Publish, Step, Violation};
 use super::router::{Routed, Router};
 use super::subject;
 
+/// Messages routed together at most, and after how many bytes no further one joins them.
+const RUN: usize = 64;
+const RUN_BYTES: usize = 32 * 1024;
+
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Farewell(pub Option<&'static str>);
@@ -74,6 +78,7 @@ impl Session {
             if !self.admitted && !matches!(input[at], b'C' | b'c') {
                 return Err(self.unauthorised());
             }
+            at += self.run(&input[at..]);
             match parse::next(&input[at..], &self.limits)? {
                 Step::Done(Op::Publish(message), used) => {
                     self.publish(&message);
@@ -87,6 +92,33 @@ impl Session {
             }
         }
         Ok((at, 1))
+    }
+
+    /// Routes the messages at the front of `input` that go where the previous one went. Returns how many bytes they took.
+    fn run(&mut self, input: &[u8]) -> usize {
+        let mut at = 0;
+        let fluent = !self.options.verbose && !self.options.pedantic;
+        let another = |subject| parse::again(input, subject, &self.limits).is_some();
+        if !fluent || !self.router.running().is_some_and(another) {
+            return at;
+        }
+        let mut tails: [&[u8]; RUN] = [&[]; RUN];
+        while let Some(subject) = self.router.running() {
+            let begin = at;
+            let mut n = 0;
+            while n < RUN && at - begin < RUN_BYTES {
+                let Some((tail, used)) = parse::again(&input[at..], subject, &self.limits) else { break };
+                tails[n] = tail;
+                n += 1;
+                at += used;
+            }
+            if n == 0 {
+                break;
+            }
+            self.router.publish_run(&tails[..n]);
+            self.published += n as u64;
+        }
+        at
     }
 
     #[inline]
