@@ -283,8 +283,10 @@ fn publish<'a>(buf: &'a [u8], at: usize, headers: bool, limits: &Limits) -> Resu
             }
         } else if matches!(b, b' ' | b'\t' | b'\r' | b'\n') {
             if start != usize::MAX {
-                let Some(slot) = bounds.get_mut(count) else { return Err(Violation::Arguments) };
-                *slot = (start, i);
+                // Too many fields are an error, but only once the line has shown not to be too long.
+                if let Some(slot) = bounds.get_mut(count) {
+                    *slot = (start, i);
+                }
                 count += 1;
                 start = usize::MAX;
             }
@@ -299,7 +301,8 @@ fn publish<'a>(buf: &'a [u8], at: usize, headers: bool, limits: &Limits) -> Resu
             return Err(Violation::ControlLine);
         }
     }
-    if i - at > limits.max_control_line + 1 {
+    let arg_end = if buf[i - 1] == b'\r' { i - 1 } else { i };
+    if arg_end - at > limits.max_control_line {
         return Err(Violation::ControlLine);
     }
     let sizes = if headers { 2 } else { 1 };

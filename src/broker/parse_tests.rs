@@ -138,6 +138,40 @@ fn what_the_real_server_refuses_is_refused_for_the_same_reason() {
     assert!(one(&long).is_ok());
 }
 
+/// Found by the fuzzer: a line with too many fields that is also too long was refused for one reason or the other,
+/// depending on where it was split.
+#[test]
+fn a_line_too_long_is_too_long_however_many_fields_it_has() {
+    let limits = Limits { max_control_line: 128, ..LIMITS };
+    let line = [b"PUB a b c d e ".to_vec(), vec![b'x'; 140]].concat();
+    for cut in 0..line.len() {
+        assert_eq!(read_pieces(&line, &[cut], &limits).1, Err(Violation::ControlLine), "cut at {cut}");
+    }
+    assert_eq!(next(b"PUB a b c d e\r\n", &limits), Err(Violation::Arguments));
+}
+
+#[test]
+fn a_known_subject_is_recognised_only_in_the_canonical_form() {
+    let good = b"PUB a.b 2\r\nhi\r\nPING\r\n";
+    assert_eq!(again(good, b"a.b", &LIMITS), Some((&b"2\r\nhi\r\n"[..], 15)));
+    for other in [
+        &b"PUB a.bc 2\r\nhi\r\n"[..],
+        b"PUB a.b r 2\r\nhi\r\n",
+        b"pub a.b 2\r\nhi\r\n",
+        b"PUB a.b 2 \r\nhi\r\n",
+        b"PUB a.b 2\nhi\r\n",
+        b"PUB a.b 2\r\nhi\r",
+        b"PUB a.b 2\r\nhixx",
+        b"PUB a.b \r\n\r\n",
+        b"PUB a.b 9999999999\r\n",
+        b"PUB a.b",
+    ] {
+        assert_eq!(again(other, b"a.b", &LIMITS), None, "{:?}", String::from_utf8_lossy(other));
+    }
+    let small = Limits { max_payload: 1, ..LIMITS };
+    assert_eq!(again(good, b"a.b", &small), None);
+}
+
 #[test]
 fn an_unfinished_frame_says_what_it_needs() {
     assert_eq!(one(b"PUB a 1000\r\n"), Ok("need 1014".into()));
