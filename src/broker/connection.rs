@@ -59,7 +59,7 @@ pub(super) async fn refuse(hub: Arc<Hub>, mut socket: TcpStream, peer: SocketAdd
         socket.write_all(&words).await?;
         socket.shutdown().await?;
         // What the client says meanwhile is read, so that the close does not take the words back.
-        let mut sink = [0; 1024];
+        let mut sink = vec![0u8; 1024];
         while socket.read(&mut sink).await? > 0 {}
         io::Result::Ok(())
     })
@@ -238,7 +238,7 @@ impl Reader {
             }
         }
         // Bytes left unread would make the close a reset, which takes the last words back.
-        let mut rest = [0u8; 4096];
+        let mut rest = vec![0u8; SMALL_BUFFER];
         let _ = timeout(LINGER, async { while self.source.read(&mut rest).await.is_ok_and(|n| n > 0) {} }).await;
     }
 }

@@ -123,7 +123,7 @@ impl Router {
             last_subject: Vec::new(),
             last_route: NO_ROUTE,
             counted: Vec::new(),
-            doorman: vec![0; DOORMAN].into_boxed_slice(),
+            doorman: Box::default(),
             found: Interest::default(),
             out,
             random,
@@ -223,6 +223,9 @@ impl Router {
             Some(at) => *at as usize,
             None => {
                 let hash = self.hasher.hash_one(subject);
+                if self.doorman.is_empty() {
+                    self.doorman = vec![0; DOORMAN].into_boxed_slice();
+                }
                 let seen = &mut self.doorman[hash as usize % DOORMAN];
                 let mark = (hash >> 32) as u32 | 1;
                 if *seen != mark {

@@ -203,19 +203,32 @@ impl BrokerArgs {
 /// When the broker cannot be bound or the operating system refuses what it needs.
 pub fn run(args: BrokerArgs) -> Result<(), BrokerError> {
     let workers = args.workers();
+    let files = raise_file_limit();
     let system = |what| move |source| BrokerError::System { what, source };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()
         .build()
         .map_err(system("start the worker threads"))?;
-    let counters = runtime.block_on(serve(&args, workers))?;
+    let counters = runtime.block_on(serve(&args, workers, files))?;
     // Tasks of connections cut short by a second signal hold nothing that would have to be waited for.
     runtime.shutdown_background();
     say(&closing_line(args.format, &counters)).map_err(system("write to standard output"))
 }
 
-async fn serve(args: &BrokerArgs, workers: usize) -> Result<Arc<Counters>, BrokerError> {
+/// Raises the limit of open files to what the system allows, as every connection is one. Returns the limit in force.
+fn raise_file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid, writable rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return 0;
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: `raised` is a valid rlimit that asks for no more than the hard limit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 { raised.rlim_cur } else { limit.rlim_cur }
+}
+
+async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Arc<Counters>, BrokerError> {
     let system = |what| move |source| BrokerError::System { what, source };
     // Handlers first: a signal that comes right after the ready line must find them.
     let install = |kind| signal(kind).map_err(system("listen for signals"));
@@ -227,7 +240,7 @@ async fn serve(args: &BrokerArgs, workers: usize) -> Result<Arc<Counters>, Broke
     if let Some(path) = &args.port_file {
         write_port(path, broker.local_addr().port()).map_err(system("write the port file"))?;
     }
-    say(&ready_line(args.format, &broker, workers)).map_err(system("write to standard output"))?;
+    say(&ready_line(args.format, &broker, workers, files)).map_err(system("write to standard output"))?;
     let (again, mut repeated) = tokio::sync::mpsc::channel(1);
     let first = async move {
         let how = tokio::select! {
@@ -265,7 +278,7 @@ fn say(line: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-fn ready_line(format: Format, broker: &Broker, workers: usize) -> String {
+fn ready_line(format: Format, broker: &Broker, workers: usize, files: u64) -> String {
     let config = broker.config();
     let scheme = if config.tls.is_some() { "tls" } else { "nats" };
     let url = format!("{scheme}://{}", broker.local_addr());
@@ -293,6 +306,7 @@ fn ready_line(format: Format, broker: &Broker, workers: usize) -> String {
         "tls": config.tls.is_some(),
         "tls_verify": config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
         "workers": workers,
+        "open_files": files,
         "storage": "none",
     });
     json!({"event": "ready", "url": url, "pid": pid, "version": env!("CARGO_PKG_VERSION"), "policy": policy})
