@@ -1,0 +1,108 @@
+//! What all connections of one broker share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::config::Config;
+use super::counters::Counters;
+use super::index::Index;
+use super::info::Info;
+use super::outlet::{Outlet, Rules};
+
+/// Where the broker stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Clients are served.
+    Serving,
+    /// The end is announced; clients are still served.
+    LameDuck,
+    /// Input is read to its end and routed; nobody is closed yet.
+    Draining,
+    /// Every connection closes.
+    Closing,
+}
+
+/// What all connections share.
+pub(super) struct Hub {
+    pub config: Config,
+    pub counters: Arc<Counters>,
+    pub rules: Arc<Rules>,
+    pub index: Index,
+    pub info: Info,
+    pub acceptor: Option<TlsAcceptor>,
+    pub phase: watch::Sender<Phase>,
+    /// Readers that have not come to the end of their input.
+    pub readers: watch::Sender<usize>,
+    connections: Mutex<HashMap<u64, Arc<Member>>>,
+    places: AtomicUsize,
+    next_id: AtomicU64,
+}
+
+/// One of the `max_connections`, given back when dropped.
+pub(super) struct Place(Arc<Hub>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.places.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One connection, as the hub knows it.
+pub(super) struct Member {
+    pub outlet: Arc<Outlet>,
+    pub client_ip: String,
+    pub nonce: String,
+}
+
+impl Hub {
+    pub(super) fn new(config: Config, rules: Arc<Rules>, info: Info, acceptor: Option<TlsAcceptor>) -> Self {
+        Self {
+            config,
+            counters: Arc::clone(&rules.counters),
+            rules,
+            index: Index::default(),
+            info,
+            acceptor,
+            phase: watch::Sender::new(Phase::Serving),
+            readers: watch::Sender::new(0),
+            connections: Mutex::new(HashMap::new()),
+            places: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<Member>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place for a connection, or `None` when `max_connections` are taken. A handshake takes one too.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        let before = self.places.fetch_add(1, Ordering::AcqRel);
+        let place = Place(Arc::clone(self));
+        (before < self.config.max_connections).then_some(place)
+    }
+
+    pub(super) fn enter(&self, member: Arc<Member>) {
+        let mut connections = self.connections();
+        connections.insert(member.outlet.id, member);
+        self.counters.open.store(connections.len() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave(&self, id: u64) {
+        let mut connections = self.connections();
+        connections.remove(&id);
+        self.counters.open.store(connections.len() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+        self.connections().values().cloned().collect()
+    }
+}

@@ -1,0 +1,417 @@
+//! The way out to one connection: one coalesced buffer, one owner of the socket's writing side at a time.
+//!
+//! Publishers gather what they have for a connection during one read batch and [`Outlet::commit`] it with one short lock.
+//! Whoever finds nobody writing becomes the writer and hands its bytes to the kernel itself, without the lock; others leave theirs in
+//! the buffer, and the writer takes them along. Only when the kernel takes no more does the connection's keeper task
+//! ([`super::keeper`]) become the writer. So an idle request costs no wake-up beyond the peer's own, and a fan-out
+//! costs one system call per target and batch.
+//!
+//! Invariant: bytes leave in the order of the commits; `pending` is what has been committed and not yet given to the
+//! kernel, and no policy but `Block` (by one batch per publisher) lets it pass `max_pending`.
+
+use std::io::ErrorKind;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+
+use super::config::SlowConsumer;
+use super::counters::Counters;
+use super::frames;
+use super::index::Sub;
+use super::pool::Pool;
+
+/// Who may write to the socket now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Nobody,
+    /// A task in [`Outlet::commit`].
+    Committer,
+    /// The connection's keeper.
+    Keeper,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The socket, for writing directly; absent with TLS, where only the keeper writes, and after the close.
+    socket: Option<Arc<OwnedWriteHalf>>,
+    writer: Writer,
+    /// What the keeper is writing now, from `front_at`.
+    front: Vec<u8>,
+    front_at: usize,
+    /// What was committed after it.
+    back: Vec<u8>,
+    closed: bool,
+    /// Set when the writing side is to be closed once everything is written.
+    finishing: bool,
+    /// Subscriptions that ended by their own count, for the connection to forget.
+    expired: Vec<Arc<Sub>>,
+}
+
+/// Closes one or both directions. An error means that the peer has closed already.
+pub(super) fn shut(socket: &OwnedWriteHalf, how: Shutdown) {
+    let stream: &TcpStream = socket.as_ref();
+    let _ = SockRef::from(stream).shutdown(how);
+}
+
+/// What the outlets of one broker share.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub max_pending: usize,
+    pub policy: SlowConsumer,
+    pub counters: Arc<Counters>,
+    pub pool: Pool,
+}
+
+impl Rules {
+    /// Above this a publisher is held back: 75 % of the limit.
+    pub(super) fn high_water(&self) -> usize {
+        self.max_pending / 4 * 3
+    }
+}
+
+/// The way out to one connection.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub id: u64,
+    rules: Arc<Rules>,
+    state: Mutex<State>,
+    pending: AtomicUsize,
+    /// Whether the client takes headers; they are stripped otherwise.
+    pub headers: AtomicBool,
+    /// Whether the client has shown credentials, if any are needed.
+    pub admitted: AtomicBool,
+    /// Whether the client understands an INFO that comes later.
+    pub announces: AtomicBool,
+    /// Whether anything has been received since the keeper last looked.
+    pub heard: AtomicBool,
+    /// Whether `expired` may hold something.
+    has_expired: AtomicBool,
+    /// Wakes the keeper.
+    pub kick: Notify,
+    /// Wakes those who wait for the buffer to empty, or for the end.
+    room: Notify,
+}
+
+/// The keeper's next piece of work.
+pub(super) enum Work {
+    /// Write this from the given place, then ask again.
+    Write(Vec<u8>, usize),
+    /// Everything is written, and the writing side is to be closed.
+    Finish,
+    /// Nothing to write.
+    Idle,
+    /// The connection is closed.
+    Closed,
+}
+
+impl Outlet {
+    /// An outlet that writes to `socket` directly, or only through its keeper when there is none.
+    pub(super) fn new(id: u64, rules: Arc<Rules>, socket: Option<Arc<OwnedWriteHalf>>) -> Self {
+        Self {
+            id,
+            rules,
+            state: Mutex::new(State {
+                socket,
+                writer: Writer::Nobody,
+                front: Vec::new(),
+                front_at: 0,
+                back: Vec::new(),
+                closed: false,
+                finishing: false,
+                expired: Vec::new(),
+            }),
+            pending: AtomicUsize::new(0),
+            headers: AtomicBool::new(false),
+            admitted: AtomicBool::new(false),
+            announces: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
+            has_expired: AtomicBool::new(false),
+            kick: Notify::new(),
+            room: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes committed and not yet given to the kernel.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Sends a few bytes of the server's own.
+    pub(super) fn send(&self, bytes: &[u8]) {
+        let mut stage = bytes.to_vec();
+        self.commit(&mut stage, 0);
+    }
+
+    /// Takes over what a publisher gathered (`messages` counts the MSG and HMSG frames in it) and writes as much as the
+    /// kernel takes. Leaves `stage` empty. Returns whether the publisher should be held back.
+    pub(super) fn commit(&self, stage: &mut Vec<u8>, messages: u64) -> bool {
+        let mut state = self.state();
+        if state.closed {
+            stage.clear();
+            return false;
+        }
+        Counters::add(&self.rules.counters.messages_out, messages);
+        let Some(socket) = state.socket.clone().filter(|_| state.writer == Writer::Nobody) else {
+            self.queue(&mut state, stage);
+            if state.writer == Writer::Nobody && !state.closed {
+                self.hand_to_keeper(&mut state);
+            }
+            return self.pending() > self.rules.high_water();
+        };
+        state.writer = Writer::Committer;
+        drop(state);
+        let mut written = 0u64;
+        let mut at = 0;
+        // A committer works for others too, but not for ever: after a few rounds the keeper goes on.
+        for round in 0.. {
+            while at < stage.len() {
+                match socket.try_write(&stage[at..]) {
+                    Ok(n) => {
+                        at += n;
+                        written += n as u64;
+                    }
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        Counters::add(&self.rules.counters.bytes_out, written);
+                        stage.clear();
+                        self.close();
+                        return false;
+                    }
+                }
+            }
+            let mut state = self.state();
+            if round > 0 {
+                // These bytes were counted as pending when somebody queued them.
+                self.pending.fetch_sub(at.min(stage.len()), Ordering::AcqRel);
+            }
+            if state.closed {
+                stage.clear();
+                break;
+            }
+            if at < stage.len() {
+                if round == 0 {
+                    self.pending.fetch_add(stage.len() - at, Ordering::AcqRel);
+                }
+                state.front = std::mem::take(stage);
+                state.front_at = at;
+                self.hand_to_keeper(&mut state);
+                let queued = state.back.len();
+                self.enforce(&mut state, queued);
+                break;
+            }
+            stage.clear();
+            at = 0;
+            if state.back.is_empty() {
+                state.writer = Writer::Nobody;
+                if round > 0 {
+                    self.room.notify_waiters();
+                }
+                break;
+            }
+            if round == 3 {
+                self.hand_to_keeper(&mut state);
+                break;
+            }
+            std::mem::swap(&mut state.back, stage);
+        }
+        Counters::add(&self.rules.counters.bytes_out, written);
+        self.pending() > self.rules.high_water()
+    }
+
+    fn hand_to_keeper(&self, state: &mut State) {
+        state.writer = Writer::Keeper;
+        self.kick.notify_one();
+    }
+
+    /// Puts `stage` behind what waits already.
+    fn queue(&self, state: &mut State, stage: &mut Vec<u8>) {
+        self.pending.fetch_add(stage.len(), Ordering::AcqRel);
+        let queued = state.back.len();
+        if queued == 0 {
+            std::mem::swap(&mut state.back, stage);
+        } else {
+            state.back.extend_from_slice(stage);
+        }
+        stage.clear();
+        self.enforce(state, queued);
+    }
+
+    /// Applies the slow-consumer policy when too much waits; what lies in `back` from `queued` on is the newest.
+    fn enforce(&self, state: &mut State, queued: usize) {
+        let limit = self.rules.max_pending;
+        if self.pending() <= limit {
+            return;
+        }
+        match self.rules.policy {
+            SlowConsumer::Block => {}
+            SlowConsumer::Disconnect => {
+                Counters::add(&self.rules.counters.slow_consumers, 1);
+                self.close_locked(state);
+            }
+            SlowConsumer::DropNewest => {
+                let mut dropped = 0;
+                let ahead = self.pending().saturating_sub(state.back.len());
+                dropped += self.trim(&mut state.back, queued, queued, limit.saturating_sub(ahead));
+                let (at, len) = (state.front_at, state.front.len());
+                if len.saturating_sub(at) > limit {
+                    dropped += self.trim(&mut state.front, 0, at, at + limit);
+                }
+                Counters::add(&self.rules.counters.dropped, dropped);
+                Counters::sub(&self.rules.counters.messages_out, dropped);
+                // Only the server's own answers are left over the limit: a client that asks and never reads.
+                if self.pending() > limit + frames::LARGEST_ANSWERS {
+                    Counters::add(&self.rules.counters.slow_consumers, 1);
+                    self.close_locked(state);
+                }
+            }
+        }
+    }
+
+    fn trim(&self, buf: &mut Vec<u8>, boundary: usize, begun: usize, limit: usize) -> u64 {
+        let before = buf.len();
+        let dropped = frames::keep(buf, boundary, begun, limit);
+        self.pending.fetch_sub(before - buf.len(), Ordering::AcqRel);
+        dropped
+    }
+
+    /// The keeper asks what to do; `spent` is the buffer it has just written.
+    pub(super) fn work(&self, spent: Option<Vec<u8>>) -> Work {
+        let mut state = self.state();
+        if let Some(spent) = spent {
+            self.rules.pool.give(spent);
+        }
+        if state.closed {
+            return Work::Closed;
+        }
+        if state.writer != Writer::Keeper {
+            if state.finishing && state.writer == Writer::Nobody {
+                return Work::Finish;
+            }
+            return Work::Idle;
+        }
+        if state.front_at < state.front.len() {
+            let at = std::mem::take(&mut state.front_at);
+            return Work::Write(std::mem::take(&mut state.front), at);
+        }
+        if !state.back.is_empty() {
+            return Work::Write(std::mem::take(&mut state.back), 0);
+        }
+        state.writer = Writer::Nobody;
+        self.room.notify_waiters();
+        if state.finishing { Work::Finish } else { Work::Idle }
+    }
+
+    /// The keeper has given `n` bytes to the kernel.
+    pub(super) fn wrote(&self, n: usize) {
+        Counters::add(&self.rules.counters.bytes_out, n as u64);
+        let before = self.pending.fetch_sub(n, Ordering::AcqRel);
+        let high = self.rules.high_water();
+        if before > high && before - n <= high {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Waits until a publisher may go on, at most `limit`.
+    pub(super) async fn room(&self, limit: Duration) {
+        self.wait(limit, |outlet| outlet.pending() <= outlet.rules.high_water()).await;
+    }
+
+    /// Waits until everything is with the kernel, at most `limit`.
+    pub(super) async fn flushed(&self, limit: Duration) {
+        self.wait(limit, |outlet| outlet.pending() == 0).await;
+    }
+
+    /// Waits until the connection is closed, at most `limit`.
+    pub(super) async fn finished(&self, limit: Duration) {
+        self.wait(limit, Self::is_closed).await;
+    }
+
+    /// Waits until the connection is closed.
+    pub(super) async fn closed(&self) {
+        self.wait(Duration::MAX, Self::is_closed).await;
+    }
+
+    async fn wait(&self, limit: Duration, done: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            loop {
+                let change = self.room.notified();
+                tokio::pin!(change);
+                change.as_mut().enable();
+                if done(self) || self.is_closed() {
+                    return;
+                }
+                change.await;
+            }
+        };
+        // Running out of time is an answer too: the caller goes on and looks at the state.
+        let _ = tokio::time::timeout(limit, waiting).await;
+    }
+
+    /// Asks the keeper to close the writing side once everything is written.
+    pub(super) fn finish(&self) {
+        self.state().finishing = true;
+        self.kick.notify_one();
+    }
+
+    /// Closes both directions at once; what waits is lost.
+    pub(super) fn close(&self) {
+        self.close_locked(&mut self.state());
+    }
+
+    fn close_locked(&self, state: &mut State) {
+        if state.closed {
+            return;
+        }
+        state.closed = true;
+        state.front = Vec::new();
+        state.back = Vec::new();
+        state.front_at = 0;
+        state.expired = Vec::new();
+        if let Some(socket) = state.socket.take() {
+            // Wakes the reader. An error means the peer has closed already.
+            shut(&socket, Shutdown::Both);
+        }
+        self.kick.notify_one();
+        self.room.notify_waiters();
+    }
+
+    /// Lets the reader come to the end of what has arrived. With TLS the reader watches the phase instead.
+    pub(super) fn stop_reading(&self) {
+        if let Some(socket) = &self.state().socket {
+            shut(socket, Shutdown::Read);
+        }
+    }
+
+    /// Notes that a subscription of this connection has ended by its own count.
+    pub(super) fn expire(&self, sub: &Arc<Sub>) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        state.expired.push(Arc::clone(sub));
+        self.has_expired.store(true, Ordering::Release);
+    }
+
+    /// The subscriptions noted since the last call.
+    pub(super) fn take_expired(&self) -> Vec<Arc<Sub>> {
+        if !self.has_expired.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.state().expired)
+    }
+}

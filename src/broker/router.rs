@@ -1,0 +1,532 @@
+//! From a published message to the buffers of everybody who wants it.
+//!
+//! Every reading connection has a router of its own. It remembers what subjects reach ([`Route`]) as long as the index's
+//! generation stands still, so that routing is one comparison with the previous subject or one hash look-up; it gathers
+//! the messages of one read batch per target and commits each target once. Nothing is allocated per message.
+//!
+//! Invariants: counts of deliveries kept here are added to the subscriptions before anything of this connection may
+//! depend on them ([`Router::settle`]); this connection's own answers are committed after everybody else's messages,
+//! so a PONG says that all before it has been routed.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use foldhash::fast::RandomState;
+
+use super::counters::Counters;
+use super::hub::Hub;
+use super::index::{Interest, Sub};
+use super::outlet::Outlet;
+use super::parse::Publish;
+
+/// Routes remembered at most, and legs in all of them.
+const MAX_ROUTES: usize = 2048;
+const MAX_LEGS: usize = 65_536;
+/// Bytes gathered at most before they are committed in the middle of a batch.
+const MAX_STAGED: usize = 1 << 20;
+/// Subjects seen once are not worth a route (every reply goes to a subject of its own); this many are remembered.
+const DOORMAN: usize = 1024;
+
+/// One subscription of a route.
+struct Leg {
+    slot: u32,
+    /// Deliveries not yet added to the subscription.
+    count: u64,
+    sub: Arc<Sub>,
+    /// `HMSG <subject> <sid> `; a MSG leaves the first letter out.
+    prefix: Box<[u8]>,
+}
+
+/// What a subject reaches.
+#[derive(Default)]
+struct Route {
+    plain: Vec<Leg>,
+    /// Queue groups; one leg of each is taken.
+    groups: Vec<Vec<Leg>>,
+    /// Whether anybody at all is interested, this connection under `echo:false` included.
+    interest: bool,
+    /// Whether some leg has a count to settle.
+    counted: bool,
+    /// Whether messages may be routed in runs: no groups, every target once, this connection not among them.
+    simple: bool,
+}
+
+/// What is gathered for one target.
+struct Slot {
+    outlet: Arc<Outlet>,
+    stage: Vec<u8>,
+    messages: u64,
+}
+
+/// Everything gathered by one router.
+struct Stages {
+    hub: Arc<Hub>,
+    /// Slot 0 is this connection's own.
+    slots: Vec<Slot>,
+    slot_of: HashMap<u64, u32, RandomState>,
+    dirty: Vec<u32>,
+    staged: usize,
+    /// Targets above the high-water mark after the last commit.
+    pressed: Vec<Arc<Outlet>>,
+}
+
+/// The routing side of one connection.
+pub(super) struct Router {
+    hub: Arc<Hub>,
+    generation: u64,
+    hasher: RandomState,
+    routes: Vec<Route>,
+    known: HashMap<Box<[u8]>, u32, RandomState>,
+    legs: usize,
+    last_subject: Vec<u8>,
+    last_route: usize,
+    counted: Vec<u32>,
+    doorman: Box<[u32]>,
+    found: Interest,
+    out: Stages,
+    random: u64,
+}
+
+const NO_ROUTE: usize = usize::MAX;
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Routed {
+    /// Somebody is interested.
+    Wanted,
+    /// Nobody is.
+    Unwanted,
+}
+
+impl Router {
+    pub(super) fn new(hub: Arc<Hub>, own: Arc<Outlet>) -> Self {
+        let hasher = RandomState::default();
+        let random = hasher.hash_one(own.id) | 1;
+        let mut slot_of = HashMap::with_hasher(hasher.clone());
+        slot_of.insert(own.id, 0);
+        let out = Stages {
+            hub: Arc::clone(&hub),
+            slots: vec![Slot { outlet: own, stage: Vec::new(), messages: 0 }],
+            slot_of,
+            dirty: Vec::new(),
+            staged: 0,
+            pressed: Vec::new(),
+        };
+        Self {
+            hub,
+            generation: 0,
+            routes: Vec::new(),
+            known: HashMap::with_hasher(hasher.clone()),
+            legs: 0,
+            last_subject: Vec::new(),
+            last_route: NO_ROUTE,
+            counted: Vec::new(),
+            doorman: Box::default(),
+            found: Interest::default(),
+            out,
+            random,
+            hasher,
+        }
+    }
+
+    /// Answers this connection.
+    pub(super) fn answer(&mut self, bytes: &[u8]) {
+        let slot = &mut self.out.slots[0];
+        if slot.stage.capacity() == 0 {
+            slot.stage = self.hub.rules.pool.take();
+        }
+        slot.stage.extend_from_slice(bytes);
+        self.out.staged += bytes.len();
+    }
+
+    /// The subject of the previous message, if more of them may be routed by [`publish_run`](Self::publish_run).
+    #[inline]
+    pub(super) fn running(&self) -> Option<&[u8]> {
+        let route = self.routes.get(self.last_route)?;
+        (route.simple && self.generation == self.hub.index.generation()).then_some(&self.last_subject[..])
+    }
+
+    /// Routes several messages without reply and headers on the subject [`running`](Self::running) has just named, given
+    /// their tails ([`Publish::tail`]): target by target, so that each buffer is filled in one go.
+    pub(super) fn publish_run(&mut self, tails: &[&[u8]]) {
+        let route = &mut self.routes[self.last_route];
+        mark(route, self.last_route, &mut self.counted);
+        let bytes: usize = tails.iter().map(|tail| tail.len()).sum();
+        for leg in &mut route.plain {
+            let prefix = &leg.prefix[1..];
+            let stage = self.out.open(leg.slot);
+            stage.reserve(bytes + tails.len() * prefix.len());
+            let before = stage.len();
+            let mut messages = 0;
+            if leg.sub.max.load(Ordering::Relaxed) == 0 {
+                for tail in tails {
+                    stage.extend_from_slice(prefix);
+                    stage.extend_from_slice(tail);
+                }
+                messages = tails.len() as u64;
+                leg.count += messages;
+            } else {
+                for tail in tails {
+                    if reserve_limited(&self.hub, &leg.sub, &mut leg.count) {
+                        stage.extend_from_slice(prefix);
+                        stage.extend_from_slice(tail);
+                        messages += 1;
+                    }
+                }
+            }
+            let grown = stage.len() - before;
+            self.out.added(leg.slot, grown, messages);
+        }
+    }
+
+    /// Routes one message. `echo` is whether this connection wants its own.
+    #[inline]
+    pub(super) fn publish(&mut self, message: &Publish<'_>, echo: bool) -> Routed {
+        if self.generation != self.hub.index.generation() {
+            self.forget();
+        }
+        let at = if self.last_route != NO_ROUTE && message.subject == &self.last_subject[..] {
+            self.last_route
+        } else {
+            match self.look_up(message.subject, echo) {
+                Some(at) => at,
+                None => return self.publish_once(message, echo),
+            }
+        };
+        let route = &mut self.routes[at];
+        mark(route, at, &mut self.counted);
+        for leg in &mut route.plain {
+            if reserve(&self.hub, &leg.sub, &mut leg.count) {
+                self.out.put(leg.slot, &leg.prefix, message);
+            }
+        }
+        for group in &mut route.groups {
+            let len = group.len();
+            let first = pick(&mut self.random, len);
+            // A member that has just ended passes its turn on.
+            for n in 0..len {
+                let leg = &mut group[(first + n) % len];
+                if reserve(&self.hub, &leg.sub, &mut leg.count) {
+                    self.out.put(leg.slot, &leg.prefix, message);
+                    break;
+                }
+            }
+        }
+        if route.interest { Routed::Wanted } else { Routed::Unwanted }
+    }
+
+    /// Finds or makes the route of a subject; `None` when it is not worth remembering.
+    fn look_up(&mut self, subject: &[u8], echo: bool) -> Option<usize> {
+        let at = match self.known.get(subject) {
+            Some(at) => *at as usize,
+            None => {
+                let hash = self.hasher.hash_one(subject);
+                if self.doorman.is_empty() {
+                    self.doorman = vec![0; DOORMAN].into_boxed_slice();
+                }
+                let seen = &mut self.doorman[hash as usize % DOORMAN];
+                let mark = (hash >> 32) as u32 | 1;
+                if *seen != mark {
+                    *seen = mark;
+                    return None;
+                }
+                self.remember(subject, echo)
+            }
+        };
+        self.last_subject.clear();
+        self.last_subject.extend_from_slice(subject);
+        self.last_route = at;
+        Some(at)
+    }
+
+    fn remember(&mut self, subject: &[u8], echo: bool) -> usize {
+        if self.routes.len() >= MAX_ROUTES || self.legs >= MAX_LEGS {
+            self.forget();
+        }
+        let mut found = std::mem::take(&mut self.found);
+        self.hub.index.search(subject, &mut found);
+        let mut route = Route { interest: !found.is_empty(), ..Route::default() };
+        let own = self.out.slots[0].outlet.id;
+        let leg = |router: &mut Self, sub: &Arc<Sub>| {
+            let mut prefix = Vec::with_capacity(7 + subject.len() + sub.sid.len());
+            prefix.extend_from_slice(b"HMSG ");
+            prefix.extend_from_slice(subject);
+            prefix.push(b' ');
+            prefix.extend_from_slice(&sub.sid);
+            prefix.push(b' ');
+            Leg { slot: router.out.slot(&sub.outlet), count: 0, sub: Arc::clone(sub), prefix: prefix.into() }
+        };
+        let wanted = |sub: &&Arc<Sub>| echo || sub.outlet.id != own;
+        for sub in found.plain.iter().filter(wanted) {
+            let leg = leg(self, sub);
+            route.plain.push(leg);
+        }
+        for members in found.queued.chunk_by(|a, b| a.queue == b.queue) {
+            let group: Vec<Leg> = members.iter().filter(wanted).map(|sub| leg(self, sub)).collect();
+            if !group.is_empty() {
+                route.groups.push(group);
+            }
+        }
+        found.clear();
+        self.found = found;
+        // Filled target by target, one target must not have two subscriptions, nor answers in between.
+        let mut slots: Vec<u32> = route.plain.iter().map(|leg| leg.slot).collect();
+        slots.sort_unstable();
+        route.simple = route.groups.is_empty() && slots.first() != Some(&0) && slots.windows(2).all(|w| w[0] != w[1]);
+        self.legs += route.plain.len() + route.groups.iter().map(Vec::len).sum::<usize>();
+        let at = self.routes.len();
+        self.routes.push(route);
+        self.known.insert(subject.into(), at as u32);
+        at
+    }
+
+    /// Routes a message whose subject is not remembered.
+    fn publish_once(&mut self, message: &Publish<'_>, echo: bool) -> Routed {
+        let mut found = std::mem::take(&mut self.found);
+        self.hub.index.search(message.subject, &mut found);
+        let own = self.out.slots[0].outlet.id;
+        let routed = if found.is_empty() { Routed::Unwanted } else { Routed::Wanted };
+        let mut prefix = self.hub.rules.pool.take();
+        let mut send = |router: &mut Self, sub: &Arc<Sub>| {
+            let mut count = 0;
+            if (!echo && sub.outlet.id == own) || !reserve(&router.hub, sub, &mut count) {
+                return false;
+            }
+            sub.delivered.fetch_add(count, Ordering::SeqCst);
+            prefix.clear();
+            for part in [&b"HMSG "[..], message.subject, b" ", &sub.sid, b" "] {
+                prefix.extend_from_slice(part);
+            }
+            let slot = router.out.slot(&sub.outlet);
+            router.out.put(slot, &prefix, message);
+            true
+        };
+        for sub in &found.plain {
+            send(self, sub);
+        }
+        for members in found.queued.chunk_by(|a, b| a.queue == b.queue) {
+            let first = pick(&mut self.random, members.len());
+            for n in 0..members.len() {
+                if send(self, &members[(first + n) % members.len()]) {
+                    break;
+                }
+            }
+        }
+        self.hub.rules.pool.give(prefix);
+        found.clear();
+        self.found = found;
+        routed
+    }
+
+    /// Adds the counts kept here to the subscriptions.
+    pub(super) fn settle(&mut self) {
+        while let Some(at) = self.counted.pop() {
+            let route = &mut self.routes[at as usize];
+            route.counted = false;
+            for leg in route.plain.iter_mut().chain(route.groups.iter_mut().flatten()) {
+                let count = std::mem::take(&mut leg.count);
+                if count == 0 {
+                    continue;
+                }
+                let now = leg.sub.delivered.fetch_add(count, Ordering::SeqCst) + count;
+                let max = leg.sub.max.load(Ordering::SeqCst);
+                if max != 0 && now >= max {
+                    retire(&self.hub, &leg.sub);
+                }
+            }
+        }
+    }
+
+    /// Ends a batch: settles, commits, and forgets what no longer holds.
+    pub(super) fn end_batch(&mut self) {
+        self.settle();
+        self.out.commit();
+    }
+
+    /// The targets above the high-water mark since the last call.
+    pub(super) fn take_pressed(&mut self) -> Vec<Arc<Outlet>> {
+        std::mem::take(&mut self.out.pressed)
+    }
+
+    /// Forgets every route, because subscriptions have changed or too many are remembered.
+    fn forget(&mut self) {
+        self.settle();
+        self.out.commit();
+        self.generation = self.hub.index.generation();
+        self.routes.clear();
+        self.known.clear();
+        self.legs = 0;
+        self.last_route = NO_ROUTE;
+        self.out.forget();
+    }
+
+    /// Forgets the routes even though no subscription has changed: the connection's options have.
+    pub(super) fn options_changed(&mut self) {
+        self.generation = 0;
+    }
+}
+
+/// Notes that a route's legs have counts to settle.
+#[inline]
+fn mark(route: &mut Route, at: usize, counted: &mut Vec<u32>) {
+    if !route.counted {
+        route.counted = true;
+        counted.push(at as u32);
+    }
+}
+
+/// Any number below `len`: xorshift, whose only task is to spread the load of a queue group.
+fn pick(random: &mut u64, len: usize) -> usize {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    (*random >> 33) as usize % len
+}
+
+/// Counts one delivery; `false` when the subscription has had all it asked for.
+#[inline]
+fn reserve(hub: &Hub, sub: &Arc<Sub>, count: &mut u64) -> bool {
+    if sub.max.load(Ordering::Relaxed) == 0 {
+        *count += 1;
+        return true;
+    }
+    reserve_limited(hub, sub, count)
+}
+
+fn reserve_limited(hub: &Hub, sub: &Arc<Sub>, count: &mut u64) -> bool {
+    let max = sub.max.load(Ordering::SeqCst);
+    let add = std::mem::take(count) + 1;
+    let now = sub.delivered.fetch_add(add, Ordering::SeqCst) + add;
+    if now >= max {
+        retire(hub, sub);
+    }
+    now <= max
+}
+
+/// Takes out a subscription that has had all it asked for, and tells its connection.
+pub(super) fn retire(hub: &Hub, sub: &Arc<Sub>) {
+    if hub.index.remove(sub) {
+        Counters::sub(&hub.counters.subscriptions, 1);
+        sub.outlet.expire(sub);
+    }
+}
+
+impl Stages {
+    fn slot(&mut self, outlet: &Arc<Outlet>) -> u32 {
+        if let Some(slot) = self.slot_of.get(&outlet.id) {
+            return *slot;
+        }
+        let slot = self.slots.len() as u32;
+        self.slots.push(Slot { outlet: Arc::clone(outlet), stage: Vec::new(), messages: 0 });
+        self.slot_of.insert(outlet.id, slot);
+        slot
+    }
+
+    /// The buffer of a target, which will be committed.
+    #[inline]
+    fn open(&mut self, slot: u32) -> &mut Vec<u8> {
+        let target = &mut self.slots[slot as usize];
+        if target.stage.is_empty() {
+            if target.stage.capacity() == 0 {
+                target.stage = self.hub.rules.pool.take();
+            }
+            if slot != 0 {
+                self.dirty.push(slot);
+            }
+        }
+        &mut target.stage
+    }
+
+    /// Accounts for what has been put into an open buffer.
+    #[inline]
+    fn added(&mut self, slot: u32, bytes: usize, messages: u64) {
+        self.slots[slot as usize].messages += messages;
+        self.staged += bytes;
+        if self.staged > MAX_STAGED {
+            self.commit();
+        }
+    }
+
+    /// Puts one message into a target's buffer.
+    #[inline]
+    fn put(&mut self, slot: u32, prefix: &[u8], message: &Publish<'_>) {
+        let takes_headers = message.header_len > 0 && self.slots[slot as usize].outlet.headers.load(Ordering::Relaxed);
+        let stage = self.open(slot);
+        let before = stage.len();
+        match message.tail {
+            Some(tail) if message.header_len == 0 => write(stage, &prefix[1..], message.reply, tail),
+            _ => write_general(stage, takes_headers, prefix, message),
+        }
+        let grown = stage.len() - before;
+        self.added(slot, grown, 1);
+    }
+
+    /// Gives every target what is gathered for it, this connection last.
+    fn commit(&mut self) {
+        self.staged = 0;
+        while let Some(slot) = self.dirty.pop() {
+            self.commit_slot(slot as usize);
+        }
+        if !self.slots[0].stage.is_empty() {
+            self.commit_slot(0);
+        }
+    }
+
+    fn commit_slot(&mut self, slot: usize) {
+        let slot = &mut self.slots[slot];
+        let pressed = slot.outlet.commit(&mut slot.stage, std::mem::take(&mut slot.messages));
+        self.hub.rules.pool.give(std::mem::take(&mut slot.stage));
+        if pressed {
+            self.pressed.push(Arc::clone(&slot.outlet));
+        }
+    }
+
+    /// Lets go of every other connection; everything has been committed.
+    fn forget(&mut self) {
+        self.slots.truncate(1);
+        let own = self.slots[0].outlet.id;
+        self.slot_of.retain(|id, _| *id == own);
+    }
+}
+
+#[inline]
+fn write(stage: &mut Vec<u8>, prefix: &[u8], reply: &[u8], tail: &[u8]) {
+    stage.reserve(prefix.len() + reply.len() + 1 + tail.len());
+    stage.extend_from_slice(prefix);
+    if !reply.is_empty() {
+        stage.extend_from_slice(reply);
+        stage.push(b' ');
+    }
+    stage.extend_from_slice(tail);
+}
+
+/// Headers, or a frame that was not written in the canonical form.
+fn write_general(stage: &mut Vec<u8>, takes_headers: bool, prefix: &[u8], message: &Publish<'_>) {
+    let headers = message.header_len > 0;
+    if headers && takes_headers {
+        if let Some(tail) = message.tail {
+            return write(stage, prefix, message.reply, tail);
+        }
+        let reply_space: &[u8] = if message.reply.is_empty() { b"" } else { b" " };
+        for part in [prefix, message.reply, reply_space, message.header_text, b" ", message.total_text, b"\r\n"] {
+            stage.extend_from_slice(part);
+        }
+        stage.extend_from_slice(message.payload);
+        stage.extend_from_slice(b"\r\n");
+        return;
+    }
+    let body = &message.payload[message.header_len..];
+    let counted;
+    let size: &[u8] = if headers {
+        counted = body.len().to_string();
+        counted.as_bytes()
+    } else {
+        message.total_text
+    };
+    let reply_space: &[u8] = if message.reply.is_empty() { b"" } else { b" " };
+    for part in [&prefix[1..], message.reply, reply_space, size, b"\r\n", body, b"\r\n"] {
+        stage.extend_from_slice(part);
+    }
+}

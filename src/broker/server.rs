@@ -1,0 +1,201 @@
+//! Listening, accepting, and the three ways to end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::config::{Config, Shutdown};
+use super::connection;
+use super::counters::Counters;
+use super::error::BrokerError;
+use super::hub::{Hub, Phase};
+use super::info::Info;
+use super::outlet::Rules;
+use super::pool::Pool;
+use super::{auth, tls};
+
+/// A bound broker. [`run`](Self::run) serves until it is told to end.
+pub struct Broker {
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Broker {
+    /// Listens. Clients may connect from now on; they are answered once [`run`](Self::run) is awaited.
+    ///
+    /// # Errors
+    /// When a setting is out of range, a TLS file is unusable, an NKey does not decode, or the address is taken.
+    pub async fn bind(config: Config) -> Result<Self, BrokerError> {
+        check(&config)?;
+        auth::check(&config.auth)?;
+        let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let listen = |source| BrokerError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let rules = Arc::new(Rules {
+            max_pending: config.max_pending,
+            policy: config.slow_consumer,
+            counters: Arc::default(),
+            pool: Pool::default(),
+        });
+        let info = Info::new(&config, server_id(), address);
+        let hub = Arc::new(Hub::new(config, rules, info, acceptor));
+        Ok(Self { hub, listener, address })
+    }
+
+    /// The address listened on, with the port that port 0 became.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The running totals.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.hub.counters)
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> &Config {
+        &self.hub.config
+    }
+
+    /// Serves on the current tokio runtime until `shutdown` resolves and says how to end; returns when every connection is closed.
+    ///
+    /// # Errors
+    /// When the operating system refuses to accept for a reason that will not pass.
+    pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), BrokerError> {
+        let Self { hub, listener, .. } = self;
+        // Connections are tasks of their own; this ends them even if this future is dropped.
+        let closing = CloseOnDrop(Arc::clone(&hub));
+        tokio::pin!(shutdown);
+        let how = loop {
+            tokio::select! {
+                how = &mut shutdown => break how,
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, peer)) => {
+                        Counters::add(&hub.counters.connections, 1);
+                        match hub.place() {
+                            Some(place) => {
+                                tokio::spawn(connection::serve(Arc::clone(&hub), socket, peer, place));
+                            }
+                            None => {
+                                Counters::add(&hub.counters.refused, 1);
+                                tokio::spawn(connection::refuse(Arc::clone(&hub), socket, peer));
+                            }
+                        }
+                    }
+                    // Out of descriptors, or a client that has gone again: both pass.
+                    Err(_) => sleep(Duration::from_millis(10)).await,
+                },
+            }
+        };
+        drop(listener);
+        match how {
+            Shutdown::Now => {}
+            Shutdown::Drain => drain(&hub).await,
+            Shutdown::LameDuck => lame_duck(&hub).await,
+        }
+        drop(closing);
+        // The readers see their sockets close; the bound is for a runtime that is itself being stopped.
+        let _ = timeout(Duration::from_secs(1), hub.readers.subscribe().wait_for(|n| *n == 0)).await;
+        Ok(())
+    }
+}
+
+struct CloseOnDrop(Arc<Hub>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.phase.send_replace(Phase::Closing);
+        for member in self.0.members() {
+            member.outlet.close();
+        }
+    }
+}
+
+/// Tells every client that understands it that this server is about to go.
+fn announce(hub: &Hub) {
+    for member in hub.members() {
+        if member.outlet.announces.load(std::sync::atomic::Ordering::Acquire) {
+            let line = hub.info.line(member.outlet.id, member.client_ip.clone(), &member.nonce, true);
+            member.outlet.send(&line);
+        }
+    }
+}
+
+/// Routes what has arrived, hands over what is buffered, at most `drain_timeout` in all.
+async fn drain(hub: &Hub) {
+    let end = Instant::now() + hub.config.drain_timeout;
+    announce(hub);
+    hub.phase.send_replace(Phase::Draining);
+    for member in hub.members() {
+        member.outlet.stop_reading();
+    }
+    let left = || end.saturating_duration_since(Instant::now());
+    let mut readers = hub.readers.subscribe();
+    // Out of time, the rest is closed as it is.
+    let _ = timeout(left(), readers.wait_for(|n| *n == 0)).await;
+    for member in hub.members() {
+        member.outlet.flushed(left()).await;
+    }
+}
+
+/// Announces the end, leaves the clients `grace` to go by themselves, then lets the rest go one by one.
+async fn lame_duck(hub: &Hub) {
+    hub.phase.send_replace(Phase::LameDuck);
+    announce(hub);
+    let grace = Instant::now() + hub.config.lame_duck.grace;
+    while Instant::now() < grace && !hub.members().is_empty() {
+        sleep(Duration::from_millis(50).min(grace.saturating_duration_since(Instant::now()))).await;
+    }
+    let members = hub.members();
+    let Ok(count) = u32::try_from(members.len()) else { return };
+    if count == 0 {
+        return;
+    }
+    let pause = hub.config.lame_duck.spread / count;
+    for member in members {
+        member.outlet.flushed(Duration::from_millis(100)).await;
+        member.outlet.close();
+        sleep(pause).await;
+    }
+}
+
+fn check(config: &Config) -> Result<(), BrokerError> {
+    let setting = |setting, value: String, remedy| Err(BrokerError::Setting { setting, value, remedy });
+    if config.max_payload > 64 << 20 {
+        return setting("max_payload", config.max_payload.to_string(), "it may be at most 64 MiB");
+    }
+    if !(64..=1 << 20).contains(&config.max_control_line) {
+        return setting("max_control_line", config.max_control_line.to_string(), "it may be 64 B to 1 MiB");
+    }
+    if config.max_pending < 1024 {
+        return setting("max_pending", config.max_pending.to_string(), "it must be at least 1 KiB");
+    }
+    if config.max_connections == 0 {
+        return setting("max_connections", "0".into(), "allow at least one");
+    }
+    for (name, value) in [
+        ("ping_interval", config.ping_interval),
+        ("auth_timeout", config.auth_timeout),
+        ("write_deadline", config.write_deadline),
+    ] {
+        if value.is_zero() {
+            return setting(name, "0".into(), "it must be longer than nothing");
+        }
+    }
+    Ok(())
+}
+
+/// A server id of the usual form: N and 55 letters and digits.
+fn server_id() -> String {
+    let mut rng = rand::rng();
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let tail = (0..55).map(|_| char::from(letters[rng.random_range(0..letters.len())]));
+    std::iter::once('N').chain(tail).collect()
+}

@@ -1,0 +1,267 @@
+//! What one connection may say and what it is answered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::auth;
+use super::counters::Counters;
+use super::hub::{Hub, Member};
+use super::index::{Interest, Sub};
+use super::info::{Connect, Options};
+use super::outlet::Outlet;
+use super::parse::{self, Limits, Op, Publish, Step, Violation};
+use super::router::{Routed, Router};
+use super::subject;
+
+/// Messages routed together at most, and after how many bytes no further one joins them.
+const RUN: usize = 64;
+const RUN_BYTES: usize = 32 * 1024;
+
+/// Why a connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Farewell(pub Option<&'static str>);
+
+impl From<Violation> for Farewell {
+    fn from(violation: Violation) -> Self {
+        Self(violation.text())
+    }
+}
+
+/// The protocol state of one connection.
+pub(super) struct Session {
+    hub: Arc<Hub>,
+    member: Arc<Member>,
+    outlet: Arc<Outlet>,
+    pub router: Router,
+    options: Options,
+    limits: Limits,
+    admitted: bool,
+    subs: HashMap<Box<[u8]>, Arc<Sub>>,
+    found: Interest,
+    published: u64,
+}
+
+impl Session {
+    pub(super) fn new(hub: Arc<Hub>, member: Arc<Member>) -> Self {
+        let outlet = Arc::clone(&member.outlet);
+        let limits = Limits {
+            max_control_line: hub.config.max_control_line,
+            max_payload: hub.config.max_payload,
+            headers: false,
+        };
+        Self {
+            router: Router::new(Arc::clone(&hub), Arc::clone(&outlet)),
+            options: Options::default(),
+            limits,
+            admitted: outlet.admitted.load(Ordering::Acquire),
+            subs: HashMap::new(),
+            found: Interest::default(),
+            published: 0,
+            hub,
+            member,
+            outlet,
+        }
+    }
+
+    /// Serves every whole frame of a batch. Returns how many bytes were used and how many the next frame needs.
+    pub(super) fn batch(&mut self, input: &[u8]) -> Result<(usize, usize), Farewell> {
+        let result = self.frames(input);
+        Counters::add(&self.hub.counters.messages_in, std::mem::take(&mut self.published));
+        self.router.end_batch();
+        result
+    }
+
+    fn frames(&mut self, input: &[u8]) -> Result<(usize, usize), Farewell> {
+        let mut at = 0;
+        while at < input.len() {
+            if !self.admitted && !matches!(input[at], b'C' | b'c') {
+                return Err(self.unauthorised());
+            }
+            at += self.run(&input[at..]);
+            match parse::next(&input[at..], &self.limits)? {
+                Step::Done(Op::Publish(message), used) => {
+                    self.publish(&message);
+                    at += used;
+                }
+                Step::Done(op, used) => {
+                    self.serve(op)?;
+                    at += used;
+                }
+                Step::Need(n) => return Ok((at, n)),
+            }
+        }
+        Ok((at, 1))
+    }
+
+    /// Routes the messages at the front of `input` that go where the previous one went. Returns how many bytes they took.
+    fn run(&mut self, input: &[u8]) -> usize {
+        let mut at = 0;
+        let fluent = !self.options.verbose && !self.options.pedantic;
+        let another = |subject| parse::again(input, subject, &self.limits).is_some();
+        if !fluent || !self.router.running().is_some_and(another) {
+            return at;
+        }
+        let mut tails: [&[u8]; RUN] = [&[]; RUN];
+        while let Some(subject) = self.router.running() {
+            let begin = at;
+            let mut n = 0;
+            while n < RUN && at - begin < RUN_BYTES {
+                let Some((tail, used)) = parse::again(&input[at..], subject, &self.limits) else { break };
+                tails[n] = tail;
+                n += 1;
+                at += used;
+            }
+            if n == 0 {
+                break;
+            }
+            self.router.publish_run(&tails[..n]);
+            self.published += n as u64;
+        }
+        at
+    }
+
+    #[inline]
+    fn publish(&mut self, message: &Publish<'_>) {
+        self.published += 1;
+        if self.options.pedantic && !subject::valid_literal(message.subject) {
+            self.router.answer(b"-ERR 'Invalid Publish Subject'\r\n");
+        }
+        if self.options.verbose {
+            self.router.answer(b"+OK\r\n");
+        }
+        let routed = self.router.publish(message, self.options.echo);
+        if routed == Routed::Unwanted && self.options.no_responders && !message.reply.is_empty() {
+            self.no_responders(message.reply);
+        }
+    }
+
+    /// Tells the requester that nobody listens, through its own subscription to the reply subject.
+    fn no_responders(&mut self, reply: &[u8]) {
+        self.hub.index.search(reply, &mut self.found);
+        let own = self.outlet.id;
+        let mut mine = self.found.plain.iter().chain(&self.found.queued).filter(|sub| sub.outlet.id == own);
+        if let Some(sub) = mine.next() {
+            for part in [b"HMSG ", reply, b" ", &sub.sid, b" 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"] {
+                self.router.answer(part);
+            }
+            Counters::add(&self.hub.counters.no_responders, 1);
+        }
+        self.found.clear();
+    }
+
+    fn serve(&mut self, op: Op<'_>) -> Result<(), Farewell> {
+        match op {
+            Op::Publish(message) => self.publish(&message),
+            Op::Subscribe { subject, queue, sid } => self.subscribe(subject, queue, sid),
+            Op::Unsubscribe { sid, max } => self.unsubscribe(sid, max),
+            Op::Connect(json) => self.connect(json)?,
+            Op::Ping => self.router.answer(b"PONG\r\n"),
+            // The keeper has been told by the read itself; +OK and INFO say nothing to a server.
+            Op::Pong | Op::Ok | Op::Info(_) => {}
+            Op::Err(_) => return Err(Farewell(None)),
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self) {
+        if self.options.verbose {
+            self.router.answer(b"+OK\r\n");
+        }
+    }
+
+    fn connect(&mut self, json: &[u8]) -> Result<(), Farewell> {
+        let said: Connect = serde_json::from_slice(json).map_err(|_| Farewell(None))?;
+        if !self.admitted {
+            if !auth::admits(&self.hub.config.auth, &said, &self.member.nonce) {
+                return Err(self.unauthorised());
+            }
+            self.admitted = true;
+            self.outlet.admitted.store(true, Ordering::Release);
+        }
+        self.options.merge(&said);
+        if !(0..=1).contains(&self.options.protocol) {
+            return Err(Farewell(Some("invalid client protocol")));
+        }
+        if self.options.no_responders && !self.options.headers {
+            return Err(Farewell(Some("no responders requires headers support")));
+        }
+        self.limits.headers = self.options.headers;
+        self.outlet.headers.store(self.options.headers, Ordering::Release);
+        self.outlet.announces.store(self.options.protocol >= 1, Ordering::Release);
+        self.router.options_changed();
+        self.acknowledge();
+        Ok(())
+    }
+
+    fn unauthorised(&self) -> Farewell {
+        Counters::add(&self.hub.counters.auth_failures, 1);
+        Farewell(Some("Authorization Violation"))
+    }
+
+    /// Drops what ended by its own count, so that a sid may be used again and nothing piles up.
+    fn forget_expired(&mut self) {
+        for sub in self.outlet.take_expired() {
+            if self.subs.get(&sub.sid).is_some_and(|mine| Arc::ptr_eq(mine, &sub)) {
+                self.subs.remove(&sub.sid);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
+        if !subject::valid_subscription(subject) {
+            self.router.answer(b"-ERR 'Invalid Subject'\r\n");
+            return;
+        }
+        self.router.settle();
+        self.forget_expired();
+        if !self.subs.contains_key(sid) {
+            if self.subs.len() >= self.hub.config.max_subscriptions {
+                self.router.answer(b"-ERR 'maximum subscriptions exceeded'\r\n");
+                return;
+            }
+            let sub = Arc::new(Sub {
+                outlet: Arc::clone(&self.outlet),
+                subject: subject.into(),
+                queue: queue.map(Into::into),
+                sid: sid.into(),
+                delivered: AtomicU64::new(0),
+                max: AtomicU64::new(0),
+                ended: AtomicBool::new(false),
+            });
+            self.subs.insert(sid.into(), Arc::clone(&sub));
+            self.hub.index.insert(&sub);
+            Counters::add(&self.hub.counters.subscriptions, 1);
+        }
+        self.acknowledge();
+    }
+
+    fn unsubscribe(&mut self, sid: &[u8], max: Option<u64>) {
+        // What this connection has published to itself counts as delivered.
+        self.router.settle();
+        self.forget_expired();
+        if let Some(sub) = self.subs.get(sid) {
+            let max = max.unwrap_or(0);
+            sub.max.store(max, Ordering::SeqCst);
+            if sub.delivered.load(Ordering::SeqCst) >= max {
+                let sub = Arc::clone(sub);
+                self.subs.remove(sid);
+                self.end(&sub);
+            }
+        }
+        self.acknowledge();
+    }
+
+    fn end(&self, sub: &Arc<Sub>) {
+        if self.hub.index.remove(sub) {
+            Counters::sub(&self.hub.counters.subscriptions, 1);
+        }
+    }
+
+    /// Takes every subscription back; the connection is over.
+    pub(super) fn leave(&mut self) {
+        for (_, sub) in std::mem::take(&mut self.subs) {
+            self.end(&sub);
+        }
+    }
+}

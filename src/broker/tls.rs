@@ -1,0 +1,52 @@
+//! From PEM files to a TLS acceptor.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
+
+use super::config::Tls;
+use super::error::BrokerError;
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, BrokerError> {
+    let fault = |reason: String| BrokerError::TlsFile { what, path: path.to_owned(), reason };
+    let found = CertificateDer::pem_file_iter(path)
+        .map_err(|e| fault(e.to_string()))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| fault(e.to_string()))?;
+    if found.is_empty() { Err(fault("it holds no certificate".into())) } else { Ok(found) }
+}
+
+/// Builds the acceptor, or says which file is wrong.
+pub(super) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, BrokerError> {
+    let chain = certificates("the TLS certificate", &tls.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| BrokerError::TlsFile {
+        what: "the TLS key",
+        path: tls.key.clone(),
+        reason: e.to_string(),
+    })?;
+    let unusable = |e: String| BrokerError::Tls(e);
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| unusable(e.to_string()))?;
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates("the TLS client authorities", path)? {
+                roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|e| unusable(e.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder.with_single_cert(chain, key).map_err(|e| unusable(e.to_string()))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

@@ -1,0 +1,335 @@
+//! `msgbench broker`: the reference broker alone, for ordinary clients.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::broker::{Auth, Broker, BrokerError, Config, Counters, LameDuck, Shutdown, SlowConsumer, Tls, User};
+use crate::units::{Bytes, Span};
+
+/// Serve NATS clients with the built-in reference broker.
+///
+/// A single-node router that speaks the NATS client protocol: publish/subscribe with `*` and `>`, queue groups,
+/// request/reply, headers. Any NATS client can use it.
+///
+/// One line on standard output says that it is ready and where; another, at the end, what it has counted.
+/// SIGTERM or SIGINT drains (what has been received is routed and handed over) and ends; a second one ends at once.
+/// SIGUSR2 starts lame duck mode: clients are told to leave, and the rest is closed bit by bit.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  msgbench broker\n  msgbench broker --listen 127.0.0.1:0 --format json\n  \
+    msgbench broker --user ann --pass secret --slow-consumer drop-newest --max-pending 1MiB")]
+pub struct BrokerArgs {
+    /// Address and port to listen on; port 0 takes a free one, and the ready line says which.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4222")]
+    pub listen: SocketAddr,
+
+    /// Name of the server, as clients see it.
+    #[arg(long, value_name = "NAME", default_value = "msgbench")]
+    pub name: String,
+
+    /// User who may connect; needs --pass.
+    #[arg(long, value_name = "USER", requires = "pass", conflicts_with = "token")]
+    pub user: Option<String>,
+
+    /// Password of --user.
+    #[arg(long, value_name = "PASSWORD", requires = "user")]
+    pub pass: Option<String>,
+
+    /// Public NKey (U...) of a user who may connect by signing the server's nonce; may be repeated.
+    #[arg(long, value_name = "PUBLIC-KEY", conflicts_with = "token")]
+    pub nkey: Vec<String>,
+
+    /// Token that clients must present.
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+
+    /// How long a client may take to authenticate, or to complete a TLS handshake.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    pub auth_timeout: Span,
+
+    /// Certificate chain (PEM); turns TLS on.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of --tls-cert (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Authorities (PEM); clients must then present a certificate signed by one of them.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Expect the TLS handshake before INFO is sent, not after it.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_first: bool,
+
+    /// Largest payload accepted, headers included.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    pub max_payload: Bytes,
+
+    /// Longest control line accepted.
+    #[arg(long, value_name = "SIZE", default_value = "4KiB")]
+    pub max_control_line: Bytes,
+
+    /// Bytes that may wait for one client before --slow-consumer applies.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub max_pending: Bytes,
+
+    /// Clients connected at once.
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    pub max_connections: usize,
+
+    /// Subscriptions of one client.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub max_subscriptions: usize,
+
+    /// What happens to a client that reads more slowly than it is sent to.
+    #[arg(long, value_enum, default_value_t = Policy::Disconnect)]
+    pub slow_consumer: Policy,
+
+    /// How long a client may take no byte of what waits for it before it is closed as a slow consumer.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub write_deadline: Span,
+
+    /// After how long a silence a client is sent a PING.
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
+    pub ping_interval: Span,
+
+    /// PINGs that may go unanswered before a client is closed as stale.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub ping_max: u32,
+
+    /// In lame duck mode: how long clients may leave by themselves.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub lame_duck_grace: Span,
+
+    /// In lame duck mode: over how long the remaining clients are then closed.
+    #[arg(long, value_name = "DURATION", default_value = "110s")]
+    pub lame_duck_spread: Span,
+
+    /// How long the drain at the end may take.
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    pub drain_timeout: Span,
+
+    /// Threads that serve; the default is one per core, at most four.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+
+    /// File to write the port number to once clients may connect; it appears whole or not at all.
+    #[arg(long, value_name = "FILE")]
+    pub port_file: Option<PathBuf>,
+
+    /// How the ready line and the closing line are written.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// The slow-consumer policy, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// Close the slow client, as nats-server does.
+    Disconnect,
+    /// Drop the newest messages for it and count them.
+    DropNewest,
+    /// Let its publishers wait.
+    Block,
+}
+
+/// How lines for the caller are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl BrokerArgs {
+    fn workers(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or(cores.min(4), usize::from)
+    }
+
+    fn config(&self) -> Config {
+        let mut users: Vec<User> = self.nkey.iter().cloned().map(User::Nkey).collect();
+        if let (Some(name), Some(password)) = (&self.user, &self.pass) {
+            users.push(User::Password { name: name.clone(), password: password.clone() });
+        }
+        let auth = match &self.token {
+            Some(token) => Auth::Token(token.clone()),
+            None if users.is_empty() => Auth::None,
+            None => Auth::Users(users),
+        };
+        let tls = self.tls_cert.as_ref().zip(self.tls_key.as_ref()).map(|(cert, key)| Tls {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: self.tls_ca.clone(),
+            first: self.tls_first,
+        });
+        let size = |bytes: Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
+        Config {
+            listen: self.listen,
+            server_name: self.name.clone(),
+            max_payload: size(self.max_payload),
+            max_control_line: size(self.max_control_line),
+            max_pending: size(self.max_pending),
+            max_connections: self.max_connections,
+            max_subscriptions: self.max_subscriptions,
+            ping_interval: self.ping_interval.duration(),
+            ping_max: self.ping_max,
+            auth,
+            auth_timeout: self.auth_timeout.duration(),
+            tls,
+            slow_consumer: match self.slow_consumer {
+                Policy::Disconnect => SlowConsumer::Disconnect,
+                Policy::DropNewest => SlowConsumer::DropNewest,
+                Policy::Block => SlowConsumer::Block,
+            },
+            write_deadline: self.write_deadline.duration(),
+            lame_duck: LameDuck { grace: self.lame_duck_grace.duration(), spread: self.lame_duck_spread.duration() },
+            drain_timeout: self.drain_timeout.duration(),
+        }
+    }
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// When the broker cannot be bound or the operating system refuses what it needs.
+pub fn run(args: BrokerArgs) -> Result<(), BrokerError> {
+    let workers = args.workers();
+    let files = raise_file_limit();
+    let system = |what| move |source| BrokerError::System { what, source };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .map_err(system("start the worker threads"))?;
+    let counters = runtime.block_on(serve(&args, workers, files))?;
+    // Tasks of connections cut short by a second signal hold nothing that would have to be waited for.
+    runtime.shutdown_background();
+    say(&closing_line(args.format, &counters)).map_err(system("write to standard output"))
+}
+
+/// Raises the limit of open files to what the system allows, as every connection is one. Returns the limit in force.
+fn raise_file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid, writable rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return 0;
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: `raised` is a valid rlimit that asks for no more than the hard limit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 { raised.rlim_cur } else { limit.rlim_cur }
+}
+
+async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Arc<Counters>, BrokerError> {
+    let system = |what| move |source| BrokerError::System { what, source };
+    // Handlers first: a signal that comes right after the ready line must find them.
+    let install = |kind| signal(kind).map_err(system("listen for signals"));
+    let mut term = install(SignalKind::terminate())?;
+    let mut int = install(SignalKind::interrupt())?;
+    let mut usr2 = install(SignalKind::user_defined2())?;
+    let broker = Broker::bind(args.config()).await?;
+    let counters = broker.counters();
+    if let Some(path) = &args.port_file {
+        write_port(path, broker.local_addr().port()).map_err(system("write the port file"))?;
+    }
+    say(&ready_line(args.format, &broker, workers, files)).map_err(system("write to standard output"))?;
+    let (again, mut repeated) = tokio::sync::mpsc::channel(1);
+    let first = async move {
+        let how = tokio::select! {
+            _ = term.recv() => Shutdown::Drain,
+            _ = int.recv() => Shutdown::Drain,
+            _ = usr2.recv() => Shutdown::LameDuck,
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            // The receiver is gone when the broker has ended by itself meanwhile.
+            let _ = again.send(()).await;
+        });
+        how
+    };
+    tokio::select! {
+        result = broker.run(first) => result?,
+        _ = repeated.recv() => {}
+    }
+    Ok(counters)
+}
+
+fn write_port(path: &std::path::Path, port: u16) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    std::fs::write(&name, format!("{port}\n"))?;
+    std::fs::rename(&name, path)
+}
+
+fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+fn ready_line(format: Format, broker: &Broker, workers: usize, files: u64) -> String {
+    let config = broker.config();
+    let scheme = if config.tls.is_some() { "tls" } else { "nats" };
+    let url = format!("{scheme}://{}", broker.local_addr());
+    let pid = std::process::id();
+    if format == Format::Text {
+        return format!("msgbench broker ready: {url} (pid {pid})");
+    }
+    let auth = match &config.auth {
+        Auth::None => "none",
+        Auth::Token(_) => "token",
+        Auth::Users(_) => "users",
+    };
+    let policy = json!({
+        "max_payload": config.max_payload,
+        "max_control_line": config.max_control_line,
+        "max_pending": config.max_pending,
+        "max_connections": config.max_connections,
+        "max_subscriptions": config.max_subscriptions,
+        "slow_consumer": config.slow_consumer,
+        "write_deadline_ns": nanos(config.write_deadline),
+        "ping_interval_ns": nanos(config.ping_interval),
+        "ping_max": config.ping_max,
+        "auth": auth,
+        "auth_timeout_ns": nanos(config.auth_timeout),
+        "tls": config.tls.is_some(),
+        "tls_verify": config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+        "workers": workers,
+        "open_files": files,
+        "storage": "none",
+    });
+    json!({"event": "ready", "url": url, "pid": pid, "version": env!("CARGO_PKG_VERSION"), "policy": policy})
+        .to_string()
+}
+
+fn nanos(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn closing_line(format: Format, counters: &Counters) -> String {
+    let totals = counters.totals();
+    match format {
+        Format::Json => json!({"event": "closed", "counters": totals}).to_string(),
+        Format::Text => format!(
+            "msgbench broker closed: {} connections, {} messages in ({} B), {} messages out ({} B), {} dropped, {} slow consumers",
+            totals.connections,
+            totals.messages_in,
+            totals.bytes_in,
+            totals.messages_out,
+            totals.bytes_out,
+            totals.dropped,
+            totals.slow_consumers
+        ),
+    }
+}
