@@ -1,1 +1,3 @@
-//! (to be written)
+//! One file per command.
+
+pub mod broker;

@@ -20,6 +20,8 @@
 
 mod error;
 mod incidents;
+pub mod nats;
+pub mod null;
 
 use std::collections::BTreeMap;
 use std::future::Future;

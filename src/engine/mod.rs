@@ -1,1 +1,6 @@
-//! (to be written)
+//! Executes a plan.
+
+mod consume;
+mod payload;
+mod produce;
+mod shared;

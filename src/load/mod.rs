@@ -1,1 +1,5 @@
-//! (to be written)
+//! The load: when each message is due ([`schedule`]), how to wait for that instant ([`pacer`]), what is in it ([`message`]).
+
+pub mod message;
+pub mod pacer;
+pub mod schedule;

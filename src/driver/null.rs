@@ -1,0 +1,82 @@
+//! The null driver: takes and confirms every message at once, in process. What it measures is the harness itself.
+
+use std::collections::BTreeMap;
+
+use super::{Confirmation, Consumer, Driver, DriverError, Facts, Incidents, Producer, Seat, Sink, Target};
+use crate::scenario::plan::Workload;
+use crate::units::{Nanos, now};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Null {
+    facts: Facts,
+    incidents: Incidents,
+}
+
+impl Driver for Null {
+    type Producer = NullProducer;
+    type Consumer = NullConsumer;
+    const DELIVERS: bool = false;
+
+    async fn prepare(_: Target, _: &[Workload]) -> Result<Self, DriverError> {
+        let guarantees = BTreeMap::from([("delivery".into(), "none: messages are confirmed and dropped".into())]);
+        let version = env!("CARGO_PKG_VERSION").into();
+        Ok(Self { facts: Facts { version, client: "in process".into(), guarantees }, incidents: Incidents::default() })
+    }
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+    fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+    async fn producer(&self, _: Seat) -> Result<NullProducer, DriverError> {
+        Ok(NullProducer { confirmed: Vec::with_capacity(64) })
+    }
+    async fn consumer(&self, _: Seat) -> Result<NullConsumer, DriverError> {
+        Ok(NullConsumer)
+    }
+    async fn cleanup(self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// Confirms what it is given.
+#[derive(Debug)]
+pub struct NullProducer {
+    confirmed: Vec<(u64, Nanos)>,
+}
+
+impl Producer for NullProducer {
+    fn confirms(&self) -> bool {
+        true
+    }
+    async fn send(&mut self, _: u32, _: &[u8], token: u64) -> Result<(), DriverError> {
+        self.confirmed.push((token, now()));
+        Ok(())
+    }
+    async fn flush(&mut self) -> Result<(), DriverError> {
+        Ok(())
+    }
+    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
+        if self.confirmed.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        for (token, at) in self.confirmed.drain(..) {
+            sink(Confirmation::Acked { token, at });
+        }
+        Ok(())
+    }
+    async fn close(self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// Never receives.
+#[derive(Debug)]
+pub struct NullConsumer;
+
+impl Consumer for NullConsumer {
+    async fn receive(&mut self, _: &mut impl Sink) -> Result<(), DriverError> {
+        std::future::pending().await
+    }
+}

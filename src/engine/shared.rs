@@ -1,0 +1,73 @@
+//! What all threads of a trial share: the instants of its phases, the sign to stop, and counters for the progress display.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::units::Nanos;
+
+/// Written by the control thread, read by the generator's threads.
+#[derive(Debug, Default)]
+pub struct Shared {
+    start: AtomicU64,
+    origin: AtomicU64,
+    end: AtomicU64,
+    stopped: AtomicBool,
+    /// Messages handed over so far, warm-up included.
+    pub sent: AtomicU64,
+    /// Messages received so far, warm-up included.
+    pub received: AtomicU64,
+    /// Deliveries of the measured phase so far, each message once for each consumer.
+    pub delivered: AtomicU64,
+}
+
+impl Shared {
+    /// Releases the threads: load begins at `start`, measurement is from `origin` to `end`.
+    pub fn go(&self, start: Nanos, origin: Nanos, end: Nanos) {
+        self.origin.store(origin, Ordering::Relaxed);
+        self.end.store(end, Ordering::Relaxed);
+        self.start.store(start, Ordering::Release);
+    }
+    /// Waits for [`Shared::go`]; `None` when the trial was given up before.
+    pub async fn started(&self) -> Option<(Nanos, Nanos)> {
+        loop {
+            let start = self.start.load(Ordering::Acquire);
+            if self.stopped() {
+                return None;
+            }
+            if start != 0 {
+                return Some((start, self.origin.load(Ordering::Relaxed)));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    /// When the measured phase ends.
+    #[inline]
+    pub fn end(&self) -> Nanos {
+        self.end.load(Ordering::Relaxed)
+    }
+    /// Ends the measured phase earlier.
+    pub fn cut(&self, at: Nanos) {
+        self.end.fetch_min(at, Ordering::Relaxed);
+    }
+    /// Tells every thread to finish.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+    /// Whether to finish.
+    #[inline]
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+/// How the calling thread spent its time so far: (computed, waited for a core) in nanoseconds.
+pub fn thread_time() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let mut fields = text.split_whitespace().map(|f| f.parse().unwrap_or(0));
+    (fields.next().unwrap_or(0), fields.next().unwrap_or(0))
+}
+
+/// Lets timers of the calling thread fire when they are due: the kernel may otherwise delay them by 50 us.
+pub fn exact_timers() {
+    // SAFETY: PR_SET_TIMERSLACK takes one integer and concerns the calling thread only.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
+}

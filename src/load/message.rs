@@ -1,0 +1,132 @@
+//! What is in a message: a 44-byte envelope that makes every message accountable, then the body.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 0..4 | magic `MBE1` |
+//! | 4..8 | run |
+//! | 8..12 | producer |
+//! | 12..20 | sequence, from 0 for each producer |
+//! | 20..28 | intended, ns on CLOCK_MONOTONIC |
+//! | 28..36 | sent, ns on CLOCK_MONOTONIC |
+//! | 36..40 | CRC-32 of the body |
+//! | 40..44 | CRC-32 of bytes 0..40 |
+//!
+//! All little-endian. Two checksums, so that stamping costs the same for any size: the body's is computed once.
+
+use crate::units::Nanos;
+
+/// Bytes of the envelope.
+pub const ENVELOPE: usize = 44;
+
+const MAGIC: [u8; 4] = *b"MBE1";
+
+/// The stamps of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// Names the trial.
+    pub run: u32,
+    /// Names the producer within the trial.
+    pub producer: u32,
+    /// Its number among the producer's messages, from 0.
+    pub sequence: u64,
+    /// When it was due.
+    pub intended: Nanos,
+    /// When it was handed to the client.
+    pub sent: Nanos,
+}
+
+/// Why bytes are not a message of this trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Not a message of msgbench at all, or of another trial.
+    Foreign,
+    /// A checksum does not hold.
+    Corrupted,
+}
+
+/// The bytes of a message whose envelope is stamped anew for each sending.
+#[derive(Debug, Clone)]
+pub struct Template(Vec<u8>);
+
+impl Template {
+    /// A message with this body behind its envelope.
+    pub fn new(body: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(ENVELOPE + body.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.resize(ENVELOPE, 0);
+        bytes.extend_from_slice(body);
+        bytes[36..40].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+        Self(bytes)
+    }
+
+    /// Stamps the envelope and gives the bytes to send.
+    #[inline]
+    pub fn stamp(&mut self, e: &Envelope) -> &[u8] {
+        let b = &mut self.0;
+        b[4..8].copy_from_slice(&e.run.to_le_bytes());
+        b[8..12].copy_from_slice(&e.producer.to_le_bytes());
+        b[12..20].copy_from_slice(&e.sequence.to_le_bytes());
+        b[20..28].copy_from_slice(&e.intended.to_le_bytes());
+        b[28..36].copy_from_slice(&e.sent.to_le_bytes());
+        let crc = crc32fast::hash(&b[..40]);
+        b[40..44].copy_from_slice(&crc.to_le_bytes());
+        b
+    }
+
+    /// Bytes on the wire.
+    #[allow(clippy::len_without_is_empty, reason = "a message is never empty: it has an envelope")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Reads and verifies a message of trial `run`.
+///
+/// # Errors
+/// [`Flaw::Foreign`] without magic or of another run, [`Flaw::Corrupted`] when a checksum does not hold.
+#[inline]
+pub fn open(bytes: &[u8], run: u32) -> Result<Envelope, Flaw> {
+    let (head, body) = bytes.split_first_chunk::<ENVELOPE>().ok_or(Flaw::Foreign)?;
+    if head[..4] != MAGIC {
+        return Err(Flaw::Foreign);
+    }
+    let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    if crc32fast::hash(&head[..40]) != u32_at(40) || crc32fast::hash(body) != u32_at(36) {
+        return Err(Flaw::Corrupted);
+    }
+    if u32_at(4) != run {
+        return Err(Flaw::Foreign);
+    }
+    Ok(Envelope { run, producer: u32_at(8), sequence: u64_at(12), intended: u64_at(20), sent: u64_at(28) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn opens_what_was_stamped(run: u32, producer: u32, sequence: u64, intended: u64, sent: u64, body: Vec<u8>) {
+            let e = Envelope { run, producer, sequence, intended, sent };
+            let mut t = Template::new(&body);
+            prop_assert_eq!(t.len(), ENVELOPE + body.len());
+            prop_assert_eq!(open(t.stamp(&e), run), Ok(e));
+            prop_assert_eq!(open(t.stamp(&e), run.wrapping_add(1)), Err(Flaw::Foreign));
+        }
+        #[test]
+        fn a_flipped_bit_is_noticed(body in prop::collection::vec(any::<u8>(), 0..300), bit: usize) {
+            let e = Envelope { run: 1, producer: 2, sequence: 3, intended: 4, sent: 5 };
+            let mut bytes = Template::new(&body).stamp(&e).to_vec();
+            let bit = bit % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let flaw = if bit / 8 < 4 { Flaw::Foreign } else { Flaw::Corrupted };
+            prop_assert_eq!(open(&bytes, 1), Err(flaw));
+        }
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = open(&bytes, 1);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The checks that say whether a trial may be believed (stats.md A5). Each is a pure function of what was observed.
+
+use crate::record::{Check, Status};
+
+/// What the checks look at, for one workload and the host around it.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Messages due and messages handed over in the measured phase; `None` where the system decides the rate.
+    pub scheduled: Option<u64>,
+    /// Handed over.
+    pub sent: u64,
+    /// p99.9 of lag and of response, ns; the p99 where p99.9 has too few samples.
+    pub lag_tail: Option<u64>,
+    /// See `lag_tail`; `None` inside is +infinity.
+    pub response_tail: Option<Option<u64>>,
+    /// Sends that found the client's buffer full.
+    pub backpressure: u64,
+    /// Deliveries owed, lost (client and broker together), duplicated, corrupted.
+    pub expected: u64,
+    /// See `expected`.
+    pub lost: u64,
+    /// Of the lost, dropped by the client.
+    pub client_dropped: u64,
+    /// See `expected`.
+    pub corrupted: u64,
+    /// Sum over all messages of received - intended, from the stamps at both ends, ns; `None` when messages are missing.
+    pub sojourn_from_stamps: Option<f64>,
+    /// The same from the histogram: mean x count, ns.
+    pub sojourn_from_histogram: f64,
+    /// Largest share of wall time that a generator thread computed, and that it waited for a core.
+    pub busiest: f64,
+    /// See `busiest`.
+    pub waiting: f64,
+    /// Whether the pacer spins, so that a busy thread is by design.
+    pub spinning: bool,
+    /// Samples beyond the histogram's range.
+    pub clipped: u64,
+    /// Negative latencies.
+    pub negative: u64,
+    /// The kernel's clock source.
+    pub clocksource: String,
+}
+
+fn grade(value: f64, warn: f64, invalid: f64) -> Status {
+    match value {
+        v if v > invalid => Status::Invalid,
+        v if v > warn => Status::Warn,
+        _ => Status::Ok,
+    }
+}
+
+fn check(id: &str, name: &str, status: Status, observed: String, threshold: &str, message: &str) -> Check {
+    let message = if status == Status::Ok { String::new() } else { message.into() };
+    Check { id: id.into(), name: name.into(), status, observed, threshold: threshold.into(), message }
+}
+
+/// V1, V2, V4, V5, V6, V11 and V12 of stats.md A5.
+pub fn judge(o: &Observed) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Some(scheduled) = o.scheduled {
+        let missing = 1.0 - o.sent as f64 / scheduled.max(1) as f64;
+        checks.push(check(
+            "V1",
+            "offered rate achieved",
+            grade(missing, 0.001, 0.01),
+            format!("{:.2} % of {scheduled} sent", 100.0 * (1.0 - missing)),
+            "WARN below 99.9 %, INVALID below 99 %",
+            "the generator did not send what was scheduled; lower the rate or give it more threads",
+        ));
+        if let (Some(lag), Some(response)) = (o.lag_tail, o.response_tail) {
+            let share = response.map_or(0.0, |r| lag as f64 / r.max(1) as f64);
+            let mut status = grade(share, 0.05, 0.20);
+            // Lag under back-pressure is the system's doing and belongs to the response time.
+            if o.backpressure > 0 && status == Status::Invalid {
+                status = Status::Warn;
+            }
+            checks.push(check(
+                "V2",
+                "schedule lag",
+                // An INVALID needs the null driver's lag on this host beside it, which `calibrate` will supply.
+                status.min(Status::Warn),
+                format!("tail of lag is {:.0} % of the tail of response, {} sends met back-pressure", 100.0 * share, o.backpressure),
+                "WARN above 5 %",
+                "part of the tail is the generator's own lateness: see lag beside response; compare with the null driver at this rate",
+            ));
+        }
+    }
+    if o.expected > 0 {
+        let status = match (o.corrupted, o.lost, o.client_dropped) {
+            (0, 0, _) => Status::Ok,
+            (0, _, 0) => Status::Warn,
+            _ => Status::Invalid,
+        };
+        checks.push(check(
+            "V4",
+            "messages accounted for",
+            status,
+            format!("{} of {} lost, {} of them by the client library, {} corrupted", o.lost, o.expected, o.client_dropped, o.corrupted),
+            "WARN when lost under an at-most-once promise, INVALID when the client dropped or bytes changed",
+            "lost messages count as +infinity; a client drop is the generator's fault: lower the rate or raise its buffer",
+        ));
+    }
+    if let Some(stamps) = o.sojourn_from_stamps {
+        let off = (stamps - o.sojourn_from_histogram).abs() / stamps.abs().max(1.0);
+        checks.push(check(
+            "V5",
+            "Little's law",
+            grade(off, 0.05, 0.05),
+            format!("in-flight time from stamps and from the histogram differ by {:.3} %", 100.0 * off),
+            "INVALID above 5 %",
+            "the books do not balance: this is a defect of msgbench, please report it",
+        ));
+    }
+    let busy = if o.spinning { Status::Ok } else { grade(o.busiest, 0.80, 0.95) };
+    checks.push(check(
+        "V6",
+        "generator CPU",
+        busy.max(grade(o.waiting, 0.005, 0.02).min(Status::Warn)),
+        format!("busiest thread {:.0} %, waited for a core {:.2} % of the time", 100.0 * o.busiest, 100.0 * o.waiting),
+        "WARN above 80 % busy or 0.5 % waiting, INVALID above 95 % busy",
+        "the generator competes for cores: its own lateness is in the figures; use more threads, more cores, or a lower rate",
+    ));
+    checks.push(check(
+        "V11",
+        "histogram range",
+        if o.clipped > 0 { Status::Warn } else { Status::Ok },
+        format!("{} samples above 1 h", o.clipped),
+        "none",
+        "latencies above 1 h were recorded as 1 h",
+    ));
+    let clock = if o.negative > 0 {
+        Status::Invalid
+    } else if matches!(o.clocksource.as_str(), "tsc" | "arch_sys_counter" | "kvm-clock" | "") {
+        Status::Ok
+    } else {
+        Status::Warn
+    };
+    checks.push(check(
+        "V12",
+        "clock",
+        clock,
+        format!("{} negative latencies, clock source {}", o.negative, o.clocksource),
+        "INVALID when any latency is negative, WARN on a slow clock source",
+        "stamps cannot be trusted on this clock",
+    ));
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(o: &Observed, id: &str) -> Option<Status> {
+        judge(o).into_iter().find(|c| c.id == id).map(|c| c.status)
+    }
+    fn good() -> Observed {
+        Observed {
+            scheduled: Some(10_000),
+            sent: 10_000,
+            lag_tail: Some(1),
+            response_tail: Some(Some(100)),
+            expected: 40_000,
+            sojourn_from_stamps: Some(1e9),
+            sojourn_from_histogram: 1.0005e9,
+            busiest: 0.5,
+            clocksource: "tsc".into(),
+            ..Observed::default()
+        }
+    }
+
+    #[test]
+    fn a_good_trial_is_ok_in_every_check() {
+        let checks = judge(&good());
+        assert_eq!(checks.len(), 7);
+        assert!(checks.iter().all(|c| c.status == Status::Ok && c.message.is_empty()), "{checks:?}");
+    }
+
+    #[test]
+    fn each_check_falls_at_its_threshold() {
+        let with = |f: &dyn Fn(&mut Observed), id: &str| {
+            let mut o = good();
+            f(&mut o);
+            status(&o, id).unwrap()
+        };
+        assert_eq!(with(&|o| o.sent = 9_950, "V1"), Status::Warn);
+        assert_eq!(with(&|o| o.sent = 9_800, "V1"), Status::Invalid);
+        assert_eq!(with(&|o| o.lag_tail = Some(6), "V2"), Status::Warn);
+        assert_eq!(with(&|o| o.lost = 1, "V4"), Status::Warn);
+        assert_eq!(with(&|o| (o.lost, o.client_dropped) = (1, 1), "V4"), Status::Invalid);
+        assert_eq!(with(&|o| o.corrupted = 1, "V4"), Status::Invalid);
+        assert_eq!(with(&|o| o.sojourn_from_histogram = 1.1e9, "V5"), Status::Invalid);
+        assert_eq!(with(&|o| o.busiest = 0.9, "V6"), Status::Warn);
+        assert_eq!(with(&|o| o.busiest = 0.99, "V6"), Status::Invalid);
+        assert_eq!(with(&|o| (o.busiest, o.spinning) = (1.0, true), "V6"), Status::Ok);
+        assert_eq!(with(&|o| o.clipped = 1, "V11"), Status::Warn);
+        assert_eq!(with(&|o| o.negative = 1, "V12"), Status::Invalid);
+        assert_eq!(with(&|o| o.clocksource = "hpet".into(), "V12"), Status::Warn);
+    }
+
+    #[test]
+    fn a_check_that_does_not_apply_is_absent() {
+        let o = Observed { scheduled: None, sojourn_from_stamps: None, expected: 0, ..good() };
+        assert_eq!(status(&o, "V1").or(status(&o, "V2")).or(status(&o, "V4")).or(status(&o, "V5")), None);
+    }
+}
