@@ -1,1 +1,5 @@
-//! (to be written)
+//! What is measured beside the messages themselves: host, processes, stalls of the machine.
+
+pub mod hiccup;
+pub mod host;
+pub mod process;
