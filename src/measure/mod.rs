@@ -1,7 +1,10 @@
-//! What is measured while load is driven: latencies ([`recorder`]), the books ([`ledger`]), the host and its processes,
-//! and whether the result may be believed ([`validity`]).
+//! What is measured while load is driven: latencies ([`recorder`]), the books ([`ledger`]), the host ([`host`],
+//! [`hiccup`]) and its processes ([`process`]), and whether the result may be believed ([`validity`]).
 
+pub mod hiccup;
+pub mod host;
 pub mod ledger;
+pub mod process;
 pub mod recorder;
 pub mod summary;
 pub mod validity;

@@ -5,9 +5,23 @@
 //! process ids to the resource meter. Whatever it started is gone when it is dropped, also when msgbench itself is
 //! killed (each child is told by the kernel when its parent dies).
 
+mod external;
+mod nats;
+mod none;
+mod process;
+mod reference;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
+
+/// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
+const PROGRAM_VARIABLE: &str = "MSGBENCH_BIN";
+
+/// Names the nats-server to start.
+const NATS_VARIABLE: &str = "MSGBENCH_NATS_SERVER";
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
@@ -97,4 +111,90 @@ pub enum SystemError {
         /// What was seen.
         words: String,
     },
+}
+
+/// The system that `spec` asks for, not yet started.
+///
+/// # Errors
+/// When it is to be launched and its program is not here.
+pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, SystemError> {
+    if spec.driver == DriverKind::Null {
+        return Ok(Box::new(none::NoSystem));
+    }
+    if let BringUp::External { url } = &spec.bring_up {
+        return Ok(Box::new(external::External::new(&spec.name, url, context.timeout)));
+    }
+    let program = match availability(spec.driver) {
+        Availability::Found { program, .. } => program,
+        Availability::Missing { reason, remedy } => {
+            return Err(SystemError::Unavailable { system: spec.name.clone(), reason, remedy });
+        }
+    };
+    Ok(match spec.driver {
+        DriverKind::Nats => Box::new(nats::Nats::new(&spec.name, program, context)),
+        DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
+        DriverKind::Null => Box::new(none::NoSystem),
+    })
+}
+
+/// Whether a system of this kind can be launched here, and what would make it so.
+pub fn availability(kind: DriverKind) -> Availability {
+    match kind {
+        DriverKind::Nats => nats::availability(std::env::var_os(NATS_VARIABLE), std::env::var_os("PATH")),
+        DriverKind::Reference => itself(std::env::var_os(PROGRAM_VARIABLE).as_deref().map(Path::new)),
+        DriverKind::Null => itself(None),
+    }
+}
+
+fn itself(explicit: Option<&Path>) -> Availability {
+    match reference::program(explicit) {
+        Ok(program) => Availability::Found { program, version: env!("CARGO_PKG_VERSION").to_owned() },
+        Err(error) => Availability::Missing {
+            reason: format!("the msgbench program cannot be found: {error}"),
+            remedy: format!("set {PROGRAM_VARIABLE} to the path of msgbench, or unset it"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(driver: DriverKind, bring_up: BringUp) -> SystemSpec {
+        SystemSpec { name: "it".to_owned(), driver, bring_up, require: false, options: serde_json::Map::new() }
+    }
+
+    fn context() -> Context {
+        Context { dir: std::env::temp_dir(), timeout: Duration::from_millis(200) }
+    }
+
+    #[test]
+    fn null_has_no_process() {
+        let mut system = create(&spec(DriverKind::Null, BringUp::Launch), context()).unwrap();
+        let running = system.start().unwrap();
+        assert!(running.pids.is_empty());
+        assert_eq!(system.ended(), None);
+        assert!(system.logs().is_empty());
+        system.stop().unwrap();
+    }
+
+    #[test]
+    fn an_external_url_is_reached_for_and_not_launched() {
+        let port = process::free_port().unwrap();
+        let bring_up = BringUp::External { url: format!("nats://127.0.0.1:{port}") };
+        let error = create(&spec(DriverKind::Nats, bring_up), context()).unwrap().start().unwrap_err();
+        let SystemError::Unavailable { system, reason, remedy } = error else { panic!("{error}") };
+        assert_eq!(system, "it");
+        assert!(reason.contains("refused"), "{reason}");
+        assert!(remedy.contains("url in the scenario"), "{remedy}");
+    }
+
+    #[test]
+    fn availability_names_the_program_or_the_remedy() {
+        assert!(matches!(itself(None), Availability::Found { program, .. } if program.is_absolute()));
+        let Availability::Missing { remedy, .. } = itself(Some(Path::new("/no/such/msgbench"))) else {
+            panic!("found what is not there");
+        };
+        assert!(remedy.contains("MSGBENCH_BIN"));
+    }
 }

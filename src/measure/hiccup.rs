@@ -1,0 +1,169 @@
+//! How long the machine itself stalled: a thread that has nothing to do but wake up on time, and notes when it did not.
+//!
+//! The method is jHiccup's (Gil Tene, <https://github.com/giltene/jHiccup>): sleep a fixed time, take the shortest
+//! elapsed time ever seen as what a sleep costs on an untroubled machine, and record what a sleep took beyond it. A
+//! stall longer than the sleep hides the samples that would have been taken during it, so those are filled in at the
+//! expected interval (`record_correct`, as in HdrHistogram). A stall is booked in the interval in which it ended.
+//!
+//! What is seen here befalls generator and broker alike; a latency below it says nothing about the broker.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use hdrhistogram::Histogram;
+
+use crate::units::{Nanos, SECOND, now};
+
+/// Length of one sleep in nanoseconds.
+pub const RESOLUTION: Nanos = 1_000_000;
+
+/// Longest hiccup told apart, in nanoseconds: one hour.
+const LONGEST: Nanos = 3_600 * SECOND;
+
+/// Hiccups of one interval: its index, `(time - origin) / interval`, and their lengths in nanoseconds.
+pub type Interval = (u64, Histogram<u64>);
+
+/// A running meter. Dropping it stops it.
+#[derive(Debug)]
+pub struct HiccupMeter {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<Interval>>>,
+}
+
+impl HiccupMeter {
+    /// Starts the thread `hiccup`. It warms up at once and records from `origin` on, in intervals of `interval` nanoseconds.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(origin: Nanos, interval: Nanos) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let mut book = Book { origin, interval: interval.max(1), shortest: Nanos::MAX, intervals: Vec::new() };
+        let thread = std::thread::Builder::new().name("hiccup".to_owned()).spawn(move || {
+            // SAFETY: prctl with these arguments touches no memory. The default slack of 50 us would be measured too.
+            unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
+            while !flag.load(Ordering::Relaxed) {
+                let before = now();
+                sleep_until(before + RESOLUTION);
+                let after = now();
+                book.note(after, after - before);
+            }
+            book.intervals
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Stops the meter and returns the intervals it saw, ascending. Waits for the end of one sleep.
+    pub fn stop(mut self) -> Vec<Interval> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Vec<Interval> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for HiccupMeter {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Sleeps until `deadline` on the monotonic clock, also when signals arrive.
+fn sleep_until(deadline: Nanos) {
+    let time =
+        libc::timespec { tv_sec: (deadline / SECOND) as libc::time_t, tv_nsec: (deadline % SECOND) as libc::c_long };
+    // SAFETY: `time` is valid for the call; with an absolute time no remainder is written.
+    while unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &time, std::ptr::null_mut()) }
+        == libc::EINTR
+    {}
+}
+
+/// What has been seen so far.
+struct Book {
+    origin: Nanos,
+    interval: Nanos,
+    shortest: Nanos,
+    intervals: Vec<Interval>,
+}
+
+impl Book {
+    /// Books a sleep that took `elapsed` and ended at `time`.
+    fn note(&mut self, time: Nanos, elapsed: Nanos) {
+        self.shortest = self.shortest.min(elapsed);
+        let Some(since) = time.checked_sub(self.origin) else { return };
+        let index = since / self.interval;
+        if self.intervals.last().is_none_or(|(last, _)| *last != index) {
+            let empty = Histogram::new_with_bounds(1, LONGEST, 3).expect("1 ns to 1 h at 3 digits are valid bounds");
+            self.intervals.push((index, empty));
+        }
+        if let Some((_, histogram)) = self.intervals.last_mut() {
+            let hiccup = (elapsed - self.shortest).min(LONGEST);
+            histogram.record_correct(hiccup, RESOLUTION).expect("the value was cut to the upper bound");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn book(origin: Nanos) -> Book {
+        Book { origin, interval: 100 * RESOLUTION, shortest: Nanos::MAX, intervals: Vec::new() }
+    }
+
+    #[test]
+    fn a_hiccup_is_what_exceeds_the_shortest_sleep() {
+        let mut book = book(1_000);
+        book.note(999, 1_100_000);
+        assert!(book.intervals.is_empty(), "before the origin nothing is recorded, but the shortest sleep is learnt");
+        book.note(1_000, 1_500_000);
+        book.note(1_001, 1_100_000);
+        let (index, histogram) = &book.intervals[0];
+        assert_eq!((*index, histogram.len()), (0, 2));
+        assert!(histogram.equivalent(histogram.max(), 400_000));
+        assert_eq!(histogram.min(), 0);
+    }
+
+    #[test]
+    fn a_stall_fills_in_the_samples_it_hid() {
+        let mut book = book(0);
+        book.note(10, RESOLUTION);
+        book.note(250 * RESOLUTION, 11 * RESOLUTION);
+        let (index, histogram) = &book.intervals[1];
+        assert_eq!(*index, 2);
+        // 10 ms over a clean sleep: itself and 9, 8, ... 1 ms.
+        assert_eq!(histogram.len(), 10);
+        assert!(histogram.equivalent(histogram.max(), 10 * RESOLUTION));
+    }
+
+    #[test]
+    fn beyond_an_hour_is_cut() {
+        let mut book = book(0);
+        book.note(1, 0);
+        book.note(2, LONGEST + SECOND);
+        assert!(book.intervals[0].1.equivalent(book.intervals[0].1.max(), LONGEST));
+    }
+
+    #[test]
+    fn the_meter_returns_ascending_intervals_with_samples() {
+        let interval = 20 * RESOLUTION;
+        let meter = HiccupMeter::start(now(), interval).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let intervals = meter.stop();
+        assert!(!intervals.is_empty());
+        assert!(intervals.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(intervals.iter().all(|(_, histogram)| !histogram.is_empty()));
+    }
+
+    #[test]
+    fn an_origin_never_reached_yields_nothing() {
+        let meter = HiccupMeter::start(now() + LONGEST, SECOND).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(meter.stop().is_empty());
+    }
+}

@@ -1,0 +1,280 @@
+//! What processes and threads cost: CPU time, memory, context switches, waiting for a CPU.
+//!
+//! CPU time is the process CPU clock (`clock_getcpuclockid`(3)): nanoseconds of user and kernel time over all threads,
+//! ended ones included. Summing `/proc/PID/task/*/schedstat` would lose threads that ended; `/proc/PID/stat` counts in
+//! ticks of 10 ms and serves only where the clock is refused. Context switches have no such total: the kernel keeps
+//! them for each thread, so those of threads that ended are missing from the sum.
+//!
+//! A process that is gone reads as zeros: a broker may die at any instant and the trial is judged elsewhere.
+
+use std::fs;
+use std::path::Path;
+
+use crate::units::{Nanos, SECOND};
+
+/// What processes have used since they began (counters) and hold now (memory, threads), summed over them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User and kernel CPU time in nanoseconds, ended threads included.
+    pub cpu_ns: u64,
+    /// Resident memory in bytes (`VmRSS`).
+    pub rss_bytes: u64,
+    /// Highest resident memory in bytes since the process began (`VmHWM`); of several processes the sum of their peaks.
+    pub peak_rss_bytes: u64,
+    /// Context switches because a living thread waited for something.
+    pub voluntary: u64,
+    /// Context switches because a living thread was made to yield the CPU.
+    pub involuntary: u64,
+    /// Living threads.
+    pub threads: u32,
+}
+
+impl Usage {
+    /// The counters less those of `earlier`; memory and threads as they are in `self`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            voluntary: self.voluntary.saturating_sub(earlier.voluntary),
+            involuntary: self.involuntary.saturating_sub(earlier.involuntary),
+            ..*self
+        }
+    }
+}
+
+/// Reads the usage of a fixed set of processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meter {
+    pids: Vec<u32>,
+}
+
+impl Meter {
+    /// Over the processes of a broker; none of them gives zeros.
+    pub fn new(pids: &[u32]) -> Self {
+        Self { pids: pids.to_vec() }
+    }
+
+    /// Over msgbench itself.
+    pub fn own() -> Self {
+        Self::new(&[std::process::id()])
+    }
+
+    /// Reads them now.
+    pub fn sample(&self) -> Usage {
+        sample(&self.pids)
+    }
+}
+
+/// Reads the usage of `pids` now, summed. A process that does not exist adds nothing.
+pub fn sample(pids: &[u32]) -> Usage {
+    let mut sum = Usage::default();
+    for &pid in pids {
+        let one = sample_one(pid);
+        sum.cpu_ns += one.cpu_ns;
+        sum.rss_bytes += one.rss_bytes;
+        sum.peak_rss_bytes += one.peak_rss_bytes;
+        sum.voluntary += one.voluntary;
+        sum.involuntary += one.involuntary;
+        sum.threads += one.threads;
+    }
+    sum
+}
+
+fn sample_one(pid: u32) -> Usage {
+    let root = format!("/proc/{pid}");
+    let Ok(status) = fs::read_to_string(format!("{root}/status")) else { return Usage::default() };
+    let mut usage = Usage {
+        cpu_ns: cpu_clock(pid).or_else(|| cpu_ticks(pid)).unwrap_or(0),
+        rss_bytes: field(&status, "VmRSS:") * 1024,
+        peak_rss_bytes: field(&status, "VmHWM:") * 1024,
+        ..Usage::default()
+    };
+    for task in folders(Path::new(&format!("{root}/task"))) {
+        let Ok(status) = fs::read_to_string(task.join("status")) else { continue };
+        usage.voluntary += field(&status, "voluntary_ctxt_switches:");
+        usage.involuntary += field(&status, "nonvoluntary_ctxt_switches:");
+        usage.threads += 1;
+    }
+    usage
+}
+
+/// The process CPU clock of another process, in nanoseconds.
+fn cpu_clock(pid: u32) -> Option<u64> {
+    // To the kernel 0 is the caller, and what exceeds pid_t is nobody.
+    let pid = libc::pid_t::try_from(pid).ok().filter(|&pid| pid > 0)?;
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: `clock` is valid and writable for the call.
+    if unsafe { libc::clock_getcpuclockid(pid, &mut clock) } != 0 {
+        return None;
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid and writable for the call; a clock of a process that is gone makes it fail.
+    if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
+        return None;
+    }
+    Some(u64::try_from(time.tv_sec).ok()? * SECOND + u64::try_from(time.tv_nsec).ok()?)
+}
+
+/// `utime` + `stime` of `/proc/PID/stat` (proc_pid_stat(5), fields 14 and 15), in nanoseconds at the grain of a tick.
+fn cpu_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // SAFETY: sysconf touches no memory.
+    let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|&ticks| ticks > 0)?;
+    Some(ticks_of(&stat)? * (SECOND / per_second))
+}
+
+fn ticks_of(stat: &str) -> Option<u64> {
+    // The name in field 2 may hold blanks and brackets; the last bracket ends it, and field 3 follows.
+    let after = stat.rsplit_once(')')?.1;
+    let mut fields = after.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let kernel: u64 = fields.next()?.parse().ok()?;
+    Some(user + kernel)
+}
+
+/// The number after `key` at the start of a line; 0 when there is none.
+fn field(text: &str, key: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(key));
+    value.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+fn folders(path: &Path) -> Vec<std::path::PathBuf> {
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Time one thread of msgbench has spent on a CPU and waiting for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadTime {
+    /// Thread id.
+    pub tid: u32,
+    /// Its name; the kernel keeps the first 15 bytes.
+    pub name: String,
+    /// Time on a CPU in nanoseconds.
+    pub run_ns: Nanos,
+    /// Time ready to run but waiting in a run queue, in nanoseconds.
+    pub wait_ns: Nanos,
+}
+
+/// Every living thread of msgbench with its run and run-queue wait time, by thread id.
+///
+/// From `/proc/self/task/TID/schedstat` (kernel documentation, sched-stats); empty where the kernel keeps none.
+pub fn self_threads() -> Vec<ThreadTime> {
+    let mut threads: Vec<ThreadTime> = folders(Path::new("/proc/self/task"))
+        .iter()
+        .filter_map(|task| {
+            let (run_ns, wait_ns) = schedstat(task)?;
+            let name = fs::read_to_string(task.join("comm")).ok()?.trim_end().to_owned();
+            Some(ThreadTime { tid: task.file_name()?.to_str()?.parse().ok()?, name, run_ns, wait_ns })
+        })
+        .collect();
+    threads.sort_by_key(|thread| thread.tid);
+    threads
+}
+
+/// Time the thread `tid` of msgbench has waited in a run queue, in nanoseconds; `None` when there is no such thread.
+pub fn thread_runqueue_wait_ns(tid: u32) -> Option<Nanos> {
+    Some(schedstat(Path::new(&format!("/proc/self/task/{tid}")))?.1)
+}
+
+/// (time on a CPU, time in a run queue) in nanoseconds.
+fn schedstat(task: &Path) -> Option<(Nanos, Nanos)> {
+    let text = fs::read_to_string(task.join("schedstat")).ok()?;
+    let mut fields = text.split_whitespace();
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hint::black_box;
+
+    /// Burns CPU until the calling thread has used `span`; the count of rounds keeps it from being optimised away.
+    fn burn(span: Nanos) -> u64 {
+        let used = || {
+            let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: `time` is valid and writable for the call.
+            unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+            time.tv_sec as u64 * SECOND + time.tv_nsec as u64
+        };
+        let end = used() + span;
+        let mut rounds = 0;
+        while used() < end {
+            rounds = black_box(rounds + 1);
+        }
+        rounds
+    }
+
+    #[test]
+    fn cpu_burnt_is_seen_also_after_its_thread_ended() {
+        let meter = Meter::own();
+        let before = meter.sample();
+        std::thread::spawn(|| burn(50_000_000)).join().unwrap();
+        let used = meter.sample().since(&before);
+        assert!(used.cpu_ns >= 50_000_000, "{used:?}");
+        assert!(used.threads >= 1 && used.rss_bytes > 0 && used.peak_rss_bytes >= used.rss_bytes, "{used:?}");
+    }
+
+    #[test]
+    fn clock_and_ticks_agree_to_a_few_ticks() {
+        burn(30_000_000);
+        let pid = std::process::id();
+        let (before, ticks, after) = (cpu_clock(pid).unwrap(), cpu_ticks(pid).unwrap(), cpu_clock(pid).unwrap());
+        assert!(ticks + 30_000_000 >= before && ticks <= after + 30_000_000, "{before} {ticks} {after}");
+    }
+
+    #[test]
+    fn nobody_costs_nothing() {
+        assert_eq!(sample(&[]), Usage::default());
+        assert_eq!(sample(&[0, u32::MAX, 999_999_999]), Usage::default());
+        assert_eq!(thread_runqueue_wait_ns(999_999_999), None);
+    }
+
+    #[test]
+    fn a_sleeping_thread_switches_voluntarily() {
+        let meter = Meter::own();
+        let before = meter.sample();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let sleeper = std::thread::spawn(move || {
+            for _ in 0..20 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            done.send(()).unwrap();
+            std::thread::park_timeout(std::time::Duration::from_secs(5));
+        });
+        wait.recv().unwrap();
+        // Other tests end threads meanwhile and take their switches along, so the sum over all threads may fall.
+        let used = meter.sample();
+        assert!(used.voluntary > 0 && before.threads > 0, "{used:?}");
+        sleeper.thread().unpark();
+        sleeper.join().unwrap();
+    }
+
+    #[test]
+    fn threads_are_found_by_name_with_their_run_time() {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let worker = std::thread::Builder::new()
+            .name("burner".to_owned())
+            .spawn(move || {
+                burn(20_000_000);
+                done.send(()).unwrap();
+                std::thread::park_timeout(std::time::Duration::from_secs(5));
+            })
+            .unwrap();
+        wait.recv().unwrap();
+        // The kernel brings the sum up to date at a tick or a switch; parking is one.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let threads = self_threads();
+        let burner = threads.iter().find(|thread| thread.name == "burner").unwrap();
+        assert!(burner.run_ns >= 15_000_000, "{burner:?}");
+        assert!(thread_runqueue_wait_ns(burner.tid).unwrap() >= burner.wait_ns);
+        worker.thread().unpark();
+        worker.join().unwrap();
+    }
+
+    #[test]
+    fn a_name_with_brackets_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 12 30 0 0 20 0 1 0 5 0 0";
+        assert_eq!(ticks_of(stat), Some(42));
+        assert_eq!(ticks_of("nonsense"), None);
+    }
+}

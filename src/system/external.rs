@@ -1,0 +1,202 @@
+//! A system that is already running at a URL: reached, asked what it is, and left alone.
+//!
+//! Its processes are not ours to watch or stop, even when they are on this host; hence no process ids and no logs.
+//! It also holds the one thing a NATS server says unasked, its INFO line, which launched servers are probed by as well.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::{Running, System, SystemError};
+
+/// Longest INFO line that is read, in bytes; a large cluster lists its servers in it.
+const INFO_BOUND: u64 = 64 * 1024;
+
+/// The port of the NATS protocol when a URL names none.
+const NATS_PORT: u16 = 4222;
+
+/// The fields of a NATS server's INFO that bear on guarantees or speed, under the names they have there.
+const INFO_SETTINGS: [&str; 7] =
+    ["version", "server_name", "max_payload", "headers", "jetstream", "tls_required", "auth_required"];
+
+/// A NATS-speaking server that somebody else runs.
+#[derive(Debug)]
+pub struct External {
+    name: String,
+    url: String,
+    timeout: Duration,
+}
+
+impl External {
+    /// `name` as in the plan; `timeout` bounds the whole of reaching it.
+    pub fn new(name: &str, url: &str, timeout: Duration) -> Self {
+        Self { name: name.to_owned(), url: url.to_owned(), timeout }
+    }
+}
+
+impl System for External {
+    fn start(&mut self) -> Result<Running, SystemError> {
+        let unavailable = |reason: String| SystemError::Unavailable {
+            system: self.name.clone(),
+            reason,
+            remedy: "start it, or correct its url in the scenario".to_owned(),
+        };
+        // A client may be given several servers of a cluster; one that answers is enough.
+        let mut refusals = Vec::new();
+        for url in self.url.split(',').map(str::trim) {
+            let probed = address(url)
+                .and_then(|(host, port)| info(&host, port, self.timeout).map_err(|error| error.to_string()));
+            match probed {
+                Ok(info) => {
+                    return Ok(Running { url: self.url.clone(), pids: Vec::new(), settings: settings(&info) });
+                }
+                Err(error) => refusals.push(format!("{}: {error}", without_credentials(url))),
+            }
+        }
+        Err(unavailable(refusals.join("; ")))
+    }
+
+    fn ended(&mut self) -> Option<String> {
+        None
+    }
+
+    fn stop(&mut self) -> Result<(), SystemError> {
+        Ok(())
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// The URL with what stands before its last `@` left out: an error may be printed and kept.
+fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+}
+
+/// Host and port of `nats://[user:password@]host[:port][/]`; IPv6 addresses stand in brackets.
+fn address(url: &str) -> Result<(String, u16), String> {
+    let bare = without_credentials(url);
+    let bare = bare.split_once("://").map_or(bare.as_str(), |(_, rest)| rest);
+    let authority = bare.split('/').next().unwrap_or_default();
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']').ok_or("the address lacks its closing bracket")?;
+            (host, after.strip_prefix(':'))
+        }
+        None => authority.rsplit_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+    };
+    if host.is_empty() {
+        return Err("the url names no host; expected nats://host:port".to_owned());
+    }
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| format!("{port:?} is not a port"))?,
+        None => NATS_PORT,
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// The INFO that a NATS server sends to whoever connects.
+///
+/// # Errors
+/// When nothing answers within `timeout`, or what answers does not speak the NATS protocol.
+pub(super) fn info(host: &str, port: u16, timeout: Duration) -> io::Result<serde_json::Value> {
+    let deadline = Instant::now() + timeout;
+    let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for target in (host, port).to_socket_addrs()? {
+        let stream = match TcpStream::connect_timeout(&target, left()) {
+            Ok(stream) => stream,
+            Err(error) => {
+                last = error;
+                continue;
+            }
+        };
+        return read_info(stream, left);
+    }
+    Err(last)
+}
+
+fn read_info(stream: TcpStream, left: impl Fn() -> Duration) -> io::Result<serde_json::Value> {
+    stream.set_read_timeout(Some(left()))?;
+    let mut line = Vec::new();
+    BufReader::new(stream.take(INFO_BOUND)).read_until(b'\n', &mut line).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, "connected, but no INFO line came: not a NATS server?")
+        }
+        _ => error,
+    })?;
+    let text = String::from_utf8_lossy(&line);
+    let not_nats = || {
+        let start: String = text.chars().take(60).collect();
+        io::Error::new(io::ErrorKind::InvalidData, format!("expected a NATS INFO line, got {start:?}"))
+    };
+    let json = text.strip_prefix("INFO ").ok_or_else(not_nats)?;
+    serde_json::from_str(json.trim()).map_err(|_| not_nats())
+}
+
+/// The entries of INFO worth recording.
+pub(super) fn settings(info: &serde_json::Value) -> BTreeMap<String, String> {
+    INFO_SETTINGS.iter().filter_map(|&key| Some((key.to_owned(), plain(info.get(key)?)))).collect()
+}
+
+/// A JSON value as people write it: strings without quotes.
+pub(super) fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    /// A server that says one thing to its first client and closes.
+    fn says(words: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || listener.accept().unwrap().0.write_all(words.as_bytes()).unwrap());
+        port
+    }
+
+    #[test]
+    fn urls_become_addresses() {
+        assert_eq!(address("nats://127.0.0.1:5000"), Ok(("127.0.0.1".to_owned(), 5000)));
+        assert_eq!(address("nats://user:pa@ss@broker"), Ok(("broker".to_owned(), 4222)));
+        assert_eq!(address("[::1]:7/"), Ok(("::1".to_owned(), 7)));
+        assert!(address("nats://").is_err());
+        assert!(address("nats://host:port").unwrap_err().contains("not a port"));
+        assert_eq!(without_credentials("tls://me:secret@host:1"), "tls://host:1");
+    }
+
+    #[test]
+    fn a_server_that_answers_is_read_and_left_alone() {
+        let port = says("INFO {\"version\":\"9.9\",\"max_payload\":1024,\"client_id\":4}\r\n");
+        let mut system = External::new("mine", &format!("nats://127.0.0.1:{port}"), SHORT);
+        let running = system.start().unwrap();
+        assert!(running.pids.is_empty());
+        assert_eq!(running.settings["version"], "9.9");
+        assert_eq!(running.settings["max_payload"], "1024");
+        assert!(!running.settings.contains_key("client_id"));
+    }
+
+    #[test]
+    fn another_protocol_silence_and_nobody_are_told_apart() {
+        let other = says("220 mail.example ESMTP\r\n");
+        let words = |url: String| External::new("mine", &url, SHORT).start().unwrap_err().to_string();
+        assert!(words(format!("nats://127.0.0.1:{other}")).contains("expected a NATS INFO line, got \"220 mail"));
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("nats://me:secret@{}", silent.local_addr().unwrap());
+        let told = words(url.clone());
+        assert!(told.contains("no INFO line came"), "{told}");
+        assert!(!told.contains("secret"), "{told}");
+        drop(silent);
+        assert!(words(url).contains("refused"));
+    }
+}

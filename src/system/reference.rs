@@ -1,0 +1,219 @@
+//! The built-in reference broker as a process of its own, so that its CPU is counted as the broker's and not as ours.
+//!
+//! It is this very program, started as `broker`. It chooses its port itself and says so in one line of JSON on its
+//! standard output, so no port can be lost in between. What it prints after that goes to its log.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::external::plain;
+use super::process::{Child, Output, open_log, tail};
+use super::{Context, Running, System, SystemError};
+
+/// The options of a scenario that become flags of the broker.
+const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
+
+/// Lines of the log that an error carries.
+const TAIL_LINES: usize = 10;
+
+/// Bound on the end of a broker that closed its output without being ready, to learn how it ended.
+const END_BOUND: Duration = Duration::from_secs(1);
+
+/// The line the broker prints when it takes connections.
+#[derive(Debug, Deserialize)]
+struct Ready {
+    event: String,
+    url: String,
+    version: String,
+    #[serde(default)]
+    policy: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A reference broker of our own.
+#[derive(Debug)]
+pub struct Reference {
+    name: String,
+    program: PathBuf,
+    flags: Vec<String>,
+    context: Context,
+    child: Option<Child>,
+}
+
+impl Reference {
+    /// `name` and `options` as in the plan. `program` is msgbench itself, by an absolute path: the broker is started in its own folder.
+    pub fn new(
+        name: &str,
+        program: PathBuf,
+        options: &serde_json::Map<String, serde_json::Value>,
+        context: Context,
+    ) -> Self {
+        let flags =
+            FLAGS.iter().filter_map(|&key| Some([format!("--{key}"), plain(options.get(key)?)])).flatten().collect();
+        Self { name: name.to_owned(), program, flags, context, child: None }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.context.dir.join("broker.log")
+    }
+
+    fn failed(&self, words: String) -> SystemError {
+        SystemError::Start { system: self.name.clone(), words, log: tail(&self.log(), TAIL_LINES) }
+    }
+
+    fn await_ready(&self, child: &mut Child, ready: &Receiver<Ready>, deadline: Instant) -> Result<Ready, SystemError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        ready.recv_timeout(left).map_err(|error| match error {
+            RecvTimeoutError::Timeout => self.failed(format!("not ready within {:?}", self.context.timeout)),
+            RecvTimeoutError::Disconnected => {
+                child.wait(END_BOUND);
+                let end = child.ended().unwrap_or_else(|| "it closed its output".to_owned());
+                self.failed(format!("{end} before it was ready"))
+            }
+        })
+    }
+}
+
+/// Copies every line of the broker to its log and hands over the ready line. Ends with the output of the broker.
+fn drain(stdout: ChildStdout, mut log: File, ready: mpsc::SyncSender<Ready>) {
+    // Dropped at the end of the output at the latest, which tells a waiting caller that nothing will come.
+    let mut ready = Some(ready);
+    let mut lines = BufReader::new(stdout);
+    let mut line = Vec::new();
+    while matches!(lines.read_until(b'\n', &mut line), Ok(count) if count > 0) {
+        // A log that cannot be written must not stop the draining: a full pipe would stall what is being measured.
+        let _ = log.write_all(&line);
+        if ready.is_some()
+            && let Ok(said) = serde_json::from_slice::<Ready>(&line)
+            && said.event == "ready"
+            && let Some(sender) = ready.take()
+        {
+            // The one slot is empty; a caller that has given up needs no answer.
+            let _ = sender.try_send(said);
+        }
+        line.clear();
+    }
+}
+
+impl System for Reference {
+    fn start(&mut self) -> Result<Running, SystemError> {
+        if self.child.is_some() {
+            return Err(self.failed("it was started already".to_owned()));
+        }
+        let deadline = Instant::now() + self.context.timeout;
+        let log = self.log();
+        let mut command = Command::new(&self.program);
+        command
+            .args(["broker", "--listen", "127.0.0.1:0", "--format", "json"])
+            .args(&self.flags)
+            .current_dir(&self.context.dir);
+        let cannot = |error: std::io::Error| self.failed(format!("{}: {error}", self.program.display()));
+        let copy = open_log(&log).map_err(cannot)?;
+        let mut child = Child::spawn(command, &log, Output::Piped).map_err(cannot)?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let stdout = child.take_stdout().ok_or_else(|| self.failed("its output is not to be had".to_owned()))?;
+        std::thread::Builder::new()
+            .name("broker-log".to_owned())
+            .spawn(move || drain(stdout, copy, sender))
+            .map_err(cannot)?;
+        let ready = self.await_ready(&mut child, &receiver, deadline)?;
+        let mut settings: std::collections::BTreeMap<String, String> =
+            ready.policy.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
+        settings.insert("version".to_owned(), ready.version);
+        let running = Running { url: ready.url, pids: vec![child.pid()], settings };
+        self.child = Some(child);
+        Ok(running)
+    }
+
+    fn ended(&mut self) -> Option<String> {
+        self.child.as_mut()?.ended()
+    }
+
+    fn stop(&mut self) -> Result<(), SystemError> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.stop(self.context.timeout).map_err(|words| SystemError::Stop { system: self.name.clone(), words })
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        vec![self.log()]
+    }
+}
+
+/// This program, or the one at `explicit`, by an absolute path.
+pub(super) fn program(explicit: Option<&Path>) -> std::io::Result<PathBuf> {
+    match explicit {
+        Some(path) => path.canonicalize(),
+        None => std::env::current_exe(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A system whose program is the shell, started in `dir` with the arguments `broker --listen ...`: it runs `script`.
+    fn scripted(dir: &Path, script: &str, options: serde_json::Value, timeout: Duration) -> Reference {
+        std::fs::write(dir.join("broker"), script).unwrap();
+        let context = Context { dir: dir.to_owned(), timeout };
+        Reference::new("reference", PathBuf::from("/bin/sh"), options.as_object().unwrap(), context)
+    }
+
+    #[test]
+    fn the_ready_line_becomes_url_and_settings_and_later_lines_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"echo "$@"
+echo 'noise {"event":"not yet"}'
+echo '{"event":"ready","url":"nats://127.0.0.1:7","pid":1,"version":"0.1","policy":{"fsync":"never","max_pending":5}}'
+echo later
+exec sleep 60"#;
+        let options = serde_json::json!({ "max-pending": 1024, "slow-consumer": "drop", "client-only": true });
+        let mut system = scripted(dir.path(), script, options, Duration::from_secs(10));
+        let running = system.start().unwrap();
+        assert_eq!(running.url, "nats://127.0.0.1:7");
+        assert_eq!(running.pids.len(), 1);
+        assert_eq!(running.settings["fsync"], "never");
+        assert_eq!(running.settings["max_pending"], "5");
+        assert_eq!(running.settings["version"], "0.1");
+        assert_eq!(system.ended(), None);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let log = || std::fs::read_to_string(&system.logs()[0]).unwrap();
+        while !log().contains("later") && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(log().starts_with("--listen 127.0.0.1:0 --format json --max-pending 1024 --slow-consumer drop\n"));
+        assert!(log().contains("later"));
+        system.stop().unwrap();
+        system.stop().unwrap();
+        assert!(!Path::new(&format!("/proc/{}", running.pids[0])).exists());
+    }
+
+    #[test]
+    fn a_broker_that_ends_early_is_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "echo 'error: bad flag' >&2; exit 2";
+        let mut system = scripted(dir.path(), script, serde_json::json!({}), Duration::from_secs(10));
+        let words = system.start().unwrap_err().to_string();
+        assert_eq!(words, "reference did not come up: exited with code 2 before it was ready\n  error: bad flag");
+    }
+
+    #[test]
+    fn a_broker_that_never_gets_ready_is_given_up_and_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "echo $$ > pid; exec sleep 60";
+        let mut system = scripted(dir.path(), script, serde_json::json!({}), Duration::from_millis(500));
+        assert!(system.start().unwrap_err().to_string().contains("not ready within 500ms"));
+        let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
+        assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+    }
+
+    #[test]
+    fn the_program_is_absolute() {
+        assert!(program(None).unwrap().is_absolute());
+        assert!(program(Some(Path::new("/no/such/msgbench"))).is_err());
+    }
+}
