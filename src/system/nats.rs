@@ -23,6 +23,9 @@ const ATTEMPTS: u32 = 3;
 /// Pause between two looks whether it answers.
 const POLL: Duration = Duration::from_millis(10);
 
+/// Bound on one look: a stranger that accepts and says nothing must not hide that our server has ended.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
 
@@ -67,7 +70,7 @@ impl Nats {
             if let Some(end) = child.ended() {
                 return if port_was_taken(&log, before) { Ok(None) } else { Err(self.failed(end)) };
             }
-            match info("127.0.0.1", port, deadline.saturating_duration_since(Instant::now())) {
+            match info("127.0.0.1", port, PROBE.min(deadline.saturating_duration_since(Instant::now()))) {
                 Ok(info) if info.get("server_name").map(plain).as_deref() == Some(server.as_str()) => {
                     let running = Running {
                         url: format!("nats://127.0.0.1:{port}"),

@@ -205,8 +205,8 @@ exec sleep 60"#;
     fn a_broker_that_never_gets_ready_is_given_up_and_killed() {
         let dir = tempfile::tempdir().unwrap();
         let script = "echo $$ > pid; exec sleep 60";
-        let mut system = scripted(dir.path(), script, serde_json::json!({}), Duration::from_millis(500));
-        assert!(system.start().unwrap_err().to_string().contains("not ready within 500ms"));
+        let mut system = scripted(dir.path(), script, serde_json::json!({}), Duration::from_secs(2));
+        assert!(system.start().unwrap_err().to_string().contains("not ready within 2s"));
         let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
         assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
     }
