@@ -1,6 +1,49 @@
-//! Executes a plan.
+//! Executes a plan: rounds of trials in seeded random order, each on a fresh system; folds each into the record.
+//!
+//! Only this module sees drivers, systems, load and measurement together. The order of cases within a round is a
+//! random permutation, so that drift of the host falls on all alike (Abedi and Brecht 2017, randomised multiple
+//! interleaved trials).
 
 mod consume;
+mod fold;
 mod payload;
 mod produce;
+mod run;
 mod shared;
+mod trial;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+pub use run::{RunError, Sink, TrialFiles, run};
+
+/// The user's wish to stop: once to end the trial and keep what is recorded, twice to give up at once.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicU32>);
+
+impl Interrupt {
+    /// Asks to stop.
+    pub fn raise(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+    /// How often it was asked.
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A sign of life for the progress display.
+#[derive(Debug, Clone, Copy)]
+pub struct Tick {
+    /// `warm-up` or `measure`.
+    pub phase: &'static str,
+    /// Until the end of the measured phase.
+    pub left: Duration,
+    /// Messages handed over since the trial began.
+    pub sent: u64,
+    /// Messages received since the trial began.
+    pub received: u64,
+    /// p50 and p99 of the last finished interval.
+    pub last: Option<(u64, u64)>,
+}

@@ -1,0 +1,291 @@
+//! Folds what the threads of a trial brought home into the record: once, at the end, where time does not matter.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::Histogram;
+
+use crate::measure::hiccup;
+use crate::measure::ledger::Seen;
+use crate::measure::process::Usage;
+use crate::measure::recorder::{KINDS, Kind, histogram};
+use crate::measure::summary::summarise;
+use crate::measure::validity::{Observed, judge};
+use crate::record::{
+    Event, Interval, LatencySummary, Ledger, Resources, TaggedInterval, Throughput, WorkloadResult,
+};
+use crate::scenario::plan::{Case, Load, Workload};
+use crate::units::{Nanos, SECOND, now};
+
+use super::consume::Received;
+use super::produce::Sent;
+use super::trial::Raw;
+
+/// What a trial came to.
+pub struct Folded {
+    pub workloads: Vec<WorkloadResult>,
+    pub broker: Option<Resources>,
+    pub generator: Resources,
+    pub hiccup: LatencySummary,
+    pub validity: Vec<crate::record::Check>,
+    pub events: Vec<Event>,
+    pub intervals: Vec<Interval>,
+    pub hlog: Vec<TaggedInterval>,
+}
+
+/// Who delivers the messages of a workload, and so what its latency is called.
+fn headline(w: &Workload, delivers: bool) -> &'static str {
+    match (w.topology.reply, delivers) {
+        _ if !delivers => "ack",
+        (true, _) => "rtt",
+        (false, _) => "e2e",
+    }
+}
+
+fn tag(kind: Kind, headline: &str) -> String {
+    match kind {
+        Kind::Response => headline.into(),
+        Kind::Service => format!("{headline}.service"),
+        Kind::Lag => "lag".into(),
+    }
+}
+
+/// Folds `raw`. `round` and `case` label the intervals.
+pub fn fold(raw: &Raw, case: &Case, round: u32, delivers: bool, hiccups: Vec<hiccup::Interval>, spin: bool, clocksource: &str, quantiles: &[f64]) -> Folded {
+    let hiccups: BTreeMap<u64, Histogram<u64>> = hiccups.into_iter().collect();
+    let seconds = (raw.measured as f64 / SECOND as f64).max(1e-9);
+    let mut folded = Folded {
+        workloads: Vec::new(),
+        broker: None,
+        generator: Resources::default(),
+        hiccup: LatencySummary::default(),
+        validity: Vec::new(),
+        events: Vec::new(),
+        intervals: Vec::new(),
+        hlog: Vec::new(),
+    };
+    let several = case.workloads.len() > 1;
+    for (i, w) in case.workloads.iter().enumerate() {
+        let books = Books::new(raw, i, w, delivers);
+        let name = headline(w, delivers);
+        let mut latency = BTreeMap::new();
+        for kind in KINDS {
+            let mut total = histogram();
+            let length = case.phases.interval.0 as f64 / SECOND as f64;
+            for ((_, _, interval), h) in raw.samples.range((i, kind, 0)..=(i, kind, u64::MAX)) {
+                let _ = total.add(h);
+                let tag = tag(kind, name);
+                folded.hlog.push(TaggedInterval {
+                    tag: if several { format!("{}/{tag}", w.name) } else { tag },
+                    start_s: *interval as f64 * length,
+                    length_s: length,
+                    histogram: h.clone(),
+                });
+            }
+            let lost = if kind == Kind::Lag { 0 } else { books.missing() };
+            let open = matches!(w.load, Load::Open { .. });
+            if total.is_empty() && (lost == 0 || (kind == Kind::Response && !open)) {
+                continue;
+            }
+            latency.insert(tag(kind, name), summarise(&total, lost, raw.clipped[i], raw.negative[i], quantiles));
+        }
+        let (in_time, bytes) = books.in_time;
+        let throughput = Throughput {
+            offered: matches!(w.load, Load::Open { .. }).then_some(books.ledger.scheduled as f64 / seconds),
+            sent: books.ledger.sent as f64 / seconds,
+            delivered: in_time as f64 / seconds,
+            delivered_bytes: bytes as f64 / seconds,
+        };
+        intervals(&mut folded.intervals, raw, case, round, i, w, &hiccups);
+        let mut observed = books.observe(raw, w, &latency, name);
+        (observed.spinning, observed.clocksource) = (spin, clocksource.into());
+        for mut check in judge(&observed) {
+            if several {
+                check.name = format!("{} ({})", check.name, w.name);
+            }
+            folded.validity.push(check);
+        }
+        folded.workloads.push(WorkloadResult { name: w.name.clone(), ledger: books.ledger, throughput, latency });
+    }
+    let messages: u64 = folded.workloads.iter().map(|w| w.ledger.delivered.max(w.ledger.acked)).sum();
+    folded.broker = raw.broker.map(|usage| resources(usage, messages));
+    folded.generator = resources(raw.generator, messages);
+    let mut all = histogram();
+    let length = case.phases.interval.0;
+    for (interval, h) in &hiccups {
+        if interval * length < raw.measured {
+            let _ = all.add(h);
+            let start_s = (interval * length) as f64 / SECOND as f64;
+            let length_s = length as f64 / SECOND as f64;
+            folded.hlog.push(TaggedInterval { tag: "hiccup".into(), start_s, length_s, histogram: h.clone() });
+        }
+    }
+    folded.hiccup = summarise(&all, 0, 0, 0, quantiles);
+    let offset = |at: Nanos| (at as f64 - raw.origin as f64) / SECOND as f64;
+    folded.events = raw.log.iter().map(|(at, text)| Event { at_s: offset(*at), text: text.clone() }).collect();
+    folded
+}
+
+fn resources(usage: Usage, messages: u64) -> Resources {
+    let cpu_seconds = usage.cpu_ns as f64 / SECOND as f64;
+    Resources {
+        cpu_seconds,
+        cpu_us_per_msg: (messages > 0).then(|| cpu_seconds * 1e6 / messages as f64),
+        rss_peak_bytes: usage.peak_rss_bytes,
+        voluntary_switches: usage.voluntary,
+        involuntary_switches: usage.involuntary,
+        threads: usage.threads,
+    }
+}
+
+/// The books of one workload, over all its threads.
+struct Books {
+    ledger: Ledger,
+    copies: u64,
+    in_time: (u64, u64),
+    intended_sum: i128,
+    received_sum: i128,
+}
+
+impl Books {
+    fn new(raw: &Raw, i: usize, w: &Workload, delivers: bool) -> Self {
+        let (sent, received) = (&raw.sent[i], &raw.received[i]);
+        let answered = w.topology.reply && delivers;
+        let consumed = delivers && !answered;
+        let copies = if consumed { u64::from(w.topology.groups) } else { u64::from(answered) };
+        let total = |f: &dyn Fn(&Sent) -> u64| sent.iter().map(f).sum::<u64>();
+        let heard = |f: &dyn Fn(&Received) -> u64| received.iter().map(|(_, r)| f(r)).sum::<u64>();
+        let mut ledger = Ledger {
+            scheduled: total(&|s| s.scheduled),
+            sent: total(&|s| s.sent),
+            refused: total(&|s| s.refused),
+            acked: total(&|s| s.acked),
+            client_dropped: raw.client_dropped,
+            duplicated: total(&|s| s.duplicated) + heard(&|r| r.duplicated),
+            reordered: heard(&|r| r.reordered),
+            corrupted: total(&|s| s.corrupted) + heard(&|r| r.corrupted),
+            foreign: total(&|s| s.foreign) + heard(&|r| r.foreign),
+            ..Ledger::default()
+        };
+        ledger.expected = ledger.sent * copies;
+        ledger.delivered = if consumed { unique(sent, received, w, &mut ledger) } else { total(&|s| s.answered) };
+        ledger.lost = ledger.expected.saturating_sub(ledger.delivered);
+        let in_time = if consumed {
+            (heard(&|r| r.in_time.0), heard(&|r| r.in_time.1))
+        } else {
+            (total(&|s| s.answered_in_time.0), total(&|s| s.answered_in_time.1))
+        };
+        let confirmed: i128 = sent.iter().map(|s| s.confirmed_sum).sum();
+        let heard_sum: i128 = received.iter().map(|(_, r)| r.received_sum).sum();
+        Self {
+            copies,
+            in_time,
+            intended_sum: sent.iter().map(|s| s.intended_sum).sum::<i128>() * i128::from(copies.max(1)),
+            received_sum: if consumed { heard_sum } else { confirmed },
+            ledger,
+        }
+    }
+
+    /// Latencies that are +infinity: lost deliveries, and messages that were due but never sent.
+    fn missing(&self) -> u64 {
+        self.ledger.lost + self.ledger.scheduled.saturating_sub(self.ledger.sent) * self.copies.max(1)
+    }
+
+    fn observe(&self, raw: &Raw, w: &Workload, latency: &BTreeMap<String, LatencySummary>, name: &str) -> Observed {
+        let open = matches!(w.load, Load::Open { .. });
+        let tail = |key: &str| {
+            let s = latency.get(key)?;
+            s.percentiles.iter().rev().find(|p| p.printable).map(|p| p.value_ns)
+        };
+        let l = &self.ledger;
+        let recorded = latency.get(if open { name } else { &*format!("{name}.service") });
+        let whole = l.lost == 0 && l.duplicated == 0 && raw.failed.is_none() && !raw.interrupted;
+        let balance = whole && recorded.is_some_and(|s| s.count > 0);
+        Observed {
+            scheduled: open.then_some(l.scheduled),
+            sent: l.sent,
+            lag_tail: tail("lag").flatten(),
+            response_tail: tail(name),
+            backpressure: raw.backpressure,
+            expected: l.expected,
+            lost: l.lost,
+            client_dropped: l.client_dropped,
+            corrupted: l.corrupted,
+            sojourn_from_stamps: balance.then_some((self.received_sum - self.intended_sum) as f64),
+            sojourn_from_histogram: recorded.map_or(0.0, |s| s.mean_ns * s.count as f64),
+            busiest: raw.busiest,
+            waiting: raw.waiting,
+            spinning: false,
+            clipped: raw.clipped.iter().sum(),
+            negative: raw.negative.iter().sum(),
+            clocksource: String::new(),
+        }
+    }
+}
+
+/// First deliveries of measured messages, each once for each group; what two members of a group both had is a duplicate.
+fn unique(sent: &[Sent], received: &[(u32, Received)], w: &Workload, ledger: &mut Ledger) -> u64 {
+    let mut delivered = 0;
+    for group in 0..w.topology.groups {
+        let members: Vec<&Received> = received.iter().filter(|(g, _)| *g == group).map(|(_, r)| r).collect();
+        for (p, s) in sent.iter().enumerate() {
+            let mut merged = Seen::default();
+            for m in &members {
+                ledger.duplicated += merged.merge(&m.seen[p]);
+            }
+            delivered += merged.count(s.range.0.min(s.range.1), s.range.1);
+        }
+    }
+    delivered
+}
+
+fn intervals(
+    out: &mut Vec<Interval>,
+    raw: &Raw,
+    case: &Case,
+    round: u32,
+    i: usize,
+    w: &Workload,
+    hiccups: &BTreeMap<u64, Histogram<u64>>,
+) {
+    let length = case.phases.interval.0;
+    let n = raw.measured.div_ceil(length);
+    let sum = |f: &dyn Fn(&Sent) -> &Vec<u64>, at: usize| {
+        raw.sent[i].iter().map(|s| f(s).get(at).copied().unwrap_or(0)).sum::<u64>()
+    };
+    for k in 0..n {
+        let at = k as usize;
+        let response = raw.samples.get(&(i, Kind::Response, k)).or_else(|| raw.samples.get(&(i, Kind::Service, k)));
+        let q = |q: f64| response.filter(|h| !h.is_empty()).map(|h| h.value_at_quantile(q).min(h.max()));
+        let heard: u64 = raw.received[i].iter().map(|(_, r)| r.by_interval.get(at).copied().unwrap_or(0)).sum();
+        let usage = raw.broker_intervals.get(at);
+        out.push(Interval {
+            case: case.id.clone(),
+            round,
+            workload: w.name.clone(),
+            start_s: (k * length) as f64 / SECOND as f64,
+            length_s: (raw.measured - k * length).min(length) as f64 / SECOND as f64,
+            scheduled: sum(&|s| &s.scheduled_by_interval, at),
+            sent: sum(&|s| &s.sent_by_interval, at),
+            delivered: heard + sum(&|s| &s.confirmed_by_interval, at),
+            p50_ns: q(0.5),
+            p99_ns: q(0.99),
+            p999_ns: q(0.999),
+            max_ns: q(1.0),
+            lag_max_ns: raw.samples.get(&(i, Kind::Lag, k)).map(Histogram::max),
+            hiccup_max_ns: hiccups.get(&k).map(Histogram::max),
+            broker_cpu_s: usage.map(|(cpu, _)| *cpu as f64 / SECOND as f64),
+            broker_rss_bytes: usage.map(|(_, rss)| *rss),
+        });
+    }
+}
+
+/// The wall-clock time of an instant on the monotonic clock.
+pub fn wall(at: Nanos) -> SystemTime {
+    let (mono, wall) = (now(), SystemTime::now());
+    if at <= mono {
+        wall.checked_sub(Duration::from_nanos(mono - at)).unwrap_or(wall)
+    } else {
+        wall + Duration::from_nanos(at - mono)
+    }
+}

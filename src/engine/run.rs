@@ -1,0 +1,232 @@
+//! Rounds of trials, in seeded random order, each on a fresh system.
+
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use crate::driver::Driver;
+use crate::driver::nats::Nats;
+use crate::driver::null::Null;
+use crate::measure::hiccup::HiccupMeter;
+use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
+use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
+use crate::system::{self, Context, Running, System, SystemError};
+use crate::units::now;
+
+use super::fold::{fold, wall};
+use super::trial::{Raw, Setup, execute};
+use super::{Interrupt, Tick};
+
+/// Takes what a run produces, as it is produced.
+pub trait Sink: Sync {
+    /// A trial begins: its case, its round, its number and how many there are.
+    fn begin(&self, case: &Case, round: u32, number: usize, of: usize);
+    /// A sign of life.
+    fn tick(&self, tick: Tick);
+    /// A system is not put to the test.
+    fn skip(&self, skipped: Skipped);
+    /// A trial is over. An error ends the run.
+    fn trial(&self, trial: TrialFiles) -> io::Result<()>;
+}
+
+/// A finished trial and what belongs into files of its own.
+pub struct TrialFiles {
+    /// For `run.json`.
+    pub trial: Trial,
+    /// For `intervals.csv`.
+    pub intervals: Vec<Interval>,
+    /// For the interval log.
+    pub hlog: Vec<TaggedInterval>,
+    /// When the measured phase began.
+    pub measured_at: SystemTime,
+    /// The server's log, where the trial failed.
+    pub server_log: Option<Vec<u8>>,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A system that was asked for is not there.
+    #[error("{0}")]
+    Required(SystemError),
+    /// Something of this machine failed.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Executes every trial of a plan. `scratch` is a folder for the systems' files; each trial's is removed after it.
+///
+/// # Errors
+/// When a required system cannot be launched, or this machine fails.
+pub fn run(plan: &Plan, scratch: &Path, clocksource: &str, interrupt: &Interrupt, sink: &dyn Sink) -> Result<(), RunError> {
+    let mut absent = vec![false; plan.systems.len()];
+    for (i, spec) in plan.systems.iter().enumerate() {
+        let context = Context { dir: scratch.to_path_buf(), timeout: std::time::Duration::from_secs(10) };
+        if let Err(e) = system::create(spec, context) {
+            let SystemError::Unavailable { system, reason, remedy } = e.clone() else { return Err(RunError::Required(e)) };
+            if spec.require {
+                return Err(RunError::Required(e));
+            }
+            absent[i] = true;
+            sink.skip(Skipped { system, reason, remedy });
+        }
+    }
+    let cases: Vec<&Case> = plan.cases.iter().filter(|c| !absent[c.system]).collect();
+    let mut random = StdRng::seed_from_u64(plan.seed);
+    let mut number = 0;
+    for round in 1..=plan.trials {
+        let mut order = cases.clone();
+        order.shuffle(&mut random);
+        for case in order {
+            if interrupt.count() > 0 {
+                return Ok(());
+            }
+            number += 1;
+            sink.begin(case, round, number, cases.len() * plan.trials as usize);
+            let dir = scratch.join(format!("{number}"));
+            std::fs::create_dir_all(&dir).map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
+            let files = trial(plan, case, round, &dir, clocksource, interrupt, sink);
+            // What is left of the folder is of no use to anybody; the caller removes the scratch folder too.
+            let _ = std::fs::remove_dir_all(&dir);
+            sink.trial(files).map_err(|source| RunError::Io { action: "write the result", source })?;
+        }
+    }
+    Ok(())
+}
+
+fn spins(case: &Case, kind: DriverKind) -> bool {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let others = if kind == DriverKind::Null { 1 } else { case.threads.consume as usize + 2 };
+    match case.pacing {
+        Pacing::Spin => true,
+        Pacing::Sleep => false,
+        Pacing::Auto => cores >= case.threads.publish as usize + others,
+    }
+}
+
+/// FNV-1a over the case and round, so that a trial's seed depends on the plan's seed and on nothing else.
+fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
+    let bytes = case.id.bytes().chain(round.to_le_bytes()).chain(plan.seed.to_le_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+fn trial(
+    plan: &Plan,
+    case: &Case,
+    round: u32,
+    dir: &Path,
+    clocksource: &str,
+    interrupt: &Interrupt,
+    sink: &dyn Sink,
+) -> TrialFiles {
+    let spec: &SystemSpec = &plan.systems[case.system];
+    let started = SystemTime::now();
+    let seed = seed_of(plan, case, round);
+    let spin = spins(case, spec.driver);
+    let context = Context { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
+    let mut failed = Raw::default();
+    failed.clipped.resize(case.workloads.len(), 0);
+    failed.negative.resize(case.workloads.len(), 0);
+    failed.sent.resize_with(case.workloads.len(), Vec::new);
+    failed.received.resize_with(case.workloads.len(), Vec::new);
+    let mut running = Running::default();
+    let mut logs = Vec::new();
+    let (raw, hiccups) = match system::create(spec, context) {
+        Err(e) => (Raw { failed: Some(("prepare", e.to_string())), ..failed }, Vec::new()),
+        Ok(mut system) => {
+            let outcome = match system.start() {
+                Err(e) => (Raw { failed: Some(("prepare", e.to_string())), ..failed }, Vec::new()),
+                Ok(up) => {
+                    running = up;
+                    let tick = |t| sink.tick(t);
+                    let options = &spec.options;
+                    let setup = Setup { case, seed, options, spin, running: &running, interrupt, tick: &tick };
+                    let interval = case.phases.interval.0;
+                    let begun = now();
+                    let meter = HiccupMeter::start(begun, interval);
+                    let raw = match spec.driver {
+                        DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
+                        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
+                    };
+                    let hiccups = meter.map(|m| shift(m.stop(), begun, raw.origin, interval)).unwrap_or_default();
+                    (raw, hiccups)
+                }
+            };
+            stop(system.as_mut(), outcome, &mut logs)
+        }
+    };
+    let delivers = match spec.driver {
+        DriverKind::Null => Null::DELIVERS,
+        DriverKind::Nats | DriverKind::Reference => Nats::DELIVERS,
+    };
+    let folded = fold(&raw, case, round, delivers, hiccups, spin, clocksource, &plan.percentiles);
+    let mut guarantees = raw.facts.guarantees.clone();
+    guarantees.extend(running.settings.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let outcome = match &raw.failed {
+        Some((phase, error)) => Outcome::Failed { phase: (*phase).into(), error: error.clone() },
+        None if raw.interrupted => Outcome::Partial,
+        None => Outcome::Complete,
+    };
+    let server_log = raw.failed.as_ref().and_then(|_| logs.into_iter().reduce(|a, b| [a, b].concat()));
+    TrialFiles {
+        measured_at: if raw.origin > 0 { wall(raw.origin) } else { started },
+        trial: Trial {
+            case: case.id.clone(),
+            round,
+            seed,
+            started_at: rfc3339(started),
+            outcome,
+            system: SystemFacts {
+                version: raw.facts.version.clone(),
+                url: running.url,
+                client: raw.facts.client.clone(),
+                guarantees,
+            },
+            pacing: if spin { "spin" } else { "sleep" }.into(),
+            measured_ns: raw.measured,
+            drained_ns: raw.drained,
+            workloads: folded.workloads,
+            broker: folded.broker,
+            generator: folded.generator,
+            hiccup: folded.hiccup,
+            validity: folded.validity,
+            events: folded.events,
+            hlog: None,
+            server_log: None,
+        },
+        intervals: folded.intervals,
+        hlog: folded.hlog,
+        server_log,
+    }
+}
+
+type Outcomes = (Raw, Vec<crate::measure::hiccup::Interval>);
+
+fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Vec<u8>>) -> Outcomes {
+    if let Err(e) = system.stop() {
+        raw.failed.get_or_insert(("tear-down", e.to_string()));
+    }
+    if raw.failed.is_some() {
+        logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
+    }
+    (raw, hiccups)
+}
+
+/// Renumbers intervals counted from `begun` so that 0 begins with the measured phase; what was before is left out.
+fn shift(all: Vec<crate::measure::hiccup::Interval>, begun: u64, origin: u64, length: u64) -> Vec<crate::measure::hiccup::Interval> {
+    if origin == 0 {
+        return Vec::new();
+    }
+    // The meter runs before the origin is known; its intervals are as long as the others and off by less than one.
+    let skip = (origin - begun).div_ceil(length.max(1));
+    all.into_iter().filter(|(i, _)| *i >= skip).map(|(i, h)| (i - skip, h)).collect()
+}
