@@ -4,7 +4,7 @@ use super::plot::{Axis, COLOURS, ChartError, Line, Plot, Stroke, stroke};
 use super::view::{label, median_trial, response, trials, usable};
 use crate::record::{Interval, LatencySummary, Record};
 use crate::scenario::plan::{Case, Workload};
-use crate::units::{Nanos, latency};
+use crate::units::{Nanos, Span};
 
 /// Fewer samples than this above a point of a curve, and it is not drawn.
 const ENOUGH: f64 = 10.0;
@@ -137,9 +137,10 @@ fn latency_timeline(record: &Record, intervals: &[Interval], case: &Case, worklo
     let values = |i: &Interval| [i.p50_ns, i.p99_ns, i.max_ns];
     let all = || intervals.iter().flat_map(values).flatten().filter(|v| *v > 0).map(|v| (v as f64).log10());
     let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
-    let (low, high) = (low.min(high).floor(), (high + 0.05).ceil());
-    let ticks =
-        (low as i32..=high as i32).map(|k| (f64::from(k), latency(10u64.saturating_pow(k.max(0) as u32)))).collect();
+    let (low, high) = (low.min(high).floor(), (high + 0.4).ceil());
+    let ticks = (low as i32..=high as i32)
+        .map(|k| (f64::from(k), Span(10u64.saturating_pow(k.max(0) as u32)).to_string()))
+        .collect();
     let mine = of(record, intervals, case, workload, index);
     let log = |v: Option<Nanos>| v.filter(|v| *v > 0).map(|v| (v as f64).log10());
     let line = |name: &str, colour, stroke, width, value: fn(&Interval) -> Option<Nanos>| Line {
@@ -185,8 +186,8 @@ fn throughput_timeline(
         title: format!("{name}: deliveries over time"),
         description: "Deliveries due by the schedule and deliveries made in each interval, of the median trial.".into(),
         x: seconds(&mine),
-        y: Axis::linear("messages/s", top * 1.15),
-        lines: vec![line("offered", 1, Stroke::Dashed(9, 4), due), line("delivered", 0, Stroke::Solid, made)],
+        y: Axis::linear("messages/s", top * 1.35),
+        lines: vec![line("delivered", 0, Stroke::Solid, made), line("offered", 1, Stroke::Dashed(9, 12), due)],
     }
 }
 

@@ -94,6 +94,12 @@ fn stop(text: &str) -> &'static str {
     if text.ends_with(['.', '!', '?']) { "" } else { "." }
 }
 
+/// A sentence begins with a capital.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// Checks that did not hold; the same check of the same case is said once, with its rounds.
 fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -115,7 +121,7 @@ fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
                 rounds.join(", "),
                 observed.join("; "),
                 check.threshold,
-                check.message,
+                capital(&check.message),
                 if check.message.is_empty() { "" } else { stop(&check.message) }
             ),
         );

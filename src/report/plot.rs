@@ -256,9 +256,7 @@ impl Plot {
                 let points = (0..=length).step_by(2).map(|d| (x + d, y)).collect::<Vec<_>>();
                 match stroke {
                     Stroke::Solid => PathElement::new(points, style).into_dyn(),
-                    Stroke::Dashed(dash, gap) => {
-                        DashedPathElement::new(points.into_iter(), px(dash), px(gap), style).into_dyn()
-                    }
+                    Stroke::Dashed(dash, gap) => DashedPathElement::new(points, px(dash), px(gap), style).into_dyn(),
                 }
             });
         }
