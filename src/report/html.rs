@@ -111,7 +111,7 @@ fn table(t: &Table) -> String {
         for (i, cell) in row.iter().enumerate() {
             let word = cell.split(' ').next().unwrap_or_default();
             let class = match word {
-                "OK" | "WARN" | "INVALID" => format!(" class=\"{word}\""),
+                "OK" | "WARN" | "INVALID" | "FAILED" => format!(" class=\"{word}\""),
                 "failed" => " class=\"FAILED\"".into(),
                 _ => class(i).to_string(),
             };

@@ -74,7 +74,7 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         add("note", "Unthrottled: messages have no intended time, so these are service latencies.".into());
     }
     let cells = || summary.rows.iter().flatten();
-    if cells().any(|c| c.contains("inf")) {
+    if cells().any(|c| c == "inf" || c.ends_with("..inf]")) {
         add("note", "inf: lost messages count as infinitely late, and this percentile falls among them.".into());
     }
     if cells().any(|c| c == "-") {

@@ -140,6 +140,11 @@ pub fn label(case: &Case, workload: &Workload) -> String {
 
 fn validity(all: &[&Trial]) -> String {
     let Some(worst) = all.iter().map(|t| t.validity_status()).max() else { return "not run".into() };
+    // A failed trial may have no checks at all: that must not read as OK.
+    let failed = all.iter().filter(|t| matches!(t.outcome, Outcome::Failed { .. })).count();
+    if failed > 0 {
+        return if all.len() > 1 { format!("FAILED ({failed} of {})", all.len()) } else { "FAILED".into() };
+    }
     if worst == Status::Ok {
         return "OK".into();
     }
@@ -505,4 +510,33 @@ pub fn host(record: &Record) -> Vec<(String, String)> {
         (text("Governor"), h.governor.clone().unwrap_or_else(|| "not visible".into())),
         (text("Load average before"), three_digits(h.load_average)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_failed_trial_never_reads_as_ok() {
+        let mut record = sample::record();
+        for trial in &mut record.trials {
+            trial.validity.clear();
+            trial.outcome = Outcome::Failed { phase: "measure".into(), error: "connection reset".into() };
+        }
+        let table = summary_table(&record);
+        assert!(table.rows.iter().all(|r| r.last().unwrap() == "FAILED (2 of 2)" && r[2] == "-"), "{table:?}");
+    }
+
+    #[test]
+    fn the_median_of_two_is_infinite_when_one_is() {
+        use Value::{Absent, Finite, Infinite, Thin};
+        assert_eq!(Value::median(vec![Finite(3), Finite(1), Finite(2)]), Finite(2));
+        assert_eq!(Value::median(vec![Finite(4), Finite(2)]), Finite(3));
+        assert_eq!(Value::median(vec![Infinite, Finite(2)]), Infinite);
+        assert_eq!(Value::median(vec![Infinite, Finite(2), Finite(1)]), Finite(2));
+        assert_eq!(Value::median(vec![Thin, Finite(2)]), Thin);
+        assert_eq!(Value::median(vec![]), Absent);
+        assert_eq!(quantile_name(0.9999), "p99.99");
+    }
 }
