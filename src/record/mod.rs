@@ -5,5 +5,7 @@
 //! HDR histograms (one per interval and kind) for whoever wants to compute something else.
 
 mod model;
+pub mod store;
+pub mod utc;
 
 pub use model::*;

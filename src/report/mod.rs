@@ -1,1 +1,127 @@
-//! (to be written)
+//! Records as pages people read: text, Markdown, HTML and charts. Pure functions from a record to bytes.
+//!
+//! The terminal, the Markdown file and the HTML page print the same tables and the same notes, so that no format says
+//! more, or less, than another about what may be believed. `view` and `notes` decide what is said; `text`, `markdown`
+//! and `html` only how it looks; `chart` decides which lines there are, `plot` draws them.
+
+pub mod chart;
+pub mod html;
+pub mod markdown;
+pub mod notes;
+pub mod plot;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod text;
+pub mod view;
+
+use crate::record::{Interval, Record};
+
+/// Why a report could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A chart failed.
+    #[error(transparent)]
+    Chart(#[from] plot::ChartError),
+}
+
+/// All files of a report with their paths relative to the folder of the run: `report.html`, `report.md`, `charts/*`.
+///
+/// # Errors
+/// When a chart cannot be drawn.
+pub fn files(record: &Record, intervals: &[Interval]) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+    let plots = chart::plots(record, intervals);
+    let mut list = Vec::new();
+    let mut charts = Vec::new();
+    for plot in &plots {
+        let path = format!("charts/{}.svg", plot.name);
+        list.push((path.clone(), plot.svg()?.into_bytes()));
+        list.push((format!("charts/{}.png", plot.name), plot.png()?));
+        charts.push((plot.title.clone(), path));
+    }
+    let mut raw = vec![
+        ("everything about the run, as JSON".to_string(), "run.json".to_string()),
+        ("what its fields mean".to_string(), "run.schema.json".to_string()),
+    ];
+    if !intervals.is_empty() {
+        raw.push(("the time series".to_string(), "intervals.csv".to_string()));
+    }
+    for t in &record.trials {
+        let of = format!("{}, round {}", t.case, t.round);
+        raw.extend(t.hlog.iter().map(|f| (format!("every sample of {of}, as HdrHistogram interval log"), f.clone())));
+        raw.extend(t.server_log.iter().map(|f| (format!("server log of {of}"), f.clone())));
+    }
+    list.push(("report.html".into(), html::page(record, &plots, &raw)?.into_bytes()));
+    list.push(("report.md".into(), markdown::page(record, &charts).into_bytes()));
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_needs_nothing_else_and_escapes_everything() {
+        let list = files(&sample::record(), &sample::intervals()).unwrap();
+        if let Some(dir) = std::env::var_os("MSGBENCH_SAMPLE_REPORT") {
+            for (path, bytes) in &list {
+                let path = std::path::Path::new(&dir).join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, bytes).unwrap();
+            }
+        }
+        let text = |name: &str| {
+            let (_, bytes) = list.iter().find(|(path, _)| path == name).unwrap();
+            String::from_utf8(bytes.clone()).unwrap()
+        };
+        let page = text("report.html");
+        assert!(!page.contains("http://") && !page.contains("https://"));
+        assert!(!page.contains("<script") && page.matches("<svg").count() == 5);
+        assert!(page.contains("delivers &lt;1 kB&gt; sooner &amp; loses nothing") && !page.contains("<back>"));
+        assert!(page.contains("scope=\"row\"") && page.contains("scope=\"col\""));
+        assert!(text("report.md").contains("charts/percentiles.svg"));
+        for (path, bytes) in &list {
+            if path.ends_with(".png") {
+                let mut reader = png::Decoder::new(bytes.as_slice()).read_info().unwrap();
+                let mut pixels = vec![0; reader.output_buffer_size()];
+                reader.next_frame(&mut pixels).unwrap();
+                assert!(pixels.chunks(3).filter(|p| *p == [0, 114, 178]).count() > 500, "{path}");
+            }
+        }
+    }
+
+    /// Elements are closed in order, and the lines of the chart have points.
+    #[test]
+    fn charts_are_well_formed() {
+        let plots = chart::plots(&sample::record(), &sample::intervals());
+        assert_eq!(plots.len(), 5);
+        for plot in plots {
+            let svg = plot.svg().unwrap();
+            let mut open = Vec::new();
+            for tag in svg.split('<').skip(1) {
+                let (tag, _) = tag.split_once('>').unwrap();
+                match tag.strip_prefix('/') {
+                    Some(name) => assert_eq!(open.pop(), Some(name)),
+                    None if tag.ends_with('/') || tag.starts_with(['?', '!']) => {}
+                    None => open.push(tag.split_whitespace().next().unwrap()),
+                }
+            }
+            assert!(open.is_empty(), "{open:?}");
+            let longest = svg
+                .split("<polyline")
+                .filter_map(|p| p.split_once("points=\""))
+                .map(|p| p.1.split('"').next().unwrap().len());
+            assert!(longest.max().unwrap() > 100, "{}", plot.name);
+        }
+    }
+
+    #[test]
+    fn an_empty_run_has_a_report_too() {
+        let mut record = sample::record();
+        record.trials.clear();
+        let list = files(&record, &[]).unwrap();
+        assert_eq!(list.len(), 2);
+        let interrupted = crate::record::Completion::Interrupted;
+        record.completion = interrupted;
+        assert!(text::summary(&record, false).contains("not run"));
+    }
+}

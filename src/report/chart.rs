@@ -1,0 +1,196 @@
+//! The charts of a run: which lines, on which axes. [`super::plot`] draws them.
+
+use super::plot::{Axis, COLOURS, ChartError, Line, Plot, Stroke, stroke};
+use super::view::{label, median_trial, response, trials, usable};
+use crate::record::{Interval, LatencySummary, Record};
+use crate::scenario::plan::{Case, Workload};
+use crate::units::{Nanos, Span};
+
+/// Fewer samples than this above a point of a curve, and it is not drawn.
+const ENOUGH: f64 = 10.0;
+
+/// All charts of a run. One that would be empty is left out.
+pub fn plots(record: &Record, intervals: &[Interval]) -> Vec<Plot> {
+    let mut all = vec![percentiles(record)];
+    for (case, workload, index) in series(record) {
+        all.push(latency_timeline(record, intervals, case, workload, index));
+        all.push(throughput_timeline(record, intervals, case, workload, index));
+    }
+    all.retain(|p| p.lines.iter().any(|l| l.runs.iter().any(|r| !r.is_empty())));
+    all
+}
+
+/// The percentile curve of all cases as SVG.
+///
+/// # Errors
+/// When it cannot be drawn.
+pub fn percentile_svg(record: &Record) -> Result<String, ChartError> {
+    percentiles(record).svg()
+}
+
+fn series(record: &Record) -> impl Iterator<Item = (&Case, &Workload, usize)> {
+    record.plan.cases.iter().flat_map(|c| c.workloads.iter().enumerate().map(move |(i, w)| (c, w, i)))
+}
+
+fn unit(max: Nanos) -> (&'static str, f64) {
+    match max {
+        0..=1_999_999 => ("us", 1e3),
+        2_000_000..=1_999_999_999 => ("ms", 1e6),
+        _ => ("s", 1e9),
+    }
+}
+
+/// The points of a curve that have enough samples above them, x as log10 of 1 / (1 - quantile).
+fn curve(summary: &LatencySummary) -> Vec<(f64, Nanos)> {
+    let n = summary.count as f64;
+    let arrived = 1.0 - summary.lost as f64 / n.max(1.0);
+    let shown = summary.curve.iter().filter(|(q, _)| n * (1.0 - q) >= ENOUGH && *q <= arrived);
+    shown.map(|(q, v)| (-(1.0 - q).log10(), *v)).collect()
+}
+
+/// Latency by percentile, as HdrHistogram plots it.
+fn percentiles(record: &Record) -> Plot {
+    let mut thin = Vec::new();
+    let mut bold = Vec::new();
+    for (colour, (case, workload, index)) in series(record).enumerate() {
+        let median = median_trial(record, &case.id, index);
+        for trial in trials(record, &case.id).filter(|t| usable(t)) {
+            let Some((_, summary)) = trial.workloads.get(index).and_then(response) else { continue };
+            let points = curve(summary);
+            if median.is_some_and(|m| std::ptr::eq(m, trial)) {
+                bold.push((Some(label(case, workload)), colour, stroke(colour / COLOURS.len() + colour), 3, points));
+            } else {
+                thin.push((None, colour, Stroke::Solid, 1, points));
+            }
+        }
+    }
+    thin.append(&mut bold);
+    let points = || thin.iter().flat_map(|l| &l.4);
+    let top = points().map(|p| p.1).max().unwrap_or(1);
+    let (unit, divisor) = unit(top);
+    let nines = points().map(|p| p.0).fold(1.0, f64::max);
+    let ticks = (0..=nines.floor() as i32).map(|k| {
+        let quantile = 100.0 * (1.0 - 10f64.powi(-k));
+        (f64::from(k), format!("{quantile:.*} %", (k - 2).max(0) as usize))
+    });
+    let kind = record.trials.iter().flat_map(|t| &t.workloads).find_map(response).map_or("response", |r| r.0);
+    Plot {
+        name: "percentiles".into(),
+        title: format!("Response latency by percentile ({kind})"),
+        description: format!(
+            "One bold line for each case at its median trial, thin lines for the other valid trials. Lines end where fewer than {ENOUGH} samples lie above, or where lost messages begin."
+        ),
+        x: Axis { title: "percentile".into(), min: 0.0, max: nines * 1.02, ticks: ticks.collect() },
+        y: Axis::linear(&format!("latency, {unit}"), top as f64 / divisor),
+        lines: thin
+            .into_iter()
+            .map(|(label, colour, stroke, width, points)| Line {
+                label,
+                colour,
+                stroke,
+                width,
+                runs: vec![points.into_iter().map(|(x, y)| (x, y as f64 / divisor)).collect()],
+            })
+            .collect(),
+    }
+}
+
+/// The intervals of the median trial of a case; of its last trial where none is valid.
+fn of<'a>(
+    record: &Record,
+    intervals: &'a [Interval],
+    case: &'a Case,
+    workload: &'a Workload,
+    index: usize,
+) -> Vec<&'a Interval> {
+    let trial = median_trial(record, &case.id, index).or_else(|| trials(record, &case.id).last());
+    let Some(round) = trial.map(|t| t.round) else { return Vec::new() };
+    intervals.iter().filter(|i| i.case == case.id && i.workload == workload.name && i.round == round).collect()
+}
+
+/// A line through the middles of intervals; where a value is missing it has a gap.
+fn through(intervals: &[&Interval], value: impl Fn(&Interval) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
+    let mut runs = vec![Vec::new()];
+    for i in intervals {
+        match value(i) {
+            Some(y) => {
+                if let Some(run) = runs.last_mut() {
+                    run.push((i.start_s + i.length_s / 2.0, y));
+                }
+            }
+            None => runs.push(Vec::new()),
+        }
+    }
+    runs.retain(|r| !r.is_empty());
+    runs
+}
+
+fn seconds(intervals: &[&Interval]) -> Axis {
+    let end = intervals.iter().map(|i| i.start_s + i.length_s).fold(1.0, f64::max);
+    let start = intervals.iter().map(|i| i.start_s).fold(0.0, f64::min);
+    let axis = Axis::linear("seconds since the measured phase began", end);
+    Axis { min: start, max: end, ..axis }
+}
+
+/// Latency over time on a logarithmic axis that all cases share.
+fn latency_timeline(record: &Record, intervals: &[Interval], case: &Case, workload: &Workload, index: usize) -> Plot {
+    let values = |i: &Interval| [i.p50_ns, i.p99_ns, i.max_ns];
+    let all = || intervals.iter().flat_map(values).flatten().filter(|v| *v > 0).map(|v| (v as f64).log10());
+    let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
+    let (low, high) = (low.min(high).floor(), (high + 0.4).ceil());
+    let ticks = (low as i32..=high as i32)
+        .map(|k| (f64::from(k), Span(10u64.saturating_pow(k.max(0) as u32)).to_string()))
+        .collect();
+    let mine = of(record, intervals, case, workload, index);
+    let log = |v: Option<Nanos>| v.filter(|v| *v > 0).map(|v| (v as f64).log10());
+    let line = |name: &str, colour, stroke, width, value: fn(&Interval) -> Option<Nanos>| Line {
+        label: Some(name.into()),
+        colour,
+        stroke,
+        width,
+        runs: through(&mine, |i| log(value(i))),
+    };
+    let name = label(case, workload);
+    Plot {
+        name: format!("latency-{}", file_name(&name)),
+        title: format!("{name}: response latency over time"),
+        description: "Median, 99th percentile and maximum of each interval, of the median trial. A gap means that messages were lost or none arrived.".into(),
+        x: seconds(&mine),
+        y: Axis { title: "latency, logarithmic".into(), min: low, max: high, ticks },
+        lines: vec![
+            line("max", 1, Stroke::Dashed(3, 3), 2, |i| i.max_ns),
+            line("p99", 0, Stroke::Dashed(9, 4), 2, |i| i.p99_ns),
+            line("p50", 2, Stroke::Solid, 2, |i| i.p50_ns),
+        ],
+    }
+}
+
+/// Deliveries due and made over time.
+fn throughput_timeline(
+    record: &Record,
+    intervals: &[Interval],
+    case: &Case,
+    workload: &Workload,
+    index: usize,
+) -> Plot {
+    let mine = of(record, intervals, case, workload, index);
+    let groups = f64::from(workload.topology.groups.max(1));
+    let rate = |n: u64, i: &Interval| (i.length_s > 0.0).then(|| n as f64 / i.length_s);
+    let due = through(&mine, |i| rate(i.scheduled, i).map(|r| r * groups));
+    let made = through(&mine, |i| rate(i.delivered, i));
+    let top = due.iter().chain(&made).flatten().map(|p| p.1).fold(0.0, f64::max);
+    let name = label(case, workload);
+    let line = |name: &str, colour, stroke, runs| Line { label: Some(name.into()), colour, stroke, width: 2, runs };
+    Plot {
+        name: format!("throughput-{}", file_name(&name)),
+        title: format!("{name}: deliveries over time"),
+        description: "Deliveries due by the schedule and deliveries made in each interval, of the median trial.".into(),
+        x: seconds(&mine),
+        y: Axis::linear("messages/s", top * 1.35),
+        lines: vec![line("delivered", 0, Stroke::Solid, made), line("offered", 1, Stroke::Dashed(9, 12), due)],
+    }
+}
+
+fn file_name(name: &str) -> String {
+    name.replace(" / ", "-").chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
+}

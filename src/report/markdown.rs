@@ -1,0 +1,75 @@
+//! The report as a Markdown page: the tables of the terminal and all that stands behind them.
+
+use super::notes::notes;
+use super::view::{self, Table};
+use crate::record::Record;
+
+/// The page. `charts` are (title, path relative to the page).
+pub fn page(record: &Record, charts: &[(String, String)]) -> String {
+    let mut out = format!("# {}\n\n{}\n\n", text(&record.plan.name), text(&record.plan.question));
+    let summary = view::summary_table(record);
+    out.push_str(&format!("**{}**\n\n{}\n", summary.caption, table(&summary)));
+    for note in notes(record, &summary) {
+        out.push_str(&format!("- **{}** {}\n", note.word, text(&note.text)));
+    }
+    if !charts.is_empty() {
+        out.push_str("\n## Charts\n\n");
+        for (title, path) in charts {
+            out.push_str(&format!("![{}]({path})\n\n", text(title)));
+        }
+    }
+    let tables = [
+        ("Trials", view::trials_table(record)),
+        ("Validity", view::validity_table(record)),
+        ("Ledger", view::ledger_table(record)),
+        ("Guarantees", view::guarantees_table(record)),
+        ("Resources", view::resources_table(record)),
+    ];
+    for (heading, t) in tables {
+        out.push_str(&format!("\n## {heading}\n\n{}.\n\n{}", text(&t.caption), table(&t)));
+    }
+    for (heading, list) in [("Method", view::method(record)), ("Host", view::host(record))] {
+        out.push_str(&format!("\n## {heading}\n\n"));
+        for (term, value) in list {
+            out.push_str(&format!("- {term}: {}\n", text(&value)));
+        }
+    }
+    out
+}
+
+/// Text that Markdown must not interpret.
+fn text(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    for c in raw.chars() {
+        match c {
+            '\n' | '\r' => out.push(' '),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' => out.extend(['\\', c]),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+fn table(t: &Table) -> String {
+    let line = |cells: &mut dyn Iterator<Item = String>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+    let mut out = line(&mut t.head.iter().map(|h| text(h)));
+    out.push_str(&line(&mut t.right.iter().map(|r| if *r { "---:".into() } else { "---".into() })));
+    for row in &t.rows {
+        out.push_str(&line(&mut row.iter().map(|c| text(c))));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn the_page() {
+        insta::assert_snapshot!(page(&sample::record(), &[("A chart".into(), "charts/a.svg".into())]));
+    }
+}

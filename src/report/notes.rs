@@ -1,0 +1,129 @@
+//! What a reader must know before believing a table, in sentences: checks that did not hold, systems that were
+//! skipped, trials that failed, promises that differ, and what the signs of the table mean.
+
+use std::collections::BTreeMap;
+
+use super::view::{Table, guarantees_table, status_word};
+use crate::record::{Completion, Outcome, Record, Status};
+use crate::scenario::plan::Load;
+
+/// A sentence for the reader and its weight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// `INVALID`, `WARN`, `FAILED`, `SKIPPED`, or `note`.
+    pub word: &'static str,
+    /// The sentence.
+    pub text: String,
+}
+
+/// All notes of a record, the gravest first. `summary` is the table they stand below.
+pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
+    let mut list = Vec::new();
+    let mut add = |word: &'static str, text: String| list.push(Note { word, text });
+    if record.tool.profile != "release" {
+        add(
+            "WARN",
+            format!(
+                "This is a {} build: its figures are not to be compared. Build with `cargo build --release`.",
+                record.tool.profile
+            ),
+        );
+    }
+    match record.completion {
+        Completion::Complete => {}
+        Completion::Running => add("WARN", "The run is not finished, or it crashed: this is what there was.".into()),
+        Completion::Interrupted => add("WARN", "The run was interrupted: not all planned trials were executed.".into()),
+    }
+    for t in &record.trials {
+        match &t.outcome {
+            Outcome::Failed { phase, error } => {
+                let log = t.server_log.as_ref().map(|l| format!(" Server log: {l}.")).unwrap_or_default();
+                add("FAILED", format!("{}, round {}, in {phase}: {error}{}{log}", t.case, t.round, stop(error)));
+            }
+            Outcome::Partial => add("WARN", format!("{}, round {}: interrupted, not in the summary.", t.case, t.round)),
+            Outcome::Complete => {}
+        }
+    }
+    checks(record, &mut add);
+    for s in &record.skipped {
+        add(
+            "SKIPPED",
+            format!(
+                "{}: {}{} To have it measured: {}{}",
+                s.system,
+                s.reason,
+                stop(&s.reason),
+                s.remedy,
+                stop(&s.remedy)
+            ),
+        );
+    }
+    let promises = guarantees_table(record);
+    for row in promises.rows.iter().skip(3) {
+        if row[1..].windows(2).any(|w| w[0] != w[1]) {
+            let each: Vec<_> =
+                promises.head[1..].iter().zip(&row[1..]).map(|(system, value)| format!("{value} ({system})")).collect();
+            add("note", format!("The systems do not promise the same: {} is {}.", row[0], each.join(", ")));
+        }
+    }
+    let loads: Vec<_> = record.plan.cases.iter().flat_map(|c| &c.workloads).map(|w| &w.load).collect();
+    if loads.iter().any(|l| matches!(l, Load::Closed { .. })) {
+        add("note", "Closed loop: what a stall delays is not sent, so these latencies omit it by construction.".into());
+    }
+    if loads.iter().any(|l| matches!(l, Load::Unthrottled)) {
+        add("note", "Unthrottled: messages have no intended time, so these are service latencies.".into());
+    }
+    let cells = || summary.rows.iter().flatten();
+    if cells().any(|c| c == "inf" || c.ends_with("..inf]")) {
+        add("note", "inf: lost messages count as infinitely late, and this percentile falls among them.".into());
+    }
+    if cells().any(|c| c == "-") {
+        add("note", "-: not measured, or fewer than 10 samples above it.".into());
+    }
+    if cells().any(|c| c == "same") {
+        add(
+            "note",
+            "service p99 leaves out how late the message was sent; `same` where it is within 10 % of p99.".into(),
+        );
+    }
+    list
+}
+
+/// A full stop where a text has none.
+fn stop(text: &str) -> &'static str {
+    if text.ends_with(['.', '!', '?']) { "" } else { "." }
+}
+
+/// A sentence begins with a capital.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Checks that did not hold; the same check of the same case is said once, with its rounds.
+fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for t in &record.trials {
+        for c in t.validity.iter().filter(|c| c.status != Status::Ok) {
+            groups.entry((std::cmp::Reverse(c.status), &c.id, &t.case)).or_default().push((t.round, c));
+        }
+    }
+    for ((status, id, case), hits) in groups {
+        let rounds: Vec<_> = hits.iter().map(|(round, _)| round.to_string()).collect();
+        let observed: Vec<_> = hits.iter().map(|(_, c)| c.observed.as_str()).collect();
+        let check = hits[0].1;
+        let plural = if rounds.len() > 1 { "s" } else { "" };
+        add(
+            status_word(status.0),
+            format!(
+                "{id} {}, {case}, round{plural} {}: observed {}, accepted {}. {}{}",
+                check.name,
+                rounds.join(", "),
+                observed.join("; "),
+                check.threshold,
+                capital(&check.message),
+                if check.message.is_empty() { "" } else { stop(&check.message) }
+            ),
+        );
+    }
+}

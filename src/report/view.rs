@@ -1,0 +1,542 @@
+//! What a report says, before it is text, Markdown or HTML: tables of strings, and notes in words.
+//!
+//! All formats print the same figures because they print these. Percentiles of several trials are never averaged: a
+//! table shows the median trial and the range. Trials that are INVALID, partial or failed are listed, never summarised.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use crate::record::{LatencySummary, Outcome, Percentile, Record, Status, Trial, WorkloadResult};
+use crate::scenario::plan::{Case, Load, PayloadSize, Workload};
+use crate::units::{Nanos, count, latency, three_digits};
+
+/// A latency as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value {
+    /// Nanoseconds.
+    Finite(Nanos),
+    /// The message at this quantile never arrived.
+    Infinite,
+    /// Too few samples stand behind it.
+    Thin,
+    /// Not measured.
+    Absent,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finite(ns) => f.write_str(&latency(*ns)),
+            Self::Infinite => f.write_str("inf"),
+            Self::Thin | Self::Absent => f.write_str("-"),
+        }
+    }
+}
+
+impl Value {
+    fn of(percentile: Option<&Percentile>) -> Self {
+        match percentile {
+            None => Self::Absent,
+            Some(p) if !p.printable => Self::Thin,
+            Some(p) => p.value_ns.map_or(Self::Infinite, Self::Finite),
+        }
+    }
+
+    /// The median; where it lies between two trials, their mean, and infinity when either is infinite.
+    fn median(mut values: Vec<Self>) -> Self {
+        values.sort();
+        match (values.last(), values.len()) {
+            (None, _) => Self::Absent,
+            (Some(Self::Thin | Self::Absent), _) => values[values.len() - 1],
+            (_, n) if n % 2 == 1 => values[n / 2],
+            (_, n) => match (values[n / 2 - 1], values[n / 2]) {
+                (Self::Finite(a), Self::Finite(b)) => Self::Finite(a.midpoint(b)),
+                _ => Self::Infinite,
+            },
+        }
+    }
+}
+
+/// A table of text: one caption, one head, cells; `right` says which columns are figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// What it shows.
+    pub caption: String,
+    /// Column heads.
+    pub head: Vec<String>,
+    /// Whether the column is aligned to the right.
+    pub right: Vec<bool>,
+    /// Cells, row by row. The first cell names the row.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// `heads` beginning with `>` are right-aligned.
+    fn new(caption: &str, heads: &[&str]) -> Self {
+        Self {
+            caption: caption.into(),
+            head: heads.iter().map(|h| h.trim_start_matches('>').to_string()).collect(),
+            right: heads.iter().map(|h| h.starts_with('>')).collect(),
+            rows: Vec::new(),
+        }
+    }
+}
+
+/// The kind of latency that heads a workload, and its uncorrected twin.
+pub fn response(workload: &WorkloadResult) -> Option<(&'static str, &LatencySummary)> {
+    ["e2e", "rtt", "ack"].into_iter().find_map(|kind| {
+        let found = workload.latency.get(kind)?;
+        (found.count + found.lost > 0).then_some((kind, found))
+    })
+}
+
+/// Whether the figures of a trial may stand in a summary.
+pub fn usable(trial: &Trial) -> bool {
+    trial.outcome == Outcome::Complete && trial.validity_status() != Status::Invalid
+}
+
+/// The name of a status.
+pub fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "OK",
+        Status::Warn => "WARN",
+        Status::Invalid => "INVALID",
+    }
+}
+
+/// `p99.9` for 0.999.
+pub fn quantile_name(quantile: f64) -> String {
+    let text = format!("{:.6}", quantile * 100.0);
+    format!("p{}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// The quantiles of the summary: those of the plan, and of many only the usual ones.
+fn quantiles(record: &Record) -> Vec<f64> {
+    let all = &record.plan.percentiles;
+    if all.len() <= 5 {
+        return all.clone();
+    }
+    let usual = [0.5, 0.9, 0.99, 0.999, 0.9999];
+    all.iter().copied().filter(|q| usual.iter().any(|u| (u - q).abs() < 1e-9)).collect()
+}
+
+/// The trials of a case, in order of execution.
+pub fn trials<'a>(record: &'a Record, case: &'a str) -> impl Iterator<Item = &'a Trial> {
+    record.trials.iter().filter(move |t| t.case == case)
+}
+
+/// Of the usable trials of a case and workload the one in the middle by p99, the lower of two.
+pub fn median_trial<'a>(record: &'a Record, case: &'a str, workload: usize) -> Option<&'a Trial> {
+    let key = |t: &&Trial| t.workloads.get(workload).and_then(response).map(|(_, l)| Value::of(l.at(0.99)));
+    let mut all: Vec<_> = trials(record, case).filter(|t| usable(t)).collect();
+    all.sort_by_key(key);
+    all.get(all.len().saturating_sub(1) / 2).copied()
+}
+
+/// The name of a row: the case, and the workload where the case has several.
+pub fn label(case: &Case, workload: &Workload) -> String {
+    if case.workloads.len() > 1 { format!("{} / {}", case.id, workload.name) } else { case.id.clone() }
+}
+
+fn validity(all: &[&Trial]) -> String {
+    let Some(worst) = all.iter().map(|t| t.validity_status()).max() else { return "not run".into() };
+    // A failed trial may have no checks at all: that must not read as OK.
+    let failed = all.iter().filter(|t| matches!(t.outcome, Outcome::Failed { .. })).count();
+    if failed > 0 {
+        return if all.len() > 1 { format!("FAILED ({failed} of {})", all.len()) } else { "FAILED".into() };
+    }
+    if worst == Status::Ok {
+        return "OK".into();
+    }
+    let mut ids: Vec<&str> =
+        all.iter().flat_map(|t| &t.validity).filter(|c| c.status == worst).map(|c| c.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let hit = all.iter().filter(|t| t.validity_status() == worst).count();
+    let share = if all.len() > 1 { format!(" ({hit} of {})", all.len()) } else { String::new() };
+    format!("{} {}{share}", status_word(worst), ids.join(","))
+}
+
+fn median_f64(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+    let n = values.len();
+    match n {
+        0 => None,
+        _ if n % 2 == 1 => Some(values[n / 2]),
+        _ => Some(values[n / 2 - 1].midpoint(values[n / 2])),
+    }
+}
+
+fn or_dash(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+    value.map_or_else(|| "-".into(), show)
+}
+
+/// One row for each case and workload: the median over its usable trials.
+pub fn summary_table(record: &Record) -> Table {
+    let quantiles = quantiles(record);
+    let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
+    let several = record.plan.trials > 1;
+    let mut heads = vec!["case", "of"];
+    heads.extend(names.iter().map(String::as_str));
+    heads.push(">max");
+    if several {
+        heads.push(">p99 range");
+    }
+    heads.extend([">service p99", ">delivered/s", ">lost", ">dup", ">reord", ">CPU us/msg", ">trials", "validity"]);
+    let caption = if several { "Response latency, median over the valid trials" } else { "Response latency" };
+    let mut table = Table::new(caption, &heads);
+    for case in &record.plan.cases {
+        let all: Vec<_> = trials(record, &case.id).collect();
+        let skipped =
+            record.plan.systems.get(case.system).is_some_and(|s| record.skipped.iter().any(|k| k.system == s.name));
+        if all.is_empty() && skipped {
+            continue;
+        }
+        let used: Vec<_> = all.iter().copied().filter(|t| usable(t)).collect();
+        for (index, workload) in case.workloads.iter().enumerate() {
+            let results: Vec<_> = used.iter().filter_map(|t| t.workloads.get(index)).collect();
+            let latencies: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
+            let kind = latencies.first().map_or("-", |(kind, _)| kind);
+            let at = |q: f64| Value::median(latencies.iter().map(|(_, l)| Value::of(l.at(q))).collect());
+            let mut row = vec![label(case, workload), kind.to_string()];
+            row.extend(quantiles.iter().map(|q| at(*q).to_string()));
+            let max = latencies.iter().map(|(_, l)| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
+            row.push(Value::median(max).to_string());
+            if several {
+                let mut range: Vec<_> = latencies.iter().map(|(_, l)| Value::of(l.at(0.99))).collect();
+                range.sort();
+                row.push(match (range.first(), range.last()) {
+                    (Some(low), Some(high)) if range.len() > 1 => format!("[{low}..{high}]"),
+                    _ => "-".into(),
+                });
+            }
+            let service = Value::median(
+                results
+                    .iter()
+                    .filter_map(|r| r.latency.get(&format!("{kind}.service")))
+                    .map(|l| Value::of(l.at(0.99)))
+                    .collect(),
+            );
+            row.push(match (service, at(0.99)) {
+                (Value::Finite(s), Value::Finite(r)) if s.abs_diff(r) as f64 <= 0.1 * r as f64 => "same".into(),
+                _ => service.to_string(),
+            });
+            row.push(or_dash(median_f64(results.iter().map(|r| r.throughput.delivered).collect()), count));
+            let sum = |f: fn(&WorkloadResult) -> u64| {
+                if results.is_empty() { "-".into() } else { results.iter().map(|r| f(r)).sum::<u64>().to_string() }
+            };
+            row.extend([sum(|r| r.ledger.lost), sum(|r| r.ledger.duplicated), sum(|r| r.ledger.reordered)]);
+            let cpu = used.iter().filter_map(|t| t.broker.as_ref()?.cpu_us_per_msg).collect();
+            row.push(or_dash(median_f64(cpu), three_digits));
+            row.push(format!("{}/{}", used.len(), record.plan.trials));
+            row.push(validity(&all));
+            table.rows.push(row);
+        }
+    }
+    table
+}
+
+/// One row for each trial and workload, whatever became of it.
+pub fn trials_table(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Every trial, in order of execution",
+        &[
+            "case",
+            ">round",
+            "outcome",
+            "validity",
+            "of",
+            ">samples",
+            ">p50",
+            ">p99",
+            ">max",
+            ">lag p99",
+            ">offered/s",
+            ">delivered/s",
+            "pacing",
+        ],
+    );
+    each(record, |name, trial, result| {
+        let (kind, l) = response(result).map_or(("-", None), |(k, l)| (k, Some(l)));
+        let at = |q| Value::of(l.and_then(|l| l.at(q))).to_string();
+        let outcome = match &trial.outcome {
+            Outcome::Complete => "complete".into(),
+            Outcome::Partial => "partial".into(),
+            Outcome::Failed { phase, .. } => format!("failed in {phase}"),
+        };
+        table.rows.push(vec![
+            name,
+            trial.round.to_string(),
+            outcome,
+            validity(&[trial]),
+            kind.into(),
+            l.map_or_else(|| "-".into(), |l| l.count.to_string()),
+            at(0.5),
+            at(0.99),
+            l.map_or(Value::Absent, |l| l.max_ns.map_or(Value::Infinite, Value::Finite)).to_string(),
+            Value::of(result.latency.get("lag").and_then(|l| l.at(0.99))).to_string(),
+            or_dash(result.throughput.offered, count),
+            count(result.throughput.delivered),
+            trial.pacing.clone(),
+        ]);
+    });
+    table
+}
+
+/// Calls `row` for each trial and workload with the name of the row.
+fn each(record: &Record, mut row: impl FnMut(String, &Trial, &WorkloadResult)) {
+    for trial in &record.trials {
+        for result in &trial.workloads {
+            let name = if trial.workloads.len() > 1 {
+                format!("{} / {}", trial.case, result.name)
+            } else {
+                trial.case.clone()
+            };
+            row(name, trial, result);
+        }
+    }
+}
+
+/// The books of every trial.
+pub fn ledger_table(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Ledger: messages whose intended time lies in the measured phase",
+        &[
+            "case",
+            ">round",
+            ">scheduled",
+            ">sent",
+            ">refused",
+            ">acked",
+            ">expected",
+            ">delivered",
+            ">lost",
+            ">of these dropped by the client",
+            ">duplicated",
+            ">reordered",
+            ">corrupted",
+            ">foreign",
+        ],
+    );
+    each(record, |name, trial, result| {
+        let l = &result.ledger;
+        let figures = [
+            l.scheduled,
+            l.sent,
+            l.refused,
+            l.acked,
+            l.expected,
+            l.delivered,
+            l.lost,
+            l.client_dropped,
+            l.duplicated,
+            l.reordered,
+            l.corrupted,
+            l.foreign,
+        ];
+        let mut cells = vec![name, trial.round.to_string()];
+        cells.extend(figures.map(|n| n.to_string()));
+        table.rows.push(cells);
+    });
+    table
+}
+
+/// The systems as they were found, one column for each.
+pub fn guarantees_table(record: &Record) -> Table {
+    let found: Vec<_> = record
+        .plan
+        .cases
+        .iter()
+        .filter_map(|c| Some((record.plan.systems.get(c.system)?, &trials(record, &c.id).last()?.system)))
+        .fold(Vec::<(&str, _)>::new(), |mut seen, (spec, facts)| {
+            if seen.iter().all(|(name, _)| *name != spec.name) {
+                seen.push((&spec.name, facts));
+            }
+            seen
+        });
+    let mut heads = vec!["guarantee"];
+    heads.extend(found.iter().map(|(name, _)| *name));
+    let mut table = Table::new("Systems and what they promise, as read back", &heads);
+    let mut add = |name: &str, cell: &dyn Fn(&crate::record::SystemFacts) -> String| {
+        let mut row = vec![name.to_string()];
+        row.extend(found.iter().map(|(_, facts)| cell(facts)));
+        table.rows.push(row);
+    };
+    add("version", &|f| f.version.clone());
+    add("client", &|f| f.client.clone());
+    add("reached at", &|f| f.url.clone());
+    let mut keys: Vec<&String> = found.iter().flat_map(|(_, f)| f.guarantees.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys {
+        add(key, &|f| f.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into()));
+    }
+    table
+}
+
+/// CPU, memory and host pauses of every trial.
+pub fn resources_table(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Resources over the measured phase",
+        &[
+            "case",
+            ">round",
+            ">broker CPU s",
+            ">broker us/msg",
+            ">broker RSS MiB",
+            ">generator CPU s",
+            ">generator us/msg",
+            ">generator switches (vol/invol)",
+            ">host pause p99.9",
+            ">host pause max",
+        ],
+    );
+    for t in &record.trials {
+        let broker =
+            |f: &dyn Fn(&crate::record::Resources) -> Option<f64>| or_dash(t.broker.as_ref().and_then(f), three_digits);
+        table.rows.push(vec![
+            t.case.clone(),
+            t.round.to_string(),
+            broker(&|r| Some(r.cpu_seconds)),
+            broker(&|r| r.cpu_us_per_msg),
+            broker(&|r| Some(r.rss_peak_bytes as f64 / 1048576.0)),
+            three_digits(t.generator.cpu_seconds),
+            or_dash(t.generator.cpu_us_per_msg, three_digits),
+            format!("{}/{}", t.generator.voluntary_switches, t.generator.involuntary_switches),
+            Value::of(t.hiccup.at(0.999)).to_string(),
+            t.hiccup.max_ns.map_or(Value::Absent, Value::Finite).to_string(),
+        ]);
+    }
+    table
+}
+
+/// Every check of every trial, the gravest first.
+pub fn validity_table(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Validity checks, the gravest first",
+        &["check", "status", "case", ">round", "observed", "accepted", "meaning"],
+    );
+    let mut all: Vec<_> = record.trials.iter().flat_map(|t| t.validity.iter().map(move |c| (t, c))).collect();
+    all.sort_by_key(|(_, c)| std::cmp::Reverse(c.status));
+    for (t, c) in all {
+        table.rows.push(vec![
+            format!("{} {}", c.id, c.name),
+            status_word(c.status).into(),
+            t.case.clone(),
+            t.round.to_string(),
+            c.observed.clone(),
+            c.threshold.clone(),
+            c.message.clone(),
+        ]);
+    }
+    table
+}
+
+/// A workload in one line.
+pub fn describe(workload: &Workload) -> String {
+    let load = match &workload.load {
+        Load::Open { arrivals, profile } => {
+            let steady = profile.segments.iter().all(|s| s.from == profile.peak() && s.to == profile.peak());
+            let word = if steady { "" } else { "up to " };
+            format!("{word}{}, {} arrivals, open loop", profile.peak(), format!("{arrivals:?}").to_lowercase())
+        }
+        Load::Unthrottled => "as fast as the client takes them".into(),
+        Load::Closed { outstanding, .. } => format!("closed loop, {outstanding} outstanding for each producer"),
+    };
+    let size = match workload.payload.size {
+        PayloadSize::Fixed(size) => size.to_string(),
+        PayloadSize::Uniform { min, max } => format!("{min} to {max}"),
+        PayloadSize::LogNormal { median, p99, .. } => format!("log-normal, median {median}, p99 {p99}"),
+    };
+    let t = &workload.topology;
+    format!(
+        "{}, {} to {} ({} of {}), {load}, payload {size}",
+        workload.pattern.name(),
+        plural(t.producers, "producer"),
+        plural(t.consumers(), "consumer"),
+        plural(t.groups, "group"),
+        t.members
+    )
+}
+
+fn plural(n: u32, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+/// How the run was made, as (term, text).
+pub fn method(record: &Record) -> Vec<(String, String)> {
+    let plan = &record.plan;
+    let mut list: Vec<(String, String)> = Vec::new();
+    let mut add = |term: &str, text: String| list.push((term.into(), text));
+    let mut workloads: Vec<String> = plan.cases.iter().flat_map(|c| &c.workloads).map(describe).collect();
+    workloads.dedup();
+    add("Workload", workloads.join("; "));
+    if let Some(case) = plan.cases.first() {
+        let p = &case.phases;
+        add("Phases", format!("{} warm-up, {} measured, at most {} drain", p.warmup, p.measure, p.drain));
+    }
+    add(
+        "Trials",
+        format!("{} of each case, on a fresh system where msgbench launches it, in random order", plan.trials),
+    );
+    add("Seed", plan.seed.to_string());
+    add(
+        "Order",
+        record.order.iter().map(|(round, case)| format!("{case} (round {round})")).collect::<Vec<_>>().join(", "),
+    );
+    add("Scenario", format!("{} (SHA-256 {})", record.scenario.path, record.scenario.sha256));
+    if !record.scenario.overrides.is_empty() {
+        add(
+            "Overrides",
+            record.scenario.overrides.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", "),
+        );
+    }
+    add("Command", record.tool.command.join(" "));
+    add("Program", format!("msgbench {} ({} build)", record.tool.version, record.tool.profile));
+    add("Time", format!("{} to {}", record.started_at, record.ended_at.as_deref().unwrap_or("(not ended)")));
+    list
+}
+
+/// The machine, as (term, text).
+pub fn host(record: &Record) -> Vec<(String, String)> {
+    let h = &record.host;
+    let text = |s: &str| s.to_string();
+    vec![
+        (text("CPU"), format!("{}, {} usable", h.cpu, plural(h.cpus, "CPU"))),
+        (text("Memory"), format!("{:.1} GiB", h.memory_bytes as f64 / f64::from(1 << 30))),
+        (text("Kernel"), h.kernel.clone()),
+        (text("Clock"), format!("{}, {} ns a read", h.clocksource, three_digits(h.clock_read_ns))),
+        (text("Virtualised"), text(if h.virtualised { "yes" } else { "no" })),
+        (text("Governor"), h.governor.clone().unwrap_or_else(|| "not visible".into())),
+        (text("Load average before"), three_digits(h.load_average)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_failed_trial_never_reads_as_ok() {
+        let mut record = sample::record();
+        for trial in &mut record.trials {
+            trial.validity.clear();
+            trial.outcome = Outcome::Failed { phase: "measure".into(), error: "connection reset".into() };
+        }
+        let table = summary_table(&record);
+        assert!(table.rows.iter().all(|r| r.last().unwrap() == "FAILED (2 of 2)" && r[2] == "-"), "{table:?}");
+    }
+
+    #[test]
+    fn the_median_of_two_is_infinite_when_one_is() {
+        use Value::{Absent, Finite, Infinite, Thin};
+        assert_eq!(Value::median(vec![Finite(3), Finite(1), Finite(2)]), Finite(2));
+        assert_eq!(Value::median(vec![Finite(4), Finite(2)]), Finite(3));
+        assert_eq!(Value::median(vec![Infinite, Finite(2)]), Infinite);
+        assert_eq!(Value::median(vec![Infinite, Finite(2), Finite(1)]), Finite(2));
+        assert_eq!(Value::median(vec![Thin, Finite(2)]), Thin);
+        assert_eq!(Value::median(vec![]), Absent);
+        assert_eq!(quantile_name(0.9999), "p99.99");
+    }
+}
