@@ -198,7 +198,7 @@ impl Books {
             s.percentiles.iter().rev().find(|p| p.printable).map(|p| p.value_ns)
         };
         let l = &self.ledger;
-        let recorded = latency.get(if open { name } else { &*format!("{name}.service") });
+        let recorded = latency.get(&tag(if open { Kind::Response } else { Kind::Service }, name));
         let whole = l.lost == 0 && l.duplicated == 0 && raw.failed.is_none() && !raw.interrupted;
         let balance = whole && recorded.is_some_and(|s| s.count > 0);
         Observed {

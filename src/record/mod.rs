@@ -9,3 +9,5 @@ pub mod store;
 pub mod utc;
 
 pub use model::*;
+pub use store::{Loaded, Store, StoreError, TaggedInterval};
+pub use utc::rfc3339;
