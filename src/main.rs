@@ -1,2 +1,5 @@
-//! The `msgbench` command: arguments in, exit code out.
-fn main() {}
+//! The `msgbench` command: arguments in, exit code out; nothing else.
+
+fn main() -> std::process::ExitCode {
+    msgbench::cli::main().into()
+}

@@ -1,3 +1,140 @@
-//! One file per command.
+//! One file per command; arguments in, exit code out.
 
 pub mod broker;
+mod check;
+mod progress;
+mod report;
+mod run;
+mod scenario_args;
+mod systems;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// What the exit codes mean; a stable interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Passed.
+    Passed = 0,
+    /// An internal error, or this machine failed.
+    Internal = 1,
+    /// The command line or the scenario is wrong.
+    Usage = 2,
+    /// The measurement is invalid: its figures may not be believed.
+    Invalid = 4,
+    /// The system under test failed, or one that was asked for is not there.
+    SystemFailed = 6,
+    /// Interrupted by the user.
+    Interrupted = 130,
+}
+
+/// Benchmarks messaging systems so that the result can be believed.
+///
+/// A scenario describes one workload; msgbench drives it on an open-loop schedule against the built-in reference
+/// broker and NATS, accounts for every message, and reports latency from the instant each message was due.
+///
+/// Start here:  msgbench run scenarios/fanout.toml --quick
+#[derive(Debug, Parser)]
+#[command(name = "msgbench", version, after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 4 invalid measurement, 6 system under test failed, 130 interrupted")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Execute a scenario, print a summary, write results and a report
+    Run(run::RunArgs),
+    /// Validate a scenario and print the resolved plan; starts nothing
+    Check(check::CheckArgs),
+    /// Render the report of a result again
+    Report(report::ReportArgs),
+    /// Serve the built-in reference broker to ordinary NATS clients
+    Broker(Box<broker::BrokerArgs>),
+    /// Show which systems can be launched here, their versions, and how to get what is missing
+    Systems(systems::SystemsArgs),
+    /// Print the JSON schema of scenario files, for editors
+    Schema,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For scripts
+    Json,
+}
+
+/// Runs the command line and returns the exit code. Messages for people go to standard error, results to standard output.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // A closed standard output is not worth a panic.
+            let _ = e.print();
+            return if e.use_stderr() { Exit::Usage as u8 } else { Exit::Passed as u8 };
+        }
+    };
+    let exit = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Systems(args) => systems::run(&args),
+        Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
+        Command::Schema => print(&pretty(&crate::scenario::schema())),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "msgbench", &mut std::io::stdout());
+            Ok(Exit::Passed)
+        }
+    };
+    match exit {
+        Ok(exit) => exit as u8,
+        Err(failure) => {
+            eprintln!("msgbench: {}", failure.words);
+            failure.exit as u8
+        }
+    }
+}
+
+/// Why a command ended early.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    words: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, words: impl std::fmt::Display) -> Self {
+        Self { exit, words: words.to_string() }
+    }
+    fn usage(words: impl std::fmt::Display) -> Self {
+        Self::new(Exit::Usage, words)
+    }
+    fn internal(words: impl std::fmt::Display) -> Self {
+        Self::new(Exit::Internal, words)
+    }
+    fn system(words: impl std::fmt::Display) -> Self {
+        Self::new(Exit::SystemFailed, words)
+    }
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_else(|e| format!("{{\"error\": \"{e}\"}}"))
+}
+
+/// Prints a result; a reader that has gone away ends the command quietly.
+fn print(text: &str) -> Result<Exit, Failure> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::internal(e)),
+        _ => Ok(Exit::Passed),
+    }
+}

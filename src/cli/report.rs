@@ -1,0 +1,42 @@
+//! `msgbench report`: renders a result again.
+
+use std::path::PathBuf;
+
+use crate::record::store::{self, Store};
+
+use super::{Exit, Failure, Format, pretty, print};
+
+/// Arguments of `report`.
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// A result folder, or its run.json
+    result: PathBuf,
+    /// Folder to write the report into [default: the result folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What to print: the summary for people, or the record for scripts
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    let loaded = store::load(&args.result).map_err(Failure::usage)?;
+    let folder = match &args.out {
+        Some(out) => out.clone(),
+        None if args.result.is_dir() => args.result.clone(),
+        None => args.result.parent().map(PathBuf::from).unwrap_or_default(),
+    };
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| Failure::internal(format!("cannot create {}: {e}", folder.display())))?;
+    let store = Store { dir: folder.clone() };
+    for (name, bytes) in crate::report::files(&loaded.record, &loaded.intervals).map_err(Failure::internal)? {
+        store.write_file(&name, &bytes).map_err(Failure::internal)?;
+    }
+    match args.format {
+        Format::Json => print(&pretty(&loaded.record)),
+        Format::Text => {
+            let summary = crate::report::text::summary(&loaded.record, false);
+            print(&format!("{summary}\nreport: {}", folder.join("report.html").display()))
+        }
+    }
+}

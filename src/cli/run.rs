@@ -1,0 +1,203 @@
+//! `msgbench run`: executes a scenario, writes its record after every trial, prints the summary, renders the report.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::engine::{self, Interrupt, RunError, Tick, TrialFiles};
+use crate::measure::host;
+use crate::record::{
+    Completion, Interval, Outcome, Record, SCHEMA, ScenarioSource, Skipped, Status, Store, Tool, rfc3339,
+};
+use crate::scenario::Scenario;
+use crate::scenario::plan::Case;
+
+use super::progress::Progress;
+use super::scenario_args::ScenarioArgs;
+use super::{Exit, Failure, Format, pretty, print};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    scenario: ScenarioArgs,
+    /// Folder that gets <scenario>/<time>/ with the results
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    out: PathBuf,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+    /// What to print at the end: the summary for people, or the record for scripts
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
+    let scenario = args.scenario.load()?;
+    let interrupt = Interrupt::default();
+    listen(&interrupt)?;
+    let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;
+    let keeper = Keeper {
+        progress: Progress::new(args.quiet || args.format == Format::Json),
+        kept: Mutex::new((record(&scenario), Vec::new())),
+        store,
+    };
+    keeper.write().map_err(Failure::internal)?;
+    let clocksource = keeper.lock().0.host.clocksource.clone();
+    let scratch = Scratch::new().map_err(|e| Failure::internal(format!("cannot make a temporary folder: {e}")))?;
+    let ran = engine::run(&scenario.plan, &scratch.0, &clocksource, &interrupt, &keeper);
+    keeper.progress.finish();
+    let interrupted = interrupt.count() > 0;
+    {
+        let mut kept = keeper.lock();
+        kept.0.completion = if interrupted { Completion::Interrupted } else { Completion::Complete };
+        kept.0.ended_at = Some(rfc3339(SystemTime::now()));
+    }
+    keeper.write().map_err(Failure::internal)?;
+    let (record, intervals) = &*keeper.lock();
+    for (name, bytes) in crate::report::files(record, intervals).map_err(Failure::internal)? {
+        keeper.store.write_file(&name, &bytes).map_err(Failure::internal)?;
+    }
+    match ran {
+        Err(e @ RunError::Required(_)) => return Err(Failure::system(e)),
+        Err(e) => return Err(Failure::internal(e)),
+        Ok(()) => {}
+    }
+    if args.format == Format::Json {
+        print(&pretty(record))?;
+    } else if !args.quiet {
+        let summary = crate::report::text::summary(record, false);
+        print(&format!("{summary}\nresults: {}", keeper.store.dir.join("report.html").display()))?;
+    }
+    Ok(exit(record, interrupted))
+}
+
+/// The exit code of a finished run; the gravest that applies.
+fn exit(record: &Record, interrupted: bool) -> Exit {
+    let failed = record.trials.iter().any(|t| matches!(t.outcome, Outcome::Failed { .. }));
+    let invalid = record.trials.iter().any(|t| t.validity_status() == Status::Invalid);
+    match () {
+        () if interrupted => Exit::Interrupted,
+        () if failed || record.trials.is_empty() => Exit::SystemFailed,
+        () if invalid => Exit::Invalid,
+        () => Exit::Passed,
+    }
+}
+
+fn record(scenario: &Scenario) -> Record {
+    Record {
+        schema: SCHEMA.into(),
+        tool: Tool {
+            version: env!("CARGO_PKG_VERSION").into(),
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
+            command: std::env::args().collect(),
+        },
+        scenario: ScenarioSource {
+            path: scenario.source_path.to_string_lossy().into_owned(),
+            sha256: scenario.sha256.clone(),
+            text: scenario.text.clone(),
+            overrides: scenario.overrides.clone(),
+        },
+        plan: scenario.plan.clone(),
+        host: host::read(),
+        started_at: rfc3339(SystemTime::now()),
+        ended_at: None,
+        completion: Completion::Running,
+        order: Vec::new(),
+        skipped: Vec::new(),
+        trials: Vec::new(),
+    }
+}
+
+/// Turns SIGINT and SIGTERM into a wish to stop. The thread ends with the process.
+fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupt = interrupt.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    let signals = {
+        let _inside = runtime.enter();
+        signal(SignalKind::interrupt()).and_then(|int| signal(SignalKind::terminate()).map(|term| (int, term)))
+    };
+    let (mut int, mut term) = signals.map_err(Failure::internal)?;
+    let listener = move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+                match interrupt.raise() {
+                    1 => eprintln!("\nmsgbench: ending this trial, keeping what is recorded; again to give up at once"),
+                    _ => eprintln!("\nmsgbench: giving up"),
+                }
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(listener).map_err(Failure::internal)?;
+    Ok(())
+}
+
+/// A temporary folder, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("msgbench-{}-{}", std::process::id(), crate::units::now()));
+        std::fs::create_dir(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed stays in the temporary folder; there is nobody left to tell.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Keeps the record, and writes it after every trial.
+struct Keeper {
+    progress: Progress,
+    store: Store,
+    kept: Mutex<(Record, Vec<Interval>)>,
+}
+
+impl Keeper {
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Record, Vec<Interval>)> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn write(&self) -> io::Result<()> {
+        self.store.write(&self.lock().0).map_err(io::Error::other)
+    }
+}
+
+impl engine::Sink for Keeper {
+    fn begin(&self, case: &Case, round: u32, number: usize, of: usize) {
+        self.progress.begin(format!("[{number}/{of}] {} (round {round})", case.id));
+    }
+    fn tick(&self, tick: Tick) {
+        self.progress.tick(tick);
+    }
+    fn skip(&self, skipped: Skipped) {
+        self.progress.say(&format!("{} is skipped: {}; {}", skipped.system, skipped.reason, skipped.remedy));
+        self.lock().0.skipped.push(skipped);
+    }
+    fn trial(&self, mut files: TrialFiles) -> io::Result<()> {
+        let label = format!("{}-{}", files.trial.case, files.trial.round);
+        let hlog = self.store.write_hlog(&label, &files.hlog, files.measured_at).map_err(io::Error::other)?;
+        files.trial.hlog = Some(hlog);
+        if let Some(log) = files.server_log {
+            let name = format!("{label}.server.log");
+            self.store.write_file(&name, &log).map_err(io::Error::other)?;
+            files.trial.server_log = Some(name);
+        }
+        if let Outcome::Failed { phase, error } = &files.trial.outcome {
+            self.progress.say(&format!("{label} failed in phase {phase}: {error}"));
+        }
+        self.store.append_intervals(&files.intervals).map_err(io::Error::other)?;
+        let mut kept = self.lock();
+        kept.0.order.push((files.trial.round, files.trial.case.clone()));
+        kept.0.trials.push(files.trial);
+        kept.1.extend(files.intervals);
+        drop(kept);
+        self.write()
+    }
+}
