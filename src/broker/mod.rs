@@ -34,6 +34,7 @@ mod pool;
 mod router;
 mod server;
 mod session;
+mod stages;
 mod subject;
 mod tls;
 

@@ -20,12 +20,11 @@ use super::hub::Hub;
 use super::index::{Interest, Sub};
 use super::outlet::Outlet;
 use super::parse::Publish;
+use super::stages::Stages;
 
 /// Routes remembered at most, and legs in all of them.
 const MAX_ROUTES: usize = 2048;
 const MAX_LEGS: usize = 65_536;
-/// Bytes gathered at most before they are committed in the middle of a batch.
-const MAX_STAGED: usize = 1 << 20;
 /// Subjects seen once are not worth a route (every reply goes to a subject of its own); this many are remembered.
 const DOORMAN: usize = 1024;
 
@@ -51,25 +50,6 @@ struct Route {
     counted: bool,
     /// Whether messages may be routed in runs: no groups, every target once, this connection not among them.
     simple: bool,
-}
-
-/// What is gathered for one target.
-struct Slot {
-    outlet: Arc<Outlet>,
-    stage: Vec<u8>,
-    messages: u64,
-}
-
-/// Everything gathered by one router.
-struct Stages {
-    hub: Arc<Hub>,
-    /// Slot 0 is this connection's own.
-    slots: Vec<Slot>,
-    slot_of: HashMap<u64, u32, RandomState>,
-    dirty: Vec<u32>,
-    staged: usize,
-    /// Targets above the high-water mark after the last commit.
-    pressed: Vec<Arc<Outlet>>,
 }
 
 /// The routing side of one connection.
@@ -104,16 +84,7 @@ impl Router {
     pub(super) fn new(hub: Arc<Hub>, own: Arc<Outlet>) -> Self {
         let hasher = RandomState::default();
         let random = hasher.hash_one(own.id) | 1;
-        let mut slot_of = HashMap::with_hasher(hasher.clone());
-        slot_of.insert(own.id, 0);
-        let out = Stages {
-            hub: Arc::clone(&hub),
-            slots: vec![Slot { outlet: own, stage: Vec::new(), messages: 0 }],
-            slot_of,
-            dirty: Vec::new(),
-            staged: 0,
-            pressed: Vec::new(),
-        };
+        let out = Stages::new(Arc::clone(&hub), own, hasher.clone());
         Self {
             hub,
             generation: 0,
@@ -133,12 +104,7 @@ impl Router {
 
     /// Answers this connection.
     pub(super) fn answer(&mut self, bytes: &[u8]) {
-        let slot = &mut self.out.slots[0];
-        if slot.stage.capacity() == 0 {
-            slot.stage = self.hub.rules.pool.take();
-        }
-        slot.stage.extend_from_slice(bytes);
-        self.out.staged += bytes.len();
+        self.out.answer(bytes);
     }
 
     /// The subject of the previous message, if more of them may be routed by [`publish_run`](Self::publish_run).
@@ -248,7 +214,7 @@ impl Router {
         let mut found = std::mem::take(&mut self.found);
         self.hub.index.search(subject, &mut found);
         let mut route = Route { interest: !found.is_empty(), ..Route::default() };
-        let own = self.out.slots[0].outlet.id;
+        let own = self.out.own().id;
         let leg = |router: &mut Self, sub: &Arc<Sub>| {
             let mut prefix = Vec::with_capacity(7 + subject.len() + sub.sid.len());
             prefix.extend_from_slice(b"HMSG ");
@@ -286,7 +252,7 @@ impl Router {
     fn publish_once(&mut self, message: &Publish<'_>, echo: bool) -> Routed {
         let mut found = std::mem::take(&mut self.found);
         self.hub.index.search(message.subject, &mut found);
-        let own = self.out.slots[0].outlet.id;
+        let own = self.out.own().id;
         let routed = if found.is_empty() { Routed::Unwanted } else { Routed::Wanted };
         let mut prefix = self.hub.rules.pool.take();
         let mut send = |router: &mut Self, sub: &Arc<Sub>| {
@@ -347,7 +313,7 @@ impl Router {
 
     /// The targets above the high-water mark since the last call.
     pub(super) fn take_pressed(&mut self) -> Vec<Arc<Outlet>> {
-        std::mem::take(&mut self.out.pressed)
+        self.out.take_pressed()
     }
 
     /// Forgets every route, because subscriptions have changed or too many are remembered.
@@ -410,123 +376,5 @@ pub(super) fn retire(hub: &Hub, sub: &Arc<Sub>) {
     if hub.index.remove(sub) {
         Counters::sub(&hub.counters.subscriptions, 1);
         sub.outlet.expire(sub);
-    }
-}
-
-impl Stages {
-    fn slot(&mut self, outlet: &Arc<Outlet>) -> u32 {
-        if let Some(slot) = self.slot_of.get(&outlet.id) {
-            return *slot;
-        }
-        let slot = self.slots.len() as u32;
-        self.slots.push(Slot { outlet: Arc::clone(outlet), stage: Vec::new(), messages: 0 });
-        self.slot_of.insert(outlet.id, slot);
-        slot
-    }
-
-    /// The buffer of a target, which will be committed.
-    #[inline]
-    fn open(&mut self, slot: u32) -> &mut Vec<u8> {
-        let target = &mut self.slots[slot as usize];
-        if target.stage.is_empty() {
-            if target.stage.capacity() == 0 {
-                target.stage = self.hub.rules.pool.take();
-            }
-            if slot != 0 {
-                self.dirty.push(slot);
-            }
-        }
-        &mut target.stage
-    }
-
-    /// Accounts for what has been put into an open buffer.
-    #[inline]
-    fn added(&mut self, slot: u32, bytes: usize, messages: u64) {
-        self.slots[slot as usize].messages += messages;
-        self.staged += bytes;
-        if self.staged > MAX_STAGED {
-            self.commit();
-        }
-    }
-
-    /// Puts one message into a target's buffer.
-    #[inline]
-    fn put(&mut self, slot: u32, prefix: &[u8], message: &Publish<'_>) {
-        let takes_headers = message.header_len > 0 && self.slots[slot as usize].outlet.headers.load(Ordering::Relaxed);
-        let stage = self.open(slot);
-        let before = stage.len();
-        match message.tail {
-            Some(tail) if message.header_len == 0 => write(stage, &prefix[1..], message.reply, tail),
-            _ => write_general(stage, takes_headers, prefix, message),
-        }
-        let grown = stage.len() - before;
-        self.added(slot, grown, 1);
-    }
-
-    /// Gives every target what is gathered for it, this connection last.
-    fn commit(&mut self) {
-        self.staged = 0;
-        while let Some(slot) = self.dirty.pop() {
-            self.commit_slot(slot as usize);
-        }
-        if !self.slots[0].stage.is_empty() {
-            self.commit_slot(0);
-        }
-    }
-
-    fn commit_slot(&mut self, slot: usize) {
-        let slot = &mut self.slots[slot];
-        let pressed = slot.outlet.commit(&mut slot.stage, std::mem::take(&mut slot.messages));
-        self.hub.rules.pool.give(std::mem::take(&mut slot.stage));
-        if pressed {
-            self.pressed.push(Arc::clone(&slot.outlet));
-        }
-    }
-
-    /// Lets go of every other connection; everything has been committed.
-    fn forget(&mut self) {
-        self.slots.truncate(1);
-        let own = self.slots[0].outlet.id;
-        self.slot_of.retain(|id, _| *id == own);
-    }
-}
-
-#[inline]
-fn write(stage: &mut Vec<u8>, prefix: &[u8], reply: &[u8], tail: &[u8]) {
-    stage.reserve(prefix.len() + reply.len() + 1 + tail.len());
-    stage.extend_from_slice(prefix);
-    if !reply.is_empty() {
-        stage.extend_from_slice(reply);
-        stage.push(b' ');
-    }
-    stage.extend_from_slice(tail);
-}
-
-/// Headers, or a frame that was not written in the canonical form.
-fn write_general(stage: &mut Vec<u8>, takes_headers: bool, prefix: &[u8], message: &Publish<'_>) {
-    let headers = message.header_len > 0;
-    if headers && takes_headers {
-        if let Some(tail) = message.tail {
-            return write(stage, prefix, message.reply, tail);
-        }
-        let reply_space: &[u8] = if message.reply.is_empty() { b"" } else { b" " };
-        for part in [prefix, message.reply, reply_space, message.header_text, b" ", message.total_text, b"\r\n"] {
-            stage.extend_from_slice(part);
-        }
-        stage.extend_from_slice(message.payload);
-        stage.extend_from_slice(b"\r\n");
-        return;
-    }
-    let body = &message.payload[message.header_len..];
-    let counted;
-    let size: &[u8] = if headers {
-        counted = body.len().to_string();
-        counted.as_bytes()
-    } else {
-        message.total_text
-    };
-    let reply_space: &[u8] = if message.reply.is_empty() { b"" } else { b" " };
-    for part in [&prefix[1..], message.reply, reply_space, size, b"\r\n", body, b"\r\n"] {
-        stage.extend_from_slice(part);
     }
 }

@@ -1,0 +1,161 @@
+//! `msgbench broker` as a process: its ready line, its signals, its closing line.
+
+// A test fails by panicking.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Process {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    ready: String,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has mostly ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(args: &[&str]) -> Process {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_msgbench"))
+        .args(["broker", "--listen", "127.0.0.1:0"])
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut ready = String::new();
+    out.read_line(&mut ready).unwrap();
+    Process { child, out, ready }
+}
+
+impl Process {
+    fn connect(&self) -> BufReader<TcpStream> {
+        let port = self.ready.split("127.0.0.1:").nth(1).unwrap();
+        let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", port[..digits].parse().unwrap())).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut wire = BufReader::new(stream);
+        wire.get_mut().write_all(b"CONNECT {\"verbose\":false,\"protocol\":1}\r\nPING\r\n").unwrap();
+        assert!(line(&mut wire).starts_with("INFO "));
+        assert_eq!(line(&mut wire), "PONG\r\n");
+        wire
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        // SAFETY: the process is this test's own child and has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    /// The closing line, once the process has ended well.
+    fn ended(mut self) -> String {
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "it ends");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert!(status.success(), "{status}");
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        rest
+    }
+}
+
+fn line(wire: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    wire.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn it_says_when_it_is_ready_and_what_it_counted() {
+    let process = start(&[]);
+    let pid = process.child.id();
+    assert!(process.ready.starts_with("msgbench broker ready: nats://127.0.0.1:"), "{}", process.ready);
+    assert!(process.ready.ends_with(&format!(" (pid {pid})\n")), "{}", process.ready);
+    let mut wire = process.connect();
+    wire.get_mut().write_all(b"SUB a 1\r\nPUB a 2\r\nhi\r\nPING\r\n").unwrap();
+    assert_eq!((line(&mut wire).as_str(), line(&mut wire).as_str()), ("MSG a 1 2\r\n", "hi\r\n"));
+    process.signal(libc::SIGTERM);
+    assert_eq!(line(&mut wire), "PONG\r\n");
+    assert!(line(&mut wire).contains("\"ldm\":true"), "the drain is announced");
+    assert_eq!(line(&mut wire), "", "and the connection closed");
+    let closing = process.ended();
+    assert!(closing.starts_with("msgbench broker closed: 1 connections, 1 messages in ("), "{closing}");
+    assert!(closing.ends_with("0 dropped, 0 slow consumers\n"), "{closing}");
+}
+
+#[test]
+fn json_lines_carry_the_settings_in_force_and_the_counters() {
+    let folder = tempfile::tempdir().unwrap();
+    let port_file = folder.path().join("port");
+    let process = start(&[
+        "--format",
+        "json",
+        "--max-pending",
+        "2MiB",
+        "--slow-consumer",
+        "drop-newest",
+        "--workers",
+        "1",
+        "--port-file",
+        port_file.to_str().unwrap(),
+    ]);
+    let ready: serde_json::Value = serde_json::from_str(&process.ready).unwrap();
+    assert_eq!(ready["event"], "ready");
+    assert_eq!(ready["pid"], process.child.id());
+    assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
+    let policy = &ready["policy"];
+    assert_eq!(policy["max_pending"], 2 << 20);
+    assert_eq!(policy["slow_consumer"], "drop-newest");
+    assert_eq!(policy["workers"], 1);
+    assert_eq!(policy["auth"], "none");
+    let port = std::fs::read_to_string(port_file).unwrap();
+    assert!(ready["url"].as_str().unwrap().ends_with(&format!(":{}", port.trim())));
+    process.signal(libc::SIGINT);
+    let closed: serde_json::Value = serde_json::from_str(&process.ended()).unwrap();
+    assert_eq!(closed["event"], "closed");
+    assert_eq!(closed["counters"]["connections"], 0);
+}
+
+#[test]
+fn lame_duck_mode_lets_clients_go_and_a_further_signal_ends_it_at_once() {
+    let process = start(&["--lame-duck-grace", "60s"]);
+    let mut wire = process.connect();
+    process.signal(libc::SIGUSR2);
+    assert!(line(&mut wire).contains("\"ldm\":true"));
+    wire.get_mut().write_all(b"PING\r\n").unwrap();
+    assert_eq!(line(&mut wire), "PONG\r\n", "still served");
+    process.signal(libc::SIGTERM);
+    assert_eq!(line(&mut wire), "");
+    process.ended();
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_a_remedy() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    for (args, expected) in [
+        (vec!["--listen", &taken], "choose another --listen address"),
+        (vec!["--listen", "127.0.0.1:0", "--nkey", "UABC"], "not a public user NKey"),
+        (vec!["--listen", "127.0.0.1:0", "--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"], "nowhere.pem"),
+        (vec!["--listen", "127.0.0.1:0", "--max-payload", "1GiB"], "at most 64 MiB"),
+        (vec!["--listen", "127.0.0.1:0", "--user", "ann"], "--pass"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_msgbench")).arg("broker").args(&args).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(expected), "{args:?}: {text}");
+    }
+}
