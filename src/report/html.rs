@@ -4,6 +4,7 @@
 //! charts have titles and descriptions and repeat no information that a table does not hold.
 
 use super::ReportError;
+use super::details;
 use super::notes::notes;
 use super::plot::Plot;
 use super::view::{self, Table};
@@ -59,11 +60,11 @@ pub fn page(record: &Record, plots: &[Plot], files: &[(String, String)]) -> Resu
     if !figures.is_empty() {
         section(&mut out, "Charts", &figures);
     }
-    section(&mut out, "Trials", &(table(&view::trials_table(record)) + &events(record)));
-    section(&mut out, "Validity", &table(&view::validity_table(record)));
-    section(&mut out, "Ledger", &table(&view::ledger_table(record)));
-    section(&mut out, "Guarantees", &table(&view::guarantees_table(record)));
-    section(&mut out, "Resources", &table(&view::resources_table(record)));
+    section(&mut out, "Trials", &(table(&details::trials_table(record)) + &events(record)));
+    section(&mut out, "Validity", &table(&details::validity_table(record)));
+    section(&mut out, "Ledger", &table(&details::ledger_table(record)));
+    section(&mut out, "Guarantees", &table(&details::guarantees_table(record)));
+    section(&mut out, "Resources", &table(&details::resources_table(record)));
     let scenario = format!(
         "<details>\n<summary>Scenario as typed</summary>\n<pre>{}</pre>\n</details>\n",
         escape(&record.scenario.text)

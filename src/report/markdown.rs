@@ -1,5 +1,6 @@
 //! The report as a Markdown page: the tables of the terminal and all that stands behind them.
 
+use super::details;
 use super::notes::notes;
 use super::view::{self, Table};
 use crate::record::Record;
@@ -19,11 +20,11 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
         }
     }
     let tables = [
-        ("Trials", view::trials_table(record)),
-        ("Validity", view::validity_table(record)),
-        ("Ledger", view::ledger_table(record)),
-        ("Guarantees", view::guarantees_table(record)),
-        ("Resources", view::resources_table(record)),
+        ("Trials", details::trials_table(record)),
+        ("Validity", details::validity_table(record)),
+        ("Ledger", details::ledger_table(record)),
+        ("Guarantees", details::guarantees_table(record)),
+        ("Resources", details::resources_table(record)),
     ];
     for (heading, t) in tables {
         out.push_str(&format!("\n## {heading}\n\n{}.\n\n{}", text(&t.caption), table(&t)));

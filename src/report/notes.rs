@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::view::{Table, guarantees_table, status_word};
+use super::details::guarantees_table;
+use super::view::{Table, status_word};
 use crate::record::{Completion, Outcome, Record, Status};
 use crate::scenario::plan::Load;
 
