@@ -1,3 +1,84 @@
 //! From a TOML file to a validated plan.
+//!
+//! [`file`] is what may be typed, [`plan`] what it means; `resolve` leads from one to the other. The text is first
+//! read as it stands, so that mistakes in it are shown where they are. Then the options of the command line are put
+//! into the document one by one, so that a mistake names the option that made it. Then the sweep is multiplied out and
+//! each point is resolved by itself. Rejected: merging options after resolution, which would need a second set of checks.
 
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::units::{Rate, Span};
+
+mod build;
+pub mod diagnose;
+mod edit;
+pub mod file;
+pub mod payload;
 pub mod plan;
+mod resolve;
+pub mod summary;
+#[cfg(test)]
+mod tests;
+
+pub use diagnose::ScenarioError;
+pub use file::schema;
+use plan::Plan;
+pub use summary::describe;
+
+/// A scenario as read and as resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// The file it was read from.
+    pub source_path: PathBuf,
+    /// Its text, before overrides.
+    pub text: String,
+    /// SHA-256 of the text, in hexadecimal.
+    pub sha256: String,
+    /// `--set path=value` and its short forms as (path, value), in the order they were applied.
+    pub overrides: Vec<(String, String)>,
+    /// What it means.
+    pub plan: Plan,
+}
+
+/// What the command line changes in a scenario.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Overrides {
+    /// `--set path=value`, in order.
+    pub set: Vec<(String, String)>,
+    /// `--system`: only these, and they are required. A driver that the file does not mention is added.
+    pub systems: Vec<String>,
+    /// `--trials`.
+    pub trials: Option<u32>,
+    /// `--duration`.
+    pub duration: Option<Span>,
+    /// `--rate`: the rate of every open workload; replaces ramps, steps and a sweep over it.
+    pub rate: Option<Rate>,
+    /// `--quick`: one short trial. What is given explicitly wins.
+    pub quick: bool,
+}
+
+/// Reads and resolves a scenario.
+///
+/// # Errors
+/// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
+    parse(path, text, overrides)
+}
+
+/// As [`load`], for a text in hand; `path` is named in mistakes, and payload files are relative to its folder.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, text: String, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
+    let (plan, applied) = build::plan(path, &text, overrides).map_err(|d| ScenarioError::Wrong(Box::new(d)))?;
+    let sha256 = hex(&Sha256::digest(text.as_bytes()));
+    Ok(Scenario { source_path: path.to_path_buf(), text, sha256, overrides: applied, plan })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

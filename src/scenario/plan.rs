@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Bytes, Rate, SECOND, Span};
 
+/// Bytes of the envelope that every message begins with; no payload can be smaller.
+pub const ENVELOPE_BYTES: u32 = 44;
+
 /// What a run will do: all cases, and how often and in which order they are tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {

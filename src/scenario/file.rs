@@ -1,0 +1,277 @@
+//! The scenario file as typed: what may be written, before any default is filled in.
+//!
+//! Every key that is unknown here is an error, so that a misspelt setting is never silently ignored. What the keys
+//! mean together is decided in [`super::resolve`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Arrivals, DriverKind, Pacing, Pattern};
+use crate::units::{Bytes, Rate, Span};
+
+/// A scenario: one question, the load that answers it, and the systems it is put to.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// Short name, fit for a file name; the folder of the results is called so.
+    pub name: String,
+    /// The question that the scenario answers.
+    pub question: String,
+    /// The systems under measurement; reference and nats when there is none.
+    #[serde(default)]
+    pub system: Vec<System>,
+    /// What is driven, all at once.
+    pub workload: Vec<Workload>,
+    /// How long, how often and how.
+    #[serde(default)]
+    pub run: Run,
+    /// Settings to vary: path to list of values. The cases are the systems times the cross product of the values.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
+    pub sweep: BTreeMap<String, Vec<toml::Value>>,
+}
+
+/// One system under measurement.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct System {
+    /// Its name in every table; the driver's when absent.
+    pub name: Option<String>,
+    /// The adapter that talks to it.
+    pub driver: DriverKind,
+    /// Where it is already running; msgbench starts it when absent.
+    pub url: Option<String>,
+    /// Whether its absence makes the run fail rather than be listed as skipped.
+    #[serde(default)]
+    pub require: bool,
+    /// Settings of the server or the client.
+    #[serde(default)]
+    pub options: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One stream of messages.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Workload {
+    /// Its name; the pattern's when absent.
+    pub name: Option<String>,
+    /// Who receives what.
+    pub pattern: Pattern,
+    /// Connections that publish. Default: 4 for fan-in and m-to-n, otherwise 1.
+    pub producers: Option<u32>,
+    /// Connections that consume. Default: 1 for fan-in and request-reply, otherwise 4.
+    pub consumers: Option<u32>,
+    /// Subjects that the messages are spread over. Default: 1.
+    pub channels: Option<u32>,
+    /// When messages are due.
+    #[serde(default)]
+    pub load: Load,
+    /// What is in them.
+    #[serde(default)]
+    pub payload: Payload,
+}
+
+/// Who decides when a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The schedule.
+    #[default]
+    Open,
+    /// The client: as fast as it takes them.
+    Unthrottled,
+    /// The answers: the next message waits for one.
+    Closed,
+}
+
+/// When messages are due.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Load {
+    /// Who decides when a message is sent. Default: open.
+    pub mode: Mode,
+    /// The process that places messages in time. Default: constant.
+    pub arrivals: Option<Arrivals>,
+    /// Messages per second of all producers together; the rate while on when there are bursts.
+    pub rate: Option<Rate>,
+    /// Load that goes on and off.
+    pub burst: Option<Burst>,
+    /// Load that moves linearly from one rate to another, and stays there.
+    pub ramp: Option<Ramp>,
+    /// Rates one after another; the last one stays.
+    pub steps: Option<Vec<Step>>,
+    /// Closed loop: messages in flight for each producer. Default: 1.
+    pub outstanding: Option<u32>,
+    /// Closed loop: pause between an answer and the next message. Default: none.
+    pub think: Option<Span>,
+}
+
+/// Load that goes on and off.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Burst {
+    /// How long load is offered.
+    pub on: Span,
+    /// How long none is.
+    pub off: Span,
+}
+
+/// A linear change of the rate.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ramp {
+    /// Rate at the start.
+    pub from: Rate,
+    /// Rate at the end, and afterwards.
+    pub to: Rate,
+    /// How long the change takes.
+    pub over: Span,
+}
+
+/// A rate for some time.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Step {
+    /// The rate; zero is a pause.
+    pub rate: Rate,
+    /// For how long.
+    #[serde(rename = "for")]
+    pub span: Span,
+}
+
+/// What is in a message.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Payload {
+    /// Bytes of a message, envelope included. Default: 128B.
+    pub size: Option<Size>,
+    /// What the body consists of. Default: random.
+    pub content: Option<Filler>,
+    /// Real messages instead: a file with one per line, or a folder with one per file; relative to the scenario.
+    pub file: Option<String>,
+}
+
+/// What a generated body consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filler {
+    /// Bytes that no compressor makes smaller.
+    Random,
+    /// English-like words.
+    Text,
+    /// Zero bytes.
+    Zero,
+}
+
+/// One size, or a distribution of sizes.
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Size {
+    /// Always so many bytes.
+    Fixed(Bytes),
+    /// `{ min, max }` is uniform, `{ median, p99, max }` is log-normal.
+    Spread(Spread),
+}
+
+/// The parameters of a distribution of sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Spread {
+    /// The smallest (uniform).
+    pub min: Option<Bytes>,
+    /// The largest.
+    pub max: Option<Bytes>,
+    /// Half of the messages are smaller (log-normal).
+    pub median: Option<Bytes>,
+    /// 99 % of the messages are smaller (log-normal).
+    pub p99: Option<Bytes>,
+}
+
+impl<'de> Deserialize<'de> for Size {
+    // By hand, because an untagged enum would forget where in the file the mistake is.
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Size;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"128B\", { min, max } or { median, p99, max }")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+                text.parse().map(Size::Fixed).map_err(E::custom)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Size, A::Error> {
+                Spread::deserialize(MapAccessDeserializer::new(map)).map(Size::Spread)
+            }
+        }
+        d.deserialize_any(Either)
+    }
+}
+
+/// How long, how often and how the load is driven.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Run {
+    /// Load is driven and discarded.
+    pub warmup: Span,
+    /// Load is driven and measured.
+    pub duration: Span,
+    /// At most so long are outstanding messages waited for afterwards.
+    pub drain: Span,
+    /// At most so long may a connection, or the start of a server, take.
+    pub connect: Span,
+    /// Length of one interval of the time series.
+    pub interval: Span,
+    /// Trials of each case.
+    pub trials: u32,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The quantiles to report, each between 0 and 1.
+    pub percentiles: Vec<f64>,
+    /// How the generator waits for the next instant.
+    pub pacing: Pacing,
+    /// Threads of the generator.
+    pub threads: Threads,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            warmup: Span::secs(2),
+            duration: Span::secs(30),
+            drain: Span::secs(5),
+            connect: Span::secs(10),
+            interval: Span::secs(1),
+            trials: 3,
+            seed: 42,
+            percentiles: vec![0.5, 0.9, 0.99, 0.999],
+            pacing: Pacing::Auto,
+            threads: Threads::default(),
+        }
+    }
+}
+
+/// Threads of the generator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Threads {
+    /// Threads that publish.
+    pub publish: u32,
+    /// Threads that consume.
+    pub consume: u32,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self { publish: 1, consume: 1 }
+    }
+}
+
+/// The JSON schema of a scenario file, for editors that complete and check TOML.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(File).into()
+}
