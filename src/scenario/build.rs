@@ -83,7 +83,11 @@ impl Builder<'_> {
                 self.set(label.clone(), &path, Value::String(text.clone()), &text)?;
             }
         }
-        self.keep(&o.systems)
+        self.keep(&o.systems)?;
+        if o.quick {
+            self.applied.push(("quick".into(), "true".into()));
+        }
+        Ok(())
     }
 
     /// Applies one edit and reads the document again, so that what goes wrong is this edit's doing.
@@ -233,7 +237,7 @@ impl Builder<'_> {
         let none = Point::new();
         let mut file = self.file("scenario")?;
         if overrides.quick {
-            quicken(&mut file, overrides);
+            self.quicken(&mut file);
         }
         let systems = resolve::systems(&file).map_err(|p| self.blame(p, &none))?;
         let percentiles = resolve::check_whole(&file).map_err(|p| self.blame(p, &none))?;
@@ -244,7 +248,7 @@ impl Builder<'_> {
         for point in self.points(&file.sweep)? {
             let mut at = self.at_point(&point)?;
             if overrides.quick {
-                quicken(&mut at, overrides);
+                self.quicken(&mut at);
             }
             let blame = |p| self.blame(p, &point);
             let phases = resolve::phases(&at.run).map_err(blame)?;
@@ -272,6 +276,43 @@ impl Builder<'_> {
             percentiles,
         })
     }
+
+    /// One short trial; ramps, steps and long bursts shrink in proportion, so that all of them is still seen.
+    fn quicken(&self, file: &mut File) {
+        let explicit = |key: &str| self.edits.iter().any(|e| e.path == ["run", key]);
+        let run = &mut file.run;
+        let before = run.duration;
+        if !explicit("trials") {
+            run.trials = 1;
+        }
+        if !explicit("duration") {
+            run.duration = run.duration.min(Span::secs(2));
+        }
+        if !explicit("warmup") {
+            run.warmup = run.warmup.min(Span::millis(500));
+        }
+        if !explicit("drain") {
+            run.drain = run.drain.min(Span::secs(2));
+        }
+        let factor = if before.0 == 0 { 1.0 } else { run.duration.0 as f64 / before.0 as f64 };
+        let after = run.duration;
+        let shorten = |span: &mut Span| {
+            // Zero stays zero, to be refused as such.
+            span.0 = ((span.0 as f64 * factor).round() as u64).max(span.0.min(1));
+        };
+        for load in file.workload.iter_mut().map(|w| &mut w.load) {
+            if let Some(ramp) = &mut load.ramp {
+                shorten(&mut ramp.over);
+            }
+            for step in load.steps.iter_mut().flatten() {
+                shorten(&mut step.span);
+            }
+            if let Some(burst) = load.burst.as_mut().filter(|b| b.on.0 + b.off.0 > after.0) {
+                shorten(&mut burst.on);
+                shorten(&mut burst.off);
+            }
+        }
+    }
 }
 
 /// A value as a person would say it: strings without quotes.
@@ -297,36 +338,4 @@ fn id(system: &str, point: &Point, ids: &mut HashSet<String>) -> String {
         number += 1;
     }
     unique
-}
-
-/// One short trial; ramps, steps and long bursts shrink in proportion, so that all of them is still seen.
-fn quicken(file: &mut File, overrides: &Overrides) {
-    let run = &mut file.run;
-    let before = run.duration;
-    if overrides.trials.is_none() {
-        run.trials = 1;
-    }
-    if overrides.duration.is_none() {
-        run.duration = run.duration.min(Span::secs(2));
-    }
-    run.warmup = run.warmup.min(Span::millis(500));
-    run.drain = run.drain.min(Span::secs(2));
-    let factor = if before.0 == 0 { 1.0 } else { run.duration.0 as f64 / before.0 as f64 };
-    let after = run.duration;
-    let shorten = |span: &mut Span| {
-        // Zero stays zero, to be refused as such.
-        span.0 = ((span.0 as f64 * factor).round() as u64).max(span.0.min(1));
-    };
-    for load in file.workload.iter_mut().map(|w| &mut w.load) {
-        if let Some(ramp) = &mut load.ramp {
-            shorten(&mut ramp.over);
-        }
-        for step in load.steps.iter_mut().flatten() {
-            shorten(&mut step.span);
-        }
-        if let Some(burst) = load.burst.as_mut().filter(|b| b.on.0 + b.off.0 > after.0) {
-            shorten(&mut burst.on);
-            shorten(&mut burst.off);
-        }
-    }
 }

@@ -101,6 +101,9 @@ fn quick_shortens_steps_in_proportion() {
     let Load::Open { profile, .. } = &s.plan.cases[0].workloads[0].load else { panic!("not open") };
     assert_eq!(profile.segments.iter().map(|s| s.span).collect::<Vec<_>>(), [Span::secs(1), Span::secs(1)]);
     assert_eq!((s.plan.trials, s.plan.cases[0].phases.measure), (1, Span::secs(2)));
+    assert_eq!(s.overrides, [("quick".to_string(), "true".to_string())]);
+    let s = read(text, &Overrides { quick: true, ..set("run.duration", "5s") }).unwrap();
+    assert_eq!((s.plan.trials, s.plan.cases[0].phases.measure), (1, Span::secs(5)));
 }
 
 #[test]
