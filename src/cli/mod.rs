@@ -35,7 +35,11 @@ pub enum Exit {
 ///
 /// Start here:  msgbench run scenarios/fanout.toml --quick
 #[derive(Debug, Parser)]
-#[command(name = "msgbench", version, after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 4 invalid measurement, 6 system under test failed, 130 interrupted")]
+#[command(
+    name = "msgbench",
+    version,
+    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 4 invalid measurement, 6 system under test failed, 130 interrupted"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

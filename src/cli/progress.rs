@@ -52,7 +52,8 @@ impl Progress {
     }
 
     pub(super) fn tick(&self, t: Tick) {
-        let latencies = t.last.map_or(String::new(), |(p50, p99)| format!(", p50 {} p99 {}", latency(p50), latency(p99)));
+        let latencies =
+            t.last.map_or(String::new(), |(p50, p99)| format!(", p50 {} p99 {}", latency(p50), latency(p99)));
         let text = format!(
             "{}: sent {}, received {}{latencies}, {:.0} s left",
             t.phase,

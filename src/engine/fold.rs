@@ -11,9 +11,7 @@ use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
 use crate::measure::summary::summarise;
 use crate::measure::validity::{Observed, judge};
-use crate::record::{
-    Event, Interval, LatencySummary, Ledger, Resources, TaggedInterval, Throughput, WorkloadResult,
-};
+use crate::record::{Event, Interval, LatencySummary, Ledger, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::scenario::plan::{Case, Load, Workload};
 use crate::units::{Nanos, SECOND, now};
 
@@ -51,7 +49,16 @@ fn tag(kind: Kind, headline: &str) -> String {
 }
 
 /// Folds `raw`. `round` and `case` label the intervals.
-pub fn fold(raw: &Raw, case: &Case, round: u32, delivers: bool, hiccups: Vec<hiccup::Interval>, spin: bool, clocksource: &str, quantiles: &[f64]) -> Folded {
+pub fn fold(
+    raw: &Raw,
+    case: &Case,
+    round: u32,
+    delivers: bool,
+    hiccups: Vec<hiccup::Interval>,
+    spin: bool,
+    clocksource: &str,
+    quantiles: &[f64],
+) -> Folded {
     let hiccups: BTreeMap<u64, Histogram<u64>> = hiccups.into_iter().collect();
     let seconds = (raw.measured as f64 / SECOND as f64).max(1e-9);
     let mut folded = Folded {

@@ -7,6 +7,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
 
 use crate::load::message::{ENVELOPE, Template};
+use crate::scenario::payload::read_messages;
 use crate::scenario::plan::{Content, Payload, PayloadSize};
 
 /// The pool takes about so many bytes for each producer.
@@ -60,6 +61,7 @@ fn body(payload: &Payload, random: &mut StdRng) -> Vec<u8> {
             // The 99th percentile of a standard normal is 2.326348 sigma.
             let (mu, sigma) = ((median.0 as f64).ln(), (p99.0 as f64 / median.0 as f64).ln() / 2.326_348);
             let drawn = LogNormal::new(mu, sigma).map_or(median.0 as f64, |d| d.sample(random));
+            let drawn = drawn.max(ENVELOPE as f64);
             (drawn.round() as u64).min(max.0)
         }
     };
@@ -81,22 +83,7 @@ fn body(payload: &Payload, random: &mut StdRng) -> Vec<u8> {
 }
 
 fn real(path: &Path) -> std::io::Result<Vec<Template>> {
-    let mut bodies = Vec::new();
-    if path.is_dir() {
-        let mut files: Vec<_> = std::fs::read_dir(path)?.collect::<Result<_, _>>()?;
-        files.sort_by_key(std::fs::DirEntry::file_name);
-        for file in files.iter().filter(|f| f.path().is_file()) {
-            bodies.push(Template::new(&std::fs::read(file.path())?));
-        }
-    } else {
-        let text = std::fs::read(path)?;
-        let lines = text.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
-        bodies.extend(lines.filter(|l| !l.is_empty()).map(Template::new));
-    }
-    if bodies.is_empty() {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "it holds no message"));
-    }
-    Ok(bodies)
+    Ok(read_messages(path)?.iter().map(|body| Template::new(body)).collect())
 }
 
 #[cfg(test)]

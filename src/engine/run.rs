@@ -67,12 +67,20 @@ pub enum RunError {
 ///
 /// # Errors
 /// When a required system cannot be launched, or this machine fails.
-pub fn run(plan: &Plan, scratch: &Path, clocksource: &str, interrupt: &Interrupt, sink: &dyn Sink) -> Result<(), RunError> {
+pub fn run(
+    plan: &Plan,
+    scratch: &Path,
+    clocksource: &str,
+    interrupt: &Interrupt,
+    sink: &dyn Sink,
+) -> Result<(), RunError> {
     let mut absent = vec![false; plan.systems.len()];
     for (i, spec) in plan.systems.iter().enumerate() {
         let context = Context { dir: scratch.to_path_buf(), timeout: std::time::Duration::from_secs(10) };
         if let Err(e) = system::create(spec, context) {
-            let SystemError::Unavailable { system, reason, remedy } = e.clone() else { return Err(RunError::Required(e)) };
+            let SystemError::Unavailable { system, reason, remedy } = e.clone() else {
+                return Err(RunError::Required(e));
+            };
             if spec.require {
                 return Err(RunError::Required(e));
             }
@@ -93,7 +101,8 @@ pub fn run(plan: &Plan, scratch: &Path, clocksource: &str, interrupt: &Interrupt
             number += 1;
             sink.begin(case, round, number, cases.len() * plan.trials as usize);
             let dir = scratch.join(format!("{number}"));
-            std::fs::create_dir_all(&dir).map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
+            std::fs::create_dir_all(&dir)
+                .map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
             let files = trial(plan, case, round, &dir, clocksource, interrupt, sink);
             // What is left of the folder is of no use to anybody; the caller removes the scratch folder too.
             let _ = std::fs::remove_dir_all(&dir);
@@ -222,7 +231,12 @@ fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Ve
 }
 
 /// Renumbers intervals counted from `begun` so that 0 begins with the measured phase; what was before is left out.
-fn shift(all: Vec<crate::measure::hiccup::Interval>, begun: u64, origin: u64, length: u64) -> Vec<crate::measure::hiccup::Interval> {
+fn shift(
+    all: Vec<crate::measure::hiccup::Interval>,
+    begun: u64,
+    origin: u64,
+    length: u64,
+) -> Vec<crate::measure::hiccup::Interval> {
     if origin == 0 {
         return Vec::new();
     }

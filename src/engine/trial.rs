@@ -105,7 +105,8 @@ enum Done {
 /// Runs the load of a case through driver `D`.
 pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     let case = setup.case;
-    let mut raw = Raw { clipped: vec![0; case.workloads.len()], negative: vec![0; case.workloads.len()], ..Raw::default() };
+    let mut raw =
+        Raw { clipped: vec![0; case.workloads.len()], negative: vec![0; case.workloads.len()], ..Raw::default() };
     raw.sent.resize_with(case.workloads.len(), Vec::new);
     raw.received.resize_with(case.workloads.len(), Vec::new);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -118,6 +119,8 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
         run: (setup.seed ^ setup.seed >> 32) as u32,
         options: setup.options.clone(),
     };
+    // The control thread's own waits are this runtime's, too.
+    let _inside = runtime.enter();
     let driver = match runtime.block_on(D::prepare(target.clone(), &case.workloads)) {
         Ok(driver) => driver,
         Err(e) => return Raw { failed: Some(("connect", e.to_string())), ..raw },
@@ -127,10 +130,12 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     let (samples_in, samples) = channel();
     let (done_in, done) = channel();
     std::thread::scope(|scope| {
-        let threads = Threads { setup, driver: &driver, shared: &shared, run: target.run, samples: samples_in, done: done_in };
+        // However this ends, the threads are told: the scope waits for them.
+        let _stop = StopOnDrop(&shared);
+        let threads =
+            Threads { setup, driver: &driver, shared: &shared, run: target.run, samples: samples_in, done: done_in };
         let control = Control { setup, shared: &shared, runtime: &runtime, done: &done, samples: &samples };
         control.conduct(scope, threads, system, &mut raw);
-        shared.stop();
     });
     collect(&done, &mut raw);
     for s in samples.try_iter() {
@@ -145,6 +150,14 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
         raw.failed.get_or_insert(("tear-down", e.to_string()));
     }
     raw
+}
+
+struct StopOnDrop<'a>(&'a Shared);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 fn collect(done: &Receiver<Done>, raw: &mut Raw) {
@@ -212,7 +225,8 @@ impl Control<'_> {
         raw.origin = origin;
         self.shared.go(start, origin, origin + phases.measure.0);
         let broker = (!self.setup.running.pids.is_empty()).then(|| Meter::new(&self.setup.running.pids));
-        let mut watch = Watch { broker, own: Meter::own(), marks: Vec::new(), interval: phases.interval.0, next: origin };
+        let mut watch =
+            Watch { broker, own: Meter::own(), marks: Vec::new(), interval: phases.interval.0, next: origin };
         self.phase("warm-up", origin, system, raw, &mut watch, &|| false);
         self.phase("measure", Nanos::MAX, system, raw, &mut watch, &|| now() >= self.shared.end());
         watch.mark();
@@ -259,7 +273,8 @@ impl Control<'_> {
             here += ready.try_iter().count();
             self.look("connect", system, raw);
             if now() > until {
-                raw.failed.get_or_insert(("connect", "connections were not ready within the bound `run.connect`".into()));
+                raw.failed
+                    .get_or_insert(("connect", "connections were not ready within the bound `run.connect`".into()));
             }
             if raw.failed.is_some() || raw.interrupted {
                 self.shared.stop();
@@ -295,9 +310,12 @@ impl Control<'_> {
                     left: Duration::from_nanos(self.shared.end().saturating_sub(now())),
                     sent: self.shared.sent.load(Ordering::Relaxed),
                     received: self.shared.received.load(Ordering::Relaxed),
-                    last: raw.samples.iter().rev().find(|((w, k, _), _)| (*w, *k) == (0, Kind::Response)).map(|(_, h)| {
-                        (h.value_at_quantile(0.5), h.value_at_quantile(0.99))
-                    }),
+                    last: raw
+                        .samples
+                        .iter()
+                        .rev()
+                        .find(|((w, k, _), _)| (*w, *k) == (0, Kind::Response))
+                        .map(|(_, h)| (h.value_at_quantile(0.5), h.value_at_quantile(0.99))),
                 });
             }
         }
@@ -549,7 +567,12 @@ impl<D: Driver> Worker<'_, D> {
                     Arrivals::Constant => Process::Constant,
                     Arrivals::Poisson => Process::Poisson(self.setup.seed),
                 };
-                Pace::Open(Schedule::new(pieces, repeat, &process, Share { index: seat.index, of: w.topology.producers }))
+                Pace::Open(Schedule::new(
+                    pieces,
+                    repeat,
+                    &process,
+                    Share { index: seat.index, of: w.topology.producers },
+                ))
             }
             Load::Unthrottled => Pace::Unthrottled,
             Load::Closed { outstanding, think } => {
@@ -646,12 +669,18 @@ mod tests {
         let burst = Profile { segments: vec![segment(200, 1000.0), segment(800, 0.0)], repeat: true };
         let (pieces, repeat) = pieces(&burst, SECOND / 2);
         assert!(repeat);
-        assert_eq!(pieces.iter().map(|p| (p.span / 1_000_000, p.from)).collect::<Vec<_>>(), [(500, 0.0), (200, 1000.0), (300, 0.0)]);
+        assert_eq!(
+            pieces.iter().map(|p| (p.span / 1_000_000, p.from)).collect::<Vec<_>>(),
+            [(500, 0.0), (200, 1000.0), (300, 0.0)]
+        );
     }
 
     #[test]
     fn a_ramp_waits_for_the_measurement() {
-        let ramp = Profile { segments: vec![Segment { span: Span::secs(10), from: Rate(100.0), to: Rate(500.0) }], repeat: false };
+        let ramp = Profile {
+            segments: vec![Segment { span: Span::secs(10), from: Rate(100.0), to: Rate(500.0) }],
+            repeat: false,
+        };
         let (pieces, _) = pieces(&ramp, SECOND);
         assert_eq!(pieces[0], Piece { span: SECOND, from: 100.0, to: 100.0 });
         assert_eq!(pieces[1].from, 100.0);
