@@ -60,7 +60,9 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         );
     }
     let promises = guarantees_table(record);
-    for row in promises.rows.iter().skip(3) {
+    // Only what bears on whether a message arrives, in order, and survives; the table has the other settings.
+    const PROMISES: [&str; 5] = ["acknowledgement", "delivery", "durability", "order", "tls"];
+    for row in promises.rows.iter().skip(3).filter(|row| PROMISES.contains(&row[0].as_str())) {
         if row[1..].windows(2).any(|w| w[0] != w[1]) {
             let each: Vec<_> =
                 promises.head[1..].iter().zip(&row[1..]).map(|(system, value)| format!("{value} ({system})")).collect();
