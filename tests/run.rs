@@ -1,0 +1,155 @@
+//! `msgbench run` as a process: the main job end to end, and the proof that a stall is in the figures.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");
+
+fn msgbench(args: &[&str], out: &Path) -> Output {
+    let out = out.to_str().unwrap();
+    Command::new(PROGRAM).args(args).args(["--out", out, "--format", "json"]).output().unwrap()
+}
+
+fn record(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn quantile(latency: &Value, quantile: f64) -> f64 {
+    let all = latency["percentiles"].as_array().unwrap();
+    let one = all.iter().find(|p| p["quantile"].as_f64() == Some(quantile)).unwrap();
+    one["value_ns"].as_f64().unwrap()
+}
+
+/// A broker of the test's own, killed at the end.
+struct Broker {
+    child: Child,
+    url: String,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(["broker", "--listen", "127.0.0.1:0", "--format", "json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        Self { child, url: ready["url"].as_str().unwrap().into() }
+    }
+    fn signal(&self, signal: i32) {
+        // SAFETY: the child is ours and not reaped yet.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.signal(libc::SIGCONT);
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn every_shipped_pattern_accounts_for_every_message() {
+    let out = tempfile::tempdir().unwrap();
+    for (scenario, headline) in [
+        ("fanout", "e2e"),
+        ("fanin", "e2e"),
+        ("queue-group", "e2e"),
+        ("request-reply", "rtt"),
+        ("burst", "e2e"),
+        ("replay-file", "e2e"),
+    ] {
+        let file = format!("scenarios/{scenario}.toml");
+        let output = msgbench(&["run", &file, "--quick", "--system", "reference"], out.path());
+        let code = output.status.code().unwrap();
+        // 4: a busy machine makes a trial invalid, and says so; the books must balance all the same.
+        assert!(code == 0 || code == 4, "{scenario}: {code}: {}", String::from_utf8_lossy(&output.stderr));
+        let record = record(&output);
+        let workload = &record["trials"][0]["workloads"][0];
+        let ledger = &workload["ledger"];
+        assert_eq!(record["trials"][0]["outcome"]["status"], "complete", "{scenario}");
+        assert!(ledger["sent"].as_u64().unwrap() > 100, "{scenario}: {ledger}");
+        assert_eq!(ledger["scheduled"], ledger["sent"], "{scenario}: {ledger}");
+        assert_eq!(ledger["expected"], ledger["delivered"], "{scenario}: {ledger}");
+        for fault in ["lost", "duplicated", "reordered", "corrupted", "foreign", "refused"] {
+            assert_eq!(ledger[fault], 0, "{scenario}: {fault}: {ledger}");
+        }
+        assert_eq!(workload["latency"][headline]["count"], ledger["delivered"], "{scenario}");
+    }
+    let folder = std::fs::read_dir(out.path().join("fanout")).unwrap().next().unwrap().unwrap().path();
+    for file in ["run.json", "intervals.csv", "report.html", "report.md", "reference-1.hlog", "run.schema.json"] {
+        assert!(folder.join(file).metadata().unwrap().len() > 100, "{file}");
+    }
+}
+
+/// stats.md C2: a freeze of length S in a run of length T at a load near zero gives q_p = S - T (1 - p) above the knee.
+#[test]
+fn a_stalled_broker_is_in_the_response_percentiles() {
+    let out = tempfile::tempdir().unwrap();
+    let broker = Broker::start();
+    let url = format!("system.url={}", broker.url);
+    let args = [
+        "run",
+        "scenarios/fanout.toml",
+        "--system",
+        "reference",
+        "--trials",
+        "1",
+        "--duration",
+        "10s",
+        "--rate",
+        "1k/s",
+        "--set",
+        "workload.consumers=1",
+        "--set",
+        "run.warmup=500ms",
+        "--set",
+        "system.reference.url=",
+    ];
+    let set = url.replacen("system.url", "system.reference.url", 1);
+    let mut args = args.to_vec();
+    *args.last_mut().unwrap() = &set;
+    let stall = 0.5;
+    let output = std::thread::scope(|scope| {
+        let run = scope.spawn(|| msgbench(&args, out.path()));
+        std::thread::sleep(Duration::from_secs(5));
+        broker.signal(libc::SIGSTOP);
+        std::thread::sleep(Duration::from_secs_f64(stall));
+        broker.signal(libc::SIGCONT);
+        run.join().unwrap()
+    });
+    let record = record(&output);
+    let workload = &record["trials"][0]["workloads"][0];
+    assert_eq!(workload["ledger"]["lost"], 0, "{}", workload["ledger"]);
+    let e2e = &workload["latency"]["e2e"];
+    for p in [0.99, 0.999] {
+        let (measured, exact) = (quantile(e2e, p) / 1e9, stall - 10.0 * (1.0 - p));
+        assert!((measured / exact - 1.0).abs() < 0.03, "q{p}: measured {measured} s, exact {exact} s");
+    }
+}
+
+#[test]
+fn a_typing_error_names_its_place_and_exits_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("typo.toml");
+    let text = std::fs::read_to_string("scenarios/fanout.toml").unwrap().replacen(
+        "[workload.payload]",
+        "[workload.payloda]",
+        1,
+    );
+    std::fs::write(&file, &text).unwrap();
+    let output = Command::new(PROGRAM).args(["check", file.to_str().unwrap()]).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    let line = text.lines().position(|l| l.contains("payloda")).unwrap() + 1;
+    assert!(words.contains(&format!("typo.toml:{line}:")) && words.contains("did you mean `payload`?"), "{words}");
+}
