@@ -1,5 +1,7 @@
 //! `msgbench run` as a process: the main job end to end, and the proof that a stall is in the figures.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};

@@ -48,17 +48,23 @@ fn tag(kind: Kind, headline: &str) -> String {
     }
 }
 
-/// Folds `raw`. `round` and `case` label the intervals.
-pub fn fold(
-    raw: &Raw,
-    case: &Case,
-    round: u32,
-    delivers: bool,
-    hiccups: Vec<hiccup::Interval>,
-    spin: bool,
-    clocksource: &str,
-    quantiles: &[f64],
-) -> Folded {
+/// What the fold must know beside the measurement.
+pub struct Frame<'a> {
+    /// Labels the intervals.
+    pub round: u32,
+    /// Whether the driver delivers to consumers.
+    pub delivers: bool,
+    /// Whether the pacer spun.
+    pub spin: bool,
+    /// The kernel's clock source.
+    pub clocksource: &'a str,
+    /// The quantiles of the plan.
+    pub quantiles: &'a [f64],
+}
+
+/// Folds `raw`, measured in `case`.
+pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Frame<'_>) -> Folded {
+    let Frame { round, delivers, spin, clocksource, quantiles } = *frame;
     let hiccups: BTreeMap<u64, Histogram<u64>> = hiccups.into_iter().collect();
     let seconds = (raw.measured as f64 / SECOND as f64).max(1e-9);
     let mut folded = Folded {

@@ -17,7 +17,7 @@ use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
 use crate::units::now;
 
-use super::fold::{fold, wall};
+use super::fold::{Frame, fold, wall};
 use super::trial::{Raw, Setup, execute};
 use super::{Interrupt, Tick};
 
@@ -177,7 +177,8 @@ fn trial(
         DriverKind::Null => Null::DELIVERS,
         DriverKind::Nats | DriverKind::Reference => Nats::DELIVERS,
     };
-    let folded = fold(&raw, case, round, delivers, hiccups, spin, clocksource, &plan.percentiles);
+    let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
+    let folded = fold(&raw, case, hiccups, &frame);
     let mut guarantees = raw.facts.guarantees.clone();
     guarantees.extend(running.settings.iter().map(|(k, v)| (k.clone(), v.clone())));
     let outcome = match &raw.failed {

@@ -199,15 +199,13 @@ struct Control<'a> {
 }
 
 impl Control<'_> {
-    fn conduct<'s, 'e, D: Driver>(
+    fn conduct<'s, 'e, D: Driver + 'e>(
         &self,
         scope: &'s Scope<'s, 'e>,
         threads: Threads<'e, D>,
         system: &mut dyn System,
         raw: &mut Raw,
-    ) where
-        D: 'e,
-    {
+    ) {
         let phases = self.setup.case.phases;
         let connect_until = now() + 2 * phases.connect.0 + 1_000_000_000;
         let (ready_in, ready) = channel();

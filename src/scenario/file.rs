@@ -1,7 +1,7 @@
 //! The scenario file as typed: what may be written, before any default is filled in.
 //!
 //! Every key that is unknown here is an error, so that a misspelt setting is never silently ignored. What the keys
-//! mean together is decided in [`super::resolve`].
+//! mean together is decided in `resolve`.
 
 use std::collections::BTreeMap;
 use std::fmt;
