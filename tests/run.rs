@@ -155,3 +155,46 @@ fn a_typing_error_names_its_place_and_exits_with_2() {
     let line = text.lines().position(|l| l.contains("payloda")).unwrap() + 1;
     assert!(words.contains(&format!("typo.toml:{line}:")) && words.contains("did you mean `payload`?"), "{words}");
 }
+
+/// A run of 30 s on a launched reference broker, and what it printed after `act` was done to it in the measured phase.
+fn disturbed(act: impl FnOnce(&Child)) -> (Option<i32>, Value) {
+    let out = tempfile::tempdir().unwrap();
+    let run = Command::new(PROGRAM)
+        .args(["run", "scenarios/fanout.toml", "--system", "reference", "--trials", "1", "--duration", "30s"])
+        .args(["--rate", "1k/s", "--set", "run.warmup=0s", "--format", "json", "--out", out.path().to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    act(&run);
+    let output = run.wait_with_output().unwrap();
+    (output.status.code(), record(&output))
+}
+
+#[test]
+fn an_interrupt_keeps_what_is_measured() {
+    // SAFETY: the child is ours and not reaped yet.
+    let (code, record) = disturbed(|run| assert_eq!(unsafe { libc::kill(run.id() as i32, libc::SIGINT) }, 0));
+    assert_eq!(code, Some(130));
+    assert_eq!(record["completion"], "interrupted");
+    let trial = &record["trials"][0];
+    assert_eq!(trial["outcome"]["status"], "partial");
+    assert!(trial["workloads"][0]["latency"]["e2e"]["count"].as_u64().unwrap() > 1000, "{}", trial["workloads"][0]);
+    assert_eq!(trial["workloads"][0]["ledger"]["lost"], 0);
+}
+
+#[test]
+fn a_broker_that_dies_is_reported_and_what_was_measured_is_kept() {
+    let (code, record) = disturbed(|run| {
+        let children = format!("/proc/{0}/task/{0}/children", run.id());
+        let broker: i32 =
+            std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+        // SAFETY: the broker is the only child of our child, which has not reaped it.
+        assert_eq!(unsafe { libc::kill(broker, libc::SIGKILL) }, 0);
+    });
+    assert_eq!(code, Some(6));
+    let trial = &record["trials"][0];
+    assert_eq!(trial["outcome"]["status"], "failed");
+    assert!(trial["outcome"]["error"].as_str().unwrap().contains("SIGKILL"), "{}", trial["outcome"]);
+    assert!(trial["workloads"][0]["latency"]["e2e"]["count"].as_u64().unwrap() > 1000);
+}
