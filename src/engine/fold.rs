@@ -239,6 +239,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         busiest: raw.busiest,
         waiting: raw.waiting,
         spinning: false,
+        unthrottled: !open,
         clipped: raw.clipped.iter().sum(),
         negative: raw.negative.iter().sum(),
         clocksource: String::new(),
