@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::broker::{Auth, Broker, BrokerError, Config, Counters, LameDuck, Shutdown, SlowConsumer, Tls, User};
+use crate::broker::{
+    Auth, Broker, BrokerError, Config, Counters, Faults, LameDuck, Misbehaviour, Shutdown, SlowConsumer, Tls, User,
+};
 use crate::units::{Bytes, Span};
 
 /// Serve NATS clients with the built-in reference broker.
@@ -124,6 +126,19 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
 
+    /// A fault to have, such as drop=every:7, stall=at:2s,for:100ms, service=exponential:500us, delay=fixed:1ms,
+    /// rate-cap=rate:5k/s, swap=probability:0.01, seed=3, subjects=orders.>; may be repeated (docs/calibration.md).
+    #[arg(long, value_name = "NAME=ITEM:VALUE,...")]
+    pub fault: Vec<String>,
+
+    /// File with faults: the keys of a [faults] table, as TOML or JSON. What --fault says wins.
+    #[arg(long, value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+
+    /// File that gets a line of JSON for each injected event; it is made anew.
+    #[arg(long, value_name = "FILE")]
+    pub fault_log: Option<PathBuf>,
+
     /// How the ready line and the closing line are written.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -155,7 +170,12 @@ impl BrokerArgs {
         self.workers.map_or(cores.min(4), usize::from)
     }
 
-    fn config(&self) -> Config {
+    fn misbehaviour(&self) -> Result<Misbehaviour, BrokerError> {
+        let faults = self.faults.as_deref().map(Faults::read).transpose()?.unwrap_or_default();
+        Ok(Misbehaviour { faults: faults.with_flags(&self.fault)?, log: self.fault_log.clone() })
+    }
+
+    fn config(&self) -> Result<Config, BrokerError> {
         let mut users: Vec<User> = self.nkey.iter().cloned().map(User::Nkey).collect();
         if let (Some(name), Some(password)) = (&self.user, &self.pass) {
             users.push(User::Password { name: name.clone(), password: password.clone() });
@@ -172,7 +192,7 @@ impl BrokerArgs {
             first: self.tls_first,
         });
         let size = |bytes: Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
-        Config {
+        Ok(Config {
             listen: self.listen,
             server_name: self.name.clone(),
             max_payload: size(self.max_payload),
@@ -193,7 +213,8 @@ impl BrokerArgs {
             write_deadline: self.write_deadline.duration(),
             lame_duck: LameDuck { grace: self.lame_duck_grace.duration(), spread: self.lame_duck_spread.duration() },
             drain_timeout: self.drain_timeout.duration(),
-        }
+            misbehaviour: self.misbehaviour()?,
+        })
     }
 }
 
@@ -235,7 +256,7 @@ async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Arc<Coun
     let mut term = install(SignalKind::terminate())?;
     let mut int = install(SignalKind::interrupt())?;
     let mut usr2 = install(SignalKind::user_defined2())?;
-    let broker = Broker::bind(args.config()).await?;
+    let broker = Broker::bind(args.config()?).await?;
     let counters = broker.counters();
     if let Some(path) = &args.port_file {
         write_port(path, broker.local_addr().port()).map_err(system("write the port file"))?;
@@ -291,7 +312,7 @@ fn ready_line(format: Format, broker: &Broker, workers: usize, files: u64) -> St
         Auth::Token(_) => "token",
         Auth::Users(_) => "users",
     };
-    let policy = json!({
+    let mut policy = json!({
         "max_payload": config.max_payload,
         "max_control_line": config.max_control_line,
         "max_pending": config.max_pending,
@@ -309,6 +330,10 @@ fn ready_line(format: Format, broker: &Broker, workers: usize, files: u64) -> St
         "open_files": files,
         "storage": "none",
     });
+    let faults = &config.misbehaviour.faults;
+    if faults.any() {
+        policy["faults"] = faults.to_string().into();
+    }
     json!({"event": "ready", "url": url, "pid": pid, "version": env!("CARGO_PKG_VERSION"), "policy": policy})
         .to_string()
 }

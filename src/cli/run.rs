@@ -192,6 +192,9 @@ impl engine::Sink for Keeper {
             self.store.write_file(&name, &log).map_err(io::Error::other)?;
             files.trial.server_log = Some(name);
         }
+        if let Some(log) = files.fault_log {
+            self.store.write_file(&format!("{label}.faults.jsonl"), &log).map_err(io::Error::other)?;
+        }
         if let Outcome::Failed { phase, error } = &files.trial.outcome {
             self.progress.say(&format!("{label} failed in phase {phase}: {error}"));
         }

@@ -184,6 +184,7 @@ pub fn record() -> Record {
             seed: 42,
             percentiles: QUANTILES.to_vec(),
             may_break: false,
+            events: Vec::new(),
         },
         host: Host {
             kernel: "6.18".into(),

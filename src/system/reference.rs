@@ -19,6 +19,11 @@ use super::{Context, Running, System, SystemError};
 /// The options of a scenario that become flags of the broker.
 const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
 
+/// The option that holds the `[faults]` of a scenario, and the files in the broker's folder that go with them.
+const FAULTS: &str = "faults";
+const FAULTS_FILE: &str = "faults.json";
+const FAULT_LOG: &str = "faults.jsonl";
+
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
 
@@ -41,6 +46,7 @@ pub struct Reference {
     name: String,
     program: PathBuf,
     flags: Vec<String>,
+    faults: Option<serde_json::Value>,
     context: Context,
     child: Option<Child>,
 }
@@ -55,7 +61,8 @@ impl Reference {
     ) -> Self {
         let flags =
             FLAGS.iter().filter_map(|&key| Some([format!("--{key}"), plain(options.get(key)?)])).flatten().collect();
-        Self { name: name.to_owned(), program, flags, context, child: None }
+        let faults = options.get(FAULTS).cloned();
+        Self { name: name.to_owned(), program, flags, faults, context, child: None }
     }
 
     fn log(&self) -> PathBuf {
@@ -113,6 +120,10 @@ impl System for Reference {
             .args(&self.flags)
             .current_dir(&self.context.dir);
         let cannot = |error: std::io::Error| self.failed(format!("{}: {error}", self.program.display()));
+        if let Some(faults) = &self.faults {
+            std::fs::write(self.context.dir.join(FAULTS_FILE), faults.to_string()).map_err(cannot)?;
+            command.args(["--faults", FAULTS_FILE, "--fault-log", FAULT_LOG]);
+        }
         let copy = open_log(&log).map_err(cannot)?;
         let mut child = Child::spawn(command, &log, Output::Piped).map_err(cannot)?;
         let (sender, receiver) = mpsc::sync_channel(1);
@@ -141,6 +152,10 @@ impl System for Reference {
 
     fn logs(&self) -> Vec<PathBuf> {
         vec![self.log()]
+    }
+
+    fn fault_log(&self) -> Option<PathBuf> {
+        self.faults.as_ref().map(|_| self.context.dir.join(FAULT_LOG))
     }
 }
 
