@@ -121,6 +121,17 @@ pub struct Stalls {
     next: Option<(Nanos, Nanos)>,
 }
 
+/// A stall that held up a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Met {
+    /// When it began.
+    pub begin: Nanos,
+    /// When it was over.
+    pub over: Nanos,
+    /// How long it held the message up.
+    pub held: Nanos,
+}
+
 impl Stalls {
     /// The stalls of these faults, of which the first is not yet placed.
     pub fn new(f: &Faults) -> Self {
@@ -141,15 +152,14 @@ impl Stalls {
 
     /// Does `work` that may begin at `from`; returns when it is done, and the stalls that held it up. What is being worked on when a
     /// stall begins goes on when it ends.
-    pub fn pass(&mut self, from: Nanos, work: Nanos) -> (Nanos, Vec<(Nanos, Nanos)>) {
+    pub fn pass(&mut self, from: Nanos, work: Nanos) -> (Nanos, Vec<Met>) {
         let mut end = from + work;
         let mut met = Vec::new();
         while let Some((begin, over)) = self.next.filter(|(begin, _)| *begin <= end) {
             if over > from {
                 let held = over - begin.max(from);
                 end += held;
-                met.push((begin.max(from), over));
-                // The rest of a stall that reaches beyond this work's end is met by the next: it is over by then.
+                met.push(Met { begin, over, held });
             }
             self.next = self.stall.and_then(|stall| {
                 let gap = match (stall.every, stall.mean_gap) {
@@ -292,7 +302,7 @@ mod tests {
         let mut stalls = Stalls::new(&Faults { stall: Some(stall), ..Faults::default() });
         stalls.begin(500);
         assert_eq!(stalls.pass(500, 0), (500, vec![]));
-        assert_eq!(stalls.pass(1_490, 20), (1_610, vec![(1_500, 1_600)]));
+        assert_eq!(stalls.pass(1_490, 20), (1_610, vec![Met { begin: 1_500, over: 1_600, held: 100 }]));
         assert_eq!(stalls.pass(1_610, 7), (1_617, vec![]));
     }
 

@@ -12,10 +12,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
 
 use super::config::{Disconnect, Faults, Peer};
 use super::journal::Journal;
-use super::script::{Bucket, Fate, Script, Stalls};
+use super::script::{Bucket, Fate, Met, Script, Stalls};
 use super::{Item, Parcel, wait};
 use crate::broker::hub::Hub;
 use crate::broker::index::Interest;
@@ -36,7 +37,7 @@ struct Work {
     /// When its token was there, and when work began.
     from: Nanos,
     end: Nanos,
-    stalls: Vec<(Nanos, Nanos)>,
+    stalls: Vec<Met>,
 }
 
 /// A message on its way out.
@@ -121,9 +122,11 @@ impl Server {
             let Some(due) = self.due() else {
                 self.commit();
                 self.journal.flush();
-                match self.queue.recv() {
-                    Ok(Item::Message(parcel)) => self.begin(parcel),
-                    Ok(Item::Stop) | Err(_) => break,
+                let until = self.held.as_ref().map(|(_, until)| *until);
+                match self.receive(until) {
+                    Some(Item::Message(parcel)) => self.begin(parcel),
+                    Some(Item::Stop) => break,
+                    None => self.alone(),
                 }
                 continue;
             };
@@ -139,12 +142,28 @@ impl Server {
         self.journal.flush();
     }
 
-    /// The next instant at which something happens.
+    /// Waits for the next item, at most until the given instant.
+    fn receive(&self, until: Option<Nanos>) -> Option<Item> {
+        match until {
+            None => Some(self.queue.recv().unwrap_or(Item::Stop)),
+            Some(until) => self.queue.recv_timeout(Duration::from_nanos(until.saturating_sub(now()))).ok(),
+        }
+    }
+
+    /// The next instant at which something happens to a message that is here.
     fn due(&self) -> Option<Nanos> {
         let work = self.work.as_ref().map(|w| w.end);
         let line = self.line.front().map(|l| l.release);
-        let held = self.held.as_ref().map(|(_, until)| *until);
-        [work, line, held].into_iter().flatten().min()
+        work.into_iter().chain(line).min()
+    }
+
+    /// No other message has come for the one that is to change places.
+    fn alone(&mut self) {
+        if let Some((held, _)) = self.held.take_if(|(_, until)| *until <= now()) {
+            self.journal.note(now(), "released", held.n, None, &held.parcel);
+            self.deliver(&held);
+            self.settled(&held.parcel);
+        }
     }
 
     fn happen(&mut self, due: Nanos) {
@@ -155,11 +174,6 @@ impl Server {
             let at = now();
             self.journal.note(at, "delay", leaving.n, Some((leaving.done, at - leaving.done)), &leaving.parcel);
             self.leave(leaving);
-        }
-        if let Some((held, _)) = self.held.take_if(|(_, until)| *until <= due) {
-            self.journal.note(now(), "released", held.n, None, &held.parcel);
-            self.deliver(&held);
-            self.settled(&held.parcel);
         }
     }
 
@@ -188,11 +202,11 @@ impl Server {
             let ready = parcel.arrived.max(self.free);
             self.journal.note(from, "rate-cap", n, Some((ready, from - ready)), &parcel);
         }
-        let held: Nanos = stalls.iter().map(|(begin, over)| over - begin).sum();
-        for (begin, over) in &stalls {
+        let held: Nanos = stalls.iter().map(|met| met.held).sum();
+        for met in &stalls {
             // What is worked on afterwards begins when the stall is really over.
-            let late = if self.faults.service.is_none() { late } else { 0 };
-            self.journal.note(over + late, "stall", n, Some((*begin, over + late - begin)), &parcel);
+            let over = met.over + if self.faults.service.is_none() { late } else { 0 };
+            self.journal.note(over, "stall", n, Some((met.begin, over - met.begin)), &parcel);
         }
         if self.faults.service.is_some() {
             self.journal.note(at, "service", n, Some((from, at - from - held)), &parcel);
