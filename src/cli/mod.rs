@@ -1,6 +1,7 @@
 //! One file per command; arguments in, exit code out.
 
 pub mod broker;
+mod calibrate;
 mod check;
 mod doctor;
 mod progress;
@@ -60,6 +61,8 @@ enum Command {
     Systems(systems::SystemsArgs),
     /// Audit this host: what spoils latencies here, why, and the command that mends it; changes nothing
     Doctor(doctor::DoctorArgs),
+    /// Prove on this host that what msgbench prints is so: inject faults, measure, compare; writes a certificate
+    Calibrate(calibrate::CalibrateArgs),
     /// Print the JSON schema of scenario files, for editors
     Schema,
     /// Print a completion script for a shell
@@ -96,6 +99,7 @@ pub fn main() -> u8 {
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Schema => print(&pretty(&crate::scenario::schema())),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "msgbench", &mut std::io::stdout());

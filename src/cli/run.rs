@@ -114,7 +114,7 @@ fn record(scenario: &Scenario) -> Record {
 }
 
 /// Turns SIGINT and SIGTERM into a wish to stop. The thread ends with the process.
-fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
+pub(super) fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let interrupt = interrupt.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
@@ -139,10 +139,13 @@ fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
 }
 
 /// A temporary folder, removed at the end.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> io::Result<Self> {
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+    pub(super) fn new() -> io::Result<Self> {
         let dir = std::env::temp_dir().join(format!("msgbench-{}-{}", std::process::id(), crate::units::now()));
         std::fs::create_dir(&dir)?;
         Ok(Self(dir))
