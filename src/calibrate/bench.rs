@@ -53,7 +53,13 @@ impl Ran {
     }
     /// What the host did meanwhile.
     pub fn unrest(&self) -> Unrest {
-        unrest(&self.trial)
+        let mut late: Vec<Nanos> = self.injected.iter().filter(|e| e.from > 0).map(|e| e.late).collect();
+        late.sort_unstable();
+        Unrest {
+            late_p90: truth::rank(&late, 0.9).unwrap_or(0),
+            late_max: late.last().copied().unwrap_or(0),
+            ..unrest(&self.trial)
+        }
     }
     /// Events of a kind.
     pub fn events<'s>(&'s self, event: &'s str) -> impl Iterator<Item = &'s Injected> {
@@ -70,11 +76,9 @@ pub fn at(l: &LatencySummary, quantile: f64) -> Option<f64> {
 pub fn unrest(trial: &Trial) -> Unrest {
     let steal = trial.disturbance.iter().find(|f| f.item == "stolen time");
     let steal = steal.and_then(|f| f.observed.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
-    Unrest {
-        hiccup_p999: trial.hiccup.at(0.999).and_then(|p| p.value_ns).unwrap_or(0),
-        hiccup_max: trial.hiccup.max_ns.unwrap_or(0),
-        steal,
-    }
+    // The curve has points whatever the quantiles of the plan; the last one before a quantile is the nearest.
+    let at = |q: f64| trial.hiccup.curve.iter().rev().find(|(p, _)| *p <= q).map_or(0, |(_, ns)| *ns);
+    Unrest { hiccup_p90: at(0.9), hiccup_p999: at(0.999), hiccup_max: trial.hiccup.max_ns.unwrap_or(0), steal, ..Unrest::default() }
 }
 
 impl Bench<'_> {

@@ -126,10 +126,16 @@ pub struct Line {
 /// What the host did during an experiment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Unrest {
-    /// Pauses of the host, ns: p99.9 and the longest.
+    /// Pauses of the host, ns: p90, p99.9 and the longest.
+    pub hiccup_p90: Nanos,
+    /// See `hiccup_p90`.
     pub hiccup_p999: Nanos,
-    /// See `hiccup_p999`.
+    /// See `hiccup_p90`.
     pub hiccup_max: Nanos,
+    /// How late the server of the faults was by its own log, ns: p90 and at most; zero where none was timed.
+    pub late_p90: Nanos,
+    /// See `late_p90`.
+    pub late_max: Nanos,
     /// Share of CPU time given to other guests, per cent.
     pub steal: f64,
 }
@@ -137,8 +143,13 @@ pub struct Unrest {
 impl Unrest {
     /// In words.
     pub fn words(&self) -> String {
+        let server = match self.late_max {
+            0 => String::new(),
+            max => format!("; server of the faults late by p90 {}, max {}", latency(self.late_p90), latency(max)),
+        };
         format!(
-            "hiccup p99.9 {}, max {}; steal {} %",
+            "hiccup p90 {}, p99.9 {}, max {}{server}; steal {} %",
+            latency(self.hiccup_p90),
             latency(self.hiccup_p999),
             latency(self.hiccup_max),
             three_digits(self.steal)
@@ -147,14 +158,21 @@ impl Unrest {
     /// The worse of two.
     pub fn worse(self, other: Self) -> Self {
         Self {
+            hiccup_p90: self.hiccup_p90.max(other.hiccup_p90),
             hiccup_p999: self.hiccup_p999.max(other.hiccup_p999),
             hiccup_max: self.hiccup_max.max(other.hiccup_max),
+            late_p90: self.late_p90.max(other.late_p90),
+            late_max: self.late_max.max(other.late_max),
             steal: self.steal.max(other.steal),
         }
     }
+    /// For a figure that rare pauses do not move, such as a median: only what the host does in one case of ten counts.
+    pub fn usual(self) -> Self {
+        Self { hiccup_max: self.hiccup_p90, late_max: self.late_p90, ..self }
+    }
     /// Whether this can be the cause of an error of so many ns. Queues make a pause longer: by 1 / (1 - load), up to 5 here.
     pub fn explains(&self, error: f64) -> bool {
-        self.steal > 1.0 || 5.0 * self.hiccup_max as f64 >= error
+        self.steal > 1.0 || 5.0 * self.hiccup_max.max(self.late_max) as f64 >= error
     }
 }
 
@@ -303,8 +321,15 @@ impl Certificate {
 /// A certificate with a line of each verdict.
 #[cfg(test)]
 pub(super) fn sample() -> Certificate {
-    let quiet = Unrest { hiccup_p999: 80_000, hiccup_max: 200_000, steal: 0.0 };
-    let loud = Unrest { hiccup_p999: 4_000_000, hiccup_max: 9_000_000, steal: 0.2 };
+    let quiet = Unrest { hiccup_p90: 20_000, hiccup_p999: 80_000, hiccup_max: 200_000, ..Unrest::default() };
+    let loud = Unrest {
+        hiccup_p90: 90_000,
+        hiccup_p999: 4_000_000,
+        hiccup_max: 9_000_000,
+        late_p90: 900,
+        late_max: 8_000_000,
+        steal: 0.2,
+    };
     let experiment = |number, name: &str, lines, unrest: &Unrest| Experiment {
         number,
         name: name.into(),

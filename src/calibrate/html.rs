@@ -1,7 +1,5 @@
 //! The certificate as a page of its own that needs nothing else.
 
-use std::fmt::Write as _;
-
 use super::certificate::{Certificate, Verdict};
 use crate::units::{count, latency};
 
@@ -18,7 +16,7 @@ impl Certificate {
     /// The page.
     pub fn html(&self) -> String {
         let mut out = String::from("<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">");
-        let mut add = |text: std::fmt::Arguments<'_>| drop(out.write_fmt(text));
+        let mut add = |text: std::fmt::Arguments<'_>| out.push_str(&text.to_string());
         add(format_args!(
             "<title>msgbench: calibration of {}</title><style>{STYLE}</style></head><body>",
             self.started_at

@@ -21,6 +21,9 @@ pub struct Injected {
     /// How long it really took.
     #[serde(default)]
     pub ns: Nanos,
+    /// Of that, what the host added.
+    #[serde(default)]
+    pub late: Nanos,
     /// The first bytes of the payload, in hexadecimal.
     pub head: String,
 }

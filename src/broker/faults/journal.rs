@@ -8,6 +8,7 @@
 //! | `arrived` | when the broker got that message |
 //! | `from` | when the stall, the work or the wait began, where it took time |
 //! | `ns` | how long it really took, where it took time |
+//! | `late` | how much later than told it was over, ns: what the host did to the server; part of `ns` |
 //! | `subject` | of the message |
 //! | `head` | the first 44 bytes of its payload, in hexadecimal |
 
@@ -20,6 +21,17 @@ use crate::units::Nanos;
 
 /// Bytes of the payload that are logged: enough to know a message by the stamps of whoever sent it.
 const HEAD: usize = 44;
+
+/// How long an event took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    /// When it began.
+    pub from: Nanos,
+    /// How long it really took.
+    pub ns: Nanos,
+    /// Of that, what it was not told to.
+    pub late: Nanos,
+}
 
 /// The log, where one is wanted.
 pub(super) struct Journal {
@@ -34,12 +46,12 @@ impl Journal {
         Ok(Self { out, dirty: false })
     }
 
-    /// Notes an event; `span` is when it began and how long it took.
-    pub(super) fn note(&mut self, at: Nanos, event: &str, n: u64, span: Option<(Nanos, Nanos)>, parcel: &Parcel) {
+    /// Notes an event, and how long it took, where it took time.
+    pub(super) fn note(&mut self, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) {
         let Some(out) = &mut self.out else { return };
         self.dirty = true;
         // A disk that is full takes the log away, not the broker: its end is short, which whoever joins it will see.
-        let _ = line(out, at, event, n, span, parcel);
+        let _ = line(out, at, event, n, took, parcel);
     }
 
     /// Hands everything to the file.
@@ -52,17 +64,10 @@ impl Journal {
     }
 }
 
-fn line(
-    out: &mut impl Write,
-    at: Nanos,
-    event: &str,
-    n: u64,
-    span: Option<(Nanos, Nanos)>,
-    parcel: &Parcel,
-) -> io::Result<()> {
+fn line(out: &mut impl Write, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) -> io::Result<()> {
     write!(out, r#"{{"at":{at},"event":"{event}","n":{n},"arrived":{}"#, parcel.arrived)?;
-    if let Some((from, ns)) = span {
-        write!(out, r#","from":{from},"ns":{ns}"#)?;
+    if let Some(Took { from, ns, late }) = took {
+        write!(out, r#","from":{from},"ns":{ns},"late":{late}"#)?;
     }
     let message = parcel.message();
     let subject = serde_json::Value::from(String::from_utf8_lossy(message.subject));

@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use super::config::{Disconnect, Faults, Peer};
-use super::journal::Journal;
+use super::journal::{Journal, Took};
 use super::script::{Bucket, Fate, Met, Script, Stalls};
 use super::{Item, Parcel, wait};
 use crate::broker::hub::Hub;
@@ -172,7 +172,13 @@ impl Server {
         }
         while let Some(leaving) = self.line.pop_front_if(|l| l.release <= due) {
             let at = now();
-            self.journal.note(at, "delay", leaving.n, Some((leaving.done, at - leaving.done)), &leaving.parcel);
+            self.journal.note(
+                at,
+                "delay",
+                leaving.n,
+                Some(Took { from: leaving.done, ns: at - leaving.done, late: at - leaving.release }),
+                &leaving.parcel,
+            );
             self.leave(leaving);
         }
     }
@@ -200,16 +206,17 @@ impl Server {
         let late = at - end;
         if from > parcel.arrived && self.bucket.is_some() {
             let ready = parcel.arrived.max(self.free);
-            self.journal.note(from, "rate-cap", n, Some((ready, from - ready)), &parcel);
+            self.journal.note(from, "rate-cap", n, Some(Took { from: ready, ns: from - ready, late: 0 }), &parcel);
         }
         let held: Nanos = stalls.iter().map(|met| met.held).sum();
         for met in &stalls {
             // What is worked on afterwards begins when the stall is really over.
-            let over = met.over + if self.faults.service.is_none() { late } else { 0 };
-            self.journal.note(over, "stall", n, Some((met.begin, over - met.begin)), &parcel);
+            let late = if self.faults.service.is_none() { late } else { 0 };
+            let over = met.over + late;
+            self.journal.note(over, "stall", n, Some(Took { from: met.begin, ns: over - met.begin, late }), &parcel);
         }
         if self.faults.service.is_some() {
-            self.journal.note(at, "service", n, Some((from, at - from - held)), &parcel);
+            self.journal.note(at, "service", n, Some(Took { from, ns: at - from - held, late }), &parcel);
             self.free = at;
         } else {
             self.free = end;

@@ -51,12 +51,13 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let mut journal = journal::Journal::create(Some(&path)).unwrap();
-        journal.note(5, "stall", 1, Some((2, 3)), &publish(&frame));
+        journal.note(5, "stall", 1, Some(journal::Took { from: 2, ns: 3, late: 1 }), &publish(&frame));
         journal.flush();
         let line: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         prop_assert_eq!(line["subject"].as_str().unwrap(), subject);
         let head: String = payload.iter().take(44).map(|b| format!("{b:02x}")).collect();
         prop_assert_eq!(line["head"].as_str().unwrap(), head);
+        prop_assert_eq!(line["late"].as_u64(), Some(1));
         prop_assert_eq!((line["at"].as_u64(), line["from"].as_u64(), line["ns"].as_u64()), (Some(5), Some(2), Some(3)));
     }
 }

@@ -1,7 +1,8 @@
 //! Experiment 9: a generator that stalls itself must not hide it.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::experiment;
 use crate::calibrate::CalibrateError;
@@ -12,8 +13,10 @@ use crate::units::SECOND;
 
 /// How long the generator is held.
 const HELD: u64 = 300_000_000;
-/// Until its load runs for certain.
-const LEAD: Duration = Duration::from_millis(1_200);
+/// From the start of the trial until it is in the middle of its load.
+const LEAD: Duration = Duration::from_millis(1_000);
+/// Bound on the start of msgbench.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const SCENARIO: &str = "name = \"self\"\nquestion = \"Does a stalled generator say so?\"\n\
     [[system]]\ndriver = \"null\"\n[[workload]]\npattern = \"fan-out\"\nconsumers = 1\nload.rate = \"1k/s\"\n\
@@ -35,13 +38,13 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     let io = |action| move |source| CalibrateError::Io { action, source };
     let file = bench.scratch.join("self.toml");
     std::fs::write(&file, SCENARIO).map_err(io("write a scenario"))?;
-    let out = bench.scratch.join("self.json");
+    let (out, results) = (bench.scratch.join("self.json"), bench.scratch.join("self"));
     let sink = std::fs::File::create(&out).map_err(io("make a file for the record"))?;
     let child = Command::new(&bench.program)
         .arg("run")
         .arg(&file)
         .arg("--out")
-        .arg(bench.scratch.join("self"))
+        .arg(&results)
         .args(["--format", "json"])
         .stdout(sink)
         .stderr(Stdio::null())
@@ -49,6 +52,11 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
         .spawn()
         .map_err(io("start msgbench"))?;
     let mut child = Guard(child);
+    // The record is first written right before the trial begins.
+    let started = Instant::now();
+    while !begun(&results) && started.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     std::thread::sleep(LEAD);
     let before = crate::units::now();
     signal(&child.0, libc::SIGSTOP);
@@ -85,6 +93,12 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     ];
     let claim = "A generator that is itself held for 300 ms shows it as lag and as response, sends everything all the same, and calls the trial INVALID.";
     Ok(vec![experiment(9, "self-stall", claim, lines, None)])
+}
+
+/// Whether there is a record somewhere below.
+fn begun(results: &Path) -> bool {
+    let folders = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path());
+    folders(results).any(|scenario| folders(&scenario).any(|run| run.join("run.json").exists()))
 }
 
 fn signal(child: &Child, signal: i32) {
