@@ -78,7 +78,13 @@ pub fn unrest(trial: &Trial) -> Unrest {
     let steal = steal.and_then(|f| f.observed.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
     // The curve has points whatever the quantiles of the plan; the last one before a quantile is the nearest.
     let at = |q: f64| trial.hiccup.curve.iter().rev().find(|(p, _)| *p <= q).map_or(0, |(_, ns)| *ns);
-    Unrest { hiccup_p90: at(0.9), hiccup_p999: at(0.999), hiccup_max: trial.hiccup.max_ns.unwrap_or(0), steal, ..Unrest::default() }
+    Unrest {
+        hiccup_p90: at(0.9),
+        hiccup_p999: at(0.999),
+        hiccup_max: trial.hiccup.max_ns.unwrap_or(0),
+        steal,
+        ..Unrest::default()
+    }
 }
 
 impl Bench<'_> {

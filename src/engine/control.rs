@@ -76,11 +76,16 @@ impl Control<'_> {
         (self.setup.measured_from)(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
         let broker = (!self.setup.running.pids.is_empty()).then(|| Meter::new(&self.setup.running.pids));
-        let mut watch =
-            Watch { broker, own: Meter::own(), marks: Vec::new(), interval: phases.interval.0, next: origin };
-        let mut agenda = Agenda::new(self.setup.events, &self.setup.running.pids);
-        self.phase("warm-up", origin, system, raw, &mut watch, &mut agenda, &|| false);
-        self.phase("measure", Nanos::MAX, system, raw, &mut watch, &mut agenda, &|| now() >= self.shared.end());
+        let mut watch = Watch {
+            agenda: Agenda::new(self.setup.events, &self.setup.running.pids),
+            broker,
+            own: Meter::own(),
+            marks: Vec::new(),
+            interval: phases.interval.0,
+            next: origin,
+        };
+        self.phase("warm-up", origin, system, raw, &mut watch, &|| false);
+        self.phase("measure", Nanos::MAX, system, raw, &mut watch, &|| now() >= self.shared.end());
         watch.mark();
         raw.measured = self.shared.end().saturating_sub(origin);
         let drain_until = now() + phases.drain.0;
@@ -101,7 +106,7 @@ impl Control<'_> {
             self.look("drain", system, raw);
         }
         raw.drained = now() - begun;
-        agenda.close(system, raw);
+        watch.agenda.close(system, raw);
         self.shared.stop();
         handles.extend(publishers);
         for handle in handles {
@@ -143,15 +148,14 @@ impl Control<'_> {
         until: Nanos,
         system: &mut dyn System,
         raw: &mut Raw,
-        watch: &mut Watch,
-        agenda: &mut Agenda<'_>,
+        watch: &mut Watch<'_>,
         over: &dyn Fn() -> bool,
     ) {
         let mut shown = 0;
         while now() < until && !over() && raw.failed.is_none() && !raw.interrupted {
             let wait = Duration::from_nanos(until.saturating_sub(now()).min(WATCH.as_nanos() as u64));
             let wait = wait.min(Duration::from_nanos(self.shared.end().saturating_sub(now())));
-            let event = Duration::from_nanos(agenda.next(raw.origin).saturating_sub(now()));
+            let event = Duration::from_nanos(watch.agenda.next(raw.origin).saturating_sub(now()));
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
@@ -159,7 +163,7 @@ impl Control<'_> {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
             }
-            agenda.act(raw.origin, system, raw);
+            watch.agenda.act(raw.origin, system, raw);
             self.look(name, system, raw);
             watch.tick();
             for s in self.samples.try_iter() {
@@ -232,8 +236,9 @@ fn stash(d: Done, raw: &mut Raw) {
     collect(&all, raw);
 }
 
-/// Samples usage at the boundaries of intervals.
-struct Watch {
+/// Samples usage at the boundaries of intervals, and knows what is to be done to the system.
+struct Watch<'a> {
+    agenda: Agenda<'a>,
     broker: Option<Meter>,
     own: Meter,
     marks: Vec<(Option<Usage>, Usage)>,
@@ -241,7 +246,7 @@ struct Watch {
     next: Nanos,
 }
 
-impl Watch {
+impl Watch<'_> {
     fn tick(&mut self) {
         if now() >= self.next {
             self.next += self.interval;

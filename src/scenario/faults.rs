@@ -65,3 +65,81 @@ pub(super) fn events(file: &File, systems: &[SystemSpec]) -> Result<Vec<PlannedE
     events.sort_by_key(|e| e.at);
     Ok(events)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::scenario::plan::{Action, Plan};
+    use crate::scenario::{Overrides, ScenarioError, parse};
+    use crate::units::Span;
+
+    const GOOD: &str = r#"name = "t"
+question = "q?"
+[[workload]]
+pattern = "fan-out"
+load.rate = "1k/s"
+[faults]
+drop = { every = 7 }
+stall = { at = "2s", for = "100ms" }
+[[event]]
+at = "3s"
+action = "resume"
+[[event]]
+at = "1s"
+action = "pause"
+[run]
+duration = "10s"
+"#;
+
+    fn read(text: &str, quick: bool) -> Result<Plan, ScenarioError> {
+        let overrides = Overrides { quick, ..Overrides::default() };
+        parse(Path::new("s.toml"), text.to_owned(), &overrides).map(|s| s.plan)
+    }
+
+    fn said(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from), "{from}");
+        read(&GOOD.replacen(from, to, 1), false).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn faults_go_to_the_reference_broker_alone_and_events_are_in_order() {
+        let plan = read(GOOD, false).unwrap();
+        let names: Vec<&str> = plan.systems.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["reference"]);
+        let faults = &plan.systems[0].options["faults"];
+        assert_eq!((faults["subjects"].as_str(), faults["drop"]["every"].as_u64()), (Some("mb.*.*.*"), Some(7)));
+        let events: Vec<_> = plan.events.iter().map(|e| (e.at, e.action, e.node)).collect();
+        assert_eq!(events, [(Span::secs(1), Action::Pause, 0), (Span::secs(3), Action::Resume, 0)]);
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);
+    }
+
+    #[test]
+    fn quick_runs_keep_faults_and_events_within_the_run() {
+        let plan = read(GOOD, true).unwrap();
+        let end = plan.cases[0].phases.measure;
+        assert!(end < Span::secs(10) && plan.events.iter().all(|e| e.at < end), "{:?}", plan.events);
+        let at: Span = plan.systems[0].options["faults"]["stall"]["at"].as_str().unwrap().parse().unwrap();
+        assert!(at < end, "{at}");
+    }
+
+    #[test]
+    fn mistakes_name_their_place() {
+        let external = "[[system]]\ndriver = \"reference\"\nurl = \"nats://127.0.0.1:1\"\n[[workload]]";
+        let option = "[[system]]\ndriver = \"reference\"\noptions = { faults = 1 }\n[[workload]]";
+        let none = "drop = { every = 7 }\nstall = { at = \"2s\", for = \"100ms\" }";
+        let all = [
+            said("every = 7", "every = 0"),
+            said("every = 7", "evry = 7"),
+            said("at = \"2s\", for", "for"),
+            said(none, "seed = 1"),
+            said("[[workload]]", "[[system]]\ndriver = \"nats\"\n[[workload]]"),
+            said("[[workload]]", external),
+            said("[[workload]]", option),
+            said("at = \"3s\"", "at = \"10s\""),
+            said("\"pause\"", "\"puase\""),
+        ];
+        insta::assert_snapshot!(all.join("\n\n"));
+    }
+}

@@ -170,15 +170,13 @@ impl Server {
         if let Some(work) = self.work.take_if(|w| w.end <= due) {
             self.done(work);
         }
-        while let Some(leaving) = self.line.pop_front_if(|l| l.release <= due) {
+        while self.line.front().is_some_and(|l| l.release <= due) {
+            let Some(leaving) = self.line.pop_front() else { break };
             let at = now();
-            self.journal.note(
-                at,
-                "delay",
-                leaving.n,
-                Some(Took { from: leaving.done, ns: at - leaving.done, late: at - leaving.release }),
-                &leaving.parcel,
-            );
+            // Waiting for the message before it is lateness too: the order is kept.
+            let late = at - leaving.done - leaving.fate.delay;
+            let took = Took { from: leaving.done, ns: at - leaving.done, late };
+            self.journal.note(at, "delay", leaving.n, Some(took), &leaving.parcel);
             self.leave(leaving);
         }
     }
