@@ -77,11 +77,14 @@ pub fn unrest(trial: &Trial) -> Unrest {
     let steal = trial.disturbance.iter().find(|f| f.item == "stolen time");
     let steal = steal.and_then(|f| f.observed.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
     // The curve has points whatever the quantiles of the plan; the last one before a quantile is the nearest.
-    let at = |q: f64| trial.hiccup.curve.iter().rev().find(|(p, _)| *p <= q).map_or(0, |(_, ns)| *ns);
+    let at = |l: &LatencySummary, q: f64| l.curve.iter().rev().find(|(p, _)| *p <= q).map_or(0, |(_, ns)| *ns);
+    let lags = || trial.workloads.iter().filter_map(|w| w.latency.get("lag"));
     Unrest {
-        hiccup_p90: at(0.9),
-        hiccup_p999: at(0.999),
+        hiccup_p90: at(&trial.hiccup, 0.9),
+        hiccup_p999: at(&trial.hiccup, 0.999),
         hiccup_max: trial.hiccup.max_ns.unwrap_or(0),
+        lag_p90: lags().map(|l| at(l, 0.9)).max().unwrap_or(0),
+        lag_max: lags().filter_map(|l| l.max_ns).max().unwrap_or(0),
         steal,
         ..Unrest::default()
     }
@@ -128,6 +131,13 @@ impl Bench<'_> {
         let last = self.run(experiment, text)?.pop();
         last.ok_or(CalibrateError::Interrupted)
     }
+}
+
+/// How much medians of such messages scatter on this host: half the interquartile range of the workload that the faults
+/// do not hit, at most 50 us.
+pub fn scatter(ran: &Ran, i: usize) -> f64 {
+    let l = ran.latency(i, "e2e");
+    at(&l, 0.75).zip(at(&l, 0.25)).map_or(0.0, |(high, low)| ((high - low) / 2.0).min(50_000.0))
 }
 
 /// The latency of the way to the broker and back, from the workload that the faults do not hit: its median, and how far its

@@ -136,6 +136,10 @@ pub struct Unrest {
     pub late_p90: Nanos,
     /// See `late_p90`.
     pub late_max: Nanos,
+    /// How late the generator handed messages over, ns: p90 and at most.
+    pub lag_p90: Nanos,
+    /// See `lag_p90`.
+    pub lag_max: Nanos,
     /// Share of CPU time given to other guests, per cent.
     pub steal: f64,
 }
@@ -148,10 +152,12 @@ impl Unrest {
             max => format!("; server of the faults late by p90 {}, max {}", latency(self.late_p90), latency(max)),
         };
         format!(
-            "hiccup p90 {}, p99.9 {}, max {}{server}; steal {} %",
+            "hiccup p90 {}, p99.9 {}, max {}; generator late by p90 {}, max {}{server}; steal {} %",
             latency(self.hiccup_p90),
             latency(self.hiccup_p999),
             latency(self.hiccup_max),
+            latency(self.lag_p90),
+            latency(self.lag_max),
             three_digits(self.steal)
         )
     }
@@ -163,16 +169,18 @@ impl Unrest {
             hiccup_max: self.hiccup_max.max(other.hiccup_max),
             late_p90: self.late_p90.max(other.late_p90),
             late_max: self.late_max.max(other.late_max),
+            lag_p90: self.lag_p90.max(other.lag_p90),
+            lag_max: self.lag_max.max(other.lag_max),
             steal: self.steal.max(other.steal),
         }
     }
     /// For a figure that rare pauses do not move, such as a median: only what the host does in one case of ten counts.
     pub fn usual(self) -> Self {
-        Self { hiccup_max: self.hiccup_p90, late_max: self.late_p90, ..self }
+        Self { hiccup_max: self.hiccup_p90, late_max: self.late_p90, lag_max: self.lag_p90, ..self }
     }
     /// Whether this can be the cause of an error of so many ns. Queues make a pause longer: by 1 / (1 - load), up to 5 here.
     pub fn explains(&self, error: f64) -> bool {
-        self.steal > 1.0 || 5.0 * self.hiccup_max.max(self.late_max) as f64 >= error
+        self.steal > 1.0 || 5.0 * self.hiccup_max.max(self.late_max).max(self.lag_max) as f64 >= error
     }
 }
 

@@ -8,7 +8,7 @@ use crate::record::Status;
 use crate::units::{Nanos, SECOND};
 
 /// Rates that are tried, until one is not kept.
-const RATES: [f64; 7] = [1e3, 1e4, 5e4, 1e5, 2e5, 5e5, 1e6];
+const RATES: [f64; 6] = [1e3, 1e4, 5e4, 1e5, 3e5, 1e6];
 /// A generator whose median message is later than this does not keep its schedule.
 const LATE: Nanos = 100_000;
 
@@ -25,7 +25,7 @@ fn point(through: &str, rate: f64, ran: &Ran, kind: &str) -> Floor {
     let l = ran.latency(0, kind);
     let value = |q| l.at(q).filter(|p| p.printable).and_then(|p| p.value_ns);
     let offered = ran.trial.validity.iter().find(|c| c.id == "V1").is_some_and(|c| c.status == Status::Ok);
-    let median = l.at(0.5).and_then(|p| p.value_ns);
+    let median = ran.latency(0, "lag").at(0.5).and_then(|p| p.value_ns);
     Floor {
         through: through.into(),
         rate,
@@ -39,7 +39,7 @@ fn point(through: &str, rate: f64, ran: &Ran, kind: &str) -> Floor {
 /// The floor per rate, the highest rate that is kept, and the experiment.
 pub fn floor(bench: &Bench<'_>, say: &(dyn Fn(&str) + Sync)) -> Result<(Vec<Floor>, f64, Experiment), CalibrateError> {
     say("the floor of this host");
-    let length = bench.pick(400_000_000, 5 * SECOND);
+    let length = bench.pick(300_000_000, 5 * SECOND);
     let (mut points, mut highest, mut unrest) = (Vec::new(), 0.0f64, Unrest::default());
     let (mut lines, mut missed) = (Vec::new(), 0);
     for rate in RATES {
