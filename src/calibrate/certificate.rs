@@ -195,6 +195,16 @@ impl Line {
         Self::judged(what.into(), expected, measured, tolerance, Unit::Ns, Some(u))
     }
 
+    /// A rate, or a number that grows at `per_second`: a pause of the host at the wrong moment takes its share of it.
+    pub fn rate(what: &str, expected: f64, measured: f64, tolerance: f64, per_second: f64, u: &Unrest) -> Self {
+        let unit = if expected == per_second { Unit::PerSecond } else { Unit::Count };
+        let mut line = Self::judged(what.into(), expected, Some(measured), tolerance, unit, None);
+        if line.verdict == Verdict::Fail && u.explains((measured - expected).abs() / per_second * 1e9) {
+            line.verdict = Verdict::Disturbed;
+        }
+        line
+    }
+
     /// Any figure. `unrest` is given where pauses of the host may be the cause of an error, which then is a latency in ns.
     pub fn judged(
         what: String,

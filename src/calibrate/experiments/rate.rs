@@ -3,7 +3,7 @@
 use super::experiment;
 use crate::calibrate::CalibrateError;
 use crate::calibrate::bench::{Bench, at, ms};
-use crate::calibrate::certificate::{Experiment, Line, Unit};
+use crate::calibrate::certificate::{Experiment, Line};
 use crate::units::SECOND;
 
 /// Twice the capped rate is offered: half of what is sent piles up.
@@ -22,14 +22,14 @@ pub fn cap(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     let (w, l) = (ran.workload(0), ran.latency(0, "e2e"));
     let seconds = run as f64 / SECOND as f64;
     let mut lines = vec![
-        Line::judged("delivered rate".into(), cap, Some(w.throughput.delivered), 0.01 * cap, Unit::PerSecond, None),
-        Line::judged(
-            "backlog at the end of the load".into(),
+        Line::rate("delivered rate", cap, w.throughput.delivered, 0.01 * cap, cap, &unrest),
+        Line::rate(
+            "backlog at the end of the load",
             (offered - cap) * seconds,
-            Some(w.ledger.sent as f64 - w.throughput.delivered * seconds),
+            w.ledger.sent as f64 - w.throughput.delivered * seconds,
             0.01 * offered * seconds,
-            Unit::Count,
-            None,
+            offered,
+            &unrest,
         ),
         Line::exact("lost", 0, w.ledger.lost),
     ];
