@@ -125,7 +125,7 @@ impl System for Reference {
         let mut settings: std::collections::BTreeMap<String, String> =
             ready.policy.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
         settings.insert("version".to_owned(), ready.version);
-        let running = Running { url: ready.url, pids: vec![child.pid()], settings };
+        let running = Running { url: ready.url, pids: vec![child.pid()], settings, ..Running::default() };
         self.child = Some(child);
         Ok(running)
     }
