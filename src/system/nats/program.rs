@@ -12,22 +12,30 @@ use crate::system::process::{Child, Output};
 const REMEDY: &str = "run scripts/get-nats-server.sh, or apt-get install nats-server, or go install \
                       github.com/nats-io/nats-server/v2@latest, or set MSGBENCH_NATS_SERVER to its path";
 
+/// Where scripts/get-nats-server.sh puts what it builds, from the folder of the project.
+const FETCHED: &str = ".cache/nats/nats-server";
+
 /// Bound on `nats-server --version`.
 const VERSION_BOUND: Duration = Duration::from_secs(5);
 
-/// Whether a nats-server is to be had: at `explicit` if given, else in the folders of `path`, else in `/usr/sbin`.
+/// Whether a nats-server is to be had: at `explicit` if given, else where the script put it, else in the folders of
+/// `path`, else in `/usr/sbin`.
 pub fn availability(explicit: Option<OsString>, path: Option<OsString>) -> Availability {
     let missing = |reason: String| Availability::Missing { reason, remedy: REMEDY.to_owned() };
     let program = match explicit {
         Some(program) => PathBuf::from(program),
         None => {
             let folders: Vec<PathBuf> = std::env::split_paths(&path.unwrap_or_default()).collect();
-            let mut candidates = folders.iter().map(|folder| folder.join("nats-server"));
+            let fetched = std::env::current_dir().map(|dir| dir.join(FETCHED)).unwrap_or_default();
+            let mut candidates =
+                std::iter::once(fetched).chain(folders.iter().map(|folder| folder.join("nats-server")));
             match candidates.find(|file| file.is_file()) {
                 Some(program) => program,
                 // Debian puts it there, and the PATH of an ordinary user leaves that folder out.
                 None if Path::new("/usr/sbin/nats-server").is_file() => PathBuf::from("/usr/sbin/nats-server"),
-                None => return missing("nats-server is neither in PATH nor in /usr/sbin".to_owned()),
+                None => {
+                    return missing("nats-server is neither in .cache/nats, nor in PATH, nor in /usr/sbin".to_owned());
+                }
             }
         }
     };
