@@ -20,6 +20,7 @@
 
 mod error;
 mod incidents;
+pub mod jetstream;
 pub mod nats;
 pub mod null;
 

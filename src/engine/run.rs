@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::driver::Driver;
+use crate::driver::jetstream::Jetstream;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
 use crate::measure::hiccup::HiccupMeter;
@@ -179,7 +180,8 @@ fn trial(
                     };
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
-                        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => {
+                        DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
+                        DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka => {
                             execute::<Nats>(&setup, system.as_mut())
                         }
                     };
@@ -192,7 +194,8 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => Nats::DELIVERS,
+        DriverKind::Jetstream => Jetstream::DELIVERS,
+        DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka => Nats::DELIVERS,
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);

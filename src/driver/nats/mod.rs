@@ -51,7 +51,7 @@ pub(super) fn basics(link: &Link, options: &Connection) -> (String, BTreeMap<Str
         ("max_payload".into(), format!("{} B", info.max_payload)),
         ("tls".into(), tls(info.tls_required, options).into()),
         ("authentication".into(), options.authentication().into()),
-        ("headers".into(), options.headers.to_string()),
+        ("message_headers".into(), options.headers.to_string()),
     ]);
     let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
     (format!("{name} {}", info.version), guarantees)
