@@ -13,6 +13,8 @@ mod payload;
 mod produce;
 mod run;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod trial;
 mod worker;
 

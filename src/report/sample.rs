@@ -180,6 +180,7 @@ pub fn record() -> Record {
             trials: 2,
             seed: 42,
             percentiles: QUANTILES.to_vec(),
+            may_break: false,
         },
         host: Host {
             kernel: "6.18".into(),
