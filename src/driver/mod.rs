@@ -33,8 +33,29 @@ use std::time::Duration;
 pub use error::DriverError;
 pub use incidents::Incidents;
 
-use crate::scenario::plan::Workload;
+use crate::scenario::options::{Options, keys};
+use crate::scenario::plan::{DriverKind, Workload};
 use crate::units::Nanos;
+
+/// Checks the options that the client of a system reads and gives the names of all there are; `None` where the driver says
+/// nothing of them before it is opened.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>>, String> {
+    Ok(match kind {
+        DriverKind::Nats | DriverKind::Reference => {
+            nats::options::Connection::from_options(options)?;
+            Some(keys::<nats::options::Connection>())
+        }
+        DriverKind::Jetstream => {
+            nats::options::Connection::from_options(options)?;
+            jetstream::Streams::from_options(options)?;
+            Some([keys::<nats::options::Connection>(), keys::<jetstream::Streams>()].concat())
+        }
+        DriverKind::Kafka | DriverKind::Null => None,
+    })
+}
 
 /// What a driver is opened with.
 #[derive(Debug, Clone)]

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::scenario::options::{Options, keys};
 use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
 
 /// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
@@ -156,6 +157,21 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
         }
         DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
         DriverKind::Null => Box::new(none::NoSystem),
+    })
+}
+
+/// Checks the options of a launched system of this kind and gives the names of all there are.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, String> {
+    Ok(match kind {
+        DriverKind::Nats | DriverKind::Jetstream => {
+            nats::options::Launch::from_options(options)?;
+            keys::<nats::options::Launch>()
+        }
+        DriverKind::Reference => reference::FLAGS.map(str::to_owned).to_vec(),
+        DriverKind::Kafka | DriverKind::Null => Vec::new(),
     })
 }
 

@@ -17,7 +17,7 @@ use super::process::{Child, Output, open_log, tail};
 use super::{Context, Running, System, SystemError};
 
 /// The options of a scenario that become flags of the broker.
-const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
+pub(super) const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
 
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
