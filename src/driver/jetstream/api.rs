@@ -125,7 +125,8 @@ pub fn consumer(
         if let Some(pending) = options.max_ack_pending {
             set("max_ack_pending", pending.into());
         }
-        if !options.backoff.is_empty() {
+        // The server wants more deliveries than waits; without a limit the waits go with each rejection alone.
+        if !options.backoff.is_empty() && max_deliver > 0 {
             set("backoff", options.backoff.iter().map(|s| s.0).collect());
         }
     }

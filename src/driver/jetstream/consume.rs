@@ -190,10 +190,8 @@ impl StreamConsumer {
         let number = number.parse::<u64>();
         let (inbox, link, out) = (&self.inbox, &self.link, &mut self.out);
         match (kind, &number, &mut self.dead) {
-            ("p", ..) | ("o", ..) => {
-                // What an ordered consumer that was given up still says is of no interest.
-                let current = number.as_ref().is_ok_and(|n| self.flow.is_current(*n));
-                if let Some(status) = message.status.filter(|_| kind == "p" || current) {
+            ("p", ..) => {
+                if let Some(status) = message.status {
                     self.flow.status(status, message, link, out)?;
                 }
             }

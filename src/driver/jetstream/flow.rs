@@ -50,6 +50,8 @@ struct Ordered {
     stream: String,
     base: String,
     inbox: String,
+    /// The same for each generation: the server wants a subscription to this very subject, no wildcard.
+    deliver: String,
     options: Streams,
     generation: u64,
     /// Sequence in the stream and of the consumer of the last message.
@@ -89,8 +91,8 @@ impl<'a> Delivery<'a> {
 }
 
 impl Flow {
-    /// The flow of a consumer whose inbox begins with `inbox`, a dot at the end.
-    pub fn new(name: &Name, inbox: &str, options: &Streams) -> Self {
+    /// The flow of a consumer whose inbox begins with `inbox`, a dot at the end, and that is pushed to at `deliver`.
+    pub fn new(name: &Name, inbox: &str, deliver: &str, options: &Streams) -> Self {
         let kind = match options.consumer {
             Consumer::Pull | Consumer::Fetch => Kind::Pull(Pull {
                 next: Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.MSG.NEXT"))),
@@ -104,6 +106,7 @@ impl Flow {
                 stream: name.stream.clone(),
                 base: name.consumer.clone(),
                 inbox: inbox.to_owned(),
+                deliver: deliver.to_owned(),
                 options: options.clone(),
                 generation: 0,
                 last: (0, 0),
@@ -113,10 +116,10 @@ impl Flow {
         Self { kind, heard: Instant::now(), hold: Instant::now() }
     }
 
-    /// The first consumer of an ordered flow, and where it is to deliver to.
-    pub fn ordered(&self) -> Option<(Name, String)> {
+    /// The first consumer of an ordered flow.
+    pub fn ordered(&self) -> Option<Name> {
         match &self.kind {
-            Kind::Ordered(o) => Some((o.name(), o.deliver())),
+            Kind::Ordered(o) => Some(o.name()),
             _ => None,
         }
     }
@@ -224,11 +227,6 @@ impl Flow {
         pull.refill(link, out)
     }
 
-    /// Whether an ordered flow is in this generation.
-    pub fn is_current(&self, generation: u64) -> bool {
-        matches!(&self.kind, Kind::Ordered(ordered) if ordered.generation == generation)
-    }
-
     /// Treats the answer to the request that made an ordered consumer.
     pub fn made(&mut self, generation: u64, message: &Message, link: &Link) -> Result<(), DriverError> {
         let Kind::Ordered(ordered) = &mut self.kind else { return Ok(()) };
@@ -266,9 +264,6 @@ impl Ordered {
     fn name(&self) -> Name {
         Name { stream: self.stream.clone(), consumer: format!("{}_{}", self.base, self.generation) }
     }
-    fn deliver(&self) -> String {
-        format!("{}o.{}", self.inbox, self.generation)
-    }
 
     fn arrived(&mut self, delivery: &Delivery<'_>, link: &Link, out: &mut Outbox) -> Result<bool, DriverError> {
         let generation = delivery.consumer.rsplit('_').next().and_then(|g| g.parse().ok());
@@ -295,8 +290,8 @@ impl Ordered {
         self.making = Some(Instant::now());
         link.incidents.note(format!("an ordered consumer starts again after message {}", self.last.0));
         let name = self.name();
-        let deliver = self.deliver();
-        let request = api::consumer(&name, &self.options, 1, Start::Offset(self.last.0 + 1), Some((&deliver, None)));
+        let request =
+            api::consumer(&name, &self.options, 1, Start::Offset(self.last.0 + 1), Some((&self.deliver, None)));
         let reply = Subject::from(format!("{}c.{}", self.inbox, self.generation));
         let verb = format!("$JS.API.{}", name.verb("CONSUMER.CREATE"));
         out.offer(link, verb.into(), Some(reply), request.to_string().into())

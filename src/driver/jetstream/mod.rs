@@ -225,8 +225,10 @@ impl Driver for Jetstream {
         let mut sources = vec![(Source::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
         let name = Name { stream: self.stream(workload), consumer: format!("g{group}") };
         let shared = w.topology.members > 1;
-        let deliver = format!("mbp.{run:08x}.{workload}.{group}");
-        if self.options.consumer == Consumer::Push {
+        // The server looks for a subscription to this very subject: one with a wildcard would not do.
+        let own = if shared { String::new() } else { format!(".{index}") };
+        let deliver = format!("mbp.{run:08x}.{workload}.{group}{own}");
+        if matches!(self.options.consumer, Consumer::Push | Consumer::Ordered) {
             let subscriber = link.subscribe(deliver.clone(), shared.then(|| name.consumer.clone())).await?;
             sources.insert(0, (Source::Deliver, subscriber));
         }
@@ -241,9 +243,9 @@ impl Driver for Jetstream {
             let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
             sources.push((Source::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
         }
-        let flow = Flow::new(&name, &inbox, &self.options);
+        let flow = Flow::new(&name, &inbox, &deliver, &self.options);
         let start = self.start(start);
-        if let Some((name, deliver)) = flow.ordered() {
+        if let Some(name) = flow.ordered() {
             let request = api::consumer(&name, &self.options, 1, start, Some((&deliver, None)));
             call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
         } else {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use async_nats::{HeaderMap, PublishErrorKind, Subject};
 use bytes::Bytes;
 use futures_util::FutureExt;
+use tokio::task::unconstrained;
 
 use crate::driver::DriverError;
 use crate::driver::nats::link::Link;
@@ -72,7 +73,7 @@ impl Outbox {
     ) -> Result<(), DriverError> {
         let letter = Letter { subject, reply, headers, payload };
         if self.0.is_empty() {
-            match letter.clone().send(link).now_or_never() {
+            match unconstrained(letter.clone().send(link)).now_or_never() {
                 Some(done) => return done,
                 None => link.incidents.backpressure(),
             }

@@ -222,7 +222,8 @@ impl Link {
                 }
             }
         };
-        let mut publish = std::pin::pin!(publish);
+        // Without the runtime's budget, which would have a send wait that has room.
+        let mut publish = std::pin::pin!(tokio::task::unconstrained(publish));
         // The first poll succeeds unless the client's queue is full; only then is the wait worth counting.
         let done = match publish.as_mut().now_or_never() {
             Some(done) => done,
