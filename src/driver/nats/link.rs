@@ -94,7 +94,8 @@ impl Link {
             connect = connect.nkey(seed.trim().to_owned());
         }
         if let Some(path) = &options.creds {
-            connect = connect.credentials_file(path).await.map_err(|e| unreadable("creds", path, e))?;
+            let creds = std::fs::read_to_string(path).map_err(|e| unreadable("creds", path, e))?;
+            connect = connect.credentials(&creds).map_err(|e| unreadable("creds", path, e))?;
         }
         if let Some(path) = &options.ca {
             std::fs::metadata(path).map_err(|e| unreadable("ca", path, e))?;
@@ -297,6 +298,7 @@ const START: &str = "check that the server runs there";
 const FILE: &str = "give the path of a file that can be read";
 const PERMISSIONS: &str = "give the user the permission in the server's configuration, or use another user";
 const CREDENTIALS: &str = "the server wants other credentials: see the options user and password, token, nkey, creds";
+const PLAIN: &str = "the server speaks no TLS: remove the options ca, cert and key, or configure it";
 const CERTIFICATES: &str = "option `ca` must name the certificate that signed the server's; where the server verifies clients, `cert` and `key` \
      one that it accepts";
 
@@ -305,6 +307,7 @@ fn remedy(kind: ConnectErrorKind, words: &str) -> &'static str {
     let about_tls = ["certificate", "tls", "alert", "handshake"].iter().any(|w| words.contains(w));
     match kind {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => CREDENTIALS,
+        _ if words.contains("corrupt message") => PLAIN,
         ConnectErrorKind::Tls => CERTIFICATES,
         _ if about_tls => CERTIFICATES,
         _ if words.contains("maximum connections") => "raise max_connections of the server, or use fewer connections",

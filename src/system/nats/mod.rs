@@ -38,6 +38,9 @@ const POLL: Duration = Duration::from_millis(10);
 /// Bound on one look: a stranger that accepts and says nothing must not hide that our server has ended.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// A follower that its leader heard of within so long is there; it hears from each about once a second.
+const HEARD: Duration = Duration::from_secs(2);
+
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
 
@@ -181,9 +184,14 @@ impl Nats {
         };
         let meta = ask(node, "/jsz")?;
         let replicas = meta["meta_cluster"]["replicas"].as_array().map_or(&[][..], Vec::as_slice);
-        let current = replicas.iter().filter(|r| r["current"] == true && r["offline"] != true).count();
-        if current != others {
-            return Err(format!("the leader of JetStream is followed by {current} of {others} servers"));
+        // A follower may lag until the next change of the metadata comes: what counts is that the leader hears it.
+        let heard = |r: &&Value| {
+            let recently = r["active"].as_u64().is_some_and(|ns| Duration::from_nanos(ns) < HEARD);
+            r["offline"] != true && (r["current"] == true || recently) && self.nodes.iter().any(|n| r["name"] == n.name)
+        };
+        let followers = replicas.iter().filter(heard).count();
+        if followers != others {
+            return Err(format!("the leader of JetStream is followed by {followers} of {others} servers"));
         }
         Ok(())
     }
