@@ -222,6 +222,23 @@ pub fn ledger(record: &Value, i: usize) -> &Value {
     ledger
 }
 
+/// The exit code of a run that the system did not spoil, or the reason why it is none.
+///
+/// 4: a busy machine makes a trial invalid, and says so; the books must balance all the same.
+pub fn ran((output, record): &(Output, Value), what: &str) {
+    let code = output.status.code().unwrap();
+    let trial = &record["trials"][0];
+    let (outcome, w) = (&trial["outcome"], &trial["workloads"][0]);
+    assert!(
+        code == 0 || code == 4,
+        "{what}: exit {code}: {}\n{outcome}\n{}\n{}\n{}",
+        String::from_utf8_lossy(&output.stderr),
+        w["ledger"],
+        w["promises"],
+        trial["events"],
+    );
+}
+
 /// What each trial promised and whether it was kept: all must be.
 pub fn promises_are_kept(record: &Value, i: usize) {
     let promises = record["trials"][i]["workloads"][0]["promises"].as_array().unwrap();

@@ -41,6 +41,10 @@ const PROBE: Duration = Duration::from_secs(1);
 /// A follower that its leader heard of within so long is there; it hears from each about once a second.
 const HEARD: Duration = Duration::from_secs(2);
 
+/// A cluster must agree for so long on end: its servers connect to each other from both sides, close what is double, and
+/// take each other for gone meanwhile.
+const STEADY: Duration = Duration::from_secs(1);
+
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
 
@@ -130,6 +134,7 @@ impl Nats {
         let mut seen = "it has not been asked".to_owned();
         let mut first = None;
         let mut up = 0;
+        let mut agreed = None;
         while Instant::now() < deadline {
             if let Some(how) = self.ended() {
                 let taken = self.nodes.iter().any(|node| port_was_taken(&node.log()));
@@ -147,8 +152,16 @@ impl Nats {
                     Err(error) => seen = error.to_string(),
                 },
                 None => match self.agreed(left) {
-                    Ok(()) => return Ok(first),
-                    Err(words) => seen = words,
+                    Ok(()) => {
+                        let since = *agreed.get_or_insert_with(Instant::now);
+                        if self.nodes.len() == 1 || since.elapsed() >= STEADY {
+                            return Ok(first);
+                        }
+                    }
+                    Err(words) => {
+                        seen = words;
+                        agreed = None;
+                    }
                 },
             }
             std::thread::sleep(POLL);
