@@ -192,7 +192,7 @@ impl Control<'_> {
 }
 
 /// How often each message of a workload arrives.
-fn copies(w: &Workload, delivers: bool) -> u64 {
+pub fn copies(w: &Workload, delivers: bool) -> u64 {
     match (delivers, w.topology.reply) {
         (false, _) => 0,
         (true, true) => 1,

@@ -8,6 +8,7 @@ mod backlog;
 mod books;
 mod consume;
 mod control;
+pub mod cost;
 mod fold;
 mod payload;
 mod produce;
