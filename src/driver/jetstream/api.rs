@@ -216,7 +216,7 @@ mod tests {
     fn limits_are_said_in_words() {
         assert_eq!(limit(&json!(-1), false), "unlimited");
         assert_eq!(limit(&json!(0), true), "unlimited");
-        assert_eq!(limit(&json!(1_500_000_000), true), "1500ms");
+        assert_eq!(limit(&json!(1_500_000_000), true), "1.5s");
         assert_eq!(limit(&json!(7), false), "7");
     }
 }

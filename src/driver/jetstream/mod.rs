@@ -5,7 +5,7 @@
 //! has a second for its dead letters. A group of consumers is one durable consumer that its members share. Ordered consumers
 //! belong to their connection alone.
 //! # Design
-//! Administration is JSON on `$JS.API` ([`api`]); what moves messages ([`produce`], [`consume`]) is plain publish and
+//! Administration is JSON on `$JS.API` (`api`); what moves messages (`produce`, `consume`) is plain publish and
 //! subscribe of the client, because its JetStream layer allocates a future, an inbox or a timer for each message.
 //! # Rejected
 //! Reading configurations into a client's types: fields that they do not know would not be in the record.
