@@ -131,6 +131,23 @@ async fn a_full_stream_refuses_or_forgets() {
 }
 
 #[tokio::test]
+async fn a_server_without_room_refuses_with_its_own_words() {
+    let Some(server) = launch(json!({ "max-file": "1MiB" })) else { return };
+    let driver = open(&server, json!({}), "stream", "").await;
+    let mut producer = driver.producer(SEAT).await.unwrap();
+    let payload = vec![0; 64 * 1024];
+    for token in 0..64 {
+        producer.send(Outgoing { channel: 0, key: None, payload: &payload, token }).await.unwrap();
+    }
+    let (acked, failed) = confirmations(&mut producer, 64).await;
+    assert!(!acked.is_empty() && !failed.is_empty(), "{} {}", acked.len(), failed.len());
+    assert_eq!(stored(&server).await, acked.len() as u64);
+    let log = driver.incidents().take_log();
+    assert!(log.iter().any(|(_, w)| w.contains("the stream refused a message: ") && w.contains("resource")), "{log:?}");
+    driver.cleanup().await.unwrap();
+}
+
+#[tokio::test]
 async fn every_kind_of_consumer_reads_everything_in_order() {
     let Some(server) = launch(json!({})) else { return };
     for options in [

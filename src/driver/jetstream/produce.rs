@@ -2,7 +2,11 @@
 //!
 //! A message that wants an acknowledgement carries a reply subject whose last token is its token; all of them fall under one
 //! subscription of the producer. So an acknowledgement needs no future, no table and no allocation: its subject says which
-//! message it is for. async-nats' own publish makes a new inbox, a oneshot, a permit and a timer for each message.
+//! message it is for.
+//! # Rejected
+//! async-nats' own publish: a new inbox, a oneshot, a permit and a timer for each message. Measured side by side (128 B, 4096
+//! in flight, nats-server 2.10.27): 83,000 messages a second and 4.5 us of client CPU for each, here 145,000 to 194,000 and
+//! 0.95 us.
 
 use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
 use futures_util::{FutureExt, StreamExt};

@@ -66,6 +66,28 @@ fn settings_are_read_back_from_the_server() {
 }
 
 #[test]
+fn a_server_that_runs_already_is_read_by_its_monitoring_port() {
+    let Some((program, version)) = installed() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let always = (!version.starts_with("2.9.")).then(|| "always".to_owned());
+    let synced = always.is_some();
+    let mut nats = nats(program, Launch { sync_interval: always, ..Launch::default() }, true, dir.path());
+    let url = nats.start().unwrap().url;
+    let reach = |monitor: Option<&str>| {
+        let timeout = Duration::from_secs(5);
+        crate::system::external::External::new("mine", &url, monitor, timeout).start()
+    };
+    assert!(!reach(None).unwrap().settings.contains_key("sync_interval"));
+    let monitor = format!("http://127.0.0.1:{}/", nats.nodes[0].monitor);
+    let settings = reach(Some(&monitor)).unwrap().settings;
+    let start = if synced { "always: a message is synced before" } else { "not told by nats-server 2.9" };
+    assert!(settings["sync_interval"].starts_with(start), "{settings:?}");
+    let words = reach(Some("127.0.0.1:1")).unwrap_err().to_string();
+    assert!(words.contains("its monitoring port 127.0.0.1:1 does not answer"), "{words}");
+    assert!(words.contains("correct or remove the option `monitor`"), "{words}");
+}
+
+#[test]
 fn a_setting_that_the_server_refuses_is_quoted() {
     let Some((program, _)) = installed() else { return };
     let dir = tempfile::tempdir().unwrap();
