@@ -496,6 +496,35 @@ async fn a_consumer_that_is_removed_ends_the_reading_with_the_servers_words() {
 }
 
 #[tokio::test]
+async fn a_server_that_dies_ends_every_wait_within_its_bound() {
+    let Some(server) = launch(json!({})) else { return };
+    let mut target = server.target(json!({}));
+    target.timeout = Duration::from_secs(1);
+    let driver = Jetstream::prepare(target, &workloads("stream", "")).await.unwrap();
+    let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
+    let mut producer = driver.producer(SEAT).await.unwrap();
+    send(&mut producer, 0..10).await;
+    let mut ears = Ears::new(accept);
+    hear(&mut reader, &mut ears, 10, 0).await;
+    server.kill();
+    let publishing = async {
+        for token in 10.. {
+            let out = Outgoing { channel: 0, key: None, payload: b"x", token };
+            if let Err(error) = producer.send(out).await {
+                return error.to_string();
+            }
+        }
+        String::new()
+    };
+    let words = tokio::time::timeout(TIMEOUT, publishing).await.unwrap();
+    assert!(words.contains("lost: the server closed it, and no other came about within 1 s"), "{words}");
+    let failed = tokio::time::timeout(TIMEOUT, msgbench::driver::Consumer::receive(&mut reader, &mut ears, 1)).await;
+    let words = failed.unwrap().unwrap_err().to_string();
+    assert!(words.contains("connection to nats://127.0.0.1:") && words.contains("lost: "), "{words}");
+    assert!(tokio::time::timeout(TIMEOUT, driver.cleanup()).await.unwrap().is_err());
+}
+
+#[tokio::test]
 async fn streams_work_behind_credentials_and_tls() {
     let Some(server) = launch(json!({ "auth": "creds", "tls": "mutual" })) else { return };
     let driver = open(&server, json!({}), "stream", "").await;
@@ -566,4 +595,30 @@ fn rejected_messages_and_dead_letters_are_counted_exactly() {
     // Of the numbers that are due for a rejection half are dead letters, rejected three times, the others once.
     assert_eq!(count("rejected"), 3 * count("dead_lettered") + count("redelivered"), "{ledger}");
     promises_are_kept(record, 0);
+}
+
+#[test]
+fn a_server_of_somebody_else_that_dies_is_named_and_what_was_measured_is_kept() {
+    let Some(server) = launch(json!({})) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("scenario.toml");
+    let text = format!(
+        "name = \"test\"\nquestion = \"test?\"\n[[system]]\ndriver = \"jetstream\"\nurl = \"{}\"\n\
+         [[workload]]\npattern = \"stream\"\nload = {{ rate = \"1k/s\" }}\n[run]\nconnect = \"2s\"\n",
+        server.running.url
+    );
+    std::fs::write(&file, text).unwrap();
+    let (output, record) = std::thread::scope(|scope| {
+        let run = scope.spawn(|| run_file(&file, &["--duration", "20s"]));
+        std::thread::sleep(Duration::from_secs(4));
+        server.kill();
+        run.join().unwrap()
+    });
+    assert_eq!(output.status.code(), Some(6), "{}", String::from_utf8_lossy(&output.stderr));
+    let trial = &record["trials"][0];
+    let outcome = &trial["outcome"];
+    assert_eq!((&outcome["status"], &outcome["phase"]), (&json!("failed"), &json!("measure")), "{outcome}");
+    let words = outcome["error"].as_str().unwrap();
+    assert!(words.contains("connection to nats://127.0.0.1:") && words.contains("within 2 s"), "{words}");
+    assert!(trial["workloads"][0]["ledger"]["acked"].as_u64().unwrap() > 500, "{}", trial["workloads"][0]["ledger"]);
 }

@@ -64,6 +64,14 @@ impl Server {
         Target { url: self.running.url.clone(), timeout: Duration::from_secs(5), run: 0xabcd_0123, options: all }
     }
 
+    /// Kills it as a crash would.
+    pub fn kill(&self) {
+        for pid in &self.running.pids {
+            // SAFETY: kill touches no memory; the process is a child of this one and not yet reaped.
+            assert_eq!(unsafe { libc::kill(*pid as libc::pid_t, libc::SIGKILL) }, 0);
+        }
+    }
+
     /// A folder that goes with the server.
     pub fn folder(&self) -> &Path {
         self.dir.path()

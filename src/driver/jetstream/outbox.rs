@@ -94,7 +94,8 @@ impl Outbox {
     /// When the connection is gone.
     pub async fn flush(&mut self, link: &Link) -> Result<(), DriverError> {
         while let Some(letter) = self.0.front() {
-            letter.clone().send(link).await?;
+            // In its turn: a connection that is down takes nothing, and may be down for good.
+            link.unless_down(letter.clone().send(link)).await??;
             self.0.pop_front();
         }
         Ok(())

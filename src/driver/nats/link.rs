@@ -2,9 +2,11 @@
 //!
 //! A server answers a forbidden publish or subscription with an error that belongs to no call: async-nats gives it to a
 //! callback. A [`Link`] keeps the first of them, and everything that waits on the link looks there, so that the cause is
-//! reported and not the silence that follows it.
+//! reported and not the silence that follows it. async-nats tries to connect again for ever; a link is lost when that has not
+//! succeeded within its bound.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::options::Connection;
 use crate::driver::{DriverError, Incidents, Target};
+use crate::units::{Nanos, now};
 
 /// Messages that a subscription may hold before async-nats drops them; its default of 65,536 is 0.1 s at high rates.
 const SUBSCRIPTION_CAPACITY: usize = 1 << 20;
@@ -35,6 +38,8 @@ pub struct Link {
     /// What befalls it.
     pub incidents: Incidents,
     denied: Arc<OnceLock<String>>,
+    /// When the connection was lost; 0 while there is one.
+    down: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -49,7 +54,8 @@ impl Link {
         name: &str,
     ) -> Result<Self, DriverError> {
         let denied = Arc::new(OnceLock::new());
-        let (log, denial) = (incidents.clone(), denied.clone());
+        let down = Arc::new(AtomicU64::new(0));
+        let (log, denial, gone) = (incidents.clone(), denied.clone(), down.clone());
         let mut connect = ConnectOptions::new()
             .name(name)
             .connection_timeout(target.timeout)
@@ -57,8 +63,14 @@ impl Link {
             .subscription_capacity(options.subscription_capacity.unwrap_or(SUBSCRIPTION_CAPACITY))
             .event_callback(move |event| {
                 match event {
-                    Event::Connected => log.connected(),
-                    Event::Disconnected => log.disconnected("client disconnected"),
+                    Event::Connected => {
+                        gone.store(0, Ordering::Relaxed);
+                        log.connected();
+                    }
+                    Event::Disconnected => {
+                        gone.store(now().max(1), Ordering::Relaxed);
+                        log.disconnected("client disconnected");
+                    }
                     Event::SlowConsumer(_) => log.client_dropped(1),
                     Event::Closed | Event::Draining => {}
                     Event::ServerError(error) => {
@@ -115,6 +127,7 @@ impl Link {
                 timeout: target.timeout,
                 incidents: incidents.clone(),
                 denied,
+                down,
             }),
             Ok(Err(error)) => {
                 let words = chain(&error);
@@ -125,13 +138,29 @@ impl Link {
         }
     }
 
-    /// The error that ends a producer or consumer, if the server has forbidden what it does.
+    /// The error that ends a producer or consumer, if the server has forbidden what it does or has been gone for too long.
+    ///
+    /// # Errors
+    /// [`DriverError::Admin`], [`DriverError::Lost`].
     #[inline]
     pub fn check(&self) -> Result<(), DriverError> {
-        match self.denied.get() {
-            None => Ok(()),
-            Some(words) => Err(self.refused("use the system", words.clone(), PERMISSIONS)),
+        if let Some(words) = self.denied.get() {
+            return Err(self.refused("use the system", words.clone(), PERMISSIONS));
         }
+        match self.down.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            since => self.still_down(since),
+        }
+    }
+
+    #[cold]
+    fn still_down(&self, since: Nanos) -> Result<(), DriverError> {
+        if Duration::from_nanos(now().saturating_sub(since)) <= self.timeout {
+            return Ok(());
+        }
+        let seconds = self.timeout.as_secs_f64();
+        Err(self
+            .lost(format!("the server closed it, and no other came about within {seconds} s; see the server's log")))
     }
 
     /// An error of administration at this server.
@@ -144,22 +173,27 @@ impl Link {
         DriverError::Lost { url: self.url.clone(), words: words.to_string() }
     }
 
+    /// Waits for `work` as long as [`Link::check`] finds nothing.
+    ///
+    /// # Errors
+    /// As of [`Link::check`].
+    pub async fn unless_down<T>(&self, work: impl Future<Output = T>) -> Result<T, DriverError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(LOOK) => self.check()?,
+            }
+        }
+    }
+
     /// Waits for `work` within the bound of the target, and no longer than the server permits it.
     ///
     /// # Errors
     /// [`DriverError::Timeout`], and [`DriverError::Admin`] when the server forbade something meanwhile.
     pub async fn within<T>(&self, action: &str, work: impl Future<Output = T>) -> Result<T, DriverError> {
-        let mut work = std::pin::pin!(work);
-        let bounded = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    done = &mut work => return Ok(done),
-                    () = tokio::time::sleep(LOOK) => self.check()?,
-                }
-            }
-        };
-        match tokio::time::timeout(self.timeout, bounded).await {
+        match tokio::time::timeout(self.timeout, self.unless_down(work)).await {
             Ok(done) => done,
             Err(_) => Err(DriverError::Timeout {
                 action: action.into(),
@@ -230,7 +264,7 @@ impl Link {
             Some(done) => done,
             None => {
                 self.incidents.backpressure();
-                publish.await
+                self.unless_down(publish).await?
             }
         };
         done.map_err(|e| match e.kind() {

@@ -163,6 +163,7 @@ impl Producer for NatsProducer {
         let Some((inbox, _)) = &mut self.inbox else {
             return std::future::pending().await;
         };
+        self.link.check()?;
         let mut next = inbox.next().await;
         loop {
             match next {
@@ -192,6 +193,7 @@ pub struct NatsConsumer {
 
 impl Consumer for NatsConsumer {
     async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+        self.link.check()?;
         let mut next = self.subscriber.next().await;
         for left in (0..limit).rev() {
             let Some(message) = next else { return Err(self.link.lost("the subscription ended")) };
