@@ -35,6 +35,7 @@ pub struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
+    engine::check(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;

@@ -15,6 +15,7 @@ mod build;
 pub mod diagnose;
 mod edit;
 pub mod file;
+pub mod options;
 pub mod payload;
 pub mod plan;
 mod resolve;
