@@ -176,6 +176,8 @@ pub fn record() -> Record {
             trials: 2,
             seed: 42,
             percentiles: QUANTILES.to_vec(),
+            gate: None,
+            expect: Vec::new(),
         },
         host: Host {
             kernel: "6.18".into(),

@@ -15,6 +15,8 @@ mod build;
 pub mod diagnose;
 mod edit;
 pub mod file;
+pub mod gate;
+pub mod metric;
 pub mod payload;
 pub mod plan;
 mod resolve;
