@@ -2,6 +2,7 @@
 
 pub mod broker;
 mod check;
+mod compare;
 mod progress;
 mod report;
 mod run;
@@ -20,12 +21,29 @@ pub enum Exit {
     Internal = 1,
     /// The command line or the scenario is wrong.
     Usage = 2,
+    /// A regression, or an expectation that is not met.
+    Regressed = 3,
     /// The measurement is invalid: its figures may not be believed.
     Invalid = 4,
+    /// Nothing is certain, and the policy says that this fails.
+    Inconclusive = 5,
     /// The system under test failed, or one that was asked for is not there.
     SystemFailed = 6,
     /// Interrupted by the user.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// The outcome of a comparison or of expectations, as `compare` numbers it.
+    fn of_code(code: u8) -> Self {
+        match code {
+            0 => Self::Passed,
+            3 => Self::Regressed,
+            4 => Self::Invalid,
+            5 => Self::Inconclusive,
+            _ => Self::Internal,
+        }
+    }
 }
 
 /// Benchmarks messaging systems so that the result can be believed.
@@ -38,7 +56,7 @@ pub enum Exit {
 #[command(
     name = "msgbench",
     version,
-    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 4 invalid measurement, 6 system under test failed, 130 interrupted"
+    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 3 regression or unmet expectation, 4 invalid measurement, 5 inconclusive where the policy says that fails, 6 system under test failed, 130 interrupted"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -51,6 +69,8 @@ enum Command {
     Run(run::RunArgs),
     /// Validate a scenario and print the resolved plan; starts nothing
     Check(check::CheckArgs),
+    /// Compare two results, or the systems within one: what differs, by how much, how certain
+    Compare(compare::CompareArgs),
     /// Render the report of a result again
     Report(report::ReportArgs),
     /// Serve the built-in reference broker to ordinary NATS clients
@@ -89,6 +109,7 @@ pub fn main() -> u8 {
     let exit = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),

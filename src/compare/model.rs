@@ -134,16 +134,16 @@ pub struct Effect {
     pub ci90: Option<(f64, f64)>,
 }
 
-/// What is said of a metric.
+/// What is said of a metric; ordered by how much it calls for attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
-    /// Better, beyond the threshold, and certain.
-    Improved,
     /// No difference beyond the threshold: that is certain.
     Equivalent,
     /// A difference is certain, but it is below the threshold.
     Changed,
+    /// Better, beyond the threshold, and certain.
+    Improved,
     /// Nothing is certain: more runs are needed.
     Inconclusive,
     /// Worse, beyond the threshold, and certain.

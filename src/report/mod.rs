@@ -5,6 +5,7 @@
 //! and `html` only how it looks; `chart` decides which lines there are, `plot` draws them.
 
 pub mod chart;
+pub mod comparison;
 pub mod details;
 pub mod html;
 pub mod markdown;
