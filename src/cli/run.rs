@@ -64,13 +64,19 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         Err(e) => return Err(Failure::internal(e)),
         Ok(()) => {}
     }
+    let limits = crate::compare::expectations(record, &record.plan.expect);
     if args.format == Format::Json {
         print(&pretty(record))?;
     } else if !args.quiet {
         let summary = crate::report::text::summary(record, false);
-        print(&format!("{summary}\nresults: {}", keeper.store.dir.join("report.html").display()))?;
+        let limits: String =
+            limits.iter().map(|l| format!("{:<12} {}: {}\n", l.verdict.word(), l.case, l.sentence)).collect();
+        print(&format!("{summary}{limits}\nresults: {}", keeper.store.dir.join("report.html").display()))?;
     }
-    Ok(exit(record, interrupted))
+    Ok(match exit(record, interrupted) {
+        Exit::Passed => super::expected(&limits),
+        other => other,
+    })
 }
 
 /// The exit code of a finished run; the gravest that applies.

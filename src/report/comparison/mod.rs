@@ -190,7 +190,7 @@ mod tests {
             }
         }
         assert!(open.is_empty() && !xml.contains('\u{1}'));
-        assert!(xml.contains("tests=\"8\" failures=\"2\" errors=\"0\" skipped=\"0\""), "{}", &xml[..200]);
+        assert!(xml.contains("tests=\"8\" failures=\"3\" errors=\"0\" skipped=\"1\""), "{}", &xml[..200]);
     }
 
     #[test]

@@ -21,5 +21,6 @@ pub fn page(c: &Comparison) -> String {
     for (word, text) in notes(c) {
         out.push_str(&format!("{word:<12} {text}\n"));
     }
-    out
+    // A server's own words may hold what a terminal would obey.
+    out.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
