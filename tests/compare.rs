@@ -110,7 +110,7 @@ fn a_job_sees_what_the_comparison_says() {
     let slow_dir = at("slow");
     let within = msgbench(&["compare", slow_dir.to_str().unwrap(), "--against", "one", "--gate", gate]);
     assert_eq!(within.status.code(), Some(3));
-    assert!(text(&within.stdout).contains("two is 20.0 % slower than one at ack.p50 (95 % CI"), "{}", text(&within.stdout));
+    assert!(text(&within.stdout).contains("two is 19.9 % slower than one at ack.p50 (95 % CI"), "{}", text(&within.stdout));
     assert!(text(&within.stdout).contains("10 + 10 interleaved runs"));
     let pairs = msgbench(&["compare", slow_dir.to_str().unwrap(), "--gate", gate]);
     assert_eq!(pairs.status.code(), Some(0), "nothing is gated without a baseline");
