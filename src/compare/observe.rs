@@ -46,6 +46,11 @@ fn ledger(l: &Ledger, field: &str) -> Option<f64> {
         "sent" => l.sent,
         "refused" => l.refused,
         "acked" => l.acked,
+        "unanswered" => l.unanswered,
+        "acked_lost" => l.acked_lost,
+        "rejected" => l.rejected,
+        "redelivered" => l.redelivered,
+        "dead_lettered" => l.dead_lettered,
         "expected" => l.expected,
         "delivered" => l.delivered,
         "lost" => l.lost,
@@ -78,6 +83,15 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
         Quantity::Hiccup(statistic) => latency(&trial.hiccup, *statistic),
         Quantity::Throughput(field) => plain(throughput(&of()?.throughput, field)?),
         Quantity::Ledger(field) => plain(ledger(&of()?.ledger, field)?),
+        Quantity::Replay(field) => {
+            let replay = of()?.replay.as_ref()?;
+            match field.as_str() {
+                "first_s" => plain(replay.first_s.unwrap_or(f64::INFINITY)),
+                "catch_up_s" => plain(replay.catch_up_s.unwrap_or(f64::INFINITY)),
+                "rate" => plain(replay.rate?),
+                _ => None,
+            }
+        }
         Quantity::Broker(field) => plain(resources(trial.broker.as_ref()?, field)?),
         Quantity::Generator(field) => plain(resources(&trial.generator, field)?),
     }
@@ -88,27 +102,27 @@ pub fn response(workload: &WorkloadResult) -> Option<&'static str> {
     ["e2e", "rtt", "ack"].into_iter().find(|k| workload.latency.get(*k).is_some_and(|l| l.count + l.lost > 0))
 }
 
-/// The metrics of a workload that are compared: percentiles and maximum of each response and service latency, lag,
-/// throughput, what went wrong with messages, and the broker's cost.
+/// The metrics of a workload that are compared: percentiles and maximum of each latency but the lag, throughput, what
+/// went wrong with messages, how a backlog was read, and the broker's cost.
 pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec<Metric> {
     let mut list = Vec::new();
     let mut add = |quantity| list.push(Metric { workload: several.then(|| result.name.clone()), quantity });
-    for kind in ["e2e", "rtt", "ack"] {
-        for kind in [kind.to_string(), format!("{kind}.service")] {
-            if result.latency.get(&kind).is_none_or(|l| l.count + l.lost == 0) {
-                continue;
-            }
-            for q in quantiles {
-                add(Quantity::Latency(kind.clone(), Statistic::Quantile(*q)));
-            }
-            if !kind.ends_with(".service") {
-                add(Quantity::Latency(kind, Statistic::Max));
-            }
+    for (kind, _) in result.latency.iter().filter(|(k, l)| *k != "lag" && l.count + l.lost > 0) {
+        for q in quantiles {
+            add(Quantity::Latency(kind.clone(), Statistic::Quantile(*q)));
+        }
+        if !kind.ends_with(".service") {
+            add(Quantity::Latency(kind.clone(), Statistic::Max));
         }
     }
     add(Quantity::Throughput("delivered".into()));
-    for field in ["lost", "duplicated", "reordered"] {
+    for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered"] {
         add(Quantity::Ledger(field.into()));
+    }
+    if result.replay.is_some() {
+        for field in ["catch_up_s", "rate"] {
+            add(Quantity::Replay(field.into()));
+        }
     }
     add(Quantity::Broker("cpu_us_per_msg".into()));
     add(Quantity::Broker("rss_peak_bytes".into()));

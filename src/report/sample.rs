@@ -82,6 +82,9 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
         drained_ns: 12_000_000,
         workloads: vec![WorkloadResult {
             name: "main".into(),
+            promises: Vec::new(),
+            groups: Vec::new(),
+            replay: None,
             ledger: Ledger {
                 scheduled: SAMPLES,
                 sent: SAMPLES,
@@ -133,6 +136,7 @@ fn case(id: &str, system: usize) -> Case {
             pattern: Pattern::FanOut,
             topology: Topology { producers: 1, channels: 1, groups: 1, members: 1, reply: false },
             load: Load::Open { arrivals: Arrivals::Poisson, profile: Profile::constant(Rate(1000.0)) },
+            delivery: crate::scenario::plan::Delivery::default(),
             payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Random },
         }],
         phases: Phases {
@@ -178,6 +182,7 @@ pub fn record() -> Record {
             percentiles: QUANTILES.to_vec(),
             gate: None,
             expect: Vec::new(),
+            may_break: false,
         },
         host: Host {
             kernel: "6.18".into(),

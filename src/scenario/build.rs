@@ -15,7 +15,8 @@ use super::plan::{Case, DriverKind, Plan};
 use super::resolve::{self, Payloads};
 use crate::units::Span;
 
-const DRIVERS: [DriverKind; 3] = [DriverKind::Reference, DriverKind::Nats, DriverKind::Null];
+const DRIVERS: [DriverKind; 5] =
+    [DriverKind::Reference, DriverKind::Nats, DriverKind::Jetstream, DriverKind::Kafka, DriverKind::Null];
 const MAX_CASES: usize = 1_000;
 
 /// The swept settings of one load point: normalised path, path and value as typed, place within the sweep.
@@ -188,7 +189,7 @@ impl Builder<'_> {
         for (key, values) in sweep {
             let bad = |message: String, hint: Option<String>| self.in_sweep(key, None, message, hint);
             let path = edit::normalise(&self.document, key).map_err(|(m, h)| bad(m, h))?;
-            let fixed = ["trials", "seed", "percentiles"];
+            let fixed = ["trials", "seed", "percentiles", "may-break"];
             let of_case = match path[0].as_str() {
                 "workload" => path.len() > 2,
                 "run" => path.get(1).is_some_and(|k| !fixed.contains(&k.as_str())),
@@ -286,6 +287,7 @@ impl Builder<'_> {
             trials: file.run.trials,
             seed: file.run.seed,
             percentiles,
+            may_break: file.run.may_break,
         })
     }
 

@@ -15,12 +15,15 @@ use crate::units::{Bytes, ParseError, Rate, Span};
 
 /// The latencies that can be asked for.
 const KINDS: [&str; 5] = ["e2e", "rtt", "ack", "lag", "hiccup"];
+/// What stands between the latency and the statistic: the uncorrected twin, slow consumers, phases around a backlog.
+const PARTS: [&str; 5] = ["service", "slow", "before-replay", "during-replay", "after-replay"];
 const STATISTICS: [&str; 5] = ["p50", "p99", "min", "mean", "max"];
 const THROUGHPUT: [&str; 3] = ["sent", "delivered", "delivered_bytes"];
-const LEDGER: [&str; 12] = [
-    "scheduled", "sent", "refused", "acked", "expected", "delivered", "lost", "client_dropped", "duplicated", "reordered",
-    "corrupted", "foreign",
+const LEDGER: [&str; 17] = [
+    "scheduled", "sent", "refused", "acked", "unanswered", "expected", "delivered", "lost", "acked_lost",
+    "client_dropped", "duplicated", "reordered", "rejected", "redelivered", "dead_lettered", "corrupted", "foreign",
 ];
+const REPLAY: [&str; 3] = ["first_s", "catch_up_s", "rate"];
 const RESOURCES: [&str; 5] =
     ["cpu_us_per_msg", "cpu_seconds", "rss_peak_bytes", "voluntary_switches", "involuntary_switches"];
 
@@ -48,6 +51,8 @@ pub enum Quantity {
     Throughput(String),
     /// A count of the books.
     Ledger(String),
+    /// How a backlog was read.
+    Replay(String),
     /// What the broker's processes used.
     Broker(String),
     /// What the generator used.
@@ -120,6 +125,8 @@ impl Quantity {
             Self::Throughput(field) if field == "delivered_bytes" => Unit::ByteRate,
             Self::Throughput(_) => Unit::Rate,
             Self::Ledger(_) => Unit::Count,
+            Self::Replay(field) if field == "rate" => Unit::Rate,
+            Self::Replay(_) => Unit::Seconds,
             Self::Broker(field) | Self::Generator(field) => match field.as_str() {
                 "cpu_us_per_msg" => Unit::Micros,
                 "cpu_seconds" => Unit::Seconds,
@@ -132,6 +139,7 @@ impl Quantity {
     pub fn lower_is_better(&self) -> bool {
         match self {
             Self::Throughput(_) => false,
+            Self::Replay(field) => field != "rate",
             Self::Ledger(field) => {
                 !matches!(field.as_str(), "scheduled" | "sent" | "acked" | "expected" | "delivered")
             }
@@ -188,6 +196,7 @@ impl fmt::Display for Quantity {
             Self::Hiccup(statistic) => write!(f, "hiccup.{statistic}"),
             Self::Throughput(field) => write!(f, "throughput.{field}"),
             Self::Ledger(field) => write!(f, "ledger.{field}"),
+            Self::Replay(field) => write!(f, "replay.{field}"),
             Self::Broker(field) => write!(f, "broker.{field}"),
             Self::Generator(field) => write!(f, "generator.{field}"),
         }
@@ -230,18 +239,19 @@ impl FromStr for Statistic {
 impl FromStr for Quantity {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const FAMILIES: [&str; 9] =
-            ["e2e", "rtt", "ack", "lag", "hiccup", "throughput", "ledger", "broker", "generator"];
+        const FAMILIES: [&str; 10] =
+            ["e2e", "rtt", "ack", "lag", "hiccup", "throughput", "ledger", "replay", "broker", "generator"];
         let (family, rest) = text.split_once('.').unwrap_or((text, ""));
         let field = |valid: &[&str]| one_of(rest, valid, &format!("a metric of `{family}`"));
         match family {
             "throughput" => field(&THROUGHPUT).map(Self::Throughput),
             "ledger" => field(&LEDGER).map(Self::Ledger),
+            "replay" => field(&REPLAY).map(Self::Replay),
             "broker" => field(&RESOURCES).map(Self::Broker),
             "generator" => field(&RESOURCES).map(Self::Generator),
             "hiccup" => rest.parse().map(Self::Hiccup),
-            kind if KINDS.contains(&kind) => match rest.strip_prefix("service.") {
-                Some(statistic) => Ok(Self::Latency(format!("{kind}.service"), statistic.parse()?)),
+            kind if KINDS.contains(&kind) => match rest.split_once('.').filter(|(part, _)| PARTS.contains(part)) {
+                Some((part, statistic)) => Ok(Self::Latency(format!("{kind}.{part}"), statistic.parse()?)),
                 None => Ok(Self::Latency(kind.into(), rest.parse()?)),
             },
             _ => Err(one_of(family, &FAMILIES, "a metric").err().unwrap_or_else(|| ParseError(text.into()))),
@@ -300,6 +310,8 @@ mod tests {
             "broker.cpu_us_per_msg",
             "e2e.service.p99",
             "orders.e2e.p99.99",
+            "ack.during-replay.p99",
+            "replay.catch_up_s",
             "hiccup.p99",
             "orders.ledger.duplicated",
         ] {
