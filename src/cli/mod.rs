@@ -3,6 +3,7 @@
 pub mod broker;
 mod check;
 mod compare;
+mod export;
 mod progress;
 mod report;
 mod run;

@@ -7,6 +7,7 @@
 pub mod chart;
 pub mod comparison;
 pub mod details;
+pub mod export;
 pub mod html;
 pub mod markdown;
 pub mod notes;
