@@ -142,3 +142,38 @@ fn run_holds_the_result_to_its_limits() {
     assert_eq!(code, Some(2));
     assert!(said.contains("p99 is not among the percentiles") && said.contains("add 0.99"), "{said}");
 }
+
+#[test]
+fn history_tells_a_step_from_noise() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let (code, said, folder) = measured(dir, "");
+    assert!(matches!(code, Some(0 | 4)), "{said}");
+    let file = dir.join("history.jsonl");
+    let charts = dir.join("charts");
+    let history = |more: &[&str]| {
+        let mut args = vec!["history", file.to_str().unwrap(), "--metric", "ack.p50"];
+        args.extend(more);
+        msgbench(&args)
+    };
+    assert_eq!(history(&[]).status.code(), Some(2), "there is none yet");
+    for day in 1..=16u32 {
+        let to = dir.join(format!("day-{day}"));
+        let step = if day > 12 { 300 } else { 0 };
+        synthetic(&folder, &to, |_, r| u64::from(1000 + step + (day * 7 + r) % 10));
+        let path = to.join("run.json");
+        let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["started_at"] = json!(format!("2026-11-{day:02}T00:00:00Z"));
+        std::fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        let commit = format!("c{day}");
+        let added = history(&["--add", to.to_str().unwrap(), "--commit", &commit]);
+        assert_eq!(added.status.code(), Some(0), "{}", text(&added.stderr));
+    }
+    let last = dir.join("day-16");
+    let again = history(&["--add", last.to_str().unwrap(), "--charts", charts.to_str().unwrap(), "--gate"]);
+    let said = text(&again.stdout);
+    assert_eq!(again.status.code(), Some(3), "{said}{}", text(&again.stderr));
+    assert!(said.contains("CONFIRMED  one ack.p50 is +29.9 % worse since 2026-11-13T00:00:00Z, c13"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 32, "a result counts once");
+    assert_eq!(std::fs::read_dir(charts).unwrap().count(), 2);
+}

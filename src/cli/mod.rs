@@ -4,6 +4,7 @@ pub mod broker;
 mod check;
 mod compare;
 mod export;
+mod history;
 mod progress;
 mod report;
 mod run;
@@ -72,6 +73,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Compare two results, or the systems within one: what differs, by how much, how certain
     Compare(compare::CompareArgs),
+    /// Results over time: trends, and where a level changed
+    History(history::HistoryArgs),
     /// Render the report of a result again
     Report(report::ReportArgs),
     /// Serve the built-in reference broker to ordinary NATS clients
@@ -111,6 +114,7 @@ pub fn main() -> u8 {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),

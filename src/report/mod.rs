@@ -8,6 +8,7 @@ pub mod chart;
 pub mod comparison;
 pub mod details;
 pub mod export;
+pub mod history;
 pub mod html;
 pub mod markdown;
 pub mod notes;

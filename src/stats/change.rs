@@ -1,5 +1,6 @@
 //! Where the level of a series changed: divisive energy statistics with a t test, after Hunter (Apache Otava), with its
-//! defects mended: the sample variance instead of the population's, Welch's instead of the pooled test, a stricter level.
+//! defects mended: the sample variance instead of the population's, Welch's test where segments are long enough for it, a
+//! stricter level.
 //!
 //! Sources: D. S. Matteson and N. A. James, JASA 109 (2014), arXiv 1306.4933; M. Fleming et al., "Hunter" (ICPE 2023),
 //! arXiv 2301.03034. Otava's p-values are anti-conservative: on stable series with autocorrelation 0.5 its defaults find a
@@ -17,7 +18,7 @@ pub struct ChangePoint {
     pub before: f64,
     /// Mean of the segment after.
     pub after: f64,
-    /// Two-sided p-value of Welch's test between both (pooled where a side has one value).
+    /// Two-sided p-value of Welch's test between both; of the pooled test where a side is short.
     pub p: f64,
     /// Values in the segment after.
     pub seen: usize,
@@ -36,6 +37,9 @@ pub struct Settings {
 pub const MIN_POINTS: usize = 10;
 /// Values after a change from which it is confirmed; below it is suspect.
 pub const CONFIRMED_AT: usize = 3;
+/// Values a side from which Welch's test is used. With fewer its degrees of freedom collapse (three values leave two), so
+/// that a step of twenty standard deviations would stay unseen until the fifth result; the pooled test sees it.
+const WELCH_FROM: usize = 5;
 /// Longer series are cut to their end: the table of distances grows with the square.
 const LONGEST: usize = 600;
 
@@ -100,7 +104,7 @@ pub fn first_candidate(values: &[f64]) -> Option<(f64, usize)> {
 
 fn point(values: &[f64], from: usize, index: usize, to: usize) -> ChangePoint {
     let (left, right) = (&values[from..index], &values[index..to]);
-    let test = if left.len() > 1 && right.len() > 1 { welch(left, right) } else { pooled(left, right) };
+    let test = if left.len().min(right.len()) >= WELCH_FROM { welch(left, right) } else { pooled(left, right) };
     // One value against one says nothing.
     let p = if test.p.is_nan() { 1.0 } else { test.p };
     ChangePoint { index, before: mean(left), after: mean(right), p, seen: right.len() }
