@@ -51,9 +51,13 @@ fn summary(ns: f64) -> LatencySummary {
                 value_ns: Some((ns * -(1.0 - quantile).ln()) as u64),
                 exceedances: n as f64 * (1.0 - quantile),
                 printable: true,
+                ..Percentile::default()
             })
             .to_vec(),
-        curve: (0..150).map(|i| 1.0 - 0.5f64.powf(f64::from(i) / 8.0)).map(|q| (q, (ns * -(1.0 - q).ln()) as u64)).collect(),
+        curve: (0..150)
+            .map(|i| 1.0 - 0.5f64.powf(f64::from(i) / 8.0))
+            .map(|q| (q, (ns * -(1.0 - q).ln()) as u64))
+            .collect(),
         ..LatencySummary::default()
     }
 }
@@ -122,7 +126,12 @@ fn write(dir: &Path, factor: f64) {
     let record = Record {
         schema: SCHEMA.into(),
         tool: Tool { version: "0.1.0".into(), profile: "release".into(), command: vec!["msgbench".into()] },
-        scenario: ScenarioSource { path: "large.toml".into(), sha256: "ab".into(), text: SCENARIO.into(), overrides: Vec::new() },
+        scenario: ScenarioSource {
+            path: "large.toml".into(),
+            sha256: "ab".into(),
+            text: SCENARIO.into(),
+            overrides: Vec::new(),
+        },
         plan,
         host: Host::default(),
         started_at: "2026-11-23T11:00:00Z".into(),
@@ -156,6 +165,10 @@ fn main() -> ExitCode {
     let all = start.elapsed();
     std::fs::remove_dir_all(&root).unwrap();
     println!("{} rows, {}", c.rows.len(), c.overall.sentence);
-    println!("read {read:.0?}, compared {:.0?}, rendered {bytes} bytes in {:.0?}, total {all:.0?}", compared - read, all - compared);
+    println!(
+        "read {read:.0?}, compared {:.0?}, rendered {bytes} bytes in {:.0?}, total {all:.0?}",
+        compared - read,
+        all - compared
+    );
     if all.as_secs_f64() < 1.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

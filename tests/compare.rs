@@ -98,11 +98,18 @@ fn a_job_sees_what_the_comparison_says() {
     assert!(text(&same.stdout).starts_with("≈ EQUIVALENT"), "{}", text(&same.stdout));
     let slow = compare("main", "slow", &[]);
     assert_eq!(slow.status.code(), Some(3));
-    assert!(text(&slow.stdout).contains("two (slow) is 19.9 % slower than two (main) at ack.p50"), "{}", text(&slow.stdout));
+    assert!(
+        text(&slow.stdout).contains("two (slow) is 19.9 % slower than two (main) at ack.p50"),
+        "{}",
+        text(&slow.stdout)
+    );
     assert!(text(&compare("slow", "main", &[]).stdout).contains("▼ IMPROVED"));
     assert_eq!(compare("main", "slow", &["--exit-zero"]).status.code(), Some(0));
     let junit = at("junit.xml");
-    assert_eq!(compare("main", "slow", &["--format", "junit", "--out", junit.to_str().unwrap()]).status.code(), Some(3));
+    assert_eq!(
+        compare("main", "slow", &["--format", "junit", "--out", junit.to_str().unwrap()]).status.code(),
+        Some(3)
+    );
     assert!(std::fs::read_to_string(junit).unwrap().contains("<failure type=\"REGRESSED\""));
     let json: Value = serde_json::from_slice(&compare("main", "slow", &["--format", "json"]).stdout).unwrap();
     assert_eq!(json["overall"]["verdict"], "REGRESSED");
@@ -110,7 +117,11 @@ fn a_job_sees_what_the_comparison_says() {
     let slow_dir = at("slow");
     let within = msgbench(&["compare", slow_dir.to_str().unwrap(), "--against", "one", "--gate", gate]);
     assert_eq!(within.status.code(), Some(3));
-    assert!(text(&within.stdout).contains("two is 19.9 % slower than one at ack.p50 (95 % CI"), "{}", text(&within.stdout));
+    assert!(
+        text(&within.stdout).contains("two is 19.9 % slower than one at ack.p50 (95 % CI"),
+        "{}",
+        text(&within.stdout)
+    );
     assert!(text(&within.stdout).contains("10 + 10 interleaved runs"));
     let pairs = msgbench(&["compare", slow_dir.to_str().unwrap(), "--gate", gate]);
     assert_eq!(pairs.status.code(), Some(0), "nothing is gated without a baseline");

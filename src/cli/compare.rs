@@ -70,8 +70,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         ),
         None => compare::systems(Named { label: &labels.0, record: &baseline }, args.against.as_deref(), &gate),
     };
-    let comparison =
-        compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
+    let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
     let text = output(&comparison, args.format)?;
     match &args.out {
         Some(path) => std::fs::write(path, text)

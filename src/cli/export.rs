@@ -24,7 +24,8 @@ pub enum Export {
 }
 
 pub(super) fn run(result: &Path, record: &Record, format: Export) -> Result<Exit, Failure> {
-    let folder = if result.is_dir() { result.to_path_buf() } else { result.parent().map(PathBuf::from).unwrap_or_default() };
+    let folder =
+        if result.is_dir() { result.to_path_buf() } else { result.parent().map(PathBuf::from).unwrap_or_default() };
     let text = match format {
         Export::Openmetrics => export::openmetrics(record, &distributions(&folder, record)?),
         Export::BenchmarkSmaller => pretty(&export::benchmark_action(record, true)),
@@ -48,8 +49,12 @@ fn distributions(folder: &Path, record: &Record) -> Result<Vec<Distribution>, Fa
             let tag = if trial.workloads.len() > 1 { format!("{}/{kind}", workload.name) } else { kind.to_string() };
             let Some(histogram) = hlog::merged(&log, &tag) else { continue };
             match list.iter_mut().find(|d| d.case == trial.case && d.workload == workload.name) {
-                Some(d) => d.histogram.add(&histogram).map_err(|e| Failure::internal(format!("{}: {e}", path.display())))?,
-                None => list.push(Distribution { case: trial.case.clone(), workload: workload.name.clone(), histogram }),
+                Some(d) => {
+                    d.histogram.add(&histogram).map_err(|e| Failure::internal(format!("{}: {e}", path.display())))?
+                }
+                None => {
+                    list.push(Distribution { case: trial.case.clone(), workload: workload.name.clone(), histogram })
+                }
             }
         }
     }

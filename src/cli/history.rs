@@ -44,7 +44,10 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
         let record = store::load(path).map_err(Failure::usage)?.record;
         let mut new = history::entries(&record, args.commit.as_deref());
         if new.is_empty() {
-            return Err(Failure::new(Exit::Invalid, format!("{} has no valid trial: nothing is added", path.display())));
+            return Err(Failure::new(
+                Exit::Invalid,
+                format!("{} has no valid trial: nothing is added", path.display()),
+            ));
         }
         // A result that is there already is not counted twice.
         new.retain(|n| !entries.iter().any(|e| (&e.at, &e.case, &e.series) == (&n.at, &n.case, &n.series)));
@@ -82,7 +85,9 @@ fn read(args: &HistoryArgs) -> Result<Vec<Entry>, Failure> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !args.add.is_empty() => String::new(),
-        Err(e) => return Err(Failure::usage(format!("cannot read {}: {e}; add a first result with --add", path.display()))),
+        Err(e) => {
+            return Err(Failure::usage(format!("cannot read {}: {e}; add a first result with --add", path.display())));
+        }
     };
     history::parse(&text).map_err(|(line, problem)| Failure::usage(format!("{}:{line}: {problem}", path.display())))
 }
@@ -95,8 +100,9 @@ fn append(args: &HistoryArgs, new: &[Entry]) -> Result<(), Failure> {
         lines.push('\n');
     }
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&args.file);
-    let written = file.as_mut().map_err(|e| e.to_string()).and_then(|f| {
-        f.write_all(lines.as_bytes()).and_then(|()| f.sync_all()).map_err(|e| e.to_string())
-    });
+    let written = file
+        .as_mut()
+        .map_err(|e| e.to_string())
+        .and_then(|f| f.write_all(lines.as_bytes()).and_then(|()| f.sync_all()).map_err(|e| e.to_string()));
     written.map_err(|e| Failure::internal(format!("cannot write {}: {e}", args.file.display())))
 }

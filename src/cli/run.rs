@@ -40,6 +40,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;
     let keeper = Keeper {
         progress: Progress::new(args.quiet || args.format == Format::Json),
+        cases: scenario.plan.cases.clone(),
         kept: Mutex::new((record(&scenario), Vec::new())),
         store,
     };
@@ -166,6 +167,8 @@ impl Drop for Scratch {
 struct Keeper {
     progress: Progress,
     store: Store,
+    /// What each trial was to do.
+    cases: Vec<Case>,
     kept: Mutex<(Record, Vec<Interval>)>,
 }
 
@@ -191,6 +194,9 @@ impl engine::Sink for Keeper {
     }
     fn trial(&self, mut files: TrialFiles) -> io::Result<()> {
         let label = format!("{}-{}", files.trial.case, files.trial.round);
+        if let Some(case) = self.cases.iter().find(|c| c.id == files.trial.case) {
+            crate::measure::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
+        }
         let hlog = self.store.write_hlog(&label, &files.hlog, files.measured_at).map_err(io::Error::other)?;
         files.trial.hlog = Some(hlog);
         if let Some(log) = files.server_log {

@@ -84,7 +84,8 @@ pub fn expectations(record: &Record, expect: &[Expectation]) -> Vec<ExpectResult
             let streams = case.workloads.iter().enumerate();
             let asked = streams.filter(|(_, w)| e.metric.workload.as_ref().is_none_or(|name| *name == w.name));
             for (index, workload) in asked {
-                let name = if case.workloads.len() > 1 { format!("{} / {}", case.id, workload.name) } else { case.id.clone() };
+                let name =
+                    if case.workloads.len() > 1 { format!("{} / {}", case.id, workload.name) } else { case.id.clone() };
                 list.push(one(record, &case.id, name, index, e));
             }
         }
@@ -111,9 +112,10 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
             match () {
                 // A broken limit is broken however few samples there are.
                 () if !e.comparator.holds(middle, e.limit) => (ExpectVerdict::Unmet, found),
-                () if thin => {
-                    (ExpectVerdict::Inconclusive, format!("{found}, with fewer than 30 samples above the percentile: measure longer"))
-                }
+                () if thin => (
+                    ExpectVerdict::Inconclusive,
+                    format!("{found}, with fewer than 30 samples above the percentile: measure longer"),
+                ),
                 () if kept == n => (ExpectVerdict::Met, found),
                 () => (ExpectVerdict::Inconclusive, format!("{found}: the limit lies within the spread of the runs")),
             }

@@ -101,7 +101,11 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, (usize, String)> {
     lines
         .map(|(i, line)| {
             let entry: Entry = serde_json::from_str(line).map_err(|e| (i + 1, e.to_string()))?;
-            if entry.schema == SCHEMA { Ok(entry) } else { Err((i + 1, format!("schema `{}` is not `{SCHEMA}`", entry.schema))) }
+            if entry.schema == SCHEMA {
+                Ok(entry)
+            } else {
+                Err((i + 1, format!("schema `{}` is not `{SCHEMA}`", entry.schema)))
+            }
         })
         .collect()
 }
@@ -279,7 +283,10 @@ mod tests {
         let step = |n: usize| history((0..n).map(|i| 1e6 * (1.0 + 0.01 * wave(i)) * if i >= 20 { 1.2 } else { 1.0 }));
         let changes = |n: usize| judge(&step(n), &[], 0.05).remove(0).changes;
         assert!(changes(20).is_empty());
-        assert_eq!(changes(22).iter().map(|c| (c.index, c.state, c.worse)).collect::<Vec<_>>(), [(20, State::Suspect, true)]);
+        assert_eq!(
+            changes(22).iter().map(|c| (c.index, c.state, c.worse)).collect::<Vec<_>>(),
+            [(20, State::Suspect, true)]
+        );
         let after = changes(26);
         assert_eq!((after.len(), after[0].index, after[0].state), (1, 20, State::Confirmed));
         assert!((after[0].change - 0.2).abs() < 0.02 && after[0].commit.as_deref() == Some("abc"));

@@ -61,9 +61,8 @@ pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
             continue;
         };
         for metric in observe::metrics(template, several, &quantiles) {
-            let named = |m: &Metric| {
-                m.quantity == metric.quantity && m.workload.as_ref().is_none_or(|w| *w == template.name)
-            };
+            let named =
+                |m: &Metric| m.quantity == metric.quantity && m.workload.as_ref().is_none_or(|w| *w == template.name);
             let primary = if gate.primary.is_empty() {
                 observe::default_primary(template, &metric.quantity)
             } else {
@@ -89,7 +88,8 @@ pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
 /// A result of the workload that says which metrics there are.
 fn template<'a>(a: &Side<'a>, b: &Side<'a>, index: usize) -> Option<&'a WorkloadResult> {
     let valid = a.trials.iter().chain(&b.trials).copied().find_map(|t| t.workloads.get(index));
-    let of_case = |s: &Side<'a>| s.record.trials.iter().filter(|t| t.case == s.case.id).find_map(|t| t.workloads.get(index));
+    let of_case =
+        |s: &Side<'a>| s.record.trials.iter().filter(|t| t.case == s.case.id).find_map(|t| t.workloads.get(index));
     valid.or_else(|| of_case(a)).or_else(|| of_case(b))
 }
 
@@ -229,17 +229,28 @@ fn spread(row: &Row) -> Option<f64> {
     pooled.is_finite().then(|| pooled.sqrt())
 }
 
-fn by_figures(row: &Row, gate: &Gate, alpha: f64, family: usize, may: Use, undecidable: Option<String>) -> (Verdict, String) {
+fn by_figures(
+    row: &Row,
+    gate: &Gate,
+    alpha: f64,
+    family: usize,
+    may: Use,
+    undecidable: Option<String>,
+) -> (Verdict, String) {
     let (n, m) = (row.a.n, row.b.n);
     if let Some(reason) = undecidable {
         return (Verdict::Inconclusive, reason);
     }
     if row.primary && may < Use::Gate {
-        let reason = "fewer than 30 samples are expected above this percentile in a run: measure longer, or gate on a lower one";
+        let reason =
+            "fewer than 30 samples are expected above this percentile in a run: measure longer, or gate on a lower one";
         return (Verdict::Inconclusive, reason.into());
     }
     if n.min(m) < gate.min_runs as usize {
-        return (Verdict::Inconclusive, format!("{n} + {m} runs are fewer than the {} that a verdict needs", gate.min_runs));
+        return (
+            Verdict::Inconclusive,
+            format!("{n} + {m} runs are fewer than the {} that a verdict needs", gate.min_runs),
+        );
     }
     let significant = row.p_adjusted.is_some_and(|p| p < alpha);
     let Some(ratio) = row.ratio else { return by_difference(row, significant) };
@@ -264,7 +275,9 @@ fn by_figures(row: &Row, gate: &Gate, alpha: f64, family: usize, may: Use, undec
     }
     let tests = if row.primary { family } else { 1 };
     if ranks::smallest_p(n, m) * tests as f64 >= alpha {
-        let reason = format!("with {n} + {m} runs no difference, however large, could be certain at alpha {alpha:.3} over {tests} tests");
+        let reason = format!(
+            "with {n} + {m} runs no difference, however large, could be certain at alpha {alpha:.3} over {tests} tests"
+        );
         return (Verdict::Inconclusive, reason);
     }
     (Verdict::Inconclusive, format!("neither a change nor its absence within {threshold} is certain"))

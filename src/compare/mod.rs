@@ -17,9 +17,9 @@ mod model;
 mod observe;
 mod overall;
 mod pair;
-mod sentence;
 #[cfg(test)]
 pub(crate) mod sample;
+mod sentence;
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +43,12 @@ pub struct Named<'a> {
 ///
 /// # Errors
 /// When the two records as a whole are not comparable; what is wrong with single cases is in `Comparison::refused`.
-pub fn records(baseline: Named<'_>, candidate: Named<'_>, gate: &Gate, options: Options) -> Result<Comparison, NotComparable> {
+pub fn records(
+    baseline: Named<'_>,
+    candidate: Named<'_>,
+    gate: &Gate,
+    options: Options,
+) -> Result<Comparison, NotComparable> {
     let pairing = pair::records(baseline, candidate, options)?;
     Ok(assemble(pairing, gate))
 }

@@ -8,7 +8,7 @@ use crate::scenario::metric::{Metric, Quantity, Statistic};
 pub struct Observed {
     /// In the unit of the metric; +infinity where the message never arrived.
     pub value: f64,
-    /// Samples expected above a percentile; absent for what is not one.
+    /// Samples expected above a percentile, effective ones where they are known; absent for what is not one.
     pub exceedances: Option<f64>,
 }
 
@@ -22,9 +22,10 @@ fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
     }
     let or_infinite = |ns: Option<u64>| ns.map_or(f64::INFINITY, |ns| ns as f64);
     match statistic {
-        Statistic::Quantile(q) => summary
-            .at(q)
-            .map(|p| Observed { value: or_infinite(p.value_ns), exceedances: Some(p.exceedances) }),
+        Statistic::Quantile(q) => summary.at(q).map(|p| Observed {
+            value: or_infinite(p.value_ns),
+            exceedances: Some(p.effective.unwrap_or(p.exceedances)),
+        }),
         Statistic::Min => (summary.count > 0).then_some(Observed { value: summary.min_ns as f64, exceedances: None }),
         Statistic::Mean => plain(if summary.lost > 0 { f64::INFINITY } else { summary.mean_ns }),
         Statistic::Max => plain(or_infinite(summary.max_ns)),

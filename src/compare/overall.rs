@@ -42,7 +42,9 @@ pub(super) fn overall(rows: &[Row], refused: &[Refused], gate: &Gate, gated: boo
 /// The sentence of the gravest primary row; latency at p99 before the others, as that is what people ask for.
 fn headline(primary: &[&Row], gated: bool) -> String {
     let tail = |r: &&&Row| r.metric.quantity.quantile().is_some_and(|q| (q - 0.99).abs() < 1e-9);
-    let rank = |r: &&&Row| (if gated { Some(r.verdict) } else { None }, tail(r), r.cliffs_delta.map_or(0, |d| (d.abs() * 100.0) as i64));
+    let rank = |r: &&&Row| {
+        (if gated { Some(r.verdict) } else { None }, tail(r), r.cliffs_delta.map_or(0, |d| (d.abs() * 100.0) as i64))
+    };
     let Some(first) = primary.iter().max_by_key(rank) else {
         return "There is nothing that could be compared.".into();
     };

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Design, Difference, Excluded, Refused, Source};
 use super::Named;
+use super::model::{Design, Difference, Excluded, Refused, Source};
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 use crate::scenario::plan::Case;
 
@@ -11,7 +11,9 @@ use crate::scenario::plan::Case;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotComparable {
     /// Another major version of the schema.
-    #[error("`{label}` has schema `{found}`, this program compares `{SCHEMA}`: compare it with the version that wrote it, or measure again")]
+    #[error(
+        "`{label}` has schema `{found}`, this program compares `{SCHEMA}`: compare it with the version that wrote it, or measure again"
+    )]
     Schema {
         /// The record.
         label: String,
@@ -19,10 +21,14 @@ pub enum NotComparable {
         found: String,
     },
     /// Measured on different machines.
-    #[error("the results come from different machines ({0}): measure both on one, or say --across-hosts to compare the machines with the systems")]
+    #[error(
+        "the results come from different machines ({0}): measure both on one, or say --across-hosts to compare the machines with the systems"
+    )]
     Host(String),
     /// A debug build against a release build.
-    #[error("`{0}` was measured by a debug build of msgbench and the other by a release build: measure both with `cargo build --release`")]
+    #[error(
+        "`{0}` was measured by a debug build of msgbench and the other by a release build: measure both with `cargo build --release`"
+    )]
     Profile(String),
     /// No case is common to both.
     #[error("the results have no case in common: baseline has {baseline}; candidate has {candidate}")]
@@ -193,7 +199,10 @@ fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>) {
             })
             .collect::<Vec<_>>()
     };
-    (between(&|k| k.starts_with("workloads"), true), between(&|k| ["phases", "pacing", "threads"].iter().any(|p| k.starts_with(p)), true))
+    (
+        between(&|k| k.starts_with("workloads"), true),
+        between(&|k| ["phases", "pacing", "threads"].iter().any(|p| k.starts_with(p)), true),
+    )
 }
 
 fn flatten(path: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {
@@ -304,9 +313,8 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
     let mut matched = BTreeSet::new();
     for case in &ra.plan.cases {
         let name = system_of(ra, case);
-        let twin = rb.plan.cases.iter().find(|c| {
-            c.point == case.point && (system_of(rb, c) == name || renamed.is_some())
-        });
+        let twin =
+            rb.plan.cases.iter().find(|c| c.point == case.point && (system_of(rb, c) == name || renamed.is_some()));
         let Some(twin) = twin else {
             pairing.refused.push(Refused { case: case.id.clone(), reason: format!("only in {}", a.label) });
             continue;

@@ -34,7 +34,8 @@ pub(crate) fn record(reference: &[f64], nats: &[f64]) -> Record {
             trial.started_at = format!("2026-11-23T11:{:02}:{:02}Z", round, 30 * k);
             trial.system.version = format!("{case} 1.2.3");
             trial.system.guarantees = BTreeMap::from([("delivery".into(), "at most once".into())]);
-            trial.workloads[0].ledger = Ledger { scheduled: 20_000, sent: 20_000, expected: 20_000, delivered: 20_000, ..Ledger::default() };
+            trial.workloads[0].ledger =
+                Ledger { scheduled: 20_000, sent: 20_000, expected: 20_000, delivered: 20_000, ..Ledger::default() };
             trial.workloads[0].latency = BTreeMap::from([("e2e".to_string(), summary(*p99))]);
             record.order.push((trial.round, case.into()));
             record.trials.push(trial);
@@ -49,13 +50,18 @@ fn summary(p99_us: f64) -> LatencySummary {
         value_ns: us.is_finite().then_some((us * 1e3).round() as u64),
         exceedances: 20_000.0 * (1.0 - quantile),
         printable: true,
+        ..Percentile::default()
     };
     LatencySummary {
         count: 20_000,
         min_ns: 20_000,
         max_ns: p99_us.is_finite().then_some((p99_us * 3e3) as u64),
         mean_ns: p99_us * 500.0,
-        percentiles: vec![at(0.5, if p99_us.is_finite() { p99_us / 2.0 } else { 100.0 }), at(0.99, p99_us), at(0.999, p99_us * 2.0)],
+        percentiles: vec![
+            at(0.5, if p99_us.is_finite() { p99_us / 2.0 } else { 100.0 }),
+            at(0.99, p99_us),
+            at(0.999, p99_us * 2.0),
+        ],
         ..LatencySummary::default()
     }
 }

@@ -35,8 +35,15 @@ fn words(row: &Row) -> (&'static str, &'static str) {
 /// A ratio that is at least 1, with its interval: `6.1 times slower`, `4.9 % slower`.
 fn size(value: f64, interval: Option<(f64, f64)>, word: &str) -> (String, String) {
     if value >= 2.0 {
-        let show = |v: f64| if v.is_infinite() { "inf".into() } else { three_digits(v).trim_end_matches('0').trim_end_matches('.').to_string() };
-        let text = if value.is_infinite() { format!("infinitely {word}") } else { format!("{} times {word}", brief(value)) };
+        let show = |v: f64| {
+            if v.is_infinite() {
+                "inf".into()
+            } else {
+                three_digits(v).trim_end_matches('0').trim_end_matches('.').to_string()
+            }
+        };
+        let text =
+            if value.is_infinite() { format!("infinitely {word}") } else { format!("{} times {word}", brief(value)) };
         return (text, interval.map_or_else(String::new, |(l, h)| format!("95 % CI {} to {}", show(l), show(h))));
     }
     let show = |v: f64| format!("{:.1}", (v - 1.0) * 100.0);
@@ -58,7 +65,11 @@ pub(super) fn sentence(row: &Row, interleaved: bool, gated: bool) -> String {
     let (a, b, at) = (&row.a.label, &row.b.label, &row.metric);
     let context = |interval: String| {
         let p = row.p_adjusted.map(p_value);
-        [interval, runs(row, interleaved), p.unwrap_or_default()].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ")
+        [interval, runs(row, interleaved), p.unwrap_or_default()]
+            .into_iter()
+            .filter(|s| !s.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let needed = row.runs_needed.map_or_else(String::new, |n| format!("; about {n} runs each would decide"));
     match (row.verdict, row.ratio) {
@@ -69,10 +80,15 @@ pub(super) fn sentence(row: &Row, interleaved: bool, gated: bool) -> String {
             context(String::new())
         ),
         (Verdict::Inconclusive, None) => {
-            format!("Whether {a} and {b} differ at {at} is not certain: {} ({}){needed}", row.reason, context(String::new()))
+            format!(
+                "Whether {a} and {b} differ at {at} is not certain: {} ({}){needed}",
+                row.reason,
+                context(String::new())
+            )
         }
         (Verdict::Equivalent, Some(r)) => {
-            let interval = r.ci90.map_or_else(String::new, |(l, h)| format!("ratio {:.3}, 90 % CI {l:.3} to {h:.3}", r.value));
+            let interval =
+                r.ci90.map_or_else(String::new, |(l, h)| format!("ratio {:.3}, 90 % CI {l:.3} to {h:.3}", r.value));
             format!("{a} and {b} are equivalent at {at}, within {} ({})", percent(row.max_change), context(interval))
         }
         (Verdict::Equivalent, None) => {

@@ -49,7 +49,8 @@ fn the_sentence_says_who_how_much_and_how_certain() {
         against(&A[..5], &[1000., 700., 820., 600., 900.], &Gate::default()),
         against(&A, &[f64::INFINITY; 10], &Gate::default()),
     ];
-    let lines: Vec<String> = all.iter().map(|c| format!("{} {}", row(c, "e2e.p99").verdict.word(), c.overall.sentence)).collect();
+    let lines: Vec<String> =
+        all.iter().map(|c| format!("{} {}", row(c, "e2e.p99").verdict.word(), c.overall.sentence)).collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
 
@@ -109,7 +110,12 @@ fn invalid_trials_are_listed_and_never_compared() {
 fn what_is_not_comparable_is_refused() {
     let (a, mut b) = (record(&A, &B), record(&A, &C));
     let compare = |a: &Record, b: &Record| {
-        records(Named { label: "old", record: a }, Named { label: "new", record: b }, &Gate::default(), Options::default())
+        records(
+            Named { label: "old", record: a },
+            Named { label: "new", record: b },
+            &Gate::default(),
+            Options::default(),
+        )
     };
     assert!(compare(&a, &b).is_ok());
     b.host.cpu = "Another CPU".into();
@@ -141,8 +147,18 @@ fn settings_that_differ_are_said_first() {
         t.system.guarantees.insert("durability".into(), "fsync".into());
     }
     b.plan.cases[1].phases.measure = crate::units::Span::secs(40);
-    let c = records(Named { label: "old", record: &a }, Named { label: "new", record: &b }, &Gate::default(), Options::default()).unwrap();
-    let said: Vec<_> = c.differences.iter().map(|d| (d.what.as_str(), d.baseline.as_str(), d.candidate.as_str(), d.confounds)).collect();
+    let c = records(
+        Named { label: "old", record: &a },
+        Named { label: "new", record: &b },
+        &Gate::default(),
+        Options::default(),
+    )
+    .unwrap();
+    let said: Vec<_> = c
+        .differences
+        .iter()
+        .map(|d| (d.what.as_str(), d.baseline.as_str(), d.candidate.as_str(), d.confounds))
+        .collect();
     assert!(said.contains(&("nats: version", "nats 1.2.3", "nats 1.3.0", false)), "{said:?}");
     assert!(said.contains(&("nats: durability", "(not said)", "fsync", true)), "{said:?}");
     assert!(said.contains(&("phases.measure", "20s", "40s", true)), "{said:?}");

@@ -125,14 +125,25 @@ pub fn openmetrics(record: &Record, distributions: &[Distribution]) -> String {
         }
     }
     let name = "msgbench_response_quantile_seconds";
-    head(&mut out, name, "gauge", "seconds", "Quantiles of the response time, median over runs with its 95 % interval.");
+    head(
+        &mut out,
+        name,
+        "gauge",
+        "seconds",
+        "Quantiles of the response time, median over runs with its 95 % interval.",
+    );
     for s in &all {
         for q in &record.plan.percentiles {
             let Some((value, interval)) = s.quantile(*q) else { continue };
             let bounds = interval.map(|(l, h)| [("lower", l), ("upper", h)]);
             for (bound, value) in std::iter::once(("estimate", value)).chain(bounds.into_iter().flatten()) {
                 let value = if value.is_infinite() { "+Inf".into() } else { canonical(value / 1e9) };
-                let _ = writeln!(out, "{name}{{{},quantile=\"{}\",bound=\"{bound}\"}} {value}", s.labels(record), canonical(*q));
+                let _ = writeln!(
+                    out,
+                    "{name}{{{},quantile=\"{}\",bound=\"{bound}\"}} {value}",
+                    s.labels(record),
+                    canonical(*q)
+                );
             }
         }
     }
@@ -145,7 +156,10 @@ pub fn openmetrics(record: &Record, distributions: &[Distribution]) -> String {
             let _ = writeln!(out, "msgbench_delivered_rate{{{}}} {}", s.labels(record), canonical(value));
         }
     }
-    let _ = write!(out, "# TYPE msgbench_lost_messages gauge\n# UNIT msgbench_lost_messages messages\n# HELP msgbench_lost_messages Deliveries owed and never made, all runs.\n");
+    let _ = write!(
+        out,
+        "# TYPE msgbench_lost_messages gauge\n# UNIT msgbench_lost_messages messages\n# HELP msgbench_lost_messages Deliveries owed and never made, all runs.\n"
+    );
     for s in &all {
         let lost: u64 = s.trials.iter().filter_map(|t| t.workloads.get(s.index)).map(|w| w.ledger.lost).sum();
         let _ = writeln!(out, "msgbench_lost_messages{{{}}} {lost}", s.labels(record));
@@ -243,7 +257,9 @@ mod tests {
     #[test]
     fn what_is_infinite_or_invalid_is_left_out() {
         let mut r = record(&A, &[f64::INFINITY; 10]);
-        let names = |r: &Record| benchmark_action(r, true).as_array().unwrap().iter().map(|e| e["name"].to_string()).collect::<Vec<_>>();
+        let names = |r: &Record| {
+            benchmark_action(r, true).as_array().unwrap().iter().map(|e| e["name"].to_string()).collect::<Vec<_>>()
+        };
         assert!(!names(&r).iter().any(|n| n.contains("nats/p99")) && names(&r).iter().any(|n| n.contains("nats/p50")));
         assert!(openmetrics(&r, &[]).contains("+Inf"));
         r.trials.iter_mut().for_each(|t| t.outcome = crate::record::Outcome::Partial);

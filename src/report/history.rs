@@ -81,12 +81,15 @@ pub fn plots(list: &[Series]) -> Vec<Plot> {
             keys.push(key);
         }
     }
-    keys.iter().filter_map(|(scenario, case, metric)| {
-        let of: Vec<&Series> =
-            list.iter().filter(|s| s.scenario == *scenario && s.case == *case && s.metric.to_string() == *metric).collect();
-        chart(scenario, case, metric, &of)
-    })
-    .collect()
+    keys.iter()
+        .filter_map(|(scenario, case, metric)| {
+            let of: Vec<&Series> = list
+                .iter()
+                .filter(|s| s.scenario == *scenario && s.case == *case && s.metric.to_string() == *metric)
+                .collect();
+            chart(scenario, case, metric, &of)
+        })
+        .collect()
 }
 
 fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plot> {
@@ -115,14 +118,17 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
             let state = if c.state == State::Confirmed { "confirmed" } else { "suspect" };
             let word = if c.worse { "worse" } else { "better" };
             let at = x(c.index) - 0.5;
-            changes.push((format!("{} {word} ({state}) at {}", percent(c.change), start + c.index), vec![(at, 0.0), (at, max / divisor)]));
+            changes.push((
+                format!("{} {word} ({state}) at {}", percent(c.change), start + c.index),
+                vec![(at, 0.0), (at, max / divisor)],
+            ));
         }
         start += s.values.len();
     }
     let line = |label: Option<String>, colour, stroke, width, runs| Line { label, colour, stroke, width, runs };
     let mut lines = vec![
-        line(Some("median of each result".into()), 0, Stroke::Solid, 1, values),
-        line(Some("level".into()), 1, Stroke::Solid, 3, levels),
+        line(Some("level".into()), 1, Stroke::Solid, 4, levels),
+        line(Some("median of each result".into()), 0, Stroke::Solid, 2, values),
     ];
     for (i, (label, run)) in changes.into_iter().enumerate() {
         lines.push(line(Some(label), 2 + i % 4, Stroke::Dashed(5, 4), 2, vec![run]));
@@ -130,7 +136,10 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
     let fit = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
     let mut x = Axis::linear("result, in order of time", total as f64);
     x.ticks.retain(|t| t.0.fract() == 0.0);
-    let mut y = Axis::linear(&if unit.is_empty() { metric.to_string() } else { format!("{metric}, {unit}") }, max / divisor * 1.25);
+    let mut y = Axis::linear(
+        &if unit.is_empty() { metric.to_string() } else { format!("{metric}, {unit}") },
+        max / divisor * 1.25,
+    );
     y.min = 0.0;
     Some(Plot {
         name: format!("history-{scenario}-{case}-{metric}").chars().map(fit).collect(),
@@ -174,10 +183,16 @@ mod tests {
 
     #[test]
     fn it_reads_and_is_drawn() {
-        let next = Series { series: "other".into(), values: vec![3e6; 4], changes: Vec::new(), note: Some("4 results".into()), ..series() };
+        let next = Series {
+            series: "other".into(),
+            values: vec![3e6; 4],
+            changes: Vec::new(),
+            note: Some("4 results".into()),
+            ..series()
+        };
         insta::assert_snapshot!("history", page(&[series(), next.clone()]));
         let plots = plots(&[series(), next]);
-        assert_eq!((plots.len(), plots[0].lines.len(), plots[0].lines[0].runs.len()), (1, 3, 2));
+        assert_eq!((plots.len(), plots[0].lines.len(), plots[0].lines[1].runs.len()), (1, 3, 2));
         let svg = plots[0].svg().unwrap();
         if let Some(dir) = std::env::var_os("MSGBENCH_SAMPLE_REPORT") {
             std::fs::write(std::path::Path::new(&dir).join("history.png"), plots[0].png().unwrap()).unwrap();

@@ -275,7 +275,9 @@ pub(super) fn gate(table: &GateTable, known: Option<Known<'_>>) -> Result<Gate, 
     let default = Gate::default();
     let alpha = table.alpha.unwrap_or(default.alpha);
     if !(alpha > 0.0 && alpha <= 0.2) {
-        return Err(Problem::new("gate.alpha", format!("{alpha} is not between 0 and 0.2")).hint("usual are 0.01 and 0.05"));
+        return Err(
+            Problem::new("gate.alpha", format!("{alpha} is not between 0 and 0.2")).hint("usual are 0.01 and 0.05")
+        );
     }
     if table.primary.len() > 5 {
         return Err(Problem::new("gate.primary", format!("{} metrics are more than five", table.primary.len()))
@@ -414,7 +416,10 @@ on-inconclusive = "warn"
         assert_eq!((gate.max_change, gate.looks, gate.primary.len()), (Share(0.05), Some((6, 12)), 2));
         assert_eq!(gate.max_change(&gate.primary[1]), 0.1);
         assert_eq!(gate.max_change(&gate.primary[0]), 0.05);
-        assert_eq!((expect[0].limit, expect[0].comparator, expect[0].on_inconclusive), (5e6, Comparator::Less, Policy::Fail));
+        assert_eq!(
+            (expect[0].limit, expect[0].comparator, expect[0].on_inconclusive),
+            (5e6, Comparator::Less, Policy::Fail)
+        );
         assert_eq!((expect[1].system.as_deref(), expect[1].on_inconclusive), (Some("nats"), Policy::Warn));
         assert_eq!(read("").unwrap(), (Gate::default(), Vec::new()));
         assert_eq!(Share(0.125).to_string(), "12.5%");

@@ -20,8 +20,23 @@ const PARTS: [&str; 5] = ["service", "slow", "before-replay", "during-replay", "
 const STATISTICS: [&str; 5] = ["p50", "p99", "min", "mean", "max"];
 const THROUGHPUT: [&str; 3] = ["sent", "delivered", "delivered_bytes"];
 const LEDGER: [&str; 17] = [
-    "scheduled", "sent", "refused", "acked", "unanswered", "expected", "delivered", "lost", "acked_lost",
-    "client_dropped", "duplicated", "reordered", "rejected", "redelivered", "dead_lettered", "corrupted", "foreign",
+    "scheduled",
+    "sent",
+    "refused",
+    "acked",
+    "unanswered",
+    "expected",
+    "delivered",
+    "lost",
+    "acked_lost",
+    "client_dropped",
+    "duplicated",
+    "reordered",
+    "rejected",
+    "redelivered",
+    "dead_lettered",
+    "corrupted",
+    "foreign",
 ];
 const REPLAY: [&str; 3] = ["first_s", "catch_up_s", "rate"];
 const RESOURCES: [&str; 5] =
@@ -140,9 +155,7 @@ impl Quantity {
         match self {
             Self::Throughput(_) => false,
             Self::Replay(field) => field != "rate",
-            Self::Ledger(field) => {
-                !matches!(field.as_str(), "scheduled" | "sent" | "acked" | "expected" | "delivered")
-            }
+            Self::Ledger(field) => !matches!(field.as_str(), "scheduled" | "sent" | "acked" | "expected" | "delivered"),
             _ => true,
         }
     }
@@ -161,7 +174,11 @@ impl Quantity {
         let plain = || {
             let number: f64 =
                 text.trim().replace('_', "").parse().map_err(|_| ParseError(format!("`{text}` is not a number")))?;
-            if number.is_finite() && number >= 0.0 { Ok(number) } else { Err(ParseError(format!("`{text}` is not a number"))) }
+            if number.is_finite() && number >= 0.0 {
+                Ok(number)
+            } else {
+                Err(ParseError(format!("`{text}` is not a number")))
+            }
         };
         match self.unit() {
             Unit::Nanos => text.parse::<Span>().map(|s| s.0 as f64),

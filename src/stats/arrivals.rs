@@ -14,8 +14,7 @@ pub fn anderson_darling_exponential(gaps: &[f64]) -> f64 {
     let n = gaps.len();
     let m = mean(gaps);
     let w: Vec<f64> = sorted(gaps).iter().map(|x| x / m).collect();
-    let sum: f64 =
-        (0..n).map(|i| (2 * i + 1) as f64 / n as f64 * ((-(-w[i]).exp_m1()).ln() - w[n - 1 - i])).sum();
+    let sum: f64 = (0..n).map(|i| (2 * i + 1) as f64 / n as f64 * ((-(-w[i]).exp_m1()).ln() - w[n - 1 - i])).sum();
     -(n as f64) - sum
 }
 

@@ -142,7 +142,8 @@ pub fn change_points(values: &[f64], settings: Settings) -> Vec<ChangePoint> {
         let points: Vec<ChangePoint> = bounds.windows(3).map(|b| point(x, b[0], b[1], b[2])).collect();
         let size = |c: &ChangePoint| (c.after - c.before).abs();
         let worst = points.iter().max_by(|a, b| a.p.total_cmp(&b.p)).filter(|c| c.p >= settings.max_p);
-        let smallest = points.iter().min_by(|a, b| size(a).total_cmp(&size(b))).filter(|c| size(c) <= settings.min_change);
+        let smallest =
+            points.iter().min_by(|a, b| size(a).total_cmp(&size(b))).filter(|c| size(c) <= settings.min_change);
         match worst.or(smallest) {
             Some(remove) => bounds.retain(|b| *b != remove.index),
             None => return points.into_iter().map(|c| ChangePoint { index: c.index + cut, ..c }).collect(),

@@ -55,7 +55,13 @@ pub fn two_looks(alpha: f64) -> f64 {
         };
         let sum: f64 = (0..=STEPS)
             .map(|i| {
-                let weight = if i == 0 || i == STEPS { 1.0 } else if i % 2 == 1 { 4.0 } else { 2.0 };
+                let weight = if i == 0 || i == STEPS {
+                    1.0
+                } else if i % 2 == 1 {
+                    4.0
+                } else {
+                    2.0
+                };
                 weight * at(-c + f64::from(i) * h)
             })
             .sum();
@@ -83,9 +89,13 @@ mod tests {
     /// The simulated table of stats.md A6 (4000 repetitions: an error of about 0.02), where it is neither 0 nor 1.
     #[test]
     fn power_agrees_with_the_simulations() {
-        for (cv, n, change, simulated) in
-            [(0.03, 10.0, 0.05, 0.90), (0.05, 10.0, 0.05, 0.49), (0.10, 20.0, 0.10, 0.82), (0.05, 20.0, 0.05, 0.83), (0.10, 10.0, 0.10, 0.48)]
-        {
+        for (cv, n, change, simulated) in [
+            (0.03, 10.0, 0.05, 0.90),
+            (0.05, 10.0, 0.05, 0.49),
+            (0.10, 20.0, 0.10, 0.82),
+            (0.05, 20.0, 0.05, 0.83),
+            (0.10, 10.0, 0.10, 0.48),
+        ] {
             let found = power(change, cv, n, 0.05);
             assert!((found - simulated).abs() < 0.08, "cv {cv}, n {n}: {found} for {simulated}");
         }

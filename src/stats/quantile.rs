@@ -182,12 +182,10 @@ mod tests {
 
     #[test]
     fn the_rule_of_use() {
-        assert_eq!([may(9.99), may(10.0), may(29.9), may(1e5 * (1.0 - 0.9997))], [
-            Use::Suppress,
-            Use::Print,
-            Use::Print,
-            Use::Gate
-        ]);
+        assert_eq!(
+            [may(9.99), may(10.0), may(29.9), may(1e5 * (1.0 - 0.9997))],
+            [Use::Suppress, Use::Print, Use::Print, Use::Gate]
+        );
         assert_eq!(effective_exceedances(10_000, 0.99, 20.0).round(), 5.0);
         assert!((seconds_needed(0.999, 100.0, 20.0, 10_000.0) - 200.0).abs() < 1e-9);
     }

@@ -224,7 +224,13 @@ mod tests {
             let mut sum = 0.0;
             for i in (0..all.len()).filter(|i| chosen(*i)) {
                 for j in (0..all.len()).filter(|j| !chosen(*j)) {
-                    sum += if all[i] > all[j] { 1.0 } else if all[i] == all[j] { 0.5 } else { 0.0 };
+                    sum += if all[i] > all[j] {
+                        1.0
+                    } else if all[i] == all[j] {
+                        0.5
+                    } else {
+                        0.0
+                    };
                 }
             }
             sum

@@ -63,11 +63,8 @@ pub fn trend(values: &[f64]) -> Option<Trend> {
         }
     }
     let sorted = super::sorted(values);
-    let ties: f64 = sorted
-        .chunk_by(|a, b| a == b)
-        .map(|same| same.len() as f64)
-        .map(|t| t * (t - 1.0) * (2.0 * t + 5.0))
-        .sum();
+    let ties: f64 =
+        sorted.chunk_by(|a, b| a == b).map(|same| same.len() as f64).map(|t| t * (t - 1.0) * (2.0 * t + 5.0)).sum();
     let nf = n as f64;
     let variance = (nf * (nf - 1.0) * (2.0 * nf + 5.0) - ties) / 18.0;
     let z = if variance > 0.0 { (s - s.signum()) as f64 / variance.sqrt() } else { 0.0 };
@@ -93,8 +90,8 @@ pub fn kpss(values: &[f64], lag: usize) -> f64 {
         })
         .sum();
     let gamma = |s: usize| e.iter().skip(s).zip(&e).map(|(a, b)| a * b).sum::<f64>() / n as f64;
-    let long_run: f64 =
-        gamma(0) + 2.0 * (1..=lag.min(n.saturating_sub(1))).map(|s| (1.0 - s as f64 / (lag + 1) as f64) * gamma(s)).sum::<f64>();
+    let long_run: f64 = gamma(0)
+        + 2.0 * (1..=lag.min(n.saturating_sub(1))).map(|s| (1.0 - s as f64 / (lag + 1) as f64) * gamma(s)).sum::<f64>();
     if long_run > 0.0 { partial / (n as f64).powi(2) / long_run } else { 0.0 }
 }
 

@@ -125,7 +125,10 @@ fn two_samples() {
     same(found.value, &v["hl_shift_AB"]["est"]);
     pair(found.interval.unwrap(), &v["hl_shift_AB"]["ci95"]);
     let flips = ranks::sign_flip(&logs(&a, &b)).unwrap();
-    assert_eq!((flips.extreme, flips.total), (u(&v["signflip_mean_log_AB"]["extreme"]), u(&v["signflip_mean_log_AB"]["total"])));
+    assert_eq!(
+        (flips.extreme, flips.total),
+        (u(&v["signflip_mean_log_AB"]["extreme"]), u(&v["signflip_mean_log_AB"]["total"]))
+    );
     same(ranks::cliffs_delta(&a, &b), &v["cliffs_delta_AB"]);
     let (ratio, low, high) = ranks::fieller(&a, &b, 0.95).unwrap();
     same(ratio, &v["fieller_mean_ratio_AB"]["ratio"]);
@@ -224,12 +227,14 @@ fn change_points() {
     let v = &list["edivisive"];
     let x = fs(&v["series"]);
     for (name, printed) in v["Q"].as_object().unwrap() {
-        let at: Vec<usize> = name.split(',').map(|p| p.trim_start_matches(char::is_alphabetic).parse().unwrap()).collect();
+        let at: Vec<usize> =
+            name.split(',').map(|p| p.trim_start_matches(char::is_alphabetic).parse().unwrap()).collect();
         same(change::divergence(&x, at[0], at[1], at[2]).unwrap(), printed);
     }
     assert_eq!(change::first_candidate(&x).unwrap().1, 5);
     let settings = change::Settings { max_p: 1e-3, min_change: 0.0 };
-    let indices = |x: &[f64], settings| change::change_points(x, settings).iter().map(|c| c.index as u64).collect::<Vec<_>>();
+    let indices =
+        |x: &[f64], settings| change::change_points(x, settings).iter().map(|c| c.index as u64).collect::<Vec<_>>();
     let printed = |v: &Value| v.as_array().unwrap().iter().map(u).collect::<Vec<_>>();
     assert_eq!(indices(&x, settings), printed(&v["change_points"]));
     same(otava(&x[..5], &x[5..8]), &v["otava_p"][0]);
@@ -343,7 +348,9 @@ fn queues_and_stalls() {
         close(queue::mg1_mean_sojourn(rho, 0.0), &row[0]);
         quantiles.iter().zip(&row[1..]).for_each(|(p, printed)| close(queue::md1_sojourn(rho, *p), printed));
     }
-    for (rho, row) in [(0.5, [1.3863, 4.6052, 9.2103, 13.8155, 18.4207]), (0.8, [3.4657, 11.5129, 23.0259, 34.5388, 46.0517])] {
+    for (rho, row) in
+        [(0.5, [1.3863, 4.6052, 9.2103, 13.8155, 18.4207]), (0.8, [3.4657, 11.5129, 23.0259, 34.5388, 46.0517])]
+    {
         for (p, printed) in quantiles.into_iter().zip(row) {
             assert!((queue::mm1_sojourn(rho, p) - printed).abs() < 5.1e-5);
         }

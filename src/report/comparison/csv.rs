@@ -9,9 +9,32 @@ use crate::compare::Comparison;
 pub fn page(c: &Comparison) -> Result<String, String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let head = [
-        "scenario", "metric", "unit", "primary", "baseline", "candidate", "n_baseline", "n_candidate", "median_baseline",
-        "median_candidate", "ratio", "ratio_ci95_low", "ratio_ci95_high", "ratio_ci90_low", "ratio_ci90_high", "shift",
-        "test", "p_raw", "p_adjusted", "correction", "p_paired", "cliffs_delta", "max_change", "verdict", "runs_needed", "reason",
+        "scenario",
+        "metric",
+        "unit",
+        "primary",
+        "baseline",
+        "candidate",
+        "n_baseline",
+        "n_candidate",
+        "median_baseline",
+        "median_candidate",
+        "ratio",
+        "ratio_ci95_low",
+        "ratio_ci95_high",
+        "ratio_ci90_low",
+        "ratio_ci90_high",
+        "shift",
+        "test",
+        "p_raw",
+        "p_adjusted",
+        "correction",
+        "p_paired",
+        "cliffs_delta",
+        "max_change",
+        "verdict",
+        "runs_needed",
+        "reason",
     ];
     writer.write_record(head).map_err(|e| e.to_string())?;
     for r in &c.rows {

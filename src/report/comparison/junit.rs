@@ -59,15 +59,23 @@ pub fn page(c: &Comparison) -> String {
             c.candidate.seed
         ));
         for case in of {
-            let open = format!("    <testcase classname=\"msgbench.{}\" name=\"{}\" time=\"0\"", escape(suite), escape(&case.name));
+            let open = format!(
+                "    <testcase classname=\"msgbench.{}\" name=\"{}\" time=\"0\"",
+                escape(suite),
+                escape(&case.name)
+            );
             let (message, text) = (escape(&case.message), escape(&case.text));
             out.push_str(&match case.mark {
                 Mark::Pass => format!("{open}/>\n"),
                 Mark::Skipped => format!("{open}><skipped message=\"{message}\"/></testcase>\n"),
                 Mark::Failure(kind) => {
-                    format!("{open}>\n      <failure type=\"{kind}\" message=\"{message}\">{text}</failure></testcase>\n")
+                    format!(
+                        "{open}>\n      <failure type=\"{kind}\" message=\"{message}\">{text}</failure></testcase>\n"
+                    )
                 }
-                Mark::Error(kind) => format!("{open}>\n      <error type=\"{kind}\" message=\"{message}\">{text}</error></testcase>\n"),
+                Mark::Error(kind) => {
+                    format!("{open}>\n      <error type=\"{kind}\" message=\"{message}\">{text}</error></testcase>\n")
+                }
             });
         }
         out.push_str("  </testsuite>\n");

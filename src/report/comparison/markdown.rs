@@ -13,9 +13,11 @@ pub fn page(c: &Comparison) -> String {
     let all: fn(&Row) -> bool = telling;
     let primary: fn(&Row) -> bool = |r| r.primary;
     let notable: fn(&Row) -> bool = |r| r.primary && !matches!(r.verdict, Verdict::Equivalent | Verdict::Changed);
-    for (keep, left_out) in
-        [(all, None), (primary, Some("the metrics that decide nothing")), (notable, Some("all rows but those that call for attention"))]
-    {
+    for (keep, left_out) in [
+        (all, None),
+        (primary, Some("the metrics that decide nothing")),
+        (notable, Some("all rows but those that call for attention")),
+    ] {
         let page = build(c, keep, left_out);
         if page.len() <= BUDGET {
             return page;
@@ -29,7 +31,8 @@ pub fn page(c: &Comparison) -> String {
 }
 
 fn build(c: &Comparison, keep: fn(&Row) -> bool, left_out: Option<&str>) -> String {
-    let mut out = format!("## {} {}\n\n{}\n", c.overall.verdict.sign(), c.overall.verdict.word(), escape(&c.overall.sentence));
+    let mut out =
+        format!("## {} {}\n\n{}\n", c.overall.verdict.sign(), c.overall.verdict.word(), escape(&c.overall.sentence));
     if c.overall.exit_code != 0 {
         out.push_str(&format!("\n**Exit code {}**\n\n", c.overall.exit_code));
         c.overall.reasons.iter().take(20).for_each(|r| out.push_str(&format!("- {}\n", escape(r))));
@@ -44,7 +47,9 @@ fn build(c: &Comparison, keep: fn(&Row) -> bool, left_out: Option<&str>) -> Stri
     out.push('\n');
     notes(c).iter().take(100).for_each(|(word, text)| out.push_str(&format!("- {word}: {}\n", escape(text))));
     if let Some(what) = left_out {
-        out.push_str(&format!("- note: the page would be too large, so {what} are left out here; JSON and CSV have all.\n"));
+        out.push_str(&format!(
+            "- note: the page would be too large, so {what} are left out here; JSON and CSV have all.\n"
+        ));
     }
     out
 }

@@ -38,7 +38,13 @@ fn effect(row: &Row) -> String {
     match (&row.ratio, &row.shift, row.kind) {
         (Some(ratio), _, _) => interval(ratio, number),
         (None, Some(shift), Some(unit)) => interval(shift, |v| {
-            let sign = if v > 0.0 { "+" } else if v < 0.0 { "-" } else { "" };
+            let sign = if v > 0.0 {
+                "+"
+            } else if v < 0.0 {
+                "-"
+            } else {
+                ""
+            };
             format!("{sign}{}", unit.show(v.abs()))
         }),
         _ => "-".into(),
@@ -61,9 +67,7 @@ fn tables(c: &Comparison, keep: impl Fn(&Row) -> bool) -> Vec<Table> {
     for row in c.rows.iter().filter(|r| keep(r)) {
         let caption = format!("{}: {} against {}", row.scenario, row.b.label, row.a.label);
         let at = list.iter().position(|(k, _)| *k == caption).unwrap_or_else(|| {
-            let heads = [
-                "metric", ">baseline", ">candidate", ">ratio [95 % CI]", ">p", ">effect", ">runs", "verdict",
-            ];
+            let heads = ["metric", ">baseline", ">candidate", ">ratio [95 % CI]", ">p", ">effect", ">runs", "verdict"];
             list.push((caption.clone(), Table::new(&caption, &heads)));
             list.len() - 1
         });
@@ -103,7 +107,11 @@ fn differences(c: &Comparison) -> Option<Table> {
 fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
     let mut list = Vec::new();
     if !c.gated {
-        list.push(("note", "No baseline is named (--against SYSTEM): REGRESSED means worse than the other one, and nothing is gated.".into()));
+        list.push((
+            "note",
+            "No baseline is named (--against SYSTEM): REGRESSED means worse than the other one, and nothing is gated."
+                .into(),
+        ));
     }
     if !c.design.interleaved {
         list.push(("WARN", c.design.words.clone()));
@@ -112,7 +120,10 @@ fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
         list.push(("REFUSED", format!("{} is not compared: {}.", r.case, r.reason.trim_end_matches('.'))));
     }
     for e in &c.excluded {
-        list.push(("EXCLUDED", format!("{}, {}, round {}: {}.", e.of, e.case, e.round, e.reason.trim_end_matches('.'))));
+        list.push((
+            "EXCLUDED",
+            format!("{}, {}, round {}: {}.", e.of, e.case, e.round, e.reason.trim_end_matches('.')),
+        ));
     }
     for e in &c.expectations {
         list.push((e.verdict.word(), format!("{}: {}.", e.case, e.sentence)));
@@ -173,7 +184,10 @@ mod tests {
         insta::assert_snapshot!("junit", super::junit::page(&c));
         insta::assert_snapshot!("csv", super::csv::page(&c).unwrap());
         let json = serde_json::to_value(&c).unwrap();
-        assert_eq!((json["schema"].as_str(), json["overall"]["exit_code"].as_u64()), (Some("msgbench.compare/1"), Some(3)));
+        assert_eq!(
+            (json["schema"].as_str(), json["overall"]["exit_code"].as_u64()),
+            (Some("msgbench.compare/1"), Some(3))
+        );
         assert_eq!(json["rows"].as_array().unwrap().len(), c.rows.len());
     }
 
