@@ -17,7 +17,7 @@ fn percent(quantile: f64) -> String {
 /// arrivals Anderson and Darling's A^2 against its 1 % point, and the index of dispersion; for constant ones the largest
 /// deviation from the gap of the schedule. The record has no gaps: whoever has them calls this.
 pub fn arrival_process(gaps: &[f64], counts: &[f64], expected: f64, poisson: bool) -> Option<Check> {
-    if gaps.len() < 20 || !(expected > 0.0) {
+    if gaps.len() < 20 || expected.is_nan() || expected <= 0.0 {
         return None;
     }
     if !poisson {

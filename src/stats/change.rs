@@ -102,6 +102,14 @@ pub fn first_candidate(values: &[f64]) -> Option<(f64, usize)> {
     Distances::new(values).best(0, values.len())
 }
 
+/// A piece of the series that may be divided further.
+struct Segment {
+    start: usize,
+    end: usize,
+    /// The best division: its Q, and where.
+    best: Option<(f64, usize)>,
+}
+
 fn point(values: &[f64], from: usize, index: usize, to: usize) -> ChangePoint {
     let (left, right) = (&values[from..index], &values[index..to]);
     let test = if left.len().min(right.len()) >= WELCH_FROM { welch(left, right) } else { pooled(left, right) };
@@ -123,19 +131,14 @@ pub fn change_points(values: &[f64], settings: Settings) -> Vec<ChangePoint> {
     // Weak points may become significant once their neighbours are gone.
     let weak = if settings.max_p < 0.05 { settings.max_p * 10.0 } else { settings.max_p };
     let mut bounds = vec![0, n];
-    let mut open: Vec<(usize, usize, Option<(f64, usize)>)> = vec![(0, n, distances.best(0, n))];
-    while let Some(at) = (0..open.len())
-        .filter(|i| open[*i].2.is_some())
-        .max_by(|a, b| open[*a].2.map_or(0.0, |c| c.0).total_cmp(&open[*b].2.map_or(0.0, |c| c.0)))
-    {
-        let (s, e, candidate) = open.swap_remove(at);
-        let Some((_, tau)) = candidate else { break };
-        if point(x, s, tau, e).p > weak {
-            continue;
-        }
+    let candidate = |s: usize, e: usize| Segment { start: s, end: e, best: distances.best(s, e) };
+    let mut open = vec![candidate(0, n)];
+    let strength = |s: &Segment| s.best.map_or(f64::NEG_INFINITY, |b| b.0);
+    while let Some(at) = (0..open.len()).max_by(|a, b| strength(&open[*a]).total_cmp(&strength(&open[*b]))) {
+        let Segment { start, end, best } = open.swap_remove(at);
+        let Some((_, tau)) = best.filter(|(_, tau)| point(x, start, *tau, end).p <= weak) else { continue };
         bounds.push(tau);
-        open.push((s, tau, distances.best(s, tau)));
-        open.push((tau, e, distances.best(tau, e)));
+        open.extend([candidate(start, tau), candidate(tau, end)]);
     }
     bounds.sort_unstable();
     loop {
