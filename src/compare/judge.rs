@@ -193,6 +193,8 @@ fn worse(row: &Row, interval: (f64, f64)) -> (f64, f64) {
 fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> Row {
     let Draft { mut row, may, undecidable } = draft;
     let interleaved = !row.sentence.is_empty();
+    // Where a run is too short to know the percentile, more runs are no help.
+    let by_runs = undecidable.is_none() && (!row.primary || may >= Use::Gate);
     let (n, m) = (row.a.n, row.b.n);
     let look = std::mem::take(&mut row.reason);
     let (verdict, reason) = if n == 0 || m == 0 {
@@ -207,7 +209,7 @@ fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> 
         true => reason,
         false => format!("{reason}; {look}"),
     };
-    if verdict == Verdict::Inconclusive {
+    if verdict == Verdict::Inconclusive && by_runs {
         let level = if row.primary { alpha / family as f64 } else { alpha };
         row.runs_needed = spread(&row)
             .and_then(|cv| decide::runs_needed(row.max_change, cv, level, POWER))

@@ -59,7 +59,7 @@ pub fn stationary(blocks: &Blocks) -> Option<Check> {
     let wanders = kpss > 0.739 && spread > DELTA;
     let message = match late {
         Some(n) => format!(
-            "WARMUP_TOO_SHORT: the first {:.0} s differ from the rest; lengthen the warm-up by that",
+            "WARMUP_TOO_SHORT: the first {:.1} s differ from the rest; lengthen the warm-up by that",
             n as f64 * blocks.seconds
         ),
         None => "the latency drifts during the trial: it depends on when one measures; see the timeline".into(),
