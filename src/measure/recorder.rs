@@ -152,6 +152,8 @@ mod tests {
     use std::sync::mpsc::channel;
 
     proptest! {
+        // Each case makes dozens of histograms of 270 KB.
+        #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn every_sample_lands_in_the_interval_it_was_due(
             samples in prop::collection::vec((0u64..20_000, 0u64..10_000_000_000), 1..500)

@@ -377,6 +377,12 @@ pub struct Resources {
     pub cpu_us_per_msg: Option<f64>,
     /// Largest resident set seen, bytes.
     pub rss_peak_bytes: u64,
+    /// Mean of the resident set at the ends of intervals, bytes; absent where it was not sampled.
+    #[serde(default)]
+    pub rss_mean_bytes: Option<u64>,
+    /// Bytes sent to a disk in the measured phase; what stays in the page cache is not in it.
+    #[serde(default)]
+    pub disk_written_bytes: u64,
     /// Voluntary context switches.
     pub voluntary_switches: u64,
     /// Involuntary context switches.

@@ -111,6 +111,8 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             cpu_seconds: 0.4,
             cpu_us_per_msg: Some(20.0),
             rss_peak_bytes: 12 << 20,
+            rss_mean_bytes: Some(11 << 20),
+            disk_written_bytes: 0,
             threads: 4,
             ..Resources::default()
         }),
