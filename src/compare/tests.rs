@@ -194,3 +194,32 @@ fn limits_are_met_broken_or_open() {
     let c = against(&A, &C, &Gate::default()).with_expectations(expectations(&r, &[p99(840e3)]));
     assert_eq!((c.overall.exit_code, c.overall.verdict), (3, Verdict::Regressed));
 }
+
+/// Ten runs around `centre` microseconds whose logarithms have the standard deviation `cv`.
+fn runs(seed: &mut u64, centre: f64, cv: f64) -> Vec<f64> {
+    let mut uniform = || {
+        *seed = *seed * 48271 % 2_147_483_647;
+        *seed as f64 / 2_147_483_647.0
+    };
+    (0..10)
+        .map(|_| centre * (cv * (-2.0 * uniform().ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform()).cos()).exp())
+        .collect()
+}
+
+/// The certificate of the gate at its defaults (5 %, alpha 0.01): nothing against itself, and 10 % more, 200 times each.
+#[test]
+fn the_gate_cries_wolf_rarely_and_sees_ten_percent() {
+    let mut seed = 1;
+    let mut regressed = |change: f64, cv: f64| {
+        let one = |_: &u32| {
+            let (a, b) = (runs(&mut seed, 800.0, cv), runs(&mut seed, 800.0 * (1.0 + change), cv));
+            against(&a, &b, &Gate::default()).overall.exit_code == 3
+        };
+        (0..200).filter(one).count()
+    };
+    // Five of 200 is the 95 % upper bound of a rate of 1 %.
+    assert!(regressed(0.0, 0.03) <= 5);
+    assert!(regressed(0.0, 0.10) <= 5);
+    let seen = regressed(0.10, 0.03);
+    assert!(seen >= 180, "{seen} of 200 changes by 10 % were seen");
+}
