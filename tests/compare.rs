@@ -188,3 +188,19 @@ fn history_tells_a_step_from_noise() {
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 32, "a result counts once");
     assert_eq!(std::fs::read_dir(charts).unwrap().count(), 2);
 }
+
+#[test]
+fn every_schema_names_its_fields() {
+    for (of, field) in [
+        ("scenario", "workload"),
+        ("gate", "expect"),
+        ("run", "trials"),
+        ("compare", "overall"),
+        ("history", "metrics"),
+    ] {
+        let schema: Value = serde_json::from_slice(&msgbench(&["schema", of]).stdout).unwrap();
+        assert!(schema["properties"][field].is_object(), "{of}: {field}");
+    }
+    let default = msgbench(&["schema"]);
+    assert_eq!(default.stdout, msgbench(&["schema", "scenario"]).stdout);
+}

@@ -81,13 +81,33 @@ enum Command {
     Broker(Box<broker::BrokerArgs>),
     /// Show which systems can be launched here, their versions, and how to get what is missing
     Systems(systems::SystemsArgs),
-    /// Print the JSON schema of scenario files, for editors
-    Schema,
+    /// Print a JSON schema: of scenario files, for editors, or of what commands write
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value_t)]
+        of: SchemaOf,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+}
+
+/// What there is a JSON schema of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum SchemaOf {
+    /// A scenario file
+    #[default]
+    Scenario,
+    /// A gate file
+    Gate,
+    /// run.json
+    Run,
+    /// The output of compare --format json
+    Compare,
+    /// A line of a history file
+    History,
 }
 
 /// How a command prints its result.
@@ -118,7 +138,13 @@ pub fn main() -> u8 {
         Command::Report(args) => report::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
-        Command::Schema => print(&pretty(&crate::scenario::schema())),
+        Command::Schema { of } => print(&match of {
+            SchemaOf::Scenario => pretty(&crate::scenario::schema()),
+            SchemaOf::Gate => pretty(&schemars::schema_for!(crate::scenario::gate::GateFile)),
+            SchemaOf::Run => pretty(&schemars::schema_for!(crate::record::Record)),
+            SchemaOf::Compare => pretty(&schemars::schema_for!(crate::compare::Comparison)),
+            SchemaOf::History => pretty(&schemars::schema_for!(crate::compare::history::Entry)),
+        }),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "msgbench", &mut std::io::stdout());
             Ok(Exit::Passed)
