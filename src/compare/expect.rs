@@ -2,7 +2,8 @@
 //!
 //! Each valid trial is one witness. The limit is MET when all of them keep it; UNMET when the median does not, which is
 //! what a reader of the summary sees; INCONCLUSIVE when the median keeps it and a run does not: then the limit lies
-//! within the spread of the runs, and neither "kept" nor "broken" would be true of the next one. Percentiles with fewer
+//! within the spread of the runs, and neither "kept" nor "broken" would be true of the next one. One run alone has no spread:
+//! then the interval of its percentile must keep the limit too. Percentiles with fewer
 //! than 30 samples above them decide nothing. Lost messages are infinitely late and so break every latency limit.
 
 use schemars::JsonSchema;
@@ -103,6 +104,8 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
     let unit = e.metric.quantity.unit();
     let kept = values.iter().filter(|v| e.comparator.holds(**v, e.limit)).count();
     let thin = found.iter().filter_map(|o| o.exceedances).any(|k| may(k) < Use::Gate);
+    let ends = found.iter().filter_map(|o| o.ci95).flat_map(|(low, high)| [low, high]);
+    let straddles = ends.into_iter().any(|v| !e.comparator.holds(v, e.limit));
     let (verdict, sentence) = match median(&values) {
         None if trials.is_empty() => (ExpectVerdict::Invalid, format!("`{}` has no valid run to hold it to", e.that)),
         None => (ExpectVerdict::Invalid, format!("`{}` was not measured", e.metric)),
@@ -115,6 +118,10 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
                 () if thin => (
                     ExpectVerdict::Inconclusive,
                     format!("{found}, with fewer than 30 samples above the percentile: measure longer"),
+                ),
+                () if n == 1 && straddles => (
+                    ExpectVerdict::Inconclusive,
+                    format!("{found}, but its 95 % interval does not: repeat it, or measure longer"),
                 ),
                 () if kept == n => (ExpectVerdict::Met, found),
                 () => (ExpectVerdict::Inconclusive, format!("{found}: the limit lies within the spread of the runs")),

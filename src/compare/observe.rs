@@ -10,10 +10,12 @@ pub struct Observed {
     pub value: f64,
     /// Samples expected above a percentile, effective ones where they are known; absent for what is not one.
     pub exceedances: Option<f64>,
+    /// 95 % interval of this run's percentile, where it is known.
+    pub ci95: Option<(f64, f64)>,
 }
 
 fn plain(value: f64) -> Option<Observed> {
-    Some(Observed { value, exceedances: None })
+    Some(Observed { value, exceedances: None, ci95: None })
 }
 
 fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
@@ -25,8 +27,9 @@ fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
         Statistic::Quantile(q) => summary.at(q).map(|p| Observed {
             value: or_infinite(p.value_ns),
             exceedances: Some(p.effective.unwrap_or(p.exceedances)),
+            ci95: p.ci95_ns.map(|(low, high)| (low as f64, or_infinite(high))),
         }),
-        Statistic::Min => (summary.count > 0).then_some(Observed { value: summary.min_ns as f64, exceedances: None }),
+        Statistic::Min => (summary.count > 0).then_some(summary.min_ns as f64).and_then(plain),
         Statistic::Mean => plain(if summary.lost > 0 { f64::INFINITY } else { summary.mean_ns }),
         Statistic::Max => plain(or_infinite(summary.max_ns)),
     }

@@ -189,6 +189,15 @@ fn limits_are_met_broken_or_open() {
     assert_eq!(verdict(expect("", "rtt.p99", Comparator::Less, 1.0)), (ExpectVerdict::Invalid, 4));
     // p99.9 of 20 000 has 20 samples above it.
     assert_eq!(verdict(expect("", "e2e.p99.9", Comparator::Less, 1e12)), (ExpectVerdict::Inconclusive, 5));
+    // One run is held to its interval: 846 us with an interval up to 900 us.
+    let mut single = record(&A[..1], &B[..1]);
+    assert_eq!(expectations(&single, &[p99(871e3)])[0].verdict, ExpectVerdict::Met);
+    for t in single.trials.iter_mut().filter(|t| t.case == "nats") {
+        let summary = t.workloads[0].latency.get_mut("e2e").unwrap();
+        summary.percentiles[1].ci95_ns = Some((800_000, Some(900_000)));
+    }
+    assert_eq!(expectations(&single, &[p99(871e3)])[0].verdict, ExpectVerdict::Inconclusive);
+    assert_eq!(expectations(&single, &[p99(901e3)])[0].verdict, ExpectVerdict::Met);
     let lost = record(&A, &[f64::INFINITY; 10]);
     assert_eq!(expectations(&lost, &[p99(1e15)])[0].verdict, ExpectVerdict::Unmet);
     let c = against(&A, &C, &Gate::default()).with_expectations(expectations(&r, &[p99(840e3)]));
