@@ -99,6 +99,7 @@ fn write(dir: &Path, factor: f64) {
                 generator: Resources::default(),
                 hiccup: summary(5_000.0),
                 validity: Vec::new(),
+                disturbance: Vec::new(),
                 events: Vec::new(),
                 hlog: None,
                 server_log: None,

@@ -3,6 +3,7 @@
 pub mod broker;
 mod check;
 mod compare;
+mod doctor;
 mod export;
 mod history;
 mod progress;
@@ -87,6 +88,8 @@ enum Command {
         #[arg(value_enum, default_value_t)]
         of: SchemaOf,
     },
+    /// Audit this host: what spoils latencies here, why, and the command that mends it; changes nothing
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -145,6 +148,7 @@ pub fn main() -> u8 {
             SchemaOf::Compare => pretty(&schemars::schema_for!(crate::compare::Comparison)),
             SchemaOf::History => pretty(&schemars::schema_for!(crate::compare::history::Entry)),
         }),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "msgbench", &mut std::io::stdout());
             Ok(Exit::Passed)

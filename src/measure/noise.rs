@@ -1,7 +1,7 @@
 //! Arrivals, dependence, the host and errors: V9, V10, V13 and V14 of stats.md A5.
 
 use super::validity::{check, grade};
-use crate::record::{Check, LatencySummary, Status, Trial, WorkloadResult};
+use crate::record::{Check, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
 use crate::stats::arrivals;
 use crate::units::latency;
 
@@ -73,47 +73,45 @@ pub fn dependence(workload: &WorkloadResult) -> Option<Check> {
     ))
 }
 
-/// V13, the host: pauses as seen by the hiccup meter beside the response latency, at the highest percentile that both
-/// may print. Above a quarter the tail may be the host's, above a half it is not the system's.
-/// The trial as a whole is only warned of: its median is untouched.
+/// V13, the host: pauses as seen by the hiccup meter beside the response latency, at the highest percentile that both may
+/// print (above a quarter the tail may be the host's, above a half it is not the system's), and what the kernel counted
+/// while the trial ran: stolen time, throttling, swapping, drops.
+/// Pauses only warn, because they leave the median untouched; what makes figures wrong makes the trial INVALID.
 pub fn host(trial: &Trial) -> Option<Check> {
     let of = trial.workloads.iter().filter_map(response);
     let both = of.flat_map(|l| &l.percentiles).filter(|p| p.printable).filter_map(|p| {
         let pause = trial.hiccup.at(p.quantile)?.value_ns?;
         Some((p.quantile, pause, p.value_ns?))
     });
-    let (quantile, pause, response) = both.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let share = pause as f64 / response.max(1) as f64;
+    let pauses = both.max_by(|a, b| a.0.total_cmp(&b.0));
+    let disturbed: Vec<&Finding> = trial.disturbance.iter().filter(|f| f.grade >= Grade::Warn).collect();
+    if pauses.is_none() && trial.disturbance.is_empty() {
+        return None;
+    }
+    let mut status = match disturbed.iter().map(|f| f.grade).max() {
+        Some(Grade::Bad) => Status::Invalid,
+        Some(_) => Status::Warn,
+        None => Status::Ok,
+    };
+    let mut observed: Vec<String> = disturbed.iter().map(|f| format!("{}: {}", f.item, f.observed)).collect();
+    if let Some((quantile, pause, response)) = pauses {
+        let share = pause as f64 / response.max(1) as f64;
+        status = status.max(grade(share, 0.25, 0.5).min(Status::Warn));
+        observed.push(format!(
+            "{} of pauses is {}, {:.0} % of the response's",
+            percent(quantile),
+            latency(pause),
+            100.0 * share
+        ));
+    }
     Some(check(
         "V13",
         "host noise",
-        grade(share, 0.25, 0.5).min(Status::Warn),
-        format!("{} of pauses is {}, {:.0} % of the response's", percent(quantile), latency(pause), 100.0 * share),
-        "WARN above 25 %; above 50 % the tail is not the system's",
-        "the host itself paused: the tail may be its own and not the system's; use a quieter machine",
-    ))
-}
-
-/// V13, the host's own counters over a trial: time stolen by the hypervisor as a share, periods in which the control
-/// group was throttled, thermal throttling, packets dropped. INVALID above 5 % stolen or where a limit was enforced.
-/// The record has none of them yet: whoever reads them calls this.
-pub fn host_counters(steal: f64, throttled_periods: u64, thermal_events: u64, dropped_packets: u64) -> Check {
-    let status = match (throttled_periods + thermal_events, dropped_packets) {
-        (0, 0) => grade(steal, 0.01, 0.05),
-        (0, _) => grade(steal, 0.01, 0.05).max(Status::Warn),
-        _ => Status::Invalid,
-    };
-    check(
-        "V13",
-        "host noise",
         status,
-        format!(
-            "{:.2} % stolen, {throttled_periods} periods throttled, {thermal_events} thermal events, {dropped_packets} packets dropped",
-            100.0 * steal
-        ),
-        "WARN above 1 % stolen or a dropped packet, INVALID above 5 % or where the CPU was throttled",
-        "the machine was taken away or slowed down while measuring: the host is to blame, not the system",
-    )
+        observed.join("; "),
+        "WARN when pauses exceed 25 % of the response or the kernel counted a disturbance, INVALID when that makes figures wrong",
+        "the host itself paused or was taken away: what is slow may be its doing and not the system's; use a quieter machine",
+    ))
 }
 
 /// V14, errors: messages refused by the client or the broker, and what they do to percentiles: each is infinitely late.
@@ -166,16 +164,23 @@ mod tests {
 
     #[test]
     fn the_host_and_errors_have_thresholds() {
-        assert_eq!(host_counters(0.0, 0, 0, 0).status, Status::Ok);
-        assert_eq!(host_counters(0.02, 0, 0, 0).status, Status::Warn);
-        assert_eq!(host_counters(0.0, 0, 0, 3).status, Status::Warn);
-        assert_eq!(host_counters(0.06, 0, 0, 0).status, Status::Invalid);
-        assert_eq!(host_counters(0.0, 1, 0, 0).status, Status::Invalid);
         let mut trial = sample::record().trials[1].clone();
         // The sample's pauses are as long as its responses.
         assert_eq!(host(&trial).unwrap().status, Status::Warn);
         trial.hiccup.percentiles.iter_mut().for_each(|p| p.value_ns = Some(1_000));
         assert_eq!(host(&trial).unwrap().status, Status::Ok);
+        let finding = |grade| Finding {
+            item: "stolen time".into(),
+            grade,
+            observed: "7 % of CPU time".into(),
+            why: String::new(),
+            remedy: String::new(),
+        };
+        trial.disturbance = vec![finding(Grade::Ok), finding(Grade::Warn)];
+        assert_eq!(host(&trial).unwrap().status, Status::Warn);
+        trial.disturbance.push(finding(Grade::Bad));
+        let found = host(&trial).unwrap();
+        assert!(found.status == Status::Invalid && found.observed.contains("7 % of CPU time"), "{found:?}");
         assert_eq!(errors(&trial.workloads[0]).unwrap().status, Status::Ok);
         trial.workloads[0].ledger.refused = 300;
         let found = errors(&trial.workloads[0]).unwrap();

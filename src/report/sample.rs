@@ -122,6 +122,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             voluntary_switches: 40_000,
             ..Resources::default()
         },
+        disturbance: Vec::new(),
         hiccup: latencies(20.0, 0),
         validity,
         events: vec![Event { at_s: 3.5, text: "disconnected, <back> after 20 ms".into() }],
@@ -202,6 +203,7 @@ pub fn record() -> Record {
             virtualised: true,
             load_average: 0.2,
             governor: None,
+            findings: Vec::new(),
         },
         started_at: "2026-11-23T11:50:00Z".into(),
         ended_at: Some("2026-11-23T11:52:00Z".into()),
