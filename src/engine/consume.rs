@@ -105,6 +105,8 @@ impl Sink for Ear<'_> {
         }
         Disposition::Accept
     }
+
+    fn dead_letter(&mut self, _: Incoming<'_>) {}
 }
 
 /// Receives until the trial stops.
@@ -113,7 +115,7 @@ pub async fn consume<C: Consumer>(consumer: &mut C, ear: &mut Ear<'_>) -> Result
     while !ear.shared.stopped() {
         tokio::select! {
             biased;
-            done = consumer.receive(ear) => done?,
+            done = consumer.receive(ear, usize::MAX) => done?,
             _ = tick.tick() => {}
         }
     }

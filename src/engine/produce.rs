@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::driver::{Confirmation, DriverError, Producer};
+use crate::driver::{Confirmation, DriverError, Outgoing, Producer};
 use crate::load::message::{Envelope, Template, open};
 use crate::load::pacer::Pacer;
 use crate::load::schedule::Schedule;
@@ -198,7 +198,7 @@ impl<P: Producer> Publisher<'_, P> {
             self.books.stamps[sequence as usize % RING] = (sequence, intended, at);
         }
         self.books.sequence += 1;
-        match self.producer.send(channel, message, sequence).await {
+        match self.producer.send(Outgoing { channel, key: None, payload: message, token: sequence }).await {
             Ok(()) => {}
             Err(DriverError::Refused { .. }) => {
                 self.books.sent.refused += u64::from(intended >= self.origin);

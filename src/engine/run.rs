@@ -164,7 +164,9 @@ fn trial(
                     let meter = HiccupMeter::start(begun, interval);
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
-                        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
+                        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => {
+                            execute::<Nats>(&setup, system.as_mut())
+                        }
                     };
                     let hiccups = meter.map(|m| shift(m.stop(), begun, raw.origin, interval)).unwrap_or_default();
                     (raw, hiccups)
@@ -175,7 +177,7 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Nats | DriverKind::Reference => Nats::DELIVERS,
+        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => Nats::DELIVERS,
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);

@@ -582,7 +582,7 @@ impl<D: Driver> Worker<'_, D> {
     async fn consume(&self, seats: &[Seat], ready: &Sender<()>) -> Result<(), DriverError> {
         let mut open = Vec::new();
         for &seat in seats {
-            open.push((seat, self.driver.consumer(seat).await?));
+            open.push((seat, self.driver.consumer(seat, crate::driver::Start::Tail).await?));
         }
         let _ = ready.send(());
         // Consumers are ready before producers connect; what stands in the subscription meanwhile is nothing.

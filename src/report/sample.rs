@@ -133,6 +133,7 @@ fn case(id: &str, system: usize) -> Case {
             pattern: Pattern::FanOut,
             topology: Topology { producers: 1, channels: 1, groups: 1, members: 1, reply: false },
             load: Load::Open { arrivals: Arrivals::Poisson, profile: Profile::constant(Rate(1000.0)) },
+            delivery: crate::scenario::plan::Delivery::default(),
             payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Random },
         }],
         phases: Phases {

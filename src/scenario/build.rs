@@ -14,7 +14,8 @@ use super::plan::{Case, DriverKind, Plan};
 use super::resolve::{self, Payloads};
 use crate::units::Span;
 
-const DRIVERS: [DriverKind; 3] = [DriverKind::Reference, DriverKind::Nats, DriverKind::Null];
+const DRIVERS: [DriverKind; 5] =
+    [DriverKind::Reference, DriverKind::Nats, DriverKind::Jetstream, DriverKind::Kafka, DriverKind::Null];
 const MAX_CASES: usize = 1_000;
 
 /// The swept settings of one load point: normalised path, path and value as typed, place within the sweep.

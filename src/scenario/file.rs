@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Arrivals, DriverKind, Pacing, Pattern};
+use super::plan::{Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -74,6 +74,31 @@ pub struct Workload {
     /// What is in them.
     #[serde(default)]
     pub payload: Payload,
+    /// What is asked of the system beyond passing them on.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+/// What is asked of the system beyond passing messages on.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Delivery {
+    /// Messages are stored by the broker, which acknowledges each. Default: true for stream and replay.
+    pub durable: Option<bool>,
+    /// Messages stored before the measured phase, read while publishing goes on. Default: 100000 for replay.
+    pub backlog: Option<u64>,
+    /// From the start of the measured phase until the backlog begins to be read. Default: a quarter of the duration.
+    pub replay_after: Option<Span>,
+    /// What messages are keyed with: "none", { round-robin = 10 }, { uniform = 10 } or { zipf = { n = 10, exponent = 1.0 } }.
+    pub keys: Keys,
+    /// Every so many-th message is rejected at its first delivery.
+    pub reject_every: Option<u64>,
+    /// Every so many-th message is rejected at every delivery, until it is a dead letter.
+    pub dead_every: Option<u64>,
+    /// Deliveries of one message before it is a dead letter. Default: 3 with `dead-every`.
+    pub max_deliver: Option<u32>,
+    /// Consumers that take their time.
+    pub slow: Option<Slow>,
 }
 
 /// Who decides when a message is sent.
