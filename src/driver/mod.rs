@@ -20,6 +20,8 @@
 
 mod error;
 mod incidents;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod nats;
 pub mod null;
 
