@@ -19,6 +19,8 @@
 //! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
 
 mod error;
+#[cfg(test)]
+pub mod fake;
 mod incidents;
 #[cfg(feature = "kafka")]
 pub mod kafka;

@@ -4,13 +4,19 @@
 //! random permutation, so that drift of the host falls on all alike (Abedi and Brecht 2017, randomised multiple
 //! interleaved trials).
 
+mod backlog;
+mod books;
 mod consume;
+mod control;
 mod fold;
 mod payload;
 mod produce;
 mod run;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod trial;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -41,10 +41,13 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
                 let log = t.server_log.as_ref().map(|l| format!(" Server log: {l}.")).unwrap_or_default();
                 add("FAILED", format!("{}, round {}, in {phase}: {error}{}{log}", t.case, t.round, stop(error)));
             }
-            Outcome::Partial => add("WARN", format!("{}, round {}: interrupted, not in the summary.", t.case, t.round)),
+            Outcome::Partial => {
+                add("WARN", format!("{}, round {}: interrupted; it counts for no comparison.", t.case, t.round))
+            }
             Outcome::Complete => {}
         }
     }
+    promises(record, &mut add);
     checks(record, &mut add);
     for s in &record.skipped {
         add(
@@ -90,6 +93,20 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         );
     }
     list
+}
+
+/// Promises that were not kept; the same one of the same case is said once, with its rounds.
+fn promises(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut broken: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for t in &record.trials {
+        for (w, p) in t.workloads.iter().flat_map(|w| w.promises.iter().filter(|p| !p.kept).map(move |p| (w, p))) {
+            let observed = format!("round {}: {}", t.round, p.observed);
+            broken.entry((&t.case, &w.name, &p.promised)).or_default().push(observed);
+        }
+    }
+    for ((case, workload, promised), observed) in broken {
+        add("BROKEN", format!("{case}, {workload}: {promised} was promised and not kept. {}.", observed.join("; ")));
+    }
 }
 
 /// A full stop where a text has none.

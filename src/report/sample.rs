@@ -82,6 +82,9 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
         drained_ns: 12_000_000,
         workloads: vec![WorkloadResult {
             name: "main".into(),
+            promises: Vec::new(),
+            groups: Vec::new(),
+            replay: None,
             ledger: Ledger {
                 scheduled: SAMPLES,
                 sent: SAMPLES,
@@ -177,6 +180,7 @@ pub fn record() -> Record {
             trials: 2,
             seed: 42,
             percentiles: QUANTILES.to_vec(),
+            may_break: false,
         },
         host: Host {
             kernel: "6.18".into(),

@@ -188,7 +188,7 @@ impl Builder<'_> {
         for (key, values) in sweep {
             let bad = |message: String, hint: Option<String>| self.in_sweep(key, None, message, hint);
             let path = edit::normalise(&self.document, key).map_err(|(m, h)| bad(m, h))?;
-            let fixed = ["trials", "seed", "percentiles"];
+            let fixed = ["trials", "seed", "percentiles", "may-break"];
             let of_case = match path[0].as_str() {
                 "workload" => path.len() > 2,
                 "run" => path.get(1).is_some_and(|k| !fixed.contains(&k.as_str())),
@@ -275,6 +275,7 @@ impl Builder<'_> {
             trials: file.run.trials,
             seed: file.run.seed,
             percentiles,
+            may_break: file.run.may_break,
         })
     }
 

@@ -261,6 +261,8 @@ pub struct Run {
     pub pacing: Pacing,
     /// Threads of the generator.
     pub threads: Threads,
+    /// Whether a promise of a system that is not kept is expected, and no failure. Default: false.
+    pub may_break: bool,
 }
 
 impl Default for Run {
@@ -276,6 +278,7 @@ impl Default for Run {
             percentiles: vec![0.5, 0.9, 0.99, 0.999],
             pacing: Pacing::Auto,
             threads: Threads::default(),
+            may_break: false,
         }
     }
 }

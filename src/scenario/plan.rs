@@ -28,6 +28,9 @@ pub struct Plan {
     pub seed: u64,
     /// The quantiles to report, each in (0, 1), ascending.
     pub percentiles: Vec<f64>,
+    /// Whether a promise that is not kept is what the scenario expects; otherwise it makes the run fail with exit code 6.
+    #[serde(default)]
+    pub may_break: bool,
 }
 
 /// One system under measurement.
