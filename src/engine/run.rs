@@ -9,6 +9,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::driver::Driver;
+#[cfg(feature = "kafka")]
+use crate::driver::kafka::Kafka;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
 use crate::measure::hiccup::HiccupMeter;
@@ -179,9 +181,13 @@ fn trial(
                     };
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
-                        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => {
+                        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream => {
                             execute::<Nats>(&setup, system.as_mut())
                         }
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(not(feature = "kafka"))]
+                        DriverKind::Kafka => failed("prepare", "this build has no Kafka driver".into()).0,
                     };
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
@@ -192,7 +198,7 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => Nats::DELIVERS,
+        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => true,
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);

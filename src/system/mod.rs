@@ -6,6 +6,8 @@
 //! killed (each child is told by the kernel when its parent dies).
 
 mod external;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod none;
 mod process;
@@ -121,7 +123,11 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
     if spec.driver == DriverKind::Null {
         return Ok(Box::new(none::NoSystem));
     }
-    if let BringUp::External { url } = &spec.bring_up {
+    #[cfg(feature = "kafka")]
+    if let (DriverKind::Kafka, BringUp::External { url }) = (spec.driver, &spec.bring_up) {
+        return Ok(Box::new(kafka::External::new(&spec.name, url, context.timeout)));
+    }
+    if let (BringUp::External { url }, false) = (&spec.bring_up, spec.driver == DriverKind::Kafka) {
         return Ok(Box::new(external::External::new(&spec.name, url, context.timeout)));
     }
     let program = match availability(spec.driver) {
@@ -131,9 +137,12 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
         }
     };
     Ok(match spec.driver {
-        DriverKind::Nats | DriverKind::Jetstream | DriverKind::Kafka => {
-            Box::new(nats::Nats::new(&spec.name, program, context))
-        }
+        DriverKind::Nats | DriverKind::Jetstream => Box::new(nats::Nats::new(&spec.name, program, context)),
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => Box::new(kafka::Kafka::new(&spec.name, program, &spec.options, context)),
+        // Never found by `availability`.
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Box::new(none::NoSystem),
         DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
         DriverKind::Null => Box::new(none::NoSystem),
     })
@@ -143,7 +152,14 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
 pub fn availability(kind: DriverKind) -> Availability {
     match kind {
         DriverKind::Nats => nats::availability(std::env::var_os(NATS_VARIABLE), std::env::var_os("PATH")),
-        DriverKind::Jetstream | DriverKind::Kafka => Availability::Missing {
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => kafka::availability(std::env::var_os(kafka::VARIABLE)),
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Availability::Missing {
+            reason: "this msgbench was built without Kafka".to_owned(),
+            remedy: "build it with the cargo feature `kafka`, which is on by default".to_owned(),
+        },
+        DriverKind::Jetstream => Availability::Missing {
             reason: format!("this build has no {} driver yet", kind.name()),
             remedy: "use a later build".to_owned(),
         },

@@ -228,13 +228,31 @@ impl Admin {
         }
     }
 
-    /// Commits offsets for a group that has no members yet.
+    /// Commits offsets for a group that has no members yet. The first group of a fresh cluster waits for its coordinator.
     pub(super) fn position(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), DriverError> {
-        let failed = |words: String| {
-            self.error(format!("set where the group {group} starts"), words, "check the user's right to this group")
-        };
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let (code, words) = match self.alter_offsets(group, topic, offsets) {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+            let passing = [
+                Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+                Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+                Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            ];
+            if !passing.contains(&code) || Instant::now() >= deadline {
+                let remedy = "check the user's right to this group, and the broker's log";
+                return Err(self.error(format!("set where the group {group} starts"), words, remedy));
+            }
+            std::thread::sleep(2 * POLL);
+        }
+    }
+
+    fn alter_offsets(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), (Code, String)> {
+        let wrong = |words: &str| (Code::RD_KAFKA_RESP_ERR__BAD_MSG, words.to_owned());
         let list = Partitions::of(topic, offsets.iter().copied());
-        let name = CString::new(group).map_err(|e| failed(e.to_string()))?;
+        let name = CString::new(group).map_err(|e| wrong(&e.to_string()))?;
         let queue = self.native.new_queue();
         let mut text = [0; 512];
         // SAFETY: all objects are created here, valid through the call, and destroyed once; librdkafka copies the list.
@@ -248,20 +266,18 @@ impl Admin {
             rd::rd_kafka_AdminOptions_destroy(options);
             rd::rd_kafka_AlterConsumerGroupOffsets_destroy(request);
         }
-        let Some(event) = queue.event(self.milliseconds().saturating_add(1000)) else {
-            return Err(failed("no answer".into()));
-        };
-        event.error().map_err(|(_, words)| failed(words))?;
+        let event = queue.event(self.milliseconds().saturating_add(1000)).ok_or_else(|| wrong("no answer"))?;
+        event.error()?;
         // SAFETY: the event is the result of the request above; what it returns lives as long as the event.
         let code = unsafe {
             let result = rd::rd_kafka_event_AlterConsumerGroupOffsets_result(event.raw());
-            if result.is_null() {
-                return Err(failed("an answer of another kind".into()));
-            }
             let mut count = 0;
-            let groups = rd::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &mut count);
+            let groups = match result.is_null() {
+                true => return Err(wrong("an answer of another kind")),
+                false => rd::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &mut count),
+            };
             if count == 0 {
-                return Err(failed("an empty answer".into()));
+                return Err(wrong("an empty answer"));
             }
             let error = rd::rd_kafka_group_result_error(*groups);
             if error.is_null() {
@@ -271,7 +287,7 @@ impl Admin {
                 Some(rd::rd_kafka_error_code(error))
             }
         };
-        code.map_or(Ok(()), |code| Err(failed(words(code))))
+        code.map_or(Ok(()), |code| Err((code, words(code))))
     }
 }
 

@@ -13,8 +13,6 @@ use crate::driver::{DriverError, Target};
 use crate::scenario::plan::Workload;
 use crate::units::{Bytes, Span};
 
-/// Messages a producer may have outstanding: as many acknowledgements as the engine keeps the stamps of.
-const OUTSTANDING: u64 = 65_536;
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
 const ORDINARY_MESSAGE: u64 = 1_000_000;
 /// Room for the headers of a record batch around the largest message.
@@ -311,7 +309,6 @@ impl Options {
             Kind::Producer => {
                 set("acks", self.acks.name().into());
                 set("enable.idempotence", self.idempotence.to_string());
-                set("queue.buffering.max.messages", OUTSTANDING.to_string());
                 if let Some(compression) = self.compression {
                     set("compression.type", format!("{compression:?}").to_lowercase());
                 }

@@ -87,7 +87,7 @@ impl Kafka {
         let security = Security::make(options, &self.context.dir).map_err(|words| self.failed(words, None))?;
         let mut ports = Vec::new();
         for _ in 0..options.nodes {
-            let mut port = || free_port().map_err(|e| io("find a free port", e));
+            let port = || free_port().map_err(|e| io("find a free port", e));
             ports.push(Ports { client: port()?, broker: port()?, controller: port()? });
         }
         let logging = self.context.dir.join("log4j2.properties");
