@@ -103,7 +103,7 @@ impl Kafka {
             (messages, ms) => format!("synced every {messages} messages or {ms} ms"),
         };
         say("durability", durability);
-        say("order", "per partition".into());
+        say("order", "per producer and partition".into());
         say("partitions", topic.partitions.to_string());
         say("replicas", topic.replicas.to_string());
         say("in-sync replicas", topic.in_sync.to_string());

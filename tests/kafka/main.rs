@@ -1,0 +1,10 @@
+//! The Kafka driver against a real Kafka: one broker for all tests that can share it.
+
+#![cfg(feature = "kafka")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+mod delivery;
+mod failures;
+mod groups;
+mod launched;
+mod support;
