@@ -200,17 +200,7 @@ impl Admin {
 
     /// The offset of every partition that `start` means.
     pub(super) fn resolve(&self, topic: &str, partitions: i32, start: Start) -> Result<Vec<(i32, i64)>, DriverError> {
-        let ask = |time: i64| -> Result<Vec<(i32, i64)>, DriverError> {
-            let list = Partitions::of(topic, (0..partitions).map(|p| (p, time)));
-            // SAFETY: client and list are valid; the call fills in offsets and is bounded.
-            let code =
-                unsafe { rd::rd_kafka_offsets_for_times(self.native.raw(), list.raw(), self.milliseconds()) };
-            let code = if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { list.error().unwrap_or(code) } else { code };
-            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return Err(self.error(format!("find offsets of {topic}"), words(code), "look into the broker's log"));
-            }
-            Ok(list.offsets().collect())
-        };
+        let ask = |time: i64| self.offsets_at(topic, partitions, time);
         match start {
             Start::Tail => ask(FROM_END),
             Start::First => ask(FROM_BEGINNING),
@@ -225,6 +215,31 @@ impl Admin {
                 }
                 Ok(found)
             }
+        }
+    }
+
+    /// The first offset at or after a time in every partition, or the end of the log the time stands for. A broker may
+    /// take a moment to find out that it leads a fresh partition.
+    fn offsets_at(&self, topic: &str, partitions: i32, time: i64) -> Result<Vec<(i32, i64)>, DriverError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let list = Partitions::of(topic, (0..partitions).map(|p| (p, time)));
+            // SAFETY: client and list are valid; the call fills in offsets and is bounded.
+            let code = unsafe { rd::rd_kafka_offsets_for_times(self.native.raw(), list.raw(), self.milliseconds()) };
+            let code = if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { list.error().unwrap_or(code) } else { code };
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Ok(list.offsets().collect());
+            }
+            let passing = [
+                Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+                Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+                Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+                Code::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+            ];
+            if !passing.contains(&code) || Instant::now() >= deadline {
+                return Err(self.error(format!("find offsets of {topic}"), words(code), "look into the broker's log"));
+            }
+            std::thread::sleep(POLL);
         }
     }
 
