@@ -24,6 +24,8 @@ use crate::driver::{DriverError, Start};
 const POLL: Duration = Duration::from_millis(10);
 /// One attempt to reach a broker: errors of the connection are looked at in between.
 const ATTEMPT_MS: i32 = 100;
+/// Bound on a group getting rid of its members, the session of a static one included.
+const LEAVING: Duration = Duration::from_secs(15);
 /// librdkafka's names for the two ends of a partition.
 const FROM_END: i64 = -1;
 const FROM_BEGINNING: i64 = -2;
@@ -159,9 +161,17 @@ impl Admin {
     /// Removes topics and groups; what is gone already is fine.
     pub(super) async fn remove(&self, topics: &[String], groups: &[String]) -> Result<(), DriverError> {
         let mut failures = Vec::new();
+        if !topics.is_empty() {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let done = self.client.delete_topics(&names, &self.options()).await;
+            let done = done.map_err(|e| self.error("remove topics".into(), e.to_string(), "remove them by hand"))?;
+            let gone = |code| code == RDKafkaErrorCode::UnknownTopicOrPartition || code == RDKafkaErrorCode::UnknownTopic;
+            let failed = done.into_iter().filter_map(Result::err).filter(|(_, code)| !gone(*code));
+            failures.extend(failed.map(|(topic, code)| format!("{topic}: {code}")));
+        }
         if !groups.is_empty() {
-            // A member that was just closed may still be seen for a moment.
-            let deadline = Instant::now() + self.timeout;
+            // A member that was just closed may still be seen for a moment, a static one until its session ends.
+            let deadline = Instant::now() + self.timeout.max(LEAVING);
             let mut left: Vec<&str> = groups.iter().map(String::as_str).collect();
             while !left.is_empty() {
                 let done = self.client.delete_groups(&left, &self.options()).await;
@@ -183,14 +193,6 @@ impl Admin {
                     tokio::time::sleep(5 * POLL).await;
                 }
             }
-        }
-        if !topics.is_empty() {
-            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-            let done = self.client.delete_topics(&names, &self.options()).await;
-            let done = done.map_err(|e| self.error("remove topics".into(), e.to_string(), "remove them by hand"))?;
-            let gone = |code| code == RDKafkaErrorCode::UnknownTopicOrPartition || code == RDKafkaErrorCode::UnknownTopic;
-            let failed = done.into_iter().filter_map(Result::err).filter(|(_, code)| !gone(*code));
-            failures.extend(failed.map(|(topic, code)| format!("{topic}: {code}")));
         }
         match failures.is_empty() {
             true => Ok(()),

@@ -170,6 +170,10 @@ impl Reader {
     /// Leaves the group in order, within the bound.
     pub(super) fn leave(&mut self, bound: std::time::Duration) {
         self.drop_batch();
+        if self.client.trouble().down() {
+            // Nobody is there to be told, and a close that is begun would keep librdkafka trying.
+            return;
+        }
         let deadline = std::time::Instant::now() + bound;
         // SAFETY: client and queue are valid; an error means that it is closed already, and is taken.
         let closing = super::native::taken(unsafe { rd::rd_kafka_consumer_close_queue(self.client.raw(), self.queue.raw()) });

@@ -111,6 +111,11 @@ impl Trouble {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).fatal.is_some()
     }
 
+    /// Whether no broker is there now.
+    pub(super) fn down(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).down_since.is_some()
+    }
+
     pub(super) fn url(&self) -> &str {
         &self.url
     }
