@@ -52,7 +52,9 @@ fn every_group_has_everything_and_members_share_it() {
         }
         bench.close(producer);
         drop(members);
+        let begun = Instant::now();
         bench.cleanup();
+        eprintln!("{options}: removed within {:?}", begun.elapsed());
     }
 }
 

@@ -26,6 +26,8 @@ const POLL: Duration = Duration::from_millis(10);
 const ATTEMPT_MS: i32 = 100;
 /// Bound on a group getting rid of its members, the session of a static one included.
 const LEAVING: Duration = Duration::from_secs(15);
+/// One attempt to set the offsets of a group: a cluster that is coming up may leave the first unanswered.
+const REQUEST_MS: i32 = 3000;
 /// librdkafka's names for the two ends of a partition.
 const FROM_END: i64 = -1;
 const FROM_BEGINNING: i64 = -2;
@@ -257,6 +259,7 @@ impl Admin {
                 Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
                 Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
                 Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+                Code::RD_KAFKA_RESP_ERR__TIMED_OUT,
             ];
             if !passing.contains(&code) || Instant::now() >= deadline {
                 let remedy = "check the user's right to this group, and the broker's log";
@@ -277,13 +280,12 @@ impl Admin {
             let mut request = rd::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), list.raw());
             let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS;
             let options = rd::rd_kafka_AdminOptions_new(self.native.raw(), kind);
-            let bound = self.milliseconds();
-            rd::rd_kafka_AdminOptions_set_request_timeout(options, bound, text.as_mut_ptr(), text.len());
+            rd::rd_kafka_AdminOptions_set_request_timeout(options, REQUEST_MS, text.as_mut_ptr(), text.len());
             rd::rd_kafka_AlterConsumerGroupOffsets(self.native.raw(), &mut request, 1, options, queue.raw());
             rd::rd_kafka_AdminOptions_destroy(options);
             rd::rd_kafka_AlterConsumerGroupOffsets_destroy(request);
         }
-        let event = queue.event(self.milliseconds().saturating_add(1000)).ok_or_else(|| wrong("no answer"))?;
+        let event = queue.event(REQUEST_MS + 1000).ok_or_else(|| wrong("no answer"))?;
         event.error()?;
         // SAFETY: the event is the result of the request above; what it returns lives as long as the event.
         let code = unsafe {

@@ -15,7 +15,8 @@ use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
 const ORDINARY_MESSAGE: u64 = 1_000_000;
-/// How long the place of a static member is kept, in milliseconds.
+/// Sessions of group members, in milliseconds.
+const SESSION_MS: u64 = 10_000;
 const STATIC_SESSION_MS: u64 = 6000;
 /// Room for the headers of a record batch around the largest message.
 const BATCH_OVERHEAD: u64 = 4096;
@@ -330,12 +331,11 @@ impl Options {
                 if let Some(interval) = self.commit_interval {
                     set("auto.commit.interval.ms", (interval.0 / 1_000_000).max(1).to_string());
                 }
-                // A commit that no broker answers holds up the end of the client for so long; librdkafka's own is a minute.
-                set("socket.timeout.ms", target.timeout.as_millis().max(2000).to_string());
-                if self.static_members {
-                    // A static member does not leave: the broker keeps its place for a session. The shortest Kafka allows.
-                    set("session.timeout.ms", STATIC_SESSION_MS.to_string());
-                }
+                // librdkafka ends a client whose group has lost its broker only after a session, on a busy thread; and a
+                // static member never leaves: its place is kept for a session. So: Kafka's default of before 3.0, and
+                // the shortest session that brokers allow.
+                let session = if self.static_members { STATIC_SESSION_MS } else { SESSION_MS };
+                set("session.timeout.ms", session.to_string());
                 // Every start is an explicit offset; this is for offsets that retention has removed meanwhile.
                 set("auto.offset.reset", "earliest".into());
                 if let Some(assignor) = self.assignor {
