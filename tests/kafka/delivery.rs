@@ -16,7 +16,8 @@ const N: u64 = 2000;
 fn every_compression_carries_every_message() {
     let Some(url) = shared() else { return };
     for codec in ["none", "lz4", "zstd", "gzip", "snappy"] {
-        let bench = open_at(url, json!({ "compression": codec, "linger": "2ms", "batch-size": "16KiB" }), &workload(1, 1, 1));
+        let bench =
+            open_at(url, json!({ "compression": codec, "linger": "2ms", "batch-size": "16KiB" }), &workload(1, 1, 1));
         let mut consumer = bench.consumer(0, 0, Start::Tail);
         let mut producer = bench.producer(0);
         let confirmed = bench.send(&mut producer, 0, 0..N, |_| (0, None));
@@ -231,10 +232,7 @@ fn requests_are_answered_to_the_one_who_asked() {
                     let e = Envelope { run: bench.run, producer, sequence, intended: 1, sent: 1 };
                     let payload = template.stamp(&e);
                     let channel = (sequence % 2) as u32;
-                    requester
-                        .send(Outgoing { channel, key: None, payload, token: sequence })
-                        .await
-                        .unwrap();
+                    requester.send(Outgoing { channel, key: None, payload, token: sequence }).await.unwrap();
                 }
                 let mut answers = Vec::new();
                 while answers.len() < 100 {

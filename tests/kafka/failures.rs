@@ -80,7 +80,10 @@ fn messages_too_large_are_refused_before_the_load_or_one_by_one() {
 fn a_topic_the_broker_will_not_create_is_refused_in_its_words() {
     let Some(url) = shared() else { return };
     let told = refused(url, json!({ "replicas": 3 }), &workload(1, 1, 1));
-    assert!(told.contains("cannot create the topic mb-") && told.to_lowercase().contains("replication factor"), "{told}");
+    assert!(
+        told.contains("cannot create the topic mb-") && told.to_lowercase().contains("replication factor"),
+        "{told}"
+    );
     assert!(told.contains("check `replicas`"), "{told}");
     let told = refused(url, json!({ "topic": { "no.such.setting": 1 } }), &workload(1, 1, 1));
     assert!(told.contains("cannot create the topic mb-"), "{told}");

@@ -35,14 +35,17 @@ fn every_group_has_everything_and_members_share_it() {
         (json!({ "consumers": "assign" }), None),
     ] {
         let bench = open_at(url, options.clone(), &workload(6, 2, 3));
-        let mut members: Vec<_> =
-            (0..6).map(|i| bench.consumer(i / 3, i % 3, Start::Tail)).collect();
+        let mut members: Vec<_> = (0..6).map(|i| bench.consumer(i / 3, i % 3, Start::Tail)).collect();
         let mut producer = bench.producer(0);
         bench.send(&mut producer, 0, 0..600, |n| ((n % 6) as u32, None));
         for group in members.chunks_mut(3) {
             let shares: Vec<Vec<u64>> = group.iter_mut().map(|m| numbers(&bench.receive(m, 200))).collect();
             // Six partitions among three: two each, so a third of the messages each.
-            assert!(shares.iter().all(|s| s.len() == 200), "{options}: {:?}", shares.iter().map(Vec::len).collect::<Vec<_>>());
+            assert!(
+                shares.iter().all(|s| s.len() == 200),
+                "{options}: {:?}",
+                shares.iter().map(Vec::len).collect::<Vec<_>>()
+            );
             let mut all: Vec<u64> = shares.concat();
             all.sort_unstable();
             assert_eq!(all, (0..600).collect::<Vec<_>>(), "{options}");

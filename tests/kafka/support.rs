@@ -1,9 +1,8 @@
 //! A Kafka for all tests of this binary, and the little it takes to send and receive through the driver.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use msgbench::driver::kafka::{Kafka, KafkaConsumer, KafkaProducer};
@@ -34,11 +33,18 @@ pub fn there() -> bool {
     }
 }
 
-/// A Kafka of one test's own.
+/// A Kafka of one test's own. One at a time: several on two cores only wait for each other.
 pub struct Launched {
     pub system: Box<dyn System>,
     pub running: Running,
     _dir: Option<tempfile::TempDir>,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+/// The right to start brokers.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn spec(options: &Value) -> SystemSpec {
@@ -49,12 +55,13 @@ pub fn spec(options: &Value) -> SystemSpec {
 fn launch_in(dir: PathBuf, kept: Option<tempfile::TempDir>, options: &Value) -> Launched {
     let mut system = create(&spec(options), Context { dir, timeout: BOUND }).unwrap();
     let running = system.start().unwrap_or_else(|e| panic!("{e}"));
-    Launched { system, running, _dir: kept }
+    Launched { system, running, _dir: kept, _turn: None }
 }
 
 pub fn launch(options: Value) -> Launched {
+    let turn = turn();
     let dir = tempfile::tempdir().unwrap();
-    launch_in(dir.path().to_owned(), Some(dir), &options)
+    Launched { _turn: Some(turn), ..launch_in(dir.path().to_owned(), Some(dir), &options) }
 }
 
 /// The URL of the broker that the tests of this binary share. It goes with the process: the kernel kills it.
@@ -103,7 +110,7 @@ pub struct Bench {
 pub fn target(url: &str, options: &Value) -> Target {
     static RUN: AtomicU32 = AtomicU32::new(1);
     let run = std::process::id() << 12 | RUN.fetch_add(1, Ordering::Relaxed);
-    Target { url: url.into(), timeout: Duration::from_secs(20), run, options: options.as_object().unwrap().clone() }
+    Target { url: url.into(), timeout: BOUND, run, options: options.as_object().unwrap().clone() }
 }
 
 pub fn try_open(target: Target, workload: &Workload) -> Result<Bench, DriverError> {
@@ -200,9 +207,8 @@ impl Bench {
     /// Adds the numbers of what comes within half a second; false when nothing does.
     pub fn more(&self, consumer: &mut KafkaConsumer, numbers: &mut Vec<u64>) -> bool {
         let mut ear = Ear { run: self.run, heard: Vec::new() };
-        let receive = async {
-            tokio::time::timeout(Duration::from_millis(500), consumer.receive(&mut ear, usize::MAX)).await
-        };
+        let receive =
+            async { tokio::time::timeout(Duration::from_millis(500), consumer.receive(&mut ear, usize::MAX)).await };
         let came = self.runtime.block_on(receive).is_ok();
         numbers.extend(ear.heard.iter().map(|e| e.sequence));
         came

@@ -53,11 +53,8 @@ impl Admin {
     /// Connects, within the bound.
     pub(super) fn connect(settings: &Settings, trouble: Trouble, timeout: Duration) -> Result<Self, DriverError> {
         let url = trouble.url().to_owned();
-        let refused = |words: String, remedy: &str| DriverError::Connect {
-            url: url.clone(),
-            words,
-            remedy: remedy.into(),
-        };
+        let refused =
+            |words: String, remedy: &str| DriverError::Connect { url: url.clone(), words, remedy: remedy.into() };
         let native = Client::new(Kind::Producer, settings, trouble)
             .map_err(|words| refused(words, "correct `system.options`"))?;
         let queue = native.queue(Kind::Producer);
@@ -116,7 +113,8 @@ impl Admin {
             Ok(None) => "the broker did not answer for it".into(),
             Err(words) => words,
         };
-        let remedy = "check `replicas` against the number of brokers, the `topic` settings, and the user's right to create";
+        let remedy =
+            "check `replicas` against the number of brokers, the `topic` settings, and the user's right to create";
         Err(self.error(format!("create the topic {name}"), words, remedy))
     }
 
@@ -131,7 +129,8 @@ impl Admin {
                 return Err(self.error(action(), "the broker does not answer for it".into(), "look into its log"));
             };
             let all = topic.partitions();
-            let ready = |p: &rdkafka::metadata::MetadataPartition| p.leader() >= 0 && p.isr().len() == p.replicas().len();
+            let ready =
+                |p: &rdkafka::metadata::MetadataPartition| p.leader() >= 0 && p.isr().len() == p.replicas().len();
             if topic.error().is_none() && !all.is_empty() && all.iter().all(ready) {
                 break TopicFacts {
                     partitions: all.len() as i32,
@@ -145,7 +144,11 @@ impl Admin {
                     Some(code) => words(code),
                     None => "not all partitions have a leader and all their replicas in sync".into(),
                 };
-                return Err(self.error(action(), words, "create it, or leave `existing-topic` out; look into the broker's log"));
+                return Err(self.error(
+                    action(),
+                    words,
+                    "create it, or leave `existing-topic` out; look into the broker's log",
+                ));
             }
             tokio::time::sleep(POLL).await;
         };
@@ -167,7 +170,8 @@ impl Admin {
             let names: Vec<&str> = topics.iter().map(String::as_str).collect();
             let done = self.client.delete_topics(&names, &self.options()).await;
             let done = done.map_err(|e| self.error("remove topics".into(), e.to_string(), "remove them by hand"))?;
-            let gone = |code| code == RDKafkaErrorCode::UnknownTopicOrPartition || code == RDKafkaErrorCode::UnknownTopic;
+            let gone =
+                |code| code == RDKafkaErrorCode::UnknownTopicOrPartition || code == RDKafkaErrorCode::UnknownTopic;
             let failed = done.into_iter().filter_map(Result::err).filter(|(_, code)| !gone(*code));
             failures.extend(failed.map(|(topic, code)| format!("{topic}: {code}")));
         }
@@ -177,7 +181,8 @@ impl Admin {
             let mut left: Vec<&str> = groups.iter().map(String::as_str).collect();
             while !left.is_empty() {
                 let done = self.client.delete_groups(&left, &self.options()).await;
-                let done = done.map_err(|e| self.error("remove groups".into(), e.to_string(), "remove them by hand"))?;
+                let done =
+                    done.map_err(|e| self.error("remove groups".into(), e.to_string(), "remove them by hand"))?;
                 let failed: Vec<(String, RDKafkaErrorCode)> = done.into_iter().filter_map(Result::err).collect();
                 let busy = |code| code == RDKafkaErrorCode::NonEmptyGroup;
                 failures.extend(

@@ -134,7 +134,10 @@ impl Kafka {
         say("consumers", consumers.into());
         if w.members as i32 > topic.partitions {
             let busy = topic.partitions;
-            say("idle consumers", format!("{} of {} in a group: there are {busy} partitions", w.members as i32 - busy, w.members));
+            say(
+                "idle consumers",
+                format!("{} of {} in a group: there are {busy} partitions", w.members as i32 - busy, w.members),
+            );
         }
         let commit = match o.commit {
             _ if o.consumers == Consumers::Assign => "none",

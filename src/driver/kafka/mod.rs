@@ -113,7 +113,8 @@ impl Kafka {
                 self.admin.position(&name, &topic, &group.offsets)?;
             }
         }
-        let instance: Vec<_> = self.options.instance(seat.index).map(|i| ("group.instance.id", i)).into_iter().collect();
+        let instance: Vec<_> =
+            self.options.instance(seat.index).map(|i| ("group.instance.id", i)).into_iter().collect();
         let reader = self.alone(seat.workload, name.clone(), &instance)?;
         reader.subscribe(&topic)?;
         let all = {

@@ -66,7 +66,8 @@ extern "C" fn on_error(_: *mut rd::rd_kafka_t, code: c_int, reason: *const c_cha
     // SAFETY: opaque is the address of the Trouble that the client owns for longer than it can call back.
     let trouble = unsafe { &*opaque.cast::<Trouble>() };
     // SAFETY: librdkafka passes a C string, or nothing.
-    let reason = if reason.is_null() { String::new() } else { unsafe { CStr::from_ptr(reason) }.to_string_lossy().into() };
+    let reason =
+        if reason.is_null() { String::new() } else { unsafe { CStr::from_ptr(reason) }.to_string_lossy().into() };
     trouble.heard(code, reason);
 }
 
@@ -115,8 +116,9 @@ impl Client {
         let mut value = [0 as c_char; 4096];
         let mut size = value.len();
         // SAFETY: the client's configuration lives as long as the client; the buffer is as long as said.
-        let result =
-            unsafe { rd::rd_kafka_conf_get(rd::rd_kafka_conf(self.raw()), key.as_ptr(), value.as_mut_ptr(), &mut size) };
+        let result = unsafe {
+            rd::rd_kafka_conf_get(rd::rd_kafka_conf(self.raw()), key.as_ptr(), value.as_mut_ptr(), &mut size)
+        };
         (result == rd::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK).then(|| text_of(&value))
     }
 
@@ -166,7 +168,8 @@ impl Conf {
             let zero = |_| format!("`{key}` holds a zero byte");
             let (k, v) = (CString::new(key.as_str()).map_err(zero)?, CString::new(value.as_str()).map_err(zero)?);
             // SAFETY: the strings and the buffer live through the call, the buffer is as long as said.
-            let result = unsafe { rd::rd_kafka_conf_set(conf.0, k.as_ptr(), v.as_ptr(), text.as_mut_ptr(), text.len()) };
+            let result =
+                unsafe { rd::rd_kafka_conf_set(conf.0, k.as_ptr(), v.as_ptr(), text.as_mut_ptr(), text.len()) };
             if result != rd::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
                 return Err(text_of(&text));
             }

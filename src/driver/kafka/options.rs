@@ -452,7 +452,10 @@ mod tests {
         let a = Address::read("kafka://me:p@ss@a:1,b:2?tls=1&ca=/tmp/ca.pem&mechanism=SCRAM-SHA-512");
         assert_eq!(a.brokers, "a:1,b:2");
         assert_eq!((a.user.as_deref(), a.password.as_deref()), (Some("me"), Some("p@ss")));
-        assert_eq!((a.tls, a.ca.as_deref(), a.mechanism.as_deref()), (true, Some("/tmp/ca.pem"), Some("SCRAM-SHA-512")));
+        assert_eq!(
+            (a.tls, a.ca.as_deref(), a.mechanism.as_deref()),
+            (true, Some("/tmp/ca.pem"), Some("SCRAM-SHA-512"))
+        );
         assert_eq!(Address::read("host:9092").brokers, "host:9092");
         assert_eq!(without_credentials("kafka://me:secret@a:1/"), "kafka://a:1");
     }

@@ -76,7 +76,6 @@ impl Drop for Partitions {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,16 +1,20 @@
 //! Reads with one client, a batch at a time: one call to librdkafka takes every message that is here.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaRespErr as Code;
 
-use super::native::{Bell, Client, Kind, Queue, words};
+use super::native::{Bell, Client, Kind, Queue, taken, words};
 use super::partitions::Partitions;
 use crate::driver::DriverError;
 
 /// Most messages of one batch: enough that the call costs nothing for each.
 const BATCH: usize = 1024;
+
+/// Bound on a member saying that it leaves; a static one never does.
+const UNSAID: Duration = Duration::from_secs(1);
 
 /// One received message.
 #[derive(Debug)]
@@ -30,14 +34,6 @@ impl Message {
             let m = &*self.0;
             (!m.key.is_null()).then(|| std::slice::from_raw_parts(m.key.cast(), m.key_len))
         }
-    }
-    pub(super) fn partition(&self) -> i32 {
-        // SAFETY: as above.
-        unsafe { (*self.0).partition }
-    }
-    pub(super) fn offset(&self) -> i64 {
-        // SAFETY: as above.
-        unsafe { (*self.0).offset }
     }
     fn error(&self) -> Code {
         // SAFETY: as above.
@@ -168,21 +164,29 @@ impl Reader {
     }
 
     /// Leaves the group in order, within the bound.
-    pub(super) fn leave(&mut self, bound: std::time::Duration) {
+    pub(super) fn leave(&mut self, bound: Duration) {
         self.drop_batch();
         if self.client.trouble().down() {
-            // Nobody is there to be told, and a close that is begun would keep librdkafka trying.
+            // Nobody is there to be told.
             return;
         }
-        let deadline = std::time::Instant::now() + bound;
+        let deadline = Instant::now() + bound;
+        // Without this, a member of a cooperative group closes and does not say that it leaves (librdkafka 2.12), and the
+        // others wait for the end of its session.
+        // SAFETY: the client is valid.
+        unsafe { rd::rd_kafka_unsubscribe(self.client.raw()) };
+        let unsaid = Instant::now() + UNSAID.min(bound);
+        while (Self::assigned(&self.client) > 0 || Self::joined(&self.client)) && Instant::now() < unsaid {
+            drop(self.queue.event(1));
+        }
         // SAFETY: client and queue are valid; an error means that it is closed already, and is taken.
-        let closing = super::native::taken(unsafe { rd::rd_kafka_consumer_close_queue(self.client.raw(), self.queue.raw()) });
+        let closing = taken(unsafe { rd::rd_kafka_consumer_close_queue(self.client.raw(), self.queue.raw()) });
         // SAFETY: as above.
         while closing.is_ok()
             && unsafe { rd::rd_kafka_consumer_closed(self.client.raw()) } == 0
-            && std::time::Instant::now() < deadline
+            && Instant::now() < deadline
         {
-            drop(self.queue.event(10));
+            drop(self.queue.event(1));
         }
     }
 

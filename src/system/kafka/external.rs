@@ -29,7 +29,9 @@ fn brokers(url: &str) -> Vec<String> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split(['?', '/']).next().unwrap_or_default();
     let rest = rest.rsplit_once('@').map_or(rest, |(_, brokers)| brokers);
-    let with_port = |b: &str| if b.rsplit(']').next().is_some_and(|end| end.contains(':')) { b.to_owned() } else { format!("{b}:{PORT}") };
+    let with_port = |b: &str| {
+        if b.rsplit(']').next().is_some_and(|end| end.contains(':')) { b.to_owned() } else { format!("{b}:{PORT}") }
+    };
     rest.split(',').map(str::trim).filter(|b| !b.is_empty()).map(with_port).collect()
 }
 
@@ -93,6 +95,12 @@ mod tests {
         let url = format!("kafka://me:secret@127.0.0.1:{gone}");
         let told = External::new("k", &url, Duration::from_secs(1)).start().unwrap_err().to_string();
         assert!(told.contains("refused") && told.contains("correct its url") && !told.contains("secret"), "{told}");
-        assert!(External::new("k", "kafka://", Duration::from_secs(1)).start().unwrap_err().to_string().contains("no broker"));
+        assert!(
+            External::new("k", "kafka://", Duration::from_secs(1))
+                .start()
+                .unwrap_err()
+                .to_string()
+                .contains("no broker")
+        );
     }
 }

@@ -11,7 +11,8 @@ use super::super::process::{Child, Output};
 /// Names the folder of an unpacked Kafka.
 pub(crate) const VARIABLE: &str = "MSGBENCH_KAFKA_HOME";
 /// What would make Kafka available.
-const REMEDY: &str = "scripts/get-kafka.sh fetches it with Maven, or set MSGBENCH_KAFKA_HOME to the folder of an unpacked Kafka";
+const REMEDY: &str =
+    "scripts/get-kafka.sh fetches it with Maven, or set MSGBENCH_KAFKA_HOME to the folder of an unpacked Kafka";
 /// What would make Java available.
 const JAVA_REMEDY: &str = "apt-get install openjdk-17-jre-headless, or set JAVA_HOME to a Java of version 17 or newer";
 /// Where the script puts it, in the project's folder.
@@ -80,7 +81,12 @@ pub(crate) fn availability(explicit: Option<OsString>) -> Availability {
     let program = java();
     let java = match java_version(&program) {
         Ok(java) => java,
-        Err(reason) => return missing(format!("Kafka {version} needs Java; {} does not run: {reason}", program.display()), JAVA_REMEDY),
+        Err(reason) => {
+            return missing(
+                format!("Kafka {version} needs Java; {} does not run: {reason}", program.display()),
+                JAVA_REMEDY,
+            );
+        }
     };
     let major = java.split(['.', '-', '+']).next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
     if major < JAVA {

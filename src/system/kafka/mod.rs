@@ -105,7 +105,8 @@ impl Kafka {
                 security.keystore.as_deref(),
                 security.login.as_ref(),
             );
-            std::fs::write(dir.join("server.properties"), file_of(&properties)).map_err(|e| io("write properties", e))?;
+            std::fs::write(dir.join("server.properties"), file_of(&properties))
+                .map_err(|e| io("write properties", e))?;
             nodes.push(dir);
         }
         self.logs = nodes.iter().map(|dir| dir.join("kafka.log")).collect();
@@ -125,13 +126,16 @@ impl Kafka {
             if let Some((node, end)) = self.first_ended() {
                 let log = self.logs[node].clone();
                 self.brokers.clear();
-                if String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).contains("Address already in use") {
+                if String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).contains("Address already in use")
+                {
                     return Ok(None);
                 }
                 return Err(self.failed(format!("broker {} {end}", node + 1), Some(&log)));
             }
             match probe.fetch_metadata(None, PROBE) {
-                Ok(found) if found.brokers().len() == nodes.len() => return Ok(Some(self.running(options, &ports, &security))),
+                Ok(found) if found.brokers().len() == nodes.len() => {
+                    return Ok(Some(self.running(options, &ports, &security)));
+                }
                 Ok(found) => seen = format!("{} of {} brokers are there", found.brokers().len(), nodes.len()),
                 Err(e) => seen = e.to_string(),
             }
@@ -157,7 +161,9 @@ impl Kafka {
             let mut command = self.java(logging);
             // A short life: compiling well and collecting in parallel would only cost.
             command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData"]);
-            command.args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"]).arg(dir.join("server.properties"));
+            command
+                .args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"])
+                .arg(dir.join("server.properties"));
             if let (Some(login), Some(mechanism)) = (&security.login, options.sasl)
                 && mechanism != options::Mechanism::Plain
             {

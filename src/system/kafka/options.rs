@@ -159,7 +159,9 @@ impl BrokerOptions {
             let module = match mechanism {
                 Mechanism::Plain => {
                     let Login { user, password } = login;
-                    format!("org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";")
+                    format!(
+                        "org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";"
+                    )
                 }
                 _ => "org.apache.kafka.common.security.scram.ScramLoginModule required;".into(),
             };

@@ -98,7 +98,8 @@ mod tests {
         let url = made.url("127.0.0.1:1", &options);
         let password = &made.login.as_ref().unwrap().password;
         let ca = dir.path().join("ca.pem");
-        let expected = format!("kafka://msgbench:{password}@127.0.0.1:1?tls=1&ca={}&mechanism=SCRAM-SHA-512", ca.display());
+        let expected =
+            format!("kafka://msgbench:{password}@127.0.0.1:1?tls=1&ca={}&mechanism=SCRAM-SHA-512", ca.display());
         assert_eq!(url, expected);
         let pem = std::fs::read_to_string(made.keystore.unwrap()).unwrap();
         assert!(pem.contains("PRIVATE KEY") && pem.matches("BEGIN CERTIFICATE").count() == 2);
