@@ -206,7 +206,7 @@ pub struct FakeConsumer {
 impl Consumer for FakeConsumer {
     async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
         let mut next = self.mail.recv().await;
-        for _ in 0..limit {
+        for left in (0..limit).rev() {
             let Some((message, attempt)) = next else { return Ok(()) };
             let incoming = Incoming { payload: &message, at: None, attempt };
             if sink.take(incoming) == Disposition::Reject {
@@ -215,6 +215,9 @@ impl Consumer for FakeConsumer {
                 } else {
                     let _ = self.again.send((message, attempt + 1));
                 }
+            }
+            if left == 0 {
+                break;
             }
             match self.mail.try_recv() {
                 Ok(more) => next = Some(more),

@@ -72,8 +72,10 @@ impl Books {
             groups,
             in_time: if consumed {
                 (heard(&|r| r.in_time.0), heard(&|r| r.in_time.1))
-            } else {
+            } else if answered {
                 (total(&|s| s.answered_in_time.0), total(&|s| s.answered_in_time.1))
+            } else {
+                (total(&|s| s.confirmed_by_interval.iter().sum()), 0)
             },
             intended_sum: sent.iter().map(|(_, s)| s.intended_sum).sum::<i128>() * i128::from(copies.max(1)),
             received_sum: if consumed { heard_sum } else { confirmed },

@@ -33,6 +33,8 @@ pub struct Control<'a> {
     pub runtime: &'a tokio::runtime::Runtime,
     /// What threads report at their end.
     pub done: &'a Receiver<Done>,
+    /// Whether the driver delivers to consumers.
+    pub delivers: bool,
     /// Histograms of finished intervals.
     pub samples: &'a Receiver<Shipment>,
 }
@@ -158,6 +160,9 @@ impl Control<'_> {
                     left: Duration::from_nanos(self.shared.end().saturating_sub(now())),
                     sent: self.shared.sent(),
                     received: self.shared.arrived(),
+                    missing: (0..self.setup.case.workloads.len())
+                        .map(|i| self.shared.on_the_way(i, copies(&self.setup.case.workloads[i], self.delivers)))
+                        .sum(),
                     last: raw
                         .samples
                         .iter()
@@ -192,7 +197,7 @@ impl Control<'_> {
 }
 
 /// How often each message of a workload arrives.
-fn copies(w: &Workload, delivers: bool) -> u64 {
+pub fn copies(w: &Workload, delivers: bool) -> u64 {
     match (delivers, w.topology.reply) {
         (false, _) => 0,
         (true, true) => 1,

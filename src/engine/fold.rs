@@ -226,7 +226,8 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
     Observed {
         scheduled: open.then_some(l.scheduled),
         sent: l.sent,
-        lag_tail: tail("lag").flatten(),
+        // The null driver has no response of its own to hold the lag against.
+        lag_tail: tail("lag").flatten().filter(|_| name != "ack"),
         response_tail: tail(name),
         backpressure: raw.backpressure,
         expected: l.expected,
@@ -238,6 +239,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         busiest: raw.busiest,
         waiting: raw.waiting,
         spinning: false,
+        unthrottled: !open,
         clipped: raw.clipped.iter().sum(),
         negative: raw.negative.iter().sum(),
         clocksource: String::new(),

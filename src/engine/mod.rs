@@ -8,6 +8,7 @@ mod backlog;
 mod books;
 mod consume;
 mod control;
+pub mod cost;
 mod fold;
 mod payload;
 mod produce;
@@ -50,6 +51,8 @@ pub struct Tick {
     pub sent: u64,
     /// Messages received since the trial began.
     pub received: u64,
+    /// Deliveries still to come: on their way, or lost.
+    pub missing: u64,
     /// p50 and p99 of the last finished interval.
     pub last: Option<(u64, u64)>,
 }

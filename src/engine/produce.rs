@@ -21,6 +21,8 @@ use super::shared::{Counters, Shared};
 const SLICE: Nanos = 50_000_000;
 /// Acknowledgements that may be outstanding with their stamps known.
 const RING: usize = 1 << 18;
+/// A full window is looked at again after so long.
+const WINDOW_POLL: Nanos = 20_000;
 /// The shared counters are a batch behind at most.
 const BATCH: u64 = 256;
 
@@ -29,8 +31,13 @@ const BATCH: u64 = 256;
 pub enum Pace {
     /// By the schedule.
     Open(Schedule),
-    /// At once.
-    Unthrottled,
+    /// At once, or as soon as fewer than so many deliveries are still to come.
+    Unthrottled {
+        /// Deliveries; 0 is without limit.
+        window: u64,
+        /// Deliveries of one message.
+        copies: u64,
+    },
     /// When fewer than `outstanding` are unanswered, after a pause.
     Closed {
         /// Messages in flight.
@@ -154,11 +161,16 @@ impl<P: Producer> Publisher<'_, P> {
                     Some(due) if due < self.shared.end() => Some(due),
                     _ => break,
                 },
-                Pace::Unthrottled => {
+                Pace::Unthrottled { window, copies } => {
+                    let (window, copies) = (*window, *copies);
                     unthrottled += 1;
                     if unthrottled.is_multiple_of(64) {
                         tokio::task::yield_now().await;
                         self.poll_confirmations().await?;
+                        while window > 0 && self.shared.on_the_way(self.workload, copies) >= window && !self.over() {
+                            self.producer.flush().await?;
+                            self.wait_or_confirmation(now() + WINDOW_POLL).await?;
+                        }
                     }
                     None
                 }

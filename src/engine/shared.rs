@@ -96,6 +96,11 @@ impl Shared {
     pub fn arrived(&self) -> u64 {
         self.counters.iter().map(|c| Counters::get(&c.arrived)).sum()
     }
+    /// Deliveries of a workload that are still to come, each message `copies` times.
+    pub fn on_the_way(&self, workload: usize, copies: u64) -> u64 {
+        let c = &self.counters[workload];
+        (Counters::get(&c.sent) * copies).saturating_sub(Counters::get(&c.arrived))
+    }
     /// Whether everything that was sent and stored has arrived, given how often each workload delivers a message.
     pub fn complete(&self, copies: &[u64]) -> bool {
         self.counters

@@ -167,7 +167,14 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
         let _stop = StopOnDrop(&shared);
         let threads =
             Threads { setup, driver: &driver, shared: &shared, run: target.run, samples: samples_in, done: done_in };
-        let control = Control { setup, shared: &shared, runtime: &runtime, done: &done, samples: &samples };
+        let control = Control {
+            setup,
+            shared: &shared,
+            runtime: &runtime,
+            done: &done,
+            samples: &samples,
+            delivers: D::DELIVERS,
+        };
         control.conduct(scope, threads, system, &mut raw);
     });
     collect(&done, &mut raw);

@@ -20,6 +20,7 @@ use crate::units::{Nanos, Span, now};
 
 use super::backlog::Backlog;
 use super::consume::{Ear, Received, Rule, consume};
+use super::control::copies;
 use super::payload::templates;
 use super::produce::{Pace, Publisher, books};
 use super::shared::{Shared, exact_timers, thread_time};
@@ -271,7 +272,9 @@ impl<D: Driver> Worker<'_, D> {
                     Share { index: seat.index, of: w.topology.producers },
                 ))
             }
-            Load::Unthrottled => Pace::Unthrottled,
+            Load::Unthrottled { window } => {
+                Pace::Unthrottled { window: *window * copies(w, D::DELIVERS), copies: copies(w, D::DELIVERS) }
+            }
             Load::Closed { outstanding, think } => {
                 let patience = self.setup.case.phases.drain.0;
                 Pace::Closed { outstanding: u64::from(*outstanding), think: think.0, patience }

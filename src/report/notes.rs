@@ -76,7 +76,7 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     if loads.iter().any(|l| matches!(l, Load::Closed { .. })) {
         add("note", "Closed loop: what a stall delays is not sent, so these latencies omit it by construction.".into());
     }
-    if loads.iter().any(|l| matches!(l, Load::Unthrottled)) {
+    if loads.iter().any(|l| matches!(l, Load::Unthrottled { .. })) {
         add("note", "Unthrottled: messages have no intended time, so these are service latencies.".into());
     }
     let cells = || summary.rows.iter().flatten();
@@ -120,26 +120,30 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Checks that did not hold; the same check of the same case is said once, with its rounds.
+/// Checks that did not hold; the same check is said once, with the cases and rounds that it concerns.
 fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
-    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut groups: BTreeMap<_, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
     for t in &record.trials {
         for c in t.validity.iter().filter(|c| c.status != Status::Ok) {
-            groups.entry((std::cmp::Reverse(c.status), &c.id, &t.case)).or_default().push((t.round, c));
+            let group = groups.entry((std::cmp::Reverse(c.status), &c.id, &c.name)).or_default();
+            group.entry(&t.case).or_default().push((t.round, c));
         }
     }
-    for ((status, id, case), hits) in groups {
-        let rounds: Vec<_> = hits.iter().map(|(round, _)| round.to_string()).collect();
-        let observed: Vec<_> = hits.iter().map(|(_, c)| c.observed.as_str()).collect();
-        let check = hits[0].1;
-        let plural = if rounds.len() > 1 { "s" } else { "" };
+    for ((status, id, name), cases) in groups {
+        let Some((_, check)) = cases.values().flatten().next() else { continue };
+        let each: Vec<String> = cases
+            .iter()
+            .map(|(case, hits)| {
+                let rounds: Vec<_> = hits.iter().map(|(round, _)| round.to_string()).collect();
+                let (plural, first) = if rounds.len() > 1 { ("s", "the first: ") } else { ("", "") };
+                format!("{case} (round{plural} {}; {first}{})", rounds.join(", "), hits[0].1.observed)
+            })
+            .collect();
         add(
             status_word(status.0),
             format!(
-                "{id} {}, {case}, round{plural} {}: observed {}, accepted {}. {}{}",
-                check.name,
-                rounds.join(", "),
-                observed.join("; "),
+                "{id} {name}: {}. Accepted: {}. {}{}",
+                each.join(", "),
                 check.threshold,
                 capital(&check.message),
                 if check.message.is_empty() { "" } else { stop(&check.message) }

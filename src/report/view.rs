@@ -84,7 +84,8 @@ impl Table {
 
 /// The kind of latency that heads a workload, and its uncorrected twin.
 pub fn response(workload: &WorkloadResult) -> Option<(&'static str, &LatencySummary)> {
-    ["e2e", "rtt", "ack"].into_iter().find_map(|kind| {
+    // Without intended times there is only the service latency, and it is called so.
+    ["e2e", "rtt", "ack", "e2e.service", "rtt.service", "ack.service"].into_iter().find_map(|kind| {
         let found = workload.latency.get(kind)?;
         (found.count + found.lost > 0).then_some((kind, found))
     })
@@ -356,7 +357,8 @@ pub fn describe(workload: &Workload) -> String {
             let word = if steady { "" } else { "up to " };
             format!("{word}{}, {} arrivals, open loop", profile.peak(), format!("{arrivals:?}").to_lowercase())
         }
-        Load::Unthrottled => "as fast as the client takes them".into(),
+        Load::Unthrottled { window: 0 } => "as fast as the client takes them".into(),
+        Load::Unthrottled { window } => format!("as fast as the client takes them, at most {window} on their way"),
         Load::Closed { outstanding, .. } => format!("closed loop, {outstanding} outstanding for each producer"),
     };
     let size = match workload.payload.size {

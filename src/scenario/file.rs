@@ -132,6 +132,8 @@ pub struct Load {
     pub steps: Option<Vec<Step>>,
     /// Closed loop: messages in flight for each producer. Default: 1.
     pub outstanding: Option<u32>,
+    /// Unthrottled: messages that may be on their way, sent and not yet received by all. Default: no limit.
+    pub window: Option<u64>,
     /// Closed loop: pause between an answer and the next message. Default: none.
     pub think: Option<Span>,
 }

@@ -336,7 +336,12 @@ pub enum Load {
         profile: Profile,
     },
     /// As fast as the client takes them. Latencies have no intended time and are service latencies.
-    Unthrottled,
+    Unthrottled {
+        /// Messages that may be on their way, sent and not yet received by all; 0 is without limit. An at-most-once system
+        /// without a limit throws away what its consumers cannot take.
+        #[serde(default)]
+        window: u64,
+    },
     /// Each producer keeps so many messages outstanding. Omits what a stall delays, by construction; labelled so.
     Closed {
         /// Messages in flight for each producer.
@@ -351,7 +356,7 @@ impl Load {
     pub fn messages(&self, span: Span) -> Option<f64> {
         match self {
             Self::Open { profile, .. } => Some(profile.messages(span)),
-            Self::Unthrottled | Self::Closed { .. } => None,
+            Self::Unthrottled { .. } | Self::Closed { .. } => None,
         }
     }
 }

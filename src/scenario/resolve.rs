@@ -278,16 +278,25 @@ fn load(at: &str, w: &file::Workload) -> Result<Load, Problem> {
         ("burst", l.burst.is_some(), Mode::Open),
         ("ramp", l.ramp.is_some(), Mode::Open),
         ("steps", l.steps.is_some(), Mode::Open),
+        ("window", l.window.is_some(), Mode::Unthrottled),
         ("outstanding", l.outstanding.is_some(), Mode::Closed),
         ("think", l.think.is_some(), Mode::Closed),
     ];
     if let Some((key, _, mode)) = written.iter().find(|(_, present, mode)| *present && *mode != l.mode) {
-        let mode = if *mode == Mode::Open { "open" } else { "closed" };
+        let mode = match mode {
+            Mode::Open => "open",
+            Mode::Unthrottled => "unthrottled",
+            Mode::Closed => "closed",
+        };
         return Err(Problem::new(format!("{at}.{key}"), format!("`{key}` has no meaning in this mode"))
             .hint(format!("remove it, or set `mode = \"{mode}\"`")));
     }
     match l.mode {
-        Mode::Unthrottled => Ok(Load::Unthrottled),
+        Mode::Unthrottled => match l.window {
+            Some(0) => Err(Problem::new(format!("{at}.window"), "nothing could be sent")
+                .hint("write a number of messages, or remove it")),
+            window => Ok(Load::Unthrottled { window: window.unwrap_or(0) }),
+        },
         Mode::Closed => {
             let acknowledged = matches!(w.pattern, Pattern::RequestReply | Pattern::Stream | Pattern::Replay);
             if !acknowledged && w.delivery.durable != Some(true) {
