@@ -7,4 +7,6 @@ mod delivery;
 mod failures;
 mod groups;
 mod launched;
+#[cfg(feature = "kafka-tls")]
+mod secure;
 mod support;

@@ -94,7 +94,7 @@ pub fn workload(channels: u32, groups: u32, members: u32) -> Workload {
         name: "w".into(),
         pattern: Pattern::FanOut,
         topology: Topology { producers: 1, channels, groups, members, reply: false },
-        load: Load::Unthrottled,
+        load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Text },
         delivery: Delivery { durable: true, ..Delivery::default() },
     }

@@ -117,6 +117,9 @@ impl Kafka {
         if let Some(codec) = topic.settings.get("compression.type") {
             say("topic compression.type", codec.clone());
         }
+        if let Some(protocol) = self.options.common(&self.target)?.get("security.protocol") {
+            say("tls", protocol.clone());
+        }
         let clients = [(Kind::Producer, "producer", PRODUCER.as_slice()), (Kind::Consumer, "consumer", &CONSUMER)];
         for (kind, name, keys) in clients {
             let client = self.client(kind, 0, &[("group.id", "mb-read-back".into())])?;

@@ -9,7 +9,7 @@ pub(super) fn workload() -> Workload {
         name: "w".into(),
         pattern: Pattern::FanOut,
         topology: Topology { producers: 1, channels: 1, groups: 1, members: 1, reply: false },
-        load: Load::Unthrottled,
+        load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Zero },
         delivery: Delivery::default(),
     }
