@@ -10,3 +10,4 @@ mod launched;
 #[cfg(feature = "kafka-tls")]
 mod secure;
 mod support;
+mod transactions;

@@ -184,7 +184,13 @@ impl Admin {
                 let done =
                     done.map_err(|e| self.error("remove groups".into(), e.to_string(), "remove them by hand"))?;
                 let failed: Vec<(String, RDKafkaErrorCode)> = done.into_iter().filter_map(Result::err).collect();
-                let busy = |code| code == RDKafkaErrorCode::NonEmptyGroup;
+                let passing = [
+                    RDKafkaErrorCode::NonEmptyGroup,
+                    RDKafkaErrorCode::CoordinatorLoadInProgress,
+                    RDKafkaErrorCode::CoordinatorNotAvailable,
+                    RDKafkaErrorCode::NotCoordinator,
+                ];
+                let busy = |code| passing.contains(&code);
                 failures.extend(
                     failed
                         .iter()
@@ -194,7 +200,9 @@ impl Admin {
                 left.retain(|g| failed.iter().any(|(name, code)| name == g && busy(*code)));
                 if !left.is_empty() {
                     if Instant::now() >= deadline {
-                        failures.extend(left.iter().map(|g| format!("{g} still has members")));
+                        failures.extend(
+                            failed.iter().filter(|(_, code)| busy(*code)).map(|(g, code)| format!("{g}: {code}")),
+                        );
                         break;
                     }
                     tokio::time::sleep(5 * POLL).await;

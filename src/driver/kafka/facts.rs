@@ -85,6 +85,13 @@ impl Kafka {
             (None, _) => "at least once",
         };
         say("delivery", delivery.into());
+        if o.exactly_once.is_some() {
+            let (size, interval) = (o.transaction_size, o.transaction_interval);
+            say(
+                "transactions",
+                format!("up to {size} messages or {interval} each; consumers read {}", o.isolation.setting()),
+            );
+        }
         let topic = self.topics.first().cloned().unwrap_or_default();
         let acknowledgement = match o.acks {
             Acks::None => "none (acks=0)".to_owned(),

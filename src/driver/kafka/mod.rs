@@ -22,6 +22,7 @@ mod options;
 mod partitions;
 mod producer;
 mod reader;
+mod transform;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ use self::options::{Acks, Commit, Consumers, Options, without_credentials};
 use self::partitions::Partitions;
 use self::producer::Writer;
 use self::reader::Reader;
+use self::transform::{Parts, Transformer};
 use self::trouble::Trouble;
 use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
 use crate::scenario::plan::Workload;
@@ -54,6 +56,7 @@ pub struct Kafka {
     topics: Vec<TopicFacts>,
     created: Vec<String>,
     groups: Mutex<BTreeMap<(usize, u32), Group>>,
+    transformers: Vec<Transformer>,
     facts: Facts,
     incidents: Incidents,
 }
@@ -72,6 +75,12 @@ impl Kafka {
 
     fn reply_topic(&self, workload: usize) -> String {
         format!("mb-{:08x}-{workload}-reply", self.target.run)
+    }
+
+    /// What consumers read: the topic that is published to, or what a transformer makes of it.
+    fn source(&self, workload: usize) -> String {
+        let topic = self.topic(workload);
+        if self.options.exactly_once.is_some() { format!("{topic}-out") } else { topic }
     }
 
     fn group(&self, seat: Seat) -> String {
@@ -102,7 +111,7 @@ impl Kafka {
     /// Joins the group of `seat`; the last member to come waits until all partitions are dealt out.
     async fn join(&self, seat: Seat, start: Start) -> Result<Reader, DriverError> {
         let name = self.group(seat);
-        let topic = self.topic(seat.workload);
+        let topic = self.source(seat.workload);
         let partitions = self.topics[seat.workload].partitions;
         let members = self.workloads[seat.workload].topology.members as usize;
         {
@@ -157,7 +166,7 @@ impl Kafka {
 
     /// Reads this member's share of the partitions, dealt out in turn.
     fn deal(&self, seat: Seat, start: Start) -> Result<Reader, DriverError> {
-        let topic = self.topic(seat.workload);
+        let topic = self.source(seat.workload);
         let members = self.workloads[seat.workload].topology.members as i32;
         let all = self.admin.resolve(&topic, self.topics[seat.workload].partitions, start)?;
         let mine = all.into_iter().filter(|(p, _)| p % members == seat.index as i32);
@@ -189,6 +198,7 @@ impl Driver for Kafka {
             topics: Vec::new(),
             created: Vec::new(),
             groups: Mutex::default(),
+            transformers: Vec::new(),
             facts: Facts::default(),
             incidents,
         };
@@ -250,12 +260,15 @@ impl Driver for Kafka {
         Ok(KafkaConsumer { reader, answers, commit, commits, committing: 0, grouped, incidents, bell })
     }
 
-    async fn cleanup(self) -> Result<(), DriverError> {
-        let mut groups = Vec::new();
-        for (i, w) in self.workloads.iter().enumerate() {
-            groups.extend((0..w.topology.groups).map(|group| self.group(Seat { workload: i, group, index: 0 })));
+    async fn cleanup(mut self) -> Result<(), DriverError> {
+        self.transformers.clear();
+        let groups = std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut names: Vec<String> =
+            groups.keys().map(|&(workload, group)| self.group(Seat { workload, group, index: 0 })).collect();
+        if self.options.exactly_once.is_some() {
+            names.extend((0..self.workloads.len()).map(|workload| self.transform_group(workload)));
         }
-        self.admin.remove(&self.created, &groups).await
+        self.admin.remove(&self.created, &names).await
     }
 }
 
@@ -271,7 +284,11 @@ impl Kafka {
             }
             let found = self.admin.topic(&name).await?;
             self.admissible(&name, &w, &found)?;
+            let partitions = found.partitions;
             self.topics.push(found);
+            if self.options.exactly_once.is_some() {
+                self.transform(workload, partitions).await?;
+            }
             if w.topology.reply {
                 let name = self.reply_topic(workload);
                 self.create(&name, w.topology.producers as i32, &self.options.topic_settings(&w)).await?;
@@ -279,6 +296,33 @@ impl Kafka {
             }
         }
         self.facts = self.read_back()?;
+        Ok(())
+    }
+
+    fn transform_group(&self, workload: usize) -> String {
+        format!("{}-transform", self.topic(workload))
+    }
+
+    /// Copies what is published to the topic that consumers read, in transactions.
+    async fn transform(&mut self, workload: usize, partitions: i32) -> Result<(), DriverError> {
+        let (input, output) = (self.topic(workload), self.source(workload));
+        let settings = self.options.topic_settings(&self.workloads[workload]);
+        self.create(&output, partitions, &settings).await?;
+        self.admin.topic(&output).await?;
+        let group = self.transform_group(workload);
+        let alone = [("group.id", group.clone()), ("enable.auto.commit", "false".into())];
+        let parts = Parts {
+            reader: self.client(Kind::Consumer, workload, &alone)?,
+            start: Partitions::of(&input, (0..partitions).map(|p| (p, 0))),
+            writer: self.client(Kind::Producer, workload, &[("transactional.id", group)])?,
+            input,
+            output,
+            size: self.options.transaction_size as usize,
+            interval: self.options.transaction_interval.duration(),
+            timeout: self.target.timeout,
+            incidents: self.incidents.clone(),
+        };
+        self.transformers.push(Transformer::start(parts, &without_credentials(&self.target.url))?);
         Ok(())
     }
 

@@ -245,6 +245,15 @@ impl Options {
         if options.idempotence && options.acks != Acks::All {
             return Err(refuse("idempotence needs acks = \"all\"".into(), "remove one of the two"));
         }
+        if options.transaction_size == 0 || options.transaction_interval.0 == 0 {
+            return Err(refuse(
+                "a transaction of no messages or no time".into(),
+                "raise `transaction-size` and `transaction-interval`",
+            ));
+        }
+        if options.exactly_once.is_some() && options.existing_topic.is_some() {
+            return Err(refuse("transactions need topics of their own".into(), "remove `existing-topic`"));
+        }
         if options.exactly_once.is_some() && (options.acks != Acks::All || options.consumers == Consumers::Assign) {
             let remedy = "remove `acks` and `consumers`, or `exactly-once`";
             return Err(refuse("transactions need acks = \"all\" and consumers in groups".into(), remedy));
@@ -311,7 +320,7 @@ impl Options {
         match kind {
             Kind::Producer => {
                 set("acks", self.acks.name().into());
-                set("enable.idempotence", self.idempotence.to_string());
+                set("enable.idempotence", (self.idempotence || self.exactly_once.is_some()).to_string());
                 if let Some(compression) = self.compression {
                     set("compression.type", format!("{compression:?}").to_lowercase());
                 }

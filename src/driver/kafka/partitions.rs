@@ -13,6 +13,9 @@ pub(super) const UNASSIGNED: i32 = -1;
 #[derive(Debug)]
 pub(super) struct Partitions(NonNull<rd::rd_kafka_topic_partition_list_t>);
 
+// SAFETY: the list is ours alone.
+unsafe impl Send for Partitions {}
+
 impl Partitions {
     pub(super) fn new() -> Self {
         // SAFETY: librdkafka ends the process rather than return null.

@@ -1,5 +1,6 @@
 //! Reads with one client, a batch at a time: one call to librdkafka takes every message that is here.
 
+use std::ffi::c_int;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ const UNSAID: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Message(*mut rd::rd_kafka_message_t);
 
+// SAFETY: the message is ours alone; librdkafka counts its references atomically.
+unsafe impl Send for Message {}
+
 impl Message {
     pub(super) fn payload(&self) -> &[u8] {
         // SAFETY: the message is valid until dropped, and its payload with it; a message without one is empty.
@@ -34,6 +38,14 @@ impl Message {
             let m = &*self.0;
             (!m.key.is_null()).then(|| std::slice::from_raw_parts(m.key.cast(), m.key_len))
         }
+    }
+    pub(super) fn partition(&self) -> i32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).partition }
+    }
+    pub(super) fn offset(&self) -> i64 {
+        // SAFETY: as above.
+        unsafe { (*self.0).offset }
     }
     fn error(&self) -> Code {
         // SAFETY: as above.
@@ -95,6 +107,11 @@ impl Reader {
 
     /// Takes a batch unless there is something left of the last; false when nothing is here.
     pub(super) fn fill(&mut self) -> Result<bool, DriverError> {
+        self.wait(0)
+    }
+
+    /// The same, but blocks the thread for up to so long while there is nothing.
+    pub(super) fn wait(&mut self, milliseconds: c_int) -> Result<bool, DriverError> {
         if self.next < self.batch.len() {
             return Ok(true);
         }
@@ -102,7 +119,7 @@ impl Reader {
         self.next = 0;
         // SAFETY: the buffer has room for BATCH pointers; as many as are returned were written.
         unsafe {
-            let got = rd::rd_kafka_consume_batch_queue(self.queue.raw(), 0, self.batch.as_mut_ptr(), BATCH);
+            let got = rd::rd_kafka_consume_batch_queue(self.queue.raw(), milliseconds, self.batch.as_mut_ptr(), BATCH);
             self.batch.set_len(usize::try_from(got).unwrap_or(0));
         }
         if self.batch.is_empty() {
