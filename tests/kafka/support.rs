@@ -204,6 +204,18 @@ impl Bench {
         ear.heard
     }
 
+    /// Receives until nothing comes for two seconds; keeps the messages of this run alone.
+    pub fn receive_own(&self, consumer: &mut KafkaConsumer) -> Vec<Envelope> {
+        let mut ear = OwnEar(Ear { run: self.run, heard: Vec::new() });
+        self.runtime.block_on(async {
+            let quiet = Duration::from_secs(2);
+            while let Ok(done) = tokio::time::timeout(quiet, consumer.receive(&mut ear, usize::MAX)).await {
+                done.unwrap();
+            }
+        });
+        ear.0.heard
+    }
+
     /// Adds the numbers of what comes within half a second; false when nothing does.
     pub fn more(&self, consumer: &mut KafkaConsumer, numbers: &mut Vec<u64>) -> bool {
         let mut ear = Ear { run: self.run, heard: Vec::new() };
@@ -244,6 +256,21 @@ impl Sink for Ear {
     }
     fn dead_letter(&mut self, _: Incoming<'_>) {
         panic!("Kafka has no dead letters");
+    }
+}
+
+/// Passes over what other runs have sent.
+struct OwnEar(Ear);
+
+impl Sink for OwnEar {
+    fn take(&mut self, message: Incoming<'_>) -> Disposition {
+        if open(message.payload, self.0.run).is_ok() {
+            return self.0.take(message);
+        }
+        Disposition::Accept
+    }
+    fn dead_letter(&mut self, message: Incoming<'_>) {
+        self.0.dead_letter(message);
     }
 }
 

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use msgbench::driver::{Driver, Start};
+use msgbench::load::message::{Envelope, Template};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
-use super::support::{open_at, shared, target, try_open, workload};
+use super::support::{BOUND, numbers, open_at, shared, target, try_open, workload};
 
 #[test]
 fn every_message_comes_out_of_the_transformer_once_and_in_order() {
@@ -49,4 +52,40 @@ fn a_broker_that_cannot_keep_transactions_is_said_to_be_the_reason() {
         told.contains("cannot start the transactional transformer") || told.contains("transaction.timeout.ms"),
         "{told}"
     );
+}
+
+#[test]
+fn isolation_decides_whether_aborted_messages_are_read() {
+    let Some(url) = shared() else { return };
+    let owner = open_at(url, json!({}), &workload(1, 1, 1));
+    let name = format!("mb-{:08x}-0", owner.run);
+    let readers = ["read-committed", "read-uncommitted"]
+        .map(|isolation| open_at(url, json!({ "existing-topic": name, "isolation": isolation }), &workload(1, 1, 1)));
+    let mut consumers = readers.each_ref().map(|bench| bench.consumer(0, 0, Start::First));
+    let writer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", url.trim_start_matches("kafka://"))
+        .set("transactional.id", &name)
+        .create()
+        .unwrap();
+    writer.init_transactions(BOUND).unwrap();
+    let mut template = Template::new(b"either way");
+    for (bench, first) in [(&readers[0], 0), (&readers[1], 100)] {
+        // Ten of each transaction, for the reader whose run stands in the envelope; the other skips them by their run.
+        for (from, commit) in [(first, false), (first + 10, true)] {
+            writer.begin_transaction().unwrap();
+            for sequence in from..from + 10 {
+                let e = Envelope { run: bench.run, producer: 0, sequence, intended: 0, sent: 0 };
+                writer.send(BaseRecord::<(), [u8]>::to(&name).partition(0).payload(template.stamp(&e))).unwrap();
+            }
+            writer.flush(BOUND).unwrap();
+            let done = if commit { writer.commit_transaction(BOUND) } else { writer.abort_transaction(BOUND) };
+            done.unwrap();
+        }
+    }
+    let heard: Vec<Vec<u64>> = (0..2).map(|i| numbers(&readers[i].receive_own(&mut consumers[i]))).collect();
+    assert_eq!(heard[0], (10..20).collect::<Vec<_>>());
+    assert_eq!(heard[1], (100..120).collect::<Vec<_>>());
+    drop(consumers);
+    readers.into_iter().for_each(super::support::Bench::cleanup);
+    owner.cleanup();
 }
