@@ -144,6 +144,11 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
     }
     let messages: u64 = folded.workloads.iter().map(|w| w.ledger.delivered.max(w.ledger.acked)).sum();
     folded.broker = raw.broker.map(|usage| resources(usage, messages));
+    if let Some(broker) = &mut folded.broker {
+        let samples = &raw.broker_intervals;
+        let sum: u64 = samples.iter().map(|(_, rss)| rss).sum();
+        broker.rss_mean_bytes = sum.checked_div(samples.len() as u64);
+    }
     folded.generator = resources(raw.generator, messages);
     let mut all = histogram();
     let length = case.phases.interval.0;
@@ -193,6 +198,8 @@ fn resources(usage: Usage, messages: u64) -> Resources {
         cpu_seconds,
         cpu_us_per_msg: (messages > 0).then(|| cpu_seconds * 1e6 / messages as f64),
         rss_peak_bytes: usage.peak_rss_bytes,
+        rss_mean_bytes: None,
+        disk_written_bytes: usage.written_bytes,
         voluntary_switches: usage.voluntary,
         involuntary_switches: usage.involuntary,
         threads: usage.threads,

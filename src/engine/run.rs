@@ -13,6 +13,7 @@ use crate::driver::Driver;
 use crate::driver::kafka::Kafka;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
+use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
 use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
@@ -154,6 +155,7 @@ fn trial(
     let failed = |phase, error: String| (Raw { failed: Some((phase, error)), ..Raw::of(case) }, Vec::new());
     let mut running = Running::default();
     let mut logs = Vec::new();
+    let (quiet, host) = (Root::host(), Disturbance::read(&Root::host()));
     let (raw, hiccups) = match system::create(spec, context) {
         Err(e) => failed("prepare", e.to_string()),
         Ok(mut system) => {
@@ -230,6 +232,7 @@ fn trial(
             workloads: folded.workloads,
             broker: folded.broker,
             generator: folded.generator,
+            disturbance: Disturbance::read(&quiet).since(&host),
             hiccup: folded.hiccup,
             validity: folded.validity,
             events: folded.events,

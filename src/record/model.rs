@@ -98,6 +98,38 @@ pub struct Host {
     pub load_average: f64,
     /// Frequency governor, where one is visible.
     pub governor: Option<String>,
+    /// The audit of the host before the run (`msgbench doctor`): what is not as it should be.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+}
+
+/// How an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Grade {
+    /// As it should be.
+    Ok,
+    /// It cannot be read here.
+    Unknown,
+    /// It makes figures noisier, or must be said beside them.
+    Warn,
+    /// It makes figures wrong, or not repeatable.
+    Bad,
+}
+
+/// One item of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// What was looked at.
+    pub item: String,
+    /// How it stands.
+    pub grade: Grade,
+    /// What was read.
+    pub observed: String,
+    /// Why it matters for a latency; empty when all is well.
+    pub why: String,
+    /// The command or setting that mends it; empty when there is nothing to mend.
+    pub remedy: String,
 }
 
 /// A system that was not put to the test.
@@ -138,6 +170,9 @@ pub struct Trial {
     pub broker: Option<Resources>,
     /// The same of the generator.
     pub generator: Resources,
+    /// What disturbed the host while the trial ran: stolen time, throttling, swap, network drops.
+    #[serde(default)]
+    pub disturbance: Vec<Finding>,
     /// Pauses of the host as seen by the hiccup meter.
     pub hiccup: LatencySummary,
     /// The checks that say whether the trial may be believed.
@@ -365,6 +400,12 @@ pub struct Resources {
     pub cpu_us_per_msg: Option<f64>,
     /// Largest resident set seen, bytes.
     pub rss_peak_bytes: u64,
+    /// Mean of the resident set at the ends of intervals, bytes; absent where it was not sampled.
+    #[serde(default)]
+    pub rss_mean_bytes: Option<u64>,
+    /// Bytes sent to a disk in the measured phase; what stays in the page cache is not in it.
+    #[serde(default)]
+    pub disk_written_bytes: u64,
     /// Voluntary context switches.
     pub voluntary_switches: u64,
     /// Involuntary context switches.

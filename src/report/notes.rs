@@ -48,6 +48,7 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         }
     }
     promises(record, &mut add);
+    disturbances(record, &mut add);
     checks(record, &mut add);
     for s in &record.skipped {
         add(
@@ -93,6 +94,21 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         );
     }
     list
+}
+
+/// What disturbed the host while trials ran; named, so that it is not blamed on a broker.
+fn disturbances(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for t in &record.trials {
+        for f in t.disturbance.iter().filter(|f| f.grade > crate::record::Grade::Unknown) {
+            found.entry(&f.item).or_default().push(format!("{}, round {}: {}", t.case, t.round, f.observed));
+        }
+    }
+    for (item, where_) in found {
+        let more = where_.len().saturating_sub(2);
+        let more = if more > 0 { format!(" and {more} more trials") } else { String::new() };
+        add("WARN", format!("The host was disturbed ({item}): {}{more}.", where_[..where_.len().min(2)].join("; ")));
+    }
 }
 
 /// Promises that were not kept; the same one of the same case is said once, with its rounds.

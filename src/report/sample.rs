@@ -105,6 +105,8 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             cpu_seconds: 0.4,
             cpu_us_per_msg: Some(20.0),
             rss_peak_bytes: 12 << 20,
+            rss_mean_bytes: Some(11 << 20),
+            disk_written_bytes: 0,
             threads: 4,
             ..Resources::default()
         }),
@@ -114,6 +116,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             voluntary_switches: 40_000,
             ..Resources::default()
         },
+        disturbance: Vec::new(),
         hiccup: latencies(20.0, 0),
         validity,
         events: vec![Event { at_s: 3.5, text: "disconnected, <back> after 20 ms".into() }],
@@ -192,6 +195,7 @@ pub fn record() -> Record {
             virtualised: true,
             load_average: 0.2,
             governor: None,
+            findings: Vec::new(),
         },
         started_at: "2026-11-23T11:50:00Z".into(),
         ended_at: Some("2026-11-23T11:52:00Z".into()),

@@ -419,7 +419,7 @@ pub fn method(record: &Record) -> Vec<(String, String)> {
 pub fn host(record: &Record) -> Vec<(String, String)> {
     let h = &record.host;
     let text = |s: &str| s.to_string();
-    vec![
+    let mut list = vec![
         (text("CPU"), format!("{}, {} usable", h.cpu, plural(h.cpus, "CPU"))),
         (text("Memory"), format!("{:.1} GiB", h.memory_bytes as f64 / f64::from(1 << 30))),
         (text("Kernel"), h.kernel.clone()),
@@ -427,7 +427,13 @@ pub fn host(record: &Record) -> Vec<(String, String)> {
         (text("Virtualised"), text(if h.virtualised { "yes" } else { "no" })),
         (text("Governor"), h.governor.clone().unwrap_or_else(|| "not visible".into())),
         (text("Load average before"), three_digits(h.load_average)),
-    ]
+    ];
+    let graded = |f: &crate::record::Finding| {
+        let grade = if f.grade == crate::record::Grade::Bad { "BAD" } else { "WARN" };
+        (f.item.clone(), format!("{grade}: {}; {}. Mend: {}", f.observed, f.why, f.remedy))
+    };
+    list.extend(h.findings.iter().map(graded));
+    list
 }
 
 #[cfg(test)]
