@@ -292,7 +292,11 @@ impl Bell {
     pub(super) fn hang(&self, queue: &Queue) {
         let payload = std::ptr::from_ref(&ONE).cast::<c_void>();
         // SAFETY: librdkafka copies the eight bytes; the queue is silenced when it is dropped, before this descriptor closes.
-        unsafe { rd::rd_kafka_queue_io_event_enable(queue.raw, self.0.as_raw_fd(), payload, size_of::<u64>()) };
+        // A queue that holds something already would never ring, so that the first ring is our own; its bytes are valid, too.
+        unsafe {
+            rd::rd_kafka_queue_io_event_enable(queue.raw, self.0.as_raw_fd(), payload, size_of::<u64>());
+            libc::write(self.0.as_raw_fd(), payload, size_of::<u64>());
+        }
     }
 
     /// Waits until it rings. librdkafka rings once from one look into the queue to the next: look until it is empty.
