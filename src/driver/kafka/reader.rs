@@ -1,6 +1,6 @@
 //! Reads with one client, a batch at a time: one call to librdkafka takes every message that is here.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -112,22 +112,28 @@ impl Reader {
 
     /// The same, but blocks the thread for up to so long while there is nothing.
     pub(super) fn wait(&mut self, milliseconds: c_int) -> Result<bool, DriverError> {
-        if self.next < self.batch.len() {
-            return Ok(true);
+        // Until there are messages or the queue is empty: it rings only when it is empty before.
+        while self.next == self.batch.len() {
+            self.batch.clear();
+            self.next = 0;
+            // SAFETY: the buffer has room for BATCH pointers; as many as are returned were written.
+            unsafe {
+                let (queue, room) = (self.queue.raw(), self.batch.as_mut_ptr());
+                let got = rd::rd_kafka_consume_batch_queue(queue, milliseconds, room, BATCH);
+                self.batch.set_len(usize::try_from(got).unwrap_or(0));
+            }
+            if self.batch.is_empty() {
+                self.client.trouble().check()?;
+                return Ok(false);
+            }
+            self.client.trouble().over();
+            self.sort_out()?;
         }
-        self.batch.clear();
-        self.next = 0;
-        // SAFETY: the buffer has room for BATCH pointers; as many as are returned were written.
-        unsafe {
-            let got = rd::rd_kafka_consume_batch_queue(self.queue.raw(), milliseconds, self.batch.as_mut_ptr(), BATCH);
-            self.batch.set_len(usize::try_from(got).unwrap_or(0));
-        }
-        if self.batch.is_empty() {
-            self.client.trouble().check()?;
-            return Ok(false);
-        }
-        self.client.trouble().over();
-        // Errors of a partition come in the place of a message.
+        Ok(true)
+    }
+
+    /// Takes errors of a partition out of the batch, where they come in the place of a message.
+    fn sort_out(&mut self) -> Result<(), DriverError> {
         let mut failed = None;
         self.batch.retain(|&raw| {
             // SAFETY: the message was just given to us.
@@ -138,15 +144,12 @@ impl Reader {
             let message = Message(raw);
             if message.error() != Code::RD_KAFKA_RESP_ERR__PARTITION_EOF {
                 // SAFETY: the text belongs to the message, which is still here.
-                let text = unsafe { std::ffi::CStr::from_ptr(rd::rd_kafka_message_errstr(raw)) };
+                let text = unsafe { CStr::from_ptr(rd::rd_kafka_message_errstr(raw)) };
                 failed.get_or_insert_with(|| text.to_string_lossy().into_owned());
             }
             false
         });
-        match failed {
-            Some(words) => Err(self.lost(words)),
-            None => Ok(!self.batch.is_empty()),
-        }
+        failed.map_or(Ok(()), |words| Err(self.lost(words)))
     }
 
     /// The next message of the batch.
