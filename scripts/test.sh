@@ -17,4 +17,11 @@ fi
 if ! command -v nats-server >/dev/null && [ ! -x /usr/sbin/nats-server ] && [ -z "${MSGBENCH_NATS_SERVER:-}" ]; then
     echo "scripts/test.sh: no nats-server: tests against it are skipped (scripts/get-nats-server.sh)" >&2
 fi
+if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && apt-get install -y -qq maven openjdk-17-jre-headless >/dev/null || true
+    fi
+fi
+# Kafka comes from Maven Central; where it cannot be had, its tests say that they are skipped.
+scripts/get-kafka.sh || echo "scripts/test.sh: no Kafka: tests against it are skipped" >&2
 exec cargo test --locked

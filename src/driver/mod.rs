@@ -23,6 +23,8 @@ mod error;
 pub mod fake;
 mod incidents;
 pub mod jetstream;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod nats;
 pub mod null;
 

@@ -9,6 +9,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::driver::jetstream::Jetstream;
+#[cfg(feature = "kafka")]
+use crate::driver::kafka::Kafka;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
 use crate::driver::{self, Driver};
@@ -202,9 +204,13 @@ fn trial(
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
                         DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
-                        DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka => {
+                        DriverKind::Nats | DriverKind::Reference => {
                             execute::<Nats>(&setup, system.as_mut())
                         }
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(not(feature = "kafka"))]
+                        DriverKind::Kafka => failed("prepare", "this build has no Kafka driver".into()).0,
                     };
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
@@ -215,8 +221,7 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Jetstream => Jetstream::DELIVERS,
-        DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka => Nats::DELIVERS,
+        DriverKind::Jetstream | DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka => true,
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);

@@ -6,6 +6,8 @@
 //! killed (each child is told by the kernel when its parent dies).
 
 mod external;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod none;
 mod process;
@@ -132,6 +134,10 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
     if spec.driver == DriverKind::Null {
         return Ok(Box::new(none::NoSystem));
     }
+    #[cfg(feature = "kafka")]
+    if let (DriverKind::Kafka, BringUp::External { url }) = (spec.driver, &spec.bring_up) {
+        return Ok(Box::new(kafka::External::new(&spec.name, url, context.timeout)));
+    }
     let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
     if let BringUp::External { url } = &spec.bring_up {
         let nats = matches!(spec.driver, DriverKind::Nats | DriverKind::Jetstream);
@@ -151,10 +157,15 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
         }
     };
     Ok(match spec.driver {
-        DriverKind::Nats | DriverKind::Jetstream | DriverKind::Kafka => {
+        DriverKind::Nats | DriverKind::Jetstream => {
             let launch = nats::options::Launch::from_options(&spec.options).map_err(wrong)?;
             Box::new(nats::Nats::new(&spec.name, program, launch, spec.driver == DriverKind::Jetstream, context))
         }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => Box::new(kafka::Kafka::new(&spec.name, program, &spec.options, context)),
+        // Never found by `availability`.
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Box::new(none::NoSystem),
         DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
         DriverKind::Null => Box::new(none::NoSystem),
     })
@@ -181,9 +192,12 @@ pub fn availability(kind: DriverKind) -> Availability {
         DriverKind::Nats | DriverKind::Jetstream => {
             nats::availability(std::env::var_os(NATS_VARIABLE), std::env::var_os("PATH"))
         }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => kafka::availability(std::env::var_os(kafka::VARIABLE)),
+        #[cfg(not(feature = "kafka"))]
         DriverKind::Kafka => Availability::Missing {
-            reason: format!("this build has no {} driver yet", kind.name()),
-            remedy: "use a later build".to_owned(),
+            reason: "this msgbench was built without Kafka".to_owned(),
+            remedy: "build it with the cargo feature `kafka`, which is on by default".to_owned(),
         },
         DriverKind::Reference => itself(std::env::var_os(PROGRAM_VARIABLE).as_deref().map(Path::new)),
         DriverKind::Null => itself(None),
