@@ -16,6 +16,8 @@ pub mod diagnose;
 mod edit;
 pub mod file;
 pub mod options;
+pub mod gate;
+pub mod metric;
 pub mod payload;
 pub mod plan;
 mod resolve;
