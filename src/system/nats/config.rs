@@ -25,6 +25,10 @@ impl Node {
     pub fn log(&self) -> PathBuf {
         self.dir.join("nats-server.log")
     }
+    /// Where it keeps streams.
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
     /// Its configuration.
     pub fn config(&self) -> PathBuf {
         self.dir.join("nats-server.conf")
@@ -46,7 +50,7 @@ pub fn render(node: &Node, all: &[Node], launch: &Launch, jetstream: bool, secre
     line("max_payload", launch.max_payload.map(|b| b.0.to_string()));
     line("max_pending", launch.max_pending.map(|b| b.0.to_string()));
     if jetstream {
-        let store = node.dir.join("store");
+        let store = node.store();
         let mut block = format!("jetstream {{\n  store_dir: \"{}\"\n", store.display());
         for (name, value) in [
             ("max_memory_store", launch.max_memory.map(|b| b.0.to_string())),

@@ -6,8 +6,9 @@
 //! and, with JetStream, when its leader says that all others follow.
 //! # Design
 //! Settings go through a configuration file in the trial's folder, where the store is, too. What the servers then tell of
-//! themselves (INFO, `/varz`) is read back. A free port may be taken by somebody else before the server binds it; then all
-//! are stopped and started again on others.
+//! themselves (INFO, `/varz`) is read back. A free port may be taken by somebody else before the server binds it, and on a
+//! busy host two of three servers may found JetStream's metadata group before they know the third, which is then
+//! never let in (seen with 2.10.27). In both cases all are stopped and started again on other ports with empty stores.
 
 mod config;
 pub(super) mod monitor;
@@ -29,7 +30,7 @@ use options::Launch;
 pub(super) use program::availability;
 use secrets::Secrets;
 
-/// Starts when a port turns out to be taken.
+/// Starts when a port turns out to be taken, or a cluster does not come together.
 const ATTEMPTS: u32 = 3;
 
 /// Pause between two looks whether it answers.
@@ -44,6 +45,9 @@ const HEARD: Duration = Duration::from_secs(2);
 /// A cluster must agree for so long on end: its servers connect to each other from both sides, close what is double, and
 /// take each other for gone meanwhile.
 const STEADY: Duration = Duration::from_secs(1);
+
+/// Servers that answer and have not agreed for so long never will; where they do, it takes a second or two.
+const ESTRANGED: Duration = Duration::from_secs(5);
 
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
@@ -63,7 +67,8 @@ pub struct Nats {
 /// How one start went.
 enum Attempt {
     Up(Running),
-    PortTaken,
+    /// It is worth another try, because of this.
+    Again(String),
 }
 
 impl Nats {
@@ -103,7 +108,8 @@ impl Nats {
             .map_err(|e| broken("make credentials", e))?;
         for node in &self.nodes {
             let text = config::render(node, &self.nodes, &self.launch, self.jetstream, &secrets.config);
-            // A log of an earlier attempt would be taken for this one's.
+            // A log of an earlier attempt would be taken for this one's, and its store knows other servers.
+            let _ = std::fs::remove_dir_all(node.store());
             let fresh = std::fs::create_dir_all(&node.dir)
                 .and_then(|()| std::fs::write(node.config(), text))
                 .and_then(|()| std::fs::write(node.log(), ""));
@@ -117,10 +123,10 @@ impl Nats {
             self.children.push(child);
         }
         match self.await_ready(deadline) {
-            Ok(Some(info)) => Ok(Attempt::Up(self.running(&info, secrets.client))),
-            Ok(None) => {
+            Ok(Ok(info)) => Ok(Attempt::Up(self.running(&info, secrets.client))),
+            Ok(Err(why)) => {
                 self.children.clear();
-                Ok(Attempt::PortTaken)
+                Ok(Attempt::Again(why))
             }
             Err(error) => {
                 self.children.clear();
@@ -129,23 +135,26 @@ impl Nats {
         }
     }
 
-    /// Waits until all answer and agree; the INFO of the first. `None` when a port was taken.
-    fn await_ready(&mut self, deadline: Instant) -> Result<Option<Value>, SystemError> {
+    /// Waits until all answer and agree; the INFO of the first. Or why another try is worth it.
+    fn await_ready(&mut self, deadline: Instant) -> Result<Result<Value, String>, SystemError> {
         let mut seen = "it has not been asked".to_owned();
-        let mut first = None;
+        let mut first = Value::Null;
         let mut up = 0;
-        let mut agreed = None;
+        let (mut agreed, mut apart) = (None, None);
         while Instant::now() < deadline {
             if let Some(how) = self.ended() {
                 let taken = self.nodes.iter().any(|node| port_was_taken(&node.log()));
-                return if taken { Ok(None) } else { Err(self.failed(how)) };
+                let why = "a port was taken by somebody else".to_owned();
+                return if taken { Ok(Err(why)) } else { Err(self.failed(how)) };
             }
             let left = PROBE.min(deadline.saturating_duration_since(Instant::now()));
             match self.nodes.get(up) {
                 Some(node) => match info("127.0.0.1", node.port, left) {
                     Ok(info) if info.get("server_name").map(plain).as_deref() == Some(node.name.as_str()) => {
+                        if up == 0 {
+                            first = info;
+                        }
                         up += 1;
-                        first.get_or_insert(info);
                         continue;
                     }
                     Ok(_) => seen = format!("another server answers on port {}", node.port),
@@ -155,12 +164,16 @@ impl Nats {
                     Ok(()) => {
                         let since = *agreed.get_or_insert_with(Instant::now);
                         if self.nodes.len() == 1 || since.elapsed() >= STEADY {
-                            return Ok(first);
+                            return Ok(Ok(first));
                         }
                     }
                     Err(words) => {
                         seen = words;
                         agreed = None;
+                        let since = *apart.get_or_insert_with(Instant::now);
+                        if since.elapsed() > ESTRANGED {
+                            return Ok(Err(seen));
+                        }
                     }
                 },
             }
@@ -251,12 +264,14 @@ impl System for Nats {
             return Err(self.failed("it was started already".to_owned()));
         }
         let deadline = Instant::now() + self.context.timeout;
+        let mut last = String::new();
         for _ in 0..ATTEMPTS {
-            if let Attempt::Up(running) = self.attempt(deadline)? {
-                return Ok(running);
+            match self.attempt(deadline)? {
+                Attempt::Up(running) => return Ok(running),
+                Attempt::Again(why) => last = why,
             }
         }
-        Err(self.failed(format!("a port was taken by somebody else {ATTEMPTS} times")))
+        Err(self.failed(format!("{last}, {ATTEMPTS} times")))
     }
 
     fn ended(&mut self) -> Option<String> {
