@@ -27,6 +27,7 @@ pub mod jetstream;
 pub mod kafka;
 pub mod nats;
 pub mod null;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::future::Future;

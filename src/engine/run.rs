@@ -13,6 +13,7 @@ use crate::driver::jetstream::Jetstream;
 use crate::driver::kafka::Kafka;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
+use crate::driver::wire::Wire;
 use crate::driver::{self, Driver};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
@@ -142,6 +143,11 @@ pub fn run(
     Ok(())
 }
 
+/// Whether the scenario asks for the bare protocol.
+fn by_wire(spec: &SystemSpec) -> bool {
+    spec.options.get("client").and_then(|v| v.as_str()) == Some("wire")
+}
+
 fn spins(case: &Case, kind: DriverKind) -> bool {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let others = if kind == DriverKind::Null { 1 } else { case.threads.consume as usize + 2 };
@@ -204,9 +210,10 @@ fn trial(
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
                         DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
-                        DriverKind::Nats | DriverKind::Reference => {
-                            execute::<Nats>(&setup, system.as_mut())
+                        DriverKind::Nats | DriverKind::Reference if by_wire(spec) => {
+                            execute::<Wire>(&setup, system.as_mut())
                         }
+                        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
                         #[cfg(feature = "kafka")]
                         DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
                         #[cfg(not(feature = "kafka"))]

@@ -12,6 +12,8 @@ const MAX_HEADERS: u32 = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Connection {
+    /// Which client speaks: `async-nats`, or `wire`, the bare protocol, for core messaging without TLS, NKeys or headers.
+    pub client: Client,
     /// With `password`: who connects.
     pub user: Option<String>,
     /// See `user`.
@@ -36,6 +38,17 @@ pub struct Connection {
     pub monitor: Option<String>,
 }
 
+/// Who speaks to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Client {
+    /// The client library that applications use.
+    #[default]
+    AsyncNats,
+    /// The protocol by hand: what the client library costs is the difference.
+    Wire,
+}
+
 impl Connection {
     /// Reads and checks the options of the client. Those of the server are left alone.
     ///
@@ -57,6 +70,16 @@ impl Connection {
         let ways: Vec<&str> = it.ways().collect();
         if let [first, second, ..] = ways[..] {
             return Err(format!("option `{second}`: it and `{first}` exclude each other"));
+        }
+        let beyond = [
+            ("nkey", it.nkey.is_some()),
+            ("creds", it.creds.is_some()),
+            ("ca", it.ca.is_some()),
+            ("cert", it.cert.is_some()),
+            ("headers", it.headers > 0),
+        ];
+        if let (Client::Wire, Some((option, _))) = (it.client, beyond.iter().find(|(_, present)| *present)) {
+            return Err(format!("option `{option}`: `client = \"wire\"` does not have it; use `async-nats`"));
         }
         if it.subscription_capacity == Some(0) {
             return Err("option `subscription-capacity`: must be at least 1".to_owned());
