@@ -56,7 +56,14 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>
             jetstream::Streams::from_options(options)?;
             Some([keys::<nats::options::Connection>(), keys::<jetstream::Streams>()].concat())
         }
-        DriverKind::Kafka | DriverKind::Null => None,
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => {
+            kafka::check(options)?;
+            None
+        }
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => None,
+        DriverKind::Null => None,
     })
 }
 

@@ -134,12 +134,15 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
     if spec.driver == DriverKind::Null {
         return Ok(Box::new(none::NoSystem));
     }
+    let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
     #[cfg(feature = "kafka")]
     if let (DriverKind::Kafka, BringUp::External { url }) = (spec.driver, &spec.bring_up) {
+        if spec.options.contains_key("broker") {
+            return Err(wrong("option `broker` is for brokers that msgbench starts, and this system has a url".into()));
+        }
         return Ok(Box::new(kafka::External::new(&spec.name, url, context.timeout)));
     }
-    let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
-    if let BringUp::External { url } = &spec.bring_up {
+    if let (BringUp::External { url }, false) = (&spec.bring_up, spec.driver == DriverKind::Kafka) {
         let nats = matches!(spec.driver, DriverKind::Nats | DriverKind::Jetstream);
         let vain = if nats { nats::options::Launch::written(&spec.options) } else { Vec::new() };
         if let Some(option) = vain.first() {
@@ -162,7 +165,10 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
             Box::new(nats::Nats::new(&spec.name, program, launch, spec.driver == DriverKind::Jetstream, context))
         }
         #[cfg(feature = "kafka")]
-        DriverKind::Kafka => Box::new(kafka::Kafka::new(&spec.name, program, &spec.options, context)),
+        DriverKind::Kafka => {
+            let options = kafka::BrokerOptions::read(&spec.options).map_err(wrong)?;
+            Box::new(kafka::Kafka::new(&spec.name, program, options, context))
+        }
         // Never found by `availability`.
         #[cfg(not(feature = "kafka"))]
         DriverKind::Kafka => Box::new(none::NoSystem),
@@ -182,7 +188,14 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, Strin
             keys::<nats::options::Launch>()
         }
         DriverKind::Reference => reference::FLAGS.map(str::to_owned).to_vec(),
-        DriverKind::Kafka | DriverKind::Null => Vec::new(),
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => {
+            kafka::BrokerOptions::read(options)?;
+            vec!["broker".to_owned()]
+        }
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Vec::new(),
+        DriverKind::Null => Vec::new(),
     })
 }
 

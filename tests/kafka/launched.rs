@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use msgbench::driver::{Consumer, Driver, Start};
 use serde_json::json;
 
-use super::support::{BOUND, Ear, launch, numbers, open_at, target, there, try_open, turn, workload};
+use super::support::{BOUND, Ear, launch, numbers, open_in, target_of, there, try_open, turn, workload};
 
 fn gone(pid: u32) -> bool {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -35,7 +35,7 @@ fn three_brokers_replicate_three_times() {
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         assert!(line.contains("kafka.Kafka") && line.contains(&format!("-Xmx{}", 256 << 20)), "{line}");
     }
-    let bench = open_at(&cluster.running.url, json!({}), &workload(3, 1, 1));
+    let bench = open_in(&cluster.running, json!({}), &workload(3, 1, 1));
     for (key, value) in [("brokers", "3"), ("replicas", "3"), ("in-sync replicas", "3"), ("partitions", "3")] {
         assert_eq!(bench.guarantee(key), value, "{key}");
     }
@@ -57,8 +57,7 @@ fn a_login_lets_the_right_password_in_and_says_what_is_wrong_with_another() {
         return;
     }
     let broker = launch(json!({ "broker": { "sasl": "PLAIN", "heap": "256MiB" } }));
-    let url = &broker.running.url;
-    let bench = open_at(url, json!({}), &workload(1, 1, 1));
+    let bench = open_in(&broker.running, json!({}), &workload(1, 1, 1));
     let mut consumer = bench.consumer(0, 0, Start::Tail);
     let mut producer = bench.producer(0);
     bench.send(&mut producer, 0, 0..10, |_| (0, None));
@@ -69,7 +68,7 @@ fn a_login_lets_the_right_password_in_and_says_what_is_wrong_with_another() {
     assert_eq!(broker.running.settings["sasl"], "PLAIN");
     let wrong = json!({ "sasl": { "user": "msgbench", "password": "wrong" } });
     let begun = Instant::now();
-    let told = try_open(target(url, &wrong), &workload(1, 1, 1)).err().unwrap().to_string();
+    let told = try_open(target_of(&broker.running, &wrong), &workload(1, 1, 1)).err().unwrap().to_string();
     assert!(told.starts_with("cannot connect to kafka://127.0.0.1:"), "{told}");
     assert!(told.contains("Authentication failed: Invalid username or password"), "{told}");
     assert!(told.contains("has the right credentials") && !told.contains("wrong"), "{told}");
@@ -83,7 +82,7 @@ fn a_broker_killed_under_load_ends_the_trial_and_not_the_patience() {
         return;
     }
     let mut broker = launch(json!({ "broker": { "heap": "256MiB" } }));
-    let mut to = target(&broker.running.url, &json!({}));
+    let mut to = target_of(&broker.running, &json!({}));
     to.timeout = Duration::from_secs(10);
     let bench = try_open(to, &workload(1, 1, 1)).unwrap();
     let mut consumer = bench.consumer(0, 0, Start::Tail);

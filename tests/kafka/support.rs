@@ -113,6 +113,18 @@ pub fn target(url: &str, options: &Value) -> Target {
     Target { url: url.into(), timeout: BOUND, run, options: options.as_object().unwrap().clone() }
 }
 
+/// The same for a Kafka of one's own: its clients need what was made for them.
+pub fn target_of(running: &Running, options: &Value) -> Target {
+    let mut to = target(&running.url, options);
+    let mut all = running.client.clone();
+    all.append(&mut to.options);
+    Target { options: all, ..to }
+}
+
+pub fn open_in(running: &Running, options: Value, workload: &Workload) -> Bench {
+    try_open(target_of(running, &options), workload).unwrap_or_else(|e| panic!("{e}"))
+}
+
 pub fn try_open(target: Target, workload: &Workload) -> Result<Bench, DriverError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = target.run;

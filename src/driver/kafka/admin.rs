@@ -252,6 +252,8 @@ impl Admin {
                 Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
                 Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
                 Code::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+                Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH,
+                Code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH,
             ];
             if !passing.contains(&code) || Instant::now() >= deadline {
                 return Err(self.error(format!("find offsets of {topic}"), words(code), "look into the broker's log"));

@@ -47,6 +47,14 @@ use crate::scenario::plan::Workload;
 /// Pause between two looks whether a group has settled.
 const POLL: Duration = Duration::from_millis(5);
 
+/// Checks the options that concern the clients.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub(super) fn check(options: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
+    Options::from_map(options).map(|_| ())
+}
+
 /// See the module.
 pub struct Kafka {
     target: Target,

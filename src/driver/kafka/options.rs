@@ -15,6 +15,9 @@ use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
 const ORDINARY_MESSAGE: u64 = 1_000_000;
+/// What a build without OpenSSL says.
+const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM for Kafka; build it with `--features kafka-tls` (needs \
+                          OpenSSL's headers) or `kafka-tls-vendored`";
 /// Sessions of group members, in milliseconds.
 const SESSION_MS: u64 = 10_000;
 const STATIC_SESSION_MS: u64 = 6000;
@@ -231,40 +234,47 @@ impl std::fmt::Display for Scalar {
 }
 
 impl Options {
+    /// The options as written, checked against each other.
+    ///
+    /// # Errors
+    /// What does not fit, and what to do.
+    pub(super) fn from_map(map: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let options: Self = serde_json::from_value(serde_json::Value::Object(map.clone()))
+            .map_err(|e| format!("{e}; docs/kafka.md lists all options"))?;
+        let refuse = |words: &str| Err(words.to_owned());
+        if options.idempotence && options.acks != Acks::All {
+            return refuse("idempotence needs acks = \"all\"; remove one of the two");
+        }
+        if options.transaction_size == 0 || options.transaction_interval.0 == 0 {
+            return refuse(
+                "a transaction has no messages or no time; raise `transaction-size` and `transaction-interval`",
+            );
+        }
+        let transactional = options.exactly_once.is_some();
+        if transactional && options.existing_topic.is_some() {
+            return refuse("transactions need topics of their own; remove `existing-topic`");
+        }
+        if transactional && (options.acks != Acks::All || options.consumers == Consumers::Assign) {
+            return refuse(
+                "transactions need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `exactly-once`",
+            );
+        }
+        let scram = options.sasl.as_ref().is_some_and(|s| s.mechanism.starts_with("SCRAM"));
+        if !cfg!(feature = "kafka-tls") && (options.tls.is_some() || scram) {
+            return refuse(NO_OPENSSL);
+        }
+        Ok(options)
+    }
+
     /// The options of `target`.
     pub(super) fn read(target: &Target) -> Result<Self, DriverError> {
-        let refuse = |words: String, remedy: &str| DriverError::Admin {
+        let refuse = |words: String| DriverError::Admin {
             action: "use `system.options`".into(),
             url: without_credentials(&target.url),
             words,
-            remedy: remedy.into(),
+            remedy: "correct the options".into(),
         };
-        let map = serde_json::Value::Object(target.options.clone());
-        let options: Self = serde_json::from_value(map)
-            .map_err(|e| refuse(e.to_string(), "correct the option; docs/kafka.md lists all"))?;
-        if options.idempotence && options.acks != Acks::All {
-            return Err(refuse("idempotence needs acks = \"all\"".into(), "remove one of the two"));
-        }
-        if options.transaction_size == 0 || options.transaction_interval.0 == 0 {
-            return Err(refuse(
-                "a transaction of no messages or no time".into(),
-                "raise `transaction-size` and `transaction-interval`",
-            ));
-        }
-        if options.exactly_once.is_some() && options.existing_topic.is_some() {
-            return Err(refuse("transactions need topics of their own".into(), "remove `existing-topic`"));
-        }
-        if options.exactly_once.is_some() && (options.acks != Acks::All || options.consumers == Consumers::Assign) {
-            let remedy = "remove `acks` and `consumers`, or `exactly-once`";
-            return Err(refuse("transactions need acks = \"all\" and consumers in groups".into(), remedy));
-        }
-        let tls_wanted = options.tls.is_some() || Address::read(&target.url).tls;
-        let scram = options.sasl.as_ref().map(|s| s.mechanism.clone()).or_else(|| Address::read(&target.url).mechanism);
-        if !cfg!(feature = "kafka-tls") && (tls_wanted || scram.is_some_and(|m| m.starts_with("SCRAM"))) {
-            let remedy = "build with `--features kafka-tls` (needs OpenSSL's headers) or `kafka-tls-vendored`";
-            return Err(refuse("this build of msgbench has neither TLS nor SCRAM for Kafka".into(), remedy));
-        }
-        Ok(options)
+        Self::from_map(&target.options).map_err(refuse)
     }
 
     /// What every client of `target` is told.
@@ -275,7 +285,7 @@ impl Options {
         set("bootstrap.servers", &address.brokers);
         set("client.id", "msgbench");
         set("allow.auto.create.topics", "false");
-        let tls = self.tls.is_some() || address.tls;
+        let tls = self.tls.is_some();
         let user = self.sasl.as_ref().map(|s| s.user.clone()).or(address.user);
         let protocol = match (tls, user.is_some()) {
             (false, false) => "plaintext",
@@ -284,7 +294,7 @@ impl Options {
             (true, true) => "sasl_ssl",
         };
         set("security.protocol", protocol);
-        if let Some(ca) = self.tls.as_ref().and_then(|t| t.ca.clone()).or(address.ca) {
+        if let Some(ca) = self.tls.as_ref().and_then(|t| t.ca.clone()) {
             set("ssl.ca.location", &ca);
         }
         if let Some(t) = &self.tls {
@@ -295,8 +305,8 @@ impl Options {
             }
         }
         if let Some(user) = user {
-            let mechanism = self.sasl.as_ref().map(|s| s.mechanism.clone()).or(address.mechanism);
-            set("sasl.mechanisms", &mechanism.unwrap_or_else(plain));
+            let mechanism = self.sasl.as_ref().map_or_else(plain, |s| s.mechanism.clone());
+            set("sasl.mechanisms", &mechanism);
             set("sasl.username", &user);
             let password = match &self.sasl {
                 None => address.password.unwrap_or_default(),
@@ -409,33 +419,21 @@ impl Sasl {
     }
 }
 
-/// `[kafka://][user:password@]host:port[,host:port][?tls=1&ca=FILE&mechanism=NAME]`.
+/// `[kafka://][user:password@]host:port[,host:port]`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) brokers: String,
+struct Address {
+    brokers: String,
     user: Option<String>,
     password: Option<String>,
-    tls: bool,
-    ca: Option<String>,
-    mechanism: Option<String>,
 }
 
 impl Address {
-    pub(super) fn read(url: &str) -> Self {
+    fn read(url: &str) -> Self {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (credentials, brokers) = rest.rsplit_once('@').map_or((None, rest), |(c, b)| (Some(c), b));
         let mut out = Self { brokers: brokers.trim_end_matches('/').into(), ..Self::default() };
         if let Some((user, password)) = credentials.map(|c| c.split_once(':').unwrap_or((c, ""))) {
             (out.user, out.password) = (Some(user.into()), Some(password.into()));
-        }
-        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            match key {
-                "tls" => out.tls = value == "1",
-                "ca" => out.ca = Some(value.into()),
-                "mechanism" => out.mechanism = Some(value.into()),
-                _ => {}
-            }
         }
         out
     }
@@ -458,13 +456,9 @@ mod tests {
 
     #[test]
     fn addresses_are_taken_apart() {
-        let a = Address::read("kafka://me:p@ss@a:1,b:2?tls=1&ca=/tmp/ca.pem&mechanism=SCRAM-SHA-512");
+        let a = Address::read("kafka://me:p@ss@a:1,b:2");
         assert_eq!(a.brokers, "a:1,b:2");
         assert_eq!((a.user.as_deref(), a.password.as_deref()), (Some("me"), Some("p@ss")));
-        assert_eq!(
-            (a.tls, a.ca.as_deref(), a.mechanism.as_deref()),
-            (true, Some("/tmp/ca.pem"), Some("SCRAM-SHA-512"))
-        );
         assert_eq!(Address::read("host:9092").brokers, "host:9092");
         assert_eq!(without_credentials("kafka://me:secret@a:1/"), "kafka://a:1");
     }

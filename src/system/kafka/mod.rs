@@ -18,8 +18,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 pub(super) use external::External;
 pub(super) use home::{VARIABLE, availability};
+pub(super) use options::BrokerOptions;
 
-use self::options::{BrokerOptions, Ports, file_of};
+use self::options::{Ports, file_of};
 use self::security::Security;
 use super::process::{Child, Output, free_port, tail};
 use super::{Context, Running, System, SystemError};
@@ -51,7 +52,7 @@ const STOP: Duration = Duration::from_secs(3);
 pub struct Kafka {
     name: String,
     home: PathBuf,
-    options: serde_json::Map<String, serde_json::Value>,
+    options: BrokerOptions,
     context: Context,
     brokers: Vec<Child>,
     logs: Vec<PathBuf>,
@@ -59,14 +60,8 @@ pub struct Kafka {
 
 impl Kafka {
     /// `name` and `options` as in the plan, `home` from [`availability`].
-    pub fn new(
-        name: &str,
-        home: PathBuf,
-        options: &serde_json::Map<String, serde_json::Value>,
-        context: Context,
-    ) -> Self {
-        let (name, options) = (name.to_owned(), options.clone());
-        Self { name, home, options, context, brokers: Vec::new(), logs: Vec::new() }
+    pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: Context) -> Self {
+        Self { name: name.to_owned(), home, options, context, brokers: Vec::new(), logs: Vec::new() }
     }
 
     fn failed(&self, words: String, log: Option<&Path>) -> SystemError {
@@ -194,10 +189,10 @@ impl Kafka {
         settings.insert("version".into(), format!("Apache Kafka {}", home::version(&self.home).unwrap_or_default()));
         let brokers: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{}", p.client)).collect();
         Running {
-            url: security.url(&brokers.join(","), options),
+            url: format!("kafka://{}", brokers.join(",")),
             pids: self.brokers.iter().map(Child::pid).collect(),
             settings,
-            ..Running::default()
+            client: security.client(options),
         }
     }
 
@@ -221,7 +216,7 @@ impl System for Kafka {
         if !self.brokers.is_empty() {
             return Err(self.failed("it was started already".to_owned(), None));
         }
-        let options = BrokerOptions::read(&self.options).map_err(|words| self.failed(words, None))?;
+        let options = self.options.clone();
         let deadline = Instant::now() + self.context.timeout.max(options.start_timeout.duration());
         for _ in 0..ATTEMPTS {
             if let Some(running) = self.attempt(&options, deadline)? {
@@ -261,17 +256,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_are_wrong_start_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(1) };
-        let options = serde_json::json!({ "broker": { "nodes": 99 } });
-        let mut kafka = Kafka::new("kafka", PathBuf::from("/no"), options.as_object().unwrap(), context);
-        let told = kafka.start().unwrap_err().to_string();
-        assert_eq!(told, "kafka did not come up: `system.options.broker.nodes`: 99 is not between 1 and 9");
-        assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
-    }
-
-    #[test]
     fn a_folder_that_is_no_kafka_is_refused_with_javas_words() {
         let Availability::Found { .. } = availability(std::env::var_os(VARIABLE)) else {
             eprintln!("SKIPPED: no Kafka or no Java");
@@ -279,7 +263,7 @@ mod tests {
         };
         let dir = tempfile::tempdir().unwrap();
         let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(20) };
-        let mut kafka = Kafka::new("kafka", PathBuf::from("/no/kafka"), &serde_json::Map::new(), context);
+        let mut kafka = Kafka::new("kafka", PathBuf::from("/no/kafka"), BrokerOptions::default(), context);
         let told = kafka.start().unwrap_err().to_string();
         assert!(told.contains("formatting its storage exited with code 1") && told.contains("StorageTool"), "{told}");
     }

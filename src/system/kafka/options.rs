@@ -15,7 +15,7 @@ const MAX_NODES: u32 = 9;
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(super) struct BrokerOptions {
+pub struct BrokerOptions {
     /// Brokers, each a KRaft controller, too.
     pub(super) nodes: u32,
     /// Java heap of each.
@@ -90,7 +90,7 @@ pub(super) struct Login {
 
 impl BrokerOptions {
     /// The options of a system, checked.
-    pub(super) fn read(options: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+    pub fn read(options: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
         let Some(table) = options.get("broker") else { return Ok(Self::default()) };
         let read: Self = serde_json::from_value(table.clone()).map_err(|e| format!("`system.options.broker`: {e}"))?;
         if !(1..=MAX_NODES).contains(&read.nodes) {

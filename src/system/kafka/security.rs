@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::{Map, Value, json};
 
 use super::options::{BrokerOptions, Login};
 
@@ -32,18 +33,17 @@ impl Security {
         Ok(made)
     }
 
-    /// Where clients connect to, and with what: the driver takes it apart again.
-    pub(super) fn url(&self, brokers: &str, options: &BrokerOptions) -> String {
-        let login = self.login.as_ref().map(|l| format!("{}:{}@", l.user, l.password)).unwrap_or_default();
-        let mut query = Vec::new();
+    /// The options of the driver that let its clients in.
+    pub(super) fn client(&self, options: &BrokerOptions) -> Map<String, Value> {
+        let mut client = Map::new();
         if let Some(ca) = &self.ca {
-            query.push(format!("tls=1&ca={}", ca.display()));
+            client.insert("tls".into(), json!({ "ca": ca }));
         }
-        if let Some(mechanism) = options.sasl {
-            query.push(format!("mechanism={}", mechanism.name()));
+        if let (Some(login), Some(mechanism)) = (&self.login, options.sasl) {
+            let (user, password) = (&login.user, &login.password);
+            client.insert("sasl".into(), json!({ "mechanism": mechanism.name(), "user": user, "password": password }));
         }
-        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-        format!("kafka://{login}{brokers}{query}")
+        client
     }
 }
 
@@ -90,18 +90,18 @@ mod tests {
     }
 
     #[test]
-    fn the_url_says_how_to_log_in() {
+    fn clients_are_given_what_lets_them_in() {
         let dir = tempfile::tempdir().unwrap();
-        let options = serde_json::json!({ "broker": { "tls": true, "sasl": "SCRAM-SHA-512" } });
+        let options = json!({ "broker": { "tls": true, "sasl": "SCRAM-SHA-512" } });
         let options = BrokerOptions::read(options.as_object().unwrap()).unwrap();
         let made = Security::make(&options, dir.path()).unwrap();
-        let url = made.url("127.0.0.1:1", &options);
-        let password = &made.login.as_ref().unwrap().password;
-        let ca = dir.path().join("ca.pem");
-        let expected =
-            format!("kafka://msgbench:{password}@127.0.0.1:1?tls=1&ca={}&mechanism=SCRAM-SHA-512", ca.display());
-        assert_eq!(url, expected);
+        let client = made.client(&options);
+        assert_eq!(client["sasl"]["password"], made.login.as_ref().unwrap().password.as_str());
+        assert_eq!(client["sasl"]["mechanism"], "SCRAM-SHA-512");
+        assert!(Path::new(client["tls"]["ca"].as_str().unwrap()).is_file());
         let pem = std::fs::read_to_string(made.keystore.unwrap()).unwrap();
         assert!(pem.contains("PRIVATE KEY") && pem.matches("BEGIN CERTIFICATE").count() == 2);
+        let none = Security::make(&BrokerOptions::default(), dir.path()).unwrap();
+        assert!(none.client(&BrokerOptions::default()).is_empty());
     }
 }
