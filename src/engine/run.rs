@@ -9,12 +9,12 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::driver::jetstream::Jetstream;
-#[cfg(feature = "kafka")]
-use crate::driver::kafka::Kafka;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
 use crate::driver::wire::Wire;
 use crate::driver::{self, Driver};
+#[cfg(feature = "kafka")]
+use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
@@ -216,8 +216,16 @@ fn trial(
                         DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
                         #[cfg(feature = "kafka")]
                         DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Bridge if spec.options.get("from").is_some_and(|v| v == "jetstream") => {
+                            execute::<Bridge<Jetstream>>(&setup, system.as_mut())
+                        }
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Bridge => execute::<Bridge<Nats>>(&setup, system.as_mut()),
                         #[cfg(not(feature = "kafka"))]
-                        DriverKind::Kafka => failed("prepare", "this build has no Kafka driver".into()).0,
+                        DriverKind::Kafka | DriverKind::Bridge => {
+                            failed("prepare", "this build has no Kafka driver".into()).0
+                        }
                     };
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
@@ -228,7 +236,9 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Jetstream | DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka => true,
+        DriverKind::Jetstream | DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka | DriverKind::Bridge => {
+            true
+        }
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);

@@ -68,6 +68,8 @@ pub enum DriverKind {
     Jetstream,
     /// Apache Kafka, or what speaks its protocol.
     Kafka,
+    /// One system that is published to, Kafka that is read from, and a forwarder between them.
+    Bridge,
     /// Takes and returns every message at once, in process: the floor of the harness.
     Null,
 }
@@ -80,6 +82,7 @@ impl DriverKind {
             Self::Nats => "nats",
             Self::Jetstream => "jetstream",
             Self::Kafka => "kafka",
+            Self::Bridge => "bridge",
             Self::Null => "null",
         }
     }
@@ -94,6 +97,9 @@ impl DriverKind {
             Self::Kafka if d.reject_every > 0 || d.dead_every > 0 => {
                 Some("no redelivery of single messages: a consumer group has one committed offset")
             }
+            Self::Bridge if w.topology.reply => Some("a bridge brings no answers back"),
+            Self::Bridge if d.backlog > 0 => Some("a backlog would have to cross the bridge first"),
+            Self::Bridge if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery of single messages"),
             Self::Null if w.topology.reply || d.backlog > 0 => Some("the null driver delivers nothing"),
             _ => None,
         }
