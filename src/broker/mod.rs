@@ -28,6 +28,7 @@ mod hub;
 mod index;
 mod info;
 mod keeper;
+pub mod log;
 mod outlet;
 pub mod parse;
 mod pool;
