@@ -27,6 +27,7 @@ mod frames;
 mod hub;
 mod index;
 mod info;
+pub mod kafka;
 mod keeper;
 pub mod log;
 mod outlet;
