@@ -3,7 +3,6 @@
 use super::super::log::LogError;
 
 pub(super) const NONE: i16 = 0;
-pub(super) const UNKNOWN_SERVER_ERROR: i16 = -1;
 pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
 pub(super) const CORRUPT_MESSAGE: i16 = 2;
 pub(super) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;

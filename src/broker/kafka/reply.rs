@@ -56,7 +56,8 @@ pub(super) fn respond_as<T: Encodable>(
     }
     if let Err(error) = body.encode(&mut out, version) {
         // Every body is built of what its version can say; the test of all versions would show an exception.
-        eprintln!("msgbench broker: a response cannot be encoded: {error}");
+        let what = std::any::type_name::<T>();
+        eprintln!("msgbench broker: {what} version {version} cannot be encoded: {error}");
     }
     finish(&mut out, 0);
     Reply::plain(out)

@@ -38,6 +38,8 @@ mod retention;
 mod segment;
 mod store;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use bell::Bell;
 pub use disk::{Disk, SystemDisk};

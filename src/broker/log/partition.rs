@@ -152,7 +152,8 @@ impl Partition {
         settings: Arc<Settings>,
     ) -> Result<(Arc<Self>, Recovered), LogError> {
         std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
-        let found = recover::segments(dir, &*shared.format, shared.options.max_producers)?;
+        let trusting = shared.options.sync == SyncPolicy::Never;
+        let found = recover::segments(dir, &*shared.format, shared.options.max_producers, trusting)?;
         let report = found.report;
         let mut segments = found.segments;
         let fresh = segments.back().is_none_or(|last| last.is_sealed());
@@ -432,6 +433,10 @@ impl Partition {
         }
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         let group = self.shared.options.sync == SyncPolicy::Group;
+        if dirty.len() > 1 && result.is_ok() {
+            // If it cannot be written, or does not survive, recovery reads more than it had to.
+            let _ = write_whole(&self.dir.join(recover::SYNCED), written.base.to_string().as_bytes());
+        }
         if let Err(error) = result
             && !self.is_deleted()
         {
@@ -514,6 +519,7 @@ impl Partition {
         let path = appender.segment.path();
         appender.file.set_len(appender.position).map_err(LogError::io("shorten", path))?;
         appender.file.sync_all().map_err(LogError::io("sync", path))?;
+        write_whole(&self.dir.join(recover::SYNCED), appender.segment.base.to_string().as_bytes())?;
         match std::fs::remove_file(self.spare()) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(LogError::Io { what: "remove", path: self.spare(), source })

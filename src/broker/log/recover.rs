@@ -1,8 +1,9 @@
 //! What a directory holds after whatever ended the process that wrote it.
 //!
-//! Closed segments are taken as their index says; one without index is walked and gets a new one. The newest segment is read
-//! batch by batch, checksum and offsets compared; it ends with the last whole batch. What follows is a torn tail, or zeros written beforehand,
-//! and is cut. If a whole batch lies beyond the cut, something else than a crash has happened: all that is cut is then kept in a file beside.
+//! Closed segments known to be synced are taken as their index says, and under [`SyncPolicy::Never`](super::SyncPolicy::Never) all
+//! closed ones are: a crash of the process loses nothing of them. The others, and the newest, are read batch by batch, checksum and offsets compared.
+//! The log ends with the last whole batch. What follows is a torn tail, or zeros written beforehand, and is cut. If a whole batch lies
+//! beyond the cut, all that is cut is kept in a file beside; segments beyond it are kept under another name.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -53,8 +54,16 @@ pub(super) struct Newest {
     pub(super) report: Recovered,
 }
 
-/// Reads a partition's directory.
-pub(super) fn segments(dir: &Path, format: &dyn Format, max_producers: usize) -> Result<Found, LogError> {
+/// The file that says below which segment everything is synced.
+pub(super) const SYNCED: &str = "synced";
+
+/// Reads a partition's directory. With `trusting`, closed segments that agree with their index are not read.
+pub(super) fn segments(
+    dir: &Path,
+    format: &dyn Format,
+    max_producers: usize,
+    trusting: bool,
+) -> Result<Found, LogError> {
     let mut bases = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(LogError::io("read", dir))? {
         let entry = entry.map_err(LogError::io("read", dir))?;
@@ -76,10 +85,23 @@ pub(super) fn segments(dir: &Path, format: &dyn Format, max_producers: usize) ->
     };
     let mut found =
         Found { segments: VecDeque::new(), producers: Producers::default(), start, report: Recovered::default() };
-    let Some(newest_base) = bases.pop() else { return Ok(found) };
-    for base in bases {
-        let segment = closed(dir, base, format, &mut found.report)?;
-        found.segments.push_back(Arc::new(segment));
+    // Not there, or not whole, it vouches for nothing.
+    let text = std::fs::read_to_string(dir.join(SYNCED)).unwrap_or_default();
+    let synced: u64 = text.trim().parse().unwrap_or(0);
+    let Some(mut newest_base) = bases.pop() else { return Ok(found) };
+    for (n, base) in bases.iter().enumerate() {
+        let trusted = trusting || *base < synced;
+        match closed(dir, *base, format, trusted, &mut found.report)? {
+            Some(segment) => found.segments.push_back(Arc::new(segment)),
+            // The log ends here; what was written after it has never been promised.
+            None => {
+                for later in bases[n + 1..].iter().chain([&newest_base]) {
+                    found.report.kept += set_aside(dir, *later)?;
+                }
+                newest_base = *base;
+                break;
+            }
+        }
     }
     let path = dir.join(format!("{}.seg", stem(newest_base)));
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
@@ -92,25 +114,47 @@ pub(super) fn segments(dir: &Path, format: &dyn Format, max_producers: usize) ->
     Ok(found)
 }
 
-fn closed(dir: &Path, base: u64, format: &dyn Format, report: &mut Recovered) -> Result<Segment, LogError> {
+/// Renames a segment so that it is no part of the log; returns its length.
+fn set_aside(dir: &Path, base: u64) -> Result<u64, LogError> {
+    let path = dir.join(format!("{}.seg", stem(base)));
+    let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
+    std::fs::rename(&path, path.with_extension("seg.cut")).map_err(LogError::io("rename", &path))?;
+    for beside in ["index", "producers"] {
+        let _ = std::fs::remove_file(path.with_extension(beside));
+    }
+    Ok(len)
+}
+
+/// A closed segment; `None` when it is not whole and need not be, because it was not synced.
+fn closed(
+    dir: &Path,
+    base: u64,
+    format: &dyn Format,
+    trusted: bool,
+    report: &mut Recovered,
+) -> Result<Option<Segment>, LogError> {
     let path = dir.join(format!("{}.seg", stem(base)));
     let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
     let index = std::fs::read(path.with_extension("index")).ok();
-    if let Some((index, end, next)) = index.and_then(|bytes| Index::decode(base, &bytes))
+    if trusted
+        && let Some((index, end, next)) = index.and_then(|bytes| Index::decode(base, &bytes))
         && end == len
     {
-        return Ok(Segment::sealed(dir, base, end, next, index.max_timestamp));
+        return Ok(Some(Segment::sealed(dir, base, end, next, index.max_timestamp)));
     }
     let file = File::open(&path).map_err(LogError::io("open", &path))?;
     let scan = scan(&file, base, format, &mut |_| {}, false).map_err(LogError::io("read", &path))?;
-    if scan.end != len && !rest_is_zero(&file, scan.end).map_err(LogError::io("read", &path))? {
+    if scan.end != len {
+        if !trusted {
+            return Ok(None);
+        }
         let reason = format!("byte {} is not the start of a batch, and newer segments follow", scan.end);
         return Err(LogError::Damaged { path, reason });
     }
     write_whole(&path.with_extension("index"), &scan.index.encode(scan.end, scan.next))?;
     report.indexes += 1;
     report.batches += scan.batches;
-    Ok(Segment::sealed(dir, base, scan.end, scan.next, scan.index.max_timestamp))
+    Ok(Some(Segment::sealed(dir, base, scan.end, scan.next, scan.index.max_timestamp)))
 }
 
 /// Reads the newest segment and cuts what is not whole.

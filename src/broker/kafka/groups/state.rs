@@ -507,12 +507,6 @@ impl<W> Group<W> {
         }
     }
 
-    /// Lets everybody go.
-    pub(crate) fn disband(&mut self, now: Instant, out: &mut Out<W>) {
-        let ids: Vec<String> = self.members.keys().cloned().collect();
-        ids.iter().for_each(|id| self.remove(id, now, out));
-    }
-
     /// When [`tick`](Self::tick) has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let sessions = self.members.values().filter(|m| m.joining.is_none() && m.syncing.is_none()).map(|m| m.expires);
