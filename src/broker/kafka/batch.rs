@@ -284,7 +284,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let format = RecordBatches;
-            if bytes.len() > 16 {
+            if bytes.len() > 22 {
                 bytes[16] = 2;
                 bytes[22] &= !7;
             }

@@ -104,6 +104,7 @@ impl Partition {
         if let Some(place) = inner.segments.iter_mut().find(|s| Arc::ptr_eq(s, segment)) {
             *place = replacement;
         }
+        inner.forget_recent(segment.base);
         Ok(before - position)
     }
 }

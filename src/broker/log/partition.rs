@@ -90,7 +90,11 @@ pub(super) struct Inner {
     pub(super) visible: End,
     /// Segments with bytes not synced.
     dirty: Vec<Arc<Segment>>,
+    /// Whether a sync waits in the queue or is under way: of a partition there is one at a time, since what is synced must
+    /// grow from the start of the log.
     queued: bool,
+    /// Whether another is to follow it.
+    again: bool,
     new_segment: bool,
     syncs: u32,
     readers: Bells,
@@ -99,6 +103,17 @@ pub(super) struct Inner {
 }
 
 impl Inner {
+    /// Notes that a sync is wanted; `true` when it is to be put in the queue.
+    fn enqueue(&mut self) -> bool {
+        self.again |= self.queued;
+        !std::mem::replace(&mut self.queued, true)
+    }
+
+    /// Forgets positions in a segment that has been written anew.
+    pub(super) fn forget_recent(&mut self, base: u64) {
+        self.recent.retain(|end| end.base != base);
+    }
+
     /// The start of the batch that begins with `offset`, if it is one of the newest.
     pub(super) fn recent(&self, offset: u64) -> Option<End> {
         self.recent.iter().rev().find(|end| end.offset == offset).copied()
@@ -183,6 +198,7 @@ impl Partition {
             visible: end,
             dirty: Vec::new(),
             queued: false,
+            again: false,
             new_segment: fresh,
             syncs: 0,
             readers: Bells::default(),
@@ -299,7 +315,7 @@ impl Partition {
         if policy != SyncPolicy::Never && !inner.dirty.last().is_some_and(|last| Arc::ptr_eq(last, &appender.segment)) {
             inner.dirty.push(Arc::clone(&appender.segment));
         }
-        let ask = due && !std::mem::replace(&mut inner.queued, true);
+        let ask = due && inner.enqueue();
         let busy = inner.syncs >= BUSY;
         let start = inner.start;
         drop(inner);
@@ -376,6 +392,10 @@ impl Partition {
         let mut inner = lock(&self.view);
         inner.segments.push_back(segment);
         inner.new_segment = true;
+        inner.written = End { base, position: 0, offset: base };
+        if inner.visible.offset == base {
+            inner.visible = inner.written;
+        }
         Ok(())
     }
 
@@ -410,14 +430,25 @@ impl Partition {
     /// Whether something waits to be synced, and is not yet in the queue; it is then to be put there.
     pub(super) fn mark_dirty(&self) -> bool {
         let mut inner = lock(&self.view);
-        !inner.dirty.is_empty() && !std::mem::replace(&mut inner.queued, true)
+        !inner.dirty.is_empty() && inner.enqueue()
     }
 
-    /// Syncs all that is written by now, and tells who waits for it.
+    /// Syncs all that is written by now, and tells who waits for it; asks for another sync if more is to be synced by then.
     pub(super) fn sync(self: &Arc<Self>) {
+        lock(&self.view).again = false;
+        self.sync_once();
+        let mut inner = lock(&self.view);
+        inner.queued = std::mem::take(&mut inner.again);
+        let again = inner.queued;
+        drop(inner);
+        if again {
+            self.ask(Task::Sync(Arc::clone(self)));
+        }
+    }
+
+    fn sync_once(&self) {
         let (dirty, written, new_segment, bytes) = {
             let mut inner = lock(&self.view);
-            inner.queued = false;
             let new_segment = std::mem::take(&mut inner.new_segment);
             (std::mem::take(&mut inner.dirty), inner.written, new_segment, self.unsynced.load(Ordering::Acquire))
         };
