@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::super::log::Topic;
 use super::code;
 use super::configs;
-use super::hub::{Call, NODE, text};
+use super::hub::{Call, text};
 use super::pending::Pending;
 
 type Refusal = (i16, String);
@@ -69,7 +69,7 @@ fn create_topic(
     wanted: CreatableTopic,
     validate_only: bool,
 ) -> Result<(u32, Uuid, BTreeMap<String, String>), Refusal> {
-    let (log, config) = (&call.hub.log, &call.hub.config);
+    let (log, config, node) = (&call.hub.log, &call.hub.config, call.hub.config.node);
     let name = wanted.name.as_str();
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.bytes().all(legal) {
@@ -96,8 +96,8 @@ fn create_topic(
         let mut indexes: Vec<i32> = wanted.assignments.iter().map(|a| a.partition_index).collect();
         indexes.sort_unstable();
         let dense = indexes.iter().enumerate().all(|(n, index)| *index == n as i32);
-        if !dense || wanted.assignments.iter().any(|a| a.broker_ids != [NODE]) {
-            return refuse(code::INVALID_REPLICA_ASSIGNMENT, format!("the only broker is {NODE}"));
+        if !dense || wanted.assignments.iter().any(|a| a.broker_ids != [node]) {
+            return refuse(code::INVALID_REPLICA_ASSIGNMENT, format!("the only broker is {node}"));
         }
         indexes.len() as u32
     };
@@ -180,10 +180,11 @@ fn grow(call: &Call<'_>, wanted: &CreatePartitionsTopic, validate_only: bool) ->
         Ok(count) if count as usize > have => count,
         _ => return refuse(code::INVALID_PARTITIONS, format!("Topic currently has {have} partitions.")),
     };
+    let node = call.hub.config.node;
     if let Some(assignments) = &wanted.assignments {
-        let right = assignments.len() == count as usize - have && assignments.iter().all(|a| a.broker_ids == [NODE]);
+        let right = assignments.len() == count as usize - have && assignments.iter().all(|a| a.broker_ids == [node]);
         if !right {
-            return refuse(code::INVALID_REPLICA_ASSIGNMENT, format!("the only broker is {NODE}"));
+            return refuse(code::INVALID_REPLICA_ASSIGNMENT, format!("the only broker is {node}"));
         }
     }
     if validate_only {

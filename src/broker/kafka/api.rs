@@ -50,6 +50,10 @@ pub(super) const SERVED: &[Served] = &[
     served(ApiKey::IncrementalAlterConfigs, 0, 1),
     served(ApiKey::OffsetDelete, 0, 0),
     served(ApiKey::DescribeCluster, 0, 1),
+    served(ApiKey::DescribeLogDirs, 1, 4),
+    served(ApiKey::ElectLeaders, 0, 2),
+    served(ApiKey::ListPartitionReassignments, 0, 0),
+    served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// The entry of a key.

@@ -41,6 +41,7 @@ pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
 pub(super) const MEMBER_ID_REQUIRED: i16 = 79;
 pub(super) const GROUP_MAX_SIZE_REACHED: i16 = 81;
 pub(super) const FENCED_INSTANCE_ID: i16 = 82;
+pub(super) const ELECTION_NOT_NEEDED: i16 = 84;
 pub(super) const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
 pub(super) const INVALID_RECORD: i16 = 87;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;

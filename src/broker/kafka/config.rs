@@ -12,6 +12,8 @@ use super::super::log::Options;
 pub struct KafkaConfig {
     /// Where to listen; port 0 takes a free one. Clients are told the address they have connected to.
     pub listen: SocketAddr,
+    /// The broker's id.
+    pub node: i32,
     /// The log: its directory, sync policy, segments, retention.
     pub log: Options,
     /// Encryption, if any; `first` means nothing here.
@@ -49,6 +51,7 @@ impl KafkaConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
+            node: 1,
             log: Options::new(dir),
             tls: None,
             users: Vec::new(),

@@ -17,7 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::super::log::{Settings, SyncPolicy};
 use super::code;
-use super::hub::{Call, NODE, text};
+use super::hub::{Call, text};
 use super::pending::Pending;
 
 /// Sources of a value.
@@ -122,7 +122,7 @@ fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, i8)> {
     };
     vec![
         ("advertised.listeners", format!("PLAINTEXT://{}", call.local), STRING),
-        ("broker.id", NODE.to_string(), INT),
+        ("broker.id", config.node.to_string(), INT),
         ("msgbench.sync", sync, STRING),
         ("num.partitions", config.partitions.to_string(), INT),
         ("auto.create.topics.enable", config.auto_create.to_string(), 1),
@@ -142,7 +142,7 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
             .with_resource_name(resource.resource_name.clone());
         let found = match resource.resource_type {
             ON_TOPIC => call.hub.log.topic(&resource.resource_name).map(|t| (shown(&t.settings()), t.labels(), false)),
-            ON_BROKER if matches!(resource.resource_name.parse::<i32>(), Ok(NODE)) || resource.resource_name.is_empty() => {
+            ON_BROKER if resource.resource_name.parse() == Ok(call.hub.config.node) || resource.resource_name.is_empty() => {
                 Some((of_broker(call), Labels::new(), true))
             }
             _ => None,
@@ -174,7 +174,7 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
                 .with_error_message(Some(text("there is no such topic"))),
             None => result
                 .with_error_code(code::INVALID_REQUEST)
-                .with_error_message(Some(text(format!("there are settings of topics, and of broker {NODE}")))),
+                .with_error_message(Some(text(format!("there are settings of topics, and of broker {}", call.hub.config.node)))),
         }
     });
     let results = results.collect();

@@ -13,8 +13,6 @@ use super::config::KafkaConfig;
 use super::counters::KafkaCounters;
 use super::groups::Coordinator;
 
-/// The one broker's id. Not zero, which some clients take for none.
-pub(super) const NODE: i32 = 1;
 /// The cluster's id, which every broker of this kind has.
 pub(super) const CLUSTER: &str = "msgbench";
 /// The topic that committed offsets are kept in.

@@ -23,6 +23,7 @@
 mod admin;
 mod api;
 pub mod batch;
+mod cluster;
 mod code;
 mod config;
 mod configs;

@@ -12,7 +12,7 @@ use super::hub::{Call, Hub};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
 use super::sasl::{self, Login};
-use super::{admin, api, configs, fetch, groups, metadata, offsets, produce, shape};
+use super::{admin, api, cluster, configs, fetch, groups, metadata, offsets, produce, shape};
 
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +117,10 @@ fn dispatch(call: &Call<'_>, key: ApiKey, login: &mut Login, body: Bytes) -> Res
         DeleteRecords, DeleteRecordsRequest => offsets::delete_records;
         Metadata, MetadataRequest => metadata::metadata;
         DescribeCluster, DescribeClusterRequest => metadata::cluster;
+        DescribeTopicPartitions, DescribeTopicPartitionsRequest => cluster::topic_partitions;
+        DescribeLogDirs, DescribeLogDirsRequest => cluster::log_dirs;
+        ElectLeaders, ElectLeadersRequest => cluster::elect_leaders;
+        ListPartitionReassignments, ListPartitionReassignmentsRequest => cluster::reassignments;
         CreateTopics, CreateTopicsRequest => admin::create_topics;
         DeleteTopics, DeleteTopicsRequest => admin::delete_topics;
         CreatePartitions, CreatePartitionsRequest => admin::create_partitions;

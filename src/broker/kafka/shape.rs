@@ -4,7 +4,7 @@
 //! serves is described once, field by field with the versions it is in; [`check`] walks the bytes by that description and
 //! refuses what does not end exactly where it should. Only then is it decoded. A test compares each description with the crate's.
 
-use Kind::{Blob, Byte, Items, Int, List, Long, Short, Text, Uuid};
+use Kind::{Blob, Byte, Int, Items, List, Long, Maybe, Short, Text, Uuid};
 
 /// Elements of all arrays of a request, and tagged fields, at most.
 pub const MAX_ELEMENTS: usize = 100_000;
@@ -20,6 +20,8 @@ enum Kind {
     Blob,
     /// An array of structures.
     List(&'static [Field]),
+    /// A structure that may be absent.
+    Maybe(&'static [Field]),
     /// An array of something simple.
     Items(&'static Kind),
 }
@@ -121,16 +123,24 @@ fn shape(key: i16) -> Option<Shape> {
         33 => Shape(2, fields![List(fields![Byte; Text; List(fields![Text; Text])]); Byte]),
         // SaslAuthenticate
         36 => Shape(2, fields![Blob]),
+        // DescribeLogDirs
+        35 => Shape(2, fields![List(TOPIC_PARTITIONS)]),
         // CreatePartitions
         37 => Shape(2, fields![List(fields![Text; Int; List(fields![Items(&Int)])]); Int; Byte]),
         // DeleteGroups
         42 => Shape(2, fields![Items(&Text)]),
+        // ElectLeaders
+        43 => Shape(2, fields![Byte, 1; List(TOPIC_PARTITIONS); Int]),
         // IncrementalAlterConfigs
         44 => Shape(1, fields![List(fields![Byte; Text; List(fields![Text; Byte; Text])]); Byte]),
+        // ListPartitionReassignments
+        46 => Shape(0, fields![Int; List(TOPIC_PARTITIONS)]),
         // OffsetDelete
         47 => Shape(NEVER, fields![Text; List(fields![Text; List(fields![Int])])]),
         // DescribeCluster
         60 => Shape(0, fields![Byte; Byte, 1]),
+        // DescribeTopicPartitions
+        75 => Shape(0, fields![List(fields![Text]); Int; Maybe(fields![Text; Int])]),
         _ => return None,
     })
 }
@@ -246,6 +256,10 @@ impl Walk<'_> {
                 self.count(length)?;
                 (0..length).try_for_each(|_| self.structure(fields))
             }
+            Maybe(fields) => match self.fixed()? {
+                [1] => self.structure(fields),
+                _ => Ok(()),
+            },
             Items(kind) => {
                 let length = self.length(false)?;
                 self.count(length)?;

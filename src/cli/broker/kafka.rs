@@ -53,6 +53,10 @@ pub struct KafkaArgs {
     #[arg(long, value_name = "DURATION", default_value = "5s", requires = "kafka")]
     pub housekeeping: Span,
 
+    /// The broker's id, as clients see it.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "kafka", value_parser = clap::value_parser!(i32).range(0..))]
+    pub node_id: i32,
+
     /// Partitions of a topic whose maker does not say.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "kafka")]
     pub partitions: u32,
@@ -113,6 +117,7 @@ impl KafkaArgs {
     pub(super) fn config(&self, listen: SocketAddr, dir: PathBuf) -> KafkaConfig {
         let mut config = KafkaConfig::new(dir);
         config.listen = listen;
+        config.node = self.node_id;
         config.log.sync = self.sync.0;
         config.log.prewrite = !self.no_prewrite;
         config.log.housekeeping = self.housekeeping.duration().max(std::time::Duration::from_millis(10));

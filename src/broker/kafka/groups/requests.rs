@@ -19,7 +19,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::code;
-use super::super::hub::{Call, NODE, text};
+use super::super::hub::{Call, text};
 use super::super::pending::{Pending, Slot};
 use super::super::reply::respond;
 use super::committed::{Committed, Place};
@@ -108,7 +108,7 @@ pub(in super::super) fn find_coordinator(call: &Call<'_>, request: FindCoordinat
     };
     let (error, words) = refusal.unwrap_or((code::NONE, ""));
     let (node, host, port) = match refusal {
-        None => (NODE, call.host(), call.port()),
+        None => (call.hub.config.node, call.host(), call.port()),
         Some(_) => (-1, StrBytes::new(), -1),
     };
     let words = refusal.map(|_| StrBytes::from_static_str(words));
