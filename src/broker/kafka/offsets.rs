@@ -36,9 +36,10 @@ pub(super) fn list(call: &Call<'_>, request: ListOffsetsRequest) -> Pending {
             match found {
                 Err(code) => response.with_error_code(code),
                 Ok(None) => response,
-                Ok(Some((offset, timestamp))) => {
-                    response.with_offset(offset as i64).with_timestamp(timestamp).with_leader_epoch(LEADER_EPOCH)
-                }
+                Ok(Some((offset, timestamp))) => response
+                    .with_offset(offset as i64)
+                    .with_timestamp(timestamp)
+                    .with_leader_epoch(if call.version >= 4 { LEADER_EPOCH } else { -1 }),
             }
         });
         let parts = parts.collect();

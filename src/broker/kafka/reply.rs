@@ -58,6 +58,7 @@ pub(super) fn respond_as<T: Encodable>(
         // Every body is built of what its version can say; the test of all versions would show an exception.
         let what = std::any::type_name::<T>();
         eprintln!("msgbench broker: {what} version {version} cannot be encoded: {error}");
+        debug_assert!(false, "{what} version {version} cannot be encoded: {error}");
     }
     finish(&mut out, 0);
     Reply::plain(out)

@@ -53,8 +53,8 @@ pub(super) fn carry_out(origin: &Origin<'_>, login: &mut Login, frame: Bytes) ->
     if served.key.request_header_version(version) >= 2 {
         rest = shape::skip_tags(rest).map_err(|_| Violation::Malformed)?;
     }
-    shape::check(key, version, rest).map_err(|_| Violation::Malformed)?;
-    let body = frame.slice_ref(rest);
+    let length = shape::check(key, version, rest).map_err(|_| Violation::Malformed)?;
+    let body = frame.slice_ref(&rest[..length]);
     login.gate(served.key)?;
     let call = Call {
         hub: origin.hub,

@@ -2,7 +2,8 @@
 //!
 //! The decoder of the protocol crate reserves memory for as many elements as an array says it has. Here every request this broker
 //! serves is described once, field by field with the versions it is in; [`check`] walks the bytes by that description and
-//! refuses what does not end exactly where it should. Only then is it decoded. A test compares each description with the crate's.
+//! refuses what is shorter than it claims. Only then is it decoded. Bytes that follow are left alone, as Kafka does: librdkafka 2.16
+//! asks for the metadata of all topics with three bytes too many.
 
 use Kind::{Blob, Byte, Int, Items, List, Long, Maybe, Short, Text, Uuid};
 
@@ -149,15 +150,15 @@ fn shape(key: i16) -> Option<Shape> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Misshapen;
 
-/// Whether `body`, the bytes after the request's header, is a request of that key and version, no more and no less.
+/// How many of the bytes after the request's header are a request of that key and version.
 ///
 /// # Errors
-/// When it is not.
-pub fn check(key: i16, version: i16, body: &[u8]) -> Result<(), Misshapen> {
+/// When they are none, or too many elements are in it.
+pub fn check(key: i16, version: i16, body: &[u8]) -> Result<usize, Misshapen> {
     let Shape(flexible, fields) = shape(key).ok_or(Misshapen)?;
     let mut walk = Walk { rest: body, version, flexible: version >= flexible, elements: 0 };
     walk.structure(fields)?;
-    if walk.rest.is_empty() { Ok(()) } else { Err(Misshapen) }
+    Ok(body.len() - walk.rest.len())
 }
 
 /// Skips the tagged fields at the start of `bytes`, as a request's header has.
