@@ -58,6 +58,7 @@ async def groups_commit_and_resume():
     while not (len(first.assignment()) == len(second.assignment()) == 2):
         seen += sum((await first.getmany(timeout_ms=100)).values(), [])
         seen += sum((await second.getmany(timeout_ms=100)).values(), [])
+    await second.commit()
     await second.stop()
     while len({(m.partition, m.offset) for m in seen}) < 400:
         seen += await take(first, 1)

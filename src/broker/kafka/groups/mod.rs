@@ -3,6 +3,8 @@
 pub(super) mod committed;
 pub(super) mod requests;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -249,8 +249,6 @@ impl<W> Group<W> {
         if self.leader.as_deref() == Some(old) {
             self.leader = Some(id.clone());
         }
-        // With the same metadata its assignment still holds.
-        let changed = member.protocols != join.protocols;
         member.protocols.clone_from(&join.protocols);
         member.session = join.session;
         member.rebalance = join.rebalance;
@@ -258,10 +256,13 @@ impl<W> Group<W> {
         member.client.clone_from(&join.client);
         member.host.clone_from(&join.host);
         self.members.insert(id.clone(), member);
+        // As long as the same protocol is elected its assignment still holds.
+        let changed = self.elect() != self.protocol;
         (id, changed)
     }
 
     fn join_known(&mut self, id: &str, join: Join, new: bool, waiter: W, now: Instant, out: &mut Out<W>) {
+        let returned = join.instance.is_some() && join.member.is_empty() && !new;
         let Some(member) = self.members.get_mut(id) else { return };
         let changed = new || member.protocols != join.protocols;
         member.protocols = join.protocols;
@@ -269,12 +270,17 @@ impl<W> Group<W> {
         member.rebalance = join.rebalance;
         member.expires = now + join.session;
         let leads = self.leader.as_deref() == Some(id);
-        let returned = join.instance.is_some() && join.member.is_empty() && !changed;
         match self.state {
             State::Completing if !changed => return out.push((waiter, Answer::Join(self.joined(id, false)))),
-            // A static leader that comes back unchanged gets the group as it is.
-            State::Stable if returned && (!leads || join.knows_skip) => {
-                return out.push((waiter, Answer::Join(self.joined(id, leads))));
+            // A static member that comes back gets the group as it is. A leader that does not know how to leave the assignment
+            // alone is told of another leader: the id it had before.
+            State::Stable if returned => {
+                let mut joined = self.joined(id, leads && join.knows_skip);
+                if leads && !join.knows_skip {
+                    joined.leader = format!("{id}-before");
+                    joined.members.clear();
+                }
+                return out.push((waiter, Answer::Join(joined)));
             }
             State::Stable if !changed && !leads => return out.push((waiter, Answer::Join(self.joined(id, false)))),
             State::Preparing => {}
