@@ -336,7 +336,7 @@ fn answers_come_in_the_order_of_their_requests() {
 fn offsets_are_found_by_time() {
     let (_dir, broker) = broker(|_| {});
     let mut client = Client::connect(broker.address);
-    client.create("t", 1, &[]);
+    client.create("t", 1, &[("retention.ms", "-1")]);
     for n in 0..100 {
         let bytes: &[(&[u8], Option<&[u8]>)] = &[(b"k", Some(b"v"))];
         client.produce("t", 0, msgbench::broker::kafka::batch::encode(bytes, 1000 + n * 10));

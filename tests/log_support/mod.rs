@@ -210,10 +210,11 @@ pub fn fetch(topic: &str, partition: i32, offset: i64, wait: i32, max: i32) -> F
         .with_topics(vec![topic])
 }
 
-/// A batch of records without compression.
+/// A batch of records without compression, of this moment: older ones would be retention's.
 pub fn batch_of(records: &[(&str, &str)]) -> Vec<u8> {
     let bytes: Vec<(&[u8], Option<&[u8]>)> = records.iter().map(|(k, v)| (k.as_bytes(), Some(v.as_bytes()))).collect();
-    batch::encode(&bytes, 1_700_000_000_000)
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    batch::encode(&bytes, now.as_millis() as i64)
 }
 
 /// The same from a numbered producer.

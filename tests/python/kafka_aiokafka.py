@@ -14,10 +14,10 @@ def check(function):
     return function
 
 
-async def topic(name, partitions=1):
+async def topic(name, partitions=1, **configs):
     admin = AIOKafkaAdminClient(bootstrap_servers=ADDRESS)
     await admin.start()
-    await admin.create_topics([NewTopic(name, partitions, 1)])
+    await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
     await admin.close()
     return name
 
@@ -60,8 +60,10 @@ async def groups_commit_and_resume():
         seen += sum((await second.getmany(timeout_ms=100)).values(), [])
     await second.commit()
     await second.stop()
-    while len({(m.partition, m.offset) for m in seen}) < 400:
-        seen += await take(first, 1)
+    while len(first.assignment()) != 4 or any([
+            await first.position(p) != end for p, end in (await first.end_offsets(first.assignment())).items()]):
+        seen += sum((await first.getmany(timeout_ms=100)).values(), [])
+    assert len({(m.partition, m.offset) for m in seen}) == 400
     await first.commit()
     await first.stop()
     await fill(name, [b'later'])
@@ -71,7 +73,7 @@ async def groups_commit_and_resume():
 
 @check
 async def seek_by_time():
-    name = await topic('aio-time')
+    name = await topic('aio-time', **{'retention.ms': '-1'})
     async with AIOKafkaProducer(bootstrap_servers=ADDRESS) as producer:
         for n in range(20):
             await producer.send_and_wait(name, b'%d' % n, timestamp_ms=1000 + n)

@@ -146,7 +146,7 @@ def commit_and_resume():
 
 @check
 def seek_by_time():
-    name = topic('time')
+    name = topic('time', **{'retention.ms': '-1'})
     producer = Producer({'bootstrap.servers': ADDRESS, 'linger.ms': 0})
     for n in range(200):
         producer.produce(name, f'{n}', timestamp=1_700_000_000_000 + n * 1000)

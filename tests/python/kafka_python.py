@@ -14,9 +14,9 @@ def check(function):
     return function
 
 
-def topic(name, partitions=1):
+def topic(name, partitions=1, **configs):
     admin = KafkaAdminClient(bootstrap_servers=ADDRESS)
-    admin.create_topics([NewTopic(name, partitions, 1)])
+    admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
     admin.close()
     return name
 
@@ -63,7 +63,7 @@ def groups_commit_and_resume():
 
 @check
 def seek_by_time():
-    name = topic('kp-time')
+    name = topic('kp-time', **{'retention.ms': '-1'})
     producer = KafkaProducer(bootstrap_servers=ADDRESS)
     for n in range(50):
         producer.send(name, b'%d' % n, timestamp_ms=5000 + n).get(10)
