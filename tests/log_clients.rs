@@ -46,8 +46,7 @@ fn run(script: &str, module: &str, package: &str, checks: usize, sync: SyncPolic
     let broker = start(config);
     let proxy = dropping(broker.address);
     let path = format!("{}/tests/python/{script}", env!("CARGO_MANIFEST_DIR"));
-    let output =
-        Command::new(python).args([path, broker.address.to_string(), proxy.to_string()]).output().unwrap();
+    let output = Command::new(python).args([path, broker.address.to_string(), proxy.to_string()]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(text.lines().last(), Some(format!("ok {checks}").as_str()), "{text}");

@@ -59,8 +59,9 @@ fn load(address: SocketAddr, partition: i32, producer: usize, first: u64) -> (u6
     let mut under_way = std::collections::VecDeque::new();
     let mut next = first;
     loop {
-        let records: Vec<(String, String)> =
-            (0..3).map(|n| (producer.to_string(), format!("{}:{}", next + n, "x".repeat(next as usize % 200)))).collect();
+        let records: Vec<(String, String)> = (0..3)
+            .map(|n| (producer.to_string(), format!("{}:{}", next + n, "x".repeat(next as usize % 200))))
+            .collect();
         let borrowed: Vec<(&str, &str)> = records.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         if client.send(&produce("t", partition, batch_of(&borrowed), -1), 9).is_err() {
             return (next + 2, acked);
@@ -139,7 +140,11 @@ fn check(client: &mut Client, acked: &HashMap<(i32, usize), HashMap<u64, i64>>, 
         }
         for ((_, producer), numbers) in acked.iter().filter(|((p, _), _)| *p == partition) {
             for (number, offset) in numbers {
-                assert_eq!(places.get(&(*producer, *number)), Some(offset), "{sync} round {round}: {producer}/{number}");
+                assert_eq!(
+                    places.get(&(*producer, *number)),
+                    Some(offset),
+                    "{sync} round {round}: {producer}/{number}"
+                );
             }
         }
     }

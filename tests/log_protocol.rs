@@ -110,7 +110,9 @@ fn every_announced_version_is_answered_in_its_form() {
     });
     every_version(&mut client, &versions, |_| InitProducerIdRequest::default().with_transactional_id(None));
     every_version(&mut client, &versions, |_| DescribeClusterRequest::default());
-    every_version(&mut client, &versions, |_| DescribeTopicPartitionsRequest::default().with_response_partition_limit(1));
+    every_version(&mut client, &versions, |_| {
+        DescribeTopicPartitionsRequest::default().with_response_partition_limit(1)
+    });
     every_version(&mut client, &versions, |_| DescribeLogDirsRequest::default().with_topics(None));
     every_version(&mut client, &versions, |_| {
         let topic = elect_leaders_request::TopicPartitions::default().with_topic(name()).with_partitions(vec![0, 99]);
@@ -126,13 +128,15 @@ fn every_announced_version_is_answered_in_its_form() {
         let resource = incremental_alter_configs_request::AlterConfigsResource::default()
             .with_resource_type(2)
             .with_resource_name(text("t"));
-        let all = vec![resource.clone().with_configs(vec![config("retention.bytes")]), resource.with_configs(vec![config("x")])];
+        let all = vec![
+            resource.clone().with_configs(vec![config("retention.bytes")]),
+            resource.with_configs(vec![config("x")]),
+        ];
         IncrementalAlterConfigsRequest::default().with_resources(all)
     });
     every_version(&mut client, &versions, |_| {
-        let resource = alter_configs_request::AlterConfigsResource::default()
-            .with_resource_type(2)
-            .with_resource_name(text("t"));
+        let resource =
+            alter_configs_request::AlterConfigsResource::default().with_resource_type(2).with_resource_name(text("t"));
         AlterConfigsRequest::default().with_resources(vec![resource])
     });
     every_version(&mut client, &versions, |version| {
@@ -149,8 +153,12 @@ fn every_announced_version_is_answered_in_its_form() {
             .with_protocol_type(text("consumer"))
             .with_protocols(vec![protocol])
     });
-    every_version(&mut client, &versions, |_| SyncGroupRequest::default().with_group_id(group()).with_member_id(text("m")));
-    every_version(&mut client, &versions, |_| HeartbeatRequest::default().with_group_id(group()).with_member_id(text("m")));
+    every_version(&mut client, &versions, |_| {
+        SyncGroupRequest::default().with_group_id(group()).with_member_id(text("m"))
+    });
+    every_version(&mut client, &versions, |_| {
+        HeartbeatRequest::default().with_group_id(group()).with_member_id(text("m"))
+    });
     every_version(&mut client, &versions, |version| {
         let request = LeaveGroupRequest::default().with_group_id(group());
         let member = leave_group_request::MemberIdentity::default().with_member_id(text("m"));
@@ -176,9 +184,13 @@ fn every_announced_version_is_answered_in_its_form() {
             .with_topics(Some(vec![topic.with_partition_indexes(vec![0, 5])]));
         request.with_groups(vec![one])
     });
-    every_version(&mut client, &versions, |_| DescribeGroupsRequest::default().with_groups(vec![group(), GroupId(text("g2"))]));
+    every_version(&mut client, &versions, |_| {
+        DescribeGroupsRequest::default().with_groups(vec![group(), GroupId(text("g2"))])
+    });
     every_version(&mut client, &versions, |_| ListGroupsRequest::default());
-    every_version(&mut client, &versions, |_| DeleteGroupsRequest::default().with_groups_names(vec![group(), GroupId(text("x"))]));
+    every_version(&mut client, &versions, |_| {
+        DeleteGroupsRequest::default().with_groups_names(vec![group(), GroupId(text("x"))])
+    });
     every_version(&mut client, &versions, |_| OffsetDeleteRequest::default().with_group_id(group()));
     every_version(&mut client, &versions, |_| SaslHandshakeRequest::default().with_mechanism(text("PLAIN")));
     every_version(&mut client, &versions, |_| SaslAuthenticateRequest::default());
@@ -343,9 +355,8 @@ fn offsets_are_found_by_time() {
     }
     let mut at = |timestamp: i64| {
         let part = list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp);
-        let topic = list_offsets_request::ListOffsetsTopic::default()
-            .with_name(topic_name("t"))
-            .with_partitions(vec![part]);
+        let topic =
+            list_offsets_request::ListOffsetsTopic::default().with_name(topic_name("t")).with_partitions(vec![part]);
         let answer = client.call(&ListOffsetsRequest::default().with_topics(vec![topic]), 7);
         let part = &answer.topics[0].partitions[0];
         (part.offset, part.timestamp)
@@ -365,9 +376,8 @@ fn settings_are_taken_shown_changed_and_refused() {
     let mut client = Client::connect(broker.address);
     client.create("t", 1, &[("retention.ms", "1234"), ("cleanup.policy", "compact,delete")]);
     let create = |name: &str, value: &str| {
-        let config = create_topics_request::CreatableTopicConfig::default()
-            .with_name(text(name))
-            .with_value(Some(text(value)));
+        let config =
+            create_topics_request::CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)));
         let topic = create_topics_request::CreatableTopic::default()
             .with_name(topic_name("u"))
             .with_num_partitions(1)
@@ -375,9 +385,13 @@ fn settings_are_taken_shown_changed_and_refused() {
             .with_configs(vec![config]);
         CreateTopicsRequest::default().with_topics(vec![topic])
     };
-    for (name, value) in
-        [("no.such", "1"), ("retention.ms", "x"), ("cleanup.policy", "burn"), ("compression.type", "zstd"), ("flush.messages", "1")]
-    {
+    for (name, value) in [
+        ("no.such", "1"),
+        ("retention.ms", "x"),
+        ("cleanup.policy", "burn"),
+        ("compression.type", "zstd"),
+        ("flush.messages", "1"),
+    ] {
         assert_eq!(client.call(&create(name, value), 5).topics[0].error_code, 40, "{name}={value}");
     }
     let show = |client: &mut Client| {
@@ -419,7 +433,8 @@ fn without_valid_credentials_nothing_is_served() {
     client.call(&ApiVersionsRequest::default(), 3);
     client.send(&MetadataRequest::default(), 9).unwrap();
     assert!(client.answer().is_err(), "not before authentication");
-    for wrong in [&b"\0ann\0wrong"[..], b"\0bob\0secret", b"ann\0secret", b"", b"bob\0ann\0secret", b"\0ann\0secret\0"] {
+    for wrong in [&b"\0ann\0wrong"[..], b"\0bob\0secret", b"ann\0secret", b"", b"bob\0ann\0secret", b"\0ann\0secret\0"]
+    {
         let mut client = Client::connect(broker.address);
         assert_eq!(plain(&mut client, wrong), 58);
         let _ = client.send(&MetadataRequest::default(), 9);
@@ -511,9 +526,8 @@ fn tls_carries_it_all() {
         tls.read_exact(&mut body).unwrap();
         body
     };
-    let named = MetadataRequest::default().with_topics(Some(vec![
-        metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name("t"))),
-    ]));
+    let named = MetadataRequest::default()
+        .with_topics(Some(vec![metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name("t")))]));
     call(&frame(&named, 4, 1));
     let big = batch_of(&[("k", &"secret".repeat(100_000))]);
     call(&frame(&produce("t", 0, big.clone(), -1), 9, 2));

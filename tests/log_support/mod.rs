@@ -135,9 +135,7 @@ impl Client {
 
     pub fn create(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let configs = configs.iter().map(|(name, value)| {
-            create_topics_request::CreatableTopicConfig::default()
-                .with_name(text(*name))
-                .with_value(Some(text(*value)))
+            create_topics_request::CreatableTopicConfig::default().with_name(text(*name)).with_value(Some(text(*value)))
         });
         let topic = create_topics_request::CreatableTopic::default()
             .with_name(topic_name(name))
@@ -178,7 +176,11 @@ impl Client {
                     let record = record.unwrap();
                     let offset = view.base as i64 + i64::from(record.offset);
                     if offset >= at {
-                        found.push((offset, record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec()));
+                        found.push((
+                            offset,
+                            record.key.unwrap_or_default().to_vec(),
+                            record.value.unwrap_or_default().to_vec(),
+                        ));
                     }
                 }
                 at = at.max(view.next() as i64);
@@ -203,11 +205,7 @@ pub fn fetch(topic: &str, partition: i32, offset: i64, wait: i32, max: i32) -> F
         .with_fetch_offset(offset)
         .with_partition_max_bytes(max);
     let topic = fetch_request::FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![part]);
-    FetchRequest::default()
-        .with_max_wait_ms(wait)
-        .with_min_bytes(1)
-        .with_max_bytes(50 << 20)
-        .with_topics(vec![topic])
+    FetchRequest::default().with_max_wait_ms(wait).with_min_bytes(1).with_max_bytes(50 << 20).with_topics(vec![topic])
 }
 
 /// A batch of records without compression, of this moment: older ones would be retention's.

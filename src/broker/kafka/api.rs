@@ -68,8 +68,7 @@ pub(super) fn versions(correlation: i32, version: i16) -> Reply {
     let entry = |s: &Served| {
         ApiVersion::default().with_api_key(s.key as i16).with_min_version(s.announced).with_max_version(s.to)
     };
-    let body =
-        ApiVersionsResponse::default().with_error_code(error).with_api_keys(SERVED.iter().map(entry).collect());
+    let body = ApiVersionsResponse::default().with_error_code(error).with_api_keys(SERVED.iter().map(entry).collect());
     // Its header never has tagged fields: who asks does not know yet what the broker understands.
     respond_as(correlation, version, 0, &body, BytesMut::new())
 }

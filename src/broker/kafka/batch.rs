@@ -4,7 +4,7 @@
 //! offset delta 4, base timestamp 8, newest timestamp 8, producer id 8, epoch 2, sequence 4, count 4, records. Everything the broker
 //! writes lies before the CRC.
 
-use super::super::log::{Format, Malformed, Producer, View};
+use super::super::log::{EachRecord, Format, Malformed, Producer, View};
 
 /// Length of a batch's header.
 pub const HEADER: usize = 61;
@@ -97,7 +97,7 @@ impl Format for RecordBatches {
         stamp[12..16].fill(0);
     }
 
-    fn keys(&self, batch: &[u8], each: &mut dyn FnMut(u64, Option<&[u8]>, bool)) -> Option<()> {
+    fn keys(&self, batch: &[u8], each: &mut EachRecord<'_>) -> Option<()> {
         let base = u64::try_from(i64_at(batch, 0)).ok()?;
         for record in records(batch)? {
             let record = record?;

@@ -142,7 +142,9 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
             .with_resource_name(resource.resource_name.clone());
         let found = match resource.resource_type {
             ON_TOPIC => call.hub.log.topic(&resource.resource_name).map(|t| (shown(&t.settings()), t.labels(), false)),
-            ON_BROKER if resource.resource_name.parse() == Ok(call.hub.config.node) || resource.resource_name.is_empty() => {
+            ON_BROKER
+                if resource.resource_name.parse() == Ok(call.hub.config.node) || resource.resource_name.is_empty() =>
+            {
                 Some((of_broker(call), Labels::new(), true))
             }
             _ => None,
@@ -172,9 +174,10 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
             None if resource.resource_type == ON_TOPIC => result
                 .with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION)
                 .with_error_message(Some(text("there is no such topic"))),
-            None => result
-                .with_error_code(code::INVALID_REQUEST)
-                .with_error_message(Some(text(format!("there are settings of topics, and of broker {}", call.hub.config.node)))),
+            None => result.with_error_code(code::INVALID_REQUEST).with_error_message(Some(text(format!(
+                "there are settings of topics, and of broker {}",
+                call.hub.config.node
+            )))),
         }
     });
     let results = results.collect();

@@ -23,8 +23,9 @@ use super::wire::Wire;
 const MAX_QUEUE: usize = 1024;
 /// Bytes of ready responses that leave in one write, roughly.
 const MAX_WRITE: usize = 1 << 20;
-/// Room for what is read at a time.
+/// Room for what is read at a time: at first and at rest, and at most.
 const READ: usize = 16 << 10;
+const READ_MOST: usize = 256 << 10;
 /// Longer requests take their share of the common budget.
 const SHORT: usize = 64 << 10;
 
@@ -63,6 +64,7 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, pl
         buffer: BytesMut::new(),
         share: None,
         active: now,
+        room: READ,
         writing: false,
         wire,
         hub,
@@ -111,6 +113,8 @@ struct Connection {
     /// The share of the budget that the frame being read has.
     share: Option<OwnedSemaphorePermit>,
     active: Instant,
+    /// Room for the next read.
+    room: usize,
     /// Whether a write is under way; cut short, nothing can follow it.
     writing: bool,
 }
@@ -145,12 +149,17 @@ impl Connection {
         if reads && waits_for_share.is_none() {
             self.make_room(&want);
         }
-        let Self { wire, buffer, bell, hub, .. } = self;
+        let spare = self.buffer.capacity() - self.buffer.len();
+        let Self { wire, buffer, bell, hub, room, .. } = self;
         tokio::select! {
             read = wire.read(buffer), if reads && waits_for_share.is_none() => {
                 match read? {
                     0 => return Err(End::Gone),
-                    n => add(&hub.counters.bytes_in, n as u64),
+                    n => {
+                        add(&hub.counters.bytes_in, n as u64);
+                        // Who sends more than there is room for gets more room; who does not, less.
+                        *room = if n == spare { (*room * 2).min(READ_MOST) } else { (*room / 2).max(n).clamp(READ, READ_MOST) };
+                    }
                 }
                 self.active = Instant::now();
             }
@@ -171,10 +180,10 @@ impl Connection {
     /// Room in the buffer, and no more than is worth it: what a frame claims is reserved bit by bit as it comes.
     fn make_room(&mut self, want: &Want) {
         let room = match want {
-            Want::Some => READ,
+            Want::Some => self.room,
             Want::Long(length) => (length - self.buffer.len()).min(self.buffer.len().max(1 << 20)),
         };
-        if self.buffer.capacity() - self.buffer.len() < room.min(READ / 4) || matches!(want, Want::Long(_)) {
+        if self.buffer.capacity() - self.buffer.len() < room / 4 || matches!(want, Want::Long(_)) {
             self.buffer.reserve(room);
         }
     }
@@ -233,8 +242,7 @@ impl Connection {
             return;
         }
         let end = Instant::now() + Duration::from_secs(1);
-        while self.answer().await.is_ok() && self.queue.front().is_some_and(Pending::is_brief) && Instant::now() < end
-        {
+        while self.answer().await.is_ok() && self.queue.front().is_some_and(Pending::is_brief) && Instant::now() < end {
             let _ = timeout(Duration::from_millis(100), self.bell.rung()).await;
         }
     }

@@ -32,8 +32,10 @@ pub(super) fn metadata(call: &Call<'_>, request: MetadataRequest) -> Pending {
         let wanted = request.topics.unwrap_or_default();
         wanted.into_iter().map(|topic| one(call, topic.name, topic.topic_id, create)).collect()
     };
-    let broker =
-        MetadataResponseBroker::default().with_node_id(BrokerId(call.hub.config.node)).with_host(call.host()).with_port(call.port());
+    let broker = MetadataResponseBroker::default()
+        .with_node_id(BrokerId(call.hub.config.node))
+        .with_host(call.host())
+        .with_port(call.port());
     let response = MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(Some(text(CLUSTER)))

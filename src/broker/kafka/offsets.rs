@@ -88,9 +88,9 @@ pub(super) fn of_epoch(call: &Call<'_>, request: OffsetForLeaderEpochRequest) ->
                 Some(_) if (0..LEADER_EPOCH).contains(&part.current_leader_epoch) => {
                     response.with_error_code(code::FENCED_LEADER_EPOCH)
                 }
-                Some(partition) if part.leader_epoch == LEADER_EPOCH => response
-                    .with_leader_epoch(LEADER_EPOCH)
-                    .with_end_offset(partition.bounds().1 as i64),
+                Some(partition) if part.leader_epoch == LEADER_EPOCH => {
+                    response.with_leader_epoch(LEADER_EPOCH).with_end_offset(partition.bounds().1 as i64)
+                }
                 Some(_) => response,
             }
         });
@@ -110,7 +110,8 @@ pub(super) fn delete_records(call: &Call<'_>, request: DeleteRecordsRequest) -> 
             let trimmed = match call.hub.partition(&topic.name, part.partition_index).filter(|_| allowed) {
                 None => Err(code::UNKNOWN_TOPIC_OR_PARTITION),
                 Some(partition) => {
-                    let offset = if part.offset == -1 { Some(partition.bounds().1) } else { u64::try_from(part.offset).ok() };
+                    let offset =
+                        if part.offset == -1 { Some(partition.bounds().1) } else { u64::try_from(part.offset).ok() };
                     let trim = |offset| partition.trim(offset).map_err(|error| code::of(&error));
                     offset.ok_or(code::OFFSET_OUT_OF_RANGE).and_then(trim)
                 }

@@ -65,7 +65,8 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
     if request.acks == 0 {
         return if failed { Err(Violation::Failed) } else { Ok(None) };
     }
-    let wait = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_WAIT);
+    let wait =
+        Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_WAIT);
     let deadline = Instant::now() + wait;
     Ok(Some(Pending::Produce(ProduceWait { correlation: call.correlation, version: call.version, deadline, topics })))
 }

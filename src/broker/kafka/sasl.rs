@@ -78,7 +78,8 @@ impl Login {
         };
         let acts_as_itself = acting.is_empty() || acting == user;
         // Every user is compared in full, so that the time taken does not tell which part was right.
-        let matches = |(name, secret): &(String, String)| same(name.as_bytes(), user) & same(secret.as_bytes(), password);
+        let matches =
+            |(name, secret): &(String, String)| same(name.as_bytes(), user) & same(secret.as_bytes(), password);
         let known = self.users.iter().fold(false, |known, entry| known | matches(entry));
         acts_as_itself && known
     }

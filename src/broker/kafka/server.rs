@@ -45,7 +45,9 @@ impl KafkaBroker {
         let opened = tokio::task::spawn_blocking(move || Log::open(options, Arc::new(RecordBatches))).await;
         let (log, recovered) = match opened {
             Ok(opened) => opened.map_err(|error| failed(&error))?,
-            Err(error) => return Err(BrokerError::System { what: "open the log", source: std::io::Error::other(error) }),
+            Err(error) => {
+                return Err(BrokerError::System { what: "open the log", source: std::io::Error::other(error) });
+            }
         };
         let counters = Arc::new(KafkaCounters::default());
         let groups = Coordinator::open(Arc::clone(&log), &config, Arc::clone(&counters)).map_err(|e| failed(&e))?;

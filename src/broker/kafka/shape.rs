@@ -208,7 +208,8 @@ impl Walk<'_> {
         if self.flexible {
             return Ok(self.varint()?.saturating_sub(1));
         }
-        let length = if short { i32::from(i16::from_be_bytes(self.fixed()?)) } else { i32::from_be_bytes(self.fixed()?) };
+        let length =
+            if short { i32::from(i16::from_be_bytes(self.fixed()?)) } else { i32::from_be_bytes(self.fixed()?) };
         if length == -1 { Ok(0) } else { usize::try_from(length).map_err(|_| Misshapen) }
     }
 

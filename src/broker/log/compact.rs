@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 
@@ -34,6 +35,11 @@ impl Partition {
             let seen = inner.segments.iter().filter(|s| s.is_sealed() && s.base < inner.visible.base);
             seen.cloned().collect()
         };
+        // Only another closed segment gives compaction something to do.
+        let upto = closed.last().map_or(0, |last| last.next());
+        if self.compacted.swap(upto, Ordering::Relaxed) == upto {
+            return Ok(0);
+        }
         let format = &*self.shared.format;
         let mut newest = Newest::default();
         // From the newest on, so that a bound on keys leaves the records of the oldest.

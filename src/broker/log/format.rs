@@ -25,12 +25,15 @@ pub trait Format: Send + Sync + 'static {
 
     /// Calls `each` with the offset and the key of every record; a record without value is `true` as the third argument.
     /// `None` when the batch cannot be looked into, as when it is compressed: it is then kept whole.
-    fn keys(&self, batch: &[u8], each: &mut dyn FnMut(u64, Option<&[u8]>, bool)) -> Option<()>;
+    fn keys(&self, batch: &[u8], each: &mut EachRecord<'_>) -> Option<()>;
 
     /// The batch with only the records `keep` wants; their offsets, and the range of offsets of the batch, stay. `None` when it
     /// cannot be rewritten.
     fn retain(&self, batch: &[u8], keep: &mut dyn FnMut(u64) -> bool) -> Option<Vec<u8>>;
 }
+
+/// Takes a record's offset, its key, and whether it has no value.
+pub type EachRecord<'a> = dyn FnMut(u64, Option<&[u8]>, bool) + 'a;
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

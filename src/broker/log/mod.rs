@@ -44,7 +44,7 @@ mod tests;
 pub use bell::Bell;
 pub use disk::{Disk, SystemDisk};
 pub use error::LogError;
-pub use format::{Format, Malformed, Producer, View};
+pub use format::{EachRecord, Format, Malformed, Producer, View};
 pub use options::{Options, Settings, SyncPolicy};
 pub use partition::{Appended, Partition, Ticket};
 pub use producers::Sequence;

@@ -52,6 +52,10 @@ pub struct Partition {
     /// Counts the failures of syncs: a ticket of an earlier one is void.
     generation: AtomicU64,
     pub(super) deleted: AtomicBool,
+    /// Where compaction has been up to.
+    pub(super) compacted: AtomicU64,
+    /// The next offset when it was opened: as long as it is that, there is nothing to sync.
+    opened_at: u64,
 }
 
 pub(super) struct Appender {
@@ -215,6 +219,8 @@ impl Partition {
             unsynced: 0.into(),
             generation: 0.into(),
             deleted: false.into(),
+            compacted: 0.into(),
+            opened_at: next,
         });
         Ok((partition, report))
     }
@@ -545,6 +551,9 @@ impl Partition {
 
     /// Syncs and closes: what is in the files is all there is, and the next start needs no search.
     pub(super) fn close(self: &Arc<Self>) -> Result<(), LogError> {
+        if lock(&self.append).next == self.opened_at {
+            return Ok(());
+        }
         self.sync();
         let appender = lock(&self.append);
         let path = appender.segment.path();

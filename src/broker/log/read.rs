@@ -79,14 +79,7 @@ impl Partition {
         Ok(None)
     }
 
-    fn slice(
-        &self,
-        segment: &Segment,
-        position: u64,
-        limit: u64,
-        max: usize,
-        whole: bool,
-    ) -> Result<Slice, LogError> {
+    fn slice(&self, segment: &Segment, position: u64, limit: u64, max: usize, whole: bool) -> Result<Slice, LogError> {
         let there = usize::try_from(limit - position).unwrap_or(usize::MAX);
         let mut len = there.min(max);
         let file = segment.file()?;

@@ -77,10 +77,10 @@ pub(super) fn segments(
     }
     bases.sort_unstable();
     let start = match std::fs::read_to_string(dir.join("start")) {
-        Ok(text) => text.trim().parse().map_err(|_| LogError::Damaged {
-            path: dir.join("start"),
-            reason: "it should hold one number".into(),
-        })?,
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| LogError::Damaged { path: dir.join("start"), reason: "it should hold one number".into() })?,
         Err(_) => 0,
     };
     let mut found =

@@ -258,7 +258,9 @@ impl Log {
             return Err(LogError::Exists(name.to_owned()));
         }
         if !is_name(name) {
-            return Err(LogError::Malformed("a topic's name is 1 to 249 letters, digits, dots, hyphens or underscores"));
+            return Err(LogError::Malformed(
+                "a topic's name is 1 to 249 letters, digits, dots, hyphens or underscores",
+            ));
         }
         self.room_for(partitions as usize)?;
         let dir = self.dir.join("topics").join(name);

@@ -54,7 +54,7 @@ impl Format for Plain {
     fn stamp(&self, stamp: &mut [u8], base: u64) {
         stamp.copy_from_slice(&base.to_le_bytes());
     }
-    fn keys(&self, batch: &[u8], each: &mut dyn FnMut(u64, Option<&[u8]>, bool)) -> Option<()> {
+    fn keys(&self, batch: &[u8], each: &mut EachRecord<'_>) -> Option<()> {
         let mut parts = batch[HEADER..].splitn(2, |b| *b == b'=');
         let key = parts.next();
         each(u64::from_le_bytes(number(batch, 0)), key, parts.next().is_none());
@@ -314,7 +314,8 @@ fn who_waits_is_woken_by_an_append_or_a_deletion() {
     let partition = topic(&log, 1).partition(0).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let bell = Bell::new();
-    let rung = || runtime.block_on(async { tokio::time::timeout(Duration::from_millis(50), bell.rung()).await.is_ok() });
+    let rung =
+        || runtime.block_on(async { tokio::time::timeout(Duration::from_millis(50), bell.rung()).await.is_ok() });
     assert!(partition.await_more(0, &bell));
     assert!(partition.await_more(0, &bell));
     assert!(!rung());
@@ -512,12 +513,13 @@ fn power_cut(from: &Path, to: &Path, lost: &HashMap<u64, Vec<(u64, u64)>>, rando
         // Files that are written without a sync may be empty.
         let name = entry.file_name();
         let name = name.to_str().unwrap();
-        if (name.ends_with(".index") || name.ends_with(".producers") || name == "synced") && next(random) % 3 == 0 {
+        if (name.ends_with(".index") || name.ends_with(".producers") || name == "synced")
+            && next(random).is_multiple_of(3)
+        {
             file.set_len(0).unwrap();
         }
     }
 }
-
 
 #[test]
 fn a_loss_of_power_takes_nothing_that_the_policy_covers() {

@@ -173,7 +173,8 @@ pub(super) struct Scratch(PathBuf);
 impl Scratch {
     pub(super) fn new() -> Result<Self, BrokerError> {
         let path = std::env::temp_dir().join(format!("msgbench-log-{}", std::process::id()));
-        let failed = |source| BrokerError::System { what: "make a directory for the log; name one with --data", source };
+        let failed =
+            |source| BrokerError::System { what: "make a directory for the log; name one with --data", source };
         std::fs::create_dir(&path).map_err(failed)?;
         Ok(Self(path))
     }

@@ -45,7 +45,11 @@ pub(super) fn wall() -> i64 {
 
 impl Coordinator {
     /// Reads the committed offsets.
-    pub(super) fn open(log: Arc<Log>, config: &KafkaConfig, counters: Arc<KafkaCounters>) -> Result<Arc<Self>, LogError> {
+    pub(super) fn open(
+        log: Arc<Log>,
+        config: &KafkaConfig,
+        counters: Arc<KafkaCounters>,
+    ) -> Result<Arc<Self>, LogError> {
         Ok(Arc::new(Self {
             groups: Mutex::default(),
             offsets: Offsets::open(&log)?,
@@ -70,7 +74,12 @@ impl Coordinator {
     }
 
     /// Changes a group and hands the answers to who waits.
-    fn with_group<T>(&self, groups: &mut Groups, name: &str, change: impl FnOnce(&mut Group<Waiter>, &mut Vec<(Waiter, Answer)>) -> T) -> Option<T> {
+    fn with_group<T>(
+        &self,
+        groups: &mut Groups,
+        name: &str,
+        change: impl FnOnce(&mut Group<Waiter>, &mut Vec<(Waiter, Answer)>) -> T,
+    ) -> Option<T> {
         let group = groups.get_mut(name)?;
         let mut out = Vec::new();
         let (before, deadline) = (group.rebalances, group.next_deadline());

@@ -318,7 +318,8 @@ pub(in super::super) fn commit(call: &Call<'_>, request: OffsetCommitRequest) ->
     let alone = who.member.is_empty() && who.generation < 0;
     let allowed = {
         let mut groups = coordinator.groups();
-        let may = coordinator.with_group(&mut groups, &request.group_id, |group, _| group.may_commit(who, Instant::now()));
+        let may =
+            coordinator.with_group(&mut groups, &request.group_id, |group, _| group.may_commit(who, Instant::now()));
         match may {
             _ if request.group_id.is_empty() => Err(code::INVALID_GROUP_ID),
             Some(may) => may,
@@ -367,7 +368,11 @@ pub(in super::super) fn commit(call: &Call<'_>, request: OffsetCommitRequest) ->
         Ok(None) => call.ready(&response(None)),
         Ok(Some(ticket)) => {
             let failed = response(Some(code::COORDINATOR_NOT_AVAILABLE));
-            Pending::Commit(ticket, tokio::time::Instant::now() + SYNC_WAIT, Some(Box::new((call.reply(&response(None)), call.reply(&failed)))))
+            Pending::Commit(
+                ticket,
+                tokio::time::Instant::now() + SYNC_WAIT,
+                Some(Box::new((call.reply(&response(None)), call.reply(&failed)))),
+            )
         }
         Err(error) => {
             eprintln!("msgbench broker: {error}");
@@ -466,6 +471,7 @@ pub(in super::super) fn delete_offsets(call: &Call<'_>, request: OffsetDeleteReq
         OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(parts)
     });
     let topics = topics.collect();
-    let error = coordinator.offsets.commit(&request.group_id, gone, wall()).map_or_else(|e| code::of(&e), |_| code::NONE);
+    let error =
+        coordinator.offsets.commit(&request.group_id, gone, wall()).map_or_else(|e| code::of(&e), |_| code::NONE);
     call.ready(&OffsetDeleteResponse::default().with_error_code(error).with_topics(topics))
 }

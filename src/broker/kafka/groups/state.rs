@@ -142,6 +142,8 @@ pub(crate) struct Group<W> {
 }
 
 type Out<W> = Vec<(W, Answer)>;
+/// Why a join is refused, and under which id it is to come again.
+type Refused = (i16, String);
 
 impl<W> Group<W> {
     pub(crate) fn new(delay: Duration, max_members: usize) -> Self {
@@ -169,15 +171,21 @@ impl<W> Group<W> {
     /// Takes a join. `new_id` is used if the member has none.
     pub(crate) fn join(&mut self, join: Join, waiter: W, new_id: String, now: Instant, out: &mut Out<W>) {
         match self.admit(&join, new_id, now, out) {
-            Err(refused) => out.push((waiter, Answer::Join(refused))),
+            Err((code, member)) => out.push((waiter, Answer::Join(Joined::refused(code, member)))),
             Ok(None) => out.push((waiter, Answer::Join(Joined::refused(code::UNKNOWN_MEMBER_ID, join.member)))),
             Ok(Some((id, anew))) => self.join_known(&id, join, anew, waiter, now, out),
         }
     }
 
     /// Finds or makes the member; says under which id, and whether it is new or has changed.
-    fn admit(&mut self, join: &Join, new_id: String, now: Instant, out: &mut Out<W>) -> Result<Option<(String, bool)>, Joined> {
-        let refuse = |code| Err(Joined::refused(code, join.member.clone()));
+    fn admit(
+        &mut self,
+        join: &Join,
+        new_id: String,
+        now: Instant,
+        out: &mut Out<W>,
+    ) -> Result<Option<(String, bool)>, Refused> {
+        let refuse = |code| Err((code, join.member.clone()));
         let other_type = self.protocol_type.as_ref().is_some_and(|kind| *kind != join.protocol_type);
         let common = |group: &Self| {
             let others = || group.members.iter().filter(|(id, _)| **id != join.member);
@@ -195,7 +203,7 @@ impl<W> Group<W> {
                 None if full => refuse(code::GROUP_MAX_SIZE_REACHED),
                 None if join.instance.is_none() && join.needs_id => {
                     self.promised.insert(new_id.clone(), now + join.session);
-                    Err(Joined::refused(code::MEMBER_ID_REQUIRED, new_id))
+                    Err((code::MEMBER_ID_REQUIRED, new_id))
                 }
                 None => {
                     self.add(&new_id, join, now);

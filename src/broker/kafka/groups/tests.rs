@@ -46,7 +46,8 @@ impl Table {
 
     fn sync(&mut self, member: &str, generation: i32, assignments: &[(&str, &'static str)]) -> u32 {
         self.next += 1;
-        let assignments = assignments.iter().map(|(m, a)| ((*m).to_owned(), Bytes::from_static(a.as_bytes()))).collect();
+        let assignments =
+            assignments.iter().map(|(m, a)| ((*m).to_owned(), Bytes::from_static(a.as_bytes()))).collect();
         let who = Who { member, instance: None, generation };
         self.group.sync(who, (None, None), assignments, self.next, self.now, &mut self.out);
         self.next
