@@ -13,6 +13,8 @@
 //!
 //! The words (intended, sent, response, service, lag, ledger, trial, round) are those of the glossary in `docs/measurement.md`.
 
+#[cfg(test)]
+mod allocations;
 pub mod broker;
 pub mod cli;
 pub mod compare;

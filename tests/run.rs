@@ -121,13 +121,31 @@ fn a_stalled_broker_is_in_the_response_percentiles() {
     let mut args = args.to_vec();
     *args.last_mut().unwrap() = &set;
     let stall = 0.5;
-    let output = std::thread::scope(|scope| {
+    // The control arm: the same stall as a closed loop sees it, which is how the others measure.
+    let closed = [
+        "run",
+        "scenarios/request-reply.toml",
+        "--system",
+        "reference",
+        "--trials",
+        "1",
+        "--duration",
+        "10s",
+        "--set",
+        r#"workload.load={ mode = "closed", think = "1ms" }"#,
+        "--set",
+        "run.warmup=500ms",
+        "--set",
+        &set,
+    ];
+    let (output, control) = std::thread::scope(|scope| {
         let run = scope.spawn(|| msgbench(&args, out.path()));
+        let control = scope.spawn(|| msgbench(&closed, out.path()));
         std::thread::sleep(Duration::from_secs(5));
         broker.signal(libc::SIGSTOP);
         std::thread::sleep(Duration::from_secs_f64(stall));
         broker.signal(libc::SIGCONT);
-        run.join().unwrap()
+        (run.join().unwrap(), control.join().unwrap())
     });
     let record = record(&output);
     let workload = &record["trials"][0]["workloads"][0];
@@ -137,6 +155,12 @@ fn a_stalled_broker_is_in_the_response_percentiles() {
         let (measured, exact) = (quantile(e2e, p) / 1e9, stall - 10.0 * (1.0 - p));
         assert!((measured / exact - 1.0).abs() < 0.03, "q{p}: measured {measured} s, exact {exact} s");
     }
+    let latency = &self::record(&control)["trials"][0]["workloads"][0]["latency"];
+    assert!(latency["rtt"].is_null(), "a closed loop has no intended times: {latency}");
+    let service = &latency["rtt.service"];
+    assert!(service["max_ns"].as_f64().unwrap() > 0.9 * stall * 1e9, "the control arm saw the stall: {service}");
+    // One sample in thousands is late: at p99, where 0.4 s is true, a closed loop reports what it always reports.
+    assert!(quantile(service, 0.99) < 0.1 * (stall - 0.1) * 1e9, "{service}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod broker;
 mod check;
+mod doctor;
 mod progress;
 mod report;
 mod run;
@@ -57,6 +58,8 @@ enum Command {
     Broker(Box<broker::BrokerArgs>),
     /// Show which systems can be launched here, their versions, and how to get what is missing
     Systems(systems::SystemsArgs),
+    /// Audit this host: what spoils latencies here, why, and the command that mends it; changes nothing
+    Doctor(doctor::DoctorArgs),
     /// Print the JSON schema of scenario files, for editors
     Schema,
     /// Print a completion script for a shell
@@ -92,6 +95,7 @@ pub fn main() -> u8 {
         Command::Report(args) => report::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Schema => print(&pretty(&crate::scenario::schema())),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "msgbench", &mut std::io::stdout());

@@ -12,8 +12,25 @@ use crate::units::{count, latency};
 /// See the module.
 pub(super) enum Progress {
     Quiet,
-    Lines(Mutex<Option<Instant>>),
-    Bar(ProgressBar),
+    Lines(Mutex<Option<Instant>>, Speed),
+    Bar(ProgressBar, Speed),
+}
+
+/// Turns totals into rates.
+#[derive(Default)]
+pub(super) struct Speed(Mutex<Option<(Instant, u64, u64)>>);
+
+impl Speed {
+    /// Messages sent and received per second since the last call; nothing at the first one of a trial.
+    fn rates(&self, t: &Tick) -> Option<(f64, f64)> {
+        let mut last = self.0.lock().ok()?;
+        let now = (Instant::now(), t.sent, t.received);
+        let (at, sent, received) = last.replace(now)?;
+        let seconds = (now.0 - at).as_secs_f64();
+        // A new trial counts from zero.
+        let (sent, received) = (t.sent.checked_sub(sent)?, t.received.checked_sub(received)?);
+        (seconds > 0.0).then(|| (sent as f64 / seconds, received as f64 / seconds))
+    }
 }
 
 /// A line at most so often where the output is not a terminal.
@@ -25,26 +42,26 @@ impl Progress {
             return Self::Quiet;
         }
         if !std::io::stderr().is_terminal() {
-            return Self::Lines(Mutex::new(None));
+            return Self::Lines(Mutex::new(None), Speed::default());
         }
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {msg}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self::Bar(bar)
+        Self::Bar(bar, Speed::default())
     }
 
     pub(super) fn begin(&self, title: String) {
         match self {
             Self::Quiet => {}
-            Self::Lines(last) => {
+            Self::Lines(last, _) => {
                 eprintln!("{title}");
                 if let Ok(mut last) = last.lock() {
                     *last = Some(Instant::now());
                 }
             }
-            Self::Bar(bar) => {
+            Self::Bar(bar, _) => {
                 bar.set_prefix(title);
                 bar.set_message("starting");
             }
@@ -54,21 +71,22 @@ impl Progress {
     pub(super) fn tick(&self, t: Tick) {
         let latencies =
             t.last.map_or(String::new(), |(p50, p99)| format!(", p50 {} p99 {}", latency(p50), latency(p99)));
-        let text = format!(
-            "{}: sent {}, received {}{latencies}, {:.0} s left",
-            t.phase,
-            count(t.sent as f64),
-            count(t.received as f64),
-            t.left.as_secs_f64().ceil()
-        );
+        let text = |speed: &Speed| {
+            let rates = speed.rates(&t).map_or(String::new(), |(sent, received)| {
+                format!("sent {}/s, received {}/s, ", count(sent), count(received))
+            });
+            let missing =
+                if t.missing > 0 { format!(", {} not here yet", count(t.missing as f64)) } else { String::new() };
+            format!("{}: {rates}{:.0} s left{latencies}{missing}", t.phase, t.left.as_secs_f64().ceil())
+        };
         match self {
             Self::Quiet => {}
-            Self::Bar(bar) => bar.set_message(text),
-            Self::Lines(last) => {
+            Self::Bar(bar, speed) => bar.set_message(text(speed)),
+            Self::Lines(last, speed) => {
                 let Ok(mut last) = last.lock() else { return };
                 if last.is_none_or(|at| at.elapsed() >= EVERY) {
                     *last = Some(Instant::now());
-                    eprintln!("  {text}");
+                    eprintln!("  {}", text(speed));
                 }
             }
         }
@@ -78,13 +96,13 @@ impl Progress {
     pub(super) fn say(&self, text: &str) {
         match self {
             Self::Quiet => {}
-            Self::Lines(_) => eprintln!("{text}"),
-            Self::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
+            Self::Lines(..) => eprintln!("{text}"),
+            Self::Bar(bar, _) => bar.suspend(|| eprintln!("{text}")),
         }
     }
 
     pub(super) fn finish(&self) {
-        if let Self::Bar(bar) = self {
+        if let Self::Bar(bar, _) = self {
             bar.finish_and_clear();
         }
     }

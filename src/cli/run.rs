@@ -76,6 +76,9 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
 /// The exit code of a finished run; the gravest that applies.
 fn exit(record: &Record, interrupted: bool) -> Exit {
     let failed = record.trials.iter().any(|t| matches!(t.outcome, Outcome::Failed { .. }));
+    let broken = |t: &crate::record::Trial| t.workloads.iter().any(|w| w.promises.iter().any(|p| !p.kept));
+    let may_break = record.plan.may_break;
+    let failed = failed || (!may_break && record.trials.iter().any(broken));
     let invalid = record.trials.iter().any(|t| t.validity_status() == Status::Invalid);
     match () {
         () if interrupted => Exit::Interrupted,

@@ -14,7 +14,8 @@ pub struct SystemsArgs {
 }
 
 pub(super) fn run(args: &SystemsArgs) -> Result<Exit, Failure> {
-    let all = [DriverKind::Reference, DriverKind::Nats, DriverKind::Null].map(|kind| (kind, availability(kind)));
+    let all = [DriverKind::Reference, DriverKind::Nats, DriverKind::Jetstream, DriverKind::Kafka, DriverKind::Null]
+        .map(|kind| (kind, availability(kind)));
     if args.format == Format::Json {
         let list: Vec<_> = all
             .iter()

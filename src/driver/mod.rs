@@ -19,6 +19,8 @@
 //! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
 
 mod error;
+#[cfg(test)]
+pub mod fake;
 mod incidents;
 pub mod nats;
 pub mod null;
@@ -89,11 +91,37 @@ pub trait Driver: Sized + Send + Sync {
     /// Opens a producer on the calling thread's runtime.
     fn producer(&self, seat: Seat) -> impl Future<Output = Result<Self::Producer, DriverError>>;
 
-    /// Opens a consumer on the calling thread's runtime; on return the server routes messages to it.
-    fn consumer(&self, seat: Seat) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
+    /// Opens a consumer on the calling thread's runtime; on return the server routes messages to it, those from `start` on.
+    fn consumer(&self, seat: Seat, start: Start) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
 
     /// Removes from the server what `prepare` created.
     fn cleanup(self) -> impl Future<Output = Result<(), DriverError>>;
+}
+
+/// Where a consumer begins to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from now on.
+    Tail,
+    /// With the first message that is stored.
+    First,
+    /// With the message of this number: a stream sequence, an offset in each partition.
+    Offset(u64),
+    /// With the first message stored at or after this instant, nanoseconds since the epoch.
+    Time(u64),
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outgoing<'a> {
+    /// The channel of the workload: subject, topic or partition. With a key the system may choose another partition.
+    pub channel: u32,
+    /// What it is keyed with; messages of one key keep their order.
+    pub key: Option<u64>,
+    /// Its bytes, envelope first.
+    pub payload: &'a [u8],
+    /// Comes back in [`Confirmation::Acked`]; unique for the producer, ascending from 0.
+    pub token: u64,
 }
 
 /// The sending side of one connection.
@@ -101,12 +129,12 @@ pub trait Producer {
     /// Whether every message is confirmed: acknowledged by the broker, or answered by a responder.
     fn confirms(&self) -> bool;
 
-    /// Hands one message to the client, waiting only while the client's own buffer is full. Returns how often it had
-    /// to wait. `token` comes back in [`Confirmation::Acked`].
+    /// Hands one message to the client, waiting only while the client's own buffer is full; each such wait is counted
+    /// in [`Incidents::backpressure`].
     ///
     /// # Errors
     /// [`DriverError::Refused`] concerns this message only; every other error ends the producer.
-    fn send(&mut self, channel: u32, message: &[u8], token: u64) -> impl Future<Output = Result<(), DriverError>>;
+    fn send(&mut self, message: Outgoing<'_>) -> impl Future<Output = Result<(), DriverError>>;
 
     /// Pushes out what the client still holds back to fill a batch. Called whenever no further message is due yet.
     fn flush(&mut self) -> impl Future<Output = Result<(), DriverError>>;
@@ -146,14 +174,17 @@ pub enum Confirmation<'a> {
 
 /// The receiving side of one connection.
 pub trait Consumer {
-    /// Waits for at least one message and gives it, and all that are here already, to `sink`.
-    fn receive(&mut self, sink: &mut impl Sink) -> impl Future<Output = Result<(), DriverError>>;
+    /// Waits for at least one message and gives it, and those that are here already up to `limit`, to `sink`.
+    fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> impl Future<Output = Result<(), DriverError>>;
 }
 
 /// Takes what a consumer receives.
 pub trait Sink {
     /// Takes one message and says what is to become of it.
     fn take(&mut self, message: Incoming<'_>) -> Disposition;
+
+    /// Takes a message that went down the dead-letter path.
+    fn dead_letter(&mut self, message: Incoming<'_>);
 }
 
 /// One received message.
@@ -163,6 +194,8 @@ pub struct Incoming<'a> {
     pub payload: &'a [u8],
     /// When it arrived, where the driver knows better than the moment the sink is called.
     pub at: Option<Nanos>,
+    /// 1 at its first delivery, 2 at its second; 0 where the system does not tell.
+    pub attempt: u32,
 }
 
 /// What is to become of a received message.
@@ -172,4 +205,8 @@ pub enum Disposition {
     Accept,
     /// It is answered with its own bytes.
     Answer,
+    /// It was not processed: deliver it again.
+    Reject,
+    /// Nothing is said about it: the system finds out by itself.
+    Leave,
 }

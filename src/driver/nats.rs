@@ -14,7 +14,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 
 use super::{
-    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Producer, Seat, Sink, Target,
+    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
+    Sink, Start, Target,
 };
 use crate::scenario::plan::Workload;
 use crate::units::now;
@@ -174,7 +175,7 @@ impl Driver for Nats {
         })
     }
 
-    async fn consumer(&self, seat: Seat) -> Result<NatsConsumer, DriverError> {
+    async fn consumer(&self, seat: Seat, _: Start) -> Result<NatsConsumer, DriverError> {
         let client = self.connect("msgbench-consumer").await?;
         let topology = self.workloads[seat.workload].topology;
         let subject = Subject::from(format!("mb.{:08x}.{}.*", self.target.run, seat.workload));
@@ -214,9 +215,9 @@ impl Producer for NatsProducer {
         self.inbox.is_some()
     }
 
-    async fn send(&mut self, channel: u32, message: &[u8], _: u64) -> Result<(), DriverError> {
-        let payload = self.cut(message);
-        let subject = self.subjects[channel as usize].clone();
+    async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
+        let payload = self.cut(message.payload);
+        let subject = self.subjects[message.channel as usize].clone();
         let publish = async {
             match &self.inbox {
                 None => self.client.publish(subject, payload).await,
@@ -275,23 +276,27 @@ pub struct NatsConsumer {
 }
 
 impl Consumer for NatsConsumer {
-    async fn receive(&mut self, sink: &mut impl Sink) -> Result<(), DriverError> {
+    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
         let mut next = self.subscriber.next().await;
-        loop {
+        for left in (0..limit).rev() {
             let Some(message) = next else {
                 return Err(DriverError::Lost { url: self.url.clone(), words: "the subscription ended".into() });
             };
-            let disposition = sink.take(Incoming { payload: &message.payload, at: None });
+            let disposition = sink.take(Incoming { payload: &message.payload, at: None, attempt: 0 });
             if let (Disposition::Answer, Some(reply)) = (disposition, message.reply) {
                 self.client
                     .publish(reply, message.payload)
                     .await
                     .map_err(|e| DriverError::Lost { url: self.url.clone(), words: e.to_string() })?;
             }
+            if left == 0 {
+                break;
+            }
             match self.subscriber.next().now_or_never() {
                 Some(more) => next = more,
-                None => return Ok(()),
+                None => break,
             }
         }
+        Ok(())
     }
 }

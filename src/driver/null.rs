@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Confirmation, Consumer, Driver, DriverError, Facts, Incidents, Producer, Seat, Sink, Target};
+use super::{
+    Confirmation, Consumer, Driver, DriverError, Facts, Incidents, Outgoing, Producer, Seat, Sink, Start, Target,
+};
 use crate::scenario::plan::Workload;
 use crate::units::{Nanos, now};
 
@@ -32,7 +34,7 @@ impl Driver for Null {
     async fn producer(&self, _: Seat) -> Result<NullProducer, DriverError> {
         Ok(NullProducer { confirmed: Vec::with_capacity(64) })
     }
-    async fn consumer(&self, _: Seat) -> Result<NullConsumer, DriverError> {
+    async fn consumer(&self, _: Seat, _: Start) -> Result<NullConsumer, DriverError> {
         Ok(NullConsumer)
     }
     async fn cleanup(self) -> Result<(), DriverError> {
@@ -50,8 +52,8 @@ impl Producer for NullProducer {
     fn confirms(&self) -> bool {
         true
     }
-    async fn send(&mut self, _: u32, _: &[u8], token: u64) -> Result<(), DriverError> {
-        self.confirmed.push((token, now()));
+    async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
+        self.confirmed.push((message.token, now()));
         Ok(())
     }
     async fn flush(&mut self) -> Result<(), DriverError> {
@@ -76,7 +78,7 @@ impl Producer for NullProducer {
 pub struct NullConsumer;
 
 impl Consumer for NullConsumer {
-    async fn receive(&mut self, _: &mut impl Sink) -> Result<(), DriverError> {
+    async fn receive(&mut self, _: &mut impl Sink, _: usize) -> Result<(), DriverError> {
         std::future::pending().await
     }
 }

@@ -1,28 +1,39 @@
 //! The consume loop: takes what one consumer receives, verifies it, records it and keeps the books.
 
-use std::sync::atomic::Ordering;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::driver::{Consumer, Disposition, DriverError, Incoming, Sink};
+use crate::load::keys::Keys;
 use crate::load::message::{Flaw, open};
 use crate::measure::ledger::{Order, Seen};
 use crate::measure::recorder::{Kind, Recorder};
+use crate::scenario::plan::Role;
 use crate::units::{Nanos, now};
 
-use super::shared::Shared;
+use super::shared::{Counters, Shared};
 
 /// A stop is noticed at least so often.
 const TICK: Duration = Duration::from_millis(50);
+/// A reader of a backlog has caught up with the first message that it gets within so long of its publication.
+const CAUGHT_UP: Nanos = 100_000_000;
 
 /// What one consumer saw.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// For each producer, the numbers it saw.
+    /// For each producer, the numbers it saw; the last of them is the producer of the backlog, where there is one.
     pub seen: Vec<Seen>,
+    /// For each producer, the numbers that became dead letters.
+    pub dead: Vec<Seen>,
     /// Deliveries of a number it had before, in the measured phase.
     pub duplicated: u64,
-    /// Deliveries after a later one of the same producer and channel, in the measured phase.
+    /// Deliveries after a later one of the same producer and channel, or key, in the measured phase.
     pub reordered: u64,
+    /// Deliveries that it rejected, in the measured phase, and messages that it took after a rejection.
+    pub rejected: u64,
+    /// See `rejected`.
+    pub redelivered: u64,
     /// Messages of another run.
     pub foreign: u64,
     /// Messages whose checksum did not hold.
@@ -33,30 +44,74 @@ pub struct Received {
     pub received_sum: i128,
     /// Messages received in each interval.
     pub by_interval: Vec<u64>,
+    /// How the backlog was read.
+    pub replay: Replay,
+}
+
+/// How a backlog was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// When the reader asked for the first message.
+    pub begun: Nanos,
+    /// When it got the first.
+    pub first: Nanos,
+    /// When it got its latest message of the backlog.
+    pub last: Nanos,
+    /// When it had caught up with the publishers, and what it had read by then.
+    pub caught_up: Option<(Nanos, u64)>,
+    /// Messages read so far.
+    pub read: u64,
+}
+
+/// What is rejected: every so many-th message; 0 is none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rule {
+    /// At the first delivery.
+    pub once: u64,
+    /// At each delivery.
+    pub always: u64,
+}
+
+impl Rule {
+    fn hits(every: u64, sequence: u64) -> bool {
+        every > 0 && sequence % every == every - 1
+    }
 }
 
 /// The sink of one consumer.
 pub struct Ear<'a> {
     /// Names the trial.
     pub run: u32,
+    /// Index of its workload.
+    pub workload: usize,
+    /// What it is there for.
+    pub role: Role,
+    /// What a slow consumer does with each message, as time.
+    pub think: Duration,
     /// Channels of the workload.
     pub channels: u64,
+    /// Which key a message has.
+    pub keys: Option<Keys>,
+    /// What is rejected.
+    pub rule: Rule,
     /// Whether messages are answered, and accounted for by the requester.
     pub answer: bool,
     /// Whether the load has intended times.
     pub open_loop: bool,
     /// Shared with the other threads.
     pub shared: &'a Shared,
-    /// Fills histograms.
-    pub recorder: Recorder,
+    /// Fills histograms; shared with the other consumers of the thread.
+    pub recorder: Rc<RefCell<Recorder>>,
     /// Start of the measured phase.
     pub origin: Nanos,
     /// Length of an interval.
     pub interval: Nanos,
-    /// For each producer and channel.
+    /// For each producer and channel, or key.
     pub order: Vec<Order>,
     /// The books.
     pub received: Received,
+    /// Arrivals not yet added to the shared counter.
+    pub arrived: u64,
 }
 
 impl Sink for Ear<'_> {
@@ -77,8 +132,19 @@ impl Sink for Ear<'_> {
                 return Disposition::Accept;
             }
         };
+        let producer = e.producer as usize;
         let measured = e.intended >= self.origin;
-        self.shared.received.fetch_add(1, Ordering::Relaxed);
+        if Rule::hits(self.rule.always, e.sequence) {
+            self.received.rejected += u64::from(measured);
+            return Disposition::Reject;
+        }
+        if Rule::hits(self.rule.once, e.sequence) {
+            if message.attempt <= 1 {
+                self.received.rejected += u64::from(measured);
+                return Disposition::Reject;
+            }
+            self.received.redelivered += u64::from(measured);
+        }
         if at >= self.origin && at < self.shared.end() {
             self.received.in_time.0 += 1;
             self.received.in_time.1 += message.payload.len() as u64;
@@ -88,33 +154,90 @@ impl Sink for Ear<'_> {
             }
             self.received.by_interval[index] += 1;
         }
-        if !self.received.seen[e.producer as usize].insert(e.sequence) {
+        if !self.received.seen[producer].insert(e.sequence) {
             self.received.duplicated += u64::from(measured);
             return Disposition::Accept;
         }
-        let lane = e.producer as usize * self.channels as usize + (e.sequence % self.channels) as usize;
-        let late = self.order[lane].late(e.sequence);
+        self.arrived += 1;
+        if self.role == Role::CatchUp {
+            self.catch_up(at, e.sent, producer + 1 == self.received.seen.len());
+        }
+        let late = self.lane(e.producer, e.sequence).late(e.sequence);
         if measured {
-            self.received.reordered += u64::from(late);
-            self.received.received_sum += i128::from(at) - i128::from(self.origin);
-            self.shared.delivered.fetch_add(1, Ordering::Relaxed);
-            if self.open_loop {
-                self.recorder.record(Kind::Response, e.intended, e.intended, at);
+            self.received.reordered += u64::from(late && !Rule::hits(self.rule.once, e.sequence));
+            let mut recorder = self.recorder.borrow_mut();
+            match self.role {
+                Role::Tail => {
+                    self.received.received_sum += i128::from(at) - i128::from(self.origin);
+                    if self.open_loop {
+                        recorder.record(Kind::Response, e.intended, e.intended, at);
+                    }
+                    recorder.record(Kind::Service, e.intended, e.sent, at);
+                }
+                Role::Slow => recorder.record(Kind::Slow, e.intended, e.intended, at),
+                Role::CatchUp => {}
             }
-            self.recorder.record(Kind::Service, e.intended, e.sent, at);
         }
         Disposition::Accept
+    }
+
+    fn dead_letter(&mut self, message: Incoming<'_>) {
+        match open(message.payload, self.run) {
+            Ok(e) if (e.producer as usize) < self.received.dead.len() => {
+                if self.received.dead[e.producer as usize].insert(e.sequence) {
+                    self.arrived += 1;
+                } else {
+                    self.received.duplicated += u64::from(e.intended >= self.origin);
+                }
+            }
+            Err(Flaw::Corrupted) => self.received.corrupted += 1,
+            _ => self.received.foreign += 1,
+        }
+    }
+}
+
+impl Ear<'_> {
+    #[inline]
+    fn lane(&mut self, producer: u32, sequence: u64) -> &mut Order {
+        let (lanes, lane) = match &self.keys {
+            None => (self.channels, sequence % self.channels),
+            Some(keys) => (keys.count(), keys.of(producer, sequence)),
+        };
+        &mut self.order[(u64::from(producer) * lanes + lane) as usize]
+    }
+
+    fn catch_up(&mut self, at: Nanos, sent: Nanos, of_backlog: bool) {
+        let replay = &mut self.received.replay;
+        replay.read += 1;
+        if replay.first == 0 {
+            replay.first = at;
+        }
+        if of_backlog {
+            replay.last = at;
+        } else if replay.caught_up.is_none() && at.saturating_sub(sent) < CAUGHT_UP {
+            replay.caught_up = Some((at, replay.read));
+        }
+    }
+
+    fn publish_count(&mut self) {
+        Counters::add(&self.shared.counters[self.workload].arrived, &mut self.arrived);
     }
 }
 
 /// Receives until the trial stops.
 pub async fn consume<C: Consumer>(consumer: &mut C, ear: &mut Ear<'_>) -> Result<(), DriverError> {
     let mut tick = tokio::time::interval(TICK);
+    let limit = if ear.role == Role::Slow { 1 } else { usize::MAX };
     while !ear.shared.stopped() {
         tokio::select! {
             biased;
-            done = consumer.receive(ear) => done?,
+            done = consumer.receive(ear, limit) => done?,
             _ = tick.tick() => {}
+        }
+        let taken = ear.arrived > 0;
+        ear.publish_count();
+        if ear.role == Role::Slow && taken {
+            tokio::time::sleep(ear.think).await;
         }
     }
     Ok(())

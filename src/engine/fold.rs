@@ -6,16 +6,15 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::Histogram;
 
 use crate::measure::hiccup;
-use crate::measure::ledger::Seen;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
 use crate::measure::summary::summarise;
 use crate::measure::validity::{Observed, judge};
-use crate::record::{Event, Interval, LatencySummary, Ledger, Resources, TaggedInterval, Throughput, WorkloadResult};
+use crate::record::{Event, Interval, LatencySummary, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::scenario::plan::{Case, Load, Workload};
 use crate::units::{Nanos, SECOND, now};
 
-use super::consume::Received;
+use super::books::Books;
 use super::produce::Sent;
 use super::trial::Raw;
 
@@ -45,6 +44,9 @@ fn tag(kind: Kind, headline: &str) -> String {
         Kind::Response => headline.into(),
         Kind::Service => format!("{headline}.service"),
         Kind::Lag => "lag".into(),
+        Kind::Ack => "ack".into(),
+        Kind::AckService => "ack.service".into(),
+        Kind::Slow => format!("{headline}.slow"),
     }
 }
 
@@ -79,7 +81,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
     };
     let several = case.workloads.len() > 1;
     for (i, w) in case.workloads.iter().enumerate() {
-        let books = Books::new(raw, i, w, delivers);
+        let books = Books::close(raw, i, w, delivers);
         let name = headline(w, delivers);
         let mut latency = BTreeMap::new();
         for kind in KINDS {
@@ -95,13 +97,23 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
                     histogram: h.clone(),
                 });
             }
-            let lost = if kind == Kind::Lag { 0 } else { books.missing() };
             let open = matches!(w.load, Load::Open { .. });
-            if total.is_empty() && (lost == 0 || (kind == Kind::Response && !open)) {
+            let lost = match kind {
+                Kind::Response if !open || !delivers => 0,
+                Kind::Service if !delivers => 0,
+                Kind::Response | Kind::Service => missing(&books),
+                Kind::Slow => books.groups.iter().filter(|g| g.role == "slow").map(|g| g.lost).sum(),
+                Kind::Ack | Kind::AckService if books.ledger.acked > 0 => {
+                    unsent(&books) + books.ledger.sent.saturating_sub(books.ledger.acked)
+                }
+                Kind::Lag | Kind::Ack | Kind::AckService => 0,
+            };
+            if total.is_empty() && lost == 0 {
                 continue;
             }
             latency.insert(tag(kind, name), summarise(&total, lost, raw.clipped[i], raw.negative[i], quantiles));
         }
+        around_replay(&mut latency, raw, i, case, &books, quantiles);
         let (in_time, bytes) = books.in_time;
         let throughput = Throughput {
             offered: matches!(w.load, Load::Open { .. }).then_some(books.ledger.scheduled as f64 / seconds),
@@ -110,7 +122,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             delivered_bytes: bytes as f64 / seconds,
         };
         intervals(&mut folded.intervals, raw, case, round, i, w, &hiccups);
-        let mut observed = books.observe(raw, w, &latency, name);
+        let mut observed = observe(&books, raw, w, &latency, name);
         (observed.spinning, observed.clocksource) = (spin, clocksource.into());
         for mut check in judge(&observed) {
             if several {
@@ -118,10 +130,25 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             }
             folded.validity.push(check);
         }
-        folded.workloads.push(WorkloadResult { name: w.name.clone(), ledger: books.ledger, throughput, latency });
+        let promises = if delivers { books.promises(&raw.facts) } else { Vec::new() };
+        let Books { ledger, groups, replay, .. } = books;
+        folded.workloads.push(WorkloadResult {
+            name: w.name.clone(),
+            ledger,
+            throughput,
+            latency,
+            promises,
+            groups,
+            replay,
+        });
     }
     let messages: u64 = folded.workloads.iter().map(|w| w.ledger.delivered.max(w.ledger.acked)).sum();
     folded.broker = raw.broker.map(|usage| resources(usage, messages));
+    if let Some(broker) = &mut folded.broker {
+        let samples = &raw.broker_intervals;
+        let sum: u64 = samples.iter().map(|(_, rss)| rss).sum();
+        broker.rss_mean_bytes = sum.checked_div(samples.len() as u64);
+    }
     folded.generator = resources(raw.generator, messages);
     let mut all = histogram();
     let length = case.phases.interval.0;
@@ -139,117 +166,91 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
     folded
 }
 
+/// Latencies of the messages due before, while and after the backlog was read, by whole intervals.
+fn around_replay(
+    latency: &mut BTreeMap<String, LatencySummary>,
+    raw: &Raw,
+    i: usize,
+    case: &Case,
+    books: &Books,
+    quantiles: &[f64],
+) {
+    let Some(replay) = &books.replay else { return };
+    let length = case.phases.interval.0 as f64 / SECOND as f64;
+    let begun = replay.begun_s;
+    let over = replay.catch_up_s.map_or(f64::INFINITY, |s| begun + s);
+    for (kind, name) in [(Kind::Ack, "ack"), (Kind::Response, "e2e")] {
+        let mut windows = ["before", "during", "after"].map(|word| (word, histogram()));
+        for ((_, _, k), h) in raw.samples.range((i, kind, 0)..=(i, kind, u64::MAX)) {
+            let (from, to) = (*k as f64 * length, (*k + 1) as f64 * length);
+            let window = if to <= begun { 0 } else { 1 + usize::from(from >= over) };
+            let _ = windows[window].1.add(h);
+        }
+        for (word, h) in windows.iter().filter(|(_, h)| !h.is_empty()) {
+            latency.insert(format!("{name}.{word}-replay"), summarise(h, 0, 0, 0, quantiles));
+        }
+    }
+}
+
 fn resources(usage: Usage, messages: u64) -> Resources {
     let cpu_seconds = usage.cpu_ns as f64 / SECOND as f64;
     Resources {
         cpu_seconds,
         cpu_us_per_msg: (messages > 0).then(|| cpu_seconds * 1e6 / messages as f64),
         rss_peak_bytes: usage.peak_rss_bytes,
+        rss_mean_bytes: None,
+        disk_written_bytes: usage.written_bytes,
         voluntary_switches: usage.voluntary,
         involuntary_switches: usage.involuntary,
         threads: usage.threads,
     }
 }
 
-/// The books of one workload, over all its threads.
-struct Books {
-    ledger: Ledger,
-    copies: u64,
-    in_time: (u64, u64),
-    intended_sum: i128,
-    received_sum: i128,
+/// Latencies of the headline that are +infinity: lost deliveries, and messages that were due but never sent.
+fn missing(books: &Books) -> u64 {
+    let lost = if books.groups.is_empty() {
+        books.ledger.lost
+    } else {
+        books.groups.iter().filter(|g| g.role == "tail").map(|g| g.lost).sum()
+    };
+    lost + unsent(books) * books.copies.max(1)
 }
 
-impl Books {
-    fn new(raw: &Raw, i: usize, w: &Workload, delivers: bool) -> Self {
-        let (sent, received) = (&raw.sent[i], &raw.received[i]);
-        let answered = w.topology.reply && delivers;
-        let consumed = delivers && !answered;
-        let copies = if consumed { u64::from(w.topology.groups) } else { u64::from(answered) };
-        let total = |f: &dyn Fn(&Sent) -> u64| sent.iter().map(f).sum::<u64>();
-        let heard = |f: &dyn Fn(&Received) -> u64| received.iter().map(|(_, r)| f(r)).sum::<u64>();
-        let mut ledger = Ledger {
-            scheduled: total(&|s| s.scheduled),
-            sent: total(&|s| s.sent),
-            refused: total(&|s| s.refused),
-            acked: total(&|s| s.acked),
-            client_dropped: raw.client_dropped,
-            duplicated: total(&|s| s.duplicated) + heard(&|r| r.duplicated),
-            reordered: heard(&|r| r.reordered),
-            corrupted: total(&|s| s.corrupted) + heard(&|r| r.corrupted),
-            foreign: total(&|s| s.foreign) + heard(&|r| r.foreign),
-            ..Ledger::default()
-        };
-        ledger.expected = ledger.sent * copies;
-        ledger.delivered = if consumed { unique(sent, received, w, &mut ledger) } else { total(&|s| s.answered) };
-        ledger.lost = ledger.expected.saturating_sub(ledger.delivered);
-        let in_time = if consumed {
-            (heard(&|r| r.in_time.0), heard(&|r| r.in_time.1))
-        } else {
-            (total(&|s| s.answered_in_time.0), total(&|s| s.answered_in_time.1))
-        };
-        let confirmed: i128 = sent.iter().map(|s| s.confirmed_sum).sum();
-        let heard_sum: i128 = received.iter().map(|(_, r)| r.received_sum).sum();
-        Self {
-            copies,
-            in_time,
-            intended_sum: sent.iter().map(|s| s.intended_sum).sum::<i128>() * i128::from(copies.max(1)),
-            received_sum: if consumed { heard_sum } else { confirmed },
-            ledger,
-        }
-    }
-
-    /// Latencies that are +infinity: lost deliveries, and messages that were due but never sent.
-    fn missing(&self) -> u64 {
-        self.ledger.lost + self.ledger.scheduled.saturating_sub(self.ledger.sent) * self.copies.max(1)
-    }
-
-    fn observe(&self, raw: &Raw, w: &Workload, latency: &BTreeMap<String, LatencySummary>, name: &str) -> Observed {
-        let open = matches!(w.load, Load::Open { .. });
-        let tail = |key: &str| {
-            let s = latency.get(key)?;
-            s.percentiles.iter().rev().find(|p| p.printable).map(|p| p.value_ns)
-        };
-        let l = &self.ledger;
-        let recorded = latency.get(&tag(if open { Kind::Response } else { Kind::Service }, name));
-        let whole = l.lost == 0 && l.duplicated == 0 && raw.failed.is_none() && !raw.interrupted;
-        let balance = whole && recorded.is_some_and(|s| s.count > 0);
-        Observed {
-            scheduled: open.then_some(l.scheduled),
-            sent: l.sent,
-            lag_tail: tail("lag").flatten(),
-            response_tail: tail(name),
-            backpressure: raw.backpressure,
-            expected: l.expected,
-            lost: l.lost,
-            client_dropped: l.client_dropped,
-            corrupted: l.corrupted,
-            sojourn_from_stamps: balance.then_some((self.received_sum - self.intended_sum) as f64),
-            sojourn_from_histogram: recorded.map_or(0.0, |s| s.mean_ns * s.count as f64),
-            busiest: raw.busiest,
-            waiting: raw.waiting,
-            spinning: false,
-            clipped: raw.clipped.iter().sum(),
-            negative: raw.negative.iter().sum(),
-            clocksource: String::new(),
-        }
-    }
+fn unsent(books: &Books) -> u64 {
+    books.ledger.scheduled.saturating_sub(books.ledger.sent)
 }
 
-/// First deliveries of measured messages, each once for each group; what two members of a group both had is a duplicate.
-fn unique(sent: &[Sent], received: &[(u32, Received)], w: &Workload, ledger: &mut Ledger) -> u64 {
-    let mut delivered = 0;
-    for group in 0..w.topology.groups {
-        let members: Vec<&Received> = received.iter().filter(|(g, _)| *g == group).map(|(_, r)| r).collect();
-        for (p, s) in sent.iter().enumerate() {
-            let mut merged = Seen::default();
-            for m in &members {
-                ledger.duplicated += merged.merge(&m.seen[p]);
-            }
-            delivered += merged.count(s.range.0.min(s.range.1), s.range.1);
-        }
+fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, LatencySummary>, name: &str) -> Observed {
+    let open = matches!(w.load, Load::Open { .. });
+    let tail = |key: &str| {
+        let s = latency.get(key)?;
+        s.percentiles.iter().rev().find(|p| p.printable).map(|p| p.value_ns)
+    };
+    let l = &books.ledger;
+    let recorded = latency.get(name).filter(|_| open).or_else(|| latency.get(&format!("{name}.service")));
+    let whole = l.lost + l.duplicated + l.dead_lettered == 0 && raw.failed.is_none() && !raw.interrupted;
+    let balance = whole && recorded.is_some_and(|s| s.count > 0);
+    Observed {
+        scheduled: open.then_some(l.scheduled),
+        sent: l.sent,
+        // The null driver has no response of its own to hold the lag against.
+        lag_tail: tail("lag").flatten().filter(|_| name != "ack"),
+        response_tail: tail(name),
+        backpressure: raw.backpressure,
+        expected: l.expected,
+        lost: l.lost,
+        client_dropped: l.client_dropped,
+        corrupted: l.corrupted,
+        sojourn_from_stamps: balance.then_some((books.received_sum - books.intended_sum) as f64),
+        sojourn_from_histogram: recorded.map_or(0.0, |s| s.mean_ns * s.count as f64),
+        busiest: raw.busiest,
+        waiting: raw.waiting,
+        spinning: false,
+        unthrottled: !open,
+        clipped: raw.clipped.iter().sum(),
+        negative: raw.negative.iter().sum(),
+        clocksource: String::new(),
     }
-    delivered
 }
 
 fn intervals(
@@ -264,11 +265,16 @@ fn intervals(
     let length = case.phases.interval.0;
     let n = raw.measured.div_ceil(length);
     let sum = |f: &dyn Fn(&Sent) -> &Vec<u64>, at: usize| {
-        raw.sent[i].iter().map(|s| f(s).get(at).copied().unwrap_or(0)).sum::<u64>()
+        raw.sent[i].iter().map(|(_, s)| f(s).get(at).copied().unwrap_or(0)).sum::<u64>()
     };
     for k in 0..n {
         let at = k as usize;
-        let response = raw.samples.get(&(i, Kind::Response, k)).or_else(|| raw.samples.get(&(i, Kind::Service, k)));
+        let response = raw
+            .samples
+            .get(&(i, Kind::Response, k))
+            .or_else(|| raw.samples.get(&(i, Kind::Service, k)))
+            .or_else(|| raw.samples.get(&(i, Kind::Ack, k)))
+            .or_else(|| raw.samples.get(&(i, Kind::AckService, k)));
         let q = |q: f64| response.filter(|h| !h.is_empty()).map(|h| h.value_at_quantile(q).min(h.max()));
         let heard: u64 = raw.received[i].iter().map(|(_, r)| r.by_interval.get(at).copied().unwrap_or(0)).sum();
         let usage = raw.broker_intervals.get(at);
@@ -280,7 +286,11 @@ fn intervals(
             length_s: (raw.measured - k * length).min(length) as f64 / SECOND as f64,
             scheduled: sum(&|s| &s.scheduled_by_interval, at),
             sent: sum(&|s| &s.sent_by_interval, at),
-            delivered: heard + sum(&|s| &s.confirmed_by_interval, at),
+            delivered: if raw.received[i].iter().any(|(_, r)| r.in_time.0 > 0) {
+                heard
+            } else {
+                sum(&|s| &s.confirmed_by_interval, at)
+            },
             p50_ns: q(0.5),
             p99_ns: q(0.99),
             p999_ns: q(0.999),

@@ -4,13 +4,20 @@
 //! random permutation, so that drift of the host falls on all alike (Abedi and Brecht 2017, randomised multiple
 //! interleaved trials).
 
+mod backlog;
+mod books;
 mod consume;
+mod control;
+pub mod cost;
 mod fold;
 mod payload;
 mod produce;
 mod run;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod trial;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,6 +51,8 @@ pub struct Tick {
     pub sent: u64,
     /// Messages received since the trial began.
     pub received: u64,
+    /// Deliveries still to come: on their way, or lost.
+    pub missing: u64,
     /// p50 and p99 of the last finished interval.
     pub last: Option<(u64, u64)>,
 }

@@ -3,36 +3,49 @@
 //! A late message is sent at once with its own intended time; none is skipped, none is re-timed. The loop allocates
 //! nothing for a message, takes no lock, and reads the clock once for each message that is not waited for.
 
-use std::sync::atomic::Ordering;
+use std::cell::RefCell;
+use std::rc::Rc;
 
-use crate::driver::{Confirmation, DriverError, Producer};
-use crate::load::message::{Envelope, Template, open};
+use crate::driver::{Confirmation, DriverError, Outgoing, Producer};
+use crate::load::keys::Keys;
+use crate::load::message::{Envelope, Flaw, Template, open};
 use crate::load::pacer::Pacer;
 use crate::load::schedule::Schedule;
 use crate::measure::ledger::Seen;
 use crate::measure::recorder::{Kind, Recorder};
 use crate::units::{Nanos, SECOND, now};
 
-use super::shared::Shared;
+use super::shared::{Counters, Shared};
 
 /// No wait in the loop is longer, so that a stop is noticed.
 const SLICE: Nanos = 50_000_000;
-/// Confirmations that may be outstanding with their stamps known.
-const RING: usize = 1 << 16;
+/// Acknowledgements that may be outstanding with their stamps known.
+const RING: usize = 1 << 18;
+/// A full window is looked at again after so long.
+const WINDOW_POLL: Nanos = 20_000;
+/// The shared counters are a batch behind at most.
+const BATCH: u64 = 256;
 
 /// When the next message is due.
 #[derive(Debug)]
 pub enum Pace {
     /// By the schedule.
     Open(Schedule),
-    /// At once.
-    Unthrottled,
+    /// At once, or as soon as fewer than so many deliveries are still to come.
+    Unthrottled {
+        /// Deliveries; 0 is without limit.
+        window: u64,
+        /// Deliveries of one message.
+        copies: u64,
+    },
     /// When fewer than `outstanding` are unanswered, after a pause.
     Closed {
         /// Messages in flight.
         outstanding: u64,
         /// The pause.
         think: Nanos,
+        /// Messages that are unanswered for so long are given up as lost, so that the loop goes on.
+        patience: Nanos,
     },
 }
 
@@ -43,21 +56,25 @@ pub struct Sent {
     pub scheduled: u64,
     /// Messages handed over.
     pub sent: u64,
-    /// Messages refused.
+    /// Messages refused by the client, or by the broker afterwards.
     pub refused: u64,
     /// Sequence numbers of the measured phase: from, to (exclusive).
     pub range: (u64, u64),
     /// Sum of intended - origin.
     pub intended_sum: i128,
-    /// Acknowledgements of measured messages.
+    /// Acknowledgements of measured messages, and which numbers they were.
     pub acked: u64,
+    /// See `acked`.
+    pub acks: Seen,
+    /// Requests to which nobody was there to answer.
+    pub unanswered: u64,
     /// Answers to measured messages, each once.
     pub answered: u64,
     /// Of those, arrived within the measured phase, and their bytes.
     pub answered_in_time: (u64, u64),
-    /// Sum of arrival - origin of confirmations.
+    /// Sum of arrival - origin of answers (of acknowledgements, where nothing is answered).
     pub confirmed_sum: i128,
-    /// Answers that came twice, out of order is not counted for answers.
+    /// Answers and acknowledgements that came twice.
     pub duplicated: u64,
     /// Answers of another run and answers whose checksum did not hold.
     pub foreign: u64,
@@ -77,6 +94,12 @@ pub struct Publisher<'a, P> {
     pub producer: P,
     /// Its number in the workload.
     pub index: u32,
+    /// Index of its workload.
+    pub workload: usize,
+    /// Which key a message has.
+    pub keys: Option<Keys>,
+    /// Whether it is answered, and not only acknowledged.
+    pub reply: bool,
     /// Names the trial.
     pub run: u32,
     /// Channels in turn.
@@ -90,7 +113,7 @@ pub struct Publisher<'a, P> {
     /// Shared with the other threads.
     pub shared: &'a Shared,
     /// Fills histograms.
-    pub recorder: Recorder,
+    pub recorder: Rc<RefCell<Recorder>>,
     /// Start of the measured phase, and length of an interval.
     pub origin: Nanos,
     /// See `origin`.
@@ -106,8 +129,21 @@ pub struct Books {
     pub sent: Sent,
     sequence: u64,
     confirmed: u64,
+    /// Sent and arrived, not yet added to the shared counters.
+    unshared: (u64, u64),
     stamps: Vec<(u64, Nanos, Nanos)>,
     answers: Seen,
+}
+
+/// What a confirmation is measured against.
+#[derive(Clone, Copy)]
+struct Frame {
+    run: u32,
+    reply: bool,
+    open_loop: bool,
+    origin: Nanos,
+    interval: Nanos,
+    end: Nanos,
 }
 
 impl<P: Producer> Publisher<'_, P> {
@@ -125,19 +161,29 @@ impl<P: Producer> Publisher<'_, P> {
                     Some(due) if due < self.shared.end() => Some(due),
                     _ => break,
                 },
-                Pace::Unthrottled => {
+                Pace::Unthrottled { window, copies } => {
+                    let (window, copies) = (*window, *copies);
                     unthrottled += 1;
                     if unthrottled.is_multiple_of(64) {
                         tokio::task::yield_now().await;
                         self.poll_confirmations().await?;
+                        while window > 0 && self.shared.on_the_way(self.workload, copies) >= window && !self.over() {
+                            self.producer.flush().await?;
+                            self.wait_or_confirmation(now() + WINDOW_POLL).await?;
+                        }
                     }
                     None
                 }
-                Pace::Closed { outstanding, think } => {
-                    let (outstanding, think) = (*outstanding, *think);
-                    while self.books.sequence - self.books.confirmed >= outstanding && !self.over() {
-                        let slice = now() + SLICE;
-                        self.wait_or_confirmation(slice).await?;
+                Pace::Closed { outstanding, think, patience } => {
+                    let (outstanding, think, patience) = (*outstanding, *think, *patience);
+                    let (mut seen, mut since) = (self.books.confirmed, now());
+                    while self.books.outstanding() >= outstanding && !self.over() {
+                        self.wait_or_confirmation(now() + SLICE).await?;
+                        if self.books.confirmed != seen {
+                            (seen, since) = (self.books.confirmed, now());
+                        } else if now() - since > patience {
+                            self.books.confirmed = self.books.sequence;
+                        }
                     }
                     if think > 0 {
                         self.wait(now() + think).await?;
@@ -162,15 +208,20 @@ impl<P: Producer> Publisher<'_, P> {
             } else {
                 self.books.due(at, self.origin, self.interval);
             }
+            while self.producer.confirms() && !self.reply && self.books.outstanding() >= RING as u64 && !self.over() {
+                // The stamps of what is not acknowledged must be kept: wait, and let it show as lag.
+                self.wait_or_confirmation(now() + SLICE).await?;
+            }
             if self.shared.stopped() {
                 break;
             }
             self.send(due.unwrap_or(at), at).await?;
         }
         self.producer.flush().await?;
-        while self.producer.confirms() && self.books.confirmed < self.books.sequence && !self.shared.stopped() {
+        while self.producer.confirms() && self.books.outstanding() > 0 && !self.shared.stopped() {
             self.wait_or_confirmation(now() + SLICE).await?;
         }
+        self.books.share(&self.shared.counters[self.workload]);
         Ok(())
     }
 
@@ -190,6 +241,7 @@ impl<P: Producer> Publisher<'_, P> {
     #[inline]
     async fn send(&mut self, intended: Nanos, at: Nanos) -> Result<(), DriverError> {
         let sequence = self.books.sequence;
+        let key = self.keys.as_ref().map(|keys| keys.of(self.index, sequence));
         let template = (sequence % self.templates.len() as u64) as usize;
         let channel = (sequence % u64::from(self.channels)) as u32;
         let envelope = Envelope { run: self.run, producer: self.index, sequence, intended, sent: at };
@@ -198,7 +250,7 @@ impl<P: Producer> Publisher<'_, P> {
             self.books.stamps[sequence as usize % RING] = (sequence, intended, at);
         }
         self.books.sequence += 1;
-        match self.producer.send(channel, message, sequence).await {
+        match self.producer.send(Outgoing { channel, key, payload: message, token: sequence }).await {
             Ok(()) => {}
             Err(DriverError::Refused { .. }) => {
                 self.books.sent.refused += u64::from(intended >= self.origin);
@@ -207,11 +259,14 @@ impl<P: Producer> Publisher<'_, P> {
             }
             Err(other) => return Err(other),
         }
-        self.shared.sent.fetch_add(1, Ordering::Relaxed);
+        self.books.unshared.0 += 1;
+        if self.books.unshared.0 >= BATCH {
+            self.books.share(&self.shared.counters[self.workload]);
+        }
         if intended >= self.origin {
             self.books.handed_over(sequence, intended, at, self.origin, self.interval);
             if matches!(self.pace, Pace::Open(_)) {
-                self.recorder.record(Kind::Lag, intended, intended, at);
+                self.recorder.borrow_mut().record(Kind::Lag, intended, intended, at);
             }
         }
         Ok(())
@@ -228,15 +283,22 @@ impl<P: Producer> Publisher<'_, P> {
 
     /// Waits until `slice` or for confirmations; true when it was the time.
     async fn wait_or_confirmation(&mut self, slice: Nanos) -> Result<bool, DriverError> {
+        self.books.share(&self.shared.counters[self.workload]);
         let timer = |e: std::io::Error| DriverError::Lost { url: "timer".into(), words: e.to_string() };
         if !self.producer.confirms() {
             self.pacer.until(slice).await.map_err(timer)?;
             return Ok(true);
         }
-        let open_loop = matches!(self.pace, Pace::Open(_));
-        let (books, recorder, shared) = (&mut self.books, &mut self.recorder, self.shared);
-        let context = (self.run, self.origin, self.interval, shared.end(), open_loop);
-        let mut sink = |c: Confirmation<'_>| books.confirm(c, recorder, shared, context);
+        let frame = Frame {
+            run: self.run,
+            reply: self.reply,
+            open_loop: matches!(self.pace, Pace::Open(_)),
+            origin: self.origin,
+            interval: self.interval,
+            end: self.shared.end(),
+        };
+        let (books, recorder) = (&mut self.books, &self.recorder);
+        let mut sink = |c: Confirmation<'_>| books.confirm(c, &mut recorder.borrow_mut(), frame);
         tokio::select! {
             biased;
             done = self.producer.confirmed(&mut sink) => done.map(|()| false),
@@ -275,60 +337,92 @@ impl Books {
         bump(&mut self.sent.sent_by_interval, at, origin, interval);
     }
 
-    fn confirm(
-        &mut self,
-        c: Confirmation<'_>,
-        recorder: &mut Recorder,
-        shared: &Shared,
-        (run, origin, interval, end, open_loop): (u32, Nanos, Nanos, Nanos, bool),
-    ) {
-        let (sequence, intended, sent, at, bytes) = match c {
-            Confirmation::Failed { .. } | Confirmation::Unanswered => {
+    fn outstanding(&self) -> u64 {
+        self.sequence.saturating_sub(self.confirmed)
+    }
+
+    fn share(&mut self, counters: &Counters) {
+        Counters::add(&counters.sent, &mut self.unshared.0);
+        Counters::add(&counters.arrived, &mut self.unshared.1);
+    }
+
+    #[inline]
+    fn confirm(&mut self, c: Confirmation<'_>, recorder: &mut Recorder, f: Frame) {
+        match c {
+            Confirmation::Failed { token } => {
+                let (_, intended, _) = self.stamps[token as usize % RING];
+                self.sent.refused += u64::from(intended >= f.origin);
+                self.confirmed += u64::from(!f.reply);
+            }
+            Confirmation::Unanswered => {
+                self.sent.unanswered += 1;
                 self.confirmed += 1;
+            }
+            Confirmation::Acked { token, at } => self.acked(token, at, recorder, f),
+            Confirmation::Answered { message, at } => self.answered(message, at, recorder, f),
+        }
+    }
+
+    fn acked(&mut self, token: u64, at: Nanos, recorder: &mut Recorder, f: Frame) {
+        let (sequence, intended, sent) = self.stamps[token as usize % RING];
+        if !self.sent.acks.insert(token) {
+            self.sent.duplicated += 1;
+            return;
+        }
+        self.confirmed += u64::from(!f.reply);
+        if at >= f.origin && at < f.end {
+            bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);
+        }
+        // Of a closed loop that gave it up long ago.
+        if sequence != token {
+            self.sent.foreign += 1;
+            return;
+        }
+        if intended < f.origin {
+            return;
+        }
+        self.sent.acked += 1;
+        if !f.reply {
+            self.sent.confirmed_sum += i128::from(at) - i128::from(f.origin);
+        }
+        if f.open_loop {
+            recorder.record(Kind::Ack, intended, intended, at);
+        }
+        recorder.record(Kind::AckService, intended, sent, at);
+    }
+
+    fn answered(&mut self, message: &[u8], at: Nanos, recorder: &mut Recorder, f: Frame) {
+        let e = match open(message, f.run) {
+            Ok(e) => e,
+            Err(Flaw::Foreign) => {
+                self.sent.foreign += 1;
                 return;
             }
-            Confirmation::Acked { token, at } => match self.stamps[token as usize % RING] {
-                (sequence, intended, sent) if sequence == token => (sequence, intended, sent, at, 0),
-                _ => {
-                    self.sent.foreign += 1;
-                    return;
-                }
-            },
-            Confirmation::Answered { message, at } => match open(message, run) {
-                Ok(e) => (e.sequence, e.intended, e.sent, at, message.len() as u64),
-                Err(crate::load::message::Flaw::Foreign) => {
-                    self.sent.foreign += 1;
-                    return;
-                }
-                Err(crate::load::message::Flaw::Corrupted) => {
-                    self.sent.corrupted += 1;
-                    return;
-                }
-            },
+            Err(Flaw::Corrupted) => {
+                self.sent.corrupted += 1;
+                return;
+            }
         };
-        if !self.answers.insert(sequence) {
+        if !self.answers.insert(e.sequence) {
             self.sent.duplicated += 1;
             return;
         }
         self.confirmed += 1;
-        shared.received.fetch_add(1, Ordering::Relaxed);
-        if at >= origin && at < end {
+        self.unshared.1 += 1;
+        if at >= f.origin && at < f.end {
             self.sent.answered_in_time.0 += 1;
-            self.sent.answered_in_time.1 += bytes;
-            bump(&mut self.sent.confirmed_by_interval, at, origin, interval);
+            self.sent.answered_in_time.1 += message.len() as u64;
+            bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);
         }
-        if intended < origin {
+        if e.intended < f.origin {
             return;
         }
-        match c {
-            Confirmation::Answered { .. } => self.sent.answered += 1,
-            _ => self.sent.acked += 1,
+        self.sent.answered += 1;
+        self.sent.confirmed_sum += i128::from(at) - i128::from(f.origin);
+        if f.open_loop {
+            recorder.record(Kind::Response, e.intended, e.intended, at);
         }
-        self.sent.confirmed_sum += i128::from(at) - i128::from(origin);
-        if open_loop {
-            recorder.record(Kind::Response, intended, intended, at);
-        }
-        recorder.record(Kind::Service, intended, sent, at);
+        recorder.record(Kind::Service, e.intended, e.sent, at);
     }
 }
 

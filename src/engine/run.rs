@@ -11,11 +11,11 @@ use rand::seq::SliceRandom;
 use crate::driver::Driver;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
+use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
 use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
-use crate::units::now;
 
 use super::fold::{Frame, fold, wall};
 use super::trial::{Raw, Setup, execute};
@@ -88,6 +88,14 @@ pub fn run(
             sink.skip(Skipped { system, reason, remedy });
         }
     }
+    for case in &plan.cases {
+        let spec = &plan.systems[case.system];
+        if let Some(lack) = case.workloads.iter().find_map(|w| spec.driver.lacks(w)).filter(|_| !absent[case.system]) {
+            absent[case.system] = true;
+            let reason = format!("has no such feature: {lack}");
+            sink.skip(Skipped { system: spec.name.clone(), reason, remedy: "use another system".into() });
+        }
+    }
     let cases: Vec<&Case> = plan.cases.iter().filter(|c| !absent[c.system]).collect();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let mut number = 0;
@@ -142,31 +150,42 @@ fn trial(
     let seed = seed_of(plan, case, round);
     let spin = spins(case, spec.driver);
     let context = Context { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
-    let mut failed = Raw::default();
-    failed.clipped.resize(case.workloads.len(), 0);
-    failed.negative.resize(case.workloads.len(), 0);
-    failed.sent.resize_with(case.workloads.len(), Vec::new);
-    failed.received.resize_with(case.workloads.len(), Vec::new);
+    let failed = |phase, error: String| (Raw { failed: Some((phase, error)), ..Raw::of(case) }, Vec::new());
     let mut running = Running::default();
     let mut logs = Vec::new();
+    let (quiet, host) = (Root::host(), Disturbance::read(&Root::host()));
     let (raw, hiccups) = match system::create(spec, context) {
-        Err(e) => (Raw { failed: Some(("prepare", e.to_string())), ..failed }, Vec::new()),
+        Err(e) => failed("prepare", e.to_string()),
         Ok(mut system) => {
             let outcome = match system.start() {
-                Err(e) => (Raw { failed: Some(("prepare", e.to_string())), ..failed }, Vec::new()),
+                Err(e) => failed("prepare", e.to_string()),
                 Ok(up) => {
                     running = up;
                     let tick = |t| sink.tick(t);
                     let options = &spec.options;
-                    let setup = Setup { case, seed, options, spin, running: &running, interrupt, tick: &tick };
-                    let interval = case.phases.interval.0;
-                    let begun = now();
-                    let meter = HiccupMeter::start(begun, interval);
+                    let meter = HiccupMeter::start(case.phases.interval.0).ok();
+                    let measured_from = |origin| {
+                        if let Some(meter) = &meter {
+                            meter.record_from(origin);
+                        }
+                    };
+                    let setup = Setup {
+                        case,
+                        seed,
+                        options,
+                        spin,
+                        running: &running,
+                        interrupt,
+                        tick: &tick,
+                        measured_from: &measured_from,
+                    };
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
-                        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
+                        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => {
+                            execute::<Nats>(&setup, system.as_mut())
+                        }
                     };
-                    let hiccups = meter.map(|m| shift(m.stop(), begun, raw.origin, interval)).unwrap_or_default();
+                    let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
                 }
             };
@@ -175,7 +194,7 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Nats | DriverKind::Reference => Nats::DELIVERS,
+        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => Nats::DELIVERS,
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);
@@ -207,6 +226,7 @@ fn trial(
             workloads: folded.workloads,
             broker: folded.broker,
             generator: folded.generator,
+            disturbance: Disturbance::read(&quiet).since(&host),
             hiccup: folded.hiccup,
             validity: folded.validity,
             events: folded.events,
@@ -229,19 +249,4 @@ fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Ve
         logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
     }
     (raw, hiccups)
-}
-
-/// Renumbers intervals counted from `begun` so that 0 begins with the measured phase; what was before is left out.
-fn shift(
-    all: Vec<crate::measure::hiccup::Interval>,
-    begun: u64,
-    origin: u64,
-    length: u64,
-) -> Vec<crate::measure::hiccup::Interval> {
-    if origin == 0 {
-        return Vec::new();
-    }
-    // The meter runs before the origin is known; its intervals are as long as the others and off by less than one.
-    let skip = (origin - begun).div_ceil(length.max(1));
-    all.into_iter().filter(|(i, _)| *i >= skip).map(|(i, h)| (i - skip, h)).collect()
 }

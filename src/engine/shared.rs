@@ -1,4 +1,5 @@
-//! What all threads of a trial share: the instants of its phases, the sign to stop, and counters for the progress display.
+//! What all threads of a trial share: the instants of its phases, the sign to stop, and counters for the progress display
+//! and the end of the drain. Threads count for themselves and add here once for a batch.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,15 +12,41 @@ pub struct Shared {
     origin: AtomicU64,
     end: AtomicU64,
     stopped: AtomicBool,
-    /// Messages handed over so far, warm-up included.
+    /// One for each workload.
+    pub counters: Vec<Counters>,
+}
+
+/// Counters of one workload, warm-up included, on a cache line of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Messages handed over.
     pub sent: AtomicU64,
-    /// Messages received so far, warm-up included.
-    pub received: AtomicU64,
-    /// Deliveries of the measured phase so far, each message once for each consumer.
-    pub delivered: AtomicU64,
+    /// Messages that arrived, each once for each consumer or requester; dead letters included.
+    pub arrived: AtomicU64,
+    /// Messages stored as a backlog.
+    pub stored: AtomicU64,
+}
+
+impl Counters {
+    fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+    /// Adds a batch.
+    pub fn add(counter: &AtomicU64, batch: &mut u64) {
+        if *batch > 0 {
+            counter.fetch_add(std::mem::take(batch), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Shared {
+    /// For so many workloads.
+    pub fn new(workloads: usize) -> Self {
+        let mut counters = Vec::new();
+        counters.resize_with(workloads, Counters::default);
+        Self { counters, ..Self::default() }
+    }
     /// Releases the threads: load begins at `start`, measurement is from `origin` to `end`.
     pub fn go(&self, start: Nanos, origin: Nanos, end: Nanos) {
         self.origin.store(origin, Ordering::Relaxed);
@@ -39,6 +66,10 @@ impl Shared {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     }
+    /// Whether the threads were released.
+    pub fn going(&self) -> bool {
+        self.start.load(Ordering::Acquire) != 0
+    }
     /// When the measured phase ends.
     #[inline]
     pub fn end(&self) -> Nanos {
@@ -56,6 +87,26 @@ impl Shared {
     #[inline]
     pub fn stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
+    }
+    /// Messages handed over by all workloads.
+    pub fn sent(&self) -> u64 {
+        self.counters.iter().map(|c| Counters::get(&c.sent)).sum()
+    }
+    /// Messages that arrived, of all workloads.
+    pub fn arrived(&self) -> u64 {
+        self.counters.iter().map(|c| Counters::get(&c.arrived)).sum()
+    }
+    /// Deliveries of a workload that are still to come, each message `copies` times.
+    pub fn on_the_way(&self, workload: usize, copies: u64) -> u64 {
+        let c = &self.counters[workload];
+        (Counters::get(&c.sent) * copies).saturating_sub(Counters::get(&c.arrived))
+    }
+    /// Whether everything that was sent and stored has arrived, given how often each workload delivers a message.
+    pub fn complete(&self, copies: &[u64]) -> bool {
+        self.counters
+            .iter()
+            .zip(copies)
+            .all(|(c, copies)| Counters::get(&c.arrived) >= Counters::get(&c.sent) * copies + Counters::get(&c.stored))
     }
 }
 

@@ -8,8 +8,8 @@
 //! | 12..20 | sequence, from 0 for each producer |
 //! | 20..28 | intended, ns on CLOCK_MONOTONIC |
 //! | 28..36 | sent, ns on CLOCK_MONOTONIC |
-//! | 36..40 | CRC-32 of the body |
-//! | 40..44 | CRC-32 of bytes 0..40 |
+//! | 36..40 | CRC-32C of the body |
+//! | 40..44 | CRC-32C of bytes 0..40 |
 //!
 //! All little-endian. Two checksums, so that stamping costs the same for any size: the body's is computed once.
 
@@ -55,7 +55,7 @@ impl Template {
         bytes.extend_from_slice(&MAGIC);
         bytes.resize(ENVELOPE, 0);
         bytes.extend_from_slice(body);
-        bytes[36..40].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+        bytes[36..40].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
         Self(bytes)
     }
 
@@ -68,7 +68,7 @@ impl Template {
         b[12..20].copy_from_slice(&e.sequence.to_le_bytes());
         b[20..28].copy_from_slice(&e.intended.to_le_bytes());
         b[28..36].copy_from_slice(&e.sent.to_le_bytes());
-        let crc = crc32fast::hash(&b[..40]);
+        let crc = crc32c::crc32c(&b[..40]);
         b[40..44].copy_from_slice(&crc.to_le_bytes());
         b
     }
@@ -92,7 +92,7 @@ pub fn open(bytes: &[u8], run: u32) -> Result<Envelope, Flaw> {
     }
     let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-    if crc32fast::hash(&head[..40]) != u32_at(40) || crc32fast::hash(body) != u32_at(36) {
+    if crc32c::crc32c(&head[..40]) != u32_at(40) || crc32c::crc32c(body) != u32_at(36) {
         return Err(Flaw::Corrupted);
     }
     if u32_at(4) != run {

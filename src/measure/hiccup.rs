@@ -9,7 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use hdrhistogram::Histogram;
@@ -29,18 +29,23 @@ pub type Interval = (u64, Histogram<u64>);
 #[derive(Debug)]
 pub struct HiccupMeter {
     stop: Arc<AtomicBool>,
+    origin: Arc<AtomicU64>,
     thread: Option<JoinHandle<Vec<Interval>>>,
 }
 
 impl HiccupMeter {
-    /// Starts the thread `hiccup`. It warms up at once and records from `origin` on, in intervals of `interval` nanoseconds.
+    /// Starts the thread `hiccup`. It warms up at once and records from the origin on, once that is set, in intervals of
+    /// `interval` nanoseconds.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(origin: Nanos, interval: Nanos) -> io::Result<Self> {
+    pub fn start(interval: Nanos) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
-        let mut book = Book { origin, interval: interval.max(1), shortest: Nanos::MAX, intervals: Vec::new() };
+        let origin = Arc::new(AtomicU64::new(Nanos::MAX));
+        let from = Arc::clone(&origin);
+        let mut book =
+            Book { origin: Nanos::MAX, interval: interval.max(1), shortest: Nanos::MAX, intervals: Vec::new() };
         let thread = std::thread::Builder::new().name("hiccup".to_owned()).spawn(move || {
             // SAFETY: prctl with these arguments touches no memory. The default slack of 50 us would be measured too.
             unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
@@ -48,11 +53,17 @@ impl HiccupMeter {
                 let before = now();
                 sleep_until(before + RESOLUTION);
                 let after = now();
+                book.origin = from.load(Ordering::Relaxed);
                 book.note(after, after - before);
             }
             book.intervals
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, origin, thread: Some(thread) })
+    }
+
+    /// Records what is to come from this instant on.
+    pub fn record_from(&self, origin: Nanos) {
+        self.origin.store(origin, Ordering::Relaxed);
     }
 
     /// Stops the meter and returns the intervals it saw, ascending. Waits for the end of one sleep.
@@ -152,7 +163,8 @@ mod tests {
     #[test]
     fn the_meter_returns_ascending_intervals_with_samples() {
         let interval = 20 * RESOLUTION;
-        let meter = HiccupMeter::start(now(), interval).unwrap();
+        let meter = HiccupMeter::start(interval).unwrap();
+        meter.record_from(now());
         std::thread::sleep(Duration::from_millis(100));
         let intervals = meter.stop();
         assert!(!intervals.is_empty());
@@ -162,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_origin_never_reached_yields_nothing() {
-        let meter = HiccupMeter::start(now() + LONGEST, SECOND).unwrap();
+        let meter = HiccupMeter::start(SECOND).unwrap();
         std::thread::sleep(Duration::from_millis(5));
         assert!(meter.stop().is_empty());
     }

@@ -26,6 +26,10 @@ pub fn read() -> Host {
         governor: fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
             .ok()
             .map(|governor| governor.trim().to_owned()),
+        findings: super::doctor::audit(&super::doctor::Root::host())
+            .into_iter()
+            .filter(|f| f.grade > crate::record::Grade::Unknown)
+            .collect(),
     }
 }
 

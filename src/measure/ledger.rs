@@ -35,6 +35,12 @@ impl Seen {
         }
         both
     }
+    /// How many numbers of `from..to` were seen here and not there.
+    pub fn count_without(&self, other: &Self, from: u64, to: u64) -> u64 {
+        let theirs = other.bits.iter().copied().chain(std::iter::repeat(0));
+        let bits = self.bits.iter().zip(theirs).map(|(mine, theirs)| mine & !theirs).collect();
+        Self { bits }.count(from, to)
+    }
     /// How many numbers of `from..to` were seen.
     pub fn count(&self, from: u64, to: u64) -> u64 {
         let mut total = 0;
@@ -77,6 +83,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     proptest! {
+        #[test]
+        fn what_is_missing_elsewhere_is_counted(a in prop::collection::btree_set(0u64..500, 0..200), b in prop::collection::btree_set(0u64..300, 0..200)) {
+            let fill = |set: &BTreeSet<u64>| {
+                let mut seen = Seen::default();
+                set.iter().for_each(|n| { seen.insert(*n); });
+                seen
+            };
+            let expected = a.difference(&b).filter(|n| (50..400).contains(*n)).count() as u64;
+            prop_assert_eq!(fill(&a).count_without(&fill(&b), 50, 400), expected);
+        }
         #[test]
         fn agrees_with_a_set(numbers in prop::collection::vec(0u64..1000, 0..300), from in 0u64..1000, len in 0u64..1000) {
             let (mut seen, mut set) = (Seen::default(), BTreeSet::new());

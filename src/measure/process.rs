@@ -27,6 +27,9 @@ pub struct Usage {
     pub involuntary: u64,
     /// Living threads.
     pub threads: u32,
+    /// Bytes that were sent to a disk (`write_bytes` of proc_pid_io(5)), less those taken back before they were written;
+    /// page cache that is not yet written back is not in it.
+    pub written_bytes: u64,
 }
 
 impl Usage {
@@ -37,6 +40,7 @@ impl Usage {
             cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
             voluntary: self.voluntary.saturating_sub(earlier.voluntary),
             involuntary: self.involuntary.saturating_sub(earlier.involuntary),
+            written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
             ..*self
         }
     }
@@ -76,6 +80,7 @@ pub fn sample(pids: &[u32]) -> Usage {
         sum.voluntary += one.voluntary;
         sum.involuntary += one.involuntary;
         sum.threads += one.threads;
+        sum.written_bytes += one.written_bytes;
     }
     sum
 }
@@ -89,6 +94,9 @@ fn sample_one(pid: u32) -> Usage {
         peak_rss_bytes: field(&status, "VmHWM:") * 1024,
         ..Usage::default()
     };
+    // Readable for processes of the same user only; without it nothing is known of writes.
+    let io = fs::read_to_string(format!("{root}/io")).unwrap_or_default();
+    usage.written_bytes = field(&io, "write_bytes:").saturating_sub(field(&io, "cancelled_write_bytes:"));
     for task in folders(Path::new(&format!("{root}/task"))) {
         let Ok(status) = fs::read_to_string(task.join("status")) else { continue };
         usage.voluntary += field(&status, "voluntary_ctxt_switches:");
@@ -202,6 +210,16 @@ mod tests {
             rounds = black_box(rounds + 1);
         }
         rounds
+    }
+
+    #[test]
+    fn what_is_synced_to_a_disk_is_counted() {
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let before = sample(&[std::process::id()]);
+        std::io::Write::write_all(&mut file, &[1; 1 << 20]).unwrap();
+        file.sync_all().unwrap();
+        let written = sample(&[std::process::id()]).since(&before).written_bytes;
+        assert!(written >= 1 << 20, "{written}");
     }
 
     #[test]

@@ -98,6 +98,38 @@ pub struct Host {
     pub load_average: f64,
     /// Frequency governor, where one is visible.
     pub governor: Option<String>,
+    /// The audit of the host before the run (`msgbench doctor`): what is not as it should be.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+}
+
+/// How an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Grade {
+    /// As it should be.
+    Ok,
+    /// It cannot be read here.
+    Unknown,
+    /// It makes figures noisier, or must be said beside them.
+    Warn,
+    /// It makes figures wrong, or not repeatable.
+    Bad,
+}
+
+/// One item of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// What was looked at.
+    pub item: String,
+    /// How it stands.
+    pub grade: Grade,
+    /// What was read.
+    pub observed: String,
+    /// Why it matters for a latency; empty when all is well.
+    pub why: String,
+    /// The command or setting that mends it; empty when there is nothing to mend.
+    pub remedy: String,
 }
 
 /// A system that was not put to the test.
@@ -138,6 +170,9 @@ pub struct Trial {
     pub broker: Option<Resources>,
     /// The same of the generator.
     pub generator: Resources,
+    /// What disturbed the host while the trial ran: stolen time, throttling, swap, network drops.
+    #[serde(default)]
+    pub disturbance: Vec<Finding>,
     /// Pauses of the host as seen by the hiccup meter.
     pub hiccup: LatencySummary,
     /// The checks that say whether the trial may be believed.
@@ -197,7 +232,62 @@ pub struct WorkloadResult {
     /// Rates over the measured phase.
     pub throughput: Throughput,
     /// One summary for each kind of latency: `e2e`, `e2e.service`, `rtt`, `rtt.service`, `ack`, `ack.service`, `lag`.
+    ///
+    /// With slow consumers also `e2e.slow`; with a backlog `ack.before-replay`, `ack.during-replay`, `ack.after-replay`
+    /// and the same of `e2e`.
     pub latency: BTreeMap<String, LatencySummary>,
+    /// What the system promised of these messages, and whether it kept it.
+    #[serde(default)]
+    pub promises: Vec<Promise>,
+    /// The books of each group of consumers, where groups are there for different things.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupResult>,
+    /// How the backlog was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
+}
+
+/// A promise of the system's configuration, held against the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Promise {
+    /// What was promised, as read back: `at least once`, `exactly once`, `order per producer and subject`, ...
+    pub promised: String,
+    /// Whether the ledger bears it out.
+    pub kept: bool,
+    /// What the ledger shows.
+    pub observed: String,
+}
+
+/// The books of one group of consumers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GroupResult {
+    /// Its number, from 0.
+    pub group: u32,
+    /// `tail`, `slow` or `catch-up`.
+    pub role: String,
+    /// Deliveries owed.
+    pub expected: u64,
+    /// Deliveries made.
+    pub delivered: u64,
+    /// Deliveries owed and not made.
+    pub lost: u64,
+}
+
+/// How a backlog was read while publishing went on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Replay {
+    /// Messages that were stored beforehand.
+    pub backlog: u64,
+    /// Of those, read.
+    pub delivered: u64,
+    /// When reading began, seconds since the measured phase began.
+    pub begun_s: f64,
+    /// From the request for the first message until its arrival, seconds.
+    pub first_s: Option<f64>,
+    /// From the request until a message arrived within 100 ms of its publication, seconds; null when it never did.
+    pub catch_up_s: Option<f64>,
+    /// Messages read per second, backlog and new ones, until then (or until the end of the backlog).
+    pub rate: Option<f64>,
 }
 
 /// The books of the measured phase: messages whose intended time lies in it.
@@ -211,18 +301,33 @@ pub struct Ledger {
     pub refused: u64,
     /// Confirmed by the broker, where it confirms.
     pub acked: u64,
+    /// Requests that nobody was there to answer, as the broker said.
+    #[serde(default)]
+    pub unanswered: u64,
     /// Deliveries owed: `sent` x groups.
     pub expected: u64,
     /// Deliveries made, each message once per group.
     pub delivered: u64,
-    /// Deliveries owed and never made: `expected` - `delivered`.
+    /// Deliveries owed and never made: `expected` - `delivered` - `dead_lettered`.
     pub lost: u64,
+    /// Of the lost, those of messages that the broker had confirmed.
+    #[serde(default)]
+    pub acked_lost: u64,
     /// Of the lost, those dropped by the client library (its own slow-consumer policy), as far as it says so.
     pub client_dropped: u64,
     /// Deliveries of a message that the group had before.
     pub duplicated: u64,
-    /// Deliveries after one of a later message of the same producer and channel, to the same consumer.
+    /// Deliveries after one of a later message of the same producer and channel (or key), to the same consumer.
     pub reordered: u64,
+    /// Deliveries that a consumer rejected, as the scenario asks.
+    #[serde(default)]
+    pub rejected: u64,
+    /// Messages that came again after a rejection, and were taken.
+    #[serde(default)]
+    pub redelivered: u64,
+    /// Messages that went down the dead-letter path, each once for each group.
+    #[serde(default)]
+    pub dead_lettered: u64,
     /// Messages whose checksum did not hold.
     pub corrupted: u64,
     /// Messages of another run, or of none.
@@ -295,6 +400,12 @@ pub struct Resources {
     pub cpu_us_per_msg: Option<f64>,
     /// Largest resident set seen, bytes.
     pub rss_peak_bytes: u64,
+    /// Mean of the resident set at the ends of intervals, bytes; absent where it was not sampled.
+    #[serde(default)]
+    pub rss_mean_bytes: Option<u64>,
+    /// Bytes sent to a disk in the measured phase; what stays in the page cache is not in it.
+    #[serde(default)]
+    pub disk_written_bytes: u64,
     /// Voluntary context switches.
     pub voluntary_switches: u64,
     /// Involuntary context switches.

@@ -32,17 +32,26 @@ fn series(record: &Record) -> impl Iterator<Item = (&Case, &Workload, usize)> {
     record.plan.cases.iter().flat_map(|c| c.workloads.iter().enumerate().map(move |(i, w)| (c, w, i)))
 }
 
-fn unit(max: Nanos) -> (&'static str, f64) {
-    match max {
-        0..=1_999_999 => ("us", 1e3),
-        2_000_000..=1_999_999_999 => ("ms", 1e6),
-        _ => ("s", 1e9),
-    }
+/// The logarithm of a latency, where it has one.
+fn log(v: Nanos) -> Option<f64> {
+    (v > 0).then(|| (v as f64).log10())
+}
+
+/// A logarithmic axis over whole decades that holds all values.
+fn log_axis(values: impl Iterator<Item = Nanos> + Clone) -> Axis {
+    let all = || values.clone().filter_map(log);
+    let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
+    let (low, high) = (low.min(high).floor(), (high + 0.1).ceil());
+    let ticks = (low as i32..=high as i32)
+        .map(|k| (f64::from(k), Span(10u64.saturating_pow(k.max(0) as u32)).to_string()))
+        .collect();
+    Axis { title: "latency, logarithmic".into(), min: low, max: high, ticks }
 }
 
 /// The points of a curve that have enough samples above them, x as log10 of 1 / (1 - quantile).
 fn curve(summary: &LatencySummary) -> Vec<(f64, Nanos)> {
-    let n = summary.count as f64;
+    // The quantiles are over all that were owed; the lost ones stand at the end.
+    let n = (summary.count + summary.lost) as f64;
     let arrived = 1.0 - summary.lost as f64 / n.max(1.0);
     let shown = summary.curve.iter().filter(|(q, _)| n * (1.0 - q) >= ENOUGH && *q <= arrived);
     shown.map(|(q, v)| (-(1.0 - q).log10(), *v)).collect()
@@ -66,8 +75,6 @@ fn percentiles(record: &Record) -> Plot {
     }
     thin.append(&mut bold);
     let points = || thin.iter().flat_map(|l| &l.4);
-    let top = points().map(|p| p.1).max().unwrap_or(1);
-    let (unit, divisor) = unit(top);
     let nines = points().map(|p| p.0).fold(1.0, f64::max);
     let ticks = (0..=nines.floor() as i32).map(|k| {
         let quantile = 100.0 * (1.0 - 10f64.powi(-k));
@@ -81,7 +88,7 @@ fn percentiles(record: &Record) -> Plot {
             "One bold line for each case at its median trial, thin lines for the other valid trials. Lines end where fewer than {ENOUGH} samples lie above, or where lost messages begin."
         ),
         x: Axis { title: "percentile".into(), min: 0.0, max: nines * 1.02, ticks: ticks.collect() },
-        y: Axis::linear(&format!("latency, {unit}"), top as f64 / divisor),
+        y: log_axis(thin.iter().flat_map(|l| l.4.iter().map(|p| p.1)).collect::<Vec<_>>().into_iter()),
         lines: thin
             .into_iter()
             .map(|(label, colour, stroke, width, points)| Line {
@@ -89,7 +96,7 @@ fn percentiles(record: &Record) -> Plot {
                 colour,
                 stroke,
                 width,
-                runs: vec![points.into_iter().map(|(x, y)| (x, y as f64 / divisor)).collect()],
+                runs: vec![points.into_iter().filter_map(|(x, y)| Some((x, log(y)?))).collect()],
             })
             .collect(),
     }
@@ -135,20 +142,13 @@ fn seconds(intervals: &[&Interval]) -> Axis {
 /// Latency over time on a logarithmic axis that all cases share.
 fn latency_timeline(record: &Record, intervals: &[Interval], case: &Case, workload: &Workload, index: usize) -> Plot {
     let values = |i: &Interval| [i.p50_ns, i.p99_ns, i.max_ns];
-    let all = || intervals.iter().flat_map(values).flatten().filter(|v| *v > 0).map(|v| (v as f64).log10());
-    let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
-    let (low, high) = (low.min(high).floor(), (high + 0.4).ceil());
-    let ticks = (low as i32..=high as i32)
-        .map(|k| (f64::from(k), Span(10u64.saturating_pow(k.max(0) as u32)).to_string()))
-        .collect();
     let mine = of(record, intervals, case, workload, index);
-    let log = |v: Option<Nanos>| v.filter(|v| *v > 0).map(|v| (v as f64).log10());
     let line = |name: &str, colour, stroke, width, value: fn(&Interval) -> Option<Nanos>| Line {
         label: Some(name.into()),
         colour,
         stroke,
         width,
-        runs: through(&mine, |i| log(value(i))),
+        runs: through(&mine, |i| value(i).and_then(log)),
     };
     let name = label(case, workload);
     Plot {
@@ -156,7 +156,7 @@ fn latency_timeline(record: &Record, intervals: &[Interval], case: &Case, worklo
         title: format!("{name}: response latency over time"),
         description: "Median, 99th percentile and maximum of each interval, of the median trial. A gap means that messages were lost or none arrived.".into(),
         x: seconds(&mine),
-        y: Axis { title: "latency, logarithmic".into(), min: low, max: high, ticks },
+        y: log_axis(intervals.iter().flat_map(values).flatten()),
         lines: vec![
             line("max", 1, Stroke::Dashed(3, 3), 2, |i| i.max_ns),
             line("p99", 0, Stroke::Dashed(9, 4), 2, |i| i.p99_ns),

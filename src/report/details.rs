@@ -150,6 +150,8 @@ pub fn guarantees_table(record: &Record) -> Table {
     table
 }
 
+const MIB: f64 = 1_048_576.0;
+
 /// CPU, memory and host pauses of every trial.
 pub fn resources_table(record: &Record) -> Table {
     let mut table = Table::new(
@@ -159,7 +161,10 @@ pub fn resources_table(record: &Record) -> Table {
             ">round",
             ">broker CPU s",
             ">broker us/msg",
-            ">broker RSS MiB",
+            ">broker RSS MiB (mean/peak)",
+            ">broker disk MiB",
+            ">broker threads",
+            ">broker switches (vol/invol)",
             ">generator CPU s",
             ">generator us/msg",
             ">generator switches (vol/invol)",
@@ -175,7 +180,21 @@ pub fn resources_table(record: &Record) -> Table {
             t.round.to_string(),
             broker(&|r| Some(r.cpu_seconds)),
             broker(&|r| r.cpu_us_per_msg),
-            broker(&|r| Some(r.rss_peak_bytes as f64 / 1048576.0)),
+            t.broker.as_ref().map_or_else(
+                || "-".into(),
+                |r| {
+                    format!(
+                        "{}/{}",
+                        or_dash(r.rss_mean_bytes.map(|b| b as f64 / MIB), three_digits),
+                        three_digits(r.rss_peak_bytes as f64 / MIB)
+                    )
+                },
+            ),
+            broker(&|r| Some(r.disk_written_bytes as f64 / MIB)),
+            t.broker.as_ref().map_or_else(|| "-".into(), |r| r.threads.to_string()),
+            t.broker
+                .as_ref()
+                .map_or_else(|| "-".into(), |r| format!("{}/{}", r.voluntary_switches, r.involuntary_switches)),
             three_digits(t.generator.cpu_seconds),
             or_dash(t.generator.cpu_us_per_msg, three_digits),
             format!("{}/{}", t.generator.voluntary_switches, t.generator.involuntary_switches),

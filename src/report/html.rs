@@ -62,6 +62,16 @@ pub fn page(record: &Record, plots: &[Plot], files: &[(String, String)]) -> Resu
     }
     section(&mut out, "Trials", &(table(&details::trials_table(record)) + &events(record)));
     section(&mut out, "Validity", &table(&details::validity_table(record)));
+    for (heading, t) in [
+        ("Other latencies", view::other_latencies_table(record)),
+        ("Replay", view::replay_table(record)),
+        ("Groups", view::groups_table(record)),
+        ("Promises", view::promises_table(record)),
+    ] {
+        if !t.rows.is_empty() {
+            section(&mut out, heading, &table(&t));
+        }
+    }
     section(&mut out, "Ledger", &table(&details::ledger_table(record)));
     section(&mut out, "Guarantees", &table(&details::guarantees_table(record)));
     section(&mut out, "Resources", &table(&details::resources_table(record)));

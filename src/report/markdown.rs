@@ -22,11 +22,15 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
     let tables = [
         ("Trials", details::trials_table(record)),
         ("Validity", details::validity_table(record)),
+        ("Other latencies", view::other_latencies_table(record)),
+        ("Replay", view::replay_table(record)),
+        ("Groups", view::groups_table(record)),
+        ("Promises", view::promises_table(record)),
         ("Ledger", details::ledger_table(record)),
         ("Guarantees", details::guarantees_table(record)),
         ("Resources", details::resources_table(record)),
     ];
-    for (heading, t) in tables {
+    for (heading, t) in tables.into_iter().filter(|(_, t)| !t.rows.is_empty()) {
         out.push_str(&format!("\n## {heading}\n\n{}.\n\n{}", text(&t.caption), table(&t)));
     }
     for (heading, list) in [("Method", view::method(record)), ("Host", view::host(record))] {

@@ -41,10 +41,14 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
                 let log = t.server_log.as_ref().map(|l| format!(" Server log: {l}.")).unwrap_or_default();
                 add("FAILED", format!("{}, round {}, in {phase}: {error}{}{log}", t.case, t.round, stop(error)));
             }
-            Outcome::Partial => add("WARN", format!("{}, round {}: interrupted, not in the summary.", t.case, t.round)),
+            Outcome::Partial => {
+                add("WARN", format!("{}, round {}: interrupted; it counts for no comparison.", t.case, t.round))
+            }
             Outcome::Complete => {}
         }
     }
+    promises(record, &mut add);
+    disturbances(record, &mut add);
     checks(record, &mut add);
     for s in &record.skipped {
         add(
@@ -73,7 +77,7 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     if loads.iter().any(|l| matches!(l, Load::Closed { .. })) {
         add("note", "Closed loop: what a stall delays is not sent, so these latencies omit it by construction.".into());
     }
-    if loads.iter().any(|l| matches!(l, Load::Unthrottled)) {
+    if loads.iter().any(|l| matches!(l, Load::Unthrottled { .. })) {
         add("note", "Unthrottled: messages have no intended time, so these are service latencies.".into());
     }
     let cells = || summary.rows.iter().flatten();
@@ -92,6 +96,35 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     list
 }
 
+/// What disturbed the host while trials ran; named, so that it is not blamed on a broker.
+fn disturbances(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for t in &record.trials {
+        for f in t.disturbance.iter().filter(|f| f.grade > crate::record::Grade::Unknown) {
+            found.entry(&f.item).or_default().push(format!("{}, round {}: {}", t.case, t.round, f.observed));
+        }
+    }
+    for (item, where_) in found {
+        let more = where_.len().saturating_sub(2);
+        let more = if more > 0 { format!(" and {more} more trials") } else { String::new() };
+        add("WARN", format!("The host was disturbed ({item}): {}{more}.", where_[..where_.len().min(2)].join("; ")));
+    }
+}
+
+/// Promises that were not kept; the same one of the same case is said once, with its rounds.
+fn promises(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut broken: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for t in &record.trials {
+        for (w, p) in t.workloads.iter().flat_map(|w| w.promises.iter().filter(|p| !p.kept).map(move |p| (w, p))) {
+            let observed = format!("round {}: {}", t.round, p.observed);
+            broken.entry((&t.case, &w.name, &p.promised)).or_default().push(observed);
+        }
+    }
+    for ((case, workload, promised), observed) in broken {
+        add("BROKEN", format!("{case}, {workload}: {promised} was promised and not kept. {}.", observed.join("; ")));
+    }
+}
+
 /// A full stop where a text has none.
 fn stop(text: &str) -> &'static str {
     if text.ends_with(['.', '!', '?']) { "" } else { "." }
@@ -103,26 +136,30 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Checks that did not hold; the same check of the same case is said once, with its rounds.
+/// Checks that did not hold; the same check is said once, with the cases and rounds that it concerns.
 fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
-    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut groups: BTreeMap<_, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
     for t in &record.trials {
         for c in t.validity.iter().filter(|c| c.status != Status::Ok) {
-            groups.entry((std::cmp::Reverse(c.status), &c.id, &t.case)).or_default().push((t.round, c));
+            let group = groups.entry((std::cmp::Reverse(c.status), &c.id, &c.name)).or_default();
+            group.entry(&t.case).or_default().push((t.round, c));
         }
     }
-    for ((status, id, case), hits) in groups {
-        let rounds: Vec<_> = hits.iter().map(|(round, _)| round.to_string()).collect();
-        let observed: Vec<_> = hits.iter().map(|(_, c)| c.observed.as_str()).collect();
-        let check = hits[0].1;
-        let plural = if rounds.len() > 1 { "s" } else { "" };
+    for ((status, id, name), cases) in groups {
+        let Some((_, check)) = cases.values().flatten().next() else { continue };
+        let each: Vec<String> = cases
+            .iter()
+            .map(|(case, hits)| {
+                let rounds: Vec<_> = hits.iter().map(|(round, _)| round.to_string()).collect();
+                let (plural, first) = if rounds.len() > 1 { ("s", "the first: ") } else { ("", "") };
+                format!("{case} (round{plural} {}; {first}{})", rounds.join(", "), hits[0].1.observed)
+            })
+            .collect();
         add(
             status_word(status.0),
             format!(
-                "{id} {}, {case}, round{plural} {}: observed {}, accepted {}. {}{}",
-                check.name,
-                rounds.join(", "),
-                observed.join("; "),
+                "{id} {name}: {}. Accepted: {}. {}{}",
+                each.join(", "),
                 check.threshold,
                 capital(&check.message),
                 if check.message.is_empty() { "" } else { stop(&check.message) }

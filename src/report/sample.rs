@@ -82,6 +82,9 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
         drained_ns: 12_000_000,
         workloads: vec![WorkloadResult {
             name: "main".into(),
+            promises: Vec::new(),
+            groups: Vec::new(),
+            replay: None,
             ledger: Ledger {
                 scheduled: SAMPLES,
                 sent: SAMPLES,
@@ -102,6 +105,8 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             cpu_seconds: 0.4,
             cpu_us_per_msg: Some(20.0),
             rss_peak_bytes: 12 << 20,
+            rss_mean_bytes: Some(11 << 20),
+            disk_written_bytes: 0,
             threads: 4,
             ..Resources::default()
         }),
@@ -111,6 +116,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             voluntary_switches: 40_000,
             ..Resources::default()
         },
+        disturbance: Vec::new(),
         hiccup: latencies(20.0, 0),
         validity,
         events: vec![Event { at_s: 3.5, text: "disconnected, <back> after 20 ms".into() }],
@@ -133,6 +139,7 @@ fn case(id: &str, system: usize) -> Case {
             pattern: Pattern::FanOut,
             topology: Topology { producers: 1, channels: 1, groups: 1, members: 1, reply: false },
             load: Load::Open { arrivals: Arrivals::Poisson, profile: Profile::constant(Rate(1000.0)) },
+            delivery: crate::scenario::plan::Delivery::default(),
             payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Random },
         }],
         phases: Phases {
@@ -176,6 +183,7 @@ pub fn record() -> Record {
             trials: 2,
             seed: 42,
             percentiles: QUANTILES.to_vec(),
+            may_break: false,
         },
         host: Host {
             kernel: "6.18".into(),
@@ -187,6 +195,7 @@ pub fn record() -> Record {
             virtualised: true,
             load_average: 0.2,
             governor: None,
+            findings: Vec::new(),
         },
         started_at: "2026-11-23T11:50:00Z".into(),
         ended_at: Some("2026-11-23T11:52:00Z".into()),

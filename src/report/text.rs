@@ -18,6 +18,11 @@ pub fn summary(record: &Record, color: bool) -> String {
     }
     let table = summary_table(record);
     out.push_str(&format!("\n{}\n\n{}", table.caption, render(&table, color)));
+    for extra in [super::view::other_latencies_table(record), super::view::replay_table(record)] {
+        if !extra.rows.is_empty() {
+            out.push_str(&format!("\n{}\n\n{}", extra.caption, render(&extra, color)));
+        }
+    }
     let notes = notes(record, &table);
     if !notes.is_empty() {
         out.push('\n');
@@ -32,7 +37,7 @@ fn code(word: &str) -> &'static str {
     match word.split(' ').next().unwrap_or_default() {
         "OK" => "32",
         "WARN" | "SKIPPED" => "33",
-        "INVALID" | "FAILED" => "1;31",
+        "INVALID" | "FAILED" | "BROKEN" => "1;31",
         _ => "2",
     }
 }

@@ -84,7 +84,8 @@ impl Table {
 
 /// The kind of latency that heads a workload, and its uncorrected twin.
 pub fn response(workload: &WorkloadResult) -> Option<(&'static str, &LatencySummary)> {
-    ["e2e", "rtt", "ack"].into_iter().find_map(|kind| {
+    // Without intended times there is only the service latency, and it is called so.
+    ["e2e", "rtt", "ack", "e2e.service", "rtt.service", "ack.service"].into_iter().find_map(|kind| {
         let found = workload.latency.get(kind)?;
         (found.count + found.lost > 0).then_some((kind, found))
     })
@@ -192,13 +193,21 @@ pub fn summary_table(record: &Record) -> Table {
         if all.is_empty() && skipped {
             continue;
         }
-        let used: Vec<_> = all.iter().copied().filter(|t| usable(t)).collect();
+        let mut used: Vec<_> = all.iter().copied().filter(|t| usable(t)).collect();
+        // What an interrupted run has is shown, and said to be a part.
+        let partial = used.is_empty() && all.iter().any(|t| t.outcome == Outcome::Partial);
+        if partial {
+            used = all.iter().copied().filter(|t| t.outcome == Outcome::Partial).collect();
+        }
         for (index, workload) in case.workloads.iter().enumerate() {
             let results: Vec<_> = used.iter().filter_map(|t| t.workloads.get(index)).collect();
             let latencies: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
             let kind = latencies.first().map_or("-", |(kind, _)| kind);
             let at = |q: f64| Value::median(latencies.iter().map(|(_, l)| Value::of(l.at(q))).collect());
             let mut row = vec![label(case, workload), kind.to_string()];
+            if partial {
+                row[0].push_str(" (partial)");
+            }
             row.extend(quantiles.iter().map(|q| at(*q).to_string()));
             let max = latencies.iter().map(|(_, l)| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
             row.push(Value::median(max).to_string());
@@ -228,9 +237,113 @@ pub fn summary_table(record: &Record) -> Table {
             row.extend([sum(|r| r.ledger.lost), sum(|r| r.ledger.duplicated), sum(|r| r.ledger.reordered)]);
             let cpu = used.iter().filter_map(|t| t.broker.as_ref()?.cpu_us_per_msg).collect();
             row.push(or_dash(median_f64(cpu), three_digits));
-            row.push(format!("{}/{}", used.len(), record.plan.trials));
+            row.push(format!("{}/{}", if partial { 0 } else { used.len() }, record.plan.trials));
             row.push(validity(&all));
             table.rows.push(row);
+        }
+    }
+    table
+}
+
+/// Latencies beside the headline: acknowledgements, slow consumers, around a replay; empty where there are none.
+pub fn other_latencies_table(record: &Record) -> Table {
+    let quantiles = quantiles(record);
+    let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
+    let mut heads = vec!["case", "of"];
+    heads.extend(names.iter().map(String::as_str));
+    heads.extend([">max", ">lost"]);
+    let mut table = Table::new("Other latencies, median over the valid trials", &heads);
+    for case in &record.plan.cases {
+        let used: Vec<_> = trials(record, &case.id).filter(|t| usable(t)).collect();
+        for (index, workload) in case.workloads.iter().enumerate() {
+            let results: Vec<_> = used.iter().filter_map(|t| t.workloads.get(index)).collect();
+            let Some(headline) = results.first().and_then(|r| response(r)).map(|(kind, _)| kind) else { continue };
+            let mut kinds: Vec<&String> = results.iter().flat_map(|r| r.latency.keys()).collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            for kind in kinds {
+                if kind == headline || kind == "lag" || kind.ends_with(".service") {
+                    continue;
+                }
+                let all: Vec<_> = results.iter().filter_map(|r| r.latency.get(kind)).collect();
+                let mut row = vec![label(case, workload), kind.clone()];
+                row.extend(
+                    quantiles
+                        .iter()
+                        .map(|q| Value::median(all.iter().map(|l| Value::of(l.at(*q))).collect()).to_string()),
+                );
+                let max = all.iter().map(|l| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
+                row.push(Value::median(max).to_string());
+                row.push(all.iter().map(|l| l.lost).sum::<u64>().to_string());
+                table.rows.push(row);
+            }
+        }
+    }
+    table
+}
+
+/// How backlogs were read, one row for each trial; empty where there is none.
+pub fn replay_table(record: &Record) -> Table {
+    let heads =
+        ["case", ">round", ">backlog", ">read", ">begun at", ">first message after", ">caught up after", ">read/s"];
+    let mut table = Table::new("Reading the backlog while publishing goes on", &heads);
+    for t in &record.trials {
+        for r in t.workloads.iter().filter_map(|w| w.replay.as_ref()) {
+            let seconds = |s: Option<f64>| or_dash(s, |s| format!("{} s", three_digits(s)));
+            table.rows.push(vec![
+                t.case.clone(),
+                t.round.to_string(),
+                r.backlog.to_string(),
+                r.delivered.to_string(),
+                seconds(Some(r.begun_s)),
+                seconds(r.first_s),
+                seconds(r.catch_up_s),
+                or_dash(r.rate, count),
+            ]);
+        }
+    }
+    table
+}
+
+/// The books of groups that are there for different things; empty where all are alike.
+pub fn groups_table(record: &Record) -> Table {
+    let heads = ["case", ">round", ">group", "role", ">expected", ">delivered", ">lost"];
+    let mut table = Table::new("Groups of consumers", &heads);
+    for t in &record.trials {
+        for (w, g) in t.workloads.iter().flat_map(|w| w.groups.iter().map(move |g| (w, g))) {
+            let name = if t.workloads.len() > 1 { format!("{} / {}", t.case, w.name) } else { t.case.clone() };
+            let mut row = vec![name, t.round.to_string(), g.group.to_string(), g.role.clone()];
+            row.extend([g.expected, g.delivered, g.lost].map(|n| n.to_string()));
+            table.rows.push(row);
+        }
+    }
+    table
+}
+
+/// What was promised and what came of it, one row for each promise of a case.
+pub fn promises_table(record: &Record) -> Table {
+    let heads = ["case", "promise", "", ">rounds", "observed"];
+    let mut table = Table::new("Promises, held against the ledger", &heads);
+    for case in &record.plan.cases {
+        for (index, workload) in case.workloads.iter().enumerate() {
+            let results: Vec<_> = trials(record, &case.id).filter_map(|t| t.workloads.get(index)).collect();
+            let mut promised: Vec<&str> =
+                results.iter().flat_map(|r| r.promises.iter().map(|p| p.promised.as_str())).collect();
+            promised.sort_unstable();
+            promised.dedup();
+            for promise in promised {
+                let all: Vec<_> =
+                    results.iter().flat_map(|r| r.promises.iter().filter(|p| p.promised == promise)).collect();
+                let kept = all.iter().all(|p| p.kept);
+                let worst = all.iter().find(|p| p.kept == kept).map_or("", |p| p.observed.as_str());
+                table.rows.push(vec![
+                    label(case, workload),
+                    promise.into(),
+                    if kept { "kept" } else { "BROKEN" }.into(),
+                    all.len().to_string(),
+                    worst.into(),
+                ]);
+            }
         }
     }
     table
@@ -244,7 +357,8 @@ pub fn describe(workload: &Workload) -> String {
             let word = if steady { "" } else { "up to " };
             format!("{word}{}, {} arrivals, open loop", profile.peak(), format!("{arrivals:?}").to_lowercase())
         }
-        Load::Unthrottled => "as fast as the client takes them".into(),
+        Load::Unthrottled { window: 0 } => "as fast as the client takes them".into(),
+        Load::Unthrottled { window } => format!("as fast as the client takes them, at most {window} on their way"),
         Load::Closed { outstanding, .. } => format!("closed loop, {outstanding} outstanding for each producer"),
     };
     let size = match workload.payload.size {
@@ -305,7 +419,7 @@ pub fn method(record: &Record) -> Vec<(String, String)> {
 pub fn host(record: &Record) -> Vec<(String, String)> {
     let h = &record.host;
     let text = |s: &str| s.to_string();
-    vec![
+    let mut list = vec![
         (text("CPU"), format!("{}, {} usable", h.cpu, plural(h.cpus, "CPU"))),
         (text("Memory"), format!("{:.1} GiB", h.memory_bytes as f64 / f64::from(1 << 30))),
         (text("Kernel"), h.kernel.clone()),
@@ -313,7 +427,13 @@ pub fn host(record: &Record) -> Vec<(String, String)> {
         (text("Virtualised"), text(if h.virtualised { "yes" } else { "no" })),
         (text("Governor"), h.governor.clone().unwrap_or_else(|| "not visible".into())),
         (text("Load average before"), three_digits(h.load_average)),
-    ]
+    ];
+    let graded = |f: &crate::record::Finding| {
+        let grade = if f.grade == crate::record::Grade::Bad { "BAD" } else { "WARN" };
+        (f.item.clone(), format!("{grade}: {}; {}. Mend: {}", f.observed, f.why, f.remedy))
+    };
+    list.extend(h.findings.iter().map(graded));
+    list
 }
 
 #[cfg(test)]

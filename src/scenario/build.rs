@@ -14,8 +14,11 @@ use super::plan::{Case, DriverKind, Plan};
 use super::resolve::{self, Payloads};
 use crate::units::Span;
 
-const DRIVERS: [DriverKind; 3] = [DriverKind::Reference, DriverKind::Nats, DriverKind::Null];
+const DRIVERS: [DriverKind; 5] =
+    [DriverKind::Reference, DriverKind::Nats, DriverKind::Jetstream, DriverKind::Kafka, DriverKind::Null];
 const MAX_CASES: usize = 1_000;
+/// What `--quick` allows for the phases of all trials, without the starts of servers.
+const QUICK: Span = Span::secs(10);
 
 /// The swept settings of one load point: normalised path, path and value as typed, place within the sweep.
 type Point = Vec<(Vec<String>, String, Value, String)>;
@@ -187,7 +190,7 @@ impl Builder<'_> {
         for (key, values) in sweep {
             let bad = |message: String, hint: Option<String>| self.in_sweep(key, None, message, hint);
             let path = edit::normalise(&self.document, key).map_err(|(m, h)| bad(m, h))?;
-            let fixed = ["trials", "seed", "percentiles"];
+            let fixed = ["trials", "seed", "percentiles", "may-break"];
             let of_case = match path[0].as_str() {
                 "workload" => path.len() > 2,
                 "run" => path.get(1).is_some_and(|k| !fixed.contains(&k.as_str())),
@@ -274,25 +277,32 @@ impl Builder<'_> {
             trials: file.run.trials,
             seed: file.run.seed,
             percentiles,
+            may_break: file.run.may_break,
         })
     }
 
-    /// One short trial; ramps, steps and long bursts shrink in proportion, so that all of them is still seen.
+    /// One short trial of the ends of each sweep; ramps, steps and long bursts shrink in proportion, so that all of them
+    /// is still seen. The phases of all cases together stay within [`QUICK`].
     fn quicken(&self, file: &mut File) {
         let explicit = |key: &str| self.edits.iter().any(|e| e.path == ["run", key]);
+        for values in file.sweep.values_mut().filter(|v| v.len() > 2) {
+            values.drain(1..values.len() - 1);
+        }
+        let cases = file.system.len().max(1) * file.sweep.values().map(Vec::len).product::<usize>().max(1);
+        let share = QUICK.0 / cases as u64;
         let run = &mut file.run;
         let before = run.duration;
         if !explicit("trials") {
             run.trials = 1;
         }
         if !explicit("duration") {
-            run.duration = run.duration.min(Span::secs(2));
+            run.duration = run.duration.min(Span::secs(2)).min(Span(share / 8 * 5).max(Span::millis(300)));
         }
         if !explicit("warmup") {
-            run.warmup = run.warmup.min(Span::millis(500));
+            run.warmup = run.warmup.min(Span::millis(500)).min(Span(share / 8));
         }
         if !explicit("drain") {
-            run.drain = run.drain.min(Span::secs(2));
+            run.drain = run.drain.min(Span::secs(2)).min(Span(share / 2).max(Span::millis(500)));
         }
         let factor = if before.0 == 0 { 1.0 } else { run.duration.0 as f64 / before.0 as f64 };
         let after = run.duration;
@@ -300,7 +310,14 @@ impl Builder<'_> {
             // Zero stays zero, to be refused as such.
             span.0 = ((span.0 as f64 * factor).round() as u64).max(span.0.min(1));
         };
-        for load in file.workload.iter_mut().map(|w| &mut w.load) {
+        for w in &mut file.workload {
+            if let Some(backlog) = &mut w.delivery.backlog {
+                *backlog = (*backlog).min(20_000);
+            }
+            if let Some(after) = &mut w.delivery.replay_after {
+                shorten(after);
+            }
+            let load = &mut w.load;
             if let Some(ramp) = &mut load.ramp {
                 shorten(&mut ramp.over);
             }

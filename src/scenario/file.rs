@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Arrivals, DriverKind, Pacing, Pattern};
+use super::plan::{Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -74,6 +74,31 @@ pub struct Workload {
     /// What is in them.
     #[serde(default)]
     pub payload: Payload,
+    /// What is asked of the system beyond passing them on.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+/// What is asked of the system beyond passing messages on.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Delivery {
+    /// Messages are stored by the broker, which acknowledges each. Default: true for stream and replay.
+    pub durable: Option<bool>,
+    /// Messages stored before the measured phase, read while publishing goes on. Default: 100000 for replay.
+    pub backlog: Option<u64>,
+    /// From the start of the measured phase until the backlog begins to be read. Default: a quarter of the duration.
+    pub replay_after: Option<Span>,
+    /// What messages are keyed with: "none", { round-robin = 10 }, { uniform = 10 } or { zipf = { n = 10, exponent = 1.0 } }.
+    pub keys: Keys,
+    /// Every so many-th message is rejected at its first delivery.
+    pub reject_every: Option<u64>,
+    /// Every so many-th message is rejected at every delivery, until it is a dead letter.
+    pub dead_every: Option<u64>,
+    /// Deliveries of one message before it is a dead letter. Default: 3 with `dead-every`.
+    pub max_deliver: Option<u32>,
+    /// Consumers that take their time.
+    pub slow: Option<Slow>,
 }
 
 /// Who decides when a message is sent.
@@ -107,6 +132,8 @@ pub struct Load {
     pub steps: Option<Vec<Step>>,
     /// Closed loop: messages in flight for each producer. Default: 1.
     pub outstanding: Option<u32>,
+    /// Unthrottled: messages that may be on their way, sent and not yet received by all. Default: no limit.
+    pub window: Option<u64>,
     /// Closed loop: pause between an answer and the next message. Default: none.
     pub think: Option<Span>,
 }
@@ -236,6 +263,8 @@ pub struct Run {
     pub pacing: Pacing,
     /// Threads of the generator.
     pub threads: Threads,
+    /// Whether a promise of a system that is not kept is expected, and no failure. Default: false.
+    pub may_break: bool,
 }
 
 impl Default for Run {
@@ -251,6 +280,7 @@ impl Default for Run {
             percentiles: vec![0.5, 0.9, 0.99, 0.999],
             pacing: Pacing::Auto,
             threads: Threads::default(),
+            may_break: false,
         }
     }
 }

@@ -28,6 +28,9 @@ pub struct Plan {
     pub seed: u64,
     /// The quantiles to report, each in (0, 1), ascending.
     pub percentiles: Vec<f64>,
+    /// Whether a promise that is not kept is what the scenario expects; otherwise it makes the run fail with exit code 6.
+    #[serde(default)]
+    pub may_break: bool,
 }
 
 /// One system under measurement.
@@ -54,6 +57,10 @@ pub enum DriverKind {
     Reference,
     /// A NATS server, core messaging.
     Nats,
+    /// A NATS server, streams of JetStream.
+    Jetstream,
+    /// Apache Kafka, or what speaks its protocol.
+    Kafka,
     /// Takes and returns every message at once, in process: the floor of the harness.
     Null,
 }
@@ -64,7 +71,24 @@ impl DriverKind {
         match self {
             Self::Reference => "reference",
             Self::Nats => "nats",
+            Self::Jetstream => "jetstream",
+            Self::Kafka => "kafka",
             Self::Null => "null",
+        }
+    }
+
+    /// What the workload asks for and systems of this kind do not have, if there is such a thing.
+    pub fn lacks(self, w: &Workload) -> Option<&'static str> {
+        let d = &w.delivery;
+        match self {
+            Self::Nats | Self::Reference if d.durable => Some("messages are not stored"),
+            Self::Nats | Self::Reference if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery"),
+            Self::Jetstream if w.topology.reply => Some("no request/reply on streams"),
+            Self::Kafka if d.reject_every > 0 || d.dead_every > 0 => {
+                Some("no redelivery of single messages: a consumer group has one committed offset")
+            }
+            Self::Null if w.topology.reply || d.backlog > 0 => Some("the null driver delivers nothing"),
+            _ => None,
         }
     }
 }
@@ -150,6 +174,94 @@ pub struct Workload {
     pub load: Load,
     /// What is in them.
     pub payload: Payload,
+    /// What is asked of the system beyond passing them on.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+impl Workload {
+    /// What the consumers of a group are there for.
+    pub fn role(&self, group: u32) -> Role {
+        let slow = self.delivery.slow.map_or(0, |s| s.consumers);
+        match () {
+            () if self.delivery.backlog > 0 && group + 1 == self.topology.groups => Role::CatchUp,
+            () if group < slow => Role::Slow,
+            () => Role::Tail,
+        }
+    }
+}
+
+/// What the consumers of a group are there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// They read what is being published, as it comes.
+    Tail,
+    /// The same, but they take their time over each message.
+    Slow,
+    /// They read what was stored from the first message on, while publishing goes on.
+    CatchUp,
+}
+
+/// What a workload asks of the system beyond passing its messages on.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Delivery {
+    /// Messages are stored by the broker, which acknowledges each to its producer; consumers can read them again.
+    pub durable: bool,
+    /// Messages stored before the measured phase; the last group reads them from the first on. 0: there is none.
+    pub backlog: u64,
+    /// From the start of the measured phase until the backlog begins to be read.
+    pub replay_after: Span,
+    /// What messages are keyed with; messages of one key keep their order.
+    pub keys: Keys,
+    /// Every so many-th message is rejected at its first delivery. 0: none.
+    pub reject_every: u64,
+    /// Every so many-th message is rejected whenever it is delivered, until it is a dead letter. 0: none.
+    pub dead_every: u64,
+    /// Deliveries of one message before it is a dead letter. 0: without limit.
+    pub max_deliver: u32,
+    /// Consumers that take their time.
+    pub slow: Option<Slow>,
+}
+
+/// Consumers that take their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Slow {
+    /// How many of the consumers (groups) are slow.
+    pub consumers: u32,
+    /// What each of them does with a message, as time.
+    pub think: Span,
+}
+
+/// What messages are keyed with.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keys {
+    /// Nothing: messages are spread over the channels in turn.
+    #[default]
+    None,
+    /// So many keys, in turn.
+    RoundRobin(u32),
+    /// So many keys, each equally likely.
+    Uniform(u32),
+    /// Keys of unequal weight: key k of n has weight 1 / k^exponent.
+    Zipf {
+        /// How many keys.
+        n: u32,
+        /// 0 is uniform, 1 is the classical law.
+        exponent: f64,
+    },
+}
+
+impl Keys {
+    /// How many keys there are; 0 when messages have none.
+    pub fn count(&self) -> u32 {
+        match *self {
+            Self::None => 0,
+            Self::RoundRobin(n) | Self::Uniform(n) | Self::Zipf { n, .. } => n,
+        }
+    }
 }
 
 /// The messaging patterns by their usual names.
@@ -166,6 +278,10 @@ pub enum Pattern {
     QueueGroup,
     /// Requesters wait for the answer of one responder.
     RequestReply,
+    /// Messages are stored and acknowledged, every consumer follows the end of the stream.
+    Stream,
+    /// A stream with a backlog, that one more consumer reads from the first message on while publishing continues.
+    Replay,
 }
 
 impl Pattern {
@@ -177,6 +293,8 @@ impl Pattern {
             Self::MToN => "m-to-n",
             Self::QueueGroup => "queue-group",
             Self::RequestReply => "request-reply",
+            Self::Stream => "stream",
+            Self::Replay => "replay",
         }
     }
 }
@@ -218,7 +336,12 @@ pub enum Load {
         profile: Profile,
     },
     /// As fast as the client takes them. Latencies have no intended time and are service latencies.
-    Unthrottled,
+    Unthrottled {
+        /// Messages that may be on their way, sent and not yet received by all; 0 is without limit. An at-most-once system
+        /// without a limit throws away what its consumers cannot take.
+        #[serde(default)]
+        window: u64,
+    },
     /// Each producer keeps so many messages outstanding. Omits what a stall delays, by construction; labelled so.
     Closed {
         /// Messages in flight for each producer.
@@ -233,7 +356,7 @@ impl Load {
     pub fn messages(&self, span: Span) -> Option<f64> {
         match self {
             Self::Open { profile, .. } => Some(profile.messages(span)),
-            Self::Unthrottled | Self::Closed { .. } => None,
+            Self::Unthrottled { .. } | Self::Closed { .. } => None,
         }
     }
 }

@@ -9,8 +9,8 @@ use super::diagnose::Problem;
 use super::file::{self, File, Filler, Mode, Size};
 use super::payload;
 use super::plan::{
-    Arrivals, BringUp, Content, DriverKind, ENVELOPE_BYTES, Load, Pattern, Payload, PayloadSize, Phases, Profile,
-    Segment, SystemSpec, Threads, Topology, Workload,
+    Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize,
+    Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload,
 };
 use crate::units::{Bytes, Rate, Span};
 
@@ -22,6 +22,8 @@ const MAX_RATE: Rate = Rate(1e8);
 const MAX_SIZE: Bytes = Bytes(64 << 20);
 const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_TRIALS: u32 = 1_000;
+const MAX_BACKLOG: u64 = 1_000_000_000;
+const MAX_KEYS: u32 = 1_000_000;
 
 /// Whether a name can be part of a file name and of a path with dots.
 fn check_name(path: &str, name: &str) -> Result<(), Problem> {
@@ -160,10 +162,12 @@ pub(super) fn workloads(file: &File, folder: &Path, known: &mut Payloads) -> Res
             return Err(Problem::new(format!("{at}.load"), "no message is due within the duration")
                 .hint(format!("raise the rate, or `run.duration` above {}", file.run.duration)));
         }
+        let delivery = delivery(&format!("{at}.delivery"), w, file.run.duration)?;
         out.push(Workload {
             name,
             pattern: w.pattern,
-            topology: topology(&at, w)?,
+            topology: topology(&at, w, &delivery)?,
+            delivery,
             load,
             payload: payload(&format!("{at}.payload"), &w.payload, folder, known)?,
         });
@@ -174,12 +178,79 @@ pub(super) fn workloads(file: &File, folder: &Path, known: &mut Payloads) -> Res
     Ok(out)
 }
 
-fn topology(at: &str, w: &file::Workload) -> Result<Topology, Problem> {
+/// What the pattern asks for, and what is written beside it.
+fn delivery(at: &str, w: &file::Workload, duration: Span) -> Result<Delivery, Problem> {
+    let d = &w.delivery;
+    let stored = matches!(w.pattern, Pattern::Stream | Pattern::Replay);
+    let durable = d.durable.unwrap_or(stored);
+    let refuse = |key: &str, message: String, hint: &str| Err(Problem::new(format!("{at}.{key}"), message).hint(hint));
+    if stored && !durable {
+        return refuse("durable", format!("{} needs stored messages", w.pattern.name()), "remove it");
+    }
+    let replay = w.pattern == Pattern::Replay;
+    if !replay && (d.backlog.is_some() || d.replay_after.is_some()) {
+        let key = if d.backlog.is_some() { "backlog" } else { "replay-after" };
+        return refuse(key, format!("{} reads no backlog", w.pattern.name()), "use `pattern = \"replay\"`");
+    }
+    let backlog = if replay { d.backlog.unwrap_or(100_000) } else { 0 };
+    if replay && !(1..=MAX_BACKLOG).contains(&backlog) {
+        return refuse(
+            "backlog",
+            format!("{backlog} is not between 1 and {MAX_BACKLOG}"),
+            "write a number of messages",
+        );
+    }
+    let replay_after = if replay { d.replay_after.unwrap_or(Span(duration.0 / 4)) } else { Span(0) };
+    if replay && replay_after >= duration {
+        return refuse("replay-after", format!("the measured phase ends after {duration}"), "make it shorter");
+    }
+    let acknowledged = durable && !w.pattern.eq(&Pattern::RequestReply);
+    for (key, every) in [("reject-every", d.reject_every), ("dead-every", d.dead_every)] {
+        match every {
+            Some(0 | 1) => return refuse(key, "must be at least 2".into(), "1 would reject every message"),
+            Some(_) if !acknowledged => {
+                return refuse(key, "only stored messages are delivered again".into(), "set `durable = true`");
+            }
+            _ => {}
+        }
+    }
+    if d.max_deliver.is_some_and(|n| n < 2) {
+        return refuse("max-deliver", "must be at least 2".into(), "1 would deliver nothing again");
+    }
+    let keys = d.keys.count();
+    if d.keys != Keys::None && !(1..=MAX_KEYS).contains(&keys) {
+        return refuse("keys", format!("{keys} keys are not between 1 and {MAX_KEYS}"), "write a number of keys");
+    }
+    if let Keys::Zipf { exponent, .. } = d.keys
+        && !(0.0..=10.0).contains(&exponent)
+    {
+        return refuse("keys", format!("the exponent {exponent} is not between 0 and 10"), "the classical law has 1.0");
+    }
+    if let Some(slow) = d.slow {
+        check_span(&format!("{at}.slow.think"), slow.think, false)?;
+        if w.pattern == Pattern::RequestReply || w.pattern == Pattern::QueueGroup {
+            return refuse("slow", format!("{} shares its messages", w.pattern.name()), "use a pattern with groups");
+        }
+    }
+    let max_deliver = d.max_deliver.unwrap_or(if d.dead_every.is_some() { 3 } else { 0 });
+    Ok(Delivery {
+        durable,
+        backlog,
+        replay_after,
+        keys: d.keys,
+        reject_every: d.reject_every.unwrap_or(0),
+        dead_every: d.dead_every.unwrap_or(0),
+        max_deliver,
+        slow: d.slow,
+    })
+}
+
+fn topology(at: &str, w: &file::Workload, delivery: &Delivery) -> Result<Topology, Problem> {
     let (producers, consumers) = match w.pattern {
         Pattern::FanOut | Pattern::QueueGroup => (1, 4),
         Pattern::FanIn => (4, 1),
         Pattern::MToN => (4, 4),
-        Pattern::RequestReply => (1, 1),
+        Pattern::RequestReply | Pattern::Stream | Pattern::Replay => (1, 1),
     };
     let producers = w.producers.unwrap_or(producers);
     let consumers = w.consumers.unwrap_or(consumers);
@@ -188,9 +259,13 @@ fn topology(at: &str, w: &file::Workload) -> Result<Topology, Problem> {
         check_count(&format!("{at}.{key}"), count, MAX_CONNECTIONS)?;
     }
     let (groups, members) = match w.pattern {
-        Pattern::FanOut | Pattern::FanIn | Pattern::MToN => (consumers, 1),
+        Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream => (consumers, 1),
+        Pattern::Replay => (consumers + 1, 1),
         Pattern::QueueGroup | Pattern::RequestReply => (1, consumers),
     };
+    if let Some(slow) = delivery.slow {
+        check_count(&format!("{at}.delivery.slow.consumers"), slow.consumers, consumers)?;
+    }
     Ok(Topology { producers, channels, groups, members, reply: w.pattern == Pattern::RequestReply })
 }
 
@@ -203,23 +278,33 @@ fn load(at: &str, w: &file::Workload) -> Result<Load, Problem> {
         ("burst", l.burst.is_some(), Mode::Open),
         ("ramp", l.ramp.is_some(), Mode::Open),
         ("steps", l.steps.is_some(), Mode::Open),
+        ("window", l.window.is_some(), Mode::Unthrottled),
         ("outstanding", l.outstanding.is_some(), Mode::Closed),
         ("think", l.think.is_some(), Mode::Closed),
     ];
     if let Some((key, _, mode)) = written.iter().find(|(_, present, mode)| *present && *mode != l.mode) {
-        let mode = if *mode == Mode::Open { "open" } else { "closed" };
+        let mode = match mode {
+            Mode::Open => "open",
+            Mode::Unthrottled => "unthrottled",
+            Mode::Closed => "closed",
+        };
         return Err(Problem::new(format!("{at}.{key}"), format!("`{key}` has no meaning in this mode"))
             .hint(format!("remove it, or set `mode = \"{mode}\"`")));
     }
     match l.mode {
-        Mode::Unthrottled => Ok(Load::Unthrottled),
+        Mode::Unthrottled => match l.window {
+            Some(0) => Err(Problem::new(format!("{at}.window"), "nothing could be sent")
+                .hint("write a number of messages, or remove it")),
+            window => Ok(Load::Unthrottled { window: window.unwrap_or(0) }),
+        },
         Mode::Closed => {
-            if w.pattern != Pattern::RequestReply {
+            let acknowledged = matches!(w.pattern, Pattern::RequestReply | Pattern::Stream | Pattern::Replay);
+            if !acknowledged && w.delivery.durable != Some(true) {
                 return Err(Problem::new(
                     format!("{at}.mode"),
                     format!("a closed loop waits for answers, and {} has none", w.pattern.name()),
                 )
-                .hint("use `pattern = \"request-reply\"`, or `mode = \"open\"`"));
+                .hint("use `pattern = \"request-reply\"` or `\"stream\"`, or `mode = \"open\"`"));
             }
             let (outstanding, think) = (l.outstanding.unwrap_or(1), l.think.unwrap_or_default());
             check_count(&format!("{at}.outstanding"), outstanding, 1_000_000)?;

@@ -66,7 +66,7 @@ fn load(load: &Load) -> String {
             let arrivals = if *arrivals == Arrivals::Constant { "constant" } else { "poisson" };
             format!("open, {arrivals}, {}", shape(profile))
         }
-        Load::Unthrottled => "unthrottled: service latency only".into(),
+        Load::Unthrottled { .. } => "unthrottled: service latency only".into(),
         Load::Closed { outstanding, think } => format!("closed, {outstanding} outstanding, think {think}"),
     }
 }

@@ -59,7 +59,7 @@ fn shipped_scenarios_load_and_are_quick() {
         let full = load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
         assert!(full.text.starts_with("# Question: "), "{}", path.display());
         assert_eq!(path.file_stem().unwrap().to_str(), Some(full.plan.name.as_str()));
-        assert_eq!((full.plan.systems.len(), full.plan.trials), (2, 3));
+        assert!(full.plan.trials >= 3, "{}", path.display());
         let quick = load(&path, &Overrides { quick: true, ..Overrides::default() }).unwrap();
         assert!(summary::wall_time(&quick.plan) < Span::secs(15), "{}", path.display());
         assert!(describe(&full.plan).contains(&full.plan.question));
@@ -261,7 +261,7 @@ hint: it has 1, counted from 0
     insta::assert_snapshot!(wrong(&Overrides { trials: Some(0), ..Overrides::default() }), @"--trials 0: must be at least 1");
     insta::assert_snapshot!(wrong(&Overrides { systems: vec!["nat".into()], ..Overrides::default() }), @r#"
 --system nat: there is no system called `nat`
-hint: did you mean `nats`? the systems are reference, nats, null
+hint: did you mean `nats`? the systems are reference, nats, jetstream, kafka, null
 "#);
 }
 

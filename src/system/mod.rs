@@ -131,7 +131,9 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
         }
     };
     Ok(match spec.driver {
-        DriverKind::Nats => Box::new(nats::Nats::new(&spec.name, program, context)),
+        DriverKind::Nats | DriverKind::Jetstream | DriverKind::Kafka => {
+            Box::new(nats::Nats::new(&spec.name, program, context))
+        }
         DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
         DriverKind::Null => Box::new(none::NoSystem),
     })
@@ -141,6 +143,10 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
 pub fn availability(kind: DriverKind) -> Availability {
     match kind {
         DriverKind::Nats => nats::availability(std::env::var_os(NATS_VARIABLE), std::env::var_os("PATH")),
+        DriverKind::Jetstream | DriverKind::Kafka => Availability::Missing {
+            reason: format!("this build has no {} driver yet", kind.name()),
+            remedy: "use a later build".to_owned(),
+        },
         DriverKind::Reference => itself(std::env::var_os(PROGRAM_VARIABLE).as_deref().map(Path::new)),
         DriverKind::Null => itself(None),
     }

@@ -1,0 +1,229 @@
+//! A broker in a few lines that misbehaves as told, so that the engine's books can be checked against what was done.
+//!
+//! Faults hit every so many-th message of each producer by sequence number: who knows the range that was measured knows
+//! how often each was injected.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{
+    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
+    Sink, Start, Target,
+};
+use crate::scenario::plan::Workload;
+use crate::units::now;
+
+/// What is done to every so many-th message; 0 is nothing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Faults {
+    drop: u64,
+    duplicate: u64,
+    /// Held back until the next one was delivered.
+    swap: u64,
+    corrupt: u64,
+    refuse: u64,
+    /// Acknowledged, and dropped all the same.
+    lie: u64,
+}
+
+impl Faults {
+    /// Read from the options of the system, so that the engine passes them through as it does for others.
+    fn of(target: &Target) -> Self {
+        let every = |key: &str| target.options.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        Self {
+            drop: every("drop"),
+            duplicate: every("duplicate"),
+            swap: every("swap"),
+            corrupt: every("corrupt"),
+            refuse: every("refuse"),
+            lie: every("lie"),
+        }
+    }
+}
+
+fn hits(every: u64, sequence: u64) -> bool {
+    every > 0 && sequence % every == every - 1
+}
+
+type Mail = (Vec<u8>, u32);
+
+#[derive(Debug, Default)]
+struct Room {
+    /// (workload, group, member) and where its messages go.
+    ears: Vec<(Seat, UnboundedSender<Mail>)>,
+    /// All that was sent, for those who read from the first message.
+    stored: BTreeMap<usize, Vec<Vec<u8>>>,
+    turn: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Fake {
+    faults: Faults,
+    workloads: Vec<Workload>,
+    room: Arc<Mutex<Room>>,
+    facts: Facts,
+    incidents: Incidents,
+}
+
+impl Driver for Fake {
+    type Producer = FakeProducer;
+    type Consumer = FakeConsumer;
+
+    async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
+        let promise = target.options.get("delivery").and_then(|v| v.as_str()).unwrap_or("at least once").to_owned();
+        let guarantees = [("delivery".to_owned(), promise), ("order".to_owned(), "per producer".to_owned())];
+        Ok(Self {
+            faults: Faults::of(&target),
+            workloads: workloads.to_vec(),
+            room: Arc::default(),
+            facts: Facts { guarantees: guarantees.into(), ..Facts::default() },
+            incidents: Incidents::default(),
+        })
+    }
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+    fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+    async fn producer(&self, seat: Seat) -> Result<FakeProducer, DriverError> {
+        let durable = self.workloads[seat.workload].delivery.durable;
+        let (acks_in, acks) = unbounded_channel();
+        let room = Arc::clone(&self.room);
+        Ok(FakeProducer { faults: self.faults, seat, durable, room, held: None, acks_in, acks })
+    }
+    async fn consumer(&self, seat: Seat, start: Start) -> Result<FakeConsumer, DriverError> {
+        let (send, mail) = unbounded_channel();
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if start == Start::First {
+            for message in room.stored.get(&seat.workload).into_iter().flatten() {
+                let _ = send.send((message.clone(), 1));
+            }
+        }
+        room.ears.push((seat, send.clone()));
+        let limit = self.workloads[seat.workload].delivery.max_deliver;
+        Ok(FakeConsumer { again: send, mail, limit })
+    }
+    async fn cleanup(self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// Its sending side.
+#[derive(Debug)]
+pub struct FakeProducer {
+    faults: Faults,
+    seat: Seat,
+    durable: bool,
+    room: Arc<Mutex<Room>>,
+    held: Option<Vec<u8>>,
+    acks_in: UnboundedSender<u64>,
+    acks: UnboundedReceiver<u64>,
+}
+
+impl FakeProducer {
+    fn deliver(&self, message: &[u8]) {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.durable {
+            room.stored.entry(self.seat.workload).or_default().push(message.to_vec());
+        }
+        room.turn += 1;
+        let turn = room.turn;
+        let mut groups: BTreeMap<u32, Vec<&UnboundedSender<Mail>>> = BTreeMap::new();
+        for (seat, ear) in room.ears.iter().filter(|(seat, _)| seat.workload == self.seat.workload) {
+            groups.entry(seat.group).or_default().push(ear);
+        }
+        for members in groups.values() {
+            let _ = members[turn % members.len()].send((message.to_vec(), 1));
+        }
+    }
+}
+
+impl Producer for FakeProducer {
+    fn confirms(&self) -> bool {
+        self.durable
+    }
+    async fn send(&mut self, out: Outgoing<'_>) -> Result<(), DriverError> {
+        let f = self.faults;
+        if hits(f.refuse, out.token) {
+            return Err(DriverError::Refused { words: "as told".into() });
+        }
+        if self.durable && !hits(f.drop, out.token) {
+            let _ = self.acks_in.send(out.token);
+        }
+        if hits(f.drop, out.token) || hits(f.lie, out.token) {
+            return Ok(());
+        }
+        let mut message = out.payload.to_vec();
+        if hits(f.corrupt, out.token) {
+            let last = message.len() - 1;
+            message[last] ^= 1;
+        }
+        if hits(f.swap, out.token) {
+            self.held = Some(message);
+            return Ok(());
+        }
+        self.deliver(&message);
+        if hits(f.duplicate, out.token) {
+            self.deliver(&message);
+        }
+        if let Some(held) = self.held.take() {
+            self.deliver(&held);
+        }
+        Ok(())
+    }
+    async fn flush(&mut self) -> Result<(), DriverError> {
+        Ok(())
+    }
+    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
+        if let Some(token) = self.acks.recv().await {
+            sink(Confirmation::Acked { token, at: now() });
+        }
+        while let Ok(token) = self.acks.try_recv() {
+            sink(Confirmation::Acked { token, at: now() });
+        }
+        Ok(())
+    }
+    async fn close(self) -> Result<(), DriverError> {
+        if let Some(held) = &self.held {
+            self.deliver(held);
+        }
+        Ok(())
+    }
+}
+
+/// Its receiving side.
+#[derive(Debug)]
+pub struct FakeConsumer {
+    again: UnboundedSender<Mail>,
+    mail: UnboundedReceiver<Mail>,
+    limit: u32,
+}
+
+impl Consumer for FakeConsumer {
+    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+        let mut next = self.mail.recv().await;
+        for left in (0..limit).rev() {
+            let Some((message, attempt)) = next else { return Ok(()) };
+            let incoming = Incoming { payload: &message, at: None, attempt };
+            if sink.take(incoming) == Disposition::Reject {
+                if self.limit > 0 && attempt >= self.limit {
+                    sink.dead_letter(incoming);
+                } else {
+                    let _ = self.again.send((message, attempt + 1));
+                }
+            }
+            if left == 0 {
+                break;
+            }
+            match self.mail.try_recv() {
+                Ok(more) => next = Some(more),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+}

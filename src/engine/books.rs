@@ -1,0 +1,175 @@
+//! The books of one workload, closed: what was owed, what came, and whether the system kept what it promised.
+
+use crate::driver::Facts;
+use crate::measure::ledger::Seen;
+use crate::record::{GroupResult, Ledger, Promise, Replay};
+use crate::scenario::plan::{Role, Workload};
+use crate::units::{Nanos, SECOND};
+
+use super::consume::Received;
+use super::produce::Sent;
+use super::trial::Raw;
+
+/// See the module.
+pub struct Books {
+    /// All groups together.
+    pub ledger: Ledger,
+    /// Each group, where groups are there for different things.
+    pub groups: Vec<GroupResult>,
+    /// How the backlog was read.
+    pub replay: Option<Replay>,
+    /// How often each message is owed to those whose latency is the headline.
+    pub copies: u64,
+    /// Messages and bytes that arrived within the measured phase.
+    pub in_time: (u64, u64),
+    /// Sum over all owed deliveries of intended - origin.
+    pub intended_sum: i128,
+    /// Sum over all deliveries of received - origin.
+    pub received_sum: i128,
+}
+
+impl Books {
+    /// Closes the books of workload `i`.
+    pub fn close(raw: &Raw, i: usize, w: &Workload, delivers: bool) -> Self {
+        let (sent, received) = (&raw.sent[i], &raw.received[i]);
+        let answered = w.topology.reply && delivers;
+        let consumed = delivers && !answered;
+        let total = |f: &dyn Fn(&Sent) -> u64| sent.iter().map(|(_, s)| f(s)).sum::<u64>();
+        let heard = |f: &dyn Fn(&Received) -> u64| received.iter().map(|(_, r)| f(r)).sum::<u64>();
+        let mut ledger = Ledger {
+            scheduled: total(&|s| s.scheduled),
+            sent: total(&|s| s.sent),
+            refused: total(&|s| s.refused),
+            acked: total(&|s| s.acked),
+            unanswered: total(&|s| s.unanswered),
+            client_dropped: raw.client_dropped,
+            duplicated: total(&|s| s.duplicated) + heard(&|r| r.duplicated),
+            reordered: heard(&|r| r.reordered),
+            corrupted: total(&|s| s.corrupted) + heard(&|r| r.corrupted),
+            foreign: total(&|s| s.foreign) + heard(&|r| r.foreign),
+            rejected: heard(&|r| r.rejected),
+            redelivered: heard(&|r| r.redelivered),
+            ..Ledger::default()
+        };
+        let mut groups = Vec::new();
+        if consumed {
+            for group in 0..w.topology.groups {
+                groups.push(close_group(group, raw, i, w, &mut ledger));
+            }
+        } else if answered {
+            ledger.expected = ledger.sent;
+            ledger.delivered = total(&|s| s.answered);
+            ledger.lost = ledger.expected.saturating_sub(ledger.delivered);
+        }
+        let tails = (0..w.topology.groups).filter(|g| w.role(*g) == Role::Tail).count() as u64;
+        let heard_sum: i128 = received.iter().map(|(_, r)| r.received_sum).sum();
+        let confirmed: i128 = sent.iter().map(|(_, s)| s.confirmed_sum).sum();
+        let copies = if consumed { tails } else { 1 };
+        groups.retain(|_| consumed && tails < u64::from(w.topology.groups));
+        Self {
+            replay: replay(raw, i, w),
+            copies,
+            groups,
+            in_time: if consumed {
+                (heard(&|r| r.in_time.0), heard(&|r| r.in_time.1))
+            } else if answered {
+                (total(&|s| s.answered_in_time.0), total(&|s| s.answered_in_time.1))
+            } else {
+                (total(&|s| s.confirmed_by_interval.iter().sum()), 0)
+            },
+            intended_sum: sent.iter().map(|(_, s)| s.intended_sum).sum::<i128>() * i128::from(copies.max(1)),
+            received_sum: if consumed { heard_sum } else { confirmed },
+            ledger,
+        }
+    }
+
+    /// What was promised and what came of it.
+    pub fn promises(&self, facts: &Facts) -> Vec<Promise> {
+        let l = &self.ledger;
+        let mut all = Vec::new();
+        let mut add = |promised: &str, kept: bool, observed: String| {
+            all.push(Promise { promised: promised.into(), kept, observed });
+        };
+        let word = |key: &str| facts.guarantees.get(key).map_or("", String::as_str);
+        let delivery = word("delivery");
+        let none_twice = |what: &str| (what.to_owned(), l.duplicated == 0, format!("{} duplicated", l.duplicated));
+        let none_lost = || {
+            let owed = if l.acked > 0 { "acknowledged messages" } else { "messages" };
+            let lost = if l.acked > 0 { l.acked_lost } else { l.lost };
+            (lost == 0, format!("{lost} {owed} lost"))
+        };
+        if delivery.starts_with("at most once") {
+            let (promised, kept, observed) = none_twice("at most once");
+            add(&promised, kept, observed);
+        } else if delivery.starts_with("at least once") {
+            let (kept, observed) = none_lost();
+            add("at least once", kept, observed);
+        } else if delivery.starts_with("exactly once") {
+            let (kept, observed) = none_lost();
+            add("exactly once", kept && l.duplicated == 0, format!("{observed}, {} duplicated", l.duplicated));
+        }
+        let order = word("order");
+        if order.starts_with("per ") {
+            add(&format!("order {order}"), l.reordered == 0, format!("{} reordered", l.reordered));
+        }
+        if l.rejected > 0 && !delivery.starts_with("at most once") {
+            let again = l.redelivered > 0 || l.dead_lettered > 0;
+            let observed =
+                format!("{} rejected, {} taken later, {} dead letters", l.rejected, l.redelivered, l.dead_lettered);
+            add("redelivery after a rejection", again && l.lost == 0, observed);
+        }
+        all
+    }
+}
+
+/// First deliveries of measured messages to one group; what two members both had is a duplicate.
+fn close_group(group: u32, raw: &Raw, i: usize, w: &Workload, ledger: &mut Ledger) -> GroupResult {
+    let members: Vec<&Received> = raw.received[i].iter().filter(|(g, _)| *g == group).map(|(_, r)| r).collect();
+    let mut result = GroupResult { group, role: role(w, group).into(), expected: 0, delivered: 0, lost: 0 };
+    for (producer, s) in &raw.sent[i] {
+        let (from, to) = (s.range.0.min(s.range.1), s.range.1);
+        let (mut seen, mut dead) = (Seen::default(), Seen::default());
+        for m in &members {
+            ledger.duplicated += seen.merge(&m.seen[*producer as usize]);
+            dead.merge(&m.dead[*producer as usize]);
+        }
+        let (delivered, buried) = (seen.count(from, to), dead.count_without(&seen, from, to));
+        seen.merge(&dead);
+        result.expected += s.sent;
+        result.delivered += delivered;
+        result.lost += s.sent.saturating_sub(delivered + buried);
+        ledger.dead_lettered += buried;
+        ledger.acked_lost += s.acks.count_without(&seen, from, to);
+    }
+    ledger.expected += result.expected;
+    ledger.delivered += result.delivered;
+    ledger.lost += result.lost;
+    result
+}
+
+fn role(w: &Workload, group: u32) -> &'static str {
+    match w.role(group) {
+        Role::Tail => "tail",
+        Role::Slow => "slow",
+        Role::CatchUp => "catch-up",
+    }
+}
+
+fn replay(raw: &Raw, i: usize, w: &Workload) -> Option<Replay> {
+    if w.delivery.backlog == 0 {
+        return None;
+    }
+    let seconds = |from: Nanos, to: Nanos| to.saturating_sub(from) as f64 / SECOND as f64;
+    let (_, reader) = raw.received[i].iter().find(|(g, _)| w.role(*g) == Role::CatchUp)?;
+    let r = reader.replay;
+    let until = r.caught_up.or((r.last > 0).then_some((r.last, r.read)));
+    let rate = until.map(|(at, read)| read as f64 / seconds(r.begun, at).max(1e-9));
+    Some(Replay {
+        backlog: w.delivery.backlog,
+        delivered: reader.seen.last().map_or(0, |s| s.count(0, w.delivery.backlog)),
+        begun_s: seconds(raw.origin, r.begun),
+        first_s: (r.first > 0).then(|| seconds(r.begun, r.first)),
+        catch_up_s: r.caught_up.map(|(at, _)| seconds(r.begun, at)),
+        rate,
+    })
+}

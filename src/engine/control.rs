@@ -1,0 +1,244 @@
+//! The control thread of a trial: conducts the phases, watches the system, the user's interrupt and the bounds.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::Scope;
+use std::time::Duration;
+
+use crate::driver::Driver;
+use crate::measure::process::{Meter, Usage};
+use crate::measure::recorder::{Kind, Shipment};
+use crate::scenario::plan::Workload;
+use crate::system::System;
+use crate::units::{Nanos, now};
+
+use super::Tick;
+use super::shared::Shared;
+use super::trial::{Done, Raw, Setup, collect, gather};
+use super::worker::Threads;
+
+/// From the moment all threads are ready until the first message is due.
+const LEAD: Nanos = 20_000_000;
+/// How often the control thread looks.
+const WATCH: Duration = Duration::from_millis(50);
+/// Nothing more is coming when nothing has arrived for so long after everything was sent, unless something was rejected.
+const QUIET: Nanos = 500_000_000;
+
+/// Conducts one trial.
+pub struct Control<'a> {
+    /// What the trial needs.
+    pub setup: &'a Setup<'a>,
+    /// Shared with the threads.
+    pub shared: &'a Shared,
+    /// For its own waits.
+    pub runtime: &'a tokio::runtime::Runtime,
+    /// What threads report at their end.
+    pub done: &'a Receiver<Done>,
+    /// Whether the driver delivers to consumers.
+    pub delivers: bool,
+    /// Histograms of finished intervals.
+    pub samples: &'a Receiver<Shipment>,
+}
+
+impl Control<'_> {
+    /// Conducts all phases; what came of it is in `raw`.
+    pub fn conduct<'s, 'e, D: Driver + 'e>(
+        &self,
+        scope: &'s Scope<'s, 'e>,
+        threads: Threads<'e, D>,
+        system: &mut dyn System,
+        raw: &mut Raw,
+    ) {
+        let case = self.setup.case;
+        let phases = case.phases;
+        let bound = || now() + 2 * phases.connect.0 + 1_000_000_000;
+        let (ready_in, ready) = channel();
+        let loaders = threads.loaders(scope, &ready_in);
+        // A backlog takes as long as it takes while it gets on: its threads bound each wait themselves.
+        if !self.gathered("store the backlog", &ready, loaders.len(), Nanos::MAX, system, raw) {
+            return;
+        }
+        let mut handles = if D::DELIVERS { threads.consumers(scope, &ready_in) } else { Vec::new() };
+        if !self.gathered("connect", &ready, handles.len(), bound(), system, raw) {
+            return;
+        }
+        let publishers = threads.publishers(scope, &ready_in);
+        if !self.gathered("connect", &ready, publishers.len(), bound(), system, raw) {
+            return;
+        }
+        if D::DELIVERS {
+            handles.extend(threads.readers(scope));
+        }
+        drop(threads);
+        let start = now() + LEAD;
+        let origin = start + phases.warmup.0;
+        raw.origin = origin;
+        (self.setup.measured_from)(origin);
+        self.shared.go(start, origin, origin + phases.measure.0);
+        let broker = (!self.setup.running.pids.is_empty()).then(|| Meter::new(&self.setup.running.pids));
+        let mut watch =
+            Watch { broker, own: Meter::own(), marks: Vec::new(), interval: phases.interval.0, next: origin };
+        self.phase("warm-up", origin, system, raw, &mut watch, &|| false);
+        self.phase("measure", Nanos::MAX, system, raw, &mut watch, &|| now() >= self.shared.end());
+        watch.mark();
+        raw.measured = self.shared.end().saturating_sub(origin);
+        let drain_until = now() + phases.drain.0;
+        let copies: Vec<u64> = case.workloads.iter().map(|w| copies(w, D::DELIVERS)).collect();
+        let rejecting = case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0);
+        let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
+        let (mut last, mut since) = (0, now());
+        let mut quiet = || {
+            let arrived = self.shared.arrived();
+            if arrived != last {
+                (last, since) = (arrived, now());
+            }
+            sent_all() && (self.shared.complete(&copies) || (!rejecting && now() - since > QUIET))
+        };
+        let begun = now();
+        while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {
+            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
+            self.look("drain", system, raw);
+        }
+        raw.drained = now() - begun;
+        self.shared.stop();
+        handles.extend(publishers);
+        for handle in handles {
+            // Every loop notices the stop within its slice, and the client's waits are bounded.
+            let _ = handle.join();
+        }
+        watch.fold(raw);
+    }
+
+    fn gathered(
+        &self,
+        action: &'static str,
+        ready: &Receiver<()>,
+        n: usize,
+        until: Nanos,
+        system: &mut dyn System,
+        raw: &mut Raw,
+    ) -> bool {
+        let mut here = 0;
+        while here < n {
+            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+            here += ready.try_iter().count();
+            self.look(action, system, raw);
+            if now() > until {
+                raw.failed
+                    .get_or_insert(("connect", "connections were not ready within the bound `run.connect`".into()));
+            }
+            if raw.failed.is_some() || raw.interrupted {
+                self.shared.stop();
+                return false;
+            }
+        }
+        true
+    }
+
+    fn phase(
+        &self,
+        name: &'static str,
+        until: Nanos,
+        system: &mut dyn System,
+        raw: &mut Raw,
+        watch: &mut Watch,
+        over: &dyn Fn() -> bool,
+    ) {
+        let mut shown = 0;
+        while now() < until && !over() && raw.failed.is_none() && !raw.interrupted {
+            let wait = Duration::from_nanos(until.saturating_sub(now()).min(WATCH.as_nanos() as u64));
+            let wait = wait.min(Duration::from_nanos(self.shared.end().saturating_sub(now())));
+            self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
+            self.look(name, system, raw);
+            watch.tick();
+            for s in self.samples.try_iter() {
+                gather(&mut raw.samples, s);
+            }
+            if now() - shown > 250_000_000 {
+                shown = now();
+                (self.setup.tick)(Tick {
+                    phase: name,
+                    left: Duration::from_nanos(self.shared.end().saturating_sub(now())),
+                    sent: self.shared.sent(),
+                    received: self.shared.arrived(),
+                    missing: (0..self.setup.case.workloads.len())
+                        .map(|i| self.shared.on_the_way(i, copies(&self.setup.case.workloads[i], self.delivers)))
+                        .sum(),
+                    last: raw
+                        .samples
+                        .iter()
+                        .rev()
+                        .find(|((w, k, _), _)| *w == 0 && matches!(k, Kind::Response | Kind::Service))
+                        .map(|(_, h)| (h.value_at_quantile(0.5), h.value_at_quantile(0.99))),
+                });
+            }
+        }
+    }
+
+    fn look(&self, phase: &'static str, system: &mut dyn System, raw: &mut Raw) {
+        if let Some(how) = system.ended() {
+            raw.log.push((now(), format!("the server ended: {how}")));
+            raw.failed.get_or_insert((phase, format!("the server ended: {how}")));
+            self.shared.cut(now());
+        }
+        for d in self.done.try_iter().collect::<Vec<_>>() {
+            if let Done::Failed { error, .. } = d {
+                raw.failed.get_or_insert((phase, error));
+                self.shared.cut(now());
+            } else {
+                // Books that come early are kept for the end.
+                stash(d, raw);
+            }
+        }
+        if self.setup.interrupt.count() > 0 && !raw.interrupted {
+            raw.interrupted = true;
+            self.shared.cut(now());
+        }
+    }
+}
+
+/// How often each message of a workload arrives.
+pub fn copies(w: &Workload, delivers: bool) -> u64 {
+    match (delivers, w.topology.reply) {
+        (false, _) => 0,
+        (true, true) => 1,
+        (true, false) => u64::from(w.topology.groups),
+    }
+}
+
+fn stash(d: Done, raw: &mut Raw) {
+    let (one, all) = channel();
+    let _ = one.send(d);
+    collect(&all, raw);
+}
+
+/// Samples usage at the boundaries of intervals.
+struct Watch {
+    broker: Option<Meter>,
+    own: Meter,
+    marks: Vec<(Option<Usage>, Usage)>,
+    interval: Nanos,
+    next: Nanos,
+}
+
+impl Watch {
+    fn tick(&mut self) {
+        if now() >= self.next {
+            self.next += self.interval;
+            self.mark();
+        }
+    }
+    fn mark(&mut self) {
+        self.marks.push((self.broker.as_ref().map(Meter::sample), self.own.sample()));
+    }
+    fn fold(&self, raw: &mut Raw) {
+        let (Some(first), Some(last)) = (self.marks.first(), self.marks.last()) else { return };
+        raw.generator = last.1.since(&first.1);
+        raw.broker = last.0.zip(first.0).map(|(last, first)| last.since(&first));
+        raw.broker_intervals = self
+            .marks
+            .windows(2)
+            .filter_map(|w| w[1].0.zip(w[0].0))
+            .map(|(b, a)| (b.since(&a).cpu_ns, b.rss_bytes))
+            .collect();
+    }
+}

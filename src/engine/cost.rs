@@ -1,0 +1,218 @@
+//! What the harness itself costs: the two hot loops without a client and without a network, for the benchmark and for the
+//! proof that they allocate nothing for a message.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::driver::{Confirmation, Consumer, DriverError, Incoming, Outgoing, Producer, Sink};
+use crate::load::message::{Envelope, Template};
+use crate::load::pacer::Pacer;
+use crate::load::schedule::{Piece, Process, Schedule, Share};
+use crate::measure::ledger::{Order, Seen};
+use crate::measure::recorder::{Recorder, Shipment};
+use crate::scenario::plan::Role;
+use crate::units::{Nanos, SECOND, now};
+
+use super::consume::{Ear, Received, Rule};
+use super::produce::{Pace, Publisher, books};
+use super::shared::Shared;
+
+/// Messages given to the sink at a time, as a client library would.
+const BATCH: u64 = 64;
+
+/// Delivers stamped messages from memory, 1 us of schedule apart.
+struct Memory {
+    template: Template,
+    sequence: u64,
+    origin: Nanos,
+}
+
+impl Consumer for Memory {
+    async fn receive(&mut self, sink: &mut impl Sink, _: usize) -> Result<(), DriverError> {
+        for _ in 0..BATCH {
+            let intended = self.origin + 1000 * self.sequence;
+            let e = Envelope { run: 1, producer: 0, sequence: self.sequence, intended, sent: intended };
+            let payload = self.template.stamp(&e);
+            sink.take(Incoming { payload, at: None, attempt: 0 });
+            self.sequence += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Takes everything at once and acknowledges it.
+struct Nowhere {
+    acks: Vec<(u64, Nanos)>,
+}
+
+impl Producer for Nowhere {
+    fn confirms(&self) -> bool {
+        true
+    }
+    async fn send(&mut self, out: Outgoing<'_>) -> Result<(), DriverError> {
+        std::hint::black_box(out.payload);
+        self.acks.push((out.token, now()));
+        Ok(())
+    }
+    async fn flush(&mut self) -> Result<(), DriverError> {
+        Ok(())
+    }
+    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
+        if self.acks.is_empty() {
+            return std::future::pending().await;
+        }
+        self.acks.drain(..).for_each(|(token, at)| sink(Confirmation::Acked { token, at }));
+        Ok(())
+    }
+    async fn close(self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+fn block_on<F: Future>(work: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime for one thread needs nothing but memory and an epoll descriptor").block_on(work)
+}
+
+/// Drains shipments, as the control thread does.
+fn drain(samples: &Receiver<Shipment>) -> u64 {
+    samples.try_iter().map(|s| s.histogram.len()).sum()
+}
+
+/// Nanoseconds for each received message: clock read, verification, books, order, both latencies, the turn of intervals;
+/// and beside it what stamping and delivering the message from memory costs by itself. Both over `messages`.
+pub fn receiving(messages: u64, payload: usize) -> (f64, f64) {
+    let (shared, (out, samples)) = (Shared::new(1), channel());
+    let origin = now();
+    shared.go(origin, origin, Nanos::MAX);
+    let mut ear = ear(&shared, origin, messages, Recorder::new(0, origin, SECOND, out));
+    let mut memory = Memory { template: Template::new(&vec![7; payload.saturating_sub(44)]), sequence: 0, origin };
+    let begun = now();
+    let mut recorded = 0;
+    block_on(async {
+        while memory.sequence < messages {
+            // From memory it cannot fail.
+            let _ = memory.receive(&mut ear, usize::MAX).await;
+            if memory.sequence.is_multiple_of(1 << 20) {
+                recorded += drain(&samples);
+            }
+        }
+    });
+    let all = (now() - begun) as f64 / memory.sequence as f64;
+    assert_eq!(ear.received.seen[0].count(0, messages), messages, "every message is in the books");
+    let mut nothing = Blind(0);
+    memory.sequence = 0;
+    let begun = now();
+    block_on(async {
+        while memory.sequence < messages {
+            let _ = memory.receive(&mut nothing, usize::MAX).await;
+        }
+    });
+    (all, (now() - begun) as f64 / memory.sequence as f64)
+}
+
+struct Blind(u64);
+
+impl Sink for Blind {
+    fn take(&mut self, message: Incoming<'_>) -> crate::driver::Disposition {
+        self.0 += std::hint::black_box(message.payload).len() as u64;
+        crate::driver::Disposition::Accept
+    }
+    fn dead_letter(&mut self, _: Incoming<'_>) {}
+}
+
+fn ear(shared: &Shared, origin: Nanos, messages: u64, recorder: Recorder) -> Ear<'_> {
+    Ear {
+        run: 1,
+        workload: 0,
+        role: Role::Tail,
+        think: Duration::ZERO,
+        channels: 1,
+        keys: None,
+        rule: Rule::default(),
+        answer: false,
+        open_loop: true,
+        shared,
+        recorder: Rc::new(RefCell::new(recorder)),
+        origin,
+        interval: SECOND,
+        order: vec![Order::default()],
+        received: Received {
+            seen: vec![Seen::with_capacity(messages)],
+            dead: vec![Seen::default()],
+            ..Received::default()
+        },
+        arrived: 0,
+    }
+}
+
+/// Nanoseconds for each published message of 128 bytes whose time has come: schedule, stamp, books, lag, acknowledgement.
+pub fn publishing(messages: u64) -> f64 {
+    let (shared, (out, samples)) = (Shared::new(1), channel());
+    // A schedule that lies in the past is walked as fast as the loop goes.
+    let rate = 1e6;
+    let length = messages * 1000;
+    let origin = now() - 2 * length;
+    shared.go(origin, origin, origin + length);
+    let pieces = vec![Piece { span: length, from: rate, to: rate }];
+    let mut publisher = Publisher {
+        producer: Nowhere { acks: Vec::with_capacity(1024) },
+        index: 0,
+        workload: 0,
+        keys: None,
+        reply: false,
+        run: 1,
+        channels: 1,
+        templates: vec![Template::new(&[7; 84])],
+        pacer: Pacer::spinning(),
+        pace: Pace::Open(Schedule::new(pieces, false, &Process::Constant, Share { index: 0, of: 1 })),
+        shared: &shared,
+        recorder: Rc::new(RefCell::new(Recorder::new(0, origin, SECOND, out))),
+        origin,
+        interval: SECOND,
+        books: books(length, SECOND),
+    };
+    let begun = now();
+    // To nowhere it cannot fail.
+    let _ = block_on(publisher.run(origin));
+    let each = (now() - begun) as f64 / messages as f64;
+    drain(&samples);
+    assert!(publisher.books.sent.acked.abs_diff(messages) <= 1, "every message is in the books");
+    each
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocations::count;
+
+    /// Allocations that ten times as many messages add, within one interval of a second.
+    fn added(loops: impl Fn(u64)) -> u64 {
+        loops(1_000);
+        let counted = |messages| {
+            let before = count();
+            loops(messages);
+            count() - before
+        };
+        counted(500_000).saturating_sub(counted(50_000))
+    }
+
+    #[test]
+    fn the_consume_loop_allocates_nothing_for_a_message() {
+        let added = added(|messages| {
+            receiving(messages, 128);
+        });
+        assert!(added <= 20, "450,000 more messages made {added} more allocations");
+    }
+
+    #[test]
+    fn the_publish_loop_allocates_nothing_for_a_message() {
+        let added = added(|messages| {
+            publishing(messages);
+        });
+        // The set of acknowledged numbers doubles a few times.
+        assert!(added <= 20, "450,000 more messages made {added} more allocations");
+    }
+}

@@ -1,0 +1,161 @@
+//! The engine against a broker that misbehaves as told: what is injected is what the books say, to the message.
+
+use super::Interrupt;
+use super::fold::{Folded, Frame, fold};
+use super::trial::{Raw, Setup, execute};
+use crate::driver::fake::Fake;
+use crate::record::WorkloadResult;
+use crate::scenario::plan::Case;
+use crate::scenario::{Overrides, parse};
+use crate::system::{Context, Running, create};
+
+/// Drives the workload against a fake with these options.
+fn drive(workload: &str, options: serde_json::Value) -> (Case, Raw, Folded) {
+    let text = format!(
+        "name = \"t\"\nquestion = \"does it add up?\"\n[[system]]\ndriver = \"null\"\n[[workload]]\n{workload}\n\
+         [run]\nwarmup = \"100ms\"\nduration = \"500ms\"\ninterval = \"100ms\"\ndrain = \"2s\"\ntrials = 1\n"
+    );
+    let plan = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap().plan;
+    let case = plan.cases[0].clone();
+    let context = Context { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
+    let mut system = create(&plan.systems[0], context).unwrap();
+    let options = options.as_object().unwrap().clone();
+    let (interrupt, running) = (Interrupt::default(), Running::default());
+    let setup = Setup {
+        case: &case,
+        seed: 5,
+        options: &options,
+        spin: false,
+        running: &running,
+        interrupt: &interrupt,
+        tick: &|_| {},
+        measured_from: &|_| {},
+    };
+    let raw = execute::<Fake>(&setup, system.as_mut());
+    let quantiles = [0.5, 0.99];
+    let frame = Frame { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
+    let folded = fold(&raw, &case, Vec::new(), &frame);
+    (case, raw, folded)
+}
+
+/// How many numbers of the measured range are hit by a fault of this period.
+fn hits(raw: &Raw, every: u64) -> u64 {
+    let count = |to: u64| to / every;
+    raw.sent[0].iter().map(|(_, s)| count(s.range.1) - count(s.range.0)).sum()
+}
+
+fn kept(w: &WorkloadResult, promised: &str) -> bool {
+    w.promises.iter().find(|p| p.promised.starts_with(promised)).unwrap().kept
+}
+
+const FAN_OUT: &str = "pattern = \"fan-out\"\nconsumers = 2\nload.rate = \"20k/s\"";
+const STREAM: &str = "pattern = \"stream\"\nload.rate = \"20k/s\"";
+
+#[test]
+fn an_honest_broker_leaves_nothing_open() {
+    let (_, raw, folded) = drive(FAN_OUT, serde_json::json!({}));
+    let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
+    assert!(raw.failed.is_none() && l.sent > 1000, "{:?} {l:?}", raw.failed);
+    assert_eq!((l.scheduled, l.expected, l.delivered), (l.sent, 2 * l.sent, 2 * l.sent));
+    assert_eq!((l.lost, l.duplicated, l.reordered, l.corrupted, l.foreign), (0, 0, 0, 0, 0));
+    assert_eq!((w.latency["e2e"].count, w.latency["lag"].count), (2 * l.sent, l.sent));
+    assert!(w.promises.iter().all(|p| p.kept), "{:?}", w.promises);
+    let by_interval: u64 = folded.intervals.iter().map(|i| i.sent).sum();
+    // On a busy machine the last ones are sent after the last interval, and are in the books all the same.
+    assert!(by_interval > 0 && by_interval <= l.sent, "{by_interval} {l:?}");
+}
+
+#[test]
+fn faults_are_counted_to_the_message() {
+    for (fault, every) in [("drop", 7), ("duplicate", 11), ("swap", 13), ("corrupt", 17), ("refuse", 19)] {
+        let (_, raw, folded) = drive(FAN_OUT, serde_json::json!({ fault: every }));
+        let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
+        let n = 2 * hits(&raw, every);
+        // Of a swapped pair at the edge of the measured phase one may lie outside of it.
+        let near = |seen: u64| seen.abs_diff(n) <= 2;
+        assert!(n > 100, "{fault}: {n}");
+        match fault {
+            "drop" => assert_eq!((l.lost, l.duplicated, l.reordered, l.corrupted), (n, 0, 0, 0), "{fault} {l:?}"),
+            "duplicate" => assert_eq!((l.lost, l.duplicated, l.corrupted), (0, n, 0), "{fault} {l:?}"),
+            "swap" => assert!(near(l.reordered) && l.lost + l.duplicated == 0, "{fault} {n} {l:?}"),
+            // The envelope of a message that does not verify is not believed: it counts as corrupted, and as lost.
+            "corrupt" => {
+                assert_eq!((l.lost, l.duplicated), (n, 0), "{fault} {l:?}");
+                assert!(l.corrupted >= n && l.corrupted <= n + 2 * 2000 / every + 2, "{fault} {n} {l:?}");
+            }
+            _ => assert_eq!((l.refused, l.lost, l.sent + l.refused), (n / 2, 0, l.scheduled), "{fault} {l:?}"),
+        }
+        assert_eq!(w.latency["e2e"].lost, l.lost + 2 * l.refused, "{fault}: what never arrives is infinitely late");
+        assert_eq!(kept(w, "at least once"), l.lost == 0, "{fault}");
+        assert_eq!(kept(w, "order"), fault != "swap", "{fault}");
+    }
+}
+
+#[test]
+fn an_acknowledged_message_that_is_lost_breaks_the_promise_and_an_unacknowledged_one_does_not() {
+    let (_, raw, folded) = drive(STREAM, serde_json::json!({ "drop": 50 }));
+    let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
+    assert_eq!((l.lost, l.acked_lost), (hits(&raw, 50), 0));
+    assert_eq!(l.acked, l.sent - l.lost);
+    assert!(kept(w, "at least once"));
+    assert_eq!(w.latency["ack"].lost, l.lost);
+    let (_, raw, folded) = drive(STREAM, serde_json::json!({ "lie": 50 }));
+    let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
+    assert_eq!((l.lost, l.acked_lost, l.acked), (hits(&raw, 50), hits(&raw, 50), l.sent));
+    assert!(!kept(w, "at least once"));
+}
+
+#[test]
+fn exactly_once_is_broken_by_a_duplicate() {
+    let options = serde_json::json!({ "duplicate": 100, "delivery": "exactly once" });
+    let (_, raw, folded) = drive(STREAM, options);
+    assert_eq!(folded.workloads[0].ledger.duplicated, hits(&raw, 100));
+    assert!(!kept(&folded.workloads[0], "exactly once"));
+}
+
+#[test]
+fn rejected_messages_come_again_and_hopeless_ones_become_dead_letters() {
+    let workload = format!("{STREAM}\n[workload.delivery]\nreject-every = 10\ndead-every = 25\nmax-deliver = 3");
+    let (_, raw, folded) = drive(&workload, serde_json::json!({}));
+    let l = &folded.workloads[0].ledger;
+    // Every 50th is hit by both rules: it is hopeless.
+    let (dead, once) = (hits(&raw, 25), hits(&raw, 10) - hits(&raw, 50));
+    assert_eq!((l.dead_lettered, l.redelivered, l.rejected), (dead, once, once + 3 * dead), "{l:?}");
+    assert_eq!((l.delivered + l.dead_lettered, l.lost, l.duplicated, l.reordered), (l.sent, 0, 0, 0), "{l:?}");
+}
+
+#[test]
+fn a_backlog_is_read_to_its_end_and_told_apart_from_the_tail() {
+    let workload = "pattern = \"replay\"\nload.rate = \"5k/s\"\n[workload.delivery]\nbacklog = 5000";
+    let (_, raw, folded) = drive(workload, serde_json::json!({}));
+    let w = &folded.workloads[0];
+    assert!(raw.failed.is_none(), "{:?}", raw.failed);
+    let replay = w.replay.as_ref().unwrap();
+    assert_eq!((replay.backlog, replay.delivered), (5000, 5000));
+    assert!(replay.catch_up_s.is_some() && replay.rate.unwrap() > 0.0, "{replay:?}");
+    assert!(replay.begun_s >= 0.125, "{replay:?}");
+    assert_eq!(w.groups.iter().map(|g| (g.role.as_str(), g.lost)).collect::<Vec<_>>(), [("tail", 0), ("catch-up", 0)]);
+    assert_eq!(w.latency["e2e"].count, w.ledger.sent, "the reader of the backlog is not in the headline");
+    assert!(w.latency.contains_key("ack.before-replay") && w.latency.contains_key("ack.during-replay"));
+}
+
+#[test]
+fn a_slow_consumer_is_told_apart() {
+    let workload = "pattern = \"fan-out\"\nconsumers = 3\nload.rate = \"200/s\"\n\
+                    [workload.delivery]\nslow = { consumers = 1, think = \"2ms\" }";
+    let (_, raw, folded) = drive(workload, serde_json::json!({}));
+    let w = &folded.workloads[0];
+    assert!(raw.failed.is_none());
+    assert_eq!(w.groups.iter().filter(|g| g.role == "slow").count(), 1);
+    assert_eq!(w.latency["e2e"].count, 2 * w.ledger.sent);
+    assert_eq!(w.latency["e2e.slow"].count, w.ledger.sent);
+}
+
+#[test]
+fn members_of_a_group_share_and_keys_keep_their_order() {
+    let workload = "pattern = \"queue-group\"\nproducers = 3\nconsumers = 4\nload.rate = \"20k/s\"\n\
+                    [workload.delivery]\nkeys = { uniform = 10 }";
+    let (_, _, folded) = drive(workload, serde_json::json!({}));
+    let l = &folded.workloads[0].ledger;
+    assert_eq!((l.expected, l.delivered, l.lost, l.duplicated), (l.sent, l.sent, 0, 0), "{l:?}");
+}
