@@ -493,6 +493,19 @@ fn bounds_hold_against_hostile_clients() {
 }
 
 #[test]
+fn who_is_silent_is_let_go_but_not_who_waits_for_an_answer() {
+    let (_dir, broker) = broker(|config| config.idle_timeout = Duration::from_millis(300));
+    let mut waits = Client::connect(broker.address);
+    waits.create("t", 1, &[]);
+    let mut silent = Client::connect(broker.address);
+    let began = Instant::now();
+    assert_eq!(waits.fetch("t", 0, 0, 1000).0, 0);
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert!(silent.answer().is_err());
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
 fn tls_carries_it_all() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let files = tempfile::tempdir().unwrap();

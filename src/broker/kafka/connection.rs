@@ -139,8 +139,11 @@ impl Connection {
         self.answer().await?;
         let want = carried_out?;
         let idle = self.active + self.hub.config.idle_timeout;
-        let login = if self.login.is_done() { idle } else { self.login.deadline };
         let front = self.queue.front().and_then(Pending::deadline);
+        // Who waits for an answer is not idle.
+        let due = front.unwrap_or(idle);
+        let login = (!self.login.is_done()).then_some(self.login.deadline);
+        let wake = login.map_or(due, |login| login.min(due));
         let reads = self.queue.len() < MAX_QUEUE;
         let waits_for_share = match want {
             Want::Long(length) if self.share.is_none() => Some(length),
@@ -167,9 +170,9 @@ impl Connection {
                 self.share = share;
             }
             () = bell.rung(), if front.is_some() => {}
-            () = sleep_until(front.unwrap_or(idle).min(idle).min(login)) => {
+            () = sleep_until(wake) => {
                 let now = Instant::now();
-                if now >= login || (now >= idle && front.is_none()) {
+                if login.is_some_and(|login| now >= login) || (now >= idle && front.is_none()) {
                     return Err(End::Gone);
                 }
             }
