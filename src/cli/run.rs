@@ -35,11 +35,13 @@ pub struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
+    engine::check(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;
     let keeper = Keeper {
         progress: Progress::new(args.quiet || args.format == Format::Json),
+        cases: scenario.plan.cases.clone(),
         kept: Mutex::new((record(&scenario), Vec::new())),
         store,
     };
@@ -64,13 +66,19 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         Err(e) => return Err(Failure::internal(e)),
         Ok(()) => {}
     }
+    let limits = crate::compare::expectations(record, &record.plan.expect);
     if args.format == Format::Json {
         print(&pretty(record))?;
     } else if !args.quiet {
         let summary = crate::report::text::summary(record, false);
-        print(&format!("{summary}\nresults: {}", keeper.store.dir.join("report.html").display()))?;
+        let limits: String =
+            limits.iter().map(|l| format!("{:<12} {}: {}\n", l.verdict.word(), l.case, l.sentence)).collect();
+        print(&format!("{summary}{limits}\nresults: {}", keeper.store.dir.join("report.html").display()))?;
     }
-    Ok(exit(record, interrupted))
+    Ok(match exit(record, interrupted) {
+        Exit::Passed => super::expected(&limits),
+        other => other,
+    })
 }
 
 /// The exit code of a finished run; the gravest that applies.
@@ -160,6 +168,8 @@ impl Drop for Scratch {
 struct Keeper {
     progress: Progress,
     store: Store,
+    /// What each trial was to do.
+    cases: Vec<Case>,
     kept: Mutex<(Record, Vec<Interval>)>,
 }
 
@@ -185,6 +195,9 @@ impl engine::Sink for Keeper {
     }
     fn trial(&self, mut files: TrialFiles) -> io::Result<()> {
         let label = format!("{}-{}", files.trial.case, files.trial.round);
+        if let Some(case) = self.cases.iter().find(|c| c.id == files.trial.case) {
+            crate::measure::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
+        }
         let hlog = self.store.write_hlog(&label, &files.hlog, files.measured_at).map_err(io::Error::other)?;
         files.trial.hlog = Some(hlog);
         if let Some(log) = files.server_log {

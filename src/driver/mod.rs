@@ -22,6 +22,9 @@ mod error;
 #[cfg(test)]
 pub mod fake;
 mod incidents;
+pub mod jetstream;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod nats;
 pub mod null;
 
@@ -32,8 +35,29 @@ use std::time::Duration;
 pub use error::DriverError;
 pub use incidents::Incidents;
 
-use crate::scenario::plan::Workload;
+use crate::scenario::options::{Options, keys};
+use crate::scenario::plan::{DriverKind, Workload};
 use crate::units::Nanos;
+
+/// Checks the options that the client of a system reads and gives the names of all there are; `None` where the driver says
+/// nothing of them before it is opened.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>>, String> {
+    Ok(match kind {
+        DriverKind::Nats | DriverKind::Reference => {
+            nats::options::Connection::from_options(options)?;
+            Some(keys::<nats::options::Connection>())
+        }
+        DriverKind::Jetstream => {
+            nats::options::Connection::from_options(options)?;
+            jetstream::Streams::from_options(options)?;
+            Some([keys::<nats::options::Connection>(), keys::<jetstream::Streams>()].concat())
+        }
+        DriverKind::Kafka | DriverKind::Null => None,
+    })
+}
 
 /// What a driver is opened with.
 #[derive(Debug, Clone)]
@@ -78,6 +102,8 @@ pub trait Driver: Sized + Send + Sync {
     type Consumer: Consumer;
     /// Whether messages come back to consumers. The null driver has none, and is measured by its confirmations alone.
     const DELIVERS: bool = true;
+    /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that nothing more is coming.
+    const STORES: bool = false;
 
     /// Connects for administration, creates what the workloads need and reads back what it got.
     fn prepare(target: Target, workloads: &[Workload]) -> impl Future<Output = Result<Self, DriverError>>;

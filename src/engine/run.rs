@@ -8,12 +8,16 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::driver::Driver;
+use crate::driver::jetstream::Jetstream;
+#[cfg(feature = "kafka")]
+use crate::driver::kafka::Kafka;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
+use crate::driver::{self, Driver};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
+use crate::scenario::options::unknown;
 use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
 
@@ -61,6 +65,24 @@ pub enum RunError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+/// Checks the options of every system, before anything is started.
+///
+/// # Errors
+/// The system and its option that does not fit, or that nobody reads, and what is allowed.
+pub fn check(plan: &Plan) -> Result<(), SystemError> {
+    for spec in &plan.systems {
+        let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
+        let launched = system::options(spec.driver, &spec.options).map_err(wrong)?;
+        if let Some(mut known) = driver::options(spec.driver, &spec.options).map_err(wrong)? {
+            known.extend(launched);
+            if let Some(words) = unknown(&spec.options, spec.driver.name(), &known) {
+                return Err(wrong(words));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Executes every trial of a plan. `scratch` is a folder for the systems' files; each trial's is removed after it.
@@ -181,9 +203,14 @@ fn trial(
                     };
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
-                        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => {
+                        DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
+                        DriverKind::Nats | DriverKind::Reference => {
                             execute::<Nats>(&setup, system.as_mut())
                         }
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(not(feature = "kafka"))]
+                        DriverKind::Kafka => failed("prepare", "this build has no Kafka driver".into()).0,
                     };
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
@@ -194,7 +221,7 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => Nats::DELIVERS,
+        DriverKind::Jetstream | DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka => true,
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);

@@ -150,7 +150,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
         url: setup.running.url.clone(),
         timeout: case.phases.connect.duration(),
         run: (setup.seed ^ setup.seed >> 32) as u32,
-        options: setup.options.clone(),
+        options: client_options(setup),
     };
     // The control thread's own waits are this runtime's, too.
     let _inside = runtime.enter();
@@ -190,6 +190,13 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
         raw.failed.get_or_insert(("tear-down", e.to_string()));
     }
     raw
+}
+
+/// What the launched system gave its clients, and over it what the scenario says.
+fn client_options(setup: &Setup<'_>) -> serde_json::Map<String, serde_json::Value> {
+    let mut options = setup.running.client.clone();
+    options.extend(setup.options.clone());
+    options
 }
 
 struct StopOnDrop<'a>(&'a Shared);

@@ -43,7 +43,7 @@ pub struct Observed {
     pub clocksource: String,
 }
 
-fn grade(value: f64, warn: f64, invalid: f64) -> Status {
+pub(super) fn grade(value: f64, warn: f64, invalid: f64) -> Status {
     match value {
         v if v > invalid => Status::Invalid,
         v if v > warn => Status::Warn,
@@ -51,7 +51,7 @@ fn grade(value: f64, warn: f64, invalid: f64) -> Status {
     }
 }
 
-fn check(id: &str, name: &str, status: Status, observed: String, threshold: &str, message: &str) -> Check {
+pub(super) fn check(id: &str, name: &str, status: Status, observed: String, threshold: &str, message: &str) -> Check {
     let message = if status == Status::Ok { String::new() } else { message.into() };
     Check { id: id.into(), name: name.into(), status, observed, threshold: threshold.into(), message }
 }

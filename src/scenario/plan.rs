@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gate::{Expectation, Gate};
 use crate::units::{Bytes, Rate, SECOND, Span};
 
 /// Bytes of the envelope that every message begins with; no payload can be smaller.
@@ -28,6 +29,12 @@ pub struct Plan {
     pub seed: u64,
     /// The quantiles to report, each in (0, 1), ascending.
     pub percentiles: Vec<f64>,
+    /// When a change against a baseline counts as a regression; the defaults where the scenario says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
+    /// Absolute limits that the result must keep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<Expectation>,
     /// Whether a promise that is not kept is what the scenario expects; otherwise it makes the run fail with exit code 6.
     #[serde(default)]
     pub may_break: bool,

@@ -6,6 +6,8 @@
 //! killed (each child is told by the kernel when its parent dies).
 
 mod external;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod none;
 mod process;
@@ -15,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::scenario::options::{Options, keys};
 use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
 
 /// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
@@ -41,6 +44,8 @@ pub struct Running {
     pub pids: Vec<u32>,
     /// Settings it was started with, or that were read back, that bear on guarantees or speed.
     pub settings: BTreeMap<String, String>,
+    /// Options that its clients need besides those of the scenario: certificates and credentials made for the trial.
+    pub client: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A system under measurement.
@@ -93,6 +98,14 @@ pub enum SystemError {
         /// What would make it available.
         remedy: String,
     },
+    /// An option of it does not fit.
+    #[error("{system}: {words}")]
+    Option {
+        /// Name in the plan.
+        system: String,
+        /// Which option, and what is allowed.
+        words: String,
+    },
     /// It was started and did not become ready.
     #[error("{system} did not come up: {words}{log}")]
     Start {
@@ -121,8 +134,21 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
     if spec.driver == DriverKind::Null {
         return Ok(Box::new(none::NoSystem));
     }
+    #[cfg(feature = "kafka")]
+    if let (DriverKind::Kafka, BringUp::External { url }) = (spec.driver, &spec.bring_up) {
+        return Ok(Box::new(kafka::External::new(&spec.name, url, context.timeout)));
+    }
+    let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
     if let BringUp::External { url } = &spec.bring_up {
-        return Ok(Box::new(external::External::new(&spec.name, url, context.timeout)));
+        let nats = matches!(spec.driver, DriverKind::Nats | DriverKind::Jetstream);
+        let vain = if nats { nats::options::Launch::written(&spec.options) } else { Vec::new() };
+        if let Some(option) = vain.first() {
+            return Err(wrong(format!(
+                "option `{option}` is for a server that msgbench starts, and this one has a url"
+            )));
+        }
+        let monitor = spec.options.get("monitor").and_then(|v| v.as_str());
+        return Ok(Box::new(external::External::new(&spec.name, url, monitor, context.timeout)));
     }
     let program = match availability(spec.driver) {
         Availability::Found { program, .. } => program,
@@ -131,21 +157,47 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
         }
     };
     Ok(match spec.driver {
-        DriverKind::Nats | DriverKind::Jetstream | DriverKind::Kafka => {
-            Box::new(nats::Nats::new(&spec.name, program, context))
+        DriverKind::Nats | DriverKind::Jetstream => {
+            let launch = nats::options::Launch::from_options(&spec.options).map_err(wrong)?;
+            Box::new(nats::Nats::new(&spec.name, program, launch, spec.driver == DriverKind::Jetstream, context))
         }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => Box::new(kafka::Kafka::new(&spec.name, program, &spec.options, context)),
+        // Never found by `availability`.
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Box::new(none::NoSystem),
         DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
         DriverKind::Null => Box::new(none::NoSystem),
+    })
+}
+
+/// Checks the options of a launched system of this kind and gives the names of all there are.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, String> {
+    Ok(match kind {
+        DriverKind::Nats | DriverKind::Jetstream => {
+            nats::options::Launch::from_options(options)?;
+            keys::<nats::options::Launch>()
+        }
+        DriverKind::Reference => reference::FLAGS.map(str::to_owned).to_vec(),
+        DriverKind::Kafka | DriverKind::Null => Vec::new(),
     })
 }
 
 /// Whether a system of this kind can be launched here, and what would make it so.
 pub fn availability(kind: DriverKind) -> Availability {
     match kind {
-        DriverKind::Nats => nats::availability(std::env::var_os(NATS_VARIABLE), std::env::var_os("PATH")),
-        DriverKind::Jetstream | DriverKind::Kafka => Availability::Missing {
-            reason: format!("this build has no {} driver yet", kind.name()),
-            remedy: "use a later build".to_owned(),
+        DriverKind::Nats | DriverKind::Jetstream => {
+            nats::availability(std::env::var_os(NATS_VARIABLE), std::env::var_os("PATH"))
+        }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => kafka::availability(std::env::var_os(kafka::VARIABLE)),
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Availability::Missing {
+            reason: "this msgbench was built without Kafka".to_owned(),
+            remedy: "build it with the cargo feature `kafka`, which is on by default".to_owned(),
         },
         DriverKind::Reference => itself(std::env::var_os(PROGRAM_VARIABLE).as_deref().map(Path::new)),
         DriverKind::Null => itself(None),
@@ -193,6 +245,15 @@ mod tests {
         assert_eq!(system, "it");
         assert!(reason.contains("refused"), "{reason}");
         assert!(remedy.contains("url in the scenario"), "{remedy}");
+    }
+
+    #[test]
+    fn options_of_a_launched_server_are_refused_beside_a_url() {
+        let bring_up = BringUp::External { url: "nats://127.0.0.1:1".to_owned() };
+        let mut spec = spec(DriverKind::Jetstream, bring_up);
+        spec.options.insert("nodes".to_owned(), 3.into());
+        let words = create(&spec, context()).err().unwrap().to_string();
+        assert_eq!(words, "it: option `nodes` is for a server that msgbench starts, and this one has a url");
     }
 
     #[test]

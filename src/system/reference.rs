@@ -17,7 +17,7 @@ use super::process::{Child, Output, open_log, tail};
 use super::{Context, Running, System, SystemError};
 
 /// The options of a scenario that become flags of the broker.
-const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
+pub(super) const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
 
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
@@ -125,7 +125,7 @@ impl System for Reference {
         let mut settings: std::collections::BTreeMap<String, String> =
             ready.policy.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
         settings.insert("version".to_owned(), ready.version);
-        let running = Running { url: ready.url, pids: vec![child.pid()], settings };
+        let running = Running { url: ready.url, pids: vec![child.pid()], settings, ..Running::default() };
         self.child = Some(child);
         Ok(running)
     }
