@@ -173,7 +173,12 @@ fn trial(
     interrupt: &Interrupt,
     sink: &dyn Sink,
 ) -> TrialFiles {
-    let spec: &SystemSpec = &plan.systems[case.system];
+    let mut spec: SystemSpec = plan.systems[case.system].clone();
+    let stored = spec.driver == DriverKind::Reference && case.workloads.iter().any(|w| w.delivery.durable);
+    if stored {
+        spec.options.insert(system::reference::LOG.into(), true.into());
+    }
+    let spec = &spec;
     let started = SystemTime::now();
     let seed = seed_of(plan, case, round);
     let spin = spins(case, spec.driver);
@@ -190,7 +195,9 @@ fn trial(
                 Ok(up) => {
                     running = up;
                     let tick = |t| sink.tick(t);
-                    let options = &spec.options;
+                    // The clients of the log half have a table of their own.
+                    let of_log = spec.options.get("kafka").and_then(|v| v.as_object()).cloned().unwrap_or_default();
+                    let options = if stored { &of_log } else { &spec.options };
                     let meter = HiccupMeter::start(case.phases.interval.0).ok();
                     let measured_from = |origin| {
                         if let Some(meter) = &meter {
@@ -210,6 +217,12 @@ fn trial(
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
                         DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Reference if stored => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(not(feature = "kafka"))]
+                        DriverKind::Reference if stored => {
+                            failed("prepare", "this build has no Kafka driver, which the log half needs".into()).0
+                        }
                         DriverKind::Nats | DriverKind::Reference if by_wire(spec) => {
                             execute::<Wire>(&setup, system.as_mut())
                         }

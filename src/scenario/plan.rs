@@ -60,7 +60,7 @@ pub struct SystemSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DriverKind {
-    /// The built-in reference broker, over the NATS protocol.
+    /// The built-in reference broker: over the NATS protocol, or, where messages are to be stored, over the Kafka protocol.
     Reference,
     /// A NATS server, core messaging.
     Nats,
@@ -91,7 +91,7 @@ impl DriverKind {
     pub fn lacks(self, w: &Workload) -> Option<&'static str> {
         let d = &w.delivery;
         match self {
-            Self::Nats | Self::Reference if d.durable => Some("messages are not stored"),
+            Self::Nats if d.durable => Some("messages are not stored"),
             Self::Nats | Self::Reference if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery"),
             Self::Jetstream if w.topology.reply => Some("no request/reply on streams"),
             Self::Kafka if d.reject_every > 0 || d.dead_every > 0 => {

@@ -13,7 +13,7 @@ mod kafka;
 mod nats;
 mod none;
 mod process;
-mod reference;
+pub mod reference;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -195,7 +195,7 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, Strin
             nats::options::Launch::from_options(options)?;
             keys::<nats::options::Launch>()
         }
-        DriverKind::Reference => reference::FLAGS.map(str::to_owned).to_vec(),
+        DriverKind::Reference => reference::options(),
         #[cfg(feature = "kafka")]
         DriverKind::Kafka => {
             kafka::BrokerOptions::read(options)?;
