@@ -31,4 +31,4 @@ if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
 fi
 # Kafka comes from Maven Central; where it cannot be had, its tests say that they are skipped.
 scripts/get-kafka.sh || echo "scripts/test.sh: no Kafka: tests against it are skipped" >&2
-exec cargo test --locked
+exec cargo test --locked "$@"

@@ -109,6 +109,10 @@ impl<F: Driver + 'static> Driver for Bridge<F> {
         for (name, of) in [(from.as_str(), first.facts()), ("kafka", kafka.facts())] {
             facts.guarantees.extend(of.guarantees.iter().map(|(k, v)| (format!("{name}: {k}"), v.clone())));
         }
+        for key in ["acknowledgement", "durability", "order", "tls"] {
+            let of = |facts: &Facts| facts.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into());
+            facts.guarantees.insert(key.into(), format!("{}, then {}", of(first.facts()), of(kafka.facts())));
+        }
         let before = first.facts().guarantees.get("delivery").cloned().unwrap_or_default();
         facts.guarantees.insert("delivery".into(), format!("to the bridge {before}, from it at least once"));
         let ring = (0..RING).map(|_| (AtomicU64::new(u64::MAX), AtomicU64::new(0))).collect();

@@ -143,6 +143,9 @@ impl System for Reference {
         let mut settings: std::collections::BTreeMap<String, String> =
             ready.policy.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
         settings.insert("version".to_owned(), ready.version);
+        if let Some(tls) = settings.get_mut("tls") {
+            *tls = if tls == "true" { "on" } else { "off" }.to_owned();
+        }
         let mut url = ready.url;
         if self.log_half {
             let Some(kafka) = settings.remove("kafka") else {
