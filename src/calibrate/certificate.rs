@@ -346,6 +346,8 @@ pub(super) fn sample() -> Certificate {
         hiccup_max: 9_000_000,
         late_p90: 900,
         late_max: 8_000_000,
+        lag_p90: 70_000,
+        lag_max: 9_100_000,
         steal: 0.2,
     };
     let experiment = |number, name: &str, lines, unrest: &Unrest| Experiment {

@@ -15,6 +15,7 @@ pub struct CheckArgs {
 
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
+    crate::engine::check(&scenario.plan).map_err(Failure::usage)?;
     match args.format {
         Format::Text => print(&crate::scenario::describe(&scenario.plan)),
         Format::Json => print(&pretty(&scenario.plan)),

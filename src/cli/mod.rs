@@ -3,7 +3,10 @@
 pub mod broker;
 mod calibrate;
 mod check;
+mod compare;
 mod doctor;
+mod export;
+mod history;
 mod progress;
 mod report;
 mod run;
@@ -22,12 +25,29 @@ pub enum Exit {
     Internal = 1,
     /// The command line or the scenario is wrong.
     Usage = 2,
+    /// A regression, or an expectation that is not met.
+    Regressed = 3,
     /// The measurement is invalid: its figures may not be believed.
     Invalid = 4,
+    /// Nothing is certain, and the policy says that this fails.
+    Inconclusive = 5,
     /// The system under test failed, or one that was asked for is not there.
     SystemFailed = 6,
     /// Interrupted by the user.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// The outcome of a comparison or of expectations, as `compare` numbers it.
+    fn of_code(code: u8) -> Self {
+        match code {
+            0 => Self::Passed,
+            3 => Self::Regressed,
+            4 => Self::Invalid,
+            5 => Self::Inconclusive,
+            _ => Self::Internal,
+        }
+    }
 }
 
 /// Benchmarks messaging systems so that the result can be believed.
@@ -40,7 +60,7 @@ pub enum Exit {
 #[command(
     name = "msgbench",
     version,
-    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 4 invalid measurement, 6 system under test failed, 130 interrupted"
+    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 3 regression or unmet expectation, 4 invalid measurement, 5 inconclusive where the policy says that fails, 6 system under test failed, 130 interrupted"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -53,23 +73,47 @@ enum Command {
     Run(run::RunArgs),
     /// Validate a scenario and print the resolved plan; starts nothing
     Check(check::CheckArgs),
+    /// Compare two results, or the systems within one: what differs, by how much, how certain
+    Compare(compare::CompareArgs),
+    /// Results over time: trends, and where a level changed
+    History(history::HistoryArgs),
     /// Render the report of a result again
     Report(report::ReportArgs),
     /// Serve the built-in reference broker to ordinary NATS clients
     Broker(Box<broker::BrokerArgs>),
     /// Show which systems can be launched here, their versions, and how to get what is missing
     Systems(systems::SystemsArgs),
+    /// Print a JSON schema: of scenario files, for editors, or of what commands write
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value_t)]
+        of: SchemaOf,
+    },
     /// Audit this host: what spoils latencies here, why, and the command that mends it; changes nothing
     Doctor(doctor::DoctorArgs),
     /// Prove on this host that what msgbench prints is so: inject faults, measure, compare; writes a certificate
     Calibrate(calibrate::CalibrateArgs),
-    /// Print the JSON schema of scenario files, for editors
-    Schema,
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+}
+
+/// What there is a JSON schema of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum SchemaOf {
+    /// A scenario file
+    #[default]
+    Scenario,
+    /// A gate file
+    Gate,
+    /// run.json
+    Run,
+    /// The output of compare --format json
+    Compare,
+    /// A line of a history file
+    History,
 }
 
 /// How a command prints its result.
@@ -95,12 +139,20 @@ pub fn main() -> u8 {
     let exit = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
+        Command::Schema { of } => print(&match of {
+            SchemaOf::Scenario => pretty(&crate::scenario::schema()),
+            SchemaOf::Gate => pretty(&schemars::schema_for!(crate::scenario::gate::GateFile)),
+            SchemaOf::Run => pretty(&schemars::schema_for!(crate::record::Record)),
+            SchemaOf::Compare => pretty(&schemars::schema_for!(crate::compare::Comparison)),
+            SchemaOf::History => pretty(&schemars::schema_for!(crate::compare::history::Entry)),
+        }),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Calibrate(args) => calibrate::calibrate(&args),
-        Command::Schema => print(&pretty(&crate::scenario::schema())),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "msgbench", &mut std::io::stdout());
             Ok(Exit::Passed)
@@ -113,6 +165,12 @@ pub fn main() -> u8 {
             failure.exit as u8
         }
     }
+}
+
+/// The gravest outcome of the limits that a result was held to: 4 before 3 before 5.
+fn expected(limits: &[crate::compare::ExpectResult]) -> Exit {
+    let codes: Vec<u8> = limits.iter().map(crate::compare::ExpectResult::exit_code).collect();
+    [4, 3, 5].into_iter().find(|c| codes.contains(c)).map_or(Exit::Passed, Exit::of_code)
 }
 
 /// Why a command ended early.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::record::store::{self, Store};
 
+use super::export::Export;
 use super::{Exit, Failure, Format, pretty, print};
 
 /// Arguments of `report`.
@@ -17,10 +18,16 @@ pub struct ReportArgs {
     /// What to print: the summary for people, or the record for scripts
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Print the figures for another program, and write nothing
+    #[arg(long, value_enum, value_name = "PROGRAM", conflicts_with = "format")]
+    export: Option<Export>,
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     let loaded = store::load(&args.result).map_err(Failure::usage)?;
+    if let Some(export) = args.export {
+        return super::export::run(&args.result, &loaded.record, export);
+    }
     let folder = match &args.out {
         Some(out) => out.clone(),
         None if args.result.is_dir() => args.result.clone(),

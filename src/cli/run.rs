@@ -35,11 +35,13 @@ pub struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
+    engine::check(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;
     let keeper = Keeper {
         progress: Progress::new(args.quiet || args.format == Format::Json),
+        cases: scenario.plan.cases.clone(),
         kept: Mutex::new((record(&scenario), Vec::new())),
         store,
     };
@@ -64,13 +66,19 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         Err(e) => return Err(Failure::internal(e)),
         Ok(()) => {}
     }
+    let limits = crate::compare::expectations(record, &record.plan.expect);
     if args.format == Format::Json {
         print(&pretty(record))?;
     } else if !args.quiet {
         let summary = crate::report::text::summary(record, false);
-        print(&format!("{summary}\nresults: {}", keeper.store.dir.join("report.html").display()))?;
+        let limits: String =
+            limits.iter().map(|l| format!("{:<12} {}: {}\n", l.verdict.word(), l.case, l.sentence)).collect();
+        print(&format!("{summary}{limits}\nresults: {}", keeper.store.dir.join("report.html").display()))?;
     }
-    Ok(exit(record, interrupted))
+    Ok(match exit(record, interrupted) {
+        Exit::Passed => super::expected(&limits),
+        other => other,
+    })
 }
 
 /// The exit code of a finished run; the gravest that applies.
@@ -88,8 +96,62 @@ fn exit(record: &Record, interrupted: bool) -> Exit {
     }
 }
 
+/// Secrets that stand in a scenario; a record is shown to others and must not hold them.
+fn secrets(value: &serde_json::Value, found: &mut Vec<String>) {
+    let Some(table) = value.as_object() else { return };
+    for (key, value) in table {
+        match value.as_str() {
+            Some(secret) if ["password", "pass", "token"].contains(&key.as_str()) && !secret.is_empty() => {
+                found.push(secret.to_owned());
+            }
+            _ => secrets(value, found),
+        }
+    }
+}
+
+/// The record as it is kept: secrets in options, text, overrides and command are replaced wherever they stand.
+fn redacted(record: Record) -> Record {
+    let mut found = Vec::new();
+    for system in &record.plan.systems {
+        secrets(&serde_json::Value::Object(system.options.clone()), &mut found);
+    }
+    if found.is_empty() {
+        return record;
+    }
+    fn walk(value: &mut serde_json::Value, found: &[String]) {
+        match value {
+            serde_json::Value::String(text) => {
+                for secret in found {
+                    *text = text.replace(secret.as_str(), "(redacted)");
+                }
+            }
+            serde_json::Value::Array(all) => all.iter_mut().for_each(|v| walk(v, found)),
+            serde_json::Value::Object(all) => all.values_mut().for_each(|v| walk(v, found)),
+            _ => {}
+        }
+    }
+    let clean = |part: serde_json::Result<serde_json::Value>| {
+        part.map(|mut value| {
+            walk(&mut value, &found);
+            value
+        })
+    };
+    let again = |record: &Record| -> serde_json::Result<Record> {
+        let mut copy = record.clone();
+        copy.tool = serde_json::from_value(clean(serde_json::to_value(&record.tool))?)?;
+        copy.scenario = serde_json::from_value(clean(serde_json::to_value(&record.scenario))?)?;
+        for (to, from) in copy.plan.systems.iter_mut().zip(&record.plan.systems) {
+            let options = clean(Ok(serde_json::Value::Object(from.options.clone())))?;
+            to.options = options.as_object().cloned().unwrap_or_default();
+        }
+        Ok(copy)
+    };
+    // What was just written from these types can be read into them.
+    again(&record).unwrap_or(record)
+}
+
 fn record(scenario: &Scenario) -> Record {
-    Record {
+    redacted(Record {
         schema: SCHEMA.into(),
         tool: Tool {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -110,7 +172,7 @@ fn record(scenario: &Scenario) -> Record {
         order: Vec::new(),
         skipped: Vec::new(),
         trials: Vec::new(),
-    }
+    })
 }
 
 /// Turns SIGINT and SIGTERM into a wish to stop. The thread ends with the process.
@@ -163,6 +225,8 @@ impl Drop for Scratch {
 struct Keeper {
     progress: Progress,
     store: Store,
+    /// What each trial was to do.
+    cases: Vec<Case>,
     kept: Mutex<(Record, Vec<Interval>)>,
 }
 
@@ -188,6 +252,9 @@ impl engine::Sink for Keeper {
     }
     fn trial(&self, mut files: TrialFiles) -> io::Result<()> {
         let label = format!("{}-{}", files.trial.case, files.trial.round);
+        if let Some(case) = self.cases.iter().find(|c| c.id == files.trial.case) {
+            crate::measure::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
+        }
         let hlog = self.store.write_hlog(&label, &files.hlog, files.measured_at).map_err(io::Error::other)?;
         files.trial.hlog = Some(hlog);
         if let Some(log) = files.server_log {
@@ -208,5 +275,21 @@ impl engine::Sink for Keeper {
         kept.1.extend(files.intervals);
         drop(kept);
         self.write()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Overrides, parse};
+
+    #[test]
+    fn secrets_do_not_stand_in_a_record() {
+        let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\noptions = { user = \"me\", password = \"s3cret\" }\n\
+                    [[workload]]\npattern = \"fan-out\"\nload.rate = \"1/s\"\n";
+        let scenario = parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default()).unwrap();
+        let kept = serde_json::to_string(&record(&scenario)).unwrap();
+        assert!(!kept.contains("s3cret") && kept.contains("(redacted)"), "{kept}");
+        assert_eq!(scenario.plan.systems[0].options["password"], "s3cret", "the run itself needs it");
     }
 }

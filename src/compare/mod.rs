@@ -1,1 +1,88 @@
-//! (to be written)
+//! Is the difference real, and does it matter? Two records, or the systems within one, to a [`Comparison`].
+//!
+//! Background: two runs of the same program differ. A percentile of one run against that of another, or two intervals
+//! from within runs that do not overlap, show only that. Scope: pure; records in, a comparison out.
+//! Invariant: the unit of replication is the trial; INVALID, partial and failed trials are listed and never compared;
+//! nothing is dropped silently. Design: `pair` finds what is comparable and says what is not; `observe` takes the value
+//! of each metric from each valid trial; `judge` tests one metric (Hodges-Lehmann ratio with exact interval, exact
+//! Mann-Whitney test, Cliff's delta); the p-values of all primary metrics are corrected together (Holm), the others
+//! among themselves (Benjamini-Hochberg), and only then is a verdict given; `sentence` says it in words; `expect` holds
+//! absolute limits. Rejected: comparing merged histograms (destroys the variance between runs), Welch's test as the
+//! judge (runs are rarely normal), bootstrap (random verdicts).
+
+mod expect;
+pub mod history;
+mod judge;
+mod model;
+mod observe;
+mod overall;
+mod pair;
+#[cfg(test)]
+pub(crate) mod sample;
+mod sentence;
+#[cfg(test)]
+mod tests;
+
+pub use expect::{ExpectResult, ExpectVerdict, expectations};
+pub use model::*;
+pub use pair::{NotComparable, Options};
+
+use crate::record::Record;
+use crate::scenario::gate::Gate;
+
+/// A record and what it is called in the comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// Its name, such as the folder it was read from.
+    pub label: &'a str,
+    /// The record.
+    pub record: &'a Record,
+}
+
+/// Compares a candidate with a baseline: the same systems at the same load points.
+///
+/// # Errors
+/// When the two records as a whole are not comparable; what is wrong with single cases is in `Comparison::refused`.
+pub fn records(
+    baseline: Named<'_>,
+    candidate: Named<'_>,
+    gate: &Gate,
+    options: Options,
+) -> Result<Comparison, NotComparable> {
+    let pairing = pair::records(baseline, candidate, options)?;
+    Ok(assemble(pairing, gate))
+}
+
+/// Compares the systems within one record: every pair, or each with the one called `against`.
+///
+/// # Errors
+/// When there are no two systems to compare, or none is called `against`.
+pub fn systems(record: Named<'_>, against: Option<&str>, gate: &Gate) -> Result<Comparison, NotComparable> {
+    let pairing = pair::systems(record, against)?;
+    Ok(assemble(pairing, gate))
+}
+
+fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
+    let mut drafts = Vec::new();
+    for contest in &pairing.contests {
+        drafts.extend(judge::drafts(contest, gate));
+    }
+    let rows = judge::verdicts(drafts, gate, pairing.gated);
+    let overall = overall::overall(&rows, &pairing.refused, gate, pairing.gated);
+    Comparison {
+        schema: SCHEMA.into(),
+        scenario: pairing.scenario,
+        tool: env!("CARGO_PKG_VERSION").into(),
+        baseline: pairing.baseline,
+        candidate: pairing.candidate,
+        design: pairing.design,
+        gate: gate.clone(),
+        gated: pairing.gated,
+        differences: pairing.differences,
+        refused: pairing.refused,
+        excluded: pairing.excluded,
+        rows,
+        expectations: Vec::new(),
+        overall,
+    }
+}

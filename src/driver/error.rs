@@ -39,6 +39,12 @@ pub enum DriverError {
         /// What to do.
         remedy: String,
     },
+    /// An option of the system does not fit.
+    #[error("{words}")]
+    Option {
+        /// Which option, and what is allowed.
+        words: String,
+    },
     /// A wait ran into its bound.
     #[error("{action} at {url} did not finish within {seconds} s")]
     Timeout {

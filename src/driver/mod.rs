@@ -18,12 +18,18 @@
 //! # Rejected
 //! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
 
+#[cfg(feature = "kafka")]
+pub mod bridge;
 mod error;
 #[cfg(test)]
 pub mod fake;
 mod incidents;
+pub mod jetstream;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod nats;
 pub mod null;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -32,8 +38,38 @@ use std::time::Duration;
 pub use error::DriverError;
 pub use incidents::Incidents;
 
-use crate::scenario::plan::Workload;
+use crate::scenario::options::{Options, keys};
+use crate::scenario::plan::{DriverKind, Workload};
 use crate::units::Nanos;
+
+/// Checks the options that the client of a system reads and gives the names of all there are; `None` where the driver says
+/// nothing of them before it is opened.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>>, String> {
+    Ok(match kind {
+        DriverKind::Nats | DriverKind::Reference => {
+            nats::options::Connection::from_options(options)?;
+            Some(keys::<nats::options::Connection>())
+        }
+        DriverKind::Jetstream => {
+            nats::options::Connection::from_options(options)?;
+            jetstream::Streams::from_options(options)?;
+            Some([keys::<nats::options::Connection>(), keys::<jetstream::Streams>()].concat())
+        }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => {
+            kafka::check(options)?;
+            None
+        }
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => None,
+        // Its parts check their own when they are made.
+        DriverKind::Bridge => None,
+        DriverKind::Null => None,
+    })
+}
 
 /// What a driver is opened with.
 #[derive(Debug, Clone)]
@@ -78,6 +114,8 @@ pub trait Driver: Sized + Send + Sync {
     type Consumer: Consumer;
     /// Whether messages come back to consumers. The null driver has none, and is measured by its confirmations alone.
     const DELIVERS: bool = true;
+    /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that nothing more is coming.
+    const STORES: bool = false;
 
     /// Connects for administration, creates what the workloads need and reads back what it got.
     fn prepare(target: Target, workloads: &[Workload]) -> impl Future<Output = Result<Self, DriverError>>;
@@ -93,6 +131,17 @@ pub trait Driver: Sized + Send + Sync {
 
     /// Opens a consumer on the calling thread's runtime; on return the server routes messages to it, those from `start` on.
     fn consumer(&self, seat: Seat, start: Start) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
+
+    /// Is told the instant from which is measured, when it is known.
+    fn measured_from(&self, _origin: Nanos) {}
+
+    /// Ends what the driver itself runs; what it has measured is complete afterwards.
+    fn halt(&mut self) {}
+
+    /// Latencies of parts of the way, of messages of the measured phase, by name; most drivers have but one way.
+    fn hops(&self) -> Vec<(String, hdrhistogram::Histogram<u64>)> {
+        Vec::new()
+    }
 
     /// Removes from the server what `prepare` created.
     fn cleanup(self) -> impl Future<Output = Result<(), DriverError>>;

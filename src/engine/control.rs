@@ -21,7 +21,8 @@ use super::worker::Threads;
 const LEAD: Nanos = 20_000_000;
 /// How often the control thread looks.
 const WATCH: Duration = Duration::from_millis(50);
-/// Nothing more is coming when nothing has arrived for so long after everything was sent, unless something was rejected.
+/// Nothing more is coming when nothing has arrived for so long after everything was sent, unless something was
+/// rejected or the broker stores messages: nats-server was silent for 3 s while it still stored what a flood had left it.
 const QUIET: Nanos = 500_000_000;
 
 /// Conducts one trial.
@@ -69,11 +70,13 @@ impl Control<'_> {
         if D::DELIVERS {
             handles.extend(threads.readers(scope));
         }
+        let driver = threads.driver;
         drop(threads);
         let start = now() + LEAD;
         let origin = start + phases.warmup.0;
         raw.origin = origin;
         (self.setup.measured_from)(origin);
+        driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
         let broker = (!self.setup.running.pids.is_empty()).then(|| Meter::new(&self.setup.running.pids));
         let mut watch = Watch {
@@ -98,7 +101,7 @@ impl Control<'_> {
             if arrived != last {
                 (last, since) = (arrived, now());
             }
-            sent_all() && (self.shared.complete(&copies) || (!rejecting && now() - since > QUIET))
+            sent_all() && (self.shared.complete(&copies) || (!rejecting && !D::STORES && now() - since > QUIET))
         };
         let begun = now();
         while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {

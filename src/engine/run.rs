@@ -8,12 +8,17 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::driver::Driver;
+use crate::driver::jetstream::Jetstream;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
+use crate::driver::wire::Wire;
+use crate::driver::{self, Driver};
+#[cfg(feature = "kafka")]
+use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
+use crate::scenario::options::unknown;
 use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
 
@@ -63,6 +68,24 @@ pub enum RunError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+/// Checks the options of every system, before anything is started.
+///
+/// # Errors
+/// The system and its option that does not fit, or that nobody reads, and what is allowed.
+pub fn check(plan: &Plan) -> Result<(), SystemError> {
+    for spec in &plan.systems {
+        let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
+        let launched = system::options(spec.driver, &spec.options).map_err(wrong)?;
+        if let Some(mut known) = driver::options(spec.driver, &spec.options).map_err(wrong)? {
+            known.extend(launched);
+            if let Some(words) = unknown(&spec.options, spec.driver.name(), &known) {
+                return Err(wrong(words));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Executes every trial of a plan. `scratch` is a folder for the systems' files; each trial's is removed after it.
@@ -122,6 +145,11 @@ pub fn run(
     Ok(())
 }
 
+/// Whether the scenario asks for the bare protocol.
+fn by_wire(spec: &SystemSpec) -> bool {
+    spec.options.get("client").and_then(|v| v.as_str()) == Some("wire")
+}
+
 fn spins(case: &Case, kind: DriverKind) -> bool {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let others = if kind == DriverKind::Null { 1 } else { case.threads.consume as usize + 2 };
@@ -147,7 +175,12 @@ fn trial(
     interrupt: &Interrupt,
     sink: &dyn Sink,
 ) -> TrialFiles {
-    let spec: &SystemSpec = &plan.systems[case.system];
+    let mut spec: SystemSpec = plan.systems[case.system].clone();
+    let stored = spec.driver == DriverKind::Reference && case.workloads.iter().any(|w| w.delivery.durable);
+    if stored {
+        spec.options.insert(system::reference::LOG.into(), true.into());
+    }
+    let spec = &spec;
     let started = SystemTime::now();
     let seed = seed_of(plan, case, round);
     let spin = spins(case, spec.driver);
@@ -165,7 +198,9 @@ fn trial(
                 Ok(up) => {
                     running = up;
                     let tick = |t| sink.tick(t);
-                    let options = &spec.options;
+                    // The clients of the log half have a table of their own.
+                    let of_log = spec.options.get("kafka").and_then(|v| v.as_object()).cloned().unwrap_or_default();
+                    let options = if stored { &of_log } else { &spec.options };
                     let meter = HiccupMeter::start(case.phases.interval.0).ok();
                     let measured_from = |origin| {
                         if let Some(meter) = &meter {
@@ -185,8 +220,28 @@ fn trial(
                     };
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
-                        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => {
-                            execute::<Nats>(&setup, system.as_mut())
+                        DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Reference if stored => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(not(feature = "kafka"))]
+                        DriverKind::Reference if stored => {
+                            failed("prepare", "this build has no Kafka driver, which the log half needs".into()).0
+                        }
+                        DriverKind::Nats | DriverKind::Reference if by_wire(spec) => {
+                            execute::<Wire>(&setup, system.as_mut())
+                        }
+                        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Bridge if spec.options.get("from").is_some_and(|v| v == "jetstream") => {
+                            execute::<Bridge<Jetstream>>(&setup, system.as_mut())
+                        }
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Bridge => execute::<Bridge<Nats>>(&setup, system.as_mut()),
+                        #[cfg(not(feature = "kafka"))]
+                        DriverKind::Kafka | DriverKind::Bridge => {
+                            failed("prepare", "this build has no Kafka driver".into()).0
                         }
                     };
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
@@ -200,7 +255,9 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Nats | DriverKind::Reference | DriverKind::Jetstream | DriverKind::Kafka => Nats::DELIVERS,
+        DriverKind::Jetstream | DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka | DriverKind::Bridge => {
+            true
+        }
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);

@@ -1,11 +1,15 @@
 //! What is measured while load is driven: latencies ([`recorder`]), the books ([`ledger`]), the host ([`host`],
-//! [`hiccup`], [`doctor`]) and its processes ([`process`]), and whether the result may be believed ([`validity`]).
+//! [`hiccup`], [`doctor`]) and its processes ([`process`]), and whether the result may be believed ([`validity`];
+//! once the trial is over also [`steadiness`] and [`noise`], from its intervals: [`within`]).
 
 pub mod doctor;
 pub mod hiccup;
 pub mod host;
 pub mod ledger;
+pub mod noise;
 pub mod process;
 pub mod recorder;
+pub mod steadiness;
 pub mod summary;
 pub mod validity;
+pub mod within;

@@ -17,7 +17,13 @@ pub fn summarise(h: &Histogram<u64>, lost: u64, clipped: u64, negative: u64, qua
             // Nearest rank among all n, the lost ones last.
             let rank = ((quantile * n as f64).ceil() as u64).clamp(1, n.max(1));
             let value_ns = (count > 0 && rank <= count).then(|| at_rank(h, rank));
-            Percentile { quantile, value_ns, exceedances, printable: n > 0 && exceedances >= PRINTABLE - 1e-9 }
+            Percentile {
+                quantile,
+                value_ns,
+                exceedances,
+                printable: n > 0 && exceedances >= PRINTABLE - 1e-9,
+                ..Percentile::default()
+            }
         })
         .collect();
     LatencySummary {

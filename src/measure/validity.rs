@@ -48,7 +48,7 @@ pub struct Observed {
 /// A pause of the generator that no scheduler on a fit host makes, ns.
 const HELD: u64 = 50_000_000;
 
-fn grade(value: f64, warn: f64, invalid: f64) -> Status {
+pub(super) fn grade(value: f64, warn: f64, invalid: f64) -> Status {
     match value {
         v if v > invalid => Status::Invalid,
         v if v > warn => Status::Warn,
@@ -56,12 +56,12 @@ fn grade(value: f64, warn: f64, invalid: f64) -> Status {
     }
 }
 
-fn check(id: &str, name: &str, status: Status, observed: String, threshold: &str, message: &str) -> Check {
+pub(super) fn check(id: &str, name: &str, status: Status, observed: String, threshold: &str, message: &str) -> Check {
     let message = if status == Status::Ok { String::new() } else { message.into() };
     Check { id: id.into(), name: name.into(), status, observed, threshold: threshold.into(), message }
 }
 
-/// V1, V2, V4, V5, V6, V11, V12 and V13 of stats.md A5.
+/// V1, V2, V4, V5, V6, V11, V12 of stats.md A5, and V15.
 pub fn judge(o: &Observed) -> Vec<Check> {
     let mut checks = Vec::new();
     if let Some(scheduled) = o.scheduled {
@@ -145,7 +145,7 @@ pub fn judge(o: &Observed) -> Vec<Check> {
         let held = pause >= HELD && 2 * lag >= pause && 5 * lag >= response;
         let millis = |ns: u64| ns as f64 / 1e6;
         checks.push(check(
-            "V13",
+            "V15",
             "generator held still",
             if held { Status::Invalid } else { Status::Ok },
             format!(
@@ -225,9 +225,9 @@ mod tests {
         assert_eq!(with(&|o| (o.busiest, o.spinning) = (1.0, true), "V6"), Status::Ok);
         assert_eq!(with(&|o| o.clipped = 1, "V11"), Status::Warn);
         let ms = 1_000_000;
-        assert_eq!(with(&|o| o.longest = Some((300 * ms, 299 * ms, 299 * ms)), "V13"), Status::Invalid);
-        assert_eq!(with(&|o| o.longest = Some((300 * ms, ms, 300 * ms)), "V13"), Status::Ok);
-        assert_eq!(with(&|o| o.longest = Some((300 * ms, 200 * ms, 9_000 * ms)), "V13"), Status::Ok);
+        assert_eq!(with(&|o| o.longest = Some((300 * ms, 299 * ms, 299 * ms)), "V15"), Status::Invalid);
+        assert_eq!(with(&|o| o.longest = Some((300 * ms, ms, 300 * ms)), "V15"), Status::Ok);
+        assert_eq!(with(&|o| o.longest = Some((300 * ms, 200 * ms, 9_000 * ms)), "V15"), Status::Ok);
         assert_eq!(with(&|o| o.negative = 1, "V12"), Status::Invalid);
         assert_eq!(with(&|o| o.clocksource = "hpet".into(), "V12"), Status::Warn);
     }

@@ -4,6 +4,7 @@
 //! costs one trial. `run.json` alone answers what was done and what came out; the `.hlog` files hold every sample as
 //! HDR histograms (one per interval and kind) for whoever wants to compute something else.
 
+pub mod hlog;
 mod model;
 pub mod store;
 pub mod utc;

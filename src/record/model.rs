@@ -379,7 +379,7 @@ impl LatencySummary {
 }
 
 /// One quantile of a distribution.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentile {
     /// In (0, 1).
     pub quantile: f64,
@@ -387,8 +387,20 @@ pub struct Percentile {
     pub value_ns: Option<Nanos>,
     /// Samples expected above it, n x (1 - quantile).
     pub exceedances: f64,
-    /// Whether enough samples stand behind it to be shown (at least 10 above it).
+    /// Whether enough samples stand behind it to be shown: at least 10 above it, effective ones where they are known.
     pub printable: bool,
+    /// 95 % interval of this run's value, allowing for correlation between messages; null above is beyond the largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci95_ns: Option<(Nanos, Option<Nanos>)>,
+    /// Over-dispersion: by how much correlation inflates the variance; n / phi messages would know as much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phi: Option<f64>,
+    /// Effective samples expected above it, exceedances / phi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<f64>,
+    /// Whether blocks are many and long enough for the interval to be believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reliable: Option<bool>,
 }
 
 /// CPU, memory and scheduling of a set of processes over the measured phase.

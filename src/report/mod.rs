@@ -5,7 +5,10 @@
 //! and `html` only how it looks; `chart` decides which lines there are, `plot` draws them.
 
 pub mod chart;
+pub mod comparison;
 pub mod details;
+pub mod export;
+pub mod history;
 pub mod html;
 pub mod markdown;
 pub mod notes;

@@ -86,7 +86,7 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         add("note", "inf: lost messages count as infinitely late, and this percentile falls among them.".into());
     }
     if cells().any(|c| c == "-") {
-        add("note", "-: not measured, or fewer than 10 samples above it.".into());
+        add("note", "-: not measured, or fewer than 10 effective samples above it.".into());
     }
     if cells().any(|c| c == "same") {
         add(

@@ -25,7 +25,13 @@ fn latencies(scale_us: f64, lost: u64) -> LatencySummary {
         let exceedances = SAMPLES as f64 * (1.0 - q);
         let infinite = (lost as f64) > exceedances;
         let value = h.value_at_quantile(q * SAMPLES as f64 / (SAMPLES - lost) as f64);
-        Percentile { quantile: q, value_ns: (!infinite).then_some(value), exceedances, printable: exceedances >= 10.0 }
+        Percentile {
+            quantile: q,
+            value_ns: (!infinite).then_some(value),
+            exceedances,
+            printable: exceedances >= 10.0,
+            ..Percentile::default()
+        }
     };
     let curve = (0..400).map(|i| 1.0 - 10f64.powf(-f64::from(i) / 80.0)).map(|q| (q, h.value_at_quantile(q)));
     LatencySummary {
@@ -183,6 +189,8 @@ pub fn record() -> Record {
             trials: 2,
             seed: 42,
             percentiles: QUANTILES.to_vec(),
+            gate: None,
+            expect: Vec::new(),
             may_break: false,
             events: Vec::new(),
         },

@@ -47,7 +47,7 @@ fn paint(text: &str, code: &str, color: bool) -> String {
 }
 
 /// Columns as wide as their widest cell, two blanks apart.
-fn render(table: &Table, color: bool) -> String {
+pub(super) fn render(table: &Table, color: bool) -> String {
     let width = |column: usize| {
         let cells = table.rows.iter().map(|r| r[column].chars().count());
         cells.chain([table.head[column].chars().count()]).max().unwrap_or(0)

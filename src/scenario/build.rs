@@ -11,12 +11,19 @@ use super::diagnose::{Diagnosis, Place, Problem, locate, reword, suggest};
 use super::edit::{self, Edit};
 use super::faults;
 use super::file::{File, Mode};
+use super::gate::{self, Known};
 use super::plan::{Case, DriverKind, Plan};
 use super::resolve::{self, Payloads};
 use crate::units::Span;
 
-const DRIVERS: [DriverKind; 5] =
-    [DriverKind::Reference, DriverKind::Nats, DriverKind::Jetstream, DriverKind::Kafka, DriverKind::Null];
+const DRIVERS: [DriverKind; 6] = [
+    DriverKind::Reference,
+    DriverKind::Nats,
+    DriverKind::Jetstream,
+    DriverKind::Kafka,
+    DriverKind::Bridge,
+    DriverKind::Null,
+];
 const MAX_CASES: usize = 1_000;
 /// What `--quick` allows for the phases of all trials, without the starts of servers.
 const QUICK: Span = Span::secs(10);
@@ -277,7 +284,18 @@ impl Builder<'_> {
                 });
             }
         }
+        let names: Vec<&str> = systems.iter().map(|s| s.name.as_str()).collect();
+        let mut streams: Vec<&str> = cases.iter().flat_map(|c| &c.workloads).map(|w| w.name.as_str()).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        let chosen = overrides.systems.is_empty().then_some(names.as_slice());
+        let known = Known { systems: chosen, workloads: &streams, percentiles: &percentiles };
+        let blame = |p| self.blame(p, &none);
+        let gate = file.gate.as_ref().map(|g| gate::gate(g, Some(known))).transpose().map_err(blame)?;
+        let expect = gate::expectations(&file.expect, Some(known)).map_err(blame)?;
         Ok(Plan {
+            gate,
+            expect,
             name: file.name,
             question: file.question,
             systems,

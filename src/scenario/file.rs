@@ -11,6 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::gate::{ExpectTable, GateTable};
 use super::plan::{Action, Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
 use crate::broker::Faults;
 use crate::units::{Bytes, Rate, Span};
@@ -40,6 +41,12 @@ pub struct File {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
     pub sweep: BTreeMap<String, Vec<toml::Value>>,
+    /// When a change against a baseline counts as a regression.
+    #[serde(default)]
+    pub gate: Option<GateTable>,
+    /// Absolute limits that the result must keep.
+    #[serde(default)]
+    pub expect: Vec<ExpectTable>,
 }
 
 /// One system under measurement.

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gate::{Expectation, Gate};
 use crate::units::{Bytes, Rate, SECOND, Span};
 
 /// Bytes of the envelope that every message begins with; no payload can be smaller.
@@ -28,6 +29,12 @@ pub struct Plan {
     pub seed: u64,
     /// The quantiles to report, each in (0, 1), ascending.
     pub percentiles: Vec<f64>,
+    /// When a change against a baseline counts as a regression; the defaults where the scenario says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
+    /// Absolute limits that the result must keep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<Expectation>,
     /// Whether a promise that is not kept is what the scenario expects; otherwise it makes the run fail with exit code 6.
     #[serde(default)]
     pub may_break: bool,
@@ -97,7 +104,7 @@ pub struct SystemSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DriverKind {
-    /// The built-in reference broker, over the NATS protocol.
+    /// The built-in reference broker: over the NATS protocol, or, where messages are to be stored, over the Kafka protocol.
     Reference,
     /// A NATS server, core messaging.
     Nats,
@@ -105,6 +112,8 @@ pub enum DriverKind {
     Jetstream,
     /// Apache Kafka, or what speaks its protocol.
     Kafka,
+    /// One system that is published to, Kafka that is read from, and a forwarder between them.
+    Bridge,
     /// Takes and returns every message at once, in process: the floor of the harness.
     Null,
 }
@@ -117,6 +126,7 @@ impl DriverKind {
             Self::Nats => "nats",
             Self::Jetstream => "jetstream",
             Self::Kafka => "kafka",
+            Self::Bridge => "bridge",
             Self::Null => "null",
         }
     }
@@ -125,12 +135,15 @@ impl DriverKind {
     pub fn lacks(self, w: &Workload) -> Option<&'static str> {
         let d = &w.delivery;
         match self {
-            Self::Nats | Self::Reference if d.durable => Some("messages are not stored"),
+            Self::Nats if d.durable => Some("messages are not stored"),
             Self::Nats | Self::Reference if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery"),
             Self::Jetstream if w.topology.reply => Some("no request/reply on streams"),
             Self::Kafka if d.reject_every > 0 || d.dead_every > 0 => {
                 Some("no redelivery of single messages: a consumer group has one committed offset")
             }
+            Self::Bridge if w.topology.reply => Some("a bridge brings no answers back"),
+            Self::Bridge if d.backlog > 0 => Some("a backlog would have to cross the bridge first"),
+            Self::Bridge if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery of single messages"),
             Self::Null if w.topology.reply || d.backlog > 0 => Some("the null driver delivers nothing"),
             _ => None,
         }

@@ -9,6 +9,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::nats::monitor;
 use super::{Running, System, SystemError};
 
 /// Longest INFO line that is read, in bytes; a large cluster lists its servers in it.
@@ -26,13 +27,16 @@ const INFO_SETTINGS: [&str; 7] =
 pub struct External {
     name: String,
     url: String,
+    monitor: Option<String>,
     timeout: Duration,
 }
 
 impl External {
-    /// `name` as in the plan; `timeout` bounds the whole of reaching it.
-    pub fn new(name: &str, url: &str, timeout: Duration) -> Self {
-        Self { name: name.to_owned(), url: url.to_owned(), timeout }
+    /// `name` as in the plan; `timeout` bounds the whole of reaching it. Settings are read back from the monitoring port
+    /// at `monitor`, `http://host:port` or `host:port`.
+    pub fn new(name: &str, url: &str, monitor: Option<&str>, timeout: Duration) -> Self {
+        let monitor = monitor.map(|m| m.trim_start_matches("http://").trim_end_matches('/').to_owned());
+        Self { name: name.to_owned(), url: url.to_owned(), monitor, timeout }
     }
 }
 
@@ -50,7 +54,16 @@ impl System for External {
                 .and_then(|(host, port)| info(&host, port, self.timeout).map_err(|error| error.to_string()));
             match probed {
                 Ok(info) => {
-                    return Ok(Running { url: self.url.clone(), pids: Vec::new(), settings: settings(&info) });
+                    let mut settings = settings(&info);
+                    if let Some(monitor) = &self.monitor {
+                        let varz = monitor::ask(monitor, "/varz", self.timeout).map_err(|error| {
+                            let reason = format!("its monitoring port {monitor} does not answer: {error}");
+                            let remedy = "correct or remove the option `monitor`".to_owned();
+                            SystemError::Unavailable { system: self.name.clone(), reason, remedy }
+                        })?;
+                        settings.extend(monitor::settings(&varz));
+                    }
+                    return Ok(Running { url: self.url.clone(), settings, ..Running::default() });
                 }
                 Err(error) => refusals.push(format!("{}: {error}", without_credentials(url))),
             }
@@ -178,7 +191,7 @@ mod tests {
     #[test]
     fn a_server_that_answers_is_read_and_left_alone() {
         let port = says("INFO {\"version\":\"9.9\",\"max_payload\":1024,\"client_id\":4}\r\n");
-        let mut system = External::new("mine", &format!("nats://127.0.0.1:{port}"), SHORT);
+        let mut system = External::new("mine", &format!("nats://127.0.0.1:{port}"), None, SHORT);
         let running = system.start().unwrap();
         assert!(running.pids.is_empty());
         assert_eq!(running.settings["version"], "9.9");
@@ -189,14 +202,14 @@ mod tests {
     #[test]
     fn another_protocol_silence_and_nobody_are_told_apart() {
         let other = says("220 mail.example ESMTP\r\n");
-        let words = |url: String| External::new("mine", &url, SHORT).start().unwrap_err().to_string();
+        let words = |url: String| External::new("mine", &url, None, SHORT).start().unwrap_err().to_string();
         assert!(words(format!("nats://127.0.0.1:{other}")).contains("expected a NATS INFO line, got \"220 mail"));
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("nats://me:secret@{}", silent.local_addr().unwrap());
-        let told = words(url.clone());
+        let told = words(url);
         assert!(told.contains("no INFO line came"), "{told}");
         assert!(!told.contains("secret"), "{told}");
-        drop(silent);
-        assert!(words(url).contains("refused"));
+        // No free port is ever this low, so that no other test can listen there.
+        assert!(words("nats://127.0.0.1:1".to_owned()).contains("refused"));
     }
 }

@@ -5,16 +5,21 @@
 //! process ids to the resource meter. Whatever it started is gone when it is dropped, also when msgbench itself is
 //! killed (each child is told by the kernel when its parent dies).
 
+#[cfg(feature = "kafka")]
+mod bridge;
 mod external;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod none;
 mod process;
-mod reference;
+pub mod reference;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::scenario::options::{Options, keys};
 use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
 
 /// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
@@ -41,6 +46,8 @@ pub struct Running {
     pub pids: Vec<u32>,
     /// Settings it was started with, or that were read back, that bear on guarantees or speed.
     pub settings: BTreeMap<String, String>,
+    /// Options that its clients need besides those of the scenario: certificates and credentials made for the trial.
+    pub client: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A system under measurement.
@@ -98,6 +105,14 @@ pub enum SystemError {
         /// What would make it available.
         remedy: String,
     },
+    /// An option of it does not fit.
+    #[error("{system}: {words}")]
+    Option {
+        /// Name in the plan.
+        system: String,
+        /// Which option, and what is allowed.
+        words: String,
+    },
     /// It was started and did not become ready.
     #[error("{system} did not come up: {words}{log}")]
     Start {
@@ -126,8 +141,28 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
     if spec.driver == DriverKind::Null {
         return Ok(Box::new(none::NoSystem));
     }
-    if let BringUp::External { url } = &spec.bring_up {
-        return Ok(Box::new(external::External::new(&spec.name, url, context.timeout)));
+    let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
+    #[cfg(feature = "kafka")]
+    if spec.driver == DriverKind::Bridge {
+        return Ok(Box::new(bridge::Pair::new(spec, &context)?));
+    }
+    #[cfg(feature = "kafka")]
+    if let (DriverKind::Kafka, BringUp::External { url }) = (spec.driver, &spec.bring_up) {
+        if spec.options.contains_key("broker") {
+            return Err(wrong("option `broker` is for brokers that msgbench starts, and this system has a url".into()));
+        }
+        return Ok(Box::new(kafka::External::new(&spec.name, url, context.timeout)));
+    }
+    if let (BringUp::External { url }, false) = (&spec.bring_up, spec.driver == DriverKind::Kafka) {
+        let nats = matches!(spec.driver, DriverKind::Nats | DriverKind::Jetstream);
+        let vain = if nats { nats::options::Launch::written(&spec.options) } else { Vec::new() };
+        if let Some(option) = vain.first() {
+            return Err(wrong(format!(
+                "option `{option}` is for a server that msgbench starts, and this one has a url"
+            )));
+        }
+        let monitor = spec.options.get("monitor").and_then(|v| v.as_str());
+        return Ok(Box::new(external::External::new(&spec.name, url, monitor, context.timeout)));
     }
     let program = match availability(spec.driver) {
         Availability::Found { program, .. } => program,
@@ -136,21 +171,64 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
         }
     };
     Ok(match spec.driver {
-        DriverKind::Nats | DriverKind::Jetstream | DriverKind::Kafka => {
-            Box::new(nats::Nats::new(&spec.name, program, context))
+        DriverKind::Nats | DriverKind::Jetstream => {
+            let launch = nats::options::Launch::from_options(&spec.options).map_err(wrong)?;
+            Box::new(nats::Nats::new(&spec.name, program, launch, spec.driver == DriverKind::Jetstream, context))
         }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => {
+            let options = kafka::BrokerOptions::read(&spec.options).map_err(wrong)?;
+            Box::new(kafka::Kafka::new(&spec.name, program, options, context))
+        }
+        // Never found by `availability`.
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Box::new(none::NoSystem),
+        // Made above, from its two parts.
+        DriverKind::Bridge => Box::new(none::NoSystem),
         DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
         DriverKind::Null => Box::new(none::NoSystem),
+    })
+}
+
+/// Checks the options of a launched system of this kind and gives the names of all there are.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, String> {
+    Ok(match kind {
+        DriverKind::Nats | DriverKind::Jetstream => {
+            nats::options::Launch::from_options(options)?;
+            keys::<nats::options::Launch>()
+        }
+        DriverKind::Reference => reference::options(),
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => {
+            kafka::BrokerOptions::read(options)?;
+            vec!["broker".to_owned()]
+        }
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Vec::new(),
+        DriverKind::Bridge | DriverKind::Null => Vec::new(),
     })
 }
 
 /// Whether a system of this kind can be launched here, and what would make it so.
 pub fn availability(kind: DriverKind) -> Availability {
     match kind {
-        DriverKind::Nats => nats::availability(std::env::var_os(NATS_VARIABLE), std::env::var_os("PATH")),
-        DriverKind::Jetstream | DriverKind::Kafka => Availability::Missing {
-            reason: format!("this build has no {} driver yet", kind.name()),
-            remedy: "use a later build".to_owned(),
+        DriverKind::Nats | DriverKind::Jetstream => {
+            nats::availability(std::env::var_os(NATS_VARIABLE), std::env::var_os("PATH"))
+        }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => kafka::availability(std::env::var_os(kafka::VARIABLE)),
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Availability::Missing {
+            reason: "this msgbench was built without Kafka".to_owned(),
+            remedy: "build it with the cargo feature `kafka`, which is on by default".to_owned(),
+        },
+        // As far as its parts are: they say so themselves when they are made.
+        DriverKind::Bridge => match availability(DriverKind::Nats) {
+            Availability::Found { .. } => availability(DriverKind::Kafka),
+            missing @ Availability::Missing { .. } => missing,
         },
         DriverKind::Reference => itself(std::env::var_os(PROGRAM_VARIABLE).as_deref().map(Path::new)),
         DriverKind::Null => itself(None),
@@ -198,6 +276,15 @@ mod tests {
         assert_eq!(system, "it");
         assert!(reason.contains("refused"), "{reason}");
         assert!(remedy.contains("url in the scenario"), "{remedy}");
+    }
+
+    #[test]
+    fn options_of_a_launched_server_are_refused_beside_a_url() {
+        let bring_up = BringUp::External { url: "nats://127.0.0.1:1".to_owned() };
+        let mut spec = spec(DriverKind::Jetstream, bring_up);
+        spec.options.insert("nodes".to_owned(), 3.into());
+        let words = create(&spec, context()).err().unwrap().to_string();
+        assert_eq!(words, "it: option `nodes` is for a server that msgbench starts, and this one has a url");
     }
 
     #[test]

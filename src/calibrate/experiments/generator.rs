@@ -73,7 +73,7 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     let Some(trial) = record.trials.first() else { return Err(CalibrateError::Interrupted) };
     let w = &trial.workloads[0];
     let max = |kind: &str| w.latency.get(kind).and_then(|l| l.max_ns).map(|v| v as f64);
-    let invalid = trial.validity.iter().any(|c| c.id == "V13" && c.status == Status::Invalid);
+    let invalid = trial.validity.iter().any(|c| c.id == "V15" && c.status == Status::Invalid);
     let sees = unrest(trial);
     // The pause began between two messages, a millisecond apart.
     let tolerance = 0.02 * held + SECOND as f64 / 1000.0;
@@ -89,7 +89,7 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
             None,
         ),
         Line::exact("messages sent of those due", w.ledger.scheduled, w.ledger.sent),
-        Line::exact("the trial is INVALID for it (V13)", 1, u64::from(invalid)),
+        Line::exact("the trial is INVALID for it (V15)", 1, u64::from(invalid)),
     ];
     let claim = "A generator that is itself held for 300 ms shows it as lag and as response, sends everything all the same, and calls the trial INVALID.";
     Ok(vec![experiment(9, "self-stall", claim, lines, None)])

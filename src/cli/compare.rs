@@ -1,0 +1,114 @@
+//! `msgbench compare`: two results, or the systems within one; a verdict, and an exit code for a CI job.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use crate::compare::{self, Comparison, Named, Options};
+use crate::record::{Record, store};
+use crate::report::comparison as render;
+use crate::scenario::gate::{self, Expectation, Gate};
+
+use super::{Exit, Failure, pretty, print};
+
+/// Arguments of `compare`.
+#[derive(Debug, clap::Args)]
+pub struct CompareArgs {
+    /// The result to compare with: a folder, or its run.json
+    baseline: PathBuf,
+    /// The result to compare; without it, the systems within the first are compared with each other
+    candidate: Option<PathBuf>,
+    /// Within one result: compare each system with this one, and let the verdict decide the exit code
+    #[arg(long, value_name = "SYSTEM", conflicts_with = "candidate")]
+    against: Option<String>,
+    /// A file with [gate] and [[expect]] tables, instead of those of the scenario
+    #[arg(long, value_name = "FILE")]
+    gate: Option<PathBuf>,
+    /// Compare results of different machines, which compares the machines too
+    #[arg(long)]
+    across_hosts: bool,
+    /// Report only: exit with 0 whatever the verdict
+    #[arg(long)]
+    exit_zero: bool,
+    /// Write to this file instead of the terminal
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t)]
+    format: CompareFormat,
+}
+
+/// The formats of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum CompareFormat {
+    /// For people
+    #[default]
+    Text,
+    /// Everything, for scripts
+    Json,
+    /// For a pull request or a GitHub step summary
+    Markdown,
+    /// Test results for a CI server
+    Junit,
+    /// One line for each metric, for a spreadsheet
+    Csv,
+}
+
+pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
+    let load = |path: &Path| store::load(path).map(|l| l.record).map_err(Failure::usage);
+    let baseline = load(&args.baseline)?;
+    let candidate = args.candidate.as_deref().map(load).transpose()?;
+    let subject = candidate.as_ref().unwrap_or(&baseline);
+    let (gate, expect) = rules(args.gate.as_deref(), subject)?;
+    let labels = labels(&args.baseline, args.candidate.as_deref());
+    let compared = match &candidate {
+        Some(candidate) => compare::records(
+            Named { label: &labels.0, record: &baseline },
+            Named { label: &labels.1, record: candidate },
+            &gate,
+            Options { across_hosts: args.across_hosts },
+        ),
+        None => compare::systems(Named { label: &labels.0, record: &baseline }, args.against.as_deref(), &gate),
+    };
+    let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
+    let text = output(&comparison, args.format)?;
+    match &args.out {
+        Some(path) => std::fs::write(path, text)
+            .map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))?,
+        None => {
+            print(&text)?;
+        }
+    }
+    Ok(if args.exit_zero { Exit::Passed } else { Exit::of_code(comparison.overall.exit_code) })
+}
+
+/// The tables of the gate file, else those of the scenario that was measured.
+fn rules(file: Option<&Path>, record: &Record) -> Result<(Gate, Vec<Expectation>), Failure> {
+    match file {
+        Some(path) => gate::load(path).map_err(Failure::usage),
+        None => Ok((record.plan.gate.clone().unwrap_or_default(), record.plan.expect.clone())),
+    }
+}
+
+/// The names of the folders; with as much of the path as tells them apart.
+fn labels(a: &Path, b: Option<&Path>) -> (String, String) {
+    let parts = |p: &Path| -> Vec<String> {
+        let folder = if p.file_name().is_some_and(|n| n == "run.json") { p.parent().unwrap_or(p) } else { p };
+        let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+        absolute.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect()
+    };
+    let (a, b) = (parts(a), b.map(parts).unwrap_or_default());
+    let tail = |p: &[String], n: usize| p[p.len().saturating_sub(n)..].join("/");
+    let n = (1..=a.len().max(b.len())).find(|n| tail(&a, *n) != tail(&b, *n)).unwrap_or(1);
+    (tail(&a, n), tail(&b, n))
+}
+
+fn output(c: &Comparison, format: CompareFormat) -> Result<String, Failure> {
+    Ok(match format {
+        CompareFormat::Text => render::text::page(c),
+        CompareFormat::Json => pretty(c),
+        CompareFormat::Markdown => render::markdown::page(c),
+        CompareFormat::Junit => render::junit::page(c),
+        CompareFormat::Csv => render::csv::page(c).map_err(Failure::internal)?,
+    })
+}

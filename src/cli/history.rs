@@ -1,0 +1,108 @@
+//! `msgbench history`: results over time in one file; trends, and where a level changed.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::compare::history::{self, Entry, Series, State};
+use crate::record::store::{self, Store};
+use crate::scenario::gate::Share;
+use crate::scenario::metric::Metric;
+
+use super::{Exit, Failure, Format, pretty, print};
+
+/// Arguments of `history`.
+#[derive(Debug, clap::Args)]
+pub struct HistoryArgs {
+    /// The history file: one JSON object a line; it is made when a result is added
+    file: PathBuf,
+    /// Append this result (a folder, or its run.json) first; may be given several times
+    #[arg(long = "add", value_name = "RESULT")]
+    add: Vec<PathBuf>,
+    /// What the added results measured, such as a commit
+    #[arg(long, value_name = "NAME", requires = "add")]
+    commit: Option<String>,
+    /// Only these metrics [default: p50 and p99 of every latency, throughput.delivered]
+    #[arg(long = "metric", value_name = "METRIC")]
+    metrics: Vec<Metric>,
+    /// The largest change that is of no practical importance
+    #[arg(long, value_name = "SHARE", default_value = "5%")]
+    max_change: Share,
+    /// Draw a chart for each metric into this folder
+    #[arg(long, value_name = "DIR")]
+    charts: Option<PathBuf>,
+    /// Exit with 3 when the last level of a metric is confirmed to be worse than the one before
+    #[arg(long)]
+    gate: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
+    let mut entries = read(args)?;
+    for path in &args.add {
+        let record = store::load(path).map_err(Failure::usage)?.record;
+        let mut new = history::entries(&record, args.commit.as_deref());
+        if new.is_empty() {
+            return Err(Failure::new(
+                Exit::Invalid,
+                format!("{} has no valid trial: nothing is added", path.display()),
+            ));
+        }
+        // A result that is there already is not counted twice.
+        new.retain(|n| !entries.iter().any(|e| (&e.at, &e.case, &e.series) == (&n.at, &n.case, &n.series)));
+        append(args, &new)?;
+        entries.extend(new);
+    }
+    let list: Vec<Series> = history::judge(&entries, &args.metrics, args.max_change.0)
+        .into_iter()
+        .filter(|s| !args.metrics.is_empty() || usual(&s.metric))
+        .collect();
+    if let Some(dir) = &args.charts {
+        std::fs::create_dir_all(dir).map_err(|e| Failure::internal(format!("cannot create {}: {e}", dir.display())))?;
+        let store = Store { dir: dir.clone() };
+        for plot in crate::report::history::plots(&list) {
+            let svg = plot.svg().map_err(Failure::internal)?;
+            store.write_file(&format!("{}.svg", plot.name), svg.as_bytes()).map_err(Failure::internal)?;
+        }
+    }
+    match args.format {
+        Format::Json => print(&pretty(&list))?,
+        Format::Text => print(&crate::report::history::page(&list))?,
+    };
+    let worse = |s: &Series| s.changes.last().is_some_and(|c| c.worse && c.state == State::Confirmed);
+    Ok(if args.gate && list.iter().any(worse) { Exit::Regressed } else { Exit::Passed })
+}
+
+fn usual(metric: &Metric) -> bool {
+    let name = metric.quantity.to_string();
+    let latency = metric.quantity.quantile().is_some_and(|q| [0.5, 0.99].iter().any(|u| (u - q).abs() < 1e-9));
+    (latency && !name.contains(".service")) || name == "throughput.delivered"
+}
+
+fn read(args: &HistoryArgs) -> Result<Vec<Entry>, Failure> {
+    let path = &args.file;
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !args.add.is_empty() => String::new(),
+        Err(e) => {
+            return Err(Failure::usage(format!("cannot read {}: {e}; add a first result with --add", path.display())));
+        }
+    };
+    history::parse(&text).map_err(|(line, problem)| Failure::usage(format!("{}:{line}: {problem}", path.display())))
+}
+
+/// Appends whole lines in one write, and syncs.
+fn append(args: &HistoryArgs, new: &[Entry]) -> Result<(), Failure> {
+    let mut lines = String::new();
+    for entry in new {
+        lines.push_str(&serde_json::to_string(entry).map_err(Failure::internal)?);
+        lines.push('\n');
+    }
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&args.file);
+    let written = file
+        .as_mut()
+        .map_err(|e| e.to_string())
+        .and_then(|f| f.write_all(lines.as_bytes()).and_then(|()| f.sync_all()).map_err(|e| e.to_string()));
+    written.map_err(|e| Failure::internal(format!("cannot write {}: {e}", args.file.display())))
+}

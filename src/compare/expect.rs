@@ -1,0 +1,141 @@
+//! Absolute limits: does a result keep "e2e.p99 < 5ms"?
+//!
+//! Each valid trial is one witness. The limit is MET when all of them keep it; UNMET when the median does not, which is
+//! what a reader of the summary sees; INCONCLUSIVE when the median keeps it and a run does not: then the limit lies
+//! within the spread of the runs, and neither "kept" nor "broken" would be true of the next one. One run alone has no spread:
+//! then the interval of its percentile must keep the limit too. Percentiles with fewer
+//! than 30 samples above them decide nothing. Lost messages are infinitely late and so break every latency limit.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::model::Comparison;
+use super::observe;
+use super::overall;
+use crate::record::{Outcome, Record, Status};
+use crate::scenario::gate::{Expectation, Policy};
+use crate::stats::median;
+use crate::stats::quantile::{Use, may};
+
+/// Whether a limit is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ExpectVerdict {
+    /// In every valid run.
+    Met,
+    /// Not in the median run.
+    Unmet,
+    /// The runs disagree, or too few samples stand behind them.
+    Inconclusive,
+    /// There is no valid run, or the metric was not measured.
+    Invalid,
+}
+
+impl ExpectVerdict {
+    /// The word in a report.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Met => "MET",
+            Self::Unmet => "UNMET",
+            Self::Inconclusive => "INCONCLUSIVE",
+            Self::Invalid => "INVALID",
+        }
+    }
+}
+
+/// One limit at one case.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ExpectResult {
+    /// `Case::id`.
+    pub case: String,
+    /// The limit as typed.
+    pub that: String,
+    /// Whether it is kept.
+    pub verdict: ExpectVerdict,
+    /// One value for each valid trial, in the unit of the metric; null is infinite.
+    pub values: Vec<f64>,
+    /// What was found, in words.
+    pub sentence: String,
+    /// What being inconclusive leads to.
+    pub on_inconclusive: Policy,
+}
+
+impl ExpectResult {
+    /// 0, 3 (unmet), 4 (no valid run) or 5 (inconclusive, where the policy says that fails).
+    pub fn exit_code(&self) -> u8 {
+        match self.verdict {
+            ExpectVerdict::Met => 0,
+            ExpectVerdict::Unmet => 3,
+            ExpectVerdict::Invalid => 4,
+            ExpectVerdict::Inconclusive if self.on_inconclusive == Policy::Fail => 5,
+            ExpectVerdict::Inconclusive => 0,
+        }
+    }
+}
+
+/// Holds a record to its limits: each at every case it applies to.
+pub fn expectations(record: &Record, expect: &[Expectation]) -> Vec<ExpectResult> {
+    let mut list = Vec::new();
+    for e in expect {
+        for case in &record.plan.cases {
+            let system = record.plan.systems.get(case.system).map_or("", |s| s.name.as_str());
+            if e.system.as_deref().is_some_and(|s| s != system) || record.skipped.iter().any(|s| s.system == system) {
+                continue;
+            }
+            let streams = case.workloads.iter().enumerate();
+            let asked = streams.filter(|(_, w)| e.metric.workload.as_ref().is_none_or(|name| *name == w.name));
+            for (index, workload) in asked {
+                let name =
+                    if case.workloads.len() > 1 { format!("{} / {}", case.id, workload.name) } else { case.id.clone() };
+                list.push(one(record, &case.id, name, index, e));
+            }
+        }
+    }
+    list
+}
+
+fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectation) -> ExpectResult {
+    let usable = |t: &&crate::record::Trial| {
+        t.case == case && t.outcome == Outcome::Complete && t.validity_status() != Status::Invalid
+    };
+    let trials: Vec<_> = record.trials.iter().filter(usable).collect();
+    let found: Vec<_> = trials.iter().filter_map(|t| observe::value(t, workload, &e.metric.quantity)).collect();
+    let values: Vec<f64> = found.iter().map(|o| o.value).collect();
+    let unit = e.metric.quantity.unit();
+    let kept = values.iter().filter(|v| e.comparator.holds(**v, e.limit)).count();
+    let thin = found.iter().filter_map(|o| o.exceedances).any(|k| may(k) < Use::Gate);
+    let ends = found.iter().filter_map(|o| o.ci95).flat_map(|(low, high)| [low, high]);
+    let straddles = ends.into_iter().any(|v| !e.comparator.holds(v, e.limit));
+    let (verdict, sentence) = match median(&values) {
+        None if trials.is_empty() => (ExpectVerdict::Invalid, format!("`{}` has no valid run to hold it to", e.that)),
+        None => (ExpectVerdict::Invalid, format!("`{}` was not measured", e.metric)),
+        Some(middle) => {
+            let n = values.len();
+            let found = format!("{kept} of {n} runs keep `{}`, the median is {}", e.that, unit.show(middle));
+            match () {
+                // A broken limit is broken however few samples there are.
+                () if !e.comparator.holds(middle, e.limit) => (ExpectVerdict::Unmet, found),
+                () if thin => (
+                    ExpectVerdict::Inconclusive,
+                    format!("{found}, with fewer than 30 samples above the percentile: measure longer"),
+                ),
+                () if n == 1 && straddles => (
+                    ExpectVerdict::Inconclusive,
+                    format!("{found}, but its 95 % interval does not: repeat it, or measure longer"),
+                ),
+                () if kept == n => (ExpectVerdict::Met, found),
+                () => (ExpectVerdict::Inconclusive, format!("{found}: the limit lies within the spread of the runs")),
+            }
+        }
+    };
+    ExpectResult { case: name, that: e.that.clone(), verdict, values, sentence, on_inconclusive: e.on_inconclusive }
+}
+
+impl Comparison {
+    /// Adds the limits that the candidate was held to, and what they lead to.
+    pub fn with_expectations(mut self, results: Vec<ExpectResult>) -> Self {
+        overall::with_expectations(&mut self.overall, &results);
+        self.expectations = results;
+        self
+    }
+}

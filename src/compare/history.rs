@@ -1,0 +1,325 @@
+//! Results over time: one line for each case of each result, and where the level of a metric changed.
+//!
+//! The unit is again the run: a point is the median over the valid trials of one result. Only like is set beside like: a
+//! change of the machine or of what is driven starts a new series. Levels are compared on the logarithm, so that a change
+//! is a ratio. History raises alerts about trends; a pull request is judged by interleaved runs, not by history.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::observe;
+use crate::record::{Outcome, Record, Status};
+use crate::scenario::metric::Metric;
+use crate::stats::change::{self, CONFIRMED_AT};
+use crate::stats::quantile::{Use, may};
+use crate::stats::{median, series};
+
+/// The schema of a line.
+pub const SCHEMA: &str = "msgbench.history/1";
+/// The level at which a trend within the present segment is told.
+const TREND_P: f64 = 0.01;
+
+/// One case of one result: a line of the history file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Entry {
+    /// Always `msgbench.history/1`.
+    pub schema: String,
+    /// When the result was started, UTC.
+    pub at: String,
+    /// What was measured, as the caller names it: a commit, a version.
+    pub commit: Option<String>,
+    /// Name of the scenario.
+    pub scenario: String,
+    /// `Case::id`.
+    pub case: String,
+    /// SHA-256 of what is driven and of the machine: where it changes, a new series starts.
+    pub series: String,
+    /// The machine in a line.
+    pub host: String,
+    /// Valid trials.
+    pub runs: usize,
+    /// Median over the valid trials of each metric that may be gated on.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// The lines of a result. A case without a valid trial has none.
+pub fn entries(record: &Record, commit: Option<&str>) -> Vec<Entry> {
+    let mut list = Vec::new();
+    for case in &record.plan.cases {
+        let usable = |t: &&crate::record::Trial| {
+            t.case == case.id && t.outcome == Outcome::Complete && t.validity_status() != Status::Invalid
+        };
+        let trials: Vec<_> = record.trials.iter().filter(usable).collect();
+        let Some(first) = trials.first() else { continue };
+        let mut metrics = BTreeMap::new();
+        for (index, workload) in first.workloads.iter().enumerate() {
+            for metric in observe::metrics(workload, case.workloads.len() > 1, &record.plan.percentiles) {
+                let found: Vec<_> = trials.iter().filter_map(|t| observe::value(t, index, &metric.quantity)).collect();
+                let thin = found.iter().filter_map(|o| o.exceedances).any(|k| may(k) < Use::Gate);
+                let values: Vec<f64> = found.iter().map(|o| o.value).collect();
+                if let Some(value) = median(&values).filter(|v| v.is_finite() && !thin) {
+                    metrics.insert(metric.to_string(), value);
+                }
+            }
+        }
+        let h = &record.host;
+        let host = format!("{}, {} CPUs, {} GiB", h.cpu, h.cpus, (h.memory_bytes as f64 / f64::from(1 << 30)).round());
+        list.push(Entry {
+            schema: SCHEMA.into(),
+            at: record.started_at.clone(),
+            commit: commit.map(String::from),
+            scenario: record.plan.name.clone(),
+            case: case.id.clone(),
+            series: fingerprint(record, case, &host),
+            host,
+            runs: trials.len(),
+            metrics,
+        });
+    }
+    list
+}
+
+fn fingerprint(record: &Record, case: &crate::scenario::plan::Case, host: &str) -> String {
+    let mut case = case.clone();
+    // The name of a case and its place in the file do not change what is driven.
+    case.id.clear();
+    let system = record.plan.systems.get(case.system).map(|s| (&s.name, s.driver, &s.bring_up, &s.options));
+    case.system = 0;
+    let text = serde_json::to_string(&(case, system, host, &record.tool.profile)).unwrap_or_default();
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Reads the lines of a history file.
+///
+/// # Errors
+/// (line from 1, what is wrong with it).
+pub fn parse(text: &str) -> Result<Vec<Entry>, (usize, String)> {
+    let lines = text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty());
+    lines
+        .map(|(i, line)| {
+            let entry: Entry = serde_json::from_str(line).map_err(|e| (i + 1, e.to_string()))?;
+            if entry.schema == SCHEMA {
+                Ok(entry)
+            } else {
+                Err((i + 1, format!("schema `{}` is not `{SCHEMA}`", entry.schema)))
+            }
+        })
+        .collect()
+}
+
+/// Whether a change is certain enough to act upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// At least three results stand after it.
+    Confirmed,
+    /// Fewer do: it may be one bad result.
+    Suspect,
+}
+
+/// A change of level.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Change {
+    /// First result of the new level, from 0.
+    pub index: usize,
+    /// When it was measured.
+    pub at: String,
+    /// Its commit.
+    pub commit: Option<String>,
+    /// Geometric mean before, in the unit of the metric.
+    pub before: f64,
+    /// Geometric mean after.
+    pub after: f64,
+    /// after / before - 1.
+    pub change: f64,
+    /// Whether it is for the worse.
+    pub worse: bool,
+    /// p-value.
+    pub p: f64,
+    /// Confirmed or suspect.
+    pub state: State,
+}
+
+/// One metric of one series.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Series {
+    /// Scenario.
+    pub scenario: String,
+    /// Case.
+    pub case: String,
+    /// Machine.
+    pub host: String,
+    /// Fingerprint.
+    pub series: String,
+    /// Metric.
+    pub metric: Metric,
+    /// Start of each result.
+    pub at: Vec<String>,
+    /// Value of each result.
+    pub values: Vec<f64>,
+    /// Where the level changed.
+    pub changes: Vec<Change>,
+    /// Change for each result within the present level, as a share; where it is certain that there is one.
+    pub trend: Option<f64>,
+    /// Why the judgement is stricter or absent.
+    pub note: Option<String>,
+}
+
+/// Sorts the lines into series and judges each; `wanted` chooses the metrics (all where empty).
+pub fn judge(entries: &[Entry], wanted: &[Metric], max_change: f64) -> Vec<Series> {
+    let mut entries: Vec<&Entry> = entries.iter().collect();
+    entries.sort_by(|a, b| a.at.cmp(&b.at));
+    let mut groups: Vec<(&Entry, Vec<&Entry>)> = Vec::new();
+    for entry in entries {
+        let same = |e: &Entry| (&e.scenario, &e.case, &e.series) == (&entry.scenario, &entry.case, &entry.series);
+        match groups.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, list)) => list.push(entry),
+            None => groups.push((entry, vec![entry])),
+        }
+    }
+    let mut list = Vec::new();
+    for (first, of) in groups {
+        let names: std::collections::BTreeSet<&String> = of.iter().flat_map(|e| e.metrics.keys()).collect();
+        for name in names {
+            let Ok(metric) = name.parse::<Metric>() else { continue };
+            if wanted.is_empty() || wanted.contains(&metric) {
+                list.push(one(first, &of, metric, name, max_change));
+            }
+        }
+    }
+    list
+}
+
+fn one(first: &Entry, of: &[&Entry], metric: Metric, name: &str, max_change: f64) -> Series {
+    let points: Vec<(&Entry, f64)> = of.iter().filter_map(|e| Some((*e, *e.metrics.get(name)?))).collect();
+    let values: Vec<f64> = points.iter().map(|p| p.1).collect();
+    let mut found = Series {
+        scenario: first.scenario.clone(),
+        case: first.case.clone(),
+        host: first.host.clone(),
+        series: first.series.clone(),
+        at: points.iter().map(|p| p.0.at.clone()).collect(),
+        values: values.clone(),
+        changes: Vec::new(),
+        trend: None,
+        note: None,
+        metric,
+    };
+    if values.iter().any(|v| *v <= 0.0) {
+        found.note = Some("some values are zero: a ratio has no meaning, so levels are not judged".into());
+        return found;
+    }
+    if values.len() < change::MIN_POINTS {
+        found.note = Some(format!("{} results; levels are judged from {} on", values.len(), change::MIN_POINTS));
+        return found;
+    }
+    let logs: Vec<f64> = values.iter().map(|v| v.ln()).collect();
+    let (changes, correlated) = change::judged(&logs, (1.0 + max_change).ln());
+    if correlated {
+        found.note = Some("neighbouring results resemble each other: changes must be ten times as certain".into());
+    }
+    let lower_is_better = found.metric.quantity.lower_is_better();
+    found.changes = changes
+        .iter()
+        .map(|c| Change {
+            index: c.index,
+            at: points[c.index].0.at.clone(),
+            commit: points[c.index].0.commit.clone(),
+            before: c.before.exp(),
+            after: c.after.exp(),
+            change: (c.after - c.before).exp() - 1.0,
+            worse: (c.after > c.before) == lower_is_better,
+            p: c.p,
+            state: if c.seen >= CONFIRMED_AT { State::Confirmed } else { State::Suspect },
+        })
+        .collect();
+    let from = changes.last().map_or(0, |c| c.index);
+    let level = &logs[from..];
+    if level.len() >= change::MIN_POINTS
+        && let Some(trend) = series::trend(level).filter(|t| t.p < TREND_P)
+    {
+        // A drift that stays within the threshold over the whole level is of no importance.
+        let over = trend.slope.abs() * (level.len() - 1) as f64;
+        found.trend = (over > (1.0 + max_change).ln()).then(|| trend.slope.exp() - 1.0);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::sample::{A, B, record};
+
+    fn history(values: impl Iterator<Item = f64>) -> Vec<Entry> {
+        let template = entries(&record(&A, &B), Some("abc")).remove(0);
+        let make = |(i, v): (usize, f64)| Entry {
+            at: format!("2026-11-{:02}T00:00:00Z", i + 1),
+            metrics: BTreeMap::from([("e2e.p99".to_string(), v)]),
+            ..template.clone()
+        };
+        values.enumerate().map(make).collect()
+    }
+    fn wave(i: usize) -> f64 {
+        [0.0, 1.3, -0.7, 0.4, -1.1, 0.9, -0.2, 1.0, -1.4, 0.3][i * 7 % 10]
+    }
+
+    #[test]
+    fn lines_read_back() {
+        let list = entries(&record(&A, &B), Some("abc"));
+        assert_eq!(list.len(), 2);
+        assert_eq!((list[0].runs, list[0].metrics["e2e.p99"]), (10, 807e3));
+        assert!(!list[0].metrics.contains_key("e2e.p99.9"), "20 samples above are too few");
+        let text: String = list.iter().map(|e| serde_json::to_string(e).unwrap() + "\n").collect();
+        assert_eq!(parse(&text).unwrap(), list);
+        assert_eq!(parse("\n{\"schema\":1}\n").unwrap_err().0, 2);
+        assert!(parse(&text.replace("history/1", "history/2")).unwrap_err().1.contains("history/2"));
+    }
+
+    #[test]
+    fn a_step_is_suspect_then_confirmed() {
+        let step = |n: usize| history((0..n).map(|i| 1e6 * (1.0 + 0.01 * wave(i)) * if i >= 20 { 1.2 } else { 1.0 }));
+        let changes = |n: usize| judge(&step(n), &[], 0.05).remove(0).changes;
+        assert!(changes(20).is_empty());
+        assert_eq!(
+            changes(22).iter().map(|c| (c.index, c.state, c.worse)).collect::<Vec<_>>(),
+            [(20, State::Suspect, true)]
+        );
+        let after = changes(26);
+        assert_eq!((after.len(), after[0].index, after[0].state), (1, 20, State::Confirmed));
+        assert!((after[0].change - 0.2).abs() < 0.02 && after[0].commit.as_deref() == Some("abc"));
+        // The same step is of no importance where a quarter is allowed.
+        assert!(judge(&step(26), &[], 0.25)[0].changes.is_empty());
+    }
+
+    #[test]
+    fn a_drift_is_a_trend_and_noise_is_neither() {
+        let drift = judge(&history((0..14).map(|i| 1e6 * 1.006f64.powi(i as i32) * (1.0 + 0.001 * wave(i)))), &[], 0.5);
+        assert!(drift[0].changes.is_empty() && drift[0].trend.is_none(), "within half nothing matters");
+        let steep = judge(&history((0..14).map(|i| 1e6 * 1.03f64.powi(i as i32) * (1.0 + 0.001 * wave(i)))), &[], 0.45);
+        assert!(!steep[0].changes.is_empty() || steep[0].trend.is_some_and(|t| (t - 0.03).abs() < 0.005), "{steep:?}");
+        let noise = judge(&history((0..40).map(|i| 1e6 * (1.0 + 0.02 * wave(i)))), &[], 0.05);
+        assert!(noise[0].changes.is_empty() && noise[0].trend.is_none());
+        assert!(judge(&history((0..5).map(|_| 1.0)), &[], 0.05)[0].note.as_ref().unwrap().contains("from 10 on"));
+        assert!(judge(&history((0..15).map(|_| 0.0)), &[], 0.05)[0].note.as_ref().unwrap().contains("zero"));
+    }
+
+    #[test]
+    fn another_machine_or_workload_is_another_series() {
+        let one = record(&A, &B);
+        let key = |r: &Record| entries(r, None)[0].series.clone();
+        let (mut host, mut load, mut named) = (one.clone(), one.clone(), one.clone());
+        host.host.cpu = "Another".into();
+        load.plan.cases[0].workloads[0].topology.producers = 9;
+        named.plan.cases[0].id = "renamed".into();
+        named.trials.iter_mut().filter(|t| t.case == "reference").for_each(|t| t.case = "renamed".into());
+        assert!(key(&host) != key(&one) && key(&load) != key(&one));
+        assert_eq!(key(&named), key(&one));
+        let mut all = entries(&one, None);
+        all.extend(entries(&host, None));
+        let metric = "e2e.p99".parse().unwrap();
+        assert_eq!(judge(&all, &[metric], 0.05).len(), 4);
+    }
+}

@@ -1,0 +1,302 @@
+//! From the values of two sides to a verdict on one metric (stats.md A7).
+
+use super::model::{Effect, Row, Sample, Verdict};
+use super::observe::{self, Observed};
+use super::pair::{Contest, Side};
+use super::sentence;
+use crate::record::WorkloadResult;
+use crate::scenario::gate::Gate;
+use crate::scenario::metric::{Metric, Quantity};
+use crate::stats::quantile::{Use, may};
+use crate::stats::{decide, median, multiple, ranks, sample_variance, shift};
+
+/// The power that `runs_needed` is computed for.
+const POWER: f64 = 0.8;
+
+/// A row without its verdict.
+pub(super) struct Draft {
+    row: Row,
+    /// What the samples behind a percentile allow.
+    may: Use,
+    /// Why nothing can be decided whatever the figures are.
+    undecidable: Option<String>,
+}
+
+/// How many runs of each side are looked at.
+enum Look {
+    All,
+    First { runs: usize, number: u32 },
+    Early { wanted: u32 },
+}
+
+fn look(gate: &Gate, n: usize) -> Look {
+    match gate.looks {
+        None => Look::All,
+        Some((_, second)) if n >= second as usize => Look::First { runs: second as usize, number: 2 },
+        Some((first, _)) if n >= first as usize => Look::First { runs: first as usize, number: 1 },
+        Some((first, _)) => Look::Early { wanted: first },
+    }
+}
+
+/// All metrics of a contest, measured and tested.
+pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
+    let (a, b) = (&contest.a, &contest.b);
+    let several = a.case.workloads.len() > 1;
+    let quantiles: Vec<f64> = a
+        .record
+        .plan
+        .percentiles
+        .iter()
+        .copied()
+        .filter(|q| b.record.plan.percentiles.iter().any(|p| (p - q).abs() < 1e-9))
+        .collect();
+    let n = a.trials.len().min(b.trials.len());
+    let look = look(gate, n);
+    let mut list = Vec::new();
+    for index in 0..a.case.workloads.len() {
+        let Some(template) = template(a, b, index) else {
+            let quantity = Quantity::Throughput("delivered".into());
+            let metric = Metric { workload: several.then(|| a.case.workloads[index].name.clone()), quantity };
+            list.push(draft(contest, index, metric, true, gate, &look));
+            continue;
+        };
+        for metric in observe::metrics(template, several, &quantiles) {
+            let named =
+                |m: &Metric| m.quantity == metric.quantity && m.workload.as_ref().is_none_or(|w| *w == template.name);
+            let primary = if gate.primary.is_empty() {
+                observe::default_primary(template, &metric.quantity)
+            } else {
+                gate.primary.iter().any(named)
+            };
+            list.push(draft(contest, index, metric, primary, gate, &look));
+        }
+        // A declared metric that is not among the usual ones.
+        for declared in &gate.primary {
+            let here = declared.workload.as_ref().is_none_or(|w| *w == template.name);
+            if here && !list.iter().any(|d| d.row.primary && d.row.metric.quantity == declared.quantity) {
+                let metric =
+                    Metric { workload: several.then(|| template.name.clone()), quantity: declared.quantity.clone() };
+                list.push(draft(contest, index, metric, true, gate, &look));
+            }
+        }
+    }
+    // What may not be printed is not compared; what was declared is said to be missing.
+    list.retain(|d| d.row.primary || (d.may >= Use::Print && d.row.a.n > 0 && d.row.b.n > 0));
+    list
+}
+
+/// A result of the workload that says which metrics there are.
+fn template<'a>(a: &Side<'a>, b: &Side<'a>, index: usize) -> Option<&'a WorkloadResult> {
+    let valid = a.trials.iter().chain(&b.trials).copied().find_map(|t| t.workloads.get(index));
+    let of_case =
+        |s: &Side<'a>| s.record.trials.iter().filter(|t| t.case == s.case.id).find_map(|t| t.workloads.get(index));
+    valid.or_else(|| of_case(a)).or_else(|| of_case(b))
+}
+
+fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gate: &Gate, look: &Look) -> Draft {
+    let take = |side: &Side<'_>| -> Vec<(u32, Observed)> {
+        let all = side.trials.iter();
+        let limit = if let Look::First { runs, .. } = look { *runs } else { usize::MAX };
+        all.filter_map(|t| Some((t.round, observe::value(t, index, &metric.quantity)?))).take(limit).collect()
+    };
+    let (xa, xb) = (take(&contest.a), take(&contest.b));
+    let values = |x: &[(u32, Observed)]| x.iter().map(|(_, o)| o.value).collect::<Vec<_>>();
+    let (a, b) = (values(&xa), values(&xb));
+    let weakest = xa.iter().chain(&xb).filter_map(|(_, o)| o.exceedances).min_by(f64::total_cmp);
+    let pairs: Vec<(f64, f64)> = if contest.shared_rounds {
+        xa.iter().filter_map(|(r, o)| Some((o.value, xb.iter().find(|(s, _)| s == r)?.1.value))).collect()
+    } else {
+        Vec::new()
+    };
+    let effect = |f: &dyn Fn(f64) -> Option<shift::Estimate>| {
+        let e = f(0.95)?;
+        Some(Effect { value: e.value, ci95: e.interval, ci90: f(0.90).and_then(|e| e.interval) })
+    };
+    let ratio = effect(&|c| shift::ratio(&a, &b, c));
+    let differences: Vec<f64> = match ratio {
+        Some(_) => pairs.iter().map(|(x, y)| y.ln() - x.ln()).collect(),
+        None => pairs.iter().map(|(x, y)| y - x).collect(),
+    };
+    let p_paired = ranks::sign_flip(&differences).map(|f| f.p);
+    let test = ranks::mann_whitney(&a, &b);
+    let (name, p_raw) = match p_paired {
+        Some(p) if gate.paired => (format!("exact sign-flip over {} rounds", pairs.len()), Some(p)),
+        _ => ("exact Mann-Whitney".to_string(), test.map(|t| t.p)),
+    };
+    let max_change = gate.max_change(&metric);
+    let sample = |side: &Side<'_>, v: &[f64]| Sample {
+        label: side.label.clone(),
+        n: v.len(),
+        excluded: side.excluded,
+        median: median(v),
+        median_ci95: shift::median_interval(v, 0.95),
+        values: v.to_vec(),
+    };
+    let undecidable = match look {
+        Look::Early { wanted } => Some(format!("the first look is at {wanted} + {wanted} runs")),
+        _ => None,
+    };
+    let row = Row {
+        scenario: contest.scenario.clone(),
+        unit: metric.quantity.unit().name().into(),
+        kind: Some(metric.quantity.unit()),
+        lower_is_better: metric.quantity.lower_is_better(),
+        primary,
+        a: sample(&contest.a, &a),
+        b: sample(&contest.b, &b),
+        ratio,
+        shift: effect(&|c| shift::shift(&a, &b, c)),
+        test: name,
+        p_raw,
+        p_adjusted: None,
+        correction: String::new(),
+        p_paired,
+        cliffs_delta: (!a.is_empty() && !b.is_empty()).then(|| ranks::cliffs_delta(&a, &b)),
+        max_change,
+        metric,
+        verdict: Verdict::Invalid,
+        reason: if let Look::First { runs, number } = look {
+            format!("look {number} of 2, at the first {runs} runs of each side")
+        } else {
+            String::new()
+        },
+        runs_needed: None,
+        sentence: if contest.interleaved { "interleaved ".into() } else { String::new() },
+    };
+    Draft { row, may: weakest.map_or(Use::Gate, may), undecidable }
+}
+
+/// Corrects the p-values of all rows, then decides each.
+pub(super) fn verdicts(drafts: Vec<Draft>, gate: &Gate, gated: bool) -> Vec<Row> {
+    let alpha = if gate.looks.is_some() { decide::two_looks(gate.alpha) } else { gate.alpha };
+    let mut drafts = drafts;
+    for primary in [true, false] {
+        let of: Vec<usize> =
+            (0..drafts.len()).filter(|i| drafts[*i].row.primary == primary && drafts[*i].row.p_raw.is_some()).collect();
+        let p: Vec<f64> = of.iter().filter_map(|i| drafts[*i].row.p_raw).collect();
+        let adjusted = if primary { multiple::holm(&p) } else { multiple::benjamini_hochberg(&p) };
+        let name = if primary { "Holm" } else { "Benjamini-Hochberg" };
+        for (i, q) in of.into_iter().zip(adjusted) {
+            drafts[i].row.p_adjusted = Some(q);
+            drafts[i].row.correction = format!("{name}, {} tests", p.len());
+        }
+    }
+    let family = drafts.iter().filter(|d| d.row.primary).count().max(1);
+    drafts.into_iter().map(|d| decide(d, gate, alpha, family, gated)).collect()
+}
+
+/// An interval in the direction in which more is worse.
+fn worse(row: &Row, interval: (f64, f64)) -> (f64, f64) {
+    if row.lower_is_better { interval } else { (1.0 / interval.1, 1.0 / interval.0) }
+}
+
+fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> Row {
+    let Draft { mut row, may, undecidable } = draft;
+    let interleaved = !row.sentence.is_empty();
+    // Where a run is too short to know the percentile, more runs are no help.
+    let by_runs = undecidable.is_none() && (!row.primary || may >= Use::Gate);
+    let (n, m) = (row.a.n, row.b.n);
+    let look = std::mem::take(&mut row.reason);
+    let (verdict, reason) = if n == 0 || m == 0 {
+        let side = if n == 0 { &row.a } else { &row.b };
+        let why = if side.excluded > 0 { "all were INVALID, partial or failed" } else { "it was not measured" };
+        (Verdict::Invalid, format!("no valid run of {}: {why}", side.label))
+    } else {
+        by_figures(&row, gate, alpha, family, may, undecidable)
+    };
+    row.verdict = verdict;
+    row.reason = match look.is_empty() {
+        true => reason,
+        false => format!("{reason}; {look}"),
+    };
+    if verdict == Verdict::Inconclusive && by_runs {
+        let level = if row.primary { alpha / family as f64 } else { alpha };
+        row.runs_needed = spread(&row)
+            .and_then(|cv| decide::runs_needed(row.max_change, cv, level, POWER))
+            .filter(|needed| *needed > n.min(m) as u64);
+    }
+    row.sentence = sentence::sentence(&row, interleaved, gated);
+    row
+}
+
+/// The standard deviation of logarithms within the sides, pooled.
+fn spread(row: &Row) -> Option<f64> {
+    let ln = |v: &[f64]| v.iter().map(|x| x.ln()).collect::<Vec<_>>();
+    let (a, b) = (ln(&row.a.values), ln(&row.b.values));
+    if a.len() < 2 || b.len() < 2 {
+        return None;
+    }
+    let (n, m) = (a.len() as f64, b.len() as f64);
+    let pooled = ((n - 1.0) * sample_variance(&a) + (m - 1.0) * sample_variance(&b)) / (n + m - 2.0);
+    pooled.is_finite().then(|| pooled.sqrt())
+}
+
+fn by_figures(
+    row: &Row,
+    gate: &Gate,
+    alpha: f64,
+    family: usize,
+    may: Use,
+    undecidable: Option<String>,
+) -> (Verdict, String) {
+    let (n, m) = (row.a.n, row.b.n);
+    if let Some(reason) = undecidable {
+        return (Verdict::Inconclusive, reason);
+    }
+    if row.primary && may < Use::Gate {
+        let reason =
+            "fewer than 30 samples are expected above this percentile in a run: measure longer, or gate on a lower one";
+        return (Verdict::Inconclusive, reason.into());
+    }
+    if n.min(m) < gate.min_runs as usize {
+        return (
+            Verdict::Inconclusive,
+            format!("{n} + {m} runs are fewer than the {} that a verdict needs", gate.min_runs),
+        );
+    }
+    let significant = row.p_adjusted.is_some_and(|p| p < alpha);
+    let Some(ratio) = row.ratio else { return by_difference(row, significant) };
+    let (Some(ci95), Some(ci90)) = (ratio.ci95, ratio.ci90) else {
+        return (Verdict::Inconclusive, format!("{n} + {m} runs are too few for an interval"));
+    };
+    let limit = 1.0 + row.max_change;
+    let (low, high) = worse(row, ci95);
+    let estimate = worse(row, (ratio.value, ratio.value)).0;
+    let threshold = sentence::percent(row.max_change);
+    if significant && low > 1.0 && estimate > limit && (!gate.strict || low > limit) {
+        return (Verdict::Regressed, format!("the change exceeds {threshold} and is certain"));
+    }
+    if significant && high < 1.0 && estimate < 1.0 / limit && (!gate.strict || high < 1.0 / limit) {
+        return (Verdict::Improved, format!("the change exceeds {threshold} and is certain"));
+    }
+    if decide::equivalent(ci90, row.max_change) {
+        return (Verdict::Equivalent, format!("the 90 % interval lies within {threshold}"));
+    }
+    if significant {
+        return (Verdict::Changed, format!("a change is certain, but not that it exceeds {threshold}"));
+    }
+    let tests = if row.primary { family } else { 1 };
+    if ranks::smallest_p(n, m) * tests as f64 >= alpha {
+        let reason = format!(
+            "with {n} + {m} runs no difference, however large, could be certain at alpha {alpha:.3} over {tests} tests"
+        );
+        return (Verdict::Inconclusive, reason);
+    }
+    (Verdict::Inconclusive, format!("neither a change nor its absence within {threshold} is certain"))
+}
+
+/// Where a value is zero there is no ratio: only whether the counts differ.
+fn by_difference(row: &Row, significant: bool) -> (Verdict, String) {
+    let same = row.a.values.iter().chain(&row.b.values).all(|v| *v == row.a.values[0]);
+    if same {
+        return (Verdict::Equivalent, "the same in every run".into());
+    }
+    let sign = row.shift.map_or(0.0, |s| s.value);
+    // Counts that are mostly zero have a median difference of zero: then the ranks say which way.
+    let direction = if sign != 0.0 { sign } else { row.cliffs_delta.unwrap_or(0.0) };
+    match (significant, (direction > 0.0) == row.lower_is_better) {
+        (false, _) => (Verdict::Inconclusive, "the counts differ, but not beyond chance".into()),
+        (true, true) => (Verdict::Regressed, "the counts differ beyond chance".into()),
+        (true, false) => (Verdict::Improved, "the counts differ beyond chance".into()),
+    }
+}

@@ -1,0 +1,239 @@
+//! What a comparison says, schema `msgbench.compare/1`. In JSON an infinite number is `null`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::expect::ExpectResult;
+use crate::scenario::gate::Gate;
+use crate::scenario::metric::{Metric, Unit};
+
+/// The schema this program writes.
+pub const SCHEMA: &str = "msgbench.compare/1";
+
+/// The outcome of comparing two records, or the systems within one.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Comparison {
+    /// Always `msgbench.compare/1`.
+    pub schema: String,
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Version of the program that compared.
+    pub tool: String,
+    /// What is compared with.
+    pub baseline: Source,
+    /// What is compared; the same record when its systems are compared.
+    pub candidate: Source,
+    /// How the runs were laid out.
+    pub design: Design,
+    /// Thresholds and policies.
+    pub gate: Gate,
+    /// Whether the verdict decides the exit code: there is a baseline.
+    pub gated: bool,
+    /// What differs besides the systems' performance, first of all.
+    pub differences: Vec<Difference>,
+    /// What was not compared, and why.
+    pub refused: Vec<Refused>,
+    /// Trials left out, and why.
+    pub excluded: Vec<Excluded>,
+    /// One for each pair, load point, workload and metric.
+    pub rows: Vec<Row>,
+    /// The absolute limits of the candidate.
+    pub expectations: Vec<ExpectResult>,
+    /// All of it in one word.
+    pub overall: Overall,
+}
+
+/// A record that was compared.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Source {
+    /// Its name.
+    pub label: String,
+    /// When it was started, UTC.
+    pub started_at: String,
+    /// Version and build profile of the program that measured.
+    pub tool: String,
+    /// SHA-256 of the scenario.
+    pub scenario_sha256: String,
+    /// The machine in a line.
+    pub host: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The command that made it.
+    pub command: Vec<String>,
+}
+
+/// How the runs were laid out in time.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Design {
+    /// Whether the runs of both sides alternate, so that drift of the host hits both.
+    pub interleaved: bool,
+    /// In words.
+    pub words: String,
+}
+
+/// A setting that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Difference {
+    /// What.
+    pub what: String,
+    /// In the baseline.
+    pub baseline: String,
+    /// In the candidate.
+    pub candidate: String,
+    /// Whether it may by itself explain a difference of the figures.
+    pub confounds: bool,
+}
+
+/// A case that was not compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Refused {
+    /// Which.
+    pub case: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A trial that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Excluded {
+    /// Of which record.
+    pub of: String,
+    /// `Case::id`.
+    pub case: String,
+    /// Round.
+    pub round: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// The values of one side, one for each valid trial.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Sample {
+    /// What is measured, as it is called in sentences.
+    pub label: String,
+    /// Valid trials.
+    pub n: usize,
+    /// Trials left out.
+    pub excluded: usize,
+    /// One value for each, in order of rounds.
+    pub values: Vec<f64>,
+    /// Their median.
+    pub median: Option<f64>,
+    /// Interval of the median at 95 %, from 6 trials on.
+    pub median_ci95: Option<(f64, f64)>,
+}
+
+/// An estimate with its intervals.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct Effect {
+    /// The estimate.
+    pub value: f64,
+    /// 95 % interval, where there are enough runs for one.
+    pub ci95: Option<(f64, f64)>,
+    /// 90 % interval, which decides equivalence.
+    pub ci90: Option<(f64, f64)>,
+}
+
+/// What is said of a metric; ordered by how much it calls for attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verdict {
+    /// No difference beyond the threshold: that is certain.
+    Equivalent,
+    /// A difference is certain, but it is below the threshold.
+    Changed,
+    /// Better, beyond the threshold, and certain.
+    Improved,
+    /// Nothing is certain: more runs are needed.
+    Inconclusive,
+    /// Worse, beyond the threshold, and certain.
+    Regressed,
+    /// There is nothing valid to compare.
+    Invalid,
+}
+
+impl Verdict {
+    /// The word in a report.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Improved => "IMPROVED",
+            Self::Equivalent => "EQUIVALENT",
+            Self::Changed => "CHANGED",
+            Self::Inconclusive => "INCONCLUSIVE",
+            Self::Regressed => "REGRESSED",
+            Self::Invalid => "INVALID",
+        }
+    }
+    /// The sign beside the word, so that colour is never the only cue.
+    pub fn sign(self) -> char {
+        match self {
+            Self::Improved => '▼',
+            Self::Equivalent => '≈',
+            Self::Changed => '~',
+            Self::Inconclusive => '?',
+            Self::Regressed => '▲',
+            Self::Invalid => '✕',
+        }
+    }
+}
+
+/// One metric of one pair.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Row {
+    /// Scenario and load point.
+    pub scenario: String,
+    /// Its name.
+    pub metric: Metric,
+    /// What its values count: `ns`, `msg/s`, `B`, ...
+    pub unit: String,
+    /// The same as a type.
+    #[serde(skip)]
+    pub kind: Option<Unit>,
+    /// Whether smaller is better.
+    pub lower_is_better: bool,
+    /// Whether it decides.
+    pub primary: bool,
+    /// The baseline.
+    pub a: Sample,
+    /// The candidate.
+    pub b: Sample,
+    /// b / a; absent where a value is zero.
+    pub ratio: Option<Effect>,
+    /// b - a, in the unit.
+    pub shift: Option<Effect>,
+    /// The test that p comes from.
+    pub test: String,
+    /// Two-sided p-value.
+    pub p_raw: Option<f64>,
+    /// Corrected for all comparisons made.
+    pub p_adjusted: Option<f64>,
+    /// How it was corrected.
+    pub correction: String,
+    /// p-value of the sign-flip test over rounds, where rounds are shared.
+    pub p_paired: Option<f64>,
+    /// Cliff's delta: P(b > a) - P(b < a).
+    pub cliffs_delta: Option<f64>,
+    /// The change that is of no practical importance, as a share.
+    pub max_change: f64,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why this verdict.
+    pub reason: String,
+    /// Runs a side that would decide, where this many did not.
+    pub runs_needed: Option<u64>,
+    /// All of it in a sentence.
+    pub sentence: String,
+}
+
+/// All of it in one word, with the exit code.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Overall {
+    /// The gravest verdict of the primary metrics.
+    pub verdict: Verdict,
+    /// 0, 3, 4 or 5.
+    pub exit_code: u8,
+    /// The sentence that heads the report.
+    pub sentence: String,
+    /// What led to the exit code.
+    pub reasons: Vec<String>,
+}

@@ -1,0 +1,145 @@
+//! The value of a metric in one trial.
+
+use crate::record::{LatencySummary, Ledger, Resources, Throughput, Trial, WorkloadResult};
+use crate::scenario::metric::{Metric, Quantity, Statistic};
+
+/// A value, and how many samples stand behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observed {
+    /// In the unit of the metric; +infinity where the message never arrived.
+    pub value: f64,
+    /// Samples expected above a percentile, effective ones where they are known; absent for what is not one.
+    pub exceedances: Option<f64>,
+    /// 95 % interval of this run's percentile, where it is known.
+    pub ci95: Option<(f64, f64)>,
+}
+
+fn plain(value: f64) -> Option<Observed> {
+    Some(Observed { value, exceedances: None, ci95: None })
+}
+
+fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
+    if summary.count + summary.lost == 0 {
+        return None;
+    }
+    let or_infinite = |ns: Option<u64>| ns.map_or(f64::INFINITY, |ns| ns as f64);
+    match statistic {
+        Statistic::Quantile(q) => summary.at(q).map(|p| Observed {
+            value: or_infinite(p.value_ns),
+            exceedances: Some(p.effective.unwrap_or(p.exceedances)),
+            ci95: p.ci95_ns.map(|(low, high)| (low as f64, or_infinite(high))),
+        }),
+        Statistic::Min => (summary.count > 0).then_some(summary.min_ns as f64).and_then(plain),
+        Statistic::Mean => plain(if summary.lost > 0 { f64::INFINITY } else { summary.mean_ns }),
+        Statistic::Max => plain(or_infinite(summary.max_ns)),
+    }
+}
+
+fn throughput(t: &Throughput, field: &str) -> Option<f64> {
+    match field {
+        "sent" => Some(t.sent),
+        "delivered" => Some(t.delivered),
+        "delivered_bytes" => Some(t.delivered_bytes),
+        _ => None,
+    }
+}
+
+fn ledger(l: &Ledger, field: &str) -> Option<f64> {
+    let count = match field {
+        "scheduled" => l.scheduled,
+        "sent" => l.sent,
+        "refused" => l.refused,
+        "acked" => l.acked,
+        "unanswered" => l.unanswered,
+        "acked_lost" => l.acked_lost,
+        "rejected" => l.rejected,
+        "redelivered" => l.redelivered,
+        "dead_lettered" => l.dead_lettered,
+        "expected" => l.expected,
+        "delivered" => l.delivered,
+        "lost" => l.lost,
+        "client_dropped" => l.client_dropped,
+        "duplicated" => l.duplicated,
+        "reordered" => l.reordered,
+        "corrupted" => l.corrupted,
+        "foreign" => l.foreign,
+        _ => return None,
+    };
+    Some(count as f64)
+}
+
+fn resources(r: &Resources, field: &str) -> Option<f64> {
+    match field {
+        "cpu_us_per_msg" => r.cpu_us_per_msg,
+        "cpu_seconds" => Some(r.cpu_seconds),
+        "rss_peak_bytes" => Some(r.rss_peak_bytes as f64),
+        "voluntary_switches" => Some(r.voluntary_switches as f64),
+        "involuntary_switches" => Some(r.involuntary_switches as f64),
+        _ => None,
+    }
+}
+
+/// The value of a quantity in a trial; of the workload at an index, where it belongs to one. `None` where not measured.
+pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Observed> {
+    let of = || trial.workloads.get(workload);
+    match quantity {
+        Quantity::Latency(kind, statistic) => latency(of()?.latency.get(kind)?, *statistic),
+        Quantity::Hiccup(statistic) => latency(&trial.hiccup, *statistic),
+        Quantity::Throughput(field) => plain(throughput(&of()?.throughput, field)?),
+        Quantity::Ledger(field) => plain(ledger(&of()?.ledger, field)?),
+        Quantity::Replay(field) => {
+            let replay = of()?.replay.as_ref()?;
+            match field.as_str() {
+                "first_s" => plain(replay.first_s.unwrap_or(f64::INFINITY)),
+                "catch_up_s" => plain(replay.catch_up_s.unwrap_or(f64::INFINITY)),
+                "rate" => plain(replay.rate?),
+                _ => None,
+            }
+        }
+        Quantity::Broker(field) => plain(resources(trial.broker.as_ref()?, field)?),
+        Quantity::Generator(field) => plain(resources(&trial.generator, field)?),
+    }
+}
+
+/// The latency that heads a workload.
+pub fn response(workload: &WorkloadResult) -> Option<&'static str> {
+    ["e2e", "rtt", "ack"].into_iter().find(|k| workload.latency.get(*k).is_some_and(|l| l.count + l.lost > 0))
+}
+
+/// The metrics of a workload that are compared: percentiles and maximum of each latency but the lag, throughput, what
+/// went wrong with messages, how a backlog was read, and the broker's cost.
+pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec<Metric> {
+    let mut list = Vec::new();
+    let mut add = |quantity| list.push(Metric { workload: several.then(|| result.name.clone()), quantity });
+    for (kind, _) in result.latency.iter().filter(|(k, l)| *k != "lag" && l.count + l.lost > 0) {
+        for q in quantiles {
+            add(Quantity::Latency(kind.clone(), Statistic::Quantile(*q)));
+        }
+        if !kind.ends_with(".service") {
+            add(Quantity::Latency(kind.clone(), Statistic::Max));
+        }
+    }
+    add(Quantity::Throughput("delivered".into()));
+    for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered"] {
+        add(Quantity::Ledger(field.into()));
+    }
+    if result.replay.is_some() {
+        for field in ["catch_up_s", "rate"] {
+            add(Quantity::Replay(field.into()));
+        }
+    }
+    add(Quantity::Broker("cpu_us_per_msg".into()));
+    add(Quantity::Broker("rss_peak_bytes".into()));
+    list
+}
+
+/// The metrics that decide where the gate names none: p50 and p99 of the response latency, and throughput.
+pub fn default_primary(result: &WorkloadResult, quantity: &Quantity) -> bool {
+    match quantity {
+        Quantity::Latency(kind, Statistic::Quantile(q)) => {
+            Some(kind.as_str()) == response(result) && [0.5, 0.99].iter().any(|d| (d - q).abs() < 1e-9)
+        }
+        Quantity::Throughput(field) => field == "delivered",
+        _ => false,
+    }
+}

@@ -1,0 +1,415 @@
+//! What may be compared with what, and what is different besides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Named;
+use super::model::{Design, Difference, Excluded, Refused, Source};
+use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
+use crate::scenario::plan::Case;
+
+/// Why two records are not comparable at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotComparable {
+    /// Another major version of the schema.
+    #[error(
+        "`{label}` has schema `{found}`, this program compares `{SCHEMA}`: compare it with the version that wrote it, or measure again"
+    )]
+    Schema {
+        /// The record.
+        label: String,
+        /// Its schema.
+        found: String,
+    },
+    /// Measured on different machines.
+    #[error(
+        "the results come from different machines ({0}): measure both on one, or say --across-hosts to compare the machines with the systems"
+    )]
+    Host(String),
+    /// A debug build against a release build.
+    #[error(
+        "`{0}` was measured by a debug build of msgbench and the other by a release build: measure both with `cargo build --release`"
+    )]
+    Profile(String),
+    /// No case is common to both.
+    #[error("the results have no case in common: baseline has {baseline}; candidate has {candidate}")]
+    Nothing {
+        /// Cases of the baseline.
+        baseline: String,
+        /// Cases of the candidate.
+        candidate: String,
+    },
+    /// A system that is not there.
+    #[error("there is no system `{asked}` in the result; it has {known}")]
+    System {
+        /// The name asked for.
+        asked: String,
+        /// The names there are.
+        known: String,
+    },
+    /// One system alone.
+    #[error("the result has only the system {0}: give a second result to compare it with")]
+    OneSystem(String),
+}
+
+/// What is tolerated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Results of different machines may be compared.
+    pub across_hosts: bool,
+}
+
+/// One side of a contest.
+#[derive(Debug)]
+pub(super) struct Side<'a> {
+    pub label: String,
+    pub case: &'a Case,
+    pub record: &'a Record,
+    /// Valid trials, by round.
+    pub trials: Vec<&'a Trial>,
+    pub excluded: usize,
+}
+
+/// Two cases that are comparable.
+#[derive(Debug)]
+pub(super) struct Contest<'a> {
+    pub scenario: String,
+    pub a: Side<'a>,
+    pub b: Side<'a>,
+    /// Whether a round of one side is a round of the other.
+    pub shared_rounds: bool,
+    pub interleaved: bool,
+}
+
+/// Everything there is to compare.
+#[derive(Debug)]
+pub(super) struct Pairing<'a> {
+    pub scenario: String,
+    pub baseline: Source,
+    pub candidate: Source,
+    pub design: Design,
+    pub gated: bool,
+    pub differences: Vec<Difference>,
+    pub refused: Vec<Refused>,
+    pub excluded: Vec<Excluded>,
+    pub contests: Vec<Contest<'a>>,
+}
+
+fn host_line(h: &Host) -> String {
+    format!("{}, {} CPUs, {:.1} GiB, kernel {}", h.cpu, h.cpus, h.memory_bytes as f64 / f64::from(1 << 30), h.kernel)
+}
+
+fn source(of: Named<'_>) -> Source {
+    let r = of.record;
+    Source {
+        label: of.label.into(),
+        started_at: r.started_at.clone(),
+        tool: format!("msgbench {} ({})", r.tool.version, r.tool.profile),
+        scenario_sha256: r.scenario.sha256.clone(),
+        host: host_line(&r.host),
+        seed: r.plan.seed,
+        command: r.tool.command.clone(),
+    }
+}
+
+/// Why a trial is not compared.
+fn fault(trial: &Trial) -> Option<String> {
+    match &trial.outcome {
+        Outcome::Failed { phase, error } => return Some(format!("failed in {phase}: {error}")),
+        Outcome::Partial => return Some("interrupted".into()),
+        Outcome::Complete => {}
+    }
+    let invalid: Vec<String> = trial
+        .validity
+        .iter()
+        .filter(|c| c.status == Status::Invalid)
+        .map(|c| format!("{} {}: {}", c.id, c.name, c.observed))
+        .collect();
+    (!invalid.is_empty()).then(|| format!("INVALID: {}", invalid.join("; ")))
+}
+
+fn side<'a>(label: String, of: Named<'a>, case: &'a Case, excluded: &mut Vec<Excluded>) -> Side<'a> {
+    let mut side = Side { label, case, record: of.record, trials: Vec::new(), excluded: 0 };
+    for trial in of.record.trials.iter().filter(|t| t.case == case.id) {
+        match fault(trial) {
+            None => side.trials.push(trial),
+            Some(reason) => {
+                side.excluded += 1;
+                let entry = Excluded { of: of.label.into(), case: case.id.clone(), round: trial.round, reason };
+                if !excluded.contains(&entry) {
+                    excluded.push(entry);
+                }
+            }
+        }
+    }
+    side.trials.sort_by_key(|t| t.round);
+    side
+}
+
+fn system_of<'a>(record: &'a Record, case: &Case) -> &'a str {
+    record.plan.systems.get(case.system).map_or("?", |s| s.name.as_str())
+}
+
+fn point_name(scenario: &str, case: &Case) -> String {
+    let point: Vec<String> =
+        case.point.iter().map(|(k, v)| format!("{}={v}", k.rsplit('.').next().unwrap_or(k))).collect();
+    if point.is_empty() { scenario.into() } else { format!("{scenario} {}", point.join(" ")) }
+}
+
+/// Whether the starts of both sides alternate: at least half as many changes of side as the smaller side has trials.
+fn alternate(a: &Side<'_>, b: &Side<'_>) -> bool {
+    let mut starts: Vec<(&str, u32, bool)> = a.trials.iter().map(|t| (t.started_at.as_str(), t.round, false)).collect();
+    starts.extend(b.trials.iter().map(|t| (t.started_at.as_str(), t.round, true)));
+    // Round breaks ties of stamps that have whole seconds only.
+    starts.sort();
+    let changes = starts.windows(2).filter(|w| w[0].2 != w[1].2).count();
+    changes >= 2 && 2 * changes >= a.trials.len().min(b.trials.len())
+}
+
+fn design(contests: &[Contest<'_>]) -> Design {
+    let interleaved = !contests.is_empty() && contests.iter().all(|c| c.interleaved);
+    let words = if interleaved {
+        "The runs of both sides alternate, so that a drift of the machine hits both."
+    } else {
+        "The runs of one side were made before those of the other: a drift of the machine between them looks like a difference. Interleave them to be sure."
+    };
+    Design { interleaved, words: words.into() }
+}
+
+/// Compares the settings of two cases: (differences of the workload, other differences).
+fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>) {
+    let flat = |case: &Case, keep: &dyn Fn(&str) -> bool| {
+        let mut out = BTreeMap::new();
+        if let Ok(value) = serde_json::to_value(case) {
+            flatten("", &value, &mut out);
+        }
+        out.retain(|k, _| keep(k));
+        out
+    };
+    let between = |keep: &dyn Fn(&str) -> bool, confounds: bool| {
+        let (x, y) = (flat(a, keep), flat(b, keep));
+        let keys: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
+        let absent = || "(absent)".to_string();
+        keys.into_iter()
+            .filter(|k| x.get(*k) != y.get(*k))
+            .map(|k| Difference {
+                what: k.clone(),
+                baseline: x.get(k).cloned().unwrap_or_else(absent),
+                candidate: y.get(k).cloned().unwrap_or_else(absent),
+                confounds,
+            })
+            .collect::<Vec<_>>()
+    };
+    (
+        between(&|k| k.starts_with("workloads"), true),
+        between(&|k| ["phases", "pacing", "threads"].iter().any(|p| k.starts_with(p)), true),
+    )
+}
+
+fn flatten(path: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {
+    use serde_json::Value;
+    let join = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(k, v)| flatten(&join(k), v, out)),
+        Value::Array(list) => list.iter().enumerate().for_each(|(i, v)| flatten(&join(&i.to_string()), v, out)),
+        Value::String(text) => {
+            out.insert(path.into(), text.clone());
+        }
+        other => {
+            out.insert(path.into(), other.to_string());
+        }
+    }
+}
+
+/// Version, client and guarantees of two systems as they were found.
+fn facts(prefix: &str, a: &Side<'_>, b: &Side<'_>) -> Vec<Difference> {
+    let all = |s: &Side<'_>| {
+        let mut out = BTreeMap::new();
+        if let Some(found) = s.trials.first().map(|t| &t.system) {
+            out.insert("version".to_string(), found.version.clone());
+            out.insert("client".to_string(), found.client.clone());
+            out.extend(found.guarantees.clone());
+        }
+        if let Some(spec) = s.record.plan.systems.get(s.case.system) {
+            for (k, v) in &spec.options {
+                out.insert(format!("option {k}"), v.to_string());
+            }
+        }
+        out
+    };
+    let (x, y) = (all(a), all(b));
+    let keys: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
+    let says = |m: &BTreeMap<String, String>, k: &str| m.get(k).cloned().unwrap_or_else(|| "(not said)".into());
+    keys.into_iter()
+        .filter(|k| x.get(*k) != y.get(*k))
+        .map(|k| Difference {
+            what: format!("{prefix}{k}"),
+            baseline: says(&x, k),
+            candidate: says(&y, k),
+            confounds: !matches!(k.as_str(), "version" | "url"),
+        })
+        .collect()
+}
+
+/// What differs between two records as a whole.
+fn whole(a: &Record, b: &Record) -> Vec<Difference> {
+    let mut list = Vec::new();
+    let mut add = |what: &str, x: String, y: String, confounds: bool| {
+        if x != y {
+            list.push(Difference { what: what.into(), baseline: x, candidate: y, confounds });
+        }
+    };
+    add("machine", host_line(&a.host), host_line(&b.host), true);
+    add("clock source", a.host.clocksource.clone(), b.host.clocksource.clone(), true);
+    add("governor", format!("{:?}", a.host.governor), format!("{:?}", b.host.governor), true);
+    add("msgbench", a.tool.version.clone(), b.tool.version.clone(), true);
+    add("build profile", a.tool.profile.clone(), b.tool.profile.clone(), true);
+    add("scenario SHA-256", short(&a.scenario.sha256), short(&b.scenario.sha256), false);
+    add("overrides", format!("{:?}", a.scenario.overrides), format!("{:?}", b.scenario.overrides), false);
+    add("trials planned", a.plan.trials.to_string(), b.plan.trials.to_string(), false);
+    list
+}
+
+fn short(sha: &str) -> String {
+    sha.chars().take(12).collect()
+}
+
+fn checked(of: Named<'_>) -> Result<(), NotComparable> {
+    // Within a major version fields are only added.
+    if of.record.schema != SCHEMA {
+        return Err(NotComparable::Schema { label: of.label.into(), found: of.record.schema.clone() });
+    }
+    Ok(())
+}
+
+pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Result<Pairing<'a>, NotComparable> {
+    checked(a)?;
+    checked(b)?;
+    let (ra, rb) = (a.record, b.record);
+    let machine = |h: &Host| (h.cpu.clone(), h.cpus, h.memory_bytes >> 28, h.virtualised);
+    if machine(&ra.host) != machine(&rb.host) && !options.across_hosts {
+        return Err(NotComparable::Host(format!("{}; {}", host_line(&ra.host), host_line(&rb.host))));
+    }
+    if ra.tool.profile != rb.tool.profile {
+        let debug = if ra.tool.profile == "release" { b.label } else { a.label };
+        return Err(NotComparable::Profile(debug.into()));
+    }
+    let mut pairing = Pairing {
+        scenario: rb.plan.name.clone(),
+        baseline: source(a),
+        candidate: source(b),
+        design: Design { interleaved: false, words: String::new() },
+        gated: true,
+        differences: whole(ra, rb),
+        refused: Vec::new(),
+        excluded: Vec::new(),
+        contests: Vec::new(),
+    };
+    let single = |r: &Record| (r.plan.systems.len() == 1).then(|| r.plan.systems[0].name.clone());
+    // One system against another one, each measured by itself.
+    let renamed = match (single(ra), single(rb)) {
+        (Some(x), Some(y)) if x != y => Some((x, y)),
+        _ => None,
+    };
+    let mut matched = BTreeSet::new();
+    for case in &ra.plan.cases {
+        let name = system_of(ra, case);
+        let twin =
+            rb.plan.cases.iter().find(|c| c.point == case.point && (system_of(rb, c) == name || renamed.is_some()));
+        let Some(twin) = twin else {
+            pairing.refused.push(Refused { case: case.id.clone(), reason: format!("only in {}", a.label) });
+            continue;
+        };
+        matched.insert(twin.id.clone());
+        let (workload, other) = settings(case, twin);
+        if !workload.is_empty() {
+            let what: Vec<String> =
+                workload.iter().map(|d| format!("{} is {} and {}", d.what, d.baseline, d.candidate)).collect();
+            let reason = format!("the workload is not the same: {}", what.join(", "));
+            pairing.refused.push(Refused { case: case.id.clone(), reason });
+            continue;
+        }
+        let (la, lb) = match &renamed {
+            Some((x, y)) => (x.clone(), y.clone()),
+            None => (format!("{name} ({})", a.label), format!("{name} ({})", b.label)),
+        };
+        let sa = side(la, a, case, &mut pairing.excluded);
+        let sb = side(lb, b, twin, &mut pairing.excluded);
+        let prefix = if ra.plan.systems.len() > 1 { format!("{name}: ") } else { String::new() };
+        for d in facts(&prefix, &sa, &sb).into_iter().chain(other) {
+            if !pairing.differences.contains(&d) {
+                pairing.differences.push(d);
+            }
+        }
+        let interleaved = alternate(&sa, &sb);
+        let scenario = point_name(&rb.plan.name, twin);
+        pairing.contests.push(Contest { scenario, a: sa, b: sb, shared_rounds: interleaved, interleaved });
+    }
+    for case in rb.plan.cases.iter().filter(|c| !matched.contains(&c.id)) {
+        pairing.refused.push(Refused { case: case.id.clone(), reason: format!("only in {}", b.label) });
+    }
+    if matched.is_empty() {
+        let ids = |r: &Record| r.plan.cases.iter().map(|c| format!("`{}`", c.id)).collect::<Vec<_>>().join(", ");
+        return Err(NotComparable::Nothing { baseline: ids(ra), candidate: ids(rb) });
+    }
+    pairing.design = design(&pairing.contests);
+    Ok(pairing)
+}
+
+pub(super) fn systems<'a>(of: Named<'a>, against: Option<&str>) -> Result<Pairing<'a>, NotComparable> {
+    checked(of)?;
+    let r = of.record;
+    let names: Vec<&str> = r.plan.systems.iter().map(|s| s.name.as_str()).collect();
+    let known = || names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    if let Some(asked) = against.filter(|n| !names.contains(n)) {
+        return Err(NotComparable::System { asked: asked.into(), known: known() });
+    }
+    if names.len() < 2 {
+        return Err(NotComparable::OneSystem(known()));
+    }
+    let mut pairing = Pairing {
+        scenario: r.plan.name.clone(),
+        baseline: source(of),
+        candidate: source(of),
+        design: Design { interleaved: true, words: String::new() },
+        gated: against.is_some(),
+        differences: Vec::new(),
+        refused: r
+            .skipped
+            .iter()
+            .map(|s| Refused { case: s.system.clone(), reason: format!("not measured: {}", s.reason) })
+            .collect(),
+        excluded: Vec::new(),
+        contests: Vec::new(),
+    };
+    let skipped = |c: &Case| r.skipped.iter().any(|s| s.system == system_of(r, c));
+    let cases: Vec<&Case> = r.plan.cases.iter().filter(|c| !skipped(c)).collect();
+    for (i, x) in cases.iter().enumerate() {
+        for (j, y) in cases.iter().enumerate() {
+            let chosen = match against {
+                Some(name) => system_of(r, x) == name && i != j,
+                None => i < j,
+            };
+            if !chosen || x.point != y.point || x.system == y.system {
+                continue;
+            }
+            let (nx, ny) = (system_of(r, x), system_of(r, y));
+            let a = side(nx.into(), of, x, &mut pairing.excluded);
+            let b = side(ny.into(), of, y, &mut pairing.excluded);
+            for d in facts(&format!("{nx} and {ny}: "), &a, &b) {
+                if !pairing.differences.contains(&d) {
+                    pairing.differences.push(d);
+                }
+            }
+            let interleaved = alternate(&a, &b);
+            let scenario = point_name(&r.plan.name, x);
+            pairing.contests.push(Contest { scenario, a, b, shared_rounds: true, interleaved });
+        }
+    }
+    if pairing.contests.is_empty() {
+        return Err(NotComparable::OneSystem(
+            cases.iter().map(|c| system_of(r, c)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", "),
+        ));
+    }
+    pairing.design = design(&pairing.contests);
+    Ok(pairing)
+}

@@ -1,0 +1,142 @@
+//! A row in one sentence: who, how much, at what, how certain.
+
+use super::model::{Effect, Row, Verdict};
+use crate::scenario::metric::{Quantity, Unit};
+use crate::units::three_digits;
+
+/// A share for people: `5 %`, `12.5 %`.
+pub fn percent(share: f64) -> String {
+    let text = format!("{:.1}", share * 100.0);
+    format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
+}
+
+/// A p-value for people: `p < 0.001`, `p = 0.021`.
+pub fn p_value(p: f64) -> String {
+    match p {
+        p if p < 0.001 => "p < 0.001".into(),
+        p if p < 0.1 => format!("p = {p:.3}"),
+        p => format!("p = {p:.2}"),
+    }
+}
+
+fn unit(row: &Row) -> Unit {
+    row.metric.quantity.unit()
+}
+
+/// The words for (worse, better).
+fn words(row: &Row) -> (&'static str, &'static str) {
+    match (&row.metric.quantity, row.lower_is_better) {
+        (Quantity::Latency(..) | Quantity::Hiccup(_), _) => ("slower", "faster"),
+        (_, true) => ("higher", "lower"),
+        (_, false) => ("lower", "higher"),
+    }
+}
+
+/// A ratio that is at least 1, with its interval: `6.1 times slower`, `4.9 % slower`.
+fn size(value: f64, interval: Option<(f64, f64)>, word: &str) -> (String, String) {
+    if value >= 2.0 {
+        let show = |v: f64| {
+            if v.is_infinite() {
+                "inf".into()
+            } else {
+                three_digits(v).trim_end_matches('0').trim_end_matches('.').to_string()
+            }
+        };
+        let text =
+            if value.is_infinite() { format!("infinitely {word}") } else { format!("{} times {word}", brief(value)) };
+        return (text, interval.map_or_else(String::new, |(l, h)| format!("95 % CI {} to {}", show(l), show(h))));
+    }
+    let show = |v: f64| format!("{:.1}", (v - 1.0) * 100.0);
+    let text = format!("{} % {word}", show(value));
+    (text, interval.map_or_else(String::new, |(l, h)| format!("95 % CI {} to {} %", show(l), show(h))))
+}
+
+/// Two significant digits from 2 on.
+fn brief(value: f64) -> String {
+    if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+}
+
+fn runs(row: &Row, interleaved: bool) -> String {
+    format!("{} + {} {}runs", row.a.n, row.b.n, if interleaved { "interleaved " } else { "" })
+}
+
+/// The sentence of a decided row.
+pub(super) fn sentence(row: &Row, interleaved: bool, gated: bool) -> String {
+    let (a, b, at) = (&row.a.label, &row.b.label, &row.metric);
+    let context = |interval: String| {
+        let p = row.p_adjusted.map(p_value);
+        [interval, runs(row, interleaved), p.unwrap_or_default()]
+            .into_iter()
+            .filter(|s| !s.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let needed = row.runs_needed.map_or_else(String::new, |n| format!("; about {n} runs each would decide"));
+    match (row.verdict, row.ratio) {
+        (Verdict::Invalid, _) => format!("{a} and {b} cannot be compared at {at}: {}", row.reason),
+        (Verdict::Inconclusive, Some(r)) => format!(
+            "Between {a} and {b} neither a difference nor its absence is certain at {at}: {} ({}){needed}",
+            leaning(row, r),
+            context(String::new())
+        ),
+        (Verdict::Inconclusive, None) => {
+            format!(
+                "Whether {a} and {b} differ at {at} is not certain: {} ({}){needed}",
+                row.reason,
+                context(String::new())
+            )
+        }
+        (Verdict::Equivalent, Some(r)) => {
+            let interval =
+                r.ci90.map_or_else(String::new, |(l, h)| format!("ratio {:.3}, 90 % CI {l:.3} to {h:.3}", r.value));
+            format!("{a} and {b} are equivalent at {at}, within {} ({})", percent(row.max_change), context(interval))
+        }
+        (Verdict::Equivalent, None) => {
+            let value = row.a.median.map_or_else(|| "-".into(), |v| unit(row).show(v));
+            format!("{a} and {b} are the same at {at}: {value} in every run ({})", runs(row, interleaved))
+        }
+        (_, Some(r)) => {
+            let (text, interval) = sized(row, r);
+            let place = if row.verdict == Verdict::Changed && gated {
+                format!(", which is not certainly beyond {}", percent(row.max_change))
+            } else {
+                String::new()
+            };
+            format!("{b} is {text} than {a} at {at} ({}){place}", context(interval))
+        }
+        (verdict, None) => {
+            let (worse, better) = words(row);
+            let word = if verdict == Verdict::Regressed { worse } else { better };
+            let show = |v: Option<f64>| v.map_or_else(|| "-".into(), |v| unit(row).show(v));
+            format!(
+                "{b} is {word} than {a} at {at}: median {} against {} ({})",
+                show(row.b.median),
+                show(row.a.median),
+                context(String::new())
+            )
+        }
+    }
+}
+
+/// The ratio turned so that it is at least 1, and the word that then fits.
+fn sized(row: &Row, r: Effect) -> (String, String) {
+    let (worse, better) = words(row);
+    let above = r.value >= 1.0;
+    let word = if above == row.lower_is_better { worse } else { better };
+    let latency = matches!(row.metric.quantity, Quantity::Latency(..) | Quantity::Hiccup(_));
+    // "9 % lower" is 0.91 of it; "1.1 times faster" is its inverse.
+    if !above && !latency {
+        let show = |v: f64| format!("{:.1}", (1.0 - v) * 100.0);
+        let interval = r.ci95.map_or_else(String::new, |(l, h)| format!("95 % CI {} to {} %", show(h), show(l)));
+        return (format!("{} % {word}", show(r.value)), interval);
+    }
+    let turn = |v: f64| if above { v } else { 1.0 / v };
+    let interval = r.ci95.map(|(l, h)| if above { (l, h) } else { (turn(h), turn(l)) });
+    size(turn(r.value), interval, word)
+}
+
+fn leaning(row: &Row, r: Effect) -> String {
+    let interval = r.ci95.map_or_else(String::new, |(l, h)| format!(", 95 % CI {l:.2} to {h:.2}"));
+    let _ = row;
+    format!("ratio {:.2}{interval}", r.value)
+}

@@ -1,0 +1,234 @@
+//! Verdicts at samples whose statistics are known, and everything that must not be compared.
+
+use super::sample::{A, B, C, record};
+use super::*;
+use crate::record::{Outcome, Status};
+use crate::scenario::gate::{Comparator, Expectation, Policy, Share};
+
+fn named(record: &Record) -> Named<'_> {
+    Named { label: "result", record }
+}
+fn against(reference: &[f64], nats: &[f64], gate: &Gate) -> Comparison {
+    systems(named(&record(reference, nats)), Some("reference"), gate).unwrap()
+}
+fn row<'a>(c: &'a Comparison, metric: &str) -> &'a Row {
+    c.rows.iter().find(|r| r.metric.to_string() == metric).unwrap_or_else(|| panic!("no {metric}"))
+}
+fn with(change: f64) -> Gate {
+    Gate { max_change: Share(change), ..Gate::default() }
+}
+
+#[test]
+fn the_reference_samples_have_the_reference_verdicts() {
+    let c = against(&A, &B, &with(0.05));
+    let p99 = row(&c, "e2e.p99");
+    assert_eq!((p99.verdict, c.overall.exit_code), (Verdict::Changed, 0));
+    assert!((p99.ratio.unwrap().value - 1.049005511).abs() < 1e-8);
+    assert_eq!(p99.cliffs_delta, Some(0.98));
+    assert!(p99.p_adjusted.unwrap() < 0.001 && c.design.interleaved);
+    let c = against(&A, &B, &Gate { strict: true, ..with(0.03) });
+    assert_eq!((row(&c, "e2e.p99").verdict, c.overall.exit_code), (Verdict::Regressed, 3));
+    let c = against(&B, &A, &with(0.03));
+    assert_eq!((row(&c, "e2e.p99").verdict, c.overall.exit_code), (Verdict::Improved, 0));
+    let c = against(&A, &C, &with(0.03));
+    assert_eq!((row(&c, "e2e.p99").verdict, c.overall.exit_code), (Verdict::Equivalent, 0));
+    assert_eq!(row(&c, "throughput.delivered").verdict, Verdict::Equivalent);
+    let paired = against(&A, &B, &Gate { paired: true, ..with(0.03) });
+    assert_eq!(row(&paired, "e2e.p99").p_raw, Some(2.0 / 1024.0));
+}
+
+#[test]
+fn the_sentence_says_who_how_much_and_how_certain() {
+    let slow: Vec<f64> = A.iter().map(|v| v * 6.1).collect();
+    let all = [
+        against(&A, &slow, &Gate::default()),
+        against(&slow, &A, &Gate::default()),
+        against(&A, &B, &Gate::default()),
+        against(&A, &C, &Gate::default()),
+        against(&A[..3], &B[..3], &Gate::default()),
+        against(&A[..5], &[1000., 700., 820., 600., 900.], &Gate::default()),
+        against(&A, &[f64::INFINITY; 10], &Gate::default()),
+    ];
+    let lines: Vec<String> =
+        all.iter().map(|c| format!("{} {}", row(c, "e2e.p99").verdict.word(), c.overall.sentence)).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn too_few_runs_are_inconclusive_and_the_policy_decides() {
+    let c = against(&A[..3], &B[..3], &Gate::default());
+    assert_eq!((row(&c, "e2e.p99").verdict, c.overall.exit_code), (Verdict::Inconclusive, 0));
+    let c = against(&A[..3], &B[..3], &Gate { on_inconclusive: Policy::Fail, ..Gate::default() });
+    assert_eq!(c.overall.exit_code, 5);
+    assert!(row(&c, "e2e.p99").runs_needed.unwrap() > 3);
+}
+
+#[test]
+fn two_looks_and_no_more() {
+    let gate = Gate { looks: Some((5, 10)), alpha: 0.05, ..with(0.03) };
+    assert!(row(&against(&A[..4], &B[..4], &gate), "e2e.p99").reason.contains("first look is at 5"));
+    // Between the looks only the first is taken: the further runs change nothing.
+    let (five, eight) = (against(&A[..5], &B[..5], &gate), against(&A[..8], &B[..8], &gate));
+    assert_eq!(row(&five, "e2e.p99").p_raw, row(&eight, "e2e.p99").p_raw);
+    assert!(row(&eight, "e2e.p99").reason.contains("look 1 of 2"));
+    let ten = against(&A, &B, &gate);
+    assert_eq!(row(&ten, "e2e.p99").verdict, Verdict::Regressed);
+    assert!(row(&ten, "e2e.p99").reason.contains("look 2 of 2"));
+}
+
+#[test]
+fn invalid_trials_are_listed_and_never_compared() {
+    let mut r = record(&A, &B);
+    let check = crate::record::Check {
+        id: "V1".into(),
+        name: "offered rate achieved".into(),
+        status: Status::Invalid,
+        observed: "90 %".into(),
+        threshold: String::new(),
+        message: String::new(),
+    };
+    // The faster half of nats is invalid: it must not count.
+    for t in r.trials.iter_mut().filter(|t| t.case == "nats" && t.round <= 2) {
+        t.validity.push(check.clone());
+    }
+    if let Some(t) = r.trials.iter_mut().find(|t| t.case == "nats" && t.round == 3) {
+        t.outcome = Outcome::Partial;
+    }
+    let c = systems(named(&r), Some("reference"), &Gate::default()).unwrap();
+    let p99 = row(&c, "e2e.p99");
+    assert_eq!((p99.a.n, p99.b.n, p99.b.excluded, c.excluded.len()), (10, 7, 3, 3));
+    assert!(c.excluded[0].reason.contains("V1"));
+    for t in r.trials.iter_mut().filter(|t| t.case == "nats") {
+        t.validity.push(check.clone());
+    }
+    let c = systems(named(&r), Some("reference"), &Gate::default()).unwrap();
+    assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Invalid, 4));
+    assert!(c.rows.iter().all(|r| r.verdict == Verdict::Invalid && r.primary), "{:?}", c.rows.len());
+}
+
+#[test]
+fn what_is_not_comparable_is_refused() {
+    let (a, mut b) = (record(&A, &B), record(&A, &C));
+    let compare = |a: &Record, b: &Record| {
+        records(
+            Named { label: "old", record: a },
+            Named { label: "new", record: b },
+            &Gate::default(),
+            Options::default(),
+        )
+    };
+    assert!(compare(&a, &b).is_ok());
+    b.host.cpu = "Another CPU".into();
+    assert!(matches!(compare(&a, &b), Err(NotComparable::Host(_))));
+    let across = Options { across_hosts: true };
+    let c = records(named(&a), named(&b), &Gate::default(), across).unwrap();
+    assert!(c.differences.iter().any(|d| d.what == "machine" && d.confounds));
+    b = record(&A, &C);
+    b.tool.profile = "debug".into();
+    assert!(matches!(compare(&a, &b), Err(NotComparable::Profile(label)) if label == "new"));
+    b = record(&A, &C);
+    b.schema = "msgbench.run/2".into();
+    assert!(matches!(compare(&a, &b), Err(NotComparable::Schema { .. })));
+    b = record(&A, &C);
+    b.plan.cases[0].workloads[0].topology.producers = 7;
+    let c = compare(&a, &b).unwrap();
+    assert!(c.refused[0].reason.contains("topology.producers is 1 and 7"), "{:?}", c.refused);
+    assert!(c.rows.iter().all(|r| r.a.label.starts_with("nats")));
+    b.plan.systems.iter_mut().for_each(|s| s.name.push('2'));
+    assert!(matches!(compare(&a, &b), Err(NotComparable::Nothing { .. })));
+    assert!(matches!(systems(named(&a), Some("kafka"), &Gate::default()), Err(NotComparable::System { .. })));
+}
+
+#[test]
+fn settings_that_differ_are_said_first() {
+    let (a, mut b) = (record(&A, &B), record(&A, &C));
+    for t in b.trials.iter_mut().filter(|t| t.case == "nats") {
+        t.system.version = "nats 1.3.0".into();
+        t.system.guarantees.insert("durability".into(), "fsync".into());
+    }
+    b.plan.cases[1].phases.measure = crate::units::Span::secs(40);
+    let c = records(
+        Named { label: "old", record: &a },
+        Named { label: "new", record: &b },
+        &Gate::default(),
+        Options::default(),
+    )
+    .unwrap();
+    let said: Vec<_> = c
+        .differences
+        .iter()
+        .map(|d| (d.what.as_str(), d.baseline.as_str(), d.candidate.as_str(), d.confounds))
+        .collect();
+    assert!(said.contains(&("nats: version", "nats 1.2.3", "nats 1.3.0", false)), "{said:?}");
+    assert!(said.contains(&("nats: durability", "(not said)", "fsync", true)), "{said:?}");
+    assert!(said.contains(&("phases.measure", "20s", "40s", true)), "{said:?}");
+}
+
+#[test]
+fn limits_are_met_broken_or_open() {
+    let expect = |that: &str, metric: &str, comparator, limit| Expectation {
+        that: that.into(),
+        metric: metric.parse().unwrap(),
+        comparator,
+        limit,
+        system: Some("nats".into()),
+        on_inconclusive: Policy::Fail,
+    };
+    let r = record(&A, &B);
+    let verdict = |e: Expectation| {
+        let found = expectations(&r, &[e]);
+        assert_eq!(found.len(), 1);
+        (found[0].verdict, found[0].exit_code())
+    };
+    let p99 = |limit| expect("e2e.p99 < limit", "e2e.p99", Comparator::Less, limit);
+    assert_eq!(verdict(p99(871e3)), (ExpectVerdict::Met, 0));
+    assert_eq!(verdict(p99(860e3)), (ExpectVerdict::Inconclusive, 5));
+    assert_eq!(verdict(p99(840e3)), (ExpectVerdict::Unmet, 3));
+    assert_eq!(verdict(expect("", "ledger.lost", Comparator::Equal, 0.0)), (ExpectVerdict::Met, 0));
+    assert_eq!(verdict(expect("", "throughput.delivered", Comparator::AtLeast, 2000.0)), (ExpectVerdict::Unmet, 3));
+    assert_eq!(verdict(expect("", "rtt.p99", Comparator::Less, 1.0)), (ExpectVerdict::Invalid, 4));
+    // p99.9 of 20 000 has 20 samples above it.
+    assert_eq!(verdict(expect("", "e2e.p99.9", Comparator::Less, 1e12)), (ExpectVerdict::Inconclusive, 5));
+    // One run is held to its interval: 846 us with an interval up to 900 us.
+    let mut single = record(&A[..1], &B[..1]);
+    assert_eq!(expectations(&single, &[p99(871e3)])[0].verdict, ExpectVerdict::Met);
+    for t in single.trials.iter_mut().filter(|t| t.case == "nats") {
+        let summary = t.workloads[0].latency.get_mut("e2e").unwrap();
+        summary.percentiles[1].ci95_ns = Some((800_000, Some(900_000)));
+    }
+    assert_eq!(expectations(&single, &[p99(871e3)])[0].verdict, ExpectVerdict::Inconclusive);
+    assert_eq!(expectations(&single, &[p99(901e3)])[0].verdict, ExpectVerdict::Met);
+    let lost = record(&A, &[f64::INFINITY; 10]);
+    assert_eq!(expectations(&lost, &[p99(1e15)])[0].verdict, ExpectVerdict::Unmet);
+    let c = against(&A, &C, &Gate::default()).with_expectations(expectations(&r, &[p99(840e3)]));
+    assert_eq!((c.overall.exit_code, c.overall.verdict), (3, Verdict::Regressed));
+}
+
+/// Ten runs around `centre` microseconds whose logarithms have the standard deviation `cv`.
+fn runs(seed: &mut u64, centre: f64, cv: f64) -> Vec<f64> {
+    let mut uniform = || {
+        *seed = *seed * 48271 % 2_147_483_647;
+        *seed as f64 / 2_147_483_647.0
+    };
+    (0..10)
+        .map(|_| centre * (cv * (-2.0 * uniform().ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform()).cos()).exp())
+        .collect()
+}
+
+/// The certificate of the gate at its defaults (5 %, alpha 0.01): nothing against itself, and 10 % more, 200 times each.
+#[test]
+fn the_gate_cries_wolf_rarely_and_sees_ten_percent() {
+    let mut seed = 1;
+    let mut regressed = |change: f64, cv: f64| {
+        let one = |_: &u32| {
+            let (a, b) = (runs(&mut seed, 800.0, cv), runs(&mut seed, 800.0 * (1.0 + change), cv));
+            against(&a, &b, &Gate::default()).overall.exit_code == 3
+        };
+        (0..200).filter(one).count()
+    };
+    // Five of 200 is the 95 % upper bound of a rate of 1 %.
+    assert!(regressed(0.0, 0.03) <= 5);
+    assert!(regressed(0.0, 0.10) <= 5);
+    let seen = regressed(0.10, 0.03);
+    assert!(seen >= 180, "{seen} of 200 changes by 10 % were seen");
+}

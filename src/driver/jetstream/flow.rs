@@ -1,0 +1,315 @@
+//! How messages are made to come: by asking for them, by letting the server send, or by following it and seeing the gaps.
+
+use async_nats::{Message, StatusCode, Subject};
+use bytes::Bytes;
+use std::time::{Duration, Instant};
+
+use super::api::{self, Name};
+use super::options::{Consumer, Streams};
+use super::outbox::Outbox;
+use crate::driver::nats::link::Link;
+use crate::driver::{DriverError, Start};
+
+/// The server says at least so often that it is there.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A pull ends after so long, if it is not filled.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// Pause before asking again where nobody answered: a cluster may be choosing another leader.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Flow {
+    kind: Kind,
+    /// When something was last heard.
+    heard: Instant,
+    /// Nothing is asked for before.
+    hold: Instant,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Pull(Pull),
+    Push,
+    Ordered(Box<Ordered>),
+}
+
+#[derive(Debug)]
+struct Pull {
+    next: Subject,
+    reply: Subject,
+    batch: u32,
+    /// More is asked for when no more than this is outstanding.
+    refill_at: u32,
+    outstanding: u32,
+}
+
+/// A consumer that is made again, from the message after the last one, whenever one is missing.
+#[derive(Debug)]
+struct Ordered {
+    stream: String,
+    base: String,
+    inbox: String,
+    /// The same for each generation: the server wants a subscription to this very subject, no wildcard.
+    deliver: String,
+    options: Streams,
+    generation: u64,
+    /// Sequence in the stream and of the consumer of the last message.
+    last: (u64, u64),
+    /// A request to make it that is not answered yet.
+    making: Option<Instant>,
+}
+
+/// What the reply subject of a delivered message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery<'a> {
+    /// Name of the consumer.
+    pub consumer: &'a str,
+    /// 1 at the first delivery.
+    pub attempt: u32,
+    /// Its number in the stream.
+    pub stream_sequence: u64,
+    /// Which delivery of the consumer it is.
+    pub consumer_sequence: u64,
+}
+
+impl<'a> Delivery<'a> {
+    /// Reads `$JS.ACK.[domain.account.]stream.consumer.delivered.sseq.cseq.time.pending[.token]`.
+    pub fn read(reply: &'a str) -> Option<Self> {
+        let rest = reply.strip_prefix("$JS.ACK.")?;
+        let long = rest.bytes().filter(|b| *b == b'.').count() >= 8;
+        let mut tokens = rest.split('.').skip(if long { 3 } else { 1 });
+        let consumer = tokens.next()?;
+        let mut number = || tokens.next()?.parse().ok();
+        Some(Self {
+            consumer,
+            attempt: u32::try_from(number()?).unwrap_or(u32::MAX),
+            stream_sequence: number()?,
+            consumer_sequence: number()?,
+        })
+    }
+}
+
+impl Flow {
+    /// The flow of a consumer whose inbox begins with `inbox`, a dot at the end, and that is pushed to at `deliver`.
+    pub fn new(name: &Name, inbox: &str, deliver: &str, options: &Streams) -> Self {
+        let kind = match options.consumer {
+            Consumer::Pull | Consumer::Fetch => Kind::Pull(Pull {
+                next: Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.MSG.NEXT"))),
+                reply: Subject::from(format!("{inbox}p")),
+                batch: options.batch,
+                refill_at: if options.consumer == Consumer::Pull { options.batch / 2 } else { 0 },
+                outstanding: 0,
+            }),
+            Consumer::Push => Kind::Push,
+            Consumer::Ordered => Kind::Ordered(Box::new(Ordered {
+                stream: name.stream.clone(),
+                base: name.consumer.clone(),
+                inbox: inbox.to_owned(),
+                deliver: deliver.to_owned(),
+                options: options.clone(),
+                generation: 0,
+                last: (0, 0),
+                making: None,
+            })),
+        };
+        Self { kind, heard: Instant::now(), hold: Instant::now() }
+    }
+
+    /// The first consumer of an ordered flow.
+    pub fn ordered(&self) -> Option<Name> {
+        match &self.kind {
+            Kind::Ordered(o) => Some(o.name()),
+            _ => None,
+        }
+    }
+
+    /// Something came from the server.
+    pub fn heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// When [`Flow::upkeep`] has something to do at the latest.
+    pub fn due(&self) -> Instant {
+        match &self.kind {
+            Kind::Pull(pull) if pull.outstanding <= pull.refill_at => self.hold.max(Instant::now() + PAUSE / 10),
+            _ => self.heard + 2 * HEARTBEAT + PAUSE,
+        }
+    }
+
+    /// Asks for more where there is room, and again where nothing was heard for too long.
+    pub fn upkeep(&mut self, link: &Link, out: &mut Outbox) -> Result<(), DriverError> {
+        let now = Instant::now();
+        let silent = now.duration_since(self.heard) > 2 * HEARTBEAT;
+        if silent {
+            self.heard = now;
+            if !matches!(self.kind, Kind::Push) {
+                link.incidents
+                    .note(format!("no heartbeat of a consumer within {} s: asked again", 2 * HEARTBEAT.as_secs()));
+            }
+        }
+        match &mut self.kind {
+            Kind::Push => Ok(()),
+            Kind::Pull(pull) => {
+                if silent {
+                    pull.outstanding = 0;
+                }
+                if now < self.hold { Ok(()) } else { pull.refill(link, out) }
+            }
+            Kind::Ordered(ordered) => {
+                let unanswered = ordered.making.is_some_and(|at| now.duration_since(at) > link.timeout);
+                if silent || unanswered { ordered.make(link, out) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Counts a message that came; false when it is not to be taken, because it follows a gap.
+    #[inline]
+    pub fn arrived(
+        &mut self,
+        delivery: Option<&Delivery<'_>>,
+        link: &Link,
+        out: &mut Outbox,
+    ) -> Result<bool, DriverError> {
+        match &mut self.kind {
+            Kind::Push => Ok(true),
+            Kind::Pull(pull) => {
+                pull.outstanding = pull.outstanding.saturating_sub(1);
+                pull.refill(link, out)?;
+                Ok(true)
+            }
+            Kind::Ordered(ordered) => match delivery {
+                Some(delivery) => ordered.arrived(delivery, link, out),
+                None => Ok(false),
+            },
+        }
+    }
+
+    /// Treats a status: a heartbeat, the end of a pull, a question of flow control.
+    pub fn status(
+        &mut self,
+        status: StatusCode,
+        message: &Message,
+        link: &Link,
+        out: &mut Outbox,
+    ) -> Result<(), DriverError> {
+        let header = |name: &str| message.headers.as_ref().and_then(|h| h.get(name)).map(|v| v.as_str());
+        if status == StatusCode::IDLE_HEARTBEAT {
+            // With a reply it asks whether the client keeps up; a heartbeat may carry the same question.
+            let asked = message.reply.clone().or_else(|| header("Nats-Consumer-Stalled").map(Subject::from));
+            if let Some(reply) = asked {
+                out.offer(link, reply, None, Bytes::new())?;
+            }
+            if let (Kind::Ordered(ordered), Some(last)) = (&mut self.kind, header("Nats-Last-Consumer")) {
+                let last = last.parse::<u64>().unwrap_or(ordered.last.1);
+                if last > ordered.last.1 && ordered.making.is_none() {
+                    return ordered.make(link, out);
+                }
+            }
+            return Ok(());
+        }
+        let words = message.description.clone().unwrap_or_default();
+        let Kind::Pull(pull) = &mut self.kind else { return Ok(()) };
+        let fatal = ["Consumer Deleted", "Exceeded", "Bad Request", "push based"];
+        if fatal.iter().any(|word| words.contains(word)) {
+            let words = format!("{} {words}", status.as_u16());
+            return Err(link.refused("read from the stream", words, "see the options of the jetstream driver"));
+        }
+        match header("Nats-Pending-Messages").and_then(|n| n.parse::<u32>().ok()) {
+            Some(unfilled) => pull.outstanding = pull.outstanding.saturating_sub(unfilled),
+            None => pull.outstanding = 0,
+        }
+        if status == StatusCode::NO_RESPONDERS || words.contains("Leadership Change") {
+            link.incidents.note(format!("a pull was not served: {} {words}", status.as_u16()));
+            self.hold = Instant::now() + PAUSE;
+            return Ok(());
+        }
+        pull.refill(link, out)
+    }
+
+    /// Treats the answer to the request that made an ordered consumer.
+    pub fn made(&mut self, generation: u64, message: &Message, link: &Link) -> Result<(), DriverError> {
+        let Kind::Ordered(ordered) = &mut self.kind else { return Ok(()) };
+        if generation != ordered.generation {
+            return Ok(());
+        }
+        let answer = serde_json::from_slice(&message.payload).unwrap_or_default();
+        match api::error_of(&answer) {
+            // No leader, no answer: it is asked again after the bound of the link.
+            _ if message.status.is_some() => Ok(()),
+            Some((words, _)) => Err(link.refused("make an ordered consumer", words, "see the server's log")),
+            None => {
+                ordered.making = None;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Pull {
+    #[inline]
+    fn refill(&mut self, link: &Link, out: &mut Outbox) -> Result<(), DriverError> {
+        if self.outstanding > self.refill_at {
+            return Ok(());
+        }
+        let batch = self.batch - self.outstanding;
+        self.outstanding = self.batch;
+        let (expires, heartbeat) = (EXPIRES.as_nanos(), HEARTBEAT.as_nanos());
+        let request = format!("{{\"batch\":{batch},\"expires\":{expires},\"idle_heartbeat\":{heartbeat}}}");
+        out.offer(link, self.next.clone(), Some(self.reply.clone()), request.into())
+    }
+}
+
+impl Ordered {
+    fn name(&self) -> Name {
+        Name { stream: self.stream.clone(), consumer: format!("{}_{}", self.base, self.generation) }
+    }
+
+    fn arrived(&mut self, delivery: &Delivery<'_>, link: &Link, out: &mut Outbox) -> Result<bool, DriverError> {
+        let generation = delivery.consumer.rsplit('_').next().and_then(|g| g.parse().ok());
+        if generation != Some(self.generation) {
+            return Ok(false);
+        }
+        if delivery.consumer_sequence != self.last.1 + 1 {
+            if self.making.is_none() {
+                self.make(link, out)?;
+            }
+            return Ok(false);
+        }
+        self.last = (delivery.stream_sequence, delivery.consumer_sequence);
+        Ok(true)
+    }
+
+    /// Removes the consumer and makes another that begins after the last message.
+    fn make(&mut self, link: &Link, out: &mut Outbox) -> Result<(), DriverError> {
+        let ignored = Subject::from(format!("{}x", self.inbox));
+        let remove = format!("$JS.API.{}", self.name().verb("CONSUMER.DELETE"));
+        out.offer(link, remove.into(), Some(ignored), Bytes::new())?;
+        self.generation += 1;
+        self.last.1 = 0;
+        self.making = Some(Instant::now());
+        link.incidents.note(format!("an ordered consumer starts again after message {}", self.last.0));
+        let name = self.name();
+        let request =
+            api::consumer(&name, &self.options, 1, Start::Offset(self.last.0 + 1), Some((&self.deliver, None)));
+        let reply = Subject::from(format!("{}c.{}", self.inbox, self.generation));
+        let verb = format!("$JS.API.{}", name.verb("CONSUMER.CREATE"));
+        out.offer(link, verb.into(), Some(reply), request.to_string().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_subject_tells_which_delivery_it_is() {
+        let short = "$JS.ACK.S.g0.2.17.18.1795437899000000000.5";
+        let read = Delivery { consumer: "g0", attempt: 2, stream_sequence: 17, consumer_sequence: 18 };
+        assert_eq!(Delivery::read(short), Some(read));
+        assert_eq!(Delivery::read("$JS.ACK.hub.ACC.S.g0.2.17.18.1795437899000000000.5"), Some(read));
+        assert_eq!(Delivery::read("$JS.ACK.hub.ACC.S.g0.2.17.18.1795437899000000000.5.tok"), Some(read));
+        assert_eq!(Delivery::read("_INBOX.x"), None);
+        assert_eq!(Delivery::read("$JS.ACK.S.g0.two.17.18.1.5"), None);
+    }
+}

@@ -1,0 +1,269 @@
+//! NATS JetStream through async-nats: stored messages, acknowledged to producers, acknowledged by consumers.
+//!
+//! # Scope
+//! Each workload has a stream of its own, made in `prepare`, read back, and removed in `cleanup`; one with a limit of deliveries
+//! has a second for its dead letters. A group of consumers is one durable consumer that its members share. Ordered consumers
+//! belong to their connection alone.
+//! # Design
+//! Administration is JSON on `$JS.API` (`api`); what moves messages (`produce`, `consume`) is plain publish and
+//! subscribe of the client, because its JetStream layer allocates a future, an inbox or a timer for each message.
+//! # Rejected
+//! Reading configurations into a client's types: fields that they do not know would not be in the record.
+
+mod api;
+mod consume;
+mod dead;
+mod flow;
+mod options;
+mod outbox;
+mod produce;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_nats::Subject;
+use serde_json::Value;
+
+use super::nats::link::{Link, Slab, headers};
+use super::nats::options::Connection;
+use super::nats::{CLIENT, basics, fits};
+use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
+use crate::scenario::plan::Workload;
+use api::{Name, call, limit};
+use consume::{Acknowledger, Source, StreamConsumer};
+use dead::DeadLetters;
+use flow::Flow;
+pub(super) use options::Streams;
+use options::{Consumer, Publish, Retention};
+use produce::{Acks, StreamProducer};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Jetstream {
+    target: Target,
+    connection: Connection,
+    options: Streams,
+    workloads: Vec<Workload>,
+    link: Link,
+    facts: Facts,
+    incidents: Incidents,
+    /// Workloads and groups whose consumer exists.
+    made: tokio::sync::Mutex<BTreeSet<(usize, u32)>>,
+}
+
+impl Jetstream {
+    fn stream(&self, workload: usize) -> String {
+        stream(self.target.run, workload)
+    }
+
+    fn dead_subject(&self, workload: usize, group: u32) -> String {
+        format!("mbd.{:08x}.{workload}.{group}", self.target.run)
+    }
+
+    /// Makes streams and reads back what they became.
+    async fn set_up(&mut self) -> Result<(), DriverError> {
+        let mut guarantees = BTreeMap::new();
+        for (i, w) in self.workloads.iter().enumerate() {
+            let name = self.stream(i);
+            let subjects = format!("mbs.{:08x}.{i}.>", self.target.run);
+            let made = create(&self.link, &api::stream(&name, &subjects, &self.options)).await?;
+            if w.delivery.max_deliver > 0 {
+                let dead =
+                    Streams { storage: self.options.storage, replicas: self.options.replicas, ..Streams::default() };
+                let subjects = format!("mbd.{:08x}.{i}.>", self.target.run);
+                create(&self.link, &api::stream(&format!("{name}_DEAD"), &subjects, &dead)).await?;
+            }
+            if i == 0 {
+                guarantees = stream_facts(&made["config"]);
+                guarantees.extend(self.probe(&name, w).await?);
+            }
+        }
+        self.facts.guarantees.extend(guarantees);
+        Ok(())
+    }
+
+    /// Makes a consumer as those to come, to read back what the server makes of it, and removes it.
+    async fn probe(&self, stream: &str, w: &Workload) -> Result<BTreeMap<String, String>, DriverError> {
+        let name = Name { stream: stream.to_owned(), consumer: "probe".into() };
+        let pushed = matches!(self.options.consumer, Consumer::Push | Consumer::Ordered);
+        let deliver = format!("mbi.{:08x}.probe", self.target.run);
+        let deliver = pushed.then_some((deliver.as_str(), None));
+        let start = self.start(Start::Tail);
+        let request = api::consumer(&name, &self.options, w.delivery.max_deliver, start, deliver);
+        let made = call(&self.link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+        call(&self.link, "remove a consumer", &name.verb("CONSUMER.DELETE"), &Value::Null).await?;
+        let c = &made["config"];
+        Ok(BTreeMap::from([
+            ("consumer".into(), format!("{:?}", self.options.consumer).to_lowercase()),
+            ("ack_policy".into(), c["ack_policy"].as_str().unwrap_or("unknown").into()),
+            ("ack_wait".into(), limit(&c["ack_wait"], true)),
+            ("max_deliver".into(), limit(&c["max_deliver"], false)),
+            ("max_ack_pending".into(), limit(&c["max_ack_pending"], false)),
+        ]))
+    }
+
+    /// Work queues must be read from the first message on; theirs are empty when they are.
+    fn start(&self, start: Start) -> Start {
+        if self.options.retention == Retention::WorkQueue { Start::First } else { start }
+    }
+
+    async fn remove(&self) -> Result<(), DriverError> {
+        let mut result = Ok(());
+        for (i, w) in self.workloads.iter().enumerate() {
+            let name = self.stream(i);
+            let dead = (w.delivery.max_deliver > 0).then(|| format!("{name}_DEAD"));
+            for name in [Some(name), dead].into_iter().flatten() {
+                let removed = call(&self.link, "remove a stream", &format!("STREAM.DELETE.{name}"), &Value::Null).await;
+                // Every stream is tried, and the first failure told.
+                result = result.and(removed.map(|_| ()));
+            }
+        }
+        result
+    }
+
+    /// The number of messages that a consumer may leave unacknowledged decides how it is told apart in the record.
+    fn acknowledgement(&self) -> String {
+        let publish = match self.options.publish {
+            Publish::Async => format!("publish async, at most {} in flight", self.options.in_flight()),
+            Publish::Sync => "publish sync".into(),
+            Publish::FireAndForget => "publish without".into(),
+        };
+        format!("{publish}; consume {}", format!("{:?}", self.options.ack()).to_lowercase())
+    }
+}
+
+fn stream(run: u32, workload: usize) -> String {
+    format!("MSGBENCH_{run:08x}_{workload}")
+}
+
+async fn create(link: &Link, config: &Value) -> Result<Value, DriverError> {
+    let name = config["name"].as_str().unwrap_or_default();
+    call(link, "make a stream", &format!("STREAM.CREATE.{name}"), config).await
+}
+
+fn stream_facts(c: &Value) -> BTreeMap<String, String> {
+    let word = |key: &str| c[key].as_str().unwrap_or("unknown").to_owned();
+    let replicas = c["num_replicas"].to_string();
+    let copies = if replicas == "1" { "1 server".into() } else { format!("{replicas} servers") };
+    BTreeMap::from([
+        ("durability".into(), format!("{} of {copies}", word("storage"))),
+        ("storage".into(), word("storage")),
+        ("replicas".into(), replicas),
+        ("retention".into(), word("retention")),
+        ("discard".into(), word("discard")),
+        ("max_messages".into(), limit(&c["max_msgs"], false)),
+        ("max_bytes".into(), limit(&c["max_bytes"], false)),
+        ("max_age".into(), limit(&c["max_age"], true)),
+        ("duplicate_window".into(), limit(&c["duplicate_window"], true)),
+    ])
+}
+
+impl Driver for Jetstream {
+    type Producer = StreamProducer;
+    type Consumer = StreamConsumer;
+    const STORES: bool = true;
+
+    async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
+        let incidents = Incidents::default();
+        let wrong = |words| DriverError::Option { words };
+        let connection = Connection::from_options(&target.options).map_err(wrong)?;
+        let options = Streams::from_options(&target.options).map_err(wrong)?;
+        options.suit(workloads).map_err(wrong)?;
+        let link = Link::open(&target, &connection, &incidents, "msgbench-admin").await?;
+        fits(&link, &connection, workloads)?;
+        let (version, guarantees) = basics(&link, &connection);
+        let facts = Facts { version, client: CLIENT.into(), guarantees };
+        let made = tokio::sync::Mutex::default();
+        let workloads = workloads.to_vec();
+        let mut it = Self { target, connection, options, workloads, link, facts, incidents, made };
+        it.facts.guarantees.extend([
+            ("delivery".into(), it.options.delivery().into()),
+            ("acknowledgement".into(), it.acknowledgement()),
+            ("order".into(), "per stream, but for redelivery".into()),
+            ("sync_interval".into(), "unknown: give the server's monitoring port as option `monitor`".into()),
+        ]);
+        if let Err(error) = it.set_up().await {
+            // What was made before the error goes; that this may fail as well adds nothing to the error.
+            let _ = it.remove().await;
+            return Err(error);
+        }
+        Ok(it)
+    }
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+    fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    async fn producer(&self, seat: Seat) -> Result<StreamProducer, DriverError> {
+        let link = Link::open(&self.target, &self.connection, &self.incidents, "msgbench-producer").await?;
+        let (run, workload, index) = (self.target.run, seat.workload, seat.index);
+        let base = format!("mbs.{run:08x}.{workload}.");
+        let channels = self.workloads[workload].topology.channels;
+        let acks = if self.options.publish == Publish::FireAndForget {
+            None
+        } else {
+            let prefix = format!("mba.{run:08x}.{workload}.{index}.");
+            let inbox = link.subscribe(format!("{prefix}*"), None).await?;
+            Some(Acks::new(inbox, prefix, self.options.in_flight()))
+        };
+        Ok(StreamProducer {
+            link,
+            subjects: (0..channels).map(|channel| Subject::from(format!("{base}{channel}"))).collect(),
+            keyed: format!("{base}key.").into_bytes(),
+            acks,
+            headers: headers(self.connection.headers),
+            identity: if self.options.exactly_once { format!("{run:08x}.{index}.") } else { String::new() },
+            slab: Slab::default(),
+        })
+    }
+
+    async fn consumer(&self, seat: Seat, start: Start) -> Result<StreamConsumer, DriverError> {
+        let link = Link::open(&self.target, &self.connection, &self.incidents, "msgbench-consumer").await?;
+        let (run, Seat { workload, group, index }) = (self.target.run, seat);
+        let w = &self.workloads[workload];
+        let inbox = format!("mbi.{run:08x}.{workload}.{group}.{index}.");
+        let mut sources = vec![(Source::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
+        let name = Name { stream: self.stream(workload), consumer: format!("g{group}") };
+        let shared = w.topology.members > 1;
+        // The server looks for a subscription to this very subject: one with a wildcard would not do.
+        let own = if shared { String::new() } else { format!(".{index}") };
+        let deliver = format!("mbp.{run:08x}.{workload}.{group}{own}");
+        if matches!(self.options.consumer, Consumer::Push | Consumer::Ordered) {
+            let subscriber = link.subscribe(deliver.clone(), shared.then(|| name.consumer.clone())).await?;
+            sources.insert(0, (Source::Deliver, subscriber));
+        }
+        let max_deliver = w.delivery.max_deliver;
+        let dead = (max_deliver > 0).then(|| DeadLetters {
+            stream: name.stream.clone(),
+            subject: Subject::from(self.dead_subject(workload, group)),
+            remove: self.options.retention == Retention::WorkQueue,
+            open: BTreeMap::new(),
+        });
+        if dead.is_some() {
+            let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
+            sources.push((Source::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
+        }
+        let flow = Flow::new(&name, &inbox, &deliver, &self.options);
+        let start = self.start(start);
+        if let Some(name) = flow.ordered() {
+            let request = api::consumer(&name, &self.options, 1, start, Some((&deliver, None)));
+            call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+        } else {
+            let mut made = self.made.lock().await;
+            if !made.contains(&(workload, group)) {
+                let to = (self.options.consumer == Consumer::Push)
+                    .then(|| (deliver.as_str(), shared.then_some(name.consumer.as_str())));
+                let request = api::consumer(&name, &self.options, max_deliver, start, to);
+                call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+                made.insert((workload, group));
+            }
+        }
+        let acks = Acknowledger::new(self.options.ack(), &self.options.backoff);
+        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out: outbox::Outbox::default() })
+    }
+
+    async fn cleanup(self) -> Result<(), DriverError> {
+        self.remove().await
+    }
+}

@@ -1,0 +1,297 @@
+//! What a scenario may ask of streams and their consumers, and which of it fits together.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::options::{Options, read};
+use crate::scenario::plan::{Role, Workload};
+use crate::units::{Bytes, Span};
+
+/// Acknowledgements that may be outstanding for one producer: the engine keeps the stamps of so many.
+const MAX_IN_FLIGHT: u32 = 1 << 18;
+/// Messages of one pull.
+const MAX_BATCH: u32 = 100_000;
+
+/// The options of the `jetstream` driver, all under these names in `system.options`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Streams {
+    /// Where messages are kept. Default: "file".
+    pub storage: Storage,
+    /// Servers that keep each message. Default: 1.
+    pub replicas: u32,
+    /// When messages go. Default: "limits".
+    pub retention: Retention,
+    /// What happens at a limit. Default: "old".
+    pub discard: Discard,
+    /// Messages that a stream keeps. Default: without limit.
+    pub max_messages: Option<u64>,
+    /// Bytes that a stream keeps. Default: without limit.
+    pub max_bytes: Option<Bytes>,
+    /// How long a stream keeps a message. Default: for ever.
+    pub max_age: Option<Span>,
+    /// How long a message identifier is remembered. Default: the server's, 2 minutes.
+    pub duplicate_window: Option<Span>,
+    /// How messages are published. Default: "async".
+    pub publish: Publish,
+    /// With "async": messages of a producer that may be unacknowledged. Default: 4096.
+    pub in_flight: u32,
+    /// How messages are consumed. Default: "pull".
+    pub consumer: Consumer,
+    /// Messages that a consumer asks for at once, with "pull" and "fetch". Default: 512.
+    pub batch: u32,
+    /// How consumers acknowledge. Default: "explicit"; "double" with `exactly-once`; "none" for an ordered consumer.
+    pub ack: Option<Ack>,
+    /// How long the server waits for an acknowledgement. Default: the server's, 30 seconds.
+    pub ack_wait: Option<Span>,
+    /// Deliveries that a consumer may leave unacknowledged. Default: the server's, 1000.
+    pub max_ack_pending: Option<u32>,
+    /// Waits before the first, second... redelivery; the last one holds for all that follow. Default: none.
+    pub backoff: Vec<Span>,
+    /// Messages carry an identifier that the stream knows again, and acknowledgements are acknowledged.
+    pub exactly_once: bool,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            storage: Storage::File,
+            replicas: 1,
+            retention: Retention::Limits,
+            discard: Discard::Old,
+            max_messages: None,
+            max_bytes: None,
+            max_age: None,
+            duplicate_window: None,
+            publish: Publish::Async,
+            in_flight: 4096,
+            consumer: Consumer::Pull,
+            batch: 512,
+            ack: None,
+            ack_wait: None,
+            max_ack_pending: None,
+            backoff: Vec::new(),
+            exactly_once: false,
+        }
+    }
+}
+
+/// Where messages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Storage {
+    /// In files.
+    File,
+    /// In memory.
+    Memory,
+}
+
+/// When messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Retention {
+    /// When a limit is reached.
+    Limits,
+    /// When every consumer has acknowledged them.
+    Interest,
+    /// When a consumer has acknowledged them.
+    WorkQueue,
+}
+
+/// What happens at a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Discard {
+    /// The oldest messages go.
+    Old,
+    /// New messages are refused.
+    New,
+}
+
+/// How messages are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Publish {
+    /// Acknowledgements are awaited while others are sent, up to `in-flight`.
+    Async,
+    /// Each acknowledgement is awaited before the next message is sent.
+    Sync,
+    /// None is asked for.
+    FireAndForget,
+}
+
+/// How messages are consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consumer {
+    /// Asked for ahead of time, so that there is always something asked for.
+    Pull,
+    /// Asked for batch by batch.
+    Fetch,
+    /// Sent by the server as it sees fit.
+    Push,
+    /// Sent by the server without acknowledgement; the client sees gaps and starts again from there.
+    Ordered,
+}
+
+/// How consumers acknowledge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ack {
+    /// They do not.
+    None,
+    /// One acknowledgement stands for all messages before it.
+    All,
+    /// Each message.
+    Explicit,
+    /// Each message, and the server confirms that it knows.
+    Double,
+}
+
+impl Streams {
+    /// Reads and checks the options. Those of the connection and the server are left alone.
+    ///
+    /// # Errors
+    /// The option that does not fit, and what is allowed.
+    pub fn from_options(options: &Options) -> Result<Self, String> {
+        let it: Self = read(options)?;
+        for (name, value, max) in [
+            ("replicas", it.replicas, 5),
+            ("in-flight", it.in_flight, MAX_IN_FLIGHT),
+            ("batch", it.batch, MAX_BATCH),
+            ("max-ack-pending", it.max_ack_pending.unwrap_or(1), u32::MAX),
+        ] {
+            if !(1..=max).contains(&value) {
+                return Err(format!("option `{name}`: {value} is not between 1 and {max}"));
+            }
+        }
+        if it.consumer == Consumer::Ordered && it.ack.is_some_and(|ack| ack != Ack::None) {
+            return Err("option `ack`: an ordered consumer acknowledges nothing; remove it".to_owned());
+        }
+        if it.exactly_once {
+            if it.publish == Publish::FireAndForget {
+                return Err(
+                    "option `publish`: `exactly-once` needs acknowledged messages; use async or sync".to_owned()
+                );
+            }
+            if it.ack() != Ack::Double {
+                return Err("option `ack`: `exactly-once` needs double; remove it".to_owned());
+            }
+        }
+        Ok(it)
+    }
+
+    /// Whether what the workloads ask for can be had with these options.
+    ///
+    /// # Errors
+    /// The option that stands against it.
+    pub fn suit(&self, workloads: &[Workload]) -> Result<(), String> {
+        for w in workloads {
+            let rejects = w.delivery.reject_every > 0 || w.delivery.dead_every > 0;
+            if rejects && !matches!(self.ack(), Ack::Explicit | Ack::Double) {
+                return Err(format!("option `ack`: the messages that {} rejects need explicit or double", w.name));
+            }
+            if w.topology.members > 1 && self.consumer == Consumer::Ordered {
+                return Err(format!(
+                    "option `consumer`: the consumers of {} share messages; ordered ones cannot",
+                    w.name
+                ));
+            }
+            let readers = (0..w.topology.groups).any(|g| w.role(g) == Role::CatchUp);
+            if readers && self.retention != Retention::Limits {
+                return Err(format!("option `retention`: {} reads messages again; only limits keeps them", w.name));
+            }
+            if w.topology.groups > 1 && self.retention == Retention::WorkQueue {
+                return Err(format!(
+                    "option `retention`: {} has {} groups that each get every message; a work queue has one",
+                    w.name, w.topology.groups
+                ));
+            }
+            if self.retention == Retention::WorkQueue && self.ack() == Ack::None {
+                return Err("option `ack`: a work queue needs acknowledgements".to_owned());
+            }
+            let deliveries = w.delivery.max_deliver as usize;
+            if deliveries > 0 && self.backoff.len() >= deliveries {
+                return Err(format!(
+                    "option `backoff`: {} waits are too many for {deliveries} deliveries; give at most {}",
+                    self.backoff.len(),
+                    deliveries - 1
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// How consumers acknowledge, the default filled in.
+    pub fn ack(&self) -> Ack {
+        let default = match (self.consumer, self.exactly_once) {
+            (Consumer::Ordered, _) => Ack::None,
+            (_, true) => Ack::Double,
+            _ => Ack::Explicit,
+        };
+        self.ack.unwrap_or(default)
+    }
+
+    /// Messages of a producer that may be unacknowledged.
+    pub fn in_flight(&self) -> u64 {
+        if self.publish == Publish::Sync { 1 } else { self.in_flight.into() }
+    }
+
+    /// The promise, in the words that the ledger is held against.
+    pub fn delivery(&self) -> &'static str {
+        match () {
+            () if self.exactly_once => "exactly once: identifiers in the duplicate window, confirmed acknowledgements",
+            () if self.publish == Publish::FireAndForget => "at most once: publishers ask for no acknowledgement",
+            () if self.consumer == Consumer::Ordered => {
+                "at least once: acknowledged by the stream, read again from a gap"
+            }
+            () if self.ack() == Ack::None => "at most once: consumers do not acknowledge",
+            () => "at least once: acknowledged by the stream and by consumers",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: serde_json::Value) -> Result<Streams, String> {
+        Streams::from_options(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn defaults_depend_on_what_is_asked_for() {
+        let of = |value| read(value).unwrap();
+        assert_eq!((of(json!({})).ack(), of(json!({})).in_flight()), (Ack::Explicit, 4096));
+        assert_eq!(of(json!({ "publish": "sync" })).in_flight(), 1);
+        assert_eq!(of(json!({ "exactly-once": true })).ack(), Ack::Double);
+        assert_eq!(of(json!({ "consumer": "ordered" })).ack(), Ack::None);
+        assert!(of(json!({ "publish": "fire-and-forget" })).delivery().starts_with("at most once"));
+        assert!(of(json!({ "ack": "none" })).delivery().starts_with("at most once"));
+        assert!(of(json!({ "backoff": ["100ms", "1s"] })).delivery().starts_with("at least once"));
+    }
+
+    #[test]
+    fn mistakes_name_the_option_and_what_is_allowed() {
+        for (value, words) in [
+            (json!({ "storage": "disk" }), "option `storage`: unknown variant `disk`, expected `file` or `memory`"),
+            (json!({ "replicas": 0 }), "option `replicas`: 0 is not between 1 and 5"),
+            (
+                json!({ "retention": "queue" }),
+                "option `retention`: unknown variant `queue`, expected one of `limits`, `interest`, `workqueue`",
+            ),
+            (
+                json!({ "consumer": "ordered", "ack": "all" }),
+                "option `ack`: an ordered consumer acknowledges nothing; remove it",
+            ),
+            (
+                json!({ "exactly-once": true, "publish": "fire-and-forget" }),
+                "option `publish`: `exactly-once` needs acknowledged messages; use async or sync",
+            ),
+            (json!({ "exactly-once": true, "ack": "all" }), "option `ack`: `exactly-once` needs double; remove it"),
+        ] {
+            assert_eq!(read(value).unwrap_err(), words);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Publishing to a stream.
+//!
+//! A message that wants an acknowledgement carries a reply subject whose last token is its token; all of them fall under one
+//! subscription of the producer. So an acknowledgement needs no future, no table and no allocation: its subject says which
+//! message it is for.
+//! # Rejected
+//! async-nats' own publish: a new inbox, a oneshot, a permit and a timer for each message. Measured side by side (128 B, 4096
+//! in flight, nats-server 2.10.27): 83,000 messages a second and 4.5 us of client CPU for each, here 145,000 to 194,000 and
+//! 0.95 us.
+
+use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+
+use crate::driver::nats::link::{Link, Slab};
+use crate::driver::{Confirmation, DriverError, Outgoing, Producer};
+use crate::units::{Nanos, now};
+
+/// The header by which a stream knows a message again.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// Publishes to one stream on a connection of its own.
+#[derive(Debug)]
+pub struct StreamProducer {
+    pub(super) link: Link,
+    /// One for each channel.
+    pub(super) subjects: Vec<Subject>,
+    /// What the number of a key is put behind.
+    pub(super) keyed: Vec<u8>,
+    pub(super) acks: Option<Acks>,
+    pub(super) headers: Option<HeaderMap>,
+    /// What the token is put behind to make the identifier of a message; empty where it has none.
+    pub(super) identity: String,
+    pub(super) slab: Slab,
+}
+
+/// The acknowledgements of one producer.
+#[derive(Debug)]
+pub struct Acks {
+    inbox: Subscriber,
+    /// What the token is put behind.
+    prefix: Vec<u8>,
+    limit: u64,
+    in_flight: u64,
+    /// Arrived while `send` waited for room; (token, instant, whether the stream took it).
+    early: Vec<(u64, Nanos, bool)>,
+    refused: bool,
+}
+
+impl Acks {
+    /// `inbox` subscribes to everything behind `prefix`, which ends in a dot.
+    pub fn new(inbox: Subscriber, prefix: String, limit: u64) -> Self {
+        Self { inbox, prefix: prefix.into_bytes(), limit, in_flight: 0, early: Vec::new(), refused: false }
+    }
+
+    /// What an acknowledgement says, if it is one.
+    fn read(&mut self, message: &Message, link: &Link) -> Option<(u64, bool)> {
+        let token = message.subject.as_bytes().get(self.prefix.len()..)?;
+        let token = std::str::from_utf8(token).ok()?.parse().ok()?;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let taken = message.status.is_none() && !message.payload.starts_with(b"{\"error\"");
+        if !taken && !self.refused {
+            // The first says why; each of the others is counted where messages are.
+            self.refused = true;
+            link.incidents.note(format!("the stream refused a message: {}", refusal(message)));
+        }
+        Some((token, taken))
+    }
+
+    /// Waits for an acknowledgement and keeps all that are here. Gives up what is outstanding after the bound of the link.
+    async fn make_room(&mut self, link: &Link) -> Result<(), DriverError> {
+        match link.within("wait for an acknowledgement", self.inbox.next()).await {
+            Ok(mut next) => loop {
+                let Some(message) = next else { return Err(link.lost("the inbox ended")) };
+                if let Some((token, taken)) = self.read(&message, link) {
+                    self.early.push((token, now(), taken));
+                }
+                match self.inbox.next().now_or_never() {
+                    Some(more) => next = more,
+                    None => return Ok(()),
+                }
+            },
+            Err(DriverError::Timeout { seconds, .. }) => {
+                let lost = std::mem::take(&mut self.in_flight);
+                link.incidents.note(format!("{lost} acknowledgements did not come within {seconds} s"));
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
+
+fn refusal(message: &Message) -> String {
+    if message.status == Some(StatusCode::NO_RESPONDERS) {
+        return "no stream has this subject".into();
+    }
+    let answer = serde_json::from_slice(&message.payload).unwrap_or_default();
+    super::api::error_of(&answer).map_or_else(|| "without a reason".into(), |(words, _)| words)
+}
+
+impl Producer for StreamProducer {
+    fn confirms(&self) -> bool {
+        self.acks.is_some()
+    }
+
+    async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
+        let mut reply = None;
+        if let Some(acks) = &mut self.acks {
+            if acks.in_flight >= acks.limit {
+                self.link.incidents.backpressure();
+                while acks.in_flight >= acks.limit {
+                    acks.make_room(&self.link).await?;
+                }
+            }
+            reply = Some(self.slab.subject(&acks.prefix, message.token));
+        }
+        let payload = self.slab.cut(message.payload);
+        let subject = match message.key {
+            None => self.subjects[message.channel as usize].clone(),
+            Some(key) => self.slab.subject(&self.keyed, key),
+        };
+        if !self.identity.is_empty() {
+            let id = format!("{}{}", self.identity, message.token);
+            self.headers.get_or_insert_default().insert(MESSAGE_ID, id);
+        }
+        self.link.publish(subject, reply, self.headers.as_ref(), payload).await?;
+        if let Some(acks) = &mut self.acks {
+            acks.in_flight += 1;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), DriverError> {
+        // The connection's task writes whenever it has nothing to read: there is nothing to push.
+        Ok(())
+    }
+
+    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
+        let Some(acks) = &mut self.acks else {
+            return std::future::pending().await;
+        };
+        let mut tell = |token: u64, at: Nanos, taken: bool| {
+            sink(if taken { Confirmation::Acked { token, at } } else { Confirmation::Failed { token } });
+        };
+        let mut next = if acks.early.is_empty() {
+            acks.inbox.next().await
+        } else {
+            acks.early.drain(..).for_each(|(token, at, taken)| tell(token, at, taken));
+            match acks.inbox.next().now_or_never() {
+                Some(more) => more,
+                None => return Ok(()),
+            }
+        };
+        loop {
+            let Some(message) = next else { return Err(self.link.lost("the inbox ended")) };
+            if let Some((token, taken)) = acks.read(&message, &self.link) {
+                tell(token, now(), taken);
+            }
+            match acks.inbox.next().now_or_never() {
+                Some(more) => next = more,
+                None => return self.link.check(),
+            }
+        }
+    }
+
+    async fn close(self) -> Result<(), DriverError> {
+        self.link.check()?;
+        self.link.client.flush().await.map_err(|e| self.link.lost(e))
+    }
+}

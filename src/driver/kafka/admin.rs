@@ -1,0 +1,348 @@
+//! What is done to the cluster before and after a trial: reach it, create topics, read back what they promise, find and
+//! set the offsets that consumers start from, remove everything again.
+//!
+//! Consumers always start from explicit offsets, found here before they join. "From the end" as librdkafka itself resolves
+//! it, after the assignment, loses what is published in between.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::bindings as rd;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr as Code};
+
+use super::native::{Client, Kind, Queue, Settings, words};
+use super::partitions::Partitions;
+use super::trouble::Trouble;
+use crate::driver::{DriverError, Start};
+
+/// Pause between two looks whether something is there yet.
+const POLL: Duration = Duration::from_millis(10);
+/// One attempt to reach a broker: errors of the connection are looked at in between.
+const ATTEMPT_MS: i32 = 100;
+/// Bound on a group getting rid of its members, the session of a static one included.
+const LEAVING: Duration = Duration::from_secs(15);
+/// One attempt to set the offsets of a group: a cluster that is coming up may leave the first unanswered.
+const REQUEST_MS: i32 = 3000;
+/// librdkafka's names for the two ends of a partition.
+const FROM_END: i64 = -1;
+const FROM_BEGINNING: i64 = -2;
+
+/// Administration of one cluster.
+pub(super) struct Admin {
+    native: Arc<Client>,
+    client: AdminClient<DefaultClientContext>,
+    url: String,
+    timeout: Duration,
+}
+
+/// What a topic turned out to be.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TopicFacts {
+    pub(super) partitions: i32,
+    pub(super) replicas: usize,
+    pub(super) in_sync: usize,
+    pub(super) settings: BTreeMap<String, String>,
+}
+
+impl Admin {
+    /// Connects, within the bound.
+    pub(super) fn connect(settings: &Settings, trouble: Trouble, timeout: Duration) -> Result<Self, DriverError> {
+        let url = trouble.url().to_owned();
+        let refused =
+            |words: String, remedy: &str| DriverError::Connect { url: url.clone(), words, remedy: remedy.into() };
+        let native = Client::new(Kind::Producer, settings, trouble)
+            .map_err(|words| refused(words, "correct `system.options`"))?;
+        let queue = native.queue(Kind::Producer);
+        let deadline = Instant::now() + timeout;
+        while let Err(code) = metadata(&native, ATTEMPT_MS) {
+            hear(&queue);
+            let late = Instant::now() >= deadline;
+            if late || native.trouble().hopeless() {
+                let words = native.trouble().last().unwrap_or_else(|| words(code));
+                let waited = if late { format!(" (tried for {} s)", timeout.as_secs_f64()) } else { String::new() };
+                let remedy = "check that a broker runs there and that `system.options` has the right credentials";
+                return Err(refused(format!("{words}{waited}"), remedy));
+            }
+        }
+        let config: ClientConfig = settings.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let client = config.create().map_err(|e| refused(e.to_string(), "correct `system.options`"))?;
+        Ok(Self { native, client, url, timeout })
+    }
+
+    fn error(&self, action: String, words: String, remedy: &str) -> DriverError {
+        DriverError::Admin { action, url: self.url.clone(), words, remedy: remedy.into() }
+    }
+
+    fn options(&self) -> AdminOptions {
+        AdminOptions::new().request_timeout(Some(self.timeout)).operation_timeout(Some(self.timeout))
+    }
+
+    fn milliseconds(&self) -> i32 {
+        i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// Brokers that the cluster knows.
+    pub(super) fn brokers(&self) -> Result<usize, DriverError> {
+        let found = self.client.inner().fetch_metadata(None, self.timeout);
+        let found = found.map_err(|e| self.error("read the metadata".into(), e.to_string(), "look into its log"))?;
+        Ok(found.brokers().len())
+    }
+
+    /// Creates a topic; where one of that name is left over from a trial that was killed, says so.
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        partitions: i32,
+        replicas: Option<i32>,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<(), DriverError> {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas.unwrap_or(-1)));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        let done = self.client.create_topics([&topic], &self.options()).await;
+        let first = done.map_err(|e| e.to_string()).map(|all| all.into_iter().next());
+        let words = match first {
+            Ok(Some(Ok(_))) => return Ok(()),
+            Ok(Some(Err((_, code)))) => code.to_string(),
+            Ok(None) => "the broker did not answer for it".into(),
+            Err(words) => words,
+        };
+        let remedy =
+            "check `replicas` against the number of brokers, the `topic` settings, and the user's right to create";
+        Err(self.error(format!("create the topic {name}"), words, remedy))
+    }
+
+    /// Waits until every partition of a topic has a leader and all replicas are in sync, and reads back what it is.
+    pub(super) async fn topic(&self, name: &str) -> Result<TopicFacts, DriverError> {
+        let action = || format!("use the topic {name}");
+        let deadline = Instant::now() + self.timeout;
+        let mut facts = loop {
+            let found = self.client.inner().fetch_metadata(Some(name), self.timeout);
+            let found = found.map_err(|e| self.error(action(), e.to_string(), "look into the broker's log"))?;
+            let Some(topic) = found.topics().first() else {
+                return Err(self.error(action(), "the broker does not answer for it".into(), "look into its log"));
+            };
+            let all = topic.partitions();
+            let ready =
+                |p: &rdkafka::metadata::MetadataPartition| p.leader() >= 0 && p.isr().len() == p.replicas().len();
+            if topic.error().is_none() && !all.is_empty() && all.iter().all(ready) {
+                break TopicFacts {
+                    partitions: all.len() as i32,
+                    replicas: all.iter().map(|p| p.replicas().len()).min().unwrap_or(0),
+                    in_sync: all.iter().map(|p| p.isr().len()).min().unwrap_or(0),
+                    settings: BTreeMap::new(),
+                };
+            }
+            if Instant::now() >= deadline {
+                let words = match topic.error() {
+                    Some(code) => words(code),
+                    None => "not all partitions have a leader and all their replicas in sync".into(),
+                };
+                return Err(self.error(
+                    action(),
+                    words,
+                    "create it, or leave `existing-topic` out; look into the broker's log",
+                ));
+            }
+            tokio::time::sleep(POLL).await;
+        };
+        let described = self.client.describe_configs([&ResourceSpecifier::Topic(name)], &self.options()).await;
+        let described = described.map_err(|e| e.to_string()).and_then(|all| {
+            all.into_iter().next().ok_or("no answer".to_owned())?.map_err(|code: RDKafkaErrorCode| code.to_string())
+        });
+        let described = described.map_err(|words| {
+            self.error(format!("read the settings of {name}"), words, "check the user's right to describe settings")
+        })?;
+        facts.settings = described.entries.into_iter().filter_map(|e| Some((e.name, e.value?))).collect();
+        Ok(facts)
+    }
+
+    /// Removes topics and groups; what is gone already is fine.
+    pub(super) async fn remove(&self, topics: &[String], groups: &[String]) -> Result<(), DriverError> {
+        let mut failures = Vec::new();
+        if !topics.is_empty() {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let done = self.client.delete_topics(&names, &self.options()).await;
+            let done = done.map_err(|e| self.error("remove topics".into(), e.to_string(), "remove them by hand"))?;
+            let gone =
+                |code| code == RDKafkaErrorCode::UnknownTopicOrPartition || code == RDKafkaErrorCode::UnknownTopic;
+            let failed = done.into_iter().filter_map(Result::err).filter(|(_, code)| !gone(*code));
+            failures.extend(failed.map(|(topic, code)| format!("{topic}: {code}")));
+        }
+        if !groups.is_empty() {
+            // A member that was just closed may still be seen for a moment, a static one until its session ends.
+            let deadline = Instant::now() + self.timeout.max(LEAVING);
+            let mut left: Vec<&str> = groups.iter().map(String::as_str).collect();
+            while !left.is_empty() {
+                let done = self.client.delete_groups(&left, &self.options()).await;
+                let done =
+                    done.map_err(|e| self.error("remove groups".into(), e.to_string(), "remove them by hand"))?;
+                let failed: Vec<(String, RDKafkaErrorCode)> = done.into_iter().filter_map(Result::err).collect();
+                let passing = [
+                    RDKafkaErrorCode::NonEmptyGroup,
+                    RDKafkaErrorCode::CoordinatorLoadInProgress,
+                    RDKafkaErrorCode::CoordinatorNotAvailable,
+                    RDKafkaErrorCode::NotCoordinator,
+                ];
+                let busy = |code| passing.contains(&code);
+                failures.extend(
+                    failed
+                        .iter()
+                        .filter(|(_, code)| !busy(*code) && *code != RDKafkaErrorCode::GroupIdNotFound)
+                        .map(|(group, code)| format!("{group}: {code}")),
+                );
+                left.retain(|g| failed.iter().any(|(name, code)| name == g && busy(*code)));
+                if !left.is_empty() {
+                    if Instant::now() >= deadline {
+                        failures.extend(
+                            failed.iter().filter(|(_, code)| busy(*code)).map(|(g, code)| format!("{g}: {code}")),
+                        );
+                        break;
+                    }
+                    tokio::time::sleep(5 * POLL).await;
+                }
+            }
+        }
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(self.error("remove what was created".into(), failures.join("; "), "remove it by hand")),
+        }
+    }
+
+    /// The offset of every partition that `start` means.
+    pub(super) fn resolve(&self, topic: &str, partitions: i32, start: Start) -> Result<Vec<(i32, i64)>, DriverError> {
+        let ask = |time: i64| self.offsets_at(topic, partitions, time);
+        match start {
+            Start::Tail => ask(FROM_END),
+            Start::First => ask(FROM_BEGINNING),
+            Start::Offset(offset) => Ok((0..partitions).map(|p| (p, offset as i64)).collect()),
+            Start::Time(nanos) => {
+                // Kafka's timestamps are milliseconds: rounded down, so that nothing that is wanted is left out.
+                let mut found = ask((nanos / 1_000_000) as i64)?;
+                if found.iter().any(|(_, offset)| *offset < 0) {
+                    let ends = ask(FROM_END)?;
+                    let end = |p: i32| ends.iter().find(|(q, _)| *q == p).map_or(0, |(_, offset)| *offset);
+                    found.iter_mut().filter(|(_, offset)| *offset < 0).for_each(|(p, offset)| *offset = end(*p));
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// The first offset at or after a time in every partition, or the end of the log the time stands for. A broker may
+    /// take a moment to find out that it leads a fresh partition.
+    fn offsets_at(&self, topic: &str, partitions: i32, time: i64) -> Result<Vec<(i32, i64)>, DriverError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let list = Partitions::of(topic, (0..partitions).map(|p| (p, time)));
+            // SAFETY: client and list are valid; the call fills in offsets and is bounded.
+            let code = unsafe { rd::rd_kafka_offsets_for_times(self.native.raw(), list.raw(), self.milliseconds()) };
+            let code = if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { list.error().unwrap_or(code) } else { code };
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Ok(list.offsets().collect());
+            }
+            let passing = [
+                Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+                Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+                Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+                Code::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+                Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH,
+                Code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH,
+            ];
+            if !passing.contains(&code) || Instant::now() >= deadline {
+                return Err(self.error(format!("find offsets of {topic}"), words(code), "look into the broker's log"));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Commits offsets for a group that has no members yet. The first group of a fresh cluster waits for its coordinator.
+    pub(super) fn position(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), DriverError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let (code, words) = match self.alter_offsets(group, topic, offsets) {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+            let passing = [
+                Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+                Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+                Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+                Code::RD_KAFKA_RESP_ERR__TIMED_OUT,
+            ];
+            if !passing.contains(&code) || Instant::now() >= deadline {
+                let remedy = "check the user's right to this group, and the broker's log";
+                return Err(self.error(format!("set where the group {group} starts"), words, remedy));
+            }
+            std::thread::sleep(2 * POLL);
+        }
+    }
+
+    fn alter_offsets(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), (Code, String)> {
+        let wrong = |words: &str| (Code::RD_KAFKA_RESP_ERR__BAD_MSG, words.to_owned());
+        let list = Partitions::of(topic, offsets.iter().copied());
+        let name = CString::new(group).map_err(|e| wrong(&e.to_string()))?;
+        let queue = self.native.new_queue();
+        let mut text = [0; 512];
+        // SAFETY: all objects are created here, valid through the call, and destroyed once; librdkafka copies the list.
+        unsafe {
+            let mut request = rd::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), list.raw());
+            let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS;
+            let options = rd::rd_kafka_AdminOptions_new(self.native.raw(), kind);
+            rd::rd_kafka_AdminOptions_set_request_timeout(options, REQUEST_MS, text.as_mut_ptr(), text.len());
+            rd::rd_kafka_AlterConsumerGroupOffsets(self.native.raw(), &mut request, 1, options, queue.raw());
+            rd::rd_kafka_AdminOptions_destroy(options);
+            rd::rd_kafka_AlterConsumerGroupOffsets_destroy(request);
+        }
+        let event = queue.event(REQUEST_MS + 1000).ok_or_else(|| wrong("no answer"))?;
+        event.error()?;
+        // SAFETY: the event is the result of the request above; what it returns lives as long as the event.
+        let code = unsafe {
+            let result = rd::rd_kafka_event_AlterConsumerGroupOffsets_result(event.raw());
+            let mut count = 0;
+            let groups = match result.is_null() {
+                true => return Err(wrong("an answer of another kind")),
+                false => rd::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &mut count),
+            };
+            if count == 0 {
+                return Err(wrong("an empty answer"));
+            }
+            let error = rd::rd_kafka_group_result_error(*groups);
+            if error.is_null() {
+                let list = rd::rd_kafka_group_result_partitions(*groups);
+                Partitions::from_raw(rd::rd_kafka_topic_partition_list_copy(list)).error()
+            } else {
+                Some(rd::rd_kafka_error_code(error))
+            }
+        };
+        code.map_or(Ok(()), |code| Err((code, words(code))))
+    }
+}
+
+/// Passes on the errors that wait in a producer's main queue.
+pub(super) fn hear(queue: &Queue) {
+    while let Some(event) = queue.event(0) {
+        if let Err((code, text)) = event.error() {
+            queue.client().trouble().heard(code as i32, text);
+        }
+    }
+}
+
+/// Whether a broker answers.
+fn metadata(client: &Client, milliseconds: i32) -> Result<(), Code> {
+    let mut found: *const rd::rd_kafka_metadata = std::ptr::null();
+    // SAFETY: the client is valid; the result is destroyed where there is one.
+    unsafe {
+        let code = rd::rd_kafka_metadata(client.raw(), 0, std::ptr::null_mut(), &mut found, milliseconds);
+        if !found.is_null() {
+            rd::rd_kafka_metadata_destroy(found);
+        }
+        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code) }
+    }
+}

@@ -1,0 +1,143 @@
+//! Receives from one topic, as a member of a group or from partitions dealt out by msgbench; commits, and answers.
+
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+
+use super::native::{Bell, Queue, words};
+use super::options::Commit;
+use super::producer::Writer;
+use super::reader::{Message, Reader};
+use crate::driver::{Consumer, Disposition, DriverError, Incidents, Incoming, Sink};
+use crate::load::message::open;
+use crate::units::now;
+
+/// Bound on leaving a group when a consumer is dropped.
+const LEAVE: Duration = Duration::from_secs(3);
+
+/// The reply side of a responder.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) writer: Writer,
+    pub(super) run: u32,
+    pub(super) requesters: u32,
+    /// A message that the sink has seen and whose answer the client had no room for.
+    pub(super) owed: Option<Message>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct KafkaConsumer {
+    pub(super) reader: Reader,
+    pub(super) answers: Option<Answers>,
+    pub(super) commit: Commit,
+    /// Where the broker's replies to commits arrive.
+    pub(super) commits: Queue,
+    pub(super) committing: u32,
+    pub(super) grouped: bool,
+    pub(super) incidents: Incidents,
+    // Last: queues are silenced before the eventfd they ring is closed.
+    pub(super) bell: Bell,
+}
+
+impl KafkaConsumer {
+    /// Takes the replies to commits that are here.
+    fn committed(&mut self) {
+        while let Some(event) = self.commits.event(0) {
+            self.committing = self.committing.saturating_sub(1);
+            if let Err((code, text)) = event.error()
+                && code != rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR__NO_OFFSET
+            {
+                self.incidents.note(format!("a commit failed: {text}"));
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        // SAFETY: client and queue are valid; no list means what was read so far; the reply comes to the queue.
+        let code = unsafe {
+            rd::rd_kafka_commit_queue(
+                self.reader.client().raw(),
+                std::ptr::null(),
+                self.commits.raw(),
+                None,
+                std::ptr::null_mut(),
+            )
+        };
+        if code == rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            self.committing += 1;
+        } else {
+            self.incidents.note(format!("a commit failed: {}", words(code)));
+        }
+    }
+
+    /// Waits for the reply to a commit where the next batch must.
+    async fn settle(&mut self) -> Result<(), DriverError> {
+        self.committed();
+        while self.commit == Commit::Sync && self.committing > 0 {
+            self.reader.client().trouble().check()?;
+            self.bell.rung().await.map_err(|e| self.reader.lost(e.to_string()))?;
+            self.committed();
+        }
+        Ok(())
+    }
+
+    /// Answers the message that is owed an answer.
+    async fn answer(&mut self) -> Result<(), DriverError> {
+        let Some(answers) = &mut self.answers else { return Ok(()) };
+        answers.writer.collect();
+        answers.writer.reports.clear();
+        let Some(message) = &answers.owed else { return Ok(()) };
+        // The envelope names the requester, and with it its partition of the reply topic.
+        if let Ok(envelope) = open(message.payload(), answers.run)
+            && envelope.producer < answers.requesters
+        {
+            let address = (envelope.producer as i32, message.key());
+            answers.writer.write(&self.bell, address, message.payload(), 0).await?;
+        }
+        answers.owed = None;
+        Ok(())
+    }
+}
+
+impl Consumer for KafkaConsumer {
+    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+        self.settle().await?;
+        self.answer().await?;
+        while !self.reader.fill()? {
+            if let Some(answers) = &mut self.answers {
+                answers.writer.collect();
+                answers.writer.reports.clear();
+                answers.writer.check()?;
+            }
+            self.bell.rung().await.map_err(|e| self.reader.lost(e.to_string()))?;
+            self.committed();
+        }
+        // One look at the clock for the batch: all of it was here now.
+        let at = Some(now());
+        for _ in 0..limit {
+            let Some(message) = self.reader.next() else { break };
+            let disposition = sink.take(Incoming { payload: message.payload(), at, attempt: 0 });
+            if disposition == Disposition::Answer
+                && let Some(answers) = &mut self.answers
+            {
+                // Kept, so that a wait for room in the client loses no answer when it is cut short.
+                answers.owed = Some(message);
+                self.answer().await?;
+            }
+        }
+        if matches!(self.commit, Commit::Sync | Commit::Async) {
+            self.commit();
+            self.settle().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for KafkaConsumer {
+    fn drop(&mut self) {
+        if self.grouped {
+            self.reader.leave(LEAVE);
+        }
+    }
+}

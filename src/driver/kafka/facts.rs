@@ -1,0 +1,165 @@
+//! What Kafka promises with these settings, read back from the broker and from the client.
+
+use std::collections::BTreeMap;
+
+use super::Kafka;
+use super::admin::TopicFacts;
+use super::native::Kind;
+use super::options::{Acks, Commit, Consumers, ExactlyOnce, without_credentials};
+use crate::driver::{DriverError, Facts};
+use crate::scenario::plan::Workload;
+
+/// The topic's settings that bear on guarantees or speed.
+const TOPIC: [&str; 8] = [
+    "min.insync.replicas",
+    "flush.messages",
+    "flush.ms",
+    "retention.ms",
+    "retention.bytes",
+    "cleanup.policy",
+    "max.message.bytes",
+    "unclean.leader.election.enable",
+];
+/// The producer's, and the consumer's.
+const PRODUCER: [&str; 9] = [
+    "acks",
+    "enable.idempotence",
+    "compression.type",
+    "linger.ms",
+    "batch.size",
+    "batch.num.messages",
+    "queue.buffering.max.messages",
+    "max.in.flight",
+    "partitioner",
+];
+const CONSUMER: [&str; 6] = [
+    "isolation.level",
+    "fetch.wait.max.ms",
+    "fetch.min.bytes",
+    "queued.min.messages",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+];
+/// Kafka's way of writing "never".
+const NEVER: &str = "9223372036854775807";
+
+impl Kafka {
+    /// Refuses what the topic cannot take, before any load.
+    pub(super) fn admissible(&self, name: &str, w: &Workload, found: &TopicFacts) -> Result<(), DriverError> {
+        let refuse = |action: String, words: String, remedy: &str| DriverError::Admin {
+            action,
+            url: without_credentials(&self.target.url),
+            words,
+            remedy: remedy.into(),
+        };
+        let channels = w.topology.channels;
+        if found.partitions < channels as i32 {
+            return Err(refuse(
+                format!("use {channels} partitions of {name}"),
+                format!("it has {}", found.partitions),
+                "lower `channels`, or give the topic more partitions",
+            ));
+        }
+        let largest = w.payload.size.largest().0;
+        if let Some(limit) = found.settings.get("max.message.bytes").and_then(|v| v.parse::<u64>().ok())
+            && largest > limit
+        {
+            return Err(refuse(
+                format!("send messages of {largest} B to {name}"),
+                format!("its max.message.bytes is {limit}"),
+                "make the payload smaller, or raise max.message.bytes of the topic",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The table of effective guarantees.
+    pub(super) fn read_back(&self) -> Result<Facts, DriverError> {
+        let mut all = BTreeMap::new();
+        let mut say = |key: &str, value: String| drop(all.insert(key.to_owned(), value));
+        let o = &self.options;
+        let delivery = match (o.exactly_once, o.acks) {
+            (Some(ExactlyOnce::Transactional), _) => "exactly once from input to output topic, by transactions",
+            (None, Acks::None) => "at most once",
+            (None, _) if o.idempotence => "at least once; the log of a partition has each message once",
+            (None, _) => "at least once",
+        };
+        say("delivery", delivery.into());
+        if o.exactly_once.is_some() {
+            let (size, interval) = (o.transaction_size, o.transaction_interval);
+            say(
+                "transactions",
+                format!("up to {size} messages or {interval} each; consumers read {}", o.isolation.setting()),
+            );
+        }
+        let topic = self.topics.first().cloned().unwrap_or_default();
+        let acknowledgement = match o.acks {
+            Acks::None => "none (acks=0)".to_owned(),
+            Acks::Leader => "by the leader of the partition (acks=1)".to_owned(),
+            Acks::All => {
+                let least = topic.settings.get("min.insync.replicas").map_or("?", String::as_str);
+                format!("by all in-sync replicas, at least {least} (acks=all)")
+            }
+        };
+        say("acknowledgement", acknowledgement);
+        let flush = |key: &str| topic.settings.get(key).map_or("?", String::as_str);
+        let durability = match (flush("flush.messages"), flush("flush.ms")) {
+            (NEVER, NEVER) => "page cache: the broker syncs when it likes, replicas stand in for the disk".to_owned(),
+            (messages, NEVER) => format!("synced every {messages} messages"),
+            (NEVER, ms) => format!("synced every {ms} ms"),
+            (messages, ms) => format!("synced every {messages} messages or {ms} ms"),
+        };
+        say("durability", durability);
+        say("order", "per producer and partition".into());
+        say("partitions", topic.partitions.to_string());
+        say("replicas", topic.replicas.to_string());
+        say("in-sync replicas", topic.in_sync.to_string());
+        say("brokers", self.admin.brokers()?.to_string());
+        for key in TOPIC {
+            if let Some(value) = topic.settings.get(key) {
+                let value = if value == NEVER { "never" } else { value };
+                say(&format!("topic {key}"), value.to_owned());
+            }
+        }
+        if let Some(codec) = topic.settings.get("compression.type") {
+            say("topic compression.type", codec.clone());
+        }
+        if let Some(protocol) = self.options.common(&self.target)?.get("security.protocol") {
+            say("tls", protocol.clone());
+        }
+        let clients = [(Kind::Producer, "producer", PRODUCER.as_slice()), (Kind::Consumer, "consumer", &CONSUMER)];
+        for (kind, name, keys) in clients {
+            let client = self.client(kind, 0, &[("group.id", "mb-read-back".into())])?;
+            for key in keys {
+                if let Some(value) = client.setting(key) {
+                    say(&format!("{name} {key}"), value);
+                }
+            }
+        }
+        let w = &self.workloads[0].topology;
+        let consumers = match o.consumers {
+            Consumers::Assign => "partitions assigned by msgbench",
+            Consumers::Group => "in consumer groups",
+        };
+        say("consumers", consumers.into());
+        if w.members as i32 > topic.partitions {
+            let busy = topic.partitions;
+            say(
+                "idle consumers",
+                format!("{} of {} in a group: there are {busy} partitions", w.members as i32 - busy, w.members),
+            );
+        }
+        let commit = match o.commit {
+            _ if o.consumers == Consumers::Assign => "none",
+            Commit::Auto => "automatic",
+            Commit::Sync => "after each batch, waited for",
+            Commit::Async => "after each batch, not waited for",
+            Commit::None => "none",
+        };
+        say("commit", commit.into());
+        o.raw().for_each(|(key, value)| say(&key, value));
+        let (_, library) = rdkafka::util::get_rdkafka_version();
+        let version = "Apache Kafka protocol".to_owned();
+        Ok(Facts { version, client: format!("librdkafka {library}"), guarantees: all })
+    }
+}

@@ -1,0 +1,352 @@
+//! Apache Kafka, or what speaks its protocol, through librdkafka.
+//!
+//! # Background
+//! A workload is one topic, its channels are the partitions. Each group of consumers of the topology is a consumer group;
+//! request/reply is a second topic with a partition for each requester.
+//! # Design
+//! rdkafka builds librdkafka and administers topics; the measured path calls librdkafka directly (see [`native`]): the
+//! message's token is its opaque, delivery reports and messages are taken in batches, a full client is waited for by its
+//! delivery reports, and all waiting is for an eventfd. Every default is librdkafka's or the broker's own unless an option
+//! says otherwise, and is read back.
+//! # Scope
+//! No redelivery of single messages: a group has one committed offset for each partition. No share groups (KIP-932):
+//! librdkafka has none.
+//! # Rejected
+//! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue. `StreamConsumer`: a message a poll.
+
+mod admin;
+mod consumer;
+mod facts;
+mod native;
+mod options;
+mod partitions;
+mod producer;
+mod reader;
+mod transform;
+mod trouble;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+pub use consumer::KafkaConsumer;
+pub use producer::KafkaProducer;
+
+use self::admin::{Admin, TopicFacts};
+use self::consumer::Answers;
+use self::native::{Bell, Client, Kind};
+use self::options::{Acks, Commit, Consumers, Options, without_credentials};
+use self::partitions::Partitions;
+use self::producer::Writer;
+use self::reader::Reader;
+use self::transform::{Parts, Transformer};
+use self::trouble::Trouble;
+use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
+use crate::scenario::plan::Workload;
+
+/// Pause between two looks whether a group has settled.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Checks the options that concern the clients.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub(super) fn check(options: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
+    Options::from_map(options).map(|_| ())
+}
+
+/// See the module.
+pub struct Kafka {
+    target: Target,
+    workloads: Vec<Workload>,
+    options: Options,
+    admin: Admin,
+    topics: Vec<TopicFacts>,
+    created: Vec<String>,
+    groups: Mutex<BTreeMap<(usize, u32), Group>>,
+    transformers: Vec<Transformer>,
+    facts: Facts,
+    incidents: Incidents,
+}
+
+/// A consumer group as its members come.
+#[derive(Default)]
+struct Group {
+    offsets: Vec<(i32, i64)>,
+    members: Vec<Weak<Client>>,
+}
+
+impl Kafka {
+    fn topic(&self, workload: usize) -> String {
+        self.options.existing_topic.clone().unwrap_or_else(|| format!("mb-{:08x}-{workload}", self.target.run))
+    }
+
+    fn reply_topic(&self, workload: usize) -> String {
+        format!("mb-{:08x}-{workload}-reply", self.target.run)
+    }
+
+    /// What consumers read: the topic that is published to, or what a transformer makes of it.
+    fn source(&self, workload: usize) -> String {
+        let topic = self.topic(workload);
+        if self.options.exactly_once.is_some() { format!("{topic}-out") } else { topic }
+    }
+
+    fn group(&self, seat: Seat) -> String {
+        format!("mb-{:08x}-{}-g{}", self.target.run, seat.workload, seat.group)
+    }
+
+    fn trouble(&self) -> Trouble {
+        Trouble::new(&without_credentials(&self.target.url), self.target.timeout, &self.incidents)
+    }
+
+    fn client(&self, kind: Kind, workload: usize, more: &[(&str, String)]) -> Result<Arc<Client>, DriverError> {
+        let mut settings = self.options.settings(kind, &self.target, &self.workloads[workload])?;
+        settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        Client::new(kind, &settings, self.trouble()).map_err(|words| DriverError::Connect {
+            url: without_credentials(&self.target.url),
+            words,
+            remedy: "correct `system.options`".into(),
+        })
+    }
+
+    /// A client that reads given partitions and belongs to no group.
+    fn alone(&self, workload: usize, group: String, instance: &[(&str, String)]) -> Result<Reader, DriverError> {
+        let mut more = vec![("group.id", group)];
+        more.extend_from_slice(instance);
+        Ok(Reader::new(self.client(Kind::Consumer, workload, &more)?))
+    }
+
+    /// Joins the group of `seat`; the last member to come waits until all partitions are dealt out.
+    async fn join(&self, seat: Seat, start: Start) -> Result<Reader, DriverError> {
+        let name = self.group(seat);
+        let topic = self.source(seat.workload);
+        let partitions = self.topics[seat.workload].partitions;
+        let members = self.workloads[seat.workload].topology.members as usize;
+        {
+            let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+            let group = groups.entry((seat.workload, seat.group)).or_default();
+            if group.offsets.is_empty() {
+                group.offsets = self.admin.resolve(&topic, partitions, start)?;
+                self.admin.position(&name, &topic, &group.offsets)?;
+            }
+        }
+        let instance: Vec<_> =
+            self.options.instance(seat.index).map(|i| ("group.instance.id", i)).into_iter().collect();
+        let reader = self.alone(seat.workload, name.clone(), &instance)?;
+        reader.subscribe(&topic)?;
+        let all = {
+            let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+            let group = groups.entry((seat.workload, seat.group)).or_default();
+            group.members.push(Arc::downgrade(reader.client()));
+            (group.members.len() == members).then(|| group.members.clone())
+        };
+        let Some(all) = all else { return Ok(reader) };
+        let deadline = Instant::now() + self.target.timeout;
+        loop {
+            let clients: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+            let dealt: Vec<usize> = clients.iter().map(|c| Reader::assigned(c)).collect();
+            let busy = dealt.iter().filter(|n| **n > 0).count();
+            if dealt.iter().sum::<usize>() == partitions as usize
+                && busy == members.min(partitions as usize)
+                && clients.iter().all(|c| Reader::joined(c))
+            {
+                return Ok(reader);
+            }
+            for client in &clients {
+                client.trouble().check()?;
+            }
+            if Instant::now() >= deadline {
+                let heard = reader.client().trouble().last().map(|w| format!("; {w}")).unwrap_or_default();
+                return Err(DriverError::Admin {
+                    action: format!("join the group {name}"),
+                    url: without_credentials(&self.target.url),
+                    words: format!(
+                        "{} of {partitions} partitions were dealt out to {busy} of {members} members within {} s{heard}",
+                        dealt.iter().sum::<usize>(),
+                        self.target.timeout.as_secs_f64()
+                    ),
+                    remedy: "raise `run.connect`, or lower the broker's group.initial.rebalance.delay.ms".into(),
+                });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Reads this member's share of the partitions, dealt out in turn.
+    fn deal(&self, seat: Seat, start: Start) -> Result<Reader, DriverError> {
+        let topic = self.source(seat.workload);
+        let members = self.workloads[seat.workload].topology.members as i32;
+        let all = self.admin.resolve(&topic, self.topics[seat.workload].partitions, start)?;
+        let mine = all.into_iter().filter(|(p, _)| p % members == seat.index as i32);
+        let reader = self.alone(seat.workload, self.group(seat), &[])?;
+        reader.assign(&Partitions::of(&topic, mine))?;
+        Ok(reader)
+    }
+
+    fn bell(&self) -> Result<Bell, DriverError> {
+        Bell::new().map_err(|e| DriverError::Lost { url: "eventfd".into(), words: e.to_string() })
+    }
+}
+
+impl Driver for Kafka {
+    type Producer = KafkaProducer;
+    type Consumer = KafkaConsumer;
+
+    const STORES: bool = true;
+
+    async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
+        let options = Options::read(&target)?;
+        let incidents = Incidents::default();
+        let url = without_credentials(&target.url);
+        let trouble = Trouble::new(&url, target.timeout, &Incidents::default());
+        let admin = Admin::connect(&options.common(&target)?, trouble, target.timeout)?;
+        let mut kafka = Self {
+            target,
+            workloads: workloads.to_vec(),
+            options,
+            admin,
+            topics: Vec::new(),
+            created: Vec::new(),
+            groups: Mutex::default(),
+            transformers: Vec::new(),
+            facts: Facts::default(),
+            incidents,
+        };
+        match kafka.set_up().await {
+            Ok(()) => Ok(kafka),
+            Err(error) => {
+                // What came about before the failure is removed; the failure is what the user is told.
+                let _ = kafka.admin.remove(&kafka.created, &[]).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    async fn producer(&self, seat: Seat) -> Result<KafkaProducer, DriverError> {
+        let w = &self.workloads[seat.workload];
+        let bell = self.bell()?;
+        let mut replies = None;
+        if w.topology.reply {
+            let topic = self.reply_topic(seat.workload);
+            let group = format!("{topic}-{}", seat.index);
+            let reader = self.alone(seat.workload, group, &[("enable.auto.commit", "false".into())])?;
+            // Nothing is in it yet: a fresh topic starts at 0.
+            reader.assign(&Partitions::of(&topic, [(seat.index as i32, 0)]))?;
+            reader.hang(&bell);
+            replies = Some(reader);
+        }
+        let client = self.client(Kind::Producer, seat.workload, &[])?;
+        let writer = Writer::new(client, &self.topic(seat.workload), &self.incidents)?;
+        writer.hang(&bell);
+        let acknowledged = replies.is_none() && self.options.acks != Acks::None;
+        Ok(KafkaProducer { writer, replies, acknowledged, unlooked: 0, bell })
+    }
+
+    async fn consumer(&self, seat: Seat, start: Start) -> Result<KafkaConsumer, DriverError> {
+        let w = &self.workloads[seat.workload];
+        let bell = self.bell()?;
+        let grouped = self.options.consumers == Consumers::Group;
+        let reader = if grouped { self.join(seat, start).await? } else { self.deal(seat, start)? };
+        reader.hang(&bell);
+        let commits = reader.client().new_queue();
+        bell.hang(&commits);
+        let mut answers = None;
+        if w.topology.reply {
+            let client = self.client(Kind::Producer, seat.workload, &[])?;
+            let writer = Writer::new(client, &self.reply_topic(seat.workload), &self.incidents)?;
+            writer.hang(&bell);
+            answers = Some(Answers { writer, run: self.target.run, requesters: w.topology.producers, owed: None });
+        }
+        let commit = if grouped { self.options.commit } else { Commit::None };
+        let incidents = self.incidents.clone();
+        Ok(KafkaConsumer { reader, answers, commit, commits, committing: 0, grouped, incidents, bell })
+    }
+
+    async fn cleanup(mut self) -> Result<(), DriverError> {
+        self.transformers.clear();
+        let groups = std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut names: Vec<String> =
+            groups.keys().map(|&(workload, group)| self.group(Seat { workload, group, index: 0 })).collect();
+        if self.options.exactly_once.is_some() {
+            names.extend((0..self.workloads.len()).map(|workload| self.transform_group(workload)));
+        }
+        self.admin.remove(&self.created, &names).await
+    }
+}
+
+impl Kafka {
+    /// Creates the topics and reads back what there is.
+    async fn set_up(&mut self) -> Result<(), DriverError> {
+        for workload in 0..self.workloads.len() {
+            let w = self.workloads[workload].clone();
+            let name = self.topic(workload);
+            if self.options.existing_topic.is_none() {
+                let settings = self.options.topic_settings(&w);
+                self.create(&name, w.topology.channels as i32, &settings).await?;
+            }
+            let found = self.admin.topic(&name).await?;
+            self.admissible(&name, &w, &found)?;
+            let partitions = found.partitions;
+            self.topics.push(found);
+            if self.options.exactly_once.is_some() {
+                self.transform(workload, partitions).await?;
+            }
+            if w.topology.reply {
+                let name = self.reply_topic(workload);
+                self.create(&name, w.topology.producers as i32, &self.options.topic_settings(&w)).await?;
+                self.admin.topic(&name).await?;
+            }
+        }
+        self.facts = self.read_back()?;
+        Ok(())
+    }
+
+    fn transform_group(&self, workload: usize) -> String {
+        format!("{}-transform", self.topic(workload))
+    }
+
+    /// Copies what is published to the topic that consumers read, in transactions.
+    async fn transform(&mut self, workload: usize, partitions: i32) -> Result<(), DriverError> {
+        let (input, output) = (self.topic(workload), self.source(workload));
+        let settings = self.options.topic_settings(&self.workloads[workload]);
+        self.create(&output, partitions, &settings).await?;
+        self.admin.topic(&output).await?;
+        let group = self.transform_group(workload);
+        let alone = [("group.id", group.clone()), ("enable.auto.commit", "false".into())];
+        let parts = Parts {
+            reader: self.client(Kind::Consumer, workload, &alone)?,
+            start: Partitions::of(&input, (0..partitions).map(|p| (p, 0))),
+            writer: self.client(Kind::Producer, workload, &[("transactional.id", group)])?,
+            input,
+            output,
+            size: self.options.transaction_size as usize,
+            interval: self.options.transaction_interval.duration(),
+            timeout: self.target.timeout,
+            incidents: self.incidents.clone(),
+        };
+        self.transformers.push(Transformer::start(parts, &without_credentials(&self.target.url))?);
+        Ok(())
+    }
+
+    async fn create(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<(), DriverError> {
+        self.admin.create(name, partitions, self.options.replicas, settings).await?;
+        self.created.push(name.to_owned());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,525 @@
+//! The options of a Kafka system that concern its clients, and what they mean in librdkafka's own settings.
+//!
+//! Everything librdkafka can be told may also be written under `raw`, which wins over what msgbench would set. The table
+//! `broker` belongs to the launched broker (see `system::kafka`) and is not looked into here.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::native::{Kind, Settings};
+use crate::driver::{DriverError, Target};
+use crate::scenario::plan::Workload;
+use crate::units::{Bytes, Span};
+
+/// What Kafka and librdkafka take without being asked: messages up to so many bytes.
+const ORDINARY_MESSAGE: u64 = 1_000_000;
+/// What a build without OpenSSL says.
+const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM for Kafka; build it with `--features kafka-tls` (needs \
+                          OpenSSL's headers) or `kafka-tls-vendored`";
+/// Sessions of group members, in milliseconds.
+const SESSION_MS: u64 = 10_000;
+const STATIC_SESSION_MS: u64 = 6000;
+/// Room for the headers of a record batch around the largest message.
+const BATCH_OVERHEAD: u64 = 4096;
+
+/// See the module.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Options {
+    pub(super) acks: Acks,
+    pub(super) idempotence: bool,
+    compression: Option<Compression>,
+    linger: Option<Span>,
+    batch_size: Option<Bytes>,
+    partitioner: Option<String>,
+    pub(super) replicas: Option<i32>,
+    min_insync_replicas: Option<u32>,
+    /// Settings of the topics that are created.
+    pub(super) topic: BTreeMap<String, Scalar>,
+    /// Use this topic instead of creating one.
+    pub(super) existing_topic: Option<String>,
+    pub(super) consumers: Consumers,
+    assignor: Option<Assignor>,
+    static_members: bool,
+    pub(super) commit: Commit,
+    commit_interval: Option<Span>,
+    pub(super) isolation: Isolation,
+    pub(super) exactly_once: Option<ExactlyOnce>,
+    /// Messages of one transaction, and the time after which a smaller one is committed.
+    pub(super) transaction_size: u32,
+    pub(super) transaction_interval: Span,
+    tls: Option<Tls>,
+    sasl: Option<Sasl>,
+    /// Any librdkafka setting.
+    raw: BTreeMap<String, Scalar>,
+    /// The system reads it; here it only must not be an unknown key.
+    #[serde(rename = "broker")]
+    _broker: IgnoredAny,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            acks: Acks::All,
+            idempotence: false,
+            compression: None,
+            linger: None,
+            batch_size: None,
+            partitioner: None,
+            replicas: None,
+            min_insync_replicas: None,
+            topic: BTreeMap::new(),
+            existing_topic: None,
+            consumers: Consumers::Group,
+            assignor: None,
+            static_members: false,
+            commit: Commit::Auto,
+            commit_interval: None,
+            isolation: Isolation::ReadCommitted,
+            exactly_once: None,
+            transaction_size: 1000,
+            transaction_interval: Span::millis(100),
+            tls: None,
+            sasl: None,
+            raw: BTreeMap::new(),
+            _broker: IgnoredAny,
+        }
+    }
+}
+
+/// Who must have a message before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Scalar")]
+pub(super) enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+impl TryFrom<Scalar> for Acks {
+    type Error = String;
+    fn try_from(value: Scalar) -> Result<Self, String> {
+        match value.to_string().as_str() {
+            "0" => Ok(Self::None),
+            "1" => Ok(Self::Leader),
+            "all" | "-1" => Ok(Self::All),
+            other => Err(format!("acks is 0, 1 or \"all\", not {other:?}")),
+        }
+    }
+}
+
+impl Acks {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "0",
+            Self::Leader => "1",
+            Self::All => "all",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Compression {
+    None,
+    Lz4,
+    Zstd,
+    Gzip,
+    Snappy,
+}
+
+/// How consumers come by their partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Consumers {
+    /// The broker's group protocol deals them out.
+    Group,
+    /// msgbench does, in turn; nothing is committed unless asked for.
+    Assign,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Assignor {
+    Range,
+    Roundrobin,
+    CooperativeSticky,
+}
+
+/// When a consumer commits how far it has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Commit {
+    /// librdkafka does, every `commit-interval`.
+    Auto,
+    /// After each batch, and the next batch waits for it.
+    Sync,
+    /// After each batch, without waiting.
+    Async,
+    /// Never.
+    None,
+}
+
+/// Whether messages of unfinished and aborted transactions are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Isolation {
+    ReadCommitted,
+    ReadUncommitted,
+}
+
+impl Isolation {
+    pub(super) fn setting(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// How exactly-once is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ExactlyOnce {
+    /// Messages go through an input topic, a transformer that copies them within transactions, and an output topic.
+    Transactional,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct Tls {
+    ca: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
+    /// Whether the broker's name must be the one in its certificate. Default: true.
+    verify_name: Option<bool>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Sasl {
+    #[serde(default = "plain")]
+    mechanism: String,
+    user: String,
+    password: Option<String>,
+    /// The environment variable that holds the password, so that the record does not.
+    password_env: Option<String>,
+}
+
+fn plain() -> String {
+    "PLAIN".into()
+}
+
+/// A value as librdkafka and Kafka take it: text, however it was written.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Scalar {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+}
+
+impl std::fmt::Display for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bool(v) => v.fmt(f),
+            Self::Int(v) => v.fmt(f),
+            Self::Float(v) => v.fmt(f),
+            Self::Text(v) => v.fmt(f),
+        }
+    }
+}
+
+impl Options {
+    /// The options as written, checked against each other.
+    ///
+    /// # Errors
+    /// What does not fit, and what to do.
+    pub(super) fn from_map(map: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let options: Self = serde_json::from_value(serde_json::Value::Object(map.clone()))
+            .map_err(|e| format!("{e}; docs/kafka.md lists all options"))?;
+        let refuse = |words: &str| Err(words.to_owned());
+        if options.idempotence && options.acks != Acks::All {
+            return refuse("idempotence needs acks = \"all\"; remove one of the two");
+        }
+        if options.transaction_size == 0 || options.transaction_interval.0 == 0 {
+            return refuse(
+                "a transaction has no messages or no time; raise `transaction-size` and `transaction-interval`",
+            );
+        }
+        let transactional = options.exactly_once.is_some();
+        if transactional && options.existing_topic.is_some() {
+            return refuse("transactions need topics of their own; remove `existing-topic`");
+        }
+        if transactional && (options.acks != Acks::All || options.consumers == Consumers::Assign) {
+            return refuse(
+                "transactions need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `exactly-once`",
+            );
+        }
+        let scram = options.sasl.as_ref().is_some_and(|s| s.mechanism.starts_with("SCRAM"));
+        if !cfg!(feature = "kafka-tls") && (options.tls.is_some() || scram) {
+            return refuse(NO_OPENSSL);
+        }
+        Ok(options)
+    }
+
+    /// The options of `target`.
+    pub(super) fn read(target: &Target) -> Result<Self, DriverError> {
+        let refuse = |words: String| DriverError::Admin {
+            action: "use `system.options`".into(),
+            url: without_credentials(&target.url),
+            words,
+            remedy: "correct the options".into(),
+        };
+        Self::from_map(&target.options).map_err(refuse)
+    }
+
+    /// What every client of `target` is told.
+    pub(super) fn common(&self, target: &Target) -> Result<Settings, DriverError> {
+        let address = Address::read(&target.url);
+        let mut s = Settings::new();
+        let mut set = |key: &str, value: &str| drop(s.insert(key.into(), value.into()));
+        set("bootstrap.servers", &address.brokers);
+        set("client.id", "msgbench");
+        set("allow.auto.create.topics", "false");
+        let tls = self.tls.is_some();
+        let user = self.sasl.as_ref().map(|s| s.user.clone()).or(address.user);
+        let protocol = match (tls, user.is_some()) {
+            (false, false) => "plaintext",
+            (true, false) => "ssl",
+            (false, true) => "sasl_plaintext",
+            (true, true) => "sasl_ssl",
+        };
+        set("security.protocol", protocol);
+        if let Some(ca) = self.tls.as_ref().and_then(|t| t.ca.clone()) {
+            set("ssl.ca.location", &ca);
+        }
+        if let Some(t) = &self.tls {
+            let files = [("ssl.certificate.location", &t.certificate), ("ssl.key.location", &t.key)];
+            files.iter().filter_map(|(key, file)| Some((key, file.as_ref()?))).for_each(|(key, file)| set(key, file));
+            if t.verify_name == Some(false) {
+                set("ssl.endpoint.identification.algorithm", "none");
+            }
+        }
+        if let Some(user) = user {
+            let mechanism = self.sasl.as_ref().map_or_else(plain, |s| s.mechanism.clone());
+            set("sasl.mechanisms", &mechanism);
+            set("sasl.username", &user);
+            let password = match &self.sasl {
+                None => address.password.unwrap_or_default(),
+                Some(sasl) => sasl.password(target)?,
+            };
+            set("sasl.password", &password);
+        }
+        s.extend(self.raw.iter().map(|(key, value)| (key.clone(), value.to_string())));
+        Ok(s)
+    }
+
+    /// What a client of this kind is told, `raw` last.
+    pub(super) fn settings(&self, kind: Kind, target: &Target, workload: &Workload) -> Result<Settings, DriverError> {
+        let mut s = self.common(target)?;
+        let mut set = |key: &str, value: String| drop(s.insert(key.into(), value));
+        let largest = workload.payload.size.largest().0;
+        let large = largest + BATCH_OVERHEAD > ORDINARY_MESSAGE;
+        if large {
+            set("message.max.bytes", (largest + BATCH_OVERHEAD).to_string());
+        }
+        match kind {
+            Kind::Producer => {
+                set("acks", self.acks.name().into());
+                set("enable.idempotence", (self.idempotence || self.exactly_once.is_some()).to_string());
+                if let Some(compression) = self.compression {
+                    set("compression.type", format!("{compression:?}").to_lowercase());
+                }
+                if let Some(linger) = self.linger {
+                    set("linger.ms", format!("{}", linger.0 as f64 / 1e6));
+                }
+                if let Some(size) = self.batch_size {
+                    set("batch.size", size.0.to_string());
+                }
+                if let Some(partitioner) = &self.partitioner {
+                    set("partitioner", partitioner.clone());
+                }
+            }
+            Kind::Consumer => {
+                set("isolation.level", self.isolation.setting().into());
+                set("enable.auto.commit", (self.commit == Commit::Auto).to_string());
+                if let Some(interval) = self.commit_interval {
+                    set("auto.commit.interval.ms", (interval.0 / 1_000_000).max(1).to_string());
+                }
+                // librdkafka ends a client whose group has lost its broker only after a session, on a busy thread; and a
+                // static member never leaves: its place is kept for a session. So: Kafka's default of before 3.0, and
+                // the shortest session that brokers allow.
+                let session = if self.static_members { STATIC_SESSION_MS } else { SESSION_MS };
+                set("session.timeout.ms", session.to_string());
+                // Every start is an explicit offset; this is for offsets that retention has removed meanwhile.
+                set("auto.offset.reset", "earliest".into());
+                if let Some(assignor) = self.assignor {
+                    let name = match assignor {
+                        Assignor::Range => "range",
+                        Assignor::Roundrobin => "roundrobin",
+                        Assignor::CooperativeSticky => "cooperative-sticky",
+                    };
+                    set("partition.assignment.strategy", name.into());
+                }
+                if large {
+                    // A fetch returns a first batch of any size, but librdkafka bounds a response by this.
+                    set("receive.message.max.bytes", (largest + BATCH_OVERHEAD + 64 * 1024 * 1024).to_string());
+                }
+            }
+        }
+        s.extend(self.raw.iter().map(|(key, value)| (key.clone(), value.to_string())));
+        Ok(s)
+    }
+
+    /// The name of a static member, where members are to be static.
+    pub(super) fn instance(&self, index: u32) -> Option<String> {
+        self.static_members.then(|| format!("member-{index}"))
+    }
+
+    /// What a new topic is told: what is written, and what its messages need.
+    pub(super) fn topic_settings(&self, workload: &Workload) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        let largest = workload.payload.size.largest().0;
+        if largest + BATCH_OVERHEAD > ORDINARY_MESSAGE {
+            all.insert("max.message.bytes".into(), (largest + BATCH_OVERHEAD).to_string());
+        }
+        if let Some(n) = self.min_insync_replicas {
+            all.insert("min.insync.replicas".into(), n.to_string());
+        }
+        all.extend(self.topic.iter().map(|(key, value)| (key.clone(), value.to_string())));
+        all
+    }
+
+    /// The raw settings, as they are recorded.
+    pub(super) fn raw(&self) -> impl Iterator<Item = (String, String)> {
+        let secret = |key: &str| key.contains("password") || key.ends_with(".pem");
+        self.raw.iter().map(move |(key, value)| {
+            (format!("raw {key}"), if secret(key) { "(not recorded)".into() } else { value.to_string() })
+        })
+    }
+}
+
+impl Sasl {
+    fn password(&self, target: &Target) -> Result<String, DriverError> {
+        let refuse = |words: String| DriverError::Admin {
+            action: "use `system.options.sasl`".into(),
+            url: without_credentials(&target.url),
+            words,
+            remedy: "write `password`, or `password-env` and set that variable".into(),
+        };
+        match (&self.password, &self.password_env) {
+            (Some(password), None) => Ok(password.clone()),
+            (None, Some(name)) => std::env::var(name).map_err(|e| refuse(format!("{name}: {e}"))),
+            _ => Err(refuse("neither or both of `password` and `password-env` are there".into())),
+        }
+    }
+}
+
+/// `[kafka://][user:password@]host:port[,host:port]`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Address {
+    brokers: String,
+    user: Option<String>,
+    password: Option<String>,
+}
+
+impl Address {
+    fn read(url: &str) -> Self {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let (credentials, brokers) = rest.rsplit_once('@').map_or((None, rest), |(c, b)| (Some(c), b));
+        let mut out = Self { brokers: brokers.trim_end_matches('/').into(), ..Self::default() };
+        if let Some((user, password)) = credentials.map(|c| c.split_once(':').unwrap_or((c, ""))) {
+            (out.user, out.password) = (Some(user.into()), Some(password.into()));
+        }
+        out
+    }
+}
+
+/// The URL without user and password: an error may be printed and kept.
+pub(super) fn without_credentials(url: &str) -> String {
+    format!("kafka://{}", Address::read(url).brokers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn target(options: serde_json::Value) -> Target {
+        let options = options.as_object().unwrap().clone();
+        Target { url: "kafka://127.0.0.1:9092".into(), timeout: Duration::from_secs(1), run: 1, options }
+    }
+
+    #[test]
+    fn addresses_are_taken_apart() {
+        let a = Address::read("kafka://me:p@ss@a:1,b:2");
+        assert_eq!(a.brokers, "a:1,b:2");
+        assert_eq!((a.user.as_deref(), a.password.as_deref()), (Some("me"), Some("p@ss")));
+        assert_eq!(Address::read("host:9092").brokers, "host:9092");
+        assert_eq!(without_credentials("kafka://me:secret@a:1/"), "kafka://a:1");
+    }
+
+    #[test]
+    fn an_unknown_option_is_an_error_that_names_it() {
+        let told = Options::read(&target(serde_json::json!({ "ackz": 1 }))).unwrap_err().to_string();
+        assert!(told.contains("unknown field `ackz`") && told.contains("docs/kafka.md"), "{told}");
+        let told = Options::read(&target(serde_json::json!({ "acks": 2 }))).unwrap_err().to_string();
+        assert!(told.contains("acks is 0, 1 or \"all\""), "{told}");
+    }
+
+    #[test]
+    fn options_exclude_each_other_where_kafka_does() {
+        let told = |v| Options::read(&target(v)).unwrap_err().to_string();
+        assert!(told(serde_json::json!({ "idempotence": true, "acks": 1 })).contains("idempotence needs acks"));
+        assert!(told(serde_json::json!({ "exactly-once": "transactional", "acks": 0 })).contains("transactions need"));
+        let sasl = serde_json::json!({ "sasl": { "user": "me" } });
+        let options = Options::read(&target(sasl.clone())).unwrap();
+        assert!(options.common(&target(sasl)).unwrap_err().to_string().contains("password-env"));
+    }
+
+    #[test]
+    #[cfg(not(feature = "kafka-tls"))]
+    fn a_build_without_openssl_says_how_to_get_it() {
+        let told = |v| Options::read(&target(v)).unwrap_err().to_string();
+        assert!(told(serde_json::json!({ "tls": {} })).contains("--features kafka-tls"));
+        let scram = serde_json::json!({ "sasl": { "mechanism": "SCRAM-SHA-256", "user": "u", "password": "p" } });
+        assert!(told(scram).contains("--features kafka-tls"));
+    }
+
+    #[test]
+    fn options_become_settings_and_raw_wins() {
+        let t = target(serde_json::json!({
+            "acks": 1, "compression": "zstd", "linger": "500us", "batch-size": "64KiB", "commit": "sync",
+            "assignor": "cooperative-sticky", "isolation": "read-uncommitted", "broker": { "nodes": 3 },
+            "sasl": { "user": "me", "password": "pw" }, "raw": { "linger.ms": 7, "sasl.password": "other" },
+        }));
+        let options = Options::read(&t).unwrap();
+        let mut plan = crate::driver::kafka::tests::workload();
+        let s = options.settings(Kind::Producer, &t, &plan).unwrap();
+        for (key, value) in [
+            ("bootstrap.servers", "127.0.0.1:9092"),
+            ("acks", "1"),
+            ("compression.type", "zstd"),
+            ("linger.ms", "7"),
+            ("batch.size", "65536"),
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanisms", "PLAIN"),
+            ("sasl.username", "me"),
+        ] {
+            assert_eq!(s[key], value, "{key}");
+        }
+        assert!(!s.contains_key("message.max.bytes"));
+        assert!(options.raw().any(|pair| pair == ("raw sasl.password".into(), "(not recorded)".into())));
+        plan.payload.size = crate::scenario::plan::PayloadSize::Fixed(Bytes(1 << 20));
+        let s = options.settings(Kind::Consumer, &t, &plan).unwrap();
+        assert_eq!(s["enable.auto.commit"], "false");
+        assert_eq!(s["partition.assignment.strategy"], "cooperative-sticky");
+        assert_eq!(s["isolation.level"], "read_uncommitted");
+        assert_eq!(s["message.max.bytes"], ((1 << 20) + 4096).to_string());
+        assert_eq!(options.topic_settings(&plan)["max.message.bytes"], ((1 << 20) + 4096).to_string());
+    }
+}

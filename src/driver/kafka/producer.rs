@@ -1,0 +1,261 @@
+//! Sends to one topic. The token of a message is librdkafka's opaque, and comes back with its delivery report.
+
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+use rdkafka::bindings as rd;
+use rdkafka::types::RDKafkaRespErr as Code;
+
+use super::native::{Bell, Client, Kind, Queue, words};
+use super::partitions::UNASSIGNED;
+use super::reader::Reader;
+use crate::driver::{Confirmation, DriverError, Incidents, Outgoing, Producer};
+use crate::units::{Nanos, now};
+
+/// Where nobody asks for confirmations, delivery reports are looked at after so many messages.
+const LOOK_EVERY: u32 = 64;
+
+/// A topic as a producer addresses it.
+#[derive(Debug)]
+pub(super) struct Topic {
+    raw: *mut rd::rd_kafka_topic_t,
+    // The handle must go before its client.
+    _client: Arc<Client>,
+}
+
+// SAFETY: librdkafka's topic handles may be used from any thread.
+unsafe impl Send for Topic {}
+
+impl Topic {
+    pub(super) fn new(client: &Arc<Client>, name: &str) -> Result<Self, DriverError> {
+        let refused = |words: String| DriverError::Refused { words: format!("topic {name}: {words}") };
+        let text = CString::new(name).map_err(|e| refused(e.to_string()))?;
+        // SAFETY: client and name are valid; no topic configuration is passed.
+        let raw = unsafe { rd::rd_kafka_topic_new(client.raw(), text.as_ptr(), std::ptr::null_mut()) };
+        if raw.is_null() {
+            return Err(refused(words(last_error())));
+        }
+        Ok(Self { raw, _client: client.clone() })
+    }
+
+    /// Hands a copy of one message to the client.
+    #[inline]
+    pub(super) fn produce(&self, partition: i32, key: Option<&[u8]>, payload: &[u8], token: u64) -> Result<(), Code> {
+        let (key, length) = key.map_or((std::ptr::null(), 0), |k| (k.as_ptr(), k.len()));
+        // SAFETY: librdkafka copies key and payload before it returns; the opaque is a number, never followed.
+        let failed = unsafe {
+            rd::rd_kafka_produce(
+                self.raw,
+                partition,
+                rd::RD_KAFKA_MSG_F_COPY,
+                payload.as_ptr().cast_mut().cast(),
+                payload.len(),
+                key.cast(),
+                length,
+                token as *mut c_void,
+            )
+        };
+        if failed == 0 { Ok(()) } else { Err(last_error()) }
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours, and its client is still there.
+        unsafe { rd::rd_kafka_topic_destroy(self.raw) };
+    }
+}
+
+fn last_error() -> Code {
+    // SAFETY: reads librdkafka's error of this thread.
+    unsafe { rd::rd_kafka_last_error() }
+}
+
+/// A producing client: its topic, and the delivery reports that wait to be taken.
+#[derive(Debug)]
+pub(super) struct Writer {
+    topic: Topic,
+    queue: Queue,
+    client: Arc<Client>,
+    incidents: Incidents,
+    /// Token, result and instant of what was reported since it was last taken.
+    pub(super) reports: Vec<(u64, Code, Nanos)>,
+    noted: Option<Code>,
+}
+
+impl Writer {
+    pub(super) fn new(client: Arc<Client>, topic: &str, incidents: &Incidents) -> Result<Self, DriverError> {
+        Ok(Self {
+            topic: Topic::new(&client, topic)?,
+            queue: client.queue(Kind::Producer),
+            client,
+            incidents: incidents.clone(),
+            reports: Vec::with_capacity(1024),
+            noted: None,
+        })
+    }
+
+    pub(super) fn hang(&self, bell: &Bell) {
+        bell.hang(&self.queue);
+    }
+
+    /// Takes every delivery report that is here.
+    pub(super) fn collect(&mut self) {
+        while let Some(event) = self.queue.event(0) {
+            if event.kind() != rd::RD_KAFKA_EVENT_DR {
+                if let Err((code, text)) = event.error() {
+                    self.client.trouble().heard(code as i32, text);
+                }
+                continue;
+            }
+            let at = now();
+            event.deliveries(|token, code| {
+                if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    self.client.trouble().over();
+                } else if self.noted != Some(code) {
+                    self.noted = Some(code);
+                    self.incidents.note(format!("messages were not delivered: {}", words(code)));
+                }
+                self.reports.push((token, code, at));
+            });
+        }
+    }
+
+    /// Hands over one message; while the client is full, waits for delivery reports to make room.
+    pub(super) async fn write(
+        &mut self,
+        bell: &Bell,
+        (partition, key): (i32, Option<&[u8]>),
+        payload: &[u8],
+        token: u64,
+    ) -> Result<(), DriverError> {
+        let mut counted = false;
+        loop {
+            let code = match self.topic.produce(partition, key, payload, token) {
+                Ok(()) => return Ok(()),
+                Err(code) => code,
+            };
+            match code {
+                Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => {}
+                Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
+                | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
+                | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => return Err(DriverError::Refused { words: words(code) }),
+                other => {
+                    self.client.trouble().check()?;
+                    return Err(self.lost(words(other)));
+                }
+            }
+            if !counted {
+                self.incidents.backpressure();
+                counted = true;
+            }
+            let before = self.reports.len();
+            self.collect();
+            if self.reports.len() == before {
+                self.client.trouble().check()?;
+                bell.rung().await.map_err(|e| self.lost(e.to_string()))?;
+            }
+        }
+    }
+
+    pub(super) fn lost(&self, words: String) -> DriverError {
+        DriverError::Lost { url: self.client.trouble().url().to_owned(), words }
+    }
+
+    pub(super) fn check(&self) -> Result<(), DriverError> {
+        self.client.trouble().check()
+    }
+
+    /// Waits until every message handed over was delivered or given up.
+    pub(super) async fn drained(&mut self, bell: &Bell) -> Result<(), DriverError> {
+        loop {
+            self.collect();
+            // SAFETY: the client is valid.
+            if unsafe { rd::rd_kafka_outq_len(self.client.raw()) } == 0 {
+                return Ok(());
+            }
+            self.check()?;
+            bell.rung().await.map_err(|e| self.lost(e.to_string()))?;
+        }
+    }
+}
+
+/// Publishes with a client of its own; a requester also reads its partition of the reply topic.
+#[derive(Debug)]
+pub struct KafkaProducer {
+    pub(super) writer: Writer,
+    pub(super) replies: Option<Reader>,
+    /// Whether delivery reports are passed on.
+    pub(super) acknowledged: bool,
+    pub(super) unlooked: u32,
+    // Last: queues are silenced before the eventfd they ring is closed.
+    pub(super) bell: Bell,
+}
+
+impl Producer for KafkaProducer {
+    fn confirms(&self) -> bool {
+        self.acknowledged || self.replies.is_some()
+    }
+
+    async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
+        if !self.acknowledged {
+            self.unlooked += 1;
+            if self.unlooked == LOOK_EVERY {
+                self.unlooked = 0;
+                self.writer.collect();
+                if self.replies.is_none() {
+                    self.writer.reports.clear();
+                    self.writer.check()?;
+                }
+            }
+        }
+        let key = message.key.map(u64::to_be_bytes);
+        // With a key the partitioner decides; without, messages go to the partition of their channel.
+        let partition = if key.is_some() { UNASSIGNED } else { message.channel as i32 };
+        let address = (partition, key.as_ref().map(<[u8; 8]>::as_slice));
+        self.writer.write(&self.bell, address, message.payload, message.token).await
+    }
+
+    async fn flush(&mut self) -> Result<(), DriverError> {
+        // How long a batch is held back is librdkafka's linger: a setting under measurement, not to be undone here.
+        Ok(())
+    }
+
+    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
+        if !self.confirms() {
+            return std::future::pending().await;
+        }
+        loop {
+            self.writer.collect();
+            let mut any = false;
+            let answered = self.replies.is_some();
+            for (token, code, at) in self.writer.reports.drain(..) {
+                if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    any = true;
+                    sink(Confirmation::Failed { token });
+                } else if !answered {
+                    any = true;
+                    sink(Confirmation::Acked { token, at });
+                }
+            }
+            if let Some(replies) = &mut self.replies {
+                while replies.fill()? {
+                    let at = now();
+                    while let Some(message) = replies.next() {
+                        any = true;
+                        sink(Confirmation::Answered { message: message.payload(), at });
+                    }
+                }
+            }
+            if any {
+                return Ok(());
+            }
+            self.writer.check()?;
+            self.bell.rung().await.map_err(|e| self.writer.lost(e.to_string()))?;
+        }
+    }
+
+    async fn close(mut self) -> Result<(), DriverError> {
+        self.writer.drained(&self.bell).await
+    }
+}

@@ -1,0 +1,234 @@
+//! Exactly once, the way Kafka means it: consume, transform, produce, with output and input offsets in one transaction.
+//!
+//! The transformer copies each message of the input topic to the same partition of the output topic. It is a thread of its
+//! own, because librdkafka's transactional calls block, and the only reader of its input, so that no rebalance can fence it. A
+//! batch whose transaction must be aborted is still in memory and is tried again; what the aborted one wrote is never read.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+use rdkafka::types::RDKafkaRespErr as Code;
+
+use super::native::{Client, Kind, Queue, taken, words};
+use super::partitions::Partitions;
+use super::producer::Topic;
+use super::reader::{Message, Reader};
+use crate::driver::{DriverError, Incidents};
+
+/// A transaction that fails so often in a row will not succeed.
+const ATTEMPTS: u32 = 5;
+/// Waits of the thread are cut into such pieces, so that a stop is noticed, in milliseconds.
+const SLICE_MS: c_int = 20;
+
+/// What the transformer works with.
+pub(super) struct Parts {
+    /// Reads the input topic from these offsets on.
+    pub(super) reader: Arc<Client>,
+    pub(super) start: Partitions,
+    pub(super) input: String,
+    pub(super) output: String,
+    /// Its settings have a `transactional.id`.
+    pub(super) writer: Arc<Client>,
+    /// Messages of one transaction at most, and how long a smaller one is waited for.
+    pub(super) size: usize,
+    pub(super) interval: Duration,
+    /// Bound on one transactional call.
+    pub(super) timeout: Duration,
+    pub(super) incidents: Incidents,
+}
+
+/// A running transformer; dropping it stops it.
+#[derive(Debug)]
+pub(super) struct Transformer {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Transformer {
+    /// Starts it; on return its transactional producer is known to the coordinator.
+    pub(super) fn start(parts: Parts, url: &str) -> Result<Self, DriverError> {
+        let failed = |words: String| DriverError::Admin {
+            action: "start the transactional transformer".into(),
+            url: url.to_owned(),
+            words,
+            remedy:
+                "check transaction.state.log.replication.factor of the broker, and the user's right to transactions"
+                    .into(),
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ready_in, ready) = mpsc::sync_channel(1);
+        let seen = stop.clone();
+        let work = move || match Loop::new(parts) {
+            Ok(mut work) => {
+                // The receiver waits for it.
+                let _ = ready_in.send(Ok(()));
+                work.run(&seen);
+            }
+            Err(words) => drop(ready_in.send(Err(words))),
+        };
+        let thread = std::thread::Builder::new().name("kafka-transform".into()).spawn(work);
+        let thread = thread.map_err(|e| failed(e.to_string()))?;
+        let started = Self { stop, thread: Some(thread) };
+        match ready.recv() {
+            Ok(Ok(())) => Ok(started),
+            Ok(Err(words)) => Err(failed(words)),
+            Err(_) => Err(failed("its thread ended".into())),
+        }
+    }
+}
+
+impl Drop for Transformer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed; nothing else is to be done about it.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Loop {
+    // Handles before their clients, see `native`.
+    reader: Reader,
+    topic: Topic,
+    reports: Queue,
+    parts: Parts,
+}
+
+impl Loop {
+    fn new(parts: Parts) -> Result<Self, String> {
+        let timeout = milliseconds(parts.timeout);
+        // SAFETY: the client is valid; the call is bounded, its error is taken.
+        taken(unsafe { rd::rd_kafka_init_transactions(parts.writer.raw(), timeout) })?;
+        let topic = Topic::new(&parts.writer, &parts.output).map_err(|e| e.to_string())?;
+        let reader = Reader::new(parts.reader.clone());
+        reader.assign(&parts.start).map_err(|e| e.to_string())?;
+        Ok(Self { reader, topic, reports: parts.writer.queue(Kind::Producer), parts })
+    }
+
+    fn run(&mut self, stop: &AtomicBool) {
+        let mut failures = 0;
+        let mut batch: Vec<Message> = Vec::with_capacity(self.parts.size);
+        while !stop.load(Ordering::Acquire) {
+            if batch.is_empty() && !self.gather(&mut batch, stop) {
+                continue;
+            }
+            match self.transact(&batch) {
+                Ok(()) => {
+                    failures = 0;
+                    batch.clear();
+                }
+                Err((words, again)) => {
+                    failures += 1;
+                    self.parts.incidents.note(format!("a transaction failed: {words}"));
+                    if !again || failures >= ATTEMPTS {
+                        // The writer's own clients notice nothing: tell it to whoever looks at the timeline, and stop.
+                        self.parts.incidents.note("the transformer has stopped: nothing reaches the output topic");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Collects messages until a transaction is full, or has waited long enough; false when there are none.
+    fn gather(&mut self, batch: &mut Vec<Message>, stop: &AtomicBool) -> bool {
+        let mut until = None;
+        while batch.len() < self.parts.size && !stop.load(Ordering::Acquire) {
+            match self.reader.next() {
+                Some(message) => {
+                    until.get_or_insert_with(|| Instant::now() + self.parts.interval);
+                    batch.push(message);
+                    continue;
+                }
+                None if until.is_some_and(|until| Instant::now() >= until) => break,
+                None => {}
+            }
+            let left = until.map_or(Duration::from_millis(SLICE_MS as u64), |u| u - Instant::now());
+            if let Err(error) = self.reader.wait(milliseconds(left).min(SLICE_MS)) {
+                self.parts.incidents.note(format!("the transformer cannot read: {error}"));
+                std::thread::sleep(Duration::from_millis(SLICE_MS as u64));
+            }
+        }
+        !batch.is_empty()
+    }
+
+    /// One transaction over a batch; an error says whether to try again.
+    fn transact(&self, batch: &[Message]) -> Result<(), (String, bool)> {
+        let raw = self.parts.writer.raw();
+        let timeout = milliseconds(self.parts.timeout);
+        // SAFETY: here and below the client is valid, the calls are bounded, their errors are taken.
+        taken(unsafe { rd::rd_kafka_begin_transaction(raw) }).map_err(|words| (words, false))?;
+        let done = self.copy(batch).and_then(|()| {
+            let offsets = next_offsets(&self.parts.input, batch);
+            // SAFETY: as above; the group's metadata is destroyed after its use.
+            unsafe {
+                let group = rd::rd_kafka_consumer_group_metadata(self.parts.reader.raw());
+                let sent = rd::rd_kafka_send_offsets_to_transaction(raw, offsets.raw(), group, timeout);
+                rd::rd_kafka_consumer_group_metadata_destroy(group);
+                taken(sent)?;
+                taken(rd::rd_kafka_commit_transaction(raw, timeout))
+            }
+        });
+        done.map_err(|words| {
+            // SAFETY: as above.
+            let aborted = taken(unsafe { rd::rd_kafka_abort_transaction(raw, timeout) });
+            match aborted {
+                Ok(()) => (words, true),
+                Err(abort) => (format!("{words}; and it cannot be aborted: {abort}"), false),
+            }
+        })
+    }
+
+    /// Writes the batch and waits until the broker has it: with delivery events, a commit would not wait by itself.
+    fn copy(&self, batch: &[Message]) -> Result<(), String> {
+        let mut failed = None;
+        let mut outstanding = batch.len();
+        let mut collect = |outstanding: &mut usize, wait: c_int| {
+            let Some(event) = self.reports.event(wait) else { return };
+            match event.kind() {
+                rd::RD_KAFKA_EVENT_DR => event.deliveries(|_, code| {
+                    *outstanding -= 1;
+                    if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                        failed.get_or_insert(words(code));
+                    }
+                }),
+                _ => drop(event.error().map_err(|(_, text)| failed.get_or_insert(text).clone())),
+            }
+        };
+        for message in batch {
+            while let Err(code) = self.topic.produce(message.partition(), message.key(), message.payload(), 0) {
+                if code != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL {
+                    return Err(words(code));
+                }
+                collect(&mut outstanding, SLICE_MS);
+            }
+        }
+        let deadline = Instant::now() + self.parts.timeout;
+        while outstanding > 0 {
+            collect(&mut outstanding, SLICE_MS);
+            if Instant::now() >= deadline {
+                return Err(format!("{outstanding} messages were not acknowledged in time"));
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// For each partition of a batch, the offset after its last message.
+fn next_offsets(topic: &str, batch: &[Message]) -> Partitions {
+    let mut last = std::collections::BTreeMap::new();
+    for message in batch {
+        last.insert(message.partition(), message.offset() + 1);
+    }
+    Partitions::of(topic, last)
+}
+
+fn milliseconds(span: Duration) -> c_int {
+    c_int::try_from(span.as_millis()).unwrap_or(c_int::MAX)
+}

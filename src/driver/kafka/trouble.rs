@@ -1,0 +1,155 @@
+//! What a client hears about its connections, and when that ends a trial.
+//!
+//! librdkafka never gives up: it reconnects for ever. What can only fail again (credentials, certificates, a fatal error)
+//! ends a trial at once; brokers that are all gone end it when they stay away longer than the bound on a connection.
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::types::RDKafkaRespErr as Code;
+
+use crate::driver::{DriverError, Incidents};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    url: String,
+    patience: Duration,
+    incidents: Incidents,
+    any: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    fatal: Option<String>,
+    last: Option<String>,
+    down_since: Option<Instant>,
+}
+
+impl Trouble {
+    /// `patience` bounds how long all brokers may be away.
+    pub(super) fn new(url: &str, patience: Duration, incidents: &Incidents) -> Self {
+        Self {
+            url: url.into(),
+            patience,
+            incidents: incidents.clone(),
+            any: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    /// An error that concerns the client as a whole.
+    pub(super) fn heard(&self, code: c_int, reason: String) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is = |which: Code| code == which as c_int;
+        if is(Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+            state.down_since.get_or_insert_with(Instant::now);
+            self.incidents.note(reason);
+        } else {
+            let fatal = [
+                Code::RD_KAFKA_RESP_ERR__AUTHENTICATION,
+                Code::RD_KAFKA_RESP_ERR__SSL,
+                Code::RD_KAFKA_RESP_ERR__FATAL,
+                Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+                Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
+                Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
+            ];
+            if fatal.into_iter().any(is) {
+                state.fatal.get_or_insert_with(|| reason.clone());
+            }
+            if is(Code::RD_KAFKA_RESP_ERR__TRANSPORT) {
+                self.incidents.disconnected(reason.clone());
+            } else {
+                self.incidents.note(reason.clone());
+            }
+            state.last = Some(reason);
+        }
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Something came through: whatever was down is back.
+    #[inline]
+    pub(super) fn over(&self) {
+        if self.any.load(Ordering::Acquire) {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.down_since = None;
+            self.any.store(state.fatal.is_some(), Ordering::Release);
+        }
+    }
+
+    /// Whether there is no use in going on.
+    #[inline]
+    pub(super) fn check(&self) -> Result<(), DriverError> {
+        if !self.any.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = |words: String| Err(DriverError::Lost { url: self.url.clone(), words });
+        if let Some(fatal) = &state.fatal {
+            return lost(fatal.clone());
+        }
+        match state.down_since {
+            Some(since) if since.elapsed() > self.patience => {
+                let last = state.last.as_deref().unwrap_or("no broker answers");
+                lost(format!("all brokers are away for more than {} s: {last}", self.patience.as_secs_f64()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The last thing heard, for an error that says less.
+    pub(super) fn last(&self) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.fatal.clone().or_else(|| state.last.clone())
+    }
+
+    /// Whether what was heard can only fail again.
+    pub(super) fn hopeless(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).fatal.is_some()
+    }
+
+    /// Whether no broker is there now.
+    pub(super) fn down(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).down_since.is_some()
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble(patience: Duration) -> Trouble {
+        Trouble::new("kafka://here", patience, &Incidents::default())
+    }
+
+    #[test]
+    fn wrong_credentials_end_it_at_once() {
+        let t = trouble(Duration::from_secs(60));
+        assert_eq!(t.check(), Ok(()));
+        t.heard(Code::RD_KAFKA_RESP_ERR__AUTHENTICATION as c_int, "wrong password".into());
+        t.over();
+        assert_eq!(t.check().unwrap_err().to_string(), "connection to kafka://here lost: wrong password");
+        assert!(t.hopeless());
+    }
+
+    #[test]
+    fn brokers_that_are_away_are_waited_for_up_to_the_bound() {
+        let t = trouble(Duration::from_millis(20));
+        t.heard(Code::RD_KAFKA_RESP_ERR__TRANSPORT as c_int, "Connection refused".into());
+        t.heard(Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int, "1/1 brokers are down".into());
+        assert_eq!(t.check(), Ok(()));
+        std::thread::sleep(Duration::from_millis(30));
+        let told = t.check().unwrap_err().to_string();
+        assert!(told.contains("all brokers are away for more than 0.02 s: Connection refused"), "{told}");
+        t.over();
+        assert_eq!(t.check(), Ok(()));
+        assert!(!t.hopeless());
+    }
+}

@@ -1,0 +1,214 @@
+//! NATS core messaging through async-nats; also the client of the reference broker's router.
+//!
+//! Every producer and every consumer has a connection of its own: async-nats reads until the socket is empty before it
+//! writes, so that a connection that does both starves its writes. Payloads are cut from slabs, one allocation for many
+//! messages. Requests carry one constant inbox for each producer; the answer brings the envelope back, so that no table
+//! of outstanding requests is needed.
+
+pub(super) mod link;
+pub(super) mod options;
+
+use std::collections::BTreeMap;
+
+use async_nats::{HeaderMap, StatusCode, Subject, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+
+use super::{
+    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
+    Sink, Start, Target,
+};
+use crate::scenario::plan::Workload;
+use crate::units::now;
+use link::{Link, Slab, header_bytes, headers};
+use options::Connection;
+
+/// The client library, as facts name it.
+pub(super) const CLIENT: &str = "async-nats 0.51";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Nats {
+    target: Target,
+    options: Connection,
+    workloads: Vec<Workload>,
+    facts: Facts,
+    incidents: Incidents,
+}
+
+impl Nats {
+    async fn connect(&self, name: &str) -> Result<Link, DriverError> {
+        Link::open(&self.target, &self.options, &self.incidents, name).await
+    }
+    fn subject(&self, seat: Seat, channel: u32) -> Subject {
+        Subject::from(format!("mb.{:08x}.{}.{channel}", self.target.run, seat.workload))
+    }
+}
+
+/// What the server says of itself when a client connects, and how the client came in.
+pub(super) fn basics(link: &Link, options: &Connection) -> (String, BTreeMap<String, String>) {
+    let info = link.client.server_info();
+    let guarantees = BTreeMap::from([
+        ("max_payload".into(), format!("{} B", info.max_payload)),
+        ("tls".into(), tls(info.tls_required, options).into()),
+        ("authentication".into(), options.authentication().into()),
+        ("message_headers".into(), options.headers.to_string()),
+    ]);
+    let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
+    (format!("{name} {}", info.version), guarantees)
+}
+
+fn tls(required: bool, options: &Connection) -> &'static str {
+    match (required || options.ca.is_some(), options.cert.is_some()) {
+        (false, _) => "off",
+        (true, false) => "on: the client verifies the server",
+        (true, true) => "on: client and server verify each other",
+    }
+}
+
+/// Whether the largest message, headers included, is one that the server takes.
+pub(super) fn fits(link: &Link, options: &Connection, workloads: &[Workload]) -> Result<(), DriverError> {
+    let max = link.client.server_info().max_payload as u64;
+    let largest = workloads.iter().map(|w| w.payload.size.largest().0).max().unwrap_or(0);
+    let headers = header_bytes(headers(options.headers).as_ref());
+    if largest + headers <= max {
+        return Ok(());
+    }
+    let with = if headers > 0 { format!(" and {headers} B of headers") } else { String::new() };
+    let words = format!("the server's max_payload is {max} B");
+    let remedy =
+        "make the payload smaller, or raise max_payload of the server (option `max-payload` where it is launched)";
+    Err(link.refused(&format!("send messages of {largest} B{with}"), words, remedy))
+}
+
+impl Driver for Nats {
+    type Producer = NatsProducer;
+    type Consumer = NatsConsumer;
+
+    async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
+        let incidents = Incidents::default();
+        let options = Connection::from_options(&target.options).map_err(|words| DriverError::Option { words })?;
+        let link = Link::open(&target, &options, &incidents, "msgbench-admin").await?;
+        let (version, mut guarantees) = basics(&link, &options);
+        guarantees.extend([
+            ("delivery".into(), "at most once".into()),
+            ("acknowledgement".into(), "none".into()),
+            ("durability".into(), "none: messages are kept in memory until delivered".into()),
+            ("order".into(), "per producer and subscription".into()),
+        ]);
+        fits(&link, &options, workloads)?;
+        let facts = Facts { version, client: CLIENT.into(), guarantees };
+        Ok(Self { target, options, workloads: workloads.to_vec(), facts, incidents })
+    }
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+    fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    async fn producer(&self, seat: Seat) -> Result<NatsProducer, DriverError> {
+        let link = self.connect("msgbench-producer").await?;
+        let topology = self.workloads[seat.workload].topology;
+        let mut inbox = None;
+        if topology.reply {
+            let subject = format!("mbr.{:08x}.{}.{}", self.target.run, seat.workload, seat.index);
+            inbox = Some((link.subscribe(subject.clone(), None).await?, Subject::from(subject)));
+        }
+        let subjects = (0..topology.channels).map(|channel| self.subject(seat, channel)).collect();
+        Ok(NatsProducer { link, subjects, inbox, headers: headers(self.options.headers), slab: Slab::default() })
+    }
+
+    async fn consumer(&self, seat: Seat, _: Start) -> Result<NatsConsumer, DriverError> {
+        let link = self.connect("msgbench-consumer").await?;
+        let topology = self.workloads[seat.workload].topology;
+        let subject = format!("mb.{:08x}.{}.*", self.target.run, seat.workload);
+        let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", seat.group));
+        let subscriber = link.subscribe(subject, group).await?;
+        Ok(NatsConsumer { link, subscriber })
+    }
+
+    async fn cleanup(self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// Publishes on a connection of its own.
+#[derive(Debug)]
+pub struct NatsProducer {
+    link: Link,
+    subjects: Vec<Subject>,
+    inbox: Option<(Subscriber, Subject)>,
+    headers: Option<HeaderMap>,
+    slab: Slab,
+}
+
+impl Producer for NatsProducer {
+    fn confirms(&self) -> bool {
+        self.inbox.is_some()
+    }
+
+    async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
+        let payload = self.slab.cut(message.payload);
+        let subject = self.subjects[message.channel as usize].clone();
+        let reply = self.inbox.as_ref().map(|(_, reply)| reply.clone());
+        self.link.publish(subject, reply, self.headers.as_ref(), payload).await
+    }
+
+    async fn flush(&mut self) -> Result<(), DriverError> {
+        // The connection's task writes whenever it has nothing to read: there is nothing to push.
+        Ok(())
+    }
+
+    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
+        let Some((inbox, _)) = &mut self.inbox else {
+            return std::future::pending().await;
+        };
+        self.link.check()?;
+        let mut next = inbox.next().await;
+        loop {
+            match next {
+                Some(m) if m.status == Some(StatusCode::NO_RESPONDERS) => sink(Confirmation::Unanswered),
+                Some(m) => sink(Confirmation::Answered { message: &m.payload, at: now() }),
+                None => return Err(self.link.lost("the inbox ended")),
+            }
+            match inbox.next().now_or_never() {
+                Some(more) => next = more,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn close(self) -> Result<(), DriverError> {
+        self.link.check()?;
+        self.link.client.flush().await.map_err(|e| self.link.lost(e))
+    }
+}
+
+/// Subscribes on a connection of its own.
+#[derive(Debug)]
+pub struct NatsConsumer {
+    link: Link,
+    subscriber: Subscriber,
+}
+
+impl Consumer for NatsConsumer {
+    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+        self.link.check()?;
+        let mut next = self.subscriber.next().await;
+        for left in (0..limit).rev() {
+            let Some(message) = next else { return Err(self.link.lost("the subscription ended")) };
+            let disposition = sink.take(Incoming { payload: &message.payload, at: None, attempt: 0 });
+            if let (Disposition::Answer, Some(reply)) = (disposition, message.reply) {
+                self.link.publish(reply, None, None, message.payload).await?;
+            }
+            if left == 0 {
+                break;
+            }
+            match self.subscriber.next().now_or_never() {
+                Some(more) => next = more,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! What a scenario may ask of the client, for every driver that speaks the NATS protocol.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::scenario::options::{Options, read};
+
+/// Headers of one message; more say nothing new about their cost.
+const MAX_HEADERS: u32 = 64;
+
+/// The options of a connection, all under these names in `system.options`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Connection {
+    /// Which client speaks: `async-nats`, or `wire`, the bare protocol, for core messaging without TLS, NKeys or headers.
+    pub client: Client,
+    /// With `password`: who connects.
+    pub user: Option<String>,
+    /// See `user`.
+    pub password: Option<String>,
+    /// The server's one token.
+    pub token: Option<String>,
+    /// File with the seed of an NKey.
+    pub nkey: Option<String>,
+    /// A `.creds` file: a user's JWT and seed.
+    pub creds: Option<String>,
+    /// File with the certificates that the server's must be signed by; its presence demands TLS.
+    pub ca: Option<String>,
+    /// With `key`: file with the certificate that the client shows (mutual TLS).
+    pub cert: Option<String>,
+    /// See `cert`.
+    pub key: Option<String>,
+    /// Headers that every message carries. Default: 0.
+    pub headers: u32,
+    /// Messages that the client keeps for one subscription before it drops them. Default: 1048576.
+    pub subscription_capacity: Option<usize>,
+    /// Monitoring port of a server that is already running, `http://host:8222`: its settings are read back from there.
+    pub monitor: Option<String>,
+}
+
+/// Who speaks to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Client {
+    /// The client library that applications use.
+    #[default]
+    AsyncNats,
+    /// The protocol by hand: what the client library costs is the difference.
+    Wire,
+}
+
+impl Connection {
+    /// Reads and checks the options of the client. Those of the server are left alone.
+    ///
+    /// # Errors
+    /// The option that does not fit, and what is allowed.
+    pub fn from_options(options: &Options) -> Result<Self, String> {
+        let it: Self = read(options)?;
+        for (one, other, has, lacks) in
+            [("user", "password", &it.user, &it.password), ("cert", "key", &it.cert, &it.key)]
+        {
+            if has.is_some() != lacks.is_some() {
+                let (present, absent) = if has.is_some() { (one, other) } else { (other, one) };
+                return Err(format!("option `{present}`: it needs `{absent}` beside it"));
+            }
+        }
+        if it.headers > MAX_HEADERS {
+            return Err(format!("option `headers`: {} is not between 0 and {MAX_HEADERS}", it.headers));
+        }
+        let ways: Vec<&str> = it.ways().collect();
+        if let [first, second, ..] = ways[..] {
+            return Err(format!("option `{second}`: it and `{first}` exclude each other"));
+        }
+        let beyond = [
+            ("nkey", it.nkey.is_some()),
+            ("creds", it.creds.is_some()),
+            ("ca", it.ca.is_some()),
+            ("cert", it.cert.is_some()),
+            ("headers", it.headers > 0),
+        ];
+        if let (Client::Wire, Some((option, _))) = (it.client, beyond.iter().find(|(_, present)| *present)) {
+            return Err(format!("option `{option}`: `client = \"wire\"` does not have it; use `async-nats`"));
+        }
+        if it.subscription_capacity == Some(0) {
+            return Err("option `subscription-capacity`: must be at least 1".to_owned());
+        }
+        Ok(it)
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &'static str> {
+        let ways = [("user", &self.user), ("token", &self.token), ("nkey", &self.nkey), ("creds", &self.creds)];
+        ways.map(|(name, value)| value.is_some().then_some(name)).into_iter().flatten()
+    }
+
+    /// How the client proves who it is.
+    pub fn authentication(&self) -> &'static str {
+        match self.ways().next() {
+            None => "none",
+            Some("user") => "user and password",
+            Some(other) => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: serde_json::Value) -> Result<Connection, String> {
+        Connection::from_options(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn mistakes_name_the_option_and_what_is_allowed() {
+        for (value, words) in [
+            (json!({ "password": "x" }), "option `password`: it needs `user` beside it"),
+            (json!({ "cert": "x" }), "option `cert`: it needs `key` beside it"),
+            (json!({ "token": "x", "creds": "y" }), "option `creds`: it and `token` exclude each other"),
+            (json!({ "headers": 65 }), "option `headers`: 65 is not between 0 and 64"),
+            (json!({ "headers": "two" }), "option `headers`: invalid type: string \"two\", expected u32"),
+            (json!({ "subscription-capacity": 0 }), "option `subscription-capacity`: must be at least 1"),
+        ] {
+            assert_eq!(read(value).unwrap_err(), words);
+        }
+    }
+
+    #[test]
+    fn options_of_the_server_are_left_alone() {
+        let it = read(json!({ "nodes": 3, "user": "me", "password": "x" })).unwrap();
+        assert_eq!(it.authentication(), "user and password");
+        assert_eq!(read(json!({})).unwrap().authentication(), "none");
+    }
+}

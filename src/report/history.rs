@@ -1,0 +1,202 @@
+//! History as text, and as charts.
+
+use super::plot::{Axis, Line, Plot, Stroke};
+use super::text::render;
+use super::view::Table;
+use crate::compare::history::{Series, State};
+use crate::scenario::metric::Unit;
+
+fn percent(share: f64) -> String {
+    format!("{:+.1} %", share * 100.0)
+}
+
+/// One line for each metric of each series, and what changed in words.
+pub fn page(list: &[Series]) -> String {
+    let heads = ["series", "metric", ">results", ">first", ">last", "level"];
+    let mut table = Table::new("History", &heads);
+    let mut words = Vec::new();
+    for s in list {
+        let unit = s.metric.quantity.unit();
+        let show = |v: Option<&f64>| v.map_or_else(|| "-".into(), |v| unit.show(*v));
+        let level = match (s.changes.last(), s.trend) {
+            (Some(c), _) => format!("{} {}", if c.worse { "▲" } else { "▼" }, percent(c.change)),
+            (None, Some(t)) => format!("drifts {} a result", percent(t)),
+            (None, None) if s.note.is_some() => "not judged".into(),
+            (None, None) => "steady".into(),
+        };
+        table.rows.push(vec![
+            format!("{} {} ({})", s.scenario, s.case, s.series),
+            s.metric.to_string(),
+            s.values.len().to_string(),
+            show(s.values.first()),
+            show(s.values.last()),
+            level,
+        ]);
+        for c in &s.changes {
+            let state = if c.state == State::Confirmed { "CONFIRMED" } else { "SUSPECT" };
+            let commit = c.commit.as_ref().map_or_else(String::new, |k| format!(", {k}"));
+            words.push(format!(
+                "{state:<10} {} {} is {} {} since {}{commit}: {} instead of {} (p {:.1e})",
+                s.case,
+                s.metric,
+                percent(c.change),
+                if c.worse { "worse" } else { "better" },
+                c.at,
+                unit.show(c.after),
+                unit.show(c.before),
+                c.p
+            ));
+        }
+        if let Some(t) = s.trend {
+            words.push(format!("{:<10} {} {} drifts by {} with each result", "TREND", s.case, s.metric, percent(t)));
+        }
+        if let Some(note) = s.note.as_ref().filter(|_| s.values.len() > 9) {
+            words.push(format!("{:<10} {} {}: {note}", "note", s.case, s.metric));
+        }
+    }
+    let mut out = render(&table, false);
+    if !words.is_empty() {
+        out.push('\n');
+    }
+    words.iter().for_each(|w| out.push_str(&format!("{w}\n")));
+    out.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}
+
+fn scale(unit: Unit, max: f64) -> (&'static str, f64) {
+    match unit {
+        Unit::Nanos if max >= 2e9 => ("s", 1e9),
+        Unit::Nanos if max >= 2e6 => ("ms", 1e6),
+        Unit::Nanos => ("us", 1e3),
+        other => (other.name(), 1.0),
+    }
+}
+
+/// One chart for each scenario, case and metric; a gap where a new series starts, a bold line for each level, a dashed
+/// one where the level changed.
+pub fn plots(list: &[Series]) -> Vec<Plot> {
+    let mut keys: Vec<(String, String, String)> = Vec::new();
+    for s in list {
+        let key = (s.scenario.clone(), s.case.clone(), s.metric.to_string());
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys.iter()
+        .filter_map(|(scenario, case, metric)| {
+            let of: Vec<&Series> = list
+                .iter()
+                .filter(|s| s.scenario == *scenario && s.case == *case && s.metric.to_string() == *metric)
+                .collect();
+            chart(scenario, case, metric, &of)
+        })
+        .collect()
+}
+
+fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plot> {
+    let max = of.iter().flat_map(|s| &s.values).copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let total: usize = of.iter().map(|s| s.values.len()).sum();
+    if total < 2 || max <= 0.0 {
+        return None;
+    }
+    let (unit, divisor) = scale(of[0].metric.quantity.unit(), max);
+    let (mut values, mut levels, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut start = 1usize;
+    for s in of {
+        let x = |i: usize| (start + i) as f64;
+        values.push(s.values.iter().enumerate().map(|(i, v)| (x(i), v / divisor)).collect::<Vec<_>>());
+        let mut bounds = vec![0];
+        bounds.extend(s.changes.iter().map(|c| c.index));
+        bounds.push(s.values.len());
+        for b in bounds.windows(2).filter(|b| b[0] < b[1]) {
+            let logs: Vec<f64> = s.values[b[0]..b[1]].iter().map(|v| v.ln()).collect();
+            let level = crate::stats::mean(&logs).exp();
+            if level.is_finite() {
+                levels.push(vec![(x(b[0]), level / divisor), (x(b[1] - 1), level / divisor)]);
+            }
+        }
+        for c in &s.changes {
+            let state = if c.state == State::Confirmed { "confirmed" } else { "suspect" };
+            let word = if c.worse { "worse" } else { "better" };
+            let at = x(c.index) - 0.5;
+            changes.push((
+                format!("{} {word} ({state}) at {}", percent(c.change), start + c.index),
+                vec![(at, 0.0), (at, max / divisor)],
+            ));
+        }
+        start += s.values.len();
+    }
+    let line = |label: Option<String>, colour, stroke, width, runs| Line { label, colour, stroke, width, runs };
+    let mut lines = vec![
+        line(Some("level".into()), 1, Stroke::Solid, 4, levels),
+        line(Some("median of each result".into()), 0, Stroke::Solid, 2, values),
+    ];
+    for (i, (label, run)) in changes.into_iter().enumerate() {
+        lines.push(line(Some(label), 2 + i % 4, Stroke::Dashed(5, 4), 2, vec![run]));
+    }
+    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
+    let mut x = Axis::linear("result, in order of time", total as f64);
+    x.ticks.retain(|t| t.0.fract() == 0.0);
+    let mut y = Axis::linear(
+        &if unit.is_empty() { metric.to_string() } else { format!("{metric}, {unit}") },
+        max / divisor * 1.25,
+    );
+    y.min = 0.0;
+    Some(Plot {
+        name: format!("history-{scenario}-{case}-{metric}").chars().map(fit).collect(),
+        title: format!("{scenario}, {case}: {metric} over {total} results"),
+        description: page(&of.iter().map(|s| (*s).clone()).collect::<Vec<_>>()),
+        x,
+        y,
+        lines,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::history::Change;
+
+    fn series() -> Series {
+        Series {
+            scenario: "fanout".into(),
+            case: "nats".into(),
+            host: "Some CPU".into(),
+            series: "0123456789abcdef".into(),
+            metric: "e2e.p99".parse().unwrap(),
+            at: (1..=24).map(|d| format!("2026-11-{d:02}")).collect(),
+            values: (0..24).map(|i| if i < 18 { 1e6 + f64::from(i % 3) * 1e4 } else { 1.2e6 }).collect(),
+            changes: vec![Change {
+                index: 18,
+                at: "2026-11-19".into(),
+                commit: Some("abc".into()),
+                before: 1.01e6,
+                after: 1.2e6,
+                change: 0.188,
+                worse: true,
+                p: 1e-9,
+                state: State::Confirmed,
+            }],
+            trend: None,
+            note: None,
+        }
+    }
+
+    #[test]
+    fn it_reads_and_is_drawn() {
+        let next = Series {
+            series: "other".into(),
+            values: vec![3e6; 4],
+            changes: Vec::new(),
+            note: Some("4 results".into()),
+            ..series()
+        };
+        insta::assert_snapshot!("history", page(&[series(), next.clone()]));
+        let plots = plots(&[series(), next]);
+        assert_eq!((plots.len(), plots[0].lines.len(), plots[0].lines[1].runs.len()), (1, 3, 2));
+        let svg = plots[0].svg().unwrap();
+        if let Some(dir) = std::env::var_os("MSGBENCH_SAMPLE_REPORT") {
+            std::fs::write(std::path::Path::new(&dir).join("history.png"), plots[0].png().unwrap()).unwrap();
+        }
+        assert!(svg.contains("+18.8 % worse (confirmed) at 19") && svg.contains("<desc>"));
+    }
+}

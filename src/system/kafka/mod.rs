@@ -1,0 +1,272 @@
+//! Apache Kafka, launched fresh in KRaft mode from Kafka's own distribution: one broker, or several on this machine.
+//!
+//! Each broker is a controller, too, and is started as `java kafka.Kafka` without a shell in between, so that its process
+//! id is the Java virtual machine's. Brokers talk to each other over a plain listener of their own; TLS and SASL are for the
+//! clients' listener. KRaft wants every port beforehand; where one is taken meanwhile, the whole cluster is started anew on others.
+
+mod external;
+mod home;
+mod options;
+mod security;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+pub(super) use external::External;
+pub(super) use home::{VARIABLE, availability};
+pub(super) use options::BrokerOptions;
+
+use self::options::{Ports, file_of};
+use self::security::Security;
+use super::process::{Child, Output, free_port, tail};
+use super::{Context, Running, System, SystemError};
+
+/// Kafka's log to standard output: the same file that the script puts beside what it fetched.
+const LOGGING: &str = include_str!("../../../scripts/kafka/log4j2.properties");
+/// What Kafka's own start script gives the Java virtual machine.
+const JAVA: [&str; 7] = [
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+];
+/// Starts when a port turns out to be taken.
+const ATTEMPTS: u32 = 3;
+/// Pause between two looks whether it answers.
+const POLL: Duration = Duration::from_millis(25);
+/// Bound on one such look.
+const PROBE: Duration = Duration::from_millis(250);
+/// Lines of a log that an error carries.
+const TAIL_LINES: usize = 12;
+/// What it holds is thrown away: after so long it is killed.
+const STOP: Duration = Duration::from_secs(3);
+
+/// A Kafka of our own.
+pub struct Kafka {
+    name: String,
+    home: PathBuf,
+    options: BrokerOptions,
+    context: Context,
+    brokers: Vec<Child>,
+    logs: Vec<PathBuf>,
+}
+
+impl Kafka {
+    /// `name` and `options` as in the plan, `home` from [`availability`].
+    pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: Context) -> Self {
+        Self { name: name.to_owned(), home, options, context, brokers: Vec::new(), logs: Vec::new() }
+    }
+
+    fn failed(&self, words: String, log: Option<&Path>) -> SystemError {
+        let log = log.map(|log| tail(log, TAIL_LINES)).unwrap_or_default();
+        SystemError::Start { system: self.name.clone(), words, log }
+    }
+
+    fn java(&self, logging: &Path) -> Command {
+        let mut command = Command::new(home::java());
+        command.arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
+        command.arg("-cp").arg(self.home.join("libs/*"));
+        command
+    }
+
+    /// One start on one set of ports; `Ok(None)` when a port was taken.
+    fn attempt(&mut self, options: &BrokerOptions, deadline: Instant) -> Result<Option<Running>, SystemError> {
+        let io = |what: &str, e: std::io::Error| self.failed(format!("cannot {what}: {e}"), None);
+        let security = Security::make(options, &self.context.dir).map_err(|words| self.failed(words, None))?;
+        let mut ports = Vec::new();
+        for _ in 0..options.nodes {
+            let port = || free_port().map_err(|e| io("find a free port", e));
+            ports.push(Ports { client: port()?, broker: port()?, controller: port()? });
+        }
+        let logging = self.context.dir.join("log4j2.properties");
+        std::fs::write(&logging, LOGGING).map_err(|e| io("write the settings of its log", e))?;
+        let mut nodes = Vec::new();
+        for node in 1..=ports.len() {
+            let dir = self.context.dir.join(format!("broker-{node}"));
+            // Left over from an attempt whose port was taken.
+            let _ = std::fs::remove_dir_all(&dir);
+            std::fs::create_dir_all(&dir).map_err(|e| io("make a folder", e))?;
+            let properties = options.properties(
+                node,
+                &ports,
+                &dir.join("data"),
+                security.keystore.as_deref(),
+                security.login.as_ref(),
+            );
+            std::fs::write(dir.join("server.properties"), file_of(&properties))
+                .map_err(|e| io("write properties", e))?;
+            nodes.push(dir);
+        }
+        self.logs = nodes.iter().map(|dir| dir.join("kafka.log")).collect();
+        self.format(&nodes, &logging, options, &security, deadline)?;
+        for dir in &nodes {
+            let mut command = self.java(&logging);
+            let heap = options.heap.0;
+            command.args([format!("-Xms{heap}"), format!("-Xmx{heap}")]).args(JAVA).args(&options.java_options);
+            command.arg("kafka.Kafka").arg(dir.join("server.properties"));
+            let child = Child::spawn(command, &dir.join("kafka.log"), Output::Log)
+                .map_err(|e| self.failed(format!("{} could not be started: {e}", home::java().display()), None))?;
+            self.brokers.push(child);
+        }
+        let mut seen = "it has not been asked".to_owned();
+        let probe = prober(&ports).map_err(|words| self.failed(words, None))?;
+        while Instant::now() < deadline {
+            if let Some((node, end)) = self.first_ended() {
+                let log = self.logs[node].clone();
+                self.brokers.clear();
+                if String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).contains("Address already in use")
+                {
+                    return Ok(None);
+                }
+                return Err(self.failed(format!("broker {} {end}", node + 1), Some(&log)));
+            }
+            match probe.fetch_metadata(None, PROBE) {
+                Ok(found) if found.brokers().len() == nodes.len() => {
+                    return Ok(Some(self.running(options, &ports, &security)));
+                }
+                Ok(found) => seen = format!("{} of {} brokers are there", found.brokers().len(), nodes.len()),
+                Err(e) => seen = e.to_string(),
+            }
+            std::thread::sleep(POLL);
+        }
+        self.brokers.clear();
+        let words = format!("not ready within its bound (`broker.start-timeout`): {seen}");
+        Err(self.failed(words, self.logs.first().map(PathBuf::as_path)))
+    }
+
+    /// Formats the storage of all brokers, side by side.
+    fn format(
+        &self,
+        nodes: &[PathBuf],
+        logging: &Path,
+        options: &BrokerOptions,
+        security: &Security,
+        deadline: Instant,
+    ) -> Result<(), SystemError> {
+        let cluster = security::cluster_id();
+        let mut children = Vec::new();
+        for dir in nodes {
+            let mut command = self.java(logging);
+            // A short life: compiling well and collecting in parallel would only cost.
+            command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData"]);
+            command
+                .args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"])
+                .arg(dir.join("server.properties"));
+            if let (Some(login), Some(mechanism)) = (&security.login, options.sasl)
+                && mechanism != options::Mechanism::Plain
+            {
+                let credential = format!("{}=[name={},password={}]", mechanism.name(), login.user, login.password);
+                command.args(["--add-scram", &credential]);
+            }
+            let log = dir.join("format.log");
+            let child = Child::spawn(command, &log, Output::Log)
+                .map_err(|e| self.failed(format!("{} could not be started: {e}", home::java().display()), None))?;
+            children.push((child, log));
+        }
+        for (child, log) in &mut children {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match child.wait(left) {
+                Some(status) if status.success() => {}
+                Some(_) => {
+                    let end = child.ended().unwrap_or_default();
+                    return Err(self.failed(format!("formatting its storage {end}"), Some(log)));
+                }
+                None => return Err(self.failed("formatting its storage did not end in time".into(), Some(log))),
+            }
+        }
+        Ok(())
+    }
+
+    fn running(&self, options: &BrokerOptions, ports: &[Ports], security: &Security) -> Running {
+        let mut settings = options.settings();
+        settings.insert("version".into(), format!("Apache Kafka {}", home::version(&self.home).unwrap_or_default()));
+        let brokers: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{}", p.client)).collect();
+        Running {
+            url: format!("kafka://{}", brokers.join(",")),
+            pids: self.brokers.iter().map(Child::pid).collect(),
+            settings,
+            client: security.client(options),
+        }
+    }
+
+    fn first_ended(&mut self) -> Option<(usize, String)> {
+        self.brokers.iter_mut().enumerate().find_map(|(node, child)| Some((node, child.ended()?)))
+    }
+}
+
+/// A client that asks which brokers there are, over the listener between brokers.
+fn prober(ports: &[Ports]) -> Result<BaseConsumer, String> {
+    let brokers: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{}", p.broker)).collect();
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers.join(","))
+        .set("reconnect.backoff.max.ms", "100")
+        .create()
+        .map_err(|e| e.to_string())
+}
+
+impl System for Kafka {
+    fn start(&mut self) -> Result<Running, SystemError> {
+        if !self.brokers.is_empty() {
+            return Err(self.failed("it was started already".to_owned(), None));
+        }
+        let options = self.options.clone();
+        let deadline = Instant::now() + self.context.timeout.max(options.start_timeout.duration());
+        for _ in 0..ATTEMPTS {
+            if let Some(running) = self.attempt(&options, deadline)? {
+                return Ok(running);
+            }
+        }
+        Err(self.failed(format!("a port was taken by somebody else {ATTEMPTS} times"), None))
+    }
+
+    fn ended(&mut self) -> Option<String> {
+        let all = self.brokers.len();
+        let (node, end) = self.first_ended()?;
+        Some(if all == 1 { end } else { format!("broker {} {end}", node + 1) })
+    }
+
+    fn stop(&mut self) -> Result<(), SystemError> {
+        let mut brokers = std::mem::take(&mut self.brokers);
+        // All at once: a controller that has lost the others waits for them.
+        let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
+            let stopping: Vec<_> = brokers.iter_mut().map(|child| scope.spawn(|| child.stop(STOP))).collect();
+            stopping.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("panicked".into()))).collect()
+        });
+        let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+        if failures.is_empty() {
+            return Ok(());
+        }
+        Err(SystemError::Stop { system: self.name.clone(), words: failures.join("; ") })
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        self.logs.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_no_kafka_is_refused_with_javas_words() {
+        let Availability::Found { .. } = availability(std::env::var_os(VARIABLE)) else {
+            eprintln!("SKIPPED: no Kafka or no Java");
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(20) };
+        let mut kafka = Kafka::new("kafka", PathBuf::from("/no/kafka"), BrokerOptions::default(), context);
+        let told = kafka.start().unwrap_err().to_string();
+        assert!(told.contains("formatting its storage exited with code 1") && told.contains("StorageTool"), "{told}");
+    }
+
+    use super::super::Availability;
+}

@@ -1,0 +1,271 @@
+//! What a launched Kafka is told: the table `broker` of the system's options, and the properties that follow from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::units::{Bytes, Span};
+
+/// Kafka keeps at most so many replicas of its own topics when it is left alone.
+const OWN_REPLICAS: u32 = 3;
+/// More brokers than this on one machine measure the machine.
+const MAX_NODES: u32 = 9;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BrokerOptions {
+    /// Brokers, each a KRaft controller, too.
+    pub(super) nodes: u32,
+    /// Java heap of each.
+    pub(super) heap: Bytes,
+    /// Further arguments of the Java virtual machine.
+    pub(super) java_options: Vec<String>,
+    /// Sync a partition's log after so many messages.
+    flush_messages: Option<u64>,
+    /// Sync a partition's log after so long.
+    flush_interval: Option<Span>,
+    /// Bound on coming up; `run.connect` where that is longer.
+    pub(super) start_timeout: Span,
+    /// Whether clients speak TLS, to a certificate made for the trial.
+    pub(super) tls: bool,
+    /// The SASL mechanism that clients log in with.
+    pub(super) sasl: Option<Mechanism>,
+    /// Any property of Kafka's; wins over all others.
+    pub(super) properties: BTreeMap<String, serde_json::Value>,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            heap: Bytes(1 << 30),
+            java_options: Vec::new(),
+            flush_messages: None,
+            flush_interval: None,
+            start_timeout: Span::secs(60),
+            tls: false,
+            sasl: None,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+/// A SASL mechanism of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum Mechanism {
+    #[serde(rename = "PLAIN")]
+    Plain,
+    #[serde(rename = "SCRAM-SHA-256")]
+    Scram256,
+    #[serde(rename = "SCRAM-SHA-512")]
+    Scram512,
+}
+
+impl Mechanism {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Scram256 => "SCRAM-SHA-256",
+            Self::Scram512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// The ports of one broker on 127.0.0.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ports {
+    pub(super) client: u16,
+    pub(super) broker: u16,
+    pub(super) controller: u16,
+}
+
+/// What clients log in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
+impl BrokerOptions {
+    /// The options of a system, checked.
+    pub fn read(options: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let Some(table) = options.get("broker") else { return Ok(Self::default()) };
+        let read: Self = serde_json::from_value(table.clone()).map_err(|e| format!("`system.options.broker`: {e}"))?;
+        if !(1..=MAX_NODES).contains(&read.nodes) {
+            return Err(format!("`system.options.broker.nodes`: {} is not between 1 and {MAX_NODES}", read.nodes));
+        }
+        Ok(read)
+    }
+
+    /// The properties of broker `node` (from 1), as Kafka reads them.
+    pub(super) fn properties(
+        &self,
+        node: usize,
+        all: &[Ports],
+        data: &Path,
+        keystore: Option<&Path>,
+        login: Option<&Login>,
+    ) -> BTreeMap<String, String> {
+        let here = all[node - 1];
+        let own = self.nodes.min(OWN_REPLICAS);
+        let enough = if own >= 3 { 2 } else { 1 };
+        let voters: Vec<String> =
+            all.iter().enumerate().map(|(i, p)| format!("{}@127.0.0.1:{}", i + 1, p.controller)).collect();
+        let client = match (self.tls, login.is_some()) {
+            (false, false) => "PLAINTEXT",
+            (true, false) => "SSL",
+            (false, true) => "SASL_PLAINTEXT",
+            (true, true) => "SASL_SSL",
+        };
+        let clients = format!("CLIENT://127.0.0.1:{},BROKER://127.0.0.1:{}", here.client, here.broker);
+        let mut p = BTreeMap::new();
+        let mut set = |key: &str, value: String| drop(p.insert(key.to_owned(), value));
+        set("process.roles", "broker,controller".into());
+        set("node.id", node.to_string());
+        set("listeners", format!("{clients},CONTROLLER://127.0.0.1:{}", here.controller));
+        set("advertised.listeners", clients);
+        set("listener.security.protocol.map", format!("CLIENT:{client},BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"));
+        set("inter.broker.listener.name", "BROKER".into());
+        set("controller.listener.names", "CONTROLLER".into());
+        set("controller.quorum.voters", voters.join(","));
+        set("log.dirs", data.display().to_string());
+        set("auto.create.topics.enable", "false".into());
+        set("default.replication.factor", own.to_string());
+        set("min.insync.replicas", enough.to_string());
+        // Kafka's own topics: as safe as the nodes allow, and small, because a trial has a few groups and not thousands.
+        for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
+            set(&format!("{topic}.replication.factor"), own.to_string());
+            set(&format!("{topic}.num.partitions"), "4".into());
+        }
+        set("transaction.state.log.min.isr", enough.to_string());
+        set("share.coordinator.state.topic.min.isr", enough.to_string());
+        // A group must not wait three seconds for members that will not come.
+        set("group.initial.rebalance.delay.ms", "0".into());
+        if let Some(n) = self.flush_messages {
+            set("log.flush.interval.messages", n.to_string());
+        }
+        if let Some(span) = self.flush_interval {
+            let ms = (span.0 / 1_000_000).max(1);
+            set("log.flush.interval.ms", ms.to_string());
+            set("log.flush.scheduler.interval.ms", ms.to_string());
+        }
+        if let Some(keystore) = keystore {
+            set("listener.name.client.ssl.keystore.type", "PEM".into());
+            set("listener.name.client.ssl.keystore.location", keystore.display().to_string());
+        }
+        if let (Some(login), Some(mechanism)) = (login, self.sasl) {
+            let module = match mechanism {
+                Mechanism::Plain => {
+                    let Login { user, password } = login;
+                    format!(
+                        "org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";"
+                    )
+                }
+                _ => "org.apache.kafka.common.security.scram.ScramLoginModule required;".into(),
+            };
+            let name = mechanism.name();
+            set("listener.name.client.sasl.enabled.mechanisms", name.into());
+            set(&format!("listener.name.client.{}.sasl.jaas.config", name.to_lowercase()), module);
+        }
+        p.extend(self.properties.iter().map(|(key, value)| (key.clone(), super::super::external::plain(value))));
+        p
+    }
+
+    /// What bears on guarantees or speed, for the record.
+    pub(super) fn settings(&self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::from([
+            ("launched nodes".to_owned(), self.nodes.to_string()),
+            ("java heap".to_owned(), self.heap.to_string()),
+        ]);
+        if !self.java_options.is_empty() {
+            all.insert("java options".into(), self.java_options.join(" "));
+        }
+        if self.tls {
+            all.insert("tls".into(), "server certificate made for the trial".into());
+        }
+        if let Some(mechanism) = self.sasl {
+            all.insert("sasl".into(), mechanism.name().into());
+        }
+        let flush = [
+            ("broker log.flush.interval.messages", self.flush_messages.map(|n| n.to_string())),
+            ("broker log.flush.interval.ms", self.flush_interval.map(|s| (s.0 / 1_000_000).max(1).to_string())),
+        ];
+        all.extend(flush.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+        let properties = self.properties.iter();
+        all.extend(properties.map(|(key, value)| (format!("broker {key}"), super::super::external::plain(value))));
+        all
+    }
+}
+
+/// Properties as a file: a backslash begins an escape there.
+pub(super) fn file_of(properties: &BTreeMap<String, String>) -> String {
+    let escape = |text: &str| text.replace('\\', "\\\\").replace('\n', "\\n");
+    properties.iter().map(|(key, value)| format!("{key}={}\n", escape(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(n: u16) -> Vec<Ports> {
+        (0..n).map(|i| Ports { client: 100 + i, broker: 200 + i, controller: 300 + i }).collect()
+    }
+
+    fn read(value: serde_json::Value) -> Result<BrokerOptions, String> {
+        BrokerOptions::read(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn nothing_said_is_one_broker() {
+        let options = read(serde_json::json!({ "acks": 1 })).unwrap();
+        assert_eq!(options, BrokerOptions::default());
+        let p = options.properties(1, &ports(1), Path::new("/d"), None, None);
+        assert_eq!(p["controller.quorum.voters"], "1@127.0.0.1:300");
+        assert_eq!(p["default.replication.factor"], "1");
+        assert_eq!(p["min.insync.replicas"], "1");
+        assert_eq!(p["listener.security.protocol.map"], "CLIENT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT");
+        assert!(!p.contains_key("log.flush.interval.messages"));
+    }
+
+    #[test]
+    fn three_brokers_replicate_and_properties_win() {
+        let options = read(serde_json::json!({ "broker": {
+            "nodes": 3, "heap": "256MiB", "flush-messages": 1, "properties": { "num.io.threads": 2, "min.insync.replicas": 1 }
+        } }))
+        .unwrap();
+        let p = options.properties(2, &ports(3), Path::new("/d"), None, None);
+        assert_eq!(p["listeners"], "CLIENT://127.0.0.1:101,BROKER://127.0.0.1:201,CONTROLLER://127.0.0.1:301");
+        assert_eq!(p["offsets.topic.replication.factor"], "3");
+        assert_eq!(p["transaction.state.log.min.isr"], "2");
+        assert_eq!(p["min.insync.replicas"], "1");
+        assert_eq!(p["log.flush.interval.messages"], "1");
+        let settings = options.settings();
+        assert_eq!(settings["broker num.io.threads"], "2");
+        assert_eq!(settings["java heap"], "256MiB");
+    }
+
+    #[test]
+    fn logins_are_for_the_clients_listener_alone() {
+        let options = read(serde_json::json!({ "broker": { "tls": true, "sasl": "PLAIN" } })).unwrap();
+        let login = Login { user: "u".into(), password: "p".into() };
+        let p = options.properties(1, &ports(1), Path::new("/d"), Some(Path::new("/k.pem")), Some(&login));
+        assert!(p["listener.security.protocol.map"].starts_with("CLIENT:SASL_SSL,BROKER:PLAINTEXT"));
+        assert!(p["listener.name.client.plain.sasl.jaas.config"].contains("user_u=\"p\""));
+        assert_eq!(p["listener.name.client.ssl.keystore.location"], "/k.pem");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(read(serde_json::json!({ "broker": { "node": 3 } })).unwrap_err().contains("unknown field `node`"));
+        assert!(read(serde_json::json!({ "broker": { "nodes": 0 } })).unwrap_err().contains("not between 1 and 9"));
+        assert!(read(serde_json::json!({ "broker": { "sasl": "GSSAPI" } })).unwrap_err().contains("SCRAM-SHA-256"));
+    }
+
+    #[test]
+    fn a_file_escapes_what_java_would_read_otherwise() {
+        let p = BTreeMap::from([("a".to_owned(), "x\\y\nz".to_owned())]);
+        assert_eq!(file_of(&p), "a=x\\\\y\\nz\n");
+    }
+}

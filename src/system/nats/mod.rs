@@ -1,0 +1,304 @@
+//! A nats-server, or a cluster of them on this host, launched fresh on free ports of 127.0.0.1.
+//!
+//! # Invariant
+//! What answers is ours: each server is given a name of our making and must say that name back, so that a stranger who
+//! answers on the port is never measured in its place. A cluster is up when the servers are connected each to each,
+//! and, with JetStream, when its leader says that all others follow.
+//! # Design
+//! Settings go through a configuration file in the trial's folder, where the store is, too. What the servers then tell of
+//! themselves (INFO, `/varz`) is read back. A free port may be taken by somebody else before the server binds it, and on a
+//! busy host two of three servers may found JetStream's metadata group before they know the third, which is then
+//! never let in (seen with 2.10.27). In both cases all are stopped and started again on other ports with empty stores.
+
+mod config;
+pub(super) mod monitor;
+pub(super) mod options;
+mod program;
+mod secrets;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::external::{info, plain, settings};
+use super::process::{Child, Output, free_port, tail};
+use super::{Context, Running, System, SystemError};
+use config::Node;
+use options::Launch;
+pub(super) use program::availability;
+use secrets::Secrets;
+
+/// Starts when a port turns out to be taken, or a cluster does not come together.
+const ATTEMPTS: u32 = 3;
+
+/// Pause between two looks whether it answers.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Bound on one look: a stranger that accepts and says nothing must not hide that our server has ended.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// A follower that its leader heard of within so long is there; it hears from each about once a second.
+const HEARD: Duration = Duration::from_secs(2);
+
+/// A cluster must agree for so long on end: its servers connect to each other from both sides, close what is double, and
+/// take each other for gone meanwhile.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// Servers that answer and have not agreed for so long never will; where they do, it takes a second or two.
+const ESTRANGED: Duration = Duration::from_secs(5);
+
+/// Lines of the log that an error carries.
+const TAIL_LINES: usize = 10;
+
+/// nats-server of our own.
+#[derive(Debug)]
+pub struct Nats {
+    name: String,
+    program: PathBuf,
+    launch: Launch,
+    jetstream: bool,
+    context: Context,
+    nodes: Vec<Node>,
+    children: Vec<Child>,
+}
+
+/// How one start went.
+enum Attempt {
+    Up(Running),
+    /// It is worth another try, because of this.
+    Again(String),
+}
+
+impl Nats {
+    /// `name` as in the plan, `program` from [`availability`]. `jetstream` is what the driver needs; the option of that
+    /// name overrules it.
+    pub fn new(name: &str, program: PathBuf, launch: Launch, jetstream: bool, context: Context) -> Self {
+        let jetstream = launch.jetstream.unwrap_or(jetstream);
+        Self { name: name.to_owned(), program, launch, jetstream, context, nodes: Vec::new(), children: Vec::new() }
+    }
+
+    fn failed(&self, words: String) -> SystemError {
+        let log = self.nodes.iter().map(|node| tail(&node.log(), TAIL_LINES)).collect();
+        SystemError::Start { system: self.name.clone(), words, log }
+    }
+
+    fn lay_out(&mut self) -> Result<(), SystemError> {
+        self.nodes.clear();
+        for index in 1..=self.launch.nodes {
+            let port = || free_port().map_err(|error| self.failed(format!("no free port: {error}")));
+            let (port, monitor, route) = (port()?, port()?, port()?);
+            let dir = if self.launch.nodes == 1 {
+                self.context.dir.clone()
+            } else {
+                self.context.dir.join(format!("node-{index}"))
+            };
+            let name = format!("msgbench-{}-{port}", std::process::id());
+            self.nodes.push(Node { name, port, monitor, route, dir });
+        }
+        Ok(())
+    }
+
+    /// One start on free ports.
+    fn attempt(&mut self, deadline: Instant) -> Result<Attempt, SystemError> {
+        self.lay_out()?;
+        let broken = |what: &str, error: std::io::Error| self.failed(format!("cannot {what}: {error}"));
+        let secrets = Secrets::make(&self.context.dir, self.launch.auth, self.launch.tls)
+            .map_err(|e| broken("make credentials", e))?;
+        for node in &self.nodes {
+            let text = config::render(node, &self.nodes, &self.launch, self.jetstream, &secrets.config);
+            // A log of an earlier attempt would be taken for this one's, and its store knows other servers.
+            let _ = std::fs::remove_dir_all(node.store());
+            let fresh = std::fs::create_dir_all(&node.dir)
+                .and_then(|()| std::fs::write(node.config(), text))
+                .and_then(|()| std::fs::write(node.log(), ""));
+            fresh.map_err(|e| broken("write its configuration", e))?;
+        }
+        for node in &self.nodes {
+            let mut command = Command::new(&self.program);
+            command.arg("-c").arg(node.config()).arg("-l").arg(node.log());
+            let child = Child::spawn(command, &node.log(), Output::Log)
+                .map_err(|error| self.failed(format!("{} could not be started: {error}", self.program.display())))?;
+            self.children.push(child);
+        }
+        match self.await_ready(deadline) {
+            Ok(Ok(info)) => Ok(Attempt::Up(self.running(&info, secrets.client))),
+            Ok(Err(why)) => {
+                self.children.clear();
+                Ok(Attempt::Again(why))
+            }
+            Err(error) => {
+                self.children.clear();
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until all answer and agree; the INFO of the first. Or why another try is worth it.
+    fn await_ready(&mut self, deadline: Instant) -> Result<Result<Value, String>, SystemError> {
+        let mut seen = "it has not been asked".to_owned();
+        let mut first = Value::Null;
+        let mut up = 0;
+        let (mut agreed, mut apart) = (None, None);
+        while Instant::now() < deadline {
+            if let Some(how) = self.ended() {
+                let taken = self.nodes.iter().any(|node| port_was_taken(&node.log()));
+                let why = "a port was taken by somebody else".to_owned();
+                return if taken { Ok(Err(why)) } else { Err(self.failed(how)) };
+            }
+            let left = PROBE.min(deadline.saturating_duration_since(Instant::now()));
+            match self.nodes.get(up) {
+                Some(node) => match info("127.0.0.1", node.port, left) {
+                    Ok(info) if info.get("server_name").map(plain).as_deref() == Some(node.name.as_str()) => {
+                        if up == 0 {
+                            first = info;
+                        }
+                        up += 1;
+                        continue;
+                    }
+                    Ok(_) => seen = format!("another server answers on port {}", node.port),
+                    Err(error) => seen = error.to_string(),
+                },
+                None => match self.agreed(left) {
+                    Ok(()) => {
+                        let since = *agreed.get_or_insert_with(Instant::now);
+                        if self.nodes.len() == 1 || since.elapsed() >= STEADY {
+                            return Ok(Ok(first));
+                        }
+                    }
+                    Err(words) => {
+                        seen = words;
+                        agreed = None;
+                        let since = *apart.get_or_insert_with(Instant::now);
+                        if since.elapsed() > ESTRANGED {
+                            return Ok(Err(seen));
+                        }
+                    }
+                },
+            }
+            std::thread::sleep(POLL);
+        }
+        Err(self.failed(format!("no answer within {:?}: {seen}", self.context.timeout)))
+    }
+
+    /// Whether the servers of a cluster know each other and JetStream has a leader that all follow.
+    fn agreed(&self, timeout: Duration) -> Result<(), String> {
+        let others = self.nodes.len() - 1;
+        if others == 0 {
+            return Ok(());
+        }
+        let ask = |node: &Node, path: &str| {
+            monitor::ask(&format!("127.0.0.1:{}", node.monitor), path, timeout).map_err(|error| error.to_string())
+        };
+        for node in &self.nodes {
+            let routes = ask(node, "/routez")?;
+            let remotes = routes["routes"].as_array().map_or(&[][..], Vec::as_slice);
+            let mut known: Vec<&str> = remotes.iter().filter_map(|r| r["remote_id"].as_str()).collect();
+            known.sort_unstable();
+            known.dedup();
+            if known.len() != others {
+                return Err(format!("{} is connected to {} of {others} other servers", node.name, known.len()));
+            }
+        }
+        if !self.jetstream {
+            return Ok(());
+        }
+        let leader = ask(&self.nodes[0], "/jsz")?["meta_cluster"]["leader"].as_str().unwrap_or_default().to_owned();
+        let Some(node) = self.nodes.iter().find(|node| node.name == leader) else {
+            return Err("JetStream has no leader".to_owned());
+        };
+        let meta = ask(node, "/jsz")?;
+        let replicas = meta["meta_cluster"]["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+        // A follower may lag until the next change of the metadata comes: what counts is that the leader hears it.
+        let heard = |r: &&Value| {
+            let recently = r["active"].as_u64().is_some_and(|ns| Duration::from_nanos(ns) < HEARD);
+            r["offline"] != true && (r["current"] == true || recently) && self.nodes.iter().any(|n| r["name"] == n.name)
+        };
+        let followers = replicas.iter().filter(heard).count();
+        if followers != others {
+            return Err(format!("the leader of JetStream is followed by {followers} of {others} servers"));
+        }
+        Ok(())
+    }
+
+    fn running(&self, info: &Value, client: Map<String, Value>) -> Running {
+        let mut settings = settings(info);
+        if let Ok(varz) = monitor::ask(&format!("127.0.0.1:{}", self.nodes[0].monitor), "/varz", PROBE) {
+            settings.extend(monitor::settings(&varz));
+        }
+        // The name was made up for this start and says nothing about the server.
+        settings.remove("server_name");
+        settings.insert("nodes".to_owned(), self.nodes.len().to_string());
+        for (index, raw) in self.launch.config.iter().enumerate() {
+            settings.insert(format!("config.{}", index + 1), raw.clone());
+        }
+        if self.jetstream {
+            settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));
+        }
+        let urls: Vec<String> = self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.port)).collect();
+        Running { url: urls.join(","), pids: self.children.iter().map(Child::pid).collect(), settings, client }
+    }
+}
+
+/// The kind of file system that holds `dir`: syncing means little on one that is memory.
+fn filesystem(dir: &Path) -> String {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let fields = mounts.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (_, place, kind) = (words.next()?, words.next()?, words.next()?);
+        dir.starts_with(place).then_some((place.len(), kind))
+    });
+    // The longest mount point that leads there; of equal ones the last hides the others.
+    fields.max_by_key(|(length, _)| *length).map_or("unknown", |(_, kind)| kind).to_owned()
+}
+
+/// Whether a log says that an address was in use.
+fn port_was_taken(log: &Path) -> bool {
+    String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).contains("address already in use")
+}
+
+impl System for Nats {
+    fn start(&mut self) -> Result<Running, SystemError> {
+        if !self.children.is_empty() {
+            return Err(self.failed("it was started already".to_owned()));
+        }
+        let deadline = Instant::now() + self.context.timeout;
+        let mut last = String::new();
+        for _ in 0..ATTEMPTS {
+            match self.attempt(deadline)? {
+                Attempt::Up(running) => return Ok(running),
+                Attempt::Again(why) => last = why,
+            }
+        }
+        Err(self.failed(format!("{last}, {ATTEMPTS} times")))
+    }
+
+    fn ended(&mut self) -> Option<String> {
+        let several = self.children.len() > 1;
+        let ends = self.children.iter_mut().enumerate();
+        ends.filter_map(|(i, child)| Some((i, child.ended()?)))
+            .next()
+            .map(|(i, how)| if several { format!("server {} of the cluster: {how}", i + 1) } else { how })
+    }
+
+    fn stop(&mut self) -> Result<(), SystemError> {
+        let mut left = Vec::new();
+        for mut child in std::mem::take(&mut self.children) {
+            if let Err(words) = child.stop(self.context.timeout) {
+                left.push(words);
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(SystemError::Stop { system: self.name.clone(), words: left.join("; ") })
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        self.nodes.iter().map(Node::log).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

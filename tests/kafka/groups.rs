@@ -1,0 +1,140 @@
+//! Consumer groups: each has everything, its members share it, and what they commit is at the broker.
+
+use std::time::{Duration, Instant};
+
+use msgbench::driver::{Driver, Start};
+use rdkafka::TopicPartitionList;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde_json::{Value, json};
+
+use super::support::{BOUND, Bench, numbers, open_at, shared, workload};
+
+/// The offsets that a group of a bench has committed, summed over its partitions.
+fn committed(url: &str, bench: &Bench, partitions: i32) -> i64 {
+    let topic = format!("mb-{:08x}-0", bench.run);
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", url.trim_start_matches("kafka://"))
+        .set("group.id", format!("{topic}-g0"))
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(&topic, 0, partitions - 1);
+    let found = consumer.committed_offsets(list, BOUND).unwrap();
+    found.elements().iter().filter_map(|e| e.offset().to_raw()).sum()
+}
+
+#[test]
+fn every_group_has_everything_and_members_share_it() {
+    let Some(url) = shared() else { return };
+    for (options, settings) in [
+        (json!({}), None),
+        (json!({ "assignor": "roundrobin" }), Some("roundrobin")),
+        (json!({ "assignor": "cooperative-sticky" }), Some("cooperative-sticky")),
+        (json!({ "assignor": "range", "static-members": true }), Some("range")),
+        (json!({ "consumers": "assign" }), None),
+    ] {
+        let bench = open_at(url, options.clone(), &workload(6, 2, 3));
+        let mut members: Vec<_> = (0..6).map(|i| bench.consumer(i / 3, i % 3, Start::Tail)).collect();
+        let mut producer = bench.producer(0);
+        bench.send(&mut producer, 0, 0..600, |n| ((n % 6) as u32, None));
+        for group in members.chunks_mut(3) {
+            let shares: Vec<Vec<u64>> = group.iter_mut().map(|m| numbers(&bench.receive(m, 200))).collect();
+            // Six partitions among three: two each, so a third of the messages each.
+            assert!(
+                shares.iter().all(|s| s.len() == 200),
+                "{options}: {:?}",
+                shares.iter().map(Vec::len).collect::<Vec<_>>()
+            );
+            let mut all: Vec<u64> = shares.concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..600).collect::<Vec<_>>(), "{options}");
+        }
+        if let Some(strategy) = settings {
+            assert_eq!(bench.guarantee("consumer partition.assignment.strategy"), strategy);
+        }
+        bench.close(producer);
+        drop(members);
+        let begun = Instant::now();
+        bench.cleanup();
+        eprintln!("{options}: removed within {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn members_without_a_partition_are_said_to_be_idle() {
+    let Some(url) = shared() else { return };
+    let bench = open_at(url, json!({}), &workload(2, 1, 3));
+    let mut members: Vec<_> = (0..3).map(|i| bench.consumer(0, i, Start::Tail)).collect();
+    let mut producer = bench.producer(0);
+    bench.send(&mut producer, 0, 0..200, |n| ((n % 2) as u32, None));
+    let mut shares: Vec<usize> = Vec::new();
+    for member in &mut members {
+        let mut heard = Vec::new();
+        while bench.more(member, &mut heard) {}
+        shares.push(heard.len());
+    }
+    shares.sort_unstable();
+    assert_eq!(shares, [0, 100, 100]);
+    assert_eq!(bench.guarantee("idle consumers"), "1 of 3 in a group: there are 2 partitions");
+    bench.close(producer);
+    drop(members);
+    bench.cleanup();
+}
+
+#[test]
+fn commits_reach_the_broker_as_they_are_asked_for() {
+    let Some(url) = shared() else { return };
+    for (commit, after_leaving) in [("sync", 100), ("async", 100), ("auto", 100), ("none", 0)] {
+        let options: Value = json!({ "commit": commit, "commit-interval": "10s" });
+        let bench = open_at(url, options, &workload(2, 1, 1));
+        let mut consumer = bench.consumer(0, 0, Start::Tail);
+        let mut producer = bench.producer(0);
+        bench.send(&mut producer, 0, 0..100, |n| ((n % 2) as u32, None));
+        assert_eq!(bench.receive(&mut consumer, 100).len(), 100);
+        if commit == "sync" {
+            // The last batch was waited for.
+            assert_eq!(committed(url, &bench, 2), 100);
+        }
+        if commit == "async" {
+            let deadline = Instant::now() + BOUND;
+            while committed(url, &bench, 2) < 100 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        drop(consumer);
+        assert_eq!(committed(url, &bench, 2), after_leaving, "{commit}");
+        let log = bench.driver.incidents().take_log();
+        assert!(log.iter().all(|(_, text)| !text.contains("commit")), "{log:?}");
+        bench.close(producer);
+        bench.cleanup();
+    }
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let Some(url) = shared() else { return };
+    let mut w = workload(2, 2, 1);
+    w.topology.reply = true;
+    let bench = open_at(url, json!({}), &w);
+    let name = format!("mb-{:08x}", bench.run);
+    let members: Vec<_> = (0..2).map(|g| bench.consumer(g, 0, Start::Tail)).collect();
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", url.trim_start_matches("kafka://")).create().unwrap();
+    let topics = || -> Vec<String> {
+        let found = client.fetch_metadata(None, BOUND).unwrap();
+        found.topics().iter().map(|t| t.name().to_owned()).filter(|t| t.starts_with(&name)).collect()
+    };
+    let groups = || {
+        let found = client.fetch_group_list(None, BOUND).unwrap();
+        found.groups().iter().filter(|g| g.name().starts_with(&name)).count()
+    };
+    let mut there = topics();
+    there.sort();
+    assert_eq!(there, [format!("{name}-0"), format!("{name}-0-reply")]);
+    assert_eq!(groups(), 2);
+    drop(members);
+    bench.cleanup();
+    assert_eq!(topics(), Vec::<String>::new());
+    assert_eq!(groups(), 0);
+}

@@ -1,0 +1,13 @@
+//! The Kafka driver against a real Kafka: one broker for all tests that can share it.
+
+#![cfg(feature = "kafka")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+mod delivery;
+mod failures;
+mod groups;
+mod launched;
+#[cfg(feature = "kafka-tls")]
+mod secure;
+mod support;
+mod transactions;
