@@ -8,14 +8,21 @@ scripts/get-nats-server.sh || true
 if [ -z "${MSGBENCH_NATS_SERVER:-}" ] && [ -x .cache/nats/nats-server ]; then
     export MSGBENCH_NATS_SERVER="$PWD/.cache/nats/nats-server"
 fi
+if ! command -v kcat >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq && apt-get install -y -qq kcat >/dev/null || true
+fi
 if [ -z "${MSGBENCH_PYTHON:-}" ] && command -v python3 >/dev/null; then
     [ -x .cache/python/bin/python ] || python3 -m venv .cache/python || true
-    if .cache/python/bin/python -m pip install --quiet nats-py nkeys; then
+    if .cache/python/bin/python -m pip install --quiet nats-py nkeys \
+        confluent-kafka==2.16.1 kafka-python==3.0.12 aiokafka==0.14.0; then
         export MSGBENCH_PYTHON="$PWD/.cache/python/bin/python"
     fi
 fi
 if ! command -v nats-server >/dev/null && [ ! -x /usr/sbin/nats-server ] && [ -z "${MSGBENCH_NATS_SERVER:-}" ]; then
     echo "scripts/test.sh: no nats-server: tests against it are skipped (scripts/get-nats-server.sh)" >&2
+fi
+if ! command -v kcat >/dev/null; then
+    echo "scripts/test.sh: no kcat: tests with it are skipped (apt-get install kcat)" >&2
 fi
 if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
@@ -24,4 +31,4 @@ if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
 fi
 # Kafka comes from Maven Central; where it cannot be had, its tests say that they are skipped.
 scripts/get-kafka.sh || echo "scripts/test.sh: no Kafka: tests against it are skipped" >&2
-exec cargo test --locked
+exec cargo test --locked "$@"

@@ -51,7 +51,7 @@ fn a_system_that_is_not_there_is_skipped_or_asked_for() {
     let run = |extra: &[&str]| {
         let mut command = msgbench();
         command.env("MSGBENCH_NATS_SERVER", "/nowhere/nats-server");
-        command.args(["run", "scenarios/fanout.toml", "--quick", "--out", out.path().to_str().unwrap()]).args(extra);
+        command.args(["run", "scenarios/burst.toml", "--quick", "--out", out.path().to_str().unwrap()]).args(extra);
         command
     };
     let record = json(run(&["--format", "json"]).args(["--duration", "500ms"]));

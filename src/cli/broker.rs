@@ -1,5 +1,7 @@
 //! `msgbench broker`: the reference broker alone, for ordinary clients.
 
+mod kafka;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,13 +11,15 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::broker::kafka::{KafkaBroker, KafkaCounters};
 use crate::broker::{Auth, Broker, BrokerError, Config, Counters, LameDuck, Shutdown, SlowConsumer, Tls, User};
 use crate::units::{Bytes, Span};
 
-/// Serve NATS clients with the built-in reference broker.
+/// Serve NATS or Kafka clients with the built-in reference broker.
 ///
 /// A single-node router that speaks the NATS client protocol: publish/subscribe with `*` and `>`, queue groups,
-/// request/reply, headers. Any NATS client can use it.
+/// request/reply, headers. Any NATS client can use it. With --kafka, a single-node log that speaks Kafka's protocol: topics,
+/// partitions, consumer groups, replay. Any Kafka client can use it.
 ///
 /// One line on standard output says that it is ready and where; another, at the end, what it has counted.
 /// SIGTERM or SIGINT drains (what has been received is routed and handed over) and ends; a second one ends at once.
@@ -24,9 +28,10 @@ use crate::units::{Bytes, Span};
 #[command(after_help = "Examples:\n  msgbench broker\n  msgbench broker --listen 127.0.0.1:0 --format json\n  \
     msgbench broker --user ann --pass secret --slow-consumer drop-newest --max-pending 1MiB")]
 pub struct BrokerArgs {
-    /// Address and port to listen on; port 0 takes a free one, and the ready line says which.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4222")]
-    pub listen: SocketAddr,
+    /// Address and port for NATS clients [default: 127.0.0.1:4222, unless --kafka is given]; port 0 takes a free one, and the
+    /// ready line says which.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
 
     /// Name of the server, as clients see it.
     #[arg(long, value_name = "NAME", default_value = "msgbench")]
@@ -127,6 +132,10 @@ pub struct BrokerArgs {
     /// How the ready line and the closing line are written.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+
+    /// The log half.
+    #[command(flatten)]
+    pub log: kafka::KafkaArgs,
 }
 
 /// The slow-consumer policy, as typed.
@@ -173,7 +182,7 @@ impl BrokerArgs {
         });
         let size = |bytes: Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
         Config {
-            listen: self.listen,
+            listen: self.listen.unwrap_or_else(|| Config::default().listen),
             server_name: self.name.clone(),
             max_payload: size(self.max_payload),
             max_control_line: size(self.max_control_line),
@@ -210,10 +219,10 @@ pub fn run(args: BrokerArgs) -> Result<(), BrokerError> {
         .enable_all()
         .build()
         .map_err(system("start the worker threads"))?;
-    let counters = runtime.block_on(serve(&args, workers, files))?;
+    let served = runtime.block_on(serve(&args, workers, files))?;
     // Tasks of connections cut short by a second signal hold nothing that would have to be waited for.
     runtime.shutdown_background();
-    say(&closing_line(args.format, &counters)).map_err(system("write to standard output"))
+    say(&closing_line(args.format, &served)).map_err(system("write to standard output"))
 }
 
 /// Raises the limit of open files to what the system allows, as every connection is one. Returns the limit in force.
@@ -228,41 +237,99 @@ fn raise_file_limit() -> u64 {
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 { raised.rlim_cur } else { limit.rlim_cur }
 }
 
-async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Arc<Counters>, BrokerError> {
+/// The halves that are served.
+struct Halves {
+    router: Option<Broker>,
+    log: Option<KafkaBroker>,
+    /// Removed when it is dropped.
+    _scratch: Option<kafka::Scratch>,
+}
+
+/// What has been counted, half by half.
+struct Served {
+    router: Option<Arc<Counters>>,
+    log: Option<Arc<KafkaCounters>>,
+}
+
+async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
+    let config = args.config();
+    let mut scratch = None;
+    let log = match args.log.kafka {
+        None => None,
+        Some(listen) => {
+            let dir = match &args.log.data {
+                Some(dir) => dir.clone(),
+                None => scratch.insert(kafka::Scratch::new()?).path().to_owned(),
+            };
+            let mut kafka = args.log.config(listen, dir);
+            kafka.tls = config.tls.clone();
+            kafka.users = args.user.clone().zip(args.pass.clone()).into_iter().collect();
+            kafka.auth_timeout = config.auth_timeout;
+            kafka.max_connections = config.max_connections;
+            Some(KafkaBroker::bind(kafka).await?)
+        }
+    };
+    let router = match (args.listen, &log) {
+        (None, Some(_)) => None,
+        _ => Some(Broker::bind(config).await?),
+    };
+    Ok(Halves { router, log, _scratch: scratch })
+}
+
+async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Served, BrokerError> {
     let system = |what| move |source| BrokerError::System { what, source };
     // Handlers first: a signal that comes right after the ready line must find them.
     let install = |kind| signal(kind).map_err(system("listen for signals"));
     let mut term = install(SignalKind::terminate())?;
     let mut int = install(SignalKind::interrupt())?;
     let mut usr2 = install(SignalKind::user_defined2())?;
-    let broker = Broker::bind(args.config()).await?;
-    let counters = broker.counters();
-    if let Some(path) = &args.port_file {
-        write_port(path, broker.local_addr().port()).map_err(system("write the port file"))?;
+    let halves = bind(args).await?;
+    let served = Served {
+        router: halves.router.as_ref().map(Broker::counters),
+        log: halves.log.as_ref().map(KafkaBroker::counters),
+    };
+    let address = halves.router.as_ref().map(Broker::local_addr).or(halves.log.as_ref().map(KafkaBroker::local_addr));
+    if let (Some(path), Some(address)) = (&args.port_file, address) {
+        write_port(path, address.port()).map_err(system("write the port file"))?;
     }
-    say(&ready_line(args.format, &broker, workers, files)).map_err(system("write to standard output"))?;
+    say(&ready_line(args, &halves, workers, files)).map_err(system("write to standard output"))?;
     let (again, mut repeated) = tokio::sync::mpsc::channel(1);
-    let first = async move {
+    let (end, ended) = tokio::sync::watch::channel(None);
+    tokio::spawn(async move {
         let how = tokio::select! {
             _ = term.recv() => Shutdown::Drain,
             _ = int.recv() => Shutdown::Drain,
             _ = usr2.recv() => Shutdown::LameDuck,
         };
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            // The receiver is gone when the broker has ended by itself meanwhile.
-            let _ = again.send(()).await;
-        });
-        how
+        end.send_replace(Some(how));
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        // The receiver is gone when the broker has ended by itself meanwhile.
+        let _ = again.send(()).await;
+    });
+    let shutdown = || {
+        let mut ended = ended.clone();
+        async move { ended.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Shutdown::Drain) }
+    };
+    let router = async {
+        match halves.router {
+            Some(broker) => broker.run(shutdown()).await,
+            None => Ok(()),
+        }
+    };
+    let log = async {
+        match halves.log {
+            Some(broker) => broker.run(shutdown()).await,
+            None => Ok(()),
+        }
     };
     tokio::select! {
-        result = broker.run(first) => result?,
+        result = async { tokio::try_join!(router, log) } => drop(result?),
         _ = repeated.recv() => {}
     }
-    Ok(counters)
+    Ok(served)
 }
 
 fn write_port(path: &std::path::Path, port: u16) -> std::io::Result<()> {
@@ -278,20 +345,23 @@ fn say(line: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-fn ready_line(format: Format, broker: &Broker, workers: usize, files: u64) -> String {
-    let config = broker.config();
+fn ready_line(args: &BrokerArgs, halves: &Halves, workers: usize, files: u64) -> String {
+    let config = args.config();
     let scheme = if config.tls.is_some() { "tls" } else { "nats" };
-    let url = format!("{scheme}://{}", broker.local_addr());
+    let router = halves.router.as_ref().map(|broker| format!("{scheme}://{}", broker.local_addr()));
+    let log = halves.log.as_ref().map(|broker| format!("kafka://{}", broker.local_addr()));
     let pid = std::process::id();
-    if format == Format::Text {
-        return format!("msgbench broker ready: {url} (pid {pid})");
+    if args.format == Format::Text {
+        let urls: Vec<String> = router.into_iter().chain(log).collect();
+        return format!("msgbench broker ready: {} (pid {pid})", urls.join(" "));
     }
+    let url = router.or(log);
     let auth = match &config.auth {
         Auth::None => "none",
         Auth::Token(_) => "token",
         Auth::Users(_) => "users",
     };
-    let policy = json!({
+    let mut policy = json!({
         "max_payload": config.max_payload,
         "max_control_line": config.max_control_line,
         "max_pending": config.max_pending,
@@ -309,6 +379,9 @@ fn ready_line(format: Format, broker: &Broker, workers: usize, files: u64) -> St
         "open_files": files,
         "storage": "none",
     });
+    if let (Some(policy), Some(broker)) = (policy.as_object_mut(), &halves.log) {
+        policy.extend(args.log.policy(broker));
+    }
     json!({"event": "ready", "url": url, "pid": pid, "version": env!("CARGO_PKG_VERSION"), "policy": policy})
         .to_string()
 }
@@ -317,12 +390,20 @@ fn nanos(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn closing_line(format: Format, counters: &Counters) -> String {
-    let totals = counters.totals();
-    match format {
-        Format::Json => json!({"event": "closed", "counters": totals}).to_string(),
-        Format::Text => format!(
-            "msgbench broker closed: {} connections, {} messages in ({} B), {} messages out ({} B), {} dropped, {} slow consumers",
+fn closing_line(format: Format, served: &Served) -> String {
+    let router = served.router.as_ref().map(|counters| counters.totals());
+    let log = served.log.as_ref().map(|counters| counters.totals());
+    if format == Format::Json {
+        let mut line = json!({"event": "closed"});
+        line["counters"] = json!(router);
+        if log.is_some() {
+            line["kafka"] = json!(log);
+        }
+        return line.to_string();
+    }
+    let router = router.map(|totals| {
+        format!(
+            "{} connections, {} messages in ({} B), {} messages out ({} B), {} dropped, {} slow consumers",
             totals.connections,
             totals.messages_in,
             totals.bytes_in,
@@ -330,6 +411,14 @@ fn closing_line(format: Format, counters: &Counters) -> String {
             totals.bytes_out,
             totals.dropped,
             totals.slow_consumers
-        ),
-    }
+        )
+    });
+    let log = log.map(|totals| {
+        format!(
+            "kafka: {} connections, {} requests, {} records in ({} B), {} B out",
+            totals.connections, totals.requests, totals.records_in, totals.bytes_in, totals.bytes_out
+        )
+    });
+    let parts: Vec<String> = router.into_iter().chain(log).collect();
+    format!("msgbench broker closed: {}", parts.join("; "))
 }

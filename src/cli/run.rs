@@ -96,8 +96,62 @@ fn exit(record: &Record, interrupted: bool) -> Exit {
     }
 }
 
+/// Secrets that stand in a scenario; a record is shown to others and must not hold them.
+fn secrets(value: &serde_json::Value, found: &mut Vec<String>) {
+    let Some(table) = value.as_object() else { return };
+    for (key, value) in table {
+        match value.as_str() {
+            Some(secret) if ["password", "pass", "token"].contains(&key.as_str()) && !secret.is_empty() => {
+                found.push(secret.to_owned());
+            }
+            _ => secrets(value, found),
+        }
+    }
+}
+
+/// The record as it is kept: secrets in options, text, overrides and command are replaced wherever they stand.
+fn redacted(record: Record) -> Record {
+    let mut found = Vec::new();
+    for system in &record.plan.systems {
+        secrets(&serde_json::Value::Object(system.options.clone()), &mut found);
+    }
+    if found.is_empty() {
+        return record;
+    }
+    fn walk(value: &mut serde_json::Value, found: &[String]) {
+        match value {
+            serde_json::Value::String(text) => {
+                for secret in found {
+                    *text = text.replace(secret.as_str(), "(redacted)");
+                }
+            }
+            serde_json::Value::Array(all) => all.iter_mut().for_each(|v| walk(v, found)),
+            serde_json::Value::Object(all) => all.values_mut().for_each(|v| walk(v, found)),
+            _ => {}
+        }
+    }
+    let clean = |part: serde_json::Result<serde_json::Value>| {
+        part.map(|mut value| {
+            walk(&mut value, &found);
+            value
+        })
+    };
+    let again = |record: &Record| -> serde_json::Result<Record> {
+        let mut copy = record.clone();
+        copy.tool = serde_json::from_value(clean(serde_json::to_value(&record.tool))?)?;
+        copy.scenario = serde_json::from_value(clean(serde_json::to_value(&record.scenario))?)?;
+        for (to, from) in copy.plan.systems.iter_mut().zip(&record.plan.systems) {
+            let options = clean(Ok(serde_json::Value::Object(from.options.clone())))?;
+            to.options = options.as_object().cloned().unwrap_or_default();
+        }
+        Ok(copy)
+    };
+    // What was just written from these types can be read into them.
+    again(&record).unwrap_or(record)
+}
+
 fn record(scenario: &Scenario) -> Record {
-    Record {
+    redacted(Record {
         schema: SCHEMA.into(),
         tool: Tool {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -118,7 +172,7 @@ fn record(scenario: &Scenario) -> Record {
         order: Vec::new(),
         skipped: Vec::new(),
         trials: Vec::new(),
-    }
+    })
 }
 
 /// Turns SIGINT and SIGTERM into a wish to stop. The thread ends with the process.
@@ -215,5 +269,21 @@ impl engine::Sink for Keeper {
         kept.1.extend(files.intervals);
         drop(kept);
         self.write()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Overrides, parse};
+
+    #[test]
+    fn secrets_do_not_stand_in_a_record() {
+        let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\noptions = { user = \"me\", password = \"s3cret\" }\n\
+                    [[workload]]\npattern = \"fan-out\"\nload.rate = \"1/s\"\n";
+        let scenario = parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default()).unwrap();
+        let kept = serde_json::to_string(&record(&scenario)).unwrap();
+        assert!(!kept.contains("s3cret") && kept.contains("(redacted)"), "{kept}");
+        assert_eq!(scenario.plan.systems[0].options["password"], "s3cret", "the run itself needs it");
     }
 }

@@ -18,6 +18,8 @@
 //! # Rejected
 //! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
 
+#[cfg(feature = "kafka")]
+pub mod bridge;
 mod error;
 #[cfg(test)]
 pub mod fake;
@@ -63,6 +65,8 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>
         }
         #[cfg(not(feature = "kafka"))]
         DriverKind::Kafka => None,
+        // Its parts check their own when they are made.
+        DriverKind::Bridge => None,
         DriverKind::Null => None,
     })
 }
@@ -127,6 +131,17 @@ pub trait Driver: Sized + Send + Sync {
 
     /// Opens a consumer on the calling thread's runtime; on return the server routes messages to it, those from `start` on.
     fn consumer(&self, seat: Seat, start: Start) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
+
+    /// Is told the instant from which is measured, when it is known.
+    fn measured_from(&self, _origin: Nanos) {}
+
+    /// Ends what the driver itself runs; what it has measured is complete afterwards.
+    fn halt(&mut self) {}
+
+    /// Latencies of parts of the way, of messages of the measured phase, by name; most drivers have but one way.
+    fn hops(&self) -> Vec<(String, hdrhistogram::Histogram<u64>)> {
+        Vec::new()
+    }
 
     /// Removes from the server what `prepare` created.
     fn cleanup(self) -> impl Future<Output = Result<(), DriverError>>;

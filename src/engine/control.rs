@@ -69,11 +69,13 @@ impl Control<'_> {
         if D::DELIVERS {
             handles.extend(threads.readers(scope));
         }
+        let driver = threads.driver;
         drop(threads);
         let start = now() + LEAD;
         let origin = start + phases.warmup.0;
         raw.origin = origin;
         (self.setup.measured_from)(origin);
+        driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
         let broker = (!self.setup.running.pids.is_empty()).then(|| Meter::new(&self.setup.running.pids));
         let mut watch =

@@ -113,6 +113,9 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             }
             latency.insert(tag(kind, name), summarise(&total, lost, raw.clipped[i], raw.negative[i], quantiles));
         }
+        for (hop, h) in raw.hops.iter().filter(|(_, h)| i == 0 && !h.is_empty()) {
+            latency.insert(format!("{name}.{hop}"), summarise(h, 0, 0, 0, quantiles));
+        }
         around_replay(&mut latency, raw, i, case, &books, quantiles);
         let (in_time, bytes) = books.in_time;
         let throughput = Throughput {

@@ -9,12 +9,12 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::driver::jetstream::Jetstream;
-#[cfg(feature = "kafka")]
-use crate::driver::kafka::Kafka;
 use crate::driver::nats::Nats;
 use crate::driver::null::Null;
 use crate::driver::wire::Wire;
 use crate::driver::{self, Driver};
+#[cfg(feature = "kafka")]
+use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
@@ -173,7 +173,12 @@ fn trial(
     interrupt: &Interrupt,
     sink: &dyn Sink,
 ) -> TrialFiles {
-    let spec: &SystemSpec = &plan.systems[case.system];
+    let mut spec: SystemSpec = plan.systems[case.system].clone();
+    let stored = spec.driver == DriverKind::Reference && case.workloads.iter().any(|w| w.delivery.durable);
+    if stored {
+        spec.options.insert(system::reference::LOG.into(), true.into());
+    }
+    let spec = &spec;
     let started = SystemTime::now();
     let seed = seed_of(plan, case, round);
     let spin = spins(case, spec.driver);
@@ -190,7 +195,9 @@ fn trial(
                 Ok(up) => {
                     running = up;
                     let tick = |t| sink.tick(t);
-                    let options = &spec.options;
+                    // The clients of the log half have a table of their own.
+                    let of_log = spec.options.get("kafka").and_then(|v| v.as_object()).cloned().unwrap_or_default();
+                    let options = if stored { &of_log } else { &spec.options };
                     let meter = HiccupMeter::start(case.phases.interval.0).ok();
                     let measured_from = |origin| {
                         if let Some(meter) = &meter {
@@ -210,14 +217,28 @@ fn trial(
                     let raw = match spec.driver {
                         DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
                         DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Reference if stored => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(not(feature = "kafka"))]
+                        DriverKind::Reference if stored => {
+                            failed("prepare", "this build has no Kafka driver, which the log half needs".into()).0
+                        }
                         DriverKind::Nats | DriverKind::Reference if by_wire(spec) => {
                             execute::<Wire>(&setup, system.as_mut())
                         }
                         DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
                         #[cfg(feature = "kafka")]
                         DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Bridge if spec.options.get("from").is_some_and(|v| v == "jetstream") => {
+                            execute::<Bridge<Jetstream>>(&setup, system.as_mut())
+                        }
+                        #[cfg(feature = "kafka")]
+                        DriverKind::Bridge => execute::<Bridge<Nats>>(&setup, system.as_mut()),
                         #[cfg(not(feature = "kafka"))]
-                        DriverKind::Kafka => failed("prepare", "this build has no Kafka driver".into()).0,
+                        DriverKind::Kafka | DriverKind::Bridge => {
+                            failed("prepare", "this build has no Kafka driver".into()).0
+                        }
                     };
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
@@ -228,7 +249,9 @@ fn trial(
     };
     let delivers = match spec.driver {
         DriverKind::Null => Null::DELIVERS,
-        DriverKind::Jetstream | DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka => true,
+        DriverKind::Jetstream | DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka | DriverKind::Bridge => {
+            true
+        }
     };
     let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
     let folded = fold(&raw, case, hiccups, &frame);

@@ -78,6 +78,8 @@ pub struct Raw {
     pub generator: Usage,
     /// CPU nanoseconds and resident bytes of the broker in each interval.
     pub broker_intervals: Vec<(u64, u64)>,
+    /// Latencies of parts of the way.
+    pub hops: Vec<(String, Histogram<u64>)>,
     /// Incidents, with their instants.
     pub log: Vec<(Nanos, String)>,
     /// Dropped by the client library.
@@ -154,7 +156,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     };
     // The control thread's own waits are this runtime's, too.
     let _inside = runtime.enter();
-    let driver = match runtime.block_on(D::prepare(target.clone(), &case.workloads)) {
+    let mut driver = match runtime.block_on(D::prepare(target.clone(), &case.workloads)) {
         Ok(driver) => driver,
         Err(e) => return Raw { failed: Some(("connect", e.to_string())), ..raw },
     };
@@ -181,6 +183,8 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     for s in samples.try_iter() {
         gather(&mut raw.samples, s);
     }
+    driver.halt();
+    raw.hops = driver.hops();
     raw.client_dropped = driver.incidents().client_dropped_total();
     raw.backpressure = driver.incidents().backpressure_total();
     // Closing the connections is no incident: only what came before the end of the drain counts.

@@ -15,8 +15,14 @@ use super::plan::{Case, DriverKind, Plan};
 use super::resolve::{self, Payloads};
 use crate::units::Span;
 
-const DRIVERS: [DriverKind; 5] =
-    [DriverKind::Reference, DriverKind::Nats, DriverKind::Jetstream, DriverKind::Kafka, DriverKind::Null];
+const DRIVERS: [DriverKind; 6] = [
+    DriverKind::Reference,
+    DriverKind::Nats,
+    DriverKind::Jetstream,
+    DriverKind::Kafka,
+    DriverKind::Bridge,
+    DriverKind::Null,
+];
 const MAX_CASES: usize = 1_000;
 /// What `--quick` allows for the phases of all trials, without the starts of servers.
 const QUICK: Span = Span::secs(10);

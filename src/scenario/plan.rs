@@ -60,7 +60,7 @@ pub struct SystemSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DriverKind {
-    /// The built-in reference broker, over the NATS protocol.
+    /// The built-in reference broker: over the NATS protocol, or, where messages are to be stored, over the Kafka protocol.
     Reference,
     /// A NATS server, core messaging.
     Nats,
@@ -68,6 +68,8 @@ pub enum DriverKind {
     Jetstream,
     /// Apache Kafka, or what speaks its protocol.
     Kafka,
+    /// One system that is published to, Kafka that is read from, and a forwarder between them.
+    Bridge,
     /// Takes and returns every message at once, in process: the floor of the harness.
     Null,
 }
@@ -80,6 +82,7 @@ impl DriverKind {
             Self::Nats => "nats",
             Self::Jetstream => "jetstream",
             Self::Kafka => "kafka",
+            Self::Bridge => "bridge",
             Self::Null => "null",
         }
     }
@@ -88,12 +91,15 @@ impl DriverKind {
     pub fn lacks(self, w: &Workload) -> Option<&'static str> {
         let d = &w.delivery;
         match self {
-            Self::Nats | Self::Reference if d.durable => Some("messages are not stored"),
+            Self::Nats if d.durable => Some("messages are not stored"),
             Self::Nats | Self::Reference if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery"),
             Self::Jetstream if w.topology.reply => Some("no request/reply on streams"),
             Self::Kafka if d.reject_every > 0 || d.dead_every > 0 => {
                 Some("no redelivery of single messages: a consumer group has one committed offset")
             }
+            Self::Bridge if w.topology.reply => Some("a bridge brings no answers back"),
+            Self::Bridge if d.backlog > 0 => Some("a backlog would have to cross the bridge first"),
+            Self::Bridge if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery of single messages"),
             Self::Null if w.topology.reply || d.backlog > 0 => Some("the null driver delivers nothing"),
             _ => None,
         }

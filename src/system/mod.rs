@@ -5,13 +5,15 @@
 //! process ids to the resource meter. Whatever it started is gone when it is dropped, also when msgbench itself is
 //! killed (each child is told by the kernel when its parent dies).
 
+#[cfg(feature = "kafka")]
+mod bridge;
 mod external;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod nats;
 mod none;
 mod process;
-mod reference;
+pub mod reference;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -136,6 +138,10 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
     }
     let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
     #[cfg(feature = "kafka")]
+    if spec.driver == DriverKind::Bridge {
+        return Ok(Box::new(bridge::Pair::new(spec, &context)?));
+    }
+    #[cfg(feature = "kafka")]
     if let (DriverKind::Kafka, BringUp::External { url }) = (spec.driver, &spec.bring_up) {
         if spec.options.contains_key("broker") {
             return Err(wrong("option `broker` is for brokers that msgbench starts, and this system has a url".into()));
@@ -172,6 +178,8 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
         // Never found by `availability`.
         #[cfg(not(feature = "kafka"))]
         DriverKind::Kafka => Box::new(none::NoSystem),
+        // Made above, from its two parts.
+        DriverKind::Bridge => Box::new(none::NoSystem),
         DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
         DriverKind::Null => Box::new(none::NoSystem),
     })
@@ -187,7 +195,7 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, Strin
             nats::options::Launch::from_options(options)?;
             keys::<nats::options::Launch>()
         }
-        DriverKind::Reference => reference::FLAGS.map(str::to_owned).to_vec(),
+        DriverKind::Reference => reference::options(),
         #[cfg(feature = "kafka")]
         DriverKind::Kafka => {
             kafka::BrokerOptions::read(options)?;
@@ -195,7 +203,7 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, Strin
         }
         #[cfg(not(feature = "kafka"))]
         DriverKind::Kafka => Vec::new(),
-        DriverKind::Null => Vec::new(),
+        DriverKind::Bridge | DriverKind::Null => Vec::new(),
     })
 }
 
@@ -211,6 +219,11 @@ pub fn availability(kind: DriverKind) -> Availability {
         DriverKind::Kafka => Availability::Missing {
             reason: "this msgbench was built without Kafka".to_owned(),
             remedy: "build it with the cargo feature `kafka`, which is on by default".to_owned(),
+        },
+        // As far as its parts are: they say so themselves when they are made.
+        DriverKind::Bridge => match availability(DriverKind::Nats) {
+            Availability::Found { .. } => availability(DriverKind::Kafka),
+            missing @ Availability::Missing { .. } => missing,
         },
         DriverKind::Reference => itself(std::env::var_os(PROGRAM_VARIABLE).as_deref().map(Path::new)),
         DriverKind::Null => itself(None),

@@ -17,7 +17,19 @@ use super::process::{Child, Output, open_log, tail};
 use super::{Context, Running, System, SystemError};
 
 /// The options of a scenario that become flags of the broker.
-pub(super) const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
+const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
+
+/// Those of its log half, which is started where messages are to be stored.
+const LOG_FLAGS: [&str; 6] =
+    ["sync", "segment-size", "retention-time", "retention-size", "retention-records", "housekeeping"];
+
+/// Says that messages are to be stored: the broker then serves the Kafka protocol, too, and clients are sent there.
+pub const LOG: &str = "log";
+
+/// The names of all options: flags, and a table for the Kafka client of the log half.
+pub(super) fn options() -> Vec<String> {
+    [&FLAGS[..], &LOG_FLAGS, &[LOG, "kafka"]].concat().into_iter().map(str::to_owned).collect()
+}
 
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
@@ -41,6 +53,7 @@ pub struct Reference {
     name: String,
     program: PathBuf,
     flags: Vec<String>,
+    log_half: bool,
     context: Context,
     child: Option<Child>,
 }
@@ -53,9 +66,14 @@ impl Reference {
         options: &serde_json::Map<String, serde_json::Value>,
         context: Context,
     ) -> Self {
-        let flags =
-            FLAGS.iter().filter_map(|&key| Some([format!("--{key}"), plain(options.get(key)?)])).flatten().collect();
-        Self { name: name.to_owned(), program, flags, context, child: None }
+        let log_half = options.get(LOG) == Some(&true.into());
+        let flag = |&key: &&str| Some([format!("--{key}"), plain(options.get(key)?)]);
+        let mut flags: Vec<String> = FLAGS.iter().filter_map(flag).flatten().collect();
+        if log_half {
+            flags.extend(["--kafka", "127.0.0.1:0", "--data", "log"].map(str::to_owned));
+            flags.extend(LOG_FLAGS.iter().filter_map(flag).flatten());
+        }
+        Self { name: name.to_owned(), program, flags, log_half, context, child: None }
     }
 
     fn log(&self) -> PathBuf {
@@ -125,7 +143,19 @@ impl System for Reference {
         let mut settings: std::collections::BTreeMap<String, String> =
             ready.policy.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
         settings.insert("version".to_owned(), ready.version);
-        let running = Running { url: ready.url, pids: vec![child.pid()], settings, ..Running::default() };
+        if let Some(tls) = settings.get_mut("tls") {
+            *tls = if tls == "true" { "on" } else { "off" }.to_owned();
+        }
+        let mut url = ready.url;
+        if self.log_half {
+            let Some(kafka) = settings.remove("kafka") else {
+                return Err(self.failed("it does not say where its log half listens".to_owned()));
+            };
+            url = kafka;
+            let sync = settings.get("sync").map_or("never", String::as_str);
+            settings.insert("durability".to_owned(), durability(sync));
+        }
+        let running = Running { url, pids: vec![child.pid()], settings, ..Running::default() };
         self.child = Some(child);
         Ok(running)
     }
@@ -141,6 +171,15 @@ impl System for Reference {
 
     fn logs(&self) -> Vec<PathBuf> {
         vec![self.log()]
+    }
+}
+
+/// Where an acknowledged message is under a policy of `--sync`.
+fn durability(sync: &str) -> String {
+    match sync {
+        "never" => "page cache: the kernel writes when it likes".to_owned(),
+        "group" => "on disk before it is acknowledged".to_owned(),
+        every => format!("page cache, on disk after {every} at the latest"),
     }
 }
 

@@ -192,6 +192,8 @@ impl Driver for Kafka {
     type Producer = KafkaProducer;
     type Consumer = KafkaConsumer;
 
+    const STORES: bool = true;
+
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let options = Options::read(&target)?;
         let incidents = Incidents::default();

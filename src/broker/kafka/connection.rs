@@ -1,0 +1,258 @@
+//! One connection: read, carry out, answer in order.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::super::log::Bell;
+use super::counters::add;
+use super::hub::{Hub, Place};
+use super::pending::Pending;
+use super::reply::Reply;
+use super::request::{self, Violation};
+use super::sasl::Login;
+use super::wire::Wire;
+
+/// Responses that may wait in one connection's queue; beyond that it is not read.
+const MAX_QUEUE: usize = 1024;
+/// Bytes of ready responses that leave in one write, roughly.
+const MAX_WRITE: usize = 1 << 20;
+/// Room for what is read at a time: at first and at rest, and at most.
+const READ: usize = 16 << 10;
+const READ_MOST: usize = 256 << 10;
+/// Longer requests take their share of the common budget.
+const SHORT: usize = 64 << 10;
+
+/// What is to be read next.
+enum Want {
+    /// The start of a frame, or the rest of a short one.
+    Some,
+    /// The rest of a frame so long.
+    Long(usize),
+}
+
+/// Serves a connection until either side ends it.
+pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place) {
+    let _place = place;
+    let mut closing = hub.closing.subscribe();
+    let local = match (socket.set_nodelay(true), socket.local_addr()) {
+        (Ok(()), Ok(local)) => local,
+        // It has gone again.
+        _ => return,
+    };
+    let wire = match &hub.acceptor {
+        None => Wire::Plain(socket),
+        Some(acceptor) => match timeout(hub.config.auth_timeout, acceptor.accept(socket)).await {
+            Ok(Ok(stream)) => Wire::Tls(Box::new(stream)),
+            _ => return add(&hub.counters.tls_failures, 1),
+        },
+    };
+    let now = Instant::now();
+    let login = Login::new(&hub.config.users, now + hub.config.auth_timeout);
+    let mut connection = Connection {
+        bell: Bell::new(),
+        peer,
+        local,
+        login,
+        queue: VecDeque::new(),
+        buffer: BytesMut::new(),
+        share: None,
+        active: now,
+        room: READ,
+        writing: false,
+        wire,
+        hub,
+    };
+    tokio::select! {
+        end = connection.run() => match end {
+            End::Violation => add(&connection.hub.counters.protocol_errors, 1),
+            End::Refused => add(&connection.hub.counters.auth_failures, 1),
+            End::Gone => {}
+        },
+        () = async { drop(closing.wait_for(|closing| *closing).await) } => connection.finish().await,
+    }
+}
+
+enum End {
+    Gone,
+    Violation,
+    Refused,
+}
+
+impl From<std::io::Error> for End {
+    fn from(_: std::io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::Malformed => Self::Violation,
+            Violation::Unauthenticated => Self::Refused,
+            Violation::Failed => Self::Gone,
+        }
+    }
+}
+
+struct Connection {
+    hub: Arc<Hub>,
+    wire: Wire,
+    bell: Arc<Bell>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    login: Login,
+    queue: VecDeque<Pending>,
+    buffer: BytesMut,
+    /// The share of the budget that the frame being read has.
+    share: Option<OwnedSemaphorePermit>,
+    active: Instant,
+    /// Room for the next read.
+    room: usize,
+    /// Whether a write is under way; cut short, nothing can follow it.
+    writing: bool,
+}
+
+impl Connection {
+    async fn run(&mut self) -> End {
+        loop {
+            match self.step().await {
+                Ok(()) => {}
+                Err(End::Refused) => {
+                    // The refusal itself is still to be read by the client.
+                    self.finish().await;
+                    return End::Refused;
+                }
+                Err(end) => return end,
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), End> {
+        let carried_out = self.carry_out();
+        self.answer().await?;
+        let want = carried_out?;
+        let idle = self.active + self.hub.config.idle_timeout;
+        let front = self.queue.front().and_then(Pending::deadline);
+        // Who waits for an answer is not idle.
+        let due = front.unwrap_or(idle);
+        let login = (!self.login.is_done()).then_some(self.login.deadline);
+        let wake = login.map_or(due, |login| login.min(due));
+        let reads = self.queue.len() < MAX_QUEUE;
+        let waits_for_share = match want {
+            Want::Long(length) if self.share.is_none() => Some(length),
+            _ => None,
+        };
+        if reads && waits_for_share.is_none() {
+            self.make_room(&want);
+        }
+        let spare = self.buffer.capacity() - self.buffer.len();
+        let Self { wire, buffer, bell, hub, room, .. } = self;
+        tokio::select! {
+            read = wire.read(buffer), if reads && waits_for_share.is_none() => {
+                match read? {
+                    0 => return Err(End::Gone),
+                    n => {
+                        add(&hub.counters.bytes_in, n as u64);
+                        // Who sends more than there is room for gets more room; who does not, less.
+                        *room = if n == spare { (*room * 2).min(READ_MOST) } else { (*room / 2).max(n).clamp(READ, READ_MOST) };
+                    }
+                }
+                self.active = Instant::now();
+            }
+            share = share_of(&hub.memory, waits_for_share.unwrap_or(0)), if reads && waits_for_share.is_some() => {
+                self.share = share;
+            }
+            () = bell.rung(), if front.is_some() => {}
+            () = sleep_until(wake) => {
+                let now = Instant::now();
+                if login.is_some_and(|login| now >= login) || (now >= idle && front.is_none()) {
+                    return Err(End::Gone);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Room in the buffer, and no more than is worth it: what a frame claims is reserved bit by bit as it comes.
+    fn make_room(&mut self, want: &Want) {
+        let room = match want {
+            Want::Some => self.room,
+            Want::Long(length) => (length - self.buffer.len()).min(self.buffer.len().max(1 << 20)),
+        };
+        if self.buffer.capacity() - self.buffer.len() < room / 4 || matches!(want, Want::Long(_)) {
+            self.buffer.reserve(room);
+        }
+    }
+
+    /// Carries out every request that is there whole.
+    fn carry_out(&mut self) -> Result<Want, End> {
+        while self.queue.len() < MAX_QUEUE {
+            let Some(length) = self.buffer.first_chunk::<4>() else { return Ok(Want::Some) };
+            let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| End::Violation)?;
+            if length > self.hub.config.max_request {
+                return Err(End::Violation);
+            }
+            let whole = length + 4;
+            if self.buffer.len() < whole {
+                return Ok(if whole > SHORT { Want::Long(whole) } else { Want::Some });
+            }
+            let frame: Bytes = self.buffer.split_to(whole).freeze().slice(4..);
+            let origin = request::Origin { hub: &self.hub, bell: &self.bell, local: self.local, peer: self.peer };
+            let pending = request::carry_out(&origin, &mut self.login, frame)?;
+            self.share = None;
+            add(&self.hub.counters.requests, 1);
+            self.queue.extend(pending);
+        }
+        Ok(Want::Some)
+    }
+
+    /// Sends every response that is ready and has none before it that is not.
+    async fn answer(&mut self) -> Result<(), End> {
+        loop {
+            let mut out = Reply::default();
+            while let Some(front) = self.queue.front_mut()
+                && out.len() < MAX_WRITE
+            {
+                let Some(reply) = front.poll(&self.bell) else { break };
+                out.append(reply);
+                self.queue.pop_front();
+            }
+            let length = out.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.writing = true;
+            match timeout(self.hub.config.write_deadline, self.wire.write(&out)).await {
+                Ok(written) => written?,
+                Err(_) => return Err(End::Gone),
+            }
+            self.writing = false;
+            add(&self.hub.counters.bytes_out, length as u64);
+            self.active = Instant::now();
+        }
+    }
+
+    /// Waits a moment for what has been carried out to be ready, sends it, and ends.
+    async fn finish(&mut self) {
+        if self.writing {
+            return;
+        }
+        let end = Instant::now() + Duration::from_secs(1);
+        while self.answer().await.is_ok() && self.queue.front().is_some_and(Pending::is_brief) && Instant::now() < end {
+            let _ = timeout(Duration::from_millis(100), self.bell.rung()).await;
+        }
+    }
+}
+
+async fn share_of(memory: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {
+    let share = u32::try_from(length >> 10).unwrap_or(u32::MAX);
+    // The semaphore is never closed.
+    Arc::clone(memory).acquire_many_owned(share).await.ok()
+}

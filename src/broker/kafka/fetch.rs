@@ -1,0 +1,237 @@
+//! Fetch: ranges of segments, as they are.
+//!
+//! The response is written by hand, since its records are file ranges and not bytes in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, BytesMut};
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use tokio::time::Instant;
+
+use super::super::log::{Bell, Partition, Slice};
+use super::code;
+use super::hub::{Call, LEADER_EPOCH};
+use super::pending::Pending;
+use super::reply::{Reply, finish};
+
+/// Ranges shorter than this are read into the response, longer ones sent from the file.
+const SEND_FILE: usize = 32 << 10;
+/// Longest wait for records, whatever the client allows.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+/// The first version with compact lengths and tagged fields.
+const FLEXIBLE: i16 = 12;
+
+/// A fetch request that may have to wait.
+pub(super) struct FetchWait {
+    correlation: i32,
+    version: i16,
+    pub(super) deadline: Instant,
+    min: usize,
+    max: usize,
+    committed: bool,
+    topics: Vec<(TopicName, Vec<Part>)>,
+}
+
+struct Part {
+    index: i32,
+    offset: i64,
+    max: usize,
+    epoch: i32,
+    partition: Option<Arc<Partition>>,
+    /// What the last look found.
+    found: Found,
+}
+
+#[derive(Default)]
+struct Found {
+    code: i16,
+    start: i64,
+    end: i64,
+    slice: Option<Slice>,
+}
+
+/// Looks for what the request wants.
+pub(super) fn fetch(call: &Call<'_>, request: FetchRequest) -> Pending {
+    if request.session_id != 0 {
+        // Sessions are never given out.
+        let reply = head(call.correlation, call.version, code::FETCH_SESSION_ID_NOT_FOUND, 0);
+        return Pending::Ready(Some(end(reply, call.version, Vec::new())));
+    }
+    let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+    let topics = request.topics.into_iter().map(|wanted| {
+        let topic = call.hub.log.topic(&wanted.topic);
+        let parts = wanted.partitions.into_iter().map(|part| Part {
+            index: part.partition,
+            offset: part.fetch_offset,
+            max: size(part.partition_max_bytes),
+            epoch: part.current_leader_epoch,
+            partition: topic.as_ref().and_then(|topic| topic.partition(part.partition)),
+            found: Found::default(),
+        });
+        let parts = parts.collect();
+        (wanted.topic, parts)
+    });
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
+    Pending::Fetch(FetchWait {
+        correlation: call.correlation,
+        version: call.version,
+        deadline: Instant::now() + wait,
+        min: size(request.min_bytes),
+        max: size(request.max_bytes).min(call.hub.config.max_fetch),
+        committed: request.isolation_level == 1,
+        topics: topics.collect(),
+    })
+}
+
+impl Part {
+    fn look(&self, left: usize, first: bool) -> Found {
+        let Some(partition) = &self.partition else {
+            return Found { code: code::UNKNOWN_TOPIC_OR_PARTITION, start: -1, end: -1, slice: None };
+        };
+        let (start, end) = partition.bounds();
+        let found = Found { code: code::NONE, start: start as i64, end: end as i64, slice: None };
+        if self.epoch > LEADER_EPOCH {
+            return Found { code: code::UNKNOWN_LEADER_EPOCH, ..found };
+        }
+        let Ok(offset) = u64::try_from(self.offset) else { return Found { code: code::OFFSET_OUT_OF_RANGE, ..found } };
+        match partition.read(offset, self.max.min(left), first) {
+            Ok(slice) => Found { slice, ..found },
+            Err(error) => Found { code: code::of(&error), ..found },
+        }
+    }
+}
+
+impl FetchWait {
+    /// The answer once there is enough, something is wrong, or the time is over.
+    pub(super) fn poll(&mut self, bell: &Arc<Bell>) -> Option<Reply> {
+        loop {
+            let (mut total, mut wrong) = (0, false);
+            for part in self.topics.iter_mut().flat_map(|(_, parts)| parts) {
+                part.found = part.look(self.max.saturating_sub(total), total == 0);
+                wrong |= part.found.code != code::NONE;
+                total += part.found.slice.as_ref().map_or(0, |slice| slice.len);
+            }
+            if wrong || total >= self.min || Instant::now() >= self.deadline {
+                return Some(self.reply());
+            }
+            let mut parts = self.topics.iter().flat_map(|(_, parts)| parts);
+            let unchanged = parts.all(|part| {
+                let end = u64::try_from(part.found.end).unwrap_or(0);
+                part.partition.as_ref().is_none_or(|partition| partition.await_more(end, bell))
+            });
+            if unchanged {
+                return None;
+            }
+        }
+    }
+
+    fn reply(&mut self) -> Reply {
+        let version = self.version;
+        let mut out = head(self.correlation, version, code::NONE, self.topics.len());
+        let mut files = Vec::new();
+        for (name, parts) in &mut self.topics {
+            put_name(&mut out, version, name);
+            put_count(&mut out, version, parts.len());
+            for part in parts {
+                put_part(&mut out, &mut files, version, part, self.committed);
+            }
+            put_tags(&mut out, version);
+        }
+        end(out, version, files)
+    }
+}
+
+fn head(correlation: i32, version: i16, error: i16, topics: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(256);
+    out.put_i32(0);
+    out.put_i32(correlation);
+    put_tags(&mut out, version);
+    out.put_i32(0);
+    if version >= 7 {
+        out.put_i16(error);
+        out.put_i32(0);
+    }
+    put_count(&mut out, version, topics);
+    out
+}
+
+fn end(mut out: BytesMut, version: i16, files: Vec<(usize, Slice)>) -> Reply {
+    put_tags(&mut out, version);
+    finish(&mut out, files.iter().map(|(_, slice)| slice.len).sum());
+    Reply { bytes: out, files }
+}
+
+fn put_part(out: &mut BytesMut, files: &mut Vec<(usize, Slice)>, version: i16, part: &mut Part, committed: bool) {
+    let before = out.len();
+    let found = std::mem::take(&mut part.found);
+    out.put_i32(part.index);
+    out.put_i16(found.code);
+    out.put_i64(found.end);
+    out.put_i64(found.end);
+    if version >= 5 {
+        out.put_i64(found.start);
+    }
+    // Aborted transactions: there are none; who reads everything is told nothing.
+    match (committed, version >= FLEXIBLE) {
+        (true, true) => out.put_u8(1),
+        (false, true) => out.put_u8(0),
+        (true, false) => out.put_i32(0),
+        (false, false) => out.put_i32(-1),
+    }
+    if version >= 11 {
+        out.put_i32(-1);
+    }
+    let length = found.slice.as_ref().map_or(0, |slice| slice.len);
+    if version >= FLEXIBLE {
+        put_varint(out, length + 1);
+    } else {
+        out.put_u32(u32::try_from(length).unwrap_or(0));
+    }
+    if let Some(slice) = found.slice {
+        if length >= SEND_FILE {
+            files.push((out.len(), slice));
+        } else {
+            let at = out.len();
+            out.resize(at + length, 0);
+            if slice.read(&mut out[at..]).is_err() {
+                out.truncate(before);
+                let failed = Found { code: code::KAFKA_STORAGE_ERROR, slice: None, ..found };
+                part.found = failed;
+                return put_part(out, files, version, part, committed);
+            }
+        }
+    }
+    put_tags(out, version);
+}
+
+fn put_name(out: &mut BytesMut, version: i16, name: &str) {
+    if version >= FLEXIBLE {
+        put_varint(out, name.len() + 1);
+    } else {
+        out.put_u16(u16::try_from(name.len()).unwrap_or(0));
+    }
+    out.put_slice(name.as_bytes());
+}
+
+fn put_count(out: &mut BytesMut, version: i16, count: usize) {
+    if version >= FLEXIBLE {
+        put_varint(out, count + 1);
+    } else {
+        out.put_u32(u32::try_from(count).unwrap_or(0));
+    }
+}
+
+fn put_tags(out: &mut BytesMut, version: i16) {
+    if version >= FLEXIBLE {
+        out.put_u8(0);
+    }
+}
+
+fn put_varint(out: &mut BytesMut, mut value: usize) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}

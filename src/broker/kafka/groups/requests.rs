@@ -1,0 +1,477 @@
+//! The requests of consumer groups, from and to the words of the protocol.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_protocol::messages::find_coordinator_response::Coordinator as Found;
+use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::leave_group_response::MemberResponse;
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::StrBytes;
+
+use super::super::code;
+use super::super::hub::{Call, text};
+use super::super::pending::{Pending, Slot};
+use super::super::reply::respond;
+use super::committed::{Committed, Place};
+use super::state::{Answer, Group, Join, Joined, State, Synced, Who};
+use super::wall;
+
+/// Longest metadata of a committed offset.
+const MAX_METADATA: usize = 4096;
+/// Session timeouts allowed, in milliseconds.
+const SESSIONS: std::ops::RangeInclusive<i32> = 100..=1_800_000;
+/// Bound on the wait of a join or sync, beyond what the group itself allows.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// Bound on the wait for a sync.
+const SYNC_WAIT: Duration = Duration::from_secs(60);
+
+/// A connection that waits for a group.
+pub(in super::super) struct Waiter {
+    slot: Arc<Slot>,
+    correlation: i32,
+    version: i16,
+}
+
+impl Waiter {
+    fn new(call: &Call<'_>) -> (Self, Pending) {
+        let slot = Slot::new(call.bell);
+        let waiter = Self { slot: Arc::clone(&slot), correlation: call.correlation, version: call.version };
+        (waiter, Pending::Group(slot, tokio::time::Instant::now() + MAX_WAIT))
+    }
+
+    pub(super) fn answer(self, answer: Answer) {
+        let reply = match answer {
+            Answer::Join(joined) => respond(self.correlation, self.version, &join_response(joined, self.version)),
+            Answer::Sync(synced) => respond(self.correlation, self.version, &sync_response(synced)),
+        };
+        self.slot.fill(reply);
+    }
+}
+
+fn join_response(joined: Joined, version: i16) -> JoinGroupResponse {
+    let members = joined.members.into_iter().map(|(id, instance, metadata)| {
+        JoinGroupResponseMember::default()
+            .with_member_id(text(id))
+            .with_group_instance_id(instance.filter(|_| version >= 5).map(text))
+            .with_metadata(metadata)
+    });
+    // Versions below 7 cannot say that there is no protocol.
+    let protocol = joined.protocol.or((version < 7).then(String::new));
+    JoinGroupResponse::default()
+        .with_error_code(joined.code)
+        .with_generation_id(joined.generation)
+        .with_protocol_type(joined.protocol_type.filter(|_| version >= 7).map(text))
+        .with_protocol_name(protocol.map(text))
+        .with_leader(text(joined.leader))
+        .with_member_id(text(joined.member))
+        .with_skip_assignment(joined.skip && version >= 9)
+        .with_members(members.collect())
+}
+
+fn sync_response(synced: Synced) -> SyncGroupResponse {
+    SyncGroupResponse::default()
+        .with_error_code(synced.code)
+        .with_protocol_type(synced.protocol_type.map(text))
+        .with_protocol_name(synced.protocol.map(text))
+        .with_assignment(synced.assignment)
+}
+
+/// What is kept must not keep the receive buffer it came in.
+fn own(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+fn optional(name: &Option<StrBytes>) -> Option<&str> {
+    name.as_deref()
+}
+
+fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+/// Every key's coordinator is this broker, if it has such coordinators.
+pub(in super::super) fn find_coordinator(call: &Call<'_>, request: FindCoordinatorRequest) -> Pending {
+    let refusal = match request.key_type {
+        0 => None,
+        1 => Some((code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "this broker has no transactions")),
+        _ => Some((code::INVALID_REQUEST, "this broker has no such coordinator")),
+    };
+    let (error, words) = refusal.unwrap_or((code::NONE, ""));
+    let (node, host, port) = match refusal {
+        None => (call.hub.config.node, call.host(), call.port()),
+        Some(_) => (-1, StrBytes::new(), -1),
+    };
+    let words = refusal.map(|_| StrBytes::from_static_str(words));
+    let response = if call.version >= 4 {
+        let found = request.coordinator_keys.into_iter().map(|key| {
+            Found::default()
+                .with_key(key)
+                .with_node_id(BrokerId(node))
+                .with_host(host.clone())
+                .with_port(port)
+                .with_error_code(error)
+                .with_error_message(words.clone())
+        });
+        FindCoordinatorResponse::default().with_coordinators(found.collect())
+    } else {
+        FindCoordinatorResponse::default()
+            .with_error_code(error)
+            .with_error_message(words.filter(|_| call.version >= 1))
+            .with_node_id(BrokerId(node))
+            .with_host(host)
+            .with_port(port)
+    };
+    call.ready(&response)
+}
+
+/// Takes a member into a group; answered when all have joined.
+pub(in super::super) fn join(call: &Call<'_>, request: JoinGroupRequest) -> Pending {
+    let refuse = |code| call.ready(&join_response(Joined::refused(code, request.member_id.to_string()), call.version));
+    if request.group_id.is_empty() {
+        return refuse(code::INVALID_GROUP_ID);
+    }
+    if !SESSIONS.contains(&request.session_timeout_ms) {
+        return refuse(code::INVALID_SESSION_TIMEOUT);
+    }
+    let session = millis(request.session_timeout_ms);
+    let coordinator = &call.hub.groups;
+    let join = Join {
+        member: request.member_id.to_string(),
+        instance: request.group_instance_id.as_ref().map(|id| id.to_string()),
+        client: call.client.to_owned(),
+        host: format!("/{}", call.peer.ip().to_canonical()),
+        session,
+        rebalance: if call.version == 0 { session } else { millis(request.rebalance_timeout_ms).max(session) },
+        protocol_type: request.protocol_type.to_string(),
+        protocols: request.protocols.iter().map(|p| (p.name.to_string(), own(&p.metadata))).collect(),
+        needs_id: call.version >= 4,
+        knows_skip: call.version >= 9,
+    };
+    let mut groups = coordinator.groups();
+    let name = request.group_id.as_str();
+    if !groups.contains_key(name) {
+        if !join.member.is_empty() {
+            return refuse(code::UNKNOWN_MEMBER_ID);
+        }
+        if groups.len() >= coordinator.max_groups {
+            return refuse(code::COORDINATOR_NOT_AVAILABLE);
+        }
+        groups.insert(name.to_owned(), Group::new(coordinator.delay, coordinator.max_members));
+    }
+    let id = coordinator.member_id(request.group_instance_id.as_deref().unwrap_or(call.client));
+    let (waiter, pending) = Waiter::new(call);
+    coordinator.with_group(&mut groups, name, |group, out| group.join(join, waiter, id, Instant::now(), out));
+    pending
+}
+
+/// Takes the leader's assignments, or gives a member its own; answered when the leader's are there.
+pub(in super::super) fn sync(call: &Call<'_>, request: SyncGroupRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let who = Who {
+        member: &request.member_id,
+        instance: optional(&request.group_instance_id),
+        generation: request.generation_id,
+    };
+    let assignments = request.assignments.iter().map(|a| (a.member_id.to_string(), own(&a.assignment))).collect();
+    let protocol = (optional(&request.protocol_type), optional(&request.protocol_name));
+    let (waiter, pending) = Waiter::new(call);
+    let mut groups = coordinator.groups();
+    let change = |group: &mut Group<Waiter>, out: &mut Vec<(Waiter, Answer)>| {
+        group.sync(who, protocol, assignments, waiter, Instant::now(), out);
+    };
+    match coordinator.with_group(&mut groups, &request.group_id, change) {
+        Some(()) => pending,
+        None => call.ready(&sync_response(Synced::refused(code::UNKNOWN_MEMBER_ID))),
+    }
+}
+
+/// Takes a sign of life.
+pub(in super::super) fn heartbeat(call: &Call<'_>, request: HeartbeatRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let who = Who {
+        member: &request.member_id,
+        instance: optional(&request.group_instance_id),
+        generation: request.generation_id,
+    };
+    let mut groups = coordinator.groups();
+    let beat = coordinator.with_group(&mut groups, &request.group_id, |group, _| group.heartbeat(who, Instant::now()));
+    call.ready(&HeartbeatResponse::default().with_error_code(beat.unwrap_or(code::UNKNOWN_MEMBER_ID)))
+}
+
+/// Lets members go.
+pub(in super::super) fn leave(call: &Call<'_>, request: LeaveGroupRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let mut groups = coordinator.groups();
+    let mut leave = |member: &str, instance: Option<&str>| {
+        let left = coordinator.with_group(&mut groups, &request.group_id, |group, out| {
+            group.leave(member, instance, Instant::now(), out)
+        });
+        left.unwrap_or(code::UNKNOWN_MEMBER_ID)
+    };
+    if call.version < 3 {
+        let error = leave(&request.member_id, None);
+        return call.ready(&LeaveGroupResponse::default().with_error_code(error));
+    }
+    let members = request.members.iter().map(|member| {
+        let error = leave(&member.member_id, optional(&member.group_instance_id));
+        MemberResponse::default()
+            .with_member_id(member.member_id.clone())
+            .with_group_instance_id(member.group_instance_id.clone())
+            .with_error_code(error)
+    });
+    let members = members.collect();
+    call.ready(&LeaveGroupResponse::default().with_members(members))
+}
+
+/// Tells what groups are made of.
+pub(in super::super) fn describe(call: &Call<'_>, request: DescribeGroupsRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let groups = coordinator.groups();
+    let described = request.groups.into_iter().map(|id| {
+        let answer = DescribedGroup::default().with_group_id(id.clone()).with_authorized_operations(i32::MIN);
+        let Some(group) = groups.get(id.as_str()) else {
+            let known = !coordinator.offsets.all(&id).is_empty();
+            let state = if known { State::Empty.name() } else { "Dead" };
+            let kind = if known { "consumer" } else { "" };
+            return answer.with_group_state(text(state)).with_protocol_type(text(kind));
+        };
+        let members = group.members.iter().map(|(id, member)| {
+            let chosen = member.protocols.iter().find(|(name, _)| Some(name) == group.protocol.as_ref());
+            DescribedGroupMember::default()
+                .with_member_id(text(id.as_str()))
+                .with_group_instance_id(member.instance.clone().filter(|_| call.version >= 4).map(text))
+                .with_client_id(text(member.client.as_str()))
+                .with_client_host(text(member.host.as_str()))
+                .with_member_metadata(chosen.map(|(_, metadata)| metadata.clone()).unwrap_or_default())
+                .with_member_assignment(member.assignment.clone())
+        });
+        answer
+            .with_group_state(text(group.state.name()))
+            .with_protocol_type(text(group.protocol_type.clone().unwrap_or_default()))
+            .with_protocol_data(text(group.protocol.clone().unwrap_or_default()))
+            .with_members(members.collect())
+    });
+    let described = described.collect();
+    call.ready(&DescribeGroupsResponse::default().with_groups(described))
+}
+
+/// Lists the groups that have members or committed offsets.
+pub(in super::super) fn list(call: &Call<'_>, request: ListGroupsRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let groups = coordinator.groups();
+    let kind = |group: &Group<Waiter>| group.protocol_type.clone().unwrap_or_default();
+    let live = groups.iter().map(|(name, group)| (name.clone(), kind(group), group.state));
+    let known = coordinator.offsets.names().into_iter().filter(|name| !groups.contains_key(name));
+    let all = live.chain(known.map(|name| (name, "consumer".to_owned(), State::Empty)));
+    let wanted = |state: &State| {
+        request.states_filter.is_empty() || request.states_filter.iter().any(|s| s.eq_ignore_ascii_case(state.name()))
+    };
+    let listed = all.filter(|(_, _, state)| wanted(state)).map(|(name, kind, state)| {
+        let state = if call.version >= 4 { state.name() } else { "" };
+        ListedGroup::default()
+            .with_group_id(GroupId(text(name)))
+            .with_protocol_type(text(kind))
+            .with_group_state(text(state))
+    });
+    call.ready(&ListGroupsResponse::default().with_groups(listed.collect()))
+}
+
+/// Deletes groups without members, and what they have committed.
+pub(in super::super) fn delete(call: &Call<'_>, request: DeleteGroupsRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let mut groups = coordinator.groups();
+    let results = request.groups_names.into_iter().map(|id| {
+        let offsets = coordinator.offsets.all(&id);
+        let error = match groups.get(id.as_str()) {
+            Some(group) if !group.is_idle() => code::NON_EMPTY_GROUP,
+            None if offsets.is_empty() => code::GROUP_ID_NOT_FOUND,
+            _ => {
+                groups.remove(id.as_str());
+                let gone = offsets.into_keys().map(|place| (place, None)).collect();
+                coordinator.offsets.commit(&id, gone, wall()).map_or_else(|error| code::of(&error), |_| code::NONE)
+            }
+        };
+        delete_groups_response::DeletableGroupResult::default().with_group_id(id).with_error_code(error)
+    });
+    let results = results.collect();
+    call.ready(&DeleteGroupsResponse::default().with_results(results))
+}
+
+/// Notes offsets; answered when the sync policy covers them.
+pub(in super::super) fn commit(call: &Call<'_>, request: OffsetCommitRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let who = Who {
+        member: &request.member_id,
+        instance: optional(&request.group_instance_id),
+        generation: request.generation_id_or_member_epoch,
+    };
+    let alone = who.member.is_empty() && who.generation < 0;
+    let allowed = {
+        let mut groups = coordinator.groups();
+        let may =
+            coordinator.with_group(&mut groups, &request.group_id, |group, _| group.may_commit(who, Instant::now()));
+        match may {
+            _ if request.group_id.is_empty() => Err(code::INVALID_GROUP_ID),
+            Some(may) => may,
+            None if alone => Ok(()),
+            None => Err(code::ILLEGAL_GENERATION),
+        }
+    };
+    let mut changes = Vec::new();
+    let topics: Vec<(TopicName, Vec<(i32, i16)>)> = request
+        .topics
+        .into_iter()
+        .map(|topic| {
+            let known = call.hub.log.topic(&topic.name);
+            let codes = topic.partitions.into_iter().map(|part| {
+                let index = part.partition_index;
+                let there = known.as_ref().and_then(|topic| topic.partition(index)).is_some();
+                let metadata = part.committed_metadata.map(|m| m.to_string()).unwrap_or_default();
+                let error = match allowed {
+                    Err(code) => code,
+                    Ok(()) if !there => code::UNKNOWN_TOPIC_OR_PARTITION,
+                    Ok(()) if metadata.len() > MAX_METADATA => code::OFFSET_METADATA_TOO_LARGE,
+                    Ok(()) => {
+                        let committed =
+                            Committed { offset: part.committed_offset, epoch: part.committed_leader_epoch, metadata };
+                        changes.push(((topic.name.to_string(), index), Some(committed)));
+                        code::NONE
+                    }
+                };
+                (index, error)
+            });
+            let codes = codes.collect();
+            (topic.name, codes)
+        })
+        .collect();
+    let response = |failed: Option<i16>| {
+        let topics = topics.iter().map(|(name, codes)| {
+            let parts = codes.iter().map(|(index, code)| {
+                let code = if *code == code::NONE { failed.unwrap_or(code::NONE) } else { *code };
+                OffsetCommitResponsePartition::default().with_partition_index(*index).with_error_code(code)
+            });
+            OffsetCommitResponseTopic::default().with_name(name.clone()).with_partitions(parts.collect())
+        });
+        OffsetCommitResponse::default().with_topics(topics.collect())
+    };
+    match coordinator.offsets.commit(&request.group_id, changes, wall()) {
+        Ok(None) => call.ready(&response(None)),
+        Ok(Some(ticket)) => {
+            let failed = response(Some(code::COORDINATOR_NOT_AVAILABLE));
+            Pending::Commit(
+                ticket,
+                tokio::time::Instant::now() + SYNC_WAIT,
+                Some(Box::new((call.reply(&response(None)), call.reply(&failed)))),
+            )
+        }
+        Err(error) => {
+            eprintln!("msgbench broker: {error}");
+            call.ready(&response(Some(code::COORDINATOR_NOT_AVAILABLE)))
+        }
+    }
+}
+
+type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
+type Answers = Vec<(TopicName, Vec<(i32, Option<Committed>)>)>;
+
+fn committed(call: &Call<'_>, group: &str, wanted: Wanted) -> Answers {
+    let offsets = &call.hub.groups.offsets;
+    let Some(wanted) = wanted else {
+        let mut all: Answers = Vec::new();
+        for ((topic, index), committed) in offsets.all(group) {
+            match all.last_mut().filter(|(name, _)| **name == *topic) {
+                Some((_, parts)) => parts.push((index, Some(committed))),
+                None => all.push((TopicName(text(topic)), vec![(index, Some(committed))])),
+            }
+        }
+        return all;
+    };
+    let one = |name: &TopicName, index: i32| offsets.get(group, &Place::from((name.to_string(), index)));
+    wanted
+        .into_iter()
+        .map(|(name, indexes)| {
+            let parts = indexes.into_iter().map(|index| (index, one(&name, index))).collect();
+            (name, parts)
+        })
+        .collect()
+}
+
+fn fields(committed: Option<Committed>) -> (i64, i32, Option<StrBytes>) {
+    match committed {
+        Some(committed) => (committed.offset, committed.epoch, Some(text(committed.metadata))),
+        None => (-1, -1, Some(StrBytes::new())),
+    }
+}
+
+/// Answers what is committed.
+pub(in super::super) fn fetch_offsets(call: &Call<'_>, request: OffsetFetchRequest) -> Pending {
+    if call.version < 8 {
+        let wanted = request.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+        let topics = committed(call, &request.group_id, wanted).into_iter().map(|(name, parts)| {
+            let parts = parts.into_iter().map(|(index, committed)| {
+                let (offset, epoch, metadata) = fields(committed);
+                OffsetFetchResponsePartition::default()
+                    .with_partition_index(index)
+                    .with_committed_offset(offset)
+                    .with_committed_leader_epoch(epoch)
+                    .with_metadata(metadata)
+            });
+            OffsetFetchResponseTopic::default().with_name(name).with_partitions(parts.collect())
+        });
+        return call.ready(&OffsetFetchResponse::default().with_topics(topics.collect()));
+    }
+    let groups = request.groups.into_iter().map(|group| {
+        let wanted = group.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+        let topics = committed(call, &group.group_id, wanted).into_iter().map(|(name, parts)| {
+            let parts = parts.into_iter().map(|(index, committed)| {
+                let (offset, epoch, metadata) = fields(committed);
+                OffsetFetchResponsePartitions::default()
+                    .with_partition_index(index)
+                    .with_committed_offset(offset)
+                    .with_committed_leader_epoch(epoch)
+                    .with_metadata(metadata)
+            });
+            OffsetFetchResponseTopics::default().with_name(name).with_partitions(parts.collect())
+        });
+        OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone()).with_topics(topics.collect())
+    });
+    call.ready(&OffsetFetchResponse::default().with_groups(groups.collect()))
+}
+
+/// Forgets what is committed at some places that no member reads from.
+pub(in super::super) fn delete_offsets(call: &Call<'_>, request: OffsetDeleteRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let in_use = coordinator.groups().get(request.group_id.as_str()).is_some_and(|group| !group.members.is_empty());
+    let have = coordinator.offsets.all(&request.group_id);
+    if have.is_empty() && !in_use {
+        return call.ready(&OffsetDeleteResponse::default().with_error_code(code::GROUP_ID_NOT_FOUND));
+    }
+    let mut gone = Vec::new();
+    let topics = request.topics.into_iter().map(|topic| {
+        let parts = topic.partitions.into_iter().map(|part| {
+            // Which topics a member has subscribed to is in metadata that the broker does not read.
+            let error = if in_use { code::GROUP_SUBSCRIBED_TO_TOPIC } else { code::NONE };
+            let place = (topic.name.to_string(), part.partition_index);
+            if !in_use && have.contains_key(&place) {
+                gone.push((place, None));
+            }
+            OffsetDeleteResponsePartition::default().with_partition_index(part.partition_index).with_error_code(error)
+        });
+        let parts = parts.collect();
+        OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(parts)
+    });
+    let topics = topics.collect();
+    let error =
+        coordinator.offsets.commit(&request.group_id, gone, wall()).map_or_else(|e| code::of(&e), |_| code::NONE);
+    call.ready(&OffsetDeleteResponse::default().with_error_code(error).with_topics(topics))
+}

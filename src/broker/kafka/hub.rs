@@ -1,0 +1,110 @@
+//! What all connections share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::super::log::{Bell, Log, Partition, Topic};
+use super::config::KafkaConfig;
+use super::counters::KafkaCounters;
+use super::groups::Coordinator;
+
+/// The cluster's id, which every broker of this kind has.
+pub(super) const CLUSTER: &str = "msgbench";
+/// The topic that committed offsets are kept in.
+pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// The number of times leadership has changed: never.
+pub(super) const LEADER_EPOCH: i32 = 0;
+
+pub(super) struct Hub {
+    pub(super) config: KafkaConfig,
+    pub(super) log: Arc<Log>,
+    pub(super) counters: Arc<KafkaCounters>,
+    pub(super) groups: Arc<Coordinator>,
+    /// Budget of long requests, in KiB.
+    pub(super) memory: Arc<Semaphore>,
+    pub(super) acceptor: Option<TlsAcceptor>,
+    pub(super) closing: watch::Sender<bool>,
+    pub(super) readers: watch::Sender<usize>,
+    open: AtomicUsize,
+}
+
+/// The right to be one of `max_connections`.
+pub(super) struct Place(Arc<Hub>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.counters.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.readers.send_modify(|n| *n -= 1);
+    }
+}
+
+impl Hub {
+    pub(super) fn new(
+        config: KafkaConfig,
+        log: Arc<Log>,
+        groups: Arc<Coordinator>,
+        counters: Arc<KafkaCounters>,
+        acceptor: Option<TlsAcceptor>,
+    ) -> Self {
+        let memory = Arc::new(Semaphore::new((config.max_inflight >> 10).max(1)));
+        let (closing, readers) = (watch::Sender::new(false), watch::Sender::new(0));
+        Self { config, log, counters, groups, memory, acceptor, closing, readers, open: AtomicUsize::new(0) }
+    }
+
+    /// A place for one more connection, if there is one.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        let limit = self.config.max_connections;
+        self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1)).ok()?;
+        self.counters.open.fetch_add(1, Ordering::Relaxed);
+        self.readers.send_modify(|n| *n += 1);
+        Some(Place(Arc::clone(self)))
+    }
+
+    /// The topic of that name; made if that is allowed and it is not there.
+    pub(super) fn topic_or_new(&self, name: &str, create: bool) -> Option<Arc<Topic>> {
+        self.log.topic(name).or_else(|| {
+            let wanted = create && self.config.auto_create && !name.starts_with("__");
+            let settings = self.log.defaults().clone();
+            // Somebody else may have made it meanwhile.
+            let make = || self.log.create(name, self.config.partitions, settings, Default::default()).ok();
+            if wanted { make().or_else(|| self.log.topic(name)) } else { None }
+        })
+    }
+
+    pub(super) fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
+        self.log.topic(topic)?.partition(index)
+    }
+}
+
+/// One request on its way: who has sent it and how it is to be answered.
+pub(super) struct Call<'a> {
+    pub(super) hub: &'a Arc<Hub>,
+    pub(super) bell: &'a Arc<Bell>,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) client: &'a str,
+    pub(super) correlation: i32,
+    pub(super) version: i16,
+}
+
+impl Call<'_> {
+    /// The host under which this client has reached the broker.
+    pub(super) fn host(&self) -> StrBytes {
+        StrBytes::from_string(self.local.ip().to_canonical().to_string())
+    }
+
+    pub(super) fn port(&self) -> i32 {
+        i32::from(self.local.port())
+    }
+}
+
+/// A text in the crate's type.
+pub(super) fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}

@@ -1,0 +1,129 @@
+//! Offsets by time, by epoch, and the forgetting of records.
+
+use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::{
+    DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+};
+
+use super::super::log::{LogError, Partition};
+use super::batch;
+use super::code;
+use super::hub::{Call, LEADER_EPOCH};
+use super::pending::Pending;
+
+/// Times that mean something else.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+
+/// Answers with the first offset at or after a time, or an end of the log.
+pub(super) fn list(call: &Call<'_>, request: ListOffsetsRequest) -> Pending {
+    let topics = request.topics.into_iter().map(|topic| {
+        let parts = topic.partitions.into_iter().map(|part| {
+            let response = ListOffsetsPartitionResponse::default()
+                .with_partition_index(part.partition_index)
+                .with_timestamp(-1)
+                .with_offset(-1)
+                .with_leader_epoch(-1);
+            let found = match call.hub.partition(&topic.name, part.partition_index) {
+                None => Err(code::UNKNOWN_TOPIC_OR_PARTITION),
+                Some(_) if part.current_leader_epoch > LEADER_EPOCH => Err(code::UNKNOWN_LEADER_EPOCH),
+                Some(partition) => find(&partition, part.timestamp).map_err(|error| code::of(&error)),
+            };
+            match found {
+                Err(code) => response.with_error_code(code),
+                Ok(None) => response,
+                Ok(Some((offset, timestamp))) => response
+                    .with_offset(offset as i64)
+                    .with_timestamp(timestamp)
+                    .with_leader_epoch(if call.version >= 4 { LEADER_EPOCH } else { -1 }),
+            }
+        });
+        let parts = parts.collect();
+        ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(parts)
+    });
+    let topics = topics.collect();
+    call.ready(&ListOffsetsResponse::default().with_topics(topics))
+}
+
+/// The offset, and the time of the record there if it was looked for by time.
+fn find(partition: &Partition, timestamp: i64) -> Result<Option<(u64, i64)>, LogError> {
+    let (start, end) = partition.bounds();
+    let timestamp = match timestamp {
+        LATEST => return Ok(Some((end, -1))),
+        EARLIEST => return Ok(Some((start, -1))),
+        MAX_TIMESTAMP => match partition.max_timestamp() {
+            Some(newest) => newest,
+            None => return Ok(None),
+        },
+        time => time,
+    };
+    let Some((view, bytes)) = partition.find_time(timestamp)? else { return Ok(None) };
+    // Of a compressed batch only the whole is known: its first offset is early, never late.
+    let Some(mut records) = batch::records(&bytes) else {
+        return Ok(Some((view.base.max(start), view.max_timestamp)));
+    };
+    let found = records.find_map(|record| {
+        let record = record?;
+        let offset = view.base + u64::from(record.offset);
+        (record.timestamp >= timestamp && offset >= start).then_some((offset, record.timestamp))
+    });
+    Ok(found.or(Some((view.base.max(start), view.max_timestamp))))
+}
+
+/// Answers where an epoch of leadership ended; there has been one, and it goes on.
+pub(super) fn of_epoch(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> Pending {
+    let topics = request.topics.into_iter().map(|topic| {
+        let parts = topic.partitions.into_iter().map(|part| {
+            let response =
+                EpochEndOffset::default().with_partition(part.partition).with_leader_epoch(-1).with_end_offset(-1);
+            match call.hub.partition(&topic.topic, part.partition) {
+                None => response.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION),
+                Some(_) if part.current_leader_epoch > LEADER_EPOCH => {
+                    response.with_error_code(code::UNKNOWN_LEADER_EPOCH)
+                }
+                Some(_) if (0..LEADER_EPOCH).contains(&part.current_leader_epoch) => {
+                    response.with_error_code(code::FENCED_LEADER_EPOCH)
+                }
+                Some(partition) if part.leader_epoch == LEADER_EPOCH => {
+                    response.with_leader_epoch(LEADER_EPOCH).with_end_offset(partition.bounds().1 as i64)
+                }
+                Some(_) => response,
+            }
+        });
+        let parts = parts.collect();
+        OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(parts)
+    });
+    let topics = topics.collect();
+    call.ready(&OffsetForLeaderEpochResponse::default().with_topics(topics))
+}
+
+/// Forgets records before an offset; -1 is all there are.
+pub(super) fn delete_records(call: &Call<'_>, request: DeleteRecordsRequest) -> Pending {
+    let topics = request.topics.into_iter().map(|topic| {
+        let parts = topic.partitions.into_iter().map(|part| {
+            let response = DeleteRecordsPartitionResult::default().with_partition_index(part.partition_index);
+            let allowed = !topic.name.starts_with("__");
+            let trimmed = match call.hub.partition(&topic.name, part.partition_index).filter(|_| allowed) {
+                None => Err(code::UNKNOWN_TOPIC_OR_PARTITION),
+                Some(partition) => {
+                    let offset =
+                        if part.offset == -1 { Some(partition.bounds().1) } else { u64::try_from(part.offset).ok() };
+                    let trim = |offset| partition.trim(offset).map_err(|error| code::of(&error));
+                    offset.ok_or(code::OFFSET_OUT_OF_RANGE).and_then(trim)
+                }
+            };
+            match trimmed {
+                Ok(start) => response.with_low_watermark(start as i64),
+                Err(code) => response.with_low_watermark(-1).with_error_code(code),
+            }
+        });
+        let parts = parts.collect();
+        DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(parts)
+    });
+    let topics = topics.collect();
+    call.ready(&DeleteRecordsResponse::default().with_topics(topics))
+}

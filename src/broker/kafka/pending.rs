@@ -1,0 +1,83 @@
+//! Requests that have been carried out and may not be answered yet.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::super::log::{Bell, Ticket};
+use super::fetch::FetchWait;
+use super::produce::ProduceWait;
+use super::reply::Reply;
+
+/// A request in a connection's queue.
+pub(super) enum Pending {
+    /// Answered at once.
+    Ready(Option<Reply>),
+    /// Waits for its records to be synced.
+    Produce(ProduceWait),
+    /// Waits for records.
+    Fetch(FetchWait),
+    /// Waits for the other members of its group.
+    Group(Arc<Slot>, Instant),
+    /// Waits for offsets to be synced: the answer if they are, and if they are not.
+    Commit(Ticket, Instant, Option<Box<(Reply, Reply)>>),
+}
+
+/// Where the coordinator puts the answer to a request that has to wait.
+pub(super) struct Slot {
+    reply: Mutex<Option<Reply>>,
+    bell: Arc<Bell>,
+}
+
+impl Slot {
+    pub(super) fn new(bell: &Arc<Bell>) -> Arc<Self> {
+        Arc::new(Self { reply: Mutex::default(), bell: Arc::clone(bell) })
+    }
+
+    /// Puts the answer there and wakes the connection.
+    pub(super) fn fill(&self, reply: Reply) {
+        *self.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+        self.bell.ring();
+    }
+
+    fn take(&self) -> Option<Reply> {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn late(deadline: Instant) -> bool {
+    Instant::now() >= deadline
+}
+
+impl Pending {
+    /// The answer, if it is ready; otherwise `bell` is rung when it is worth asking again.
+    pub(super) fn poll(&mut self, bell: &Arc<Bell>) -> Option<Reply> {
+        match self {
+            Self::Ready(reply) => Some(reply.take().unwrap_or_default()),
+            Self::Produce(wait) => wait.poll(bell),
+            Self::Fetch(wait) => wait.poll(bell),
+            // The coordinator is to answer long before; what never comes is no answer.
+            Self::Group(slot, deadline) => slot.take().or_else(|| late(*deadline).then(Reply::default)),
+            Self::Commit(ticket, deadline, replies) => {
+                let kept = ticket.poll(bell).or_else(|| late(*deadline).then_some(false))?;
+                let (good, bad) = *replies.take()?;
+                Some(if kept { good } else { bad })
+            }
+        }
+    }
+
+    /// When it is to be asked again at the latest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Produce(wait) => Some(wait.deadline),
+            Self::Fetch(wait) => Some(wait.deadline),
+            Self::Group(_, deadline) | Self::Commit(_, deadline, _) => Some(*deadline),
+        }
+    }
+
+    /// Whether it is worth waiting for at the end.
+    pub(super) fn is_brief(&self) -> bool {
+        matches!(self, Self::Ready(_) | Self::Produce(_) | Self::Commit(..))
+    }
+}

@@ -1,0 +1,171 @@
+//! Produce: a batch per partition, appended as it came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
+use tokio::time::Instant;
+
+use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Ticket};
+use super::batch::{self, RecordBatches};
+use super::code;
+use super::counters::add;
+use super::hub::{Call, text};
+use super::pending::Pending;
+use super::reply::{Reply, respond};
+use super::request::Violation;
+
+/// Longest wait for a sync, whatever the client allows.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// A produce request whose records are written.
+pub(super) struct ProduceWait {
+    correlation: i32,
+    version: i16,
+    pub(super) deadline: Instant,
+    topics: Vec<(TopicName, Vec<Outcome>)>,
+}
+
+struct Outcome {
+    index: i32,
+    code: i16,
+    base: i64,
+    start: i64,
+    words: Option<String>,
+    ticket: Option<Ticket>,
+}
+
+/// Appends what the request brings. With acks=0 there is no answer, and a failure closes the connection.
+pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option<Pending>, Violation> {
+    let refused = match request.acks {
+        _ if request.transactional_id.is_some() => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        -1..=1 => None,
+        _ => Some(code::INVALID_REQUIRED_ACKS),
+    };
+    let mut failed = false;
+    let topics = request.topic_data.into_iter().map(|data| {
+        // Clients ask for metadata first, which makes a topic; produce only finds it.
+        let topic = call.hub.log.topic(&data.name).filter(|_| !data.name.starts_with("__"));
+        let outcomes = data.partition_data.into_iter().map(|part| {
+            let partition = topic.as_ref().and_then(|topic| topic.partition(part.index));
+            let result = match (refused, partition) {
+                (Some(code), _) => Err((code, None)),
+                (None, None) => Err((code::UNKNOWN_TOPIC_OR_PARTITION, None)),
+                (None, Some(partition)) => append(call, &partition, part.records),
+            };
+            failed |= result.is_err();
+            outcome(part.index, result)
+        });
+        let outcomes = outcomes.collect();
+        (data.name, outcomes)
+    });
+    let topics = topics.collect();
+    if request.acks == 0 {
+        return if failed { Err(Violation::Failed) } else { Ok(None) };
+    }
+    let wait =
+        Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_WAIT);
+    let deadline = Instant::now() + wait;
+    Ok(Some(Pending::Produce(ProduceWait { correlation: call.correlation, version: call.version, deadline, topics })))
+}
+
+type Refusal = (i16, Option<String>);
+
+fn append(call: &Call<'_>, partition: &Arc<Partition>, records: Option<Bytes>) -> Result<Appended, Refusal> {
+    let counters = &call.hub.counters;
+    let records = records.unwrap_or_default();
+    let refuse = |code, words: &str| {
+        add(&counters.rejected, 1);
+        Err((code, Some(words.to_owned())))
+    };
+    if records.len() > 16 && records[16] < 2 {
+        return refuse(code::UNSUPPORTED_FOR_MESSAGE_FORMAT, "message formats before version 2 are not kept");
+    }
+    let view = match RecordBatches.view(&records) {
+        Ok(view) if view.len < records.len() => {
+            return refuse(code::INVALID_RECORD, "a partition's data must be one batch");
+        }
+        Ok(view) => view,
+        Err(malformed) => return refuse(code::CORRUPT_MESSAGE, malformed.0),
+    };
+    if let Some(words) = batch::refusal(&records) {
+        return refuse(code::INVALID_RECORD, words);
+    }
+    match partition.append(&records) {
+        Ok(appended) if appended.duplicate => {
+            add(&counters.duplicates, 1);
+            Ok(appended)
+        }
+        Ok(appended) => {
+            add(&counters.batches_in, 1);
+            add(&counters.records_in, u64::from(view.count));
+            Ok(appended)
+        }
+        Err(error) => {
+            if matches!(error, LogError::Io { .. }) {
+                eprintln!("msgbench broker: {error}");
+            }
+            refuse(code::of(&error), &error.to_string())
+        }
+    }
+}
+
+fn outcome(index: i32, result: Result<Appended, Refusal>) -> Outcome {
+    match result {
+        Ok(appended) => Outcome {
+            index,
+            code: code::NONE,
+            base: appended.base as i64,
+            start: appended.start as i64,
+            words: None,
+            ticket: appended.ticket,
+        },
+        Err((code, words)) => Outcome { index, code, base: -1, start: -1, words, ticket: None },
+    }
+}
+
+impl ProduceWait {
+    /// The answer once every ticket is fulfilled, void or late.
+    pub(super) fn poll(&mut self, bell: &Arc<Bell>) -> Option<Reply> {
+        let late = || Instant::now() >= self.deadline;
+        let mut waits = false;
+        for outcome in self.topics.iter_mut().flat_map(|(_, outcomes)| outcomes) {
+            let Some(ticket) = &outcome.ticket else { continue };
+            let kept = match ticket.poll(bell) {
+                Some(kept) => kept,
+                None if late() => false,
+                None => {
+                    waits = true;
+                    continue;
+                }
+            };
+            outcome.ticket = None;
+            if !kept {
+                outcome.code = code::KAFKA_STORAGE_ERROR;
+                outcome.base = -1;
+                outcome.words = Some("the records could not be synced".to_owned());
+            }
+        }
+        if waits { None } else { Some(self.reply()) }
+    }
+
+    fn reply(&mut self) -> Reply {
+        let version = self.version;
+        let topics = self.topics.drain(..).map(|(name, outcomes)| {
+            let parts = outcomes.into_iter().map(|outcome| {
+                let words = outcome.words.filter(|_| version >= 8).map(text);
+                PartitionProduceResponse::default()
+                    .with_index(outcome.index)
+                    .with_error_code(outcome.code)
+                    .with_base_offset(outcome.base)
+                    .with_log_append_time_ms(-1)
+                    .with_log_start_offset(outcome.start)
+                    .with_error_message(words)
+            });
+            TopicProduceResponse::default().with_name(name).with_partition_responses(parts.collect())
+        });
+        respond(self.correlation, version, &ProduceResponse::default().with_responses(topics.collect()))
+    }
+}

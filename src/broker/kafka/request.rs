@@ -1,0 +1,143 @@
+//! From a frame to the handler of its request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{self as m, ApiKey};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+
+use super::super::log::Bell;
+use super::hub::{Call, Hub};
+use super::pending::Pending;
+use super::reply::{Reply, respond};
+use super::sasl::{self, Login};
+use super::{admin, api, cluster, configs, fetch, groups, metadata, offsets, produce, shape};
+
+/// Why a connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Violation {
+    /// The bytes are not a request this broker serves.
+    Malformed,
+    /// The client must authenticate first, or has failed to.
+    Unauthenticated,
+    /// The request cannot be answered: acks=0 has no other way to say that something went wrong.
+    Failed,
+}
+
+/// Where requests come from.
+pub(super) struct Origin<'a> {
+    pub(super) hub: &'a Arc<Hub>,
+    pub(super) bell: &'a Arc<Bell>,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+}
+
+/// Carries out the request in `frame`; `None` when it has no answer.
+pub(super) fn carry_out(origin: &Origin<'_>, login: &mut Login, frame: Bytes) -> Result<Option<Pending>, Violation> {
+    if let Some(reply) = login.raw(&frame)? {
+        return Ok(Some(Pending::Ready(Some(reply))));
+    }
+    let (head, rest) = frame.split_first_chunk::<8>().ok_or(Violation::Malformed)?;
+    let key = i16::from_be_bytes([head[0], head[1]]);
+    let version = i16::from_be_bytes([head[2], head[3]]);
+    let correlation = i32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    let served = api::find(key).ok_or(Violation::Malformed)?;
+    if served.key == ApiKey::ApiVersions && !(served.from..=served.to).contains(&version) {
+        return Ok(Some(Pending::Ready(Some(api::versions(correlation, version)))));
+    }
+    if !(served.from..=served.to).contains(&version) {
+        return Err(Violation::Malformed);
+    }
+    let (client, mut rest) = client(rest).ok_or(Violation::Malformed)?;
+    if served.key.request_header_version(version) >= 2 {
+        rest = shape::skip_tags(rest).map_err(|_| Violation::Malformed)?;
+    }
+    let length = shape::check(key, version, rest).map_err(|_| Violation::Malformed)?;
+    let body = frame.slice_ref(&rest[..length]);
+    login.gate(served.key)?;
+    let call = Call {
+        hub: origin.hub,
+        bell: origin.bell,
+        local: origin.local,
+        peer: origin.peer,
+        client,
+        correlation,
+        version,
+    };
+    dispatch(&call, served.key, login, body)
+}
+
+/// The client's name, and what follows it.
+fn client(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let Ok(length) = usize::try_from(i16::from_be_bytes(*length)) else { return Some(("", rest)) };
+    Some((std::str::from_utf8(rest.get(..length)?).ok()?, &rest[length..]))
+}
+
+fn decode<T: Decodable>(call: &Call<'_>, mut body: Bytes) -> Result<T, Violation> {
+    T::decode(&mut body, call.version).map_err(|_| Violation::Malformed)
+}
+
+impl Call<'_> {
+    /// An answer that is ready.
+    pub(super) fn ready<T: Encodable + HeaderVersion>(&self, body: &T) -> Pending {
+        Pending::Ready(Some(self.reply(body)))
+    }
+
+    /// The same, to be sent when something else is known.
+    pub(super) fn reply<T: Encodable + HeaderVersion>(&self, body: &T) -> Reply {
+        respond(self.correlation, self.version, body)
+    }
+}
+
+fn dispatch(call: &Call<'_>, key: ApiKey, login: &mut Login, body: Bytes) -> Result<Option<Pending>, Violation> {
+    macro_rules! serve {
+        ($($key:ident, $request:ident => $handler:expr;)*) => {
+            match key {
+                ApiKey::Produce => return produce::produce(call, decode(call, body)?),
+                ApiKey::ApiVersions => {
+                    decode::<m::ApiVersionsRequest>(call, body)?;
+                    Pending::Ready(Some(api::versions(call.correlation, call.version)))
+                }
+                ApiKey::SaslHandshake => sasl::handshake(call, login, &decode(call, body)?),
+                ApiKey::SaslAuthenticate => sasl::authenticate(call, login, &decode(call, body)?),
+                $(ApiKey::$key => {
+                    let request: m::$request = decode(call, body)?;
+                    $handler(call, request)
+                })*
+                _ => return Err(Violation::Malformed),
+            }
+        };
+    }
+    Ok(Some(serve! {
+        Fetch, FetchRequest => fetch::fetch;
+        ListOffsets, ListOffsetsRequest => offsets::list;
+        OffsetForLeaderEpoch, OffsetForLeaderEpochRequest => offsets::of_epoch;
+        DeleteRecords, DeleteRecordsRequest => offsets::delete_records;
+        Metadata, MetadataRequest => metadata::metadata;
+        DescribeCluster, DescribeClusterRequest => metadata::cluster;
+        DescribeTopicPartitions, DescribeTopicPartitionsRequest => cluster::topic_partitions;
+        DescribeLogDirs, DescribeLogDirsRequest => cluster::log_dirs;
+        ElectLeaders, ElectLeadersRequest => cluster::elect_leaders;
+        ListPartitionReassignments, ListPartitionReassignmentsRequest => cluster::reassignments;
+        CreateTopics, CreateTopicsRequest => admin::create_topics;
+        DeleteTopics, DeleteTopicsRequest => admin::delete_topics;
+        CreatePartitions, CreatePartitionsRequest => admin::create_partitions;
+        InitProducerId, InitProducerIdRequest => admin::init_producer_id;
+        DescribeConfigs, DescribeConfigsRequest => configs::describe;
+        AlterConfigs, AlterConfigsRequest => configs::alter;
+        IncrementalAlterConfigs, IncrementalAlterConfigsRequest => configs::alter_some;
+        FindCoordinator, FindCoordinatorRequest => groups::requests::find_coordinator;
+        JoinGroup, JoinGroupRequest => groups::requests::join;
+        SyncGroup, SyncGroupRequest => groups::requests::sync;
+        Heartbeat, HeartbeatRequest => groups::requests::heartbeat;
+        LeaveGroup, LeaveGroupRequest => groups::requests::leave;
+        DescribeGroups, DescribeGroupsRequest => groups::requests::describe;
+        ListGroups, ListGroupsRequest => groups::requests::list;
+        DeleteGroups, DeleteGroupsRequest => groups::requests::delete;
+        OffsetCommit, OffsetCommitRequest => groups::requests::commit;
+        OffsetFetch, OffsetFetchRequest => groups::requests::fetch_offsets;
+        OffsetDelete, OffsetDeleteRequest => groups::requests::delete_offsets;
+    }))
+}

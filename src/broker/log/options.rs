@@ -1,0 +1,101 @@
+//! What a log can be told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::{Disk, SystemDisk};
+
+/// When appended batches are made to survive a loss of power. A crash of the process alone loses nothing under any policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// The operating system writes when it likes. Acknowledged at once.
+    Never,
+    /// Every so long. Acknowledged at once; at most the interval and the duration of one sync may be lost.
+    Interval(Duration),
+    /// Before more than so many bytes of a partition are acknowledged and not synced.
+    Bytes(u64),
+    /// Before every acknowledgement; all who wait share one sync. Readers see only what is synced.
+    Group,
+}
+
+/// Everything a [`Log`](super::Log) is opened with.
+#[derive(Clone)]
+pub struct Options {
+    /// Its directory; made if it is not there.
+    pub dir: PathBuf,
+    /// When to sync.
+    pub sync: SyncPolicy,
+    /// What holds for topics that say nothing else.
+    pub defaults: Settings,
+    /// Partitions in all, and so the segments that are open for writing.
+    pub max_partitions: usize,
+    /// Producers remembered per partition; the one unseen for longest is forgotten first.
+    pub max_producers: usize,
+    /// How often retention and compaction look at each partition, and files unused are closed.
+    pub housekeeping: Duration,
+    /// Whether busy partitions get segments written full of zeros beforehand. Never under [`SyncPolicy::Never`].
+    pub prewrite: bool,
+    /// Threads that sync.
+    pub sync_threads: usize,
+    /// How files are written and synced.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Options {
+    /// The defaults for a directory: never sync, segments of 256 MiB, kept for a week.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            sync: SyncPolicy::Never,
+            defaults: Settings::default(),
+            max_partitions: 4096,
+            max_producers: 4096,
+            housekeeping: Duration::from_secs(5),
+            prewrite: true,
+            sync_threads: 2,
+            disk: Arc::new(SystemDisk),
+        }
+    }
+}
+
+/// What can be set per topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// A segment is closed when a batch would make it longer than this, in bytes.
+    pub segment_bytes: u64,
+    /// A segment is closed when it is older than this, in milliseconds, and a batch comes.
+    pub segment_ms: Option<u64>,
+    /// Segments whose newest record is older than this, in milliseconds, go.
+    pub retention_ms: Option<u64>,
+    /// The oldest segments go while what remains is at least this long, in bytes.
+    pub retention_bytes: Option<u64>,
+    /// The oldest segments go while what remains has at least so many records.
+    pub retention_records: Option<u64>,
+    /// Whether retention applies.
+    pub delete: bool,
+    /// Whether only the newest record of each key is kept in closed segments.
+    pub compact: bool,
+    /// For how long compaction keeps a record without value, in milliseconds.
+    pub tombstone_ms: u64,
+    /// Largest batch in bytes.
+    pub max_batch: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            segment_ms: None,
+            retention_ms: Some(7 * 24 * 3600 * 1000),
+            retention_bytes: None,
+            retention_records: None,
+            delete: true,
+            compact: false,
+            tombstone_ms: 24 * 3600 * 1000,
+            max_batch: 1_048_588,
+        }
+    }
+}

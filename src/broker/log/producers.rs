@@ -1,0 +1,152 @@
+//! Who has sent what: a batch sent again is stored once, a gap is refused.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::LogError;
+use super::format::View;
+
+/// Batches remembered per producer; a client has at most so many under way.
+const REMEMBERED: usize = 5;
+
+/// What the numbering of a batch says about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sequence {
+    /// It is next.
+    Due,
+    /// It was stored before, with this offset for its first record.
+    Duplicate {
+        /// That offset.
+        base: u64,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Batch {
+    first: i32,
+    last: i32,
+    base: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct State {
+    epoch: i16,
+    batches: Vec<Batch>,
+    /// Offset of the last batch, by which the one unseen for longest is found.
+    seen: u64,
+}
+
+/// The producers of one partition.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Producers {
+    known: HashMap<i64, State>,
+}
+
+/// The number after `count` more, which starts again at zero after the largest.
+fn advance(sequence: i32, count: u32) -> i32 {
+    let next = i64::from(sequence) + i64::from(count);
+    (next % (i64::from(i32::MAX) + 1)) as i32
+}
+
+impl Producers {
+    /// Whether a batch is next, was stored before, or is refused. A producer not known may start anywhere, since what it sent
+    /// before may have been removed by retention.
+    pub(super) fn check(&self, view: &View) -> Result<Sequence, LogError> {
+        let Some(producer) = view.producer else { return Ok(Sequence::Due) };
+        let Some(state) = self.known.get(&producer.id) else { return Ok(Sequence::Due) };
+        if producer.epoch < state.epoch {
+            return Err(LogError::Fenced { producer: producer.id, got: producer.epoch, current: state.epoch });
+        }
+        if producer.epoch == state.epoch {
+            let last = advance(producer.sequence, view.count - 1);
+            if let Some(batch) = state.batches.iter().find(|b| b.first == producer.sequence && b.last == last) {
+                return Ok(Sequence::Duplicate { base: batch.base });
+            }
+        }
+        let expected = match state.batches.last() {
+            Some(batch) if producer.epoch == state.epoch => advance(batch.last, 1),
+            _ => 0,
+        };
+        if producer.sequence == expected {
+            Ok(Sequence::Due)
+        } else {
+            Err(LogError::OutOfSequence { producer: producer.id, got: producer.sequence, expected })
+        }
+    }
+
+    /// Notes a batch that was stored.
+    pub(super) fn stored(&mut self, view: &View, limit: usize) {
+        let Some(producer) = view.producer else { return };
+        if self.known.len() >= limit
+            && !self.known.contains_key(&producer.id)
+            && let Some(oldest) = self.known.iter().min_by_key(|(_, s)| s.seen).map(|(id, _)| *id)
+        {
+            self.known.remove(&oldest);
+        }
+        let state = self.known.entry(producer.id).or_default();
+        if state.epoch != producer.epoch {
+            state.epoch = producer.epoch;
+            state.batches.clear();
+        }
+        if state.batches.len() == REMEMBERED {
+            state.batches.remove(0);
+        }
+        let last = advance(producer.sequence, view.count - 1);
+        state.batches.push(Batch { first: producer.sequence, last, base: view.base });
+        state.seen = view.base;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::Producer;
+    use super::*;
+
+    fn view(epoch: i16, sequence: i32, count: u32, base: u64) -> View {
+        View { len: 100, base, count, max_timestamp: 0, producer: Some(Producer { id: 7, epoch, sequence }) }
+    }
+
+    #[test]
+    fn a_retried_batch_is_known_and_a_gap_is_refused() {
+        let mut producers = Producers::default();
+        for n in 0..8 {
+            let batch = view(0, n * 10, 10, n as u64 * 10);
+            assert_eq!(producers.check(&batch).unwrap(), Sequence::Due);
+            producers.stored(&batch, 10);
+        }
+        assert_eq!(producers.check(&view(0, 30, 10, 0)).unwrap(), Sequence::Duplicate { base: 30 });
+        assert!(matches!(producers.check(&view(0, 20, 10, 0)), Err(LogError::OutOfSequence { expected: 80, .. })));
+        assert!(matches!(producers.check(&view(0, 90, 10, 0)), Err(LogError::OutOfSequence { .. })));
+        assert!(matches!(producers.check(&view(0, 70, 11, 0)), Err(LogError::OutOfSequence { .. })));
+        assert!(matches!(producers.check(&view(1, 5, 1, 0)), Err(LogError::OutOfSequence { expected: 0, .. })));
+        let next_life = view(1, 0, 1, 80);
+        assert_eq!(producers.check(&next_life).unwrap(), Sequence::Due);
+        producers.stored(&next_life, 10);
+        assert!(matches!(producers.check(&view(0, 80, 1, 0)), Err(LogError::Fenced { current: 1, .. })));
+    }
+
+    #[test]
+    fn numbers_start_again_after_the_largest() {
+        let mut producers = Producers::default();
+        let batch = view(0, i32::MAX - 1, 4, 0);
+        producers.stored(&batch, 10);
+        assert_eq!(producers.check(&view(0, 2, 1, 0)).unwrap(), Sequence::Due);
+        assert_eq!(producers.check(&batch).unwrap(), Sequence::Duplicate { base: 0 });
+    }
+
+    #[test]
+    fn the_producer_unseen_for_longest_is_forgotten() {
+        let mut producers = Producers::default();
+        for id in 0..4 {
+            let batch = View { producer: Some(Producer { id, epoch: 0, sequence: 0 }), ..view(0, 0, 1, id as u64) };
+            producers.stored(&batch, 3);
+        }
+        assert_eq!(producers.known.len(), 3);
+        assert!(!producers.known.contains_key(&0));
+    }
+}

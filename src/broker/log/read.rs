@@ -1,0 +1,134 @@
+//! Reading: from an offset or a time to bytes in a file.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use super::error::LogError;
+use super::format::View;
+use super::partition::{Inner, Partition};
+use super::segment::{Segment, lock, read_some};
+
+/// Bytes of a segment: whole batches from the start, the last possibly cut short by the limit asked for.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    /// The segment's file.
+    pub file: Arc<File>,
+    /// Where the first batch starts.
+    pub position: u64,
+    /// How many bytes.
+    pub len: usize,
+}
+
+impl Slice {
+    /// Reads the bytes into `out`, which must be as long.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn read(&self, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_exact_at(out, self.position)
+    }
+}
+
+/// A segment readers may see, and up to which byte.
+fn visible(inner: &Inner, at: usize) -> Option<(Arc<Segment>, u64)> {
+    let segment = inner.segments.get(at)?;
+    let limit = match segment.base.cmp(&inner.visible.base) {
+        std::cmp::Ordering::Less => segment.end(),
+        std::cmp::Ordering::Equal => inner.visible.position,
+        std::cmp::Ordering::Greater => return None,
+    };
+    Some((Arc::clone(segment), limit))
+}
+
+impl Partition {
+    /// At most `max` bytes from the batch that holds `offset` on. `None` when nothing is there to be read yet. When the first batch
+    /// is longer than `max` it is there whole if `whole` is set; otherwise it is cut like any other.
+    ///
+    /// # Errors
+    /// When the offset is out of range, or the file cannot be read.
+    pub fn read(&self, offset: u64, max: usize, whole: bool) -> Result<Option<Slice>, LogError> {
+        let inner = lock(&self.view);
+        if self.is_deleted() {
+            return Err(LogError::Deleted);
+        }
+        if offset < inner.start || offset > inner.visible.offset {
+            return Err(LogError::OutOfRange { offset, start: inner.start, end: inner.visible.offset });
+        }
+        if offset == inner.visible.offset || max == 0 && !whole {
+            return Ok(None);
+        }
+        let mut at = inner.segments.partition_point(|s| s.base <= offset).saturating_sub(1);
+        let mut known = inner.recent(offset);
+        let mut found = visible(&inner, at);
+        drop(inner);
+        while let Some((segment, limit)) = found {
+            let place = match known.take() {
+                Some(end) if end.base == segment.base => Some(end.position),
+                _ => segment.locate(&*self.shared.format, offset, limit)?.map(|(position, _)| position),
+            };
+            if let Some(position) = place {
+                return self.slice(&segment, position, limit, max, whole).map(Some);
+            }
+            // Compaction leaves gaps at the end of a segment.
+            at += 1;
+            let inner = lock(&self.view);
+            at = at.max(inner.segments.partition_point(|s| s.base <= segment.base));
+            found = visible(&inner, at);
+        }
+        Ok(None)
+    }
+
+    fn slice(&self, segment: &Segment, position: u64, limit: u64, max: usize, whole: bool) -> Result<Slice, LogError> {
+        let there = usize::try_from(limit - position).unwrap_or(usize::MAX);
+        let mut len = there.min(max);
+        let file = segment.file()?;
+        if whole && len < there {
+            let mut header = vec![0; self.shared.format.header_len()];
+            let held = read_some(&file, &mut header, position).map_err(LogError::io("read", segment.path()))?;
+            let damaged = |m: super::Malformed| LogError::Damaged {
+                path: segment.path().to_owned(),
+                reason: format!("at byte {position}: {}", m.0),
+            };
+            let view = self.shared.format.view(&header[..held]).map_err(damaged)?;
+            len = len.max(view.len.min(there));
+        }
+        Ok(Slice { file, position, len })
+    }
+
+    /// The first batch with a record of at least `timestamp`, in milliseconds since the Unix epoch: its header and its bytes.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn find_time(&self, timestamp: i64) -> Result<Option<(View, Vec<u8>)>, LogError> {
+        let (segments, start) = {
+            let inner = lock(&self.view);
+            let seen: Vec<_> = (0..inner.segments.len()).map_while(|at| visible(&inner, at)).collect();
+            (seen, inner.start)
+        };
+        for (segment, limit) in segments {
+            if segment.max_timestamp() < timestamp || segment.next() <= start {
+                continue;
+            }
+            let Some((position, view)) = segment.locate_time(&*self.shared.format, timestamp, limit)? else { continue };
+            let mut bytes = vec![0; view.len];
+            let slice = Slice { file: segment.file()?, position, len: view.len };
+            slice.read(&mut bytes).map_err(LogError::io("read", segment.path()))?;
+            return Ok(Some((view, bytes)));
+        }
+        Ok(None)
+    }
+
+    /// The newest time of a record, in milliseconds since the Unix epoch, that readers may see.
+    pub fn max_timestamp(&self) -> Option<i64> {
+        let inner = lock(&self.view);
+        let seen = (0..inner.segments.len()).map_while(|at| visible(&inner, at));
+        seen.map(|(segment, _)| segment.max_timestamp()).max().filter(|t| *t >= 0)
+    }
+
+    /// Bytes that readers may see.
+    pub fn size(&self) -> u64 {
+        let inner = lock(&self.view);
+        (0..inner.segments.len()).map_while(|at| visible(&inner, at)).map(|(_, limit)| limit).sum()
+    }
+}

@@ -1,0 +1,289 @@
+//! What a directory holds after whatever ended the process that wrote it.
+//!
+//! Closed segments known to be synced are taken as their index says, and under [`SyncPolicy::Never`](super::SyncPolicy::Never) all
+//! closed ones are: a crash of the process loses nothing of them. The others, and the newest, are read batch by batch, checksum and offsets compared.
+//! The log ends with the last whole batch. What follows is a torn tail, or zeros written beforehand, and is cut. If a whole batch lies
+//! beyond the cut, all that is cut is kept in a file beside; segments beyond it are kept under another name.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::LogError;
+use super::format::{Format, View};
+use super::index::Index;
+use super::producers::Producers;
+use super::segment::{Segment, read_some, stem, write_whole};
+
+/// What recovery did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Bytes of a torn tail that were cut, zeros written beforehand excluded.
+    pub cut: u64,
+    /// Bytes cut that were kept in a file `<segment>.cut-<position>`, because whole batches are among them.
+    pub kept: u64,
+    /// Batches found.
+    pub batches: u64,
+    /// Indexes made anew.
+    pub indexes: u64,
+}
+
+impl Recovered {
+    /// Adds what was done elsewhere.
+    pub(super) fn add(&mut self, other: Self) {
+        self.cut += other.cut;
+        self.kept += other.kept;
+        self.batches += other.batches;
+        self.indexes += other.indexes;
+    }
+}
+
+/// The segments of a partition.
+pub(super) struct Found {
+    pub(super) segments: VecDeque<Arc<Segment>>,
+    pub(super) producers: Producers,
+    pub(super) start: u64,
+    pub(super) report: Recovered,
+}
+
+/// The newest segment.
+pub(super) struct Newest {
+    pub(super) segment: Segment,
+    pub(super) producers: Producers,
+    pub(super) report: Recovered,
+}
+
+/// The file that says below which segment everything is synced.
+pub(super) const SYNCED: &str = "synced";
+
+/// Reads a partition's directory. With `trusting`, closed segments that agree with their index are not read.
+pub(super) fn segments(
+    dir: &Path,
+    format: &dyn Format,
+    max_producers: usize,
+    trusting: bool,
+) -> Result<Found, LogError> {
+    let mut bases = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(LogError::io("read", dir))? {
+        let entry = entry.map_err(LogError::io("read", dir))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name == "spare" || name.ends_with(".tmp") {
+            std::fs::remove_file(entry.path()).map_err(LogError::io("remove", entry.path()))?;
+        } else if let Some(base) = name.strip_suffix(".seg").and_then(|stem| stem.parse().ok()) {
+            bases.push(base);
+        }
+    }
+    bases.sort_unstable();
+    let start = match std::fs::read_to_string(dir.join("start")) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| LogError::Damaged { path: dir.join("start"), reason: "it should hold one number".into() })?,
+        Err(_) => 0,
+    };
+    let mut found =
+        Found { segments: VecDeque::new(), producers: Producers::default(), start, report: Recovered::default() };
+    // Not there, or not whole, it vouches for nothing.
+    let text = std::fs::read_to_string(dir.join(SYNCED)).unwrap_or_default();
+    let synced: u64 = text.trim().parse().unwrap_or(0);
+    let Some(mut newest_base) = bases.pop() else { return Ok(found) };
+    for (n, base) in bases.iter().enumerate() {
+        let trusted = trusting || *base < synced;
+        match closed(dir, *base, format, trusted, &mut found.report)? {
+            Some(segment) => found.segments.push_back(Arc::new(segment)),
+            // The log ends here; what was written after it has never been promised.
+            None => {
+                for later in bases[n + 1..].iter().chain([&newest_base]) {
+                    found.report.kept += set_aside(dir, *later)?;
+                }
+                newest_base = *base;
+                break;
+            }
+        }
+    }
+    let path = dir.join(format!("{}.seg", stem(newest_base)));
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
+    // An index beside it would be of an earlier end.
+    let _ = std::fs::remove_file(path.with_extension("index"));
+    let newest = newest(dir, newest_base, file, format, max_producers)?;
+    found.producers = newest.producers;
+    found.report.add(newest.report);
+    found.segments.push_back(Arc::new(newest.segment));
+    Ok(found)
+}
+
+/// Renames a segment so that it is no part of the log; returns its length.
+fn set_aside(dir: &Path, base: u64) -> Result<u64, LogError> {
+    let path = dir.join(format!("{}.seg", stem(base)));
+    let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
+    std::fs::rename(&path, path.with_extension("seg.cut")).map_err(LogError::io("rename", &path))?;
+    for beside in ["index", "producers"] {
+        let _ = std::fs::remove_file(path.with_extension(beside));
+    }
+    Ok(len)
+}
+
+/// A closed segment; `None` when it is not whole and need not be, because it was not synced.
+fn closed(
+    dir: &Path,
+    base: u64,
+    format: &dyn Format,
+    trusted: bool,
+    report: &mut Recovered,
+) -> Result<Option<Segment>, LogError> {
+    let path = dir.join(format!("{}.seg", stem(base)));
+    let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
+    let index = std::fs::read(path.with_extension("index")).ok();
+    if trusted
+        && let Some((index, end, next)) = index.and_then(|bytes| Index::decode(base, &bytes))
+        && end == len
+    {
+        return Ok(Some(Segment::sealed(dir, base, end, next, index.max_timestamp)));
+    }
+    let file = File::open(&path).map_err(LogError::io("open", &path))?;
+    let scan = scan(&file, base, format, &mut |_| {}, false).map_err(LogError::io("read", &path))?;
+    if scan.end != len {
+        if !trusted {
+            return Ok(None);
+        }
+        let reason = format!("byte {} is not the start of a batch, and newer segments follow", scan.end);
+        return Err(LogError::Damaged { path, reason });
+    }
+    write_whole(&path.with_extension("index"), &scan.index.encode(scan.end, scan.next))?;
+    report.indexes += 1;
+    report.batches += scan.batches;
+    Ok(Some(Segment::sealed(dir, base, scan.end, scan.next, scan.index.max_timestamp)))
+}
+
+/// Reads the newest segment and cuts what is not whole.
+pub(super) fn newest(
+    dir: &Path,
+    base: u64,
+    file: File,
+    format: &dyn Format,
+    max_producers: usize,
+) -> Result<Newest, LogError> {
+    let path = dir.join(format!("{}.seg", stem(base)));
+    let io = |what| LogError::io(what, path.clone());
+    let mut producers = match std::fs::read(dir.join(format!("{}.producers", stem(base)))) {
+        // Without it, producers are not known and may go on anywhere.
+        Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
+        Err(_) => Producers::default(),
+    };
+    let mut note = |view: &View| producers.stored(view, max_producers);
+    let scan = scan(&file, base, format, &mut note, true).map_err(io("read"))?;
+    let mut report = Recovered { batches: scan.batches, ..Recovered::default() };
+    let len = file.metadata().map_err(io("look at"))?.len();
+    if scan.end < len {
+        if !rest_is_zero(&file, scan.end).map_err(io("read"))? {
+            report.cut = len - scan.end;
+            if batch_beyond(&file, scan.end, scan.next, format).map_err(io("read"))? {
+                report.kept = keep_aside(&file, &path, scan.end, len)?;
+            }
+        }
+        file.set_len(scan.end).map_err(io("shorten"))?;
+        file.sync_all().map_err(io("sync"))?;
+    }
+    let segment = Segment::recovered(dir, file, scan.index, scan.end, scan.next, base);
+    Ok(Newest { segment, producers, report })
+}
+
+struct Scan {
+    end: u64,
+    next: u64,
+    index: Index,
+    batches: u64,
+}
+
+/// Reads batches until one is not whole. Offsets must follow one another; with `dense` without gaps.
+fn scan(
+    file: &File,
+    base: u64,
+    format: &dyn Format,
+    each: &mut dyn FnMut(&View),
+    dense: bool,
+) -> std::io::Result<Scan> {
+    let mut scan = Scan { end: 0, next: base, index: Index::new(base), batches: 0 };
+    let len = file.metadata()?.len();
+    let mut buffer = vec![0; 1 << 20];
+    let (mut from, mut held) = (0, 0);
+    loop {
+        let at = (scan.end - from) as usize;
+        let there = &buffer[at.min(held)..held];
+        let view = match format.view(there) {
+            Ok(view) if view.len <= there.len() => view,
+            // What is not there yet is read; a length beyond the file is not believed.
+            result => {
+                let need = result.map_or(format.header_len(), |view| view.len);
+                if scan.end + need as u64 > len || need <= there.len() {
+                    return Ok(scan);
+                }
+                if need > buffer.len() {
+                    buffer.resize(need, 0);
+                }
+                from = scan.end;
+                held = read_some(file, &mut buffer, from)?;
+                if held < need {
+                    return Ok(scan);
+                }
+                continue;
+            }
+        };
+        let follows = if dense { view.base == scan.next } else { view.base >= scan.next };
+        if !follows || !format.intact(&there[..view.len]) {
+            return Ok(scan);
+        }
+        each(&view);
+        scan.index.add(&view, scan.end);
+        scan.end += view.len as u64;
+        scan.next = view.next();
+        scan.batches += 1;
+    }
+}
+
+fn rest_is_zero(file: &File, mut position: u64) -> std::io::Result<bool> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let held = read_some(file, &mut buffer, position)?;
+        if held == 0 {
+            return Ok(true);
+        }
+        if buffer[..held].iter().any(|b| *b != 0) {
+            return Ok(false);
+        }
+        position += held as u64;
+    }
+}
+
+/// Whether a whole batch with a later offset starts anywhere after `position`.
+fn batch_beyond(file: &File, position: u64, next: u64, format: &dyn Format) -> std::io::Result<bool> {
+    let len = file.metadata()?.len();
+    let mut rest = vec![0; usize::try_from(len - position).unwrap_or(usize::MAX).min(64 << 20)];
+    let held = read_some(file, &mut rest, position)?;
+    let rest = &rest[..held];
+    let whole = |at: usize| match format.view(&rest[at..]) {
+        Ok(view) => view.base >= next && view.len <= rest.len() - at && format.intact(&rest[at..at + view.len]),
+        Err(_) => false,
+    };
+    Ok((1..held).any(whole))
+}
+
+fn keep_aside(file: &File, path: &Path, from: u64, len: u64) -> Result<u64, LogError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".cut-{from}"));
+    let mut out = File::create(&name).map_err(LogError::io("make", &name))?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = from;
+    while at < len {
+        let held = read_some(file, &mut buffer, at).map_err(LogError::io("read", path))?;
+        if held == 0 {
+            break;
+        }
+        std::io::Write::write_all(&mut out, &buffer[..held]).map_err(LogError::io("write", &name))?;
+        at += held as u64;
+    }
+    out.sync_all().map_err(LogError::io("sync", &name))?;
+    Ok(at - from)
+}

@@ -1,0 +1,355 @@
+//! The article's hybrid: publish to one system, a bridge forwards to Kafka, consumers read there.
+//!
+//! # Design
+//! The driver is made of two others: producers are those of the first system, consumers those of Kafka, and between them one
+//! thread for each workload that msgbench runs: it receives as any consumer, sends as any producer, keeps each message until Kafka has
+//! acknowledged it and sends it again when Kafka refuses it. Envelopes pass unchanged, so that the latency of the whole way and
+//! the books are those of any other driver. The hops are told apart by when a message was at the bridge: the bridge notes it in a
+//! ring by producer and number, the consumer looks it up.
+//! # Promise
+//! From the bridge on at least once. Before it what the first system promises: core NATS may lose what the bridge does not take in time,
+//! and a stream is acknowledged when the bridge has taken a message over, not when Kafka has it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::kafka::Kafka;
+use super::{
+    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
+    Sink, Start, Target,
+};
+use crate::load::message::open;
+use crate::scenario::plan::Workload;
+use crate::units::{Nanos, SECOND, now};
+
+/// Messages whose time at the bridge is remembered, and those in flight from it.
+const RING: usize = 1 << 20;
+/// Taken over from the first system at a time.
+const BATCH: usize = 1024;
+/// Messages on their way to Kafka; beyond, the bridge takes nothing over.
+const IN_FLIGHT: usize = 100_000;
+/// A stop is noticed at least so often.
+const TICK: Duration = Duration::from_millis(20);
+
+/// See the module; `F` is the system that is published to.
+pub struct Bridge<F> {
+    first: Arc<F>,
+    kafka: Arc<Kafka>,
+    facts: Facts,
+    incidents: Incidents,
+    middle: Arc<Middle>,
+    threads: Vec<JoinHandle<()>>,
+    timeout: Duration,
+}
+
+/// What the bridge's threads share with the consumers.
+#[derive(Debug)]
+struct Middle {
+    run: u32,
+    /// Start of the measured phase; all ones before it is known.
+    origin: AtomicU64,
+    stop: AtomicBool,
+    /// (producer and sequence, when at the bridge).
+    ring: Box<[(AtomicU64, AtomicU64)]>,
+    /// Due until at the bridge, and from there until received.
+    hops: Mutex<[Histogram<u64>; 2]>,
+}
+
+impl Middle {
+    fn slot(&self, producer: u32, sequence: u64) -> (&(AtomicU64, AtomicU64), u64) {
+        let key = u64::from(producer) << 44 | sequence;
+        // Fibonacci hashing: consecutive numbers of one producer never meet.
+        let at = (sequence as usize).wrapping_add((producer as usize).wrapping_mul(0x9e37_79b1)) % RING;
+        (&self.ring[at], key)
+    }
+    fn add(&self, hop: usize, histogram: &Histogram<u64>) {
+        let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);
+        // Equal bounds always add.
+        let _ = hops[hop].add(histogram);
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3600 * SECOND, 3).expect("1 ns to 1 h at 3 digits are valid bounds")
+}
+
+/// The part of a pair of addresses or option tables that belongs to one side.
+fn side(target: &Target, index: usize, name: &str) -> Target {
+    let mut options = target.options.get(name).and_then(|v| v.as_object()).cloned().unwrap_or_default();
+    // What the launched system gave its clients lies under `launched`.
+    let given = target.options.get("launched").and_then(|v| v.get(name)).and_then(|v| v.as_object());
+    for (key, value) in given.into_iter().flatten() {
+        options.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    // Where the brokers are configured is the launcher's business.
+    options.remove("broker");
+    let url = target.url.split_whitespace().nth(index).unwrap_or_default().to_owned();
+    Target { url, options, ..target.clone() }
+}
+
+impl<F: Driver + 'static> Driver for Bridge<F> {
+    type Producer = F::Producer;
+    type Consumer = BridgeConsumer<<Kafka as Driver>::Consumer>;
+    const STORES: bool = true;
+
+    async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
+        let from = target.options.get("from").and_then(|v| v.as_str()).unwrap_or("nats").to_owned();
+        let first = Arc::new(F::prepare(side(&target, 0, &from), workloads).await?);
+        let kafka = Arc::new(Kafka::prepare(side(&target, 1, "kafka"), workloads).await?);
+        let mut facts = Facts {
+            version: format!("{} to {}", first.facts().version, kafka.facts().version),
+            client: format!("{}, {}", first.facts().client, kafka.facts().client),
+            ..Facts::default()
+        };
+        for (name, of) in [(from.as_str(), first.facts()), ("kafka", kafka.facts())] {
+            facts.guarantees.extend(of.guarantees.iter().map(|(k, v)| (format!("{name}: {k}"), v.clone())));
+        }
+        for key in ["acknowledgement", "durability", "order", "tls"] {
+            let of = |facts: &Facts| facts.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into());
+            facts.guarantees.insert(key.into(), format!("{}, then {}", of(first.facts()), of(kafka.facts())));
+        }
+        let before = first.facts().guarantees.get("delivery").cloned().unwrap_or_default();
+        facts.guarantees.insert("delivery".into(), format!("to the bridge {before}, from it at least once"));
+        let ring = (0..RING).map(|_| (AtomicU64::new(u64::MAX), AtomicU64::new(0))).collect();
+        let middle = Arc::new(Middle {
+            run: target.run,
+            origin: AtomicU64::new(u64::MAX),
+            stop: AtomicBool::new(false),
+            ring,
+            hops: Mutex::new([histogram(), histogram()]),
+        });
+        let incidents = Incidents::default();
+        let mut bridge = Self { first, kafka, facts, incidents, middle, threads: Vec::new(), timeout: target.timeout };
+        for (workload, w) in workloads.iter().enumerate() {
+            bridge.span(workload, w.topology.channels).await?;
+        }
+        Ok(bridge)
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+    fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+    async fn producer(&self, seat: Seat) -> Result<F::Producer, DriverError> {
+        self.first.producer(seat).await
+    }
+    async fn consumer(&self, seat: Seat, start: Start) -> Result<Self::Consumer, DriverError> {
+        let inner = self.kafka.consumer(seat, start).await?;
+        Ok(BridgeConsumer { inner, middle: Arc::clone(&self.middle), hop: histogram() })
+    }
+    fn measured_from(&self, origin: Nanos) {
+        self.middle.origin.store(origin, Ordering::Relaxed);
+    }
+    fn hops(&self) -> Vec<(String, Histogram<u64>)> {
+        let hops = self.middle.hops.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![("to-bridge".into(), hops[0].clone()), ("from-bridge".into(), hops[1].clone())]
+    }
+
+    async fn cleanup(mut self) -> Result<(), DriverError> {
+        self.halt();
+        let of_first = match Arc::into_inner(self.first) {
+            Some(first) => first.cleanup().await,
+            None => Ok(()),
+        };
+        let of_kafka = match Arc::into_inner(self.kafka) {
+            Some(kafka) => kafka.cleanup().await,
+            None => Ok(()),
+        };
+        of_first.and(of_kafka)
+    }
+
+    fn halt(&mut self) {
+        self.middle.stop.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            // It notices within a tick, and its waits are bounded.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<F: Driver + 'static> Bridge<F> {
+    /// Starts the thread of one workload and waits until it listens.
+    async fn span(&mut self, workload: usize, channels: u32) -> Result<(), DriverError> {
+        let (ready_in, ready) = tokio::sync::oneshot::channel();
+        let (first, kafka, middle) = (Arc::clone(&self.first), Arc::clone(&self.kafka), Arc::clone(&self.middle));
+        let (incidents, timeout) = (self.incidents.clone(), self.timeout);
+        let failed = |action: &str, words: String| DriverError::Admin {
+            action: action.into(),
+            url: "the bridge".into(),
+            words,
+            remedy: "look at both systems' logs".into(),
+        };
+        let body = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(e) => {
+                    let _ = ready_in.send(Err(DriverError::Refused { words: format!("no runtime: {e}") }));
+                    return;
+                }
+            };
+            runtime.block_on(async {
+                let seat = Seat { workload, group: u32::MAX, index: 0 };
+                let ends = async {
+                    let consumer = first.consumer(seat, Start::Tail).await?;
+                    Ok((consumer, kafka.producer(Seat { group: 0, ..seat }).await?))
+                };
+                match ends.await {
+                    Err(e) => drop(ready_in.send(Err(e))),
+                    Ok((mut consumer, producer)) => {
+                        let _ = ready_in.send(Ok(()));
+                        let mut belt = Belt::new(&middle, channels, producer);
+                        if let Err(e) = belt.run(&mut consumer).await {
+                            incidents.note(format!("the bridge ended: {e}"));
+                        }
+                        middle.add(0, &belt.hop);
+                        // What Kafka has not acknowledged by now is lost, and the ledger says so.
+                        let _ = tokio::time::timeout(timeout, belt.producer.close()).await;
+                    }
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("bridge".into()).spawn(body);
+        self.threads.push(thread.map_err(|e| failed("start a thread", e.to_string()))?);
+        match tokio::time::timeout(2 * timeout, ready).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(failed("open both ends", "the thread ended".into())),
+            Err(_) => Err(failed("open both ends", format!("not within {} s", 2.0 * timeout.as_secs_f64()))),
+        }
+    }
+}
+
+/// What one thread forwards.
+struct Belt<'a, P> {
+    middle: &'a Middle,
+    channels: u32,
+    producer: P,
+    /// Taken over, not yet acknowledged by Kafka.
+    pending: HashMap<u64, (u32, Vec<u8>)>,
+    token: u64,
+    hop: Histogram<u64>,
+}
+
+/// Copies what is received, so that it can be sent when the sink is done.
+#[derive(Default)]
+struct Intake(Vec<(Nanos, Vec<u8>)>);
+
+impl Sink for Intake {
+    fn take(&mut self, message: Incoming<'_>) -> Disposition {
+        self.0.push((now(), message.payload.to_vec()));
+        Disposition::Accept
+    }
+    fn dead_letter(&mut self, _: Incoming<'_>) {}
+}
+
+impl<'a, P: Producer> Belt<'a, P> {
+    fn new(middle: &'a Middle, channels: u32, producer: P) -> Self {
+        Self { middle, channels, producer, pending: HashMap::new(), token: 0, hop: histogram() }
+    }
+
+    async fn run<C: Consumer>(&mut self, consumer: &mut C) -> Result<(), DriverError> {
+        let mut intake = Intake::default();
+        loop {
+            let mut settled: Vec<(u64, bool)> = Vec::new();
+            let mut acks = |c: Confirmation<'_>| match c {
+                Confirmation::Acked { token, .. } => settled.push((token, true)),
+                Confirmation::Failed { token } => settled.push((token, false)),
+                Confirmation::Answered { .. } | Confirmation::Unanswered => {}
+            };
+            let open = self.pending.len() < IN_FLIGHT;
+            tokio::select! {
+                done = self.producer.confirmed(&mut acks) => done?,
+                done = consumer.receive(&mut intake, BATCH), if open => done?,
+                () = tokio::time::sleep(TICK) => {
+                    if self.middle.stop.load(Ordering::Acquire) {
+                        return Ok(());
+                    }
+                }
+            }
+            for (token, acked) in settled {
+                let Some((channel, message)) = self.pending.remove(&token) else { continue };
+                if !acked {
+                    self.send(channel, message).await?;
+                }
+            }
+            for (at, message) in intake.0.drain(..).collect::<Vec<_>>() {
+                let channel = self.note(at, &message);
+                self.send(channel, message).await?;
+            }
+            self.producer.flush().await?;
+        }
+    }
+
+    /// Notes when a message was here; returns its channel, so that what shared a channel shares a partition.
+    fn note(&mut self, at: Nanos, message: &[u8]) -> u32 {
+        let Ok(e) = open(message, self.middle.run) else { return 0 };
+        let (slot, key) = self.middle.slot(e.producer, e.sequence);
+        slot.1.store(at, Ordering::Relaxed);
+        slot.0.store(key, Ordering::Release);
+        if e.intended >= self.middle.origin.load(Ordering::Relaxed) {
+            self.hop.saturating_record(at.saturating_sub(e.intended));
+        }
+        (e.sequence % u64::from(self.channels)) as u32
+    }
+
+    async fn send(&mut self, channel: u32, message: Vec<u8>) -> Result<(), DriverError> {
+        let out = Outgoing { channel, key: None, payload: &message, token: self.token };
+        self.producer.send(out).await?;
+        if self.producer.confirms() {
+            self.pending.insert(self.token, (channel, message));
+        }
+        self.token += 1;
+        Ok(())
+    }
+}
+
+/// Reads from Kafka, and tells the second hop from the first.
+#[derive(Debug)]
+pub struct BridgeConsumer<C> {
+    inner: C,
+    middle: Arc<Middle>,
+    hop: Histogram<u64>,
+}
+
+impl<C> Drop for BridgeConsumer<C> {
+    fn drop(&mut self) {
+        self.middle.add(1, &self.hop);
+    }
+}
+
+struct Tap<'a, S> {
+    sink: &'a mut S,
+    middle: &'a Middle,
+    hop: &'a mut Histogram<u64>,
+}
+
+impl<S: Sink> Sink for Tap<'_, S> {
+    fn take(&mut self, message: Incoming<'_>) -> Disposition {
+        let at = message.at.unwrap_or_else(now);
+        if let Ok(e) = open(message.payload, self.middle.run)
+            && e.intended >= self.middle.origin.load(Ordering::Relaxed)
+        {
+            let (slot, key) = self.middle.slot(e.producer, e.sequence);
+            if slot.0.load(Ordering::Acquire) == key {
+                self.hop.saturating_record(at.saturating_sub(slot.1.load(Ordering::Relaxed)));
+            }
+        }
+        self.sink.take(Incoming { at: Some(at), ..message })
+    }
+    fn dead_letter(&mut self, message: Incoming<'_>) {
+        self.sink.dead_letter(message);
+    }
+}
+
+impl<C: Consumer> Consumer for BridgeConsumer<C> {
+    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+        let mut tap = Tap { sink, middle: &self.middle, hop: &mut self.hop };
+        self.inner.receive(&mut tap, limit).await
+    }
+}

@@ -1,0 +1,80 @@
+//! Two systems at once, for the bridge between them.
+
+use std::path::PathBuf;
+
+use super::{Context, Running, System, SystemError, create};
+use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
+
+/// See the module.
+pub(super) struct Pair {
+    parts: Vec<(&'static str, Box<dyn System>)>,
+}
+
+/// The system that is published to; the other one is Kafka.
+pub(super) fn first(spec: &SystemSpec) -> Result<DriverKind, String> {
+    match spec.options.get("from").map_or(Some("nats"), |v| v.as_str()) {
+        Some("nats") => Ok(DriverKind::Nats),
+        Some("jetstream") => Ok(DriverKind::Jetstream),
+        Some("reference") => Ok(DriverKind::Reference),
+        _ => Err("option `from`: there are nats, jetstream and reference".into()),
+    }
+}
+
+impl Pair {
+    pub(super) fn new(spec: &SystemSpec, context: &Context) -> Result<Self, SystemError> {
+        let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
+        let mut parts = Vec::new();
+        for (index, kind) in [first(spec).map_err(wrong)?, DriverKind::Kafka].into_iter().enumerate() {
+            let options = spec.options.get(kind.name()).and_then(|v| v.as_object()).cloned().unwrap_or_default();
+            let bring_up = match &spec.bring_up {
+                BringUp::Launch => BringUp::Launch,
+                BringUp::External { url } => {
+                    let url = url.split_whitespace().nth(index).ok_or_else(|| {
+                        wrong("the bridge needs two addresses: url = \"nats://host:4222 kafka://host:9092\"".into())
+                    })?;
+                    BringUp::External { url: url.to_owned() }
+                }
+            };
+            let dir = context.dir.join(kind.name());
+            std::fs::create_dir_all(&dir).map_err(|e| wrong(format!("cannot make {}: {e}", dir.display())))?;
+            let part = SystemSpec {
+                name: format!("{} ({})", spec.name, kind.name()),
+                driver: kind,
+                bring_up,
+                require: spec.require,
+                options,
+            };
+            parts.push((kind.name(), create(&part, Context { dir, timeout: context.timeout })?));
+        }
+        Ok(Self { parts })
+    }
+}
+
+impl System for Pair {
+    fn start(&mut self) -> Result<Running, SystemError> {
+        let mut both = Running::default();
+        let mut launched = serde_json::Map::new();
+        let mut urls = Vec::new();
+        for (name, part) in &mut self.parts {
+            let running = part.start()?;
+            urls.push(running.url);
+            both.pids.extend(running.pids);
+            both.settings.extend(running.settings.into_iter().map(|(k, v)| (format!("{name}: {k}"), v)));
+            launched.insert((*name).to_owned(), running.client.into());
+        }
+        both.url = urls.join(" ");
+        both.client.insert("launched".to_owned(), launched.into());
+        Ok(both)
+    }
+    fn ended(&mut self) -> Option<String> {
+        self.parts.iter_mut().find_map(|(name, part)| Some(format!("{name}: {}", part.ended()?)))
+    }
+    fn stop(&mut self) -> Result<(), SystemError> {
+        // Both are stopped, whatever the first one says.
+        let results: Vec<_> = self.parts.iter_mut().map(|(_, part)| part.stop()).collect();
+        results.into_iter().collect()
+    }
+    fn logs(&self) -> Vec<PathBuf> {
+        self.parts.iter().flat_map(|(_, part)| part.logs()).collect()
+    }
+}
