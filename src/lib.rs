@@ -16,6 +16,7 @@
 #[cfg(test)]
 mod allocations;
 pub mod broker;
+pub mod calibrate;
 pub mod cli;
 pub mod compare;
 pub mod driver;

@@ -60,10 +60,30 @@ fn what_reads_records_knows_no_engine() {
 fn only_the_engine_sees_all() {
     let all = ["driver", "system", "load", "measure"];
     assert!(all.iter().all(|m| seen("engine").contains(*m)));
-    for place in
-        ["scenario", "load", "driver", "system", "broker", "measure", "record", "stats", "compare", "report", "cli"]
-    {
+    for place in [
+        "scenario",
+        "load",
+        "driver",
+        "system",
+        "broker",
+        "measure",
+        "record",
+        "stats",
+        "compare",
+        "report",
+        "cli",
+        "calibrate",
+    ] {
         let modules = seen(place);
         assert!(!all.iter().all(|m| modules.contains(*m)), "{place} sees what only the engine may");
+    }
+}
+
+#[test]
+fn calibration_drives_the_engine_as_a_user_would() {
+    let modules = seen("calibrate");
+    assert!(modules.contains("engine") && modules.contains("scenario"));
+    for forbidden in ["driver", "load", "system", "broker"] {
+        assert!(!modules.contains(forbidden), "calibrate sees {forbidden}");
     }
 }

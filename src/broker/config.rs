@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::faults::Misbehaviour;
+
 /// Everything a [`Broker`](super::Broker) is bound with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -41,6 +43,8 @@ pub struct Config {
     pub lame_duck: LameDuck,
     /// How long a drain may take to hand over what is buffered.
     pub drain_timeout: Duration,
+    /// How it misbehaves on purpose; the default is not at all.
+    pub misbehaviour: Misbehaviour,
 }
 
 impl Default for Config {
@@ -62,6 +66,7 @@ impl Default for Config {
             write_deadline: Duration::from_secs(10),
             lame_duck: LameDuck::default(),
             drain_timeout: Duration::from_secs(5),
+            misbehaviour: Misbehaviour::default(),
         }
     }
 }

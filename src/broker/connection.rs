@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::config::{Auth, SlowConsumer};
 use super::counters::Counters;
+use super::faults::Detour;
 use super::hub::{Hub, Member, Phase, Place};
 use super::info;
 use super::keeper::{self, LINGER, Sink};
@@ -169,6 +170,9 @@ impl Reader {
             let pressed = session.router.take_pressed();
             if !pressed.is_empty() {
                 self.hold_back(pressed).await;
+            }
+            while self.hub.detour.as_ref().is_some_and(Detour::crowded) && !self.outlet.is_closed() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             buf.copy_within(used..filled, 0);
             filled -= used;

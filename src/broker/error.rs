@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::faults::FaultsError;
+
 /// Why a broker could not be started or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -46,6 +48,9 @@ pub enum BrokerError {
         /// What it may be.
         remedy: &'static str,
     },
+    /// The faults asked for make no sense.
+    #[error(transparent)]
+    Faults(#[from] FaultsError),
     /// The operating system refused something the broker cannot do without.
     #[error("cannot {what}: {source}")]
     System {

@@ -9,6 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::config::Config;
 use super::counters::Counters;
+use super::faults::Detour;
 use super::index::Index;
 use super::info::Info;
 use super::outlet::{Outlet, Rules};
@@ -34,6 +35,8 @@ pub(super) struct Hub {
     pub index: Index,
     pub info: Info,
     pub acceptor: Option<TlsAcceptor>,
+    /// Where messages go that are to be hit by faults.
+    pub detour: Option<Detour>,
     pub phase: watch::Sender<Phase>,
     /// Readers that have not come to the end of their input.
     pub readers: watch::Sender<usize>,
@@ -59,7 +62,13 @@ pub(super) struct Member {
 }
 
 impl Hub {
-    pub(super) fn new(config: Config, rules: Arc<Rules>, info: Info, acceptor: Option<TlsAcceptor>) -> Self {
+    pub(super) fn new(
+        config: Config,
+        rules: Arc<Rules>,
+        info: Info,
+        acceptor: Option<TlsAcceptor>,
+        detour: Option<Detour>,
+    ) -> Self {
         Self {
             config,
             counters: Arc::clone(&rules.counters),
@@ -67,6 +76,7 @@ impl Hub {
             index: Index::default(),
             info,
             acceptor,
+            detour,
             phase: watch::Sender::new(Phase::Serving),
             readers: watch::Sender::new(0),
             connections: Mutex::new(HashMap::new()),

@@ -15,14 +15,14 @@
 //! connection, the time to show credentials. Messages of one connection arrive in order on every subscription, and a
 //! PONG follows everything the connection had published before its PING.
 //!
-//! **Seams.** A fault at ingress belongs between `parse::next` and `Session::publish`; one at egress around
-//! `Outlet::commit`. A second protocol gets its own session over the same hub, outlet and keeper.
+//! **Seams.** Faults leave the fast path in `Session::publish` ([`faults`], only where some are configured). A second protocol gets its own session over the same hub, outlet and keeper.
 
 mod auth;
 mod config;
 mod connection;
 mod counters;
 mod error;
+mod faults;
 mod frames;
 mod hub;
 mod index;
@@ -43,5 +43,6 @@ mod tls;
 pub use config::{Auth, Config, LameDuck, Shutdown, SlowConsumer, Tls, User};
 pub use counters::{Counters, Totals};
 pub use error::BrokerError;
+pub use faults::{Disconnect, Faults, FaultsError, Law, Misbehaviour, Mixture, Peer, Pick, RateCap, Stall};
 pub use info::PROTOCOL_VERSION;
 pub use server::Broker;

@@ -13,6 +13,7 @@ use super::config::{Config, Shutdown};
 use super::connection;
 use super::counters::Counters;
 use super::error::BrokerError;
+use super::faults::Detour;
 use super::hub::{Hub, Phase};
 use super::info::Info;
 use super::outlet::Rules;
@@ -34,6 +35,7 @@ impl Broker {
     pub async fn bind(config: Config) -> Result<Self, BrokerError> {
         check(&config)?;
         auth::check(&config.auth)?;
+        let detour = Detour::new(&config.misbehaviour)?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let listen = |source| BrokerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -45,7 +47,7 @@ impl Broker {
             pool: Pool::default(),
         });
         let info = Info::new(&config, server_id(), address);
-        let hub = Arc::new(Hub::new(config, rules, info, acceptor));
+        let hub = Arc::new(Hub::new(config, rules, info, acceptor, detour));
         Ok(Self { hub, listener, address })
     }
 
@@ -73,6 +75,7 @@ impl Broker {
         // Connections are tasks of their own; this ends them even if this future is dropped.
         let closing = CloseOnDrop(Arc::clone(&hub));
         tokio::pin!(shutdown);
+        let misbehaving = hub.detour.as_ref().map(|detour| detour.start(&hub)).transpose()?;
         let how = loop {
             tokio::select! {
                 how = &mut shutdown => break how,
@@ -101,6 +104,10 @@ impl Broker {
             Shutdown::LameDuck => lame_duck(&hub).await,
         }
         drop(closing);
+        if let Some(end) = misbehaving {
+            // Its log is whole then.
+            let _ = timeout(Duration::from_secs(1), end).await;
+        }
         // The readers see their sockets close; the bound is for a runtime that is itself being stopped.
         let _ = timeout(Duration::from_secs(1), hub.readers.subscribe().wait_for(|n| *n == 0)).await;
         Ok(())
@@ -112,6 +119,9 @@ struct CloseOnDrop(Arc<Hub>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.phase.send_replace(Phase::Closing);
+        if let Some(detour) = &self.0.detour {
+            detour.stop();
+        }
         for member in self.0.members() {
             member.outlet.close();
         }
@@ -140,6 +150,9 @@ async fn drain(hub: &Hub) {
     let mut readers = hub.readers.subscribe();
     // Out of time, the rest is closed as it is.
     let _ = timeout(left(), readers.wait_for(|n| *n == 0)).await;
+    while hub.detour.as_ref().is_some_and(|detour| !detour.is_empty()) && !left().is_zero() {
+        sleep(Duration::from_millis(1)).await;
+    }
     for member in hub.members() {
         member.outlet.flushed(left()).await;
     }

@@ -97,7 +97,7 @@ impl Session {
     /// Routes the messages at the front of `input` that go where the previous one went. Returns how many bytes they took.
     fn run(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
-        let fluent = !self.options.verbose && !self.options.pedantic;
+        let fluent = !self.options.verbose && !self.options.pedantic && self.hub.detour.is_none();
         let another = |subject| parse::again(input, subject, &self.limits).is_some();
         if !fluent || !self.router.running().is_some_and(another) {
             return at;
@@ -130,10 +130,28 @@ impl Session {
         if self.options.verbose {
             self.router.answer(b"+OK\r\n");
         }
+        if self.hub.detour.is_some() && self.detour(message) {
+            return;
+        }
         let routed = self.router.publish(message, self.options.echo);
         if routed == Routed::Unwanted && self.options.no_responders && !message.reply.is_empty() {
             self.no_responders(message.reply);
         }
+    }
+
+    /// Hands a message that faults are to hit to their server; `false` when it goes the usual way.
+    #[cold]
+    fn detour(&mut self, message: &Publish<'_>) -> bool {
+        let Some(detour) = self.hub.detour.as_ref().filter(|d| d.takes(message.subject)) else { return false };
+        if self.options.no_responders && !message.reply.is_empty() {
+            self.hub.index.search(message.subject, &mut self.found);
+            if self.found.is_empty() {
+                return false;
+            }
+            self.found.clear();
+        }
+        detour.send(self.outlet.id, message);
+        true
     }
 
     /// Tells the requester that nobody listens, through its own subscription to the reply subject.

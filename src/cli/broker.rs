@@ -12,7 +12,9 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::broker::kafka::{KafkaBroker, KafkaCounters};
-use crate::broker::{Auth, Broker, BrokerError, Config, Counters, LameDuck, Shutdown, SlowConsumer, Tls, User};
+use crate::broker::{
+    Auth, Broker, BrokerError, Config, Counters, Faults, LameDuck, Misbehaviour, Shutdown, SlowConsumer, Tls, User,
+};
 use crate::units::{Bytes, Span};
 
 /// Serve NATS or Kafka clients with the built-in reference broker.
@@ -129,6 +131,19 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
 
+    /// A fault to have, such as drop=every:7, stall=at:2s,for:100ms, service=exponential:500us, delay=fixed:1ms,
+    /// rate-cap=rate:5k/s, swap=probability:0.01, seed=3, subjects=orders.>; may be repeated (docs/calibration.md).
+    #[arg(long, value_name = "NAME=ITEM:VALUE,...")]
+    pub fault: Vec<String>,
+
+    /// File with faults: the keys of a [faults] table, as TOML or JSON. What --fault says wins.
+    #[arg(long, value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+
+    /// File that gets a line of JSON for each injected event; it is made anew.
+    #[arg(long, value_name = "FILE")]
+    pub fault_log: Option<PathBuf>,
+
     /// How the ready line and the closing line are written.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -162,6 +177,11 @@ impl BrokerArgs {
     fn workers(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         self.workers.map_or(cores.min(4), usize::from)
+    }
+
+    fn misbehaviour(&self) -> Result<Misbehaviour, BrokerError> {
+        let faults = self.faults.as_deref().map(Faults::read).transpose()?.unwrap_or_default();
+        Ok(Misbehaviour { faults: faults.with_flags(&self.fault)?, log: self.fault_log.clone() })
     }
 
     fn config(&self) -> Config {
@@ -202,6 +222,7 @@ impl BrokerArgs {
             write_deadline: self.write_deadline.duration(),
             lame_duck: LameDuck { grace: self.lame_duck_grace.duration(), spread: self.lame_duck_spread.duration() },
             drain_timeout: self.drain_timeout.duration(),
+            misbehaviour: Misbehaviour::default(),
         }
     }
 }
@@ -252,7 +273,7 @@ struct Served {
 }
 
 async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
-    let config = args.config();
+    let config = Config { misbehaviour: args.misbehaviour()?, ..args.config() };
     let mut scratch = None;
     let log = match args.log.kafka {
         None => None,
@@ -270,6 +291,11 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
         }
     };
     let router = match (args.listen, &log) {
+        (None, Some(_)) if config.misbehaviour.faults.any() => {
+            let value = config.misbehaviour.faults.to_string();
+            let remedy = "only the router has faults: give it an address with --listen";
+            return Err(BrokerError::Setting { setting: "the fault", value, remedy });
+        }
         (None, Some(_)) => None,
         _ => Some(Broker::bind(config).await?),
     };
@@ -379,6 +405,9 @@ fn ready_line(args: &BrokerArgs, halves: &Halves, workers: usize, files: u64) ->
         "open_files": files,
         "storage": "none",
     });
+    if let Some(faults) = halves.router.as_ref().map(|b| &b.config().misbehaviour.faults).filter(|f| f.any()) {
+        policy["faults"] = faults.to_string().into();
+    }
     if let (Some(policy), Some(broker)) = (policy.as_object_mut(), &halves.log) {
         policy.extend(args.log.policy(broker));
     }

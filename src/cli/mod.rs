@@ -1,6 +1,7 @@
 //! One file per command; arguments in, exit code out.
 
 pub mod broker;
+mod calibrate;
 mod check;
 mod compare;
 mod doctor;
@@ -90,6 +91,8 @@ enum Command {
     },
     /// Audit this host: what spoils latencies here, why, and the command that mends it; changes nothing
     Doctor(doctor::DoctorArgs),
+    /// Prove on this host that what msgbench prints is so: inject faults, measure, compare; writes a certificate
+    Calibrate(calibrate::CalibrateArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -149,6 +152,7 @@ pub fn main() -> u8 {
             SchemaOf::History => pretty(&schemars::schema_for!(crate::compare::history::Entry)),
         }),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "msgbench", &mut std::io::stdout());
             Ok(Exit::Passed)

@@ -176,7 +176,7 @@ fn record(scenario: &Scenario) -> Record {
 }
 
 /// Turns SIGINT and SIGTERM into a wish to stop. The thread ends with the process.
-fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
+pub(super) fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let interrupt = interrupt.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
@@ -201,10 +201,13 @@ fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
 }
 
 /// A temporary folder, removed at the end.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> io::Result<Self> {
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+    pub(super) fn new() -> io::Result<Self> {
         let dir = std::env::temp_dir().join(format!("msgbench-{}-{}", std::process::id(), crate::units::now()));
         std::fs::create_dir(&dir)?;
         Ok(Self(dir))
@@ -258,6 +261,9 @@ impl engine::Sink for Keeper {
             let name = format!("{label}.server.log");
             self.store.write_file(&name, &log).map_err(io::Error::other)?;
             files.trial.server_log = Some(name);
+        }
+        if let Some(log) = files.fault_log {
+            self.store.write_file(&format!("{label}.faults.jsonl"), &log).map_err(io::Error::other)?;
         }
         if let Outcome::Failed { phase, error } = &files.trial.outcome {
             self.progress.say(&format!("{label} failed in phase {phase}: {error}"));

@@ -12,6 +12,7 @@ use crate::system::System;
 use crate::units::{Nanos, now};
 
 use super::Tick;
+use super::events::Agenda;
 use super::shared::Shared;
 use super::trial::{Done, Raw, Setup, collect, gather};
 use super::worker::Threads;
@@ -78,8 +79,14 @@ impl Control<'_> {
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
         let broker = (!self.setup.running.pids.is_empty()).then(|| Meter::new(&self.setup.running.pids));
-        let mut watch =
-            Watch { broker, own: Meter::own(), marks: Vec::new(), interval: phases.interval.0, next: origin };
+        let mut watch = Watch {
+            agenda: Agenda::new(self.setup.events, &self.setup.running.pids),
+            broker,
+            own: Meter::own(),
+            marks: Vec::new(),
+            interval: phases.interval.0,
+            next: origin,
+        };
         self.phase("warm-up", origin, system, raw, &mut watch, &|| false);
         self.phase("measure", Nanos::MAX, system, raw, &mut watch, &|| now() >= self.shared.end());
         watch.mark();
@@ -102,6 +109,7 @@ impl Control<'_> {
             self.look("drain", system, raw);
         }
         raw.drained = now() - begun;
+        watch.agenda.close(system, raw);
         self.shared.stop();
         handles.extend(publishers);
         for handle in handles {
@@ -143,14 +151,22 @@ impl Control<'_> {
         until: Nanos,
         system: &mut dyn System,
         raw: &mut Raw,
-        watch: &mut Watch,
+        watch: &mut Watch<'_>,
         over: &dyn Fn() -> bool,
     ) {
         let mut shown = 0;
         while now() < until && !over() && raw.failed.is_none() && !raw.interrupted {
             let wait = Duration::from_nanos(until.saturating_sub(now()).min(WATCH.as_nanos() as u64));
             let wait = wait.min(Duration::from_nanos(self.shared.end().saturating_sub(now())));
-            self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
+            let event = Duration::from_nanos(watch.agenda.next(raw.origin).saturating_sub(now()));
+            if event < Duration::from_millis(3) {
+                // The timer of the runtime would be late by a millisecond.
+                std::thread::sleep(event);
+            } else {
+                let wait = wait.min(event - Duration::from_millis(2));
+                self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
+            }
+            watch.agenda.act(raw.origin, system, raw);
             self.look(name, system, raw);
             watch.tick();
             for s in self.samples.try_iter() {
@@ -180,12 +196,21 @@ impl Control<'_> {
 
     fn look(&self, phase: &'static str, system: &mut dyn System, raw: &mut Raw) {
         if let Some(how) = system.ended() {
-            raw.log.push((now(), format!("the server ended: {how}")));
-            raw.failed.get_or_insert((phase, format!("the server ended: {how}")));
-            self.shared.cut(now());
+            let words = format!("the server ended: {how}");
+            if !raw.log.iter().any(|(_, said)| *said == words) {
+                raw.log.push((now(), words.clone()));
+            }
+            if !raw.end_expected {
+                raw.failed.get_or_insert((phase, words));
+                self.shared.cut(now());
+            }
         }
         for d in self.done.try_iter().collect::<Vec<_>>() {
             if let Done::Failed { error, .. } = d {
+                if raw.end_expected {
+                    raw.fail(phase, error);
+                    continue;
+                }
                 raw.failed.get_or_insert((phase, error));
                 self.shared.cut(now());
             } else {
@@ -215,8 +240,9 @@ fn stash(d: Done, raw: &mut Raw) {
     collect(&all, raw);
 }
 
-/// Samples usage at the boundaries of intervals.
-struct Watch {
+/// Samples usage at the boundaries of intervals, and knows what is to be done to the system.
+struct Watch<'a> {
+    agenda: Agenda<'a>,
     broker: Option<Meter>,
     own: Meter,
     marks: Vec<(Option<Usage>, Usage)>,
@@ -224,7 +250,7 @@ struct Watch {
     next: Nanos,
 }
 
-impl Watch {
+impl Watch<'_> {
     fn tick(&mut self) {
         if now() >= self.next {
             self.next += self.interval;

@@ -124,6 +124,9 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
         };
         intervals(&mut folded.intervals, raw, case, round, i, w, &hiccups);
         let mut observed = observe(&books, raw, w, &latency, name);
+        let longest = |key: &str| latency.get(key).and_then(|l| l.max_ns);
+        let pause = hiccups.values().map(Histogram::max).max();
+        observed.longest = pause.zip(longest("lag")).zip(longest(name)).map(|((p, l), r)| (p, l, r));
         (observed.spinning, observed.clocksource) = (spin, clocksource.into());
         for mut check in judge(&observed) {
             if several {
@@ -250,6 +253,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         unthrottled: !open,
         clipped: raw.clipped.iter().sum(),
         negative: raw.negative.iter().sum(),
+        longest: None,
         clocksource: String::new(),
     }
 }

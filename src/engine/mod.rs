@@ -9,6 +9,7 @@ mod books;
 mod consume;
 mod control;
 pub mod cost;
+mod events;
 mod fold;
 mod payload;
 mod produce;

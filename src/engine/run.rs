@@ -50,6 +50,8 @@ pub struct TrialFiles {
     pub measured_at: SystemTime,
     /// The server's log, where the trial failed.
     pub server_log: Option<Vec<u8>>,
+    /// The log of the faults that were injected, one JSON object a line.
+    pub fault_log: Option<Vec<u8>>,
 }
 
 /// Why a run ended early.
@@ -186,6 +188,7 @@ fn trial(
     let failed = |phase, error: String| (Raw { failed: Some((phase, error)), ..Raw::of(case) }, Vec::new());
     let mut running = Running::default();
     let mut logs = Vec::new();
+    let mut fault_log = None;
     let (quiet, host) = (Root::host(), Disturbance::read(&Root::host()));
     let (raw, hiccups) = match system::create(spec, context) {
         Err(e) => failed("prepare", e.to_string()),
@@ -211,6 +214,7 @@ fn trial(
                         spin,
                         running: &running,
                         interrupt,
+                        events: &plan.events,
                         tick: &tick,
                         measured_from: &measured_from,
                     };
@@ -244,7 +248,9 @@ fn trial(
                     (raw, hiccups)
                 }
             };
-            stop(system.as_mut(), outcome, &mut logs)
+            let outcome = stop(system.as_mut(), outcome, &mut logs);
+            fault_log = system.fault_log().and_then(|path| std::fs::read(path).ok());
+            outcome
         }
     };
     let delivers = match spec.driver {
@@ -293,6 +299,7 @@ fn trial(
         intervals: folded.intervals,
         hlog: folded.hlog,
         server_log,
+        fault_log,
     }
 }
 

@@ -28,6 +28,7 @@ fn drive(workload: &str, options: serde_json::Value) -> (Case, Raw, Folded) {
         spin: false,
         running: &running,
         interrupt: &interrupt,
+        events: &[],
         tick: &|_| {},
         measured_from: &|_| {},
     };

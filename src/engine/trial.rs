@@ -13,9 +13,9 @@ use crate::driver::{Driver, Facts, Seat, Target};
 use crate::measure::process::Usage;
 use crate::measure::recorder::{Kind, Shipment};
 use crate::record::Packed;
-use crate::scenario::plan::Case;
+use crate::scenario::plan::{Case, PlannedEvent};
 use crate::system::{Running, System};
-use crate::units::Nanos;
+use crate::units::{Nanos, now};
 
 use super::consume::Received;
 use super::control::Control;
@@ -38,6 +38,8 @@ pub struct Setup<'a> {
     pub running: &'a Running,
     /// The user's wish to stop.
     pub interrupt: &'a Interrupt,
+    /// What is done to the system, by time.
+    pub events: &'a [PlannedEvent],
     /// Shows progress.
     pub tick: &'a (dyn Fn(Tick) + Sync),
     /// Is told the instant from which is measured, as soon as it is known.
@@ -57,6 +59,8 @@ pub struct Raw {
     pub drained: Nanos,
     /// Phase and error, where the system failed.
     pub failed: Option<(&'static str, String)>,
+    /// Whether the scenario has ended a process of the system: what fails then is no surprise.
+    pub end_expected: bool,
     /// Whether the user cut the trial.
     pub interrupted: bool,
     /// One entry for each producer of each workload, with its number.
@@ -131,6 +135,15 @@ pub enum Done {
 }
 
 impl Raw {
+    /// Notes that the system failed; that is only an event after the scenario itself has ended a process of it.
+    pub fn fail(&mut self, phase: &'static str, error: String) {
+        if self.end_expected {
+            self.log.push((now(), error));
+        } else {
+            self.failed.get_or_insert((phase, error));
+        }
+    }
+
     /// Of a trial that has not begun.
     pub fn of(case: &Case) -> Self {
         let n = case.workloads.len();
@@ -192,7 +205,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     let over = raw.origin + raw.measured + raw.drained;
     raw.log.extend(driver.incidents().take_log().into_iter().filter(|(at, _)| raw.origin == 0 || *at <= over));
     if let Err(e) = runtime.block_on(driver.cleanup()) {
-        raw.failed.get_or_insert(("tear-down", e.to_string()));
+        raw.fail("tear-down", e.to_string());
     }
     raw
 }
@@ -226,9 +239,7 @@ pub fn collect(done: &Receiver<Done>, raw: &mut Raw) {
                 raw.busiest = raw.busiest.max(busy);
                 raw.waiting = raw.waiting.max(waiting);
             }
-            Done::Failed { phase, error } => {
-                raw.failed.get_or_insert((phase, error));
-            }
+            Done::Failed { phase, error } => raw.fail(phase, error),
         }
     }
 }

@@ -39,9 +39,14 @@ pub struct Observed {
     pub clipped: u64,
     /// Negative latencies.
     pub negative: u64,
+    /// The longest pause that the hiccup meter saw, the longest lag and the longest response, ns.
+    pub longest: Option<(u64, u64, u64)>,
     /// The kernel's clock source.
     pub clocksource: String,
 }
+
+/// A pause of the generator that no scheduler on a fit host makes, ns.
+const HELD: u64 = 50_000_000;
 
 pub(super) fn grade(value: f64, warn: f64, invalid: f64) -> Status {
     match value {
@@ -56,7 +61,7 @@ pub(super) fn check(id: &str, name: &str, status: Status, observed: String, thre
     Check { id: id.into(), name: name.into(), status, observed, threshold: threshold.into(), message }
 }
 
-/// V1, V2, V4, V5, V6, V11 and V12 of stats.md A5.
+/// V1, V2, V4, V5, V6, V11, V12 of stats.md A5, and V15.
 pub fn judge(o: &Observed) -> Vec<Check> {
     let mut checks = Vec::new();
     if let Some(scheduled) = o.scheduled {
@@ -135,6 +140,24 @@ pub fn judge(o: &Observed) -> Vec<Check> {
         "none",
         "latencies above 1 h were recorded as 1 h",
     ));
+    if let Some((pause, lag, response)) = o.longest {
+        // A pause of the whole generator is seen by its hiccup meter and by its lag alike; lag alone may be back-pressure.
+        let held = pause >= HELD && 2 * lag >= pause && 5 * lag >= response;
+        let millis = |ns: u64| ns as f64 / 1e6;
+        checks.push(check(
+            "V15",
+            "generator held still",
+            if held { Status::Invalid } else { Status::Ok },
+            format!(
+                "longest pause of the generator's process {:.2} ms, longest lag {:.2} ms, longest response {:.2} ms",
+                millis(pause),
+                millis(lag),
+                millis(response)
+            ),
+            "INVALID when a pause of 50 ms or more is in the lag, and that lag is a fifth of the longest response or more",
+            "the host, or somebody, held the generator still: the tail is its own and not the system's",
+        ));
+    }
     let clock = if o.negative > 0 {
         Status::Invalid
     } else if matches!(o.clocksource.as_str(), "tsc" | "arch_sys_counter" | "kvm-clock" | "") {
@@ -170,6 +193,7 @@ mod tests {
             sojourn_from_stamps: Some(1e9),
             sojourn_from_histogram: 1.0005e9,
             busiest: 0.5,
+            longest: Some((2_000_000, 1_000_000, 3_000_000)),
             clocksource: "tsc".into(),
             ..Observed::default()
         }
@@ -178,7 +202,7 @@ mod tests {
     #[test]
     fn a_good_trial_is_ok_in_every_check() {
         let checks = judge(&good());
-        assert_eq!(checks.len(), 7);
+        assert_eq!(checks.len(), 8);
         assert!(checks.iter().all(|c| c.status == Status::Ok && c.message.is_empty()), "{checks:?}");
     }
 
@@ -200,6 +224,10 @@ mod tests {
         assert_eq!(with(&|o| o.busiest = 0.99, "V6"), Status::Invalid);
         assert_eq!(with(&|o| (o.busiest, o.spinning) = (1.0, true), "V6"), Status::Ok);
         assert_eq!(with(&|o| o.clipped = 1, "V11"), Status::Warn);
+        let ms = 1_000_000;
+        assert_eq!(with(&|o| o.longest = Some((300 * ms, 299 * ms, 299 * ms)), "V15"), Status::Invalid);
+        assert_eq!(with(&|o| o.longest = Some((300 * ms, ms, 300 * ms)), "V15"), Status::Ok);
+        assert_eq!(with(&|o| o.longest = Some((300 * ms, 200 * ms, 9_000 * ms)), "V15"), Status::Ok);
         assert_eq!(with(&|o| o.negative = 1, "V12"), Status::Invalid);
         assert_eq!(with(&|o| o.clocksource = "hpet".into(), "V12"), Status::Warn);
     }

@@ -47,6 +47,7 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
             Outcome::Complete => {}
         }
     }
+    faults(record, &mut add);
     promises(record, &mut add);
     disturbances(record, &mut add);
     checks(record, &mut add);
@@ -97,6 +98,21 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
 }
 
 /// What disturbed the host while trials ran; named, so that it is not blamed on a broker.
+/// A broker that was told to misbehave, so that nobody takes its figures for those of a healthy one.
+fn faults(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let told = record.trials.iter().filter_map(|t| t.system.guarantees.get("faults"));
+    for told in told.collect::<std::collections::BTreeSet<_>>() {
+        add("WARN", format!("The broker was told to misbehave ({told}): this is no measurement of a healthy one."));
+    }
+    for e in &record.plan.events {
+        let action = e.action.name();
+        add(
+            "note",
+            format!("The scenario itself does this to node {}: {action} {} into the measured phase.", e.node, e.at),
+        );
+    }
+}
+
 fn disturbances(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for t in &record.trials {

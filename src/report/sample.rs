@@ -192,6 +192,7 @@ pub fn record() -> Record {
             gate: None,
             expect: Vec::new(),
             may_break: false,
+            events: Vec::new(),
         },
         host: Host {
             kernel: "6.18".into(),

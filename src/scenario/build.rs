@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::Overrides;
 use super::diagnose::{Diagnosis, Place, Problem, locate, reword, suggest};
 use super::edit::{self, Edit};
+use super::faults;
 use super::file::{File, Mode};
 use super::gate::{self, Known};
 use super::plan::{Case, DriverKind, Plan};
@@ -47,7 +48,12 @@ pub(super) fn plan(path: &Path, text: &str, overrides: &Overrides) -> Result<(Pl
     toml::from_str::<File>(text).map_err(|e| at_span(&e))?;
     let mut document: Table = toml::from_str(text).map_err(|e| at_span(&e))?;
     if !document.contains_key("system") {
-        document.insert("system".into(), Value::Array(vec![system("reference", false), system("nats", false)]));
+        let mut all = vec![system("reference", false)];
+        // Only the reference broker can be told to misbehave.
+        if !document.contains_key("faults") {
+            all.push(system("nats", false));
+        }
+        document.insert("system".into(), Value::Array(all));
     }
     let mut b = Builder { path, text, document, edits: Vec::new(), applied: Vec::new() };
     b.apply(overrides)?;
@@ -249,7 +255,9 @@ impl Builder<'_> {
         if overrides.quick {
             self.quicken(&mut file);
         }
-        let systems = resolve::systems(&file).map_err(|p| self.blame(p, &none))?;
+        let mut systems = resolve::systems(&file).map_err(|p| self.blame(p, &none))?;
+        faults::give(&file, &mut systems).map_err(|p| self.blame(p, &none))?;
+        let events = faults::events(&file, &systems).map_err(|p| self.blame(p, &none))?;
         let percentiles = resolve::check_whole(&file).map_err(|p| self.blame(p, &none))?;
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let mut known = Payloads::new();
@@ -296,6 +304,7 @@ impl Builder<'_> {
             seed: file.run.seed,
             percentiles,
             may_break: file.run.may_break,
+            events,
         })
     }
 
@@ -328,6 +337,12 @@ impl Builder<'_> {
             // Zero stays zero, to be refused as such.
             span.0 = ((span.0 as f64 * factor).round() as u64).max(span.0.min(1));
         };
+        for event in &mut file.event {
+            shorten(&mut event.at);
+        }
+        if let Some(at) = file.faults.as_mut().and_then(|f| f.stall.as_mut()?.at.as_mut()) {
+            shorten(at);
+        }
         for w in &mut file.workload {
             if let Some(backlog) = &mut w.delivery.backlog {
                 *backlog = (*backlog).min(20_000);

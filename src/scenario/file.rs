@@ -12,7 +12,8 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::gate::{ExpectTable, GateTable};
-use super::plan::{Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
+use super::plan::{Action, Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
+use crate::broker::Faults;
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -28,6 +29,11 @@ pub struct File {
     pub system: Vec<System>,
     /// What is driven, all at once.
     pub workload: Vec<Workload>,
+    /// What is done to the processes of launched systems while it is measured.
+    #[serde(default)]
+    pub event: Vec<Event>,
+    /// How the launched reference broker misbehaves; then it is the only system.
+    pub faults: Option<Faults>,
     /// How long, how often and how.
     #[serde(default)]
     pub run: Run,
@@ -59,6 +65,19 @@ pub struct System {
     /// Settings of the server or the client.
     #[serde(default)]
     pub options: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Something that is done to a process of every launched system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Event {
+    /// When, since the measured phase began.
+    pub at: Span,
+    /// What.
+    pub action: Action,
+    /// To which of its processes, from 0. Default: 0.
+    #[serde(default)]
+    pub node: u32,
 }
 
 /// One stream of messages.

@@ -38,6 +38,50 @@ pub struct Plan {
     /// Whether a promise that is not kept is what the scenario expects; otherwise it makes the run fail with exit code 6.
     #[serde(default)]
     pub may_break: bool,
+    /// What is done to the processes of launched systems in each trial, by time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<PlannedEvent>,
+}
+
+/// Something that is done to a process of a launched system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedEvent {
+    /// When, since the measured phase began.
+    pub at: Span,
+    /// What.
+    pub action: Action,
+    /// To which of its processes, from 0.
+    pub node: u32,
+}
+
+/// What can be done to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It stands still (SIGSTOP).
+    Pause,
+    /// It goes on (SIGCONT).
+    Resume,
+    /// It is killed (SIGKILL).
+    Kill,
+    /// It is asked to end (SIGTERM).
+    Terminate,
+}
+
+impl Action {
+    /// The name in a scenario.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Kill => "kill",
+            Self::Terminate => "terminate",
+        }
+    }
+    /// Whether the process is gone afterwards.
+    pub fn ends(self) -> bool {
+        matches!(self, Self::Kill | Self::Terminate)
+    }
 }
 
 /// One system under measurement.

@@ -66,6 +66,11 @@ pub trait System: Send {
 
     /// Files worth keeping when a trial failed: its logs.
     fn logs(&self) -> Vec<PathBuf>;
+
+    /// Where it logged the faults that it was told to have; whole once it is stopped.
+    fn fault_log(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// Whether a system can be launched here.

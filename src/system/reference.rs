@@ -19,6 +19,11 @@ use super::{Context, Running, System, SystemError};
 /// The options of a scenario that become flags of the broker.
 const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
 
+/// The option that holds the `[faults]` of a scenario, and the files in the broker's folder that go with them.
+const FAULTS: &str = "faults";
+const FAULTS_FILE: &str = "faults.json";
+const FAULT_LOG: &str = "faults.jsonl";
+
 /// Those of its log half, which is started where messages are to be stored.
 const LOG_FLAGS: [&str; 6] =
     ["sync", "segment-size", "retention-time", "retention-size", "retention-records", "housekeeping"];
@@ -28,7 +33,7 @@ pub const LOG: &str = "log";
 
 /// The names of all options: flags, and a table for the Kafka client of the log half.
 pub(super) fn options() -> Vec<String> {
-    [&FLAGS[..], &LOG_FLAGS, &[LOG, "kafka"]].concat().into_iter().map(str::to_owned).collect()
+    [&FLAGS[..], &LOG_FLAGS, &[LOG, FAULTS, "kafka"]].concat().into_iter().map(str::to_owned).collect()
 }
 
 /// Lines of the log that an error carries.
@@ -53,6 +58,7 @@ pub struct Reference {
     name: String,
     program: PathBuf,
     flags: Vec<String>,
+    faults: Option<serde_json::Value>,
     log_half: bool,
     context: Context,
     child: Option<Child>,
@@ -73,7 +79,8 @@ impl Reference {
             flags.extend(["--kafka", "127.0.0.1:0", "--data", "log"].map(str::to_owned));
             flags.extend(LOG_FLAGS.iter().filter_map(flag).flatten());
         }
-        Self { name: name.to_owned(), program, flags, log_half, context, child: None }
+        let faults = options.get(FAULTS).cloned();
+        Self { name: name.to_owned(), program, flags, faults, log_half, context, child: None }
     }
 
     fn log(&self) -> PathBuf {
@@ -131,6 +138,10 @@ impl System for Reference {
             .args(&self.flags)
             .current_dir(&self.context.dir);
         let cannot = |error: std::io::Error| self.failed(format!("{}: {error}", self.program.display()));
+        if let Some(faults) = &self.faults {
+            std::fs::write(self.context.dir.join(FAULTS_FILE), faults.to_string()).map_err(cannot)?;
+            command.args(["--faults", FAULTS_FILE, "--fault-log", FAULT_LOG]);
+        }
         let copy = open_log(&log).map_err(cannot)?;
         let mut child = Child::spawn(command, &log, Output::Piped).map_err(cannot)?;
         let (sender, receiver) = mpsc::sync_channel(1);
@@ -171,6 +182,10 @@ impl System for Reference {
 
     fn logs(&self) -> Vec<PathBuf> {
         vec![self.log()]
+    }
+
+    fn fault_log(&self) -> Option<PathBuf> {
+        self.faults.as_ref().map(|_| self.context.dir.join(FAULT_LOG))
     }
 }
 

@@ -1,0 +1,84 @@
+//! The log of injected events: one JSON object a line, so that truth can be joined to measurement.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `at` | when it was over, ns on CLOCK_MONOTONIC |
+//! | `event` | `stall`, `service`, `rate-cap`, `delay`, `drop`, `duplicate`, `swap`, `corrupt`, `disconnect`, `released` |
+//! | `n` | number of the message it hit, from 1 |
+//! | `arrived` | when the broker got that message |
+//! | `from` | when the stall, the work or the wait began, where it took time |
+//! | `ns` | how long it really took, where it took time |
+//! | `late` | how much later than told it was over, ns: what the host did to the server; part of `ns` |
+//! | `subject` | of the message |
+//! | `head` | the first 44 bytes of its payload, in hexadecimal |
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use super::Parcel;
+use crate::units::Nanos;
+
+/// Bytes of the payload that are logged: enough to know a message by the stamps of whoever sent it.
+const HEAD: usize = 44;
+
+/// How long an event took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    /// When it began.
+    pub from: Nanos,
+    /// How long it really took.
+    pub ns: Nanos,
+    /// Of that, what it was not told to.
+    pub late: Nanos,
+}
+
+/// The log, where one is wanted.
+pub(super) struct Journal {
+    out: Option<BufWriter<File>>,
+    dirty: bool,
+}
+
+impl Journal {
+    /// A log in this file, which is made anew, or none.
+    pub(super) fn create(path: Option<&Path>) -> io::Result<Self> {
+        let out = path.map(File::create).transpose()?.map(|file| BufWriter::with_capacity(1 << 20, file));
+        Ok(Self { out, dirty: false })
+    }
+
+    /// Notes an event, and how long it took, where it took time.
+    pub(super) fn note(&mut self, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) {
+        let Some(out) = &mut self.out else { return };
+        self.dirty = true;
+        // A disk that is full takes the log away, not the broker: its end is short, which whoever joins it will see.
+        let _ = line(out, at, event, n, took, parcel);
+    }
+
+    /// Hands everything to the file.
+    pub(super) fn flush(&mut self) {
+        if std::mem::take(&mut self.dirty)
+            && let Some(out) = &mut self.out
+        {
+            let _ = out.flush();
+        }
+    }
+}
+
+fn line(out: &mut impl Write, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) -> io::Result<()> {
+    write!(out, r#"{{"at":{at},"event":"{event}","n":{n},"arrived":{}"#, parcel.arrived)?;
+    if let Some(Took { from, ns, late }) = took {
+        write!(out, r#","from":{from},"ns":{ns},"late":{late}"#)?;
+    }
+    let message = parcel.message();
+    let subject = serde_json::Value::from(String::from_utf8_lossy(message.subject));
+    write!(out, r#","subject":{subject},"head":""#)?;
+    let mut hex = [0u8; 2 * HEAD];
+    let head = &message.payload[..message.payload.len().min(HEAD)];
+    for (byte, pair) in head.iter().zip(hex.chunks_exact_mut(2)) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    out.write_all(&hex[..2 * head.len()])?;
+    out.write_all(b"\"}\n")
+}

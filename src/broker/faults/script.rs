@@ -1,0 +1,315 @@
+//! What befalls each message, decided from its number and the seed alone: no clock, no I/O.
+//!
+//! Each kind of fault draws from a random stream of its own, so that adding one fault does not move the hits of another.
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng};
+use rand_distr::{Distribution, Exp1};
+
+use super::config::{Faults, Law, Pick, Stall};
+use crate::units::Nanos;
+
+/// What befalls one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fate {
+    /// It is worked on for so long.
+    pub service: Nanos,
+    /// It is delivered so much later.
+    pub delay: Nanos,
+    /// It is not delivered; then nothing below applies.
+    pub drop: bool,
+    /// It is delivered twice.
+    pub duplicate: bool,
+    /// It changes places with the next.
+    pub swap: bool,
+    /// A bit of it is turned over.
+    pub corrupt: bool,
+}
+
+/// Decides for one message after another.
+#[derive(Debug)]
+pub struct Script {
+    number: u64,
+    service: Option<Draw>,
+    delay: Option<Draw>,
+    drop: Option<Hits>,
+    duplicate: Option<Hits>,
+    swap: Option<Hits>,
+    corrupt: Option<Hits>,
+}
+
+#[derive(Debug)]
+struct Draw(Law, StdRng);
+
+impl Draw {
+    fn next(&mut self) -> Nanos {
+        match self.0 {
+            Law::Fixed(span) => span.0,
+            Law::Exponential(mean) => {
+                let unit: f64 = Exp1.sample(&mut self.1);
+                (unit * mean.0 as f64).round() as Nanos
+            }
+            Law::Mixture(m) => {
+                if self.1.random_bool(m.share) {
+                    m.long.0
+                } else {
+                    m.short.0
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Hits(Pick, StdRng);
+
+impl Hits {
+    fn hit(&mut self, number: u64) -> bool {
+        match self.0 {
+            Pick::Every(n) => number.is_multiple_of(n),
+            Pick::Probability(p) => self.1.random_bool(p),
+        }
+    }
+}
+
+/// The random stream of one kind of fault.
+fn stream(seed: u64, kind: u64) -> StdRng {
+    StdRng::seed_from_u64(seed ^ kind.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+impl Script {
+    /// The script of these faults.
+    pub fn new(f: &Faults) -> Self {
+        let draw = |law: Option<Law>, kind| law.map(|law| Draw(law, stream(f.seed, kind)));
+        let hits = |pick: Option<Pick>, kind| pick.map(|pick| Hits(pick, stream(f.seed, kind)));
+        Self {
+            number: 0,
+            service: draw(f.service, 1),
+            delay: draw(f.delay, 2),
+            drop: hits(f.drop, 3),
+            duplicate: hits(f.duplicate, 4),
+            swap: hits(f.swap, 5),
+            corrupt: hits(f.corrupt, 6),
+        }
+    }
+
+    /// The number and the fate of the next message.
+    pub fn next(&mut self) -> (u64, Fate) {
+        self.number += 1;
+        let n = self.number;
+        let draw = |draw: &mut Option<Draw>| draw.as_mut().map_or(0, Draw::next);
+        // Every stream moves on at every message, whatever the others say.
+        let hit = |hits: &mut Option<Hits>| hits.as_mut().is_some_and(|h| h.hit(n));
+        let fate = Fate {
+            service: draw(&mut self.service),
+            delay: draw(&mut self.delay),
+            drop: hit(&mut self.drop),
+            duplicate: hit(&mut self.duplicate),
+            swap: hit(&mut self.swap),
+            corrupt: hit(&mut self.corrupt),
+        };
+        (n, fate)
+    }
+}
+
+/// The stalls as instants, from the first matching message on, one after another.
+#[derive(Debug)]
+pub struct Stalls {
+    stall: Option<Stall>,
+    random: StdRng,
+    /// The next that is not over yet, or the present one.
+    next: Option<(Nanos, Nanos)>,
+}
+
+/// A stall that held up a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Met {
+    /// When it began.
+    pub begin: Nanos,
+    /// When it was over.
+    pub over: Nanos,
+    /// How long it held the message up.
+    pub held: Nanos,
+}
+
+impl Stalls {
+    /// The stalls of these faults, of which the first is not yet placed.
+    pub fn new(f: &Faults) -> Self {
+        Self { stall: f.stall, random: stream(f.seed, 7), next: None }
+    }
+
+    /// Places the first stall: the first matching message arrived now.
+    pub fn begin(&mut self, at: Nanos) {
+        let Some(stall) = self.stall else { return };
+        let gap = stall.at.or(stall.every).map_or_else(|| self.gap(&stall), |span| span.0);
+        self.next = Some((at + gap, at + gap + stall.length.0));
+    }
+
+    fn gap(&mut self, stall: &Stall) -> Nanos {
+        let unit: f64 = Exp1.sample(&mut self.random);
+        (unit * stall.mean_gap.map_or(0, |mean| mean.0) as f64).round() as Nanos
+    }
+
+    /// Does `work` that may begin at `from`; returns when it is done, and the stalls that held it up. What is being worked on when a
+    /// stall begins goes on when it ends.
+    pub fn pass(&mut self, from: Nanos, work: Nanos) -> (Nanos, Vec<Met>) {
+        let mut end = from + work;
+        let mut met = Vec::new();
+        while let Some((begin, over)) = self.next.filter(|(begin, _)| *begin <= end) {
+            if over > from {
+                let held = over - begin.max(from);
+                end += held;
+                met.push(Met { begin, over, held });
+            }
+            self.next = self.stall.and_then(|stall| {
+                let gap = match (stall.every, stall.mean_gap) {
+                    (Some(every), _) => every.0 - stall.length.0,
+                    (None, Some(_)) => self.gap(&stall),
+                    (None, None) => return None,
+                };
+                Some((over + gap, over + gap + stall.length.0))
+            });
+        }
+        (end, met)
+    }
+}
+
+/// A token bucket that tells when the next token is there: the generic cell rate algorithm (ITU-T I.371, annex A), in
+/// its virtual scheduling form.
+#[derive(Debug)]
+pub struct Bucket {
+    gap: f64,
+    tolerance: f64,
+    /// Theoretical arrival time of the next token, relative to the first message.
+    next: f64,
+    origin: Option<Nanos>,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn new(rate: f64, burst: u32) -> Self {
+        let gap = 1e9 / rate;
+        Self { gap, tolerance: gap * f64::from(burst - 1), next: 0.0, origin: None }
+    }
+
+    /// When a message that is ready at `at` gets its token.
+    pub fn take(&mut self, at: Nanos) -> Nanos {
+        let origin = *self.origin.get_or_insert(at);
+        let ready = at.saturating_sub(origin) as f64;
+        let passes = ready.max(self.next - self.tolerance);
+        self.next = self.next.max(passes) + self.gap;
+        at.max(origin + passes.round() as Nanos)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{SECOND, Span};
+    use proptest::prelude::*;
+
+    fn fates(f: &Faults, n: usize) -> Vec<Fate> {
+        let mut script = Script::new(f);
+        (0..n).map(|_| script.next().1).collect()
+    }
+
+    fn count(fates: &[Fate], of: impl Fn(&Fate) -> bool) -> u64 {
+        fates.iter().filter(|f| of(f)).count() as u64
+    }
+
+    proptest! {
+        #[test]
+        fn every_kth_hits_exactly_so_many(n in 0u64..5_000, k in 1u64..200) {
+            let f = Faults { drop: Some(Pick::Every(k)), swap: Some(Pick::Every(k + 1)), ..Faults::default() };
+            let all = fates(&f, n as usize);
+            prop_assert_eq!(count(&all, |f| f.drop), n / k);
+            prop_assert_eq!(count(&all, |f| f.swap), n / (k + 1));
+        }
+
+        #[test]
+        fn the_seed_decides_and_other_faults_do_not(seed: u64, p in 0.01f64..0.99) {
+            let one = Faults { seed, drop: Some(Pick::Probability(p)), ..Faults::default() };
+            let many = Faults {
+                delay: Some(Law::Exponential(Span::millis(1))),
+                corrupt: Some(Pick::Probability(p)),
+                ..one.clone()
+            };
+            let drops = |f: &Faults| fates(f, 500).into_iter().map(|f| f.drop).collect::<Vec<_>>();
+            prop_assert_eq!(drops(&one), drops(&one));
+            prop_assert_eq!(drops(&one), drops(&many));
+            prop_assert_eq!(fates(&many, 500), fates(&many, 500));
+        }
+
+        #[test]
+        fn work_is_never_lost_to_a_stall(
+            length in 1u64..1_000, gap in 1u64..1_000, work in prop::collection::vec((0u64..500, 0u64..300), 1..60)
+        ) {
+            let stall = Stall { length: Span(length), at: None, every: Some(Span(length + gap)), mean_gap: None };
+            let mut stalls = Stalls::new(&Faults { stall: Some(stall), ..Faults::default() });
+            stalls.begin(0);
+            // The oracle walks nanosecond by nanosecond.
+            let stalled = |t: u64| t >= length + gap && (t - length - gap) % (length + gap) < length;
+            let mut from = 0;
+            for (idle, work) in work {
+                from += idle;
+                let (mut t, mut left) = (from, work);
+                while left > 0 || stalled(t) {
+                    left -= u64::from(!stalled(t));
+                    t += 1;
+                }
+                let (end, _) = stalls.pass(from, work);
+                prop_assert_eq!(end, t);
+                from = end;
+            }
+        }
+
+        #[test]
+        fn a_bucket_lets_no_more_pass_than_its_rate_and_burst(
+            rate in 10.0f64..1e6, burst in 1u32..50, gaps in prop::collection::vec(0u64..200_000_000, 2..200)
+        ) {
+            let mut bucket = Bucket::new(rate, burst);
+            let mut at = 5 * SECOND;
+            let mut passed = Vec::new();
+            for gap in gaps {
+                at = bucket.take(at + gap);
+                passed.push(at);
+            }
+            for (i, from) in passed.iter().enumerate() {
+                for (j, to) in passed.iter().enumerate().skip(i) {
+                    let allowed = f64::from(burst) + (to - from) as f64 / 1e9 * rate;
+                    prop_assert!((j - i + 1) as f64 <= allowed + 1e-3, "{} {}", j - i + 1, allowed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn laws_have_their_means() {
+        let mean = |law: Law| {
+            let f = Faults { seed: 5, service: Some(law), ..Faults::default() };
+            fates(&f, 100_000).iter().map(|f| f.service as f64).sum::<f64>() / 100_000.0 / law.mean() as f64
+        };
+        let mixture = super::super::config::Mixture { short: Span::millis(1), long: Span::millis(11), share: 0.1 };
+        assert_eq!(mean(Law::Fixed(Span(777))), 1.0);
+        // Five standard errors.
+        assert!((mean(Law::Exponential(Span::millis(1))) - 1.0).abs() < 0.016);
+        assert!((mean(Law::Mixture(mixture)) - 1.0).abs() < 0.024);
+    }
+
+    #[test]
+    fn one_stall_holds_up_what_comes_during_it_and_nothing_afterwards() {
+        let stall = Stall { length: Span(100), at: Some(Span(1_000)), every: None, mean_gap: None };
+        let mut stalls = Stalls::new(&Faults { stall: Some(stall), ..Faults::default() });
+        stalls.begin(500);
+        assert_eq!(stalls.pass(500, 0), (500, vec![]));
+        assert_eq!(stalls.pass(1_490, 20), (1_610, vec![Met { begin: 1_500, over: 1_600, held: 100 }]));
+        assert_eq!(stalls.pass(1_610, 7), (1_617, vec![]));
+    }
+
+    #[test]
+    fn a_full_bucket_passes_its_burst_then_one_at_a_time() {
+        let mut bucket = Bucket::new(1000.0, 3);
+        let passed: Vec<_> = (0..5).map(|_| bucket.take(7) - 7).collect();
+        assert_eq!(passed, [0, 0, 0, 1_000_000, 2_000_000]);
+    }
+}

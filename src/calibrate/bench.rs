@@ -1,0 +1,173 @@
+//! Runs a scenario as a user would and keeps what came of it in memory.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use hdrhistogram::Histogram;
+
+use crate::engine::{self, Interrupt, Sink, Tick, TrialFiles};
+use crate::measure::recorder::histogram;
+use crate::record::{LatencySummary, Outcome, Skipped, Trial, WorkloadResult};
+use crate::scenario::plan::Case;
+use crate::scenario::{Overrides, parse};
+use crate::units::Nanos;
+
+use super::CalibrateError;
+use super::certificate::{Form, Unrest};
+use super::truth::{self, Injected};
+
+/// Where experiments are run.
+pub struct Bench<'a> {
+    /// How thorough.
+    pub form: Form,
+    /// A folder for files.
+    pub scratch: &'a Path,
+    /// The kernel's clock source.
+    pub clocksource: &'a str,
+    /// The user's wish to stop.
+    pub interrupt: &'a Interrupt,
+    /// msgbench itself.
+    pub program: PathBuf,
+}
+
+/// What came of a trial.
+pub struct Ran {
+    /// The record.
+    pub trial: Trial,
+    /// All samples by tag, as in the interval log: `hit/e2e`, or `e2e` where there is one workload.
+    pub samples: BTreeMap<String, Histogram<u64>>,
+    /// What was injected.
+    pub injected: Vec<Injected>,
+}
+
+impl Ran {
+    /// A workload by its place in the scenario.
+    pub fn workload(&self, i: usize) -> &WorkloadResult {
+        &self.trial.workloads[i]
+    }
+    /// A latency of a workload; an empty one where nothing was recorded.
+    pub fn latency(&self, i: usize, kind: &str) -> LatencySummary {
+        self.workload(i).latency.get(kind).cloned().unwrap_or_default()
+    }
+    /// What the host did meanwhile.
+    pub fn unrest(&self) -> Unrest {
+        let mut late: Vec<Nanos> = self.injected.iter().filter(|e| e.from > 0).map(|e| e.late).collect();
+        late.sort_unstable();
+        Unrest {
+            late_p90: truth::rank(&late, 0.9).unwrap_or(0),
+            late_max: late.last().copied().unwrap_or(0),
+            ..unrest(&self.trial)
+        }
+    }
+    /// Events of a kind.
+    pub fn events<'s>(&'s self, event: &'s str) -> impl Iterator<Item = &'s Injected> {
+        self.injected.iter().filter(move |e| e.event == event)
+    }
+}
+
+/// A quantile in ns; `None` is +infinity, or not measured.
+pub fn at(l: &LatencySummary, quantile: f64) -> Option<f64> {
+    l.at(quantile)?.value_ns.map(|v| v as f64)
+}
+
+/// What the host did during a trial.
+pub fn unrest(trial: &Trial) -> Unrest {
+    let steal = trial.disturbance.iter().find(|f| f.item == "stolen time");
+    let steal = steal.and_then(|f| f.observed.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
+    // The curve has points whatever the quantiles of the plan; the last one before a quantile is the nearest.
+    let at = |l: &LatencySummary, q: f64| l.curve.iter().rev().find(|(p, _)| *p <= q).map_or(0, |(_, ns)| *ns);
+    let lags = || trial.workloads.iter().filter_map(|w| w.latency.get("lag"));
+    Unrest {
+        hiccup_p90: at(&trial.hiccup, 0.9),
+        hiccup_p999: at(&trial.hiccup, 0.999),
+        hiccup_max: trial.hiccup.max_ns.unwrap_or(0),
+        lag_p90: lags().map(|l| at(l, 0.9)).max().unwrap_or(0),
+        lag_max: lags().filter_map(|l| l.max_ns).max().unwrap_or(0),
+        steal,
+        ..Unrest::default()
+    }
+}
+
+impl Bench<'_> {
+    /// The first or the second, by form.
+    pub fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.form == Form::Quick { quick } else { full }
+    }
+
+    /// Runs a scenario of one trial for each case.
+    pub fn run(&self, experiment: &'static str, text: String) -> Result<Vec<Ran>, CalibrateError> {
+        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default())?.plan;
+        let keeper = Keeper::default();
+        engine::run(&plan, self.scratch, self.clocksource, self.interrupt, &keeper)?;
+        if self.interrupt.count() > 0 {
+            return Err(CalibrateError::Interrupted);
+        }
+        let failed = |phase: &str, error: String| CalibrateError::Trial { experiment, phase: phase.into(), error };
+        let mut all = Vec::new();
+        for files in keeper.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            if let Outcome::Failed { phase, error } = &files.trial.outcome {
+                return Err(failed(phase, error.clone()));
+            }
+            let mut samples = BTreeMap::new();
+            for interval in &files.hlog {
+                let into = samples.entry(interval.tag.clone()).or_insert_with(histogram);
+                // Equal bounds always add.
+                let _ = into.add(&interval.histogram);
+            }
+            let log = files.fault_log.unwrap_or_default();
+            let injected = truth::read(&log).map_err(|e| failed("the log of faults", e))?;
+            all.push(Ran { trial: files.trial, samples, injected });
+        }
+        if all.is_empty() {
+            return Err(failed("prepare", "the reference broker could not be started".into()));
+        }
+        Ok(all)
+    }
+
+    /// As [`run`](Self::run), of a single case.
+    pub fn one(&self, experiment: &'static str, text: String) -> Result<Ran, CalibrateError> {
+        let last = self.run(experiment, text)?.pop();
+        last.ok_or(CalibrateError::Interrupted)
+    }
+}
+
+/// How much medians of such messages scatter on this host: half the interquartile range of the workload that the faults
+/// do not hit, at most 50 us.
+pub fn scatter(ran: &Ran, i: usize) -> f64 {
+    let l = ran.latency(i, "e2e");
+    at(&l, 0.75).zip(at(&l, 0.25)).map_or(0.0, |(high, low)| ((high - low) / 2.0).min(50_000.0))
+}
+
+/// The latency of the way to the broker and back, from the workload that the faults do not hit: its median, and how far its
+/// p99 lies above.
+pub fn control(ran: &Ran, i: usize) -> (f64, f64) {
+    let l = ran.latency(i, "e2e");
+    let base = at(&l, 0.5).unwrap_or(0.0);
+    (base, (at(&l, 0.99).unwrap_or(base) - base).max(0.0))
+}
+
+/// A share of `value`, enlarged by what the control shows as spread, but at most doubled: a loud host must not make every
+/// result right.
+pub fn with_floor(tolerance: f64, spread: f64) -> f64 {
+    tolerance + spread.min(tolerance)
+}
+
+/// Milliseconds as a duration of a scenario.
+pub fn ms(nanos: Nanos) -> String {
+    format!("{}us", nanos / 1000)
+}
+
+#[derive(Default)]
+struct Keeper(Mutex<Vec<TrialFiles>>);
+
+impl Sink for Keeper {
+    fn begin(&self, _: &Case, _: u32, _: usize, _: usize) {}
+    fn tick(&self, _: Tick) {}
+    fn skip(&self, _: Skipped) {}
+    fn trial(&self, files: TrialFiles) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(files);
+        Ok(())
+    }
+}

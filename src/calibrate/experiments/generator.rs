@@ -1,0 +1,119 @@
+//! Experiment 9: a generator that stalls itself must not hide it.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::experiment;
+use crate::calibrate::CalibrateError;
+use crate::calibrate::bench::{Bench, unrest};
+use crate::calibrate::certificate::{Experiment, Line, Unit};
+use crate::record::{Record, Status};
+use crate::units::SECOND;
+
+/// How long the generator is held.
+const HELD: u64 = 300_000_000;
+/// From the start of the trial until it is in the middle of its load.
+const LEAD: Duration = Duration::from_millis(1_000);
+/// Bound on the start of msgbench.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const SCENARIO: &str = "name = \"self\"\nquestion = \"Does a stalled generator say so?\"\n\
+    [[system]]\ndriver = \"null\"\n[[workload]]\npattern = \"fan-out\"\nconsumers = 1\nload.rate = \"1k/s\"\n\
+    [run]\nwarmup = \"0s\"\nduration = \"2500ms\"\ntrials = 1\ndrain = \"1s\"\npacing = \"sleep\"\n";
+
+/// Kills what is still there when something has gone wrong.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It has ended in the usual case, and then there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A msgbench of its own is stopped by the kernel for 300 ms, with no broker in the way.
+pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
+    let io = |action| move |source| CalibrateError::Io { action, source };
+    let file = bench.scratch.join("self.toml");
+    std::fs::write(&file, SCENARIO).map_err(io("write a scenario"))?;
+    let (out, results) = (bench.scratch.join("self.json"), bench.scratch.join("self"));
+    let sink = std::fs::File::create(&out).map_err(io("make a file for the record"))?;
+    let child = Command::new(&bench.program)
+        .arg("run")
+        .arg(&file)
+        .arg("--out")
+        .arg(&results)
+        .args(["--format", "json"])
+        .stdout(sink)
+        .stderr(Stdio::null())
+        .process_group_of_its_own()
+        .spawn()
+        .map_err(io("start msgbench"))?;
+    let mut child = Guard(child);
+    // The record is first written right before the trial begins.
+    let started = Instant::now();
+    while !begun(&results) && started.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(LEAD);
+    let before = crate::units::now();
+    signal(&child.0, libc::SIGSTOP);
+    std::thread::sleep(Duration::from_nanos(HELD));
+    signal(&child.0, libc::SIGCONT);
+    let held = (crate::units::now() - before) as f64;
+    child.0.wait().map_err(io("wait for msgbench"))?;
+    let text = std::fs::read(&out).map_err(io("read the record"))?;
+    let record: Record = serde_json::from_slice(&text).map_err(|e| CalibrateError::Trial {
+        experiment: "generator",
+        phase: "self-stall".into(),
+        error: format!("the record cannot be read: {e}"),
+    })?;
+    let Some(trial) = record.trials.first() else { return Err(CalibrateError::Interrupted) };
+    let w = &trial.workloads[0];
+    let max = |kind: &str| w.latency.get(kind).and_then(|l| l.max_ns).map(|v| v as f64);
+    let invalid = trial.validity.iter().any(|c| c.id == "V15" && c.status == Status::Invalid);
+    let sees = unrest(trial);
+    // The pause began between two messages, a millisecond apart.
+    let tolerance = 0.02 * held + SECOND as f64 / 1000.0;
+    let lines = vec![
+        Line::judged("longest lag".into(), held, max("lag"), tolerance, Unit::Ns, None),
+        Line::judged("longest response".into(), held, max("ack"), tolerance, Unit::Ns, None),
+        Line::judged(
+            "longest pause that the hiccup meter saw".into(),
+            held,
+            Some(sees.hiccup_max as f64),
+            tolerance,
+            Unit::Ns,
+            None,
+        ),
+        Line::exact("messages sent of those due", w.ledger.scheduled, w.ledger.sent),
+        Line::exact("the trial is INVALID for it (V15)", 1, u64::from(invalid)),
+    ];
+    let claim = "A generator that is itself held for 300 ms shows it as lag and as response, sends everything all the same, and calls the trial INVALID.";
+    Ok(vec![experiment(9, "self-stall", claim, lines, None)])
+}
+
+/// Whether there is a record somewhere below.
+fn begun(results: &Path) -> bool {
+    let folders = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path());
+    folders(results).any(|scenario| folders(&scenario).any(|run| run.join("run.json").exists()))
+}
+
+fn signal(child: &Child, signal: i32) {
+    // SAFETY: kill touches no memory; the child is ours and not yet waited for, so the number is its own.
+    unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+}
+
+/// A stop that is meant for the child must not reach us, nor ours it.
+trait OwnGroup {
+    fn process_group_of_its_own(&mut self) -> &mut Self;
+}
+
+impl OwnGroup for Command {
+    fn process_group_of_its_own(&mut self) -> &mut Self {
+        use std::os::unix::process::CommandExt as _;
+        self.process_group(0)
+    }
+}

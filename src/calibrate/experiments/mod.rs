@@ -1,0 +1,40 @@
+//! The experiments, numbered as in docs/calibration.md.
+
+pub mod clock;
+mod counts;
+mod delay;
+pub mod floor;
+mod generator;
+mod queue;
+mod rate;
+mod recorder;
+mod stall;
+
+use super::CalibrateError;
+use super::bench::Bench;
+use super::certificate::{Experiment, Line, Unrest};
+
+type Run = fn(&Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>;
+
+/// What is run after clock and floor, with what is said meanwhile.
+pub const ALL: [(&str, Run); 8] = [
+    ("a stalled broker, and the same as a closed loop sees it", stall::stall),
+    ("queues with known service times, and Little's law", queue::queues),
+    ("two delays, one of them rare", delay::mixture),
+    ("constant delays", delay::constant),
+    ("drops, duplicates, swaps, corruption", counts::counts),
+    ("a rate cap", rate::cap),
+    ("a generator that stalls", generator::stall),
+    ("the recorder against sorting", recorder::recorder),
+];
+
+fn experiment(number: u32, name: &str, claim: &str, lines: Vec<Line>, unrest: Option<Unrest>) -> Experiment {
+    Experiment {
+        number,
+        name: name.into(),
+        claim: claim.into(),
+        lines,
+        host: unrest.map(|u| u.words()).unwrap_or_default(),
+        seconds: 0.0,
+    }
+}

@@ -1,0 +1,53 @@
+//! `msgbench calibrate`: proves on this host that what msgbench prints is so, and writes a certificate.
+
+use std::path::PathBuf;
+
+use crate::calibrate::certificate::{Form, Verdict};
+use crate::calibrate::{self, CalibrateError};
+use crate::engine::Interrupt;
+
+use super::run::{Scratch, listen};
+use super::{Exit, Failure, Format, pretty, print};
+
+/// Arguments of `calibrate`.
+#[derive(Debug, clap::Args)]
+pub struct CalibrateArgs {
+    /// Under 30 s instead of under 5 min: shorter runs, wider statistical tolerances, fewer loads
+    #[arg(long)]
+    quick: bool,
+    /// Folder that gets certificate.json and certificate.html
+    #[arg(long, value_name = "DIR", default_value = "results/calibration")]
+    out: PathBuf,
+    /// What to print at the end: the certificate for people, or for scripts
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn calibrate(args: &CalibrateArgs) -> Result<Exit, Failure> {
+    let interrupt = Interrupt::default();
+    listen(&interrupt)?;
+    let scratch = Scratch::new().map_err(|e| Failure::internal(format!("cannot make a temporary folder: {e}")))?;
+    let form = if args.quick { Form::Quick } else { Form::Full };
+    let ran = calibrate::run(form, scratch.path(), &interrupt, &|what| eprintln!("calibrating: {what}"));
+    let certificate = match ran {
+        Ok(certificate) => certificate,
+        Err(e @ CalibrateError::Interrupted) => return Err(Failure::new(Exit::Interrupted, e)),
+        Err(e @ CalibrateError::Trial { .. }) => return Err(Failure::system(e)),
+        Err(e) => return Err(Failure::internal(e)),
+    };
+    let write = |name: &str, text: String| {
+        std::fs::create_dir_all(&args.out)
+            .and_then(|()| std::fs::write(args.out.join(format!("{name}.tmp")), text))
+            .and_then(|()| std::fs::rename(args.out.join(format!("{name}.tmp")), args.out.join(name)))
+            .map_err(|e| Failure::internal(format!("cannot write {}: {e}", args.out.join(name).display())))
+    };
+    write("certificate.json", pretty(&certificate))?;
+    write("certificate.html", certificate.html())?;
+    match args.format {
+        Format::Json => print(&pretty(&certificate))?,
+        Format::Text => {
+            print(&format!("{}\ncertificate: {}", certificate.text(), args.out.join("certificate.html").display()))?
+        }
+    };
+    Ok(if certificate.verdict() == Verdict::Pass { Exit::Passed } else { Exit::Invalid })
+}

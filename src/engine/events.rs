@@ -1,0 +1,79 @@
+//! What a scenario does to the processes of a system while it is measured, at the time it says.
+
+use crate::scenario::plan::{Action, PlannedEvent};
+use crate::system::System;
+use crate::units::{Nanos, SECOND, now};
+
+use super::trial::Raw;
+
+/// The events of a trial that are still to come.
+pub struct Agenda<'a> {
+    left: &'a [PlannedEvent],
+    pids: &'a [u32],
+    paused: Vec<u32>,
+}
+
+impl<'a> Agenda<'a> {
+    /// Of a system with these processes.
+    pub fn new(events: &'a [PlannedEvent], pids: &'a [u32]) -> Self {
+        Self { left: events, pids, paused: Vec::new() }
+    }
+
+    /// When the next one is due, given the start of the measured phase.
+    pub fn next(&self, origin: Nanos) -> Nanos {
+        self.left.first().map_or(Nanos::MAX, |e| origin + e.at.0)
+    }
+
+    /// Does what is due.
+    pub fn act(&mut self, origin: Nanos, system: &mut dyn System, raw: &mut Raw) {
+        while let Some((event, rest)) = self.left.split_first().filter(|(e, _)| origin + e.at.0 <= now()) {
+            self.left = rest;
+            let what = event.action.name();
+            let Some(&pid) = self.pids.get(event.node as usize) else {
+                let words = format!("{what}: there is no node {}, the system has {}", event.node, self.pids.len());
+                raw.failed.get_or_insert(("measure", words));
+                return;
+            };
+            // A process that has ended may be reaped, and its number be somebody else's.
+            if let Some(how) = system.ended() {
+                raw.log
+                    .push((now(), format!("{what} node {} (process {pid}): it has ended already, {how}", event.node)));
+                continue;
+            }
+            signal(pid, event.action);
+            raw.log.push((now(), format!("{what} node {} (process {pid}), as the scenario asks", event.node)));
+            raw.end_expected |= event.action.ends();
+            match event.action {
+                Action::Pause => self.paused.push(pid),
+                // A process that stands still does not see that it is to end.
+                Action::Terminate if self.paused.contains(&pid) => signal(pid, Action::Resume),
+                _ => self.paused.retain(|p| *p != pid),
+            }
+        }
+    }
+
+    /// Lets everything go on that still stands still, so that it can end in order.
+    pub fn close(&mut self, system: &mut dyn System, raw: &mut Raw) {
+        for event in self.left {
+            let at = event.at.0 as f64 / SECOND as f64;
+            raw.log.push((now(), format!("{} at {at} s was not done: the trial ended before", event.action.name())));
+        }
+        for pid in std::mem::take(&mut self.paused) {
+            if system.ended().is_none() {
+                signal(pid, Action::Resume);
+                raw.log.push((now(), format!("resume process {pid} at the end of the trial")));
+            }
+        }
+    }
+}
+
+fn signal(pid: u32, action: Action) {
+    let signal = match action {
+        Action::Pause => libc::SIGSTOP,
+        Action::Resume => libc::SIGCONT,
+        Action::Kill => libc::SIGKILL,
+        Action::Terminate => libc::SIGTERM,
+    };
+    // SAFETY: kill touches no memory; the process is a child of ours that is not reaped, so the number is still its own.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
+}

@@ -1,0 +1,145 @@
+//! The `[faults]` table and the `[[event]]` entries of a scenario: what is to go wrong, and to whom.
+//!
+//! Faults become an option of the launched reference broker, so that every result shows them with its settings.
+
+use super::diagnose::Problem;
+use super::file::File;
+use super::plan::{BringUp, DriverKind, PlannedEvent, SystemSpec};
+
+/// What the NATS driver publishes on: barriers and answers are not hit.
+const SUBJECTS: &str = "mb.*.*.*";
+/// The option of the reference broker that holds its faults.
+const OPTION: &str = "faults";
+
+/// Gives the reference broker its faults.
+pub(super) fn give(file: &File, systems: &mut [SystemSpec]) -> Result<(), Problem> {
+    if let Some(i) = file.system.iter().position(|s| s.options.contains_key(OPTION)) {
+        return Err(Problem::new(format!("system.{i}.options.{OPTION}"), "faults are no option of a system")
+            .hint("write a [faults] table"));
+    }
+    let Some(faults) = &file.faults else { return Ok(()) };
+    faults.check().map_err(|e| {
+        let key = if e.key.is_empty() { "faults".to_owned() } else { format!("faults.{}", e.key) };
+        Problem::new(key, e.message).hint(e.hint)
+    })?;
+    if !faults.any() {
+        return Err(Problem::new("faults", "there is no fault in it").hint("write one, such as drop = { every = 7 }"));
+    }
+    for (i, system) in systems.iter_mut().enumerate() {
+        if system.driver != DriverKind::Reference {
+            return Err(Problem::new(
+                format!("system.{i}.driver"),
+                format!("{} cannot be told to misbehave", system.name),
+            )
+            .hint("faults need the reference broker; any launched system takes an [[event]]"));
+        }
+        if system.bring_up != BringUp::Launch {
+            return Err(Problem::new(format!("system.{i}.url"), "a broker that is already running has its own faults")
+                .hint("remove `url`, or start that broker with --fault"));
+        }
+        let mut faults = faults.clone();
+        faults.subjects.get_or_insert_with(|| SUBJECTS.to_owned());
+        let value = serde_json::to_value(&faults).map_err(|e| Problem::new("faults", e.to_string()))?;
+        system.options.insert(OPTION.into(), value);
+    }
+    Ok(())
+}
+
+/// The events by time.
+pub(super) fn events(file: &File, systems: &[SystemSpec]) -> Result<Vec<PlannedEvent>, Problem> {
+    let mut events = Vec::new();
+    for (i, e) in file.event.iter().enumerate() {
+        let end = file.run.duration;
+        if e.at >= end {
+            return Err(Problem::new(format!("event.{i}.at"), format!("the measured phase ends after {end}"))
+                .hint("make it earlier, or the duration longer"));
+        }
+        events.push(PlannedEvent { at: e.at, action: e.action, node: e.node });
+    }
+    if let Some(i) = systems.iter().position(|s| s.bring_up != BringUp::Launch || s.driver == DriverKind::Null)
+        && !events.is_empty()
+    {
+        return Err(Problem::new(format!("system.{i}"), format!("{} has no process of ours", systems[i].name))
+            .hint("events need systems that msgbench starts itself"));
+    }
+    events.sort_by_key(|e| e.at);
+    Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::scenario::plan::{Action, Plan};
+    use crate::scenario::{Overrides, ScenarioError, parse};
+    use crate::units::Span;
+
+    const GOOD: &str = r#"name = "t"
+question = "q?"
+[[workload]]
+pattern = "fan-out"
+load.rate = "1k/s"
+[faults]
+drop = { every = 7 }
+stall = { at = "2s", for = "100ms" }
+[[event]]
+at = "3s"
+action = "resume"
+[[event]]
+at = "1s"
+action = "pause"
+[run]
+duration = "10s"
+"#;
+
+    fn read(text: &str, quick: bool) -> Result<Plan, ScenarioError> {
+        let overrides = Overrides { quick, ..Overrides::default() };
+        parse(Path::new("s.toml"), text.to_owned(), &overrides).map(|s| s.plan)
+    }
+
+    fn said(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from), "{from}");
+        read(&GOOD.replacen(from, to, 1), false).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn faults_go_to_the_reference_broker_alone_and_events_are_in_order() {
+        let plan = read(GOOD, false).unwrap();
+        let names: Vec<&str> = plan.systems.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["reference"]);
+        let faults = &plan.systems[0].options["faults"];
+        assert_eq!((faults["subjects"].as_str(), faults["drop"]["every"].as_u64()), (Some("mb.*.*.*"), Some(7)));
+        let events: Vec<_> = plan.events.iter().map(|e| (e.at, e.action, e.node)).collect();
+        assert_eq!(events, [(Span::secs(1), Action::Pause, 0), (Span::secs(3), Action::Resume, 0)]);
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);
+    }
+
+    #[test]
+    fn quick_runs_keep_faults_and_events_within_the_run() {
+        let plan = read(GOOD, true).unwrap();
+        let end = plan.cases[0].phases.measure;
+        assert!(end < Span::secs(10) && plan.events.iter().all(|e| e.at < end), "{:?}", plan.events);
+        let at: Span = plan.systems[0].options["faults"]["stall"]["at"].as_str().unwrap().parse().unwrap();
+        assert!(at < end, "{at}");
+    }
+
+    #[test]
+    fn mistakes_name_their_place() {
+        let external = "[[system]]\ndriver = \"reference\"\nurl = \"nats://127.0.0.1:1\"\n[[workload]]";
+        let option = "[[system]]\ndriver = \"reference\"\noptions = { faults = 1 }\n[[workload]]";
+        let none = "drop = { every = 7 }\nstall = { at = \"2s\", for = \"100ms\" }";
+        let all = [
+            said("every = 7", "every = 0"),
+            said("every = 7", "evry = 7"),
+            said("at = \"2s\", for", "for"),
+            said(none, "seed = 1"),
+            said("[[workload]]", "[[system]]\ndriver = \"nats\"\n[[workload]]"),
+            said("[[workload]]", external),
+            said("[[workload]]", option),
+            said("at = \"3s\"", "at = \"10s\""),
+            said("\"pause\"", "\"puase\""),
+        ];
+        insta::assert_snapshot!(all.join("\n\n"));
+    }
+}
