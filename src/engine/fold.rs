@@ -125,7 +125,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
         intervals(&mut folded.intervals, raw, case, round, i, w, &hiccups);
         let mut observed = observe(&books, raw, w, &latency, name);
         let longest = |key: &str| latency.get(key).and_then(|l| l.max_ns);
-        let pause = hiccups.values().map(Histogram::max).max();
+        let pause = hiccups.values().map(|h| h.open().max()).max();
         observed.longest = pause.zip(longest("lag")).zip(longest(name)).map(|((p, l), r)| (p, l, r));
         (observed.spinning, observed.clocksource) = (spin, clocksource.into());
         for mut check in judge(&observed) {
