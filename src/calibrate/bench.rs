@@ -114,7 +114,7 @@ impl Bench<'_> {
             for interval in &files.hlog {
                 let into = samples.entry(interval.tag.clone()).or_insert_with(histogram);
                 // Equal bounds always add.
-                let _ = into.add(&interval.histogram);
+                let _ = into.add(interval.histogram.open());
             }
             let log = files.fault_log.unwrap_or_default();
             let injected = truth::read(&log).map_err(|e| failed("the log of faults", e))?;

@@ -187,7 +187,8 @@ impl Control<'_> {
                         .iter()
                         .rev()
                         .find(|((w, k, _), _)| *w == 0 && matches!(k, Kind::Response | Kind::Service))
-                        .map(|(_, h)| (h.value_at_quantile(0.5), h.value_at_quantile(0.99))),
+                        .map(|(_, h)| h.open())
+                        .map(|h| (h.value_at_quantile(0.5), h.value_at_quantile(0.99))),
                 });
             }
         }

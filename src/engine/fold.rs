@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use hdrhistogram::Histogram;
-
 use crate::measure::hiccup;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
 use crate::measure::summary::summarise;
 use crate::measure::validity::{Observed, judge};
-use crate::record::{Event, Interval, LatencySummary, Resources, TaggedInterval, Throughput, WorkloadResult};
+use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::scenario::plan::{Case, Load, Workload};
 use crate::units::{Nanos, SECOND, now};
 
@@ -67,7 +65,7 @@ pub struct Frame<'a> {
 /// Folds `raw`, measured in `case`.
 pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Frame<'_>) -> Folded {
     let Frame { round, delivers, spin, clocksource, quantiles } = *frame;
-    let hiccups: BTreeMap<u64, Histogram<u64>> = hiccups.into_iter().collect();
+    let hiccups: BTreeMap<u64, Packed> = hiccups.into_iter().collect();
     let seconds = (raw.measured as f64 / SECOND as f64).max(1e-9);
     let mut folded = Folded {
         workloads: Vec::new(),
@@ -88,7 +86,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             let mut total = histogram();
             let length = case.phases.interval.0 as f64 / SECOND as f64;
             for ((_, _, interval), h) in raw.samples.range((i, kind, 0)..=(i, kind, u64::MAX)) {
-                let _ = total.add(h);
+                let _ = total.add(h.open());
                 let tag = tag(kind, name);
                 folded.hlog.push(TaggedInterval {
                     tag: if several { format!("{}/{tag}", w.name) } else { tag },
@@ -127,7 +125,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
         intervals(&mut folded.intervals, raw, case, round, i, w, &hiccups);
         let mut observed = observe(&books, raw, w, &latency, name);
         let longest = |key: &str| latency.get(key).and_then(|l| l.max_ns);
-        let pause = hiccups.values().map(Histogram::max).max();
+        let pause = hiccups.values().map(|h| h.open().max()).max();
         observed.longest = pause.zip(longest("lag")).zip(longest(name)).map(|((p, l), r)| (p, l, r));
         (observed.spinning, observed.clocksource) = (spin, clocksource.into());
         for mut check in judge(&observed) {
@@ -160,7 +158,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
     let length = case.phases.interval.0;
     for (interval, h) in &hiccups {
         if interval * length < raw.measured {
-            let _ = all.add(h);
+            let _ = all.add(h.open());
             let start_s = (interval * length) as f64 / SECOND as f64;
             let length_s = length as f64 / SECOND as f64;
             folded.hlog.push(TaggedInterval { tag: "hiccup".into(), start_s, length_s, histogram: h.clone() });
@@ -190,7 +188,7 @@ fn around_replay(
         for ((_, _, k), h) in raw.samples.range((i, kind, 0)..=(i, kind, u64::MAX)) {
             let (from, to) = (*k as f64 * length, (*k + 1) as f64 * length);
             let window = if to <= begun { 0 } else { 1 + usize::from(from >= over) };
-            let _ = windows[window].1.add(h);
+            let _ = windows[window].1.add(h.open());
         }
         for (word, h) in windows.iter().filter(|(_, h)| !h.is_empty()) {
             latency.insert(format!("{name}.{word}-replay"), summarise(h, 0, 0, 0, quantiles));
@@ -267,7 +265,7 @@ fn intervals(
     round: u32,
     i: usize,
     w: &Workload,
-    hiccups: &BTreeMap<u64, Histogram<u64>>,
+    hiccups: &BTreeMap<u64, Packed>,
 ) {
     let length = case.phases.interval.0;
     let n = raw.measured.div_ceil(length);
@@ -282,7 +280,8 @@ fn intervals(
             .or_else(|| raw.samples.get(&(i, Kind::Service, k)))
             .or_else(|| raw.samples.get(&(i, Kind::Ack, k)))
             .or_else(|| raw.samples.get(&(i, Kind::AckService, k)));
-        let q = |q: f64| response.filter(|h| !h.is_empty()).map(|h| h.value_at_quantile(q).min(h.max()));
+        let response = response.map(Packed::open);
+        let q = |q: f64| response.as_ref().filter(|h| !h.is_empty()).map(|h| h.value_at_quantile(q).min(h.max()));
         let heard: u64 = raw.received[i].iter().map(|(_, r)| r.by_interval.get(at).copied().unwrap_or(0)).sum();
         let usage = raw.broker_intervals.get(at);
         out.push(Interval {
@@ -302,8 +301,8 @@ fn intervals(
             p99_ns: q(0.99),
             p999_ns: q(0.999),
             max_ns: q(1.0),
-            lag_max_ns: raw.samples.get(&(i, Kind::Lag, k)).map(Histogram::max),
-            hiccup_max_ns: hiccups.get(&k).map(Histogram::max),
+            lag_max_ns: raw.samples.get(&(i, Kind::Lag, k)).map(|h| h.open().max()),
+            hiccup_max_ns: hiccups.get(&k).map(|h| h.open().max()),
             broker_cpu_s: usage.map(|(cpu, _)| *cpu as f64 / SECOND as f64),
             broker_rss_bytes: usage.map(|(_, rss)| *rss),
         });

@@ -11,7 +11,8 @@ use hdrhistogram::Histogram;
 
 use crate::driver::{Driver, Facts, Seat, Target};
 use crate::measure::process::Usage;
-use crate::measure::recorder::{Kind, Shipment, histogram};
+use crate::measure::recorder::{Kind, Shipment};
+use crate::record::Packed;
 use crate::scenario::plan::{Case, PlannedEvent};
 use crate::system::{Running, System};
 use crate::units::{Nanos, now};
@@ -67,7 +68,7 @@ pub struct Raw {
     /// One entry for each consumer of each workload, with its group.
     pub received: Vec<Vec<(u32, Received)>>,
     /// All samples, by workload, kind and interval.
-    pub samples: BTreeMap<(usize, Kind, u64), Histogram<u64>>,
+    pub samples: BTreeMap<(usize, Kind, u64), Packed>,
     /// Clipped and negative samples by workload.
     pub clipped: Vec<u64>,
     /// See `clipped`.
@@ -244,8 +245,12 @@ pub fn collect(done: &Receiver<Done>, raw: &mut Raw) {
 }
 
 /// Adds the samples of an interval.
-pub fn gather(all: &mut BTreeMap<(usize, Kind, u64), Histogram<u64>>, s: Shipment) {
-    let into = all.entry((s.workload, s.kind, s.interval)).or_insert_with(histogram);
-    // Equal bounds always add.
-    let _ = into.add(&s.histogram);
+pub fn gather(all: &mut BTreeMap<(usize, Kind, u64), Packed>, s: Shipment) {
+    let mut histogram = s.histogram;
+    let key = (s.workload, s.kind, s.interval);
+    if let Some(there) = all.get(&key) {
+        // Equal bounds always add.
+        let _ = histogram.add(there.open());
+    }
+    all.insert(key, Packed::of(&histogram));
 }

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 
 use hdrhistogram::Histogram;
 
+use crate::record::Packed;
 use crate::units::{Nanos, SECOND, now};
 
 /// Length of one sleep in nanoseconds.
@@ -23,7 +24,7 @@ pub const RESOLUTION: Nanos = 1_000_000;
 const LONGEST: Nanos = 3_600 * SECOND;
 
 /// Hiccups of one interval: its index, `(time - origin) / interval`, and their lengths in nanoseconds.
-pub type Interval = (u64, Histogram<u64>);
+pub type Interval = (u64, Packed);
 
 /// A running meter. Dropping it stops it.
 #[derive(Debug)]
@@ -44,8 +45,13 @@ impl HiccupMeter {
         let flag = Arc::clone(&stop);
         let origin = Arc::new(AtomicU64::new(Nanos::MAX));
         let from = Arc::clone(&origin);
-        let mut book =
-            Book { origin: Nanos::MAX, interval: interval.max(1), shortest: Nanos::MAX, intervals: Vec::new() };
+        let mut book = Book {
+            origin: Nanos::MAX,
+            interval: interval.max(1),
+            shortest: Nanos::MAX,
+            intervals: Vec::new(),
+            open: None,
+        };
         let thread = std::thread::Builder::new().name("hiccup".to_owned()).spawn(move || {
             // SAFETY: prctl with these arguments touches no memory. The default slack of 50 us would be measured too.
             unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
@@ -56,6 +62,7 @@ impl HiccupMeter {
                 book.origin = from.load(Ordering::Relaxed);
                 book.note(after, after - before);
             }
+            book.turn();
             book.intervals
         })?;
         Ok(Self { stop, origin, thread: Some(thread) })
@@ -99,6 +106,8 @@ struct Book {
     interval: Nanos,
     shortest: Nanos,
     intervals: Vec<Interval>,
+    /// The interval that is going on.
+    open: Option<(u64, Histogram<u64>)>,
 }
 
 impl Book {
@@ -107,13 +116,21 @@ impl Book {
         self.shortest = self.shortest.min(elapsed);
         let Some(since) = time.checked_sub(self.origin) else { return };
         let index = since / self.interval;
-        if self.intervals.last().is_none_or(|(last, _)| *last != index) {
+        if self.open.as_ref().is_none_or(|(last, _)| *last != index) {
+            self.turn();
             let empty = Histogram::new_with_bounds(1, LONGEST, 3).expect("1 ns to 1 h at 3 digits are valid bounds");
-            self.intervals.push((index, empty));
+            self.open = Some((index, empty));
         }
-        if let Some((_, histogram)) = self.intervals.last_mut() {
+        if let Some((_, histogram)) = &mut self.open {
             let hiccup = (elapsed - self.shortest).min(LONGEST);
             histogram.record_correct(hiccup, RESOLUTION).expect("the value was cut to the upper bound");
+        }
+    }
+
+    /// Puts the interval that was going on away.
+    fn turn(&mut self) {
+        if let Some((index, histogram)) = self.open.take() {
+            self.intervals.push((index, Packed::of(&histogram)));
         }
     }
 }
@@ -124,17 +141,23 @@ mod tests {
     use std::time::Duration;
 
     fn book(origin: Nanos) -> Book {
-        Book { origin, interval: 100 * RESOLUTION, shortest: Nanos::MAX, intervals: Vec::new() }
+        Book { origin, interval: 100 * RESOLUTION, shortest: Nanos::MAX, intervals: Vec::new(), open: None }
+    }
+
+    /// The intervals so far, open.
+    fn seen(mut book: Book) -> Vec<(u64, Histogram<u64>)> {
+        book.turn();
+        book.intervals.iter().map(|(index, packed)| (*index, packed.open())).collect()
     }
 
     #[test]
     fn a_hiccup_is_what_exceeds_the_shortest_sleep() {
         let mut book = book(1_000);
         book.note(999, 1_100_000);
-        assert!(book.intervals.is_empty(), "before the origin nothing is recorded, but the shortest sleep is learnt");
+        assert!(book.open.is_none(), "before the origin nothing is recorded, but the shortest sleep is learnt");
         book.note(1_000, 1_500_000);
         book.note(1_001, 1_100_000);
-        let (index, histogram) = &book.intervals[0];
+        let (index, histogram) = &seen(book)[0];
         assert_eq!((*index, histogram.len()), (0, 2));
         assert!(histogram.equivalent(histogram.max(), 400_000));
         assert_eq!(histogram.min(), 0);
@@ -145,7 +168,7 @@ mod tests {
         let mut book = book(0);
         book.note(10, RESOLUTION);
         book.note(250 * RESOLUTION, 11 * RESOLUTION);
-        let (index, histogram) = &book.intervals[1];
+        let (index, histogram) = &seen(book)[1];
         assert_eq!(*index, 2);
         // 10 ms over a clean sleep: itself and 9, 8, ... 1 ms.
         assert_eq!(histogram.len(), 10);
@@ -157,7 +180,8 @@ mod tests {
         let mut book = book(0);
         book.note(1, 0);
         book.note(2, LONGEST + SECOND);
-        assert!(book.intervals[0].1.equivalent(book.intervals[0].1.max(), LONGEST));
+        let histogram = &seen(book)[0].1;
+        assert!(histogram.equivalent(histogram.max(), LONGEST));
     }
 
     #[test]
@@ -169,7 +193,7 @@ mod tests {
         let intervals = meter.stop();
         assert!(!intervals.is_empty());
         assert!(intervals.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        assert!(intervals.iter().all(|(_, histogram)| !histogram.is_empty()));
+        assert!(intervals.iter().all(|(_, packed)| !packed.open().is_empty()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 
 use super::steadiness::{self, Blocks};
 use super::{noise, summary::PRINTABLE};
-use crate::record::{Check, Interval, LatencySummary, Percentile, TaggedInterval, Trial, WorkloadResult};
+use crate::record::{Check, Interval, LatencySummary, Packed, Percentile, TaggedInterval, Trial, WorkloadResult};
 use crate::scenario::plan::{Case, Load};
 use crate::stats::quantile::{Block, MIN_BLOCKS, block_interval, effective_exceedances};
 
@@ -20,7 +20,7 @@ pub fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[Tagg
         let prefix = if several { format!("{}/", workload.name) } else { String::new() };
         for (kind, summary) in &mut workload.latency {
             let tag = format!("{prefix}{kind}");
-            let blocks: Vec<&Histogram<u64>> =
+            let blocks: Vec<&Packed> =
                 log.iter().filter(|i| i.tag == tag && i.start_s > -1e-9).map(|i| &i.histogram).collect();
             bound(summary, &blocks);
         }
@@ -40,27 +40,38 @@ pub fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[Tagg
     }
 }
 
-fn bound(summary: &mut LatencySummary, blocks: &[&Histogram<u64>]) {
+fn bound(summary: &mut LatencySummary, blocks: &[&Packed]) {
     // Where messages were lost it is not known in which block: the exceedances cannot be counted.
     if summary.lost > 0 || blocks.len() < FEWEST_BLOCKS {
         return;
     }
-    let mut all = blocks[0].clone();
+    let mut all = blocks[0].open();
     all.auto(true);
-    if blocks[1..].iter().any(|h| all.add(*h).is_err()) || all.len() != summary.count {
+    if blocks[1..].iter().any(|h| all.add(h.open()).is_err()) || all.len() != summary.count {
         return;
     }
-    for p in &mut summary.percentiles {
-        percentile(p, &all, blocks);
+    let above = |h: &Histogram<u64>, value| Block {
+        count: h.len(),
+        above: h.len() - h.count_between(0, h.highest_equivalent(value)),
+    };
+    // Each block is unpacked once, for all percentiles.
+    let mut counts: Vec<Vec<Block>> = vec![Vec::new(); summary.percentiles.len()];
+    for block in blocks {
+        let h = block.open();
+        for (counts, p) in counts.iter_mut().zip(&summary.percentiles) {
+            counts.extend(p.value_ns.map(|value| above(&h, value)));
+        }
+    }
+    for (p, counts) in summary.percentiles.iter_mut().zip(counts) {
+        percentile(p, &all, &counts);
     }
 }
 
-fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[&Histogram<u64>]) {
-    let Some(value) = p.value_ns else { return };
-    let count =
-        |h: &Histogram<u64>| Block { count: h.len(), above: h.len() - h.count_between(0, h.highest_equivalent(value)) };
-    let counts: Vec<Block> = blocks.iter().map(|h| count(h)).collect();
-    let Some(found) = block_interval(&counts, p.quantile, 0.05) else { return };
+fn percentile(p: &mut Percentile, all: &Histogram<u64>, counts: &[Block]) {
+    if p.value_ns.is_none() {
+        return;
+    }
+    let Some(found) = block_interval(counts, p.quantile, 0.05) else { return };
     let n = all.len();
     let at = |rank: u64| all.value_at_quantile(((rank as f64 - 0.5) / n as f64).clamp(0.0, 1.0)).min(all.max());
     p.ci95_ns = Some((found.ranks.0.map_or(all.min(), at), found.ranks.1.map(at)));
@@ -69,7 +80,7 @@ fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[&Histogram<u64
     let effective = effective_exceedances(n, p.quantile, found.phi);
     p.effective = Some(effective);
     // With few blocks phi is itself too uncertain to suppress anything.
-    if blocks.len() >= MIN_BLOCKS {
+    if counts.len() >= MIN_BLOCKS {
         p.printable &= effective >= PRINTABLE - 1e-9;
     }
 }
@@ -126,7 +137,7 @@ mod tests {
             (i.scheduled, i.sent, i.delivered) = (1000, 1000, 1000);
             (i.p50_ns, i.p99_ns) = (Some(h.value_at_quantile(0.5)), Some(h.value_at_quantile(0.99)));
             intervals.push(i);
-            log.push(TaggedInterval { tag: "e2e".into(), start_s: b as f64, length_s: 1.0, histogram: h });
+            log.push(TaggedInterval { tag: "e2e".into(), start_s: b as f64, length_s: 1.0, histogram: Packed::of(&h) });
         }
         let summary = crate::measure::summary::summarise(&all, 0, 0, 0, &[0.5, 0.99, 0.999]);
         trial.workloads[0].latency = BTreeMap::from([("e2e".to_string(), summary)]);

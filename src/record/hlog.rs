@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
-use super::TaggedInterval;
+use super::{Packed, TaggedInterval};
 
 /// Why an interval log is not readable.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<TaggedInterval>, HlogError> {
             tag: interval.tag().map(|t| t.as_str().to_string()).unwrap_or_default(),
             start_s: interval.start_timestamp().as_secs_f64(),
             length_s: interval.duration().as_secs_f64(),
-            histogram,
+            histogram: Packed::of(&histogram),
         });
     }
     Ok(list)
@@ -43,12 +43,12 @@ pub fn read(bytes: &[u8]) -> Result<Vec<TaggedInterval>, HlogError> {
 
 /// All intervals with a tag as one histogram; `None` where there is none.
 pub fn merged(log: &[TaggedInterval], tag: &str) -> Option<Histogram<u64>> {
-    let mut of = log.iter().filter(|i| i.tag == tag).map(|i| &i.histogram);
-    let mut all = of.next()?.clone();
+    let mut of = log.iter().filter(|i| i.tag == tag).map(|i| i.histogram.open());
+    let mut all = of.next()?;
     for h in of {
         // The first one may be narrower than the others: it grows.
         all.auto(true);
-        all.add(h).ok()?;
+        all.add(&h).ok()?;
     }
     Some(all)
 }
@@ -68,13 +68,13 @@ mod tests {
                 let mut histogram = Histogram::new(3).unwrap();
                 (0..50).for_each(|v| histogram.record(1000 * v + i).unwrap());
                 let tag = if i % 2 == 0 { "e2e" } else { "lag" };
-                TaggedInterval { tag: tag.into(), start_s: i as f64, length_s: 1.0, histogram }
+                TaggedInterval { tag: tag.into(), start_s: i as f64, length_s: 1.0, histogram: Packed::of(&histogram) }
             })
             .collect();
         let name = store.write_hlog("a", &log, std::time::SystemTime::now()).unwrap();
         let back = read(&std::fs::read(store.dir.join(name)).unwrap()).unwrap();
         assert_eq!(back.len(), 6);
-        assert!(back.iter().zip(&log).all(|(a, b)| a.tag == b.tag && a.histogram == b.histogram));
+        assert!(back.iter().zip(&log).all(|(a, b)| a.tag == b.tag && a.histogram.open() == b.histogram.open()));
         assert_eq!(merged(&back, "e2e").unwrap().len(), 150);
         assert!(merged(&back, "rtt").is_none());
         assert!(read(b"Tag=a,0.0,1.0,2.0,!!!\n").is_err());

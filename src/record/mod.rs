@@ -6,9 +6,11 @@
 
 pub mod hlog;
 mod model;
+mod packed;
 pub mod store;
 pub mod utc;
 
 pub use model::*;
+pub use packed::Packed;
 pub use store::{Loaded, Store, StoreError, TaggedInterval};
 pub use utc::rfc3339;

@@ -8,12 +8,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::utc::folder_name;
-use super::{Interval, Record, SCHEMA};
+use super::{Interval, Packed, Record, SCHEMA};
 
 const RUN: &str = "run.json";
 const INTERVALS: &str = "intervals.csv";
@@ -80,7 +79,7 @@ pub struct TaggedInterval {
     /// Length in seconds.
     pub length_s: f64,
     /// Latencies in nanoseconds.
-    pub histogram: Histogram<u64>,
+    pub histogram: Packed,
 }
 
 /// The folder of one run.
@@ -211,7 +210,7 @@ impl Store {
                 .ok_or_else(|| hlog(format!("the tag `{}` holds a comma or a space", interval.tag)))?;
             let (start, length) = (seconds(interval.start_s - first)?, seconds(interval.length_s)?);
             writer
-                .write_histogram(&interval.histogram, start, length, Some(tag))
+                .write_histogram(&interval.histogram.open(), start, length, Some(tag))
                 .map_err(|e| hlog(format!("{e:?}")))?;
         }
         self.write_file(&name, &bytes)?;
@@ -258,6 +257,7 @@ mod tests {
     use super::*;
     use crate::report::sample;
     use base64::Engine;
+    use hdrhistogram::Histogram;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
@@ -310,7 +310,12 @@ mod tests {
             .map(|i| {
                 let mut histogram = Histogram::new(3).unwrap();
                 (0..100 * (i + 1)).for_each(|v| histogram.record(v * 1_000 + i).unwrap());
-                TaggedInterval { tag: format!("e2e{i}"), start_s: i as f64 - 1.5, length_s: 1.0, histogram }
+                TaggedInterval {
+                    tag: format!("e2e{i}"),
+                    start_s: i as f64 - 1.5,
+                    length_s: 1.0,
+                    histogram: Packed::of(&histogram),
+                }
             })
             .collect();
         let name = store.write_hlog("nats-1", &log, SystemTime::now()).unwrap();
@@ -327,7 +332,7 @@ mod tests {
         assert_eq!(read.len(), log.len());
         for (i, (tag, start, histogram)) in read.iter().enumerate() {
             assert_eq!((tag.as_str(), *start), (log[i].tag.as_str(), i as f64));
-            assert_eq!(histogram, &log[i].histogram);
+            assert_eq!(histogram, &log[i].histogram.open());
         }
         let spaced = TaggedInterval { tag: "a b".into(), ..log[0].clone() };
         assert!(store.write_hlog("bad", &[spaced], SystemTime::now()).is_err());

@@ -86,6 +86,7 @@ fn the_settings_of_topic_and_client_are_read_back() {
         ("order", "per producer and partition"),
         ("consumers", "in consumer groups"),
         ("commit", "automatic"),
+        ("tls", "off"),
     ] {
         assert_eq!(bench.guarantee(key), value, "{key}");
     }

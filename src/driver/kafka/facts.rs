@@ -125,7 +125,8 @@ impl Kafka {
             say("topic compression.type", codec.clone());
         }
         if let Some(protocol) = self.options.common(&self.target)?.get("security.protocol") {
-            say("tls", protocol.clone());
+            say("tls", if protocol.contains("ssl") { "on" } else { "off" }.into());
+            say("security.protocol", protocol.clone());
         }
         let clients = [(Kind::Producer, "producer", PRODUCER.as_slice()), (Kind::Consumer, "consumer", &CONSUMER)];
         for (kind, name, keys) in clients {

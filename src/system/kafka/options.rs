@@ -183,7 +183,7 @@ impl BrokerOptions {
             all.insert("java options".into(), self.java_options.join(" "));
         }
         if self.tls {
-            all.insert("tls".into(), "server certificate made for the trial".into());
+            all.insert("broker certificate".into(), "made for the trial".into());
         }
         if let Some(mechanism) = self.sasl {
             all.insert("sasl".into(), mechanism.name().into());

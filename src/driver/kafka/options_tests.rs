@@ -1,0 +1,78 @@
+//! Options as written, and the settings they become.
+
+use super::*;
+use std::time::Duration;
+
+fn target(options: serde_json::Value) -> Target {
+    let options = options.as_object().unwrap().clone();
+    Target { url: "kafka://127.0.0.1:9092".into(), timeout: Duration::from_secs(1), run: 1, options }
+}
+
+#[test]
+fn addresses_are_taken_apart() {
+    let a = Address::read("kafka://me:p@ss@a:1,b:2");
+    assert_eq!(a.brokers, "a:1,b:2");
+    assert_eq!((a.user.as_deref(), a.password.as_deref()), (Some("me"), Some("p@ss")));
+    assert_eq!(Address::read("host:9092").brokers, "host:9092");
+    assert_eq!(without_credentials("kafka://me:secret@a:1/"), "kafka://a:1");
+}
+
+#[test]
+fn an_unknown_option_is_an_error_that_names_it() {
+    let told = Options::read(&target(serde_json::json!({ "ackz": 1 }))).unwrap_err().to_string();
+    assert!(told.contains("unknown field `ackz`") && told.contains("docs/kafka.md"), "{told}");
+    let told = Options::read(&target(serde_json::json!({ "acks": 2 }))).unwrap_err().to_string();
+    assert!(told.contains("acks is 0, 1 or \"all\""), "{told}");
+}
+
+#[test]
+fn options_exclude_each_other_where_kafka_does() {
+    let told = |v| Options::read(&target(v)).unwrap_err().to_string();
+    assert!(told(serde_json::json!({ "idempotence": true, "acks": 1 })).contains("idempotence needs acks"));
+    assert!(told(serde_json::json!({ "exactly-once": "transactional", "acks": 0 })).contains("transactions need"));
+    let sasl = serde_json::json!({ "sasl": { "user": "me" } });
+    let options = Options::read(&target(sasl.clone())).unwrap();
+    assert!(options.common(&target(sasl)).unwrap_err().to_string().contains("password-env"));
+}
+
+#[test]
+#[cfg(not(feature = "kafka-tls"))]
+fn a_build_without_openssl_says_how_to_get_it() {
+    let told = |v| Options::read(&target(v)).unwrap_err().to_string();
+    assert!(told(serde_json::json!({ "tls": {} })).contains("--features kafka-tls"));
+    let scram = serde_json::json!({ "sasl": { "mechanism": "SCRAM-SHA-256", "user": "u", "password": "p" } });
+    assert!(told(scram).contains("--features kafka-tls"));
+}
+
+#[test]
+fn options_become_settings_and_raw_wins() {
+    let t = target(serde_json::json!({
+        "acks": 1, "compression": "zstd", "linger": "500us", "batch-size": "64KiB", "commit": "sync",
+        "assignor": "cooperative-sticky", "isolation": "read-uncommitted", "broker": { "nodes": 3 },
+        "sasl": { "user": "me", "password": "pw" }, "raw": { "linger.ms": 7, "sasl.password": "other" },
+    }));
+    let options = Options::read(&t).unwrap();
+    let mut plan = crate::driver::kafka::tests::workload();
+    let s = options.settings(Kind::Producer, &t, &plan).unwrap();
+    for (key, value) in [
+        ("bootstrap.servers", "127.0.0.1:9092"),
+        ("acks", "1"),
+        ("compression.type", "zstd"),
+        ("linger.ms", "7"),
+        ("batch.size", "65536"),
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanisms", "PLAIN"),
+        ("sasl.username", "me"),
+    ] {
+        assert_eq!(s[key], value, "{key}");
+    }
+    assert!(!s.contains_key("message.max.bytes"));
+    assert!(options.raw().any(|pair| pair == ("raw sasl.password".into(), "(not recorded)".into())));
+    plan.payload.size = crate::scenario::plan::PayloadSize::Fixed(Bytes(1 << 20));
+    let s = options.settings(Kind::Consumer, &t, &plan).unwrap();
+    assert_eq!(s["enable.auto.commit"], "false");
+    assert_eq!(s["partition.assignment.strategy"], "cooperative-sticky");
+    assert_eq!(s["isolation.level"], "read_uncommitted");
+    assert_eq!(s["message.max.bytes"], ((1 << 20) + 4096).to_string());
+    assert_eq!(options.topic_settings(&plan)["max.message.bytes"], ((1 << 20) + 4096).to_string());
+}
