@@ -34,7 +34,10 @@ impl Drop for Process {
 fn ready(mut command: Command) -> Process {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    // Its output is read to the end: a broker that writes into a closed pipe would end for that.
+    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
     let address = ready["policy"]["kafka"].as_str().unwrap().trim_start_matches("kafka://").parse().unwrap();
     Process { child, address, ready }
