@@ -15,7 +15,7 @@
 //! connection, the time to show credentials. Messages of one connection arrive in order on every subscription, and a
 //! PONG follows everything the connection had published before its PING.
 //!
-//! **Seams.** Faults leave the fast path in `Session::publish` ([`faults`], only where some are configured). A second protocol gets its own session over the same hub, outlet and keeper.
+//! **Seams.** Faults leave the fast path in `Session::publish` (`faults`, only where some are configured). A second protocol gets its own session over the same hub, outlet and keeper.
 
 mod auth;
 mod config;

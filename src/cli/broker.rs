@@ -136,7 +136,7 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "NAME=ITEM:VALUE,...")]
     pub fault: Vec<String>,
 
-    /// File with faults: the keys of a [faults] table, as TOML or JSON. What --fault says wins.
+    /// File with faults: the keys of the table `faults`, as TOML or JSON. What --fault says wins.
     #[arg(long, value_name = "FILE")]
     pub faults: Option<PathBuf>,
 

@@ -4,7 +4,7 @@
 //! A workload is one topic, its channels are the partitions. Each group of consumers of the topology is a consumer group;
 //! request/reply is a second topic with a partition for each requester.
 //! # Design
-//! rdkafka builds librdkafka and administers topics; the measured path calls librdkafka directly (see [`native`]): the
+//! rdkafka builds librdkafka and administers topics; the measured path calls librdkafka directly (see `native`): the
 //! message's token is its opaque, delivery reports and messages are taken in batches, a full client is waited for by its
 //! delivery reports, and all waiting is for an eventfd. Every default is librdkafka's or the broker's own unless an option
 //! says otherwise, and is read back.
