@@ -19,8 +19,11 @@ use super::shared::{Counters, Shared};
 
 /// No wait in the loop is longer, so that a stop is noticed.
 const SLICE: Nanos = 50_000_000;
-/// Acknowledgements that may be outstanding with their stamps known.
-const RING: usize = 1 << 18;
+/// Acknowledgements that may be outstanding with their stamps known: so many at first, and at most. A producer of a
+/// thousand must not hold megabytes that it does not need.
+const STAMPS: usize = 1 << 10;
+/// See [`STAMPS`].
+const MOST_STAMPS: usize = 1 << 18;
 /// A full window is looked at again after so long.
 const WINDOW_POLL: Nanos = 20_000;
 /// The shared counters are a batch behind at most.
@@ -135,6 +138,9 @@ pub struct Books {
     answers: Seen,
 }
 
+/// An unused place among the stamps.
+const NO_STAMP: (u64, Nanos, Nanos) = (u64::MAX, 0, 0);
+
 /// What a confirmation is measured against.
 #[derive(Clone, Copy)]
 struct Frame {
@@ -149,9 +155,7 @@ struct Frame {
 impl<P: Producer> Publisher<'_, P> {
     /// Drives the load that begins at `start` until the end of the measured phase, then waits for what is outstanding.
     pub async fn run(&mut self, start: Nanos) -> Result<(), DriverError> {
-        if self.producer.confirms() {
-            self.books.stamps = vec![(u64::MAX, 0, 0); RING];
-        }
+        self.books.stamps = vec![NO_STAMP; STAMPS];
         self.books.sent.range = (u64::MAX, 0);
         let mut unthrottled = 0u32;
         self.wait(start).await?;
@@ -202,15 +206,21 @@ impl<P: Producer> Publisher<'_, P> {
                     // Late: the client's own tasks run on this thread and must get their turn.
                     tokio::task::yield_now().await;
                     self.poll_confirmations().await?;
+                    at = now();
                 }
             } else if at >= self.shared.end() {
                 break;
             } else {
                 self.books.due(at, self.origin, self.interval);
             }
-            while self.producer.confirms() && !self.reply && self.books.outstanding() >= RING as u64 && !self.over() {
+            while self.producer.confirms()
+                && !self.reply
+                && self.books.outstanding() >= MOST_STAMPS as u64
+                && !self.over()
+            {
                 // The stamps of what is not acknowledged must be kept: wait, and let it show as lag.
                 self.wait_or_confirmation(now() + SLICE).await?;
+                at = now();
             }
             if self.shared.stopped() {
                 break;
@@ -247,7 +257,7 @@ impl<P: Producer> Publisher<'_, P> {
         let envelope = Envelope { run: self.run, producer: self.index, sequence, intended, sent: at };
         let message = self.templates[template].stamp(&envelope);
         if self.producer.confirms() {
-            self.books.stamps[sequence as usize % RING] = (sequence, intended, at);
+            self.books.stamp(sequence, intended, at);
         }
         self.books.sequence += 1;
         match self.producer.send(Outgoing { channel, key, payload: message, token: sequence }).await {
@@ -337,6 +347,25 @@ impl Books {
         bump(&mut self.sent.sent_by_interval, at, origin, interval);
     }
 
+    /// Keeps the stamps of a message until it is acknowledged; the ring grows when it is full.
+    #[inline]
+    fn stamp(&mut self, sequence: u64, intended: Nanos, at: Nanos) {
+        let size = self.stamps.len();
+        if self.outstanding() >= size as u64 && size < MOST_STAMPS {
+            self.grow(2 * size);
+        }
+        let at_ring = sequence as usize % self.stamps.len();
+        self.stamps[at_ring] = (sequence, intended, at);
+    }
+
+    #[cold]
+    fn grow(&mut self, size: usize) {
+        let old = std::mem::replace(&mut self.stamps, vec![NO_STAMP; size]);
+        for stamp in old.into_iter().filter(|s| *s != NO_STAMP) {
+            self.stamps[stamp.0 as usize % size] = stamp;
+        }
+    }
+
     fn outstanding(&self) -> u64 {
         self.sequence.saturating_sub(self.confirmed)
     }
@@ -350,7 +379,7 @@ impl Books {
     fn confirm(&mut self, c: Confirmation<'_>, recorder: &mut Recorder, f: Frame) {
         match c {
             Confirmation::Failed { token } => {
-                let (_, intended, _) = self.stamps[token as usize % RING];
+                let (_, intended, _) = self.stamps[token as usize % self.stamps.len()];
                 self.sent.refused += u64::from(intended >= f.origin);
                 self.confirmed += u64::from(!f.reply);
             }
@@ -364,7 +393,7 @@ impl Books {
     }
 
     fn acked(&mut self, token: u64, at: Nanos, recorder: &mut Recorder, f: Frame) {
-        let (sequence, intended, sent) = self.stamps[token as usize % RING];
+        let (sequence, intended, sent) = self.stamps[token as usize % self.stamps.len()];
         if !self.sent.acks.insert(token) {
             self.sent.duplicated += 1;
             return;
@@ -434,4 +463,34 @@ pub fn books(measure: Nanos, interval: Nanos) -> Books {
     books.sent.sent_by_interval.reserve(room);
     books.sent.confirmed_by_interval.reserve(room);
     books
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn stamps_of_what_is_not_acknowledged_are_kept_in_any_number_and_order() {
+        let messages = 5 * STAMPS as u64;
+        let mut books = Books { stamps: vec![NO_STAMP; STAMPS], ..Books::default() };
+        for sequence in 0..messages {
+            books.stamp(sequence, 1000 * (sequence + 1), 1000 * (sequence + 1) + 7);
+            books.sequence += 1;
+        }
+        let (out, samples) = channel();
+        let mut recorder = Recorder::new(0, 1000, SECOND, out);
+        let frame = Frame { run: 1, reply: false, open_loop: true, origin: 1000, interval: SECOND, end: Nanos::MAX };
+        for sequence in (0..messages).rev() {
+            let at = 1000 * (sequence + 1) + 507;
+            books.confirm(Confirmation::Acked { token: sequence, at }, &mut recorder, frame);
+        }
+        assert_eq!((books.sent.acked, books.sent.foreign, books.outstanding()), (messages, 0, 0));
+        recorder.finish();
+        for s in samples {
+            let expected = if s.kind == Kind::Ack { 507 } else { 500 };
+            assert_eq!((s.histogram.min(), s.histogram.max(), s.histogram.len()), (expected, expected, messages));
+        }
+        assert!(books.stamps.len() <= 2 * messages as usize);
+    }
 }

@@ -110,13 +110,6 @@ impl Shared {
     }
 }
 
-/// How the calling thread spent its time so far: (computed, waited for a core) in nanoseconds.
-pub fn thread_time() -> (u64, u64) {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let mut fields = text.split_whitespace().map(|f| f.parse().unwrap_or(0));
-    (fields.next().unwrap_or(0), fields.next().unwrap_or(0))
-}
-
 /// Lets timers of the calling thread fire when they are due: the kernel may otherwise delay them by 50 us.
 pub fn exact_timers() {
     // SAFETY: PR_SET_TIMERSLACK takes one integer and concerns the calling thread only.

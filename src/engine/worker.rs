@@ -14,6 +14,7 @@ use crate::load::keys::Keys;
 use crate::load::pacer::Pacer;
 use crate::load::schedule::{Piece, Process, Schedule, Share};
 use crate::measure::ledger::{Order, Seen};
+use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, Shipment};
 use crate::scenario::plan::{Arrivals, Keys as KeyPlan, Load, Profile, Role, Workload};
 use crate::units::{Nanos, Span, now};
@@ -23,7 +24,7 @@ use super::consume::{Ear, Received, Rule, consume};
 use super::control::copies;
 use super::payload::templates;
 use super::produce::{Pace, Publisher, books};
-use super::shared::{Shared, exact_timers, thread_time};
+use super::shared::{Shared, exact_timers};
 use super::trial::{Done, Setup};
 
 /// What all threads of a trial need.

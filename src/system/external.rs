@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::nats::monitor;
@@ -69,18 +68,6 @@ impl System for External {
             }
         }
         Err(unavailable(refusals.join("; ")))
-    }
-
-    fn ended(&mut self) -> Option<String> {
-        None
-    }
-
-    fn stop(&mut self) -> Result<(), SystemError> {
-        Ok(())
-    }
-
-    fn logs(&self) -> Vec<PathBuf> {
-        Vec::new()
     }
 }
 

@@ -50,7 +50,7 @@ pub struct Running {
     pub client: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A system under measurement.
+/// A system under measurement. What is not said of one is that of a system that msgbench does not run.
 pub trait System: Send {
     /// Starts it, waits until it answers, and reads back what it is.
     ///
@@ -59,13 +59,19 @@ pub trait System: Send {
     fn start(&mut self) -> Result<Running, SystemError>;
 
     /// The way it ended, if a process of it has ended by itself.
-    fn ended(&mut self) -> Option<String>;
+    fn ended(&mut self) -> Option<String> {
+        None
+    }
 
     /// Stops it and waits until it is gone; kills it when it does not go within the bound. Does nothing twice.
-    fn stop(&mut self) -> Result<(), SystemError>;
+    fn stop(&mut self) -> Result<(), SystemError> {
+        Ok(())
+    }
 
     /// Files worth keeping when a trial failed: its logs.
-    fn logs(&self) -> Vec<PathBuf>;
+    fn logs(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 
     /// Where it logged the faults that it was told to have; whole once it is stopped.
     fn fault_log(&self) -> Option<PathBuf> {

@@ -1,7 +1,5 @@
 //! No system at all: the null driver takes and returns messages within msgbench itself.
 
-use std::path::PathBuf;
-
 use super::{Running, System, SystemError};
 
 /// Nothing to start, nothing to watch.
@@ -11,17 +9,5 @@ pub struct NoSystem;
 impl System for NoSystem {
     fn start(&mut self) -> Result<Running, SystemError> {
         Ok(Running { url: "null:".to_owned(), ..Running::default() })
-    }
-
-    fn ended(&mut self) -> Option<String> {
-        None
-    }
-
-    fn stop(&mut self) -> Result<(), SystemError> {
-        Ok(())
-    }
-
-    fn logs(&self) -> Vec<PathBuf> {
-        Vec::new()
     }
 }

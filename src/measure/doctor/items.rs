@@ -1,6 +1,7 @@
 //! The items of the audit, each a small reading of /proc or /sys.
 
 use super::{Disturbance, Finding, Grade, Root};
+use crate::measure::host::steal_of;
 
 /// Least bytes of a socket buffer that does not hold back a burst.
 const SOCKET_BUFFER: u64 = 4 << 20;
@@ -302,10 +303,7 @@ fn stolen_grade(percent: f64) -> Grade {
 }
 
 fn steal_ticks(root: &Root) -> Option<(u64, u64)> {
-    let text = root.text("proc/stat")?;
-    let line = text.lines().find_map(|l| l.strip_prefix("cpu "))?;
-    let ticks: Vec<u64> = line.split_whitespace().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
-    Some((*ticks.get(7)?, ticks.iter().sum()))
+    steal_of(&root.text("proc/stat")?)
 }
 
 /// See [`Disturbance::read`].

@@ -1,7 +1,6 @@
 //! A Kafka that somebody else runs: reached for, and left alone.
 
 use std::net::{TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::{Running, System, SystemError};
@@ -58,18 +57,6 @@ impl System for External {
         let reason = if refusals.is_empty() { "the url names no broker".to_owned() } else { refusals.join("; ") };
         let remedy = "start it, or correct its url in the scenario (host:port,host:port)".to_owned();
         Err(SystemError::Unavailable { system: self.name.clone(), reason, remedy })
-    }
-
-    fn ended(&mut self) -> Option<String> {
-        None
-    }
-
-    fn stop(&mut self) -> Result<(), SystemError> {
-        Ok(())
-    }
-
-    fn logs(&self) -> Vec<PathBuf> {
-        Vec::new()
     }
 }
 
