@@ -13,6 +13,9 @@
 //!
 //! The words (intended, sent, response, service, lag, ledger, trial, round) are those of the glossary in `docs/measurement.md`.
 
+// They panic when nobody can read them; `units::say` does not.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 #[cfg(test)]
 mod allocations;
 pub mod broker;

@@ -25,6 +25,14 @@ pub fn now() -> Nanos {
     ts.tv_sec as u64 * SECOND + ts.tv_nsec as u64
 }
 
+/// Writes a line on standard error, if that can be written to. `eprintln!` ends the thread when it cannot (a file at its size
+/// limit, a reader that has gone), and no run and no connection of a broker may end for a lost word.
+pub fn say(words: impl fmt::Display) {
+    use std::io::Write;
+    // One write per line, so that lines of several threads do not mix; there is nowhere left to say that it failed.
+    let _ = std::io::stderr().write_all(format!("{words}\n").as_bytes());
+}
+
 /// Why a text is not a quantity; the message names what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -158,13 +158,17 @@ fn check(client: &mut Client, acked: &HashMap<(i32, usize), HashMap<u64, i64>>, 
 #[test]
 fn a_full_disk_is_the_protocols_error_and_the_log_recovers() {
     let dir = tempfile::tempdir().unwrap();
+    // What it says goes to a file that is at the limit too: lost words may not cost a client its connection.
+    let words = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(words.path(), vec![b'.'; 1 << 20]).unwrap();
     let run = |limit: &str| {
         let mut command = Command::new("/bin/sh");
         let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"");
         command
             .args(["-c", &script, env!("CARGO_BIN_EXE_msgbench")])
             .args(["broker", "--kafka", "127.0.0.1:0", "--format", "json", "--sync", "group", "--data"])
-            .arg(dir.path());
+            .arg(dir.path())
+            .stderr(std::fs::File::options().append(true).open(&words).unwrap());
         ready(command)
     };
     // In blocks of 512 or 1024 bytes, as the shell has it.

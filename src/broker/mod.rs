@@ -40,6 +40,11 @@ mod stages;
 mod subject;
 mod tls;
 
+/// What an operator should know and no client can be told.
+fn complain(words: impl std::fmt::Display) {
+    crate::units::say(format_args!("msgbench broker: {words}"));
+}
+
 pub use config::{Auth, Config, LameDuck, Shutdown, SlowConsumer, Tls, User};
 pub use counters::{Counters, Totals};
 pub use error::BrokerError;

@@ -28,7 +28,9 @@ pub(super) fn calibrate(args: &CalibrateArgs) -> Result<Exit, Failure> {
     listen(&interrupt)?;
     let scratch = Scratch::new().map_err(|e| Failure::internal(format!("cannot make a temporary folder: {e}")))?;
     let form = if args.quick { Form::Quick } else { Form::Full };
-    let ran = calibrate::run(form, scratch.path(), &interrupt, &|what| eprintln!("calibrating: {what}"));
+    let ran = calibrate::run(form, scratch.path(), &interrupt, &|what| {
+        crate::units::say(format_args!("calibrating: {what}"))
+    });
     let certificate = match ran {
         Ok(certificate) => certificate,
         Err(e @ CalibrateError::Interrupted) => return Err(Failure::new(Exit::Interrupted, e)),

@@ -161,7 +161,7 @@ pub fn main() -> u8 {
     match exit {
         Ok(exit) => exit as u8,
         Err(failure) => {
-            eprintln!("msgbench: {}", failure.words);
+            crate::units::say(format_args!("msgbench: {}", failure.words));
             failure.exit as u8
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::Tick;
-use crate::units::{count, latency};
+use crate::units::{count, latency, say};
 
 /// See the module.
 pub(super) enum Progress {
@@ -56,7 +56,7 @@ impl Progress {
         match self {
             Self::Quiet => {}
             Self::Lines(last, _) => {
-                eprintln!("{title}");
+                say(title);
                 if let Ok(mut last) = last.lock() {
                     *last = Some(Instant::now());
                 }
@@ -86,7 +86,7 @@ impl Progress {
                 let Ok(mut last) = last.lock() else { return };
                 if last.is_none_or(|at| at.elapsed() >= EVERY) {
                     *last = Some(Instant::now());
-                    eprintln!("  {}", text(speed));
+                    say(format_args!("  {}", text(speed)));
                 }
             }
         }
@@ -96,8 +96,8 @@ impl Progress {
     pub(super) fn say(&self, text: &str) {
         match self {
             Self::Quiet => {}
-            Self::Lines(..) => eprintln!("{text}"),
-            Self::Bar(bar, _) => bar.suspend(|| eprintln!("{text}")),
+            Self::Lines(..) => say(text),
+            Self::Bar(bar, _) => bar.suspend(|| say(text)),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::record::{
 };
 use crate::scenario::Scenario;
 use crate::scenario::plan::Case;
+use crate::units::say;
 
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
@@ -190,8 +191,8 @@ pub(super) fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
             loop {
                 tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
                 match interrupt.raise() {
-                    1 => eprintln!("\nmsgbench: ending this trial, keeping what is recorded; again to give up at once"),
-                    _ => eprintln!("\nmsgbench: giving up"),
+                    1 => say("\nmsgbench: ending this trial, keeping what is recorded; again to give up at once"),
+                    _ => say("\nmsgbench: giving up"),
                 }
             }
         });

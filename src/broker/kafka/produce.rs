@@ -16,6 +16,7 @@ use super::hub::{Call, text};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
 use super::request::Violation;
+use crate::broker::complain;
 
 /// Longest wait for a sync, whatever the client allows.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -105,7 +106,7 @@ fn append(call: &Call<'_>, partition: &Arc<Partition>, records: Option<Bytes>) -
         }
         Err(error) => {
             if matches!(error, LogError::Io { .. }) {
-                eprintln!("msgbench broker: {error}");
+                complain(&error);
             }
             refuse(code::of(&error), &error.to_string())
         }

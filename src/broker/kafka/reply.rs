@@ -4,6 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
 use super::super::log::Slice;
+use crate::broker::complain;
 
 /// Bytes of one or more responses, and the file ranges that go between them.
 #[derive(Debug, Default)]
@@ -57,7 +58,7 @@ pub(super) fn respond_as<T: Encodable>(
     if let Err(error) = body.encode(&mut out, version) {
         // Every body is built of what its version can say; the test of all versions would show an exception.
         let what = std::any::type_name::<T>();
-        eprintln!("msgbench broker: {what} version {version} cannot be encoded: {error}");
+        complain(format_args!("{what} version {version} cannot be encoded: {error}"));
         debug_assert!(false, "{what} version {version} cannot be encoded: {error}");
     }
     finish(&mut out, 0);

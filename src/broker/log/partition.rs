@@ -19,6 +19,7 @@ use super::producers::{Producers, Sequence};
 use super::recover::{self, Recovered};
 use super::segment::{Segment, lock, stem, write_whole};
 use super::sync::{Syncer, Task};
+use crate::broker::complain;
 
 /// Syncs of a partition after which it is worth a segment of zeros.
 const BUSY: u32 = 16;
@@ -478,7 +479,7 @@ impl Partition {
             && !self.is_deleted()
         {
             self.shared.failures.fetch_add(1, Ordering::Relaxed);
-            eprintln!("msgbench broker: {error}");
+            complain(&error);
             return self.give_up(dirty, written, group);
         }
         self.unsynced.fetch_sub(bytes, Ordering::AcqRel);
@@ -504,11 +505,11 @@ impl Partition {
         self.unsynced.store(0, Ordering::Release);
         if group {
             if let Err(error) = self.back_to_synced(&mut appender) {
-                eprintln!("msgbench broker: {error}");
+                complain(&error);
             }
         } else if let Err(error) = self.roll(&mut appender) {
             // The segment stays in use; the next sync says whether the disk has come back.
-            eprintln!("msgbench broker: {error}");
+            complain(&error);
             lock(&self.view).dirty.extend(dirty);
         } else {
             self.synced.store(written.offset, Ordering::Release);

@@ -17,6 +17,7 @@ use super::partition::{Partition, Shared};
 use super::recover::Recovered;
 use super::segment::{lock, write_whole};
 use super::sync::{Syncer, Task};
+use crate::broker::complain;
 
 /// How long a closed segment's file stays open unused.
 const IDLE: Duration = Duration::from_secs(60);
@@ -409,7 +410,7 @@ impl Log {
             if let Err(error) = result
                 && !partition.is_deleted()
             {
-                eprintln!("msgbench broker: {error}");
+                complain(&error);
             }
             let segments = lock(&partition.view).segments.clone();
             segments.iter().for_each(|segment| segment.close_unused(IDLE));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::super::super::log::{Log, LogError, Partition, Settings, Slice, Ticket};
 use super::super::batch;
 use super::super::hub::OFFSETS_TOPIC;
+use crate::broker::complain;
 
 /// Offsets of one group at most.
 const MAX_OFFSETS: usize = 100_000;
@@ -152,7 +153,7 @@ impl Offsets {
         for group in self.names() {
             let gone = self.all(&group).into_keys().filter(|(t, _)| t == topic).map(|place| (place, None)).collect();
             if let Err(error) = self.commit(&group, gone, now) {
-                eprintln!("msgbench broker: {error}");
+                complain(&error);
             }
         }
     }

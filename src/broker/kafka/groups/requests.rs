@@ -25,6 +25,7 @@ use super::super::reply::respond;
 use super::committed::{Committed, Place};
 use super::state::{Answer, Group, Join, Joined, State, Synced, Who};
 use super::wall;
+use crate::broker::complain;
 
 /// Longest metadata of a committed offset.
 const MAX_METADATA: usize = 4096;
@@ -375,7 +376,7 @@ pub(in super::super) fn commit(call: &Call<'_>, request: OffsetCommitRequest) ->
             )
         }
         Err(error) => {
-            eprintln!("msgbench broker: {error}");
+            complain(&error);
             call.ready(&response(Some(code::COORDINATOR_NOT_AVAILABLE)))
         }
     }
