@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::record::Host;
+use crate::record::{Floor, Host};
 use crate::units::{Nanos, count, latency, three_digits};
 
 /// The schema of `certificate.json`.
@@ -19,6 +19,16 @@ pub enum Form {
     Quick,
     /// Under 5 min.
     Full,
+}
+
+impl Form {
+    /// `quick` or `full`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// What a calibration found.
@@ -44,23 +54,6 @@ pub struct Certificate {
     pub floor: Vec<Floor>,
     /// The experiments.
     pub experiments: Vec<Experiment>,
-}
-
-/// What the harness itself costs at a rate: a latency below three times this says little.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Floor {
-    /// `null driver`, or `reference broker` without faults.
-    pub through: String,
-    /// Messages per second.
-    pub rate: f64,
-    /// Response latency, ns.
-    pub p50_ns: Option<Nanos>,
-    /// See above.
-    pub p99_ns: Option<Nanos>,
-    /// See above.
-    pub p999_ns: Option<Nanos>,
-    /// Whether the schedule was kept.
-    pub kept: bool,
 }
 
 /// One experiment.
@@ -289,7 +282,7 @@ impl Certificate {
     /// For people, as text.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let form = if self.form == Form::Quick { "quick" } else { "full" };
+        let form = self.form.word();
         let _ = writeln!(
             out,
             "msgbench {} ({}), {form} calibration of {}, {:.0} s\n{}, {} CPUs, kernel {}, clock {}\n",

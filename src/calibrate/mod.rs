@@ -14,6 +14,7 @@ mod bench;
 pub mod certificate;
 mod experiments;
 mod html;
+pub mod keep;
 mod truth;
 
 use std::path::Path;

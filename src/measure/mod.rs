@@ -1,6 +1,7 @@
 //! What is measured while load is driven: latencies ([`recorder`]), the books ([`ledger`]), the host ([`host`],
 //! [`hiccup`], [`doctor`]) and its processes ([`process`]), and whether the result may be believed ([`validity`];
-//! once the trial is over also [`steadiness`] and [`noise`], from its intervals: [`within`]).
+//! once the trial is over also [`steadiness`] and [`noise`], from its intervals: [`within`], and [`trust`], from the
+//! calibration of the host).
 
 pub mod doctor;
 pub mod hiccup;
@@ -11,5 +12,6 @@ pub mod process;
 pub mod recorder;
 pub mod steadiness;
 pub mod summary;
+pub mod trust;
 pub mod validity;
 pub mod within;
