@@ -3,6 +3,7 @@
 //! once the trial is over also [`steadiness`] and [`noise`], from its intervals: [`within`], and [`trust`], from the
 //! calibration of the host).
 
+pub mod coincidence;
 pub mod doctor;
 pub mod hiccup;
 pub mod host;
