@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "proof/restart.rs"]
+mod restart;
 #[path = "proof/trust.rs"]
 mod trust;
 
@@ -34,4 +36,19 @@ fn record(output: &Output) -> Value {
 
 fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Whether there is a nats-server here; it is said aloud when there is none.
+fn nats_server() -> bool {
+    use msgbench::scenario::plan::DriverKind;
+    use msgbench::system::{Availability, availability};
+    match availability(DriverKind::Nats) {
+        Availability::Found { .. } => true,
+        Availability::Missing { reason, remedy } => {
+            let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
+            assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
+            eprintln!("SKIPPED: {reason}; {remedy}");
+            false
+        }
+    }
 }

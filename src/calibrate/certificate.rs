@@ -133,6 +133,11 @@ pub struct Unrest {
     pub lag_p90: Nanos,
     /// See `lag_p90`.
     pub lag_max: Nanos,
+    /// How far messages of the same trial that the faults do not hit were above their median, ns: p90 and at most; zero where there
+    /// are none.
+    pub way_p90: Nanos,
+    /// See `way_p90`.
+    pub way_max: Nanos,
     /// Share of CPU time given to other guests, per cent.
     pub steal: f64,
 }
@@ -144,8 +149,12 @@ impl Unrest {
             0 => String::new(),
             max => format!("; server of the faults late by p90 {}, max {}", latency(self.late_p90), latency(max)),
         };
+        let way = match self.way_max {
+            0 => String::new(),
+            max => format!("; control above its median by p90 {}, max {}", latency(self.way_p90), latency(max)),
+        };
         format!(
-            "hiccup p90 {}, p99.9 {}, max {}; generator late by p90 {}, max {}{server}; steal {} %",
+            "hiccup p90 {}, p99.9 {}, max {}; generator late by p90 {}, max {}{server}{way}; steal {} %",
             latency(self.hiccup_p90),
             latency(self.hiccup_p999),
             latency(self.hiccup_max),
@@ -164,16 +173,19 @@ impl Unrest {
             late_max: self.late_max.max(other.late_max),
             lag_p90: self.lag_p90.max(other.lag_p90),
             lag_max: self.lag_max.max(other.lag_max),
+            way_p90: self.way_p90.max(other.way_p90),
+            way_max: self.way_max.max(other.way_max),
             steal: self.steal.max(other.steal),
         }
     }
     /// For a figure that rare pauses do not move, such as a median: only what the host does in one case of ten counts.
     pub fn usual(self) -> Self {
-        Self { hiccup_max: self.hiccup_p90, late_max: self.late_p90, lag_max: self.lag_p90, ..self }
+        let Self { hiccup_p90, late_p90, lag_p90, way_p90, .. } = self;
+        Self { hiccup_max: hiccup_p90, late_max: late_p90, lag_max: lag_p90, way_max: way_p90, ..self }
     }
     /// Whether this can be the cause of an error of so many ns. Queues make a pause longer: by 1 / (1 - load), up to 5 here.
     pub fn explains(&self, error: f64) -> bool {
-        self.steal > 1.0 || 5.0 * self.hiccup_max.max(self.late_max).max(self.lag_max) as f64 >= error
+        self.steal > 1.0 || 5.0 * self.hiccup_max.max(self.late_max).max(self.lag_max).max(self.way_max) as f64 >= error
     }
 }
 
@@ -341,6 +353,8 @@ pub(super) fn sample() -> Certificate {
         late_max: 8_000_000,
         lag_p90: 70_000,
         lag_max: 9_100_000,
+        way_p90: 60_000,
+        way_max: 8_800_000,
         steal: 0.2,
     };
     let experiment = |number, name: &str, lines, unrest: &Unrest| Experiment {

@@ -176,8 +176,7 @@ impl Server {
             // Waiting for the message before it is lateness too: the order is kept.
             let late = at - leaving.done - leaving.fate.delay;
             let took = Took { from: leaving.done, ns: at - leaving.done, late };
-            self.journal.note(at, "delay", leaving.n, Some(took), &leaving.parcel);
-            self.leave(leaving);
+            self.leave(leaving, Some((at, took)));
         }
     }
 
@@ -244,7 +243,7 @@ impl Server {
             self.last_release = release;
             self.line.push_back(leaving);
         } else {
-            self.leave(leaving);
+            self.leave(leaving, None);
         }
     }
 
@@ -253,12 +252,22 @@ impl Server {
         (parcel.message().payload.len() <= 44).then(|| parcel.clone())
     }
 
-    fn leave(&mut self, leaving: Leaving) {
-        if leaving.fate.swap && self.held.is_none() {
+    /// Delivers what was due; its delay is logged when it is on its way, so that logging does not make it later.
+    fn leave(&mut self, leaving: Leaving, delay: Option<(Nanos, Took)>) {
+        let swapped = leaving.fate.swap && self.held.is_none();
+        if !swapped {
+            self.deliver(&leaving);
+        }
+        if let Some((at, took)) = delay {
+            if self.line.front().is_none_or(|next| next.release > at) {
+                self.commit();
+            }
+            self.journal.note(at, "delay", leaving.n, Some(took), &leaving.parcel);
+        }
+        if swapped {
             self.held = Some((leaving, now() + ALONE));
             return;
         }
-        self.deliver(&leaving);
         self.settled(&leaving.parcel);
         if let Some((held, _)) = self.held.take() {
             self.journal.note(now(), "swap", held.n, None, &held.parcel);
