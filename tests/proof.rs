@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "proof/nats.rs"]
+mod nats;
+mod nats_support;
+#[path = "proof/proxy.rs"]
+mod proxy;
 #[path = "proof/restart.rs"]
 mod restart;
 #[path = "proof/trust.rs"]
@@ -40,15 +45,5 @@ fn words(output: &Output) -> String {
 
 /// Whether there is a nats-server here; it is said aloud when there is none.
 fn nats_server() -> bool {
-    use msgbench::scenario::plan::DriverKind;
-    use msgbench::system::{Availability, availability};
-    match availability(DriverKind::Nats) {
-        Availability::Found { .. } => true,
-        Availability::Missing { reason, remedy } => {
-            let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
-            assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
-            eprintln!("SKIPPED: {reason}; {remedy}");
-            false
-        }
-    }
+    nats_support::version().is_some()
 }

@@ -1,5 +1,7 @@
 //! A launched node that is killed and started again: clients come back, and the books say what that cost.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::{nats_server, record, run, words};
@@ -7,13 +9,17 @@ use super::{nats_server, record, run, words};
 /// Four seconds at 1000/s, with a restart after one and a half.
 fn restarted(driver: &str, workload: &str, rest: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
+    restarted_in(dir.path(), driver, workload, rest)
+}
+
+fn restarted_in(dir: &Path, driver: &str, workload: &str, rest: &str) -> Value {
     let text = format!(
         "name = \"restart\"\nquestion = \"Does it come back?\"\n[[system]]\ndriver = \"{driver}\"\n\
          [[workload]]\npattern = \"fan-out\"\nconsumers = 2\nload.rate = \"1k/s\"\n{workload}\n\
          [[event]]\nat = \"1500ms\"\naction = \"restart\"\n{rest}\n\
          [run]\nwarmup = \"0s\"\nduration = \"4s\"\ntrials = 1\ndrain = \"25s\"\n"
     );
-    let output = run(dir.path(), &text, &["--format", "json"]);
+    let output = run(dir, &text, &["--format", "json"]);
     let trial = record(&output)["trials"][0].clone();
     assert_ne!(output.status.code(), Some(6), "{} {trial}", words(&output));
     assert_eq!(trial["outcome"]["status"], "complete", "{}", trial["outcome"]);
@@ -53,10 +59,16 @@ fn the_log_keeps_what_it_has_acknowledged() {
 
 #[test]
 fn faults_of_both_lives_are_in_one_log() {
-    let trial = restarted("reference", "", "[faults]\ndrop = { every = 10 }");
+    let dir = tempfile::tempdir().unwrap();
+    let trial = restarted_in(dir.path(), "reference", "", "[faults]\ndrop = { every = 10 }");
     books_balance(&trial);
-    // One of ten of 4000 for each of two consumers, and what the restart cost.
-    assert!(ledger(&trial, "lost") > 700 && ledger(&trial, "lost") < 4_000, "{}", ledger(&trial, "lost"));
+    let folder = std::fs::read_dir(dir.path().join("results/restart")).unwrap().next().unwrap().unwrap().path();
+    let log = std::fs::read_to_string(folder.join("reference-1.faults.jsonl")).unwrap();
+    let hit: Vec<u64> = log.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["n"].as_u64().unwrap()).collect();
+    let lives = 1 + hit.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert_eq!((hit[0], lives), (10, 2), "each life counts from 1: {hit:?}");
+    assert!(hit.windows(2).all(|pair| pair[1] == pair[0] + 10 || pair[1] == 10), "{hit:?}");
+    assert!(ledger(&trial, "lost") >= 2 * hit.len() as u64, "{} of {}", ledger(&trial, "lost"), hit.len());
 }
 
 #[test]
