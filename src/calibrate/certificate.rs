@@ -200,14 +200,19 @@ impl Line {
         Self::judged(what.into(), expected, measured, tolerance, Unit::Ns, Some(u))
     }
 
+    /// The same line, excused where it does not hold and `host` says that the host is the cause.
+    pub fn excused(mut self, host: bool) -> Self {
+        if self.verdict == Verdict::Fail && host {
+            self.verdict = Verdict::Disturbed;
+        }
+        self
+    }
+
     /// A rate, or a number that grows at `per_second`: a pause of the host at the wrong moment takes its share of it.
     pub fn rate(what: &str, expected: f64, measured: f64, tolerance: f64, per_second: f64, u: &Unrest) -> Self {
         let unit = if expected == per_second { Unit::PerSecond } else { Unit::Count };
-        let mut line = Self::judged(what.into(), expected, Some(measured), tolerance, unit, None);
-        if line.verdict == Verdict::Fail && u.explains((measured - expected).abs() / per_second * 1e9) {
-            line.verdict = Verdict::Disturbed;
-        }
-        line
+        let line = Self::judged(what.into(), expected, Some(measured), tolerance, unit, None);
+        line.excused(u.explains((measured - expected).abs() / per_second * 1e9))
     }
 
     /// Any figure. `unrest` is given where pauses of the host may be the cause of an error, which then is a latency in ns.

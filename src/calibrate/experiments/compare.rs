@@ -15,7 +15,7 @@ use super::experiment;
 use crate::calibrate::CalibrateError;
 use crate::calibrate::awake::Awake;
 use crate::calibrate::bench::Bench;
-use crate::calibrate::certificate::{Experiment, Form, Line, Unit, Unrest, Verdict as Judged};
+use crate::calibrate::certificate::{Experiment, Form, Line, Unit, Unrest};
 use crate::compare::{self, Named, Row, Verdict};
 use crate::record::{Completion, Host, Record, SCHEMA, ScenarioSource, Tool, Trial};
 use crate::scenario::gate::Gate;
@@ -110,10 +110,7 @@ pub fn comparisons(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>
 
 fn judge(a: &mut [Trial], b: &mut [Trial], blank: &Record, unrest: &Unrest) -> Vec<Line> {
     // Where a pause of the host reaches half of what is to be found, it may hide it.
-    let hidden = |line: Line| {
-        let excused = line.verdict == Judged::Fail && unrest.explains(MORE as f64 / 2.0);
-        Line { verdict: if excused { Judged::Disturbed } else { line.verdict }, ..line }
-    };
+    let hidden = |line: Line| line.excused(unrest.explains(MORE as f64 / 2.0));
     let count = |what: &str, expected: f64, found: u32, tolerance: f64| {
         Line::judged(what.into(), expected, Some(f64::from(found)), tolerance, Unit::Count, None)
     };
@@ -151,6 +148,7 @@ fn judge(a: &mut [Trial], b: &mut [Trial], blank: &Record, unrest: &Unrest) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calibrate::certificate::Verdict as Judged;
     use crate::compare::sample;
     use crate::units::SECOND;
 
