@@ -74,6 +74,34 @@ fn a_backlog_is_read_while_publishing_goes_on() {
     }
 }
 
+/// Every 50th message is rejected at each of three deliveries, every other 20th at its first.
+#[test]
+fn what_is_rejected_comes_again_and_what_is_dead_is_told_apart() {
+    for (system, kind) in [("reference", DriverKind::Reference), ("kafka", DriverKind::Kafka)] {
+        if !there(kind) {
+            continue;
+        }
+        // Two groups, each with its own retries.
+        let sets = ["--set", "workload.consumers=2", "--set", "workload.channels=3", "--system", system];
+        for (system, workloads) in balanced(&run("redelivery", &sets)) {
+            let ledger = &workloads[0]["ledger"];
+            let count = |key: &str| ledger[key].as_u64().unwrap();
+            assert!(count("dead_lettered") > 10 && count("redelivered") > 20, "{system}: {ledger}");
+            assert_eq!(count("delivered") + count("dead_lettered"), count("expected"), "{system}: {ledger}");
+            assert_eq!(count("rejected"), 3 * count("dead_lettered") + count("redelivered"), "{system}: {ledger}");
+            assert!(count("dead_lettered").abs_diff(count("expected") / 50) <= 2, "{system}: {ledger}");
+        }
+    }
+}
+
+/// Whether the system can be launched here; where it cannot, the test says so, or fails where skipping is forbidden.
+fn there(kind: DriverKind) -> bool {
+    let Availability::Missing { reason, remedy } = availability(kind) else { return true };
+    assert!(std::env::var_os("MSGBENCH_NO_SKIP").is_none_or(|v| v != "1"), "{reason}; {remedy}");
+    println!("SKIPPED: {reason}; {remedy}");
+    false
+}
+
 /// A reference broker with both halves.
 struct Broker(Child, Value);
 
@@ -151,9 +179,7 @@ fn options_of_a_bridges_parts_are_checked_before_anything_starts() {
 fn the_bare_protocol_balances_its_books_on_both_brokers() {
     for scenario in ["fanout", "request-reply"] {
         for (system, kind) in [("reference", DriverKind::Reference), ("nats", DriverKind::Nats)] {
-            if let Availability::Missing { reason, remedy } = availability(kind) {
-                assert!(std::env::var_os("MSGBENCH_NO_SKIP").is_none_or(|v| v != "1"), "{reason}; {remedy}");
-                println!("SKIPPED: {reason}; {remedy}");
+            if !there(kind) {
                 continue;
             }
             let option = format!("system.{system}.options={{ client = \"wire\" }}");
