@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use pipe::{FULL, Frame, Pipe, append};
 
+use super::nats::link::without_secrets;
 use super::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
     Sink, Start, Target,
@@ -57,7 +58,7 @@ impl Driver for Wire {
         if largest > info.max_payload {
             return Err(DriverError::Admin {
                 action: format!("send messages of {largest} B"),
-                url: target.url,
+                url: without_secrets(&target.url),
                 words: format!("the server's max_payload is {} B", info.max_payload),
                 remedy: "make the payload smaller, or raise max_payload of the server".into(),
             });

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::driver::nats::link::without_secrets;
+use crate::driver::nats::options::Connection;
 use crate::driver::{DriverError, Incidents, Target};
 
 /// What is gathered is written at this size.
@@ -60,13 +62,14 @@ pub(super) enum Frame {
 
 impl Pipe {
     pub(super) async fn open(target: &Target, incidents: &Incidents, name: &str) -> Result<(Self, Info), DriverError> {
-        let text = |key: &str| target.options.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+        let url = without_secrets(&target.url);
         let failed = |words: String| DriverError::Connect {
-            url: target.url.clone(),
+            url: url.clone(),
             words,
             remedy: "check that the server runs there, and the credentials in `system.options`".into(),
         };
-        let address = target.url.strip_prefix("nats://").unwrap_or(&target.url).trim_end_matches('/').to_owned();
+        let options = Connection::of(target).map_err(failed)?;
+        let address = url.strip_prefix("nats://").unwrap_or(&url).trim_end_matches('/').to_owned();
         let connecting = tokio::time::timeout(target.timeout, TcpStream::connect(&address)).await;
         let stream = connecting
             .map_err(|_| failed(format!("no answer within {} s", target.timeout.as_secs_f64())))?
@@ -79,7 +82,7 @@ impl Pipe {
             input: vec![0; ROOM],
             from: 0,
             to: 0,
-            url: target.url.clone(),
+            url: url.clone(),
             timeout: target.timeout,
             incidents: incidents.clone(),
         };
@@ -92,7 +95,7 @@ impl Pipe {
         let connect = serde_json::json!({
             "verbose": false, "pedantic": false, "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "protocol": 1,
             "name": name, "headers": true, "no_responders": true,
-            "user": text("user"), "pass": text("password"), "auth_token": text("token"),
+            "user": options.user, "pass": options.password, "auth_token": options.token,
         });
         pipe.out.extend(format!("CONNECT {connect}\r\n").bytes());
         pipe.barrier().await.map_err(|e| match e {
