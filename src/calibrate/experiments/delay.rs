@@ -30,7 +30,7 @@ pub fn constant(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
             "delay",
             ["450/s", "457/s"],
             &format!("{{ fixed = \"{}\" }}", ms(delay)),
-            bench.pick(SECOND, 5 * SECOND),
+            bench.pick(4 * SECOND / 5, 5 * SECOND),
         );
         let ran = bench.one("constant delay", text)?;
         let unrest = ran.unrest().beside(&ran, 1);

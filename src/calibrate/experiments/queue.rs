@@ -33,7 +33,7 @@ fn run(bench: &Bench<'_>, law: &str, exact: &Exact, length: Nanos) -> Result<Ran
 
 /// M/D/1 and M/M/1 against theory and against their own log; Little's law.
 pub fn queues(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
-    let length = bench.pick(11 * SECOND / 5, 22 * SECOND);
+    let length = bench.pick(9 * SECOND / 5, 22 * SECOND);
     let (mut lines, mut unrest, mut little) = (Vec::new(), Unrest::default(), Vec::new());
     let mut plan = vec![("M/D/1", "fixed", truth::MD1_HALF), ("M/M/1", "exponential", truth::mm1_half())];
     if bench.pick(false, true) {
