@@ -356,7 +356,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        if !words.contains(&more) {
+        if more.contains(&words) {
+            words = more;
+        } else if !words.contains(&more) {
             words = format!("{words}: {more}");
         }
         cause = error.source();
