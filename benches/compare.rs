@@ -135,6 +135,7 @@ fn write(dir: &Path, factor: f64) {
         },
         plan,
         host: Host::default(),
+        calibration: None,
         started_at: "2026-11-23T11:00:00Z".into(),
         ended_at: None,
         completion: Completion::Complete,

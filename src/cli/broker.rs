@@ -144,6 +144,11 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "FILE")]
     pub fault_log: Option<PathBuf>,
 
+    /// Loopback address on which faults can be changed while the broker runs: lines `set NAME=ITEM:VALUE,...`, `clear`, `show`; port 0
+    /// takes a free one, and the ready line says which (docs/calibration.md).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub fault_control: Option<SocketAddr>,
+
     /// How the ready line and the closing line are written.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -181,7 +186,11 @@ impl BrokerArgs {
 
     fn misbehaviour(&self) -> Result<Misbehaviour, BrokerError> {
         let faults = self.faults.as_deref().map(Faults::read).transpose()?.unwrap_or_default();
-        Ok(Misbehaviour { faults: faults.with_flags(&self.fault)?, log: self.fault_log.clone() })
+        Ok(Misbehaviour {
+            faults: faults.with_flags(&self.fault)?,
+            log: self.fault_log.clone(),
+            control: self.fault_control,
+        })
     }
 
     fn config(&self) -> Config {
@@ -291,7 +300,7 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
         }
     };
     let router = match (args.listen, &log) {
-        (None, Some(_)) if config.misbehaviour.faults.any() => {
+        (None, Some(_)) if config.misbehaviour.faults.any() || config.misbehaviour.control.is_some() => {
             let value = config.misbehaviour.faults.to_string();
             let remedy = "only the router has faults: give it an address with --listen";
             return Err(BrokerError::Setting { setting: "the fault", value, remedy });
@@ -407,6 +416,9 @@ fn ready_line(args: &BrokerArgs, halves: &Halves, workers: usize, files: u64) ->
     });
     if let Some(faults) = halves.router.as_ref().map(|b| &b.config().misbehaviour.faults).filter(|f| f.any()) {
         policy["faults"] = faults.to_string().into();
+    }
+    if let Some(address) = halves.router.as_ref().and_then(Broker::control_addr) {
+        policy["fault_control"] = address.to_string().into();
     }
     if let (Some(policy), Some(broker)) = (policy.as_object_mut(), &halves.log) {
         policy.extend(args.log.policy(broker));

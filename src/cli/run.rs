@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::calibrate::keep;
 use crate::engine::{self, Interrupt, RunError, Tick, TrialFiles};
-use crate::measure::host;
+use crate::measure::{host, trust};
 use crate::record::{
-    Completion, Interval, Outcome, Record, SCHEMA, ScenarioSource, Skipped, Status, Store, Tool, rfc3339,
+    Calibration, Completion, Host, Interval, Outcome, Record, SCHEMA, ScenarioSource, Skipped, Status, Store, Tool,
+    rfc3339,
 };
 use crate::scenario::Scenario;
 use crate::scenario::plan::{BringUp, Case};
@@ -26,6 +28,9 @@ pub struct RunArgs {
     /// Folder that gets <scenario>/<time>/ with the results
     #[arg(long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
+    /// Run although a schedule is above the rate that the calibration of this host trusts; the record says so
+    #[arg(long)]
+    force: bool,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -37,13 +42,19 @@ pub struct RunArgs {
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
     engine::check(&scenario.plan).map_err(Failure::usage)?;
+    let first = record(&scenario);
+    if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force)
+        && let Some(words) = trust::excess(&scenario.plan.cases, calibration)
+    {
+        return Err(Failure::usage(words));
+    }
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;
     let keeper = Keeper {
         progress: Progress::new(args.quiet || args.format == Format::Json),
         cases: scenario.plan.cases.clone(),
-        kept: Mutex::new((record(&scenario), Vec::new())),
+        kept: Mutex::new((first, Vec::new())),
         store,
     };
     keeper.write().map_err(Failure::internal)?;
@@ -169,12 +180,22 @@ fn redacted(record: Record) -> Record {
     again(&record).unwrap_or(record)
 }
 
+/// The newest calibration of this host by this build; what is there and cannot be read is said and not cited.
+fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
+    let place = keep::place(host, profile, |name| std::env::var_os(name))?;
+    keep::read(host, profile, &place).unwrap_or_else(|words| {
+        say(format_args!("msgbench: the calibration of this host is not cited: {words}"));
+        None
+    })
+}
+
 fn record(scenario: &Scenario) -> Record {
+    let (host, profile) = (host::read(), if cfg!(debug_assertions) { "debug" } else { "release" });
     redacted(Record {
         schema: SCHEMA.into(),
         tool: Tool {
             version: env!("CARGO_PKG_VERSION").into(),
-            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
+            profile: profile.into(),
             command: std::env::args().collect(),
         },
         scenario: ScenarioSource {
@@ -184,7 +205,8 @@ fn record(scenario: &Scenario) -> Record {
             overrides: scenario.overrides.clone(),
         },
         plan: scenario.plan.clone(),
-        host: host::read(),
+        calibration: calibration(&host, profile),
+        host,
         started_at: rfc3339(SystemTime::now()),
         ended_at: None,
         completion: Completion::Running,
@@ -273,6 +295,9 @@ impl engine::Sink for Keeper {
         let label = format!("{}-{}", files.trial.case, files.trial.round);
         if let Some(case) = self.cases.iter().find(|c| c.id == files.trial.case) {
             crate::measure::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
+            if let Some(calibration) = &self.lock().0.calibration {
+                trust::judge(&mut files.trial, case, calibration);
+            }
         }
         let hlog = self.store.write_hlog(&label, &files.hlog, files.measured_at).map_err(io::Error::other)?;
         files.trial.hlog = Some(hlog);

@@ -11,6 +11,8 @@ use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
 /// See the module.
 pub(super) struct Pair {
     parts: Vec<(&'static str, Box<dyn System>)>,
+    /// Processes of each part.
+    sizes: Vec<usize>,
 }
 
 /// The two systems of a bridge and the options of each: the one that is published to, and Kafka.
@@ -61,7 +63,20 @@ impl Pair {
             };
             parts.push((kind.name(), create(&part, Context { dir, timeout: context.timeout })?));
         }
-        Ok(Self { parts })
+        Ok(Self { parts, sizes: Vec::new() })
+    }
+}
+
+impl Pair {
+    /// The part that a process belongs to, and its number there.
+    fn part(&mut self, mut node: usize) -> Option<(&mut Box<dyn System>, usize)> {
+        for ((_, part), size) in self.parts.iter_mut().zip(&self.sizes) {
+            if node < *size {
+                return Some((part, node));
+            }
+            node -= size;
+        }
+        None
     }
 }
 
@@ -72,6 +87,7 @@ impl System for Pair {
         let mut urls = Vec::new();
         for (name, part) in &mut self.parts {
             let running = part.start()?;
+            self.sizes.push(running.pids.len());
             urls.push(running.url);
             both.pids.extend(running.pids);
             both.settings.extend(running.settings.into_iter().map(|(k, v)| (format!("{name}: {k}"), v)));
@@ -83,6 +99,13 @@ impl System for Pair {
     }
     fn ended(&mut self) -> Option<String> {
         self.parts.iter_mut().find_map(|(name, part)| Some(format!("{name}: {}", part.ended()?)))
+    }
+    fn node_ended(&mut self, node: usize) -> Option<String> {
+        self.part(node).and_then(|(part, node)| part.node_ended(node))
+    }
+    fn restart(&mut self, node: usize) -> Result<u32, String> {
+        let (part, node) = self.part(node).ok_or_else(|| format!("there is no node {node}"))?;
+        part.restart(node)
     }
     fn stop(&mut self) -> Result<(), SystemError> {
         // Both are stopped, whatever the first one says.

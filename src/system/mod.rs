@@ -63,6 +63,20 @@ pub trait System: Send {
         None
     }
 
+    /// The way one of its processes ended, in the order of [`Running::pids`], if it has ended.
+    fn node_ended(&mut self, _node: usize) -> Option<String> {
+        self.ended()
+    }
+
+    /// Kills one of its processes, unless it has ended already, and starts it again on the same port and with the same files.
+    /// Does not wait until it answers. Returns the new process id.
+    ///
+    /// # Errors
+    /// When it is not a process of ours, or could not be started.
+    fn restart(&mut self, node: usize) -> Result<u32, String> {
+        Err(format!("node {node} is no process that msgbench has started"))
+    }
+
     /// Stops it and waits until it is gone; kills it when it does not go within the bound. Does nothing twice.
     fn stop(&mut self) -> Result<(), SystemError> {
         Ok(())

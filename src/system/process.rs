@@ -119,8 +119,11 @@ impl Child {
         self.kill()
     }
 
-    /// Kills its group at once and reaps it.
-    fn kill(&mut self) -> Result<(), String> {
+    /// Kills its group at once and reaps it. Does nothing to a child that has ended.
+    ///
+    /// # Errors
+    /// When it is still there some seconds after SIGKILL; the text says so.
+    pub fn kill(&mut self) -> Result<(), String> {
         if self.status.is_some() {
             return Ok(());
         }

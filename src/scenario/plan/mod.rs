@@ -72,6 +72,8 @@ pub enum Action {
     Kill,
     /// It is asked to end (SIGTERM).
     Terminate,
+    /// It is killed, unless it has ended already, and started again on the same port and with the same files.
+    Restart,
 }
 
 impl Action {
@@ -82,11 +84,12 @@ impl Action {
             Self::Resume => "resume",
             Self::Kill => "kill",
             Self::Terminate => "terminate",
+            Self::Restart => "restart",
         }
     }
-    /// Whether the process is gone afterwards.
+    /// Whether the process that was there is gone afterwards.
     pub fn ends(self) -> bool {
-        matches!(self, Self::Kill | Self::Terminate)
+        matches!(self, Self::Kill | Self::Terminate | Self::Restart)
     }
 }
 
