@@ -33,6 +33,9 @@ pub struct CompareArgs {
     /// Write to this file instead of the terminal
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write the report as one HTML page into this file as well
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// What to print
     #[arg(long, value_enum, default_value_t)]
     format: CompareFormat,
@@ -61,20 +64,23 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let subject = candidate.as_ref().unwrap_or(&baseline);
     let (gate, expect) = rules(args.gate.as_deref(), subject)?;
     let labels = labels(&args.baseline, args.candidate.as_deref());
-    let compared = match &candidate {
-        Some(candidate) => compare::records(
-            Named { label: &labels.0, record: &baseline },
-            Named { label: &labels.1, record: candidate },
-            &gate,
-            Options { across_hosts: args.across_hosts },
-        ),
-        None => compare::systems(Named { label: &labels.0, record: &baseline }, args.against.as_deref(), &gate),
+    let mut named = vec![Named { label: &labels.0, record: &baseline }];
+    named.extend(candidate.as_ref().map(|record| Named { label: &labels.1, record }));
+    let compared = match named[..] {
+        [a, b] => compare::records(a, b, &gate, Options { across_hosts: args.across_hosts }),
+        _ => compare::systems(named[0], args.against.as_deref(), &gate),
     };
     let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
     let text = output(&comparison, args.format)?;
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+    };
+    if let Some(path) = &args.html {
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        write(path, render::html::page(&comparison, &named, &command))?;
+    }
     match &args.out {
-        Some(path) => std::fs::write(path, text)
-            .map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))?,
+        Some(path) => write(path, text)?,
         None => {
             print(&text)?;
         }

@@ -26,6 +26,7 @@ mod tests;
 pub use expect::{ExpectResult, ExpectVerdict, expectations};
 pub use model::*;
 pub use pair::{NotComparable, Options};
+pub use sentence::percent;
 
 use crate::record::Record;
 use crate::scenario::gate::Gate;

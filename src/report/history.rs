@@ -1,6 +1,7 @@
 //! History as text, and as charts.
 
-use super::plot::{Axis, Line, Plot, Stroke};
+use super::axis::Axis;
+use super::plot::{Line, Plot, Stroke};
 use super::text::render;
 use super::view::Table;
 use crate::compare::history::{Series, State};

@@ -1,9 +1,12 @@
-//! A comparison as bytes: text, Markdown, JUnit XML and CSV. Pure functions; JSON is the comparison itself.
+//! A comparison as bytes: text, Markdown, HTML, JUnit XML and CSV. Pure functions; JSON is the comparison itself.
 //!
 //! The sentence stands first, then what differs besides performance, then the figures. Text and Markdown print the same
 //! tables and notes, built here.
 
+mod charts;
 pub mod csv;
+mod groups;
+pub mod html;
 pub mod junit;
 pub mod markdown;
 pub mod text;
