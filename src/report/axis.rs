@@ -44,6 +44,7 @@ fn step(range: f64, parts: f64) -> f64 {
 fn tick(unit: Unit, v: f64) -> String {
     match unit {
         Unit::Nanos => Span(v.max(0.0).round() as u64).to_string(),
+        Unit::Rate if v >= 1e6 => format!("{}M/s", short(v / 1e6)),
         Unit::Rate if v >= 1e3 => format!("{}k/s", short(v / 1e3)),
         Unit::Rate => format!("{}/s", short(v)),
         Unit::Micros => format!("{}us", short(v)),
@@ -52,10 +53,15 @@ fn tick(unit: Unit, v: f64) -> String {
     }
 }
 
-/// Up to three decimals, none that are zero.
+/// Up to so many decimals, without zeros at the end.
+fn fixed(v: f64, decimals: usize) -> String {
+    let text = format!("{v:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+}
+
+/// Up to three decimals, without zeros at the end.
 fn short(v: f64) -> String {
-    let text = format!("{v:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
+    fixed(v, 3)
 }
 
 impl Axis {
@@ -129,9 +135,9 @@ impl Axis {
             Reading::Of(unit) => unit.show(v),
             Reading::LogOf(unit) => unit.show(10f64.powf(v)),
             Reading::Nines => {
-                let quantile = 100.0 * (1.0 - 10f64.powf(-v));
+                // One decimal more than there are nines after the second.
                 let decimals = (v - 1.0).max(0.0).ceil() as usize;
-                format!("p{}", format!("{quantile:.decimals$}").trim_end_matches(".0"))
+                format!("p{}", fixed(100.0 * (1.0 - 10f64.powf(-v)), decimals))
             }
         }
     }

@@ -4,8 +4,8 @@ use super::axis::{Axis, Reading};
 use super::plot::{COLOURS, ChartError, Line, Plot, Stroke, stroke};
 use super::view::{label, median_trial, response, trials, usable};
 use crate::record::{Interval, LatencySummary, Record};
-use crate::scenario::plan::{Case, Workload};
 use crate::scenario::metric::Unit;
+use crate::scenario::plan::{Case, Workload};
 use crate::units::Nanos;
 
 /// Fewer samples than this above a point of a curve, and it is not drawn.

@@ -1,6 +1,7 @@
 //! History as text, and as charts.
 
 use super::axis::Axis;
+use super::page;
 use super::plot::{Line, Plot, Stroke};
 use super::text::render;
 use super::view::Table;
@@ -11,11 +12,10 @@ fn percent(share: f64) -> String {
     format!("{:+.1} %", share * 100.0)
 }
 
-/// One line for each metric of each series, and what changed in words.
-pub fn page(list: &[Series]) -> String {
+/// One line for each metric of each series.
+fn table(list: &[Series]) -> Table {
     let heads = ["series", "metric", ">results", ">first", ">last", "level"];
     let mut table = Table::new("History", &heads);
-    let mut words = Vec::new();
     for s in list {
         let unit = s.metric.quantity.unit();
         let show = |v: Option<&f64>| v.map_or_else(|| "-".into(), |v| unit.show(*v));
@@ -33,11 +33,20 @@ pub fn page(list: &[Series]) -> String {
             show(s.values.last()),
             level,
         ]);
+    }
+    table
+}
+
+/// What changed, as (word, sentence).
+fn changes(list: &[Series]) -> Vec<(&'static str, String)> {
+    let mut words = Vec::new();
+    for s in list {
+        let unit = s.metric.quantity.unit();
         for c in &s.changes {
             let state = if c.state == State::Confirmed { "CONFIRMED" } else { "SUSPECT" };
             let commit = c.commit.as_ref().map_or_else(String::new, |k| format!(", {k}"));
-            words.push(format!(
-                "{state:<10} {} {} is {} {} since {}{commit}: {} instead of {} (p {:.1e})",
+            let text = format!(
+                "{} {} is {} {} since {}{commit}: {} instead of {} (p {:.1e})",
                 s.case,
                 s.metric,
                 percent(c.change),
@@ -46,21 +55,41 @@ pub fn page(list: &[Series]) -> String {
                 unit.show(c.after),
                 unit.show(c.before),
                 c.p
-            ));
+            );
+            words.push((state, text));
         }
         if let Some(t) = s.trend {
-            words.push(format!("{:<10} {} {} drifts by {} with each result", "TREND", s.case, s.metric, percent(t)));
+            words.push(("TREND", format!("{} {} drifts by {} with each result", s.case, s.metric, percent(t))));
         }
         if let Some(note) = s.note.as_ref().filter(|_| s.values.len() > 9) {
-            words.push(format!("{:<10} {} {}: {note}", "note", s.case, s.metric));
+            words.push(("note", format!("{} {}: {note}", s.case, s.metric)));
         }
     }
-    let mut out = render(&table, false);
+    words
+}
+
+/// For the terminal: the table, and what changed in words.
+pub fn page(list: &[Series]) -> String {
+    let mut out = render(&table(list), false);
+    let words = changes(list);
     if !words.is_empty() {
         out.push('\n');
     }
-    words.iter().for_each(|w| out.push_str(&format!("{w}\n")));
+    words.iter().for_each(|(word, text)| out.push_str(&format!("{word:<10} {text}\n")));
     out.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}
+
+/// A page of its own: what changed, the table, and a chart of each metric.
+pub fn html(list: &[Series]) -> String {
+    let words = changes(list);
+    let mut body = "<header>\n<h1>History</h1>\n</header>\n".to_string();
+    let said = page::notes(words.iter().map(|(w, t)| (*w, t.as_str())));
+    page::section(&mut body, "Levels", &format!("{said}{}", page::table(&table(list))));
+    let charts: String = plots(list).iter().map(super::html::figure).collect();
+    if !charts.is_empty() {
+        page::section(&mut body, "Charts", &page::figures(&charts));
+    }
+    page::shell("History", &body)
 }
 
 fn scale(unit: Unit, max: f64) -> (&'static str, f64) {
@@ -145,11 +174,23 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
     Some(Plot {
         name: format!("history-{scenario}-{case}-{metric}").chars().map(fit).collect(),
         title: format!("{scenario}, {case}: {metric} over {total} results"),
-        description: page(&of.iter().map(|s| (*s).clone()).collect::<Vec<_>>()),
+        description: description(of),
         x,
         y,
         lines,
     })
+}
+
+/// What a chart shows, in words.
+fn description(of: &[&Series]) -> String {
+    let all: Vec<Series> = of.iter().map(|s| (*s).clone()).collect();
+    let found: Vec<String> = changes(&all).into_iter().map(|(word, text)| format!("{word}: {text}.")).collect();
+    let series =
+        if of.len() > 1 { " A gap is a change of the machine or of what is driven: a new series." } else { "" };
+    format!(
+        "A point for each result, a bold line for each level, a dashed one where it changed.{series} {}",
+        if found.is_empty() { "No change of level.".into() } else { found.join(" ") }
+    )
 }
 
 #[cfg(test)]

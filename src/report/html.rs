@@ -2,7 +2,7 @@
 
 use super::details;
 use super::notes::notes;
-use super::page::{Figure, definitions, details as folded, escape, notes as note_list, section, shell, table};
+use super::page::{Figure, definitions, details as folded, escape, figures, notes as note_list, section, shell, table};
 use super::plot::Plot;
 use super::view;
 use super::{method, svg, tables, threats};
@@ -23,9 +23,9 @@ pub fn page(record: &Record, plots: &[Plot], files: &[(String, String)]) -> Stri
     let notes = notes(record, &summary);
     let list = note_list(notes.iter().map(|n| (n.word, n.text.as_str())));
     section(&mut out, "Summary", &format!("{lead}{}{list}", table(&summary)));
-    let figures: String = plots.iter().map(figure).collect();
-    if !figures.is_empty() {
-        section(&mut out, "Charts", &figures);
+    let charts: String = plots.iter().map(figure).collect();
+    if !charts.is_empty() {
+        section(&mut out, "Charts", &figures(&charts));
     }
     let intervals = tables::intervals_table(record);
     if !intervals.rows.is_empty() {

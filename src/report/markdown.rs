@@ -35,7 +35,8 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
     for (heading, t) in tables.into_iter().filter(|(_, t)| !t.rows.is_empty()) {
         out.push_str(&format!("\n## {heading}\n\n{}.\n\n{}", text(&t.caption), table(&t)));
     }
-    for (heading, list) in [("Method", method::method(record)),
+    for (heading, list) in [
+        ("Method", method::method(record)),
         ("Host", method::host(record)),
         ("Threats to validity", threats::of(&[record])),
     ] {

@@ -9,7 +9,7 @@ use super::view::Table;
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 /// Widths that charts are drawn for: a wide screen, and a telephone, where the same drawing would be too small to read.
-pub const WIDTHS: [(&str, f64); 2] = [("wide", 900.0), ("narrow", 360.0)];
+pub const WIDTHS: [(&str, f64); 2] = [("wide", 660.0), ("narrow", 360.0)];
 
 /// Text as it must stand in HTML and XML, in elements and in attributes. Control characters that XML forbids are dropped.
 pub fn escape(text: &str) -> String {
@@ -114,6 +114,11 @@ pub fn table(t: &Table) -> String {
         "<div class=\"scroll\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\"><table>\n<caption>{0}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n",
         escape(&t.caption)
     )
+}
+
+/// Figures beside each other where there is room.
+pub fn figures(html: &str) -> String {
+    if html.is_empty() { String::new() } else { format!("<div class=\"figures\">\n{html}</div>\n") }
 }
 
 /// One way to draw a figure: (identifier, width) to an `svg` element.

@@ -153,11 +153,7 @@ impl Plot {
         Ok(bytes)
     }
 
-    fn draw<DB: DrawingBackend>(
-        &self,
-        area: DrawingArea<DB, Shift>,
-        scale: u32,
-    ) -> Result<(), ChartError> {
+    fn draw<DB: DrawingBackend>(&self, area: DrawingArea<DB, Shift>, scale: u32) -> Result<(), ChartError> {
         register_font(FONT, FontStyle::Normal, include_bytes!("font/DejaVuSans-subset.ttf"))
             .map_err(|_| ChartError::Font)?;
         let fail = |e: DrawingAreaErrorKind<DB::ErrorType>| self.error(e);

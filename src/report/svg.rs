@@ -275,12 +275,7 @@ const TARGETS: usize = 48;
 pub fn plot(p: &Plot, id: &str, width: f64) -> String {
     let height = if width < 500.0 { 300.0 } else { 400.0 };
     let mut svg = Svg::new(&p.title, &p.description, width, height);
-    let frame = Frame {
-        x: &p.x,
-        y: &p.y,
-        across: (widest(&p.y) + 14.0, width - 14.0),
-        down: (30.0, height - 48.0),
-    };
+    let frame = Frame { x: &p.x, y: &p.y, across: (widest(&p.y) + 14.0, width - 14.0), down: (30.0, height - 48.0) };
     frame.axes(&mut svg);
     for line in &p.lines {
         svg.open(line.colour);

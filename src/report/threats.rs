@@ -60,7 +60,10 @@ pub fn of(records: &[&Record]) -> Vec<(String, String)> {
     if (1..FEW_RUNS).contains(&fewest) {
         add(
             "Few runs",
-            format!("{fewest} run{} of a case: how much runs differ is hardly known.", if fewest == 1 { "" } else { "s" }),
+            format!(
+                "{fewest} run{} of a case: how much runs differ is hardly known.",
+                if fewest == 1 { "" } else { "s" }
+            ),
         );
     }
     let loads: Vec<&Load> =
@@ -69,7 +72,10 @@ pub fn of(records: &[&Record]) -> Vec<(String, String)> {
         add("Closed loop", "What a stall delays is not sent: latencies omit it by construction.".into());
     }
     if loads.iter().any(|l| matches!(l, Load::Unthrottled { .. })) {
-        add("Saturation", "Without a rate the latencies are those of a full queue: only the throughput says much.".into());
+        add(
+            "Saturation",
+            "Without a rate the latencies are those of a full queue: only the throughput says much.".into(),
+        );
     }
     for told in records
         .iter()
@@ -134,7 +140,11 @@ mod tests {
         record.host.virtualised = false;
         record.plan.trials = 10;
         record.plan.cases.iter_mut().for_each(|c| c.phases.measure = Span::secs(120));
-        record.plan.systems.iter_mut().for_each(|s| s.bring_up = BringUp::External { url: "nats://10.0.0.1:4222".into() });
+        record
+            .plan
+            .systems
+            .iter_mut()
+            .for_each(|s| s.bring_up = BringUp::External { url: "nats://10.0.0.1:4222".into() });
         record.trials.iter_mut().for_each(|t| {
             t.validity.clear();
             t.system.url = "nats://10.0.0.1:4222".into();

@@ -36,7 +36,7 @@ fn change(ratio: f64) -> String {
         r if !r.is_finite() => "inf".into(),
         r if r >= 2.0 => format!("×{}", three_digits(r)),
         r if r > 0.0 && r <= 0.5 => format!("×{r:.3}"),
-        r => format!("{:+.1} %", (r - 1.0) * 100.0),
+        r => format!("{:+.1} %", (r - 1.0) * 100.0).replace("-0.0", "+0.0"),
     }
 }
 
@@ -86,7 +86,7 @@ pub fn forest(c: &Comparison) -> Option<String> {
     let axis = ratio_axis(rows);
     let several = rows.iter().any(|r| r.scenario != rows[0].scenario);
     let mut caption = format!(
-        "A mark for the ratio of candidate to baseline at each metric that decides, a line for its 95 % interval. Left of the middle the candidate's value is lower, right of it higher; the shaded band holds changes up to {}, which do not matter here. The table below has the figures.",
+        "A mark for the ratio of candidate to baseline at each metric that decides, a line for its 95 % interval. Left of the middle the candidate's value is lower, right of it higher (better for throughput, worse for latency and cost); the shaded band holds changes up to {}, which do not matter here. The table below has the figures.",
         crate::compare::percent(rows[0].max_change)
     );
     if left_out > 0 {
@@ -96,7 +96,8 @@ pub fn forest(c: &Comparison) -> Option<String> {
         caption.push_str(&format!(" {without} without a ratio (a value is zero or missing) are in the table only."));
     }
     let draw = |id: &str, width: f64| {
-        let step = 44.0;
+        // On a telephone the verdict has a line of its own.
+        let (step, mark) = if width < 500.0 { (58.0, 44.0) } else { (44.0, 30.0) };
         let height = 16.0 + step * rows.len() as f64 + 46.0;
         let mut svg = Svg::new("Ratios with their 95 % intervals", &caption, width, height);
         let flat = Axis::linear("", 1.0);
@@ -110,13 +111,14 @@ pub fn forest(c: &Comparison) -> Option<String> {
             let (x, w) = (frame.at_x(low), frame.at_x(high) - frame.at_x(low));
             svg.rect((x, top - 4.0), (w, step), "zone", None);
             let Some(e) = row.ratio else { continue };
-            let y = top + 30.0;
+            let y = top + mark;
             let scenario = if several { format!("{}: ", row.scenario) } else { String::new() };
-            let name = format!("{scenario}{} against {}, {}", row.b.label, row.a.label, row.metric);
+            let name = format!("{}: {scenario}{} against {}", row.metric, row.b.label, row.a.label);
             let says = format!("{} {} {}", change(e.value), row.verdict.sign(), row.verdict.word());
             let word = row.verdict.word();
-            svg.text((width - 12.0, top + 12.0), Anchor::End, word, &says);
-            svg.text((12.0, top + 12.0), Anchor::Start, "", &clipped(&name, width - 30.0 - width_of(&says)));
+            let room = if width < 500.0 { 0.0 } else { width_of(&says) };
+            svg.text((width - 12.0, top + mark - 18.0), Anchor::End, word, &says);
+            svg.text((12.0, top + 12.0), Anchor::Start, "", &clipped(&name, width - 26.0 - room));
             let ends = e.ci95.unwrap_or((e.value, e.value));
             let log = |v: f64| if v > 0.0 { v.log10() } else { axis.min };
             let (from, to) = (frame.at_x(log(ends.0)), frame.at_x(log(ends.1)));
@@ -208,8 +210,7 @@ fn dot_chart(group: &Group<'_>, of: &Row) -> String {
     let draw = |id: &str, width: f64| {
         let height = 250.0;
         let mut svg = Svg::new(&title, &caption, width, height);
-        let frame =
-            Frame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 14.0), down: (28.0, height - 48.0) };
+        let frame = Frame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 14.0), down: (28.0, height - 48.0) };
         frame.axes(&mut svg);
         for (at, sample) in &samples {
             svg.open(*at);
@@ -303,7 +304,8 @@ fn percentile_chart(group: &Group<'_>, workload: usize) -> String {
     let first = &group.sides[curves[0].at];
     let kind = first.valid().find_map(|t| headline(t, workload)).map_or("response", |h| h.0);
     let name = if first.case.workloads.len() > 1 { &first.case.workloads[workload].name } else { "" };
-    let title = format!("{}{}{name}: latency by percentile ({kind}).", group.name, if name.is_empty() { "" } else { " / " });
+    let title =
+        format!("{}{}{name}: latency by percentile ({kind}).", group.name, if name.is_empty() { "" } else { " / " });
     let caption = format!(
         "A thin line for each valid run; a bold one for the median of the runs at each percentile, with a band for its 95 % interval (below six runs, from the lowest to the highest). Lines end where fewer than {ENOUGH} samples lie above, or where lost messages begin."
     );
@@ -382,7 +384,8 @@ pub fn costs(group: &Group<'_>) -> String {
         return String::new();
     }
     let title = format!("{}: what it cost.", group.name);
-    let caption = "Medians over the valid runs; every block has its own scale, from zero. The table below has the figures.";
+    let caption =
+        "Medians over the valid runs; every block has its own scale, from zero. The table below has the figures.";
     let draw = |id: &str, width: f64| {
         let (bar, gap, head) = (20.0, 4.0, 24.0);
         let tall = |bars: usize| head + bars as f64 * (bar + gap) + 10.0;
@@ -400,7 +403,12 @@ pub fn costs(group: &Group<'_>) -> String {
                 svg.text((names, y + 14.5), Anchor::End, "", &clipped(label, names + 7.0));
                 svg.open(*at);
                 let long = room * value / most;
-                svg.rect((names + 8.0, y), (long.max(1.0), bar), "bar", Some(&format!("{label}: {name} {}", three_digits(*value))));
+                svg.rect(
+                    (names + 8.0, y),
+                    (long.max(1.0), bar),
+                    "bar",
+                    Some(&format!("{label}: {name} {}", three_digits(*value))),
+                );
                 svg.close();
                 svg.text((names + 14.0 + long, y + 14.5), Anchor::Start, "", &three_digits(*value));
             }
@@ -408,7 +416,7 @@ pub fn costs(group: &Group<'_>) -> String {
         }
         svg.finish(id)
     };
-    Figure { id: &id("costs", group.name), title: &title, caption, legend: Vec::new(), draw: &draw, linear: None }
+    Figure { id: &id("costs", &group.name), title: &title, caption, legend: Vec::new(), draw: &draw, linear: None }
         .html()
 }
 

@@ -1,4 +1,4 @@
-//! What stands side by side on the page: at each load point the cases that were compared, with their valid trials.
+//! What stands side by side on the page: the cases that were compared with each other, with their valid trials.
 
 use crate::compare::{Comparison, Named, Row};
 use crate::record::{Record, Trial};
@@ -28,11 +28,11 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The cases of one load point.
+/// What stands in one chart: the systems of one load point, or one system of two results.
 #[derive(Debug)]
 pub struct Group<'a> {
-    /// Scenario and load point.
-    pub name: &'a str,
+    /// Scenario and load point; and the system, where several systems of two results are compared.
+    pub name: String,
     /// In the order in which they are compared; the index is the colour.
     pub sides: Vec<Side<'a>>,
     /// What was found of them.
@@ -43,9 +43,13 @@ pub struct Group<'a> {
 pub fn groups<'a>(c: &'a Comparison, records: &[Named<'a>]) -> Vec<Group<'a>> {
     let mut list: Vec<Group<'a>> = Vec::new();
     let (Some(first), Some(last)) = (records.first(), records.last()) else { return list };
+    let several = records.len() > 1 && first.record.plan.systems.len() > 1;
     for row in &c.rows {
-        let at = list.iter().position(|g| g.name == row.scenario).unwrap_or_else(|| {
-            list.push(Group { name: &row.scenario, sides: Vec::new(), rows: Vec::new() });
+        let case = first.record.plan.cases.iter().find(|k| k.id == row.a.case);
+        let system = case.and_then(|k| first.record.plan.systems.get(k.system)).map_or("", |s| s.name.as_str());
+        let name = if several { format!("{}, {system}", row.scenario) } else { row.scenario.clone() };
+        let at = list.iter().position(|g| g.name == name).unwrap_or_else(|| {
+            list.push(Group { name, sides: Vec::new(), rows: Vec::new() });
             list.len() - 1
         });
         let group = &mut list[at];

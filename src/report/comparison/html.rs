@@ -3,10 +3,10 @@
 
 use super::charts::{self, COSTS, cost};
 use super::groups::{Group, Side, groups};
-use super::{differences, notes, tables, telling};
+use super::{PROMISES, differences, notes, tables, telling};
 use crate::compare::{Comparison, Named, Source, percent};
 use crate::record::{Outcome, Record, Status, Trial};
-use crate::report::page::{definitions, details, escape, notes as note_list, section, shell, table};
+use crate::report::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
 use crate::report::view::{Table, Value, or_dash, quantile_name, quantiles, response, status_word, usable};
 use crate::report::{method, threats};
 use crate::scenario::metric::Quantity;
@@ -19,8 +19,12 @@ const DRAWN: usize = 12;
 pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
     let groups = groups(c, records);
     let mut out = verdict(c, records);
-    if let Some(t) = differences(c) {
-        section(&mut out, "What else differs", &table(&t));
+    let [both, single] = differences(c);
+    if both.is_some() || single.is_some() {
+        let rest = single.map_or_else(String::new, |t| {
+            details(&format!("{} settings that only one side states", t.rows.len()), &table(&t))
+        });
+        section(&mut out, "What else differs", &(both.map_or_else(String::new, |t| table(&t)) + &rest));
     }
     section(&mut out, "Validity", &validity(c, &groups));
     section(&mut out, "Comparison", &comparison(c));
@@ -31,13 +35,13 @@ pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
         String::new()
     };
     let latency: String =
-        drawn.iter().map(|g| charts::percentiles(g) + &charts::dots(g, &|q| matches!(q, Quantity::Latency(..)))).collect();
+        drawn.iter().map(|g| figures(&(charts::percentiles(g) + &charts::dots(g, &is_latency)))).collect();
     section(&mut out, "Latency", &format!("{left}{latency}{}", table(&latencies(&groups))));
-    let rates: String = drawn.iter().map(|g| charts::dots(g, &|q| !matches!(q, Quantity::Latency(..)))).collect();
-    section(&mut out, "Throughput", &(rates + &table(&throughput(&groups))));
+    let rates: String = drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q))).collect();
+    section(&mut out, "Throughput", &(figures(&rates) + &table(&throughput(&groups))));
     let bars: String = drawn.iter().map(charts::costs).collect();
-    section(&mut out, "Resources", &(bars + &table(&resources(&groups))));
-    section(&mut out, "Guarantees", &table(&guarantees(&groups)));
+    section(&mut out, "Resources", &(figures(&bars) + &table(&resources(&groups))));
+    section(&mut out, "Guarantees", &guarantees(&groups));
     section(&mut out, "Method", &definitions(&how(c, records)));
     let of: Vec<&Record> = records.iter().map(|n| n.record).collect();
     let mut limits = threats::of(&of);
@@ -47,6 +51,10 @@ pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
     section(&mut out, "Threats to validity", &definitions(&limits));
     section(&mut out, "Raw data", &raw(c, &groups, command));
     shell(&format!("{}: {}", c.scenario, c.overall.verdict.word()), &out)
+}
+
+fn is_latency(q: &Quantity) -> bool {
+    matches!(q, Quantity::Latency(..))
 }
 
 fn verdict(c: &Comparison, records: &[Named<'_>]) -> String {
@@ -69,7 +77,8 @@ fn verdict(c: &Comparison, records: &[Named<'_>]) -> String {
 
 /// One line for each check that did not hold everywhere, one column for each side; then what was left out.
 fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
-    let sides: Vec<(&str, &Side<'_>)> = groups.iter().flat_map(|g| g.sides.iter().map(move |s| (g.name, s))).collect();
+    let sides: Vec<(&str, &Side<'_>)> =
+        groups.iter().flat_map(|g| g.sides.iter().map(move |s| (g.name.as_str(), s))).collect();
     let mut names: Vec<(&str, &str, &str)> = Vec::new();
     for check in sides.iter().flat_map(|(_, s)| s.all()).flat_map(|t| &t.validity) {
         if names.iter().all(|n| n.0 != check.id) {
@@ -91,7 +100,8 @@ fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
     }
     let meaning: Vec<(String, String)> =
         names.iter().map(|(id, name, accepted)| (format!("{id} {name}"), format!("accepted: {accepted}"))).collect();
-    let mut found = Table::new("What was found, run by run", &["check", "status", "case", ">round", "observed", "meaning"]);
+    let mut found =
+        Table::new("What was found, run by run", &["check", "status", "case", ">round", "observed", "meaning"]);
     for (group, side) in &sides {
         for trial in side.all() {
             for k in trial.validity.iter().filter(|k| k.status != Status::Ok) {
@@ -124,8 +134,7 @@ fn is_left_out(word: &str) -> bool {
 
 /// The worst status of a check over runs, and how many have it.
 fn light(all: &[&Trial], id: &str) -> String {
-    let found: Vec<Status> =
-        all.iter().flat_map(|t| &t.validity).filter(|k| k.id == id).map(|k| k.status).collect();
+    let found: Vec<Status> = all.iter().flat_map(|t| &t.validity).filter(|k| k.id == id).map(|k| k.status).collect();
     match found.iter().max() {
         None => "-".into(),
         Some(Status::Ok) => "OK".into(),
@@ -138,8 +147,8 @@ fn light(all: &[&Trial], id: &str) -> String {
 
 fn comparison(c: &Comparison) -> String {
     let mut body = charts::forest(c).unwrap_or_default();
-    tables(c, |r| r.primary).iter().for_each(|t| body.push_str(&table(t)));
-    let list: Vec<_> = notes(c).into_iter().filter(|n| !is_left_out(n.0)).collect();
+    body.push_str(&table(&matrix(c)));
+    let list: Vec<_> = notes(c).into_iter().filter(|n| !is_left_out(n.0) && !n.1.contains("--html")).collect();
     body.push_str(&note_list(list.iter().map(|(w, t)| (*w, t.as_str()))));
     let rest = tables(c, |r| !r.primary && telling(r));
     let rows: usize = rest.iter().map(|t| t.rows.len()).sum();
@@ -151,6 +160,24 @@ fn comparison(c: &Comparison) -> String {
         ));
     }
     body
+}
+
+/// Every metric that decides, in one table.
+fn matrix(c: &Comparison) -> Table {
+    let mut out: Option<Table> = None;
+    for t in tables(c, |r| r.primary) {
+        let into = out.get_or_insert_with(|| {
+            let caption = "Metrics that decide: medians over runs, ratio of candidate to baseline";
+            Table {
+                caption: caption.into(),
+                head: [vec!["compared".into()], t.head.clone()].concat(),
+                right: [vec![false], t.right.clone()].concat(),
+                rows: Vec::new(),
+            }
+        });
+        into.rows.extend(t.rows.into_iter().map(|r| [vec![t.caption.clone()], r].concat()));
+    }
+    out.unwrap_or_else(|| Table::new("There is nothing that could be compared", &["compared"]))
 }
 
 /// The name of a row: the load point where there are several, and the side.
@@ -235,16 +262,13 @@ fn throughput(groups: &[Group<'_>]) -> Table {
 fn resources(groups: &[Group<'_>]) -> Table {
     let mut heads = vec!["case".to_string()];
     heads.extend(COSTS.iter().map(|(name, unit, _)| format!(">{name}, {unit}")));
-    heads.extend([">busiest pause of the host, us".to_string()]);
+    heads.extend([">longest pause of the host, us".to_string()]);
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
     let mut out = Table::new("What it cost: medians over the valid runs", &heads);
     for group in groups {
         for side in &group.sides {
-            let mut row = vec![if groups.len() > 1 {
-                format!("{}: {}", group.name, side.label)
-            } else {
-                side.label.to_string()
-            }];
+            let mut row =
+                vec![if groups.len() > 1 { format!("{}: {}", group.name, side.label) } else { side.label.to_string() }];
             row.extend(COSTS.iter().map(|(_, _, of)| or_dash(cost(side, *of), three_digits)));
             let pause = side.valid().filter_map(|t| t.hiccup.max_ns).map(|ns| ns as f64 / 1e3);
             row.push(or_dash(middle(pause), three_digits));
@@ -254,8 +278,8 @@ fn resources(groups: &[Group<'_>]) -> Table {
     out
 }
 
-/// Version, client and guarantees, one column for each side, as they were read back in the last run.
-fn guarantees(groups: &[Group<'_>]) -> Table {
+/// Version, client and promises, one column for each side, as they were read back in the last run; other settings folded.
+fn guarantees(groups: &[Group<'_>]) -> String {
     let mut found: Vec<(&str, &crate::record::SystemFacts)> = Vec::new();
     for side in groups.iter().flat_map(|g| &g.sides) {
         let facts = side.all().last().map(|t| &t.system);
@@ -263,25 +287,32 @@ fn guarantees(groups: &[Group<'_>]) -> Table {
             found.push((side.label, facts));
         }
     }
-    let mut heads = vec!["guarantee"];
-    heads.extend(found.iter().map(|f| f.0));
-    let mut out = Table::new("Systems and what they promise, as read back; rows that differ are marked", &heads);
-    let mut add = |name: &str, cells: Vec<String>| {
-        let differs = cells.windows(2).any(|w| w[0] != w[1]);
-        let mut row = vec![format!("{}{name}", if differs { "≠ " } else { "" })];
-        row.extend(cells);
-        out.rows.push(row);
+    let build = |caption: &str, rows: Vec<(&str, Vec<String>)>| {
+        let mut heads = vec!["guarantee"];
+        heads.extend(found.iter().map(|f| f.0));
+        let mut out = Table::new(caption, &heads);
+        for (name, cells) in rows {
+            let differs = cells.windows(2).any(|w| w[0] != w[1]);
+            out.rows.push([vec![format!("{}{name}", if differs { "≠ " } else { "" })], cells].concat());
+        }
+        out
     };
-    add("version", found.iter().map(|f| f.1.version.clone()).collect());
-    add("client", found.iter().map(|f| f.1.client.clone()).collect());
     let mut keys: Vec<&String> = found.iter().flat_map(|f| f.1.guarantees.keys()).collect();
     keys.sort();
     keys.dedup();
-    for key in keys {
-        let says = |f: &crate::record::SystemFacts| f.guarantees.get(key).cloned();
-        add(key, found.iter().map(|f| says(f.1).unwrap_or_else(|| "not stated".into())).collect());
-    }
-    out
+    let says = |key: &str| -> Vec<String> {
+        found.iter().map(|f| f.1.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into())).collect()
+    };
+    let (promises, settings): (Vec<&String>, Vec<&String>) =
+        keys.into_iter().partition(|k| PROMISES.contains(&k.as_str()));
+    let mut rows = vec![
+        ("version", found.iter().map(|f| f.1.version.clone()).collect()),
+        ("client", found.iter().map(|f| f.1.client.clone()).collect()),
+    ];
+    rows.extend(promises.iter().map(|k| (k.as_str(), says(k))));
+    let first = build("Systems and what they promise, as read back; ≠ where they are not the same", rows);
+    let rest = build("Settings, as read back", settings.iter().map(|k| (k.as_str(), says(k))).collect());
+    table(&first) + &details(&format!("{} further settings", rest.rows.len()), &table(&rest))
 }
 
 fn how(c: &Comparison, records: &[Named<'_>]) -> Vec<(String, String)> {
@@ -306,7 +337,10 @@ fn how(c: &Comparison, records: &[Named<'_>]) -> Vec<(String, String)> {
     let special = if special.is_empty() { String::new() } else { format!(", {}", special.join(", ")) };
     add("Threshold", format!("{}{special}; smaller changes do not matter.", percent(g.max_change.0)));
     if let Some((first, second)) = g.looks {
-        add("Looks", format!("two at most, at {first} and {second} runs, at Pocock's levels; further runs change nothing."));
+        add(
+            "Looks",
+            format!("two at most, at {first} and {second} runs, at Pocock's levels; further runs change nothing."),
+        );
     }
     add(
         "Effect",
