@@ -14,7 +14,8 @@ use super::{Exit, Failure, pretty, print};
 /// Arguments of `compare`.
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
-    /// The result to compare with: a folder, or its run.json
+    /// The result to compare with: a folder, or its run.json; or a folder that holds several results of one scenario, whose
+    /// trials are taken together
     baseline: PathBuf,
     /// The result to compare; without it, the systems within the first are compared with each other
     candidate: Option<PathBuf>,
@@ -53,12 +54,13 @@ enum CompareFormat {
     Markdown,
     /// Test results for a CI server
     Junit,
+    /// Annotations for a GitHub job
+    Github,
     /// One line for each metric, for a spreadsheet
     Csv,
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
-    let load = |path: &Path| store::load(path).map(|l| l.record).map_err(Failure::usage);
     let baseline = load(&args.baseline)?;
     let candidate = args.candidate.as_deref().map(load).transpose()?;
     let subject = candidate.as_ref().unwrap_or(&baseline);
@@ -88,6 +90,28 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     Ok(if args.exit_zero { Exit::Passed } else { Exit::of_code(comparison.overall.exit_code) })
 }
 
+/// A result, or all results in a folder taken together.
+fn load(path: &Path) -> Result<Record, Failure> {
+    if !path.is_dir() || path.join("run.json").exists() {
+        return store::load(path).map(|l| l.record).map_err(Failure::usage);
+    }
+    let mut records = Vec::new();
+    // DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them.
+    let mut open = vec![(path.to_path_buf(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        if folder.join("run.json").exists() {
+            records.push(store::load(&folder).map_err(Failure::usage)?.record);
+        } else if depth < 2 {
+            let read = std::fs::read_dir(&folder);
+            let entries = read
+                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", folder.display())))?
+                .filter_map(Result::ok);
+            open.extend(entries.map(|e| e.path()).filter(|p| p.is_dir()).map(|p| (p, depth + 1)));
+        }
+    }
+    compare::pool(records).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+}
+
 /// The tables of the gate file, else those of the scenario that was measured.
 fn rules(file: Option<&Path>, record: &Record) -> Result<(Gate, Vec<Expectation>), Failure> {
     match file {
@@ -114,6 +138,7 @@ fn output(c: &Comparison, format: CompareFormat) -> Result<String, Failure> {
         CompareFormat::Text => render::text::page(c),
         CompareFormat::Json => pretty(c),
         CompareFormat::Markdown => render::markdown::page(c),
+        CompareFormat::Github => render::github::page(c),
         CompareFormat::Junit => render::junit::page(c),
         CompareFormat::Csv => render::csv::page(c).map_err(Failure::internal)?,
     })

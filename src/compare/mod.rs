@@ -17,6 +17,7 @@ mod model;
 mod observe;
 mod overall;
 mod pair;
+mod pool;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sentence;
@@ -26,6 +27,7 @@ mod tests;
 pub use expect::{ExpectResult, ExpectVerdict, expectations};
 pub use model::*;
 pub use pair::{NotComparable, Options};
+pub use pool::{PoolError, pool};
 pub use sentence::percent;
 
 use crate::record::Record;

@@ -6,7 +6,6 @@ use super::plot::{Line, Plot, Stroke};
 use super::text::render;
 use super::view::Table;
 use crate::compare::history::{Series, State};
-use crate::scenario::metric::Unit;
 
 fn percent(share: f64) -> String {
     format!("{:+.1} %", share * 100.0)
@@ -14,7 +13,7 @@ fn percent(share: f64) -> String {
 
 /// One line for each metric of each series.
 fn table(list: &[Series]) -> Table {
-    let heads = ["series", "metric", ">results", ">first", ">last", "level"];
+    let heads = ["case (series)", "metric", ">results", ">first", ">last", "level"];
     let mut table = Table::new("History", &heads);
     for s in list {
         let unit = s.metric.quantity.unit();
@@ -26,7 +25,7 @@ fn table(list: &[Series]) -> Table {
             (None, None) => "steady".into(),
         };
         table.rows.push(vec![
-            format!("{} {} ({})", s.scenario, s.case, s.series),
+            format!("{} {} ({})", s.scenario, s.case, s.series.get(..6).unwrap_or(&s.series)),
             s.metric.to_string(),
             s.values.len().to_string(),
             show(s.values.first()),
@@ -92,15 +91,6 @@ pub fn html(list: &[Series]) -> String {
     page::shell("History", &body)
 }
 
-fn scale(unit: Unit, max: f64) -> (&'static str, f64) {
-    match unit {
-        Unit::Nanos if max >= 2e9 => ("s", 1e9),
-        Unit::Nanos if max >= 2e6 => ("ms", 1e6),
-        Unit::Nanos => ("us", 1e3),
-        other => (other.name(), 1.0),
-    }
-}
-
 /// One chart for each scenario, case and metric; a gap where a new series starts, a bold line for each level, a dashed
 /// one where the level changed.
 pub fn plots(list: &[Series]) -> Vec<Plot> {
@@ -123,25 +113,34 @@ pub fn plots(list: &[Series]) -> Vec<Plot> {
 }
 
 fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plot> {
-    let max = of.iter().flat_map(|s| &s.values).copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let positive = |v: &f64| v.is_finite() && *v > 0.0;
+    let all = || of.iter().flat_map(|s| &s.values).copied().filter(positive);
     let total: usize = of.iter().map(|s| s.values.len()).sum();
-    if total < 2 || max <= 0.0 {
+    if total < 2 || all().next().is_none() {
         return None;
     }
-    let (unit, divisor) = scale(of[0].metric.quantity.unit(), max);
+    // Logarithmic, because a change is a ratio. A change by 5 % is to be seen, and noise of 1 % is not to fill the chart.
+    let values = all().collect::<Vec<_>>();
+    let middle = crate::stats::median(&values)?;
+    let y = Axis::log_of(
+        &format!("{metric}, logarithmic"),
+        of[0].metric.quantity.unit(),
+        values.into_iter().chain([0.9 * middle, 1.1 * middle]),
+    );
     let (mut values, mut levels, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     let mut start = 1usize;
     for s in of {
         let x = |i: usize| (start + i) as f64;
-        values.push(s.values.iter().enumerate().map(|(i, v)| (x(i), v / divisor)).collect::<Vec<_>>());
+        let points = s.values.iter().enumerate().filter(|(_, v)| positive(v));
+        values.push(points.map(|(i, v)| (x(i), v.log10())).collect::<Vec<_>>());
         let mut bounds = vec![0];
         bounds.extend(s.changes.iter().map(|c| c.index));
         bounds.push(s.values.len());
         for b in bounds.windows(2).filter(|b| b[0] < b[1]) {
-            let logs: Vec<f64> = s.values[b[0]..b[1]].iter().map(|v| v.ln()).collect();
-            let level = crate::stats::mean(&logs).exp();
+            let logs: Vec<f64> = s.values[b[0]..b[1]].iter().map(|v| v.log10()).collect();
+            let level = crate::stats::mean(&logs);
             if level.is_finite() {
-                levels.push(vec![(x(b[0]), level / divisor), (x(b[1] - 1), level / divisor)]);
+                levels.push(vec![(x(b[0]), level), (x(b[1] - 1), level)]);
             }
         }
         for c in &s.changes {
@@ -150,7 +149,7 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
             let at = x(c.index) - 0.5;
             changes.push((
                 format!("{} {word} ({state}) at {}", percent(c.change), start + c.index),
-                vec![(at, 0.0), (at, max / divisor)],
+                vec![(at, y.min), (at, y.max)],
             ));
         }
         start += s.values.len();
@@ -166,11 +165,6 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
     let fit = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
     let mut x = Axis::linear("result, in order of time", total as f64);
     x.ticks.retain(|t| t.0.fract() == 0.0);
-    let mut y = Axis::linear(
-        &if unit.is_empty() { metric.to_string() } else { format!("{metric}, {unit}") },
-        max / divisor * 1.25,
-    );
-    y.min = 0.0;
     Some(Plot {
         name: format!("history-{scenario}-{case}-{metric}").chars().map(fit).collect(),
         title: format!("{scenario}, {case}: {metric} over {total} results"),
@@ -188,7 +182,7 @@ fn description(of: &[&Series]) -> String {
     let series =
         if of.len() > 1 { " A gap is a change of the machine or of what is driven: a new series." } else { "" };
     format!(
-        "A point for each result, a bold line for each level, a dashed one where it changed.{series} {}",
+        "A point for each result, a thicker line for each level, an upright one where it changed.{series} {}",
         if found.is_empty() { "No change of level.".into() } else { found.join(" ") }
     )
 }

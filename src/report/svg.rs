@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use super::axis::Axis;
 use super::page::escape;
-use super::plot::{Plot, Stroke};
+use super::plot::Plot;
 
 /// Series beyond this many repeat colour, shape and dash.
 pub const SERIES: usize = 6;
@@ -279,17 +279,15 @@ pub fn plot(p: &Plot, id: &str, width: f64) -> String {
     frame.axes(&mut svg);
     for line in &p.lines {
         svg.open(line.colour);
-        let dash = match line.stroke {
-            Stroke::Solid => String::new(),
-            Stroke::Dashed(ink, gap) => format!("{ink} {gap}"),
-        };
+        // As the legend has it.
+        let dash = if line.label.is_some() { dash(line.colour) } else { "" };
         let class = match (line.label.is_some(), line.width) {
             (false, _) => "curve thin",
             (true, 4..) => "curve bold",
             (true, _) => "curve",
         };
         for run in &line.runs {
-            svg.polyline(run.iter().map(|p| frame.at(*p)), class, &dash);
+            svg.polyline(run.iter().map(|p| frame.at(*p)), class, dash);
         }
         let points: Vec<(f64, f64)> = line.runs.iter().flatten().copied().collect();
         if let Some(label) = &line.label {

@@ -5,6 +5,7 @@
 
 mod charts;
 pub mod csv;
+pub mod github;
 mod groups;
 pub mod html;
 pub mod junit;
@@ -167,14 +168,14 @@ fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use crate::compare::sample::{A, B, record};
     use crate::compare::{self, Comparison, Named, Options};
     use crate::record::{Outcome, Status};
     use crate::scenario::gate::{Comparator, Expectation, Gate, Policy, Share};
 
     /// A regression, a limit that is broken, an invalid trial, a changed setting.
-    pub(super) fn failing() -> Comparison {
+    pub(crate) fn failing() -> Comparison {
         let (a, mut b) = (record(&A, &A), record(&A, &B));
         b.trials.iter_mut().filter(|t| t.case == "nats").for_each(|t| t.system.version = "nats <1.3> & more".into());
         if let Some(t) = b.trials.iter_mut().find(|t| t.case == "reference") {
