@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use crate::compare::foreign::{self, LogUnit};
 use crate::compare::{self, Comparison, Named, Options};
-use crate::record::{Record, store};
+use crate::record::{Record, StoreError, store};
 use crate::report::comparison as render;
 use crate::scenario::gate::{self, Expectation, Gate};
 
@@ -15,7 +16,7 @@ use super::{Exit, Failure, pretty, print};
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
     /// The result to compare with: a folder, or its run.json; or a folder that holds several results of one scenario, whose
-    /// trials are taken together
+    /// trials are taken together; or a result of the OpenMessaging Benchmark or an HdrHistogram log
     baseline: PathBuf,
     /// The result to compare; without it, the systems within the first are compared with each other
     candidate: Option<PathBuf>,
@@ -28,6 +29,9 @@ pub struct CompareArgs {
     /// Compare results of different machines, which compares the machines too
     #[arg(long)]
     across_hosts: bool,
+    /// What the values of an HdrHistogram log of another tool count
+    #[arg(long, value_enum, value_name = "UNIT", default_value_t)]
+    log_unit: LogUnit,
     /// Report only: exit with 0 whatever the verdict
     #[arg(long)]
     exit_zero: bool,
@@ -61,8 +65,8 @@ enum CompareFormat {
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
-    let baseline = load(&args.baseline)?;
-    let candidate = args.candidate.as_deref().map(load).transpose()?;
+    let baseline = load(&args.baseline, args.log_unit)?;
+    let candidate = args.candidate.as_deref().map(|path| load(path, args.log_unit)).transpose()?;
     let subject = candidate.as_ref().unwrap_or(&baseline);
     let (gate, expect) = rules(args.gate.as_deref(), subject)?;
     let labels = labels(&args.baseline, args.candidate.as_deref());
@@ -91,25 +95,46 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
 }
 
 /// A result, or all results in a folder taken together.
-fn load(path: &Path) -> Result<Record, Failure> {
+fn load(path: &Path, unit: LogUnit) -> Result<Record, Failure> {
     if !path.is_dir() || path.join("run.json").exists() {
-        return store::load(path).map(|l| l.record).map_err(Failure::usage);
+        return one(path, unit);
     }
     let mut records = Vec::new();
-    // DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them.
+    // DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them; or files of another tool in DIR.
     let mut open = vec![(path.to_path_buf(), 0)];
     while let Some((folder, depth)) = open.pop() {
         if folder.join("run.json").exists() {
-            records.push(store::load(&folder).map_err(Failure::usage)?.record);
-        } else if depth < 2 {
-            let read = std::fs::read_dir(&folder);
-            let entries = read
-                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", folder.display())))?
-                .filter_map(Result::ok);
-            open.extend(entries.map(|e| e.path()).filter(|p| p.is_dir()).map(|p| (p, depth + 1)));
+            records.push(one(&folder, unit)?);
+            continue;
+        }
+        let read = std::fs::read_dir(&folder);
+        let read = read.map_err(|e| Failure::usage(format!("cannot read {}: {e}", folder.display())))?;
+        let mut entries: Vec<PathBuf> = read.filter_map(Result::ok).map(|e| e.path()).collect();
+        entries.sort();
+        for entry in entries {
+            if entry.is_dir() && depth < 2 {
+                open.push((entry, depth + 1));
+            } else if depth == 0 && entry.extension().is_some_and(|e| e == "json" || e == "hlog") {
+                records.push(one(&entry, unit)?);
+            }
         }
     }
     compare::pool(records).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+}
+
+/// A result folder, its run.json, or a file of another tool.
+fn one(path: &Path, unit: LogUnit) -> Result<Record, Failure> {
+    let own = store::load(path).map(|l| l.record);
+    match own {
+        Err(StoreError::Format { .. }) if path.is_file() => {
+            let bytes =
+                std::fs::read(path).map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let foreign = foreign::read(&name, &bytes, unit);
+            foreign.map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))
+        }
+        own => own.map_err(Failure::usage),
+    }
 }
 
 /// The tables of the gate file, else those of the scenario that was measured.

@@ -11,6 +11,7 @@
 //! judge (runs are rarely normal), bootstrap (random verdicts).
 
 mod expect;
+pub mod foreign;
 pub mod history;
 mod judge;
 mod model;

@@ -289,8 +289,8 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
     if machine(&ra.host) != machine(&rb.host) && !options.across_hosts {
         return Err(NotComparable::Host(format!("{}; {}", host_line(&ra.host), host_line(&rb.host))));
     }
-    if ra.tool.profile != rb.tool.profile {
-        let debug = if ra.tool.profile == "release" { b.label } else { a.label };
+    if ra.tool.profile != rb.tool.profile && [ra, rb].iter().any(|r| r.tool.profile == "debug") {
+        let debug = if ra.tool.profile == "debug" { a.label } else { b.label };
         return Err(NotComparable::Profile(debug.into()));
     }
     let mut pairing = Pairing {

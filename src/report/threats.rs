@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::compare::foreign;
 use crate::record::{Outcome, Record, Status};
 use crate::scenario::plan::{BringUp, Load};
 use crate::units::{SECOND, Span};
@@ -25,6 +26,12 @@ pub fn of(records: &[&Record]) -> Vec<(String, String)> {
     let launched = |r: &Record| r.plan.systems.iter().any(|s| s.bring_up == BringUp::Launch);
     if any(&|r| r.tool.profile == "debug") {
         add("Debug build", "The generator was not optimised: figures show its cost and are not to be compared.".into());
+    }
+    if any(&foreign::is_foreign) {
+        add(
+            "Another tool",
+            "Figures of another tool have no validity checks, no intended times and no known machine, load and guarantees: they are service latencies, and a difference may come from any of these.".into(),
+        );
     }
     if any(&|r| loopback(r) || launched(r)) {
         add(
@@ -71,7 +78,7 @@ pub fn of(records: &[&Record]) -> Vec<(String, String)> {
     if loads.iter().any(|l| matches!(l, Load::Closed { .. })) {
         add("Closed loop", "What a stall delays is not sent: latencies omit it by construction.".into());
     }
-    if loads.iter().any(|l| matches!(l, Load::Unthrottled { .. })) {
+    if !any(&foreign::is_foreign) && loads.iter().any(|l| matches!(l, Load::Unthrottled { .. })) {
         add(
             "Saturation",
             "Without a rate the latencies are those of a full queue: only the throughput says much.".into(),
