@@ -11,7 +11,7 @@ use crate::record::{
     Completion, Interval, Outcome, Record, SCHEMA, ScenarioSource, Skipped, Status, Store, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
-use crate::scenario::plan::Case;
+use crate::scenario::plan::{BringUp, Case};
 use crate::units::say;
 
 use super::progress::Progress;
@@ -110,11 +110,24 @@ fn secrets(value: &serde_json::Value, found: &mut Vec<String>) {
     }
 }
 
-/// The record as it is kept: secrets in options, text, overrides and command are replaced wherever they stand.
+/// Passwords, or tokens that stand alone, in addresses: `nats://user:password@host`, `nats://token@host`.
+fn in_address(url: &str) -> impl Iterator<Item = String> {
+    let one = |address: &str| {
+        let (user, _) = address.split_once("://").map_or(address, |(_, rest)| rest).rsplit_once('@')?;
+        let secret = user.split_once(':').map_or(user, |(_, password)| password);
+        (!secret.is_empty()).then(|| secret.to_owned())
+    };
+    url.split([',', ' ']).filter_map(one)
+}
+
+/// The record as it is kept: secrets in addresses, options, text, overrides and command are replaced wherever they stand.
 fn redacted(record: Record) -> Record {
     let mut found = Vec::new();
     for system in &record.plan.systems {
         secrets(&serde_json::Value::Object(system.options.clone()), &mut found);
+        if let BringUp::External { url } = &system.bring_up {
+            found.extend(in_address(url));
+        }
     }
     if found.is_empty() {
         return record;
@@ -144,6 +157,11 @@ fn redacted(record: Record) -> Record {
         for (to, from) in copy.plan.systems.iter_mut().zip(&record.plan.systems) {
             let options = clean(Ok(serde_json::Value::Object(from.options.clone())))?;
             to.options = options.as_object().cloned().unwrap_or_default();
+            if let BringUp::External { url } = &mut to.bring_up {
+                for secret in &found {
+                    *url = url.replace(secret, "(redacted)");
+                }
+            }
         }
         Ok(copy)
     };
@@ -292,5 +310,11 @@ mod tests {
         let kept = serde_json::to_string(&record(&scenario)).unwrap();
         assert!(!kept.contains("s3cret") && kept.contains("(redacted)"), "{kept}");
         assert_eq!(scenario.plan.systems[0].options["password"], "s3cret", "the run itself needs it");
+        for url in ["nats://me:s3cret@a:1", "nats://a:1,nats://s3cret@b:2", "nats://a:1 kafka://me:s3cret@b:2/"] {
+            let text = text.replace("options = { user = \"me\", password = \"s3cret\" }", &format!("url = \"{url}\""));
+            let scenario = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap();
+            let kept = serde_json::to_string(&record(&scenario)).unwrap();
+            assert!(!kept.contains("s3cret") && kept.contains("(redacted)@"), "{kept}");
+        }
     }
 }

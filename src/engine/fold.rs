@@ -79,6 +79,8 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
     };
     let several = case.workloads.len() > 1;
     for (i, w) in case.workloads.iter().enumerate() {
+        // Nobody may be listening.
+        let delivers = delivers && w.topology.groups > 0;
         let books = Books::close(raw, i, w, delivers);
         let name = headline(w, delivers);
         let mut latency = BTreeMap::new();

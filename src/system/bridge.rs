@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::{Context, Running, System, SystemError, create};
+use crate::scenario::options::{Options, unknown};
 use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
 
 /// See the module.
@@ -10,13 +13,26 @@ pub(super) struct Pair {
     parts: Vec<(&'static str, Box<dyn System>)>,
 }
 
-/// The system that is published to; the other one is Kafka.
-pub(super) fn first(spec: &SystemSpec) -> Result<DriverKind, String> {
-    match spec.options.get("from").map_or(Some("nats"), |v| v.as_str()) {
-        Some("nats") => Ok(DriverKind::Nats),
-        Some("jetstream") => Ok(DriverKind::Jetstream),
-        Some("reference") => Ok(DriverKind::Reference),
-        _ => Err("option `from`: there are nats, jetstream and reference".into()),
+/// The two systems of a bridge and the options of each: the one that is published to, and Kafka.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub(super) fn parts(options: &Options) -> Result<[(DriverKind, Options); 2], String> {
+    let first = match options.get("from").map_or(Some("nats"), |v| v.as_str()) {
+        Some("nats") => DriverKind::Nats,
+        Some("jetstream") => DriverKind::Jetstream,
+        Some("reference") => DriverKind::Reference,
+        _ => return Err("option `from`: there are nats, jetstream and reference".into()),
+    };
+    let part = |kind: DriverKind| match options.get(kind.name()) {
+        None => Ok((kind, Options::new())),
+        Some(Value::Object(own)) => Ok((kind, own.clone())),
+        Some(_) => Err(format!("option `{}`: the table of that system's options is expected", kind.name())),
+    };
+    let known = ["from", first.name(), "kafka"].map(str::to_owned);
+    match unknown(options, "a bridge", &known) {
+        Some(words) => Err(words),
+        None => Ok([part(first)?, part(DriverKind::Kafka)?]),
     }
 }
 
@@ -24,8 +40,7 @@ impl Pair {
     pub(super) fn new(spec: &SystemSpec, context: &Context) -> Result<Self, SystemError> {
         let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
         let mut parts = Vec::new();
-        for (index, kind) in [first(spec).map_err(wrong)?, DriverKind::Kafka].into_iter().enumerate() {
-            let options = spec.options.get(kind.name()).and_then(|v| v.as_object()).cloned().unwrap_or_default();
+        for (index, (kind, options)) in self::parts(&spec.options).map_err(wrong)?.into_iter().enumerate() {
             let bring_up = match &spec.bring_up {
                 BringUp::Launch => BringUp::Launch,
                 BringUp::External { url } => {

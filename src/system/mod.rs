@@ -196,6 +196,17 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
     })
 }
 
+/// The systems that one of this kind is made of, with the options of each; none where it is one itself.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub fn parts(kind: DriverKind, options: &Options) -> Result<Vec<(DriverKind, Options)>, String> {
+    match kind {
+        DriverKind::Bridge => bridge::parts(options).map(Vec::from),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Checks the options of a launched system of this kind and gives the names of all there are.
 ///
 /// # Errors
