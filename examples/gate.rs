@@ -9,7 +9,7 @@
 //!
 //! Ends with an error when A against A is REGRESSED more often than the 95 % bound of a binomial of rate alpha allows,
 //! or A against B less often than in 90 %. The comparisons share the measured rounds (40 by default, three trials each,
-//! about four minutes), as 4000 fresh trials would take hours: they are drawn anew, not independent. `compare::tests`
+//! about five minutes), as 4000 fresh trials would take hours: they are drawn anew, not independent. `compare::tests`
 //! makes the same experiment with independent simulated runs.
 
 #![allow(clippy::unwrap_used, reason = "an experiment that cannot go on fails here")]
@@ -31,18 +31,18 @@ driver = "reference"
 pattern = "fan-out"
 consumers = 1
 [workload.load]
-rate = "100/s"
+rate = "50/s"
 arrivals = "constant"
 [faults]
-service = { fixed = "4ms" }
+service = { fixed = "10ms" }
 [run]
 warmup = "200ms"
-duration = "1s"
+duration = "1400ms"
 trials = 1
 percentiles = [0.5]
 "#;
 /// Service times of the arms.
-const ARMS: [&str; 3] = ["4ms", "4ms", "4.4ms"];
+const ARMS: [&str; 3] = ["10ms", "10ms", "11ms"];
 const COMPARISONS: u32 = 200;
 const RUNS: usize = 10;
 

@@ -38,9 +38,10 @@ impl LogUnit {
 
 pub(super) fn read(bytes: &[u8], unit: LogUnit) -> Result<Found, ForeignError> {
     let what = "an HdrHistogram interval log";
-    let log = hlog::read(bytes).map_err(|e| ForeignError::Format { what, problem: e.to_string() }).or_else(|e| {
+    let log = hlog::read(bytes).map_err(|e| match bytes.contains(&b',') {
+        true => ForeignError::Format { what, problem: e.to_string() },
         // A text that has nothing of a log is none, rather than a damaged one.
-        if bytes.contains(&b',') { Err(e) } else { Err(ForeignError::Unknown) }
+        false => ForeignError::Unknown,
     })?;
     if log.is_empty() {
         return Err(ForeignError::Unknown);

@@ -277,7 +277,7 @@ fn points(summary: &LatencySummary) -> Vec<(f64, f64)> {
 }
 
 /// The latency that heads a workload, as a chart of a group shows it.
-fn headline<'a>(trial: &'a Trial, workload: usize) -> Option<(&'static str, &'a LatencySummary)> {
+fn headline(trial: &Trial, workload: usize) -> Option<(&'static str, &LatencySummary)> {
     trial.workloads.get(workload).and_then(response)
 }
 
