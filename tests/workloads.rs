@@ -157,6 +157,18 @@ fn a_bridge_forwards_every_message_and_tells_its_hops_apart() {
 }
 
 #[test]
+fn a_bridge_joins_the_real_servers() {
+    if !there(DriverKind::Nats) || !there(DriverKind::Kafka) {
+        return;
+    }
+    for (system, workloads) in balanced(&run("bridge", &["--system", "jetstream-to-kafka"])) {
+        let ledger = &workloads[0]["ledger"];
+        assert_eq!(ledger["expected"], ledger["delivered"], "{system}: {ledger}");
+        assert_eq!(ledger["duplicated"], 0, "{system}: {ledger}");
+    }
+}
+
+#[test]
 fn options_of_a_bridges_parts_are_checked_before_anything_starts() {
     for (options, says) in [
         (r#"{ nats = { tsl = "server" } }"#, "`nats`: option `tsl`"),
