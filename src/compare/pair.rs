@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Named;
+use super::foreign;
 use super::model::{Design, Difference, Excluded, Refused, Source};
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 use crate::scenario::plan::Case;
@@ -103,7 +104,11 @@ fn source(of: Named<'_>) -> Source {
     Source {
         label: of.label.into(),
         started_at: r.started_at.clone(),
-        tool: format!("msgbench {} ({})", r.tool.version, r.tool.profile),
+        tool: if foreign::is_foreign(r) {
+            r.tool.version.clone()
+        } else {
+            format!("msgbench {} ({})", r.tool.version, r.tool.profile)
+        },
         scenario_sha256: r.scenario.sha256.clone(),
         host: host_line(&r.host),
         seed: r.plan.seed,
@@ -167,7 +172,10 @@ fn alternate(a: &Side<'_>, b: &Side<'_>) -> bool {
 
 fn design(contests: &[Contest<'_>]) -> Design {
     let interleaved = !contests.is_empty() && contests.iter().all(|c| c.interleaved);
-    let words = if interleaved {
+    let foreign = contests.iter().any(|c| [&c.a, &c.b].iter().any(|s| foreign::is_foreign(s.record)));
+    let words = if foreign {
+        "When, where and in which order another tool made its runs is not known: a drift of the machine, or another machine, looks like a difference."
+    } else if interleaved {
         "The runs of both sides alternate, so that a drift of the machine hits both."
     } else {
         "The runs of one side were made before those of the other: a drift of the machine between them looks like a difference. Interleave them to be sure."
@@ -347,7 +355,8 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
                 pairing.differences.push(d);
             }
         }
-        let interleaved = alternate(&sa, &sb);
+        // The files of another tool do not say when they were made.
+        let interleaved = ![ra, rb].iter().any(|r| foreign::is_foreign(r)) && alternate(&sa, &sb);
         let scenario = point_name(&rb.plan.name, twin);
         pairing.contests.push(Contest { scenario, a: sa, b: sb, shared_rounds: interleaved, interleaved });
     }
