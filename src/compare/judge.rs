@@ -1,5 +1,6 @@
 //! From the values of two sides to a verdict on one metric (stats.md A7).
 
+use super::foreign;
 use super::model::{Effect, Row, Sample, Verdict};
 use super::observe::{self, Observed};
 use super::pair::{Contest, Side};
@@ -60,7 +61,10 @@ pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
             list.push(draft(contest, index, metric, true, gate, &look));
             continue;
         };
-        for metric in observe::metrics(template, several, &quantiles) {
+        // Another tool's file does not say what was lost: nothing must not read as none.
+        let foreign = [a, b].iter().any(|s| foreign::is_foreign(s.record));
+        let known = |m: &Metric| !foreign || !matches!(m.quantity, Quantity::Ledger(_));
+        for metric in observe::metrics(template, several, &quantiles).into_iter().filter(known) {
             let named =
                 |m: &Metric| m.quantity == metric.quantity && m.workload.as_ref().is_none_or(|w| *w == template.name);
             let primary = if gate.primary.is_empty() {

@@ -10,6 +10,7 @@
 //! absolute limits. Rejected: comparing merged histograms (destroys the variance between runs), Welch's test as the
 //! judge (runs are rarely normal), bootstrap (random verdicts).
 
+mod differences;
 mod expect;
 pub mod foreign;
 pub mod history;

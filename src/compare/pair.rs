@@ -1,8 +1,10 @@
-//! What may be compared with what, and what is different besides.
+//! What may be compared with what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Named;
+use super::differences::{facts, settings, whole};
+use super::foreign;
 use super::model::{Design, Difference, Excluded, Refused, Source};
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 use crate::scenario::plan::Case;
@@ -94,7 +96,7 @@ pub(super) struct Pairing<'a> {
     pub contests: Vec<Contest<'a>>,
 }
 
-fn host_line(h: &Host) -> String {
+pub(super) fn host_line(h: &Host) -> String {
     format!("{}, {} CPUs, {:.1} GiB, kernel {}", h.cpu, h.cpus, h.memory_bytes as f64 / f64::from(1 << 30), h.kernel)
 }
 
@@ -103,7 +105,11 @@ fn source(of: Named<'_>) -> Source {
     Source {
         label: of.label.into(),
         started_at: r.started_at.clone(),
-        tool: format!("msgbench {} ({})", r.tool.version, r.tool.profile),
+        tool: if foreign::is_foreign(r) {
+            r.tool.version.clone()
+        } else {
+            format!("msgbench {} ({})", r.tool.version, r.tool.profile)
+        },
         scenario_sha256: r.scenario.sha256.clone(),
         host: host_line(&r.host),
         seed: r.plan.seed,
@@ -167,110 +173,15 @@ fn alternate(a: &Side<'_>, b: &Side<'_>) -> bool {
 
 fn design(contests: &[Contest<'_>]) -> Design {
     let interleaved = !contests.is_empty() && contests.iter().all(|c| c.interleaved);
-    let words = if interleaved {
+    let foreign = contests.iter().any(|c| [&c.a, &c.b].iter().any(|s| foreign::is_foreign(s.record)));
+    let words = if foreign {
+        "When, where and in which order another tool made its runs is not known: a drift of the machine, or another machine, looks like a difference."
+    } else if interleaved {
         "The runs of both sides alternate, so that a drift of the machine hits both."
     } else {
         "The runs of one side were made before those of the other: a drift of the machine between them looks like a difference. Interleave them to be sure."
     };
     Design { interleaved, words: words.into() }
-}
-
-/// Compares the settings of two cases: (differences of the workload, other differences).
-fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>) {
-    let flat = |case: &Case, keep: &dyn Fn(&str) -> bool| {
-        let mut out = BTreeMap::new();
-        if let Ok(value) = serde_json::to_value(case) {
-            flatten("", &value, &mut out);
-        }
-        out.retain(|k, _| keep(k));
-        out
-    };
-    let between = |keep: &dyn Fn(&str) -> bool, confounds: bool| {
-        let (x, y) = (flat(a, keep), flat(b, keep));
-        let keys: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
-        let absent = || "(absent)".to_string();
-        keys.into_iter()
-            .filter(|k| x.get(*k) != y.get(*k))
-            .map(|k| Difference {
-                what: k.clone(),
-                baseline: x.get(k).cloned().unwrap_or_else(absent),
-                candidate: y.get(k).cloned().unwrap_or_else(absent),
-                confounds,
-            })
-            .collect::<Vec<_>>()
-    };
-    (
-        between(&|k| k.starts_with("workloads"), true),
-        between(&|k| ["phases", "pacing", "threads"].iter().any(|p| k.starts_with(p)), true),
-    )
-}
-
-fn flatten(path: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {
-    use serde_json::Value;
-    let join = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
-    match value {
-        Value::Object(map) => map.iter().for_each(|(k, v)| flatten(&join(k), v, out)),
-        Value::Array(list) => list.iter().enumerate().for_each(|(i, v)| flatten(&join(&i.to_string()), v, out)),
-        Value::String(text) => {
-            out.insert(path.into(), text.clone());
-        }
-        other => {
-            out.insert(path.into(), other.to_string());
-        }
-    }
-}
-
-/// Version, client and guarantees of two systems as they were found.
-fn facts(prefix: &str, a: &Side<'_>, b: &Side<'_>) -> Vec<Difference> {
-    let all = |s: &Side<'_>| {
-        let mut out = BTreeMap::new();
-        if let Some(found) = s.trials.first().map(|t| &t.system) {
-            out.insert("version".to_string(), found.version.clone());
-            out.insert("client".to_string(), found.client.clone());
-            out.extend(found.guarantees.clone());
-        }
-        if let Some(spec) = s.record.plan.systems.get(s.case.system) {
-            for (k, v) in &spec.options {
-                out.insert(format!("option {k}"), v.to_string());
-            }
-        }
-        out
-    };
-    let (x, y) = (all(a), all(b));
-    let keys: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
-    let says = |m: &BTreeMap<String, String>, k: &str| m.get(k).cloned().unwrap_or_else(|| "(not said)".into());
-    keys.into_iter()
-        .filter(|k| x.get(*k) != y.get(*k))
-        .map(|k| Difference {
-            what: format!("{prefix}{k}"),
-            baseline: says(&x, k),
-            candidate: says(&y, k),
-            confounds: !matches!(k.as_str(), "version" | "url"),
-        })
-        .collect()
-}
-
-/// What differs between two records as a whole.
-fn whole(a: &Record, b: &Record) -> Vec<Difference> {
-    let mut list = Vec::new();
-    let mut add = |what: &str, x: String, y: String, confounds: bool| {
-        if x != y {
-            list.push(Difference { what: what.into(), baseline: x, candidate: y, confounds });
-        }
-    };
-    add("machine", host_line(&a.host), host_line(&b.host), true);
-    add("clock source", a.host.clocksource.clone(), b.host.clocksource.clone(), true);
-    add("governor", format!("{:?}", a.host.governor), format!("{:?}", b.host.governor), true);
-    add("msgbench", a.tool.version.clone(), b.tool.version.clone(), true);
-    add("build profile", a.tool.profile.clone(), b.tool.profile.clone(), true);
-    add("scenario SHA-256", short(&a.scenario.sha256), short(&b.scenario.sha256), false);
-    add("overrides", format!("{:?}", a.scenario.overrides), format!("{:?}", b.scenario.overrides), false);
-    add("trials planned", a.plan.trials.to_string(), b.plan.trials.to_string(), false);
-    list
-}
-
-fn short(sha: &str) -> String {
-    sha.chars().take(12).collect()
 }
 
 fn checked(of: Named<'_>) -> Result<(), NotComparable> {
@@ -347,7 +258,8 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
                 pairing.differences.push(d);
             }
         }
-        let interleaved = alternate(&sa, &sb);
+        // The files of another tool do not say when they were made.
+        let interleaved = ![ra, rb].iter().any(|r| foreign::is_foreign(r)) && alternate(&sa, &sb);
         let scenario = point_name(&rb.plan.name, twin);
         pairing.contests.push(Contest { scenario, a: sa, b: sb, shared_rounds: interleaved, interleaved });
     }

@@ -285,6 +285,8 @@ mod tests {
         let row = c.rows.iter().find(|r| r.metric.to_string() == "e2e.service.p99").unwrap();
         assert_eq!((row.verdict, row.primary, row.a.n), (Verdict::Regressed, true, 8), "{}", row.reason);
         assert!(c.overall.sentence.contains("Pulsar is 50.0 % slower than Kafka"), "{}", c.overall.sentence);
+        assert!(c.rows.iter().all(|r| !r.metric.to_string().starts_with("ledger")), "what was lost is not known");
+        assert!(!c.design.interleaved && c.design.words.contains("not known"), "{}", c.design.words);
         // Another machine, another tool: only when that is asked for.
         let own = crate::compare::sample::record(&a, &a);
         assert!(records(of("a", &own), of("b", &y), &gate, Options::default()).is_err());

@@ -4,6 +4,7 @@
 use super::charts::{self, COSTS, cost};
 use super::groups::{Group, Side, groups};
 use super::{PROMISES, differences, notes, tables, telling};
+use crate::compare::foreign::is_foreign;
 use crate::compare::{Comparison, Named, Source, percent};
 use crate::record::{Outcome, Record, Status, Trial};
 use crate::report::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
@@ -204,7 +205,10 @@ fn latencies(groups: &[Group<'_>]) -> Table {
     let mut heads = vec!["case", "of"];
     heads.extend(names.iter().map(String::as_str));
     heads.extend([">max", ">service p99", ">lag p99"]);
-    let mut out = Table::new("Response latency from the intended time: medians over the valid runs", &heads);
+    let mut out = Table::new(
+        "Latency, medians over the valid runs: from the intended time, or, where it ends in .service, from sending",
+        &heads,
+    );
     each(groups, |name, _, trials, index| {
         let results: Vec<_> = trials.iter().filter_map(|t| t.workloads.get(index)).collect();
         let all: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
@@ -241,9 +245,12 @@ fn throughput(groups: &[Group<'_>]) -> Table {
         ">corrupted",
     ];
     let mut out = Table::new("Rates: medians over the valid runs. Messages: totals of all of them", &heads);
-    each(groups, |name, _, trials, index| {
+    each(groups, |name, side, trials, index| {
         let of: Vec<_> = trials.iter().filter_map(|t| t.workloads.get(index)).collect();
-        let total = |f: fn(&crate::record::Ledger) -> u64| of.iter().map(|w| f(&w.ledger)).sum::<u64>().to_string();
+        let total = |f: fn(&crate::record::Ledger) -> u64| match is_foreign(side.record) {
+            true => "not known".to_string(),
+            false => of.iter().map(|w| f(&w.ledger)).sum::<u64>().to_string(),
+        };
         out.rows.push(vec![
             name,
             or_dash(middle(of.iter().filter_map(|w| w.throughput.offered)), count),

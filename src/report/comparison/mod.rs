@@ -137,6 +137,14 @@ fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
     if !c.design.interleaved {
         list.push(("WARN", c.design.words.clone()));
     }
+    let mut tools: Vec<&str> = [&c.baseline, &c.candidate].map(|s| s.tool.as_str()).to_vec();
+    tools.dedup();
+    for tool in tools.into_iter().filter(|t| !t.starts_with("msgbench ")) {
+        list.push((
+            "WARN",
+            format!("Measured by another tool ({tool}): service latencies, from the moment of sending; validity, losses, machine and guarantees are not known."),
+        ));
+    }
     for r in &c.refused {
         list.push(("REFUSED", format!("{} is not compared: {}.", r.case, r.reason.trim_end_matches('.'))));
     }

@@ -1,0 +1,106 @@
+//! What is different besides performance: settings of the workload, of the systems, and of the machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::model::Difference;
+use super::pair::{Side, host_line};
+use crate::record::Record;
+use crate::scenario::plan::Case;
+
+/// Compares the settings of two cases: (differences of the workload, other differences).
+pub(super) fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>) {
+    let flat = |case: &Case, keep: &dyn Fn(&str) -> bool| {
+        let mut out = BTreeMap::new();
+        if let Ok(value) = serde_json::to_value(case) {
+            flatten("", &value, &mut out);
+        }
+        out.retain(|k, _| keep(k));
+        out
+    };
+    let between = |keep: &dyn Fn(&str) -> bool, confounds: bool| {
+        let (x, y) = (flat(a, keep), flat(b, keep));
+        let keys: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
+        let absent = || "(absent)".to_string();
+        keys.into_iter()
+            .filter(|k| x.get(*k) != y.get(*k))
+            .map(|k| Difference {
+                what: k.clone(),
+                baseline: x.get(k).cloned().unwrap_or_else(absent),
+                candidate: y.get(k).cloned().unwrap_or_else(absent),
+                confounds,
+            })
+            .collect::<Vec<_>>()
+    };
+    (
+        between(&|k| k.starts_with("workloads"), true),
+        between(&|k| ["phases", "pacing", "threads"].iter().any(|p| k.starts_with(p)), true),
+    )
+}
+
+fn flatten(path: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {
+    use serde_json::Value;
+    let join = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(k, v)| flatten(&join(k), v, out)),
+        Value::Array(list) => list.iter().enumerate().for_each(|(i, v)| flatten(&join(&i.to_string()), v, out)),
+        Value::String(text) => {
+            out.insert(path.into(), text.clone());
+        }
+        other => {
+            out.insert(path.into(), other.to_string());
+        }
+    }
+}
+
+/// Version, client and guarantees of two systems as they were found.
+pub(super) fn facts(prefix: &str, a: &Side<'_>, b: &Side<'_>) -> Vec<Difference> {
+    let all = |s: &Side<'_>| {
+        let mut out = BTreeMap::new();
+        if let Some(found) = s.trials.first().map(|t| &t.system) {
+            out.insert("version".to_string(), found.version.clone());
+            out.insert("client".to_string(), found.client.clone());
+            out.extend(found.guarantees.clone());
+        }
+        if let Some(spec) = s.record.plan.systems.get(s.case.system) {
+            for (k, v) in &spec.options {
+                out.insert(format!("option {k}"), v.to_string());
+            }
+        }
+        out
+    };
+    let (x, y) = (all(a), all(b));
+    let keys: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
+    let says = |m: &BTreeMap<String, String>, k: &str| m.get(k).cloned().unwrap_or_else(|| "(not said)".into());
+    keys.into_iter()
+        .filter(|k| x.get(*k) != y.get(*k))
+        .map(|k| Difference {
+            what: format!("{prefix}{k}"),
+            baseline: says(&x, k),
+            candidate: says(&y, k),
+            confounds: !matches!(k.as_str(), "version" | "url"),
+        })
+        .collect()
+}
+
+/// What differs between two records as a whole.
+pub(super) fn whole(a: &Record, b: &Record) -> Vec<Difference> {
+    let mut list = Vec::new();
+    let mut add = |what: &str, x: String, y: String, confounds: bool| {
+        if x != y {
+            list.push(Difference { what: what.into(), baseline: x, candidate: y, confounds });
+        }
+    };
+    add("machine", host_line(&a.host), host_line(&b.host), true);
+    add("clock source", a.host.clocksource.clone(), b.host.clocksource.clone(), true);
+    add("governor", format!("{:?}", a.host.governor), format!("{:?}", b.host.governor), true);
+    add("msgbench", a.tool.version.clone(), b.tool.version.clone(), true);
+    add("build profile", a.tool.profile.clone(), b.tool.profile.clone(), true);
+    add("scenario SHA-256", short(&a.scenario.sha256), short(&b.scenario.sha256), false);
+    add("overrides", format!("{:?}", a.scenario.overrides), format!("{:?}", b.scenario.overrides), false);
+    add("trials planned", a.plan.trials.to_string(), b.plan.trials.to_string(), false);
+    list
+}
+
+fn short(sha: &str) -> String {
+    sha.chars().take(12).collect()
+}
