@@ -136,8 +136,8 @@ fn dispatch(call: &Call<'_>, key: ApiKey, login: &mut Login, body: Bytes) -> Res
         DescribeGroups, DescribeGroupsRequest => groups::requests::describe;
         ListGroups, ListGroupsRequest => groups::requests::list;
         DeleteGroups, DeleteGroupsRequest => groups::requests::delete;
-        OffsetCommit, OffsetCommitRequest => groups::requests::commit;
-        OffsetFetch, OffsetFetchRequest => groups::requests::fetch_offsets;
-        OffsetDelete, OffsetDeleteRequest => groups::requests::delete_offsets;
+        OffsetCommit, OffsetCommitRequest => groups::offsets::commit;
+        OffsetFetch, OffsetFetchRequest => groups::offsets::fetch_offsets;
+        OffsetDelete, OffsetDeleteRequest => groups::offsets::delete_offsets;
     }))
 }

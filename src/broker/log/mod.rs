@@ -28,6 +28,7 @@ mod compact;
 mod disk;
 mod error;
 mod format;
+mod ids;
 mod index;
 mod options;
 mod partition;
@@ -40,6 +41,7 @@ mod store;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 pub use bell::Bell;
 pub use disk::{Disk, SystemDisk};
@@ -50,4 +52,5 @@ pub use partition::{Appended, Partition, Ticket};
 pub use producers::Sequence;
 pub use read::Slice;
 pub use recover::Recovered;
-pub use store::{Log, Topic};
+pub use store::Log;
+pub use topic::Topic;
