@@ -39,6 +39,12 @@ pub fn start(config: KafkaConfig) -> Running {
     })
 }
 
+/// Why a client is not to be had, unless that is forbidden.
+pub fn skip(test: &str, what: &str, reason: &str, remedy: &str) {
+    assert!(std::env::var("MSGBENCH_NO_SKIP").as_deref() != Ok("1"), "no {what} ({reason}); {remedy}");
+    eprintln!("SKIPPED {test}: no {what} ({reason}); {remedy}");
+}
+
 /// A client of one connection.
 pub struct Client {
     pub stream: TcpStream,
