@@ -19,17 +19,22 @@ const SPAN: Duration = Duration::from_secs(2);
 /// Records acknowledged per second, and the median wait in milliseconds. `in_one` records go in one request.
 fn kafka(address: SocketAddr, topic: &str, in_one: usize) -> Outcome<(f64, f64)> {
     let mut client = Client::connect(address)?;
-    let mut frame = produce(topic, 0, batch(in_one, SIZE))?;
+    let frame = produce(topic, 0, batch(in_one, SIZE))?;
     let mut sent = std::collections::VecDeque::new();
     let mut waits = Vec::new();
     let began = Instant::now();
     while began.elapsed() < SPAN {
-        while sent.len() < OUTSTANDING / in_one {
-            sent.push_back(Instant::now());
-            client.send(&mut frame)?;
+        let more = OUTSTANDING / in_one - sent.len();
+        sent.extend(std::iter::repeat_n(Instant::now(), more));
+        client.send_all(&frame, more)?;
+        // What has come is taken at once, as any asynchronous client does.
+        loop {
+            client.acknowledged()?;
+            waits.extend(sent.pop_front().map(|at: Instant| at.elapsed().as_nanos() as u64));
+            if !client.has_answer() {
+                break;
+            }
         }
-        client.acknowledged()?;
-        waits.extend(sent.pop_front().map(|at| at.elapsed().as_nanos() as u64));
     }
     let rate = (waits.len() * in_one) as f64 / began.elapsed().as_secs_f64();
     for _ in sent {
@@ -47,15 +52,19 @@ fn jetstream(address: SocketAddr, stream: &str) -> Outcome<(f64, f64)> {
     let mut waits = Vec::new();
     let began = Instant::now();
     while began.elapsed() < SPAN {
-        while sent.len() < OUTSTANDING {
-            sent.push_back(Instant::now());
-            nats.send(&message)?;
+        let more = OUTSTANDING - sent.len();
+        sent.extend(std::iter::repeat_n(Instant::now(), more));
+        nats.send(&message.repeat(more))?;
+        loop {
+            let (_, answer) = nats.message()?;
+            if !answer.windows(5).any(|word| word == b"\"seq\"") {
+                return Err(String::from_utf8_lossy(answer).into_owned().into());
+            }
+            waits.extend(sent.pop_front().map(|at: Instant| at.elapsed().as_nanos() as u64));
+            if !nats.has_line() {
+                break;
+            }
         }
-        let (_, answer) = nats.message()?;
-        if !answer.windows(5).any(|word| word == b"\"seq\"") {
-            return Err(String::from_utf8_lossy(answer).into_owned().into());
-        }
-        waits.extend(sent.pop_front().map(|at| at.elapsed().as_nanos() as u64));
     }
     let rate = waits.len() as f64 / began.elapsed().as_secs_f64();
     Ok((rate, quantile(&mut waits, 0.5) / 1e6))

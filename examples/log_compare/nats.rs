@@ -32,6 +32,11 @@ impl Nats {
         Ok(self.reader.get_mut().write_all(bytes)?)
     }
 
+    /// Whether more has been received.
+    pub fn has_line(&self) -> bool {
+        self.reader.buffer().contains(&b'\n')
+    }
+
     fn read_line(&mut self) -> Outcome<()> {
         self.line.clear();
         match self.reader.read_until(b'\n', &mut self.line)? {

@@ -1,6 +1,6 @@
 //! A bare Kafka client: bytes made beforehand, answers checked.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -54,7 +54,7 @@ pub fn produce(topic: &str, partition: i32, batch: Vec<u8>) -> Outcome<Vec<u8>> 
 
 /// One connection.
 pub struct Client {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
     correlation: i32,
 }
 
@@ -63,14 +63,32 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, correlation: 0 })
+        Ok(Self { stream: BufReader::with_capacity(64 << 10, stream), correlation: 0 })
     }
 
     /// Sends a request whose bytes are there already.
     pub fn send(&mut self, frame: &mut [u8]) -> Outcome<()> {
         self.correlation += 1;
         frame[8..12].copy_from_slice(&self.correlation.to_be_bytes());
-        Ok(self.stream.write_all(frame)?)
+        Ok(self.stream.get_mut().write_all(frame)?)
+    }
+
+    /// Sends so many copies of a request at once.
+    pub fn send_all(&mut self, frame: &[u8], count: usize) -> Outcome<()> {
+        let mut bytes = Vec::with_capacity(frame.len() * count);
+        for _ in 0..count {
+            self.correlation += 1;
+            let at = bytes.len();
+            bytes.extend_from_slice(frame);
+            bytes[at + 8..at + 12].copy_from_slice(&self.correlation.to_be_bytes());
+        }
+        Ok(self.stream.get_mut().write_all(&bytes)?)
+    }
+
+    /// Whether another answer has been received whole.
+    pub fn has_answer(&self) -> bool {
+        let there = self.stream.buffer();
+        there.first_chunk::<4>().is_some_and(|length| there.len() - 4 >= u32::from_be_bytes(*length) as usize)
     }
 
     fn answer(&mut self) -> Outcome<Bytes> {

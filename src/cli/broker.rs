@@ -132,7 +132,8 @@ pub struct BrokerArgs {
     pub port_file: Option<PathBuf>,
 
     /// A fault to have, such as drop=every:7, stall=at:2s,for:100ms, service=exponential:500us, delay=fixed:1ms,
-    /// rate-cap=rate:5k/s, swap=probability:0.01, seed=3, subjects=orders.>; may be repeated (docs/calibration.md).
+    /// rate-cap=rate:5k/s, swap=probability:0.01, seed=3, subjects=orders.>; may be repeated (docs/calibration.md). With --kafka
+    /// faults befall the batches of the log (docs/log.md).
     #[arg(long, value_name = "NAME=ITEM:VALUE,...")]
     pub fault: Vec<String>,
 
@@ -273,7 +274,7 @@ struct Served {
 }
 
 async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
-    let config = Config { misbehaviour: args.misbehaviour()?, ..args.config() };
+    let mut config = Config { misbehaviour: args.misbehaviour()?, ..args.config() };
     let mut scratch = None;
     let log = match args.log.kafka {
         None => None,
@@ -287,15 +288,12 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
             kafka.users = args.user.clone().zip(args.pass.clone()).into_iter().collect();
             kafka.auth_timeout = config.auth_timeout;
             kafka.max_connections = config.max_connections;
+            // Where messages are stored, that is where they are hit; the router beside it does as it should.
+            kafka.misbehaviour = std::mem::take(&mut config.misbehaviour);
             Some(KafkaBroker::bind(kafka).await?)
         }
     };
     let router = match (args.listen, &log) {
-        (None, Some(_)) if config.misbehaviour.faults.any() => {
-            let value = config.misbehaviour.faults.to_string();
-            let remedy = "only the router has faults: give it an address with --listen";
-            return Err(BrokerError::Setting { setting: "the fault", value, remedy });
-        }
         (None, Some(_)) => None,
         _ => Some(Broker::bind(config).await?),
     };
@@ -405,7 +403,9 @@ fn ready_line(args: &BrokerArgs, halves: &Halves, workers: usize, files: u64) ->
         "open_files": files,
         "storage": "none",
     });
-    if let Some(faults) = halves.router.as_ref().map(|b| &b.config().misbehaviour.faults).filter(|f| f.any()) {
+    let of_router = halves.router.as_ref().map(|b| &b.config().misbehaviour.faults);
+    let of_log = halves.log.as_ref().map(|b| &b.config().misbehaviour.faults);
+    if let Some(faults) = of_router.into_iter().chain(of_log).find(|faults| faults.any()) {
         policy["faults"] = faults.to_string().into();
     }
     if let (Some(policy), Some(broker)) = (policy.as_object_mut(), &halves.log) {

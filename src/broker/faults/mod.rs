@@ -19,6 +19,7 @@ mod config;
 mod journal;
 mod script;
 mod server;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -36,6 +37,7 @@ use super::parse::Publish;
 use crate::units::{Nanos, now};
 
 pub use config::{Disconnect, Faults, FaultsError, Law, Mixture, Peer, Pick, RateCap, Stall};
+pub(super) use stored::{Errand, Line, Settled};
 
 /// Bytes that may wait for the fault server.
 const MAX_WAITING: usize = 256 << 20;

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::super::faults::Line;
 use super::super::log::Bell;
 use super::counters::add;
 use super::hub::{Hub, Place};
@@ -28,6 +29,9 @@ const READ: usize = 16 << 10;
 const READ_MOST: usize = 256 << 10;
 /// Longer requests take their share of the common budget.
 const SHORT: usize = 64 << 10;
+
+/// How soon to look again whether the fault server has room.
+const CROWDED: Duration = Duration::from_millis(10);
 
 /// What is to be read next.
 enum Want {
@@ -144,7 +148,9 @@ impl Connection {
         let due = front.unwrap_or(idle);
         let login = (!self.login.is_done()).then_some(self.login.deadline);
         let wake = login.map_or(due, |login| login.min(due));
-        let reads = self.queue.len() < MAX_QUEUE;
+        let crowded = self.hub.faults.as_ref().is_some_and(Line::crowded);
+        let wake = if crowded { wake.min(Instant::now() + CROWDED) } else { wake };
+        let reads = self.queue.len() < MAX_QUEUE && !crowded;
         let waits_for_share = match want {
             Want::Long(length) if self.share.is_none() => Some(length),
             _ => None,
@@ -219,13 +225,14 @@ impl Connection {
             let mut out = Reply::default();
             while let Some(front) = self.queue.front_mut()
                 && out.len() < MAX_WRITE
+                && !out.hangs_up
             {
                 let Some(reply) = front.poll(&self.bell) else { break };
                 out.append(reply);
                 self.queue.pop_front();
             }
             let length = out.len();
-            if length == 0 {
+            if length == 0 && !out.hangs_up {
                 return Ok(());
             }
             self.writing = true;
@@ -234,6 +241,9 @@ impl Connection {
                 Err(_) => return Err(End::Gone),
             }
             self.writing = false;
+            if out.hangs_up {
+                return Err(End::Gone);
+            }
             add(&self.hub.counters.bytes_out, length as u64);
             self.active = Instant::now();
         }

@@ -8,9 +8,12 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::super::faults::Line;
 use super::super::log::{Bell, Log, Partition, Topic};
+use super::aside::aside;
 use super::config::KafkaConfig;
 use super::counters::KafkaCounters;
+use super::detour::Detoured;
 use super::groups::Coordinator;
 
 /// The cluster's id, which every broker of this kind has.
@@ -30,6 +33,8 @@ pub(super) struct Hub {
     pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) closing: watch::Sender<bool>,
     pub(super) readers: watch::Sender<usize>,
+    /// The way that batches take where there are faults.
+    pub(super) faults: Option<Line<Detoured>>,
     open: AtomicUsize,
 }
 
@@ -51,10 +56,11 @@ impl Hub {
         groups: Arc<Coordinator>,
         counters: Arc<KafkaCounters>,
         acceptor: Option<TlsAcceptor>,
+        faults: Option<Line<Detoured>>,
     ) -> Self {
         let memory = Arc::new(Semaphore::new((config.max_inflight >> 10).max(1)));
         let (closing, readers) = (watch::Sender::new(false), watch::Sender::new(0));
-        Self { config, log, counters, groups, memory, acceptor, closing, readers, open: AtomicUsize::new(0) }
+        Self { config, log, counters, groups, memory, acceptor, closing, readers, faults, open: AtomicUsize::new(0) }
     }
 
     /// A place for one more connection, if there is one.
@@ -72,7 +78,7 @@ impl Hub {
             let wanted = create && self.config.auto_create && !name.starts_with("__");
             let settings = self.log.defaults().clone();
             // Somebody else may have made it meanwhile.
-            let make = || self.log.create(name, self.config.partitions, settings, Default::default()).ok();
+            let make = || aside(|| self.log.create(name, self.config.partitions, settings, Default::default())).ok();
             if wanted { make().or_else(|| self.log.topic(name)) } else { None }
         })
     }

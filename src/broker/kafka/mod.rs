@@ -22,6 +22,7 @@
 
 mod admin;
 mod api;
+mod aside;
 pub mod batch;
 mod cluster;
 mod code;
@@ -29,6 +30,7 @@ mod config;
 mod configs;
 mod connection;
 mod counters;
+mod detour;
 mod fetch;
 mod groups;
 mod hub;

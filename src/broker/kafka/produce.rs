@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Ticket};
 use super::batch::{self, RecordBatches};
 use super::code;
-use super::counters::add;
+use super::counters::{KafkaCounters, add};
+use super::detour::{Decided, Decision, Detoured};
 use super::hub::{Call, text};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
@@ -36,6 +37,8 @@ struct Outcome {
     start: i64,
     words: Option<String>,
     ticket: Option<Ticket>,
+    /// What the fault server has not decided yet.
+    undecided: Option<Arc<Decision>>,
 }
 
 /// Appends what the request brings. With acks=0 there is no answer, and a failure closes the connection.
@@ -51,13 +54,18 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
         let topic = call.hub.log.topic(&data.name).filter(|_| !data.name.starts_with("__"));
         let outcomes = data.partition_data.into_iter().map(|part| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(part.index));
-            let result = match (refused, partition) {
+            let found = match (refused, partition) {
                 (Some(code), _) => Err((code, None)),
                 (None, None) => Err((code::UNKNOWN_TOPIC_OR_PARTITION, None)),
-                (None, Some(partition)) => append(call, &partition, part.records),
+                (None, Some(partition)) => Ok(partition),
             };
+            let result = found.and_then(|partition| append(call, &data.name, &partition, part.records));
             failed |= result.is_err();
-            outcome(part.index, result)
+            match result {
+                Ok(Append::Done(appended)) => outcome(part.index, Ok(appended)),
+                Ok(Append::Detour(decision)) => Outcome::undecided(part.index, decision),
+                Err(refusal) => outcome(part.index, Err(refusal)),
+            }
         });
         let outcomes = outcomes.collect();
         (data.name, outcomes)
@@ -72,43 +80,70 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
     Ok(Some(Pending::Produce(ProduceWait { correlation: call.correlation, version: call.version, deadline, topics })))
 }
 
-type Refusal = (i16, Option<String>);
+/// An error of the protocol, and words for it.
+pub(super) type Refusal = (i16, Option<String>);
 
-fn append(call: &Call<'_>, partition: &Arc<Partition>, records: Option<Bytes>) -> Result<Appended, Refusal> {
+/// What has become of a batch so far.
+enum Append {
+    Done(Appended),
+    Detour(Arc<Decision>),
+}
+
+/// Looks whether a batch is one, and appends it; with faults, hands it to their server.
+fn append(
+    call: &Call<'_>,
+    topic: &TopicName,
+    partition: &Arc<Partition>,
+    records: Option<Bytes>,
+) -> Result<Append, Refusal> {
     let counters = &call.hub.counters;
     let records = records.unwrap_or_default();
-    let refuse = |code, words: &str| {
-        add(&counters.rejected, 1);
-        Err((code, Some(words.to_owned())))
-    };
+    let refuse = |code, words: &str| refuse(counters, code, words);
     if records.len() > 16 && records[16] < 2 {
         return refuse(code::UNSUPPORTED_FOR_MESSAGE_FORMAT, "message formats before version 2 are not kept");
     }
-    let view = match RecordBatches.view(&records) {
+    match RecordBatches.view(&records) {
         Ok(view) if view.len < records.len() => {
             return refuse(code::INVALID_RECORD, "a partition's data must be one batch");
         }
-        Ok(view) => view,
+        Ok(_) => {}
         Err(malformed) => return refuse(code::CORRUPT_MESSAGE, malformed.0),
-    };
+    }
     if let Some(words) = batch::refusal(&records) {
         return refuse(code::INVALID_RECORD, words);
     }
-    match partition.append(&records) {
+    match &call.hub.faults {
+        Some(faults) if faults.takes(topic.as_bytes()) => {
+            let (batch, decision) = Detoured::new(topic.clone(), partition, records, counters, call.bell);
+            faults.send(batch);
+            Ok(Append::Detour(decision))
+        }
+        _ => store(counters, partition, &records).map(Append::Done),
+    }
+}
+
+fn refuse<T>(counters: &KafkaCounters, code: i16, words: &str) -> Result<T, Refusal> {
+    add(&counters.rejected, 1);
+    Err((code, Some(words.to_owned())))
+}
+
+/// Appends a batch and counts it.
+pub(super) fn store(counters: &KafkaCounters, partition: &Arc<Partition>, records: &[u8]) -> Result<Appended, Refusal> {
+    match partition.append(records) {
         Ok(appended) if appended.duplicate => {
             add(&counters.duplicates, 1);
             Ok(appended)
         }
         Ok(appended) => {
             add(&counters.batches_in, 1);
-            add(&counters.records_in, u64::from(view.count));
+            add(&counters.records_in, RecordBatches.view(records).map_or(0, |view| u64::from(view.count)));
             Ok(appended)
         }
         Err(error) => {
             if matches!(error, LogError::Io { .. }) {
                 complain(&error);
             }
-            refuse(code::of(&error), &error.to_string())
+            refuse(counters, code::of(&error), &error.to_string())
         }
     }
 }
@@ -122,8 +157,16 @@ fn outcome(index: i32, result: Result<Appended, Refusal>) -> Outcome {
             start: appended.start as i64,
             words: None,
             ticket: appended.ticket,
+            undecided: None,
         },
-        Err((code, words)) => Outcome { index, code, base: -1, start: -1, words, ticket: None },
+        Err((code, words)) => Outcome { index, code, base: -1, start: -1, words, ticket: None, undecided: None },
+    }
+}
+
+impl Outcome {
+    /// One that the fault server has yet to decide.
+    fn undecided(index: i32, decision: Arc<Decision>) -> Self {
+        Self { undecided: Some(decision), ..outcome(index, Err((code::NONE, None))) }
     }
 }
 
@@ -133,6 +176,20 @@ impl ProduceWait {
         let late = || Instant::now() >= self.deadline;
         let mut waits = false;
         for outcome in self.topics.iter_mut().flat_map(|(_, outcomes)| outcomes) {
+            if let Some(decision) = &outcome.undecided {
+                match decision.take() {
+                    Some(Decided::Done(result)) => *outcome = self::outcome(outcome.index, result),
+                    Some(Decided::Cut) => return Some(Reply { hangs_up: true, ..Reply::default() }),
+                    None if late() => {
+                        let words = "the fault server has not come to it in the time the request allows".to_owned();
+                        *outcome = self::outcome(outcome.index, Err((code::REQUEST_TIMED_OUT, Some(words))));
+                    }
+                    None => {
+                        waits = true;
+                        continue;
+                    }
+                }
+            }
             let Some(ticket) = &outcome.ticket else { continue };
             let kept = match ticket.poll(bell) {
                 Some(kept) => kept,
