@@ -15,6 +15,7 @@ use super::super::log::Bell;
 use super::counters::add;
 use super::hub::{Hub, Place};
 use super::pending::Pending;
+use super::produce;
 use super::reply::Reply;
 use super::request::{self, Violation};
 use super::sasl::Login;
@@ -30,6 +31,8 @@ const READ_MOST: usize = 256 << 10;
 /// Longer requests take their share of the common budget.
 const SHORT: usize = 64 << 10;
 
+/// The key of produce requests.
+const PRODUCE: i16 = 0;
 /// How soon to look again whether the fault server has room.
 const CROWDED: Duration = Duration::from_millis(10);
 
@@ -65,6 +68,7 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, pl
         local,
         login,
         queue: VecDeque::new(),
+        staged: 0,
         buffer: BytesMut::new(),
         share: None,
         active: now,
@@ -113,6 +117,8 @@ struct Connection {
     local: SocketAddr,
     login: Login,
     queue: VecDeque<Pending>,
+    /// How many requests at the end of the queue have brought what is not appended yet.
+    staged: usize,
     buffer: BytesMut,
     /// The share of the budget that the frame being read has.
     share: Option<OwnedSemaphorePermit>,
@@ -140,6 +146,7 @@ impl Connection {
 
     async fn step(&mut self) -> Result<(), End> {
         let carried_out = self.carry_out();
+        append_staged(&self.hub, &mut self.queue, &mut self.staged);
         self.answer().await?;
         let want = carried_out?;
         let idle = self.active + self.hub.config.idle_timeout;
@@ -211,9 +218,15 @@ impl Connection {
             }
             let frame: Bytes = self.buffer.split_to(whole).freeze().slice(4..);
             let origin = request::Origin { hub: &self.hub, bell: &self.bell, local: self.local, peer: self.peer };
+            let produces = frame.first_chunk::<2>() == Some(&PRODUCE.to_be_bytes());
+            if !produces {
+                // Whatever else is asked for must find what was sent before.
+                append_staged(&self.hub, &mut self.queue, &mut self.staged);
+            }
             let pending = request::carry_out(&origin, &mut self.login, frame)?;
             self.share = None;
             add(&self.hub.counters.requests, 1);
+            self.staged += usize::from(produces && pending.is_some());
             self.queue.extend(pending);
         }
         Ok(Want::Some)
@@ -259,6 +272,16 @@ impl Connection {
             let _ = timeout(Duration::from_millis(100), self.bell.rung()).await;
         }
     }
+}
+
+/// Appends what the last `staged` requests of the queue have brought.
+fn append_staged(hub: &Hub, queue: &mut VecDeque<Pending>, staged: &mut usize) {
+    let from = queue.len() - std::mem::take(staged);
+    let requests = queue.range_mut(from..).filter_map(|pending| match pending {
+        Pending::Produce(wait) => Some(wait),
+        _ => None,
+    });
+    produce::append_staged(&hub.counters, requests);
 }
 
 async fn share_of(memory: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {

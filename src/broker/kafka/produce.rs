@@ -28,6 +28,8 @@ pub(super) struct ProduceWait {
     version: i16,
     pub(super) deadline: Instant,
     topics: Vec<(TopicName, Vec<Outcome>)>,
+    /// Whether the client wants no answer: a failure closes its connection.
+    silent: bool,
 }
 
 struct Outcome {
@@ -39,9 +41,12 @@ struct Outcome {
     ticket: Option<Ticket>,
     /// What the fault server has not decided yet.
     undecided: Option<Arc<Decision>>,
+    /// What is to be appended together with what has come with it.
+    staged: Option<(Arc<Partition>, Bytes)>,
 }
 
-/// Appends what the request brings. With acks=0 there is no answer, and a failure closes the connection.
+/// Takes what the request brings, to be appended by [`append_staged`]. With acks=0 there is no answer, and a failure closes the
+/// connection.
 pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option<Pending>, Violation> {
     let refused = match request.acks {
         _ if request.transactional_id.is_some() => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
@@ -59,11 +64,15 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
                 (None, None) => Err((code::UNKNOWN_TOPIC_OR_PARTITION, None)),
                 (None, Some(partition)) => Ok(partition),
             };
-            let result = found.and_then(|partition| append(call, &data.name, &partition, part.records));
+            let result = found.and_then(|partition| admit(call, &data.name, &partition, part.records));
             failed |= result.is_err();
             match result {
-                Ok(Append::Done(appended)) => outcome(part.index, Ok(appended)),
-                Ok(Append::Detour(decision)) => Outcome::undecided(part.index, decision),
+                Ok(Append::Detour(decision)) => {
+                    Outcome { undecided: Some(decision), ..outcome(part.index, Err((code::NONE, None))) }
+                }
+                Ok(Append::Staged(partition, records)) => {
+                    Outcome { staged: Some((partition, records)), ..outcome(part.index, Err((code::NONE, None))) }
+                }
                 Err(refusal) => outcome(part.index, Err(refusal)),
             }
         });
@@ -71,26 +80,33 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
         (data.name, outcomes)
     });
     let topics = topics.collect();
-    if request.acks == 0 {
-        return if failed { Err(Violation::Failed) } else { Ok(None) };
+    let silent = request.acks == 0;
+    if silent && failed {
+        return Err(Violation::Failed);
     }
     let wait =
         Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_WAIT);
     let deadline = Instant::now() + wait;
-    Ok(Some(Pending::Produce(ProduceWait { correlation: call.correlation, version: call.version, deadline, topics })))
+    Ok(Some(Pending::Produce(ProduceWait {
+        correlation: call.correlation,
+        version: call.version,
+        deadline,
+        topics,
+        silent,
+    })))
 }
 
 /// An error of the protocol, and words for it.
 pub(super) type Refusal = (i16, Option<String>);
 
-/// What has become of a batch so far.
+/// Where a batch has been put.
 enum Append {
-    Done(Appended),
     Detour(Arc<Decision>),
+    Staged(Arc<Partition>, Bytes),
 }
 
-/// Looks whether a batch is one, and appends it; with faults, hands it to their server.
-fn append(
+/// Looks whether a batch is one, and keeps it to be appended with what comes with it; with faults, hands it to their server.
+fn admit(
     call: &Call<'_>,
     topic: &TopicName,
     partition: &Arc<Partition>,
@@ -118,7 +134,7 @@ fn append(
             faults.send(batch);
             Ok(Append::Detour(decision))
         }
-        _ => store(counters, partition, &records).map(Append::Done),
+        _ => Ok(Append::Staged(Arc::clone(partition), records)),
     }
 }
 
@@ -129,7 +145,12 @@ fn refuse<T>(counters: &KafkaCounters, code: i16, words: &str) -> Result<T, Refu
 
 /// Appends a batch and counts it.
 pub(super) fn store(counters: &KafkaCounters, partition: &Arc<Partition>, records: &[u8]) -> Result<Appended, Refusal> {
-    match partition.append(records) {
+    counted(counters, records, partition.append(records))
+}
+
+/// Counts what an append has come to, and puts a failure into the protocol's words.
+fn counted(counters: &KafkaCounters, records: &[u8], result: Result<Appended, LogError>) -> Result<Appended, Refusal> {
+    match result {
         Ok(appended) if appended.duplicate => {
             add(&counters.duplicates, 1);
             Ok(appended)
@@ -158,15 +179,28 @@ fn outcome(index: i32, result: Result<Appended, Refusal>) -> Outcome {
             words: None,
             ticket: appended.ticket,
             undecided: None,
+            staged: None,
         },
-        Err((code, words)) => Outcome { index, code, base: -1, start: -1, words, ticket: None, undecided: None },
+        Err((code, words)) => {
+            Outcome { index, code, base: -1, start: -1, words, ticket: None, undecided: None, staged: None }
+        }
     }
 }
 
-impl Outcome {
-    /// One that the fault server has yet to decide.
-    fn undecided(index: i32, decision: Arc<Decision>) -> Self {
-        Self { undecided: Some(decision), ..outcome(index, Err((code::NONE, None))) }
+/// Appends what requests that came together have brought, each partition's batches at once.
+pub(super) fn append_staged<'a>(counters: &KafkaCounters, requests: impl Iterator<Item = &'a mut ProduceWait>) {
+    let outcomes = requests.flat_map(|wait| &mut wait.topics).flat_map(|(_, outcomes)| outcomes);
+    let mut staged: Vec<(Arc<Partition>, Bytes, &mut Outcome)> = outcomes
+        .filter_map(|outcome| outcome.staged.take().map(|(partition, records)| (partition, records, outcome)))
+        .collect();
+    // Stable: the order within a partition stays.
+    staged.sort_by_key(|(partition, ..)| Arc::as_ptr(partition));
+    for group in staged.chunk_by_mut(|a, b| Arc::ptr_eq(&a.0, &b.0)) {
+        let batches: Vec<&[u8]> = group.iter().map(|(_, records, _)| &records[..]).collect();
+        let results = group[0].0.append_all(&batches);
+        for ((_, records, place), result) in group.iter_mut().zip(results) {
+            **place = outcome(place.index, counted(counters, records, result));
+        }
     }
 }
 
@@ -190,7 +224,7 @@ impl ProduceWait {
                     }
                 }
             }
-            let Some(ticket) = &outcome.ticket else { continue };
+            let Some(ticket) = outcome.ticket.as_ref().filter(|_| !self.silent) else { continue };
             let kept = match ticket.poll(bell) {
                 Some(kept) => kept,
                 None if late() => false,
@@ -206,7 +240,14 @@ impl ProduceWait {
                 outcome.words = Some("the records could not be synced".to_owned());
             }
         }
-        if waits { None } else { Some(self.reply()) }
+        match (waits, self.silent) {
+            (true, _) => None,
+            (false, false) => Some(self.reply()),
+            (false, true) => {
+                let mut outcomes = self.topics.iter().flat_map(|(_, outcomes)| outcomes);
+                Some(Reply { hangs_up: outcomes.any(|outcome| outcome.code != code::NONE), ..Reply::default() })
+            }
+        }
     }
 
     fn reply(&mut self) -> Reply {

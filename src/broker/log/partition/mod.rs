@@ -2,32 +2,30 @@
 //!
 //! Lock order: `append` before `view`. `append` is held over a write to the page cache, `view` never over a system call.
 
+mod append;
 mod commit;
 mod roll;
 mod view;
 
 use std::fs::{File, OpenOptions};
-use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::bell::{Bell, Bells};
+use super::bell::Bell;
 use super::error::LogError;
-use super::format::{Format, View};
+use super::format::Format;
 use super::options::{Options, Settings, SyncPolicy};
-use super::producers::{Producers, Sequence};
+use super::producers::Producers;
 use super::recover::{self, Recovered};
 use super::segment::{Segment, lock, stem};
 use super::sync::{Syncer, Task};
 
+pub use append::Appended;
 pub use commit::Ticket;
 use roll::Spare;
 pub(super) use view::{End, Inner};
-
-/// Syncs of a partition after which it is worth a segment of zeros.
-const BUSY: u32 = 16;
 
 /// What all partitions of a log share.
 pub(super) struct Shared {
@@ -70,18 +68,6 @@ pub(super) struct Appender {
     /// Length of zeros the segment was made with.
     prewritten: u64,
     spare: Spare,
-}
-
-/// What an append has come to.
-pub struct Appended {
-    /// Offset of the first record.
-    pub base: u64,
-    /// First offset kept.
-    pub start: u64,
-    /// Whether the batch had been stored before.
-    pub duplicate: bool,
-    /// When there is one, the sync policy does not yet cover the records.
-    pub ticket: Option<Ticket>,
 }
 
 impl Partition {
@@ -153,105 +139,10 @@ impl Partition {
         nothing
     }
 
-    /// Appends one batch, whose bytes are written as they are except for the stamp.
-    ///
-    /// # Errors
-    /// When the batch is malformed, damaged, too large or out of sequence, or cannot be written. Nothing of it is then kept.
-    pub fn append(self: &Arc<Self>, batch: &[u8]) -> Result<Appended, LogError> {
-        let format = &*self.shared.format;
-        let view = format.view(batch).map_err(|malformed| LogError::Malformed(malformed.0))?;
-        if view.len != batch.len() {
-            return Err(LogError::Malformed("its length is not that of one batch"));
-        }
-        let settings = Arc::clone(&lock(&self.settings));
-        if view.len > settings.max_batch {
-            return Err(LogError::TooLarge { size: view.len, limit: settings.max_batch });
-        }
-        if !format.intact(batch) {
-            return Err(LogError::Malformed("its checksum is wrong"));
-        }
-        let mut appender = lock(&self.append);
-        if self.is_deleted() {
-            return Err(LogError::Deleted);
-        }
-        if let Sequence::Duplicate { base } = appender.producers.check(&view)? {
-            let stored = base + u64::from(view.count);
-            drop(appender);
-            let waits = self.shared.options.sync == SyncPolicy::Group;
-            let ticket = waits.then(|| self.ticket(stored));
-            return Ok(Appended { base, start: self.bounds().0, duplicate: true, ticket });
-        }
-        let view = View { base: appender.next, ..view };
-        self.roll_if_due(&mut appender, &settings, &view)?;
-        let mut stamp = [0; 32];
-        let (stamped, rest) = batch.split_at(format.stamp_len());
-        let stamp = &mut stamp[..stamped.len()];
-        stamp.copy_from_slice(stamped);
-        format.stamp(stamp, view.base);
-        let position = appender.position;
-        let mut parts = [IoSlice::new(stamp), IoSlice::new(rest)];
-        if let Err(source) = self.shared.options.disk.write(&appender.file, &mut parts, position) {
-            self.shared.failures.fetch_add(1, Ordering::Relaxed);
-            self.undo(&appender, position, view.len as u64);
-            return Err(LogError::Io { what: "write", path: appender.segment.path().to_owned(), source });
-        }
-        appender.segment.added(&view, position);
-        appender.producers.stored(&view, self.shared.options.max_producers);
-        appender.position += view.len as u64;
-        appender.next = view.next();
-        Ok(self.publish(&mut appender, &view, position))
-    }
-
-    /// Makes an append known: to readers, to the sync threads.
-    fn publish(self: &Arc<Self>, appender: &mut Appender, batch: &View, position: u64) -> Appended {
-        let policy = self.shared.options.sync;
-        let unsynced = match policy {
-            SyncPolicy::Never => 0,
-            _ => self.unsynced.fetch_add(batch.len as u64, Ordering::AcqRel) + batch.len as u64,
-        };
-        let due = match policy {
-            SyncPolicy::Never | SyncPolicy::Interval(_) => false,
-            SyncPolicy::Bytes(limit) => unsynced >= limit,
-            SyncPolicy::Group => true,
-        };
-        let base = appender.segment.base;
-        let mut inner = lock(&self.view);
-        inner.written = End { base, position: appender.position, offset: appender.next };
-        inner.remember(End { base, position, offset: batch.base });
-        let mut readers = Bells::default();
-        if policy != SyncPolicy::Group {
-            inner.visible = inner.written;
-            readers = inner.readers.take();
-        }
-        if policy != SyncPolicy::Never && !inner.dirty.last().is_some_and(|last| Arc::ptr_eq(last, &appender.segment)) {
-            inner.dirty.push(Arc::clone(&appender.segment));
-        }
-        let ask = due && inner.enqueue();
-        let busy = inner.syncs >= BUSY;
-        let start = inner.start;
-        drop(inner);
-        self.ask_for_spare(appender, busy);
-        readers.ring();
-        if ask {
-            self.ask(Task::Sync(Arc::clone(self)));
-        }
-        let ticket = due.then(|| self.ticket(appender.next));
-        Appended { base: batch.base, start, duplicate: false, ticket }
-    }
-
     fn ask(&self, task: Task) {
         if let Some(syncer) = &self.shared.syncer {
             syncer.ask(task);
         }
-    }
-    /// Leaves nothing behind of a batch that was not written whole.
-    fn undo(&self, appender: &Appender, position: u64, len: u64) {
-        // What cannot be undone is found and cut by recovery, and overwritten by the next append.
-        if appender.prewritten > position {
-            let zeros = vec![0; len.min(appender.prewritten - position) as usize];
-            let _ = std::os::unix::fs::FileExt::write_all_at(&*appender.file, &zeros, position);
-        }
-        let _ = appender.file.set_len(position.max(appender.prewritten));
     }
 
     /// Wakes everybody, as the topic has been deleted.

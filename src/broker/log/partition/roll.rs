@@ -24,22 +24,15 @@ pub(super) enum Spare {
 }
 
 impl Partition {
-    /// Moves on to another segment when this one is full or old, or one full of zeros is ready.
-    pub(super) fn roll_if_due(
-        &self,
-        appender: &mut Appender,
-        settings: &Settings,
-        batch: &View,
-    ) -> Result<(), LogError> {
-        let after = appender.position + batch.len as u64;
+    /// Whether a batch that would be written at `position` belongs in another segment, because this one is full or old, or one full of
+    /// zeros is ready.
+    pub(super) fn is_roll_due(&self, appender: &Appender, position: u64, settings: &Settings, batch: &View) -> bool {
+        let after = position + batch.len as u64;
         let full = after > settings.segment_bytes.min(u64::from(u32::MAX));
         let old = settings.segment_ms.is_some_and(|ms| appender.opened.elapsed().as_millis() >= u128::from(ms));
         let many = batch.next() - appender.segment.base > u64::from(u32::MAX);
         let zeros = matches!(appender.spare, Spare::Ready(_)) && after > appender.prewritten;
-        if appender.position == 0 || !(full || old || many || zeros) {
-            return Ok(());
-        }
-        self.roll(appender)
+        position > 0 && (full || old || many || zeros)
     }
 
     /// Closes the segment and goes on in a new one.

@@ -58,12 +58,14 @@ fn a_full_disk_refuses_the_batch_and_takes_the_next_when_there_is_room() {
         for _ in 0..3 {
             assert!(matches!(partition.append(&batch(b"lost")), Err(LogError::Io { what: "write", .. })));
         }
+        let together = partition.append_all(&[&batch(b"lost"), &batch(b"too")]);
+        assert!(together.iter().all(|outcome| matches!(outcome, Err(LogError::Io { what: "write", .. }))));
         disk.fail_write.store(false, Ordering::Relaxed);
         let appended = partition.append(&batch(b"second")).unwrap();
         assert_eq!(appended.base, 1);
         assert!(kept(appended));
         assert_eq!(all(&partition, 1000), [(0, b"first".to_vec()), (1, b"second".to_vec())]);
-        assert_eq!(log.syncs().1, 3);
+        assert_eq!(log.syncs().1, 4);
     }
 }
 

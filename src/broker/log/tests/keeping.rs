@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -207,4 +209,49 @@ fn bounds_hold() {
     assert_eq!(one.count(), 5);
     log.delete("one").unwrap();
     make("two", 5).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Batches appended together are what they are when appended one by one: offsets, refusals, duplicates, segments.
+    #[test]
+    fn together_is_as_one_by_one(
+        kinds in proptest::collection::vec((0u8..10, 0usize..700), 1..60),
+        cuts in proptest::collection::vec(1usize..20, 1..20),
+    ) {
+        let mut sequence = 0;
+        let batches: Vec<Vec<u8>> = kinds.iter().map(|(kind, len)| {
+            let body = vec![*kind; *len];
+            match kind {
+                // Damaged, numbered, numbered with a gap, again the one before.
+                0 => [batch(&body), vec![0]].concat(),
+                1 | 2 => { sequence += 1; batch_of(1, 5, Some((9, 0, sequence - 1)), &body) }
+                3 => batch_of(1, 5, Some((9, 0, sequence + 7)), &body),
+                4 => batch_of(1, 5, Some((9, 0, sequence - 1)), &body),
+                count => batch_of(u32::from(*count), 5, None, &body),
+            }
+        }).collect();
+        let said = |outcome: Result<Appended, LogError>| match outcome {
+            Ok(appended) => format!("{} {} {}", appended.base, appended.start, appended.duplicate),
+            Err(error) => error.to_string(),
+        };
+        let (one, many) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (single, _) = open(options(one.path(), SyncPolicy::Never));
+        let (together, _) = open(options(many.path(), SyncPolicy::Never));
+        let (single, together) = (topic(&single, 1).partition(0).unwrap(), topic(&together, 1).partition(0).unwrap());
+        let expected: Vec<String> = batches.iter().map(|b| said(single.append(b))).collect();
+        let mut found = Vec::new();
+        let mut rest = &batches[..];
+        for cut in cuts.iter().cycle() {
+            let (head, tail) = rest.split_at((*cut).min(rest.len()));
+            let borrowed: Vec<&[u8]> = head.iter().map(Vec::as_slice).collect();
+            found.extend(together.append_all(&borrowed).into_iter().map(said));
+            rest = tail;
+            if rest.is_empty() { break }
+        }
+        prop_assert_eq!(found, expected);
+        prop_assert!(all(&together, 900) == all(&single, 900));
+        prop_assert_eq!(together.size(), single.size());
+    }
 }
