@@ -178,3 +178,26 @@ fn what_makes_no_sense_for_a_log_is_refused() {
         assert!(!output.status.success() && said.contains(words), "{said}");
     }
 }
+
+#[test]
+#[cfg(feature = "kafka")]
+fn a_scenario_has_its_faults_where_messages_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("s.toml");
+    let text = "name = \"faults\"\nquestion = \"Is what is injected in the books?\"\n[[system]]\ndriver = \"reference\"\n\
+                [system.options.kafka]\nlinger = \"0s\"\n[[workload]]\npattern = \"stream\"\nload.rate = \"200/s\"\n\
+                [faults]\ndrop = { every = 10 }\n\
+                [run]\nwarmup = \"0s\"\nduration = \"1s\"\ntrials = 1\ndrain = \"3s\"\n";
+    std::fs::write(&file, text).unwrap();
+    let args = ["run", file.to_str().unwrap(), "--format", "json", "--out", dir.path().to_str().unwrap()];
+    let output = Command::new(env!("CARGO_BIN_EXE_msgbench")).args(args).output().unwrap();
+    let record: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let ledger = &record["trials"][0]["workloads"][0]["ledger"];
+    let folder = std::fs::read_dir(dir.path().join("faults")).unwrap().next().unwrap().unwrap().path();
+    let dropped = read(&folder.join("reference-1.faults.jsonl"));
+    // A batch may hold more than one message, where the client was kept from its work for a while.
+    let lost = ledger["lost"].as_u64().unwrap();
+    assert!(dropped.len() >= 10 && lost >= dropped.len() as u64, "{lost} lost, {} dropped", dropped.len());
+    assert_eq!(ledger["delivered"].as_u64().unwrap() + lost, ledger["acked"].as_u64().unwrap(), "{ledger}");
+}

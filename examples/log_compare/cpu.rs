@@ -16,9 +16,9 @@ const IN_FLIGHT: usize = 5;
 /// Bytes of a batch, roughly: the same.
 const BATCH: usize = 16 << 10;
 /// Bytes of values in one trial.
-const VOLUME: usize = 512 << 20;
-/// Bytes to warm a Java virtual machine up with.
-const WARM_UP: usize = 3 << 30;
+const VOLUME: usize = 256 << 20;
+/// Bytes of values of the trial that warms a broker up.
+const WARM_UP: usize = 512 << 20;
 
 #[derive(Clone, Copy)]
 struct Shape {
@@ -106,23 +106,22 @@ fn trial(system: &Up, topic: &str, shape: Shape) -> Outcome<[Cost; 3]> {
     Ok([alone, tail, back])
 }
 
-pub fn run() -> Outcome<()> {
+pub fn run(sizes: &[usize]) -> Outcome<()> {
     let ours = up("reference", DriverKind::Reference, json!({ "log": true, "sync": "never" }))?;
     let properties = json!({ "log.segment.delete.delay.ms": "1000" });
     let kafka = up("kafka", DriverKind::Kafka, json!({ "broker": { "properties": properties } }))?;
     let systems: Vec<Up> = ours.into_iter().chain(kafka).collect();
     for system in &systems {
         let fresh = system.rss()?;
-        for size in [128, 1024] {
-            let volume = if system.name == "kafka" { WARM_UP / 6 } else { VOLUME / 4 };
-            trial(system, &format!("warm-{size}"), Shape { size, partitions: 8, volume })?;
+        for size in sizes {
+            trial(system, &format!("warm-{size}"), Shape { size: *size, partitions: 8, volume: WARM_UP })?;
         }
         println!("{}: {fresh:.0} MiB resident before the warm-up, {:.0} MiB after", system.name, system.rss()?);
     }
     let kinds = ["produce, acks=all", "produce with tailing consumer", "of that, the consumer", "reading back"];
     println!("\n| records per broker CPU-second | reference | kafka | ratio | records/s, reference | kafka |");
     println!("|---|---:|---:|---:|---:|---:|");
-    for (size, partitions) in [(128, 1), (128, 8), (1024, 1), (1024, 8)] {
+    for (size, partitions) in sizes.iter().flat_map(|size| [(*size, 1), (*size, 8)]) {
         let shape = Shape { size, partitions, volume: VOLUME };
         let records = shape.records() as f64;
         let mut figures: Vec<[(Figure, Figure); 4]> = systems.iter().map(|_| Default::default()).collect();

@@ -1,7 +1,7 @@
 //! The log half of the reference broker against Apache Kafka and nats-server: the table of `docs/log.md`.
 //!
 //!     cargo build --release --bin msgbench --example log_compare
-//!     target/release/examples/log_compare cpu commit e2e start recover
+//!     target/release/examples/log_compare cpu commit e2e start recover      # cpu-128, cpu-1024: one size alone
 //!
 //! One bare client for every broker, so that no client library is the limit and every broker gets the same bytes. Brokers
 //! are started fresh and take turns; each figure is the median of `MSGBENCH_BENCH_REPEATS` (5) repeats, with its range. CPU is the broker
@@ -30,7 +30,9 @@ fn main() -> Outcome<()> {
     }
     for what in wanted {
         match what.as_str() {
-            "cpu" => cpu::run()?,
+            "cpu" => cpu::run(&[128, 1024])?,
+            "cpu-128" => cpu::run(&[128])?,
+            "cpu-1024" => cpu::run(&[1024])?,
             "commit" => commit::run()?,
             "e2e" => e2e::run()?,
             "start" => restart::start()?,

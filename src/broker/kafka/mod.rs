@@ -29,6 +29,8 @@ mod code;
 mod config;
 mod configs;
 mod connection;
+#[cfg(test)]
+mod cost_tests;
 mod counters;
 mod detour;
 mod fetch;
