@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::super::faults::Line;
 use super::super::log::Bell;
+use super::aside::aside;
 use super::counters::add;
 use super::hub::{Hub, Place};
 use super::pending::Pending;
@@ -31,6 +33,8 @@ const READ_MOST: usize = 256 << 10;
 /// Longer requests take their share of the common budget.
 const SHORT: usize = 64 << 10;
 
+/// An append that takes longer has waited for the disk: the kernel holds up who writes more than it can write out.
+const THROTTLED: Duration = Duration::from_millis(5);
 /// The key of produce requests.
 const PRODUCE: i16 = 0;
 /// How soon to look again whether the fault server has room.
@@ -276,12 +280,22 @@ impl Connection {
 
 /// Appends what the last `staged` requests of the queue have brought.
 fn append_staged(hub: &Hub, queue: &mut VecDeque<Pending>, staged: &mut usize) {
+    if *staged == 0 {
+        return;
+    }
     let from = queue.len() - std::mem::take(staged);
     let requests = queue.range_mut(from..).filter_map(|pending| match pending {
         Pending::Produce(wait) => Some(wait),
         _ => None,
     });
-    produce::append_staged(&hub.counters, requests);
+    let began = Instant::now();
+    let append = || produce::append_staged(&hub.counters, requests);
+    if hub.throttled.load(Ordering::Relaxed) {
+        aside(append);
+    } else {
+        append();
+    }
+    hub.throttled.store(began.elapsed() > THROTTLED, Ordering::Relaxed);
 }
 
 async fn share_of(memory: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {

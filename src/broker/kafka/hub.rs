@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Semaphore, watch};
@@ -35,6 +35,8 @@ pub(super) struct Hub {
     pub(super) readers: watch::Sender<usize>,
     /// The way that batches take where there are faults.
     pub(super) faults: Option<Line<Detoured>>,
+    /// Whether the last append had to wait for the disk.
+    pub(super) throttled: AtomicBool,
     open: AtomicUsize,
 }
 
@@ -60,7 +62,19 @@ impl Hub {
     ) -> Self {
         let memory = Arc::new(Semaphore::new((config.max_inflight >> 10).max(1)));
         let (closing, readers) = (watch::Sender::new(false), watch::Sender::new(0));
-        Self { config, log, counters, groups, memory, acceptor, closing, readers, faults, open: AtomicUsize::new(0) }
+        Self {
+            config,
+            log,
+            counters,
+            groups,
+            memory,
+            acceptor,
+            closing,
+            readers,
+            faults,
+            throttled: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+        }
     }
 
     /// A place for one more connection, if there is one.

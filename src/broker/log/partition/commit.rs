@@ -83,7 +83,7 @@ impl Partition {
         }
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         let group = self.shared.options.sync == SyncPolicy::Group;
-        if dirty.len() > 1 && result.is_ok() {
+        if result.is_ok() && self.marked.swap(written.base, Ordering::AcqRel) != written.base {
             // If it cannot be written, or does not survive, recovery reads more than it had to.
             let _ = write_whole(&self.dir.join(recover::SYNCED), written.base.to_string().as_bytes());
         }

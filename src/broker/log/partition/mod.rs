@@ -52,6 +52,8 @@ pub struct Partition {
     /// Counts the failures of syncs: a ticket of an earlier one is void.
     generation: AtomicU64,
     pub(super) deleted: AtomicBool,
+    /// The segment below which everything has been noted to be synced, so that recovery need not read it.
+    marked: AtomicU64,
     /// Where compaction has been up to.
     pub(super) compacted: AtomicU64,
     /// The next offset when it was opened: as long as it is that, there is nothing to sync.
@@ -113,6 +115,7 @@ impl Partition {
             unsynced: 0.into(),
             generation: 0.into(),
             deleted: false.into(),
+            marked: end.base.into(),
             compacted: 0.into(),
             opened_at: next,
         });

@@ -136,7 +136,7 @@ fn a_busy_partition_moves_to_zeros_and_recovery_cuts_them() {
     assert_eq!(found.last().unwrap().1, b"last");
 }
 
-fn duplicate(from: &Path, to: &Path) {
+pub(super) fn duplicate(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());

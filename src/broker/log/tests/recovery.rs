@@ -4,6 +4,22 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[test]
+fn what_is_known_to_be_synced_is_not_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(options(dir.path(), SyncPolicy::Group));
+    let partition = topic(&log, 1).partition(0).unwrap();
+    // One at a time: no sync ever covers two segments.
+    let count = 200;
+    (0..count).for_each(|_| assert!(kept(partition.append(&batch(&[1; 400])).unwrap())));
+    // The process is gone without a word.
+    let copy = tempfile::tempdir().unwrap();
+    failing::duplicate(dir.path(), copy.path());
+    let (log, recovered) = open(options(copy.path(), SyncPolicy::Group));
+    assert_eq!(all(&topic(&log, 1).partition(0).unwrap(), 1 << 20).len(), count);
+    assert!((1..30).contains(&recovered.batches), "{} of {count} read", recovered.batches);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
