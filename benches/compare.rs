@@ -135,6 +135,7 @@ fn write(dir: &Path, factor: f64) {
         },
         plan,
         host: Host::default(),
+        calibration: None,
         started_at: "2026-11-23T11:00:00Z".into(),
         ended_at: None,
         completion: Completion::Complete,
@@ -160,6 +161,7 @@ fn main() -> ExitCode {
     let compared = start.elapsed();
     let bytes = render::text::page(&c).len()
         + render::markdown::page(&c).len()
+        + render::html::page(&c, &[of("a", &x.record), of("b", &y.record)], "msgbench compare a b").len()
         + render::junit::page(&c).len()
         + render::csv::page(&c).unwrap().len()
         + serde_json::to_vec(&c).unwrap().len();

@@ -8,9 +8,11 @@ scripts/get-nats-server.sh || true
 if [ -z "${MSGBENCH_NATS_SERVER:-}" ] && [ -x .cache/nats/nats-server ]; then
     export MSGBENCH_NATS_SERVER="$PWD/.cache/nats/nats-server"
 fi
-if ! command -v kcat >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    apt-get update -qq && apt-get install -y -qq kcat >/dev/null || true
-fi
+for package in kcat chromium; do
+    if ! command -v "$package" >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && apt-get install -y -qq "$package" >/dev/null || true
+    fi
+done
 if [ -z "${MSGBENCH_PYTHON:-}" ] && command -v python3 >/dev/null; then
     [ -x .cache/python/bin/python ] || python3 -m venv .cache/python || true
     if .cache/python/bin/python -m pip install --quiet nats-py nkeys \
@@ -23,6 +25,9 @@ if ! command -v nats-server >/dev/null && [ ! -x /usr/sbin/nats-server ] && [ -z
 fi
 if ! command -v kcat >/dev/null; then
     echo "scripts/test.sh: no kcat: tests with it are skipped (apt-get install kcat)" >&2
+fi
+if ! command -v chromium >/dev/null && [ -z "${MSGBENCH_CHROMIUM:-}" ]; then
+    echo "scripts/test.sh: no chromium: tests of the pages in a browser are skipped (apt-get install chromium)" >&2
 fi
 if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

@@ -189,6 +189,73 @@ fn history_tells_a_step_from_noise() {
     assert_eq!(std::fs::read_dir(charts).unwrap().count(), 2);
 }
 
+/// A repository of two commits whose programs are the reference broker, the second with a delay of 20 ms.
+fn two_commits(repository: &Path) {
+    let git = |args: &[&str]| {
+        let who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"];
+        let output = Command::new("git").args(who).args(args).current_dir(repository).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    };
+    git(&["init", "-q"]);
+    for fault in ["", "--fault delay=fixed:20ms"] {
+        std::fs::write(repository.join("source"), format!("#!/bin/sh\nexec {PROGRAM} \"$@\" {fault}\n")).unwrap();
+        git(&["add", "-A"]);
+        git(&["commit", "-q", "-m", "a broker"]);
+    }
+}
+
+#[test]
+fn a_job_builds_both_commits_runs_them_in_turn_and_reports() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let repository = dir.join("repository");
+    std::fs::create_dir(&repository).unwrap();
+    two_commits(&repository);
+    let scenario = SCENARIO.split("[[system]]").next().unwrap().to_string()
+        + "[[system]]\ndriver = \"reference\"\n[[workload]]\npattern = \"fan-out\"\nload.rate = \"500/s\"\n[run]\n"
+        + "warmup = \"100ms\"\nduration = \"400ms\"\npercentiles = [0.5]\n[gate]\nprimary = [\"e2e.p50\"]\n";
+    std::fs::write(dir.join("floor.toml"), scenario).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/ci/regression.sh");
+    let (summary, outputs) = (dir.join("summary.md"), dir.join("outputs"));
+    let output = Command::new(&script)
+        .args(["--scenario", dir.join("floor.toml").to_str().unwrap(), "--rounds", "5"])
+        .args(["--baseline-ref", "HEAD~1", "--candidate-ref", "HEAD"])
+        .args(["--build", "cp source program && chmod +x program", "--program", "program"])
+        .args(["--msgbench", PROGRAM, "--out", dir.join("out").to_str().unwrap()])
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_STEP_SUMMARY", &summary)
+        .env("GITHUB_OUTPUT", &outputs)
+        .current_dir(&repository)
+        .output()
+        .unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    // A machine too busy for the schedule makes runs INVALID, and that is then what the job says.
+    let verdict = match output.status.code() {
+        Some(3) => "REGRESSED",
+        Some(4) => "INVALID",
+        Some(0) => "INCONCLUSIVE",
+        other => panic!("{other:?}: {said}"),
+    };
+    let outputs = std::fs::read_to_string(outputs).unwrap();
+    assert!(outputs.starts_with(&format!("verdict={verdict}\nreport=")), "{outputs} {said}");
+    let summary = std::fs::read_to_string(summary).unwrap();
+    assert!(summary.starts_with("## ") && summary.contains(verdict), "{summary}");
+    assert!(said.contains("::error title=msgbench%3A ") || verdict == "INCONCLUSIVE", "{said}");
+    for file in ["report.html", "report.md", "report.txt", "junit.xml", "compare.json"] {
+        assert!(std::fs::metadata(dir.join("out").join(file)).unwrap().len() > 100, "{file}");
+    }
+    let json: Value = serde_json::from_slice(&std::fs::read(dir.join("out/compare.json")).unwrap()).unwrap();
+    let of = |k: &str| json["rows"][0][k]["n"].as_u64().unwrap() + json["rows"][0][k]["excluded"].as_u64().unwrap();
+    assert_eq!((of("a"), of("b")), (5, 5), "{said}");
+    assert!(json["design"]["words"].as_str().unwrap().contains("alternate") || verdict != "REGRESSED", "{said}");
+    let trees = Command::new("git").args(["worktree", "list"]).current_dir(&repository).output().unwrap();
+    assert_eq!(text(&trees.stdout).lines().count(), 1, "nothing is left behind");
+    // What cannot be done is said before anything runs.
+    let output = Command::new(&script).args(["--scenario", "nowhere.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--scenario names no file"));
+}
+
 #[test]
 fn every_schema_names_its_fields() {
     for (of, field) in [

@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -75,6 +78,147 @@ fn counts_are_exact_and_in_the_log() {
         let said = ran.trial["system"]["guarantees"]["faults"].as_str().unwrap();
         assert!(said.starts_with(&format!("{fault} every {every}; ")), "a reader must see it: {said}");
     }
+}
+
+/// Each of two consumers is owed every message, and each delivery is hit by itself: the log says which, and the books agree to the one.
+#[test]
+fn single_deliveries_are_hit_and_log_and_books_agree() {
+    for (fault, every, kind) in
+        [("drop", 7, "lost"), ("duplicate", 11, "duplicated"), ("swap", 13, "reordered"), ("corrupt", 17, "corrupted")]
+    {
+        let ran = run("5k/s", "1s", &format!("[faults]\ndelivery = {{ {fault} = {{ every = {every} }} }}"));
+        let (sent, hits) = (ran.ledger("sent"), 2 * ran.ledger("sent") / every);
+        assert_eq!(sent, 5_000, "{fault}");
+        let event = format!("delivery-{fault}");
+        // A swapped delivery that was the last one of its subscription has none to change places with.
+        let alone = ran.logged("delivery-released");
+        assert!(alone <= 2 * u64::from(fault == "swap"), "{fault}: {alone}");
+        assert_eq!(ran.logged(&event) + alone, hits, "{fault}");
+        assert_eq!(ran.ledger(kind), hits - alone, "{fault}");
+        let lost = if matches!(fault, "drop" | "corrupt") { hits } else { 0 };
+        assert_eq!((ran.ledger("lost"), ran.ledger("delivered")), (lost, 2 * sent - lost), "{fault}");
+        let of = |e: &Value, key: &str| e[key].as_u64().unwrap();
+        let mut to: Vec<u64> = ran.log.iter().map(|e| of(e, "to")).collect();
+        to.sort_unstable();
+        to.dedup();
+        assert_eq!(to.len(), 2, "{fault}: of one consumer and the other, and of nobody else");
+        for e in ran.log.iter().filter(|e| e["event"] == event.as_str()) {
+            assert_eq!(of(e, "delivery") % every, 0, "{e}");
+            assert_eq!(of(e, "n"), of(e, "delivery").div_ceil(2), "two deliveries of each message: {e}");
+        }
+    }
+}
+
+#[test]
+fn one_slow_subscriber_does_not_hold_up_the_other() {
+    let ran = run("500/s", "1s", "[faults]\nslow-subscriber = { rate = \"250/s\" }");
+    assert_eq!((ran.ledger("lost"), ran.ledger("reordered"), ran.logged("slow-subscriber")), (0, 0, 500));
+    // Half of all deliveries wait up to a second, half a second in the mean; the others do not.
+    let e2e = &ran.trial["workloads"][0]["latency"]["e2e"];
+    let (mean, min) = (e2e["mean_ns"].as_f64().unwrap() / 1e9, e2e["min_ns"].as_f64().unwrap() / 1e9);
+    assert!(mean > 0.2 && mean < 0.5 && min < 0.1 && ran.quantile(0.9) > 0.5, "{mean} {min} {}", ran.quantile(0.9));
+    let mut to: Vec<u64> = ran.log.iter().map(|e| e["to"].as_u64().unwrap()).collect();
+    to.dedup();
+    assert_eq!(to.len(), 1);
+}
+
+#[test]
+fn a_publisher_that_is_not_read_waits_and_loses_nothing() {
+    let ran = run("1k/s", "2s", "[faults]\nstop-reading = { after = 500, for = \"600ms\" }");
+    assert_eq!((ran.ledger("lost"), ran.logged("stop-reading"), ran.ledger("sent")), (0, 1, 2_000));
+    let max = ran.trial["workloads"][0]["latency"]["e2e"]["max_ns"].as_f64().unwrap() / 1e9;
+    assert!(max > 0.55 && max < 1.5, "{max}");
+}
+
+#[test]
+fn what_goes_to_a_half_open_connection_is_lost_and_counted() {
+    let ran = run("1k/s", "2s", "[faults]\nhalf-open = { after = 500, who = \"subscribers\" }");
+    assert_eq!((ran.logged("half-open"), ran.ledger("sent")), (1, 2_000));
+    assert_eq!((ran.ledger("delivered"), ran.ledger("lost")), (1_000, 3_000), "500 for each of two, then nothing");
+}
+
+#[test]
+fn who_is_cut_off_and_refused_comes_back_later() {
+    let faults =
+        "[faults]\ndisconnect = { after = 500, who = \"subscribers\" }\nrefuse = { at = \"0s\", for = \"1s\" }";
+    let ran = run("1k/s", "3s", faults);
+    assert!(ran.logged("refuse") >= 2, "{}", ran.logged("refuse"));
+    let (lost, delivered) = (ran.ledger("lost"), ran.ledger("delivered"));
+    // From 0.5 s until 1 s, and until the clients try again.
+    assert!(lost >= 800 && delivered > 2_000 && lost + delivered == 6_000, "{lost} {delivered}");
+}
+
+/// A broker of its own, killed when it is dropped.
+struct Broker(Child);
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn faults_are_changed_while_the_broker_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = Command::new(PROGRAM)
+        .args(["broker", "--listen", "127.0.0.1:0", "--fault-control", "127.0.0.1:0", "--format", "json"])
+        .args(["--fault-log", "log"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut broker = Broker(child);
+    let mut line = String::new();
+    // Kept until the end: its last line wants to be written too.
+    let mut said = BufReader::new(broker.0.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    let control = TcpStream::connect(ready["policy"]["fault_control"].as_str().unwrap()).unwrap();
+    control.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answers = BufReader::new(control.try_clone().unwrap());
+    let mut say = |words: &str| {
+        (&control).write_all(format!("{words}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        answers.read_line(&mut answer).unwrap();
+        answer.trim().to_owned()
+    };
+    let lost = || {
+        let file = dir.path().join("s.toml");
+        let text = format!(
+            "name = \"control\"\nquestion = \"?\"\n[[system]]\ndriver = \"reference\"\nurl = \"{}\"\n\
+             [[workload]]\npattern = \"fan-out\"\nconsumers = 2\nload.rate = \"1k/s\"\n\
+             [run]\nwarmup = \"0s\"\nduration = \"500ms\"\ntrials = 1\ndrain = \"10s\"\n",
+            ready["url"].as_str().unwrap()
+        );
+        std::fs::write(&file, text).unwrap();
+        let record: Value = serde_json::from_slice(&msgbench(&file, dir.path()).stdout).unwrap();
+        record["trials"][0]["workloads"][0]["ledger"]["lost"].as_u64().unwrap()
+    };
+    assert_eq!(lost(), 0);
+    assert_eq!(say("set subjects=mb.*.*.* drop=every:5"), "+OK drop every 5; seed 0; subjects mb.*.*.*");
+    // Messages go on being numbered: what came before the change counts, all 500 and two that are no load.
+    assert!((198..=202).contains(&lost()), "a fifth of 500 for each of two consumers");
+    assert_eq!(say("set drop=every:0"), "-ERR faults: drop.every: every 0th is none; write 1 for all, 2 for half");
+    assert_eq!(say("show"), "+OK drop every 5; seed 0; subjects mb.*.*.*");
+    assert!(say("sing").starts_with("-ERR `sing` is no command"));
+    assert_eq!(say("clear"), "+OK seed 0");
+    assert_eq!(lost(), 0);
+    assert!(say(&"x".repeat(5000)).starts_with("-ERR the line has no end"));
+    // SAFETY: the broker is a child of ours that is not reaped.
+    assert_eq!(unsafe { libc::kill(broker.0.id() as i32, libc::SIGTERM) }, 0);
+    broker.0.wait().unwrap();
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    let changes = log.lines().filter(|l| l.contains("\"event\":\"control\"")).count();
+    let drops = log.lines().filter(|l| l.contains("\"event\":\"drop\"")).count();
+    assert_eq!(changes, 2, "{log}");
+    assert!((99..=101).contains(&drops), "{drops}");
+    let abroad = Command::new(PROGRAM)
+        .args(["broker", "--listen", "127.0.0.1:0", "--fault-control", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&abroad.stderr);
+    assert!(!abroad.status.success() && words.contains("loopback"), "{words}");
 }
 
 #[test]

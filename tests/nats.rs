@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use msgbench::driver::nats::Nats;
-use msgbench::driver::{Confirmation, Disposition, Driver, DriverError, Outgoing, Producer, Seat, Start};
+use msgbench::driver::wire::Wire;
+use msgbench::driver::{Confirmation, Disposition, Driver, DriverError, Outgoing, Producer, Seat, Start, Target};
 use msgbench::scenario::plan::DriverKind;
 use nats_support::*;
 use serde_json::{Value, json};
@@ -45,6 +46,26 @@ async fn every_way_to_prove_who_connects() {
             let error = async_nats::connect(&server.running.url).await.unwrap_err();
             assert!(error.to_string().contains("authorization violation"), "{error}");
         }
+    }
+}
+
+#[tokio::test]
+async fn credentials_may_stand_in_the_address() {
+    for auth in ["password", "token"] {
+        let Some(server) = launch(json!({ "auth": auth })) else { return };
+        let given = |key: &str| server.running.client.get(key).and_then(Value::as_str).map(str::to_owned);
+        let who = match auth {
+            "password" => format!("{}:{}", given("user").unwrap(), given("password").unwrap()),
+            _ => given("token").unwrap(),
+        };
+        let url = server.running.url.replacen("://", &format!("://{who}@"), 1);
+        let target =
+            |url: &str| Target { url: url.to_owned(), options: Default::default(), ..server.target(json!({})) };
+        let workloads = workloads("fan-out", "consumers = 1");
+        passes(&Nats::prepare(target(&url), &workloads).await.unwrap()).await;
+        Wire::prepare(target(&url), &workloads).await.unwrap();
+        let wrong = Wire::prepare(target(&server.running.url), &workloads).await.unwrap_err().to_string();
+        assert!(wrong.contains("Authorization Violation"), "{wrong}");
     }
 }
 

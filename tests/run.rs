@@ -98,48 +98,17 @@ fn every_shipped_pattern_accounts_for_every_message() {
 fn a_stalled_broker_is_in_the_response_percentiles() {
     let out = tempfile::tempdir().unwrap();
     let broker = Broker::start();
-    let url = format!("system.url={}", broker.url);
-    let args = [
-        "run",
-        "scenarios/fanout.toml",
-        "--system",
-        "reference",
-        "--trials",
-        "1",
-        "--duration",
-        "10s",
-        "--rate",
-        "1k/s",
-        "--set",
-        "workload.consumers=1",
-        "--set",
-        "run.warmup=500ms",
-        "--set",
-        "system.reference.url=",
-    ];
-    let set = url.replacen("system.url", "system.reference.url", 1);
-    let mut args = args.to_vec();
-    *args.last_mut().unwrap() = &set;
     let stall = 0.5;
+    let url = format!("system.reference.url={}", broker.url);
+    let common =
+        ["--system", "reference", "--trials", "1", "--duration", "10s", "--set", "run.warmup=500ms", "--set", &url];
+    let open = ["run", "scenarios/fanout.toml", "--rate", "1k/s", "--set", "workload.consumers=1"];
     // The control arm: the same stall as a closed loop sees it, which is how the others measure.
-    let closed = [
-        "run",
-        "scenarios/request-reply.toml",
-        "--system",
-        "reference",
-        "--trials",
-        "1",
-        "--duration",
-        "10s",
-        "--set",
-        r#"workload.load={ mode = "closed", think = "1ms" }"#,
-        "--set",
-        "run.warmup=500ms",
-        "--set",
-        &set,
-    ];
+    let load = r#"workload.load={ mode = "closed", think = "1ms" }"#;
+    let closed = ["run", "scenarios/request-reply.toml", "--set", load];
+    let (open, closed) = ([&open[..], &common].concat(), [&closed[..], &common].concat());
     let (output, control) = std::thread::scope(|scope| {
-        let run = scope.spawn(|| msgbench(&args, out.path()));
+        let run = scope.spawn(|| msgbench(&open, out.path()));
         let control = scope.spawn(|| msgbench(&closed, out.path()));
         std::thread::sleep(Duration::from_secs(5));
         broker.signal(libc::SIGSTOP);

@@ -23,6 +23,7 @@ use super::info;
 use super::keeper::{self, LINGER, Sink};
 use super::outlet::Outlet;
 use super::session::{Farewell, Session};
+use crate::units::now;
 
 /// The read buffer a connection starts with, and the one it grows to when it has much to say.
 const SMALL_BUFFER: usize = 4 * 1024;
@@ -159,6 +160,9 @@ impl Reader {
                 Ok(0) | Err(_) => return None,
                 Ok(n) => n,
             };
+            if self.outlet.deaf_until.load(Ordering::Relaxed) > 0 && !self.deaf().await {
+                return None;
+            }
             self.outlet.heard.store(true, Ordering::Relaxed);
             Counters::add(&self.hub.counters.bytes_in, n as u64);
             filled += n;
@@ -195,6 +199,18 @@ impl Reader {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Waits until a fault allows this connection to be read; `false` when it was closed meanwhile.
+    #[cold]
+    async fn deaf(&self) -> bool {
+        while self.outlet.deaf_until.load(Ordering::Relaxed) > now() {
+            if self.outlet.is_closed() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        true
     }
 
     /// Holds the publisher back while its targets are above the high-water mark, as the policy has it.

@@ -48,6 +48,9 @@ fn complain(words: impl std::fmt::Display) {
 pub use config::{Auth, Config, LameDuck, Shutdown, SlowConsumer, Tls, User};
 pub use counters::{Counters, Totals};
 pub use error::BrokerError;
-pub use faults::{Disconnect, Faults, FaultsError, Law, Misbehaviour, Mixture, Peer, Pick, RateCap, Stall};
+pub use faults::{
+    DeliveryFaults, Disconnect, Faults, FaultsError, Law, Misbehaviour, Mixture, Peer, Pick, RateCap, Stall,
+    StopReading, Window,
+};
 pub use info::PROTOCOL_VERSION;
 pub use server::Broker;

@@ -11,7 +11,7 @@
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -90,6 +90,10 @@ pub(super) struct Outlet {
     pub announces: AtomicBool,
     /// Whether anything has been received since the keeper last looked.
     pub heard: AtomicBool,
+    /// A fault: nothing is read from the connection before this instant.
+    pub deaf_until: AtomicU64,
+    /// A fault: what is sent is swallowed.
+    pub mute: AtomicBool,
     /// Whether `expired` may hold something.
     has_expired: AtomicBool,
     /// Wakes the keeper.
@@ -131,6 +135,8 @@ impl Outlet {
             admitted: AtomicBool::new(false),
             announces: AtomicBool::new(false),
             heard: AtomicBool::new(false),
+            deaf_until: AtomicU64::new(0),
+            mute: AtomicBool::new(false),
             has_expired: AtomicBool::new(false),
             kick: Notify::new(),
             room: Notify::new(),
@@ -160,7 +166,7 @@ impl Outlet {
     /// kernel takes. Leaves `stage` empty. Returns whether the publisher should be held back.
     pub(super) fn commit(&self, stage: &mut Vec<u8>, messages: u64) -> bool {
         let mut state = self.state();
-        if state.closed {
+        if state.closed || self.mute.load(Ordering::Relaxed) {
             stage.clear();
             return false;
         }

@@ -286,6 +286,37 @@ impl Router {
         routed
     }
 
+    /// The subscriptions that a message on this subject is delivered to now: all plain ones and one of each queue group.
+    pub(super) fn targets(&mut self, subject: &[u8], into: &mut Vec<Arc<Sub>>) {
+        if self.generation != self.hub.index.generation() {
+            self.forget();
+        }
+        let mut found = std::mem::take(&mut self.found);
+        self.hub.index.search(subject, &mut found);
+        into.extend(found.plain.iter().cloned());
+        for members in found.queued.chunk_by(|a, b| a.queue == b.queue) {
+            into.push(Arc::clone(&members[pick(&mut self.random, members.len())]));
+        }
+        found.clear();
+        self.found = found;
+    }
+
+    /// Delivers a message to one subscription, unless that has had all it asked for.
+    pub(super) fn deliver(&mut self, sub: &Arc<Sub>, message: &Publish<'_>) {
+        let mut count = 0;
+        if !reserve(&self.hub, sub, &mut count) {
+            return;
+        }
+        sub.delivered.fetch_add(count, Ordering::SeqCst);
+        let mut prefix = self.hub.rules.pool.take();
+        for part in [&b"HMSG "[..], message.subject, b" ", &sub.sid, b" "] {
+            prefix.extend_from_slice(part);
+        }
+        let slot = self.out.slot(&sub.outlet);
+        self.out.put(slot, &prefix, message);
+        self.hub.rules.pool.give(prefix);
+    }
+
     /// Adds the counts kept here to the subscriptions.
     pub(super) fn settle(&mut self) {
         while let Some(at) = self.counted.pop() {

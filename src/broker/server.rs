@@ -13,7 +13,7 @@ use super::config::{Config, Shutdown};
 use super::connection;
 use super::counters::Counters;
 use super::error::BrokerError;
-use super::faults::Detour;
+use super::faults::{self, Detour};
 use super::hub::{Hub, Phase};
 use super::info::Info;
 use super::outlet::Rules;
@@ -25,6 +25,8 @@ pub struct Broker {
     hub: Arc<Hub>,
     listener: TcpListener,
     address: SocketAddr,
+    /// Where faults are changed while it runs.
+    control: Option<(TcpListener, SocketAddr)>,
 }
 
 impl Broker {
@@ -40,6 +42,10 @@ impl Broker {
         let listen = |source| BrokerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let control = match config.misbehaviour.control {
+            Some(address) => Some(faults::listen(address).await?),
+            None => None,
+        };
         let rules = Arc::new(Rules {
             max_pending: config.max_pending,
             policy: config.slow_consumer,
@@ -48,12 +54,17 @@ impl Broker {
         });
         let info = Info::new(&config, server_id(), address);
         let hub = Arc::new(Hub::new(config, rules, info, acceptor, detour));
-        Ok(Self { hub, listener, address })
+        Ok(Self { hub, listener, address, control })
     }
 
     /// The address listened on, with the port that port 0 became.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the control connection of the faults listens.
+    pub fn control_addr(&self) -> Option<SocketAddr> {
+        self.control.as_ref().map(|(_, address)| *address)
     }
 
     /// The running totals.
@@ -71,15 +82,24 @@ impl Broker {
     /// # Errors
     /// When the operating system refuses to accept for a reason that will not pass.
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), BrokerError> {
-        let Self { hub, listener, .. } = self;
+        let Self { hub, listener, control, .. } = self;
         // Connections are tasks of their own; this ends them even if this future is dropped.
         let closing = CloseOnDrop(Arc::clone(&hub));
         tokio::pin!(shutdown);
         let misbehaving = hub.detour.as_ref().map(|detour| detour.start(&hub)).transpose()?;
+        // Ends when it is dropped, with this future.
+        let mut controlled = tokio::task::JoinSet::new();
+        if let Some((listener, _)) = control {
+            controlled.spawn(faults::control(Arc::clone(&hub), listener));
+        }
         let how = loop {
             tokio::select! {
                 how = &mut shutdown => break how,
                 accepted = listener.accept() => match accepted {
+                    // Dropped, the socket is closed without a word.
+                    Ok((_, peer)) if hub.detour.as_ref().is_some_and(|detour| detour.refuses(peer)) => {
+                        Counters::add(&hub.counters.refused, 1);
+                    }
                     Ok((socket, peer)) => {
                         Counters::add(&hub.counters.connections, 1);
                         match hub.place() {

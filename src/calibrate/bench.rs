@@ -148,6 +148,17 @@ pub fn control(ran: &Ran, i: usize) -> (f64, f64) {
     (base, (at(&l, 0.99).unwrap_or(base) - base).max(0.0))
 }
 
+impl Unrest {
+    /// With what happened to workload `i` of the same trial, which the faults do not hit.
+    pub fn beside(self, ran: &Ran, i: usize) -> Self {
+        let l = ran.latency(i, "e2e");
+        let Some(median) = at(&l, 0.5).map(|v| v as Nanos) else { return self };
+        let p90 = l.curve.iter().rev().find(|(p, _)| *p <= 0.9).map_or(median, |(_, ns)| *ns);
+        let max = l.max_ns.unwrap_or(median);
+        Self { way_p90: p90.saturating_sub(median), way_max: max.saturating_sub(median), ..self }
+    }
+}
+
 /// A share of `value`, enlarged by what the control shows as spread, but at most doubled: a loud host must not make every
 /// result right.
 pub fn with_floor(tolerance: f64, spread: f64) -> f64 {

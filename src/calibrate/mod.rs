@@ -10,10 +10,12 @@
 //! experiments carry a control in the same trial: a second workload that the faults do not hit, so that the way to the
 //! broker and back is known under the same conditions. Rejected: calibrating beforehand and trusting it later.
 
+mod awake;
 mod bench;
 pub mod certificate;
 mod experiments;
 mod html;
+pub mod keep;
 mod truth;
 
 use std::path::Path;

@@ -145,6 +145,11 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "FILE")]
     pub fault_log: Option<PathBuf>,
 
+    /// Loopback address on which faults can be changed while the broker runs: lines `set NAME=ITEM:VALUE,...`, `clear`, `show`; port 0
+    /// takes a free one, and the ready line says which (docs/calibration.md).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub fault_control: Option<SocketAddr>,
+
     /// How the ready line and the closing line are written.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -182,7 +187,11 @@ impl BrokerArgs {
 
     fn misbehaviour(&self) -> Result<Misbehaviour, BrokerError> {
         let faults = self.faults.as_deref().map(Faults::read).transpose()?.unwrap_or_default();
-        Ok(Misbehaviour { faults: faults.with_flags(&self.fault)?, log: self.fault_log.clone() })
+        Ok(Misbehaviour {
+            faults: faults.with_flags(&self.fault)?,
+            log: self.fault_log.clone(),
+            control: self.fault_control,
+        })
     }
 
     fn config(&self) -> Config {
@@ -289,11 +298,17 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
             kafka.auth_timeout = config.auth_timeout;
             kafka.max_connections = config.max_connections;
             // Where messages are stored, that is where they are hit; the router beside it does as it should.
-            kafka.misbehaviour = std::mem::take(&mut config.misbehaviour);
+            kafka.misbehaviour.faults = std::mem::take(&mut config.misbehaviour.faults);
+            kafka.misbehaviour.log = config.misbehaviour.log.take();
             Some(KafkaBroker::bind(kafka).await?)
         }
     };
     let router = match (args.listen, &log) {
+        (None, Some(_)) if config.misbehaviour.control.is_some() => {
+            let value = config.misbehaviour.control.map(|address| address.to_string()).unwrap_or_default();
+            let remedy = "only the router's faults can be changed while it runs: give it an address with --listen";
+            return Err(BrokerError::Setting { setting: "the control address of the faults", value, remedy });
+        }
         (None, Some(_)) => None,
         _ => Some(Broker::bind(config).await?),
     };
@@ -407,6 +422,9 @@ fn ready_line(args: &BrokerArgs, halves: &Halves, workers: usize, files: u64) ->
     let of_log = halves.log.as_ref().map(|b| &b.config().misbehaviour.faults);
     if let Some(faults) = of_router.into_iter().chain(of_log).find(|faults| faults.any()) {
         policy["faults"] = faults.to_string().into();
+    }
+    if let Some(address) = halves.router.as_ref().and_then(Broker::control_addr) {
+        policy["fault_control"] = address.to_string().into();
     }
     if let (Some(policy), Some(broker)) = (policy.as_object_mut(), &halves.log) {
         policy.extend(args.log.policy(broker));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::calibrate::certificate::{Form, Verdict};
-use crate::calibrate::{self, CalibrateError};
+use crate::calibrate::{self, CalibrateError, keep};
 use crate::engine::Interrupt;
 
 use super::run::{Scratch, listen};
@@ -45,6 +45,13 @@ pub(super) fn calibrate(args: &CalibrateArgs) -> Result<Exit, Failure> {
     };
     write("certificate.json", pretty(&certificate))?;
     write("certificate.html", certificate.html())?;
+    // Where later runs look for it. A home that cannot be written is no reason to lose what has been found.
+    let kept = keep::place(&certificate.host, &certificate.profile, |name| std::env::var_os(name));
+    if let Some(place) = kept
+        && let Err(e) = keep::keep(&certificate, &pretty(&certificate), &place)
+    {
+        crate::units::say(format_args!("msgbench: runs will not cite this certificate: {}: {e}", place.display()));
+    }
     match args.format {
         Format::Json => print(&pretty(&certificate))?,
         Format::Text => {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use crate::compare::foreign::{self, LogUnit};
 use crate::compare::{self, Comparison, Named, Options};
-use crate::record::{Record, store};
+use crate::record::{Record, StoreError, store};
 use crate::report::comparison as render;
 use crate::scenario::gate::{self, Expectation, Gate};
 
@@ -14,7 +15,8 @@ use super::{Exit, Failure, pretty, print};
 /// Arguments of `compare`.
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
-    /// The result to compare with: a folder, or its run.json
+    /// The result to compare with: a folder, or its run.json; or a folder that holds several results of one scenario, whose
+    /// trials are taken together; or a result of the OpenMessaging Benchmark or an HdrHistogram log
     baseline: PathBuf,
     /// The result to compare; without it, the systems within the first are compared with each other
     candidate: Option<PathBuf>,
@@ -27,12 +29,18 @@ pub struct CompareArgs {
     /// Compare results of different machines, which compares the machines too
     #[arg(long)]
     across_hosts: bool,
+    /// What the values of an HdrHistogram log of another tool count
+    #[arg(long, value_enum, value_name = "UNIT", default_value_t)]
+    log_unit: LogUnit,
     /// Report only: exit with 0 whatever the verdict
     #[arg(long)]
     exit_zero: bool,
     /// Write to this file instead of the terminal
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write the report as one HTML page into this file as well
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// What to print
     #[arg(long, value_enum, default_value_t)]
     format: CompareFormat,
@@ -50,36 +58,83 @@ enum CompareFormat {
     Markdown,
     /// Test results for a CI server
     Junit,
+    /// Annotations for a GitHub job
+    Github,
     /// One line for each metric, for a spreadsheet
     Csv,
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
-    let load = |path: &Path| store::load(path).map(|l| l.record).map_err(Failure::usage);
-    let baseline = load(&args.baseline)?;
-    let candidate = args.candidate.as_deref().map(load).transpose()?;
+    let baseline = load(&args.baseline, args.log_unit)?;
+    let candidate = args.candidate.as_deref().map(|path| load(path, args.log_unit)).transpose()?;
     let subject = candidate.as_ref().unwrap_or(&baseline);
     let (gate, expect) = rules(args.gate.as_deref(), subject)?;
     let labels = labels(&args.baseline, args.candidate.as_deref());
-    let compared = match &candidate {
-        Some(candidate) => compare::records(
-            Named { label: &labels.0, record: &baseline },
-            Named { label: &labels.1, record: candidate },
-            &gate,
-            Options { across_hosts: args.across_hosts },
-        ),
-        None => compare::systems(Named { label: &labels.0, record: &baseline }, args.against.as_deref(), &gate),
+    let mut named = vec![Named { label: &labels.0, record: &baseline }];
+    named.extend(candidate.as_ref().map(|record| Named { label: &labels.1, record }));
+    let compared = match named[..] {
+        [a, b] => compare::records(a, b, &gate, Options { across_hosts: args.across_hosts }),
+        _ => compare::systems(named[0], args.against.as_deref(), &gate),
     };
     let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
     let text = output(&comparison, args.format)?;
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+    };
+    if let Some(path) = &args.html {
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        write(path, render::html::page(&comparison, &named, &command))?;
+    }
     match &args.out {
-        Some(path) => std::fs::write(path, text)
-            .map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))?,
+        Some(path) => write(path, text)?,
         None => {
             print(&text)?;
         }
     }
     Ok(if args.exit_zero { Exit::Passed } else { Exit::of_code(comparison.overall.exit_code) })
+}
+
+/// A result, or all results in a folder taken together.
+fn load(path: &Path, unit: LogUnit) -> Result<Record, Failure> {
+    if !path.is_dir() || path.join("run.json").exists() {
+        return one(path, unit);
+    }
+    let mut records = Vec::new();
+    // DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them; or files of another tool in DIR.
+    let mut open = vec![(path.to_path_buf(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        if folder.join("run.json").exists() {
+            records.push(one(&folder, unit)?);
+            continue;
+        }
+        let read = std::fs::read_dir(&folder);
+        let read = read.map_err(|e| Failure::usage(format!("cannot read {}: {e}", folder.display())))?;
+        let mut entries: Vec<PathBuf> = read.filter_map(Result::ok).map(|e| e.path()).collect();
+        entries.sort();
+        for entry in entries {
+            if entry.is_dir() && depth < 2 {
+                open.push((entry, depth + 1));
+            } else if depth == 0 && entry.extension().is_some_and(|e| e == "json" || e == "hlog") {
+                records.push(one(&entry, unit)?);
+            }
+        }
+    }
+    compare::pool(records).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+}
+
+/// A result folder, its run.json, or a file of another tool.
+fn one(path: &Path, unit: LogUnit) -> Result<Record, Failure> {
+    let own = store::load(path).map(|l| l.record);
+    match own {
+        Err(StoreError::Format { .. }) if path.is_file() => {
+            let bytes =
+                std::fs::read(path).map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let foreign = foreign::read(&name, &bytes, unit);
+            foreign.map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))
+        }
+        own => own.map_err(Failure::usage),
+    }
 }
 
 /// The tables of the gate file, else those of the scenario that was measured.
@@ -108,6 +163,7 @@ fn output(c: &Comparison, format: CompareFormat) -> Result<String, Failure> {
         CompareFormat::Text => render::text::page(c),
         CompareFormat::Json => pretty(c),
         CompareFormat::Markdown => render::markdown::page(c),
+        CompareFormat::Github => render::github::page(c),
         CompareFormat::Junit => render::junit::page(c),
         CompareFormat::Csv => render::csv::page(c).map_err(Failure::internal)?,
     })

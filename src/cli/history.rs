@@ -30,6 +30,9 @@ pub struct HistoryArgs {
     /// Draw a chart for each metric into this folder
     #[arg(long, value_name = "DIR")]
     charts: Option<PathBuf>,
+    /// Write one HTML page with the table and all charts into this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Exit with 3 when the last level of a metric is confirmed to be worse than the one before
     #[arg(long)]
     gate: bool,
@@ -65,6 +68,10 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
             let svg = plot.svg().map_err(Failure::internal)?;
             store.write_file(&format!("{}.svg", plot.name), svg.as_bytes()).map_err(Failure::internal)?;
         }
+    }
+    if let Some(path) = &args.html {
+        std::fs::write(path, crate::report::history::html(&list))
+            .map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))?;
     }
     match args.format {
         Format::Json => print(&pretty(&list))?,

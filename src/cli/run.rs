@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::calibrate::keep;
 use crate::engine::{self, Interrupt, RunError, Tick, TrialFiles};
-use crate::measure::host;
+use crate::measure::{host, trust};
 use crate::record::{
-    Completion, Interval, Outcome, Record, SCHEMA, ScenarioSource, Skipped, Status, Store, Tool, rfc3339,
+    Calibration, Completion, Host, Interval, Outcome, Record, SCHEMA, ScenarioSource, Skipped, Status, Store, Tool,
+    rfc3339,
 };
 use crate::scenario::Scenario;
-use crate::scenario::plan::Case;
+use crate::scenario::plan::{BringUp, Case};
 use crate::units::say;
 
 use super::progress::Progress;
@@ -26,6 +28,9 @@ pub struct RunArgs {
     /// Folder that gets <scenario>/<time>/ with the results
     #[arg(long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
+    /// Run although a schedule is above the rate that the calibration of this host trusts; the record says so
+    #[arg(long)]
+    force: bool,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -37,13 +42,19 @@ pub struct RunArgs {
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
     engine::check(&scenario.plan).map_err(Failure::usage)?;
+    let first = record(&scenario);
+    if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force)
+        && let Some(words) = trust::excess(&scenario.plan.cases, calibration)
+    {
+        return Err(Failure::usage(words));
+    }
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;
     let keeper = Keeper {
         progress: Progress::new(args.quiet || args.format == Format::Json),
         cases: scenario.plan.cases.clone(),
-        kept: Mutex::new((record(&scenario), Vec::new())),
+        kept: Mutex::new((first, Vec::new())),
         store,
     };
     keeper.write().map_err(Failure::internal)?;
@@ -110,11 +121,24 @@ fn secrets(value: &serde_json::Value, found: &mut Vec<String>) {
     }
 }
 
-/// The record as it is kept: secrets in options, text, overrides and command are replaced wherever they stand.
+/// Passwords, or tokens that stand alone, in addresses: `nats://user:password@host`, `nats://token@host`.
+fn in_address(url: &str) -> impl Iterator<Item = String> {
+    let one = |address: &str| {
+        let (user, _) = address.split_once("://").map_or(address, |(_, rest)| rest).rsplit_once('@')?;
+        let secret = user.split_once(':').map_or(user, |(_, password)| password);
+        (!secret.is_empty()).then(|| secret.to_owned())
+    };
+    url.split([',', ' ']).filter_map(one)
+}
+
+/// The record as it is kept: secrets in addresses, options, text, overrides and command are replaced wherever they stand.
 fn redacted(record: Record) -> Record {
     let mut found = Vec::new();
     for system in &record.plan.systems {
         secrets(&serde_json::Value::Object(system.options.clone()), &mut found);
+        if let BringUp::External { url } = &system.bring_up {
+            found.extend(in_address(url));
+        }
     }
     if found.is_empty() {
         return record;
@@ -144,6 +168,11 @@ fn redacted(record: Record) -> Record {
         for (to, from) in copy.plan.systems.iter_mut().zip(&record.plan.systems) {
             let options = clean(Ok(serde_json::Value::Object(from.options.clone())))?;
             to.options = options.as_object().cloned().unwrap_or_default();
+            if let BringUp::External { url } = &mut to.bring_up {
+                for secret in &found {
+                    *url = url.replace(secret, "(redacted)");
+                }
+            }
         }
         Ok(copy)
     };
@@ -151,12 +180,22 @@ fn redacted(record: Record) -> Record {
     again(&record).unwrap_or(record)
 }
 
+/// The newest calibration of this host by this build; what is there and cannot be read is said and not cited.
+fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
+    let place = keep::place(host, profile, |name| std::env::var_os(name))?;
+    keep::read(host, profile, &place).unwrap_or_else(|words| {
+        say(format_args!("msgbench: the calibration of this host is not cited: {words}"));
+        None
+    })
+}
+
 fn record(scenario: &Scenario) -> Record {
+    let (host, profile) = (host::read(), if cfg!(debug_assertions) { "debug" } else { "release" });
     redacted(Record {
         schema: SCHEMA.into(),
         tool: Tool {
             version: env!("CARGO_PKG_VERSION").into(),
-            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
+            profile: profile.into(),
             command: std::env::args().collect(),
         },
         scenario: ScenarioSource {
@@ -166,7 +205,8 @@ fn record(scenario: &Scenario) -> Record {
             overrides: scenario.overrides.clone(),
         },
         plan: scenario.plan.clone(),
-        host: host::read(),
+        calibration: calibration(&host, profile),
+        host,
         started_at: rfc3339(SystemTime::now()),
         ended_at: None,
         completion: Completion::Running,
@@ -255,6 +295,9 @@ impl engine::Sink for Keeper {
         let label = format!("{}-{}", files.trial.case, files.trial.round);
         if let Some(case) = self.cases.iter().find(|c| c.id == files.trial.case) {
             crate::measure::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
+            if let Some(calibration) = &self.lock().0.calibration {
+                trust::judge(&mut files.trial, case, calibration);
+            }
         }
         let hlog = self.store.write_hlog(&label, &files.hlog, files.measured_at).map_err(io::Error::other)?;
         files.trial.hlog = Some(hlog);
@@ -292,5 +335,11 @@ mod tests {
         let kept = serde_json::to_string(&record(&scenario)).unwrap();
         assert!(!kept.contains("s3cret") && kept.contains("(redacted)"), "{kept}");
         assert_eq!(scenario.plan.systems[0].options["password"], "s3cret", "the run itself needs it");
+        for url in ["nats://me:s3cret@a:1", "nats://a:1,nats://s3cret@b:2", "nats://a:1 kafka://me:s3cret@b:2/"] {
+            let text = text.replace("options = { user = \"me\", password = \"s3cret\" }", &format!("url = \"{url}\""));
+            let scenario = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap();
+            let kept = serde_json::to_string(&record(&scenario)).unwrap();
+            assert!(!kept.contains("s3cret") && kept.contains("(redacted)@"), "{kept}");
+        }
     }
 }

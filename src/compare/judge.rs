@@ -126,6 +126,7 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
     let max_change = gate.max_change(&metric);
     let sample = |side: &Side<'_>, v: &[f64]| Sample {
         label: side.label.clone(),
+        case: side.case.id.clone(),
         n: v.len(),
         excluded: side.excluded,
         median: median(v),

@@ -11,12 +11,14 @@
 //! judge (runs are rarely normal), bootstrap (random verdicts).
 
 mod expect;
+pub mod foreign;
 pub mod history;
 mod judge;
 mod model;
 mod observe;
 mod overall;
 mod pair;
+mod pool;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sentence;
@@ -26,6 +28,8 @@ mod tests;
 pub use expect::{ExpectResult, ExpectVerdict, expectations};
 pub use model::*;
 pub use pair::{NotComparable, Options};
+pub use pool::{PoolError, pool};
+pub use sentence::percent;
 
 use crate::record::Record;
 use crate::scenario::gate::Gate;

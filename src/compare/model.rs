@@ -111,6 +111,8 @@ pub struct Excluded {
 pub struct Sample {
     /// What is measured, as it is called in sentences.
     pub label: String,
+    /// `Case::id` in its record.
+    pub case: String,
     /// Valid trials.
     pub n: usize,
     /// Trials left out.

@@ -289,8 +289,8 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
     if machine(&ra.host) != machine(&rb.host) && !options.across_hosts {
         return Err(NotComparable::Host(format!("{}; {}", host_line(&ra.host), host_line(&rb.host))));
     }
-    if ra.tool.profile != rb.tool.profile {
-        let debug = if ra.tool.profile == "release" { b.label } else { a.label };
+    if ra.tool.profile != rb.tool.profile && [ra, rb].iter().any(|r| r.tool.profile == "debug") {
+        let debug = if ra.tool.profile == "debug" { a.label } else { b.label };
         return Err(NotComparable::Profile(debug.into()));
     }
     let mut pairing = Pairing {
@@ -320,6 +320,13 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
             continue;
         };
         matched.insert(twin.id.clone());
+        let skipped = |r: &'a Record| r.skipped.iter().find(|s| s.system == name);
+        // Missing on one side only is a fault of that side, and so an INVALID row.
+        if let (Some(s), Some(_)) = (skipped(ra), rb.skipped.iter().find(|s| s.system == system_of(rb, twin))) {
+            let reason = format!("measured in neither result: {}", s.reason);
+            pairing.refused.push(Refused { case: case.id.clone(), reason });
+            continue;
+        }
         let (workload, other) = settings(case, twin);
         if !workload.is_empty() {
             let what: Vec<String> =

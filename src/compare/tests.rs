@@ -139,6 +139,22 @@ fn what_is_not_comparable_is_refused() {
     assert!(matches!(systems(named(&a), Some("kafka"), &Gate::default()), Err(NotComparable::System { .. })));
 }
 
+/// A system that is not installed anywhere must not fail a job; one that is missing in the candidate only must.
+#[test]
+fn a_system_that_neither_has_is_no_fault_and_one_that_is_gone_is() {
+    let mut a = record(&A, &B);
+    a.trials.retain(|t| t.case == "reference");
+    let gone = crate::record::Skipped { system: "nats".into(), reason: "no nats-server".into(), remedy: String::new() };
+    a.skipped.push(gone);
+    let of = |label, record| Named { label, record };
+    let c = records(of("old", &a), of("new", &a), &Gate::default(), Options::default()).unwrap();
+    assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Equivalent, 0));
+    assert!(c.refused[0].reason.contains("neither result: no nats-server"), "{:?}", c.refused);
+    let full = record(&A, &B);
+    let c = records(of("old", &full), of("new", &a), &Gate::default(), Options::default()).unwrap();
+    assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Invalid, 4));
+}
+
 #[test]
 fn settings_that_differ_are_said_first() {
     let (a, mut b) = (record(&A, &B), record(&A, &C));

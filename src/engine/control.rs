@@ -5,7 +5,7 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use crate::driver::Driver;
-use crate::measure::process::{Meter, Usage};
+use crate::measure::process::{Lives, Meter, Usage};
 use crate::measure::recorder::{Kind, Shipment};
 use crate::scenario::plan::Workload;
 use crate::system::System;
@@ -78,10 +78,9 @@ impl Control<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let broker = (!self.setup.running.pids.is_empty()).then(|| Meter::new(&self.setup.running.pids));
         let mut watch = Watch {
             agenda: Agenda::new(self.setup.events, &self.setup.running.pids),
-            broker,
+            broker: Lives::default(),
             own: Meter::own(),
             marks: Vec::new(),
             interval: phases.interval.0,
@@ -243,7 +242,7 @@ fn stash(d: Done, raw: &mut Raw) {
 /// Samples usage at the boundaries of intervals, and knows what is to be done to the system.
 struct Watch<'a> {
     agenda: Agenda<'a>,
-    broker: Option<Meter>,
+    broker: Lives,
     own: Meter,
     marks: Vec<(Option<Usage>, Usage)>,
     interval: Nanos,
@@ -258,7 +257,9 @@ impl Watch<'_> {
         }
     }
     fn mark(&mut self) {
-        self.marks.push((self.broker.as_ref().map(Meter::sample), self.own.sample()));
+        let pids = self.agenda.pids();
+        let broker = (!pids.is_empty()).then(|| self.broker.sample(pids));
+        self.marks.push((broker, self.own.sample()));
     }
     fn fold(&self, raw: &mut Raw) {
         let (Some(first), Some(last)) = (self.marks.first(), self.marks.last()) else { return };

@@ -9,14 +9,20 @@ use super::trial::Raw;
 /// The events of a trial that are still to come.
 pub struct Agenda<'a> {
     left: &'a [PlannedEvent],
-    pids: &'a [u32],
+    /// The processes by node; a restart gives a node another one.
+    pids: Vec<u32>,
     paused: Vec<u32>,
 }
 
 impl<'a> Agenda<'a> {
     /// Of a system with these processes.
     pub fn new(events: &'a [PlannedEvent], pids: &'a [u32]) -> Self {
-        Self { left: events, pids, paused: Vec::new() }
+        Self { left: events, pids: pids.to_vec(), paused: Vec::new() }
+    }
+
+    /// The processes of the system as they are now.
+    pub fn pids(&self) -> &[u32] {
+        &self.pids
     }
 
     /// When the next one is due, given the start of the measured phase.
@@ -34,8 +40,12 @@ impl<'a> Agenda<'a> {
                 raw.failed.get_or_insert(("measure", words));
                 return;
             };
+            if event.action == Action::Restart {
+                self.restart(event.node as usize, pid, system, raw);
+                continue;
+            }
             // A process that has ended may be reaped, and its number be somebody else's.
-            if let Some(how) = system.ended() {
+            if let Some(how) = system.node_ended(event.node as usize) {
                 raw.log
                     .push((now(), format!("{what} node {} (process {pid}): it has ended already, {how}", event.node)));
                 continue;
@@ -52,6 +62,26 @@ impl<'a> Agenda<'a> {
         }
     }
 
+    fn restart(&mut self, node: usize, pid: u32, system: &mut dyn System, raw: &mut Raw) {
+        let before = system.node_ended(node).map_or("killed".to_owned(), |how| format!("it has ended already, {how}"));
+        // What fails from here on is the scenario's doing.
+        raw.end_expected = true;
+        match system.restart(node) {
+            Ok(new) => {
+                self.pids[node] = new;
+                let words = format!(
+                    "restart node {node} (process {pid}): {before}; started again as process {new}, as the scenario asks"
+                );
+                raw.log.push((now(), words));
+            }
+            Err(words) => {
+                let words = format!("restart node {node} (process {pid}): {words}");
+                raw.failed.get_or_insert(("measure", words));
+            }
+        }
+        self.paused.retain(|p| *p != pid);
+    }
+
     /// Lets everything go on that still stands still, so that it can end in order.
     pub fn close(&mut self, system: &mut dyn System, raw: &mut Raw) {
         for event in self.left {
@@ -59,7 +89,8 @@ impl<'a> Agenda<'a> {
             raw.log.push((now(), format!("{} at {at} s was not done: the trial ended before", event.action.name())));
         }
         for pid in std::mem::take(&mut self.paused) {
-            if system.ended().is_none() {
+            let node = self.pids.iter().position(|p| *p == pid);
+            if node.is_some_and(|node| system.node_ended(node).is_none()) {
                 signal(pid, Action::Resume);
                 raw.log.push((now(), format!("resume process {pid} at the end of the trial")));
             }
@@ -71,7 +102,7 @@ fn signal(pid: u32, action: Action) {
     let signal = match action {
         Action::Pause => libc::SIGSTOP,
         Action::Resume => libc::SIGCONT,
-        Action::Kill => libc::SIGKILL,
+        Action::Kill | Action::Restart => libc::SIGKILL,
         Action::Terminate => libc::SIGTERM,
     };
     // SAFETY: kill touches no memory; the process is a child of ours that is not reaped, so the number is still its own.

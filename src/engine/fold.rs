@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use crate::measure::hiccup;
+use crate::measure::noise;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
 use crate::measure::summary::summarise;
 use crate::measure::validity::{Observed, judge};
-use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
-use crate::scenario::plan::{Case, Load, Workload};
+use crate::record::{
+    Check, Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
+};
+use crate::scenario::plan::{Arrivals, Case, Load, Workload};
 use crate::units::{Nanos, SECOND, now};
 
 use super::books::Books;
-use super::produce::Sent;
+use super::produce::{GAPS, Sent};
 use super::trial::Raw;
 
 /// What a trial came to.
@@ -79,6 +82,8 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
     };
     let several = case.workloads.len() > 1;
     for (i, w) in case.workloads.iter().enumerate() {
+        // Nobody may be listening.
+        let delivers = delivers && w.topology.groups > 0;
         let books = Books::close(raw, i, w, delivers);
         let name = headline(w, delivers);
         let mut latency = BTreeMap::new();
@@ -128,7 +133,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
         let pause = hiccups.values().map(|h| h.open().max()).max();
         observed.longest = pause.zip(longest("lag")).zip(longest(name)).map(|((p, l), r)| (p, l, r));
         (observed.spinning, observed.clocksource) = (spin, clocksource.into());
-        for mut check in judge(&observed) {
+        for mut check in judge(&observed).into_iter().chain(arrivals(raw, i, w, case.phases.interval.0)) {
             if several {
                 check.name = format!("{} ({})", check.name, w.name);
             }
@@ -222,6 +227,27 @@ fn missing(books: &Books) -> u64 {
 
 fn unsent(books: &Books) -> u64 {
     books.ledger.scheduled.saturating_sub(books.ledger.sent)
+}
+
+/// V9: whether the first messages were sent as the arrival process of a constant rate asks, all producers together.
+fn arrivals(raw: &Raw, i: usize, w: &Workload, interval: Nanos) -> Option<Check> {
+    let Load::Open { arrivals, profile } = &w.load else { return None };
+    let rate = profile.peak().0;
+    if profile.segments.iter().any(|s| s.from.0 != rate || s.to.0 != rate) {
+        return None;
+    }
+    // After the last of a producer whose room is full, the others would be alone.
+    let full = |s: &&Sent| s.first.len() > GAPS;
+    let sent = || raw.sent[i].iter().map(|(_, s)| s);
+    let end = sent().filter(full).filter_map(|s| s.first.last()).min().copied().unwrap_or(Nanos::MAX);
+    let mut at: Vec<Nanos> = sent().flat_map(|s| &s.first).copied().filter(|t| *t <= end).collect();
+    at.sort_unstable();
+    let gaps: Vec<f64> = at.windows(2).take(GAPS).map(|t| (t[1] - t[0]) as f64).collect();
+    let whole = (raw.measured / interval.max(1)) as usize;
+    let counts: Vec<f64> = (0..whole)
+        .map(|k| sent().map(|s| s.sent_by_interval.get(k).copied().unwrap_or(0)).sum::<u64>() as f64)
+        .collect();
+    noise::arrival_process(&gaps, &counts, SECOND as f64 / rate, *arrivals == Arrivals::Poisson)
 }
 
 fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, LatencySummary>, name: &str) -> Observed {

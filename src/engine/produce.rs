@@ -52,6 +52,9 @@ pub enum Pace {
     },
 }
 
+/// Gaps between sends that the arrival process is judged by.
+pub const GAPS: usize = 1000;
+
 /// What one producer did in the measured phase.
 #[derive(Debug, Default)]
 pub struct Sent {
@@ -83,6 +86,8 @@ pub struct Sent {
     pub foreign: u64,
     /// See `foreign`.
     pub corrupted: u64,
+    /// When the first messages of the measured phase were handed over: as many as there is room for.
+    pub first: Vec<Nanos>,
     /// Messages due and messages sent in each interval.
     pub scheduled_by_interval: Vec<u64>,
     /// See above.
@@ -345,6 +350,9 @@ impl Books {
         self.sent.range = (self.sent.range.0.min(sequence), sequence + 1);
         self.sent.intended_sum += i128::from(intended - origin);
         bump(&mut self.sent.sent_by_interval, at, origin, interval);
+        if self.sent.first.len() < self.sent.first.capacity() {
+            self.sent.first.push(at);
+        }
     }
 
     /// Keeps the stamps of a message until it is acknowledged; the ring grows when it is full.
@@ -459,6 +467,7 @@ impl Books {
 pub fn books(measure: Nanos, interval: Nanos) -> Books {
     let room = (measure / interval.max(1) + 2).min(SECOND) as usize;
     let mut books = Books::default();
+    books.sent.first.reserve_exact(GAPS + 1);
     books.sent.scheduled_by_interval.reserve(room);
     books.sent.sent_by_interval.reserve(room);
     books.sent.confirmed_by_interval.reserve(room);

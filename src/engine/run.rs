@@ -18,7 +18,7 @@ use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
-use crate::scenario::options::unknown;
+use crate::scenario::options::{Options, unknown};
 use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
 
@@ -76,16 +76,20 @@ pub enum RunError {
 /// The system and its option that does not fit, or that nobody reads, and what is allowed.
 pub fn check(plan: &Plan) -> Result<(), SystemError> {
     for spec in &plan.systems {
-        let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
-        let launched = system::options(spec.driver, &spec.options).map_err(wrong)?;
-        if let Some(mut known) = driver::options(spec.driver, &spec.options).map_err(wrong)? {
-            known.extend(launched);
-            if let Some(words) = unknown(&spec.options, spec.driver.name(), &known) {
-                return Err(wrong(words));
-            }
-        }
+        check_options(spec.driver, &spec.options)
+            .map_err(|words| SystemError::Option { system: spec.name.clone(), words })?;
     }
     Ok(())
+}
+
+fn check_options(kind: DriverKind, options: &Options) -> Result<(), String> {
+    for (part, own) in system::parts(kind, options)? {
+        check_options(part, &own).map_err(|words| format!("`{}`: {words}", part.name()))?;
+    }
+    let launched = system::options(kind, options)?;
+    let Some(mut known) = driver::options(kind, options)? else { return Ok(()) };
+    known.extend(launched);
+    unknown(options, kind.name(), &known).map_or(Ok(()), Err)
 }
 
 /// Executes every trial of a plan. `scratch` is a folder for the systems' files; each trial's is removed after it.

@@ -1,7 +1,9 @@
 //! What is measured while load is driven: latencies ([`recorder`]), the books ([`ledger`]), the host ([`host`],
 //! [`hiccup`], [`doctor`]) and its processes ([`process`]), and whether the result may be believed ([`validity`];
-//! once the trial is over also [`steadiness`] and [`noise`], from its intervals: [`within`]).
+//! once the trial is over also [`steadiness`] and [`noise`], from its intervals: [`within`], and [`trust`], from the
+//! calibration of the host).
 
+pub mod coincidence;
 pub mod doctor;
 pub mod hiccup;
 pub mod host;
@@ -11,5 +13,6 @@ pub mod process;
 pub mod recorder;
 pub mod steadiness;
 pub mod summary;
+pub mod trust;
 pub mod validity;
 pub mod within;

@@ -14,20 +14,27 @@ fn percent(quantile: f64) -> String {
 }
 
 /// V9, the arrival process, from gaps between sends (at most 1000) and counts in windows of equal length: for Poisson
-/// arrivals Anderson and Darling's A^2 against its 1 % point, and the index of dispersion; for constant ones the largest
-/// deviation from the gap of the schedule. The record has no gaps: whoever has them calls this.
+/// arrivals Anderson and Darling's A^2 against its 1 % point, and the index of dispersion; for constant ones how far 99 % of
+/// the gaps are from that of the schedule. The record has no gaps: whoever has them calls this.
 pub fn arrival_process(gaps: &[f64], counts: &[f64], expected: f64, poisson: bool) -> Option<Check> {
     if gaps.len() < 20 || expected.is_nan() || expected <= 0.0 {
         return None;
     }
     if !poisson {
-        let off = arrivals::largest_deviation(gaps, expected) / expected;
+        // The largest of a thousand gaps is off on any machine: what matters is whether many are.
+        let mut off: Vec<f64> = gaps.iter().map(|g| (g - expected).abs() / expected).collect();
+        off.sort_unstable_by(f64::total_cmp);
+        let usual = off[(0.99 * off.len() as f64).ceil() as usize - 1];
         return Some(check(
             "V9",
             "arrival process",
-            if off > 1.0 { Status::Warn } else { Status::Ok },
-            format!("gaps deviate from the schedule by up to {:.0} %", 100.0 * off),
-            "WARN above 100 %: a message caught up with the one before",
+            if usual > 1.0 { Status::Warn } else { Status::Ok },
+            format!(
+                "99 % of gaps are within {:.0} % of the schedule's, the largest is off by {:.0} %",
+                100.0 * usual,
+                100.0 * arrivals::largest_deviation(gaps, expected) / expected
+            ),
+            "WARN when 1 % of gaps deviate by more than a gap: messages that catch up with each other",
             "the generator was late: the system saw bursts that the scenario does not ask for",
         ));
     }

@@ -69,18 +69,49 @@ impl Meter {
     }
 }
 
+/// Reads the usage of processes that may be replaced by others: what those that are gone have used stays counted, up to
+/// the last look before they went.
+#[derive(Debug, Clone, Default)]
+pub struct Lives {
+    latest: Vec<Usage>,
+    gone: Usage,
+}
+
+impl Lives {
+    /// Reads them now. `pids` has one place for each process, and another number when it was replaced.
+    pub fn sample(&mut self, pids: &[u32]) -> Usage {
+        self.latest.resize(pids.len(), Usage::default());
+        let mut sum = self.gone;
+        for (&pid, latest) in pids.iter().zip(&mut self.latest) {
+            let one = sample_one(pid);
+            // Counters of one process never fall.
+            if one.cpu_ns < latest.cpu_ns {
+                let past = Usage { rss_bytes: 0, peak_rss_bytes: 0, threads: 0, ..*latest };
+                add(&mut self.gone, &past);
+                add(&mut sum, &past);
+            }
+            *latest = one;
+            add(&mut sum, &one);
+        }
+        sum
+    }
+}
+
+fn add(sum: &mut Usage, one: &Usage) {
+    sum.cpu_ns += one.cpu_ns;
+    sum.rss_bytes += one.rss_bytes;
+    sum.peak_rss_bytes += one.peak_rss_bytes;
+    sum.voluntary += one.voluntary;
+    sum.involuntary += one.involuntary;
+    sum.threads += one.threads;
+    sum.written_bytes += one.written_bytes;
+}
+
 /// Reads the usage of `pids` now, summed. A process that does not exist adds nothing.
 pub fn sample(pids: &[u32]) -> Usage {
     let mut sum = Usage::default();
     for &pid in pids {
-        let one = sample_one(pid);
-        sum.cpu_ns += one.cpu_ns;
-        sum.rss_bytes += one.rss_bytes;
-        sum.peak_rss_bytes += one.peak_rss_bytes;
-        sum.voluntary += one.voluntary;
-        sum.involuntary += one.involuntary;
-        sum.threads += one.threads;
-        sum.written_bytes += one.written_bytes;
+        add(&mut sum, &sample_one(pid));
     }
     sum
 }
@@ -205,6 +236,23 @@ mod tests {
         let pid = std::process::id();
         let (before, ticks, after) = (cpu_clock(pid).unwrap(), cpu_ticks(pid).unwrap(), cpu_clock(pid).unwrap());
         assert!(ticks + 30_000_000 >= before && ticks <= after + 30_000_000, "{before} {ticks} {after}");
+    }
+
+    #[test]
+    fn a_process_that_is_replaced_stays_counted() {
+        let spin = || std::process::Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let mut lives = Lives::default();
+        let mut used = 0;
+        for _ in 0..2 {
+            let mut child = spin();
+            std::thread::sleep(std::time::Duration::from_millis(60));
+            let now = lives.sample(&[child.id()]);
+            assert!(now.cpu_ns > used && now.threads == 1, "{now:?} after {used}");
+            used = now.cpu_ns;
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(lives.sample(&[child.id()]).cpu_ns >= used, "what is gone stays counted");
+        }
     }
 
     #[test]

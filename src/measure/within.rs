@@ -4,7 +4,7 @@
 use hdrhistogram::Histogram;
 
 use super::steadiness::{self, Blocks};
-use super::{noise, summary::PRINTABLE};
+use super::{coincidence, noise, summary::PRINTABLE};
 use crate::record::{Check, Interval, LatencySummary, Packed, Percentile, TaggedInterval, Trial, WorkloadResult};
 use crate::scenario::plan::{Case, Load};
 use crate::stats::quantile::{Block, MIN_BLOCKS, block_interval, effective_exceedances};
@@ -12,7 +12,7 @@ use crate::stats::quantile::{Block, MIN_BLOCKS, block_interval, effective_exceed
 /// The fewest blocks from which an interval is computed at all; below [`MIN_BLOCKS`] it is marked as unreliable.
 const FEWEST_BLOCKS: usize = 5;
 
-/// Fills in the interval of each percentile, and appends the checks V3, V7, V8, V10, V13 and V14.
+/// Fills in the interval of each percentile, and appends the checks V3, V7, V8, V10, V13, V14 and V17.
 pub fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[TaggedInterval]) {
     let several = case.workloads.len() > 1;
     let mut checks = Vec::new();
@@ -27,6 +27,11 @@ pub fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[Tagg
         let of: Vec<&Interval> =
             intervals.iter().filter(|i| i.workload == workload.name && i.start_s > -1e-9).collect();
         checks.extend(steady(workload, &plan.load, &of));
+        if let Some(kind) = ["e2e", "rtt", "ack"].into_iter().find(|kind| workload.latency.contains_key(*kind)) {
+            let tag = format!("{prefix}{kind}");
+            let blocks: Vec<_> = log.iter().filter(|i| i.tag == tag && i.start_s > -1e-9).collect();
+            checks.extend(coincidence::tail(&workload.latency[kind], &of, &blocks));
+        }
         checks.extend(noise::dependence(workload).into_iter().chain(noise::errors(workload)));
     }
     checks.extend(noise::host(trial));

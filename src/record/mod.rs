@@ -4,12 +4,14 @@
 //! costs one trial. `run.json` alone answers what was done and what came out; the `.hlog` files hold every sample as
 //! HDR histograms (one per interval and kind) for whoever wants to compute something else.
 
+mod calibration;
 pub mod hlog;
 mod model;
 mod packed;
 pub mod store;
 pub mod utc;
 
+pub use calibration::{Calibration, Floor, NEAR};
 pub use model::*;
 pub use packed::Packed;
 pub use store::{Loaded, Store, StoreError, TaggedInterval};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Calibration;
 use crate::scenario::plan::Plan;
 use crate::units::Nanos;
 
@@ -27,6 +28,9 @@ pub struct Record {
     pub plan: Plan,
     /// The machine of the generator (and, for launched systems, of the broker).
     pub host: Host,
+    /// The newest calibration of this host by this build, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Start of the run, UTC, RFC 3339.
     pub started_at: String,
     /// End of the run, UTC, RFC 3339; absent while it goes on and after a crash.
@@ -395,6 +399,10 @@ pub struct Percentile {
     /// Over-dispersion: by how much correlation inflates the variance; n / phi messages would know as much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phi: Option<f64>,
+    /// What the harness itself shows at this quantile and rate on this host, ns, where the value is below three times that:
+    /// it is as much the harness's as the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near_floor_ns: Option<Nanos>,
     /// Effective samples expected above it, exceedances / phi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<f64>,

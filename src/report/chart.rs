@@ -1,13 +1,15 @@
 //! The charts of a run: which lines, on which axes. [`super::plot`] draws them.
 
-use super::plot::{Axis, COLOURS, ChartError, Line, Plot, Stroke, stroke};
+use super::axis::{Axis, Reading};
+use super::plot::{COLOURS, ChartError, Line, Plot, Stroke, stroke};
 use super::view::{label, median_trial, response, trials, usable};
 use crate::record::{Interval, LatencySummary, Record};
+use crate::scenario::metric::Unit;
 use crate::scenario::plan::{Case, Workload};
-use crate::units::{Nanos, Span};
+use crate::units::Nanos;
 
 /// Fewer samples than this above a point of a curve, and it is not drawn.
-const ENOUGH: f64 = 10.0;
+pub(super) const ENOUGH: f64 = 10.0;
 
 /// All charts of a run. One that would be empty is left out.
 pub fn plots(record: &Record, intervals: &[Interval]) -> Vec<Plot> {
@@ -37,19 +39,13 @@ fn log(v: Nanos) -> Option<f64> {
     (v > 0).then(|| (v as f64).log10())
 }
 
-/// A logarithmic axis over whole decades that holds all values.
-fn log_axis(values: impl Iterator<Item = Nanos> + Clone) -> Axis {
-    let all = || values.clone().filter_map(log);
-    let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
-    let (low, high) = (low.min(high).floor(), (high + 0.1).ceil());
-    let ticks = (low as i32..=high as i32)
-        .map(|k| (f64::from(k), Span(10u64.saturating_pow(k.max(0) as u32)).to_string()))
-        .collect();
-    Axis { title: "latency, logarithmic".into(), min: low, max: high, ticks }
+/// A logarithmic axis of latencies that holds all values.
+fn log_axis(values: impl Iterator<Item = Nanos>) -> Axis {
+    Axis::log_of("latency, logarithmic", Unit::Nanos, values.map(|v| v as f64))
 }
 
 /// The points of a curve that have enough samples above them, x as log10 of 1 / (1 - quantile).
-fn curve(summary: &LatencySummary) -> Vec<(f64, Nanos)> {
+pub(super) fn curve(summary: &LatencySummary) -> Vec<(f64, Nanos)> {
     // The quantiles are over all that were owed; the lost ones stand at the end.
     let n = (summary.count + summary.lost) as f64;
     let arrived = 1.0 - summary.lost as f64 / n.max(1.0);
@@ -76,10 +72,6 @@ fn percentiles(record: &Record) -> Plot {
     thin.append(&mut bold);
     let points = || thin.iter().flat_map(|l| &l.4);
     let nines = points().map(|p| p.0).fold(1.0, f64::max);
-    let ticks = (0..=nines.floor() as i32).map(|k| {
-        let quantile = 100.0 * (1.0 - 10f64.powi(-k));
-        (f64::from(k), format!("{quantile:.*} %", (k - 2).max(0) as usize))
-    });
     let kind = record.trials.iter().flat_map(|t| &t.workloads).find_map(response).map_or("response", |r| r.0);
     Plot {
         name: "percentiles".into(),
@@ -87,8 +79,8 @@ fn percentiles(record: &Record) -> Plot {
         description: format!(
             "One bold line for each case at its median trial, thin lines for the other valid trials. Lines end where fewer than {ENOUGH} samples lie above, or where lost messages begin."
         ),
-        x: Axis { title: "percentile".into(), min: 0.0, max: nines * 1.02, ticks: ticks.collect() },
-        y: log_axis(thin.iter().flat_map(|l| l.4.iter().map(|p| p.1)).collect::<Vec<_>>().into_iter()),
+        x: Axis::nines(nines),
+        y: log_axis(thin.iter().flat_map(|l| l.4.iter().map(|p| p.1))),
         lines: thin
             .into_iter()
             .map(|(label, colour, stroke, width, points)| Line {
@@ -136,7 +128,7 @@ fn seconds(intervals: &[&Interval]) -> Axis {
     let end = intervals.iter().map(|i| i.start_s + i.length_s).fold(1.0, f64::max);
     let start = intervals.iter().map(|i| i.start_s).fold(0.0, f64::min);
     let axis = Axis::linear("seconds since the measured phase began", end);
-    Axis { min: start, max: end, ..axis }
+    Axis { min: start, max: end, reading: Reading::Seconds, ..axis }
 }
 
 /// Latency over time on a logarithmic axis that all cases share.

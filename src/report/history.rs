@@ -1,20 +1,20 @@
 //! History as text, and as charts.
 
-use super::plot::{Axis, Line, Plot, Stroke};
+use super::axis::Axis;
+use super::page;
+use super::plot::{Line, Plot, Stroke};
 use super::text::render;
 use super::view::Table;
 use crate::compare::history::{Series, State};
-use crate::scenario::metric::Unit;
 
 fn percent(share: f64) -> String {
     format!("{:+.1} %", share * 100.0)
 }
 
-/// One line for each metric of each series, and what changed in words.
-pub fn page(list: &[Series]) -> String {
-    let heads = ["series", "metric", ">results", ">first", ">last", "level"];
+/// One line for each metric of each series.
+fn table(list: &[Series]) -> Table {
+    let heads = ["case (series)", "metric", ">results", ">first", ">last", "level"];
     let mut table = Table::new("History", &heads);
-    let mut words = Vec::new();
     for s in list {
         let unit = s.metric.quantity.unit();
         let show = |v: Option<&f64>| v.map_or_else(|| "-".into(), |v| unit.show(*v));
@@ -25,18 +25,27 @@ pub fn page(list: &[Series]) -> String {
             (None, None) => "steady".into(),
         };
         table.rows.push(vec![
-            format!("{} {} ({})", s.scenario, s.case, s.series),
+            format!("{} {} ({})", s.scenario, s.case, s.series.get(..6).unwrap_or(&s.series)),
             s.metric.to_string(),
             s.values.len().to_string(),
             show(s.values.first()),
             show(s.values.last()),
             level,
         ]);
+    }
+    table
+}
+
+/// What changed, as (word, sentence).
+fn changes(list: &[Series]) -> Vec<(&'static str, String)> {
+    let mut words = Vec::new();
+    for s in list {
+        let unit = s.metric.quantity.unit();
         for c in &s.changes {
             let state = if c.state == State::Confirmed { "CONFIRMED" } else { "SUSPECT" };
             let commit = c.commit.as_ref().map_or_else(String::new, |k| format!(", {k}"));
-            words.push(format!(
-                "{state:<10} {} {} is {} {} since {}{commit}: {} instead of {} (p {:.1e})",
+            let text = format!(
+                "{} {} is {} {} since {}{commit}: {} instead of {} (p {:.1e})",
                 s.case,
                 s.metric,
                 percent(c.change),
@@ -45,30 +54,41 @@ pub fn page(list: &[Series]) -> String {
                 unit.show(c.after),
                 unit.show(c.before),
                 c.p
-            ));
+            );
+            words.push((state, text));
         }
         if let Some(t) = s.trend {
-            words.push(format!("{:<10} {} {} drifts by {} with each result", "TREND", s.case, s.metric, percent(t)));
+            words.push(("TREND", format!("{} {} drifts by {} with each result", s.case, s.metric, percent(t))));
         }
         if let Some(note) = s.note.as_ref().filter(|_| s.values.len() > 9) {
-            words.push(format!("{:<10} {} {}: {note}", "note", s.case, s.metric));
+            words.push(("note", format!("{} {}: {note}", s.case, s.metric)));
         }
     }
-    let mut out = render(&table, false);
+    words
+}
+
+/// For the terminal: the table, and what changed in words.
+pub fn page(list: &[Series]) -> String {
+    let mut out = render(&table(list), false);
+    let words = changes(list);
     if !words.is_empty() {
         out.push('\n');
     }
-    words.iter().for_each(|w| out.push_str(&format!("{w}\n")));
+    words.iter().for_each(|(word, text)| out.push_str(&format!("{word:<10} {text}\n")));
     out.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
-fn scale(unit: Unit, max: f64) -> (&'static str, f64) {
-    match unit {
-        Unit::Nanos if max >= 2e9 => ("s", 1e9),
-        Unit::Nanos if max >= 2e6 => ("ms", 1e6),
-        Unit::Nanos => ("us", 1e3),
-        other => (other.name(), 1.0),
+/// A page of its own: what changed, the table, and a chart of each metric.
+pub fn html(list: &[Series]) -> String {
+    let words = changes(list);
+    let mut body = "<header>\n<h1>History</h1>\n</header>\n".to_string();
+    let said = page::notes(words.iter().map(|(w, t)| (*w, t.as_str())));
+    page::section(&mut body, "Levels", &format!("{said}{}", page::table(&table(list))));
+    let charts: String = plots(list).iter().map(super::html::figure).collect();
+    if !charts.is_empty() {
+        page::section(&mut body, "Charts", &page::figures(&charts));
     }
+    page::shell("History", &body)
 }
 
 /// One chart for each scenario, case and metric; a gap where a new series starts, a bold line for each level, a dashed
@@ -93,25 +113,34 @@ pub fn plots(list: &[Series]) -> Vec<Plot> {
 }
 
 fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plot> {
-    let max = of.iter().flat_map(|s| &s.values).copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let positive = |v: &f64| v.is_finite() && *v > 0.0;
+    let all = || of.iter().flat_map(|s| &s.values).copied().filter(positive);
     let total: usize = of.iter().map(|s| s.values.len()).sum();
-    if total < 2 || max <= 0.0 {
+    if total < 2 || all().next().is_none() {
         return None;
     }
-    let (unit, divisor) = scale(of[0].metric.quantity.unit(), max);
+    // Logarithmic, because a change is a ratio. A change by 5 % is to be seen, and noise of 1 % is not to fill the chart.
+    let values = all().collect::<Vec<_>>();
+    let middle = crate::stats::median(&values)?;
+    let y = Axis::log_of(
+        &format!("{metric}, logarithmic"),
+        of[0].metric.quantity.unit(),
+        values.into_iter().chain([0.9 * middle, 1.1 * middle]),
+    );
     let (mut values, mut levels, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     let mut start = 1usize;
     for s in of {
         let x = |i: usize| (start + i) as f64;
-        values.push(s.values.iter().enumerate().map(|(i, v)| (x(i), v / divisor)).collect::<Vec<_>>());
+        let points = s.values.iter().enumerate().filter(|(_, v)| positive(v));
+        values.push(points.map(|(i, v)| (x(i), v.log10())).collect::<Vec<_>>());
         let mut bounds = vec![0];
         bounds.extend(s.changes.iter().map(|c| c.index));
         bounds.push(s.values.len());
         for b in bounds.windows(2).filter(|b| b[0] < b[1]) {
-            let logs: Vec<f64> = s.values[b[0]..b[1]].iter().map(|v| v.ln()).collect();
-            let level = crate::stats::mean(&logs).exp();
+            let logs: Vec<f64> = s.values[b[0]..b[1]].iter().map(|v| v.log10()).collect();
+            let level = crate::stats::mean(&logs);
             if level.is_finite() {
-                levels.push(vec![(x(b[0]), level / divisor), (x(b[1] - 1), level / divisor)]);
+                levels.push(vec![(x(b[0]), level), (x(b[1] - 1), level)]);
             }
         }
         for c in &s.changes {
@@ -120,7 +149,7 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
             let at = x(c.index) - 0.5;
             changes.push((
                 format!("{} {word} ({state}) at {}", percent(c.change), start + c.index),
-                vec![(at, 0.0), (at, max / divisor)],
+                vec![(at, y.min), (at, y.max)],
             ));
         }
         start += s.values.len();
@@ -136,19 +165,26 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
     let fit = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
     let mut x = Axis::linear("result, in order of time", total as f64);
     x.ticks.retain(|t| t.0.fract() == 0.0);
-    let mut y = Axis::linear(
-        &if unit.is_empty() { metric.to_string() } else { format!("{metric}, {unit}") },
-        max / divisor * 1.25,
-    );
-    y.min = 0.0;
     Some(Plot {
         name: format!("history-{scenario}-{case}-{metric}").chars().map(fit).collect(),
         title: format!("{scenario}, {case}: {metric} over {total} results"),
-        description: page(&of.iter().map(|s| (*s).clone()).collect::<Vec<_>>()),
+        description: description(of),
         x,
         y,
         lines,
     })
+}
+
+/// What a chart shows, in words.
+fn description(of: &[&Series]) -> String {
+    let all: Vec<Series> = of.iter().map(|s| (*s).clone()).collect();
+    let found: Vec<String> = changes(&all).into_iter().map(|(word, text)| format!("{word}: {text}.")).collect();
+    let series =
+        if of.len() > 1 { " A gap is a change of the machine or of what is driven: a new series." } else { "" };
+    format!(
+        "A point for each result, a thicker line for each level, an upright one where it changed.{series} {}",
+        if found.is_empty() { "No change of level.".into() } else { found.join(" ") }
+    )
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::details;
 use super::notes::notes;
 use super::view::{self, Table};
+use super::{method, tables, threats};
 use crate::record::Record;
 
 /// The page. `charts` are (title, path relative to the page).
@@ -20,12 +21,13 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
         }
     }
     let tables = [
+        ("Intervals", tables::intervals_table(record)),
         ("Trials", details::trials_table(record)),
         ("Validity", details::validity_table(record)),
-        ("Other latencies", view::other_latencies_table(record)),
-        ("Replay", view::replay_table(record)),
-        ("Groups", view::groups_table(record)),
-        ("Promises", view::promises_table(record)),
+        ("Other latencies", tables::other_latencies_table(record)),
+        ("Replay", tables::replay_table(record)),
+        ("Groups", tables::groups_table(record)),
+        ("Promises", tables::promises_table(record)),
         ("Ledger", details::ledger_table(record)),
         ("Guarantees", details::guarantees_table(record)),
         ("Resources", details::resources_table(record)),
@@ -33,7 +35,11 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
     for (heading, t) in tables.into_iter().filter(|(_, t)| !t.rows.is_empty()) {
         out.push_str(&format!("\n## {heading}\n\n{}.\n\n{}", text(&t.caption), table(&t)));
     }
-    for (heading, list) in [("Method", view::method(record)), ("Host", view::host(record))] {
+    for (heading, list) in [
+        ("Method", method::method(record)),
+        ("Host", method::host(record)),
+        ("Threats to validity", threats::of(&[record])),
+    ] {
         out.push_str(&format!("\n## {heading}\n\n"));
         for (term, value) in list {
             out.push_str(&format!("- {term}: {}\n", text(&value)));

@@ -47,6 +47,7 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
             Outcome::Complete => {}
         }
     }
+    calibration(record, &mut add);
     faults(record, &mut add);
     promises(record, &mut add);
     disturbances(record, &mut add);
@@ -110,6 +111,35 @@ fn faults(record: &Record, add: &mut impl FnMut(&'static str, String)) {
             "note",
             format!("The scenario itself does this to node {}: {action} {} into the measured phase.", e.node, e.at),
         );
+    }
+}
+
+/// What the newest calibration of the host says, and which percentiles it makes doubtful.
+fn calibration(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let Some(c) = &record.calibration else { return };
+    let doubt = match (c.verdict.as_str(), c.version == record.tool.version) {
+        ("FAIL", _) => " Experiments failed: see the certificate before believing these figures.",
+        (_, false) => " That was another version: calibrate this one.",
+        ("DISTURBED", _) => " The host paused during some experiments: repeat it when the host is quiet.",
+        _ => "",
+    };
+    add(if doubt.is_empty() { "note" } else { "WARN" }, format!("{}{doubt}", c.sentence()));
+    let mut near: BTreeMap<&str, std::collections::BTreeSet<String>> = BTreeMap::new();
+    for t in &record.trials {
+        for (kind, p) in
+            t.workloads.iter().flat_map(|w| &w.latency).flat_map(|(k, l)| l.percentiles.iter().map(move |p| (k, p)))
+        {
+            if p.near_floor_ns.is_some() && p.printable {
+                near.entry(&t.case).or_default().insert(format!("{kind} {}", super::view::quantile_name(p.quantile)));
+            }
+        }
+    }
+    if !near.is_empty() {
+        let each = near
+            .iter()
+            .map(|(case, names)| format!("{case}: {}", names.iter().cloned().collect::<Vec<_>>().join(", ")));
+        let words = "Near the floor: below three times what the harness shows here with no broker at all, so as much its own as the system's";
+        add("WARN", format!("{words} ({}).", each.collect::<Vec<_>>().join("; ")));
     }
 }
 

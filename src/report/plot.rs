@@ -1,8 +1,10 @@
-//! One way to draw: a [`Plot`] is plain data, and the same drawing code turns it into SVG or PNG.
+//! One way to draw a file: a [`Plot`] is plain data, and the same drawing code turns it into SVG or PNG. On a page
+//! [`super::svg`] draws it.
 //!
 //! The font is embedded, so that neither the build nor the run needs fonts of the system, and two machines draw the
 //! same picture. Colours are those of Okabe and Ito; every line has a dash pattern and an end marker as a second cue.
 
+use super::axis::Axis;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::element::DashedPathElement;
@@ -59,34 +61,6 @@ pub struct Line {
     pub width: u32,
     /// (x, y) in the units of the axes. A gap divides it: points are given in runs.
     pub runs: Vec<Vec<(f64, f64)>>,
-}
-
-/// One axis: from `min` to `max` with labelled ticks. On a logarithmic axis the values are logarithms already.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Axis {
-    /// What it shows, with the unit.
-    pub title: String,
-    /// Lower end.
-    pub min: f64,
-    /// Upper end.
-    pub max: f64,
-    /// Where and what.
-    pub ticks: Vec<(f64, String)>,
-}
-
-impl Axis {
-    /// A linear axis from 0 with ticks at 1, 2 or 5 times a power of ten.
-    pub fn linear(title: &str, max: f64) -> Self {
-        let max = if max > 0.0 && max.is_finite() { max } else { 1.0 };
-        let rough = max / 6.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(power);
-        let ticks = (0..=20).map(|i| f64::from(i) * step).take_while(|t| *t <= max * 1.0001);
-        let decimals = if step < 1.0 { (-step.log10()).ceil() as usize } else { 0 };
-        let ticks =
-            ticks.map(|t| (t, if t >= 1e4 { crate::units::count(t) } else { format!("{t:.decimals$}") })).collect();
-        Self { title: title.into(), min: 0.0, max: max * 1.04, ticks }
-    }
 }
 
 impl Ranged for Axis {
@@ -149,24 +123,11 @@ impl Plot {
     /// # Errors
     /// When the drawing library refuses.
     pub fn svg(&self) -> Result<String, ChartError> {
-        self.vector(true)
-    }
-
-    /// For a page: transparent, in the colour of the text, named and described for screen readers, without addresses.
-    ///
-    /// # Errors
-    /// When the drawing library refuses.
-    pub fn inline_svg(&self) -> Result<String, ChartError> {
-        let svg = self.vector(false)?.replace(" xmlns=\"http://www.w3.org/2000/svg\"", "");
-        Ok(svg.replace("#222222", "currentColor"))
-    }
-
-    fn vector(&self, background: bool) -> Result<String, ChartError> {
         let mut out = String::new();
-        self.draw(SVGBackend::with_string(&mut out, SIZE).into_drawing_area(), background, 1)?;
+        self.draw(SVGBackend::with_string(&mut out, SIZE).into_drawing_area(), 1)?;
         let head = out.find("<svg").and_then(|start| Some(start + out[start..].find('>')? + 1));
         let head = head.ok_or_else(|| self.error("no svg element was drawn"))?;
-        let escape = super::html::escape;
+        let escape = super::page::escape;
         out.insert_str(
             head,
             &format!("\n<title>{}</title><desc>{}</desc>", escape(&self.title), escape(&self.description)),
@@ -181,7 +142,7 @@ impl Plot {
     pub fn png(&self) -> Result<Vec<u8>, ChartError> {
         let (width, height) = (SIZE.0 * 2, SIZE.1 * 2);
         let mut pixels = vec![255; (width * height * 3) as usize];
-        self.draw(BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area(), true, 2)?;
+        self.draw(BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area(), 2)?;
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, width, height);
         encoder.set_color(png::ColorType::Rgb);
@@ -192,18 +153,11 @@ impl Plot {
         Ok(bytes)
     }
 
-    fn draw<DB: DrawingBackend>(
-        &self,
-        area: DrawingArea<DB, Shift>,
-        background: bool,
-        scale: u32,
-    ) -> Result<(), ChartError> {
+    fn draw<DB: DrawingBackend>(&self, area: DrawingArea<DB, Shift>, scale: u32) -> Result<(), ChartError> {
         register_font(FONT, FontStyle::Normal, include_bytes!("font/DejaVuSans-subset.ttf"))
             .map_err(|_| ChartError::Font)?;
         let fail = |e: DrawingAreaErrorKind<DB::ErrorType>| self.error(e);
-        if background {
-            area.fill(&WHITE).map_err(fail)?;
-        }
+        area.fill(&WHITE).map_err(fail)?;
         let px = |n: u32| n * scale;
         let font = |size: u32| (FONT, px(size)).into_font().color(&INK);
         let mut chart = ChartBuilder::on(&area)

@@ -206,6 +206,7 @@ pub fn record() -> Record {
             governor: None,
             findings: Vec::new(),
         },
+        calibration: None,
         started_at: "2026-11-23T11:50:00Z".into(),
         ended_at: Some("2026-11-23T11:52:00Z".into()),
         completion: Completion::Complete,

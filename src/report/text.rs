@@ -1,7 +1,9 @@
 //! The summary on the terminal: one table and what must be known to read it.
 
+use super::method::describe;
 use super::notes::notes;
-use super::view::{Table, describe, summary_table};
+use super::tables;
+use super::view::{Table, summary_table};
 use crate::record::Record;
 
 /// The summary of a run. `color` adds ANSI colours; no information depends on them.
@@ -18,7 +20,8 @@ pub fn summary(record: &Record, color: bool) -> String {
     }
     let table = summary_table(record);
     out.push_str(&format!("\n{}\n\n{}", table.caption, render(&table, color)));
-    for extra in [super::view::other_latencies_table(record), super::view::replay_table(record)] {
+    for extra in [tables::intervals_table(record), tables::other_latencies_table(record), tables::replay_table(record)]
+    {
         if !extra.rows.is_empty() {
             out.push_str(&format!("\n{}\n\n{}", extra.caption, render(&extra, color)));
         }

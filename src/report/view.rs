@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use crate::record::{LatencySummary, Outcome, Percentile, Record, Status, Trial, WorkloadResult};
-use crate::scenario::plan::{Case, Load, PayloadSize, Workload};
+use crate::scenario::plan::{Case, Workload};
 use crate::units::{Nanos, count, latency, three_digits};
 
 /// A latency as it is shown.
@@ -43,7 +43,7 @@ impl Value {
     }
 
     /// The median; where it lies between two trials, their mean, and infinity when either is infinite.
-    fn median(mut values: Vec<Self>) -> Self {
+    pub(super) fn median(mut values: Vec<Self>) -> Self {
         values.sort();
         match (values.last(), values.len()) {
             (None, _) => Self::Absent,
@@ -112,7 +112,7 @@ pub fn quantile_name(quantile: f64) -> String {
 }
 
 /// The quantiles of the summary: those of the plan, and of many only the usual ones.
-fn quantiles(record: &Record) -> Vec<f64> {
+pub(super) fn quantiles(record: &Record) -> Vec<f64> {
     let all = &record.plan.percentiles;
     if all.len() <= 5 {
         return all.clone();
@@ -158,7 +158,7 @@ pub(super) fn validity(all: &[&Trial]) -> String {
     format!("{} {}{share}", status_word(worst), ids.join(","))
 }
 
-fn median_f64(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median_f64(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
     let n = values.len();
     match n {
@@ -243,197 +243,6 @@ pub fn summary_table(record: &Record) -> Table {
         }
     }
     table
-}
-
-/// Latencies beside the headline: acknowledgements, slow consumers, around a replay; empty where there are none.
-pub fn other_latencies_table(record: &Record) -> Table {
-    let quantiles = quantiles(record);
-    let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
-    let mut heads = vec!["case", "of"];
-    heads.extend(names.iter().map(String::as_str));
-    heads.extend([">max", ">lost"]);
-    let mut table = Table::new("Other latencies, median over the valid trials", &heads);
-    for case in &record.plan.cases {
-        let used: Vec<_> = trials(record, &case.id).filter(|t| usable(t)).collect();
-        for (index, workload) in case.workloads.iter().enumerate() {
-            let results: Vec<_> = used.iter().filter_map(|t| t.workloads.get(index)).collect();
-            let Some(headline) = results.first().and_then(|r| response(r)).map(|(kind, _)| kind) else { continue };
-            let mut kinds: Vec<&String> = results.iter().flat_map(|r| r.latency.keys()).collect();
-            kinds.sort_unstable();
-            kinds.dedup();
-            for kind in kinds {
-                if kind == headline || kind == "lag" || kind.ends_with(".service") {
-                    continue;
-                }
-                let all: Vec<_> = results.iter().filter_map(|r| r.latency.get(kind)).collect();
-                let mut row = vec![label(case, workload), kind.clone()];
-                row.extend(
-                    quantiles
-                        .iter()
-                        .map(|q| Value::median(all.iter().map(|l| Value::of(l.at(*q))).collect()).to_string()),
-                );
-                let max = all.iter().map(|l| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
-                row.push(Value::median(max).to_string());
-                row.push(all.iter().map(|l| l.lost).sum::<u64>().to_string());
-                table.rows.push(row);
-            }
-        }
-    }
-    table
-}
-
-/// How backlogs were read, one row for each trial; empty where there is none.
-pub fn replay_table(record: &Record) -> Table {
-    let heads =
-        ["case", ">round", ">backlog", ">read", ">begun at", ">first message after", ">caught up after", ">read/s"];
-    let mut table = Table::new("Reading the backlog while publishing goes on", &heads);
-    for t in &record.trials {
-        for r in t.workloads.iter().filter_map(|w| w.replay.as_ref()) {
-            let seconds = |s: Option<f64>| or_dash(s, |s| format!("{} s", three_digits(s)));
-            table.rows.push(vec![
-                t.case.clone(),
-                t.round.to_string(),
-                r.backlog.to_string(),
-                r.delivered.to_string(),
-                seconds(Some(r.begun_s)),
-                seconds(r.first_s),
-                seconds(r.catch_up_s),
-                or_dash(r.rate, count),
-            ]);
-        }
-    }
-    table
-}
-
-/// The books of groups that are there for different things; empty where all are alike.
-pub fn groups_table(record: &Record) -> Table {
-    let heads = ["case", ">round", ">group", "role", ">expected", ">delivered", ">lost"];
-    let mut table = Table::new("Groups of consumers", &heads);
-    for t in &record.trials {
-        for (w, g) in t.workloads.iter().flat_map(|w| w.groups.iter().map(move |g| (w, g))) {
-            let name = if t.workloads.len() > 1 { format!("{} / {}", t.case, w.name) } else { t.case.clone() };
-            let mut row = vec![name, t.round.to_string(), g.group.to_string(), g.role.clone()];
-            row.extend([g.expected, g.delivered, g.lost].map(|n| n.to_string()));
-            table.rows.push(row);
-        }
-    }
-    table
-}
-
-/// What was promised and what came of it, one row for each promise of a case.
-pub fn promises_table(record: &Record) -> Table {
-    let heads = ["case", "promise", "", ">rounds", "observed"];
-    let mut table = Table::new("Promises, held against the ledger", &heads);
-    for case in &record.plan.cases {
-        for (index, workload) in case.workloads.iter().enumerate() {
-            let results: Vec<_> = trials(record, &case.id).filter_map(|t| t.workloads.get(index)).collect();
-            let mut promised: Vec<&str> =
-                results.iter().flat_map(|r| r.promises.iter().map(|p| p.promised.as_str())).collect();
-            promised.sort_unstable();
-            promised.dedup();
-            for promise in promised {
-                let all: Vec<_> =
-                    results.iter().flat_map(|r| r.promises.iter().filter(|p| p.promised == promise)).collect();
-                let kept = all.iter().all(|p| p.kept);
-                let worst = all.iter().find(|p| p.kept == kept).map_or("", |p| p.observed.as_str());
-                table.rows.push(vec![
-                    label(case, workload),
-                    promise.into(),
-                    if kept { "kept" } else { "BROKEN" }.into(),
-                    all.len().to_string(),
-                    worst.into(),
-                ]);
-            }
-        }
-    }
-    table
-}
-
-/// A workload in one line.
-pub fn describe(workload: &Workload) -> String {
-    let load = match &workload.load {
-        Load::Open { arrivals, profile } => {
-            let steady = profile.segments.iter().all(|s| s.from == profile.peak() && s.to == profile.peak());
-            let word = if steady { "" } else { "up to " };
-            format!("{word}{}, {} arrivals, open loop", profile.peak(), format!("{arrivals:?}").to_lowercase())
-        }
-        Load::Unthrottled { window: 0 } => "as fast as the client takes them".into(),
-        Load::Unthrottled { window } => format!("as fast as the client takes them, at most {window} on their way"),
-        Load::Closed { outstanding, .. } => format!("closed loop, {outstanding} outstanding for each producer"),
-    };
-    let size = match workload.payload.size {
-        PayloadSize::Fixed(size) => size.to_string(),
-        PayloadSize::Uniform { min, max } => format!("{min} to {max}"),
-        PayloadSize::LogNormal { median, p99, .. } => format!("log-normal, median {median}, p99 {p99}"),
-    };
-    let t = &workload.topology;
-    format!(
-        "{}, {} to {} ({} of {}), {load}, payload {size}",
-        workload.pattern.name(),
-        plural(t.producers, "producer"),
-        plural(t.consumers(), "consumer"),
-        plural(t.groups, "group"),
-        t.members
-    )
-}
-
-fn plural(n: u32, word: &str) -> String {
-    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
-}
-
-/// How the run was made, as (term, text).
-pub fn method(record: &Record) -> Vec<(String, String)> {
-    let plan = &record.plan;
-    let mut list: Vec<(String, String)> = Vec::new();
-    let mut add = |term: &str, text: String| list.push((term.into(), text));
-    let mut workloads: Vec<String> = plan.cases.iter().flat_map(|c| &c.workloads).map(describe).collect();
-    workloads.dedup();
-    add("Workload", workloads.join("; "));
-    if let Some(case) = plan.cases.first() {
-        let p = &case.phases;
-        add("Phases", format!("{} warm-up, {} measured, at most {} drain", p.warmup, p.measure, p.drain));
-    }
-    add(
-        "Trials",
-        format!("{} of each case, on a fresh system where msgbench launches it, in random order", plan.trials),
-    );
-    add("Seed", plan.seed.to_string());
-    add(
-        "Order",
-        record.order.iter().map(|(round, case)| format!("{case} (round {round})")).collect::<Vec<_>>().join(", "),
-    );
-    add("Scenario", format!("{} (SHA-256 {})", record.scenario.path, record.scenario.sha256));
-    if !record.scenario.overrides.is_empty() {
-        add(
-            "Overrides",
-            record.scenario.overrides.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", "),
-        );
-    }
-    add("Command", record.tool.command.join(" "));
-    add("Program", format!("msgbench {} ({} build)", record.tool.version, record.tool.profile));
-    add("Time", format!("{} to {}", record.started_at, record.ended_at.as_deref().unwrap_or("(not ended)")));
-    list
-}
-
-/// The machine, as (term, text).
-pub fn host(record: &Record) -> Vec<(String, String)> {
-    let h = &record.host;
-    let text = |s: &str| s.to_string();
-    let mut list = vec![
-        (text("CPU"), format!("{}, {} usable", h.cpu, plural(h.cpus, "CPU"))),
-        (text("Memory"), format!("{:.1} GiB", h.memory_bytes as f64 / f64::from(1 << 30))),
-        (text("Kernel"), h.kernel.clone()),
-        (text("Clock"), format!("{}, {} ns a read", h.clocksource, three_digits(h.clock_read_ns))),
-        (text("Virtualised"), text(if h.virtualised { "yes" } else { "no" })),
-        (text("Governor"), h.governor.clone().unwrap_or_else(|| "not visible".into())),
-        (text("Load average before"), three_digits(h.load_average)),
-    ];
-    let graded = |f: &crate::record::Finding| {
-        let grade = if f.grade == crate::record::Grade::Bad { "BAD" } else { "WARN" };
-        (f.item.clone(), format!("{grade}: {}; {}. Mend: {}", f.observed, f.why, f.remedy))
-    };
-    list.extend(h.findings.iter().map(graded));
-    list
 }
 
 #[cfg(test)]

@@ -90,7 +90,8 @@ pub struct Workload {
     pub pattern: Pattern,
     /// Connections that publish. Default: 4 for fan-in and m-to-n, otherwise 1.
     pub producers: Option<u32>,
-    /// Connections that consume. Default: 1 for fan-in and request-reply, otherwise 4.
+    /// Connections that consume. Default: 1 for fan-in and request-reply, otherwise 4. With 0 (fan-out, fan-in, m-to-n and
+    /// stream) nobody listens: publishing alone is measured.
     pub consumers: Option<u32>,
     /// Subjects that the messages are spread over. Default: 1.
     pub channels: Option<u32>,

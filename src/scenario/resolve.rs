@@ -255,8 +255,12 @@ fn topology(at: &str, w: &file::Workload, delivery: &Delivery) -> Result<Topolog
     let producers = w.producers.unwrap_or(producers);
     let consumers = w.consumers.unwrap_or(consumers);
     let channels = w.channels.unwrap_or(1);
-    for (key, count) in [("producers", producers), ("consumers", consumers), ("channels", channels)] {
+    for (key, count) in [("producers", producers), ("channels", channels)] {
         check_count(&format!("{at}.{key}"), count, MAX_CONNECTIONS)?;
+    }
+    // Publishing alone can be measured where consumers are independent of what is sent.
+    if consumers > 0 || !matches!(w.pattern, Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream) {
+        check_count(&format!("{at}.consumers"), consumers, MAX_CONNECTIONS)?;
     }
     let (groups, members) = match w.pattern {
         Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream => (consumers, 1),

@@ -2,21 +2,39 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::{Context, Running, System, SystemError, create};
+use crate::scenario::options::{Options, unknown};
 use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
 
 /// See the module.
 pub(super) struct Pair {
     parts: Vec<(&'static str, Box<dyn System>)>,
+    /// Processes of each part.
+    sizes: Vec<usize>,
 }
 
-/// The system that is published to; the other one is Kafka.
-pub(super) fn first(spec: &SystemSpec) -> Result<DriverKind, String> {
-    match spec.options.get("from").map_or(Some("nats"), |v| v.as_str()) {
-        Some("nats") => Ok(DriverKind::Nats),
-        Some("jetstream") => Ok(DriverKind::Jetstream),
-        Some("reference") => Ok(DriverKind::Reference),
-        _ => Err("option `from`: there are nats, jetstream and reference".into()),
+/// The two systems of a bridge and the options of each: the one that is published to, and Kafka.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub(super) fn parts(options: &Options) -> Result<[(DriverKind, Options); 2], String> {
+    let first = match options.get("from").map_or(Some("nats"), |v| v.as_str()) {
+        Some("nats") => DriverKind::Nats,
+        Some("jetstream") => DriverKind::Jetstream,
+        Some("reference") => DriverKind::Reference,
+        _ => return Err("option `from`: there are nats, jetstream and reference".into()),
+    };
+    let part = |kind: DriverKind| match options.get(kind.name()) {
+        None => Ok((kind, Options::new())),
+        Some(Value::Object(own)) => Ok((kind, own.clone())),
+        Some(_) => Err(format!("option `{}`: the table of that system's options is expected", kind.name())),
+    };
+    let known = ["from", first.name(), "kafka"].map(str::to_owned);
+    match unknown(options, "a bridge", &known) {
+        Some(words) => Err(words),
+        None => Ok([part(first)?, part(DriverKind::Kafka)?]),
     }
 }
 
@@ -24,8 +42,7 @@ impl Pair {
     pub(super) fn new(spec: &SystemSpec, context: &Context) -> Result<Self, SystemError> {
         let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
         let mut parts = Vec::new();
-        for (index, kind) in [first(spec).map_err(wrong)?, DriverKind::Kafka].into_iter().enumerate() {
-            let options = spec.options.get(kind.name()).and_then(|v| v.as_object()).cloned().unwrap_or_default();
+        for (index, (kind, options)) in self::parts(&spec.options).map_err(wrong)?.into_iter().enumerate() {
             let bring_up = match &spec.bring_up {
                 BringUp::Launch => BringUp::Launch,
                 BringUp::External { url } => {
@@ -46,7 +63,20 @@ impl Pair {
             };
             parts.push((kind.name(), create(&part, Context { dir, timeout: context.timeout })?));
         }
-        Ok(Self { parts })
+        Ok(Self { parts, sizes: Vec::new() })
+    }
+}
+
+impl Pair {
+    /// The part that a process belongs to, and its number there.
+    fn part(&mut self, mut node: usize) -> Option<(&mut Box<dyn System>, usize)> {
+        for ((_, part), size) in self.parts.iter_mut().zip(&self.sizes) {
+            if node < *size {
+                return Some((part, node));
+            }
+            node -= size;
+        }
+        None
     }
 }
 
@@ -57,6 +87,7 @@ impl System for Pair {
         let mut urls = Vec::new();
         for (name, part) in &mut self.parts {
             let running = part.start()?;
+            self.sizes.push(running.pids.len());
             urls.push(running.url);
             both.pids.extend(running.pids);
             both.settings.extend(running.settings.into_iter().map(|(k, v)| (format!("{name}: {k}"), v)));
@@ -68,6 +99,13 @@ impl System for Pair {
     }
     fn ended(&mut self) -> Option<String> {
         self.parts.iter_mut().find_map(|(name, part)| Some(format!("{name}: {}", part.ended()?)))
+    }
+    fn node_ended(&mut self, node: usize) -> Option<String> {
+        self.part(node).and_then(|(part, node)| part.node_ended(node))
+    }
+    fn restart(&mut self, node: usize) -> Result<u32, String> {
+        let (part, node) = self.part(node).ok_or_else(|| format!("there is no node {node}"))?;
+        part.restart(node)
     }
     fn stop(&mut self) -> Result<(), SystemError> {
         // Both are stopped, whatever the first one says.

@@ -63,6 +63,20 @@ pub trait System: Send {
         None
     }
 
+    /// The way one of its processes ended, in the order of [`Running::pids`], if it has ended.
+    fn node_ended(&mut self, _node: usize) -> Option<String> {
+        self.ended()
+    }
+
+    /// Kills one of its processes, unless it has ended already, and starts it again on the same port and with the same files.
+    /// Does not wait until it answers. Returns the new process id.
+    ///
+    /// # Errors
+    /// When it is not a process of ours, or could not be started.
+    fn restart(&mut self, node: usize) -> Result<u32, String> {
+        Err(format!("node {node} is no process that msgbench has started"))
+    }
+
     /// Stops it and waits until it is gone; kills it when it does not go within the bound. Does nothing twice.
     fn stop(&mut self) -> Result<(), SystemError> {
         Ok(())
@@ -194,6 +208,17 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
         DriverKind::Reference => Box::new(reference::Reference::new(&spec.name, program, &spec.options, context)),
         DriverKind::Null => Box::new(none::NoSystem),
     })
+}
+
+/// The systems that one of this kind is made of, with the options of each; none where it is one itself.
+///
+/// # Errors
+/// The option that does not fit, and what is allowed.
+pub fn parts(kind: DriverKind, options: &Options) -> Result<Vec<(DriverKind, Options)>, String> {
+    match kind {
+        DriverKind::Bridge => bridge::parts(options).map(Vec::from),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Checks the options of a launched system of this kind and gives the names of all there are.

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How often a waiting caller looks whether the child has ended.
 const POLL: Duration = Duration::from_millis(2);
 
+/// Bound on a program that prints its version: a Java virtual machine on a busy host takes seconds.
+const VERSION_BOUND: Duration = Duration::from_secs(10);
+
 /// Bound on the kernel taking a process away after SIGKILL; longer means it hangs inside the kernel.
 const KILL_BOUND: Duration = Duration::from_secs(5);
 
@@ -116,8 +119,11 @@ impl Child {
         self.kill()
     }
 
-    /// Kills its group at once and reaps it.
-    fn kill(&mut self) -> Result<(), String> {
+    /// Kills its group at once and reaps it. Does nothing to a child that has ended.
+    ///
+    /// # Errors
+    /// When it is still there some seconds after SIGKILL; the text says so.
+    pub fn kill(&mut self) -> Result<(), String> {
         if self.status.is_some() {
             return Ok(());
         }
@@ -159,6 +165,20 @@ impl Drop for Child {
         // Nobody is left to tell; PDEATHSIG still stands behind a failure.
         let _ = self.kill();
     }
+}
+
+/// What a program prints when it is asked for its version.
+///
+/// # Errors
+/// That it does not run, does not end in time, or says no.
+pub(super) fn printed_version(program: &Path, args: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(args);
+    let mut child = Child::spawn(command, Path::new("/dev/null"), Output::Piped).map_err(|error| error.to_string())?;
+    let stdout = child.take_stdout();
+    let status = child.wait(VERSION_BOUND).ok_or_else(|| format!("no version within {VERSION_BOUND:?}"))?;
+    let text = stdout.map(io::read_to_string).transpose().map_err(|error| error.to_string())?.unwrap_or_default();
+    if status.success() { Ok(text) } else { Err(format!("--version gave {status}")) }
 }
 
 /// Opens a log for appending, creating it when it is not there.

@@ -65,6 +65,10 @@ pub struct Reference {
     log_half: bool,
     context: Context,
     child: Option<Child>,
+    /// Where it listens since it was first started: for NATS clients, and for Kafka clients.
+    addresses: Option<(String, Option<String>)>,
+    /// How often it has been started.
+    starts: usize,
 }
 
 impl Reference {
@@ -79,7 +83,7 @@ impl Reference {
         let flag = |&key: &&str| Some([format!("--{key}"), plain(options.get(key)?)]);
         let mut flags: Vec<String> = FLAGS.iter().filter_map(flag).flatten().collect();
         if log_half {
-            flags.extend(["--kafka", "127.0.0.1:0", "--data", "log"].map(str::to_owned));
+            flags.extend(["--data", "log"].map(str::to_owned));
             flags.extend(LOG_FLAGS.iter().filter_map(flag).flatten());
         }
         let mut faults = options.get(FAULTS).cloned();
@@ -90,7 +94,17 @@ impl Reference {
             // Topics have other names than what is published on the router; all of them are meant.
             faults.remove("subjects");
         }
-        Self { name: name.to_owned(), program, flags, faults, log_half, context, child: None }
+        Self {
+            name: name.to_owned(),
+            program,
+            flags,
+            faults,
+            log_half,
+            context,
+            child: None,
+            addresses: None,
+            starts: 0,
+        }
     }
 
     fn log(&self) -> PathBuf {
@@ -135,23 +149,30 @@ fn drain(stdout: ChildStdout, mut log: File, ready: mpsc::SyncSender<Ready>) {
     }
 }
 
-impl System for Reference {
-    fn start(&mut self) -> Result<Running, SystemError> {
-        if self.child.is_some() {
-            return Err(self.failed("it was started already".to_owned()));
-        }
-        let deadline = Instant::now() + self.context.timeout;
-        let log = self.log();
-        let mut command = Command::new(&self.program);
-        command
-            .args(["broker", "--listen", "127.0.0.1:0", "--format", "json"])
-            .args(&self.flags)
-            .current_dir(&self.context.dir);
+impl Reference {
+    /// The log of faults of its `n`-th start.
+    fn fault_log_of(n: usize) -> String {
+        if n <= 1 { FAULT_LOG.to_owned() } else { format!("{n}-{FAULT_LOG}") }
+    }
+
+    /// Starts it, on free ports the first time and on the same ones afterwards; what it says when it is ready comes through the
+    /// receiver.
+    fn spawn(&mut self) -> Result<(Child, Receiver<Ready>), SystemError> {
+        self.starts += 1;
         let cannot = |error: std::io::Error| self.failed(format!("{}: {error}", self.program.display()));
+        let any = || "127.0.0.1:0".to_owned();
+        let (nats, kafka) = self.addresses.clone().unwrap_or_else(|| (any(), self.log_half.then(any)));
+        let mut command = Command::new(&self.program);
+        command.args(["broker", "--listen", &nats, "--format", "json"]);
+        if let Some(kafka) = &kafka {
+            command.args(["--kafka", kafka]);
+        }
+        command.args(&self.flags).current_dir(&self.context.dir);
         if let Some(faults) = &self.faults {
             std::fs::write(self.context.dir.join(FAULTS_FILE), faults.to_string()).map_err(cannot)?;
-            command.args(["--faults", FAULTS_FILE, "--fault-log", FAULT_LOG]);
+            command.args(["--faults", FAULTS_FILE, "--fault-log", &Self::fault_log_of(self.starts)]);
         }
+        let log = self.log();
         let copy = open_log(&log).map_err(cannot)?;
         let mut child = Child::spawn(command, &log, Output::Piped).map_err(cannot)?;
         let (sender, receiver) = mpsc::sync_channel(1);
@@ -160,6 +181,27 @@ impl System for Reference {
             .name("broker-log".to_owned())
             .spawn(move || drain(stdout, copy, sender))
             .map_err(cannot)?;
+        Ok((child, receiver))
+    }
+
+    /// Appends the logs of faults of later starts to that of the first.
+    fn join_fault_logs(&self) -> std::io::Result<()> {
+        let dir = &self.context.dir;
+        for n in 2..=self.starts {
+            let later = std::fs::read(dir.join(Self::fault_log_of(n)))?;
+            open_log(&dir.join(FAULT_LOG))?.write_all(&later)?;
+        }
+        Ok(())
+    }
+}
+
+impl System for Reference {
+    fn start(&mut self) -> Result<Running, SystemError> {
+        if self.child.is_some() {
+            return Err(self.failed("it was started already".to_owned()));
+        }
+        let deadline = Instant::now() + self.context.timeout;
+        let (mut child, receiver) = self.spawn()?;
         let ready = self.await_ready(&mut child, &receiver, deadline)?;
         let mut settings: std::collections::BTreeMap<String, String> =
             ready.policy.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
@@ -168,6 +210,7 @@ impl System for Reference {
             *tls = if tls == "true" { "on" } else { "off" }.to_owned();
         }
         let mut url = ready.url;
+        let nats = bare(&url);
         if self.log_half {
             let Some(kafka) = settings.remove("kafka") else {
                 return Err(self.failed("it does not say where its log half listens".to_owned()));
@@ -176,6 +219,7 @@ impl System for Reference {
             let sync = settings.get("sync").map_or("never", String::as_str);
             settings.insert("durability".to_owned(), durability(sync));
         }
+        self.addresses = Some((nats, self.log_half.then(|| bare(&url))));
         let running = Running { url, pids: vec![child.pid()], settings, ..Running::default() };
         self.child = Some(child);
         Ok(running)
@@ -185,9 +229,24 @@ impl System for Reference {
         self.child.as_mut()?.ended()
     }
 
+    fn restart(&mut self, node: usize) -> Result<u32, String> {
+        let child = self.child.as_mut().filter(|_| node == 0).ok_or_else(|| format!("there is no node {node}"))?;
+        child.kill()?;
+        // Nobody waits for the ready line: clients find out by themselves when it answers again.
+        let (child, _) = self.spawn().map_err(|e| e.to_string())?;
+        let pid = child.pid();
+        self.child = Some(child);
+        Ok(pid)
+    }
+
     fn stop(&mut self) -> Result<(), SystemError> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        child.stop(self.context.timeout).map_err(|words| SystemError::Stop { system: self.name.clone(), words })
+        let failed = |words: String| SystemError::Stop { system: self.name.clone(), words };
+        child.stop(self.context.timeout).map_err(failed)?;
+        match &self.faults {
+            Some(_) => self.join_fault_logs().map_err(|e| failed(format!("its logs of faults: {e}"))),
+            None => Ok(()),
+        }
     }
 
     fn logs(&self) -> Vec<PathBuf> {
@@ -197,6 +256,11 @@ impl System for Reference {
     fn fault_log(&self) -> Option<PathBuf> {
         self.faults.as_ref().map(|_| self.context.dir.join(FAULT_LOG))
     }
+}
+
+/// Host and port of a URL.
+fn bare(url: &str) -> String {
+    url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/').to_owned()
 }
 
 /// Where an acknowledged message is under a policy of `--sync`.

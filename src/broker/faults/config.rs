@@ -51,9 +51,70 @@ pub struct Faults {
     /// Messages of whose last payload byte one bit is turned over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corrupt: Option<Pick>,
+    /// Faults of single deliveries: a message that goes to two subscribers is delivered twice, and each is hit by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryFaults>,
+    /// The subscriber of longest standing gets no more than so many messages a second; the others do not wait for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_subscriber: Option<RateCap>,
     /// A connection that is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disconnect: Option<Disconnect>,
+    /// A connection that stays open while nothing is read from it or written to it any more, as if the network had swallowed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half_open: Option<Disconnect>,
+    /// The publisher of a message is not read from for a while: its socket fills up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_reading: Option<StopReading>,
+    /// New connections are closed at once for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refuse: Option<Window>,
+}
+
+/// Faults of single deliveries. Deliveries are numbered from 1 in the order in which the broker makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DeliveryFaults {
+    /// Deliveries that are not made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop: Option<Pick>,
+    /// Deliveries that are made twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<Pick>,
+    /// Deliveries that change places with the next one to the same subscription.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Pick>,
+    /// Deliveries of whose last payload byte one bit is turned over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrupt: Option<Pick>,
+}
+
+impl DeliveryFaults {
+    fn picks(&self) -> [(&'static str, Option<Pick>); 4] {
+        [("drop", self.drop), ("duplicate", self.duplicate), ("swap", self.swap), ("corrupt", self.corrupt)]
+    }
+}
+
+/// A publisher that is not read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StopReading {
+    /// From this message of it on.
+    pub after: u64,
+    /// For so long.
+    #[serde(rename = "for")]
+    pub length: Span,
+}
+
+/// A time that counts from the first matching message, or from the change by the control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Window {
+    /// From when on.
+    pub at: Span,
+    /// For how long.
+    #[serde(rename = "for")]
+    pub length: Span,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -272,20 +333,24 @@ impl Faults {
                 }
             }
         }
-        if let Some(cap) = &self.rate_cap {
+        for (key, cap) in [("rate-cap", self.rate_cap), ("slow-subscriber", self.slow_subscriber)] {
+            let Some(cap) = cap else { continue };
             if !(cap.rate.0 > 0.0 && cap.rate.0 <= 1e8) {
-                return wrong(
-                    "rate-cap.rate",
-                    format!("{} lets nothing pass, or all", cap.rate),
-                    "write it like \"5k/s\"",
-                );
+                let message = format!("{} lets nothing pass, or all", cap.rate);
+                return wrong(&format!("{key}.rate"), message, "write it like \"5k/s\"");
             }
             if cap.burst == 0 {
-                return wrong("rate-cap.burst", "a bucket without room gives no token", "write at least 1");
+                let hint = "write at least 1";
+                return wrong(&format!("{key}.burst"), "a bucket without room gives no token", hint);
             }
         }
-        let picks =
-            [("drop", self.drop), ("duplicate", self.duplicate), ("swap", self.swap), ("corrupt", self.corrupt)];
+        let mut picks: Vec<(String, Option<Pick>)> = self.picks().map(|(key, pick)| (key.into(), pick)).into();
+        if let Some(delivery) = &self.delivery {
+            if *delivery == DeliveryFaults::default() {
+                return wrong("delivery", "there is no fault in it", "write one, such as drop = { every = 7 }");
+            }
+            picks.extend(delivery.picks().map(|(key, pick)| (format!("delivery.{key}"), pick)));
+        }
         for (key, pick) in picks {
             match pick {
                 Some(Pick::Every(0)) => {
@@ -295,10 +360,25 @@ impl Faults {
                 Some(Pick::Every(_)) | None => {}
             }
         }
-        if self.disconnect.is_some_and(|d| d.after == 0) {
-            return wrong("disconnect.after", "messages are numbered from 1", "write at least 1");
+        let after = [
+            ("disconnect", self.disconnect.map(|d| d.after)),
+            ("half-open", self.half_open.map(|d| d.after)),
+            ("stop-reading", self.stop_reading.map(|s| s.after)),
+        ];
+        if let Some((key, _)) = after.iter().find(|(_, after)| *after == Some(0)) {
+            return wrong(&format!("{key}.after"), "messages are numbered from 1", "write at least 1");
+        }
+        if let Some(stop) = &self.stop_reading {
+            check_span("stop-reading.for", stop.length)?;
+        }
+        if let Some(refuse) = &self.refuse {
+            check_span("refuse.for", refuse.length)?;
         }
         Ok(())
+    }
+
+    fn picks(&self) -> [(&'static str, Option<Pick>); 4] {
+        [("drop", self.drop), ("duplicate", self.duplicate), ("swap", self.swap), ("corrupt", self.corrupt)]
     }
 }
 
@@ -341,18 +421,23 @@ impl fmt::Display for Faults {
             parts.extend(law.map(|law| format!("{word} {law}")));
         }
         parts.extend(self.rate_cap.map(|c| format!("at most {} (burst {})", c.rate, c.burst)));
-        let picks =
-            [("drop", self.drop), ("duplicate", self.duplicate), ("swap", self.swap), ("corrupt", self.corrupt)];
-        for (word, pick) in picks {
-            parts.extend(pick.map(|pick| match pick {
-                Pick::Every(n) => format!("{word} every {n}"),
-                Pick::Probability(p) => format!("{word} with probability {p}"),
-            }));
+        let picked = |word: &str, pick: Pick| match pick {
+            Pick::Every(n) => format!("{word} every {n}"),
+            Pick::Probability(p) => format!("{word} with probability {p}"),
+        };
+        parts.extend(self.picks().into_iter().filter_map(|(word, pick)| Some(picked(word, pick?))));
+        if let Some(delivery) = &self.delivery {
+            let words = delivery.picks().into_iter();
+            parts.extend(words.filter_map(|(word, pick)| Some(format!("of deliveries {}", picked(word, pick?)))));
         }
-        parts.extend(self.disconnect.map(|d| {
-            let whose = if d.who == Peer::Publisher { "its publisher" } else { "its subscribers" };
-            format!("disconnect {whose} after message {}", d.after)
-        }));
+        parts.extend(
+            self.slow_subscriber.map(|c| format!("the first subscriber at most {} (burst {})", c.rate, c.burst)),
+        );
+        let whose = |d: Disconnect| if d.who == Peer::Publisher { "its publisher" } else { "its subscribers" };
+        parts.extend(self.disconnect.map(|d| format!("disconnect {} after message {}", whose(d), d.after)));
+        parts.extend(self.half_open.map(|d| format!("half-open to {} after message {}", whose(d), d.after)));
+        parts.extend(self.stop_reading.map(|s| format!("stop reading after message {} for {}", s.after, s.length)));
+        parts.extend(self.refuse.map(|w| format!("refuse connections at {} for {}", w.at, w.length)));
         parts.push(format!("seed {}", self.seed));
         parts.extend(self.subjects.as_ref().map(|s| format!("subjects {s}")));
         f.write_str(&parts.join("; "))
@@ -397,6 +482,11 @@ mod tests {
             "rate-cap=rate:5k/s,burst:3",
             "corrupt=probability:0.5",
             "disconnect=after:9,who:subscribers",
+            "half-open=after:8,who:publisher",
+            "stop-reading=after:7,for:2s",
+            "refuse=at:1s,for:500ms",
+            "delivery=drop.every:5,swap.probability:0.1",
+            "slow-subscriber=rate:100/s",
             "subjects=a.>",
             "seed=3",
         ])
@@ -410,6 +500,11 @@ mod tests {
             rate-cap = { rate = "5k/s", burst = 3 }
             corrupt = { probability = 0.5 }
             disconnect = { after = 9, who = "subscribers" }
+            half-open = { after = 8, who = "publisher" }
+            stop-reading = { after = 7, for = "2s" }
+            refuse = { at = "1s", for = "500ms" }
+            delivery = { drop = { every = 5 }, swap = { probability = 0.1 } }
+            slow-subscriber = { rate = "100/s" }
         "#;
         assert_eq!(toml::from_str::<Faults>(toml).unwrap(), typed);
         let json = serde_json::to_string(&typed).unwrap();
@@ -418,7 +513,7 @@ mod tests {
             std::fs::write(dir.path().join(name), text).unwrap();
             assert_eq!(Faults::read(&dir.path().join(name)).unwrap(), typed, "{name}");
         }
-        insta::assert_snapshot!(typed, @"stall for 100ms at 2s; service time 100us or 5ms (0.01 of messages); at most 5k/s (burst 3); drop every 7; corrupt with probability 0.5; disconnect its subscribers after message 9; seed 3; subjects a.>");
+        insta::assert_snapshot!(typed, @"stall for 100ms at 2s; service time 100us or 5ms (0.01 of messages); at most 5k/s (burst 3); drop every 7; corrupt with probability 0.5; of deliveries drop every 5; of deliveries swap with probability 0.1; the first subscriber at most 100/s (burst 1); disconnect its subscribers after message 9; half-open to its publisher after message 8; stop reading after message 7 for 2s; refuse connections at 1s for 500ms; seed 3; subjects a.>");
         assert!(typed.any() && !flags(&["seed=3"]).unwrap().any());
     }
 
@@ -440,6 +535,11 @@ mod tests {
             ("rate-cap=rate:0/s", "rate-cap.rate"),
             ("rate-cap=rate:1/s,burst:0", "rate-cap.burst"),
             ("disconnect=after:0,who:publisher", "numbered from 1"),
+            ("half-open=after:0,who:publisher", "half-open.after"),
+            ("stop-reading=after:1,for:0s", "stop-reading.for"),
+            ("refuse=at:1s,for:0s", "refuse.for"),
+            ("delivery=drop.every:0", "delivery.drop.every"),
+            ("slow-subscriber=rate:0/s", "slow-subscriber.rate"),
             ("subjects=a..b", "matches nothing"),
         ] {
             let said = flags(&[flag]).unwrap_err();

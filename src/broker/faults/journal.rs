@@ -3,7 +3,8 @@
 //! | key | meaning |
 //! |---|---|
 //! | `at` | when it was over, ns on CLOCK_MONOTONIC |
-//! | `event` | `stall`, `service`, `rate-cap`, `delay`, `drop`, `duplicate`, `swap`, `corrupt`, `disconnect`, `released` |
+//! | `event` | `stall`, `service`, `rate-cap`, `delay`, `drop`, `duplicate`, `swap`, `corrupt`, `disconnect`, `half-open`, `stop-reading`, `released`, `slow-subscriber`; of single deliveries `delivery-drop`, `delivery-duplicate`, `delivery-swap`, `delivery-corrupt`, `delivery-released` |
+//! | `delivery`, `to` | number of the delivery, from 1, and the connection that it was for, where it is one delivery that was hit |
 //! | `n` | number of the message it hit, from 1 |
 //! | `arrived` | when the broker got that message |
 //! | `from` | when the stall, the work or the wait began, where it took time |
@@ -11,6 +12,8 @@
 //! | `late` | how much later than told it was over, ns: what the host did to the server; part of `ns` |
 //! | `subject` | of the message |
 //! | `head` | the first 44 bytes of its payload, in hexadecimal |
+//!
+//! Two events hit no message and have only `at`, `event` and `what`: `refuse` (a connection) and `control` (the faults from then on).
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -33,6 +36,15 @@ pub(super) struct Took {
     pub late: Nanos,
 }
 
+/// The delivery that was hit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct To {
+    /// Its number.
+    pub delivery: u64,
+    /// The connection.
+    pub connection: u64,
+}
+
 /// The log, where one is wanted.
 pub(super) struct Journal {
     out: Option<BufWriter<File>>,
@@ -46,12 +58,26 @@ impl Journal {
         Ok(Self { out, dirty: false })
     }
 
+    /// Notes an event of a single delivery of message `n`.
+    pub(super) fn delivery(&mut self, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel, to: To) {
+        let Some(out) = &mut self.out else { return };
+        self.dirty = true;
+        let _ = line(out, at, event, n, took, parcel, Some(to));
+    }
+
+    /// Notes an event that hits no message.
+    pub(super) fn other(&mut self, at: Nanos, event: &str, what: &str) {
+        let Some(out) = &mut self.out else { return };
+        self.dirty = true;
+        let _ = writeln!(out, r#"{{"at":{at},"event":"{event}","what":{}}}"#, serde_json::Value::from(what));
+    }
+
     /// Notes an event, and how long it took, where it took time.
     pub(super) fn note(&mut self, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) {
         let Some(out) = &mut self.out else { return };
         self.dirty = true;
         // A disk that is full takes the log away, not the broker: its end is short, which whoever joins it will see.
-        let _ = line(out, at, event, n, took, parcel);
+        let _ = line(out, at, event, n, took, parcel, None);
     }
 
     /// Hands everything to the file.
@@ -64,10 +90,21 @@ impl Journal {
     }
 }
 
-fn line(out: &mut impl Write, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) -> io::Result<()> {
+fn line(
+    out: &mut impl Write,
+    at: Nanos,
+    event: &str,
+    n: u64,
+    took: Option<Took>,
+    parcel: &Parcel,
+    to: Option<To>,
+) -> io::Result<()> {
     write!(out, r#"{{"at":{at},"event":"{event}","n":{n},"arrived":{}"#, parcel.arrived)?;
     if let Some(Took { from, ns, late }) = took {
         write!(out, r#","from":{from},"ns":{ns},"late":{late}"#)?;
+    }
+    if let Some(To { delivery, connection }) = to {
+        write!(out, r#","delivery":{delivery},"to":{connection}"#)?;
     }
     let message = parcel.message();
     let subject = serde_json::Value::from(String::from_utf8_lossy(message.subject));

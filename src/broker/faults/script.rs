@@ -80,10 +80,15 @@ fn stream(seed: u64, kind: u64) -> StdRng {
 impl Script {
     /// The script of these faults.
     pub fn new(f: &Faults) -> Self {
+        Self::after(f, 0)
+    }
+
+    /// The script of these faults for messages after so many.
+    pub fn after(f: &Faults, number: u64) -> Self {
         let draw = |law: Option<Law>, kind| law.map(|law| Draw(law, stream(f.seed, kind)));
         let hits = |pick: Option<Pick>, kind| pick.map(|pick| Hits(pick, stream(f.seed, kind)));
         Self {
-            number: 0,
+            number,
             service: draw(f.service, 1),
             delay: draw(f.delay, 2),
             drop: hits(f.drop, 3),
@@ -91,6 +96,11 @@ impl Script {
             swap: hits(f.swap, 5),
             corrupt: hits(f.corrupt, 6),
         }
+    }
+
+    /// How many messages there have been.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The number and the fate of the next message.
@@ -107,6 +117,51 @@ impl Script {
             duplicate: hit(&mut self.duplicate),
             swap: hit(&mut self.swap),
             corrupt: hit(&mut self.corrupt),
+        };
+        (n, fate)
+    }
+}
+
+/// Decides for one delivery after another.
+#[derive(Debug)]
+pub struct Deliveries {
+    number: u64,
+    drop: Option<Hits>,
+    duplicate: Option<Hits>,
+    swap: Option<Hits>,
+    corrupt: Option<Hits>,
+}
+
+impl Deliveries {
+    /// For deliveries after so many.
+    pub fn after(f: &Faults, number: u64) -> Self {
+        let d = f.delivery.unwrap_or_default();
+        let hits = |pick: Option<Pick>, kind| pick.map(|pick| Hits(pick, stream(f.seed, kind)));
+        Self {
+            number,
+            drop: hits(d.drop, 8),
+            duplicate: hits(d.duplicate, 9),
+            swap: hits(d.swap, 10),
+            corrupt: hits(d.corrupt, 11),
+        }
+    }
+
+    /// How many there have been.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The number and the fate of the next delivery.
+    pub fn next(&mut self) -> (u64, Fate) {
+        self.number += 1;
+        let n = self.number;
+        let hit = |hits: &mut Option<Hits>| hits.as_mut().is_some_and(|h| h.hit(n));
+        let fate = Fate {
+            drop: hit(&mut self.drop),
+            duplicate: hit(&mut self.duplicate),
+            swap: hit(&mut self.swap),
+            corrupt: hit(&mut self.corrupt),
+            ..Fate::default()
         };
         (n, fate)
     }

@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use super::config::{Disconnect, Faults, Peer};
+use super::deliveries::OneByOne;
 use super::journal::{Journal, Took};
 use super::script::{Bucket, Fate, Met, Script, Stalls};
 use super::{Item, Parcel, wait};
@@ -27,7 +28,7 @@ use crate::units::{Nanos, now};
 /// Messages passed on together at most.
 const BATCH: u32 = 64;
 /// A message that is to change places with the next one is delivered alone when none has come for so long.
-const ALONE: Nanos = 250_000_000;
+pub(super) const ALONE: Nanos = 250_000_000;
 
 /// The message that is being worked on.
 struct Work {
@@ -41,10 +42,10 @@ struct Work {
 }
 
 /// A message on its way out.
-struct Leaving {
-    parcel: Parcel,
-    n: u64,
-    fate: Fate,
+pub(super) struct Leaving {
+    pub(super) parcel: Parcel,
+    pub(super) n: u64,
+    pub(super) fate: Fate,
     /// When its work was done.
     done: Nanos,
     release: Nanos,
@@ -72,7 +73,9 @@ pub(super) struct Server {
     /// Waits for the message it changes places with, and until when.
     held: Option<(Leaving, Nanos)>,
     found: Interest,
-    staged: u32,
+    pub(super) staged: u32,
+    /// Deliveries one by one, where those have faults.
+    pub(super) single: OneByOne,
 }
 
 impl Server {
@@ -99,6 +102,7 @@ impl Server {
             held: None,
             found: Interest::default(),
             staged: 0,
+            single: OneByOne::new(&faults, 0),
             hub,
             queue,
             waiting,
@@ -114,18 +118,18 @@ impl Server {
         while !self.stop.load(Ordering::Acquire) {
             if self.work.is_none() {
                 match self.queue.try_recv() {
-                    Ok(Item::Message(parcel)) => self.begin(parcel),
                     Ok(Item::Stop) | Err(TryRecvError::Disconnected) => break,
+                    Ok(item) => self.take(item),
                     Err(TryRecvError::Empty) => {}
                 }
             }
             let Some(due) = self.due() else {
                 self.commit();
                 self.journal.flush();
-                let until = self.held.as_ref().map(|(_, until)| *until);
-                match self.receive(until) {
-                    Some(Item::Message(parcel)) => self.begin(parcel),
+                let held = self.held.as_ref().map(|(_, until)| *until);
+                match self.receive(held.into_iter().chain(self.single.patience()).min()) {
                     Some(Item::Stop) => break,
+                    Some(item) => self.take(item),
                     None => self.alone(),
                 }
                 continue;
@@ -154,11 +158,36 @@ impl Server {
     fn due(&self) -> Option<Nanos> {
         let work = self.work.as_ref().map(|w| w.end);
         let line = self.line.front().map(|l| l.release);
-        work.into_iter().chain(line).min()
+        work.into_iter().chain(line).chain(self.single.due()).min()
+    }
+
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Message(parcel) => self.begin(parcel),
+            Item::Change(faults) => self.change(*faults),
+            Item::Refused(at, peer) => self.journal.other(at, "refuse", &peer.to_string()),
+            // The loop ends before it comes here.
+            Item::Stop => {}
+        }
+    }
+
+    /// Other faults from now on; what waits because of the old ones is not held back any longer, except for delays that run.
+    fn change(&mut self, faults: Faults) {
+        let at = now();
+        self.journal.other(at, "control", &faults.to_string());
+        self.deliver_all();
+        self.script = Script::after(&faults, self.script.number());
+        self.stalls = Stalls::new(&faults);
+        self.stalls.begin(at);
+        self.begun = true;
+        self.bucket = faults.rate_cap.map(|cap| Bucket::new(cap.rate.0, cap.burst));
+        self.single = OneByOne::new(&faults, self.single.script.number());
+        self.faults = faults;
     }
 
     /// No other message has come for the one that is to change places.
     fn alone(&mut self) {
+        self.release_held(false);
         if let Some((held, _)) = self.held.take_if(|(_, until)| *until <= now()) {
             self.journal.note(now(), "released", held.n, None, &held.parcel);
             self.deliver(&held);
@@ -170,14 +199,14 @@ impl Server {
         if let Some(work) = self.work.take_if(|w| w.end <= due) {
             self.done(work);
         }
+        self.serve_slow(due);
         while self.line.front().is_some_and(|l| l.release <= due) {
             let Some(leaving) = self.line.pop_front() else { break };
             let at = now();
             // Waiting for the message before it is lateness too: the order is kept.
             let late = at - leaving.done - leaving.fate.delay;
             let took = Took { from: leaving.done, ns: at - leaving.done, late };
-            self.journal.note(at, "delay", leaving.n, Some(took), &leaving.parcel);
-            self.leave(leaving);
+            self.leave(leaving, Some((at, took)));
         }
     }
 
@@ -244,7 +273,7 @@ impl Server {
             self.last_release = release;
             self.line.push_back(leaving);
         } else {
-            self.leave(leaving);
+            self.leave(leaving, None);
         }
     }
 
@@ -253,12 +282,22 @@ impl Server {
         (parcel.message().payload.len() <= 44).then(|| parcel.clone())
     }
 
-    fn leave(&mut self, leaving: Leaving) {
-        if leaving.fate.swap && self.held.is_none() {
+    /// Delivers what was due; its delay is logged when it is on its way, so that logging does not make it later.
+    fn leave(&mut self, leaving: Leaving, delay: Option<(Nanos, Took)>) {
+        let swapped = leaving.fate.swap && self.held.is_none();
+        if !swapped {
+            self.deliver(&leaving);
+        }
+        if let Some((at, took)) = delay {
+            if self.line.front().is_none_or(|next| next.release > at) {
+                self.commit();
+            }
+            self.journal.note(at, "delay", leaving.n, Some(took), &leaving.parcel);
+        }
+        if swapped {
             self.held = Some((leaving, now() + ALONE));
             return;
         }
-        self.deliver(&leaving);
         self.settled(&leaving.parcel);
         if let Some((held, _)) = self.held.take() {
             self.journal.note(now(), "swap", held.n, None, &held.parcel);
@@ -269,34 +308,57 @@ impl Server {
 
     fn deliver(&mut self, leaving: &Leaving) {
         let message = leaving.parcel.message();
-        for _ in 0..=u32::from(leaving.fate.duplicate) {
-            self.router.publish(&message, true);
-            self.staged += 1;
+        if self.faults.delivery.is_some() || self.faults.slow_subscriber.is_some() {
+            self.deliver_each(leaving);
+        } else {
+            for _ in 0..=u32::from(leaving.fate.duplicate) {
+                self.router.publish(&message, true);
+                self.staged += 1;
+            }
         }
         if self.staged >= BATCH {
             self.commit();
         }
-        if let Some(Disconnect { after, who }) = self.faults.disconnect
-            && after == leaving.n
-        {
+        self.connections(leaving);
+    }
+
+    /// What befalls connections after this message.
+    fn connections(&mut self, leaving: &Leaving) {
+        let now_due = |d: &Disconnect| d.after == leaving.n;
+        if let Some(Disconnect { who, .. }) = self.faults.disconnect.filter(now_due) {
             self.commit();
-            self.disconnect(leaving, who);
+            self.journal.note(now(), "disconnect", leaving.n, None, &leaving.parcel);
+            self.peers(leaving, who, Outlet::close);
+        }
+        if let Some(Disconnect { who, .. }) = self.faults.half_open.filter(now_due) {
+            self.commit();
+            self.journal.note(now(), "half-open", leaving.n, None, &leaving.parcel);
+            self.peers(leaving, who, |outlet| {
+                outlet.mute.store(true, Ordering::Relaxed);
+                outlet.deaf_until.store(Nanos::MAX, Ordering::Relaxed);
+            });
+        }
+        if let Some(stop) = self.faults.stop_reading.filter(|s| s.after == leaving.n) {
+            let at = now();
+            let took = Took { from: at, ns: stop.length.0, late: 0 };
+            self.journal.note(at, "stop-reading", leaving.n, Some(took), &leaving.parcel);
+            let until = at + stop.length.0;
+            self.peers(leaving, Peer::Publisher, |outlet| outlet.deaf_until.store(until, Ordering::Relaxed));
         }
     }
 
-    fn disconnect(&mut self, leaving: &Leaving, who: Peer) {
-        self.journal.note(now(), "disconnect", leaving.n, None, &leaving.parcel);
+    fn peers(&mut self, leaving: &Leaving, who: Peer, act: impl Fn(&Outlet)) {
         match who {
             Peer::Publisher => {
                 let publisher = leaving.parcel.publisher;
                 if let Some(member) = self.hub.members().iter().find(|m| m.outlet.id == publisher) {
-                    member.outlet.close();
+                    act(&member.outlet);
                 }
             }
             Peer::Subscribers => {
                 self.hub.index.search(leaving.parcel.message().subject, &mut self.found);
                 for sub in self.found.plain.iter().chain(&self.found.queued) {
-                    sub.outlet.close();
+                    act(&sub.outlet);
                 }
                 self.found.clear();
             }
@@ -304,7 +366,7 @@ impl Server {
     }
 
     /// A message has left the server for good.
-    fn settled(&self, parcel: &Parcel) {
+    pub(super) fn settled(&self, parcel: &Parcel) {
         self.waiting.fetch_sub(parcel.weight(), Ordering::AcqRel);
     }
 

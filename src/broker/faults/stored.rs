@@ -77,17 +77,33 @@ fn check(faults: &Faults) -> Result<(), FaultsError> {
         Err(FaultsError { key: key.into(), message: message.into(), hint: hint.into() })
     };
     faults.check()?;
-    if faults.swap.is_some() {
+    // All are named: a new kind of fault is to be thought of here.
+    #[rustfmt::skip]
+    let Faults {
+        seed: _, subjects: _, stall: _, service: _, delay: _, rate_cap: _, drop: _, duplicate: _, corrupt: _,
+        swap, delivery, slow_subscriber, disconnect, half_open, stop_reading, refuse,
+    } = faults;
+    if swap.is_some() {
         let message = "a log gives offsets in the order in which batches arrive, and readers follow them";
+        return wrong("swap", message, "only messages of the router change places");
+    }
+    if disconnect.is_some_and(|d| d.who == Peer::Subscribers) {
+        let message = "a log has no subscribers: consumers ask for what they want";
+        return wrong("disconnect.who", message, "write \"publisher\"");
+    }
+    let of_subscribers = [("delivery", delivery.is_some()), ("slow-subscriber", slow_subscriber.is_some())];
+    if let Some((key, _)) = of_subscribers.iter().find(|(_, there)| *there) {
         return wrong(
-            "swap",
-            message,
-            "only messages of the router change places: leave --kafka, or a stored pattern, out",
+            key,
+            "a log delivers nothing: consumers ask for what they want",
+            "only the router has such faults",
         );
     }
-    if faults.disconnect.is_some_and(|d| d.who == Peer::Subscribers) {
-        let message = "a log has no subscribers: consumers ask for what they want";
-        return wrong("disconnect.who", message, "write \"publisher\", or end a consumer with the router alone");
+    let of_connections =
+        [("half-open", half_open.is_some()), ("stop-reading", stop_reading.is_some()), ("refuse", refuse.is_some())];
+    if let Some((key, _)) = of_connections.iter().find(|(_, there)| *there) {
+        let hint = "stall holds up acknowledgements, and disconnect of the publisher cuts a connection";
+        return wrong(key, "the connections of the log have no such fault", hint);
     }
     Ok(())
 }
@@ -361,7 +377,7 @@ mod tests {
     }
 
     fn settled(faults: Faults, count: u8) -> Vec<(u8, bool, Settled, Nanos)> {
-        let line = Line::start(&Misbehaviour { faults, log: None }).unwrap().unwrap();
+        let line = Line::start(&Misbehaviour { faults, ..Misbehaviour::default() }).unwrap().unwrap();
         assert!(line.takes(b"topic") && !line.crowded());
         let (tell, told) = mpsc::channel();
         (0..count).for_each(|n| line.send(Told(n, tell.clone(), false)));
@@ -402,11 +418,15 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_for_a_log_is_refused_in_words() {
-        for (flag, words) in
-            [("swap=every:2", "order in which"), ("disconnect=after:1,who:subscribers", "no subscribers")]
-        {
+        for (flag, words) in [
+            ("swap=every:2", "order in which"),
+            ("disconnect=after:1,who:subscribers", "no subscribers"),
+            ("slow-subscriber=rate:5/s", "delivers nothing"),
+            ("half-open=after:1,who:publisher", "no such fault"),
+        ] {
             let faults = Faults::default().with_flags(&[flag.to_owned()]).unwrap();
-            let error = Line::<Told>::start(&Misbehaviour { faults, log: None }).err().unwrap().to_string();
+            let error =
+                Line::<Told>::start(&Misbehaviour { faults, ..Misbehaviour::default() }).err().unwrap().to_string();
             assert!(error.contains(words), "{error}");
         }
         assert!(Line::<Told>::start(&Misbehaviour::default()).unwrap().is_none());

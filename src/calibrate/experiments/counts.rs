@@ -22,10 +22,10 @@ fn scenario(fault: &str, every: u64, rate: &str, length: u64) -> String {
 
 /// One fault at a time, every so many-th message.
 pub fn counts(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
-    let length = bench.pick(SECOND / 2, 25 * SECOND / 2);
+    let length = bench.pick(SECOND / 2, 10 * SECOND);
     let mut lines = Vec::new();
     for (fault, every) in [("drop", 7), ("duplicate", 11), ("swap", 13), ("corrupt", 17)] {
-        let ran = bench.one("counts", scenario(fault, every, "20k/s", length))?;
+        let ran = bench.one("counts", scenario(fault, every, "25k/s", length))?;
         let l = &ran.workload(0).ledger;
         let hits = l.sent / every;
         let logged = ran.events(fault).count() as u64;

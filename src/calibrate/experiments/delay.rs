@@ -2,6 +2,7 @@
 
 use super::experiment;
 use crate::calibrate::CalibrateError;
+use crate::calibrate::awake::Awake;
 use crate::calibrate::bench::{Bench, Ran, at, control, ms, scatter, with_floor};
 use crate::calibrate::certificate::{Experiment, Line, Unit, Unrest};
 use crate::units::{Nanos, SECOND};
@@ -22,16 +23,19 @@ fn scenario(name: &str, rates: [&str; 2], delay: &str, length: Nanos) -> String 
 /// Constant delays, as the difference to messages of the same trial that are not delayed.
 pub fn constant(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     let (mut lines, mut all) = (Vec::new(), Unrest::default());
+    let _awake = Awake::keep();
     for delay in [100_000u64, 1_000_000, 10_000_000] {
+        // No delay is near a multiple of the gap: the next message must not arrive while one is let go.
         let text = scenario(
             "delay",
-            ["499/s", "503/s"],
+            ["450/s", "457/s"],
             &format!("{{ fixed = \"{}\" }}", ms(delay)),
-            bench.pick(SECOND, 8 * SECOND),
+            bench.pick(4 * SECOND / 5, 5 * SECOND),
         );
         let ran = bench.one("constant delay", text)?;
-        all = all.worse(ran.unrest());
-        let unrest = ran.unrest().usual();
+        let unrest = ran.unrest().beside(&ran, 1);
+        all = all.worse(unrest);
+        let unrest = unrest.usual();
         let (hit, (base, _)) = (ran.latency(0, "e2e"), control(&ran, 1));
         let mut real: Vec<Nanos> = ran.events("delay").map(|e| e.ns).collect();
         real.sort_unstable();
@@ -50,7 +54,7 @@ pub fn constant(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
         lines.push(Line::latency(what, delay as f64, measured, tolerance + scatter(&ran, 1), &unrest));
     }
     let claim = "A constant delay in the broker is the difference between messages that have it and those of the same trial that have it not, \
-                 to 5 us + 1 % + half the interquartile range of the control (waking an idle core costs more after a longer wait).";
+                 to 5 us + 1 % + half the interquartile range of the control. The cores are kept awake, because waking one costs more after a longer wait.";
     Ok(vec![experiment(6, "constant delay", claim, lines, Some(all))])
 }
 
@@ -63,9 +67,11 @@ const LONG: Nanos = 2_500_000;
 pub fn mixture(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     let delay = format!("{{ mixture = {{ short = \"{}\", long = \"{}\", share = {SHARE} }} }}", ms(SHORT), ms(LONG));
     // Messages are further apart than the long delay, so that none waits for another.
-    let text = scenario("mixture", ["320/s", "97/s"], &delay, bench.pick(2 * SECOND, 20 * SECOND));
+    let text = scenario("mixture", ["320/s", "97/s"], &delay, bench.pick(2 * SECOND, 15 * SECOND));
+    let awake = Awake::keep();
     let ran = bench.one("mixture", text)?;
-    let unrest = ran.unrest();
+    drop(awake);
+    let unrest = ran.unrest().beside(&ran, 1);
     let (base, spread) = control(&ran, 1);
     let hit = ran.latency(0, "e2e");
     let mut lines = Vec::new();
@@ -97,9 +103,9 @@ fn step(ran: &Ran) -> Vec<Line> {
         h.iter_recorded().filter(|v| v.value_iterated_to() > threshold).map(|v| v.count_at_value()).sum()
     });
     let (n, p) = (sent as f64, SHARE);
-    let unrest = ran.unrest();
+    let unrest = ran.unrest().beside(ran, 1);
     // A pause that lifts a short delay over the step, of anything on the way.
-    let longest = unrest.hiccup_max.max(unrest.lag_max).max(unrest.late_max);
+    let longest = unrest.hiccup_max.max(unrest.lag_max).max(unrest.late_max).max(unrest.way_max);
     let pauses =
         Unrest { hiccup_max: if longest > threshold - SHORT { Nanos::MAX / 8 } else { 0 }, ..Unrest::default() };
     vec![

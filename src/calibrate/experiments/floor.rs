@@ -1,16 +1,24 @@
 //! Experiment 2: what the harness itself costs, and how fast it can go.
+//!
+//! The highest trustworthy rate is the last of rising rates at which the null driver keeps its schedule: at least 99.9 % is
+//! sent (V1), the median of lag is below 100 us and its p99 below 1 ms. Rates above one that is not kept are not tried.
 
 use super::experiment;
 use crate::calibrate::CalibrateError;
-use crate::calibrate::bench::{Bench, Ran, ms};
-use crate::calibrate::certificate::{Experiment, Floor, Line, Unit, Unrest};
-use crate::record::Status;
+use crate::calibrate::bench::{Bench, Ran, at, ms};
+use crate::calibrate::certificate::{Experiment, Line, Unit, Unrest};
+use crate::record::{Floor, Status};
 use crate::units::{Nanos, SECOND};
 
 /// Rates that are tried, until one is not kept.
 const RATES: [f64; 6] = [1e3, 1e4, 5e4, 1e5, 3e5, 1e6];
 /// A generator whose median message is later than this does not keep its schedule.
 const LATE: Nanos = 100_000;
+/// Nor does one of whose messages more than one in a hundred is later than this: a p99 would show it.
+const LATE_TAIL: Nanos = 1_000_000;
+/// Times that a rate is tried again in all, in the quick and in the full form, because one miss may be a pause of the host: pauses
+/// only make it look worse.
+const AGAIN: (u32, u32) = (2, 4);
 
 fn scenario(driver: &str, rate: f64, length: Nanos) -> String {
     format!(
@@ -21,53 +29,70 @@ fn scenario(driver: &str, rate: f64, length: Nanos) -> String {
     )
 }
 
-fn point(through: &str, rate: f64, ran: &Ran, kind: &str) -> Floor {
+fn of(through: &str, rate: f64, ran: &Ran, kind: &str) -> Floor {
     let l = ran.latency(0, kind);
     let value = |q| l.at(q).filter(|p| p.printable).and_then(|p| p.value_ns);
     let offered = ran.trial.validity.iter().find(|c| c.id == "V1").is_some_and(|c| c.status == Status::Ok);
-    let median = ran.latency(0, "lag").at(0.5).and_then(|p| p.value_ns);
+    let lag = ran.latency(0, "lag");
+    let below = |q, bound| lag.at(q).and_then(|p| p.value_ns).is_some_and(|ns| ns < bound);
     Floor {
         through: through.into(),
         rate,
         p50_ns: value(0.5),
         p99_ns: value(0.99),
         p999_ns: value(0.999),
-        kept: offered && median.is_some_and(|m| m < LATE),
+        kept: offered && below(0.5, LATE) && below(0.99, LATE_TAIL),
     }
+}
+
+/// What must hold at rates that any host should keep.
+fn lateness(rate: f64, ran: &Ran) -> Vec<Line> {
+    let (ledger, lag) = (&ran.workload(0).ledger, ran.latency(0, "lag"));
+    let late = |name: &str, q, bound: Nanos, unrest: Unrest| {
+        let what = format!("{name} of lateness at {rate}/s");
+        Line::judged(what, 0.0, at(&lag, q), bound as f64, Unit::Ns, Some(&unrest))
+    };
+    // Its lag is what is judged here and excuses nothing.
+    let host = Unrest { lag_p90: 0, lag_max: 0, ..ran.unrest() };
+    vec![
+        Line::exact(format!("messages sent of those due at {rate}/s"), ledger.scheduled, ledger.sent),
+        late("median", 0.5, LATE, host.usual()),
+        late("p99", 0.99, LATE_TAIL, Unrest { hiccup_max: host.hiccup_p999, ..host }),
+    ]
 }
 
 /// The floor per rate, the highest rate that is kept, and the experiment.
 pub fn floor(bench: &Bench<'_>, say: &(dyn Fn(&str) + Sync)) -> Result<(Vec<Floor>, f64, Experiment), CalibrateError> {
     say("the floor of this host");
-    let length = bench.pick(300_000_000, 5 * SECOND);
+    let length = bench.pick(300_000_000, 3 * SECOND);
     let (mut points, mut highest, mut unrest) = (Vec::new(), 0.0f64, Unrest::default());
-    let (mut lines, mut missed) = (Vec::new(), 0);
+    let (mut lines, mut again) = (Vec::new(), bench.pick(AGAIN.0, AGAIN.1));
     for rate in RATES {
-        let ran = bench.one("floor", scenario("null", rate, length))?;
+        // A p99 needs a thousand messages.
+        let length = length.max((1_100.0 / rate * SECOND as f64) as Nanos);
+        let mut ran = bench.one("floor", scenario("null", rate, length))?;
+        let mut point = of("null driver", rate, &ran, "ack");
+        while !point.kept && again > 0 {
+            again -= 1;
+            let next = bench.one("floor", scenario("null", rate, length))?;
+            let other = of("null driver", rate, &next, "ack");
+            if other.kept || other.p99_ns < point.p99_ns {
+                (ran, point) = (next, other);
+            }
+        }
         unrest = unrest.worse(ran.unrest());
-        let point = point("null driver", rate, &ran, "ack");
-        let kept = point.kept;
         if rate <= 1e4 {
-            let ledger = &ran.workload(0).ledger;
-            lines.push(Line::exact(format!("messages sent of those due at {rate}/s"), ledger.scheduled, ledger.sent));
-            let median = point.p50_ns.map(|v| v as f64);
-            let what = format!("median lateness at {rate}/s");
-            lines.push(Line::judged(what, 0.0, median, LATE as f64, Unit::Ns, Some(&ran.unrest().usual())));
+            lines.extend(lateness(rate, &ran));
         }
+        let kept = point.kept;
         points.push(point);
-        if kept {
-            highest = rate;
-            missed = 0;
-        } else {
-            missed += 1;
-        }
-        // One miss may be a pause of the host.
-        if missed == 2 {
+        if !kept {
             break;
         }
+        highest = rate;
     }
     let ran = bench.one("floor", scenario("reference", 1e3, length.max(SECOND / 2)))?;
-    points.push(point("reference broker", 1e3, &ran, "e2e"));
+    points.push(of("reference broker", 1e3, &ran, "e2e"));
     let claim = "With no broker in the way the generator keeps its schedule; what it is late by is the floor of every figure from here.";
     Ok((points, highest, experiment(2, "floor", claim, lines, Some(unrest))))
 }

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::experiment;
-use crate::calibrate::CalibrateError;
 use crate::calibrate::bench::{Bench, unrest};
 use crate::calibrate::certificate::{Experiment, Line, Unit};
+use crate::calibrate::{CalibrateError, keep};
 use crate::record::{Record, Status};
 use crate::units::SECOND;
 
@@ -46,6 +46,8 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
         .arg("--out")
         .arg(&results)
         .args(["--format", "json"])
+        // Its rate is not to be judged by an earlier calibration.
+        .env(keep::VARIABLE, "")
         .stdout(sink)
         .stderr(Stdio::null())
         .process_group_of_its_own()

@@ -1,6 +1,7 @@
 //! The experiments, numbered as in docs/calibration.md.
 
 pub mod clock;
+mod compare;
 mod counts;
 mod delay;
 pub mod floor;
@@ -17,7 +18,7 @@ use super::certificate::{Experiment, Line, Unrest};
 type Run = fn(&Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>;
 
 /// What is run after clock and floor, with what is said meanwhile.
-pub const ALL: [(&str, Run); 8] = [
+pub const ALL: [(&str, Run); 9] = [
     ("a stalled broker, and the same as a closed loop sees it", stall::stall),
     ("queues with known service times, and Little's law", queue::queues),
     ("two delays, one of them rare", delay::mixture),
@@ -26,6 +27,7 @@ pub const ALL: [(&str, Run); 8] = [
     ("a rate cap", rate::cap),
     ("a generator that stalls", generator::stall),
     ("the recorder against sorting", recorder::recorder),
+    ("comparisons of the broker with itself, and with a slower one", compare::comparisons),
 ];
 
 fn experiment(number: u32, name: &str, claim: &str, lines: Vec<Line>, unrest: Option<Unrest>) -> Experiment {

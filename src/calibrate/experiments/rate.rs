@@ -8,7 +8,7 @@ use crate::units::SECOND;
 
 /// Twice the capped rate is offered: half of what is sent piles up.
 pub fn cap(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
-    let run = bench.pick(3 * SECOND / 2, 10 * SECOND);
+    let run = bench.pick(6 * SECOND / 5, 10 * SECOND);
     let (cap, offered) = (2_000.0, 4_000.0);
     let text = format!(
         "name = \"cap\"\nquestion = \"Is a rate cap recovered?\"\n\

@@ -165,7 +165,7 @@ impl Driver for Jetstream {
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();
         let wrong = |words| DriverError::Option { words };
-        let connection = Connection::from_options(&target.options).map_err(wrong)?;
+        let connection = Connection::of(&target).map_err(wrong)?;
         let options = Streams::from_options(&target.options).map_err(wrong)?;
         options.suit(workloads).map_err(wrong)?;
         let link = Link::open(&target, &connection, &incidents, "msgbench-admin").await?;

@@ -8,6 +8,7 @@ use super::native::{Bell, Queue, words};
 use super::options::Commit;
 use super::producer::Writer;
 use super::reader::{Message, Reader};
+use super::retry::Retries;
 use crate::driver::{Consumer, Disposition, DriverError, Incidents, Incoming, Sink};
 use crate::load::message::open;
 use crate::units::now;
@@ -30,6 +31,8 @@ pub(super) struct Answers {
 pub struct KafkaConsumer {
     pub(super) reader: Reader,
     pub(super) answers: Option<Answers>,
+    /// Where messages are rejected.
+    pub(super) retries: Option<Retries>,
     pub(super) commit: Commit,
     /// Where the broker's replies to commits arrive.
     pub(super) commits: Queue,
@@ -100,11 +103,30 @@ impl KafkaConsumer {
     }
 }
 
+impl KafkaConsumer {
+    /// Sees to what was rejected, takes a batch; false when nothing is here.
+    async fn fill(&mut self, sink: &mut impl Sink) -> Result<bool, DriverError> {
+        let mut again = false;
+        if let Some(retries) = &mut self.retries {
+            retries.settle(sink)?;
+            retries.write(&self.bell).await?;
+            again = retries.fill()?;
+        }
+        Ok(self.reader.fill()? || again)
+    }
+
+    /// The next message, and which delivery of it this is; 0 where nothing is delivered twice.
+    fn next(&mut self) -> Option<(Message, u32)> {
+        let Some(retries) = &mut self.retries else { return self.reader.next().map(|m| (m, 0)) };
+        retries.next().or_else(|| self.reader.next().map(|m| (m, 1)))
+    }
+}
+
 impl Consumer for KafkaConsumer {
     async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
         self.settle().await?;
         self.answer().await?;
-        while !self.reader.fill()? {
+        while !self.fill(sink).await? {
             if let Some(answers) = &mut self.answers {
                 answers.writer.collect();
                 answers.writer.reports.clear();
@@ -116,17 +138,28 @@ impl Consumer for KafkaConsumer {
         // One look at the clock for the batch: all of it was here now.
         let at = Some(now());
         for _ in 0..limit {
-            let Some(message) = self.reader.next() else { break };
-            let disposition = sink.take(Incoming { payload: message.payload(), at, attempt: 0 });
-            if disposition == Disposition::Answer
-                && let Some(answers) = &mut self.answers
-            {
-                // Kept, so that a wait for room in the client loses no answer when it is cut short.
-                answers.owed = Some(message);
-                self.answer().await?;
+            let Some((message, attempt)) = self.next() else { break };
+            match sink.take(Incoming { payload: message.payload(), at, attempt }) {
+                Disposition::Answer => {
+                    if let Some(answers) = &mut self.answers {
+                        // Kept, so that a wait for room in the client loses no answer when it is cut short.
+                        answers.owed = Some(message);
+                        self.answer().await?;
+                    }
+                }
+                Disposition::Reject => {
+                    if let Some(retries) = &mut self.retries {
+                        retries.reject(message, attempt);
+                    }
+                }
+                Disposition::Accept | Disposition::Leave => {}
             }
         }
-        if matches!(self.commit, Commit::Sync | Commit::Async) {
+        if let Some(retries) = &mut self.retries {
+            retries.write(&self.bell).await?;
+        }
+        let stored = self.retries.as_ref().is_none_or(Retries::settled);
+        if stored && matches!(self.commit, Commit::Sync | Commit::Async) {
             self.commit();
             self.settle().await?;
         }

@@ -6,6 +6,7 @@ use super::Kafka;
 use super::admin::TopicFacts;
 use super::native::Kind;
 use super::options::{Acks, Commit, Consumers, ExactlyOnce, without_credentials};
+use super::retry;
 use crate::driver::{DriverError, Facts};
 use crate::scenario::plan::Workload;
 
@@ -111,6 +112,13 @@ impl Kafka {
         };
         say("durability", durability);
         say("order", "per producer and partition".into());
+        if let Some(w) = self.workloads.iter().find(|w| retry::wanted(w)) {
+            let limit = match w.delivery.max_deliver {
+                0 => String::new(),
+                n => format!(", {n} deliveries, then a dead-letter topic"),
+            };
+            say("redelivery", format!("by consumers, from a retry topic of their group{limit}"));
+        }
         say("partitions", topic.partitions.to_string());
         say("replicas", topic.replicas.to_string());
         say("in-sync replicas", topic.in_sync.to_string());

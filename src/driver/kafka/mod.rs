@@ -9,8 +9,8 @@
 //! delivery reports, and all waiting is for an eventfd. Every default is librdkafka's or the broker's own unless an option
 //! says otherwise, and is read back.
 //! # Scope
-//! No redelivery of single messages: a group has one committed offset for each partition. No share groups (KIP-932):
-//! librdkafka has none.
+//! Single messages are redelivered by retry topics (`retry`), because a group has one committed offset for each partition. No
+//! share groups (KIP-932): librdkafka has none.
 //! # Rejected
 //! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue. `StreamConsumer`: a message a poll.
 
@@ -22,6 +22,7 @@ mod options;
 mod partitions;
 mod producer;
 mod reader;
+mod retry;
 mod transform;
 mod trouble;
 
@@ -39,6 +40,7 @@ use self::options::{Acks, Commit, Consumers, Options, without_credentials};
 use self::partitions::Partitions;
 use self::producer::Writer;
 use self::reader::Reader;
+use self::retry::Retries;
 use self::transform::{Parts, Transformer};
 use self::trouble::Trouble;
 use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
@@ -183,6 +185,24 @@ impl Kafka {
         Ok(reader)
     }
 
+    /// The topics that a group tries again from, and gives up into.
+    fn retry_topics(&self, workload: usize, group: u32) -> (String, String) {
+        let name = format!("mb-{:08x}-{workload}-g{group}", self.target.run);
+        (format!("{name}-retry"), format!("{name}-dead"))
+    }
+
+    fn retries(&self, seat: Seat) -> Result<Retries, DriverError> {
+        let w = &self.workloads[seat.workload];
+        let (again, dead) = self.retry_topics(seat.workload, seat.group);
+        let members = w.topology.members;
+        let alone = [("enable.auto.commit", "false".into())];
+        let reader = self.alone(seat.workload, format!("{again}-{}", seat.index), &alone)?;
+        let mine = (0..retry::levels(w)).map(|level| ((level * members + seat.index) as i32, 0));
+        reader.assign(&Partitions::of(&again, mine))?;
+        let client = self.client(Kind::Producer, seat.workload, &[])?;
+        Retries::new(reader, &client, (&again, &dead), (seat.index, members), w, &self.incidents)
+    }
+
     fn bell(&self) -> Result<Bell, DriverError> {
         Bell::new().map_err(|e| DriverError::Lost { url: "eventfd".into(), words: e.to_string() })
     }
@@ -265,9 +285,13 @@ impl Driver for Kafka {
             writer.hang(&bell);
             answers = Some(Answers { writer, run: self.target.run, requesters: w.topology.producers, owed: None });
         }
+        let retries = if retry::wanted(w) { Some(self.retries(seat)?) } else { None };
+        if let Some(retries) = &retries {
+            retries.hang(&bell);
+        }
         let commit = if grouped { self.options.commit } else { Commit::None };
         let incidents = self.incidents.clone();
-        Ok(KafkaConsumer { reader, answers, commit, commits, committing: 0, grouped, incidents, bell })
+        Ok(KafkaConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, bell })
     }
 
     async fn cleanup(mut self) -> Result<(), DriverError> {
@@ -298,6 +322,14 @@ impl Kafka {
             self.topics.push(found);
             if self.options.exactly_once.is_some() {
                 self.transform(workload, partitions).await?;
+            }
+            for group in 0..if retry::wanted(&w) { w.topology.groups } else { 0 } {
+                let (again, dead) = self.retry_topics(workload, group);
+                let settings = self.options.topic_settings(&w);
+                for (name, partitions) in [(again, retry::levels(&w) * w.topology.members), (dead, 1)] {
+                    self.create(&name, partitions as i32, &settings).await?;
+                    self.admin.topic(&name).await?;
+                }
             }
             if w.topology.reply {
                 let name = self.reply_topic(workload);

@@ -119,7 +119,8 @@ impl Link {
             }
             connect = connect.add_client_certificate(cert.into(), key.into()).require_tls(true);
         }
-        let servers: Vec<&str> = target.url.split(',').map(str::trim).collect();
+        let address = without_secrets(&target.url);
+        let servers: Vec<&str> = address.split(',').collect();
         match tokio::time::timeout(target.timeout + Duration::from_secs(1), connect.connect(servers)).await {
             Ok(Ok(client)) => Ok(Self {
                 client,
@@ -355,7 +356,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        if !words.contains(&more) {
+        if more.contains(&words) {
+            words = more;
+        } else if !words.contains(&more) {
             words = format!("{words}: {more}");
         }
         cause = error.source();
@@ -364,7 +367,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The URL without user and password: errors are printed and kept.
-fn without_secrets(url: &str) -> String {
+pub(in crate::driver) fn without_secrets(url: &str) -> String {
     let one = |url: &str| {
         let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
         format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))

@@ -86,7 +86,7 @@ impl Driver for Nats {
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();
-        let options = Connection::from_options(&target.options).map_err(|words| DriverError::Option { words })?;
+        let options = Connection::of(&target).map_err(|words| DriverError::Option { words })?;
         let link = Link::open(&target, &options, &incidents, "msgbench-admin").await?;
         let (version, mut guarantees) = basics(&link, &options);
         guarantees.extend([

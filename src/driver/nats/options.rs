@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::driver::Target;
 use crate::scenario::options::{Options, read};
 
 /// Headers of one message; more say nothing new about their cost.
@@ -87,7 +88,29 @@ impl Connection {
         Ok(it)
     }
 
-    fn ways(&self) -> impl Iterator<Item = &'static str> {
+    /// The options of the client, with the credentials of the first address that has some (`nats://user:password@host`,
+    /// `nats://token@host`) where the options name none.
+    ///
+    /// # Errors
+    /// As [`from_options`](Self::from_options).
+    pub fn of(target: &Target) -> Result<Self, String> {
+        let mut it = Self::from_options(&target.options)?;
+        let written = target.url.split(',').find_map(|server| {
+            let server = server.trim();
+            server.split_once("://").map_or(server, |(_, rest)| rest).rsplit_once('@').map(|(who, _)| who)
+        });
+        if let (None, Some(who)) = (it.ways().next(), written) {
+            match who.split_once(':') {
+                Some((user, password)) => {
+                    (it.user, it.password) = (Some(user.to_owned()), Some(password.to_owned()));
+                }
+                None => it.token = Some(who.to_owned()),
+            }
+        }
+        Ok(it)
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &'static str> + use<> {
         let ways = [("user", &self.user), ("token", &self.token), ("nkey", &self.nkey), ("creds", &self.creds)];
         ways.map(|(name, value)| value.is_some().then_some(name)).into_iter().flatten()
     }

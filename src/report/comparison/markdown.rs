@@ -40,7 +40,7 @@ fn build(c: &Comparison, keep: fn(&Row) -> bool, left_out: Option<&str>) -> Stri
             out.push_str(&format!("- and {} more\n", c.overall.reasons.len() - 20));
         }
     }
-    if let Some(t) = differences(c) {
+    if let [Some(t), _] = differences(c) {
         out.push_str(&table(&t));
     }
     tables(c, keep).iter().for_each(|t| out.push_str(&table(t)));

@@ -1,15 +1,19 @@
-//! A comparison as bytes: text, Markdown, JUnit XML and CSV. Pure functions; JSON is the comparison itself.
+//! A comparison as bytes: text, Markdown, HTML, JUnit XML and CSV. Pure functions; JSON is the comparison itself.
 //!
 //! The sentence stands first, then what differs besides performance, then the figures. Text and Markdown print the same
 //! tables and notes, built here.
 
+mod charts;
 pub mod csv;
+pub mod github;
+mod groups;
+pub mod html;
 pub mod junit;
 pub mod markdown;
 pub mod text;
 
 use super::view::Table;
-use crate::compare::{Comparison, Effect, Row, Verdict};
+use crate::compare::{Comparison, Difference, Effect, Row, Verdict};
 use crate::units::three_digits;
 
 /// A median, in the unit of its metric.
@@ -90,22 +94,39 @@ fn tables(c: &Comparison, keep: impl Fn(&Row) -> bool) -> Vec<Table> {
     list.into_iter().map(|(_, table)| table).collect()
 }
 
-/// What differs besides performance.
-fn differences(c: &Comparison) -> Option<Table> {
-    if c.differences.is_empty() {
-        return None;
-    }
-    let mut table = Table::new("What else differs", &["setting", "baseline", "candidate", ""]);
-    for d in &c.differences {
-        let mark = if d.confounds { "may itself explain a difference" } else { "" };
-        table.rows.push(vec![d.what.clone(), d.baseline.clone(), d.candidate.clone(), mark.into()]);
-    }
-    Some(table)
+/// Settings that bear on whether a message arrives, in order, and survives, or that change what is measured altogether.
+const PROMISES: [&str; 6] = ["acknowledgement", "delivery", "durability", "order", "tls", "faults"];
+
+/// Whether a difference is a setting that only one side has at all, as two products have many, and no promise.
+fn one_sided(d: &Difference) -> bool {
+    let missing = |v: &str| v == "(not said)";
+    let promise = d.what.rsplit(' ').next().is_some_and(|name| PROMISES.contains(&name));
+    (missing(&d.baseline) || missing(&d.candidate)) && !promise
+}
+
+/// What differs besides performance: what both sides state; and what only one of them has.
+fn differences(c: &Comparison) -> [Option<Table>; 2] {
+    let of = |caption: &str, keep: &dyn Fn(&Difference) -> bool| {
+        let mut table = Table::new(caption, &["setting", "baseline", "candidate", "may explain a difference"]);
+        for d in c.differences.iter().filter(|d| keep(d)) {
+            let mark = if d.confounds { "yes" } else { "" };
+            table.rows.push(vec![d.what.clone(), d.baseline.clone(), d.candidate.clone(), mark.into()]);
+        }
+        (!table.rows.is_empty()).then_some(table)
+    };
+    [of("What else differs", &|d| !one_sided(d)), of("Settings that only one side states", &one_sided)]
+}
+
+/// How many settings are left to the page and to JSON.
+fn left_out(one_sided: Option<&Table>) -> Option<String> {
+    let n = one_sided?.rows.len();
+    Some(format!("{n} further settings are stated by one side only: see --html or --format json."))
 }
 
 /// What must be known to read the tables, as (word, sentence).
 fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
     let mut list = Vec::new();
+    list.extend(left_out(differences(c)[1].as_ref()).map(|text| ("note", text)));
     if !c.gated {
         list.push((
             "note",
@@ -147,14 +168,14 @@ fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use crate::compare::sample::{A, B, record};
     use crate::compare::{self, Comparison, Named, Options};
     use crate::record::{Outcome, Status};
     use crate::scenario::gate::{Comparator, Expectation, Gate, Policy, Share};
 
     /// A regression, a limit that is broken, an invalid trial, a changed setting.
-    pub(super) fn failing() -> Comparison {
+    pub(crate) fn failing() -> Comparison {
         let (a, mut b) = (record(&A, &A), record(&A, &B));
         b.trials.iter_mut().filter(|t| t.case == "nats").for_each(|t| t.system.version = "nats <1.3> & more".into());
         if let Some(t) = b.trials.iter_mut().find(|t| t.case == "reference") {

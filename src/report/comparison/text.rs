@@ -11,7 +11,7 @@ pub fn page(c: &Comparison) -> String {
         out.push_str(&format!("exit code {}:\n", c.overall.exit_code));
         c.overall.reasons.iter().for_each(|r| out.push_str(&format!("  {r}\n")));
     }
-    if let Some(table) = differences(c) {
+    if let [Some(table), _] = differences(c) {
         out.push_str(&format!("\n{}\n\n{}", table.caption, render(&table, false)));
     }
     for table in tables(c, telling) {

@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use super::super::Availability;
-use super::super::process::{Child, Output};
+use super::super::process::printed_version;
 
 /// Names the folder of an unpacked Kafka.
 pub(crate) const VARIABLE: &str = "MSGBENCH_KAFKA_HOME";
@@ -19,9 +17,6 @@ const JAVA_REMEDY: &str = "apt-get install openjdk-17-jre-headless, or set JAVA_
 const FETCHED: &str = ".cache/kafka";
 /// The oldest Java that runs a broker of Kafka 4.
 const JAVA: u32 = 17;
-/// Bound on `java -version`.
-const VERSION_BOUND: Duration = Duration::from_secs(10);
-
 /// The distribution in this folder: the version in the name of its main jar.
 pub(super) fn version(home: &Path) -> Option<String> {
     let entries = std::fs::read_dir(home.join("libs")).ok()?;
@@ -59,15 +54,7 @@ pub(super) fn java() -> PathBuf {
 
 /// The version a Java says it is: `17.0.15` of `openjdk version "17.0.15" 2025-04-15`.
 fn java_version(program: &Path) -> Result<String, String> {
-    let mut command = Command::new(program);
-    command.args(["-XX:TieredStopAtLevel=1", "--version"]);
-    let mut child = Child::spawn(command, Path::new("/dev/null"), Output::Piped).map_err(|error| error.to_string())?;
-    let stdout = child.take_stdout();
-    let status = child.wait(VERSION_BOUND).ok_or_else(|| format!("no version within {VERSION_BOUND:?}"))?;
-    let text = stdout.map(std::io::read_to_string).transpose().map_err(|error| error.to_string())?.unwrap_or_default();
-    if !status.success() {
-        return Err(format!("--version gave {status}"));
-    }
+    let text = printed_version(program, &["-XX:TieredStopAtLevel=1", "--version"])?;
     text.split_whitespace().nth(1).map(str::to_owned).ok_or_else(|| "--version printed nothing".to_owned())
 }
 

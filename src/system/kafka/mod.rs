@@ -27,6 +27,8 @@ use super::{Context, Running, System, SystemError};
 
 /// Kafka's log to standard output: the same file that the script puts beside what it fetched.
 const LOGGING: &str = include_str!("../../../scripts/kafka/log4j2.properties");
+/// Where it is written.
+const LOGGING_FILE: &str = "log4j2.properties";
 /// What Kafka's own start script gives the Java virtual machine.
 const JAVA: [&str; 7] = [
     "-server",
@@ -85,7 +87,7 @@ impl Kafka {
             let port = || free_port().map_err(|e| io("find a free port", e));
             ports.push(Ports { client: port()?, broker: port()?, controller: port()? });
         }
-        let logging = self.context.dir.join("log4j2.properties");
+        let logging = self.context.dir.join(LOGGING_FILE);
         std::fs::write(&logging, LOGGING).map_err(|e| io("write the settings of its log", e))?;
         let mut nodes = Vec::new();
         for node in 1..=ports.len() {
@@ -106,13 +108,8 @@ impl Kafka {
         }
         self.logs = nodes.iter().map(|dir| dir.join("kafka.log")).collect();
         self.format(&nodes, &logging, options, &security, deadline)?;
-        for dir in &nodes {
-            let mut command = self.java(&logging);
-            let heap = options.heap.0;
-            command.args([format!("-Xms{heap}"), format!("-Xmx{heap}")]).args(JAVA).args(&options.java_options);
-            command.arg("kafka.Kafka").arg(dir.join("server.properties"));
-            let child = Child::spawn(command, &dir.join("kafka.log"), Output::Log)
-                .map_err(|e| self.failed(format!("{} could not be started: {e}", home::java().display()), None))?;
+        for node in 0..nodes.len() {
+            let child = self.spawn(node).map_err(|words| self.failed(words, None))?;
             self.brokers.push(child);
         }
         let mut seen = "it has not been asked".to_owned();
@@ -139,6 +136,17 @@ impl Kafka {
         self.brokers.clear();
         let words = format!("not ready within its bound (`broker.start-timeout`): {seen}");
         Err(self.failed(words, self.logs.first().map(PathBuf::as_path)))
+    }
+
+    /// Starts a broker whose properties are written and whose storage is formatted.
+    fn spawn(&self, node: usize) -> Result<Child, String> {
+        let mut command = self.java(&self.context.dir.join(LOGGING_FILE));
+        let heap = self.options.heap.0;
+        command.args([format!("-Xms{heap}"), format!("-Xmx{heap}")]).args(JAVA).args(&self.options.java_options);
+        let log = &self.logs[node];
+        command.arg("kafka.Kafka").arg(log.with_file_name("server.properties"));
+        Child::spawn(command, log, Output::Log)
+            .map_err(|e| format!("{} could not be started: {e}", home::java().display()))
     }
 
     /// Formats the storage of all brokers, side by side.
@@ -230,6 +238,17 @@ impl System for Kafka {
         let all = self.brokers.len();
         let (node, end) = self.first_ended()?;
         Some(if all == 1 { end } else { format!("broker {} {end}", node + 1) })
+    }
+
+    fn node_ended(&mut self, node: usize) -> Option<String> {
+        self.brokers.get_mut(node)?.ended()
+    }
+
+    fn restart(&mut self, node: usize) -> Result<u32, String> {
+        let child = self.brokers.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?;
+        child.kill()?;
+        self.brokers[node] = self.spawn(node)?;
+        Ok(self.brokers[node].pid())
     }
 
     fn stop(&mut self) -> Result<(), SystemError> {

@@ -115,11 +115,8 @@ impl Nats {
                 .and_then(|()| std::fs::write(node.log(), ""));
             fresh.map_err(|e| broken("write its configuration", e))?;
         }
-        for node in &self.nodes {
-            let mut command = Command::new(&self.program);
-            command.arg("-c").arg(node.config()).arg("-l").arg(node.log());
-            let child = Child::spawn(command, &node.log(), Output::Log)
-                .map_err(|error| self.failed(format!("{} could not be started: {error}", self.program.display())))?;
+        for index in 0..self.nodes.len() {
+            let child = self.spawn(index).map_err(|words| self.failed(words))?;
             self.children.push(child);
         }
         match self.await_ready(deadline) {
@@ -133,6 +130,14 @@ impl Nats {
                 Err(error)
             }
         }
+    }
+
+    fn spawn(&self, index: usize) -> Result<Child, String> {
+        let node = &self.nodes[index];
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(node.config()).arg("-l").arg(node.log());
+        Child::spawn(command, &node.log(), Output::Log)
+            .map_err(|error| format!("{} could not be started: {error}", self.program.display()))
     }
 
     /// Waits until all answer and agree; the INFO of the first. Or why another try is worth it.
@@ -280,6 +285,17 @@ impl System for Nats {
         ends.filter_map(|(i, child)| Some((i, child.ended()?)))
             .next()
             .map(|(i, how)| if several { format!("server {} of the cluster: {how}", i + 1) } else { how })
+    }
+
+    fn node_ended(&mut self, node: usize) -> Option<String> {
+        self.children.get_mut(node)?.ended()
+    }
+
+    fn restart(&mut self, node: usize) -> Result<u32, String> {
+        let child = self.children.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?;
+        child.kill()?;
+        self.children[node] = self.spawn(node)?;
+        Ok(self.children[node].pid())
     }
 
     fn stop(&mut self) -> Result<(), SystemError> {

@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use crate::system::Availability;
-use crate::system::process::{Child, Output};
+use crate::system::process::printed_version;
 
 /// What would make nats-server available.
 const REMEDY: &str = "run scripts/get-nats-server.sh, or apt-get install nats-server, or go install \
@@ -14,9 +12,6 @@ const REMEDY: &str = "run scripts/get-nats-server.sh, or apt-get install nats-se
 
 /// Where scripts/get-nats-server.sh puts what it builds, from the folder of the project.
 const FETCHED: &str = ".cache/nats/nats-server";
-
-/// Bound on `nats-server --version`.
-const VERSION_BOUND: Duration = Duration::from_secs(5);
 
 /// Whether a nats-server is to be had: at `explicit` if given, else where the script put it, else in the folders of
 /// `path`, else in `/usr/sbin`.
@@ -47,15 +42,7 @@ pub fn availability(explicit: Option<OsString>, path: Option<OsString>) -> Avail
 
 /// The version a nats-server prints, without its `nats-server: v`.
 fn version(program: &Path) -> Result<String, String> {
-    let mut command = Command::new(program);
-    command.arg("--version");
-    let mut child = Child::spawn(command, Path::new("/dev/null"), Output::Piped).map_err(|error| error.to_string())?;
-    let stdout = child.take_stdout();
-    let status = child.wait(VERSION_BOUND).ok_or_else(|| format!("no version within {VERSION_BOUND:?}"))?;
-    let text = stdout.map(std::io::read_to_string).transpose().map_err(|error| error.to_string())?.unwrap_or_default();
-    if !status.success() {
-        return Err(format!("--version gave {status}"));
-    }
+    let text = printed_version(program, &["--version"])?;
     let word = text.split_whitespace().last().ok_or("--version printed nothing")?;
     Ok(word.trim_start_matches('v').to_owned())
 }

@@ -1,54 +1,27 @@
-//! NATS core messaging without a client library: the protocol written and read by hand, one buffer each way.
-//!
-//! # Background
-//! A client library costs more for a message than a good broker does. With `client = "wire"` a user can saturate a large
-//! server from a small machine, and, by running the same scenario with both clients, see what the library costs.
-//! # Design
-//! Messages are gathered in one buffer and written when it is full or when nothing more is due; what arrives is parsed where it
-//! was read and given to the sink without a copy. Nothing is allocated for a message.
-//! # Rejected
-//! A task for reading and a channel between (as async-nats has): a wake-up and a copy for each message.
-//!
-//! Speaks plain TCP with user and password, or a token. No TLS, NKeys, headers or reconnecting: a lost connection ends
-//! the trial, as it should where every message is counted.
+//! One connection: its two buffers, the handshake, and the frames that the server sends.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::{
-    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
-    Sink, Start, Target,
-};
-use crate::scenario::plan::Workload;
-use crate::units::{Nanos, SECOND, now};
+use crate::driver::nats::link::without_secrets;
+use crate::driver::nats::options::Connection;
+use crate::driver::{DriverError, Incidents, Target};
 
 /// What is gathered is written at this size.
-const FULL: usize = 64 * 1024;
+pub(super) const FULL: usize = 64 * 1024;
 /// Read at a time, and at least what the largest message needs.
 const ROOM: usize = 256 * 1024;
-/// A connection that only publishes looks for the server's PING so often; a server waits minutes for the answer.
-const LOOK: Nanos = SECOND;
-
-/// See the module.
-#[derive(Debug)]
-pub struct Wire {
-    target: Target,
-    workloads: Vec<Workload>,
-    facts: Facts,
-    incidents: Incidents,
-}
 
 /// What the server says when a client connects.
 #[derive(Debug, serde::Deserialize)]
 #[serde(default)]
-struct Info {
-    version: String,
-    server_name: String,
-    go: String,
-    max_payload: u64,
+pub(super) struct Info {
+    pub(super) version: String,
+    pub(super) server_name: String,
+    pub(super) go: String,
+    pub(super) max_payload: u64,
     tls_required: bool,
 }
 
@@ -59,97 +32,15 @@ impl Default for Info {
     }
 }
 
-impl Wire {
-    async fn open(&self, name: &str) -> Result<Pipe, DriverError> {
-        Ok(Pipe::open(&self.target, &self.incidents, name).await?.0)
-    }
-    fn subject(&self, seat: Seat, channel: u32) -> Vec<u8> {
-        format!("mb.{:08x}.{}.{channel}", self.target.run, seat.workload).into_bytes()
-    }
-}
-
-impl Driver for Wire {
-    type Producer = WireProducer;
-    type Consumer = WireConsumer;
-
-    async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
-        let incidents = Incidents::default();
-        let (_, info) = Pipe::open(&target, &incidents, "msgbench-admin").await?;
-        let largest = workloads.iter().map(|w| w.payload.size.largest().0).max().unwrap_or(0);
-        if largest > info.max_payload {
-            return Err(DriverError::Admin {
-                action: format!("send messages of {largest} B"),
-                url: target.url,
-                words: format!("the server's max_payload is {} B", info.max_payload),
-                remedy: "make the payload smaller, or raise max_payload of the server".into(),
-            });
-        }
-        let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
-        let guarantees = BTreeMap::from([
-            ("delivery".into(), "at most once".into()),
-            ("acknowledgement".into(), "none".into()),
-            ("durability".into(), "none: messages are kept in memory until delivered".into()),
-            ("order".into(), "per producer and subscription".into()),
-            ("max_payload".into(), format!("{} B", info.max_payload)),
-            ("tls".into(), "off".into()),
-        ]);
-        let client = concat!("msgbench wire ", env!("CARGO_PKG_VERSION")).into();
-        let facts = Facts { version: format!("{name} {}", info.version), client, guarantees };
-        Ok(Self { target, workloads: workloads.to_vec(), facts, incidents })
-    }
-    fn facts(&self) -> &Facts {
-        &self.facts
-    }
-    fn incidents(&self) -> &Incidents {
-        &self.incidents
-    }
-
-    async fn producer(&self, seat: Seat) -> Result<WireProducer, DriverError> {
-        let mut pipe = self.open("msgbench-producer").await?;
-        let topology = self.workloads[seat.workload].topology;
-        let mut reply = Vec::new();
-        if topology.reply {
-            reply = format!("mbr.{:08x}.{}.{}", self.target.run, seat.workload, seat.index).into_bytes();
-            pipe.subscribe(&reply, None).await?;
-        }
-        // `PUB <subject> [reply] `: what follows is the size.
-        let head = |channel| {
-            let mut head = b"PUB ".to_vec();
-            head.extend(self.subject(seat, channel));
-            head.push(b' ');
-            if topology.reply {
-                head.extend(&reply);
-                head.push(b' ');
-            }
-            head
-        };
-        let heads = (0..topology.channels).map(head).collect();
-        Ok(WireProducer { pipe, heads, replies: topology.reply, looked: now() })
-    }
-
-    async fn consumer(&self, seat: Seat, _: Start) -> Result<WireConsumer, DriverError> {
-        let mut pipe = self.open("msgbench-consumer").await?;
-        let topology = self.workloads[seat.workload].topology;
-        let subject = format!("mb.{:08x}.{}.*", self.target.run, seat.workload);
-        let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", seat.group));
-        pipe.subscribe(subject.as_bytes(), group.as_deref()).await?;
-        Ok(WireConsumer { pipe })
-    }
-
-    async fn cleanup(self) -> Result<(), DriverError> {
-        Ok(())
-    }
-}
-
 /// One connection.
 #[derive(Debug)]
-struct Pipe {
+pub(super) struct Pipe {
     stream: TcpStream,
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     /// Of `out`, already written; kept here because a write may be given up in its middle and taken up again.
     written: usize,
     /// What has been read and not yet used is `input[from..to]`.
-    input: Vec<u8>,
+    pub(super) input: Vec<u8>,
     from: usize,
     to: usize,
     url: String,
@@ -158,7 +49,7 @@ struct Pipe {
 }
 
 /// What the server sent.
-enum Frame {
+pub(super) enum Frame {
     /// A message: where its parts stand in the input.
     Message { payload: (usize, usize), reply: (usize, usize), no_responders: bool },
     /// Something that is dealt with.
@@ -170,14 +61,15 @@ enum Frame {
 }
 
 impl Pipe {
-    async fn open(target: &Target, incidents: &Incidents, name: &str) -> Result<(Self, Info), DriverError> {
-        let text = |key: &str| target.options.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    pub(super) async fn open(target: &Target, incidents: &Incidents, name: &str) -> Result<(Self, Info), DriverError> {
+        let url = without_secrets(&target.url);
         let failed = |words: String| DriverError::Connect {
-            url: target.url.clone(),
+            url: url.clone(),
             words,
             remedy: "check that the server runs there, and the credentials in `system.options`".into(),
         };
-        let address = target.url.strip_prefix("nats://").unwrap_or(&target.url).trim_end_matches('/').to_owned();
+        let options = Connection::of(target).map_err(failed)?;
+        let address = url.strip_prefix("nats://").unwrap_or(&url).trim_end_matches('/').to_owned();
         let connecting = tokio::time::timeout(target.timeout, TcpStream::connect(&address)).await;
         let stream = connecting
             .map_err(|_| failed(format!("no answer within {} s", target.timeout.as_secs_f64())))?
@@ -190,7 +82,7 @@ impl Pipe {
             input: vec![0; ROOM],
             from: 0,
             to: 0,
-            url: target.url.clone(),
+            url: url.clone(),
             timeout: target.timeout,
             incidents: incidents.clone(),
         };
@@ -203,7 +95,7 @@ impl Pipe {
         let connect = serde_json::json!({
             "verbose": false, "pedantic": false, "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "protocol": 1,
             "name": name, "headers": true, "no_responders": true,
-            "user": text("user"), "pass": text("password"), "auth_token": text("token"),
+            "user": options.user, "pass": options.password, "auth_token": options.token,
         });
         pipe.out.extend(format!("CONNECT {connect}\r\n").bytes());
         pipe.barrier().await.map_err(|e| match e {
@@ -233,7 +125,7 @@ impl Pipe {
     }
 
     /// Writes what is gathered, and waits until the server has dealt with all of it.
-    async fn barrier(&mut self) -> Result<(), DriverError> {
+    pub(super) async fn barrier(&mut self) -> Result<(), DriverError> {
         self.out.extend_from_slice(b"PING\r\n");
         let timeout = self.timeout;
         let exchange = async {
@@ -255,7 +147,7 @@ impl Pipe {
         })
     }
 
-    async fn subscribe(&mut self, subject: &[u8], group: Option<&str>) -> Result<(), DriverError> {
+    pub(super) async fn subscribe(&mut self, subject: &[u8], group: Option<&str>) -> Result<(), DriverError> {
         self.out.extend_from_slice(b"SUB ");
         self.out.extend_from_slice(subject);
         self.out.push(b' ');
@@ -268,7 +160,7 @@ impl Pipe {
     }
 
     /// Writes everything that is gathered; counts when the socket does not take it at once.
-    async fn write(&mut self) -> Result<(), DriverError> {
+    pub(super) async fn write(&mut self) -> Result<(), DriverError> {
         while self.written < self.out.len() {
             match self.stream.try_write(&self.out[self.written..]) {
                 Ok(n) => self.written += n,
@@ -293,7 +185,7 @@ impl Pipe {
     }
 
     /// Reads more; room is made for at least `need` bytes beyond what is here.
-    async fn fill(&mut self, need: usize) -> Result<(), DriverError> {
+    pub(super) async fn fill(&mut self, need: usize) -> Result<(), DriverError> {
         loop {
             self.stream.readable().await.map_err(|e| self.lost(e.to_string()))?;
             if self.take(need)? {
@@ -303,7 +195,7 @@ impl Pipe {
     }
 
     /// Reads what is there; false when there is nothing.
-    fn take(&mut self, need: usize) -> Result<bool, DriverError> {
+    pub(super) fn take(&mut self, need: usize) -> Result<bool, DriverError> {
         if self.from == self.to {
             (self.from, self.to) = (0, 0);
         } else if self.input.len() - self.to < need.max(ROOM / 4) {
@@ -326,7 +218,7 @@ impl Pipe {
 
     /// Takes the next frame off the input.
     #[inline]
-    fn next(&mut self) -> Result<Frame, DriverError> {
+    pub(super) fn next(&mut self) -> Result<Frame, DriverError> {
         let input = &self.input[self.from..self.to];
         let Some(end) = memchr::memchr(b'\n', input) else { return Ok(Frame::Need(1)) };
         let line = &input[..end];
@@ -372,7 +264,7 @@ impl Pipe {
 
 /// Appends `<size>\r\n<payload>\r\n`.
 #[inline]
-fn append(out: &mut Vec<u8>, payload: &[u8]) {
+pub(super) fn append(out: &mut Vec<u8>, payload: &[u8]) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut n = payload.len();
@@ -427,116 +319,6 @@ impl<'a> Fields<'a> {
     }
     fn reply(&self, headers: bool) -> Option<(usize, usize)> {
         (self.len == if headers { 6 } else { 5 }).then_some(self.at[3])
-    }
-}
-
-/// Publishes on a connection of its own.
-#[derive(Debug)]
-pub struct WireProducer {
-    pipe: Pipe,
-    heads: Vec<Vec<u8>>,
-    replies: bool,
-    looked: Nanos,
-}
-
-impl WireProducer {
-    /// Answers the server's PING on a connection that otherwise only publishes.
-    fn look(&mut self) -> Result<(), DriverError> {
-        let at = now();
-        if self.replies || at - self.looked < LOOK {
-            return Ok(());
-        }
-        self.looked = at;
-        if self.pipe.take(1)? {
-            while !matches!(self.pipe.next()?, Frame::Need(_)) {}
-        }
-        Ok(())
-    }
-}
-
-impl Producer for WireProducer {
-    fn confirms(&self) -> bool {
-        self.replies
-    }
-
-    #[inline]
-    async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
-        self.pipe.out.extend_from_slice(&self.heads[message.channel as usize]);
-        append(&mut self.pipe.out, message.payload);
-        if self.pipe.out.len() >= FULL {
-            self.look()?;
-            self.pipe.write().await?;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), DriverError> {
-        if self.pipe.out.is_empty() {
-            return Ok(());
-        }
-        self.look()?;
-        self.pipe.write().await
-    }
-
-    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
-        if !self.replies {
-            return std::future::pending().await;
-        }
-        let mut given = false;
-        loop {
-            match self.pipe.next()? {
-                Frame::Message { no_responders: true, .. } => sink(Confirmation::Unanswered),
-                Frame::Message { payload: (from, to), .. } => {
-                    sink(Confirmation::Answered { message: &self.pipe.input[from..to], at: now() });
-                }
-                Frame::Other | Frame::Pong => continue,
-                Frame::Need(_) if given => return Ok(()),
-                Frame::Need(n) => {
-                    self.pipe.write().await?;
-                    self.pipe.fill(n).await?;
-                    continue;
-                }
-            }
-            given = true;
-        }
-    }
-
-    async fn close(mut self) -> Result<(), DriverError> {
-        self.pipe.barrier().await
-    }
-}
-
-/// Subscribes on a connection of its own.
-#[derive(Debug)]
-pub struct WireConsumer {
-    pipe: Pipe,
-}
-
-impl Consumer for WireConsumer {
-    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
-        let mut given = 0;
-        while given < limit {
-            match self.pipe.next()? {
-                Frame::Message { payload: (from, to), reply, .. } => {
-                    given += 1;
-                    let incoming = Incoming { payload: &self.pipe.input[from..to], at: None, attempt: 0 };
-                    if sink.take(incoming) == Disposition::Answer && reply.0 < reply.1 {
-                        let pipe = &mut self.pipe;
-                        pipe.out.extend_from_slice(b"PUB ");
-                        pipe.out.extend_from_slice(&pipe.input[reply.0..reply.1]);
-                        pipe.out.push(b' ');
-                        append(&mut pipe.out, &pipe.input[from..to]);
-                    }
-                }
-                Frame::Other | Frame::Pong => {}
-                Frame::Need(_) if given > 0 => break,
-                Frame::Need(n) => {
-                    self.pipe.write().await?;
-                    self.pipe.fill(n).await?;
-                }
-            }
-        }
-        self.pipe.write().await
     }
 }
 

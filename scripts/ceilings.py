@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""How fast msgbench drives a system against that system's own tool: same server, same settings, alternating, medians.
+
+    cargo build --release
+    scripts/ceilings.py nats        # nats bench (natscli) and nats-server on PATH, or $MSGBENCH_NATS_CLI, $MSGBENCH_NATS_SERVER
+    scripts/ceilings.py reference   # the same with the reference broker as the server: nats-server is slower than both tools
+    scripts/ceilings.py jetstream
+    scripts/ceilings.py kafka       # Kafka of scripts/get-kafka.sh or $MSGBENCH_KAFKA_HOME
+
+Rates are messages per second. CPU is of the generating processes alone, user and system, microseconds per message; of Kafka's
+tools the start of the Java virtual machine is taken off, as a run of one message shows it. Needs Python 3.8 alone.
+"""
+import json, os, re, resource, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
+
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SIZES = [128, 1024]
+SECONDS = os.environ.get("SECONDS_EACH", "3")
+MSGBENCH = os.environ.get("MSGBENCH", "target/release/msgbench")
+CLI = os.environ.get("MSGBENCH_NATS_CLI") or shutil.which("nats")
+SERVER = os.environ.get("MSGBENCH_NATS_SERVER") or shutil.which("nats-server")
+KAFKA = os.environ.get("MSGBENCH_KAFKA_HOME", ".cache/kafka")
+IN_FLIGHT = 2000
+
+
+def port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(number, seconds=60):
+    until = time.time() + seconds
+    while time.time() < until:
+        try:
+            return socket.create_connection(("127.0.0.1", number), 1).close()
+        except OSError:
+            time.sleep(0.1)
+    sys.exit(f"nothing listens on port {number} after {seconds} s")
+
+
+def run(command, others=(), lead=0.5):
+    """Runs a command beside others that were started first; their output and their CPU seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c in others]
+    if started:
+        time.sleep(lead)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+        texts = [p.communicate(timeout=120)[0] for p in started]
+    finally:
+        for p in started:
+            p.poll() is None and p.kill()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return done.stdout, texts, cpu
+
+
+def number(pattern, text):
+    found = re.findall(pattern, text)
+    if not found:
+        sys.exit(f"no {pattern} in: {text}")
+    return float(found[-1].replace(",", ""))
+
+
+def ours(scenario, *sets):
+    """One trial; the first workload of the record, throughput, generator CPU."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [MSGBENCH, "run", scenario, "--trials", "1", "--format", "json", "--quiet", "--out", out]
+        for s in sets:
+            command += ["--set", s]
+        # 4: invalid is for latencies; a ceiling is meant to be at the limit.
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
+        if done.returncode not in (0, 4):
+            sys.exit(f"{' '.join(command)}: {done.returncode}: {done.stderr}")
+        trial = json.loads(done.stdout)["trials"][0]
+        workload = trial["workloads"][0]
+        if workload["ledger"]["lost"]:
+            print("lost", workload["ledger"], file=sys.stderr)
+        return workload, trial["generator"]["cpu_seconds"], trial["measured_ns"] / 1e9
+
+
+SCENARIO = """name = "ceilings"
+question = "How fast?"
+[[system]]
+driver = "{driver}"
+url = "{url}"
+options = {options}
+[[workload]]
+pattern = "{pattern}"
+consumers = {consumers}
+load = {load}
+payload = {{ size = "{size}B" }}
+{delivery}
+[run]
+warmup = "{warmup}"
+duration = "{seconds}s"
+drain = "20s"
+"""
+
+
+def scenario(folder, **k):
+    defaults = dict(load='{ mode = "unthrottled" }', delivery="", options="{}", warmup="500ms", seconds=SECONDS)
+    path = os.path.join(folder, "ceilings.toml")
+    with open(path, "w") as f:
+        f.write(SCENARIO.format(**{**defaults, **k}))
+    return path
+
+
+def publish(folder, **k):
+    w, cpu, seconds = ours(scenario(folder, pattern=k.pop("pattern", "fan-out"), consumers=0, **k))
+    rate = w["throughput"]["sent"]
+    return rate, cpu / (rate * seconds) * 1e6
+
+
+def deliver(folder, **k):
+    k.setdefault("load", '{ mode = "unthrottled", window = 50000 }')
+    w, cpu, seconds = ours(scenario(folder, pattern="fan-out", consumers=1, **k))
+    rate = w["throughput"]["delivered"]
+    return rate, cpu / (rate * seconds) * 1e6
+
+
+def drain(folder, backlog, **k):
+    """A backlog is read while hardly anything is published: the rate of reading, the CPU of the whole phase for it."""
+    load = '{ rate = "10/s" }'
+    delivery = f"delivery = {{ backlog = {backlog} }}"
+    w, cpu, _ = ours(scenario(folder, pattern="replay", consumers=1, load=load, delivery=delivery, **k))
+    return w["replay"]["rate"], cpu / backlog * 1e6
+
+
+def table(rows):
+    """rows: what is measured -> {who: function}. Alternates who within a round."""
+    got = {}
+    for n in range(ROUNDS):
+        for what, arms in rows.items():
+            names = list(arms)
+            for who in names[n % len(names):] + names[: n % len(names)]:
+                rate, cpu = arms[who]()
+                got.setdefault(what, {}).setdefault(who, []).append((rate, cpu))
+                print(f"round {n + 1} {what} {who}: {rate:,.0f}/s {cpu:.3f} us", file=sys.stderr)
+    print(f"| medians of {ROUNDS} | messages/s | range | CPU us per message | rate against the tool |")
+    print("|---|---:|---:|---:|---:|")
+    for what, arms in got.items():
+        tool = statistics.median(r for r, _ in next(iter(arms.values())))
+        for who, pairs in arms.items():
+            rates = [r for r, _ in pairs]
+            rate, cpu = statistics.median(rates), statistics.median(c for _, c in pairs)
+            low, high = min(rates), max(rates)
+            print(f"| {what}, {who} | {rate / 1e3:,.0f} k | {low / 1e3:,.0f} to {high / 1e3:,.0f} k | {cpu:.2f} | {rate / tool:.2f} |")
+
+
+def nats(jetstream=False, reference=False):
+    if not CLI or not (SERVER or reference):
+        sys.exit("nats (natscli) and nats-server are needed")
+    folder = tempfile.mkdtemp()
+    at = port()
+    command = [SERVER, "-p", str(at), "-a", "127.0.0.1", "-js", "-sd", folder]
+    if reference:
+        command = [MSGBENCH, "broker", "--listen", f"127.0.0.1:{at}"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(at)
+        url = f"nats://127.0.0.1:{at}"
+        bench = [CLI, "-s", url, "bench"]
+        rows = {}
+        for size in SIZES:
+            each = ["--size", f"{size}B", "--no-progress"]
+            k = dict(folder=folder, url=url, size=size)
+            if jetstream:
+                n = 200_000
+                count = ["--msgs", str(n)]
+                batch = ["--batch", str(IN_FLIGHT)]
+
+                def pub(each=each):
+                    text, _, cpu = run(bench + ["js", "pub", "async", "ceil", "--create", "--purge", *batch, *count, *each])
+                    return number(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
+
+                def sub(each=each, pub=pub):
+                    pub()
+                    text, _, cpu = run(bench + ["js", "consume", *count, *each])
+                    return number(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
+
+                k.update(driver="jetstream", warmup="500ms")
+                options = f"{{ in-flight = {IN_FLIGHT} }}"
+                rows[f"JetStream file, asynchronous publish, {size} B"] = {
+                    "nats bench js pub async": pub,
+                    "msgbench": lambda k=k, o=options: publish(pattern="stream", options=o, **k),
+                }
+                rows[f"JetStream file, pull consume, explicit acknowledgement, {size} B"] = {
+                    "nats bench js consume": sub,
+                    "msgbench": lambda k=k: drain(backlog=n, seconds=6, options="{ batch = 500 }", **k),
+                }
+            else:
+                n = 4_000_000 if size < 1000 else 1_500_000
+                count = ["--msgs", str(n)]
+
+                def pub(each=each, count=count, n=n):
+                    text, _, cpu = run(bench + ["pub", "ceil", *count, *each])
+                    return number(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
+
+                def both(each=each, count=count, n=n):
+                    publisher = bench + ["pub", "ceil", *count, *each]
+                    _, (text,), cpu = run(publisher, [bench + ["sub", "ceil", *count, *each]])
+                    return number(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
+
+                k["driver"] = "nats"
+                wire = '{ client = "wire" }'
+                rows[f"publish, {size} B"] = {
+                    "nats bench pub": pub,
+                    "msgbench, wire": lambda k=k: publish(options=wire, **k),
+                    "msgbench, async-nats": lambda k=k: publish(**k),
+                }
+                rows[f"publish and subscribe, 1 to 1, {size} B"] = {
+                    "nats bench pub and sub": both,
+                    "msgbench, wire": lambda k=k: deliver(options=wire, **k),
+                    "msgbench, async-nats": lambda k=k: deliver(**k),
+                }
+        table(rows)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def kafka():
+    home = os.path.abspath(KAFKA)
+    java = ["java", "-XX:-UsePerfData", f"-Dlog4j2.configurationFile={home}/config/log4j2.properties", "-cp", f"{home}/libs/*"]
+    folder = tempfile.mkdtemp()
+    client, controller = port(), port()
+    properties = os.path.join(folder, "server.properties")
+    with open(properties, "w") as f:
+        f.write("\n".join([
+            "process.roles=broker,controller", "node.id=1", f"listeners=CLIENT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}",
+            f"advertised.listeners=CLIENT://127.0.0.1:{client}", "listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name=CLIENT", "controller.listener.names=CONTROLLER", f"controller.quorum.voters=1@127.0.0.1:{controller}",
+            f"log.dirs={folder}/data", "offsets.topic.replication.factor=1", "offsets.topic.num.partitions=4", "num.partitions=1",
+            "transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1", "share.coordinator.state.topic.replication.factor=1",
+            "share.coordinator.state.topic.min.isr=1", "group.initial.rebalance.delay.ms=0", ""]))
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(java + ["kafka.tools.StorageTool", "format", "-t", "bWVhc3VyZW1lbnRzb25seQ", "-c", properties], check=True, **quiet)
+    server = subprocess.Popen(java[:1] + ["-Xmx1g"] + java[1:] + ["kafka.Kafka", properties], **quiet)
+    try:
+        wait_for(client)
+        time.sleep(3)
+        at = f"127.0.0.1:{client}"
+        linger, batch = 5, 131072
+        made = {}
+
+        def perf_produce(topic, n, size):
+            text, _, cpu = run(java[:1] + ["-Xmx512m"] + java[1:] + [
+                "org.apache.kafka.tools.ProducerPerformance", "--topic", topic, "--num-records", str(n), "--record-size", str(size),
+                "--throughput", "-1", "--producer-props", f"bootstrap.servers={at}", "acks=all", f"linger.ms={linger}", f"batch.size={batch}",
+                "enable.idempotence=false"])
+            return number(r"([\d.]+) records/sec", text), cpu
+
+        def perf_consume(topic, n):
+            text, _, cpu = run(java[:1] + ["-Xmx512m"] + java[1:] + [
+                "org.apache.kafka.tools.ConsumerPerformance", "--topic", topic, "--messages", str(n), "--bootstrap-server", at, "--timeout", "20000"])
+            line = text.strip().splitlines()[-1].split(",")
+            return float(line[9]), cpu
+
+        start_p = perf_produce("start", 1, 128)[1]
+        start_c = perf_consume("start", 1)[1]
+        rows = {}
+        for size in SIZES:
+            n = 3_000_000 if size < 1000 else 1_000_000
+            k = dict(folder=folder, url=f"kafka://{at}", driver="kafka", size=size, warmup="1s")
+            options = f'{{ linger = "{linger}ms", batch-size = "{batch}B", idempotence = false }}'
+
+            def pub(n=n, size=size):
+                rate, cpu = perf_produce(f"p{size}", n, size)
+                made[size] = n
+                return rate, (cpu - start_p) / n * 1e6
+
+            def sub(n=n, size=size):
+                if size not in made:
+                    pub(n, size)
+                rate, cpu = perf_consume(f"p{size}", n)
+                return rate, (cpu - start_c) / n * 1e6
+
+            rows[f"Kafka produce, acks=all, {size} B"] = {
+                "kafka-producer-perf-test": pub,
+                "msgbench": lambda k=k, o=options: publish(pattern="stream", options=o, **k),
+            }
+            rows[f"Kafka consume, {size} B"] = {
+                "kafka-consumer-perf-test": sub,
+                "msgbench": lambda k=k, o=options, n=n: drain(backlog=n, seconds=6, options=o, **k),
+            }
+        table(rows)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    {"nats": nats, "reference": lambda: nats(reference=True), "jetstream": lambda: nats(jetstream=True), "kafka": kafka}.get(
+        sys.argv[1] if len(sys.argv) == 2 else "", lambda: sys.exit(__doc__))()

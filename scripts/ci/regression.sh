@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Is the candidate slower than the baseline? Builds both commits, runs both in turn on this machine, gates and reports.
+#
+#   scripts/ci/regression.sh --scenario FILE --baseline-ref origin/main --candidate-ref HEAD \
+#       --build 'cargo build --release' --program target/release/msgbench --variable MSGBENCH_BIN
+#   scripts/ci/regression.sh --scenario FILE --baseline PROGRAM --candidate PROGRAM --variable MSGBENCH_NATS_SERVER
+#
+# The two sides are the same scenario with another program behind --variable, the variable by which msgbench finds the
+# system: MSGBENCH_BIN for its reference broker, MSGBENCH_NATS_SERVER for nats-server. The generator is the same for both.
+# A round is one trial of each side, in random order, so that a drift of the machine hits both.
+#
+#   --rounds N       rounds [10]                   --gate FILE     [gate] and [[expect]], instead of the scenario's
+#   --out DIR        results and reports [msgbench-regression]   --msgbench PATH  the generator [msgbench]
+#   --seed N         order of the sides [1]        --set K=V       passed on to `msgbench run`; may be repeated
+#
+# Leaves DIR/report.html, report.md, junit.xml, compare.json. In a GitHub job it also writes the step summary, annotations,
+# and the outputs `verdict` and `report`. Exit code: that of `msgbench compare`.
+set -euo pipefail
+
+scenario= baseline= candidate= baseline_ref= candidate_ref=HEAD build= program= variable=MSGBENCH_BIN
+rounds=10 out=msgbench-regression gate=() msgbench=msgbench seed=1 sets=()
+fail() { echo "regression.sh: $*" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    [ $# -ge 2 ] || fail "$1 needs a value"
+    case "$1" in
+        --scenario) scenario=$2 ;;
+        --baseline) baseline=$2 ;;
+        --candidate) candidate=$2 ;;
+        --baseline-ref) baseline_ref=$2 ;;
+        --candidate-ref) candidate_ref=$2 ;;
+        --build) build=$2 ;;
+        --program) program=$2 ;;
+        --variable) variable=$2 ;;
+        --rounds) rounds=$2 ;;
+        --out) out=$2 ;;
+        --gate) gate=(--gate "$2") ;;
+        --msgbench) msgbench=$2 ;;
+        --seed) seed=$2 ;;
+        --set) sets+=(--set "$2") ;;
+        *) fail "unknown option $1; see the head of $0" ;;
+    esac
+    shift 2
+done
+[ -f "$scenario" ] || fail "--scenario names no file: \`$scenario\`"
+case "$rounds$seed" in *[!0-9]*) fail "--rounds and --seed are whole numbers" ;; esac
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+rm -rf "$out/baseline" "$out/candidate"
+
+# Each commit is built in a worktree of its own: neither sees what the other left behind.
+trees=()
+cleanup() {
+    for tree in ${trees[@]+"${trees[@]}"}; do git worktree remove --force "$tree" || true; done
+}
+trap cleanup EXIT
+built() { # ref, name: prints the program
+    local tree="$out/build-$2"
+    git worktree add --force --detach "$tree" "$1" >&2
+    (cd "$tree" && bash -c "$build") >&2
+    [ -x "$tree/$program" ] || fail "the build of $1 left no program at $program"
+    echo "$tree/$program"
+}
+if [ -n "$baseline_ref" ]; then
+    { [ -n "$build" ] && [ -n "$program" ]; } || fail "--baseline-ref needs --build and --program"
+    trees=("$out/build-baseline" "$out/build-candidate")
+    baseline=$(built "$baseline_ref" baseline)
+    candidate=$(built "$candidate_ref" candidate)
+fi
+[ -x "$baseline" ] || fail "--baseline is no program: \`$baseline\`"
+[ -x "$candidate" ] || fail "--candidate is no program: \`$candidate\`"
+
+RANDOM=$seed
+for round in $(seq "$rounds"); do
+    order="baseline candidate"
+    if [ $((RANDOM % 2)) = 1 ]; then order="candidate baseline"; fi
+    for side in $order; do
+        if [ "$side" = baseline ]; then system=$baseline; else system=$candidate; fi
+        echo "round $round of $rounds: $side" >&2
+        code=0
+        env "$variable=$system" "$msgbench" run "$scenario" --trials 1 --quiet --out "$out/$side" \
+            ${sets[@]+"${sets[@]}"} || code=$?
+        # An expectation that a round does not meet, or a round that is INVALID, is for the comparison to judge.
+        case $code in 0 | 3 | 4 | 5) ;; *) exit $code ;; esac
+    done
+done
+
+compare() { "$msgbench" compare "$out/baseline" "$out/candidate" ${gate[@]+"${gate[@]}"} "$@"; }
+code=0
+compare --html "$out/report.html" --out "$out/report.txt" || code=$?
+[ -f "$out/report.txt" ] || exit $code
+compare --exit-zero --format markdown --out "$out/report.md"
+compare --exit-zero --format junit --out "$out/junit.xml"
+compare --exit-zero --format json --out "$out/compare.json"
+cat "$out/report.txt"
+if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then cat "$out/report.md" >>"$GITHUB_STEP_SUMMARY"; fi
+if [ -n "${GITHUB_ACTIONS:-}" ]; then compare --exit-zero --format github; fi
+if [ -n "${GITHUB_OUTPUT:-}" ]; then
+    read -r _ verdict _ <"$out/report.txt"
+    printf 'verdict=%s\nreport=%s\n' "${verdict%:}" "$out/report.html" >>"$GITHUB_OUTPUT"
+fi
+exit $code

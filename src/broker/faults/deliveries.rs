@@ -1,0 +1,179 @@
+//! What befalls single deliveries: the same message may be lost for one subscriber and not for the other.
+//!
+//! Only a broker with such faults delivers one by one; each delivery has a number of its own, so that the log says which one of whom was
+//! hit. A swapped delivery waits for the next one to the same subscription.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Parcel;
+use super::config::Faults;
+use super::journal::{To, Took};
+use super::script::{Bucket, Deliveries};
+use super::server::{ALONE, Leaving, Server};
+use crate::broker::index::Sub;
+use crate::units::{Nanos, now};
+
+/// A subscription: the connection and its sid there.
+type Key = (u64, Box<[u8]>);
+
+/// A delivery that waits.
+struct Waiting {
+    parcel: Parcel,
+    n: u64,
+    to: To,
+    sub: Arc<Sub>,
+    copies: u32,
+    /// Since when, and until when.
+    from: Nanos,
+    until: Nanos,
+}
+
+/// The state of deliveries one by one.
+pub(super) struct OneByOne {
+    pub(super) script: Deliveries,
+    held: HashMap<Key, Waiting>,
+    /// What the slow subscriber has still to get.
+    lane: VecDeque<Waiting>,
+    bucket: Option<Bucket>,
+    targets: Vec<Arc<Sub>>,
+}
+
+impl OneByOne {
+    /// Of these faults, after so many deliveries.
+    pub(super) fn new(f: &Faults, number: u64) -> Self {
+        Self {
+            script: Deliveries::after(f, number),
+            held: HashMap::new(),
+            lane: VecDeque::new(),
+            bucket: f.slow_subscriber.map(|cap| Bucket::new(cap.rate.0, cap.burst)),
+            targets: Vec::new(),
+        }
+    }
+
+    /// When the slow subscriber gets its next message.
+    pub(super) fn due(&self) -> Option<Nanos> {
+        self.lane.front().map(|w| w.until)
+    }
+
+    /// Until when a swapped delivery waits at most.
+    pub(super) fn patience(&self) -> Option<Nanos> {
+        self.held.values().map(|w| w.until).min()
+    }
+}
+
+impl Server {
+    /// Delivers a message to each of its subscribers, as it befalls each.
+    pub(super) fn deliver_each(&mut self, leaving: &Leaving) {
+        let mut targets = std::mem::take(&mut self.single.targets);
+        self.router.targets(leaving.parcel.message().subject, &mut targets);
+        let first = targets.iter().map(|sub| sub.outlet.id).min();
+        for sub in &targets {
+            let slow = self.single.bucket.is_some() && first == Some(sub.outlet.id);
+            for _ in 0..=u32::from(leaving.fate.duplicate) {
+                self.delivery(sub, leaving.n, &leaving.parcel, slow);
+            }
+        }
+        targets.clear();
+        self.single.targets = targets;
+    }
+
+    fn delivery(&mut self, sub: &Arc<Sub>, n: u64, parcel: &Parcel, slow: bool) {
+        let (number, fate) = self.single.script.next();
+        let to = To { delivery: number, connection: sub.outlet.id };
+        if fate.drop {
+            self.journal.delivery(now(), "delivery-drop", n, None, parcel, to);
+            return;
+        }
+        let mut changed = None;
+        if fate.corrupt {
+            let mut copy = parcel.clone();
+            if copy.corrupt() {
+                self.journal.delivery(now(), "delivery-corrupt", n, None, parcel, to);
+                changed = Some(copy);
+            }
+        }
+        if fate.duplicate {
+            self.journal.delivery(now(), "delivery-duplicate", n, None, parcel, to);
+        }
+        let (parcel, at) = (changed.as_ref().unwrap_or(parcel), now());
+        let copies = 1 + u32::from(fate.duplicate);
+        let waiting = |until| Waiting { parcel: parcel.clone(), n, to, sub: Arc::clone(sub), copies, from: at, until };
+        let key = || (sub.outlet.id, sub.sid.clone());
+        if fate.swap && !self.single.held.contains_key(&key()) {
+            let held = waiting(at + ALONE);
+            self.keep(&held);
+            self.single.held.insert(key(), held);
+            return;
+        }
+        match self.single.bucket.as_mut().filter(|_| slow) {
+            Some(bucket) => {
+                let later = waiting(bucket.take(at));
+                self.keep(&later);
+                self.single.lane.push_back(later);
+            }
+            None => self.send(sub, parcel, copies),
+        }
+        if !self.single.held.is_empty()
+            && let Some(held) = self.single.held.remove(&key())
+        {
+            self.let_go(held, "delivery-swap");
+        }
+    }
+
+    fn send(&mut self, sub: &Arc<Sub>, parcel: &Parcel, copies: u32) {
+        for _ in 0..copies {
+            self.router.deliver(sub, &parcel.message());
+            self.staged += 1;
+        }
+    }
+
+    /// What waits counts among what publishers are held back for.
+    fn keep(&self, waiting: &Waiting) {
+        self.waiting.fetch_add(waiting.parcel.weight(), Ordering::AcqRel);
+    }
+
+    /// A swapped delivery leaves after the one that it changed places with, in the lane of the slow subscriber where it is in one.
+    fn let_go(&mut self, held: Waiting, event: &str) {
+        self.journal.delivery(now(), event, held.n, None, &held.parcel, held.to);
+        let lane =
+            self.single.lane.back().filter(|last| last.sub.outlet.id == held.sub.outlet.id).map(|last| last.until);
+        if let Some(until) = lane {
+            self.single.lane.push_back(Waiting { until, ..held });
+            return;
+        }
+        self.send(&held.sub, &held.parcel, held.copies);
+        self.settled(&held.parcel);
+    }
+
+    /// The slow subscriber gets what is due.
+    pub(super) fn serve_slow(&mut self, due: Nanos) {
+        while self.single.lane.front().is_some_and(|w| w.until <= due) {
+            let Some(w) = self.single.lane.pop_front() else { break };
+            let at = now();
+            self.send(&w.sub, &w.parcel, w.copies);
+            let took = Took { from: w.from, ns: at - w.from, late: at.saturating_sub(w.until) };
+            self.journal.delivery(at, "slow-subscriber", w.n, Some(took), &w.parcel, w.to);
+            self.settled(&w.parcel);
+        }
+    }
+
+    /// Swapped deliveries for which no other has come leave alone; all of them at once where `all`.
+    pub(super) fn release_held(&mut self, all: bool) {
+        let at = now();
+        let over: Vec<Key> =
+            self.single.held.iter().filter(|(_, w)| all || w.until <= at).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            if let Some(held) = self.single.held.remove(&key) {
+                self.let_go(held, "delivery-released");
+            }
+        }
+    }
+
+    /// Faults have changed: what waits because of the old ones leaves now.
+    pub(super) fn deliver_all(&mut self) {
+        self.release_held(true);
+        self.serve_slow(Nanos::MAX);
+    }
+}

@@ -1,0 +1,231 @@
+//! NATS core messaging without a client library: the protocol written and read by hand, one buffer each way.
+//!
+//! # Background
+//! A client library costs more for a message than a good broker does. With `client = "wire"` a user can saturate a large
+//! server from a small machine, and, by running the same scenario with both clients, see what the library costs.
+//! # Design
+//! Messages are gathered in one buffer and written when it is full or when nothing more is due; what arrives is parsed where it
+//! was read and given to the sink without a copy. Nothing is allocated for a message.
+//! # Rejected
+//! A task for reading and a channel between (as async-nats has): a wake-up and a copy for each message.
+//!
+//! Speaks plain TCP with user and password, or a token. No TLS, NKeys, headers or reconnecting: a lost connection ends
+//! the trial, as it should where every message is counted.
+
+mod pipe;
+
+use std::collections::BTreeMap;
+
+use pipe::{FULL, Frame, Pipe, append};
+
+use super::nats::link::without_secrets;
+use super::{
+    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
+    Sink, Start, Target,
+};
+use crate::scenario::plan::Workload;
+use crate::units::{Nanos, SECOND, now};
+
+/// A connection that only publishes looks for the server's PING so often; a server waits minutes for the answer.
+const LOOK: Nanos = SECOND;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Wire {
+    target: Target,
+    workloads: Vec<Workload>,
+    facts: Facts,
+    incidents: Incidents,
+}
+
+impl Wire {
+    async fn open(&self, name: &str) -> Result<Pipe, DriverError> {
+        Ok(Pipe::open(&self.target, &self.incidents, name).await?.0)
+    }
+    fn subject(&self, seat: Seat, channel: u32) -> Vec<u8> {
+        format!("mb.{:08x}.{}.{channel}", self.target.run, seat.workload).into_bytes()
+    }
+}
+
+impl Driver for Wire {
+    type Producer = WireProducer;
+    type Consumer = WireConsumer;
+
+    async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
+        let incidents = Incidents::default();
+        let (_, info) = Pipe::open(&target, &incidents, "msgbench-admin").await?;
+        let largest = workloads.iter().map(|w| w.payload.size.largest().0).max().unwrap_or(0);
+        if largest > info.max_payload {
+            return Err(DriverError::Admin {
+                action: format!("send messages of {largest} B"),
+                url: without_secrets(&target.url),
+                words: format!("the server's max_payload is {} B", info.max_payload),
+                remedy: "make the payload smaller, or raise max_payload of the server".into(),
+            });
+        }
+        let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
+        let guarantees = BTreeMap::from([
+            ("delivery".into(), "at most once".into()),
+            ("acknowledgement".into(), "none".into()),
+            ("durability".into(), "none: messages are kept in memory until delivered".into()),
+            ("order".into(), "per producer and subscription".into()),
+            ("max_payload".into(), format!("{} B", info.max_payload)),
+            ("tls".into(), "off".into()),
+        ]);
+        let client = concat!("msgbench wire ", env!("CARGO_PKG_VERSION")).into();
+        let facts = Facts { version: format!("{name} {}", info.version), client, guarantees };
+        Ok(Self { target, workloads: workloads.to_vec(), facts, incidents })
+    }
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+    fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    async fn producer(&self, seat: Seat) -> Result<WireProducer, DriverError> {
+        let mut pipe = self.open("msgbench-producer").await?;
+        let topology = self.workloads[seat.workload].topology;
+        let mut reply = Vec::new();
+        if topology.reply {
+            reply = format!("mbr.{:08x}.{}.{}", self.target.run, seat.workload, seat.index).into_bytes();
+            pipe.subscribe(&reply, None).await?;
+        }
+        // `PUB <subject> [reply] `: what follows is the size.
+        let head = |channel| {
+            let mut head = b"PUB ".to_vec();
+            head.extend(self.subject(seat, channel));
+            head.push(b' ');
+            if topology.reply {
+                head.extend(&reply);
+                head.push(b' ');
+            }
+            head
+        };
+        let heads = (0..topology.channels).map(head).collect();
+        Ok(WireProducer { pipe, heads, replies: topology.reply, looked: now() })
+    }
+
+    async fn consumer(&self, seat: Seat, _: Start) -> Result<WireConsumer, DriverError> {
+        let mut pipe = self.open("msgbench-consumer").await?;
+        let topology = self.workloads[seat.workload].topology;
+        let subject = format!("mb.{:08x}.{}.*", self.target.run, seat.workload);
+        let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", seat.group));
+        pipe.subscribe(subject.as_bytes(), group.as_deref()).await?;
+        Ok(WireConsumer { pipe })
+    }
+
+    async fn cleanup(self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// Publishes on a connection of its own.
+#[derive(Debug)]
+pub struct WireProducer {
+    pipe: Pipe,
+    heads: Vec<Vec<u8>>,
+    replies: bool,
+    looked: Nanos,
+}
+
+impl WireProducer {
+    /// Answers the server's PING on a connection that otherwise only publishes.
+    fn look(&mut self) -> Result<(), DriverError> {
+        let at = now();
+        if self.replies || at - self.looked < LOOK {
+            return Ok(());
+        }
+        self.looked = at;
+        if self.pipe.take(1)? {
+            while !matches!(self.pipe.next()?, Frame::Need(_)) {}
+        }
+        Ok(())
+    }
+}
+
+impl Producer for WireProducer {
+    fn confirms(&self) -> bool {
+        self.replies
+    }
+
+    #[inline]
+    async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
+        self.pipe.out.extend_from_slice(&self.heads[message.channel as usize]);
+        append(&mut self.pipe.out, message.payload);
+        if self.pipe.out.len() >= FULL {
+            self.look()?;
+            self.pipe.write().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), DriverError> {
+        if self.pipe.out.is_empty() {
+            return Ok(());
+        }
+        self.look()?;
+        self.pipe.write().await
+    }
+
+    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
+        if !self.replies {
+            return std::future::pending().await;
+        }
+        let mut given = false;
+        loop {
+            match self.pipe.next()? {
+                Frame::Message { no_responders: true, .. } => sink(Confirmation::Unanswered),
+                Frame::Message { payload: (from, to), .. } => {
+                    sink(Confirmation::Answered { message: &self.pipe.input[from..to], at: now() });
+                }
+                Frame::Other | Frame::Pong => continue,
+                Frame::Need(_) if given => return Ok(()),
+                Frame::Need(n) => {
+                    self.pipe.write().await?;
+                    self.pipe.fill(n).await?;
+                    continue;
+                }
+            }
+            given = true;
+        }
+    }
+
+    async fn close(mut self) -> Result<(), DriverError> {
+        self.pipe.barrier().await
+    }
+}
+
+/// Subscribes on a connection of its own.
+#[derive(Debug)]
+pub struct WireConsumer {
+    pipe: Pipe,
+}
+
+impl Consumer for WireConsumer {
+    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+        let mut given = 0;
+        while given < limit {
+            match self.pipe.next()? {
+                Frame::Message { payload: (from, to), reply, .. } => {
+                    given += 1;
+                    let incoming = Incoming { payload: &self.pipe.input[from..to], at: None, attempt: 0 };
+                    if sink.take(incoming) == Disposition::Answer && reply.0 < reply.1 {
+                        let pipe = &mut self.pipe;
+                        pipe.out.extend_from_slice(b"PUB ");
+                        pipe.out.extend_from_slice(&pipe.input[reply.0..reply.1]);
+                        pipe.out.push(b' ');
+                        append(&mut pipe.out, &pipe.input[from..to]);
+                    }
+                }
+                Frame::Other | Frame::Pong => {}
+                Frame::Need(_) if given > 0 => break,
+                Frame::Need(n) => {
+                    self.pipe.write().await?;
+                    self.pipe.fill(n).await?;
+                }
+            }
+        }
+        self.pipe.write().await
+    }
+}

@@ -1,0 +1,148 @@
+//! The tables below the summary: intervals of percentiles, other latencies, replays, groups, promises.
+
+use super::view::{Table, Value, label, median_trial, or_dash, quantile_name, quantiles, response, trials, usable};
+use crate::record::{Percentile, Record};
+use crate::units::{count, latency, three_digits};
+
+/// A percentile of one run with its 95 % interval: `451us [440us..462us]`; `~` where the interval is not to be relied on,
+/// `..` open above where it reaches beyond the largest sample.
+fn with_interval(p: Option<&Percentile>) -> String {
+    let value = Value::of(p);
+    match (value, p.and_then(|p| Some((p.ci95_ns?, p.reliable)))) {
+        (Value::Finite(_), Some(((low, high), reliable))) => {
+            let high = high.map_or_else(String::new, latency);
+            let sure = if reliable == Some(false) { "~" } else { "" };
+            format!("{value} {sure}[{}..{high}]", latency(low))
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// The percentiles of the median trial of each case with their intervals; empty where the record has none.
+pub fn intervals_table(record: &Record) -> Table {
+    let quantiles = quantiles(record);
+    let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
+    let mut heads = vec!["case", ">round", "of"];
+    heads.extend(names.iter().map(String::as_str));
+    let mut table = Table::new(
+        "Percentiles of the median trial, with the 95 % interval within that run (~: its blocks are too few or too short to rely on)",
+        &heads,
+    );
+    for case in &record.plan.cases {
+        for (index, workload) in case.workloads.iter().enumerate() {
+            let Some(trial) = median_trial(record, &case.id, index) else { continue };
+            let Some((kind, summary)) = trial.workloads.get(index).and_then(response) else { continue };
+            if summary.percentiles.iter().all(|p| p.ci95_ns.is_none()) {
+                continue;
+            }
+            let mut row = vec![label(case, workload), trial.round.to_string(), kind.to_string()];
+            row.extend(quantiles.iter().map(|q| with_interval(summary.at(*q))));
+            table.rows.push(row);
+        }
+    }
+    table
+}
+
+/// Latencies beside the headline: acknowledgements, slow consumers, around a replay; empty where there are none.
+pub fn other_latencies_table(record: &Record) -> Table {
+    let quantiles = quantiles(record);
+    let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
+    let mut heads = vec!["case", "of"];
+    heads.extend(names.iter().map(String::as_str));
+    heads.extend([">max", ">lost"]);
+    let mut table = Table::new("Other latencies, median over the valid trials", &heads);
+    for case in &record.plan.cases {
+        let used: Vec<_> = trials(record, &case.id).filter(|t| usable(t)).collect();
+        for (index, workload) in case.workloads.iter().enumerate() {
+            let results: Vec<_> = used.iter().filter_map(|t| t.workloads.get(index)).collect();
+            let Some(headline) = results.first().and_then(|r| response(r)).map(|(kind, _)| kind) else { continue };
+            let mut kinds: Vec<&String> = results.iter().flat_map(|r| r.latency.keys()).collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            for kind in kinds {
+                if kind == headline || kind == "lag" || kind.ends_with(".service") {
+                    continue;
+                }
+                let all: Vec<_> = results.iter().filter_map(|r| r.latency.get(kind)).collect();
+                let mut row = vec![label(case, workload), kind.clone()];
+                row.extend(
+                    quantiles
+                        .iter()
+                        .map(|q| Value::median(all.iter().map(|l| Value::of(l.at(*q))).collect()).to_string()),
+                );
+                let max = all.iter().map(|l| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
+                row.push(Value::median(max).to_string());
+                row.push(all.iter().map(|l| l.lost).sum::<u64>().to_string());
+                table.rows.push(row);
+            }
+        }
+    }
+    table
+}
+
+/// How backlogs were read, one row for each trial; empty where there is none.
+pub fn replay_table(record: &Record) -> Table {
+    let heads =
+        ["case", ">round", ">backlog", ">read", ">begun at", ">first message after", ">caught up after", ">read/s"];
+    let mut table = Table::new("Reading the backlog while publishing goes on", &heads);
+    for t in &record.trials {
+        for r in t.workloads.iter().filter_map(|w| w.replay.as_ref()) {
+            let seconds = |s: Option<f64>| or_dash(s, |s| format!("{} s", three_digits(s)));
+            table.rows.push(vec![
+                t.case.clone(),
+                t.round.to_string(),
+                r.backlog.to_string(),
+                r.delivered.to_string(),
+                seconds(Some(r.begun_s)),
+                seconds(r.first_s),
+                seconds(r.catch_up_s),
+                or_dash(r.rate, count),
+            ]);
+        }
+    }
+    table
+}
+
+/// The books of groups that are there for different things; empty where all are alike.
+pub fn groups_table(record: &Record) -> Table {
+    let heads = ["case", ">round", ">group", "role", ">expected", ">delivered", ">lost"];
+    let mut table = Table::new("Groups of consumers", &heads);
+    for t in &record.trials {
+        for (w, g) in t.workloads.iter().flat_map(|w| w.groups.iter().map(move |g| (w, g))) {
+            let name = if t.workloads.len() > 1 { format!("{} / {}", t.case, w.name) } else { t.case.clone() };
+            let mut row = vec![name, t.round.to_string(), g.group.to_string(), g.role.clone()];
+            row.extend([g.expected, g.delivered, g.lost].map(|n| n.to_string()));
+            table.rows.push(row);
+        }
+    }
+    table
+}
+
+/// What was promised and what came of it, one row for each promise of a case.
+pub fn promises_table(record: &Record) -> Table {
+    let heads = ["case", "promise", "", ">rounds", "observed"];
+    let mut table = Table::new("Promises, held against the ledger", &heads);
+    for case in &record.plan.cases {
+        for (index, workload) in case.workloads.iter().enumerate() {
+            let results: Vec<_> = trials(record, &case.id).filter_map(|t| t.workloads.get(index)).collect();
+            let mut promised: Vec<&str> =
+                results.iter().flat_map(|r| r.promises.iter().map(|p| p.promised.as_str())).collect();
+            promised.sort_unstable();
+            promised.dedup();
+            for promise in promised {
+                let all: Vec<_> =
+                    results.iter().flat_map(|r| r.promises.iter().filter(|p| p.promised == promise)).collect();
+                let kept = all.iter().all(|p| p.kept);
+                let worst = all.iter().find(|p| p.kept == kept).map_or("", |p| p.observed.as_str());
+                table.rows.push(vec![
+                    label(case, workload),
+                    promise.into(),
+                    if kept { "kept" } else { "BROKEN" }.into(),
+                    all.len().to_string(),
+                    worst.into(),
+                ]);
+            }
+        }
+    }
+    table
+}

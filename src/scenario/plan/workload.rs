@@ -1,0 +1,170 @@
+//! One stream of messages: who sends, who receives, what is promised of each message.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Load, Payload};
+use crate::units::Span;
+
+/// One stream of messages with its producers and consumers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Workload {
+    /// Unique within the case; prefixes its metrics when a case has several.
+    pub name: String,
+    /// The pattern asked for; `topology` is what it means.
+    pub pattern: Pattern,
+    /// Who sends and who receives.
+    pub topology: Topology,
+    /// When messages are due.
+    pub load: Load,
+    /// What is in them.
+    pub payload: Payload,
+    /// What is asked of the system beyond passing them on.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+impl Workload {
+    /// What the consumers of a group are there for.
+    pub fn role(&self, group: u32) -> Role {
+        let slow = self.delivery.slow.map_or(0, |s| s.consumers);
+        match () {
+            () if self.delivery.backlog > 0 && group + 1 == self.topology.groups => Role::CatchUp,
+            () if group < slow => Role::Slow,
+            () => Role::Tail,
+        }
+    }
+}
+
+/// What the consumers of a group are there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// They read what is being published, as it comes.
+    Tail,
+    /// The same, but they take their time over each message.
+    Slow,
+    /// They read what was stored from the first message on, while publishing goes on.
+    CatchUp,
+}
+
+/// What a workload asks of the system beyond passing its messages on.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Delivery {
+    /// Messages are stored by the broker, which acknowledges each to its producer; consumers can read them again.
+    pub durable: bool,
+    /// Messages stored before the measured phase; the last group reads them from the first on. 0: there is none.
+    pub backlog: u64,
+    /// From the start of the measured phase until the backlog begins to be read.
+    pub replay_after: Span,
+    /// What messages are keyed with; messages of one key keep their order.
+    pub keys: Keys,
+    /// Every so many-th message is rejected at its first delivery. 0: none.
+    pub reject_every: u64,
+    /// Every so many-th message is rejected whenever it is delivered, until it is a dead letter. 0: none.
+    pub dead_every: u64,
+    /// Deliveries of one message before it is a dead letter. 0: without limit.
+    pub max_deliver: u32,
+    /// Consumers that take their time.
+    pub slow: Option<Slow>,
+}
+
+/// Consumers that take their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Slow {
+    /// How many of the consumers (groups) are slow.
+    pub consumers: u32,
+    /// What each of them does with a message, as time.
+    pub think: Span,
+}
+
+/// What messages are keyed with.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keys {
+    /// Nothing: messages are spread over the channels in turn.
+    #[default]
+    None,
+    /// So many keys, in turn.
+    RoundRobin(u32),
+    /// So many keys, each equally likely.
+    Uniform(u32),
+    /// Keys of unequal weight: key k of n has weight 1 / k^exponent.
+    Zipf {
+        /// How many keys.
+        n: u32,
+        /// 0 is uniform, 1 is the classical law.
+        exponent: f64,
+    },
+}
+
+impl Keys {
+    /// How many keys there are; 0 when messages have none.
+    pub fn count(&self) -> u32 {
+        match *self {
+            Self::None => 0,
+            Self::RoundRobin(n) | Self::Uniform(n) | Self::Zipf { n, .. } => n,
+        }
+    }
+}
+
+/// The messaging patterns by their usual names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pattern {
+    /// One producer (by default), every consumer receives every message.
+    FanOut,
+    /// Several producers, one consumer (by default).
+    FanIn,
+    /// Several producers, every consumer receives every message.
+    MToN,
+    /// Consumers compete: each message goes to one of them.
+    QueueGroup,
+    /// Requesters wait for the answer of one responder.
+    RequestReply,
+    /// Messages are stored and acknowledged, every consumer follows the end of the stream.
+    Stream,
+    /// A stream with a backlog, that one more consumer reads from the first message on while publishing continues.
+    Replay,
+}
+
+impl Pattern {
+    /// The name in a scenario.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FanOut => "fan-out",
+            Self::FanIn => "fan-in",
+            Self::MToN => "m-to-n",
+            Self::QueueGroup => "queue-group",
+            Self::RequestReply => "request-reply",
+            Self::Stream => "stream",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// Who sends and who receives: every pattern is `producers` writing to `channels`, read by `groups` of `members`.
+///
+/// Each group receives every message once; the members of a group share them. Fan-out to four is four groups of one,
+/// four competing consumers are one group of four. Responders are one group of `members`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Topology {
+    /// Connections that publish (requesters, for request/reply).
+    pub producers: u32,
+    /// Subjects, topics or partitions that messages are spread over in turn.
+    pub channels: u32,
+    /// Independent sets of consumers, each of which receives everything.
+    pub groups: u32,
+    /// Consumers that share the messages of a group.
+    pub members: u32,
+    /// Whether consumers answer each message and the producer waits for the answer.
+    pub reply: bool,
+}
+
+impl Topology {
+    /// All consumers of all groups.
+    pub fn consumers(&self) -> u32 {
+        self.groups * self.members
+    }
+}

@@ -1,0 +1,307 @@
+//! The pages in a browser: headless Chromium opens them at the width of a telephone and of a wide screen. No message on the
+//! console, every chart drawn, no label over another, nothing wider than the screen, and the script does what it says.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine;
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");
+
+const SCENARIO: &str = r#"name = "floor"
+question = "What does the harness itself cost, <to the message> & in words that need escaping?"
+[[system]]
+name = "one"
+driver = "null"
+[[system]]
+name = "a-system-with-a-rather-long-name"
+driver = "null"
+[[workload]]
+pattern = "fan-in"
+producers = 1
+[workload.load]
+rate = "2k/s"
+[run]
+warmup = "100ms"
+duration = "2500ms"
+interval = "100ms"
+trials = 1
+percentiles = [0.5, 0.9, 0.99]
+"#;
+
+/// Measures a page within a frame of a given width and puts what it finds into the document.
+const PROBE: &str = r#"
+addEventListener("load", () => {
+  const frame = document.querySelector("iframe");
+  const doc = frame.contentDocument, win = frame.contentWindow;
+  const boxes = (root, what) => [...root.querySelectorAll(what)].map((e) => [e.getBoundingClientRect(), e.textContent]);
+  const shown = (e) => e.getBoundingClientRect().width > 0;
+  const charts = [...doc.querySelectorAll("figure svg[role=img]")].filter(shown).map((svg) => {
+    const out = svg.getBoundingClientRect();
+    const texts = boxes(svg, "text");
+    const collisions = [], outside = [];
+    texts.forEach(([a, s], i) => {
+      if (a.left < out.left - 1 || a.right > out.right + 1 || a.top < out.top - 1 || a.bottom > out.bottom + 1) outside.push(s);
+      texts.slice(i + 1).forEach(([b, t]) => {
+        const x = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const y = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (x > 1 && y > 3) collisions.push(s + " / " + t);
+      });
+    });
+    const ink = [...svg.querySelectorAll(".m, .bar, .estimate, polyline")].filter((e) => {
+      const b = e.getBoundingClientRect();
+      return b.width > 0 || b.height > 0;
+    });
+    const size = parseFloat(win.getComputedStyle(svg.querySelector("text")).fontSize) * out.width / svg.viewBox.baseVal.width;
+    return { figure: svg.closest("figure").id, width: out.width, height: out.height, ink: ink.length, collisions, outside, size,
+      named: !!svg.querySelector("title").textContent && !!svg.querySelector("desc").textContent };
+  });
+  const names = [...doc.querySelectorAll("[id]")].map((e) => e.id);
+  const result = {
+    inner: win.innerWidth, scroll: doc.documentElement.scrollWidth,
+    wide: [...doc.querySelectorAll("body *")].filter((e) => !e.closest(".scroll") && e.getBoundingClientRect().right > win.innerWidth + 1)
+      .map((e) => e.tagName + " " + e.className).slice(0, 5),
+    charts, dark: win.matchMedia("(prefers-color-scheme: dark)").matches,
+    paper: win.getComputedStyle(doc.body).backgroundColor,
+    figures: doc.querySelectorAll("figure").length,
+    twice: names.filter((n, i) => names.indexOf(n) !== i),
+    heads: [...doc.querySelectorAll("th")].filter((t) => !t.hasAttribute("scope")).length,
+    tables: doc.querySelectorAll("table").length, captions: doc.querySelectorAll("table > caption").length,
+    sections: [...doc.querySelectorAll("h2")].map((h) => h.textContent),
+  };
+  const legend = doc.querySelector(".legend button");
+  if (legend) {
+    const series = legend.closest("li").dataset.series;
+    const group = legend.closest("figure").querySelector(`g[data-series="${series}"]`);
+    legend.click();
+    result.hides = group.style.display;
+    legend.click();
+    result.shows = group.style.display;
+  }
+  const scale = doc.querySelector("button.scale");
+  if (scale) {
+    scale.click();
+    result.linear = shown(scale.closest("figure").querySelector("[data-scale=linear]")) &&
+      !shown(scale.closest("figure").querySelector("[data-scale=shown]"));
+  }
+  const mark = [...doc.querySelectorAll("figure .m")].find(shown);
+  if (mark) {
+    mark.dispatchEvent(new win.PointerEvent("pointermove", { bubbles: true, clientX: 50, clientY: 50 }));
+    const tip = doc.querySelector(".tip");
+    result.tip = tip && !tip.hidden ? tip.textContent : "";
+  }
+  const bytes = new TextEncoder().encode(JSON.stringify(result));
+  document.getElementById("result").textContent = btoa(String.fromCharCode(...bytes));
+});
+"#;
+
+/// Chromium, or `None`, said aloud, where there is none and skipping is allowed.
+fn chromium() -> Option<PathBuf> {
+    let asked = std::env::var_os("MSGBENCH_CHROMIUM").map(PathBuf::from);
+    let names = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
+    let runs = |p: &PathBuf| Command::new(p).arg("--version").output().is_ok_and(|o| o.status.success());
+    let found = asked.into_iter().chain(names).find(runs);
+    if found.is_none() {
+        let remedy = "apt-get install chromium, or name it in MSGBENCH_CHROMIUM";
+        assert!(std::env::var("MSGBENCH_NO_SKIP").as_deref() != Ok("1"), "no Chromium; {remedy}");
+        eprintln!("SKIPPED: no Chromium; {remedy}");
+    }
+    found
+}
+
+/// What the probe finds on a page; fails where the browser has something to say about it.
+fn probed(browser: &Path, page: &Path, width: u32, dark: bool) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(page).unwrap();
+    let inner = text.replace('&', "&amp;").replace('"', "&quot;");
+    let file = dir.path().join("probe.html");
+    let outer = format!(
+        "<!doctype html><meta charset=\"utf-8\"><iframe width=\"{width}\" height=\"900\" style=\"border:0\" srcdoc=\"{inner}\"></iframe><pre id=\"result\"></pre><script>{PROBE}</script>"
+    );
+    std::fs::write(&file, outer).unwrap();
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(browser).args([
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--enable-logging=stderr",
+        "--v=0",
+        "--window-size=1700,1000",
+        "--dump-dom",
+    ]);
+    if dark {
+        command.arg("--blink-settings=preferredColorScheme=0");
+    }
+    command.arg(format!("--user-data-dir={}", dir.path().join("profile").display()));
+    let output = command.arg(format!("file://{}", file.display())).output().unwrap();
+    let (dom, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let console: Vec<&str> = said.lines().filter(|l| l.contains("CONSOLE")).collect();
+    assert!(console.is_empty(), "{}: {console:?}", page.display());
+    let result = dom.split("id=\"result\">").nth(1).and_then(|r| r.split('<').next()).unwrap_or_default();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(result).unwrap();
+    serde_json::from_slice(&bytes)
+        .unwrap_or_else(|e| panic!("{e}: the probe found nothing in {}: {said}", page.display()))
+}
+
+/// Opens a page at both widths; returns what was found on the wide screen.
+fn checked(browser: &Path, page: &Path, charts: usize) -> Value {
+    let mut wide = Value::Null;
+    for (width, dark) in [(400, false), (1600, true)] {
+        let found = probed(browser, page, width, dark);
+        let at = format!("{} at {width} px: {found:#}", page.display());
+        assert_eq!(found["inner"], width, "{at}");
+        assert!(found["scroll"].as_u64().unwrap() <= u64::from(width), "wider than the screen: {at}");
+        assert_eq!(found["wide"], json!([]), "{at}");
+        assert_eq!(found["dark"], dark, "{at}");
+        assert_eq!(found["paper"] == "rgb(255, 255, 255)", !dark, "{at}");
+        let drawn = found["charts"].as_array().unwrap();
+        assert_eq!((drawn.len(), found["figures"].as_u64()), (charts, Some(charts as u64)), "{at}");
+        for chart in drawn {
+            assert!(chart["width"].as_f64().unwrap() > 300.0 && chart["height"].as_f64().unwrap() > 60.0, "{at}");
+            assert!(chart["ink"].as_u64().unwrap() > 0, "an empty chart: {at}");
+            assert!(chart["size"].as_f64().unwrap() > 10.0, "too small to read: {at}");
+            assert_eq!((&chart["collisions"], &chart["outside"]), (&json!([]), &json!([])), "{at}");
+            assert_eq!(chart["named"], true, "{at}");
+        }
+        assert_eq!((&found["twice"], &found["heads"]), (&json!([]), &json!(0)), "{at}");
+        assert_eq!(found["tables"], found["captions"], "{at}");
+        assert!(!found["tip"].as_str().unwrap().is_empty(), "no value under the pointer: {at}");
+        wide = found;
+    }
+    wide
+}
+
+fn msgbench(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(PROGRAM).args(args).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+/// A real result of two null systems, and copies of it with ten trials whose latencies are scaled by (case, round).
+struct Results {
+    dir: tempfile::TempDir,
+    folder: PathBuf,
+}
+
+impl Results {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("floor.toml");
+        std::fs::write(&file, SCENARIO).unwrap();
+        let out = dir.path().join("results");
+        let (code, said) = msgbench(&["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        assert!(matches!(code, Some(0 | 4)), "{said}");
+        let folder = std::fs::read_dir(out.join("floor")).unwrap().next().unwrap().unwrap().path();
+        Self { dir, folder }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().into()
+    }
+
+    fn copy(&self, name: &str, day: u32, scale: impl Fn(&str, u32) -> f64) -> String {
+        let mut record: Value = serde_json::from_slice(&std::fs::read(self.folder.join("run.json")).unwrap()).unwrap();
+        let templates = record["trials"].as_array().unwrap().clone();
+        let mut trials = Vec::new();
+        for round in 1..=10u32 {
+            for (i, template) in templates.iter().enumerate() {
+                let mut t = template.clone();
+                let scale = scale(t["case"].as_str().unwrap(), round) * (1.0 + 0.004 * f64::from(round * 7 % 10));
+                t["round"] = json!(round);
+                t["started_at"] = json!(format!("2026-11-{day:02}T12:{round:02}:{:02}Z", 20 * i));
+                t["outcome"] = json!({"status": "complete"});
+                t["validity"].as_array_mut().unwrap().iter_mut().for_each(|c| {
+                    if c["status"] == "INVALID" {
+                        c["status"] = json!("WARN");
+                    }
+                });
+                for kind in t["workloads"][0]["latency"].as_object_mut().unwrap().values_mut() {
+                    for p in kind["percentiles"].as_array_mut().unwrap() {
+                        // As known as a verdict asks for, and within the curve.
+                        let q = p["quantile"].as_f64().unwrap();
+                        p["value_ns"] = json!((40_000.0 * scale * -(1.0 - q).ln()) as u64 + 1_000);
+                        p["exceedances"] = json!(100.0);
+                        p["effective"] = json!(100.0);
+                        p["printable"] = json!(true);
+                    }
+                    let curve = (0..80).map(|i| 1.0 - 0.5f64.powf(f64::from(i) / 8.0));
+                    kind["curve"] =
+                        curve.map(|q| json!([q, (40_000.0 * scale * -(1.0 - q).ln()) as u64 + 1_000])).collect();
+                }
+                trials.push(t);
+            }
+        }
+        record["trials"] = json!(trials);
+        record["plan"]["trials"] = json!(10);
+        record["started_at"] = json!(format!("2026-11-{day:02}T12:00:00Z"));
+        let to = self.path(name);
+        std::fs::create_dir_all(&to).unwrap();
+        std::fs::write(Path::new(&to).join("run.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+        to
+    }
+}
+
+#[test]
+fn pages_open_in_a_browser() {
+    let Some(browser) = chromium() else { return };
+    let results = Results::new();
+    let page = PathBuf::from(results.path("page.html"));
+    let html = page.to_str().unwrap();
+
+    // Two results: a chart of ratios; curves and dots of two metrics for each system; throughput; costs.
+    let main = results.copy("main", 1, |_, _| 1.0);
+    let pull = results.copy("pull", 1, |case, _| if case == "one" { 1.0 } else { 1.3 });
+    let (code, said) = msgbench(&["compare", &main, &pull, "--html", html]);
+    assert_eq!(code, Some(3), "{said}");
+    let found = checked(&browser, &page, 1 + 2 * (1 + 2 + 1 + 1));
+    assert_eq!((found["hides"].as_str(), found["shows"].as_str()), (Some("none"), Some("")), "{found:#}");
+    assert_eq!(found["linear"], true, "{found:#}");
+    let sections: Vec<&str> = found["sections"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let wanted = [
+        "Validity",
+        "Comparison",
+        "Latency",
+        "Throughput",
+        "Resources",
+        "Guarantees",
+        "Method",
+        "Threats to validity",
+        "Raw data",
+    ];
+    assert_eq!(sections, wanted);
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("▲ REGRESSED</b> a-system-with-a-rather-long-name (pull) is 29."), "the sentence first");
+    assert!(text.contains("msgbench compare ") && !text.contains("http"), "the command; no address");
+    assert!(!text.contains("<to the message>") && text.contains("&lt;to the message&gt; &amp;"));
+
+    // The systems of one result, at the width of one.
+    let (code, said) = msgbench(&["compare", &pull, "--html", html]);
+    assert_eq!(code, Some(0), "{said}");
+    checked(&browser, &page, 1 + 1 + 2 + 1 + 1);
+
+    // The report of the real run: percentiles, and two timelines for each system.
+    let folder = results.folder.to_str().unwrap();
+    let (code, said) = msgbench(&["report", folder]);
+    assert_eq!(code, Some(0), "{said}");
+    let charts = std::fs::read_dir(results.folder.join("charts")).unwrap().count() / 2;
+    assert!(charts >= 3, "{charts}");
+    checked(&browser, &results.folder.join("report.html"), charts);
+
+    // History, with a step that is confirmed.
+    let file = results.path("history.jsonl");
+    for day in 1..=16 {
+        let step = if day > 12 { 1.3 } else { 1.0 };
+        let result = results.copy(&format!("day-{day}"), day, |_, _| step * (1.0 + 0.002 * f64::from(day * 7 % 10)));
+        let (code, said) = msgbench(&[
+            "history", &file, "--add", &result, "--metric", "ack.p50", "--metric", "ack.p99", "--html", html,
+        ]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    checked(&browser, &page, 4);
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("CONFIRMED</b> one ack.p99 is +29."), "the change in words");
+}

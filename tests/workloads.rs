@@ -1,0 +1,206 @@
+//! The shipped scenarios of stored messages, redelivery, several workloads and bridges, end to end: on the reference broker
+//! everywhere, and on the real servers where they are.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use msgbench::scenario::plan::DriverKind;
+use msgbench::system::{Availability, availability};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");
+
+/// Runs a scenario for a second, one trial of each system, and returns the record.
+fn run(scenario: &str, args: &[&str]) -> Value {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = Command::new(PROGRAM);
+    let file = if scenario.ends_with(".toml") { scenario.to_owned() } else { format!("scenarios/{scenario}.toml") };
+    command.args(["run", &file, "--trials", "1", "--duration", "1s"]);
+    command.args(["--set", "run.warmup=300ms", "--format", "json", "--out", out.path().to_str().unwrap()]).args(args);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code().unwrap();
+    // 4: a busy machine makes a trial invalid, and says so; books and promises must hold all the same.
+    assert!(code == 0 || code == 4, "{scenario}: {code}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{scenario}: {e}: {said}"))
+}
+
+/// Every trial ran to its end, kept every promise, and its books balance: what was expected is there once, or is counted
+/// as what the scenario made of it. Returns the workloads of the trials by system.
+fn balanced(record: &Value) -> Vec<(String, Vec<Value>)> {
+    let mut all = Vec::new();
+    for trial in record["trials"].as_array().unwrap() {
+        let system = trial["case"].as_str().unwrap().to_owned();
+        assert_eq!(trial["outcome"]["status"], "complete", "{system}: {}", trial["outcome"]);
+        let workloads = trial["workloads"].as_array().unwrap();
+        for workload in workloads {
+            let ledger = &workload["ledger"];
+            assert!(ledger["sent"].as_u64().unwrap() > 50, "{system}: {ledger}");
+            assert_eq!(ledger["scheduled"], ledger["sent"], "{system}: {ledger}");
+            for fault in ["lost", "corrupted", "foreign", "refused"] {
+                assert_eq!(ledger[fault], 0, "{system}: {fault}: {ledger}");
+            }
+            let promises = workload["promises"].as_array().unwrap();
+            assert!(!promises.is_empty() && promises.iter().all(|p| p["kept"] == true), "{system}: {promises:?}");
+        }
+        all.push((system, workloads.clone()));
+    }
+    assert!(!all.is_empty(), "nothing was run: {}", record["skipped"]);
+    all
+}
+
+#[test]
+fn stored_messages_balance_on_the_reference_log() {
+    for scenario in ["stream", "partitions", "exactly-once", "mixed", "slow-consumer"] {
+        for (system, workloads) in balanced(&run(scenario, &["--system", "reference"])) {
+            for workload in workloads {
+                let ledger = &workload["ledger"];
+                assert_eq!(ledger["expected"], ledger["delivered"], "{scenario} on {system}: {ledger}");
+                assert_eq!(ledger["duplicated"], 0, "{scenario} on {system}: {ledger}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_backlog_is_read_while_publishing_goes_on() {
+    let record = run("replay", &["--system", "reference", "--set", "workload.delivery.backlog=20000"]);
+    for (_, workloads) in balanced(&record) {
+        let replay = &workloads[0]["replay"];
+        assert_eq!(replay["backlog"], 20000, "{replay}");
+        assert!(replay["rate"].as_f64().is_some_and(|rate| rate > 0.0), "{replay}");
+    }
+}
+
+/// Every 50th message is rejected at each of three deliveries, every other 20th at its first.
+#[test]
+fn what_is_rejected_comes_again_and_what_is_dead_is_told_apart() {
+    for (system, kind) in [("reference", DriverKind::Reference), ("kafka", DriverKind::Kafka)] {
+        if !there(kind) {
+            continue;
+        }
+        // Two groups, each with its own retries.
+        let sets = ["--set", "workload.consumers=2", "--set", "workload.channels=3", "--system", system];
+        for (system, workloads) in balanced(&run("redelivery", &sets)) {
+            let ledger = &workloads[0]["ledger"];
+            let count = |key: &str| ledger[key].as_u64().unwrap();
+            assert!(count("dead_lettered") > 10 && count("redelivered") > 20, "{system}: {ledger}");
+            assert_eq!(count("delivered") + count("dead_lettered"), count("expected"), "{system}: {ledger}");
+            assert_eq!(count("rejected"), 3 * count("dead_lettered") + count("redelivered"), "{system}: {ledger}");
+            assert!(count("dead_lettered").abs_diff(count("expected") / 50) <= 2, "{system}: {ledger}");
+        }
+    }
+}
+
+/// Whether the system can be launched here; where it cannot, the test says so, or fails where skipping is forbidden.
+fn there(kind: DriverKind) -> bool {
+    let Availability::Missing { reason, remedy } = availability(kind) else { return true };
+    assert!(std::env::var_os("MSGBENCH_NO_SKIP").is_none_or(|v| v != "1"), "{reason}; {remedy}");
+    println!("SKIPPED: {reason}; {remedy}");
+    false
+}
+
+/// A reference broker with both halves.
+struct Broker(Child, Value);
+
+impl Broker {
+    fn start() -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(["broker", "--listen", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--format", "json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self(child, serde_json::from_str(&line).unwrap())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// `bridge` with the systems written here instead of its own.
+fn bridge(systems: &str) -> Value {
+    let text = std::fs::read_to_string("scenarios/bridge.toml").unwrap();
+    let workload = &text[text.find("[[workload]]").unwrap()..];
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bridge.toml");
+    std::fs::write(&file, format!("name = \"bridge\"\nquestion = \"?\"\n{systems}\n{workload}")).unwrap();
+    run(file.to_str().unwrap(), &[])
+}
+
+#[test]
+fn a_bridge_forwards_every_message_and_tells_its_hops_apart() {
+    let broker = Broker::start();
+    let (nats, kafka) = (broker.1["url"].as_str().unwrap(), broker.1["policy"]["kafka"].as_str().unwrap());
+    let record = bridge(&format!(
+        "[[system]]\nname = \"router-to-log\"\ndriver = \"bridge\"\nurl = \"{nats} {kafka}\"\noptions = {{ from = \"reference\" }}\n"
+    ));
+    for (_, workloads) in balanced(&record) {
+        let (ledger, latency) = (&workloads[0]["ledger"], &workloads[0]["latency"]);
+        assert_eq!(ledger["expected"], ledger["delivered"], "{ledger}");
+        let p50 = |kind: &str| {
+            let all = latency[kind]["percentiles"].as_array().unwrap_or_else(|| panic!("no {kind}"));
+            all.iter().find(|p| p["quantile"] == 0.5).unwrap()["value_ns"].as_f64().unwrap()
+        };
+        let (whole, first, second) = (p50("e2e"), p50("e2e.to-bridge"), p50("e2e.from-bridge"));
+        assert!(first > 0.0 && second > 0.0, "{first} {second}");
+        // Medians of parts need not add up, but neither part is longer than the whole.
+        assert!(first < 1.1 * whole && second < 1.1 * whole, "{first} + {second} against {whole}");
+    }
+}
+
+#[test]
+fn a_bridge_joins_the_real_servers() {
+    if !there(DriverKind::Nats) || !there(DriverKind::Kafka) {
+        return;
+    }
+    for (system, workloads) in balanced(&run("bridge", &["--system", "jetstream-to-kafka"])) {
+        let ledger = &workloads[0]["ledger"];
+        assert_eq!(ledger["expected"], ledger["delivered"], "{system}: {ledger}");
+        assert_eq!(ledger["duplicated"], 0, "{system}: {ledger}");
+    }
+}
+
+#[test]
+fn options_of_a_bridges_parts_are_checked_before_anything_starts() {
+    for (options, says) in [
+        (r#"{ nats = { tsl = "server" } }"#, "`nats`: option `tsl`"),
+        (r#"{ kafka = { acks = 7 } }"#, "`kafka`: "),
+        (r#"{ from = "kafka" }"#, "option `from`"),
+        (r#"{ jetstream = {} }"#, "option `jetstream`"),
+    ] {
+        let output = Command::new(PROGRAM)
+            .args(["run", "scenarios/bridge.toml", "--quick", "--system", "nats-to-kafka", "--out", "unused"])
+            .args(["--set", &format!("system.nats-to-kafka.options={options}")])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(says), "{options}: {said}");
+    }
+}
+
+#[test]
+fn the_bare_protocol_balances_its_books_on_both_brokers() {
+    for scenario in ["fanout", "request-reply"] {
+        for (system, kind) in [("reference", DriverKind::Reference), ("nats", DriverKind::Nats)] {
+            if !there(kind) {
+                continue;
+            }
+            let option = format!("system.{system}.options={{ client = \"wire\" }}");
+            let record = run(scenario, &["--system", system, "--set", &option]);
+            for (system, workloads) in balanced(&record) {
+                let ledger = &workloads[0]["ledger"];
+                assert_eq!(ledger["expected"], ledger["delivered"], "{scenario} on {system}: {ledger}");
+            }
+            assert!(record["trials"][0]["system"]["client"].as_str().unwrap().starts_with("msgbench wire "));
+        }
+    }
+}
