@@ -167,6 +167,7 @@ fn record(name: &str, found: Found) -> Record {
     options.insert("measured by".into(), found.tool.into());
     Record {
         schema: SCHEMA.into(),
+        calibration: None,
         tool: Tool { version: found.tool.into(), profile: PROFILE.into(), command: Vec::new() },
         scenario: ScenarioSource {
             path: name.into(),
