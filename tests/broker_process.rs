@@ -3,74 +3,31 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod process_support;
+
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
+
+use process_support::Process;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Process {
-    child: Child,
-    out: BufReader<ChildStdout>,
-    ready: String,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It has mostly ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn start(args: &[&str]) -> Process {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_msgbench"))
-        .args(["broker", "--listen", "127.0.0.1:0"])
-        .args(args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut ready = String::new();
-    out.read_line(&mut ready).unwrap();
-    Process { child, out, ready }
+    process_support::start(&[&["--listen", "127.0.0.1:0"], args].concat())
 }
 
-impl Process {
-    fn connect(&self) -> BufReader<TcpStream> {
-        let port = self.ready.split("127.0.0.1:").nth(1).unwrap();
-        let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap();
-        let stream = TcpStream::connect(("127.0.0.1", port[..digits].parse().unwrap())).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut wire = BufReader::new(stream);
-        wire.get_mut().write_all(b"CONNECT {\"verbose\":false,\"protocol\":1}\r\nPING\r\n").unwrap();
-        assert!(line(&mut wire).starts_with("INFO "));
-        assert_eq!(line(&mut wire), "PONG\r\n");
-        wire
-    }
-
-    fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        // SAFETY: the process is this test's own child and has not been waited for.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-    }
-
-    /// The closing line, once the process has ended well.
-    fn ended(mut self) -> String {
-        let end = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < end, "it ends");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        assert!(status.success(), "{status}");
-        let mut rest = String::new();
-        self.out.read_to_string(&mut rest).unwrap();
-        rest
-    }
+fn connect(process: &Process) -> BufReader<TcpStream> {
+    let port = process.ready.split("127.0.0.1:").nth(1).unwrap();
+    let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", port[..digits].parse().unwrap())).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut wire = BufReader::new(stream);
+    wire.get_mut().write_all(b"CONNECT {\"verbose\":false,\"protocol\":1}\r\nPING\r\n").unwrap();
+    assert!(line(&mut wire).starts_with("INFO "));
+    assert_eq!(line(&mut wire), "PONG\r\n");
+    wire
 }
 
 fn line(wire: &mut BufReader<TcpStream>) -> String {
@@ -85,7 +42,7 @@ fn it_says_when_it_is_ready_and_what_it_counted() {
     let pid = process.child.id();
     assert!(process.ready.starts_with("msgbench broker ready: nats://127.0.0.1:"), "{}", process.ready);
     assert!(process.ready.ends_with(&format!(" (pid {pid})\n")), "{}", process.ready);
-    let mut wire = process.connect();
+    let mut wire = connect(&process);
     wire.get_mut().write_all(b"SUB a 1\r\nPUB a 2\r\nhi\r\nPING\r\n").unwrap();
     assert_eq!((line(&mut wire).as_str(), line(&mut wire).as_str()), ("MSG a 1 2\r\n", "hi\r\n"));
     process.signal(libc::SIGTERM);
@@ -113,7 +70,7 @@ fn json_lines_carry_the_settings_in_force_and_the_counters() {
         "--port-file",
         port_file.to_str().unwrap(),
     ]);
-    let ready: serde_json::Value = serde_json::from_str(&process.ready).unwrap();
+    let ready = process.json();
     assert_eq!(ready["event"], "ready");
     assert_eq!(ready["pid"], process.child.id());
     assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
@@ -133,7 +90,7 @@ fn json_lines_carry_the_settings_in_force_and_the_counters() {
 #[test]
 fn lame_duck_mode_lets_clients_go_and_a_further_signal_ends_it_at_once() {
     let process = start(&["--lame-duck-grace", "60s"]);
-    let mut wire = process.connect();
+    let mut wire = connect(&process);
     process.signal(libc::SIGUSR2);
     assert!(line(&mut wire).contains("\"ldm\":true"));
     wire.get_mut().write_all(b"PING\r\n").unwrap();

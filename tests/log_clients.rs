@@ -11,15 +11,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use log_support::start;
+use log_support::{skip, start};
 use msgbench::broker::kafka::KafkaConfig;
 use msgbench::broker::log::SyncPolicy;
-
-/// Why a client is not to be had, unless that is forbidden.
-fn skip(test: &str, what: &str, reason: &str, remedy: &str) {
-    assert!(std::env::var("MSGBENCH_NO_SKIP").as_deref() != Ok("1"), "no {what} ({reason}); {remedy}");
-    eprintln!("SKIPPED {test}: no {what} ({reason}); {remedy}");
-}
 
 /// A Python that has the module, or why there is none.
 fn python(module: &str) -> Result<String, String> {

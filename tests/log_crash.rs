@@ -6,51 +6,22 @@
 #![allow(clippy::unwrap_used)]
 
 mod log_support;
+mod process_support;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::ProduceResponse;
 use log_support::{Client, batch_of, produce};
-
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    ready: serde_json::Value,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It has mostly been killed already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn ready(mut command: Command) -> Process {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    output.read_line(&mut line).unwrap();
-    // Its output is read to the end: a broker that writes into a closed pipe would end for that.
-    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let address = ready["policy"]["kafka"].as_str().unwrap().trim_start_matches("kafka://").parse().unwrap();
-    Process { child, address, ready }
-}
+use process_support::Process;
 
 fn start(dir: &Path, sync: &str) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_msgbench"));
     // Small segments, so that crashes fall into every moment of a segment's life.
-    command
-        .args(["broker", "--kafka", "127.0.0.1:0", "--format", "json", "--segment-size", "64KiB", "--sync", sync])
-        .arg("--data")
-        .arg(dir);
-    ready(command)
+    let args = ["--kafka", "127.0.0.1:0", "--format", "json", "--segment-size", "64KiB", "--sync", sync, "--data"];
+    process_support::start(&[&args[..], &[dir.to_str().unwrap()]].concat())
 }
 
 /// Sends numbered records, 16 requests ahead of their answers, until the broker is gone. Returns the highest number sent, and
@@ -93,8 +64,9 @@ fn nothing_acknowledged_is_missing_after_kill_9() {
             let began = Instant::now();
             let mut broker = start(dir.path(), sync);
             assert!(began.elapsed() < Duration::from_secs(10), "recovery takes its time");
-            assert_eq!(broker.ready["policy"]["recovered_kept_aside_bytes"], 0, "{}", broker.ready);
-            let mut client = Client::connect(broker.address);
+            let address = broker.kafka();
+            assert_eq!(broker.json()["policy"]["recovered_kept_aside_bytes"], 0, "{}", broker.ready);
+            let mut client = Client::connect(address);
             if round == 0 {
                 client.create("t", 2, &[]);
             }
@@ -105,7 +77,7 @@ fn nothing_acknowledged_is_missing_after_kill_9() {
             let loads: Vec<_> = [(0, 0), (0, 1), (1, 2)]
                 .into_iter()
                 .map(|(partition, producer)| {
-                    let (address, first) = (broker.address, sent[producer]);
+                    let first = sent[producer];
                     (partition, producer, std::thread::spawn(move || load(address, partition, producer, first)))
                 })
                 .collect();
@@ -169,11 +141,11 @@ fn a_full_disk_is_the_protocols_error_and_the_log_recovers() {
             .args(["broker", "--kafka", "127.0.0.1:0", "--format", "json", "--sync", "group", "--data"])
             .arg(dir.path())
             .stderr(std::fs::File::options().append(true).open(&words).unwrap());
-        ready(command)
+        process_support::ready(command)
     };
     // In blocks of 512 or 1024 bytes, as the shell has it.
     let broker = run("64");
-    let mut client = Client::connect(broker.address);
+    let mut client = Client::connect(broker.kafka());
     client.create("t", 1, &[]);
     let value = "v".repeat(3000);
     let mut stored = 0;
@@ -192,7 +164,7 @@ fn a_full_disk_is_the_protocols_error_and_the_log_recovers() {
     assert_eq!(client.produce("t", 0, batch_of(&[("k", &value)])).0, 56);
     drop(broker);
     let broker = run("unlimited");
-    let mut client = Client::connect(broker.address);
+    let mut client = Client::connect(broker.kafka());
     assert_eq!(client.read_all("t", 0, 0).len() as i64, stored);
     assert_eq!(client.produce("t", 0, batch_of(&[("k", &value)])), (0, stored));
     assert_eq!(client.read_all("t", 0, 0).len() as i64, stored + 1);

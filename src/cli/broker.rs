@@ -132,7 +132,8 @@ pub struct BrokerArgs {
     pub port_file: Option<PathBuf>,
 
     /// A fault to have, such as drop=every:7, stall=at:2s,for:100ms, service=exponential:500us, delay=fixed:1ms,
-    /// rate-cap=rate:5k/s, swap=probability:0.01, seed=3, subjects=orders.>; may be repeated (docs/calibration.md).
+    /// rate-cap=rate:5k/s, swap=probability:0.01, seed=3, subjects=orders.>; may be repeated (docs/calibration.md). With --kafka
+    /// faults befall the batches of the log (docs/log.md).
     #[arg(long, value_name = "NAME=ITEM:VALUE,...")]
     pub fault: Vec<String>,
 
@@ -282,7 +283,7 @@ struct Served {
 }
 
 async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
-    let config = Config { misbehaviour: args.misbehaviour()?, ..args.config() };
+    let mut config = Config { misbehaviour: args.misbehaviour()?, ..args.config() };
     let mut scratch = None;
     let log = match args.log.kafka {
         None => None,
@@ -296,14 +297,17 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
             kafka.users = args.user.clone().zip(args.pass.clone()).into_iter().collect();
             kafka.auth_timeout = config.auth_timeout;
             kafka.max_connections = config.max_connections;
+            // Where messages are stored, that is where they are hit; the router beside it does as it should.
+            kafka.misbehaviour.faults = std::mem::take(&mut config.misbehaviour.faults);
+            kafka.misbehaviour.log = config.misbehaviour.log.take();
             Some(KafkaBroker::bind(kafka).await?)
         }
     };
     let router = match (args.listen, &log) {
-        (None, Some(_)) if config.misbehaviour.faults.any() || config.misbehaviour.control.is_some() => {
-            let value = config.misbehaviour.faults.to_string();
-            let remedy = "only the router has faults: give it an address with --listen";
-            return Err(BrokerError::Setting { setting: "the fault", value, remedy });
+        (None, Some(_)) if config.misbehaviour.control.is_some() => {
+            let value = config.misbehaviour.control.map(|address| address.to_string()).unwrap_or_default();
+            let remedy = "only the router's faults can be changed while it runs: give it an address with --listen";
+            return Err(BrokerError::Setting { setting: "the control address of the faults", value, remedy });
         }
         (None, Some(_)) => None,
         _ => Some(Broker::bind(config).await?),
@@ -414,7 +418,9 @@ fn ready_line(args: &BrokerArgs, halves: &Halves, workers: usize, files: u64) ->
         "open_files": files,
         "storage": "none",
     });
-    if let Some(faults) = halves.router.as_ref().map(|b| &b.config().misbehaviour.faults).filter(|f| f.any()) {
+    let of_router = halves.router.as_ref().map(|b| &b.config().misbehaviour.faults);
+    let of_log = halves.log.as_ref().map(|b| &b.config().misbehaviour.faults);
+    if let Some(faults) = of_router.into_iter().chain(of_log).find(|faults| faults.any()) {
         policy["faults"] = faults.to_string().into();
     }
     if let Some(address) = halves.router.as_ref().and_then(Broker::control_addr) {

@@ -24,6 +24,9 @@ const FAULTS: &str = "faults";
 const FAULTS_FILE: &str = "faults.json";
 const FAULT_LOG: &str = "faults.jsonl";
 
+/// The subjects of faults where a scenario says nothing: what the NATS driver publishes on.
+const ALL_PUBLISHED: &str = "mb.*.*.*";
+
 /// Those of its log half, which is started where messages are to be stored.
 const LOG_FLAGS: [&str; 6] =
     ["sync", "segment-size", "retention-time", "retention-size", "retention-records", "housekeeping"];
@@ -83,7 +86,14 @@ impl Reference {
             flags.extend(["--data", "log"].map(str::to_owned));
             flags.extend(LOG_FLAGS.iter().filter_map(flag).flatten());
         }
-        let faults = options.get(FAULTS).cloned();
+        let mut faults = options.get(FAULTS).cloned();
+        if log_half
+            && let Some(serde_json::Value::Object(faults)) = &mut faults
+            && faults.get("subjects").and_then(|s| s.as_str()) == Some(ALL_PUBLISHED)
+        {
+            // Topics have other names than what is published on the router; all of them are meant.
+            faults.remove("subjects");
+        }
         Self {
             name: name.to_owned(),
             program,

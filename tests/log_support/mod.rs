@@ -3,56 +3,46 @@
 // Each test file uses its own part.
 #![allow(dead_code, reason = "shared by several test binaries")]
 
+#[path = "../running_support/mod.rs"]
+mod running_support;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use msgbench::broker::Shutdown;
 use msgbench::broker::kafka::{KafkaBroker, KafkaConfig, KafkaCounters, batch};
 use msgbench::broker::log::{Format, Log};
-use msgbench::broker::{BrokerError, Shutdown};
-use tokio::sync::oneshot;
 
-/// A running broker, stopped at once when dropped.
-pub struct Running {
+/// What may be seen of a broker.
+pub struct Seen {
     pub address: SocketAddr,
     pub counters: Arc<KafkaCounters>,
     pub log: Arc<Log>,
-    stop: Option<oneshot::Sender<Shutdown>>,
-    thread: Option<JoinHandle<Result<(), BrokerError>>>,
 }
+
+pub type Running = running_support::Running<Seen>;
 
 /// Starts a broker on a free loopback port.
 pub fn start(config: KafkaConfig) -> Running {
-    let (ready, bound) = std::sync::mpsc::channel();
-    let (stop, stopped) = oneshot::channel();
-    let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listen = "127.0.0.1:0".parse().unwrap();
-            let broker = KafkaBroker::bind(KafkaConfig { listen, ..config }).await?;
-            ready.send((broker.local_addr(), broker.counters(), broker.log())).unwrap();
-            broker.run(async { stopped.await.unwrap_or(Shutdown::Now) }).await
-        })
-    });
-    let (address, counters, log) = bound.recv().expect("the broker is bound");
-    Running { address, counters, log, stop: Some(stop), thread: Some(thread) }
+    running_support::run(move |ready, stopped| async move {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let broker = KafkaBroker::bind(KafkaConfig { listen, ..config }).await?;
+        let seen = Seen { address: broker.local_addr(), counters: broker.counters(), log: broker.log() };
+        assert!(ready.send(seen).is_ok());
+        broker.run(async { stopped.await.unwrap_or(Shutdown::Now) }).await
+    })
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && !std::thread::panicking()
-        {
-            thread.join().unwrap().unwrap();
-        }
-    }
+/// Why a client is not to be had, unless that is forbidden.
+pub fn skip(test: &str, what: &str, reason: &str, remedy: &str) {
+    assert!(std::env::var("MSGBENCH_NO_SKIP").as_deref() != Ok("1"), "no {what} ({reason}); {remedy}");
+    eprintln!("SKIPPED {test}: no {what} ({reason}); {remedy}");
 }
 
 /// A client of one connection.

@@ -22,6 +22,7 @@ mod deliveries;
 mod journal;
 mod script;
 mod server;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -43,6 +44,7 @@ pub use config::{
     DeliveryFaults, Disconnect, Faults, FaultsError, Law, Mixture, Peer, Pick, RateCap, Stall, StopReading, Window,
 };
 pub(super) use control::{control, listen};
+pub(super) use stored::{Errand, Line, Settled};
 
 /// Bytes that may wait for the fault server.
 const MAX_WAITING: usize = 256 << 20;

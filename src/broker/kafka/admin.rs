@@ -44,7 +44,7 @@ pub(super) fn create_topics(call: &Call<'_>, request: CreateTopicsRequest) -> Pe
                     CreatableTopicConfigs::default()
                         .with_name(text(name))
                         .with_value(Some(text(value)))
-                        .with_config_source(configs::TOPIC)
+                        .with_config_source(configs::Source::Topic as i8)
                 };
                 let shown = (call.version >= 5).then(|| labels.into_iter().map(config).collect());
                 result

@@ -216,6 +216,27 @@ fn put_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
     }
 }
 
+/// The batch with one bit of its last value turned over and its checksum right; `None` when there is no value to be seen.
+pub fn spoilt(batch: &[u8]) -> Option<Vec<u8>> {
+    let values = records(batch)?.flatten().filter_map(|record| record.value);
+    let last = values.filter(|value| !value.is_empty()).last()?;
+    let at = last.as_ptr() as usize - batch.as_ptr() as usize + last.len() - 1;
+    let mut out = batch.to_vec();
+    out[at] ^= 1;
+    seal(&mut out);
+    Some(out)
+}
+
+/// The batch as of nobody in particular: without its producer's numbering.
+pub fn anonymous(batch: &[u8]) -> Vec<u8> {
+    let mut out = batch.to_vec();
+    if let Some(numbering) = out.get_mut(43..57) {
+        numbering.fill(0xff);
+        seal(&mut out);
+    }
+    out
+}
+
 /// A batch of the broker's own: keys with values, all of one time in milliseconds since the Unix epoch.
 pub fn encode(records: &[(&[u8], Option<&[u8]>)], timestamp: i64) -> Vec<u8> {
     let mut out = vec![0; HEADER];

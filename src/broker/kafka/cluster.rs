@@ -64,6 +64,9 @@ pub(super) fn topic_partitions(call: &Call<'_>, request: DescribeTopicPartitions
                 .with_leader_epoch(LEADER_EPOCH)
                 .with_replica_nodes(vec![node])
                 .with_isr_nodes(vec![node])
+                // Kafka's own client takes them for granted, though the protocol allows null.
+                .with_eligible_leader_replicas(Some(Vec::new()))
+                .with_last_known_elr(Some(Vec::new()))
         });
         topics.push(
             answer

@@ -6,6 +6,7 @@ pub(super) const NONE: i16 = 0;
 pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
 pub(super) const CORRUPT_MESSAGE: i16 = 2;
 pub(super) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+pub(super) const REQUEST_TIMED_OUT: i16 = 7;
 pub(super) const MESSAGE_TOO_LARGE: i16 = 10;
 pub(super) const OFFSET_METADATA_TOO_LARGE: i16 = 12;
 pub(super) const COORDINATOR_NOT_AVAILABLE: i16 = 15;

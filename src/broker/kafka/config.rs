@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::config::Tls;
+use super::super::faults::Misbehaviour;
 use super::super::log::Options;
 
 /// Everything a [`KafkaBroker`](super::KafkaBroker) is bound with.
@@ -44,6 +45,8 @@ pub struct KafkaConfig {
     pub max_groups: usize,
     /// Members of a group at most.
     pub max_members: usize,
+    /// What it is to do wrong.
+    pub misbehaviour: Misbehaviour,
 }
 
 impl KafkaConfig {
@@ -67,6 +70,7 @@ impl KafkaConfig {
             initial_rebalance_delay: Duration::ZERO,
             max_groups: 10_000,
             max_members: 1_000,
+            misbehaviour: Misbehaviour::default(),
         }
     }
 }

@@ -20,18 +20,27 @@ use super::code;
 use super::hub::{Call, text};
 use super::pending::Pending;
 
-/// Sources of a value.
-pub(super) const TOPIC: i8 = 1;
-const STATIC_BROKER: i8 = 4;
-const DEFAULT: i8 = 5;
 /// Kinds of resources.
 const ON_TOPIC: i8 = 2;
 const ON_BROKER: i8 = 4;
-/// Kinds of values.
-const STRING: i8 = 2;
-const INT: i8 = 3;
-const LONG: i8 = 5;
-const LIST: i8 = 7;
+
+/// Where a value comes from, in the protocol's numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    Topic = 1,
+    Broker = 4,
+    Default = 5,
+}
+
+/// What kind of value it is, in the protocol's numbers.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Boolean = 1,
+    Text = 2,
+    Int = 3,
+    Long = 5,
+    List = 7,
+}
 
 type Labels = BTreeMap<String, String>;
 
@@ -90,7 +99,7 @@ pub(super) fn set(settings: &mut Settings, labels: &mut Labels, name: &str, valu
 }
 
 /// Every setting of a topic with its value and kind.
-fn shown(settings: &Settings) -> Vec<(&'static str, String, i8)> {
+fn shown(settings: &Settings) -> Vec<(&'static str, String, Kind)> {
     let limit = |value: Option<u64>| value.map_or_else(|| "-1".to_owned(), |n| n.to_string());
     let policy = match (settings.compact, settings.delete) {
         (true, true) => "compact,delete",
@@ -98,21 +107,21 @@ fn shown(settings: &Settings) -> Vec<(&'static str, String, i8)> {
         _ => "delete",
     };
     let mut all = vec![
-        ("cleanup.policy", policy.to_owned(), LIST),
-        ("retention.ms", limit(settings.retention_ms), LONG),
-        ("retention.bytes", limit(settings.retention_bytes), LONG),
-        ("retention.records", limit(settings.retention_records), LONG),
-        ("segment.bytes", settings.segment_bytes.to_string(), INT),
-        ("segment.ms", settings.segment_ms.unwrap_or(i64::MAX as u64).to_string(), LONG),
-        ("delete.retention.ms", settings.tombstone_ms.to_string(), LONG),
-        ("max.message.bytes", settings.max_batch.to_string(), INT),
+        ("cleanup.policy", policy.to_owned(), Kind::List),
+        ("retention.ms", limit(settings.retention_ms), Kind::Long),
+        ("retention.bytes", limit(settings.retention_bytes), Kind::Long),
+        ("retention.records", limit(settings.retention_records), Kind::Long),
+        ("segment.bytes", settings.segment_bytes.to_string(), Kind::Int),
+        ("segment.ms", settings.segment_ms.unwrap_or(i64::MAX as u64).to_string(), Kind::Long),
+        ("delete.retention.ms", settings.tombstone_ms.to_string(), Kind::Long),
+        ("max.message.bytes", settings.max_batch.to_string(), Kind::Int),
     ];
-    all.extend(FIXED.iter().map(|(name, value)| (*name, (*value).to_owned(), STRING)));
+    all.extend(FIXED.iter().map(|(name, value)| (*name, (*value).to_owned(), Kind::Text)));
     all
 }
 
 /// What the broker as a whole is set to, under names of its own where Kafka has none.
-fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, i8)> {
+fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, Kind)> {
     let config = &call.hub.config;
     let sync = match call.hub.log.sync_policy() {
         SyncPolicy::Never => "never".to_owned(),
@@ -121,14 +130,14 @@ fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, i8)> {
         SyncPolicy::Group => "group".to_owned(),
     };
     vec![
-        ("advertised.listeners", format!("PLAINTEXT://{}", call.local), STRING),
-        ("broker.id", config.node.to_string(), INT),
-        ("msgbench.sync", sync, STRING),
-        ("num.partitions", config.partitions.to_string(), INT),
-        ("auto.create.topics.enable", config.auto_create.to_string(), 1),
-        ("max.connections", config.max_connections.to_string(), INT),
-        ("socket.request.max.bytes", config.max_request.to_string(), INT),
-        ("default.replication.factor", "1".to_owned(), INT),
+        ("advertised.listeners", format!("PLAINTEXT://{}", call.local), Kind::Text),
+        ("broker.id", config.node.to_string(), Kind::Int),
+        ("msgbench.sync", sync, Kind::Text),
+        ("num.partitions", config.partitions.to_string(), Kind::Int),
+        ("auto.create.topics.enable", config.auto_create.to_string(), Kind::Boolean),
+        ("max.connections", config.max_connections.to_string(), Kind::Int),
+        ("socket.request.max.bytes", config.max_request.to_string(), Kind::Int),
+        ("default.replication.factor", "1".to_owned(), Kind::Int),
     ]
 }
 
@@ -153,20 +162,20 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
             Some((all, labels, broker)) => {
                 let configs = all.into_iter().filter(|(name, ..)| wanted(name)).map(|(name, value, kind)| {
                     let source = match (broker, labels.contains_key(name)) {
-                        (true, _) => STATIC_BROKER,
-                        (false, true) => TOPIC,
-                        (false, false) => DEFAULT,
+                        (true, _) => Source::Broker,
+                        (false, true) => Source::Topic,
+                        (false, false) => Source::Default,
                     };
                     let synonym = DescribeConfigsSynonym::default()
                         .with_name(StrBytes::from_static_str(name))
                         .with_value(Some(text(value.clone())))
-                        .with_source(source);
+                        .with_source(source as i8);
                     DescribeConfigsResourceResult::default()
                         .with_name(StrBytes::from_static_str(name))
                         .with_value(Some(text(value)))
                         .with_read_only(broker)
-                        .with_config_source(source)
-                        .with_config_type(kind)
+                        .with_config_source(source as i8)
+                        .with_config_type(kind as i8)
                         .with_synonyms(if request.include_synonyms { vec![synonym] } else { Vec::new() })
                 });
                 result.with_configs(configs.collect()).with_error_message(None)

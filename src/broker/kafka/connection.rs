@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,10 +11,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::super::faults::Line;
 use super::super::log::Bell;
+use super::aside::aside;
 use super::counters::add;
 use super::hub::{Hub, Place};
 use super::pending::Pending;
+use super::produce;
 use super::reply::Reply;
 use super::request::{self, Violation};
 use super::sasl::Login;
@@ -28,6 +32,13 @@ const READ: usize = 16 << 10;
 const READ_MOST: usize = 256 << 10;
 /// Longer requests take their share of the common budget.
 const SHORT: usize = 64 << 10;
+
+/// An append that takes longer has waited for the disk: the kernel holds up who writes more than it can write out.
+const THROTTLED: Duration = Duration::from_millis(5);
+/// The key of produce requests.
+const PRODUCE: i16 = 0;
+/// How soon to look again whether the fault server has room.
+const CROWDED: Duration = Duration::from_millis(10);
 
 /// What is to be read next.
 enum Want {
@@ -61,6 +72,7 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, pl
         local,
         login,
         queue: VecDeque::new(),
+        staged: 0,
         buffer: BytesMut::new(),
         share: None,
         active: now,
@@ -109,6 +121,8 @@ struct Connection {
     local: SocketAddr,
     login: Login,
     queue: VecDeque<Pending>,
+    /// How many requests at the end of the queue have brought what is not appended yet.
+    staged: usize,
     buffer: BytesMut,
     /// The share of the budget that the frame being read has.
     share: Option<OwnedSemaphorePermit>,
@@ -136,6 +150,7 @@ impl Connection {
 
     async fn step(&mut self) -> Result<(), End> {
         let carried_out = self.carry_out();
+        append_staged(&self.hub, &mut self.queue, &mut self.staged);
         self.answer().await?;
         let want = carried_out?;
         let idle = self.active + self.hub.config.idle_timeout;
@@ -144,7 +159,9 @@ impl Connection {
         let due = front.unwrap_or(idle);
         let login = (!self.login.is_done()).then_some(self.login.deadline);
         let wake = login.map_or(due, |login| login.min(due));
-        let reads = self.queue.len() < MAX_QUEUE;
+        let crowded = self.hub.faults.as_ref().is_some_and(Line::crowded);
+        let wake = if crowded { wake.min(Instant::now() + CROWDED) } else { wake };
+        let reads = self.queue.len() < MAX_QUEUE && !crowded;
         let waits_for_share = match want {
             Want::Long(length) if self.share.is_none() => Some(length),
             _ => None,
@@ -205,9 +222,15 @@ impl Connection {
             }
             let frame: Bytes = self.buffer.split_to(whole).freeze().slice(4..);
             let origin = request::Origin { hub: &self.hub, bell: &self.bell, local: self.local, peer: self.peer };
+            let produces = frame.first_chunk::<2>() == Some(&PRODUCE.to_be_bytes());
+            if !produces {
+                // Whatever else is asked for must find what was sent before.
+                append_staged(&self.hub, &mut self.queue, &mut self.staged);
+            }
             let pending = request::carry_out(&origin, &mut self.login, frame)?;
             self.share = None;
             add(&self.hub.counters.requests, 1);
+            self.staged += usize::from(produces && pending.is_some());
             self.queue.extend(pending);
         }
         Ok(Want::Some)
@@ -219,13 +242,14 @@ impl Connection {
             let mut out = Reply::default();
             while let Some(front) = self.queue.front_mut()
                 && out.len() < MAX_WRITE
+                && !out.hangs_up
             {
                 let Some(reply) = front.poll(&self.bell) else { break };
                 out.append(reply);
                 self.queue.pop_front();
             }
             let length = out.len();
-            if length == 0 {
+            if length == 0 && !out.hangs_up {
                 return Ok(());
             }
             self.writing = true;
@@ -234,6 +258,9 @@ impl Connection {
                 Err(_) => return Err(End::Gone),
             }
             self.writing = false;
+            if out.hangs_up {
+                return Err(End::Gone);
+            }
             add(&self.hub.counters.bytes_out, length as u64);
             self.active = Instant::now();
         }
@@ -249,6 +276,26 @@ impl Connection {
             let _ = timeout(Duration::from_millis(100), self.bell.rung()).await;
         }
     }
+}
+
+/// Appends what the last `staged` requests of the queue have brought.
+fn append_staged(hub: &Hub, queue: &mut VecDeque<Pending>, staged: &mut usize) {
+    if *staged == 0 {
+        return;
+    }
+    let from = queue.len() - std::mem::take(staged);
+    let requests = queue.range_mut(from..).filter_map(|pending| match pending {
+        Pending::Produce(wait) => Some(wait),
+        _ => None,
+    });
+    let began = Instant::now();
+    let append = || produce::append_staged(&hub.counters, requests);
+    if hub.throttled.load(Ordering::Relaxed) {
+        aside(append);
+    } else {
+        append();
+    }
+    hub.throttled.store(began.elapsed() > THROTTLED, Ordering::Relaxed);
 }
 
 async fn share_of(memory: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{FetchRequest, TopicName};
 use tokio::time::Instant;
 
 use super::super::log::{Bell, Partition, Slice};
+use super::aside::aside;
 use super::code;
 use super::hub::{Call, LEADER_EPOCH};
 use super::pending::Pending;
@@ -159,7 +160,7 @@ fn head(correlation: i32, version: i16, error: i16, topics: usize) -> BytesMut {
 fn end(mut out: BytesMut, version: i16, files: Vec<(usize, Slice)>) -> Reply {
     put_tags(&mut out, version);
     finish(&mut out, files.iter().map(|(_, slice)| slice.len).sum());
-    Reply { bytes: out, files }
+    Reply { bytes: out, files, hangs_up: false }
 }
 
 fn put_part(out: &mut BytesMut, files: &mut Vec<(usize, Slice)>, version: i16, part: &mut Part, committed: bool) {
@@ -194,7 +195,11 @@ fn put_part(out: &mut BytesMut, files: &mut Vec<(usize, Slice)>, version: i16, p
         } else {
             let at = out.len();
             out.resize(at + length, 0);
-            if slice.read(&mut out[at..]).is_err() {
+            let read = match slice.is_cached() {
+                true => slice.read(&mut out[at..]),
+                false => aside(|| slice.read(&mut out[at..])),
+            };
+            if read.is_err() {
                 out.truncate(before);
                 let failed = Found { code: code::KAFKA_STORAGE_ERROR, slice: None, ..found };
                 part.found = failed;

@@ -2,15 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::super::faults::Line;
 use super::super::log::{Bell, Log, Partition, Topic};
+use super::aside::aside;
 use super::config::KafkaConfig;
 use super::counters::KafkaCounters;
+use super::detour::Detoured;
 use super::groups::Coordinator;
 
 /// The cluster's id, which every broker of this kind has.
@@ -30,6 +33,10 @@ pub(super) struct Hub {
     pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) closing: watch::Sender<bool>,
     pub(super) readers: watch::Sender<usize>,
+    /// The way that batches take where there are faults.
+    pub(super) faults: Option<Line<Detoured>>,
+    /// Whether the last append had to wait for the disk.
+    pub(super) throttled: AtomicBool,
     open: AtomicUsize,
 }
 
@@ -51,10 +58,23 @@ impl Hub {
         groups: Arc<Coordinator>,
         counters: Arc<KafkaCounters>,
         acceptor: Option<TlsAcceptor>,
+        faults: Option<Line<Detoured>>,
     ) -> Self {
         let memory = Arc::new(Semaphore::new((config.max_inflight >> 10).max(1)));
         let (closing, readers) = (watch::Sender::new(false), watch::Sender::new(0));
-        Self { config, log, counters, groups, memory, acceptor, closing, readers, open: AtomicUsize::new(0) }
+        Self {
+            config,
+            log,
+            counters,
+            groups,
+            memory,
+            acceptor,
+            closing,
+            readers,
+            faults,
+            throttled: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+        }
     }
 
     /// A place for one more connection, if there is one.
@@ -72,7 +92,7 @@ impl Hub {
             let wanted = create && self.config.auto_create && !name.starts_with("__");
             let settings = self.log.defaults().clone();
             // Somebody else may have made it meanwhile.
-            let make = || self.log.create(name, self.config.partitions, settings, Default::default()).ok();
+            let make = || aside(|| self.log.create(name, self.config.partitions, settings, Default::default())).ok();
             if wanted { make().or_else(|| self.log.topic(name)) } else { None }
         })
     }

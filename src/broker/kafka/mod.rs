@@ -22,13 +22,17 @@
 
 mod admin;
 mod api;
+mod aside;
 pub mod batch;
 mod cluster;
 mod code;
 mod config;
 mod configs;
 mod connection;
+#[cfg(test)]
+mod cost_tests;
 mod counters;
+mod detour;
 mod fetch;
 mod groups;
 mod hub;

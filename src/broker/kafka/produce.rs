@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Ticket};
 use super::batch::{self, RecordBatches};
 use super::code;
-use super::counters::add;
+use super::counters::{KafkaCounters, add};
+use super::detour::{Decided, Decision, Detoured};
 use super::hub::{Call, text};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
@@ -27,6 +28,8 @@ pub(super) struct ProduceWait {
     version: i16,
     pub(super) deadline: Instant,
     topics: Vec<(TopicName, Vec<Outcome>)>,
+    /// Whether the client wants no answer: a failure closes its connection.
+    silent: bool,
 }
 
 struct Outcome {
@@ -36,9 +39,14 @@ struct Outcome {
     start: i64,
     words: Option<String>,
     ticket: Option<Ticket>,
+    /// What the fault server has not decided yet.
+    undecided: Option<Arc<Decision>>,
+    /// What is to be appended together with what has come with it.
+    staged: Option<(Arc<Partition>, Bytes)>,
 }
 
-/// Appends what the request brings. With acks=0 there is no answer, and a failure closes the connection.
+/// Takes what the request brings, to be appended by [`append_staged`]. With acks=0 there is no answer, and a failure closes the
+/// connection.
 pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option<Pending>, Violation> {
     let refused = match request.acks {
         _ if request.transactional_id.is_some() => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
@@ -51,64 +59,112 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
         let topic = call.hub.log.topic(&data.name).filter(|_| !data.name.starts_with("__"));
         let outcomes = data.partition_data.into_iter().map(|part| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(part.index));
-            let result = match (refused, partition) {
+            let found = match (refused, partition) {
                 (Some(code), _) => Err((code, None)),
                 (None, None) => Err((code::UNKNOWN_TOPIC_OR_PARTITION, None)),
-                (None, Some(partition)) => append(call, &partition, part.records),
+                (None, Some(partition)) => Ok(partition),
             };
+            let result = found.and_then(|partition| admit(call, &data.name, &partition, part.records));
             failed |= result.is_err();
-            outcome(part.index, result)
+            match result {
+                Ok(Append::Detour(decision)) => {
+                    Outcome { undecided: Some(decision), ..outcome(part.index, Err((code::NONE, None))) }
+                }
+                Ok(Append::Staged(partition, records)) => {
+                    Outcome { staged: Some((partition, records)), ..outcome(part.index, Err((code::NONE, None))) }
+                }
+                Err(refusal) => outcome(part.index, Err(refusal)),
+            }
         });
         let outcomes = outcomes.collect();
         (data.name, outcomes)
     });
     let topics = topics.collect();
-    if request.acks == 0 {
-        return if failed { Err(Violation::Failed) } else { Ok(None) };
+    let silent = request.acks == 0;
+    if silent && failed {
+        return Err(Violation::Failed);
     }
     let wait =
         Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_WAIT);
     let deadline = Instant::now() + wait;
-    Ok(Some(Pending::Produce(ProduceWait { correlation: call.correlation, version: call.version, deadline, topics })))
+    Ok(Some(Pending::Produce(ProduceWait {
+        correlation: call.correlation,
+        version: call.version,
+        deadline,
+        topics,
+        silent,
+    })))
 }
 
-type Refusal = (i16, Option<String>);
+/// An error of the protocol, and words for it.
+pub(super) type Refusal = (i16, Option<String>);
 
-fn append(call: &Call<'_>, partition: &Arc<Partition>, records: Option<Bytes>) -> Result<Appended, Refusal> {
+/// Where a batch has been put.
+enum Append {
+    Detour(Arc<Decision>),
+    Staged(Arc<Partition>, Bytes),
+}
+
+/// Looks whether a batch is one, and keeps it to be appended with what comes with it; with faults, hands it to their server.
+fn admit(
+    call: &Call<'_>,
+    topic: &TopicName,
+    partition: &Arc<Partition>,
+    records: Option<Bytes>,
+) -> Result<Append, Refusal> {
     let counters = &call.hub.counters;
     let records = records.unwrap_or_default();
-    let refuse = |code, words: &str| {
-        add(&counters.rejected, 1);
-        Err((code, Some(words.to_owned())))
-    };
+    let refuse = |code, words: &str| refuse(counters, code, words);
     if records.len() > 16 && records[16] < 2 {
         return refuse(code::UNSUPPORTED_FOR_MESSAGE_FORMAT, "message formats before version 2 are not kept");
     }
-    let view = match RecordBatches.view(&records) {
+    match RecordBatches.view(&records) {
         Ok(view) if view.len < records.len() => {
             return refuse(code::INVALID_RECORD, "a partition's data must be one batch");
         }
-        Ok(view) => view,
+        Ok(_) => {}
         Err(malformed) => return refuse(code::CORRUPT_MESSAGE, malformed.0),
-    };
+    }
     if let Some(words) = batch::refusal(&records) {
         return refuse(code::INVALID_RECORD, words);
     }
-    match partition.append(&records) {
+    match &call.hub.faults {
+        Some(faults) if faults.takes(topic.as_bytes()) => {
+            let (batch, decision) = Detoured::new(topic.clone(), partition, records, counters, call.bell);
+            faults.send(batch);
+            Ok(Append::Detour(decision))
+        }
+        _ => Ok(Append::Staged(Arc::clone(partition), records)),
+    }
+}
+
+fn refuse<T>(counters: &KafkaCounters, code: i16, words: &str) -> Result<T, Refusal> {
+    add(&counters.rejected, 1);
+    Err((code, Some(words.to_owned())))
+}
+
+/// Appends a batch and counts it.
+pub(super) fn store(counters: &KafkaCounters, partition: &Arc<Partition>, records: &[u8]) -> Result<Appended, Refusal> {
+    counted(counters, records, partition.append(records))
+}
+
+/// Counts what an append has come to, and puts a failure into the protocol's words.
+fn counted(counters: &KafkaCounters, records: &[u8], result: Result<Appended, LogError>) -> Result<Appended, Refusal> {
+    match result {
         Ok(appended) if appended.duplicate => {
             add(&counters.duplicates, 1);
             Ok(appended)
         }
         Ok(appended) => {
             add(&counters.batches_in, 1);
-            add(&counters.records_in, u64::from(view.count));
+            add(&counters.records_in, RecordBatches.view(records).map_or(0, |view| u64::from(view.count)));
             Ok(appended)
         }
         Err(error) => {
             if matches!(error, LogError::Io { .. }) {
                 complain(&error);
             }
-            refuse(code::of(&error), &error.to_string())
+            refuse(counters, code::of(&error), &error.to_string())
         }
     }
 }
@@ -122,8 +178,29 @@ fn outcome(index: i32, result: Result<Appended, Refusal>) -> Outcome {
             start: appended.start as i64,
             words: None,
             ticket: appended.ticket,
+            undecided: None,
+            staged: None,
         },
-        Err((code, words)) => Outcome { index, code, base: -1, start: -1, words, ticket: None },
+        Err((code, words)) => {
+            Outcome { index, code, base: -1, start: -1, words, ticket: None, undecided: None, staged: None }
+        }
+    }
+}
+
+/// Appends what requests that came together have brought, each partition's batches at once.
+pub(super) fn append_staged<'a>(counters: &KafkaCounters, requests: impl Iterator<Item = &'a mut ProduceWait>) {
+    let outcomes = requests.flat_map(|wait| &mut wait.topics).flat_map(|(_, outcomes)| outcomes);
+    let mut staged: Vec<(Arc<Partition>, Bytes, &mut Outcome)> = outcomes
+        .filter_map(|outcome| outcome.staged.take().map(|(partition, records)| (partition, records, outcome)))
+        .collect();
+    // Stable: the order within a partition stays.
+    staged.sort_by_key(|(partition, ..)| Arc::as_ptr(partition));
+    for group in staged.chunk_by_mut(|a, b| Arc::ptr_eq(&a.0, &b.0)) {
+        let batches: Vec<&[u8]> = group.iter().map(|(_, records, _)| &records[..]).collect();
+        let results = group[0].0.append_all(&batches);
+        for ((_, records, place), result) in group.iter_mut().zip(results) {
+            **place = outcome(place.index, counted(counters, records, result));
+        }
     }
 }
 
@@ -133,7 +210,21 @@ impl ProduceWait {
         let late = || Instant::now() >= self.deadline;
         let mut waits = false;
         for outcome in self.topics.iter_mut().flat_map(|(_, outcomes)| outcomes) {
-            let Some(ticket) = &outcome.ticket else { continue };
+            if let Some(decision) = &outcome.undecided {
+                match decision.take() {
+                    Some(Decided::Done(result)) => *outcome = self::outcome(outcome.index, result),
+                    Some(Decided::Cut) => return Some(Reply { hangs_up: true, ..Reply::default() }),
+                    None if late() => {
+                        let words = "the fault server has not come to it in the time the request allows".to_owned();
+                        *outcome = self::outcome(outcome.index, Err((code::REQUEST_TIMED_OUT, Some(words))));
+                    }
+                    None => {
+                        waits = true;
+                        continue;
+                    }
+                }
+            }
+            let Some(ticket) = outcome.ticket.as_ref().filter(|_| !self.silent) else { continue };
             let kept = match ticket.poll(bell) {
                 Some(kept) => kept,
                 None if late() => false,
@@ -149,7 +240,14 @@ impl ProduceWait {
                 outcome.words = Some("the records could not be synced".to_owned());
             }
         }
-        if waits { None } else { Some(self.reply()) }
+        match (waits, self.silent) {
+            (true, _) => None,
+            (false, false) => Some(self.reply()),
+            (false, true) => {
+                let mut outcomes = self.topics.iter().flat_map(|(_, outcomes)| outcomes);
+                Some(Reply { hangs_up: outcomes.any(|outcome| outcome.code != code::NONE), ..Reply::default() })
+            }
+        }
     }
 
     fn reply(&mut self) -> Reply {

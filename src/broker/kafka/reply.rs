@@ -12,18 +12,22 @@ pub(super) struct Reply {
     pub(super) bytes: BytesMut,
     /// Each with the number of bytes that go before it.
     pub(super) files: Vec<(usize, Slice)>,
+    /// Whether the connection is to be closed behind it.
+    pub(super) hangs_up: bool,
 }
 
 impl Reply {
     /// A response without file ranges.
     pub(super) fn plain(bytes: BytesMut) -> Self {
-        Self { bytes, files: Vec::new() }
+        Self { bytes, ..Self::default() }
     }
 
     /// Adds another response behind this one.
     pub(super) fn append(&mut self, other: Self) {
+        self.hangs_up |= other.hangs_up;
         if self.bytes.is_empty() && self.files.is_empty() {
-            *self = other;
+            let hangs_up = self.hangs_up;
+            *self = Self { hangs_up, ..other };
             return;
         }
         let before = self.bytes.len();

@@ -8,6 +8,7 @@ use kafka_protocol::messages::{self as m, ApiKey};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use super::super::log::Bell;
+use super::aside::aside;
 use super::hub::{Call, Hub};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
@@ -65,7 +66,17 @@ pub(super) fn carry_out(origin: &Origin<'_>, login: &mut Login, frame: Bytes) ->
         correlation,
         version,
     };
-    dispatch(&call, served.key, login, body)
+    match served.key {
+        // What these make, remove, write down or look for may take the disk a while.
+        ApiKey::CreateTopics
+        | ApiKey::DeleteTopics
+        | ApiKey::CreatePartitions
+        | ApiKey::AlterConfigs
+        | ApiKey::IncrementalAlterConfigs
+        | ApiKey::DeleteRecords
+        | ApiKey::ListOffsets => aside(|| dispatch(&call, served.key, login, body)),
+        key => dispatch(&call, key, login, body),
+    }
 }
 
 /// The client's name, and what follows it.
@@ -136,8 +147,8 @@ fn dispatch(call: &Call<'_>, key: ApiKey, login: &mut Login, body: Bytes) -> Res
         DescribeGroups, DescribeGroupsRequest => groups::requests::describe;
         ListGroups, ListGroupsRequest => groups::requests::list;
         DeleteGroups, DeleteGroupsRequest => groups::requests::delete;
-        OffsetCommit, OffsetCommitRequest => groups::requests::commit;
-        OffsetFetch, OffsetFetchRequest => groups::requests::fetch_offsets;
-        OffsetDelete, OffsetDeleteRequest => groups::requests::delete_offsets;
+        OffsetCommit, OffsetCommitRequest => groups::offsets::commit;
+        OffsetFetch, OffsetFetchRequest => groups::offsets::fetch_offsets;
+        OffsetDelete, OffsetDeleteRequest => groups::offsets::delete_offsets;
     }))
 }

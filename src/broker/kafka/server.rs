@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::config::Shutdown;
 use super::super::error::BrokerError;
+use super::super::faults::Line;
 use super::super::log::{Log, LogError, Recovered};
 use super::super::tls;
 use super::batch::RecordBatches;
@@ -39,6 +40,7 @@ impl KafkaBroker {
     /// When a setting is out of range, the log cannot be opened, a TLS file is unusable, or the address is taken.
     pub async fn bind(config: KafkaConfig) -> Result<Self, BrokerError> {
         check(&config)?;
+        let faults = Line::start(&config.misbehaviour)?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let options = config.log.clone();
         // Recovery reads files and may take a while.
@@ -54,7 +56,7 @@ impl KafkaBroker {
         let listen = |source| BrokerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let hub = Arc::new(Hub::new(config, log, groups, counters, acceptor));
+        let hub = Arc::new(Hub::new(config, log, groups, counters, acceptor, faults));
         Ok(Self { hub, listener, address, recovered })
     }
 
@@ -115,6 +117,9 @@ impl KafkaBroker {
         // Connections answer what they have carried out and close; the bound is for clients that do not read.
         let _ = timeout(Duration::from_secs(2), hub.readers.subscribe().wait_for(|n| *n == 0)).await;
         ticking.abort();
+        if let Some(faults) = &hub.faults {
+            faults.stop();
+        }
         let log = Arc::clone(&hub.log);
         match tokio::task::spawn_blocking(move || log.close()).await {
             Ok(closed) => closed.map_err(|error| failed(&error)),

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::super::log::Slice;
+use super::aside::aside;
 use super::reply::Reply;
 
 /// How much of a file range is read at a time when it must be encrypted.
@@ -73,6 +74,10 @@ async fn send_more(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 /// Sends a range of a file from the page cache.
 async fn send_file(socket: &TcpStream, slice: &Slice) -> io::Result<()> {
+    if !slice.is_cached() {
+        // The disk may take its time; other connections of this worker do not wait for it.
+        aside(|| slice.load())?;
+    }
     let mut left = slice.len;
     let mut position = slice.position as libc::off_t;
     while left > 0 {
@@ -98,7 +103,10 @@ async fn copy_file(stream: &mut TlsStream<TcpStream>, slice: &Slice) -> io::Resu
     while done < slice.len {
         let step = (slice.len - done).min(STRIDE);
         let piece = Slice { position: slice.position + done as u64, len: step, ..slice.clone() };
-        piece.read(&mut buffer[..step])?;
+        match piece.is_cached() {
+            true => piece.read(&mut buffer[..step])?,
+            false => aside(|| piece.read(&mut buffer[..step]))?,
+        }
         stream.write_all(&buffer[..step]).await?;
         done += step;
     }

@@ -11,7 +11,8 @@
 //! the sync policy covers the records, not before. Under [`SyncPolicy::Group`] readers see only what is synced, so a crash takes
 //! nothing back. Recovery cuts what follows the last whole batch of the newest segment, and nothing else.
 //!
-//! **Design.** (1) The caller's thread appends: one `pwritev` from the caller's buffer to the page cache, no queue, no copy.
+//! **Design.** (1) The caller's thread appends: one `pwritev` from the caller's buffer to the page cache for all that came together, no
+//! queue, no copy.
 //! (2) Two locks a partition: `append` is held over the write, `view` only to publish or look at a position, so readers never
 //! wait for a write. (3) Waiting is a [`Bell`]: one per connection, rung by an append, a sync or anything else the connection waits
 //! for; a fetch that waits costs an entry in a list and no poll. (4) A few sync threads serve a queue of dirty partitions: whoever
@@ -28,6 +29,7 @@ mod compact;
 mod disk;
 mod error;
 mod format;
+mod ids;
 mod index;
 mod options;
 mod partition;
@@ -40,6 +42,7 @@ mod store;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 pub use bell::Bell;
 pub use disk::{Disk, SystemDisk};
@@ -50,4 +53,5 @@ pub use partition::{Appended, Partition, Ticket};
 pub use producers::Sequence;
 pub use read::Slice;
 pub use recover::Recovered;
-pub use store::{Log, Topic};
+pub use store::Log;
+pub use topic::Topic;

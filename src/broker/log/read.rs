@@ -1,6 +1,7 @@
 //! Reading: from an offset or a time to bytes in a file.
 
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -8,6 +9,9 @@ use super::error::LogError;
 use super::format::View;
 use super::partition::{Inner, Partition};
 use super::segment::{Segment, lock, read_some};
+
+/// How far apart the bytes are that tell whether a range is in memory: what the kernel reads ahead at a time.
+const PROBE: u64 = 128 << 10;
 
 /// Bytes of a segment: whole batches from the start, the last possibly cut short by the limit asked for.
 #[derive(Debug, Clone)]
@@ -21,6 +25,34 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Whether the range seems to be in memory: as far as a byte here and there can tell. What cannot be told is taken to be.
+    pub fn is_cached(&self) -> bool {
+        let last = (self.len as u64).saturating_sub(1);
+        (0..last).step_by(PROBE as usize).chain([last]).all(|at| self.probe(at))
+    }
+
+    fn probe(&self, at: u64) -> bool {
+        let mut byte = 0u8;
+        let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let Ok(position) = libc::off_t::try_from(self.position + at) else { return true };
+        // SAFETY: `part` describes one writable byte, and the file is open.
+        let read = unsafe { libc::preadv2(self.file.as_raw_fd(), &part, 1, position, libc::RWF_NOWAIT) };
+        read >= 0 || std::io::Error::last_os_error().kind() != std::io::ErrorKind::WouldBlock
+    }
+
+    /// Reads the range and forgets it, so that it is in memory for a while.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn load(&self) -> std::io::Result<()> {
+        let mut piece = vec![0; (PROBE as usize).min(self.len)];
+        for at in (0..self.len).step_by(piece.len().max(1)) {
+            let step = piece.len().min(self.len - at);
+            self.file.read_exact_at(&mut piece[..step], self.position + at as u64)?;
+        }
+        Ok(())
+    }
+
     /// Reads the bytes into `out`, which must be as long.
     ///
     /// # Errors

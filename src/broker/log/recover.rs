@@ -108,6 +108,10 @@ pub(super) fn segments(
     // An index beside it would be of an earlier end.
     let _ = std::fs::remove_file(path.with_extension("index"));
     let newest = newest(dir, newest_base, file, format, max_producers)?;
+    if !trusting {
+        // What a crash has left in memory alone is served from now on: no loss of power may take it.
+        newest.segment.file()?.sync_data().map_err(LogError::io("sync", &path))?;
+    }
     found.producers = newest.producers;
     found.report.add(newest.report);
     found.segments.push_back(Arc::new(newest.segment));
@@ -150,6 +154,9 @@ fn closed(
         }
         let reason = format!("byte {} is not the start of a batch, and newer segments follow", scan.end);
         return Err(LogError::Damaged { path, reason });
+    }
+    if !trusted {
+        file.sync_data().map_err(LogError::io("sync", &path))?;
     }
     write_whole(&path.with_extension("index"), &scan.index.encode(scan.end, scan.next))?;
     report.indexes += 1;

@@ -3,107 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
 use super::error::LogError;
 use super::format::Format;
+use super::ids::Ids;
 use super::options::{Options, Settings, SyncPolicy};
 use super::partition::{Partition, Shared};
 use super::recover::Recovered;
-use super::segment::{lock, write_whole};
+use super::segment::lock;
 use super::sync::{Syncer, Task};
+use super::topic::{Topic, hex, is_name, read, write};
 use crate::broker::complain;
 
 /// How long a closed segment's file stays open unused.
 const IDLE: Duration = Duration::from_secs(60);
-/// Producer ids that are taken out of the file at a time.
-const PRODUCER_BLOCK: i64 = 1000;
-/// Longest name of a topic.
-const MAX_NAME: usize = 249;
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A topic.
-pub struct Topic {
-    name: Arc<str>,
-    id: [u8; 16],
-    dir: PathBuf,
-    partitions: RwLock<Vec<Arc<Partition>>>,
-    meta: Mutex<Meta>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Meta {
-    id: String,
-    partitions: u32,
-    settings: Settings,
-    /// What the face that made the topic wants to remember of it.
-    labels: BTreeMap<String, String>,
-}
-
-impl Topic {
-    /// Its name.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// Its id, which no other topic has had.
-    pub fn id(&self) -> [u8; 16] {
-        self.id
-    }
-
-    /// One of its partitions.
-    pub fn partition(&self, index: i32) -> Option<Arc<Partition>> {
-        read(&self.partitions).get(usize::try_from(index).ok()?).cloned()
-    }
-
-    /// How many partitions it has.
-    pub fn count(&self) -> usize {
-        read(&self.partitions).len()
-    }
-
-    /// Its settings.
-    pub fn settings(&self) -> Settings {
-        lock(&self.meta).settings.clone()
-    }
-
-    /// What the face that made it remembers of it.
-    pub fn labels(&self) -> BTreeMap<String, String> {
-        lock(&self.meta).labels.clone()
-    }
-
-    fn save(&self, meta: &Meta) -> Result<(), LogError> {
-        let text = serde_json::to_vec_pretty(meta).unwrap_or_default();
-        write_whole(&self.dir.join("topic.json"), &text)
-    }
-
-    /// Changes settings and labels.
-    ///
-    /// # Errors
-    /// When they cannot be written down; nothing changes then.
-    pub fn change(&self, settings: Settings, labels: BTreeMap<String, String>) -> Result<(), LogError> {
-        let mut meta = lock(&self.meta);
-        let changed = Meta { settings: settings.clone(), labels, ..meta.clone() };
-        self.save(&changed)?;
-        *meta = changed;
-        let settings = Arc::new(settings);
-        for partition in read(&self.partitions).iter() {
-            *lock(&partition.settings) = Arc::clone(&settings);
-        }
-        Ok(())
-    }
-}
 
 /// All topics of one directory, which no other process may have open.
 pub struct Log {
@@ -112,10 +29,9 @@ pub struct Log {
     topics: RwLock<BTreeMap<Arc<str>, Arc<Topic>>>,
     /// Serialises the making and deleting of topics.
     changes: Mutex<()>,
-    producers: Mutex<ProducerIds>,
+    ids: Ids,
     stop: Arc<Stop>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    next_id: AtomicU64,
     _lock: File,
 }
 
@@ -131,11 +47,6 @@ impl Stop {
         let guard = lock(&self.stopped);
         *self.changed.wait_timeout_while(guard, span, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner).0
     }
-}
-
-struct ProducerIds {
-    next: i64,
-    reserved: i64,
 }
 
 impl Log {
@@ -175,23 +86,21 @@ impl Log {
                 std::fs::remove_dir_all(&path).map_err(LogError::io("remove", &path))?;
                 continue;
             }
-            let topic = open_topic(&shared, name, path, &mut report)?;
+            let topic = Topic::open(&shared, name, path, &mut report)?;
             partitions += topic.count();
-            topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+            topics.insert(Arc::clone(topic.name()), Arc::new(topic));
         }
         if partitions > shared.options.max_partitions {
             return Err(LogError::Limit { what: "the partitions found", limit: shared.options.max_partitions });
         }
-        let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         let log = Arc::new(Self {
-            producers: Mutex::new(ProducerIds { next: 0, reserved: 0 }),
+            ids: Ids::new(&dir),
             dir,
             shared,
             topics: RwLock::new(topics),
             changes: Mutex::new(()),
             stop: Arc::default(),
             threads: Mutex::default(),
-            next_id: seed.into(),
             _lock: held,
         });
         log.start_threads()?;
@@ -266,22 +175,14 @@ impl Log {
         self.room_for(partitions as usize)?;
         let dir = self.dir.join("topics").join(name);
         std::fs::create_dir_all(&dir).map_err(LogError::io("make", &dir))?;
-        let id = self.new_id();
-        let meta = Meta { id: id.iter().map(|b| format!("{b:02x}")).collect(), partitions, settings, labels };
-        let topic = Topic {
-            name: name.into(),
-            id,
-            dir,
-            partitions: RwLock::default(),
-            meta: Mutex::new(Meta { partitions: 0, ..meta.clone() }),
-        };
-        if let Err(error) = self.add_partitions(&topic, partitions) {
+        let topic = Topic::new(name.into(), self.ids.topic(), dir, settings, labels);
+        if let Err(error) = topic.grow(&self.shared, partitions) {
             // What was made of it is worth nothing.
-            let _ = std::fs::remove_dir_all(&topic.dir);
+            let _ = std::fs::remove_dir_all(topic.dir());
             return Err(error);
         }
         let topic = Arc::new(topic);
-        write(&self.topics).insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        write(&self.topics).insert(Arc::clone(topic.name()), Arc::clone(&topic));
         Ok(topic)
     }
 
@@ -296,7 +197,7 @@ impl Log {
             return Err(LogError::Malformed("a topic has at least as many partitions already"));
         }
         self.room_for(count as usize - have)?;
-        self.add_partitions(topic, count)
+        topic.grow(&self.shared, count)
     }
 
     fn room_for(&self, more: usize) -> Result<(), LogError> {
@@ -308,27 +209,6 @@ impl Log {
         Ok(())
     }
 
-    fn add_partitions(&self, topic: &Topic, count: u32) -> Result<(), LogError> {
-        let mut meta = lock(&topic.meta);
-        let settings = Arc::new(meta.settings.clone());
-        let have = topic.count() as u32;
-        let open = |n: u32| {
-            let dir = topic.dir.join(n.to_string());
-            Partition::open(&dir, Arc::clone(&self.shared), Arc::clone(&settings)).map(|(partition, _)| partition)
-        };
-        let new = (have..count).map(open).collect::<Result<Vec<_>, _>>()?;
-        let changed = Meta { partitions: count, ..meta.clone() };
-        topic.save(&changed)?;
-        if self.shared.options.sync != SyncPolicy::Never {
-            for dir in [&topic.dir, &self.dir.join("topics")] {
-                File::open(dir).and_then(|d| d.sync_all()).map_err(LogError::io("sync", dir))?;
-            }
-        }
-        *meta = changed;
-        write(&topic.partitions).extend(new);
-        Ok(())
-    }
-
     /// Deletes a topic.
     ///
     /// # Errors
@@ -336,13 +216,10 @@ impl Log {
     pub fn delete(&self, name: &str) -> Result<(), LogError> {
         let _changing = lock(&self.changes);
         let topic = write(&self.topics).remove(name).ok_or_else(|| LogError::Unknown(name.to_owned()))?;
-        for partition in read(&topic.partitions).iter() {
-            partition.mark_deleted();
-        }
+        topic.partitions().iter().for_each(|partition| partition.mark_deleted());
         // A name no topic can have, so that the next start removes what this one cannot.
-        let hex: String = topic.id.iter().map(|b| format!("{b:02x}")).collect();
-        let gone = self.dir.join("topics").join(format!("{hex}~"));
-        std::fs::rename(&topic.dir, &gone).map_err(LogError::io("rename", &topic.dir))?;
+        let gone = self.dir.join("topics").join(format!("{}~", hex(topic.id())));
+        std::fs::rename(topic.dir(), &gone).map_err(LogError::io("rename", topic.dir()))?;
         std::fs::remove_dir_all(&gone).map_err(LogError::io("remove", &gone))
     }
 
@@ -351,45 +228,11 @@ impl Log {
     /// # Errors
     /// When it cannot be written down that it is taken.
     pub fn producer_id(&self) -> Result<i64, LogError> {
-        let mut ids = lock(&self.producers);
-        if ids.next >= ids.reserved {
-            let path = self.dir.join("producer-ids");
-            let taken = match std::fs::read_to_string(&path) {
-                Ok(text) => text.trim().parse().map_err(|_| LogError::Damaged {
-                    path: path.clone(),
-                    reason: "it should hold one number".into(),
-                })?,
-                Err(_) => 0i64,
-            };
-            let reserved = taken.max(ids.reserved) + PRODUCER_BLOCK;
-            write_whole(&path, reserved.to_string().as_bytes())?;
-            ids.next = reserved - PRODUCER_BLOCK;
-            ids.reserved = reserved;
-        }
-        ids.next += 1;
-        Ok(ids.next)
-    }
-
-    /// A random-looking id: time of the start, mixed with a count.
-    fn new_id(&self) -> [u8; 16] {
-        let mix = |mut z: u64| {
-            // The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        let n = self.next_id.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&mix(n).to_be_bytes());
-        id[8..].copy_from_slice(&mix(n ^ u64::from(std::process::id())).to_be_bytes());
-        // The bits of a version 4 UUID.
-        id[6] = id[6] & 0x0f | 0x40;
-        id[8] = id[8] & 0x3f | 0x80;
-        id
+        self.ids.producer()
     }
 
     fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.topics().iter().flat_map(|topic| read(&topic.partitions).clone()).collect()
+        self.topics().iter().flat_map(|topic| topic.partitions()).collect()
     }
 
     fn sync_all(&self) {
@@ -433,33 +276,4 @@ impl Log {
         }
         self.partitions().iter().map(Partition::close).fold(Ok(()), Result::and)
     }
-}
-
-fn open_topic(shared: &Arc<Shared>, name: Arc<str>, dir: PathBuf, report: &mut Recovered) -> Result<Topic, LogError> {
-    let path = dir.join("topic.json");
-    let damaged = |reason: String| LogError::Damaged { path: path.clone(), reason };
-    let text = std::fs::read(&path).map_err(LogError::io("read", &path))?;
-    let meta: Meta = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    let mut id = [0; 16];
-    for (n, byte) in id.iter_mut().enumerate() {
-        let digits = meta.id.get(n * 2..n * 2 + 2).unwrap_or("");
-        *byte = u8::from_str_radix(digits, 16).map_err(|_| damaged("its id is not 32 hexadecimal digits".into()))?;
-    }
-    if meta.partitions as usize > shared.options.max_partitions {
-        return Err(LogError::Limit { what: "the partitions found", limit: shared.options.max_partitions });
-    }
-    let settings = Arc::new(meta.settings.clone());
-    let mut partitions = Vec::new();
-    for n in 0..meta.partitions {
-        let dir = dir.join(n.to_string());
-        let (partition, found) = Partition::open(&dir, Arc::clone(shared), Arc::clone(&settings))?;
-        report.add(found);
-        partitions.push(partition);
-    }
-    Ok(Topic { name, id, dir, partitions: RwLock::new(partitions), meta: Mutex::new(meta) })
-}
-
-fn is_name(name: &str) -> bool {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(legal)
 }

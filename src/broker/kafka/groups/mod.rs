@@ -1,6 +1,7 @@
 //! The group coordinator: the groups, their clock, and their committed offsets.
 
 pub(super) mod committed;
+pub(super) mod offsets;
 pub(super) mod requests;
 mod state;
 #[cfg(test)]

@@ -1,0 +1,194 @@
+//! The requests about committed offsets, from and to the words of the protocol.
+
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::StrBytes;
+
+use super::super::code;
+use super::super::hub::{Call, text};
+use super::super::pending::Pending;
+use super::committed::{Committed, Place};
+use super::state::Who;
+use super::wall;
+use crate::broker::complain;
+
+/// Longest metadata of a committed offset.
+const MAX_METADATA: usize = 4096;
+/// Bound on the wait for a sync.
+const SYNC_WAIT: Duration = Duration::from_secs(60);
+
+/// Notes offsets; answered when the sync policy covers them.
+pub(in super::super) fn commit(call: &Call<'_>, request: OffsetCommitRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let who = Who {
+        member: &request.member_id,
+        instance: request.group_instance_id.as_deref(),
+        generation: request.generation_id_or_member_epoch,
+    };
+    let alone = who.member.is_empty() && who.generation < 0;
+    let allowed = {
+        let mut groups = coordinator.groups();
+        let may =
+            coordinator.with_group(&mut groups, &request.group_id, |group, _| group.may_commit(who, Instant::now()));
+        match may {
+            _ if request.group_id.is_empty() => Err(code::INVALID_GROUP_ID),
+            Some(may) => may,
+            None if alone => Ok(()),
+            None => Err(code::ILLEGAL_GENERATION),
+        }
+    };
+    let mut changes = Vec::new();
+    let topics: Vec<(TopicName, Vec<(i32, i16)>)> = request
+        .topics
+        .into_iter()
+        .map(|topic| {
+            let known = call.hub.log.topic(&topic.name);
+            let codes = topic.partitions.into_iter().map(|part| {
+                let index = part.partition_index;
+                let there = known.as_ref().and_then(|topic| topic.partition(index)).is_some();
+                let metadata = part.committed_metadata.map(|m| m.to_string()).unwrap_or_default();
+                let error = match allowed {
+                    Err(code) => code,
+                    Ok(()) if !there => code::UNKNOWN_TOPIC_OR_PARTITION,
+                    Ok(()) if metadata.len() > MAX_METADATA => code::OFFSET_METADATA_TOO_LARGE,
+                    Ok(()) => {
+                        let committed =
+                            Committed { offset: part.committed_offset, epoch: part.committed_leader_epoch, metadata };
+                        changes.push(((topic.name.to_string(), index), Some(committed)));
+                        code::NONE
+                    }
+                };
+                (index, error)
+            });
+            let codes = codes.collect();
+            (topic.name, codes)
+        })
+        .collect();
+    let response = |failed: Option<i16>| {
+        let topics = topics.iter().map(|(name, codes)| {
+            let parts = codes.iter().map(|(index, code)| {
+                let code = if *code == code::NONE { failed.unwrap_or(code::NONE) } else { *code };
+                OffsetCommitResponsePartition::default().with_partition_index(*index).with_error_code(code)
+            });
+            OffsetCommitResponseTopic::default().with_name(name.clone()).with_partitions(parts.collect())
+        });
+        OffsetCommitResponse::default().with_topics(topics.collect())
+    };
+    match coordinator.offsets.commit(&request.group_id, changes, wall()) {
+        Ok(None) => call.ready(&response(None)),
+        Ok(Some(ticket)) => {
+            let failed = response(Some(code::COORDINATOR_NOT_AVAILABLE));
+            Pending::Commit(
+                ticket,
+                tokio::time::Instant::now() + SYNC_WAIT,
+                Some(Box::new((call.reply(&response(None)), call.reply(&failed)))),
+            )
+        }
+        Err(error) => {
+            complain(&error);
+            call.ready(&response(Some(code::COORDINATOR_NOT_AVAILABLE)))
+        }
+    }
+}
+
+type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
+type Answers = Vec<(TopicName, Vec<(i32, Option<Committed>)>)>;
+
+fn committed(call: &Call<'_>, group: &str, wanted: Wanted) -> Answers {
+    let offsets = &call.hub.groups.offsets;
+    let Some(wanted) = wanted else {
+        let mut all: Answers = Vec::new();
+        for ((topic, index), committed) in offsets.all(group) {
+            match all.last_mut().filter(|(name, _)| **name == *topic) {
+                Some((_, parts)) => parts.push((index, Some(committed))),
+                None => all.push((TopicName(text(topic)), vec![(index, Some(committed))])),
+            }
+        }
+        return all;
+    };
+    let one = |name: &TopicName, index: i32| offsets.get(group, &Place::from((name.to_string(), index)));
+    wanted
+        .into_iter()
+        .map(|(name, indexes)| {
+            let parts = indexes.into_iter().map(|index| (index, one(&name, index))).collect();
+            (name, parts)
+        })
+        .collect()
+}
+
+fn fields(committed: Option<Committed>) -> (i64, i32, Option<StrBytes>) {
+    match committed {
+        Some(committed) => (committed.offset, committed.epoch, Some(text(committed.metadata))),
+        None => (-1, -1, Some(StrBytes::new())),
+    }
+}
+
+/// Answers what is committed.
+pub(in super::super) fn fetch_offsets(call: &Call<'_>, request: OffsetFetchRequest) -> Pending {
+    if call.version < 8 {
+        let wanted = request.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+        let topics = committed(call, &request.group_id, wanted).into_iter().map(|(name, parts)| {
+            let parts = parts.into_iter().map(|(index, committed)| {
+                let (offset, epoch, metadata) = fields(committed);
+                OffsetFetchResponsePartition::default()
+                    .with_partition_index(index)
+                    .with_committed_offset(offset)
+                    .with_committed_leader_epoch(epoch)
+                    .with_metadata(metadata)
+            });
+            OffsetFetchResponseTopic::default().with_name(name).with_partitions(parts.collect())
+        });
+        return call.ready(&OffsetFetchResponse::default().with_topics(topics.collect()));
+    }
+    let groups = request.groups.into_iter().map(|group| {
+        let wanted = group.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+        let topics = committed(call, &group.group_id, wanted).into_iter().map(|(name, parts)| {
+            let parts = parts.into_iter().map(|(index, committed)| {
+                let (offset, epoch, metadata) = fields(committed);
+                OffsetFetchResponsePartitions::default()
+                    .with_partition_index(index)
+                    .with_committed_offset(offset)
+                    .with_committed_leader_epoch(epoch)
+                    .with_metadata(metadata)
+            });
+            OffsetFetchResponseTopics::default().with_name(name).with_partitions(parts.collect())
+        });
+        OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone()).with_topics(topics.collect())
+    });
+    call.ready(&OffsetFetchResponse::default().with_groups(groups.collect()))
+}
+
+/// Forgets what is committed at some places that no member reads from.
+pub(in super::super) fn delete_offsets(call: &Call<'_>, request: OffsetDeleteRequest) -> Pending {
+    let coordinator = &call.hub.groups;
+    let in_use = coordinator.groups().get(request.group_id.as_str()).is_some_and(|group| !group.members.is_empty());
+    let have = coordinator.offsets.all(&request.group_id);
+    if have.is_empty() && !in_use {
+        return call.ready(&OffsetDeleteResponse::default().with_error_code(code::GROUP_ID_NOT_FOUND));
+    }
+    let mut gone = Vec::new();
+    let topics = request.topics.into_iter().map(|topic| {
+        let parts = topic.partitions.into_iter().map(|part| {
+            // Which topics a member has subscribed to is in metadata that the broker does not read.
+            let error = if in_use { code::GROUP_SUBSCRIBED_TO_TOPIC } else { code::NONE };
+            let place = (topic.name.to_string(), part.partition_index);
+            if !in_use && have.contains_key(&place) {
+                gone.push((place, None));
+            }
+            OffsetDeleteResponsePartition::default().with_partition_index(part.partition_index).with_error_code(error)
+        });
+        let parts = parts.collect();
+        OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(parts)
+    });
+    let topics = topics.collect();
+    let error =
+        coordinator.offsets.commit(&request.group_id, gone, wall()).map_or_else(|e| code::of(&e), |_| code::NONE);
+    call.ready(&OffsetDeleteResponse::default().with_error_code(error).with_topics(topics))
+}

@@ -1,0 +1,183 @@
+//! Making what is appended survive a loss of power, and what becomes of it when that fails.
+
+use std::fs::{File, OpenOptions};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::bell::{Bell, Bells};
+use super::super::error::LogError;
+use super::super::options::SyncPolicy;
+use super::super::recover;
+use super::super::segment::{Segment, lock, stem, write_whole};
+use super::super::sync::Task;
+use super::{Appender, End, Partition};
+use crate::broker::complain;
+
+/// A promise that records will be synced.
+pub struct Ticket {
+    partition: Arc<Partition>,
+    offset: u64,
+    generation: u64,
+}
+
+impl Ticket {
+    /// Whether the promise is kept; `bell` is rung when it is worth asking again. `Some(false)` when syncing has failed: the
+    /// records are not to be relied on.
+    pub fn poll(&self, bell: &Arc<Bell>) -> Option<bool> {
+        self.state().or_else(|| {
+            lock(&self.partition.view).waiters.add(bell);
+            // It may have come true before the bell was hung up.
+            self.state()
+        })
+    }
+
+    fn state(&self) -> Option<bool> {
+        let partition = &self.partition;
+        if partition.generation.load(Ordering::Acquire) != self.generation || partition.is_deleted() {
+            return Some(false);
+        }
+        (partition.synced.load(Ordering::Acquire) >= self.offset).then_some(true)
+    }
+}
+
+impl Partition {
+    pub(super) fn ticket(self: &Arc<Self>, offset: u64) -> Ticket {
+        let generation = self.generation.load(Ordering::Acquire);
+        Ticket { partition: Arc::clone(self), offset, generation }
+    }
+
+    /// Whether something waits to be synced, and is not yet in the queue; it is then to be put there.
+    pub(in super::super) fn mark_dirty(&self) -> bool {
+        let mut inner = lock(&self.view);
+        !inner.dirty.is_empty() && inner.enqueue()
+    }
+
+    /// Syncs all that is written by now, and tells who waits for it; asks for another sync if more is to be synced by then.
+    pub(in super::super) fn sync(self: &Arc<Self>) {
+        lock(&self.view).again = false;
+        self.sync_once();
+        let mut inner = lock(&self.view);
+        inner.queued = std::mem::take(&mut inner.again);
+        let again = inner.queued;
+        drop(inner);
+        if again {
+            self.ask(Task::Sync(Arc::clone(self)));
+        }
+    }
+
+    fn sync_once(&self) {
+        let (dirty, written, new_segment, bytes) = {
+            let mut inner = lock(&self.view);
+            let new_segment = std::mem::take(&mut inner.new_segment);
+            (std::mem::take(&mut inner.dirty), inner.written, new_segment, self.unsynced.load(Ordering::Acquire))
+        };
+        let sync = |segment: &Arc<Segment>| {
+            let file = segment.file()?;
+            self.shared.options.disk.sync(&file).map_err(LogError::io("sync", segment.path()))
+        };
+        let mut result = dirty.iter().try_for_each(sync);
+        if new_segment && result.is_ok() {
+            // A file survives when its directory does.
+            let directory = File::open(&self.dir).and_then(|dir| dir.sync_all());
+            result = directory.map_err(LogError::io("sync", &self.dir));
+        }
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        let group = self.shared.options.sync == SyncPolicy::Group;
+        if result.is_ok() && self.marked.swap(written.base, Ordering::AcqRel) != written.base {
+            // If it cannot be written, or does not survive, recovery reads more than it had to.
+            let _ = write_whole(&self.dir.join(recover::SYNCED), written.base.to_string().as_bytes());
+        }
+        if let Err(error) = result
+            && !self.is_deleted()
+        {
+            self.shared.failures.fetch_add(1, Ordering::Relaxed);
+            complain(&error);
+            return self.give_up(dirty, written, group);
+        }
+        self.unsynced.fetch_sub(bytes, Ordering::AcqRel);
+        let mut inner = lock(&self.view);
+        inner.syncs = inner.syncs.saturating_add(1);
+        let mut readers = Bells::default();
+        if group {
+            inner.visible = written;
+            readers = inner.readers.take();
+        }
+        self.synced.store(written.offset, Ordering::Release);
+        let waiters = inner.waiters.take();
+        drop(inner);
+        waiters.ring();
+        readers.ring();
+    }
+
+    /// After a failed sync the kernel may have dropped what it could not write. Under group commit nobody has seen any of it: the
+    /// log goes back to what is synced. Otherwise it has been served, so it stays, and the log goes on in a new segment.
+    fn give_up(&self, dirty: Vec<Arc<Segment>>, written: End, group: bool) {
+        let mut appender = lock(&self.append);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.unsynced.store(0, Ordering::Release);
+        if group {
+            if let Err(error) = self.back_to_synced(&mut appender) {
+                complain(&error);
+            }
+        } else if let Err(error) = self.roll(&mut appender) {
+            // The segment stays in use; the next sync says whether the disk has come back.
+            complain(&error);
+            lock(&self.view).dirty.extend(dirty);
+        } else {
+            self.synced.store(written.offset, Ordering::Release);
+        }
+        let waiters = lock(&self.view).waiters.take();
+        waiters.ring();
+    }
+
+    fn back_to_synced(&self, appender: &mut Appender) -> Result<(), LogError> {
+        let keep = lock(&self.view).visible;
+        let gone: Vec<_> = {
+            let mut inner = lock(&self.view);
+            inner.dirty.clear();
+            inner.forget_all();
+            let count = inner.segments.iter().filter(|s| s.base <= keep.base).count();
+            inner.segments.drain(count..).collect()
+        };
+        for segment in gone {
+            segment.remove()?;
+        }
+        let path = self.dir.join(format!("{}.seg", stem(keep.base)));
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
+        file.set_len(keep.position).map_err(LogError::io("shorten", &path))?;
+        let limit = self.shared.options.max_producers;
+        let found = recover::newest(&self.dir, keep.base, file, &*self.shared.format, limit)?;
+        let segment = Arc::new(found.segment);
+        appender.file = segment.file()?;
+        appender.position = segment.end();
+        appender.next = segment.next();
+        appender.producers = found.producers;
+        appender.prewritten = 0;
+        appender.segment = Arc::clone(&segment);
+        let mut inner = lock(&self.view);
+        inner.segments.pop_back();
+        inner.segments.push_back(segment);
+        inner.written = End { base: keep.base, position: appender.position, offset: appender.next };
+        inner.visible = inner.written;
+        Ok(())
+    }
+
+    /// Syncs and closes: what is in the files is all there is, and the next start needs no search.
+    pub(in super::super) fn close(self: &Arc<Self>) -> Result<(), LogError> {
+        if lock(&self.append).next == self.opened_at {
+            return Ok(());
+        }
+        self.sync();
+        let appender = lock(&self.append);
+        let path = appender.segment.path();
+        appender.file.set_len(appender.position).map_err(LogError::io("shorten", path))?;
+        appender.file.sync_all().map_err(LogError::io("sync", path))?;
+        write_whole(&self.dir.join(recover::SYNCED), appender.segment.base.to_string().as_bytes())?;
+        match std::fs::remove_file(self.spare()) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(LogError::Io { what: "remove", path: self.spare(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One append-only log: appending, syncing, and what readers may see.
+//!
+//! Lock order: `append` before `view`. `append` is held over a write to the page cache, `view` never over a system call.
+
+mod append;
+mod commit;
+mod roll;
+mod view;
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::bell::Bell;
+use super::error::LogError;
+use super::format::Format;
+use super::options::{Options, Settings, SyncPolicy};
+use super::producers::Producers;
+use super::recover::{self, Recovered};
+use super::segment::{Segment, lock, stem};
+use super::sync::{Syncer, Task};
+
+pub use append::Appended;
+pub use commit::Ticket;
+use roll::Spare;
+pub(super) use view::{End, Inner};
+
+/// What all partitions of a log share.
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) format: Arc<dyn Format>,
+    /// There is none under [`SyncPolicy::Never`].
+    pub(super) syncer: Option<Syncer>,
+    /// Syncs done, and syncs and writes that failed.
+    pub(super) syncs: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+/// A partition of a topic.
+pub struct Partition {
+    pub(super) dir: PathBuf,
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: Mutex<Arc<Settings>>,
+    pub(super) append: Mutex<Appender>,
+    pub(super) view: Mutex<Inner>,
+    /// Offset below which everything is synced.
+    synced: AtomicU64,
+    /// Bytes written and not synced.
+    unsynced: AtomicU64,
+    /// Counts the failures of syncs: a ticket of an earlier one is void.
+    generation: AtomicU64,
+    pub(super) deleted: AtomicBool,
+    /// The segment below which everything has been noted to be synced, so that recovery need not read it.
+    marked: AtomicU64,
+    /// Where compaction has been up to.
+    pub(super) compacted: AtomicU64,
+    /// The next offset when it was opened: as long as it is that, there is nothing to sync.
+    opened_at: u64,
+}
+
+pub(super) struct Appender {
+    segment: Arc<Segment>,
+    file: Arc<File>,
+    position: u64,
+    pub(super) next: u64,
+    opened: Instant,
+    producers: Producers,
+    /// Length of zeros the segment was made with.
+    prewritten: u64,
+    spare: Spare,
+}
+
+impl Partition {
+    /// Opens or makes the partition in `dir`.
+    pub(super) fn open(
+        dir: &Path,
+        shared: Arc<Shared>,
+        settings: Arc<Settings>,
+    ) -> Result<(Arc<Self>, Recovered), LogError> {
+        std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
+        let trusting = shared.options.sync == SyncPolicy::Never;
+        let found = recover::segments(dir, &*shared.format, shared.options.max_producers, trusting)?;
+        let report = found.report;
+        let mut segments = found.segments;
+        let fresh = segments.back().is_none_or(|last| last.is_sealed());
+        if fresh {
+            let base = segments.back().map_or(found.start, |last| last.next());
+            let file = create(&dir.join(format!("{}.seg", stem(base))))?;
+            segments.push_back(Arc::new(Segment::create(dir, base, file)));
+        }
+        let Some(segment) = segments.back().cloned() else { return Err(LogError::Deleted) };
+        let (position, next) = (segment.end(), segment.next());
+        let end = End { base: segment.base, position, offset: next };
+        let start = found.start.max(segments.front().map_or(0, |s| s.base)).min(next);
+        let appender = Appender {
+            file: segment.file()?,
+            segment,
+            position,
+            next,
+            opened: Instant::now(),
+            producers: found.producers,
+            prewritten: 0,
+            spare: Spare::None,
+        };
+        let inner = Inner::new(segments, start, end, fresh);
+        let partition = Arc::new(Self {
+            dir: dir.to_owned(),
+            shared,
+            settings: Mutex::new(settings),
+            append: Mutex::new(appender),
+            view: Mutex::new(inner),
+            synced: next.into(),
+            unsynced: 0.into(),
+            generation: 0.into(),
+            deleted: false.into(),
+            marked: end.base.into(),
+            compacted: 0.into(),
+            opened_at: next,
+        });
+        Ok((partition, report))
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// First offset kept, and the offset after the last that readers may see.
+    pub fn bounds(&self) -> (u64, u64) {
+        let view = lock(&self.view);
+        (view.start, view.visible.offset)
+    }
+
+    /// Has `bell` rung when there is more to read than up to `offset`; `false` when there is already.
+    pub fn await_more(&self, offset: u64, bell: &Arc<Bell>) -> bool {
+        let mut view = lock(&self.view);
+        let nothing = view.visible.offset <= offset && !self.is_deleted();
+        if nothing {
+            view.readers.add(bell);
+        }
+        nothing
+    }
+
+    fn ask(&self, task: Task) {
+        if let Some(syncer) = &self.shared.syncer {
+            syncer.ask(task);
+        }
+    }
+
+    /// Wakes everybody, as the topic has been deleted.
+    pub(super) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        let (readers, waiters) = {
+            let mut inner = lock(&self.view);
+            (inner.readers.take(), inner.waiters.take())
+        };
+        readers.ring();
+        waiters.ring();
+    }
+}
+
+fn create(path: &Path) -> Result<File, LogError> {
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+    open.map_err(LogError::io("make", path))
+}

@@ -1,0 +1,180 @@
+//! A topic: its partitions, its settings, the file they are written down in.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::LogError;
+use super::options::{Settings, SyncPolicy};
+use super::partition::{Partition, Shared};
+use super::recover::Recovered;
+use super::segment::{lock, write_whole};
+
+/// Longest name of a topic.
+const MAX_NAME: usize = 249;
+
+pub(super) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A topic.
+pub struct Topic {
+    name: Arc<str>,
+    id: [u8; 16],
+    dir: PathBuf,
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    meta: Mutex<Meta>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Meta {
+    id: String,
+    partitions: u32,
+    settings: Settings,
+    /// What the face that made the topic wants to remember of it.
+    labels: BTreeMap<String, String>,
+}
+
+impl Topic {
+    /// A topic without partitions, of which nothing is written down.
+    pub(super) fn new(
+        name: Arc<str>,
+        id: [u8; 16],
+        dir: PathBuf,
+        settings: Settings,
+        labels: BTreeMap<String, String>,
+    ) -> Self {
+        let meta = Mutex::new(Meta { id: hex(id), partitions: 0, settings, labels });
+        Self { name, id, dir, partitions: RwLock::default(), meta }
+    }
+
+    /// Opens a topic that is there, and adds to `report` what recovery did.
+    pub(super) fn open(
+        shared: &Arc<Shared>,
+        name: Arc<str>,
+        dir: PathBuf,
+        report: &mut Recovered,
+    ) -> Result<Self, LogError> {
+        let path = dir.join("topic.json");
+        let damaged = |reason: String| LogError::Damaged { path: path.clone(), reason };
+        let text = std::fs::read(&path).map_err(LogError::io("read", &path))?;
+        let meta: Meta = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let mut id = [0; 16];
+        for (n, byte) in id.iter_mut().enumerate() {
+            let digits = meta.id.get(n * 2..n * 2 + 2).unwrap_or("");
+            *byte =
+                u8::from_str_radix(digits, 16).map_err(|_| damaged("its id is not 32 hexadecimal digits".into()))?;
+        }
+        if meta.partitions as usize > shared.options.max_partitions {
+            return Err(LogError::Limit { what: "the partitions found", limit: shared.options.max_partitions });
+        }
+        let settings = Arc::new(meta.settings.clone());
+        let mut partitions = Vec::new();
+        for n in 0..meta.partitions {
+            let dir = dir.join(n.to_string());
+            let (partition, found) = Partition::open(&dir, Arc::clone(shared), Arc::clone(&settings))?;
+            report.add(found);
+            partitions.push(partition);
+        }
+        Ok(Self { name, id, dir, partitions: RwLock::new(partitions), meta: Mutex::new(meta) })
+    }
+
+    /// Makes partitions until there are `count`, and writes that down.
+    pub(super) fn grow(&self, shared: &Arc<Shared>, count: u32) -> Result<(), LogError> {
+        let mut meta = lock(&self.meta);
+        let settings = Arc::new(meta.settings.clone());
+        let open = |n: u32| {
+            let dir = self.dir.join(n.to_string());
+            Partition::open(&dir, Arc::clone(shared), Arc::clone(&settings)).map(|(partition, _)| partition)
+        };
+        let new = (self.count() as u32..count).map(open).collect::<Result<Vec<_>, _>>()?;
+        let changed = Meta { partitions: count, ..meta.clone() };
+        self.save(&changed)?;
+        if shared.options.sync != SyncPolicy::Never {
+            for dir in self.dir.ancestors().take(2) {
+                File::open(dir).and_then(|d| d.sync_all()).map_err(LogError::io("sync", dir))?;
+            }
+        }
+        *meta = changed;
+        write(&self.partitions).extend(new);
+        Ok(())
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All of its partitions.
+    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
+        read(&self.partitions).clone()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its id, which no other topic has had.
+    pub fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    /// One of its partitions.
+    pub fn partition(&self, index: i32) -> Option<Arc<Partition>> {
+        read(&self.partitions).get(usize::try_from(index).ok()?).cloned()
+    }
+
+    /// How many partitions it has.
+    pub fn count(&self) -> usize {
+        read(&self.partitions).len()
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> Settings {
+        lock(&self.meta).settings.clone()
+    }
+
+    /// What the face that made it remembers of it.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        lock(&self.meta).labels.clone()
+    }
+
+    fn save(&self, meta: &Meta) -> Result<(), LogError> {
+        let text = serde_json::to_vec_pretty(meta).unwrap_or_default();
+        write_whole(&self.dir.join("topic.json"), &text)
+    }
+
+    /// Changes settings and labels.
+    ///
+    /// # Errors
+    /// When they cannot be written down; nothing changes then.
+    pub fn change(&self, settings: Settings, labels: BTreeMap<String, String>) -> Result<(), LogError> {
+        let mut meta = lock(&self.meta);
+        let changed = Meta { settings: settings.clone(), labels, ..meta.clone() };
+        self.save(&changed)?;
+        *meta = changed;
+        let settings = Arc::new(settings);
+        for partition in read(&self.partitions).iter() {
+            *lock(&partition.settings) = Arc::clone(&settings);
+        }
+        Ok(())
+    }
+}
+
+/// An id as text.
+pub(super) fn hex(id: [u8; 16]) -> String {
+    id.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Whether a topic may have that name.
+pub(super) fn is_name(name: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(legal)
+}
