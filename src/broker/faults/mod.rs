@@ -20,6 +20,7 @@ mod config;
 mod control;
 mod deliveries;
 mod journal;
+mod read;
 mod script;
 mod server;
 mod stored;

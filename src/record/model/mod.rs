@@ -1,0 +1,231 @@
+//! The fields of `run.json`, schema `msgbench.run/1`.
+//!
+//! Durations and latencies are nanoseconds and say so in their name; rates are per second. A latency of `null` is
+//! +infinity: the message never arrived. New fields may be added within version 1; none changes its meaning.
+
+mod result;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use result::*;
+
+use super::Calibration;
+use crate::scenario::plan::Plan;
+use crate::units::Nanos;
+
+/// The schema this program writes and reads.
+pub const SCHEMA: &str = "msgbench.run/1";
+
+/// The outcome of one `msgbench run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Record {
+    /// Always `msgbench.run/1`.
+    pub schema: String,
+    /// Program that wrote it.
+    pub tool: Tool,
+    /// The scenario as typed.
+    pub scenario: ScenarioSource,
+    /// The scenario as resolved.
+    pub plan: Plan,
+    /// The machine of the generator (and, for launched systems, of the broker).
+    pub host: Host,
+    /// The newest calibration of this host by this build, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Start of the run, UTC, RFC 3339.
+    pub started_at: String,
+    /// End of the run, UTC, RFC 3339; absent while it goes on and after a crash.
+    pub ended_at: Option<String>,
+    /// Whether all planned trials were executed.
+    pub completion: Completion,
+    /// The order in which trials were executed, as (round, case id).
+    pub order: Vec<(u32, String)>,
+    /// Systems that were not put to the test, and why.
+    pub skipped: Vec<Skipped>,
+    /// One entry for each executed trial, in order of execution.
+    pub trials: Vec<Trial>,
+}
+
+/// Whether all planned trials were executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Completion {
+    /// The run is going on, or it crashed: what is here is what there was.
+    Running,
+    /// Every planned trial was executed.
+    Complete,
+    /// The user interrupted the run.
+    Interrupted,
+}
+
+/// The program that wrote a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    /// Its version.
+    pub version: String,
+    /// Build profile: `release` or `debug`. Figures of a debug build are not to be compared.
+    pub profile: String,
+    /// The command line, so that the run can be repeated.
+    pub command: Vec<String>,
+}
+
+/// The scenario as typed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioSource {
+    /// File it was read from.
+    pub path: String,
+    /// SHA-256 of the text, before overrides.
+    pub sha256: String,
+    /// The text itself.
+    pub text: String,
+    /// `--set path=value` and its short forms, in order.
+    pub overrides: Vec<(String, String)>,
+}
+
+/// The machine of the generator.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Kernel release.
+    pub kernel: String,
+    /// CPU model name.
+    pub cpu: String,
+    /// CPUs this process may run on.
+    pub cpus: u32,
+    /// Physical memory in bytes.
+    pub memory_bytes: u64,
+    /// `clocksource` in use.
+    pub clocksource: String,
+    /// Cost of one clock read.
+    pub clock_read_ns: f64,
+    /// Whether a hypervisor is present.
+    pub virtualised: bool,
+    /// 1-minute load average before the run.
+    pub load_average: f64,
+    /// Frequency governor, where one is visible.
+    pub governor: Option<String>,
+    /// The audit of the host before the run (`msgbench doctor`): what is not as it should be.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+}
+
+/// How an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Grade {
+    /// As it should be.
+    Ok,
+    /// It cannot be read here.
+    Unknown,
+    /// It makes figures noisier, or must be said beside them.
+    Warn,
+    /// It makes figures wrong, or not repeatable.
+    Bad,
+}
+
+/// One item of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// What was looked at.
+    pub item: String,
+    /// How it stands.
+    pub grade: Grade,
+    /// What was read.
+    pub observed: String,
+    /// Why it matters for a latency; empty when all is well.
+    pub why: String,
+    /// The command or setting that mends it; empty when there is nothing to mend.
+    pub remedy: String,
+}
+
+/// A system that was not put to the test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Skipped {
+    /// Its name in the plan.
+    pub system: String,
+    /// Why.
+    pub reason: String,
+    /// What would make it available.
+    pub remedy: String,
+}
+
+/// One execution of one case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Trial {
+    /// `Case::id`.
+    pub case: String,
+    /// Round, from 1.
+    pub round: u32,
+    /// Seed of the trial, derived from the plan's seed, case and round.
+    pub seed: u64,
+    /// Start, UTC, RFC 3339.
+    pub started_at: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The system as it was found: version, effective guarantees.
+    pub system: SystemFacts,
+    /// How the generator waited: `sleep` or `spin`.
+    pub pacing: String,
+    /// Length of the measured phase as executed; shorter than planned when the trial was cut.
+    pub measured_ns: Nanos,
+    /// Length of the drain phase.
+    pub drained_ns: Nanos,
+    /// One entry for each workload, in the plan's order.
+    pub workloads: Vec<WorkloadResult>,
+    /// CPU, memory and context switches of the broker's processes; absent when it is not on this host.
+    pub broker: Option<Resources>,
+    /// The same of the generator.
+    pub generator: Resources,
+    /// What disturbed the host while the trial ran: stolen time, throttling, swap, network drops.
+    #[serde(default)]
+    pub disturbance: Vec<Finding>,
+    /// Pauses of the host as seen by the hiccup meter.
+    pub hiccup: LatencySummary,
+    /// The checks that say whether the trial may be believed.
+    pub validity: Vec<Check>,
+    /// What happened on the way: disconnects, server errors, events; with the offset from the start of measurement.
+    pub events: Vec<Event>,
+    /// Interval log of the trial, relative to `run.json`.
+    pub hlog: Option<String>,
+    /// The server's log, kept when the trial failed.
+    pub server_log: Option<String>,
+}
+
+impl Trial {
+    /// The worst of the validity checks.
+    pub fn validity_status(&self) -> Status {
+        self.validity.iter().map(|c| c.status).max().unwrap_or(Status::Ok)
+    }
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "status")]
+pub enum Outcome {
+    /// All phases ran to their end.
+    Complete,
+    /// Interrupted by the user; what was measured until then is kept.
+    Partial,
+    /// The system failed under test; what was measured until then is kept.
+    Failed {
+        /// Phase in which it failed: `prepare`, `connect`, `warm-up`, `measure`, `drain`, `tear-down`.
+        phase: String,
+        /// What failed, with the server's own words.
+        error: String,
+    },
+}
+
+/// The system as it was found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SystemFacts {
+    /// Product and version as the server reports it.
+    pub version: String,
+    /// Where it was reached.
+    pub url: String,
+    /// Client library and version.
+    pub client: String,
+    /// Effective guarantees and settings, read back: `delivery`, `durability`, `acknowledgement`, ...
+    pub guarantees: BTreeMap<String, String>,
+}
