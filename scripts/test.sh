@@ -38,4 +38,4 @@ fi
 scripts/get-kafka.sh || echo "scripts/test.sh: no Kafka: tests against it are skipped" >&2
 # Tests do not depend on what was calibrated here.
 export MSGBENCH_CERTIFICATE=
-exec cargo test --locked "$@"
+exec cargo test --locked --no-fail-fast "$@"
