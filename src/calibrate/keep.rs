@@ -3,7 +3,7 @@
 //! `MSGBENCH_CERTIFICATE` names the one file to write and to read; set and empty, nothing is kept and nothing cited.
 //! Without it: `$XDG_DATA_HOME/msgbench/certificates` (`$HOME/.local/share/...` where that is not set), one file for each host
 //! and build profile, named after the host's fingerprint, so that the newest replaces the one before it; at most
-//! [`MOST`] files, of which the oldest goes first: a home directory that many hosts share does not grow.
+//! `MOST` (32) files, of which the oldest goes first: a home directory that many hosts share does not grow.
 
 use std::ffi::OsString;
 use std::io;

@@ -215,7 +215,11 @@ pub fn create(spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, Sy
 /// # Errors
 /// The option that does not fit, and what is allowed.
 pub fn parts(kind: DriverKind, options: &Options) -> Result<Vec<(DriverKind, Options)>, String> {
+    // Without Kafka there is no bridge, and `create` says so.
+    #[cfg(not(feature = "kafka"))]
+    let _ = options;
     match kind {
+        #[cfg(feature = "kafka")]
         DriverKind::Bridge => bridge::parts(options).map(Vec::from),
         _ => Ok(Vec::new()),
     }
