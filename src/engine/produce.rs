@@ -362,15 +362,22 @@ impl Books {
         if self.outstanding() >= size as u64 && size < MOST_STAMPS {
             self.grow(2 * size);
         }
-        let at_ring = sequence as usize % self.stamps.len();
-        self.stamps[at_ring] = (sequence, intended, at);
+        let place = self.place(sequence);
+        self.stamps[place] = (sequence, intended, at);
+    }
+
+    /// Where the stamps of a message stand. The ring's size is a power of two, and this no division.
+    #[inline]
+    fn place(&self, sequence: u64) -> usize {
+        sequence as usize & (self.stamps.len() - 1)
     }
 
     #[cold]
     fn grow(&mut self, size: usize) {
         let old = std::mem::replace(&mut self.stamps, vec![NO_STAMP; size]);
         for stamp in old.into_iter().filter(|s| *s != NO_STAMP) {
-            self.stamps[stamp.0 as usize % size] = stamp;
+            let place = self.place(stamp.0);
+            self.stamps[place] = stamp;
         }
     }
 
@@ -387,7 +394,7 @@ impl Books {
     fn confirm(&mut self, c: Confirmation<'_>, recorder: &mut Recorder, f: Frame) {
         match c {
             Confirmation::Failed { token } => {
-                let (_, intended, _) = self.stamps[token as usize % self.stamps.len()];
+                let (_, intended, _) = self.stamps[self.place(token)];
                 self.sent.refused += u64::from(intended >= f.origin);
                 self.confirmed += u64::from(!f.reply);
             }
@@ -401,7 +408,7 @@ impl Books {
     }
 
     fn acked(&mut self, token: u64, at: Nanos, recorder: &mut Recorder, f: Frame) {
-        let (sequence, intended, sent) = self.stamps[token as usize % self.stamps.len()];
+        let (sequence, intended, sent) = self.stamps[self.place(token)];
         if !self.sent.acks.insert(token) {
             self.sent.duplicated += 1;
             return;

@@ -41,12 +41,16 @@ pub fn arrival_process(gaps: &[f64], counts: &[f64], expected: f64, poisson: boo
     let a2 = arrivals::anderson_darling_exponential(&gaps[..gaps.len().min(1000)]);
     let (low, high) = arrivals::dispersion_bounds(counts.len().max(2));
     let index = arrivals::index_of_dispersion(counts);
-    let even = counts.len() < 20 || (low..=high).contains(&index);
+    let enough = counts.len() >= 20;
+    let even = !enough || (low..=high).contains(&index);
     Some(check(
         "V9",
         "arrival process",
         if a2 > 1.957 || !even { Status::Warn } else { Status::Ok },
-        format!("A^2 of gaps {a2:.2}, index of dispersion {index:.2}"),
+        match enough {
+            true => format!("A^2 of gaps {a2:.2}, index of dispersion {index:.2}"),
+            false => format!("A^2 of gaps {a2:.2}, too few intervals for the index of dispersion"),
+        },
         &format!("WARN above 1.957, or outside {low:.2} to {high:.2}"),
         "the gaps are not those of a Poisson process: a coarse timer or a late generator shapes the load",
     ))
