@@ -7,8 +7,8 @@ use std::time::Duration;
 use msgbench::scenario::plan::DriverKind;
 use serde_json::{Value, json};
 
-use super::nats_support::Server;
 use super::proxy::Proxy;
+use super::server::Server;
 use super::{record, run, words};
 
 fn quantile(latency: &Value, quantile: f64) -> f64 {

@@ -2,11 +2,6 @@
 //!
 //! They come with `scripts/get-kafka.sh`, or with an unpacked Apache Kafka named in MSGBENCH_KAFKA_HOME.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod log_support;
-
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log_support::{skip, start};
+use crate::log_support::{skip, start};
 use msgbench::broker::kafka::KafkaConfig;
 use msgbench::broker::log::SyncPolicy;
 
@@ -92,7 +87,7 @@ fn text_of(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
 }
 
 /// A broker and the tools, or `None` with the reason said.
-fn tools(test: &str, sync: SyncPolicy) -> Option<(tempfile::TempDir, log_support::Running, Tools)> {
+fn tools(test: &str, sync: SyncPolicy) -> Option<(tempfile::TempDir, crate::log_support::Running, Tools)> {
     let dir = tempfile::tempdir().unwrap();
     let mut config = KafkaConfig::new(dir.path());
     config.log.sync = sync;

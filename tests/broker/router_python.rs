@@ -1,13 +1,8 @@
 //! The router in the words of a client in another language: nats-py.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod broker_support;
-
 use std::process::Command;
 
-use broker_support::start;
+use crate::router_support::start;
 use msgbench::broker::{Config, Shutdown};
 
 /// A Python that has nats-py, or why there is none.

@@ -2,26 +2,20 @@
 //!
 //! `MSGBENCH_KILLS` says how often each sync policy is killed; ten without it.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod log_support;
-mod process_support;
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::log_support::{Client, batch_of, produce};
+use crate::process::Process;
 use kafka_protocol::messages::ProduceResponse;
-use log_support::{Client, batch_of, produce};
-use process_support::Process;
 
 fn start(dir: &Path, sync: &str) -> Process {
     // Small segments, so that crashes fall into every moment of a segment's life.
     let args = ["--kafka", "127.0.0.1:0", "--format", "json", "--segment-size", "64KiB", "--sync", sync, "--data"];
-    process_support::start(&[&args[..], &[dir.to_str().unwrap()]].concat())
+    crate::process::start(&[&args[..], &[dir.to_str().unwrap()]].concat())
 }
 
 /// Sends numbered records, 16 requests ahead of their answers, until the broker is gone. Returns the highest number sent, and
@@ -141,7 +135,7 @@ fn a_full_disk_is_the_protocols_error_and_the_log_recovers() {
             .args(["broker", "--kafka", "127.0.0.1:0", "--format", "json", "--sync", "group", "--data"])
             .arg(dir.path())
             .stderr(std::fs::File::options().append(true).open(&words).unwrap());
-        process_support::ready(command)
+        crate::process::ready(command)
     };
     // In blocks of 512 or 1024 bytes, as the shell has it.
     let broker = run("64");

@@ -1,10 +1,6 @@
 //! A broker of this process that speaks Kafka's protocol, and a client that says exactly what a test wants said.
 
 // Each test file uses its own part.
-#![allow(dead_code, reason = "shared by several test binaries")]
-
-#[path = "../running_support/mod.rs"]
-mod running_support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,11 +22,11 @@ pub struct Seen {
     pub log: Arc<Log>,
 }
 
-pub type Running = running_support::Running<Seen>;
+pub type Running = crate::running::Running<Seen>;
 
 /// Starts a broker on a free loopback port.
 pub fn start(config: KafkaConfig) -> Running {
-    running_support::run(move |ready, stopped| async move {
+    crate::running::run(move |ready, stopped| async move {
         let listen = "127.0.0.1:0".parse().unwrap();
         let broker = KafkaBroker::bind(KafkaConfig { listen, ..config }).await?;
         let seen = Seen { address: broker.local_addr(), counters: broker.counters(), log: broker.log() };

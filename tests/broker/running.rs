@@ -40,7 +40,6 @@ impl<T> Deref for Running<T> {
 
 impl<T> Running<T> {
     /// Asks the broker to end; it may take its time.
-    #[allow(dead_code, reason = "shared by several test binaries")]
     pub fn ask(&mut self, how: Shutdown) {
         if let Some(stop) = self.stop.take() {
             stop.send(how).expect("the broker still runs");
@@ -48,7 +47,6 @@ impl<T> Running<T> {
     }
 
     /// Waits for the end.
-    #[allow(dead_code, reason = "shared by several test binaries")]
     pub fn ended(mut self) {
         self.thread.take().expect("waited for once").join().unwrap().unwrap();
     }

@@ -1,18 +1,14 @@
 //! The nats driver against a real nats-server: credentials, TLS, headers, what goes wrong, and `msgbench run` on it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
-
-mod nats_support;
-
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::*;
 use futures_util::StreamExt;
 use msgbench::driver::nats::Nats;
 use msgbench::driver::wire::Wire;
 use msgbench::driver::{Confirmation, Disposition, Driver, DriverError, Outgoing, Producer, Seat, Start, Target};
 use msgbench::scenario::plan::DriverKind;
-use nats_support::*;
 use serde_json::{Value, json};
 
 const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };
@@ -152,7 +148,8 @@ async fn wrong_credentials_are_named() {
     says(&words, &["authorization violation", remedy]);
 
     let Some(server) = launch(json!({ "auth": "nkey" })) else { return };
-    let other = server.folder().join("other.nk");
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("other.nk");
     std::fs::write(&other, nkeys::KeyPair::new_user().seed().unwrap()).unwrap();
     says(&refused(&server, json!({ "nkey": other })).await, &["authorization violation", remedy]);
     std::fs::write(&other, "no seed").unwrap();
@@ -163,7 +160,7 @@ async fn wrong_credentials_are_named() {
     let Some(server) = launch(json!({ "auth": "creds" })) else { return };
     let words = refused(&server, json!({ "creds": "/no/such/file" })).await;
     says(&words, &["option `creds`: /no/such/file: No such file"]);
-    let empty = server.folder().join("empty.creds");
+    let empty = dir.path().join("empty.creds");
     std::fs::write(&empty, "").unwrap();
     says(&refused(&server, json!({ "creds": empty })).await, &["option `creds`: ", "give the path of a file"]);
 }

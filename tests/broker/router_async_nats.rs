@@ -1,14 +1,9 @@
 //! The router in the words of the async-nats client.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod broker_support;
-
 use std::time::Duration;
 
+use crate::router_support::{Running, start};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, RequestErrorKind};
-use broker_support::{Running, start};
 use futures_util::StreamExt as _;
 use msgbench::broker::{Auth, Config, LameDuck, Shutdown, Tls, User};
 use tokio::time::timeout;

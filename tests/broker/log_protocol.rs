@@ -1,20 +1,15 @@
 //! The Kafka face, request by request: every version served, every bound, hostile bytes.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod log_support;
-
 use std::io::{Read, Write};
 use std::net::Shutdown as Half;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::log_support::*;
 use bytes::BytesMut;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
-use log_support::*;
 use msgbench::broker::kafka::{KafkaConfig, shape};
 use msgbench::broker::log::SyncPolicy;
 use proptest::prelude::*;

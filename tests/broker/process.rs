@@ -39,8 +39,6 @@ pub fn ready(mut command: Command) -> Process {
     Process { child, out, ready }
 }
 
-// Each test file uses its own part.
-#[allow(dead_code, reason = "shared by several test binaries")]
 impl Process {
     /// The ready line of `--format json`.
     pub fn json(&self) -> serde_json::Value {

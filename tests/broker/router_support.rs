@@ -1,8 +1,5 @@
 //! A router of this process for tests.
 
-#[path = "../running_support/mod.rs"]
-mod running_support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,11 +11,11 @@ pub struct Seen {
     pub counters: Arc<Counters>,
 }
 
-pub type Running = running_support::Running<Seen>;
+pub type Running = crate::running::Running<Seen>;
 
 /// Starts a broker on a free loopback port.
 pub fn start(config: Config) -> Running {
-    running_support::run(move |ready, stopped| async move {
+    crate::running::run(move |ready, stopped| async move {
         let listen = "127.0.0.1:0".parse().unwrap();
         let broker = Broker::bind(Config { listen, ..config }).await?;
         assert!(ready.send(Seen { address: broker.local_addr(), counters: broker.counters() }).is_ok());

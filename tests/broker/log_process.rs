@@ -1,21 +1,15 @@
 //! `msgbench broker --kafka` as a process: beside the router and instead of it, its lines, its directory.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod log_support;
-mod process_support;
-
 use std::path::Path;
 use std::process::Command;
 
-use log_support::{Client, batch_of};
-use process_support::Process;
+use crate::log_support::{Client, batch_of};
+use crate::process::Process;
 use serde_json::Value;
 
 /// Starts a broker, and the ready line it says.
 fn start(args: &[&str]) -> (Process, Value) {
-    let process = process_support::start(&[&["--format", "json"], args].concat());
+    let process = crate::process::start(&[&["--format", "json"], args].concat());
     let ready = process.json();
     (process, ready)
 }

@@ -1,17 +1,11 @@
 //! Faults of the log, end to end: what is injected is in the log of events, and nothing else happens. Times with wide margins.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod log_support;
-mod process_support;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use log_support::{Client, batch_of, numbered, produce};
-use process_support::Process;
+use crate::log_support::{Client, batch_of, numbered, produce};
+use crate::process::Process;
 use serde_json::Value;
 
 /// A broker with these faults, its folder, and a client that has made topic `t`.
@@ -26,7 +20,7 @@ fn faulty(faults: &[&str]) -> Faulty {
     let log = dir.path().join("events");
     let mut args = vec!["--kafka", "127.0.0.1:0", "--format", "json", "--fault-log", log.to_str().unwrap()];
     faults.iter().for_each(|fault| args.extend(["--fault", fault]));
-    let process = process_support::start(&args);
+    let process = crate::process::start(&args);
     let mut client = Client::connect(process.kafka());
     client.create("t", 1, &[]);
     Faulty { process, client, dir }

@@ -1,62 +1,23 @@
-//! A real nats-server for the tests, and drivers opened on it. Tests skip, and say so, where there is none.
-
-#![allow(dead_code, reason = "each test binary uses a part")]
+//! Drivers opened on a nats-server, and what is sent, heard and accounted for.
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use msgbench::driver::{Confirmation, Consumer, Disposition, Incoming, Outgoing, Producer, Sink, Target};
-use msgbench::scenario::plan::{BringUp, DriverKind, SystemSpec, Workload};
+use msgbench::scenario::plan::Workload;
 use msgbench::scenario::{Overrides, parse};
-use msgbench::system::{Availability, Context, Running, System, availability, create};
 use serde_json::Value;
 
+pub use crate::server::{Server, version};
+
 pub const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A launched nats-server, stopped when it is dropped.
-pub struct Server {
-    pub running: Running,
-    system: Box<dyn System>,
-    dir: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.system.stop().unwrap();
-    }
-}
-
-/// The version of the nats-server that is here; `None`, said aloud, when there is none and skipping is allowed.
-pub fn version() -> Option<String> {
-    match availability(DriverKind::Nats) {
-        Availability::Found { version, .. } => Some(version),
-        Availability::Missing { reason, remedy } => {
-            let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
-            assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
-            eprintln!("SKIPPED: {reason}; {remedy}");
-            None
-        }
-    }
-}
 
 fn map(options: Value) -> serde_json::Map<String, Value> {
     options.as_object().unwrap().clone()
 }
 
 impl Server {
-    /// Launches it as `driver` would have it; `None` when there is no nats-server here.
-    pub fn launch(driver: DriverKind, options: Value) -> Option<Self> {
-        version()?;
-        let dir = tempfile::tempdir().unwrap();
-        let name = driver.name().to_owned();
-        let spec = SystemSpec { name, driver, bring_up: BringUp::Launch, require: true, options: map(options) };
-        let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(30) };
-        let mut system = create(&spec, context).unwrap();
-        let running = system.start().unwrap();
-        Some(Self { running, system, dir })
-    }
-
     /// What a driver is opened with: what the server gave its clients, and over it `options`.
     pub fn target(&self, options: Value) -> Target {
         let mut all = self.running.client.clone();
@@ -70,11 +31,6 @@ impl Server {
             // SAFETY: kill touches no memory; the process is a child of this one and not yet reaped.
             assert_eq!(unsafe { libc::kill(*pid as libc::pid_t, libc::SIGKILL) }, 0);
         }
-    }
-
-    /// A folder that goes with the server.
-    pub fn folder(&self) -> &Path {
-        self.dir.path()
     }
 
     /// An answer of the JetStream API, asked by a client of the test's own.

@@ -2,14 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-#[path = "proof/nats.rs"]
 mod nats;
-mod nats_support;
-#[path = "proof/proxy.rs"]
 mod proxy;
-#[path = "proof/restart.rs"]
 mod restart;
-#[path = "proof/trust.rs"]
+#[path = "../nats/server.rs"]
+mod server;
 mod trust;
 
 use std::path::Path;
@@ -45,5 +42,5 @@ fn words(output: &Output) -> String {
 
 /// Whether there is a nats-server here; it is said aloud when there is none.
 fn nats_server() -> bool {
-    nats_support::version().is_some()
+    server::version().is_some()
 }

@@ -1,15 +1,11 @@
 //! The jetstream driver against a real nats-server: every kind of stream, publisher, consumer and acknowledgement.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
-
-mod nats_support;
-
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::support::*;
 use msgbench::driver::jetstream::Jetstream;
 use msgbench::driver::{Disposition, Driver, Outgoing, Producer, Seat, Start};
 use msgbench::scenario::plan::DriverKind;
-use nats_support::*;
 use serde_json::{Value, json};
 
 const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };

@@ -1,17 +1,12 @@
 //! The log in the words of ordinary clients: kcat, confluent-kafka, kafka-python, aiokafka.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod log_support;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use log_support::{skip, start};
+use crate::log_support::{skip, start};
 use msgbench::broker::kafka::KafkaConfig;
 use msgbench::broker::log::SyncPolicy;
 

@@ -1,17 +1,12 @@
 //! The router on the wire, byte by byte: the points a conforming server must keep (numbered as in `docs/conformance.md`).
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod broker_support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use broker_support::{Running, start};
+use crate::router_support::{Running, start};
 use msgbench::broker::{Auth, Config, LameDuck, Shutdown, SlowConsumer, User};
 
 const PATIENCE: Duration = Duration::from_secs(10);

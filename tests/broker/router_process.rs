@@ -1,21 +1,16 @@
 //! `msgbench broker` as a process: its ready line, its signals, its closing line.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used)]
-
-mod process_support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use process_support::Process;
+use crate::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn start(args: &[&str]) -> Process {
-    process_support::start(&[&["--listen", "127.0.0.1:0"], args].concat())
+    crate::process::start(&[&["--listen", "127.0.0.1:0"], args].concat())
 }
 
 fn connect(process: &Process) -> BufReader<TcpStream> {

@@ -1,0 +1,18 @@
+//! The reference broker by its protocols: raw bytes, the clients of others, as a process, under faults, and killed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+mod log_clients;
+mod log_crash;
+mod log_faults;
+mod log_process;
+mod log_protocol;
+mod log_support;
+mod log_tools;
+mod process;
+mod router_async_nats;
+mod router_process;
+mod router_protocol;
+mod router_python;
+mod router_support;
+mod running;

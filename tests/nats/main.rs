@@ -1,0 +1,8 @@
+//! The nats and jetstream drivers against a real nats-server.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+mod core;
+mod jetstream;
+mod server;
+mod support;
