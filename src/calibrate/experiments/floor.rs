@@ -64,8 +64,11 @@ fn lateness(rate: f64, ran: &Ran) -> Vec<Line> {
 /// The floor per rate, the highest rate that is kept, and the experiment.
 pub fn floor(bench: &Bench<'_>, say: &(dyn Fn(&str) + Sync)) -> Result<(Vec<Floor>, f64, Experiment), CalibrateError> {
     say("the floor of this host");
-    // A second of 50,000 messages shows a p99.9 as well as three do.
-    let length = |rate: f64| bench.pick(300_000_000, if rate < 50e3 { 2 * SECOND } else { SECOND });
+    // A p99.9 needs 10,000 messages: where they come fast, in a shorter time.
+    let length = |rate: f64| match rate < 50e3 {
+        true => bench.pick(300_000_000, 2 * SECOND),
+        false => bench.pick(200_000_000, SECOND),
+    };
     let (mut points, mut highest, mut unrest) = (Vec::new(), 0.0f64, Unrest::default());
     let (mut lines, mut again) = (Vec::new(), bench.pick(AGAIN.0, AGAIN.1));
     for rate in RATES {

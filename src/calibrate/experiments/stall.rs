@@ -9,7 +9,7 @@ use crate::units::SECOND;
 
 /// A stall of 100 ms at 1000 messages a second, against the closed formula; beside it a closed loop on the same broker.
 pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
-    let run = bench.pick(3 * SECOND, 10 * SECOND);
+    let run = bench.pick(5 * SECOND / 2, 10 * SECOND);
     // At the default of 10 s the p99 would lie on the knee of the formula, where nothing can be told.
     let length = if run > 5 * SECOND { 200_000_000 } else { 100_000_000 };
     let text = format!(
