@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::experiment;
 use crate::calibrate::CalibrateError;
 use crate::calibrate::awake::Awake;
-use crate::calibrate::bench::{Bench, Ran, at, control, ms, scatter, with_floor};
+use crate::calibrate::bench::{Bench, Ran, at, control, ms, scatter};
 use crate::calibrate::certificate::{Experiment, Line, Pauses, Unit, Unrest};
 use crate::calibrate::truth;
 use crate::measure::recorder::histogram;
@@ -144,9 +144,10 @@ fn judge(seen: &Seen, host: &Unrest) -> Vec<Line> {
         // is of the way there.
         let least = truth::rank(&left, p).map_or(0.0, |v| v as f64) + back;
         let most = truth::rank(&loud, p).map_or(0.0, |v| v as f64).max(least);
-        let (middle, half) = ((least + most) / 2.0, (most - least) / 2.0);
-        let bound = with_floor(tolerance(middle) + seen.scatter, half);
-        lines.push(Line::latency(format!("{name}, log"), middle, measured, bound, p, host));
+        // What lies between them counts up to a tolerance on either side, so that a loud control does not make every result right.
+        let tolerance = tolerance(least) + seen.scatter;
+        let half = ((most - least) / 2.0).min(tolerance);
+        lines.push(Line::latency(format!("{name}, log"), least + half, measured, tolerance + half, p, host));
     }
     lines.extend(step(seen, back as Nanos));
     lines
