@@ -251,6 +251,13 @@ impl Line {
         self
     }
 
+    /// The same line, where a part of what is expected is the median of the control: on a host whose control scatters by `ns`, it may
+    /// be too long by as much.
+    pub fn by_control(self, ns: f64) -> Self {
+        let shorter = self.error().is_some_and(|e| e < 0.0 && -e - self.tolerance <= ns);
+        self.excused(shorter)
+    }
+
     /// Any figure; what is outside of the tolerance has failed.
     pub fn judged(what: String, expected: f64, measured: Option<f64>, tolerance: f64, unit: Unit) -> Self {
         let holds = measured.is_some_and(|m| (m - expected).abs() <= tolerance);

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::experiment;
 use crate::calibrate::CalibrateError;
 use crate::calibrate::awake::Awake;
-use crate::calibrate::bench::{Bench, Ran, at, control, ms, scatter};
+use crate::calibrate::bench::{Bench, Ran, at, control, ms, scatter, unsteady};
 use crate::calibrate::certificate::{Experiment, Line, Pauses, Unit, Unrest};
 use crate::calibrate::truth;
 use crate::measure::recorder::histogram;
@@ -94,9 +94,10 @@ struct Seen {
     quantiles: [Option<f64>; 3],
     /// Samples of response above the step.
     above: u64,
-    /// Median of the response of the control, ns, how much it scatters, and all of it.
+    /// Median of the response of the control, ns, how much it scatters, with and without a bound, and all of it.
     control: f64,
     scatter: f64,
+    unsteady: f64,
     way: Histogram<u64>,
 }
 
@@ -120,6 +121,7 @@ fn seen(ran: &Ran) -> Seen {
         above: ran.samples.get("hit/e2e").map_or(0, |h| above(h, LONG)),
         control: base,
         scatter: scatter(ran, 1),
+        unsteady: unsteady(ran, 1),
         way: ran.samples.get("control/e2e").cloned().unwrap_or_else(histogram),
     }
 }
@@ -147,7 +149,8 @@ fn judge(seen: &Seen, host: &Unrest) -> Vec<Line> {
         // What lies between them counts up to a tolerance on either side, so that a loud control does not make every result right.
         let tolerance = tolerance(least) + seen.scatter;
         let half = ((most - least) / 2.0).min(tolerance);
-        lines.push(Line::latency(format!("{name}, log"), least + half, measured, tolerance + half, p, host));
+        let line = Line::latency(format!("{name}, log"), least + half, measured, tolerance + half, p, host);
+        lines.push(line.by_control(seen.unsteady));
     }
     lines.extend(step(seen, back as Nanos));
     lines
@@ -223,7 +226,7 @@ mod tests {
         let control = way.value_at_quantile(0.5) as f64;
         let scatter = (way.value_at_quantile(0.75) - way.value_at_quantile(0.25)) as f64 / 2.0;
         let quantiles = [0.5, 0.9, 0.99].map(|p| truth::rank(&seen, p).map(|v| v as f64));
-        let seen = Seen { log, quantiles, above, control, scatter, way };
+        let seen = Seen { log, quantiles, above, control, scatter, unsteady: scatter, way };
         let pauses = Pauses { p90: 80_000, p99: 300_000, p999: 4_000_000, max: 9_000_000 };
         let host = Unrest { hiccup: pauses, lag: pauses, steal: 1.3, ..Unrest::default() };
         judge(&seen, &host).into_iter().map(|l| (l.what, l.verdict)).collect()

@@ -3,7 +3,7 @@
 use super::experiment;
 use crate::calibrate::CalibrateError;
 use crate::calibrate::awake::Awake;
-use crate::calibrate::bench::{Bench, Ran, at, control, ms, scatter, with_floor};
+use crate::calibrate::bench::{Bench, Ran, at, control, ms, scatter, unsteady, with_floor};
 use crate::calibrate::certificate::{Experiment, Line, Pauses, Unit, Unrest};
 use crate::calibrate::truth::{self, Exact, QUANTILES};
 use crate::record::Status;
@@ -76,10 +76,11 @@ struct Seen {
     /// Response, ns, at [`QUANTILES`], and its mean.
     quantiles: [Option<f64>; 4],
     mean: f64,
-    /// Median and mean of the response of the control, ns, and how much its median scatters.
+    /// Median and mean of the response of the control, ns, and how much its median scatters, with and without a bound.
     control: f64,
     control_mean: f64,
     scatter: f64,
+    unsteady: f64,
 }
 
 fn seen(ran: &Ran) -> Seen {
@@ -96,6 +97,7 @@ fn seen(ran: &Ran) -> Seen {
         control: control(ran, 1),
         control_mean: ran.latency(1, "e2e").mean_ns,
         scatter: scatter(ran, 1),
+        unsteady: unsteady(ran, 1),
     }
 }
 
@@ -119,9 +121,11 @@ fn judge(name: &str, exact: &Exact, seen: &Seen, host: &Unrest) -> Vec<Line> {
         let sigma = 3.0 * exact.sigma[i] * (1e6 / n).sqrt() * theory;
         let expected = theory + (real - ideal) + back;
         let what = format!("{name}: {label}, theory");
-        lines.push(Line::latency(what, expected, measured, sigma + seen.scatter, p, host));
+        let line = Line::latency(what, expected, measured, sigma + seen.scatter, p, host);
+        lines.push(line.by_control(seen.unsteady));
         let what = format!("{name}: {label}, log");
-        lines.push(Line::latency(what, real + back, measured, 0.02 * real + seen.scatter, p, host));
+        let line = Line::latency(what, real + back, measured, 0.02 * real + seen.scatter, p, host);
+        lines.push(line.by_control(seen.unsteady));
     }
     let mean = |all: &[Nanos]| all.iter().map(|v| *v as f64).sum::<f64>() / n.max(1.0);
     let told: Vec<Nanos> = seen.served.iter().map(|s| s.told).collect();
@@ -129,7 +133,8 @@ fn judge(name: &str, exact: &Exact, seen: &Seen, host: &Unrest) -> Vec<Line> {
     let sigma = 3.0 * exact.mean_sigma * (1e6 / n).sqrt() * pk;
     let expected = pk + (mean(&real) - mean(&ideal)) + (seen.control_mean - mean(&there)).max(0.0);
     let what = format!("{name}: mean, Pollaczek-Khinchine");
-    lines.push(Line::latency(what, expected, Some(seen.mean), sigma + seen.scatter, 0.5, host));
+    let line = Line::latency(what, expected, Some(seen.mean), sigma + seen.scatter, 0.5, host);
+    lines.push(line.by_control((seen.control_mean - seen.control).max(seen.unsteady)));
     lines
 }
 
@@ -206,6 +211,7 @@ mod tests {
             control: 123_000.0,
             control_mean: 135_000.0,
             scatter: 5_000.0,
+            unsteady: 5_000.0,
         };
         let pauses = Pauses { p90: 80_000, p99: 300_000, p999: 4_000_000, max: 9_000_000 };
         let host = Unrest { hiccup: pauses, lag: pauses, steal: 1.3, ..Unrest::default() };
