@@ -30,7 +30,8 @@ pub fn percentile_svg(record: &Record) -> Result<String, ChartError> {
     percentiles(record).svg()
 }
 
-fn series(record: &Record) -> impl Iterator<Item = (&Case, &Workload, usize)> {
+/// Every case with its workloads and their index.
+pub(super) fn series(record: &Record) -> impl Iterator<Item = (&Case, &Workload, usize)> {
     record.plan.cases.iter().flat_map(|c| c.workloads.iter().enumerate().map(move |(i, w)| (c, w, i)))
 }
 
@@ -183,6 +184,7 @@ fn throughput_timeline(
     }
 }
 
-fn file_name(name: &str) -> String {
+/// A name as it stands in a file name or an identifier.
+pub(super) fn file_name(name: &str) -> String {
     name.replace(" / ", "-").chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
 }

@@ -4,18 +4,21 @@ use super::details;
 use super::notes::notes;
 use super::page::{Figure, definitions, details as folded, escape, figures, notes as note_list, section, shell, table};
 use super::plot::Plot;
-use super::view;
-use super::{method, svg, tables, threats};
+use super::series::Series;
+use super::{capacity, method, over_time, svg, tables, threats, verdict, view};
 use crate::record::Record;
 
 /// The page; `files` are (what it is, path relative to the page) of the raw data.
-pub fn page(record: &Record, plots: &[Plot], files: &[(String, String)]) -> String {
+pub fn page(record: &Record, plots: &[Plot], series: &Series<'_>, files: &[(String, String)]) -> String {
     let summary = view::summary_table(record);
     let mut out = format!(
         "<header>\n<h1>{}</h1>\n<p class=\"question\">{}</p>\n</header>\n",
         escape(&record.plan.name),
         escape(&record.plan.question)
     );
+    if let Some(said) = verdict::of(record) {
+        out.push_str(&first(&said));
+    }
     let mut workloads: Vec<String> =
         record.plan.cases.iter().flat_map(|c| &c.workloads).map(method::describe).collect();
     workloads.dedup();
@@ -23,9 +26,14 @@ pub fn page(record: &Record, plots: &[Plot], files: &[(String, String)]) -> Stri
     let notes = notes(record, &summary);
     let list = note_list(notes.iter().map(|n| (n.word, n.text.as_str())));
     section(&mut out, "Summary", &format!("{lead}{}{list}", table(&summary)));
-    let charts: String = plots.iter().map(figure).collect();
-    if !charts.is_empty() {
-        section(&mut out, "Charts", &figures(&charts));
+    let (general, timed): (Vec<&Plot>, Vec<&Plot>) = plots.iter().partition(|p| p.name == "percentiles");
+    let general = general.into_iter().map(figure).collect::<String>() + &capacity::figures(record);
+    if !general.is_empty() {
+        section(&mut out, "Latency", &figures(&general));
+    }
+    let timed = over_time::figures(record, &timed, series);
+    if !timed.is_empty() {
+        section(&mut out, "Over time", &timed);
     }
     let intervals = tables::intervals_table(record);
     if !intervals.rows.is_empty() {
@@ -62,6 +70,16 @@ pub fn page(record: &Record, plots: &[Plot], files: &[(String, String)]) -> Stri
     shell(&record.plan.name, &out)
 }
 
+/// The verdict, before anything else.
+fn first(said: &verdict::Said) -> String {
+    let sentences: String = said.sentences.iter().map(|s| format!("<p>{}</p>\n", escape(s))).collect();
+    let limits = note_list(said.limits.iter().map(|(w, t)| (*w, t.as_str())));
+    format!(
+        "<section aria-label=\"Verdict\" class=\"verdict {0}\">\n<p><b>{0}</b></p>\n{sentences}{limits}</section>\n",
+        said.word
+    )
+}
+
 /// A chart of the run, with a legend of its named lines.
 pub fn figure(plot: &Plot) -> String {
     let mut legend: Vec<(usize, String)> = Vec::new();
@@ -77,6 +95,7 @@ pub fn figure(plot: &Plot) -> String {
         legend,
         draw: &|id, width| svg::plot(plot, id, width),
         linear: None,
+        below: "",
     }
     .html()
 }

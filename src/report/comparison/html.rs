@@ -3,11 +3,12 @@
 
 use super::charts::{self, COSTS, cost};
 use super::groups::{Group, Side, groups};
-use super::{PROMISES, differences, notes, tables, telling};
+use super::{PROMISES, differences, notes, over_time, tables, telling};
 use crate::compare::foreign::is_foreign;
 use crate::compare::{Comparison, Named, Source, percent};
 use crate::record::{Outcome, Record, Status, Trial};
 use crate::report::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
+use crate::report::series::Series;
 use crate::report::view::{Table, Value, or_dash, quantile_name, quantiles, response, status_word, usable};
 use crate::report::{method, threats};
 use crate::scenario::metric::Quantity;
@@ -17,8 +18,13 @@ use crate::units::{count, three_digits};
 const DRAWN: usize = 12;
 
 /// The page. `records` are the baseline and, where it is another one, the candidate; `command` made this comparison.
-pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
+/// `series` belong to `records`, one each; without them there are no charts over time.
+pub fn page(c: &Comparison, records: &[Named<'_>], series: &[Series<'_>], command: &str) -> String {
     let groups = groups(c, records);
+    let series_of = |side: &Side<'_>| {
+        let at = records.iter().position(|n| std::ptr::eq(n.record, side.record))?;
+        series.get(at).copied()
+    };
     let mut out = verdict(c, records);
     let [both, single] = differences(c);
     if both.is_some() || single.is_some() {
@@ -37,8 +43,12 @@ pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
     };
     let latency: String =
         drawn.iter().map(|g| figures(&(charts::percentiles(g) + &charts::dots(g, &is_latency)))).collect();
-    section(&mut out, "Latency", &format!("{left}{latency}{}", table(&latencies(&groups))));
-    let rates: String = drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q))).collect();
+    let maps = details_of(&over_time::maps(drawn, &series_of));
+    section(&mut out, "Latency", &format!("{left}{latency}{maps}{}", table(&latencies(&groups))));
+    let rates: String = drawn
+        .iter()
+        .map(|g| charts::dots(g, &|q| !is_latency(q)) + &over_time::deliveries(g, &series_of))
+        .collect();
     section(&mut out, "Throughput", &(figures(&rates) + &table(&throughput(&groups))));
     let bars: String = drawn.iter().map(charts::costs).collect();
     section(&mut out, "Resources", &(figures(&bars) + &table(&resources(&groups))));
@@ -52,6 +62,19 @@ pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
     section(&mut out, "Threats to validity", &definitions(&limits));
     section(&mut out, "Raw data", &raw(c, &groups, command));
     shell(&format!("{}: {}", c.scenario, c.overall.verdict.word()), &out)
+}
+
+/// Heat maps, folded: a reader who has seen the curves may ask when it was slow.
+fn details_of((maps, without): &(String, Vec<String>)) -> String {
+    let mut body = if maps.is_empty() { String::new() } else { figures(maps) };
+    if !without.is_empty() {
+        let list = without.join(", ");
+        body.push_str(&format!(
+            "<p>No heat map of {}: the interval log of the run is not beside its run.json.</p>\n",
+            escape(&list)
+        ));
+    }
+    if body.is_empty() { body } else { details("Latency over time: a heat map of the median run of each", &body) }
 }
 
 fn is_latency(q: &Quantity) -> bool {
