@@ -1,12 +1,15 @@
 //! The report of one result as a page of its own: the tables and notes of the terminal, and the charts.
 
 use super::details;
-use super::notes::notes;
+use super::notes::{Note, notes};
 use super::page::{Figure, definitions, details as folded, escape, figures, notes as note_list, section, shell, table};
 use super::plot::Plot;
 use super::series::Series;
 use super::{capacity, method, over_time, svg, tables, threats, verdict, view};
 use crate::record::Record;
+
+/// Warnings that stand open below the summary.
+const OPEN: usize = 3;
 
 /// The page; `files` are (what it is, path relative to the page) of the raw data.
 pub fn page(record: &Record, plots: &[Plot], series: &Series<'_>, files: &[(String, String)]) -> String {
@@ -24,7 +27,7 @@ pub fn page(record: &Record, plots: &[Plot], series: &Series<'_>, files: &[(Stri
     workloads.dedup();
     let lead: String = workloads.iter().take(3).map(|w| format!("<p>{}</p>\n", escape(w))).collect();
     let notes = notes(record, &summary);
-    let list = note_list(notes.iter().map(|n| (n.word, n.text.as_str())));
+    let list = first_notes(&notes);
     section(&mut out, "Summary", &format!("{lead}{}{list}", table(&summary)));
     let (general, timed): (Vec<&Plot>, Vec<&Plot>) = plots.iter().partition(|p| p.name == "percentiles");
     let general = general.into_iter().map(figure).collect::<String>() + &capacity::figures(record);
@@ -68,6 +71,25 @@ pub fn page(record: &Record, plots: &[Plot], series: &Series<'_>, files: &[(Stri
     );
     section(&mut out, "Raw data", &again);
     shell(&record.plan.name, &out)
+}
+
+/// What must be known before a figure is believed: what is wrong stands open, of mere warnings the first ones; the others and
+/// the plain notes are a click away, so that the charts are not pages below the table that they explain.
+fn first_notes(all: &[Note]) -> String {
+    let grave = |n: &&Note| !matches!(n.word, "WARN" | "note");
+    let warnings = || all.iter().filter(|n| n.word == "WARN");
+    let pair = |n: &'_ Note| (n.word, n.text.clone());
+    let open: Vec<_> = all.iter().filter(grave).chain(warnings().take(OPEN)).map(pair).collect();
+    let rest: Vec<_> = warnings().skip(OPEN).chain(all.iter().filter(|n| n.word == "note")).map(pair).collect();
+    let html = |list: &[(&str, String)]| note_list(list.iter().map(|(w, t)| (*w, t.as_str())));
+    let further = warnings().count().saturating_sub(OPEN);
+    let heading = match further {
+        0 => "How to read the table".to_string(),
+        1 => "1 further warning, and how to read the table".to_string(),
+        n => format!("{n} further warnings, and how to read the table"),
+    };
+    let rest = if rest.is_empty() { String::new() } else { folded(&heading, &html(&rest)) };
+    html(&open) + &rest
 }
 
 /// The verdict, before anything else.

@@ -2,7 +2,7 @@
 //! intervals; and deliveries with the backlog.
 
 use super::chart::{file_name, series as cases};
-use super::heat::{Heat, Mark, Scale, figure as heat_map};
+use super::heat::{Heat, Mark, READING, Scale, figure as heat_map};
 use super::html::figure;
 use super::page::{details, figures as beside};
 use super::plot::Plot;
@@ -86,6 +86,7 @@ pub fn figures(record: &Record, plots: &[&Plot], series: &Series<'_>) -> String 
     // A sweep has dozens of them: the first ones are enough to read, the others are there when asked for.
     let rest = all.split_off(all.len().min(MAPS));
     let open: String = all.concat();
+    let open = if maps > 0 { format!("<p>{READING}</p>\n{open}") } else { open };
     match rest.len() {
         0 => open,
         n => open + &details(&format!("{n} further cases over time"), &rest.concat()),

@@ -83,7 +83,8 @@ pub fn figure(id: &str, title: &str, tracks: &[Track<'_>]) -> String {
     let caption = format!("Deliveries a second in each interval, {of}.{debt}");
     let title = format!("{title}.");
     let most = tracks.iter().flat_map(|t| t.points.iter().filter_map(move |p| p.behind.map(|b| (t, p, b))));
-    let most = most.max_by(|a, b| a.2.total_cmp(&b.2));
+    // The first of several.
+    let most = most.reduce(|a, b| if b.2 > a.2 { b } else { a });
     let worst = most.map_or_else(String::new, |(t, p, b)| {
         format!(" The largest backlog is {} ({}, at {:.1} s).", count(b), t.label, p.at.1)
     });

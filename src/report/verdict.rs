@@ -6,7 +6,7 @@ use super::view::{Value, median_trial, response, status_word, usable};
 use crate::compare::{self, ExpectVerdict, Named, Row, Verdict};
 use crate::record::{Outcome, Percentile, Record, Status, Trial};
 use crate::scenario::metric::Quantity;
-use crate::stats::{median, shift};
+use crate::stats::{decide, median, shift};
 use crate::units::latency;
 
 /// The verdict on a run.
@@ -63,6 +63,7 @@ fn share(part: usize, whole: usize, name: &str) -> String {
     match whole {
         n if part < n => format!("{part} of {n} trials of {name}"),
         1 => format!("The trial of {name}"),
+        2 => format!("Both trials of {name}"),
         n => format!("All {n} trials of {name}"),
     }
 }
@@ -192,24 +193,34 @@ fn between(record: &Record) -> Vec<String> {
     let sides = || rows.iter().flat_map(|r| [&r.a, &r.b]).filter(|s| s.n > 0);
     let best = sides().min_by(|a, b| middle(&a.values).total_cmp(&middle(&b.values))).map(|s| s.label.as_str());
     let about = rows.iter().filter(|r| best.is_some_and(|b| r.a.label == b || r.b.label == b));
-    about.map(|r| sentence(r)).collect()
+    let family = c.rows.iter().filter(|r| r.primary).count().max(1) as f64;
+    let alpha = if gate.looks.is_some() { decide::two_looks(gate.alpha) } else { gate.alpha };
+    about.map(|r| sentence(r, alpha / family)).collect()
 }
 
 fn middle(values: &[f64]) -> f64 {
     median(values).unwrap_or(f64::INFINITY)
 }
 
-/// The row in a sentence; where more runs would decide, how many more.
-fn sentence(row: &Row) -> String {
-    let few = row.runs_needed.filter(|_| row.verdict == Verdict::Inconclusive);
+/// The row in a sentence; where more runs would decide, how many more. With so few that not even their spread is known, as
+/// many as `level` asks for at least.
+fn sentence(row: &Row, level: f64) -> String {
+    let n = row.a.n.min(row.b.n) as u64;
+    let unknown = row.ratio.is_some_and(|r| r.ci95.is_none());
+    let least = decide::runs_needed(row.max_change, 0.0, level, 0.8).filter(|least| unknown && *least > n);
+    let few = row.runs_needed.or(least).filter(|_| row.verdict == Verdict::Inconclusive);
     match few {
         Some(needed) => {
-            let more = needed.saturating_sub(row.a.n.min(row.b.n) as u64);
+            let more = needed.saturating_sub(n);
+            let about = if row.runs_needed.is_some() { "about" } else { "at least" };
             let ratio = row.ratio.map_or_else(String::new, |r| format!(", ratio {:.2}", r.value));
             format!(
-                "Between {} and {} at {} there are too few runs for a verdict ({} + {}{ratio}): about {more} more of each are needed.",
+                "Between {} and {} at {} there are too few runs for a verdict ({} + {}{ratio}): {about} {more} more of each are needed.",
                 row.a.label, row.b.label, row.metric, row.a.n, row.b.n
             )
+        }
+        None if row.verdict == Verdict::Inconclusive && !row.sentence.contains(&row.reason) => {
+            format!("{}; {}.", row.sentence.trim_end_matches('.'), row.reason)
         }
         None => format!("{}.", row.sentence.trim_end_matches('.')),
     }
@@ -234,16 +245,29 @@ mod tests {
     fn ten_rounds_give_an_interval_and_a_verdict() {
         let twice: Vec<f64> = B.iter().map(|v| 2.0 * v).collect();
         let said = of(&promised(record(&A, &twice), true)).unwrap();
-        insta::assert_snapshot!(format!("{}\n{}", said.word, said.sentences.join("\n")), @"");
+        insta::assert_snapshot!(format!("{}\n{}", said.word, said.sentences.join("\n")), @r"
+        OK
+        All 10 trials of reference kept their promises: 200,000 of 200,000 delivered, e2e p99 807us (95 % CI 798us to 821us, median of 10 runs); valid.
+        All 10 trials of nats kept their promises: 200,000 of 200,000 delivered, e2e p99 1.70ms (95 % CI 1.67ms to 1.72ms, median of 10 runs); valid.
+        nats is 2.1 times slower than reference at e2e.p99 (95 % CI 2.07 to 2.13, 10 + 10 interleaved runs, p < 0.001).
+        ");
         let said = of(&promised(record(&A[..3], &B[..3]), true)).unwrap();
-        insta::assert_snapshot!(said.sentences.join("\n"), @"");
+        insta::assert_snapshot!(said.sentences.join("\n"), @r"
+        All 3 trials of reference kept their promises: 60,000 of 60,000 delivered, e2e p99 805us (798us to 812us over 3 runs); valid.
+        All 3 trials of nats kept their promises: 60,000 of 60,000 delivered, e2e p99 846us (839us to 861us over 3 runs); valid.
+        Between reference and nats at e2e.p99 there are too few runs for a verdict (3 + 3, ratio 1.05): about 3 more of each are needed.
+        ");
     }
 
     #[test]
     fn what_is_wrong_comes_before_what_is_good() {
         let said = of(&sample::record()).unwrap();
         assert_eq!(said.word, "INVALID");
-        insta::assert_snapshot!(said.sentences.join("\n"), @"");
+        insta::assert_snapshot!(said.sentences.join("\n"), @r"
+        Both trials of reference were completed: 40,000 of 40,000 delivered, e2e p99 152us (one run); 1 valid, left out: 1 INVALID (V1).
+        Both trials of nats were completed: 39,950 of 40,000 delivered, e2e p99 451us (428us to 474us over 2 runs); valid with 1 warning (V6).
+        Between reference and nats at e2e.p99 there are too few runs for a verdict (1 + 2, ratio 2.96): at least 5 more of each are needed.
+        ");
         let mut broken = promised(record(&A[..1], &B[..1]), false);
         assert_eq!(of(&broken).unwrap().word, "BROKEN");
         broken.trials[0].outcome = Outcome::Failed { phase: "measure".into(), error: "gone".into() };

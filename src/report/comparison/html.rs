@@ -7,6 +7,7 @@ use super::{PROMISES, differences, notes, over_time, tables, telling};
 use crate::compare::foreign::is_foreign;
 use crate::compare::{Comparison, Named, Source, percent};
 use crate::record::{Outcome, Record, Status, Trial};
+use crate::report::heat::READING;
 use crate::report::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
 use crate::report::series::Series;
 use crate::report::view::{Table, Value, or_dash, quantile_name, quantiles, response, status_word, usable};
@@ -66,7 +67,7 @@ pub fn page(c: &Comparison, records: &[Named<'_>], series: &[Series<'_>], comman
 
 /// Heat maps, folded: a reader who has seen the curves may ask when it was slow.
 fn details_of((maps, without): &(String, Vec<String>)) -> String {
-    let mut body = if maps.is_empty() { String::new() } else { figures(maps) };
+    let mut body = if maps.is_empty() { String::new() } else { format!("<p>{READING}</p>\n{}", figures(maps)) };
     if !without.is_empty() {
         let list = without.join(", ");
         body.push_str(&format!(

@@ -9,6 +9,8 @@ use crate::units::{Nanos, count, latency};
 
 /// Events that are written out below a map; the rest is counted.
 const LISTED: usize = 8;
+/// How a map is read; said once for all maps of a page.
+pub const READING: &str = "In a heat map each cell counts the messages that were due then and took so long, of the median run; darker (in the dark: brighter) is more, on a logarithmic scale of counts. All maps of a page have the same scales. Its lines are percentiles of each column, and the longest pause of the host in it: what a pause delays is not the system's doing.";
 /// Lines over the cells: series (colour, dash, shape) and name.
 const LINES: [(usize, &str); 3] = [(2, "p50"), (1, "p99"), (3, "longest pause of the host")];
 
@@ -114,16 +116,15 @@ fn words(heat: &Heat) -> String {
 /// A figure. `title` names the case; `lost` messages are in no cell.
 pub fn figure(id: &str, title: &str, heat: &Heat, scale: &Scale, marks: &[Mark], lost: u64) -> String {
     let has_pause = heat.columns.iter().any(|c| c.pause.is_some());
-    let lost = match lost {
-        0 => String::new(),
-        n => format!(" {n} messages that never arrived are in no cell."),
-    };
-    let events = if marks.is_empty() { "" } else { " Numbered lines are events, listed below." };
-    let caption = format!(
-        "Each cell counts the messages that were due then and took so long, the median trial; darker (in the dark: brighter) is more, on a logarithmic scale that all maps share. Lines: percentiles of each column{}.{events}{lost}",
-        if has_pause { ", and the longest pause of the host in it, which is not the system's doing" } else { "" }
-    );
-    let summary = words(heat);
+    let mut caption: Vec<String> = Vec::new();
+    if lost > 0 {
+        caption.push(format!("{lost} messages that never arrived are in no cell."));
+    }
+    if !marks.is_empty() {
+        caption.push("Numbered lines are events, listed below.".into());
+    }
+    let caption = caption.join(" ");
+    let summary = format!("{} {caption}", words(heat));
     let title = format!("{title}.");
     let draw = |id: &str, width: f64| draw(heat, scale, marks, (&title, &summary), id, width);
     let legend = LINES.iter().filter(|(s, _)| *s != 3 || has_pause).map(|(s, n)| (*s, (*n).to_string())).collect();

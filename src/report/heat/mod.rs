@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use crate::record::{Interval, hlog};
 use crate::units::Nanos;
 
-pub use draw::{Mark, figure};
+pub use draw::{Mark, READING, figure};
 
 /// Columns at most.
 pub const COLUMNS: usize = 120;
