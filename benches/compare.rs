@@ -17,8 +17,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use msgbench::compare::{self, Named, Options};
 use hdrhistogram::Histogram;
+use msgbench::compare::{self, Named, Options};
 use msgbench::record::{
     Completion, Host, Interval, LatencySummary, Ledger, Outcome, Packed, Percentile, Record, Resources, SCHEMA,
     ScenarioSource, Store, SystemFacts, TaggedInterval, Throughput, Tool, Trial, WorkloadResult, store,
@@ -226,7 +226,8 @@ fn hour(dir: &Path) {
             }));
         }
         let hlog = store.write_hlog(&case.id, &log, std::time::SystemTime::now()).unwrap();
-        let trial = Trial { case: case.id.clone(), measured_ns: SECONDS * 1_000_000_000, hlog: Some(hlog), ..template.clone() };
+        let trial =
+            Trial { case: case.id.clone(), measured_ns: SECONDS * 1_000_000_000, hlog: Some(hlog), ..template.clone() };
         let line = |s: u64| Interval {
             case: case.id.clone(),
             round: 1,

@@ -225,7 +225,9 @@ fn step(inputs: &[(&str, &str)]) -> (String, Vec<(String, String)>) {
     }
     let value = |name: &str| {
         let given = inputs.iter().find(|i| i.0 == name).map(|i| i.1.to_string());
-        given.or_else(|| known.iter().find(|k| k.0 == name)?.1.clone()).unwrap_or_else(|| panic!("`{name}` has no value"))
+        given
+            .or_else(|| known.iter().find(|k| k.0 == name)?.1.clone())
+            .unwrap_or_else(|| panic!("`{name}` has no value"))
     };
     let env = part("\n      env:\n", "\n      run: |\n");
     let env: Vec<(String, String)> = env
@@ -238,8 +240,10 @@ fn step(inputs: &[(&str, &str)]) -> (String, Vec<(String, String)>) {
         })
         .collect();
     assert_eq!(env.len(), known.len(), "every input reaches the script");
-    let script: String =
-        part("\n      run: |\n", "\n\n").lines().map(|l| format!("{}\n", l.strip_prefix("        ").unwrap())).collect();
+    let script: String = part("\n      run: |\n", "\n\n")
+        .lines()
+        .map(|l| format!("{}\n", l.strip_prefix("        ").unwrap()))
+        .collect();
     assert!(!script.contains("${{"), "no input is text of the script");
     assert!(action.contains("using: composite") && action.contains("shell: bash"));
     (script, env)

@@ -167,9 +167,7 @@ fn members_of_a_group_share_and_keys_keep_their_order() {
 fn arrivals_are_judged_by_when_all_producers_sent() {
     let quantiles = [0.5, 0.99];
     let frame = Frame { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
-    let v9 = |raw: &Raw, case: &Case| {
-        fold(raw, case, Vec::new(), &frame).validity.into_iter().find(|c| c.id == "V9")
-    };
+    let v9 = |raw: &Raw, case: &Case| fold(raw, case, Vec::new(), &frame).validity.into_iter().find(|c| c.id == "V9");
     let three = format!("{STREAM}\nproducers = 3");
     let (case, mut raw, folded) = drive(&three, serde_json::json!({}));
     let found = folded.validity.iter().find(|c| c.id == "V9").unwrap();
@@ -196,6 +194,10 @@ fn arrivals_are_judged_by_when_all_producers_sent() {
     raw.sent[0][0].1.first = third(0);
     assert_eq!(v9(&raw, &case).unwrap().status, Status::Warn, "a clock is no Poisson process");
 
-    let (_, _, folded) = drive("pattern = \"stream\"\nload = { mode = \"closed\", outstanding = 8 }", serde_json::json!({}));
-    assert!(folded.validity.iter().all(|c| c.id != "V9"), "without a schedule there is nothing to hold the gaps against");
+    let (_, _, folded) =
+        drive("pattern = \"stream\"\nload = { mode = \"closed\", outstanding = 8 }", serde_json::json!({}));
+    assert!(
+        folded.validity.iter().all(|c| c.id != "V9"),
+        "without a schedule there is nothing to hold the gaps against"
+    );
 }

@@ -63,7 +63,9 @@ fn sweeps(record: &Record) -> Vec<Sweep<'_>> {
             let rate = profile.peak().0;
             match list.iter_mut().find(|s| s.system == system.name && s.workload == workload && s.rest == rest) {
                 Some(there) => there.cases.push((rate, case)),
-                None => list.push(Sweep { system: &system.name, workload, rest: rest.clone(), cases: vec![(rate, case)] }),
+                None => {
+                    list.push(Sweep { system: &system.name, workload, rest: rest.clone(), cases: vec![(rate, case)] })
+                }
             }
         }
     }
@@ -97,7 +99,8 @@ fn points(record: &Record, sweep: &Sweep<'_>, quantile: f64) -> Vec<Point> {
 fn limit(record: &Record, quantile: f64) -> Option<f64> {
     let at_most = |c| matches!(c, Comparator::Less | Comparator::AtMost);
     let of = record.plan.expect.iter().filter(|e| at_most(e.comparator));
-    let headline = |q: &Quantity| matches!(q, Quantity::Latency(kind, _) if matches!(kind.as_str(), "e2e" | "rtt" | "ack"));
+    let headline =
+        |q: &Quantity| matches!(q, Quantity::Latency(kind, _) if matches!(kind.as_str(), "e2e" | "rtt" | "ack"));
     let same = |q: &Quantity| headline(q) && q.quantile().is_some_and(|x| (x - quantile).abs() < 1e-9);
     of.filter(|e| same(&e.metric.quantity)).map(|e| e.limit).min_by(f64::total_cmp)
 }
@@ -141,7 +144,12 @@ pub fn figures(record: &Record) -> String {
                 .enumerate()
                 .map(|(i, q)| line(single, &quantile_name(*q), i, *q))
                 .collect();
-            out.push_str(&figure(&id("all"), &name(&format!("{}: response latency", single.system)), &lines, limit(record, 0.99)));
+            out.push_str(&figure(
+                &id("all"),
+                &name(&format!("{}: response latency", single.system)),
+                &lines,
+                limit(record, 0.99),
+            ));
             continue;
         }
         for q in QUANTILES.iter().filter(|q| measured(q)) {
@@ -182,11 +190,13 @@ fn figure(id: &str, title: &str, lines: &[Line], limit: Option<f64>) -> String {
     } else {
         ""
     };
-    let caption = format!(
-        "A mark for each run, a line through the medians of the valid ones.{hollow}{infinite}{condition}"
-    );
+    let caption =
+        format!("A mark for each run, a line through the medians of the valid ones.{hollow}{infinite}{condition}");
     let title = format!("{title}.");
-    let x = Axis { reading: Reading::Of(Unit::Rate), ..Axis::of("offered load, messages/s", Unit::Rate, all().map(|p| p.rate).fold(0.0, f64::max)) };
+    let x = Axis {
+        reading: Reading::Of(Unit::Rate),
+        ..Axis::of("offered load, messages/s", Unit::Rate, all().map(|p| p.rate).fold(0.0, f64::max))
+    };
     let y = Axis::log_of("latency, logarithmic", Unit::Nanos, values().chain(limit));
     let place = |v: f64| if v.is_finite() { v.log10() } else { y.max };
     let draw = |id: &str, width: f64| {
@@ -238,7 +248,8 @@ mod tests {
                 let mut next = case.clone();
                 next.id = format!("{}-rate-{k}k", case.id);
                 next.point = vec![("workload.load.rate".into(), format!("{k}k/s"))];
-                next.workloads[0].load = Load::Open { arrivals: Arrivals::Poisson, profile: Profile::constant(Rate(rate)) };
+                next.workloads[0].load =
+                    Load::Open { arrivals: Arrivals::Poisson, profile: Profile::constant(Rate(rate)) };
                 for t in trials.iter().filter(|t| t.case == case.id) {
                     let mut t = t.clone();
                     t.case.clone_from(&next.id);
@@ -286,6 +297,10 @@ mod tests {
         record.plan.expect = vec![expect];
         let html = figures(&record);
         assert_eq!(html.matches("<figure").count(), 1);
-        assert!(html.contains("p99.9") && html.contains("within 1.00us (the horizontal line) in every run: reference at no load point."), "{html}");
+        assert!(
+            html.contains("p99.9")
+                && html.contains("within 1.00us (the horizontal line) in every run: reference at no load point."),
+            "{html}"
+        );
     }
 }

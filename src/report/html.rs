@@ -8,7 +8,7 @@ use super::series::Series;
 use super::{capacity, method, over_time, svg, tables, threats, verdict, view};
 use crate::record::Record;
 
-/// Warnings that stand open below the summary.
+/// Limits that stand open below the verdict, and warnings below the summary.
 const OPEN: usize = 3;
 
 /// The page; `files` are (what it is, path relative to the page) of the raw data.
@@ -25,12 +25,15 @@ pub fn page(record: &Record, plots: &[Plot], series: &Series<'_>, files: &[(Stri
     let mut workloads: Vec<String> =
         record.plan.cases.iter().flat_map(|c| &c.workloads).map(method::describe).collect();
     workloads.dedup();
-    let lead: String = workloads.iter().take(3).map(|w| format!("<p>{}</p>\n", escape(w))).collect();
+    let mut lead: String = workloads.iter().take(3).map(|w| format!("<p>{}</p>\n", escape(w))).collect();
+    if workloads.len() > 3 {
+        lead.push_str(&format!("<p>and {} more load points</p>\n", workloads.len() - 3));
+    }
     let notes = notes(record, &summary);
     let list = first_notes(&notes);
     section(&mut out, "Summary", &format!("{lead}{}{list}", table(&summary)));
-    let (general, timed): (Vec<&Plot>, Vec<&Plot>) = plots.iter().partition(|p| p.name == "percentiles");
-    let general = general.into_iter().map(figure).collect::<String>() + &capacity::figures(record);
+    let (general, timed): (Vec<&Plot>, Vec<&Plot>) = plots.iter().partition(|p| p.name.starts_with("percentiles"));
+    let general = capacity::figures(record) + &general.into_iter().map(figure).collect::<String>();
     if !general.is_empty() {
         section(&mut out, "Latency", &figures(&general));
     }
@@ -95,7 +98,13 @@ fn first_notes(all: &[Note]) -> String {
 /// The verdict, before anything else.
 fn first(said: &verdict::Said) -> String {
     let sentences: String = said.sentences.iter().map(|s| format!("<p>{}</p>\n", escape(s))).collect();
-    let limits = note_list(said.limits.iter().map(|(w, t)| (*w, t.as_str())));
+    let list = |of: &[(&str, String)]| note_list(of.iter().map(|(w, t)| (*w, t.as_str())));
+    let (open, rest) = said.limits.split_at(said.limits.len().min(OPEN));
+    let rest = match rest.len() {
+        0 => String::new(),
+        n => folded(&format!("{n} further limits of the scenario at its load points"), &list(rest)),
+    };
+    let limits = list(open) + &rest;
     format!(
         "<section aria-label=\"Verdict\" class=\"verdict {0}\">\n<p><b>{0}</b></p>\n{sentences}{limits}</section>\n",
         said.word

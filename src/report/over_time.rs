@@ -31,8 +31,7 @@ pub fn heat(series: &Series<'_>, trial: &Trial, case: &Case, workload: usize) ->
 
 /// The events of a trial in the order of time.
 pub fn marks(trial: &Trial) -> Vec<Mark> {
-    let mut list: Vec<Mark> =
-        trial.events.iter().map(|e| Mark { at_s: e.at_s, text: e.text.clone() }).collect();
+    let mut list: Vec<Mark> = trial.events.iter().map(|e| Mark { at_s: e.at_s, text: e.text.clone() }).collect();
     list.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
     list
 }
@@ -76,9 +75,11 @@ pub fn figures(record: &Record, plots: &[&Plot], series: &Series<'_>) -> String 
                 figure(&p)
             }),
         };
-        let track = row.trial.and_then(|t| Track::of("delivered", 0, t, row.workload, &series.of(t, &row.workload.name)));
+        let track =
+            row.trial.and_then(|t| Track::of("delivered", 0, t, row.workload, &series.of(t, &row.workload.name)));
         let title = format!("{}: deliveries over time", row.name);
-        let deliveries = track.map_or_else(String::new, |t| timeline::figure(&format!("throughput-{file}"), &title, &[t]));
+        let deliveries =
+            track.map_or_else(String::new, |t| timeline::figure(&format!("throughput-{file}"), &title, &[t]));
         if !(latency.is_empty() && deliveries.is_empty()) {
             all.push(beside(&(latency + &deliveries)));
         }

@@ -2,8 +2,8 @@
 
 use super::method::describe;
 use super::notes::notes;
-use super::{tables, verdict};
 use super::view::{Table, summary_table};
+use super::{tables, verdict};
 use crate::record::Record;
 
 /// The summary of a run. `color` adds ANSI colours; no information depends on them.

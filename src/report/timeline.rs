@@ -77,8 +77,12 @@ pub fn figure(id: &str, title: &str, tracks: &[Track<'_>]) -> String {
     let of = if tracks.len() > 1 { "the median trial of each" } else { "the median trial" };
     let debt = match (behind, offered.is_some()) {
         (false, _) => "",
-        (true, true) => " Below: deliveries that were due and had not been made at the end of each interval; a lost message stays in it.",
-        (true, false) => " Below: deliveries of messages sent that had not been made at the end of each interval; a lost message stays in it.",
+        (true, true) => {
+            " Below: deliveries that were due and had not been made at the end of each interval; a lost message stays in it."
+        }
+        (true, false) => {
+            " Below: deliveries of messages sent that had not been made at the end of each interval; a lost message stays in it."
+        }
     };
     let caption = format!("Deliveries a second in each interval, {of}.{debt}");
     let title = format!("{title}.");
@@ -99,7 +103,8 @@ pub fn figure(id: &str, title: &str, tracks: &[Track<'_>]) -> String {
         let height = 30.0 + upper + if behind { 34.0 + lower } else { 0.0 } + 48.0;
         let mut svg = Svg::new(&title, &summary, width, height);
         let across = (widest(&rate).max(widest(&debt)) + 14.0, width - 14.0);
-        let bare = Axis { title: String::new(), ticks: x.ticks.iter().map(|t| (t.0, String::new())).collect(), ..x.clone() };
+        let bare =
+            Axis { title: String::new(), ticks: x.ticks.iter().map(|t| (t.0, String::new())).collect(), ..x.clone() };
         let first = Frame { x: if behind { &bare } else { &x }, y: &rate, across, down: (30.0, 30.0 + upper) };
         let second = Frame { x: &x, y: &debt, across, down: (64.0 + upper, 64.0 + upper + lower) };
         first.axes(&mut svg);
@@ -117,7 +122,10 @@ pub fn figure(id: &str, title: &str, tracks: &[Track<'_>]) -> String {
             svg.polyline(t.points.iter().map(|p| first.at((p.at.0, p.made))), "curve", dash(t.series));
             for p in t.points.iter().step_by(t.points.len().div_ceil(48)) {
                 let due = p.due.map_or_else(String::new, |d| format!(" of {} due", count(d)));
-                svg.target(first.at((p.at.0, p.made)), &format!("{}, {:.1} s: {}/s{due}", t.label, p.at.0, count(p.made)));
+                svg.target(
+                    first.at((p.at.0, p.made)),
+                    &format!("{}, {:.1} s: {}/s{due}", t.label, p.at.0, count(p.made)),
+                );
             }
             if let Some(p) = t.points.last() {
                 svg.mark(t.series, first.at((p.at.0, p.made)), 4.0, &format!("{}: {}/s", t.label, count(p.made)));
@@ -173,8 +181,7 @@ mod tests {
             rate: None,
         });
         let template = sample::intervals().swap_remove(5);
-        let list: Vec<Interval> =
-            (0..3600).map(|i| Interval { start_s: f64::from(i), ..template.clone() }).collect();
+        let list: Vec<Interval> = (0..3600).map(|i| Interval { start_s: f64::from(i), ..template.clone() }).collect();
         let of: Vec<&Interval> = list.iter().collect();
         let track = Track::of("a", 0, &record.trials[0], &record.plan.cases[1].workloads[0], &of).unwrap();
         assert!(track.points.len() <= POINTS && track.points.iter().all(|p| p.behind.is_none()));

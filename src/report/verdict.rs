@@ -2,7 +2,7 @@
 //! headline figure with an interval; then, with several systems, what [`crate::compare`] says of them. No figure is judged here
 //! that is not judged there.
 
-use super::view::{Value, median_trial, response, status_word, usable};
+use super::view::{Value, check_number, median_trial, response, status_word, usable};
 use crate::compare::{self, ExpectVerdict, Named, Row, Verdict};
 use crate::record::{Outcome, Percentile, Record, Status, Trial};
 use crate::scenario::metric::Quantity;
@@ -27,7 +27,7 @@ pub fn of(record: &Record) -> Option<Said> {
     }
     let mut sentences: Vec<String> = record.plan.systems.iter().filter_map(|s| system(record, &s.name)).collect();
     sentences.extend(between(record));
-    let limits = compare::expectations(record, &record.plan.expect);
+    let mut limits = compare::expectations(record, &record.plan.expect);
     let any = |f: &dyn Fn(&Trial) -> bool| record.trials.iter().any(f);
     let word = match () {
         () if any(&|t| matches!(t.outcome, Outcome::Failed { .. })) => "FAILED",
@@ -37,6 +37,14 @@ pub fn of(record: &Record) -> Option<Said> {
         () if any(&|t| t.validity_status() == Status::Warn || t.outcome == Outcome::Partial) => "WARN",
         () => "OK",
     };
+    // The gravest first.
+    let rank = |v: ExpectVerdict| match v {
+        ExpectVerdict::Unmet => 0,
+        ExpectVerdict::Invalid => 1,
+        ExpectVerdict::Inconclusive => 2,
+        ExpectVerdict::Met => 3,
+    };
+    limits.sort_by_key(|l| rank(l.verdict));
     let limits = limits.into_iter().map(|l| (l.verdict.word(), format!("{}: {}.", l.case, l.sentence))).collect();
     Some(Said { word, sentences, limits })
 }
@@ -147,7 +155,7 @@ fn believed(of: &[&Trial]) -> String {
     let ids = |status: Status| {
         let hit = of.iter().flat_map(|t| &t.validity).filter(|c| c.status == status);
         let mut ids: Vec<&str> = hit.map(|c| c.id.as_str()).collect();
-        ids.sort_by_key(|id| id.trim_start_matches('V').parse::<u32>().unwrap_or(u32::MAX));
+        ids.sort_by_key(|id| check_number(id));
         let hits = ids.len();
         ids.dedup();
         (hits, ids.join(", "))
@@ -180,7 +188,9 @@ fn between(record: &Record) -> Vec<String> {
     let gate = record.plan.gate.clone().unwrap_or_default();
     let Ok(c) = compare::systems(Named { label: &record.plan.name, record }, None, &gate) else { return Vec::new() };
     let tail = |r: &&Row| {
-        r.primary && r.lower_is_better && matches!(r.metric.quantity, Quantity::Latency(..))
+        r.primary
+            && r.lower_is_better
+            && matches!(r.metric.quantity, Quantity::Latency(..))
             && r.metric.quantity.quantile().is_some_and(|q| (q - 0.99).abs() < 1e-9)
     };
     let rows: Vec<&Row> = c.rows.iter().filter(tail).collect();
@@ -235,8 +245,7 @@ mod tests {
 
     fn promised(mut r: Record, kept: bool) -> Record {
         for t in &mut r.trials {
-            t.workloads[0].promises =
-                vec![Promise { promised: "at most once".into(), observed: "so".into(), kept }];
+            t.workloads[0].promises = vec![Promise { promised: "at most once".into(), observed: "so".into(), kept }];
         }
         r
     }

@@ -139,8 +139,15 @@ pub fn forest(c: &Comparison) -> Option<String> {
         svg.line((middle, 8.0), (middle, height - 46.0), "one");
         svg.finish(id)
     };
-    let figure =
-        Figure { id: "ratios", title: "Ratios.", caption: &caption, legend: Vec::new(), draw: &draw, linear: None, below: "" };
+    let figure = Figure {
+        id: "ratios",
+        title: "Ratios.",
+        caption: &caption,
+        legend: Vec::new(),
+        draw: &draw,
+        linear: None,
+        below: "",
+    };
     Some(figure.html())
 }
 
@@ -418,8 +425,16 @@ pub fn costs(group: &Group<'_>) -> String {
         }
         svg.finish(id)
     };
-    Figure { id: &id("costs", &group.name), title: &title, caption, legend: Vec::new(), draw: &draw, linear: None, below: "" }
-        .html()
+    Figure {
+        id: &id("costs", &group.name),
+        title: &title,
+        caption,
+        legend: Vec::new(),
+        draw: &draw,
+        linear: None,
+        below: "",
+    }
+    .html()
 }
 
 #[cfg(test)]

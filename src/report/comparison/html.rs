@@ -10,7 +10,9 @@ use crate::record::{Outcome, Record, Status, Trial};
 use crate::report::heat::READING;
 use crate::report::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
 use crate::report::series::Series;
-use crate::report::view::{Table, Value, or_dash, quantile_name, quantiles, response, status_word, usable};
+use crate::report::view::{
+    Table, Value, check_number, or_dash, quantile_name, quantiles, response, status_word, usable,
+};
 use crate::report::{method, threats};
 use crate::scenario::metric::Quantity;
 use crate::units::{count, three_digits};
@@ -46,10 +48,8 @@ pub fn page(c: &Comparison, records: &[Named<'_>], series: &[Series<'_>], comman
         drawn.iter().map(|g| figures(&(charts::percentiles(g) + &charts::dots(g, &is_latency)))).collect();
     let maps = details_of(&over_time::maps(drawn, &series_of));
     section(&mut out, "Latency", &format!("{left}{latency}{maps}{}", table(&latencies(&groups))));
-    let rates: String = drawn
-        .iter()
-        .map(|g| charts::dots(g, &|q| !is_latency(q)) + &over_time::deliveries(g, &series_of))
-        .collect();
+    let rates: String =
+        drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q)) + &over_time::deliveries(g, &series_of)).collect();
     section(&mut out, "Throughput", &(figures(&rates) + &table(&throughput(&groups))));
     let bars: String = drawn.iter().map(charts::costs).collect();
     section(&mut out, "Resources", &(figures(&bars) + &table(&resources(&groups))));
@@ -110,7 +110,7 @@ fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
             names.push((&check.id, &check.name, &check.threshold));
         }
     }
-    names.sort_by_key(|n| n.0.trim_start_matches('V').parse::<u32>().unwrap_or(u32::MAX));
+    names.sort_by_key(|n| check_number(n.0));
     let mut heads = vec!["case".to_string(), ">runs".into(), ">valid".into()];
     heads.extend(names.iter().map(|n| n.0.to_string()));
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();

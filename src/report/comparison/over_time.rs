@@ -29,7 +29,9 @@ pub fn maps(groups: &[Group<'_>], series_of: SeriesOf<'_>) -> (String, Vec<Strin
                 let Some(trial) = shown(side.record, side.case, index) else { continue };
                 let name = name(group, side, index);
                 match heat(&series, trial, side.case, index) {
-                    Some((map, lost)) => found.push((format!("{name} (round {})", trial.round), map, lost, marks(trial))),
+                    Some((map, lost)) => {
+                        found.push((format!("{name} (round {})", trial.round), map, lost, marks(trial)))
+                    }
                     None => without.push(name),
                 }
             }
@@ -52,7 +54,8 @@ pub fn deliveries(group: &Group<'_>, series_of: SeriesOf<'_>) -> String {
         let mut workload = String::new();
         for (at, side) in group.sides.iter().enumerate() {
             let plan = side.case.workloads.get(index);
-            let (Some(plan), Some(trial), Some(series)) = (plan, shown(side.record, side.case, index), series_of(side)) else {
+            let (Some(plan), Some(trial), Some(series)) = (plan, shown(side.record, side.case, index), series_of(side))
+            else {
                 continue;
             };
             if most > 1 {

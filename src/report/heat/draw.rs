@@ -81,11 +81,8 @@ fn listed(marks: &[Mark]) -> String {
     if marks.is_empty() {
         return String::new();
     }
-    let items: String = marks
-        .iter()
-        .take(LISTED)
-        .map(|m| format!("<li>at {:.3} s: {}</li>\n", m.at_s, escape(&m.text)))
-        .collect();
+    let items: String =
+        marks.iter().take(LISTED).map(|m| format!("<li>at {:.3} s: {}</li>\n", m.at_s, escape(&m.text))).collect();
     let more = marks.len().saturating_sub(LISTED);
     let more = if more > 0 { format!("<p>and {more} more events of this trial.</p>\n") } else { String::new() };
     format!("<ol class=\"events\">\n{items}</ol>\n{more}")
@@ -103,8 +100,8 @@ fn words(heat: &Heat) -> String {
         _ => String::new(),
     };
     let pause = heat.columns.iter().enumerate().filter_map(|(i, c)| Some((i, c.pause?))).max_by_key(|p| p.1);
-    let pause =
-        pause.map_or_else(String::new, |(i, p)| format!("; the longest pause of the host is {} (at {})", latency(p), at(i)));
+    let pause = pause
+        .map_or_else(String::new, |(i, p)| format!("; the longest pause of the host is {} (at {})", latency(p), at(i)));
     format!(
         "{} messages in {} columns of {:.3} s.{range}{pause}.",
         count(total as f64),
@@ -144,10 +141,8 @@ fn draw(heat: &Heat, scale: &Scale, marks: &[Mark], words: (&str, &str), id: &st
     let frame = Frame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 14.0), down: (top, height - 48.0) };
     frame.axes(&mut svg);
     let rows: Vec<Vec<u64>> = heat.columns.iter().map(|c| scale.counts(c)).collect();
-    let cell = (
-        (frame.across.1 - frame.across.0) / rows.len() as f64,
-        -(frame.down.1 - frame.down.0) / scale.rows as f64,
-    );
+    let cell =
+        ((frame.across.1 - frame.across.0) / rows.len() as f64, -(frame.down.1 - frame.down.0) / scale.rows as f64);
     for (k, least) in scale.steps.iter().enumerate() {
         let outline = outline(&rows, *least);
         if !outline.is_empty() {
@@ -196,7 +191,9 @@ fn events(svg: &mut Svg, frame: &Frame<'_>, marks: &[Mark], end: f64) {
     let mut labels: Vec<(f64, usize, usize)> = Vec::new();
     for (i, m) in marks.iter().enumerate() {
         let x = frame.at_x(m.at_s.clamp(0.0, end));
-        svg.line((x, frame.down.0 - 26.0), (x, frame.down.1), "event");
+        // Not through the name of the axis.
+        let free = x > 10.0 + width_of(&frame.y.title);
+        svg.line((x, frame.down.0 - if free { 26.0 } else { 0.0 }), (x, frame.down.1), "event");
         match labels.last_mut() {
             Some(last) if x - last.0 < width_of("10-12") + 8.0 => last.2 = i + 1,
             _ => labels.push((x, i + 1, i + 1)),
