@@ -17,28 +17,38 @@ pub struct HlogError {
     pub problem: String,
 }
 
+/// One entry of a log.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// Kind of latency; empty where it has none.
+    pub tag: &'a str,
+    /// Start in seconds since the base time of the log.
+    pub start_s: f64,
+    /// Length in seconds.
+    pub length_s: f64,
+    /// Its samples.
+    pub histogram: Histogram<u64>,
+}
+
 /// All histograms of a log, in the order of the file; starts count from its base time.
 ///
 /// # Errors
 /// At the first entry that cannot be decoded.
 pub fn read(bytes: &[u8]) -> Result<Vec<TaggedInterval>, HlogError> {
     let mut list = Vec::new();
-    each(bytes, &|_| true, &mut |tag, start_s, length_s, histogram| {
-        list.push(TaggedInterval { tag: tag.into(), start_s, length_s, histogram: Packed::of(&histogram) });
+    each(bytes, &|_| true, &mut |e| {
+        let (tag, histogram) = (e.tag.to_string(), Packed::of(&e.histogram));
+        list.push(TaggedInterval { tag, start_s: e.start_s, length_s: e.length_s, histogram });
     })?;
     Ok(list)
 }
 
-/// Calls `found` with tag, start and length in seconds, and histogram of each entry whose tag is `wanted`; the others are
-/// not decoded, which is most of the time that reading takes.
+/// Calls `found` with each entry whose tag is `wanted`; the others are not decoded, which is most of the time that reading
+/// takes.
 ///
 /// # Errors
 /// At the first entry that cannot be decoded.
-pub fn each(
-    bytes: &[u8],
-    wanted: &dyn Fn(&str) -> bool,
-    found: &mut dyn FnMut(&str, f64, f64, Histogram<u64>),
-) -> Result<(), HlogError> {
+pub fn each(bytes: &[u8], wanted: &dyn Fn(&str) -> bool, found: &mut dyn FnMut(Entry<'_>)) -> Result<(), HlogError> {
     let mut deserializer = Deserializer::new();
     for (i, entry) in IntervalLogIterator::new(bytes).enumerate() {
         let bad = |problem: String| HlogError { entry: i + 1, problem };
@@ -51,8 +61,8 @@ pub fn each(
             .decode(interval.encoded_histogram())
             .map_err(|e| bad(e.to_string()))?;
         let histogram = deserializer.deserialize(&mut raw.as_slice()).map_err(|e| bad(e.to_string()))?;
-        let (start, length) = (interval.start_timestamp().as_secs_f64(), interval.duration().as_secs_f64());
-        found(&tag, start, length, histogram);
+        let (start_s, length_s) = (interval.start_timestamp().as_secs_f64(), interval.duration().as_secs_f64());
+        found(Entry { tag: &tag, start_s, length_s, histogram });
     }
     Ok(())
 }

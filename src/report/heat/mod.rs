@@ -77,15 +77,15 @@ impl Heat {
         // A middle that lies on no edge tells the column, whatever the last bit of a start says.
         let column = |start: f64, long: f64| (((start + long / 2.0) / seconds).max(0.0) as usize).min(number - 1);
         let mut all: Vec<Option<Histogram<u64>>> = vec![None; number];
-        let mut add = |_: &str, start: f64, long: f64, h: Histogram<u64>| {
-            let slot = &mut all[column(start, long)];
+        let mut add = |e: hlog::Entry<'_>| {
+            let slot = &mut all[column(e.start_s, e.length_s)];
             match slot {
                 Some(there) => {
                     // It grows, so that nothing can be out of range.
                     there.auto(true);
-                    let _ = there.add(&h);
+                    let _ = there.add(&e.histogram);
                 }
-                None => *slot = Some(h),
+                None => *slot = Some(e.histogram),
             }
         };
         hlog::each(log, &|t| t == tag, &mut add).ok()?;
