@@ -106,6 +106,25 @@ fn trial(system: &Up, topic: &str, shape: Shape) -> Outcome<[Cost; 3]> {
     Ok([alone, tail, back])
 }
 
+/// Produces to a broker that is there already, for whoever looks at that: `MSGBENCH_LOAD` is its address, `MSGBENCH_LOAD_SIZE` (128) the bytes of a value,
+/// `MSGBENCH_LOAD_MIB` (256) how much in all.
+pub fn load() -> Outcome<()> {
+    let number = |name: &str, otherwise| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise);
+    let address =
+        std::env::var("MSGBENCH_LOAD").map_err(|_| "MSGBENCH_LOAD must be the address of a broker")?.parse()?;
+    let shape = Shape {
+        size: number("MSGBENCH_LOAD_SIZE", 128),
+        partitions: 1,
+        volume: number("MSGBENCH_LOAD_MIB", 256) << 20,
+    };
+    let mut admin = Client::connect(address)?;
+    admin.create("load", shape.partitions, &[])?;
+    write(address, "load", shape)?;
+    admin.delete("load")?;
+    println!("{} records in {} requests", shape.records(), shape.requests());
+    Ok(())
+}
+
 pub fn run(sizes: &[usize]) -> Outcome<()> {
     let ours = up("reference", DriverKind::Reference, json!({ "log": true, "sync": "never" }))?;
     let properties = json!({ "log.segment.delete.delay.ms": "1000" });

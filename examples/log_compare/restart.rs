@@ -83,7 +83,7 @@ fn folder_size(dir: &Path) -> Outcome<u64> {
 pub fn recover() -> Outcome<()> {
     let gib = std::env::var("MSGBENCH_RECOVER_GIB").ok().and_then(|n| n.parse().ok()).unwrap_or(10u64);
     println!("\n| recovery after kill -9 | in the log | cached | s |\n|---|---:|---|---:|");
-    for (sync, partitions) in [("never", 1), ("never", 8), ("group", 8)] {
+    for (sync, partitions) in [("never", 1), ("never", 40), ("50ms", 8), ("64MiB", 8), ("group", 8), ("group", 40)] {
         let dir = tempfile::tempdir_in(".")?;
         let first = broker(dir.path(), sync)?;
         let mut client = Client::connect(first.address)?;

@@ -85,6 +85,11 @@ impl Client {
         Ok(self.stream.get_mut().write_all(&bytes)?)
     }
 
+    /// The sending half, for a thread of its own.
+    pub fn sender(&self) -> Outcome<Sender> {
+        Ok(Sender { stream: self.stream.get_ref().try_clone()?, correlation: self.correlation })
+    }
+
     /// Whether another answer has been received whole.
     pub fn has_answer(&self) -> bool {
         let there = self.stream.buffer();
@@ -161,6 +166,21 @@ impl Client {
             0 => Ok(part.base_offset),
             code => Err(format!("produce: error {code}").into()),
         }
+    }
+}
+
+/// The sending half of a connection.
+pub struct Sender {
+    stream: TcpStream,
+    correlation: i32,
+}
+
+impl Sender {
+    /// Sends a request whose bytes are there already.
+    pub fn send(&mut self, frame: &mut [u8]) -> Outcome<()> {
+        self.correlation += 1;
+        frame[8..12].copy_from_slice(&self.correlation.to_be_bytes());
+        Ok(self.stream.write_all(frame)?)
     }
 }
 

@@ -225,6 +225,14 @@ pub enum Confirmation<'a> {
 pub trait Consumer {
     /// Waits for at least one message and gives it, and those that are here already up to `limit`, to `sink`.
     fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> impl Future<Output = Result<(), DriverError>>;
+    /// Accepts the oldest `messages` of those that the sink has put on [`Disposition::Hold`]. Nothing to do where the system
+    /// wants no acknowledgement.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    fn settle(&mut self, _messages: usize) -> Result<(), DriverError> {
+        Ok(())
+    }
 }
 
 /// Takes what a consumer receives.
@@ -258,4 +266,6 @@ pub enum Disposition {
     Reject,
     /// Nothing is said about it: the system finds out by itself.
     Leave,
+    /// It is accepted later, in the order of arrival, by [`Consumer::settle`].
+    Hold,
 }

@@ -84,7 +84,9 @@ impl Books {
     }
 
     /// What was promised and what came of it.
-    pub fn promises(&self, facts: &Facts) -> Vec<Promise> {
+    ///
+    /// While messages are still `arriving`, what is missing breaks no promise yet, and keeps none.
+    pub fn promises(&self, facts: &Facts, arriving: bool) -> Vec<Promise> {
         let l = &self.ledger;
         let mut all = Vec::new();
         let mut add = |promised: &str, kept: bool, observed: String| {
@@ -96,16 +98,20 @@ impl Books {
         let none_lost = || {
             let owed = if l.acked > 0 { "acknowledged messages" } else { "messages" };
             let lost = if l.acked > 0 { l.acked_lost } else { l.lost };
-            (lost == 0, format!("{lost} {owed} lost"))
+            let undecided = arriving && lost > 0;
+            let words = if undecided { "not here when the drain ended, others still arriving" } else { "lost" };
+            (lost == 0 || undecided, undecided, format!("{lost} {owed} {words}"))
         };
         if delivery.starts_with("at most once") {
             let (promised, kept, observed) = none_twice("at most once");
             add(&promised, kept, observed);
         } else if delivery.starts_with("at least once") {
-            let (kept, observed) = none_lost();
-            add("at least once", kept, observed);
+            let (kept, undecided, observed) = none_lost();
+            if !undecided {
+                add("at least once", kept, observed);
+            }
         } else if delivery.starts_with("exactly once") {
-            let (kept, observed) = none_lost();
+            let (kept, _, observed) = none_lost();
             add("exactly once", kept && l.duplicated == 0, format!("{observed}, {} duplicated", l.duplicated));
         }
         let order = word("order");
@@ -116,7 +122,7 @@ impl Books {
             let again = l.redelivered > 0 || l.dead_lettered > 0;
             let observed =
                 format!("{} rejected, {} taken later, {} dead letters", l.rejected, l.redelivered, l.dead_lettered);
-            add("redelivery after a rejection", again && l.lost == 0, observed);
+            add("redelivery after a rejection", again && (l.lost == 0 || arriving), observed);
         }
         all
     }
@@ -175,4 +181,27 @@ fn replay(raw: &Raw, i: usize, w: &Workload) -> Option<Replay> {
         catch_up_s: r.caught_up.map(|(at, _)| seconds(r.begun, at)),
         rate,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_still_on_its_way_breaks_no_promise() {
+        let of = |delivery: &str, acked_lost: u64, duplicated: u64, arriving: bool| {
+            let ledger = Ledger { acked: 10, lost: acked_lost, acked_lost, duplicated, ..Ledger::default() };
+            let nothing = (Vec::new(), None, (0, 0), 0);
+            let (groups, replay, in_time, sum) = nothing;
+            let books = Books { ledger, groups, replay, copies: 1, in_time, intended_sum: sum, received_sum: sum };
+            let facts = Facts { guarantees: [("delivery".into(), delivery.into())].into(), ..Facts::default() };
+            books.promises(&facts, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+        };
+        assert_eq!(of("at least once", 3, 0, false), [false]);
+        assert!(of("at least once", 3, 0, true).is_empty(), "neither kept nor broken");
+        assert_eq!(of("at least once", 0, 0, true), [true]);
+        assert_eq!(of("exactly once", 3, 0, false), [false]);
+        assert_eq!(of("exactly once", 3, 0, true), [true], "nothing came twice");
+        assert_eq!(of("exactly once", 0, 1, true), [false]);
+    }
 }

@@ -94,7 +94,7 @@ impl Control<'_> {
         let copies: Vec<u64> = case.workloads.iter().map(|w| copies(w, D::DELIVERS)).collect();
         let rejecting = case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0);
         let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
-        let (mut last, mut since) = (0, now());
+        let (mut last, mut since) = (self.shared.arrived(), now());
         let mut quiet = || {
             let arrived = self.shared.arrived();
             if arrived != last {
@@ -108,6 +108,7 @@ impl Control<'_> {
             self.look("drain", system, raw);
         }
         raw.drained = now() - begun;
+        raw.arriving = now() >= drain_until && since > begun && now() - since < QUIET;
         watch.agenda.close(system, raw);
         self.shared.stop();
         handles.extend(publishers);

@@ -139,7 +139,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             }
             folded.validity.push(check);
         }
-        let promises = if delivers { books.promises(&raw.facts) } else { Vec::new() };
+        let promises = if delivers { books.promises(&raw.facts, raw.arriving) } else { Vec::new() };
         let Books { ledger, groups, replay, .. } = books;
         folded.workloads.push(WorkloadResult {
             name: w.name.clone(),
@@ -269,6 +269,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         backpressure: raw.backpressure,
         expected: l.expected,
         lost: l.lost,
+        arriving: raw.arriving,
         client_dropped: l.client_dropped,
         corrupted: l.corrupted,
         sojourn_from_stamps: balance.then_some((books.received_sum - books.intended_sum) as f64),

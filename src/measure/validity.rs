@@ -19,6 +19,8 @@ pub struct Observed {
     pub expected: u64,
     /// See `expected`.
     pub lost: u64,
+    /// Whether some were still arriving when the drain ended.
+    pub arriving: bool,
     /// Of the lost, dropped by the client.
     pub client_dropped: u64,
     /// See `expected`.
@@ -102,7 +104,14 @@ pub fn judge(o: &Observed) -> Vec<Check> {
             "V4",
             "messages accounted for",
             status,
-            format!("{} of {} lost, {} of them by the client library, {} corrupted", o.lost, o.expected, o.client_dropped, o.corrupted),
+            format!(
+                "{} of {} lost, {} of them by the client library, {} corrupted{}",
+                o.lost,
+                o.expected,
+                o.client_dropped,
+                o.corrupted,
+                if o.arriving && o.lost > 0 { "; messages were still arriving when the drain ended: raise run.drain" } else { "" },
+            ),
             "WARN when lost under an at-most-once promise, INVALID when the client dropped or bytes changed",
             "lost messages count as +infinity; a client drop is the generator's fault: lower the rate or raise its buffer",
         ));

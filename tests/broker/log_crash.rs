@@ -90,6 +90,29 @@ fn nothing_acknowledged_is_missing_after_kill_9() {
     }
 }
 
+#[test]
+fn no_acknowledged_commit_is_missing_after_kill_9() {
+    for sync in ["never", "5ms", "64KiB", "group"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut committed = -1;
+        for round in 0..5 {
+            let mut broker = start(dir.path(), sync);
+            let mut client = Client::connect(broker.kafka());
+            if round == 0 {
+                client.create("t", 1, &[]);
+            }
+            assert_eq!(client.committed("g", "t", 0), committed, "{sync} round {round}");
+            // Enough to fill segments of the offsets' own topic by and by, and to be killed between any two.
+            for _ in 0..200 + round * 17 {
+                committed += 1;
+                assert_eq!(client.commit("g", "t", 0, committed), 0);
+            }
+            broker.child.kill().unwrap();
+            broker.child.wait().unwrap();
+        }
+    }
+}
+
 /// Every acknowledged record is at its offset; offsets are dense; of each producer no record comes twice or out of order.
 fn check(client: &mut Client, acked: &HashMap<(i32, usize), HashMap<u64, i64>>, sync: &str, round: u64) -> usize {
     let mut total = 0;

@@ -339,6 +339,72 @@ fn answers_come_in_the_order_of_their_requests() {
     assert!(syncs < 200, "{syncs} syncs for 200 requests that were under way together");
 }
 
+/// More requests than may wait for their answers come in one piece, and nothing after them that would wake the broker.
+#[test]
+fn requests_beyond_the_queue_are_answered_too() {
+    let (_dir, broker) = broker(|_| {});
+    let mut client = Client::connect(broker.address);
+    client.create("wide", 500, &[]);
+    let wanted = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name("wide")));
+    let short = frame(&ApiVersionsRequest::default(), 0, 7);
+    // 16 KiB each: they reach the bound on bytes before that on their number.
+    let long = frame(&MetadataRequest::default().with_topics(Some(vec![wanted])), 9, 7);
+    for (request, count) in [(short, 3000), (long, 1500)] {
+        client.stream.write_all(&request.repeat(count)).unwrap();
+        for n in 0..count {
+            let answer = client.answer().unwrap_or_else(|error| panic!("answer {n} of {count}: {error}"));
+            assert_eq!(i32::from_be_bytes(answer[..4].try_into().unwrap()), 7);
+        }
+    }
+}
+
+/// A request of some bytes a name, each with an answer of any length, is no lever.
+#[test]
+fn who_names_the_same_thing_again_is_answered_once() {
+    let (_dir, broker) = broker(|config| config.max_groups = 2);
+    let mut client = Client::connect(broker.address);
+    client.create("wide", 300, &[]);
+    let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name("wide")));
+    let answer = client.call(&MetadataRequest::default().with_topics(Some(vec![topic; 1000])), 9);
+    assert_eq!(answer.topics.len(), 1);
+    let resource = describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("wide"));
+    let answer = client.call(&DescribeConfigsRequest::default().with_resources(vec![resource; 1000]), 4);
+    assert_eq!(answer.results.len(), 1);
+    let topic = describe_log_dirs_request::DescribableLogDirTopic::default()
+        .with_topic(topic_name("wide"))
+        .with_partitions((0..300).collect());
+    let answer = client.call(&DescribeLogDirsRequest::default().with_topics(Some(vec![topic; 100])), 4);
+    assert_eq!(answer.results[0].topics.len(), 1);
+    let answer = client.call(&DescribeGroupsRequest::default().with_groups(vec![GroupId(text("g")); 1000]), 5);
+    assert_eq!(answer.groups.len(), 1);
+    let mut commit = |group: &str| client.commit(group, "wide", 0, 5);
+    assert_eq!([commit("a"), commit("b"), commit("a")], [0; 3]);
+    // Groups that have committed something are bounded like those with members.
+    assert_ne!(commit("c"), 0);
+    let topic = offset_fetch_request::OffsetFetchRequestTopics::default()
+        .with_name(topic_name("wide"))
+        .with_partition_indexes(vec![0; 100]);
+    let group = offset_fetch_request::OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId(text("a")))
+        .with_topics(Some(vec![topic; 10]));
+    let answer = client.call(&OffsetFetchRequest::default().with_groups(vec![group; 10]), 8);
+    assert_eq!((answer.groups.len(), answer.groups[0].topics.len()), (1, 1));
+    assert_eq!(answer.groups[0].topics[0].partitions.len(), 1);
+    assert_eq!(answer.groups[0].topics[0].partitions[0].committed_offset, 5);
+    // What a member says about itself is kept, so it is bounded.
+    let protocol = join_group_request::JoinGroupRequestProtocol::default()
+        .with_name(text("p"))
+        .with_metadata(vec![0; (1 << 20) + 1].into());
+    let join = JoinGroupRequest::default()
+        .with_group_id(GroupId(text("a")))
+        .with_session_timeout_ms(6000)
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    assert_eq!(client.call(&join, 9).error_code, 42);
+}
+
 #[test]
 fn offsets_are_found_by_time() {
     let (_dir, broker) = broker(|_| {});
@@ -670,6 +736,23 @@ impl RequestKind {
         decode!(Produce => ProduceRequest, Fetch => FetchRequest, Metadata => MetadataRequest,
             CreateTopics => CreateTopicsRequest, JoinGroup => JoinGroupRequest, ApiVersions => ApiVersionsRequest,
             OffsetFetch => OffsetFetchRequest, DescribeConfigs => DescribeConfigsRequest)
+    }
+}
+
+/// The decoder reads a field it knows by its tag whatever length the tag claims: a claim that is not so is refused, as fuzzing has found it.
+#[test]
+fn a_known_tag_is_as_long_as_it_says() {
+    let mut body = BytesMut::new();
+    fetch("t", 0, 0, 10, 1000).with_cluster_id(Some(text("cluster"))).encode(&mut body, 12).unwrap();
+    assert_eq!(shape::check(1, 12, &body), Ok(body.len()));
+    // The claim stands before the text's own length.
+    let claim = body.len() - "cluster".len() - 2;
+    assert_eq!(body[claim], 8);
+    for wrong in [0, 7, 9, 100] {
+        let mut body = body.to_vec();
+        body[claim] = wrong;
+        body.resize(300, 0);
+        assert!(shape::check(1, 12, &body).is_err(), "{wrong}");
     }
 }
 

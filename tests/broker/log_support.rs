@@ -139,6 +139,30 @@ impl Client {
         (part.error_code, part.base_offset)
     }
 
+    /// Commits an offset for a group without members, and returns the error.
+    pub fn commit(&mut self, group: &str, topic: &str, partition: i32, offset: i64) -> i16 {
+        let part = offset_commit_request::OffsetCommitRequestPartition::default()
+            .with_partition_index(partition)
+            .with_committed_offset(offset);
+        let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![part]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic]);
+        self.call(&request, 8).topics[0].partitions[0].error_code
+    }
+
+    /// What a group has committed; -1 when nothing.
+    pub fn committed(&mut self, group: &str, topic: &str, partition: i32) -> i64 {
+        let topic = offset_fetch_request::OffsetFetchRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partition_indexes(vec![partition]);
+        let request = OffsetFetchRequest::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![topic]));
+        self.call(&request, 7).topics[0].partitions[0].committed_offset
+    }
+
     /// Fetches once: error, end of the log, and the bytes.
     pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, wait: i32) -> (i16, i64, Bytes) {
         let answer = self.call(&fetch(topic, partition, offset, wait, 8 << 20), 11);

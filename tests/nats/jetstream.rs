@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::*;
 use msgbench::driver::jetstream::Jetstream;
-use msgbench::driver::{Disposition, Driver, Outgoing, Producer, Seat, Start};
+use msgbench::driver::{Consumer, Disposition, Driver, Outgoing, Producer, Seat, Start};
 use msgbench::scenario::plan::DriverKind;
 use serde_json::{Value, json};
 
@@ -99,6 +99,27 @@ async fn every_way_to_publish_stores_every_message() {
         assert_eq!(driver.incidents().backpressure_total() > 0, confirms && in_flight < 500, "{publish} {in_flight}");
         producer.close().await.unwrap();
         eventually(|| async { stored(&server).await == 500 }, publish).await;
+        driver.cleanup().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_is_acknowledged_when_the_taker_says_so() {
+    let Some(server) = launch(json!({})) else { return };
+    for ack in ["explicit", "all", "double"] {
+        let driver = open(&server, json!({ "ack": ack }), "stream", "").await;
+        let mut consumer = driver.consumer(SEAT, Start::Tail).await.unwrap();
+        let mut producer = driver.producer(SEAT).await.unwrap();
+        send(&mut producer, 0..10).await;
+        let mut ears = Ears::new(|_, _| Disposition::Hold);
+        hear(&mut consumer, &mut ears, 10, 0).await;
+        let mut settled = 0;
+        for (more, open) in [(0, 10), (4, 6), (6, 0), (3, 0)] {
+            consumer.settle(more).unwrap();
+            settled += more;
+            let pending = || async { consumer_info(&server, "g0").await["num_ack_pending"] == open };
+            eventually(pending, &format!("{ack}: {open} open after {settled} of 10")).await;
+        }
         driver.cleanup().await.unwrap();
     }
 }

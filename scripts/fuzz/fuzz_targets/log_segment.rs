@@ -71,4 +71,6 @@ fuzz_target!(|data: &[u8]| {
     let log = open(dir.path());
     let partition = log.topic("t").and_then(|t| t.partition(0)).expect("the partition");
     assert_eq!(partition.append(&batch::encode(&[(b"k", None)], 1)).expect("appended").base, ends[0]);
+    // Otherwise its threads live on for a while.
+    log.close().expect("closed");
 });

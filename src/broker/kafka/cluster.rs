@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::super::log::Topic;
 use super::code;
-use super::hub::{Call, LEADER_EPOCH, OFFSETS_TOPIC, text};
+use super::hub::{Call, LEADER_EPOCH, OFFSETS_TOPIC, once, text};
 use super::metadata::NO_OPERATIONS;
 use super::pending::Pending;
 
@@ -100,7 +100,7 @@ pub(super) fn log_dirs(call: &Call<'_>, request: DescribeLogDirsRequest) -> Pend
     let log = &call.hub.log;
     let topics = match request.topics {
         None => log.topics().iter().map(|topic| sizes(topic, &|_| true)).collect(),
-        Some(wanted) => wanted
+        Some(wanted) => once(wanted, |one| one.topic.clone())
             .iter()
             .filter_map(|one| Some(sizes(&*log.topic(&one.topic)?, &|index| one.partitions.contains(&index))))
             .collect(),

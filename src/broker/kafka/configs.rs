@@ -17,7 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::super::log::{Settings, SyncPolicy};
 use super::code;
-use super::hub::{Call, text};
+use super::hub::{Call, once, text};
 use super::pending::Pending;
 
 /// Kinds of resources.
@@ -143,7 +143,8 @@ fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, Kind)> {
 
 /// Shows settings.
 pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pending {
-    let results = request.resources.into_iter().map(|resource| {
+    let resources = once(request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
+    let results = resources.into_iter().map(|resource| {
         let wanted =
             |name: &str| resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|k| &**k == name));
         let result = DescribeConfigsResult::default()

@@ -25,6 +25,8 @@ use super::wire::Wire;
 
 /// Responses that may wait in one connection's queue; beyond that it is not read.
 const MAX_QUEUE: usize = 1024;
+/// Bytes of ready responses that may wait in the queue; likewise.
+const MAX_HELD: usize = 16 << 20;
 /// Bytes of ready responses that leave in one write, roughly.
 const MAX_WRITE: usize = 1 << 20;
 /// Room for what is read at a time: at first and at rest, and at most.
@@ -46,6 +48,8 @@ enum Want {
     Some,
     /// The rest of a frame so long.
     Long(usize),
+    /// Nothing: whole frames are there, and no room for their answers.
+    Nothing,
 }
 
 /// Serves a connection until either side ends it.
@@ -72,6 +76,7 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, pl
         local,
         login,
         queue: VecDeque::new(),
+        held: 0,
         staged: 0,
         buffer: BytesMut::new(),
         share: None,
@@ -121,6 +126,8 @@ struct Connection {
     local: SocketAddr,
     login: Login,
     queue: VecDeque<Pending>,
+    /// Bytes of the ready responses in it.
+    held: usize,
     /// How many requests at the end of the queue have brought what is not appended yet.
     staged: usize,
     buffer: BytesMut,
@@ -153,6 +160,10 @@ impl Connection {
         append_staged(&self.hub, &mut self.queue, &mut self.staged);
         self.answer().await?;
         let want = carried_out?;
+        if matches!(want, Want::Nothing) && self.has_room() {
+            // There is room again, and what is there already announces itself no more.
+            return Ok(());
+        }
         let idle = self.active + self.hub.config.idle_timeout;
         let front = self.queue.front().and_then(Pending::deadline);
         // Who waits for an answer is not idle.
@@ -161,7 +172,7 @@ impl Connection {
         let wake = login.map_or(due, |login| login.min(due));
         let crowded = self.hub.faults.as_ref().is_some_and(Line::crowded);
         let wake = if crowded { wake.min(Instant::now() + CROWDED) } else { wake };
-        let reads = self.queue.len() < MAX_QUEUE && !crowded;
+        let reads = self.has_room() && !crowded;
         let waits_for_share = match want {
             Want::Long(length) if self.share.is_none() => Some(length),
             _ => None,
@@ -200,7 +211,7 @@ impl Connection {
     /// Room in the buffer, and no more than is worth it: what a frame claims is reserved bit by bit as it comes.
     fn make_room(&mut self, want: &Want) {
         let room = match want {
-            Want::Some => self.room,
+            Want::Some | Want::Nothing => self.room,
             Want::Long(length) => (length - self.buffer.len()).min(self.buffer.len().max(1 << 20)),
         };
         if self.buffer.capacity() - self.buffer.len() < room / 4 || matches!(want, Want::Long(_)) {
@@ -208,9 +219,13 @@ impl Connection {
         }
     }
 
-    /// Carries out every request that is there whole.
+    fn has_room(&self) -> bool {
+        self.queue.len() < MAX_QUEUE && self.held < MAX_HELD
+    }
+
+    /// Carries out every request that is there whole and whose answer has room.
     fn carry_out(&mut self) -> Result<Want, End> {
-        while self.queue.len() < MAX_QUEUE {
+        while self.has_room() {
             let Some(length) = self.buffer.first_chunk::<4>() else { return Ok(Want::Some) };
             let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| End::Violation)?;
             if length > self.hub.config.max_request {
@@ -231,9 +246,10 @@ impl Connection {
             self.share = None;
             add(&self.hub.counters.requests, 1);
             self.staged += usize::from(produces && pending.is_some());
+            self.held += pending.as_ref().map_or(0, Pending::ready_len);
             self.queue.extend(pending);
         }
-        Ok(Want::Some)
+        Ok(Want::Nothing)
     }
 
     /// Sends every response that is ready and has none before it that is not.
@@ -244,7 +260,9 @@ impl Connection {
                 && out.len() < MAX_WRITE
                 && !out.hangs_up
             {
+                let held = front.ready_len();
                 let Some(reply) = front.poll(&self.bell) else { break };
+                self.held -= held;
                 out.append(reply);
                 self.queue.pop_front();
             }

@@ -1,5 +1,6 @@
 //! What all connections share.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -122,6 +123,13 @@ impl Call<'_> {
     pub(super) fn port(&self) -> i32 {
         i32::from(self.local.port())
     }
+}
+
+/// Each once: who names the same thing again is answered once, or a short request would have a long answer many times over.
+pub(super) fn once<T, K: Ord>(mut items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    items.retain(|item| seen.insert(key(item)));
+    items
 }
 
 /// A text in the crate's type.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::super::log::Topic;
 use super::code;
-use super::hub::{CLUSTER, Call, LEADER_EPOCH, OFFSETS_TOPIC, text};
+use super::hub::{CLUSTER, Call, LEADER_EPOCH, OFFSETS_TOPIC, once, text};
 use super::pending::Pending;
 
 /// "Not asked for", where authorized operations are reported.
@@ -29,7 +29,7 @@ pub(super) fn metadata(call: &Call<'_>, request: MetadataRequest) -> Pending {
     let topics = if all {
         call.hub.log.topics().iter().map(|topic| described(call, topic)).collect()
     } else {
-        let wanted = request.topics.unwrap_or_default();
+        let wanted = once(request.topics.unwrap_or_default(), |topic| (topic.name.clone(), topic.topic_id));
         wanted.into_iter().map(|topic| one(call, topic.name, topic.topic_id, create)).collect()
     };
     let broker = MetadataResponseBroker::default()

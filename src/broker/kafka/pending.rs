@@ -66,6 +66,14 @@ impl Pending {
         }
     }
 
+    /// Bytes of the answer, if it was ready from the beginning.
+    pub(super) fn ready_len(&self) -> usize {
+        match self {
+            Self::Ready(reply) => reply.as_ref().map_or(0, Reply::len),
+            _ => 0,
+        }
+    }
+
     /// When it is to be asked again at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {

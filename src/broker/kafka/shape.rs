@@ -5,7 +5,7 @@
 //! refuses what is shorter than it claims. Only then is it decoded. Bytes that follow are left alone, as Kafka does: librdkafka 2.16
 //! asks for the metadata of all topics with three bytes too many.
 
-use Kind::{Blob, Byte, Int, Items, List, Long, Maybe, Short, Text, Uuid};
+use Kind::{Blob, Byte, Int, Items, List, Long, Maybe, Short, Tagged, Text, Uuid};
 
 /// Elements of all arrays of a request, and tagged fields, at most.
 pub const MAX_ELEMENTS: usize = 100_000;
@@ -25,6 +25,9 @@ enum Kind {
     Maybe(&'static [Field]),
     /// An array of something simple.
     Items(&'static Kind),
+    /// A field known by its tag, which comes after all others. The decoder reads it by its kind, whatever length the tag claims, so both
+    /// must agree.
+    Tagged(usize, &'static Kind),
 }
 
 /// A field, and its first and last version.
@@ -59,7 +62,7 @@ fn shape(key: i16) -> Option<Shape> {
             fields![
                 Int; Int; Int; Int; Byte; Int, 7; Int, 7;
                 List(fields![Text; List(fields![Int; Int, 9; Long; Int, 12; Long, 5; Int])]);
-                List(TOPIC_PARTITIONS), 7; Text, 11
+                List(TOPIC_PARTITIONS), 7; Text, 11; Tagged(0, &Text), 12
             ],
         ),
         // ListOffsets
@@ -167,7 +170,7 @@ pub fn check(key: i16, version: i16, body: &[u8]) -> Result<usize, Misshapen> {
 /// When there are more than bytes, or fields without end.
 pub fn skip_tags(bytes: &[u8]) -> Result<&[u8], Misshapen> {
     let mut walk = Walk { rest: bytes, version: 0, flexible: true, elements: 0 };
-    walk.tags()?;
+    walk.tags(&[])?;
     Ok(walk.rest)
 }
 
@@ -218,13 +221,24 @@ impl Walk<'_> {
         if self.elements > MAX_ELEMENTS { Err(Misshapen) } else { Ok(()) }
     }
 
-    fn tags(&mut self) -> Result<(), Misshapen> {
+    fn tags(&mut self, fields: &[Field]) -> Result<(), Misshapen> {
         let tags = self.varint()?;
         self.count(tags)?;
         for _ in 0..tags {
-            self.varint()?;
+            let tag = self.varint()?;
             let length = self.varint()?;
-            self.skip(length)?;
+            let known = fields.iter().find_map(|field| match field {
+                Field(Tagged(of, kind), ..) if *of == tag => Some(kind),
+                _ => None,
+            });
+            let before = self.rest.len();
+            match known {
+                Some(kind) => self.value(kind)?,
+                None => self.skip(length)?,
+            }
+            if before - self.rest.len() != length {
+                return Err(Misshapen);
+            }
         }
         Ok(())
     }
@@ -235,7 +249,7 @@ impl Walk<'_> {
                 self.value(kind)?;
             }
         }
-        if self.flexible { self.tags() } else { Ok(()) }
+        if self.flexible { self.tags(fields) } else { Ok(()) }
     }
 
     fn value(&mut self, kind: &Kind) -> Result<(), Misshapen> {
@@ -267,6 +281,8 @@ impl Walk<'_> {
                 self.count(length)?;
                 (0..length).try_for_each(|_| self.value(kind))
             }
+            // In its place among the other tags.
+            Tagged(..) => Ok(()),
         }
     }
 }

@@ -25,6 +25,7 @@
 //! a signal); an entry header of our own around each batch (a reader's range would no longer be what goes on the wire).
 
 mod bell;
+mod checkpoint;
 mod compact;
 mod disk;
 mod error;

@@ -38,6 +38,8 @@ pub struct Options {
     pub housekeeping: Duration,
     /// Whether busy partitions get segments written full of zeros beforehand. Never under [`SyncPolicy::Never`].
     pub prewrite: bool,
+    /// The state of a partition's newest segment is noted every so many bytes: about as many are read at a start after a crash.
+    pub checkpoint_bytes: u64,
     /// Threads that sync.
     pub sync_threads: usize,
     /// How files are written and synced.
@@ -55,6 +57,7 @@ impl Options {
             max_producers: 4096,
             housekeeping: Duration::from_secs(5),
             prewrite: true,
+            checkpoint_bytes: 32 << 20,
             sync_threads: 2,
             disk: Arc::new(SystemDisk),
         }

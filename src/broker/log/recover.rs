@@ -10,6 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::checkpoint::{self, Known};
 use super::error::LogError;
 use super::format::{Format, View};
 use super::index::Index;
@@ -23,7 +24,7 @@ pub struct Recovered {
     pub cut: u64,
     /// Bytes cut that were kept in a file `<segment>.cut-<position>`, because whole batches are among them.
     pub kept: u64,
-    /// Batches found.
+    /// Batches read.
     pub batches: u64,
     /// Indexes made anew.
     pub indexes: u64,
@@ -44,6 +45,9 @@ pub(super) struct Found {
     pub(super) segments: VecDeque<Arc<Segment>>,
     pub(super) producers: Producers,
     pub(super) start: u64,
+    /// Up to which byte the newest segment is noted, and the number of the next note.
+    pub(super) noted: u64,
+    pub(super) notes: usize,
     pub(super) report: Recovered,
 }
 
@@ -63,6 +67,7 @@ pub(super) fn segments(
     format: &dyn Format,
     max_producers: usize,
     trusting: bool,
+    boot: Option<&str>,
 ) -> Result<Found, LogError> {
     let mut bases = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(LogError::io("read", dir))? {
@@ -83,12 +88,19 @@ pub(super) fn segments(
             .map_err(|_| LogError::Damaged { path: dir.join("start"), reason: "it should hold one number".into() })?,
         Err(_) => 0,
     };
-    let mut found =
-        Found { segments: VecDeque::new(), producers: Producers::default(), start, report: Recovered::default() };
+    let mut found = Found {
+        segments: VecDeque::new(),
+        producers: Producers::default(),
+        start,
+        noted: 0,
+        notes: 0,
+        report: Recovered::default(),
+    };
     // Not there, or not whole, it vouches for nothing.
     let text = std::fs::read_to_string(dir.join(SYNCED)).unwrap_or_default();
     let synced: u64 = text.trim().parse().unwrap_or(0);
     let Some(mut newest_base) = bases.pop() else { return Ok(found) };
+    let mut known = checkpoint::find(dir, newest_base, boot);
     for (n, base) in bases.iter().enumerate() {
         let trusted = trusting || *base < synced;
         match closed(dir, *base, format, trusted, &mut found.report)? {
@@ -99,6 +111,9 @@ pub(super) fn segments(
                     found.report.kept += set_aside(dir, *later)?;
                 }
                 newest_base = *base;
+                // What was noted of it may be of before it was compacted.
+                checkpoint::forget(dir).map_err(LogError::io("remove the notes of", dir))?;
+                known = None;
                 break;
             }
         }
@@ -107,7 +122,8 @@ pub(super) fn segments(
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
     // An index beside it would be of an earlier end.
     let _ = std::fs::remove_file(path.with_extension("index"));
-    let newest = newest(dir, newest_base, file, format, max_producers)?;
+    (found.noted, found.notes) = known.as_ref().map_or((0, 0), |known| (known.end, known.turn + 1));
+    let newest = newest(dir, newest_base, file, format, max_producers, known)?;
     if !trusting {
         // What a crash has left in memory alone is served from now on: no loss of power may take it.
         newest.segment.file()?.sync_data().map_err(LogError::io("sync", &path))?;
@@ -147,7 +163,7 @@ fn closed(
         return Ok(Some(Segment::sealed(dir, base, end, next, index.max_timestamp)));
     }
     let file = File::open(&path).map_err(LogError::io("open", &path))?;
-    let scan = scan(&file, base, format, &mut |_| {}, false).map_err(LogError::io("read", &path))?;
+    let scan = scan(&file, Scan::new(base), format, &mut |_| {}, false).map_err(LogError::io("read", &path))?;
     if scan.end != len {
         if !trusted {
             return Ok(None);
@@ -164,25 +180,29 @@ fn closed(
     Ok(Some(Segment::sealed(dir, base, scan.end, scan.next, scan.index.max_timestamp)))
 }
 
-/// Reads the newest segment and cuts what is not whole.
+/// Reads the newest segment, beyond what is known of it, and cuts what is not whole.
 pub(super) fn newest(
     dir: &Path,
     base: u64,
     file: File,
     format: &dyn Format,
     max_producers: usize,
+    known: Option<Known>,
 ) -> Result<Newest, LogError> {
     let path = dir.join(format!("{}.seg", stem(base)));
     let io = |what| LogError::io(what, path.clone());
-    let mut producers = match std::fs::read(dir.join(format!("{}.producers", stem(base)))) {
-        // Without it, producers are not known and may go on anywhere.
-        Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
-        Err(_) => Producers::default(),
+    let len = file.metadata().map_err(io("look at"))?.len();
+    let (mut producers, begin) = match known.filter(|known| known.end <= len) {
+        Some(Known { end, next, index, producers, .. }) => (producers, Scan { end, next, index, batches: 0 }),
+        None => {
+            // Without it, producers are not known and may go on anywhere.
+            let text = std::fs::read(dir.join(format!("{}.producers", stem(base)))).unwrap_or_default();
+            (serde_json::from_slice(&text).unwrap_or_default(), Scan::new(base))
+        }
     };
     let mut note = |view: &View| producers.stored(view, max_producers);
-    let scan = scan(&file, base, format, &mut note, true).map_err(io("read"))?;
+    let scan = scan(&file, begin, format, &mut note, true).map_err(io("read"))?;
     let mut report = Recovered { batches: scan.batches, ..Recovered::default() };
-    let len = file.metadata().map_err(io("look at"))?.len();
     if scan.end < len {
         if !rest_is_zero(&file, scan.end).map_err(io("read"))? {
             report.cut = len - scan.end;
@@ -204,18 +224,23 @@ struct Scan {
     batches: u64,
 }
 
-/// Reads batches until one is not whole. Offsets must follow one another; with `dense` without gaps.
+impl Scan {
+    fn new(base: u64) -> Self {
+        Self { end: 0, next: base, index: Index::new(base), batches: 0 }
+    }
+}
+
+/// Reads batches, from where `scan` has come to, until one is not whole. Offsets must follow one another; with `dense` without gaps.
 fn scan(
     file: &File,
-    base: u64,
+    mut scan: Scan,
     format: &dyn Format,
     each: &mut dyn FnMut(&View),
     dense: bool,
 ) -> std::io::Result<Scan> {
-    let mut scan = Scan { end: 0, next: base, index: Index::new(base), batches: 0 };
     let len = file.metadata()?.len();
     let mut buffer = vec![0; 1 << 20];
-    let (mut from, mut held) = (0, 0);
+    let (mut from, mut held) = (scan.end, 0);
     loop {
         let at = (scan.end - from) as usize;
         let there = &buffer[at.min(held)..held];
@@ -257,7 +282,8 @@ fn rest_is_zero(file: &File, mut position: u64) -> std::io::Result<bool> {
         if held == 0 {
             return Ok(true);
         }
-        if buffer[..held].iter().any(|b| *b != 0) {
+        // Piece by piece without a way out in between, which the compiler turns into wide instructions.
+        if buffer[..held].chunks(1 << 10).any(|piece| piece.iter().fold(0, |all, b| all | b) != 0) {
             return Ok(false);
         }
         position += held as u64;

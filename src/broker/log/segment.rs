@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::checkpoint::Note;
 use super::error::LogError;
 use super::format::{Format, View};
 use super::index::Index;
+use super::producers::Producers;
 
 /// Locks, also when a holder has panicked: every critical section here leaves a consistent state at each step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -154,6 +156,12 @@ impl Segment {
         self.save_index()?;
         self.sealed.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// What is to be known of it as it stands, by whose producers.
+    pub(super) fn note(&self, producers: &Producers, boot: Option<&str>) -> Result<Note, LogError> {
+        let (end, next) = (self.end(), self.next());
+        self.with_index(|index| Note::new(self.base, end, next, index, producers, boot))
     }
 
     /// Writes the index beside the segment.

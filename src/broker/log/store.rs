@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use super::checkpoint;
 use super::error::LogError;
 use super::format::Format;
 use super::ids::Ids;
@@ -69,7 +70,8 @@ impl Log {
             SyncPolicy::Never => None,
             _ => Some(Syncer::start(options.sync_threads)?),
         };
-        let shared = Arc::new(Shared { options, format, syncer, syncs: 0.into(), failures: 0.into() });
+        let boot = checkpoint::boot();
+        let shared = Arc::new(Shared { options, format, syncer, boot, syncs: 0.into(), failures: 0.into() });
         let mut report = Recovered::default();
         let mut topics = BTreeMap::new();
         let mut partitions = 0;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::ScopedJoinHandle;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,8 @@ use super::segment::{lock, write_whole};
 
 /// Longest name of a topic.
 const MAX_NAME: usize = 249;
+/// Partitions of a topic that are opened at a time.
+const OPENERS: usize = 8;
 
 pub(super) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
@@ -77,9 +81,8 @@ impl Topic {
         }
         let settings = Arc::new(meta.settings.clone());
         let mut partitions = Vec::new();
-        for n in 0..meta.partitions {
-            let dir = dir.join(n.to_string());
-            let (partition, found) = Partition::open(&dir, Arc::clone(shared), Arc::clone(&settings))?;
+        for opened in recovered(shared, &dir, &settings, meta.partitions)? {
+            let (partition, found) = opened?;
             report.add(found);
             partitions.push(partition);
         }
@@ -166,6 +169,28 @@ impl Topic {
         }
         Ok(())
     }
+}
+
+type Opened = Result<(Arc<Partition>, Recovered), LogError>;
+
+/// Opens so many partitions, several at a time: what recovery waits for is mostly syncs, which then overlap.
+fn recovered(shared: &Arc<Shared>, dir: &Path, settings: &Arc<Settings>, count: u32) -> Result<Vec<Opened>, LogError> {
+    let open = |n: u32| Partition::open(&dir.join(n.to_string()), Arc::clone(shared), Arc::clone(settings));
+    if count < 2 {
+        return Ok((0..count).map(open).collect());
+    }
+    let start = LogError::io("start a thread for", dir);
+    let mut opened: Vec<(u32, Opened)> = std::thread::scope(|scope| {
+        let share = |first: u32| {
+            let work = move || (first..count).step_by(OPENERS).map(|n| (n, open(n))).collect::<Vec<_>>();
+            std::thread::Builder::new().name("log-open".into()).spawn_scoped(scope, work)
+        };
+        let workers = (0..count.min(OPENERS as u32)).map(share).collect::<Result<Vec<_>, _>>().map_err(start)?;
+        let join = |worker: ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok::<_, LogError>(workers.into_iter().flat_map(join).collect())
+    })?;
+    opened.sort_unstable_by_key(|(n, _)| *n);
+    Ok(opened.into_iter().map(|(_, opened)| opened).collect())
 }
 
 /// An id as text.

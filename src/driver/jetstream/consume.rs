@@ -10,7 +10,7 @@
 //! 128 B, both with 1.05 us of client CPU for each), but it has no dead letters, its acknowledgements wait for room
 //! in the client, and an attempt must be parsed a second time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
@@ -64,12 +64,21 @@ pub struct Acknowledger {
     /// Acknowledgements that the server has not confirmed, by their number.
     pub(super) unconfirmed: BTreeMap<u64, (Subject, Instant)>,
     pub(super) number: u64,
+    /// Taken, and not to be acknowledged before the taker says so.
+    pub(super) held: VecDeque<Subject>,
 }
 
 impl Acknowledger {
     /// `backoff` are the waits before redeliveries.
     pub fn new(kind: Ack, backoff: &[Span]) -> Self {
-        Self { kind, backoff: backoff.to_vec(), latest: None, unconfirmed: BTreeMap::new(), number: 0 }
+        Self {
+            kind,
+            backoff: backoff.to_vec(),
+            latest: None,
+            unconfirmed: BTreeMap::new(),
+            number: 0,
+            held: VecDeque::new(),
+        }
     }
 
     #[inline]
@@ -183,6 +192,7 @@ impl StreamConsumer {
             }
             Disposition::Reject => self.acks.reject(reply, attempt, &self.link, &mut self.out)?,
             Disposition::Leave => {}
+            Disposition::Hold => self.acks.held.push_back(reply),
         }
         Ok(true)
     }
@@ -241,5 +251,13 @@ impl Consumer for StreamConsumer {
         }
         self.acks.settle(&self.link, &mut self.out)?;
         self.out.flush(&self.link).await
+    }
+
+    fn settle(&mut self, messages: usize) -> Result<(), DriverError> {
+        for _ in 0..messages {
+            let Some(reply) = self.acks.held.pop_front() else { break };
+            self.acks.accept(reply, &self.inbox, &self.link, &mut self.out)?;
+        }
+        self.acks.settle(&self.link, &mut self.out)
     }
 }

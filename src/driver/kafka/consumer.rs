@@ -152,7 +152,7 @@ impl Consumer for KafkaConsumer {
                         retries.reject(message, attempt);
                     }
                 }
-                Disposition::Accept | Disposition::Leave => {}
+                Disposition::Accept | Disposition::Leave | Disposition::Hold => {}
             }
         }
         if let Some(retries) = &mut self.retries {

@@ -26,11 +26,12 @@ type Groups = HashMap<String, BTreeMap<Place, Committed>>;
 pub(crate) struct Offsets {
     partition: Arc<Partition>,
     groups: Mutex<Groups>,
+    max_groups: usize,
 }
 
 impl Offsets {
     /// Opens the topic they are in, or makes it, and reads it.
-    pub(crate) fn open(log: &Log) -> Result<Self, LogError> {
+    pub(crate) fn open(log: &Log, max_groups: usize) -> Result<Self, LogError> {
         let topic = match log.topic(OFFSETS_TOPIC) {
             Some(topic) => topic,
             None => {
@@ -47,7 +48,7 @@ impl Offsets {
             }
         };
         let partition = topic.partition(0).ok_or_else(|| LogError::Unknown(OFFSETS_TOPIC.to_owned()))?;
-        let offsets = Self { partition, groups: Mutex::default() };
+        let offsets = Self { partition, groups: Mutex::default(), max_groups };
         offsets.replay()?;
         Ok(offsets)
     }
@@ -109,6 +110,9 @@ impl Offsets {
             return Ok(None);
         }
         let mut groups = self.groups();
+        if groups.len() >= self.max_groups && !groups.contains_key(group) {
+            return Err(LogError::Limit { what: "the number of groups with offsets", limit: self.max_groups });
+        }
         let have = groups.get(group).map_or(0, BTreeMap::len);
         if have + changes.len() > MAX_OFFSETS + changes.iter().filter(|(_, c)| c.is_none()).count() {
             return Err(LogError::Limit { what: "the number of the group's offsets", limit: MAX_OFFSETS });

@@ -53,7 +53,7 @@ impl Coordinator {
     ) -> Result<Arc<Self>, LogError> {
         Ok(Arc::new(Self {
             groups: Mutex::default(),
-            offsets: Offsets::open(&log)?,
+            offsets: Offsets::open(&log, config.max_groups)?,
             counters,
             changed: Notify::new(),
             next_member: AtomicU64::new(wall().unsigned_abs() << 20),

@@ -12,7 +12,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::code;
-use super::super::hub::{Call, text};
+use super::super::hub::{Call, once, text};
 use super::super::pending::Pending;
 use super::committed::{Committed, Place};
 use super::state::Who;
@@ -114,9 +114,10 @@ fn committed(call: &Call<'_>, group: &str, wanted: Wanted) -> Answers {
         return all;
     };
     let one = |name: &TopicName, index: i32| offsets.get(group, &Place::from((name.to_string(), index)));
-    wanted
+    once(wanted, |(name, _)| name.clone())
         .into_iter()
         .map(|(name, indexes)| {
+            let indexes = once(indexes, |index| *index);
             let parts = indexes.into_iter().map(|index| (index, one(&name, index))).collect();
             (name, parts)
         })
@@ -147,7 +148,7 @@ pub(in super::super) fn fetch_offsets(call: &Call<'_>, request: OffsetFetchReque
         });
         return call.ready(&OffsetFetchResponse::default().with_topics(topics.collect()));
     }
-    let groups = request.groups.into_iter().map(|group| {
+    let groups = once(request.groups, |group| group.group_id.clone()).into_iter().map(|group| {
         let wanted = group.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
         let topics = committed(call, &group.group_id, wanted).into_iter().map(|(name, parts)| {
             let parts = parts.into_iter().map(|(index, committed)| {

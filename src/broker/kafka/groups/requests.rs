@@ -13,7 +13,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::code;
-use super::super::hub::{Call, text};
+use super::super::hub::{Call, once, text};
 use super::super::pending::{Pending, Slot};
 use super::super::reply::respond;
 use super::state::{Answer, Group, Join, Joined, State, Synced, Who};
@@ -21,6 +21,8 @@ use super::wall;
 
 /// Session timeouts allowed, in milliseconds.
 const SESSIONS: std::ops::RangeInclusive<i32> = 100..=1_800_000;
+/// Bytes that a member may say about itself, over all protocols.
+const MAX_METADATA: usize = 1 << 20;
 /// Bound on the wait of a join or sync, beyond what the group itself allows.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
@@ -132,6 +134,9 @@ pub(in super::super) fn join(call: &Call<'_>, request: JoinGroupRequest) -> Pend
     if !SESSIONS.contains(&request.session_timeout_ms) {
         return refuse(code::INVALID_SESSION_TIMEOUT);
     }
+    if request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum::<usize>() > MAX_METADATA {
+        return refuse(code::INVALID_REQUEST);
+    }
     let session = millis(request.session_timeout_ms);
     let coordinator = &call.hub.groups;
     let join = Join {
@@ -226,7 +231,7 @@ pub(in super::super) fn leave(call: &Call<'_>, request: LeaveGroupRequest) -> Pe
 pub(in super::super) fn describe(call: &Call<'_>, request: DescribeGroupsRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let groups = coordinator.groups();
-    let described = request.groups.into_iter().map(|id| {
+    let described = once(request.groups, GroupId::clone).into_iter().map(|id| {
         let answer = DescribedGroup::default().with_group_id(id.clone()).with_authorized_operations(i32::MIN);
         let Some(group) = groups.get(id.as_str()) else {
             let known = !coordinator.offsets.all(&id).is_empty();

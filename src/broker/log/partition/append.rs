@@ -195,6 +195,7 @@ impl Partition {
         let busy = inner.syncs >= BUSY;
         let start = inner.start;
         drop(inner);
+        self.note_if_due(appender);
         self.ask_for_spare(appender, busy);
         readers.ring();
         if ask {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::bell::{Bell, Bells};
+use super::super::checkpoint::Note;
 use super::super::error::LogError;
 use super::super::options::SyncPolicy;
 use super::super::recover;
@@ -66,10 +67,11 @@ impl Partition {
     }
 
     fn sync_once(&self) {
-        let (dirty, written, new_segment, bytes) = {
+        let (dirty, written, new_segment, bytes, note) = {
             let mut inner = lock(&self.view);
             let new_segment = std::mem::take(&mut inner.new_segment);
-            (std::mem::take(&mut inner.dirty), inner.written, new_segment, self.unsynced.load(Ordering::Acquire))
+            let bytes = self.unsynced.load(Ordering::Acquire);
+            (std::mem::take(&mut inner.dirty), inner.written, new_segment, bytes, inner.note.take())
         };
         let sync = |segment: &Arc<Segment>| {
             let file = segment.file()?;
@@ -94,6 +96,10 @@ impl Partition {
             complain(&error);
             return self.give_up(dirty, written, group);
         }
+        // Of an older segment nothing need be known beyond its index.
+        if let Some(note) = note.filter(|note| note.base == written.base) {
+            self.write_note(&note);
+        }
         self.unsynced.fetch_sub(bytes, Ordering::AcqRel);
         let mut inner = lock(&self.view);
         inner.syncs = inner.syncs.saturating_add(1);
@@ -107,6 +113,28 @@ impl Partition {
         drop(inner);
         waiters.ring();
         readers.ring();
+    }
+
+    /// Notes the state of the newest segment when enough has been added to it.
+    pub(super) fn note_if_due(&self, appender: &mut Appender) {
+        if appender.position.saturating_sub(appender.noted) < self.shared.options.checkpoint_bytes {
+            return;
+        }
+        appender.noted = appender.position;
+        let never = self.shared.options.sync == SyncPolicy::Never;
+        let boot = self.shared.boot.as_deref();
+        match appender.segment.note(&appender.producers, boot.filter(|_| never)) {
+            Ok(note) if !never => lock(&self.view).note = Some(note),
+            Ok(note) if boot.is_some() => self.write_note(&note),
+            // Recovery reads more than it had to.
+            _ => {}
+        }
+    }
+
+    fn write_note(&self, note: &Note) {
+        let turn = self.notes.fetch_add(1, Ordering::Relaxed);
+        // The same.
+        let _ = note.write(&self.dir, turn);
     }
 
     /// After a failed sync the kernel may have dropped what it could not write. Under group commit nobody has seen any of it: the
@@ -135,6 +163,7 @@ impl Partition {
         let gone: Vec<_> = {
             let mut inner = lock(&self.view);
             inner.dirty.clear();
+            inner.note = None;
             inner.forget_all();
             let count = inner.segments.iter().filter(|s| s.base <= keep.base).count();
             inner.segments.drain(count..).collect()
@@ -146,11 +175,12 @@ impl Partition {
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
         file.set_len(keep.position).map_err(LogError::io("shorten", &path))?;
         let limit = self.shared.options.max_producers;
-        let found = recover::newest(&self.dir, keep.base, file, &*self.shared.format, limit)?;
+        let found = recover::newest(&self.dir, keep.base, file, &*self.shared.format, limit, None)?;
         let segment = Arc::new(found.segment);
         appender.file = segment.file()?;
         appender.position = segment.end();
         appender.next = segment.next();
+        appender.noted = appender.noted.min(appender.position);
         appender.producers = found.producers;
         appender.prewritten = 0;
         appender.segment = Arc::clone(&segment);
@@ -172,7 +202,10 @@ impl Partition {
         let path = appender.segment.path();
         appender.file.set_len(appender.position).map_err(LogError::io("shorten", path))?;
         appender.file.sync_all().map_err(LogError::io("sync", path))?;
-        write_whole(&self.dir.join(recover::SYNCED), appender.segment.base.to_string().as_bytes())?;
+        if self.shared.options.sync != SyncPolicy::Never {
+            write_whole(&self.dir.join(recover::SYNCED), appender.segment.base.to_string().as_bytes())?;
+        }
+        self.write_note(&appender.segment.note(&appender.producers, None)?);
         match std::fs::remove_file(self.spare()) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(LogError::Io { what: "remove", path: self.spare(), source })

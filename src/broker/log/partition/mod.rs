@@ -9,7 +9,7 @@ mod view;
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) format: Arc<dyn Format>,
     /// There is none under [`SyncPolicy::Never`].
     pub(super) syncer: Option<Syncer>,
+    /// Which start of the system this is.
+    pub(super) boot: Option<String>,
     /// Syncs done, and syncs and writes that failed.
     pub(super) syncs: AtomicU64,
     pub(super) failures: AtomicU64,
@@ -54,6 +56,8 @@ pub struct Partition {
     pub(super) deleted: AtomicBool,
     /// The segment below which everything has been noted to be synced, so that recovery need not read it.
     marked: AtomicU64,
+    /// Notes of the newest segment written so far, which says whose turn it is.
+    notes: AtomicUsize,
     /// Where compaction has been up to.
     pub(super) compacted: AtomicU64,
     /// The next offset when it was opened: as long as it is that, there is nothing to sync.
@@ -70,6 +74,8 @@ pub(super) struct Appender {
     /// Length of zeros the segment was made with.
     prewritten: u64,
     spare: Spare,
+    /// Up to which byte the segment's state has been noted.
+    noted: u64,
 }
 
 impl Partition {
@@ -81,7 +87,8 @@ impl Partition {
     ) -> Result<(Arc<Self>, Recovered), LogError> {
         std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
         let trusting = shared.options.sync == SyncPolicy::Never;
-        let found = recover::segments(dir, &*shared.format, shared.options.max_producers, trusting)?;
+        let limit = shared.options.max_producers;
+        let found = recover::segments(dir, &*shared.format, limit, trusting, shared.boot.as_deref())?;
         let report = found.report;
         let mut segments = found.segments;
         let fresh = segments.back().is_none_or(|last| last.is_sealed());
@@ -103,6 +110,7 @@ impl Partition {
             producers: found.producers,
             prewritten: 0,
             spare: Spare::None,
+            noted: if fresh { 0 } else { found.noted },
         };
         let inner = Inner::new(segments, start, end, fresh);
         let partition = Arc::new(Self {
@@ -116,6 +124,7 @@ impl Partition {
             generation: 0.into(),
             deleted: false.into(),
             marked: end.base.into(),
+            notes: found.notes.into(),
             compacted: 0.into(),
             opened_at: next,
         });

@@ -59,6 +59,7 @@ impl Partition {
         let segment = Arc::new(Segment::create(&self.dir, base, file));
         appender.file = segment.file()?;
         appender.position = 0;
+        appender.noted = 0;
         appender.opened = Instant::now();
         appender.prewritten = prewritten;
         appender.segment = Arc::clone(&segment);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::bell::Bells;
+use super::super::checkpoint::Note;
 use super::super::segment::Segment;
 
 /// Starts of batches remembered, so that who reads at the end needs no search.
@@ -35,6 +36,8 @@ pub(in super::super) struct Inner {
     pub(super) syncs: u32,
     pub(super) readers: Bells,
     pub(super) waiters: Bells,
+    /// A note to be written once it is synced.
+    pub(super) note: Option<Note>,
     recent: VecDeque<End>,
 }
 
@@ -53,6 +56,7 @@ impl Inner {
             syncs: 0,
             readers: Bells::default(),
             waiters: Bells::default(),
+            note: None,
             recent: VecDeque::with_capacity(RECENT),
         }
     }

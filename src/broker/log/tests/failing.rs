@@ -178,9 +178,8 @@ fn power_cut(from: &Path, to: &Path, lost: &HashMap<u64, Vec<(u64, u64)>>, rando
         // Files that are written without a sync may be empty.
         let name = entry.file_name();
         let name = name.to_str().unwrap();
-        if (name.ends_with(".index") || name.ends_with(".producers") || name == "synced")
-            && next(random).is_multiple_of(3)
-        {
+        let unsynced = [".index", ".producers", "synced", "-0", "-1"];
+        if unsynced.iter().any(|end| name.ends_with(end)) && next(random).is_multiple_of(3) {
             file.set_len(0).unwrap();
         }
     }
@@ -194,6 +193,7 @@ fn a_loss_of_power_takes_nothing_that_the_policy_covers() {
             let disk = Arc::new(Fragile::default());
             let mut settings = options(dir.path(), policy);
             settings.defaults.segment_bytes = 3000;
+            settings.checkpoint_bytes = 400;
             settings.disk = disk.clone();
             let (log, _) = open(settings.clone());
             let partition = topic(&log, 1).partition(0).unwrap();

@@ -1,5 +1,7 @@
 //! Recovery from segments that end anywhere, or are no segments.
 
+use std::fs::File;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -18,6 +20,53 @@ fn what_is_known_to_be_synced_is_not_read_again() {
     let (log, recovered) = open(options(copy.path(), SyncPolicy::Group));
     assert_eq!(all(&topic(&log, 1).partition(0).unwrap(), 1 << 20).len(), count);
     assert!((1..30).contains(&recovered.batches), "{} of {count} read", recovered.batches);
+}
+
+#[test]
+fn of_the_newest_segment_only_the_tail_is_read_again() {
+    for policy in [SyncPolicy::Never, SyncPolicy::Group, SyncPolicy::Bytes(2000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = options(dir.path(), policy);
+        settings.defaults.segment_bytes = 1 << 20;
+        settings.checkpoint_bytes = 10_000;
+        settings.prewrite = false;
+        let numbered = |n: i32| batch_of(1, i64::from(n), Some((9, 0, n)), &[n as u8; 400]);
+        let (log, _) = open(settings.clone());
+        let partition = topic(&log, 1).partition(0).unwrap();
+        let count = 300;
+        (0..count).for_each(|n| assert!(kept(partition.append(&numbered(n)).unwrap())));
+        // The process is gone without a word.
+        let copy = tempfile::tempdir().unwrap();
+        failing::duplicate(dir.path(), copy.path());
+        settings.dir = copy.path().to_owned();
+        let expected: Vec<_> = (0..count).map(|n| (n as u64, vec![n as u8; 400])).collect();
+        let (log, recovered) = open(settings.clone());
+        assert!((1..60).contains(&recovered.batches), "{policy:?}: {} of {count} read", recovered.batches);
+        let partition = topic(&log, 1).partition(0).unwrap();
+        assert!(all(&partition, 1000) == expected, "{policy:?}");
+        assert_eq!(partition.find_time(77).unwrap().unwrap().0.base, 77);
+        // Who has sent what is known, on both sides of the note.
+        assert!(partition.append(&numbered(count - 3)).unwrap().duplicate);
+        assert!(matches!(partition.append(&numbered(count + 1)), Err(LogError::OutOfSequence { .. })));
+        assert!(kept(partition.append(&numbered(count)).unwrap()));
+        log.close().unwrap();
+        drop((partition, log));
+        // After an end in order there is nothing to read.
+        let (log, recovered) = open(settings.clone());
+        assert_eq!(recovered, Recovered::default(), "{policy:?}");
+        let partition = topic(&log, 1).partition(0).unwrap();
+        assert_eq!(all(&partition, 1000).len() as i32, count + 1);
+        assert!(partition.append(&numbered(count)).unwrap().duplicate);
+        drop((partition, log));
+        // A segment that ends before what is noted of it is read as if nothing were.
+        let path = settings.dir.join("topics/t/0/00000000000000000000.seg");
+        let half = std::fs::metadata(&path).unwrap().len() / 2;
+        File::options().write(true).open(&path).unwrap().set_len(half).unwrap();
+        let (log, recovered) = open(settings);
+        let partition = topic(&log, 1).partition(0).unwrap();
+        assert!(all(&partition, 1000) == expected[..recovered.batches as usize], "{policy:?}");
+        assert_eq!(recovered.batches, half / (HEADER as u64 + 400));
+    }
 }
 
 proptest! {
