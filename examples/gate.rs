@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use msgbench::compare::{self, Named, Options, Verdict};
-use msgbench::record::{Outcome, Record, Status, store};
+use msgbench::record::{Loaded, Outcome, Record, Status, store};
 use msgbench::scenario::gate::Gate;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -71,7 +71,8 @@ fn p50(record: &Record) -> f64 {
 
 /// The trials of some records as rounds of one.
 fn pooled<'a>(of: impl Iterator<Item = &'a Record>) -> Record {
-    compare::pool(of.cloned().collect()).unwrap()
+    let results = of.map(|r| Loaded { record: r.clone(), intervals: Vec::new() });
+    compare::pool(results.collect()).unwrap().record
 }
 
 /// The most that a binomial of this rate shows in 95 % of experiments.

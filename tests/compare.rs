@@ -204,6 +204,51 @@ fn two_commits(repository: &Path) {
     }
 }
 
+/// The step of `scripts/ci/action.yml` as a runner sees it: its script, and its environment with the inputs filled in.
+fn step(inputs: &[(&str, &str)]) -> (String, Vec<(String, String)>) {
+    let action = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/ci/action.yml")).unwrap();
+    assert!(action.lines().all(|l| !l.contains('\t')), "YAML is indented by blanks");
+    let part = |from: &str, to: &str| action.split(from).nth(1).unwrap().split(to).next().unwrap().to_string();
+    // Name and default of each input: two levels of indentation below `inputs:`.
+    let mut known: Vec<(String, Option<String>)> = Vec::new();
+    for line in part("\ninputs:\n", "\noutputs:\n").lines() {
+        let (depth, text) = (line.len() - line.trim_start().len(), line.trim());
+        match (depth, text.split_once(':').unwrap()) {
+            (2, (name, "")) => known.push((name.to_string(), None)),
+            (4, ("default", value)) => known.last_mut().unwrap().1 = Some(value.trim().trim_matches('"').to_string()),
+            (4, ("required" | "description", value)) => assert!(!value.trim().is_empty(), "{line}"),
+            other => panic!("{other:?} is not what an input has"),
+        }
+    }
+    for (name, _) in inputs {
+        assert!(known.iter().any(|k| k.0 == *name), "no input `{name}`");
+    }
+    let value = |name: &str| {
+        let given = inputs.iter().find(|i| i.0 == name).map(|i| i.1.to_string());
+        given
+            .or_else(|| known.iter().find(|k| k.0 == name)?.1.clone())
+            .unwrap_or_else(|| panic!("`{name}` has no value"))
+    };
+    let env = part("\n      env:\n", "\n      run: |\n");
+    let env: Vec<(String, String)> = env
+        .lines()
+        .filter(|l| !l.trim_start().starts_with('#'))
+        .map(|l| {
+            let (name, expression) = l.trim().split_once(": ").unwrap();
+            let input = expression.strip_prefix("${{ inputs.").and_then(|e| e.strip_suffix(" }}")).unwrap();
+            (name.to_string(), value(input))
+        })
+        .collect();
+    assert_eq!(env.len(), known.len(), "every input reaches the script");
+    let script: String = part("\n      run: |\n", "\n\n")
+        .lines()
+        .map(|l| format!("{}\n", l.strip_prefix("        ").unwrap()))
+        .collect();
+    assert!(!script.contains("${{"), "no input is text of the script");
+    assert!(action.contains("using: composite") && action.contains("shell: bash"));
+    (script, env)
+}
+
 #[test]
 fn a_job_builds_both_commits_runs_them_in_turn_and_reports() {
     let root = tempfile::tempdir().unwrap();
@@ -217,11 +262,21 @@ fn a_job_builds_both_commits_runs_them_in_turn_and_reports() {
     std::fs::write(dir.join("floor.toml"), scenario).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/ci/regression.sh");
     let (summary, outputs) = (dir.join("summary.md"), dir.join("outputs"));
-    let output = Command::new(&script)
-        .args(["--scenario", dir.join("floor.toml").to_str().unwrap(), "--rounds", "5"])
-        .args(["--baseline-ref", "HEAD~1", "--candidate-ref", "HEAD"])
-        .args(["--build", "cp source program && chmod +x program", "--program", "program"])
-        .args(["--msgbench", PROGRAM, "--out", dir.join("out").to_str().unwrap()])
+    let (run, env) = step(&[
+        ("scenario", dir.join("floor.toml").to_str().unwrap()),
+        ("rounds", "5"),
+        ("baseline", "HEAD~1"),
+        ("build", "cp source program && chmod +x program"),
+        ("program", "program"),
+        ("variable", "MSGBENCH_BIN"),
+        ("msgbench", PROGRAM),
+        ("out", dir.join("out").to_str().unwrap()),
+    ]);
+    // As a runner calls `shell: bash`.
+    let output = Command::new("bash")
+        .args(["--noprofile", "--norc", "-e", "-o", "pipefail", "-c", &run])
+        .envs(env)
+        .env("GITHUB_ACTION_PATH", script.parent().unwrap())
         .env("GITHUB_ACTIONS", "true")
         .env("GITHUB_STEP_SUMMARY", &summary)
         .env("GITHUB_OUTPUT", &outputs)

@@ -37,6 +37,8 @@ const PROBE: &str = r#"
 addEventListener("load", () => {
   const frame = document.querySelector("iframe");
   const doc = frame.contentDocument, win = frame.contentWindow;
+  // What is folded is drawn too.
+  doc.querySelectorAll("details").forEach((d) => { d.open = true; });
   const boxes = (root, what) => [...root.querySelectorAll(what)].map((e) => [e.getBoundingClientRect(), e.textContent]);
   const shown = (e) => e.getBoundingClientRect().width > 0;
   const charts = [...doc.querySelectorAll("figure svg[role=img]")].filter(shown).map((svg) => {
@@ -55,8 +57,12 @@ addEventListener("load", () => {
       const b = e.getBoundingClientRect();
       return b.width > 0 || b.height > 0;
     });
+    const cells = [...svg.querySelectorAll("path")].filter((e) => {
+      const b = e.getBoundingClientRect(), fill = win.getComputedStyle(e).fill;
+      return b.width > 0 && b.height > 0 && fill !== "rgb(0, 0, 0)" && fill !== "none";
+    });
     const size = parseFloat(win.getComputedStyle(svg.querySelector("text")).fontSize) * out.width / svg.viewBox.baseVal.width;
-    return { figure: svg.closest("figure").id, width: out.width, height: out.height, ink: ink.length, collisions, outside, size,
+    return { figure: svg.closest("figure").id, width: out.width, height: out.height, ink: ink.length, cells: cells.length, collisions, outside, size,
       named: !!svg.querySelector("title").textContent && !!svg.querySelector("desc").textContent };
   });
   const names = [...doc.querySelectorAll("[id]")].map((e) => e.id);
@@ -166,6 +172,10 @@ fn checked(browser: &Path, page: &Path, charts: usize) -> Value {
             assert!(chart["size"].as_f64().unwrap() > 10.0, "too small to read: {at}");
             assert_eq!((&chart["collisions"], &chart["outside"]), (&json!([]), &json!([])), "{at}");
             assert_eq!(chart["named"], true, "{at}");
+            let map = chart["figure"].as_str().unwrap();
+            let map = map.starts_with("heat-") || map.starts_with("latency-");
+            // Two colours at least, or there is nothing to see; and cells nowhere else.
+            assert_eq!(chart["cells"].as_u64().unwrap() > 1, map, "cells of a heat map: {at}");
         }
         assert_eq!((&found["twice"], &found["heads"]), (&json!([]), &json!(0)), "{at}");
         assert_eq!(found["tables"], found["captions"], "{at}");
@@ -188,10 +198,10 @@ struct Results {
 }
 
 impl Results {
-    fn new() -> Self {
+    fn new(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("floor.toml");
-        std::fs::write(&file, SCENARIO).unwrap();
+        std::fs::write(&file, format!("{SCENARIO}{more}")).unwrap();
         let out = dir.path().join("results");
         let (code, said) = msgbench(&["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()]);
         assert!(matches!(code, Some(0 | 4)), "{said}");
@@ -214,6 +224,8 @@ impl Results {
                 t["round"] = json!(round);
                 t["started_at"] = json!(format!("2026-11-{day:02}T12:{round:02}:{:02}Z", 20 * i));
                 t["outcome"] = json!({"status": "complete"});
+                // Two that touch, one at either end: their numbers are not to collide with anything.
+                t["events"] = [0.0, 0.9, 0.93, 2.5].map(|s| json!({"at_s": s, "text": "a <stall> begins"})).into();
                 t["validity"].as_array_mut().unwrap().iter_mut().for_each(|c| {
                     if c["status"] == "INVALID" {
                         c["status"] = json!("WARN");
@@ -241,23 +253,55 @@ impl Results {
         let to = self.path(name);
         std::fs::create_dir_all(&to).unwrap();
         std::fs::write(Path::new(&to).join("run.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+        // Each round has the intervals and the log of the one that was measured.
+        for file in std::fs::read_dir(&self.folder).unwrap().map(|e| e.unwrap().path()) {
+            if file.extension().is_some_and(|e| e == "hlog") {
+                std::fs::copy(&file, Path::new(&to).join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        let text = std::fs::read_to_string(self.folder.join("intervals.csv")).unwrap();
+        let (head, lines) = text.split_once('\n').unwrap();
+        let mut table = format!("{head}\n");
+        for line in (1..=10).flat_map(|round| lines.lines().map(move |l| l.replacen(",1,", &format!(",{round},"), 1))) {
+            table.push_str(&line);
+            table.push('\n');
+        }
+        std::fs::write(Path::new(&to).join("intervals.csv"), table).unwrap();
         to
     }
+}
+
+/// A sweep: latency over offered load, a figure for each percentile with a line for each system.
+#[test]
+fn a_sweep_has_its_hockey_stick() {
+    let Some(browser) = chromium() else { return };
+    let sweep = "[sweep]\n\"workload.load.rate\" = [\"500/s\", \"1k/s\", \"2k/s\"]\n\"run.duration\" = [\"400ms\"]\n";
+    let results = Results::new(sweep);
+    let folder = results.copy("swept", 1, |case, _| if case.contains("2k") { 3.0 } else { 1.0 });
+    let (code, said) = msgbench(&["report", &folder]);
+    assert_eq!(code, Some(0), "{said}");
+    let page = Path::new(&folder).join("report.html");
+    // Percentiles; p50 and p99 over load; for each of six cases a heat map and deliveries.
+    checked(&browser, &page, 1 + 2 + 6 * 2);
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(text.matches("<figure id=\"capacity-").count(), 2);
+    assert!(text.contains("Kept up in every run: one up to 2k/s, a-system-with-a-rather-long-name up to 2k/s."));
 }
 
 #[test]
 fn pages_open_in_a_browser() {
     let Some(browser) = chromium() else { return };
-    let results = Results::new();
+    let results = Results::new("");
     let page = PathBuf::from(results.path("page.html"));
     let html = page.to_str().unwrap();
 
-    // Two results: a chart of ratios; curves and dots of two metrics for each system; throughput; costs.
+    // Two results: a chart of ratios; for each system curves, dots of two metrics, two heat maps, throughput, deliveries
+    // over time, costs.
     let main = results.copy("main", 1, |_, _| 1.0);
     let pull = results.copy("pull", 1, |case, _| if case == "one" { 1.0 } else { 1.3 });
     let (code, said) = msgbench(&["compare", &main, &pull, "--html", html]);
     assert_eq!(code, Some(3), "{said}");
-    let found = checked(&browser, &page, 1 + 2 * (1 + 2 + 1 + 1));
+    let found = checked(&browser, &page, 1 + 2 * (1 + 2 + 2 + 1 + 1 + 1));
     assert_eq!((found["hides"].as_str(), found["shows"].as_str()), (Some("none"), Some("")), "{found:#}");
     assert_eq!(found["linear"], true, "{found:#}");
     let sections: Vec<&str> = found["sections"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -281,15 +325,33 @@ fn pages_open_in_a_browser() {
     // The systems of one result, at the width of one.
     let (code, said) = msgbench(&["compare", &pull, "--html", html]);
     assert_eq!(code, Some(0), "{said}");
-    checked(&browser, &page, 1 + 1 + 2 + 1 + 1);
+    checked(&browser, &page, 1 + 1 + 2 + 2 + 1 + 1 + 1);
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("<summary>Latency over time: a heat map of the median run of each</summary>"));
 
-    // The report of the real run: percentiles, and two timelines for each system.
+    // The report of the real run: percentiles, and for each system a heat map, and deliveries with the backlog.
     let folder = results.folder.to_str().unwrap();
     let (code, said) = msgbench(&["report", folder]);
     assert_eq!(code, Some(0), "{said}");
     let charts = std::fs::read_dir(results.folder.join("charts")).unwrap().count() / 2;
     assert!(charts >= 3, "{charts}");
-    checked(&browser, &results.folder.join("report.html"), charts);
+    let report = results.folder.join("report.html");
+    checked(&browser, &report, charts);
+    let text = std::fs::read_to_string(&report).unwrap();
+    assert!(text.find("class=\"verdict ").unwrap() < text.find("<h2").unwrap(), "the verdict stands first");
+    assert!(text.contains("messages in a cell:") && text.contains("longest pause of the host"));
+
+    // Without the interval logs the page says so, and draws the lines of the intervals.
+    let elsewhere = PathBuf::from(results.copy("without", 1, |_, _| 1.0));
+    for file in std::fs::read_dir(&elsewhere).unwrap().map(|e| e.unwrap().path()) {
+        if file.extension().is_some_and(|e| e == "hlog") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    let (code, said) = msgbench(&["report", elsewhere.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let text = std::fs::read_to_string(elsewhere.join("report.html")).unwrap();
+    assert!(text.contains("No heat map: its interval log is not beside run.json.") && !text.contains("class=\"h0\""));
 
     // History, with a step that is confirmed.
     let file = results.path("history.jsonl");

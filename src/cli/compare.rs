@@ -6,8 +6,9 @@ use clap::ValueEnum;
 
 use crate::compare::foreign::{self, LogUnit};
 use crate::compare::{self, Comparison, Named, Options};
-use crate::record::{Record, StoreError, store};
+use crate::record::{Loaded, Record, StoreError, store};
 use crate::report::comparison as render;
+use crate::report::series::Series;
 use crate::scenario::gate::{self, Expectation, Gate};
 
 use super::{Exit, Failure, pretty, print};
@@ -67,11 +68,11 @@ enum CompareFormat {
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let baseline = load(&args.baseline, args.log_unit)?;
     let candidate = args.candidate.as_deref().map(|path| load(path, args.log_unit)).transpose()?;
-    let subject = candidate.as_ref().unwrap_or(&baseline);
+    let subject = &candidate.as_ref().unwrap_or(&baseline).record;
     let (gate, expect) = rules(args.gate.as_deref(), subject)?;
     let labels = labels(&args.baseline, args.candidate.as_deref());
-    let mut named = vec![Named { label: &labels.0, record: &baseline }];
-    named.extend(candidate.as_ref().map(|record| Named { label: &labels.1, record }));
+    let mut named = vec![Named { label: &labels.0, record: &baseline.record }];
+    named.extend(candidate.as_ref().map(|loaded| Named { label: &labels.1, record: &loaded.record }));
     let compared = match named[..] {
         [a, b] => compare::records(a, b, &gate, Options { across_hosts: args.across_hosts }),
         _ => compare::systems(named[0], args.against.as_deref(), &gate),
@@ -83,7 +84,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     };
     if let Some(path) = &args.html {
         let command = std::env::args().collect::<Vec<_>>().join(" ");
-        write(path, render::html::page(&comparison, &named, &command))?;
+        let read = |path: &str| std::fs::read(path).ok();
+        let all = std::iter::once(&baseline).chain(&candidate);
+        let series: Vec<Series<'_>> = all.map(|l| Series { intervals: &l.intervals, read: &read }).collect();
+        write(path, render::html::page(&comparison, &named, &series, &command))?;
     }
     match &args.out {
         Some(path) => write(path, text)?,
@@ -95,7 +99,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
 }
 
 /// A result, or all results in a folder taken together.
-fn load(path: &Path, unit: LogUnit) -> Result<Record, Failure> {
+fn load(path: &Path, unit: LogUnit) -> Result<Loaded, Failure> {
     if !path.is_dir() || path.join("run.json").exists() {
         return one(path, unit);
     }
@@ -122,16 +126,23 @@ fn load(path: &Path, unit: LogUnit) -> Result<Record, Failure> {
     compare::pool(records).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
 }
 
-/// A result folder, its run.json, or a file of another tool.
-fn one(path: &Path, unit: LogUnit) -> Result<Record, Failure> {
-    let own = store::load(path).map(|l| l.record);
+/// A result folder, its run.json, or a file of another tool. Interval logs are named by their whole path, because results of
+/// several folders may be taken together.
+fn one(path: &Path, unit: LogUnit) -> Result<Loaded, Failure> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let own = store::load(path).map(|mut loaded| {
+        let logs = loaded.record.trials.iter_mut().filter_map(|t| t.hlog.as_mut());
+        logs.for_each(|log| *log = folder.join(&log).to_string_lossy().into_owned());
+        loaded
+    });
     match own {
         Err(StoreError::Format { .. }) if path.is_file() => {
             let bytes =
                 std::fs::read(path).map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             let foreign = foreign::read(&name, &bytes, unit);
-            foreign.map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))
+            let record = foreign.map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
+            Ok(Loaded { record, intervals: Vec::new() })
         }
         own => own.map_err(Failure::usage),
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::record::store::{self, Store};
+use crate::report::series::Series;
 
 use super::export::Export;
 use super::{Exit, Failure, Format, pretty, print};
@@ -36,7 +37,11 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     std::fs::create_dir_all(&folder)
         .map_err(|e| Failure::internal(format!("cannot create {}: {e}", folder.display())))?;
     let store = Store { dir: folder.clone() };
-    for (name, bytes) in crate::report::files(&loaded.record, &loaded.intervals).map_err(Failure::internal)? {
+    // The logs are beside run.json, wherever the report goes.
+    let from = if args.result.is_dir() { Some(args.result.as_path()) } else { args.result.parent() };
+    let read = |name: &str| std::fs::read(from?.join(name)).ok();
+    let series = Series { intervals: &loaded.intervals, read: &read };
+    for (name, bytes) in crate::report::files(&loaded.record, &series).map_err(Failure::internal)? {
         store.write_file(&name, &bytes).map_err(Failure::internal)?;
     }
     match args.format {

@@ -70,7 +70,9 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     keeper.write().map_err(Failure::internal)?;
     let (record, intervals) = &*keeper.lock();
-    for (name, bytes) in crate::report::files(record, intervals).map_err(Failure::internal)? {
+    let read = |name: &str| std::fs::read(keeper.store.dir.join(name)).ok();
+    let series = crate::report::series::Series { intervals, read: &read };
+    for (name, bytes) in crate::report::files(record, &series).map_err(Failure::internal)? {
         keeper.store.write_file(&name, &bytes).map_err(Failure::internal)?;
     }
     match ran {

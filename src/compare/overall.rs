@@ -73,6 +73,8 @@ pub(super) fn with_expectations(overall: &mut Overall, results: &[ExpectResult])
         }
         if r.verdict == ExpectVerdict::Unmet && overall.verdict < Verdict::Regressed {
             overall.verdict = Verdict::Regressed;
+            // The word and the sentence that stand side by side must be about the same thing.
+            overall.sentence = format!("A limit is not kept by {}: {}. {}", r.case, r.sentence, overall.sentence);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Several results of one scenario as one: what a job leaves behind that runs A and B in turn, one round at a time.
 
-use crate::record::{Completion, Record};
+use crate::record::{Completion, Loaded, Record};
 
 /// Why results cannot be taken together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,29 +24,36 @@ pub enum PoolError {
 ///
 /// # Errors
 /// When the plan, the machine or the program is not the same.
-pub fn pool(mut records: Vec<Record>) -> Result<Record, PoolError> {
-    records.sort_by(|a, b| a.started_at.cmp(&b.started_at));
-    let mut rest = records.into_iter();
+pub fn pool(mut results: Vec<Loaded>) -> Result<Loaded, PoolError> {
+    results.sort_by(|a, b| a.record.started_at.cmp(&b.record.started_at));
+    let mut rest = results.into_iter();
     let mut all = rest.next().ok_or(PoolError::Empty)?;
     for next in rest {
         let host = |r: &Record| (r.host.cpu.clone(), r.host.cpus, r.host.kernel.clone());
+        let (there, here) = (&all.record, &next.record);
         let what = match () {
-            () if next.plan.cases != all.plan.cases => "workload",
-            () if next.plan.systems != all.plan.systems => "list of systems",
-            () if host(&next) != host(&all) => "machine",
-            () if next.tool.profile != all.tool.profile || next.tool.version != all.tool.version => "msgbench",
+            () if here.plan.cases != there.plan.cases => "workload",
+            () if here.plan.systems != there.plan.systems => "list of systems",
+            () if host(here) != host(there) => "machine",
+            () if here.tool.profile != there.tool.profile || here.tool.version != there.tool.version => "msgbench",
             () => {
                 add(&mut all, next);
                 continue;
             }
         };
-        return Err(PoolError::Different { at: next.started_at, what });
+        return Err(PoolError::Different { at: next.record.started_at, what });
     }
     Ok(all)
 }
 
-fn add(all: &mut Record, next: Record) {
+fn add(to: &mut Loaded, next: Loaded) {
+    let all = &mut to.record;
     let last = all.trials.iter().map(|t| t.round).max().unwrap_or(0);
+    to.intervals.extend(next.intervals.into_iter().map(|mut i| {
+        i.round += last;
+        i
+    }));
+    let next = next.record;
     all.trials.extend(next.trials.into_iter().map(|mut t| {
         t.round += last;
         t
@@ -66,11 +73,12 @@ mod tests {
     use super::*;
     use crate::compare::sample::{A, B, record};
 
-    fn single(i: usize) -> Record {
+    fn single(i: usize) -> Loaded {
         let mut r = record(&A[i..=i], &B[i..=i]);
         r.started_at = format!("2026-11-23T11:{i:02}:00Z");
         r.trials.iter_mut().for_each(|t| t.started_at.clone_from(&r.started_at));
-        r
+        let intervals = crate::report::sample::intervals().into_iter().filter(|i| i.round == 1).collect();
+        Loaded { record: r, intervals }
     }
 
     #[test]
@@ -84,18 +92,20 @@ mod tests {
             list.sort_unstable();
             list
         };
-        assert_eq!(values(&pooled), values(&whole));
-        assert_eq!((pooled.plan.trials, pooled.order.len()), (10, 20));
+        assert_eq!(values(&pooled.record), values(&whole));
+        assert_eq!((pooled.record.plan.trials, pooled.record.order.len()), (10, 20));
+        let rounds: std::collections::BTreeSet<u32> = pooled.intervals.iter().map(|i| i.round).collect();
+        assert_eq!((rounds.len(), pooled.intervals.len()), (10, 10 * single(0).intervals.len()));
     }
 
     #[test]
     fn what_does_not_belong_together_is_refused() {
         let mut other = single(1);
-        other.plan.cases[0].workloads[0].topology.producers = 9;
+        other.record.plan.cases[0].workloads[0].topology.producers = 9;
         let error = pool(vec![single(0), other]).unwrap_err();
         assert_eq!(error, PoolError::Different { at: "2026-11-23T11:01:00Z".into(), what: "workload" });
         let mut other = single(1);
-        other.host.cpu = "Another".into();
+        other.record.host.cpu = "Another".into();
         assert!(pool(vec![single(0), other]).unwrap_err().to_string().contains("another machine"));
         assert_eq!(pool(Vec::new()), Err(PoolError::Empty));
     }

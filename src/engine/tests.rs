@@ -2,9 +2,10 @@
 
 use super::Interrupt;
 use super::fold::{Folded, Frame, fold};
+use super::produce::GAPS;
 use super::trial::{Raw, Setup, execute};
 use crate::driver::fake::Fake;
-use crate::record::WorkloadResult;
+use crate::record::{Status, WorkloadResult};
 use crate::scenario::plan::Case;
 use crate::scenario::{Overrides, parse};
 use crate::system::{Context, Running, create};
@@ -159,4 +160,44 @@ fn members_of_a_group_share_and_keys_keep_their_order() {
     let (_, _, folded) = drive(workload, serde_json::json!({}));
     let l = &folded.workloads[0].ledger;
     assert_eq!((l.expected, l.delivered, l.lost, l.duplicated), (l.sent, l.sent, 0, 0), "{l:?}");
+}
+
+/// V9 as the fold has it: from when each producer handed its first messages over, all of them together.
+#[test]
+fn arrivals_are_judged_by_when_all_producers_sent() {
+    let quantiles = [0.5, 0.99];
+    let frame = Frame { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
+    let v9 = |raw: &Raw, case: &Case| fold(raw, case, Vec::new(), &frame).validity.into_iter().find(|c| c.id == "V9");
+    let three = format!("{STREAM}\nproducers = 3");
+    let (case, mut raw, folded) = drive(&three, serde_json::json!({}));
+    let found = folded.validity.iter().find(|c| c.id == "V9").unwrap();
+    assert!(found.observed.starts_with("99 % of gaps are within "), "{}", found.observed);
+    // 20k/s are 50 us apart. Three producers send every third message each, which is right only together.
+    let gap = 50_000;
+    let third = |k: u64| -> Vec<u64> { (0..=GAPS as u64).map(|i| (3 * i + k) * gap).collect() };
+    raw.sent[0].iter_mut().zip(0..).for_each(|((_, s), k)| s.first = third(k));
+    let even = v9(&raw, &case).unwrap();
+    assert_eq!((even.status, even.observed.starts_with("99 % of gaps are within 0 %")), (Status::Ok, true), "{even:?}");
+    raw.sent[0][1..].iter_mut().for_each(|(_, s)| s.first.clear());
+    assert_eq!(v9(&raw, &case).unwrap().status, Status::Warn, "one of three sends too rarely");
+    // Four at once and then none for a while: the same rate, another load.
+    raw.sent[0][0].1.first = (0..=GAPS as u64).map(|i| i / 4 * 4 * gap).collect();
+    let bursts = v9(&raw, &case).unwrap();
+    assert!(bursts.status == Status::Warn && bursts.message.contains("bursts"), "{bursts:?}");
+    raw.sent[0][0].1.first.truncate(5);
+    assert_eq!(v9(&raw, &case), None, "too few to say");
+
+    let poisson = "pattern = \"stream\"\nload.rate = \"20k/s\"\nload.arrivals = \"poisson\"";
+    let (case, mut raw, folded) = drive(poisson, serde_json::json!({}));
+    let found = folded.validity.iter().find(|c| c.id == "V9").unwrap();
+    assert!(found.observed.starts_with("A^2 of gaps "), "{}", found.observed);
+    raw.sent[0][0].1.first = third(0);
+    assert_eq!(v9(&raw, &case).unwrap().status, Status::Warn, "a clock is no Poisson process");
+
+    let (_, _, folded) =
+        drive("pattern = \"stream\"\nload = { mode = \"closed\", outstanding = 8 }", serde_json::json!({}));
+    assert!(
+        folded.validity.iter().all(|c| c.id != "V9"),
+        "without a schedule there is nothing to hold the gaps against"
+    );
 }

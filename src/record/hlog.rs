@@ -17,28 +17,54 @@ pub struct HlogError {
     pub problem: String,
 }
 
+/// One entry of a log.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// Kind of latency; empty where it has none.
+    pub tag: &'a str,
+    /// Start in seconds since the base time of the log.
+    pub start_s: f64,
+    /// Length in seconds.
+    pub length_s: f64,
+    /// Its samples.
+    pub histogram: Histogram<u64>,
+}
+
 /// All histograms of a log, in the order of the file; starts count from its base time.
 ///
 /// # Errors
 /// At the first entry that cannot be decoded.
 pub fn read(bytes: &[u8]) -> Result<Vec<TaggedInterval>, HlogError> {
-    let mut deserializer = Deserializer::new();
     let mut list = Vec::new();
+    each(bytes, &|_| true, &mut |e| {
+        let (tag, histogram) = (e.tag.to_string(), Packed::of(&e.histogram));
+        list.push(TaggedInterval { tag, start_s: e.start_s, length_s: e.length_s, histogram });
+    })?;
+    Ok(list)
+}
+
+/// Calls `found` with each entry whose tag is `wanted`; the others are not decoded, which is most of the time that reading
+/// takes.
+///
+/// # Errors
+/// At the first entry that cannot be decoded.
+pub fn each(bytes: &[u8], wanted: &dyn Fn(&str) -> bool, found: &mut dyn FnMut(Entry<'_>)) -> Result<(), HlogError> {
+    let mut deserializer = Deserializer::new();
     for (i, entry) in IntervalLogIterator::new(bytes).enumerate() {
         let bad = |problem: String| HlogError { entry: i + 1, problem };
         let LogEntry::Interval(interval) = entry.map_err(|e| bad(format!("{e:?}")))? else { continue };
+        let tag = interval.tag().map(|t| t.as_str().to_string()).unwrap_or_default();
+        if !wanted(&tag) {
+            continue;
+        }
         let raw = base64::engine::general_purpose::STANDARD
             .decode(interval.encoded_histogram())
             .map_err(|e| bad(e.to_string()))?;
         let histogram = deserializer.deserialize(&mut raw.as_slice()).map_err(|e| bad(e.to_string()))?;
-        list.push(TaggedInterval {
-            tag: interval.tag().map(|t| t.as_str().to_string()).unwrap_or_default(),
-            start_s: interval.start_timestamp().as_secs_f64(),
-            length_s: interval.duration().as_secs_f64(),
-            histogram: Packed::of(&histogram),
-        });
+        let (start_s, length_s) = (interval.start_timestamp().as_secs_f64(), interval.duration().as_secs_f64());
+        found(Entry { tag: &tag, start_s, length_s, histogram });
     }
-    Ok(list)
+    Ok(())
 }
 
 /// All intervals with a tag as one histogram; `None` where there is none.

@@ -1,7 +1,7 @@
 //! The charts of a run: which lines, on which axes. [`super::plot`] draws them.
 
 use super::axis::{Axis, Reading};
-use super::plot::{COLOURS, ChartError, Line, Plot, Stroke, stroke};
+use super::plot::{COLOURS, Line, Plot, Stroke, stroke};
 use super::view::{label, median_trial, response, trials, usable};
 use crate::record::{Interval, LatencySummary, Record};
 use crate::scenario::metric::Unit;
@@ -13,7 +13,7 @@ pub(super) const ENOUGH: f64 = 10.0;
 
 /// All charts of a run. One that would be empty is left out.
 pub fn plots(record: &Record, intervals: &[Interval]) -> Vec<Plot> {
-    let mut all = vec![percentiles(record)];
+    let mut all = percentiles(record);
     for (case, workload, index) in series(record) {
         all.push(latency_timeline(record, intervals, case, workload, index));
         all.push(throughput_timeline(record, intervals, case, workload, index));
@@ -22,15 +22,8 @@ pub fn plots(record: &Record, intervals: &[Interval]) -> Vec<Plot> {
     all
 }
 
-/// The percentile curve of all cases as SVG.
-///
-/// # Errors
-/// When it cannot be drawn.
-pub fn percentile_svg(record: &Record) -> Result<String, ChartError> {
-    percentiles(record).svg()
-}
-
-fn series(record: &Record) -> impl Iterator<Item = (&Case, &Workload, usize)> {
+/// Every case with its workloads and their index.
+pub(super) fn series(record: &Record) -> impl Iterator<Item = (&Case, &Workload, usize)> {
     record.plan.cases.iter().flat_map(|c| c.workloads.iter().enumerate().map(move |(i, w)| (c, w, i)))
 }
 
@@ -53,11 +46,49 @@ pub(super) fn curve(summary: &LatencySummary) -> Vec<(f64, Nanos)> {
     shown.map(|(q, v)| (-(1.0 - q).log10(), *v)).collect()
 }
 
-/// Latency by percentile, as HdrHistogram plots it.
-fn percentiles(record: &Record) -> Plot {
+/// Latency by percentile, as HdrHistogram plots it; of more cases than there are colours, a chart for each system, on the same axes.
+fn percentiles(record: &Record) -> Vec<Plot> {
+    let all: Vec<_> = series(record).collect();
+    let few = all.len() <= COLOURS.len();
+    let mut parts: Vec<(String, Vec<_>)> = Vec::new();
+    for one in all {
+        let system = record.plan.systems.get(one.0.system).map_or("", |s| s.name.as_str());
+        let name = if few { String::new() } else { system.to_string() };
+        match parts.iter_mut().find(|p| p.0 == name && p.1.len() < COLOURS.len()) {
+            Some(there) => there.1.push(one),
+            None => parts.push((name, vec![one])),
+        }
+    }
+    let named = |name: &str, n: usize| match (name, n) {
+        ("", _) => String::new(),
+        (name, 0) => format!("-{}", file_name(name)),
+        (name, n) => format!("-{}-{}", file_name(name), n + 1),
+    };
+    let mut plots: Vec<Plot> = Vec::new();
+    for (i, (system, part)) in parts.iter().enumerate() {
+        let before = parts[..i].iter().filter(|p| p.0 == *system).count();
+        plots.push(curves(record, part, &named(system, before), system));
+    }
+    // The same axes, so that they can be compared; a part without a curve has none to give.
+    let drawn = || plots.iter().filter(|p| p.lines.iter().any(|l| l.runs.iter().any(|r| !r.is_empty())));
+    let right = drawn().map(|p| p.x.max).fold(1.02, f64::max);
+    let ends = drawn().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| {
+        let y = p.lines.iter().flat_map(|l| l.runs.iter().flatten()).map(|v| v.1);
+        y.fold((l, h), |(l, h), v| (l.min(v), h.max(v)))
+    });
+    if ends.0 <= ends.1 && plots.len() > 1 {
+        let y = log_axis([ends.0, ends.1].into_iter().map(|v| 10f64.powf(v).round() as Nanos));
+        for plot in &mut plots {
+            (plot.x, plot.y) = (Axis::nines(right / 1.02), y.clone());
+        }
+    }
+    plots
+}
+
+fn curves(record: &Record, part: &[(&Case, &Workload, usize)], suffix: &str, system: &str) -> Plot {
     let mut thin = Vec::new();
     let mut bold = Vec::new();
-    for (colour, (case, workload, index)) in series(record).enumerate() {
+    for (colour, (case, workload, index)) in part.iter().copied().enumerate() {
         let median = median_trial(record, &case.id, index);
         for trial in trials(record, &case.id).filter(|t| usable(t)) {
             let Some((_, summary)) = trial.workloads.get(index).and_then(response) else { continue };
@@ -74,8 +105,12 @@ fn percentiles(record: &Record) -> Plot {
     let nines = points().map(|p| p.0).fold(1.0, f64::max);
     let kind = record.trials.iter().flat_map(|t| &t.workloads).find_map(response).map_or("response", |r| r.0);
     Plot {
-        name: "percentiles".into(),
-        title: format!("Response latency by percentile ({kind})"),
+        name: format!("percentiles{suffix}"),
+        title: if system.is_empty() {
+            format!("Response latency by percentile ({kind})")
+        } else {
+            format!("{system}: response latency by percentile ({kind})")
+        },
         description: format!(
             "One bold line for each case at its median trial, thin lines for the other valid trials. Lines end where fewer than {ENOUGH} samples lie above, or where lost messages begin."
         ),
@@ -183,6 +218,35 @@ fn throughput_timeline(
     }
 }
 
-fn file_name(name: &str) -> String {
+/// A name as it stands in a file name or an identifier.
+pub(super) fn file_name(name: &str) -> String {
     name.replace(" / ", "-").chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn more_cases_than_colours_have_a_chart_for_each_system_on_the_same_axes() {
+        let mut record = sample::record();
+        let (cases, trials) = (record.plan.cases.clone(), record.trials.clone());
+        for k in 0..7 {
+            for case in &cases[..2] {
+                let id = format!("{}-{k}", case.id);
+                record.plan.cases.push(Case { id: id.clone(), ..case.clone() });
+                let of = trials.iter().filter(|t| t.case == case.id);
+                record.trials.extend(of.map(|t| crate::record::Trial { case: id.clone(), ..t.clone() }));
+            }
+        }
+        let plots = percentiles(&record);
+        let names: Vec<&str> = plots.iter().map(|p| p.name.as_str()).collect();
+        let wanted = ["percentiles-reference", "percentiles-nats", "percentiles-other"];
+        assert_eq!(names[..3], wanted);
+        assert_eq!(names[3..], ["percentiles-reference-2", "percentiles-nats-2"]);
+        let labelled = |p: &Plot| p.lines.iter().filter(|l| l.label.is_some()).count();
+        assert_eq!(plots.iter().map(labelled).collect::<Vec<_>>(), [6, 6, 0, 2, 2], "`other` was skipped");
+        assert!(plots[0].y == plots[1].y && plots[0].x == plots[4].x);
+    }
 }

@@ -45,7 +45,7 @@ fn changes(list: &[Series]) -> Vec<(&'static str, String)> {
             let state = if c.state == State::Confirmed { "CONFIRMED" } else { "SUSPECT" };
             let commit = c.commit.as_ref().map_or_else(String::new, |k| format!(", {k}"));
             let text = format!(
-                "{} {} is {} {} since {}{commit}: {} instead of {} (p {:.1e})",
+                "{} {} is {} {} since {}{commit}: {} instead of {} (p {})",
                 s.case,
                 s.metric,
                 percent(c.change),
@@ -53,7 +53,8 @@ fn changes(list: &[Series]) -> Vec<(&'static str, String)> {
                 c.at,
                 unit.show(c.after),
                 unit.show(c.before),
-                c.p
+                // Its many digits say nothing more.
+                if c.p < 1e-4 { "below 0.0001".to_string() } else { format!("{:.4}", c.p) }
             );
             words.push((state, text));
         }

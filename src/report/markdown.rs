@@ -3,12 +3,19 @@
 use super::details;
 use super::notes::notes;
 use super::view::{self, Table};
-use super::{method, tables, threats};
+use super::{method, tables, threats, verdict};
 use crate::record::Record;
 
 /// The page. `charts` are (title, path relative to the page).
 pub fn page(record: &Record, charts: &[(String, String)]) -> String {
     let mut out = format!("# {}\n\n{}\n\n", text(&record.plan.name), text(&record.plan.question));
+    if let Some(said) = verdict::of(record) {
+        out.push_str(&format!("**{}** {}\n\n", said.word, text(&said.sentences.join(" "))));
+        for (word, sentence) in &said.limits {
+            out.push_str(&format!("- **{word}** {}\n", text(sentence)));
+        }
+        out.push_str(if said.limits.is_empty() { "" } else { "\n" });
+    }
     let summary = view::summary_table(record);
     out.push_str(&format!("**{}**\n\n{}\n", summary.caption, table(&summary)));
     for note in notes(record, &summary) {

@@ -5,26 +5,33 @@
 //! and `html` only how it looks; `chart` decides which lines there are, `plot` draws them.
 
 pub mod axis;
+pub mod capacity;
 pub mod chart;
 pub mod comparison;
 pub mod details;
 pub mod export;
+pub mod heat;
 pub mod history;
 pub mod html;
 pub mod markdown;
 pub mod method;
 pub mod notes;
+mod over_time;
 pub mod page;
 pub mod plot;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod series;
 pub mod svg;
 pub mod tables;
 pub mod text;
 pub mod threats;
+pub mod timeline;
+pub mod verdict;
 pub mod view;
 
-use crate::record::{Interval, Record};
+use crate::record::Record;
+use series::Series;
 
 /// Why a report could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +45,8 @@ pub enum ReportError {
 ///
 /// # Errors
 /// When a chart cannot be drawn.
-pub fn files(record: &Record, intervals: &[Interval]) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
-    let plots = chart::plots(record, intervals);
+pub fn files(record: &Record, series: &Series<'_>) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+    let plots = chart::plots(record, series.intervals);
     let mut list = Vec::new();
     let mut charts = Vec::new();
     for plot in &plots {
@@ -52,7 +59,7 @@ pub fn files(record: &Record, intervals: &[Interval]) -> Result<Vec<(String, Vec
         ("everything about the run, as JSON".to_string(), "run.json".to_string()),
         ("what its fields mean".to_string(), "run.schema.json".to_string()),
     ];
-    if !intervals.is_empty() {
+    if !series.intervals.is_empty() {
         raw.push(("the time series".to_string(), "intervals.csv".to_string()));
     }
     for t in &record.trials {
@@ -60,7 +67,7 @@ pub fn files(record: &Record, intervals: &[Interval]) -> Result<Vec<(String, Vec
         raw.extend(t.hlog.iter().map(|f| (format!("every sample of {of}, as HdrHistogram interval log"), f.clone())));
         raw.extend(t.server_log.iter().map(|f| (format!("server log of {of}"), f.clone())));
     }
-    list.push(("report.html".into(), html::page(record, &plots, &raw).into_bytes()));
+    list.push(("report.html".into(), html::page(record, &plots, series, &raw).into_bytes()));
     list.push(("report.md".into(), markdown::page(record, &charts).into_bytes()));
     Ok(list)
 }
@@ -71,7 +78,10 @@ mod tests {
 
     #[test]
     fn a_report_needs_nothing_else_and_escapes_everything() {
-        let list = files(&sample::record(), &sample::intervals()).unwrap();
+        let (intervals, log) = (sample::intervals(), heat::tests::log());
+        // The log of one trial is there, that of the other one is not.
+        let read = |name: &str| (name == "nats-1.hlog").then(|| log.clone());
+        let list = files(&sample::record(), &Series { intervals: &intervals, read: &read }).unwrap();
         if let Some(dir) = std::env::var_os("MSGBENCH_SAMPLE_REPORT") {
             for (path, bytes) in &list {
                 let path = std::path::Path::new(&dir).join(path);
@@ -88,6 +98,11 @@ mod tests {
         assert!(page.matches("<svg role").count() == 10);
         assert!(page.contains("delivers &lt;1 kB&gt; sooner &amp; loses nothing") && !page.contains("<back>"));
         assert!(page.contains("scope=\"row\"") && page.contains("scope=\"col\""));
+        assert!(page.contains("class=\"h0\"") && page.contains("25 messages that never arrived are in no cell"));
+        // In the caption, and for those who cannot see either drawing.
+        assert_eq!(page.matches("its interval log is not beside run.json").count(), 3);
+        let verdict = page.find("class=\"verdict INVALID\"").unwrap();
+        assert!(verdict < page.find("<h2").unwrap(), "the verdict stands first");
         assert!(text("report.md").contains("charts/percentiles.svg"));
         for (path, bytes) in &list {
             if path.ends_with(".png") {
@@ -128,7 +143,7 @@ mod tests {
     fn an_empty_run_has_a_report_too() {
         let mut record = sample::record();
         record.trials.clear();
-        let list = files(&record, &[]).unwrap();
+        let list = files(&record, &Series { intervals: &[], read: &|_| None }).unwrap();
         assert_eq!(list.len(), 2);
         let interrupted = crate::record::Completion::Interrupted;
         record.completion = interrupted;

@@ -187,11 +187,12 @@ fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut groups: BTreeMap<_, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
     for t in &record.trials {
         for c in t.validity.iter().filter(|c| c.status != Status::Ok) {
-            let group = groups.entry((std::cmp::Reverse(c.status), &c.id, &c.name)).or_default();
+            let place = super::view::check_number(&c.id);
+            let group = groups.entry((std::cmp::Reverse(c.status), place, &c.id, &c.name)).or_default();
             group.entry(&t.case).or_default().push((t.round, c));
         }
     }
-    for ((status, id, name), cases) in groups {
+    for ((status, _, id, name), cases) in groups {
         let Some((_, check)) = cases.values().flatten().next() else { continue };
         let each: Vec<String> = cases
             .iter()

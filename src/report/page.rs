@@ -138,6 +138,8 @@ pub struct Figure<'a> {
     pub draw: Draw<'a>,
     /// The same on a linear scale, which the script offers.
     pub linear: Option<Draw<'a>>,
+    /// What stands below the drawing, as HTML.
+    pub below: &'a str,
 }
 
 impl Figure<'_> {
@@ -160,12 +162,13 @@ impl Figure<'_> {
         let legend =
             if self.legend.len() > 1 { format!("<ul class=\"legend\">\n{legend}</ul>\n") } else { String::new() };
         format!(
-            "<figure id=\"{}\">\n<figcaption><b>{}</b> {}</figcaption>\n{legend}{}{}</figure>\n",
+            "<figure id=\"{}\">\n<figcaption><b>{}</b> {}</figcaption>\n{legend}{}{}{}</figure>\n",
             self.id,
             escape(self.title),
             escape(self.caption),
             scale("shown", "", self.draw),
-            self.linear.map_or_else(String::new, |draw| scale("linear", " hidden", draw))
+            self.linear.map_or_else(String::new, |draw| scale("linear", " hidden", draw)),
+            self.below
         )
     }
 }

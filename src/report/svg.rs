@@ -109,6 +109,18 @@ impl Svg {
         let _ = write!(self.body, "<polygon points=\"{}\" class=\"{class}\"/>", points.join(" "));
     }
 
+    /// An outline in units of cells, from a corner, where a cell is so wide and so high (negative: upwards).
+    pub fn cells(&mut self, corner: (f64, f64), cell: (f64, f64), class: &str, outline: &str) {
+        let _ = write!(
+            self.body,
+            "<path transform=\"translate({} {}) scale({:.4} {:.4})\" d=\"{outline}\" class=\"{class}\"/>",
+            px(corner.0),
+            px(corner.1),
+            cell.0,
+            cell.1
+        );
+    }
+
     /// Everything drawn until [`Svg::close`] belongs to a series: its colour, and hidden with it.
     pub fn open(&mut self, series: usize) {
         let _ = write!(self.body, "<g class=\"s{}\" data-series=\"{series}\">", series % SERIES);
@@ -122,6 +134,12 @@ impl Svg {
     /// A mark in the shape of a series, with its value.
     pub fn mark(&mut self, series: usize, at: (f64, f64), r: f64, value: &str) {
         let _ = write!(self.body, "<g class=\"m\">{}<title>{}</title></g>", shape(series, at, r), escape(value));
+    }
+
+    /// The same shape without filling: a value that does not count.
+    pub fn hollow(&mut self, series: usize, at: (f64, f64), r: f64, value: &str) {
+        let shape = shape(series, at, r);
+        let _ = write!(self.body, "<g class=\"m hollow\">{shape}<title>{}</title></g>", escape(value));
     }
 
     /// A place without ink that can be asked for a value.
@@ -233,7 +251,7 @@ impl Frame<'_> {
             }
             let y = self.at_y(*v);
             svg.line((left, y), (right, y), "grid");
-            if free - y >= 15.0 {
+            if free - y >= 15.0 && !label.is_empty() {
                 svg.text((left - 6.0, y + 4.0), Anchor::End, "", label);
                 free = y;
             }
@@ -246,14 +264,16 @@ impl Frame<'_> {
             let x = self.at_x(*v);
             let half = width_of(label) / 2.0;
             svg.line((x, top), (x, bottom), "grid");
-            if x - half >= free + 8.0 {
+            if x - half >= free + 8.0 && !label.is_empty() {
                 svg.text((x, bottom + 17.0), Anchor::Middle, "", label);
                 free = x + half;
             }
         }
         svg.line((left, bottom), (right, bottom), "axis");
         svg.line((left, top), (left, bottom), "axis");
-        svg.text(((left + right) / 2.0, bottom + 36.0), Anchor::Middle, "quiet", &self.x.title);
+        if !self.x.title.is_empty() {
+            svg.text(((left + right) / 2.0, bottom + 36.0), Anchor::Middle, "quiet", &self.x.title);
+        }
         svg.text((4.0, top - 10.0), Anchor::Start, "quiet", &self.y.title);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::method::describe;
 use super::notes::notes;
-use super::tables;
 use super::view::{Table, summary_table};
+use super::{tables, verdict};
 use crate::record::Record;
 
 /// The summary of a run. `color` adds ANSI colours; no information depends on them.
@@ -17,6 +17,9 @@ pub fn summary(record: &Record, color: bool) -> String {
     }
     if workloads.len() > 3 {
         out.push_str(&format!("  and {} more load points\n", workloads.len() - 3));
+    }
+    if let Some(said) = verdict::of(record) {
+        out.push_str(&format!("\n{} {}\n", paint(said.word, code(said.word), color), said.sentences.join("\n")));
     }
     let table = summary_table(record);
     out.push_str(&format!("\n{}\n\n{}", table.caption, render(&table, color)));
@@ -40,7 +43,7 @@ fn code(word: &str) -> &'static str {
     match word.split(' ').next().unwrap_or_default() {
         "OK" => "32",
         "WARN" | "SKIPPED" => "33",
-        "INVALID" | "FAILED" | "BROKEN" => "1;31",
+        "INVALID" | "FAILED" | "BROKEN" | "UNMET" => "1;31",
         _ => "2",
     }
 }

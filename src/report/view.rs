@@ -151,11 +151,16 @@ pub(super) fn validity(all: &[&Trial]) -> String {
     }
     let mut ids: Vec<&str> =
         all.iter().flat_map(|t| &t.validity).filter(|c| c.status == worst).map(|c| c.id.as_str()).collect();
-    ids.sort_unstable();
+    ids.sort_by_key(|id| (check_number(id), *id));
     ids.dedup();
     let hit = all.iter().filter(|t| t.validity_status() == worst).count();
     let share = if all.len() > 1 { format!(" ({hit} of {})", all.len()) } else { String::new() };
     format!("{} {}{share}", status_word(worst), ids.join(","))
+}
+
+/// The place of a check among others: V10 after V2.
+pub fn check_number(id: &str) -> u32 {
+    id.trim_start_matches('V').parse().unwrap_or(u32::MAX)
 }
 
 pub(super) fn median_f64(mut values: Vec<f64>) -> Option<f64> {
@@ -213,6 +218,7 @@ pub fn summary_table(record: &Record) -> Table {
             row.push(Value::median(max).to_string());
             if several {
                 let mut range: Vec<_> = latencies.iter().map(|(_, l)| Value::of(l.at(0.99))).collect();
+                range.retain(|v| matches!(v, Value::Finite(_) | Value::Infinite));
                 range.sort();
                 row.push(match (range.first(), range.last()) {
                     (Some(low), Some(high)) if range.len() > 1 => format!("[{low}..{high}]"),

@@ -254,7 +254,8 @@ mod tests {
             r.started_at = format!("2026-11-23T12:{i:02}:00Z");
             r
         };
-        pool(values.iter().enumerate().map(one).collect()).unwrap()
+        let loaded = |record| crate::record::Loaded { record, intervals: Vec::new() };
+        pool(values.iter().enumerate().map(one).map(loaded).collect()).unwrap().record
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::units::three_digits;
 const FOREST: usize = 60;
 
 /// Turns a text into an identifier.
-fn id(kind: &str, text: &str) -> String {
+pub(super) fn id(kind: &str, text: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     format!("{kind}-{}", text.chars().map(fit).collect::<String>())
 }
@@ -139,8 +139,15 @@ pub fn forest(c: &Comparison) -> Option<String> {
         svg.line((middle, 8.0), (middle, height - 46.0), "one");
         svg.finish(id)
     };
-    let figure =
-        Figure { id: "ratios", title: "Ratios.", caption: &caption, legend: Vec::new(), draw: &draw, linear: None };
+    let figure = Figure {
+        id: "ratios",
+        title: "Ratios.",
+        caption: &caption,
+        legend: Vec::new(),
+        draw: &draw,
+        linear: None,
+        below: "",
+    };
     Some(figure.html())
 }
 
@@ -244,6 +251,7 @@ fn dot_chart(group: &Group<'_>, of: &Row) -> String {
         legend: legend(group, samples.iter().map(|s| s.0)),
         draw: &draw,
         linear: None,
+        below: "",
     }
     .html()
 }
@@ -350,6 +358,7 @@ fn percentile_chart(group: &Group<'_>, workload: usize) -> String {
         legend: legend(group, curves.iter().map(|c| c.at)),
         draw: &|id, width| draw_on(&log, id, width),
         linear: Some(&|id, width| draw_on(&linear, id, width)),
+        below: "",
     }
     .html()
 }
@@ -416,8 +425,16 @@ pub fn costs(group: &Group<'_>) -> String {
         }
         svg.finish(id)
     };
-    Figure { id: &id("costs", &group.name), title: &title, caption, legend: Vec::new(), draw: &draw, linear: None }
-        .html()
+    Figure {
+        id: &id("costs", &group.name),
+        title: &title,
+        caption,
+        legend: Vec::new(),
+        draw: &draw,
+        linear: None,
+        below: "",
+    }
+    .html()
 }
 
 #[cfg(test)]

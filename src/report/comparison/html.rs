@@ -3,12 +3,16 @@
 
 use super::charts::{self, COSTS, cost};
 use super::groups::{Group, Side, groups};
-use super::{PROMISES, differences, notes, tables, telling};
+use super::{PROMISES, differences, notes, over_time, tables, telling};
 use crate::compare::foreign::is_foreign;
 use crate::compare::{Comparison, Named, Source, percent};
 use crate::record::{Outcome, Record, Status, Trial};
+use crate::report::heat::READING;
 use crate::report::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
-use crate::report::view::{Table, Value, or_dash, quantile_name, quantiles, response, status_word, usable};
+use crate::report::series::Series;
+use crate::report::view::{
+    Table, Value, check_number, or_dash, quantile_name, quantiles, response, status_word, usable,
+};
 use crate::report::{method, threats};
 use crate::scenario::metric::Quantity;
 use crate::units::{count, three_digits};
@@ -17,8 +21,13 @@ use crate::units::{count, three_digits};
 const DRAWN: usize = 12;
 
 /// The page. `records` are the baseline and, where it is another one, the candidate; `command` made this comparison.
-pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
+/// `series` belong to `records`, one each; without them there are no charts over time.
+pub fn page(c: &Comparison, records: &[Named<'_>], series: &[Series<'_>], command: &str) -> String {
     let groups = groups(c, records);
+    let series_of = |side: &Side<'_>| {
+        let at = records.iter().position(|n| std::ptr::eq(n.record, side.record))?;
+        series.get(at).copied()
+    };
     let mut out = verdict(c, records);
     let [both, single] = differences(c);
     if both.is_some() || single.is_some() {
@@ -37,8 +46,10 @@ pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
     };
     let latency: String =
         drawn.iter().map(|g| figures(&(charts::percentiles(g) + &charts::dots(g, &is_latency)))).collect();
-    section(&mut out, "Latency", &format!("{left}{latency}{}", table(&latencies(&groups))));
-    let rates: String = drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q))).collect();
+    let maps = details_of(&over_time::maps(drawn, &series_of));
+    section(&mut out, "Latency", &format!("{left}{latency}{maps}{}", table(&latencies(&groups))));
+    let rates: String =
+        drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q)) + &over_time::deliveries(g, &series_of)).collect();
     section(&mut out, "Throughput", &(figures(&rates) + &table(&throughput(&groups))));
     let bars: String = drawn.iter().map(charts::costs).collect();
     section(&mut out, "Resources", &(figures(&bars) + &table(&resources(&groups))));
@@ -52,6 +63,19 @@ pub fn page(c: &Comparison, records: &[Named<'_>], command: &str) -> String {
     section(&mut out, "Threats to validity", &definitions(&limits));
     section(&mut out, "Raw data", &raw(c, &groups, command));
     shell(&format!("{}: {}", c.scenario, c.overall.verdict.word()), &out)
+}
+
+/// Heat maps, folded: a reader who has seen the curves may ask when it was slow.
+fn details_of((maps, without): &(String, Vec<String>)) -> String {
+    let mut body = if maps.is_empty() { String::new() } else { format!("<p>{READING}</p>\n{}", figures(maps)) };
+    if !without.is_empty() {
+        let list = without.join(", ");
+        body.push_str(&format!(
+            "<p>No heat map of {}: the interval log of the run is not beside its run.json.</p>\n",
+            escape(&list)
+        ));
+    }
+    if body.is_empty() { body } else { details("Latency over time: a heat map of the median run of each", &body) }
 }
 
 fn is_latency(q: &Quantity) -> bool {
@@ -86,7 +110,7 @@ fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
             names.push((&check.id, &check.name, &check.threshold));
         }
     }
-    names.sort_by_key(|n| n.0.trim_start_matches('V').parse::<u32>().unwrap_or(u32::MAX));
+    names.sort_by_key(|n| check_number(n.0));
     let mut heads = vec!["case".to_string(), ">runs".into(), ">valid".into()];
     heads.extend(names.iter().map(|n| n.0.to_string()));
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();

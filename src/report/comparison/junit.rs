@@ -1,8 +1,16 @@
 //! A comparison as JUnit XML, in the dialect that Jenkins, GitLab and GitHub actions read: one suite for each scenario and
 //! load point, one case for each metric that decides and each limit.
 
-use crate::compare::{Comparison, ExpectVerdict, Row, Verdict};
+use crate::compare::{Comparison, ExpectResult, ExpectVerdict, Row, Verdict};
 use crate::scenario::gate::Policy;
+use crate::scenario::metric::Metric;
+
+/// The value of each run under a limit, in the unit of its metric.
+fn limited(e: &ExpectResult) -> String {
+    let metric = e.that.split_whitespace().next().and_then(|m| m.parse::<Metric>().ok());
+    let unit = metric.map_or_else(String::new, |m| format!(" ({})", m.quantity.unit().name()));
+    format!("runs{unit}: {}", e.values.iter().map(f64::to_string).collect::<Vec<_>>().join(" "))
+}
 
 enum Mark {
     Pass,
@@ -26,7 +34,7 @@ pub fn page(c: &Comparison) -> String {
         suite: c.scenario.clone(),
         name: format!("{} {}", e.case, e.that),
         message: e.sentence.clone(),
-        text: format!("values: {:?}", e.values),
+        text: limited(e),
         mark: match e.verdict {
             ExpectVerdict::Met => Mark::Pass,
             ExpectVerdict::Unmet => Mark::Failure("UNMET"),

@@ -10,6 +10,7 @@ mod groups;
 pub mod html;
 pub mod junit;
 pub mod markdown;
+mod over_time;
 pub mod text;
 
 use super::view::Table;
