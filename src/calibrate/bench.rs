@@ -9,13 +9,13 @@ use hdrhistogram::Histogram;
 
 use crate::engine::{self, Interrupt, Sink, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
-use crate::record::{LatencySummary, Outcome, Skipped, Trial, WorkloadResult};
+use crate::record::{LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
 use crate::scenario::plan::Case;
 use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 
 use super::CalibrateError;
-use super::certificate::{Form, Unrest};
+use super::certificate::{Form, Pauses, Unrest};
 use super::truth::{self, Injected};
 
 /// Where experiments are run.
@@ -38,6 +38,8 @@ pub struct Ran {
     pub trial: Trial,
     /// All samples by tag, as in the interval log: `hit/e2e`, or `e2e` where there is one workload.
     pub samples: BTreeMap<String, Histogram<u64>>,
+    /// The same, interval by interval, and the pauses of the host as `hiccup`.
+    pub intervals: Vec<TaggedInterval>,
     /// What was injected.
     pub injected: Vec<Injected>,
 }
@@ -55,10 +57,22 @@ impl Ran {
     pub fn unrest(&self) -> Unrest {
         let mut late: Vec<Nanos> = self.injected.iter().filter(|e| e.from > 0).map(|e| e.late).collect();
         late.sort_unstable();
+        let at = |p| truth::rank(&late, p).unwrap_or(0);
+        Unrest { late: Pauses { p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }, ..unrest(&self.trial) }
+    }
+    /// What the host did between two instants, in seconds since the measured phase began: the longest pauses, which stand for every
+    /// quantile. Lateness of the fault server is left out, because its log is what is expected.
+    pub fn unrest_between(&self, from: f64, to: f64) -> Unrest {
+        let longest = |what: &dyn Fn(&str) -> bool| {
+            let inside =
+                self.intervals.iter().filter(|i| what(&i.tag) && i.start_s < to && i.start_s + i.length_s > from);
+            let max = inside.map(|i| i.histogram.open().max()).max().unwrap_or(0);
+            Pauses { p90: max, p99: max, p999: max, max }
+        };
         Unrest {
-            late_p90: truth::rank(&late, 0.9).unwrap_or(0),
-            late_max: late.last().copied().unwrap_or(0),
-            ..unrest(&self.trial)
+            hiccup: longest(&|tag| tag == "hiccup"),
+            lag: longest(&|tag| tag.ends_with("lag")),
+            ..Unrest::default()
         }
     }
     /// Events of a kind.
@@ -78,16 +92,15 @@ pub fn unrest(trial: &Trial) -> Unrest {
     let steal = steal.and_then(|f| f.observed.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
     // The curve has points whatever the quantiles of the plan; the last one before a quantile is the nearest.
     let at = |l: &LatencySummary, q: f64| l.curve.iter().rev().find(|(p, _)| *p <= q).map_or(0, |(_, ns)| *ns);
-    let lags = || trial.workloads.iter().filter_map(|w| w.latency.get("lag"));
-    Unrest {
-        hiccup_p90: at(&trial.hiccup, 0.9),
-        hiccup_p999: at(&trial.hiccup, 0.999),
-        hiccup_max: trial.hiccup.max_ns.unwrap_or(0),
-        lag_p90: lags().map(|l| at(l, 0.9)).max().unwrap_or(0),
-        lag_max: lags().filter_map(|l| l.max_ns).max().unwrap_or(0),
-        steal,
-        ..Unrest::default()
-    }
+    let pauses = |l: &LatencySummary| Pauses {
+        p90: at(l, 0.9),
+        p99: at(l, 0.99),
+        p999: at(l, 0.999),
+        max: l.max_ns.unwrap_or(0),
+    };
+    let lags = trial.workloads.iter().filter_map(|w| w.latency.get("lag")).map(pauses);
+    let lag = lags.fold(Unrest::default(), |u, lag| u.worse(Unrest { lag, ..Unrest::default() })).lag;
+    Unrest { hiccup: pauses(&trial.hiccup), lag, steal, ..Unrest::default() }
 }
 
 impl Bench<'_> {
@@ -118,7 +131,7 @@ impl Bench<'_> {
             }
             let log = files.fault_log.unwrap_or_default();
             let injected = truth::read(&log).map_err(|e| failed("the log of faults", e))?;
-            all.push(Ran { trial: files.trial, samples, injected });
+            all.push(Ran { trial: files.trial, samples, intervals: files.hlog, injected });
         }
         if all.is_empty() {
             return Err(failed("prepare", "the reference broker could not be started".into()));
@@ -136,16 +149,18 @@ impl Bench<'_> {
 /// How much medians of such messages scatter on this host: half the interquartile range of the workload that the faults
 /// do not hit, at most 50 us.
 pub fn scatter(ran: &Ran, i: usize) -> f64 {
-    let l = ran.latency(i, "e2e");
-    at(&l, 0.75).zip(at(&l, 0.25)).map_or(0.0, |(high, low)| ((high - low) / 2.0).min(50_000.0))
+    unsteady(ran, i).min(50_000.0)
 }
 
-/// The latency of the way to the broker and back, from the workload that the faults do not hit: its median, and how far its
-/// p99 lies above.
-pub fn control(ran: &Ran, i: usize) -> (f64, f64) {
+/// The same without a bound: how far the median of the control may be from that of other messages on a busy host.
+pub fn unsteady(ran: &Ran, i: usize) -> f64 {
     let l = ran.latency(i, "e2e");
-    let base = at(&l, 0.5).unwrap_or(0.0);
-    (base, (at(&l, 0.99).unwrap_or(base) - base).max(0.0))
+    at(&l, 0.75).zip(at(&l, 0.25)).map_or(0.0, |(high, low)| (high - low) / 2.0)
+}
+
+/// The latency of the way to the broker and back: the median of the workload that the faults do not hit.
+pub fn control(ran: &Ran, i: usize) -> f64 {
+    at(&ran.latency(i, "e2e"), 0.5).unwrap_or(0.0)
 }
 
 impl Unrest {
@@ -153,9 +168,12 @@ impl Unrest {
     pub fn beside(self, ran: &Ran, i: usize) -> Self {
         let l = ran.latency(i, "e2e");
         let Some(median) = at(&l, 0.5).map(|v| v as Nanos) else { return self };
-        let p90 = l.curve.iter().rev().find(|(p, _)| *p <= 0.9).map_or(median, |(_, ns)| *ns);
-        let max = l.max_ns.unwrap_or(median);
-        Self { way_p90: p90.saturating_sub(median), way_max: max.saturating_sub(median), ..self }
+        let above = |q| {
+            let at = l.curve.iter().rev().find(|(p, _)| *p <= q).map_or(median, |(_, ns)| *ns);
+            at.saturating_sub(median)
+        };
+        let max = l.max_ns.map_or(0, |max| max.saturating_sub(median));
+        Self { way: Pauses { p90: above(0.9), p99: above(0.99), p999: above(0.999), max }, ..self }
     }
 }
 

@@ -116,28 +116,41 @@ pub struct Line {
     pub verdict: Verdict,
 }
 
+/// How long something was held up, ns, at four levels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pauses {
+    /// Exceeded in one case of ten.
+    pub p90: Nanos,
+    /// Exceeded in one of a hundred.
+    pub p99: Nanos,
+    /// Exceeded in one of a thousand.
+    pub p999: Nanos,
+    /// The longest.
+    pub max: Nanos,
+}
+
+impl Pauses {
+    fn worse(self, o: Self) -> Self {
+        Self {
+            p90: self.p90.max(o.p90),
+            p99: self.p99.max(o.p99),
+            p999: self.p999.max(o.p999),
+            max: self.max.max(o.max),
+        }
+    }
+}
+
 /// What the host did during an experiment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Unrest {
-    /// Pauses of the host, ns: p90, p99.9 and the longest.
-    pub hiccup_p90: Nanos,
-    /// See `hiccup_p90`.
-    pub hiccup_p999: Nanos,
-    /// See `hiccup_p90`.
-    pub hiccup_max: Nanos,
-    /// How late the server of the faults was by its own log, ns: p90 and at most; zero where none was timed.
-    pub late_p90: Nanos,
-    /// See `late_p90`.
-    pub late_max: Nanos,
-    /// How late the generator handed messages over, ns: p90 and at most.
-    pub lag_p90: Nanos,
-    /// See `lag_p90`.
-    pub lag_max: Nanos,
-    /// How far messages of the same trial that the faults do not hit were above their median, ns: p90 and at most; zero where there
-    /// are none.
-    pub way_p90: Nanos,
-    /// See `way_p90`.
-    pub way_max: Nanos,
+    /// Pauses of the host, by the hiccup meter.
+    pub hiccup: Pauses,
+    /// How late the server of the faults was, by its own log; zero where none was timed, or where the log is what is expected.
+    pub late: Pauses,
+    /// How late the generator handed messages over.
+    pub lag: Pauses,
+    /// How far messages of the same trial that the faults do not hit were above their median; zero where there are none.
+    pub way: Pauses,
     /// Share of CPU time given to other guests, per cent.
     pub steal: f64,
 }
@@ -145,59 +158,89 @@ pub struct Unrest {
 impl Unrest {
     /// In words.
     pub fn words(&self) -> String {
-        let server = match self.late_max {
+        let also = |what: &str, p: Pauses| match p.max {
             0 => String::new(),
-            max => format!("; server of the faults late by p90 {}, max {}", latency(self.late_p90), latency(max)),
-        };
-        let way = match self.way_max {
-            0 => String::new(),
-            max => format!("; control above its median by p90 {}, max {}", latency(self.way_p90), latency(max)),
+            max => format!("; {what} by p90 {}, max {}", latency(p.p90), latency(max)),
         };
         format!(
-            "hiccup p90 {}, p99.9 {}, max {}; generator late by p90 {}, max {}{server}{way}; steal {} %",
-            latency(self.hiccup_p90),
-            latency(self.hiccup_p999),
-            latency(self.hiccup_max),
-            latency(self.lag_p90),
-            latency(self.lag_max),
+            "hiccup p90 {}, p99.9 {}, max {}; generator late by p90 {}, max {}{}{}; steal {} %",
+            latency(self.hiccup.p90),
+            latency(self.hiccup.p999),
+            latency(self.hiccup.max),
+            latency(self.lag.p90),
+            latency(self.lag.max),
+            also("server of the faults late", self.late),
+            also("control above its median", self.way),
             three_digits(self.steal)
         )
     }
+
     /// The worse of two.
     pub fn worse(self, other: Self) -> Self {
         Self {
-            hiccup_p90: self.hiccup_p90.max(other.hiccup_p90),
-            hiccup_p999: self.hiccup_p999.max(other.hiccup_p999),
-            hiccup_max: self.hiccup_max.max(other.hiccup_max),
-            late_p90: self.late_p90.max(other.late_p90),
-            late_max: self.late_max.max(other.late_max),
-            lag_p90: self.lag_p90.max(other.lag_p90),
-            lag_max: self.lag_max.max(other.lag_max),
-            way_p90: self.way_p90.max(other.way_p90),
-            way_max: self.way_max.max(other.way_max),
+            hiccup: self.hiccup.worse(other.hiccup),
+            late: self.late.worse(other.late),
+            lag: self.lag.worse(other.lag),
+            way: self.way.worse(other.way),
             steal: self.steal.max(other.steal),
         }
     }
-    /// For a figure that rare pauses do not move, such as a median: only what the host does in one case of ten counts.
-    pub fn usual(self) -> Self {
-        let Self { hiccup_p90, late_p90, lag_p90, way_p90, .. } = self;
-        Self { hiccup_max: hiccup_p90, late_max: late_p90, lag_max: lag_p90, way_max: way_p90, ..self }
+
+    /// The longest pause that can have moved the quantile `p`, by any witness: the one that is exceeded in a tenth of the share
+    /// of messages above `p` (for a median: in one case of ten). By the union bound the quantile of X + N at `p` is at most that of X at p + (1 - p) / 10
+    /// and that of N at 1 - (1 - p) / 10 together: rarer pauses, however long, do not move it further.
+    pub fn reach(&self, p: f64) -> Nanos {
+        let level = |pauses: Pauses| match p {
+            p if p < 0.9 => pauses.p90,
+            p if p < 0.99 => pauses.p99,
+            p if p < 0.999 => pauses.p999,
+            _ => pauses.max,
+        };
+        [self.hiccup, self.late, self.lag, self.way].into_iter().map(level).max().unwrap_or(0)
     }
-    /// Whether this can be the cause of an error of so many ns. Queues make a pause longer: by 1 / (1 - load), up to 5 here.
-    pub fn explains(&self, error: f64) -> bool {
-        self.steal > 1.0 || 5.0 * self.hiccup_max.max(self.late_max).max(self.lag_max).max(self.way_max) as f64 >= error
+
+    /// Whether a pause of the host can have added `excess` ns, beyond what is tolerated, to the quantile `p`.
+    ///
+    /// A message of a first-come-first-served queue comes later by no more than the time for which its way was held: Lindley's
+    /// recursion never magnifies a delay. A load makes a pause felt by more messages, not felt longer. Stolen time excuses nothing
+    /// by itself: what is measured here are waits, which it reaches by the pauses that it makes, and those are seen.
+    pub fn explains(&self, excess: f64, p: f64) -> bool {
+        excess <= self.reach(p) as f64
     }
 }
 
 impl Line {
     /// A figure that must be met to the last one.
     pub fn exact(what: impl Into<String>, expected: u64, measured: u64) -> Self {
-        Self::judged(what.into(), expected as f64, Some(measured as f64), 0.0, Unit::Count, None)
+        Self::judged(what.into(), expected as f64, Some(measured as f64), 0.0, Unit::Count)
     }
 
-    /// A latency in ns, which pauses of the host may have made longer.
-    pub fn latency(what: impl Into<String>, expected: f64, measured: Option<f64>, tolerance: f64, u: &Unrest) -> Self {
-        Self::judged(what.into(), expected, measured, tolerance, Unit::Ns, Some(u))
+    /// The quantile `p` of a latency, ns, which the host may have made longer, never shorter: what is below its tolerance has
+    /// failed, whatever the host did.
+    pub fn latency(
+        what: impl Into<String>,
+        expected: f64,
+        measured: Option<f64>,
+        tolerance: f64,
+        p: f64,
+        u: &Unrest,
+    ) -> Self {
+        let line = Self::judged(what.into(), expected, measured, tolerance, Unit::Ns);
+        let added = line.error().is_some_and(|e| e > 0.0 && u.explains(e - tolerance, p));
+        line.excused(added)
+    }
+
+    /// A difference of two medians that were both measured, ns: the host may have lifted either.
+    pub fn difference(
+        what: impl Into<String>,
+        expected: f64,
+        measured: Option<f64>,
+        tolerance: f64,
+        u: &Unrest,
+    ) -> Self {
+        let line = Self::judged(what.into(), expected, measured, tolerance, Unit::Ns);
+        let added = line.error().is_some_and(|e| u.explains(e.abs() - tolerance, 0.5));
+        line.excused(added)
     }
 
     /// The same line, excused where it does not hold and `host` says that the host is the cause.
@@ -208,29 +251,23 @@ impl Line {
         self
     }
 
-    /// A rate, or a number that grows at `per_second`: a pause of the host at the wrong moment takes its share of it.
-    pub fn rate(what: &str, expected: f64, measured: f64, tolerance: f64, per_second: f64, u: &Unrest) -> Self {
-        let unit = if expected == per_second { Unit::PerSecond } else { Unit::Count };
-        let line = Self::judged(what.into(), expected, Some(measured), tolerance, unit, None);
-        line.excused(u.explains((measured - expected).abs() / per_second * 1e9))
+    /// The same line, where a part of what is expected is the median of the control: on a host whose control scatters by `ns`, it may
+    /// be too long by as much.
+    pub fn by_control(self, ns: f64) -> Self {
+        let shorter = self.error().is_some_and(|e| e < 0.0 && -e - self.tolerance <= ns);
+        self.excused(shorter)
     }
 
-    /// Any figure. `unrest` is given where pauses of the host may be the cause of an error, which then is a latency in ns.
-    pub fn judged(
-        what: String,
-        expected: f64,
-        measured: Option<f64>,
-        tolerance: f64,
-        unit: Unit,
-        unrest: Option<&Unrest>,
-    ) -> Self {
-        let error = measured.map(|m| (m - expected).abs());
-        let verdict = match error {
-            Some(e) if e <= tolerance => Verdict::Pass,
-            Some(e) if unrest.is_some_and(|u| u.explains(e)) => Verdict::Disturbed,
-            _ => Verdict::Fail,
-        };
+    /// Any figure; what is outside of the tolerance has failed.
+    pub fn judged(what: String, expected: f64, measured: Option<f64>, tolerance: f64, unit: Unit) -> Self {
+        let holds = measured.is_some_and(|m| (m - expected).abs() <= tolerance);
+        let verdict = if holds { Verdict::Pass } else { Verdict::Fail };
         Self { what, expected, measured, tolerance, unit, verdict }
+    }
+
+    /// Measured less expected; `None` where that is infinite.
+    pub fn error(&self) -> Option<f64> {
+        self.measured.map(|m| m - self.expected)
     }
 
     /// A figure as it is shown.
@@ -349,17 +386,13 @@ impl Certificate {
 /// A certificate with a line of each verdict.
 #[cfg(test)]
 pub(super) fn sample() -> Certificate {
-    let quiet = Unrest { hiccup_p90: 20_000, hiccup_p999: 80_000, hiccup_max: 200_000, ..Unrest::default() };
+    let pauses = |p90, p99, p999, max| Pauses { p90, p99, p999, max };
+    let quiet = Unrest { hiccup: pauses(20_000, 40_000, 80_000, 200_000), ..Unrest::default() };
     let loud = Unrest {
-        hiccup_p90: 90_000,
-        hiccup_p999: 4_000_000,
-        hiccup_max: 9_000_000,
-        late_p90: 900,
-        late_max: 8_000_000,
-        lag_p90: 70_000,
-        lag_max: 9_100_000,
-        way_p90: 60_000,
-        way_max: 8_800_000,
+        hiccup: pauses(90_000, 400_000, 4_000_000, 9_000_000),
+        late: pauses(900, 9_000, 90_000, 8_000_000),
+        lag: pauses(70_000, 300_000, 3_000_000, 9_100_000),
+        way: pauses(60_000, 300_000, 3_000_000, 8_800_000),
         steal: 0.2,
     };
     let experiment = |number, name: &str, lines, unrest: &Unrest| Experiment {
@@ -394,10 +427,15 @@ pub(super) fn sample() -> Certificate {
             kept: true,
         }],
         experiments: vec![
-            experiment(3, "stall", vec![Line::latency("p99 of response", 50e6, Some(50.4e6), 1e6, &quiet)], &quiet),
-            experiment(6, "delay", vec![Line::latency("1ms", 1e6, Some(1.2e6), 15e3, &loud)], &loud),
+            experiment(
+                3,
+                "stall",
+                vec![Line::latency("p99 of response", 50e6, Some(50.4e6), 1e6, 0.99, &quiet)],
+                &quiet,
+            ),
+            experiment(6, "delay", vec![Line::latency("1ms", 1e6, Some(1.2e6), 15e3, 0.9, &loud)], &loud),
             experiment(7, "counts", vec![Line::exact("lost", 1428, 1427), Line::exact("duplicated", 0, 0)], &loud),
-            experiment(8, "rate", vec![Line::latency("max", 1e9, None, 1e7, &loud)], &quiet),
+            experiment(8, "rate", vec![Line::latency("max", 1e9, None, 1e7, 1.0, &loud)], &quiet),
         ],
     }
 }
@@ -419,9 +457,33 @@ mod tests {
         assert_eq!(c.verdict(), Verdict::Fail);
         let nothing = Experiment { lines: vec![], ..c.experiments[0].clone() };
         assert_eq!(nothing.verdict(), Verdict::Fail);
-        let quiet = Unrest { hiccup_max: 1_000, ..Unrest::default() };
-        assert_eq!(Line::latency("x", 0.0, Some(1e6), 1e3, &quiet).verdict, Verdict::Fail);
         let json = serde_json::to_string(&c).unwrap();
         assert_eq!(serde_json::from_str::<Certificate>(&json).unwrap(), c);
+    }
+
+    /// An ordinary virtual machine: one pause of some milliseconds a second, little steal.
+    fn ordinary() -> Unrest {
+        let pauses = Pauses { p90: 80_000, p99: 300_000, p999: 4_000_000, max: 9_000_000 };
+        Unrest { hiccup: pauses, lag: pauses, steal: 1.3, ..Unrest::default() }
+    }
+
+    #[test]
+    fn the_host_explains_what_a_pause_can_add_at_that_quantile_and_no_more() {
+        let verdict = |measured, p| Line::latency("x", 1e6, Some(measured), 1e4, p, &ordinary()).verdict;
+        assert_eq!(verdict(1e6 + 9e3, 0.5), Verdict::Pass);
+        assert_eq!(verdict(1e6 + 89e3, 0.5), Verdict::Disturbed);
+        assert_eq!(verdict(1e6 + 91e3, 0.5), Verdict::Fail, "rare pauses do not move a median");
+        assert_eq!(verdict(1e6 + 311e3, 0.9), Verdict::Fail);
+        assert_eq!(verdict(1e6 + 4.01e6, 0.99), Verdict::Disturbed);
+        assert_eq!(verdict(1e6 + 4.02e6, 0.99), Verdict::Fail);
+        assert_eq!(verdict(1e6 + 9.02e6, 1.0), Verdict::Fail, "a pause is not made longer by a queue");
+    }
+
+    #[test]
+    fn no_host_makes_a_latency_shorter_or_a_message_vanish() {
+        let stolen = Unrest { steal: 20.0, ..ordinary() };
+        assert_eq!(Line::latency("x", 1e8, Some(0.97e8), 2e6, 0.999, &stolen).verdict, Verdict::Fail);
+        assert_eq!(Line::latency("x", 1e8, None, 2e6, 0.999, &stolen).verdict, Verdict::Fail);
+        assert_eq!(Line::exact("lost", 7, 6).verdict, Verdict::Fail);
     }
 }

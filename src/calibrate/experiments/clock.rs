@@ -27,8 +27,8 @@ pub fn clock(form: Form) -> Experiment {
     let (back, cores) = across_cores(reads);
     // What a figure of a latency of tens of microseconds can bear.
     let lines = vec![
-        Line::judged("smallest step".into(), 0.0, Some(smallest as f64), 1_000.0, Unit::Ns, None),
-        Line::judged("cost of one reading".into(), 0.0, Some(cost), 1_000.0, Unit::Ns, None),
+        Line::judged("smallest step".into(), 0.0, Some(smallest as f64), 1_000.0, Unit::Ns),
+        Line::judged("cost of one reading".into(), 0.0, Some(cost), 1_000.0, Unit::Ns),
         Line::exact(format!("readings that go back between {cores} cores"), 0, back),
     ];
     let claim = "CLOCK_MONOTONIC tells times below a microsecond apart, costs less, and never goes back from one core to another.";

@@ -40,7 +40,7 @@ fn scenario(delay: Nanos) -> String {
          [[workload]]\npattern = \"fan-out\"\nconsumers = 1\nload.rate = \"500/s\"\n\
          [faults]\ndelay = {{ fixed = \"{}us\" }}\n\
          [gate]\nprimary = [\"e2e.p50\"]\n\
-         [run]\nwarmup = \"50ms\"\nduration = \"400ms\"\ntrials = 1\ndrain = \"2s\"\npercentiles = [0.5]\n",
+         [run]\nwarmup = \"50ms\"\nduration = \"300ms\"\ntrials = 1\ndrain = \"2s\"\npercentiles = [0.5]\n",
         delay / 1000
     )
 }
@@ -102,23 +102,23 @@ pub fn comparisons(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>
     }
     drop(awake);
     let blank = record(Vec::new(), &crate::measure::host::read())?;
-    let lines = judge(&mut a, &mut b, &blank, &unrest.usual());
+    let lines = judge(&mut a, &mut b, &blank, &unrest);
     let claim = "Of 200 comparisons of the broker with itself no more raise an alarm than chance allows, and p-values are as small as they \
                  say they are; of 200 with a broker that is 10 % slower nearly all do, and give the difference.";
     Ok(vec![experiment(12, "comparisons", claim, lines, Some(unrest))])
 }
 
 fn judge(a: &mut [Trial], b: &mut [Trial], blank: &Record, unrest: &Unrest) -> Vec<Line> {
-    // Where a pause of the host reaches half of what is to be found, it may hide it.
-    let hidden = |line: Line| line.excused(unrest.explains(MORE as f64 / 2.0));
+    // Where what the host does to medians reaches half of what is to be found, it may hide it.
+    let hidden = |line: Line| line.excused(unrest.explains(MORE as f64 / 2.0, 0.5));
     let count = |what: &str, expected: f64, found: u32, tolerance: f64| {
-        Line::judged(what.into(), expected, Some(f64::from(found)), tolerance, Unit::Count, None)
+        Line::judged(what.into(), expected, Some(f64::from(found)), tolerance, Unit::Count)
     };
     let mut lines = Vec::new();
     let all = compared(a, b, blank);
     let shift = all.as_ref().and_then(|row| row.shift).map(|shift| shift.value);
     let what = format!("A/B: difference of {} and {} trials", a.len(), b.len());
-    lines.push(Line::latency(what, MORE as f64, shift, 0.05 * MORE as f64, unrest));
+    lines.push(Line::difference(what, MORE as f64, shift, 0.05 * MORE as f64, unrest));
     let (mut random, mut alarms, mut small, mut found, mut back, mut made) = (StdRng::seed_from_u64(12), 0, 0, 0, 0, 0);
     for _ in 0..COMPARISONS {
         a.shuffle(&mut random);

@@ -14,13 +14,13 @@ use crate::units::SECOND;
 /// How long the generator is held.
 const HELD: u64 = 300_000_000;
 /// From the start of the trial until it is in the middle of its load.
-const LEAD: Duration = Duration::from_millis(1_000);
+const LEAD: Duration = Duration::from_millis(600);
 /// Bound on the start of msgbench.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const SCENARIO: &str = "name = \"self\"\nquestion = \"Does a stalled generator say so?\"\n\
     [[system]]\ndriver = \"null\"\n[[workload]]\npattern = \"fan-out\"\nconsumers = 1\nload.rate = \"1k/s\"\n\
-    [run]\nwarmup = \"0s\"\nduration = \"2500ms\"\ntrials = 1\ndrain = \"1s\"\npacing = \"sleep\"\n";
+    [run]\nwarmup = \"0s\"\nduration = \"1500ms\"\ntrials = 1\ndrain = \"1s\"\npacing = \"sleep\"\n";
 
 /// Kills what is still there when something has gone wrong.
 struct Guard(Child);
@@ -80,15 +80,14 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     // The pause began between two messages, a millisecond apart.
     let tolerance = 0.02 * held + SECOND as f64 / 1000.0;
     let lines = vec![
-        Line::judged("longest lag".into(), held, max("lag"), tolerance, Unit::Ns, None),
-        Line::judged("longest response".into(), held, max("ack"), tolerance, Unit::Ns, None),
+        Line::judged("longest lag".into(), held, max("lag"), tolerance, Unit::Ns),
+        Line::judged("longest response".into(), held, max("ack"), tolerance, Unit::Ns),
         Line::judged(
             "longest pause that the hiccup meter saw".into(),
             held,
-            Some(sees.hiccup_max as f64),
+            Some(sees.hiccup.max as f64),
             tolerance,
             Unit::Ns,
-            None,
         ),
         Line::exact("messages sent of those due", w.ledger.scheduled, w.ledger.sent),
         Line::exact("the trial is INVALID for it (V15)", 1, u64::from(invalid)),

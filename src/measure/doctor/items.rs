@@ -55,13 +55,13 @@ fn virtualisation(root: &Root) -> Finding {
         (false, true) => (Grade::Warn, "a container".into()),
         (false, false) => (Grade::Ok, "a machine of its own".into()),
     };
-    let why = "other guests take the processor at any moment; tails are theirs as much as the broker's";
+    let why = "other virtual machines can take the processor at any moment: the slowest messages (p99 and above) may be their doing, not the broker's";
     finding(
         "virtualisation",
         grade,
         observed,
         why,
-        "compare only runs of the same host, interleaved; watch the hiccup meter",
+        "compare only systems that were measured in turn on this host (`msgbench run` does so), and look at the hiccups in the report: times when the host itself stood still",
     )
 }
 
@@ -161,7 +161,7 @@ fn idle_states(root: &Root) -> Finding {
         .max()
         .unwrap_or(0);
     let grade = if deepest > 50 { Grade::Warn } else { Grade::Ok };
-    let why = "waking a sleeping core takes so long, at each message of a low rate";
+    let why = "a core with nothing to do sleeps; waking it takes so long, and at a low rate each message must";
     let remedy = "sudo cpupower idle-set -D 10, or keep /dev/cpu_dma_latency open with 0";
     finding("idle states", grade, format!("the deepest takes {deepest} us to leave"), why, remedy)
 }
@@ -170,7 +170,7 @@ fn smt(root: &Root) -> Finding {
     let path = "sys/devices/system/cpu/smt/active";
     let Some(active) = root.number(path) else { return unknown("hyper-threading", path) };
     let (grade, observed) = if active == 1 { (Grade::Warn, "on") } else { (Grade::Ok, "off") };
-    let why = "two threads share one core: a generator beside a broker slows it down";
+    let why = "two threads share one core: where the broker has one and the load generator the other, each slows the other down";
     finding("hyper-threading", grade, observed, why, "echo off | sudo tee /sys/devices/system/cpu/smt/control")
 }
 
@@ -188,7 +188,7 @@ fn quota(root: &Root) -> Finding {
     let limited = !max.starts_with("max");
     let grade = if limited { Grade::Bad } else { Grade::Ok };
     let observed = if limited { format!("cpu.max = {max}") } else { "none".into() };
-    let why = "a process that has used its quota is stopped until the next period, up to 100 ms: that is the tail";
+    let why = "a process that has used its quota is stopped until the next period, up to 100 ms: the slowest messages are those that wait for it";
     finding("CPU quota", grade, observed, why, "run without a CPU limit (docker: no --cpus; Kubernetes: no limits.cpu)")
 }
 
@@ -211,8 +211,7 @@ fn numa(root: &Root) -> Finding {
         (1, _) => finding("NUMA", Grade::Ok, "one node", "", ""),
         (n, b) => {
             let moving = if b == Some(1) { ", pages are moved between them" } else { "" };
-            let why =
-                "generator and broker on different nodes pay for each other's memory, and change with every start";
+            let why = "memory belongs to a part (node) of the machine: generator and broker on different nodes wait for each other's, and where they land changes with every start";
             finding(
                 "NUMA",
                 Grade::Warn,
@@ -229,7 +228,7 @@ fn huge_pages(root: &Root) -> Finding {
     let Some(text) = root.text(path) else { return unknown("transparent huge pages", path) };
     let chosen = text.split_whitespace().find_map(|w| w.strip_prefix('[')?.strip_suffix(']')).unwrap_or("?").to_owned();
     let grade = if chosen == "always" { Grade::Warn } else { Grade::Ok };
-    let why = "the kernel stops a process to join its pages";
+    let why = "the kernel stops a process now and then, to join its small pages of memory to large ones";
     finding("transparent huge pages", grade, chosen, why, format!("echo madvise | sudo tee /{path}"))
 }
 
@@ -246,7 +245,7 @@ fn swap(root: &Root) -> Finding {
         (_, 0) => (Grade::Ok, "on, nothing in it".to_owned()),
         _ => (Grade::Warn, format!("{} MiB in use", used / 1024)),
     };
-    finding("swap", grade, observed, "a page that comes back from disk takes milliseconds", "sudo swapoff -a")
+    finding("swap", grade, observed, "memory that was moved to disk takes milliseconds to come back", "sudo swapoff -a")
 }
 
 fn timer_slack(root: &Root) -> Finding {
@@ -276,7 +275,7 @@ fn open_files(root: &Root) -> Finding {
     let soft = line.and_then(|l| l.split_whitespace().next().map(str::to_owned)).unwrap_or_default();
     let enough = soft == "unlimited" || soft.parse::<u64>().is_ok_and(|n| n >= OPEN_FILES);
     let grade = if enough { Grade::Ok } else { Grade::Warn };
-    let why = "each connection is one on both sides; a scenario with many is refused";
+    let why = "each connection is an open file, at both ends; a scenario with many is refused";
     finding("open files", grade, format!("at most {soft}"), why, "ulimit -n 65536")
 }
 
@@ -340,7 +339,7 @@ pub(super) fn moved(before: &Disturbance, after: &Disturbance) -> Vec<Finding> {
     let ticks = after.steal.1.saturating_sub(before.steal.1);
     let share = 100.0 * after.steal.0.saturating_sub(before.steal.0) as f64 / ticks.max(1) as f64;
     let observed = format!("{share:.2} % of CPU time");
-    let why = "another guest had the processor: tails may be its doing";
+    let why = "another virtual machine had the processor: the slowest messages may be its doing";
     let mut all = vec![finding("stolen time", stolen_grade(share), observed, why, "repeat at a quiet hour")];
     let counters = [
         ("CPU quota", before.throttled, after.throttled, Grade::Bad, "times held back", "run without a CPU limit"),
@@ -370,7 +369,7 @@ pub(super) fn moved(before: &Disturbance, after: &Disturbance) -> Vec<Finding> {
                 item,
                 grade,
                 format!("{n} {what}"),
-                "it happened while the trial ran, and is in its tail",
+                "it happened while the trial ran, and is in its slowest messages",
                 remedy,
             ));
         }
