@@ -106,6 +106,26 @@ def scenario(folder, **k):
     return path
 
 
+def bare(number, size, n):
+    """What the server takes from a socket: one block of whole messages, written again and again."""
+    message = b"PUB ceil %d\r\n" % size + b"x" * size + b"\r\n"
+    each = max(1, 65536 // len(message))
+    block, writes = message * each, n // each
+    with socket.create_connection(("127.0.0.1", number), 10) as s:
+        s.settimeout(60)
+        s.recv(65536)
+        s.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        s.recv(100)
+        began, before = time.time(), os.times()
+        for _ in range(writes):
+            s.sendall(block)
+        s.sendall(b"PING\r\n")
+        s.recv(100)
+        took, after = time.time() - began, os.times()
+    cpu = after.user - before.user + after.system - before.system
+    return writes * each / took, cpu / (writes * each) * 1e6
+
+
 def publish(folder, **k):
     w, cpu, seconds = ours(scenario(folder, pattern=k.pop("pattern", "fan-out"), consumers=0, **k))
     rate = w["throughput"]["sent"]
@@ -208,6 +228,7 @@ def nats(jetstream=False, reference=False):
                     "nats bench pub": pub,
                     "msgbench, wire": lambda k=k: publish(options=wire, **k),
                     "msgbench, async-nats": lambda k=k: publish(**k),
+                    "a bare writer: what the server takes": lambda size=size, n=n: bare(at, size, n),
                 }
                 rows[f"publish and subscribe, 1 to 1, {size} B"] = {
                     "nats bench pub and sub": both,

@@ -31,7 +31,7 @@ fn text(findings: &[Finding]) -> String {
             Grade::Bad => "BAD",
         };
         out += &format!("{word:<8} {:<23} {}\n", f.item, f.observed);
-        if matches!(f.grade, Grade::Warn | Grade::Bad) {
+        if f.grade != Grade::Ok {
             out += &format!("{:<32} why: {}\n", "", f.why);
             if !f.remedy.is_empty() {
                 out += &format!("{:<32} mend: {}\n", "", f.remedy);
