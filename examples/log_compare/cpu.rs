@@ -107,14 +107,14 @@ fn trial(system: &Up, topic: &str, shape: Shape) -> Outcome<[Cost; 3]> {
 }
 
 /// Produces to a broker that is there already, for whoever looks at that: `MSGBENCH_LOAD` is its address, `MSGBENCH_LOAD_SIZE` (128) the bytes of a value,
-/// `MSGBENCH_LOAD_MIB` (256) how much in all.
+/// `MSGBENCH_LOAD_PARTITIONS` (1) over how many partitions, `MSGBENCH_LOAD_MIB` (256) how much in all.
 pub fn load() -> Outcome<()> {
     let number = |name: &str, otherwise| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise);
     let address =
         std::env::var("MSGBENCH_LOAD").map_err(|_| "MSGBENCH_LOAD must be the address of a broker")?.parse()?;
     let shape = Shape {
         size: number("MSGBENCH_LOAD_SIZE", 128),
-        partitions: 1,
+        partitions: number("MSGBENCH_LOAD_PARTITIONS", 1) as i32,
         volume: number("MSGBENCH_LOAD_MIB", 256) << 20,
     };
     let mut admin = Client::connect(address)?;

@@ -20,6 +20,8 @@ pub struct Books {
     pub replay: Option<Replay>,
     /// How often each message is owed to those whose latency is the headline.
     pub copies: u64,
+    /// Whether the broker acknowledges messages: then it owes those alone.
+    acknowledged: bool,
     /// Messages and bytes that arrived within the measured phase.
     pub in_time: (u64, u64),
     /// Sum over all owed deliveries of intended - origin.
@@ -70,6 +72,7 @@ impl Books {
             replay: replay(raw, i, w),
             copies,
             groups,
+            acknowledged: sent.iter().any(|(_, s)| s.acknowledged),
             in_time: if consumed {
                 (heard(&|r| r.in_time.0), heard(&|r| r.in_time.1))
             } else if answered {
@@ -96,8 +99,8 @@ impl Books {
         let delivery = word("delivery");
         let none_twice = |what: &str| (what.to_owned(), l.duplicated == 0, format!("{} duplicated", l.duplicated));
         let none_lost = || {
-            let owed = if l.acked > 0 { "acknowledged messages" } else { "messages" };
-            let lost = if l.acked > 0 { l.acked_lost } else { l.lost };
+            let owed = if self.acknowledged { "acknowledged messages" } else { "messages" };
+            let lost = if self.acknowledged { l.acked_lost } else { l.lost };
             let undecided = arriving && lost > 0;
             let words = if undecided { "not here when the drain ended, others still arriving" } else { "lost" };
             (lost == 0 || undecided, undecided, format!("{lost} {owed} {words}"))
@@ -193,7 +196,9 @@ mod tests {
             let ledger = Ledger { acked: 10, lost: acked_lost, acked_lost, duplicated, ..Ledger::default() };
             let nothing = (Vec::new(), None, (0, 0), 0);
             let (groups, replay, in_time, sum) = nothing;
-            let books = Books { ledger, groups, replay, copies: 1, in_time, intended_sum: sum, received_sum: sum };
+            let (copies, acknowledged) = (1, true);
+            let books =
+                Books { ledger, groups, replay, copies, acknowledged, in_time, intended_sum: sum, received_sum: sum };
             let facts = Facts { guarantees: [("delivery".into(), delivery.into())].into(), ..Facts::default() };
             books.promises(&facts, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };

@@ -68,6 +68,8 @@ pub struct Sent {
     pub range: (u64, u64),
     /// Sum of intended - origin.
     pub intended_sum: i128,
+    /// Whether the broker acknowledges messages.
+    pub acknowledged: bool,
     /// Acknowledgements of measured messages, and which numbers they were.
     pub acked: u64,
     /// See `acked`.
@@ -162,6 +164,7 @@ impl<P: Producer> Publisher<'_, P> {
     pub async fn run(&mut self, start: Nanos) -> Result<(), DriverError> {
         self.books.stamps = vec![NO_STAMP; STAMPS];
         self.books.sent.range = (u64::MAX, 0);
+        self.books.sent.acknowledged = self.producer.confirms() && !self.reply;
         let mut unthrottled = 0u32;
         self.wait(start).await?;
         loop {

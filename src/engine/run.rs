@@ -17,12 +17,12 @@ use crate::driver::{self, Driver};
 use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
-use crate::record::{Interval, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
+use crate::record::{Interval, Ledger, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
 use crate::scenario::options::{Options, unknown};
 use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
 
-use super::fold::{Frame, fold, wall};
+use super::fold::{Folded, Frame, fold, wall};
 use super::trial::{Raw, Setup, execute};
 use super::{Interrupt, Tick};
 
@@ -270,9 +270,15 @@ fn trial(
     let outcome = match &raw.failed {
         Some((phase, error)) => Outcome::Failed { phase: (*phase).into(), error: error.clone() },
         None if raw.interrupted => Outcome::Partial,
+        None if !raw.end_expected && !raw.arriving && !spec.options.contains_key("faults") => {
+            nothing_came(&folded, &raw)
+                .map_or(Outcome::Complete, |error| Outcome::Failed { phase: "measure".into(), error })
+        }
         None => Outcome::Complete,
     };
-    let server_log = raw.failed.as_ref().and_then(|_| logs.into_iter().reduce(|a, b| [a, b].concat()));
+    let server_log = matches!(outcome, Outcome::Failed { .. })
+        .then_some(())
+        .and_then(|()| logs.into_iter().reduce(|a, b| [a, b].concat()));
     TrialFiles {
         measured_at: if raw.origin > 0 { wall(raw.origin) } else { started },
         trial: Trial {
@@ -307,14 +313,25 @@ fn trial(
     }
 }
 
+/// Why a system that took messages and gave nothing back has failed: a full disk, say, or a limit.
+fn nothing_came(folded: &Folded, raw: &Raw) -> Option<String> {
+    let nothing = |l: &Ledger| l.expected > 0 && l.delivered == 0 && l.acked == 0;
+    if folded.workloads.is_empty() || !folded.workloads.iter().all(|w| nothing(&w.ledger)) {
+        return None;
+    }
+    let sent: u64 = folded.workloads.iter().map(|w| w.ledger.sent).sum();
+    let words = raw.log.last().map(|(_, words)| format!(" (last words: {words})")).unwrap_or_default();
+    Some(format!(
+        "none of {sent} messages was acknowledged or arrived before the drain ended{words}; see the server's log, its disk and its limits"
+    ))
+}
+
 type Outcomes = (Raw, Vec<crate::measure::hiccup::Interval>);
 
 fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Vec<u8>>) -> Outcomes {
     if let Err(e) = system.stop() {
         raw.failed.get_or_insert(("tear-down", e.to_string()));
     }
-    if raw.failed.is_some() {
-        logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
-    }
+    logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
     (raw, hiccups)
 }

@@ -19,7 +19,7 @@
 //! appends while a sync runs shares the next. (5) Under a syncing policy a busy partition moves to segments written full of
 //! zeros beforehand, since a sync that does not change the file's size costs half. (6) A sparse index of 16 bytes per 16 KiB finds a
 //! position; sealed segments keep file and index open only while in use. (7) Readers get a file and a range, so that
-//! a connection may use `sendfile`.
+//! a connection may use `sendfile`. (8) The state of the newest segment is noted now and then, so that a start reads only what follows.
 //!
 //! **Rejected.** A writer thread per partition (a wake-up in every acknowledgement); memory-mapped files (a full disk becomes
 //! a signal); an entry header of our own around each batch (a reader's range would no longer be what goes on the wire).

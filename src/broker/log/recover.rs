@@ -58,6 +58,9 @@ pub(super) struct Newest {
     pub(super) report: Recovered,
 }
 
+/// A page is looked at of so many bytes that should be zeros.
+const LOOK_EVERY: u64 = 256 << 10;
+const STRIDE: usize = 4 << 10;
 /// The file that says below which segment everything is synced.
 pub(super) const SYNCED: &str = "synced";
 
@@ -275,18 +278,22 @@ fn scan(
     }
 }
 
+/// Whether nothing but zeros seems to follow: all of the next MiB is looked at, and then a page of every so many. What is not zero decides only
+/// whether it is reported and kept; it is cut in any case.
 fn rest_is_zero(file: &File, mut position: u64) -> std::io::Result<bool> {
     let mut buffer = vec![0; 1 << 20];
+    let mut look = buffer.len();
     loop {
-        let held = read_some(file, &mut buffer, position)?;
-        if held == 0 {
-            return Ok(true);
-        }
+        let held = read_some(file, &mut buffer[..look], position)?;
         // Piece by piece without a way out in between, which the compiler turns into wide instructions.
         if buffer[..held].chunks(1 << 10).any(|piece| piece.iter().fold(0, |all, b| all | b) != 0) {
             return Ok(false);
         }
-        position += held as u64;
+        if held < look {
+            return Ok(true);
+        }
+        position += (look as u64).max(LOOK_EVERY);
+        look = STRIDE;
     }
 }
 
