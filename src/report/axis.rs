@@ -44,8 +44,7 @@ fn step(range: f64, parts: f64) -> f64 {
 fn tick(unit: Unit, v: f64) -> String {
     match unit {
         Unit::Nanos => Span(v.max(0.0).round() as u64).to_string(),
-        Unit::Rate if v >= 1e6 => format!("{}M/s", short(v / 1e6)),
-        Unit::Rate if v >= 1e3 => format!("{}k/s", short(v / 1e3)),
+        Unit::Rate if v >= 1e3 => format!("{}/s", thousands(v)),
         Unit::Rate => format!("{}/s", short(v)),
         Unit::Micros => format!("{}us", short(v)),
         Unit::Seconds => format!("{}s", short(v)),
@@ -64,6 +63,11 @@ fn short(v: f64) -> String {
     fixed(v, 3)
 }
 
+/// `40k`, `1.5M`.
+fn thousands(v: f64) -> String {
+    if v >= 1e6 { format!("{}M", short(v / 1e6)) } else { format!("{}k", short(v / 1e3)) }
+}
+
 impl Axis {
     /// A linear axis from 0 with ticks at 1, 2 or 5 times a power of ten.
     pub fn linear(title: &str, max: f64) -> Self {
@@ -71,7 +75,7 @@ impl Axis {
         let step = step(max, 6.0);
         let ticks = (0..=20).map(|i| f64::from(i) * step).take_while(|t| *t <= max * 1.0001);
         let decimals = if step < 1.0 { (-step.log10()).ceil() as usize } else { 0 };
-        let ticks = ticks.map(|t| (t, if t >= 1e4 { count(t) } else { format!("{t:.decimals$}") })).collect();
+        let ticks = ticks.map(|t| (t, if t >= 1e4 { thousands(t) } else { format!("{t:.decimals$}") })).collect();
         Self { title: title.into(), min: 0.0, max: max * 1.04, ticks, reading: Reading::Number }
     }
 
@@ -159,6 +163,7 @@ mod tests {
         assert_eq!(labels(&log(800e3, 850e3)), ["800us", "820us", "840us", "860us"]);
         assert!(labels(&log(5e5, 5e5)).len() >= 3);
         assert_eq!(labels(&Axis::of("", Unit::Rate, 2e4)), ["0", "5k/s", "10k/s", "15k/s", "20k/s"]);
+        assert_eq!(labels(&Axis::linear("", 4e4)), ["0", "10k", "20k", "30k", "40k"]);
         assert_eq!(labels(&Axis::nines(3.2)), ["0 %", "90 %", "99 %", "99.9 %"]);
     }
 
