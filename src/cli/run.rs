@@ -48,6 +48,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     {
         return Err(Failure::usage(words));
     }
+    engine::network::enter(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;

@@ -4,6 +4,7 @@ use crate::scenario::plan::{Action, PlannedEvent};
 use crate::system::System;
 use crate::units::{Nanos, SECOND, now};
 
+use super::network;
 use super::trial::Raw;
 
 /// The events of a trial that are still to come.
@@ -12,12 +13,14 @@ pub struct Agenda<'a> {
     /// The processes by node; a restart gives a node another one.
     pids: Vec<u32>,
     paused: Vec<u32>,
+    /// Whether the network is not as it was.
+    unmended: bool,
 }
 
 impl<'a> Agenda<'a> {
     /// Of a system with these processes.
     pub fn new(events: &'a [PlannedEvent], pids: &'a [u32]) -> Self {
-        Self { left: events, pids: pids.to_vec(), paused: Vec::new() }
+        Self { left: events, pids: pids.to_vec(), paused: Vec::new(), unmended: false }
     }
 
     /// The processes of the system as they are now.
@@ -35,6 +38,10 @@ impl<'a> Agenda<'a> {
         while let Some((event, rest)) = self.left.split_first().filter(|(e, _)| origin + e.at.0 <= now()) {
             self.left = rest;
             let what = event.action.name();
+            if event.action.of_network() {
+                self.network(event, raw);
+                continue;
+            }
             let Some(&pid) = self.pids.get(event.node as usize) else {
                 let words = format!("{what}: there is no node {}, the system has {}", event.node, self.pids.len());
                 raw.failed.get_or_insert(("measure", words));
@@ -60,6 +67,18 @@ impl<'a> Agenda<'a> {
                 _ => self.paused.retain(|p| *p != pid),
             }
         }
+    }
+
+    fn network(&mut self, event: &PlannedEvent, raw: &mut Raw) {
+        let what = event.action.name();
+        let how = event.qdisc.as_ref().map(|q| format!(" by {q}")).unwrap_or_default();
+        match network::act(event.action, event.qdisc.as_deref()) {
+            Ok(()) => raw.log.push((now(), format!("{what} the network{how}, as the scenario asks"))),
+            Err(words) => drop(raw.failed.get_or_insert(("measure", format!("{what} the network{how}: {words}")))),
+        }
+        self.unmended = event.action != Action::Mend;
+        // A client may give up while nothing passes.
+        raw.end_expected |= event.action == Action::Cut;
     }
 
     fn restart(&mut self, node: usize, pid: u32, system: &mut dyn System, raw: &mut Raw) {
@@ -88,6 +107,13 @@ impl<'a> Agenda<'a> {
             let at = event.at.0 as f64 / SECOND as f64;
             raw.log.push((now(), format!("{} at {at} s was not done: the trial ended before", event.action.name())));
         }
+        if std::mem::take(&mut self.unmended) {
+            let words = match network::act(Action::Mend, None) {
+                Ok(()) => "mend the network at the end of the trial".to_owned(),
+                Err(words) => format!("mend the network at the end of the trial: {words}"),
+            };
+            raw.log.push((now(), words));
+        }
         for pid in std::mem::take(&mut self.paused) {
             let node = self.pids.iter().position(|p| *p == pid);
             if node.is_some_and(|node| system.node_ended(node).is_none()) {
@@ -104,6 +130,8 @@ fn signal(pid: u32, action: Action) {
         Action::Resume => libc::SIGCONT,
         Action::Kill | Action::Restart => libc::SIGKILL,
         Action::Terminate => libc::SIGTERM,
+        // Nothing of a process.
+        Action::Cut | Action::Shape | Action::Mend => return,
     };
     // SAFETY: kill touches no memory; the process is a child of ours that is not reaped, so the number is still its own.
     unsafe { libc::kill(pid as libc::pid_t, signal) };

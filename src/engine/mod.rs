@@ -11,6 +11,7 @@ mod control;
 pub mod cost;
 mod events;
 mod fold;
+pub mod network;
 mod payload;
 mod produce;
 mod run;

@@ -119,9 +119,11 @@ fn faults(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     }
     for e in &record.plan.events {
         let action = e.action.name();
+        let whom = if e.action.of_network() { "the network".to_owned() } else { format!("node {}", e.node) };
+        let how = e.qdisc.as_ref().map(|q| format!(" ({q})")).unwrap_or_default();
         add(
             "note",
-            format!("The scenario itself does this to node {}: {action} {} into the measured phase.", e.node, e.at),
+            format!("The scenario itself does this to {whom}: {action}{how} {} into the measured phase.", e.at),
         );
     }
 }

@@ -4,7 +4,7 @@
 
 use super::diagnose::Problem;
 use super::file::File;
-use super::plan::{BringUp, DriverKind, PlannedEvent, SystemSpec};
+use super::plan::{Action, BringUp, DriverKind, PlannedEvent, SystemSpec};
 
 /// What the NATS driver publishes on: barriers and answers are not hit.
 const SUBJECTS: &str = "mb.*.*.*";
@@ -54,7 +54,18 @@ pub(super) fn events(file: &File, systems: &[SystemSpec]) -> Result<Vec<PlannedE
             return Err(Problem::new(format!("event.{i}.at"), format!("the measured phase ends after {end}"))
                 .hint("make it earlier, or the duration longer"));
         }
-        events.push(PlannedEvent { at: e.at, action: e.action, node: e.node });
+        match (e.action == Action::Shape, &e.qdisc) {
+            (true, None) => {
+                return Err(Problem::new(format!("event.{i}"), "it does not say how the network is shaped")
+                    .hint("write a queueing discipline: qdisc = \"netem delay 10ms loss 1%\""));
+            }
+            (false, Some(_)) => {
+                return Err(Problem::new(format!("event.{i}.qdisc"), "only `shape` has one")
+                    .hint("write action = \"shape\", or leave qdisc out"));
+            }
+            _ => {}
+        }
+        events.push(PlannedEvent { at: e.at, action: e.action, node: e.node, qdisc: e.qdisc.clone() });
     }
     if let Some(i) = systems.iter().position(|s| s.bring_up != BringUp::Launch || s.driver == DriverKind::Null)
         && !events.is_empty()

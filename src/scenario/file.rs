@@ -67,17 +67,19 @@ pub struct System {
     pub options: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Something that is done to a process of every launched system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+/// Something that is done to a process of every launched system, or to the network.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Event {
     /// When, since the measured phase began.
     pub at: Span,
     /// What.
     pub action: Action,
-    /// To which of its processes, from 0. Default: 0.
+    /// To which of its processes, from 0. Default: 0. The network is that of all.
     #[serde(default)]
     pub node: u32,
+    /// With `shape`: a queueing discipline in the words of tc(8), such as `netem delay 10ms loss 1%` or `tbf rate 10mbit burst 128kb latency 1s`.
+    pub qdisc: Option<String>,
 }
 
 /// One stream of messages.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod nats;
+mod network;
 mod proxy;
 mod restart;
 #[path = "../nats/server.rs"]

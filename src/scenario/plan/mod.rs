@@ -49,8 +49,8 @@ pub struct Plan {
     pub events: Vec<PlannedEvent>,
 }
 
-/// Something that is done to a process of a launched system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Something that is done to a process of a launched system, or to the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedEvent {
     /// When, since the measured phase began.
     pub at: Span,
@@ -58,9 +58,12 @@ pub struct PlannedEvent {
     pub action: Action,
     /// To which of its processes, from 0.
     pub node: u32,
+    /// How the network is shaped, in the words of tc(8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qdisc: Option<String>,
 }
 
-/// What can be done to a process.
+/// What can be done to a process, or to the network of the trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -74,6 +77,12 @@ pub enum Action {
     Terminate,
     /// It is killed, unless it has ended already, and started again on the same port and with the same files.
     Restart,
+    /// The network between all processes of the trial is gone; connections are not closed.
+    Cut,
+    /// The network is shaped by a queueing discipline of the kernel: delay, loss, rate.
+    Shape,
+    /// The network is there again, and as it was.
+    Mend,
 }
 
 impl Action {
@@ -85,7 +94,14 @@ impl Action {
             Self::Kill => "kill",
             Self::Terminate => "terminate",
             Self::Restart => "restart",
+            Self::Cut => "cut",
+            Self::Shape => "shape",
+            Self::Mend => "mend",
         }
+    }
+    /// Whether it is done to the network, and to no process.
+    pub fn of_network(self) -> bool {
+        matches!(self, Self::Cut | Self::Shape | Self::Mend)
     }
     /// Whether the process that was there is gone afterwards.
     pub fn ends(self) -> bool {

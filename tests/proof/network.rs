@@ -1,0 +1,64 @@
+//! The network of a trial is cut and shaped, in a namespace of the run's own. Truth: nothing passes while it is cut, and no connection is lost.
+
+use serde_json::Value;
+
+use super::{record, run, words};
+
+const SCENARIO: &str = "name = \"network\"\nquestion = \"Is an outage of the network in the percentiles?\"\n[[system]]\ndriver = \"reference\"\n\
+    [[workload]]\npattern = \"fan-out\"\nconsumers = 1\nload.rate = \"500/s\"\n[run]\nwarmup = \"300ms\"\nduration = \"3s\"\ntrials = 1\n";
+
+/// The trial of the scenario with these events; `None`, said aloud, where the kernel or its administrator does not allow them.
+fn trial(events: &str, may_lack: &str) -> Option<Value> {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(dir.path(), &format!("{SCENARIO}{events}"), &["--format", "json"]);
+    let said = words(&output);
+    if output.status.code() == Some(2) && said.contains(may_lack) {
+        let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
+        assert!(!forced, "MSGBENCH_NO_SKIP=1, but {said}");
+        eprintln!("SKIPPED: {said}");
+        return None;
+    }
+    let trial = record(&output)["trials"][0].clone();
+    assert_eq!(trial["outcome"]["status"], "complete", "{} {said}", trial["outcome"]);
+    Some(trial)
+}
+
+fn longest(trial: &Value) -> f64 {
+    trial["workloads"][0]["latency"]["e2e"]["max_ns"].as_f64().unwrap()
+}
+
+#[test]
+fn an_outage_of_the_network_is_in_the_percentiles_and_loses_nothing() {
+    let events = "[[event]]\nat = \"1s\"\naction = \"cut\"\n[[event]]\nat = \"1500ms\"\naction = \"mend\"\n";
+    let Some(trial) = trial(events, "a network namespace cannot be made") else { return };
+    let said: Vec<_> = trial["events"].as_array().unwrap().iter().collect();
+    let at = |what: &str| said.iter().find(|e| e["text"].as_str().unwrap().starts_with(what)).unwrap()["at_s"].as_f64();
+    let out = (at("mend the network").unwrap() - at("cut the network").unwrap()) * 1e9;
+    assert!(out > 0.4e9, "{said:?}");
+    // What was due when it was cut waits until it is mended, and then for TCP to send again.
+    assert!(longest(&trial) > 0.95 * out, "{}", longest(&trial));
+    let ledger = &trial["workloads"][0]["ledger"];
+    assert!(ledger["sent"].as_u64().unwrap() > 1000, "{ledger}");
+    assert_eq!((&ledger["lost"], &ledger["duplicated"], &ledger["reordered"]), (&0.into(), &0.into(), &0.into()));
+}
+
+#[test]
+fn a_network_that_is_shaped_is_slower_until_it_is_mended() {
+    // 500 messages a second, there and back, need about 2 Mbit/s.
+    let events = "[[event]]\nat = \"500ms\"\naction = \"shape\"\nqdisc = \"tbf rate 400kbit burst 66kb latency 5s\"\n\
+        [[event]]\nat = \"2s\"\naction = \"mend\"\n";
+    let Some(trial) = trial(events, "the network cannot be shaped") else { return };
+    assert!(longest(&trial) > 0.2e9, "{}", longest(&trial));
+    assert_eq!(trial["workloads"][0]["ledger"]["lost"], 0);
+}
+
+#[test]
+fn what_the_kernel_does_not_have_is_said_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = "[[event]]\nat = \"1s\"\naction = \"shape\"\nqdisc = \"nosuchthing delay 1ms\"\n";
+    let output = run(dir.path(), &format!("{SCENARIO}{events}"), &[]);
+    let said = words(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let namespace = said.contains("a network namespace cannot be made");
+    assert!(namespace || (said.contains("nosuchthing") && said.contains("tc-nosuchthing(8)")), "{said}");
+}
