@@ -276,9 +276,8 @@ fn trial(
         }
         None => Outcome::Complete,
     };
-    let server_log = matches!(outcome, Outcome::Failed { .. })
-        .then_some(())
-        .and_then(|()| logs.into_iter().reduce(|a, b| [a, b].concat()));
+    let failed = matches!(outcome, Outcome::Failed { .. });
+    let server_log = if failed && !logs.is_empty() { Some(logs.concat()) } else { None };
     TrialFiles {
         measured_at: if raw.origin > 0 { wall(raw.origin) } else { started },
         trial: Trial {

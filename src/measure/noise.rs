@@ -1,7 +1,7 @@
 //! Arrivals, dependence, the host and errors: V9, V10, V13 and V14 of stats.md A5.
 
 use super::validity::{check, grade};
-use crate::record::{Check, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
+use crate::record::{Check, Event, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
 use crate::stats::arrivals;
 use crate::units::latency;
 
@@ -125,8 +125,9 @@ pub fn host(trial: &Trial) -> Option<Check> {
     ))
 }
 
-/// V14, errors: messages refused by the client or the broker, and what they do to percentiles: each is infinitely late.
-pub fn errors(workload: &WorkloadResult) -> Option<Check> {
+/// V14, errors: messages refused by the client or the broker, in whose words, and what they do to percentiles: each is
+/// infinitely late.
+pub fn errors(workload: &WorkloadResult, events: &[Event]) -> Option<Check> {
     let l = &workload.ledger;
     if l.scheduled == 0 {
         return None;
@@ -136,14 +137,17 @@ pub fn errors(workload: &WorkloadResult) -> Option<Check> {
         .map(|r| r.percentiles.iter().filter(|p| share > 1.0 - p.quantile).map(|p| percent(p.quantile)).collect())
         .unwrap_or_default();
     let observed = format!("{} of {} refused", l.refused, l.scheduled);
+    let said = |e: &&Event| e.text.contains("refused") || e.text.contains("not delivered");
+    let first = events.iter().find(said).filter(|_| l.refused > 0);
+    let words = first.map(|e| format!("; {}", e.text)).unwrap_or_default();
     let lasting = if infinite.is_empty() { String::new() } else { format!(": {} infinite", infinite.join(", ")) };
     Some(check(
         "V14",
         "errors",
         if l.refused > 0 { Status::Warn } else { Status::Ok },
-        observed + &lasting,
+        observed + &lasting + &words,
         "WARN when any message was refused",
-        "refused messages count as infinitely late; see the events for the server's words",
+        "refused messages count as infinitely late",
     ))
 }
 
@@ -192,9 +196,9 @@ mod tests {
         trial.disturbance.push(finding(Grade::Bad));
         let found = host(&trial).unwrap();
         assert!(found.status == Status::Invalid && found.observed.contains("7 % of CPU time"), "{found:?}");
-        assert_eq!(errors(&trial.workloads[0]).unwrap().status, Status::Ok);
+        assert_eq!(errors(&trial.workloads[0], &trial.events).unwrap().status, Status::Ok);
         trial.workloads[0].ledger.refused = 300;
-        let found = errors(&trial.workloads[0]).unwrap();
+        let found = errors(&trial.workloads[0], &trial.events).unwrap();
         assert!(found.status == Status::Warn && found.observed.contains("p99, p99.9"), "{found:?}");
     }
 }

@@ -32,7 +32,7 @@ pub fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[Tagg
             let blocks: Vec<_> = log.iter().filter(|i| i.tag == tag && i.start_s > -1e-9).collect();
             checks.extend(coincidence::tail(&workload.latency[kind], &of, &blocks));
         }
-        checks.extend(noise::dependence(workload).into_iter().chain(noise::errors(workload)));
+        checks.extend(noise::dependence(workload).into_iter().chain(noise::errors(workload, &trial.events)));
     }
     checks.extend(noise::host(trial));
     // A case with several workloads has each check once, the gravest.

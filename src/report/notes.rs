@@ -49,7 +49,6 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     }
     calibration(record, &mut add);
     faults(record, &mut add);
-    refusals(record, &mut add);
     promises(record, &mut add);
     disturbances(record, &mut add);
     checks(record, &mut add);
@@ -97,18 +96,6 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         );
     }
     list
-}
-
-/// Messages that a system would not have, and its words for the first of them.
-fn refusals(record: &Record, add: &mut impl FnMut(&'static str, String)) {
-    for t in record.trials.iter().filter(|t| t.outcome == Outcome::Complete) {
-        let refused: u64 = t.workloads.iter().map(|w| w.ledger.refused).sum();
-        if refused > 0 {
-            let said = |e: &&crate::record::Event| e.text.contains("refused") || e.text.contains("not delivered");
-            let words = t.events.iter().find(said).map(|e| format!(": {}", e.text)).unwrap_or_default();
-            add("WARN", format!("{}, round {}: {refused} messages were refused{words}.", t.case, t.round));
-        }
-    }
 }
 
 /// A broker that was told to misbehave, so that nobody takes its figures for those of a healthy one.
