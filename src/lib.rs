@@ -24,6 +24,7 @@ pub mod cli;
 pub mod compare;
 pub mod driver;
 pub mod engine;
+pub mod faults;
 pub mod load;
 pub mod measure;
 pub mod record;

@@ -13,8 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::broker::kafka::{KafkaBroker, KafkaCounters};
 use crate::broker::{
-    Auth, Broker, BrokerError, Config, Counters, Faults, LameDuck, Misbehaviour, Shutdown, SlowConsumer, Tls, User,
+    Auth, Broker, BrokerError, Config, Counters, LameDuck, Misbehaviour, Shutdown, SlowConsumer, Tls, User,
 };
+use crate::faults::Faults;
 use crate::units::{Bytes, Span};
 
 /// Serve NATS or Kafka clients with the built-in reference broker.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gate::{ExpectTable, GateTable};
 use super::plan::{Action, Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
-use crate::broker::Faults;
+use crate::faults::Faults;
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.

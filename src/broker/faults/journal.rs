@@ -27,7 +27,7 @@ const HEAD: usize = 44;
 
 /// How long an event took.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Took {
+pub(in crate::broker) struct Took {
     /// When it began.
     pub from: Nanos,
     /// How long it really took.
@@ -38,7 +38,7 @@ pub(super) struct Took {
 
 /// The delivery that was hit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct To {
+pub(in crate::broker) struct To {
     /// Its number.
     pub delivery: u64,
     /// The connection.
@@ -46,34 +46,42 @@ pub(super) struct To {
 }
 
 /// The log, where one is wanted.
-pub(super) struct Journal {
+pub(in crate::broker) struct Journal {
     out: Option<BufWriter<File>>,
     dirty: bool,
 }
 
 impl Journal {
     /// A log in this file, which is made anew, or none.
-    pub(super) fn create(path: Option<&Path>) -> io::Result<Self> {
+    pub(in crate::broker) fn create(path: Option<&Path>) -> io::Result<Self> {
         let out = path.map(File::create).transpose()?.map(|file| BufWriter::with_capacity(1 << 20, file));
         Ok(Self { out, dirty: false })
     }
 
     /// Notes an event of a single delivery of message `n`.
-    pub(super) fn delivery(&mut self, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel, to: To) {
+    pub(in crate::broker) fn delivery(
+        &mut self,
+        at: Nanos,
+        event: &str,
+        n: u64,
+        took: Option<Took>,
+        parcel: &Parcel,
+        to: To,
+    ) {
         let Some(out) = &mut self.out else { return };
         self.dirty = true;
         let _ = line(out, at, event, n, took, parcel, Some(to));
     }
 
     /// Notes an event that hits no message.
-    pub(super) fn other(&mut self, at: Nanos, event: &str, what: &str) {
+    pub(in crate::broker) fn other(&mut self, at: Nanos, event: &str, what: &str) {
         let Some(out) = &mut self.out else { return };
         self.dirty = true;
         let _ = writeln!(out, r#"{{"at":{at},"event":"{event}","what":{}}}"#, serde_json::Value::from(what));
     }
 
     /// Notes an event, and how long it took, where it took time.
-    pub(super) fn note(&mut self, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) {
+    pub(in crate::broker) fn note(&mut self, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) {
         let Some(out) = &mut self.out else { return };
         self.dirty = true;
         // A disk that is full takes the log away, not the broker: its end is short, which whoever joins it will see.
@@ -81,7 +89,7 @@ impl Journal {
     }
 
     /// Hands everything to the file.
-    pub(super) fn flush(&mut self) {
+    pub(in crate::broker) fn flush(&mut self) {
         if std::mem::take(&mut self.dirty)
             && let Some(out) = &mut self.out
         {
@@ -106,11 +114,10 @@ fn line(
     if let Some(To { delivery, connection }) = to {
         write!(out, r#","delivery":{delivery},"to":{connection}"#)?;
     }
-    let message = parcel.message();
-    let subject = serde_json::Value::from(String::from_utf8_lossy(message.subject));
+    let subject = serde_json::Value::from(String::from_utf8_lossy(parcel.subject()));
     write!(out, r#","subject":{subject},"head":""#)?;
     let mut hex = [0u8; 2 * HEAD];
-    let head = &message.payload[..message.payload.len().min(HEAD)];
+    let head = &parcel.payload()[..parcel.payload().len().min(HEAD)];
     for (byte, pair) in head.iter().zip(hex.chunks_exact_mut(2)) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         pair[0] = DIGITS[usize::from(byte >> 4)];

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 use rand_distr::{Distribution, Exp1};
 
-use super::config::{Faults, Law, Pick, Stall};
+use crate::faults::{Faults, Law, Pick, Stall};
 use crate::units::Nanos;
 
 /// What befalls one message.
@@ -344,7 +344,7 @@ mod tests {
             let f = Faults { seed: 5, service: Some(law), ..Faults::default() };
             fates(&f, 100_000).iter().map(|f| f.service as f64).sum::<f64>() / 100_000.0 / law.mean() as f64
         };
-        let mixture = super::super::config::Mixture { short: Span::millis(1), long: Span::millis(11), share: 0.1 };
+        let mixture = crate::faults::Mixture { short: Span::millis(1), long: Span::millis(11), share: 0.1 };
         assert_eq!(mean(Law::Fixed(Span(777))), 1.0);
         // Five standard errors.
         assert!((mean(Law::Exponential(Span::millis(1))) - 1.0).abs() < 0.016);

@@ -10,13 +10,13 @@ const SPIN: Nanos = 60_000;
 const SLICE: Nanos = 20_000_000;
 
 /// Lets sleeps of the calling thread end when they are due: the kernel may otherwise delay them by 50 us.
-pub(super) fn exact_timers() {
+pub(in crate::broker) fn exact_timers() {
     // SAFETY: PR_SET_TIMERSLACK takes one integer and concerns the calling thread only.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
 }
 
 /// Returns at `instant`, or when `stop` is set: then `false`.
-pub(super) fn until(instant: Nanos, stop: &AtomicBool) -> bool {
+pub(in crate::broker) fn until(instant: Nanos, stop: &AtomicBool) -> bool {
     loop {
         let at = now();
         if stop.load(Ordering::Acquire) {

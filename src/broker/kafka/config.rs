@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::config::Tls;
 use super::super::faults::Misbehaviour;
 use super::super::log::Options;
+use crate::broker::shared::Tls;
 
 /// Everything a [`KafkaBroker`](super::KafkaBroker) is bound with.
 #[derive(Clone)]

@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::super::faults::Line;
 use super::super::log::Bell;
 use super::aside::aside;
 use super::counters::add;
+use super::faults::Line;
 use super::hub::{Hub, Place};
 use super::pending::Pending;
 use super::produce;

@@ -9,12 +9,12 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::super::faults::Line;
 use super::super::log::{Bell, Log, Partition, Topic};
 use super::aside::aside;
 use super::config::KafkaConfig;
 use super::counters::KafkaCounters;
-use super::detour::Detoured;
+use super::faults::Detoured;
+use super::faults::Line;
 use super::groups::Coordinator;
 
 /// The cluster's id, which every broker of this kind has.

@@ -32,7 +32,7 @@ mod connection;
 #[cfg(test)]
 mod cost_tests;
 mod counters;
-mod detour;
+mod faults;
 mod fetch;
 mod groups;
 mod hub;

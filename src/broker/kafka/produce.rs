@@ -12,12 +12,12 @@ use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Ticket
 use super::batch::{self, RecordBatches};
 use super::code;
 use super::counters::{KafkaCounters, add};
-use super::detour::{Decided, Decision, Detoured};
+use super::faults::{Decided, Decision, Detoured};
 use super::hub::{Call, text};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
 use super::request::Violation;
-use crate::broker::complain;
+use crate::broker::shared::complain;
 
 /// Longest wait for a sync, whatever the client allows.
 const MAX_WAIT: Duration = Duration::from_secs(60);

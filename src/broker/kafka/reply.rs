@@ -4,7 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
 use super::super::log::Slice;
-use crate::broker::complain;
+use crate::broker::shared::complain;
 
 /// Bytes of one or more responses, and the file ranges that go between them.
 #[derive(Debug, Default)]

@@ -8,17 +8,17 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
-use super::super::config::Shutdown;
-use super::super::error::BrokerError;
-use super::super::faults::Line;
 use super::super::log::{Log, LogError, Recovered};
-use super::super::tls;
 use super::batch::RecordBatches;
 use super::config::KafkaConfig;
 use super::connection;
 use super::counters::{KafkaCounters, add};
+use super::faults::Line;
 use super::groups::Coordinator;
 use super::hub::Hub;
+use crate::broker::shared::Shutdown;
+use crate::broker::shared::error::BrokerError;
+use crate::broker::shared::tls;
 
 /// A bound broker that speaks Kafka's protocol. [`run`](Self::run) serves until it is told to end.
 pub struct KafkaBroker {

@@ -18,7 +18,7 @@ use super::recover::Recovered;
 use super::segment::lock;
 use super::sync::{Syncer, Task};
 use super::topic::{Topic, hex, is_name, read, write};
-use crate::broker::complain;
+use crate::broker::shared::complain;
 
 /// How long a closed segment's file stays open unused.
 const IDLE: Duration = Duration::from_secs(60);

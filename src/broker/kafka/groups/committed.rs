@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::super::super::log::{Log, LogError, Partition, Settings, Slice, Ticket};
 use super::super::batch;
 use super::super::hub::OFFSETS_TOPIC;
-use crate::broker::complain;
+use crate::broker::shared::complain;
 
 /// Offsets of one group at most.
 const MAX_OFFSETS: usize = 100_000;

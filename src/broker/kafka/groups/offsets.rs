@@ -17,7 +17,7 @@ use super::super::pending::Pending;
 use super::committed::{Committed, Place};
 use super::state::Who;
 use super::wall;
-use crate::broker::complain;
+use crate::broker::shared::complain;
 
 /// Longest metadata of a committed offset.
 const MAX_METADATA: usize = 4096;

@@ -12,7 +12,7 @@ use super::super::recover;
 use super::super::segment::{Segment, lock, stem, write_whole};
 use super::super::sync::Task;
 use super::{Appender, End, Partition};
-use crate::broker::complain;
+use crate::broker::shared::complain;
 
 /// A promise that records will be synced.
 pub struct Ticket {

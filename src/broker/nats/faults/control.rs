@@ -20,9 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::config::Faults;
-use crate::broker::error::BrokerError;
-use crate::broker::hub::Hub;
+use crate::broker::nats::hub::Hub;
+use crate::broker::shared::error::BrokerError;
+use crate::faults::Faults;
 
 /// Connections at once.
 const MOST: usize = 4;
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// When it is none, or is taken.
-pub(in crate::broker) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerError> {
+pub(in crate::broker::nats) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerError> {
     if !address.ip().is_loopback() {
         let remedy = "whoever reaches it can break the broker: give a loopback address such as 127.0.0.1:0";
         return Err(BrokerError::Setting { setting: "the fault control", value: address.to_string(), remedy });
@@ -47,7 +47,7 @@ pub(in crate::broker) async fn listen(address: SocketAddr) -> Result<(TcpListene
 }
 
 /// Serves control connections until it is dropped.
-pub(in crate::broker) async fn control(hub: Arc<Hub>, listener: TcpListener) {
+pub(in crate::broker::nats) async fn control(hub: Arc<Hub>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(MOST));
     let mut connections = tokio::task::JoinSet::new();
     loop {

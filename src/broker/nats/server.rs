@@ -9,16 +9,19 @@ use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::config::{Config, Shutdown};
+use super::auth;
+use super::config::Config;
 use super::connection;
 use super::counters::Counters;
-use super::error::BrokerError;
-use super::faults::{self, Detour};
+use super::faults;
+use super::faults::Detour;
 use super::hub::{Hub, Phase};
 use super::info::Info;
 use super::outlet::Rules;
 use super::pool::Pool;
-use super::{auth, tls};
+use crate::broker::shared::Shutdown;
+use crate::broker::shared::error::BrokerError;
+use crate::broker::shared::tls;
 
 /// A bound broker. [`run`](Self::run) serves until it is told to end.
 pub struct Broker {

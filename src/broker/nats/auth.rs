@@ -5,8 +5,8 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use nkeys::KeyPair;
 
 use super::config::{Auth, User};
-use super::error::BrokerError;
 use super::info::Connect;
+use crate::broker::shared::error::BrokerError;
 
 /// Refuses credentials that could never be presented.
 pub(super) fn check(auth: &Auth) -> Result<(), BrokerError> {

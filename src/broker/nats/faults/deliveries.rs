@@ -7,12 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Parcel;
-use super::config::Faults;
-use super::journal::{To, Took};
-use super::script::{Bucket, Deliveries};
 use super::server::{ALONE, Leaving, Server};
-use crate::broker::index::Sub;
+use crate::broker::faults::Parcel;
+use crate::broker::faults::{Bucket, Deliveries};
+use crate::broker::faults::{To, Took};
+use crate::broker::nats::index::Sub;
+use crate::faults::Faults;
 use crate::units::{Nanos, now};
 
 /// A subscription: the connection and its sid there.
@@ -67,7 +67,7 @@ impl Server {
     /// Delivers a message to each of its subscribers, as it befalls each.
     pub(super) fn deliver_each(&mut self, leaving: &Leaving) {
         let mut targets = std::mem::take(&mut self.single.targets);
-        self.router.targets(leaving.parcel.message().subject, &mut targets);
+        self.router.targets(leaving.parcel.subject(), &mut targets);
         let first = targets.iter().map(|sub| sub.outlet.id).min();
         for sub in &targets {
             let slow = self.single.bucket.is_some() && first == Some(sub.outlet.id);
@@ -124,7 +124,7 @@ impl Server {
 
     fn send(&mut self, sub: &Arc<Sub>, parcel: &Parcel, copies: u32) {
         for _ in 0..copies {
-            self.router.deliver(sub, &parcel.message());
+            self.router.deliver(sub, &super::message(&parcel));
             self.staged += 1;
         }
     }

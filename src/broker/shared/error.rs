@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::faults::FaultsError;
+use crate::faults::FaultsError;
 
 /// Why a broker could not be started or could not go on.
 #[derive(Debug, thiserror::Error)]

@@ -227,7 +227,7 @@ impl Session {
     }
 
     fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
-        if !subject::valid_subscription(subject) {
+        if !crate::faults::pattern::valid(subject) {
             self.router.answer(b"-ERR 'Invalid Subject'\r\n");
             return;
         }

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use kafka_protocol::messages::TopicName;
 
-use super::super::faults::{Errand, Settled};
-use super::super::log::{Appended, Bell, Partition};
-use super::batch;
-use super::counters::KafkaCounters;
-use super::produce::{Refusal, store};
+use super::stored::{Errand, Settled};
+use crate::broker::kafka::batch;
+use crate::broker::kafka::counters::KafkaCounters;
+use crate::broker::kafka::produce::{Refusal, store};
+use crate::broker::log::{Appended, Bell, Partition};
 
 /// A batch on its way through the fault server.
-pub(super) struct Detoured {
+pub(in crate::broker::kafka) struct Detoured {
     topic: TopicName,
     partition: Arc<Partition>,
     records: Bytes,
@@ -21,12 +21,12 @@ pub(super) struct Detoured {
 }
 
 /// What becomes of it, for the request that waits.
-pub(super) struct Decision {
+pub(in crate::broker::kafka) struct Decision {
     made: Mutex<Option<Decided>>,
     bell: Arc<Bell>,
 }
 
-pub(super) enum Decided {
+pub(in crate::broker::kafka) enum Decided {
     /// It is stored, or said to be, or refused.
     Done(Result<Appended, Refusal>),
     /// The connection is to be closed instead of an answer.
@@ -34,7 +34,7 @@ pub(super) enum Decided {
 }
 
 impl Detoured {
-    pub(super) fn new(
+    pub(in crate::broker::kafka) fn new(
         topic: TopicName,
         partition: &Arc<Partition>,
         records: Bytes,
@@ -49,7 +49,7 @@ impl Detoured {
 
 impl Decision {
     /// What was decided; the bell rings when it is.
-    pub(super) fn take(&self) -> Option<Decided> {
+    pub(in crate::broker::kafka) fn take(&self) -> Option<Decided> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -90,7 +90,7 @@ impl Errand for Detoured {
                     // Without its producer's number, or the log would know it again.
                     let again = store(&self.counters, &self.partition, &batch::anonymous(&self.records));
                     if let Err((_, words)) = again {
-                        crate::broker::complain(format_args!(
+                        crate::broker::shared::complain(format_args!(
                             "a duplicate is not stored: {}",
                             words.unwrap_or_default()
                         ));

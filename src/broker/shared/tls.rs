@@ -9,8 +9,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
 
-use super::config::Tls;
 use super::error::BrokerError;
+use crate::broker::shared::Tls;
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, BrokerError> {
     let fault = |reason: String| BrokerError::TlsFile { what, path: path.to_owned(), reason };
@@ -22,7 +22,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 }
 
 /// Builds the acceptor, or says which file is wrong.
-pub(super) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, BrokerError> {
+pub(in crate::broker) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, BrokerError> {
     let chain = certificates("the TLS certificate", &tls.cert)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| BrokerError::TlsFile {
         what: "the TLS key",

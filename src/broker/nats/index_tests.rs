@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use proptest::prelude::*;
 
 use super::*;
-use crate::broker::outlet::Rules;
-use crate::broker::subject::valid_subscription;
+use crate::broker::nats::outlet::Rules;
+use crate::faults::pattern;
 
 fn outlet() -> Arc<Outlet> {
     let rules = Rules {
         max_pending: 1024,
         policy: crate::broker::SlowConsumer::Disconnect,
         counters: Arc::default(),
-        pool: crate::broker::pool::Pool::default(),
+        pool: crate::broker::nats::pool::Pool::default(),
     };
     Arc::new(Outlet::new(1, Arc::new(rules), None))
 }
@@ -117,7 +117,7 @@ proptest! {
         let (index, outlet) = (Index::default(), outlet());
         let mut subs: Vec<Arc<Sub>> = patterns
             .iter()
-            .filter(|p| valid_subscription(p.as_bytes()))
+            .filter(|p| pattern::valid(p.as_bytes()))
             .map(|p| sub(&outlet, p, None))
             .collect();
         for sub in &subs {

@@ -1,12 +1,12 @@
 //! What a broker can be told. Every default is nats-server's unless its docstring says otherwise.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::faults::Misbehaviour;
+use crate::broker::faults::Misbehaviour;
+use crate::broker::shared::Tls;
 
 /// Everything a [`Broker`](super::Broker) is bound with.
 #[derive(Debug, Clone)]
@@ -97,19 +97,6 @@ pub enum User {
     Nkey(String),
 }
 
-/// The files TLS needs, all PEM.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// The server's certificate chain.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// Certificate authorities; when given, clients must present a certificate signed by one of them.
-    pub client_ca: Option<PathBuf>,
-    /// Whether the handshake comes before INFO (nats-server's `handshake_first`).
-    pub first: bool,
-}
-
 /// What happens to messages for a connection whose outbound buffer has reached `max_pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -136,16 +123,4 @@ impl Default for LameDuck {
     fn default() -> Self {
         Self { grace: Duration::from_secs(10), spread: Duration::from_secs(110) }
     }
-}
-
-/// How a running broker is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shutdown {
-    /// Stop accepting, announce it, route what has been received, hand over what is buffered (at most
-    /// `drain_timeout`), then close.
-    Drain,
-    /// Stop accepting, announce it, wait for `lame_duck.grace`, then close the clients spread over `lame_duck.spread`.
-    LameDuck,
-    /// Close everything at once.
-    Now,
 }

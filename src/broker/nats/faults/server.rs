@@ -14,15 +14,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use super::config::{Disconnect, Faults, Peer};
+use super::Item;
 use super::deliveries::OneByOne;
-use super::journal::{Journal, Took};
-use super::script::{Bucket, Fate, Met, Script, Stalls};
-use super::{Item, Parcel, wait};
-use crate::broker::hub::Hub;
-use crate::broker::index::Interest;
-use crate::broker::outlet::Outlet;
-use crate::broker::router::Router;
+use crate::broker::faults::{Bucket, Fate, Met, Script, Stalls};
+use crate::broker::faults::{Journal, Took};
+use crate::broker::faults::{Parcel, wait};
+use crate::broker::nats::hub::Hub;
+use crate::broker::nats::index::Interest;
+use crate::broker::nats::outlet::Outlet;
+use crate::broker::nats::router::Router;
+use crate::faults::{Disconnect, Faults, Peer};
 use crate::units::{Nanos, now};
 
 /// Messages passed on together at most.
@@ -279,7 +280,7 @@ impl Server {
 
     /// The message as it was, where the bit that is turned over lies in what is logged of it.
     fn journal_head(&self, parcel: &Parcel) -> Option<Parcel> {
-        (parcel.message().payload.len() <= 44).then(|| parcel.clone())
+        (parcel.payload().len() <= 44).then(|| parcel.clone())
     }
 
     /// Delivers what was due; its delay is logged when it is on its way, so that logging does not make it later.
@@ -307,7 +308,7 @@ impl Server {
     }
 
     fn deliver(&mut self, leaving: &Leaving) {
-        let message = leaving.parcel.message();
+        let message = super::message(&leaving.parcel);
         if self.faults.delivery.is_some() || self.faults.slow_subscriber.is_some() {
             self.deliver_each(leaving);
         } else {
@@ -356,7 +357,7 @@ impl Server {
                 }
             }
             Peer::Subscribers => {
-                self.hub.index.search(leaving.parcel.message().subject, &mut self.found);
+                self.hub.index.search(leaving.parcel.subject(), &mut self.found);
                 for sub in self.found.plain.iter().chain(&self.found.queued) {
                     act(&sub.outlet);
                 }

@@ -19,19 +19,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::config::{Faults, FaultsError, Peer};
-use super::journal::{Journal, Took};
-use super::script::{Bucket, Fate, Met, Script, Stalls};
-use super::{MAX_WAITING, Misbehaviour, Parcel, matches, wait};
-use crate::broker::error::BrokerError;
-use crate::broker::parse::Publish;
+use crate::broker::faults::{
+    Bucket, Fate, Journal, MAX_WAITING, Met, Misbehaviour, Parcel, Script, Stalls, Took, wait,
+};
+use crate::broker::shared::error::BrokerError;
+use crate::faults::pattern;
+use crate::faults::{Faults, FaultsError, Peer};
 use crate::units::{Nanos, now};
 
 /// A wait longer than this is a sleep that a new batch ends.
 const LONG: Nanos = 200_000;
 
 /// A batch on its way into the log.
-pub(in crate::broker) trait Errand: Send + 'static {
+pub(in crate::broker::kafka) trait Errand: Send + 'static {
     /// Where it goes to: faults are limited to some.
     fn subject(&self) -> &[u8];
 
@@ -50,11 +50,11 @@ pub(in crate::broker) trait Errand: Send + 'static {
 
 /// What becomes of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::broker) struct Settled {
+pub(in crate::broker::kafka) struct Settled {
     /// How often it is stored; whatever that is, it is acknowledged.
-    pub(in crate::broker) copies: u32,
+    pub(in crate::broker::kafka) copies: u32,
     /// Whether its connection is closed instead.
-    pub(in crate::broker) cut: bool,
+    pub(in crate::broker::kafka) cut: bool,
 }
 
 enum Item<E> {
@@ -63,7 +63,7 @@ enum Item<E> {
 }
 
 /// The way that hit batches take.
-pub(in crate::broker) struct Line<E> {
+pub(in crate::broker::kafka) struct Line<E> {
     pattern: Option<Box<[u8]>>,
     into: Sender<Item<E>>,
     waiting: Arc<AtomicUsize>,
@@ -110,7 +110,7 @@ fn check(faults: &Faults) -> Result<(), FaultsError> {
 
 impl<E: Errand> Line<E> {
     /// Starts the server of a log that misbehaves; `None` for one that does not.
-    pub(in crate::broker) fn start(m: &Misbehaviour) -> Result<Option<Self>, BrokerError> {
+    pub(in crate::broker::kafka) fn start(m: &Misbehaviour) -> Result<Option<Self>, BrokerError> {
         if !m.faults.any() {
             return Ok(None);
         }
@@ -142,34 +142,25 @@ impl<E: Errand> Line<E> {
     }
 
     /// Whether batches for this topic are hit.
-    pub(in crate::broker) fn takes(&self, subject: &[u8]) -> bool {
-        self.pattern.as_deref().is_none_or(|pattern| matches(pattern, subject))
+    pub(in crate::broker::kafka) fn takes(&self, subject: &[u8]) -> bool {
+        self.pattern.as_deref().is_none_or(|pattern| pattern::matches(pattern, subject))
     }
 
     /// Takes a batch that has arrived now.
-    pub(in crate::broker) fn send(&self, errand: E) {
-        let publish = Publish {
-            subject: errand.subject(),
-            reply: b"",
-            header_text: b"",
-            total_text: b"",
-            header_len: 0,
-            payload: errand.payload(),
-            tail: None,
-        };
-        let parcel = Parcel::new(0, &publish);
+    pub(in crate::broker::kafka) fn send(&self, errand: E) {
+        let parcel = Parcel::new(0, [errand.subject(), b"", b"", b"", errand.payload()], 0);
         self.waiting.fetch_add(errand.weight(), Ordering::AcqRel);
         // After the end of the server nobody is left to append.
         let _ = self.into.send(Item::Errand(parcel, errand));
     }
 
     /// Whether so much waits that producers are not to be read.
-    pub(in crate::broker) fn crowded(&self) -> bool {
+    pub(in crate::broker::kafka) fn crowded(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > MAX_WAITING && !self.stop.load(Ordering::Acquire)
     }
 
     /// Ends the server; what waits is neither stored nor acknowledged.
-    pub(in crate::broker) fn stop(&self) {
+    pub(in crate::broker::kafka) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         let _ = self.into.send(Item::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -350,7 +341,7 @@ impl<E: Errand> Server<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::faults::{Disconnect, Pick};
+    use crate::faults::{Disconnect, Pick};
     use crate::units::Span;
     use std::sync::mpsc;
 
@@ -407,7 +398,7 @@ mod tests {
 
     #[test]
     fn delays_and_service_times_are_never_short_and_keep_the_order() {
-        let law = |ms| Some(super::super::Law::Fixed(Span::millis(ms)));
+        let law = |ms| Some(crate::faults::Law::Fixed(Span::millis(ms)));
         let began = now();
         let all = settled(Faults { service: law(2), delay: law(30), ..Faults::default() }, 20);
         for (n, (told, _, _, at)) in all.iter().enumerate() {

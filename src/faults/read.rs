@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::super::subject::valid_subscription;
 use super::config::*;
+use crate::faults::pattern;
 use crate::units::{Nanos, SECOND, Span};
 
 /// The longest stall, service time or delay.
@@ -87,7 +87,7 @@ impl Faults {
     /// The first setting that is not, with what to write instead.
     pub fn check(&self) -> Result<(), FaultsError> {
         if let Some(subjects) = &self.subjects
-            && (!valid_subscription(subjects.as_bytes()) || subjects.contains(char::is_whitespace))
+            && (!pattern::valid(subjects.as_bytes()) || subjects.contains(char::is_whitespace))
         {
             return wrong(
                 "subjects",

@@ -1,0 +1,194 @@
+//! Faults: a programmable truth, so that whoever measures a broker can find out whether the measurement is right.
+//!
+//! **Why.** A stall, a service time or a loss that was injected is known to the message; what a measuring tool says of it
+//! can be held against that. **Scope.** Stalls, service times, delays, a rate cap, drops, duplicates, swaps,
+//! corruption, of messages and of single deliveries; connections that are cut, left half-open, not read or refused; a slow
+//! subscriber; for the router. They can be changed while it runs (`control`). Deterministic by seed, every event logged with its real time.
+//!
+//! **Design.** Only a broker that was given faults has a [`Detour`]; a message whose subject matches leaves the fast path
+//! in the session, is copied into a [`Parcel`] and passes one server thread (`server`), in the order of arrival. What
+//! befalls it is decided by `script` from its number and the seed. Rejected: faults inside the routing of each connection, which could keep neither one
+//! queue nor one order.
+//!
+//! **Invariants.** Without faults nothing is different but one test of an `Option` for each message and of a flag for each read and each commit. What waits is bounded: above
+//! [`MAX_WAITING`] bytes the publishers' connections are not read. Messages that are not hit keep their order among themselves.
+//!
+//! **Limits.** Under faults a PONG says that what was published before has arrived, not that it is delivered; a
+//! connection with `echo: false` gets its own hit messages if it subscribes to them.
+
+mod control;
+mod deliveries;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::oneshot;
+
+use super::hub::Hub;
+use super::parse::Publish;
+use crate::broker::faults::{Journal, MAX_WAITING, Misbehaviour, Parcel};
+use crate::broker::shared::error::BrokerError;
+use crate::faults::{Faults, pattern};
+use crate::units::{Nanos, now};
+
+pub(super) use control::{control, listen};
+
+/// The parcel of a message.
+fn parcel(publisher: u64, m: &Publish<'_>) -> Parcel {
+    Parcel::new(publisher, [m.subject, m.reply, m.header_text, m.total_text, m.payload], m.header_len)
+}
+
+/// The message in a parcel.
+fn message(parcel: &Parcel) -> Publish<'_> {
+    let [subject, reply, header_text, total_text, payload] = parcel.parts();
+    Publish { subject, reply, header_text, total_text, header_len: parcel.header_len, payload, tail: None }
+}
+
+enum Item {
+    Message(Parcel),
+    /// Other faults from now on.
+    Change(Box<Faults>),
+    /// A connection was turned away then.
+    Refused(Nanos, SocketAddr),
+    Stop,
+}
+
+/// What is in force, and what it hits.
+struct Shape {
+    faults: Faults,
+    /// The pattern of subjects; none matches everything.
+    pattern: Option<Box<[u8]>>,
+}
+
+impl Shape {
+    fn of(faults: &Faults) -> Self {
+        let pattern = faults.subjects.as_deref().filter(|p| *p != ">").map(|p| p.as_bytes().into());
+        Self { faults: faults.clone(), pattern }
+    }
+}
+
+/// The way that hit messages take.
+pub(super) struct Detour {
+    shape: RwLock<Shape>,
+    /// When the first matching message arrived, or the faults were changed; 0 before.
+    begun: AtomicU64,
+    into: Sender<Item>,
+    waiting: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    /// What the server is made of, until it is started.
+    idle: Mutex<Option<(Receiver<Item>, Journal)>>,
+}
+
+impl Detour {
+    /// The detour of a broker that misbehaves; `None` for one that does not.
+    pub(super) fn new(m: &Misbehaviour) -> Result<Option<Self>, BrokerError> {
+        if !m.faults.any() && m.control.is_none() {
+            return Ok(None);
+        }
+        m.faults.check()?;
+        let journal = Journal::create(m.log.as_deref())
+            .map_err(|source| BrokerError::System { what: "make the log of faults", source })?;
+        let (into, queue) = channel();
+        Ok(Some(Self {
+            shape: RwLock::new(Shape::of(&m.faults)),
+            begun: AtomicU64::new(0),
+            into,
+            waiting: Arc::default(),
+            stop: Arc::default(),
+            idle: Mutex::new(Some((queue, journal))),
+        }))
+    }
+
+    /// Starts the server; the receiver hears when it has ended.
+    pub(super) fn start(&self, hub: &Arc<Hub>) -> Result<oneshot::Receiver<()>, BrokerError> {
+        let (ended, end) = oneshot::channel();
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((queue, journal)) = idle {
+            let (waiting, stop) = (Arc::clone(&self.waiting), Arc::clone(&self.stop));
+            let server = crate::broker::nats::faults::server::Server::new(
+                Arc::clone(hub),
+                self.faults(),
+                queue,
+                waiting,
+                stop,
+                journal,
+            );
+            std::thread::Builder::new()
+                .name("faults".into())
+                .spawn(move || {
+                    server.run();
+                    // A broker that was dropped does not listen.
+                    let _ = ended.send(());
+                })
+                .map_err(|source| BrokerError::System { what: "start the thread of the faults", source })?;
+        }
+        Ok(end)
+    }
+
+    /// Whether messages with this subject are hit.
+    pub(super) fn takes(&self, subject: &[u8]) -> bool {
+        let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
+        shape.pattern.as_deref().is_none_or(|pattern| pattern::matches(pattern, subject))
+    }
+
+    /// What is in force.
+    pub(super) fn faults(&self) -> Faults {
+        self.shape.read().unwrap_or_else(PoisonError::into_inner).faults.clone()
+    }
+
+    /// Puts other faults, which have been checked, in force.
+    pub(super) fn change(&self, faults: &Faults) {
+        let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        *shape = Shape::of(faults);
+        self.begun.store(now(), Ordering::Release);
+        // In the order of the changes; after the end of the server nobody is left to hit.
+        let _ = self.into.send(Item::Change(Box::new(faults.clone())));
+    }
+
+    /// Whether a connection that has just come is to be turned away; it is logged.
+    pub(super) fn refuses(&self, peer: SocketAddr) -> bool {
+        let Some(window) = self.shape.read().unwrap_or_else(PoisonError::into_inner).faults.refuse else {
+            return false;
+        };
+        let (begun, at) = (self.begun.load(Ordering::Acquire), now());
+        let from = begun + window.at.0;
+        let refused = begun > 0 && (from..from + window.length.0).contains(&at);
+        if refused {
+            let _ = self.into.send(Item::Refused(at, peer));
+        }
+        refused
+    }
+
+    /// Takes a message of this connection.
+    pub(super) fn send(&self, publisher: u64, message: &Publish<'_>) {
+        let parcel = self::parcel(publisher, message);
+        self.waiting.fetch_add(parcel.weight(), Ordering::AcqRel);
+        if self.begun.load(Ordering::Relaxed) == 0 {
+            // Only the first one sets it.
+            let _ = self.begun.compare_exchange(0, parcel.arrived, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        // After the end of the server nobody is left to deliver to.
+        let _ = self.into.send(Item::Message(parcel));
+    }
+
+    /// Whether so much waits that publishers are not to be read.
+    pub(super) fn crowded(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > MAX_WAITING && !self.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether every message has been delivered, or dropped.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+
+    /// Ends the server; what waits is lost.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = self.into.send(Item::Stop);
+    }
+}

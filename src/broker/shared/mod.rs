@@ -1,0 +1,12 @@
+//! What the servers of both protocols share: errors, TLS, how they end.
+
+mod config;
+pub(super) mod error;
+pub(super) mod tls;
+
+pub use config::{Shutdown, Tls};
+
+/// What an operator should know and no client can be told.
+pub(super) fn complain(words: impl std::fmt::Display) {
+    crate::units::say(format_args!("msgbench broker: {words}"));
+}
