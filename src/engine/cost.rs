@@ -78,7 +78,7 @@ fn block_on<F: Future>(work: F) -> F::Output {
 
 /// Drains shipments, as the control thread does.
 fn drain(samples: &Receiver<Shipment>) -> u64 {
-    samples.try_iter().map(|s| s.histogram.len()).sum()
+    samples.try_iter().map(|s| s.samples.len()).sum()
 }
 
 /// Nanoseconds for each received message: clock read, verification, books, order, both latencies, the turn of intervals;
@@ -173,6 +173,7 @@ pub fn publishing(messages: u64) -> f64 {
         origin,
         interval: SECOND,
         books: books(length, SECOND),
+        look: 0,
     };
     let begun = now();
     // To nowhere it cannot fail.

@@ -272,6 +272,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         arriving: raw.arriving,
         client_dropped: l.client_dropped,
         corrupted: l.corrupted,
+        foreign: l.foreign,
         sojourn_from_stamps: balance.then_some((books.received_sum - books.intended_sum) as f64),
         sojourn_from_histogram: recorded.map_or(0.0, |s| s.mean_ns * s.count as f64),
         busiest: raw.busiest,

@@ -16,9 +16,11 @@ mod payload;
 mod produce;
 mod run;
 mod shared;
+mod stamps;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod watch;
 mod worker;
 
 use std::sync::Arc;

@@ -4,7 +4,6 @@
 //! and its books share a core and nothing is handed between threads for a message. The control thread only watches:
 //! the system's processes, the user's interrupt, the bounds.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
 
 use hdrhistogram::Histogram;
@@ -12,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::driver::{Driver, Facts, Seat, Target};
 use crate::measure::process::Usage;
 use crate::measure::recorder::{Kind, Shipment};
-use crate::record::Packed;
+use crate::record::Shelf;
 use crate::scenario::plan::{Case, PlannedEvent};
 use crate::system::{Running, System};
 use crate::units::{Nanos, now};
@@ -70,7 +69,7 @@ pub struct Raw {
     /// One entry for each consumer of each workload, with its group.
     pub received: Vec<Vec<(u32, Received)>>,
     /// All samples, by workload, kind and interval.
-    pub samples: BTreeMap<(usize, Kind, u64), Packed>,
+    pub samples: Shelf<(usize, Kind, u64)>,
     /// Clipped and negative samples by workload.
     pub clipped: Vec<u64>,
     /// See `clipped`.
@@ -196,9 +195,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
         control.conduct(scope, threads, system, &mut raw);
     });
     collect(&done, &mut raw);
-    for s in samples.try_iter() {
-        gather(&mut raw.samples, s);
-    }
+    gather(&samples, &mut raw);
     driver.halt();
     raw.hops = driver.hops();
     raw.client_dropped = driver.incidents().client_dropped_total();
@@ -246,13 +243,11 @@ pub fn collect(done: &Receiver<Done>, raw: &mut Raw) {
     }
 }
 
-/// Adds the samples of an interval.
-pub fn gather(all: &mut BTreeMap<(usize, Kind, u64), Packed>, s: Shipment) {
-    let mut histogram = s.histogram;
-    let key = (s.workload, s.kind, s.interval);
-    if let Some(there) = all.get(&key) {
-        // Equal bounds always add.
-        let _ = histogram.add(there.open());
+/// Adds the samples that have come.
+pub fn gather(samples: &Receiver<Shipment>, raw: &mut Raw) {
+    for s in samples.try_iter() {
+        for (interval, histogram) in s.samples.by_interval() {
+            raw.samples.add((s.workload, s.kind, interval), histogram);
+        }
     }
-    all.insert(key, Packed::of(&histogram));
 }

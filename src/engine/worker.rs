@@ -17,7 +17,7 @@ use crate::measure::ledger::{Order, Seen};
 use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, Shipment};
 use crate::scenario::plan::{Arrivals, Keys as KeyPlan, Load, Profile, Role, Workload};
-use crate::units::{Nanos, Span, now};
+use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
 use super::consume::{Ear, Received, Rule, consume};
@@ -222,7 +222,8 @@ impl<D: Driver> Worker<'_, D> {
                 index: seat.index,
                 workload: seat.workload,
                 keys: self.keys(w),
-                reply: w.topology.reply,
+                // Where nothing is delivered nobody answers, and the acknowledgement is the news.
+                reply: w.topology.reply && D::DELIVERS,
                 run: self.run,
                 channels: w.topology.channels,
                 templates,
@@ -233,6 +234,7 @@ impl<D: Driver> Worker<'_, D> {
                 origin,
                 interval: phases.interval.0,
                 books: books(phases.measure.0, phases.interval.0),
+                look: 0,
             };
             all.push(self.one_publisher(seat, publisher, start, hard_end));
         }
@@ -277,7 +279,7 @@ impl<D: Driver> Worker<'_, D> {
                 Pace::Unthrottled { window: *window * copies(w, D::DELIVERS), copies: copies(w, D::DELIVERS) }
             }
             Load::Closed { outstanding, think } => {
-                let patience = self.setup.case.phases.drain.0;
+                let patience = self.setup.case.phases.drain.0.max(SECOND);
                 Pace::Closed { outstanding: u64::from(*outstanding), think: think.0, patience }
             }
         }
@@ -369,8 +371,10 @@ impl<D: Driver> Worker<'_, D> {
     }
 
     fn templates(&self, seat: Seat) -> Result<Vec<crate::load::message::Template>, DriverError> {
-        let payload = &self.setup.case.workloads[seat.workload].payload;
-        templates(payload, self.setup.seed ^ u64::from(seat.index) << 8).map_err(|words| DriverError::Refused { words })
+        let w = &self.setup.case.workloads[seat.workload];
+        let share = Share { index: seat.index, of: w.topology.producers };
+        templates(&w.payload, self.setup.seed ^ u64::from(seat.index) << 8, share)
+            .map_err(|words| DriverError::Refused { words })
     }
 
     fn keys(&self, w: &Workload) -> Option<Keys> {
@@ -439,7 +443,7 @@ fn pieces(profile: &Profile, warmup: Nanos) -> (Vec<Piece>, bool) {
 mod tests {
     use super::*;
     use crate::scenario::plan::Segment;
-    use crate::units::{Rate, SECOND, Span};
+    use crate::units::Rate;
 
     #[test]
     fn a_cycle_begins_with_the_measurement() {

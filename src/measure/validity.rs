@@ -25,6 +25,8 @@ pub struct Observed {
     pub client_dropped: u64,
     /// See `expected`.
     pub corrupted: u64,
+    /// Acknowledgements and deliveries of messages that are not of this trial.
+    pub foreign: u64,
     /// Sum over all messages of received - intended, from the stamps at both ends, ns; `None` when messages are missing.
     pub sojourn_from_stamps: Option<f64>,
     /// The same from the histogram: mean x count, ns.
@@ -94,25 +96,27 @@ pub fn judge(o: &Observed) -> Vec<Check> {
             ));
         }
     }
-    if o.expected > 0 {
+    if o.expected + o.foreign > 0 {
         let status = match (o.corrupted, o.lost, o.client_dropped) {
             (0, 0, _) => Status::Ok,
             (0, _, 0) => Status::Warn,
             _ => Status::Invalid,
         };
+        let status = if o.foreign > 0 { status.max(Status::Warn) } else { status };
         checks.push(check(
             "V4",
             "messages accounted for",
             status,
             format!(
-                "{} of {} lost, {} of them by the client library, {} corrupted{}",
+                "{} of {} lost, {} of them by the client library, {} corrupted, {} foreign{}",
                 o.lost,
                 o.expected,
                 o.client_dropped,
                 o.corrupted,
+                o.foreign,
                 if o.arriving && o.lost > 0 { "; messages were still arriving when the drain ended: raise run.drain" } else { "" },
             ),
-            "WARN when lost under an at-most-once promise, INVALID when the client dropped or bytes changed",
+            "WARN when lost under an at-most-once promise or when a message or acknowledgement is not of this trial, INVALID when the client dropped or bytes changed",
             "lost messages count as +infinity; a client drop is the generator's fault: lower the rate or raise its buffer",
         ));
     }
@@ -228,6 +232,8 @@ mod tests {
         assert_eq!(with(&|o| o.lost = 1, "V4"), Status::Warn);
         assert_eq!(with(&|o| (o.lost, o.client_dropped) = (1, 1), "V4"), Status::Invalid);
         assert_eq!(with(&|o| o.corrupted = 1, "V4"), Status::Invalid);
+        assert_eq!(with(&|o| o.foreign = 1, "V4"), Status::Warn);
+        assert_eq!(with(&|o| (o.expected, o.foreign) = (0, 1), "V4"), Status::Warn);
         assert_eq!(with(&|o| o.sojourn_from_histogram = 1.1e9, "V5"), Status::Invalid);
         assert_eq!(with(&|o| o.busiest = 0.9, "V6"), Status::Warn);
         assert_eq!(with(&|o| o.busiest = 0.99, "V6"), Status::Invalid);

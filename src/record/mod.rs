@@ -13,6 +13,6 @@ pub mod utc;
 
 pub use calibration::{Calibration, Floor, NEAR};
 pub use model::*;
-pub use packed::Packed;
+pub use packed::{Packed, Shelf};
 pub use store::{Loaded, Store, StoreError, TaggedInterval};
 pub use utc::rfc3339;

@@ -22,8 +22,8 @@ use futures_util::{FutureExt, Stream};
 use super::dead::DeadLetters;
 use super::flow::{Delivery, Flow};
 use super::options::Ack;
-use super::outbox::Outbox;
 use crate::driver::nats::link::Link;
+use crate::driver::nats::outbox::Outbox;
 use crate::driver::{Consumer, Disposition, DriverError, Incoming, Sink};
 use crate::units::Span;
 

@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::outbox::Outbox;
 use crate::driver::nats::link::Link;
+use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Incoming, Sink};
 
 /// See the module.

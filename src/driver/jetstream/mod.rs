@@ -15,7 +15,6 @@ mod consume;
 mod dead;
 mod flow;
 mod options;
-mod outbox;
 mod produce;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +24,7 @@ use serde_json::Value;
 
 use super::nats::link::{Link, Slab, headers};
 use super::nats::options::Connection;
+use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
 use crate::scenario::plan::Workload;
@@ -260,7 +260,7 @@ impl Driver for Jetstream {
             }
         }
         let acks = Acknowledger::new(self.options.ack(), &self.options.backoff);
-        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out: outbox::Outbox::default() })
+        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out: Outbox::default() })
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

@@ -7,6 +7,9 @@
 
 pub(super) mod link;
 pub(super) mod options;
+pub(super) mod outbox;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +24,7 @@ use crate::scenario::plan::Workload;
 use crate::units::now;
 use link::{Link, Slab, header_bytes, headers};
 use options::Connection;
+use outbox::Outbox;
 
 /// The client library, as facts name it.
 pub(super) const CLIENT: &str = "async-nats 0.51";
@@ -124,7 +128,7 @@ impl Driver for Nats {
         let subject = format!("mb.{:08x}.{}.*", self.target.run, seat.workload);
         let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", seat.group));
         let subscriber = link.subscribe(subject, group).await?;
-        Ok(NatsConsumer { link, subscriber })
+        Ok(NatsConsumer { link, subscriber, answers: Outbox::default() })
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {
@@ -189,17 +193,21 @@ impl Producer for NatsProducer {
 pub struct NatsConsumer {
     link: Link,
     subscriber: Subscriber,
+    /// Answers that the client has not taken yet: they outlive the future that made them.
+    answers: Outbox,
 }
 
 impl Consumer for NatsConsumer {
     async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
         self.link.check()?;
+        self.answers.flush(&self.link).await?;
         let mut next = self.subscriber.next().await;
         for left in (0..limit).rev() {
             let Some(message) = next else { return Err(self.link.lost("the subscription ended")) };
             let disposition = sink.take(Incoming { payload: &message.payload, at: None, attempt: 0 });
             if let (Disposition::Answer, Some(reply)) = (disposition, message.reply) {
-                self.link.publish(reply, None, None, message.payload).await?;
+                self.answers.offer(&self.link, reply, None, message.payload)?;
+                self.answers.flush(&self.link).await?;
             }
             if left == 0 {
                 break;
