@@ -31,7 +31,8 @@ impl Incidents {
             log.push((now(), text.into()));
         }
     }
-    /// The client library dropped so many messages of a workload that had arrived. Told once by each connection, when it ends.
+    /// The client library dropped so many messages of a workload that had arrived. Told once by
+    /// each connection, when it ends.
     pub fn client_dropped(&self, workload: usize, messages: u64) {
         let mut all = self.0.client_dropped.lock().unwrap_or_else(PoisonError::into_inner);
         *all.entry(workload).or_default() += messages;

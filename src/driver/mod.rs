@@ -15,11 +15,13 @@
 //!   the thread that will use them, and reads back what the server really promises.
 //!
 //! # Arrival
-//! A message, an answer or a confirmation arrived when the batch that brought it was handed to the driver: when the read of the socket returned
-//! (`wire`), when librdkafka returned its batch or its event, when the subscription of async-nats was found to hold something. One instant
-//! for the whole batch, taken before anything is done with any message of it, and kept for what is left of it for the next call. So the
-//! time that one message takes is in no figure of another, with every driver alike.
-//! Producers and consumers run on single-threaded runtimes: nothing can be added to a batch after its stamp.
+//! A message, an answer or a confirmation arrived when the batch that brought it was handed to the
+//! driver: when the read of the socket returned (`wire`), when librdkafka returned its batch or its
+//! event, when the subscription of async-nats was found to hold something. One instant for the
+//! whole batch, taken before anything is done with any message of it, and kept for what is left of
+//! it for the next call. So the time that one message takes is in no figure of another, with every
+//! driver alike. Producers and consumers run on single-threaded runtimes: nothing can be added to a
+//! batch after its stamp.
 //!
 //! `send`, `confirmed` and `receive` are cancel safe: dropping their future loses no message that was given to a sink.
 //! # Rejected
@@ -144,8 +146,9 @@ pub trait Driver: Sized + Send + Sync {
     /// Is told the instant from which is measured, when it is known.
     fn measured_from(&self, _origin: Nanos) {}
 
-    /// Messages of a workload that the client library has read and dropped, from the first of the trial on. Exact where the library tells
-    /// what it has read; told when consumers and producers are gone.
+    /// Messages of a workload that the client library has read and dropped, from the first of the
+    /// trial on. Exact where the library tells what it has read; told when consumers and producers
+    /// are gone.
     fn client_dropped(&self, workload: usize) -> u64 {
         self.incidents().client_dropped_of(workload)
     }

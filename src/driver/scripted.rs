@@ -1,7 +1,8 @@
-//! A server of the NATS protocol that writes what a test tells it, in pieces of the test's choice, and the rule of
-//! arrival held against the drivers that speak to it.
+//! A server of the NATS protocol that writes what a test tells it, in pieces of the test's choice,
+//! and the rule of arrival held against the drivers that speak to it.
 //!
-//! It confirms every request of JetStream and makes nothing: what is delivered comes from [`Script::deliver`] alone.
+//! It confirms every request of JetStream and makes nothing: what is delivered comes from
+//! [`Script::deliver`] alone.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -53,8 +54,9 @@ impl Script {
         Target { url: format!("nats://{}", self.address), timeout: BOUND, run: 0xabcd_0123, options }
     }
 
-    /// Writes messages to the newest subscription that begins with `prefix`, each piece (how many of the messages, and how many bytes of the
-    /// next one) with one write; the instant just before each message's last byte was written.
+    /// Writes messages to the newest subscription that begins with `prefix`, each piece (how many
+    /// of the messages, and how many bytes of the next one) with one write; the instant just before
+    /// each message's last byte was written.
     pub(super) fn deliver(&self, prefix: &str, frames: Vec<Vec<u8>>, pieces: Vec<usize>) -> JoinHandle<Vec<Nanos>> {
         let subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
         let to = subscriptions.iter().rev().find(|s| s.subject.starts_with(prefix));
@@ -262,7 +264,8 @@ mod rule {
         assert_eq!(calls.iter().map(|call| (call.len(), distinct(call))).collect::<Vec<_>>(), [(BATCH, 1)]);
     }
 
-    /// A subscription that may hold 64: the library says of most drops nothing, and all are counted.
+    /// A subscription that may hold 64: the library says of most drops nothing, and all are
+    /// counted.
     #[tokio::test]
     async fn what_async_nats_drops_is_counted_to_the_message() {
         for (pattern, prefix) in [("fan-out", "mb."), ("stream", "mbi.")] {
@@ -277,7 +280,8 @@ mod rule {
         }
     }
 
-    /// Messages that one call took, and that the client is said to have dropped, of a batch that was in the socket whole.
+    /// Messages that one call took, and that the client is said to have dropped, of a batch that
+    /// was in the socket whole.
     async fn drops<D: Driver>(
         script: &Script,
         target: Target,
@@ -302,8 +306,8 @@ mod rule {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-        /// However a batch is cut into writes, and however few messages are taken at a time: a message has the stamp of the read that
-        /// brought its last byte.
+        /// However a batch is cut into writes, and however few messages are taken at a time: a
+        /// message has the stamp of the read that brought its last byte.
         #[test]
         fn stamps_are_those_of_reads(
             n in 1usize..300,

@@ -144,8 +144,9 @@ impl Books {
     }
 }
 
-/// Of `lost` messages of the measured phase, those that the client library must have dropped, where `missing` of the whole trial were
-/// never delivered and it dropped `dropped` of them: no more than the others can be lost elsewhere.
+/// Of `lost` messages of the measured phase, those that the client library must have dropped, where
+/// `missing` of the whole trial were never delivered and it dropped `dropped` of them: no more than
+/// the others can be lost elsewhere.
 fn surely_dropped(lost: u64, missing: u64, dropped: u64) -> u64 {
     lost.saturating_sub(missing.saturating_sub(dropped))
 }

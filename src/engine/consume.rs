@@ -120,7 +120,8 @@ impl Sink for Ear<'_> {
         if self.answer {
             return Disposition::Answer;
         }
-        // What a client reads ahead for a slow consumer waits for that: it arrives when it is taken.
+        // What a client reads ahead for a slow consumer waits for that: it arrives when it is
+        // taken.
         let at = if self.role == Role::Slow { now() } else { message.at };
         let e = match open(message.payload, self.run) {
             Ok(e) if (e.producer as usize) < self.received.seen.len() => e,

@@ -85,8 +85,9 @@ fn drain(samples: &Receiver<Shipment>) -> u64 {
     samples.try_iter().map(|s| s.histogram.len()).sum()
 }
 
-/// Nanoseconds for each received message: verification, books, order, both latencies, the turn of intervals, and a clock read for a batch or for
-/// `each` message; and beside it what making and delivering the message from memory costs by itself. Both over `messages`.
+/// Nanoseconds for each received message: verification, books, order, both latencies, the turn of
+/// intervals, and a clock read for a batch or for `each` message; and beside it what making and
+/// delivering the message from memory costs by itself. Both over `messages`.
 pub fn receiving(messages: u64, payload: usize, each: bool) -> (f64, f64) {
     let (shared, (out, samples)) = (Shared::new(1), channel());
     let origin = now();

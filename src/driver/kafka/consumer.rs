@@ -115,7 +115,8 @@ impl KafkaConsumer {
         Ok(self.reader.fill()? || again)
     }
 
-    /// The next message, when it arrived, and which delivery of it this is; 0 where nothing is delivered twice.
+    /// The next message, when it arrived, and which delivery of it this is; 0 where nothing is
+    /// delivered twice.
     fn next(&mut self) -> Option<(Message, Nanos, u32)> {
         let (reader, attempt) = (&mut self.reader, u32::from(self.retries.is_some()));
         let again = self.retries.as_mut().and_then(Retries::next);

@@ -1,12 +1,15 @@
-//! Subscriptions of async-nats: what is here is taken at once, and what the library dropped is counted.
+//! Subscriptions of async-nats: what is here is taken at once, and what the library dropped is
+//! counted.
 //!
 //! # Background
-//! async-nats drops a message when a subscription holds as many as it may. It tells each drop through a queue of events that itself
-//! overflows: of 377,408 drops 268,617 were told. But it counts every message that it has read, before it puts it into a
-//! subscription or drops it; what was read and neither taken nor is still held was dropped.
+//! async-nats drops a message when a subscription holds as many as it may. It tells each drop
+//! through a queue of events that itself overflows: of 377,408 drops 268,617 were told. But it
+//! counts every message that it has read, before it puts it into a subscription or drops it; what
+//! was read and neither taken nor is still held was dropped.
 //! # Invariant
-//! The task that reads the connection runs on the thread of the consumer. While that takes what is here nothing is added: all of
-//! it was read before the first was taken, and no stamp is earlier than the read.
+//! The task that reads the connection runs on the thread of the consumer. While that takes what is
+//! here nothing is added: all of it was read before the first was taken, and no stamp is earlier
+//! than the read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -75,7 +78,8 @@ impl Listener {
         next
     }
 
-    /// The next message if it is here. Takes part in no budget of the runtime, which would have the rest of a batch wait.
+    /// The next message if it is here. Takes part in no budget of the runtime, which would have the
+    /// rest of a batch wait.
     #[inline]
     pub fn more(&mut self) -> Option<Option<Message>> {
         let more = unconstrained(self.subscriber.next()).now_or_never();
