@@ -210,11 +210,11 @@ impl Producer for FakeProducer {
         Ok(())
     }
     async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
-        if let Some(token) = self.acks.recv().await {
-            sink(Confirmation::Acked { token, at: now() });
-        }
-        while let Ok(token) = self.acks.try_recv() {
-            sink(Confirmation::Acked { token, at: now() });
+        let first = self.acks.recv().await;
+        let here = self.acks.len();
+        let at = now();
+        for token in first.into_iter().chain((0..here).map_while(|_| self.acks.try_recv().ok())) {
+            sink(Confirmation::Acked { token, at });
         }
         Ok(())
     }
@@ -236,23 +236,19 @@ pub struct FakeConsumer {
 
 impl Consumer for FakeConsumer {
     async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
-        let mut next = self.mail.recv().await;
-        for left in (0..limit).rev() {
-            let Some((message, attempt)) = next else { return Ok(()) };
-            let incoming = Incoming { payload: &message, at: None, attempt };
+        let first = self.mail.recv().await;
+        // Other threads send meanwhile: what comes after the stamp is left for the next call.
+        let here = self.mail.len();
+        let at = now();
+        let rest = (0..here.min(limit.saturating_sub(1))).map_while(|_| self.mail.try_recv().ok());
+        for (message, attempt) in first.into_iter().chain(rest) {
+            let incoming = Incoming { payload: &message, at, attempt };
             if sink.take(incoming) == Disposition::Reject {
                 if self.limit > 0 && attempt >= self.limit {
                     sink.dead_letter(incoming);
                 } else {
                     let _ = self.again.send((message, attempt + 1));
                 }
-            }
-            if left == 0 {
-                break;
-            }
-            match self.mail.try_recv() {
-                Ok(more) => next = Some(more),
-                Err(_) => break,
             }
         }
         Ok(())

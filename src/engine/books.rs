@@ -18,6 +18,8 @@ pub struct Books {
     pub groups: Vec<GroupResult>,
     /// How the backlog was read.
     pub replay: Option<Replay>,
+    /// Messages that the client library dropped in the whole trial, the warm-up included.
+    pub dropped: u64,
     /// How often each message is owed to those whose latency is the headline.
     pub copies: u64,
     /// Whether the broker acknowledges messages: then it owes those alone.
@@ -44,7 +46,6 @@ impl Books {
             refused: total(&|s| s.refused),
             acked: total(&|s| s.acked),
             unanswered: total(&|s| s.unanswered),
-            client_dropped: raw.client_dropped,
             duplicated: total(&|s| s.duplicated) + heard(&|r| r.duplicated),
             reordered: heard(&|r| r.reordered),
             corrupted: total(&|s| s.corrupted) + heard(&|r| r.corrupted),
@@ -54,14 +55,24 @@ impl Books {
             ..Ledger::default()
         };
         let mut groups = Vec::new();
+        // Never delivered, the warm-up included.
+        let mut missing = 0;
         if consumed {
             for group in 0..w.topology.groups {
-                groups.push(close_group(group, raw, i, w, &mut ledger));
+                groups.push(close_group(group, raw, i, w, (&mut ledger, &mut missing)));
             }
         } else if answered {
             ledger.expected = ledger.sent;
             ledger.delivered = total(&|s| s.answered);
             ledger.lost = ledger.expected.saturating_sub(ledger.delivered);
+            // Which requests of the warm-up were answered is not kept: none, at worst.
+            missing = ledger.lost + total(&|s| s.range.0);
+        }
+        let dropped = raw.client_dropped[i];
+        let promise = raw.facts.guarantees.get("delivery").map_or("", String::as_str);
+        // What is delivered more than once is not lost by being dropped once.
+        if promise.starts_with("at most once") && ledger.duplicated == 0 {
+            ledger.client_dropped = surely_dropped(ledger.lost, missing, dropped);
         }
         let tails = (0..w.topology.groups).filter(|g| w.role(*g) == Role::Tail).count() as u64;
         let heard_sum: i128 = received.iter().map(|(_, r)| r.received_sum).sum();
@@ -71,6 +82,7 @@ impl Books {
         Self {
             replay: replay(raw, i, w),
             copies,
+            dropped,
             groups,
             acknowledged: sent.iter().any(|(_, s)| s.acknowledged),
             in_time: if consumed {
@@ -132,8 +144,21 @@ impl Books {
     }
 }
 
+/// Of `lost` messages of the measured phase, those that the client library must have dropped, where
+/// `missing` of the whole trial were never delivered and it dropped `dropped` of them: no more than
+/// the others can be lost elsewhere.
+fn surely_dropped(lost: u64, missing: u64, dropped: u64) -> u64 {
+    lost.saturating_sub(missing.saturating_sub(dropped))
+}
+
 /// First deliveries of measured messages to one group; what two members both had is a duplicate.
-fn close_group(group: u32, raw: &Raw, i: usize, w: &Workload, ledger: &mut Ledger) -> GroupResult {
+fn close_group(
+    group: u32,
+    raw: &Raw,
+    i: usize,
+    w: &Workload,
+    (ledger, missing): (&mut Ledger, &mut u64),
+) -> GroupResult {
     let members: Vec<&Received> = raw.received[i].iter().filter(|(g, _)| *g == group).map(|(_, r)| r).collect();
     let mut result = GroupResult { group, role: role(w, group).into(), expected: 0, delivered: 0, lost: 0 };
     for (producer, s) in &raw.sent[i] {
@@ -145,6 +170,7 @@ fn close_group(group: u32, raw: &Raw, i: usize, w: &Workload, ledger: &mut Ledge
         }
         let (delivered, buried) = (seen.count(from, to), dead.count_without(&seen, from, to));
         seen.merge(&dead);
+        *missing += to.saturating_sub(seen.count(0, to));
         result.expected += s.sent;
         result.delivered += delivered;
         result.lost += s.sent.saturating_sub(delivered + buried);
@@ -190,6 +216,23 @@ fn replay(raw: &Raw, i: usize, w: &Workload) -> Option<Replay> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Each message of a trial is delivered, dropped by the client, or lost elsewhere.
+        #[test]
+        fn what_is_said_to_be_dropped_was_dropped(warm in prop::collection::vec(0u8..3, 0..40), measured in prop::collection::vec(0u8..3, 0..40)) {
+            let count = |all: &[u8], fate: u8| all.iter().filter(|f| **f == fate).count() as u64;
+            let (dropped, elsewhere) = (count(&measured, 1), count(&measured, 2));
+            let in_all = dropped + count(&warm, 1);
+            let missing = in_all + elsewhere + count(&warm, 2);
+            let said = surely_dropped(dropped + elsewhere, missing, in_all);
+            prop_assert!(said <= dropped, "{said} of {dropped}");
+            if elsewhere + count(&warm, 2) == 0 {
+                prop_assert_eq!(said, dropped, "nothing else can have lost them");
+            }
+        }
+    }
 
     #[test]
     fn what_is_still_on_its_way_breaks_no_promise() {
@@ -200,6 +243,7 @@ mod tests {
                 groups: Vec::new(),
                 replay: None,
                 copies: 1,
+                dropped: 0,
                 acknowledged: true,
                 in_time: (0, 0),
                 intended_sum: 0,

@@ -120,7 +120,9 @@ impl Sink for Ear<'_> {
         if self.answer {
             return Disposition::Answer;
         }
-        let at = message.at.unwrap_or_else(now);
+        // What a client reads ahead for a slow consumer waits for that: it arrives when it is
+        // taken.
+        let at = if self.role == Role::Slow { now() } else { message.at };
         let e = match open(message.payload, self.run) {
             Ok(e) if (e.producer as usize) < self.received.seen.len() => e,
             Err(Flaw::Corrupted) => {

@@ -271,6 +271,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         lost: l.lost,
         arriving: raw.arriving,
         client_dropped: l.client_dropped,
+        dropped: books.dropped,
         corrupted: l.corrupted,
         foreign: l.foreign,
         sojourn_from_stamps: balance.then_some((books.received_sum - books.intended_sum) as f64),

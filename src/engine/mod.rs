@@ -4,6 +4,7 @@
 //! random permutation, so that drift of the host falls on all alike (Abedi and Brecht 2017, randomised multiple
 //! interleaved trials).
 
+pub mod arrival;
 mod backlog;
 mod books;
 mod consume;

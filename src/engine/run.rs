@@ -150,7 +150,7 @@ pub fn run(
 }
 
 /// Whether the scenario asks for the bare protocol.
-fn by_wire(spec: &SystemSpec) -> bool {
+pub(super) fn by_wire(spec: &SystemSpec) -> bool {
     spec.options.get("client").and_then(|v| v.as_str()) == Some("wire")
 }
 

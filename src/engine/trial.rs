@@ -88,8 +88,8 @@ pub struct Raw {
     pub hops: Vec<(String, Histogram<u64>)>,
     /// Incidents, with their instants.
     pub log: Vec<(Nanos, String)>,
-    /// Dropped by the client library.
-    pub client_dropped: u64,
+    /// Dropped by the client library in the whole trial, by workload.
+    pub client_dropped: Vec<u64>,
     /// Sends that met a full client buffer.
     pub backpressure: u64,
 }
@@ -148,7 +148,7 @@ impl Raw {
     /// Of a trial that has not begun.
     pub fn of(case: &Case) -> Self {
         let n = case.workloads.len();
-        let mut raw = Self { clipped: vec![0; n], negative: vec![0; n], ..Self::default() };
+        let mut raw = Self { clipped: vec![0; n], negative: vec![0; n], client_dropped: vec![0; n], ..Self::default() };
         raw.sent.resize_with(n, Vec::new);
         raw.received.resize_with(n, Vec::new);
         raw
@@ -198,7 +198,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     gather(&samples, &mut raw);
     driver.halt();
     raw.hops = driver.hops();
-    raw.client_dropped = driver.incidents().client_dropped_total();
+    raw.client_dropped = (0..case.workloads.len()).map(|i| driver.client_dropped(i)).collect();
     raw.backpressure = driver.incidents().backpressure_total();
     // Closing the connections is no incident: only what came before the end of the drain counts.
     let over = raw.origin + raw.measured + raw.drained;

@@ -21,8 +21,10 @@ pub struct Observed {
     pub lost: u64,
     /// Whether some were still arriving when the drain ended.
     pub arriving: bool,
-    /// Of the lost, dropped by the client.
+    /// Of the lost, surely dropped by the client.
     pub client_dropped: u64,
+    /// Dropped by the client in the whole trial, the warm-up included.
+    pub dropped: u64,
     /// See `expected`.
     pub corrupted: u64,
     /// Acknowledgements and deliveries of messages that are not of this trial.
@@ -51,6 +53,19 @@ pub struct Observed {
 
 /// A pause of the generator that no scheduler on a fit host makes, ns.
 const HELD: u64 = 50_000_000;
+
+/// Whose doing the losses are, as far as that is known; nothing where nothing is lost.
+fn whose(o: &Observed) -> String {
+    match (o.lost, o.dropped, o.client_dropped) {
+        (0, ..) => String::new(),
+        (_, 0, _) => ", none of them dropped by the client library".into(),
+        (lost, _, by_client) if lost == by_client => ", all of them dropped by the client library".into(),
+        (_, dropped, by_client) => format!(
+            ", at least {by_client} of them dropped by the client library, which dropped {dropped} in the whole trial; where the others \
+             were lost is not known"
+        ),
+    }
+}
 
 pub(super) fn grade(value: f64, warn: f64, invalid: f64) -> Status {
     match value {
@@ -97,7 +112,7 @@ pub fn judge(o: &Observed) -> Vec<Check> {
         }
     }
     if o.expected + o.foreign > 0 {
-        let status = match (o.corrupted, o.lost, o.client_dropped) {
+        let status = match (o.corrupted, o.lost, o.dropped) {
             (0, 0, _) => Status::Ok,
             (0, _, 0) => Status::Warn,
             _ => Status::Invalid,
@@ -108,16 +123,17 @@ pub fn judge(o: &Observed) -> Vec<Check> {
             "messages accounted for",
             status,
             format!(
-                "{} of {} lost, {} of them by the client library, {} corrupted, {} foreign{}",
+                "{} of {} lost{}, {} corrupted, {} foreign{}",
                 o.lost,
                 o.expected,
-                o.client_dropped,
+                whose(o),
                 o.corrupted,
                 o.foreign,
                 if o.arriving && o.lost > 0 { "; messages were still arriving when the drain ended: raise run.drain" } else { "" },
             ),
             "WARN when lost under an at-most-once promise or when a message or acknowledgement is not of this trial, INVALID when the client dropped or bytes changed",
-            "lost messages count as +infinity; a client drop is the generator's fault: lower the rate or raise its buffer",
+            "lost messages count as +infinity; what the client library drops is the generator's doing: lower the rate or raise its \
+             buffer (`subscription-capacity`)",
         ));
     }
     if let Some(stamps) = o.sojourn_from_stamps {
@@ -230,7 +246,7 @@ mod tests {
         assert_eq!(with(&|o| o.sent = 9_800, "V1"), Status::Invalid);
         assert_eq!(with(&|o| o.lag_tail = Some(6), "V2"), Status::Warn);
         assert_eq!(with(&|o| o.lost = 1, "V4"), Status::Warn);
-        assert_eq!(with(&|o| (o.lost, o.client_dropped) = (1, 1), "V4"), Status::Invalid);
+        assert_eq!(with(&|o| (o.lost, o.dropped) = (1, 1), "V4"), Status::Invalid);
         assert_eq!(with(&|o| o.corrupted = 1, "V4"), Status::Invalid);
         assert_eq!(with(&|o| o.foreign = 1, "V4"), Status::Warn);
         assert_eq!(with(&|o| (o.expected, o.foreign) = (0, 1), "V4"), Status::Warn);
@@ -245,6 +261,29 @@ mod tests {
         assert_eq!(with(&|o| o.longest = Some((300 * ms, 200 * ms, 9_000 * ms)), "V15"), Status::Ok);
         assert_eq!(with(&|o| o.negative = 1, "V12"), Status::Invalid);
         assert_eq!(with(&|o| o.clocksource = "hpet".into(), "V12"), Status::Warn);
+    }
+
+    #[test]
+    fn losses_are_the_clients_only_as_far_as_that_is_known() {
+        let said = |lost, dropped, client_dropped| {
+            let checks = judge(&Observed { lost, dropped, client_dropped, ..good() });
+            let v4 = checks.into_iter().find(|c| c.id == "V4").unwrap();
+            (v4.status, v4.observed)
+        };
+        let (status, words) = said(377_408, 400_000, 377_408);
+        assert_eq!(words, "377408 of 40000 lost, all of them dropped by the client library, 0 corrupted");
+        assert_eq!(status, Status::Invalid);
+        let (status, words) = said(100, 70, 40);
+        assert_eq!(
+            words,
+            "100 of 40000 lost, at least 40 of them dropped by the client library, which dropped 70 in the whole trial; \
+             where the others were lost is not known, 0 corrupted"
+        );
+        assert_eq!(status, Status::Invalid);
+        let (status, words) = said(7, 0, 0);
+        assert_eq!(words, "7 of 40000 lost, none of them dropped by the client library, 0 corrupted");
+        assert_eq!(status, Status::Warn);
+        assert_eq!(said(0, 5, 0), (Status::Ok, "0 of 40000 lost, 0 corrupted".into()));
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub fn ledger_table(record: &Record) -> Table {
             ">expected",
             ">delivered",
             ">lost",
-            ">of these dropped by the client",
+            ">of these, surely dropped by the client",
             ">duplicated",
             ">reordered",
             ">corrupted",

@@ -23,6 +23,7 @@ use async_nats::Subject;
 use serde_json::Value;
 
 use super::nats::link::{Link, Slab, headers};
+use super::nats::listener::{Account, Listener};
 use super::nats::options::Connection;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
@@ -205,7 +206,7 @@ impl Driver for Jetstream {
         } else {
             let prefix = format!("mba.{run:08x}.{workload}.{index}.");
             let inbox = link.subscribe(format!("{prefix}*"), None).await?;
-            Some(Acks::new(inbox, prefix, self.options.in_flight()))
+            Some(Acks::new(Listener::new(&link, inbox, workload), prefix, self.options.in_flight()))
         };
         Ok(StreamProducer {
             link,
@@ -260,7 +261,8 @@ impl Driver for Jetstream {
             }
         }
         let acks = Acknowledger::new(self.options.ack(), &self.options.backoff);
-        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out: Outbox::default() })
+        let (out, account) = (Outbox::default(), Account::open(&link, workload));
+        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out, account })
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

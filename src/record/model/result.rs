@@ -98,7 +98,8 @@ pub struct Ledger {
     /// Of the lost, those of messages that the broker had confirmed.
     #[serde(default)]
     pub acked_lost: u64,
-    /// Of the lost, those dropped by the client library (its own slow-consumer policy), as far as it says so.
+    /// Of the lost, those that the client library must have dropped (its own slow-consumer policy):
+    /// no more than is certain.
     pub client_dropped: u64,
     /// Deliveries of a message that the group had before.
     pub duplicated: u64,
