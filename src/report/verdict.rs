@@ -42,7 +42,8 @@ pub fn of(record: &Record) -> Option<Said> {
         ExpectVerdict::Unmet => 0,
         ExpectVerdict::Invalid => 1,
         ExpectVerdict::Inconclusive => 2,
-        ExpectVerdict::Met => 3,
+        ExpectVerdict::NotJudged => 3,
+        ExpectVerdict::Met => 4,
     };
     limits.sort_by_key(|l| rank(l.verdict));
     let limits = limits.into_iter().map(|l| (l.verdict.word(), format!("{}: {}.", l.case, l.sentence))).collect();
@@ -224,8 +225,16 @@ fn sentence(row: &Row, level: f64) -> String {
             let more = needed.saturating_sub(n);
             let about = if row.runs_needed.is_some() { "about" } else { "at least" };
             let ratio = row.ratio.map_or_else(String::new, |r| format!(", ratio {:.2}", r.value));
+            // The threshold is the smallest change that matters; one as large as the one seen needs fewer.
+            let to_find = row.runs_needed.map_or_else(String::new, |_| {
+                let seen = row.runs_needed_seen.map(|k| (k.saturating_sub(n), row.ratio.map_or(0.0, |r| r.value)));
+                let seen = seen.map_or_else(String::new, |(k, r)| {
+                    format!(", about {k} more one by the {} seen", compare::percent(r.max(1.0 / r) - 1.0))
+                });
+                format!(" to find a change by {}{seen}", compare::percent(row.max_change))
+            });
             format!(
-                "Between {} and {} at {} there are too few runs for a verdict ({} + {}{ratio}): {about} {more} more of each are needed.",
+                "Between {} and {} at {} there are too few runs for a verdict ({} + {}{ratio}): {about} {more} more of each are needed{to_find}.",
                 row.a.label, row.b.label, row.metric, row.a.n, row.b.n
             )
         }
@@ -264,7 +273,7 @@ mod tests {
         insta::assert_snapshot!(said.sentences.join("\n"), @r"
         All 3 trials of reference kept their promises: 60,000 of 60,000 delivered, e2e p99 805us (798us to 812us over 3 runs); valid.
         All 3 trials of nats kept their promises: 60,000 of 60,000 delivered, e2e p99 846us (839us to 861us over 3 runs); valid.
-        Between reference and nats at e2e.p99 there are too few runs for a verdict (3 + 3, ratio 1.05): about 3 more of each are needed.
+        Between reference and nats at e2e.p99 there are too few runs for a verdict (3 + 3, ratio 1.05): about 3 more of each are needed to find a change by 5 %.
         ");
     }
 

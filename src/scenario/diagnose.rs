@@ -116,6 +116,14 @@ impl Problem {
     }
 }
 
+/// Stands for a dot within a key, in a path whose keys are divided by dots.
+pub(super) const KEPT_DOT: &str = "\u{1}";
+
+/// The keys of a path.
+pub(super) fn segments(path: &str) -> Vec<String> {
+    path.split('.').map(|key| key.replace(KEPT_DOT, ".")).collect()
+}
+
 /// Where the value of a key path stands, or the innermost table around it that exists.
 pub(super) fn locate(text: &str, path: &[String]) -> Range<usize> {
     let Ok(root) = DeTable::parse(text) else { return 0..0 };

@@ -17,6 +17,7 @@ mod edit;
 mod faults;
 pub mod file;
 pub mod gate;
+mod known;
 pub mod metric;
 pub mod options;
 pub mod payload;
