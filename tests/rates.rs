@@ -48,7 +48,8 @@ fn run(system: &str, workload: &str, rest: &str) -> Ran {
          [[workload]]\n{workload}\n[run]\nwarmup = \"0s\"\ntrials = 1\ndrain = \"20s\"\n{rest}\n"
     );
     std::fs::write(&file, text).unwrap();
-    let output = Command::new(PROGRAM).arg("run").arg(&file).args(["--force", "--out"]).arg(dir.path()).output().unwrap();
+    let output =
+        Command::new(PROGRAM).arg("run").arg(&file).args(["--force", "--out"]).arg(dir.path()).output().unwrap();
     let words = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let folder = std::fs::read_dir(dir.path().join("rates")).unwrap_or_else(|e| panic!("{e}: {words}"));
     let folder = folder.last().unwrap().unwrap().path();
@@ -107,7 +108,8 @@ fn what_is_sent_in_the_drain_is_not_in_the_rate() {
 fn a_short_overload_is_seen_with_loss_and_without() {
     let load = "pattern = \"fan-out\"\nconsumers = 2\nload.rate = \"4k/s\"";
     for more in ["", "\ndrop = { every = 50 }"] {
-        let ran = run("reference", load, &format!("duration = \"4s\"\n[faults]\nrate-cap = {{ rate = \"2k/s\" }}{more}"));
+        let ran =
+            run("reference", load, &format!("duration = \"4s\"\n[faults]\nrate-cap = {{ rate = \"2k/s\" }}{more}"));
         let (status, words) = ran.check("V3");
         assert!(status == "INVALID" && words.contains("OVERLOADED"), "{status} {words}");
         assert_eq!(ran.code, Some(4), "{}", ran.text);

@@ -117,6 +117,7 @@ pub(super) fn read(json: serde_json::Value) -> Result<Found, ForeignError> {
                 sent: rate(&r.publish_rate),
                 delivered: rate(&r.consume_rate),
                 delivered_bytes: rate(&r.consume_rate) * r.message_size as f64,
+                ..Throughput::default()
             },
             ledger: Ledger { sent, delivered: received, ..Ledger::default() },
         }],
