@@ -96,7 +96,13 @@ fn write(dir: &Path, factor: f64) {
                 workloads: vec![WorkloadResult {
                     name: case.workloads[0].name.clone(),
                     ledger: Ledger::default(),
-                    throughput: Throughput { offered: Some(1e4), sent: 1e4, delivered: 4e4, delivered_bytes: 5e6 },
+                    throughput: Throughput {
+                        offered: Some(1e4),
+                        sent: 1e4,
+                        delivered: 4e4,
+                        delivered_bytes: 5e6,
+                        ..Throughput::default()
+                    },
                     promises: Vec::new(),
                     groups: Vec::new(),
                     replay: None,

@@ -69,6 +69,8 @@ fn throughput(t: &Throughput, field: &str) -> Option<f64> {
         "sent" => Some(t.sent),
         "delivered" => Some(t.delivered),
         "delivered_bytes" => Some(t.delivered_bytes),
+        "received" => t.received,
+        "received_bytes" => t.received_bytes,
         _ => None,
     }
 }
@@ -77,6 +79,7 @@ fn ledger(l: &Ledger, field: &str) -> Option<f64> {
     let count = match field {
         "scheduled" => l.scheduled,
         "sent" => l.sent,
+        "sent_late" => l.sent_late,
         "refused" => l.refused,
         "acked" => l.acked,
         "unanswered" => l.unanswered,

@@ -7,6 +7,7 @@ use crate::scenario::plan::{Role, Workload};
 use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;
+use super::flow::Delivered;
 use super::produce::Sent;
 use super::trial::Raw;
 
@@ -24,8 +25,12 @@ pub struct Books {
     pub copies: u64,
     /// Whether the broker acknowledges messages: then it owes those alone.
     acknowledged: bool,
-    /// Messages and bytes that arrived within the measured phase.
-    pub in_time: (u64, u64),
+    /// What came within the measured phase.
+    pub within: Delivered,
+    /// Whether consumers receive the messages, and whether requesters have them answered.
+    pub consumed: bool,
+    /// See `consumed`.
+    pub answered: bool,
     /// Sum over all owed deliveries of intended - origin.
     pub intended_sum: i128,
     /// Sum over all deliveries of received - origin.
@@ -43,6 +48,7 @@ impl Books {
         let mut ledger = Ledger {
             scheduled: total(&|s| s.scheduled),
             sent: total(&|s| s.sent),
+            sent_late: total(&|s| s.sent_late),
             refused: total(&|s| s.refused),
             acked: total(&|s| s.acked),
             unanswered: total(&|s| s.unanswered),
@@ -85,13 +91,9 @@ impl Books {
             dropped,
             groups,
             acknowledged: sent.iter().any(|(_, s)| s.acknowledged),
-            in_time: if consumed {
-                (heard(&|r| r.in_time.0), heard(&|r| r.in_time.1))
-            } else if answered {
-                (total(&|s| s.answered_in_time.0), total(&|s| s.answered_in_time.1))
-            } else {
-                (total(&|s| s.confirmed_by_interval.iter().sum()), 0)
-            },
+            within: Delivered::of(raw, i, w, consumed, answered),
+            consumed,
+            answered,
             intended_sum: sent.iter().map(|(_, s)| s.intended_sum).sum::<i128>() * i128::from(copies.max(1)),
             received_sum: if consumed { heard_sum } else { confirmed },
             ledger,
@@ -245,7 +247,9 @@ mod tests {
                 copies: 1,
                 dropped: 0,
                 acknowledged: true,
-                in_time: (0, 0),
+                within: Delivered::default(),
+                consumed: true,
+                answered: false,
                 intended_sum: 0,
                 received_sum: 0,
             };

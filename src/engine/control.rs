@@ -25,6 +25,10 @@ const WATCH: Duration = Duration::from_millis(50);
 /// rejected or the broker stores messages: nats-server was silent for 3 s while it still stored what a flood had left it.
 const QUIET: Nanos = 500_000_000;
 
+/// Where the members of a group share a stream, a message that two of them got counts as two arrivals: then everything is here
+/// only when nothing more has come for so long.
+const SETTLE: Nanos = 100_000_000;
+
 /// Conducts one trial.
 pub struct Control<'a> {
     /// What the trial needs.
@@ -88,6 +92,7 @@ impl Control<'_> {
         let drain_until = now() + phases.drain.0;
         let copies: Vec<u64> = case.workloads.iter().map(|w| copies(w, D::DELIVERS)).collect();
         let rejecting = case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0);
+        let shared = case.workloads.iter().any(|w| w.topology.members > 1 && !w.topology.reply);
         let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
         let (mut last, mut since) = (self.shared.arrived(), now());
         let mut quiet = || {
@@ -95,7 +100,9 @@ impl Control<'_> {
             if arrived != last {
                 (last, since) = (arrived, now());
             }
-            sent_all() && (self.shared.complete(&copies) || (!rejecting && !D::STORES && now() - since > QUIET))
+            let silent = now() - since;
+            let complete = self.shared.complete(&copies) && (!shared || silent > SETTLE);
+            sent_all() && (complete || (!rejecting && !D::STORES && silent > QUIET))
         };
         let begun = now();
         while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {

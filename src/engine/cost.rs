@@ -143,7 +143,7 @@ fn ear(shared: &Shared, origin: Nanos, messages: u64, recorder: Recorder) -> Ear
         shared,
         recorder: Rc::new(RefCell::new(recorder)),
         origin,
-        interval: SECOND,
+        block: SECOND,
         order: vec![Order::default()],
         received: Received {
             seen: vec![Seen::with_capacity(messages)],

@@ -11,6 +11,7 @@ mod consume;
 mod control;
 pub mod cost;
 mod events;
+mod flow;
 mod fold;
 pub mod network;
 mod payload;

@@ -59,10 +59,16 @@ pub struct Sent {
     pub scheduled: u64,
     /// Messages handed over.
     pub sent: u64,
+    /// Of these, handed over after the measured phase had ended.
+    pub sent_late: u64,
     /// Messages refused by the client, or by the broker afterwards.
     pub refused: u64,
     /// Sequence numbers of the measured phase: from, to (exclusive).
     pub range: (u64, u64),
+    /// Sequence number of the first message that was due in the measured phase: the n-th that was due has n more.
+    pub base: u64,
+    /// Bytes of the messages, which are sent in turn.
+    pub sizes: Vec<u32>,
     /// Sum of intended - origin.
     pub intended_sum: i128,
     /// Whether the broker acknowledges messages.
@@ -75,8 +81,12 @@ pub struct Sent {
     pub unanswered: u64,
     /// Answers to measured messages, each once.
     pub answered: u64,
-    /// Of those, arrived within the measured phase, and their bytes.
+    /// Which numbers were answered.
+    pub answers: Seen,
+    /// Answers that arrived within the measured phase, each once, and their bytes.
     pub answered_in_time: (u64, u64),
+    /// The same with duplicates.
+    pub received_in_time: (u64, u64),
     /// Sum of arrival - origin of answers (of acknowledgements, where nothing is answered).
     pub confirmed_sum: i128,
     /// Answers and acknowledgements that came twice.
@@ -87,11 +97,12 @@ pub struct Sent {
     pub corrupted: u64,
     /// When the first messages of the measured phase were handed over: as many as there is room for.
     pub first: Vec<Nanos>,
-    /// Messages due and messages sent in each interval.
+    /// Messages due, and messages handed over, in each block of the measured phase ([`super::shared::parts`] of an interval):
+    /// by wall time, so that those of the warm-up that were late are here, and those sent afterwards are not.
     pub scheduled_by_interval: Vec<u64>,
     /// See above.
     pub sent_by_interval: Vec<u64>,
-    /// Confirmations by the interval in which they arrived.
+    /// Confirmations, each once, by the block in which they arrived.
     pub confirmed_by_interval: Vec<u64>,
 }
 
@@ -142,7 +153,6 @@ pub struct Books {
     stamps: Stamps,
     /// When the latest message was handed over that there was news of; kept in a closed loop.
     latest: Nanos,
-    answers: Seen,
 }
 
 /// What a confirmation is measured against.
@@ -161,6 +171,7 @@ impl<P: Producer> Publisher<'_, P> {
     pub async fn run(&mut self, start: Nanos) -> Result<(), DriverError> {
         self.books.sent.range = (u64::MAX, 0);
         self.books.sent.acknowledged = self.producer.confirms() && !self.reply;
+        self.books.sent.sizes = self.templates.iter().map(|t| t.len() as u32).collect();
         let mut unthrottled = 0u32;
         self.wait(start).await?;
         loop {
@@ -288,8 +299,13 @@ impl<P: Producer> Publisher<'_, P> {
         if self.books.unshared.0 >= BATCH {
             self.books.share(&self.shared.counters[self.workload]);
         }
+        let in_time = at < self.shared.end();
+        if in_time && at >= self.origin {
+            bump(&mut self.books.sent.sent_by_interval, at, self.origin, self.interval);
+        }
         if intended >= self.origin {
-            self.books.handed_over(sequence, intended, at, self.origin, self.interval);
+            self.books.handed_over(sequence, intended, at, self.origin);
+            self.books.sent.sent_late += u64::from(!in_time);
             if matches!(self.pace, Pace::Open(_)) {
                 self.recorder.borrow_mut().record(Kind::Lag, intended, intended, at);
             }
@@ -362,16 +378,18 @@ fn bump(counts: &mut Vec<u64>, at: Nanos, origin: Nanos, interval: Nanos) {
 impl Books {
     fn due(&mut self, due: Nanos, origin: Nanos, interval: Nanos) {
         if due >= origin {
+            if self.sent.scheduled == 0 {
+                self.sent.base = self.sequence;
+            }
             self.sent.scheduled += 1;
             bump(&mut self.sent.scheduled_by_interval, due, origin, interval);
         }
     }
 
-    fn handed_over(&mut self, sequence: u64, intended: Nanos, at: Nanos, origin: Nanos, interval: Nanos) {
+    fn handed_over(&mut self, sequence: u64, intended: Nanos, at: Nanos, origin: Nanos) {
         self.sent.sent += 1;
         self.sent.range = (self.sent.range.0.min(sequence), sequence + 1);
         self.sent.intended_sum += i128::from(intended - origin);
-        bump(&mut self.sent.sent_by_interval, at, origin, interval);
         if self.sent.first.len() < self.sent.first.capacity() {
             self.sent.first.push(at);
         }
@@ -462,13 +480,18 @@ impl Books {
                 return;
             }
         };
-        if !self.answers.insert(e.sequence) {
+        let in_time = at >= f.origin && at < f.end;
+        if in_time {
+            self.sent.received_in_time.0 += 1;
+            self.sent.received_in_time.1 += message.len() as u64;
+        }
+        if !self.sent.answers.insert(e.sequence) {
             self.sent.duplicated += 1;
             return;
         }
         self.settle(e.sequence, f);
         self.unshared.1 += 1;
-        if at >= f.origin && at < f.end {
+        if in_time {
             self.sent.answered_in_time.0 += 1;
             self.sent.answered_in_time.1 += message.len() as u64;
             bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);

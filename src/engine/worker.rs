@@ -13,10 +13,11 @@ use crate::driver::{Driver, DriverError, Producer, Seat, Start};
 use crate::load::keys::Keys;
 use crate::load::pacer::Pacer;
 use crate::load::schedule::{Piece, Process, Schedule, Share};
+use crate::measure::firsts::Firsts;
 use crate::measure::ledger::{Order, Seen};
 use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, Shipment};
-use crate::scenario::plan::{Arrivals, Keys as KeyPlan, Load, Profile, Role, Workload};
+use crate::scenario::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Profile, Role, Workload};
 use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
@@ -24,7 +25,7 @@ use super::consume::{Ear, Received, Rule, consume};
 use super::control::copies;
 use super::payload::templates;
 use super::produce::{Pace, Publisher, books};
-use super::shared::{Shared, exact_timers};
+use super::shared::{Shared, exact_timers, parts};
 use super::trial::{Done, Setup};
 
 /// What all threads of a trial need.
@@ -232,8 +233,8 @@ impl<D: Driver> Worker<'_, D> {
                 shared: self.shared,
                 recorder: self.recorder(seat.workload, origin),
                 origin,
-                interval: phases.interval.0,
-                books: books(phases.measure.0, phases.interval.0),
+                interval: block(&phases),
+                books: books(phases.measure.0, block(&phases)),
                 look: 0,
             };
             all.push(self.one_publisher(seat, publisher, start, hard_end));
@@ -343,9 +344,14 @@ impl<D: Driver> Worker<'_, D> {
             shared: self.shared,
             recorder: self.recorder(seat.workload, origin),
             origin,
-            interval: phases.interval.0,
+            block: block(&phases),
             order: vec![Order::default(); seen.len() * lanes as usize],
-            received: Received { dead: vec![Seen::default(); seen.len()], seen, ..Received::default() },
+            received: Received {
+                dead: vec![Seen::default(); seen.len()],
+                firsts: vec![Firsts::default(); if t.members > 1 { seen.len() } else { 0 }],
+                seen,
+                ..Received::default()
+            },
             arrived: 0,
         }
     }
@@ -398,6 +404,11 @@ impl<D: Driver> Worker<'_, D> {
         recorders.push((workload, Rc::clone(&recorder)));
         recorder
     }
+}
+
+/// Length of a block of counts.
+fn block(phases: &Phases) -> Nanos {
+    phases.interval.0 / parts(phases.measure.0, phases.interval.0)
 }
 
 fn tell(ready: Option<&Sender<()>>) {

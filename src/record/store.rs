@@ -70,7 +70,7 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) 
 }
 
 /// A histogram of one kind of latency over one interval.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct TaggedInterval {
     /// Kind of latency, with the workload where there are several: `e2e`, `rtt.service`. No comma, no space.
     pub tag: String,

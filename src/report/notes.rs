@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::details::guarantees_table;
 use super::view::{Table, status_word};
-use crate::record::{Completion, Outcome, Record, Status};
+use crate::record::{Check, Completion, Outcome, Record, Status};
 use crate::scenario::plan::Load;
+use crate::units::count;
 
 /// A sentence for the reader and its weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     calibration(record, &mut add);
     faults(record, &mut add);
     promises(record, &mut add);
+    duplicates(record, &mut add);
     disturbances(record, &mut add);
     checks(record, &mut add);
     for s in &record.skipped {
@@ -86,8 +88,12 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     if cells().any(|c| c == "inf" || c.ends_with("..inf]")) {
         add("note", "inf: lost messages count as infinitely late, and this percentile falls among them.".into());
     }
+    if cells().any(|c| c.ends_with('?')) {
+        let words = "?: fewer than 10 effective samples above it, because slow messages came together: the value is that of these runs, and says little of the next one (V10).";
+        add("note", words.into());
+    }
     if cells().any(|c| c == "-") {
-        add("note", "-: not measured, or fewer than 10 effective samples above it.".into());
+        add("note", "-: not measured, or fewer than 10 samples above it.".into());
     }
     if cells().any(|c| c == "same") {
         add(
@@ -144,6 +150,34 @@ fn calibration(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     }
 }
 
+/// What came more than once is no throughput.
+fn duplicates(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut said: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for t in &record.trials {
+        for w in &t.workloads {
+            let first = w.throughput.delivered;
+            let words = match w.throughput.received {
+                Some(all) if all > first => {
+                    format!("round {}: {}/s were received, {}/s for the first time", t.round, count(all), count(first))
+                }
+                None if w.ledger.duplicated > 0 && w.ledger.delivered > 0 => {
+                    format!("round {}: this record is of a version that counted them", t.round)
+                }
+                _ => continue,
+            };
+            said.entry(&t.case).or_default().push(words);
+        }
+    }
+    for (case, rounds) in said {
+        let counted = rounds.iter().any(|r| r.ends_with("counted them"));
+        let what = if counted { "duplicates are in delivered/s" } else { "duplicates are not in delivered/s" };
+        let more = rounds.len().saturating_sub(2);
+        let more = if more > 0 { format!(" and {more} more rounds") } else { String::new() };
+        let word = if counted { "WARN" } else { "note" };
+        add(word, format!("{case}: {what} ({}{more}).", rounds[..rounds.len().min(2)].join("; ")));
+    }
+}
+
 /// What disturbed the host while trials ran; named, so that it is not blamed on a broker.
 fn disturbances(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -188,7 +222,9 @@ fn capital(text: &str) -> String {
 fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut groups: BTreeMap<_, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
     for t in &record.trials {
-        for c in t.validity.iter().filter(|c| c.status != Status::Ok) {
+        // What needs a longer trial is named in the verdict and stands in the table of checks.
+        let told = |c: &Check| c.status == Status::Ok || (c.status == Status::NotJudged && c.id != "V3");
+        for c in t.validity.iter().filter(|c| !told(c)) {
             let place = super::view::check_number(&c.id);
             let group = groups.entry((std::cmp::Reverse(c.status), place, &c.id, &c.name)).or_default();
             group.entry(&t.case).or_default().push((t.round, c));

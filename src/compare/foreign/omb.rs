@@ -14,7 +14,7 @@ use super::{ForeignError, Found, Stream};
 use crate::measure::steadiness;
 use crate::record::{Check, LatencySummary, Ledger, Percentile, Status, Throughput};
 use crate::scenario::plan::Topology;
-use crate::stats::mean;
+use crate::stats::{mean, series};
 
 const WHAT: &str = "a result of the OpenMessaging Benchmark";
 /// Length of a sample of its statistics, where the file does not say another one.
@@ -79,6 +79,14 @@ fn errors(k: &Keyed<'_>) -> Result<Vec<String>, ForeignError> {
     Ok(said)
 }
 
+/// By how many messages a backlog grew over the run, where it grows without end: Mann-Kendall at 1 %, and Theil-Sen's slope
+/// times the length above 5 % of a second's messages.
+fn growth(backlog: &[f64], rate: f64) -> Option<f64> {
+    let trend = series::trend(backlog).filter(|_| backlog.len() >= steadiness::FEWEST_BLOCKS)?;
+    let growth = trend.slope * (backlog.len() - 1) as f64;
+    (trend.p < 0.01 && growth > 0.05 * rate).then_some(growth)
+}
+
 /// V3 for samples of rates: a backlog that grows, or, where none is told, less received than sent.
 fn overload(sent: &[f64], received: &[f64], backlog: &[f64]) -> Option<Check> {
     let (p, c) = (mean(sent), mean(received));
@@ -86,9 +94,8 @@ fn overload(sent: &[f64], received: &[f64], backlog: &[f64]) -> Option<Check> {
         return None;
     }
     let rates = format!("{p:.0}/s sent and {c:.0}/s received");
-    let grown = steadiness::divergence(backlog, p).filter(|check| check.status == Status::Invalid);
-    let more = match (&grown, backlog) {
-        (Some(check), _) => check.observed.clone(),
+    let more = match (growth(backlog, p), backlog) {
+        (Some(growth), _) => format!("the backlog grew by {growth:.0} messages"),
         // Too few samples for a trend: every one of them more than the one before, by more than a second's messages.
         (None, [first, .., last])
             if backlog.len() < steadiness::FEWEST_BLOCKS
@@ -171,6 +178,7 @@ pub(super) fn read(json: &Map<String, Value>, bytes: &[u8]) -> Result<Found, For
             name: workload,
             latency,
             throughput: Throughput {
+                offered: None,
                 sent: rate(&publish),
                 delivered: rate(&consume),
                 delivered_bytes: rate(&consume) * payload as f64,

@@ -78,7 +78,7 @@ async fn an_answer_that_the_client_has_no_room_for_is_not_lost() {
     tokio::spawn(async move { server(listener.accept().await.unwrap().0, reads, answers).await });
     let link = Link::open(&target, &Connection::default(), &Incidents::default(), "t").await.unwrap();
     let subscriber = link.client.subscribe("a").await.unwrap();
-    let mut consumer = NatsConsumer { link, subscriber, answers: Outbox::default() };
+    let mut consumer = NatsConsumer { listener: Listener::new(&link, subscriber, 0), link, answers: Outbox::default() };
     let mut sink = Answering(0);
     let (mut idle, mut before) = (0, 0);
     let bound = tokio::time::Instant::now() + Duration::from_secs(60);
