@@ -185,6 +185,9 @@ mod tests {
     use crate::measure::recorder::Recorder;
     use crate::report::sample;
 
+    /// Made once: the record of the sample takes a while.
+    static WORKLOAD: std::sync::LazyLock<Workload> =
+        std::sync::LazyLock::new(|| sample::record().plan.cases[0].workloads[0].clone());
     const PRODUCERS: usize = 2;
     const ORIGIN: Nanos = SECOND;
     const END: Nanos = 3 * SECOND;
@@ -252,7 +255,7 @@ mod tests {
                 let payload = pool[*sequence as usize % SIZES.len()].stamp(&e);
                 ears[*member % members].take(Incoming { payload, at: *at, attempt: 0 });
             }
-            let mut w = sample::record().plan.cases[0].workloads[0].clone();
+            let mut w = WORKLOAD.clone();
             (w.topology.groups, w.topology.members) = (1, members as u32);
             let sizes = pool.iter().map(|t| t.len() as u32).collect::<Vec<_>>();
             let sent = (0..PRODUCERS as u32).map(|p| (p, Sent { sizes: sizes.clone(), ..Sent::default() })).collect();
@@ -276,7 +279,7 @@ mod tests {
                 r.by_block[n as usize / 100] += u64::from(n < 1_000 - late);
             }
             let last = (0..1_000).rev().find(|n| !lost.contains(n)).unwrap();
-            let w = sample::record().plan.cases[0].workloads[0].clone();
+            let w = WORKLOAD.clone();
             let (sent, received) = (vec![vec![(0, s)]], vec![vec![(0, r)]]);
             let raw = Raw { sent, received, measured: SECOND, drained: SECOND, arriving: open, ..Raw::default() };
             let flow = Delivered::of(&raw, 0, &w, true, false).flow(&raw, 0, &w, true, false, BLOCK).unwrap();

@@ -149,7 +149,7 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
         (observed.spinning, observed.clocksource) = (spin, clocksource.into());
         let block = case.phases.interval.0 / parts(case.phases.measure.0, case.phases.interval.0);
         let flow = books.within.flow(raw, i, w, books.consumed, books.answered, block);
-        let keeps_up = matches!(w.load, Load::Open { .. }).then(|| keeps_up(flow.as_ref()));
+        let keeps_up = (raw.measured > 0 && matches!(w.load, Load::Open { .. })).then(|| keeps_up(flow.as_ref()));
         for mut check in judge(&observed).into_iter().chain(keeps_up).chain(arrivals(raw, i, w, case)) {
             if several {
                 check.name = format!("{} ({})", check.name, w.name);
@@ -278,7 +278,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
     let balance = whole && recorded.is_some_and(|s| s.count > 0);
     Observed {
         scheduled: open.then_some(l.scheduled),
-        sent: l.sent - l.sent_late,
+        sent: l.sent.saturating_sub(l.sent_late),
         seconds: (raw.measured as f64 / SECOND as f64).max(1e-9),
         // The null driver has no response of its own to hold the lag against.
         lag_tail: tail("lag").flatten().filter(|_| name != "ack"),

@@ -1,6 +1,7 @@
 //! What a percentile hangs on where the samples above it came together: the stalls, or slow spells, that most of them are of.
 
 use crate::record::Doubt;
+use crate::stats::quantile::MIN_BLOCKS;
 use crate::units::Nanos;
 
 /// One interval of a trial, as one percentile sees it.
@@ -23,11 +24,13 @@ pub struct Block {
 /// The episodes of a percentile: runs of blocks that have clearly more samples above it than their share, with what of them
 /// reaches into the block before or after. `typical` is the median latency of the trial.
 pub fn of(blocks: &[Block], quantile: f64, typical: Nanos) -> Doubt {
+    // Ten samples of one stall may be in two blocks. Of many blocks one has more than its share by chance.
+    let width = if blocks.len() < MIN_BLOCKS { 2.5 } else { 4.0 };
     let slow: Vec<bool> = blocks
         .iter()
         .map(|b| {
             let expected = b.count as f64 * (1.0 - quantile);
-            b.above as f64 > expected + 4.0 * expected.sqrt() + 3.0
+            b.above as f64 > expected + width * expected.sqrt() + 1.0
         })
         .collect();
     let beside = |i: usize, j: usize| {

@@ -70,7 +70,7 @@ pub fn dependence(workload: &WorkloadResult) -> Option<Check> {
         .filter(|(p, ..)| p.doubt.is_some())
         .map(|(p, _, k, _)| format!("{} ({k:.1})", percent(p.quantile)))
         .collect();
-    let event = known.iter().filter_map(|(p, ..)| p.doubt).find(Doubt::decides);
+    let event = known.iter().rev().filter_map(|(p, ..)| p.doubt).find(Doubt::decides);
     let observed = match thin.is_empty() {
         true => format!("over-dispersion up to {worst:.1}"),
         false => format!(

@@ -176,7 +176,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn a_stall_hides_no_percentile_and_is_named(
             blocks in 10u64..40, rate in 50u64..500, at in 0.0f64..8.0, stall in 0.2f64..1.5,
@@ -188,6 +188,7 @@ mod tests {
                 let value = p.value_ns.unwrap() as f64;
                 prop_assert!((value / exact - 1.0).abs() < 0.002, "{} instead of {}", value, exact);
                 if p.quantile > 1.0 - stall / blocks as f64 && p.effective.unwrap() < 10.0 {
+                    prop_assert!(p.doubt.is_some(), "no doubt: {:?}", p);
                     let doubt = p.doubt.unwrap();
                     prop_assert!(doubt.episodes == 1 && doubt.stall && doubt.share > 0.5, "{:?}", doubt);
                     prop_assert!((doubt.longest_ns as f64 / 1e9 / stall - 1.0).abs() < 0.1, "{:?}", doubt);

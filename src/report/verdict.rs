@@ -176,9 +176,10 @@ fn first(of: &[&Trial], name: &str) -> String {
             let Some((kind, l)) = response(w) else { continue };
             let doubted: Vec<(f64, Doubt)> =
                 l.percentiles.iter().filter(|p| p.printable).filter_map(|p| Some((p.quantile, p.doubt?))).collect();
-            // Most of what is above one of them is of one event, or of few.
-            let Some((_, event)) = doubted.iter().find(|(_, d)| d.decides()) else { continue };
-            let names = doubted.iter().filter(|(_, d)| d.decides()).map(|(q, _)| super::view::quantile_name(*q));
+            // The highest one tells the event best: above a lower one there may be other slow spells.
+            let Some((_, event)) = doubted.iter().rev().find(|(_, d)| d.decides()) else { continue };
+            let same = |d: &Doubt| d.decides() && (d.episodes, d.at_s) == (event.episodes, event.at_s);
+            let names = doubted.iter().filter(|(_, d)| same(d)).map(|(q, _)| super::view::quantile_name(*q));
             let of = if t.workloads.len() > 1 { format!("{} {kind}", w.name) } else { kind.to_owned() };
             hit.push((t, *event, format!("{} of {of}", names.collect::<Vec<_>>().join(", "))));
         }
@@ -364,6 +365,13 @@ mod tests {
         few.trials.truncate(1);
         let begins = "OK: One stall of 1.00s (at 7.0 s) decides p50, p99, p99.9 of e2e. The trial of reference kept its promises: ";
         assert!(first(&few).starts_with(begins), "{}", first(&few));
+        // Above a lower percentile there is another spell: that makes no second stall.
+        let l = few.trials[0].workloads[0].latency.get_mut("e2e").unwrap();
+        l.percentiles[0].doubt = Some(Doubt { episodes: 2, ..doubt(7.0, 1_000_000_000) });
+        let begins = "OK: One stall of 1.00s (at 7.0 s) decides p99, p99.9 of e2e. The trial";
+        assert!(first(&few).starts_with(begins), "{}", first(&few));
+        let two = Doubt { episodes: 2, ..doubt(7.0, 1_000_000_000) }.to_string();
+        assert_eq!(two, "2 slow spells, the longest a stall of 1.00s (at 7.0 s)");
         let index = r.trials.iter().position(|t| t.case.starts_with("reference")).unwrap();
         overload(&mut r.trials[index], Status::Invalid);
         let begins = "INVALID: 1 of 2 trials of reference was overloaded (round 1: 8000 due, 4000 made). Both trials of reference kept";

@@ -232,7 +232,9 @@ impl std::fmt::Display for Doubt {
         match self.episodes {
             0 => f.write_str("slow messages that came together"),
             1 => write!(f, "one {kind} of {longest} (at {:.1} s)", self.at_s),
-            n => write!(f, "{n} {kind}s, the longest {longest} (at {:.1} s)", self.at_s),
+            // Of the others it is not known whether anything moved in them.
+            n if self.stall => write!(f, "{n} slow spells, the longest a stall of {longest} (at {:.1} s)", self.at_s),
+            n => write!(f, "{n} slow spells, the longest {longest} (at {:.1} s)", self.at_s),
         }
     }
 }
