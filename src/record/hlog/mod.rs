@@ -163,7 +163,7 @@ mod tests {
                 [("", ""), ("\u{feff}", end), (&*format!("{HEAD}{end}"), ""), ("#[StartTime: 1]\n", "\n\n")]
             {
                 let text = format!("{before}{}{after}", LINES.join(end));
-                assert_eq!(read(text.as_bytes()).unwrap(), plain, "{text:?}");
+                assert_eq!(format!("{:?}", read(text.as_bytes()).unwrap()), format!("{plain:?}"), "{text:?}");
             }
         }
     }
