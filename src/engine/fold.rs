@@ -1,7 +1,6 @@
 //! Folds what the threads of a trial brought home into the record: once, at the end, where time does not matter.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
 use crate::measure::hiccup;
 use crate::measure::noise;
@@ -13,7 +12,7 @@ use crate::record::{
     Check, Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
 };
 use crate::scenario::plan::{Arrivals, Case, Load, Workload};
-use crate::units::{Nanos, SECOND, now};
+use crate::units::{Nanos, SECOND};
 
 use super::books::Books;
 use super::produce::{GAPS, Sent};
@@ -102,6 +101,8 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             }
             let open = matches!(w.load, Load::Open { .. });
             let lost = match kind {
+                // What was given up may have been on its way.
+                _ if raw.abandoned => 0,
                 Kind::Response if !open || !delivers => 0,
                 Kind::Service if !delivers => 0,
                 Kind::Response | Kind::Service => missing(&books),
@@ -261,7 +262,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
     let whole = l.lost + l.duplicated + l.dead_lettered == 0 && raw.failed.is_none() && !raw.interrupted;
     let balance = whole && recorded.is_some_and(|s| s.count > 0);
     Observed {
-        scheduled: open.then_some(l.scheduled),
+        scheduled: open.then_some(l.scheduled).filter(|_| !raw.abandoned),
         sent: l.sent,
         // The null driver has no response of its own to hold the lag against.
         lag_tail: tail("lag").flatten().filter(|_| name != "ack"),
@@ -270,6 +271,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         expected: l.expected,
         lost: l.lost,
         arriving: raw.arriving,
+        in_flight: l.in_flight,
         client_dropped: l.client_dropped,
         corrupted: l.corrupted,
         sojourn_from_stamps: balance.then_some((books.received_sum - books.intended_sum) as f64),
@@ -333,15 +335,5 @@ fn intervals(
             broker_cpu_s: usage.map(|(cpu, _)| *cpu as f64 / SECOND as f64),
             broker_rss_bytes: usage.map(|(_, rss)| *rss),
         });
-    }
-}
-
-/// The wall-clock time of an instant on the monotonic clock.
-pub fn wall(at: Nanos) -> SystemTime {
-    let (mono, wall) = (now(), SystemTime::now());
-    if at <= mono {
-        wall.checked_sub(Duration::from_nanos(mono - at)).unwrap_or(wall)
-    } else {
-        wall + Duration::from_nanos(at - mono)
     }
 }

@@ -366,8 +366,7 @@ fn expectation(i: usize, table: &ExpectTable, known: Option<Known<'_>>) -> Resul
 /// # Errors
 /// [`ScenarioError::Read`] when it cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake.
 pub fn load(path: &Path) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
+    let text = super::read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
     parse(path, &text).map_err(|d| ScenarioError::Wrong(Box::new(d)))
 }
 
