@@ -151,6 +151,7 @@ fn write(dir: &Path, factor: f64) {
         calibration: None,
         started_at: "2026-11-23T11:00:00Z".into(),
         ended_at: None,
+        clock_step_s: None,
         completion: Completion::Complete,
         order: Vec::new(),
         skipped: Vec::new(),

@@ -84,7 +84,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
     let text = output(&comparison, args.format)?;
     let write = |path: &Path, text: String| {
-        std::fs::write(path, text).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+        std::fs::write(path, text).map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", path.display())))
     };
     if let Some(path) = &args.html {
         let command = std::env::args().collect::<Vec<_>>().join(" ");

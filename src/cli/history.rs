@@ -100,16 +100,17 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
         return Err(Failure::usage(format!("{} has no result to judge; add one with --add", args.file.display())));
     }
     if let Some(dir) = &args.charts {
-        std::fs::create_dir_all(dir).map_err(|e| Failure::internal(format!("cannot create {}: {e}", dir.display())))?;
+        std::fs::create_dir_all(dir)
+            .map_err(|e| Failure::unwritten(format!("cannot create {}: {e}", dir.display())))?;
         let store = Store { dir: dir.clone() };
         for plot in crate::report::history::plots(&list) {
             let svg = plot.svg().map_err(Failure::internal)?;
-            store.write_file(&format!("{}.svg", plot.name), svg.as_bytes()).map_err(Failure::internal)?;
+            store.write_file(&format!("{}.svg", plot.name), svg.as_bytes()).map_err(Failure::unwritten)?;
         }
     }
     if let Some(path) = &args.html {
         std::fs::write(path, crate::report::history::html(&list))
-            .map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))?;
+            .map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", path.display())))?;
     }
     match args.format {
         Format::Json => print(&pretty(&list))?,
@@ -154,5 +155,5 @@ fn append(args: &HistoryArgs, new: &[Entry]) -> Result<(), Failure> {
         .as_mut()
         .map_err(|e| e.to_string())
         .and_then(|f| f.write_all(lines.as_bytes()).and_then(|()| f.sync_all()).map_err(|e| e.to_string()));
-    written.map_err(|e| Failure::internal(format!("cannot write {}: {e}", args.file.display())))
+    written.map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", args.file.display())))
 }

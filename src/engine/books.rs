@@ -85,6 +85,12 @@ impl Books {
         let confirmed: i128 = sent.iter().map(|(_, s)| s.confirmed_sum).sum();
         let copies = if consumed { tails } else { 1 };
         groups.retain(|_| consumed && tails < u64::from(w.topology.groups));
+        if raw.abandoned {
+            // What the client itself has dropped is on no way.
+            let known = ledger.client_dropped.min(ledger.lost);
+            (ledger.in_flight, ledger.lost, ledger.acked_lost) = (ledger.lost - known, known, 0);
+            groups.iter_mut().for_each(|g| g.lost = 0);
+        }
         Self {
             replay: replay(raw, i, w),
             copies,
@@ -116,7 +122,8 @@ impl Books {
         let none_lost = || {
             let owed = if self.acknowledged { "acknowledged messages" } else { "messages" };
             let lost = if self.acknowledged { l.acked_lost } else { l.lost };
-            ((lost == 0 || !arriving).then_some(lost == 0), format!("{lost} {owed} lost"))
+            let decided = l.in_flight == 0 && (lost == 0 || !arriving);
+            (decided.then_some(lost == 0), format!("{lost} {owed} lost"))
         };
         if delivery.starts_with("at most once") {
             let (promised, kept, observed) = none_twice("at most once");
@@ -140,7 +147,9 @@ impl Books {
             let again = l.redelivered > 0 || l.dead_lettered > 0;
             let observed =
                 format!("{} rejected, {} taken later, {} dead letters", l.rejected, l.redelivered, l.dead_lettered);
-            add("redelivery after a rejection", again && (l.lost == 0 || arriving), observed);
+            if again || l.in_flight == 0 {
+                add("redelivery after a rejection", again && (l.lost == 0 || arriving), observed);
+            }
         }
         all
     }
@@ -236,23 +245,27 @@ mod tests {
         }
     }
 
+    fn of_ledger(ledger: Ledger) -> Books {
+        Books {
+            ledger,
+            groups: Vec::new(),
+            replay: None,
+            copies: 1,
+            dropped: 0,
+            acknowledged: true,
+            within: Delivered::default(),
+            consumed: true,
+            answered: false,
+            intended_sum: 0,
+            received_sum: 0,
+        }
+    }
+
     #[test]
     fn what_is_still_on_its_way_breaks_no_promise() {
         let of = |delivery: &str, acked_lost: u64, duplicated: u64, arriving: bool| {
             let ledger = Ledger { acked: 10, lost: acked_lost, acked_lost, duplicated, ..Ledger::default() };
-            let books = Books {
-                ledger,
-                groups: Vec::new(),
-                replay: None,
-                copies: 1,
-                dropped: 0,
-                acknowledged: true,
-                within: Delivered::default(),
-                consumed: true,
-                answered: false,
-                intended_sum: 0,
-                received_sum: 0,
-            };
+            let books = of_ledger(ledger);
             let facts = Facts { guarantees: [("delivery".into(), delivery.into())].into(), ..Facts::default() };
             books.promises(&facts, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };
@@ -262,5 +275,18 @@ mod tests {
         assert_eq!(of("exactly once", 3, 0, false), [false]);
         assert!(of("exactly once", 3, 0, true).is_empty());
         assert_eq!(of("exactly once", 0, 1, true), [false]);
+    }
+
+    #[test]
+    fn what_was_given_up_breaks_no_promise_and_keeps_none() {
+        let of = |delivery: &str, duplicated: u64| {
+            let ledger = Ledger { acked: 10, in_flight: 3, duplicated, ..Ledger::default() };
+            let books = of_ledger(ledger);
+            let facts = Facts { guarantees: [("delivery".into(), delivery.into())].into(), ..Facts::default() };
+            books.promises(&facts, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+        };
+        assert!(of("at least once", 0).is_empty() && of("exactly once", 0).is_empty());
+        assert_eq!(of("exactly once", 1), [false]);
+        assert_eq!(of("at most once", 0), [true]);
     }
 }

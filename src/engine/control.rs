@@ -110,6 +110,7 @@ impl Control<'_> {
             self.look("drain", system, raw);
         }
         raw.drained = now() - begun;
+        raw.abandoned = self.setup.interrupt.count() > 1;
         raw.arriving = now() >= drain_until && since > begun && now() - since < QUIET;
         agenda.close(system, raw);
         self.shared.stop();

@@ -1,7 +1,6 @@
 //! Folds what the threads of a trial brought home into the record: once, at the end, where time does not matter.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
 use crate::measure::hiccup;
 use crate::measure::noise;
@@ -14,7 +13,7 @@ use crate::record::{
     Check, Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
 };
 use crate::scenario::plan::{Arrivals, Case, Load, Workload};
-use crate::units::{Nanos, SECOND, now};
+use crate::units::{Nanos, SECOND};
 
 use super::books::Books;
 use super::flow::Delivered;
@@ -107,6 +106,8 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             }
             let open = matches!(w.load, Load::Open { .. });
             let lost = match kind {
+                // What was given up may have been on its way.
+                _ if raw.abandoned => 0,
                 Kind::Response if !open || !delivers => 0,
                 Kind::Service if !delivers => 0,
                 Kind::Response | Kind::Service => missing(&books),
@@ -277,7 +278,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
     let whole = l.lost + l.duplicated + l.dead_lettered == 0 && raw.failed.is_none() && !raw.interrupted;
     let balance = whole && recorded.is_some_and(|s| s.count > 0);
     Observed {
-        scheduled: open.then_some(l.scheduled),
+        scheduled: open.then_some(l.scheduled).filter(|_| !raw.abandoned),
         sent: l.sent.saturating_sub(l.sent_late),
         seconds: (raw.measured as f64 / SECOND as f64).max(1e-9),
         // The null driver has no response of its own to hold the lag against.
@@ -287,6 +288,7 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         expected: l.expected,
         lost: l.lost,
         arriving: raw.arriving,
+        in_flight: l.in_flight,
         client_dropped: l.client_dropped,
         dropped: books.dropped,
         corrupted: l.corrupted,
@@ -355,15 +357,5 @@ fn intervals(
             broker_cpu_s: usage.map(|(cpu, _)| *cpu as f64 / SECOND as f64),
             broker_rss_bytes: usage.map(|(_, rss)| *rss),
         });
-    }
-}
-
-/// The wall-clock time of an instant on the monotonic clock.
-pub fn wall(at: Nanos) -> SystemTime {
-    let (mono, wall) = (now(), SystemTime::now());
-    if at <= mono {
-        wall.checked_sub(Duration::from_nanos(mono - at)).unwrap_or(wall)
-    } else {
-        wall + Duration::from_nanos(at - mono)
     }
 }

@@ -58,6 +58,8 @@ pub struct Raw {
     pub drained: Nanos,
     /// Whether messages were still arriving when the bound of the drain was reached: what is missing may be on its way.
     pub arriving: bool,
+    /// Whether the user cut the drain, too: what is missing may be on its way.
+    pub abandoned: bool,
     /// Phase and error, where the system failed.
     pub failed: Option<(&'static str, String)>,
     /// Whether the scenario has ended a process of the system: what fails then is no surprise.

@@ -23,6 +23,8 @@ pub struct Observed {
     pub lost: u64,
     /// Whether some were still arriving when the drain ended.
     pub arriving: bool,
+    /// On their way when the user gave the trial up: neither delivered nor lost.
+    pub in_flight: u64,
     /// Of the lost, surely dropped by the client.
     pub client_dropped: u64,
     /// Dropped by the client in the whole trial, the warm-up included.
@@ -89,7 +91,8 @@ pub(super) fn check(id: &str, name: &str, status: Status, observed: String, thre
 /// V1, V2, V4, V5, V6, V11, V12 of stats.md A5, and V15.
 pub fn judge(o: &Observed) -> Vec<Check> {
     let mut checks = Vec::new();
-    if let Some(scheduled) = o.scheduled {
+    // Of a load that never was there is nothing to say.
+    if let Some(scheduled) = o.scheduled.filter(|n| *n > 0) {
         let missing = 1.0 - o.sent as f64 / scheduled.max(1) as f64;
         checks.push(check(
             "V1",
@@ -123,6 +126,7 @@ pub fn judge(o: &Observed) -> Vec<Check> {
     }
     if o.expected + o.foreign > 0 {
         let status = match (o.corrupted, o.lost, o.dropped) {
+            (0, 0, _) if o.in_flight > 0 => Status::Warn,
             (0, 0, _) => Status::Ok,
             (0, _, 0) => Status::Warn,
             _ => Status::Invalid,
@@ -139,7 +143,12 @@ pub fn judge(o: &Observed) -> Vec<Check> {
                 whose(o),
                 o.corrupted,
                 o.foreign,
-                if o.arriving && o.lost > 0 { "; messages were still arriving when the drain ended: raise run.drain" } else { "" },
+                match o.in_flight {
+                    0 if o.arriving && o.lost > 0 =>
+                        "; messages were still arriving when the drain ended: raise run.drain".to_owned(),
+                    0 => String::new(),
+                    n => format!("; {n} were on their way when the trial was given up, and are in no percentile"),
+                },
             ),
             "WARN when lost under an at-most-once promise or when a message or acknowledgement is not of this trial, INVALID when the client dropped or bytes changed",
             "lost messages count as +infinity; what the client library drops is the generator's doing: lower the rate or raise its \

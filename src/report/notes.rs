@@ -36,17 +36,19 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         Completion::Running => add("WARN", "The run is not finished, or it crashed: this is what there was.".into()),
         Completion::Interrupted => add("WARN", "The run was interrupted: not all planned trials were executed.".into()),
     }
-    for t in &record.trials {
-        match &t.outcome {
-            Outcome::Failed { phase, error } => {
-                let log = t.server_log.as_ref().map(|l| format!(" Server log: {l}.")).unwrap_or_default();
-                add("FAILED", format!("{}, round {}, in {phase}: {error}{}{log}", t.case, t.round, stop(error)));
-            }
-            Outcome::Partial => {
-                add("WARN", format!("{}, round {}: interrupted; it counts for no comparison.", t.case, t.round))
-            }
-            Outcome::Complete => {}
-        }
+    if let Some(step) = record.clock_step_s {
+        let way = if step > 0.0 { "forward" } else { "back" };
+        let by = crate::units::three_digits(step.abs());
+        add(
+            "WARN",
+            format!(
+                "The wall clock was set {way} by {by} s while the run went on, or the machine slept: times in this record are those of the clock as it was at the start."
+            ),
+        );
+    }
+    failures(record, &mut add);
+    for t in record.trials.iter().filter(|t| t.outcome == Outcome::Partial) {
+        add("WARN", format!("{}, round {}: interrupted; it counts for no comparison.", t.case, t.round));
     }
     calibration(record, &mut add);
     faults(record, &mut add);
@@ -102,6 +104,46 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         );
     }
     list
+}
+
+/// Whether two errors say the same: they may differ in ports, process numbers and counts.
+pub fn alike(a: &str, b: &str) -> bool {
+    let words = |text: &str| {
+        text.split(|c: char| c.is_ascii_digit()).filter(|p| !p.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    words(a) == words(b)
+}
+
+/// Trials that failed; the same failure in the same phase is said once, with the trials that it ended.
+fn failures(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut groups: Vec<(&str, &str, Vec<&crate::record::Trial>)> = Vec::new();
+    for t in &record.trials {
+        let Outcome::Failed { phase, error } = &t.outcome else { continue };
+        match groups.iter_mut().find(|(p, e, _)| p == phase && alike(e, error)) {
+            Some((_, _, trials)) => trials.push(t),
+            None => groups.push((phase, error, vec![t])),
+        }
+    }
+    for (phase, error, trials) in groups {
+        let mut rounds: Vec<(&str, Vec<String>)> = Vec::new();
+        for t in &trials {
+            match rounds.iter_mut().find(|(case, _)| *case == t.case) {
+                Some((_, all)) => all.push(t.round.to_string()),
+                None => rounds.push((&t.case, vec![t.round.to_string()])),
+            }
+        }
+        let each = rounds
+            .into_iter()
+            .map(|(case, all)| format!("{case}, round{} {}", if all.len() > 1 { "s" } else { "" }, all.join(", ")));
+        let each = each.collect::<Vec<_>>().join("; ");
+        let logs: Vec<&str> = trials.iter().filter_map(|t| t.server_log.as_deref()).collect();
+        let log = match logs[..] {
+            [] => String::new(),
+            [log] => format!(" Server log: {log}."),
+            _ => format!(" Server logs: {}.", logs.join(", ")),
+        };
+        add("FAILED", format!("{each}, in {phase}: {error}{}{log}", stop(error)));
+    }
 }
 
 /// A broker that was told to misbehave, so that nobody takes its figures for those of a healthy one.
@@ -221,7 +263,8 @@ fn capital(text: &str) -> String {
 /// Checks that did not hold; the same check is said once, with the cases and rounds that it concerns.
 fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut groups: BTreeMap<_, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
-    for t in &record.trials {
+    // What ended a trial is said; advice on its load would send the reader the wrong way.
+    for t in record.trials.iter().filter(|t| !matches!(t.outcome, Outcome::Failed { .. })) {
         // What needs a longer trial is named in the verdict and stands in the table of checks.
         let told = |c: &Check| c.status == Status::Ok || (c.status == Status::NotJudged && c.id != "V3");
         for c in t.validity.iter().filter(|c| !told(c)) {

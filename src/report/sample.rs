@@ -212,6 +212,7 @@ pub fn record() -> Record {
         calibration: None,
         started_at: "2026-11-23T11:50:00Z".into(),
         ended_at: Some("2026-11-23T11:52:00Z".into()),
+        clock_step_s: None,
         completion: Completion::Complete,
         order: order.map(|(r, c)| (r, c.to_string())).to_vec(),
         skipped: vec![Skipped {

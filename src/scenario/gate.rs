@@ -388,8 +388,7 @@ fn expectation(i: usize, table: &ExpectTable, known: Known<'_>) -> Result<Expect
 /// [`ScenarioError::Read`] when it cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake; a name
 /// that nothing in the plan answers to is one.
 pub fn load(path: &Path, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
+    let text = super::read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
     parse(path, &text, plan, by_pattern).map_err(|d| ScenarioError::Wrong(Box::new(d)))
 }
 

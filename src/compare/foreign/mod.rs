@@ -211,6 +211,7 @@ fn record(name: &str, found: Found) -> Record {
         host: Host { cpu: UNKNOWN.into(), kernel: UNKNOWN.into(), clocksource: UNKNOWN.into(), ..Host::default() },
         started_at: String::new(),
         ended_at: None,
+        clock_step_s: None,
         completion: Completion::Complete,
         order: vec![(1, "foreign".into())],
         skipped: Vec::new(),

@@ -96,8 +96,11 @@ pub struct Ledger {
     pub expected: u64,
     /// Deliveries made, each message once per group.
     pub delivered: u64,
-    /// Deliveries owed and never made: `expected` - `delivered` - `dead_lettered`.
+    /// Deliveries owed and never made: `expected` - `delivered` - `dead_lettered` - `in_flight`.
     pub lost: u64,
+    /// Deliveries owed that were on their way when the user gave the trial up: neither made nor lost.
+    #[serde(default)]
+    pub in_flight: u64,
     /// Of the lost, those of messages that the broker had confirmed.
     #[serde(default)]
     pub acked_lost: u64,
