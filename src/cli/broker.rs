@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::broker::kafka::{KafkaBroker, KafkaCounters};
 use crate::broker::{Broker, BrokerError, Config, Counters, Shutdown};
+use crate::system::scratch::Scratch;
 pub use args::{BrokerArgs, Format, Policy};
 
 /// Serves until a signal ends it.
@@ -51,7 +52,7 @@ struct Halves {
     /// The settings of the router, in force or not.
     config: Config,
     /// Removed when it is dropped.
-    _scratch: Option<kafka::Scratch>,
+    _scratch: Option<Scratch>,
 }
 
 /// What has been counted, half by half.
@@ -68,7 +69,11 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
         Some(listen) => {
             let dir = match &args.log.data {
                 Some(dir) => dir.clone(),
-                None => scratch.insert(kafka::Scratch::new()?).path().to_owned(),
+                None => {
+                    let what = "store the log; name a folder with --data";
+                    let made = Scratch::new().map_err(|source| BrokerError::System { what, source })?;
+                    scratch.insert(made).path().to_owned()
+                }
             };
             let mut kafka = args.log.config(listen, dir);
             kafka.tls = config.tls.clone();
@@ -105,6 +110,8 @@ async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Served, 
     let install = |kind| signal(kind).map_err(system("listen for signals"));
     let mut term = install(SignalKind::terminate())?;
     let mut int = install(SignalKind::interrupt())?;
+    let mut hup = (!super::interrupt::hangup_is_ignored()).then(|| install(SignalKind::hangup())).transpose()?;
+    let heard = hup.is_some();
     let mut usr2 = install(SignalKind::user_defined2())?;
     let halves = bind(args).await?;
     let served = Served {
@@ -122,12 +129,14 @@ async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Served, 
         let how = tokio::select! {
             _ = term.recv() => Shutdown::Drain,
             _ = int.recv() => Shutdown::Drain,
+            _ = async { hup.as_mut()?.recv().await }, if heard => Shutdown::Drain,
             _ = usr2.recv() => Shutdown::LameDuck,
         };
         end.send_replace(Some(how));
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
+            _ = async { hup.as_mut()?.recv().await }, if heard => {}
         }
         // The receiver is gone when the broker has ended by itself meanwhile.
         let _ = again.send(()).await;

@@ -16,7 +16,7 @@ use crate::units::{Bytes, Span};
 /// partitions, consumer groups, replay. Any Kafka client can use it.
 ///
 /// One line on standard output says that it is ready and where; another, at the end, what it has counted.
-/// SIGTERM or SIGINT drains (what has been received is routed and handed over) and ends; a second one ends at once.
+/// SIGTERM, SIGINT or SIGHUP drains (what has been received is routed and handed over) and ends; a second one ends at once.
 /// SIGUSR2 starts lame duck mode: clients are told to leave, and the rest is closed bit by bit.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  msgbench broker\n  msgbench broker --listen 127.0.0.1:0 --format json\n  \
