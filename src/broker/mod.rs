@@ -13,6 +13,10 @@ pub mod nats;
 mod shared;
 
 pub use faults::Misbehaviour;
-pub use nats::{Auth, Broker, Config, Counters, LameDuck, PROTOCOL_VERSION, SlowConsumer, Totals, User};
+pub use nats::users;
+pub use nats::{
+    Auth, Broker, Config, Counters, Credential, LameDuck, PROTOCOL_VERSION, Permissions, SlowConsumer, Subjects,
+    Totals, User,
+};
 pub use shared::error::BrokerError;
 pub use shared::{Shutdown, Tls};

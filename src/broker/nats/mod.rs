@@ -1,7 +1,6 @@
 //! The router: a single node that speaks the NATS client protocol to ordinary clients.
 //!
-//! **Scope.** No cluster, no
-//! JetStream, no accounts: who needs those points the same scenario at NATS. It knows nothing of benchmarks.
+//! **Scope.** No cluster, no JetStream, no accounts: who needs those points the same scenario at NATS. It knows nothing of benchmarks.
 //!
 //! **Design.** One reader task per connection parses in place ([`parse`]), routes through what it remembers of the
 //! subscription index (`router`, `index`), gathers a whole read batch per target and hands it to the kernel itself (`outlet`);
@@ -24,6 +23,8 @@ mod hub;
 mod index;
 mod info;
 mod keeper;
+mod listen;
+mod monitor;
 mod outlet;
 pub mod parse;
 mod pool;
@@ -32,8 +33,12 @@ mod server;
 mod session;
 mod stages;
 mod subject;
+mod traffic;
+pub mod users;
+mod websocket;
 
-pub use config::{Auth, Config, LameDuck, SlowConsumer, User};
+pub use config::{Auth, Config, LameDuck, SlowConsumer};
 pub use counters::{Counters, Totals};
 pub use info::PROTOCOL_VERSION;
 pub use server::Broker;
+pub use users::{Credential, Permissions, Subjects, User};

@@ -1,5 +1,6 @@
 //! What the servers of both protocols share: errors, TLS, how they end.
 
+pub(super) mod certificate;
 mod config;
 pub(super) mod error;
 pub(super) mod tls;
