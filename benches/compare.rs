@@ -23,8 +23,8 @@ use msgbench::record::{
     Completion, Host, Interval, LatencySummary, Ledger, Outcome, Packed, Percentile, Record, Resources, SCHEMA,
     ScenarioSource, Store, SystemFacts, TaggedInterval, Throughput, Tool, Trial, WorkloadResult, store,
 };
-use msgbench::report::comparison as render;
-use msgbench::report::series::Series;
+use msgbench::report::pages::comparison as render;
+use msgbench::report::charts::series::Series;
 use msgbench::scenario::{self, Overrides};
 
 const SCENARIO: &str = r#"name = "large"
@@ -185,8 +185,8 @@ fn comparison(root: &Path) -> bool {
     let bytes = render::text::page(&c).len()
         + render::markdown::page(&c).len()
         + render::html::page(&c, &named, &series, "msgbench compare a b").len()
-        + render::junit::page(&c).len()
-        + render::csv::page(&c).unwrap().len()
+        + msgbench::report::export::junit::page(&c).len()
+        + msgbench::report::export::csv::page(&c).unwrap().len()
         + serde_json::to_vec(&c).unwrap().len();
     let all = start.elapsed();
     println!("{} rows, {}", c.rows.len(), c.overall.sentence);

@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use msgbench::scenario::plan::DriverKind;
+use msgbench::plan::DriverKind;
 use msgbench::system::{Availability, availability};
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use msgbench::scenario::plan::DriverKind;
+use msgbench::plan::DriverKind;
 use msgbench::units::now;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use msgbench::scenario::plan::DriverKind;
+use msgbench::plan::DriverKind;
 use serde_json::json;
 
 use crate::Outcome;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use msgbench::scenario::plan::{BringUp, DriverKind, SystemSpec};
+use msgbench::plan::{BringUp, DriverKind, SystemSpec};
 use msgbench::system::{Availability, Context, System, availability, create};
 use serde_json::Value;
 

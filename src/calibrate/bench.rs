@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use crate::engine::{self, Interrupt, Sink, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
 use crate::record::{LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
-use crate::scenario::plan::Case;
+use crate::plan::Case;
 use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 

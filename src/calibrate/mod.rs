@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use crate::engine::{Interrupt, RunError};
-use crate::measure::host;
+use crate::host::machine as host;
 use crate::record::rfc3339;
 
 use bench::Bench;

@@ -7,8 +7,9 @@ use clap::ValueEnum;
 use crate::compare::foreign::{self, LogUnit};
 use crate::compare::{self, Comparison, Named, Options};
 use crate::record::{Loaded, Record, StoreError, store};
-use crate::report::comparison as render;
-use crate::report::series::Series;
+use crate::report::export;
+use crate::report::pages::comparison as render;
+use crate::report::charts::series::Series;
 use crate::scenario::gate::{self, Expectation, Gate};
 
 use super::{Exit, Failure, pretty, print};
@@ -178,8 +179,8 @@ fn output(c: &Comparison, format: CompareFormat) -> Result<String, Failure> {
         CompareFormat::Text => render::text::page(c),
         CompareFormat::Json => pretty(c),
         CompareFormat::Markdown => render::markdown::page(c),
-        CompareFormat::Github => render::github::page(c),
-        CompareFormat::Junit => render::junit::page(c),
-        CompareFormat::Csv => render::csv::page(c).map_err(Failure::internal)?,
+        CompareFormat::Github => export::github::page(c),
+        CompareFormat::Junit => export::junit::page(c),
+        CompareFormat::Csv => export::csv::page(c).map_err(Failure::internal)?,
     })
 }

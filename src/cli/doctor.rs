@@ -1,6 +1,6 @@
 //! `msgbench doctor`: what of this host spoils latencies, why, and what mends it.
 
-use crate::measure::doctor::{Finding, Grade, Root, audit};
+use crate::host::doctor::{Finding, Grade, Root, audit};
 
 use super::{Exit, Failure, Format, pretty, print};
 

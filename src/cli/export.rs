@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::record::{Record, hlog};
-use crate::report::export::{self, Distribution};
-use crate::report::view::{response, usable};
+use crate::report::export::result as export;
+use crate::report::export::result::Distribution;
+use crate::report::words::view::{response, usable};
 
 use super::{Exit, Failure, pretty, print};
 

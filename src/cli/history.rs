@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::compare::history::{self, Entry, Series, State};
 use crate::record::store::{self, Store};
 use crate::scenario::gate::Share;
-use crate::scenario::metric::Metric;
+use crate::plan::metric::Metric;
 use crate::units::say;
 
 use super::{Exit, Failure, Format, pretty, print};
@@ -103,18 +103,18 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
         std::fs::create_dir_all(dir)
             .map_err(|e| Failure::unwritten(format!("cannot create {}: {e}", dir.display())))?;
         let store = Store { dir: dir.clone() };
-        for plot in crate::report::history::plots(&list) {
+        for plot in crate::report::pages::history::plots(&list) {
             let svg = plot.svg().map_err(Failure::internal)?;
             store.write_file(&format!("{}.svg", plot.name), svg.as_bytes()).map_err(Failure::unwritten)?;
         }
     }
     if let Some(path) = &args.html {
-        std::fs::write(path, crate::report::history::html(&list))
+        std::fs::write(path, crate::report::pages::history::html(&list))
             .map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", path.display())))?;
     }
     match args.format {
         Format::Json => print(&pretty(&list))?,
-        Format::Text => print(&crate::report::history::page(&list))?,
+        Format::Text => print(&crate::report::pages::history::page(&list))?,
     };
     let worse = |s: &Series| s.changes.last().is_some_and(|c| c.worse && c.state == State::Confirmed);
     let open = args.on_unjudged == Unjudged::Fail && list.iter().any(|s| s.unjudged.is_some());

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::engine::{self, Tick, TrialFiles};
-use crate::measure::trust;
+use crate::validity::trust;
 use crate::record::store::interval_log;
 use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Skipped, rfc3339};
-use crate::report::series::Series;
-use crate::scenario::plan::Case;
+use crate::report::charts::series::Series;
+use crate::plan::Case;
 use crate::units::now;
 
 use super::progress::Progress;
@@ -79,7 +79,7 @@ impl Keeper {
     /// Says that a trial failed; the words of one that failed alike before are not repeated.
     fn failed(&self, label: &str, phase: &str, error: &str) {
         let alike = self.lock().record.trials.iter().find_map(|t| match &t.outcome {
-            Outcome::Failed { error: before, .. } if crate::report::notes::alike(before, error) => {
+            Outcome::Failed { error: before, .. } if crate::report::words::notes::alike(before, error) => {
                 Some(format!("{}-{}", t.case, t.round))
             }
             _ => None,
@@ -107,7 +107,7 @@ impl engine::Sink for Keeper {
         // Of a load that never began there is nothing to judge.
         let case = self.cases.iter().find(|c| c.id == files.trial.case).filter(|_| files.began);
         if let Some(case) = case {
-            crate::measure::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
+            crate::validity::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
             if let Some(calibration) = &self.lock().record.calibration {
                 trust::judge(&mut files.trial, case, calibration);
             }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::record::store::{self, Store};
-use crate::report::series::Series;
+use crate::report::charts::series::Series;
 
 use super::export::Export;
 use super::{Exit, Failure, Format, pretty, print};
@@ -47,7 +47,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     match args.format {
         Format::Json => print(&pretty(&loaded.record)),
         Format::Text => {
-            let summary = crate::report::text::summary(&loaded.record, false);
+            let summary = crate::report::pages::text::summary(&loaded.record, false);
             print(&format!("{summary}\nreport: {}", folder.join("report.html").display()))
         }
     }

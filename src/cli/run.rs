@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use crate::calibrate::keep;
 use crate::compare::ExpectResult;
 use crate::engine::{self, Interrupt, RunError};
-use crate::measure::{host, trust};
+use crate::host::machine as host;
+use crate::validity::trust;
 use crate::record::{
     Calibration, Completion, Folder, Host, Outcome, Record, RunClock, SCHEMA, ScenarioSource, Status, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
-use crate::scenario::plan::BringUp;
+use crate::plan::BringUp;
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
 
@@ -103,7 +104,7 @@ fn show(args: &RunArgs, kept: &Kept, limits: &[ExpectResult]) -> Result<Exit, Fa
     if args.quiet {
         return Ok(Exit::Passed);
     }
-    let summary = crate::report::text::summary(&kept.record, false);
+    let summary = crate::report::pages::text::summary(&kept.record, false);
     let limits: String =
         limits.iter().map(|l| format!("{:<12} {}: {}\n", l.verdict.word(), l.case, l.sentence)).collect();
     const PAGE: &str = "report.html";

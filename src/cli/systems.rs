@@ -1,6 +1,6 @@
 //! `msgbench systems`: what can be launched here.
 
-use crate::scenario::plan::DriverKind;
+use crate::plan::DriverKind;
 use crate::system::{Availability, availability};
 
 use super::{Exit, Failure, Format, pretty, print};

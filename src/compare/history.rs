@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::observe;
 use crate::record::{Outcome, Record, Status};
-use crate::scenario::metric::Metric;
+use crate::plan::metric::Metric;
 use crate::stats::change::{self, CONFIRMED_AT};
 use crate::stats::quantile::{Use, may};
 use crate::stats::{median, series};
@@ -91,7 +91,7 @@ pub fn entries(record: &Record, commit: Option<&str>) -> Vec<Entry> {
 }
 
 /// The fingerprint of what is driven and of the machine, and the same by setting.
-fn driven(record: &Record, case: &crate::scenario::plan::Case, host: &str) -> (String, BTreeMap<String, String>) {
+fn driven(record: &Record, case: &crate::plan::Case, host: &str) -> (String, BTreeMap<String, String>) {
     let mut case = case.clone();
     // The name of a case and its place in the file do not change what is driven.
     case.id.clear();

@@ -7,7 +7,7 @@ use super::pair::{Contest, Side};
 use super::sentence;
 use crate::record::WorkloadResult;
 use crate::scenario::gate::Gate;
-use crate::scenario::metric::{Metric, Quantity};
+use crate::plan::metric::{Metric, Quantity};
 use crate::stats::quantile::{Use, may};
 use crate::stats::{decide, median, multiple, ranks, sample_variance, shift};
 

@@ -35,7 +35,7 @@ pub use sentence::{needed, needed_brief, percent};
 
 use crate::record::Record;
 use crate::scenario::gate::Gate;
-use crate::scenario::metric::Metric;
+use crate::plan::metric::Metric;
 
 /// A record and what it is called in the comparison.
 #[derive(Debug, Clone, Copy)]

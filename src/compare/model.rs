@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::expect::ExpectResult;
 use crate::scenario::gate::Gate;
-use crate::scenario::metric::{Metric, Unit};
+use crate::plan::metric::{Metric, Unit};
 
 /// The schema this program writes.
 pub const SCHEMA: &str = "msgbench.compare/1";

@@ -91,7 +91,7 @@ mod tests {
         let mut r = record(&A[i..=i], &B[i..=i]);
         r.started_at = format!("2026-11-23T11:{i:02}:00Z");
         r.trials.iter_mut().for_each(|t| t.started_at.clone_from(&r.started_at));
-        let intervals = crate::report::sample::intervals().into_iter().filter(|i| i.round == 1).collect();
+        let intervals = crate::record::sample::intervals().into_iter().filter(|i| i.round == 1).collect();
         Loaded { record: r, intervals }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::record::*;
-use crate::report::sample;
+use crate::record::sample;
 
 /// A record of the systems `reference` and `nats`: p99 values in microseconds for each, round by round, interleaved.
 /// p50 is half of p99; throughput is the schedule's.

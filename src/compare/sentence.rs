@@ -1,7 +1,7 @@
 //! A row in one sentence: who, how much, at what, how certain.
 
 use super::model::{Effect, Row, Verdict};
-use crate::scenario::metric::{Quantity, Unit};
+use crate::plan::metric::{Quantity, Unit};
 use crate::units::three_digits;
 
 /// A share for people: `5 %`, `12.5 %`.

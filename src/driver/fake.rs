@@ -13,7 +13,7 @@ use super::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
     Sink, Start, Target,
 };
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use crate::units::now;
 
 /// What is done to every so many-th message; 0 is nothing.

@@ -49,8 +49,8 @@ use std::time::Duration;
 pub use error::DriverError;
 pub use incidents::Incidents;
 
-use crate::scenario::options::{Options, keys};
-use crate::scenario::plan::{DriverKind, Workload};
+use crate::plan::options::{Options, keys};
+use crate::plan::{DriverKind, Workload};
 use crate::units::Nanos;
 
 /// Checks the options that the client of a system reads and gives the names of all there are; `None` where the driver says

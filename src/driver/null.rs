@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Confirmation, Consumer, Driver, DriverError, Facts, Incidents, Outgoing, Producer, Seat, Sink, Start, Target,
 };
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use crate::units::{Nanos, now};
 
 /// See the module.

@@ -182,7 +182,7 @@ mod rule {
     use crate::driver::nats::Nats;
     use crate::driver::wire::Wire;
     use crate::driver::{Driver, Outgoing, Producer, Seat, Start};
-    use crate::scenario::plan::Workload;
+    use crate::plan::Workload;
     use crate::scenario::{Overrides, parse};
 
     const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };

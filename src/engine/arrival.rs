@@ -20,7 +20,7 @@ use crate::driver::wire::Wire;
 use crate::driver::{
     Consumer, Disposition, Driver, DriverError, Incoming, Outgoing, Producer, Seat, Sink, Start, Target,
 };
-use crate::scenario::plan::{Plan, Workload};
+use crate::plan::{Plan, Workload};
 use crate::system::{self, Context, reference};
 use crate::units::{Nanos, now};
 

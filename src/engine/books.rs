@@ -3,7 +3,7 @@
 use crate::driver::Facts;
 use crate::measure::ledger::Seen;
 use crate::record::{GroupResult, Ledger, Promise, Replay};
-use crate::scenario::plan::{Role, Workload};
+use crate::plan::{Role, Workload};
 use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;

@@ -10,7 +10,7 @@ use crate::load::message::{Flaw, open};
 use crate::measure::firsts::{Firsts, When};
 use crate::measure::ledger::{Order, Seen};
 use crate::measure::recorder::{Kind, Recorder};
-use crate::scenario::plan::Role;
+use crate::plan::Role;
 use crate::units::{Nanos, now};
 
 use super::shared::{Counters, Shared};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::driver::Driver;
 use crate::measure::recorder::{Kind, Shipment};
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use crate::system::System;
 use crate::units::{Nanos, now};
 

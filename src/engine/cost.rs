@@ -12,7 +12,7 @@ use crate::load::pacer::Pacer;
 use crate::load::schedule::{Piece, Process, Schedule, Share};
 use crate::measure::ledger::{Order, Seen};
 use crate::measure::recorder::{Recorder, Shipment};
-use crate::scenario::plan::Role;
+use crate::plan::Role;
 use crate::units::{Nanos, SECOND, now};
 
 use super::consume::{Ear, Received, Rule};

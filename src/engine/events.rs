@@ -1,6 +1,6 @@
 //! What a scenario does to the processes of a system while it is measured, at the time it says.
 
-use crate::scenario::plan::{Action, PlannedEvent};
+use crate::plan::{Action, PlannedEvent};
 use crate::system::System;
 use crate::units::{Nanos, SECOND, now};
 

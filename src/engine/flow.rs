@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::measure::firsts::{When, repeated};
 use crate::measure::ledger::Seen;
-use crate::measure::steadiness::Flow;
-use crate::scenario::plan::{Load, Role, Workload};
+use crate::validity::steadiness::Flow;
+use crate::plan::{Load, Role, Workload};
 use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;
@@ -183,7 +183,7 @@ mod tests {
     use crate::measure::firsts::Firsts;
     use crate::measure::ledger::Order;
     use crate::measure::recorder::Recorder;
-    use crate::report::sample;
+    use crate::record::sample;
 
     /// Made once: the record of the sample takes a while.
     static WORKLOAD: std::sync::LazyLock<Workload> =

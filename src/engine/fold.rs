@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::measure::hiccup;
-use crate::measure::noise;
+use crate::validity::noise;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
-use crate::measure::steadiness::keeps_up;
+use crate::validity::steadiness::keeps_up;
 use crate::measure::summary::summarise;
-use crate::measure::validity::{Observed, judge};
+use crate::validity::checks::{Observed, judge};
 use crate::record::{
     Check, Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
 };
-use crate::scenario::plan::{Arrivals, Case, Load, Workload};
+use crate::plan::{Arrivals, Case, Load, Workload};
 use crate::units::{Nanos, SECOND};
 
 use super::books::Books;

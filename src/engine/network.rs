@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Command;
 
-use crate::scenario::plan::{Action, Plan};
+use crate::plan::{Action, Plan};
 
 /// Where `tc` is looked for.
 const TC: [&str; 3] = ["tc", "/usr/sbin/tc", "/sbin/tc"];

@@ -15,11 +15,11 @@ use crate::driver::wire::Wire;
 use crate::driver::{self, Driver};
 #[cfg(feature = "kafka")]
 use crate::driver::{bridge::Bridge, kafka::Kafka};
-use crate::measure::doctor::{Disturbance, Root};
+use crate::host::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::record::{Interval, Ledger, Outcome, RunClock, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
-use crate::scenario::options::{Options, unknown};
-use crate::scenario::plan::{BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
+use crate::plan::options::{Options, unknown};
+use crate::plan::{BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
 use crate::units::now;
 

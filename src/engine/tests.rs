@@ -6,7 +6,7 @@ use super::produce::GAPS;
 use super::trial::{Raw, Setup, execute};
 use crate::driver::fake::Fake;
 use crate::record::{Status, WorkloadResult};
-use crate::scenario::plan::Case;
+use crate::plan::Case;
 use crate::scenario::{Overrides, parse};
 use crate::system::{Context, Running, create};
 

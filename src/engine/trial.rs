@@ -12,7 +12,7 @@ use crate::driver::{Driver, Facts, Seat, Target};
 use crate::measure::process::Usage;
 use crate::measure::recorder::{Kind, Shipment};
 use crate::record::Shelf;
-use crate::scenario::plan::{Case, PlannedEvent};
+use crate::plan::{Case, PlannedEvent};
 use crate::system::{Running, System};
 use crate::units::{Nanos, now};
 

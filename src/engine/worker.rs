@@ -17,7 +17,7 @@ use crate::measure::firsts::Firsts;
 use crate::measure::ledger::{Order, Seen};
 use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, Shipment};
-use crate::scenario::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Profile, Role, Workload};
+use crate::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Profile, Role, Workload};
 use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
@@ -453,7 +453,7 @@ fn pieces(profile: &Profile, warmup: Nanos) -> (Vec<Piece>, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::plan::Segment;
+    use crate::plan::Segment;
     use crate::units::Rate;
 
     #[test]

@@ -210,7 +210,7 @@ impl Folder {
 mod tests {
     use super::*;
     use crate::record::store::load;
-    use crate::report::sample;
+    use crate::record::sample;
 
     #[test]
     fn what_could_not_be_written_is_written_when_it_can_be() {

@@ -10,11 +10,12 @@ pub mod hlog;
 mod model;
 mod packed;
 pub mod store;
-pub mod utc;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use calibration::{Calibration, Floor, NEAR};
 pub use folder::Folder;
 pub use model::*;
 pub use packed::{Packed, Shelf};
 pub use store::{Loaded, Store, StoreError, TaggedInterval};
-pub use utc::{RunClock, rfc3339};
+pub use crate::units::calendar::{RunClock, rfc3339};

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
-use super::utc::folder_name;
+use crate::units::calendar::folder_name;
 use super::{Interval, Packed, Record, SCHEMA};
 
 pub(super) const RUN: &str = "run.json";
@@ -310,7 +310,7 @@ pub fn load(dir_or_run_json: &Path) -> Result<Loaded, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::record::sample;
     use base64::Engine;
     use hdrhistogram::Histogram;
     use hdrhistogram::serialization::Deserializer;

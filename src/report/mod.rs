@@ -4,41 +4,21 @@
 //! more, or less, than another about what may be believed. `view` and `notes` decide what is said; `text`, `markdown`
 //! and `html` only how it looks; `chart` decides which lines there are, `plot` draws them.
 
-pub mod axis;
-pub mod capacity;
-pub mod chart;
-pub mod comparison;
-pub mod details;
+
+pub mod charts;
 pub mod export;
-pub mod heat;
-pub mod history;
-pub mod html;
-pub mod markdown;
-pub mod method;
-pub mod notes;
-mod over_time;
-pub mod page;
-pub mod plot;
-#[cfg(test)]
-pub(crate) mod sample;
-pub mod series;
-pub mod svg;
-pub mod tables;
-pub mod text;
-pub mod threats;
-pub mod timeline;
-pub mod verdict;
-pub mod view;
+pub mod pages;
+pub mod words;
 
 use crate::record::Record;
-use series::Series;
+use crate::report::charts::series::Series;
 
 /// Why a report could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A chart failed.
     #[error(transparent)]
-    Chart(#[from] plot::ChartError),
+    Chart(#[from] crate::report::charts::plot::ChartError),
 }
 
 /// All files of a report with their paths relative to the folder of the run: `report.html`, `report.md`, `charts/*`.
@@ -46,7 +26,7 @@ pub enum ReportError {
 /// # Errors
 /// When a chart cannot be drawn.
 pub fn files(record: &Record, series: &Series<'_>) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
-    let plots = chart::plots(record, series.intervals);
+    let plots = crate::report::charts::chart::plots(record, series.intervals);
     let mut list = Vec::new();
     let mut charts = Vec::new();
     for plot in &plots {
@@ -67,14 +47,17 @@ pub fn files(record: &Record, series: &Series<'_>) -> Result<Vec<(String, Vec<u8
         raw.extend(t.hlog.iter().map(|f| (format!("every sample of {of}, as HdrHistogram interval log"), f.clone())));
         raw.extend(t.server_log.iter().map(|f| (format!("server log of {of}"), f.clone())));
     }
-    list.push(("report.html".into(), html::page(record, &plots, series, &raw).into_bytes()));
-    list.push(("report.md".into(), markdown::page(record, &charts).into_bytes()));
+    list.push(("report.html".into(), crate::report::pages::result::page(record, &plots, series, &raw).into_bytes()));
+    list.push(("report.md".into(), crate::report::pages::markdown::page(record, &charts).into_bytes()));
     Ok(list)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::charts::{chart, heat};
+    use super::pages::text;
     use super::*;
+    use crate::record::sample;
 
     #[test]
     fn a_report_needs_nothing_else_and_escapes_everything() {

@@ -13,7 +13,7 @@ use super::faults;
 use super::file::{File, Mode};
 use super::gate;
 use super::known::Known;
-use super::plan::{Case, DriverKind, Plan};
+use crate::plan::{Case, DriverKind, Plan};
 use super::resolve::{self, Payloads};
 use crate::units::Span;
 

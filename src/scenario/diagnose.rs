@@ -230,7 +230,7 @@ pub(super) fn reword(error: &toml::de::Error) -> (String, Option<String>) {
 }
 
 /// "did you mean" with the nearest valid word, else the list of all.
-pub(super) fn suggest(wrong: &str, valid: &[&str]) -> Option<String> {
+pub fn suggest(wrong: &str, valid: &[&str]) -> Option<String> {
     let near = valid.iter().map(|v| (distance(wrong, v), *v)).min();
     let list = || valid.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ");
     match near {

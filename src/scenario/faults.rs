@@ -4,7 +4,7 @@
 
 use super::diagnose::Problem;
 use super::file::File;
-use super::plan::{Action, BringUp, DriverKind, PlannedEvent, SystemSpec};
+use crate::plan::{Action, BringUp, DriverKind, PlannedEvent, SystemSpec};
 
 /// What the NATS driver publishes on: barriers and answers are not hit.
 const SUBJECTS: &str = "mb.*.*.*";
@@ -81,7 +81,7 @@ pub(super) fn events(file: &File, systems: &[SystemSpec]) -> Result<Vec<PlannedE
 mod tests {
     use std::path::Path;
 
-    use crate::scenario::plan::{Action, Plan};
+    use crate::plan::{Action, Plan};
     use crate::scenario::{Overrides, ScenarioError, parse};
     use crate::units::Span;
 

@@ -12,7 +12,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::gate::{ExpectTable, GateTable};
-use super::plan::{Action, Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
+use crate::plan::{Action, Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
 use crate::faults::Faults;
 use crate::units::{Bytes, Rate, Span};
 

@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::diagnose::{Diagnosis, KEPT_DOT, Place, Problem, ScenarioError, locate, reword, segments};
 use super::known::{Known, Of};
-use super::metric::Metric;
-use super::plan::Plan;
+use crate::plan::metric::Metric;
+use crate::plan::Plan;
 use crate::units::ParseError;
 
 /// A share, written `5%` or `0.05`. A bare number from 1 on is refused where a person writes it: `5` is meant as `5%`.

@@ -2,8 +2,8 @@
 //! written: a limit that applies to nothing would be kept by everything.
 
 use super::diagnose::{Problem, suggest};
-use super::metric::{Metric, Quantity, quantile_name};
-use super::plan::{BringUp, Case, DriverKind, Load, Plan, SystemSpec, Workload};
+use crate::plan::metric::{Metric, Quantity, quantile_name};
+use crate::plan::{BringUp, Case, DriverKind, Load, Plan, SystemSpec, Workload};
 
 /// What there is in a plan.
 #[derive(Debug, Clone, Copy)]

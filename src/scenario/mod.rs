@@ -18,10 +18,7 @@ mod faults;
 pub mod file;
 pub mod gate;
 mod known;
-pub mod metric;
-pub mod options;
 pub mod payload;
-pub mod plan;
 mod read;
 mod resolve;
 pub mod summary;
@@ -30,7 +27,7 @@ mod tests;
 
 pub use diagnose::ScenarioError;
 pub use file::schema;
-use plan::Plan;
+use crate::plan::Plan;
 pub use summary::describe;
 
 /// A scenario as read and as resolved.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::plan::{Content, ENVELOPE_BYTES, Payload, PayloadSize};
+use crate::plan::{Content, ENVELOPE_BYTES, Payload, PayloadSize};
 use crate::units::Bytes;
 
 /// More than this is not held in memory.

@@ -8,10 +8,7 @@ use std::path::Path;
 use super::diagnose::Problem;
 use super::file::{self, File, Filler, Mode, Size};
 use super::payload;
-use super::plan::{
-    Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize,
-    Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload,
-};
+use crate::plan::{Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize, Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload};
 use crate::units::{Bytes, Rate, Span};
 
 /// Payloads read from disk, by path as typed: a sweep resolves the same file for every point.

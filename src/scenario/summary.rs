@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::plan::{Arrivals, BringUp, Case, Content, Load, PayloadSize, Plan, Profile, Workload};
+use crate::plan::{Arrivals, BringUp, Case, Content, Load, PayloadSize, Plan, Profile, Workload};
 use crate::units::{Span, count};
 
 /// Samples that must lie above a quantile before it is more than the luck of a few messages.
@@ -43,7 +43,7 @@ fn about(span: Span) -> String {
 }
 
 fn shape(profile: &Profile) -> String {
-    let one = |s: &super::plan::Segment| match (s.from == s.to, s.from.0 == 0.0) {
+    let one = |s: &crate::plan::Segment| match (s.from == s.to, s.from.0 == 0.0) {
         (true, true) => format!("silent for {}", s.span),
         (true, false) => format!("{} for {}", s.from, s.span),
         _ => format!("{} to {} over {}", s.from, s.to, s.span),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::plan::{BringUp, Content, DriverKind, Load, PayloadSize};
+use crate::plan::{BringUp, Content, DriverKind, Load, PayloadSize};
 use super::{Overrides, Scenario, ScenarioError, describe, load, parse, schema};
 use crate::units::{Bytes, Rate, Span};
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::{Context, Running, System, SystemError, create};
-use crate::scenario::options::{Options, unknown};
-use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
+use crate::plan::options::{Options, unknown};
+use crate::plan::{BringUp, DriverKind, SystemSpec};
 
 /// See the module.
 pub(super) struct Pair {

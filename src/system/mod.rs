@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::scenario::options::{Options, keys};
-use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
+use crate::plan::options::{Options, keys};
+use crate::plan::{BringUp, DriverKind, SystemSpec};
 
 /// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
 const PROGRAM_VARIABLE: &str = "MSGBENCH_BIN";

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use msgbench::driver::{Confirmation, Consumer, Disposition, Driver, Incoming, Outgoing, Producer, Sink, Start};
 use msgbench::load::message::{Envelope, Template, open};
-use msgbench::scenario::plan::PayloadSize;
+use msgbench::plan::PayloadSize;
 use msgbench::units::Bytes;
 use serde_json::json;
 

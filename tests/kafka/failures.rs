@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use msgbench::driver::{Driver, DriverError, Outgoing, Producer, Start};
-use msgbench::scenario::plan::PayloadSize;
+use msgbench::plan::PayloadSize;
 use msgbench::units::Bytes;
 use serde_json::json;
 
 use super::support::{BOUND, open_at, shared, target, there, try_open, workload};
 
 /// The error of a preparation that must fail.
-fn refused(url: &str, options: serde_json::Value, w: &msgbench::scenario::plan::Workload) -> String {
+fn refused(url: &str, options: serde_json::Value, w: &msgbench::plan::Workload) -> String {
     match try_open(target(url, &options), w) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("{options} was taken"),

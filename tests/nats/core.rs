@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use msgbench::driver::nats::Nats;
 use msgbench::driver::wire::Wire;
 use msgbench::driver::{Confirmation, Disposition, Driver, DriverError, Outgoing, Producer, Seat, Start, Target};
-use msgbench::scenario::plan::DriverKind;
+use msgbench::plan::DriverKind;
 use serde_json::{Value, json};
 
 const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::support::*;
-use msgbench::scenario::plan::DriverKind;
+use msgbench::plan::DriverKind;
 use serde_json::{Value, json};
 
 /// The monitoring port of a launched server, from the configuration that it was started with.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::support::*;
 use msgbench::driver::jetstream::Jetstream;
 use msgbench::driver::{Consumer, Disposition, Driver, Outgoing, Producer, Seat, Start};
-use msgbench::scenario::plan::DriverKind;
+use msgbench::plan::DriverKind;
 use serde_json::{Value, json};
 
 const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };

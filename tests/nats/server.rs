@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use msgbench::scenario::plan::{BringUp, DriverKind, SystemSpec};
+use msgbench::plan::{BringUp, DriverKind, SystemSpec};
 use msgbench::system::{Availability, Context, Running, System, availability, create};
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use msgbench::driver::{Confirmation, Consumer, Disposition, Incoming, Outgoing, Producer, Sink, Target};
-use msgbench::scenario::plan::Workload;
+use msgbench::plan::Workload;
 use msgbench::scenario::{Overrides, parse};
 use serde_json::Value;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use msgbench::scenario::plan::DriverKind;
+use msgbench::plan::DriverKind;
 use serde_json::json;
 
 use super::server::Server;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use msgbench::scenario::plan::DriverKind;
+use msgbench::plan::DriverKind;
 use serde_json::{Value, json};
 
 use super::proxy::Proxy;

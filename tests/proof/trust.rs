@@ -34,7 +34,7 @@ fn certificate(limit: f64) -> String {
         form: Form::Full,
         started_at: "2026-01-02T03:04:05Z".into(),
         seconds: 1.0,
-        host: msgbench::measure::host::read(),
+        host: msgbench::host::machine::read(),
         max_trustworthy_rate: limit,
         floor: vec![floor],
         experiments: vec![experiment],

@@ -102,7 +102,7 @@ pub fn comparisons(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>
         pool.push(trial);
     }
     drop(awake);
-    let blank = record(Vec::new(), &crate::measure::host::read())?;
+    let blank = record(Vec::new(), &crate::host::machine::read())?;
     let lines = judge(&mut a, &mut b, &blank, &unrest);
     let claim = "Of 200 comparisons of the broker with itself no more raise an alarm than chance allows, and p-values are as small as they \
                  say they are; of 200 with a broker that is 10 % slower nearly all do, and give the difference.";

@@ -114,7 +114,7 @@ fn judge(name: &str, exact: &Exact, seen: &Seen, host: &Unrest) -> Vec<Line> {
     there.sort_unstable();
     let back = (seen.control - truth::rank(&there, 0.5).unwrap_or(0) as f64).max(0.0);
     for (i, p) in QUANTILES.into_iter().enumerate().filter(|(_, p)| n * (1.0 - p) >= ENOUGH - 1e-6) {
-        let (label, measured) = (crate::report::view::quantile_name(p), seen.quantiles[i]);
+        let (label, measured) = (crate::report::words::view::quantile_name(p), seen.quantiles[i]);
         let Some((real, ideal)) = truth::rank(&real, p).zip(truth::rank(&ideal, p)) else { continue };
         let (real, ideal) = (real as f64, ideal as f64);
         let theory = exact.quantiles[i] * SERVICE as f64;

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::{ForeignError, Found, Stream};
 use crate::measure::summary::summarise;
 use crate::record::{Ledger, TaggedInterval, Throughput, hlog};
-use crate::scenario::plan::Topology;
+use crate::plan::Topology;
 
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 /// What such a record says measured it.

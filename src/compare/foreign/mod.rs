@@ -17,11 +17,8 @@ use crate::record::{
     SystemFacts, Throughput, Tool, Trial, WorkloadResult,
 };
 use crate::scenario::gate::Gate;
-use crate::scenario::metric::{Metric, Quantity, Statistic};
-use crate::scenario::plan::{
-    BringUp, Case, Content, Delivery, DriverKind, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan,
-    SystemSpec, Threads, Topology, Workload,
-};
+use crate::plan::metric::{Metric, Quantity, Statistic};
+use crate::plan::{BringUp, Case, Content, Delivery, DriverKind, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan, SystemSpec, Threads, Topology, Workload};
 use crate::units::{Bytes, Nanos, Span};
 
 pub use hdr::LogUnit;

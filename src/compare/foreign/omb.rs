@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use super::json::{Keyed, bad_json};
 use super::{ForeignError, Found, Stream};
-use crate::measure::steadiness;
+use crate::validity::steadiness;
 use crate::record::{Check, LatencySummary, Ledger, Percentile, Status, Throughput};
-use crate::scenario::plan::Topology;
+use crate::plan::Topology;
 use crate::stats::{mean, series};
 
 const WHAT: &str = "a result of the OpenMessaging Benchmark";

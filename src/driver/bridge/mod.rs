@@ -26,7 +26,7 @@ use super::{
     Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Producer, Seat, Sink, Start, Target,
 };
 use crate::load::message::open;
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use crate::units::{Nanos, SECOND};
 
 /// Messages whose time at the bridge is remembered, and those in flight from it.

@@ -28,7 +28,7 @@ use super::nats::options::Connection;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use api::{Name, call, limit};
 use consume::{Acknowledger, Source, StreamConsumer};
 use dead::DeadLetters;

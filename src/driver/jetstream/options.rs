@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::options::{Options, read};
-use crate::scenario::plan::{Role, Workload};
+use crate::plan::options::{Options, read};
+use crate::plan::{Role, Workload};
 use crate::units::{Bytes, Span};
 
 /// Acknowledgements that may be outstanding for one producer: the engine keeps the stamps of so many.

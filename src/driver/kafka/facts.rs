@@ -8,7 +8,7 @@ use super::native::Kind;
 use super::options::{Acks, Commit, Consumers, ExactlyOnce, without_credentials};
 use super::retry;
 use crate::driver::{DriverError, Facts};
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 
 /// The topic's settings that bear on guarantees or speed.
 const TOPIC: [&str; 8] = [

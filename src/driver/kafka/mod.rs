@@ -44,7 +44,7 @@ use self::retry::Retries;
 use self::transform::{Parts, Transformer};
 use self::trouble::Trouble;
 use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 
 /// Pause between two looks whether a group has settled.
 const POLL: Duration = Duration::from_millis(5);

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 
 use super::native::{Kind, Settings};
 use crate::driver::{DriverError, Target};
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.

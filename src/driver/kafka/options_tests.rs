@@ -68,7 +68,7 @@ fn options_become_settings_and_raw_wins() {
     }
     assert!(!s.contains_key("message.max.bytes"));
     assert!(options.raw().any(|pair| pair == ("raw sasl.password".into(), "(not recorded)".into())));
-    plan.payload.size = crate::scenario::plan::PayloadSize::Fixed(Bytes(1 << 20));
+    plan.payload.size = crate::plan::PayloadSize::Fixed(Bytes(1 << 20));
     let s = options.settings(Kind::Consumer, &t, &plan).unwrap();
     assert_eq!(s["enable.auto.commit"], "false");
     assert_eq!(s["partition.assignment.strategy"], "cooperative-sticky");

@@ -19,7 +19,7 @@ use super::native::{Bell, Client};
 use super::producer::Writer;
 use super::reader::{Message, Reader};
 use crate::driver::{DriverError, Incidents, Incoming, Sink};
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use crate::units::Nanos;
 
 /// Partitions that each member of a group needs to try again from: one for each delivery after the first.

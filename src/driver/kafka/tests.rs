@@ -1,7 +1,7 @@
 //! What needs no broker. The rest is in tests/kafka.rs, against a real one.
 
 use super::*;
-use crate::scenario::plan::{Content, Delivery, Load, Pattern, Payload, PayloadSize, Topology};
+use crate::plan::{Content, Delivery, Load, Pattern, Payload, PayloadSize, Topology};
 use crate::units::Bytes;
 
 pub(super) fn workload() -> Workload {

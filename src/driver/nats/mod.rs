@@ -20,7 +20,7 @@ use super::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
     Sink, Start, Target,
 };
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use crate::units::now;
 use link::{Link, Slab, header_bytes, headers};
 use listener::Listener;

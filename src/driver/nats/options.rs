@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::driver::Target;
-use crate::scenario::options::{Options, read};
+use crate::plan::options::{Options, read};
 
 /// Headers of one message; more say nothing new about their cost.
 const MAX_HEADERS: u32 = 64;

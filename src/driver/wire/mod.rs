@@ -23,7 +23,7 @@ use super::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
     Sink, Start, Target,
 };
-use crate::scenario::plan::Workload;
+use crate::plan::Workload;
 use crate::units::{Nanos, SECOND, now};
 
 /// A connection that only publishes looks for the server's PING so often; a server waits minutes for the answer.

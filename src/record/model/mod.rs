@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use result::*;
 
 use super::Calibration;
-use crate::scenario::plan::Plan;
+use crate::plan::Plan;
 use crate::units::Nanos;
 
 /// The schema this program writes and reads.

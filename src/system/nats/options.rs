@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::scenario::options::{Options, read};
+use crate::plan::options::{Options, read};
 use crate::units::{Bytes, Span};
 
 /// Servers of a cluster; more on one machine measure its scheduler.
@@ -103,7 +103,7 @@ impl Launch {
 
     /// The options that are written and have no meaning for a server that is already running.
     pub fn written(options: &Options) -> Vec<String> {
-        crate::scenario::options::keys::<Self>().into_iter().filter(|key| options.contains_key(key)).collect()
+        crate::plan::options::keys::<Self>().into_iter().filter(|key| options.contains_key(key)).collect()
     }
 }
 

@@ -1,0 +1,153 @@
+//! A comparison as JUnit XML, in the dialect that Jenkins, GitLab and GitHub actions read: one suite for each scenario and
+//! load point, one case for each metric that decides and each limit.
+
+use crate::compare::{Comparison, ExpectResult, ExpectVerdict, Row, Verdict};
+use crate::scenario::gate::Policy;
+use crate::plan::metric::Metric;
+
+/// The value of each run under a limit, in the unit of its metric.
+fn limited(e: &ExpectResult) -> String {
+    let metric = e.that.split_whitespace().next().and_then(|m| m.parse::<Metric>().ok());
+    let unit = metric.map_or_else(String::new, |m| format!(" ({})", m.quantity.unit().name()));
+    format!("runs{unit}: {}", e.values.iter().map(f64::to_string).collect::<Vec<_>>().join(" "))
+}
+
+enum Mark {
+    Pass,
+    Failure(&'static str),
+    Error(&'static str),
+    Skipped,
+}
+
+struct Case {
+    suite: String,
+    name: String,
+    message: String,
+    text: String,
+    mark: Mark,
+}
+
+/// REGRESSED and UNMET are failures, INVALID is an error, INCONCLUSIVE is skipped, or a failure where the policy says so.
+pub fn page(c: &Comparison) -> String {
+    let rows = c.rows.iter().filter(|r| r.primary).map(|r| of_row(c, r));
+    let limits = c.expectations.iter().map(|e| Case {
+        suite: c.scenario.clone(),
+        name: format!("{} {}", e.case, e.that),
+        message: e.sentence.clone(),
+        text: limited(e),
+        mark: match e.verdict {
+            ExpectVerdict::Met => Mark::Pass,
+            ExpectVerdict::Unmet => Mark::Failure("UNMET"),
+            ExpectVerdict::Invalid => Mark::Error("INVALID"),
+            ExpectVerdict::Inconclusive | ExpectVerdict::NotJudged => open(e.on_inconclusive),
+        },
+    });
+    let cases: Vec<Case> = rows.chain(limits).collect();
+    let mut suites: Vec<&str> = Vec::new();
+    for case in &cases {
+        if !suites.contains(&case.suite.as_str()) {
+            suites.push(&case.suite);
+        }
+    }
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    out.push_str(&format!("<testsuites name=\"msgbench\" {} time=\"0\">\n", counts(&cases.iter().collect::<Vec<_>>())));
+    // JUnit knows no time zone.
+    let stamp = c.candidate.started_at.trim_end_matches('Z').split('.').next().unwrap_or_default();
+    for (id, suite) in suites.iter().enumerate() {
+        let of: Vec<&Case> = cases.iter().filter(|k| k.suite == *suite).collect();
+        out.push_str(&format!(
+            "  <testsuite name=\"{}\" {} time=\"0\" timestamp=\"{}\" hostname=\"localhost\" id=\"{id}\" package=\"msgbench\">\n",
+            escape(suite),
+            counts(&of),
+            escape(stamp)
+        ));
+        out.push_str(&format!(
+            "    <properties><property name=\"msgbench.schema\" value=\"{}\"/><property name=\"seed\" value=\"{}\"/>{}</properties>\n",
+            escape(&c.schema),
+            c.candidate.seed,
+            c.doubts.iter().map(|d| format!("<property name=\"doubt\" value=\"{}\"/>", escape(&crate::report::pages::comparison::doubt(d)))).collect::<String>()
+        ));
+        for case in of {
+            let open = format!(
+                "    <testcase classname=\"msgbench.{}\" name=\"{}\" time=\"0\"",
+                escape(suite),
+                escape(&case.name)
+            );
+            let (message, text) = (escape(&case.message), escape(&case.text));
+            out.push_str(&match case.mark {
+                Mark::Pass => format!("{open}/>\n"),
+                Mark::Skipped => format!("{open}><skipped message=\"{message}\"/></testcase>\n"),
+                Mark::Failure(kind) => {
+                    format!(
+                        "{open}>\n      <failure type=\"{kind}\" message=\"{message}\">{text}</failure></testcase>\n"
+                    )
+                }
+                Mark::Error(kind) => {
+                    format!("{open}>\n      <error type=\"{kind}\" message=\"{message}\">{text}</error></testcase>\n")
+                }
+            });
+        }
+        out.push_str("  </testsuite>\n");
+    }
+    out.push_str("</testsuites>\n");
+    out
+}
+
+fn open(policy: Policy) -> Mark {
+    if policy == Policy::Fail { Mark::Failure("INCONCLUSIVE") } else { Mark::Skipped }
+}
+
+fn of_row(c: &Comparison, row: &Row) -> Case {
+    let values = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
+    Case {
+        suite: row.scenario.clone(),
+        name: format!("{} {} against {}", row.metric, row.b.label, row.a.label),
+        message: format!("{}: {}", row.verdict.word(), row.sentence),
+        text: format!(
+            "{}\n{}\n{} ({}): {}\n{} ({}): {}",
+            row.sentence,
+            row.reason,
+            row.a.label,
+            row.unit,
+            values(&row.a.values),
+            row.b.label,
+            row.unit,
+            values(&row.b.values)
+        ),
+        mark: match row.verdict {
+            Verdict::Invalid if c.gate.on_invalid == Policy::Fail => Mark::Error("INVALID"),
+            Verdict::Invalid => Mark::Skipped,
+            Verdict::Regressed if c.gated => Mark::Failure("REGRESSED"),
+            Verdict::Inconclusive if c.gated => open(c.gate.on_inconclusive),
+            Verdict::Inconclusive => Mark::Skipped,
+            _ => Mark::Pass,
+        },
+    }
+}
+
+fn counts(cases: &[&Case]) -> String {
+    let count = |f: fn(&Mark) -> bool| cases.iter().filter(|k| f(&k.mark)).count();
+    format!(
+        "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\"",
+        cases.len(),
+        count(|m| matches!(m, Mark::Failure(_))),
+        count(|m| matches!(m, Mark::Error(_))),
+        count(|m| matches!(m, Mark::Skipped))
+    )
+}
+
+/// XML 1.0 text: markup escaped, characters that XML does not know replaced.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, ch| {
+        match ch {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' | '\t' => out.push(ch),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+        out
+    })
+}

@@ -1,0 +1,6 @@
+//! Results and comparisons in the formats of other programs.
+
+pub mod csv;
+pub mod github;
+pub mod junit;
+pub mod result;

@@ -1,0 +1,461 @@
+//! A comparison as a page of its own: the sentence first, then what else differs, what may be believed, the figures, and what
+//! limits the claim (stats.md B2).
+
+use crate::report::charts::comparison as charts;
+use crate::report::charts::comparison::{COSTS, cost};
+use super::groups::{Group, Side, groups};
+use super::{PROMISES, differences, notes, over_time, tables, telling};
+use crate::compare::foreign::is_foreign;
+use crate::compare::{Comparison, Named, Source, percent};
+use crate::record::{Outcome, Record, Status, Trial};
+use crate::report::charts::heat::READING;
+use crate::report::pages::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
+use crate::report::charts::series::Series;
+use crate::report::words::view::{Table, Value, check_number, or_dash, quantile_name, quantiles, response, status_word, usable};
+use crate::report::words::{method, threats};
+use crate::plan::metric::Quantity;
+use crate::units::{count, three_digits};
+
+/// Load points that are drawn; the tables hold all of them.
+const DRAWN: usize = 12;
+
+/// The page. `records` are the baseline and, where it is another one, the candidate; `command` made this comparison.
+/// `series` belong to `records`, one each; without them there are no charts over time.
+pub fn page(c: &Comparison, records: &[Named<'_>], series: &[Series<'_>], command: &str) -> String {
+    let groups = groups(c, records);
+    let series_of = |side: &Side<'_>| {
+        let at = records.iter().position(|n| std::ptr::eq(n.record, side.record))?;
+        series.get(at).copied()
+    };
+    let mut out = verdict(c, records);
+    let [both, single] = differences(c);
+    if both.is_some() || single.is_some() {
+        let rest = single.map_or_else(String::new, |t| {
+            details(&format!("{} settings that only one side states", t.rows.len()), &table(&t))
+        });
+        section(&mut out, "What else differs", &(both.map_or_else(String::new, |t| table(&t)) + &rest));
+    }
+    section(&mut out, "Validity", &validity(c, &groups));
+    section(&mut out, "Comparison", &comparison(c));
+    let drawn = &groups[..groups.len().min(DRAWN)];
+    let left = if groups.len() > DRAWN {
+        format!("<p>Charts are of the first {DRAWN} of {} load points; tables are of all.</p>\n", groups.len())
+    } else {
+        String::new()
+    };
+    let latency: String =
+        drawn.iter().map(|g| figures(&(charts::percentiles(g) + &charts::dots(g, &is_latency)))).collect();
+    let maps = details_of(&over_time::maps(drawn, &series_of));
+    section(&mut out, "Latency", &format!("{left}{latency}{maps}{}", table(&latencies(&groups))));
+    let rates: String =
+        drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q)) + &over_time::deliveries(g, &series_of)).collect();
+    section(&mut out, "Throughput", &(figures(&rates) + &table(&throughput(&groups))));
+    let bars: String = drawn.iter().map(charts::costs).collect();
+    section(&mut out, "Resources", &(figures(&bars) + &table(&resources(&groups))));
+    section(&mut out, "Guarantees", &guarantees(&groups));
+    section(&mut out, "Method", &definitions(&how(c, records)));
+    let of: Vec<&Record> = records.iter().map(|n| n.record).collect();
+    let mut limits = threats::of(&of);
+    if !c.design.interleaved {
+        limits.insert(0, ("Order of runs".into(), c.design.words.clone()));
+    }
+    section(&mut out, "Threats to validity", &definitions(&limits));
+    section(&mut out, "Raw data", &raw(c, &groups, command));
+    shell(&format!("{}: {}", c.scenario, c.overall.verdict.word()), &out)
+}
+
+/// Heat maps, folded: a reader who has seen the curves may ask when it was slow.
+fn details_of((maps, without): &(String, Vec<String>)) -> String {
+    let mut body = if maps.is_empty() { String::new() } else { format!("<p>{READING}</p>\n{}", figures(maps)) };
+    if !without.is_empty() {
+        let list = without.join(", ");
+        body.push_str(&format!(
+            "<p>No heat map of {}: the interval log of the run is not beside its run.json.</p>\n",
+            escape(&list)
+        ));
+    }
+    if body.is_empty() { body } else { details("Latency over time: a heat map of the median run of each", &body) }
+}
+
+fn is_latency(q: &Quantity) -> bool {
+    matches!(q, Quantity::Latency(..))
+}
+
+fn verdict(c: &Comparison, records: &[Named<'_>]) -> String {
+    let word = c.overall.verdict.word();
+    let question = records.last().map_or("", |n| n.record.plan.question.as_str());
+    let reasons: String = c.overall.reasons.iter().map(|r| format!("<li>{}</li>\n", escape(r))).collect();
+    let reasons = if reasons.is_empty() {
+        String::new()
+    } else {
+        format!("<p>Exit code {}:</p>\n<ul>\n{reasons}</ul>\n", c.overall.exit_code)
+    };
+    format!(
+        "<header>\n<h1>{}</h1>\n<p class=\"question\">{}</p>\n</header>\n<section aria-label=\"Verdict\" class=\"verdict {word}\">\n<p><b>{} {word}</b> {}</p>\n{reasons}</section>\n",
+        escape(&c.scenario),
+        escape(question),
+        c.overall.verdict.sign(),
+        escape(&c.overall.sentence)
+    )
+}
+
+/// One line for each check that did not hold everywhere, one column for each side; then what was left out.
+fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
+    let sides: Vec<(&str, &Side<'_>)> =
+        groups.iter().flat_map(|g| g.sides.iter().map(move |s| (g.name.as_str(), s))).collect();
+    let mut names: Vec<(&str, &str, &str)> = Vec::new();
+    for check in sides.iter().flat_map(|(_, s)| s.all()).flat_map(|t| &t.validity) {
+        if names.iter().all(|n| n.0 != check.id) {
+            names.push((&check.id, &check.name, &check.threshold));
+        }
+    }
+    names.sort_by_key(|n| check_number(n.0));
+    let mut heads = vec!["case".to_string(), ">runs".into(), ">valid".into()];
+    heads.extend(names.iter().map(|n| n.0.to_string()));
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    let mut panel = Table::new("Checks: the worst over the runs of each case, and in how many of them", &heads);
+    let several = groups.len() > 1;
+    for (group, side) in &sides {
+        let all = side.all();
+        let name = if several { format!("{group}: {}", side.label) } else { side.label.to_string() };
+        let mut row = vec![name, all.len().to_string(), side.valid().count().to_string()];
+        row.extend(names.iter().map(|n| light(&all, n.0)));
+        panel.rows.push(row);
+    }
+    let meaning: Vec<(String, String)> =
+        names.iter().map(|(id, name, accepted)| (format!("{id} {name}"), format!("accepted: {accepted}"))).collect();
+    let mut found =
+        Table::new("What was found, run by run", &["check", "status", "case", ">round", "observed", "meaning"]);
+    for (group, side) in &sides {
+        for trial in side.all() {
+            for k in trial.validity.iter().filter(|k| k.status != Status::Ok) {
+                found.rows.push(vec![
+                    format!("{} {}", k.id, k.name),
+                    status_word(k.status).into(),
+                    if several { format!("{group}: {}", side.label) } else { side.label.to_string() },
+                    trial.round.to_string(),
+                    k.observed.clone(),
+                    k.message.clone(),
+                ]);
+            }
+        }
+    }
+    let left_out: Vec<_> = notes(c).into_iter().filter(|n| is_left_out(n.0)).collect();
+    let mut body = note_list(left_out.iter().map(|(w, t)| (*w, t.as_str())));
+    body.push_str(&table(&panel));
+    body.push_str(&details("What the checks mean", &definitions(&meaning)));
+    if found.rows.is_empty() {
+        body.push_str("<p>Every check of every run is OK.</p>\n");
+    } else {
+        body.push_str(&details(&format!("{} checks did not hold, run by run", found.rows.len()), &table(&found)));
+    }
+    body
+}
+
+fn is_left_out(word: &str) -> bool {
+    matches!(word, "EXCLUDED" | "REFUSED")
+}
+
+/// The worst status of a check over runs, and how many have it.
+fn light(all: &[&Trial], id: &str) -> String {
+    let found: Vec<Status> = all.iter().flat_map(|t| &t.validity).filter(|k| k.id == id).map(|k| k.status).collect();
+    match found.iter().max() {
+        None => "-".into(),
+        Some(Status::Ok) => "OK".into(),
+        Some(worst) => {
+            let hit = found.iter().filter(|s| *s == worst).count();
+            format!("{} {hit}/{}", status_word(*worst), all.len())
+        }
+    }
+}
+
+fn comparison(c: &Comparison) -> String {
+    let mut body = charts::forest(c).unwrap_or_default();
+    body.push_str(&table(&matrix(c)));
+    let list: Vec<_> = notes(c).into_iter().filter(|n| !is_left_out(n.0) && !n.1.contains("--html")).collect();
+    body.push_str(&note_list(list.iter().map(|(w, t)| (*w, t.as_str()))));
+    let rest = tables(c, |r| !r.primary && telling(r));
+    let rows: usize = rest.iter().map(|t| t.rows.len()).sum();
+    if rows > 0 {
+        let all: String = rest.iter().map(table).collect();
+        body.push_str(&details(
+            &format!("{rows} further metrics, which decide nothing (corrected by Benjamini-Hochberg)"),
+            &all,
+        ));
+    }
+    body
+}
+
+/// Every metric that decides, in one table.
+fn matrix(c: &Comparison) -> Table {
+    let mut out: Option<Table> = None;
+    for t in tables(c, |r| r.primary) {
+        let into = out.get_or_insert_with(|| {
+            let caption = "Metrics that decide: medians over runs, ratio of candidate to baseline";
+            Table {
+                caption: caption.into(),
+                head: [vec!["compared".into()], t.head.clone()].concat(),
+                right: [vec![false], t.right.clone()].concat(),
+                rows: Vec::new(),
+            }
+        });
+        into.rows.extend(t.rows.into_iter().map(|r| [vec![t.caption.clone()], r].concat()));
+    }
+    out.unwrap_or_else(|| Table::new("There is nothing that could be compared", &["compared"]))
+}
+
+/// The name of a row: the load point where there are several, and the side.
+fn row_name(groups: &[Group<'_>], group: &Group<'_>, side: &Side<'_>, workload: &str) -> String {
+    let point = if groups.len() > 1 { format!("{}: ", group.name) } else { String::new() };
+    let workload = if side.case.workloads.len() > 1 { format!(" / {workload}") } else { String::new() };
+    format!("{point}{}{workload}", side.label)
+}
+
+/// Calls `row` for each side and workload with its name, valid trials and index.
+fn each(groups: &[Group<'_>], mut row: impl FnMut(String, &Side<'_>, Vec<&Trial>, usize)) {
+    for group in groups {
+        for side in &group.sides {
+            for (index, workload) in side.case.workloads.iter().enumerate() {
+                row(row_name(groups, group, side, &workload.name), side, side.valid().collect(), index);
+            }
+        }
+    }
+}
+
+fn latencies(groups: &[Group<'_>]) -> Table {
+    let quantiles = groups.first().and_then(|g| g.sides.first()).map(|s| quantiles(s.record)).unwrap_or_default();
+    let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
+    let mut heads = vec!["case", "of"];
+    heads.extend(names.iter().map(String::as_str));
+    heads.extend([">max", ">service p99", ">lag p99"]);
+    let mut out = Table::new(
+        "Latency, medians over the valid runs: from the intended time, or, where it ends in .service, from sending",
+        &heads,
+    );
+    each(groups, |name, _, trials, index| {
+        let results: Vec<_> = trials.iter().filter_map(|t| t.workloads.get(index)).collect();
+        let all: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
+        let kind = all.first().map_or("-", |(kind, _)| kind);
+        let of = |kind: &str, q: f64| {
+            Value::median(results.iter().filter_map(|r| r.latency.get(kind)).map(|l| Value::of(l.at(q))).collect())
+                .to_string()
+        };
+        let mut row = vec![name, kind.to_string()];
+        row.extend(quantiles.iter().map(|q| of(kind, *q)));
+        let max = all.iter().map(|(_, l)| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
+        row.push(Value::median(max).to_string());
+        row.push(of(&format!("{kind}.service"), 0.99));
+        row.push(of("lag", 0.99));
+        out.rows.push(row);
+    });
+    out
+}
+
+fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
+    crate::stats::median(&values.collect::<Vec<_>>())
+}
+
+fn throughput(groups: &[Group<'_>]) -> Table {
+    let heads = [
+        "case",
+        ">offered/s",
+        ">sent/s",
+        ">delivered/s",
+        ">payload MB/s",
+        ">lost",
+        ">duplicated",
+        ">reordered",
+        ">corrupted",
+    ];
+    let mut out = Table::new("Rates: medians over the valid runs. Messages: totals of all of them", &heads);
+    each(groups, |name, side, trials, index| {
+        let of: Vec<_> = trials.iter().filter_map(|t| t.workloads.get(index)).collect();
+        let total = |f: fn(&crate::record::Ledger) -> u64| match is_foreign(side.record) {
+            true => "not known".to_string(),
+            false => of.iter().map(|w| f(&w.ledger)).sum::<u64>().to_string(),
+        };
+        out.rows.push(vec![
+            name,
+            or_dash(middle(of.iter().filter_map(|w| w.throughput.offered)), count),
+            or_dash(middle(of.iter().map(|w| w.throughput.sent)), count),
+            or_dash(middle(of.iter().map(|w| w.throughput.delivered)), count),
+            or_dash(middle(of.iter().map(|w| w.throughput.delivered_bytes / 1e6)), three_digits),
+            total(|l| l.lost),
+            total(|l| l.duplicated),
+            total(|l| l.reordered),
+            total(|l| l.corrupted),
+        ]);
+    });
+    out
+}
+
+fn resources(groups: &[Group<'_>]) -> Table {
+    let mut heads = vec!["case".to_string()];
+    heads.extend(COSTS.iter().map(|(name, unit, _)| format!(">{name}, {unit}")));
+    heads.extend([">longest pause of the host, us".to_string()]);
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    let mut out = Table::new("What it cost: medians over the valid runs", &heads);
+    for group in groups {
+        for side in &group.sides {
+            let mut row =
+                vec![if groups.len() > 1 { format!("{}: {}", group.name, side.label) } else { side.label.to_string() }];
+            row.extend(COSTS.iter().map(|(_, _, of)| or_dash(cost(side, *of), three_digits)));
+            let pause = side.valid().filter_map(|t| t.hiccup.max_ns).map(|ns| ns as f64 / 1e3);
+            row.push(or_dash(middle(pause), three_digits));
+            out.rows.push(row);
+        }
+    }
+    out
+}
+
+/// Version, client and promises, one column for each side, as they were read back in the last run; other settings folded.
+fn guarantees(groups: &[Group<'_>]) -> String {
+    let mut found: Vec<(&str, &crate::record::SystemFacts)> = Vec::new();
+    for side in groups.iter().flat_map(|g| &g.sides) {
+        let facts = side.all().last().map(|t| &t.system);
+        if let Some(facts) = facts.filter(|_| found.iter().all(|f| f.0 != side.label)) {
+            found.push((side.label, facts));
+        }
+    }
+    let build = |caption: &str, rows: Vec<(&str, Vec<String>)>| {
+        let mut heads = vec!["guarantee"];
+        heads.extend(found.iter().map(|f| f.0));
+        let mut out = Table::new(caption, &heads);
+        for (name, cells) in rows {
+            let differs = cells.windows(2).any(|w| w[0] != w[1]);
+            out.rows.push([vec![format!("{}{name}", if differs { "≠ " } else { "" })], cells].concat());
+        }
+        out
+    };
+    let mut keys: Vec<&String> = found.iter().flat_map(|f| f.1.guarantees.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let says = |key: &str| -> Vec<String> {
+        found.iter().map(|f| f.1.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into())).collect()
+    };
+    let (promises, settings): (Vec<&String>, Vec<&String>) =
+        keys.into_iter().partition(|k| PROMISES.contains(&k.as_str()));
+    let mut rows = vec![
+        ("version", found.iter().map(|f| f.1.version.clone()).collect()),
+        ("client", found.iter().map(|f| f.1.client.clone()).collect()),
+    ];
+    rows.extend(promises.iter().map(|k| (k.as_str(), says(k))));
+    let first = build("Systems and what they promise, as read back; ≠ where they are not the same", rows);
+    let rest = build("Settings, as read back", settings.iter().map(|k| (k.as_str(), says(k))).collect());
+    table(&first) + &details(&format!("{} further settings", rest.rows.len()), &table(&rest))
+}
+
+fn how(c: &Comparison, records: &[Named<'_>]) -> Vec<(String, String)> {
+    let mut list: Vec<(String, String)> = Vec::new();
+    let mut add = |term: &str, text: String| list.push((term.into(), text));
+    let g = &c.gate;
+    add("Design", c.design.words.clone());
+    add(
+        "Unit",
+        "The run, on a fresh system where msgbench launches it. Messages of one run depend on each other: they are never compared with those of another.".into(),
+    );
+    add("Ratio", "Hodges-Lehmann estimate on logarithms of the runs' values, with its exact interval.".into());
+    let test = if g.paired { "exact sign-flip test over rounds" } else { "exact Mann-Whitney test" };
+    add(
+        "Significance",
+        format!(
+            "{test}, two-sided, at alpha {}; corrected by Holm over all metrics that decide, by Benjamini-Hochberg over the others.",
+            g.alpha
+        ),
+    );
+    let special: Vec<String> = g.max_change_of.iter().map(|(m, s)| format!("{} for {m}", percent(s.0))).collect();
+    let special = if special.is_empty() { String::new() } else { format!(", {}", special.join(", ")) };
+    add("Threshold", format!("{}{special}; smaller changes do not matter.", percent(g.max_change.0)));
+    if let Some((first, second)) = g.looks {
+        add(
+            "Looks",
+            format!("two at most, at {first} and {second} runs, at Pocock's levels; further runs change nothing."),
+        );
+    }
+    add(
+        "Effect",
+        "Cliff's delta: how much more often a run of the candidate is above one of the baseline than below it; from -1 to +1.".into(),
+    );
+    for n in records {
+        let of = |term: &str| if records.len() > 1 { format!("{term} ({})", n.label) } else { term.to_string() };
+        for (term, text) in method::method(n.record) {
+            if !matches!(term.as_str(), "Order" | "Command") {
+                add(&of(&term), text);
+            }
+        }
+        for (term, text) in method::host(n.record) {
+            add(&of(&term), text);
+        }
+    }
+    // What both have in common is said once.
+    let mut merged: Vec<(String, String)> = Vec::new();
+    for (term, text) in list {
+        let plain = term.split(" (").next().unwrap_or_default().to_string();
+        match merged.iter_mut().find(|(t, x)| *x == text && t.split(" (").next() == Some(&plain)) {
+            Some(there) => there.0 = plain,
+            None => merged.push((term, text)),
+        }
+    }
+    merged
+}
+
+fn raw(c: &Comparison, groups: &[Group<'_>], command: &str) -> String {
+    let mut body = format!("<p>This comparison was made by</p>\n<pre>{}</pre>\n", escape(command));
+    let mut sources: Vec<&Source> = vec![&c.baseline];
+    if c.candidate != c.baseline {
+        sources.push(&c.candidate);
+    }
+    let list: Vec<(String, String)> = sources
+        .iter()
+        .map(|s| {
+            let text = format!(
+                "{}, scenario SHA-256 {}, seed {}, {}. Measured by: {}",
+                s.started_at,
+                s.scenario_sha256,
+                s.seed,
+                s.tool,
+                s.command.join(" ")
+            );
+            (s.label.clone(), text)
+        })
+        .collect();
+    body.push_str(&format!("<p>of</p>\n{}", definitions(&list)));
+    body.push_str(
+        "<p>The folder of each result holds run.json (everything about it, with run.schema.json), intervals.csv (the time series) and an HdrHistogram interval log (.hlog) with every sample of each run.</p>\n",
+    );
+    let mut values = Table::new("The value of each valid run, in the order of rounds", &["metric", "case", "values"]);
+    for group in groups {
+        let mut said: Vec<(String, &str)> = Vec::new();
+        for row in group.rows.iter().filter(|r| r.primary) {
+            for s in [&row.a, &row.b] {
+                let key = (row.metric.to_string(), s.label.as_str());
+                if said.contains(&key) {
+                    continue;
+                }
+                let show = |v: &f64| row.kind.map_or_else(|| v.to_string(), |u| u.show(*v));
+                let point = if groups.len() > 1 { format!("{}: ", group.name) } else { String::new() };
+                values.rows.push(vec![
+                    format!("{point}{}", row.metric),
+                    s.label.clone(),
+                    s.values.iter().map(show).collect::<Vec<_>>().join(", "),
+                ]);
+                said.push(key);
+            }
+        }
+    }
+    body.push_str(&details("The value of each run", &table(&values)));
+    let failed: Vec<String> = groups
+        .iter()
+        .flat_map(|g| &g.sides)
+        .flat_map(|s| s.all())
+        .filter(|t| !usable(t))
+        .filter_map(|t| match &t.outcome {
+            Outcome::Failed { phase, error } => Some(format!("{}, round {}: {phase}: {error}", t.case, t.round)),
+            _ => None,
+        })
+        .collect();
+    if !failed.is_empty() {
+        body.push_str(&note_list(failed.iter().map(|f| ("FAILED", f.as_str()))));
+    }
+    body
+}

@@ -1,0 +1,259 @@
+//! A comparison as bytes: text, Markdown, HTML, JUnit XML and CSV. Pure functions; JSON is the comparison itself.
+//!
+//! The sentence stands first, then what differs besides performance, then the figures. Text and Markdown print the same
+//! tables and notes, built here.
+
+pub mod groups;
+pub mod html;
+pub mod markdown;
+pub mod over_time;
+pub mod text;
+
+use crate::report::words::view::Table;
+use crate::compare::{Comparison, Difference, Doubt, Effect, Row, Verdict, needed_brief};
+use crate::units::three_digits;
+
+/// A median, in the unit of its metric.
+fn shown(row: &Row, value: Option<f64>) -> String {
+    match (row.kind, value) {
+        (Some(unit), Some(value)) => unit.show(value),
+        _ => "-".into(),
+    }
+}
+
+fn number(value: f64) -> String {
+    match value {
+        v if v.is_infinite() => "inf".into(),
+        v if v.abs() >= 10.0 => three_digits(v),
+        v => format!("{v:.3}"),
+    }
+}
+
+fn interval(e: &Effect, show: impl Fn(f64) -> String) -> String {
+    let range = e.ci95.map_or_else(String::new, |(l, h)| format!(" [{}, {}]", show(l), show(h)));
+    format!("{}{range}", show(e.value))
+}
+
+/// The ratio with its interval, or the difference where there is no ratio.
+fn effect(row: &Row) -> String {
+    match (&row.ratio, &row.shift, row.kind) {
+        (Some(ratio), _, _) => interval(ratio, number),
+        (None, Some(shift), Some(unit)) => interval(shift, |v| {
+            let sign = if v > 0.0 {
+                "+"
+            } else if v < 0.0 {
+                "-"
+            } else {
+                ""
+            };
+            format!("{sign}{}", unit.show(v.abs()))
+        }),
+        _ => "-".into(),
+    }
+}
+
+fn p_cell(row: &Row) -> String {
+    row.p_adjusted.map_or_else(|| "-".into(), |p| if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") })
+}
+
+/// Rows that say something: a count that is zero on both sides is left to CSV and JSON.
+fn telling(row: &Row) -> bool {
+    let zero = |m: Option<f64>| m == Some(0.0);
+    row.primary || row.verdict != Verdict::Equivalent || !zero(row.a.median) || !zero(row.b.median)
+}
+
+/// One table for each pair and load point. `keep` chooses the rows.
+fn tables(c: &Comparison, keep: impl Fn(&Row) -> bool) -> Vec<Table> {
+    let mut list: Vec<(String, Table)> = Vec::new();
+    for row in c.rows.iter().filter(|r| keep(r)) {
+        let caption = format!("{}: {} against {}", row.scenario, row.b.label, row.a.label);
+        let at = list.iter().position(|(k, _)| *k == caption).unwrap_or_else(|| {
+            let heads = ["metric", ">baseline", ">candidate", ">ratio [95 % CI]", ">p", ">effect", ">runs", "verdict"];
+            list.push((caption.clone(), Table::new(&caption, &heads)));
+            list.len() - 1
+        });
+        list[at].1.rows.push(vec![
+            format!("{}{}", row.metric, if row.primary { " *" } else { "" }),
+            shown(row, row.a.median),
+            shown(row, row.b.median),
+            effect(row),
+            p_cell(row),
+            row.cliffs_delta.map_or_else(|| "-".into(), |d| format!("{d:+.2}")),
+            format!("{}+{}", row.a.n, row.b.n),
+            format!(
+                "{} {}{}",
+                row.verdict.sign(),
+                row.verdict.word(),
+                needed_brief(row).map_or_else(String::new, |text| format!(" ({text})"))
+            ),
+        ]);
+    }
+    list.into_iter().map(|(_, table)| table).collect()
+}
+
+/// Settings that bear on whether a message arrives, in order, and survives, or that change what is measured altogether.
+const PROMISES: [&str; 6] = ["acknowledgement", "delivery", "durability", "order", "tls", "faults"];
+
+/// Whether a difference is a setting that only one side has at all, as two products have many, and no promise.
+fn one_sided(d: &Difference) -> bool {
+    let missing = |v: &str| v == "(not said)";
+    let promise = d.what.rsplit(' ').next().is_some_and(|name| PROMISES.contains(&name));
+    (missing(&d.baseline) || missing(&d.candidate)) && !promise
+}
+
+/// What differs besides performance: what both sides state; and what only one of them has.
+fn differences(c: &Comparison) -> [Option<Table>; 2] {
+    let of = |caption: &str, keep: &dyn Fn(&Difference) -> bool| {
+        let mut table = Table::new(caption, &["setting", "baseline", "candidate", "may explain a difference"]);
+        for d in c.differences.iter().filter(|d| keep(d)) {
+            let mark = if d.confounds { "yes" } else { "" };
+            table.rows.push(vec![d.what.clone(), d.baseline.clone(), d.candidate.clone(), mark.into()]);
+        }
+        (!table.rows.is_empty()).then_some(table)
+    };
+    [of("What else differs", &|d| !one_sided(d)), of("Settings that only one side states", &one_sided)]
+}
+
+/// How many settings are left to the page and to JSON.
+fn left_out(one_sided: Option<&Table>) -> Option<String> {
+    let n = one_sided?.rows.len();
+    Some(format!("{n} further settings are stated by one side only: see --html or --format json."))
+}
+
+/// A doubt in words, without a full stop.
+pub(in crate::report) fn doubt(d: &Doubt) -> String {
+    let runs = if d.trials > 1 { format!(" ({} runs)", d.trials) } else { String::new() };
+    format!("{}{runs}: {}", d.of, d.text)
+}
+
+/// What must be known to read the tables, as (word, sentence).
+fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
+    let mut list = Vec::new();
+    list.extend(left_out(differences(c)[1].as_ref()).map(|text| ("note", text)));
+    if !c.gated {
+        list.push((
+            "note",
+            "No baseline is named (--against SYSTEM): REGRESSED means worse than the other one, and nothing is gated."
+                .into(),
+        ));
+    }
+    if !c.design.interleaved {
+        list.push(("WARN", c.design.words.clone()));
+    }
+    let mut tools: Vec<&str> = [&c.baseline, &c.candidate].map(|s| s.tool.as_str()).to_vec();
+    tools.dedup();
+    for tool in tools.into_iter().filter(|t| !t.starts_with("msgbench ")) {
+        list.push((
+            "WARN",
+            format!("Measured by another tool ({tool}): service latencies, from the moment of sending; validity, losses, machine and guarantees are not known."),
+        ));
+    }
+    for d in &c.doubts {
+        list.push(("WARN", format!("{}.", doubt(d))));
+    }
+    for r in &c.refused {
+        list.push(("REFUSED", format!("{} is not compared: {}.", r.case, r.reason.trim_end_matches('.'))));
+    }
+    for e in &c.excluded {
+        list.push((
+            "EXCLUDED",
+            format!("{}, {}, round {}: {}.", e.of, e.case, e.round, e.reason.trim_end_matches('.')),
+        ));
+    }
+    for e in &c.expectations {
+        list.push((e.verdict.word(), format!("{}: {}.", e.case, e.sentence)));
+    }
+    let mut said = std::collections::BTreeSet::new();
+    for row in c.rows.iter().filter(|r| r.primary && matches!(r.verdict, Verdict::Inconclusive | Verdict::Invalid)) {
+        if said.insert(&row.reason) {
+            list.push((row.verdict.word(), format!("{} and others like it: {}.", row.metric, row.reason)));
+        }
+    }
+    let g = &c.gate;
+    let looks = g.looks.map_or_else(String::new, |(a, b)| format!(", looked at {a} and at {b} runs at most"));
+    list.push((
+        "note",
+        format!(
+            "* decides (Holm's correction at alpha {}, changes up to {} do not matter{looks}). Medians over runs; ratio: Hodges-Lehmann with exact interval; p: exact Mann-Whitney, corrected; effect: Cliff's delta.",
+            g.alpha, g.max_change
+        ),
+    ));
+    list
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::compare::sample::{A, B, again, record};
+    use crate::compare::{self, Comparison, Named, Options};
+    use crate::record::{Outcome, Status};
+    use crate::scenario::gate::{Comparator, Expectation, Gate, Policy, Share};
+
+    /// A regression, a limit that is broken, an invalid trial, a changed setting.
+    pub(crate) fn failing() -> Comparison {
+        let (a, mut b) = (record(&A, &A), again(record(&A, &B)));
+        b.trials.iter_mut().filter(|t| t.case == "nats").for_each(|t| t.system.version = "nats <1.3> & more".into());
+        if let Some(t) = b.trials.iter_mut().find(|t| t.case == "reference") {
+            t.outcome = Outcome::Failed { phase: "measure".into(), error: "connection \u{1} reset".into() };
+        }
+        assert!(b.trials.iter().all(|t| t.validity_status() != Status::Invalid));
+        let gate = Gate { max_change: Share(0.03), ..Gate::default() };
+        let expect = Expectation {
+            that: "e2e.p99 < 820us".into(),
+            metric: "e2e.p99".parse().unwrap(),
+            comparator: Comparator::Less,
+            limit: 820e3,
+            system: None,
+            on_inconclusive: Policy::Warn,
+        };
+        let (a, b) = (Named { label: "main", record: &a }, Named { label: "pull", record: &b });
+        let results = compare::expectations(b.record, &[expect]);
+        compare::records(a, b, &gate, Options::default()).unwrap().with_expectations(results)
+    }
+
+    #[test]
+    fn every_format_says_the_same() {
+        let c = failing();
+        assert_eq!(c.overall.exit_code, 3);
+        insta::assert_snapshot!("text", super::text::page(&c));
+        insta::assert_snapshot!("markdown", super::markdown::page(&c));
+        insta::assert_snapshot!("junit", crate::report::export::junit::page(&c));
+        insta::assert_snapshot!("csv", crate::report::export::csv::page(&c).unwrap());
+        let json = serde_json::to_value(&c).unwrap();
+        assert_eq!(
+            (json["schema"].as_str(), json["overall"]["exit_code"].as_u64()),
+            (Some("msgbench.compare/1"), Some(3))
+        );
+        assert_eq!(json["rows"].as_array().unwrap().len(), c.rows.len());
+    }
+
+    #[test]
+    fn the_xml_is_well_formed() {
+        let xml = crate::report::export::junit::page(&failing());
+        let mut open = Vec::new();
+        for tag in xml.split('<').skip(1) {
+            let (tag, _) = tag.split_once('>').unwrap();
+            match tag.strip_prefix('/') {
+                Some(name) => assert_eq!(open.pop(), Some(name)),
+                None if tag.ends_with('/') || tag.starts_with('?') => {}
+                None => open.push(tag.split_whitespace().next().unwrap()),
+            }
+        }
+        assert!(open.is_empty() && !xml.contains('\u{1}'));
+        assert!(xml.contains("tests=\"8\" failures=\"3\" errors=\"0\" skipped=\"1\""), "{}", &xml[..200]);
+    }
+
+    #[test]
+    fn markdown_stays_within_the_limit_of_a_step_summary() {
+        let mut c = failing();
+        let rows = c.rows.clone();
+        for i in 0..400 {
+            c.rows.extend(rows.iter().cloned().map(|mut r| {
+                r.scenario = format!("another {i}");
+                r
+            }));
+        }
+        let page = super::markdown::page(&c);
+        assert!(page.len() <= super::markdown::BUDGET && page.len() > 10_000, "{}", page.len());
+        assert!(page.contains("left out") && page.starts_with("## ▲ REGRESSED"));
+    }
+}

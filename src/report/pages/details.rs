@@ -1,0 +1,245 @@
+//! The tables behind the summary: every trial with its books, checks and resources, valid or not.
+
+use crate::report::words::view::{Table, Value, or_dash, response, sign, status_word, trials, validity};
+use crate::record::{Outcome, Record, Trial, WorkloadResult};
+use crate::units::{count, three_digits};
+
+/// One row for each trial and workload, whatever became of it.
+pub fn trials_table(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Every trial, in order of execution",
+        &[
+            "case",
+            ">round",
+            "outcome",
+            "validity",
+            "of",
+            ">samples",
+            ">p50",
+            ">p99",
+            ">max",
+            ">lag p99",
+            ">offered/s",
+            ">delivered/s",
+            "pacing",
+        ],
+    );
+    each(record, |name, trial, result| {
+        let (kind, l) = response(result).map_or(("-", None), |(k, l)| (k, Some(l)));
+        let at = |q| format!("{}{}", Value::of(l.and_then(|l| l.at(q))), sign(l, q));
+        table.rows.push(vec![
+            name,
+            trial.round.to_string(),
+            outcome(trial),
+            validity(&[trial]),
+            kind.into(),
+            l.map_or_else(|| "-".into(), |l| l.count.to_string()),
+            at(0.5),
+            at(0.99),
+            l.map_or(Value::Absent, |l| l.max_ns.map_or(Value::Infinite, Value::Finite)).to_string(),
+            Value::of(result.latency.get("lag").and_then(|l| l.at(0.99))).to_string(),
+            or_dash(result.throughput.offered, count),
+            count(result.throughput.delivered),
+            trial.pacing.clone(),
+        ]);
+    });
+    for t in record.trials.iter().filter(|t| t.workloads.is_empty()) {
+        let mut row = vec![t.case.clone(), t.round.to_string(), outcome(t), validity(&[t])];
+        row.resize(table.head.len(), "-".into());
+        table.rows.push(row);
+    }
+    table
+}
+
+fn outcome(trial: &Trial) -> String {
+    match &trial.outcome {
+        Outcome::Complete => "complete".into(),
+        Outcome::Partial => "partial".into(),
+        Outcome::Failed { phase, .. } => format!("failed in {phase}"),
+    }
+}
+
+/// Calls `row` for each trial and workload with the name of the row.
+fn each(record: &Record, mut row: impl FnMut(String, &Trial, &WorkloadResult)) {
+    for trial in &record.trials {
+        for result in &trial.workloads {
+            let name = if trial.workloads.len() > 1 {
+                format!("{} / {}", trial.case, result.name)
+            } else {
+                trial.case.clone()
+            };
+            row(name, trial, result);
+        }
+    }
+}
+
+/// The books of every trial.
+pub fn ledger_table(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Ledger: messages whose intended time lies in the measured phase",
+        &[
+            "case",
+            ">round",
+            ">scheduled",
+            ">sent",
+            ">refused",
+            ">acked",
+            ">expected",
+            ">delivered",
+            ">lost",
+            ">of these, surely dropped by the client",
+            ">duplicated",
+            ">reordered",
+            ">corrupted",
+            ">foreign",
+        ],
+    );
+    each(record, |name, trial, result| {
+        let l = &result.ledger;
+        let figures = [
+            l.scheduled,
+            l.sent,
+            l.refused,
+            l.acked,
+            l.expected,
+            l.delivered,
+            l.lost,
+            l.client_dropped,
+            l.duplicated,
+            l.reordered,
+            l.corrupted,
+            l.foreign,
+        ];
+        let mut cells = vec![name, trial.round.to_string()];
+        cells.extend(figures.map(|n| n.to_string()));
+        table.rows.push(cells);
+    });
+    table
+}
+
+/// The systems as they were found, one column for each.
+pub fn guarantees_table(record: &Record) -> Table {
+    let found: Vec<_> = record
+        .plan
+        .cases
+        .iter()
+        .filter_map(|c| Some((record.plan.systems.get(c.system)?, &trials(record, &c.id).last()?.system)))
+        .fold(Vec::<(&str, _)>::new(), |mut seen, (spec, facts)| {
+            if seen.iter().all(|(name, _)| *name != spec.name) {
+                seen.push((&spec.name, facts));
+            }
+            seen
+        });
+    let mut heads = vec!["guarantee"];
+    heads.extend(found.iter().map(|(name, _)| *name));
+    let mut table = Table::new("Systems and what they promise, as read back", &heads);
+    let mut add = |name: &str, cell: &dyn Fn(&crate::record::SystemFacts) -> String| {
+        let mut row = vec![name.to_string()];
+        row.extend(found.iter().map(|(_, facts)| cell(facts)));
+        table.rows.push(row);
+    };
+    add("version", &|f| f.version.clone());
+    add("client", &|f| f.client.clone());
+    add("reached at", &|f| f.url.clone());
+    let mut keys: Vec<&String> = found.iter().flat_map(|(_, f)| f.guarantees.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys {
+        add(key, &|f| f.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into()));
+    }
+    table
+}
+
+const MIB: f64 = 1_048_576.0;
+
+/// CPU, memory and host pauses of every trial.
+pub fn resources_table(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Resources over the measured phase",
+        &[
+            "case",
+            ">round",
+            ">broker CPU s",
+            ">broker us/msg",
+            ">broker RSS MiB (mean/peak)",
+            ">broker disk MiB",
+            ">broker threads",
+            ">broker switches (vol/invol)",
+            ">generator CPU s",
+            ">generator us/msg",
+            ">generator switches (vol/invol)",
+            ">host pause p99.9",
+            ">host pause max",
+        ],
+    );
+    for t in &record.trials {
+        let broker =
+            |f: &dyn Fn(&crate::record::Resources) -> Option<f64>| or_dash(t.broker.as_ref().and_then(f), three_digits);
+        table.rows.push(vec![
+            t.case.clone(),
+            t.round.to_string(),
+            broker(&|r| Some(r.cpu_seconds)),
+            broker(&|r| r.cpu_us_per_msg),
+            t.broker.as_ref().map_or_else(
+                || "-".into(),
+                |r| {
+                    format!(
+                        "{}/{}",
+                        or_dash(r.rss_mean_bytes.map(|b| b as f64 / MIB), three_digits),
+                        three_digits(r.rss_peak_bytes as f64 / MIB)
+                    )
+                },
+            ),
+            broker(&|r| Some(r.disk_written_bytes as f64 / MIB)),
+            t.broker.as_ref().map_or_else(|| "-".into(), |r| r.threads.to_string()),
+            t.broker
+                .as_ref()
+                .map_or_else(|| "-".into(), |r| format!("{}/{}", r.voluntary_switches, r.involuntary_switches)),
+            three_digits(t.generator.cpu_seconds),
+            or_dash(t.generator.cpu_us_per_msg, three_digits),
+            format!("{}/{}", t.generator.voluntary_switches, t.generator.involuntary_switches),
+            Value::of(t.hiccup.at(0.999)).to_string(),
+            t.hiccup.max_ns.map_or(Value::Absent, Value::Finite).to_string(),
+        ]);
+    }
+    table
+}
+
+/// Every check of every trial, the gravest first.
+pub fn validity_table(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Validity checks, the gravest first",
+        &["check", "status", "case", ">round", "observed", "accepted", "meaning"],
+    );
+    let mut all: Vec<_> = record.trials.iter().flat_map(|t| t.validity.iter().map(move |c| (t, c))).collect();
+    all.sort_by_key(|(_, c)| std::cmp::Reverse(c.status));
+    for (t, c) in all {
+        table.rows.push(vec![
+            format!("{} {}", c.id, c.name),
+            status_word(c.status).into(),
+            t.case.clone(),
+            t.round.to_string(),
+            c.observed.clone(),
+            c.threshold.clone(),
+            c.message.clone(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::sample;
+
+    #[test]
+    fn a_trial_that_failed_before_it_measured_is_listed() {
+        let mut record = sample::record();
+        record.trials[0].workloads.clear();
+        record.trials[0].outcome = Outcome::Failed { phase: "connect".into(), error: "refused".into() };
+        let table = trials_table(&record);
+        assert_eq!(table.rows.len(), 4);
+        assert!(table.rows.iter().any(|r| r[2] == "failed in connect" && r[3] == "FAILED"), "{table:?}");
+        assert!(table.rows.iter().all(|r| r.len() == table.head.len()));
+    }
+}

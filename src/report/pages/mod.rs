@@ -1,0 +1,9 @@
+//! Whole pages, as text, Markdown and HTML: of one result, of a comparison, of a history.
+
+pub mod comparison;
+pub mod details;
+pub mod history;
+pub mod markdown;
+pub mod page;
+pub mod result;
+pub mod text;

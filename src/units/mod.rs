@@ -1,0 +1,310 @@
+//! Rates, sizes, durations and instants as types: one grammar to read them, the same grammar to print them.
+//!
+//! Everything inside the program is an integer of one unit (nanoseconds, bytes) or a rate in messages per second;
+//! text exists only at the edges. What [`std::fmt::Display`] prints, [`std::str::FromStr`] reads back unchanged.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Nanoseconds on `CLOCK_MONOTONIC`, or a span of such nanoseconds; the one clock of every latency.
+pub type Nanos = u64;
+
+/// One second in nanoseconds.
+pub const SECOND: Nanos = 1_000_000_000;
+
+/// Reads `CLOCK_MONOTONIC` in nanoseconds. All processes of one host share this clock.
+#[inline]
+pub fn now() -> Nanos {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid, writable timespec and CLOCK_MONOTONIC exists on every supported kernel.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    ts.tv_sec as u64 * SECOND + ts.tv_nsec as u64
+}
+
+/// Writes a line on standard error, if that can be written to. `eprintln!` ends the thread when it cannot (a file at its size
+/// limit, a reader that has gone), and no run and no connection of a broker may end for a lost word.
+pub fn say(words: impl fmt::Display) {
+    use std::io::Write;
+    // One write per line, so that lines of several threads do not mix; there is nowhere left to say that it failed.
+    let _ = std::io::stderr().write_all(format!("{words}\n").as_bytes());
+}
+
+/// Why a text is not a quantity; the message names what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseError(pub String);
+
+fn split_number(text: &str) -> Option<(f64, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
+    let number: f64 = text[..end].replace('_', "").parse().ok()?;
+    Some((number, text[end..].trim()))
+}
+
+/// A span of time, kept in nanoseconds; written `250us`, `1.5s`, `2m`, `1h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span(pub Nanos);
+
+const SPANS: [(&str, u64); 6] =
+    [("h", 3600 * SECOND), ("m", 60 * SECOND), ("s", SECOND), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
+
+impl Span {
+    /// The span of so many seconds.
+    pub const fn secs(n: u64) -> Self {
+        Self(n * SECOND)
+    }
+    /// The span of so many milliseconds.
+    pub const fn millis(n: u64) -> Self {
+        Self(n * 1_000_000)
+    }
+    /// Seconds as a fraction.
+    pub fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / SECOND as f64
+    }
+    /// The same span for the standard library.
+    pub const fn duration(self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.0)
+    }
+}
+
+impl FromStr for Span {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let bad = || {
+            ParseError(format!(
+                "`{text}` is not a duration: write a number and a unit, such as \"250us\", \"1.5s\", \"2m\""
+            ))
+        };
+        let (number, unit) = split_number(text).ok_or_else(bad)?;
+        let unit = if unit == "µs" { "us" } else { unit };
+        let (_, factor) = SPANS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
+        let nanos = number * *factor as f64;
+        if nanos >= 1e18 {
+            return Err(ParseError(format!("`{text}` is longer than 31 years")));
+        }
+        Ok(Self(nanos.round() as u64))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0s");
+        }
+        // The largest unit that leaves at most three decimals reads back exactly.
+        let exact = |unit: u64| self.0.is_multiple_of((unit / 1000).max(1)) && self.0 >= unit;
+        let (name, unit) = SPANS.iter().find(|(_, u)| *u <= SECOND && exact(*u)).unwrap_or(&SPANS[5]);
+        write!(f, "{}{name}", trim(self.0 as f64 / *unit as f64))
+    }
+}
+
+/// An amount of bytes; written `128B`, `1KiB`, `1.5MiB`, `2MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Bytes(pub u64);
+
+const SIZES: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+impl FromStr for Bytes {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let bad = || {
+            ParseError(format!(
+                "`{text}` is not a size: write a number and a unit, such as \"128B\", \"1KiB\", \"2MB\""
+            ))
+        };
+        let (number, unit) = split_number(text).ok_or_else(bad)?;
+        let (_, factor) = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(bad)?;
+        Ok(Self((number * *factor as f64).round() as u64))
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, unit) =
+            SIZES.iter().take(3).find(|(_, u)| self.0 >= *u && (self.0 * 1000).is_multiple_of(*u)).unwrap_or(&SIZES[6]);
+        write!(f, "{}{name}", trim(self.0 as f64 / *unit as f64))
+    }
+}
+
+/// Messages per second; written `500/s`, `20k/s`, `1.5M/s`, `600/m`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub struct Rate(pub f64);
+
+impl FromStr for Rate {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let bad = || {
+            ParseError(format!(
+                "`{text}` is not a rate: write messages per second, such as \"500/s\", \"20k/s\", \"1.5M/s\""
+            ))
+        };
+        let (number, rest) = split_number(text).ok_or_else(bad)?;
+        let (scale, per) = rest.split_once('/').ok_or_else(bad)?;
+        let scale = match scale.trim() {
+            "" => 1.0,
+            "k" | "K" => 1e3,
+            "M" => 1e6,
+            _ => return Err(bad()),
+        };
+        let per = match per.trim() {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(bad()),
+        };
+        Ok(Self(number * scale / per))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scale, name) = match self.0 {
+            r if r >= 1e6 && (r / 1e3).fract() == 0.0 => (1e6, "M"),
+            r if r >= 1e3 && r.fract() == 0.0 => (1e3, "k"),
+            _ => (1.0, ""),
+        };
+        write!(f, "{}{name}/s", self.0 / scale)
+    }
+}
+
+/// At most three decimals, without trailing zeros.
+fn trim(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+macro_rules! as_text {
+    ($($name:ident, $pattern:literal, $what:literal);*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <Cow<'de, str>>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "description": $what })
+            }
+        }
+    )*};
+}
+
+as_text! {
+    Span, r"^[0-9._]+ ?(h|m|s|ms|us|µs|ns)$", "A duration with its unit, such as \"250us\", \"1.5s\" or \"2m\".";
+    Bytes, r"^[0-9._]+ ?([GMK]i?)?B$", "A size with its unit, such as \"128B\", \"1KiB\" or \"2MB\".";
+    Rate, r"^[0-9._]+ ?[kM]?/(s|m|h)$", "Messages per unit of time, such as \"500/s\", \"20k/s\" or \"1.5M/s\"."
+}
+
+/// A latency for people: three significant digits in the unit that fits, `84.1us`, `1.20ms`, `12s`.
+pub fn latency(nanos: Nanos) -> String {
+    let (value, unit) = match nanos {
+        0..=999 => return format!("{nanos}ns"),
+        1_000..=999_999 => (nanos as f64 / 1e3, "us"),
+        1_000_000..=999_999_999 => (nanos as f64 / 1e6, "ms"),
+        _ => (nanos as f64 / 1e9, "s"),
+    };
+    format!("{}{unit}", three_digits(value))
+}
+
+/// A count or rate for people: `412`, `19.9k`, `1.25M`.
+pub fn count(value: f64) -> String {
+    match value.abs() {
+        v if v >= 999.5e6 => format!("{}G", three_digits(value / 1e9)),
+        v if v >= 999.5e3 => format!("{}M", three_digits(value / 1e6)),
+        v if v >= 9_999.5 => format!("{}k", three_digits(value / 1e3)),
+        v if v >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
+        _ => three_digits(value),
+    }
+}
+
+/// Three significant digits without an exponent.
+pub fn three_digits(value: f64) -> String {
+    match value.abs() {
+        v if v >= 99.95 => format!("{value:.0}"),
+        v if v >= 9.995 => format!("{value:.1}"),
+        v if v >= 0.9995 || v == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_and_prints_the_same_text() {
+        for text in ["250us", "1.5s", "90s", "10ms", "1ns", "0s", "1.234ms"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
+        for text in ["16B", "128B", "1KiB", "1.5MiB", "2GiB", "1000B"] {
+            assert_eq!(text.parse::<Bytes>().unwrap().to_string(), text);
+        }
+        for text in ["500/s", "20k/s", "1.5M/s", "1/s", "0.5/s", "1234.5/s"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        assert_eq!("2m".parse::<Span>().unwrap(), Span::secs(120));
+        assert_eq!("600/m".parse::<Rate>().unwrap(), Rate(10.0));
+        assert_eq!("1KB".parse::<Bytes>().unwrap(), Bytes(1000));
+    }
+
+    #[test]
+    fn refuses_what_has_no_unit() {
+        assert!("10".parse::<Span>().is_err());
+        assert!("-1s".parse::<Span>().is_err());
+        assert!("1 fortnight".parse::<Span>().is_err());
+        assert!("128".parse::<Bytes>().is_err());
+        assert!("20k".parse::<Rate>().is_err());
+        assert!("".parse::<Rate>().is_err());
+    }
+
+    #[test]
+    fn latencies_have_three_digits() {
+        assert_eq!(latency(999), "999ns");
+        assert_eq!(latency(84_123), "84.1us");
+        assert_eq!(latency(1_203_000), "1.20ms");
+        assert_eq!(latency(12_340_000_000), "12.3s");
+        assert_eq!(count(19_940.0), "19.9k");
+        assert_eq!(count(412.0), "412");
+    }
+
+    proptest! {
+        #[test]
+        fn spans_round_trip(nanos in 0u64..10_000_000_000_000) {
+            let span = Span(nanos);
+            prop_assert_eq!(span.to_string().parse::<Span>().unwrap(), span);
+        }
+        #[test]
+        fn sizes_round_trip(n in 0u64..1 << 40) {
+            let size = Bytes(n);
+            prop_assert_eq!(size.to_string().parse::<Bytes>().unwrap(), size);
+        }
+        #[test]
+        fn rates_round_trip(r in 0.001f64..1e7) {
+            let rate = Rate(r);
+            let back: Rate = rate.to_string().parse().unwrap();
+            prop_assert!((back.0 - r).abs() <= r * 1e-12);
+        }
+    }
+}
+pub mod calendar;
