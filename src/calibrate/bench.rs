@@ -9,8 +9,8 @@ use hdrhistogram::Histogram;
 
 use crate::engine::{self, Interrupt, Sink, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
-use crate::record::{LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
 use crate::plan::Case;
+use crate::record::{LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 

@@ -6,14 +6,14 @@ use crate::calibrate::keep;
 use crate::compare::ExpectResult;
 use crate::engine::{self, Interrupt, RunError};
 use crate::host::machine as host;
-use crate::validity::trust;
+use crate::plan::BringUp;
 use crate::record::{
     Calibration, Completion, Folder, Host, Outcome, Record, RunClock, SCHEMA, ScenarioSource, Status, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
-use crate::plan::BringUp;
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
+use crate::validity::trust;
 
 use super::interrupt::listen;
 use super::keeper::{Keeper, Kept};

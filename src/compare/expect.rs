@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::model::Comparison;
 use super::observe;
 use super::overall;
+use crate::plan::gate::{Expectation, Policy};
 use crate::record::{Outcome, Record, Status};
-use crate::scenario::gate::{Expectation, Policy};
 use crate::stats::median;
 use crate::stats::quantile::{Use, may};
 

@@ -33,9 +33,9 @@ pub use pair::{NotComparable, Options};
 pub use pool::{PoolError, pool};
 pub use sentence::{needed, needed_brief, percent};
 
-use crate::record::Record;
-use crate::scenario::gate::Gate;
+use crate::plan::gate::Gate;
 use crate::plan::metric::Metric;
+use crate::record::Record;
 
 /// A record and what it is called in the comparison.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::expect::ExpectResult;
-use crate::scenario::gate::Gate;
+use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Unit};
 
 /// The schema this program writes.

@@ -2,7 +2,7 @@
 
 use super::expect::{ExpectResult, ExpectVerdict};
 use super::model::{Overall, Refused, Row, Verdict};
-use crate::scenario::gate::{Gate, Policy};
+use crate::plan::gate::{Gate, Policy};
 
 /// Exit codes of DESIGN section 7.
 const REGRESSED: u8 = 3;

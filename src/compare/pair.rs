@@ -7,8 +7,8 @@ use super::copies::copies;
 use super::differences::{facts, settings, whole};
 use super::foreign;
 use super::model::{Design, Difference, Doubt, Excluded, Refused, Source};
-use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 use crate::plan::Case;
+use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 
 /// Why two records are not comparable at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

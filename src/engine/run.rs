@@ -17,9 +17,9 @@ use crate::driver::{self, Driver};
 use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::host::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
-use crate::record::{Interval, Ledger, Outcome, RunClock, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
 use crate::plan::options::{Options, unknown};
 use crate::plan::{BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
+use crate::record::{Interval, Ledger, Outcome, RunClock, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
 use crate::system::{self, Context, Running, System, SystemError};
 use crate::units::now;
 

@@ -5,8 +5,8 @@ use super::fold::{Folded, Frame, fold};
 use super::produce::GAPS;
 use super::trial::{Raw, Setup, execute};
 use crate::driver::fake::Fake;
-use crate::record::{Status, WorkloadResult};
 use crate::plan::Case;
+use crate::record::{Status, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::system::{Context, Running, create};
 

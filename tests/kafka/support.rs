@@ -10,7 +10,9 @@ use msgbench::driver::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Incoming, Outgoing, Producer, Seat, Sink, Start, Target,
 };
 use msgbench::load::message::{Envelope, Template, open};
-use msgbench::plan::{BringUp, Content, Delivery, DriverKind, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload};
+use msgbench::plan::{
+    BringUp, Content, Delivery, DriverKind, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload,
+};
 use msgbench::system::{Availability, Context, Running, System, availability, create};
 use msgbench::units::{Bytes, now};
 use serde_json::Value;

@@ -12,13 +12,16 @@ mod omb;
 
 use std::collections::BTreeMap;
 
+use crate::plan::gate::Gate;
+use crate::plan::metric::{Metric, Quantity, Statistic};
+use crate::plan::{
+    BringUp, Case, Content, Delivery, DriverKind, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan,
+    SystemSpec, Threads, Topology, Workload,
+};
 use crate::record::{
     Check, Completion, Host, LatencySummary, Ledger, Outcome, Record, Resources, SCHEMA, ScenarioSource, Status,
     SystemFacts, Throughput, Tool, Trial, WorkloadResult,
 };
-use crate::scenario::gate::Gate;
-use crate::plan::metric::{Metric, Quantity, Statistic};
-use crate::plan::{BringUp, Case, Content, Delivery, DriverKind, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan, SystemSpec, Threads, Topology, Workload};
 use crate::units::{Bytes, Nanos, Span};
 
 pub use hdr::LogUnit;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::compare::foreign;
-use crate::record::{Outcome, Record, Status};
 use crate::plan::{BringUp, Load};
+use crate::record::{Outcome, Record, Status};
 use crate::units::{SECOND, Span};
 
 /// Fewer cores than this are shared by broker and generator at their cost.
