@@ -24,10 +24,11 @@ mod pool;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sentence;
+mod side;
 #[cfg(test)]
 mod tests;
 
-pub use expect::{ExpectResult, ExpectVerdict, expectations};
+pub use expect::expectations;
 pub use model::*;
 pub use pair::{NotComparable, Options};
 pub use pool::{PoolError, pool};

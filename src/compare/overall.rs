@@ -1,7 +1,6 @@
 //! All rows in one word, one sentence and one exit code.
 
-use super::expect::{ExpectResult, ExpectVerdict};
-use super::model::{Overall, Refused, Row, Verdict};
+use super::model::{ExpectResult, ExpectVerdict, Overall, Refused, Row, Verdict};
 use crate::plan::gate::{Gate, Policy};
 
 /// Exit codes of DESIGN section 7.

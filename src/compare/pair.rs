@@ -6,6 +6,7 @@ use super::Named;
 use super::copies::copies;
 use super::differences::{facts, settings, whole};
 use super::foreign;
+use super::side::{Side, host_line};
 use super::model::{Design, Difference, Doubt, Excluded, Refused, Source};
 use crate::plan::Case;
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
@@ -61,18 +62,6 @@ pub struct Options {
     pub across_hosts: bool,
 }
 
-/// One side of a contest.
-#[derive(Debug)]
-pub(super) struct Side<'a> {
-    pub label: String,
-    pub case: &'a Case,
-    pub record: &'a Record,
-    /// Valid trials, by round.
-    pub trials: Vec<&'a Trial>,
-    pub excluded: usize,
-    pub why_excluded: Option<String>,
-}
-
 /// Two cases that are comparable.
 #[derive(Debug)]
 pub(super) struct Contest<'a> {
@@ -99,10 +88,6 @@ pub(super) struct Pairing<'a> {
     pub excluded: Vec<Excluded>,
     pub doubts: Vec<Doubt>,
     pub contests: Vec<Contest<'a>>,
-}
-
-pub(super) fn host_line(h: &Host) -> String {
-    format!("{}, {} CPUs, {:.1} GiB, kernel {}", h.cpu, h.cpus, h.memory_bytes as f64 / f64::from(1 << 30), h.kernel)
 }
 
 fn source(of: Named<'_>) -> Source {
