@@ -3,8 +3,9 @@
 use super::foreign;
 use super::model::{Effect, Row, Sample, Verdict};
 use super::observe::{self, Observed};
-use super::pair::{Contest, Side};
+use super::pair::Contest;
 use super::sentence;
+use super::side::Side;
 use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Quantity};
 use crate::record::WorkloadResult;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::plan::gate::Gate;
+use crate::plan::gate::{Gate, Policy};
 use crate::plan::metric::{Metric, Unit};
 
 /// The schema this program writes.
