@@ -38,7 +38,7 @@ use std::time::Duration;
 pub use error::DriverError;
 pub use incidents::Incidents;
 
-use crate::scenario::options::{Options, keys};
+use crate::scenario::options::{self as schema, Options, keys};
 use crate::scenario::plan::{DriverKind, Workload};
 use crate::units::Nanos;
 
@@ -69,6 +69,50 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>
         DriverKind::Bridge => None,
         DriverKind::Null => None,
     })
+}
+
+/// The secrets that stand in the options which the client of a system reads.
+pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+    #[cfg(feature = "kafka")]
+    let of_kafka = |options: Option<&serde_json::Value>| {
+        options.and_then(|v| v.as_object()).map(kafka::secrets).unwrap_or_default()
+    };
+    #[cfg(not(feature = "kafka"))]
+    let of_kafka = |_: Option<&serde_json::Value>| Vec::new();
+    match kind {
+        DriverKind::Nats => schema::secrets::<nats::options::Connection>(options),
+        DriverKind::Reference => {
+            [schema::secrets::<nats::options::Connection>(options), of_kafka(options.get("kafka"))].concat()
+        }
+        DriverKind::Jetstream => {
+            [schema::secrets::<nats::options::Connection>(options), schema::secrets::<jetstream::Streams>(options)]
+                .concat()
+        }
+        DriverKind::Kafka => of_kafka(Some(&options.clone().into())),
+        // Those of its parts are asked for one by one.
+        DriverKind::Bridge | DriverKind::Null => Vec::new(),
+    }
+}
+
+/// The options of a client with a secret in every place declared to hold one, those secrets, and the options that declare
+/// nothing.
+#[cfg(test)]
+pub fn planted(kind: DriverKind) -> (Options, Vec<String>, Vec<String>) {
+    type Connection = nats::options::Connection;
+    let undeclared = schema::undeclared::<Connection>();
+    match kind {
+        DriverKind::Jetstream => {
+            let (options, secrets) = schema::planted::<Connection>("Js5ecret");
+            (options, secrets, [undeclared, schema::undeclared::<jetstream::Streams>()].concat())
+        }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => kafka::planted(),
+        DriverKind::Nats | DriverKind::Reference => {
+            let (options, secrets) = schema::planted::<Connection>("Nats5ecret");
+            (options, secrets, undeclared)
+        }
+        _ => Default::default(),
+    }
 }
 
 /// What a driver is opened with.

@@ -9,9 +9,20 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::diagnose::suggest;
+#[cfg(test)]
+pub use super::secrets::{planted, undeclared};
+pub use super::secrets::{secrets, sensitive};
 
 /// The options of a system as written.
 pub type Options = Map<String, Value>;
+
+/// A path as typed: `~/` at its beginning is the home folder.
+pub fn home(path: &str) -> String {
+    match (path.strip_prefix("~/"), std::env::var("HOME")) {
+        (Some(rest), Ok(home)) => format!("{}/{rest}", home.trim_end_matches('/')),
+        _ => path.to_owned(),
+    }
+}
 
 /// The names of the options that `T` reads, in alphabetical order.
 pub fn keys<T: JsonSchema>() -> Vec<String> {

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::scenario::options::{Options, keys};
+use crate::scenario::options::{self as schema, Options, keys};
 use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
 
 /// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
@@ -247,6 +247,40 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, Strin
     })
 }
 
+/// The secrets that stand in the options of a launched system of this kind.
+pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+    match kind {
+        DriverKind::Nats | DriverKind::Jetstream => schema::secrets::<nats::options::Launch>(options),
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => {
+            let table = options.get("broker").and_then(|v| v.as_object());
+            table.map(schema::secrets::<kafka::BrokerOptions>).unwrap_or_default()
+        }
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => Vec::new(),
+        DriverKind::Reference | DriverKind::Bridge | DriverKind::Null => Vec::new(),
+    }
+}
+
+/// As [`crate::driver::planted`], for the options of what is launched.
+#[cfg(test)]
+pub fn planted(kind: DriverKind) -> (Options, Vec<String>, Vec<String>) {
+    type Launch = nats::options::Launch;
+    match kind {
+        DriverKind::Nats | DriverKind::Jetstream => {
+            let (options, secrets) = schema::planted::<Launch>("Launch5ecret");
+            (options, secrets, schema::undeclared::<Launch>())
+        }
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => {
+            let (table, secrets) = schema::planted::<kafka::BrokerOptions>("Broker5ecret");
+            let options = Options::from_iter([("broker".to_owned(), table.into())]);
+            (options, secrets, schema::undeclared::<kafka::BrokerOptions>())
+        }
+        _ => Default::default(),
+    }
+}
+
 /// Whether a system of this kind can be launched here, and what would make it so.
 pub fn availability(kind: DriverKind) -> Availability {
     match kind {
@@ -304,7 +338,7 @@ mod tests {
 
     #[test]
     fn an_external_url_is_reached_for_and_not_launched() {
-        let port = process::free_port().unwrap();
+        let port = process::Held::new(1).unwrap().ports().unwrap()[0];
         let bring_up = BringUp::External { url: format!("nats://127.0.0.1:{port}") };
         let error = create(&spec(DriverKind::Nats, bring_up), context()).unwrap().start().unwrap_err();
         let SystemError::Unavailable { system, reason, remedy } = error else { panic!("{error}") };

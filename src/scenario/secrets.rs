@@ -1,0 +1,236 @@
+//! Which parts of a system's options are secret: each option says so itself, by the word `secret` in its schema.
+//!
+//! `value`: it is one. `file`: the path of a file; a secret where the text of a key was written instead. `entries`: a table of
+//! settings of the system; those with the name of a secret are. `text`: what is assigned within it to such a name, and
+//! the credentials of addresses. `variable`: the environment variable that holds it. `none`: it is not.
+
+use schemars::JsonSchema;
+use serde_json::Value;
+
+use super::options::Options;
+
+/// The shape of the seed of an NKey.
+const SEED: (&str, usize) = ("SU", 58);
+
+/// The secrets that stand in the options of `T`.
+pub fn secrets<T: JsonSchema>(options: &Options) -> Vec<String> {
+    let schema = Value::from(schemars::schema_for!(T));
+    let mut found = Vec::new();
+    walk(&schema, &schema, &Value::Object(options.clone()), &mut found);
+    found.retain(|s| !s.is_empty());
+    found
+}
+
+/// The schema that `node` refers to within `root`.
+fn resolved<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
+    let path = node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#'));
+    path.and_then(|p| root.pointer(p)).unwrap_or(node)
+}
+
+fn walk(root: &Value, node: &Value, value: &Value, found: &mut Vec<String>) {
+    match node.get("secret").and_then(Value::as_str) {
+        Some("value") => return scalars(value, &mut |text| found.push(text)),
+        Some("file") => {
+            return scalars(value, &mut |text| {
+                let seed = text.starts_with(SEED.0) && text.len() == SEED.1;
+                if seed || text.contains("-----BEGIN") {
+                    found.push(text);
+                }
+            });
+        }
+        Some("variable") => return scalars(value, &mut |name| found.extend(std::env::var(name))),
+        Some("entries") => {
+            for (key, value) in value.as_object().into_iter().flatten() {
+                scalars(value, &mut |text| if sensitive(key) { found.push(text) } else { assigned(&text, found) });
+            }
+            return;
+        }
+        Some("text") => return scalars(value, &mut |text| assigned(&text, found)),
+        _ => {}
+    }
+    let node = resolved(root, node);
+    for key in ["anyOf", "oneOf", "allOf"] {
+        for branch in node.get(key).and_then(Value::as_array).into_iter().flatten() {
+            walk(root, branch, value, found);
+        }
+    }
+    for (key, value) in value.as_object().into_iter().flatten() {
+        if let Some(node) = node.get("properties").and_then(|p| p.get(key)) {
+            walk(root, node, value, found);
+        }
+    }
+}
+
+fn scalars(value: &Value, found: &mut impl FnMut(String)) {
+    match value {
+        Value::String(text) => found(text.clone()),
+        Value::Number(number) => found(number.to_string()),
+        Value::Array(all) => all.iter().for_each(|v| scalars(v, found)),
+        Value::Object(all) => all.values().for_each(|v| scalars(v, found)),
+        Value::Bool(_) | Value::Null => {}
+    }
+}
+
+/// Whether a setting of this name holds a secret: those that librdkafka and Kafka mark so, and what is called like them.
+pub fn sensitive(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let harmless = [
+        ".ms",
+        ".location",
+        ".file",
+        ".mechanism",
+        ".mechanisms",
+        ".type",
+        ".class",
+        ".url",
+        ".method",
+        ".algorithm",
+        ".size",
+        ".name",
+    ];
+    let words = [
+        "password",
+        "passwd",
+        "passphrase",
+        "secret",
+        "token",
+        "credential",
+        "jaas",
+        "oauthbearer.config",
+        "key.pem",
+        "ssl.keystore.key",
+        "ssl_key",
+        "private",
+        "nkey",
+        "seed",
+        "apikey",
+        "api.key",
+    ];
+    name == "pass" || (words.iter().any(|w| name.contains(w)) && !harmless.iter().any(|end| name.ends_with(end)))
+}
+
+/// A line of a scenario as it is shown: stars in the place of each character of a secret.
+pub(super) fn masked(line: &str) -> String {
+    let mut found = Vec::new();
+    assigned_by(&['='], line, &mut found);
+    found.retain(|s| !s.is_empty() && !s.contains("${"));
+    found.sort_by_key(|s| std::cmp::Reverse(s.len()));
+    found.iter().fold(line.to_owned(), |line, s| line.replace(s.as_str(), &"*".repeat(s.chars().count())))
+}
+
+/// What a text of settings assigns to names of secrets, and the credentials of the addresses in it.
+fn assigned(text: &str, found: &mut Vec<String>) {
+    assigned_by(&[':', '=', ' '], text, found);
+}
+
+fn assigned_by(signs: &[char], text: &str, found: &mut Vec<String>) {
+    for (at, sign) in text.match_indices(signs) {
+        let before = text[..at].trim_end().trim_end_matches(['"', '\'']);
+        let of_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let from = before.char_indices().rev().take_while(|(_, c)| of_name(*c)).last().map_or(before.len(), |(i, _)| i);
+        let name = before[from..].trim_start_matches("-D");
+        let rest = text[at + sign.len()..].trim_start();
+        if name.starts_with("user_") || sensitive(name) {
+            let value = match rest.chars().next() {
+                Some(quote @ ('"' | '\'')) => rest[1..].split(quote).next().unwrap_or_default(),
+                _ => rest.split([' ', '\t', '\n', ',', ';', '}', ']']).next().unwrap_or_default(),
+            };
+            if !value.is_empty() && !matches!(value, "{" | "[" | ":" | "=") {
+                found.push(value.to_owned());
+            }
+        }
+    }
+    for (at, sign) in text.match_indices("://") {
+        let rest = &text[at + sign.len()..];
+        let place = rest.split([' ', '\t', '\n', '"', '\'', ']']).next().unwrap_or_default();
+        if let Some((who, _)) = place.rsplit_once('@') {
+            found.push(who.split_once(':').map_or(who, |(_, password)| password).to_owned());
+        }
+    }
+}
+
+/// The options of a schema that take text of any kind and do not say whether it is secret. For tests of the option types.
+#[cfg(test)]
+pub fn undeclared<T: JsonSchema>() -> Vec<String> {
+    fn look(root: &Value, node: &Value, path: String, found: &mut Vec<String>) {
+        if node.get("secret").is_some() {
+            return;
+        }
+        let node = resolved(root, node);
+        let is = |name: &str| {
+            node.get("type").is_some_and(|t| t == name || t.as_array().is_some_and(|a| a.contains(&name.into())))
+        };
+        let closed = node.get("enum").is_some() || node.get("const").is_some() || node.get("pattern").is_some();
+        if (is("string") && !closed) || node.get("additionalProperties").is_some_and(|a| a != false) {
+            found.push(path.clone());
+        }
+        for key in ["anyOf", "oneOf"] {
+            for branch in node.get(key).and_then(Value::as_array).into_iter().flatten() {
+                look(root, branch, path.clone(), found);
+            }
+        }
+        if let Some(items) = node.get("items") {
+            look(root, items, path.clone(), found);
+        }
+        for (key, node) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            look(root, node, format!("{path}.{key}"), found);
+        }
+    }
+    let schema = Value::from(schemars::schema_for!(T));
+    let mut found = Vec::new();
+    look(&schema, &schema, String::new(), &mut found);
+    found
+}
+
+/// Options of `T` with a secret of its own in every place that is declared to hold one, and those secrets.
+#[cfg(test)]
+pub fn planted<T: JsonSchema>(prefix: &str) -> (Options, Vec<String>) {
+    fn plant(root: &Value, node: &Value, prefix: &str, planted: &mut Vec<String>) -> Option<Value> {
+        let mut new = || {
+            planted.push(format!("{prefix}{}Qz", planted.len()));
+            planted[planted.len() - 1].clone()
+        };
+        match node.get("secret").and_then(Value::as_str) {
+            Some("value") => return Some(new().into()),
+            Some("entries") => {
+                let names = [
+                    "sasl.password",
+                    "ssl.key.password",
+                    "ssl.key.pem",
+                    "sasl.jaas.config",
+                    "sasl.oauthbearer.client.secret",
+                ];
+                let mut all: Options = names.iter().map(|n| ((*n).to_owned(), new().into())).collect();
+                all.insert("client.rack".into(), format!("http://u:{}@h", new()).into());
+                return Some(all.into());
+            }
+            Some("text") => {
+                let config =
+                    format!("-Djavax.net.ssl.keyStorePassword={} token: \"{}\" nats://u:{}@h", new(), new(), new());
+                let list = node.get("type").is_some_and(|t| t == "array");
+                return Some(if list { vec![config].into() } else { config.into() });
+            }
+            Some("file") => return Some(format!("SU{}{:A<46}", new(), "").chars().take(58).collect::<String>().into()),
+            _ => {}
+        }
+        let node = resolved(root, node);
+        for key in ["anyOf", "oneOf"] {
+            for branch in node.get(key).and_then(Value::as_array).into_iter().flatten() {
+                if let Some(value) = plant(root, branch, prefix, planted) {
+                    return Some(value);
+                }
+            }
+        }
+        let mut all = Options::new();
+        for (key, node) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            if let Some(value) = plant(root, node, prefix, planted) {
+                all.insert(key.clone(), value);
+            }
+        }
+        (!all.is_empty()).then_some(all.into())
+    }
+    let schema = Value::from(schemars::schema_for!(T));
+    let mut secrets = Vec::new();
+    let options = plant(&schema, &schema, prefix, &mut secrets);
+    (options.and_then(|o| o.as_object().cloned()).unwrap_or_default(), secrets)
+}
