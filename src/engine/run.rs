@@ -17,9 +17,9 @@ use crate::driver::{self, Driver};
 use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
-use crate::record::{Interval, Ledger, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
+use crate::record::{Interval, Ledger, Outcome, Secrets, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
 use crate::scenario::options::{Options, unknown};
-use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
+use crate::scenario::plan::{Address, BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
 
 use super::fold::{Folded, Frame, fold, wall};
@@ -90,6 +90,31 @@ fn check_options(kind: DriverKind, options: &Options) -> Result<(), String> {
     let Some(mut known) = driver::options(kind, options)? else { return Ok(()) };
     known.extend(launched);
     unknown(options, kind.name(), &known).map_or(Ok(()), Err)
+}
+
+/// What must not be shown of a plan: the secrets in the options and addresses of its systems.
+pub fn secrets(plan: &Plan) -> Secrets {
+    fn of(kind: DriverKind, options: &Options, found: &mut Vec<String>) {
+        // Options that do not fit are refused elsewhere.
+        for (part, own) in system::parts(kind, options).unwrap_or_default() {
+            of(part, &own, found);
+        }
+        found.extend(driver::secrets(kind, options));
+        found.extend(system::secrets(kind, options));
+    }
+    let mut found = Vec::new();
+    for spec in &plan.systems {
+        of(spec.driver, &spec.options, &mut found);
+        let BringUp::External { url } = &spec.bring_up else { continue };
+        if spec.driver != DriverKind::Bridge {
+            found.extend(Address::read(spec.driver, url).map(|a| a.secrets()).unwrap_or_default());
+            continue;
+        }
+        for (kind, url) in [DriverKind::Nats, DriverKind::Kafka].into_iter().zip(url.split_whitespace()) {
+            found.extend(Address::read(kind, url).map(|a| a.secrets()).unwrap_or_default());
+        }
+    }
+    Secrets::new(found)
 }
 
 /// Executes every trial of a plan. `scratch` is a folder for the systems' files; each trial's is removed after it.
@@ -333,4 +358,43 @@ fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Ve
     }
     logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
     (raw, hiccups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DriverKind::{Bridge, Jetstream as Streams, Kafka as Log, Nats as Core, Reference};
+
+    /// A new option that takes text says whether it is secret, or this fails; what it says is found wherever it stands.
+    #[test]
+    fn every_option_declares_its_secrets_and_all_are_found() {
+        let mut parts = Options::from_iter([("from".to_owned(), "jetstream".into())]);
+        let mut of_parts = Vec::new();
+        let check = |kind, options: &Options, planted: &[String]| {
+            let bring_up = BringUp::Launch;
+            let spec =
+                SystemSpec { name: "s".into(), driver: kind, bring_up, require: false, options: options.clone() };
+            let plan = Plan { systems: vec![spec], ..crate::report::sample::record().plan };
+            let clean = serde_json::to_string(&secrets(&plan).clean(plan.clone())).unwrap();
+            for secret in planted {
+                assert!(!clean.contains(secret), "{kind:?}: {secret} is left in {clean}");
+            }
+        };
+        for kind in [Core, Streams, Log, Reference] {
+            let (mut options, mut planted, mut undeclared) = driver::planted(kind);
+            let (launch, more, also) = system::planted(kind);
+            options.extend(launch);
+            planted.extend(more);
+            undeclared.extend(also);
+            assert_eq!(undeclared, Vec::<String>::new(), "{kind:?}: add #[schemars(extend(\"secret\" = ...))]");
+            let least = if kind == Log { 20 } else { 6 };
+            assert!(planted.len() >= least, "{kind:?}: {planted:?}");
+            check(kind, &options, &planted);
+            if matches!(kind, Streams | Log) {
+                parts.insert(kind.name().into(), options.into());
+                of_parts.extend(planted);
+            }
+        }
+        check(Bridge, &parts, &of_parts);
+    }
 }

@@ -8,11 +8,13 @@ mod calibration;
 pub mod hlog;
 mod model;
 mod packed;
+mod secrets;
 pub mod store;
 pub mod utc;
 
 pub use calibration::{Calibration, Floor, NEAR};
 pub use model::*;
 pub use packed::Packed;
+pub use secrets::Secrets;
 pub use store::{Loaded, Store, StoreError, TaggedInterval};
 pub use utc::rfc3339;
