@@ -15,6 +15,7 @@ use crate::broker::kafka::{KafkaBroker, KafkaCounters};
 use crate::broker::{
     Auth, Broker, BrokerError, Config, Counters, Faults, LameDuck, Misbehaviour, Shutdown, SlowConsumer, Tls, User,
 };
+use crate::system::scratch::Scratch;
 use crate::units::{Bytes, Span};
 
 /// Serve NATS or Kafka clients with the built-in reference broker.
@@ -24,7 +25,7 @@ use crate::units::{Bytes, Span};
 /// partitions, consumer groups, replay. Any Kafka client can use it.
 ///
 /// One line on standard output says that it is ready and where; another, at the end, what it has counted.
-/// SIGTERM or SIGINT drains (what has been received is routed and handed over) and ends; a second one ends at once.
+/// SIGTERM, SIGINT or SIGHUP drains (what has been received is routed and handed over) and ends; a second one ends at once.
 /// SIGUSR2 starts lame duck mode: clients are told to leave, and the rest is closed bit by bit.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  msgbench broker\n  msgbench broker --listen 127.0.0.1:0 --format json\n  \
@@ -273,7 +274,7 @@ struct Halves {
     router: Option<Broker>,
     log: Option<KafkaBroker>,
     /// Removed when it is dropped.
-    _scratch: Option<kafka::Scratch>,
+    _scratch: Option<Scratch>,
 }
 
 /// What has been counted, half by half.
@@ -290,7 +291,11 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
         Some(listen) => {
             let dir = match &args.log.data {
                 Some(dir) => dir.clone(),
-                None => scratch.insert(kafka::Scratch::new()?).path().to_owned(),
+                None => {
+                    let what = "store the log; name a folder with --data";
+                    let made = Scratch::new().map_err(|source| BrokerError::System { what, source })?;
+                    scratch.insert(made).path().to_owned()
+                }
             };
             let mut kafka = args.log.config(listen, dir);
             kafka.tls = config.tls.clone();
@@ -321,6 +326,8 @@ async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Served, 
     let install = |kind| signal(kind).map_err(system("listen for signals"));
     let mut term = install(SignalKind::terminate())?;
     let mut int = install(SignalKind::interrupt())?;
+    let mut hup = (!super::interrupt::hangup_is_ignored()).then(|| install(SignalKind::hangup())).transpose()?;
+    let heard = hup.is_some();
     let mut usr2 = install(SignalKind::user_defined2())?;
     let halves = bind(args).await?;
     let served = Served {
@@ -338,12 +345,14 @@ async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Served, 
         let how = tokio::select! {
             _ = term.recv() => Shutdown::Drain,
             _ = int.recv() => Shutdown::Drain,
+            _ = async { hup.as_mut()?.recv().await }, if heard => Shutdown::Drain,
             _ = usr2.recv() => Shutdown::LameDuck,
         };
         end.send_replace(Some(how));
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
+            _ = async { hup.as_mut()?.recv().await }, if heard => {}
         }
         // The receiver is gone when the broker has ended by itself meanwhile.
         let _ = again.send(()).await;

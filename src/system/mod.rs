@@ -14,6 +14,7 @@ mod nats;
 mod none;
 mod process;
 pub mod reference;
+pub mod scratch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

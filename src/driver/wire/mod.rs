@@ -177,7 +177,7 @@ impl Producer for WireProducer {
             match self.pipe.next()? {
                 Frame::Message { no_responders: true, .. } => sink(Confirmation::Unanswered),
                 Frame::Message { payload: (from, to), .. } => {
-                    sink(Confirmation::Answered { message: &self.pipe.input[from..to], at: now() });
+                    sink(Confirmation::Answered { message: &self.pipe.input[from..to], at: self.pipe.at });
                 }
                 Frame::Other | Frame::Pong => continue,
                 Frame::Need(_) if given => return Ok(()),
@@ -209,7 +209,7 @@ impl Consumer for WireConsumer {
             match self.pipe.next()? {
                 Frame::Message { payload: (from, to), reply, .. } => {
                     given += 1;
-                    let incoming = Incoming { payload: &self.pipe.input[from..to], at: None, attempt: 0 };
+                    let incoming = Incoming { payload: &self.pipe.input[from..to], at: self.pipe.at, attempt: 0 };
                     if sink.take(incoming) == Disposition::Answer && reply.0 < reply.1 {
                         let pipe = &mut self.pipe;
                         pipe.out.extend_from_slice(b"PUB ");

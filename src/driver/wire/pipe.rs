@@ -9,6 +9,7 @@ use crate::driver::nats::link::without_secrets;
 use crate::driver::nats::options::Connection;
 use crate::driver::{DriverError, Incidents, Target};
 use crate::scenario::plan::{Address, DriverKind, Server};
+use crate::units::{Nanos, now};
 
 /// What is gathered is written at this size.
 pub(super) const FULL: usize = 64 * 1024;
@@ -44,6 +45,8 @@ pub(super) struct Pipe {
     pub(super) input: Vec<u8>,
     from: usize,
     to: usize,
+    /// When the latest read returned: what is complete by it arrived then.
+    pub(super) at: Nanos,
     url: String,
     timeout: Duration,
     incidents: Incidents,
@@ -95,6 +98,7 @@ impl Pipe {
             input: vec![0; ROOM],
             from: 0,
             to: 0,
+            at: 0,
             url: url.clone(),
             timeout: target.timeout,
             incidents: incidents.clone(),
@@ -221,6 +225,7 @@ impl Pipe {
         match self.stream.try_read(&mut self.input[self.to..]) {
             Ok(0) => Err(self.lost("the server closed the connection")),
             Ok(n) => {
+                self.at = now();
                 self.to += n;
                 Ok(true)
             }
