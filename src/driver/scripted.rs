@@ -114,6 +114,11 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Subscription>>) -> std::io::Result<(
             ["PUB" | "HPUB", subject, .., size] => {
                 let mut payload = vec![0; size.parse::<usize>().unwrap() + 2];
                 input.read_exact(&mut payload)?;
+                if subject.starts_with("mb.barrier.") {
+                    echo(subject, &payload, all, &mut out)?;
+                    line.clear();
+                    continue;
+                }
                 if let (5.., Some(reply)) = (words.len() + usize::from(words[0] == "PUB"), words.get(2)) {
                     answer(subject, reply, all, &mut out)?;
                 }
@@ -125,6 +130,15 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Subscription>>) -> std::io::Result<(
     Ok(())
 }
 
+/// Gives a client its own message back, if it has subscribed to it.
+fn echo(subject: &str, payload: &[u8], all: &Mutex<Vec<Subscription>>, out: &mut TcpStream) -> std::io::Result<()> {
+    let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    let begins = |s: &Subscription| subject.starts_with(s.subject.trim_end_matches(['*', '>']));
+    let Some(to) = all.iter().rev().find(|s| begins(s)) else { return Ok(()) };
+    write!(out, "MSG {subject} {} {}\r\n", to.id, payload.len() - 2)?;
+    out.write_all(payload)
+}
+
 /// Answers a request: nobody is there, or the API of JetStream agrees.
 fn answer(subject: &str, reply: &str, all: &Mutex<Vec<Subscription>>, out: &mut TcpStream) -> std::io::Result<()> {
     let all = all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +146,6 @@ fn answer(subject: &str, reply: &str, all: &Mutex<Vec<Subscription>>, out: &mut 
     let Some(to) = all.iter().rev().find(|s| begins(s)) else { return Ok(()) };
     let agreed = "{\"config\":{},\"success\":true}";
     match subject {
-        "mb.barrier" => write!(out, "HMSG {reply} {} 16 16\r\nNATS/1.0 503\r\n\r\n\r\n", to.id),
         next if next.contains(".MSG.NEXT.") => Ok(()),
         api if api.starts_with("$JS.API.") => write!(out, "MSG {reply} {} {}\r\n{agreed}\r\n", to.id, agreed.len()),
         _ => Ok(()),

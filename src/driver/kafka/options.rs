@@ -30,6 +30,7 @@ const BATCH_OVERHEAD: u64 = 4096;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Options {
+    #[schemars(extend("secret" = "none"))]
     pub(super) acks: Acks,
     pub(super) idempotence: bool,
     compression: Option<Compression>,
