@@ -206,8 +206,8 @@ fn a_result_and_its_copy_are_not_two() {
         copy(&at("a"), &at("pool").join(copied));
     }
     for (a, b, code, why) in [
-        ("a", "a", 4, "20 trials of `"),
-        ("a", "renamed", 4, "stand in `a` as well"),
+        ("a", "a", 4, "have 20 trials in common"),
+        ("a", "renamed", 4, "and `a` have"),
         ("pool", "a", 2, "stands in it twice"),
         ("a/run.json", "renamed", 4, "measure again"),
     ] {

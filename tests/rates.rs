@@ -121,11 +121,15 @@ fn a_short_overload_is_seen_with_loss_and_without() {
 #[test]
 fn one_stall_hides_no_percentile() {
     let load = "pattern = \"fan-out\"\nconsumers = 1\nload.rate = \"500/s\"";
-    let ran = run(
-        "reference",
-        load,
-        "duration = \"10s\"\ninterval = \"500ms\"\n[faults]\nstall = { at = \"5s\", for = \"500ms\" }",
-    );
+    let rest = "duration = \"10s\"\ninterval = \"500ms\"\n[faults]\nstall = { at = \"5s\", for = \"500ms\" }";
+    let mut ran = run("reference", load, rest);
+    for _ in 0..3 {
+        // A host that held the generator still makes a stall of its own, and the trial INVALID.
+        if ran.check("V15").0 != "INVALID" {
+            break;
+        }
+        ran = run("reference", load, rest);
+    }
     let e2e = &ran.trial["workloads"][0]["latency"]["e2e"];
     let p99 = e2e["percentiles"].as_array().unwrap().iter().find(|p| p["quantile"] == 0.99).unwrap().clone();
     // p of 0.99: 500 ms - 0.01 x 10 s.

@@ -25,7 +25,8 @@ pub(super) fn copies(a: &Record, b: &Record) -> usize {
 pub(super) fn words(baseline: &str, candidate: &str, n: usize) -> String {
     let trials = if n == 1 { "one trial".to_string() } else { format!("{n} trials") };
     format!(
-        "{trials} of `{candidate}` stand in `{baseline}` as well: it is the same result or a copy of it, and the same runs are no further ones; measure again"
+        "`{candidate}` and `{baseline}` have {trials} in common: one is a copy of the other, or the same result; the same runs \
+         count once; measure again"
     )
 }
 

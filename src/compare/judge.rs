@@ -228,9 +228,14 @@ fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> 
     let look = std::mem::take(&mut row.reason);
     let (verdict, reason) = if n == 0 || m == 0 {
         let side = if n == 0 { &row.a } else { &row.b };
+        // How a trial failed stands with the trial; here it would be said once more for each metric.
+        let short = |why: &str| match why.starts_with("failed in") {
+            true => why.split(':').next().unwrap_or(why).to_owned(),
+            false => why.trim_end_matches('.').to_owned(),
+        };
         let why = match (&side.why_excluded, side.excluded) {
-            (Some(why), 1) => format!("the one there is is left out, {}", why.trim_end_matches('.')),
-            (Some(why), n) => format!("all {n} are left out, the first: {}", why.trim_end_matches('.')),
+            (Some(why), 1) => format!("the one there is is left out, {}", short(why)),
+            (Some(why), n) => format!("all {n} are left out, the first: {}", short(why)),
             (None, _) => "it was not measured".into(),
         };
         (Verdict::Invalid, format!("no valid run of {}: {why}", side.label))

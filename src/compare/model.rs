@@ -120,6 +120,8 @@ pub struct Doubt {
     pub case: String,
     /// How many of its trials.
     pub trials: usize,
+    /// Whether they do not count because of it.
+    pub invalid: bool,
     /// What.
     pub text: String,
 }

@@ -160,8 +160,19 @@ fn side<'a>(label: String, of: Named<'a>, case: &'a Case, excluded: &mut Vec<Exc
 /// What is doubtful about the trials of another tool.
 fn doubts(of: Named<'_>, case: &Case, list: &mut Vec<Doubt>) {
     for trial in of.record.trials.iter().filter(|t| t.case == case.id && foreign::is_foreign(of.record)) {
-        for check in trial.validity.iter().filter(|c| c.status == Status::Warn) {
-            let new = Doubt { of: of.label.into(), case: case.id.clone(), trials: 1, text: check.observed.clone() };
+        for check in trial.validity.iter().filter(|c| c.status != Status::Ok) {
+            // Why a run does not count must stand beside the others that do, in formats that list no excluded trials too.
+            let text = match check.status {
+                Status::Invalid => format!("{}; {}", check.observed, check.message),
+                _ => check.observed.clone(),
+            };
+            let new = Doubt {
+                of: of.label.into(),
+                case: case.id.clone(),
+                trials: 1,
+                invalid: check.status == Status::Invalid,
+                text,
+            };
             match list.iter_mut().find(|d| (&d.of, &d.case, &d.text) == (&new.of, &new.case, &new.text)) {
                 Some(known) => known.trials += 1,
                 None => list.push(new),

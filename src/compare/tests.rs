@@ -278,7 +278,7 @@ fn the_same_runs_are_no_further_runs() {
     for (i, change) in copies.iter().enumerate() {
         let c = copy(change);
         assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Invalid, 4), "{i}: {:?}", c.overall);
-        assert!(c.overall.sentence.contains("`pull` stand in `main` as well"), "{:?}", c.overall);
+        assert!(c.overall.sentence.contains("`pull` and `main` have"), "{:?}", c.overall);
         assert!(c.rows.iter().all(|r| r.verdict == Verdict::Invalid && r.a.n == 10), "the figures are shown");
     }
     assert_eq!(compare(&again(a.clone())).overall.exit_code, 0);

@@ -294,19 +294,19 @@ mod tests {
             (v4.status, v4.observed)
         };
         let (status, words) = said(377_408, 400_000, 377_408);
-        assert_eq!(words, "377408 of 40000 lost, all of them dropped by the client library, 0 corrupted");
+        assert_eq!(words, "377408 of 40000 lost, all of them dropped by the client library, 0 corrupted, 0 foreign");
         assert_eq!(status, Status::Invalid);
         let (status, words) = said(100, 70, 40);
         assert_eq!(
             words,
             "100 of 40000 lost, at least 40 of them dropped by the client library, which dropped 70 in the whole trial; \
-             where the others were lost is not known, 0 corrupted"
+             where the others were lost is not known, 0 corrupted, 0 foreign"
         );
         assert_eq!(status, Status::Invalid);
         let (status, words) = said(7, 0, 0);
-        assert_eq!(words, "7 of 40000 lost, none of them dropped by the client library, 0 corrupted");
+        assert_eq!(words, "7 of 40000 lost, none of them dropped by the client library, 0 corrupted, 0 foreign");
         assert_eq!(status, Status::Warn);
-        assert_eq!(said(0, 5, 0), (Status::Ok, "0 of 40000 lost, 0 corrupted".into()));
+        assert_eq!(said(0, 5, 0), (Status::Ok, "0 of 40000 lost, 0 corrupted, 0 foreign".into()));
     }
 
     #[test]

@@ -357,6 +357,14 @@ mod tests {
         assert_eq!(words, "it: option `nodes` is for a server that msgbench starts, and this one has a url");
     }
 
+    /// The drivers' error for a message that is too large names this option.
+    #[test]
+    fn whatever_speaks_nats_and_is_launched_has_a_largest_payload() {
+        for kind in [DriverKind::Nats, DriverKind::Jetstream, DriverKind::Reference] {
+            assert!(options(kind, &Options::new()).unwrap().iter().any(|name| name == "max-payload"), "{kind:?}");
+        }
+    }
+
     #[test]
     fn availability_names_the_program_or_the_remedy() {
         assert!(matches!(itself(None), Availability::Found { program, .. } if program.is_absolute()));

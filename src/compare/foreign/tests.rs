@@ -228,22 +228,31 @@ fn a_backlog_that_grows_is_overload_in_every_output() {
     let mut steady = growing.clone();
     steady.trials[0].seed = 1;
     steady.trials[0].validity.retain(|c| c.id != "V3");
-    let named = [Named { label: "steady", record: &steady }, Named { label: "growing", record: &growing }];
-    let c = records(named[0], named[1], growing.plan.gate.as_ref().unwrap(), Options::default()).unwrap();
-    assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Invalid, 4));
-    let none = |_: &str| None;
-    let series = [&[][..], &[][..]].map(|intervals| crate::report::series::Series { intervals, read: &none });
-    for (format, page) in [
-        ("text", text::page(&c)),
-        ("markdown", markdown::page(&c)),
-        ("html", html::page(&c, &named, &series, "msgbench compare")),
-        ("json", serde_json::to_string(&c).unwrap()),
-        ("junit", junit::page(&c)),
-        ("github", github::page(&c)),
-        ("csv", csv::page(&c).unwrap()),
-    ] {
-        assert!(page.contains("10018/s sent and 8515/s received: the backlog grew"), "{format}: {page}");
-        assert!(page.contains("differences of two times of day"), "the doubts in {format}: {page}");
+    let gate = growing.plan.gate.clone().unwrap();
+    let loaded = |record: &Record| crate::record::Loaded { record: record.clone(), intervals: Vec::new() };
+    let mixed = pool(vec![loaded(&steady), loaded(&growing)]).unwrap().record;
+    let mut calm = steady.clone();
+    calm.trials[0].seed = 2;
+    // Beside another result, beside itself, and as one of several runs of which others count.
+    for (a, b, exit_code) in [(&steady, &growing, 4), (&growing, &growing, 4), (&calm, &mixed, 0)] {
+        let named = [Named { label: "first", record: a }, Named { label: "second", record: b }];
+        let c = records(named[0], named[1], &gate, Options::default()).unwrap();
+        assert_eq!(c.overall.exit_code, exit_code, "{:?}", c.overall);
+        let none = |_: &str| None;
+        let series = [&[][..], &[][..]].map(|intervals| crate::report::series::Series { intervals, read: &none });
+        for (format, page) in [
+            ("text", text::page(&c)),
+            ("markdown", markdown::page(&c)),
+            ("html", html::page(&c, &named, &series, "msgbench compare")),
+            ("json", serde_json::to_string(&c).unwrap()),
+            ("junit", junit::page(&c)),
+            ("github", github::page(&c)),
+            ("csv", csv::page(&c).unwrap()),
+        ] {
+            assert!(page.contains("10018/s sent and 8515/s received: the backlog grew"), "{format}: {page}");
+            assert!(page.contains("OVERLOADED"), "{format}: {page}");
+            assert!(page.contains("differences of two times of day"), "the doubts in {format}: {page}");
+        }
     }
     // Below ten samples it is seen as well, and where no backlog is told.
     for (rates, backlog, overloaded) in [

@@ -60,7 +60,10 @@ impl Driver for Wire {
                 action: format!("send messages of {largest} B"),
                 url: without_secrets(&target.url),
                 words: format!("the server's max_payload is {} B", info.max_payload),
-                remedy: "make the payload smaller, or raise max_payload of the server".into(),
+                remedy:
+                    "make the payload smaller, or raise max_payload of the server (option `max-payload` where it is \
+                         launched)"
+                        .into(),
             });
         }
         let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };

@@ -45,8 +45,11 @@ pub fn page(c: &Comparison) -> String {
     let open =
         [of(Verdict::Inconclusive), limits(ExpectVerdict::Inconclusive), limits(ExpectVerdict::NotJudged)].concat();
     command(&mut out, fails(5), "INCONCLUSIVE", &open);
-    let doubts: Vec<String> = c.doubts.iter().map(super::doubt).collect();
-    command(&mut out, "warning", "another tool", &doubts.iter().map(String::as_str).collect::<Vec<_>>());
+    // What keeps a run from counting must not stand behind what is merely doubtful: only the first is shown.
+    for (invalid, title) in [(true, "another tool, does not count"), (false, "another tool")] {
+        let doubts: Vec<String> = c.doubts.iter().filter(|d| d.invalid == invalid).map(super::doubt).collect();
+        command(&mut out, "warning", title, &doubts.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     // The checks of the host, not of the system: V6 generator, V13 noise, V15 held still.
     let host: Vec<String> = c
         .excluded
