@@ -48,6 +48,7 @@ use std::time::Duration;
 
 pub use error::DriverError;
 pub use incidents::Incidents;
+use serde_json::json;
 
 use crate::scenario::options::{self as schema, Options, keys};
 use crate::scenario::plan::{DriverKind, Workload};
@@ -82,48 +83,27 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>
     })
 }
 
-/// The secrets that stand in the options which the client of a system reads.
-pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+/// The schema of the options that the client of a system reads; each that takes text says by `secret` what of it must
+/// not be shown. Of a bridge it is that of its parts.
+pub fn shape(kind: DriverKind) -> serde_json::Value {
     #[cfg(feature = "kafka")]
-    let of_kafka = |options: Option<&serde_json::Value>| {
-        options.and_then(|v| v.as_object()).map(kafka::secrets).unwrap_or_default()
-    };
+    let of_kafka = kafka::shape();
     #[cfg(not(feature = "kafka"))]
-    let of_kafka = |_: Option<&serde_json::Value>| Vec::new();
+    let of_kafka = schema::joined([]);
+    let connection = schema::shape::<nats::options::Connection>;
     match kind {
-        DriverKind::Nats => schema::secrets::<nats::options::Connection>(options),
-        DriverKind::Reference => {
-            [schema::secrets::<nats::options::Connection>(options), of_kafka(options.get("kafka"))].concat()
-        }
-        DriverKind::Jetstream => {
-            [schema::secrets::<nats::options::Connection>(options), schema::secrets::<jetstream::Streams>(options)]
-                .concat()
-        }
-        DriverKind::Kafka => of_kafka(Some(&options.clone().into())),
-        // Those of its parts are asked for one by one.
-        DriverKind::Bridge | DriverKind::Null => Vec::new(),
+        DriverKind::Nats => connection(),
+        // The clients of its log half have a table of their own.
+        DriverKind::Reference => schema::joined([connection(), json!({ "properties": { "kafka": of_kafka } })]),
+        DriverKind::Jetstream => schema::joined([connection(), schema::shape::<jetstream::Streams>()]),
+        DriverKind::Kafka => of_kafka,
+        DriverKind::Bridge | DriverKind::Null => schema::joined([]),
     }
 }
 
-/// The options of a client with a secret in every place declared to hold one, those secrets, and the options that declare
-/// nothing.
-#[cfg(test)]
-pub fn planted(kind: DriverKind) -> (Options, Vec<String>, Vec<String>) {
-    type Connection = nats::options::Connection;
-    let undeclared = schema::undeclared::<Connection>();
-    match kind {
-        DriverKind::Jetstream => {
-            let (options, secrets) = schema::planted::<Connection>("Js5ecret");
-            (options, secrets, [undeclared, schema::undeclared::<jetstream::Streams>()].concat())
-        }
-        #[cfg(feature = "kafka")]
-        DriverKind::Kafka => kafka::planted(),
-        DriverKind::Nats | DriverKind::Reference => {
-            let (options, secrets) = schema::planted::<Connection>("Nats5ecret");
-            (options, secrets, undeclared)
-        }
-        _ => Default::default(),
-    }
+/// The secrets that stand in the options which the client of a system reads.
+pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+    schema::secrets(&shape(kind), options)
 }
 
 /// What a driver is opened with.

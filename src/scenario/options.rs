@@ -9,9 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::diagnose::suggest;
-#[cfg(test)]
-pub use super::secrets::{planted, undeclared};
-pub use super::secrets::{secrets, sensitive};
+pub use super::secrets::{joined, secrets, sensitive, shape};
 
 /// The options of a system as written.
 pub type Options = Map<String, Value>;
@@ -81,6 +79,15 @@ mod tests {
         #[default]
         File,
         Memory,
+    }
+
+    #[test]
+    fn a_path_may_begin_with_the_home_folder() {
+        let folder = std::env::var("HOME").unwrap();
+        assert_eq!(home("~/a/b.creds"), format!("{}/a/b.creds", folder.trim_end_matches('/')));
+        for path in ["~", "~a/b", "a/~/b", "/a", ""] {
+            assert_eq!(home(path), path);
+        }
     }
 
     fn map(value: Value) -> Options {

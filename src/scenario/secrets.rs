@@ -5,29 +5,40 @@
 //! the credentials of addresses. `variable`: the environment variable that holds it. `none`: it is not.
 
 use schemars::JsonSchema;
-use serde_json::Value;
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
 
 use super::options::Options;
 
 /// The shape of the seed of an NKey.
 const SEED: (&str, usize) = ("SU", 58);
 
-/// The secrets that stand in the options of `T`.
-pub fn secrets<T: JsonSchema>(options: &Options) -> Vec<String> {
-    let schema = Value::from(schemars::schema_for!(T));
+/// The schema of options of type `T`, without references.
+pub fn shape<T: JsonSchema>() -> Value {
+    let inline = SchemaSettings::default().with(|s| s.inline_subschemas = true);
+    inline.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// One schema for options that several types read out of one map.
+pub fn joined(shapes: impl IntoIterator<Item = Value>) -> Value {
+    let mut all = Options::new();
+    for mut shape in shapes {
+        if let Some(Value::Object(own)) = shape.get_mut("properties").map(Value::take) {
+            all.extend(own);
+        }
+    }
+    json!({ "type": "object", "properties": all })
+}
+
+/// The secrets that stand in options of this schema.
+pub fn secrets(shape: &Value, options: &Options) -> Vec<String> {
     let mut found = Vec::new();
-    walk(&schema, &schema, &Value::Object(options.clone()), &mut found);
+    walk(shape, &Value::Object(options.clone()), &mut found);
     found.retain(|s| !s.is_empty());
     found
 }
 
-/// The schema that `node` refers to within `root`.
-fn resolved<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
-    let path = node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#'));
-    path.and_then(|p| root.pointer(p)).unwrap_or(node)
-}
-
-fn walk(root: &Value, node: &Value, value: &Value, found: &mut Vec<String>) {
+fn walk(node: &Value, value: &Value, found: &mut Vec<String>) {
     match node.get("secret").and_then(Value::as_str) {
         Some("value") => return scalars(value, &mut |text| found.push(text)),
         Some("file") => {
@@ -48,15 +59,14 @@ fn walk(root: &Value, node: &Value, value: &Value, found: &mut Vec<String>) {
         Some("text") => return scalars(value, &mut |text| assigned(&text, found)),
         _ => {}
     }
-    let node = resolved(root, node);
     for key in ["anyOf", "oneOf", "allOf"] {
         for branch in node.get(key).and_then(Value::as_array).into_iter().flatten() {
-            walk(root, branch, value, found);
+            walk(branch, value, found);
         }
     }
     for (key, value) in value.as_object().into_iter().flatten() {
         if let Some(node) = node.get("properties").and_then(|p| p.get(key)) {
-            walk(root, node, value, found);
+            walk(node, value, found);
         }
     }
 }
@@ -147,90 +157,4 @@ fn assigned_by(signs: &[char], text: &str, found: &mut Vec<String>) {
             found.push(who.split_once(':').map_or(who, |(_, password)| password).to_owned());
         }
     }
-}
-
-/// The options of a schema that take text of any kind and do not say whether it is secret. For tests of the option types.
-#[cfg(test)]
-pub fn undeclared<T: JsonSchema>() -> Vec<String> {
-    fn look(root: &Value, node: &Value, path: String, found: &mut Vec<String>) {
-        if node.get("secret").is_some() {
-            return;
-        }
-        let node = resolved(root, node);
-        let is = |name: &str| {
-            node.get("type").is_some_and(|t| t == name || t.as_array().is_some_and(|a| a.contains(&name.into())))
-        };
-        let closed = node.get("enum").is_some() || node.get("const").is_some() || node.get("pattern").is_some();
-        if (is("string") && !closed) || node.get("additionalProperties").is_some_and(|a| a != false) {
-            found.push(path.clone());
-        }
-        for key in ["anyOf", "oneOf"] {
-            for branch in node.get(key).and_then(Value::as_array).into_iter().flatten() {
-                look(root, branch, path.clone(), found);
-            }
-        }
-        if let Some(items) = node.get("items") {
-            look(root, items, path.clone(), found);
-        }
-        for (key, node) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            look(root, node, format!("{path}.{key}"), found);
-        }
-    }
-    let schema = Value::from(schemars::schema_for!(T));
-    let mut found = Vec::new();
-    look(&schema, &schema, String::new(), &mut found);
-    found
-}
-
-/// Options of `T` with a secret of its own in every place that is declared to hold one, and those secrets.
-#[cfg(test)]
-pub fn planted<T: JsonSchema>(prefix: &str) -> (Options, Vec<String>) {
-    fn plant(root: &Value, node: &Value, prefix: &str, planted: &mut Vec<String>) -> Option<Value> {
-        let mut new = || {
-            planted.push(format!("{prefix}{}Qz", planted.len()));
-            planted[planted.len() - 1].clone()
-        };
-        match node.get("secret").and_then(Value::as_str) {
-            Some("value") => return Some(new().into()),
-            Some("entries") => {
-                let names = [
-                    "sasl.password",
-                    "ssl.key.password",
-                    "ssl.key.pem",
-                    "sasl.jaas.config",
-                    "sasl.oauthbearer.client.secret",
-                ];
-                let mut all: Options = names.iter().map(|n| ((*n).to_owned(), new().into())).collect();
-                all.insert("client.rack".into(), format!("http://u:{}@h", new()).into());
-                return Some(all.into());
-            }
-            Some("text") => {
-                let config =
-                    format!("-Djavax.net.ssl.keyStorePassword={} token: \"{}\" nats://u:{}@h", new(), new(), new());
-                let list = node.get("type").is_some_and(|t| t == "array");
-                return Some(if list { vec![config].into() } else { config.into() });
-            }
-            Some("file") => return Some(format!("SU{}{:A<46}", new(), "").chars().take(58).collect::<String>().into()),
-            _ => {}
-        }
-        let node = resolved(root, node);
-        for key in ["anyOf", "oneOf"] {
-            for branch in node.get(key).and_then(Value::as_array).into_iter().flatten() {
-                if let Some(value) = plant(root, branch, prefix, planted) {
-                    return Some(value);
-                }
-            }
-        }
-        let mut all = Options::new();
-        for (key, node) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            if let Some(value) = plant(root, node, prefix, planted) {
-                all.insert(key.clone(), value);
-            }
-        }
-        (!all.is_empty()).then_some(all.into())
-    }
-    let schema = Value::from(schemars::schema_for!(T));
-    let mut secrets = Vec::new();
-    let options = plant(&schema, &schema, prefix, &mut secrets);
-    (options.and_then(|o| o.as_object().cloned()).unwrap_or_default(), secrets)
 }

@@ -248,38 +248,23 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, Strin
     })
 }
 
-/// The secrets that stand in the options of a launched system of this kind.
-pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+/// The schema of the options of a launched system of this kind; see [`crate::driver::shape`].
+pub fn shape(kind: DriverKind) -> serde_json::Value {
     match kind {
-        DriverKind::Nats | DriverKind::Jetstream => schema::secrets::<nats::options::Launch>(options),
+        DriverKind::Nats | DriverKind::Jetstream => schema::shape::<nats::options::Launch>(),
         #[cfg(feature = "kafka")]
         DriverKind::Kafka => {
-            let table = options.get("broker").and_then(|v| v.as_object());
-            table.map(schema::secrets::<kafka::BrokerOptions>).unwrap_or_default()
+            serde_json::json!({ "properties": { "broker": schema::shape::<kafka::BrokerOptions>() } })
         }
         #[cfg(not(feature = "kafka"))]
-        DriverKind::Kafka => Vec::new(),
-        DriverKind::Reference | DriverKind::Bridge | DriverKind::Null => Vec::new(),
+        DriverKind::Kafka => schema::joined([]),
+        DriverKind::Reference | DriverKind::Bridge | DriverKind::Null => schema::joined([]),
     }
 }
 
-/// As [`crate::driver::planted`], for the options of what is launched.
-#[cfg(test)]
-pub fn planted(kind: DriverKind) -> (Options, Vec<String>, Vec<String>) {
-    type Launch = nats::options::Launch;
-    match kind {
-        DriverKind::Nats | DriverKind::Jetstream => {
-            let (options, secrets) = schema::planted::<Launch>("Launch5ecret");
-            (options, secrets, schema::undeclared::<Launch>())
-        }
-        #[cfg(feature = "kafka")]
-        DriverKind::Kafka => {
-            let (table, secrets) = schema::planted::<kafka::BrokerOptions>("Broker5ecret");
-            let options = Options::from_iter([("broker".to_owned(), table.into())]);
-            (options, secrets, schema::undeclared::<kafka::BrokerOptions>())
-        }
-        _ => Default::default(),
-    }
+/// The secrets that stand in the options of a launched system of this kind.
+pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+    schema::secrets(&shape(kind), options)
 }
 
 /// Whether a system of this kind can be launched here, and what would make it so.

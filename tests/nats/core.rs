@@ -238,11 +238,11 @@ async fn what_the_user_may_not_do_is_quoted() {
     says(&words, &["Permissions Violation for Publish to \"mb.abcd0123.0.0\"", remedy]);
 
     // The barrier that follows a subscription is a publish as well; it ends at once and not at its bound.
-    let Some(server) = launch(users("publish: { deny: \"mb.barrier\" }")) else { return };
+    let Some(server) = launch(users("publish: { deny: \"mb.barrier.>\" }")) else { return };
     let driver = Nats::prepare(server.target(login), &workloads("fan-out", "")).await.unwrap();
     let begun = std::time::Instant::now();
     let words = driver.consumer(SEAT, Start::Tail).await.unwrap_err().to_string();
-    says(&words, &["Permissions Violation for Publish to \"mb.barrier\"", remedy]);
+    says(&words, &["Permissions Violation for Publish to \"mb.barrier.", remedy]);
     assert!(begun.elapsed() < Duration::from_secs(4));
 }
 

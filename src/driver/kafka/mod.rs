@@ -49,23 +49,15 @@ use crate::scenario::plan::Workload;
 /// Pause between two looks whether a group has settled.
 const POLL: Duration = Duration::from_millis(5);
 
+/// The schema of the options that concern the clients.
+pub(super) fn shape() -> serde_json::Value {
+    crate::scenario::options::shape::<Options>()
+}
+
 /// Checks the options that concern the clients.
 ///
 /// # Errors
 /// The option that does not fit, and what is allowed.
-/// See [`super::planted`].
-#[cfg(test)]
-pub(super) fn planted() -> (serde_json::Map<String, serde_json::Value>, Vec<String>, Vec<String>) {
-    use crate::scenario::options::{planted, undeclared};
-    let (options, secrets) = planted::<Options>("Kafka5ecret");
-    (options, secrets, undeclared::<Options>())
-}
-
-/// The secrets that stand in its options.
-pub(super) fn secrets(options: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
-    crate::scenario::options::secrets::<Options>(options)
-}
-
 pub(super) fn check(options: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
     Options::from_map(options).map(|_| ())
 }

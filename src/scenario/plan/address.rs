@@ -147,7 +147,6 @@ fn server_word(kind: DriverKind) -> &'static str {
 fn expected(kind: DriverKind) -> &'static str {
     match kind {
         DriverKind::Kafka => "write kafka://host:9092, with credentials kafka://user:password@host:9092",
-        DriverKind::Reference => "write nats://host:4222",
         _ => "write nats://host:4222, or with credentials nats://user:password@host:4222 or nats://token@host:4222",
     }
 }
@@ -179,9 +178,6 @@ fn promise(kind: DriverKind, scheme: Option<&str>) -> Result<bool, AddressError>
     let lower = scheme.to_ascii_lowercase();
     let (words, supported): (String, &[(&str, bool)]) = match kind {
         DriverKind::Kafka => (format!("kafka is reached by kafka://, not by {scheme}://"), &[("kafka", false)]),
-        DriverKind::Reference => {
-            (format!("the reference broker is reached by nats://, not by {scheme}://"), &[("nats", false)])
-        }
         _ => (
             format!("{} is reached by nats://, or tls:// for TLS, not by {scheme}://", kind.name()),
             &[("nats", false), ("tls", true)],
@@ -198,7 +194,6 @@ fn promise(kind: DriverKind, scheme: Option<&str>) -> Result<bool, AddressError>
         (DriverKind::Kafka, "sasl_plaintext") => {
             "write kafka://host:port, and the option `sasl = { user = ..., password = ... }`"
         }
-        (DriverKind::Reference, "tls") => "it has no TLS",
         (_, "https") => "write tls://host:port, and the option `ca` where the certificate is your own",
         _ => expected(kind),
     };
@@ -333,7 +328,7 @@ mod tests {
                 assert!(told.contains("nats://") && told.contains(&format!("not by {scheme}://")), "{told}");
             }
         }
-        assert!(Address::read(Reference, "tls://h").unwrap_err().to_string().contains("it has no TLS"));
+        assert!(Address::read(Reference, "tls://h").unwrap().servers[0].tls);
         assert!(Address::read(Kafka, "SASL_SSL://h").unwrap_err().to_string().contains("`sasl = {"));
     }
 

@@ -183,13 +183,12 @@ impl Kafka {
             let left = deadline.saturating_duration_since(Instant::now());
             match child.wait(left) {
                 Some(status) if status.success() => {}
-                Some(_) => {
-                    let end = child.ended().unwrap_or_default();
+                status => {
+                    let end = status.and_then(|_| child.ended()).unwrap_or_else(|| "did not end in time".into());
                     // The whole of it is kept with the results; the error shows the exception.
                     self.logs = vec![log.clone()];
                     return Err(self.failed(format!("formatting its storage {end}"), Some(log)));
                 }
-                None => return Err(self.failed("formatting its storage did not end in time".into(), Some(log))),
             }
         }
         Ok(())
