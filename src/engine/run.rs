@@ -399,7 +399,7 @@ mod tests {
     use super::*;
     use DriverKind::{Jetstream as Streams, Nats as Core, Reference};
 
-    /// What `check` accepts has a schema, from which tests/secrets.rs plants; the few names without one take no text
+    /// What `check` accepts has a schema, from which tests/secrets plants; the few names without one take no text
     /// that could be secret.
     #[test]
     fn every_option_that_is_accepted_has_a_schema() {

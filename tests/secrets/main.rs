@@ -5,11 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod broker;
 mod plant;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use broker::{Broker, broker};
 use msgbench::scenario::plan::DriverKind;
 use msgbench::system::{Availability, availability};
 use msgbench::{driver, system};
@@ -100,42 +102,6 @@ fn no_part_of_an_address_is_shown_when_nobody_answers() {
         assert_eq!(codes[2..], [0, 0], "{url}");
         assert!(codes[..2].iter().all(|c| *c == 6), "{url}: {codes:?}");
     }
-}
-
-/// A reference broker that wants a password, for NATS and Kafka clients; stopped when it is dropped.
-struct Broker {
-    child: Child,
-    nats: String,
-    kafka: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn broker(user: &str, password: &str) -> Broker {
-    let dir = tempfile::tempdir().unwrap();
-    let (nats, kafka) = (format!("127.0.0.1:{}", port()), format!("127.0.0.1:{}", port()));
-    let child = Command::new(env!("CARGO_BIN_EXE_msgbench"))
-        .args(["broker", "--listen", &nats, "--kafka", &kafka, "--data", "log", "--user", user, "--pass", password])
-        .current_dir(dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let broker = Broker { child, nats, kafka, _dir: dir };
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    for address in [&broker.nats, &broker.kafka] {
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(std::time::Instant::now() < deadline, "the broker does not listen");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-    }
-    broker
 }
 
 #[test]
