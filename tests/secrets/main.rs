@@ -140,6 +140,11 @@ fn of(kind: DriverKind, name: &str, url: Option<&str>, options: &Map<String, Val
 fn scenario_of(dir: &Path, systems: &[Value]) {
     let mut all: Map<String, Value> = toml::from_str(&format!("name = \"s\"\nquestion = \"?\"\n{LOAD}")).unwrap();
     all.insert("system".into(), systems.into());
+    // What is launched may be slow to come up on a busy machine.
+    if systems.iter().any(|system| system.get("url").is_none()) {
+        put(&mut all, &["run".to_owned(), "connect".to_owned()], "2m".into());
+        put(&mut all, &["run".to_owned(), "drain".to_owned()], "30s".into());
+    }
     std::fs::write(dir.join("s.toml"), toml::to_string(&all).unwrap()).unwrap();
 }
 
