@@ -7,6 +7,7 @@ mod log_crash;
 mod log_faults;
 mod log_process;
 mod log_protocol;
+mod log_rules;
 mod log_support;
 mod log_tools;
 mod process;

@@ -207,6 +207,26 @@ def transactions_are_refused_at_once():
         raise AssertionError('transactions are not built')
 
 
+@check
+def the_new_group_protocol_is_refused_in_words():
+    member = Consumer({'bootstrap.servers': ADDRESS, 'group.id': 'new', 'group.protocol': 'consumer',
+                       'auto.offset.reset': 'earliest', 'log_level': 0})
+    member.subscribe([topic('new-protocol')])
+    end = time.monotonic() + BOUND
+    said = []
+    while not said:
+        assert time.monotonic() < end, 'a client waits without a word'
+        try:
+            message = member.poll(0.2)
+        except KafkaException as error:
+            said.append(error.args[0])
+            continue
+        if message is not None and message.error():
+            said.append(message.error())
+    assert said[0].code() in (KafkaError.UNSUPPORTED_VERSION, KafkaError._FATAL), said[0]
+    member.close()
+
+
 for function in CHECKS:
     function()
     print(function.__name__, flush=True)

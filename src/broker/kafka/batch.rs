@@ -162,6 +162,11 @@ pub fn records(batch: &[u8]) -> Option<impl Iterator<Item = Option<Record<'_>>>>
     }))
 }
 
+/// Whether a record of a batch that is not compressed has no key.
+pub fn keyless(batch: &[u8]) -> bool {
+    records(batch).is_some_and(|mut records| records.any(|record| record.is_some_and(|record| record.key.is_none())))
+}
+
 fn record<'a>(rest: &mut &'a [u8], first: i64) -> Option<Record<'a>> {
     let whole = *rest;
     let len = usize::try_from(varint(rest)?).ok()?;

@@ -47,6 +47,6 @@ mod server;
 pub mod shape;
 mod wire;
 
-pub use config::KafkaConfig;
+pub use config::{Advertised, KafkaConfig};
 pub use counters::{KafkaCounters, KafkaTotals};
 pub use server::KafkaBroker;

@@ -8,11 +8,12 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use tokio::time::Instant;
 
-use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Ticket};
+use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Settings, Ticket};
 use super::batch::{self, RecordBatches};
 use super::code;
 use super::counters::{KafkaCounters, add};
 use super::detour::{Decided, Decision, Detoured};
+use super::groups;
 use super::hub::{Call, text};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
@@ -57,6 +58,7 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
     let topics = request.topic_data.into_iter().map(|data| {
         // Clients ask for metadata first, which makes a topic; produce only finds it.
         let topic = call.hub.log.topic(&data.name).filter(|_| !data.name.starts_with("__"));
+        let settings = topic.as_ref().map(|topic| topic.settings()).unwrap_or_default();
         let outcomes = data.partition_data.into_iter().map(|part| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(part.index));
             let found = match (refused, partition) {
@@ -64,7 +66,7 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
                 (None, None) => Err((code::UNKNOWN_TOPIC_OR_PARTITION, None)),
                 (None, Some(partition)) => Ok(partition),
             };
-            let result = found.and_then(|partition| admit(call, &data.name, &partition, part.records));
+            let result = found.and_then(|partition| admit(call, &data.name, &partition, &settings, part.records));
             failed |= result.is_err();
             match result {
                 Ok(Append::Detour(decision)) => {
@@ -110,6 +112,7 @@ fn admit(
     call: &Call<'_>,
     topic: &TopicName,
     partition: &Arc<Partition>,
+    settings: &Settings,
     records: Option<Bytes>,
 ) -> Result<Append, Refusal> {
     let counters = &call.hub.counters;
@@ -122,10 +125,20 @@ fn admit(
         Ok(view) if view.len < records.len() => {
             return refuse(code::INVALID_RECORD, "a partition's data must be one batch");
         }
-        Ok(_) => {}
+        Ok(view) => {
+            let ahead = view.max_timestamp.saturating_sub(groups::wall());
+            if u64::try_from(ahead).is_ok_and(|ahead| ahead > settings.timestamp_after_ms) {
+                let words = "a record's time is further ahead than message.timestamp.after.max.ms allows";
+                return refuse(code::INVALID_TIMESTAMP, words);
+            }
+        }
         Err(malformed) => return refuse(code::CORRUPT_MESSAGE, malformed.0),
     }
     if let Some(words) = batch::refusal(&records) {
+        return refuse(code::INVALID_RECORD, words);
+    }
+    if settings.compact && batch::keyless(&records) {
+        let words = "a compacted topic does not take a record without key";
         return refuse(code::INVALID_RECORD, words);
     }
     match &call.hub.faults {
