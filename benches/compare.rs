@@ -96,7 +96,13 @@ fn write(dir: &Path, factor: f64) {
                 workloads: vec![WorkloadResult {
                     name: case.workloads[0].name.clone(),
                     ledger: Ledger::default(),
-                    throughput: Throughput { offered: Some(1e4), sent: 1e4, delivered: 4e4, delivered_bytes: 5e6 },
+                    throughput: Throughput {
+                        offered: Some(1e4),
+                        sent: 1e4,
+                        delivered: 4e4,
+                        delivered_bytes: 5e6,
+                        ..Throughput::default()
+                    },
                     promises: Vec::new(),
                     groups: Vec::new(),
                     replay: None,
@@ -145,6 +151,7 @@ fn write(dir: &Path, factor: f64) {
         calibration: None,
         started_at: "2026-11-23T11:00:00Z".into(),
         ended_at: None,
+        clock_step_s: None,
         completion: Completion::Complete,
         order: Vec::new(),
         skipped: Vec::new(),

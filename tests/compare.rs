@@ -189,6 +189,140 @@ fn history_tells_a_step_from_noise() {
     assert_eq!(std::fs::read_dir(charts).unwrap().count(), 2);
 }
 
+/// A gate that cannot fail: the same result, a copy under another name, a folder that holds a copy.
+#[test]
+fn a_result_and_its_copy_are_not_two() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let (_, _, folder) = measured(dir, "");
+    let at = |name: &str| dir.join(name);
+    synthetic(&folder, &at("a"), |_, r| 1000 + u64::from(r));
+    let copy = |from: &Path, to: &Path| {
+        std::fs::create_dir_all(to).unwrap();
+        std::fs::copy(from.join("run.json"), to.join("run.json")).unwrap();
+    };
+    copy(&at("a"), &at("renamed"));
+    for copied in ["one", "two"] {
+        copy(&at("a"), &at("pool").join(copied));
+    }
+    for (a, b, code, why) in [
+        ("a", "a", 4, "have 20 trials in common"),
+        ("a", "renamed", 4, "and `a` have"),
+        ("pool", "a", 2, "stands in it twice"),
+        ("a/run.json", "renamed", 4, "measure again"),
+    ] {
+        let (a, b) = (at(a), at(b));
+        let found = msgbench(&["compare", a.to_str().unwrap(), b.to_str().unwrap()]);
+        let said = text(&found.stdout) + &text(&found.stderr);
+        assert_eq!(found.status.code(), Some(code), "{a:?} {b:?}: {said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// Selectors on the command line and in a gate file that match nothing: each is told, none passes.
+#[test]
+fn a_selector_that_matches_nothing_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let (_, _, folder) = measured(dir, "");
+    let at = |name: &str| dir.join(name);
+    synthetic(&folder, &at("a"), |_, r| 1000 + u64::from(r));
+    synthetic(&folder, &at("b"), |_, r| 1001 + u64::from(r));
+    let gate = at("gate.toml");
+    let compare = |more: &[&str]| {
+        let (a, b) = (at("a"), at("b"));
+        let mut args = vec!["compare", a.to_str().unwrap(), b.to_str().unwrap(), "--gate", gate.to_str().unwrap()];
+        args.extend(more);
+        let found = msgbench(&args);
+        (found.status.code(), text(&found.stderr) + &text(&found.stdout))
+    };
+    for (table, hint) in [
+        ("[[expect]]\nthat = \"ack.p50 < 1h\"\nsystem = \"onee\"\n", "did you mean `one`?"),
+        ("[[expect]]\nthat = \"fan-inn.ack.p50 < 1h\"\n", "did you mean `fan-in`?"),
+        ("[[expect]]\nthat = \"ack.p99 < 1h\"\n", "add 0.99 to run.percentiles"),
+        ("[[expect]]\nthat = \"rtt.p50 < 1h\"\n", "is never measured at one"),
+        ("[gate]\nprimary = [\"fan-out.ack.p50\"]\n", "there is no workload `fan-out`"),
+        ("[gate.max-change-of]\n\"ack.p95\" = \"9%\"\n", "p95 is not among"),
+        ("[gate]\nmax-change = 5\n", "write \"5%\""),
+    ] {
+        std::fs::write(&gate, table).unwrap();
+        let (code, said) = compare(&[]);
+        assert_eq!(code, Some(2), "{table}: {said}");
+        assert!(said.contains("gate.toml:") && said.contains(hint), "{table}: {said}");
+    }
+    std::fs::write(&gate, "[gate]\nprimary = [\"ack.p50\"]\n").unwrap();
+    assert_eq!(compare(&[]).0, Some(0));
+    let (code, said) = compare(&["--log-unit", "us"]);
+    assert_eq!(code, Some(2), "{said}");
+    // A scenario's own limit for a system that this run leaves out is neither kept nor an error, and a misspelt one is.
+    let limit = |system: &str| format!("[[expect]]\nthat = \"ledger.lost == 0\"\nsystem = \"{system}\"\n");
+    let file = at("limits.toml");
+    std::fs::write(&file, format!("{SCENARIO}{}", limit("two"))).unwrap();
+    let out = at("limits");
+    let run = ["run", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--system", "one"];
+    let ran = msgbench(&run);
+    let said = text(&ran.stdout);
+    assert!(
+        said.contains("NOT JUDGED") && said.contains("does not have the system two"),
+        "{said}{}",
+        text(&ran.stderr)
+    );
+    std::fs::write(&file, format!("{SCENARIO}{}", limit("tow"))).unwrap();
+    for command in ["check", "run"] {
+        let found = msgbench(&[command, file.to_str().unwrap(), "--system", "one"]);
+        assert_eq!(found.status.code(), Some(2), "{}", text(&found.stdout));
+        assert!(text(&found.stderr).contains("did you mean `two`?"), "{}", text(&found.stderr));
+    }
+    let closed = SCENARIO.replace("rate = \"2k/s\"", "mode = \"unthrottled\"");
+    std::fs::write(&file, closed).unwrap();
+    let found = msgbench(&["check", file.to_str().unwrap(), "--rate", "5k/s"]);
+    assert_eq!(found.status.code(), Some(2), "a rate that no workload has: {}", text(&found.stdout));
+}
+
+/// A changed setting opens a new series: it is named, and the gate does not pass on what nothing judges.
+#[test]
+fn history_does_not_pass_on_a_series_that_nothing_judges() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let (_, _, folder) = measured(dir, "");
+    let file = dir.join("history.jsonl");
+    let history = |more: &[&str]| {
+        let mut args = vec!["history", file.to_str().unwrap(), "--metric", "ack.p50"];
+        args.extend(more);
+        let found = msgbench(&args);
+        (found.status.code(), text(&found.stdout) + &text(&found.stderr))
+    };
+    let add = |day: u32, change: &dyn Fn(&mut Value)| {
+        let to = dir.join(format!("day-{day}"));
+        synthetic(&folder, &to, |_, r| u64::from(1000 + (day * 7 + r) % 10));
+        let path = to.join("run.json");
+        let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["started_at"] = json!(format!("2026-11-{day:02}T00:00:00Z"));
+        change(&mut record);
+        std::fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        history(&["--add", to.to_str().unwrap(), "--gate"])
+    };
+    for day in 1..=12 {
+        let (code, said) = add(day, &|_| ());
+        assert_eq!(code, Some(if day < 10 { 5 } else { 0 }), "day {day}: {said}");
+        assert_eq!(said.contains("NOT JUDGED"), day < 10, "day {day}: {said}");
+    }
+    let (code, said) = add(13, &|r| {
+        for case in r["plan"]["cases"].as_array_mut().unwrap() {
+            case["workloads"][0]["topology"]["producers"] = json!(2);
+        }
+    });
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("topology.producers is 2 instead of 1") && said.contains("1 of the 10 results"), "{said}");
+    assert_eq!(history(&["--gate", "--on-unjudged", "warn"]).0, Some(0));
+    assert_eq!(history(&[]).0, Some(0), "without a gate it is said");
+    let (code, said) = history(&["--metric", "e2e.p50"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("has the metric `e2e.p50`; there are ack.max, ack.p50"), "{said}");
+    let (_, said) = history(&["--add", dir.join("day-13").to_str().unwrap()]);
+    assert!(said.contains("stands in the history already"), "{said}");
+}
+
 /// A repository of two commits whose programs are the reference broker, the second with a delay of 20 ms.
 fn two_commits(repository: &Path) {
     let git = |args: &[&str]| {

@@ -7,12 +7,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::faults::Misbehaviour;
+use super::users::User;
 
 /// Everything a [`Broker`](super::Broker) is bound with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one. Loopback unless told otherwise.
+    /// Where to listen; port 0 takes a free one. Loopback unless told otherwise. `[::]` takes IPv4 clients as well.
     pub listen: SocketAddr,
+    /// Further addresses to listen on.
+    pub listen_too: Vec<SocketAddr>,
+    /// Where the monitoring pages are served, if they are.
+    pub monitor: Option<SocketAddr>,
+    /// Where WebSocket clients are served, if they are; encrypted if the others are.
+    pub websocket: Option<SocketAddr>,
     /// The name in INFO.
     pub server_name: String,
     /// Largest payload, headers included, in bytes. At most 64 MiB.
@@ -31,10 +38,14 @@ pub struct Config {
     pub ping_max: u32,
     /// Who may connect.
     pub auth: Auth,
-    /// How long a client may take to send valid credentials, and to complete a TLS handshake.
+    /// How long a client may take to send valid credentials.
     pub auth_timeout: Duration,
+    /// How long a client may take to complete a TLS handshake.
+    pub tls_timeout: Duration,
     /// Encryption, if any.
     pub tls: Option<Tls>,
+    /// Whether clients may stay without encryption where there is one.
+    pub tls_optional: bool,
     /// What happens to a connection that reads more slowly than it is sent to.
     pub slow_consumer: SlowConsumer,
     /// How long one write may make no progress before the connection counts as a slow consumer.
@@ -51,6 +62,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4222)),
+            listen_too: Vec::new(),
+            monitor: None,
+            websocket: None,
             server_name: "msgbench".to_owned(),
             max_payload: 1 << 20,
             max_control_line: 4096,
@@ -61,7 +75,9 @@ impl Default for Config {
             ping_max: 2,
             auth: Auth::None,
             auth_timeout: Duration::from_secs(2),
+            tls_timeout: Duration::from_secs(2),
             tls: None,
+            tls_optional: false,
             slow_consumer: SlowConsumer::Disconnect,
             write_deadline: Duration::from_secs(10),
             lame_duck: LameDuck::default(),
@@ -81,20 +97,6 @@ pub enum Auth {
     Token(String),
     /// Any of these users.
     Users(Vec<User>),
-}
-
-/// One user who may connect.
-#[derive(Debug, Clone)]
-pub enum User {
-    /// A name and a password, compared as they are.
-    Password {
-        /// The name.
-        name: String,
-        /// The password.
-        password: String,
-    },
-    /// A public NKey (`U...`); the client signs the nonce of INFO with its seed.
-    Nkey(String),
 }
 
 /// The files TLS needs, all PEM.

@@ -18,16 +18,19 @@ use tokio_rustls::server::TlsStream;
 use super::config::{Auth, SlowConsumer};
 use super::counters::Counters;
 use super::faults::Detour;
-use super::hub::{Hub, Member, Phase, Place};
+use super::hub::{Hub, Member, Phase, Place, Secured};
 use super::info;
 use super::keeper::{self, LINGER, Sink};
 use super::outlet::Outlet;
 use super::session::{Farewell, Session};
+use super::tls;
 use crate::units::now;
 
 /// The read buffer a connection starts with, and the one it grows to when it has much to say.
 const SMALL_BUFFER: usize = 4 * 1024;
 const LARGE_BUFFER: usize = 256 * 1024;
+/// What a TLS handshake begins with.
+const HANDSHAKE: u8 = 0x16;
 /// After so many full batches in a row a reader lets the other tasks of its thread have a turn.
 const TURN: u32 = 8;
 /// How long one batch may be held back altogether when a target fills up under the disconnect policy.
@@ -55,7 +58,7 @@ impl Source {
 
 /// Turns a client away that finds no place.
 pub(super) async fn refuse(hub: Arc<Hub>, mut socket: TcpStream, peer: SocketAddr) {
-    let mut words = hub.info.line(hub.next_id(), peer.ip().to_string(), "", false);
+    let mut words = hub.info.line(hub.next_id(), peer.ip().to_canonical().to_string(), "", false);
     words.extend_from_slice(b"-ERR 'maximum connections exceeded'\r\n");
     let _ = timeout(LINGER, async {
         socket.write_all(&words).await?;
@@ -70,6 +73,16 @@ pub(super) async fn refuse(hub: Arc<Hub>, mut socket: TcpStream, peer: SocketAdd
 
 /// Serves one client to the end.
 pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place) {
+    let secured = hub.acceptor.is_some();
+    converse(hub, socket, peer, place, secured).await;
+}
+
+/// Serves a client whose encryption, if any, has been taken off already.
+pub(super) async fn serve_inner(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place) {
+    converse(hub, socket, peer, place, false).await;
+}
+
+async fn converse(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place, secured: bool) {
     // Without it every small answer would wait for the previous one's acknowledgement.
     let _ = socket.set_nodelay(true);
     let nonce = if info::wants_nonce(&hub.config.auth) {
@@ -78,15 +91,15 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, pl
         String::new()
     };
     let id = hub.next_id();
-    let client_ip = peer.ip().to_string();
-    let greeting = hub.info.line(id, client_ip.clone(), &nonce, *hub.phase.borrow() != Phase::Serving);
-    let opened = match &hub.acceptor {
-        None => Some(plain(&hub, socket, id, &greeting)),
-        Some(_) => secure(&hub, socket, id, &greeting).await,
+    let client_ip = peer.ip().to_canonical().to_string();
+    let greeting = hub.info.line(id, client_ip, &nonce, *hub.phase.borrow() != Phase::Serving);
+    let opened = match secured {
+        false => Some((plain(&hub, socket, id, &greeting), None)),
+        true => secure(&hub, socket, id, &greeting).await,
     };
-    let Some((source, sink, outlet)) = opened else { return };
+    let Some(((source, sink, outlet), secured)) = opened else { return };
     outlet.admitted.store(matches!(hub.config.auth, Auth::None), Ordering::Release);
-    let member = Arc::new(Member { outlet: Arc::clone(&outlet), client_ip, nonce });
+    let member = Arc::new(Member::new(Arc::clone(&outlet), peer, nonce, secured));
     hub.enter(Arc::clone(&member));
     hub.readers.send_modify(|n| *n += 1);
     tokio::spawn(keeper::keep(Arc::clone(&hub), Arc::clone(&outlet), sink));
@@ -105,7 +118,10 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, pl
     drop(place);
 }
 
-fn plain(hub: &Arc<Hub>, socket: TcpStream, id: u64, greeting: &[u8]) -> (Source, Sink, Arc<Outlet>) {
+/// Both directions of an open connection.
+type Way = (Source, Sink, Arc<Outlet>);
+
+fn plain(hub: &Arc<Hub>, socket: TcpStream, id: u64, greeting: &[u8]) -> Way {
     let (reading, writing) = socket.into_split();
     let writing = Arc::new(writing);
     let outlet = Arc::new(Outlet::new(id, Arc::clone(&hub.rules), Some(Arc::clone(&writing))));
@@ -114,16 +130,20 @@ fn plain(hub: &Arc<Hub>, socket: TcpStream, id: u64, greeting: &[u8]) -> (Source
 }
 
 /// INFO in the clear (unless the handshake comes first), then the handshake, within the time allowed.
-async fn secure(
-    hub: &Arc<Hub>,
-    mut socket: TcpStream,
-    id: u64,
-    greeting: &[u8],
-) -> Option<(Source, Sink, Arc<Outlet>)> {
+async fn secure(hub: &Arc<Hub>, mut socket: TcpStream, id: u64, greeting: &[u8]) -> Option<(Way, Option<Secured>)> {
     let acceptor = hub.acceptor.as_ref()?;
     let first = hub.config.tls.as_ref().is_some_and(|tls| tls.first);
-    let stream = timeout(hub.config.auth_timeout, async {
-        if !first {
+    if hub.config.tls_optional {
+        socket.write_all(greeting).await.ok()?;
+        let mut byte = [0];
+        // Whoever says nothing for so long is taken for a client that does not encrypt, as nats-server has it.
+        let begun = timeout(hub.config.tls_timeout, socket.peek(&mut byte)).await;
+        if !begun.is_ok_and(|read| read.is_ok_and(|n| n > 0 && byte[0] == HANDSHAKE)) {
+            return Some((plain(hub, socket, id, b""), None));
+        }
+    }
+    let stream = timeout(hub.config.tls_timeout, async {
+        if !first && !hub.config.tls_optional {
             socket.write_all(greeting).await?;
         }
         acceptor.accept(socket).await
@@ -132,6 +152,7 @@ async fn secure(
     .ok()?
     .inspect_err(|_| Counters::add(&hub.counters.tls_failures, 1))
     .ok()?;
+    let secured = tls::seen(stream.get_ref().1);
     let (reading, writing) = tokio::io::split(stream);
     let outlet = Arc::new(Outlet::new(id, Arc::clone(&hub.rules), None));
     if first {
@@ -139,7 +160,7 @@ async fn secure(
     }
     let phase = hub.phase.subscribe();
     let source = Source::Tls { stream: reading, outlet: Arc::clone(&outlet), phase };
-    Some((source, Sink::Tls(Box::new(writing)), outlet))
+    Some(((source, Sink::Tls(Box::new(writing)), outlet), Some(secured)))
 }
 
 struct Reader {

@@ -38,10 +38,14 @@ counters! {
     subscriptions,
     /// Messages published by clients.
     messages_in,
+    /// Bytes of payload, headers included, of the messages published by clients.
+    payload_in,
     /// Bytes received from clients, protocol included, TLS excluded.
     bytes_in,
     /// Messages queued for or written to clients.
     messages_out,
+    /// Bytes of payload, headers included, of the messages queued for or written to clients.
+    payload_out,
     /// Bytes written to clients' sockets, protocol included, TLS excluded.
     bytes_out,
     /// Messages that had a subscriber and were not queued for it because its buffer was full.
@@ -52,6 +56,8 @@ counters! {
     stalls,
     /// Requests answered with 503 because nobody listened.
     no_responders,
+    /// Messages and subscriptions refused because the user may not.
+    violations,
     /// Connections closed for want of valid credentials.
     auth_failures,
     /// Connections given up because their TLS handshake failed.

@@ -17,6 +17,18 @@ pub enum BrokerError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A further address cannot be listened on.
+    #[error("cannot serve {what} on {address}: {source}; choose another {option} address, or port 0 for a free one")]
+    Serve {
+        /// What is served there.
+        what: &'static str,
+        /// The option that says where.
+        option: &'static str,
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A file TLS needs cannot be read.
     #[error("cannot read {what} {}: {reason}; it must be a PEM file", path.display())]
     TlsFile {
@@ -47,6 +59,14 @@ pub enum BrokerError {
         value: String,
         /// What it may be.
         remedy: &'static str,
+    },
+    /// The file of users cannot be used.
+    #[error("cannot use the users of {at}: {reason}")]
+    Users {
+        /// The file, and line and column where they are known.
+        at: String,
+        /// What is wrong, and what may be done.
+        reason: String,
     },
     /// The faults asked for make no sense.
     #[error(transparent)]

@@ -1,18 +1,21 @@
 //! What all connections of one broker share.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::certificate::Names;
 use super::config::Config;
 use super::counters::Counters;
 use super::faults::Detour;
 use super::index::Index;
 use super::info::Info;
 use super::outlet::{Outlet, Rules};
+use crate::units::{Nanos, now};
 
 /// Where the broker stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +61,61 @@ impl Drop for Place {
 pub(super) struct Member {
     pub outlet: Arc<Outlet>,
     pub client_ip: String,
+    pub port: u16,
     pub nonce: String,
+    /// When it was accepted.
+    pub start: Nanos,
+    pub tls: Option<Secured>,
+    /// Which user it is.
+    pub user: OnceLock<String>,
+    description: Mutex<Description>,
+}
+
+/// What is known of a connection's encryption.
+#[derive(Debug)]
+pub(super) struct Secured {
+    pub version: &'static str,
+    pub cipher: String,
+    /// The names in the client's certificate, if it has shown one.
+    pub certificate: Option<Names>,
+}
+
+/// What a client says of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Description {
+    pub name: String,
+    pub lang: String,
+    pub version: String,
+}
+
+impl Member {
+    pub(super) fn new(outlet: Arc<Outlet>, peer: SocketAddr, nonce: String, tls: Option<Secured>) -> Self {
+        Self {
+            outlet,
+            client_ip: peer.ip().to_canonical().to_string(),
+            port: peer.port(),
+            nonce,
+            start: now(),
+            tls,
+            user: OnceLock::new(),
+            description: Mutex::default(),
+        }
+    }
+
+    /// Keeps what a client says of itself; what it leaves out stays as it was said before.
+    pub(super) fn describe(&self, name: Option<String>, lang: Option<String>, version: Option<String>) {
+        let mut known = self.description.lock().unwrap_or_else(PoisonError::into_inner);
+        let Description { name: old_name, lang: old_lang, version: old_version } = &mut *known;
+        for (old, new) in [(old_name, name), (old_lang, lang), (old_version, version)] {
+            if let Some(new) = new {
+                *old = new;
+            }
+        }
+    }
+
+    pub(super) fn description(&self) -> Description {
+        self.description.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Hub {

@@ -47,6 +47,12 @@ impl Interest {
         self.stack.clear();
     }
 
+    /// Leaves only the subscriptions that `wanted` accepts.
+    pub(super) fn keep(&mut self, wanted: impl Fn(&Arc<Sub>) -> bool) {
+        self.plain.retain(&wanted);
+        self.queued.retain(&wanted);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.queued.is_empty()
     }
@@ -79,6 +85,8 @@ struct Tree {
 #[derive(Debug)]
 pub(super) struct Index {
     generation: AtomicU64,
+    inserts: AtomicU64,
+    removes: AtomicU64,
     tree: RwLock<Tree>,
 }
 
@@ -86,6 +94,8 @@ impl Default for Index {
     fn default() -> Self {
         Self {
             generation: AtomicU64::new(1),
+            inserts: AtomicU64::new(0),
+            removes: AtomicU64::new(0),
             tree: RwLock::new(Tree { nodes: vec![Node::default()], free: Vec::new() }),
         }
     }
@@ -103,6 +113,7 @@ impl Index {
     }
 
     pub(super) fn insert(&self, sub: &Arc<Sub>) {
+        sub.outlet.traffic.subscriptions.fetch_add(1, Ordering::Relaxed);
         let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
         let at = tree.reach(&sub.subject);
         let node = &mut tree.nodes[at as usize];
@@ -111,7 +122,20 @@ impl Index {
             Some(_) => node.queued.push(Arc::clone(sub)),
         }
         drop(tree);
+        self.inserts.fetch_add(1, Ordering::Relaxed);
         self.touch();
+    }
+
+    /// Subscriptions put in and taken out so far.
+    pub(super) fn changes(&self) -> (u64, u64) {
+        (self.inserts.load(Ordering::Relaxed), self.removes.load(Ordering::Relaxed))
+    }
+
+    /// Every subscription in force that `wanted` accepts.
+    pub(super) fn all(&self, wanted: impl Fn(&Sub) -> bool) -> Vec<Arc<Sub>> {
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        let every = tree.nodes.iter().flat_map(|node| node.plain.iter().chain(&node.queued));
+        every.filter(|sub| wanted(sub)).cloned().collect()
     }
 
     /// Takes a subscription out; `false` if somebody else already has.
@@ -122,6 +146,8 @@ impl Index {
         let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
         tree.remove(sub);
         drop(tree);
+        self.removes.fetch_add(1, Ordering::Relaxed);
+        sub.outlet.traffic.subscriptions.fetch_sub(1, Ordering::Relaxed);
         self.touch();
         true
     }

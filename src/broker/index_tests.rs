@@ -13,6 +13,7 @@ fn outlet() -> Arc<Outlet> {
         policy: crate::broker::SlowConsumer::Disconnect,
         counters: Arc::default(),
         pool: crate::broker::pool::Pool::default(),
+        watched: false,
     };
     Arc::new(Outlet::new(1, Arc::new(rules), None))
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Auth, Config, User};
+use super::config::{Auth, Config};
+use super::users::Credential;
 
 /// The version INFO carries. Clients gate features on it, so it names the nats-server release whose client protocol is
 /// spoken; the build metadata says who really answers.
@@ -11,18 +12,20 @@ pub const PROTOCOL_VERSION: &str = concat!("2.10.27+msgbench.", env!("CARGO_PKG_
 /// The fields of INFO; those that differ between connections are filled in per connection.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Info {
-    server_id: String,
+    pub server_id: String,
     server_name: String,
     version: &'static str,
     proto: u8,
     go: &'static str,
-    host: String,
-    port: u16,
+    pub host: String,
+    pub port: u16,
     headers: bool,
     #[serde(skip_serializing_if = "is_false")]
-    auth_required: bool,
+    pub auth_required: bool,
     #[serde(skip_serializing_if = "is_false")]
     tls_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_available: bool,
     #[serde(skip_serializing_if = "is_false")]
     tls_verify: bool,
     max_payload: usize,
@@ -49,8 +52,9 @@ impl Info {
             host: address.ip().to_string(),
             port: address.port(),
             headers: true,
-            auth_required: !matches!(config.auth, Auth::None),
-            tls_required: config.tls.is_some(),
+            auth_required: requires_credentials(&config.auth),
+            tls_required: config.tls.is_some() && !config.tls_optional,
+            tls_available: config.tls.is_some() && config.tls_optional,
             tls_verify: config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
             max_payload: config.max_payload,
             client_id: 0,
@@ -70,7 +74,16 @@ impl Info {
 
 /// Whether any user signs a nonce, so that INFO must carry one.
 pub(super) fn wants_nonce(auth: &Auth) -> bool {
-    matches!(auth, Auth::Users(users) if users.iter().any(|user| matches!(user, User::Nkey(_))))
+    matches!(auth, Auth::Users(users) if users.iter().any(|user| matches!(user.credential, Credential::Nkey(_))))
+}
+
+/// Whether a client that presents nothing is turned away.
+fn requires_credentials(auth: &Auth) -> bool {
+    match auth {
+        Auth::None => false,
+        Auth::Token(_) => true,
+        Auth::Users(users) => !users.iter().any(|user| user.anonymous),
+    }
 }
 
 /// What a client says of itself. An absent field keeps what was said before.
@@ -87,6 +100,9 @@ pub(super) struct Connect {
     pub pass: Option<String>,
     pub nkey: Option<String>,
     pub sig: Option<String>,
+    pub name: Option<String>,
+    pub lang: Option<String>,
+    pub version: Option<String>,
 }
 
 /// The options of a connection. Before CONNECT the real server takes it for a person at a terminal: verbose and pedantic.

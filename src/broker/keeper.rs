@@ -84,6 +84,7 @@ pub(super) async fn keep(hub: Arc<Hub>, outlet: Arc<Outlet>, mut sink: Sink) {
                     outlet.finish();
                 } else {
                     unanswered += 1;
+                    outlet.traffic.asked();
                     outlet.send(b"PING\r\n");
                 }
             }

@@ -18,6 +18,7 @@
 //! **Seams.** Faults leave the fast path in `Session::publish` (`faults`, only where some are configured). A second protocol gets its own session over the same hub, outlet and keeper.
 
 mod auth;
+mod certificate;
 mod config;
 mod connection;
 mod counters;
@@ -29,7 +30,9 @@ mod index;
 mod info;
 pub mod kafka;
 mod keeper;
+mod listen;
 pub mod log;
+mod monitor;
 mod outlet;
 pub mod parse;
 mod pool;
@@ -39,13 +42,16 @@ mod session;
 mod stages;
 mod subject;
 mod tls;
+mod traffic;
+pub mod users;
+mod websocket;
 
 /// What an operator should know and no client can be told.
 fn complain(words: impl std::fmt::Display) {
     crate::units::say(format_args!("msgbench broker: {words}"));
 }
 
-pub use config::{Auth, Config, LameDuck, Shutdown, SlowConsumer, Tls, User};
+pub use config::{Auth, Config, LameDuck, Shutdown, SlowConsumer, Tls};
 pub use counters::{Counters, Totals};
 pub use error::BrokerError;
 pub use faults::{
@@ -54,3 +60,4 @@ pub use faults::{
 };
 pub use info::PROTOCOL_VERSION;
 pub use server::Broker;
+pub use users::{Credential, Permissions, Subjects, User};

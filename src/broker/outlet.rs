@@ -12,7 +12,7 @@
 use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -25,6 +25,9 @@ use super::counters::Counters;
 use super::frames;
 use super::index::Sub;
 use super::pool::Pool;
+use super::traffic::{Load, Traffic};
+use super::users::Permissions;
+use crate::units::now;
 
 /// Who may write to the socket now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,8 @@ pub(super) struct Rules {
     pub policy: SlowConsumer,
     pub counters: Arc<Counters>,
     pub pool: Pool,
+    /// Whether somebody may look at the connections one by one.
+    pub watched: bool,
 }
 
 impl Rules {
@@ -88,6 +93,10 @@ pub(super) struct Outlet {
     pub admitted: AtomicBool,
     /// Whether the client understands an INFO that comes later.
     pub announces: AtomicBool,
+    /// What the client may do, if its user has permissions.
+    pub permissions: OnceLock<Arc<Permissions>>,
+    /// What it has received and sent.
+    pub traffic: Traffic,
     /// Whether anything has been received since the keeper last looked.
     pub heard: AtomicBool,
     /// A fault: nothing is read from the connection before this instant.
@@ -134,6 +143,8 @@ impl Outlet {
             headers: AtomicBool::new(false),
             admitted: AtomicBool::new(false),
             announces: AtomicBool::new(false),
+            permissions: OnceLock::new(),
+            traffic: Traffic::default(),
             heard: AtomicBool::new(false),
             deaf_until: AtomicU64::new(0),
             mute: AtomicBool::new(false),
@@ -141,6 +152,11 @@ impl Outlet {
             kick: Notify::new(),
             room: Notify::new(),
         }
+    }
+
+    /// Whether the client may be sent messages on this subject, whatever it has subscribed to.
+    pub(super) fn may_have(&self, subject: &[u8]) -> bool {
+        self.permissions.get().is_none_or(|permissions| !permissions.withholds(subject))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -159,18 +175,23 @@ impl Outlet {
     /// Sends a few bytes of the server's own.
     pub(super) fn send(&self, bytes: &[u8]) {
         let mut stage = bytes.to_vec();
-        self.commit(&mut stage, 0);
+        self.commit(&mut stage, Load::default());
     }
 
-    /// Takes over what a publisher gathered (`messages` counts the MSG and HMSG frames in it) and writes as much as the
+    /// Takes over what a publisher gathered (`load` is the MSG and HMSG frames in it) and writes as much as the
     /// kernel takes. Leaves `stage` empty. Returns whether the publisher should be held back.
-    pub(super) fn commit(&self, stage: &mut Vec<u8>, messages: u64) -> bool {
+    pub(super) fn commit(&self, stage: &mut Vec<u8>, load: Load) -> bool {
         let mut state = self.state();
         if state.closed || self.mute.load(Ordering::Relaxed) {
             stage.clear();
             return false;
         }
-        Counters::add(&self.rules.counters.messages_out, messages);
+        Counters::add(&self.rules.counters.messages_out, load.messages);
+        Counters::add(&self.rules.counters.payload_out, load.payload);
+        self.traffic.sent.add(load);
+        if self.rules.watched && load.messages > 0 {
+            self.traffic.active.store(now(), Ordering::Relaxed);
+        }
         let Some(socket) = state.socket.clone().filter(|_| state.writer == Writer::Nobody) else {
             self.queue(&mut state, stage);
             if state.writer == Writer::Nobody && !state.closed {
@@ -270,15 +291,17 @@ impl Outlet {
                 self.close_locked(state);
             }
             SlowConsumer::DropNewest => {
-                let mut dropped = 0;
+                let mut dropped = Load::default();
                 let ahead = self.pending().saturating_sub(state.back.len());
                 dropped += self.trim(&mut state.back, queued, queued, limit.saturating_sub(ahead));
                 let (at, len) = (state.front_at, state.front.len());
                 if len.saturating_sub(at) > limit {
                     dropped += self.trim(&mut state.front, 0, at, at + limit);
                 }
-                Counters::add(&self.rules.counters.dropped, dropped);
-                Counters::sub(&self.rules.counters.messages_out, dropped);
+                Counters::add(&self.rules.counters.dropped, dropped.messages);
+                Counters::sub(&self.rules.counters.messages_out, dropped.messages);
+                Counters::sub(&self.rules.counters.payload_out, dropped.payload);
+                self.traffic.sent.sub(dropped);
                 // Only the server's own answers are left over the limit: a client that asks and never reads.
                 if self.pending() > limit + frames::LARGEST_ANSWERS {
                     Counters::add(&self.rules.counters.slow_consumers, 1);
@@ -288,7 +311,7 @@ impl Outlet {
         }
     }
 
-    fn trim(&self, buf: &mut Vec<u8>, boundary: usize, begun: usize, limit: usize) -> u64 {
+    fn trim(&self, buf: &mut Vec<u8>, boundary: usize, begun: usize, limit: usize) -> Load {
         let before = buf.len();
         let dropped = frames::keep(buf, boundary, begun, limit);
         self.pending.fetch_sub(before - buf.len(), Ordering::AcqRel);

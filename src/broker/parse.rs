@@ -122,10 +122,10 @@ enum Verb {
 }
 
 /// Recognises `PUB <subject> <size>\r\n<payload>\r\n` for a subject known beforehand: what a stream of messages mostly
-/// consists of. Returns the tail (see [`Publish::tail`]) and how many bytes the frame took. Whatever is not exactly that, or not yet
+/// consists of. Returns the tail (see [`Publish::tail`]), how many bytes of it are payload, and how many bytes the frame took. Whatever is not exactly that, or not yet
 /// complete, is `None` and left to [`next`].
 #[inline]
-pub fn again<'a>(buf: &'a [u8], subject: &[u8], limits: &Limits) -> Option<(&'a [u8], usize)> {
+pub fn again<'a>(buf: &'a [u8], subject: &[u8], limits: &Limits) -> Option<(&'a [u8], usize, usize)> {
     let rest = buf.strip_prefix(b"PUB ")?.strip_prefix(subject)?.strip_prefix(b" ")?;
     let mut size = 0;
     let mut digits = 0;
@@ -145,7 +145,13 @@ pub fn again<'a>(buf: &'a [u8], subject: &[u8], limits: &Limits) -> Option<(&'a 
     let framed = digits > 0 && tail[digits..].starts_with(b"\r\n") && tail.ends_with(b"\r\n");
     let line = subject.len() + 1 + digits;
     (framed && size <= limits.max_payload && line <= limits.max_control_line)
-        .then(|| (tail, buf.len() - rest.len() + end))
+        .then(|| (tail, size, buf.len() - rest.len() + end))
+}
+
+/// The bytes of payload in a tail without headers (see [`Publish::tail`]).
+pub fn payload_of(tail: &[u8]) -> usize {
+    let digits = tail.iter().take_while(|b| b.is_ascii_digit()).count();
+    tail.len().saturating_sub(digits + 4)
 }
 
 /// Reads the next operation from the front of `buf`.

@@ -153,7 +153,7 @@ fn a_line_too_long_is_too_long_however_many_fields_it_has() {
 #[test]
 fn a_known_subject_is_recognised_only_in_the_canonical_form() {
     let good = b"PUB a.b 2\r\nhi\r\nPING\r\n";
-    assert_eq!(again(good, b"a.b", &LIMITS), Some((&b"2\r\nhi\r\n"[..], 15)));
+    assert_eq!(again(good, b"a.b", &LIMITS), Some((&b"2\r\nhi\r\n"[..], 2, 15)));
     for other in [
         &b"PUB a.bc 2\r\nhi\r\n"[..],
         b"PUB a.b r 2\r\nhi\r\n",

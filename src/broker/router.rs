@@ -19,8 +19,9 @@ use super::counters::Counters;
 use super::hub::Hub;
 use super::index::{Interest, Sub};
 use super::outlet::Outlet;
-use super::parse::Publish;
+use super::parse::{self, Publish};
 use super::stages::Stages;
+use super::traffic::Load;
 
 /// Routes remembered at most, and legs in all of them.
 const MAX_ROUTES: usize = 2048;
@@ -44,8 +45,6 @@ struct Route {
     plain: Vec<Leg>,
     /// Queue groups; one leg of each is taken.
     groups: Vec<Vec<Leg>>,
-    /// Whether anybody at all is interested, this connection under `echo:false` included.
-    interest: bool,
     /// Whether some leg has a count to settle.
     counted: bool,
     /// Whether messages may be routed in runs: no groups, every target once, this connection not among them.
@@ -74,10 +73,16 @@ const NO_ROUTE: usize = usize::MAX;
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Routed {
-    /// Somebody is interested.
-    Wanted,
-    /// Nobody is.
+    /// Somebody gets it.
+    Delivered,
+    /// Nobody does: nobody has subscribed, or only the publisher, who wants no echo.
     Unwanted,
+}
+
+impl From<bool> for Routed {
+    fn from(delivered: bool) -> Self {
+        if delivered { Self::Delivered } else { Self::Unwanted }
+    }
 }
 
 impl Router {
@@ -115,8 +120,8 @@ impl Router {
     }
 
     /// Routes several messages without reply and headers on the subject [`running`](Self::running) has just named, given
-    /// their tails ([`Publish::tail`]): target by target, so that each buffer is filled in one go.
-    pub(super) fn publish_run(&mut self, tails: &[&[u8]]) {
+    /// their tails ([`Publish::tail`]) and the bytes of payload in them: target by target, so that each buffer is filled in one go.
+    pub(super) fn publish_run(&mut self, tails: &[&[u8]], payload: usize) {
         let route = &mut self.routes[self.last_route];
         mark(route, self.last_route, &mut self.counted);
         let bytes: usize = tails.iter().map(|tail| tail.len()).sum();
@@ -125,25 +130,26 @@ impl Router {
             let stage = self.out.open(leg.slot);
             stage.reserve(bytes + tails.len() * prefix.len());
             let before = stage.len();
-            let mut messages = 0;
+            let mut load = Load { messages: 0, payload: payload as u64 };
             if leg.sub.max.load(Ordering::Relaxed) == 0 {
                 for tail in tails {
                     stage.extend_from_slice(prefix);
                     stage.extend_from_slice(tail);
                 }
-                messages = tails.len() as u64;
-                leg.count += messages;
+                load.messages = tails.len() as u64;
+                leg.count += load.messages;
             } else {
+                load.payload = 0;
                 for tail in tails {
                     if reserve_limited(&self.hub, &leg.sub, &mut leg.count) {
                         stage.extend_from_slice(prefix);
                         stage.extend_from_slice(tail);
-                        messages += 1;
+                        load += Load { messages: 1, payload: parse::payload_of(tail) as u64 };
                     }
                 }
             }
             let grown = stage.len() - before;
-            self.out.added(leg.slot, grown, messages);
+            self.out.added(leg.slot, grown, load);
         }
     }
 
@@ -163,9 +169,11 @@ impl Router {
         };
         let route = &mut self.routes[at];
         mark(route, at, &mut self.counted);
+        let mut delivered = false;
         for leg in &mut route.plain {
             if reserve(&self.hub, &leg.sub, &mut leg.count) {
                 self.out.put(leg.slot, &leg.prefix, message);
+                delivered = true;
             }
         }
         for group in &mut route.groups {
@@ -176,11 +184,12 @@ impl Router {
                 let leg = &mut group[(first + n) % len];
                 if reserve(&self.hub, &leg.sub, &mut leg.count) {
                     self.out.put(leg.slot, &leg.prefix, message);
+                    delivered = true;
                     break;
                 }
             }
         }
-        if route.interest { Routed::Wanted } else { Routed::Unwanted }
+        delivered.into()
     }
 
     /// Finds or makes the route of a subject; `None` when it is not worth remembering.
@@ -213,7 +222,7 @@ impl Router {
         }
         let mut found = std::mem::take(&mut self.found);
         self.hub.index.search(subject, &mut found);
-        let mut route = Route { interest: !found.is_empty(), ..Route::default() };
+        let mut route = Route::default();
         let own = self.out.own().id;
         let leg = |router: &mut Self, sub: &Arc<Sub>| {
             let mut prefix = Vec::with_capacity(7 + subject.len() + sub.sid.len());
@@ -224,7 +233,7 @@ impl Router {
             prefix.push(b' ');
             Leg { slot: router.out.slot(&sub.outlet), count: 0, sub: Arc::clone(sub), prefix: prefix.into() }
         };
-        let wanted = |sub: &&Arc<Sub>| echo || sub.outlet.id != own;
+        let wanted = |sub: &&Arc<Sub>| (echo || sub.outlet.id != own) && sub.outlet.may_have(subject);
         for sub in found.plain.iter().filter(wanted) {
             let leg = leg(self, sub);
             route.plain.push(leg);
@@ -253,11 +262,11 @@ impl Router {
         let mut found = std::mem::take(&mut self.found);
         self.hub.index.search(message.subject, &mut found);
         let own = self.out.own().id;
-        let routed = if found.is_empty() { Routed::Unwanted } else { Routed::Wanted };
         let mut prefix = self.hub.rules.pool.take();
         let mut send = |router: &mut Self, sub: &Arc<Sub>| {
             let mut count = 0;
-            if (!echo && sub.outlet.id == own) || !reserve(&router.hub, sub, &mut count) {
+            let barred = (!echo && sub.outlet.id == own) || !sub.outlet.may_have(message.subject);
+            if barred || !reserve(&router.hub, sub, &mut count) {
                 return false;
             }
             sub.delivered.fetch_add(count, Ordering::SeqCst);
@@ -269,13 +278,15 @@ impl Router {
             router.out.put(slot, &prefix, message);
             true
         };
+        let mut delivered = false;
         for sub in &found.plain {
-            send(self, sub);
+            delivered |= send(self, sub);
         }
         for members in found.queued.chunk_by(|a, b| a.queue == b.queue) {
             let first = pick(&mut self.random, members.len());
             for n in 0..members.len() {
                 if send(self, &members[(first + n) % members.len()]) {
+                    delivered = true;
                     break;
                 }
             }
@@ -283,7 +294,7 @@ impl Router {
         self.hub.rules.pool.give(prefix);
         found.clear();
         self.found = found;
-        routed
+        delivered.into()
     }
 
     /// The subscriptions that a message on this subject is delivered to now: all plain ones and one of each queue group.
@@ -293,6 +304,7 @@ impl Router {
         }
         let mut found = std::mem::take(&mut self.found);
         self.hub.index.search(subject, &mut found);
+        found.keep(|sub| sub.outlet.may_have(subject));
         into.extend(found.plain.iter().cloned());
         for members in found.queued.chunk_by(|a, b| a.queue == b.queue) {
             into.push(Arc::clone(&members[pick(&mut self.random, members.len())]));

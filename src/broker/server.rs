@@ -18,13 +18,16 @@ use super::hub::{Hub, Phase};
 use super::info::Info;
 use super::outlet::Rules;
 use super::pool::Pool;
-use super::{auth, tls};
+use super::{auth, listen, monitor, tls, websocket};
 
 /// A bound broker. [`run`](Self::run) serves until it is told to end.
 pub struct Broker {
     hub: Arc<Hub>,
-    listener: TcpListener,
-    address: SocketAddr,
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    /// Where the monitoring pages are served.
+    monitor: Option<(TcpListener, SocketAddr)>,
+    websocket: Option<(TcpListener, SocketAddr)>,
     /// Where faults are changed while it runs.
     control: Option<(TcpListener, SocketAddr)>,
 }
@@ -36,12 +39,23 @@ impl Broker {
     /// When a setting is out of range, a TLS file is unusable, an NKey does not decode, or the address is taken.
     pub async fn bind(config: Config) -> Result<Self, BrokerError> {
         check(&config)?;
-        auth::check(&config.auth)?;
+        auth::check(&config)?;
         let detour = Detour::new(&config.misbehaviour)?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
-        let listen = |source| BrokerError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for address in std::iter::once(&config.listen).chain(&config.listen_too) {
+            let (listener, bound) =
+                listen::on(*address).map_err(|source| BrokerError::Listen { address: *address, source })?;
+            listeners.push(listener);
+            addresses.push(bound);
+        }
+        let further = |address: Option<SocketAddr>, what, option| {
+            let serve =
+                |address| listen::on(address).map_err(|source| BrokerError::Serve { what, option, address, source });
+            address.map(serve).transpose()
+        };
+        let monitor = further(config.monitor, "the monitoring pages", "--monitor")?;
+        let websocket = further(config.websocket, "WebSocket clients", "--websocket")?;
         let control = match config.misbehaviour.control {
             Some(address) => Some(faults::listen(address).await?),
             None => None,
@@ -51,20 +65,36 @@ impl Broker {
             policy: config.slow_consumer,
             counters: Arc::default(),
             pool: Pool::default(),
+            watched: monitor.is_some(),
         });
-        let info = Info::new(&config, server_id(), address);
+        let info = Info::new(&config, server_id(), addresses[0]);
         let hub = Arc::new(Hub::new(config, rules, info, acceptor, detour));
-        Ok(Self { hub, listener, address, control })
+        Ok(Self { hub, listeners, addresses, monitor, websocket, control })
     }
 
     /// The address listened on, with the port that port 0 became.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// All addresses listened on.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the monitoring pages are served.
+    pub fn monitor_addr(&self) -> Option<SocketAddr> {
+        self.monitor.as_ref().map(|(_, address)| *address)
     }
 
     /// Where the control connection of the faults listens.
     pub fn control_addr(&self) -> Option<SocketAddr> {
         self.control.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Where WebSocket clients are served.
+    pub fn websocket_addr(&self) -> Option<SocketAddr> {
+        self.websocket.as_ref().map(|(_, address)| *address)
     }
 
     /// The running totals.
@@ -82,7 +112,7 @@ impl Broker {
     /// # Errors
     /// When the operating system refuses to accept for a reason that will not pass.
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), BrokerError> {
-        let Self { hub, listener, control, .. } = self;
+        let Self { hub, listeners, monitor, websocket, control, .. } = self;
         // Connections are tasks of their own; this ends them even if this future is dropped.
         let closing = CloseOnDrop(Arc::clone(&hub));
         tokio::pin!(shutdown);
@@ -92,10 +122,16 @@ impl Broker {
         if let Some((listener, _)) = control {
             controlled.spawn(faults::control(Arc::clone(&hub), listener));
         }
+        if let Some((listener, address)) = monitor {
+            controlled.spawn(monitor::serve(Arc::clone(&hub), listener, address));
+        }
+        if let Some((listener, _)) = websocket {
+            controlled.spawn(websocket::serve(Arc::clone(&hub), listener));
+        }
         let how = loop {
             tokio::select! {
                 how = &mut shutdown => break how,
-                accepted = listener.accept() => match accepted {
+                accepted = listen::accept(&listeners) => match accepted {
                     // Dropped, the socket is closed without a word.
                     Ok((_, peer)) if hub.detour.as_ref().is_some_and(|detour| detour.refuses(peer)) => {
                         Counters::add(&hub.counters.refused, 1);
@@ -117,7 +153,7 @@ impl Broker {
                 },
             }
         };
-        drop(listener);
+        drop(listeners);
         match how {
             Shutdown::Now => {}
             Shutdown::Drain => drain(&hub).await,
@@ -213,9 +249,13 @@ fn check(config: &Config) -> Result<(), BrokerError> {
     if config.max_connections == 0 {
         return setting("max_connections", "0".into(), "allow at least one");
     }
+    if config.tls_optional && config.tls.as_ref().is_none_or(|tls| tls.first) {
+        return setting("tls_optional", "on".into(), "it needs a certificate, and INFO before the handshake");
+    }
     for (name, value) in [
         ("ping_interval", config.ping_interval),
         ("auth_timeout", config.auth_timeout),
+        ("tls_timeout", config.tls_timeout),
         ("write_deadline", config.write_deadline),
     ] {
         if value.is_zero() {

@@ -13,6 +13,9 @@ use super::outlet::Outlet;
 use super::parse::{self, Limits, Op, Publish, Step, Violation};
 use super::router::{Routed, Router};
 use super::subject;
+use super::traffic::Load;
+use super::users::{self, Permissions};
+use crate::units::now;
 
 /// Messages routed together at most, and after how many bytes no further one joins them.
 const RUN: usize = 64;
@@ -39,7 +42,9 @@ pub(super) struct Session {
     admitted: bool,
     subs: HashMap<Box<[u8]>, Arc<Sub>>,
     found: Interest,
-    published: u64,
+    published: Load,
+    /// What the user may do, if it may not do everything.
+    permissions: Option<Arc<Permissions>>,
 }
 
 impl Session {
@@ -57,7 +62,8 @@ impl Session {
             admitted: outlet.admitted.load(Ordering::Acquire),
             subs: HashMap::new(),
             found: Interest::default(),
-            published: 0,
+            published: Load::default(),
+            permissions: None,
             hub,
             member,
             outlet,
@@ -67,7 +73,13 @@ impl Session {
     /// Serves every whole frame of a batch. Returns how many bytes were used and how many the next frame needs.
     pub(super) fn batch(&mut self, input: &[u8]) -> Result<(usize, usize), Farewell> {
         let result = self.frames(input);
-        Counters::add(&self.hub.counters.messages_in, std::mem::take(&mut self.published));
+        let published = std::mem::take(&mut self.published);
+        Counters::add(&self.hub.counters.messages_in, published.messages);
+        Counters::add(&self.hub.counters.payload_in, published.payload);
+        self.outlet.traffic.received.add(published);
+        if self.hub.rules.watched && published.messages > 0 {
+            self.outlet.traffic.active.store(now(), Ordering::Relaxed);
+        }
         self.router.end_batch();
         result
     }
@@ -105,27 +117,35 @@ impl Session {
         let mut tails: [&[u8]; RUN] = [&[]; RUN];
         while let Some(subject) = self.router.running() {
             let begin = at;
-            let mut n = 0;
+            let (mut n, mut payload) = (0, 0);
             while n < RUN && at - begin < RUN_BYTES {
-                let Some((tail, used)) = parse::again(&input[at..], subject, &self.limits) else { break };
+                let Some((tail, size, used)) = parse::again(&input[at..], subject, &self.limits) else { break };
                 tails[n] = tail;
                 n += 1;
+                payload += size;
                 at += used;
             }
             if n == 0 {
                 break;
             }
-            self.router.publish_run(&tails[..n]);
-            self.published += n as u64;
+            self.router.publish_run(&tails[..n], payload);
+            self.published += Load { messages: n as u64, payload: payload as u64 };
         }
         at
     }
 
     #[inline]
     fn publish(&mut self, message: &Publish<'_>) {
-        self.published += 1;
+        self.published += Load { messages: 1, payload: message.payload.len() as u64 };
         if self.options.pedantic && !subject::valid_literal(message.subject) {
             self.router.answer(b"-ERR 'Invalid Publish Subject'\r\n");
+        }
+        if let Some(permissions) = &self.permissions
+            && !permissions.may_publish(message.subject)
+        {
+            Counters::add(&self.hub.counters.violations, 1);
+            self.router.answer(users::publish_violation(message.subject).as_bytes());
+            return;
         }
         if self.options.verbose {
             self.router.answer(b"+OK\r\n");
@@ -145,6 +165,8 @@ impl Session {
         let Some(detour) = self.hub.detour.as_ref().filter(|d| d.takes(message.subject)) else { return false };
         if self.options.no_responders && !message.reply.is_empty() {
             self.hub.index.search(message.subject, &mut self.found);
+            let (echo, own) = (self.options.echo, self.outlet.id);
+            self.found.keep(|sub| (echo || sub.outlet.id != own) && sub.outlet.may_have(message.subject));
             if self.found.is_empty() {
                 return false;
             }
@@ -176,7 +198,8 @@ impl Session {
             Op::Connect(json) => self.connect(json)?,
             Op::Ping => self.router.answer(b"PONG\r\n"),
             // The keeper has been told by the read itself; +OK and INFO say nothing to a server.
-            Op::Pong | Op::Ok | Op::Info(_) => {}
+            Op::Pong => self.outlet.traffic.answered(),
+            Op::Ok | Op::Info(_) => {}
             Op::Err(_) => return Err(Farewell(None)),
         }
         Ok(())
@@ -191,13 +214,23 @@ impl Session {
     fn connect(&mut self, json: &[u8]) -> Result<(), Farewell> {
         let said: Connect = serde_json::from_slice(json).map_err(|_| Farewell(None))?;
         if !self.admitted {
-            if !auth::admits(&self.hub.config.auth, &said, &self.member.nonce) {
+            let certificate = self.member.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+            let Some(user) = auth::admit(&self.hub.config.auth, &said, &self.member.nonce, certificate) else {
                 return Err(self.unauthorised());
+            };
+            if let Some(user) = user {
+                // Set once: a connection does not change its user.
+                let _ = self.member.user.set(user.name().to_owned());
+                self.permissions = user.permissions.clone();
+                if let Some(permissions) = user.permissions.clone().filter(|p| p.withholds_any()) {
+                    let _ = self.outlet.permissions.set(permissions);
+                }
             }
             self.admitted = true;
             self.outlet.admitted.store(true, Ordering::Release);
         }
         self.options.merge(&said);
+        self.member.describe(said.name, said.lang, said.version);
         if !(0..=1).contains(&self.options.protocol) {
             return Err(Farewell(Some("invalid client protocol")));
         }
@@ -229,6 +262,13 @@ impl Session {
     fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
         if !subject::valid_subscription(subject) {
             self.router.answer(b"-ERR 'Invalid Subject'\r\n");
+            return;
+        }
+        if let Some(permissions) = &self.permissions
+            && !permissions.may_subscribe(subject, queue)
+        {
+            Counters::add(&self.hub.counters.violations, 1);
+            self.router.answer(users::subscribe_violation(subject, queue).as_bytes());
             return;
         }
         self.router.settle();

@@ -12,6 +12,7 @@ use foldhash::fast::RandomState;
 use super::hub::Hub;
 use super::outlet::Outlet;
 use super::parse::Publish;
+use super::traffic::Load;
 
 /// Bytes gathered at most before they are committed in the middle of a batch.
 const MAX_STAGED: usize = 1 << 20;
@@ -20,7 +21,7 @@ const MAX_STAGED: usize = 1 << 20;
 struct Slot {
     outlet: Arc<Outlet>,
     stage: Vec<u8>,
-    messages: u64,
+    load: Load,
 }
 
 /// Everything gathered by one router.
@@ -40,7 +41,7 @@ impl Stages {
     pub(super) fn new(hub: Arc<Hub>, own: Arc<Outlet>, hasher: RandomState) -> Self {
         let mut slot_of = HashMap::with_hasher(hasher);
         slot_of.insert(own.id, 0);
-        let slots = vec![Slot { outlet: own, stage: Vec::new(), messages: 0 }];
+        let slots = vec![Slot { outlet: own, stage: Vec::new(), load: Load::default() }];
         Self { hub, slots, slot_of, dirty: Vec::new(), staged: 0, pressed: Vec::new() }
     }
 
@@ -70,7 +71,7 @@ impl Stages {
             return *slot;
         }
         let slot = self.slots.len() as u32;
-        self.slots.push(Slot { outlet: Arc::clone(outlet), stage: Vec::new(), messages: 0 });
+        self.slots.push(Slot { outlet: Arc::clone(outlet), stage: Vec::new(), load: Load::default() });
         self.slot_of.insert(outlet.id, slot);
         slot
     }
@@ -92,8 +93,8 @@ impl Stages {
 
     /// Accounts for what has been put into an open buffer.
     #[inline]
-    pub(super) fn added(&mut self, slot: u32, bytes: usize, messages: u64) {
-        self.slots[slot as usize].messages += messages;
+    pub(super) fn added(&mut self, slot: u32, bytes: usize, load: Load) {
+        self.slots[slot as usize].load += load;
         self.staged += bytes;
         if self.staged > MAX_STAGED {
             self.commit();
@@ -111,7 +112,10 @@ impl Stages {
             _ => write_general(stage, takes_headers, prefix, message),
         }
         let grown = stage.len() - before;
-        self.added(slot, grown, 1);
+        // The client gets no headers it does not take.
+        let left_out = if takes_headers { 0 } else { message.header_len };
+        let payload = (message.payload.len() - left_out) as u64;
+        self.added(slot, grown, Load { messages: 1, payload });
     }
 
     /// Gives every target what is gathered for it, this connection last.
@@ -127,7 +131,7 @@ impl Stages {
 
     fn commit_slot(&mut self, slot: usize) {
         let slot = &mut self.slots[slot];
-        let pressed = slot.outlet.commit(&mut slot.stage, std::mem::take(&mut slot.messages));
+        let pressed = slot.outlet.commit(&mut slot.stage, std::mem::take(&mut slot.load));
         self.hub.rules.pool.give(std::mem::take(&mut slot.stage));
         if pressed {
             self.pressed.push(Arc::clone(&slot.outlet));

@@ -16,6 +16,22 @@ pub fn valid_literal(subject: &[u8]) -> bool {
     subject.split(|b| *b == b'.').all(|token| !token.is_empty() && token != b"*" && token != b">")
 }
 
+/// Whether a pattern reaches a subject, token by token. Wildcards of the subject are letters like any other, so a pattern
+/// with a wildcard reaches the same wildcard.
+pub fn matches(pattern: &[u8], subject: &[u8]) -> bool {
+    let mut tokens = subject.split(|b| *b == b'.');
+    for wanted in pattern.split(|b| *b == b'.') {
+        match tokens.next() {
+            Some(_) if wanted == b">" => return true,
+            Some(token) if wanted == token => {}
+            // `*` stands for one token, and `>` for any number of them.
+            Some(token) if wanted == b"*" && token != b">" => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +43,19 @@ mod tests {
         }
         for bad in ["", "foo.", ".foo", "foo..bar", "foo.>.bar", ".", "..", ">.a"] {
             assert!(!valid_subscription(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_reach_what_they_say() {
+        for (pattern, subject) in
+            [("a", "a"), ("a.*", "a.b"), ("a.*", "a.*"), (">", "a.b"), ("a.>", "a.>"), ("*.b", "a.b")]
+        {
+            assert!(matches(pattern.as_bytes(), subject.as_bytes()), "{pattern} {subject}");
+        }
+        for (pattern, subject) in [("a", "b"), ("a.*", "a"), ("a.*", "a.>"), ("a.>", "a"), ("a.b", "a.*"), ("*", "a.b")]
+        {
+            assert!(!matches(pattern.as_bytes(), subject.as_bytes()), "{pattern} {subject}");
         }
     }
 

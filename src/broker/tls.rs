@@ -7,10 +7,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
+use tokio_rustls::rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, crypto::ring};
 
+use super::certificate::Names;
 use super::config::Tls;
 use super::error::BrokerError;
+use super::hub::Secured;
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, BrokerError> {
     let fault = |reason: String| BrokerError::TlsFile { what, path: path.to_owned(), reason };
@@ -49,4 +51,18 @@ pub(super) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, BrokerError> {
     };
     let config = builder.with_single_cert(chain, key).map_err(|e| unusable(e.to_string()))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What a completed handshake has settled.
+pub(super) fn seen(session: &ServerConnection) -> Secured {
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "1.2",
+        Some(ProtocolVersion::TLSv1_3) => "1.3",
+        _ => "",
+    };
+    // The standard's name of a suite of TLS 1.3 has no 13 in it.
+    let name = |suite: tokio_rustls::rustls::SupportedCipherSuite| format!("{:?}", suite.suite());
+    let cipher = session.negotiated_cipher_suite().map(name).unwrap_or_default().replace("TLS13_", "TLS_");
+    let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|first| Names::read(first));
+    Secured { version, cipher, certificate }
 }

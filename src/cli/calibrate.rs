@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use crate::calibrate::certificate::{Form, Verdict};
 use crate::calibrate::{self, CalibrateError, keep};
 use crate::engine::Interrupt;
+use crate::system::scratch::Scratch;
 
-use super::run::{Scratch, listen};
+use super::interrupt::listen;
 use super::{Exit, Failure, Format, pretty, print};
 
 /// Arguments of `calibrate`.
@@ -26,7 +27,7 @@ pub struct CalibrateArgs {
 pub(super) fn calibrate(args: &CalibrateArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
-    let scratch = Scratch::new().map_err(|e| Failure::internal(format!("cannot make a temporary folder: {e}")))?;
+    let scratch = Scratch::new().map_err(Failure::internal)?;
     let form = if args.quick { Form::Quick } else { Form::Full };
     let ran = calibrate::run(form, scratch.path(), &interrupt, &|what| {
         crate::units::say(format_args!("calibrating: {what}"))
@@ -41,7 +42,7 @@ pub(super) fn calibrate(args: &CalibrateArgs) -> Result<Exit, Failure> {
         std::fs::create_dir_all(&args.out)
             .and_then(|()| std::fs::write(args.out.join(format!("{name}.tmp")), text))
             .and_then(|()| std::fs::rename(args.out.join(format!("{name}.tmp")), args.out.join(name)))
-            .map_err(|e| Failure::internal(format!("cannot write {}: {e}", args.out.join(name).display())))
+            .map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", args.out.join(name).display())))
     };
     write("certificate.json", pretty(&certificate))?;
     write("certificate.html", certificate.html())?;

@@ -30,9 +30,9 @@ pub struct CompareArgs {
     /// Compare results of different machines, which compares the machines too
     #[arg(long)]
     across_hosts: bool,
-    /// What the values of an HdrHistogram log of another tool count
-    #[arg(long, value_enum, value_name = "UNIT", default_value_t)]
-    log_unit: LogUnit,
+    /// What the values of an HdrHistogram log of another tool count [default: what the log says, else ns]
+    #[arg(long, value_enum, value_name = "UNIT")]
+    log_unit: Option<LogUnit>,
     /// Report only: exit with 0 whatever the verdict
     #[arg(long)]
     exit_zero: bool,
@@ -68,6 +68,10 @@ enum CompareFormat {
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let baseline = load(&args.baseline, args.log_unit)?;
     let candidate = args.candidate.as_deref().map(|path| load(path, args.log_unit)).transpose()?;
+    let logs = || std::iter::once(&baseline).chain(&candidate).any(|l| foreign::is_log(&l.record));
+    if args.log_unit.is_some() && !logs() {
+        return Err(Failure::usage("--log-unit: neither result is an HdrHistogram interval log of another tool"));
+    }
     let subject = &candidate.as_ref().unwrap_or(&baseline).record;
     let (gate, expect) = rules(args.gate.as_deref(), subject)?;
     let labels = labels(&args.baseline, args.candidate.as_deref());
@@ -80,7 +84,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
     let text = output(&comparison, args.format)?;
     let write = |path: &Path, text: String| {
-        std::fs::write(path, text).map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))
+        std::fs::write(path, text).map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", path.display())))
     };
     if let Some(path) = &args.html {
         let command = std::env::args().collect::<Vec<_>>().join(" ");
@@ -99,7 +103,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
 }
 
 /// A result, or all results in a folder taken together.
-fn load(path: &Path, unit: LogUnit) -> Result<Loaded, Failure> {
+fn load(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
     if !path.is_dir() || path.join("run.json").exists() {
         return one(path, unit);
     }
@@ -128,7 +132,7 @@ fn load(path: &Path, unit: LogUnit) -> Result<Loaded, Failure> {
 
 /// A result folder, its run.json, or a file of another tool. Interval logs are named by their whole path, because results of
 /// several folders may be taken together.
-fn one(path: &Path, unit: LogUnit) -> Result<Loaded, Failure> {
+fn one(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let own = store::load(path).map(|mut loaded| {
         let logs = loaded.record.trials.iter_mut().filter_map(|t| t.hlog.as_mut());
@@ -151,7 +155,7 @@ fn one(path: &Path, unit: LogUnit) -> Result<Loaded, Failure> {
 /// The tables of the gate file, else those of the scenario that was measured.
 fn rules(file: Option<&Path>, record: &Record) -> Result<(Gate, Vec<Expectation>), Failure> {
     match file {
-        Some(path) => gate::load(path).map_err(Failure::usage),
+        Some(path) => gate::load(path, &record.plan, !foreign::is_foreign(record)).map_err(Failure::usage),
         None => Ok((record.plan.gate.clone().unwrap_or_default(), record.plan.expect.clone())),
     }
 }

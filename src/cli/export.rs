@@ -26,6 +26,10 @@ pub enum Export {
 pub(super) fn run(result: &Path, record: &Record, format: Export) -> Result<Exit, Failure> {
     let folder =
         if result.is_dir() { result.to_path_buf() } else { result.parent().map(PathBuf::from).unwrap_or_default() };
+    if !record.trials.iter().any(usable) {
+        let words = format!("{} has no valid trial: there is nothing to export", result.display());
+        return Err(Failure::new(Exit::Invalid, words));
+    }
     let text = match format {
         Export::Openmetrics => export::openmetrics(record, &distributions(&folder, record)?),
         Export::BenchmarkSmaller => pretty(&export::benchmark_action(record, true)),

@@ -7,6 +7,7 @@ use crate::compare::history::{self, Entry, Series, State};
 use crate::record::store::{self, Store};
 use crate::scenario::gate::Share;
 use crate::scenario::metric::Metric;
+use crate::units::say;
 
 use super::{Exit, Failure, Format, pretty, print};
 
@@ -33,27 +34,49 @@ pub struct HistoryArgs {
     /// Write one HTML page with the table and all charts into this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Exit with 3 when the last level of a metric is confirmed to be worse than the one before
+    /// Exit with 3 when the last level of a metric is confirmed to be worse than the one before, and with 5 when nothing
+    /// judges the latest result: a changed setting began a new series, or no trial of it is valid
     #[arg(long)]
     gate: bool,
+    /// With --gate: what the exit code says of a latest result that nothing judges
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t, requires = "gate")]
+    on_unjudged: Unjudged,
     /// What to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
+/// What the exit code says of a result that nothing judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Unjudged {
+    /// Nothing: it is said, and the exit code is 0
+    Warn,
+    /// Exit with 5
+    #[default]
+    Fail,
+}
+
 pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
+    if !(args.max_change.0 > 0.0 && args.max_change.0 <= 10.0) {
+        return Err(Failure::usage(format!("--max-change: {} is not above 0% and up to 1000%", args.max_change)));
+    }
     let mut entries = read(args)?;
     for path in &args.add {
         let record = store::load(path).map_err(Failure::usage)?.record;
         let mut new = history::entries(&record, args.commit.as_deref());
-        if new.is_empty() {
+        if new.iter().all(|e| e.runs == 0) && !args.gate {
             return Err(Failure::new(
                 Exit::Invalid,
                 format!("{} has no valid trial: nothing is added", path.display()),
             ));
         }
         // A result that is there already is not counted twice.
+        let all = new.len();
         new.retain(|n| !entries.iter().any(|e| (&e.at, &e.case, &e.series) == (&n.at, &n.case, &n.series)));
+        if new.len() < all {
+            let what = if new.is_empty() { "it" } else { "a part of it" };
+            say(format_args!("msgbench: {} is not added: {what} stands in the history already", path.display()));
+        }
         append(args, &new)?;
         entries.extend(new);
     }
@@ -61,24 +84,45 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
         .into_iter()
         .filter(|s| !args.metrics.is_empty() || usual(&s.metric))
         .collect();
+    for metric in &args.metrics {
+        if !list.iter().any(|s| s.metric == *metric) {
+            let mut known: Vec<String> = entries.iter().flat_map(|e| e.metrics.keys().cloned()).collect();
+            known.sort_unstable();
+            known.dedup();
+            return Err(Failure::usage(format!(
+                "no result in {} has the metric `{metric}`; there are {}",
+                args.file.display(),
+                known.join(", ")
+            )));
+        }
+    }
+    if list.is_empty() && args.gate {
+        return Err(Failure::usage(format!("{} has no result to judge; add one with --add", args.file.display())));
+    }
     if let Some(dir) = &args.charts {
-        std::fs::create_dir_all(dir).map_err(|e| Failure::internal(format!("cannot create {}: {e}", dir.display())))?;
+        std::fs::create_dir_all(dir)
+            .map_err(|e| Failure::unwritten(format!("cannot create {}: {e}", dir.display())))?;
         let store = Store { dir: dir.clone() };
         for plot in crate::report::history::plots(&list) {
             let svg = plot.svg().map_err(Failure::internal)?;
-            store.write_file(&format!("{}.svg", plot.name), svg.as_bytes()).map_err(Failure::internal)?;
+            store.write_file(&format!("{}.svg", plot.name), svg.as_bytes()).map_err(Failure::unwritten)?;
         }
     }
     if let Some(path) = &args.html {
         std::fs::write(path, crate::report::history::html(&list))
-            .map_err(|e| Failure::internal(format!("cannot write {}: {e}", path.display())))?;
+            .map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", path.display())))?;
     }
     match args.format {
         Format::Json => print(&pretty(&list))?,
         Format::Text => print(&crate::report::history::page(&list))?,
     };
     let worse = |s: &Series| s.changes.last().is_some_and(|c| c.worse && c.state == State::Confirmed);
-    Ok(if args.gate && list.iter().any(worse) { Exit::Regressed } else { Exit::Passed })
+    let open = args.on_unjudged == Unjudged::Fail && list.iter().any(|s| s.unjudged.is_some());
+    Ok(match () {
+        () if args.gate && list.iter().any(worse) => Exit::Regressed,
+        () if args.gate && open => Exit::Inconclusive,
+        () => Exit::Passed,
+    })
 }
 
 fn usual(metric: &Metric) -> bool {
@@ -111,5 +155,5 @@ fn append(args: &HistoryArgs, new: &[Entry]) -> Result<(), Failure> {
         .as_mut()
         .map_err(|e| e.to_string())
         .and_then(|f| f.write_all(lines.as_bytes()).and_then(|()| f.sync_all()).map_err(|e| e.to_string()));
-    written.map_err(|e| Failure::internal(format!("cannot write {}: {e}", args.file.display())))
+    written.map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", args.file.display())))
 }

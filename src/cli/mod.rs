@@ -7,6 +7,8 @@ mod compare;
 mod doctor;
 mod export;
 mod history;
+mod interrupt;
+mod keeper;
 mod progress;
 mod report;
 mod run;
@@ -33,6 +35,9 @@ pub enum Exit {
     Inconclusive = 5,
     /// The system under test failed, or one that was asked for is not there.
     SystemFailed = 6,
+    /// The result, or a part of it, could not be written. A number of its own, because a script that goes on reads files: with any
+    /// other number it would look for what is not there.
+    Unwritten = 7,
     /// Interrupted by the user.
     Interrupted = 130,
 }
@@ -60,7 +65,7 @@ impl Exit {
 #[command(
     name = "msgbench",
     version,
-    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 3 regression or unmet expectation, 4 invalid measurement, 5 inconclusive where the policy says that fails, 6 system under test failed, 130 interrupted"
+    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 3 regression or unmet expectation, 4 invalid measurement, 5 inconclusive where the policy says that fails, 6 system under test failed, 7 the result, or a part of it, could not be written, 130 interrupted"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -128,6 +133,7 @@ pub enum Format {
 
 /// Runs the command line and returns the exit code. Messages for people go to standard error, results to standard output.
 pub fn main() -> u8 {
+    interrupt::let_large_writes_fail();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -190,6 +196,9 @@ impl Failure {
     fn internal(words: impl std::fmt::Display) -> Self {
         Self::new(Exit::Internal, words)
     }
+    fn unwritten(words: impl std::fmt::Display) -> Self {
+        Self::new(Exit::Unwritten, words)
+    }
     fn system(words: impl std::fmt::Display) -> Self {
         Self::new(Exit::SystemFailed, words)
     }
@@ -204,7 +213,10 @@ fn print(text: &str) -> Result<Exit, Failure> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::internal(e)),
-        _ => Ok(Exit::Passed),
+        Ok(()) => Ok(Exit::Passed),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Passed),
+        // A terminal that was hung up.
+        Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(Exit::Passed),
+        Err(e) => Err(Failure::unwritten(format!("cannot write to standard output: {e}"))),
     }
 }

@@ -101,6 +101,14 @@ impl Progress {
         }
     }
 
+    /// Prints a line that stays, also where nothing but errors is to be printed.
+    pub(super) fn warn(&self, text: &str) {
+        match self {
+            Self::Quiet => say(text),
+            _ => self.say(text),
+        }
+    }
+
     pub(super) fn finish(&self) {
         if let Self::Bar(bar, _) = self {
             bar.finish_and_clear();

@@ -35,14 +35,14 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         None => args.result.parent().map(PathBuf::from).unwrap_or_default(),
     };
     std::fs::create_dir_all(&folder)
-        .map_err(|e| Failure::internal(format!("cannot create {}: {e}", folder.display())))?;
+        .map_err(|e| Failure::unwritten(format!("cannot create {}: {e}", folder.display())))?;
     let store = Store { dir: folder.clone() };
     // The logs are beside run.json, wherever the report goes.
     let from = if args.result.is_dir() { Some(args.result.as_path()) } else { args.result.parent() };
     let read = |name: &str| std::fs::read(from?.join(name)).ok();
     let series = Series { intervals: &loaded.intervals, read: &read };
     for (name, bytes) in crate::report::files(&loaded.record, &series).map_err(Failure::internal)? {
-        store.write_file(&name, &bytes).map_err(Failure::internal)?;
+        store.write_file(&name, &bytes).map_err(Failure::unwritten)?;
     }
     match args.format {
         Format::Json => print(&pretty(&loaded.record)),

@@ -1,21 +1,21 @@
 //! `msgbench run`: executes a scenario, writes its record after every trial, prints the summary, renders the report.
 
-use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use crate::calibrate::keep;
-use crate::engine::{self, Interrupt, RunError, Tick, TrialFiles};
+use crate::compare::ExpectResult;
+use crate::engine::{self, Interrupt, RunError};
 use crate::measure::{host, trust};
 use crate::record::{
-    Calibration, Completion, Host, Interval, Outcome, Record, SCHEMA, ScenarioSource, Skipped, Status, Store, Tool,
-    rfc3339,
+    Calibration, Completion, Folder, Host, Outcome, Record, RunClock, SCHEMA, ScenarioSource, Status, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
-use crate::scenario::plan::{BringUp, Case};
-use crate::units::say;
+use crate::scenario::plan::BringUp;
+use crate::system::scratch::Scratch;
+use crate::units::{now, say};
 
+use super::interrupt::listen;
+use super::keeper::{Keeper, Kept};
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::{Exit, Failure, Format, pretty, print};
@@ -42,7 +42,8 @@ pub struct RunArgs {
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
     engine::check(&scenario.plan).map_err(Failure::usage)?;
-    let first = record(&scenario);
+    let clock = RunClock::start();
+    let first = record(&scenario, &clock);
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force)
         && let Some(words) = trust::excess(&scenario.plan.cases, calibration)
     {
@@ -51,49 +52,66 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     engine::network::enter(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
-    let store = Store::create(&args.out, &scenario.plan.name).map_err(Failure::internal)?;
-    let keeper = Keeper {
-        progress: Progress::new(args.quiet || args.format == Format::Json),
-        cases: scenario.plan.cases.clone(),
-        kept: Mutex::new((first, Vec::new())),
-        store,
-    };
-    keeper.write().map_err(Failure::internal)?;
-    let clocksource = keeper.lock().0.host.clocksource.clone();
-    let scratch = Scratch::new().map_err(|e| Failure::internal(format!("cannot make a temporary folder: {e}")))?;
-    let ran = engine::run(&scenario.plan, &scratch.0, &clocksource, &interrupt, &keeper);
-    keeper.progress.finish();
+    let scratch = Scratch::new().map_err(Failure::internal)?;
+    let folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
+    let progress = Progress::new(args.quiet || args.format == Format::Json);
+    swept(&progress, &scratch);
+    let clocksource = first.host.clocksource.clone();
+    let keeper = Keeper::new(progress, scenario.plan.cases.clone(), first, folder);
+    let ran = engine::run(&scenario.plan, scratch.path(), &clocksource, &interrupt, &keeper);
     let interrupted = interrupt.count() > 0;
+    let whole = if interrupted || ran.is_err() { Completion::Interrupted } else { Completion::Complete };
+    let (kept, rendered) = keeper.finish(whole, &clock);
+    if let Err(e @ RunError::Required(_)) = &ran
+        && kept.record.trials.is_empty()
     {
-        let mut kept = keeper.lock();
-        kept.0.completion = if interrupted { Completion::Interrupted } else { Completion::Complete };
-        kept.0.ended_at = Some(rfc3339(SystemTime::now()));
+        return Err(Failure::system(e));
     }
-    keeper.write().map_err(Failure::internal)?;
-    let (record, intervals) = &*keeper.lock();
-    let read = |name: &str| std::fs::read(keeper.store.dir.join(name)).ok();
-    let series = crate::report::series::Series { intervals, read: &read };
-    for (name, bytes) in crate::report::files(record, &series).map_err(Failure::internal)? {
-        keeper.store.write_file(&name, &bytes).map_err(Failure::internal)?;
+    let limits = crate::compare::expectations(&kept.record, &kept.record.plan.expect);
+    let printed = show(args, &kept, &limits);
+    if let Some(words) = kept.folder.lack() {
+        return Err(Failure::unwritten(words));
     }
     match ran {
         Err(e @ RunError::Required(_)) => return Err(Failure::system(e)),
         Err(e) => return Err(Failure::internal(e)),
         Ok(()) => {}
     }
-    let limits = crate::compare::expectations(record, &record.plan.expect);
-    if args.format == Format::Json {
-        print(&pretty(record))?;
-    } else if !args.quiet {
-        let summary = crate::report::text::summary(record, false);
-        let limits: String =
-            limits.iter().map(|l| format!("{:<12} {}: {}\n", l.verdict.word(), l.case, l.sentence)).collect();
-        print(&format!("{summary}{limits}\nresults: {}", keeper.store.dir.join("report.html").display()))?;
-    }
-    Ok(match exit(record, interrupted) {
-        Exit::Passed => super::expected(&limits),
-        other => other,
+    rendered.map_err(Failure::internal)?;
+    Ok(match exit(&kept.record, interrupted) {
+        Exit::Passed => printed.map(|_| super::expected(&limits))?,
+        // Whoever hung up reads no output.
+        Exit::Interrupted => Exit::Interrupted,
+        other => printed.map(|_| other)?,
     })
+}
+
+/// Says that others left something behind.
+fn swept(progress: &Progress, scratch: &Scratch) {
+    match scratch.swept {
+        0 => {}
+        1 => progress.say("removed 1 temporary folder of a run that was killed"),
+        n => progress.say(&format!("removed {n} temporary folders of runs that were killed")),
+    }
+}
+
+/// Prints what the user asked for, in spite of whatever could not be written.
+fn show(args: &RunArgs, kept: &Kept, limits: &[ExpectResult]) -> Result<Exit, Failure> {
+    if args.format == Format::Json {
+        return print(&pretty(&kept.record));
+    }
+    if args.quiet {
+        return Ok(Exit::Passed);
+    }
+    let summary = crate::report::text::summary(&kept.record, false);
+    let limits: String =
+        limits.iter().map(|l| format!("{:<12} {}: {}\n", l.verdict.word(), l.case, l.sentence)).collect();
+    const PAGE: &str = "report.html";
+    let place = match kept.folder.has(PAGE) {
+        true => format!("\nresults: {}", kept.folder.place().join(PAGE).display()),
+        false => String::new(),
+    };
+    print(&format!("{summary}{limits}{place}"))
 }
 
 /// The exit code of a finished run; the gravest that applies.
@@ -192,7 +210,7 @@ fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
     })
 }
 
-fn record(scenario: &Scenario) -> Record {
+fn record(scenario: &Scenario, clock: &RunClock) -> Record {
     let (host, profile) = (host::read(), if cfg!(debug_assertions) { "debug" } else { "release" });
     redacted(Record {
         schema: SCHEMA.into(),
@@ -210,119 +228,14 @@ fn record(scenario: &Scenario) -> Record {
         plan: scenario.plan.clone(),
         calibration: calibration(&host, profile),
         host,
-        started_at: rfc3339(SystemTime::now()),
+        started_at: rfc3339(clock.at(now())),
+        clock_step_s: None,
         ended_at: None,
         completion: Completion::Running,
         order: Vec::new(),
         skipped: Vec::new(),
         trials: Vec::new(),
     })
-}
-
-/// Turns SIGINT and SIGTERM into a wish to stop. The thread ends with the process.
-pub(super) fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let interrupt = interrupt.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-    let signals = {
-        let _inside = runtime.enter();
-        signal(SignalKind::interrupt()).and_then(|int| signal(SignalKind::terminate()).map(|term| (int, term)))
-    };
-    let (mut int, mut term) = signals.map_err(Failure::internal)?;
-    let listener = move || {
-        runtime.block_on(async {
-            loop {
-                tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-                match interrupt.raise() {
-                    1 => say("\nmsgbench: ending this trial, keeping what is recorded; again to give up at once"),
-                    _ => say("\nmsgbench: giving up"),
-                }
-            }
-        });
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(listener).map_err(Failure::internal)?;
-    Ok(())
-}
-
-/// A temporary folder, removed at the end.
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub(super) fn path(&self) -> &std::path::Path {
-        &self.0
-    }
-    pub(super) fn new() -> io::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("msgbench-{}-{}", std::process::id(), crate::units::now()));
-        std::fs::create_dir(&dir)?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed stays in the temporary folder; there is nobody left to tell.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Keeps the record, and writes it after every trial.
-struct Keeper {
-    progress: Progress,
-    store: Store,
-    /// What each trial was to do.
-    cases: Vec<Case>,
-    kept: Mutex<(Record, Vec<Interval>)>,
-}
-
-impl Keeper {
-    fn lock(&self) -> std::sync::MutexGuard<'_, (Record, Vec<Interval>)> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    fn write(&self) -> io::Result<()> {
-        self.store.write(&self.lock().0).map_err(io::Error::other)
-    }
-}
-
-impl engine::Sink for Keeper {
-    fn begin(&self, case: &Case, round: u32, number: usize, of: usize) {
-        self.progress.begin(format!("[{number}/{of}] {} (round {round})", case.id));
-    }
-    fn tick(&self, tick: Tick) {
-        self.progress.tick(tick);
-    }
-    fn skip(&self, skipped: Skipped) {
-        self.progress.say(&format!("{} is skipped: {}; {}", skipped.system, skipped.reason, skipped.remedy));
-        self.lock().0.skipped.push(skipped);
-    }
-    fn trial(&self, mut files: TrialFiles) -> io::Result<()> {
-        let label = format!("{}-{}", files.trial.case, files.trial.round);
-        if let Some(case) = self.cases.iter().find(|c| c.id == files.trial.case) {
-            crate::measure::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
-            if let Some(calibration) = &self.lock().0.calibration {
-                trust::judge(&mut files.trial, case, calibration);
-            }
-        }
-        let hlog = self.store.write_hlog(&label, &files.hlog, files.measured_at).map_err(io::Error::other)?;
-        files.trial.hlog = Some(hlog);
-        if let Some(log) = files.server_log {
-            let name = format!("{label}.server.log");
-            self.store.write_file(&name, &log).map_err(io::Error::other)?;
-            files.trial.server_log = Some(name);
-        }
-        if let Some(log) = files.fault_log {
-            self.store.write_file(&format!("{label}.faults.jsonl"), &log).map_err(io::Error::other)?;
-        }
-        if let Outcome::Failed { phase, error } = &files.trial.outcome {
-            self.progress.say(&format!("{label} failed in phase {phase}: {error}"));
-        }
-        self.store.append_intervals(&files.intervals).map_err(io::Error::other)?;
-        let mut kept = self.lock();
-        kept.0.order.push((files.trial.round, files.trial.case.clone()));
-        kept.0.trials.push(files.trial);
-        kept.1.extend(files.intervals);
-        drop(kept);
-        self.write()
-    }
 }
 
 #[cfg(test)]
@@ -335,13 +248,13 @@ mod tests {
         let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\noptions = { user = \"me\", password = \"s3cret\" }\n\
                     [[workload]]\npattern = \"fan-out\"\nload.rate = \"1/s\"\n";
         let scenario = parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default()).unwrap();
-        let kept = serde_json::to_string(&record(&scenario)).unwrap();
+        let kept = serde_json::to_string(&record(&scenario, &RunClock::start())).unwrap();
         assert!(!kept.contains("s3cret") && kept.contains("(redacted)"), "{kept}");
         assert_eq!(scenario.plan.systems[0].options["password"], "s3cret", "the run itself needs it");
         for url in ["nats://me:s3cret@a:1", "nats://a:1,nats://s3cret@b:2", "nats://a:1 kafka://me:s3cret@b:2/"] {
             let text = text.replace("options = { user = \"me\", password = \"s3cret\" }", &format!("url = \"{url}\""));
             let scenario = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap();
-            let kept = serde_json::to_string(&record(&scenario)).unwrap();
+            let kept = serde_json::to_string(&record(&scenario, &RunClock::start())).unwrap();
             assert!(!kept.contains("s3cret") && kept.contains("(redacted)@"), "{kept}");
         }
     }

@@ -27,8 +27,11 @@ pub enum ExpectVerdict {
     Unmet,
     /// The runs disagree, or too few samples stand behind them.
     Inconclusive,
-    /// There is no valid run, or the metric was not measured.
+    /// There is no valid run, or the metric was not measured, or nothing answers to its names.
     Invalid,
+    /// It is about a system that this run does not have: not kept, and not broken.
+    #[serde(rename = "NOT JUDGED")]
+    NotJudged,
 }
 
 impl ExpectVerdict {
@@ -39,6 +42,7 @@ impl ExpectVerdict {
             Self::Unmet => "UNMET",
             Self::Inconclusive => "INCONCLUSIVE",
             Self::Invalid => "INVALID",
+            Self::NotJudged => "NOT JUDGED",
         }
     }
 }
@@ -67,16 +71,18 @@ impl ExpectResult {
             ExpectVerdict::Met => 0,
             ExpectVerdict::Unmet => 3,
             ExpectVerdict::Invalid => 4,
-            ExpectVerdict::Inconclusive if self.on_inconclusive == Policy::Fail => 5,
-            ExpectVerdict::Inconclusive => 0,
+            ExpectVerdict::Inconclusive | ExpectVerdict::NotJudged if self.on_inconclusive == Policy::Fail => 5,
+            ExpectVerdict::Inconclusive | ExpectVerdict::NotJudged => 0,
         }
     }
 }
 
-/// Holds a record to its limits: each at every case it applies to.
+/// Holds a record to its limits: each at every case it applies to. A limit that applies to no case is in the list as well:
+/// it must not look kept.
 pub fn expectations(record: &Record, expect: &[Expectation]) -> Vec<ExpectResult> {
     let mut list = Vec::new();
     for e in expect {
+        let before = list.len();
         for case in &record.plan.cases {
             let system = record.plan.systems.get(case.system).map_or("", |s| s.name.as_str());
             if e.system.as_deref().is_some_and(|s| s != system) || record.skipped.iter().any(|s| s.system == system) {
@@ -90,8 +96,34 @@ pub fn expectations(record: &Record, expect: &[Expectation]) -> Vec<ExpectResult
                 list.push(one(record, &case.id, name, index, e));
             }
         }
+        if list.len() == before {
+            list.push(nowhere(record, e));
+        }
     }
     list
+}
+
+/// A limit that no case of the record could be held to, and why.
+fn nowhere(record: &Record, e: &Expectation) -> ExpectResult {
+    let skipped = record.skipped.iter().find(|s| e.system.as_ref().is_none_or(|name| s.system == *name));
+    let there = |name: &String| record.plan.systems.iter().any(|s| s.name == *name);
+    let (verdict, sentence, on_inconclusive) = match (skipped, &e.system) {
+        (Some(s), _) => {
+            let sentence = format!("`{}` is not judged: {} was not measured, {}", e.that, s.system, s.reason);
+            (ExpectVerdict::NotJudged, sentence, e.on_inconclusive)
+        }
+        // The names were checked when the scenario was read: the command line has chosen other systems.
+        (None, Some(name)) if !there(name) => {
+            let sentence = format!("`{}` is not judged: this run does not have the system {name}", e.that);
+            (ExpectVerdict::NotJudged, sentence, Policy::Warn)
+        }
+        _ => {
+            let sentence = format!("`{}` applies to nothing that was measured", e.that);
+            (ExpectVerdict::Invalid, sentence, e.on_inconclusive)
+        }
+    };
+    let case = e.system.clone().unwrap_or_else(|| "each system".into());
+    ExpectResult { case, that: e.that.clone(), verdict, values: Vec::new(), sentence, on_inconclusive }
 }
 
 fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectation) -> ExpectResult {
@@ -103,9 +135,16 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
     let values: Vec<f64> = found.iter().map(|o| o.value).collect();
     let unit = e.metric.quantity.unit();
     let kept = values.iter().filter(|v| e.comparator.holds(**v, e.limit)).count();
-    let thin = found.iter().filter_map(|o| o.exceedances).any(|k| may(k) < Use::Gate);
-    let ends = found.iter().filter_map(|o| o.ci95).flat_map(|(low, high)| [low, high]);
-    let straddles = ends.into_iter().any(|v| !e.comparator.holds(v, e.limit));
+    let thin = found
+        .iter()
+        .filter(|o| o.exceedances.is_some_and(|k| may(k) < Use::Gate))
+        .min_by(|a, b| a.exceedances.unwrap_or(0.0).total_cmp(&b.exceedances.unwrap_or(0.0)));
+    // What every single message keeps, every percentile keeps, however few messages there are.
+    let ends: Vec<(f64, f64)> = found.iter().filter_map(|o| o.ends).collect();
+    let within = |v: f64| e.comparator.holds(v, e.limit);
+    let all_within =
+        !found.is_empty() && ends.len() == found.len() && ends.iter().all(|(l, h)| within(*l) && within(*h));
+    let straddles = found.iter().filter_map(|o| o.ci95).any(|(low, high)| !within(low) || !within(high));
     let (verdict, sentence) = match median(&values) {
         None if trials.is_empty() => (ExpectVerdict::Invalid, format!("`{}` has no valid run to hold it to", e.that)),
         None => (ExpectVerdict::Invalid, format!("`{}` was not measured", e.metric)),
@@ -115,10 +154,19 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
             match () {
                 // A broken limit is broken however few samples there are.
                 () if !e.comparator.holds(middle, e.limit) => (ExpectVerdict::Unmet, found),
-                () if thin => (
-                    ExpectVerdict::Inconclusive,
-                    format!("{found}, with fewer than 30 samples above the percentile: measure longer"),
-                ),
+                () if all_within => {
+                    let largest = ends.iter().map(|e| e.1).fold(0.0, f64::max);
+                    let few = if thin.is_some() || straddles {
+                        format!(", and so does every message: the largest is {}", unit.show(largest))
+                    } else {
+                        String::new()
+                    };
+                    (ExpectVerdict::Met, format!("{found}{few}"))
+                }
+                () if thin.is_some() => {
+                    let why = thin.map_or_else(String::new, |o| observe::thin(None, o.counted, o.exceedances));
+                    (ExpectVerdict::Inconclusive, format!("{found}, but {why}"))
+                }
                 () if n == 1 && straddles => (
                     ExpectVerdict::Inconclusive,
                     format!("{found}, but its 95 % interval does not: repeat it, or measure longer"),

@@ -3,6 +3,7 @@
 //! The unit is again the run: a point is the median over the valid trials of one result. Only like is set beside like: a
 //! change of the machine or of what is driven starts a new series. Levels are compared on the logarithm, so that a change
 //! is a ratio. History raises alerts about trends; a pull request is judged by interleaved runs, not by history.
+//! Invariant: what the latest result holds and nothing judges is said, with the setting that opened a new series.
 
 use std::collections::BTreeMap;
 
@@ -39,23 +40,28 @@ pub struct Entry {
     pub series: String,
     /// The machine in a line.
     pub host: String,
-    /// Valid trials.
+    /// What makes the series: setting to value, so that one that changed can be named. Lines of older versions have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// Valid trials; 0 where there are trials and none is valid.
     pub runs: usize,
     /// Median over the valid trials of each metric that may be gated on.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// The lines of a result. A case without a valid trial has none.
+/// The lines of a result. A case without a valid trial has one without metrics: that it could not be judged is a result too.
 pub fn entries(record: &Record, commit: Option<&str>) -> Vec<Entry> {
     let mut list = Vec::new();
     for case in &record.plan.cases {
         let usable = |t: &&crate::record::Trial| {
             t.case == case.id && t.outcome == Outcome::Complete && t.validity_status() != Status::Invalid
         };
+        if !record.trials.iter().any(|t| t.case == case.id) {
+            continue;
+        }
         let trials: Vec<_> = record.trials.iter().filter(usable).collect();
-        let Some(first) = trials.first() else { continue };
         let mut metrics = BTreeMap::new();
-        for (index, workload) in first.workloads.iter().enumerate() {
+        for (index, workload) in trials.first().iter().flat_map(|t| &t.workloads).enumerate() {
             for metric in observe::metrics(workload, case.workloads.len() > 1, &record.plan.percentiles) {
                 let found: Vec<_> = trials.iter().filter_map(|t| observe::value(t, index, &metric.quantity)).collect();
                 let thin = found.iter().filter_map(|o| o.exceedances).any(|k| may(k) < Use::Gate);
@@ -67,14 +73,16 @@ pub fn entries(record: &Record, commit: Option<&str>) -> Vec<Entry> {
         }
         let h = &record.host;
         let host = format!("{}, {} CPUs, {} GiB", h.cpu, h.cpus, (h.memory_bytes as f64 / f64::from(1 << 30)).round());
+        let (series, settings) = driven(record, case, &host);
         list.push(Entry {
             schema: SCHEMA.into(),
             at: record.started_at.clone(),
             commit: commit.map(String::from),
             scenario: record.plan.name.clone(),
             case: case.id.clone(),
-            series: fingerprint(record, case, &host),
+            series,
             host,
+            settings,
             runs: trials.len(),
             metrics,
         });
@@ -82,14 +90,62 @@ pub fn entries(record: &Record, commit: Option<&str>) -> Vec<Entry> {
     list
 }
 
-fn fingerprint(record: &Record, case: &crate::scenario::plan::Case, host: &str) -> String {
+/// The fingerprint of what is driven and of the machine, and the same by setting.
+fn driven(record: &Record, case: &crate::scenario::plan::Case, host: &str) -> (String, BTreeMap<String, String>) {
     let mut case = case.clone();
     // The name of a case and its place in the file do not change what is driven.
     case.id.clear();
     let system = record.plan.systems.get(case.system).map(|s| (&s.name, s.driver, &s.bring_up, &s.options));
     case.system = 0;
-    let text = serde_json::to_string(&(case, system, host, &record.tool.profile)).unwrap_or_default();
+    let text = serde_json::to_string(&(&case, &system, host, &record.tool.profile)).unwrap_or_default();
+    let mut settings = BTreeMap::new();
+    let system = system.map(|(name, driver, up, options)| {
+        serde_json::json!({ "name": name, "driver": driver, "bring-up": up, "options": options })
+    });
+    let all = serde_json::json!({ "system": system, "machine": host, "build profile": record.tool.profile });
+    name("", &serde_json::to_value(&case).unwrap_or_default(), &mut settings);
+    name("", &all, &mut settings);
+    (digest(&text), settings)
+}
+
+fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Settings by their path. A long list, such as the messages of a file, is one setting, known by its digest.
+fn name(path: &str, value: &serde_json::Value, into: &mut BTreeMap<String, String>) {
+    use serde_json::Value;
+    const LONGEST: usize = 200;
+    let join = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(k, v)| name(&join(k), v, into)),
+        Value::Array(list) if list.len() <= 8 => {
+            list.iter().enumerate().for_each(|(i, v)| name(&join(&i.to_string()), v, into));
+        }
+        Value::Null => {}
+        other => {
+            let text = other.as_str().map_or_else(|| other.to_string(), str::to_string);
+            let text = if text.len() > LONGEST { format!("digest {}", digest(&text)) } else { text };
+            into.insert(path.into(), text);
+        }
+    }
+}
+
+/// What differs between two series, in words; at most four settings are named.
+fn changed(from: &Entry, to: &Entry) -> String {
+    let keys: std::collections::BTreeSet<&String> = from.settings.keys().chain(to.settings.keys()).collect();
+    let differs: Vec<&String> = keys.into_iter().filter(|k| from.settings.get(*k) != to.settings.get(*k)).collect();
+    if from.settings.is_empty() || differs.is_empty() {
+        return match from.host == to.host {
+            false => format!("machine is {} instead of {}", to.host, from.host),
+            true => "a setting changed, and the older lines do not say which".into(),
+        };
+    }
+    let say = |e: &Entry, k: &String| e.settings.get(k).cloned().unwrap_or_else(|| "(not set)".into());
+    let list: Vec<String> =
+        differs.iter().take(4).map(|k| format!("{k} is {} instead of {}", say(to, k), say(from, k))).collect();
+    let more = if differs.len() > 4 { format!(" and {} more", differs.len() - 4) } else { String::new() };
+    format!("{}{more}", list.join(", "))
 }
 
 /// Reads the lines of a history file.
@@ -166,6 +222,8 @@ pub struct Series {
     pub trend: Option<f64>,
     /// Why the judgement is stricter or absent.
     pub note: Option<String>,
+    /// Why nothing judges the latest result of it; absent where it is judged, and in a series that another one follows.
+    pub unjudged: Option<String>,
 }
 
 /// Sorts the lines into series and judges each; `wanted` chooses the metrics (all where empty).
@@ -181,16 +239,53 @@ pub fn judge(entries: &[Entry], wanted: &[Metric], max_change: f64) -> Vec<Serie
         }
     }
     let mut list = Vec::new();
-    for (first, of) in groups {
-        let names: std::collections::BTreeSet<&String> = of.iter().flat_map(|e| e.metrics.keys()).collect();
+    let any = "throughput.delivered".to_string();
+    let standing: Vec<(bool, Option<String>)> = groups
+        .iter()
+        .map(|(first, of)| {
+            let same_case = |f: &Entry| (&f.scenario, &f.case) == (&first.scenario, &first.case);
+            let others = || groups.iter().filter(|(f, _)| same_case(f) && f.series != first.series);
+            let last = |of: &[&Entry]| of.last().map(|e| e.at.clone());
+            let current = others().all(|(_, other)| last(other) <= last(of));
+            // The result before the first of this series.
+            let before = others().flat_map(|(_, l)| l.iter().rev().find(|e| e.at < first.at));
+            (current, before.max_by(|a, b| a.at.cmp(&b.at)).map(|e| changed(e, first)))
+        })
+        .collect();
+    for ((first, of), (current, opened)) in groups.iter().zip(standing) {
+        let mut names: std::collections::BTreeSet<&String> = of.iter().flat_map(|e| e.metrics.keys()).collect();
+        // A series that has only trials that count for nothing must not vanish.
+        if names.is_empty() && current {
+            names.insert(&any);
+        }
         for name in names {
             let Ok(metric) = name.parse::<Metric>() else { continue };
             if wanted.is_empty() || wanted.contains(&metric) {
-                list.push(one(first, &of, metric, name, max_change));
+                let mut found = one(first, of, metric, name, max_change);
+                found.unjudged = if current { unjudged(&found, of, opened.as_deref()) } else { None };
+                list.push(found);
             }
         }
     }
     list
+}
+
+/// Why nothing judges the latest result of a series.
+fn unjudged(found: &Series, of: &[&Entry], opened: Option<&str>) -> Option<String> {
+    let last = of.last()?;
+    let n = found.values.len();
+    if last.runs == 0 {
+        return Some(format!("the result of {} has no valid trial of it", last.at));
+    }
+    if found.at.last() != Some(&last.at) {
+        return Some(format!("the result of {} does not have it, or too few samples stand behind it", last.at));
+    }
+    if n < change::MIN_POINTS {
+        let first = &of.first()?.at;
+        let why = opened.map_or_else(String::new, |what| format!("a new series began at {first}, because {what}: "));
+        return Some(format!("{why}{n} of the {} results that a level needs", change::MIN_POINTS));
+    }
+    found.values.iter().any(|v| *v <= 0.0).then(|| "some values are zero, and levels are ratios".into())
 }
 
 fn one(first: &Entry, of: &[&Entry], metric: Metric, name: &str, max_change: f64) -> Series {
@@ -206,6 +301,7 @@ fn one(first: &Entry, of: &[&Entry], metric: Metric, name: &str, max_change: f64
         changes: Vec::new(),
         trend: None,
         note: None,
+        unjudged: None,
         metric,
     };
     if values.iter().any(|v| *v <= 0.0) {
@@ -287,6 +383,7 @@ mod tests {
             changes(22).iter().map(|c| (c.index, c.state, c.worse)).collect::<Vec<_>>(),
             [(20, State::Suspect, true)]
         );
+        assert!(judge(&step(22), &[], 0.05)[0].unjudged.is_none());
         let after = changes(26);
         assert_eq!((after.len(), after[0].index, after[0].state), (1, 20, State::Confirmed));
         assert!((after[0].change - 0.2).abs() < 0.02 && after[0].commit.as_deref() == Some("abc"));
@@ -321,5 +418,59 @@ mod tests {
         all.extend(entries(&host, None));
         let metric = "e2e.p99".parse().unwrap();
         assert_eq!(judge(&all, &[metric], 0.05).len(), 4);
+    }
+
+    /// A step by half hides behind a changed setting: the new series has one result, and nothing judges it.
+    #[test]
+    fn what_nothing_judges_is_said_and_the_setting_is_named() {
+        let metric: Metric = "e2e.p99".parse().unwrap();
+        let mut other = record(&A, &B);
+        other.plan.cases[0].workloads[0].topology.producers = 9;
+        let new = entries(&other, None).remove(0);
+        let with = |change: &dyn Fn(&mut Entry)| {
+            let mut all = history((0..20).map(|i| 1e6 * (1.0 + 0.01 * wave(i))));
+            let mut last = Entry { at: "2026-12-01T00:00:00Z".into(), ..all[0].clone() };
+            last.metrics = BTreeMap::from([("e2e.p99".to_string(), 1.5e6)]);
+            change(&mut last);
+            all.push(last);
+            judge(&all, std::slice::from_ref(&metric), 0.05).into_iter().filter_map(|s| s.unjudged).collect::<Vec<_>>()
+        };
+        assert_eq!(with(&|_| ()), [""; 0], "a like result is judged");
+        let said = with(&|e| (e.series, e.settings) = (new.series.clone(), new.settings.clone()));
+        assert_eq!(said.len(), 1, "the series that ended is not spoken of");
+        assert!(said[0].contains("workloads.0.topology.producers is 9 instead of 1"), "{said:?}");
+        assert!(said[0].contains("1 of the 10 results"), "{said:?}");
+        // Every setting, one at a time.
+        let settings = new.settings.clone();
+        assert!(settings.len() > 20 && settings.contains_key("machine"), "{settings:?}");
+        for key in settings.keys() {
+            let said = with(&|e| {
+                e.series = format!("another {key}");
+                e.settings.insert(key.clone(), "changed".into());
+            });
+            assert!(said[0].contains(&format!("{key} is changed instead of ")), "{said:?}");
+        }
+        let said = with(&|e| (e.runs, e.metrics) = (0, BTreeMap::new()));
+        assert!(said[0].contains("no valid trial"), "{said:?}");
+        let none = Entry { runs: 0, metrics: BTreeMap::new(), ..new.clone() };
+        let alone = judge(&[none], &[], 0.05);
+        assert!(alone[0].unjudged.as_ref().unwrap().contains("no valid trial"), "{alone:?}");
+        let said = with(&|e| e.metrics = BTreeMap::from([("e2e.p50".to_string(), 1.0)]));
+        assert!(said[0].contains("does not have it"), "{said:?}");
+        let said = with(&|e| (e.metrics, e.runs) = (BTreeMap::from([("e2e.p99".to_string(), 0.0)]), 1));
+        assert!(said[0].contains("zero"), "{said:?}");
+        // Lines of an older version name no settings.
+        let said = with(&|e| (e.series, e.settings) = ("x".into(), BTreeMap::new()));
+        assert!(said[0].contains("a new series began"), "{said:?}");
+    }
+
+    #[test]
+    fn a_case_without_a_valid_trial_has_a_line() {
+        let mut r = record(&A, &B);
+        r.trials.iter_mut().filter(|t| t.case == "nats").for_each(|t| t.outcome = Outcome::Partial);
+        let list = entries(&r, None);
+        assert_eq!((list.len(), list[1].runs, list[1].metrics.len()), (2, 0, 0));
+        r.trials.retain(|t| t.case == "reference");
+        assert_eq!(entries(&r, None).len(), 1, "what was not run has none");
     }
 }

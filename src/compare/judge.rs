@@ -19,6 +19,8 @@ pub(super) struct Draft {
     row: Row,
     /// What the samples behind a percentile allow.
     may: Use,
+    /// Why they do not allow more.
+    thin: String,
     /// Why nothing can be decided whatever the figures are.
     undecidable: Option<String>,
 }
@@ -63,7 +65,16 @@ pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
         };
         // Another tool's file does not say what was lost: nothing must not read as none.
         let foreign = [a, b].iter().any(|s| foreign::is_foreign(s.record));
-        let known = |m: &Metric| !foreign || !matches!(m.quantity, Quantity::Ledger(_));
+        let unknown = |m: &Metric| match &m.quantity {
+            Quantity::Ledger(_) => true,
+            Quantity::Throughput(_) => [a, b]
+                .iter()
+                .flat_map(|s| &s.trials)
+                .filter_map(|t| observe::value(t, index, &m.quantity))
+                .any(|o| o.value == 0.0),
+            _ => false,
+        };
+        let known = |m: &Metric| !foreign || !unknown(m);
         for metric in observe::metrics(template, several, &quantiles).into_iter().filter(known) {
             let named =
                 |m: &Metric| m.quantity == metric.quantity && m.workload.as_ref().is_none_or(|w| *w == template.name);
@@ -99,8 +110,8 @@ fn template<'a>(a: &Side<'a>, b: &Side<'a>, index: usize) -> Option<&'a Workload
 
 /// What stands behind a percentile in a typical run of one side: the median over its runs. The over-dispersion of one run comes from
 /// a handful of blocks and differs tenfold between runs of one case; the least of all would only fall as runs are added.
-fn behind(runs: &[(u32, Observed)]) -> Option<f64> {
-    let mut all: Vec<f64> = runs.iter().filter_map(|(_, o)| o.exceedances).collect();
+fn behind(runs: &[(u32, Observed)], of: fn(&Observed) -> Option<f64>) -> Option<f64> {
+    let mut all: Vec<f64> = runs.iter().filter_map(|(_, o)| of(o)).collect();
     all.sort_by(f64::total_cmp);
     all.get((all.len().max(1) - 1) / 2).copied()
 }
@@ -114,7 +125,10 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
     let (xa, xb) = (take(&contest.a), take(&contest.b));
     let values = |x: &[(u32, Observed)]| x.iter().map(|(_, o)| o.value).collect::<Vec<_>>();
     let (a, b) = (values(&xa), values(&xb));
-    let weakest = [&xa, &xb].into_iter().filter_map(|x| behind(x)).min_by(f64::total_cmp);
+    let weakest =
+        |of: fn(&Observed) -> Option<f64>| [&xa, &xb].into_iter().filter_map(|x| behind(x, of)).min_by(f64::total_cmp);
+    let (worth, counted) = (weakest(|o| o.exceedances), weakest(|o| o.counted));
+    let thin = observe::thin(metric.quantity.quantile(), counted, worth);
     let pairs: Vec<(f64, f64)> = if contest.shared_rounds {
         xa.iter().filter_map(|(r, o)| Some((o.value, xb.iter().find(|(s, _)| s == r)?.1.value))).collect()
     } else {
@@ -135,12 +149,13 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
         Some(p) if gate.paired => (format!("exact sign-flip over {} rounds", pairs.len()), Some(p)),
         _ => ("exact Mann-Whitney".to_string(), test.map(|t| t.p)),
     };
-    let max_change = gate.max_change(&metric);
+    let max_change = gate.max_change(&metric, contest.a.case.workloads.get(index).map_or("", |w| w.name.as_str()));
     let sample = |side: &Side<'_>, v: &[f64]| Sample {
         label: side.label.clone(),
         case: side.case.id.clone(),
         n: v.len(),
         excluded: side.excluded,
+        why_excluded: side.why_excluded.clone(),
         median: median(v),
         median_ci95: shift::median_interval(v, 0.95),
         values: v.to_vec(),
@@ -174,9 +189,10 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
             String::new()
         },
         runs_needed: None,
+        runs_needed_seen: None,
         sentence: if contest.interleaved { "interleaved ".into() } else { String::new() },
     };
-    Draft { row, may: weakest.map_or(Use::Gate, may), undecidable }
+    Draft { row, may: worth.map_or(Use::Gate, may), thin, undecidable }
 }
 
 /// Corrects the p-values of all rows, then decides each.
@@ -204,7 +220,7 @@ fn worse(row: &Row, interval: (f64, f64)) -> (f64, f64) {
 }
 
 fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> Row {
-    let Draft { mut row, may, undecidable } = draft;
+    let Draft { mut row, may, thin, undecidable } = draft;
     let interleaved = !row.sentence.is_empty();
     // Where a run is too short to know the percentile, more runs are no help.
     let by_runs = undecidable.is_none() && (!row.primary || may >= Use::Gate);
@@ -212,10 +228,21 @@ fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> 
     let look = std::mem::take(&mut row.reason);
     let (verdict, reason) = if n == 0 || m == 0 {
         let side = if n == 0 { &row.a } else { &row.b };
-        let why = if side.excluded > 0 { "all were INVALID, partial or failed" } else { "it was not measured" };
+        // How a trial failed stands with the trial; here it would be said once more for each metric.
+        let short = |why: &str| match why.starts_with("failed in") {
+            true => why.split(':').next().unwrap_or(why).to_owned(),
+            false => why.trim_end_matches('.').to_owned(),
+        };
+        let why = match (&side.why_excluded, side.excluded) {
+            (Some(why), 1) => format!("the one there is is left out, {}", short(why)),
+            (Some(why), n) => format!("all {n} are left out, the first: {}", short(why)),
+            (None, _) => "it was not measured".into(),
+        };
         (Verdict::Invalid, format!("no valid run of {}: {why}", side.label))
     } else {
-        by_figures(&row, gate, alpha, family, may, undecidable)
+        // Where a run is too short to know the percentile, that is what must change first.
+        let thin = (row.primary && may < Use::Gate).then_some(thin);
+        by_figures(&row, gate, alpha, family, undecidable.or(thin))
     };
     row.verdict = verdict;
     row.reason = match look.is_empty() {
@@ -227,6 +254,12 @@ fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> 
         row.runs_needed = spread(&row)
             .and_then(|cv| decide::runs_needed(row.max_change, cv, level, POWER))
             .filter(|needed| *needed > n.min(m) as u64);
+        // The threshold is the smallest change that matters; a larger one that is really there needs fewer runs.
+        let seen = row.ratio.map(|r| r.value.max(1.0 / r.value) - 1.0).filter(|c| c.is_finite() && *c > row.max_change);
+        row.runs_needed_seen = seen
+            .zip(spread(&row))
+            .and_then(|(change, cv)| decide::runs_needed(change, cv, level, POWER))
+            .filter(|needed| *needed > n.min(m) as u64 && row.runs_needed.is_none_or(|all| *needed < all));
     }
     row.sentence = sentence::sentence(&row, interleaved, gated);
     row
@@ -244,21 +277,13 @@ fn spread(row: &Row) -> Option<f64> {
     pooled.is_finite().then(|| pooled.sqrt())
 }
 
-fn by_figures(
-    row: &Row,
-    gate: &Gate,
-    alpha: f64,
-    family: usize,
-    may: Use,
-    undecidable: Option<String>,
-) -> (Verdict, String) {
+fn by_figures(row: &Row, gate: &Gate, alpha: f64, family: usize, undecidable: Option<String>) -> (Verdict, String) {
     let (n, m) = (row.a.n, row.b.n);
+    if row.a.values.iter().chain(&row.b.values).all(|v| *v == 0.0) {
+        return (Verdict::Equivalent, "0 in every run".into());
+    }
     if let Some(reason) = undecidable {
         return (Verdict::Inconclusive, reason);
-    }
-    if row.primary && may < Use::Gate {
-        let reason = "fewer than 30 samples are expected above this percentile in a typical run: measure longer, or gate on a lower one";
-        return (Verdict::Inconclusive, reason.into());
     }
     if n.min(m) < gate.min_runs as usize {
         return (
@@ -284,8 +309,12 @@ fn by_figures(
     if decide::equivalent(ci90, row.max_change) {
         return (Verdict::Equivalent, format!("the 90 % interval lies within {threshold}"));
     }
-    if significant {
+    if significant && (low > 1.0 || high < 1.0) {
         return (Verdict::Changed, format!("a change is certain, but not that it exceeds {threshold}"));
+    }
+    if significant {
+        let reason = "the test finds a change, and the 95 % interval of the ratio does not exclude that there is none";
+        return (Verdict::Inconclusive, reason.into());
     }
     let tests = if row.primary { family } else { 1 };
     if ranks::smallest_p(n, m) * tests as f64 >= alpha {
@@ -306,7 +335,12 @@ fn by_difference(row: &Row, significant: bool) -> (Verdict, String) {
     let sign = row.shift.map_or(0.0, |s| s.value);
     // Counts that are mostly zero have a median difference of zero: then the ranks say which way.
     let direction = if sign != 0.0 { sign } else { row.cliffs_delta.unwrap_or(0.0) };
-    match (significant, (direction > 0.0) == row.lower_is_better) {
+    // An interval that holds both signs, or nothing but zero, does not say which way.
+    let open = row
+        .shift
+        .and_then(|s| s.ci95)
+        .is_some_and(|(low, high)| (low < 0.0 && high > 0.0) || low == 0.0 && high == 0.0);
+    match (significant && !open, (direction > 0.0) == row.lower_is_better) {
         (false, _) => (Verdict::Inconclusive, "the counts differ, but not beyond chance".into()),
         (true, true) => (Verdict::Regressed, "the counts differ beyond chance".into()),
         (true, false) => (Verdict::Improved, "the counts differ beyond chance".into()),

@@ -10,6 +10,7 @@
 //! absolute limits. Rejected: comparing merged histograms (destroys the variance between runs), Welch's test as the
 //! judge (runs are rarely normal), bootstrap (random verdicts).
 
+mod copies;
 mod differences;
 mod expect;
 pub mod foreign;
@@ -30,10 +31,11 @@ pub use expect::{ExpectResult, ExpectVerdict, expectations};
 pub use model::*;
 pub use pair::{NotComparable, Options};
 pub use pool::{PoolError, pool};
-pub use sentence::percent;
+pub use sentence::{needed, needed_brief, percent};
 
 use crate::record::Record;
 use crate::scenario::gate::Gate;
+use crate::scenario::metric::Metric;
 
 /// A record and what it is called in the comparison.
 #[derive(Debug, Clone, Copy)]
@@ -67,13 +69,37 @@ pub fn systems(record: Named<'_>, against: Option<&str>, gate: &Gate) -> Result<
     Ok(assemble(pairing, gate))
 }
 
+/// The metrics that were to decide and that no workload of any contest answers to.
+fn unmatched(rows: &[Row], contests: &[pair::Contest<'_>], gate: &Gate) -> Vec<Refused> {
+    let decided = |m: &Metric| {
+        let names = |w: &String| contests.iter().any(|c| c.a.case.workloads.iter().any(|x| x.name == *w));
+        m.workload.as_ref().is_none_or(names) && rows.iter().any(|r| r.primary && r.metric.quantity == m.quantity)
+    };
+    let of = |m: &Metric| Refused {
+        case: format!("gate.primary `{m}`"),
+        reason: "nothing that was compared has it".into(),
+        missing: true,
+    };
+    gate.primary.iter().filter(|m| !decided(m)).map(of).collect()
+}
+
 fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
     let mut drafts = Vec::new();
     for contest in &pairing.contests {
         drafts.extend(judge::drafts(contest, gate));
     }
-    let rows = judge::verdicts(drafts, gate, pairing.gated);
-    let overall = overall::overall(&rows, &pairing.refused, gate, pairing.gated);
+    let mut rows = judge::verdicts(drafts, gate, pairing.gated);
+    let same =
+        (pairing.copies > 0).then(|| copies::words(&pairing.baseline.label, &pairing.candidate.label, pairing.copies));
+    if let Some(words) = &same {
+        rows.iter_mut().for_each(|row| copies::void(row, words));
+    }
+    let mut refused = pairing.refused;
+    refused.extend(unmatched(&rows, &pairing.contests, gate));
+    let mut overall = overall::overall(&rows, &refused, gate, pairing.gated);
+    if let Some(words) = &same {
+        copies::fail(&mut overall, words);
+    }
     Comparison {
         schema: SCHEMA.into(),
         scenario: pairing.scenario,
@@ -84,8 +110,9 @@ fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
         gate: gate.clone(),
         gated: pairing.gated,
         differences: pairing.differences,
-        refused: pairing.refused,
+        refused,
         excluded: pairing.excluded,
+        doubts: pairing.doubts,
         rows,
         expectations: Vec::new(),
         overall,

@@ -35,6 +35,8 @@ pub struct Comparison {
     pub refused: Vec<Refused>,
     /// Trials left out, and why.
     pub excluded: Vec<Excluded>,
+    /// What is known to be doubtful about results of other tools, which check nothing themselves.
+    pub doubts: Vec<Doubt>,
     /// One for each pair, load point, workload and metric.
     pub rows: Vec<Row>,
     /// The absolute limits of the candidate.
@@ -91,6 +93,9 @@ pub struct Refused {
     pub case: String,
     /// Why.
     pub reason: String,
+    /// Whether a verdict is missing for it: the baseline has it, or the gate names it. Then the policy for what is INVALID
+    /// holds.
+    pub missing: bool,
 }
 
 /// A trial that was left out.
@@ -106,6 +111,21 @@ pub struct Excluded {
     pub reason: String,
 }
 
+/// A doubt about the trials of a case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Doubt {
+    /// Of which record.
+    pub of: String,
+    /// `Case::id`.
+    pub case: String,
+    /// How many of its trials.
+    pub trials: usize,
+    /// Whether they do not count because of it.
+    pub invalid: bool,
+    /// What.
+    pub text: String,
+}
+
 /// The values of one side, one for each valid trial.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Sample {
@@ -117,6 +137,8 @@ pub struct Sample {
     pub n: usize,
     /// Trials left out.
     pub excluded: usize,
+    /// Why the first of them was left out.
+    pub why_excluded: Option<String>,
     /// One value for each, in order of rounds.
     pub values: Vec<f64>,
     /// Their median.
@@ -221,8 +243,10 @@ pub struct Row {
     pub verdict: Verdict,
     /// Why this verdict.
     pub reason: String,
-    /// Runs a side that would decide, where this many did not.
+    /// Runs a side that would find a change as large as the threshold, where this many did not decide.
     pub runs_needed: Option<u64>,
+    /// Runs a side that would find a change as large as the one that was seen, where that is above the threshold.
+    pub runs_needed_seen: Option<u64>,
     /// All of it in a sentence.
     pub sentence: String,
 }

@@ -2,6 +2,8 @@
 
 use crate::record::{LatencySummary, Ledger, Resources, Throughput, Trial, WorkloadResult};
 use crate::scenario::metric::{Metric, Quantity, Statistic};
+use crate::stats::quantile::GATE_AT;
+use crate::units::{count, three_digits};
 
 /// A value, and how many samples stand behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,12 +12,16 @@ pub struct Observed {
     pub value: f64,
     /// Samples expected above a percentile, effective ones where they are known; absent for what is not one.
     pub exceedances: Option<f64>,
+    /// The same by their mere number, as if messages did not depend on each other.
+    pub counted: Option<f64>,
+    /// The smallest and the largest sample that stand behind a value of a latency; +infinity where one never arrived.
+    pub ends: Option<(f64, f64)>,
     /// 95 % interval of this run's percentile, where it is known.
     pub ci95: Option<(f64, f64)>,
 }
 
 fn plain(value: f64) -> Option<Observed> {
-    Some(Observed { value, exceedances: None, ci95: None })
+    Some(Observed { value, exceedances: None, counted: None, ends: None, ci95: None })
 }
 
 fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
@@ -23,15 +29,38 @@ fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
         return None;
     }
     let or_infinite = |ns: Option<u64>| ns.map_or(f64::INFINITY, |ns| ns as f64);
-    match statistic {
+    let largest = if summary.lost > 0 { f64::INFINITY } else { or_infinite(summary.max_ns) };
+    let smallest = if summary.count > 0 { summary.min_ns as f64 } else { f64::INFINITY };
+    let found = match statistic {
         Statistic::Quantile(q) => summary.at(q).map(|p| Observed {
             value: or_infinite(p.value_ns),
             exceedances: Some(p.effective.unwrap_or(p.exceedances)),
+            counted: Some(p.exceedances),
+            ends: None,
             ci95: p.ci95_ns.map(|(low, high)| (low as f64, or_infinite(high))),
         }),
         Statistic::Min => (summary.count > 0).then_some(summary.min_ns as f64).and_then(plain),
         Statistic::Mean => plain(if summary.lost > 0 { f64::INFINITY } else { summary.mean_ns }),
         Statistic::Max => plain(or_infinite(summary.max_ns)),
+    };
+    found.map(|o| Observed { ends: Some((smallest, largest)), ..o })
+}
+
+/// Why too few samples stand behind a percentile to decide anything, and what to do: there are too few of them, or enough
+/// that depend on each other. `counted` is their mere number above it in a typical run, `effective` what it is worth.
+pub fn thin(quantile: Option<f64>, counted: Option<f64>, effective: Option<f64>) -> String {
+    match (counted, effective) {
+        (Some(n), Some(k)) if n >= GATE_AT => format!(
+            "the {} samples above this percentile in a typical run come in bursts and are worth only {}, and a verdict needs {GATE_AT:.0}: measure longer, or remove what disturbs the run",
+            count(n.round()),
+            three_digits(k)
+        ),
+        _ => {
+            let lower = if quantile.is_some_and(|q| q > 0.5) { ", or gate on a lower one" } else { "" };
+            format!(
+                "fewer than {GATE_AT:.0} samples are expected above this percentile in a typical run: measure longer{lower}"
+            )
+        }
     }
 }
 
@@ -40,6 +69,8 @@ fn throughput(t: &Throughput, field: &str) -> Option<f64> {
         "sent" => Some(t.sent),
         "delivered" => Some(t.delivered),
         "delivered_bytes" => Some(t.delivered_bytes),
+        "received" => t.received,
+        "received_bytes" => t.received_bytes,
         _ => None,
     }
 }
@@ -48,6 +79,7 @@ fn ledger(l: &Ledger, field: &str) -> Option<f64> {
     let count = match field {
         "scheduled" => l.scheduled,
         "sent" => l.sent,
+        "sent_late" => l.sent_late,
         "refused" => l.refused,
         "acked" => l.acked,
         "unanswered" => l.unanswered,

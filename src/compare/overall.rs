@@ -6,7 +6,7 @@ use crate::scenario::gate::{Gate, Policy};
 
 /// Exit codes of DESIGN section 7.
 const REGRESSED: u8 = 3;
-const INVALID: u8 = 4;
+pub(super) const INVALID: u8 = 4;
 const INCONCLUSIVE: u8 = 5;
 
 pub(super) fn overall(rows: &[Row], refused: &[Refused], gate: &Gate, gated: bool) -> Overall {
@@ -24,18 +24,24 @@ pub(super) fn overall(rows: &[Row], refused: &[Refused], gate: &Gate, gated: boo
         exit_code = REGRESSED;
         reasons.extend(regressed.iter().map(|r| format!("REGRESSED {}: {}", r.scenario, r.sentence)));
     }
-    if (!invalid.is_empty() || primary.is_empty()) && gate.on_invalid == Policy::Fail {
+    let missing: Vec<&Refused> = refused.iter().filter(|r| primary.is_empty() || (gated && r.missing)).collect();
+    if (!invalid.is_empty() || primary.is_empty() || !missing.is_empty()) && gate.on_invalid == Policy::Fail {
         exit_code = INVALID;
         reasons.extend(invalid.iter().map(|r| format!("INVALID {}: {}", r.scenario, r.sentence)));
-        reasons.extend(refused.iter().filter(|_| primary.is_empty()).map(|r| format!("{}: {}", r.case, r.reason)));
+        reasons.extend(missing.iter().map(|r| format!("{} is not compared: {}", r.case, r.reason)));
     }
     // Without a baseline nothing is better or worse than it should be: only validity can fail.
     if !gated && exit_code != INVALID {
         exit_code = 0;
         reasons.clear();
     }
-    let verdict = primary.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Invalid);
-    let sentence = headline(&primary, gated);
+    let mut verdict = primary.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Invalid);
+    let mut sentence = headline(&primary, gated);
+    if let Some(first) = missing.first().filter(|_| exit_code == INVALID && verdict < Verdict::Invalid) {
+        verdict = Verdict::Invalid;
+        // The word and the sentence that stand side by side must be about the same thing.
+        sentence = format!("{} is not compared: {}. {sentence}", first.case, first.reason.trim_end_matches('.'));
+    }
     Overall { verdict, exit_code, sentence, reasons }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::Named;
+use super::copies::copies;
 use super::differences::{facts, settings, whole};
 use super::foreign;
-use super::model::{Design, Difference, Excluded, Refused, Source};
+use super::model::{Design, Difference, Doubt, Excluded, Refused, Source};
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 use crate::scenario::plan::Case;
 
@@ -69,6 +70,7 @@ pub(super) struct Side<'a> {
     /// Valid trials, by round.
     pub trials: Vec<&'a Trial>,
     pub excluded: usize,
+    pub why_excluded: Option<String>,
 }
 
 /// Two cases that are comparable.
@@ -90,9 +92,12 @@ pub(super) struct Pairing<'a> {
     pub candidate: Source,
     pub design: Design,
     pub gated: bool,
+    /// Trials of the candidate that stand in the baseline as well.
+    pub copies: usize,
     pub differences: Vec<Difference>,
     pub refused: Vec<Refused>,
     pub excluded: Vec<Excluded>,
+    pub doubts: Vec<Doubt>,
     pub contests: Vec<Contest<'a>>,
 }
 
@@ -134,12 +139,13 @@ fn fault(trial: &Trial) -> Option<String> {
 }
 
 fn side<'a>(label: String, of: Named<'a>, case: &'a Case, excluded: &mut Vec<Excluded>) -> Side<'a> {
-    let mut side = Side { label, case, record: of.record, trials: Vec::new(), excluded: 0 };
+    let mut side = Side { label, case, record: of.record, trials: Vec::new(), excluded: 0, why_excluded: None };
     for trial in of.record.trials.iter().filter(|t| t.case == case.id) {
         match fault(trial) {
             None => side.trials.push(trial),
             Some(reason) => {
                 side.excluded += 1;
+                side.why_excluded.get_or_insert_with(|| reason.clone());
                 let entry = Excluded { of: of.label.into(), case: case.id.clone(), round: trial.round, reason };
                 if !excluded.contains(&entry) {
                     excluded.push(entry);
@@ -149,6 +155,30 @@ fn side<'a>(label: String, of: Named<'a>, case: &'a Case, excluded: &mut Vec<Exc
     }
     side.trials.sort_by_key(|t| t.round);
     side
+}
+
+/// What is doubtful about the trials of another tool.
+fn doubts(of: Named<'_>, case: &Case, list: &mut Vec<Doubt>) {
+    for trial in of.record.trials.iter().filter(|t| t.case == case.id && foreign::is_foreign(of.record)) {
+        for check in trial.validity.iter().filter(|c| c.status != Status::Ok) {
+            // Why a run does not count must stand beside the others that do, in formats that list no excluded trials too.
+            let text = match check.status {
+                Status::Invalid => format!("{}; {}", check.observed, check.message),
+                _ => check.observed.clone(),
+            };
+            let new = Doubt {
+                of: of.label.into(),
+                case: case.id.clone(),
+                trials: 1,
+                invalid: check.status == Status::Invalid,
+                text,
+            };
+            match list.iter_mut().find(|d| (&d.of, &d.case, &d.text) == (&new.of, &new.case, &new.text)) {
+                Some(known) => known.trials += 1,
+                None => list.push(new),
+            }
+        }
+    }
 }
 
 fn system_of<'a>(record: &'a Record, case: &Case) -> &'a str {
@@ -210,9 +240,11 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         candidate: source(b),
         design: Design { interleaved: false, words: String::new() },
         gated: true,
+        copies: copies(ra, rb),
         differences: whole(ra, rb),
         refused: Vec::new(),
         excluded: Vec::new(),
+        doubts: Vec::new(),
         contests: Vec::new(),
     };
     let single = |r: &Record| (r.plan.systems.len() == 1).then(|| r.plan.systems[0].name.clone());
@@ -227,7 +259,11 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         let twin =
             rb.plan.cases.iter().find(|c| c.point == case.point && (system_of(rb, c) == name || renamed.is_some()));
         let Some(twin) = twin else {
-            pairing.refused.push(Refused { case: case.id.clone(), reason: format!("only in {}", a.label) });
+            pairing.refused.push(Refused {
+                case: case.id.clone(),
+                reason: format!("only in {}", a.label),
+                missing: true,
+            });
             continue;
         };
         matched.insert(twin.id.clone());
@@ -235,7 +271,7 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         // Missing on one side only is a fault of that side, and so an INVALID row.
         if let (Some(s), Some(_)) = (skipped(ra), rb.skipped.iter().find(|s| s.system == system_of(rb, twin))) {
             let reason = format!("measured in neither result: {}", s.reason);
-            pairing.refused.push(Refused { case: case.id.clone(), reason });
+            pairing.refused.push(Refused { case: case.id.clone(), reason, missing: false });
             continue;
         }
         let (workload, other) = settings(case, twin);
@@ -243,7 +279,7 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
             let what: Vec<String> =
                 workload.iter().map(|d| format!("{} is {} and {}", d.what, d.baseline, d.candidate)).collect();
             let reason = format!("the workload is not the same: {}", what.join(", "));
-            pairing.refused.push(Refused { case: case.id.clone(), reason });
+            pairing.refused.push(Refused { case: case.id.clone(), reason, missing: true });
             continue;
         }
         let (la, lb) = match &renamed {
@@ -252,6 +288,8 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         };
         let sa = side(la, a, case, &mut pairing.excluded);
         let sb = side(lb, b, twin, &mut pairing.excluded);
+        doubts(a, case, &mut pairing.doubts);
+        doubts(b, twin, &mut pairing.doubts);
         let prefix = if ra.plan.systems.len() > 1 { format!("{name}: ") } else { String::new() };
         for d in facts(&prefix, &sa, &sb).into_iter().chain(other) {
             if !pairing.differences.contains(&d) {
@@ -264,7 +302,7 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         pairing.contests.push(Contest { scenario, a: sa, b: sb, shared_rounds: interleaved, interleaved });
     }
     for case in rb.plan.cases.iter().filter(|c| !matched.contains(&c.id)) {
-        pairing.refused.push(Refused { case: case.id.clone(), reason: format!("only in {}", b.label) });
+        pairing.refused.push(Refused { case: case.id.clone(), reason: format!("only in {}", b.label), missing: false });
     }
     if matched.is_empty() {
         let ids = |r: &Record| r.plan.cases.iter().map(|c| format!("`{}`", c.id)).collect::<Vec<_>>().join(", ");
@@ -291,13 +329,19 @@ pub(super) fn systems<'a>(of: Named<'a>, against: Option<&str>) -> Result<Pairin
         candidate: source(of),
         design: Design { interleaved: true, words: String::new() },
         gated: against.is_some(),
+        copies: 0,
         differences: Vec::new(),
         refused: r
             .skipped
             .iter()
-            .map(|s| Refused { case: s.system.clone(), reason: format!("not measured: {}", s.reason) })
+            .map(|s| Refused {
+                case: s.system.clone(),
+                reason: format!("not measured: {}", s.reason),
+                missing: against == Some(s.system.as_str()),
+            })
             .collect(),
         excluded: Vec::new(),
+        doubts: Vec::new(),
         contests: Vec::new(),
     };
     let skipped = |c: &Case| r.skipped.iter().any(|s| s.system == system_of(r, c));

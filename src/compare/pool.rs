@@ -1,5 +1,6 @@
 //! Several results of one scenario as one: what a job leaves behind that runs A and B in turn, one round at a time.
 
+use super::copies::copies;
 use crate::record::{Completion, Loaded, Record};
 
 /// Why results cannot be taken together.
@@ -8,6 +9,14 @@ pub enum PoolError {
     /// There is none.
     #[error("there is no result in it: name a result folder, or a folder that holds results of one scenario")]
     Empty,
+    /// A result is there twice.
+    #[error(
+        "the result of {at} stands in it twice, perhaps as a copy under another name: the same runs are no further ones; keep one of them"
+    )]
+    Twice {
+        /// Start of the result; the name of the file for one of another tool.
+        at: String,
+    },
     /// Something other than seed and number of trials is not the same.
     #[error(
         "the results do not belong together: the one of {at} has another {what} than the first; keep one scenario to a folder"
@@ -35,6 +44,11 @@ pub fn pool(mut results: Vec<Loaded>) -> Result<Loaded, PoolError> {
             () if here.plan.cases != there.plan.cases => "workload",
             () if here.plan.systems != there.plan.systems => "list of systems",
             () if host(here) != host(there) => "machine",
+            () if copies(there, here) > 0 => {
+                let at = &here.started_at;
+                let at = if at.is_empty() { here.scenario.path.clone() } else { at.clone() };
+                return Err(PoolError::Twice { at });
+            }
             () if here.tool.profile != there.tool.profile || here.tool.version != there.tool.version => "msgbench",
             () => {
                 add(&mut all, next);

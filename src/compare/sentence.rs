@@ -60,6 +60,34 @@ fn runs(row: &Row, interleaved: bool) -> String {
     format!("{} + {} {}runs", row.a.n, row.b.n, if interleaved { "interleaved " } else { "" })
 }
 
+/// The change that was seen, as a share of the smaller side.
+fn seen(row: &Row) -> f64 {
+    row.ratio.map_or(0.0, |r| r.value.max(1.0 / r.value) - 1.0)
+}
+
+/// How many runs of each side would decide, and what they would find: `about 185 runs each would find a change by 5 %,
+/// about 12 one by the 26 % seen`. `None` where more runs are no help.
+pub fn needed(row: &Row) -> Option<String> {
+    let threshold =
+        row.runs_needed.map(|n| format!("about {n} runs each would find a change by {}", percent(row.max_change)));
+    let larger = row.runs_needed_seen.map(|n| match threshold {
+        Some(_) => format!("about {n} one by the {} seen", percent(seen(row))),
+        None => format!("about {n} runs each would find a change by the {} seen", percent(seen(row))),
+    });
+    match (threshold, larger) {
+        (Some(x), Some(y)) => Some(format!("{x}, {y}")),
+        (x, y) => x.or(y),
+    }
+}
+
+/// The same for a cell: `needs about 185 runs for 5 %, 12 for the 26 % seen`.
+pub fn needed_brief(row: &Row) -> Option<String> {
+    let first = row.runs_needed?;
+    let larger =
+        row.runs_needed_seen.map_or_else(String::new, |n| format!(", {n} for the {} seen", percent(seen(row))));
+    Some(format!("needs about {first} runs for {}{larger}", percent(row.max_change)))
+}
+
 /// The sentence of a decided row.
 pub(super) fn sentence(row: &Row, interleaved: bool, gated: bool) -> String {
     let (a, b, at) = (&row.a.label, &row.b.label, &row.metric);
@@ -71,7 +99,7 @@ pub(super) fn sentence(row: &Row, interleaved: bool, gated: bool) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let needed = row.runs_needed.map_or_else(String::new, |n| format!("; about {n} runs each would decide"));
+    let needed = needed(row).map_or_else(String::new, |text| format!("; {text}"));
     match (row.verdict, row.ratio) {
         (Verdict::Invalid, _) => format!("{a} and {b} cannot be compared at {at}: {}", row.reason),
         (Verdict::Inconclusive, Some(r)) => format!(

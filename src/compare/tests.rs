@@ -1,6 +1,6 @@
 //! Verdicts at samples whose statistics are known, and everything that must not be compared.
 
-use super::sample::{A, B, C, record};
+use super::sample::{A, B, C, again, record};
 use super::*;
 use crate::record::{Outcome, Status};
 use crate::scenario::gate::{Comparator, Expectation, Policy, Share};
@@ -108,7 +108,7 @@ fn invalid_trials_are_listed_and_never_compared() {
 
 #[test]
 fn what_is_not_comparable_is_refused() {
-    let (a, mut b) = (record(&A, &B), record(&A, &C));
+    let (a, mut b) = (record(&A, &B), again(record(&A, &C)));
     let compare = |a: &Record, b: &Record| {
         records(
             Named { label: "old", record: a },
@@ -123,13 +123,13 @@ fn what_is_not_comparable_is_refused() {
     let across = Options { across_hosts: true };
     let c = records(named(&a), named(&b), &Gate::default(), across).unwrap();
     assert!(c.differences.iter().any(|d| d.what == "machine" && d.confounds));
-    b = record(&A, &C);
+    b = again(record(&A, &C));
     b.tool.profile = "debug".into();
     assert!(matches!(compare(&a, &b), Err(NotComparable::Profile(label)) if label == "new"));
-    b = record(&A, &C);
+    b = again(record(&A, &C));
     b.schema = "msgbench.run/2".into();
     assert!(matches!(compare(&a, &b), Err(NotComparable::Schema { .. })));
-    b = record(&A, &C);
+    b = again(record(&A, &C));
     b.plan.cases[0].workloads[0].topology.producers = 7;
     let c = compare(&a, &b).unwrap();
     assert!(c.refused[0].reason.contains("topology.producers is 1 and 7"), "{:?}", c.refused);
@@ -147,17 +147,18 @@ fn a_system_that_neither_has_is_no_fault_and_one_that_is_gone_is() {
     let gone = crate::record::Skipped { system: "nats".into(), reason: "no nats-server".into(), remedy: String::new() };
     a.skipped.push(gone);
     let of = |label, record| Named { label, record };
-    let c = records(of("old", &a), of("new", &a), &Gate::default(), Options::default()).unwrap();
+    let later = again(a.clone());
+    let c = records(of("old", &a), of("new", &later), &Gate::default(), Options::default()).unwrap();
     assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Equivalent, 0));
     assert!(c.refused[0].reason.contains("neither result: no nats-server"), "{:?}", c.refused);
     let full = record(&A, &B);
-    let c = records(of("old", &full), of("new", &a), &Gate::default(), Options::default()).unwrap();
+    let c = records(of("old", &full), of("new", &later), &Gate::default(), Options::default()).unwrap();
     assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Invalid, 4));
 }
 
 #[test]
 fn settings_that_differ_are_said_first() {
-    let (a, mut b) = (record(&A, &B), record(&A, &C));
+    let (a, mut b) = (record(&A, &B), again(record(&A, &C)));
     for t in b.trials.iter_mut().filter(|t| t.case == "nats") {
         t.system.version = "nats 1.3.0".into();
         t.system.guarantees.insert("durability".into(), "fsync".into());
@@ -203,14 +204,16 @@ fn limits_are_met_broken_or_open() {
     assert_eq!(verdict(expect("", "ledger.lost", Comparator::Equal, 0.0)), (ExpectVerdict::Met, 0));
     assert_eq!(verdict(expect("", "throughput.delivered", Comparator::AtLeast, 2000.0)), (ExpectVerdict::Unmet, 3));
     assert_eq!(verdict(expect("", "rtt.p99", Comparator::Less, 1.0)), (ExpectVerdict::Invalid, 4));
-    // p99.9 of 20 000 has 20 samples above it.
-    assert_eq!(verdict(expect("", "e2e.p99.9", Comparator::Less, 1e12)), (ExpectVerdict::Inconclusive, 5));
+    // p99.9 of 20 000 has 20 samples above it, and the largest of all is at 2.6 ms.
+    assert_eq!(verdict(expect("", "e2e.p99.9", Comparator::Less, 2e6)), (ExpectVerdict::Inconclusive, 5));
+    assert_eq!(verdict(expect("", "e2e.p99.9", Comparator::Less, 2.7e6)), (ExpectVerdict::Met, 0));
     // One run is held to its interval: 846 us with an interval up to 900 us.
     let mut single = record(&A[..1], &B[..1]);
     assert_eq!(expectations(&single, &[p99(871e3)])[0].verdict, ExpectVerdict::Met);
     for t in single.trials.iter_mut().filter(|t| t.case == "nats") {
         let summary = t.workloads[0].latency.get_mut("e2e").unwrap();
         summary.percentiles[1].ci95_ns = Some((800_000, Some(900_000)));
+        summary.max_ns = Some(2_000_000);
     }
     assert_eq!(expectations(&single, &[p99(871e3)])[0].verdict, ExpectVerdict::Inconclusive);
     assert_eq!(expectations(&single, &[p99(901e3)])[0].verdict, ExpectVerdict::Met);
@@ -247,4 +250,189 @@ fn the_gate_cries_wolf_rarely_and_sees_ten_percent() {
     assert!(regressed(0.0, 0.10) <= 5);
     let seen = regressed(0.10, 0.03);
     assert!(seen >= 180, "{seen} of 200 changes by 10 % were seen");
+}
+
+/// A result beside itself, or beside a copy of it under any name, is one set of runs.
+#[test]
+fn the_same_runs_are_no_further_runs() {
+    let a = record(&A, &B);
+    let compare = |b: &Record| {
+        let of = |label, record| Named { label, record };
+        let lenient = Gate { on_invalid: Policy::Pass, ..Gate::default() };
+        records(of("main", &a), of("pull", b), &lenient, Options::default()).unwrap()
+    };
+    let copy = |change: &dyn Fn(&mut Record)| {
+        let mut b = a.clone();
+        change(&mut b);
+        compare(&b)
+    };
+    let copies: [&dyn Fn(&mut Record); 6] = [
+        &|_| (),
+        &|b| b.started_at = "2027-01-01T00:00:00Z".into(),
+        &|b| b.trials.iter_mut().for_each(|t| t.hlog = Some("renamed.hlog".into())),
+        &|b| b.trials.reverse(),
+        &|b| b.trials.iter_mut().for_each(|t| t.round += 10),
+        // One that is the same is enough to say so.
+        &|b| b.trials.iter_mut().skip(1).for_each(|t| t.seed += 1),
+    ];
+    for (i, change) in copies.iter().enumerate() {
+        let c = copy(change);
+        assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Invalid, 4), "{i}: {:?}", c.overall);
+        assert!(c.overall.sentence.contains("`pull` and `main` have"), "{:?}", c.overall);
+        assert!(c.rows.iter().all(|r| r.verdict == Verdict::Invalid && r.a.n == 10), "the figures are shown");
+    }
+    assert_eq!(compare(&again(a.clone())).overall.exit_code, 0);
+    let loaded = |record: &Record| crate::record::Loaded { record: record.clone(), intervals: Vec::new() };
+    assert!(matches!(pool(vec![loaded(&a), loaded(&a)]), Err(PoolError::Twice { .. })));
+    assert!(pool(vec![loaded(&a), loaded(&again(a.clone()))]).is_ok());
+}
+
+/// A case that the baseline has and the candidate lost, and a metric that is to decide and that nothing has: a verdict is
+/// missing, and missing is not passed.
+#[test]
+fn a_verdict_that_is_missing_does_not_pass() {
+    let (a, full) = (record(&A, &B), again(record(&A, &C)));
+    let compare = |a: &Record, b: &Record, gate: &Gate| {
+        let of = |label, record| Named { label, record };
+        records(of("old", a), of("new", b), gate, Options::default()).unwrap()
+    };
+    let mut fewer = full.clone();
+    fewer.plan.cases.truncate(1);
+    fewer.trials.retain(|t| t.case == "reference");
+    let c = compare(&a, &fewer, &Gate::default());
+    assert_eq!((c.overall.exit_code, c.overall.verdict), (4, Verdict::Invalid), "{:?}", c.overall);
+    assert!(c.overall.sentence.starts_with("nats is not compared: only in old"), "{}", c.overall.sentence);
+    assert_eq!(compare(&fewer, &a, &Gate::default()).overall.exit_code, 0, "a new case has no past");
+    let lenient = Gate { on_invalid: Policy::Warn, ..Gate::default() };
+    assert_eq!(compare(&a, &fewer, &lenient).overall.exit_code, 0);
+    let mut other = full.clone();
+    other.plan.cases[1].workloads[0].topology.producers = 7;
+    assert_eq!(compare(&a, &other, &Gate::default()).overall.exit_code, 4);
+    let gate = Gate { primary: vec!["e2e.p99".parse().unwrap(), "orders.e2e.p50".parse().unwrap()], ..Gate::default() };
+    let c = compare(&a, &full, &gate);
+    assert_eq!(c.overall.exit_code, 4, "{:?}", c.overall);
+    assert!(c.overall.reasons[0].contains("gate.primary `orders.e2e.p50`"), "{:?}", c.overall.reasons);
+}
+
+/// A limit whose names match nothing is in the list, and not as kept.
+#[test]
+fn a_limit_that_applies_to_nothing_is_never_kept() {
+    let r = record(&A, &B);
+    let limit = |metric: &str, system: Option<&str>| Expectation {
+        that: format!("{metric} < 1h"),
+        metric: metric.parse().unwrap(),
+        comparator: Comparator::Less,
+        limit: 3.6e12,
+        system: system.map(String::from),
+        on_inconclusive: Policy::Fail,
+    };
+    for (metric, system) in [("orders.e2e.p99", None), ("orders.e2e.p99", Some("nats")), ("rtt.p99", None)] {
+        let found = expectations(&r, &[limit(metric, system)]);
+        assert!(!found.is_empty() && found.iter().all(|e| e.exit_code() == 4), "{metric}: {found:?}");
+    }
+    let left_out = expectations(&r, &[limit("e2e.p99", Some("kafka"))]);
+    assert_eq!((left_out[0].verdict, left_out[0].exit_code()), (ExpectVerdict::NotJudged, 0), "{left_out:?}");
+    assert!(left_out[0].sentence.contains("does not have the system kafka"), "{left_out:?}");
+    let mut absent = r.clone();
+    absent.trials.retain(|t| t.case == "reference");
+    let gone = crate::record::Skipped { system: "nats".into(), reason: "no nats-server".into(), remedy: String::new() };
+    absent.skipped.push(gone);
+    let found = expectations(&absent, &[limit("e2e.p99", Some("nats"))]);
+    assert_eq!((found[0].verdict, found[0].exit_code()), (ExpectVerdict::NotJudged, 5), "{found:?}");
+    assert!(found[0].sentence.contains("no nats-server"), "{found:?}");
+    assert_eq!(expectations(&absent, &[limit("e2e.p99", None)]).len(), 1, "the other system is held to it");
+}
+
+/// Zero on both sides is equal, with any number of runs.
+#[test]
+fn nothing_against_nothing_is_equal() {
+    for n in [1, 2, 4, 10] {
+        let gate =
+            Gate { primary: vec!["ledger.lost".parse().unwrap()], on_inconclusive: Policy::Fail, ..Gate::default() };
+        let c = against(&A[..n], &C[..n], &gate);
+        assert_eq!((row(&c, "ledger.lost").verdict, c.overall.exit_code), (Verdict::Equivalent, 0), "{n} runs");
+    }
+}
+
+/// The number of runs for the threshold, and for the change that was seen.
+#[test]
+fn both_numbers_of_runs_are_told() {
+    let noisy = [600., 1100., 780., 1400., 900., 700., 1250.];
+    let c = against(&A[..7], &noisy.map(|v| v * 1.2), &Gate::default());
+    let p99 = row(&c, "e2e.p99");
+    assert_eq!(p99.verdict, Verdict::Inconclusive, "{}", p99.reason);
+    let (all, seen) = (p99.runs_needed.unwrap(), p99.runs_needed_seen.unwrap());
+    assert!(seen * 3 < all && seen > 7, "{all} and {seen}");
+    assert!(
+        p99.sentence.contains(&format!("about {all} runs each would find a change by 5 %, about {seen} one by the ")),
+        "{}",
+        p99.sentence
+    );
+}
+
+/// 12,000 samples below a median are not too few; that they come in bursts is what must be said.
+#[test]
+fn a_median_is_never_told_to_gate_lower() {
+    let mut r = record(&A, &B);
+    for t in &mut r.trials {
+        let p50 = &mut t.workloads[0].latency.get_mut("e2e").unwrap().percentiles[0];
+        (p50.exceedances, p50.effective) = (6_000.0, Some(12.0));
+    }
+    let c = systems(named(&r), Some("reference"), &Gate::default()).unwrap();
+    let reason = &row(&c, "e2e.p50").reason;
+    assert!(reason.contains("come in bursts and are worth only 12") && !reason.contains("lower"), "{reason}");
+    let limit = Expectation {
+        that: "e2e.p50 < 500us".into(),
+        metric: "e2e.p50".parse().unwrap(),
+        comparator: Comparator::Less,
+        limit: 500e3,
+        system: None,
+        on_inconclusive: Policy::Fail,
+    };
+    let found = expectations(&r, &[limit]);
+    assert_eq!(found[0].verdict, ExpectVerdict::Inconclusive);
+    assert!(found[0].sentence.contains("bursts") && !found[0].sentence.contains("lower"), "{}", found[0].sentence);
+    // Where the number itself is small, a median has no lower one either.
+    assert!(!observe::thin(Some(0.5), Some(5.0), Some(5.0)).contains("lower"));
+    assert!(observe::thin(Some(0.99), Some(5.0), Some(5.0)).contains("lower"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(150))]
+    /// No verdict contradicts its own interval, whatever the values, the test and the policy.
+    #[test]
+    fn a_verdict_never_contradicts_its_interval(
+        a in proptest::collection::vec(0u32..40, 2..11), b in proptest::collection::vec(0u32..40, 2..11),
+        scale in 1u32..50, paired: bool, strict: bool, percent in 1u32..60
+    ) {
+        let values = |v: &[u32]| v.iter().map(|x| 700.0 + f64::from(x * scale)).collect::<Vec<_>>();
+        let gate = Gate { paired, strict, alpha: 0.05, ..with(f64::from(percent) / 100.0) };
+        let mut r = record(&values(&a), &values(&b));
+        // The same small numbers as counts, many of them zero and tied.
+        for t in &mut r.trials {
+            let v = if t.case == "nats" { &b } else { &a };
+            t.workloads[0].ledger.lost = u64::from(v[t.round as usize - 1].saturating_sub(20));
+        }
+        let c = systems(named(&r), Some("reference"), &gate).unwrap();
+        for row in &c.rows {
+            let (sign, none) = match (&row.ratio, &row.shift) {
+                (Some(e), _) => (e, 1.0),
+                (None, Some(e)) => (e, 0.0),
+                _ => continue,
+            };
+            let worse_above = row.lower_is_better;
+            let (low, high) = sign.ci95.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+            let fits = match row.verdict {
+                Verdict::Regressed => if worse_above { high > none && low >= none } else { low < none && high <= none },
+                Verdict::Improved => if worse_above { low < none && high <= none } else { high > none && low >= none },
+                Verdict::Changed => low > none || high < none,
+                _ => true,
+            };
+            proptest::prop_assert!(fits, "{} is {} with {:?}", row.metric, row.verdict.word(), sign);
+            if let (Verdict::Equivalent, Some(ratio)) = (row.verdict, &row.ratio) {
+                let (l, h) = ratio.ci90.unwrap();
+                proptest::prop_assert!(l > 1.0 / (1.0 + row.max_change) && h < 1.0 + row.max_change);
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -26,7 +27,16 @@ struct Faults {
     refuse: u64,
     /// Acknowledged, and dropped all the same.
     lie: u64,
+    /// Acknowledged 200 ms late.
+    late: u64,
+    /// Acknowledged twice.
+    again: u64,
+    /// With it an acknowledgement of a message that was never sent.
+    stray: u64,
 }
+
+/// See [`Faults::late`].
+const LATE: Duration = Duration::from_millis(200);
 
 impl Faults {
     /// Read from the options of the system, so that the engine passes them through as it does for others.
@@ -39,6 +49,9 @@ impl Faults {
             corrupt: every("corrupt"),
             refuse: every("refuse"),
             lie: every("lie"),
+            late: every("late"),
+            again: every("again"),
+            stray: every("stray"),
         }
     }
 }
@@ -125,6 +138,24 @@ pub struct FakeProducer {
 }
 
 impl FakeProducer {
+    fn acknowledge(&self, token: u64) {
+        let acks = self.acks_in.clone();
+        if hits(self.faults.late, token) {
+            tokio::spawn(async move {
+                tokio::time::sleep(LATE).await;
+                let _ = acks.send(token);
+            });
+            return;
+        }
+        let _ = acks.send(token);
+        if hits(self.faults.again, token) {
+            let _ = acks.send(token);
+        }
+        if hits(self.faults.stray, token) {
+            let _ = acks.send(token + (1 << 40));
+        }
+    }
+
     fn deliver(&self, message: &[u8]) {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         if self.durable {
@@ -152,7 +183,7 @@ impl Producer for FakeProducer {
             return Err(DriverError::Refused { words: "as told".into() });
         }
         if self.durable && !hits(f.drop, out.token) {
-            let _ = self.acks_in.send(out.token);
+            self.acknowledge(out.token);
         }
         if hits(f.drop, out.token) || hits(f.lie, out.token) {
             return Ok(());
@@ -179,11 +210,11 @@ impl Producer for FakeProducer {
         Ok(())
     }
     async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
-        if let Some(token) = self.acks.recv().await {
-            sink(Confirmation::Acked { token, at: now() });
-        }
-        while let Ok(token) = self.acks.try_recv() {
-            sink(Confirmation::Acked { token, at: now() });
+        let first = self.acks.recv().await;
+        let here = self.acks.len();
+        let at = now();
+        for token in first.into_iter().chain((0..here).map_while(|_| self.acks.try_recv().ok())) {
+            sink(Confirmation::Acked { token, at });
         }
         Ok(())
     }
@@ -205,23 +236,19 @@ pub struct FakeConsumer {
 
 impl Consumer for FakeConsumer {
     async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
-        let mut next = self.mail.recv().await;
-        for left in (0..limit).rev() {
-            let Some((message, attempt)) = next else { return Ok(()) };
-            let incoming = Incoming { payload: &message, at: None, attempt };
+        let first = self.mail.recv().await;
+        // Other threads send meanwhile: what comes after the stamp is left for the next call.
+        let here = self.mail.len();
+        let at = now();
+        let rest = (0..here.min(limit.saturating_sub(1))).map_while(|_| self.mail.try_recv().ok());
+        for (message, attempt) in first.into_iter().chain(rest) {
+            let incoming = Incoming { payload: &message, at, attempt };
             if sink.take(incoming) == Disposition::Reject {
                 if self.limit > 0 && attempt >= self.limit {
                     sink.dead_letter(incoming);
                 } else {
                     let _ = self.again.send((message, attempt + 1));
                 }
-            }
-            if left == 0 {
-                break;
-            }
-            match self.mail.try_recv() {
-                Ok(more) => next = Some(more),
-                Err(_) => break,
             }
         }
         Ok(())

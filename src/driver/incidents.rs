@@ -1,5 +1,6 @@
 //! What befalls the connections of a trial: written by client callbacks, read by the engine.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +15,8 @@ pub struct Incidents(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    client_dropped: AtomicU64,
+    /// By workload.
+    client_dropped: Mutex<BTreeMap<usize, u64>>,
     disconnects: AtomicU64,
     connects: AtomicU64,
     backpressure: AtomicU64,
@@ -29,9 +31,11 @@ impl Incidents {
             log.push((now(), text.into()));
         }
     }
-    /// The client library dropped messages that had arrived.
-    pub fn client_dropped(&self, messages: u64) {
-        self.0.client_dropped.fetch_add(messages, Ordering::Relaxed);
+    /// The client library dropped so many messages of a workload that had arrived. Told once by
+    /// each connection, when it ends.
+    pub fn client_dropped(&self, workload: usize, messages: u64) {
+        let mut all = self.0.client_dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        *all.entry(workload).or_default() += messages;
     }
     /// A connection was lost.
     pub fn disconnected(&self, text: impl Into<String>) {
@@ -46,9 +50,10 @@ impl Incidents {
     pub fn backpressure(&self) {
         self.0.backpressure.fetch_add(1, Ordering::Relaxed);
     }
-    /// Messages dropped by the client library so far.
-    pub fn client_dropped_total(&self) -> u64 {
-        self.0.client_dropped.load(Ordering::Relaxed)
+    /// Messages of a workload that the client library dropped, by the connections that have ended.
+    pub fn client_dropped_of(&self, workload: usize) -> u64 {
+        let all = self.0.client_dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&workload).copied().unwrap_or(0)
     }
     /// Sends that had to wait so far.
     pub fn backpressure_total(&self) -> u64 {

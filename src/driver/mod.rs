@@ -14,6 +14,15 @@
 //! - a [`Driver`] prepares what the workloads need, opens producers and consumers, each with a connection of its own, on
 //!   the thread that will use them, and reads back what the server really promises.
 //!
+//! # Arrival
+//! A message, an answer or a confirmation arrived when the batch that brought it was handed to the
+//! driver: when the read of the socket returned (`wire`), when librdkafka returned its batch or its
+//! event, when the subscription of async-nats was found to hold something. One instant for the
+//! whole batch, taken before anything is done with any message of it, and kept for what is left of
+//! it for the next call. So the time that one message takes is in no figure of another, with every
+//! driver alike. Producers and consumers run on single-threaded runtimes: nothing can be added to a
+//! batch after its stamp.
+//!
 //! `send`, `confirmed` and `receive` are cancel safe: dropping their future loses no message that was given to a sink.
 //! # Rejected
 //! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
@@ -29,6 +38,8 @@ pub mod jetstream;
 pub mod kafka;
 pub mod nats;
 pub mod null;
+#[cfg(test)]
+mod scripted;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -134,6 +145,13 @@ pub trait Driver: Sized + Send + Sync {
 
     /// Is told the instant from which is measured, when it is known.
     fn measured_from(&self, _origin: Nanos) {}
+
+    /// Messages of a workload that the client library has read and dropped, from the first of the
+    /// trial on. Exact where the library tells what it has read; told when consumers and producers
+    /// are gone.
+    fn client_dropped(&self, workload: usize) -> u64 {
+        self.incidents().client_dropped_of(workload)
+    }
 
     /// Ends what the driver itself runs; what it has measured is complete afterwards.
     fn halt(&mut self) {}
@@ -249,8 +267,8 @@ pub trait Sink {
 pub struct Incoming<'a> {
     /// Its bytes, envelope first.
     pub payload: &'a [u8],
-    /// When it arrived, where the driver knows better than the moment the sink is called.
-    pub at: Option<Nanos>,
+    /// When it arrived: one instant for all messages of a batch, by the rule of this module.
+    pub at: Nanos,
     /// 1 at its first delivery, 2 at its second; 0 where the system does not tell.
     pub attempt: u32,
 }

@@ -7,6 +7,7 @@ use crate::scenario::plan::{Role, Workload};
 use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;
+use super::flow::Delivered;
 use super::produce::Sent;
 use super::trial::Raw;
 
@@ -18,12 +19,18 @@ pub struct Books {
     pub groups: Vec<GroupResult>,
     /// How the backlog was read.
     pub replay: Option<Replay>,
+    /// Messages that the client library dropped in the whole trial, the warm-up included.
+    pub dropped: u64,
     /// How often each message is owed to those whose latency is the headline.
     pub copies: u64,
     /// Whether the broker acknowledges messages: then it owes those alone.
     acknowledged: bool,
-    /// Messages and bytes that arrived within the measured phase.
-    pub in_time: (u64, u64),
+    /// What came within the measured phase.
+    pub within: Delivered,
+    /// Whether consumers receive the messages, and whether requesters have them answered.
+    pub consumed: bool,
+    /// See `consumed`.
+    pub answered: bool,
     /// Sum over all owed deliveries of intended - origin.
     pub intended_sum: i128,
     /// Sum over all deliveries of received - origin.
@@ -41,10 +48,10 @@ impl Books {
         let mut ledger = Ledger {
             scheduled: total(&|s| s.scheduled),
             sent: total(&|s| s.sent),
+            sent_late: total(&|s| s.sent_late),
             refused: total(&|s| s.refused),
             acked: total(&|s| s.acked),
             unanswered: total(&|s| s.unanswered),
-            client_dropped: raw.client_dropped,
             duplicated: total(&|s| s.duplicated) + heard(&|r| r.duplicated),
             reordered: heard(&|r| r.reordered),
             corrupted: total(&|s| s.corrupted) + heard(&|r| r.corrupted),
@@ -54,32 +61,45 @@ impl Books {
             ..Ledger::default()
         };
         let mut groups = Vec::new();
+        // Never delivered, the warm-up included.
+        let mut missing = 0;
         if consumed {
             for group in 0..w.topology.groups {
-                groups.push(close_group(group, raw, i, w, &mut ledger));
+                groups.push(close_group(group, raw, i, w, (&mut ledger, &mut missing)));
             }
         } else if answered {
             ledger.expected = ledger.sent;
             ledger.delivered = total(&|s| s.answered);
             ledger.lost = ledger.expected.saturating_sub(ledger.delivered);
+            // Which requests of the warm-up were answered is not kept: none, at worst.
+            missing = ledger.lost + total(&|s| s.range.0);
+        }
+        let dropped = raw.client_dropped[i];
+        let promise = raw.facts.guarantees.get("delivery").map_or("", String::as_str);
+        // What is delivered more than once is not lost by being dropped once.
+        if promise.starts_with("at most once") && ledger.duplicated == 0 {
+            ledger.client_dropped = surely_dropped(ledger.lost, missing, dropped);
         }
         let tails = (0..w.topology.groups).filter(|g| w.role(*g) == Role::Tail).count() as u64;
         let heard_sum: i128 = received.iter().map(|(_, r)| r.received_sum).sum();
         let confirmed: i128 = sent.iter().map(|(_, s)| s.confirmed_sum).sum();
         let copies = if consumed { tails } else { 1 };
         groups.retain(|_| consumed && tails < u64::from(w.topology.groups));
+        if raw.abandoned {
+            // What the client itself has dropped is on no way.
+            let known = ledger.client_dropped.min(ledger.lost);
+            (ledger.in_flight, ledger.lost, ledger.acked_lost) = (ledger.lost - known, known, 0);
+            groups.iter_mut().for_each(|g| g.lost = 0);
+        }
         Self {
             replay: replay(raw, i, w),
             copies,
+            dropped,
             groups,
             acknowledged: sent.iter().any(|(_, s)| s.acknowledged),
-            in_time: if consumed {
-                (heard(&|r| r.in_time.0), heard(&|r| r.in_time.1))
-            } else if answered {
-                (total(&|s| s.answered_in_time.0), total(&|s| s.answered_in_time.1))
-            } else {
-                (total(&|s| s.confirmed_by_interval.iter().sum()), 0)
-            },
+            within: Delivered::of(raw, i, w, consumed, answered),
+            consumed,
+            answered,
             intended_sum: sent.iter().map(|(_, s)| s.intended_sum).sum::<i128>() * i128::from(copies.max(1)),
             received_sum: if consumed { heard_sum } else { confirmed },
             ledger,
@@ -102,7 +122,8 @@ impl Books {
         let none_lost = || {
             let owed = if self.acknowledged { "acknowledged messages" } else { "messages" };
             let lost = if self.acknowledged { l.acked_lost } else { l.lost };
-            ((lost == 0 || !arriving).then_some(lost == 0), format!("{lost} {owed} lost"))
+            let decided = l.in_flight == 0 && (lost == 0 || !arriving);
+            (decided.then_some(lost == 0), format!("{lost} {owed} lost"))
         };
         if delivery.starts_with("at most once") {
             let (promised, kept, observed) = none_twice("at most once");
@@ -126,14 +147,29 @@ impl Books {
             let again = l.redelivered > 0 || l.dead_lettered > 0;
             let observed =
                 format!("{} rejected, {} taken later, {} dead letters", l.rejected, l.redelivered, l.dead_lettered);
-            add("redelivery after a rejection", again && (l.lost == 0 || arriving), observed);
+            if again || l.in_flight == 0 {
+                add("redelivery after a rejection", again && (l.lost == 0 || arriving), observed);
+            }
         }
         all
     }
 }
 
+/// Of `lost` messages of the measured phase, those that the client library must have dropped, where
+/// `missing` of the whole trial were never delivered and it dropped `dropped` of them: no more than
+/// the others can be lost elsewhere.
+fn surely_dropped(lost: u64, missing: u64, dropped: u64) -> u64 {
+    lost.saturating_sub(missing.saturating_sub(dropped))
+}
+
 /// First deliveries of measured messages to one group; what two members both had is a duplicate.
-fn close_group(group: u32, raw: &Raw, i: usize, w: &Workload, ledger: &mut Ledger) -> GroupResult {
+fn close_group(
+    group: u32,
+    raw: &Raw,
+    i: usize,
+    w: &Workload,
+    (ledger, missing): (&mut Ledger, &mut u64),
+) -> GroupResult {
     let members: Vec<&Received> = raw.received[i].iter().filter(|(g, _)| *g == group).map(|(_, r)| r).collect();
     let mut result = GroupResult { group, role: role(w, group).into(), expected: 0, delivered: 0, lost: 0 };
     for (producer, s) in &raw.sent[i] {
@@ -145,6 +181,7 @@ fn close_group(group: u32, raw: &Raw, i: usize, w: &Workload, ledger: &mut Ledge
         }
         let (delivered, buried) = (seen.count(from, to), dead.count_without(&seen, from, to));
         seen.merge(&dead);
+        *missing += to.saturating_sub(seen.count(0, to));
         result.expected += s.sent;
         result.delivered += delivered;
         result.lost += s.sent.saturating_sub(delivered + buried);
@@ -190,21 +227,45 @@ fn replay(raw: &Raw, i: usize, w: &Workload) -> Option<Replay> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Each message of a trial is delivered, dropped by the client, or lost elsewhere.
+        #[test]
+        fn what_is_said_to_be_dropped_was_dropped(warm in prop::collection::vec(0u8..3, 0..40), measured in prop::collection::vec(0u8..3, 0..40)) {
+            let count = |all: &[u8], fate: u8| all.iter().filter(|f| **f == fate).count() as u64;
+            let (dropped, elsewhere) = (count(&measured, 1), count(&measured, 2));
+            let in_all = dropped + count(&warm, 1);
+            let missing = in_all + elsewhere + count(&warm, 2);
+            let said = surely_dropped(dropped + elsewhere, missing, in_all);
+            prop_assert!(said <= dropped, "{said} of {dropped}");
+            if elsewhere + count(&warm, 2) == 0 {
+                prop_assert_eq!(said, dropped, "nothing else can have lost them");
+            }
+        }
+    }
+
+    fn of_ledger(ledger: Ledger) -> Books {
+        Books {
+            ledger,
+            groups: Vec::new(),
+            replay: None,
+            copies: 1,
+            dropped: 0,
+            acknowledged: true,
+            within: Delivered::default(),
+            consumed: true,
+            answered: false,
+            intended_sum: 0,
+            received_sum: 0,
+        }
+    }
 
     #[test]
     fn what_is_still_on_its_way_breaks_no_promise() {
         let of = |delivery: &str, acked_lost: u64, duplicated: u64, arriving: bool| {
             let ledger = Ledger { acked: 10, lost: acked_lost, acked_lost, duplicated, ..Ledger::default() };
-            let books = Books {
-                ledger,
-                groups: Vec::new(),
-                replay: None,
-                copies: 1,
-                acknowledged: true,
-                in_time: (0, 0),
-                intended_sum: 0,
-                received_sum: 0,
-            };
+            let books = of_ledger(ledger);
             let facts = Facts { guarantees: [("delivery".into(), delivery.into())].into(), ..Facts::default() };
             books.promises(&facts, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };
@@ -214,5 +275,18 @@ mod tests {
         assert_eq!(of("exactly once", 3, 0, false), [false]);
         assert!(of("exactly once", 3, 0, true).is_empty());
         assert_eq!(of("exactly once", 0, 1, true), [false]);
+    }
+
+    #[test]
+    fn what_was_given_up_breaks_no_promise_and_keeps_none() {
+        let of = |delivery: &str, duplicated: u64| {
+            let ledger = Ledger { acked: 10, in_flight: 3, duplicated, ..Ledger::default() };
+            let books = of_ledger(ledger);
+            let facts = Facts { guarantees: [("delivery".into(), delivery.into())].into(), ..Facts::default() };
+            books.promises(&facts, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+        };
+        assert!(of("at least once", 0).is_empty() && of("exactly once", 0).is_empty());
+        assert_eq!(of("exactly once", 1), [false]);
+        assert_eq!(of("at most once", 0), [true]);
     }
 }

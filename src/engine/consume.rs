@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::driver::{Consumer, Disposition, DriverError, Incoming, Sink};
 use crate::load::keys::Keys;
 use crate::load::message::{Flaw, open};
+use crate::measure::firsts::{Firsts, When};
 use crate::measure::ledger::{Order, Seen};
 use crate::measure::recorder::{Kind, Recorder};
 use crate::scenario::plan::Role;
@@ -38,12 +39,16 @@ pub struct Received {
     pub foreign: u64,
     /// Messages whose checksum did not hold.
     pub corrupted: u64,
-    /// Messages that arrived within the measured phase, and their bytes.
+    /// Messages that arrived for the first time within the measured phase, and their bytes.
     pub in_time: (u64, u64),
+    /// Everything that arrived within the measured phase, duplicates included, and its bytes.
+    pub arrived_in_time: (u64, u64),
     /// Sum of received - origin over first deliveries of the measured phase.
     pub received_sum: i128,
-    /// Messages received in each interval.
-    pub by_interval: Vec<u64>,
+    /// First deliveries in each block of the measured phase.
+    pub by_block: Vec<u64>,
+    /// For each producer when its messages came first, where other members of the group may get them, too; otherwise empty.
+    pub firsts: Vec<Firsts>,
     /// How the backlog was read.
     pub replay: Replay,
 }
@@ -104,8 +109,8 @@ pub struct Ear<'a> {
     pub recorder: Rc<RefCell<Recorder>>,
     /// Start of the measured phase.
     pub origin: Nanos,
-    /// Length of an interval.
-    pub interval: Nanos,
+    /// Length of a block of counts.
+    pub block: Nanos,
     /// For each producer and channel, or key.
     pub order: Vec<Order>,
     /// The books.
@@ -120,7 +125,9 @@ impl Sink for Ear<'_> {
         if self.answer {
             return Disposition::Answer;
         }
-        let at = message.at.unwrap_or_else(now);
+        // What a client reads ahead for a slow consumer waits for that: it arrives when it is
+        // taken.
+        let at = if self.role == Role::Slow { now() } else { message.at };
         let e = match open(message.payload, self.run) {
             Ok(e) if (e.producer as usize) < self.received.seen.len() => e,
             Err(Flaw::Corrupted) => {
@@ -145,20 +152,18 @@ impl Sink for Ear<'_> {
             }
             self.received.redelivered += u64::from(measured);
         }
-        if at >= self.origin && at < self.shared.end() {
-            self.received.in_time.0 += 1;
-            self.received.in_time.1 += message.payload.len() as u64;
-            let index = ((at - self.origin) / self.interval) as usize;
-            if index >= self.received.by_interval.len() {
-                self.received.by_interval.resize(index + 1, 0);
-            }
-            self.received.by_interval[index] += 1;
+        let in_time = at >= self.origin && at < self.shared.end();
+        let bytes = message.payload.len() as u64;
+        if in_time {
+            self.received.arrived_in_time.0 += 1;
+            self.received.arrived_in_time.1 += bytes;
         }
         if !self.received.seen[producer].insert(e.sequence) {
             self.received.duplicated += u64::from(measured);
             return Disposition::Accept;
         }
         self.arrived += 1;
+        self.first(producer, e.sequence, at, in_time.then_some(bytes));
         if self.role == Role::CatchUp {
             self.catch_up(at, e.sent, producer + 1 == self.received.seen.len());
         }
@@ -204,6 +209,26 @@ impl Ear<'_> {
             Some(keys) => (keys.count(), keys.of(producer, sequence)),
         };
         &mut self.order[(u64::from(producer) * lanes + lane) as usize]
+    }
+
+    /// Counts a first delivery to this consumer; with its bytes where it came within the measured phase.
+    #[inline]
+    fn first(&mut self, producer: usize, sequence: u64, at: Nanos, bytes: Option<u64>) {
+        let received = &mut self.received;
+        let mut when = if at < self.origin { When::Before } else { When::After };
+        if let Some(bytes) = bytes {
+            received.in_time.0 += 1;
+            received.in_time.1 += bytes;
+            let block = ((at - self.origin) / self.block) as usize;
+            if block >= received.by_block.len() {
+                received.by_block.resize(block + 1, 0);
+            }
+            received.by_block[block] += 1;
+            when = When::Block(block as u32);
+        }
+        if let Some(firsts) = received.firsts.get_mut(producer) {
+            firsts.note(when, sequence);
+        }
     }
 
     fn catch_up(&mut self, at: Nanos, sent: Nanos, of_backlog: bool) {

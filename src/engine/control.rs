@@ -5,7 +5,6 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use crate::driver::Driver;
-use crate::measure::process::{Lives, Meter, Usage};
 use crate::measure::recorder::{Kind, Shipment};
 use crate::scenario::plan::Workload;
 use crate::system::System;
@@ -15,6 +14,7 @@ use super::Tick;
 use super::events::Agenda;
 use super::shared::Shared;
 use super::trial::{Done, Raw, Setup, collect, gather};
+use super::watch::Watch;
 use super::worker::Threads;
 
 /// From the moment all threads are ready until the first message is due.
@@ -24,6 +24,10 @@ const WATCH: Duration = Duration::from_millis(50);
 /// Nothing more is coming when nothing has arrived for so long after everything was sent, unless something was
 /// rejected or the broker stores messages: nats-server was silent for 3 s while it still stored what a flood had left it.
 const QUIET: Nanos = 500_000_000;
+
+/// Where the members of a group share a stream, a message that two of them got counts as two arrivals: then everything is here
+/// only when nothing more has come for so long.
+const SETTLE: Nanos = 100_000_000;
 
 /// Conducts one trial.
 pub struct Control<'a> {
@@ -78,21 +82,17 @@ impl Control<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let mut watch = Watch {
-            agenda: Agenda::new(self.setup.events, &self.setup.running.pids),
-            broker: Lives::default(),
-            own: Meter::own(),
-            marks: Vec::new(),
-            interval: phases.interval.0,
-            next: origin,
-        };
-        self.phase("warm-up", origin, system, raw, &mut watch, &|| false);
-        self.phase("measure", Nanos::MAX, system, raw, &mut watch, &|| now() >= self.shared.end());
-        watch.mark();
+        let mut agenda = Agenda::new(self.setup.events, &self.setup.running.pids);
+        let mut watch = Watch::new(origin, phases.interval.0);
+        let both = &mut (&mut agenda, &mut watch);
+        self.phase("warm-up", origin, system, raw, both, &|| false);
+        self.phase("measure", Nanos::MAX, system, raw, both, &|| now() >= self.shared.end());
+        watch.look(agenda.pids());
         raw.measured = self.shared.end().saturating_sub(origin);
         let drain_until = now() + phases.drain.0;
         let copies: Vec<u64> = case.workloads.iter().map(|w| copies(w, D::DELIVERS)).collect();
         let rejecting = case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0);
+        let shared = case.workloads.iter().any(|w| w.topology.members > 1 && !w.topology.reply);
         let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
         let (mut last, mut since) = (self.shared.arrived(), now());
         let mut quiet = || {
@@ -100,7 +100,9 @@ impl Control<'_> {
             if arrived != last {
                 (last, since) = (arrived, now());
             }
-            sent_all() && (self.shared.complete(&copies) || (!rejecting && !D::STORES && now() - since > QUIET))
+            let silent = now() - since;
+            let complete = self.shared.complete(&copies) && (!shared || silent > SETTLE);
+            sent_all() && (complete || (!rejecting && !D::STORES && silent > QUIET))
         };
         let begun = now();
         while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {
@@ -108,8 +110,9 @@ impl Control<'_> {
             self.look("drain", system, raw);
         }
         raw.drained = now() - begun;
+        raw.abandoned = self.setup.interrupt.count() > 1;
         raw.arriving = now() >= drain_until && since > begun && now() - since < QUIET;
-        watch.agenda.close(system, raw);
+        agenda.close(system, raw);
         self.shared.stop();
         handles.extend(publishers);
         for handle in handles {
@@ -151,14 +154,14 @@ impl Control<'_> {
         until: Nanos,
         system: &mut dyn System,
         raw: &mut Raw,
-        watch: &mut Watch<'_>,
+        (agenda, watch): &mut (&mut Agenda<'_>, &mut Watch),
         over: &dyn Fn() -> bool,
     ) {
         let mut shown = 0;
         while now() < until && !over() && raw.failed.is_none() && !raw.interrupted {
             let wait = Duration::from_nanos(until.saturating_sub(now()).min(WATCH.as_nanos() as u64));
-            let wait = wait.min(Duration::from_nanos(self.shared.end().saturating_sub(now())));
-            let event = Duration::from_nanos(watch.agenda.next(raw.origin).saturating_sub(now()));
+            let wait = wait.min(Duration::from_nanos(self.shared.end().min(watch.next()).saturating_sub(now())));
+            let event = Duration::from_nanos(agenda.next(raw.origin).saturating_sub(now()));
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
@@ -166,12 +169,9 @@ impl Control<'_> {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
             }
-            watch.agenda.act(raw.origin, system, raw);
+            agenda.act(raw.origin, system, raw);
             self.look(name, system, raw);
-            watch.tick();
-            for s in self.samples.try_iter() {
-                gather(&mut raw.samples, s);
-            }
+            watch.tick(agenda.pids());
             if now() - shown > 250_000_000 {
                 shown = now();
                 (self.setup.tick)(Tick {
@@ -194,7 +194,9 @@ impl Control<'_> {
         }
     }
 
+    /// Whatever the phase, the system may end, threads may fail and intervals be over.
     fn look(&self, phase: &'static str, system: &mut dyn System, raw: &mut Raw) {
+        gather(self.samples, raw);
         if let Some(how) = system.ended() {
             let words = format!("the server ended: {how}");
             if !raw.log.iter().any(|(_, said)| *said == words) {
@@ -238,39 +240,4 @@ fn stash(d: Done, raw: &mut Raw) {
     let (one, all) = channel();
     let _ = one.send(d);
     collect(&all, raw);
-}
-
-/// Samples usage at the boundaries of intervals, and knows what is to be done to the system.
-struct Watch<'a> {
-    agenda: Agenda<'a>,
-    broker: Lives,
-    own: Meter,
-    marks: Vec<(Option<Usage>, Usage)>,
-    interval: Nanos,
-    next: Nanos,
-}
-
-impl Watch<'_> {
-    fn tick(&mut self) {
-        if now() >= self.next {
-            self.next += self.interval;
-            self.mark();
-        }
-    }
-    fn mark(&mut self) {
-        let pids = self.agenda.pids();
-        let broker = (!pids.is_empty()).then(|| self.broker.sample(pids));
-        self.marks.push((broker, self.own.sample()));
-    }
-    fn fold(&self, raw: &mut Raw) {
-        let (Some(first), Some(last)) = (self.marks.first(), self.marks.last()) else { return };
-        raw.generator = last.1.since(&first.1);
-        raw.broker = last.0.zip(first.0).map(|(last, first)| last.since(&first));
-        raw.broker_intervals = self
-            .marks
-            .windows(2)
-            .filter_map(|w| w[1].0.zip(w[0].0))
-            .map(|(b, a)| (b.since(&a).cpu_ns, b.rss_bytes))
-            .collect();
-    }
 }

@@ -24,6 +24,8 @@ const BATCH: u64 = 64;
 
 /// Delivers stamped messages from memory, 1 us of schedule apart.
 struct Memory {
+    /// Whether the clock is read for each message, and not once for a batch.
+    each: bool,
     template: Template,
     sequence: u64,
     origin: Nanos,
@@ -31,11 +33,13 @@ struct Memory {
 
 impl Consumer for Memory {
     async fn receive(&mut self, sink: &mut impl Sink, _: usize) -> Result<(), DriverError> {
+        let batch = now();
         for _ in 0..BATCH {
             let intended = self.origin + 1000 * self.sequence;
             let e = Envelope { run: 1, producer: 0, sequence: self.sequence, intended, sent: intended };
             let payload = self.template.stamp(&e);
-            sink.take(Incoming { payload, at: None, attempt: 0 });
+            let at = if self.each { now() } else { batch };
+            sink.take(Incoming { payload, at, attempt: 0 });
             self.sequence += 1;
         }
         Ok(())
@@ -78,17 +82,19 @@ fn block_on<F: Future>(work: F) -> F::Output {
 
 /// Drains shipments, as the control thread does.
 fn drain(samples: &Receiver<Shipment>) -> u64 {
-    samples.try_iter().map(|s| s.histogram.len()).sum()
+    samples.try_iter().map(|s| s.samples.len()).sum()
 }
 
-/// Nanoseconds for each received message: clock read, verification, books, order, both latencies, the turn of intervals;
-/// and beside it what stamping and delivering the message from memory costs by itself. Both over `messages`.
-pub fn receiving(messages: u64, payload: usize) -> (f64, f64) {
+/// Nanoseconds for each received message: verification, books, order, both latencies, the turn of
+/// intervals, and a clock read for a batch or for `each` message; and beside it what making and
+/// delivering the message from memory costs by itself. Both over `messages`.
+pub fn receiving(messages: u64, payload: usize, each: bool) -> (f64, f64) {
     let (shared, (out, samples)) = (Shared::new(1), channel());
     let origin = now();
     shared.go(origin, origin, Nanos::MAX);
     let mut ear = ear(&shared, origin, messages, Recorder::new(0, origin, SECOND, out));
-    let mut memory = Memory { template: Template::new(&vec![7; payload.saturating_sub(44)]), sequence: 0, origin };
+    let mut memory =
+        Memory { each, template: Template::new(&vec![7; payload.saturating_sub(44)]), sequence: 0, origin };
     let begun = now();
     let mut recorded = 0;
     block_on(async {
@@ -103,7 +109,7 @@ pub fn receiving(messages: u64, payload: usize) -> (f64, f64) {
     let all = (now() - begun) as f64 / memory.sequence as f64;
     assert_eq!(ear.received.seen[0].count(0, messages), messages, "every message is in the books");
     let mut nothing = Blind(0);
-    memory.sequence = 0;
+    (memory.sequence, memory.each) = (0, false);
     let begun = now();
     block_on(async {
         while memory.sequence < messages {
@@ -137,7 +143,7 @@ fn ear(shared: &Shared, origin: Nanos, messages: u64, recorder: Recorder) -> Ear
         shared,
         recorder: Rc::new(RefCell::new(recorder)),
         origin,
-        interval: SECOND,
+        block: SECOND,
         order: vec![Order::default()],
         received: Received {
             seen: vec![Seen::with_capacity(messages)],
@@ -173,6 +179,7 @@ pub fn publishing(messages: u64) -> f64 {
         origin,
         interval: SECOND,
         books: books(length, SECOND),
+        look: 0,
     };
     let begun = now();
     // To nowhere it cannot fail.
@@ -202,7 +209,7 @@ mod tests {
     #[test]
     fn the_consume_loop_allocates_nothing_for_a_message() {
         let added = added(|messages| {
-            receiving(messages, 128);
+            receiving(messages, 128, false);
         });
         assert!(added <= 20, "450,000 more messages made {added} more allocations");
     }

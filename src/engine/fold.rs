@@ -1,22 +1,24 @@
 //! Folds what the threads of a trial brought home into the record: once, at the end, where time does not matter.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
 use crate::measure::hiccup;
 use crate::measure::noise;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
+use crate::measure::steadiness::keeps_up;
 use crate::measure::summary::summarise;
 use crate::measure::validity::{Observed, judge};
 use crate::record::{
     Check, Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
 };
 use crate::scenario::plan::{Arrivals, Case, Load, Workload};
-use crate::units::{Nanos, SECOND, now};
+use crate::units::{Nanos, SECOND};
 
 use super::books::Books;
+use super::flow::Delivered;
 use super::produce::{GAPS, Sent};
+use super::shared::parts;
 use super::trial::Raw;
 
 /// What a trial came to.
@@ -81,6 +83,8 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
         hlog: Vec::new(),
     };
     let several = case.workloads.len() > 1;
+    // Of the measured phase, as the CPU time is that they are held against.
+    let mut messages = 0;
     for (i, w) in case.workloads.iter().enumerate() {
         // Nobody may be listening.
         let delivers = delivers && w.topology.groups > 0;
@@ -102,6 +106,8 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             }
             let open = matches!(w.load, Load::Open { .. });
             let lost = match kind {
+                // What was given up may have been on its way.
+                _ if raw.abandoned => 0,
                 Kind::Response if !open || !delivers => 0,
                 Kind::Service if !delivers => 0,
                 Kind::Response | Kind::Service => missing(&books),
@@ -120,20 +126,32 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             latency.insert(format!("{name}.{hop}"), summarise(h, 0, 0, 0, quantiles));
         }
         around_replay(&mut latency, raw, i, case, &books, quantiles);
-        let (in_time, bytes) = books.in_time;
+        let rate = |count: u64| count as f64 / seconds;
+        let sent_in_time: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.sent_by_interval).sum();
+        let (first, received) = (books.within.first, books.within.received);
         let throughput = Throughput {
-            offered: matches!(w.load, Load::Open { .. }).then_some(books.ledger.scheduled as f64 / seconds),
-            sent: books.ledger.sent as f64 / seconds,
-            delivered: in_time as f64 / seconds,
-            delivered_bytes: bytes as f64 / seconds,
+            offered: matches!(w.load, Load::Open { .. }).then_some(rate(books.ledger.scheduled)),
+            sent: rate(sent_in_time),
+            delivered: rate(first.0),
+            delivered_bytes: rate(first.1),
+            received: received.map(|r| rate(r.0)),
+            received_bytes: received.map(|r| rate(r.1)),
         };
-        intervals(&mut folded.intervals, raw, case, round, i, w, &hiccups);
+        let confirmed: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.confirmed_by_interval).sum();
+        messages += match first.0.max(confirmed) {
+            0 => sent_in_time,
+            n => n,
+        };
+        intervals(&mut folded.intervals, raw, case, round, i, w, &hiccups, &books.within);
         let mut observed = observe(&books, raw, w, &latency, name);
         let longest = |key: &str| latency.get(key).and_then(|l| l.max_ns);
         let pause = hiccups.values().map(|h| h.open().max()).max();
         observed.longest = pause.zip(longest("lag")).zip(longest(name)).map(|((p, l), r)| (p, l, r));
         (observed.spinning, observed.clocksource) = (spin, clocksource.into());
-        for mut check in judge(&observed).into_iter().chain(arrivals(raw, i, w, case.phases.interval.0)) {
+        let block = case.phases.interval.0 / parts(case.phases.measure.0, case.phases.interval.0);
+        let flow = books.within.flow(raw, i, w, books.consumed, books.answered, block);
+        let keeps_up = (raw.measured > 0 && matches!(w.load, Load::Open { .. })).then(|| keeps_up(flow.as_ref()));
+        for mut check in judge(&observed).into_iter().chain(keeps_up).chain(arrivals(raw, i, w, case)) {
             if several {
                 check.name = format!("{} ({})", check.name, w.name);
             }
@@ -151,7 +169,6 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             replay,
         });
     }
-    let messages: u64 = folded.workloads.iter().map(|w| w.ledger.delivered.max(w.ledger.acked)).sum();
     folded.broker = raw.broker.map(|usage| resources(usage, messages));
     if let Some(broker) = &mut folded.broker {
         let samples = &raw.broker_intervals;
@@ -230,7 +247,7 @@ fn unsent(books: &Books) -> u64 {
 }
 
 /// V9: whether the first messages were sent as the arrival process of a constant rate asks, all producers together.
-fn arrivals(raw: &Raw, i: usize, w: &Workload, interval: Nanos) -> Option<Check> {
+fn arrivals(raw: &Raw, i: usize, w: &Workload, case: &Case) -> Option<Check> {
     let Load::Open { arrivals, profile } = &w.load else { return None };
     let rate = profile.peak().0;
     if profile.segments.iter().any(|s| s.from.0 != rate || s.to.0 != rate) {
@@ -243,10 +260,10 @@ fn arrivals(raw: &Raw, i: usize, w: &Workload, interval: Nanos) -> Option<Check>
     let mut at: Vec<Nanos> = sent().flat_map(|s| &s.first).copied().filter(|t| *t <= end).collect();
     at.sort_unstable();
     let gaps: Vec<f64> = at.windows(2).take(GAPS).map(|t| (t[1] - t[0]) as f64).collect();
-    let whole = (raw.measured / interval.max(1)) as usize;
-    let counts: Vec<f64> = (0..whole)
-        .map(|k| sent().map(|s| s.sent_by_interval.get(k).copied().unwrap_or(0)).sum::<u64>() as f64)
-        .collect();
+    let (interval, parts) = (case.phases.interval.0, parts(case.phases.measure.0, case.phases.interval.0));
+    let whole = raw.measured / interval.max(1);
+    let counts: Vec<f64> =
+        (0..whole).map(|k| sent().map(|s| of_interval(&s.sent_by_interval, k, parts)).sum::<u64>() as f64).collect();
     noise::arrival_process(&gaps, &counts, SECOND as f64 / rate, *arrivals == Arrivals::Poisson)
 }
 
@@ -261,8 +278,9 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
     let whole = l.lost + l.duplicated + l.dead_lettered == 0 && raw.failed.is_none() && !raw.interrupted;
     let balance = whole && recorded.is_some_and(|s| s.count > 0);
     Observed {
-        scheduled: open.then_some(l.scheduled),
-        sent: l.sent,
+        scheduled: open.then_some(l.scheduled).filter(|_| !raw.abandoned),
+        sent: l.sent.saturating_sub(l.sent_late),
+        seconds: (raw.measured as f64 / SECOND as f64).max(1e-9),
         // The null driver has no response of its own to hold the lag against.
         lag_tail: tail("lag").flatten().filter(|_| name != "ack"),
         response_tail: tail(name),
@@ -270,8 +288,11 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
         expected: l.expected,
         lost: l.lost,
         arriving: raw.arriving,
+        in_flight: l.in_flight,
         client_dropped: l.client_dropped,
+        dropped: books.dropped,
         corrupted: l.corrupted,
+        foreign: l.foreign,
         sojourn_from_stamps: balance.then_some((books.received_sum - books.intended_sum) as f64),
         sojourn_from_histogram: recorded.map_or(0.0, |s| s.mean_ns * s.count as f64),
         busiest: raw.busiest,
@@ -285,6 +306,12 @@ fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, La
     }
 }
 
+/// The count of an interval that is counted in `parts`.
+fn of_interval(blocks: &[u64], interval: u64, parts: u64) -> u64 {
+    blocks.iter().skip((interval * parts) as usize).take(parts as usize).sum()
+}
+
+#[allow(clippy::too_many_arguments, reason = "one call")]
 fn intervals(
     out: &mut Vec<Interval>,
     raw: &Raw,
@@ -293,11 +320,13 @@ fn intervals(
     i: usize,
     w: &Workload,
     hiccups: &BTreeMap<u64, Packed>,
+    within: &Delivered,
 ) {
     let length = case.phases.interval.0;
     let n = raw.measured.div_ceil(length);
-    let sum = |f: &dyn Fn(&Sent) -> &Vec<u64>, at: usize| {
-        raw.sent[i].iter().map(|(_, s)| f(s).get(at).copied().unwrap_or(0)).sum::<u64>()
+    let parts = parts(case.phases.measure.0, length);
+    let sum = |f: &dyn Fn(&Sent) -> &Vec<u64>, k: u64| {
+        raw.sent[i].iter().map(|(_, s)| of_interval(f(s), k, parts)).sum::<u64>()
     };
     for k in 0..n {
         let at = k as usize;
@@ -309,7 +338,6 @@ fn intervals(
             .or_else(|| raw.samples.get(&(i, Kind::AckService, k)));
         let response = response.map(Packed::open);
         let q = |q: f64| response.as_ref().filter(|h| !h.is_empty()).map(|h| h.value_at_quantile(q).min(h.max()));
-        let heard: u64 = raw.received[i].iter().map(|(_, r)| r.by_interval.get(at).copied().unwrap_or(0)).sum();
         let usage = raw.broker_intervals.get(at);
         out.push(Interval {
             case: case.id.clone(),
@@ -317,13 +345,9 @@ fn intervals(
             workload: w.name.clone(),
             start_s: (k * length) as f64 / SECOND as f64,
             length_s: (raw.measured - k * length).min(length) as f64 / SECOND as f64,
-            scheduled: sum(&|s| &s.scheduled_by_interval, at),
-            sent: sum(&|s| &s.sent_by_interval, at),
-            delivered: if raw.received[i].iter().any(|(_, r)| r.in_time.0 > 0) {
-                heard
-            } else {
-                sum(&|s| &s.confirmed_by_interval, at)
-            },
+            scheduled: sum(&|s| &s.scheduled_by_interval, k),
+            sent: sum(&|s| &s.sent_by_interval, k),
+            delivered: of_interval(&within.by_block, k, parts),
             p50_ns: q(0.5),
             p99_ns: q(0.99),
             p999_ns: q(0.999),
@@ -333,15 +357,5 @@ fn intervals(
             broker_cpu_s: usage.map(|(cpu, _)| *cpu as f64 / SECOND as f64),
             broker_rss_bytes: usage.map(|(_, rss)| *rss),
         });
-    }
-}
-
-/// The wall-clock time of an instant on the monotonic clock.
-pub fn wall(at: Nanos) -> SystemTime {
-    let (mono, wall) = (now(), SystemTime::now());
-    if at <= mono {
-        wall.checked_sub(Duration::from_nanos(mono - at)).unwrap_or(wall)
-    } else {
-        wall + Duration::from_nanos(at - mono)
     }
 }

@@ -4,21 +4,25 @@
 //! random permutation, so that drift of the host falls on all alike (Abedi and Brecht 2017, randomised multiple
 //! interleaved trials).
 
+pub mod arrival;
 mod backlog;
 mod books;
 mod consume;
 mod control;
 pub mod cost;
 mod events;
+mod flow;
 mod fold;
 pub mod network;
 mod payload;
 mod produce;
 mod run;
 mod shared;
+mod stamps;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod watch;
 mod worker;
 
 use std::sync::Arc;

@@ -7,11 +7,18 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
 
 use crate::load::message::{ENVELOPE, Template};
+use crate::load::schedule::Share;
 use crate::scenario::payload::read_messages;
 use crate::scenario::plan::{Content, Payload, PayloadSize};
 
-/// The pool takes about so many bytes for each producer.
+/// The pool of a producer takes about so many bytes.
 const POOL: usize = 4 << 20;
+/// The pools of all producers of a workload take about so many bytes, unless one message of each takes more.
+const ALL: usize = 64 << 20;
+/// Messages of a pool at most.
+const MOST: usize = 1024;
+/// Messages of a pool at least, where there is room: one alone has but one size.
+const LEAST: usize = 4;
 const WORDS: &[&str] = &[
     "order",
     "shipped",
@@ -40,17 +47,29 @@ const WORDS: &[&str] = &[
     "update",
 ];
 
-/// The messages of one producer, to be sent in turn.
+/// The messages of one producer of a workload, to be sent in turn.
 ///
 /// # Errors
 /// When a file of the payload cannot be read; the text names it.
-pub fn templates(payload: &Payload, seed: u64) -> Result<Vec<Template>, String> {
+pub fn templates(payload: &Payload, seed: u64, share: Share) -> Result<Vec<Template>, String> {
     if let Content::File { path, .. } = &payload.content {
-        return real(Path::new(path)).map_err(|e| format!("cannot read the payload {path}: {e}"));
+        return real(Path::new(path), share).map_err(|e| format!("cannot read the payload {path}: {e}"));
     }
     let mut random = StdRng::seed_from_u64(seed);
-    let count = (POOL / payload.size.largest().0.max(1) as usize).clamp(4, 1024);
-    Ok((0..count).map(|_| Template::new(&body(payload, &mut random))).collect())
+    let room = POOL.min(ALL / share.of.max(1) as usize);
+    let least = (room / payload.size.largest().0.max(1) as usize).clamp(1, LEAST);
+    let least = if room == POOL { LEAST } else { least };
+    let (mut all, mut bytes) = (Vec::new(), 0);
+    while all.len() < least || (bytes < room && all.len() < MOST) {
+        let message = Template::new(&body(payload, &mut random));
+        bytes += message.len();
+        // What would exceed the room is not begun where sizes are equal.
+        if bytes > room && all.len() >= least {
+            break;
+        }
+        all.push(message);
+    }
+    Ok(all)
 }
 
 fn body(payload: &Payload, random: &mut StdRng) -> Vec<u8> {
@@ -82,8 +101,16 @@ fn body(payload: &Payload, random: &mut StdRng) -> Vec<u8> {
     body
 }
 
-fn real(path: &Path) -> std::io::Result<Vec<Template>> {
-    Ok(read_messages(path)?.iter().map(|body| Template::new(body)).collect())
+/// The messages of a file: all of them, or every so many-th, so that all producers together have each and need no more than
+/// their room.
+fn real(path: &Path, share: Share) -> std::io::Result<Vec<Template>> {
+    let messages = read_messages(path)?;
+    let bytes: usize = messages.iter().map(|body| body.len() + ENVELOPE).sum();
+    let step = (bytes * share.of.max(1) as usize)
+        .div_ceil(ALL)
+        .clamp(1, (share.of.max(1) as usize).min(messages.len().max(1)));
+    let first = share.index as usize % step;
+    Ok(messages.iter().skip(first).step_by(step).map(|body| Template::new(body)).collect())
 }
 
 #[cfg(test)]
@@ -91,8 +118,10 @@ mod tests {
     use super::*;
     use crate::units::Bytes;
 
+    const ALONE: Share = Share { index: 0, of: 1 };
+
     fn sizes(size: PayloadSize, content: Content) -> Vec<usize> {
-        templates(&Payload { size, content }, 1).unwrap().iter().map(Template::len).collect()
+        templates(&Payload { size, content }, 1, ALONE).unwrap().iter().map(Template::len).collect()
     }
 
     #[test]
@@ -115,7 +144,44 @@ mod tests {
         let content = Content::File { path: file.to_string_lossy().into(), sha256: String::new(), messages: 2 };
         assert_eq!(sizes(PayloadSize::Fixed(Bytes(0)), content), [ENVELOPE + 7, ENVELOPE + 8]);
         let missing = Content::File { path: "/nonexistent/x".into(), sha256: String::new(), messages: 0 };
-        let error = templates(&Payload { size: PayloadSize::Fixed(Bytes(0)), content: missing }, 1).unwrap_err();
+        let error = templates(&Payload { size: PayloadSize::Fixed(Bytes(0)), content: missing }, 1, ALONE).unwrap_err();
         assert!(error.contains("/nonexistent/x"), "{error}");
     }
+
+    /// 300 producers with messages of 4 KiB took 1.27 GB.
+    #[test]
+    fn many_producers_share_the_room_of_their_messages() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.jsonl");
+        std::fs::write(&file, (0..1000).map(|i| format!("{i:04}{}\n", "x".repeat(4000))).collect::<String>()).unwrap();
+        let of_file = Content::File { path: file.to_string_lossy().into(), sha256: String::new(), messages: 1000 };
+        let skewed = PayloadSize::LogNormal { median: Bytes(2000), p99: Bytes(20_000), max: Bytes(100_000) };
+        for (size, content) in [
+            (PayloadSize::Fixed(Bytes(4096)), Content::Random),
+            (PayloadSize::Fixed(Bytes(100)), Content::Random),
+            (PayloadSize::Fixed(Bytes(1 << 20)), Content::Zero),
+            (skewed, Content::Random),
+            (PayloadSize::Fixed(Bytes(0)), of_file),
+        ] {
+            let payload = Payload { size, content };
+            let largest = size.largest().0 as usize;
+            for of in [1, 16, 60] {
+                let pools: Vec<Vec<Template>> =
+                    (0..of).map(|index| templates(&payload, 1, Share { index, of }).unwrap()).collect();
+                let bytes: usize = pools.iter().flatten().map(Template::len).sum();
+                assert!(pools.iter().all(|p| !p.is_empty()), "{payload:?} {of}");
+                assert!(bytes <= (ALL + ALL / 2).max(of as usize * largest), "{payload:?}, {of}: {bytes} bytes");
+                if of == 60 && matches!(payload.content, Content::File { .. }) {
+                    let mut all: Vec<Vec<u8>> =
+                        pools.into_iter().flatten().map(|mut t| t.stamp(&NOBODY)[ENVELOPE..].to_vec()).collect();
+                    all.sort();
+                    all.dedup();
+                    assert_eq!(all.len(), 1000, "all producers together have every message");
+                }
+            }
+        }
+    }
+
+    const NOBODY: crate::load::message::Envelope =
+        crate::load::message::Envelope { run: 0, producer: 0, sequence: 0, intended: 0, sent: 0 };
 }

@@ -16,14 +16,10 @@ use crate::measure::recorder::{Kind, Recorder};
 use crate::units::{Nanos, SECOND, now};
 
 use super::shared::{Counters, Shared};
+use super::stamps::{Stamp, Stamps};
 
 /// No wait in the loop is longer, so that a stop is noticed.
 const SLICE: Nanos = 50_000_000;
-/// Acknowledgements that may be outstanding with their stamps known: so many at first, and at most. A producer of a
-/// thousand must not hold megabytes that it does not need.
-const STAMPS: usize = 1 << 10;
-/// See [`STAMPS`].
-const MOST_STAMPS: usize = 1 << 18;
 /// A full window is looked at again after so long.
 const WINDOW_POLL: Nanos = 20_000;
 /// The shared counters are a batch behind at most.
@@ -47,7 +43,8 @@ pub enum Pace {
         outstanding: u64,
         /// The pause.
         think: Nanos,
-        /// Messages that are unanswered for so long are given up as lost, so that the loop goes on.
+        /// A message is given up as lost, and is in flight no more, when one that was sent so much later is answered, or when
+        /// nothing is answered for so long. A broker that is slow gives up nothing.
         patience: Nanos,
     },
 }
@@ -62,10 +59,16 @@ pub struct Sent {
     pub scheduled: u64,
     /// Messages handed over.
     pub sent: u64,
+    /// Of these, handed over after the measured phase had ended.
+    pub sent_late: u64,
     /// Messages refused by the client, or by the broker afterwards.
     pub refused: u64,
     /// Sequence numbers of the measured phase: from, to (exclusive).
     pub range: (u64, u64),
+    /// Sequence number of the first message that was due in the measured phase: the n-th that was due has n more.
+    pub base: u64,
+    /// Bytes of the messages, which are sent in turn.
+    pub sizes: Vec<u32>,
     /// Sum of intended - origin.
     pub intended_sum: i128,
     /// Whether the broker acknowledges messages.
@@ -78,8 +81,12 @@ pub struct Sent {
     pub unanswered: u64,
     /// Answers to measured messages, each once.
     pub answered: u64,
-    /// Of those, arrived within the measured phase, and their bytes.
+    /// Which numbers were answered.
+    pub answers: Seen,
+    /// Answers that arrived within the measured phase, each once, and their bytes.
     pub answered_in_time: (u64, u64),
+    /// The same with duplicates.
+    pub received_in_time: (u64, u64),
     /// Sum of arrival - origin of answers (of acknowledgements, where nothing is answered).
     pub confirmed_sum: i128,
     /// Answers and acknowledgements that came twice.
@@ -90,11 +97,12 @@ pub struct Sent {
     pub corrupted: u64,
     /// When the first messages of the measured phase were handed over: as many as there is room for.
     pub first: Vec<Nanos>,
-    /// Messages due and messages sent in each interval.
+    /// Messages due, and messages handed over, in each block of the measured phase ([`super::shared::parts`] of an interval):
+    /// by wall time, so that those of the warm-up that were late are here, and those sent afterwards are not.
     pub scheduled_by_interval: Vec<u64>,
     /// See above.
     pub sent_by_interval: Vec<u64>,
-    /// Confirmations by the interval in which they arrived.
+    /// Confirmations, each once, by the block in which they arrived.
     pub confirmed_by_interval: Vec<u64>,
 }
 
@@ -130,6 +138,8 @@ pub struct Publisher<'a, P> {
     pub interval: Nanos,
     /// The books.
     pub books: Books,
+    /// No wait lasts beyond it; see [`Publisher::slice`].
+    pub look: Nanos,
 }
 
 /// The books of one producer.
@@ -138,15 +148,12 @@ pub struct Books {
     /// Of the measured phase.
     pub sent: Sent,
     sequence: u64,
-    confirmed: u64,
     /// Sent and arrived, not yet added to the shared counters.
     unshared: (u64, u64),
-    stamps: Vec<(u64, Nanos, Nanos)>,
-    answers: Seen,
+    stamps: Stamps,
+    /// When the latest message was handed over that there was news of; kept in a closed loop.
+    latest: Nanos,
 }
-
-/// An unused place among the stamps.
-const NO_STAMP: (u64, Nanos, Nanos) = (u64::MAX, 0, 0);
 
 /// What a confirmation is measured against.
 #[derive(Clone, Copy)]
@@ -162,9 +169,9 @@ struct Frame {
 impl<P: Producer> Publisher<'_, P> {
     /// Drives the load that begins at `start` until the end of the measured phase, then waits for what is outstanding.
     pub async fn run(&mut self, start: Nanos) -> Result<(), DriverError> {
-        self.books.stamps = vec![NO_STAMP; STAMPS];
         self.books.sent.range = (u64::MAX, 0);
         self.books.sent.acknowledged = self.producer.confirms() && !self.reply;
+        self.books.sent.sizes = self.templates.iter().map(|t| t.len() as u32).collect();
         let mut unthrottled = 0u32;
         self.wait(start).await?;
         loop {
@@ -188,15 +195,7 @@ impl<P: Producer> Publisher<'_, P> {
                 }
                 Pace::Closed { outstanding, think, patience } => {
                     let (outstanding, think, patience) = (*outstanding, *think, *patience);
-                    let (mut seen, mut since) = (self.books.confirmed, now());
-                    while self.books.outstanding() >= outstanding && !self.over() {
-                        self.wait_or_confirmation(now() + SLICE).await?;
-                        if self.books.confirmed != seen {
-                            (seen, since) = (self.books.confirmed, now());
-                        } else if now() - since > patience {
-                            self.books.confirmed = self.books.sequence;
-                        }
-                    }
+                    self.wait_for_answers(outstanding, patience).await?;
                     if think > 0 {
                         self.wait(now() + think).await?;
                     }
@@ -221,13 +220,14 @@ impl<P: Producer> Publisher<'_, P> {
             } else {
                 self.books.due(at, self.origin, self.interval);
             }
-            while self.producer.confirms()
-                && !self.reply
-                && self.books.outstanding() >= MOST_STAMPS as u64
-                && !self.over()
-            {
+            while self.books.stamps.full() && !self.over() {
+                if self.reply || matches!(self.pace, Pace::Closed { .. }) {
+                    self.books.stamps.forget();
+                    break;
+                }
                 // The stamps of what is not acknowledged must be kept: wait, and let it show as lag.
-                self.wait_or_confirmation(now() + SLICE).await?;
+                let slice = self.slice();
+                self.wait_or_confirmation(slice).await?;
                 at = now();
             }
             if self.shared.stopped() {
@@ -236,8 +236,9 @@ impl<P: Producer> Publisher<'_, P> {
             self.send(due.unwrap_or(at), at).await?;
         }
         self.producer.flush().await?;
-        while self.producer.confirms() && self.books.outstanding() > 0 && !self.shared.stopped() {
-            self.wait_or_confirmation(now() + SLICE).await?;
+        while self.books.outstanding() > 0 && !self.shared.stopped() {
+            let slice = self.slice();
+            self.wait_or_confirmation(slice).await?;
         }
         self.books.share(&self.shared.counters[self.workload]);
         Ok(())
@@ -250,6 +251,23 @@ impl<P: Producer> Publisher<'_, P> {
                 self.books.due(due, self.origin, self.interval);
             }
         }
+    }
+
+    /// Waits until fewer than `outstanding` are in flight.
+    async fn wait_for_answers(&mut self, outstanding: u64, patience: Nanos) -> Result<(), DriverError> {
+        let (mut seen, mut since) = (self.books.stamps.settled(), now());
+        while self.books.outstanding() >= outstanding && !self.over() {
+            let slice = self.slice();
+            self.wait_or_confirmation(slice).await?;
+            let settled = self.books.stamps.settled();
+            if settled != seen {
+                (seen, since) = (settled, now());
+                self.books.stamps.give_up(self.books.latest.saturating_sub(patience));
+            } else if now() - since > patience {
+                self.books.stamps.give_up(Nanos::MAX);
+            }
+        }
+        Ok(())
     }
 
     fn over(&self) -> bool {
@@ -272,7 +290,7 @@ impl<P: Producer> Publisher<'_, P> {
             Ok(()) => {}
             Err(DriverError::Refused { .. }) => {
                 self.books.sent.refused += u64::from(intended >= self.origin);
-                self.books.confirmed += 1;
+                self.books.stamps.take(sequence);
                 return Ok(());
             }
             Err(other) => return Err(other),
@@ -281,8 +299,13 @@ impl<P: Producer> Publisher<'_, P> {
         if self.books.unshared.0 >= BATCH {
             self.books.share(&self.shared.counters[self.workload]);
         }
+        let in_time = at < self.shared.end();
+        if in_time && at >= self.origin {
+            bump(&mut self.books.sent.sent_by_interval, at, self.origin, self.interval);
+        }
         if intended >= self.origin {
-            self.books.handed_over(sequence, intended, at, self.origin, self.interval);
+            self.books.handed_over(sequence, intended, at, self.origin);
+            self.books.sent.sent_late += u64::from(!in_time);
             if matches!(self.pace, Pace::Open(_)) {
                 self.recorder.borrow_mut().record(Kind::Lag, intended, intended, at);
             }
@@ -292,20 +315,31 @@ impl<P: Producer> Publisher<'_, P> {
 
     async fn wait(&mut self, until: Nanos) -> Result<(), DriverError> {
         loop {
-            let slice = until.min(now() + SLICE);
-            if self.wait_or_confirmation(slice).await? && (slice == until || self.shared.stopped()) {
+            let slice = until.min(self.slice());
+            self.wait_or_confirmation(slice).await?;
+            // Confirmations may come without a pause: they do not hold up what is due.
+            if now() >= until || self.shared.stopped() {
                 return Ok(());
             }
         }
     }
 
-    /// Waits until `slice` or for confirmations; true when it was the time.
-    async fn wait_or_confirmation(&mut self, slice: Nanos) -> Result<bool, DriverError> {
+    /// Until when a wait may last, so that a stop is noticed. The same instant for many waits, so that the timer is set once
+    /// for all of them.
+    fn slice(&mut self) -> Nanos {
+        let at = now();
+        if at >= self.look {
+            self.look = at + SLICE;
+        }
+        self.look
+    }
+
+    /// Waits until `slice` or for confirmations, whichever comes first.
+    async fn wait_or_confirmation(&mut self, slice: Nanos) -> Result<(), DriverError> {
         self.books.share(&self.shared.counters[self.workload]);
         let timer = |e: std::io::Error| DriverError::Lost { url: "timer".into(), words: e.to_string() };
         if !self.producer.confirms() {
-            self.pacer.until(slice).await.map_err(timer)?;
-            return Ok(true);
+            return self.pacer.until(slice).await.map_err(timer);
         }
         let frame = Frame {
             run: self.run,
@@ -317,10 +351,11 @@ impl<P: Producer> Publisher<'_, P> {
         };
         let (books, recorder) = (&mut self.books, &self.recorder);
         let mut sink = |c: Confirmation<'_>| books.confirm(c, &mut recorder.borrow_mut(), frame);
+        // Confirmations first: their stamps are from when they are taken. Whoever waits looks at the clock after each turn.
         tokio::select! {
             biased;
-            done = self.producer.confirmed(&mut sink) => done.map(|()| false),
-            done = self.pacer.until(slice) => done.map(|()| true).map_err(timer),
+            done = self.producer.confirmed(&mut sink) => done,
+            done = self.pacer.until(slice) => done.map_err(timer),
         }
     }
 
@@ -343,49 +378,33 @@ fn bump(counts: &mut Vec<u64>, at: Nanos, origin: Nanos, interval: Nanos) {
 impl Books {
     fn due(&mut self, due: Nanos, origin: Nanos, interval: Nanos) {
         if due >= origin {
+            if self.sent.scheduled == 0 {
+                self.sent.base = self.sequence;
+            }
             self.sent.scheduled += 1;
             bump(&mut self.sent.scheduled_by_interval, due, origin, interval);
         }
     }
 
-    fn handed_over(&mut self, sequence: u64, intended: Nanos, at: Nanos, origin: Nanos, interval: Nanos) {
+    fn handed_over(&mut self, sequence: u64, intended: Nanos, at: Nanos, origin: Nanos) {
         self.sent.sent += 1;
         self.sent.range = (self.sent.range.0.min(sequence), sequence + 1);
         self.sent.intended_sum += i128::from(intended - origin);
-        bump(&mut self.sent.sent_by_interval, at, origin, interval);
         if self.sent.first.len() < self.sent.first.capacity() {
             self.sent.first.push(at);
         }
     }
 
-    /// Keeps the stamps of a message until it is acknowledged; the ring grows when it is full.
+    /// Keeps the stamps of a message until there is news of it.
     #[inline]
     fn stamp(&mut self, sequence: u64, intended: Nanos, at: Nanos) {
-        let size = self.stamps.len();
-        if self.outstanding() >= size as u64 && size < MOST_STAMPS {
-            self.grow(2 * size);
-        }
-        let place = self.place(sequence);
-        self.stamps[place] = (sequence, intended, at);
+        self.stamps.put(Stamp { sequence, intended, sent: at });
     }
 
-    /// Where the stamps of a message stand. The ring's size is a power of two, and this no division.
+    /// Messages that are in flight, as far as is known.
     #[inline]
-    fn place(&self, sequence: u64) -> usize {
-        sequence as usize & (self.stamps.len() - 1)
-    }
-
-    #[cold]
-    fn grow(&mut self, size: usize) {
-        let old = std::mem::replace(&mut self.stamps, vec![NO_STAMP; size]);
-        for stamp in old.into_iter().filter(|s| *s != NO_STAMP) {
-            let place = self.place(stamp.0);
-            self.stamps[place] = stamp;
-        }
-    }
-
     fn outstanding(&self) -> u64 {
-        self.sequence.saturating_sub(self.confirmed)
+        self.stamps.outstanding()
     }
 
     fn share(&mut self, counters: &Counters) {
@@ -396,38 +415,49 @@ impl Books {
     #[inline]
     fn confirm(&mut self, c: Confirmation<'_>, recorder: &mut Recorder, f: Frame) {
         match c {
-            Confirmation::Failed { token } => {
-                let (_, intended, _) = self.stamps[self.place(token)];
-                self.sent.refused += u64::from(intended >= f.origin);
-                self.confirmed += u64::from(!f.reply);
-            }
+            Confirmation::Failed { token } => match self.settle(token, f) {
+                Some(stamp) => self.sent.refused += u64::from(stamp.intended >= f.origin),
+                None if !self.stamps.sent(token) => self.sent.foreign += 1,
+                None => self.sent.duplicated += self.sent.acks.count(token, token + 1),
+            },
             Confirmation::Unanswered => {
                 self.sent.unanswered += 1;
-                self.confirmed += 1;
+                // It does not say which. If it was another one, the answer to this one finds nothing to settle.
+                if let Some(oldest) = self.stamps.oldest() {
+                    self.settle(oldest.sequence, f);
+                }
             }
             Confirmation::Acked { token, at } => self.acked(token, at, recorder, f),
             Confirmation::Answered { message, at } => self.answered(message, at, recorder, f),
         }
     }
 
+    /// There is news of a message: it is open no more.
+    #[inline]
+    fn settle(&mut self, token: u64, f: Frame) -> Option<Stamp> {
+        let stamp = self.stamps.take(token)?;
+        if !f.open_loop {
+            self.latest = self.latest.max(stamp.sent);
+        }
+        Some(stamp)
+    }
+
     fn acked(&mut self, token: u64, at: Nanos, recorder: &mut Recorder, f: Frame) {
-        let (sequence, intended, sent) = self.stamps[self.place(token)];
+        // A request is settled by its answer.
+        let stamp = if f.reply { self.stamps.get(token) } else { self.settle(token, f) };
+        if !self.stamps.sent(token) {
+            self.sent.foreign += 1;
+            return;
+        }
         if !self.sent.acks.insert(token) {
             self.sent.duplicated += 1;
             return;
         }
-        self.confirmed += u64::from(!f.reply);
         if at >= f.origin && at < f.end {
             bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);
         }
-        // Of a closed loop that gave it up long ago.
-        if sequence != token {
-            self.sent.foreign += 1;
-            return;
-        }
-        if intended < f.origin {
-            return;
-        }
+        // Without stamps it was refused before, or forgotten: it is lost already.
+        let Some(Stamp { intended, sent, .. }) = stamp.filter(|s| s.intended >= f.origin) else { return };
         self.sent.acked += 1;
         if !f.reply {
             self.sent.confirmed_sum += i128::from(at) - i128::from(f.origin);
@@ -450,13 +480,18 @@ impl Books {
                 return;
             }
         };
-        if !self.answers.insert(e.sequence) {
+        let in_time = at >= f.origin && at < f.end;
+        if in_time {
+            self.sent.received_in_time.0 += 1;
+            self.sent.received_in_time.1 += message.len() as u64;
+        }
+        if !self.sent.answers.insert(e.sequence) {
             self.sent.duplicated += 1;
             return;
         }
-        self.confirmed += 1;
+        self.settle(e.sequence, f);
         self.unshared.1 += 1;
-        if at >= f.origin && at < f.end {
+        if in_time {
             self.sent.answered_in_time.0 += 1;
             self.sent.answered_in_time.1 += message.len() as u64;
             bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);
@@ -485,31 +520,5 @@ pub fn books(measure: Nanos, interval: Nanos) -> Books {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc::channel;
-
-    #[test]
-    fn stamps_of_what_is_not_acknowledged_are_kept_in_any_number_and_order() {
-        let messages = 5 * STAMPS as u64;
-        let mut books = Books { stamps: vec![NO_STAMP; STAMPS], ..Books::default() };
-        for sequence in 0..messages {
-            books.stamp(sequence, 1000 * (sequence + 1), 1000 * (sequence + 1) + 7);
-            books.sequence += 1;
-        }
-        let (out, samples) = channel();
-        let mut recorder = Recorder::new(0, 1000, SECOND, out);
-        let frame = Frame { run: 1, reply: false, open_loop: true, origin: 1000, interval: SECOND, end: Nanos::MAX };
-        for sequence in (0..messages).rev() {
-            let at = 1000 * (sequence + 1) + 507;
-            books.confirm(Confirmation::Acked { token: sequence, at }, &mut recorder, frame);
-        }
-        assert_eq!((books.sent.acked, books.sent.foreign, books.outstanding()), (messages, 0, 0));
-        recorder.finish();
-        for s in samples {
-            let expected = if s.kind == Kind::Ack { 507 } else { 500 };
-            assert_eq!((s.histogram.min(), s.histogram.max(), s.histogram.len()), (expected, expected, messages));
-        }
-        assert!(books.stamps.len() <= 2 * messages as usize);
-    }
-}
+#[path = "produce_tests.rs"]
+mod tests;

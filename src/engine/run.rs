@@ -17,12 +17,13 @@ use crate::driver::{self, Driver};
 use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
-use crate::record::{Interval, Ledger, Outcome, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
+use crate::record::{Interval, Ledger, Outcome, RunClock, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
 use crate::scenario::options::{Options, unknown};
-use crate::scenario::plan::{Case, DriverKind, Pacing, Plan, SystemSpec};
+use crate::scenario::plan::{BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
+use crate::units::now;
 
-use super::fold::{Folded, Frame, fold, wall};
+use super::fold::{Folded, Frame, fold};
 use super::trial::{Raw, Setup, execute};
 use super::{Interrupt, Tick};
 
@@ -46,6 +47,8 @@ pub struct TrialFiles {
     pub intervals: Vec<Interval>,
     /// For the interval log.
     pub hlog: Vec<TaggedInterval>,
+    /// Whether load was put on the system at all.
+    pub began: bool,
     /// When the measured phase began.
     pub measured_at: SystemTime,
     /// The server's log, where the trial failed.
@@ -104,6 +107,7 @@ pub fn run(
     sink: &dyn Sink,
 ) -> Result<(), RunError> {
     let mut absent = vec![false; plan.systems.len()];
+    let mut executed = vec![0; plan.systems.len()];
     for (i, spec) in plan.systems.iter().enumerate() {
         let context = Context { dir: scratch.to_path_buf(), timeout: std::time::Duration::from_secs(10) };
         if let Err(e) = system::create(spec, context) {
@@ -127,6 +131,9 @@ pub fn run(
     }
     let cases: Vec<&Case> = plan.cases.iter().filter(|c| !absent[c.system]).collect();
     let mut random = StdRng::seed_from_u64(plan.seed);
+    let clock = RunClock::start();
+    let surroundings = Surroundings { clocksource, clock: &clock, interrupt, sink };
+    let mut of = cases.len() * plan.trials as usize;
     let mut number = 0;
     for round in 1..=plan.trials {
         let mut order = cases.clone();
@@ -135,22 +142,52 @@ pub fn run(
             if interrupt.count() > 0 {
                 return Ok(());
             }
+            if absent[case.system] {
+                continue;
+            }
             number += 1;
-            sink.begin(case, round, number, cases.len() * plan.trials as usize);
+            sink.begin(case, round, number, of);
             let dir = scratch.join(format!("{number}"));
             std::fs::create_dir_all(&dir)
                 .map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
-            let files = trial(plan, case, round, &dir, clocksource, interrupt, sink);
+            let mut files = trial(plan, case, round, &dir, &surroundings);
             // What is left of the folder is of no use to anybody; the caller removes the scratch folder too.
             let _ = std::fs::remove_dir_all(&dir);
+            executed[case.system] += 1;
+            if let Outcome::Failed { phase, error } = &mut files.trial.outcome
+                && phase == PREPARE
+                && matches!(plan.systems[case.system].bring_up, BringUp::External { .. })
+            {
+                // Somebody else's system that is not there now is not there for the next trial either.
+                absent[case.system] = true;
+                let planned = cases.iter().filter(|c| c.system == case.system).count() * plan.trials as usize;
+                let left = planned - executed[case.system];
+                of -= left;
+                error.push_str(&match left {
+                    0 => String::new(),
+                    1 => "; its other trial is skipped".to_owned(),
+                    n => format!("; its other {n} trials are skipped"),
+                });
+            }
             sink.trial(files).map_err(|source| RunError::Io { action: "write the result", source })?;
         }
     }
     Ok(())
 }
 
+/// The phase in which a system is brought up, or looked for.
+const PREPARE: &str = "prepare";
+
+/// What is the same for all trials of a run.
+struct Surroundings<'a> {
+    clocksource: &'a str,
+    clock: &'a RunClock,
+    interrupt: &'a Interrupt,
+    sink: &'a dyn Sink,
+}
+
 /// Whether the scenario asks for the bare protocol.
-fn by_wire(spec: &SystemSpec) -> bool {
+pub(super) fn by_wire(spec: &SystemSpec) -> bool {
     spec.options.get("client").and_then(|v| v.as_str()) == Some("wire")
 }
 
@@ -170,22 +207,15 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-fn trial(
-    plan: &Plan,
-    case: &Case,
-    round: u32,
-    dir: &Path,
-    clocksource: &str,
-    interrupt: &Interrupt,
-    sink: &dyn Sink,
-) -> TrialFiles {
+fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings<'_>) -> TrialFiles {
+    let Surroundings { clocksource, clock, interrupt, sink } = *around;
     let mut spec: SystemSpec = plan.systems[case.system].clone();
     let stored = spec.driver == DriverKind::Reference && case.workloads.iter().any(|w| w.delivery.durable);
     if stored {
         spec.options.insert(system::reference::LOG.into(), true.into());
     }
     let spec = &spec;
-    let started = SystemTime::now();
+    let started = clock.at(now());
     let seed = seed_of(plan, case, round);
     let spin = spins(case, spec.driver);
     let context = Context { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
@@ -195,10 +225,10 @@ fn trial(
     let mut fault_log = None;
     let (quiet, host) = (Root::host(), Disturbance::read(&Root::host()));
     let (raw, hiccups) = match system::create(spec, context) {
-        Err(e) => failed("prepare", e.to_string()),
+        Err(e) => failed(PREPARE, e.to_string()),
         Ok(mut system) => {
             let outcome = match system.start() {
-                Err(e) => failed("prepare", e.to_string()),
+                Err(e) => failed(PREPARE, e.to_string()),
                 Ok(up) => {
                     running = up;
                     let tick = |t| sink.tick(t);
@@ -229,7 +259,7 @@ fn trial(
                         DriverKind::Reference if stored => execute::<Kafka>(&setup, system.as_mut()),
                         #[cfg(not(feature = "kafka"))]
                         DriverKind::Reference if stored => {
-                            failed("prepare", "this build has no Kafka driver, which the log half needs".into()).0
+                            failed(PREPARE, "this build has no Kafka driver, which the log half needs".into()).0
                         }
                         DriverKind::Nats | DriverKind::Reference if by_wire(spec) => {
                             execute::<Wire>(&setup, system.as_mut())
@@ -245,7 +275,7 @@ fn trial(
                         DriverKind::Bridge => execute::<Bridge<Nats>>(&setup, system.as_mut()),
                         #[cfg(not(feature = "kafka"))]
                         DriverKind::Kafka | DriverKind::Bridge => {
-                            failed("prepare", "this build has no Kafka driver".into()).0
+                            failed(PREPARE, "this build has no Kafka driver".into()).0
                         }
                     };
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
@@ -279,7 +309,8 @@ fn trial(
     let failed = matches!(outcome, Outcome::Failed { .. });
     let server_log = if failed && !logs.is_empty() { Some(logs.concat()) } else { None };
     TrialFiles {
-        measured_at: if raw.origin > 0 { wall(raw.origin) } else { started },
+        began: raw.origin > 0,
+        measured_at: if raw.origin > 0 { clock.at(raw.origin) } else { started },
         trial: Trial {
             case: case.id.clone(),
             round,
@@ -300,7 +331,8 @@ fn trial(
             generator: folded.generator,
             disturbance: Disturbance::read(&quiet).since(&host),
             hiccup: folded.hiccup,
-            validity: folded.validity,
+            // A load that never began leaves nothing to judge.
+            validity: if raw.origin > 0 { folded.validity } else { Vec::new() },
             events: folded.events,
             hlog: None,
             server_log: None,

@@ -101,7 +101,8 @@ impl Shared {
         let c = &self.counters[workload];
         (Counters::get(&c.sent) * copies).saturating_sub(Counters::get(&c.arrived))
     }
-    /// Whether everything that was sent and stored has arrived, given how often each workload delivers a message.
+    /// Whether everything that was sent and stored has arrived, given how often each workload delivers a message. A message
+    /// that two members of a group got has arrived twice.
     pub fn complete(&self, copies: &[u64]) -> bool {
         self.counters
             .iter()
@@ -110,8 +111,34 @@ impl Shared {
     }
 }
 
+/// The fewest blocks that a measured phase is counted in.
+const BLOCKS: u64 = 20;
+
+/// In how many blocks of equal length an interval is divided for counting, so that a trial of few intervals has enough of
+/// them to say whether the system kept up; 1 where its nanoseconds have no fitting divisor.
+pub fn parts(measure: Nanos, interval: Nanos) -> u64 {
+    let wanted = (BLOCKS * interval).div_ceil(measure.max(1)).clamp(1, interval.max(1));
+    (wanted..=2 * wanted + 8).find(|n| interval.is_multiple_of(*n)).unwrap_or(1)
+}
+
 /// Lets timers of the calling thread fire when they are due: the kernel may otherwise delay them by 50 us.
 pub fn exact_timers() {
     // SAFETY: PR_SET_TIMERSLACK takes one integer and concerns the calling thread only.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_measured_phase_has_enough_blocks(measure_ms in 1u64..600_000, interval_ms in 1u64..20_000) {
+            let (measure, interval) = (measure_ms * 1_000_000, interval_ms * 1_000_000);
+            let parts = parts(measure, interval);
+            prop_assert!(interval % parts == 0);
+            prop_assert!(measure.div_ceil(interval / parts) >= BLOCKS, "{} blocks", measure / (interval / parts));
+        }
+    }
 }

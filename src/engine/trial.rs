@@ -4,7 +4,6 @@
 //! and its books share a core and nothing is handed between threads for a message. The control thread only watches:
 //! the system's processes, the user's interrupt, the bounds.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
 
 use hdrhistogram::Histogram;
@@ -12,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::driver::{Driver, Facts, Seat, Target};
 use crate::measure::process::Usage;
 use crate::measure::recorder::{Kind, Shipment};
-use crate::record::Packed;
+use crate::record::Shelf;
 use crate::scenario::plan::{Case, PlannedEvent};
 use crate::system::{Running, System};
 use crate::units::{Nanos, now};
@@ -59,6 +58,8 @@ pub struct Raw {
     pub drained: Nanos,
     /// Whether messages were still arriving when the bound of the drain was reached: what is missing may be on its way.
     pub arriving: bool,
+    /// Whether the user cut the drain, too: what is missing may be on its way.
+    pub abandoned: bool,
     /// Phase and error, where the system failed.
     pub failed: Option<(&'static str, String)>,
     /// Whether the scenario has ended a process of the system: what fails then is no surprise.
@@ -70,7 +71,7 @@ pub struct Raw {
     /// One entry for each consumer of each workload, with its group.
     pub received: Vec<Vec<(u32, Received)>>,
     /// All samples, by workload, kind and interval.
-    pub samples: BTreeMap<(usize, Kind, u64), Packed>,
+    pub samples: Shelf<(usize, Kind, u64)>,
     /// Clipped and negative samples by workload.
     pub clipped: Vec<u64>,
     /// See `clipped`.
@@ -89,8 +90,8 @@ pub struct Raw {
     pub hops: Vec<(String, Histogram<u64>)>,
     /// Incidents, with their instants.
     pub log: Vec<(Nanos, String)>,
-    /// Dropped by the client library.
-    pub client_dropped: u64,
+    /// Dropped by the client library in the whole trial, by workload.
+    pub client_dropped: Vec<u64>,
     /// Sends that met a full client buffer.
     pub backpressure: u64,
 }
@@ -149,7 +150,7 @@ impl Raw {
     /// Of a trial that has not begun.
     pub fn of(case: &Case) -> Self {
         let n = case.workloads.len();
-        let mut raw = Self { clipped: vec![0; n], negative: vec![0; n], ..Self::default() };
+        let mut raw = Self { clipped: vec![0; n], negative: vec![0; n], client_dropped: vec![0; n], ..Self::default() };
         raw.sent.resize_with(n, Vec::new);
         raw.received.resize_with(n, Vec::new);
         raw
@@ -196,12 +197,10 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
         control.conduct(scope, threads, system, &mut raw);
     });
     collect(&done, &mut raw);
-    for s in samples.try_iter() {
-        gather(&mut raw.samples, s);
-    }
+    gather(&samples, &mut raw);
     driver.halt();
     raw.hops = driver.hops();
-    raw.client_dropped = driver.incidents().client_dropped_total();
+    raw.client_dropped = (0..case.workloads.len()).map(|i| driver.client_dropped(i)).collect();
     raw.backpressure = driver.incidents().backpressure_total();
     // Closing the connections is no incident: only what came before the end of the drain counts.
     let over = raw.origin + raw.measured + raw.drained;
@@ -246,13 +245,11 @@ pub fn collect(done: &Receiver<Done>, raw: &mut Raw) {
     }
 }
 
-/// Adds the samples of an interval.
-pub fn gather(all: &mut BTreeMap<(usize, Kind, u64), Packed>, s: Shipment) {
-    let mut histogram = s.histogram;
-    let key = (s.workload, s.kind, s.interval);
-    if let Some(there) = all.get(&key) {
-        // Equal bounds always add.
-        let _ = histogram.add(there.open());
+/// Adds the samples that have come.
+pub fn gather(samples: &Receiver<Shipment>, raw: &mut Raw) {
+    for s in samples.try_iter() {
+        for (interval, histogram) in s.samples.by_interval() {
+            raw.samples.add((s.workload, s.kind, interval), histogram);
+        }
     }
-    all.insert(key, Packed::of(&histogram));
 }

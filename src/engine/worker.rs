@@ -13,18 +13,19 @@ use crate::driver::{Driver, DriverError, Producer, Seat, Start};
 use crate::load::keys::Keys;
 use crate::load::pacer::Pacer;
 use crate::load::schedule::{Piece, Process, Schedule, Share};
+use crate::measure::firsts::Firsts;
 use crate::measure::ledger::{Order, Seen};
 use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, Shipment};
-use crate::scenario::plan::{Arrivals, Keys as KeyPlan, Load, Profile, Role, Workload};
-use crate::units::{Nanos, Span, now};
+use crate::scenario::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Profile, Role, Workload};
+use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
 use super::consume::{Ear, Received, Rule, consume};
 use super::control::copies;
 use super::payload::templates;
 use super::produce::{Pace, Publisher, books};
-use super::shared::{Shared, exact_timers};
+use super::shared::{Shared, exact_timers, parts};
 use super::trial::{Done, Setup};
 
 /// What all threads of a trial need.
@@ -222,7 +223,8 @@ impl<D: Driver> Worker<'_, D> {
                 index: seat.index,
                 workload: seat.workload,
                 keys: self.keys(w),
-                reply: w.topology.reply,
+                // Where nothing is delivered nobody answers, and the acknowledgement is the news.
+                reply: w.topology.reply && D::DELIVERS,
                 run: self.run,
                 channels: w.topology.channels,
                 templates,
@@ -231,8 +233,9 @@ impl<D: Driver> Worker<'_, D> {
                 shared: self.shared,
                 recorder: self.recorder(seat.workload, origin),
                 origin,
-                interval: phases.interval.0,
-                books: books(phases.measure.0, phases.interval.0),
+                interval: block(&phases),
+                books: books(phases.measure.0, block(&phases)),
+                look: 0,
             };
             all.push(self.one_publisher(seat, publisher, start, hard_end));
         }
@@ -277,7 +280,7 @@ impl<D: Driver> Worker<'_, D> {
                 Pace::Unthrottled { window: *window * copies(w, D::DELIVERS), copies: copies(w, D::DELIVERS) }
             }
             Load::Closed { outstanding, think } => {
-                let patience = self.setup.case.phases.drain.0;
+                let patience = self.setup.case.phases.drain.0.max(SECOND);
                 Pace::Closed { outstanding: u64::from(*outstanding), think: think.0, patience }
             }
         }
@@ -341,9 +344,14 @@ impl<D: Driver> Worker<'_, D> {
             shared: self.shared,
             recorder: self.recorder(seat.workload, origin),
             origin,
-            interval: phases.interval.0,
+            block: block(&phases),
             order: vec![Order::default(); seen.len() * lanes as usize],
-            received: Received { dead: vec![Seen::default(); seen.len()], seen, ..Received::default() },
+            received: Received {
+                dead: vec![Seen::default(); seen.len()],
+                firsts: vec![Firsts::default(); if t.members > 1 { seen.len() } else { 0 }],
+                seen,
+                ..Received::default()
+            },
             arrived: 0,
         }
     }
@@ -369,8 +377,10 @@ impl<D: Driver> Worker<'_, D> {
     }
 
     fn templates(&self, seat: Seat) -> Result<Vec<crate::load::message::Template>, DriverError> {
-        let payload = &self.setup.case.workloads[seat.workload].payload;
-        templates(payload, self.setup.seed ^ u64::from(seat.index) << 8).map_err(|words| DriverError::Refused { words })
+        let w = &self.setup.case.workloads[seat.workload];
+        let share = Share { index: seat.index, of: w.topology.producers };
+        templates(&w.payload, self.setup.seed ^ u64::from(seat.index) << 8, share)
+            .map_err(|words| DriverError::Refused { words })
     }
 
     fn keys(&self, w: &Workload) -> Option<Keys> {
@@ -394,6 +404,11 @@ impl<D: Driver> Worker<'_, D> {
         recorders.push((workload, Rc::clone(&recorder)));
         recorder
     }
+}
+
+/// Length of a block of counts.
+fn block(phases: &Phases) -> Nanos {
+    phases.interval.0 / parts(phases.measure.0, phases.interval.0)
 }
 
 fn tell(ready: Option<&Sender<()>>) {
@@ -439,7 +454,7 @@ fn pieces(profile: &Profile, warmup: Nanos) -> (Vec<Piece>, bool) {
 mod tests {
     use super::*;
     use crate::scenario::plan::Segment;
-    use crate::units::{Rate, SECOND, Span};
+    use crate::units::Rate;
 
     #[test]
     fn a_cycle_begins_with_the_measurement() {

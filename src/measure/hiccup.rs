@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 use hdrhistogram::Histogram;
 
-use crate::record::Packed;
+use crate::record::{Packed, Shelf};
 use crate::units::{Nanos, SECOND, now};
 
 /// Length of one sleep in nanoseconds.
@@ -49,7 +49,7 @@ impl HiccupMeter {
             origin: Nanos::MAX,
             interval: interval.max(1),
             shortest: Nanos::MAX,
-            intervals: Vec::new(),
+            intervals: Shelf::default(),
             open: None,
         };
         let thread = std::thread::Builder::new().name("hiccup".to_owned()).spawn(move || {
@@ -63,7 +63,7 @@ impl HiccupMeter {
                 book.note(after, after - before);
             }
             book.turn();
-            book.intervals
+            book.intervals.into_all().into_iter().collect()
         })?;
         Ok(Self { stop, origin, thread: Some(thread) })
     }
@@ -105,7 +105,7 @@ struct Book {
     origin: Nanos,
     interval: Nanos,
     shortest: Nanos,
-    intervals: Vec<Interval>,
+    intervals: Shelf<u64>,
     /// The interval that is going on.
     open: Option<(u64, Histogram<u64>)>,
 }
@@ -130,7 +130,7 @@ impl Book {
     /// Puts the interval that was going on away.
     fn turn(&mut self) {
         if let Some((index, histogram)) = self.open.take() {
-            self.intervals.push((index, Packed::of(&histogram)));
+            self.intervals.add(index, histogram);
         }
     }
 }
@@ -141,7 +141,7 @@ mod tests {
     use std::time::Duration;
 
     fn book(origin: Nanos) -> Book {
-        Book { origin, interval: 100 * RESOLUTION, shortest: Nanos::MAX, intervals: Vec::new(), open: None }
+        Book { origin, interval: 100 * RESOLUTION, shortest: Nanos::MAX, intervals: Shelf::default(), open: None }
     }
 
     /// The intervals so far, open.

@@ -101,6 +101,14 @@ impl Seen {
         }
         both
     }
+    /// One above the highest number that was seen; 0 where none was.
+    pub fn end(&self) -> u64 {
+        let last = (0..self.chunks.len() * WORDS).rev().map(|at| (at, self.chunks[at / WORDS].word(at % WORDS)));
+        last.filter(|(_, word)| *word != 0)
+            .map(|(at, word)| at as u64 * 64 + 64 - u64::from(word.leading_zeros()))
+            .next()
+            .unwrap_or(0)
+    }
     /// How many numbers of `from..to` were seen here and not there.
     pub fn count_without(&self, other: &Self, from: u64, to: u64) -> u64 {
         let theirs = |at: usize| other.chunks.get(at / WORDS).map_or(0, |chunk| chunk.word(at % WORDS));
@@ -165,6 +173,7 @@ mod tests {
             for n in &numbers {
                 prop_assert_eq!(seen.insert(*n), set.insert(*n));
             }
+            prop_assert_eq!(seen.end(), set.last().map_or(0, |last| last + 1));
             prop_assert_eq!(seen.count(from, from + len), set.range(from..from + len).count() as u64);
         }
         #[test]

@@ -1,7 +1,7 @@
 //! Arrivals, dependence, the host and errors: V9, V10, V13 and V14 of stats.md A5.
 
 use super::validity::{check, grade};
-use crate::record::{Check, Event, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
+use crate::record::{Check, Doubt, Event, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
 use crate::stats::arrivals;
 use crate::units::latency;
 
@@ -57,7 +57,7 @@ pub fn arrival_process(gaps: &[f64], counts: &[f64], expected: f64, poisson: boo
 }
 
 /// V10, dependence: the over-dispersion of exceedances of the response latency. WARN where it leaves fewer than 10
-/// effective samples above a percentile that has more by number: that percentile is suppressed.
+/// effective samples above a percentile that has more by number: that percentile is shown with its doubt.
 pub fn dependence(workload: &WorkloadResult) -> Option<Check> {
     let known: Vec<_> =
         response(workload)?.percentiles.iter().filter_map(|p| Some((p, p.phi?, p.effective?, p.reliable?))).collect();
@@ -67,20 +67,25 @@ pub fn dependence(workload: &WorkloadResult) -> Option<Check> {
     }
     let thin: Vec<String> = known
         .iter()
-        .filter(|(p, ..)| p.exceedances >= 10.0 && !p.printable)
+        .filter(|(p, ..)| p.doubt.is_some())
         .map(|(p, _, k, _)| format!("{} ({k:.1})", percent(p.quantile)))
         .collect();
+    let event = known.iter().rev().filter_map(|(p, ..)| p.doubt).find(Doubt::decides);
     let observed = match thin.is_empty() {
         true => format!("over-dispersion up to {worst:.1}"),
-        false => format!("over-dispersion up to {worst:.1}; too few effective samples above {}", thin.join(", ")),
+        false => format!(
+            "over-dispersion up to {worst:.1}; too few effective samples above {}{}",
+            thin.join(", "),
+            event.map_or_else(String::new, |e| format!(": most are of {e}"))
+        ),
     };
     Some(check(
         "V10",
         "dependence of samples",
         if thin.is_empty() { Status::Ok } else { Status::Warn },
         observed,
-        "WARN where it suppresses a percentile",
-        "slow messages come together, so they count as few: measure longer to know this percentile",
+        "WARN where fewer than 10 effective samples are above a percentile that has more by number",
+        "slow messages come together, so they count as few: the value is that of this run; measure longer to know that of the next",
     ))
 }
 

@@ -1,8 +1,9 @@
 //! Fills histograms: one for each kind of latency and interval, owned by the thread that records, handed to the
 //! collector whole when the interval is over. No lock and no allocation on the way of a sample.
 //!
-//! Samples belong to the interval of their *intended* time: what a stall delays is shown where it was due. A late
-//! message of an interval that was handed over already opens it again; the collector adds both parts.
+//! Samples belong to the interval of their *intended* time: what a stall delays is shown where it was due. Two intervals
+//! are open at a time. A sample of an older one is handed over as it is, with others of its kind: one partition that lags
+//! while others go on must not open and close a histogram for each message. The collector adds what belongs together.
 
 use std::sync::mpsc::Sender;
 
@@ -38,18 +39,54 @@ pub enum Kind {
 /// All kinds, in the order of their discriminants.
 pub const KINDS: [Kind; 6] = [Kind::Response, Kind::Service, Kind::Lag, Kind::Ack, Kind::AckService, Kind::Slow];
 
-/// A full histogram on its way to the collector.
+/// Samples of one kind on their way to the collector.
 #[derive(Debug)]
 pub struct Shipment {
     /// Index of the workload in the case.
     pub workload: usize,
     /// What was measured.
     pub kind: Kind,
-    /// Interval since the start of the measured phase.
-    pub interval: u64,
     /// The samples.
-    pub histogram: Histogram<u64>,
+    pub samples: Samples,
 }
+
+/// See [`Shipment`]. Intervals count since the start of the measured phase.
+#[derive(Debug)]
+pub enum Samples {
+    /// Of an interval that is over.
+    Interval(u64, Histogram<u64>),
+    /// Of intervals that were over long before: interval and value of each.
+    Late(Vec<(u64, u64)>),
+}
+
+impl Samples {
+    /// The samples as one histogram for each interval.
+    pub fn by_interval(self) -> Vec<(u64, Histogram<u64>)> {
+        match self {
+            Self::Interval(interval, histogram) => vec![(interval, histogram)],
+            Self::Late(mut samples) => {
+                samples.sort_unstable_by_key(|(interval, _)| *interval);
+                let of = |same: &[(u64, u64)]| {
+                    let mut all = histogram();
+                    same.iter().for_each(|(_, value)| all.saturating_record(*value));
+                    (same[0].0, all)
+                };
+                samples.chunk_by(|a, b| a.0 == b.0).map(of).collect()
+            }
+        }
+    }
+    /// How many there are.
+    #[allow(clippy::len_without_is_empty, reason = "nothing is handed over empty")]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Interval(_, histogram) => histogram.len(),
+            Self::Late(samples) => samples.len() as u64,
+        }
+    }
+}
+
+/// Late samples are handed over when there are so many.
+const LATE: usize = 4096;
 
 /// One thread's recorder of one workload.
 #[derive(Debug)]
@@ -60,6 +97,8 @@ pub struct Recorder {
     /// Two open intervals for each kind, by parity.
     open: [[Option<Open>; 2]; KINDS.len()],
     latest: [usize; KINDS.len()],
+    /// Samples of intervals before the open ones: interval and value.
+    late: [Vec<(u64, u64)>; KINDS.len()],
     clipped: u64,
     negative: u64,
     out: Sender<Shipment>,
@@ -81,6 +120,7 @@ impl Recorder {
             length,
             open: Default::default(),
             latest: Default::default(),
+            late: Default::default(),
             clipped: 0,
             negative: 0,
             out,
@@ -113,35 +153,52 @@ impl Recorder {
                 return;
             }
         }
-        self.turn(k, kind, intended).saturating_record(value);
+        self.turn(k, kind, intended, value);
     }
 
     #[cold]
-    fn turn(&mut self, k: usize, kind: Kind, intended: Nanos) -> &mut Histogram<u64> {
+    fn turn(&mut self, k: usize, kind: Kind, intended: Nanos, value: u64) {
         let interval = intended.saturating_sub(self.origin) / self.length;
+        if self.open[k].iter().flatten().any(|open| open.interval > interval + 1) {
+            return self.late(k, kind, interval, value);
+        }
         let end = self.origin + (interval + 1) * self.length;
         let fresh = Open { interval, end, histogram: histogram() };
         let slot = &mut self.open[k][(interval % 2) as usize];
         if let Some(full) = slot.take() {
-            ship(&self.out, self.workload, kind, full);
+            ship(&self.out, self.workload, kind, Samples::Interval(full.interval, full.histogram));
         }
-        &mut slot.insert(fresh).histogram
+        slot.insert(fresh).histogram.saturating_record(value);
+    }
+
+    fn late(&mut self, k: usize, kind: Kind, interval: u64, value: u64) {
+        let late = &mut self.late[k];
+        if late.capacity() == 0 {
+            late.reserve_exact(LATE);
+        }
+        late.push((interval, value));
+        if late.len() == LATE {
+            ship(&self.out, self.workload, kind, Samples::Late(std::mem::take(late)));
+        }
     }
 
     /// Hands over what is open. Returns the numbers of clipped and of negative samples.
     pub fn finish(mut self) -> (u64, u64) {
         for (kind, slots) in KINDS.into_iter().zip(&mut self.open) {
             for full in slots.iter_mut().filter_map(Option::take) {
-                ship(&self.out, self.workload, kind, full);
+                ship(&self.out, self.workload, kind, Samples::Interval(full.interval, full.histogram));
             }
+        }
+        for (kind, late) in KINDS.into_iter().zip(self.late).filter(|(_, late)| !late.is_empty()) {
+            ship(&self.out, self.workload, kind, Samples::Late(late));
         }
         (self.clipped, self.negative)
     }
 }
 
-fn ship(out: &Sender<Shipment>, workload: usize, kind: Kind, full: Open) {
+fn ship(out: &Sender<Shipment>, workload: usize, kind: Kind, samples: Samples) {
     // The collector outlives every recorder; without one nobody wants the samples.
-    let _ = out.send(Shipment { workload, kind, interval: full.interval, histogram: full.histogram });
+    let _ = out.send(Shipment { workload, kind, samples });
 }
 
 #[cfg(test)]
@@ -168,8 +225,8 @@ mod tests {
             }
             recorder.finish();
             let mut got: BTreeMap<u64, Histogram<u64>> = BTreeMap::new();
-            for s in rx {
-                got.entry(s.interval).or_insert_with(histogram).add(&s.histogram).unwrap();
+            for (interval, part) in rx.into_iter().flat_map(|s| s.samples.by_interval()) {
+                got.entry(interval).or_insert_with(histogram).add(&part).unwrap();
             }
             prop_assert_eq!(got.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
             for (interval, mut values) in expected {
@@ -189,6 +246,32 @@ mod tests {
         recorder.record(Kind::Lag, 10, 10, 5);
         recorder.record(Kind::Lag, 10, 10, 10 + 2 * LIMIT);
         assert_eq!(recorder.finish(), (1, 1));
-        assert_eq!(rx.into_iter().map(|s| s.histogram.len()).sum::<u64>(), 2);
+        assert_eq!(rx.into_iter().map(|s| s.samples.len()).sum::<u64>(), 2);
+    }
+
+    /// One partition lags by four intervals, another by 50, while the third goes on: each sample of theirs would hand over a
+    /// histogram of 270 KB.
+    #[test]
+    fn partitions_that_lag_do_not_make_a_histogram_of_each_sample() {
+        let (tx, rx) = channel();
+        let mut recorder = Recorder::new(0, 0, 1_000, tx);
+        for n in 0..600u64 {
+            let due = 60_000 + 10 * n;
+            for behind in [0, 4_000, 50_000] {
+                recorder.record(Kind::Ack, due - behind, due - behind, due);
+            }
+        }
+        recorder.finish();
+        let mut by_lag: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut shipments = 0;
+        for s in rx {
+            shipments += 1;
+            for (interval, h) in s.samples.by_interval() {
+                assert!(interval < 66);
+                h.iter_recorded().for_each(|v| *by_lag.entry(v.value_iterated_to()).or_default() += v.count_at_value());
+            }
+        }
+        assert!(shipments <= 8, "{shipments} for 6 intervals");
+        assert_eq!(by_lag.values().copied().collect::<Vec<_>>(), [600, 600, 600], "{by_lag:?}");
     }
 }

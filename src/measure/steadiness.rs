@@ -7,6 +7,8 @@ use crate::stats::{mean, series};
 
 /// The fewest blocks from which these checks are made.
 pub const FEWEST_BLOCKS: usize = 10;
+/// The fewest deliveries due from which V3 is judged.
+const FEWEST_MESSAGES: u64 = 20;
 /// A change of latency that is of no practical importance.
 const DELTA: f64 = 0.05;
 
@@ -21,34 +23,109 @@ pub struct Blocks {
     pub seconds: f64,
 }
 
-/// V3, divergence: a backlog (scheduled less completed, at the end of each block) that grows without end. Mann-Kendall at
-/// 1 %, and Theil-Sen's slope times the length above 5 % of a second's messages. Then percentiles measure the length of
-/// the trial, not the system. `None` below [`FEWEST_BLOCKS`].
-pub fn divergence(backlog: &[f64], rate: f64) -> Option<Check> {
-    if backlog.len() < FEWEST_BLOCKS {
-        return None;
+/// Deliveries of a measured phase, block by block, warm-up and drain included where they belong.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Flow {
+    /// Due in the block by the schedule.
+    pub due: Vec<u64>,
+    /// Of those, made at all, whenever that was: what was lost is no backlog.
+    pub owed: Vec<u64>,
+    /// Made within the block for the first time, whenever they were due.
+    pub done: Vec<u64>,
+    /// Due, and at the end of the measured phase not handed over.
+    pub unsent: u64,
+    /// Length of a block.
+    pub seconds: f64,
+    /// Whether the load is the same all the time.
+    pub constant: bool,
+}
+
+/// V3, keeping up, in a trial of any length: the backlog is what was due and came at all, less what had come. INVALID when it
+/// grows without end: Mann-Kendall at 1 %, and Theil-Sen's slope times the length, and twice what the second half of the
+/// trial adds, above 5 % of a second's deliveries. Then percentiles measure the length of the trial, not the system. One
+/// pause at the end has no slope (it is NOT JUDGED), and the first messages of a long way add nothing in the second half.
+/// NOT JUDGED where there is too little to say so, or the load changes by design and leaves a backlog.
+pub fn keeps_up(flow: Option<&Flow>) -> Check {
+    let of = |status, observed, message: &str| {
+        check(
+            "V3",
+            "keeps up",
+            status,
+            observed,
+            "INVALID when the backlog grows (p < 0.01) by more than 5 % of a second's deliveries (of the trial's, where it is \
+             shorter), WARN when more than 1 % of what was due never came",
+            message,
+        )
+    };
+    let Some(flow) = flow else {
+        let why = "nobody receives or acknowledges messages: whether the system keeps up cannot be seen";
+        return of(Status::NotJudged, "neither deliveries nor acknowledgements".into(), why);
+    };
+    let sum = |counts: &[u64]| counts.iter().sum::<u64>();
+    let (due, owed, done) = (sum(&flow.due), sum(&flow.owed), sum(&flow.done));
+    let length = flow.due.len() as f64 * flow.seconds;
+    let rate = due as f64 / length.max(1e-9);
+    let mut there = 0.0;
+    let backlog: Vec<f64> = flow
+        .owed
+        .iter()
+        .zip(&flow.done)
+        .map(|(owed, done)| {
+            there += *owed as f64 - *done as f64;
+            there
+        })
+        .collect();
+    let observed = format!(
+        "{due} deliveries due, {done} made by the end of the measured phase; the backlog at its end was {} ({:.2} s of the load)",
+        there.max(0.0),
+        there.max(0.0) / rate.max(1e-9)
+    );
+    // Until the first one has come the way is being filled, however long it is.
+    let first = flow.done.iter().position(|n| *n > 0).unwrap_or(flow.done.len());
+    let filled = &backlog[first.min(backlog.len())..];
+    if due < FEWEST_MESSAGES || filled.len() < FEWEST_BLOCKS {
+        let why = "too few deliveries within the measured phase to say whether the system keeps up: measure longer";
+        return of(Status::NotJudged, observed, why);
     }
-    let trend = series::trend(backlog)?;
-    let growth = trend.slope * (backlog.len() - 1) as f64;
-    let grows = trend.p < 0.01 && growth > 0.05 * rate;
-    Some(check(
-        "V3",
-        "keeps up",
-        if grows { Status::Invalid } else { Status::Ok },
-        format!("the backlog grew by {growth:.0} messages (p {:.2})", trend.p),
-        "INVALID when it grows (p < 0.01) by more than 5 % of a second's messages",
-        "OVERLOADED: latencies grow as long as the trial lasts and say nothing but its length; lower the rate",
-    ))
+    let enough = (0.05 * rate * length.min(1.0)).max(3.0);
+    if !flow.constant && there > enough {
+        let why = "the load changes by design: whether this backlog would have gone is not known; measure longer";
+        return of(Status::NotJudged, observed, why);
+    }
+    let trend = series::trend(filled).filter(|_| flow.constant);
+    let late = 2.0 * (there - filled[filled.len() / 2]);
+    let growth = trend.map_or(0.0, |t| (t.slope * (filled.len() - 1) as f64).min(late));
+    if trend.is_some_and(|t| t.p < 0.01) && growth > enough {
+        let whose = match 2 * flow.unsent > there as u64 {
+            true => "; most of the backlog had not been sent: see V1",
+            false => "",
+        };
+        let words =
+            "OVERLOADED: latencies grow as long as the trial lasts and say nothing but its length; lower the rate";
+        return of(Status::Invalid, observed, &format!("{words}{whose}"));
+    }
+    if flow.constant && late / 2.0 > enough {
+        let why = "a backlog at the end that is not seen to grow all the time: a pause, or an overload that began; measure longer";
+        return of(Status::NotJudged, observed, why);
+    }
+    let missing = 1.0 - owed as f64 / due as f64;
+    match missing > 0.01 {
+        true => of(
+            Status::Warn,
+            format!("{observed}; {:.1} % of what was due never came", 100.0 * missing),
+            "no backlog grows, but what is lost or shed was not kept up with either",
+        ),
+        false => of(Status::Ok, observed, ""),
+    }
 }
 
 /// V7, stationarity: a trend of block medians (Mann-Kendall at 1 % and more than half of 5 % over the trial), a level that
 /// wanders (KPSS above its 1 % point), or a warm-up that was too short (MSER drops blocks that differ by more than 5 %).
-pub fn stationary(blocks: &Blocks) -> Option<Check> {
+pub fn stationary(blocks: &Blocks) -> Check {
     let logs: Vec<f64> = blocks.p50.iter().map(|v| v.ln()).collect();
-    if logs.len() < FEWEST_BLOCKS {
-        return None;
-    }
-    let trend = series::trend(&logs)?;
+    let Some(trend) = series::trend(&logs).filter(|_| logs.len() >= FEWEST_BLOCKS) else {
+        return few("V7", "stationary", logs.len());
+    };
     let drift = (trend.slope * (logs.len() - 1) as f64).exp() - 1.0;
     let kpss = series::kpss(&logs, series::kpss_lag(logs.len()));
     let late = [&blocks.p50, &blocks.p99].into_iter().filter_map(|v| warm_up(v)).max();
@@ -64,14 +141,26 @@ pub fn stationary(blocks: &Blocks) -> Option<Check> {
         ),
         None => "the latency drifts during the trial: it depends on when one measures; see the timeline".into(),
     };
-    Some(check(
+    check(
         "V7",
         "stationary",
         if drifts || wanders || late.is_some() { Status::Warn } else { Status::Ok },
         format!("median drifts by {:+.1} % over the trial (p {:.3}), KPSS {kpss:.2}", drift * 100.0, trend.p),
         "WARN when it drifts by more than 2.5 % (p < 0.01), KPSS above 0.739, or the first blocks differ",
         &message,
-    ))
+    )
+}
+
+/// A check that needs more intervals than there are.
+fn few(id: &str, name: &str, intervals: usize) -> Check {
+    check(
+        id,
+        name,
+        Status::NotJudged,
+        format!("{intervals} intervals with a median"),
+        &format!("from {FEWEST_BLOCKS} intervals on"),
+        "too few intervals: measure longer, or set a shorter `run.interval`",
+    )
 }
 
 /// Blocks at the start that differ from the rest by more than matters.
@@ -84,10 +173,10 @@ fn warm_up(values: &[f64]) -> Option<usize> {
 }
 
 /// V8, a step within the trial: change points of block medians at 1e-4, larger than 5 %.
-pub fn steps(blocks: &Blocks) -> Option<Check> {
+pub fn steps(blocks: &Blocks) -> Check {
     let logs: Vec<f64> = blocks.p50.iter().map(|v| v.ln()).collect();
     if logs.len() < FEWEST_BLOCKS {
-        return None;
+        return few("V8", "no step within the trial", logs.len());
     }
     let found = change::change_points(&logs, Settings { max_p: 1e-4, min_change: (1.0 + DELTA).ln() });
     let where_: Vec<String> = found
@@ -96,19 +185,20 @@ pub fn steps(blocks: &Blocks) -> Option<Check> {
             format!("{:+.0} % at {:.0} s", ((c.after - c.before).exp() - 1.0) * 100.0, c.index as f64 * blocks.seconds)
         })
         .collect();
-    Some(check(
+    check(
         "V8",
         "no step within the trial",
         if found.is_empty() { Status::Ok } else { Status::Warn },
         if found.is_empty() { "no step of the median".into() } else { format!("median {}", where_.join(", ")) },
         "WARN at a step above 5 % (p < 1e-4)",
         "something changed while measuring: the percentiles mix two states; see the timeline and the events",
-    ))
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const NOISE: [f64; 20] = [
         102., 98., 101., 99., 100., 103., 97., 100., 101., 99., 98., 102., 100., 101., 99., 100., 98., 103., 100., 99.,
@@ -118,29 +208,87 @@ mod tests {
         Blocks { p99: p50.iter().map(|v| v * 4.0).collect(), p50, seconds: 2.0 }
     }
 
+    /// A queue in blocks: `due` of each, a server that makes `room` of each, and a way of `way` blocks; what is due in `lost` never
+    /// comes.
+    fn served(due: &[u64], room: &[u64], way: usize, lost: &[usize]) -> Flow {
+        let owed: Vec<u64> = due.iter().enumerate().map(|(k, n)| if lost.contains(&k) { 0 } else { *n }).collect();
+        let (mut waiting, mut done) = (0, vec![0; due.len()]);
+        for k in 0..due.len() {
+            waiting += owed[k];
+            let made = waiting.min(room[k]);
+            waiting -= made;
+            if let Some(slot) = done.get_mut(k + way) {
+                *slot = made;
+            }
+        }
+        Flow { due: due.to_vec(), owed, done, unsent: 0, seconds: 0.2, constant: true }
+    }
+    fn v3(flow: &Flow) -> Status {
+        keeps_up(Some(flow)).status
+    }
+
     #[test]
     fn a_backlog_that_grows_is_overload() {
-        let bounded = divergence(&NOISE, 10_000.0).unwrap();
-        assert_eq!(bounded.status, Status::Ok);
-        let growing: Vec<f64> = (0..20).map(|i| f64::from(i) * 50.0).collect();
-        let found = divergence(&growing, 10_000.0).unwrap();
-        assert!(found.status == Status::Invalid && found.message.starts_with("OVERLOADED"));
-        assert_eq!(divergence(&growing, 100_000.0).unwrap().status, Status::Ok, "little for the rate");
-        assert!(divergence(&growing[..5], 1.0).is_none());
+        let (due, enough) = ([800; 20], [2_000; 20]);
+        assert_eq!(v3(&served(&due, &enough, 0, &[])), Status::Ok);
+        let short = served(&due, &[400; 20], 0, &[]);
+        let found = keeps_up(Some(&short));
+        assert!(found.status == Status::Invalid && found.message.starts_with("OVERLOADED"), "{found:?}");
+        assert!(found.observed.contains("8000 made") && found.observed.contains("8000 (2.00 s"), "{found:?}");
+        assert_eq!(v3(&served(&due, &[400; 20], 0, &[2, 11, 16])), Status::Invalid, "with loss as well");
+        assert_eq!(v3(&served(&due, &enough, 0, &[2])), Status::Warn, "5 % never came");
+        // A pause of three blocks in the middle and at the end; a way of eight blocks.
+        let paused =
+            |from: usize| (0..20).map(|k| if (from..from + 3).contains(&k) { 0 } else { 2_000 }).collect::<Vec<_>>();
+        assert_eq!(v3(&served(&due, &paused(9), 0, &[])), Status::Ok);
+        assert_eq!(v3(&served(&due, &paused(17), 0, &[])), Status::NotJudged, "it may be the beginning of an overload");
+        assert_eq!(v3(&served(&due, &enough, 8, &[])), Status::Ok);
+        let held = Flow { unsent: 8_000, ..short };
+        assert!(keeps_up(Some(&held)).message.ends_with("see V1"), "whose backlog it is");
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_said_and_is_no_pass() {
+        let found = keeps_up(None);
+        assert!(found.status == Status::NotJudged && !found.message.is_empty(), "{found:?}");
+        assert_eq!(v3(&served(&[800; 9], &[400; 9], 0, &[])), Status::NotJudged, "too few blocks");
+        assert_eq!(v3(&served(&[0, 1].repeat(15), &[1; 30], 0, &[])), Status::NotJudged, "too few messages");
+        assert_eq!(v3(&served(&[800; 20], &[800; 20], 15, &[])), Status::NotJudged, "too long a way");
+        assert_eq!(v3(&Flow::default()), Status::NotJudged);
+        let changes = |room| Flow { constant: false, ..served(&[800; 20], &[room; 20], 0, &[]) };
+        assert_eq!((v3(&changes(400)), v3(&changes(900))), (Status::NotJudged, Status::Ok));
+    }
+
+    proptest! {
+        #[test]
+        fn overload_by_a_tenth_is_seen_whatever_is_lost(
+            rate in 100u64..50_000,
+            blocks in 20usize..60,
+            share in 10u64..90,
+            lost in prop::collection::btree_set(0usize..60, 0..3),
+        ) {
+            let lost: Vec<usize> = lost.into_iter().filter(|k| *k < blocks).collect();
+            // Blocks in which nothing comes give the queue time to get shorter.
+            let share = if lost.is_empty() { share } else { share.min(60) };
+            let due = vec![rate; blocks];
+            prop_assert_eq!(v3(&served(&due, &vec![rate * share / 100; blocks], 0, &lost)), Status::Invalid);
+            let kept = v3(&served(&due, &vec![rate * 2; blocks], 0, &lost));
+            prop_assert!(kept < Status::Invalid && kept != Status::NotJudged, "{:?}", kept);
+        }
     }
 
     #[test]
     fn warm_up_drift_and_step_are_told_apart() {
         let flat = blocks(NOISE.to_vec());
-        assert_eq!((stationary(&flat).unwrap().status, steps(&flat).unwrap().status), (Status::Ok, Status::Ok));
+        assert_eq!((stationary(&flat).status, steps(&flat).status), (Status::Ok, Status::Ok));
         let extra = [40., 25., 15., 9., 5., 3.];
         let warm = blocks(NOISE.iter().enumerate().map(|(i, v)| v + extra.get(i).unwrap_or(&0.0)).collect());
-        let found = stationary(&warm).unwrap();
+        let found = stationary(&warm);
         assert!(found.status == Status::Warn && found.message.starts_with("WARMUP_TOO_SHORT: the first"), "{found:?}");
         let drift = blocks(NOISE.iter().enumerate().map(|(i, v)| v + 0.8 * i as f64).collect());
-        assert_eq!(stationary(&drift).unwrap().status, Status::Warn);
+        assert_eq!(stationary(&drift).status, Status::Warn);
         let step = blocks(NOISE.iter().enumerate().map(|(i, v)| v * if i < 12 { 1.0 } else { 1.3 }).collect());
-        let found = steps(&step).unwrap();
+        let found = steps(&step);
         assert!(found.status == Status::Warn && found.observed.contains("+30 % at 24 s"), "{found:?}");
     }
 }

@@ -5,6 +5,7 @@
 //! HDR histograms (one per interval and kind) for whoever wants to compute something else.
 
 mod calibration;
+mod folder;
 pub mod hlog;
 mod model;
 mod packed;
@@ -12,7 +13,8 @@ pub mod store;
 pub mod utc;
 
 pub use calibration::{Calibration, Floor, NEAR};
+pub use folder::Folder;
 pub use model::*;
-pub use packed::Packed;
+pub use packed::{Packed, Shelf};
 pub use store::{Loaded, Store, StoreError, TaggedInterval};
-pub use utc::rfc3339;
+pub use utc::{RunClock, rfc3339};

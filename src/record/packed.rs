@@ -1,13 +1,29 @@
-//! A histogram as it is kept: compressed, a few KB instead of the 270 KB that a histogram takes while it is filled.
+//! Histograms as they are kept: compressed, a few KB instead of the 270 KB that a histogram takes while it is filled; and on
+//! disk, where there are many.
 //!
-//! A run of an hour has thousands of intervals of several kinds; kept open they would be gigabytes.
+//! A run of an hour has thousands of intervals of several kinds; kept open they would be gigabytes, and compressed in memory
+//! tens of megabytes that grow with the run.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Deref;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
-/// See the module. The encoding is HdrHistogram's V2.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packed(Box<[u8]>);
+/// A compressed histogram. The encoding is HdrHistogram's V2.
+#[derive(Debug, Clone)]
+pub struct Packed(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    Memory(Arc<[u8]>),
+    File { file: Arc<File>, at: u64, length: usize },
+}
 
 impl Packed {
     /// Compresses a histogram.
@@ -16,29 +32,209 @@ impl Packed {
         V2Serializer::new()
             .serialize(histogram, &mut bytes)
             .expect("counts of 64 bits fit, and memory takes every byte");
-        Self(bytes.into())
+        Self(Place::Memory(bytes.into()))
     }
 
     /// The histogram that was compressed.
     pub fn open(&self) -> Histogram<u64> {
-        Deserializer::new().deserialize(&mut &self.0[..]).expect("what was packed here can be unpacked")
+        let read = |bytes: &[u8]| Deserializer::new().deserialize(&mut &bytes[..]);
+        match &self.0 {
+            Place::Memory(bytes) => read(bytes),
+            Place::File { file, at, length } => {
+                let mut bytes = vec![0; *length];
+                file.read_exact_at(&mut bytes, *at).expect("a file that only we know has what was written to it");
+                read(&bytes)
+            }
+        }
+        .expect("what was packed here can be unpacked")
     }
+
+    /// Bytes that it takes in memory.
+    fn bytes(&self) -> usize {
+        match &self.0 {
+            Place::Memory(bytes) => bytes.len(),
+            Place::File { .. } => 0,
+        }
+    }
+}
+
+/// Compressed histograms by key. What exceeds the bound in memory is written to a file, the first to come first.
+///
+/// The file has no name: it is gone with the process, however that ends. Where no file can be written, all is kept in memory.
+#[derive(Debug)]
+pub struct Shelf<K> {
+    all: BTreeMap<K, Packed>,
+    /// Keys of what is in memory.
+    fresh: VecDeque<K>,
+    bytes: usize,
+    bound: usize,
+    /// The file and its end.
+    file: Option<(Arc<File>, u64)>,
+}
+
+/// Bytes of histograms that a [`Shelf`] keeps in memory. Most trials need less.
+const BOUND: usize = 8 << 20;
+
+impl<K: Ord + Copy> Default for Shelf<K> {
+    fn default() -> Self {
+        Self::with_bound(BOUND)
+    }
+}
+
+impl<K: Ord + Copy> Shelf<K> {
+    /// Keeps so many bytes in memory.
+    pub fn with_bound(bound: usize) -> Self {
+        Self { all: BTreeMap::new(), fresh: VecDeque::new(), bytes: 0, bound, file: None }
+    }
+
+    /// Adds a histogram to what is there of this key. Bounds of all are equal.
+    pub fn add(&mut self, key: K, mut histogram: Histogram<u64>) {
+        if let Some(there) = self.all.get(&key) {
+            // Equal bounds always add.
+            let _ = histogram.add(there.open());
+        }
+        let packed = Packed::of(&histogram);
+        self.bytes += packed.bytes();
+        match self.all.insert(key, packed).map_or(0, |before| before.bytes()) {
+            0 => self.fresh.push_back(key),
+            before => self.bytes -= before,
+        }
+        while self.bytes > self.bound && self.store_first() {}
+    }
+
+    /// Everything, by key.
+    pub fn into_all(self) -> BTreeMap<K, Packed> {
+        self.all
+    }
+
+    /// Writes what came first to the file; false when that is not possible.
+    fn store_first(&mut self) -> bool {
+        if self.file.is_none() {
+            self.file = nameless().ok().map(|file| (Arc::new(file), 0));
+        }
+        let (Some((file, end)), Some(key)) = (&mut self.file, self.fresh.front()) else {
+            self.bound = usize::MAX;
+            return false;
+        };
+        let Some(packed) = self.all.get_mut(key) else { return self.fresh.pop_front().is_some() };
+        if let Place::Memory(bytes) = &packed.0 {
+            if file.write_all_at(bytes, *end).is_err() {
+                // The disk is full, say: what is written stays there.
+                self.bound = usize::MAX;
+                return false;
+            }
+            let (at, length) = (*end, bytes.len());
+            *end += length as u64;
+            self.bytes -= length;
+            packed.0 = Place::File { file: Arc::clone(file), at, length };
+        }
+        self.fresh.pop_front().is_some()
+    }
+}
+
+impl<K> Deref for Shelf<K> {
+    type Target = BTreeMap<K, Packed>;
+    fn deref(&self) -> &BTreeMap<K, Packed> {
+        &self.all
+    }
+}
+
+/// A file without a name where temporary files go: `TMPDIR`, then `/var/tmp`, which is on a disk where `/tmp` is memory.
+fn nameless() -> io::Result<File> {
+    let asked = std::env::var_os("TMPDIR").map(PathBuf::from);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for dir in asked.into_iter().chain([PathBuf::from("/var/tmp"), std::env::temp_dir()]) {
+        match nameless_in(&dir) {
+            Ok(file) => return Ok(file),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+fn nameless_in(dir: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(dir) {
+        return Ok(file);
+    }
+    // Not every file system knows O_TMPFILE.
+    let path = dir.join(format!("msgbench-{}-{}.tmp", std::process::id(), crate::units::now()));
+    let file = options.create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allocations::held;
     use proptest::prelude::*;
+
+    fn house() -> Histogram<u64> {
+        Histogram::new_with_bounds(1, 3_600_000_000_000, 3).unwrap()
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn nothing_is_lost_and_it_is_small(values in prop::collection::vec(1u64..3_600_000_000_000, 0..400)) {
-            let mut histogram = Histogram::new_with_bounds(1, 3_600_000_000_000, 3).unwrap();
+            let mut histogram = house();
             values.iter().for_each(|v| histogram.record(*v).unwrap());
             let packed = Packed::of(&histogram);
             prop_assert_eq!(packed.open(), histogram);
-            prop_assert!(packed.0.len() < 8_000, "{}", packed.0.len());
+            prop_assert!(packed.bytes() < 8_000, "{}", packed.bytes());
         }
+
+        #[test]
+        fn a_shelf_keeps_everything_within_its_bound(
+            adds in prop::collection::vec((0u64..30, prop::collection::vec(1u64..1 << 40, 1..100)), 1..80),
+            bound in prop_oneof![Just(0usize), 1_000usize..40_000, Just(usize::MAX)],
+        ) {
+            let mut shelf = Shelf::with_bound(bound);
+            let mut model: BTreeMap<u64, Histogram<u64>> = BTreeMap::new();
+            for (key, values) in adds {
+                let mut histogram = house();
+                values.iter().for_each(|v| histogram.record(*v).unwrap());
+                model.entry(key).or_insert_with(house).add(&histogram).unwrap();
+                shelf.add(key, histogram);
+                let in_memory: usize = shelf.values().map(Packed::bytes).sum();
+                prop_assert!(in_memory <= bound && in_memory == shelf.bytes, "{in_memory} {} {bound}", shelf.bytes);
+            }
+            prop_assert_eq!(shelf.len(), model.len());
+            for (key, packed) in shelf.into_all() {
+                prop_assert_eq!(&packed.open(), &model[&key]);
+            }
+        }
+    }
+
+    /// An interval of six kinds at 5,000 messages: what a trial adds for each, in memory.
+    #[test]
+    fn memory_of_a_long_trial_does_not_grow_by_its_histograms() {
+        let grown = |bound: usize, intervals: u64| {
+            let mut shelf: Shelf<(u8, u64)> = Shelf::with_bound(bound);
+            let before = held();
+            let mut random = 88_172_645_463_325_252u64;
+            let mut histogram = house();
+            for interval in 0..intervals {
+                for kind in 0..6 {
+                    histogram.reset();
+                    for _ in 0..5_000 {
+                        random ^= random << 13;
+                        random ^= random >> 7;
+                        random ^= random << 17;
+                        let tail = 1.0 / (1.0 - (random >> 11) as f64 / (1u64 << 53) as f64);
+                        histogram.saturating_record(80_000 + (60_000.0 * tail) as u64);
+                    }
+                    shelf.add((kind, interval), histogram.clone());
+                }
+            }
+            (held() - before) as f64
+        };
+        let bound = 1 << 17;
+        let each = (grown(usize::MAX, 80) - grown(usize::MAX, 20)) / 60.0;
+        let bounded = (grown(bound, 80) - grown(bound, 20)) / 60.0;
+        println!("an interval adds {each:.0} bytes without a bound, {bounded:.0} with one");
+        assert!(each > 8_000.0 && bounded < 1_000.0, "{each} {bounded}");
     }
 }

@@ -14,9 +14,9 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use super::utc::folder_name;
 use super::{Interval, Packed, Record, SCHEMA};
 
-const RUN: &str = "run.json";
-const INTERVALS: &str = "intervals.csv";
-const SCHEMA_FILE: &str = "run.schema.json";
+pub(super) const RUN: &str = "run.json";
+pub(super) const INTERVALS: &str = "intervals.csv";
+pub(super) const SCHEMA_FILE: &str = "run.schema.json";
 
 /// Why a result could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -104,11 +104,21 @@ fn checked_name(name: &str) -> Result<&str, StoreError> {
 }
 
 impl Store {
-    /// Makes the folder `<root>/<scenario>/<UTC time>`; a number is appended where that exists.
+    /// Makes the folder `<root>/<scenario>/<UTC time>`, with the schema in it; a number is appended where that exists.
     ///
     /// # Errors
     /// When `scenario` is not fit for a folder name or the folder cannot be made.
     pub fn create(root: &Path, scenario: &str) -> Result<Self, StoreError> {
+        let store = Self::empty(root, scenario)?;
+        store.write_file(SCHEMA_FILE, &schema()?)?;
+        Ok(store)
+    }
+
+    /// As [`Store::create`], with nothing in it.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn empty(root: &Path, scenario: &str) -> Result<Self, StoreError> {
         let parent = root.join(checked_name(scenario)?);
         fs::create_dir_all(&parent).map_err(io_error("create", &parent))?;
         let stamp = folder_name(SystemTime::now());
@@ -122,11 +132,7 @@ impl Store {
             }
             copy += 1;
         }
-        let store = Self { dir };
-        let mut schema = json(&schemars::schema_for!(Record), Path::new(SCHEMA_FILE))?;
-        schema.push(b'\n');
-        store.write_file(SCHEMA_FILE, &schema)?;
-        Ok(store)
+        Ok(Self { dir })
     }
 
     /// Writes `run.json`, replacing the former one in one step.
@@ -139,7 +145,8 @@ impl Store {
         self.write_file(RUN, &text)
     }
 
-    /// Writes a file of the run, folders included, in one step: temporary name, sync, rename.
+    /// Writes a file of the run, folders included, in one step: temporary name, sync, rename. Where it fails, the former file
+    /// stands, and nothing half written is left.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -153,9 +160,13 @@ impl Store {
         let mut temporary = path.clone().into_os_string();
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
-        let mut file = File::create(&temporary).map_err(io_error("create", &temporary))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(io_error("rename to", &path))?;
+        let mut file = File::create(&temporary).map_err(io_error("write", &path))?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if let Err(e) = written.and_then(|()| fs::rename(&temporary, &path)) {
+            // The room is needed, and half a file is of no use; what refused the write may refuse this as well.
+            let _ = fs::remove_file(&temporary);
+            return Err(io_error("write", &path)(e));
+        }
         // The rename itself lasts only once the folder is on disk.
         File::open(parent).and_then(|d| d.sync_all()).map_err(io_error("sync", parent))
     }
@@ -165,16 +176,31 @@ impl Store {
     /// # Errors
     /// When the file cannot be written.
     pub fn append_intervals(&self, intervals: &[Interval]) -> Result<(), StoreError> {
+        self.extend_intervals(intervals, 0, None).map(|_| ())
+    }
+
+    /// Brings `intervals.csv` up to `all`, of which it holds the first `held` in so many bytes as `length` says, and returns its new
+    /// length. A file of another length was cut, removed or changed meanwhile, and is written anew. Where writing fails, it is left
+    /// as it was.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn extend_intervals(&self, all: &[Interval], held: usize, length: Option<u64>) -> Result<u64, StoreError> {
         let path = self.dir.join(INTERVALS);
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io_error("open", &path))?;
-        let empty = file.metadata().map_err(io_error("read", &path))?.len() == 0;
-        let mut writer = csv::WriterBuilder::new().has_headers(empty).from_writer(Vec::new());
-        let format = |e: String| StoreError::Format { path: path.clone(), what: "a table of intervals", problem: e };
-        for interval in intervals {
-            writer.serialize(interval).map_err(|e| format(e.to_string()))?;
+        let there = fs::metadata(&path).map_or(0, |m| m.len());
+        if length.is_some_and(|l| l != there) {
+            let bytes = rows(&path, all, true)?;
+            self.write_file(INTERVALS, &bytes)?;
+            return Ok(bytes.len() as u64);
         }
-        let bytes = writer.into_inner().map_err(|e| format(e.to_string()))?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io_error("write", &path))
+        let bytes = rows(&path, &all[held.min(all.len())..], there == 0)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io_error("write", &path))?;
+        if let Err(e) = file.write_all(&bytes).and_then(|()| file.sync_all()) {
+            // Half a row would make the table unreadable.
+            let _ = file.set_len(there);
+            return Err(io_error("write", &path)(e));
+        }
+        Ok(there + bytes.len() as u64)
     }
 
     /// Writes the interval log of a trial in HdrHistogram interval log format V2; returns its name within the folder.
@@ -190,32 +216,61 @@ impl Store {
         log: &[TaggedInterval],
         measured_at: SystemTime,
     ) -> Result<String, StoreError> {
-        let name = if name.ends_with(".hlog") { name.to_string() } else { format!("{name}.hlog") };
-        let path = self.dir.join(checked_name(&name)?);
-        let hlog = |problem: String| StoreError::Hlog { path: path.clone(), problem };
-        let first = log.iter().map(|i| i.start_s).fold(0.0, f64::min);
-        let seconds = |s: f64| Duration::try_from_secs_f64(s).map_err(|e| hlog(format!("{s} s: {e}")));
-        let base = measured_at.checked_sub(seconds(-first)?).ok_or_else(|| hlog("the clock is before 1970".into()))?;
-        let mut bytes = Vec::new();
-        let mut serializer = V2DeflateSerializer::new();
-        let mut writer = IntervalLogWriterBuilder::new()
-            .add_comment("[msgbench: values in nanoseconds, Interval_Max in milliseconds, one tag per kind of latency]")
-            .with_start_time(base)
-            .with_base_time(base)
-            .with_max_value_divisor(1e6)
-            .begin_log_with(&mut bytes, &mut serializer)
-            .map_err(|e| hlog(e.to_string()))?;
-        for interval in log {
-            let tag = Tag::new(&interval.tag)
-                .ok_or_else(|| hlog(format!("the tag `{}` holds a comma or a space", interval.tag)))?;
-            let (start, length) = (seconds(interval.start_s - first)?, seconds(interval.length_s)?);
-            writer
-                .write_histogram(&interval.histogram.open(), start, length, Some(tag))
-                .map_err(|e| hlog(format!("{e:?}")))?;
-        }
+        let (name, bytes) = interval_log(name, log, measured_at)?;
         self.write_file(&name, &bytes)?;
         Ok(name)
     }
+}
+
+/// The name and the bytes of an interval log; see [`Store::write_hlog`].
+///
+/// # Errors
+/// When the name or a tag is not fit.
+pub fn interval_log(
+    name: &str,
+    log: &[TaggedInterval],
+    measured_at: SystemTime,
+) -> Result<(String, Vec<u8>), StoreError> {
+    let name = if name.ends_with(".hlog") { name.to_string() } else { format!("{name}.hlog") };
+    let path = PathBuf::from(checked_name(&name)?);
+    let hlog = |problem: String| StoreError::Hlog { path: path.clone(), problem };
+    let first = log.iter().map(|i| i.start_s).fold(0.0, f64::min);
+    let seconds = |s: f64| Duration::try_from_secs_f64(s).map_err(|e| hlog(format!("{s} s: {e}")));
+    let base = measured_at.checked_sub(seconds(-first)?).ok_or_else(|| hlog("the clock is before 1970".into()))?;
+    let mut bytes = Vec::new();
+    let mut serializer = V2DeflateSerializer::new();
+    let mut writer = IntervalLogWriterBuilder::new()
+        .add_comment("[msgbench: values in nanoseconds, Interval_Max in milliseconds, one tag per kind of latency]")
+        .with_start_time(base)
+        .with_base_time(base)
+        .with_max_value_divisor(1e6)
+        .begin_log_with(&mut bytes, &mut serializer)
+        .map_err(|e| hlog(e.to_string()))?;
+    for interval in log {
+        let tag = Tag::new(&interval.tag)
+            .ok_or_else(|| hlog(format!("the tag `{}` holds a comma or a space", interval.tag)))?;
+        let (start, length) = (seconds(interval.start_s - first)?, seconds(interval.length_s)?);
+        writer
+            .write_histogram(&interval.histogram.open(), start, length, Some(tag))
+            .map_err(|e| hlog(format!("{e:?}")))?;
+    }
+    Ok((name, bytes))
+}
+
+fn rows(path: &Path, intervals: &[Interval], head: bool) -> Result<Vec<u8>, StoreError> {
+    let format = |e: String| StoreError::Format { path: path.into(), what: "a table of intervals", problem: e };
+    let mut writer = csv::WriterBuilder::new().has_headers(head).from_writer(Vec::new());
+    for interval in intervals {
+        writer.serialize(interval).map_err(|e| format(e.to_string()))?;
+    }
+    writer.into_inner().map_err(|e| format(e.to_string()))
+}
+
+/// The text of `run.schema.json`.
+pub(super) fn schema() -> Result<Vec<u8>, StoreError> {
+    let mut schema = json(&schemars::schema_for!(Record), Path::new(SCHEMA_FILE))?;
+    schema.push(b'\n');
+    Ok(schema)
 }
 
 fn json<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>, StoreError> {

@@ -1,6 +1,6 @@
 //! The tables behind the summary: every trial with its books, checks and resources, valid or not.
 
-use super::view::{Table, Value, or_dash, response, status_word, trials, validity};
+use super::view::{Table, Value, or_dash, response, sign, status_word, trials, validity};
 use crate::record::{Outcome, Record, Trial, WorkloadResult};
 use crate::units::{count, three_digits};
 
@@ -26,7 +26,7 @@ pub fn trials_table(record: &Record) -> Table {
     );
     each(record, |name, trial, result| {
         let (kind, l) = response(result).map_or(("-", None), |(k, l)| (k, Some(l)));
-        let at = |q| Value::of(l.and_then(|l| l.at(q))).to_string();
+        let at = |q| format!("{}{}", Value::of(l.and_then(|l| l.at(q))), sign(l, q));
         table.rows.push(vec![
             name,
             trial.round.to_string(),
@@ -87,7 +87,7 @@ pub fn ledger_table(record: &Record) -> Table {
             ">expected",
             ">delivered",
             ">lost",
-            ">of these dropped by the client",
+            ">of these, surely dropped by the client",
             ">duplicated",
             ">reordered",
             ">corrupted",

@@ -65,7 +65,7 @@ impl Series<'_> {
     /// (median, 95 % interval) of a quantile in nanoseconds; infinite where messages were lost.
     fn quantile(&self, q: f64) -> Option<(f64, Option<(f64, f64)>)> {
         let found: Vec<_> = self.latencies().into_iter().filter_map(|l| l.at(q)).collect();
-        if found.is_empty() || found.iter().any(|p| !p.printable) {
+        if found.is_empty() || found.iter().any(|p| !p.firm()) {
             return None;
         }
         let values: Vec<f64> = found.iter().map(|p| p.value_ns.map_or(f64::INFINITY, |v| v as f64)).collect();

@@ -19,6 +19,7 @@ fn table(list: &[Series]) -> Table {
         let unit = s.metric.quantity.unit();
         let show = |v: Option<&f64>| v.map_or_else(|| "-".into(), |v| unit.show(*v));
         let level = match (s.changes.last(), s.trend) {
+            _ if s.unjudged.is_some() => "NOT JUDGED".into(),
             (Some(c), _) => format!("{} {}", if c.worse { "▲" } else { "▼" }, percent(c.change)),
             (None, Some(t)) => format!("drifts {} a result", percent(t)),
             (None, None) if s.note.is_some() => "not judged".into(),
@@ -38,7 +39,18 @@ fn table(list: &[Series]) -> Table {
 
 /// What changed, as (word, sentence).
 fn changes(list: &[Series]) -> Vec<(&'static str, String)> {
-    let mut words = Vec::new();
+    let mut words: Vec<(&'static str, String)> = Vec::new();
+    // What nothing judges comes first: once for each reason, with the metrics that it holds for.
+    let mut silent: Vec<(String, Vec<String>)> = Vec::new();
+    for s in list {
+        let Some(why) = &s.unjudged else { continue };
+        let key = format!("{} {}: {why}", s.scenario, s.case);
+        match silent.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, metrics)) => metrics.push(s.metric.to_string()),
+            None => silent.push((key, vec![s.metric.to_string()])),
+        }
+    }
+    words.extend(silent.into_iter().map(|(why, metrics)| ("NOT JUDGED", format!("{why} ({})", metrics.join(", ")))));
     for s in list {
         let unit = s.metric.quantity.unit();
         for c in &s.changes {
@@ -215,6 +227,7 @@ mod tests {
             }],
             trend: None,
             note: None,
+            unjudged: None,
         }
     }
 

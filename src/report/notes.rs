@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::details::guarantees_table;
 use super::view::{Table, status_word};
-use crate::record::{Completion, Outcome, Record, Status};
+use crate::record::{Check, Completion, Outcome, Record, Status};
 use crate::scenario::plan::Load;
+use crate::units::count;
 
 /// A sentence for the reader and its weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,21 +36,24 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         Completion::Running => add("WARN", "The run is not finished, or it crashed: this is what there was.".into()),
         Completion::Interrupted => add("WARN", "The run was interrupted: not all planned trials were executed.".into()),
     }
-    for t in &record.trials {
-        match &t.outcome {
-            Outcome::Failed { phase, error } => {
-                let log = t.server_log.as_ref().map(|l| format!(" Server log: {l}.")).unwrap_or_default();
-                add("FAILED", format!("{}, round {}, in {phase}: {error}{}{log}", t.case, t.round, stop(error)));
-            }
-            Outcome::Partial => {
-                add("WARN", format!("{}, round {}: interrupted; it counts for no comparison.", t.case, t.round))
-            }
-            Outcome::Complete => {}
-        }
+    if let Some(step) = record.clock_step_s {
+        let way = if step > 0.0 { "forward" } else { "back" };
+        let by = crate::units::three_digits(step.abs());
+        add(
+            "WARN",
+            format!(
+                "The wall clock was set {way} by {by} s while the run went on, or the machine slept: times in this record are those of the clock as it was at the start."
+            ),
+        );
+    }
+    failures(record, &mut add);
+    for t in record.trials.iter().filter(|t| t.outcome == Outcome::Partial) {
+        add("WARN", format!("{}, round {}: interrupted; it counts for no comparison.", t.case, t.round));
     }
     calibration(record, &mut add);
     faults(record, &mut add);
     promises(record, &mut add);
+    duplicates(record, &mut add);
     disturbances(record, &mut add);
     checks(record, &mut add);
     for s in &record.skipped {
@@ -86,8 +90,12 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     if cells().any(|c| c == "inf" || c.ends_with("..inf]")) {
         add("note", "inf: lost messages count as infinitely late, and this percentile falls among them.".into());
     }
+    if cells().any(|c| c.ends_with('?')) {
+        let words = "?: fewer than 10 effective samples above it, because slow messages came together: the value is that of these runs, and says little of the next one (V10).";
+        add("note", words.into());
+    }
     if cells().any(|c| c == "-") {
-        add("note", "-: not measured, or fewer than 10 effective samples above it.".into());
+        add("note", "-: not measured, or fewer than 10 samples above it.".into());
     }
     if cells().any(|c| c == "same") {
         add(
@@ -96,6 +104,46 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
         );
     }
     list
+}
+
+/// Whether two errors say the same: they may differ in ports, process numbers and counts.
+pub fn alike(a: &str, b: &str) -> bool {
+    let words = |text: &str| {
+        text.split(|c: char| c.is_ascii_digit()).filter(|p| !p.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    words(a) == words(b)
+}
+
+/// Trials that failed; the same failure in the same phase is said once, with the trials that it ended.
+fn failures(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut groups: Vec<(&str, &str, Vec<&crate::record::Trial>)> = Vec::new();
+    for t in &record.trials {
+        let Outcome::Failed { phase, error } = &t.outcome else { continue };
+        match groups.iter_mut().find(|(p, e, _)| p == phase && alike(e, error)) {
+            Some((_, _, trials)) => trials.push(t),
+            None => groups.push((phase, error, vec![t])),
+        }
+    }
+    for (phase, error, trials) in groups {
+        let mut rounds: Vec<(&str, Vec<String>)> = Vec::new();
+        for t in &trials {
+            match rounds.iter_mut().find(|(case, _)| *case == t.case) {
+                Some((_, all)) => all.push(t.round.to_string()),
+                None => rounds.push((&t.case, vec![t.round.to_string()])),
+            }
+        }
+        let each = rounds
+            .into_iter()
+            .map(|(case, all)| format!("{case}, round{} {}", if all.len() > 1 { "s" } else { "" }, all.join(", ")));
+        let each = each.collect::<Vec<_>>().join("; ");
+        let logs: Vec<&str> = trials.iter().filter_map(|t| t.server_log.as_deref()).collect();
+        let log = match logs[..] {
+            [] => String::new(),
+            [log] => format!(" Server log: {log}."),
+            _ => format!(" Server logs: {}.", logs.join(", ")),
+        };
+        add("FAILED", format!("{each}, in {phase}: {error}{}{log}", stop(error)));
+    }
 }
 
 /// A broker that was told to misbehave, so that nobody takes its figures for those of a healthy one.
@@ -144,6 +192,34 @@ fn calibration(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     }
 }
 
+/// What came more than once is no throughput.
+fn duplicates(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+    let mut said: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for t in &record.trials {
+        for w in &t.workloads {
+            let first = w.throughput.delivered;
+            let words = match w.throughput.received {
+                Some(all) if all > first => {
+                    format!("round {}: {}/s were received, {}/s for the first time", t.round, count(all), count(first))
+                }
+                None if w.ledger.duplicated > 0 && w.ledger.delivered > 0 => {
+                    format!("round {}: this record is of a version that counted them", t.round)
+                }
+                _ => continue,
+            };
+            said.entry(&t.case).or_default().push(words);
+        }
+    }
+    for (case, rounds) in said {
+        let counted = rounds.iter().any(|r| r.ends_with("counted them"));
+        let what = if counted { "duplicates are in delivered/s" } else { "duplicates are not in delivered/s" };
+        let more = rounds.len().saturating_sub(2);
+        let more = if more > 0 { format!(" and {more} more rounds") } else { String::new() };
+        let word = if counted { "WARN" } else { "note" };
+        add(word, format!("{case}: {what} ({}{more}).", rounds[..rounds.len().min(2)].join("; ")));
+    }
+}
+
 /// What disturbed the host while trials ran; named, so that it is not blamed on a broker.
 fn disturbances(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -187,8 +263,11 @@ fn capital(text: &str) -> String {
 /// Checks that did not hold; the same check is said once, with the cases and rounds that it concerns.
 fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut groups: BTreeMap<_, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
-    for t in &record.trials {
-        for c in t.validity.iter().filter(|c| c.status != Status::Ok) {
+    // What ended a trial is said; advice on its load would send the reader the wrong way.
+    for t in record.trials.iter().filter(|t| !matches!(t.outcome, Outcome::Failed { .. })) {
+        // What needs a longer trial is named in the verdict and stands in the table of checks.
+        let told = |c: &Check| c.status == Status::Ok || (c.status == Status::NotJudged && c.id != "V3");
+        for c in t.validity.iter().filter(|c| !told(c)) {
             let place = super::view::check_number(&c.id);
             let group = groups.entry((std::cmp::Reverse(c.status), place, &c.id, &c.name)).or_default();
             group.entry(&t.case).or_default().push((t.round, c));

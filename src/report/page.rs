@@ -62,7 +62,7 @@ pub fn details(summary: &str, body: &str) -> String {
 }
 
 /// The words that a cell is coloured by; a sign may stand before them.
-const GRADES: [&str; 17] = [
+const GRADES: [&str; 18] = [
     "OK",
     "WARN",
     "INVALID",
@@ -75,6 +75,7 @@ const GRADES: [&str; 17] = [
     "INCONCLUSIVE",
     "MET",
     "UNMET",
+    "NOT JUDGED",
     "EXCLUDED",
     "REFUSED",
     "SUSPECT",

@@ -49,6 +49,7 @@ fn latencies(scale_us: f64, lost: u64) -> LatencySummary {
 fn check(id: &str, status: Status) -> Check {
     let (observed, message) = match status {
         Status::Ok => ("0.1 %", ""),
+        Status::NotJudged => ("-", "too few messages: measure longer"),
         Status::Warn => ("3 %", "the tail may belong to the host: close other programs"),
         Status::Invalid => ("31 %", "the generator did not keep its schedule: lower the rate or add threads"),
     };
@@ -104,6 +105,8 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
                 sent: 1000.0,
                 delivered: (SAMPLES - lost) as f64 / 20.0,
                 delivered_bytes: (SAMPLES - lost) as f64 / 20.0 * 128.0,
+                received: Some((SAMPLES - lost) as f64 / 20.0),
+                received_bytes: Some((SAMPLES - lost) as f64 / 20.0 * 128.0),
             },
             latency,
         }],
@@ -209,6 +212,7 @@ pub fn record() -> Record {
         calibration: None,
         started_at: "2026-11-23T11:50:00Z".into(),
         ended_at: Some("2026-11-23T11:52:00Z".into()),
+        clock_step_s: None,
         completion: Completion::Complete,
         order: order.map(|(r, c)| (r, c.to_string())).to_vec(),
         skipped: vec![Skipped {

@@ -1,6 +1,8 @@
 //! The tables below the summary: intervals of percentiles, other latencies, replays, groups, promises.
 
-use super::view::{Table, Value, label, median_trial, or_dash, quantile_name, quantiles, response, trials, usable};
+use super::view::{
+    Table, Value, label, median_trial, or_dash, quantile_name, quantiles, response, sign, trials, usable,
+};
 use crate::record::{Percentile, Record};
 use crate::units::{count, latency, three_digits};
 
@@ -8,13 +10,14 @@ use crate::units::{count, latency, three_digits};
 /// `..` open above where it reaches beyond the largest sample.
 fn with_interval(p: Option<&Percentile>) -> String {
     let value = Value::of(p);
+    let doubt = if p.is_some_and(|p| p.printable && p.doubt.is_some()) { "?" } else { "" };
     match (value, p.and_then(|p| Some((p.ci95_ns?, p.reliable)))) {
         (Value::Finite(_), Some(((low, high), reliable))) => {
             let high = high.map_or_else(String::new, latency);
             let sure = if reliable == Some(false) { "~" } else { "" };
-            format!("{value} {sure}[{}..{high}]", latency(low))
+            format!("{value}{doubt} {sure}[{}..{high}]", latency(low))
         }
-        _ => value.to_string(),
+        _ => format!("{value}{doubt}"),
     }
 }
 
@@ -68,7 +71,8 @@ pub fn other_latencies_table(record: &Record) -> Table {
                 row.extend(
                     quantiles
                         .iter()
-                        .map(|q| Value::median(all.iter().map(|l| Value::of(l.at(*q))).collect()).to_string()),
+                        .map(|q| (Value::median(all.iter().map(|l| Value::of(l.at(*q))).collect()), q))
+                        .map(|(value, q)| format!("{value}{}", sign(all.iter().copied(), *q))),
                 );
                 let max = all.iter().map(|l| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
                 row.push(Value::median(max).to_string());

@@ -42,7 +42,7 @@ pub fn summary(record: &Record, color: bool) -> String {
 fn code(word: &str) -> &'static str {
     match word.split(' ').next().unwrap_or_default() {
         "OK" => "32",
-        "WARN" | "SKIPPED" => "33",
+        "WARN" | "SKIPPED" | "NOT" => "33",
         "INVALID" | "FAILED" | "BROKEN" | "UNMET" => "1;31",
         _ => "2",
     }

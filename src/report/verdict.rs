@@ -4,10 +4,13 @@
 
 use super::view::{Value, check_number, median_trial, response, status_word, usable};
 use crate::compare::{self, ExpectVerdict, Named, Row, Verdict};
-use crate::record::{Outcome, Percentile, Record, Status, Trial};
+use crate::record::{Check, Doubt, Outcome, Percentile, Record, Status, Trial};
 use crate::scenario::metric::Quantity;
 use crate::stats::{decide, median, shift};
 use crate::units::latency;
+
+/// The check of keeping up.
+const OVERLOAD: &str = "V3";
 
 /// The verdict on a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +37,7 @@ pub fn of(record: &Record) -> Option<Said> {
         () if !record.plan.may_break && any(&|t| !kept(t)) => "BROKEN",
         () if any(&|t| t.validity_status() == Status::Invalid) => "INVALID",
         () if limits.iter().any(|l| l.verdict == ExpectVerdict::Unmet) => "UNMET",
-        () if any(&|t| t.validity_status() == Status::Warn || t.outcome == Outcome::Partial) => "WARN",
+        () if any(&|t| warns(t) || t.outcome == Outcome::Partial) => "WARN",
         () => "OK",
     };
     // The gravest first.
@@ -42,11 +45,18 @@ pub fn of(record: &Record) -> Option<Said> {
         ExpectVerdict::Unmet => 0,
         ExpectVerdict::Invalid => 1,
         ExpectVerdict::Inconclusive => 2,
-        ExpectVerdict::Met => 3,
+        ExpectVerdict::NotJudged => 3,
+        ExpectVerdict::Met => 4,
     };
     limits.sort_by_key(|l| rank(l.verdict));
     let limits = limits.into_iter().map(|l| (l.verdict.word(), format!("{}: {}.", l.case, l.sentence))).collect();
     Some(Said { word, sentences, limits })
+}
+
+/// Whether something about a trial must be known, or was not judged that could have made it INVALID.
+fn warns(trial: &Trial) -> bool {
+    let open = |c: &Check| c.status == Status::NotJudged && c.id == OVERLOAD;
+    trial.validity.iter().any(|c| c.status == Status::Warn || open(c))
 }
 
 fn kept(trial: &Trial) -> bool {
@@ -114,7 +124,7 @@ fn system(record: &Record, name: &str) -> Option<String> {
         }
         _ => text.push_str(&format!(" at {} load points", cases.len())),
     }
-    Some(format!("{text}; {}.", believed(&of)))
+    Some(format!("{}{text}; {}.", first(&of, name), believed(&of)))
 }
 
 /// `e2e p99 829us (95 % CI 810us to 850us, median of 8 runs)`: the interval of the median over runs from six on, below that their
@@ -143,11 +153,45 @@ fn headline(record: &Record, case: &str, workload: usize) -> Option<String> {
             format!("{} to {} over {} runs", show(range.0), show(range.1), ns.len())
         }
     };
-    Some(format!("{name} {middle} ({around})"))
+    let doubt = if all.iter().any(|p| p.doubt.is_some()) { "?" } else { "" };
+    Some(format!("{name} {middle}{doubt} ({around})"))
 }
 
 fn at(trial: &Trial, workload: usize, quantile: f64) -> Option<&Percentile> {
     trial.workloads.get(workload).and_then(response)?.1.at(quantile)
+}
+
+/// What comes before everything else: that the latencies are those of an overload, and the event that decides a percentile.
+fn first(of: &[&Trial], name: &str) -> String {
+    let overload = |t: &&&Trial| t.validity.iter().any(|c| c.id == OVERLOAD && c.status == Status::Invalid);
+    let over: Vec<&&Trial> = of.iter().filter(overload).collect();
+    if let Some(worst) = over.first().and_then(|t| t.validity.iter().find(|c| c.id == OVERLOAD)) {
+        let was = if of.len() == 1 || over.len() == 1 { "was" } else { "were" };
+        let round = if of.len() > 1 { format!("round {}: ", over[0].round) } else { String::new() };
+        return format!("{} {was} overloaded ({round}{}). ", share(over.len(), of.len(), name), worst.observed);
+    }
+    let mut hit: Vec<(&Trial, Doubt, String)> = Vec::new();
+    for t in of.iter().filter(|t| usable(t)) {
+        for w in &t.workloads {
+            let Some((kind, l)) = response(w) else { continue };
+            let doubted: Vec<(f64, Doubt)> =
+                l.percentiles.iter().filter(|p| p.printable).filter_map(|p| Some((p.quantile, p.doubt?))).collect();
+            // The highest one tells the event best: above a lower one there may be other slow spells.
+            let Some((_, event)) = doubted.iter().rev().find(|(_, d)| d.decides()) else { continue };
+            let same = |d: &Doubt| d.decides() && (d.episodes, d.at_s) == (event.episodes, event.at_s);
+            let names = doubted.iter().filter(|(_, d)| same(d)).map(|(q, _)| super::view::quantile_name(*q));
+            let of = if t.workloads.len() > 1 { format!("{} {kind}", w.name) } else { kind.to_owned() };
+            hit.push((t, *event, format!("{} of {of}", names.collect::<Vec<_>>().join(", "))));
+        }
+    }
+    let Some((trial, event, names)) = hit.iter().max_by_key(|(_, d, _)| d.longest_ns) else { return String::new() };
+    let whole = format!("{event} decide{} {}", if event.episodes == 1 { "s" } else { "" }, names);
+    let whole =
+        whole.chars().next().map_or_else(String::new, |c| c.to_uppercase().chain(whole.chars().skip(1)).collect());
+    match of.len() {
+        1 => format!("{whole}. "),
+        n => format!("{whole} ({name}, round {}; {} of {n} rounds have one). ", trial.round, hit.len()),
+    }
 }
 
 /// `valid`, `valid with 2 warnings (V6, V13)`, `1 of 3 INVALID (V2) and left out`.
@@ -163,6 +207,8 @@ fn believed(of: &[&Trial]) -> String {
     let number = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     let (warnings, warned) = ids(Status::Warn);
     let with = if warnings > 0 { format!(" with {} ({warned})", number(warnings, "warning")) } else { String::new() };
+    let (_, unjudged) = ids(Status::NotJudged);
+    let with = if unjudged.is_empty() { with } else { format!("{with} (not judged: {unjudged})") };
     let valid = of.iter().filter(|t| usable(t)).count();
     let failed = of.iter().filter(|t| matches!(t.outcome, Outcome::Failed { .. })).count();
     let partial = of.iter().filter(|t| t.outcome == Outcome::Partial).count();
@@ -224,8 +270,16 @@ fn sentence(row: &Row, level: f64) -> String {
             let more = needed.saturating_sub(n);
             let about = if row.runs_needed.is_some() { "about" } else { "at least" };
             let ratio = row.ratio.map_or_else(String::new, |r| format!(", ratio {:.2}", r.value));
+            // The threshold is the smallest change that matters; one as large as the one seen needs fewer.
+            let to_find = row.runs_needed.map_or_else(String::new, |_| {
+                let seen = row.runs_needed_seen.map(|k| (k.saturating_sub(n), row.ratio.map_or(0.0, |r| r.value)));
+                let seen = seen.map_or_else(String::new, |(k, r)| {
+                    format!(", about {k} more one by the {} seen", compare::percent(r.max(1.0 / r) - 1.0))
+                });
+                format!(" to find a change by {}{seen}", compare::percent(row.max_change))
+            });
             format!(
-                "Between {} and {} at {} there are too few runs for a verdict ({} + {}{ratio}): {about} {more} more of each are needed.",
+                "Between {} and {} at {} there are too few runs for a verdict ({} + {}{ratio}): {about} {more} more of each are needed{to_find}.",
                 row.a.label, row.b.label, row.metric, row.a.n, row.b.n
             )
         }
@@ -264,7 +318,7 @@ mod tests {
         insta::assert_snapshot!(said.sentences.join("\n"), @r"
         All 3 trials of reference kept their promises: 60,000 of 60,000 delivered, e2e p99 805us (798us to 812us over 3 runs); valid.
         All 3 trials of nats kept their promises: 60,000 of 60,000 delivered, e2e p99 846us (839us to 861us over 3 runs); valid.
-        Between reference and nats at e2e.p99 there are too few runs for a verdict (3 + 3, ratio 1.05): about 3 more of each are needed.
+        Between reference and nats at e2e.p99 there are too few runs for a verdict (3 + 3, ratio 1.05): about 3 more of each are needed to find a change by 5 %.
         ");
     }
 
@@ -284,6 +338,50 @@ mod tests {
         assert!(said.word == "FAILED" && said.sentences[0].contains("none counts: 1 FAILED"), "{said:?}");
         broken.trials.clear();
         assert_eq!(of(&broken), None);
+    }
+
+    fn overload(t: &mut Trial, status: Status) {
+        let (observed, name) = ("8000 due, 4000 made".to_string(), "keeps up".to_string());
+        let (threshold, message) = (String::new(), "OVERLOADED".to_string());
+        t.validity.push(Check { id: OVERLOAD.into(), name, status, observed, threshold, message });
+    }
+
+    #[test]
+    fn an_overload_and_a_stall_come_first() {
+        let mut r = promised(record(&A[..2], &B[..2]), true);
+        let first = |r: &Record| {
+            let said = of(r).unwrap();
+            format!("{}: {}", said.word, said.sentences[0])
+        };
+        let doubt = |at_s, longest_ns| Doubt { episodes: 1, share: 0.95, longest_ns, at_s, stall: true };
+        for (i, t) in r.trials.iter_mut().enumerate() {
+            let l = t.workloads[0].latency.get_mut("e2e").unwrap();
+            l.percentiles.iter_mut().for_each(|p| p.doubt = Some(doubt(7.0 + i as f64, 1_000_000_000 - i as u64)));
+        }
+        let begins = "OK: One stall of 1.00s (at 7.0 s) decides p50, p99, p99.9 of e2e (reference, round 1; 2 of 2 rounds have one). \
+                      Both trials of reference kept their promises: 40,000 of 40,000 delivered, e2e p99 805us? (";
+        assert!(first(&r).starts_with(begins), "{}", first(&r));
+        let mut few = r.clone();
+        few.trials.truncate(1);
+        let begins = "OK: One stall of 1.00s (at 7.0 s) decides p50, p99, p99.9 of e2e. The trial of reference kept its promises: ";
+        assert!(first(&few).starts_with(begins), "{}", first(&few));
+        // Above a lower percentile there is another spell: that makes no second stall.
+        let l = few.trials[0].workloads[0].latency.get_mut("e2e").unwrap();
+        l.percentiles[0].doubt = Some(Doubt { episodes: 2, ..doubt(7.0, 1_000_000_000) });
+        let begins = "OK: One stall of 1.00s (at 7.0 s) decides p99, p99.9 of e2e. The trial";
+        assert!(first(&few).starts_with(begins), "{}", first(&few));
+        let two = Doubt { episodes: 2, ..doubt(7.0, 1_000_000_000) }.to_string();
+        assert_eq!(two, "2 slow spells, the longest a stall of 1.00s (at 7.0 s)");
+        let index = r.trials.iter().position(|t| t.case.starts_with("reference")).unwrap();
+        overload(&mut r.trials[index], Status::Invalid);
+        let begins = "INVALID: 1 of 2 trials of reference was overloaded (round 1: 8000 due, 4000 made). Both trials of reference kept";
+        assert!(first(&r).starts_with(begins), "{}", first(&r));
+        let mut open = promised(record(&A[..1], &B[..1]), true);
+        assert!(first(&open).starts_with("OK: "), "{}", first(&open));
+        overload(&mut open.trials[0], Status::NotJudged);
+        overload(&mut open.trials[1], Status::NotJudged);
+        let said = first(&open);
+        assert!(said.starts_with("WARN: ") && said.contains("(not judged: V3)"), "no pass: {said}");
     }
 
     #[test]

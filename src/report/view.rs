@@ -96,10 +96,17 @@ pub fn usable(trial: &Trial) -> bool {
     trial.outcome == Outcome::Complete && trial.validity_status() != Status::Invalid
 }
 
+/// `?` after a percentile that one of these trials has in doubt: slow messages came together, and it hangs on them.
+pub(super) fn sign<'a>(all: impl IntoIterator<Item = &'a LatencySummary>, quantile: f64) -> &'static str {
+    let doubted = |l: &LatencySummary| l.at(quantile).is_some_and(|p| p.printable && p.doubt.is_some());
+    if all.into_iter().any(doubted) { "?" } else { "" }
+}
+
 /// The name of a status.
 pub fn status_word(status: Status) -> &'static str {
     match status {
         Status::Ok => "OK",
+        Status::NotJudged => "NOT JUDGED",
         Status::Warn => "WARN",
         Status::Invalid => "INVALID",
     }
@@ -209,11 +216,12 @@ pub fn summary_table(record: &Record) -> Table {
             let latencies: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
             let kind = latencies.first().map_or("-", |(kind, _)| kind);
             let at = |q: f64| Value::median(latencies.iter().map(|(_, l)| Value::of(l.at(q))).collect());
+            let mark = |q: f64| sign(latencies.iter().map(|(_, l)| *l), q);
             let mut row = vec![label(case, workload), kind.to_string()];
             if partial {
                 row[0].push_str(" (partial)");
             }
-            row.extend(quantiles.iter().map(|q| at(*q).to_string()));
+            row.extend(quantiles.iter().map(|q| format!("{}{}", at(*q), mark(*q))));
             let max = latencies.iter().map(|(_, l)| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
             row.push(Value::median(max).to_string());
             if several {

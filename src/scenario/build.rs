@@ -7,11 +7,12 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::Overrides;
-use super::diagnose::{Diagnosis, Place, Problem, locate, reword, suggest};
+use super::diagnose::{Diagnosis, Place, Problem, locate, reword, segments, suggest};
 use super::edit::{self, Edit};
 use super::faults;
 use super::file::{File, Mode};
-use super::gate::{self, Known};
+use super::gate;
+use super::known::Known;
 use super::plan::{Case, DriverKind, Plan};
 use super::resolve::{self, Payloads};
 use crate::units::Span;
@@ -37,6 +38,8 @@ struct Builder<'a> {
     document: Table,
     edits: Vec<Edit>,
     applied: Vec<(String, String)>,
+    /// Systems of the file that `--system` leaves out.
+    left_out: Vec<String>,
 }
 
 /// The plan, and the overrides as they were applied.
@@ -55,7 +58,7 @@ pub(super) fn plan(path: &Path, text: &str, overrides: &Overrides) -> Result<(Pl
         }
         document.insert("system".into(), Value::Array(all));
     }
-    let mut b = Builder { path, text, document, edits: Vec::new(), applied: Vec::new() };
+    let mut b = Builder { path, text, document, edits: Vec::new(), applied: Vec::new(), left_out: Vec::new() };
     b.apply(overrides)?;
     let plan = b.finish(overrides)?;
     Ok((plan, b.applied))
@@ -88,6 +91,13 @@ impl Builder<'_> {
             let text = rate.to_string();
             let label = format!("--rate {text}");
             let file = self.file(&label)?;
+            if !file.workload.iter().any(|w| w.load.mode == Mode::Open) {
+                return Err(Diagnosis {
+                    place: Place::Option(label),
+                    message: "no workload of the scenario has a rate".into(),
+                    hint: Some("remove it, or set `load.mode = \"open\"`".into()),
+                });
+            }
             for i in file.workload.iter().enumerate().filter(|(_, w)| w.load.mode == Mode::Open).map(|(i, _)| i) {
                 if let Some(Value::Table(load)) =
                     self.document.get_mut("workload").and_then(|w| w.get_mut(i)?.get_mut("load"))
@@ -168,13 +178,14 @@ impl Builder<'_> {
             }
             self.applied.push(("system".into(), name.clone()));
         }
+        self.left_out = written.iter().filter_map(name_of).filter(|n| !names.contains(n)).collect();
         self.document.insert("system".into(), Value::Array(kept));
         Ok(())
     }
 
     /// Where a mistake of meaning was made: an option, the sweep, or the file.
     fn blame(&self, problem: Problem, point: &Point) -> Diagnosis {
-        let wanted: Vec<String> = problem.path.split('.').map(String::from).collect();
+        let wanted = segments(&problem.path);
         let concerns = |path: &[String]| path.starts_with(&wanted) || wanted.starts_with(path);
         let place = if let Some(edit) = self.edits.iter().rev().find(|e| concerns(&e.path)) {
             Place::Option(edit.label.clone())
@@ -284,15 +295,16 @@ impl Builder<'_> {
                 });
             }
         }
-        let names: Vec<&str> = systems.iter().map(|s| s.name.as_str()).collect();
-        let mut streams: Vec<&str> = cases.iter().flat_map(|c| &c.workloads).map(|w| w.name.as_str()).collect();
-        streams.sort_unstable();
-        streams.dedup();
-        let chosen = overrides.systems.is_empty().then_some(names.as_slice());
-        let known = Known { systems: chosen, workloads: &streams, percentiles: &percentiles };
+        let known = Known {
+            systems: &systems,
+            left_out: &self.left_out,
+            cases: &cases,
+            percentiles: &percentiles,
+            by_pattern: true,
+        };
         let blame = |p| self.blame(p, &none);
-        let gate = file.gate.as_ref().map(|g| gate::gate(g, Some(known))).transpose().map_err(blame)?;
-        let expect = gate::expectations(&file.expect, Some(known)).map_err(blame)?;
+        let gate = file.gate.as_ref().map(|g| gate::gate(g, known)).transpose().map_err(blame)?;
+        let expect = gate::expectations(&file.expect, known).map_err(blame)?;
         Ok(Plan {
             gate,
             expect,

@@ -12,11 +12,13 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::diagnose::{Diagnosis, Place, Problem, ScenarioError, locate, reword, suggest};
-use super::metric::{Metric, quantile_name};
+use super::diagnose::{Diagnosis, KEPT_DOT, Place, Problem, ScenarioError, locate, reword, segments};
+use super::known::{Known, Of};
+use super::metric::Metric;
+use super::plan::Plan;
 use crate::units::ParseError;
 
-/// A share, written `5%` or `0.05`.
+/// A share, written `5%` or `0.05`. A bare number from 1 on is refused where a person writes it: `5` is meant as `5%`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
 
@@ -26,6 +28,9 @@ impl FromStr for Share {
         let trimmed = text.trim();
         let (number, scale) = trimmed.strip_suffix('%').map_or((trimmed, 1.0), |n| (n.trim(), 100.0));
         match number.parse::<f64>() {
+            Ok(n) if scale == 1.0 && n.is_finite() && n >= 1.0 => {
+                Err(ParseError(format!("`{trimmed}` would be {}: write \"{trimmed}%\"", Self(n))))
+            }
             Ok(n) if n.is_finite() && n >= 0.0 => Ok(Self(n / scale)),
             _ => Err(ParseError(format!("`{text}` is not a share: write it like \"5%\""))),
         }
@@ -69,6 +74,31 @@ impl<'de> Deserialize<'de> for Share {
         }
         d.deserialize_any(Either)
     }
+}
+
+/// A share as a record has it, where a bare number may be above 1: it was checked when it was typed.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Number(f64),
+    Typed(Share),
+}
+
+impl From<Kept> for Share {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Number(share) => Self(share),
+            Kept::Typed(share) => share,
+        }
+    }
+}
+
+fn kept<'de, D: Deserializer<'de>>(d: D) -> Result<Share, D::Error> {
+    Kept::deserialize(d).map(Share::from)
+}
+
+fn kept_each<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, Share>, D::Error> {
+    Ok(BTreeMap::<String, Kept>::deserialize(d)?.into_iter().map(|(name, share)| (name, share.into())).collect())
 }
 
 impl JsonSchema for Share {
@@ -145,8 +175,10 @@ pub struct GateFile {
 #[serde(default)]
 pub struct Gate {
     /// The largest change that is of no practical importance.
+    #[serde(deserialize_with = "kept")]
     pub max_change: Share,
     /// The same for single metrics.
+    #[serde(deserialize_with = "kept_each")]
     pub max_change_of: BTreeMap<String, Share>,
     /// Probability of a false alarm in any primary metric.
     pub alpha: f64,
@@ -184,10 +216,11 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// The largest change of a metric that is of no practical importance.
-    pub fn max_change(&self, metric: &Metric) -> f64 {
+    /// The largest change of a metric of a workload that is of no practical importance. The name of the workload may be
+    /// written even where it is the only one.
+    pub fn max_change(&self, metric: &Metric, workload: &str) -> f64 {
         let bare = metric.quantity.to_string();
-        let named = self.max_change_of.get(&metric.to_string()).or_else(|| self.max_change_of.get(&bare));
+        let named = self.max_change_of.get(&format!("{workload}.{bare}")).or_else(|| self.max_change_of.get(&bare));
         named.unwrap_or(&self.max_change).0
     }
 }
@@ -242,36 +275,14 @@ pub struct Expectation {
     pub on_inconclusive: Policy,
 }
 
-/// What the names in the tables may refer to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'a> {
-    /// Absent where the command line chooses the systems: an expectation of another one then waits for its turn.
-    pub systems: Option<&'a [&'a str]>,
-    pub workloads: &'a [&'a str],
-    pub percentiles: &'a [f64],
-}
-
-fn metric(path: &str, text: &str, known: Option<Known<'_>>) -> Result<Metric, Problem> {
+fn metric(path: &str, text: &str, known: Known<'_>, system: Option<&str>, of: Of) -> Result<Metric, Problem> {
     let metric: Metric = text.parse().map_err(|e: ParseError| Problem::new(path, e.0))?;
-    let Some(known) = known else { return Ok(metric) };
-    if let Some(workload) = metric.workload.as_deref().filter(|w| !known.workloads.contains(w)) {
-        let problem = Problem::new(path, format!("there is no workload `{workload}`"));
-        return Err(match suggest(workload, known.workloads) {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        });
-    }
-    match metric.quantity.quantile() {
-        Some(q) if !known.percentiles.iter().any(|p| (p - q).abs() < 1e-9) => {
-            Err(Problem::new(path, format!("{} is not among the percentiles of the run", quantile_name(q)))
-                .hint(format!("add {q} to run.percentiles")))
-        }
-        _ => Ok(metric),
-    }
+    known.metric(path, &metric, system, of)?;
+    Ok(metric)
 }
 
-/// Resolves `[gate]`; `known` is absent for a gate file, which may be used with any scenario.
-pub(super) fn gate(table: &GateTable, known: Option<Known<'_>>) -> Result<Gate, Problem> {
+/// Resolves `[gate]` for a plan.
+pub(super) fn gate(table: &GateTable, known: Known<'_>) -> Result<Gate, Problem> {
     let default = Gate::default();
     let alpha = table.alpha.unwrap_or(default.alpha);
     if !(alpha > 0.0 && alpha <= 0.2) {
@@ -284,12 +295,22 @@ pub(super) fn gate(table: &GateTable, known: Option<Known<'_>>) -> Result<Gate, 
             .hint("every further metric makes each one harder to decide: keep those that matter"));
     }
     let at = |i: usize| format!("gate.primary.{i}");
-    let primary = table.primary.iter().enumerate().map(|(i, m)| metric(&at(i), m, known)).collect::<Result<_, _>>()?;
-    for name in table.max_change_of.keys() {
-        metric(&format!("gate.max-change-of.{name}"), name, None)?;
+    let primary = table
+        .primary
+        .iter()
+        .enumerate()
+        .map(|(i, m)| metric(&at(i), m, known, None, Of::Each))
+        .collect::<Result<_, _>>()?;
+    // Under the name that the metric prints, whatever spelling of the percentile was typed.
+    let mut max_change_of = BTreeMap::new();
+    for (name, share) in &table.max_change_of {
+        let metric = metric(&of_metric(name), name, known, None, Of::Any)?;
+        if max_change_of.insert(metric.to_string(), *share).is_some() {
+            return Err(Problem::new(of_metric(name), format!("`{metric}` has two largest changes")).hint("remove one"));
+        }
     }
     let changes = table.max_change.iter().map(|s| ("gate.max-change".to_string(), s));
-    let each = table.max_change_of.iter().map(|(name, s)| (format!("gate.max-change-of.{name}"), s));
+    let each = table.max_change_of.iter().map(|(name, s)| (of_metric(name), s));
     for (path, share) in changes.chain(each) {
         if !(share.0 > 0.0 && share.0 <= 10.0) {
             return Err(Problem::new(path, format!("{share} is not a change above 0% and up to 1000%")));
@@ -309,7 +330,7 @@ pub(super) fn gate(table: &GateTable, known: Option<Known<'_>>) -> Result<Gate, 
     }
     Ok(Gate {
         max_change: table.max_change.unwrap_or(default.max_change),
-        max_change_of: table.max_change_of.clone(),
+        max_change_of,
         alpha,
         primary,
         min_runs,
@@ -321,12 +342,17 @@ pub(super) fn gate(table: &GateTable, known: Option<Known<'_>>) -> Result<Gate, 
     })
 }
 
+/// The key of a largest change; the name of the metric has dots of its own.
+fn of_metric(name: &str) -> String {
+    format!("gate.max-change-of.{}", name.replace('.', KEPT_DOT))
+}
+
 /// Resolves the `[[expect]]` tables.
-pub(super) fn expectations(tables: &[ExpectTable], known: Option<Known<'_>>) -> Result<Vec<Expectation>, Problem> {
+pub(super) fn expectations(tables: &[ExpectTable], known: Known<'_>) -> Result<Vec<Expectation>, Problem> {
     tables.iter().enumerate().map(|(i, t)| expectation(i, t, known)).collect()
 }
 
-fn expectation(i: usize, table: &ExpectTable, known: Option<Known<'_>>) -> Result<Expectation, Problem> {
+fn expectation(i: usize, table: &ExpectTable, known: Known<'_>) -> Result<Expectation, Problem> {
     const COMPARATORS: [(&str, Comparator); 5] = [
         ("<=", Comparator::AtMost),
         (">=", Comparator::AtLeast),
@@ -340,17 +366,11 @@ fn expectation(i: usize, table: &ExpectTable, known: Option<Known<'_>>) -> Resul
         return Err(Problem::new(path, format!("`{}` compares nothing", table.that.escape_debug()))
             .hint("write a metric, one of < <= > >= ==, and a value: \"e2e.p99 < 5ms\""));
     };
-    let metric = metric(&path, left, known)?;
-    let limit = metric.quantity.read(right.trim()).map_err(|e| Problem::new(&path, e.0))?;
-    if let (Some(system), Some(known)) = (&table.system, known.and_then(|k| k.systems))
-        && !known.contains(&system.as_str())
-    {
-        let problem = Problem::new(format!("expect.{i}.system"), format!("there is no system `{system}`"));
-        return Err(match suggest(system, known) {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        });
+    if let Some(system) = &table.system {
+        known.system(format!("expect.{i}.system"), system)?;
     }
+    let metric = metric(&path, left, known, table.system.as_deref(), Of::Each)?;
+    let limit = metric.quantity.read(right.trim()).map_err(|e| Problem::new(&path, e.0))?;
     Ok(Expectation {
         that: table.that.trim().to_string(),
         metric,
@@ -361,30 +381,32 @@ fn expectation(i: usize, table: &ExpectTable, known: Option<Known<'_>>) -> Resul
     })
 }
 
-/// Reads a gate file.
+/// Reads a gate file for the results of a plan. `by_pattern` is whether the plan says what is measured: that of another
+/// tool's result does not.
 ///
 /// # Errors
-/// [`ScenarioError::Read`] when it cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake.
-pub fn load(path: &Path) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
-    parse(path, &text).map_err(|d| ScenarioError::Wrong(Box::new(d)))
+/// [`ScenarioError::Read`] when it cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake; a name
+/// that nothing in the plan answers to is one.
+pub fn load(path: &Path, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
+    let text = super::read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
+    parse(path, &text, plan, by_pattern).map_err(|d| ScenarioError::Wrong(Box::new(d)))
 }
 
 /// As [`load`], for a text in hand.
 ///
 /// # Errors
 /// The first mistake, where it stands.
-pub fn parse(path: &Path, text: &str) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
+pub fn parse(path: &Path, text: &str, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
     let file: GateFile = toml::from_str(text).map_err(|e| {
         let (message, hint) = reword(&e);
         Diagnosis { place: Place::of(path, text, e.span().unwrap_or(0..0)), message, hint }
     })?;
     let blame = |p: Problem| {
-        let segments: Vec<String> = p.path.split('.').map(String::from).collect();
+        let segments: Vec<String> = segments(&p.path);
         Diagnosis { place: Place::of(path, text, locate(text, &segments)), message: p.message, hint: p.hint }
     };
-    Ok((gate(&file.gate, None).map_err(blame)?, expectations(&file.expect, None).map_err(blame)?))
+    let known = Known::of(plan, by_pattern);
+    Ok((gate(&file.gate, known).map_err(blame)?, expectations(&file.expect, known).map_err(blame)?))
 }
 
 #[cfg(test)]
@@ -406,16 +428,24 @@ system = "nats"
 on-inconclusive = "warn"
 "#;
 
+    /// What the file is used with: streams to nats, percentiles as they are by default.
+    fn plan() -> Plan {
+        let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\n[[system]]\ndriver = \"jetstream\"\n\
+                    [[workload]]\nname = \"orders\"\npattern = \"fan-out\"\nload.rate = \"1k/s\"\n";
+        let scenario = crate::scenario::parse(Path::new("t.toml"), text.into(), &crate::scenario::Overrides::default());
+        scenario.unwrap().plan
+    }
+
     fn read(text: &str) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
-        parse(Path::new("gate.toml"), text)
+        parse(Path::new("gate.toml"), text, &plan(), true)
     }
 
     #[test]
     fn a_gate_file_is_read() {
         let (gate, expect) = read(GOOD).unwrap();
         assert_eq!((gate.max_change, gate.looks, gate.primary.len()), (Share(0.05), Some((6, 12)), 2));
-        assert_eq!(gate.max_change(&gate.primary[1]), 0.1);
-        assert_eq!(gate.max_change(&gate.primary[0]), 0.05);
+        assert_eq!(gate.max_change(&gate.primary[1], "orders"), 0.1);
+        assert_eq!(gate.max_change(&gate.primary[0], "orders"), 0.05);
         assert_eq!(
             (expect[0].limit, expect[0].comparator, expect[0].on_inconclusive),
             (5e6, Comparator::Less, Policy::Fail)
@@ -442,5 +472,87 @@ on-inconclusive = "warn"
             said("\"warn\"", "\"wran\""),
         ];
         insta::assert_snapshot!(all.join("\n\n"));
+    }
+
+    /// A bare number above 1 is meant as per cent; every ratio that is typed, in every spelling.
+    #[test]
+    fn a_ratio_typed_as_a_bare_number_is_refused() {
+        for typed in ["5", "5.0", "1", "1.5", "\"5\"", "\"1.0\"", "500"] {
+            for table in ["[gate]\nmax-change = ", "[gate.max-change-of]\n\"e2e.p99\" = "] {
+                let said = read(&format!("{table}{typed}\n")).unwrap_err().to_string();
+                assert!(said.contains("write \"") && said.contains("%\""), "{table}{typed}: {said}");
+            }
+            assert!(typed.trim_matches('"').parse::<Share>().is_err(), "{typed} on the command line");
+        }
+        let twice = read("[gate]\nmax-change = \"200%\"\n").unwrap().0;
+        assert_eq!(twice.max_change, Share(2.0));
+        let kept = serde_json::to_string(&twice).unwrap();
+        assert_eq!(serde_json::from_str::<Gate>(&kept).unwrap(), twice, "a record is read back: {kept}");
+    }
+
+    /// Every selector that a gate file has, misspelt by one letter at every place: none is taken for an empty check.
+    #[test]
+    fn no_misspelt_selector_is_dropped() {
+        let valid = |name: &str, text: &str| read(&text.replace("NAME", name)).is_ok();
+        let tables = [
+            ("nats", "[[expect]]\nthat = \"e2e.p99 < 5ms\"\nsystem = \"NAME\"\n"),
+            ("orders.e2e.p99", "[[expect]]\nthat = \"NAME < 5ms\"\n"),
+            ("orders.e2e.p99", "[gate]\nprimary = [\"NAME\"]\n"),
+            ("orders.e2e.p99", "[gate.max-change-of]\n\"NAME\" = \"10%\"\n"),
+            ("e2e.service.p50", "[gate]\nprimary = [\"e2e.p99\", \"NAME\"]\n"),
+            ("ledger.lost", "[[expect]]\nthat = \"NAME == 0\"\n"),
+        ];
+        let mut tried = 0;
+        for (name, text) in tables {
+            assert!(valid(name, text), "{name}");
+            for at in 0..name.len() {
+                for with in ["", "q", "7", "qq"] {
+                    let wrong = format!("{}{with}{}", &name[..at], &name[at + 1..]);
+                    if wrong == name || ["e2e.p9", "orders.e2e.p9"].contains(&wrong.as_str()) {
+                        continue;
+                    }
+                    tried += 1;
+                    assert!(!valid(&wrong, text), "{wrong} passes in {text}");
+                }
+            }
+        }
+        assert!(tried > 250, "{tried}");
+        // The place is shown, also of a name with dots.
+        let said = read("[gate.max-change-of]\n\"orderz.e2e.p99\" = \"10%\"\n").unwrap_err().to_string();
+        assert!(said.starts_with("gate.toml:2:") && said.contains("did you mean `orders`"), "{said}");
+    }
+
+    /// Spellings of one metric are one metric: a largest change that nothing looks up would be dropped.
+    #[test]
+    fn a_largest_change_is_found_under_every_spelling() {
+        for name in ["e2e.p99", " e2e.p99", "e2e.p99.0", "orders.e2e.p99", "orders.e2e.p99.00"] {
+            let (gate, _) = read(&format!("[gate.max-change-of]\n\"{name}\" = \"20%\"\n")).unwrap();
+            let metric: Metric = "e2e.p99".parse().unwrap();
+            assert_eq!(gate.max_change(&metric, "orders"), 0.2, "{name}");
+        }
+    }
+
+    /// What a pattern or a driver never has can neither be kept nor broken.
+    #[test]
+    fn a_metric_that_is_never_measured_is_refused() {
+        for (metric, why) in [
+            ("rtt.p99", "fan-out has no answers"),
+            ("ack.p99", "nats acknowledges nothing"),
+            ("e2e.slow.p99", "no consumer is slow"),
+            ("e2e.before-replay.p99", "reads no backlog"),
+            ("lag.service.p99", "no uncorrected twin"),
+        ] {
+            for text in
+                [format!("[[expect]]\nthat = \"{metric} < 5ms\"\n"), format!("[gate]\nprimary = [\"{metric}\"]\n")]
+            {
+                let said = read(&text).unwrap_err().to_string();
+                assert!(said.contains(why) && said.contains("hint: "), "{said}");
+            }
+        }
+        for that in ["replay.rate > 1/s", "ledger.dead_lettered == 0", "ledger.acked_lost == 0"] {
+            let said = read(&format!("[[expect]]\nthat = \"{that}\"\n")).unwrap_err().to_string();
+            assert!(said.contains("is never measured at nats"), "{said}");
+        }
+        assert!(read("[[expect]]\nthat = \"ledger.acked_lost == 0\"\nsystem = \"jetstream\"\n").is_ok());
     }
 }

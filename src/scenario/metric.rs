@@ -18,10 +18,11 @@ const KINDS: [&str; 5] = ["e2e", "rtt", "ack", "lag", "hiccup"];
 /// What stands between the latency and the statistic: the uncorrected twin, slow consumers, phases around a backlog.
 const PARTS: [&str; 5] = ["service", "slow", "before-replay", "during-replay", "after-replay"];
 const STATISTICS: [&str; 5] = ["p50", "p99", "min", "mean", "max"];
-const THROUGHPUT: [&str; 3] = ["sent", "delivered", "delivered_bytes"];
-const LEDGER: [&str; 17] = [
+const THROUGHPUT: [&str; 5] = ["sent", "delivered", "delivered_bytes", "received", "received_bytes"];
+const LEDGER: [&str; 18] = [
     "scheduled",
     "sent",
+    "sent_late",
     "refused",
     "acked",
     "unanswered",
@@ -137,7 +138,7 @@ impl Quantity {
     pub fn unit(&self) -> Unit {
         match self {
             Self::Latency(..) | Self::Hiccup(_) => Unit::Nanos,
-            Self::Throughput(field) if field == "delivered_bytes" => Unit::ByteRate,
+            Self::Throughput(field) if field.ends_with("_bytes") => Unit::ByteRate,
             Self::Throughput(_) => Unit::Rate,
             Self::Ledger(_) => Unit::Count,
             Self::Replay(field) if field == "rate" => Unit::Rate,
@@ -323,6 +324,7 @@ mod tests {
             "rtt.p50",
             "lag.max",
             "throughput.delivered",
+            "throughput.received",
             "ledger.lost",
             "broker.cpu_us_per_msg",
             "e2e.service.p99",

@@ -17,10 +17,12 @@ mod edit;
 mod faults;
 pub mod file;
 pub mod gate;
+mod known;
 pub mod metric;
 pub mod options;
 pub mod payload;
 pub mod plan;
+mod read;
 mod resolve;
 pub mod summary;
 #[cfg(test)]
@@ -68,8 +70,7 @@ pub struct Overrides {
 /// # Errors
 /// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
+    let text = read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
     parse(path, text, overrides)
 }
 

@@ -14,6 +14,7 @@ mod nats;
 mod none;
 mod process;
 pub mod reference;
+pub mod scratch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -320,6 +321,14 @@ mod tests {
         spec.options.insert("nodes".to_owned(), 3.into());
         let words = create(&spec, context()).err().unwrap().to_string();
         assert_eq!(words, "it: option `nodes` is for a server that msgbench starts, and this one has a url");
+    }
+
+    /// The drivers' error for a message that is too large names this option.
+    #[test]
+    fn whatever_speaks_nats_and_is_launched_has_a_largest_payload() {
+        for kind in [DriverKind::Nats, DriverKind::Jetstream, DriverKind::Reference] {
+            assert!(options(kind, &Options::new()).unwrap().iter().any(|name| name == "max-payload"), "{kind:?}");
+        }
     }
 
     #[test]

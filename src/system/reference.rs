@@ -17,7 +17,7 @@ use super::process::{Child, Output, open_log, tail};
 use super::{Context, Running, System, SystemError};
 
 /// The options of a scenario that become flags of the broker.
-const FLAGS: [&str; 3] = ["max-pending", "workers", "slow-consumer"];
+const FLAGS: [&str; 4] = ["max-payload", "max-pending", "workers", "slow-consumer"];
 
 /// The option that holds the `[faults]` of a scenario, and the files in the broker's folder that go with them.
 const FAULTS: &str = "faults";
@@ -299,7 +299,7 @@ echo 'noise {"event":"not yet"}'
 echo '{"event":"ready","url":"nats://127.0.0.1:7","pid":1,"version":"0.1","policy":{"fsync":"never","max_pending":5}}'
 echo later
 exec sleep 60"#;
-        let options = serde_json::json!({ "max-pending": 1024, "slow-consumer": "drop", "client-only": true });
+        let options = serde_json::json!({ "max-payload": "8MiB", "max-pending": 1024, "slow-consumer": "drop", "client-only": true });
         let mut system = scripted(dir.path(), script, options, Duration::from_secs(10));
         let running = system.start().unwrap();
         assert_eq!(running.url, "nats://127.0.0.1:7");
@@ -313,7 +313,9 @@ exec sleep 60"#;
         while !log().contains("later") && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert!(log().starts_with("--listen 127.0.0.1:0 --format json --max-pending 1024 --slow-consumer drop\n"));
+        assert!(log().starts_with(
+            "--listen 127.0.0.1:0 --format json --max-payload 8MiB --max-pending 1024 --slow-consumer drop\n"
+        ));
         assert!(log().contains("later"));
         system.stop().unwrap();
         system.stop().unwrap();

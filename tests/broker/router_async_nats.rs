@@ -227,8 +227,7 @@ async fn reconnects_to(first: Running, other: Running, client: Client, mut inbox
 #[tokio::test]
 async fn an_nkey_user_and_a_password_user() {
     let pair = nkeys::KeyPair::new_user();
-    let auth =
-        Auth::Users(vec![User::Nkey(pair.public_key()), User::Password { name: "ann".into(), password: "pw".into() }]);
+    let auth = Auth::Users(vec![User::nkey(pair.public_key()), User::password("ann", "pw")]);
     let broker = start(Config { auth, ..Config::default() });
     let seed = pair.seed().unwrap();
     for options in [ConnectOptions::with_nkey(seed), ConnectOptions::with_user_and_password("ann".into(), "pw".into())]

@@ -455,7 +455,7 @@ fn p18_the_silent_are_asked_and_then_closed_as_stale() {
 
 #[test]
 fn p19_passwords_and_tokens() {
-    let users = Auth::Users(vec![User::Password { name: "ann".into(), password: "s3cret".into() }]);
+    let users = Auth::Users(vec![User::password("ann", "s3cret")]);
     let broker = start(Config { auth: users, ..Config::default() });
     let mut wire = Wire::open(broker.address);
     assert_eq!(wire.info["auth_required"], true);
@@ -487,7 +487,7 @@ fn p19_passwords_and_tokens() {
 fn p19_an_nkey_user_signs_the_nonce() {
     use base64::Engine as _;
     let pair = nkeys::KeyPair::new_user();
-    let auth = Auth::Users(vec![User::Nkey(pair.public_key())]);
+    let auth = Auth::Users(vec![User::nkey(pair.public_key())]);
     let broker = start(Config { auth, ..Config::default() });
     let mut wire = Wire::open(broker.address);
     let nonce = wire.info["nonce"].as_str().unwrap().to_owned();

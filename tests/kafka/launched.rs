@@ -180,3 +180,41 @@ fn a_run_by_the_program_accounts_for_every_message_and_leaves_nothing() {
     assert_eq!(trial["system"]["guarantees"]["delivery"], "at least once");
     assert!(Path::new("scenarios/fanout.toml").exists());
 }
+
+/// One of three brokers stands still for 800 ms: the messages of its partition wait, and those of the others go on.
+#[test]
+fn acknowledgements_of_a_paused_broker_are_late_and_not_foreign() {
+    if !there() {
+        return;
+    }
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("s.toml");
+    let text = "name = \"paused\"\nquestion = \"Is what waits for one broker of three measured?\"\n\
+        [[system]]\ndriver = \"kafka\"\n[system.options]\nreplicas = 1\nbroker = { nodes = 3, heap = \"256MiB\" }\n\
+        [[workload]]\npattern = \"stream\"\nchannels = 3\nload.rate = \"6k/s\"\n\
+        [[event]]\nat = \"2s\"\naction = \"pause\"\nnode = 1\n[[event]]\nat = \"2800ms\"\naction = \"resume\"\nnode = 1\n\
+        [run]\nwarmup = \"2s\"\nduration = \"5s\"\ndrain = \"20s\"\ntrials = 1\npercentiles = [0.5, 0.9, 0.99]\n";
+    std::fs::write(&scenario, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_msgbench"))
+        .arg("run")
+        .arg(&scenario)
+        .args(["--format", "json", "--out"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let trial = &record["trials"][0];
+    assert_eq!(trial["outcome"]["status"], "complete", "{}", trial["outcome"]);
+    let ledger = &trial["workloads"][0]["ledger"];
+    let count = |key: &str| ledger[key].as_u64().unwrap();
+    assert!(count("sent") > 20_000, "{ledger}");
+    assert_eq!((count("acked"), count("foreign"), count("lost")), (count("sent"), 0, 0), "{ledger}");
+    let ack = &trial["workloads"][0]["latency"]["ack"];
+    assert_eq!((ack["count"].as_u64(), ack["lost"].as_u64()), (Some(count("sent")), Some(0)), "{ack}");
+    let paused = trial["events"].as_array().unwrap().iter().map(|e| e["at_s"].as_f64().unwrap());
+    let stall = paused.clone().fold(0.0, f64::max) - paused.fold(f64::MAX, f64::min);
+    let longest = ack["max_ns"].as_f64().unwrap() / 1e9;
+    assert!(stall > 0.5 && longest > 0.9 * stall, "paused for {stall} s, the longest acknowledgement took {longest} s");
+}

@@ -262,7 +262,7 @@ pub struct Ear {
 
 impl Sink for Ear {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
-        assert!(message.at.is_some_and(|at| at <= now()));
+        assert!(message.at <= now());
         self.heard.push(open(message.payload, self.run).unwrap());
         Disposition::Accept
     }

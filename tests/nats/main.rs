@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod core;
+mod drops;
 mod jetstream;
 mod server;
 mod support;

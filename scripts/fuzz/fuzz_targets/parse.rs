@@ -23,9 +23,10 @@ fn read(stream: &[u8], cut: usize, limits: &Limits) -> (Vec<String>, Option<Viol
                 Ok(Step::Done(op, used)) => {
                     assert!(used > 0 && at + used <= buf.len());
                     if let Op::Publish(message) = op
-                        && let Some((tail, length)) = parse::again(&buf[at..], message.subject, limits)
+                        && let Some((tail, payload, length)) = parse::again(&buf[at..], message.subject, limits)
                     {
-                        assert_eq!((Some(tail), length), (message.tail, used));
+                        assert_eq!((Some(tail), payload, length), (message.tail, message.payload.len(), used));
+                        assert_eq!(parse::payload_of(tail), payload);
                         assert!(message.reply.is_empty() && message.header_len == 0);
                     }
                     ops.push(format!("{op:?}"));

@@ -62,6 +62,7 @@ fn record(trials: Vec<Trial>, host: &Host) -> Result<Record, CalibrateError> {
         calibration: None,
         started_at: trials.first().map(|t| t.started_at.clone()).unwrap_or_default(),
         ended_at: None,
+        clock_step_s: None,
         completion: Completion::Complete,
         order: Vec::new(),
         skipped: Vec::new(),

@@ -1,5 +1,6 @@
 //! The experiments, numbered as in docs/calibration.md.
 
+mod arrival;
 pub mod clock;
 mod compare;
 mod counts;
@@ -18,7 +19,7 @@ use super::certificate::{Experiment, Line, Unrest};
 type Run = fn(&Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>;
 
 /// What is run after clock and floor, with what is said meanwhile.
-pub const ALL: [(&str, Run); 9] = [
+pub const ALL: [(&str, Run); 10] = [
     ("a stalled broker, and the same as a closed loop sees it", stall::stall),
     ("queues with known service times, and Little's law", queue::queues),
     ("two delays, one of them rare", delay::mixture),
@@ -27,6 +28,7 @@ pub const ALL: [(&str, Run); 9] = [
     ("a rate cap", rate::cap),
     ("a generator that stalls", generator::stall),
     ("the recorder against sorting", recorder::recorder),
+    ("messages that come together", arrival::arrival),
     ("comparisons of the broker with itself, and with a slower one", compare::comparisons),
 ];
 

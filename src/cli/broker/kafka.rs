@@ -1,13 +1,12 @@
 //! The flags of the log half, and what the broker says about it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::broker::BrokerError;
 use crate::broker::kafka::{Advertised, KafkaBroker, KafkaConfig};
 use crate::broker::log::SyncPolicy;
 use crate::units::{Bytes, Span};
@@ -185,30 +184,6 @@ impl KafkaArgs {
             Value::Object(map) => map,
             _ => Map::new(),
         }
-    }
-}
-
-/// A directory of this process alone, removed when it is dropped.
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub(super) fn new() -> Result<Self, BrokerError> {
-        let path = std::env::temp_dir().join(format!("msgbench-log-{}", std::process::id()));
-        let failed =
-            |source| BrokerError::System { what: "make a directory for the log; name one with --data", source };
-        std::fs::create_dir(&path).map_err(failed)?;
-        Ok(Self(path))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is in the system's directory for such things.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

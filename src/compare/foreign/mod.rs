@@ -7,6 +7,7 @@
 //! Each file is one trial. Rejected: guessing a response latency from publish delays (percentiles do not add up).
 
 mod hdr;
+mod json;
 mod omb;
 
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ pub const PROFILE: &str = "foreign";
 pub enum ForeignError {
     /// Neither of the formats.
     #[error(
-        "it is neither a result of msgbench, nor one of the OpenMessaging Benchmark (JSON with `publishRate` and `aggregatedEndToEndLatency50pct`), nor an HdrHistogram interval log"
+        "it is none of what can be read: a result of msgbench (its folder, or run.json in it), one of the OpenMessaging Benchmark and its forks (JSON with `publishRate` and `aggregatedEndToEndLatency50pct` or the like), an HdrHistogram interval log (lines start,length,max,histogram)"
     )]
     Unknown,
     /// One of them, and damaged.
@@ -61,6 +62,8 @@ struct Found {
     streams: Vec<Stream>,
     /// What is known to be doubtful, beside that nothing was checked.
     doubts: Vec<String>,
+    /// V3, where the file shows that the system did not keep up.
+    overload: Option<Check>,
 }
 
 /// One workload of it.
@@ -76,14 +79,25 @@ pub fn is_foreign(record: &Record) -> bool {
     record.tool.profile == PROFILE
 }
 
-/// Reads a file of another tool; `name` is what it is called, `unit` what the values of an interval log count.
+/// Whether a record was an interval log of another tool.
+pub fn is_log(record: &Record) -> bool {
+    is_foreign(record) && record.tool.version == hdr::TOOL
+}
+
+/// Reads a file of another tool; `name` is what it is called, `unit` what the values of an interval log count, where that
+/// was said.
 ///
 /// # Errors
 /// When it is in none of the known formats, or damaged.
-pub fn read(name: &str, bytes: &[u8], unit: LogUnit) -> Result<Record, ForeignError> {
-    let found = match serde_json::from_slice::<serde_json::Value>(bytes) {
-        Ok(json) => omb::read(json)?,
-        Err(_) => hdr::read(bytes, unit)?,
+pub fn read(name: &str, bytes: &[u8], unit: Option<LogUnit>) -> Result<Record, ForeignError> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let found = if json::looks_like(bytes) {
+        match json::object(bytes)?.filter(omb::is) {
+            Some(json) => omb::read(&json, bytes)?,
+            None => return Err(ForeignError::Unknown),
+        }
+    } else {
+        hdr::read(bytes, unit)?
     };
     Ok(record(name, found))
 }
@@ -158,7 +172,7 @@ fn record(name: &str, found: Found) -> Record {
         generator: Resources::default(),
         disturbance: Vec::new(),
         hiccup: LatencySummary::default(),
-        validity: vec![check],
+        validity: std::iter::once(check).chain(found.overload).collect(),
         events: Vec::new(),
         hlog: None,
         server_log: None,
@@ -197,6 +211,7 @@ fn record(name: &str, found: Found) -> Record {
         host: Host { cpu: UNKNOWN.into(), kernel: UNKNOWN.into(), clocksource: UNKNOWN.into(), ..Host::default() },
         started_at: String::new(),
         ended_at: None,
+        clock_step_s: None,
         completion: Completion::Complete,
         order: vec![(1, "foreign".into())],
         skipped: Vec::new(),
@@ -214,7 +229,7 @@ fn primary(found: &Found) -> Vec<Metric> {
         }
     };
     for s in &found.streams {
-        if let Some(kind) = ["e2e.service", "ack.service"].into_iter().find(|k| s.latency.contains_key(*k)) {
+        if let Some(kind) = ["e2e", "e2e.service", "ack.service"].into_iter().find(|k| s.latency.contains_key(*k)) {
             for q in [0.5, 0.99] {
                 add(Quantity::Latency(kind.into(), Statistic::Quantile(q)));
             }
@@ -227,102 +242,4 @@ fn primary(found: &Found) -> Vec<Metric> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::compare::{Named, Options, Verdict, pool, records};
-
-    fn omb(driver: &str, p99: f64) -> Vec<u8> {
-        let json = serde_json::json!({
-            "workload": "1 topic / 1 partition / 1Kb", "driver": driver, "messageSize": 1024,
-            "topics": 1, "partitions": 1, "producersPerTopic": 1, "consumersPerTopic": 1,
-            "publishRate": [1000.0, 1010.0, 0.0], "consumeRate": [1000.0, 1010.0, 0.0], "backlog": [0, 0, 0],
-            "publishErrorRate": [0.0, 0.1, 0.0],
-            "aggregatedPublishLatencyAvg": 3.0, "aggregatedPublishLatency50pct": 2.5,
-            "aggregatedPublishLatency99pct": p99 / 2.0, "aggregatedPublishLatencyMax": 40.0,
-            "aggregatedPublishDelayLatency99pct": 3366,
-            "aggregatedEndToEndLatencyAvg": 4.0, "aggregatedEndToEndLatency50pct": 3.0,
-            "aggregatedEndToEndLatency99pct": p99, "aggregatedEndToEndLatency999pct": 2.0 * p99,
-            "aggregatedEndToEndLatencyMax": 90.0,
-            "aggregatedEndToEndLatencyQuantiles": { "0.0": 1.0, "50.0": 3.0, "99.0": p99, "100.0": 90.0 }
-        });
-        serde_json::to_vec(&json).unwrap()
-    }
-
-    fn side(driver: &str, values: &[f64]) -> Record {
-        let one = |(i, p99): (usize, &f64)| {
-            let mut r = read("omb.json", &omb(driver, *p99), LogUnit::Nanos).unwrap();
-            r.started_at = format!("2026-11-23T12:{i:02}:00Z");
-            r
-        };
-        let loaded = |record| crate::record::Loaded { record, intervals: Vec::new() };
-        pool(values.iter().enumerate().map(one).map(loaded).collect()).unwrap().record
-    }
-
-    #[test]
-    fn an_omb_result_is_a_trial_of_service_latencies_whose_validity_is_not_known() {
-        let r = side("Kafka", &[10.0]);
-        let w = &r.trials[0].workloads[0];
-        let e2e = &w.latency["e2e.service"];
-        assert_eq!(e2e.at(0.99).unwrap().value_ns, Some(10_000_000));
-        // 2010 messages of ten seconds each: 20 above p99.9.
-        assert_eq!((e2e.count, e2e.at(0.999).unwrap().printable), (20_100, true));
-        assert_eq!(w.latency["ack.service"].at(0.5).unwrap().value_ns, Some(2_500_000));
-        assert_eq!(w.latency["lag"].at(0.99).unwrap().value_ns, Some(3_366_000), "publish delays are microseconds");
-        assert!(!w.latency.contains_key("e2e"), "it is no response latency");
-        let check = &r.trials[0].validity[0];
-        assert!(check.observed.contains("validity not known"), "{}", check.observed);
-        assert!(check.observed.contains("1 of 3 intervals without a message"), "{}", check.observed);
-        assert!(check.observed.contains("whole milliseconds"), "{}", check.observed);
-        assert!(e2e.curve.windows(2).all(|p| p[0].0 < p[1].0 && p[0].1 <= p[1].1) && e2e.curve.len() > 10);
-    }
-
-    #[test]
-    fn omb_results_are_compared_as_runs() {
-        let a = [10.0, 10.1, 9.9, 10.2, 10.0, 9.8, 10.1, 10.0];
-        let (x, y) = (side("Kafka", &a), side("Pulsar", &a.map(|v| v * 1.5)));
-        let gate = x.plan.gate.clone().unwrap();
-        let of = |label, record| Named { label, record };
-        let c = records(of("a", &x), of("b", &y), &gate, Options::default()).unwrap();
-        let row = c.rows.iter().find(|r| r.metric.to_string() == "e2e.service.p99").unwrap();
-        assert_eq!((row.verdict, row.primary, row.a.n), (Verdict::Regressed, true, 8), "{}", row.reason);
-        assert!(c.overall.sentence.contains("Pulsar is 50.0 % slower than Kafka"), "{}", c.overall.sentence);
-        assert!(c.rows.iter().all(|r| !r.metric.to_string().starts_with("ledger")), "what was lost is not known");
-        assert!(!c.design.interleaved && c.design.words.contains("not known"), "{}", c.design.words);
-        // Another machine, another tool: only when that is asked for.
-        let own = crate::compare::sample::record(&a, &a);
-        assert!(records(of("a", &own), of("b", &y), &gate, Options::default()).is_err());
-    }
-
-    #[test]
-    fn an_interval_log_is_read_in_the_unit_that_is_said() {
-        let mut h = hdrhistogram::Histogram::<u64>::new(3).unwrap();
-        (1..=10_000u64).for_each(|v| h.record(v).unwrap());
-        let dir = tempfile::tempdir().unwrap();
-        let store = crate::record::Store { dir: dir.path().into() };
-        let log = ["", "slow"].map(|tag| crate::record::TaggedInterval {
-            tag: if tag.is_empty() { "x".into() } else { tag.into() },
-            start_s: 0.0,
-            length_s: 5.0,
-            histogram: crate::record::Packed::of(&h),
-        });
-        let name = store.write_hlog("a", &log, std::time::SystemTime::now()).unwrap();
-        let bytes = std::fs::read(dir.path().join(name)).unwrap();
-        let r = read("a.hlog", &bytes, LogUnit::Micros).unwrap();
-        let t = &r.trials[0];
-        assert_eq!(t.workloads.iter().map(|w| w.name.as_str()).collect::<Vec<_>>(), ["slow", "x"]);
-        let p50 = t.workloads[0].latency["e2e.service"].at(0.5).unwrap().value_ns.unwrap();
-        assert!((4_990_000..5_020_000).contains(&p50), "{p50}");
-        assert_eq!(t.workloads[0].throughput.delivered, 2_000.0);
-        assert!(t.validity[0].observed.contains("microseconds, as was said"), "{}", t.validity[0].observed);
-    }
-
-    #[test]
-    fn what_it_is_not_is_said() {
-        assert_eq!(read("x", b"{}", LogUnit::Nanos), Err(ForeignError::Unknown));
-        assert_eq!(read("x", b"hello", LogUnit::Nanos), Err(ForeignError::Unknown));
-        let bad = read("x", b"Tag=a,0.0,1.0,2.0,!!!\n", LogUnit::Nanos).unwrap_err();
-        assert!(matches!(bad, ForeignError::Unknown | ForeignError::Format { .. }), "{bad}");
-        let half = br#"{"publishRate": [1], "aggregatedEndToEndLatency50pct": "fast"}"#;
-        assert!(matches!(read("x", half, LogUnit::Nanos), Err(ForeignError::Format { .. })));
-    }
-}
+mod tests;

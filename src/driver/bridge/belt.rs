@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use super::{Middle, histogram};
 use crate::driver::{Confirmation, Consumer, Disposition, DriverError, Incoming, Outgoing, Producer, Sink};
 use crate::load::message::open;
-use crate::units::{Nanos, now};
+use crate::units::Nanos;
 
 /// Taken over from the first system at a time.
 const BATCH: usize = 1024;
@@ -46,7 +46,7 @@ struct Intake(Vec<(Nanos, Vec<u8>)>);
 
 impl Sink for Intake {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
-        self.0.push((now(), message.payload.to_vec()));
+        self.0.push((message.at, message.payload.to_vec()));
         Disposition::Hold
     }
     fn dead_letter(&mut self, _: Incoming<'_>) {}
@@ -142,6 +142,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64};
 
     use super::*;
+    use crate::units::now;
 
     /// Gives ten messages, then none.
     #[derive(Default)]
@@ -157,7 +158,7 @@ mod tests {
             }
             self.given = true;
             for n in 0..10_u8 {
-                let message = Incoming { payload: &[n], at: None, attempt: 1 };
+                let message = Incoming { payload: &[n], at: 1000 + u64::from(n), attempt: 1 };
                 assert_eq!(sink.take(message), Disposition::Hold);
             }
             Ok(())
@@ -202,6 +203,15 @@ mod tests {
         async fn close(self) -> Result<(), DriverError> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_message_is_taken_over_when_it_arrived_and_not_when_it_is_copied() {
+        let mut intake = Intake::default();
+        for at in [7, 7, 9] {
+            intake.take(Incoming { payload: &[1], at, attempt: 0 });
+        }
+        assert_eq!(intake.0.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [7, 7, 9]);
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::load::message::open;
 use crate::scenario::plan::Workload;
-use crate::units::{Nanos, SECOND, now};
+use crate::units::{Nanos, SECOND};
 
 /// Messages whose time at the bridge is remembered, and those in flight from it.
 const RING: usize = 1 << 20;
@@ -137,6 +137,9 @@ impl<F: Driver + 'static> Driver for Bridge<F> {
     }
     fn incidents(&self) -> &Incidents {
         &self.incidents
+    }
+    fn client_dropped(&self, workload: usize) -> u64 {
+        self.first.client_dropped(workload) + self.kafka.client_dropped(workload)
     }
     async fn producer(&self, seat: Seat) -> Result<F::Producer, DriverError> {
         self.first.producer(seat).await
@@ -248,7 +251,7 @@ struct Tap<'a, S> {
 
 impl<S: Sink> Sink for Tap<'_, S> {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
-        let at = message.at.unwrap_or_else(now);
+        let at = message.at;
         if let Ok(e) = open(message.payload, self.middle.run)
             && e.intended >= self.middle.origin.load(Ordering::Relaxed)
         {
@@ -257,7 +260,7 @@ impl<S: Sink> Sink for Tap<'_, S> {
                 self.hop.saturating_record(at.saturating_sub(slot.1.load(Ordering::Relaxed)));
             }
         }
-        self.sink.take(Incoming { at: Some(at), ..message })
+        self.sink.take(message)
     }
     fn dead_letter(&mut self, message: Incoming<'_>) {
         self.sink.dead_letter(message);

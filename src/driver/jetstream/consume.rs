@@ -18,14 +18,16 @@ use std::time::Instant;
 use async_nats::{Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
+use tokio::task::unconstrained;
 
 use super::dead::DeadLetters;
 use super::flow::{Delivery, Flow};
 use super::options::Ack;
-use super::outbox::Outbox;
 use crate::driver::nats::link::Link;
+use crate::driver::nats::listener::Account;
+use crate::driver::nats::outbox::Outbox;
 use crate::driver::{Consumer, Disposition, DriverError, Incoming, Sink};
-use crate::units::Span;
+use crate::units::{Nanos, Span, now};
 
 /// With one acknowledgement for all before it, at least every so many messages get one.
 const ALL_EVERY: u32 = 64;
@@ -41,6 +43,13 @@ pub struct StreamConsumer {
     pub(super) acks: Acknowledger,
     pub(super) dead: Option<DeadLetters>,
     pub(super) out: Outbox,
+    pub(super) account: Account,
+}
+
+impl Drop for StreamConsumer {
+    fn drop(&mut self) {
+        self.account.close(self.sources.iter_mut().map(|(_, subscriber)| subscriber));
+    }
 }
 
 /// What a subscription is for.
@@ -164,9 +173,16 @@ impl StreamConsumer {
         }
     }
 
-    /// Treats one message; whether it was one for the sink.
+    /// Treats one message that arrived `at`; whether it was one for the sink.
     #[inline]
-    fn treat(&mut self, source: Source, message: Message, sink: &mut impl Sink) -> Result<bool, DriverError> {
+    fn treat(
+        &mut self,
+        source: Source,
+        message: Message,
+        at: Nanos,
+        sink: &mut impl Sink,
+    ) -> Result<bool, DriverError> {
+        self.account.took();
         if source == Source::Advisory {
             if let Some(dead) = &mut self.dead {
                 dead.advised(&message, &self.inbox, &self.link, &mut self.out)?;
@@ -174,7 +190,7 @@ impl StreamConsumer {
             return Ok(false);
         }
         if let Some(task) = message.subject.as_str().strip_prefix(self.inbox.as_str()) {
-            return self.own(task, &message, sink);
+            return self.own(task, &message, at, sink);
         }
         if let Some(status) = message.status.filter(|_| message.payload.is_empty()) {
             self.flow.status(status, &message, &self.link, &mut self.out)?;
@@ -186,7 +202,7 @@ impl StreamConsumer {
             return Ok(false);
         }
         let attempt = delivery.map_or(0, |d| d.attempt);
-        match sink.take(Incoming { payload: &message.payload, at: None, attempt }) {
+        match sink.take(Incoming { payload: &message.payload, at, attempt }) {
             Disposition::Accept | Disposition::Answer => {
                 self.acks.accept(reply, &self.inbox, &self.link, &mut self.out)?;
             }
@@ -198,7 +214,7 @@ impl StreamConsumer {
     }
 
     /// Treats what came under a subject of its own inbox; whether a dead letter was given to the sink.
-    fn own(&mut self, task: &str, message: &Message, sink: &mut impl Sink) -> Result<bool, DriverError> {
+    fn own(&mut self, task: &str, message: &Message, at: Nanos, sink: &mut impl Sink) -> Result<bool, DriverError> {
         let (kind, number) = task.split_once('.').unwrap_or((task, ""));
         let number = number.parse::<u64>();
         let (inbox, link, out) = (&self.inbox, &self.link, &mut self.out);
@@ -214,7 +230,7 @@ impl StreamConsumer {
             ("c", Ok(generation), _) => self.flow.made(*generation, message, link)?,
             ("g", Ok(sequence), Some(dead)) => dead.fetched(*sequence, message, inbox, link, out)?,
             ("d", Ok(sequence), Some(dead)) => {
-                dead.stored(*sequence, message, inbox, sink, link, out)?;
+                dead.stored(*sequence, (message, at), inbox, sink, link, out)?;
                 return Ok(true);
             }
             _ => {}
@@ -233,17 +249,20 @@ impl Consumer for StreamConsumer {
             let Ok((mut source, mut message)) = tokio::time::timeout_at(due, next(&mut self.sources)).await else {
                 continue;
             };
+            let mut at = now();
             self.flow.heard();
             loop {
                 let Some(one) = message else { return Err(self.link.lost("the subscription ended")) };
-                taken += usize::from(self.treat(source, one, sink)?);
+                taken += usize::from(self.treat(source, one, at, sink)?);
                 if taken >= limit {
                     break;
                 }
                 if !self.out.is_empty() {
                     self.out.flush(&self.link).await?;
+                    // It may have waited, and the connection been read meanwhile.
+                    at = now();
                 }
-                match next(&mut self.sources).now_or_never() {
+                match unconstrained(next(&mut self.sources)).now_or_never() {
                     Some(more) => (source, message) = more,
                     None => break,
                 }

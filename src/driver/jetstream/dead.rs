@@ -14,9 +14,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::outbox::Outbox;
 use crate::driver::nats::link::Link;
+use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Incoming, Sink};
+use crate::units::Nanos;
 
 /// See the module.
 #[derive(Debug)]
@@ -93,11 +94,11 @@ impl DeadLetters {
         out.offer_with(link, self.subject.clone(), Some(reply), Some(headers), payload)
     }
 
-    /// The stream of dead letters has answered.
+    /// The stream of dead letters has answered; the answer arrived `at`.
     pub fn stored(
         &mut self,
         sequence: u64,
-        answer: &Message,
+        (answer, at): (&Message, Nanos),
         inbox: &str,
         sink: &mut impl Sink,
         link: &Link,
@@ -113,7 +114,7 @@ impl DeadLetters {
             return Ok(());
         }
         let Some(payload) = open.payload else { return Ok(()) };
-        sink.dead_letter(Incoming { payload: &payload, at: None, attempt: open.attempts });
+        sink.dead_letter(Incoming { payload: &payload, at, attempt: open.attempts });
         if self.remove {
             let verb = Subject::from(format!("$JS.API.STREAM.MSG.DELETE.{}", self.stream));
             let ignored = Subject::from(format!("{inbox}x"));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::api::{self, Name};
 use super::options::{Consumer, Streams};
-use super::outbox::Outbox;
 use crate::driver::nats::link::Link;
+use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Start};
 
 /// The server says at least so often that it is there.

@@ -15,7 +15,6 @@ mod consume;
 mod dead;
 mod flow;
 mod options;
-mod outbox;
 mod produce;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +23,9 @@ use async_nats::Subject;
 use serde_json::Value;
 
 use super::nats::link::{Link, Slab, headers};
+use super::nats::listener::{Account, Listener};
 use super::nats::options::Connection;
+use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
 use crate::scenario::plan::Workload;
@@ -205,7 +206,7 @@ impl Driver for Jetstream {
         } else {
             let prefix = format!("mba.{run:08x}.{workload}.{index}.");
             let inbox = link.subscribe(format!("{prefix}*"), None).await?;
-            Some(Acks::new(inbox, prefix, self.options.in_flight()))
+            Some(Acks::new(Listener::new(&link, inbox, workload), prefix, self.options.in_flight()))
         };
         Ok(StreamProducer {
             link,
@@ -260,7 +261,8 @@ impl Driver for Jetstream {
             }
         }
         let acks = Acknowledger::new(self.options.ack(), &self.options.backoff);
-        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out: outbox::Outbox::default() })
+        let (out, account) = (Outbox::default(), Account::open(&link, workload));
+        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out, account })
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

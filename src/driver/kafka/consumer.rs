@@ -11,7 +11,7 @@ use super::reader::{Message, Reader};
 use super::retry::Retries;
 use crate::driver::{Consumer, Disposition, DriverError, Incidents, Incoming, Sink};
 use crate::load::message::open;
-use crate::units::now;
+use crate::units::Nanos;
 
 /// Bound on leaving a group when a consumer is dropped.
 const LEAVE: Duration = Duration::from_secs(3);
@@ -115,10 +115,12 @@ impl KafkaConsumer {
         Ok(self.reader.fill()? || again)
     }
 
-    /// The next message, and which delivery of it this is; 0 where nothing is delivered twice.
-    fn next(&mut self) -> Option<(Message, u32)> {
-        let Some(retries) = &mut self.retries else { return self.reader.next().map(|m| (m, 0)) };
-        retries.next().or_else(|| self.reader.next().map(|m| (m, 1)))
+    /// The next message, when it arrived, and which delivery of it this is; 0 where nothing is
+    /// delivered twice.
+    fn next(&mut self) -> Option<(Message, Nanos, u32)> {
+        let (reader, attempt) = (&mut self.reader, u32::from(self.retries.is_some()));
+        let again = self.retries.as_mut().and_then(Retries::next);
+        again.or_else(|| Some((reader.next()?, reader.at(), attempt)))
     }
 }
 
@@ -135,10 +137,8 @@ impl Consumer for KafkaConsumer {
             self.bell.rung().await.map_err(|e| self.reader.lost(e.to_string()))?;
             self.committed();
         }
-        // One look at the clock for the batch: all of it was here now.
-        let at = Some(now());
         for _ in 0..limit {
-            let Some((message, attempt)) = self.next() else { break };
+            let Some((message, at, attempt)) = self.next() else { break };
             match sink.take(Incoming { payload: message.payload(), at, attempt }) {
                 Disposition::Answer => {
                     if let Some(answers) = &mut self.answers {

@@ -240,7 +240,7 @@ impl Producer for KafkaProducer {
             }
             if let Some(replies) = &mut self.replies {
                 while replies.fill()? {
-                    let at = now();
+                    let at = replies.at();
                     while let Some(message) = replies.next() {
                         any = true;
                         sink(Confirmation::Answered { message: message.payload(), at });

@@ -10,6 +10,7 @@ use rdkafka::types::RDKafkaRespErr as Code;
 use super::native::{Bell, Client, Kind, Queue, taken, words};
 use super::partitions::Partitions;
 use crate::driver::DriverError;
+use crate::units::{Nanos, now};
 
 /// Most messages of one batch: enough that the call costs nothing for each.
 const BATCH: usize = 1024;
@@ -65,6 +66,8 @@ impl Drop for Message {
 pub(super) struct Reader {
     batch: Vec<*mut rd::rd_kafka_message_t>,
     next: usize,
+    /// When librdkafka gave the batch.
+    at: Nanos,
     queue: Queue,
     client: Arc<Client>,
 }
@@ -74,7 +77,7 @@ unsafe impl Send for Reader {}
 
 impl Reader {
     pub(super) fn new(client: Arc<Client>) -> Self {
-        Self { batch: Vec::with_capacity(BATCH), next: 0, queue: client.queue(Kind::Consumer), client }
+        Self { batch: Vec::with_capacity(BATCH), next: 0, at: 0, queue: client.queue(Kind::Consumer), client }
     }
 
     pub(super) fn hang(&self, bell: &Bell) {
@@ -126,6 +129,7 @@ impl Reader {
                 self.client.trouble().check()?;
                 return Ok(false);
             }
+            self.at = now();
             self.client.trouble().over();
             self.sort_out()?;
         }
@@ -150,6 +154,12 @@ impl Reader {
             false
         });
         failed.map_or(Ok(()), |words| Err(self.lost(words)))
+    }
+
+    /// When the messages of the batch arrived: when the call that gave them returned.
+    #[inline]
+    pub(super) fn at(&self) -> Nanos {
+        self.at
     }
 
     /// The next message of the batch.

@@ -20,6 +20,7 @@ use super::producer::Writer;
 use super::reader::{Message, Reader};
 use crate::driver::{DriverError, Incidents, Incoming, Sink};
 use crate::scenario::plan::Workload;
+use crate::units::Nanos;
 
 /// Partitions that each member of a group needs to try again from: one for each delivery after the first.
 pub(super) fn levels(w: &Workload) -> u32 {
@@ -90,11 +91,11 @@ impl Retries {
         self.reader.fill()
     }
 
-    /// The next message to be tried again, and which delivery this is.
-    pub(super) fn next(&mut self) -> Option<(Message, u32)> {
+    /// The next message to be tried again, when it arrived, and which delivery this is.
+    pub(super) fn next(&mut self) -> Option<(Message, Nanos, u32)> {
         let message = self.reader.next()?;
         let level = message.partition() as u32 / self.place.1;
-        Some((message, level + 2))
+        Some((message, self.reader.at(), level + 2))
     }
 
     /// Takes over a message whose delivery of this number was rejected; [`write`](Self::write) sends it.
@@ -123,14 +124,14 @@ impl Retries {
     pub(super) fn settle(&mut self, sink: &mut impl Sink) -> Result<(), DriverError> {
         self.again.collect();
         let reports = self.again.reports.drain(..).chain(self.dead.reports.drain(..));
-        for (token, code, _) in reports {
+        for (token, code, at) in reports {
             if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
                 self.unwritten.push_back(token);
                 continue;
             }
             let Some(Open { message, attempt }) = self.open.remove(&token) else { continue };
             if self.limit > 0 && attempt >= self.limit {
-                sink.dead_letter(Incoming { payload: message.payload(), at: None, attempt });
+                sink.dead_letter(Incoming { payload: message.payload(), at, attempt });
             }
         }
         self.again.check()

@@ -71,8 +71,8 @@ impl Link {
                         gone.store(now().max(1), Ordering::Relaxed);
                         log.disconnected("client disconnected");
                     }
-                    Event::SlowConsumer(_) => log.client_dropped(1),
-                    Event::Closed | Event::Draining => {}
+                    // Drops are counted where messages are: these events are themselves dropped.
+                    Event::SlowConsumer(_) | Event::Closed | Event::Draining => {}
                     Event::ServerError(error) => {
                         let words = match error {
                             ServerError::Other(words) => words,

@@ -6,12 +6,15 @@
 //! of outstanding requests is needed.
 
 pub(super) mod link;
+pub(super) mod listener;
 pub(super) mod options;
+pub(super) mod outbox;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
-use async_nats::{HeaderMap, StatusCode, Subject, Subscriber};
-use futures_util::{FutureExt, StreamExt};
+use async_nats::{HeaderMap, StatusCode, Subject};
 
 use super::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
@@ -20,7 +23,9 @@ use super::{
 use crate::scenario::plan::Workload;
 use crate::units::now;
 use link::{Link, Slab, header_bytes, headers};
+use listener::Listener;
 use options::Connection;
+use outbox::Outbox;
 
 /// The client library, as facts name it.
 pub(super) const CLIENT: &str = "async-nats 0.51";
@@ -112,7 +117,8 @@ impl Driver for Nats {
         let mut inbox = None;
         if topology.reply {
             let subject = format!("mbr.{:08x}.{}.{}", self.target.run, seat.workload, seat.index);
-            inbox = Some((link.subscribe(subject.clone(), None).await?, Subject::from(subject)));
+            let subscriber = link.subscribe(subject.clone(), None).await?;
+            inbox = Some((Listener::new(&link, subscriber, seat.workload), Subject::from(subject)));
         }
         let subjects = (0..topology.channels).map(|channel| self.subject(seat, channel)).collect();
         Ok(NatsProducer { link, subjects, inbox, headers: headers(self.options.headers), slab: Slab::default() })
@@ -124,7 +130,8 @@ impl Driver for Nats {
         let subject = format!("mb.{:08x}.{}.*", self.target.run, seat.workload);
         let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", seat.group));
         let subscriber = link.subscribe(subject, group).await?;
-        Ok(NatsConsumer { link, subscriber })
+        let listener = Listener::new(&link, subscriber, seat.workload);
+        Ok(NatsConsumer { link, listener, answers: Outbox::default() })
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {
@@ -137,7 +144,7 @@ impl Driver for Nats {
 pub struct NatsProducer {
     link: Link,
     subjects: Vec<Subject>,
-    inbox: Option<(Subscriber, Subject)>,
+    inbox: Option<(Listener, Subject)>,
     headers: Option<HeaderMap>,
     slab: Slab,
 }
@@ -165,13 +172,14 @@ impl Producer for NatsProducer {
         };
         self.link.check()?;
         let mut next = inbox.next().await;
+        let at = now();
         loop {
             match next {
                 Some(m) if m.status == Some(StatusCode::NO_RESPONDERS) => sink(Confirmation::Unanswered),
-                Some(m) => sink(Confirmation::Answered { message: &m.payload, at: now() }),
+                Some(m) => sink(Confirmation::Answered { message: &m.payload, at }),
                 None => return Err(self.link.lost("the inbox ended")),
             }
-            match inbox.next().now_or_never() {
+            match inbox.more() {
                 Some(more) => next = more,
                 None => return Ok(()),
             }
@@ -188,23 +196,30 @@ impl Producer for NatsProducer {
 #[derive(Debug)]
 pub struct NatsConsumer {
     link: Link,
-    subscriber: Subscriber,
+    listener: Listener,
+    /// Answers that the client has not taken yet: they outlive the future that made them.
+    answers: Outbox,
 }
 
 impl Consumer for NatsConsumer {
     async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
         self.link.check()?;
-        let mut next = self.subscriber.next().await;
+        self.answers.flush(&self.link).await?;
+        let mut next = self.listener.next().await;
+        let mut at = now();
         for left in (0..limit).rev() {
             let Some(message) = next else { return Err(self.link.lost("the subscription ended")) };
-            let disposition = sink.take(Incoming { payload: &message.payload, at: None, attempt: 0 });
+            let disposition = sink.take(Incoming { payload: &message.payload, at, attempt: 0 });
             if let (Disposition::Answer, Some(reply)) = (disposition, message.reply) {
-                self.link.publish(reply, None, None, message.payload).await?;
+                self.answers.offer(&self.link, reply, None, message.payload)?;
+                self.answers.flush(&self.link).await?;
+                // It may have waited, and the connection been read meanwhile.
+                at = now();
             }
             if left == 0 {
                 break;
             }
-            match self.subscriber.next().now_or_never() {
+            match self.listener.more() {
                 Some(more) => next = more,
                 None => break,
             }

@@ -60,7 +60,10 @@ impl Driver for Wire {
                 action: format!("send messages of {largest} B"),
                 url: without_secrets(&target.url),
                 words: format!("the server's max_payload is {} B", info.max_payload),
-                remedy: "make the payload smaller, or raise max_payload of the server".into(),
+                remedy:
+                    "make the payload smaller, or raise max_payload of the server (option `max-payload` where it is \
+                         launched)"
+                        .into(),
             });
         }
         let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
@@ -177,7 +180,7 @@ impl Producer for WireProducer {
             match self.pipe.next()? {
                 Frame::Message { no_responders: true, .. } => sink(Confirmation::Unanswered),
                 Frame::Message { payload: (from, to), .. } => {
-                    sink(Confirmation::Answered { message: &self.pipe.input[from..to], at: now() });
+                    sink(Confirmation::Answered { message: &self.pipe.input[from..to], at: self.pipe.at });
                 }
                 Frame::Other | Frame::Pong => continue,
                 Frame::Need(_) if given => return Ok(()),
@@ -209,7 +212,7 @@ impl Consumer for WireConsumer {
             match self.pipe.next()? {
                 Frame::Message { payload: (from, to), reply, .. } => {
                     given += 1;
-                    let incoming = Incoming { payload: &self.pipe.input[from..to], at: None, attempt: 0 };
+                    let incoming = Incoming { payload: &self.pipe.input[from..to], at: self.pipe.at, attempt: 0 };
                     if sink.take(incoming) == Disposition::Answer && reply.0 < reply.1 {
                         let pipe = &mut self.pipe;
                         pipe.out.extend_from_slice(b"PUB ");

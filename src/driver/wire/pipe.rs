@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::driver::nats::link::without_secrets;
 use crate::driver::nats::options::Connection;
 use crate::driver::{DriverError, Incidents, Target};
+use crate::units::{Nanos, now};
 
 /// What is gathered is written at this size.
 pub(super) const FULL: usize = 64 * 1024;
@@ -43,6 +44,8 @@ pub(super) struct Pipe {
     pub(super) input: Vec<u8>,
     from: usize,
     to: usize,
+    /// When the latest read returned: what is complete by it arrived then.
+    pub(super) at: Nanos,
     url: String,
     timeout: Duration,
     incidents: Incidents,
@@ -82,6 +85,7 @@ impl Pipe {
             input: vec![0; ROOM],
             from: 0,
             to: 0,
+            at: 0,
             url: url.clone(),
             timeout: target.timeout,
             incidents: incidents.clone(),
@@ -208,6 +212,7 @@ impl Pipe {
         match self.stream.try_read(&mut self.input[self.to..]) {
             Ok(0) => Err(self.lost("the server closed the connection")),
             Ok(n) => {
+                self.at = now();
                 self.to += n;
                 Ok(true)
             }

@@ -39,6 +39,10 @@ pub struct Record {
     pub started_at: String,
     /// End of the run, UTC, RFC 3339; absent while it goes on and after a crash.
     pub ended_at: Option<String>,
+    /// By how many seconds the wall clock was set (or the machine slept) while the run went on, where it was: all times here are
+    /// those of the clock as it was at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_step_s: Option<f64>,
     /// Whether all planned trials were executed.
     pub completion: Completion,
     /// The order in which trials were executed, as (round, case id).

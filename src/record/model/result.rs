@@ -80,8 +80,11 @@ pub struct Replay {
 pub struct Ledger {
     /// Due by the schedule.
     pub scheduled: u64,
-    /// Handed to the client.
+    /// Handed to the client, whenever that was.
     pub sent: u64,
+    /// Of the sent, those that were handed over only after the measured phase had ended: they are in no rate.
+    #[serde(default)]
+    pub sent_late: u64,
     /// Refused by the client or the broker, with an error.
     pub refused: u64,
     /// Confirmed by the broker, where it confirms.
@@ -93,12 +96,16 @@ pub struct Ledger {
     pub expected: u64,
     /// Deliveries made, each message once per group.
     pub delivered: u64,
-    /// Deliveries owed and never made: `expected` - `delivered` - `dead_lettered`.
+    /// Deliveries owed and never made: `expected` - `delivered` - `dead_lettered` - `in_flight`.
     pub lost: u64,
+    /// Deliveries owed that were on their way when the user gave the trial up: neither made nor lost.
+    #[serde(default)]
+    pub in_flight: u64,
     /// Of the lost, those of messages that the broker had confirmed.
     #[serde(default)]
     pub acked_lost: u64,
-    /// Of the lost, those dropped by the client library (its own slow-consumer policy), as far as it says so.
+    /// Of the lost, those that the client library must have dropped (its own slow-consumer policy):
+    /// no more than is certain.
     pub client_dropped: u64,
     /// Deliveries of a message that the group had before.
     pub duplicated: u64,
@@ -124,12 +131,19 @@ pub struct Ledger {
 pub struct Throughput {
     /// Scheduled by the plan; absent where the system decides (unthrottled, closed loop).
     pub offered: Option<f64>,
-    /// Handed to the client.
+    /// Handed to the client within the measured phase.
     pub sent: f64,
-    /// Received within the measured phase, over all consumers.
+    /// Received for the first time within the measured phase, by all groups of consumers (answers, where there are
+    /// requesters; acknowledgements, where nobody receives). A record without `received` counts duplicates here, too.
     pub delivered: f64,
     /// The same in payload bytes per second.
     pub delivered_bytes: f64,
+    /// Everything received within the measured phase, duplicates included; null where nobody receives.
+    #[serde(default)]
+    pub received: Option<f64>,
+    /// The same in payload bytes per second.
+    #[serde(default)]
+    pub received_bytes: Option<f64>,
 }
 
 /// A distribution of latencies, in nanoseconds. Lost messages count as +infinity.
@@ -172,7 +186,7 @@ pub struct Percentile {
     pub value_ns: Option<Nanos>,
     /// Samples expected above it, n x (1 - quantile).
     pub exceedances: f64,
-    /// Whether enough samples stand behind it to be shown: at least 10 above it, effective ones where they are known.
+    /// Whether enough samples stand behind it to be shown: at least 10 above it.
     pub printable: bool,
     /// 95 % interval of this run's value, allowing for correlation between messages; null above is beyond the largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,6 +204,57 @@ pub struct Percentile {
     /// Whether blocks are many and long enough for the interval to be believed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reliable: Option<bool>,
+    /// What the value hangs on, where fewer than 10 effective samples are above it because slow messages came together: it
+    /// is that of this run, and says little of the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+}
+
+impl Percentile {
+    /// Whether it may be shown, and nothing has to be said with it.
+    pub fn firm(&self) -> bool {
+        self.printable && self.doubt.is_none()
+    }
+}
+
+impl Doubt {
+    /// Of more episodes than these it is no event any more that decides.
+    const EVENTS: u32 = 3;
+
+    /// Whether few episodes are most of the samples above the percentile.
+    pub fn decides(&self) -> bool {
+        (1..=Self::EVENTS).contains(&self.episodes) && self.share >= 0.5
+    }
+}
+
+impl std::fmt::Display for Doubt {
+    /// `one stall of 1.00s (at 10.0 s)`, `3 slow spells, the longest 2.90ms (at 7.0 s)`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.stall { "stall" } else { "slow spell" };
+        let longest = crate::units::latency(self.longest_ns);
+        match self.episodes {
+            0 => f.write_str("slow messages that came together"),
+            1 => write!(f, "one {kind} of {longest} (at {:.1} s)", self.at_s),
+            // Of the others it is not known whether anything moved in them.
+            n if self.stall => write!(f, "{n} slow spells, the longest a stall of {longest} (at {:.1} s)", self.at_s),
+            n => write!(f, "{n} slow spells, the longest {longest} (at {:.1} s)", self.at_s),
+        }
+    }
+}
+
+/// The stalls, or slow spells, that most of the samples above a percentile are of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Doubt {
+    /// How many: runs of intervals with clearly more samples above the percentile than their share.
+    pub episodes: u32,
+    /// Their share of the samples above it.
+    pub share: f64,
+    /// The longest response in them.
+    pub longest_ns: Nanos,
+    /// Start of the interval that has it, seconds since the measured phase began.
+    pub at_s: f64,
+    /// Whether that one is a stall, in which nothing moved: all that was due in it came late.
+    pub stall: bool,
 }
 
 /// CPU, memory and scheduling of a set of processes over the measured phase.
@@ -197,7 +262,8 @@ pub struct Percentile {
 pub struct Resources {
     /// User plus system CPU seconds.
     pub cpu_seconds: f64,
-    /// CPU microseconds for each delivered message (each sent message where none is delivered).
+    /// CPU microseconds for each message delivered for the first time within the measured phase (acknowledged, where those
+    /// are more; sent, where there are neither).
     pub cpu_us_per_msg: Option<f64>,
     /// Largest resident set seen, bytes.
     pub rss_peak_bytes: u64,
@@ -238,6 +304,9 @@ pub struct Check {
 pub enum Status {
     /// Within its threshold.
     Ok,
+    /// It could not be made: neither held nor broken. Never to be counted as passed.
+    #[serde(rename = "NOT JUDGED")]
+    NotJudged,
     /// Worth knowing; the figures may be used with that said.
     Warn,
     /// The figures may not be believed.
@@ -271,7 +340,7 @@ pub struct Interval {
     pub scheduled: u64,
     /// Messages handed to the client.
     pub sent: u64,
-    /// Messages received.
+    /// Messages received for the first time by their group.
     pub delivered: u64,
     /// Response latency (e2e or rtt) of messages intended in this interval; empty where none arrived.
     pub p50_ns: Option<Nanos>,

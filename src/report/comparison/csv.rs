@@ -34,8 +34,11 @@ pub fn page(c: &Comparison) -> Result<String, String> {
         "max_change",
         "verdict",
         "runs_needed",
+        "runs_needed_seen",
         "reason",
+        "doubts",
     ];
+    let doubts = c.doubts.iter().map(super::doubt).collect::<Vec<_>>().join("; ");
     writer.write_record(head).map_err(|e| e.to_string())?;
     for r in &c.rows {
         let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
@@ -68,7 +71,9 @@ pub fn page(c: &Comparison) -> Result<String, String> {
             r.max_change.to_string(),
             r.verdict.word().to_string(),
             r.runs_needed.map_or_else(String::new, |n| n.to_string()),
+            r.runs_needed_seen.map_or_else(String::new, |n| n.to_string()),
             r.reason.clone(),
+            doubts.clone(),
         ];
         writer.write_record(&line).map_err(|e| e.to_string())?;
     }

@@ -37,10 +37,19 @@ pub fn page(c: &Comparison) -> String {
     let regressed = if c.gated { "error" } else { "warning" };
     command(&mut out, regressed, "REGRESSED", &of(Verdict::Regressed));
     command(&mut out, "error", "UNMET", &limits(ExpectVerdict::Unmet));
-    let invalid = [of(Verdict::Invalid), limits(ExpectVerdict::Invalid)].concat();
+    let refused = c.refused.iter().filter(|r| c.gated && r.missing);
+    let refused: Vec<String> = refused.map(|r| format!("{} is not compared: {}", r.case, r.reason)).collect();
+    let refused: Vec<&str> = refused.iter().map(String::as_str).collect();
+    let invalid = [of(Verdict::Invalid), limits(ExpectVerdict::Invalid), refused].concat();
     command(&mut out, fails(4), "INVALID", &invalid);
-    let open = [of(Verdict::Inconclusive), limits(ExpectVerdict::Inconclusive)].concat();
+    let open =
+        [of(Verdict::Inconclusive), limits(ExpectVerdict::Inconclusive), limits(ExpectVerdict::NotJudged)].concat();
     command(&mut out, fails(5), "INCONCLUSIVE", &open);
+    // What keeps a run from counting must not stand behind what is merely doubtful: only the first is shown.
+    for (invalid, title) in [(true, "another tool, does not count"), (false, "another tool")] {
+        let doubts: Vec<String> = c.doubts.iter().filter(|d| d.invalid == invalid).map(super::doubt).collect();
+        command(&mut out, "warning", title, &doubts.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     // The checks of the host, not of the system: V6 generator, V13 noise, V15 held still.
     let host: Vec<String> = c
         .excluded

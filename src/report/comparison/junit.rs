@@ -39,7 +39,7 @@ pub fn page(c: &Comparison) -> String {
             ExpectVerdict::Met => Mark::Pass,
             ExpectVerdict::Unmet => Mark::Failure("UNMET"),
             ExpectVerdict::Invalid => Mark::Error("INVALID"),
-            ExpectVerdict::Inconclusive => open(e.on_inconclusive),
+            ExpectVerdict::Inconclusive | ExpectVerdict::NotJudged => open(e.on_inconclusive),
         },
     });
     let cases: Vec<Case> = rows.chain(limits).collect();
@@ -62,9 +62,10 @@ pub fn page(c: &Comparison) -> String {
             escape(stamp)
         ));
         out.push_str(&format!(
-            "    <properties><property name=\"msgbench.schema\" value=\"{}\"/><property name=\"seed\" value=\"{}\"/></properties>\n",
+            "    <properties><property name=\"msgbench.schema\" value=\"{}\"/><property name=\"seed\" value=\"{}\"/>{}</properties>\n",
             escape(&c.schema),
-            c.candidate.seed
+            c.candidate.seed,
+            c.doubts.iter().map(|d| format!("<property name=\"doubt\" value=\"{}\"/>", escape(&super::doubt(d)))).collect::<String>()
         ));
         for case in of {
             let open = format!(

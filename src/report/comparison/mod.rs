@@ -14,7 +14,7 @@ mod over_time;
 pub mod text;
 
 use super::view::Table;
-use crate::compare::{Comparison, Difference, Effect, Row, Verdict};
+use crate::compare::{Comparison, Difference, Doubt, Effect, Row, Verdict, needed_brief};
 use crate::units::three_digits;
 
 /// A median, in the unit of its metric.
@@ -88,7 +88,7 @@ fn tables(c: &Comparison, keep: impl Fn(&Row) -> bool) -> Vec<Table> {
                 "{} {}{}",
                 row.verdict.sign(),
                 row.verdict.word(),
-                row.runs_needed.map_or_else(String::new, |n| format!(" (needs about {n} runs)"))
+                needed_brief(row).map_or_else(String::new, |text| format!(" ({text})"))
             ),
         ]);
     }
@@ -124,6 +124,12 @@ fn left_out(one_sided: Option<&Table>) -> Option<String> {
     Some(format!("{n} further settings are stated by one side only: see --html or --format json."))
 }
 
+/// A doubt in words, without a full stop.
+fn doubt(d: &Doubt) -> String {
+    let runs = if d.trials > 1 { format!(" ({} runs)", d.trials) } else { String::new() };
+    format!("{}{runs}: {}", d.of, d.text)
+}
+
 /// What must be known to read the tables, as (word, sentence).
 fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
     let mut list = Vec::new();
@@ -145,6 +151,9 @@ fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
             "WARN",
             format!("Measured by another tool ({tool}): service latencies, from the moment of sending; validity, losses, machine and guarantees are not known."),
         ));
+    }
+    for d in &c.doubts {
+        list.push(("WARN", format!("{}.", doubt(d))));
     }
     for r in &c.refused {
         list.push(("REFUSED", format!("{} is not compared: {}.", r.case, r.reason.trim_end_matches('.'))));
@@ -178,14 +187,14 @@ fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use crate::compare::sample::{A, B, record};
+    use crate::compare::sample::{A, B, again, record};
     use crate::compare::{self, Comparison, Named, Options};
     use crate::record::{Outcome, Status};
     use crate::scenario::gate::{Comparator, Expectation, Gate, Policy, Share};
 
     /// A regression, a limit that is broken, an invalid trial, a changed setting.
     pub(crate) fn failing() -> Comparison {
-        let (a, mut b) = (record(&A, &A), record(&A, &B));
+        let (a, mut b) = (record(&A, &A), again(record(&A, &B)));
         b.trials.iter_mut().filter(|t| t.case == "nats").for_each(|t| t.system.version = "nats <1.3> & more".into());
         if let Some(t) = b.trials.iter_mut().find(|t| t.case == "reference") {
             t.outcome = Outcome::Failed { phase: "measure".into(), error: "connection \u{1} reset".into() };

@@ -1,4 +1,4 @@
-//! What a consumer sends: acknowledgements and requests.
+//! What a consumer sends: acknowledgements, requests and answers.
 //!
 //! They are handed to the client without waiting. What the client has no room for stays here until there is, so that a
 //! consumer whose future is dropped half-way neither forgets an acknowledgement nor sends one twice.
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::task::unconstrained;
 
+use super::link::Link;
 use crate::driver::DriverError;
-use crate::driver::nats::link::Link;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -1,0 +1,325 @@
+//! Which instants a client gives to messages that came together, while each of them takes its time.
+//!
+//! # Design
+//! One consumer is held up with a first message until a whole batch is behind it: a witness,
+//! another consumer on a connection of its own, has got all of it by then. So one read brings the
+//! batch, and how far its stamps are apart is the driver's doing alone.
+//! # Rejected
+//! Showing it in the latencies of a trial: there the batches are of the host's making.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+#[cfg(feature = "kafka")]
+use crate::driver::kafka::Kafka;
+use crate::driver::nats::Nats;
+use crate::driver::wire::Wire;
+use crate::driver::{
+    Consumer, Disposition, Driver, DriverError, Incoming, Outgoing, Producer, Seat, Sink, Start, Target,
+};
+use crate::scenario::plan::{Plan, Workload};
+use crate::system::{self, Context, reference};
+use crate::units::{Nanos, now};
+
+use super::run::by_wire;
+
+/// What the witness has got is given so long to reach the other consumer as well.
+const SETTLE: Duration = Duration::from_millis(2);
+/// Number of the message that holds the consumer up.
+const FIRST: u64 = u64::MAX;
+/// Bytes of a message.
+const SIZE: usize = 44;
+
+/// What is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Tries<'a> {
+    /// Messages of a batch.
+    pub batches: &'a [usize],
+    /// How often each.
+    pub repeats: usize,
+    /// What each message takes, ns.
+    pub work: Nanos,
+}
+
+/// What was seen of batches of one length through one client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Name of the system in the plan.
+    pub system: String,
+    /// Messages of a batch.
+    pub batch: usize,
+    /// Different stamps within each of the batches.
+    pub stamps: Vec<usize>,
+    /// From the first stamp to the last one of each, ns.
+    pub spread: Vec<Nanos>,
+}
+
+/// Tries every system of a plan, each of them a reference broker of its own.
+///
+/// # Errors
+/// What failed, in words.
+pub fn stamps(plan: &Plan, scratch: &Path, tries: Tries<'_>) -> Result<Vec<Seen>, String> {
+    let mut all = Vec::new();
+    for case in &plan.cases {
+        let mut spec = plan.systems[case.system].clone();
+        let stored = case.workloads.iter().any(|w| w.delivery.durable);
+        if stored {
+            spec.options.insert(reference::LOG.into(), true.into());
+        }
+        let dir = scratch.join(format!("arrival-{}", spec.name));
+        std::fs::create_dir_all(&dir).map_err(|e| format!("cannot make a folder for the server: {e}"))?;
+        let timeout = case.phases.connect.duration();
+        let mut system = system::create(&spec, Context { dir, timeout }).map_err(|e| e.to_string())?;
+        let running = system.start().map_err(|e| e.to_string())?;
+        let options = if stored { running.client } else { spec.options.clone() };
+        let target = Target { url: running.url, timeout, run: 0x0a22, options };
+        let w = &case.workloads;
+        let seen = if stored {
+            #[cfg(feature = "kafka")]
+            let seen = drive::<Kafka>(target, w, tries);
+            #[cfg(not(feature = "kafka"))]
+            let seen = Err(DriverError::Refused { words: "this build has no Kafka driver".into() });
+            seen
+        } else if by_wire(&spec) {
+            drive::<Wire>(target, w, tries)
+        } else {
+            drive::<Nats>(target, w, tries)
+        };
+        system.stop().map_err(|e| e.to_string())?;
+        let seen = seen.map_err(|e| format!("{}: {e}", spec.name))?;
+        all.extend(seen.into_iter().map(|s| Seen { system: spec.name.clone(), ..s }));
+    }
+    Ok(all)
+}
+
+/// What the consumer tells.
+enum News {
+    Ready,
+    HeldUp,
+    Batch(Vec<Nanos>),
+}
+
+/// Takes its time with each message, and stops at the first until it is told that the others are
+/// there.
+struct Busy<'a> {
+    work: Nanos,
+    bound: Duration,
+    tell: &'a UnboundedSender<News>,
+    loaded: &'a Receiver<()>,
+    stamps: Vec<Nanos>,
+}
+
+impl Sink for Busy<'_> {
+    fn take(&mut self, message: Incoming<'_>) -> Disposition {
+        if message.payload.first_chunk() == Some(&FIRST.to_le_bytes()) {
+            let _ = self.tell.send(News::HeldUp);
+            // Where nobody tells, the other side has failed and says so.
+            let _ = self.loaded.recv_timeout(self.bound);
+        } else {
+            self.stamps.push(message.at);
+            let begun = now();
+            while now() - begun < self.work {
+                std::hint::spin_loop();
+            }
+        }
+        Disposition::Accept
+    }
+    fn dead_letter(&mut self, _: Incoming<'_>) {}
+}
+
+/// Counts.
+struct Witness(usize);
+
+impl Sink for Witness {
+    fn take(&mut self, _: Incoming<'_>) -> Disposition {
+        self.0 += 1;
+        Disposition::Accept
+    }
+    fn dead_letter(&mut self, _: Incoming<'_>) {}
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, DriverError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| failed(&format!("no runtime: {e}")))
+}
+
+/// Tries a client. The workload has two groups of one consumer each.
+fn drive<D: Driver>(target: Target, workloads: &[Workload], tries: Tries<'_>) -> Result<Vec<Seen>, DriverError> {
+    let bound = target.timeout;
+    let here = runtime()?;
+    let driver = here.block_on(D::prepare(target, workloads))?;
+    let (tell, news) = unbounded_channel();
+    let (loaded_in, loaded) = channel();
+    let seen = std::thread::scope(|scope| {
+        let driver = &driver;
+        // Its ends of the channels go with its thread: then the other side waits for nothing.
+        let reader = scope.spawn(move || runtime()?.block_on(read(driver, tries, bound, &tell, &loaded)));
+        let seen = here.block_on(write(driver, tries, bound, news, &loaded_in));
+        drop(loaded_in);
+        let read = reader.join().unwrap_or_else(|_| Err(failed("the consumer's thread ended")));
+        // Where both failed, the consumer knows why.
+        read.and(seen)
+    })?;
+    here.block_on(driver.cleanup())?;
+    Ok(seen)
+}
+
+fn failed(words: &str) -> DriverError {
+    DriverError::Refused { words: words.into() }
+}
+
+/// The consumer that is held up.
+async fn read<D: Driver>(
+    driver: &D,
+    tries: Tries<'_>,
+    bound: Duration,
+    tell: &UnboundedSender<News>,
+    loaded: &Receiver<()>,
+) -> Result<(), DriverError> {
+    let mut consumer = driver.consumer(Seat { workload: 0, group: 0, index: 0 }, Start::Tail).await?;
+    let _ = tell.send(News::Ready);
+    for &batch in tries.batches {
+        for _ in 0..tries.repeats {
+            let mut busy = Busy { work: tries.work, bound, tell, loaded, stamps: Vec::with_capacity(batch) };
+            while busy.stamps.len() < batch {
+                let more = tokio::time::timeout(2 * bound, consumer.receive(&mut busy, usize::MAX)).await;
+                more.map_err(|_| failed("a batch did not come within the bound"))??;
+            }
+            let _ = tell.send(News::Batch(busy.stamps));
+        }
+    }
+    Ok(())
+}
+
+/// The producer, and the witness beside it.
+async fn write<D: Driver>(
+    driver: &D,
+    tries: Tries<'_>,
+    bound: Duration,
+    mut news: UnboundedReceiver<News>,
+    loaded: &Sender<()>,
+) -> Result<Vec<Seen>, DriverError> {
+    let mut witness = driver.consumer(Seat { workload: 0, group: 1, index: 0 }, Start::Tail).await?;
+    let mut producer = driver.producer(Seat { workload: 0, group: 0, index: 0 }).await?;
+    let mut token = 0;
+    let mut payload = [0; SIZE];
+    let mut all = Vec::new();
+    heard(&mut news, bound).await?;
+    for &batch in tries.batches {
+        let mut seen = Seen { system: String::new(), batch, stamps: Vec::new(), spread: Vec::new() };
+        for _ in 0..tries.repeats {
+            let mut got = Witness(0);
+            for (numbers, n) in [(FIRST..=FIRST, 1), (0..=batch as u64 - 1, 1 + batch)] {
+                for number in numbers {
+                    payload[..8].copy_from_slice(&number.to_le_bytes());
+                    producer.send(Outgoing { channel: 0, key: None, payload: &payload, token }).await?;
+                    token += 1;
+                }
+                producer.flush().await?;
+                while got.0 < n {
+                    let more = tokio::time::timeout(bound, witness.receive(&mut got, usize::MAX)).await;
+                    more.map_err(|_| failed("the witness did not get a batch within the bound"))??;
+                }
+                if n == 1 {
+                    heard(&mut news, bound).await?;
+                }
+            }
+            tokio::time::sleep(SETTLE).await;
+            let _ = loaded.send(());
+            let News::Batch(mut stamps) = heard(&mut news, bound).await? else {
+                return Err(failed("the consumer was not held up"));
+            };
+            seen.spread.push(stamps.iter().max().zip(stamps.iter().min()).map_or(0, |(last, first)| last - first));
+            stamps.dedup();
+            seen.stamps.push(stamps.len());
+        }
+        all.push(seen);
+    }
+    producer.close().await?;
+    Ok(all)
+}
+
+async fn heard(news: &mut UnboundedReceiver<News>, bound: Duration) -> Result<News, DriverError> {
+    match tokio::time::timeout(bound, news.recv()).await {
+        Ok(Some(news)) => Ok(news),
+        Ok(None) => Err(failed("the consumer has ended")),
+        Err(_) => Err(failed("the consumer said nothing within the bound")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::fake::Fake;
+    use crate::driver::{Facts, Incidents};
+    use crate::scenario::{Overrides, parse};
+
+    const TRIES: Tries<'_> = Tries { batches: &[1, 100, 1000], repeats: 3, work: 2_000 };
+
+    fn workloads() -> Vec<Workload> {
+        let text =
+            "name = \"t\"\nquestion = \"?\"\n[[workload]]\npattern = \"fan-out\"\nconsumers = 2\nload.rate = \"1/s\"\n";
+        let plan = parse(Path::new("t.toml"), text.into(), &Overrides::default()).unwrap().plan;
+        plan.cases[0].workloads.clone()
+    }
+
+    fn target() -> Target {
+        Target { url: String::new(), timeout: Duration::from_secs(20), run: 1, options: serde_json::Map::new() }
+    }
+
+    /// Stamps each message when the sink comes to it.
+    struct Late<C>(C);
+    struct Now<'a, S>(&'a mut S);
+
+    impl<S: Sink> Sink for Now<'_, S> {
+        fn take(&mut self, message: Incoming<'_>) -> Disposition {
+            self.0.take(Incoming { at: now(), ..message })
+        }
+        fn dead_letter(&mut self, message: Incoming<'_>) {
+            self.0.dead_letter(message);
+        }
+    }
+
+    impl<C: Consumer> Consumer for Late<C> {
+        async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+            self.0.receive(&mut Now(sink), limit).await
+        }
+    }
+
+    impl Driver for Late<Fake> {
+        type Producer = <Fake as Driver>::Producer;
+        type Consumer = Late<<Fake as Driver>::Consumer>;
+        async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
+            Fake::prepare(target, workloads).await.map(Late)
+        }
+        fn facts(&self) -> &Facts {
+            self.0.facts()
+        }
+        fn incidents(&self) -> &Incidents {
+            self.0.incidents()
+        }
+        async fn producer(&self, seat: Seat) -> Result<Self::Producer, DriverError> {
+            self.0.producer(seat).await
+        }
+        async fn consumer(&self, seat: Seat, start: Start) -> Result<Self::Consumer, DriverError> {
+            self.0.consumer(seat, start).await.map(Late)
+        }
+        async fn cleanup(self) -> Result<(), DriverError> {
+            self.0.cleanup().await
+        }
+    }
+
+    #[test]
+    fn a_driver_that_stamps_when_the_sink_comes_to_a_message_is_seen() {
+        let right = drive::<Fake>(target(), &workloads(), TRIES).unwrap();
+        let late = drive::<Late<Fake>>(target(), &workloads(), TRIES).unwrap();
+        for (right, late) in right.iter().zip(&late) {
+            assert_eq!((&right.stamps, &right.spread), (&vec![1; 3], &vec![0; 3]), "{right:?}");
+            assert_eq!(late.stamps, [late.batch; 3]);
+            assert!(late.spread.iter().all(|s| *s >= (late.batch as u64 - 1) * TRIES.work), "{late:?}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Usage of the processes over the measured phase, and of the broker by interval.
+//!
+//! # Design
+//! A look at the boundary of each interval reads CPU time and memory alone, which takes microseconds; all counters are read
+//! at both ends and once a second. A look is late by what the timer of the control thread is late, and intervals may be
+//! shorter than the looks are apart: CPU time is therefore taken as rising evenly between two looks, and read off at the
+//! boundaries.
+
+use crate::measure::process::{Lives, Meter, Usage};
+use crate::units::{Nanos, SECOND, now};
+
+use super::trial::Raw;
+
+/// Looks are so far apart at least.
+const GRAIN: Nanos = 5_000_000;
+
+/// What was seen at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    at: Nanos,
+    /// CPU time of the broker so far.
+    cpu: Nanos,
+    /// Its resident memory, bytes.
+    rss: u64,
+}
+
+/// See the module.
+pub struct Watch {
+    broker: Lives,
+    own: Meter,
+    origin: Nanos,
+    interval: Nanos,
+    /// When the next look is due, and the next at all counters.
+    next: (Nanos, Nanos),
+    looks: Vec<Look>,
+    /// First and latest, of the broker and of msgbench.
+    all: [Option<(Option<Usage>, Usage)>; 2],
+}
+
+impl Watch {
+    /// Looks from `origin` on, where the measured phase begins.
+    pub fn new(origin: Nanos, interval: Nanos) -> Self {
+        Self {
+            broker: Lives::default(),
+            own: Meter::own(),
+            origin,
+            interval: interval.max(1),
+            next: (origin, origin),
+            looks: Vec::new(),
+            all: [None; 2],
+        }
+    }
+
+    /// When the next look is due.
+    pub fn next(&self) -> Nanos {
+        self.next.0
+    }
+
+    /// Looks, when it is time.
+    pub fn tick(&mut self, pids: &[u32]) {
+        let at = now();
+        if at < self.next.0 {
+            return;
+        }
+        // The boundary after this one, or one that is far enough away.
+        let soonest = at + GRAIN.min(self.interval / 2);
+        let boundary = (soonest - self.origin).div_ceil(self.interval) * self.interval + self.origin;
+        self.next.0 = boundary.max(at + GRAIN);
+        if at >= self.next.1 {
+            self.next.1 = at + SECOND;
+            self.look(pids);
+        } else if !pids.is_empty() {
+            let (cpu, rss) = self.broker.glance(pids);
+            self.looks.push(Look { at: now(), cpu, rss });
+        }
+    }
+
+    /// Looks at all counters.
+    pub fn look(&mut self, pids: &[u32]) {
+        let broker = (!pids.is_empty()).then(|| self.broker.sample(pids));
+        if let Some(usage) = broker {
+            self.looks.push(Look { at: now(), cpu: usage.cpu_ns, rss: usage.rss_bytes });
+        }
+        let both = (broker, self.own.sample());
+        self.all[0].get_or_insert(both);
+        self.all[1] = Some(both);
+    }
+
+    /// Puts what was seen into `raw`, whose measured phase is over.
+    pub fn fold(&self, raw: &mut Raw) {
+        let [Some(first), Some(last)] = self.all else { return };
+        raw.generator = last.1.since(&first.1);
+        raw.broker = last.0.zip(first.0).map(|(last, first)| last.since(&first));
+        raw.broker_intervals = by_interval(&self.looks, self.origin, self.interval, raw.measured);
+    }
+}
+
+/// CPU time in each interval of the measured phase, the last one as far as it was measured, and memory at its end.
+fn by_interval(looks: &[Look], origin: Nanos, interval: Nanos, measured: Nanos) -> Vec<(Nanos, u64)> {
+    if looks.len() < 2 {
+        return Vec::new();
+    }
+    let mut after = 1;
+    let mut read_off = |at: Nanos| {
+        while after + 1 < looks.len() && looks[after].at < at {
+            after += 1;
+        }
+        let (a, b) = (looks[after - 1], looks[after]);
+        let share = (at.saturating_sub(a.at) as f64 / b.at.saturating_sub(a.at).max(1) as f64).min(1.0);
+        let rss = if at.abs_diff(a.at) < at.abs_diff(b.at) { a.rss } else { b.rss };
+        (a.cpu + (b.cpu.saturating_sub(a.cpu) as f64 * share) as Nanos, rss)
+    };
+    let (mut before, _) = read_off(origin);
+    (0..measured.div_ceil(interval))
+        .map(|k| {
+            let (cpu, rss) = read_off(origin + ((k + 1) * interval).min(measured));
+            (cpu.saturating_sub(std::mem::replace(&mut before, cpu)), rss)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Of a broker with one thread, which cannot use more than all of the time, however late the looks are.
+        #[test]
+        fn what_is_used_is_spread_over_the_time_in_which_it_was(
+            gaps in prop::collection::vec((1u64..80, 0u64..=100), 1..60), interval in 1u64..200
+        ) {
+            let (mut at, mut cpu) = (1_000u64, 0u64);
+            let mut looks = vec![Look { at, cpu, rss: 0 }];
+            for (gap, percent) in &gaps {
+                at += gap * 1000;
+                cpu += gap * 10 * percent;
+                looks.push(Look { at, cpu, rss: at });
+            }
+            let (measured, interval) = (at - 1_000, interval * 1000);
+            let intervals = by_interval(&looks, 1_000, interval, measured);
+            prop_assert_eq!(intervals.len() as u64, measured.div_ceil(interval));
+            let sum: u64 = intervals.iter().map(|(cpu, _)| cpu).sum();
+            prop_assert!(sum.abs_diff(cpu) <= 1, "{} {}", sum, cpu);
+            prop_assert!(intervals.iter().all(|(cpu, _)| *cpu <= interval + 1), "{intervals:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_is_due_at_each_boundary_but_not_too_often() {
+        let origin = now();
+        let mut watch = Watch::new(origin, 1_000_000);
+        watch.tick(&[]);
+        assert!(watch.next() >= origin + GRAIN);
+        let mut watch = Watch::new(origin, 50_000_000);
+        let before = now();
+        watch.tick(&[]);
+        // The thread may rest here for longer than the interval: what is due is later than the look, not than this line.
+        assert!(watch.next() > before && (watch.next() - origin).is_multiple_of(50_000_000));
+    }
+}

@@ -1,0 +1,184 @@
+//! What the names in `[gate]` and `[[expect]]` may refer to. A name that nothing answers to is a mistake where it was
+//! written: a limit that applies to nothing would be kept by everything.
+
+use super::diagnose::{Problem, suggest};
+use super::metric::{Metric, Quantity, quantile_name};
+use super::plan::{BringUp, Case, DriverKind, Load, Plan, SystemSpec, Workload};
+
+/// What there is in a plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// The systems that are run.
+    pub systems: &'a [SystemSpec],
+    /// Systems that the scenario has and this run does not, because the command line chooses others.
+    pub left_out: &'a [String],
+    pub cases: &'a [Case],
+    pub percentiles: &'a [f64],
+    /// Whether the cases say what is measured. Those of another tool's result do not.
+    pub by_pattern: bool,
+}
+
+/// How many of the cases that a metric applies to must have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Each: it decides there.
+    Each,
+    /// At least one: it only says how much matters.
+    Any,
+}
+
+impl<'a> Known<'a> {
+    pub fn of(plan: &'a Plan, by_pattern: bool) -> Self {
+        Self { systems: &plan.systems, left_out: &[], cases: &plan.cases, percentiles: &plan.percentiles, by_pattern }
+    }
+
+    /// Whether there is a system of this name.
+    pub fn system(&self, path: String, name: &str) -> Result<(), Problem> {
+        let names: Vec<&str> =
+            self.systems.iter().map(|s| s.name.as_str()).chain(self.left_out.iter().map(String::as_str)).collect();
+        if names.contains(&name) {
+            return Ok(());
+        }
+        Err(hinted(Problem::new(path, format!("there is no system `{}`", name.escape_debug())), name, &names))
+    }
+
+    /// Whether the metric is measured where it applies: at all systems, or at the one that is named.
+    pub fn metric(&self, path: &str, metric: &Metric, system: Option<&str>, of: Of) -> Result<(), Problem> {
+        if let Some(wanted) = metric.workload.as_deref() {
+            let mut names: Vec<&str> = self.cases.iter().flat_map(|c| &c.workloads).map(|w| w.name.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            if !names.contains(&wanted) {
+                let problem = Problem::new(path, format!("there is no workload `{}`", wanted.escape_debug()));
+                return Err(hinted(problem, wanted, &names));
+            }
+        }
+        if let Some(q) = metric.quantity.quantile().filter(|q| !self.percentiles.iter().any(|p| (p - q).abs() < 1e-9)) {
+            let list: Vec<String> = self.percentiles.iter().map(|p| quantile_name(*p)).collect();
+            return Err(Problem::new(
+                path,
+                format!("{} is not among the percentiles of the run, {}", quantile_name(q), list.join(", ")),
+            )
+            .hint(format!("add {q} to run.percentiles")));
+        }
+        if self.by_pattern { self.measured(path, metric, system, of) } else { Ok(()) }
+    }
+
+    fn measured(&self, path: &str, metric: &Metric, system: Option<&str>, of: Of) -> Result<(), Problem> {
+        let mut first = None;
+        let mut some = false;
+        for case in self.cases {
+            let Some(spec) = self.systems.get(case.system).filter(|s| system.is_none_or(|name| s.name == name)) else {
+                continue;
+            };
+            // What a driver cannot do at all is said when the run skips it.
+            let streams = case.workloads.iter().filter(|w| spec.driver.lacks(w).is_none());
+            for w in streams.filter(|w| metric.workload.as_ref().is_none_or(|name| *name == w.name)) {
+                match lack(&metric.quantity, w, spec) {
+                    None => some = true,
+                    Some(found) => first = first.or(Some((found, spec, w, case.workloads.len() > 1))),
+                }
+            }
+        }
+        match first {
+            Some((why, spec, w, several)) if of == Of::Each || !some => {
+                let at = if several { format!("{} of {}", w.name, spec.name) } else { spec.name.clone() };
+                Err(Problem::new(path, format!("`{metric}` is never measured at {at}: {}", why.0)).hint(why.1))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn hinted(problem: Problem, wrong: &str, valid: &[&str]) -> Problem {
+    match suggest(wrong, valid) {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
+
+/// Why a quantity is never measured for a workload of a system, and what to write instead; `None` where it can be.
+fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec) -> Option<(String, String)> {
+    let because = |why: String, hint: &str| Some((why, hint.to_string()));
+    let pattern = w.pattern.name();
+    match quantity {
+        Quantity::Latency(kind, _) => latency(kind, w, spec),
+        Quantity::Replay(_) if w.delivery.backlog == 0 => {
+            because(format!("{pattern} reads no backlog"), "use `pattern = \"replay\"`, or remove it")
+        }
+        Quantity::Broker(_) if matches!(spec.bring_up, BringUp::External { .. }) => because(
+            "a system that is already running has no process of ours to look at".into(),
+            "remove it, or let msgbench start the system (no `url`)",
+        ),
+        Quantity::Broker(_) if spec.driver == DriverKind::Null => {
+            because("the null driver has no broker".into(), "remove it, or name another `system`")
+        }
+        Quantity::Ledger(field) => match field.as_str() {
+            "rejected" | "dead_lettered" if w.delivery.reject_every == 0 && w.delivery.dead_every == 0 => because(
+                format!("no message of this {pattern} is rejected"),
+                "set `delivery.reject-every` or `delivery.dead-every`, or remove it",
+            ),
+            "redelivered" | "acked_lost" if !w.delivery.durable && matches!(spec.driver, DriverKind::Nats) => {
+                because("nothing is stored or acknowledged".into(), "set `delivery.durable = true`, or remove it")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn latency(kind: &str, w: &Workload, spec: &SystemSpec) -> Option<(String, String)> {
+    let (family, part) = kind.split_once('.').map_or((kind, None), |(family, part)| (family, Some(part)));
+    let pattern = w.pattern.name();
+    // As the engine calls what comes back: an answer, an arrival, or an acknowledgement where nothing is delivered.
+    let headline = match (spec.driver == DriverKind::Null || w.topology.groups == 0, w.topology.reply) {
+        (true, _) => "ack",
+        (false, true) => "rtt",
+        (false, false) => "e2e",
+    };
+    let because = |why: String, hint: String| Some((why, hint));
+    let instead = |what: &str| format!("write `{what}` with the same percentile");
+    match family {
+        "rtt" | "e2e" if family != headline => {
+            let why = match headline {
+                "rtt" => format!("{pattern} waits for answers"),
+                "e2e" => format!("{pattern} has no answers"),
+                _ => "nothing is delivered".into(),
+            };
+            return because(why, instead(headline));
+        }
+        "ack" if headline != "ack" && w.topology.reply => {
+            return because(format!("{pattern} waits for answers, which are `rtt`"), instead("rtt"));
+        }
+        "ack" if matches!(spec.driver, DriverKind::Nats | DriverKind::Reference) && !w.delivery.durable => {
+            return because(
+                format!("{} acknowledges nothing that it does not store", spec.driver.name()),
+                format!("{}, or set `delivery.durable = true`", instead(headline)),
+            );
+        }
+        _ => {}
+    }
+    let open = matches!(w.load, Load::Open { .. });
+    match part {
+        None if !open && matches!(family, "e2e" | "rtt" | "ack" | "lag") && spec.driver != DriverKind::Null => because(
+            "the load has no schedule, so no message is due at an instant".into(),
+            if family == "lag" {
+                "remove it, or set `mode = \"open\"`".into()
+            } else {
+                instead(&format!("{family}.service"))
+            },
+        ),
+        Some("slow") if w.delivery.slow.is_none() || family != headline => {
+            because("no consumer is slow".into(), "set `delivery.slow`, or remove it".into())
+        }
+        Some(window)
+            if window.ends_with("-replay") && (w.delivery.backlog == 0 || !matches!(family, "e2e" | "ack")) =>
+        {
+            because(format!("{pattern} reads no backlog"), "use `pattern = \"replay\"`, or remove it".into())
+        }
+        Some("service") if family == "lag" || family == "hiccup" => {
+            because(format!("`{family}` has no uncorrected twin"), format!("write `{family}`"))
+        }
+        _ => None,
+    }
+}
