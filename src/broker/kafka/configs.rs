@@ -211,6 +211,11 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
                         (false, true) => Source::Topic,
                         (false, false) => Source::Default,
                     };
+                    let value = match (kind, labels.get(name)) {
+                        // A list is shown in the order it was given in.
+                        (Kind::List, Some(given)) => listed("", APPEND, given),
+                        _ => value,
+                    };
                     let synonym = DescribeConfigsSynonym::default()
                         .with_name(StrBytes::from_static_str(name))
                         .with_value(Some(text(value.clone())))
@@ -265,27 +270,30 @@ fn listed(old: &str, operation: i8, values: &str) -> String {
 }
 
 /// Applies one change to the settings in words.
-fn changed(wanted: &mut Labels, defaults: &Settings, change: &Change) -> Result<(), String> {
+fn changed(wanted: &mut Labels, defaults: &Settings, change: &Change) -> Result<(), (i16, String)> {
     let (name, operation, value) = change;
     let value = match (*operation, value) {
         (UNSET, _) => {
             wanted.remove(&**name);
             return Ok(());
         }
-        (SET | APPEND | SUBTRACT, None) => return Err(format!("{name}: there is no value")),
+        (SET | APPEND | SUBTRACT, None) => return Err((code::INVALID_REQUEST, format!("{name}: there is no value"))),
         (SET, Some(value)) => value.to_string(),
         (APPEND | SUBTRACT, Some(value)) => {
             let known = shown(defaults).into_iter().find(|(known, ..)| *known == &**name);
             let words = if *operation == APPEND { "APPEND" } else { "SUBTRACT" };
             match known {
-                None => return Err(format!("Unknown topic config name: {name}")),
+                None => return Err((code::INVALID_CONFIG, format!("Unknown topic config name: {name}"))),
                 Some((_, default, Kind::List)) => {
                     listed(wanted.get(&**name).map_or(&*default, String::as_str), *operation, value)
                 }
-                Some(_) => return Err(format!("Can't {words} to key {name} because its type is not LIST.")),
+                Some(_) => {
+                    let said = format!("{words} does not apply to {name}: it is not a list");
+                    return Err((code::INVALID_CONFIG, said));
+                }
             }
         }
-        _ => return Err(format!("{name}: there is no operation {operation}")),
+        _ => return Err((code::INVALID_REQUEST, format!("{name}: there is no operation {operation}"))),
     };
     wanted.insert(name.to_string(), value);
     Ok(())
@@ -307,7 +315,7 @@ fn change(
     };
     let mut wanted = if anew { Labels::new() } else { topic.labels() };
     for change in changes {
-        changed(&mut wanted, call.hub.log.defaults(), change).map_err(|words| (code::INVALID_CONFIG, words))?;
+        changed(&mut wanted, call.hub.log.defaults(), change)?;
     }
     let mut settings = call.hub.log.defaults().clone();
     let mut labels = Labels::new();
