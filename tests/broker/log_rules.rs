@@ -9,15 +9,15 @@ use crate::log_support::*;
 use kafka_protocol::messages::*;
 use msgbench::broker::kafka::{Advertised, KafkaConfig, batch};
 use msgbench::scenario::plan::{BringUp, DriverKind, SystemSpec};
-use msgbench::system::{Availability, Context, availability, create};
+use msgbench::system::{Availability, Context, System, availability, create};
 
-type Answers = Vec<(String, String)>;
+pub type Answers = Vec<(String, String)>;
 
-fn now() -> i64 {
+pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-fn make(client: &mut Client, names: &[&str], configs: &[(&str, &str)], validate_only: bool) -> Vec<(i16, bool)> {
+pub fn make(client: &mut Client, names: &[&str], configs: &[(&str, &str)], validate_only: bool) -> Vec<(i16, bool)> {
     let configs = configs.iter().map(|(name, value)| {
         create_topics_request::CreatableTopicConfig::default().with_name(text(*name)).with_value(Some(text(*value)))
     });
@@ -73,7 +73,7 @@ fn value(client: &mut Client, topic: &str, name: &str, expected: &str) -> String
 }
 
 /// Waits until a topic just made can be written to.
-fn settled(client: &mut Client, topic: &str) {
+pub fn settled(client: &mut Client, topic: &str) {
     for _ in 0..200 {
         let one = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
         let request = MetadataRequest::default().with_topics(Some(vec![one])).with_allow_auto_topic_creation(false);
@@ -141,7 +141,7 @@ fn is_listed(client: &mut Client, group: &str) -> bool {
     answer.groups.iter().any(|listed| &*listed.group_id == group && &*listed.group_state == "Empty")
 }
 
-fn newest(client: &mut Client, topic: &str) -> (i64, i64) {
+pub fn newest(client: &mut Client, topic: &str) -> (i64, i64) {
     let part = list_offsets_request::ListOffsetsPartition::default().with_timestamp(-3);
     let of = list_offsets_request::ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![part]);
     let answer = client.call(&ListOffsetsRequest::default().with_topics(vec![of]).with_replica_id(BrokerId(-1)), 7);
@@ -254,7 +254,7 @@ const OTHERWISE: [(&str, &str); 2] = [
     ("no such operation", "42"),
 ];
 
-fn lines(answers: &Answers) -> Vec<String> {
+pub fn lines(answers: &Answers) -> Vec<String> {
     answers.iter().map(|(what, answer)| format!("{what}: {answer}")).collect()
 }
 
@@ -273,12 +273,12 @@ fn the_rules_are_kept() {
     assert_eq!(answers.len(), KAFKA.lines().count());
 }
 
-#[test]
-fn the_rules_are_kafkas() {
+/// A Kafka to compare with, where there is one, and its address.
+pub fn kafka(test: &str, dir: &std::path::Path) -> Option<(Box<dyn System>, SocketAddr)> {
     if let Availability::Missing { reason, remedy } = availability(DriverKind::Kafka) {
-        return skip("the_rules_are_kafkas", "Kafka", &reason, &remedy);
+        skip(test, "Kafka", &reason, &remedy);
+        return None;
     }
-    let dir = tempfile::tempdir().unwrap();
     let options = serde_json::json!({ "broker": { "heap": "384MiB" } }).as_object().unwrap().clone();
     let spec = SystemSpec {
         name: "kafka".into(),
@@ -287,10 +287,17 @@ fn the_rules_are_kafkas() {
         require: false,
         options,
     };
-    let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(90) };
+    let context = Context { dir: dir.to_owned(), timeout: Duration::from_secs(90) };
     let mut system = create(&spec, context).unwrap();
     let running = system.start().unwrap_or_else(|error| panic!("{error}"));
-    let address: SocketAddr = running.url.trim_start_matches("kafka://").parse().unwrap();
+    let address = running.url.trim_start_matches("kafka://").parse().unwrap();
+    Some((system, address))
+}
+
+#[test]
+fn the_rules_are_kafkas() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((_system, address)) = kafka("the_rules_are_kafkas", dir.path()) else { return };
     // The first group makes the topic that offsets are kept in, which takes a while.
     let mut client = Client::connect(address);
     for _ in 0..300 {

@@ -44,7 +44,22 @@ fn attributes(batch: &[u8]) -> i16 {
 
 /// Whether the records of a batch are compressed.
 pub fn is_compressed(batch: &[u8]) -> bool {
-    attributes(batch) & COMPRESSION != 0
+    codec(batch) != 0
+}
+
+/// How the records of a batch are compressed, in the protocol's numbers.
+pub fn codec(batch: &[u8]) -> i16 {
+    attributes(batch) & COMPRESSION
+}
+
+/// The time the records' own count from, in milliseconds since the Unix epoch.
+pub fn first_timestamp(batch: &[u8]) -> i64 {
+    i64_at(batch, 27)
+}
+
+/// How many records a batch says it has.
+pub fn count(batch: &[u8]) -> i32 {
+    i32_at(batch, 57)
 }
 
 /// Whether a producer may send such a batch at all: not one of a transaction, not a control batch, as many records as offsets.
@@ -52,7 +67,7 @@ pub fn refusal(batch: &[u8]) -> Option<&'static str> {
     if attributes(batch) & (TRANSACTIONAL | CONTROL) != 0 {
         return Some("this broker has no transactions");
     }
-    if i32_at(batch, 57) != i32_at(batch, 23).wrapping_add(1) {
+    if count(batch) != i32_at(batch, 23).wrapping_add(1) {
         return Some("the count of records is not that of their offsets");
     }
     None
@@ -149,8 +164,8 @@ pub fn records(batch: &[u8]) -> Option<impl Iterator<Item = Option<Record<'_>>>>
     if batch.len() < HEADER || is_compressed(batch) {
         return None;
     }
-    let first = i64_at(batch, 27);
-    let mut left = i32_at(batch, 57);
+    let first = first_timestamp(batch);
+    let mut left = count(batch);
     let mut rest = &batch[HEADER..];
     Some(std::iter::from_fn(move || {
         if left <= 0 {
@@ -160,11 +175,6 @@ pub fn records(batch: &[u8]) -> Option<impl Iterator<Item = Option<Record<'_>>>>
         left = if record.is_some() { left - 1 } else { 0 };
         Some(record)
     }))
-}
-
-/// Whether a record of a batch that is not compressed has no key.
-pub fn keyless(batch: &[u8]) -> bool {
-    records(batch).is_some_and(|mut records| records.any(|record| record.is_some_and(|record| record.key.is_none())))
 }
 
 fn record<'a>(rest: &mut &'a [u8], first: i64) -> Option<Record<'a>> {
