@@ -2,11 +2,14 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 
 use crate::log_rules::{Answers, kafka, lines, make, newest, now, settled};
 use crate::log_support::*;
 use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
-use msgbench::broker::kafka::{KafkaConfig, batch};
+use msgbench::broker::kafka::batch::{self, RecordBatches};
+use msgbench::broker::kafka::{KafkaConfig, compressed};
+use msgbench::broker::log::Format as _;
 
 /// What the records are compressed with: a name, and the protocol's number.
 const CODECS: [(&str, u8); 6] = [("none", 0), ("gzip", 1), ("snappy", 2), ("snappy-java", 2), ("lz4", 3), ("zstd", 4)];
@@ -135,6 +138,35 @@ fn answers(address: SocketAddr) -> Answers {
             note(what, produced(client, &plain, batch_of(of, codec)));
             let (offset, time) = newest(client, &plain);
             note("the newest time", format!("{offset}, {} ms", time - old));
+        }
+    }
+    for kind in ["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = format!("to.{kind}");
+        make(client, &[&topic], &[("compression.type", kind)], false);
+        settled(client, &topic);
+        for codec in CODECS {
+            // Of several blocks.
+            let of: Vec<_> = (0..5000).map(|n| (true, now() + n % 7)).collect();
+            // A Kafka's broker may learn of its topics after it has shown them.
+            let mut tries = (0..200).map(|_| client.produce(&topic, 0, batch_of(&of, codec)));
+            let Some((0, base)) = tries.find(|(code, _)| !matches!(code, 3 | 5 | 6)) else {
+                panic!("{kind} {codec:?}")
+            };
+            let fetched = (0..20).map(|_| client.fetch(&topic, 0, base, 1000));
+            let bytes =
+                fetched.map(|(code, _, bytes)| (code, bytes)).find(|(code, bytes)| *code != 0 || !bytes.is_empty());
+            let (code, bytes) = bytes.unwrap();
+            assert_eq!(code, 0, "{kind} {codec:?}");
+            let view = RecordBatches.view(&bytes).unwrap();
+            let bytes = &bytes[..view.len];
+            assert!(RecordBatches.intact(bytes));
+            let mut seen = 0;
+            let read = compressed::walk(bytes, |record| {
+                seen += i32::from(record.keyed && record.index as u32 == record.offset);
+                ControlFlow::Continue(())
+            });
+            let answer = format!("{seen} records of codec {}, {read:?}", batch::codec(bytes));
+            all.push((format!("compression.type {kind}, sent with {}", codec.0), answer));
         }
     }
     all

@@ -453,7 +453,7 @@ fn settings_are_taken_shown_changed_and_refused() {
         ("no.such", "1"),
         ("retention.ms", "x"),
         ("cleanup.policy", "burn"),
-        ("compression.type", "zstd"),
+        ("compression.type", "brotli"),
         ("flush.messages", "1"),
     ] {
         assert_eq!(client.call(&create(name, value), 5).topics[0].error_code, 40, "{name}={value}");

@@ -207,6 +207,9 @@ fn answers(address: SocketAddr) -> Answers {
         (2, "retention.ms", "1", "604800000"),
         (3, "retention.ms", "1", "604800000"),
         (3, "cleanup.policy", "compact", ""),
+        (0, "compression.type", "gzip", "gzip"),
+        (0, "compression.type", "brotli", "gzip"),
+        (0, "file.delete.delay.ms", "12345", "12345"),
     ] {
         let code = incremental(client, "set", name, operation, Some(given));
         note(

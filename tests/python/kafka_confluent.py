@@ -227,6 +227,20 @@ def the_new_group_protocol_is_refused_in_words():
     member.close()
 
 
+@check
+def what_the_broker_compresses_can_be_read():
+    sent = [b'%d' % n * 20 for n in range(2000)]
+    for kind in ['uncompressed', 'gzip', 'snappy', 'lz4', 'zstd']:
+        for codec in ['none', 'lz4']:
+            name = topic(f'to-{kind}-{codec}', **{'compression.type': kind})
+            produce(name, [(b'k', value) for value in sent], **{'compression.type': codec, 'linger.ms': 50})
+            member, seen = consumer(f'of-{name}'), {}
+            member.assign([TopicPartition(name, 0, 0)])
+            take([member], len(sent), seen)
+            member.close()
+            assert [seen[0, n] for n in range(len(sent))] == sent, name
+
+
 for function in CHECKS:
     function()
     print(function.__name__, flush=True)

@@ -140,6 +140,15 @@ impl Format for RecordBatches {
     }
 }
 
+/// Says in the header that the records, as they now are, are compressed so.
+pub fn recode(batch: &mut [u8], codec: u8) {
+    let attributes = (attributes(batch) & !COMPRESSION) | i16::from(codec);
+    batch[ATTRIBUTES..ATTRIBUTES + 2].copy_from_slice(&attributes.to_be_bytes());
+    let len = (batch.len() - 12) as i32;
+    batch[8..12].copy_from_slice(&len.to_be_bytes());
+    seal(batch);
+}
+
 fn seal(batch: &mut [u8]) {
     let sum = crc32c::crc32c(&batch[ATTRIBUTES..]);
     batch[CRC..ATTRIBUTES].copy_from_slice(&sum.to_be_bytes());

@@ -1,10 +1,10 @@
 //! The records of a batch, compressed or not, one by one and within bounds.
 //!
-//! A broker looks into compressed records only where it must: for a compacted topic, for records ahead of their time, and
-//! for the offset of the newest time. No more than [`MAX_LEN`] bytes are decompressed of a batch, and one batch is
-//! decompressed at a time, so that what decoders hold is held once.
+//! A broker looks into compressed records only where it must: for a compacted topic, for records ahead of their time, for
+//! the offset of the newest time, and to compress them anew where `compression.type` asks for it. No more than
+//! [`MAX_LEN`] bytes are decompressed of a batch, and one batch at a time, so that what decoders hold is held once.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,6 +19,15 @@ const SNAPPY_RATIO: usize = 32;
 const SNAPPY_JAVA: &[u8] = b"\x82SNAPPY\0";
 /// Length of that start, with its two versions.
 const SNAPPY_JAVA_HEADER: usize = 16;
+
+/// Held while a batch is decompressed.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// The names of what can be asked for in `compression.type`, at the protocol's numbers.
+pub const NAMES: [&str; 5] = ["uncompressed", "gzip", "snappy", "lz4", "zstd"];
+
+/// Length of a block of snappy, as Kafka's own.
+const SNAPPY_BLOCK: usize = 32 << 10;
 
 /// One record, as far as a broker has to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +67,6 @@ pub fn walk(batch: &[u8], mut each: impl FnMut(Seen) -> ControlFlow<()>) -> Resu
     if !batch::is_compressed(batch) {
         return records(&mut body, first, count, &mut each);
     }
-    static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let decoder = decoder(batch::codec(batch), body)?;
     let mut input = BufReader::new(decoder.take(MAX_LEN));
@@ -67,6 +75,57 @@ pub fn walk(batch: &[u8], mut each: impl FnMut(Seen) -> ControlFlow<()>) -> Resu
         Err(_) if input.get_ref().limit() == 0 => Err(Unreadable::TooLong),
         result => result,
     }
+}
+
+/// The same batch compressed in another way, at each library's usual level. Takes time, and memory for all the records.
+///
+/// # Errors
+/// When the records cannot be decompressed, or are longer than [`MAX_LEN`].
+pub fn convert(batch: &[u8], codec: u8) -> Result<Vec<u8>, Unreadable> {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let body = batch.get(HEADER..).ok_or(Unreadable::Malformed)?;
+    let mut plain = Vec::new();
+    let plain = if batch::is_compressed(batch) {
+        let mut input = decoder(batch::codec(batch), body)?.take(MAX_LEN + 1);
+        input.read_to_end(&mut plain)?;
+        if input.limit() == 0 {
+            return Err(Unreadable::TooLong);
+        }
+        &plain[..]
+    } else {
+        body
+    };
+    let mut out = batch[..HEADER].to_vec();
+    compress(plain, codec, &mut out)?;
+    batch::recode(&mut out, codec);
+    Ok(out)
+}
+
+fn compress(plain: &[u8], codec: u8, out: &mut Vec<u8>) -> io::Result<()> {
+    match codec {
+        1 => {
+            let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
+            encoder.write_all(plain)?;
+            encoder.finish()?;
+        }
+        2 => {
+            out.extend_from_slice(SNAPPY_JAVA);
+            out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
+            for block in plain.chunks(SNAPPY_BLOCK) {
+                let block = snap::raw::Encoder::new().compress_vec(block).map_err(io::Error::other)?;
+                out.extend_from_slice(&(block.len() as u32).to_be_bytes());
+                out.extend_from_slice(&block);
+            }
+        }
+        3 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(out);
+            encoder.write_all(plain)?;
+            encoder.finish().map_err(io::Error::other)?;
+        }
+        4 => ruzstd::encoding::compress(plain, out, ruzstd::encoding::CompressionLevel::Fastest),
+        _ => out.extend_from_slice(plain),
+    }
+    Ok(())
 }
 
 fn decoder<'a>(codec: i16, body: &'a [u8]) -> Result<Box<dyn Read + 'a>, Unreadable> {

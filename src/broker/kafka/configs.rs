@@ -17,6 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::super::log::{Settings, SyncPolicy};
 use super::code;
+use super::compressed;
 use super::hub::{Call, once, text};
 use super::pending::Pending;
 
@@ -57,9 +58,11 @@ impl Kind {
 
 type Labels = BTreeMap<String, String>;
 
+/// How long a Kafka keeps files that nobody can read any more. No client sees it; taken, and files go at once.
+const DELETE_DELAY: &str = "file.delete.delay.ms";
+
 /// Names whose one value says what the broker does anyway.
-const FIXED: [(&str, &str, Kind); 25] = [
-    ("compression.type", "producer", Kind::Text),
+const FIXED: [(&str, &str, Kind); 23] = [
     ("message.timestamp.type", "CreateTime", Kind::Text),
     ("min.insync.replicas", "1", Kind::Int),
     ("unclean.leader.election.enable", "false", Kind::Boolean),
@@ -67,7 +70,6 @@ const FIXED: [(&str, &str, Kind); 25] = [
     ("compression.gzip.level", "-1", Kind::Int),
     ("compression.lz4.level", "9", Kind::Int),
     ("compression.zstd.level", "3", Kind::Int),
-    ("file.delete.delay.ms", "60000", Kind::Long),
     ("flush.messages", "9223372036854775807", Kind::Long),
     ("flush.ms", "9223372036854775807", Kind::Long),
     ("follower.replication.throttled.replicas", "", Kind::List),
@@ -125,6 +127,17 @@ pub(super) fn set(settings: &mut Settings, labels: &mut Labels, name: &str, valu
         "message.timestamp.after.max.ms" => {
             settings.timestamp_after_ms = number(value, 0, i64::MAX as u64).map_err(said)?;
         }
+        "compression.type" => {
+            let place = compressed::NAMES.iter().position(|name| *name == value.trim());
+            settings.codec = match (value.trim(), place) {
+                ("producer", _) => None,
+                (_, Some(codec)) => Some(codec as u8),
+                _ => return Err(said(format!("`{value}` is not producer, {}", compressed::NAMES.join(", ")))),
+            };
+        }
+        DELETE_DELAY => {
+            number(value, 0, i64::MAX as u64).map_err(said)?;
+        }
         _ => match FIXED.iter().find(|(fixed, ..)| *fixed == name) {
             Some((_, only, kind)) if kind.same(only, value) => {}
             Some((_, only, _)) => return Err(said(format!("this broker has only `{only}`"))),
@@ -155,6 +168,9 @@ fn shown(settings: &Settings) -> Vec<(&'static str, String, Kind)> {
         ("max.message.bytes", settings.max_batch.to_string(), Kind::Int),
         ("message.timestamp.after.max.ms", settings.timestamp_after_ms.to_string(), Kind::Long),
     ];
+    let codec = settings.codec.and_then(|codec| compressed::NAMES.get(usize::from(codec)));
+    all.push(("compression.type", codec.unwrap_or(&"producer").to_string(), Kind::Text));
+    all.push((DELETE_DELAY, "60000".to_owned(), Kind::Long));
     all.extend(FIXED.iter().map(|(name, value, kind)| (*name, (*value).to_owned(), *kind)));
     all
 }
@@ -214,6 +230,7 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
                     let value = match (kind, labels.get(name)) {
                         // A list is shown in the order it was given in.
                         (Kind::List, Some(given)) => listed("", APPEND, given),
+                        (_, Some(given)) if name == DELETE_DELAY => given.trim().to_owned(),
                         _ => value,
                     };
                     let synonym = DescribeConfigsSynonym::default()

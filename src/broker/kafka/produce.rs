@@ -152,9 +152,12 @@ fn admit(
     if let Some(words) = batch::refusal(&records) {
         return refuse(code::INVALID_RECORD, words);
     }
-    if let Err(refusal) = validity::check(&records, &view, settings, topic, groups::wall()) {
-        return self::refuse(counters, refusal);
-    }
+    let checked = validity::check(&records, &view, settings, topic, groups::wall());
+    let records = match checked.and_then(|()| validity::recompressed(&records, settings)) {
+        Ok(Some(recompressed)) => recompressed.into(),
+        Ok(None) => records,
+        Err(refusal) => return self::refuse(counters, refusal),
+    };
     match &call.hub.faults {
         Some(faults) if faults.takes(topic.as_bytes()) => {
             let (batch, decision) = Detoured::new(topic.clone(), partition, records, counters, call.bell);

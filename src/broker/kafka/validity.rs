@@ -1,4 +1,4 @@
-//! Whether the records of a batch may be stored, and which may not: by the rules of Kafka, under the protocol's words.
+//! Whether the records of a batch may be stored, and which may not, by the rules of Kafka; and how they are compressed.
 
 use std::ops::ControlFlow;
 
@@ -6,7 +6,7 @@ use super::super::log::{Settings, View};
 use super::aside::aside;
 use super::batch;
 use super::code;
-use super::compressed::{MAX_LEN, Seen, Unreadable, walk};
+use super::compressed::{MAX_LEN, Seen, Unreadable, convert, walk};
 use super::produce::Refusal;
 
 /// Records of one batch that are named in an answer at most; the words of the answer count them all.
@@ -43,6 +43,19 @@ pub(super) fn check(batch: &[u8], view: &View, settings: &Settings, topic: &str,
         return Err(Refusal::new(code::INVALID_TIMESTAMP, words));
     }
     Ok(())
+}
+
+/// The batch compressed as its topic is set to have it; `None` when it is so already, or when any will do.
+///
+/// # Errors
+/// When its records cannot be decompressed.
+pub(super) fn recompressed(batch: &[u8], settings: &Settings) -> Result<Option<Vec<u8>>, Refusal> {
+    match settings.codec {
+        Some(codec) if i16::from(codec) != batch::codec(batch) => {
+            aside(|| convert(batch, codec)).map(Some).map_err(unreadable)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn unreadable(why: Unreadable) -> Refusal {

@@ -88,6 +88,10 @@ pub struct Settings {
     /// How far the time of a record may be ahead of the broker's clock, in milliseconds; who appends looks at it.
     #[serde(default = "an_hour")]
     pub timestamp_after_ms: u64,
+    /// What batches are compressed with, in the numbers of their format; as they come, if nothing is said. Who appends
+    /// looks at it.
+    #[serde(default)]
+    pub codec: Option<u8>,
 }
 
 /// What logs of earlier versions have.
@@ -108,6 +112,7 @@ impl Default for Settings {
             tombstone_ms: 24 * 3600 * 1000,
             max_batch: 1_048_588,
             timestamp_after_ms: an_hour(),
+            codec: None,
         }
     }
 }
