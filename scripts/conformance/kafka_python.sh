@@ -42,8 +42,8 @@ class SpawnedService:
     def __init__(self, *_, **__):
         raise RuntimeError('the broker is started from outside')
 PYTHON
-# The tests expect broker 0 and four partitions.
-"$msgbench" broker --kafka 127.0.0.1:0 --node-id 0 --partitions 4 --data "$work/log" --port-file "$work/port" \
+# The tests expect broker 0, four partitions, and session timeouts from 1 s, as the project's own servers are set.
+"$msgbench" broker --kafka 127.0.0.1:0 --node-id 0 --partitions 4 --session-timeout-min 1s --data "$work/log" --port-file "$work/port" \
     >"$work/broker.log" 2>&1 &
 broker=$!
 for _ in $(seq 100); do [ -s "$work/port" ] && break; sleep 0.1; done

@@ -85,7 +85,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, allowance: usize, ports: Option<
 
 #[test]
 fn confluent_kafka_is_served() {
-    run("kafka_confluent.py", "confluent_kafka", "confluent-kafka", 8, SyncPolicy::Never);
+    run("kafka_confluent.py", "confluent_kafka", "confluent-kafka", 10, SyncPolicy::Never);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod log_clients;
+mod log_compressed;
 mod log_crash;
 mod log_faults;
 mod log_process;
 mod log_protocol;
+mod log_rules;
 mod log_support;
 mod log_tools;
 mod process;

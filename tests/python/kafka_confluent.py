@@ -207,6 +207,40 @@ def transactions_are_refused_at_once():
         raise AssertionError('transactions are not built')
 
 
+@check
+def the_new_group_protocol_is_refused_in_words():
+    member = Consumer({'bootstrap.servers': ADDRESS, 'group.id': 'new', 'group.protocol': 'consumer',
+                       'auto.offset.reset': 'earliest', 'log_level': 0})
+    member.subscribe([topic('new-protocol')])
+    end = time.monotonic() + BOUND
+    said = []
+    while not said:
+        assert time.monotonic() < end, 'a client waits without a word'
+        try:
+            message = member.poll(0.2)
+        except KafkaException as error:
+            said.append(error.args[0])
+            continue
+        if message is not None and message.error():
+            said.append(message.error())
+    assert said[0].code() in (KafkaError.UNSUPPORTED_VERSION, KafkaError._FATAL), said[0]
+    member.close()
+
+
+@check
+def what_the_broker_compresses_can_be_read():
+    sent = [b'%d' % n * 20 for n in range(2000)]
+    for kind in ['uncompressed', 'gzip', 'snappy', 'lz4', 'zstd']:
+        for codec in ['none', 'lz4']:
+            name = topic(f'to-{kind}-{codec}', **{'compression.type': kind})
+            produce(name, [(b'k', value) for value in sent], **{'compression.type': codec, 'linger.ms': 50})
+            member, seen = consumer(f'of-{name}'), {}
+            member.assign([TopicPartition(name, 0, 0)])
+            take([member], len(sent), seen)
+            member.close()
+            assert [seen[0, n] for n in range(len(sent))] == sent, name
+
+
 for function in CHECKS:
     function()
     print(function.__name__, flush=True)

@@ -1,6 +1,7 @@
 //! Making and deleting topics and partitions; producer ids.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -49,6 +50,7 @@ pub(super) fn create_topics(call: &Call<'_>, request: CreateTopicsRequest) -> Pe
                 let shown = (call.version >= 5).then(|| labels.into_iter().map(config).collect());
                 result
                     .with_topic_id(id)
+                    .with_error_message(None)
                     .with_num_partitions(count as i32)
                     .with_replication_factor(1)
                     .with_configs(shown.or(Some(Vec::new())))
@@ -80,6 +82,11 @@ fn create_topic(
     }
     if log.topic(name).is_some() {
         return refuse(code::TOPIC_ALREADY_EXISTS, format!("Topic '{name}' already exists."));
+    }
+    let _making = call.hub.making.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(other) = call.hub.colliding(name) {
+        let words = format!("Topic '{name}' collides with existing topic: {}", other.name());
+        return refuse(code::INVALID_TOPIC, words);
     }
     let count = if wanted.assignments.is_empty() {
         match wanted.num_partitions {
@@ -137,9 +144,21 @@ pub(super) fn delete_topics(call: &Call<'_>, request: DeleteTopicsRequest) -> Pe
         };
         let missing = if name.is_some() { code::UNKNOWN_TOPIC_OR_PARTITION } else { code::UNKNOWN_TOPIC_ID };
         let shown = known.as_ref().map(|topic| TopicName(text(&**topic.name()))).or(name);
+        let id = known.as_ref().map_or(id, |topic| Uuid::from_bytes(topic.id()));
         let error = known.map_or(missing, |topic| delete(call, &topic));
+        let words = match error {
+            code::NONE => None,
+            code::UNKNOWN_TOPIC_OR_PARTITION => Some("This server does not host this topic-partition."),
+            code::UNKNOWN_TOPIC_ID => Some("This server does not host this topic ID."),
+            code::INVALID_TOPIC => Some("names that start with two underscores are the broker's own"),
+            _ => Some("the topic's files could not be removed"),
+        };
         let name = if call.version < 6 { Some(shown.unwrap_or_default()) } else { shown };
-        DeletableTopicResult::default().with_name(name).with_topic_id(id).with_error_code(error)
+        DeletableTopicResult::default()
+            .with_name(name)
+            .with_topic_id(id)
+            .with_error_code(error)
+            .with_error_message(words.filter(|_| call.version >= 5).map(text))
     });
     let results = results.collect();
     call.ready(&DeleteTopicsResponse::default().with_responses(results))

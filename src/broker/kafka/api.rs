@@ -53,6 +53,9 @@ pub(super) const SERVED: &[Served] = &[
     served(ApiKey::DescribeLogDirs, 1, 4),
     served(ApiKey::ElectLeaders, 0, 2),
     served(ApiKey::ListPartitionReassignments, 0, 0),
+    // Answered with UNSUPPORTED_VERSION alone, as by a Kafka that has the new group protocol turned off: librdkafka waits
+    // for ever for a broker that does not announce it.
+    served(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 

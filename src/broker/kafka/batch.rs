@@ -44,7 +44,22 @@ fn attributes(batch: &[u8]) -> i16 {
 
 /// Whether the records of a batch are compressed.
 pub fn is_compressed(batch: &[u8]) -> bool {
-    attributes(batch) & COMPRESSION != 0
+    codec(batch) != 0
+}
+
+/// How the records of a batch are compressed, in the protocol's numbers.
+pub fn codec(batch: &[u8]) -> i16 {
+    attributes(batch) & COMPRESSION
+}
+
+/// The time the records' own count from, in milliseconds since the Unix epoch.
+pub fn first_timestamp(batch: &[u8]) -> i64 {
+    i64_at(batch, 27)
+}
+
+/// How many records a batch says it has.
+pub fn count(batch: &[u8]) -> i32 {
+    i32_at(batch, 57)
 }
 
 /// Whether a producer may send such a batch at all: not one of a transaction, not a control batch, as many records as offsets.
@@ -52,7 +67,7 @@ pub fn refusal(batch: &[u8]) -> Option<&'static str> {
     if attributes(batch) & (TRANSACTIONAL | CONTROL) != 0 {
         return Some("this broker has no transactions");
     }
-    if i32_at(batch, 57) != i32_at(batch, 23).wrapping_add(1) {
+    if count(batch) != i32_at(batch, 23).wrapping_add(1) {
         return Some("the count of records is not that of their offsets");
     }
     None
@@ -125,6 +140,15 @@ impl Format for RecordBatches {
     }
 }
 
+/// Says in the header that the records, as they now are, are compressed so.
+pub fn recode(batch: &mut [u8], codec: u8) {
+    let attributes = (attributes(batch) & !COMPRESSION) | i16::from(codec);
+    batch[ATTRIBUTES..ATTRIBUTES + 2].copy_from_slice(&attributes.to_be_bytes());
+    let len = (batch.len() - 12) as i32;
+    batch[8..12].copy_from_slice(&len.to_be_bytes());
+    seal(batch);
+}
+
 fn seal(batch: &mut [u8]) {
     let sum = crc32c::crc32c(&batch[ATTRIBUTES..]);
     batch[CRC..ATTRIBUTES].copy_from_slice(&sum.to_be_bytes());
@@ -149,8 +173,8 @@ pub fn records(batch: &[u8]) -> Option<impl Iterator<Item = Option<Record<'_>>>>
     if batch.len() < HEADER || is_compressed(batch) {
         return None;
     }
-    let first = i64_at(batch, 27);
-    let mut left = i32_at(batch, 57);
+    let first = first_timestamp(batch);
+    let mut left = count(batch);
     let mut rest = &batch[HEADER..];
     Some(std::iter::from_fn(move || {
         if left <= 0 {

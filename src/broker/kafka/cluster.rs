@@ -120,7 +120,12 @@ pub(super) fn elect_leaders(call: &Call<'_>, request: ElectLeadersRequest) -> Pe
         let results = topic.partitions.iter().map(|index| {
             let there = call.hub.partition(&topic.topic, *index).is_some();
             let code = if there { code::ELECTION_NOT_NEEDED } else { code::UNKNOWN_TOPIC_OR_PARTITION };
-            PartitionResult::default().with_partition_id(*index).with_error_code(code)
+            let words =
+                if there { "Leader election not needed for topic partition." } else { "No such topic-partition" };
+            PartitionResult::default()
+                .with_partition_id(*index)
+                .with_error_code(code)
+                .with_error_message(Some(text(words)))
         });
         let results = results.collect();
         ReplicaElectionResult::default().with_topic(topic.topic).with_partition_result(results)
@@ -131,5 +136,5 @@ pub(super) fn elect_leaders(call: &Call<'_>, request: ElectLeadersRequest) -> Pe
 
 /// Answers that nothing is being moved.
 pub(super) fn reassignments(call: &Call<'_>, _: ListPartitionReassignmentsRequest) -> Pending {
-    call.ready(&ListPartitionReassignmentsResponse::default())
+    call.ready(&ListPartitionReassignmentsResponse::default().with_error_message(None))
 }

@@ -18,6 +18,7 @@ pub(super) const INVALID_GROUP_ID: i16 = 24;
 pub(super) const UNKNOWN_MEMBER_ID: i16 = 25;
 pub(super) const INVALID_SESSION_TIMEOUT: i16 = 26;
 pub(super) const REBALANCE_IN_PROGRESS: i16 = 27;
+pub(super) const INVALID_TIMESTAMP: i16 = 32;
 pub(super) const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
 pub(super) const ILLEGAL_SASL_STATE: i16 = 34;
 pub(super) const UNSUPPORTED_VERSION: i16 = 35;

@@ -1,7 +1,9 @@
 //! What the Kafka face can be told.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::super::config::Tls;
@@ -11,8 +13,10 @@ use super::super::log::Options;
 /// Everything a [`KafkaBroker`](super::KafkaBroker) is bound with.
 #[derive(Clone)]
 pub struct KafkaConfig {
-    /// Where to listen; port 0 takes a free one. Clients are told the address they have connected to.
+    /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// What clients are told instead of the address they have connected to, where a proxy or another host is in between.
+    pub advertise: Option<Advertised>,
     /// The broker's id.
     pub node: i32,
     /// The log: its directory, sync policy, segments, retention.
@@ -41,6 +45,8 @@ pub struct KafkaConfig {
     pub partitions: u32,
     /// How long the first rebalance of an empty group waits for more members.
     pub initial_rebalance_delay: Duration,
+    /// Session timeouts a member of a group may ask for, in milliseconds.
+    pub sessions: RangeInclusive<i32>,
     /// Consumer groups, and members of one, at most.
     pub max_groups: usize,
     /// Members of a group at most.
@@ -54,6 +60,7 @@ impl KafkaConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
+            advertise: None,
             node: 1,
             log: Options::new(dir),
             tls: None,
@@ -68,9 +75,95 @@ impl KafkaConfig {
             auto_create: true,
             partitions: 1,
             initial_rebalance_delay: Duration::ZERO,
+            sessions: 6_000..=1_800_000,
             max_groups: 10_000,
             max_members: 1_000,
             misbehaviour: Misbehaviour::default(),
+        }
+    }
+}
+
+/// An address that clients are told to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertised {
+    /// A name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// Its port; `None` is the port listened on.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Advertised {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |reason: &str| Err(format!("`{text}` {reason}: write HOST, HOST:PORT or [IPV6]:PORT"));
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => match rest.split_once(']') {
+                Some((host, "")) => (host, None),
+                Some((host, after)) => match after.strip_prefix(':') {
+                    Some(port) => (host, Some(port)),
+                    None => return wrong("has something other than a port after the bracket"),
+                },
+                None => return wrong("has an open bracket"),
+            },
+            None if text.parse::<Ipv6Addr>().is_ok() => (text, None),
+            None => match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let address = host.parse::<IpAddr>().ok();
+        if text.starts_with('[') && !matches!(address, Some(IpAddr::V6(_))) {
+            return wrong("has no IPv6 address in its brackets");
+        }
+        if address.is_some_and(|address| address.is_unspecified()) {
+            return wrong("names no host a client can connect to");
+        }
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if address.is_none() && (!(1..=253).contains(&host.len()) || !host.bytes().all(legal)) {
+            return wrong("has no valid name of a host");
+        }
+        let port = match port.map(str::parse::<u16>) {
+            None => None,
+            Some(Ok(port)) if port > 0 => Some(port),
+            Some(_) => return wrong("has no port from 1 to 65535"),
+        };
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_address_is_read_or_refused_with_the_reason() {
+        for (text, host, port) in [
+            ("kafka.example", "kafka.example", None),
+            ("kafka.example:9093", "kafka.example", Some(9093)),
+            ("10.0.0.1:1", "10.0.0.1", Some(1)),
+            ("[::1]:65535", "::1", Some(65535)),
+            ("[fe80::1]", "fe80::1", None),
+            ("fe80::1", "fe80::1", None),
+        ] {
+            assert_eq!(text.parse(), Ok(Advertised { host: host.into(), port }), "{text}");
+        }
+        for (text, reason) in [
+            ("", "no valid name of a host"),
+            (":9092", "no valid name of a host"),
+            ("a b:9092", "no valid name of a host"),
+            ("kafka://a:9092", "no port from 1 to 65535"),
+            ("a:0", "no port from 1 to 65535"),
+            ("a:65536", "no port from 1 to 65535"),
+            ("a:", "no port from 1 to 65535"),
+            ("0.0.0.0:9092", "no host a client can connect to"),
+            ("[::]:9092", "no host a client can connect to"),
+            ("[::1", "an open bracket"),
+            ("[::1]9092", "other than a port"),
+            ("[a]:9092", "no IPv6 address"),
+        ] {
+            let words = text.parse::<Advertised>().unwrap_err();
+            assert!(words.contains(reason) && words.contains("write HOST"), "{text}: {words}");
         }
     }
 }

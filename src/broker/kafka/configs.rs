@@ -17,6 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::super::log::{Settings, SyncPolicy};
 use super::code;
+use super::compressed;
 use super::hub::{Call, once, text};
 use super::pending::Pending;
 
@@ -39,18 +40,52 @@ enum Kind {
     Text = 2,
     Int = 3,
     Long = 5,
+    Double = 6,
     List = 7,
+}
+
+impl Kind {
+    /// Whether two values of this kind mean the same.
+    fn same(self, one: &str, other: &str) -> bool {
+        let other = other.trim();
+        match self {
+            Self::Boolean => one.eq_ignore_ascii_case(other),
+            Self::Double => one.parse::<f64>().ok() == other.parse().ok(),
+            _ => one == other,
+        }
+    }
 }
 
 type Labels = BTreeMap<String, String>;
 
+/// How long a Kafka keeps files that nobody can read any more. No client sees it; taken, and files go at once.
+const DELETE_DELAY: &str = "file.delete.delay.ms";
+
 /// Names whose one value says what the broker does anyway.
-const FIXED: [(&str, &str); 5] = [
-    ("compression.type", "producer"),
-    ("message.timestamp.type", "CreateTime"),
-    ("min.insync.replicas", "1"),
-    ("unclean.leader.election.enable", "false"),
-    ("preallocate", "false"),
+const FIXED: [(&str, &str, Kind); 23] = [
+    ("message.timestamp.type", "CreateTime", Kind::Text),
+    ("min.insync.replicas", "1", Kind::Int),
+    ("unclean.leader.election.enable", "false", Kind::Boolean),
+    ("preallocate", "false", Kind::Boolean),
+    ("compression.gzip.level", "-1", Kind::Int),
+    ("compression.lz4.level", "9", Kind::Int),
+    ("compression.zstd.level", "3", Kind::Int),
+    ("flush.messages", "9223372036854775807", Kind::Long),
+    ("flush.ms", "9223372036854775807", Kind::Long),
+    ("follower.replication.throttled.replicas", "", Kind::List),
+    ("index.interval.bytes", "4096", Kind::Int),
+    ("leader.replication.throttled.replicas", "", Kind::List),
+    ("local.retention.bytes", "-2", Kind::Long),
+    ("local.retention.ms", "-2", Kind::Long),
+    ("max.compaction.lag.ms", "9223372036854775807", Kind::Long),
+    ("message.timestamp.before.max.ms", "9223372036854775807", Kind::Long),
+    ("min.cleanable.dirty.ratio", "0.5", Kind::Double),
+    ("min.compaction.lag.ms", "0", Kind::Long),
+    ("remote.log.copy.disable", "false", Kind::Boolean),
+    ("remote.log.delete.on.disable", "false", Kind::Boolean),
+    ("remote.storage.enable", "false", Kind::Boolean),
+    ("segment.index.bytes", "10485760", Kind::Int),
+    ("segment.jitter.ms", "0", Kind::Long),
 ];
 
 fn limit(value: &str) -> Result<Option<u64>, String> {
@@ -74,7 +109,8 @@ pub(super) fn set(settings: &mut Settings, labels: &mut Labels, name: &str, valu
     let said = |words: String| format!("{name}: {words}");
     match name {
         "cleanup.policy" => {
-            let parts: Vec<&str> = value.split(',').map(str::trim).collect();
+            // None at all keeps everything, as in Kafka.
+            let parts: Vec<&str> = value.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
             if parts.iter().any(|part| !matches!(*part, "delete" | "compact")) {
                 return Err(said(format!("`{value}` is not delete, compact, or both")));
             }
@@ -88,9 +124,23 @@ pub(super) fn set(settings: &mut Settings, labels: &mut Labels, name: &str, valu
         "segment.ms" => settings.segment_ms = Some(number(value, 1, i64::MAX as u64).map_err(said)?),
         "delete.retention.ms" => settings.tombstone_ms = number(value, 0, i64::MAX as u64).map_err(said)?,
         "max.message.bytes" => settings.max_batch = number(value, 61, 1 << 30).map_err(said)? as usize,
-        _ => match FIXED.iter().find(|(fixed, _)| *fixed == name) {
-            Some((_, only)) if *only == value => {}
-            Some((_, only)) => return Err(said(format!("this broker has only `{only}`"))),
+        "message.timestamp.after.max.ms" => {
+            settings.timestamp_after_ms = number(value, 0, i64::MAX as u64).map_err(said)?;
+        }
+        "compression.type" => {
+            let place = compressed::NAMES.iter().position(|name| *name == value.trim());
+            settings.codec = match (value.trim(), place) {
+                ("producer", _) => None,
+                (_, Some(codec)) => Some(codec as u8),
+                _ => return Err(said(format!("`{value}` is not producer, {}", compressed::NAMES.join(", ")))),
+            };
+        }
+        DELETE_DELAY => {
+            number(value, 0, i64::MAX as u64).map_err(said)?;
+        }
+        _ => match FIXED.iter().find(|(fixed, ..)| *fixed == name) {
+            Some((_, only, kind)) if kind.same(only, value) => {}
+            Some((_, only, _)) => return Err(said(format!("this broker has only `{only}`"))),
             None => return Err(format!("Unknown topic config name: {name}")),
         },
     }
@@ -104,7 +154,8 @@ fn shown(settings: &Settings) -> Vec<(&'static str, String, Kind)> {
     let policy = match (settings.compact, settings.delete) {
         (true, true) => "compact,delete",
         (true, false) => "compact",
-        _ => "delete",
+        (false, true) => "delete",
+        (false, false) => "",
     };
     let mut all = vec![
         ("cleanup.policy", policy.to_owned(), Kind::List),
@@ -115,8 +166,12 @@ fn shown(settings: &Settings) -> Vec<(&'static str, String, Kind)> {
         ("segment.ms", settings.segment_ms.unwrap_or(i64::MAX as u64).to_string(), Kind::Long),
         ("delete.retention.ms", settings.tombstone_ms.to_string(), Kind::Long),
         ("max.message.bytes", settings.max_batch.to_string(), Kind::Int),
+        ("message.timestamp.after.max.ms", settings.timestamp_after_ms.to_string(), Kind::Long),
     ];
-    all.extend(FIXED.iter().map(|(name, value)| (*name, (*value).to_owned(), Kind::Text)));
+    let codec = settings.codec.and_then(|codec| compressed::NAMES.get(usize::from(codec)));
+    all.push(("compression.type", codec.unwrap_or(&"producer").to_string(), Kind::Text));
+    all.push((DELETE_DELAY, "60000".to_owned(), Kind::Long));
+    all.extend(FIXED.iter().map(|(name, value, kind)| (*name, (*value).to_owned(), *kind)));
     all
 }
 
@@ -129,14 +184,19 @@ fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, Kind)> {
         SyncPolicy::Bytes(bytes) => format!("every {bytes} B"),
         SyncPolicy::Group => "group".to_owned(),
     };
+    let host = call.host();
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
+    let advertised = format!("PLAINTEXT://{host}:{}", call.port());
     vec![
-        ("advertised.listeners", format!("PLAINTEXT://{}", call.local), Kind::Text),
+        ("advertised.listeners", advertised, Kind::Text),
         ("broker.id", config.node.to_string(), Kind::Int),
         ("msgbench.sync", sync, Kind::Text),
         ("num.partitions", config.partitions.to_string(), Kind::Int),
         ("auto.create.topics.enable", config.auto_create.to_string(), Kind::Boolean),
         ("max.connections", config.max_connections.to_string(), Kind::Int),
         ("socket.request.max.bytes", config.max_request.to_string(), Kind::Int),
+        ("group.min.session.timeout.ms", config.sessions.start().to_string(), Kind::Int),
+        ("group.max.session.timeout.ms", config.sessions.end().to_string(), Kind::Int),
         ("default.replication.factor", "1".to_owned(), Kind::Int),
     ]
 }
@@ -167,6 +227,12 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
                         (false, true) => Source::Topic,
                         (false, false) => Source::Default,
                     };
+                    let value = match (kind, labels.get(name)) {
+                        // A list is shown in the order it was given in.
+                        (Kind::List, Some(given)) => listed("", APPEND, given),
+                        (_, Some(given)) if name == DELETE_DELAY => given.trim().to_owned(),
+                        _ => value,
+                    };
                     let synonym = DescribeConfigsSynonym::default()
                         .with_name(StrBytes::from_static_str(name))
                         .with_value(Some(text(value.clone())))
@@ -194,8 +260,61 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
     call.ready(&DescribeConfigsResponse::default().with_results(results))
 }
 
-/// One change: a name, and its new value or none for the default.
-type Change = (StrBytes, Option<StrBytes>);
+/// What an incremental change does, in the protocol's numbers.
+const SET: i8 = 0;
+const UNSET: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+/// One change: a name, what is done, and the value it is done with.
+type Change = (StrBytes, i8, Option<StrBytes>);
+
+/// The list after some values were appended to it or taken from it.
+fn listed(old: &str, operation: i8, values: &str) -> String {
+    let parts = |list: &str| -> Vec<String> {
+        list.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    };
+    let (mut list, values) = (parts(old), parts(values));
+    for value in values {
+        let there = list.contains(&value);
+        match operation {
+            APPEND if !there => list.push(value),
+            SUBTRACT => list.retain(|part| *part != value),
+            _ => {}
+        }
+    }
+    list.join(",")
+}
+
+/// Applies one change to the settings in words.
+fn changed(wanted: &mut Labels, defaults: &Settings, change: &Change) -> Result<(), (i16, String)> {
+    let (name, operation, value) = change;
+    let value = match (*operation, value) {
+        (UNSET, _) => {
+            wanted.remove(&**name);
+            return Ok(());
+        }
+        (SET | APPEND | SUBTRACT, None) => return Err((code::INVALID_REQUEST, format!("{name}: there is no value"))),
+        (SET, Some(value)) => value.to_string(),
+        (APPEND | SUBTRACT, Some(value)) => {
+            let known = shown(defaults).into_iter().find(|(known, ..)| *known == &**name);
+            let words = if *operation == APPEND { "APPEND" } else { "SUBTRACT" };
+            match known {
+                None => return Err((code::INVALID_CONFIG, format!("Unknown topic config name: {name}"))),
+                Some((_, default, Kind::List)) => {
+                    listed(wanted.get(&**name).map_or(&*default, String::as_str), *operation, value)
+                }
+                Some(_) => {
+                    let said = format!("{words} does not apply to {name}: it is not a list");
+                    return Err((code::INVALID_CONFIG, said));
+                }
+            }
+        }
+        _ => return Err((code::INVALID_REQUEST, format!("{name}: there is no operation {operation}"))),
+    };
+    wanted.insert(name.to_string(), value);
+    Ok(())
+}
 
 fn change(
     call: &Call<'_>,
@@ -212,11 +331,8 @@ fn change(
         return Err((code::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic".to_owned()));
     };
     let mut wanted = if anew { Labels::new() } else { topic.labels() };
-    for (name, value) in changes {
-        match value {
-            Some(value) => wanted.insert(name.to_string(), value.to_string()),
-            None => wanted.remove(&**name),
-        };
+    for change in changes {
+        changed(&mut wanted, call.hub.log.defaults(), change)?;
     }
     let mut settings = call.hub.log.defaults().clone();
     let mut labels = Labels::new();
@@ -239,7 +355,9 @@ fn told(result: Result<(), (i16, String)>) -> (i16, Option<StrBytes>) {
 /// Replaces all settings of topics.
 pub(super) fn alter(call: &Call<'_>, request: AlterConfigsRequest) -> Pending {
     let responses = request.resources.into_iter().map(|resource| {
-        let changes: Vec<Change> = resource.configs.into_iter().map(|config| (config.name, config.value)).collect();
+        let operation = |value: &Option<StrBytes>| if value.is_some() { SET } else { UNSET };
+        let changes: Vec<Change> =
+            resource.configs.into_iter().map(|c| (c.name, operation(&c.value), c.value)).collect();
         let result =
             change(call, resource.resource_type, &resource.resource_name, &changes, true, request.validate_only);
         let (code, words) = told(result);
@@ -253,20 +371,13 @@ pub(super) fn alter(call: &Call<'_>, request: AlterConfigsRequest) -> Pending {
     call.ready(&AlterConfigsResponse::default().with_responses(responses))
 }
 
-/// Sets or unsets some settings of topics. Adding to a list is not known.
+/// Sets or unsets some settings of topics, or adds to or takes from their lists.
 pub(super) fn alter_some(call: &Call<'_>, request: IncrementalAlterConfigsRequest) -> Pending {
     let responses = request.resources.into_iter().map(|resource| {
-        let plain = resource.configs.iter().all(|config| matches!(config.config_operation, 0 | 1));
-        let changes: Vec<Change> = resource
-            .configs
-            .into_iter()
-            .map(|config| (config.name, config.value.filter(|_| config.config_operation == 0)))
-            .collect();
-        let result = if plain {
-            change(call, resource.resource_type, &resource.resource_name, &changes, false, request.validate_only)
-        } else {
-            Err((code::INVALID_CONFIG, "values can be set or unset, not added to".to_owned()))
-        };
+        let changes: Vec<Change> =
+            resource.configs.into_iter().map(|c| (c.name, c.config_operation, c.value)).collect();
+        let result =
+            change(call, resource.resource_type, &resource.resource_name, &changes, false, request.validate_only);
         let (code, words) = told(result);
         SomeResponse::default()
             .with_error_code(code)

@@ -89,10 +89,10 @@ impl Errand for Detoured {
                 for _ in 1..copies {
                     // Without its producer's number, or the log would know it again.
                     let again = store(&self.counters, &self.partition, &batch::anonymous(&self.records));
-                    if let Err((_, words)) = again {
+                    if let Err(refusal) = again {
                         crate::broker::complain(format_args!(
                             "a duplicate is not stored: {}",
-                            words.unwrap_or_default()
+                            refusal.words.unwrap_or_default()
                         ));
                     }
                 }

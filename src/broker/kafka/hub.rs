@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Semaphore, watch};
@@ -36,6 +36,8 @@ pub(super) struct Hub {
     pub(super) readers: watch::Sender<usize>,
     /// The way that batches take where there are faults.
     pub(super) faults: Option<Line<Detoured>>,
+    /// Serialises the making of topics: whether names collide is looked up before.
+    pub(super) making: Mutex<()>,
     /// Whether the last append had to wait for the disk.
     pub(super) throttled: AtomicBool,
     open: AtomicUsize,
@@ -73,6 +75,7 @@ impl Hub {
             closing,
             readers,
             faults,
+            making: Mutex::default(),
             throttled: AtomicBool::new(false),
             open: AtomicUsize::new(0),
         }
@@ -93,9 +96,26 @@ impl Hub {
             let wanted = create && self.config.auto_create && !name.starts_with("__");
             let settings = self.log.defaults().clone();
             // Somebody else may have made it meanwhile.
-            let make = || aside(|| self.log.create(name, self.config.partitions, settings, Default::default())).ok();
+            let make = || {
+                aside(|| {
+                    let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+                    if self.colliding(name).is_some() {
+                        return None;
+                    }
+                    self.log.create(name, self.config.partitions, settings, Default::default()).ok()
+                })
+            };
             if wanted { make().or_else(|| self.log.topic(name)) } else { None }
         })
+    }
+
+    /// Another topic whose name is the same when dots count as underscores, as they do in the names of Kafka's metrics.
+    pub(super) fn colliding(&self, name: &str) -> Option<Arc<Topic>> {
+        let plain = |name: &str| name.replace('.', "_");
+        if !name.contains(['.', '_']) {
+            return None;
+        }
+        self.log.topics().into_iter().find(|topic| &**topic.name() != name && plain(topic.name()) == plain(name))
     }
 
     pub(super) fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
@@ -115,13 +135,17 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The host under which this client has reached the broker.
+    /// The host that this client is to connect to: the one advertised, or the one under which it has reached the broker.
     pub(super) fn host(&self) -> StrBytes {
-        StrBytes::from_string(self.local.ip().to_canonical().to_string())
+        match &self.hub.config.advertise {
+            Some(advertised) => text(advertised.host.as_str()),
+            None => text(self.local.ip().to_canonical().to_string()),
+        }
     }
 
     pub(super) fn port(&self) -> i32 {
-        i32::from(self.local.port())
+        let advertised = self.hub.config.advertise.as_ref().and_then(|advertised| advertised.port);
+        i32::from(advertised.unwrap_or_else(|| self.local.port()))
     }
 }
 

@@ -65,6 +65,9 @@ fn one(call: &Call<'_>, name: Option<TopicName>, id: Uuid, create: bool) -> Meta
     }
     match call.hub.topic_or_new(&name, create) {
         Some(topic) => described(call, &topic),
+        None if create && call.hub.config.auto_create && call.hub.colliding(&name).is_some() => {
+            refused(code::INVALID_TOPIC, Some(name))
+        }
         None => refused(code::UNKNOWN_TOPIC_OR_PARTITION, Some(name)),
     }
 }

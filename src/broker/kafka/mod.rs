@@ -8,7 +8,8 @@
 //! protocol's own words. The log itself ([`super::log`]) knows nothing of Kafka.
 //!
 //! **Invariants.** Responses leave in the order of their requests. A frame is measured ([`shape`]) before anything is allocated for
-//! what it claims. Record bytes are written from the receive buffer to the page cache and sent from there; they are not looked into.
+//! what it claims. Record bytes are written from the receive buffer to the page cache and sent from there; they are
+//! looked into only where a rule asks for it ([`compressed`]).
 //!
 //! **Design.** (1) One task per connection does everything; no request changes threads. (2) Requests are carried out as they arrive, also
 //! while earlier ones still wait, so that pipelined produce requests share a sync. (3) What waits is a small state in the connection's queue, asked
@@ -26,6 +27,7 @@ mod aside;
 pub mod batch;
 mod cluster;
 mod code;
+pub mod compressed;
 mod config;
 mod configs;
 mod connection;
@@ -45,8 +47,9 @@ mod request;
 mod sasl;
 mod server;
 pub mod shape;
+mod validity;
 mod wire;
 
-pub use config::KafkaConfig;
+pub use config::{Advertised, KafkaConfig};
 pub use counters::{KafkaCounters, KafkaTotals};
 pub use server::KafkaBroker;

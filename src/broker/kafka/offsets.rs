@@ -1,5 +1,7 @@
 //! Offsets by time, by epoch, and the forgetting of records.
 
+use std::ops::ControlFlow;
+
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
@@ -11,6 +13,7 @@ use kafka_protocol::messages::{
 use super::super::log::{LogError, Partition};
 use super::batch;
 use super::code;
+use super::compressed::walk;
 use super::hub::{Call, LEADER_EPOCH};
 use super::pending::Pending;
 
@@ -52,6 +55,7 @@ pub(super) fn list(call: &Call<'_>, request: ListOffsetsRequest) -> Pending {
 /// The offset, and the time of the record there if it was looked for by time.
 fn find(partition: &Partition, timestamp: i64) -> Result<Option<(u64, i64)>, LogError> {
     let (start, end) = partition.bounds();
+    let newest = timestamp == MAX_TIMESTAMP;
     let timestamp = match timestamp {
         LATEST => return Ok(Some((end, -1))),
         EARLIEST => return Ok(Some((start, -1))),
@@ -62,15 +66,20 @@ fn find(partition: &Partition, timestamp: i64) -> Result<Option<(u64, i64)>, Log
         time => time,
     };
     let Some((view, bytes)) = partition.find_time(timestamp)? else { return Ok(None) };
-    // Of a compressed batch only the whole is known: its first offset is early, never late.
-    let Some(mut records) = batch::records(&bytes) else {
-        return Ok(Some((view.base.max(start), view.max_timestamp)));
-    };
-    let found = records.find_map(|record| {
-        let record = record?;
-        let offset = view.base + u64::from(record.offset);
-        (record.timestamp >= timestamp && offset >= start).then_some((offset, record.timestamp))
-    });
+    // Of a compressed batch only the whole is known, unless the newest time is asked for: its first offset is early,
+    // never late.
+    let mut found = None;
+    if newest || !batch::is_compressed(&bytes) {
+        // What cannot be read on is known as far as it could be.
+        let _ = walk(&bytes, |record| {
+            let offset = view.base + u64::from(record.offset);
+            if record.timestamp >= timestamp && offset >= start {
+                found = Some((offset, record.timestamp));
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+    }
     Ok(found.or(Some((view.base.max(start), view.max_timestamp))))
 }
 

@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use tokio::time::Instant;
 
-use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Ticket};
+use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Settings, Ticket};
 use super::batch::{self, RecordBatches};
 use super::code;
 use super::counters::{KafkaCounters, add};
 use super::detour::{Decided, Decision, Detoured};
+use super::groups;
 use super::hub::{Call, text};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
 use super::request::Violation;
+use super::validity;
 use crate::broker::complain;
 
 /// Longest wait for a sync, whatever the client allows.
@@ -38,6 +42,8 @@ struct Outcome {
     base: i64,
     start: i64,
     words: Option<String>,
+    /// The records it is refused for.
+    records: Vec<(i32, String)>,
     ticket: Option<Ticket>,
     /// What the fault server has not decided yet.
     undecided: Option<Arc<Decision>>,
@@ -57,21 +63,22 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
     let topics = request.topic_data.into_iter().map(|data| {
         // Clients ask for metadata first, which makes a topic; produce only finds it.
         let topic = call.hub.log.topic(&data.name).filter(|_| !data.name.starts_with("__"));
+        let settings = topic.as_ref().map(|topic| topic.settings()).unwrap_or_default();
         let outcomes = data.partition_data.into_iter().map(|part| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(part.index));
             let found = match (refused, partition) {
-                (Some(code), _) => Err((code, None)),
-                (None, None) => Err((code::UNKNOWN_TOPIC_OR_PARTITION, None)),
+                (Some(code), _) => Err(Refusal::bare(code)),
+                (None, None) => Err(Refusal::bare(code::UNKNOWN_TOPIC_OR_PARTITION)),
                 (None, Some(partition)) => Ok(partition),
             };
-            let result = found.and_then(|partition| admit(call, &data.name, &partition, part.records));
+            let result = found.and_then(|partition| admit(call, &data.name, &partition, &settings, part.records));
             failed |= result.is_err();
             match result {
                 Ok(Append::Detour(decision)) => {
-                    Outcome { undecided: Some(decision), ..outcome(part.index, Err((code::NONE, None))) }
+                    Outcome { undecided: Some(decision), ..outcome(part.index, Err(Refusal::default())) }
                 }
                 Ok(Append::Staged(partition, records)) => {
-                    Outcome { staged: Some((partition, records)), ..outcome(part.index, Err((code::NONE, None))) }
+                    Outcome { staged: Some((partition, records)), ..outcome(part.index, Err(Refusal::default())) }
                 }
                 Err(refusal) => outcome(part.index, Err(refusal)),
             }
@@ -97,7 +104,23 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
 }
 
 /// An error of the protocol, and words for it.
-pub(super) type Refusal = (i16, Option<String>);
+#[derive(Debug, Default)]
+pub(super) struct Refusal {
+    pub(super) code: i16,
+    pub(super) words: Option<String>,
+    /// The records it is about, by their place in the batch, with words for each.
+    pub(super) records: Vec<(i32, String)>,
+}
+
+impl Refusal {
+    pub(super) fn new(code: i16, words: impl Into<String>) -> Self {
+        Self { code, words: Some(words.into()), records: Vec::new() }
+    }
+
+    fn bare(code: i16) -> Self {
+        Self { code, ..Self::default() }
+    }
+}
 
 /// Where a batch has been put.
 enum Append {
@@ -110,24 +133,31 @@ fn admit(
     call: &Call<'_>,
     topic: &TopicName,
     partition: &Arc<Partition>,
+    settings: &Settings,
     records: Option<Bytes>,
 ) -> Result<Append, Refusal> {
     let counters = &call.hub.counters;
     let records = records.unwrap_or_default();
-    let refuse = |code, words: &str| refuse(counters, code, words);
+    let refuse = |code, words: &str| refuse(counters, Refusal::new(code, words));
     if records.len() > 16 && records[16] < 2 {
         return refuse(code::UNSUPPORTED_FOR_MESSAGE_FORMAT, "message formats before version 2 are not kept");
     }
-    match RecordBatches.view(&records) {
+    let view = match RecordBatches.view(&records) {
         Ok(view) if view.len < records.len() => {
             return refuse(code::INVALID_RECORD, "a partition's data must be one batch");
         }
-        Ok(_) => {}
+        Ok(view) => view,
         Err(malformed) => return refuse(code::CORRUPT_MESSAGE, malformed.0),
-    }
+    };
     if let Some(words) = batch::refusal(&records) {
         return refuse(code::INVALID_RECORD, words);
     }
+    let checked = validity::check(&records, &view, settings, topic, groups::wall());
+    let records = match checked.and_then(|()| validity::recompressed(&records, settings)) {
+        Ok(Some(recompressed)) => recompressed.into(),
+        Ok(None) => records,
+        Err(refusal) => return self::refuse(counters, refusal),
+    };
     match &call.hub.faults {
         Some(faults) if faults.takes(topic.as_bytes()) => {
             let (batch, decision) = Detoured::new(topic.clone(), partition, records, counters, call.bell);
@@ -138,9 +168,9 @@ fn admit(
     }
 }
 
-fn refuse<T>(counters: &KafkaCounters, code: i16, words: &str) -> Result<T, Refusal> {
+fn refuse<T>(counters: &KafkaCounters, refusal: Refusal) -> Result<T, Refusal> {
     add(&counters.rejected, 1);
-    Err((code, Some(words.to_owned())))
+    Err(refusal)
 }
 
 /// Appends a batch and counts it.
@@ -164,7 +194,7 @@ fn counted(counters: &KafkaCounters, records: &[u8], result: Result<Appended, Lo
             if matches!(error, LogError::Io { .. }) {
                 complain(&error);
             }
-            refuse(counters, code::of(&error), &error.to_string())
+            refuse(counters, Refusal::new(code::of(&error), error.to_string()))
         }
     }
 }
@@ -177,12 +207,13 @@ fn outcome(index: i32, result: Result<Appended, Refusal>) -> Outcome {
             base: appended.base as i64,
             start: appended.start as i64,
             words: None,
+            records: Vec::new(),
             ticket: appended.ticket,
             undecided: None,
             staged: None,
         },
-        Err((code, words)) => {
-            Outcome { index, code, base: -1, start: -1, words, ticket: None, undecided: None, staged: None }
+        Err(Refusal { code, words, records }) => {
+            Outcome { index, code, base: -1, start: -1, words, records, ticket: None, undecided: None, staged: None }
         }
     }
 }
@@ -215,8 +246,9 @@ impl ProduceWait {
                     Some(Decided::Done(result)) => *outcome = self::outcome(outcome.index, result),
                     Some(Decided::Cut) => return Some(Reply { hangs_up: true, ..Reply::default() }),
                     None if late() => {
-                        let words = "the fault server has not come to it in the time the request allows".to_owned();
-                        *outcome = self::outcome(outcome.index, Err((code::REQUEST_TIMED_OUT, Some(words))));
+                        let words = "the fault server has not come to it in the time the request allows";
+                        let refusal = Refusal::new(code::REQUEST_TIMED_OUT, words);
+                        *outcome = self::outcome(outcome.index, Err(refusal));
                     }
                     None => {
                         waits = true;
@@ -255,6 +287,11 @@ impl ProduceWait {
         let topics = self.topics.drain(..).map(|(name, outcomes)| {
             let parts = outcomes.into_iter().map(|outcome| {
                 let words = outcome.words.filter(|_| version >= 8).map(text);
+                let records = outcome.records.into_iter().filter(|_| version >= 8).map(|(index, words)| {
+                    BatchIndexAndErrorMessage::default()
+                        .with_batch_index(index)
+                        .with_batch_index_error_message(Some(text(words)))
+                });
                 PartitionProduceResponse::default()
                     .with_index(outcome.index)
                     .with_error_code(outcome.code)
@@ -262,6 +299,7 @@ impl ProduceWait {
                     .with_log_append_time_ms(-1)
                     .with_log_start_offset(outcome.start)
                     .with_error_message(words)
+                    .with_record_errors(records.collect())
             });
             TopicProduceResponse::default().with_name(name).with_partition_responses(parts.collect())
         });

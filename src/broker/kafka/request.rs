@@ -143,6 +143,7 @@ fn dispatch(call: &Call<'_>, key: ApiKey, login: &mut Login, body: Bytes) -> Res
         JoinGroup, JoinGroupRequest => groups::requests::join;
         SyncGroup, SyncGroupRequest => groups::requests::sync;
         Heartbeat, HeartbeatRequest => groups::requests::heartbeat;
+        ConsumerGroupHeartbeat, ConsumerGroupHeartbeatRequest => groups::requests::new_protocol;
         LeaveGroup, LeaveGroupRequest => groups::requests::leave;
         DescribeGroups, DescribeGroupsRequest => groups::requests::describe;
         ListGroups, ListGroupsRequest => groups::requests::list;

@@ -140,6 +140,14 @@ fn check(config: &KafkaConfig) -> Result<(), BrokerError> {
     if config.max_inflight < config.max_request {
         return setting("max_inflight", config.max_inflight.to_string(), "it must hold the longest request");
     }
+    let (least, most) = (*config.sessions.start(), *config.sessions.end());
+    if least < 1 || least > most {
+        return setting(
+            "session timeouts",
+            format!("{least} to {most} ms"),
+            "the shortest is 1 ms and not above the longest",
+        );
+    }
     if config.max_connections == 0 {
         return setting("max_connections", "0".into(), "allow at least one");
     }

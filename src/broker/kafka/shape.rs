@@ -143,6 +143,14 @@ fn shape(key: i16) -> Option<Shape> {
         47 => Shape(NEVER, fields![Text; List(fields![Text; List(fields![Int])])]),
         // DescribeCluster
         60 => Shape(0, fields![Byte; Byte, 1]),
+        // ConsumerGroupHeartbeat
+        68 => Shape(
+            0,
+            fields![
+                Text; Text; Int; Text; Text; Int; Items(&Text); Text, 1; Text;
+                List(fields![Uuid; Items(&Int)])
+            ],
+        ),
         // DescribeTopicPartitions
         75 => Shape(0, fields![List(fields![Text]); Int; Maybe(fields![Text; Int])]),
         _ => return None,

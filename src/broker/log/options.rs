@@ -85,6 +85,18 @@ pub struct Settings {
     pub tombstone_ms: u64,
     /// Largest batch in bytes.
     pub max_batch: usize,
+    /// How far the time of a record may be ahead of the broker's clock, in milliseconds; who appends looks at it.
+    #[serde(default = "an_hour")]
+    pub timestamp_after_ms: u64,
+    /// What batches are compressed with, in the numbers of their format; as they come, if nothing is said. Who appends
+    /// looks at it.
+    #[serde(default)]
+    pub codec: Option<u8>,
+}
+
+/// What logs of earlier versions have.
+fn an_hour() -> u64 {
+    3_600_000
 }
 
 impl Default for Settings {
@@ -99,6 +111,8 @@ impl Default for Settings {
             compact: false,
             tombstone_ms: 24 * 3600 * 1000,
             max_batch: 1_048_588,
+            timestamp_after_ms: an_hour(),
+            codec: None,
         }
     }
 }

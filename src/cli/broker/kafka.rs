@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::broker::kafka::{KafkaBroker, KafkaConfig};
+use crate::broker::kafka::{Advertised, KafkaBroker, KafkaConfig};
 use crate::broker::log::SyncPolicy;
 use crate::units::{Bytes, Span};
 
@@ -18,6 +18,11 @@ pub struct KafkaArgs {
     /// Serve Kafka clients on this address and port; port 0 takes a free one. Without --listen nothing else is served.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub kafka: Option<SocketAddr>,
+
+    /// What Kafka clients are told to connect to instead of the address they have reached: of a proxy, or of this machine
+    /// as others know it. Without a port: the one listened on.
+    #[arg(long, value_name = "HOST[:PORT]", requires = "kafka")]
+    pub advertise: Option<Advertised>,
 
     /// Directory of the log; without it a new one that is removed at the end.
     #[arg(long, value_name = "DIR", requires = "kafka")]
@@ -72,6 +77,14 @@ pub struct KafkaArgs {
     #[arg(long, value_name = "DURATION", default_value = "0s", requires = "kafka")]
     pub rebalance_delay: Span,
 
+    /// Shortest session timeout a member of a consumer group may ask for.
+    #[arg(long, value_name = "DURATION", default_value = "6s", requires = "kafka")]
+    pub session_timeout_min: Span,
+
+    /// Longest session timeout a member of a consumer group may ask for.
+    #[arg(long, value_name = "DURATION", default_value = "30m", requires = "kafka")]
+    pub session_timeout_max: Span,
+
     /// Longest request of a Kafka client.
     #[arg(long, value_name = "SIZE", default_value = "100MiB", requires = "kafka")]
     pub max_request: Bytes,
@@ -116,6 +129,7 @@ impl KafkaArgs {
     pub(super) fn config(&self, listen: SocketAddr, dir: PathBuf) -> KafkaConfig {
         let mut config = KafkaConfig::new(dir);
         config.listen = listen;
+        config.advertise = self.advertise.clone();
         config.node = self.node_id;
         config.log.sync = self.sync.0;
         config.log.prewrite = !self.no_prewrite;
@@ -129,6 +143,8 @@ impl KafkaArgs {
         config.partitions = self.partitions;
         config.auto_create = !self.no_auto_create;
         config.initial_rebalance_delay = self.rebalance_delay.duration();
+        let millis = |span: Span| i32::try_from(span.0 / 1_000_000).unwrap_or(i32::MAX);
+        config.sessions = millis(self.session_timeout_min)..=millis(self.session_timeout_max);
         config.max_request = usize::try_from(self.max_request.0).unwrap_or(usize::MAX);
         config.max_inflight = config.max_inflight.max(config.max_request);
         config
@@ -141,6 +157,11 @@ impl KafkaArgs {
         let recovered = broker.recovered();
         let values = json!({
             "kafka": format!("kafka://{}", broker.local_addr()),
+            "advertised": config.advertise.as_ref().map(|a| {
+                let port = a.port.unwrap_or_else(|| broker.local_addr().port());
+                if a.host.contains(':') { format!("[{}]:{port}", a.host) } else { format!("{}:{port}", a.host) }
+            }),
+            "session_timeout_ms": [config.sessions.start(), config.sessions.end()],
             "storage": log.dir,
             "storage_kept": self.data.is_some(),
             "sync": typed(log.sync),

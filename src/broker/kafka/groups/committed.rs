@@ -111,6 +111,9 @@ impl Offsets {
         }
         let mut groups = self.groups();
         if groups.len() >= self.max_groups && !groups.contains_key(group) {
+            groups.retain(|_, places| !places.is_empty());
+        }
+        if groups.len() >= self.max_groups && !groups.contains_key(group) {
             return Err(LogError::Limit { what: "the number of groups with offsets", limit: self.max_groups });
         }
         let have = groups.get(group).map_or(0, BTreeMap::len);
@@ -131,9 +134,6 @@ impl Offsets {
                 None => places.remove(&place),
             };
         }
-        if places.is_empty() {
-            groups.remove(group);
-        }
         Ok(appended.ticket)
     }
 
@@ -145,6 +145,20 @@ impl Offsets {
     /// Everything a group has committed.
     pub(crate) fn all(&self, group: &str) -> BTreeMap<Place, Committed> {
         self.groups().get(group).cloned().unwrap_or_default()
+    }
+
+    /// Whether a group has committed anything since it was last deleted. One whose offsets are all deleted stays known until it is
+    /// deleted itself, room is needed, or the broker starts again, as Kafka keeps it until its next look for such groups.
+    pub(crate) fn knows(&self, group: &str) -> bool {
+        self.groups().contains_key(group)
+    }
+
+    /// Forgets a group without offsets.
+    pub(crate) fn forget(&self, group: &str) {
+        let mut groups = self.groups();
+        if groups.get(group).is_some_and(BTreeMap::is_empty) {
+            groups.remove(group);
+        }
     }
 
     /// The groups that have committed anything.

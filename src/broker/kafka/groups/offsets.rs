@@ -171,7 +171,7 @@ pub(in super::super) fn delete_offsets(call: &Call<'_>, request: OffsetDeleteReq
     let coordinator = &call.hub.groups;
     let in_use = coordinator.groups().get(request.group_id.as_str()).is_some_and(|group| !group.members.is_empty());
     let have = coordinator.offsets.all(&request.group_id);
-    if have.is_empty() && !in_use {
+    if !coordinator.offsets.knows(&request.group_id) && !in_use {
         return call.ready(&OffsetDeleteResponse::default().with_error_code(code::GROUP_ID_NOT_FOUND));
     }
     let mut gone = Vec::new();

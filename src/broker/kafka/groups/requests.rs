@@ -19,8 +19,6 @@ use super::super::reply::respond;
 use super::state::{Answer, Group, Join, Joined, State, Synced, Who};
 use super::wall;
 
-/// Session timeouts allowed, in milliseconds.
-const SESSIONS: std::ops::RangeInclusive<i32> = 100..=1_800_000;
 /// Bytes that a member may say about itself, over all protocols.
 const MAX_METADATA: usize = 1 << 20;
 /// Bound on the wait of a join or sync, beyond what the group itself allows.
@@ -131,7 +129,7 @@ pub(in super::super) fn join(call: &Call<'_>, request: JoinGroupRequest) -> Pend
     if request.group_id.is_empty() {
         return refuse(code::INVALID_GROUP_ID);
     }
-    if !SESSIONS.contains(&request.session_timeout_ms) {
+    if !call.hub.config.sessions.contains(&request.session_timeout_ms) {
         return refuse(code::INVALID_SESSION_TIMEOUT);
     }
     if request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum::<usize>() > MAX_METADATA {
@@ -202,6 +200,15 @@ pub(in super::super) fn heartbeat(call: &Call<'_>, request: HeartbeatRequest) ->
     call.ready(&HeartbeatResponse::default().with_error_code(beat.unwrap_or(code::UNKNOWN_MEMBER_ID)))
 }
 
+/// Refuses a member of the new group protocol (KIP-848), which is not built.
+pub(in super::super) fn new_protocol(call: &Call<'_>, _: ConsumerGroupHeartbeatRequest) -> Pending {
+    let words = "this broker has only the classic group protocol: set group.protocol=classic";
+    let response = ConsumerGroupHeartbeatResponse::default()
+        .with_error_code(code::UNSUPPORTED_VERSION)
+        .with_error_message(Some(StrBytes::from_static_str(words)));
+    call.ready(&response)
+}
+
 /// Lets members go.
 pub(in super::super) fn leave(call: &Call<'_>, request: LeaveGroupRequest) -> Pending {
     let coordinator = &call.hub.groups;
@@ -234,7 +241,7 @@ pub(in super::super) fn describe(call: &Call<'_>, request: DescribeGroupsRequest
     let described = once(request.groups, GroupId::clone).into_iter().map(|id| {
         let answer = DescribedGroup::default().with_group_id(id.clone()).with_authorized_operations(i32::MIN);
         let Some(group) = groups.get(id.as_str()) else {
-            let known = !coordinator.offsets.all(&id).is_empty();
+            let known = coordinator.offsets.knows(&id);
             let state = if known { State::Empty.name() } else { "Dead" };
             let kind = if known { "consumer" } else { "" };
             return answer.with_group_state(text(state)).with_protocol_type(text(kind));
@@ -288,11 +295,17 @@ pub(in super::super) fn delete(call: &Call<'_>, request: DeleteGroupsRequest) ->
         let offsets = coordinator.offsets.all(&id);
         let error = match groups.get(id.as_str()) {
             Some(group) if !group.is_idle() => code::NON_EMPTY_GROUP,
-            None if offsets.is_empty() => code::GROUP_ID_NOT_FOUND,
+            None if !coordinator.offsets.knows(&id) => code::GROUP_ID_NOT_FOUND,
             _ => {
                 groups.remove(id.as_str());
                 let gone = offsets.into_keys().map(|place| (place, None)).collect();
-                coordinator.offsets.commit(&id, gone, wall()).map_or_else(|error| code::of(&error), |_| code::NONE)
+                match coordinator.offsets.commit(&id, gone, wall()) {
+                    Ok(_) => {
+                        coordinator.offsets.forget(&id);
+                        code::NONE
+                    }
+                    Err(error) => code::of(&error),
+                }
             }
         };
         delete_groups_response::DeletableGroupResult::default().with_group_id(id).with_error_code(error)
