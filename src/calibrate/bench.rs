@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{self, Interrupt, Sink, Tick, TrialFiles};
+use crate::engine::{self, Interrupt, Sink, Site, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
-use crate::record::{LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
 use crate::plan::Case;
+use crate::record::{LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 
@@ -113,7 +113,9 @@ impl Bench<'_> {
     pub fn run(&self, experiment: &'static str, text: String) -> Result<Vec<Ran>, CalibrateError> {
         let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default())?.plan;
         let keeper = Keeper::default();
-        engine::run(&plan, self.scratch, self.clocksource, self.interrupt, &keeper)?;
+        // What is being calibrated is not judged by an earlier calibration.
+        let Bench { scratch, clocksource, interrupt, .. } = *self;
+        engine::run(&plan, &Site { scratch, clocksource, calibration: None, interrupt }, &keeper)?;
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }

@@ -5,11 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::engine::{self, Tick, TrialFiles};
-use crate::validity::trust;
+use crate::plan::Case;
 use crate::record::store::interval_log;
 use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Skipped, rfc3339};
 use crate::report::charts::series::Series;
-use crate::plan::Case;
 use crate::units::now;
 
 use super::progress::Progress;
@@ -46,17 +45,15 @@ impl Kept {
 /// See the module.
 pub(super) struct Keeper {
     progress: Progress,
-    /// What each trial was to do.
-    cases: Vec<Case>,
     kept: Mutex<Kept>,
 }
 
 impl Keeper {
     /// Writes what there is at the start.
-    pub(super) fn new(progress: Progress, cases: Vec<Case>, record: Record, folder: Folder) -> Self {
+    pub(super) fn new(progress: Progress, record: Record, folder: Folder) -> Self {
         let mut kept = Kept { record, intervals: Vec::new(), folder };
         kept.keep(&progress);
-        Self { progress, cases, kept: Mutex::new(kept) }
+        Self { progress, kept: Mutex::new(kept) }
     }
 
     /// Ends the record and renders the reports; the second value says what of them could not be rendered.
@@ -104,14 +101,6 @@ impl engine::Sink for Keeper {
     }
     fn trial(&self, mut files: TrialFiles) -> io::Result<()> {
         let label = format!("{}-{}", files.trial.case, files.trial.round);
-        // Of a load that never began there is nothing to judge.
-        let case = self.cases.iter().find(|c| c.id == files.trial.case).filter(|_| files.began);
-        if let Some(case) = case {
-            crate::validity::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
-            if let Some(calibration) = &self.lock().record.calibration {
-                trust::judge(&mut files.trial, case, calibration);
-            }
-        }
         if let Outcome::Failed { phase, error } = &files.trial.outcome {
             self.failed(&label, phase, error);
         }

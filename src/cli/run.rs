@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use crate::calibrate::keep;
 use crate::compare::ExpectResult;
-use crate::engine::{self, Interrupt, RunError};
+use crate::engine::{self, Interrupt, RunError, Site};
 use crate::host::machine as host;
-use crate::validity::trust;
+use crate::plan::BringUp;
 use crate::record::{
     Calibration, Completion, Folder, Host, Outcome, Record, RunClock, SCHEMA, ScenarioSource, Status, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
-use crate::plan::BringUp;
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
 
@@ -45,10 +44,8 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     engine::check(&scenario.plan).map_err(Failure::usage)?;
     let clock = RunClock::start();
     let first = record(&scenario, &clock);
-    if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force)
-        && let Some(words) = trust::excess(&scenario.plan.cases, calibration)
-    {
-        return Err(Failure::usage(words));
+    if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {
+        engine::trusts(&scenario.plan, calibration).map_err(Failure::usage)?;
     }
     engine::network::enter(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
@@ -57,9 +54,15 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
     let progress = Progress::new(args.quiet || args.format == Format::Json);
     swept(&progress, &scratch);
-    let clocksource = first.host.clocksource.clone();
-    let keeper = Keeper::new(progress, scenario.plan.cases.clone(), first, folder);
-    let ran = engine::run(&scenario.plan, scratch.path(), &clocksource, &interrupt, &keeper);
+    let (clocksource, calibration) = (first.host.clocksource.clone(), first.calibration.clone());
+    let keeper = Keeper::new(progress, first, folder);
+    let site = Site {
+        scratch: scratch.path(),
+        clocksource: &clocksource,
+        calibration: calibration.as_ref(),
+        interrupt: &interrupt,
+    };
+    let ran = engine::run(&scenario.plan, &site, &keeper);
     let interrupted = interrupt.count() > 0;
     let whole = if interrupted || ran.is_err() { Completion::Interrupted } else { Completion::Complete };
     let (kept, rendered) = keeper.finish(whole, &clock);

@@ -4,7 +4,7 @@
 //! a latency is booked where its message was due and a pause where it ended. A pause counts when it is at least half as
 //! long as that percentile: shorter ones cannot have made it.
 
-use crate::validity::checks::{check, grade};
+use super::checks::{check, grade};
 use crate::record::{Check, Interval, LatencySummary, TaggedInterval};
 use crate::units::{Nanos, latency};
 
@@ -25,7 +25,7 @@ struct Block {
 
 /// Joins the tail of a response latency with pauses. `intervals` are those of its workload in the measured phase, `log` its
 /// histograms in the same phase.
-pub fn tail(summary: &LatencySummary, intervals: &[&Interval], log: &[&TaggedInterval]) -> Option<Check> {
+pub(super) fn tail(summary: &LatencySummary, intervals: &[&Interval], log: &[&TaggedInterval]) -> Option<Check> {
     let printed = summary.percentiles.iter().filter(|p| p.printable && p.quantile >= TAIL);
     let (quantile, value) = printed.filter_map(|p| Some((p.quantile, p.value_ns?))).next_back()?;
     let blocks: Vec<Block> = intervals
@@ -79,8 +79,8 @@ mod tests {
     use super::*;
     use crate::measure::recorder::histogram;
     use crate::measure::summary::summarise;
-    use crate::record::{Packed, Status};
     use crate::record::sample;
+    use crate::record::{Packed, Status};
 
     /// Twenty intervals of 1000 samples of 100 us; in `slow` ones twenty of 10 ms instead; pauses as given.
     fn judged(slow: &[usize], pauses: &[(usize, Nanos)]) -> Option<Check> {

@@ -6,15 +6,15 @@ use hdrhistogram::Histogram;
 use super::steadiness::{self, Blocks};
 use super::{coincidence, episodes, noise};
 use crate::measure::summary::PRINTABLE;
-use crate::record::{Check, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
 use crate::plan::{Case, Load};
+use crate::record::{Check, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
 use crate::stats::quantile::{Block, MIN_BLOCKS, block_interval, effective_exceedances};
 
 /// The fewest blocks from which an interval is computed at all; below [`MIN_BLOCKS`] it is marked as unreliable.
 const FEWEST_BLOCKS: usize = 5;
 
 /// Fills in the interval of each percentile, and appends the checks V7, V8, V10, V13, V14 and V17.
-pub fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[TaggedInterval]) {
+pub(super) fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[TaggedInterval]) {
     let several = case.workloads.len() > 1;
     let mut checks = Vec::new();
     for (workload, plan) in trial.workloads.iter_mut().zip(&case.workloads) {
