@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::model::Comparison;
 use super::observe;
 use super::overall;
+use crate::plan::metric::Metric;
 use crate::record::{Outcome, Record, Status};
 use crate::scenario::gate::{Expectation, Policy};
 use crate::stats::median;
@@ -54,6 +55,8 @@ pub struct ExpectResult {
     pub case: String,
     /// The limit as typed.
     pub that: String,
+    /// What is limited.
+    pub metric: Metric,
     /// Whether it is kept.
     pub verdict: ExpectVerdict,
     /// One value for each valid trial, in the unit of the metric; null is infinite.
@@ -123,7 +126,8 @@ fn nowhere(record: &Record, e: &Expectation) -> ExpectResult {
         }
     };
     let case = e.system.clone().unwrap_or_else(|| "each system".into());
-    ExpectResult { case, that: e.that.clone(), verdict, values: Vec::new(), sentence, on_inconclusive }
+    let (that, metric) = (e.that.clone(), e.metric.clone());
+    ExpectResult { case, that, metric, verdict, values: Vec::new(), sentence, on_inconclusive }
 }
 
 fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectation) -> ExpectResult {
@@ -176,7 +180,8 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
             }
         }
     };
-    ExpectResult { case: name, that: e.that.clone(), verdict, values, sentence, on_inconclusive: e.on_inconclusive }
+    let (that, metric, on_inconclusive) = (e.that.clone(), e.metric.clone(), e.on_inconclusive);
+    ExpectResult { case: name, that, metric, verdict, values, sentence, on_inconclusive }
 }
 
 impl Comparison {

@@ -27,15 +27,16 @@ mod sentence;
 #[cfg(test)]
 mod tests;
 
+pub use differences::PROMISES;
 pub use expect::{ExpectResult, ExpectVerdict, expectations};
 pub use model::*;
 pub use pair::{NotComparable, Options};
 pub use pool::{PoolError, pool};
 pub use sentence::{needed, needed_brief, percent};
 
+use crate::plan::metric::Metric;
 use crate::record::Record;
 use crate::scenario::gate::Gate;
-use crate::plan::metric::Metric;
 
 /// A record and what it is called in the comparison.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::expect::ExpectResult;
-use crate::scenario::gate::Gate;
 use crate::plan::metric::{Metric, Unit};
+use crate::scenario::gate::Gate;
 
 /// The schema this program writes.
 pub const SCHEMA: &str = "msgbench.compare/1";
@@ -54,6 +54,8 @@ pub struct Source {
     pub started_at: String,
     /// Version and build profile of the program that measured.
     pub tool: String,
+    /// Whether that was another tool.
+    pub foreign: bool,
     /// SHA-256 of the scenario.
     pub scenario_sha256: String,
     /// The machine in a line.
@@ -84,6 +86,10 @@ pub struct Difference {
     pub candidate: String,
     /// Whether it may by itself explain a difference of the figures.
     pub confounds: bool,
+    /// Whether it is a fact of a system that only one side states.
+    pub one_sided: bool,
+    /// Whether it bears on whether a message arrives, in order, and survives, or changes what is measured altogether.
+    pub promise: bool,
 }
 
 /// A case that was not compared.
@@ -109,6 +115,8 @@ pub struct Excluded {
     pub round: u32,
     /// Why.
     pub reason: String,
+    /// The checks that it did not pass, by their ids.
+    pub checks: Vec<String>,
 }
 
 /// A doubt about the trials of a case.

@@ -50,7 +50,11 @@ pub struct About<'a> {
 pub fn finish(raw: &Raw, hiccups: Vec<hiccup::Interval>, about: About<'_>) -> TrialFiles {
     let About { case, clock, frame, running, .. } = about;
     let folded = fold(raw, case, hiccups, &frame);
-    let mut guarantees = raw.facts.guarantees.clone();
+    let mut facts = raw.facts.clone();
+    if let Some(durability) = running.durability {
+        facts.guarantees.durability = durability;
+    }
+    let mut guarantees = facts.words();
     guarantees.extend(running.settings);
     let began = raw.origin > 0;
     let mut trial = Trial {
@@ -60,9 +64,10 @@ pub fn finish(raw: &Raw, hiccups: Vec<hiccup::Interval>, about: About<'_>) -> Tr
         started_at: rfc3339(about.started),
         outcome: outcome(raw, &folded, about.told_to_fail),
         system: SystemFacts {
-            version: raw.facts.version.clone(),
+            version: facts.version,
             url: running.url,
-            client: raw.facts.client.clone(),
+            client: facts.client,
+            promised: facts.guarantees.levels(),
             guarantees,
         },
         pacing: if frame.spin { "spin" } else { "sleep" }.into(),
@@ -111,7 +116,7 @@ fn nothing_came(folded: &Folded, raw: &Raw) -> Option<String> {
         return None;
     }
     let sent: u64 = folded.workloads.iter().map(|w| w.ledger.sent).sum();
-    let words = raw.log.last().map(|(_, words)| format!(" (last words: {words})")).unwrap_or_default();
+    let words = raw.log.last().map(|(.., words)| format!(" (last words: {words})")).unwrap_or_default();
     Some(format!(
         "none of {sent} messages was acknowledged or arrived before the drain ended{words}; see the server's log, its disk and its limits"
     ))

@@ -6,7 +6,7 @@ use crate::measure::hiccup;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
 use crate::measure::summary::summarise;
-use crate::plan::{Case, Load, Workload};
+use crate::plan::{Case, Load, Role};
 use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::units::{Nanos, SECOND};
 use crate::validity::Observed;
@@ -29,15 +29,6 @@ pub struct Folded {
     pub events: Vec<Event>,
     pub intervals: Vec<Interval>,
     pub hlog: Vec<TaggedInterval>,
-}
-
-/// Who delivers the messages of a workload, and so what its latency is called.
-fn headline(w: &Workload, delivers: bool) -> &'static str {
-    match (w.topology.reply, delivers) {
-        _ if !delivers => "ack",
-        (true, _) => "rtt",
-        (false, _) => "e2e",
-    }
 }
 
 fn tag(kind: Kind, headline: &str) -> String {
@@ -91,7 +82,8 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
     }
     folded.hiccup = summarise(&all, 0, 0, 0, frame.quantiles);
     let offset = |at: Nanos| (at as f64 - raw.origin as f64) / SECOND as f64;
-    folded.events = raw.log.iter().map(|(at, text)| Event { at_s: offset(*at), text: text.clone() }).collect();
+    folded.events =
+        raw.log.iter().map(|(at, kind, text)| Event { at_s: offset(*at), kind: *kind, text: text.clone() }).collect();
     folded
 }
 
@@ -110,7 +102,16 @@ fn workload(
     let delivers = frame.delivers && w.topology.groups > 0;
     let books = Books::close(raw, i, w, delivers);
     let Frame { round, spin, clocksource, .. } = *frame;
-    let at = Place { raw, case, index: i, workload: w, headline: headline(w, delivers), hiccups, spin, clocksource };
+    let at = Place {
+        raw,
+        case,
+        index: i,
+        workload: w,
+        headline: w.topology.latency_name(delivers),
+        hiccups,
+        spin,
+        clocksource,
+    };
     let latency = latencies(folded, &at, &books, delivers, frame.quantiles);
     let seconds = (raw.measured as f64 / SECOND as f64).max(1e-9);
     let rate = |count: u64| count as f64 / seconds;
@@ -126,7 +127,7 @@ fn workload(
     };
     intervals(&mut folded.intervals, &at, round, &books.within.by_block);
     folded.observed.push(observe(&at, &books, &latency));
-    let promises = if delivers { books.promises(&raw.facts, raw.arriving) } else { Vec::new() };
+    let promises = if delivers { books.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
     let Books { ledger, groups, replay, .. } = books;
     let name = w.name.clone();
     folded.workloads.push(WorkloadResult { name, ledger, throughput, latency, promises, groups, replay });
@@ -165,7 +166,7 @@ fn latencies(
             Kind::Response if !open || !delivers => 0,
             Kind::Service if !delivers => 0,
             Kind::Response | Kind::Service => missing(books),
-            Kind::Slow => books.groups.iter().filter(|g| g.role == "slow").map(|g| g.lost).sum(),
+            Kind::Slow => books.groups.iter().filter(|g| g.role == Role::Slow).map(|g| g.lost).sum(),
             Kind::Ack | Kind::AckService if books.ledger.acked > 0 => {
                 unsent(books) + books.ledger.sent.saturating_sub(books.ledger.acked)
             }
@@ -228,7 +229,7 @@ fn missing(books: &Books) -> u64 {
     let lost = if books.groups.is_empty() {
         books.ledger.lost
     } else {
-        books.groups.iter().filter(|g| g.role == "tail").map(|g| g.lost).sum()
+        books.groups.iter().filter(|g| g.role == Role::Tail).map(|g| g.lost).sum()
     };
     lost + unsent(books) * books.copies.max(1)
 }

@@ -6,7 +6,7 @@ use super::produce::GAPS;
 use super::trial::{Raw, Setup, execute};
 use super::{Interrupt, Site};
 use crate::driver::fake::Fake;
-use crate::plan::Case;
+use crate::plan::{Case, Role};
 use crate::record::{Check, RunClock, Status, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::system::{Context, Running, create};
@@ -182,7 +182,7 @@ fn the_cpu_time_of_each_interval_is_that_of_the_interval() {
 
 #[test]
 fn exactly_once_is_broken_by_a_duplicate() {
-    let options = serde_json::json!({ "duplicate": 100, "delivery": "exactly once" });
+    let options = serde_json::json!({ "duplicate": 100, "delivery": "exactly-once" });
     let (_, raw, folded) = drive(STREAM, options);
     assert_eq!(folded.workloads[0].ledger.duplicated, hits(&raw, 100));
     assert!(!kept(&folded.workloads[0], "exactly once"));
@@ -209,7 +209,7 @@ fn a_backlog_is_read_to_its_end_and_told_apart_from_the_tail() {
     assert_eq!((replay.backlog, replay.delivered), (5000, 5000));
     assert!(replay.catch_up_s.is_some() && replay.rate.unwrap() > 0.0, "{replay:?}");
     assert!(replay.begun_s >= 0.125, "{replay:?}");
-    assert_eq!(w.groups.iter().map(|g| (g.role.as_str(), g.lost)).collect::<Vec<_>>(), [("tail", 0), ("catch-up", 0)]);
+    assert_eq!(w.groups.iter().map(|g| (g.role, g.lost)).collect::<Vec<_>>(), [(Role::Tail, 0), (Role::CatchUp, 0)]);
     assert_eq!(w.latency["e2e"].count, w.ledger.sent, "the reader of the backlog is not in the headline");
     assert!(w.latency.contains_key("ack.before-replay") && w.latency.contains_key("ack.during-replay"));
 }
@@ -221,7 +221,7 @@ fn a_slow_consumer_is_told_apart() {
     let (_, raw, folded) = drive(workload, serde_json::json!({}));
     let w = &folded.workloads[0];
     assert!(raw.failed.is_none());
-    assert_eq!(w.groups.iter().filter(|g| g.role == "slow").count(), 1);
+    assert_eq!(w.groups.iter().filter(|g| g.role == Role::Slow).count(), 1);
     assert_eq!(w.latency["e2e"].count, 2 * w.ledger.sent);
     assert_eq!(w.latency["e2e.slow"].count, w.ledger.sent);
 }

@@ -3,10 +3,11 @@
 //! A plan is plain data: the engine executes it, `check` prints it, and the record stores it beside the scenario
 //! as typed, so that a result says exactly what was done.
 
+pub mod facts;
 mod load;
-mod workload;
 pub mod metric;
 pub mod options;
+mod workload;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,12 +1,13 @@
 //! Arrivals, dependence, the host and errors: V9, V10, V13 and V14 of stats.md A5.
 
 use super::checks::{check, grade};
+use crate::plan::facts::Incident;
 use crate::record::{Check, Doubt, Event, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
 use crate::stats::arrivals;
 use crate::units::latency;
 
 fn response(workload: &WorkloadResult) -> Option<&LatencySummary> {
-    ["e2e", "rtt", "ack"].into_iter().find_map(|k| workload.latency.get(k)).filter(|l| l.count + l.lost > 0)
+    workload.response().map(|(_, l)| l)
 }
 
 fn percent(quantile: f64) -> String {
@@ -156,8 +157,7 @@ pub(super) fn errors(workload: &WorkloadResult, events: &[Event]) -> Option<Chec
         .map(|r| r.percentiles.iter().filter(|p| share > 1.0 - p.quantile).map(|p| percent(p.quantile)).collect())
         .unwrap_or_default();
     let observed = format!("{} of {} refused", l.refused, l.scheduled);
-    let said = |e: &&Event| e.text.contains("refused") || e.text.contains("not delivered");
-    let first = events.iter().find(said).filter(|_| l.refused > 0);
+    let first = events.iter().find(|e| e.kind == Incident::Refused).filter(|_| l.refused > 0);
     let words = first.map(|e| format!("; {}", e.text)).unwrap_or_default();
     let lasting = if infinite.is_empty() { String::new() } else { format!(": {} infinite", infinite.join(", ")) };
     Some(check(
@@ -212,6 +212,7 @@ mod tests {
             observed: "7 % of CPU time".into(),
             why: String::new(),
             remedy: String::new(),
+            amount: None,
         };
         trial.disturbance = vec![finding(Grade::Ok), finding(Grade::Warn)];
         assert_eq!(host(&trial).unwrap().status, Status::Warn);
@@ -222,5 +223,11 @@ mod tests {
         trial.workloads[0].ledger.refused = 300;
         let found = errors(&trial.workloads[0], &trial.events).unwrap();
         assert!(found.status == Status::Warn && found.observed.contains("p99, p99.9"), "{found:?}");
+        // Whose words they are is known by their kind: a connection that is refused refuses no message.
+        let event = |kind, text: &str| Event { at_s: 1.0, kind, text: text.into() };
+        let gone = event(Incident::Disconnected, "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+        let refused = event(Incident::Refused, "messages are not to be taken: the disk is full");
+        let found = errors(&trial.workloads[0], &[gone, refused]).unwrap();
+        assert!(found.observed.ends_with("; messages are not to be taken: the disk is full"), "{found:?}");
     }
 }

@@ -4,7 +4,7 @@
 //! unthrottled loads have no rate of ours: the system decides how fast they are.
 
 use crate::plan::{Case, Load};
-use crate::record::{Calibration, Check, NEAR, Status, Trial};
+use crate::record::{Calibration, Check, NEAR, RESPONSES, Status, Trial};
 use crate::units::Rate;
 
 use super::checks::check;
@@ -43,7 +43,7 @@ pub(super) fn judge(trial: &mut Trial, case: &Case, calibration: &Calibration) {
     }
     let Some(floor) = calibration.floor_at(rate) else { return };
     for workload in &mut trial.workloads {
-        for kind in ["e2e", "rtt", "ack"] {
+        for kind in RESPONSES {
             let Some(latency) = workload.latency.get_mut(kind) else { continue };
             for p in &mut latency.percentiles {
                 let own = floor.at(p.quantile);

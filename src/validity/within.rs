@@ -27,10 +27,10 @@ pub(super) fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log:
         let of: Vec<&Interval> =
             intervals.iter().filter(|i| i.workload == workload.name && i.start_s > -1e-9).collect();
         checks.extend(steady(&plan.load, &of));
-        if let Some(kind) = ["e2e", "rtt", "ack"].into_iter().find(|kind| workload.latency.contains_key(*kind)) {
+        if let Some((kind, summary)) = workload.response() {
             let tag = format!("{prefix}{kind}");
             let blocks: Vec<_> = log.iter().filter(|i| i.tag == tag && i.start_s > -1e-9).collect();
-            checks.extend(coincidence::tail(&workload.latency[kind], &of, &blocks));
+            checks.extend(coincidence::tail(summary, &of, &blocks));
         }
         checks.extend(noise::dependence(workload).into_iter().chain(noise::errors(workload, &trial.events)));
     }

@@ -10,7 +10,9 @@ use msgbench::driver::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Incoming, Outgoing, Producer, Seat, Sink, Start, Target,
 };
 use msgbench::load::message::{Envelope, Template, open};
-use msgbench::plan::{BringUp, Content, Delivery, DriverKind, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload};
+use msgbench::plan::{
+    BringUp, Content, Delivery, DriverKind, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload,
+};
 use msgbench::system::{Availability, Context, Running, System, availability, create};
 use msgbench::units::{Bytes, now};
 use serde_json::Value;
@@ -162,7 +164,7 @@ impl Bench {
     }
 
     pub fn guarantee(&self, key: &str) -> String {
-        let all = &self.driver.facts().guarantees;
+        let all = &self.driver.facts().words();
         all.get(key).unwrap_or_else(|| panic!("no {key} in {all:#?}")).clone()
     }
 

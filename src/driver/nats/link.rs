@@ -14,7 +14,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Ser
 use bytes::{Bytes, BytesMut};
 
 use super::options::Connection;
-use crate::driver::{DriverError, Incidents, Target};
+use crate::driver::{DriverError, Incident, Incidents, Target};
 use crate::units::{Nanos, now};
 
 /// Messages that a subscription may hold before async-nats drops them; its default of 65,536 is 0.1 s at high rates.
@@ -82,9 +82,9 @@ impl Link {
                             // Only the first counts: the others follow from it.
                             let _ = denial.set(words.clone());
                         }
-                        log.note(format!("the server says: {words}"));
+                        log.note(Incident::Server, format!("the server says: {words}"));
                     }
-                    other => log.note(other.to_string()),
+                    other => log.note(Incident::Client, other.to_string()),
                 }
                 std::future::ready(())
             });

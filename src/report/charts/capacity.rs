@@ -2,13 +2,13 @@
 //! measured, and where the limit is.
 
 use super::axis::{Axis, Reading};
-use crate::report::pages::page::Figure;
 use super::svg::{Frame, Svg, dash, widest};
-use crate::report::words::view::{Value, quantile_name, response, trials, usable};
-use crate::record::{Record, Status, Trial};
-use crate::scenario::gate::Comparator;
 use crate::plan::metric::{Quantity, Unit};
 use crate::plan::{Case, Load};
+use crate::record::{RESPONSES, Record, Status, Trial};
+use crate::report::pages::page::Figure;
+use crate::report::words::view::{Value, quantile_name, response, trials, usable};
+use crate::scenario::gate::Comparator;
 use crate::stats::median;
 use crate::units::{Rate, latency};
 
@@ -99,8 +99,7 @@ fn points(record: &Record, sweep: &Sweep<'_>, quantile: f64) -> Vec<Point> {
 fn limit(record: &Record, quantile: f64) -> Option<f64> {
     let at_most = |c| matches!(c, Comparator::Less | Comparator::AtMost);
     let of = record.plan.expect.iter().filter(|e| at_most(e.comparator));
-    let headline =
-        |q: &Quantity| matches!(q, Quantity::Latency(kind, _) if matches!(kind.as_str(), "e2e" | "rtt" | "ack"));
+    let headline = |q: &Quantity| matches!(q, Quantity::Latency(kind, _) if RESPONSES.contains(&kind.as_str()));
     let same = |q: &Quantity| headline(q) && q.quantile().is_some_and(|x| (x - quantile).abs() < 1e-9);
     of.filter(|e| same(&e.metric.quantity)).map(|e| e.limit).min_by(f64::total_cmp)
 }
@@ -232,9 +231,9 @@ fn figure(id: &str, title: &str, lines: &[Line], limit: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Arrivals, Profile};
     use crate::record::Check;
     use crate::record::sample;
-    use crate::plan::{Arrivals, Profile};
 
     /// The sample, with five rates for each system; the last one overloads `nats`.
     fn swept() -> Record {

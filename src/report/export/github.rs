@@ -47,14 +47,15 @@ pub fn page(c: &Comparison) -> String {
     command(&mut out, fails(5), "INCONCLUSIVE", &open);
     // What keeps a run from counting must not stand behind what is merely doubtful: only the first is shown.
     for (invalid, title) in [(true, "another tool, does not count"), (false, "another tool")] {
-        let doubts: Vec<String> = c.doubts.iter().filter(|d| d.invalid == invalid).map(crate::report::pages::comparison::doubt).collect();
+        let doubts: Vec<String> =
+            c.doubts.iter().filter(|d| d.invalid == invalid).map(crate::report::pages::comparison::doubt).collect();
         command(&mut out, "warning", title, &doubts.iter().map(String::as_str).collect::<Vec<_>>());
     }
     // The checks of the host, not of the system: V6 generator, V13 noise, V15 held still.
     let host: Vec<String> = c
         .excluded
         .iter()
-        .filter(|e| ["V6 ", "V13 ", "V15 "].iter().any(|id| e.reason.contains(id)))
+        .filter(|e| e.checks.iter().any(|id| ["V6", "V13", "V15"].contains(&id.as_str())))
         .map(|e| {
             format!("a run was left out because the machine was disturbed: {}, round {}: {}", e.case, e.round, e.reason)
         })
@@ -78,6 +79,7 @@ mod tests {
             case: "nats".into(),
             round: 3,
             reason: "INVALID: V13 host noise: 100% stolen,\nall of it".into(),
+            checks: vec!["V13".into()],
         });
         insta::assert_snapshot!("github", page(&c));
         assert_eq!(property("a: b, 1%"), "a%3A b%2C 1%25");

@@ -1,19 +1,23 @@
 //! A comparison as a page of its own: the sentence first, then what else differs, what may be believed, the figures, and what
 //! limits the claim (stats.md B2).
 
+use std::collections::BTreeMap;
+
+use super::groups::{Group, Side, groups};
+use super::{differences, notes_of_all, over_time, tables, telling};
+use crate::compare::foreign::is_foreign;
+use crate::compare::{Comparison, Named, PROMISES, Source, percent};
+use crate::plan::metric::Quantity;
+use crate::record::{Outcome, Record, Status, Trial};
 use crate::report::charts::comparison as charts;
 use crate::report::charts::comparison::{COSTS, cost};
-use super::groups::{Group, Side, groups};
-use super::{PROMISES, differences, notes, over_time, tables, telling};
-use crate::compare::foreign::is_foreign;
-use crate::compare::{Comparison, Named, Source, percent};
-use crate::record::{Outcome, Record, Status, Trial};
 use crate::report::charts::heat::READING;
-use crate::report::pages::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
 use crate::report::charts::series::Series;
-use crate::report::words::view::{Table, Value, check_number, or_dash, quantile_name, quantiles, response, status_word, usable};
+use crate::report::pages::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
+use crate::report::words::view::{
+    Grade, Table, Value, check_number, or_dash, quantile_name, quantiles, response, status_word, usable,
+};
 use crate::report::words::{method, threats};
-use crate::plan::metric::Quantity;
 use crate::units::{count, three_digits};
 
 /// Load points that are drawn; the tables hold all of them.
@@ -119,8 +123,11 @@ fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
         let all = side.all();
         let name = if several { format!("{group}: {}", side.label) } else { side.label.to_string() };
         let mut row = vec![name, all.len().to_string(), side.valid().count().to_string()];
-        row.extend(names.iter().map(|n| light(&all, n.0)));
+        row.extend(names.iter().map(|n| light(&all, n.0).0));
         panel.rows.push(row);
+        for (column, n) in names.iter().enumerate() {
+            panel.grade(3 + column, light(&all, n.0).1);
+        }
     }
     let meaning: Vec<(String, String)> =
         names.iter().map(|(id, name, accepted)| (format!("{id} {name}"), format!("accepted: {accepted}"))).collect();
@@ -137,10 +144,11 @@ fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
                     k.observed.clone(),
                     k.message.clone(),
                 ]);
+                found.grade(1, Grade::from(k.status));
             }
         }
     }
-    let left_out: Vec<_> = notes(c).into_iter().filter(|n| is_left_out(n.0)).collect();
+    let left_out: Vec<_> = notes_of_all(c).into_iter().filter(|n| is_left_out(n.0)).collect();
     let mut body = note_list(left_out.iter().map(|(w, t)| (*w, t.as_str())));
     body.push_str(&table(&panel));
     body.push_str(&details("What the checks mean", &definitions(&meaning)));
@@ -156,23 +164,19 @@ fn is_left_out(word: &str) -> bool {
     matches!(word, "EXCLUDED" | "REFUSED")
 }
 
-/// The worst status of a check over runs, and how many have it.
-fn light(all: &[&Trial], id: &str) -> String {
+/// The worst status of a check over runs, how many have it, and how that stands.
+fn light(all: &[&Trial], id: &str) -> (String, Option<Grade>) {
     let found: Vec<Status> = all.iter().flat_map(|t| &t.validity).filter(|k| k.id == id).map(|k| k.status).collect();
-    match found.iter().max() {
-        None => "-".into(),
-        Some(Status::Ok) => "OK".into(),
-        Some(worst) => {
-            let hit = found.iter().filter(|s| *s == worst).count();
-            format!("{} {hit}/{}", status_word(*worst), all.len())
-        }
-    }
+    let Some(worst) = found.iter().max().copied() else { return ("-".into(), None) };
+    let hit = found.iter().filter(|s| **s == worst).count();
+    let share = if worst == Status::Ok { String::new() } else { format!(" {hit}/{}", all.len()) };
+    (format!("{}{share}", status_word(worst)), Some(worst.into()))
 }
 
 fn comparison(c: &Comparison) -> String {
     let mut body = charts::forest(c).unwrap_or_default();
     body.push_str(&table(&matrix(c)));
-    let list: Vec<_> = notes(c).into_iter().filter(|n| !is_left_out(n.0) && !n.1.contains("--html")).collect();
+    let list: Vec<_> = notes_of_all(c).into_iter().filter(|n| !is_left_out(n.0)).collect();
     body.push_str(&note_list(list.iter().map(|(w, t)| (*w, t.as_str()))));
     let rest = tables(c, |r| !r.primary && telling(r));
     let rows: usize = rest.iter().map(|t| t.rows.len()).sum();
@@ -197,8 +201,11 @@ fn matrix(c: &Comparison) -> Table {
                 head: [vec!["compared".into()], t.head.clone()].concat(),
                 right: [vec![false], t.right.clone()].concat(),
                 rows: Vec::new(),
+                grades: BTreeMap::new(),
             }
         });
+        let above = into.rows.len();
+        into.grades.extend(t.grades.into_iter().map(|((row, column), grade)| ((above + row, column + 1), grade)));
         into.rows.extend(t.rows.into_iter().map(|r| [vec![t.caption.clone()], r].concat()));
     }
     out.unwrap_or_else(|| Table::new("There is nothing that could be compared", &["compared"]))
