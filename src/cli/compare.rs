@@ -6,11 +6,12 @@ use clap::ValueEnum;
 
 use crate::compare::foreign::{self, LogUnit};
 use crate::compare::{self, Comparison, Named, Options};
+use crate::plan::gate::{Expectation, Gate};
 use crate::record::{Loaded, Record, StoreError, store};
+use crate::report::charts::series::Series;
 use crate::report::export;
 use crate::report::pages::comparison as render;
-use crate::report::charts::series::Series;
-use crate::scenario::gate::{self, Expectation, Gate};
+use crate::scenario::gate;
 
 use super::{Exit, Failure, pretty, print};
 

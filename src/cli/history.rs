@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::compare::history::{self, Entry, Series, State};
+use crate::plan::gate::Share;
 use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::record::store::{self, Store};
-use crate::scenario::gate::Share;
 use crate::units::say;
 
 use super::{Exit, Failure, Format, pretty, print};

@@ -8,7 +8,7 @@ use crate::engine::{self, Interrupt, RunError, Site};
 use crate::host::machine as host;
 use crate::plan::BringUp;
 use crate::record::{
-    Calibration, Completion, Folder, Host, Outcome, Record, RunClock, SCHEMA, ScenarioSource, Status, Tool, rfc3339,
+    Calibration, Completion, Folder, Gravest, Host, Record, RunClock, SCHEMA, ScenarioSource, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
 use crate::system::scratch::Scratch;
@@ -120,16 +120,12 @@ fn show(args: &RunArgs, kept: &Kept, limits: &[ExpectResult]) -> Result<Exit, Fa
 
 /// The exit code of a finished run; the gravest that applies.
 fn exit(record: &Record, interrupted: bool) -> Exit {
-    let failed = record.trials.iter().any(|t| matches!(t.outcome, Outcome::Failed { .. }));
-    let broken = |t: &crate::record::Trial| t.workloads.iter().any(|w| w.promises.iter().any(|p| !p.kept));
-    let may_break = record.plan.may_break;
-    let failed = failed || (!may_break && record.trials.iter().any(broken));
-    let invalid = record.trials.iter().any(|t| t.validity_status() == Status::Invalid);
-    match () {
-        () if interrupted => Exit::Interrupted,
-        () if failed || record.trials.is_empty() => Exit::SystemFailed,
-        () if invalid => Exit::Invalid,
-        () => Exit::Passed,
+    match record.gravest() {
+        _ if interrupted => Exit::Interrupted,
+        Some(Gravest::Failed | Gravest::Broken) => Exit::SystemFailed,
+        Some(Gravest::Invalid) => Exit::Invalid,
+        None if record.trials.is_empty() => Exit::SystemFailed,
+        None => Exit::Passed,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::Difference;
-use super::pair::{Side, host_line};
+use super::side::{Side, host_line};
 use crate::plan::Case;
 use crate::record::Record;
 

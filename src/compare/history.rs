@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::observe;
-use crate::record::{Outcome, Record, Status};
 use crate::plan::metric::Metric;
+use crate::record::{Outcome, Record, Status};
 use crate::stats::change::{self, CONFIRMED_AT};
 use crate::stats::quantile::{Use, may};
 use crate::stats::{median, series};

@@ -4,18 +4,21 @@
 //! as typed, so that a result says exactly what was done.
 
 pub mod facts;
+pub mod gate;
 mod load;
+pub mod messages;
 pub mod metric;
 pub mod options;
+pub mod problem;
 mod workload;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use gate::{Expectation, Gate};
 pub use load::*;
 pub use workload::*;
 
-use crate::scenario::gate::{Expectation, Gate};
 use crate::units::Span;
 
 /// Bytes of the envelope that every message begins with; no payload can be smaller.

@@ -4,7 +4,6 @@
 //! more, or less, than another about what may be believed. `view` and `notes` decide what is said; `text`, `markdown`
 //! and `html` only how it looks; `chart` decides which lines there are, `plot` draws them.
 
-
 pub mod charts;
 pub mod export;
 pub mod pages;
@@ -50,6 +49,24 @@ pub fn files(record: &Record, series: &Series<'_>) -> Result<Vec<(String, Vec<u8
     list.push(("report.html".into(), crate::report::pages::result::page(record, &plots, series, &raw).into_bytes()));
     list.push(("report.md".into(), crate::report::pages::markdown::page(record, &charts).into_bytes()));
     Ok(list)
+}
+
+/// Text as it must stand in HTML and XML, in elements and in attributes. Control characters that XML forbids are dropped.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]

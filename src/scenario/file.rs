@@ -12,8 +12,8 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::gate::{ExpectTable, GateTable};
-use crate::plan::{Action, Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
 use crate::faults::Faults;
+use crate::plan::{Action, Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.

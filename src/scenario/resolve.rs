@@ -5,10 +5,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use super::diagnose::Problem;
 use super::file::{self, File, Filler, Mode, Size};
-use super::payload;
-use crate::plan::{Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize, Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload};
+use crate::plan::messages;
+use crate::plan::problem::Problem;
+use crate::plan::{
+    Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize,
+    Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload,
+};
 use crate::units::{Bytes, Rate, Span};
 
 /// Payloads read from disk, by path as typed: a sweep resolves the same file for every point.
@@ -373,7 +376,7 @@ fn payload(at: &str, p: &file::Payload, folder: &Path, known: &mut Payloads) -> 
             return Ok(payload.clone());
         }
         let path = folder.join(name);
-        let found = payload::from_path(&path).map_err(|e| {
+        let found = messages::from_path(&path).map_err(|e| {
             Problem::new(format!("{at}.file"), format!("cannot use {} as messages: {e}", path.display()))
                 .hint("give a file with one message per line, or a folder, relative to the scenario")
         })?;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use crate::plan::{BringUp, Content, DriverKind, Load, PayloadSize};
 use super::{Overrides, Scenario, ScenarioError, describe, load, parse, schema};
+use crate::plan::{BringUp, Content, DriverKind, Load, PayloadSize};
 use crate::units::{Bytes, Rate, Span};
 
 const GOOD: &str = r#"name = "fanout"

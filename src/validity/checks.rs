@@ -2,6 +2,7 @@
 //! Each is a pure function.
 
 use super::noise::{self, Sends};
+use super::outcome::{check, grade};
 use super::steadiness::{self, Flow};
 use crate::record::{Check, Status};
 
@@ -82,19 +83,6 @@ fn whose(o: &Observed) -> String {
              were lost is not known"
         ),
     }
-}
-
-pub(super) fn grade(value: f64, warn: f64, invalid: f64) -> Status {
-    match value {
-        v if v > invalid => Status::Invalid,
-        v if v > warn => Status::Warn,
-        _ => Status::Ok,
-    }
-}
-
-pub(super) fn check(id: &str, name: &str, status: Status, observed: String, threshold: &str, message: &str) -> Check {
-    let message = if status == Status::Ok { String::new() } else { message.into() };
-    Check { id: id.into(), name: name.into(), status, observed, threshold: threshold.into(), message }
 }
 
 /// All checks that apply to the workload.

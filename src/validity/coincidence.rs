@@ -4,7 +4,7 @@
 //! a latency is booked where its message was due and a pause where it ended. A pause counts when it is at least half as
 //! long as that percentile: shorter ones cannot have made it.
 
-use super::checks::{check, grade};
+use super::outcome::{check, grade};
 use crate::record::{Check, Interval, LatencySummary, TaggedInterval};
 use crate::units::{Nanos, latency};
 

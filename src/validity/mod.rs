@@ -7,6 +7,7 @@ mod checks;
 mod coincidence;
 mod episodes;
 mod noise;
+mod outcome;
 mod steadiness;
 mod trust;
 mod within;

@@ -1,6 +1,6 @@
 //! Arrivals, dependence, the host and errors: V9, V10, V13 and V14 of stats.md A5.
 
-use super::checks::{check, grade};
+use super::outcome::{check, grade};
 use crate::plan::facts::Incident;
 use crate::record::{Check, Doubt, Event, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
 use crate::stats::arrivals;

@@ -1,6 +1,6 @@
 //! Does the system keep up, and do its latencies stay the same over the trial? V3, V7 and V8 of stats.md A5.
 
-use super::checks::check;
+use super::outcome::check;
 use crate::record::{Check, Status};
 use crate::stats::change::{self, Settings};
 use crate::stats::{mean, series};

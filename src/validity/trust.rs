@@ -7,7 +7,7 @@ use crate::plan::{Case, Load};
 use crate::record::{Calibration, Check, NEAR, RESPONSES, Status, Trial};
 use crate::units::Rate;
 
-use super::checks::check;
+use super::outcome::check;
 
 /// Above this share of the highest trustworthy rate the schedule is kept, but with little to spare (stats.md C1).
 const COMFORTABLE: f64 = 0.7;

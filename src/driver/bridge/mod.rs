@@ -289,3 +289,32 @@ impl<C: Consumer> Consumer for BridgeConsumer<C> {
         self.inner.receive(&mut tap, limit).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{Acknowledgement, Durability, Order};
+
+    fn stated(delivery: Delivery, words: &str, durability: Durability) -> Guarantees {
+        Guarantees {
+            delivery: Stated::new(delivery, words),
+            order: Stated::new(Order::Partition, "per producer and partition"),
+            acknowledgement: Stated::new(Acknowledgement::Leader, "by the leader"),
+            durability: Stated::new(durability, "somewhere"),
+        }
+    }
+
+    #[test]
+    fn the_whole_way_promises_what_its_weaker_part_does() {
+        let kafka = stated(Delivery::AtLeastOnce, "at least once", Durability::Synced);
+        let of = |delivery, words: &str| joined("first", &stated(delivery, words, Durability::Memory), &kafka);
+        let lossy = of(Delivery::AtMostOnce, "at most once");
+        assert_eq!(lossy.delivery.level, Delivery::Unpromised, "it may be lost before, and come twice after");
+        assert_eq!(lossy.delivery.words, "to the bridge at most once, from it at least once");
+        assert_eq!(of(Delivery::ExactlyOnce, "exactly once: so").delivery.level, Delivery::AtLeastOnce);
+        assert_eq!(lossy.durability.level, Durability::Synced, "that of the system that is read from");
+        let unstated = joined("first", &Guarantees::default(), &kafka);
+        assert_eq!(unstated.order.words, "not stated, then per producer and partition");
+        assert!(!unstated.order.level.promised());
+    }
+}

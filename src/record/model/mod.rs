@@ -230,7 +230,36 @@ pub struct Trial {
     pub server_log: Option<String>,
 }
 
+/// The gravest thing that a run has to answer for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gravest {
+    /// A system failed.
+    Failed,
+    /// A system did not keep what it promises, and the scenario did not expect that.
+    Broken,
+    /// A trial may not be believed.
+    Invalid,
+}
+
+impl Record {
+    /// Of what its trials came to, the gravest; `None` where nothing is wrong with them.
+    pub fn gravest(&self) -> Option<Gravest> {
+        let any = |wrong: &dyn Fn(&Trial) -> bool| self.trials.iter().any(wrong);
+        match () {
+            () if any(&|t| matches!(t.outcome, Outcome::Failed { .. })) => Some(Gravest::Failed),
+            () if !self.plan.may_break && any(&|t| !t.kept()) => Some(Gravest::Broken),
+            () if any(&|t| t.validity_status() == Status::Invalid) => Some(Gravest::Invalid),
+            () => None,
+        }
+    }
+}
+
 impl Trial {
+    /// Whether every promise that was judged was kept.
+    pub fn kept(&self) -> bool {
+        self.workloads.iter().flat_map(|w| &w.promises).all(|p| p.kept)
+    }
+
     /// The worst of the validity checks.
     pub fn validity_status(&self) -> Status {
         self.validity.iter().map(|c| c.status).max().unwrap_or(Status::Ok)

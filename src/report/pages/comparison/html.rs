@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use super::groups::{Group, Side, groups};
 use super::{differences, notes_of_all, over_time, tables, telling};
 use crate::compare::foreign::is_foreign;
 use crate::compare::{Comparison, Named, PROMISES, Source, percent};
@@ -13,7 +12,9 @@ use crate::report::charts::comparison as charts;
 use crate::report::charts::comparison::{COSTS, cost};
 use crate::report::charts::heat::READING;
 use crate::report::charts::series::Series;
-use crate::report::pages::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
+use crate::report::escape;
+use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table};
+use crate::report::words::groups::{Group, Side, groups};
 use crate::report::words::view::{
     Grade, Table, Value, check_number, or_dash, quantile_name, quantiles, response, status_word, usable,
 };

@@ -3,7 +3,6 @@
 //! The sentence stands first, then what differs besides performance, then the figures. Text and Markdown print the same
 //! tables and notes, built here.
 
-pub mod groups;
 pub mod html;
 pub mod markdown;
 pub mod over_time;
@@ -188,8 +187,8 @@ fn notes_of_all(c: &Comparison) -> Vec<(&'static str, String)> {
 pub(crate) mod tests {
     use crate::compare::sample::{A, B, again, record};
     use crate::compare::{self, Comparison, Named, Options};
+    use crate::plan::gate::{Comparator, Expectation, Gate, Policy, Share};
     use crate::record::{Outcome, Status};
-    use crate::scenario::gate::{Comparator, Expectation, Gate, Policy, Share};
 
     /// A regression, a limit that is broken, an invalid trial, a changed setting.
     pub(crate) fn failing() -> Comparison {

@@ -1,0 +1,32 @@
+//! One side of a comparison, before anything is compared.
+
+use crate::plan::Case;
+use crate::record::{Host, Record, Trial};
+
+/// One side of a contest.
+#[derive(Debug)]
+pub(super) struct Side<'a> {
+    pub label: String,
+    pub case: &'a Case,
+    pub record: &'a Record,
+    /// Valid trials, by round.
+    pub trials: Vec<&'a Trial>,
+    pub excluded: usize,
+    /// Why the first of them was left out.
+    pub why_excluded: Option<Fault>,
+}
+
+/// Why a trial is not compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// In words.
+    pub reason: String,
+    /// The same where the trial itself is shown as well.
+    pub short: String,
+    /// The checks that it did not pass.
+    pub checks: Vec<String>,
+}
+
+pub(super) fn host_line(h: &Host) -> String {
+    format!("{}, {} CPUs, {:.1} GiB, kernel {}", h.cpu, h.cpus, h.memory_bytes as f64 / f64::from(1 << 30), h.kernel)
+}
