@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{self, Interrupt, Sink, Site, Tick, TrialFiles};
+use crate::engine::{self, Conditions, Interrupt, Sink, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
 use crate::plan::Case;
 use crate::record::{Disturbed, LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
@@ -115,7 +115,7 @@ impl Bench<'_> {
         let keeper = Keeper::default();
         // What is being calibrated is not judged by an earlier calibration.
         let Bench { scratch, clocksource, interrupt, .. } = *self;
-        engine::run(&plan, &Site { scratch, clocksource, calibration: None, interrupt }, &keeper)?;
+        engine::run(&plan, &Conditions { scratch, clocksource, calibration: None, interrupt }, &keeper)?;
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }

@@ -49,8 +49,9 @@ use std::time::Duration;
 pub use crate::plan::facts::{Acknowledgement, Delivery, Durability, Guarantees, Incident, Order, Stated};
 pub use error::DriverError;
 pub use incidents::{Incidents, Noted};
+use serde_json::json;
 
-use crate::plan::options::{Options, keys};
+use crate::plan::options::{self as schema, Options, keys};
 use crate::plan::{DriverKind, Workload};
 use crate::units::Nanos;
 
@@ -81,6 +82,29 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>
         DriverKind::Bridge => None,
         DriverKind::Null => None,
     })
+}
+
+/// The schema of the options that the client of a system reads; each that takes text says by `secret` what of it must
+/// not be shown. Of a bridge it is that of its parts.
+pub fn shape(kind: DriverKind) -> serde_json::Value {
+    #[cfg(feature = "kafka")]
+    let of_kafka = kafka::shape();
+    #[cfg(not(feature = "kafka"))]
+    let of_kafka = schema::joined([]);
+    let connection = schema::shape::<nats::options::Connection>;
+    match kind {
+        DriverKind::Nats => connection(),
+        // The clients of its log half have a table of their own.
+        DriverKind::Reference => schema::joined([connection(), json!({ "properties": { "kafka": of_kafka } })]),
+        DriverKind::Jetstream => schema::joined([connection(), schema::shape::<jetstream::Streams>()]),
+        DriverKind::Kafka => of_kafka,
+        DriverKind::Bridge | DriverKind::Null => schema::joined([]),
+    }
+}
+
+/// The secrets that stand in the options which the client of a system reads.
+pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+    schema::secrets(&shape(kind), options)
 }
 
 /// What a driver is opened with.

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use finish::TrialFiles;
-pub use run::{RunError, Sink, Site, check, run, trusts};
+pub use run::{Conditions, RunError, Sink, check, run, secrets, trusts};
 
 /// The user's wish to stop: once to end the trial and keep what is recorded, twice to give up at once.
 #[derive(Debug, Clone, Default)]

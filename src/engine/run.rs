@@ -17,8 +17,8 @@ use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::host::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::plan::options::{Options, unknown};
-use crate::plan::{BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
-use crate::record::{Calibration, Outcome, RunClock, Skipped};
+use crate::plan::{Address, BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
+use crate::record::{Calibration, Outcome, RunClock, Secrets, Skipped};
 use crate::system::{self, Context, Running, System, SystemError};
 use crate::units::now;
 use crate::validity;
@@ -78,6 +78,31 @@ fn check_options(kind: DriverKind, options: &Options) -> Result<(), String> {
     unknown(options, kind.name(), &known).map_or(Ok(()), Err)
 }
 
+/// What must not be shown of a plan: the secrets in the options and addresses of its systems.
+pub fn secrets(plan: &Plan) -> Secrets {
+    fn of(kind: DriverKind, options: &Options, found: &mut Vec<String>) {
+        // Options that do not fit are refused elsewhere.
+        for (part, own) in system::parts(kind, options).unwrap_or_default() {
+            of(part, &own, found);
+        }
+        found.extend(driver::secrets(kind, options));
+        found.extend(system::secrets(kind, options));
+    }
+    let mut found = Vec::new();
+    for spec in &plan.systems {
+        of(spec.driver, &spec.options, &mut found);
+        let BringUp::External { url } = &spec.bring_up else { continue };
+        if spec.driver != DriverKind::Bridge {
+            found.extend(Address::read(spec.driver, url).map(|a| a.secrets()).unwrap_or_default());
+            continue;
+        }
+        for (kind, url) in [DriverKind::Nats, DriverKind::Kafka].into_iter().zip(url.split_whitespace()) {
+            found.extend(Address::read(kind, url).map(|a| a.secrets()).unwrap_or_default());
+        }
+    }
+    Secrets::new(found)
+}
+
 /// Whether the calibration of this host trusts the generator with the schedules of a plan.
 ///
 /// # Errors
@@ -88,7 +113,7 @@ pub fn trusts(plan: &Plan, calibration: &Calibration) -> Result<(), String> {
 
 /// Where a plan is executed, and what is known of that place.
 #[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
+pub struct Conditions<'a> {
     /// A folder for the systems' files; that of each trial is removed after it.
     pub scratch: &'a Path,
     /// The kernel's clock source.
@@ -103,8 +128,8 @@ pub struct Site<'a> {
 ///
 /// # Errors
 /// When a required system cannot be launched, or this machine fails.
-pub fn run(plan: &Plan, site: &Site<'_>, sink: &dyn Sink) -> Result<(), RunError> {
-    let Site { scratch, interrupt, .. } = *site;
+pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn Sink) -> Result<(), RunError> {
+    let Conditions { scratch, interrupt, .. } = *conditions;
     let mut absent = vec![false; plan.systems.len()];
     let mut executed = vec![0; plan.systems.len()];
     for (i, spec) in plan.systems.iter().enumerate() {
@@ -131,7 +156,7 @@ pub fn run(plan: &Plan, site: &Site<'_>, sink: &dyn Sink) -> Result<(), RunError
     let cases: Vec<&Case> = plan.cases.iter().filter(|c| !absent[c.system]).collect();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let clock = RunClock::start();
-    let surroundings = Surroundings { site, clock: &clock, sink };
+    let surroundings = Surroundings { conditions, clock: &clock, sink };
     let mut of = cases.len() * plan.trials as usize;
     let mut number = 0;
     for round in 1..=plan.trials {
@@ -179,7 +204,7 @@ const PREPARE: &str = "prepare";
 
 /// What is the same for all trials of a run.
 struct Surroundings<'a> {
-    site: &'a Site<'a>,
+    conditions: &'a Conditions<'a>,
     clock: &'a RunClock,
     sink: &'a dyn Sink,
 }
@@ -206,7 +231,7 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
 }
 
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings<'_>) -> TrialFiles {
-    let Surroundings { site: &Site { clocksource, calibration, interrupt, .. }, clock, sink } = *around;
+    let Surroundings { conditions: &Conditions { clocksource, calibration, interrupt, .. }, clock, sink } = *around;
     let mut spec: SystemSpec = plan.systems[case.system].clone();
     let stored = spec.driver == DriverKind::Reference && case.workloads.iter().any(|w| w.delivery.durable);
     if stored {
@@ -250,32 +275,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
                         tick: &tick,
                         measured_from: &measured_from,
                     };
-                    let raw = match spec.driver {
-                        DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
-                        DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
-                        #[cfg(feature = "kafka")]
-                        DriverKind::Reference if stored => execute::<Kafka>(&setup, system.as_mut()),
-                        #[cfg(not(feature = "kafka"))]
-                        DriverKind::Reference if stored => {
-                            failed(PREPARE, "this build has no Kafka driver, which the log half needs".into()).0
-                        }
-                        DriverKind::Nats | DriverKind::Reference if by_wire(spec) => {
-                            execute::<Wire>(&setup, system.as_mut())
-                        }
-                        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
-                        #[cfg(feature = "kafka")]
-                        DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
-                        #[cfg(feature = "kafka")]
-                        DriverKind::Bridge if spec.options.get("from").is_some_and(|v| v == "jetstream") => {
-                            execute::<Bridge<Jetstream>>(&setup, system.as_mut())
-                        }
-                        #[cfg(feature = "kafka")]
-                        DriverKind::Bridge => execute::<Bridge<Nats>>(&setup, system.as_mut()),
-                        #[cfg(not(feature = "kafka"))]
-                        DriverKind::Kafka | DriverKind::Bridge => {
-                            failed(PREPARE, "this build has no Kafka driver".into()).0
-                        }
-                    };
+                    let raw = drive(spec, stored, &setup, system.as_mut());
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
                 }
@@ -309,6 +309,32 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
     files
 }
 
+/// Puts the load on a system through the driver of its kind; `stored` says that its messages are.
+fn drive(spec: &SystemSpec, stored: bool, setup: &Setup<'_>, system: &mut dyn System) -> Raw {
+    #[cfg(not(feature = "kafka"))]
+    let no_driver = |words: &str| Raw { failed: Some((PREPARE, words.to_owned())), ..Raw::of(setup.case) };
+    match spec.driver {
+        DriverKind::Null => execute::<Null>(setup, system),
+        DriverKind::Jetstream => execute::<Jetstream>(setup, system),
+        #[cfg(feature = "kafka")]
+        DriverKind::Reference if stored => execute::<Kafka>(setup, system),
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Reference if stored => no_driver("this build has no Kafka driver, which the log half needs"),
+        DriverKind::Nats | DriverKind::Reference if by_wire(spec) => execute::<Wire>(setup, system),
+        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(setup, system),
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => execute::<Kafka>(setup, system),
+        #[cfg(feature = "kafka")]
+        DriverKind::Bridge if spec.options.get("from").is_some_and(|v| v == "jetstream") => {
+            execute::<Bridge<Jetstream>>(setup, system)
+        }
+        #[cfg(feature = "kafka")]
+        DriverKind::Bridge => execute::<Bridge<Nats>>(setup, system),
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka | DriverKind::Bridge => no_driver("this build has no Kafka driver"),
+    }
+}
+
 type Outcomes = (Raw, Vec<crate::measure::hiccup::Interval>);
 
 fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Vec<u8>>) -> Outcomes {
@@ -317,4 +343,26 @@ fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Ve
     }
     logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
     (raw, hiccups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DriverKind::{Jetstream as Streams, Nats as Core, Reference};
+
+    /// What `check` accepts has a schema, from which tests/secrets plants; the few names without one take no text
+    /// that could be secret.
+    #[test]
+    fn every_option_that_is_accepted_has_a_schema() {
+        for kind in [Core, Streams, Reference] {
+            let none = Options::new();
+            let mut known = driver::options(kind, &none).unwrap().unwrap();
+            known.extend(system::options(kind, &none).unwrap());
+            for shape in [driver::shape(kind), system::shape(kind)] {
+                known.retain(|name| shape["properties"].get(name).is_none());
+            }
+            let flags = if kind == Reference { system::options(kind, &none).unwrap() } else { Vec::new() };
+            assert!(known.iter().all(|name| flags.contains(name)), "{kind:?}: {known:?}");
+        }
+    }
 }

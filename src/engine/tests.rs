@@ -4,7 +4,7 @@ use super::finish::{About, finish};
 use super::fold::{Folded, Frame, fold};
 use super::produce::GAPS;
 use super::trial::{Raw, Setup, execute};
-use super::{Interrupt, Site};
+use super::{Conditions, Interrupt};
 use crate::driver::fake::Fake;
 use crate::plan::{Case, Role};
 use crate::record::{Check, RunClock, Status, WorkloadResult};
@@ -293,8 +293,9 @@ fn every_check_is_made_whoever_runs_the_plan() {
     let scratch = tempfile::tempdir().unwrap();
     let kept = Kept::default();
     let interrupt = Interrupt::default();
-    let site = Site { scratch: scratch.path(), clocksource: "tsc", calibration: None, interrupt: &interrupt };
-    super::run(&plan, &site, &kept).unwrap();
+    let conditions =
+        Conditions { scratch: scratch.path(), clocksource: "tsc", calibration: None, interrupt: &interrupt };
+    super::run(&plan, &conditions, &kept).unwrap();
     let files = kept.0.into_inner().unwrap().pop().unwrap();
     let ids: Vec<&str> = files.trial.validity.iter().map(|c| c.id.as_str()).collect();
     for id in ["V1", "V3", "V6", "V7", "V8", "V13", "V14"] {

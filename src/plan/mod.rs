@@ -3,6 +3,7 @@
 //! A plan is plain data: the engine executes it, `check` prints it, and the record stores it beside the scenario
 //! as typed, so that a result says exactly what was done.
 
+mod address;
 pub mod facts;
 pub mod gate;
 mod load;
@@ -10,11 +11,13 @@ pub mod messages;
 pub mod metric;
 pub mod options;
 pub mod problem;
+pub mod secrets;
 mod workload;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use address::{Address, AddressError, Server};
 use gate::{Expectation, Gate};
 pub use load::*;
 pub use workload::*;

@@ -3,6 +3,7 @@
 //! The sentence stands first, then what differs besides performance, then the figures. Text and Markdown print the same
 //! tables and notes, built here.
 
+mod checks;
 pub mod html;
 pub mod markdown;
 pub mod over_time;
