@@ -11,9 +11,11 @@ mod consume;
 mod control;
 pub mod cost;
 mod events;
+mod finish;
 mod flow;
 mod fold;
 pub mod network;
+mod observe;
 mod payload;
 mod produce;
 mod run;
@@ -29,7 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-pub use run::{RunError, Sink, TrialFiles, check, run, secrets};
+pub use finish::TrialFiles;
+pub use run::{Conditions, RunError, Sink, check, run, secrets, trusts};
 
 /// The user's wish to stop: once to end the trial and keep what is recorded, twice to give up at once.
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -19,13 +18,13 @@ use crate::host::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
 use crate::plan::options::{Options, unknown};
 use crate::plan::{Address, BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
-use crate::record::{
-    Interval, Ledger, Outcome, RunClock, Secrets, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339,
-};
+use crate::record::{Calibration, Outcome, RunClock, Secrets, Skipped};
 use crate::system::{self, Context, Running, System, SystemError};
 use crate::units::now;
+use crate::validity;
 
-use super::fold::{Folded, Frame, fold};
+use super::finish::{About, TrialFiles, finish};
+use super::fold::Frame;
 use super::trial::{Raw, Setup, execute};
 use super::{Interrupt, Tick};
 
@@ -39,24 +38,6 @@ pub trait Sink: Sync {
     fn skip(&self, skipped: Skipped);
     /// A trial is over. An error ends the run.
     fn trial(&self, trial: TrialFiles) -> io::Result<()>;
-}
-
-/// A finished trial and what belongs into files of its own.
-pub struct TrialFiles {
-    /// For `run.json`.
-    pub trial: Trial,
-    /// For `intervals.csv`.
-    pub intervals: Vec<Interval>,
-    /// For the interval log.
-    pub hlog: Vec<TaggedInterval>,
-    /// Whether load was put on the system at all.
-    pub began: bool,
-    /// When the measured phase began.
-    pub measured_at: SystemTime,
-    /// The server's log, where the trial failed.
-    pub server_log: Option<Vec<u8>>,
-    /// The log of the faults that were injected, one JSON object a line.
-    pub fault_log: Option<Vec<u8>>,
 }
 
 /// Why a run ended early.
@@ -122,17 +103,33 @@ pub fn secrets(plan: &Plan) -> Secrets {
     Secrets::new(found)
 }
 
-/// Executes every trial of a plan. `scratch` is a folder for the systems' files; each trial's is removed after it.
+/// Whether the calibration of this host trusts the generator with the schedules of a plan.
+///
+/// # Errors
+/// The case whose schedule is above the highest trustworthy rate, and what to do.
+pub fn trusts(plan: &Plan, calibration: &Calibration) -> Result<(), String> {
+    validity::excess(&plan.cases, calibration).map_or(Ok(()), Err)
+}
+
+/// Where a plan is executed, and what is known of that place.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions<'a> {
+    /// A folder for the systems' files; that of each trial is removed after it.
+    pub scratch: &'a Path,
+    /// The kernel's clock source.
+    pub clocksource: &'a str,
+    /// The newest calibration of this host by this build, where there is one: each trial is held against it.
+    pub calibration: Option<&'a Calibration>,
+    /// The user's wish to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Executes every trial of a plan, and gives each to `sink` finished: folded, and judged by every check.
 ///
 /// # Errors
 /// When a required system cannot be launched, or this machine fails.
-pub fn run(
-    plan: &Plan,
-    scratch: &Path,
-    clocksource: &str,
-    interrupt: &Interrupt,
-    sink: &dyn Sink,
-) -> Result<(), RunError> {
+pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn Sink) -> Result<(), RunError> {
+    let Conditions { scratch, interrupt, .. } = *conditions;
     let mut absent = vec![false; plan.systems.len()];
     let mut executed = vec![0; plan.systems.len()];
     for (i, spec) in plan.systems.iter().enumerate() {
@@ -159,7 +156,7 @@ pub fn run(
     let cases: Vec<&Case> = plan.cases.iter().filter(|c| !absent[c.system]).collect();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let clock = RunClock::start();
-    let surroundings = Surroundings { clocksource, clock: &clock, interrupt, sink };
+    let surroundings = Surroundings { conditions, clock: &clock, sink };
     let mut of = cases.len() * plan.trials as usize;
     let mut number = 0;
     for round in 1..=plan.trials {
@@ -207,9 +204,8 @@ const PREPARE: &str = "prepare";
 
 /// What is the same for all trials of a run.
 struct Surroundings<'a> {
-    clocksource: &'a str,
+    conditions: &'a Conditions<'a>,
     clock: &'a RunClock,
-    interrupt: &'a Interrupt,
     sink: &'a dyn Sink,
 }
 
@@ -235,7 +231,7 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
 }
 
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings<'_>) -> TrialFiles {
-    let Surroundings { clocksource, clock, interrupt, sink } = *around;
+    let Surroundings { conditions: &Conditions { clocksource, calibration, interrupt, .. }, clock, sink } = *around;
     let mut spec: SystemSpec = plan.systems[case.system].clone();
     let stored = spec.driver == DriverKind::Reference && case.workloads.iter().any(|w| w.delivery.durable);
     if stored {
@@ -279,32 +275,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
                         tick: &tick,
                         measured_from: &measured_from,
                     };
-                    let raw = match spec.driver {
-                        DriverKind::Null => execute::<Null>(&setup, system.as_mut()),
-                        DriverKind::Jetstream => execute::<Jetstream>(&setup, system.as_mut()),
-                        #[cfg(feature = "kafka")]
-                        DriverKind::Reference if stored => execute::<Kafka>(&setup, system.as_mut()),
-                        #[cfg(not(feature = "kafka"))]
-                        DriverKind::Reference if stored => {
-                            failed(PREPARE, "this build has no Kafka driver, which the log half needs".into()).0
-                        }
-                        DriverKind::Nats | DriverKind::Reference if by_wire(spec) => {
-                            execute::<Wire>(&setup, system.as_mut())
-                        }
-                        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(&setup, system.as_mut()),
-                        #[cfg(feature = "kafka")]
-                        DriverKind::Kafka => execute::<Kafka>(&setup, system.as_mut()),
-                        #[cfg(feature = "kafka")]
-                        DriverKind::Bridge if spec.options.get("from").is_some_and(|v| v == "jetstream") => {
-                            execute::<Bridge<Jetstream>>(&setup, system.as_mut())
-                        }
-                        #[cfg(feature = "kafka")]
-                        DriverKind::Bridge => execute::<Bridge<Nats>>(&setup, system.as_mut()),
-                        #[cfg(not(feature = "kafka"))]
-                        DriverKind::Kafka | DriverKind::Bridge => {
-                            failed(PREPARE, "this build has no Kafka driver".into()).0
-                        }
-                    };
+                    let raw = drive(spec, stored, &setup, system.as_mut());
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
                 }
@@ -320,68 +291,48 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
             true
         }
     };
-    let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
-    let folded = fold(&raw, case, hiccups, &frame);
-    let mut guarantees = raw.facts.guarantees.clone();
-    guarantees.extend(running.settings.iter().map(|(k, v)| (k.clone(), v.clone())));
-    let outcome = match &raw.failed {
-        Some((phase, error)) => Outcome::Failed { phase: (*phase).into(), error: error.clone() },
-        None if raw.interrupted => Outcome::Partial,
-        None if !raw.end_expected && !raw.arriving && !spec.options.contains_key("faults") => {
-            nothing_came(&folded, &raw)
-                .map_or(Outcome::Complete, |error| Outcome::Failed { phase: "measure".into(), error })
-        }
-        None => Outcome::Complete,
+    let about = About {
+        case,
+        seed,
+        started,
+        clock,
+        frame: Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles },
+        calibration,
+        running,
+        told_to_fail: spec.options.contains_key("faults"),
+        disturbance: Disturbance::read(&quiet).since(&host),
     };
-    let failed = matches!(outcome, Outcome::Failed { .. });
-    let server_log = if failed && !logs.is_empty() { Some(logs.concat()) } else { None };
-    TrialFiles {
-        began: raw.origin > 0,
-        measured_at: if raw.origin > 0 { clock.at(raw.origin) } else { started },
-        trial: Trial {
-            case: case.id.clone(),
-            round,
-            seed,
-            started_at: rfc3339(started),
-            outcome,
-            system: SystemFacts {
-                version: raw.facts.version.clone(),
-                url: running.url,
-                client: raw.facts.client.clone(),
-                guarantees,
-            },
-            pacing: if spin { "spin" } else { "sleep" }.into(),
-            measured_ns: raw.measured,
-            drained_ns: raw.drained,
-            workloads: folded.workloads,
-            broker: folded.broker,
-            generator: folded.generator,
-            disturbance: Disturbance::read(&quiet).since(&host),
-            hiccup: folded.hiccup,
-            // A load that never began leaves nothing to judge.
-            validity: if raw.origin > 0 { folded.validity } else { Vec::new() },
-            events: folded.events,
-            hlog: None,
-            server_log: None,
-        },
-        intervals: folded.intervals,
-        hlog: folded.hlog,
-        server_log,
-        fault_log,
-    }
+    let mut files = finish(&raw, hiccups, about);
+    let failed = matches!(files.trial.outcome, Outcome::Failed { .. });
+    files.server_log = (failed && !logs.is_empty()).then(|| logs.concat());
+    files.fault_log = fault_log;
+    files
 }
 
-/// Why a system that took messages and gave nothing back has failed: a full disk, say, or a limit.
-fn nothing_came(folded: &Folded, raw: &Raw) -> Option<String> {
-    let nothing = |l: &Ledger| l.expected > 0 && l.delivered == 0 && l.acked == 0;
-    if folded.workloads.is_empty() || !folded.workloads.iter().all(|w| nothing(&w.ledger)) {
-        return None;
+/// Puts the load on a system through the driver of its kind; `stored` says that its messages are.
+fn drive(spec: &SystemSpec, stored: bool, setup: &Setup<'_>, system: &mut dyn System) -> Raw {
+    #[cfg(not(feature = "kafka"))]
+    let no_driver = |words: &str| Raw { failed: Some((PREPARE, words.to_owned())), ..Raw::of(setup.case) };
+    match spec.driver {
+        DriverKind::Null => execute::<Null>(setup, system),
+        DriverKind::Jetstream => execute::<Jetstream>(setup, system),
+        #[cfg(feature = "kafka")]
+        DriverKind::Reference if stored => execute::<Kafka>(setup, system),
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Reference if stored => no_driver("this build has no Kafka driver, which the log half needs"),
+        DriverKind::Nats | DriverKind::Reference if by_wire(spec) => execute::<Wire>(setup, system),
+        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(setup, system),
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => execute::<Kafka>(setup, system),
+        #[cfg(feature = "kafka")]
+        DriverKind::Bridge if spec.options.get("from").is_some_and(|v| v == "jetstream") => {
+            execute::<Bridge<Jetstream>>(setup, system)
+        }
+        #[cfg(feature = "kafka")]
+        DriverKind::Bridge => execute::<Bridge<Nats>>(setup, system),
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka | DriverKind::Bridge => no_driver("this build has no Kafka driver"),
     }
-    let sent: u64 = folded.workloads.iter().map(|w| w.ledger.sent).sum();
-    let words = raw.log.last().map(|(_, words)| format!(" (last words: {words})")).unwrap_or_default();
-    Some(format!(
-        "none of {sent} messages was acknowledged or arrived before the drain ended{words}; see the server's log, its disk and its limits"
-    ))
 }
 
 type Outcomes = (Raw, Vec<crate::measure::hiccup::Interval>);

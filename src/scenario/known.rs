@@ -130,12 +130,7 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec) -> Option<(String,
 fn latency(kind: &str, w: &Workload, spec: &SystemSpec) -> Option<(String, String)> {
     let (family, part) = kind.split_once('.').map_or((kind, None), |(family, part)| (family, Some(part)));
     let pattern = w.pattern.name();
-    // As the engine calls what comes back: an answer, an arrival, or an acknowledgement where nothing is delivered.
-    let headline = match (spec.driver == DriverKind::Null || w.topology.groups == 0, w.topology.reply) {
-        (true, _) => "ack",
-        (false, true) => "rtt",
-        (false, false) => "e2e",
-    };
+    let headline = w.topology.latency_name(spec.driver != DriverKind::Null);
     let because = |why: String, hint: String| Some((why, hint));
     let instead = |what: &str| format!("write `{what}` with the same percentile");
     match family {

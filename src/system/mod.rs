@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::plan::facts::{Durability, Stated};
 use crate::plan::options::{self as schema, Options, keys};
 use crate::plan::{BringUp, DriverKind, SystemSpec};
 
@@ -45,6 +46,8 @@ pub struct Running {
     pub url: String,
     /// Its processes on this host; empty when it runs elsewhere.
     pub pids: Vec<u32>,
+    /// Where it keeps messages, where that is known better from here than by its clients.
+    pub durability: Option<Stated<Durability>>,
     /// Settings it was started with, or that were read back, that bear on guarantees or speed.
     pub settings: BTreeMap<String, String>,
     /// Options that its clients need besides those of the scenario: certificates and credentials made for the trial.

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use super::options::Connection;
-use crate::driver::{DriverError, Incidents, Target};
+use crate::driver::{DriverError, Incident, Incidents, Target};
 use crate::plan::{Address, DriverKind};
 use crate::units::{Nanos, now};
 
@@ -84,9 +84,9 @@ impl Link {
                             // Only the first counts: the others follow from it.
                             let _ = denial.set(words.clone());
                         }
-                        log.note(format!("the server says: {words}"));
+                        log.note(Incident::Server, format!("the server says: {words}"));
                     }
-                    other => log.note(other.to_string()),
+                    other => log.note(Incident::Client, other.to_string()),
                 }
                 std::future::ready(())
             });
