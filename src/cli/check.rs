@@ -1,5 +1,7 @@
 //! `msgbench check`: validates a scenario and prints the plan; starts nothing.
 
+use crate::engine::Register;
+
 use super::scenario_args::ScenarioArgs;
 use super::{Exit, Failure, Format, pretty, print};
 
@@ -14,8 +16,9 @@ pub struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    let scenario = args.scenario.load()?;
-    crate::engine::check(&scenario.plan).map_err(Failure::usage)?;
+    let register = Register::built_in();
+    let scenario = args.scenario.load(&register.types())?;
+    register.check(&scenario.plan).map_err(Failure::usage)?;
     match args.format {
         Format::Text => print(&crate::scenario::describe(&scenario.plan)),
         Format::Json => print(&pretty(&scenario.plan)),

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use crate::calibrate::keep;
 use crate::compare::ExpectResult;
-use crate::engine::{self, Interrupt, RunError};
+use crate::engine::{self, Conditions, Interrupt, Register, RunError};
 use crate::host::machine as host;
-use crate::validity::trust;
+use crate::plan::BringUp;
 use crate::record::{
     Calibration, Completion, Folder, Host, Outcome, Record, RunClock, SCHEMA, ScenarioSource, Status, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
-use crate::plan::BringUp;
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
+use crate::validity::trust;
 
 use super::interrupt::listen;
 use super::keeper::{Keeper, Kept};
@@ -41,10 +41,11 @@ pub struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
-    let scenario = args.scenario.load()?;
-    engine::check(&scenario.plan).map_err(Failure::usage)?;
+    let register = Register::built_in();
+    let scenario = args.scenario.load(&register.types())?;
+    register.check(&scenario.plan).map_err(Failure::usage)?;
     let clock = RunClock::start();
-    let first = record(&scenario, &clock);
+    let first = record(&scenario, &register, &clock);
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force)
         && let Some(words) = trust::excess(&scenario.plan.cases, calibration)
     {
@@ -59,7 +60,9 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     swept(&progress, &scratch);
     let clocksource = first.host.clocksource.clone();
     let keeper = Keeper::new(progress, scenario.plan.cases.clone(), first, folder);
-    let ran = engine::run(&scenario.plan, scratch.path(), &clocksource, &interrupt, &keeper);
+    let conditions =
+        Conditions { register: &register, scratch: scratch.path(), clocksource: &clocksource, interrupt: &interrupt };
+    let ran = engine::run(&scenario.plan, &conditions, &keeper);
     let interrupted = interrupt.count() > 0;
     let whole = if interrupted || ran.is_err() { Completion::Interrupted } else { Completion::Complete };
     let (kept, rendered) = keeper.finish(whole, &clock);
@@ -154,8 +157,8 @@ fn in_address(url: &str) -> impl Iterator<Item = String> {
 }
 
 /// The record as it is kept: secrets in addresses, options, text, overrides and command are replaced wherever they stand.
-fn redacted(record: Record) -> Record {
-    let mut found = Vec::new();
+fn redacted(record: Record, register: &Register) -> Record {
+    let mut found = register.secrets(&record.plan);
     for system in &record.plan.systems {
         secrets(&serde_json::Value::Object(system.options.clone()), &mut found);
         if let BringUp::External { url } = &system.bring_up {
@@ -211,9 +214,9 @@ fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
     })
 }
 
-fn record(scenario: &Scenario, clock: &RunClock) -> Record {
+fn record(scenario: &Scenario, register: &Register, clock: &RunClock) -> Record {
     let (host, profile) = (host::read(), if cfg!(debug_assertions) { "debug" } else { "release" });
-    redacted(Record {
+    let record = Record {
         schema: SCHEMA.into(),
         tool: Tool {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -236,7 +239,8 @@ fn record(scenario: &Scenario, clock: &RunClock) -> Record {
         order: Vec::new(),
         skipped: Vec::new(),
         trials: Vec::new(),
-    })
+    };
+    redacted(record, register)
 }
 
 #[cfg(test)]
@@ -248,14 +252,18 @@ mod tests {
     fn secrets_do_not_stand_in_a_record() {
         let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\noptions = { user = \"me\", password = \"s3cret\" }\n\
                     [[workload]]\npattern = \"fan-out\"\nload.rate = \"1/s\"\n";
-        let scenario = parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default()).unwrap();
-        let kept = serde_json::to_string(&record(&scenario, &RunClock::start())).unwrap();
+        let scenario =
+            parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default(), &Register::built_in().types())
+                .unwrap();
+        let kept = serde_json::to_string(&record(&scenario, &Register::built_in(), &RunClock::start())).unwrap();
         assert!(!kept.contains("s3cret") && kept.contains("(redacted)"), "{kept}");
         assert_eq!(scenario.plan.systems[0].options["password"], "s3cret", "the run itself needs it");
         for url in ["nats://me:s3cret@a:1", "nats://a:1,nats://s3cret@b:2", "nats://a:1 kafka://me:s3cret@b:2/"] {
             let text = text.replace("options = { user = \"me\", password = \"s3cret\" }", &format!("url = \"{url}\""));
-            let scenario = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap();
-            let kept = serde_json::to_string(&record(&scenario, &RunClock::start())).unwrap();
+            let scenario =
+                parse(std::path::Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types())
+                    .unwrap();
+            let kept = serde_json::to_string(&record(&scenario, &Register::built_in(), &RunClock::start())).unwrap();
             assert!(!kept.contains("s3cret") && kept.contains("(redacted)@"), "{kept}");
         }
     }

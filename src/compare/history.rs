@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::observe;
-use crate::record::{Outcome, Record, Status};
 use crate::plan::metric::Metric;
+use crate::record::{Outcome, Record, Status};
 use crate::stats::change::{self, CONFIRMED_AT};
 use crate::stats::quantile::{Use, may};
 use crate::stats::{median, series};
@@ -95,7 +95,7 @@ fn driven(record: &Record, case: &crate::plan::Case, host: &str) -> (String, BTr
     let mut case = case.clone();
     // The name of a case and its place in the file do not change what is driven.
     case.id.clear();
-    let system = record.plan.systems.get(case.system).map(|s| (&s.name, s.driver, &s.bring_up, &s.options));
+    let system = record.plan.systems.get(case.system).map(|s| (&s.name, &s.driver, &s.bring_up, &s.options));
     case.system = 0;
     let text = serde_json::to_string(&(&case, &system, host, &record.tool.profile)).unwrap_or_default();
     let mut settings = BTreeMap::new();

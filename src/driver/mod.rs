@@ -27,7 +27,6 @@
 //! # Rejected
 //! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
 
-#[cfg(feature = "kafka")]
 pub mod bridge;
 mod error;
 #[cfg(test)]
@@ -49,38 +48,9 @@ use std::time::Duration;
 pub use error::DriverError;
 pub use incidents::Incidents;
 
-use crate::plan::options::{Options, keys};
-use crate::plan::{DriverKind, Workload};
+use crate::plan::Workload;
+use crate::plan::options::OptionSet;
 use crate::units::Nanos;
-
-/// Checks the options that the client of a system reads and gives the names of all there are; `None` where the driver says
-/// nothing of them before it is opened.
-///
-/// # Errors
-/// The option that does not fit, and what is allowed.
-pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>>, String> {
-    Ok(match kind {
-        DriverKind::Nats | DriverKind::Reference => {
-            nats::options::Connection::from_options(options)?;
-            Some(keys::<nats::options::Connection>())
-        }
-        DriverKind::Jetstream => {
-            nats::options::Connection::from_options(options)?;
-            jetstream::Streams::from_options(options)?;
-            Some([keys::<nats::options::Connection>(), keys::<jetstream::Streams>()].concat())
-        }
-        #[cfg(feature = "kafka")]
-        DriverKind::Kafka => {
-            kafka::check(options)?;
-            None
-        }
-        #[cfg(not(feature = "kafka"))]
-        DriverKind::Kafka => None,
-        // Its parts check their own when they are made.
-        DriverKind::Bridge => None,
-        DriverKind::Null => None,
-    })
-}
 
 /// What a driver is opened with.
 #[derive(Debug, Clone)]
@@ -127,6 +97,12 @@ pub trait Driver: Sized + Send + Sync {
     const DELIVERS: bool = true;
     /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that nothing more is coming.
     const STORES: bool = false;
+
+    /// The options of a scenario that its client reads. They come with [`Target::options`], beside
+    /// those of the launched system.
+    fn options() -> Vec<OptionSet> {
+        Vec::new()
+    }
 
     /// Connects for administration, creates what the workloads need and reads back what it got.
     fn prepare(target: Target, workloads: &[Workload]) -> impl Future<Output = Result<Self, DriverError>>;

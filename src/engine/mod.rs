@@ -16,6 +16,7 @@ mod fold;
 pub mod network;
 mod payload;
 mod produce;
+mod register;
 mod run;
 mod shared;
 mod stamps;
@@ -29,7 +30,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-pub use run::{RunError, Sink, TrialFiles, check, run};
+pub use register::{Client, Clients, Register};
+pub use run::{Conditions, RunError, Sink, TrialFiles, run, run_with};
 
 /// The user's wish to stop: once to end the trial and keep what is recorded, twice to give up at once.
 #[derive(Debug, Clone, Default)]

@@ -1,14 +1,14 @@
 //! The engine against a broker that misbehaves as told: what is injected is what the books say, to the message.
 
-use super::Interrupt;
 use super::fold::{Folded, Frame, fold};
 use super::produce::GAPS;
 use super::trial::{Raw, Setup, execute};
+use super::{Interrupt, Register};
 use crate::driver::fake::Fake;
-use crate::record::{Status, WorkloadResult};
 use crate::plan::Case;
+use crate::record::{Status, WorkloadResult};
 use crate::scenario::{Overrides, parse};
-use crate::system::{Context, Running, create};
+use crate::system::{Context, Running};
 
 /// Drives the workload against a fake with these options.
 fn drive(workload: &str, options: serde_json::Value) -> (Case, Raw, Folded) {
@@ -21,10 +21,11 @@ fn drive_beside(workload: &str, options: serde_json::Value, interval: u32, runni
         "name = \"t\"\nquestion = \"does it add up?\"\n[[system]]\ndriver = \"null\"\n[[workload]]\n{workload}\n\
          [run]\nwarmup = \"100ms\"\nduration = \"500ms\"\ninterval = \"{interval}ms\"\ndrain = \"2s\"\ntrials = 1\n"
     );
-    let plan = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap().plan;
+    let plan =
+        parse(std::path::Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan;
     let case = plan.cases[0].clone();
     let context = Context { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
-    let mut system = create(&plan.systems[0], context).unwrap();
+    let mut system = Register::built_in().create(&plan.systems[0], context).unwrap();
     let options = options.as_object().unwrap().clone();
     let interrupt = Interrupt::default();
     let setup = Setup {

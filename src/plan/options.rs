@@ -8,18 +8,121 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::scenario::diagnose::suggest;
+pub(super) use crate::scenario::diagnose::suggest;
 
 /// The options of a system as written.
 pub type Options = Map<String, Value>;
 
-/// The names of the options that `T` reads, in alphabetical order.
-pub fn keys<T: JsonSchema>() -> Vec<String> {
-    let schema = schemars::schema_for!(T);
+/// The options that one reader takes out of the map: a client, or the launcher of a server.
+///
+/// It is known before anything is started, so that options are checked, shown to editors and
+/// searched for secrets without a system at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionSet {
+    table: Option<&'static str>,
+    schema: fn() -> Value,
+    check: fn(&Options) -> Result<(), String>,
+}
+
+impl OptionSet {
+    /// The fields of `T`. `check` says which option does not fit, and what is allowed.
+    ///
+    /// A field says by `#[schemars(extend("secret" = "value"))]` that it is a secret: it is then in
+    /// no record and no message.
+    pub const fn of<T: JsonSchema>(check: fn(&Options) -> Result<(), String>) -> Self {
+        Self { table: None, schema: || schemars::schema_for!(T).into(), check }
+    }
+
+    /// The same, where they stand in a table of their own.
+    pub const fn within(mut self, table: &'static str) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// The names that it takes of the map.
+    pub fn names(&self) -> Vec<String> {
+        match self.table {
+            Some(table) => vec![table.to_owned()],
+            None => names((self.schema)()),
+        }
+    }
+
+    /// The part of the options that is its own.
+    fn own(&self, options: &Options) -> Result<Options, String> {
+        let Some(table) = self.table else { return Ok(options.clone()) };
+        match options.get(table) {
+            None => Ok(Options::new()),
+            Some(Value::Object(own)) => Ok(own.clone()),
+            Some(_) => Err(format!("option `{table}`: a table of options is expected")),
+        }
+    }
+
+    /// Checks what is written.
+    ///
+    /// # Errors
+    /// The option that does not fit, and what is allowed.
+    pub fn check(&self, options: &Options) -> Result<(), String> {
+        let within = |words: String| self.table.map_or(words.clone(), |table| format!("`{table}`: {words}"));
+        self.own(options).and_then(|own| (self.check)(&own).map_err(within))
+    }
+
+    /// The secrets that are written.
+    pub fn secrets(&self, options: &Options) -> Vec<String> {
+        let schema = (self.schema)();
+        let mut found = Vec::new();
+        if let Ok(own) = self.own(options) {
+            secrets(&schema, &schema, &Value::Object(own), &mut found);
+        }
+        found
+    }
+
+    /// The schemas of its options by name, and the definitions that they refer to.
+    pub(super) fn properties(&self) -> (Options, Options) {
+        let mut schema = (self.schema)();
+        let mut take = |key: &str| schema.as_object_mut().and_then(|all| all.remove(key));
+        let object = |value: Option<Value>| value.and_then(|v| v.as_object().cloned()).unwrap_or_default();
+        let definitions = object(take("$defs"));
+        match self.table {
+            None => (object(take("properties")), definitions),
+            Some(table) => {
+                take("$schema");
+                (Options::from_iter([(table.to_owned(), schema)]), definitions)
+            }
+        }
+    }
+}
+
+/// What stands in `value` where the schema says `secret`.
+fn secrets(root: &Value, node: &Value, value: &Value, found: &mut Vec<String>) {
+    if let Some(kind) = node.get("secret").and_then(Value::as_str) {
+        if kind == "value" {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            found.extend(Some(text).filter(|t| !t.is_empty() && !value.is_null()));
+        }
+        return;
+    }
+    let target = node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#'));
+    let node = target.and_then(|path| root.pointer(path)).unwrap_or(node);
+    for branch in ["anyOf", "oneOf", "allOf"].iter().filter_map(|k| node.get(k)?.as_array()).flatten() {
+        secrets(root, branch, value, found);
+    }
+    for (key, value) in value.as_object().into_iter().flatten() {
+        if let Some(node) = node.get("properties").and_then(|p| p.get(key)) {
+            secrets(root, node, value, found);
+        }
+    }
+}
+
+fn names(schema: Value) -> Vec<String> {
     let names = schema.get("properties").and_then(Value::as_object);
     let mut keys: Vec<String> = names.into_iter().flat_map(|p| p.keys().cloned()).collect();
     keys.sort();
     keys
+}
+
+/// The names of the options that `T` reads, in alphabetical order.
+pub fn keys<T: JsonSchema>() -> Vec<String> {
+    names(schemars::schema_for!(T).into())
 }
 
 /// Reads the options of `T` and leaves all others alone. Every field of `T` must have a default.
@@ -43,6 +146,9 @@ pub fn read<T: JsonSchema + DeserializeOwned>(options: &Options) -> Result<T, St
 /// What to say of the first option that is none of `known`, if there is one.
 pub fn unknown(options: &Options, system: &str, known: &[String]) -> Option<String> {
     let wrong = options.keys().find(|key| !known.contains(key))?;
+    if known.is_empty() {
+        return Some(format!("option `{wrong}`: {system} has no options"));
+    }
     let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
     names.sort_unstable();
     let near = suggest(wrong, &names).filter(|s| s.starts_with("did you mean"));

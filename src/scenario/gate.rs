@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::diagnose::{Diagnosis, KEPT_DOT, Place, Problem, ScenarioError, locate, reword, segments};
 use super::known::{Known, Of};
 use crate::plan::metric::Metric;
-use crate::plan::Plan;
+use crate::plan::{Plan, SystemTypes};
 use crate::units::ParseError;
 
 /// A share, written `5%` or `0.05`. A bare number from 1 on is refused where a person writes it: `5` is meant as `5%`.
@@ -387,16 +387,27 @@ fn expectation(i: usize, table: &ExpectTable, known: Known<'_>) -> Result<Expect
 /// # Errors
 /// [`ScenarioError::Read`] when it cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake; a name
 /// that nothing in the plan answers to is one.
-pub fn load(path: &Path, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
+pub fn load(
+    path: &Path,
+    plan: &Plan,
+    types: &SystemTypes,
+    by_pattern: bool,
+) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
     let text = super::read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
-    parse(path, &text, plan, by_pattern).map_err(|d| ScenarioError::Wrong(Box::new(d)))
+    parse(path, &text, plan, types, by_pattern).map_err(|d| ScenarioError::Wrong(Box::new(d)))
 }
 
 /// As [`load`], for a text in hand.
 ///
 /// # Errors
 /// The first mistake, where it stands.
-pub fn parse(path: &Path, text: &str, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
+pub fn parse(
+    path: &Path,
+    text: &str,
+    plan: &Plan,
+    types: &SystemTypes,
+    by_pattern: bool,
+) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
     let file: GateFile = toml::from_str(text).map_err(|e| {
         let (message, hint) = reword(&e);
         Diagnosis { place: Place::of(path, text, e.span().unwrap_or(0..0)), message, hint }
@@ -405,7 +416,7 @@ pub fn parse(path: &Path, text: &str, plan: &Plan, by_pattern: bool) -> Result<(
         let segments: Vec<String> = segments(&p.path);
         Diagnosis { place: Place::of(path, text, locate(text, &segments)), message: p.message, hint: p.hint }
     };
-    let known = Known::of(plan, by_pattern);
+    let known = Known::of(plan, types, by_pattern);
     Ok((gate(&file.gate, known).map_err(blame)?, expectations(&file.expect, known).map_err(blame)?))
 }
 
@@ -428,16 +439,21 @@ system = "nats"
 on-inconclusive = "warn"
 "#;
 
+    fn types() -> SystemTypes {
+        crate::engine::Register::built_in().types()
+    }
+
     /// What the file is used with: streams to nats, percentiles as they are by default.
     fn plan() -> Plan {
         let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\n[[system]]\ndriver = \"jetstream\"\n\
                     [[workload]]\nname = \"orders\"\npattern = \"fan-out\"\nload.rate = \"1k/s\"\n";
-        let scenario = crate::scenario::parse(Path::new("t.toml"), text.into(), &crate::scenario::Overrides::default());
+        let scenario =
+            crate::scenario::parse(Path::new("t.toml"), text.into(), &crate::scenario::Overrides::default(), &types());
         scenario.unwrap().plan
     }
 
     fn read(text: &str) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
-        parse(Path::new("gate.toml"), text, &plan(), true)
+        parse(Path::new("gate.toml"), text, &plan(), &types(), true)
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::path::Path;
 use super::diagnose::Problem;
 use super::file::{self, File, Filler, Mode, Size};
 use super::payload;
-use crate::plan::{Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize, Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload};
+use crate::plan::{
+    Arrivals, BringUp, Content, Delivery, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize, Phases, Profile,
+    Segment, SystemSpec, SystemTypes, Threads, Topology, Workload,
+};
 use crate::units::{Bytes, Rate, Span};
 
 /// Payloads read from disk, by path as typed: a sweep resolves the same file for every point.
@@ -62,12 +65,16 @@ fn check_count(path: &str, count: u32, max: u32) -> Result<(), Problem> {
 }
 
 /// The systems, in the order written.
-pub(super) fn systems(file: &File) -> Result<Vec<SystemSpec>, Problem> {
+pub(super) fn systems(file: &File, types: &SystemTypes) -> Result<Vec<SystemSpec>, Problem> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     for (i, s) in file.system.iter().enumerate() {
         let at = |key: &str| format!("system.{i}.{key}");
-        let name = s.name.clone().unwrap_or_else(|| s.driver.name().to_string());
+        let Some(of_type) = types.get(&s.driver) else {
+            return Err(Problem::new(at("driver"), format!("there is no driver `{}`", s.driver.escape_debug()))
+                .hint(types.hint(&s.driver)));
+        };
+        let name = s.name.clone().unwrap_or_else(|| s.driver.clone());
         check_name(&at("name"), &name)?;
         if !seen.insert(name.clone()) {
             return Err(Problem::new(at("name"), format!("two systems are called `{name}`"))
@@ -75,8 +82,9 @@ pub(super) fn systems(file: &File) -> Result<Vec<SystemSpec>, Problem> {
         }
         let bring_up = match &s.url {
             None => BringUp::Launch,
-            Some(_) if s.driver == DriverKind::Null => {
-                return Err(Problem::new(at("url"), "the null driver connects to nothing").hint("remove `url`"));
+            Some(_) if !of_type.external => {
+                return Err(Problem::new(at("url"), format!("the {} driver connects to nothing", of_type.name))
+                    .hint("remove `url`"));
             }
             Some(url) if url.trim().is_empty() => {
                 return Err(Problem::new(at("url"), "the URL is empty")
@@ -84,7 +92,13 @@ pub(super) fn systems(file: &File) -> Result<Vec<SystemSpec>, Problem> {
             }
             Some(url) => BringUp::External { url: url.clone() },
         };
-        out.push(SystemSpec { name, driver: s.driver, bring_up, require: s.require, options: s.options.clone() });
+        out.push(SystemSpec {
+            name,
+            driver: s.driver.clone(),
+            bring_up,
+            require: s.require,
+            options: s.options.clone(),
+        });
     }
     if out.is_empty() {
         return Err(Problem::new("system", "there is no system").hint("add a [[system]] table, or remove the key"));

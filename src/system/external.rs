@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::nats::monitor;
 use super::{Running, System, SystemError};
+use crate::plan::SystemSpec;
 
 /// Longest INFO line that is read, in bytes; a large cluster lists its servers in it.
 const INFO_BOUND: u64 = 64 * 1024;
@@ -36,6 +37,13 @@ impl External {
     pub fn new(name: &str, url: &str, monitor: Option<&str>, timeout: Duration) -> Self {
         let monitor = monitor.map(|m| m.trim_start_matches("http://").trim_end_matches('/').to_owned());
         Self { name: name.to_owned(), url: url.to_owned(), monitor, timeout }
+    }
+}
+
+impl External {
+    /// The one at `url`, with the option `monitor` of `spec`.
+    pub(super) fn of(spec: &SystemSpec, url: &str, timeout: Duration) -> Self {
+        Self::new(&spec.name, url, spec.options.get("monitor").and_then(|v| v.as_str()), timeout)
     }
 }
 

@@ -8,13 +8,12 @@ use futures_util::StreamExt;
 use msgbench::driver::nats::Nats;
 use msgbench::driver::wire::Wire;
 use msgbench::driver::{Confirmation, Disposition, Driver, DriverError, Outgoing, Producer, Seat, Start, Target};
-use msgbench::plan::DriverKind;
 use serde_json::{Value, json};
 
 const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };
 
 fn launch(options: Value) -> Option<Server> {
-    Server::launch(DriverKind::Nats, options)
+    Server::launch("nats", options)
 }
 
 /// Sends 100 messages from a producer to a consumer.

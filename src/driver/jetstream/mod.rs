@@ -29,6 +29,7 @@ use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
 use crate::plan::Workload;
+use crate::plan::options::OptionSet;
 use api::{Name, call, limit};
 use consume::{Acknowledger, Source, StreamConsumer};
 use dead::DeadLetters;
@@ -162,6 +163,10 @@ impl Driver for Jetstream {
     type Producer = StreamProducer;
     type Consumer = StreamConsumer;
     const STORES: bool = true;
+
+    fn options() -> Vec<OptionSet> {
+        vec![OptionSet::of::<Connection>(Connection::check), OptionSet::of::<Streams>(Streams::check)]
+    }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -25,20 +26,24 @@ const STATIC_SESSION_MS: u64 = 6000;
 const BATCH_OVERHEAD: u64 = 4096;
 
 /// See the module.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Options {
+    #[schemars(extend("secret" = "none"))]
     pub(super) acks: Acks,
     pub(super) idempotence: bool,
     compression: Option<Compression>,
     linger: Option<Span>,
     batch_size: Option<Bytes>,
+    #[schemars(extend("secret" = "none"))]
     partitioner: Option<String>,
     pub(super) replicas: Option<i32>,
     min_insync_replicas: Option<u32>,
     /// Settings of the topics that are created.
+    #[schemars(extend("secret" = "entries"))]
     pub(super) topic: BTreeMap<String, Scalar>,
     /// Use this topic instead of creating one.
+    #[schemars(extend("secret" = "none"))]
     pub(super) existing_topic: Option<String>,
     pub(super) consumers: Consumers,
     assignor: Option<Assignor>,
@@ -53,9 +58,11 @@ pub(super) struct Options {
     tls: Option<Tls>,
     sasl: Option<Sasl>,
     /// Any librdkafka setting.
+    #[schemars(extend("secret" = "entries"))]
     raw: BTreeMap<String, Scalar>,
     /// The system reads it; here it only must not be an unknown key.
     #[serde(rename = "broker")]
+    #[schemars(with = "serde_json::Value")]
     _broker: IgnoredAny,
 }
 
@@ -90,7 +97,7 @@ impl Default for Options {
 }
 
 /// Who must have a message before it is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Scalar")]
 pub(super) enum Acks {
     None,
@@ -120,7 +127,7 @@ impl Acks {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Compression {
     None,
@@ -131,7 +138,7 @@ enum Compression {
 }
 
 /// How consumers come by their partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Consumers {
     /// The broker's group protocol deals them out.
@@ -140,7 +147,7 @@ pub(super) enum Consumers {
     Assign,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Assignor {
     Range,
@@ -149,7 +156,7 @@ enum Assignor {
 }
 
 /// When a consumer commits how far it has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Commit {
     /// librdkafka does, every `commit-interval`.
@@ -163,7 +170,7 @@ pub(super) enum Commit {
 }
 
 /// Whether messages of unfinished and aborted transactions are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Isolation {
     ReadCommitted,
@@ -180,31 +187,38 @@ impl Isolation {
 }
 
 /// How exactly-once is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ExactlyOnce {
     /// Messages go through an input topic, a transformer that copies them within transactions, and an output topic.
     Transactional,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct Tls {
+    #[schemars(extend("secret" = "file"))]
     ca: Option<String>,
+    #[schemars(extend("secret" = "file"))]
     certificate: Option<String>,
+    #[schemars(extend("secret" = "file"))]
     key: Option<String>,
     /// Whether the broker's name must be the one in its certificate. Default: true.
     verify_name: Option<bool>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Sasl {
     #[serde(default = "plain")]
+    #[schemars(extend("secret" = "none"))]
     mechanism: String,
+    #[schemars(extend("secret" = "none"))]
     user: String,
+    #[schemars(extend("secret" = "value"))]
     password: Option<String>,
     /// The environment variable that holds the password, so that the record does not.
+    #[schemars(extend("secret" = "variable"))]
     password_env: Option<String>,
 }
 
@@ -213,7 +227,7 @@ fn plain() -> String {
 }
 
 /// A value as librdkafka and Kafka take it: text, however it was written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Scalar {
     Bool(bool),
@@ -234,6 +248,11 @@ impl std::fmt::Display for Scalar {
 }
 
 impl Options {
+    /// Checks them.
+    pub(super) fn check(map: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
+        Self::from_map(map).map(drop)
+    }
+
     /// The options as written, checked against each other.
     ///
     /// # Errors

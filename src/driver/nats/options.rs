@@ -16,26 +16,35 @@ pub struct Connection {
     /// Which client speaks: `async-nats`, or `wire`, the bare protocol, for core messaging without TLS, NKeys or headers.
     pub client: Client,
     /// With `password`: who connects.
+    #[schemars(extend("secret" = "none"))]
     pub user: Option<String>,
     /// See `user`.
+    #[schemars(extend("secret" = "value"))]
     pub password: Option<String>,
     /// The server's one token.
+    #[schemars(extend("secret" = "value"))]
     pub token: Option<String>,
     /// File with the seed of an NKey.
+    #[schemars(extend("secret" = "file"))]
     pub nkey: Option<String>,
     /// A `.creds` file: a user's JWT and seed.
+    #[schemars(extend("secret" = "file"))]
     pub creds: Option<String>,
     /// File with the certificates that the server's must be signed by; its presence demands TLS.
+    #[schemars(extend("secret" = "file"))]
     pub ca: Option<String>,
     /// With `key`: file with the certificate that the client shows (mutual TLS).
+    #[schemars(extend("secret" = "file"))]
     pub cert: Option<String>,
     /// See `cert`.
+    #[schemars(extend("secret" = "file"))]
     pub key: Option<String>,
     /// Headers that every message carries. Default: 0.
     pub headers: u32,
     /// Messages that the client keeps for one subscription before it drops them. Default: 1048576.
     pub subscription_capacity: Option<usize>,
     /// Monitoring port of a server that is already running, `http://host:8222`: its settings are read back from there.
+    #[schemars(extend("secret" = "text"))]
     pub monitor: Option<String>,
 }
 
@@ -51,6 +60,14 @@ pub enum Client {
 }
 
 impl Connection {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// As [`from_options`](Self::from_options).
+    pub fn check(options: &Options) -> Result<(), String> {
+        Self::from_options(options).map(drop)
+    }
+
     /// Reads and checks the options of the client. Those of the server are left alone.
     ///
     /// # Errors
