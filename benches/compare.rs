@@ -24,8 +24,8 @@ use msgbench::record::{
     Completion, Host, Interval, LatencySummary, Ledger, Outcome, Packed, Percentile, Record, Resources, SCHEMA,
     ScenarioSource, Store, SystemFacts, TaggedInterval, Throughput, Tool, Trial, WorkloadResult, store,
 };
-use msgbench::report::pages::comparison as render;
 use msgbench::report::charts::series::Series;
+use msgbench::report::pages::comparison as render;
 use msgbench::scenario::{self, Overrides};
 
 const SCENARIO: &str = r#"name = "large"
@@ -176,7 +176,7 @@ fn comparison(root: &Path) -> bool {
     let start = Instant::now();
     let (x, y) = (store::load(&a).unwrap(), store::load(&b).unwrap());
     let read = start.elapsed();
-    let gate = scenario::gate::Gate::default();
+    let gate = msgbench::plan::gate::Gate::default();
     let of = |label, record| Named { label, record };
     let named = [of("a", &x.record), of("b", &y.record)];
     let c = compare::records(named[0], named[1], &gate, Options::default()).unwrap();

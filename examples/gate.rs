@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use msgbench::compare::{self, Named, Options, Verdict};
+use msgbench::plan::gate::Gate;
 use msgbench::record::{Loaded, Outcome, Record, Status, store};
-use msgbench::scenario::gate::Gate;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 

@@ -7,11 +7,12 @@ use clap::ValueEnum;
 use crate::compare::foreign::{self, LogUnit};
 use crate::compare::{self, Comparison, Named, Options};
 use crate::engine::Register;
+use crate::plan::gate::{Expectation, Gate};
 use crate::record::{Loaded, Record, StoreError, store};
 use crate::report::charts::series::Series;
 use crate::report::export;
 use crate::report::pages::comparison as render;
-use crate::scenario::gate::{self, Expectation, Gate};
+use crate::scenario::gate;
 
 use super::{Exit, Failure, pretty, print};
 

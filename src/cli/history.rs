@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::compare::history::{self, Entry, Series, State};
-use crate::record::store::{self, Store};
-use crate::scenario::gate::Share;
+use crate::plan::gate::Share;
 use crate::plan::metric::Metric;
+use crate::record::store::{self, Store};
 use crate::units::say;
 
 use super::{Exit, Failure, Format, pretty, print};

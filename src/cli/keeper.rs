@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::engine::{self, Tick, TrialFiles};
-use crate::validity::trust;
+use crate::plan::Case;
 use crate::record::store::interval_log;
 use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Skipped, rfc3339};
 use crate::report::charts::series::Series;
-use crate::plan::Case;
 use crate::units::now;
+use crate::validity::trust;
 
 use super::progress::Progress;
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::Difference;
-use super::pair::{Side, host_line};
-use crate::record::Record;
+use super::side::{Side, host_line};
 use crate::plan::Case;
+use crate::record::Record;
 
 /// Compares the settings of two cases: (differences of the workload, other differences).
 pub(super) fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>) {

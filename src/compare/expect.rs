@@ -6,63 +6,13 @@
 //! then the interval of its percentile must keep the limit too. Percentiles with fewer
 //! than 30 samples above them decide nothing. Lost messages are infinitely late and so break every latency limit.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
-use super::model::Comparison;
+use super::model::{Comparison, ExpectResult, ExpectVerdict};
 use super::observe;
 use super::overall;
+use crate::plan::gate::{Expectation, Policy};
 use crate::record::{Outcome, Record, Status};
-use crate::scenario::gate::{Expectation, Policy};
 use crate::stats::median;
 use crate::stats::quantile::{Use, may};
-
-/// Whether a limit is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ExpectVerdict {
-    /// In every valid run.
-    Met,
-    /// Not in the median run.
-    Unmet,
-    /// The runs disagree, or too few samples stand behind them.
-    Inconclusive,
-    /// There is no valid run, or the metric was not measured, or nothing answers to its names.
-    Invalid,
-    /// It is about a system that this run does not have: not kept, and not broken.
-    #[serde(rename = "NOT JUDGED")]
-    NotJudged,
-}
-
-impl ExpectVerdict {
-    /// The word in a report.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Met => "MET",
-            Self::Unmet => "UNMET",
-            Self::Inconclusive => "INCONCLUSIVE",
-            Self::Invalid => "INVALID",
-            Self::NotJudged => "NOT JUDGED",
-        }
-    }
-}
-
-/// One limit at one case.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct ExpectResult {
-    /// `Case::id`.
-    pub case: String,
-    /// The limit as typed.
-    pub that: String,
-    /// Whether it is kept.
-    pub verdict: ExpectVerdict,
-    /// One value for each valid trial, in the unit of the metric; null is infinite.
-    pub values: Vec<f64>,
-    /// What was found, in words.
-    pub sentence: String,
-    /// What being inconclusive leads to.
-    pub on_inconclusive: Policy,
-}
 
 impl ExpectResult {
     /// 0, 3 (unmet), 4 (no valid run) or 5 (inconclusive, where the policy says that fails).

@@ -3,11 +3,12 @@
 use super::foreign;
 use super::model::{Effect, Row, Sample, Verdict};
 use super::observe::{self, Observed};
-use super::pair::{Contest, Side};
+use super::pair::Contest;
+use super::side::Side;
 use super::sentence;
-use crate::record::WorkloadResult;
-use crate::scenario::gate::Gate;
+use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Quantity};
+use crate::record::WorkloadResult;
 use crate::stats::quantile::{Use, may};
 use crate::stats::{decide, median, multiple, ranks, sample_variance, shift};
 

@@ -24,18 +24,19 @@ mod pool;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sentence;
+mod side;
 #[cfg(test)]
 mod tests;
 
-pub use expect::{ExpectResult, ExpectVerdict, expectations};
+pub use expect::expectations;
 pub use model::*;
 pub use pair::{NotComparable, Options};
 pub use pool::{PoolError, pool};
 pub use sentence::{needed, needed_brief, percent};
 
-use crate::record::Record;
-use crate::scenario::gate::Gate;
+use crate::plan::gate::Gate;
 use crate::plan::metric::Metric;
+use crate::record::Record;
 
 /// A record and what it is called in the comparison.
 #[derive(Debug, Clone, Copy)]

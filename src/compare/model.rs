@@ -3,8 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::expect::ExpectResult;
-use crate::scenario::gate::Gate;
+use crate::plan::gate::{Gate, Policy};
 use crate::plan::metric::{Metric, Unit};
 
 /// The schema this program writes.
@@ -262,4 +261,51 @@ pub struct Overall {
     pub sentence: String,
     /// What led to the exit code.
     pub reasons: Vec<String>,
+}
+
+/// Whether a limit is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ExpectVerdict {
+    /// In every valid run.
+    Met,
+    /// Not in the median run.
+    Unmet,
+    /// The runs disagree, or too few samples stand behind them.
+    Inconclusive,
+    /// There is no valid run, or the metric was not measured, or nothing answers to its names.
+    Invalid,
+    /// It is about a system that this run does not have: not kept, and not broken.
+    #[serde(rename = "NOT JUDGED")]
+    NotJudged,
+}
+
+impl ExpectVerdict {
+    /// The word in a report.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Met => "MET",
+            Self::Unmet => "UNMET",
+            Self::Inconclusive => "INCONCLUSIVE",
+            Self::Invalid => "INVALID",
+            Self::NotJudged => "NOT JUDGED",
+        }
+    }
+}
+
+/// One limit at one case.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ExpectResult {
+    /// `Case::id`.
+    pub case: String,
+    /// The limit as typed.
+    pub that: String,
+    /// Whether it is kept.
+    pub verdict: ExpectVerdict,
+    /// One value for each valid trial, in the unit of the metric; null is infinite.
+    pub values: Vec<f64>,
+    /// What was found, in words.
+    pub sentence: String,
+    /// What being inconclusive leads to.
+    pub on_inconclusive: Policy,
 }

@@ -1,7 +1,7 @@
 //! The value of a metric in one trial.
 
-use crate::record::{LatencySummary, Ledger, Resources, Throughput, Trial, WorkloadResult};
 use crate::plan::metric::{Metric, Quantity, Statistic};
+use crate::record::{LatencySummary, Ledger, Resources, Throughput, Trial, WorkloadResult};
 use crate::stats::quantile::GATE_AT;
 use crate::units::{count, three_digits};
 

@@ -1,8 +1,7 @@
 //! All rows in one word, one sentence and one exit code.
 
-use super::expect::{ExpectResult, ExpectVerdict};
-use super::model::{Overall, Refused, Row, Verdict};
-use crate::scenario::gate::{Gate, Policy};
+use super::model::{ExpectResult, ExpectVerdict, Overall, Refused, Row, Verdict};
+use crate::plan::gate::{Gate, Policy};
 
 /// Exit codes of DESIGN section 7.
 const REGRESSED: u8 = 3;

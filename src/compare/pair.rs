@@ -6,9 +6,10 @@ use super::Named;
 use super::copies::copies;
 use super::differences::{facts, settings, whole};
 use super::foreign;
+use super::side::{Side, host_line};
 use super::model::{Design, Difference, Doubt, Excluded, Refused, Source};
-use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 use crate::plan::Case;
+use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 
 /// Why two records are not comparable at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,18 +62,6 @@ pub struct Options {
     pub across_hosts: bool,
 }
 
-/// One side of a contest.
-#[derive(Debug)]
-pub(super) struct Side<'a> {
-    pub label: String,
-    pub case: &'a Case,
-    pub record: &'a Record,
-    /// Valid trials, by round.
-    pub trials: Vec<&'a Trial>,
-    pub excluded: usize,
-    pub why_excluded: Option<String>,
-}
-
 /// Two cases that are comparable.
 #[derive(Debug)]
 pub(super) struct Contest<'a> {
@@ -99,10 +88,6 @@ pub(super) struct Pairing<'a> {
     pub excluded: Vec<Excluded>,
     pub doubts: Vec<Doubt>,
     pub contests: Vec<Contest<'a>>,
-}
-
-pub(super) fn host_line(h: &Host) -> String {
-    format!("{}, {} CPUs, {:.1} GiB, kernel {}", h.cpu, h.cpus, h.memory_bytes as f64 / f64::from(1 << 30), h.kernel)
 }
 
 fn source(of: Named<'_>) -> Source {
@@ -222,9 +207,27 @@ fn checked(of: Named<'_>) -> Result<(), NotComparable> {
     Ok(())
 }
 
-pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Result<Pairing<'a>, NotComparable> {
-    checked(a)?;
-    checked(b)?;
+/// Why a case cannot be compared with its twin, if it cannot.
+fn refused(ra: &Record, rb: &Record, (case, twin): (&Case, &Case), workload: &[Difference]) -> Option<Refused> {
+    let skipped = |r: &Record, case: &Case| {
+        let name = system_of(r, case);
+        r.skipped.iter().find(|s| s.system == name).map(|s| s.reason.clone())
+    };
+    // Missing on one side only is a fault of that side, and so an INVALID row.
+    let (reason, missing) = if let (Some(reason), Some(_)) = (skipped(ra, case), skipped(rb, twin)) {
+        (format!("measured in neither result: {reason}"), false)
+    } else if !workload.is_empty() {
+        let what: Vec<String> =
+            workload.iter().map(|d| format!("{} is {} and {}", d.what, d.baseline, d.candidate)).collect();
+        (format!("the workload is not the same: {}", what.join(", ")), true)
+    } else {
+        return None;
+    };
+    Some(Refused { case: case.id.clone(), reason, missing })
+}
+
+/// Whether two results come from machines and builds that can be compared.
+fn like(a: Named<'_>, b: Named<'_>, options: Options) -> Result<(), NotComparable> {
     let (ra, rb) = (a.record, b.record);
     let machine = |h: &Host| (h.cpu.clone(), h.cpus, h.memory_bytes >> 28, h.virtualised);
     if machine(&ra.host) != machine(&rb.host) && !options.across_hosts {
@@ -234,6 +237,14 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         let debug = if ra.tool.profile == "debug" { a.label } else { b.label };
         return Err(NotComparable::Profile(debug.into()));
     }
+    Ok(())
+}
+
+pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Result<Pairing<'a>, NotComparable> {
+    checked(a)?;
+    checked(b)?;
+    like(a, b, options)?;
+    let (ra, rb) = (a.record, b.record);
     let mut pairing = Pairing {
         scenario: rb.plan.name.clone(),
         baseline: source(a),
@@ -267,19 +278,9 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
             continue;
         };
         matched.insert(twin.id.clone());
-        let skipped = |r: &'a Record| r.skipped.iter().find(|s| s.system == name);
-        // Missing on one side only is a fault of that side, and so an INVALID row.
-        if let (Some(s), Some(_)) = (skipped(ra), rb.skipped.iter().find(|s| s.system == system_of(rb, twin))) {
-            let reason = format!("measured in neither result: {}", s.reason);
-            pairing.refused.push(Refused { case: case.id.clone(), reason, missing: false });
-            continue;
-        }
         let (workload, other) = settings(case, twin);
-        if !workload.is_empty() {
-            let what: Vec<String> =
-                workload.iter().map(|d| format!("{} is {} and {}", d.what, d.baseline, d.candidate)).collect();
-            let reason = format!("the workload is not the same: {}", what.join(", "));
-            pairing.refused.push(Refused { case: case.id.clone(), reason, missing: true });
+        if let Some(refused) = refused(ra, rb, (case, twin), &workload) {
+            pairing.refused.push(refused);
             continue;
         }
         let (la, lb) = match &renamed {

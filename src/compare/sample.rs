@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::*;
 use crate::record::sample;
+use crate::record::*;
 
 /// A record of the systems `reference` and `nats`: p99 values in microseconds for each, round by round, interleaved.
 /// p50 is half of p99; throughput is the schedule's.

@@ -2,8 +2,8 @@
 
 use super::sample::{A, B, C, again, record};
 use super::*;
+use crate::plan::gate::{Comparator, Expectation, Policy, Share};
 use crate::record::{Outcome, Status};
-use crate::scenario::gate::{Comparator, Expectation, Policy, Share};
 
 fn named(record: &Record) -> Named<'_> {
     Named { label: "result", record }

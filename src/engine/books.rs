@@ -2,8 +2,8 @@
 
 use crate::driver::Facts;
 use crate::measure::ledger::Seen;
-use crate::record::{GroupResult, Ledger, Promise, Replay};
 use crate::plan::{Role, Workload};
+use crate::record::{GroupResult, Ledger, Promise, Replay};
 use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;

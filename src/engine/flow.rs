@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use crate::measure::firsts::{When, repeated};
 use crate::measure::ledger::Seen;
-use crate::validity::steadiness::Flow;
 use crate::plan::{Load, Role, Workload};
 use crate::units::{Nanos, SECOND};
+use crate::validity::steadiness::Flow;
 
 use super::consume::Received;
 use super::produce::Sent;

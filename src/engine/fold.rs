@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use crate::measure::hiccup;
-use crate::validity::noise;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
-use crate::validity::steadiness::keeps_up;
 use crate::measure::summary::summarise;
-use crate::validity::checks::{Observed, judge};
+use crate::plan::{Arrivals, Case, Load, Workload};
 use crate::record::{
     Check, Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
 };
-use crate::plan::{Arrivals, Case, Load, Workload};
 use crate::units::{Nanos, SECOND};
+use crate::validity::checks::{Observed, judge};
+use crate::validity::noise;
+use crate::validity::steadiness::keeps_up;
 
 use super::books::Books;
 use super::flow::Delivered;

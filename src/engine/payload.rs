@@ -8,7 +8,7 @@ use rand_distr::{Distribution, LogNormal};
 
 use crate::load::message::{ENVELOPE, Template};
 use crate::load::schedule::Share;
-use crate::scenario::payload::read_messages;
+use crate::plan::messages::read_messages;
 use crate::plan::{Content, Payload, PayloadSize};
 
 /// The pool of a producer takes about so many bytes.

@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use crate::driver::{Driver, Facts, Seat, Target};
 use crate::measure::process::Usage;
 use crate::measure::recorder::{Kind, Shipment};
-use crate::record::Shelf;
 use crate::plan::{Case, PlannedEvent};
+use crate::record::Shelf;
 use crate::system::{Running, System};
 use crate::units::{Nanos, now};
 

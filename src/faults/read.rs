@@ -96,33 +96,11 @@ impl Faults {
             );
         }
         if let Some(stall) = &self.stall {
-            check_span("stall.for", stall.length)?;
-            let times = [("stall.at", stall.at), ("stall.every", stall.every), ("stall.mean-gap", stall.mean_gap)];
-            let given: Vec<_> = times.iter().filter_map(|(key, span)| Some((*key, (*span)?))).collect();
-            let [(key, span)] = given[..] else {
-                let hint = "write exactly one of `at`, `every` and `mean-gap`";
-                return wrong("stall", "it does not say when to stall", hint);
-            };
-            if key != "stall.at" {
-                check_span(key, span)?;
-            }
-            if key == "stall.every" && span <= stall.length {
-                return wrong(key, format!("a stall of {} never ends", stall.length), "make it longer than `for`");
-            }
+            check_stall(stall)?;
         }
         for (key, law) in [("service", &self.service), ("delay", &self.delay)] {
-            match law {
-                None => {}
-                Some(Law::Fixed(span)) => check_span(&format!("{key}.fixed"), *span)?,
-                Some(Law::Exponential(span)) => check_span(&format!("{key}.exponential"), *span)?,
-                Some(Law::Mixture(m)) => {
-                    check_span(&format!("{key}.mixture.long"), m.long)?;
-                    if m.short >= m.long {
-                        let hint = "make it shorter than `long`";
-                        return wrong(&format!("{key}.mixture.short"), format!("{} is not short", m.short), hint);
-                    }
-                    check_share(&format!("{key}.mixture.share"), m.share)?;
-                }
+            if let Some(law) = law {
+                check_law(key, law)?;
             }
         }
         for (key, cap) in [("rate-cap", self.rate_cap), ("slow-subscriber", self.slow_subscriber)] {
@@ -171,6 +149,38 @@ impl Faults {
 
     fn picks(&self) -> [(&'static str, Option<Pick>); 4] {
         [("drop", self.drop), ("duplicate", self.duplicate), ("swap", self.swap), ("corrupt", self.corrupt)]
+    }
+}
+
+fn check_stall(stall: &Stall) -> Result<(), FaultsError> {
+    check_span("stall.for", stall.length)?;
+    let times = [("stall.at", stall.at), ("stall.every", stall.every), ("stall.mean-gap", stall.mean_gap)];
+    let given: Vec<_> = times.iter().filter_map(|(key, span)| Some((*key, (*span)?))).collect();
+    let [(key, span)] = given[..] else {
+        let hint = "write exactly one of `at`, `every` and `mean-gap`";
+        return wrong("stall", "it does not say when to stall", hint);
+    };
+    if key != "stall.at" {
+        check_span(key, span)?;
+    }
+    if key == "stall.every" && span <= stall.length {
+        return wrong(key, format!("a stall of {} never ends", stall.length), "make it longer than `for`");
+    }
+    Ok(())
+}
+
+fn check_law(key: &str, law: &Law) -> Result<(), FaultsError> {
+    match law {
+        Law::Fixed(span) => check_span(&format!("{key}.fixed"), *span),
+        Law::Exponential(span) => check_span(&format!("{key}.exponential"), *span),
+        Law::Mixture(m) => {
+            check_span(&format!("{key}.mixture.long"), m.long)?;
+            if m.short >= m.long {
+                let hint = "make it shorter than `long`";
+                return wrong(&format!("{key}.mixture.short"), format!("{} is not short", m.short), hint);
+            }
+            check_share(&format!("{key}.mixture.share"), m.share)
+        }
     }
 }
 

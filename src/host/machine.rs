@@ -33,17 +33,6 @@ pub fn read() -> Host {
     }
 }
 
-/// (steal, total) CPU time of the whole host in ticks since it booted, from `/proc/stat`: what the hypervisor gave to
-/// others, and all.
-///
-/// The first line (proc_stat(5)). Guest time is part of user time there and not added again. `None` where the kernel does not say.
-pub(super) fn steal_of(stat: &str) -> Option<(u64, u64)> {
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    // user nice system idle iowait irq softirq steal
-    let ticks: Vec<u64> = line.split_whitespace().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
-    Some((*ticks.get(7)?, ticks.iter().sum()))
-}
-
 fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
@@ -104,13 +93,6 @@ mod tests {
         assert!(!host.cpu.is_empty() && !host.clocksource.is_empty(), "{host:?}");
         assert!(host.cpus >= 1 && host.memory_bytes > 1 << 20, "{host:?}");
         assert!(host.clock_read_ns > 0.0 && host.load_average >= 0.0, "{host:?}");
-    }
-
-    #[test]
-    fn steal_is_the_eighth_of_eight() {
-        assert_eq!(steal_of("cpu  1 2 3 4 5 6 7 8 100 200\ncpu0 9 9 9 9 9 9 9 9 0 0\n"), Some((8, 36)));
-        assert_eq!(steal_of("cpu  1 2 3 4\n"), None);
-        assert_eq!(steal_of(""), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::scenario::diagnose::suggest;
+use super::problem::suggest;
 use crate::units::{Bytes, ParseError, Rate, Span};
 
 /// The latencies that can be asked for.

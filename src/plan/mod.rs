@@ -3,20 +3,23 @@
 //! A plan is plain data: the engine executes it, `check` prints it, and the record stores it beside the scenario
 //! as typed, so that a result says exactly what was done.
 
+pub mod gate;
 mod load;
+pub mod messages;
 pub mod metric;
 pub mod options;
+pub mod problem;
 mod types;
 mod workload;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use gate::{Expectation, Gate};
 pub use load::*;
 pub use types::{SystemType, SystemTypes};
 pub use workload::*;
 
-use crate::scenario::gate::{Expectation, Gate};
 use crate::units::Span;
 
 /// Bytes of the envelope that every message begins with; no payload can be smaller.

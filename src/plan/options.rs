@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub(super) use crate::scenario::diagnose::suggest;
+use super::problem::suggest;
 
 /// The options of a system as written.
 pub type Options = Map<String, Value>;

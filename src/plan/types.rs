@@ -6,7 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use super::Workload;
-use super::options::{OptionSet, Options, suggest, unknown};
+use super::options::{OptionSet, Options, unknown};
+use super::problem::suggest;
 
 /// One type of system, as scenarios see it.
 #[derive(Debug, Clone)]

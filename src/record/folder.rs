@@ -209,8 +209,8 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::store::load;
     use crate::record::sample;
+    use crate::record::store::load;
 
     #[test]
     fn what_could_not_be_written_is_written_when_it_can_be() {

@@ -9,13 +9,13 @@ mod folder;
 pub mod hlog;
 mod model;
 mod packed;
-pub mod store;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod store;
 
+pub use crate::units::calendar::{RunClock, rfc3339};
 pub use calibration::{Calibration, Floor, NEAR};
 pub use folder::Folder;
 pub use model::*;
 pub use packed::{Packed, Shelf};
 pub use store::{Loaded, Store, StoreError, TaggedInterval};
-pub use crate::units::calendar::{RunClock, rfc3339};

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
-use crate::units::calendar::folder_name;
 use super::{Interval, Packed, Record, SCHEMA};
+use crate::units::calendar::folder_name;
 
 pub(super) const RUN: &str = "run.json";
 pub(super) const INTERVALS: &str = "intervals.csv";

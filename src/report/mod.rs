@@ -4,7 +4,6 @@
 //! more, or less, than another about what may be believed. `view` and `notes` decide what is said; `text`, `markdown`
 //! and `html` only how it looks; `chart` decides which lines there are, `plot` draws them.
 
-
 pub mod charts;
 pub mod export;
 pub mod pages;

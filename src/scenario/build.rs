@@ -7,13 +7,14 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::Overrides;
-use super::diagnose::{Diagnosis, Place, Problem, locate, reword, segments, suggest};
+use super::diagnose::{Diagnosis, Place, locate, reword};
 use super::edit::{self, Edit};
 use super::faults;
 use super::file::{File, Mode};
 use super::gate;
 use super::known::Known;
 use super::resolve::{self, Payloads};
+use crate::plan::problem::{Problem, segments, suggest};
 use crate::plan::{Case, Plan, SystemTypes};
 use crate::units::Span;
 

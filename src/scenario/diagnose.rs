@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use unicode_width::UnicodeWidthChar;
 
+use crate::plan::problem::suggest;
+
 /// Why a scenario cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
@@ -167,32 +169,6 @@ fn brief(message: &str, line: &str) -> String {
     if repeats { shorten(&short, OUTSIDE) } else { short }
 }
 
-/// A mistake of meaning, at a key path such as `workload.0.load.rate`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub path: String,
-    pub message: String,
-    pub hint: Option<String>,
-}
-
-impl Problem {
-    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), hint: None }
-    }
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-/// Stands for a dot within a key, in a path whose keys are divided by dots.
-pub(super) const KEPT_DOT: &str = "\u{1}";
-
-/// The keys of a path.
-pub(super) fn segments(path: &str) -> Vec<String> {
-    path.split('.').map(|key| key.replace(KEPT_DOT, ".")).collect()
-}
-
 /// Where the value of a key path stands, or the innermost table around it that exists.
 pub(super) fn locate(text: &str, path: &[String]) -> Range<usize> {
     let Ok(root) = DeTable::parse(text) else { return 0..0 };
@@ -227,36 +203,6 @@ pub(super) fn reword(error: &toml::de::Error) -> (String, Option<String>) {
         return (format!("the key `{key}` is missing"), Some(format!("add `{key} = ...` to this table")));
     }
     (message, None)
-}
-
-/// "did you mean" with the nearest valid word, else the list of all.
-pub fn suggest(wrong: &str, valid: &[&str]) -> Option<String> {
-    let near = valid.iter().map(|v| (distance(wrong, v), *v)).min();
-    let list = || valid.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ");
-    match near {
-        None => None,
-        Some((d, word)) if d <= (word.chars().count() / 3).max(1) => Some(format!("did you mean `{word}`?")),
-        Some(_) => Some(format!("valid here: {}", list())),
-    }
-}
-
-/// Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.to_lowercase().chars().collect(), b.to_lowercase().chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replace.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -317,14 +263,6 @@ mod tests {
             let option = Diagnosis { place: Place::Option(line.clone()), message: line.clone(), hint: None }.to_string();
             prop_assert!(line.chars().count() < 201 || !longest_run(&option, &line, 201), "{}", option);
         }
-    }
-
-    #[test]
-    fn distances_count_edits() {
-        assert_eq!(distance("paylod", "payload"), 1);
-        assert_eq!(distance("rtae", "rate"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(suggest("zzzzzz", &["rate"]).unwrap(), "valid here: `rate`");
     }
 
     #[test]

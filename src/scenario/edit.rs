@@ -5,7 +5,7 @@
 
 use toml::{Table, Value};
 
-use super::diagnose::suggest;
+use crate::plan::problem::suggest;
 
 /// A change and the words that asked for it.
 #[derive(Debug, Clone, PartialEq)]

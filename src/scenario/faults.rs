@@ -2,8 +2,8 @@
 //!
 //! Faults become an option of the launched reference broker, so that every result shows them with its settings.
 
-use super::diagnose::Problem;
 use super::file::File;
+use crate::plan::problem::Problem;
 use crate::plan::{Action, BringUp, PlannedEvent, SystemSpec, SystemType, SystemTypes};
 
 /// What the NATS driver publishes on: barriers and answers are not hit.

@@ -3,124 +3,19 @@
 //! Both may stand in the scenario or in a file of their own (`--gate FILE`). As elsewhere there is a typed form, which
 //! refuses unknown keys, and a resolved one, which is part of the plan and so of every record.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::diagnose::{Diagnosis, KEPT_DOT, Place, Problem, ScenarioError, locate, reword, segments};
+use super::diagnose::{Diagnosis, Place, ScenarioError, locate, reword};
 use super::known::{Known, Of};
+use crate::plan::gate::{Comparator, Expectation, Gate, Policy, Share};
 use crate::plan::metric::Metric;
+use crate::plan::problem::{KEPT_DOT, Problem, segments};
 use crate::plan::{Plan, SystemTypes};
 use crate::units::ParseError;
-
-/// A share, written `5%` or `0.05`. A bare number from 1 on is refused where a person writes it: `5` is meant as `5%`.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct Share(pub f64);
-
-impl FromStr for Share {
-    type Err = ParseError;
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let trimmed = text.trim();
-        let (number, scale) = trimmed.strip_suffix('%').map_or((trimmed, 1.0), |n| (n.trim(), 100.0));
-        match number.parse::<f64>() {
-            Ok(n) if scale == 1.0 && n.is_finite() && n >= 1.0 => {
-                Err(ParseError(format!("`{trimmed}` would be {}: write \"{trimmed}%\"", Self(n))))
-            }
-            Ok(n) if n.is_finite() && n >= 0.0 => Ok(Self(n / scale)),
-            _ => Err(ParseError(format!("`{text}` is not a share: write it like \"5%\""))),
-        }
-    }
-}
-
-impl fmt::Display for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{:.4}", self.0 * 100.0);
-        write!(f, "{}%", text.trim_end_matches('0').trim_end_matches('.'))
-    }
-}
-
-impl Serialize for Share {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_f64(self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Share {
-    // By hand, because an untagged enum would forget where in the file the mistake is.
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl serde::de::Visitor<'_> for Either {
-            type Value = Share;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a share such as \"5%\" or 0.05")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Share, E> {
-                text.parse().map_err(E::custom)
-            }
-            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Share, E> {
-                value.to_string().parse().map_err(E::custom)
-            }
-            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Share, E> {
-                value.to_string().parse().map_err(E::custom)
-            }
-            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Share, E> {
-                value.to_string().parse().map_err(E::custom)
-            }
-        }
-        d.deserialize_any(Either)
-    }
-}
-
-/// A share as a record has it, where a bare number may be above 1: it was checked when it was typed.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Kept {
-    Number(f64),
-    Typed(Share),
-}
-
-impl From<Kept> for Share {
-    fn from(kept: Kept) -> Self {
-        match kept {
-            Kept::Number(share) => Self(share),
-            Kept::Typed(share) => share,
-        }
-    }
-}
-
-fn kept<'de, D: Deserializer<'de>>(d: D) -> Result<Share, D::Error> {
-    Kept::deserialize(d).map(Share::from)
-}
-
-fn kept_each<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, Share>, D::Error> {
-    Ok(BTreeMap::<String, Kept>::deserialize(d)?.into_iter().map(|(name, share)| (name, share.into())).collect())
-}
-
-impl JsonSchema for Share {
-    fn schema_name() -> Cow<'static, str> {
-        "Share".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "number"], "description": "A share, such as \"5%\" or 0.05." })
-    }
-}
-
-/// What an outcome that is not a verdict leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// Nothing.
-    Pass,
-    /// It is said, the exit code is 0.
-    Warn,
-    /// The exit code says it.
-    Fail,
-}
 
 /// `[gate]` as typed.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -168,111 +63,6 @@ pub struct GateFile {
     pub gate: GateTable,
     /// Absolute limits.
     pub expect: Vec<ExpectTable>,
-}
-
-/// When a change counts as a regression.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Gate {
-    /// The largest change that is of no practical importance.
-    #[serde(deserialize_with = "kept")]
-    pub max_change: Share,
-    /// The same for single metrics.
-    #[serde(deserialize_with = "kept_each")]
-    pub max_change_of: BTreeMap<String, Share>,
-    /// Probability of a false alarm in any primary metric.
-    pub alpha: f64,
-    /// The metrics that decide; empty for p50 and p99 of each response latency and `throughput.delivered`.
-    pub primary: Vec<Metric>,
-    /// Valid runs a side below which nothing is decided.
-    pub min_runs: u32,
-    /// Runs at the first and at the second look.
-    pub looks: Option<(u32, u32)>,
-    /// A regression must exceed the largest change with its whole interval.
-    pub strict: bool,
-    /// Decide by the sign-flip test over rounds.
-    pub paired: bool,
-    /// When a primary metric is inconclusive.
-    pub on_inconclusive: Policy,
-    /// When a primary metric cannot be compared.
-    pub on_invalid: Policy,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self {
-            max_change: Share(0.05),
-            max_change_of: BTreeMap::new(),
-            alpha: 0.01,
-            primary: Vec::new(),
-            min_runs: 4,
-            looks: None,
-            strict: false,
-            paired: false,
-            on_inconclusive: Policy::Warn,
-            on_invalid: Policy::Fail,
-        }
-    }
-}
-
-impl Gate {
-    /// The largest change of a metric of a workload that is of no practical importance. The name of the workload may be
-    /// written even where it is the only one.
-    pub fn max_change(&self, metric: &Metric, workload: &str) -> f64 {
-        let bare = metric.quantity.to_string();
-        let named = self.max_change_of.get(&format!("{workload}.{bare}")).or_else(|| self.max_change_of.get(&bare));
-        named.unwrap_or(&self.max_change).0
-    }
-}
-
-/// How a value is compared with its limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Comparator {
-    /// Less than.
-    #[serde(rename = "<")]
-    Less,
-    /// At most.
-    #[serde(rename = "<=")]
-    AtMost,
-    /// Greater than.
-    #[serde(rename = ">")]
-    Greater,
-    /// At least.
-    #[serde(rename = ">=")]
-    AtLeast,
-    /// Equal.
-    #[serde(rename = "==")]
-    Equal,
-}
-
-impl Comparator {
-    /// Whether the value satisfies the limit.
-    pub fn holds(self, value: f64, limit: f64) -> bool {
-        match self {
-            Self::Less => value < limit,
-            Self::AtMost => value <= limit,
-            Self::Greater => value > limit,
-            Self::AtLeast => value >= limit,
-            Self::Equal => value == limit,
-        }
-    }
-}
-
-/// An absolute limit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Expectation {
-    /// As typed.
-    pub that: String,
-    /// What is limited.
-    pub metric: Metric,
-    /// How.
-    pub comparator: Comparator,
-    /// The limit, in the unit of the metric.
-    pub limit: f64,
-    /// Only for this system.
-    pub system: Option<String>,
-    /// When the runs disagree.
-    pub on_inconclusive: Policy,
 }
 
 fn metric(path: &str, text: &str, known: Known<'_>, system: Option<&str>, of: Of) -> Result<Metric, Problem> {

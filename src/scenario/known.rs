@@ -1,8 +1,8 @@
 //! What the names in `[gate]` and `[[expect]]` may refer to. A name that nothing answers to is a mistake where it was
 //! written: a limit that applies to nothing would be kept by everything.
 
-use super::diagnose::{Problem, suggest};
 use crate::plan::metric::{Metric, Quantity, quantile_name};
+use crate::plan::problem::{Problem, suggest};
 use crate::plan::{BringUp, Case, Load, Plan, SystemSpec, SystemType, SystemTypes, Workload};
 
 /// What there is in a plan.

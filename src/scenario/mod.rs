@@ -18,7 +18,6 @@ mod faults;
 pub mod file;
 pub mod gate;
 mod known;
-pub mod payload;
 mod read;
 mod resolve;
 pub mod summary;
@@ -77,10 +76,6 @@ pub fn load(path: &Path, overrides: &Overrides, types: &SystemTypes) -> Result<S
 /// As [`load`].
 pub fn parse(path: &Path, text: String, overrides: &Overrides, types: &SystemTypes) -> Result<Scenario, ScenarioError> {
     let (plan, applied) = build::plan(path, &text, overrides, types).map_err(|d| ScenarioError::Wrong(Box::new(d)))?;
-    let sha256 = hex(&Sha256::digest(text.as_bytes()));
+    let sha256 = crate::units::hex(&Sha256::digest(text.as_bytes()));
     Ok(Scenario { source_path: path.to_path_buf(), text, sha256, overrides: applied, plan })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

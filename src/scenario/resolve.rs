@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use super::diagnose::Problem;
 use super::file::{self, File, Filler, Mode, Size};
-use super::payload;
+use crate::plan::messages;
+use crate::plan::problem::Problem;
 use crate::plan::{
     Arrivals, BringUp, Content, Delivery, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize, Phases, Profile,
     Segment, SystemSpec, SystemTypes, Threads, Topology, Workload,
@@ -387,7 +387,7 @@ fn payload(at: &str, p: &file::Payload, folder: &Path, known: &mut Payloads) -> 
             return Ok(payload.clone());
         }
         let path = folder.join(name);
-        let found = payload::from_path(&path).map_err(|e| {
+        let found = messages::from_path(&path).map_err(|e| {
             Problem::new(format!("{at}.file"), format!("cannot use {} as messages: {e}", path.display()))
                 .hint("give a file with one message per line, or a folder, relative to the scenario")
         })?;

@@ -4,9 +4,9 @@
 //! a latency is booked where its message was due and a pause where it ended. A pause counts when it is at least half as
 //! long as that percentile: shorter ones cannot have made it.
 
-use crate::validity::checks::{check, grade};
 use crate::record::{Check, Interval, LatencySummary, TaggedInterval};
 use crate::units::{Nanos, latency};
+use crate::validity::checks::{check, grade};
 
 /// Above this share of the tail the trial warns.
 const HALF: f64 = 0.5;
@@ -79,8 +79,8 @@ mod tests {
     use super::*;
     use crate::measure::recorder::histogram;
     use crate::measure::summary::summarise;
-    use crate::record::{Packed, Status};
     use crate::record::sample;
+    use crate::record::{Packed, Status};
 
     /// Twenty intervals of 1000 samples of 100 us; in `slow` ones twenty of 10 ms instead; pauses as given.
     fn judged(slow: &[usize], pauses: &[(usize, Nanos)]) -> Option<Check> {

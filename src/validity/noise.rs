@@ -1,9 +1,9 @@
 //! Arrivals, dependence, the host and errors: V9, V10, V13 and V14 of stats.md A5.
 
-use crate::validity::checks::{check, grade};
 use crate::record::{Check, Doubt, Event, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
 use crate::stats::arrivals;
 use crate::units::latency;
+use crate::validity::checks::{check, grade};
 
 fn response(workload: &WorkloadResult) -> Option<&LatencySummary> {
     ["e2e", "rtt", "ack"].into_iter().find_map(|k| workload.latency.get(k)).filter(|l| l.count + l.lost > 0)

@@ -1,9 +1,9 @@
 //! Does the system keep up, and do its latencies stay the same over the trial? V3, V7 and V8 of stats.md A5.
 
-use crate::validity::checks::check;
 use crate::record::{Check, Status};
 use crate::stats::change::{self, Settings};
 use crate::stats::{mean, series};
+use crate::validity::checks::check;
 
 /// The fewest blocks from which these checks are made.
 pub const FEWEST_BLOCKS: usize = 10;

@@ -3,8 +3,8 @@
 //! The rate of a case is the sum of the peaks of its open-loop workloads, because one generator drives them all. Closed and
 //! unthrottled loads have no rate of ours: the system decides how fast they are.
 
-use crate::record::{Calibration, Check, NEAR, Status, Trial};
 use crate::plan::{Case, Load};
+use crate::record::{Calibration, Check, NEAR, Status, Trial};
 use crate::units::Rate;
 
 use crate::validity::checks::check;

@@ -6,8 +6,8 @@ use hdrhistogram::Histogram;
 use super::steadiness::{self, Blocks};
 use super::{coincidence, episodes, noise};
 use crate::measure::summary::PRINTABLE;
-use crate::record::{Check, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
 use crate::plan::{Case, Load};
+use crate::record::{Check, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
 use crate::stats::quantile::{Block, MIN_BLOCKS, block_interval, effective_exceedances};
 
 /// The fewest blocks from which an interval is computed at all; below [`MIN_BLOCKS`] it is marked as unreliable.

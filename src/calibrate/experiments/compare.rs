@@ -18,8 +18,8 @@ use crate::calibrate::bench::Bench;
 use crate::calibrate::certificate::{Experiment, Form, Line, Unit, Unrest};
 use crate::compare::{self, Named, Row, Verdict};
 use crate::plan::SystemTypes;
+use crate::plan::gate::Gate;
 use crate::record::{Completion, Host, Record, SCHEMA, ScenarioSource, Tool, Trial};
-use crate::scenario::gate::Gate;
 use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 

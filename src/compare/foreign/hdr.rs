@@ -9,8 +9,8 @@ use hdrhistogram::Histogram;
 
 use super::{ForeignError, Found, Stream};
 use crate::measure::summary::summarise;
-use crate::record::{Ledger, TaggedInterval, Throughput, hlog};
 use crate::plan::Topology;
+use crate::record::{Ledger, TaggedInterval, Throughput, hlog};
 
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 /// What such a record says measured it.

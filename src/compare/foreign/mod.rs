@@ -12,6 +12,7 @@ mod omb;
 
 use std::collections::BTreeMap;
 
+use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::plan::{
     BringUp, Case, Content, Delivery, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan, SystemSpec, Threads,
@@ -21,7 +22,6 @@ use crate::record::{
     Check, Completion, Host, LatencySummary, Ledger, Outcome, Record, Resources, SCHEMA, ScenarioSource, Status,
     SystemFacts, Throughput, Tool, Trial, WorkloadResult,
 };
-use crate::scenario::gate::Gate;
 use crate::units::{Bytes, Nanos, Span};
 
 pub use hdr::LogUnit;
@@ -128,52 +128,7 @@ fn record(name: &str, found: Found) -> Record {
         threads: Threads { publish: 0, consume: 0 },
     };
     let primary = primary(&found);
-    let doubts = found.doubts.iter().fold(String::new(), |all, d| format!("{all}; {d}"));
-    let check = Check {
-        id: "V0".into(),
-        name: "measured by another tool".into(),
-        status: Status::Warn,
-        observed: format!("{}: validity not known{doubts}", found.tool),
-        threshold: "a run of msgbench, which checks itself".into(),
-        message: "service latency, from the moment of sending: what a late generator or a stall held back is not in it; offered rate, losses, machine and guarantees were not checked".into(),
-    };
-    let trial = Trial {
-        case: case.id.clone(),
-        round: 1,
-        seed: 0,
-        started_at: String::new(),
-        outcome: Outcome::Complete,
-        system: SystemFacts {
-            version: UNKNOWN.into(),
-            url: UNKNOWN.into(),
-            client: found.client.clone(),
-            guarantees: ["delivery", "durability", "acknowledgement"].map(|k| (k.into(), UNKNOWN.into())).into(),
-        },
-        pacing: UNKNOWN.into(),
-        measured_ns: measure.0,
-        drained_ns: 0,
-        workloads: found
-            .streams
-            .into_iter()
-            .map(|s| WorkloadResult {
-                name: s.name,
-                ledger: s.ledger,
-                throughput: s.throughput,
-                latency: s.latency,
-                promises: Vec::new(),
-                groups: Vec::new(),
-                replay: None,
-            })
-            .collect(),
-        broker: None,
-        generator: Resources::default(),
-        disturbance: Vec::new(),
-        hiccup: LatencySummary::default(),
-        validity: std::iter::once(check).chain(found.overload).collect(),
-        events: Vec::new(),
-        hlog: None,
-        server_log: None,
-    };
+    let trial = trial(&case.id, &found, measure.0);
     let mut options = serde_json::Map::new();
     options.insert("measured by".into(), found.tool.into());
     Record {
@@ -213,6 +168,56 @@ fn record(name: &str, found: Found) -> Record {
         order: vec![(1, "foreign".into())],
         skipped: Vec::new(),
         trials: vec![trial],
+    }
+}
+
+/// What was measured, as one trial. Its check V0 says that nothing was checked.
+fn trial(case: &str, found: &Found, measured: Nanos) -> Trial {
+    let doubts = found.doubts.iter().fold(String::new(), |all, d| format!("{all}; {d}"));
+    let check = Check {
+        id: "V0".into(),
+        name: "measured by another tool".into(),
+        status: Status::Warn,
+        observed: format!("{}: validity not known{doubts}", found.tool),
+        threshold: "a run of msgbench, which checks itself".into(),
+        message: "service latency, from the moment of sending: what a late generator or a stall held back is not in it; offered rate, losses, machine and guarantees were not checked".into(),
+    };
+    Trial {
+        case: case.into(),
+        round: 1,
+        seed: 0,
+        started_at: String::new(),
+        outcome: Outcome::Complete,
+        system: SystemFacts {
+            version: UNKNOWN.into(),
+            url: UNKNOWN.into(),
+            client: found.client.clone(),
+            guarantees: ["delivery", "durability", "acknowledgement"].map(|k| (k.into(), UNKNOWN.into())).into(),
+        },
+        pacing: UNKNOWN.into(),
+        measured_ns: measured,
+        drained_ns: 0,
+        workloads: found
+            .streams
+            .iter()
+            .map(|s| WorkloadResult {
+                name: s.name.clone(),
+                ledger: s.ledger.clone(),
+                throughput: s.throughput.clone(),
+                latency: s.latency.clone(),
+                promises: Vec::new(),
+                groups: Vec::new(),
+                replay: None,
+            })
+            .collect(),
+        broker: None,
+        generator: Resources::default(),
+        disturbance: Vec::new(),
+        hiccup: LatencySummary::default(),
+        validity: std::iter::once(check).chain(found.overload.clone()).collect(),
+        events: Vec::new(),
+        hlog: None,
+        server_log: None,
     }
 }
 

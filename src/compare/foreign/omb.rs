@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use super::json::{Keyed, bad_json};
 use super::{ForeignError, Found, Stream};
-use crate::validity::steadiness;
-use crate::record::{Check, LatencySummary, Ledger, Percentile, Status, Throughput};
 use crate::plan::Topology;
+use crate::record::{Check, LatencySummary, Ledger, Percentile, Status, Throughput};
 use crate::stats::{mean, series};
+use crate::validity::steadiness;
 
 const WHAT: &str = "a result of the OpenMessaging Benchmark";
 /// Length of a sample of its statistics, where the file does not say another one.

@@ -221,7 +221,7 @@ fn a_fork_says_how_long_its_samples_are() {
 #[test]
 fn a_backlog_that_grows_is_overload_in_every_output() {
     use crate::report::export::{csv, github, junit};
-use crate::report::pages::comparison::{html, markdown, text};
+    use crate::report::pages::comparison::{html, markdown, text};
     let growing = read("growing.json", &file("omb-growing-backlog.json"), None).unwrap();
     let check = growing.trials[0].validity.iter().find(|c| c.id == "V3").unwrap();
     assert!(check.status == Status::Invalid && check.message.starts_with("OVERLOADED"), "{check:?}");
@@ -240,7 +240,8 @@ use crate::report::pages::comparison::{html, markdown, text};
         let c = records(named[0], named[1], &gate, Options::default()).unwrap();
         assert_eq!(c.overall.exit_code, exit_code, "{:?}", c.overall);
         let none = |_: &str| None;
-        let series = [&[][..], &[][..]].map(|intervals| crate::report::charts::series::Series { intervals, read: &none });
+        let series =
+            [&[][..], &[][..]].map(|intervals| crate::report::charts::series::Series { intervals, read: &none });
         for (format, page) in [
             ("text", text::page(&c)),
             ("markdown", markdown::page(&c)),

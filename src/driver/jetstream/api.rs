@@ -3,6 +3,8 @@
 //! The configurations are built and read as JSON rather than through a client's types: what the server answers is
 //! recorded as it stands, with fields that a client does not know yet.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -10,6 +12,9 @@ use super::options::{Ack, Consumer, Streams};
 use crate::driver::nats::link::Link;
 use crate::driver::{DriverError, Start};
 use crate::units::Span;
+
+/// The server says at least so often that it is there.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Makes the request `verb` and gives the answer.
 ///
@@ -150,7 +155,7 @@ pub fn consumer(
             // A group has neither: the server would not know whose turn it is to answer.
             None => {
                 set("flow_control", true.into());
-                set("idle_heartbeat", super::flow::HEARTBEAT.as_nanos().to_string().parse().unwrap_or(Value::Null));
+                set("idle_heartbeat", HEARTBEAT.as_nanos().to_string().parse().unwrap_or(Value::Null));
             }
         }
     }
@@ -160,7 +165,7 @@ pub fn consumer(
 /// RFC 3339 in UTC, to the nanosecond.
 fn rfc3339(nanos: u64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(nanos / 1_000_000_000);
-    let seconds = crate::record::rfc3339(at);
+    let seconds = crate::units::calendar::rfc3339(at);
     format!("{}.{:09}Z", seconds.trim_end_matches('Z'), nanos % 1_000_000_000)
 }
 

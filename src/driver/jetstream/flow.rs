@@ -4,14 +4,12 @@ use async_nats::{Message, StatusCode, Subject};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
-use super::api::{self, Name};
+use super::api::{self, HEARTBEAT, Name};
 use super::options::{Consumer, Streams};
 use crate::driver::nats::link::Link;
 use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Start};
 
-/// The server says at least so often that it is there.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A pull ends after so long, if it is not filled.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// Pause before asking again where nobody answered: a cluster may be choosing another leader.

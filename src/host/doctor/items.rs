@@ -1,7 +1,7 @@
 //! The items of the audit, each a small reading of /proc or /sys.
 
 use super::{Disturbance, Finding, Grade, Root};
-use crate::host::machine::steal_of;
+use crate::host::ticks::steal_of;
 
 /// Least bytes of a socket buffer that does not hold back a burst.
 const SOCKET_BUFFER: u64 = 4 << 20;

@@ -2,13 +2,13 @@
 //! measured, and where the limit is.
 
 use super::axis::{Axis, Reading};
-use crate::report::pages::page::Figure;
 use super::svg::{Frame, Svg, dash, widest};
-use crate::report::words::view::{Value, quantile_name, response, trials, usable};
-use crate::record::{Record, Status, Trial};
-use crate::scenario::gate::Comparator;
+use crate::plan::gate::Comparator;
 use crate::plan::metric::{Quantity, Unit};
 use crate::plan::{Case, Load};
+use crate::record::{Record, Status, Trial};
+use crate::report::pages::page::Figure;
+use crate::report::words::view::{Value, quantile_name, response, trials, usable};
 use crate::stats::median;
 use crate::units::{Rate, latency};
 
@@ -232,9 +232,9 @@ fn figure(id: &str, title: &str, lines: &[Line], limit: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Arrivals, Profile};
     use crate::record::Check;
     use crate::record::sample;
-    use crate::plan::{Arrivals, Profile};
 
     /// The sample, with five rates for each system; the last one overloads `nats`.
     fn swept() -> Record {
@@ -286,13 +286,13 @@ mod tests {
     fn one_system_has_a_line_for_each_percentile_and_a_limit_is_held_against_p99() {
         let mut record = swept();
         record.plan.cases.retain(|c| c.id.starts_with("reference"));
-        let expect = crate::scenario::gate::Expectation {
+        let expect = crate::plan::gate::Expectation {
             that: "e2e.p99 < 1us".into(),
             metric: "e2e.p99".parse().unwrap(),
             comparator: Comparator::Less,
             limit: 1e3,
             system: None,
-            on_inconclusive: crate::scenario::gate::Policy::Warn,
+            on_inconclusive: crate::plan::gate::Policy::Warn,
         };
         record.plan.expect = vec![expect];
         let html = figures(&record);

@@ -2,10 +2,10 @@
 
 use super::axis::{Axis, Reading};
 use super::plot::{COLOURS, Line, Plot, Stroke, stroke};
-use crate::report::words::view::{label, median_trial, response, trials, usable};
-use crate::record::{Interval, LatencySummary, Record};
 use crate::plan::metric::Unit;
 use crate::plan::{Case, Workload};
+use crate::record::{Interval, LatencySummary, Record};
+use crate::report::words::view::{label, median_trial, response, trials, usable};
 use crate::units::Nanos;
 
 /// Fewer samples than this above a point of a curve, and it is not drawn.

@@ -1,15 +1,15 @@
 //! The charts of a comparison: ratios with their intervals, one dot for each run, percentile curves with a line for each run,
 //! and bars of what it cost.
 
-use crate::report::pages::comparison::groups::{Group, Side};
 use crate::compare::{Comparison, Row, Sample};
+use crate::plan::metric::{Quantity, Unit};
 use crate::record::{LatencySummary, Trial};
 use crate::report::charts::axis::{Axis, Reading};
 use crate::report::charts::chart::{ENOUGH, curve};
-use crate::report::pages::page::Figure;
 use crate::report::charts::svg::{Anchor, Frame, Svg, dash, widest, width_of};
+use crate::report::pages::comparison::groups::{Group, Side};
+use crate::report::pages::page::Figure;
 use crate::report::words::view::response;
-use crate::plan::metric::{Quantity, Unit};
 use crate::stats::{median, shift};
 use crate::units::three_digits;
 

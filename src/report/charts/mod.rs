@@ -1,11 +1,11 @@
 //! Charts: which lines and marks there are, and how they are drawn.
 
-pub mod comparison;
-pub mod over_time;
 pub mod axis;
 pub mod capacity;
 pub mod chart;
+pub mod comparison;
 pub mod heat;
+pub mod over_time;
 pub mod plot;
 pub mod series;
 pub mod svg;

@@ -3,14 +3,14 @@
 
 use super::chart::{file_name, series as cases};
 use super::heat::{Heat, Mark, READING, Scale, figure as heat_map};
-use crate::report::pages::result::figure;
-use crate::report::pages::page::{details, figures as beside};
 use super::plot::Plot;
 use super::series::Series;
 use super::timeline::{self, Track};
-use crate::report::words::view::{label, median_trial, response, trials};
-use crate::record::{Record, Trial};
 use crate::plan::{Case, Workload};
+use crate::record::{Record, Trial};
+use crate::report::pages::page::{details, figures as beside};
+use crate::report::pages::result::figure;
+use crate::report::words::view::{label, median_trial, response, trials};
 
 /// Heat maps of a page; further cases have lines. It bounds the page, and nobody compares more.
 pub const MAPS: usize = 12;

@@ -8,8 +8,8 @@
 use std::fmt::Write;
 
 use super::axis::Axis;
-use crate::report::pages::page::escape;
 use super::plot::Plot;
+use crate::report::pages::page::escape;
 
 /// Series beyond this many repeat colour, shape and dash.
 pub const SERIES: usize = 6;

@@ -2,10 +2,10 @@
 //! seen in the second before it is in the first.
 
 use super::axis::{Axis, Reading};
-use crate::report::pages::page::Figure;
 use super::svg::{Frame, Svg, dash, widest};
-use crate::record::{Interval, Trial};
 use crate::plan::{Load, Workload};
+use crate::record::{Interval, Trial};
+use crate::report::pages::page::Figure;
 use crate::units::count;
 
 /// Points of a line at most; intervals beyond are taken together.

@@ -47,7 +47,8 @@ pub fn page(c: &Comparison) -> String {
     command(&mut out, fails(5), "INCONCLUSIVE", &open);
     // What keeps a run from counting must not stand behind what is merely doubtful: only the first is shown.
     for (invalid, title) in [(true, "another tool, does not count"), (false, "another tool")] {
-        let doubts: Vec<String> = c.doubts.iter().filter(|d| d.invalid == invalid).map(crate::report::pages::comparison::doubt).collect();
+        let doubts: Vec<String> =
+            c.doubts.iter().filter(|d| d.invalid == invalid).map(crate::report::pages::comparison::doubt).collect();
         command(&mut out, "warning", title, &doubts.iter().map(String::as_str).collect::<Vec<_>>());
     }
     // The checks of the host, not of the system: V6 generator, V13 noise, V15 held still.

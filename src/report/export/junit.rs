@@ -2,7 +2,7 @@
 //! load point, one case for each metric that decides and each limit.
 
 use crate::compare::{Comparison, ExpectResult, ExpectVerdict, Row, Verdict};
-use crate::scenario::gate::Policy;
+use crate::plan::gate::Policy;
 use crate::plan::metric::Metric;
 
 /// The value of each run under a limit, in the unit of its metric.

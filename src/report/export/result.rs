@@ -9,8 +9,8 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::report::words::view::{quantile_name, response, trials, usable};
 use crate::record::{LatencySummary, Record, Trial};
+use crate::report::words::view::{quantile_name, response, trials, usable};
 use crate::stats::{median, shift::median_interval};
 
 /// A distribution of response latencies for [`openmetrics`].

@@ -1,7 +1,7 @@
 //! The tables behind the summary: every trial with its books, checks and resources, valid or not.
 
-use crate::report::words::view::{Table, Value, or_dash, response, sign, status_word, trials, validity};
 use crate::record::{Outcome, Record, Trial, WorkloadResult};
+use crate::report::words::view::{Table, Value, or_dash, response, sign, status_word, trials, validity};
 use crate::units::{count, three_digits};
 
 /// One row for each trial and workload, whatever became of it.

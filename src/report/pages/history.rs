@@ -1,11 +1,11 @@
 //! History as text, and as charts.
 
-use crate::report::charts::axis::Axis;
 use super::page;
-use crate::report::charts::plot::{Line, Plot, Stroke};
 use super::text::render;
-use crate::report::words::view::Table;
 use crate::compare::history::{Series, State};
+use crate::report::charts::axis::Axis;
+use crate::report::charts::plot::{Line, Plot, Stroke};
+use crate::report::words::view::Table;
 
 fn percent(share: f64) -> String {
     format!("{:+.1} %", share * 100.0)

@@ -1,11 +1,11 @@
 //! The report as a Markdown page: the tables of the terminal and all that stands behind them.
 
 use super::details;
+use crate::record::Record;
 use crate::report::words::notes::notes;
 use crate::report::words::view;
 use crate::report::words::view::Table;
 use crate::report::words::{method, tables, threats, verdict};
-use crate::record::Record;
 
 /// The page. `charts` are (title, path relative to the page).
 pub fn page(record: &Record, charts: &[(String, String)]) -> String {

@@ -1,13 +1,13 @@
 //! The report of one result as a page of its own: the tables and notes of the terminal, and the charts.
 
 use super::details;
-use crate::report::words::notes::{Note, notes};
 use super::page::{Figure, definitions, details as folded, escape, figures, notes as note_list, section, shell, table};
+use crate::record::Record;
 use crate::report::charts::plot::Plot;
 use crate::report::charts::series::Series;
 use crate::report::charts::{capacity, over_time, svg};
+use crate::report::words::notes::{Note, notes};
 use crate::report::words::{method, tables, threats, verdict, view};
-use crate::record::Record;
 
 /// Limits that stand open below the verdict, and warnings below the summary.
 const OPEN: usize = 3;

@@ -1,10 +1,10 @@
 //! The summary on the terminal: one table and what must be known to read it.
 
+use crate::record::Record;
 use crate::report::words::method::describe;
 use crate::report::words::notes::notes;
 use crate::report::words::view::{Table, summary_table};
 use crate::report::words::{tables, verdict};
-use crate::record::Record;
 
 /// The summary of a run. `color` adds ANSI colours; no information depends on them.
 pub fn summary(record: &Record, color: bool) -> String {

@@ -1,7 +1,7 @@
 //! How a run was made and on which machine, as terms and texts.
 
-use crate::record::Record;
 use crate::plan::{Load, PayloadSize, Workload};
+use crate::record::Record;
 use crate::units::three_digits;
 
 /// A workload in one line.

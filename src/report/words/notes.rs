@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::pages::details::guarantees_table;
 use super::view::{Table, status_word};
-use crate::record::{Check, Completion, Outcome, Record, Status};
 use crate::plan::Load;
+use crate::record::{Check, Completion, Outcome, Record, Status};
+use crate::report::pages::details::guarantees_table;
 use crate::units::count;
 
 /// A sentence for the reader and its weight.
@@ -56,6 +56,22 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     duplicates(record, &mut add);
     disturbances(record, &mut add);
     checks(record, &mut add);
+    skipped(record, &mut add);
+    unlike_promises(record, &mut add);
+    loops(record, &mut add);
+    signs(summary, &mut add);
+    list
+}
+
+/// Whether two errors say the same: they may differ in ports, process numbers and counts.
+pub fn alike(a: &str, b: &str) -> bool {
+    let words = |text: &str| {
+        text.split(|c: char| c.is_ascii_digit()).filter(|p| !p.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    words(a) == words(b)
+}
+
+fn skipped(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     for s in &record.skipped {
         add(
             "SKIPPED",
@@ -69,6 +85,10 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
             ),
         );
     }
+}
+
+/// Guarantees in which the systems differ.
+fn unlike_promises(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let promises = guarantees_table(record);
     // Only what bears on whether a message arrives, in order, and survives; the table has the other settings.
     const PROMISES: [&str; 5] = ["acknowledgement", "delivery", "durability", "order", "tls"];
@@ -79,6 +99,10 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
             add("note", format!("The systems do not promise the same: {} is {}.", row[0], each.join(", ")));
         }
     }
+}
+
+/// What a load without a schedule means for the latencies.
+fn loops(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let loads: Vec<_> = record.plan.cases.iter().flat_map(|c| &c.workloads).map(|w| &w.load).collect();
     if loads.iter().any(|l| matches!(l, Load::Closed { .. })) {
         add("note", "Closed loop: what a stall delays is not sent, so these latencies omit it by construction.".into());
@@ -86,6 +110,10 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
     if loads.iter().any(|l| matches!(l, Load::Unthrottled { .. })) {
         add("note", "Unthrottled: messages have no intended time, so these are service latencies.".into());
     }
+}
+
+/// The signs of the summary that stand for a missing or doubtful value.
+fn signs(summary: &Table, add: &mut impl FnMut(&'static str, String)) {
     let cells = || summary.rows.iter().flatten();
     if cells().any(|c| c == "inf" || c.ends_with("..inf]")) {
         add("note", "inf: lost messages count as infinitely late, and this percentile falls among them.".into());
@@ -103,15 +131,6 @@ pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
             "service p99 leaves out how late the message was sent; `same` where it is within 10 % of p99.".into(),
         );
     }
-    list
-}
-
-/// Whether two errors say the same: they may differ in ports, process numbers and counts.
-pub fn alike(a: &str, b: &str) -> bool {
-    let words = |text: &str| {
-        text.split(|c: char| c.is_ascii_digit()).filter(|p| !p.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-    };
-    words(a) == words(b)
 }
 
 /// Trials that failed; the same failure in the same phase is said once, with the trials that it ended.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::compare::foreign;
-use crate::record::{Outcome, Record, Status};
 use crate::plan::{BringUp, Load};
+use crate::record::{Outcome, Record, Status};
 use crate::units::{SECOND, Span};
 
 /// Fewer cores than this are shared by broker and generator at their cost.
@@ -73,12 +73,22 @@ pub fn of(records: &[&Record]) -> Vec<(String, String)> {
             ),
         );
     }
+    loads_and_trials(records, &mut add);
+    add(
+        "Scope",
+        "One machine, one version of each system, one configuration, this workload: it says nothing of other payloads, rates, topologies, clusters or hardware.".into(),
+    );
+    list
+}
+
+/// Threats that lie in how the systems were loaded, and in which trials count.
+fn loads_and_trials(records: &[&Record], add: &mut impl FnMut(&str, String)) {
     let loads: Vec<&Load> =
         records.iter().flat_map(|r| &r.plan.cases).flat_map(|c| &c.workloads).map(|w| &w.load).collect();
     if loads.iter().any(|l| matches!(l, Load::Closed { .. })) {
         add("Closed loop", "What a stall delays is not sent: latencies omit it by construction.".into());
     }
-    if !any(&foreign::is_foreign) && loads.iter().any(|l| matches!(l, Load::Unthrottled { .. })) {
+    if !records.iter().any(|r| foreign::is_foreign(r)) && loads.iter().any(|l| matches!(l, Load::Unthrottled { .. })) {
         add(
             "Saturation",
             "Without a rate the latencies are those of a full queue: only the throughput says much.".into(),
@@ -112,11 +122,6 @@ pub fn of(records: &[&Record]) -> Vec<(String, String)> {
         let warned: Vec<String> = warned.into_iter().collect();
         add("Checks that warn", format!("{}: see the validity section.", warned.join(", ")));
     }
-    add(
-        "Scope",
-        "One machine, one version of each system, one configuration, this workload: it says nothing of other payloads, rates, topologies, clusters or hardware.".into(),
-    );
-    list
 }
 
 #[cfg(test)]

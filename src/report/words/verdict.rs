@@ -4,8 +4,8 @@
 
 use super::view::{Value, check_number, median_trial, response, status_word, usable};
 use crate::compare::{self, ExpectVerdict, Named, Row, Verdict};
-use crate::record::{Check, Doubt, Outcome, Percentile, Record, Status, Trial};
 use crate::plan::metric::Quantity;
+use crate::record::{Check, Doubt, Outcome, Percentile, Record, Status, Trial};
 use crate::stats::{decide, median, shift};
 use crate::units::latency;
 

@@ -6,8 +6,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::record::{LatencySummary, Outcome, Percentile, Record, Status, Trial, WorkloadResult};
 use crate::plan::{Case, Workload};
+use crate::record::{LatencySummary, Outcome, Percentile, Record, Status, Trial, WorkloadResult};
 use crate::units::{Nanos, count, latency, three_digits};
 
 /// A latency as it is shown.

@@ -1,10 +1,10 @@
 //! Draws a heat map: cells, percentiles over them, pauses of the host, and events.
 
 use super::{Heat, Scale};
-use crate::report::charts::axis::{Axis, Reading};
-use crate::report::pages::page::{Figure, escape};
-use crate::report::charts::svg::{Anchor, Frame, Svg, dash, widest, width_of};
 use crate::plan::metric::Unit;
+use crate::report::charts::axis::{Axis, Reading};
+use crate::report::charts::svg::{Anchor, Frame, Svg, dash, widest, width_of};
+use crate::report::pages::page::{Figure, escape};
 use crate::units::{Nanos, count, latency};
 
 /// Events that are written out below a map; the rest is counted.

@@ -164,8 +164,8 @@ impl Scale {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::record::{Packed, Store, TaggedInterval};
     use crate::record::sample;
+    use crate::record::{Packed, Store, TaggedInterval};
 
     /// The interval log of a trial of the sample as `write_hlog` makes it: 1000 messages a second, slower from 9 s to 10 s.
     pub(crate) fn log() -> Vec<u8> {

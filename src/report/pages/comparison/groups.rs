@@ -1,9 +1,9 @@
 //! What stands side by side on the page: the cases that were compared with each other, with their valid trials.
 
 use crate::compare::{Comparison, Named, Row};
+use crate::plan::Case;
 use crate::record::{Record, Trial};
 use crate::report::words::view::{trials, usable};
-use crate::plan::Case;
 
 /// One line of a chart, one row of a table.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! A comparison for a pull request or a GitHub step summary, which aborts the whole upload above 1024 KiB.
 
-use crate::report::words::view::Table;
 use super::{differences, notes, tables, telling};
 use crate::compare::{Comparison, Row, Verdict};
+use crate::report::words::view::Table;
 
 /// The largest page, in bytes: a quarter of the limit, because a job has several.
 pub const BUDGET: usize = 256 * 1024;

@@ -9,8 +9,8 @@ pub mod markdown;
 pub mod over_time;
 pub mod text;
 
-use crate::report::words::view::Table;
 use crate::compare::{Comparison, Difference, Doubt, Effect, Row, Verdict, needed_brief};
+use crate::report::words::view::Table;
 use crate::units::three_digits;
 
 /// A median, in the unit of its metric.
@@ -185,8 +185,8 @@ fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
 pub(crate) mod tests {
     use crate::compare::sample::{A, B, again, record};
     use crate::compare::{self, Comparison, Named, Options};
+    use crate::plan::gate::{Comparator, Expectation, Gate, Policy, Share};
     use crate::record::{Outcome, Status};
-    use crate::scenario::gate::{Comparator, Expectation, Gate, Policy, Share};
 
     /// A regression, a limit that is broken, an invalid trial, a changed setting.
     pub(crate) fn failing() -> Comparison {

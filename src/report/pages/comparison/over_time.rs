@@ -1,8 +1,8 @@
 //! What the sides of a comparison did over time: heat maps of their median runs on one scale, and deliveries with the backlog.
 
-use crate::report::charts::comparison::id;
 use super::groups::{Group, Side};
 use crate::compare::foreign::is_foreign;
+use crate::report::charts::comparison::id;
 use crate::report::charts::heat::{Heat, Scale, figure};
 use crate::report::charts::over_time::{MAPS, heat, marks, shown};
 use crate::report::charts::series::Series;

@@ -37,9 +37,6 @@ pub struct Source {
     /// Relative to the crate.
     pub path: PathBuf,
     pub module: Vec<String>,
-    pub text: String,
-    /// Whether the whole file is compiled for tests only.
-    pub test: bool,
     /// Lines outside `#[cfg(test)]` items that hold code: neither blank nor only a comment.
     pub code_lines: usize,
     /// External crates that are named by path outside of tests.
@@ -88,8 +85,13 @@ impl Tree {
         for (path, text) in files {
             let module = modules[&path].clone();
             let test = tests.iter().any(|t| module.starts_with(t));
-            let mut walk =
-                Walk { path: &path, known: &known, tree: &mut tree, test_lines: BTreeSet::new(), crates: BTreeSet::new() };
+            let mut walk = Walk {
+                path: &path,
+                known: &known,
+                tree: &mut tree,
+                test_lines: BTreeSet::new(),
+                crates: BTreeSet::new(),
+            };
             walk.block(parse(&path, &text), &module, test);
             let (test_lines, crates) = (walk.test_lines, walk.crates);
             let code = |(i, line): (usize, &str)| {
@@ -97,7 +99,7 @@ impl Tree {
                 !line.is_empty() && !line.starts_with("//") && !test_lines.contains(&(i + 1))
             };
             let code_lines = if test { 0 } else { text.lines().enumerate().filter(|l| code(*l)).count() };
-            tree.sources.push(Source { path, module, text, test, code_lines, crates });
+            tree.sources.push(Source { path, module, code_lines, crates });
         }
         tree
     }
@@ -202,7 +204,8 @@ impl Walk<'_> {
                     }
                 }
                 TokenTree::Ident(word)
-                    if word == "use" && matches!(tokens.get(i + 1), Some(TokenTree::Ident(_) | TokenTree::Group(_))) =>
+                    if word == "use"
+                        && matches!(tokens.get(i + 1), Some(TokenTree::Ident(_) | TokenTree::Group(_))) =>
                 {
                     i = self.path(&tokens, i + 1, &mut Vec::new(), here, now_test);
                     continue;

@@ -73,7 +73,7 @@ pub fn from_path(path: &Path) -> io::Result<Payload> {
         },
         content: Content::File {
             path: path.display().to_string(),
-            sha256: super::hex(&hash.finalize()),
+            sha256: crate::units::hex(&hash.finalize()),
             messages: messages.len() as u64,
         },
     })

@@ -1,0 +1,20 @@
+//! One side of a comparison, before anything is compared.
+
+use crate::plan::Case;
+use crate::record::{Host, Record, Trial};
+
+/// One side of a contest.
+#[derive(Debug)]
+pub(super) struct Side<'a> {
+    pub label: String,
+    pub case: &'a Case,
+    pub record: &'a Record,
+    /// Valid trials, by round.
+    pub trials: Vec<&'a Trial>,
+    pub excluded: usize,
+    pub why_excluded: Option<String>,
+}
+
+pub(super) fn host_line(h: &Host) -> String {
+    format!("{}, {} CPUs, {:.1} GiB, kernel {}", h.cpu, h.cpus, h.memory_bytes as f64 / f64::from(1 << 30), h.kernel)
+}
