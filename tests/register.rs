@@ -68,7 +68,8 @@ fn its_options_are_checked_shown_to_editors_and_searched_for_secrets() {
     let register = custom_driver::register();
     let mut plan = plan(custom_driver::SCENARIO, &Overrides::default()).unwrap();
     register.check(&plan).unwrap();
-    assert_eq!(register.secrets(&plan), ["s3cret"]);
+    let shown = serde_json::to_string(&register.secrets(&plan).clean(plan.clone())).unwrap();
+    assert!(!shown.contains("s3cret") && shown.contains("(redacted)"), "{shown}");
     plan.systems[0].options.insert("capacity".into(), 0.into());
     let words = register.check(&plan).unwrap_err().to_string();
     assert_eq!(words, "mailbox: option `capacity`: must be at least 1");
@@ -84,23 +85,6 @@ fn its_options_are_checked_shown_to_editors_and_searched_for_secrets() {
     let rules = system["allOf"].as_array().unwrap();
     let own = rules.iter().find(|r| r["if"]["properties"]["driver"]["const"] == "mailbox").unwrap();
     assert!(own["then"]["properties"]["options"]["properties"]["capacity"].is_object(), "{own}");
-}
-
-/// Every reference of the schema leads somewhere: definitions of many types are put together in it.
-#[test]
-fn the_schema_of_all_types_is_whole() {
-    fn look(root: &serde_json::Value, node: &serde_json::Value, seen: &mut usize) {
-        if let Some(to) = node.get("$ref").and_then(|r| r.as_str()) {
-            assert!(root.pointer(to.trim_start_matches('#')).is_some(), "{to} leads nowhere");
-            *seen += 1;
-        }
-        let children = node.as_object().into_iter().flat_map(|all| all.values());
-        children.chain(node.as_array().into_iter().flatten()).for_each(|child| look(root, child, seen));
-    }
-    let schema = schema(&Register::built_in().types());
-    let mut seen = 0;
-    look(&schema, &schema, &mut seen);
-    assert!(seen > 20, "{seen} references");
 }
 
 /// A type whose server is not here.

@@ -18,9 +18,11 @@ pub struct CheckArgs {
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let register = Register::built_in();
     let scenario = args.scenario.load(&register.types())?;
-    register.check(&scenario.plan).map_err(Failure::usage)?;
+    let secrets = register.secrets(&scenario.plan);
+    register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
+    let plan = secrets.clean(scenario.plan);
     match args.format {
-        Format::Text => print(&crate::scenario::describe(&scenario.plan)),
-        Format::Json => print(&pretty(&scenario.plan)),
+        Format::Text => print(&crate::scenario::describe(&plan)),
+        Format::Json => print(&pretty(&plan)),
     }
 }

@@ -6,8 +6,8 @@ use super::Named;
 use super::copies::copies;
 use super::differences::{facts, settings, whole};
 use super::foreign;
-use super::side::{Side, host_line};
 use super::model::{Design, Difference, Doubt, Excluded, Refused, Source};
+use super::side::{Side, host_line};
 use crate::plan::Case;
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 

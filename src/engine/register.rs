@@ -7,6 +7,7 @@
 //! stay free of dynamic dispatch and a driver from another crate runs as the built-in ones do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::driver::bridge::Bridge;
 use crate::driver::jetstream::Jetstream;
@@ -17,7 +18,8 @@ use crate::driver::null::Null;
 use crate::driver::wire::Wire;
 use crate::driver::{Driver, DriverError, Target};
 use crate::plan::options::{OptionSet, Options};
-use crate::plan::{Plan, SystemSpec, SystemType, SystemTypes, Workload};
+use crate::plan::{BringUp, Parts, Plan, SystemSpec, SystemType, SystemTypes, Workload};
+use crate::record::Secrets;
 use crate::system::{Absent, Availability, Context, Provider, Providers, System, SystemError, reference};
 use crate::system::{bridge, kafka, nats, none};
 
@@ -150,12 +152,14 @@ impl Register {
 
     /// What scenarios may ask of each type.
     pub fn types(&self) -> SystemTypes {
-        let of_type = |provider: &dyn Provider| {
+        let of_type = |provider: &Arc<dyn Provider>| {
             let mut it = provider.describe();
             if let Some(clients) = self.clients.get(it.name) {
-                it.options.extend(clients.options());
+                it.client_options = clients.options();
                 it.delivers = clients.usual.is_none_or(|c| c.delivers);
             }
+            let provider = Arc::clone(provider);
+            it.parts = Some(Parts::new(move |options| provider.parts(options)));
             it
         };
         SystemTypes(self.providers.all().map(of_type).collect())
@@ -210,22 +214,17 @@ impl Register {
         }
     }
 
-    /// The secrets that stand in the options of a plan's systems, by what their schemas say.
-    pub fn secrets(&self, plan: &Plan) -> Vec<String> {
-        let mut found = Vec::new();
-        for spec in &plan.systems {
-            self.secrets_of(&spec.driver, &spec.options, &mut found);
-        }
-        found
-    }
-
-    fn secrets_of(&self, name: &str, options: &Options, found: &mut Vec<String>) {
-        let Some(provider) = self.providers.get(name) else { return };
-        // Options that do not fit are refused elsewhere.
-        for (part, own) in provider.parts(options).unwrap_or_default() {
-            self.secrets_of(&part, &own, found);
-        }
-        found.extend(self.of_type(name).iter().flat_map(|t| t.secrets(options)));
+    /// What must not be shown of a plan: the secrets in the options and addresses of its systems.
+    pub fn secrets(&self, plan: &Plan) -> Secrets {
+        let types = self.types();
+        let of = |spec: &SystemSpec| {
+            let url = match &spec.bring_up {
+                BringUp::Launch => None,
+                BringUp::External { url } => Some(url.as_str()),
+            };
+            types.secrets(&spec.driver, &spec.options, url)
+        };
+        Secrets::new(plan.systems.iter().flat_map(of))
     }
 
     /// What drives these workloads on this system.

@@ -3,21 +3,24 @@
 //! A plan is plain data: the engine executes it, `check` prints it, and the record stores it beside the scenario
 //! as typed, so that a result says exactly what was done.
 
+pub mod address;
 pub mod gate;
 mod load;
 pub mod messages;
 pub mod metric;
 pub mod options;
 pub mod problem;
+pub mod secrets;
 mod types;
 mod workload;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use address::{Address, AddressError, Protocol, Server};
 use gate::{Expectation, Gate};
 pub use load::*;
-pub use types::{SystemType, SystemTypes};
+pub use types::{Parts, SystemType, SystemTypes};
 pub use workload::*;
 
 use crate::units::Span;

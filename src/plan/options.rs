@@ -6,9 +6,10 @@
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::problem::suggest;
+pub use super::secrets::{joined, secrets, sensitive, shape};
 
 /// The options of a system as written.
 pub type Options = Map<String, Value>;
@@ -20,17 +21,17 @@ pub type Options = Map<String, Value>;
 #[derive(Debug, Clone, Copy)]
 pub struct OptionSet {
     table: Option<&'static str>,
-    schema: fn() -> Value,
+    shape: fn() -> Value,
     check: fn(&Options) -> Result<(), String>,
 }
 
 impl OptionSet {
     /// The fields of `T`. `check` says which option does not fit, and what is allowed.
     ///
-    /// A field says by `#[schemars(extend("secret" = "value"))]` that it is a secret: it is then in
-    /// no record and no message.
+    /// A field that takes text says by `#[schemars(extend("secret" = "..."))]` what of it is a
+    /// secret; the words are those of [`super::secrets`].
     pub const fn of<T: JsonSchema>(check: fn(&Options) -> Result<(), String>) -> Self {
-        Self { table: None, schema: || schemars::schema_for!(T).into(), check }
+        Self { table: None, shape: shape::<T>, check }
     }
 
     /// The same, where they stand in a table of their own.
@@ -39,22 +40,17 @@ impl OptionSet {
         self
     }
 
-    /// The names that it takes of the map.
-    pub fn names(&self) -> Vec<String> {
+    /// The schema of what it takes of the map, without references.
+    pub fn shape(&self) -> Value {
         match self.table {
-            Some(table) => vec![table.to_owned()],
-            None => names((self.schema)()),
+            Some(table) => json!({ "type": "object", "properties": { table: (self.shape)() } }),
+            None => (self.shape)(),
         }
     }
 
-    /// The part of the options that is its own.
-    fn own(&self, options: &Options) -> Result<Options, String> {
-        let Some(table) = self.table else { return Ok(options.clone()) };
-        match options.get(table) {
-            None => Ok(Options::new()),
-            Some(Value::Object(own)) => Ok(own.clone()),
-            Some(_) => Err(format!("option `{table}`: a table of options is expected")),
-        }
+    /// The names that it takes of the map.
+    pub fn names(&self) -> Vec<String> {
+        names(&self.shape())
     }
 
     /// Checks what is written.
@@ -62,58 +58,24 @@ impl OptionSet {
     /// # Errors
     /// The option that does not fit, and what is allowed.
     pub fn check(&self, options: &Options) -> Result<(), String> {
-        let within = |words: String| self.table.map_or(words.clone(), |table| format!("`{table}`: {words}"));
-        self.own(options).and_then(|own| (self.check)(&own).map_err(within))
-    }
-
-    /// The secrets that are written.
-    pub fn secrets(&self, options: &Options) -> Vec<String> {
-        let schema = (self.schema)();
-        let mut found = Vec::new();
-        if let Ok(own) = self.own(options) {
-            secrets(&schema, &schema, &Value::Object(own), &mut found);
-        }
-        found
-    }
-
-    /// The schemas of its options by name, and the definitions that they refer to.
-    pub(super) fn properties(&self) -> (Options, Options) {
-        let mut schema = (self.schema)();
-        let mut take = |key: &str| schema.as_object_mut().and_then(|all| all.remove(key));
-        let object = |value: Option<Value>| value.and_then(|v| v.as_object().cloned()).unwrap_or_default();
-        let definitions = object(take("$defs"));
-        match self.table {
-            None => (object(take("properties")), definitions),
-            Some(table) => {
-                take("$schema");
-                (Options::from_iter([(table.to_owned(), schema)]), definitions)
-            }
+        let Some(table) = self.table else { return (self.check)(options) };
+        match options.get(table) {
+            None => (self.check)(&Options::new()),
+            Some(Value::Object(own)) => (self.check)(own).map_err(|words| format!("`{table}`: {words}")),
+            Some(_) => Err(format!("option `{table}`: a table of options is expected")),
         }
     }
 }
 
-/// What stands in `value` where the schema says `secret`.
-fn secrets(root: &Value, node: &Value, value: &Value, found: &mut Vec<String>) {
-    if let Some(kind) = node.get("secret").and_then(Value::as_str) {
-        if kind == "value" {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            found.extend(Some(text).filter(|t| !t.is_empty() && !value.is_null()));
-        }
-        return;
-    }
-    let target = node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#'));
-    let node = target.and_then(|path| root.pointer(path)).unwrap_or(node);
-    for branch in ["anyOf", "oneOf", "allOf"].iter().filter_map(|k| node.get(k)?.as_array()).flatten() {
-        secrets(root, branch, value, found);
-    }
-    for (key, value) in value.as_object().into_iter().flatten() {
-        if let Some(node) = node.get("properties").and_then(|p| p.get(key)) {
-            secrets(root, node, value, found);
-        }
+/// A path as typed: `~/` at its beginning is the home folder.
+pub fn home(path: &str) -> String {
+    match (path.strip_prefix("~/"), std::env::var("HOME")) {
+        (Some(rest), Ok(home)) => format!("{}/{rest}", home.trim_end_matches('/')),
+        _ => path.to_owned(),
     }
 }
 
-fn names(schema: Value) -> Vec<String> {
+fn names(schema: &Value) -> Vec<String> {
     let names = schema.get("properties").and_then(Value::as_object);
     let mut keys: Vec<String> = names.into_iter().flat_map(|p| p.keys().cloned()).collect();
     keys.sort();
@@ -122,7 +84,7 @@ fn names(schema: Value) -> Vec<String> {
 
 /// The names of the options that `T` reads, in alphabetical order.
 pub fn keys<T: JsonSchema>() -> Vec<String> {
-    names(schemars::schema_for!(T).into())
+    names(&shape::<T>())
 }
 
 /// Reads the options of `T` and leaves all others alone. Every field of `T` must have a default.
@@ -176,6 +138,15 @@ mod tests {
         #[default]
         File,
         Memory,
+    }
+
+    #[test]
+    fn a_path_may_begin_with_the_home_folder() {
+        let folder = std::env::var("HOME").unwrap();
+        assert_eq!(home("~/a/b.creds"), format!("{}/a/b.creds", folder.trim_end_matches('/')));
+        for path in ["~", "~a/b", "a/~/b", "/a", ""] {
+            assert_eq!(home(path), path);
+        }
     }
 
     fn map(value: Value) -> Options {

@@ -3,11 +3,13 @@
 //! A plan knows a type by its name only. Which types there are, the register of systems says
 //! (`engine::Register`); it hands them to whoever checks a scenario.
 
-use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
-use super::Workload;
-use super::options::{OptionSet, Options, unknown};
+use serde_json::Value;
+
+use super::options::{OptionSet, Options, joined, secrets, unknown};
 use super::problem::suggest;
+use super::{Address, AddressError, Protocol, Workload};
 
 /// One type of system, as scenarios see it.
 #[derive(Debug, Clone)]
@@ -30,8 +32,14 @@ pub struct SystemType {
     pub faults: bool,
     /// Whether it is measured where a scenario names no system.
     pub by_default: bool,
-    /// The options there are, of the launched system and of its clients.
+    /// How its addresses are written; `None` where nothing is known of them.
+    pub protocol: Option<Protocol>,
+    /// The options of a launched one.
     pub options: Vec<OptionSet>,
+    /// The options of its clients. The register takes them from the drivers.
+    pub client_options: Vec<OptionSet>,
+    /// The types that it is made of. The register takes them from the provider.
+    pub parts: Option<Parts>,
 }
 
 impl SystemType {
@@ -47,7 +55,10 @@ impl SystemType {
             acks_unstored: true,
             faults: false,
             by_default: false,
+            protocol: None,
             options: Vec::new(),
+            client_options: Vec::new(),
+            parts: None,
         }
     }
 
@@ -56,45 +67,53 @@ impl SystemType {
     /// # Errors
     /// The option that does not fit, or that nobody reads, and what is allowed.
     pub fn check(&self, options: &Options) -> Result<(), String> {
-        for set in &self.options {
+        for set in self.sets() {
             set.check(options)?;
         }
-        let known: Vec<String> = self.options.iter().flat_map(OptionSet::names).collect();
+        let known: Vec<String> = self.sets().flat_map(OptionSet::names).collect();
         unknown(options, self.name, &known).map_or(Ok(()), Err)
     }
 
     /// The secrets that stand in options.
     pub fn secrets(&self, options: &Options) -> Vec<String> {
-        self.options.iter().flat_map(|set| set.secrets(options)).collect()
+        secrets(&joined(self.sets().map(OptionSet::shape)), options)
     }
 
-    /// The JSON schema of its options; what it refers to is added to `definitions`.
-    pub fn schema(&self, definitions: &mut Map<String, Value>) -> Value {
-        let mut properties = Map::new();
-        for (i, set) in self.options.iter().enumerate() {
-            // Two sets may call different things by one name.
-            let prefix = format!("{}.{i}.", self.name);
-            let (own, more) = set.properties();
-            properties.extend(own.into_iter().map(|(key, value)| (key, prefixed(value, &prefix))));
-            definitions.extend(more.into_iter().map(|(key, v)| (format!("{prefix}{key}"), prefixed(v, &prefix))));
-        }
+    /// The JSON schema of its options.
+    pub fn schema(&self) -> Value {
+        let mut shape = joined(self.sets().map(OptionSet::shape));
         // One that declares nothing reads its options by itself.
-        json!({ "type": "object", "properties": properties, "additionalProperties": self.options.is_empty() })
+        shape["additionalProperties"] = (self.sets().count() == 0).into();
+        shape
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &OptionSet> {
+        self.options.iter().chain(&self.client_options)
     }
 }
 
-/// A schema whose references lead to definitions with `prefix`.
-fn prefixed(value: Value, prefix: &str) -> Value {
-    match value {
-        Value::Object(all) => {
-            let one = |(key, value): (String, Value)| match value.as_str().and_then(|v| v.strip_prefix("#/$defs/")) {
-                Some(name) if key == "$ref" => (key, format!("#/$defs/{prefix}{name}").into()),
-                _ => (key, prefixed(value, prefix)),
-            };
-            all.into_iter().map(one).collect::<Map<_, _>>().into()
-        }
-        Value::Array(all) => all.into_iter().map(|v| prefixed(v, prefix)).collect(),
-        other => other,
+/// The types of systems that one is made of, by name, with the options of each; none where it is one itself.
+#[derive(Clone)]
+pub struct Parts(Arc<dyn Fn(&Options) -> Result<Vec<(String, Options)>, String> + Send + Sync>);
+
+impl Parts {
+    /// As this function tells them from the options.
+    pub fn new(tell: impl Fn(&Options) -> Result<Vec<(String, Options)>, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// Those of a system with these options.
+    ///
+    /// # Errors
+    /// The option that does not fit, and what is allowed.
+    pub fn of(&self, options: &Options) -> Result<Vec<(String, Options)>, String> {
+        (self.0)(options)
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
     }
 }
 
@@ -116,6 +135,44 @@ impl SystemTypes {
     /// What the workload asks for and systems of this type do not have.
     pub fn lacks(&self, name: &str, w: &Workload) -> Option<&'static str> {
         self.get(name).and_then(|t| (t.lacks)(w))
+    }
+
+    /// The addresses in the url of a system: one, or one for each of its parts, apart by blanks.
+    /// None where nothing is known of them, or the options do not fit.
+    ///
+    /// # Errors
+    /// What does not fit, and what to write.
+    pub fn addresses(&self, name: &str, options: &Options, url: &str) -> Result<Vec<Address>, AddressError> {
+        let Some(of_type) = self.get(name) else { return Ok(Vec::new()) };
+        let parts = of_type.parts.as_ref().map_or(Ok(Vec::new()), |p| p.of(options)).unwrap_or_default();
+        if parts.is_empty() {
+            return of_type.protocol.iter().map(|p| Address::read(p, url)).collect();
+        }
+        let urls: Vec<&str> = url.split_whitespace().collect();
+        if urls.len() != parts.len() {
+            let form = |(name, _): &(String, Options)| match self.get(name).and_then(|t| t.protocol) {
+                Some(p) => format!("{}://host:{}", p.schemes[0].0, p.port),
+                None => format!("url of {name}"),
+            };
+            return Err(AddressError {
+                words: format!("a {name} has {} addresses", parts.len()),
+                remedy: format!("write \"{}\"", parts.iter().map(form).collect::<Vec<_>>().join(" ")),
+            });
+        }
+        let each = parts.iter().zip(urls).map(|((name, own), url)| self.addresses(name, own, url));
+        Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// The secrets in the options of a system and of its parts, and in its url.
+    pub fn secrets(&self, name: &str, options: &Options, url: Option<&str>) -> Vec<String> {
+        let Some(of_type) = self.get(name) else { return Vec::new() };
+        let mut found = of_type.secrets(options);
+        // Options that do not fit are refused elsewhere.
+        let parts = of_type.parts.as_ref().map_or(Ok(Vec::new()), |p| p.of(options)).unwrap_or_default();
+        found.extend(parts.iter().flat_map(|(part, own)| self.secrets(part, own, None)));
+        let addresses = url.map(|url| self.addresses(name, options, url).unwrap_or_default());
+        found.extend(addresses.iter().flatten().flat_map(Address::secrets));
+        found
     }
 
     /// What to write instead of a name that there is not: the nearest one, and all.

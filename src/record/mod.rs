@@ -11,6 +11,7 @@ mod model;
 mod packed;
 #[cfg(test)]
 pub(crate) mod sample;
+mod secrets;
 pub mod store;
 
 pub use crate::units::calendar::{RunClock, rfc3339};
@@ -18,4 +19,5 @@ pub use calibration::{Calibration, Floor, NEAR};
 pub use folder::Folder;
 pub use model::*;
 pub use packed::{Packed, Shelf};
+pub use secrets::Secrets;
 pub use store::{Loaded, Store, StoreError, TaggedInterval};

@@ -51,6 +51,24 @@ pub fn files(record: &Record, series: &Series<'_>) -> Result<Vec<(String, Vec<u8
     Ok(list)
 }
 
+/// Text as it must stand in HTML and XML, in elements and in attributes. Control characters that XML forbids are dropped.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::charts::{chart, heat};

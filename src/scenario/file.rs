@@ -335,21 +335,17 @@ impl Default for Threads {
 /// check TOML.
 pub fn schema(types: &SystemTypes) -> serde_json::Value {
     let mut schema: serde_json::Value = schemars::schema_for!(File).into();
-    let mut definitions = serde_json::Map::new();
-    let options = |t: &SystemType, definitions: &mut _| {
+    let options = |t: &SystemType| {
         json!({
             "if": { "properties": { "driver": { "const": t.name } } },
-            "then": { "properties": { "options": t.schema(definitions) } },
+            "then": { "properties": { "options": t.schema() } },
         })
     };
-    let each: Vec<_> = types.0.iter().map(|t| options(t, &mut definitions)).collect();
+    let each: Vec<_> = types.0.iter().map(options).collect();
     let drivers: Vec<_> = types.0.iter().map(|t| json!({ "const": t.name, "description": t.about })).collect();
-    if let Some(defs) = schema.get_mut("$defs").and_then(|d| d.as_object_mut()) {
-        if let Some(system) = defs.get_mut("System") {
-            system["properties"]["driver"]["oneOf"] = drivers.into();
-            system["allOf"] = each.into();
-        }
-        defs.extend(definitions);
+    if let Some(system) = schema.get_mut("$defs").and_then(|defs| defs.get_mut("System")) {
+        system["properties"]["driver"]["oneOf"] = drivers.into();
+        system["allOf"] = each.into();
     }
     schema
 }

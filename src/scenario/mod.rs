@@ -14,6 +14,7 @@ use crate::units::{Rate, Span};
 mod build;
 pub mod diagnose;
 mod edit;
+mod environment;
 mod faults;
 pub mod file;
 pub mod gate;

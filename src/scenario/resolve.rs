@@ -7,10 +7,11 @@ use std::path::Path;
 
 use super::file::{self, File, Filler, Mode, Size};
 use crate::plan::messages;
+use crate::plan::options::home;
 use crate::plan::problem::Problem;
 use crate::plan::{
-    Arrivals, BringUp, Content, Delivery, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize, Phases, Profile,
-    Segment, SystemSpec, SystemTypes, Threads, Topology, Workload,
+    AddressError, Arrivals, BringUp, Content, Delivery, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize,
+    Phases, Profile, Segment, SystemSpec, SystemTypes, Threads, Topology, Workload,
 };
 use crate::units::{Bytes, Rate, Span};
 
@@ -64,6 +65,18 @@ fn check_count(path: &str, count: u32, max: u32) -> Result<(), Problem> {
     }
 }
 
+/// Whether the address of a system can be read, and its schemes are kept.
+fn check_address(system: &file::System, url: &str, types: &SystemTypes) -> Result<(), AddressError> {
+    let wrong = |words: &str, remedy: &str| Err(AddressError { words: words.into(), remedy: remedy.into() });
+    // Options that do not fit are refused elsewhere.
+    let addresses = types.addresses(&system.driver, &system.options, url)?;
+    let bare_protocol = system.options.get("client").and_then(|v| v.as_str()) == Some("wire");
+    if bare_protocol && addresses.iter().any(|a| a.servers.iter().any(|s| s.tls)) {
+        return wrong("`client = \"wire\"` speaks no TLS", "write nats://, or use `client = \"async-nats\"`");
+    }
+    Ok(())
+}
+
 /// The systems, in the order written.
 pub(super) fn systems(file: &File, types: &SystemTypes) -> Result<Vec<SystemSpec>, Problem> {
     let mut seen = HashSet::new();
@@ -90,7 +103,10 @@ pub(super) fn systems(file: &File, types: &SystemTypes) -> Result<Vec<SystemSpec
                 return Err(Problem::new(at("url"), "the URL is empty")
                     .hint("write it like \"nats://127.0.0.1:4222\", or remove it to have the system started"));
             }
-            Some(url) => BringUp::External { url: url.clone() },
+            Some(url) => {
+                check_address(s, url, types).map_err(|e| Problem::new(at("url"), e.words).hint(e.remedy))?;
+                BringUp::External { url: url.clone() }
+            }
         };
         out.push(SystemSpec {
             name,
@@ -386,7 +402,7 @@ fn payload(at: &str, p: &file::Payload, folder: &Path, known: &mut Payloads) -> 
         if let Some(payload) = known.get(name) {
             return Ok(payload.clone());
         }
-        let path = folder.join(name);
+        let path = folder.join(home(name));
         let found = messages::from_path(&path).map_err(|e| {
             Problem::new(format!("{at}.file"), format!("cannot use {} as messages: {e}", path.display()))
                 .hint("give a file with one message per line, or a folder, relative to the scenario")

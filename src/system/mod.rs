@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_external_url_is_reached_for_and_not_launched() {
-        let port = process::free_port().unwrap();
+        let port = process::Held::new(1).unwrap().ports().unwrap()[0];
         let bring_up = BringUp::External { url: format!("nats://127.0.0.1:{port}") };
         let error = create(&spec("nats", bring_up)).unwrap().start().unwrap_err();
         let SystemError::Unavailable { system, reason, remedy } = error else { panic!("{error}") };

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::external::{External, plain};
 use super::process::{Child, Output, open_log, tail};
 use super::{Availability, Context, Order, Provider, Running, System, SystemError};
+use crate::plan::address::NATS;
 use crate::plan::options::OptionSet;
 use crate::plan::{BringUp, SystemSpec, SystemType};
 
@@ -88,6 +89,7 @@ impl Provider for Builtin {
             acks_unstored: false,
             faults: true,
             by_default: true,
+            protocol: Some(NATS),
             options: vec![OptionSet::of::<Launch>(|_| Ok(()))],
             ..SystemType::new(
                 "reference",

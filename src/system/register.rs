@@ -73,13 +73,13 @@ impl Providers {
     }
 
     /// All of them, in the order in which they were added.
-    pub fn all(&self) -> impl Iterator<Item = &dyn Provider> {
-        self.0.iter().map(AsRef::as_ref)
+    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Provider>> {
+        self.0.iter()
     }
 
     /// The type of this name.
     pub fn get(&self, name: &str) -> Option<&dyn Provider> {
-        self.all().find(|p| p.describe().name == name)
+        self.all().map(AsRef::as_ref).find(|p| p.describe().name == name)
     }
 
     /// Whether a system of this type can be launched here: where it is made of others, whether all

@@ -141,11 +141,24 @@ fn folders_see_only_what_they_may() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Folders whose modules still see each other in a circle.
+const CIRCLES: [(&str, &str); 6] = [
+    ("broker/kafka", "the hub holds what every request works on, and takes their types"),
+    ("broker/log", "a partition asks for a flush, and the flusher flushes partitions"),
+    ("broker/nats", "faults, hub and router hand messages to each other; index and outlet as well"),
+    ("broker/nats/faults", "the server of faults delivers one by one"),
+    ("engine", "a trial starts workers, which report to it"),
+    ("system", "an external NATS is described by its monitor"),
+];
+
 #[test]
 fn no_folders_see_each_other_in_a_circle() {
     let tree = house();
-    assert_eq!(circle(&tree, &[]), None);
-    assert_eq!(circle(&tree, &["broker".into()]), None);
+    let parents: BTreeSet<&[String]> =
+        tree.sources.iter().flat_map(|s| (0..s.module.len()).map(|n| &s.module[..n])).collect();
+    let found: BTreeSet<String> =
+        parents.into_iter().filter(|p| circle(&tree, p).is_some()).map(|p| p.join("/")).collect();
+    assert_eq!(unexcused(&found, &CIRCLES), Vec::<String>::new());
 }
 
 #[test]
@@ -199,7 +212,10 @@ fn files_are_short() {
 }
 
 /// Functions of more than 80 lines, with the reason.
-const LONG_FUNCTIONS: [(&str, &str); 0] = [];
+const LONG_FUNCTIONS: [(&str, &str); 2] = [
+    ("src/broker/kafka/shape.rs shape", "a table with one entry for each request"),
+    ("src/broker/nats/parse.rs publish", "one pass over the line, in the hottest loop of the router"),
+];
 
 #[test]
 fn functions_are_short() {

@@ -11,7 +11,9 @@ use serde::de::IgnoredAny;
 
 use super::native::{Kind, Settings};
 use crate::driver::{DriverError, Target};
-use crate::plan::Workload;
+use crate::plan::options::{home, sensitive};
+use crate::plan::address::KAFKA;
+use crate::plan::{Address, Workload};
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
@@ -258,8 +260,16 @@ impl Options {
     /// # Errors
     /// What does not fit, and what to do.
     pub(super) fn from_map(map: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
-        let options: Self = serde_json::from_value(serde_json::Value::Object(map.clone()))
+        let mut options: Self = serde_json::from_value(serde_json::Value::Object(map.clone()))
             .map_err(|e| format!("{e}; docs/kafka.md lists all options"))?;
+        if let Some(tls) = &mut options.tls {
+            for file in [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten() {
+                *file = home(file);
+            }
+        }
+        for (_, value) in options.raw.iter_mut().filter(|(key, _)| key.ends_with(".location")) {
+            *value = Scalar::Text(home(&value.to_string()));
+        }
         let refuse = |words: &str| Err(words.to_owned());
         if options.idempotence && options.acks != Acks::All {
             return refuse("idempotence needs acks = \"all\"; remove one of the two");
@@ -298,10 +308,14 @@ impl Options {
 
     /// What every client of `target` is told.
     pub(super) fn common(&self, target: &Target) -> Result<Settings, DriverError> {
-        let address = Address::read(&target.url);
+        let address = Address::read(&KAFKA, &target.url).map_err(|e| DriverError::Connect {
+            url: without_credentials(&target.url),
+            words: e.words,
+            remedy: e.remedy,
+        })?;
         let mut s = Settings::new();
         let mut set = |key: &str, value: &str| drop(s.insert(key.into(), value.into()));
-        set("bootstrap.servers", &address.brokers);
+        set("bootstrap.servers", &address.brokers());
         set("client.id", "msgbench");
         set("allow.auto.create.topics", "false");
         let tls = self.tls.is_some();
@@ -415,9 +429,8 @@ impl Options {
 
     /// The raw settings, as they are recorded.
     pub(super) fn raw(&self) -> impl Iterator<Item = (String, String)> {
-        let secret = |key: &str| key.contains("password") || key.ends_with(".pem");
         self.raw.iter().map(move |(key, value)| {
-            (format!("raw {key}"), if secret(key) { "(not recorded)".into() } else { value.to_string() })
+            (format!("raw {key}"), if sensitive(key) { "(not recorded)".into() } else { value.to_string() })
         })
     }
 }
@@ -438,29 +451,10 @@ impl Sasl {
     }
 }
 
-/// `[kafka://][user:password@]host:port[,host:port]`.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Address {
-    brokers: String,
-    user: Option<String>,
-    password: Option<String>,
-}
-
-impl Address {
-    fn read(url: &str) -> Self {
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let (credentials, brokers) = rest.rsplit_once('@').map_or((None, rest), |(c, b)| (Some(c), b));
-        let mut out = Self { brokers: brokers.trim_end_matches('/').into(), ..Self::default() };
-        if let Some((user, password)) = credentials.map(|c| c.split_once(':').unwrap_or((c, ""))) {
-            (out.user, out.password) = (Some(user.into()), Some(password.into()));
-        }
-        out
-    }
-}
-
 /// The URL without user and password: an error may be printed and kept.
 pub(super) fn without_credentials(url: &str) -> String {
-    format!("kafka://{}", Address::read(url).brokers)
+    let read = Address::read(&KAFKA, url);
+    read.map_or_else(|_| "an address that cannot be read".to_owned(), |a| a.bare(&KAFKA))
 }
 
 #[cfg(test)]

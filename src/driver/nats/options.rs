@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::driver::Target;
-use crate::plan::options::{Options, read};
+use crate::plan::options::{Options, home, read};
+use crate::plan::address::NATS;
+use crate::plan::Address;
 
 /// Headers of one message; more say nothing new about their cost.
 const MAX_HEADERS: u32 = 64;
@@ -59,6 +61,16 @@ pub enum Client {
     Wire,
 }
 
+/// What is said where TLS is promised by the address and not done.
+const WIRE_TLS: &str =
+    "`client = \"wire\"` speaks no TLS: write nats:// instead of tls://, or use `client = \"async-nats\"`";
+
+/// Whether `text` is `[http://]host:port`.
+fn plain_http(text: &str) -> bool {
+    let bare = text.strip_prefix("http://").unwrap_or(text);
+    !bare.contains("://") && !bare.contains(['@', ',']) && Address::read(&NATS, bare).is_ok()
+}
+
 impl Connection {
     /// Checks the options.
     ///
@@ -73,7 +85,13 @@ impl Connection {
     /// # Errors
     /// The option that does not fit, and what is allowed.
     pub fn from_options(options: &Options) -> Result<Self, String> {
-        let it: Self = read(options)?;
+        let mut it: Self = read(options)?;
+        for file in [&mut it.nkey, &mut it.creds, &mut it.ca, &mut it.cert, &mut it.key].into_iter().flatten() {
+            *file = home(file);
+        }
+        if it.monitor.as_deref().is_some_and(|m| !plain_http(m)) {
+            return Err("option `monitor`: write http://host:port; there is no TLS and no user for it".to_owned());
+        }
         for (one, other, has, lacks) in
             [("user", "password", &it.user, &it.password), ("cert", "key", &it.cert, &it.key)]
         {
@@ -112,16 +130,14 @@ impl Connection {
     /// As [`from_options`](Self::from_options).
     pub fn of(target: &Target) -> Result<Self, String> {
         let mut it = Self::from_options(&target.options)?;
-        let written = target.url.split(',').find_map(|server| {
-            let server = server.trim();
-            server.split_once("://").map_or(server, |(_, rest)| rest).rsplit_once('@').map(|(who, _)| who)
-        });
-        if let (None, Some(who)) = (it.ways().next(), written) {
-            match who.split_once(':') {
-                Some((user, password)) => {
-                    (it.user, it.password) = (Some(user.to_owned()), Some(password.to_owned()));
-                }
-                None => it.token = Some(who.to_owned()),
+        let address = Address::read(&NATS, &target.url).map_err(|e| e.to_string())?;
+        if it.client == Client::Wire && address.servers.iter().any(|s| s.tls) {
+            return Err(WIRE_TLS.to_owned());
+        }
+        if it.ways().next().is_none() {
+            match (address.user, address.password) {
+                (user, Some(password)) => (it.user, it.password) = (user, Some(password)),
+                (token, None) => it.token = token,
             }
         }
         Ok(it)

@@ -7,7 +7,7 @@ use crate::plan::gate::Comparator;
 use crate::plan::metric::{Quantity, Unit};
 use crate::plan::{Case, Load};
 use crate::record::{Record, Status, Trial};
-use crate::report::pages::page::Figure;
+use crate::report::charts::figure::Figure;
 use crate::report::words::view::{Value, quantile_name, response, trials, usable};
 use crate::stats::median;
 use crate::units::{Rate, latency};

@@ -23,7 +23,7 @@ pub fn plots(record: &Record, intervals: &[Interval]) -> Vec<Plot> {
 }
 
 /// Every case with its workloads and their index.
-pub(super) fn series(record: &Record) -> impl Iterator<Item = (&Case, &Workload, usize)> {
+pub(in crate::report) fn series(record: &Record) -> impl Iterator<Item = (&Case, &Workload, usize)> {
     record.plan.cases.iter().flat_map(|c| c.workloads.iter().enumerate().map(move |(i, w)| (c, w, i)))
 }
 
@@ -219,7 +219,7 @@ fn throughput_timeline(
 }
 
 /// A name as it stands in a file name or an identifier.
-pub(super) fn file_name(name: &str) -> String {
+pub(in crate::report) fn file_name(name: &str) -> String {
     name.replace(" / ", "-").chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
 }
 

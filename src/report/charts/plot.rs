@@ -127,7 +127,7 @@ impl Plot {
         self.draw(SVGBackend::with_string(&mut out, SIZE).into_drawing_area(), 1)?;
         let head = out.find("<svg").and_then(|start| Some(start + out[start..].find('>')? + 1));
         let head = head.ok_or_else(|| self.error("no svg element was drawn"))?;
-        let escape = crate::report::pages::page::escape;
+        let escape = crate::report::escape;
         out.insert_str(
             head,
             &format!("\n<title>{}</title><desc>{}</desc>", escape(&self.title), escape(&self.description)),

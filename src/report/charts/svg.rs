@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use super::axis::Axis;
 use super::plot::Plot;
-use crate::report::pages::page::escape;
+use crate::report::escape;
 
 /// Series beyond this many repeat colour, shape and dash.
 pub const SERIES: usize = 6;

@@ -5,7 +5,7 @@ use super::axis::{Axis, Reading};
 use super::svg::{Frame, Svg, dash, widest};
 use crate::plan::{Load, Workload};
 use crate::record::{Interval, Trial};
-use crate::report::pages::page::Figure;
+use crate::report::charts::figure::Figure;
 use crate::units::count;
 
 /// Points of a line at most; intervals beyond are taken together.

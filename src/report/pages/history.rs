@@ -97,7 +97,7 @@ pub fn html(list: &[Series]) -> String {
     let mut body = "<header>\n<h1>History</h1>\n</header>\n".to_string();
     let said = page::notes(words.iter().map(|(w, t)| (*w, t.as_str())));
     page::section(&mut body, "Levels", &format!("{said}{}", page::table(&table(list))));
-    let charts: String = plots(list).iter().map(crate::report::pages::result::figure).collect();
+    let charts: String = plots(list).iter().map(crate::report::charts::figure::figure).collect();
     if !charts.is_empty() {
         page::section(&mut body, "Charts", &page::figures(&charts));
     }

@@ -37,7 +37,7 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
         ("Groups", tables::groups_table(record)),
         ("Promises", tables::promises_table(record)),
         ("Ledger", details::ledger_table(record)),
-        ("Guarantees", details::guarantees_table(record)),
+        ("Guarantees", tables::guarantees_table(record)),
         ("Resources", details::resources_table(record)),
     ];
     for (heading, t) in tables.into_iter().filter(|(_, t)| !t.rows.is_empty()) {

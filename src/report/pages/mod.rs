@@ -4,6 +4,7 @@ pub mod comparison;
 pub mod details;
 pub mod history;
 pub mod markdown;
+pub mod over_time;
 pub mod page;
 pub mod result;
 pub mod text;

@@ -3,32 +3,11 @@
 //! A page needs nothing else: no address, no font, no picture from elsewhere. It reads on a telephone and on a wide screen,
 //! in the dark, on paper and aloud, and is complete without its script, which only adds.
 
-use crate::report::charts::svg;
+use crate::report::escape;
 use crate::report::words::view::Table;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
-/// Widths that charts are drawn for: a wide screen, and a telephone, where the same drawing would be too small to read.
-pub const WIDTHS: [(&str, f64); 2] = [("wide", 660.0), ("narrow", 360.0)];
-
-/// Text as it must stand in HTML and XML, in elements and in attributes. Control characters that XML forbids are dropped.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// A page from its title and the inside of its `main`.
 pub fn shell(title: &str, body: &str) -> String {
     format!(
@@ -120,56 +99,4 @@ pub fn table(t: &Table) -> String {
 /// Figures beside each other where there is room.
 pub fn figures(html: &str) -> String {
     if html.is_empty() { String::new() } else { format!("<div class=\"figures\">\n{html}</div>\n") }
-}
-
-/// One way to draw a figure: (identifier, width) to an `svg` element.
-pub type Draw<'a> = &'a dyn Fn(&str, f64) -> String;
-
-/// A figure: a title, what it shows, a legend, and its drawing, for each width; with a second scale where there is one.
-pub struct Figure<'a> {
-    /// Unique within the page.
-    pub id: &'a str,
-    /// Its heading.
-    pub title: &'a str,
-    /// What it shows, and which table holds the same.
-    pub caption: &'a str,
-    /// (series, name); a legend of one is left out.
-    pub legend: Vec<(usize, String)>,
-    /// The drawing that is shown.
-    pub draw: Draw<'a>,
-    /// The same on a linear scale, which the script offers.
-    pub linear: Option<Draw<'a>>,
-    /// What stands below the drawing, as HTML.
-    pub below: &'a str,
-}
-
-impl Figure<'_> {
-    /// The element.
-    pub fn html(&self) -> String {
-        let scale = |name: &str, hidden: &str, draw: Draw<'_>| {
-            let drawings: String = WIDTHS
-                .iter()
-                .map(|(class, width)| {
-                    let id = format!("{}-{}-{class}", self.id, &name[..3]);
-                    format!("<div class=\"{class}\">{}</div>\n", draw(&id, *width))
-                })
-                .collect();
-            format!("<div data-scale=\"{name}\"{hidden}>\n{drawings}</div>\n")
-        };
-        let entry = |(series, name): &(usize, String)| {
-            format!("<li data-series=\"{series}\">{}{}</li>\n", svg::key(*series), escape(name))
-        };
-        let legend: String = self.legend.iter().map(entry).collect();
-        let legend =
-            if self.legend.len() > 1 { format!("<ul class=\"legend\">\n{legend}</ul>\n") } else { String::new() };
-        format!(
-            "<figure id=\"{}\">\n<figcaption><b>{}</b> {}</figcaption>\n{legend}{}{}{}</figure>\n",
-            self.id,
-            escape(self.title),
-            escape(self.caption),
-            scale("shown", "", self.draw),
-            self.linear.map_or_else(String::new, |draw| scale("linear", " hidden", draw)),
-            self.below
-        )
-    }
 }

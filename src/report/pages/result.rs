@@ -1,11 +1,14 @@
 //! The report of one result as a page of its own: the tables and notes of the terminal, and the charts.
 
 use super::details;
-use super::page::{Figure, definitions, details as folded, escape, figures, notes as note_list, section, shell, table};
+use super::page::{definitions, details as folded, figures, notes as note_list, section, shell, table};
 use crate::record::Record;
+use crate::report::charts::capacity;
+use crate::report::charts::figure::figure;
 use crate::report::charts::plot::Plot;
 use crate::report::charts::series::Series;
-use crate::report::charts::{capacity, over_time, svg};
+use crate::report::escape;
+use crate::report::pages::over_time;
 use crate::report::words::notes::{Note, notes};
 use crate::report::words::{method, tables, threats, verdict, view};
 
@@ -59,7 +62,7 @@ pub fn page(record: &Record, plots: &[Plot], series: &Series<'_>, files: &[(Stri
         }
     }
     section(&mut out, "Ledger", &table(&details::ledger_table(record)));
-    section(&mut out, "Guarantees", &table(&details::guarantees_table(record)));
+    section(&mut out, "Guarantees", &table(&tables::guarantees_table(record)));
     section(&mut out, "Resources", &table(&details::resources_table(record)));
     let scenario = folded("Scenario as typed", &format!("<pre>{}</pre>\n", escape(&record.scenario.text)));
     section(&mut out, "Method", &(definitions(&method::method(record)) + &scenario));
@@ -110,26 +113,6 @@ fn first(said: &verdict::Said) -> String {
         "<section aria-label=\"Verdict\" class=\"verdict {0}\">\n<p><b>{0}</b></p>\n{sentences}{limits}</section>\n",
         said.word
     )
-}
-
-/// A chart of the run, with a legend of its named lines.
-pub fn figure(plot: &Plot) -> String {
-    let mut legend: Vec<(usize, String)> = Vec::new();
-    for line in &plot.lines {
-        if let Some(label) = &line.label {
-            legend.push((line.colour, label.clone()));
-        }
-    }
-    Figure {
-        id: &plot.name,
-        title: &format!("{}.", plot.title),
-        caption: &plot.description,
-        legend,
-        draw: &|id, width| svg::plot(plot, id, width),
-        linear: None,
-        below: "",
-    }
-    .html()
 }
 
 fn events(record: &Record) -> String {

@@ -1,5 +1,6 @@
 //! What is said of a result: tables of strings, notes, verdicts.
 
+pub mod groups;
 pub mod method;
 pub mod notes;
 pub mod tables;

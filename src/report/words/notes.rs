@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::tables::guarantees_table;
 use super::view::{Table, status_word};
 use crate::plan::Load;
 use crate::record::{Check, Completion, Outcome, Record, Status};
-use crate::report::pages::details::guarantees_table;
 use crate::units::count;
 
 /// A sentence for the reader and its weight.

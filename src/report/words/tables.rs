@@ -150,3 +150,36 @@ pub fn promises_table(record: &Record) -> Table {
     }
     table
 }
+
+/// The systems as they were found, one column for each.
+pub fn guarantees_table(record: &Record) -> Table {
+    let found: Vec<_> = record
+        .plan
+        .cases
+        .iter()
+        .filter_map(|c| Some((record.plan.systems.get(c.system)?, &trials(record, &c.id).last()?.system)))
+        .fold(Vec::<(&str, _)>::new(), |mut seen, (spec, facts)| {
+            if seen.iter().all(|(name, _)| *name != spec.name) {
+                seen.push((&spec.name, facts));
+            }
+            seen
+        });
+    let mut heads = vec!["guarantee"];
+    heads.extend(found.iter().map(|(name, _)| *name));
+    let mut table = Table::new("Systems and what they promise, as read back", &heads);
+    let mut add = |name: &str, cell: &dyn Fn(&crate::record::SystemFacts) -> String| {
+        let mut row = vec![name.to_string()];
+        row.extend(found.iter().map(|(_, facts)| cell(facts)));
+        table.rows.push(row);
+    };
+    add("version", &|f| f.version.clone());
+    add("client", &|f| f.client.clone());
+    add("reached at", &|f| f.url.clone());
+    let mut keys: Vec<&String> = found.iter().flat_map(|(_, f)| f.guarantees.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys {
+        add(key, &|f| f.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into()));
+    }
+    table
+}

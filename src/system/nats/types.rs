@@ -1,5 +1,6 @@
 //! The two types of systems that a nats-server is: core messaging, and streams.
 
+use crate::plan::address::NATS;
 use crate::plan::options::{OptionSet, Options};
 use crate::plan::{BringUp, SystemSpec, SystemType};
 use crate::system::external::External;
@@ -48,6 +49,7 @@ impl Provider for Core {
             },
             acks_unstored: false,
             by_default: true,
+            protocol: Some(NATS),
             options: vec![OptionSet::of::<Launch>(check)],
             ..SystemType::new("nats", "A NATS server, core messaging.")
         }
@@ -64,6 +66,7 @@ impl Provider for Streams {
     fn describe(&self) -> SystemType {
         SystemType {
             lacks: |w| w.topology.reply.then_some("no request/reply on streams"),
+            protocol: Some(NATS),
             options: vec![OptionSet::of::<Launch>(check)],
             ..SystemType::new("jetstream", "A NATS server, streams of JetStream.")
         }

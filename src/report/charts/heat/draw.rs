@@ -3,8 +3,9 @@
 use super::{Heat, Scale};
 use crate::plan::metric::Unit;
 use crate::report::charts::axis::{Axis, Reading};
+use crate::report::charts::figure::Figure;
 use crate::report::charts::svg::{Anchor, Frame, Svg, dash, widest, width_of};
-use crate::report::pages::page::{Figure, escape};
+use crate::report::escape;
 use crate::units::{Nanos, count, latency};
 
 /// Events that are written out below a map; the rest is counted.

@@ -1,7 +1,6 @@
 //! A comparison as a page of its own: the sentence first, then what else differs, what may be believed, the figures, and what
 //! limits the claim (stats.md B2).
 
-use super::groups::{Group, Side, groups};
 use super::{PROMISES, differences, notes, over_time, tables, telling};
 use crate::compare::foreign::is_foreign;
 use crate::compare::{Comparison, Named, Source, percent};
@@ -11,7 +10,9 @@ use crate::report::charts::comparison as charts;
 use crate::report::charts::comparison::{COSTS, cost};
 use crate::report::charts::heat::READING;
 use crate::report::charts::series::Series;
-use crate::report::pages::page::{definitions, details, escape, figures, notes as note_list, section, shell, table};
+use crate::report::escape;
+use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table};
+use crate::report::words::groups::{Group, Side, groups};
 use crate::report::words::view::{
     Table, Value, check_number, or_dash, quantile_name, quantiles, response, status_word, usable,
 };

@@ -3,7 +3,6 @@
 //! The sentence stands first, then what differs besides performance, then the figures. Text and Markdown print the same
 //! tables and notes, built here.
 
-pub mod groups;
 pub mod html;
 pub mod markdown;
 pub mod over_time;

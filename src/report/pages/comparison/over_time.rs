@@ -1,13 +1,13 @@
 //! What the sides of a comparison did over time: heat maps of their median runs on one scale, and deliveries with the backlog.
 
-use super::groups::{Group, Side};
 use crate::compare::foreign::is_foreign;
 use crate::report::charts::comparison::id;
 use crate::report::charts::heat::{Heat, Scale, figure};
-use crate::report::charts::over_time::{MAPS, heat, marks, shown};
 use crate::report::charts::series::Series;
 use crate::report::charts::timeline;
 use crate::report::charts::timeline::Track;
+use crate::report::pages::over_time::{MAPS, heat, marks, shown};
+use crate::report::words::groups::{Group, Side};
 
 /// The series of the result that a side is from.
 pub type SeriesOf<'a> = &'a dyn Fn(&Side<'_>) -> Option<Series<'a>>;

@@ -1,15 +1,16 @@
 //! The charts of a run over time: for each case a heat map of latency, or, where its interval log is not there, the lines of the
 //! intervals; and deliveries with the backlog.
 
-use super::chart::{file_name, series as cases};
-use super::heat::{Heat, Mark, READING, Scale, figure as heat_map};
-use super::plot::Plot;
-use super::series::Series;
-use super::timeline::{self, Track};
 use crate::plan::{Case, Workload};
 use crate::record::{Record, Trial};
+use crate::report::charts::chart::{file_name, series as cases};
+use crate::report::charts::figure::figure;
+use crate::report::charts::heat::{Heat, Mark, READING, Scale, figure as heat_map};
+use crate::report::charts::plot::Plot;
+use crate::report::charts::series::Series;
+use crate::report::charts::timeline;
+use crate::report::charts::timeline::Track;
 use crate::report::pages::page::{details, figures as beside};
-use crate::report::pages::result::figure;
 use crate::report::words::view::{label, median_trial, response, trials};
 
 /// Heat maps of a page; further cases have lines. It bounds the page, and nobody compares more.
