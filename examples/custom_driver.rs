@@ -5,14 +5,13 @@
 //! scenarios may ask, how it comes up), a [`Driver`] (how messages go in and out), and one line
 //! that joins them in a [`Register`]. The guide is the documentation of `msgbench::driver`.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use msgbench::driver::{
-    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
-    Sink, Start, Target,
+    Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incidents, Incoming,
+    Outgoing, Producer, Seat, Sink, Start, Stated, Target,
 };
 use msgbench::engine::{Clients, Register, Tick, TrialFiles, run_with};
 use msgbench::plan::options::{OptionSet, Options, read};
@@ -97,12 +96,18 @@ impl Driver for Mailbox {
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let settings: Settings = read(&target.options).map_err(|words| DriverError::Option { words })?;
-        let guarantees = BTreeMap::from([("delivery".to_owned(), "at most once".to_owned())]);
+        let delivery = Stated::new(Delivery::AtMostOnce, "at most once");
+        let guarantees = Guarantees { delivery, ..Guarantees::default() };
         Ok(Self {
             capacity: settings.capacity.unwrap_or(1024),
             workloads: workloads.to_vec(),
             boxes: Mutex::default(),
-            facts: Facts { version: "mailbox 1".into(), client: "in process".into(), guarantees },
+            facts: Facts {
+                version: "mailbox 1".into(),
+                client: "in process".into(),
+                guarantees,
+                ..Facts::default()
+            },
             incidents: Incidents::default(),
         })
     }

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{self, Interrupt, Register, Sink, Tick, TrialFiles};
+use crate::engine::{self, Conditions, Interrupt, Register, Sink, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
 use crate::plan::Case;
-use crate::record::{LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
+use crate::record::{Disturbed, LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 
@@ -90,8 +90,8 @@ pub fn at(l: &LatencySummary, quantile: f64) -> Option<f64> {
 
 /// What the host did during a trial.
 pub fn unrest(trial: &Trial) -> Unrest {
-    let steal = trial.disturbance.iter().find(|f| f.item == "stolen time");
-    let steal = steal.and_then(|f| f.observed.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
+    let amounts = trial.disturbance.iter().filter_map(|f| f.amount);
+    let steal = amounts.filter(|a| a.of == Disturbed::StolenTime).map(|a| a.value).sum();
     // The curve has points whatever the quantiles of the plan; the last one before a quantile is the nearest.
     let at = |l: &LatencySummary, q: f64| l.curve.iter().rev().find(|(p, _)| *p <= q).map_or(0, |(_, ns)| *ns);
     let pauses = |l: &LatencySummary| Pauses {
@@ -115,8 +115,9 @@ impl Bench<'_> {
     pub fn run(&self, experiment: &'static str, text: String) -> Result<Vec<Ran>, CalibrateError> {
         let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &self.register.types())?.plan;
         let keeper = Keeper::default();
-        let Bench { register, scratch, clocksource, interrupt, .. } = self;
-        engine::run(&plan, &engine::Conditions { register, scratch, clocksource, interrupt }, &keeper)?;
+        // What is being calibrated is not judged by an earlier calibration.
+        let Bench { register, scratch, clocksource, interrupt, .. } = *self;
+        engine::run(&plan, &Conditions { register, scratch, clocksource, calibration: None, interrupt }, &keeper)?;
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::compare::history::{self, Entry, Series, State};
 use crate::plan::gate::Share;
-use crate::plan::metric::Metric;
+use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::record::store::{self, Store};
 use crate::units::say;
 
@@ -126,9 +126,13 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
 }
 
 fn usual(metric: &Metric) -> bool {
-    let name = metric.quantity.to_string();
-    let latency = metric.quantity.quantile().is_some_and(|q| [0.5, 0.99].iter().any(|u| (u - q).abs() < 1e-9));
-    (latency && !name.contains(".service")) || name == "throughput.delivered"
+    let usual = |q: f64| [0.5, 0.99].iter().any(|u| (u - q).abs() < 1e-9);
+    match &metric.quantity {
+        Quantity::Latency(kind, Statistic::Quantile(q)) => usual(*q) && !kind.ends_with(".service"),
+        Quantity::Hiccup(Statistic::Quantile(q)) => usual(*q),
+        Quantity::Throughput(field) => field == "delivered",
+        _ => false,
+    }
 }
 
 fn read(args: &HistoryArgs) -> Result<Vec<Entry>, Failure> {

@@ -10,7 +10,6 @@ use crate::record::store::interval_log;
 use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Secrets, Skipped, rfc3339};
 use crate::report::charts::series::Series;
 use crate::units::now;
-use crate::validity::trust;
 
 use super::progress::Progress;
 
@@ -46,8 +45,6 @@ impl Kept {
 /// See the module.
 pub(super) struct Keeper {
     progress: Progress,
-    /// What each trial was to do.
-    cases: Vec<Case>,
     /// Taken out of all that is kept and shown.
     secrets: Secrets,
     kept: Mutex<Kept>,
@@ -55,10 +52,10 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Writes what there is at the start.
-    pub(super) fn new(progress: Progress, cases: Vec<Case>, record: Record, folder: Folder, secrets: Secrets) -> Self {
+    pub(super) fn new(progress: Progress, record: Record, folder: Folder, secrets: Secrets) -> Self {
         let mut kept = Kept { record, intervals: Vec::new(), folder };
         kept.keep(&progress);
-        Self { progress, cases, secrets, kept: Mutex::new(kept) }
+        Self { progress, secrets, kept: Mutex::new(kept) }
     }
 
     /// Ends the record and renders the reports; the second value says what of them could not be rendered.
@@ -111,14 +108,6 @@ impl engine::Sink for Keeper {
         files.server_log = files.server_log.map(|log| self.secrets.bytes(log));
         files.fault_log = files.fault_log.map(|log| self.secrets.bytes(log));
         let label = format!("{}-{}", files.trial.case, files.trial.round);
-        // Of a load that never began there is nothing to judge.
-        let case = self.cases.iter().find(|c| c.id == files.trial.case).filter(|_| files.began);
-        if let Some(case) = case {
-            crate::validity::within::judge(&mut files.trial, case, &files.intervals, &files.hlog);
-            if let Some(calibration) = &self.lock().record.calibration {
-                trust::judge(&mut files.trial, case, calibration);
-            }
-        }
         if let Outcome::Failed { phase, error } = &files.trial.outcome {
             self.failed(&label, phase, error);
         }

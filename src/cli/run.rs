@@ -7,12 +7,11 @@ use crate::compare::ExpectResult;
 use crate::engine::{self, Conditions, Interrupt, Register, RunError};
 use crate::host::machine as host;
 use crate::record::{
-    Calibration, Completion, Folder, Host, Outcome, Record, RunClock, SCHEMA, ScenarioSource, Status, Tool, rfc3339,
+    Calibration, Completion, Folder, Gravest, Host, Record, RunClock, SCHEMA, ScenarioSource, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
-use crate::validity::trust;
 
 use super::interrupt::listen;
 use super::keeper::{Keeper, Kept};
@@ -46,10 +45,8 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let clock = RunClock::start();
     let first = record(&scenario, &register, &clock);
-    if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force)
-        && let Some(words) = trust::excess(&scenario.plan.cases, calibration)
-    {
-        return Err(Failure::usage(words));
+    if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {
+        engine::trusts(&scenario.plan, calibration).map_err(Failure::usage)?;
     }
     engine::network::enter(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
@@ -58,10 +55,15 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
     let progress = Progress::new(args.quiet || args.format == Format::Json);
     swept(&progress, &scratch);
-    let clocksource = first.host.clocksource.clone();
-    let keeper = Keeper::new(progress, scenario.plan.cases.clone(), first, folder, secrets.clone());
-    let conditions =
-        Conditions { register: &register, scratch: scratch.path(), clocksource: &clocksource, interrupt: &interrupt };
+    let (clocksource, calibration) = (first.host.clocksource.clone(), first.calibration.clone());
+    let keeper = Keeper::new(progress, first, folder, secrets.clone());
+    let conditions = Conditions {
+        register: &register,
+        scratch: scratch.path(),
+        clocksource: &clocksource,
+        calibration: calibration.as_ref(),
+        interrupt: &interrupt,
+    };
     let ran = engine::run(&scenario.plan, &conditions, &keeper);
     let interrupted = interrupt.count() > 0;
     let whole = if interrupted || ran.is_err() { Completion::Interrupted } else { Completion::Complete };
@@ -120,16 +122,12 @@ fn show(args: &RunArgs, kept: &Kept, limits: &[ExpectResult]) -> Result<Exit, Fa
 
 /// The exit code of a finished run; the gravest that applies.
 fn exit(record: &Record, interrupted: bool) -> Exit {
-    let failed = record.trials.iter().any(|t| matches!(t.outcome, Outcome::Failed { .. }));
-    let broken = |t: &crate::record::Trial| t.workloads.iter().any(|w| w.promises.iter().any(|p| !p.kept));
-    let may_break = record.plan.may_break;
-    let failed = failed || (!may_break && record.trials.iter().any(broken));
-    let invalid = record.trials.iter().any(|t| t.validity_status() == Status::Invalid);
-    match () {
-        () if interrupted => Exit::Interrupted,
-        () if failed || record.trials.is_empty() => Exit::SystemFailed,
-        () if invalid => Exit::Invalid,
-        () => Exit::Passed,
+    match record.gravest() {
+        _ if interrupted => Exit::Interrupted,
+        Some(Gravest::Failed | Gravest::Broken) => Exit::SystemFailed,
+        Some(Gravest::Invalid) => Exit::Invalid,
+        None if record.trials.is_empty() => Exit::SystemFailed,
+        None => Exit::Passed,
     }
 }
 

@@ -7,6 +7,9 @@ use super::side::{Side, host_line};
 use crate::plan::Case;
 use crate::record::Record;
 
+/// Settings that bear on whether a message arrives, in order, and survives, or that change what is measured altogether.
+pub const PROMISES: [&str; 6] = ["acknowledgement", "delivery", "durability", "order", "tls", "faults"];
+
 /// Compares the settings of two cases: (differences of the workload, other differences).
 pub(super) fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>) {
     let flat = |case: &Case, keep: &dyn Fn(&str) -> bool| {
@@ -28,6 +31,8 @@ pub(super) fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>)
                 baseline: x.get(k).cloned().unwrap_or_else(absent),
                 candidate: y.get(k).cloned().unwrap_or_else(absent),
                 confounds,
+                one_sided: false,
+                promise: false,
             })
             .collect::<Vec<_>>()
     };
@@ -78,6 +83,8 @@ pub(super) fn facts(prefix: &str, a: &Side<'_>, b: &Side<'_>) -> Vec<Difference>
             baseline: says(&x, k),
             candidate: says(&y, k),
             confounds: !matches!(k.as_str(), "version" | "url"),
+            one_sided: !(x.contains_key(k) && y.contains_key(k)),
+            promise: PROMISES.contains(&k.as_str()),
         })
         .collect()
 }
@@ -87,7 +94,8 @@ pub(super) fn whole(a: &Record, b: &Record) -> Vec<Difference> {
     let mut list = Vec::new();
     let mut add = |what: &str, x: String, y: String, confounds: bool| {
         if x != y {
-            list.push(Difference { what: what.into(), baseline: x, candidate: y, confounds });
+            let (one_sided, promise) = (false, false);
+            list.push(Difference { what: what.into(), baseline: x, candidate: y, confounds, one_sided, promise });
         }
     };
     add("machine", host_line(&a.host), host_line(&b.host), true);

@@ -73,7 +73,8 @@ fn nowhere(record: &Record, e: &Expectation) -> ExpectResult {
         }
     };
     let case = e.system.clone().unwrap_or_else(|| "each system".into());
-    ExpectResult { case, that: e.that.clone(), verdict, values: Vec::new(), sentence, on_inconclusive }
+    let (that, metric) = (e.that.clone(), e.metric.clone());
+    ExpectResult { case, that, metric, verdict, values: Vec::new(), sentence, on_inconclusive }
 }
 
 fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectation) -> ExpectResult {
@@ -126,7 +127,8 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
             }
         }
     };
-    ExpectResult { case: name, that: e.that.clone(), verdict, values, sentence, on_inconclusive: e.on_inconclusive }
+    let (that, metric, on_inconclusive) = (e.that.clone(), e.metric.clone(), e.on_inconclusive);
+    ExpectResult { case: name, that, metric, verdict, values, sentence, on_inconclusive }
 }
 
 impl Comparison {

@@ -24,6 +24,8 @@ pub(super) struct Draft {
     thin: String,
     /// Why nothing can be decided whatever the figures are.
     undecidable: Option<String>,
+    /// Why the first trial of each side that is left out is left out.
+    left_out: [Option<String>; 2],
 }
 
 /// How many runs of each side are looked at.
@@ -156,7 +158,7 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
         case: side.case.id.clone(),
         n: v.len(),
         excluded: side.excluded,
-        why_excluded: side.why_excluded.clone(),
+        why_excluded: side.why_excluded.as_ref().map(|f| f.reason.clone()),
         median: median(v),
         median_ci95: shift::median_interval(v, 0.95),
         values: v.to_vec(),
@@ -193,7 +195,8 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
         runs_needed_seen: None,
         sentence: if contest.interleaved { "interleaved ".into() } else { String::new() },
     };
-    Draft { row, may: worth.map_or(Use::Gate, may), thin, undecidable }
+    let left_out = [&contest.a, &contest.b].map(|s| s.why_excluded.as_ref().map(|f| f.short.clone()));
+    Draft { row, may: worth.map_or(Use::Gate, may), thin, undecidable, left_out }
 }
 
 /// Corrects the p-values of all rows, then decides each.
@@ -221,22 +224,18 @@ fn worse(row: &Row, interval: (f64, f64)) -> (f64, f64) {
 }
 
 fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> Row {
-    let Draft { mut row, may, thin, undecidable } = draft;
+    let Draft { mut row, may, thin, undecidable, left_out: [of_a, of_b] } = draft;
     let interleaved = !row.sentence.is_empty();
     // Where a run is too short to know the percentile, more runs are no help.
     let by_runs = undecidable.is_none() && (!row.primary || may >= Use::Gate);
     let (n, m) = (row.a.n, row.b.n);
     let look = std::mem::take(&mut row.reason);
     let (verdict, reason) = if n == 0 || m == 0 {
-        let side = if n == 0 { &row.a } else { &row.b };
         // How a trial failed stands with the trial; here it would be said once more for each metric.
-        let short = |why: &str| match why.starts_with("failed in") {
-            true => why.split(':').next().unwrap_or(why).to_owned(),
-            false => why.trim_end_matches('.').to_owned(),
-        };
-        let why = match (&side.why_excluded, side.excluded) {
-            (Some(why), 1) => format!("the one there is is left out, {}", short(why)),
-            (Some(why), n) => format!("all {n} are left out, the first: {}", short(why)),
+        let (side, why) = if n == 0 { (&row.a, of_a) } else { (&row.b, of_b) };
+        let why = match (why, side.excluded) {
+            (Some(why), 1) => format!("the one there is is left out, {why}"),
+            (Some(why), n) => format!("all {n} are left out, the first: {why}"),
             (None, _) => "it was not measured".into(),
         };
         (Verdict::Invalid, format!("no valid run of {}: {why}", side.label))

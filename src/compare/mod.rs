@@ -28,6 +28,7 @@ mod side;
 #[cfg(test)]
 mod tests;
 
+pub use differences::PROMISES;
 pub use expect::expectations;
 pub use model::*;
 pub use pair::{NotComparable, Options};

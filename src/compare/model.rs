@@ -53,6 +53,8 @@ pub struct Source {
     pub started_at: String,
     /// Version and build profile of the program that measured.
     pub tool: String,
+    /// Whether that was another tool.
+    pub foreign: bool,
     /// SHA-256 of the scenario.
     pub scenario_sha256: String,
     /// The machine in a line.
@@ -83,6 +85,10 @@ pub struct Difference {
     pub candidate: String,
     /// Whether it may by itself explain a difference of the figures.
     pub confounds: bool,
+    /// Whether it is a fact of a system that only one side states.
+    pub one_sided: bool,
+    /// Whether it bears on whether a message arrives, in order, and survives, or changes what is measured altogether.
+    pub promise: bool,
 }
 
 /// A case that was not compared.
@@ -108,6 +114,8 @@ pub struct Excluded {
     pub round: u32,
     /// Why.
     pub reason: String,
+    /// The checks that it did not pass, by their ids.
+    pub checks: Vec<String>,
 }
 
 /// A doubt about the trials of a case.
@@ -300,6 +308,8 @@ pub struct ExpectResult {
     pub case: String,
     /// The limit as typed.
     pub that: String,
+    /// What is limited.
+    pub metric: Metric,
     /// Whether it is kept.
     pub verdict: ExpectVerdict,
     /// One value for each valid trial, in the unit of the metric; null is infinite.

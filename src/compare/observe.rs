@@ -133,11 +133,6 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
     }
 }
 
-/// The latency that heads a workload.
-pub fn response(workload: &WorkloadResult) -> Option<&'static str> {
-    ["e2e", "rtt", "ack"].into_iter().find(|k| workload.latency.get(*k).is_some_and(|l| l.count + l.lost > 0))
-}
-
 /// The metrics of a workload that are compared: percentiles and maximum of each latency but the lag, throughput, what
 /// went wrong with messages, how a backlog was read, and the broker's cost.
 pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec<Metric> {
@@ -169,7 +164,7 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
 pub fn default_primary(result: &WorkloadResult, quantity: &Quantity) -> bool {
     match quantity {
         Quantity::Latency(kind, Statistic::Quantile(q)) => {
-            Some(kind.as_str()) == response(result) && [0.5, 0.99].iter().any(|d| (d - q).abs() < 1e-9)
+            result.response().is_some_and(|(name, _)| name == kind) && [0.5, 0.99].iter().any(|d| (d - q).abs() < 1e-9)
         }
         Quantity::Throughput(field) => field == "delivered",
         _ => false,

@@ -7,7 +7,7 @@ use super::copies::copies;
 use super::differences::{facts, settings, whole};
 use super::foreign;
 use super::model::{Design, Difference, Doubt, Excluded, Refused, Source};
-use super::side::{Side, host_line};
+use super::side::{Fault, Side, host_line};
 use crate::plan::Case;
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 
@@ -100,6 +100,7 @@ fn source(of: Named<'_>) -> Source {
         } else {
             format!("msgbench {} ({})", r.tool.version, r.tool.profile)
         },
+        foreign: foreign::is_foreign(r),
         scenario_sha256: r.scenario.sha256.clone(),
         host: host_line(&r.host),
         seed: r.plan.seed,
@@ -108,19 +109,21 @@ fn source(of: Named<'_>) -> Source {
 }
 
 /// Why a trial is not compared.
-fn fault(trial: &Trial) -> Option<String> {
+fn fault(trial: &Trial) -> Option<Fault> {
+    let of = |reason: String, short: String| Some(Fault { reason, short, checks: Vec::new() });
     match &trial.outcome {
-        Outcome::Failed { phase, error } => return Some(format!("failed in {phase}: {error}")),
-        Outcome::Partial => return Some("interrupted".into()),
+        Outcome::Failed { phase, error } => {
+            return of(format!("failed in {phase}: {error}"), format!("failed in {phase}"));
+        }
+        Outcome::Partial => return of("interrupted".into(), "interrupted".into()),
         Outcome::Complete => {}
     }
-    let invalid: Vec<String> = trial
-        .validity
-        .iter()
-        .filter(|c| c.status == Status::Invalid)
-        .map(|c| format!("{} {}: {}", c.id, c.name, c.observed))
-        .collect();
-    (!invalid.is_empty()).then(|| format!("INVALID: {}", invalid.join("; ")))
+    let invalid = || trial.validity.iter().filter(|c| c.status == Status::Invalid);
+    let words: Vec<String> = invalid().map(|c| format!("{} {}: {}", c.id, c.name, c.observed)).collect();
+    let reason = format!("INVALID: {}", words.join("; "));
+    let short = reason.trim_end_matches('.').to_owned();
+    let checks: Vec<String> = invalid().map(|c| c.id.clone()).collect();
+    (!checks.is_empty()).then_some(Fault { reason, short, checks })
 }
 
 fn side<'a>(label: String, of: Named<'a>, case: &'a Case, excluded: &mut Vec<Excluded>) -> Side<'a> {
@@ -128,10 +131,16 @@ fn side<'a>(label: String, of: Named<'a>, case: &'a Case, excluded: &mut Vec<Exc
     for trial in of.record.trials.iter().filter(|t| t.case == case.id) {
         match fault(trial) {
             None => side.trials.push(trial),
-            Some(reason) => {
+            Some(fault) => {
                 side.excluded += 1;
-                side.why_excluded.get_or_insert_with(|| reason.clone());
-                let entry = Excluded { of: of.label.into(), case: case.id.clone(), round: trial.round, reason };
+                side.why_excluded.get_or_insert_with(|| fault.clone());
+                let entry = Excluded {
+                    of: of.label.into(),
+                    case: case.id.clone(),
+                    round: trial.round,
+                    reason: fault.reason,
+                    checks: fault.checks,
+                };
                 if !excluded.contains(&entry) {
                     excluded.push(entry);
                 }

@@ -12,7 +12,19 @@ pub(super) struct Side<'a> {
     /// Valid trials, by round.
     pub trials: Vec<&'a Trial>,
     pub excluded: usize,
-    pub why_excluded: Option<String>,
+    /// Why the first of them was left out.
+    pub why_excluded: Option<Fault>,
+}
+
+/// Why a trial is not compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// In words.
+    pub reason: String,
+    /// The same where the trial itself is shown as well.
+    pub short: String,
+    /// The checks that it did not pass.
+    pub checks: Vec<String>,
 }
 
 pub(super) fn host_line(h: &Host) -> String {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
-    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
-    Sink, Start, Target,
+    Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incidents, Incoming, Order,
+    Outgoing, Producer, Seat, Sink, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::units::now;
@@ -86,13 +86,18 @@ impl Driver for Fake {
     type Consumer = FakeConsumer;
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
-        let promise = target.options.get("delivery").and_then(|v| v.as_str()).unwrap_or("at least once").to_owned();
-        let guarantees = [("delivery".to_owned(), promise), ("order".to_owned(), "per producer".to_owned())];
+        let delivery = target.options.get("delivery").and_then(|v| serde_json::from_value(v.clone()).ok());
+        let delivery = delivery.unwrap_or(Delivery::AtLeastOnce);
+        let guarantees = Guarantees {
+            delivery: Stated::new(delivery, format!("{delivery:?}")),
+            order: Stated::new(Order::Producer, "per producer"),
+            ..Guarantees::default()
+        };
         Ok(Self {
             faults: Faults::of(&target),
             workloads: workloads.to_vec(),
             room: Arc::default(),
-            facts: Facts { guarantees: guarantees.into(), ..Facts::default() },
+            facts: Facts { guarantees, ..Facts::default() },
             incidents: Incidents::default(),
         })
     }

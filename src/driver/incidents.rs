@@ -1,13 +1,17 @@
-//! What befalls the connections of a trial: written by client callbacks, read by the engine.
+//! What happens to the connections of a trial: written by client callbacks, read by the engine.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::plan::facts::Incident;
 use crate::units::{Nanos, now};
 
 /// More events than this are counted but not kept: a flapping connection must not fill the memory.
 const KEPT: usize = 200;
+
+/// When something happened, what kind of thing it was, and what it was in words.
+pub type Noted = (Nanos, Incident, String);
 
 /// Counters and a bounded log of incidents, shared by all connections of one trial.
 #[derive(Debug, Clone, Default)]
@@ -20,15 +24,15 @@ struct Inner {
     disconnects: AtomicU64,
     connects: AtomicU64,
     backpressure: AtomicU64,
-    log: Mutex<Vec<(Nanos, String)>>,
+    log: Mutex<Vec<Noted>>,
 }
 
 impl Incidents {
     /// Notes something worth showing on a timeline.
-    pub fn note(&self, text: impl Into<String>) {
+    pub fn note(&self, kind: Incident, text: impl Into<String>) {
         let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
         if log.len() < KEPT {
-            log.push((now(), text.into()));
+            log.push((now(), kind, text.into()));
         }
     }
     /// The client library dropped so many messages of a workload that had arrived. Told once by
@@ -40,7 +44,7 @@ impl Incidents {
     /// A connection was lost.
     pub fn disconnected(&self, text: impl Into<String>) {
         self.0.disconnects.fetch_add(1, Ordering::Relaxed);
-        self.note(text);
+        self.note(Incident::Disconnected, text);
     }
     /// A connection came about.
     pub fn connected(&self) {
@@ -64,7 +68,7 @@ impl Incidents {
         self.0.disconnects.load(Ordering::Relaxed)
     }
     /// Takes what was noted since the last call.
-    pub fn take_log(&self) -> Vec<(Nanos, String)> {
+    pub fn take_log(&self) -> Vec<Noted> {
         std::mem::take(&mut *self.0.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

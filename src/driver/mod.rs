@@ -100,8 +100,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+pub use crate::plan::facts::{Acknowledgement, Delivery, Durability, Guarantees, Incident, Order, Stated};
 pub use error::DriverError;
-pub use incidents::Incidents;
+pub use incidents::{Incidents, Noted};
 
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -138,8 +139,19 @@ pub struct Facts {
     pub version: String,
     /// Client library and version.
     pub client: String,
-    /// Effective guarantees and settings.
-    pub guarantees: BTreeMap<String, String>,
+    /// What is promised of messages: the engine holds the ledger against its levels.
+    pub guarantees: Guarantees,
+    /// Effective settings that bear on guarantees or speed, by name.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Facts {
+    /// Guarantees and settings in words, by name.
+    pub fn words(&self) -> BTreeMap<String, String> {
+        let mut all = self.settings.clone();
+        all.extend(self.guarantees.words());
+        all
+    }
 }
 
 /// One messaging system, opened for one trial.

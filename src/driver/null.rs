@@ -1,9 +1,8 @@
 //! The null driver: takes and confirms every message at once, in process. What it measures is the harness itself.
 
-use std::collections::BTreeMap;
-
 use super::{
-    Confirmation, Consumer, Driver, DriverError, Facts, Incidents, Outgoing, Producer, Seat, Sink, Start, Target,
+    Confirmation, Consumer, Delivery, Driver, DriverError, Facts, Guarantees, Incidents, Outgoing, Producer, Seat,
+    Sink, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::units::{Nanos, now};
@@ -21,9 +20,14 @@ impl Driver for Null {
     const DELIVERS: bool = false;
 
     async fn prepare(_: Target, _: &[Workload]) -> Result<Self, DriverError> {
-        let guarantees = BTreeMap::from([("delivery".into(), "none: messages are confirmed and dropped".into())]);
-        let version = env!("CARGO_PKG_VERSION").into();
-        Ok(Self { facts: Facts { version, client: "in process".into(), guarantees }, incidents: Incidents::default() })
+        let delivery = Stated::new(Delivery::Nothing, "none: messages are confirmed and dropped");
+        let facts = Facts {
+            version: env!("CARGO_PKG_VERSION").into(),
+            client: "in process".into(),
+            guarantees: Guarantees { delivery, ..Guarantees::default() },
+            ..Facts::default()
+        };
+        Ok(Self { facts, incidents: Incidents::default() })
     }
     fn facts(&self) -> &Facts {
         &self.facts

@@ -1,6 +1,6 @@
 //! The books of one workload, closed: what was owed, what came, and whether the system kept what it promised.
 
-use crate::driver::Facts;
+use crate::driver::{Delivery, Guarantees};
 use crate::measure::ledger::Seen;
 use crate::plan::{Role, Workload};
 use crate::record::{GroupResult, Ledger, Promise, Replay};
@@ -75,9 +75,8 @@ impl Books {
             missing = ledger.lost + total(&|s| s.range.0);
         }
         let dropped = raw.client_dropped[i];
-        let promise = raw.facts.guarantees.get("delivery").map_or("", String::as_str);
         // What is delivered more than once is not lost by being dropped once.
-        if promise.starts_with("at most once") && ledger.duplicated == 0 {
+        if raw.facts.guarantees.delivery.level == Delivery::AtMostOnce && ledger.duplicated == 0 {
             ledger.client_dropped = surely_dropped(ledger.lost, missing, dropped);
         }
         let tails = (0..w.topology.groups).filter(|g| w.role(*g) == Role::Tail).count() as u64;
@@ -109,15 +108,13 @@ impl Books {
     /// What was promised and what came of it.
     ///
     /// While messages are still `arriving`, what is missing breaks no promise yet, and keeps none.
-    pub fn promises(&self, facts: &Facts, arriving: bool) -> Vec<Promise> {
+    pub fn promises(&self, guarantees: &Guarantees, arriving: bool) -> Vec<Promise> {
         let l = &self.ledger;
         let mut all = Vec::new();
         let mut add = |promised: &str, kept: bool, observed: String| {
             all.push(Promise { promised: promised.into(), kept, observed });
         };
-        let word = |key: &str| facts.guarantees.get(key).map_or("", String::as_str);
-        let delivery = word("delivery");
-        let none_twice = |what: &str| (what.to_owned(), l.duplicated == 0, format!("{} duplicated", l.duplicated));
+        let delivery = guarantees.delivery.level;
         // `None` while it is not decided.
         let none_lost = || {
             let owed = if self.acknowledged { "acknowledged messages" } else { "messages" };
@@ -125,25 +122,27 @@ impl Books {
             let decided = l.in_flight == 0 && (lost == 0 || !arriving);
             (decided.then_some(lost == 0), format!("{lost} {owed} lost"))
         };
-        if delivery.starts_with("at most once") {
-            let (promised, kept, observed) = none_twice("at most once");
-            add(&promised, kept, observed);
-        } else if delivery.starts_with("at least once") {
-            if let (Some(kept), observed) = none_lost() {
-                add("at least once", kept, observed);
+        match delivery {
+            Delivery::AtMostOnce => add("at most once", l.duplicated == 0, format!("{} duplicated", l.duplicated)),
+            Delivery::AtLeastOnce => {
+                if let (Some(kept), observed) = none_lost() {
+                    add("at least once", kept, observed);
+                }
             }
-        } else if delivery.starts_with("exactly once") {
-            let (kept, observed) = none_lost();
-            // What came twice has broken it, whatever is still to come.
-            if let Some(kept) = if l.duplicated > 0 { Some(false) } else { kept } {
-                add("exactly once", kept, format!("{observed}, {} duplicated", l.duplicated));
+            Delivery::ExactlyOnce => {
+                let (kept, observed) = none_lost();
+                // What came twice has broken it, whatever is still to come.
+                if let Some(kept) = if l.duplicated > 0 { Some(false) } else { kept } {
+                    add("exactly once", kept, format!("{observed}, {} duplicated", l.duplicated));
+                }
             }
+            Delivery::Unstated | Delivery::Nothing | Delivery::Unpromised => {}
         }
-        let order = word("order");
-        if order.starts_with("per ") {
-            add(&format!("order {order}"), l.reordered == 0, format!("{} reordered", l.reordered));
+        let order = &guarantees.order;
+        if order.level.promised() {
+            add(&format!("order {}", order.words), l.reordered == 0, format!("{} reordered", l.reordered));
         }
-        if l.rejected > 0 && !delivery.starts_with("at most once") {
+        if l.rejected > 0 && delivery != Delivery::AtMostOnce {
             let again = l.redelivered > 0 || l.dead_lettered > 0;
             let observed =
                 format!("{} rejected, {} taken later, {} dead letters", l.rejected, l.redelivered, l.dead_lettered);
@@ -171,7 +170,7 @@ fn close_group(
     (ledger, missing): (&mut Ledger, &mut u64),
 ) -> GroupResult {
     let members: Vec<&Received> = raw.received[i].iter().filter(|(g, _)| *g == group).map(|(_, r)| r).collect();
-    let mut result = GroupResult { group, role: role(w, group).into(), expected: 0, delivered: 0, lost: 0 };
+    let mut result = GroupResult { group, role: w.role(group), expected: 0, delivered: 0, lost: 0 };
     for (producer, s) in &raw.sent[i] {
         let (from, to) = (s.range.0.min(s.range.1), s.range.1);
         let (mut seen, mut dead) = (Seen::default(), Seen::default());
@@ -197,14 +196,6 @@ fn close_group(
     result
 }
 
-fn role(w: &Workload, group: u32) -> &'static str {
-    match w.role(group) {
-        Role::Tail => "tail",
-        Role::Slow => "slow",
-        Role::CatchUp => "catch-up",
-    }
-}
-
 fn replay(raw: &Raw, i: usize, w: &Workload) -> Option<Replay> {
     if w.delivery.backlog == 0 {
         return None;
@@ -227,6 +218,7 @@ fn replay(raw: &Raw, i: usize, w: &Workload) -> Option<Replay> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Stated;
     use proptest::prelude::*;
 
     proptest! {
@@ -263,30 +255,30 @@ mod tests {
 
     #[test]
     fn what_is_still_on_its_way_breaks_no_promise() {
-        let of = |delivery: &str, acked_lost: u64, duplicated: u64, arriving: bool| {
+        let of = |delivery: Delivery, acked_lost: u64, duplicated: u64, arriving: bool| {
             let ledger = Ledger { acked: 10, lost: acked_lost, acked_lost, duplicated, ..Ledger::default() };
             let books = of_ledger(ledger);
-            let facts = Facts { guarantees: [("delivery".into(), delivery.into())].into(), ..Facts::default() };
-            books.promises(&facts, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+            let guarantees = Guarantees { delivery: Stated::new(delivery, ""), ..Guarantees::default() };
+            books.promises(&guarantees, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };
-        assert_eq!(of("at least once", 3, 0, false), [false]);
-        assert!(of("at least once", 3, 0, true).is_empty(), "neither kept nor broken");
-        assert_eq!(of("at least once", 0, 0, true), [true]);
-        assert_eq!(of("exactly once", 3, 0, false), [false]);
-        assert!(of("exactly once", 3, 0, true).is_empty());
-        assert_eq!(of("exactly once", 0, 1, true), [false]);
+        assert_eq!(of(Delivery::AtLeastOnce, 3, 0, false), [false]);
+        assert!(of(Delivery::AtLeastOnce, 3, 0, true).is_empty(), "neither kept nor broken");
+        assert_eq!(of(Delivery::AtLeastOnce, 0, 0, true), [true]);
+        assert_eq!(of(Delivery::ExactlyOnce, 3, 0, false), [false]);
+        assert!(of(Delivery::ExactlyOnce, 3, 0, true).is_empty());
+        assert_eq!(of(Delivery::ExactlyOnce, 0, 1, true), [false]);
     }
 
     #[test]
     fn what_was_given_up_breaks_no_promise_and_keeps_none() {
-        let of = |delivery: &str, duplicated: u64| {
+        let of = |delivery: Delivery, duplicated: u64| {
             let ledger = Ledger { acked: 10, in_flight: 3, duplicated, ..Ledger::default() };
             let books = of_ledger(ledger);
-            let facts = Facts { guarantees: [("delivery".into(), delivery.into())].into(), ..Facts::default() };
-            books.promises(&facts, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+            let guarantees = Guarantees { delivery: Stated::new(delivery, ""), ..Guarantees::default() };
+            books.promises(&guarantees, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };
-        assert!(of("at least once", 0).is_empty() && of("exactly once", 0).is_empty());
-        assert_eq!(of("exactly once", 1), [false]);
-        assert_eq!(of("at most once", 0), [true]);
+        assert!(of(Delivery::AtLeastOnce, 0).is_empty() && of(Delivery::ExactlyOnce, 0).is_empty());
+        assert_eq!(of(Delivery::ExactlyOnce, 1), [false]);
+        assert_eq!(of(Delivery::AtMostOnce, 0), [true]);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Incident};
 use crate::measure::recorder::{Kind, Shipment};
 use crate::plan::Workload;
 use crate::system::System;
@@ -199,8 +199,8 @@ impl Control<'_> {
         gather(self.samples, raw);
         if let Some(how) = system.ended() {
             let words = format!("the server ended: {how}");
-            if !raw.log.iter().any(|(_, said)| *said == words) {
-                raw.log.push((now(), words.clone()));
+            if !raw.log.iter().any(|(_, kind, said)| (*kind, said) == (Incident::Ended, &words)) {
+                raw.log.push((now(), Incident::Ended, words.clone()));
             }
             if !raw.end_expected {
                 raw.failed.get_or_insert((phase, words));

@@ -1,5 +1,6 @@
 //! What a scenario does to the processes of a system while it is measured, at the time it says.
 
+use crate::plan::facts::Incident;
 use crate::plan::{Action, PlannedEvent};
 use crate::system::System;
 use crate::units::{Nanos, SECOND, now};
@@ -53,12 +54,19 @@ impl<'a> Agenda<'a> {
             }
             // A process that has ended may be reaped, and its number be somebody else's.
             if let Some(how) = system.node_ended(event.node as usize) {
-                raw.log
-                    .push((now(), format!("{what} node {} (process {pid}): it has ended already, {how}", event.node)));
+                raw.log.push((
+                    now(),
+                    Incident::Planned,
+                    format!("{what} node {} (process {pid}): it has ended already, {how}", event.node),
+                ));
                 continue;
             }
             signal(pid, event.action);
-            raw.log.push((now(), format!("{what} node {} (process {pid}), as the scenario asks", event.node)));
+            raw.log.push((
+                now(),
+                Incident::Planned,
+                format!("{what} node {} (process {pid}), as the scenario asks", event.node),
+            ));
             raw.end_expected |= event.action.ends();
             match event.action {
                 Action::Pause => self.paused.push(pid),
@@ -73,7 +81,9 @@ impl<'a> Agenda<'a> {
         let what = event.action.name();
         let how = event.qdisc.as_ref().map(|q| format!(" by {q}")).unwrap_or_default();
         match network::act(event.action, event.qdisc.as_deref()) {
-            Ok(()) => raw.log.push((now(), format!("{what} the network{how}, as the scenario asks"))),
+            Ok(()) => {
+                raw.log.push((now(), Incident::Planned, format!("{what} the network{how}, as the scenario asks")))
+            }
             Err(words) => drop(raw.failed.get_or_insert(("measure", format!("{what} the network{how}: {words}")))),
         }
         self.unmended = event.action != Action::Mend;
@@ -91,7 +101,7 @@ impl<'a> Agenda<'a> {
                 let words = format!(
                     "restart node {node} (process {pid}): {before}; started again as process {new}, as the scenario asks"
                 );
-                raw.log.push((now(), words));
+                raw.log.push((now(), Incident::Planned, words));
             }
             Err(words) => {
                 let words = format!("restart node {node} (process {pid}): {words}");
@@ -105,20 +115,24 @@ impl<'a> Agenda<'a> {
     pub fn close(&mut self, system: &mut dyn System, raw: &mut Raw) {
         for event in self.left {
             let at = event.at.0 as f64 / SECOND as f64;
-            raw.log.push((now(), format!("{} at {at} s was not done: the trial ended before", event.action.name())));
+            raw.log.push((
+                now(),
+                Incident::Planned,
+                format!("{} at {at} s was not done: the trial ended before", event.action.name()),
+            ));
         }
         if std::mem::take(&mut self.unmended) {
             let words = match network::act(Action::Mend, None) {
                 Ok(()) => "mend the network at the end of the trial".to_owned(),
                 Err(words) => format!("mend the network at the end of the trial: {words}"),
             };
-            raw.log.push((now(), words));
+            raw.log.push((now(), Incident::Planned, words));
         }
         for pid in std::mem::take(&mut self.paused) {
             let node = self.pids.iter().position(|p| *p == pid);
             if node.is_some_and(|node| system.node_ended(node).is_none()) {
                 signal(pid, Action::Resume);
-                raw.log.push((now(), format!("resume process {pid} at the end of the trial")));
+                raw.log.push((now(), Incident::Planned, format!("resume process {pid} at the end of the trial")));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::measure::firsts::{When, repeated};
 use crate::measure::ledger::Seen;
 use crate::plan::{Load, Role, Workload};
 use crate::units::{Nanos, SECOND};
-use crate::validity::steadiness::Flow;
+use crate::validity::Flow;
 
 use super::consume::Received;
 use super::produce::Sent;

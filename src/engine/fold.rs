@@ -6,40 +6,29 @@ use crate::measure::hiccup;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, Kind, histogram};
 use crate::measure::summary::summarise;
-use crate::plan::{Arrivals, Case, Load, Workload};
-use crate::record::{
-    Check, Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
-};
+use crate::plan::{Case, Load, Role};
+use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::units::{Nanos, SECOND};
-use crate::validity::checks::{Observed, judge};
-use crate::validity::noise;
-use crate::validity::steadiness::keeps_up;
+use crate::validity::Observed;
 
 use super::books::Books;
-use super::flow::Delivered;
-use super::produce::{GAPS, Sent};
+use super::observe::{Place, observe, of_interval};
+use super::produce::Sent;
 use super::shared::parts;
 use super::trial::Raw;
 
 /// What a trial came to.
+#[derive(Default)]
 pub struct Folded {
     pub workloads: Vec<WorkloadResult>,
     pub broker: Option<Resources>,
     pub generator: Resources,
     pub hiccup: LatencySummary,
-    pub validity: Vec<crate::record::Check>,
+    /// What the checks look at, one for each workload.
+    pub observed: Vec<Observed>,
     pub events: Vec<Event>,
     pub intervals: Vec<Interval>,
     pub hlog: Vec<TaggedInterval>,
-}
-
-/// Who delivers the messages of a workload, and so what its latency is called.
-fn headline(w: &Workload, delivers: bool) -> &'static str {
-    match (w.topology.reply, delivers) {
-        _ if !delivers => "ack",
-        (true, _) => "rtt",
-        (false, _) => "e2e",
-    }
 }
 
 fn tag(kind: Kind, headline: &str) -> String {
@@ -54,6 +43,7 @@ fn tag(kind: Kind, headline: &str) -> String {
 }
 
 /// What the fold must know beside the measurement.
+#[derive(Clone, Copy)]
 pub struct Frame<'a> {
     /// Labels the intervals.
     pub round: u32,
@@ -69,106 +59,10 @@ pub struct Frame<'a> {
 
 /// Folds `raw`, measured in `case`.
 pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Frame<'_>) -> Folded {
-    let Frame { round, delivers, spin, clocksource, quantiles } = *frame;
     let hiccups: BTreeMap<u64, Packed> = hiccups.into_iter().collect();
-    let seconds = (raw.measured as f64 / SECOND as f64).max(1e-9);
-    let mut folded = Folded {
-        workloads: Vec::new(),
-        broker: None,
-        generator: Resources::default(),
-        hiccup: LatencySummary::default(),
-        validity: Vec::new(),
-        events: Vec::new(),
-        intervals: Vec::new(),
-        hlog: Vec::new(),
-    };
-    let several = case.workloads.len() > 1;
+    let mut folded = Folded::default();
     // Of the measured phase, as the CPU time is that they are held against.
-    let mut messages = 0;
-    for (i, w) in case.workloads.iter().enumerate() {
-        // Nobody may be listening.
-        let delivers = delivers && w.topology.groups > 0;
-        let books = Books::close(raw, i, w, delivers);
-        let name = headline(w, delivers);
-        let mut latency = BTreeMap::new();
-        for kind in KINDS {
-            let mut total = histogram();
-            let length = case.phases.interval.0 as f64 / SECOND as f64;
-            for ((_, _, interval), h) in raw.samples.range((i, kind, 0)..=(i, kind, u64::MAX)) {
-                let _ = total.add(h.open());
-                let tag = tag(kind, name);
-                folded.hlog.push(TaggedInterval {
-                    tag: if several { format!("{}/{tag}", w.name) } else { tag },
-                    start_s: *interval as f64 * length,
-                    length_s: length,
-                    histogram: h.clone(),
-                });
-            }
-            let open = matches!(w.load, Load::Open { .. });
-            let lost = match kind {
-                // What was given up may have been on its way.
-                _ if raw.abandoned => 0,
-                Kind::Response if !open || !delivers => 0,
-                Kind::Service if !delivers => 0,
-                Kind::Response | Kind::Service => missing(&books),
-                Kind::Slow => books.groups.iter().filter(|g| g.role == "slow").map(|g| g.lost).sum(),
-                Kind::Ack | Kind::AckService if books.ledger.acked > 0 => {
-                    unsent(&books) + books.ledger.sent.saturating_sub(books.ledger.acked)
-                }
-                Kind::Lag | Kind::Ack | Kind::AckService => 0,
-            };
-            if total.is_empty() && lost == 0 {
-                continue;
-            }
-            latency.insert(tag(kind, name), summarise(&total, lost, raw.clipped[i], raw.negative[i], quantiles));
-        }
-        for (hop, h) in raw.hops.iter().filter(|(_, h)| i == 0 && !h.is_empty()) {
-            latency.insert(format!("{name}.{hop}"), summarise(h, 0, 0, 0, quantiles));
-        }
-        around_replay(&mut latency, raw, i, case, &books, quantiles);
-        let rate = |count: u64| count as f64 / seconds;
-        let sent_in_time: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.sent_by_interval).sum();
-        let (first, received) = (books.within.first, books.within.received);
-        let throughput = Throughput {
-            offered: matches!(w.load, Load::Open { .. }).then_some(rate(books.ledger.scheduled)),
-            sent: rate(sent_in_time),
-            delivered: rate(first.0),
-            delivered_bytes: rate(first.1),
-            received: received.map(|r| rate(r.0)),
-            received_bytes: received.map(|r| rate(r.1)),
-        };
-        let confirmed: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.confirmed_by_interval).sum();
-        messages += match first.0.max(confirmed) {
-            0 => sent_in_time,
-            n => n,
-        };
-        intervals(&mut folded.intervals, raw, case, round, i, w, &hiccups, &books.within);
-        let mut observed = observe(&books, raw, w, &latency, name);
-        let longest = |key: &str| latency.get(key).and_then(|l| l.max_ns);
-        let pause = hiccups.values().map(|h| h.open().max()).max();
-        observed.longest = pause.zip(longest("lag")).zip(longest(name)).map(|((p, l), r)| (p, l, r));
-        (observed.spinning, observed.clocksource) = (spin, clocksource.into());
-        let block = case.phases.interval.0 / parts(case.phases.measure.0, case.phases.interval.0);
-        let flow = books.within.flow(raw, i, w, books.consumed, books.answered, block);
-        let keeps_up = (raw.measured > 0 && matches!(w.load, Load::Open { .. })).then(|| keeps_up(flow.as_ref()));
-        for mut check in judge(&observed).into_iter().chain(keeps_up).chain(arrivals(raw, i, w, case)) {
-            if several {
-                check.name = format!("{} ({})", check.name, w.name);
-            }
-            folded.validity.push(check);
-        }
-        let promises = if delivers { books.promises(&raw.facts, raw.arriving) } else { Vec::new() };
-        let Books { ledger, groups, replay, .. } = books;
-        folded.workloads.push(WorkloadResult {
-            name: w.name.clone(),
-            ledger,
-            throughput,
-            latency,
-            promises,
-            groups,
-            replay,
-        });
-    }
+    let messages = (0..case.workloads.len()).map(|i| workload(&mut folded, raw, case, i, &hiccups, frame)).sum();
     folded.broker = raw.broker.map(|usage| resources(usage, messages));
     if let Some(broker) = &mut folded.broker {
         let samples = &raw.broker_intervals;
@@ -186,10 +80,108 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
             folded.hlog.push(TaggedInterval { tag: "hiccup".into(), start_s, length_s, histogram: h.clone() });
         }
     }
-    folded.hiccup = summarise(&all, 0, 0, 0, quantiles);
+    folded.hiccup = summarise(&all, 0, 0, 0, frame.quantiles);
     let offset = |at: Nanos| (at as f64 - raw.origin as f64) / SECOND as f64;
-    folded.events = raw.log.iter().map(|(at, text)| Event { at_s: offset(*at), text: text.clone() }).collect();
+    folded.events =
+        raw.log.iter().map(|(at, kind, text)| Event { at_s: offset(*at), kind: *kind, text: text.clone() }).collect();
     folded
+}
+
+/// Folds one workload, and gives the messages that CPU time is held against: delivered for the first time, or confirmed
+/// where those are more, or sent where there are neither.
+fn workload(
+    folded: &mut Folded,
+    raw: &Raw,
+    case: &Case,
+    i: usize,
+    hiccups: &BTreeMap<u64, Packed>,
+    frame: &Frame<'_>,
+) -> u64 {
+    let w = &case.workloads[i];
+    // Nobody may be listening.
+    let delivers = frame.delivers && w.topology.groups > 0;
+    let books = Books::close(raw, i, w, delivers);
+    let Frame { round, spin, clocksource, .. } = *frame;
+    let at = Place {
+        raw,
+        case,
+        index: i,
+        workload: w,
+        headline: w.topology.latency_name(delivers),
+        hiccups,
+        spin,
+        clocksource,
+    };
+    let latency = latencies(folded, &at, &books, delivers, frame.quantiles);
+    let seconds = (raw.measured as f64 / SECOND as f64).max(1e-9);
+    let rate = |count: u64| count as f64 / seconds;
+    let sent_in_time: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.sent_by_interval).sum();
+    let (first, received) = (books.within.first, books.within.received);
+    let throughput = Throughput {
+        offered: matches!(w.load, Load::Open { .. }).then_some(rate(books.ledger.scheduled)),
+        sent: rate(sent_in_time),
+        delivered: rate(first.0),
+        delivered_bytes: rate(first.1),
+        received: received.map(|r| rate(r.0)),
+        received_bytes: received.map(|r| rate(r.1)),
+    };
+    intervals(&mut folded.intervals, &at, round, &books.within.by_block);
+    folded.observed.push(observe(&at, &books, &latency));
+    let promises = if delivers { books.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
+    let Books { ledger, groups, replay, .. } = books;
+    let name = w.name.clone();
+    folded.workloads.push(WorkloadResult { name, ledger, throughput, latency, promises, groups, replay });
+    let confirmed: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.confirmed_by_interval).sum();
+    match first.0.max(confirmed) {
+        0 => sent_in_time,
+        n => n,
+    }
+}
+
+/// The latencies of a workload by name; the interval log gets their intervals.
+fn latencies(
+    folded: &mut Folded,
+    at: &Place<'_>,
+    books: &Books,
+    delivers: bool,
+    quantiles: &[f64],
+) -> BTreeMap<String, LatencySummary> {
+    let Place { raw, case, index: i, workload: w, headline: name, .. } = *at;
+    let several = case.workloads.len() > 1;
+    let length_s = case.phases.interval.0 as f64 / SECOND as f64;
+    let mut latency = BTreeMap::new();
+    for kind in KINDS {
+        let mut total = histogram();
+        for ((_, _, interval), h) in raw.samples.range((i, kind, 0)..=(i, kind, u64::MAX)) {
+            let _ = total.add(h.open());
+            let tag = tag(kind, name);
+            let tag = if several { format!("{}/{tag}", w.name) } else { tag };
+            let start_s = *interval as f64 * length_s;
+            folded.hlog.push(TaggedInterval { tag, start_s, length_s, histogram: h.clone() });
+        }
+        let open = matches!(w.load, Load::Open { .. });
+        let lost = match kind {
+            // What was given up may have been on its way.
+            _ if raw.abandoned => 0,
+            Kind::Response if !open || !delivers => 0,
+            Kind::Service if !delivers => 0,
+            Kind::Response | Kind::Service => missing(books),
+            Kind::Slow => books.groups.iter().filter(|g| g.role == Role::Slow).map(|g| g.lost).sum(),
+            Kind::Ack | Kind::AckService if books.ledger.acked > 0 => {
+                unsent(books) + books.ledger.sent.saturating_sub(books.ledger.acked)
+            }
+            Kind::Lag | Kind::Ack | Kind::AckService => 0,
+        };
+        if total.is_empty() && lost == 0 {
+            continue;
+        }
+        latency.insert(tag(kind, name), summarise(&total, lost, raw.clipped[i], raw.negative[i], quantiles));
+    }
+    for (hop, h) in raw.hops.iter().filter(|(_, h)| i == 0 && !h.is_empty()) {
+        latency.insert(format!("{name}.{hop}"), summarise(h, 0, 0, 0, quantiles));
+    }
+    around_replay(&mut latency, raw, i, case, books, quantiles);
+    latency
 }
 
 /// Latencies of the messages due before, while and after the backlog was read, by whole intervals.
@@ -237,7 +229,7 @@ fn missing(books: &Books) -> u64 {
     let lost = if books.groups.is_empty() {
         books.ledger.lost
     } else {
-        books.groups.iter().filter(|g| g.role == "tail").map(|g| g.lost).sum()
+        books.groups.iter().filter(|g| g.role == Role::Tail).map(|g| g.lost).sum()
     };
     lost + unsent(books) * books.copies.max(1)
 }
@@ -246,82 +238,9 @@ fn unsent(books: &Books) -> u64 {
     books.ledger.scheduled.saturating_sub(books.ledger.sent)
 }
 
-/// V9: whether the first messages were sent as the arrival process of a constant rate asks, all producers together.
-fn arrivals(raw: &Raw, i: usize, w: &Workload, case: &Case) -> Option<Check> {
-    let Load::Open { arrivals, profile } = &w.load else { return None };
-    let rate = profile.peak().0;
-    if profile.segments.iter().any(|s| s.from.0 != rate || s.to.0 != rate) {
-        return None;
-    }
-    // After the last of a producer whose room is full, the others would be alone.
-    let full = |s: &&Sent| s.first.len() > GAPS;
-    let sent = || raw.sent[i].iter().map(|(_, s)| s);
-    let end = sent().filter(full).filter_map(|s| s.first.last()).min().copied().unwrap_or(Nanos::MAX);
-    let mut at: Vec<Nanos> = sent().flat_map(|s| &s.first).copied().filter(|t| *t <= end).collect();
-    at.sort_unstable();
-    let gaps: Vec<f64> = at.windows(2).take(GAPS).map(|t| (t[1] - t[0]) as f64).collect();
-    let (interval, parts) = (case.phases.interval.0, parts(case.phases.measure.0, case.phases.interval.0));
-    let whole = raw.measured / interval.max(1);
-    let counts: Vec<f64> =
-        (0..whole).map(|k| sent().map(|s| of_interval(&s.sent_by_interval, k, parts)).sum::<u64>() as f64).collect();
-    noise::arrival_process(&gaps, &counts, SECOND as f64 / rate, *arrivals == Arrivals::Poisson)
-}
-
-fn observe(books: &Books, raw: &Raw, w: &Workload, latency: &BTreeMap<String, LatencySummary>, name: &str) -> Observed {
-    let open = matches!(w.load, Load::Open { .. });
-    let tail = |key: &str| {
-        let s = latency.get(key)?;
-        s.percentiles.iter().rev().find(|p| p.printable).map(|p| p.value_ns)
-    };
-    let l = &books.ledger;
-    let recorded = latency.get(name).filter(|_| open).or_else(|| latency.get(&format!("{name}.service")));
-    let whole = l.lost + l.duplicated + l.dead_lettered == 0 && raw.failed.is_none() && !raw.interrupted;
-    let balance = whole && recorded.is_some_and(|s| s.count > 0);
-    Observed {
-        scheduled: open.then_some(l.scheduled).filter(|_| !raw.abandoned),
-        sent: l.sent.saturating_sub(l.sent_late),
-        seconds: (raw.measured as f64 / SECOND as f64).max(1e-9),
-        // The null driver has no response of its own to hold the lag against.
-        lag_tail: tail("lag").flatten().filter(|_| name != "ack"),
-        response_tail: tail(name),
-        backpressure: raw.backpressure,
-        expected: l.expected,
-        lost: l.lost,
-        arriving: raw.arriving,
-        in_flight: l.in_flight,
-        client_dropped: l.client_dropped,
-        dropped: books.dropped,
-        corrupted: l.corrupted,
-        foreign: l.foreign,
-        sojourn_from_stamps: balance.then_some((books.received_sum - books.intended_sum) as f64),
-        sojourn_from_histogram: recorded.map_or(0.0, |s| s.mean_ns * s.count as f64),
-        busiest: raw.busiest,
-        waiting: raw.waiting,
-        spinning: false,
-        unthrottled: !open,
-        clipped: raw.clipped.iter().sum(),
-        negative: raw.negative.iter().sum(),
-        longest: None,
-        clocksource: String::new(),
-    }
-}
-
-/// The count of an interval that is counted in `parts`.
-fn of_interval(blocks: &[u64], interval: u64, parts: u64) -> u64 {
-    blocks.iter().skip((interval * parts) as usize).take(parts as usize).sum()
-}
-
-#[allow(clippy::too_many_arguments, reason = "one call")]
-fn intervals(
-    out: &mut Vec<Interval>,
-    raw: &Raw,
-    case: &Case,
-    round: u32,
-    i: usize,
-    w: &Workload,
-    hiccups: &BTreeMap<u64, Packed>,
-    within: &Delivered,
-) {
+/// The lines of `intervals.csv` of a workload; `delivered` counts first deliveries, several counts an interval.
+fn intervals(out: &mut Vec<Interval>, at: &Place<'_>, round: u32, delivered: &[u64]) {
+    let Place { raw, case, index: i, workload: w, hiccups, .. } = *at;
     let length = case.phases.interval.0;
     let n = raw.measured.div_ceil(length);
     let parts = parts(case.phases.measure.0, length);
@@ -329,7 +248,6 @@ fn intervals(
         raw.sent[i].iter().map(|(_, s)| of_interval(f(s), k, parts)).sum::<u64>()
     };
     for k in 0..n {
-        let at = k as usize;
         let response = raw
             .samples
             .get(&(i, Kind::Response, k))
@@ -338,7 +256,7 @@ fn intervals(
             .or_else(|| raw.samples.get(&(i, Kind::AckService, k)));
         let response = response.map(Packed::open);
         let q = |q: f64| response.as_ref().filter(|h| !h.is_empty()).map(|h| h.value_at_quantile(q).min(h.max()));
-        let usage = raw.broker_intervals.get(at);
+        let usage = raw.broker_intervals.get(k as usize);
         out.push(Interval {
             case: case.id.clone(),
             round,
@@ -347,7 +265,7 @@ fn intervals(
             length_s: (raw.measured - k * length).min(length) as f64 / SECOND as f64,
             scheduled: sum(&|s| &s.scheduled_by_interval, k),
             sent: sum(&|s| &s.sent_by_interval, k),
-            delivered: of_interval(&within.by_block, k, parts),
+            delivered: of_interval(delivered, k, parts),
             p50_ns: q(0.5),
             p99_ns: q(0.99),
             p999_ns: q(0.999),

@@ -11,9 +11,11 @@ mod consume;
 mod control;
 pub mod cost;
 mod events;
+mod finish;
 mod flow;
 mod fold;
 pub mod network;
+mod observe;
 mod payload;
 mod produce;
 mod register;
@@ -30,8 +32,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+pub use finish::TrialFiles;
 pub use register::{Client, Clients, Register};
-pub use run::{Conditions, RunError, Sink, TrialFiles, run, run_with};
+pub use run::{Conditions, RunError, Sink, run, run_with, trusts};
 
 /// The user's wish to stop: once to end the trial and keep what is recorded, twice to give up at once.
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -12,12 +11,14 @@ use crate::host::doctor::{Disturbance, Root};
 use crate::host::machine;
 use crate::measure::hiccup::HiccupMeter;
 use crate::plan::{BringUp, Case, Pacing, Plan, SystemSpec, SystemTypes};
-use crate::record::{Interval, Ledger, Outcome, RunClock, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
+use crate::record::{Calibration, Outcome, RunClock, Skipped};
 use crate::system::scratch::Scratch;
 use crate::system::{Context, Running, System, SystemError};
 use crate::units::now;
+use crate::validity;
 
-use super::fold::{Folded, Frame, fold};
+use super::finish::{About, TrialFiles, finish};
+use super::fold::Frame;
 use super::register::{Choice, Register};
 use super::trial::{Raw, Setup};
 use super::{Interrupt, Tick};
@@ -32,24 +33,6 @@ pub trait Sink: Sync {
     fn skip(&self, skipped: Skipped);
     /// A trial is over. An error ends the run.
     fn trial(&self, trial: TrialFiles) -> io::Result<()>;
-}
-
-/// A finished trial and what belongs into files of its own.
-pub struct TrialFiles {
-    /// For `run.json`.
-    pub trial: Trial,
-    /// For `intervals.csv`.
-    pub intervals: Vec<Interval>,
-    /// For the interval log.
-    pub hlog: Vec<TaggedInterval>,
-    /// Whether load was put on the system at all.
-    pub began: bool,
-    /// When the measured phase began.
-    pub measured_at: SystemTime,
-    /// The server's log, where the trial failed.
-    pub server_log: Option<Vec<u8>>,
-    /// The log of the faults that were injected, one JSON object a line.
-    pub fault_log: Option<Vec<u8>>,
 }
 
 /// Why a run ended early.
@@ -77,6 +60,8 @@ pub struct Conditions<'a> {
     pub scratch: &'a Path,
     /// What the kernel tells the time with; recorded.
     pub clocksource: &'a str,
+    /// The newest calibration of this host by this build, where there is one: each trial is held against it.
+    pub calibration: Option<&'a Calibration>,
     /// The user's wish to stop.
     pub interrupt: &'a Interrupt,
 }
@@ -90,12 +75,25 @@ pub fn run_with(plan: &Plan, register: &Register, sink: &dyn Sink) -> Result<(),
     let scratch = Scratch::new().map_err(|source| RunError::Io { action: "make a temporary folder", source })?;
     let host = machine::read();
     let interrupt = Interrupt::default();
-    let conditions =
-        Conditions { register, scratch: scratch.path(), clocksource: &host.clocksource, interrupt: &interrupt };
+    let conditions = Conditions {
+        register,
+        scratch: scratch.path(),
+        clocksource: &host.clocksource,
+        calibration: None,
+        interrupt: &interrupt,
+    };
     run(plan, &conditions, sink)
 }
 
-/// Executes every trial of a plan.
+/// Whether the calibration of this host trusts the generator with the schedules of a plan.
+///
+/// # Errors
+/// The case whose schedule is above the highest trustworthy rate, and what to do.
+pub fn trusts(plan: &Plan, calibration: &Calibration) -> Result<(), String> {
+    validity::excess(&plan.cases, calibration).map_or(Ok(()), Err)
+}
+
+/// Executes every trial of a plan, and gives each to `sink` finished: folded, and judged by every check.
 ///
 /// # Errors
 /// When a required system cannot be launched, or this machine fails.
@@ -204,7 +202,7 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
 
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings<'_>) -> TrialFiles {
     let Surroundings { conditions, clock, sink } = *around;
-    let Conditions { register, clocksource, interrupt, .. } = *conditions;
+    let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
     let spec = &plan.systems[case.system];
     let choice = register.choose(spec, &case.workloads);
     let delivers = choice.as_ref().map_or(true, |c| c.client.delivers);
@@ -256,68 +254,22 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
             outcome
         }
     };
-    let frame = Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles };
-    let folded = fold(&raw, case, hiccups, &frame);
-    let mut guarantees = raw.facts.guarantees.clone();
-    guarantees.extend(running.settings.iter().map(|(k, v)| (k.clone(), v.clone())));
-    let outcome = match &raw.failed {
-        Some((phase, error)) => Outcome::Failed { phase: (*phase).into(), error: error.clone() },
-        None if raw.interrupted => Outcome::Partial,
-        None if !raw.end_expected && !raw.arriving && !spec.options.contains_key("faults") => {
-            nothing_came(&folded, &raw)
-                .map_or(Outcome::Complete, |error| Outcome::Failed { phase: "measure".into(), error })
-        }
-        None => Outcome::Complete,
+    let about = About {
+        case,
+        seed,
+        started,
+        clock,
+        frame: Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles },
+        calibration,
+        running,
+        told_to_fail: spec.options.contains_key("faults"),
+        disturbance: Disturbance::read(&quiet).since(&host),
     };
-    let failed = matches!(outcome, Outcome::Failed { .. });
-    let server_log = if failed && !logs.is_empty() { Some(logs.concat()) } else { None };
-    TrialFiles {
-        began: raw.origin > 0,
-        measured_at: if raw.origin > 0 { clock.at(raw.origin) } else { started },
-        trial: Trial {
-            case: case.id.clone(),
-            round,
-            seed,
-            started_at: rfc3339(started),
-            outcome,
-            system: SystemFacts {
-                version: raw.facts.version.clone(),
-                url: running.url,
-                client: raw.facts.client.clone(),
-                guarantees,
-            },
-            pacing: if spin { "spin" } else { "sleep" }.into(),
-            measured_ns: raw.measured,
-            drained_ns: raw.drained,
-            workloads: folded.workloads,
-            broker: folded.broker,
-            generator: folded.generator,
-            disturbance: Disturbance::read(&quiet).since(&host),
-            hiccup: folded.hiccup,
-            // A load that never began leaves nothing to judge.
-            validity: if raw.origin > 0 { folded.validity } else { Vec::new() },
-            events: folded.events,
-            hlog: None,
-            server_log: None,
-        },
-        intervals: folded.intervals,
-        hlog: folded.hlog,
-        server_log,
-        fault_log,
-    }
-}
-
-/// Why a system that took messages and gave nothing back has failed: a full disk, say, or a limit.
-fn nothing_came(folded: &Folded, raw: &Raw) -> Option<String> {
-    let nothing = |l: &Ledger| l.expected > 0 && l.delivered == 0 && l.acked == 0;
-    if folded.workloads.is_empty() || !folded.workloads.iter().all(|w| nothing(&w.ledger)) {
-        return None;
-    }
-    let sent: u64 = folded.workloads.iter().map(|w| w.ledger.sent).sum();
-    let words = raw.log.last().map(|(_, words)| format!(" (last words: {words})")).unwrap_or_default();
-    Some(format!(
-        "none of {sent} messages was acknowledged or arrived before the drain ended{words}; see the server's log, its disk and its limits"
-    ))
+    let mut files = finish(&raw, hiccups, about);
+    let failed = matches!(files.trial.outcome, Outcome::Failed { .. });
+    files.server_log = (failed && !logs.is_empty()).then(|| logs.concat());
+    files.fault_log = fault_log;
+    files
 }
 
 type Outcomes = (Raw, Vec<crate::measure::hiccup::Interval>);

@@ -1,12 +1,13 @@
 //! The engine against a broker that misbehaves as told: what is injected is what the books say, to the message.
 
+use super::finish::{About, finish};
 use super::fold::{Folded, Frame, fold};
 use super::produce::GAPS;
 use super::trial::{Raw, Setup, execute};
-use super::{Interrupt, Register};
+use super::{Conditions, Interrupt, Register};
 use crate::driver::fake::Fake;
-use crate::plan::Case;
-use crate::record::{Status, WorkloadResult};
+use crate::plan::{Case, Role};
+use crate::record::{Check, RunClock, Status, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::system::{Context, Running};
 
@@ -44,6 +45,23 @@ fn drive_beside(workload: &str, options: serde_json::Value, interval: u32, runni
     let frame = Frame { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
     let folded = fold(&raw, &case, Vec::new(), &frame);
     (case, raw, folded)
+}
+
+/// A check of the finished trial.
+fn check(raw: &Raw, case: &Case, id: &str) -> Option<Check> {
+    let (clock, quantiles) = (RunClock::start(), [0.5, 0.99]);
+    let about = About {
+        case,
+        seed: 5,
+        started: std::time::SystemTime::now(),
+        clock: &clock,
+        frame: Frame { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles },
+        calibration: None,
+        running: Running::default(),
+        told_to_fail: false,
+        disturbance: Vec::new(),
+    };
+    finish(raw, Vec::new(), about).trial.validity.into_iter().find(|c| c.id == id)
 }
 
 /// How many numbers of the measured range are hit by a fault of this period.
@@ -117,7 +135,7 @@ fn an_acknowledged_message_that_is_lost_breaks_the_promise_and_an_unacknowledged
 /// One partition of three that lags: at 20k/s its stamps are 4,000 messages back, in a ring that begins with 1,024.
 #[test]
 fn acknowledgements_that_come_late_are_measured_and_are_not_foreign() {
-    let (_, raw, folded) = drive(STREAM, serde_json::json!({ "late": 3 }));
+    let (case, raw, folded) = drive(STREAM, serde_json::json!({ "late": 3 }));
     let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
     let late = hits(&raw, 3);
     assert!(late > 1000 && l.lost == 0, "{late} {l:?}");
@@ -125,18 +143,18 @@ fn acknowledgements_that_come_late_are_measured_and_are_not_foreign() {
     assert_eq!((w.latency["ack"].count, w.latency["ack"].lost), (l.sent, 0));
     let p99 = w.latency["ack"].percentiles[1].value_ns.unwrap();
     assert!(p99 >= 200_000_000, "a third is late by 200 ms: {p99}");
-    let v4 = folded.validity.iter().find(|c| c.id == "V4").unwrap();
+    let v4 = check(&raw, &case, "V4").unwrap();
     assert_eq!(v4.status, Status::Ok, "{v4:?}");
 }
 
 #[test]
 fn acknowledgements_of_what_was_never_sent_are_seen_by_v4() {
-    let (_, raw, folded) = drive(STREAM, serde_json::json!({ "stray": 100, "again": 70 }));
+    let (case, raw, folded) = drive(STREAM, serde_json::json!({ "stray": 100, "again": 70 }));
     let l = &folded.workloads[0].ledger;
     let near = |seen: u64, n: u64| seen >= n && seen <= n + n / 2 + 25;
     assert!(near(l.foreign, hits(&raw, 100)) && near(l.duplicated, hits(&raw, 70)), "{l:?}");
     assert_eq!((l.acked, l.lost), (l.sent, 0), "{l:?}");
-    let v4 = folded.validity.iter().find(|c| c.id == "V4").unwrap();
+    let v4 = check(&raw, &case, "V4").unwrap();
     assert!(v4.status == Status::Warn && v4.observed.contains(&format!("{} foreign", l.foreign)), "{v4:?}");
 }
 
@@ -165,7 +183,7 @@ fn the_cpu_time_of_each_interval_is_that_of_the_interval() {
 
 #[test]
 fn exactly_once_is_broken_by_a_duplicate() {
-    let options = serde_json::json!({ "duplicate": 100, "delivery": "exactly once" });
+    let options = serde_json::json!({ "duplicate": 100, "delivery": "exactly-once" });
     let (_, raw, folded) = drive(STREAM, options);
     assert_eq!(folded.workloads[0].ledger.duplicated, hits(&raw, 100));
     assert!(!kept(&folded.workloads[0], "exactly once"));
@@ -192,7 +210,7 @@ fn a_backlog_is_read_to_its_end_and_told_apart_from_the_tail() {
     assert_eq!((replay.backlog, replay.delivered), (5000, 5000));
     assert!(replay.catch_up_s.is_some() && replay.rate.unwrap() > 0.0, "{replay:?}");
     assert!(replay.begun_s >= 0.125, "{replay:?}");
-    assert_eq!(w.groups.iter().map(|g| (g.role.as_str(), g.lost)).collect::<Vec<_>>(), [("tail", 0), ("catch-up", 0)]);
+    assert_eq!(w.groups.iter().map(|g| (g.role, g.lost)).collect::<Vec<_>>(), [(Role::Tail, 0), (Role::CatchUp, 0)]);
     assert_eq!(w.latency["e2e"].count, w.ledger.sent, "the reader of the backlog is not in the headline");
     assert!(w.latency.contains_key("ack.before-replay") && w.latency.contains_key("ack.during-replay"));
 }
@@ -204,7 +222,7 @@ fn a_slow_consumer_is_told_apart() {
     let (_, raw, folded) = drive(workload, serde_json::json!({}));
     let w = &folded.workloads[0];
     assert!(raw.failed.is_none());
-    assert_eq!(w.groups.iter().filter(|g| g.role == "slow").count(), 1);
+    assert_eq!(w.groups.iter().filter(|g| g.role == Role::Slow).count(), 1);
     assert_eq!(w.latency["e2e"].count, 2 * w.ledger.sent);
     assert_eq!(w.latency["e2e.slow"].count, w.ledger.sent);
 }
@@ -221,12 +239,10 @@ fn members_of_a_group_share_and_keys_keep_their_order() {
 /// V9 as the fold has it: from when each producer handed its first messages over, all of them together.
 #[test]
 fn arrivals_are_judged_by_when_all_producers_sent() {
-    let quantiles = [0.5, 0.99];
-    let frame = Frame { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
-    let v9 = |raw: &Raw, case: &Case| fold(raw, case, Vec::new(), &frame).validity.into_iter().find(|c| c.id == "V9");
+    let v9 = |raw: &Raw, case: &Case| check(raw, case, "V9");
     let three = format!("{STREAM}\nproducers = 3");
-    let (case, mut raw, folded) = drive(&three, serde_json::json!({}));
-    let found = folded.validity.iter().find(|c| c.id == "V9").unwrap();
+    let (case, mut raw, _) = drive(&three, serde_json::json!({}));
+    let found = v9(&raw, &case).unwrap();
     assert!(found.observed.starts_with("99 % of gaps are within "), "{}", found.observed);
     // 20k/s are 50 us apart. Three producers send every third message each, which is right only together.
     let gap = 50_000;
@@ -244,16 +260,55 @@ fn arrivals_are_judged_by_when_all_producers_sent() {
     assert_eq!(v9(&raw, &case), None, "too few to say");
 
     let poisson = "pattern = \"stream\"\nload.rate = \"20k/s\"\nload.arrivals = \"poisson\"";
-    let (case, mut raw, folded) = drive(poisson, serde_json::json!({}));
-    let found = folded.validity.iter().find(|c| c.id == "V9").unwrap();
+    let (case, mut raw, _) = drive(poisson, serde_json::json!({}));
+    let found = v9(&raw, &case).unwrap();
     assert!(found.observed.starts_with("A^2 of gaps "), "{}", found.observed);
     raw.sent[0][0].1.first = third(0);
     assert_eq!(v9(&raw, &case).unwrap().status, Status::Warn, "a clock is no Poisson process");
 
-    let (_, _, folded) =
-        drive("pattern = \"stream\"\nload = { mode = \"closed\", outstanding = 8 }", serde_json::json!({}));
-    assert!(
-        folded.validity.iter().all(|c| c.id != "V9"),
-        "without a schedule there is nothing to hold the gaps against"
-    );
+    let closed = "pattern = \"stream\"\nload = { mode = \"closed\", outstanding = 8 }";
+    let (case, raw, _) = drive(closed, serde_json::json!({}));
+    assert_eq!(v9(&raw, &case), None, "without a schedule there is nothing to hold the gaps against");
+}
+
+/// Keeps the trials of a run, as a user of the library would.
+#[derive(Default)]
+struct Kept(std::sync::Mutex<Vec<super::TrialFiles>>);
+
+impl super::Sink for Kept {
+    fn begin(&self, _: &Case, _: u32, _: usize, _: usize) {}
+    fn tick(&self, _: super::Tick) {}
+    fn skip(&self, _: crate::record::Skipped) {}
+    fn trial(&self, files: super::TrialFiles) -> std::io::Result<()> {
+        self.0.lock().unwrap().push(files);
+        Ok(())
+    }
+}
+
+#[test]
+fn every_check_is_made_whoever_runs_the_plan() {
+    let text = "name = \"t\"\nquestion = \"is it judged?\"\n[[system]]\ndriver = \"null\"\n[[workload]]\n\
+                pattern = \"stream\"\nload.rate = \"20k/s\"\n\
+                [run]\nwarmup = \"50ms\"\nduration = \"1s\"\ninterval = \"50ms\"\ndrain = \"1s\"\ntrials = 1\n";
+    let register = Register::built_in();
+    let plan =
+        parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default(), &register.types()).unwrap().plan;
+    let scratch = tempfile::tempdir().unwrap();
+    let kept = Kept::default();
+    let interrupt = Interrupt::default();
+    let conditions = Conditions {
+        register: &register,
+        scratch: scratch.path(),
+        clocksource: "tsc",
+        calibration: None,
+        interrupt: &interrupt,
+    };
+    super::run(&plan, &conditions, &kept).unwrap();
+    let files = kept.0.into_inner().unwrap().pop().unwrap();
+    let ids: Vec<&str> = files.trial.validity.iter().map(|c| c.id.as_str()).collect();
+    for id in ["V1", "V3", "V6", "V7", "V8", "V13", "V14"] {
+        assert!(ids.contains(&id), "{id} is not among {ids:?}");
+    }
+    let p50 = files.trial.workloads[0].latency["ack"].at(0.5).unwrap();
+    assert!(p50.ci95_ns.is_some(), "the interval within the run is missing: {p50:?}");
 }

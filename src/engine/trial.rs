@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use hdrhistogram::Histogram;
 
-use crate::driver::{Driver, Facts, Seat, Target};
+use crate::driver::{Driver, Facts, Incident, Noted, Seat, Target};
 use crate::measure::process::Usage;
 use crate::measure::recorder::{Kind, Shipment};
 use crate::plan::{Case, PlannedEvent};
@@ -89,7 +89,7 @@ pub struct Raw {
     /// Latencies of parts of the way.
     pub hops: Vec<(String, Histogram<u64>)>,
     /// Incidents, with their instants.
-    pub log: Vec<(Nanos, String)>,
+    pub log: Vec<Noted>,
     /// Dropped by the client library in the whole trial, by workload.
     pub client_dropped: Vec<u64>,
     /// Sends that met a full client buffer.
@@ -141,7 +141,7 @@ impl Raw {
     /// Notes that the system failed; that is only an event after the scenario itself has ended a process of it.
     pub fn fail(&mut self, phase: &'static str, error: String) {
         if self.end_expected {
-            self.log.push((now(), error));
+            self.log.push((now(), Incident::Planned, error));
         } else {
             self.failed.get_or_insert((phase, error));
         }
@@ -204,7 +204,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     raw.backpressure = driver.incidents().backpressure_total();
     // Closing the connections is no incident: only what came before the end of the drain counts.
     let over = raw.origin + raw.measured + raw.drained;
-    raw.log.extend(driver.incidents().take_log().into_iter().filter(|(at, _)| raw.origin == 0 || *at <= over));
+    raw.log.extend(driver.incidents().take_log().into_iter().filter(|(at, ..)| raw.origin == 0 || *at <= over));
     if let Err(e) = runtime.block_on(driver.cleanup()) {
         raw.fail("tear-down", e.to_string());
     }

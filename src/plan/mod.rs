@@ -4,6 +4,7 @@
 //! as typed, so that a result says exactly what was done.
 
 pub mod address;
+pub mod facts;
 pub mod gate;
 mod load;
 pub mod messages;

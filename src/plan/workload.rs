@@ -37,7 +37,8 @@ impl Workload {
 }
 
 /// What the consumers of a group are there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// They read what is being published, as it comes.
     Tail,
@@ -45,6 +46,17 @@ pub enum Role {
     Slow,
     /// They read what was stored from the first message on, while publishing goes on.
     CatchUp,
+}
+
+impl Role {
+    /// The name in a record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tail => "tail",
+            Self::Slow => "slow",
+            Self::CatchUp => "catch-up",
+        }
+    }
 }
 
 /// What a workload asks of the system beyond passing its messages on.
@@ -163,6 +175,15 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// What the latency of its messages is called, where the system delivers them to consumers or does not: that of an answer,
+    /// of an arrival, or of an acknowledgement where nobody receives.
+    pub fn latency_name(&self, delivers: bool) -> &'static str {
+        match (delivers && self.groups > 0, self.reply) {
+            (false, _) => "ack",
+            (true, true) => "rtt",
+            (true, false) => "e2e",
+        }
+    }
     /// All consumers of all groups.
     pub fn consumers(&self) -> u32 {
         self.groups * self.members

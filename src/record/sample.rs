@@ -65,7 +65,7 @@ fn check(id: &str, status: Status) -> Check {
 }
 
 fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>) -> Trial {
-    let facts =
+    let words =
         [("delivery", "at most once"), ("durability", if case == "nats" { "none" } else { "none, in process" })];
     let latency = BTreeMap::from([
         ("e2e".to_string(), latencies(scale_us, lost)),
@@ -82,7 +82,8 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             version: format!("{case} 1.2.3"),
             url: "nats://127.0.0.1:4222".into(),
             client: "async-nats 0.51.0".into(),
-            guarantees: facts.map(|(k, v)| (k.to_string(), v.to_string())).into(),
+            promised: facts::Levels { delivery: facts::Delivery::AtMostOnce, ..Default::default() },
+            guarantees: words.map(|(k, v)| (k.to_string(), v.to_string())).into(),
         },
         pacing: "sleep".into(),
         measured_ns: 20_000_000_000,
@@ -128,7 +129,11 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
         disturbance: Vec::new(),
         hiccup: latencies(20.0, 0),
         validity,
-        events: vec![Event { at_s: 3.5, text: "disconnected, <back> after 20 ms".into() }],
+        events: vec![Event {
+            at_s: 3.5,
+            kind: facts::Incident::Disconnected,
+            text: "disconnected, <back> after 20 ms".into(),
+        }],
         hlog: Some(format!("{case}-{round}.hlog")),
         server_log: None,
     }

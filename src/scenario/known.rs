@@ -140,12 +140,7 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemTy
 fn latency(kind: &str, w: &Workload, of_type: &SystemType) -> Option<(String, String)> {
     let (family, part) = kind.split_once('.').map_or((kind, None), |(family, part)| (family, Some(part)));
     let pattern = w.pattern.name();
-    // As the engine calls what comes back: an answer, an arrival, or an acknowledgement where nothing is delivered.
-    let headline = match (!of_type.delivers || w.topology.groups == 0, w.topology.reply) {
-        (true, _) => "ack",
-        (false, true) => "rtt",
-        (false, false) => "e2e",
-    };
+    let headline = w.topology.latency_name(of_type.delivers);
     let because = |why: String, hint: String| Some((why, hint));
     let instead = |what: &str| format!("write `{what}` with the same percentile");
     match family {

@@ -47,6 +47,9 @@ pub struct Trend {
     pub slope: f64,
 }
 
+/// From so many values on a trend is told from chance well enough to judge a trial by it.
+pub const FEWEST: usize = 10;
+
 /// Mann and Kendall's test for a trend with Theil and Sen's slope. Sources: H. B. Mann (1945), M. G. Kendall (1975),
 /// P. K. Sen, JASA 63 (1968). `None` below three values.
 pub fn trend(values: &[f64]) -> Option<Trend> {

@@ -23,6 +23,7 @@ use std::time::Duration;
 pub use register::{Absent, Order, Provider, Providers};
 
 use crate::plan::SystemSpec;
+use crate::plan::facts::{Durability, Stated};
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct Running {
     pub url: String,
     /// Its processes on this host; empty when it runs elsewhere.
     pub pids: Vec<u32>,
+    /// Where it keeps messages, where that is known better from here than by its clients.
+    pub durability: Option<Stated<Durability>>,
     /// Settings it was started with, or that were read back, that bear on guarantees or speed.
     pub settings: BTreeMap<String, String>,
     /// Options that its clients need besides those of the scenario: certificates and credentials made for the trial.

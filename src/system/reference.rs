@@ -18,6 +18,7 @@ use super::external::{External, plain};
 use super::process::{Child, Output, open_log, tail};
 use super::{Availability, Context, Order, Provider, Running, System, SystemError};
 use crate::plan::address::NATS;
+use crate::plan::facts::{Durability, Stated};
 use crate::plan::options::OptionSet;
 use crate::plan::{BringUp, SystemSpec, SystemType};
 
@@ -292,16 +293,17 @@ impl System for Reference {
         }
         let mut url = ready.url;
         let nats = bare(&url);
+        let mut stored = None;
         if self.log_half {
             let Some(kafka) = settings.remove("kafka") else {
                 return Err(self.failed("it does not say where its log half listens".to_owned()));
             };
             url = kafka;
             let sync = settings.get("sync").map_or("never", String::as_str);
-            settings.insert("durability".to_owned(), durability(sync));
+            stored = Some(durability(sync));
         }
         self.addresses = Some((nats, self.log_half.then(|| bare(&url))));
-        let running = Running { url, pids: vec![child.pid()], settings, ..Running::default() };
+        let running = Running { url, pids: vec![child.pid()], durability: stored, settings, ..Running::default() };
         self.child = Some(child);
         Ok(running)
     }
@@ -345,11 +347,11 @@ fn bare(url: &str) -> String {
 }
 
 /// Where an acknowledged message is under a policy of `--sync`.
-fn durability(sync: &str) -> String {
+fn durability(sync: &str) -> Stated<Durability> {
     match sync {
-        "never" => "page cache: the kernel writes when it likes".to_owned(),
-        "group" => "on disk before it is acknowledged".to_owned(),
-        every => format!("page cache, on disk after {every} at the latest"),
+        "never" => Stated::new(Durability::File, "page cache: the kernel writes when it likes"),
+        "group" => Stated::new(Durability::SyncedFirst, "on disk before it is acknowledged"),
+        every => Stated::new(Durability::Synced, format!("page cache, on disk after {every} at the latest")),
     }
 }
 

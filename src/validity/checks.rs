@@ -1,5 +1,9 @@
-//! The checks that say whether a trial may be believed (stats.md A5). Each is a pure function of what was observed.
+//! The checks of what was observed of one workload and of the host around it (stats.md A5): V1 to V6, V9, V11, V12, V15.
+//! Each is a pure function.
 
+use super::noise::{self, Sends};
+use super::outcome::{check, grade};
+use super::steadiness::{self, Flow};
 use crate::record::{Check, Status};
 
 /// What the checks look at, for one workload and the host around it.
@@ -11,6 +15,12 @@ pub struct Observed {
     pub sent: u64,
     /// Length of the measured phase, seconds.
     pub seconds: f64,
+    /// Whether the load has a schedule, and measuring began: only then can the system fall behind.
+    pub paced: bool,
+    /// What was due and came, block by block; `None` where it cannot be seen.
+    pub flow: Option<Flow>,
+    /// When the first messages were sent, where the load has a constant rate.
+    pub sends: Option<Sends>,
     /// p99.9 of lag and of response, ns; the p99 where p99.9 has too few samples.
     pub lag_tail: Option<u64>,
     /// See `lag_tail`; `None` inside is +infinity.
@@ -75,153 +85,172 @@ fn whose(o: &Observed) -> String {
     }
 }
 
-pub(super) fn grade(value: f64, warn: f64, invalid: f64) -> Status {
-    match value {
-        v if v > invalid => Status::Invalid,
-        v if v > warn => Status::Warn,
-        _ => Status::Ok,
-    }
-}
-
-pub(super) fn check(id: &str, name: &str, status: Status, observed: String, threshold: &str, message: &str) -> Check {
-    let message = if status == Status::Ok { String::new() } else { message.into() };
-    Check { id: id.into(), name: name.into(), status, observed, threshold: threshold.into(), message }
-}
-
-/// V1, V2, V4, V5, V6, V11, V12 of stats.md A5, and V15.
-pub fn judge(o: &Observed) -> Vec<Check> {
-    let mut checks = Vec::new();
+/// All checks that apply to the workload.
+pub(super) fn of(o: &Observed) -> Vec<Check> {
     // Of a load that never was there is nothing to say.
-    if let Some(scheduled) = o.scheduled.filter(|n| *n > 0) {
-        let missing = 1.0 - o.sent as f64 / scheduled.max(1) as f64;
-        checks.push(check(
-            "V1",
-            "offered rate achieved",
-            grade(missing, (SHORT.0 / o.seconds).max(0.001), (SHORT.1 / o.seconds).max(0.01)),
-            format!("{:.2} % of {scheduled} sent within the measured phase", 100.0 * (1.0 - missing)),
-            "WARN below 99.9 % (or 2 ms of the schedule), INVALID below 99 % (or 20 ms of it)",
-            if o.backpressure > 0 {
-                "what was scheduled was not sent in time, and sends met back-pressure: the client or the system took no more; lower the rate"
-            } else {
-                "the generator did not send what was scheduled in time; lower the rate or give it more threads"
-            },
-        ));
-        if let (Some(lag), Some(response)) = (o.lag_tail, o.response_tail) {
-            let share = response.map_or(0.0, |r| lag as f64 / r.max(1) as f64);
-            let mut status = grade(share, 0.05, 0.20);
-            // Lag under back-pressure is the system's doing and belongs to the response time.
-            if o.backpressure > 0 && status == Status::Invalid {
-                status = Status::Warn;
-            }
-            checks.push(check(
-                "V2",
-                "schedule lag",
-                // An INVALID needs the null driver's lag on this host beside it, which `calibrate` will supply.
-                status.min(Status::Warn),
-                format!("tail of lag is {:.0} % of the tail of response, {} sends met back-pressure", 100.0 * share, o.backpressure),
-                "WARN above 5 %",
-                "part of the tail is the generator's own lateness: see lag beside response; compare with the null driver at this rate",
-            ));
+    let scheduled = o.scheduled.filter(|n| *n > 0);
+    let of_schedule = scheduled.map(|n| [Some(offered(o, n)), lag(o)]);
+    let applicable = [
+        accounted_for(o),
+        balanced(o),
+        Some(generator_cpu(o)),
+        Some(range(o)),
+        held_still(o),
+        Some(clock(o)),
+        o.paced.then(|| steadiness::keeps_up(o.flow.as_ref())),
+        o.sends.as_ref().and_then(noise::arrival_process),
+    ];
+    of_schedule.into_iter().flatten().chain(applicable).flatten().collect()
+}
+
+/// V1: whether what was due was sent.
+fn offered(o: &Observed, scheduled: u64) -> Check {
+    let missing = 1.0 - o.sent as f64 / scheduled as f64;
+    check(
+        "V1",
+        "offered rate achieved",
+        grade(missing, (SHORT.0 / o.seconds).max(0.001), (SHORT.1 / o.seconds).max(0.01)),
+        format!("{:.2} % of {scheduled} sent within the measured phase", 100.0 * (1.0 - missing)),
+        "WARN below 99.9 % (or 2 ms of the schedule), INVALID below 99 % (or 20 ms of it)",
+        if o.backpressure > 0 {
+            "what was scheduled was not sent in time, and sends met back-pressure: the client or the system took no more; lower the rate"
+        } else {
+            "the generator did not send what was scheduled in time; lower the rate or give it more threads"
+        },
+    )
+}
+
+/// V2: how much of the tail is the generator's own lateness.
+fn lag(o: &Observed) -> Option<Check> {
+    let (lag, response) = o.lag_tail.zip(o.response_tail)?;
+    let share = response.map_or(0.0, |r| lag as f64 / r.max(1) as f64);
+    Some(check(
+        "V2",
+        "schedule lag",
+        // An INVALID needs the null driver's lag on this host beside it. Lag under back-pressure is the system's doing.
+        grade(share, 0.05, 0.20).min(Status::Warn),
+        format!(
+            "tail of lag is {:.0} % of the tail of response, {} sends met back-pressure",
+            100.0 * share,
+            o.backpressure
+        ),
+        "WARN above 5 %",
+        "part of the tail is the generator's own lateness: see lag beside response; compare with the null driver at this rate",
+    ))
+}
+
+/// V4: whether each message owed came, whole, and only those.
+fn accounted_for(o: &Observed) -> Option<Check> {
+    if o.expected + o.foreign == 0 {
+        return None;
+    }
+    let status = match (o.corrupted, o.lost, o.dropped) {
+        (0, 0, _) if o.in_flight > 0 => Status::Warn,
+        (0, 0, _) => Status::Ok,
+        (0, _, 0) => Status::Warn,
+        _ => Status::Invalid,
+    };
+    let status = if o.foreign > 0 { status.max(Status::Warn) } else { status };
+    let open = match o.in_flight {
+        0 if o.arriving && o.lost > 0 => {
+            "; messages were still arriving when the drain ended: raise run.drain".to_owned()
         }
-    }
-    if o.expected + o.foreign > 0 {
-        let status = match (o.corrupted, o.lost, o.dropped) {
-            (0, 0, _) if o.in_flight > 0 => Status::Warn,
-            (0, 0, _) => Status::Ok,
-            (0, _, 0) => Status::Warn,
-            _ => Status::Invalid,
-        };
-        let status = if o.foreign > 0 { status.max(Status::Warn) } else { status };
-        checks.push(check(
-            "V4",
-            "messages accounted for",
-            status,
-            format!(
-                "{} of {} lost{}, {} corrupted, {} foreign{}",
-                o.lost,
-                o.expected,
-                whose(o),
-                o.corrupted,
-                o.foreign,
-                match o.in_flight {
-                    0 if o.arriving && o.lost > 0 =>
-                        "; messages were still arriving when the drain ended: raise run.drain".to_owned(),
-                    0 => String::new(),
-                    n => format!("; {n} were on their way when the trial was given up, and are in no percentile"),
-                },
-            ),
-            "WARN when lost under an at-most-once promise or when a message or acknowledgement is not of this trial, INVALID when the client dropped or bytes changed",
-            "lost messages count as +infinity; what the client library drops is the generator's doing: lower the rate or raise its \
-             buffer (`subscription-capacity`)",
-        ));
-    }
-    if let Some(stamps) = o.sojourn_from_stamps {
-        let off = (stamps - o.sojourn_from_histogram).abs() / stamps.abs().max(1.0);
-        checks.push(check(
-            "V5",
-            "Little's law",
-            grade(off, 0.05, 0.05),
-            format!("in-flight time from stamps and from the histogram differ by {:.3} %", 100.0 * off),
-            "INVALID above 5 %",
-            "the books do not balance: this is a defect of msgbench, please report it",
-        ));
-    }
+        0 => String::new(),
+        n => format!("; {n} were on their way when the trial was given up, and are in no percentile"),
+    };
+    let (lost, owed, corrupted, foreign) = (o.lost, o.expected, o.corrupted, o.foreign);
+    Some(check(
+        "V4",
+        "messages accounted for",
+        status,
+        format!("{lost} of {owed} lost{}, {corrupted} corrupted, {foreign} foreign{open}", whose(o)),
+        "WARN when lost under an at-most-once promise or when a message or acknowledgement is not of this trial, INVALID when the client dropped or bytes changed",
+        "lost messages count as +infinity; what the client library drops is the generator's doing: lower the rate or raise its \
+         buffer (`subscription-capacity`)",
+    ))
+}
+
+/// V5: whether stamps and histogram hold the same time in flight (Little's law).
+fn balanced(o: &Observed) -> Option<Check> {
+    let stamps = o.sojourn_from_stamps?;
+    let off = (stamps - o.sojourn_from_histogram).abs() / stamps.abs().max(1.0);
+    Some(check(
+        "V5",
+        "Little's law",
+        grade(off, 0.05, 0.05),
+        format!("in-flight time from stamps and from the histogram differ by {:.3} %", 100.0 * off),
+        "INVALID above 5 %",
+        "the books do not balance: this is a defect of msgbench, please report it",
+    ))
+}
+
+/// V6: whether the generator had the cores that it needed.
+fn generator_cpu(o: &Observed) -> Check {
     let busy = match grade(o.busiest, 0.80, 0.95) {
         _ if o.spinning => Status::Ok,
         // The generator is the limit: its ceiling, and so at least the system's.
         busy if o.unthrottled => busy.min(Status::Warn),
         busy => busy,
     };
-    checks.push(check(
+    check(
         "V6",
         "generator CPU",
         busy.max(grade(o.waiting, 0.005, 0.02).min(Status::Warn)),
         format!("busiest thread {:.0} %, waited for a core {:.2} % of the time", 100.0 * o.busiest, 100.0 * o.waiting),
         "WARN above 80 % busy or 0.5 % waiting, INVALID above 95 % busy",
         "the generator competes for cores: its own lateness is in the figures; use more threads, more cores, or a lower rate",
-    ));
-    checks.push(check(
+    )
+}
+
+/// V11: whether every sample was within the histogram's range.
+fn range(o: &Observed) -> Check {
+    check(
         "V11",
         "histogram range",
         if o.clipped > 0 { Status::Warn } else { Status::Ok },
         format!("{} samples above 1 h", o.clipped),
         "none",
         "latencies above 1 h were recorded as 1 h",
-    ));
-    if let Some((pause, lag, response)) = o.longest {
-        // A pause of the whole generator is seen by its hiccup meter and by its lag alike; lag alone may be back-pressure.
-        let held = pause >= HELD && 2 * lag >= pause && 5 * lag >= response;
-        let millis = |ns: u64| ns as f64 / 1e6;
-        checks.push(check(
-            "V15",
-            "generator held still",
-            if held { Status::Invalid } else { Status::Ok },
-            format!(
-                "longest pause of the generator's process {:.2} ms, longest lag {:.2} ms, longest response {:.2} ms",
-                millis(pause),
-                millis(lag),
-                millis(response)
-            ),
-            "INVALID when a pause of 50 ms or more is in the lag, and that lag is a fifth of the longest response or more",
-            "the host, or somebody, held the generator still: the tail is its own and not the system's",
-        ));
-    }
-    let clock = if o.negative > 0 {
-        Status::Invalid
-    } else if matches!(o.clocksource.as_str(), "tsc" | "arch_sys_counter" | "kvm-clock" | "") {
-        Status::Ok
-    } else {
-        Status::Warn
+    )
+}
+
+/// V15: whether the whole generator stood still. A pause of it is seen by its hiccup meter and by its lag alike; lag alone
+/// may be back-pressure.
+fn held_still(o: &Observed) -> Option<Check> {
+    let (pause, lag, response) = o.longest?;
+    let held = pause >= HELD && 2 * lag >= pause && 5 * lag >= response;
+    let millis = |ns: u64| ns as f64 / 1e6;
+    Some(check(
+        "V15",
+        "generator held still",
+        if held { Status::Invalid } else { Status::Ok },
+        format!(
+            "longest pause of the generator's process {:.2} ms, longest lag {:.2} ms, longest response {:.2} ms",
+            millis(pause),
+            millis(lag),
+            millis(response)
+        ),
+        "INVALID when a pause of 50 ms or more is in the lag, and that lag is a fifth of the longest response or more",
+        "the host, or somebody, held the generator still: the tail is its own and not the system's",
+    ))
+}
+
+/// V12: whether stamps can be trusted.
+fn clock(o: &Observed) -> Check {
+    let fast = matches!(o.clocksource.as_str(), "tsc" | "arch_sys_counter" | "kvm-clock" | "");
+    let status = match (o.negative, fast) {
+        (1.., _) => Status::Invalid,
+        (0, true) => Status::Ok,
+        (0, false) => Status::Warn,
     };
-    checks.push(check(
+    check(
         "V12",
         "clock",
-        clock,
+        status,
         format!("{} negative latencies, clock source {}", o.negative, o.clocksource),
         "INVALID when any latency is negative, WARN on a slow clock source",
         "stamps cannot be trusted on this clock",
-    ));
-    checks
+    )
 }
 
 #[cfg(test)]
@@ -229,7 +258,7 @@ mod tests {
     use super::*;
 
     fn status(o: &Observed, id: &str) -> Option<Status> {
-        judge(o).into_iter().find(|c| c.id == id).map(|c| c.status)
+        of(o).into_iter().find(|c| c.id == id).map(|c| c.status)
     }
     fn good() -> Observed {
         Observed {
@@ -250,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_good_trial_is_ok_in_every_check() {
-        let checks = judge(&good());
+        let checks = of(&good());
         assert_eq!(checks.len(), 8);
         assert!(checks.iter().all(|c| c.status == Status::Ok && c.message.is_empty()), "{checks:?}");
     }
@@ -289,7 +318,7 @@ mod tests {
     #[test]
     fn losses_are_the_clients_only_as_far_as_that_is_known() {
         let said = |lost, dropped, client_dropped| {
-            let checks = judge(&Observed { lost, dropped, client_dropped, ..good() });
+            let checks = of(&Observed { lost, dropped, client_dropped, ..good() });
             let v4 = checks.into_iter().find(|c| c.id == "V4").unwrap();
             (v4.status, v4.observed)
         };

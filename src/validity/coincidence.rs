@@ -4,9 +4,9 @@
 //! a latency is booked where its message was due and a pause where it ended. A pause counts when it is at least half as
 //! long as that percentile: shorter ones cannot have made it.
 
+use super::outcome::{check, grade};
 use crate::record::{Check, Interval, LatencySummary, TaggedInterval};
 use crate::units::{Nanos, latency};
-use crate::validity::checks::{check, grade};
 
 /// Above this share of the tail the trial warns.
 const HALF: f64 = 0.5;
@@ -25,7 +25,7 @@ struct Block {
 
 /// Joins the tail of a response latency with pauses. `intervals` are those of its workload in the measured phase, `log` its
 /// histograms in the same phase.
-pub fn tail(summary: &LatencySummary, intervals: &[&Interval], log: &[&TaggedInterval]) -> Option<Check> {
+pub(super) fn tail(summary: &LatencySummary, intervals: &[&Interval], log: &[&TaggedInterval]) -> Option<Check> {
     let printed = summary.percentiles.iter().filter(|p| p.printable && p.quantile >= TAIL);
     let (quantile, value) = printed.filter_map(|p| Some((p.quantile, p.value_ns?))).next_back()?;
     let blocks: Vec<Block> = intervals

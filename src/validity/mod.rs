@@ -1,10 +1,54 @@
-//! Whether a trial may be believed: the checks V1 to V17 (stats.md A5), from what was observed while it ran
-//! ([`checks`]), from its intervals once it is over ([`within`]), and from the calibration of the host ([`trust`]).
+//! Whether a trial may be believed: the checks V1 to V17 (stats.md A5), and how well each percentile is known.
+//!
+//! [`judge`] makes all of them, from what was observed while the trial ran ([`Observed`]), from its intervals, and from
+//! the calibration of the host. The engine calls it for each trial, so that whoever runs a plan gets judged trials.
 
-pub mod checks;
-pub mod coincidence;
-pub mod episodes;
-pub mod noise;
-pub mod steadiness;
-pub mod trust;
-pub mod within;
+mod checks;
+mod coincidence;
+mod episodes;
+mod noise;
+mod outcome;
+mod steadiness;
+mod trust;
+mod within;
+
+pub use checks::Observed;
+pub use noise::Sends;
+pub use steadiness::Flow;
+pub use trust::excess;
+
+use crate::plan::Case;
+use crate::record::{Calibration, Interval, TaggedInterval, Trial};
+
+/// What is known of a trial beside its record.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// What was observed of each workload, in the plan's order.
+    pub observed: &'a [Observed],
+    /// Its lines of `intervals.csv`.
+    pub intervals: &'a [Interval],
+    /// Its interval log.
+    pub log: &'a [TaggedInterval],
+    /// The newest calibration of this host by this build.
+    pub calibration: Option<&'a Calibration>,
+}
+
+/// Fills in the interval of each percentile and its doubts, and makes every check that can be made.
+///
+/// Of a case with several workloads the checks of what was observed name theirs; those of the intervals are there once,
+/// the gravest.
+pub fn judge(trial: &mut Trial, case: &Case, evidence: &Evidence<'_>) {
+    let several = case.workloads.len() > 1;
+    for (workload, observed) in case.workloads.iter().zip(evidence.observed) {
+        trial.validity.extend(checks::of(observed).into_iter().map(|mut check| {
+            if several {
+                check.name = format!("{} ({})", check.name, workload.name);
+            }
+            check
+        }));
+    }
+    within::judge(trial, case, evidence.intervals, evidence.log);
+    if let Some(calibration) = evidence.calibration {
+        trust::judge(trial, case, calibration);
+    }
+}

@@ -1,26 +1,41 @@
 //! Arrivals, dependence, the host and errors: V9, V10, V13 and V14 of stats.md A5.
 
+use super::outcome::{check, grade};
+use crate::plan::facts::Incident;
 use crate::record::{Check, Doubt, Event, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
 use crate::stats::arrivals;
 use crate::units::latency;
-use crate::validity::checks::{check, grade};
 
 fn response(workload: &WorkloadResult) -> Option<&LatencySummary> {
-    ["e2e", "rtt", "ack"].into_iter().find_map(|k| workload.latency.get(k)).filter(|l| l.count + l.lost > 0)
+    workload.response().map(|(_, l)| l)
 }
 
 fn percent(quantile: f64) -> String {
     crate::plan::metric::quantile_name(quantile)
 }
 
-/// V9, the arrival process, from gaps between sends (at most 1000) and counts in windows of equal length: for Poisson
-/// arrivals Anderson and Darling's A^2 against its 1 % point, and the index of dispersion; for constant ones how far 99 % of
-/// the gaps are from that of the schedule. The record has no gaps: whoever has them calls this.
-pub fn arrival_process(gaps: &[f64], counts: &[f64], expected: f64, poisson: bool) -> Option<Check> {
+/// When the first messages of a load of constant rate were sent; the record does not have this.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sends {
+    /// Gaps between sends, ns, at most 1000.
+    pub gaps: Vec<f64>,
+    /// Messages sent in windows of equal length.
+    pub counts: Vec<f64>,
+    /// The mean gap of the schedule, ns.
+    pub expected: f64,
+    /// Whether the schedule is a Poisson process; otherwise all gaps are alike.
+    pub poisson: bool,
+}
+
+/// V9, the arrival process: for Poisson arrivals Anderson and Darling's A^2 of the gaps against its 1 % point, and the index
+/// of dispersion of the counts; for constant ones how far 99 % of the gaps are from that of the schedule.
+pub(super) fn arrival_process(sends: &Sends) -> Option<Check> {
+    let Sends { gaps, counts, expected, poisson } = sends;
+    let expected = *expected;
     if gaps.len() < 20 || expected.is_nan() || expected <= 0.0 {
         return None;
     }
-    if !poisson {
+    if !*poisson {
         // The largest of a thousand gaps is off on any machine: what matters is whether many are.
         let mut off: Vec<f64> = gaps.iter().map(|g| (g - expected).abs() / expected).collect();
         off.sort_unstable_by(f64::total_cmp);
@@ -58,7 +73,7 @@ pub fn arrival_process(gaps: &[f64], counts: &[f64], expected: f64, poisson: boo
 
 /// V10, dependence: the over-dispersion of exceedances of the response latency. WARN where it leaves fewer than 10
 /// effective samples above a percentile that has more by number: that percentile is shown with its doubt.
-pub fn dependence(workload: &WorkloadResult) -> Option<Check> {
+pub(super) fn dependence(workload: &WorkloadResult) -> Option<Check> {
     let known: Vec<_> =
         response(workload)?.percentiles.iter().filter_map(|p| Some((p, p.phi?, p.effective?, p.reliable?))).collect();
     let worst = known.iter().map(|(_, phi, ..)| *phi).fold(f64::NAN, f64::max);
@@ -93,7 +108,7 @@ pub fn dependence(workload: &WorkloadResult) -> Option<Check> {
 /// print (above a quarter the tail may be the host's, above a half it is not the system's), and what the kernel counted
 /// while the trial ran: stolen time, throttling, swapping, drops.
 /// Pauses only warn, because they leave the median untouched; what makes figures wrong makes the trial INVALID.
-pub fn host(trial: &Trial) -> Option<Check> {
+pub(super) fn host(trial: &Trial) -> Option<Check> {
     let of = trial.workloads.iter().filter_map(response);
     let both = of.flat_map(|l| &l.percentiles).filter(|p| p.printable).filter_map(|p| {
         let pause = trial.hiccup.at(p.quantile)?.value_ns?;
@@ -132,7 +147,7 @@ pub fn host(trial: &Trial) -> Option<Check> {
 
 /// V14, errors: messages refused by the client or the broker, in whose words, and what they do to percentiles: each is
 /// infinitely late.
-pub fn errors(workload: &WorkloadResult, events: &[Event]) -> Option<Check> {
+pub(super) fn errors(workload: &WorkloadResult, events: &[Event]) -> Option<Check> {
     let l = &workload.ledger;
     if l.scheduled == 0 {
         return None;
@@ -142,8 +157,7 @@ pub fn errors(workload: &WorkloadResult, events: &[Event]) -> Option<Check> {
         .map(|r| r.percentiles.iter().filter(|p| share > 1.0 - p.quantile).map(|p| percent(p.quantile)).collect())
         .unwrap_or_default();
     let observed = format!("{} of {} refused", l.refused, l.scheduled);
-    let said = |e: &&Event| e.text.contains("refused") || e.text.contains("not delivered");
-    let first = events.iter().find(said).filter(|_| l.refused > 0);
+    let first = events.iter().find(|e| e.kind == Incident::Refused).filter(|_| l.refused > 0);
     let words = first.map(|e| format!("; {}", e.text)).unwrap_or_default();
     let lasting = if infinite.is_empty() { String::new() } else { format!(": {} infinite", infinite.join(", ")) };
     Some(check(
@@ -171,6 +185,9 @@ mod tests {
             })
             .collect();
         let gaps: Vec<f64> = uniform.iter().map(|u| -u.ln()).collect();
+        let arrival_process = |gaps: &[f64], counts: &[f64], expected, poisson| {
+            super::arrival_process(&Sends { gaps: gaps.to_vec(), counts: counts.to_vec(), expected, poisson })
+        };
         assert_eq!(arrival_process(&gaps, &[], 1.0, true).unwrap().status, Status::Ok);
         // A timer of a tenth of the mean gap is seen.
         let coarse: Vec<f64> = gaps.iter().map(|g| (g / 0.1).ceil() * 0.1).collect();
@@ -195,6 +212,7 @@ mod tests {
             observed: "7 % of CPU time".into(),
             why: String::new(),
             remedy: String::new(),
+            amount: None,
         };
         trial.disturbance = vec![finding(Grade::Ok), finding(Grade::Warn)];
         assert_eq!(host(&trial).unwrap().status, Status::Warn);
@@ -205,5 +223,11 @@ mod tests {
         trial.workloads[0].ledger.refused = 300;
         let found = errors(&trial.workloads[0], &trial.events).unwrap();
         assert!(found.status == Status::Warn && found.observed.contains("p99, p99.9"), "{found:?}");
+        // Whose words they are is known by their kind: a connection that is refused refuses no message.
+        let event = |kind, text: &str| Event { at_s: 1.0, kind, text: text.into() };
+        let gone = event(Incident::Disconnected, "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+        let refused = event(Incident::Refused, "messages are not to be taken: the disk is full");
+        let found = errors(&trial.workloads[0], &[gone, refused]).unwrap();
+        assert!(found.observed.ends_with("; messages are not to be taken: the disk is full"), "{found:?}");
     }
 }

@@ -1,12 +1,12 @@
 //! Does the system keep up, and do its latencies stay the same over the trial? V3, V7 and V8 of stats.md A5.
 
+use super::outcome::check;
 use crate::record::{Check, Status};
 use crate::stats::change::{self, Settings};
 use crate::stats::{mean, series};
-use crate::validity::checks::check;
 
 /// The fewest blocks from which these checks are made.
-pub const FEWEST_BLOCKS: usize = 10;
+const FEWEST_BLOCKS: usize = series::FEWEST;
 /// The fewest deliveries due from which V3 is judged.
 const FEWEST_MESSAGES: u64 = 20;
 /// A change of latency that is of no practical importance.
@@ -45,7 +45,7 @@ pub struct Flow {
 /// trial adds, above 5 % of a second's deliveries. Then percentiles measure the length of the trial, not the system. One
 /// pause at the end has no slope (it is NOT JUDGED), and the first messages of a long way add nothing in the second half.
 /// NOT JUDGED where there is too little to say so, or the load changes by design and leaves a backlog.
-pub fn keeps_up(flow: Option<&Flow>) -> Check {
+pub(super) fn keeps_up(flow: Option<&Flow>) -> Check {
     let of = |status, observed, message: &str| {
         check(
             "V3",
@@ -121,7 +121,7 @@ pub fn keeps_up(flow: Option<&Flow>) -> Check {
 
 /// V7, stationarity: a trend of block medians (Mann-Kendall at 1 % and more than half of 5 % over the trial), a level that
 /// wanders (KPSS above its 1 % point), or a warm-up that was too short (MSER drops blocks that differ by more than 5 %).
-pub fn stationary(blocks: &Blocks) -> Check {
+pub(super) fn stationary(blocks: &Blocks) -> Check {
     let logs: Vec<f64> = blocks.p50.iter().map(|v| v.ln()).collect();
     let Some(trend) = series::trend(&logs).filter(|_| logs.len() >= FEWEST_BLOCKS) else {
         return few("V7", "stationary", logs.len());
@@ -173,7 +173,7 @@ fn warm_up(values: &[f64]) -> Option<usize> {
 }
 
 /// V8, a step within the trial: change points of block medians at 1e-4, larger than 5 %.
-pub fn steps(blocks: &Blocks) -> Check {
+pub(super) fn steps(blocks: &Blocks) -> Check {
     let logs: Vec<f64> = blocks.p50.iter().map(|v| v.ln()).collect();
     if logs.len() < FEWEST_BLOCKS {
         return few("V8", "no step within the trial", logs.len());

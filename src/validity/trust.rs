@@ -4,16 +4,16 @@
 //! unthrottled loads have no rate of ours: the system decides how fast they are.
 
 use crate::plan::{Case, Load};
-use crate::record::{Calibration, Check, NEAR, Status, Trial};
+use crate::record::{Calibration, Check, NEAR, RESPONSES, Status, Trial};
 use crate::units::Rate;
 
-use crate::validity::checks::check;
+use super::outcome::check;
 
 /// Above this share of the highest trustworthy rate the schedule is kept, but with little to spare (stats.md C1).
 const COMFORTABLE: f64 = 0.7;
 
 /// The rate that the schedule of a case asks of the generator, messages per second; `None` where no workload has one.
-pub fn scheduled(case: &Case) -> Option<f64> {
+fn scheduled(case: &Case) -> Option<f64> {
     let peaks = case.workloads.iter().filter_map(|w| match &w.load {
         Load::Open { profile, .. } => Some(profile.peak().0),
         Load::Unthrottled { .. } | Load::Closed { .. } => None,
@@ -36,14 +36,14 @@ pub fn excess(cases: &[Case], calibration: &Calibration) -> Option<String> {
 }
 
 /// V16 and the marks of percentiles near the floor, into a trial of this case.
-pub fn judge(trial: &mut Trial, case: &Case, calibration: &Calibration) {
+pub(super) fn judge(trial: &mut Trial, case: &Case, calibration: &Calibration) {
     let Some(rate) = scheduled(case) else { return };
     if calibration.floor_holds {
         trial.validity.push(rate_check(rate, calibration));
     }
     let Some(floor) = calibration.floor_at(rate) else { return };
     for workload in &mut trial.workloads {
-        for kind in ["e2e", "rtt", "ack"] {
+        for kind in RESPONSES {
             let Some(latency) = workload.latency.get_mut(kind) else { continue };
             for p in &mut latency.percentiles {
                 let own = floor.at(p.quantile);

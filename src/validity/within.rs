@@ -14,7 +14,7 @@ use crate::stats::quantile::{Block, MIN_BLOCKS, block_interval, effective_exceed
 const FEWEST_BLOCKS: usize = 5;
 
 /// Fills in the interval of each percentile, and appends the checks V7, V8, V10, V13, V14 and V17.
-pub fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[TaggedInterval]) {
+pub(super) fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[TaggedInterval]) {
     let several = case.workloads.len() > 1;
     let mut checks = Vec::new();
     for (workload, plan) in trial.workloads.iter_mut().zip(&case.workloads) {
@@ -27,10 +27,10 @@ pub fn judge(trial: &mut Trial, case: &Case, intervals: &[Interval], log: &[Tagg
         let of: Vec<&Interval> =
             intervals.iter().filter(|i| i.workload == workload.name && i.start_s > -1e-9).collect();
         checks.extend(steady(&plan.load, &of));
-        if let Some(kind) = ["e2e", "rtt", "ack"].into_iter().find(|kind| workload.latency.contains_key(*kind)) {
+        if let Some((kind, summary)) = workload.response() {
             let tag = format!("{prefix}{kind}");
             let blocks: Vec<_> = log.iter().filter(|i| i.tag == tag && i.start_s > -1e-9).collect();
-            checks.extend(coincidence::tail(&workload.latency[kind], &of, &blocks));
+            checks.extend(coincidence::tail(summary, &of, &blocks));
         }
         checks.extend(noise::dependence(workload).into_iter().chain(noise::errors(workload, &trial.events)));
     }

@@ -37,6 +37,9 @@ pub struct Source {
     /// Relative to the crate.
     pub path: PathBuf,
     pub module: Vec<String>,
+    pub text: String,
+    /// Whether the whole file is for tests only.
+    pub test: bool,
     /// Lines outside `#[cfg(test)]` items that hold code: neither blank nor only a comment.
     pub code_lines: usize,
     /// External crates that are named by path outside of tests.
@@ -99,7 +102,7 @@ impl Tree {
                 !line.is_empty() && !line.starts_with("//") && !test_lines.contains(&(i + 1))
             };
             let code_lines = if test { 0 } else { text.lines().enumerate().filter(|l| code(*l)).count() };
-            tree.sources.push(Source { path, module, code_lines, crates });
+            tree.sources.push(Source { path, module, text, test, code_lines, crates });
         }
         tree
     }
@@ -154,7 +157,8 @@ fn declarations(
     }
 }
 
-fn is_test(attribute: &str) -> bool {
+/// Whether an attribute keeps an item out of anything but tests.
+pub fn is_test(attribute: &str) -> bool {
     let compact: String = attribute.chars().filter(|c| !c.is_whitespace()).collect();
     compact == "test" || compact == "cfg(test)" || compact.starts_with("cfg(all(test,")
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod imports;
+mod statements;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -226,6 +227,34 @@ fn functions_are_short() {
     assert!(found.is_empty(), "more than 80 lines: {}", found.join(", "));
 }
 
+/// What only looks like judging by a sentence of ours, with the reason.
+const READS: [(&str, &str); 10] = [
+    ("src/compare/foreign/json.rs text.rfind", "the file of another tool"),
+    ("src/compare/foreign/json.rs words.split", "the words of the JSON reader, which have the line"),
+    ("src/compare/sentence.rs text.strip_suffix", "a number that is being written"),
+    ("src/measure/process.rs text.split_whitespace", "the kernel's table of a process"),
+    ("src/record/hlog/mod.rs text.parse", "a line of an interval log"),
+    ("src/record/hlog/mod.rs text.starts_with", "a line of an interval log"),
+    ("src/record/hlog/mod.rs text.strip_prefix", "a line of an interval log"),
+    ("src/record/secrets.rs text.starts_with", "any text of a record, searched for secrets"),
+    ("src/report/charts/svg.rs text.strip_suffix", "a number that is being written"),
+    ("src/report/pages/comparison/html.rs said.contains", "a list of what was shown"),
+];
+
+/// Where sentences are made and shown, and where text of others is read: users' files, servers' and kernels' words.
+const TEXT: [&str; 10] =
+    ["report/words", "cli", "scenario", "plan", "faults", "units", "broker", "driver", "system", "host"];
+
+#[test]
+fn nothing_judges_by_what_a_sentence_says() {
+    let tree = house();
+    let judged = tree.sources.iter().filter(|s| !TEXT.iter().any(|t| s.path.starts_with(Path::new("src").join(t))));
+    let found: BTreeSet<String> =
+        judged.flat_map(statements::judged).map(|(file, _, asked)| format!("{} {asked}", file.display())).collect();
+    let found = unexcused(&found, &READS);
+    assert!(found.is_empty(), "judges by a sentence:\n{}", found.join("\n"));
+}
+
 /// A tree of these files.
 fn made_of(files: &[(&str, &str)]) -> Tree {
     let all = [
@@ -295,4 +324,36 @@ fn lines_of_code_leave_out_tests_comments_and_blanks() {
         tree.functions.iter().filter(|f| !f.test).map(|f| (f.name.as_str(), f.lines)).collect::<Vec<_>>(),
         [("a", 4)]
     );
+}
+
+#[test]
+fn judging_by_a_sentence_is_seen() {
+    let judged = |text: &str| {
+        let tree = made_of(&[("src/stats/mod.rs", text)]);
+        tree.sources.iter().flat_map(statements::judged).count()
+    };
+    for text in [
+        "fn f() { if promise.starts_with(\"at most once\") {} }",
+        "fn f() { let said = |e: &&Event| e.text.contains(\"refused\") || e.text.contains(\"not delivered\"); }",
+        "fn f() { x.filter(|e| ids.iter().any(|id| e.reason.contains(id))) }",
+        "fn f() { all.iter().find(|f| f.item == \"stolen time\") }",
+        "fn f() { f.observed.split_whitespace().next()?.parse().ok() }",
+        "fn f() { groups.filter(|g| g.role != \"slow\") }",
+        "fn f() { match why.starts_with(\"failed in\") { true => 1, false => 2 } }",
+        "fn f() { facts.guarantees.get(\"delivery\").is_some_and(|d| d.len() > 1 && delivery.as_str() == \"x\") }",
+        "fn f() { matches!(check.message.as_str(), \"OVERLOADED\" | \"\") }",
+        "fn f() { p.promised.as_deref().is_some_and(|promised| promised.ends_with(\"once\")) }",
+    ] {
+        assert!(judged(text) > 0, "not seen: {text}");
+    }
+    for text in [
+        "#[cfg(test)] mod tests { fn f() { e.text.contains(\"refused\"); } }",
+        "#[test] fn f() { e.text.contains(\"refused\"); }",
+        "fn f() { if !text.ends_with('.') { text.push('.') } }",
+        "fn f() { error.trim_end_matches(['.', '!']) }",
+        "fn f() { level == Delivery::AtMostOnce }",
+        "fn f() { kinds.contains(&kind) }",
+    ] {
+        assert_eq!(judged(text), 0, "{text}");
+    }
 }

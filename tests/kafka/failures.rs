@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use msgbench::driver::{Driver, DriverError, Outgoing, Producer, Start};
+use msgbench::driver::{Driver, DriverError, Incident, Outgoing, Producer, Start};
 use msgbench::plan::PayloadSize;
 use msgbench::units::Bytes;
 use serde_json::json;
@@ -71,7 +71,7 @@ fn messages_too_large_are_refused_before_the_load_or_one_by_one() {
     let confirmed = bench.send(&mut producer, 0, 0..100, |_| (0, None));
     assert_eq!(confirmed.failed.len(), 100, "{confirmed:?}");
     let log = bench.driver.incidents().take_log();
-    assert!(log.iter().any(|(_, t)| t.contains("not delivered") && t.contains("too large")), "{log:?}");
+    assert!(log.iter().any(|(_, kind, t)| *kind == Incident::Refused && t.contains("too large")), "{log:?}");
     bench.close(producer);
     bench.cleanup();
 }

@@ -163,7 +163,7 @@ impl Bench {
     }
 
     pub fn guarantee(&self, key: &str) -> String {
-        let all = &self.driver.facts().guarantees;
+        let all = &self.driver.facts().words();
         all.get(key).unwrap_or_else(|| panic!("no {key} in {all:#?}")).clone()
     }
 

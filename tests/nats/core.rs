@@ -34,7 +34,7 @@ async fn every_way_to_prove_who_connects() {
     {
         let Some(server) = launch(json!({ "auth": auth })) else { return };
         let driver = Nats::prepare(server.target(json!({})), &workloads("fan-out", "consumers = 1")).await.unwrap();
-        assert_eq!(driver.facts().guarantees["authentication"], said);
+        assert_eq!(driver.facts().words()["authentication"], said);
         passes(&driver).await;
         if auth != "none" {
             // Nobody gets in without: the test would prove nothing otherwise.
@@ -71,7 +71,7 @@ async fn tls_verifies_the_server_and_where_asked_the_client() {
     {
         let Some(server) = launch(json!({ "tls": tls })) else { return };
         let driver = Nats::prepare(server.target(json!({})), &workloads("fan-out", "consumers = 1")).await.unwrap();
-        assert_eq!(driver.facts().guarantees["tls"], said);
+        assert_eq!(driver.facts().words()["tls"], said);
         assert_eq!(server.running.settings["tls_required"], "true");
         passes(&driver).await;
     }
@@ -105,7 +105,7 @@ async fn messages_carry_the_headers_that_are_asked_for() {
     for n in [0, 1, 8] {
         let target = server.target(json!({ "headers": n }));
         let driver = Nats::prepare(target, &workloads("fan-out", "consumers = 1")).await.unwrap();
-        assert_eq!(driver.facts().guarantees["message_headers"], n.to_string());
+        assert_eq!(driver.facts().words()["message_headers"], n.to_string());
         passes(&driver).await;
         for _ in 0..100 {
             let message = tokio::time::timeout(TIMEOUT, all.next()).await.unwrap().unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::*;
 use msgbench::driver::jetstream::Jetstream;
-use msgbench::driver::{Consumer, Disposition, Driver, Outgoing, Producer, Seat, Start};
+use msgbench::driver::{Consumer, Disposition, Driver, Incident, Outgoing, Producer, Seat, Start};
 use serde_json::{Value, json};
 
 const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };
@@ -50,7 +50,7 @@ async fn streams_are_made_read_back_and_removed() {
     let info = server.api(&format!("STREAM.INFO.{STREAM}"), "").await;
     assert_eq!(info["config"]["storage"], "memory");
     assert_eq!(info["config"]["subjects"], json!(["mbs.abcd0123.0.>"]));
-    let g = &driver.facts().guarantees;
+    let g = &driver.facts().words();
     for (key, value) in [
         ("storage", "memory"),
         ("replicas", "1"),
@@ -132,7 +132,7 @@ async fn a_full_stream_refuses_or_forgets() {
     let (acked, failed) = confirmations(&mut producer, 30).await;
     assert_eq!((acked.len(), failed.len()), (10, 20));
     let log = driver.incidents().take_log();
-    assert!(log.iter().any(|(_, words)| words.contains("maximum messages exceeded")), "{log:?}");
+    assert!(log.iter().any(|(.., words)| words.contains("maximum messages exceeded")), "{log:?}");
     driver.cleanup().await.unwrap();
 
     let driver = open(&server, json!({ "max-messages": 10, "discard": "old" }), "stream", "").await;
@@ -159,7 +159,7 @@ async fn a_server_without_room_refuses_with_its_own_words() {
     assert!(!acked.is_empty() && !failed.is_empty(), "{} {}", acked.len(), failed.len());
     assert_eq!(stored(&server).await, acked.len() as u64);
     let log = driver.incidents().take_log();
-    assert!(log.iter().any(|(_, w)| w.contains("the stream refused a message: ") && w.contains("resource")), "{log:?}");
+    assert!(log.iter().any(|(_, kind, w)| *kind == Incident::Refused && w.contains("resource")), "{log:?}");
     driver.cleanup().await.unwrap();
 }
 
@@ -380,7 +380,7 @@ async fn a_message_that_is_sent_again_is_stored_once_where_exactly_once_is_asked
     let Some(server) = launch(json!({})) else { return };
     for exactly_once in [true, false] {
         let driver = open(&server, json!({ "exactly-once": exactly_once }), "stream", "").await;
-        assert_eq!(driver.facts().guarantees["delivery"].starts_with("exactly once"), exactly_once);
+        assert_eq!(driver.facts().words()["delivery"].starts_with("exactly once"), exactly_once);
         let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
         let mut producer = driver.producer(SEAT).await.unwrap();
         send(&mut producer, 0..20).await;
@@ -421,8 +421,8 @@ async fn keys_become_subjects() {
 async fn three_servers_keep_each_message() {
     let Some(server) = launch(json!({ "nodes": 3 })) else { return };
     let driver = open(&server, json!({ "replicas": 3 }), "stream", "").await;
-    assert_eq!(driver.facts().guarantees["replicas"], "3");
-    assert_eq!(driver.facts().guarantees["durability"], "file of 3 servers");
+    assert_eq!(driver.facts().words()["replicas"], "3");
+    assert_eq!(driver.facts().words()["durability"], "file of 3 servers");
     let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     send(&mut producer, 0..500).await;
@@ -449,7 +449,7 @@ async fn an_ordered_consumer_that_is_lost_is_made_again_where_it_was() {
     hear(&mut reader, &mut ears, 20, 0).await;
     assert_eq!(ears.texts(), texts(0..20));
     let log = driver.incidents().take_log();
-    assert!(log.iter().any(|(_, words)| words.contains("starts again after message 10")), "{log:?}");
+    assert!(log.iter().any(|(.., words)| words.contains("starts again after message 10")), "{log:?}");
     driver.cleanup().await.unwrap();
 }
 
@@ -544,7 +544,7 @@ async fn a_server_that_dies_ends_every_wait_within_its_bound() {
 async fn streams_work_behind_credentials_and_tls() {
     let Some(server) = launch(json!({ "auth": "creds", "tls": "mutual" })) else { return };
     let driver = open(&server, json!({}), "stream", "").await;
-    assert_eq!(driver.facts().guarantees["authentication"], "creds");
+    assert_eq!(driver.facts().words()["authentication"], "creds");
     let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     send(&mut producer, 0..50).await;

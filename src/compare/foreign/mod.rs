@@ -12,6 +12,7 @@ mod omb;
 
 use std::collections::BTreeMap;
 
+use crate::plan::facts::Levels;
 use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::plan::{
@@ -20,7 +21,7 @@ use crate::plan::{
 };
 use crate::record::{
     Check, Completion, Host, LatencySummary, Ledger, Outcome, Record, Resources, SCHEMA, ScenarioSource, Status,
-    SystemFacts, Throughput, Tool, Trial, WorkloadResult,
+    SystemFacts, Throughput, Tool, Trial, WorkloadResult, headline,
 };
 use crate::units::{Bytes, Nanos, Span};
 
@@ -192,6 +193,7 @@ fn trial(case: &str, found: &Found, measured: Nanos) -> Trial {
             version: UNKNOWN.into(),
             url: UNKNOWN.into(),
             client: found.client.clone(),
+            promised: Levels::default(),
             guarantees: ["delivery", "durability", "acknowledgement"].map(|k| (k.into(), UNKNOWN.into())).into(),
         },
         pacing: UNKNOWN.into(),
@@ -231,7 +233,7 @@ fn primary(found: &Found) -> Vec<Metric> {
         }
     };
     for s in &found.streams {
-        if let Some(kind) = ["e2e", "e2e.service", "ack.service"].into_iter().find(|k| s.latency.contains_key(*k)) {
+        if let Some((kind, _)) = headline(&s.latency) {
             for q in [0.5, 0.99] {
                 add(Quantity::Latency(kind.into(), Statistic::Quantile(q)));
             }

@@ -14,7 +14,6 @@ use super::{ForeignError, Found, Stream};
 use crate::plan::Topology;
 use crate::record::{Check, LatencySummary, Ledger, Percentile, Status, Throughput};
 use crate::stats::{mean, series};
-use crate::validity::steadiness;
 
 const WHAT: &str = "a result of the OpenMessaging Benchmark";
 /// Length of a sample of its statistics, where the file does not say another one.
@@ -82,7 +81,7 @@ fn errors(k: &Keyed<'_>) -> Result<Vec<String>, ForeignError> {
 /// By how many messages a backlog grew over the run, where it grows without end: Mann-Kendall at 1 %, and Theil-Sen's slope
 /// times the length above 5 % of a second's messages.
 fn growth(backlog: &[f64], rate: f64) -> Option<f64> {
-    let trend = series::trend(backlog).filter(|_| backlog.len() >= steadiness::FEWEST_BLOCKS)?;
+    let trend = series::trend(backlog).filter(|_| backlog.len() >= series::FEWEST)?;
     let growth = trend.slope * (backlog.len() - 1) as f64;
     (trend.p < 0.01 && growth > 0.05 * rate).then_some(growth)
 }
@@ -98,9 +97,7 @@ fn overload(sent: &[f64], received: &[f64], backlog: &[f64]) -> Option<Check> {
         (Some(growth), _) => format!("the backlog grew by {growth:.0} messages"),
         // Too few samples for a trend: every one of them more than the one before, by more than a second's messages.
         (None, [first, .., last])
-            if backlog.len() < steadiness::FEWEST_BLOCKS
-                && backlog.windows(2).all(|w| w[1] > w[0])
-                && last - first > 0.05 * p =>
+            if backlog.len() < series::FEWEST && backlog.windows(2).all(|w| w[1] > w[0]) && last - first > 0.05 * p =>
         {
             format!("the backlog grew by {:.0} messages", last - first)
         }

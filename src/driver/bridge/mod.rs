@@ -22,7 +22,8 @@ use hdrhistogram::Histogram;
 use belt::Belt;
 
 use super::{
-    Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Producer, Seat, Sink, Start, Target,
+    Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incident, Incidents, Incoming, Producer,
+    Seat, Sink, Start, Stated, Target,
 };
 use crate::load::message::open;
 use crate::plan::Workload;
@@ -85,6 +86,29 @@ fn side(target: &Target, index: usize, name: &str) -> Target {
     Target { url, options, ..target.clone() }
 }
 
+/// What is promised of the whole way; producers are acknowledged by the first system, and order is judged by it.
+fn joined((from, first): (&str, &Guarantees), (to, second): (&str, &Guarantees)) -> Guarantees {
+    fn then<T: Copy>(level: T, first: &Stated<T>, second: &Stated<T>) -> Stated<T> {
+        Stated::new(level, format!("{}, then {}", first.shown(), second.shown()))
+    }
+    let delivery = match first.delivery.level {
+        Delivery::AtLeastOnce | Delivery::ExactlyOnce => {
+            let words = format!("at least once: {from} is acknowledged when {to} has the message");
+            Stated::new(Delivery::AtLeastOnce, words)
+        }
+        _ => {
+            let words = format!("to the bridge {}, from it at least once", first.delivery.words);
+            Stated::new(Delivery::Unpromised, words)
+        }
+    };
+    Guarantees {
+        delivery,
+        order: then(first.order.level, &first.order, &second.order),
+        acknowledgement: then(first.acknowledgement.level, &first.acknowledgement, &second.acknowledgement),
+        durability: then(second.durability.level, &first.durability, &second.durability),
+    }
+}
+
 impl<F: Driver + 'static, T: Driver + 'static> Driver for Bridge<F, T> {
     type Producer = F::Producer;
     type Consumer = BridgeConsumer<T::Consumer>;
@@ -103,19 +127,11 @@ impl<F: Driver + 'static, T: Driver + 'static> Driver for Bridge<F, T> {
             ..Facts::default()
         };
         for (name, of) in [(from.as_str(), first.facts()), (to.as_str(), second.facts())] {
-            facts.guarantees.extend(of.guarantees.iter().map(|(k, v)| (format!("{name}: {k}"), v.clone())));
+            facts.settings.extend(of.words().into_iter().map(|(k, v)| (format!("{name}: {k}"), v)));
         }
-        for key in ["acknowledgement", "durability", "order", "tls"] {
-            let of = |facts: &Facts| facts.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into());
-            facts.guarantees.insert(key.into(), format!("{}, then {}", of(first.facts()), of(second.facts())));
-        }
-        let before = first.facts().guarantees.get("delivery").cloned().unwrap_or_default();
-        let delivery = if before.starts_with("at least once") || before.starts_with("exactly once") {
-            format!("at least once: {from} is acknowledged when {to} has the message")
-        } else {
-            format!("to the bridge {before}, from it at least once")
-        };
-        facts.guarantees.insert("delivery".into(), delivery);
+        let tls = |of: &Facts| of.settings.get("tls").cloned().unwrap_or_else(|| "not stated".into());
+        facts.settings.insert("tls".into(), format!("{}, then {}", tls(first.facts()), tls(second.facts())));
+        facts.guarantees = joined((&from, &first.facts().guarantees), (&to, &second.facts().guarantees));
         let ring = (0..RING).map(|_| (AtomicU64::new(u64::MAX), AtomicU64::new(0))).collect();
         let middle = Arc::new(Middle {
             run: target.run,
@@ -210,7 +226,7 @@ impl<F: Driver + 'static, T: Driver + 'static> Bridge<F, T> {
                         let _ = ready_in.send(Ok(()));
                         let mut belt = Belt::new(&middle, channels, producer);
                         if let Err(e) = belt.run(&mut consumer).await {
-                            incidents.note(format!("the bridge ended: {e}"));
+                            incidents.note(Incident::Client, format!("the bridge ended: {e}"));
                         }
                         middle.add(0, &belt.hop);
                         // What Kafka has not acknowledged by now is lost, and the ledger says so.
@@ -271,5 +287,37 @@ impl<C: Consumer> Consumer for BridgeConsumer<C> {
     async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
         let mut tap = Tap { sink, middle: &self.middle, hop: &mut self.hop };
         self.inner.receive(&mut tap, limit).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{Acknowledgement, Durability, Order};
+
+    fn stated(delivery: Delivery, words: &str, durability: Durability) -> Guarantees {
+        Guarantees {
+            delivery: Stated::new(delivery, words),
+            order: Stated::new(Order::Partition, "per producer and partition"),
+            acknowledgement: Stated::new(Acknowledgement::Leader, "by the leader"),
+            durability: Stated::new(durability, "somewhere"),
+        }
+    }
+
+    #[test]
+    fn the_whole_way_promises_what_its_weaker_part_does() {
+        let kafka = stated(Delivery::AtLeastOnce, "at least once", Durability::Synced);
+        let of = |delivery, words: &str| {
+            let first = stated(delivery, words, Durability::Memory);
+            joined(("first", &first), ("second", &kafka))
+        };
+        let lossy = of(Delivery::AtMostOnce, "at most once");
+        assert_eq!(lossy.delivery.level, Delivery::Unpromised, "it may be lost before, and come twice after");
+        assert_eq!(lossy.delivery.words, "to the bridge at most once, from it at least once");
+        assert_eq!(of(Delivery::ExactlyOnce, "exactly once: so").delivery.level, Delivery::AtLeastOnce);
+        assert_eq!(lossy.durability.level, Durability::Synced, "that of the system that is read from");
+        let unstated = joined(("first", &Guarantees::default()), ("second", &kafka));
+        assert_eq!(unstated.order.words, "not stated, then per producer and partition");
+        assert!(!unstated.order.level.promised());
     }
 }

@@ -26,7 +26,7 @@ use super::options::Ack;
 use crate::driver::nats::link::Link;
 use crate::driver::nats::listener::Account;
 use crate::driver::nats::outbox::Outbox;
-use crate::driver::{Consumer, Disposition, DriverError, Incoming, Sink};
+use crate::driver::{Consumer, Disposition, DriverError, Incident, Incoming, Sink};
 use crate::units::{Nanos, Span, now};
 
 /// With one acknowledgement for all before it, at least every so many messages get one.
@@ -136,7 +136,8 @@ impl Acknowledger {
             return Ok(());
         }
         let late: Vec<u64> = self.unconfirmed.iter().filter(|(_, (_, at))| overdue(at)).map(|(n, _)| *n).collect();
-        link.incidents.note(format!("{} acknowledgements were not confirmed: sent again", late.len()));
+        link.incidents
+            .note(Incident::Unacknowledged, format!("{} acknowledgements were not confirmed: sent again", late.len()));
         for number in late {
             if let Some((reply, at)) = self.unconfirmed.get_mut(&number) {
                 *at = Instant::now();

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::driver::nats::link::Link;
 use crate::driver::nats::outbox::Outbox;
-use crate::driver::{DriverError, Incoming, Sink};
+use crate::driver::{DriverError, Incident, Incoming, Sink};
 use crate::units::Nanos;
 
 /// See the module.
@@ -51,7 +51,7 @@ impl DeadLetters {
     ) -> Result<(), DriverError> {
         let said: Value = serde_json::from_slice(&advisory.payload).unwrap_or_default();
         let Some(sequence) = said["stream_seq"].as_u64() else {
-            link.incidents.note("an advisory names no message");
+            link.incidents.note(Incident::DeadLetter, "an advisory names no message");
             return Ok(());
         };
         let attempts = said["deliveries"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
@@ -77,7 +77,7 @@ impl DeadLetters {
         let Some(open) = self.open.get_mut(&sequence) else { return Ok(()) };
         let said: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
         if let Some((words, _)) = super::api::error_of(&said) {
-            link.incidents.note(format!("dead letter {sequence} cannot be fetched: {words}"));
+            link.incidents.note(Incident::DeadLetter, format!("dead letter {sequence} cannot be fetched: {words}"));
             self.open.remove(&sequence);
             return Ok(());
         }
@@ -110,7 +110,7 @@ impl DeadLetters {
         let said: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
         let Some(open) = self.open.remove(&sequence) else { return Ok(()) };
         if let Some((words, _)) = super::api::error_of(&said) {
-            link.incidents.note(format!("dead letter {sequence} was refused: {words}"));
+            link.incidents.note(Incident::DeadLetter, format!("dead letter {sequence} was refused: {words}"));
             return Ok(());
         }
         let Some(payload) = open.payload else { return Ok(()) };

@@ -8,7 +8,7 @@ use super::api::{self, HEARTBEAT, Name};
 use super::options::{Consumer, Streams};
 use crate::driver::nats::link::Link;
 use crate::driver::nats::outbox::Outbox;
-use crate::driver::{DriverError, Start};
+use crate::driver::{DriverError, Incident, Start};
 
 /// A pull ends after so long, if it is not filled.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -142,8 +142,10 @@ impl Flow {
         if silent {
             self.heard = now;
             if !matches!(self.kind, Kind::Push) {
-                link.incidents
-                    .note(format!("no heartbeat of a consumer within {} s: asked again", 2 * HEARTBEAT.as_secs()));
+                link.incidents.note(
+                    Incident::Client,
+                    format!("no heartbeat of a consumer within {} s: asked again", 2 * HEARTBEAT.as_secs()),
+                );
             }
         }
         match &mut self.kind {
@@ -218,7 +220,7 @@ impl Flow {
             None => pull.outstanding = 0,
         }
         if status == StatusCode::NO_RESPONDERS || words.contains("Leadership Change") {
-            link.incidents.note(format!("a pull was not served: {} {words}", status.as_u16()));
+            link.incidents.note(Incident::Server, format!("a pull was not served: {} {words}", status.as_u16()));
             self.hold = Instant::now() + PAUSE;
             return Ok(());
         }
@@ -286,7 +288,8 @@ impl Ordered {
         self.generation += 1;
         self.last.1 = 0;
         self.making = Some(Instant::now());
-        link.incidents.note(format!("an ordered consumer starts again after message {}", self.last.0));
+        link.incidents
+            .note(Incident::Client, format!("an ordered consumer starts again after message {}", self.last.0));
         let name = self.name();
         let request =
             api::consumer(&name, &self.options, 1, Start::Offset(self.last.0 + 1), Some((&self.deliver, None)));

@@ -27,7 +27,9 @@ use super::nats::listener::{Account, Listener};
 use super::nats::options::Connection;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
-use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
+use super::{
+    Acknowledgement, Driver, DriverError, Durability, Facts, Guarantees, Incidents, Order, Seat, Start, Stated, Target,
+};
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
 use api::{Name, call, limit};
@@ -63,7 +65,6 @@ impl Jetstream {
 
     /// Makes streams and reads back what they became.
     async fn set_up(&mut self) -> Result<(), DriverError> {
-        let mut guarantees = BTreeMap::new();
         for (i, w) in self.workloads.iter().enumerate() {
             let name = self.stream(i);
             let subjects = format!("mbs.{:08x}.{i}.>", self.target.run);
@@ -75,11 +76,13 @@ impl Jetstream {
                 create(&self.link, &api::stream(&format!("{name}_DEAD"), &subjects, &dead)).await?;
             }
             if i == 0 {
-                guarantees = stream_facts(&made["config"]);
-                guarantees.extend(self.probe(&name, w).await?);
+                let (durability, settings) = stream_facts(&made["config"]);
+                self.facts.guarantees.durability = durability;
+                self.facts.settings.extend(settings);
+                let probed = self.probe(&name, w).await?;
+                self.facts.settings.extend(probed);
             }
         }
-        self.facts.guarantees.extend(guarantees);
         Ok(())
     }
 
@@ -123,13 +126,19 @@ impl Jetstream {
     }
 
     /// The number of messages that a consumer may leave unacknowledged decides how it is told apart in the record.
-    fn acknowledgement(&self) -> String {
+    fn acknowledgement(&self) -> Stated<Acknowledgement> {
         let publish = match self.options.publish {
             Publish::Async => format!("publish async, at most {} in flight", self.options.in_flight()),
             Publish::Sync => "publish sync".into(),
             Publish::FireAndForget => "publish without".into(),
         };
-        format!("{publish}; consume {}", format!("{:?}", self.options.ack()).to_lowercase())
+        let level = match self.options.publish {
+            Publish::FireAndForget => Acknowledgement::None,
+            // A stream of several replicas acknowledges what a majority has.
+            Publish::Async | Publish::Sync if self.options.replicas > 1 => Acknowledgement::Replicas,
+            Publish::Async | Publish::Sync => Acknowledgement::Leader,
+        };
+        Stated::new(level, format!("{publish}; consume {}", format!("{:?}", self.options.ack()).to_lowercase()))
     }
 }
 
@@ -142,12 +151,17 @@ async fn create(link: &Link, config: &Value) -> Result<Value, DriverError> {
     call(link, "make a stream", &format!("STREAM.CREATE.{name}"), config).await
 }
 
-fn stream_facts(c: &Value) -> BTreeMap<String, String> {
+/// Where the stream keeps messages, and its settings. How often nats-server syncs files is a setting of its own.
+fn stream_facts(c: &Value) -> (Stated<Durability>, BTreeMap<String, String>) {
     let word = |key: &str| c[key].as_str().unwrap_or("unknown").to_owned();
     let replicas = c["num_replicas"].to_string();
     let copies = if replicas == "1" { "1 server".into() } else { format!("{replicas} servers") };
-    BTreeMap::from([
-        ("durability".into(), format!("{} of {copies}", word("storage"))),
+    let level = match c["storage"].as_str() {
+        Some("file") => Durability::File,
+        Some("memory") => Durability::Memory,
+        _ => Durability::Unstated,
+    };
+    let settings = BTreeMap::from([
         ("storage".into(), word("storage")),
         ("replicas".into(), replicas),
         ("retention".into(), word("retention")),
@@ -156,7 +170,8 @@ fn stream_facts(c: &Value) -> BTreeMap<String, String> {
         ("max_bytes".into(), limit(&c["max_bytes"], false)),
         ("max_age".into(), limit(&c["max_age"], true)),
         ("duplicate_window".into(), limit(&c["duplicate_window"], true)),
-    ])
+    ]);
+    (Stated::new(level, format!("{} of {copies}", word("storage"))), settings)
 }
 
 impl Driver for Jetstream {
@@ -176,17 +191,19 @@ impl Driver for Jetstream {
         options.suit(workloads).map_err(wrong)?;
         let link = Link::open(&target, &connection, &incidents, "msgbench-admin").await?;
         fits(&link, &connection, workloads)?;
-        let (version, guarantees) = basics(&link, &connection);
-        let facts = Facts { version, client: CLIENT.into(), guarantees };
+        let (version, settings) = basics(&link, &connection);
+        let facts = Facts { version, client: CLIENT.into(), settings, ..Facts::default() };
         let made = tokio::sync::Mutex::default();
         let workloads = workloads.to_vec();
         let mut it = Self { target, connection, options, workloads, link, facts, incidents, made };
-        it.facts.guarantees.extend([
-            ("delivery".into(), it.options.delivery().into()),
-            ("acknowledgement".into(), it.acknowledgement()),
-            ("order".into(), "per stream, but for redelivery".into()),
-            ("sync_interval".into(), "unknown: give the server's monitoring port as option `monitor`".into()),
-        ]);
+        it.facts.guarantees = Guarantees {
+            delivery: it.options.delivery(),
+            order: Stated::new(Order::Stream, "per stream, but for redelivery"),
+            acknowledgement: it.acknowledgement(),
+            durability: Stated::default(),
+        };
+        let unknown = "unknown: give the server's monitoring port as option `monitor`";
+        it.facts.settings.insert("sync_interval".into(), unknown.into());
         if let Err(error) = it.set_up().await {
             // What was made before the error goes; that this may fail as well adds nothing to the error.
             let _ = it.remove().await;

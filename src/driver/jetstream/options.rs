@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::facts::{Delivery, Stated};
 use crate::plan::options::{Options, read};
 use crate::plan::{Role, Workload};
 use crate::units::{Bytes, Span};
@@ -245,17 +246,23 @@ impl Streams {
         if self.publish == Publish::Sync { 1 } else { self.in_flight.into() }
     }
 
-    /// The promise, in the words that the ledger is held against.
-    pub fn delivery(&self) -> &'static str {
-        match () {
-            () if self.exactly_once => "exactly once: identifiers in the duplicate window, confirmed acknowledgements",
-            () if self.publish == Publish::FireAndForget => "at most once: publishers ask for no acknowledgement",
-            () if self.consumer == Consumer::Ordered => {
-                "at least once: acknowledged by the stream, read again from a gap"
+    /// How often a message arrives: what the ledger is held against.
+    pub fn delivery(&self) -> Stated<Delivery> {
+        use Delivery::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+        let (level, words) = match () {
+            () if self.exactly_once => {
+                (ExactlyOnce, "exactly once: identifiers in the duplicate window, confirmed acknowledgements")
             }
-            () if self.ack() == Ack::None => "at most once: consumers do not acknowledge",
-            () => "at least once: acknowledged by the stream and by consumers",
-        }
+            () if self.publish == Publish::FireAndForget => {
+                (AtMostOnce, "at most once: publishers ask for no acknowledgement")
+            }
+            () if self.consumer == Consumer::Ordered => {
+                (AtLeastOnce, "at least once: acknowledged by the stream, read again from a gap")
+            }
+            () if self.ack() == Ack::None => (AtMostOnce, "at most once: consumers do not acknowledge"),
+            () => (AtLeastOnce, "at least once: acknowledged by the stream and by consumers"),
+        };
+        Stated::new(level, words)
     }
 }
 
@@ -275,9 +282,9 @@ mod tests {
         assert_eq!(of(json!({ "publish": "sync" })).in_flight(), 1);
         assert_eq!(of(json!({ "exactly-once": true })).ack(), Ack::Double);
         assert_eq!(of(json!({ "consumer": "ordered" })).ack(), Ack::None);
-        assert!(of(json!({ "publish": "fire-and-forget" })).delivery().starts_with("at most once"));
-        assert!(of(json!({ "ack": "none" })).delivery().starts_with("at most once"));
-        assert!(of(json!({ "backoff": ["100ms", "1s"] })).delivery().starts_with("at least once"));
+        assert_eq!(of(json!({ "publish": "fire-and-forget" })).delivery().level, Delivery::AtMostOnce);
+        assert_eq!(of(json!({ "ack": "none" })).delivery().level, Delivery::AtMostOnce);
+        assert_eq!(of(json!({ "backoff": ["100ms", "1s"] })).delivery().level, Delivery::AtLeastOnce);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use async_nats::{HeaderMap, Message, StatusCode, Subject};
 
 use crate::driver::nats::link::{Link, Slab};
 use crate::driver::nats::listener::Listener;
-use crate::driver::{Confirmation, DriverError, Outgoing, Producer};
+use crate::driver::{Confirmation, DriverError, Incident, Outgoing, Producer};
 use crate::units::{Nanos, now};
 
 /// The header by which a stream knows a message again.
@@ -61,7 +61,7 @@ impl Acks {
         if !taken && !self.refused {
             // The first says why; each of the others is counted where messages are.
             self.refused = true;
-            link.incidents.note(format!("the stream refused a message: {}", refusal(message)));
+            link.incidents.note(Incident::Refused, format!("the stream refused a message: {}", refusal(message)));
         }
         Some((token, taken))
     }
@@ -84,7 +84,8 @@ impl Acks {
             }
             Err(DriverError::Timeout { seconds, .. }) => {
                 let lost = std::mem::take(&mut self.in_flight);
-                link.incidents.note(format!("{lost} acknowledgements did not come within {seconds} s"));
+                link.incidents
+                    .note(Incident::Unacknowledged, format!("{lost} acknowledgements did not come within {seconds} s"));
                 Ok(())
             }
             Err(other) => Err(other),

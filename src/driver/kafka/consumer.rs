@@ -9,7 +9,7 @@ use super::options::Commit;
 use super::producer::Writer;
 use super::reader::{Message, Reader};
 use super::retry::Retries;
-use crate::driver::{Consumer, Disposition, DriverError, Incidents, Incoming, Sink};
+use crate::driver::{Consumer, Disposition, DriverError, Incident, Incidents, Incoming, Sink};
 use crate::load::message::open;
 use crate::units::Nanos;
 
@@ -51,7 +51,7 @@ impl KafkaConsumer {
             if let Err((code, text)) = event.error()
                 && code != rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR__NO_OFFSET
             {
-                self.incidents.note(format!("a commit failed: {text}"));
+                self.incidents.note(Incident::Unacknowledged, format!("a commit failed: {text}"));
             }
         }
     }
@@ -70,7 +70,7 @@ impl KafkaConsumer {
         if code == rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
             self.committing += 1;
         } else {
-            self.incidents.note(format!("a commit failed: {}", words(code)));
+            self.incidents.note(Incident::Unacknowledged, format!("a commit failed: {}", words(code)));
         }
     }
 

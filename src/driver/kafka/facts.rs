@@ -7,7 +7,7 @@ use super::admin::TopicFacts;
 use super::native::Kind;
 use super::options::{Acks, Commit, Consumers, ExactlyOnce, without_credentials};
 use super::retry;
-use crate::driver::{DriverError, Facts};
+use crate::driver::{Acknowledgement, Delivery, DriverError, Durability, Facts, Guarantees, Order, Stated};
 use crate::plan::Workload;
 
 /// The topic's settings that bear on guarantees or speed.
@@ -74,44 +74,71 @@ impl Kafka {
         Ok(())
     }
 
-    /// The table of effective guarantees.
+    /// What is promised, and with which settings.
     pub(super) fn read_back(&self) -> Result<Facts, DriverError> {
+        let topic = self.topics.first().cloned().unwrap_or_default();
         let mut all = BTreeMap::new();
         let mut say = |key: &str, value: String| drop(all.insert(key.to_owned(), value));
+        self.of_topic(&topic, &mut say);
+        say("brokers", self.admin.brokers()?.to_string());
+        self.of_consumers(&topic, &mut say);
+        self.of_clients(&mut say)?;
+        let (_, library) = rdkafka::util::get_rdkafka_version();
+        Ok(Facts {
+            version: "Apache Kafka protocol".to_owned(),
+            client: format!("librdkafka {library}"),
+            guarantees: self.guarantees(&topic),
+            settings: all,
+        })
+    }
+
+    fn guarantees(&self, topic: &TopicFacts) -> Guarantees {
         let o = &self.options;
         let delivery = match (o.exactly_once, o.acks) {
-            (Some(ExactlyOnce::Transactional), _) => "exactly once from input to output topic, by transactions",
-            (None, Acks::None) => "at most once",
-            (None, _) if o.idempotence => "at least once; the log of a partition has each message once",
-            (None, _) => "at least once",
+            (Some(ExactlyOnce::Transactional), _) => {
+                Stated::new(Delivery::ExactlyOnce, "exactly once from input to output topic, by transactions")
+            }
+            (None, Acks::None) => Stated::new(Delivery::AtMostOnce, "at most once"),
+            (None, _) if o.idempotence => {
+                Stated::new(Delivery::AtLeastOnce, "at least once; the log of a partition has each message once")
+            }
+            (None, _) => Stated::new(Delivery::AtLeastOnce, "at least once"),
         };
-        say("delivery", delivery.into());
-        if o.exactly_once.is_some() {
-            let (size, interval) = (o.transaction_size, o.transaction_interval);
-            say(
-                "transactions",
-                format!("up to {size} messages or {interval} each; consumers read {}", o.isolation.setting()),
-            );
-        }
-        let topic = self.topics.first().cloned().unwrap_or_default();
         let acknowledgement = match o.acks {
-            Acks::None => "none (acks=0)".to_owned(),
-            Acks::Leader => "by the leader of the partition (acks=1)".to_owned(),
+            Acks::None => Stated::new(Acknowledgement::None, "none (acks=0)"),
+            Acks::Leader => Stated::new(Acknowledgement::Leader, "by the leader of the partition (acks=1)"),
             Acks::All => {
                 let least = topic.settings.get("min.insync.replicas").map_or("?", String::as_str);
-                format!("by all in-sync replicas, at least {least} (acks=all)")
+                let words = format!("by all in-sync replicas, at least {least} (acks=all)");
+                Stated::new(Acknowledgement::Replicas, words)
             }
         };
-        say("acknowledgement", acknowledgement);
         let flush = |key: &str| topic.settings.get(key).map_or("?", String::as_str);
         let durability = match (flush("flush.messages"), flush("flush.ms")) {
-            (NEVER, NEVER) => "page cache: the broker syncs when it likes, replicas stand in for the disk".to_owned(),
-            (messages, NEVER) => format!("synced every {messages} messages"),
-            (NEVER, ms) => format!("synced every {ms} ms"),
-            (messages, ms) => format!("synced every {messages} messages or {ms} ms"),
+            (NEVER, NEVER) => {
+                let words = "page cache: the broker syncs when it likes, replicas stand in for the disk";
+                Stated::new(Durability::File, words)
+            }
+            ("?", _) | (_, "?") => Stated::new(Durability::Unstated, "not told by the broker"),
+            ("1", NEVER) => Stated::new(Durability::SyncedFirst, "synced every 1 messages"),
+            (messages, NEVER) => Stated::new(Durability::Synced, format!("synced every {messages} messages")),
+            (NEVER, ms) => Stated::new(Durability::Synced, format!("synced every {ms} ms")),
+            (messages, ms) => {
+                let level = if messages == "1" { Durability::SyncedFirst } else { Durability::Synced };
+                Stated::new(level, format!("synced every {messages} messages or {ms} ms"))
+            }
         };
-        say("durability", durability);
-        say("order", "per producer and partition".into());
+        let order = Stated::new(Order::Partition, "per producer and partition");
+        Guarantees { delivery, order, acknowledgement, durability }
+    }
+
+    fn of_topic(&self, topic: &TopicFacts, say: &mut impl FnMut(&str, String)) {
+        let o = &self.options;
+        if o.exactly_once.is_some() {
+            let (size, interval) = (o.transaction_size, o.transaction_interval);
+            let words = format!("up to {size} messages or {interval} each; consumers read {}", o.isolation.setting());
+            say("transactions", words);
+        }
         if let Some(w) = self.workloads.iter().find(|w| retry::wanted(w)) {
             let limit = match w.delivery.max_deliver {
                 0 => String::new(),
@@ -122,7 +149,6 @@ impl Kafka {
         say("partitions", topic.partitions.to_string());
         say("replicas", topic.replicas.to_string());
         say("in-sync replicas", topic.in_sync.to_string());
-        say("brokers", self.admin.brokers()?.to_string());
         for key in TOPIC {
             if let Some(value) = topic.settings.get(key) {
                 let value = if value == NEVER { "never" } else { value };
@@ -132,6 +158,32 @@ impl Kafka {
         if let Some(codec) = topic.settings.get("compression.type") {
             say("topic compression.type", codec.clone());
         }
+    }
+
+    fn of_consumers(&self, topic: &TopicFacts, say: &mut impl FnMut(&str, String)) {
+        let o = &self.options;
+        let consumers = match o.consumers {
+            Consumers::Assign => "partitions assigned by msgbench",
+            Consumers::Group => "in consumer groups",
+        };
+        say("consumers", consumers.into());
+        let members = self.workloads[0].topology.members;
+        if members as i32 > topic.partitions {
+            let (idle, busy) = (members as i32 - topic.partitions, topic.partitions);
+            say("idle consumers", format!("{idle} of {members} in a group: there are {busy} partitions"));
+        }
+        let commit = match o.commit {
+            _ if o.consumers == Consumers::Assign => "none",
+            Commit::Auto => "automatic",
+            Commit::Sync => "after each batch, waited for",
+            Commit::Async => "after each batch, not waited for",
+            Commit::None => "none",
+        };
+        say("commit", commit.into());
+    }
+
+    /// What the client library itself says of its settings; those that the scenario gives it raw come last.
+    fn of_clients(&self, say: &mut impl FnMut(&str, String)) -> Result<(), DriverError> {
         if let Some(protocol) = self.options.common(&self.target)?.get("security.protocol") {
             say("tls", if protocol.contains("ssl") { "on" } else { "off" }.into());
             say("security.protocol", protocol.clone());
@@ -145,30 +197,7 @@ impl Kafka {
                 }
             }
         }
-        let w = &self.workloads[0].topology;
-        let consumers = match o.consumers {
-            Consumers::Assign => "partitions assigned by msgbench",
-            Consumers::Group => "in consumer groups",
-        };
-        say("consumers", consumers.into());
-        if w.members as i32 > topic.partitions {
-            let busy = topic.partitions;
-            say(
-                "idle consumers",
-                format!("{} of {} in a group: there are {busy} partitions", w.members as i32 - busy, w.members),
-            );
-        }
-        let commit = match o.commit {
-            _ if o.consumers == Consumers::Assign => "none",
-            Commit::Auto => "automatic",
-            Commit::Sync => "after each batch, waited for",
-            Commit::Async => "after each batch, not waited for",
-            Commit::None => "none",
-        };
-        say("commit", commit.into());
-        o.raw().for_each(|(key, value)| say(&key, value));
-        let (_, library) = rdkafka::util::get_rdkafka_version();
-        let version = "Apache Kafka protocol".to_owned();
-        Ok(Facts { version, client: format!("librdkafka {library}"), guarantees: all })
+        self.options.raw().for_each(|(key, value)| say(&key, value));
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use rdkafka::types::RDKafkaRespErr as Code;
 use super::native::{Bell, Client, Kind, Queue, words};
 use super::partitions::UNASSIGNED;
 use super::reader::Reader;
-use crate::driver::{Confirmation, DriverError, Incidents, Outgoing, Producer};
+use crate::driver::{Confirmation, DriverError, Incident, Incidents, Outgoing, Producer};
 use crate::units::{Nanos, now};
 
 /// Where nobody asks for confirmations, delivery reports are looked at after so many messages.
@@ -114,7 +114,7 @@ impl Writer {
                     self.client.trouble().over();
                 } else if self.noted != Some(code) {
                     self.noted = Some(code);
-                    self.incidents.note(format!("messages were not delivered: {}", words(code)));
+                    self.incidents.note(Incident::Refused, format!("messages were not delivered: {}", words(code)));
                 }
                 self.reports.push((token, code, at));
             });

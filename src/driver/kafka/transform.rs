@@ -18,7 +18,7 @@ use super::native::{Client, Kind, Queue, taken, words};
 use super::partitions::Partitions;
 use super::producer::Topic;
 use super::reader::{Message, Reader};
-use crate::driver::{DriverError, Incidents};
+use crate::driver::{DriverError, Incident, Incidents};
 
 /// A transaction that fails so often in a row will not succeed.
 const ATTEMPTS: u32 = 5;
@@ -125,10 +125,12 @@ impl Loop {
                 }
                 Err((words, again)) => {
                     failures += 1;
-                    self.parts.incidents.note(format!("a transaction failed: {words}"));
+                    self.parts.incidents.note(Incident::Client, format!("a transaction failed: {words}"));
                     if !again || failures >= ATTEMPTS {
                         // The writer's own clients notice nothing: tell it to whoever looks at the timeline, and stop.
-                        self.parts.incidents.note("the transformer has stopped: nothing reaches the output topic");
+                        self.parts
+                            .incidents
+                            .note(Incident::Client, "the transformer has stopped: nothing reaches the output topic");
                         return;
                     }
                 }
@@ -151,7 +153,7 @@ impl Loop {
             }
             let left = until.map_or(Duration::from_millis(SLICE_MS as u64), |u| u - Instant::now());
             if let Err(error) = self.reader.wait(milliseconds(left).min(SLICE_MS)) {
-                self.parts.incidents.note(format!("the transformer cannot read: {error}"));
+                self.parts.incidents.note(Incident::Client, format!("the transformer cannot read: {error}"));
                 std::thread::sleep(Duration::from_millis(SLICE_MS as u64));
             }
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaRespErr as Code;
 
-use crate::driver::{DriverError, Incidents};
+use crate::driver::{DriverError, Incident, Incidents};
 
 /// See the module.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Trouble {
         let is = |which: Code| code == which as c_int;
         if is(Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
             state.down_since.get_or_insert_with(Instant::now);
-            self.incidents.note(reason);
+            self.incidents.note(Incident::Disconnected, reason);
         } else {
             let fatal = [
                 Code::RD_KAFKA_RESP_ERR__AUTHENTICATION,
@@ -63,7 +63,7 @@ impl Trouble {
             if is(Code::RD_KAFKA_RESP_ERR__TRANSPORT) {
                 self.incidents.disconnected(reason.clone());
             } else {
-                self.incidents.note(reason.clone());
+                self.incidents.note(Incident::Client, reason.clone());
             }
             state.last = Some(reason);
         }

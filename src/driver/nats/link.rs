@@ -15,9 +15,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use super::options::Connection;
-use crate::driver::{DriverError, Incidents, Target};
-use crate::plan::address::NATS;
+use crate::driver::{DriverError, Incident, Incidents, Target};
 use crate::plan::Address;
+use crate::plan::address::NATS;
 use crate::units::{Nanos, now};
 
 /// Messages that a subscription may hold before async-nats drops them; its default of 65,536 is 0.1 s at high rates.
@@ -85,9 +85,9 @@ impl Link {
                             // Only the first counts: the others follow from it.
                             let _ = denial.set(words.clone());
                         }
-                        log.note(format!("the server says: {words}"));
+                        log.note(Incident::Server, format!("the server says: {words}"));
                     }
-                    other => log.note(other.to_string()),
+                    other => log.note(Incident::Client, other.to_string()),
                 }
                 std::future::ready(())
             });

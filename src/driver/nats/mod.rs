@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use async_nats::{HeaderMap, StatusCode, Subject};
 
 use super::{
-    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
-    Sink, Start, Target,
+    Acknowledgement, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Durability, Facts, Guarantees,
+    Incidents, Incoming, Order, Outgoing, Producer, Seat, Sink, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -50,17 +50,27 @@ impl Nats {
     }
 }
 
-/// What the server says of itself when a client connects, and how the client came in.
+/// What messaging without storage promises, whoever speaks its protocol.
+pub(super) fn core() -> Guarantees {
+    Guarantees {
+        delivery: Stated::new(Delivery::AtMostOnce, "at most once"),
+        order: Stated::new(Order::Subscription, "per producer and subscription"),
+        acknowledgement: Stated::new(Acknowledgement::None, "none"),
+        durability: Stated::new(Durability::None, "none: messages are kept in memory until delivered"),
+    }
+}
+
+/// What the server says of itself when a client connects, and how the client came in: its version, and settings.
 pub(super) fn basics(link: &Link, options: &Connection) -> (String, BTreeMap<String, String>) {
     let info = link.client.server_info();
-    let guarantees = BTreeMap::from([
+    let settings = BTreeMap::from([
         ("max_payload".into(), format!("{} B", info.max_payload)),
         ("tls".into(), tls(info.tls_required, options).into()),
         ("authentication".into(), options.authentication().into()),
         ("message_headers".into(), options.headers.to_string()),
     ]);
     let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
-    (format!("{name} {}", info.version), guarantees)
+    (format!("{name} {}", info.version), settings)
 }
 
 fn tls(required: bool, options: &Connection) -> &'static str {
@@ -98,15 +108,9 @@ impl Driver for Nats {
         let incidents = Incidents::default();
         let options = Connection::of(&target).map_err(|words| DriverError::Option { words })?;
         let link = Link::open(&target, &options, &incidents, "msgbench-admin").await?;
-        let (version, mut guarantees) = basics(&link, &options);
-        guarantees.extend([
-            ("delivery".into(), "at most once".into()),
-            ("acknowledgement".into(), "none".into()),
-            ("durability".into(), "none: messages are kept in memory until delivered".into()),
-            ("order".into(), "per producer and subscription".into()),
-        ]);
+        let (version, settings) = basics(&link, &options);
         fits(&link, &options, workloads)?;
-        let facts = Facts { version, client: CLIENT.into(), guarantees };
+        let facts = Facts { version, client: CLIENT.into(), guarantees: core(), settings };
         Ok(Self { target, options, workloads: workloads.to_vec(), facts, incidents })
     }
     fn facts(&self) -> &Facts {

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use pipe::{FULL, Frame, Pipe, append};
 
+use super::nats::core;
 use super::nats::link::without_secrets;
 use super::nats::options::Connection;
 use super::{
@@ -73,16 +74,10 @@ impl Driver for Wire {
             });
         }
         let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
-        let guarantees = BTreeMap::from([
-            ("delivery".into(), "at most once".into()),
-            ("acknowledgement".into(), "none".into()),
-            ("durability".into(), "none: messages are kept in memory until delivered".into()),
-            ("order".into(), "per producer and subscription".into()),
-            ("max_payload".into(), format!("{} B", info.max_payload)),
-            ("tls".into(), "off".into()),
-        ]);
+        let settings =
+            BTreeMap::from([("max_payload".into(), format!("{} B", info.max_payload)), ("tls".into(), "off".into())]);
         let client = concat!("msgbench wire ", env!("CARGO_PKG_VERSION")).into();
-        let facts = Facts { version: format!("{name} {}", info.version), client, guarantees };
+        let facts = Facts { version: format!("{name} {}", info.version), client, guarantees: core(), settings };
         Ok(Self { target, workloads: workloads.to_vec(), facts, incidents })
     }
     fn facts(&self) -> &Facts {

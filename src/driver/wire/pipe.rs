@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::driver::nats::link::without_secrets;
 use crate::driver::nats::options::Connection;
-use crate::driver::{DriverError, Incidents, Target};
+use crate::driver::{DriverError, Incident, Incidents, Target};
 use crate::plan::address::NATS;
 use crate::plan::{Address, Server};
 use crate::units::{Nanos, now};
@@ -263,7 +263,7 @@ impl Pipe {
             Some(b'-') => {
                 let words =
                     String::from_utf8_lossy(line).trim().trim_start_matches("-ERR ").trim_matches('\'').to_owned();
-                self.incidents.note(format!("the server says: {words}"));
+                self.incidents.note(Incident::Server, format!("the server says: {words}"));
                 self.from = after;
                 return Err(self.lost(words));
             }

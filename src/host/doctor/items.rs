@@ -2,6 +2,7 @@
 
 use super::{Disturbance, Finding, Grade, Root};
 use crate::host::ticks::steal_of;
+use crate::record::{Amount, Disturbed};
 
 /// Least bytes of a socket buffer that does not hold back a burst.
 const SOCKET_BUFFER: u64 = 4 << 20;
@@ -10,7 +11,7 @@ const OPEN_FILES: u64 = 4096;
 
 fn finding(item: &str, grade: Grade, observed: impl Into<String>, why: &str, remedy: impl Into<String>) -> Finding {
     let (why, remedy) = if grade == Grade::Ok { ("", String::new()) } else { (why, remedy.into()) };
-    Finding { item: item.into(), grade, observed: observed.into(), why: why.into(), remedy }
+    Finding { item: item.into(), grade, observed: observed.into(), why: why.into(), remedy, amount: None }
 }
 
 fn unknown(item: &str, path: &str) -> Finding {
@@ -334,44 +335,32 @@ fn table(root: &Root, path: &str, group: &str, name: &str) -> Option<u64> {
     figures.split_whitespace().nth(at)?.parse().ok()
 }
 
+/// Counters that must not move: what each counts, the item, its grade, the unit, the remedy.
+const COUNTERS: [(Disturbed, &str, Grade, &str, &str); 6] = [
+    (Disturbed::Quota, "CPU quota", Grade::Bad, "times held back", "run without a CPU limit"),
+    (Disturbed::Heat, "heat throttling", Grade::Bad, "times slowed down", "cool the host"),
+    (Disturbed::Swap, "swap", Grade::Warn, "pages moved", "sudo swapoff -a"),
+    (Disturbed::Dropped, "network", Grade::Warn, "packets dropped", "raise net.core.netdev_max_backlog"),
+    (Disturbed::Retransmitted, "network", Grade::Warn, "segments sent again", "look for loss on the way"),
+    (Disturbed::Refused, "network", Grade::Warn, "connections dropped at the door", "raise net.core.somaxconn"),
+];
+
 /// See [`Disturbance::since`].
 pub(super) fn moved(before: &Disturbance, after: &Disturbance) -> Vec<Finding> {
     let ticks = after.steal.1.saturating_sub(before.steal.1);
     let share = 100.0 * after.steal.0.saturating_sub(before.steal.0) as f64 / ticks.max(1) as f64;
     let observed = format!("{share:.2} % of CPU time");
     let why = "another virtual machine had the processor: the slowest messages may be its doing";
-    let mut all = vec![finding("stolen time", stolen_grade(share), observed, why, "repeat at a quiet hour")];
-    let counters = [
-        ("CPU quota", before.throttled, after.throttled, Grade::Bad, "times held back", "run without a CPU limit"),
-        ("heat throttling", before.overheated, after.overheated, Grade::Bad, "times slowed down", "cool the host"),
-        ("swap", before.swapped, after.swapped, Grade::Warn, "pages moved", "sudo swapoff -a"),
-        ("network", before.dropped, after.dropped, Grade::Warn, "packets dropped", "raise net.core.netdev_max_backlog"),
-        (
-            "network",
-            before.retransmitted,
-            after.retransmitted,
-            Grade::Warn,
-            "segments sent again",
-            "look for loss on the way",
-        ),
-        (
-            "network",
-            before.refused,
-            after.refused,
-            Grade::Warn,
-            "connections dropped at the door",
-            "raise net.core.somaxconn",
-        ),
-    ];
-    for (item, before, after, grade, what, remedy) in counters {
+    let stolen = finding("stolen time", stolen_grade(share), observed, why, "repeat at a quiet hour");
+    let mut all = vec![Finding { amount: Some(Amount { of: Disturbed::StolenTime, value: share }), ..stolen }];
+    let counted = |d: &Disturbance| [d.throttled, d.overheated, d.swapped, d.dropped, d.retransmitted, d.refused];
+    for ((of, item, grade, what, remedy), (before, after)) in
+        COUNTERS.into_iter().zip(counted(before).into_iter().zip(counted(after)))
+    {
         if let Some(n @ 1..) = after.checked_sub(before) {
-            all.push(finding(
-                item,
-                grade,
-                format!("{n} {what}"),
-                "it happened while the trial ran, and is in its slowest messages",
-                remedy,
-            ));
+            let why = "it happened while the trial ran, and is in its slowest messages";
+            let amount = Some(Amount { of, value: n as f64 });
+            all.push(Finding { amount, ..finding(item, grade, format!("{n} {what}"), why, remedy) });
         }
     }
     all

@@ -14,6 +14,7 @@ pub use result::*;
 
 use super::Calibration;
 use crate::plan::Plan;
+use crate::plan::facts::Levels;
 use crate::units::Nanos;
 
 /// The schema this program writes and reads.
@@ -129,8 +130,37 @@ pub enum Grade {
     Bad,
 }
 
+/// What disturbed a host while a trial ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disturbed {
+    /// CPU time given to other guests, in percent of all.
+    StolenTime,
+    /// Times that the CPU quota held msgbench back.
+    Quota,
+    /// Times that the processor slowed down for heat.
+    Heat,
+    /// Pages swapped in and out.
+    Swap,
+    /// Packets that the kernel dropped before a socket saw them.
+    Dropped,
+    /// TCP segments sent again.
+    Retransmitted,
+    /// Connections dropped because an accept queue was full.
+    Refused,
+}
+
+/// How much of it there was.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Amount {
+    /// Of what.
+    pub of: Disturbed,
+    /// How much, in its unit.
+    pub value: f64,
+}
+
 /// One item of the audit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// What was looked at.
     pub item: String,
@@ -142,6 +172,9 @@ pub struct Finding {
     pub why: String,
     /// The command or setting that mends it; empty when there is nothing to mend.
     pub remedy: String,
+    /// The figure, of a disturbance; absent in an audit, and in records of before figures were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Amount>,
 }
 
 /// A system that was not put to the test.
@@ -197,7 +230,36 @@ pub struct Trial {
     pub server_log: Option<String>,
 }
 
+/// The gravest thing that a run has to answer for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gravest {
+    /// A system failed.
+    Failed,
+    /// A system did not keep what it promises, and the scenario did not expect that.
+    Broken,
+    /// A trial may not be believed.
+    Invalid,
+}
+
+impl Record {
+    /// Of what its trials came to, the gravest; `None` where nothing is wrong with them.
+    pub fn gravest(&self) -> Option<Gravest> {
+        let any = |wrong: &dyn Fn(&Trial) -> bool| self.trials.iter().any(wrong);
+        match () {
+            () if any(&|t| matches!(t.outcome, Outcome::Failed { .. })) => Some(Gravest::Failed),
+            () if !self.plan.may_break && any(&|t| !t.kept()) => Some(Gravest::Broken),
+            () if any(&|t| t.validity_status() == Status::Invalid) => Some(Gravest::Invalid),
+            () => None,
+        }
+    }
+}
+
 impl Trial {
+    /// Whether every promise that was judged was kept.
+    pub fn kept(&self) -> bool {
+        self.workloads.iter().flat_map(|w| &w.promises).all(|p| p.kept)
+    }
+
     /// The worst of the validity checks.
     pub fn validity_status(&self) -> Status {
         self.validity.iter().map(|c| c.status).max().unwrap_or(Status::Ok)
@@ -230,6 +292,9 @@ pub struct SystemFacts {
     pub url: String,
     /// Client library and version.
     pub client: String,
-    /// Effective guarantees and settings, read back: `delivery`, `durability`, `acknowledgement`, ...
+    /// What is promised of messages, in levels; `unstated` in records of before levels were kept.
+    #[serde(default)]
+    pub promised: Levels,
+    /// Effective guarantees and settings, read back, in words: `delivery`, `durability`, `acknowledgement`, ...
     pub guarantees: BTreeMap<String, String>,
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Role;
+use crate::plan::facts::Incident;
 use crate::units::Nanos;
 
 /// What one workload came to.
@@ -32,6 +34,36 @@ pub struct WorkloadResult {
     pub replay: Option<Replay>,
 }
 
+/// The latencies from the intended time; the first of them that a workload has heads it.
+pub const RESPONSES: [&str; 3] = ["e2e", "rtt", "ack"];
+/// The same from sending: all there is where messages have no intended time.
+const SERVICES: [&str; 3] = ["e2e.service", "rtt.service", "ack.service"];
+
+/// The latency that heads a workload, with its name: its response, or, without intended times, the service latency.
+pub fn headline(all: &BTreeMap<String, LatencySummary>) -> Option<(&'static str, &LatencySummary)> {
+    first_of(all, &RESPONSES).or_else(|| first_of(all, &SERVICES))
+}
+
+fn first_of<'a>(
+    all: &'a BTreeMap<String, LatencySummary>,
+    names: &[&'static str],
+) -> Option<(&'static str, &'a LatencySummary)> {
+    let measured = |l: &&LatencySummary| l.count + l.lost > 0;
+    names.iter().find_map(|name| Some((*name, all.get(*name).filter(measured)?)))
+}
+
+impl WorkloadResult {
+    /// The response latency that heads the workload, with its name; `None` where messages have no intended time.
+    pub fn response(&self) -> Option<(&'static str, &LatencySummary)> {
+        first_of(&self.latency, &RESPONSES)
+    }
+
+    /// See [`headline`].
+    pub fn headline(&self) -> Option<(&'static str, &LatencySummary)> {
+        headline(&self.latency)
+    }
+}
+
 /// A promise of the system's configuration, held against the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Promise {
@@ -48,8 +80,8 @@ pub struct Promise {
 pub struct GroupResult {
     /// Its number, from 0.
     pub group: u32,
-    /// `tail`, `slow` or `catch-up`.
-    pub role: String,
+    /// What its consumers are there for.
+    pub role: Role,
     /// Deliveries owed.
     pub expected: u64,
     /// Deliveries made.
@@ -318,7 +350,10 @@ pub enum Status {
 pub struct Event {
     /// Seconds since the measured phase began; negative before it.
     pub at_s: f64,
-    /// What happened.
+    /// What kind of thing happened; `other` in records of before kinds were kept.
+    #[serde(default)]
+    pub kind: Incident,
+    /// What happened, in words.
     pub text: String,
 }
 

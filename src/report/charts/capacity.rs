@@ -6,7 +6,7 @@ use super::svg::{Frame, Svg, dash, widest};
 use crate::plan::gate::Comparator;
 use crate::plan::metric::{Quantity, Unit};
 use crate::plan::{Case, Load};
-use crate::record::{Record, Status, Trial};
+use crate::record::{RESPONSES, Record, Status, Trial};
 use crate::report::charts::figure::Figure;
 use crate::report::words::view::{Value, quantile_name, response, trials, usable};
 use crate::stats::median;
@@ -99,8 +99,7 @@ fn points(record: &Record, sweep: &Sweep<'_>, quantile: f64) -> Vec<Point> {
 fn limit(record: &Record, quantile: f64) -> Option<f64> {
     let at_most = |c| matches!(c, Comparator::Less | Comparator::AtMost);
     let of = record.plan.expect.iter().filter(|e| at_most(e.comparator));
-    let headline =
-        |q: &Quantity| matches!(q, Quantity::Latency(kind, _) if matches!(kind.as_str(), "e2e" | "rtt" | "ack"));
+    let headline = |q: &Quantity| matches!(q, Quantity::Latency(kind, _) if RESPONSES.contains(&kind.as_str()));
     let same = |q: &Quantity| headline(q) && q.quantile().is_some_and(|x| (x - quantile).abs() < 1e-9);
     of.filter(|e| same(&e.metric.quantity)).map(|e| e.limit).min_by(f64::total_cmp)
 }

@@ -3,13 +3,11 @@
 
 use crate::compare::{Comparison, ExpectResult, ExpectVerdict, Row, Verdict};
 use crate::plan::gate::Policy;
-use crate::plan::metric::Metric;
 
 /// The value of each run under a limit, in the unit of its metric.
 fn limited(e: &ExpectResult) -> String {
-    let metric = e.that.split_whitespace().next().and_then(|m| m.parse::<Metric>().ok());
-    let unit = metric.map_or_else(String::new, |m| format!(" ({})", m.quantity.unit().name()));
-    format!("runs{unit}: {}", e.values.iter().map(f64::to_string).collect::<Vec<_>>().join(" "))
+    let unit = e.metric.quantity.unit().name();
+    format!("runs ({unit}): {}", e.values.iter().map(f64::to_string).collect::<Vec<_>>().join(" "))
 }
 
 enum Mark {

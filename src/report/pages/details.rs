@@ -1,7 +1,7 @@
 //! The tables behind the summary: every trial with its books, checks and resources, valid or not.
 
 use crate::record::{Outcome, Record, Trial, WorkloadResult};
-use crate::report::words::view::{Table, Value, or_dash, response, sign, status_word, validity};
+use crate::report::words::view::{Grade, Table, Value, or_dash, response, sign, status_word, validity};
 use crate::units::{count, three_digits};
 
 /// One row for each trial and workload, whatever became of it.
@@ -27,11 +27,12 @@ pub fn trials_table(record: &Record) -> Table {
     each(record, |name, trial, result| {
         let (kind, l) = response(result).map_or(("-", None), |(k, l)| (k, Some(l)));
         let at = |q| format!("{}{}", Value::of(l.and_then(|l| l.at(q))), sign(l, q));
+        let (words, grade) = validity(&[trial]);
         table.rows.push(vec![
             name,
             trial.round.to_string(),
             outcome(trial),
-            validity(&[trial]),
+            words,
             kind.into(),
             l.map_or_else(|| "-".into(), |l| l.count.to_string()),
             at(0.5),
@@ -42,13 +43,22 @@ pub fn trials_table(record: &Record) -> Table {
             count(result.throughput.delivered),
             trial.pacing.clone(),
         ]);
+        grade_outcome(&mut table, trial, grade);
     });
     for t in record.trials.iter().filter(|t| t.workloads.is_empty()) {
-        let mut row = vec![t.case.clone(), t.round.to_string(), outcome(t), validity(&[t])];
+        let (words, grade) = validity(&[t]);
+        let mut row = vec![t.case.clone(), t.round.to_string(), outcome(t), words];
         row.resize(table.head.len(), "-".into());
         table.rows.push(row);
+        grade_outcome(&mut table, t, grade);
     }
     table
+}
+
+/// How outcome and validity of the last row stand.
+fn grade_outcome(table: &mut Table, trial: &Trial, validity: Option<Grade>) {
+    table.grade(2, matches!(trial.outcome, Outcome::Failed { .. }).then_some(Grade::Failed));
+    table.grade(3, validity);
 }
 
 fn outcome(trial: &Trial) -> String {
@@ -190,6 +200,7 @@ pub fn validity_table(record: &Record) -> Table {
             c.threshold.clone(),
             c.message.clone(),
         ]);
+        table.grade(1, Grade::from(c.status));
     }
     table
 }

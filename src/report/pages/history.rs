@@ -5,7 +5,7 @@ use super::text::render;
 use crate::compare::history::{Series, State};
 use crate::report::charts::axis::Axis;
 use crate::report::charts::plot::{Line, Plot, Stroke};
-use crate::report::words::view::Table;
+use crate::report::words::view::{Grade, Table};
 
 fn percent(share: f64) -> String {
     format!("{:+.1} %", share * 100.0)
@@ -33,6 +33,7 @@ fn table(list: &[Series]) -> Table {
             show(s.values.last()),
             level,
         ]);
+        table.grade(5, s.unjudged.as_ref().map(|_| Grade::NotJudged));
     }
     table
 }

@@ -40,47 +40,17 @@ pub fn details(summary: &str, body: &str) -> String {
     format!("<details>\n<summary>{}</summary>\n{body}</details>\n", escape(summary))
 }
 
-/// The words that a cell is coloured by; a sign may stand before them.
-const GRADES: [&str; 18] = [
-    "OK",
-    "WARN",
-    "INVALID",
-    "FAILED",
-    "BROKEN",
-    "REGRESSED",
-    "IMPROVED",
-    "EQUIVALENT",
-    "CHANGED",
-    "INCONCLUSIVE",
-    "MET",
-    "UNMET",
-    "NOT JUDGED",
-    "EXCLUDED",
-    "REFUSED",
-    "SUSPECT",
-    "CONFIRMED",
-    "TREND",
-];
-
-/// The class of a cell or a note by its words.
-fn grade(text: &str) -> Option<&'static str> {
-    let mut words = text.split(' ').take(2);
-    if text.starts_with("failed") {
-        return Some("FAILED");
-    }
-    words.find_map(|w| GRADES.into_iter().find(|g| *g == w))
-}
-
 /// A table that scrolls by itself where it is wider than the screen.
 pub fn table(t: &Table) -> String {
     let class = |column: usize| if t.right[column] { " class=\"n\"" } else { "" };
     let head: String =
         t.head.iter().enumerate().map(|(i, h)| format!("<th scope=\"col\"{}>{}</th>", class(i), escape(h))).collect();
     let mut body = String::new();
-    for row in &t.rows {
+    for (k, row) in t.rows.iter().enumerate() {
         body.push_str("<tr>");
         for (i, cell) in row.iter().enumerate() {
-            let class = grade(cell).map_or_else(|| class(i).to_string(), |word| format!(" class=\"{word}\""));
+            let grade = t.graded(k, i);
+            let class = grade.map_or_else(|| class(i).to_string(), |g| format!(" class=\"{}\"", g.word()));
             let text = escape(cell);
             if i == 0 {
                 body.push_str(&format!("<th scope=\"row\">{text}</th>"));

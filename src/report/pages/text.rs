@@ -3,7 +3,7 @@
 use crate::record::Record;
 use crate::report::words::method::describe;
 use crate::report::words::notes::notes;
-use crate::report::words::view::{Table, summary_table};
+use crate::report::words::view::{Grade, Table, summary_table};
 use crate::report::words::{tables, verdict};
 
 /// The summary of a run. `color` adds ANSI colours; no information depends on them.
@@ -40,9 +40,9 @@ pub fn summary(record: &Record, color: bool) -> String {
 }
 
 fn code(word: &str) -> &'static str {
-    match word.split(' ').next().unwrap_or_default() {
+    match word {
         "OK" => "32",
-        "WARN" | "SKIPPED" | "NOT" => "33",
+        "WARN" | "SKIPPED" | "NOT JUDGED" => "33",
         "INVALID" | "FAILED" | "BROKEN" | "UNMET" => "1;31",
         _ => "2",
     }
@@ -68,10 +68,11 @@ pub(super) fn render(table: &Table, color: bool) -> String {
         padded.collect::<Vec<_>>()
     };
     let mut out = paint(line(&table.head).join("  ").trim_end(), "1", color) + "\n";
-    for row in &table.rows {
+    for (k, row) in table.rows.iter().enumerate() {
         let mut cells = line(row);
         if let (Some(last), Some(text)) = (cells.last_mut(), row.last()) {
-            *last = paint(text, code(text), color);
+            let grade = table.graded(k, row.len() - 1);
+            *last = paint(text, code(grade.map_or("", Grade::word)), color);
         }
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');

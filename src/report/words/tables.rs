@@ -1,7 +1,7 @@
 //! The tables below the summary: intervals of percentiles, other latencies, replays, groups, promises.
 
 use super::view::{
-    Table, Value, label, median_trial, or_dash, quantile_name, quantiles, response, sign, trials, usable,
+    Grade, Table, Value, label, median_trial, or_dash, quantile_name, quantiles, response, sign, trials, usable,
 };
 use crate::record::{Percentile, Record};
 use crate::units::{count, latency, three_digits};
@@ -114,7 +114,7 @@ pub fn groups_table(record: &Record) -> Table {
     for t in &record.trials {
         for (w, g) in t.workloads.iter().flat_map(|w| w.groups.iter().map(move |g| (w, g))) {
             let name = if t.workloads.len() > 1 { format!("{} / {}", t.case, w.name) } else { t.case.clone() };
-            let mut row = vec![name, t.round.to_string(), g.group.to_string(), g.role.clone()];
+            let mut row = vec![name, t.round.to_string(), g.group.to_string(), g.role.name().into()];
             row.extend([g.expected, g.delivered, g.lost].map(|n| n.to_string()));
             table.rows.push(row);
         }
@@ -145,6 +145,7 @@ pub fn promises_table(record: &Record) -> Table {
                     all.len().to_string(),
                     worst.into(),
                 ]);
+                table.grade(2, (!kept).then_some(Grade::Broken));
             }
         }
     }

@@ -5,7 +5,7 @@
 use super::view::{Value, check_number, median_trial, response, status_word, usable};
 use crate::compare::{self, ExpectVerdict, Named, Row, Verdict};
 use crate::plan::metric::Quantity;
-use crate::record::{Check, Doubt, Outcome, Percentile, Record, Status, Trial};
+use crate::record::{Check, Doubt, Gravest, Outcome, Percentile, Record, Status, Trial};
 use crate::stats::{decide, median, shift};
 use crate::units::latency;
 
@@ -32,13 +32,13 @@ pub fn of(record: &Record) -> Option<Said> {
     sentences.extend(between(record));
     let mut limits = compare::expectations(record, &record.plan.expect);
     let any = |f: &dyn Fn(&Trial) -> bool| record.trials.iter().any(f);
-    let word = match () {
-        () if any(&|t| matches!(t.outcome, Outcome::Failed { .. })) => "FAILED",
-        () if !record.plan.may_break && any(&|t| !kept(t)) => "BROKEN",
-        () if any(&|t| t.validity_status() == Status::Invalid) => "INVALID",
-        () if limits.iter().any(|l| l.verdict == ExpectVerdict::Unmet) => "UNMET",
-        () if any(&|t| warns(t) || t.outcome == Outcome::Partial) => "WARN",
-        () => "OK",
+    let word = match record.gravest() {
+        Some(Gravest::Failed) => "FAILED",
+        Some(Gravest::Broken) => "BROKEN",
+        Some(Gravest::Invalid) => "INVALID",
+        None if limits.iter().any(|l| l.verdict == ExpectVerdict::Unmet) => "UNMET",
+        None if any(&|t| warns(t) || t.outcome == Outcome::Partial) => "WARN",
+        None => "OK",
     };
     // The gravest first.
     let rank = |v: ExpectVerdict| match v {
@@ -57,10 +57,6 @@ pub fn of(record: &Record) -> Option<Said> {
 fn warns(trial: &Trial) -> bool {
     let open = |c: &Check| c.status == Status::NotJudged && c.id == OVERLOAD;
     trial.validity.iter().any(|c| c.status == Status::Warn || open(c))
-}
-
-fn kept(trial: &Trial) -> bool {
-    trial.workloads.iter().flat_map(|w| &w.promises).all(|p| p.kept)
 }
 
 /// `1,200,000`: counts are compared digit by digit.
@@ -97,7 +93,7 @@ fn system(record: &Record, name: &str) -> Option<String> {
     let promised = complete.iter().any(|t| t.workloads.iter().any(|w| !w.promises.is_empty()));
     let mut text = match promised {
         true => {
-            let kept = complete.iter().filter(|t| kept(t)).count();
+            let kept = complete.iter().filter(|t| t.kept()).count();
             let whose = if of.len() == 1 && kept == 1 { "its" } else { "their" };
             format!("{} kept {whose} promises", share(kept, of.len(), name))
         }

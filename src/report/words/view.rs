@@ -4,8 +4,10 @@
 //! table shows the median trial and the range. Trials that are INVALID, partial or failed are listed, never summarised.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::compare::Verdict;
 use crate::plan::{Case, Workload};
 use crate::record::{LatencySummary, Outcome, Percentile, Record, Status, Trial, WorkloadResult};
 use crate::units::{Nanos, count, latency, three_digits};
@@ -57,6 +59,51 @@ impl Value {
     }
 }
 
+/// How what a cell says stands: pages colour it by that, a terminal emphasises it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grade {
+    /// As it should be.
+    Ok,
+    /// Not known, because it could not be judged.
+    NotJudged,
+    /// Worth knowing.
+    Warn,
+    /// Not to be believed.
+    Invalid,
+    /// The system failed.
+    Failed,
+    /// A promise was not kept.
+    Broken,
+    /// What a comparison says.
+    Compared(Verdict),
+}
+
+impl Grade {
+    /// Its word, which is its class in a page.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::NotJudged => "NOT JUDGED",
+            Self::Warn => "WARN",
+            Self::Invalid => "INVALID",
+            Self::Failed => "FAILED",
+            Self::Broken => "BROKEN",
+            Self::Compared(verdict) => verdict.word(),
+        }
+    }
+}
+
+impl From<Status> for Grade {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Ok => Self::Ok,
+            Status::NotJudged => Self::NotJudged,
+            Status::Warn => Self::Warn,
+            Status::Invalid => Self::Invalid,
+        }
+    }
+}
+
 /// A table of text: one caption, one head, cells; `right` says which columns are figures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
@@ -68,6 +115,8 @@ pub struct Table {
     pub right: Vec<bool>,
     /// Cells, row by row. The first cell names the row.
     pub rows: Vec<Vec<String>>,
+    /// How cells stand, by row and column; the others are plain.
+    pub grades: BTreeMap<(usize, usize), Grade>,
 }
 
 impl Table {
@@ -78,17 +127,26 @@ impl Table {
             head: heads.iter().map(|h| h.trim_start_matches('>').to_string()).collect(),
             right: heads.iter().map(|h| h.starts_with('>')).collect(),
             rows: Vec::new(),
+            grades: BTreeMap::new(),
         }
+    }
+
+    /// Says how a cell of the last row stands.
+    pub(in crate::report) fn grade(&mut self, column: usize, grade: impl Into<Option<Grade>>) {
+        if let (Some(grade), Some(row)) = (grade.into(), self.rows.len().checked_sub(1)) {
+            self.grades.insert((row, column), grade);
+        }
+    }
+
+    /// How a cell stands.
+    pub(in crate::report) fn graded(&self, row: usize, column: usize) -> Option<Grade> {
+        self.grades.get(&(row, column)).copied()
     }
 }
 
 /// The kind of latency that heads a workload, and its uncorrected twin.
 pub fn response(workload: &WorkloadResult) -> Option<(&'static str, &LatencySummary)> {
-    // Without intended times there is only the service latency, and it is called so.
-    ["e2e", "rtt", "ack", "e2e.service", "rtt.service", "ack.service"].into_iter().find_map(|kind| {
-        let found = workload.latency.get(kind)?;
-        (found.count + found.lost > 0).then_some((kind, found))
-    })
+    workload.headline()
 }
 
 /// Whether the figures of a trial may stand in a summary.
@@ -104,12 +162,7 @@ pub(in crate::report) fn sign<'a>(all: impl IntoIterator<Item = &'a LatencySumma
 
 /// The name of a status.
 pub fn status_word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "OK",
-        Status::NotJudged => "NOT JUDGED",
-        Status::Warn => "WARN",
-        Status::Invalid => "INVALID",
-    }
+    Grade::from(status).word()
 }
 
 /// `p99.9` for 0.999.
@@ -146,7 +199,14 @@ pub fn label(case: &Case, workload: &Workload) -> String {
     if case.workloads.len() > 1 { format!("{} / {}", case.id, workload.name) } else { case.id.clone() }
 }
 
-pub(in crate::report) fn validity(all: &[&Trial]) -> String {
+/// What the checks say of trials together, and how that stands; nothing stands where none was made.
+pub(in crate::report) fn validity(all: &[&Trial]) -> (String, Option<Grade>) {
+    let failed = all.iter().any(|t| matches!(t.outcome, Outcome::Failed { .. }));
+    let worst = all.iter().map(|t| t.validity_status()).max().map(Grade::from);
+    (validity_words(all), if failed { Some(Grade::Failed) } else { worst })
+}
+
+fn validity_words(all: &[&Trial]) -> String {
     let Some(worst) = all.iter().map(|t| t.validity_status()).max() else { return "not run".into() };
     // A failed trial may have no checks at all: that must not read as OK.
     let failed = all.iter().filter(|t| matches!(t.outcome, Outcome::Failed { .. })).count();
@@ -252,8 +312,11 @@ pub fn summary_table(record: &Record) -> Table {
             let cpu = used.iter().filter_map(|t| t.broker.as_ref()?.cpu_us_per_msg).collect();
             row.push(or_dash(median_f64(cpu), three_digits));
             row.push(format!("{}/{}", if partial { 0 } else { used.len() }, record.plan.trials));
-            row.push(validity(&all));
+            let (words, grade) = validity(&all);
+            row.push(words);
+            let last = row.len() - 1;
             table.rows.push(row);
+            table.grade(last, grade);
         }
     }
     table

@@ -232,6 +232,7 @@ impl Kafka {
         Running {
             url: format!("kafka://{}", brokers.join(",")),
             pids: self.brokers.iter().map(Child::pid).collect(),
+            durability: None,
             settings,
             client: security.client(options),
         }

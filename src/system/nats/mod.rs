@@ -247,7 +247,8 @@ impl Nats {
             settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));
         }
         let urls: Vec<String> = self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.port)).collect();
-        Running { url: urls.join(","), pids: self.children.iter().map(Child::pid).collect(), settings, client }
+        let pids = self.children.iter().map(Child::pid).collect();
+        Running { url: urls.join(","), pids, durability: None, settings, client }
     }
 }
 

@@ -124,7 +124,7 @@ impl Server {
 
     fn send(&mut self, sub: &Arc<Sub>, parcel: &Parcel, copies: u32) {
         for _ in 0..copies {
-            self.router.deliver(sub, &super::message(&parcel));
+            self.router.deliver(sub, &super::message(parcel));
             self.staged += 1;
         }
     }

@@ -1,11 +1,14 @@
 //! A comparison as a page of its own: the sentence first, then what else differs, what may be believed, the figures, and what
 //! limits the claim (stats.md B2).
 
-use super::{PROMISES, differences, notes, over_time, tables, telling};
+use std::collections::BTreeMap;
+
+use super::checks::{is_left_out, validity};
+use super::{differences, notes_of_all, over_time, tables, telling};
 use crate::compare::foreign::is_foreign;
-use crate::compare::{Comparison, Named, Source, percent};
+use crate::compare::{Comparison, Named, PROMISES, Source, percent};
 use crate::plan::metric::Quantity;
-use crate::record::{Outcome, Record, Status, Trial};
+use crate::record::{Outcome, Record, Trial};
 use crate::report::charts::comparison as charts;
 use crate::report::charts::comparison::{COSTS, cost};
 use crate::report::charts::heat::READING;
@@ -13,9 +16,7 @@ use crate::report::charts::series::Series;
 use crate::report::escape;
 use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table};
 use crate::report::words::groups::{Group, Side, groups};
-use crate::report::words::view::{
-    Table, Value, check_number, or_dash, quantile_name, quantiles, response, status_word, usable,
-};
+use crate::report::words::view::{Table, Value, or_dash, quantile_name, quantiles, response, usable};
 use crate::report::words::{method, threats};
 use crate::units::{count, three_digits};
 
@@ -102,80 +103,10 @@ fn verdict(c: &Comparison, records: &[Named<'_>]) -> String {
     )
 }
 
-/// One line for each check that did not hold everywhere, one column for each side; then what was left out.
-fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
-    let sides: Vec<(&str, &Side<'_>)> =
-        groups.iter().flat_map(|g| g.sides.iter().map(move |s| (g.name.as_str(), s))).collect();
-    let mut names: Vec<(&str, &str, &str)> = Vec::new();
-    for check in sides.iter().flat_map(|(_, s)| s.all()).flat_map(|t| &t.validity) {
-        if names.iter().all(|n| n.0 != check.id) {
-            names.push((&check.id, &check.name, &check.threshold));
-        }
-    }
-    names.sort_by_key(|n| check_number(n.0));
-    let mut heads = vec!["case".to_string(), ">runs".into(), ">valid".into()];
-    heads.extend(names.iter().map(|n| n.0.to_string()));
-    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let mut panel = Table::new("Checks: the worst over the runs of each case, and in how many of them", &heads);
-    let several = groups.len() > 1;
-    for (group, side) in &sides {
-        let all = side.all();
-        let name = if several { format!("{group}: {}", side.label) } else { side.label.to_string() };
-        let mut row = vec![name, all.len().to_string(), side.valid().count().to_string()];
-        row.extend(names.iter().map(|n| light(&all, n.0)));
-        panel.rows.push(row);
-    }
-    let meaning: Vec<(String, String)> =
-        names.iter().map(|(id, name, accepted)| (format!("{id} {name}"), format!("accepted: {accepted}"))).collect();
-    let mut found =
-        Table::new("What was found, run by run", &["check", "status", "case", ">round", "observed", "meaning"]);
-    for (group, side) in &sides {
-        for trial in side.all() {
-            for k in trial.validity.iter().filter(|k| k.status != Status::Ok) {
-                found.rows.push(vec![
-                    format!("{} {}", k.id, k.name),
-                    status_word(k.status).into(),
-                    if several { format!("{group}: {}", side.label) } else { side.label.to_string() },
-                    trial.round.to_string(),
-                    k.observed.clone(),
-                    k.message.clone(),
-                ]);
-            }
-        }
-    }
-    let left_out: Vec<_> = notes(c).into_iter().filter(|n| is_left_out(n.0)).collect();
-    let mut body = note_list(left_out.iter().map(|(w, t)| (*w, t.as_str())));
-    body.push_str(&table(&panel));
-    body.push_str(&details("What the checks mean", &definitions(&meaning)));
-    if found.rows.is_empty() {
-        body.push_str("<p>Every check of every run is OK.</p>\n");
-    } else {
-        body.push_str(&details(&format!("{} checks did not hold, run by run", found.rows.len()), &table(&found)));
-    }
-    body
-}
-
-fn is_left_out(word: &str) -> bool {
-    matches!(word, "EXCLUDED" | "REFUSED")
-}
-
-/// The worst status of a check over runs, and how many have it.
-fn light(all: &[&Trial], id: &str) -> String {
-    let found: Vec<Status> = all.iter().flat_map(|t| &t.validity).filter(|k| k.id == id).map(|k| k.status).collect();
-    match found.iter().max() {
-        None => "-".into(),
-        Some(Status::Ok) => "OK".into(),
-        Some(worst) => {
-            let hit = found.iter().filter(|s| *s == worst).count();
-            format!("{} {hit}/{}", status_word(*worst), all.len())
-        }
-    }
-}
-
 fn comparison(c: &Comparison) -> String {
     let mut body = charts::forest(c).unwrap_or_default();
     body.push_str(&table(&matrix(c)));
-    let list: Vec<_> = notes(c).into_iter().filter(|n| !is_left_out(n.0) && !n.1.contains("--html")).collect();
+    let list: Vec<_> = notes_of_all(c).into_iter().filter(|n| !is_left_out(n.0)).collect();
     body.push_str(&note_list(list.iter().map(|(w, t)| (*w, t.as_str()))));
     let rest = tables(c, |r| !r.primary && telling(r));
     let rows: usize = rest.iter().map(|t| t.rows.len()).sum();
@@ -200,8 +131,11 @@ fn matrix(c: &Comparison) -> Table {
                 head: [vec!["compared".into()], t.head.clone()].concat(),
                 right: [vec![false], t.right.clone()].concat(),
                 rows: Vec::new(),
+                grades: BTreeMap::new(),
             }
         });
+        let above = into.rows.len();
+        into.grades.extend(t.grades.into_iter().map(|((row, column), grade)| ((above + row, column + 1), grade)));
         into.rows.extend(t.rows.into_iter().map(|r| [vec![t.caption.clone()], r].concat()));
     }
     out.unwrap_or_else(|| Table::new("There is nothing that could be compared", &["compared"]))

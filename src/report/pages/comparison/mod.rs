@@ -3,13 +3,14 @@
 //! The sentence stands first, then what differs besides performance, then the figures. Text and Markdown print the same
 //! tables and notes, built here.
 
+mod checks;
 pub mod html;
 pub mod markdown;
 pub mod over_time;
 pub mod text;
 
 use crate::compare::{Comparison, Difference, Doubt, Effect, Row, Verdict, needed_brief};
-use crate::report::words::view::Table;
+use crate::report::words::view::{Grade, Table};
 use crate::units::three_digits;
 
 /// A median, in the unit of its metric.
@@ -71,7 +72,8 @@ fn tables(c: &Comparison, keep: impl Fn(&Row) -> bool) -> Vec<Table> {
             list.push((caption.clone(), Table::new(&caption, &heads)));
             list.len() - 1
         });
-        list[at].1.rows.push(vec![
+        let table = &mut list[at].1;
+        table.rows.push(vec![
             format!("{}{}", row.metric, if row.primary { " *" } else { "" }),
             shown(row, row.a.median),
             shown(row, row.b.median),
@@ -86,18 +88,14 @@ fn tables(c: &Comparison, keep: impl Fn(&Row) -> bool) -> Vec<Table> {
                 needed_brief(row).map_or_else(String::new, |text| format!(" ({text})"))
             ),
         ]);
+        table.grade(7, Grade::Compared(row.verdict));
     }
     list.into_iter().map(|(_, table)| table).collect()
 }
 
-/// Settings that bear on whether a message arrives, in order, and survives, or that change what is measured altogether.
-const PROMISES: [&str; 6] = ["acknowledgement", "delivery", "durability", "order", "tls", "faults"];
-
 /// Whether a difference is a setting that only one side has at all, as two products have many, and no promise.
 fn one_sided(d: &Difference) -> bool {
-    let missing = |v: &str| v == "(not said)";
-    let promise = d.what.rsplit(' ').next().is_some_and(|name| PROMISES.contains(&name));
-    (missing(&d.baseline) || missing(&d.candidate)) && !promise
+    d.one_sided && !d.promise
 }
 
 /// What differs besides performance: what both sides state; and what only one of them has.
@@ -125,10 +123,15 @@ pub(in crate::report) fn doubt(d: &Doubt) -> String {
     format!("{}{runs}: {}", d.of, d.text)
 }
 
-/// What must be known to read the tables, as (word, sentence).
+/// What must be known to read the tables, as (word, sentence), where settings that only one side states are left out.
 fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
+    let left_out = left_out(differences(c)[1].as_ref()).map(|text| ("note", text));
+    left_out.into_iter().chain(notes_of_all(c)).collect()
+}
+
+/// The same where nothing is left out.
+fn notes_of_all(c: &Comparison) -> Vec<(&'static str, String)> {
     let mut list = Vec::new();
-    list.extend(left_out(differences(c)[1].as_ref()).map(|text| ("note", text)));
     if !c.gated {
         list.push((
             "note",
@@ -139,9 +142,10 @@ fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
     if !c.design.interleaved {
         list.push(("WARN", c.design.words.clone()));
     }
-    let mut tools: Vec<&str> = [&c.baseline, &c.candidate].map(|s| s.tool.as_str()).to_vec();
+    let mut tools: Vec<&str> =
+        [&c.baseline, &c.candidate].into_iter().filter(|s| s.foreign).map(|s| s.tool.as_str()).collect();
     tools.dedup();
-    for tool in tools.into_iter().filter(|t| !t.starts_with("msgbench ")) {
+    for tool in tools {
         list.push((
             "WARN",
             format!("Measured by another tool ({tool}): service latencies, from the moment of sending; validity, losses, machine and guarantees are not known."),

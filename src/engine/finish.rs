@@ -1,0 +1,123 @@
+//! From what a trial left behind to a finished trial: folded, judged, and with its outcome.
+
+use std::time::SystemTime;
+
+use crate::measure::hiccup;
+use crate::plan::Case;
+use crate::record::{
+    Calibration, Finding, Interval, Ledger, Outcome, RunClock, SystemFacts, TaggedInterval, Trial, rfc3339,
+};
+use crate::system::Running;
+use crate::validity::{self, Evidence};
+
+use super::fold::{Folded, Frame, fold};
+use super::trial::Raw;
+
+/// A finished trial and what belongs into files of its own.
+pub struct TrialFiles {
+    /// For `run.json`; every check that can be made is made.
+    pub trial: Trial,
+    /// For `intervals.csv`.
+    pub intervals: Vec<Interval>,
+    /// For the interval log.
+    pub hlog: Vec<TaggedInterval>,
+    /// When the measured phase began.
+    pub measured_at: SystemTime,
+    /// The server's log, where the trial failed.
+    pub server_log: Option<Vec<u8>>,
+    /// The log of the faults that were injected, one JSON object a line.
+    pub fault_log: Option<Vec<u8>>,
+}
+
+/// What is known of a trial beside what it measured.
+pub struct About<'a> {
+    pub case: &'a Case,
+    pub seed: u64,
+    pub started: SystemTime,
+    pub clock: &'a RunClock,
+    pub frame: Frame<'a>,
+    /// The newest calibration of this host by this build.
+    pub calibration: Option<&'a Calibration>,
+    /// The system as it came up; nothing is known of one that did not.
+    pub running: Running,
+    /// Whether the system was told to misbehave: that nothing comes is then no failure.
+    pub told_to_fail: bool,
+    /// What disturbed the host meanwhile.
+    pub disturbance: Vec<Finding>,
+}
+
+/// Folds and judges a trial; the logs of server and faults are the caller's to add.
+pub fn finish(raw: &Raw, hiccups: Vec<hiccup::Interval>, about: About<'_>) -> TrialFiles {
+    let About { case, clock, frame, running, .. } = about;
+    let folded = fold(raw, case, hiccups, &frame);
+    let mut facts = raw.facts.clone();
+    if let Some(durability) = running.durability {
+        facts.guarantees.durability = durability;
+    }
+    let mut guarantees = facts.words();
+    guarantees.extend(running.settings);
+    let began = raw.origin > 0;
+    let mut trial = Trial {
+        case: case.id.clone(),
+        round: frame.round,
+        seed: about.seed,
+        started_at: rfc3339(about.started),
+        outcome: outcome(raw, &folded, about.told_to_fail),
+        system: SystemFacts {
+            version: facts.version,
+            url: running.url,
+            client: facts.client,
+            promised: facts.guarantees.levels(),
+            guarantees,
+        },
+        pacing: if frame.spin { "spin" } else { "sleep" }.into(),
+        measured_ns: raw.measured,
+        drained_ns: raw.drained,
+        workloads: folded.workloads,
+        broker: folded.broker,
+        generator: folded.generator,
+        disturbance: about.disturbance,
+        hiccup: folded.hiccup,
+        validity: Vec::new(),
+        events: folded.events,
+        hlog: None,
+        server_log: None,
+    };
+    // A load that never began leaves nothing to judge.
+    if began {
+        let (observed, intervals, log) = (&folded.observed, &folded.intervals, &folded.hlog);
+        validity::judge(&mut trial, case, &Evidence { observed, intervals, log, calibration: about.calibration });
+    }
+    TrialFiles {
+        measured_at: if began { clock.at(raw.origin) } else { about.started },
+        trial,
+        intervals: folded.intervals,
+        hlog: folded.hlog,
+        server_log: None,
+        fault_log: None,
+    }
+}
+
+fn outcome(raw: &Raw, folded: &Folded, told_to_fail: bool) -> Outcome {
+    if let Some((phase, error)) = &raw.failed {
+        return Outcome::Failed { phase: (*phase).into(), error: error.clone() };
+    }
+    if raw.interrupted {
+        return Outcome::Partial;
+    }
+    let silent = nothing_came(folded, raw).filter(|_| !raw.end_expected && !raw.arriving && !told_to_fail);
+    silent.map_or(Outcome::Complete, |error| Outcome::Failed { phase: "measure".into(), error })
+}
+
+/// Why a system that took messages and gave nothing back has failed: a full disk, say, or a limit.
+fn nothing_came(folded: &Folded, raw: &Raw) -> Option<String> {
+    let nothing = |l: &Ledger| l.expected > 0 && l.delivered == 0 && l.acked == 0;
+    if folded.workloads.is_empty() || !folded.workloads.iter().all(|w| nothing(&w.ledger)) {
+        return None;
+    }
+    let sent: u64 = folded.workloads.iter().map(|w| w.ledger.sent).sum();
+    let words = raw.log.last().map(|(.., words)| format!(" (last words: {words})")).unwrap_or_default();
+    Some(format!(
+        "none of {sent} messages was acknowledged or arrived before the drain ended{words}; see the server's log, its disk and its limits"
+    ))
+}
