@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use msgbench::engine::Register;
 use msgbench::compare::{self, Named, Options};
 use msgbench::record::{
     Completion, Host, Interval, LatencySummary, Ledger, Outcome, Packed, Percentile, Record, Resources, SCHEMA,
@@ -71,7 +72,7 @@ fn summary(ns: f64) -> LatencySummary {
 
 /// A result whose latencies differ by `factor` from the other one's.
 fn write(dir: &Path, factor: f64) {
-    let plan = scenario::parse(Path::new("large.toml"), SCENARIO.into(), &Overrides::default()).unwrap().plan;
+    let plan = scenario::parse(Path::new("large.toml"), SCENARIO.into(), &Overrides::default(), &Register::built_in().types()).unwrap().plan;
     assert_eq!(plan.cases.len(), 20);
     let store = Store { dir: dir.to_path_buf() };
     std::fs::create_dir_all(dir).unwrap();
@@ -211,7 +212,7 @@ fn interval(second: u64, kind: u64) -> Packed {
 fn hour(dir: &Path) {
     const SECONDS: u64 = 1800;
     let text = SCENARIO.split("[sweep]").next().unwrap().replace("60s", "30m").replace("trials = 10", "trials = 1");
-    let plan = scenario::parse(Path::new("hour.toml"), text.clone(), &Overrides::default()).unwrap().plan;
+    let plan = scenario::parse(Path::new("hour.toml"), text.clone(), &Overrides::default(), &Register::built_in().types()).unwrap().plan;
     write(dir, 1.0);
     let mut record = store::load(dir).unwrap().record;
     let template = record.trials[0].clone();

@@ -6,8 +6,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use msgbench::plan::DriverKind;
-use msgbench::system::{Availability, availability};
+use msgbench::engine::Register;
+use msgbench::system::Availability;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");
@@ -77,7 +77,7 @@ fn a_backlog_is_read_while_publishing_goes_on() {
 /// Every 50th message is rejected at each of three deliveries, every other 20th at its first.
 #[test]
 fn what_is_rejected_comes_again_and_what_is_dead_is_told_apart() {
-    for (system, kind) in [("reference", DriverKind::Reference), ("kafka", DriverKind::Kafka)] {
+    for (system, kind) in [("reference", "reference"), ("kafka", "kafka")] {
         if !there(kind) {
             continue;
         }
@@ -95,8 +95,8 @@ fn what_is_rejected_comes_again_and_what_is_dead_is_told_apart() {
 }
 
 /// Whether the system can be launched here; where it cannot, the test says so, or fails where skipping is forbidden.
-fn there(kind: DriverKind) -> bool {
-    let Availability::Missing { reason, remedy } = availability(kind) else { return true };
+fn there(kind: &str) -> bool {
+    let Availability::Missing { reason, remedy } = Register::built_in().availability(kind) else { return true };
     assert!(std::env::var_os("MSGBENCH_NO_SKIP").is_none_or(|v| v != "1"), "{reason}; {remedy}");
     println!("SKIPPED: {reason}; {remedy}");
     false
@@ -158,7 +158,7 @@ fn a_bridge_forwards_every_message_and_tells_its_hops_apart() {
 
 #[test]
 fn a_bridge_joins_the_real_servers() {
-    if !there(DriverKind::Nats) || !there(DriverKind::Kafka) {
+    if !there("nats") || !there("kafka") {
         return;
     }
     for (system, workloads) in balanced(&run("bridge", &["--system", "jetstream-to-kafka"])) {
@@ -190,7 +190,7 @@ fn options_of_a_bridges_parts_are_checked_before_anything_starts() {
 #[test]
 fn the_bare_protocol_balances_its_books_on_both_brokers() {
     for scenario in ["fanout", "request-reply"] {
-        for (system, kind) in [("reference", DriverKind::Reference), ("nats", DriverKind::Nats)] {
+        for (system, kind) in [("reference", "reference"), ("nats", "nats")] {
             if !there(kind) {
                 continue;
             }

@@ -3,7 +3,6 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use msgbench::plan::DriverKind;
 use msgbench::units::now;
 use serde_json::json;
 
@@ -101,8 +100,8 @@ struct Row {
 }
 
 pub fn run() -> Outcome<()> {
-    let ours = up("reference", DriverKind::Reference, json!({ "log": true, "sync": "never" }))?;
-    let kafka = up("kafka", DriverKind::Kafka, json!({}))?;
+    let ours = up("reference", "reference", json!({ "log": true, "sync": "never" }))?;
+    let kafka = up("kafka", "kafka", json!({}))?;
     let systems: Vec<Up> = ours.into_iter().chain(kafka).collect();
     for system in &systems {
         Client::connect(system.address)?.create("ack", 1, &[])?;

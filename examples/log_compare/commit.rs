@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use msgbench::plan::DriverKind;
 use serde_json::json;
 
 use crate::Outcome;
@@ -80,9 +79,9 @@ struct Row {
 
 pub fn run() -> Outcome<()> {
     let found = [
-        up("reference", DriverKind::Reference, json!({ "log": true, "sync": "group" }))?,
-        up("kafka", DriverKind::Kafka, json!({ "broker": { "flush-messages": 1 } }))?,
-        up("jetstream", DriverKind::Jetstream, json!({ "sync-interval": "always" }))?,
+        up("reference", "reference", json!({ "log": true, "sync": "group" }))?,
+        up("kafka", "kafka", json!({ "broker": { "flush-messages": 1 } }))?,
+        up("jetstream", "jetstream", json!({ "sync-interval": "always" }))?,
     ];
     let systems: Vec<Up> = found.into_iter().flatten().collect();
     let mut rows = Vec::new();

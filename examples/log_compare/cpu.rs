@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use msgbench::plan::DriverKind;
 use serde_json::json;
 
 use crate::Outcome;
@@ -126,9 +125,9 @@ pub fn load() -> Outcome<()> {
 }
 
 pub fn run(sizes: &[usize]) -> Outcome<()> {
-    let ours = up("reference", DriverKind::Reference, json!({ "log": true, "sync": "never" }))?;
+    let ours = up("reference", "reference", json!({ "log": true, "sync": "never" }))?;
     let properties = json!({ "log.segment.delete.delay.ms": "1000" });
-    let kafka = up("kafka", DriverKind::Kafka, json!({ "broker": { "properties": properties } }))?;
+    let kafka = up("kafka", "kafka", json!({ "broker": { "properties": properties } }))?;
     let systems: Vec<Up> = ours.into_iter().chain(kafka).collect();
     for system in &systems {
         let fresh = system.rss()?;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use msgbench::plan::DriverKind;
 use msgbench::units::now;
 use serde_json::json;
 
@@ -90,10 +89,10 @@ fn router(address: SocketAddr) -> Outcome<Vec<u64>> {
 }
 
 pub fn run() -> Outcome<()> {
-    let log_half = up("reference", DriverKind::Reference, json!({ "log": true, "sync": "never" }))?;
-    let group = up("reference, synced", DriverKind::Reference, json!({ "log": true, "sync": "group" }))?;
-    let kafka = up("kafka", DriverKind::Kafka, json!({}))?;
-    let routing = up("router", DriverKind::Reference, json!({}))?.ok_or("there is no reference broker")?;
+    let log_half = up("reference", "reference", json!({ "log": true, "sync": "never" }))?;
+    let group = up("reference, synced", "reference", json!({ "log": true, "sync": "group" }))?;
+    let kafka = up("kafka", "kafka", json!({}))?;
+    let routing = up("router", "reference", json!({}))?.ok_or("there is no reference broker")?;
     let logs: Vec<_> = [log_half, group, kafka].into_iter().flatten().collect();
     let mut figures: Vec<(&str, Figure, Figure)> = std::iter::once("router")
         .chain(logs.iter().map(|l| l.name))

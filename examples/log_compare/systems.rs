@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use msgbench::plan::{BringUp, DriverKind, SystemSpec};
-use msgbench::system::{Availability, Context, System, availability, create};
+use msgbench::engine::Register;
+use msgbench::plan::{BringUp, SystemSpec};
+use msgbench::system::{Availability, Context, System};
 use serde_json::Value;
 
 use crate::Outcome;
@@ -20,16 +21,16 @@ pub struct Up {
 }
 
 /// Starts a broker with options as a scenario has them; `None`, said aloud, when it is not installed.
-pub fn up(name: &'static str, driver: DriverKind, options: Value) -> Outcome<Option<Up>> {
-    if let Availability::Missing { reason, remedy } = availability(driver) {
+pub fn up(name: &'static str, driver: &str, options: Value) -> Outcome<Option<Up>> {
+    if let Availability::Missing { reason, remedy } = Register::built_in().availability(driver) {
         eprintln!("left out: {name}: {reason}; {remedy}");
         return Ok(None);
     }
     let options = options.as_object().cloned().unwrap_or_default();
-    let spec = SystemSpec { name: name.into(), driver, bring_up: BringUp::Launch, require: true, options };
+    let spec = SystemSpec { name: name.into(), driver: driver.into(), bring_up: BringUp::Launch, require: true, options };
     let dir = tempfile::tempdir()?;
     let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(60) };
-    let mut system = create(&spec, context)?;
+    let mut system = Register::built_in().create(&spec, context)?;
     let running = system.start()?;
     let address = running.url.rsplit('/').next().unwrap_or_default().parse()?;
     Ok(Some(Up { name, address, pids: running.pids, _system: system, _dir: dir }))

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{self, Conditions, Interrupt, Sink, Tick, TrialFiles};
+use crate::engine::{self, Conditions, Interrupt, Register, Sink, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
 use crate::plan::Case;
 use crate::record::{Disturbed, LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
@@ -22,6 +22,8 @@ use super::truth::{self, Injected};
 pub struct Bench<'a> {
     /// How thorough.
     pub form: Form,
+    /// The types of systems there are.
+    pub register: &'a Register,
     /// A folder for files.
     pub scratch: &'a Path,
     /// The kernel's clock source.
@@ -111,11 +113,11 @@ impl Bench<'_> {
 
     /// Runs a scenario of one trial for each case.
     pub fn run(&self, experiment: &'static str, text: String) -> Result<Vec<Ran>, CalibrateError> {
-        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default())?.plan;
+        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &self.register.types())?.plan;
         let keeper = Keeper::default();
         // What is being calibrated is not judged by an earlier calibration.
-        let Bench { scratch, clocksource, interrupt, .. } = *self;
-        engine::run(&plan, &Conditions { scratch, clocksource, calibration: None, interrupt }, &keeper)?;
+        let Bench { register, scratch, clocksource, interrupt, .. } = *self;
+        engine::run(&plan, &Conditions { register, scratch, clocksource, calibration: None, interrupt }, &keeper)?;
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }

@@ -21,7 +21,7 @@ mod truth;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use crate::engine::{Interrupt, RunError};
+use crate::engine::{Interrupt, Register, RunError};
 use crate::host::machine as host;
 use crate::record::rfc3339;
 
@@ -71,7 +71,9 @@ pub fn run(
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Certificate, CalibrateError> {
     let (began, started_at, host) = (Instant::now(), SystemTime::now(), host::read());
-    let bench = Bench { form, scratch, clocksource: &host.clocksource, interrupt, program: program()? };
+    let register = Register::built_in();
+    let bench =
+        Bench { form, register: &register, scratch, clocksource: &host.clocksource, interrupt, program: program()? };
     let clock = experiments::clock::clock(form);
     let (floor, max_rate, first) = experiments::floor::floor(&bench, say)?;
     let mut all = vec![clock, first];

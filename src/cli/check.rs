@@ -1,5 +1,7 @@
 //! `msgbench check`: validates a scenario and prints the plan; starts nothing.
 
+use crate::engine::Register;
+
 use super::scenario_args::ScenarioArgs;
 use super::{Exit, Failure, Format, pretty, print};
 
@@ -14,9 +16,10 @@ pub struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    let scenario = args.scenario.load()?;
-    let secrets = crate::engine::secrets(&scenario.plan);
-    crate::engine::check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
+    let register = Register::built_in();
+    let scenario = args.scenario.load(&register.types())?;
+    let secrets = register.secrets(&scenario.plan);
+    register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let plan = secrets.clean(scenario.plan);
     match args.format {
         Format::Text => print(&crate::scenario::describe(&plan)),

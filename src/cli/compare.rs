@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use crate::compare::foreign::{self, LogUnit};
 use crate::compare::{self, Comparison, Named, Options};
+use crate::engine::Register;
 use crate::plan::gate::{Expectation, Gate};
 use crate::record::{Loaded, Record, StoreError, store};
 use crate::report::charts::series::Series;
@@ -157,7 +158,8 @@ fn one(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
 /// The tables of the gate file, else those of the scenario that was measured.
 fn rules(file: Option<&Path>, record: &Record) -> Result<(Gate, Vec<Expectation>), Failure> {
     match file {
-        Some(path) => gate::load(path, &record.plan, !foreign::is_foreign(record)).map_err(Failure::usage),
+        Some(path) => gate::load(path, &record.plan, &Register::built_in().types(), !foreign::is_foreign(record))
+            .map_err(Failure::usage),
         None => Ok((record.plan.gate.clone().unwrap_or_default(), record.plan.expect.clone())),
     }
 }

@@ -151,7 +151,7 @@ pub fn main() -> u8 {
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
         Command::Schema { of } => print(&match of {
-            SchemaOf::Scenario => pretty(&crate::scenario::schema()),
+            SchemaOf::Scenario => pretty(&crate::scenario::schema(&crate::engine::Register::built_in().types())),
             SchemaOf::Gate => pretty(&schemars::schema_for!(crate::scenario::gate::GateFile)),
             SchemaOf::Run => pretty(&schemars::schema_for!(crate::record::Record)),
             SchemaOf::Compare => pretty(&schemars::schema_for!(crate::compare::Comparison)),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::calibrate::keep;
 use crate::compare::ExpectResult;
-use crate::engine::{self, Conditions, Interrupt, RunError};
+use crate::engine::{self, Conditions, Interrupt, Register, RunError};
 use crate::host::machine as host;
 use crate::record::{
     Calibration, Completion, Folder, Gravest, Host, Record, RunClock, SCHEMA, ScenarioSource, Tool, rfc3339,
@@ -39,11 +39,12 @@ pub struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
-    let scenario = args.scenario.load()?;
-    let secrets = engine::secrets(&scenario.plan);
-    engine::check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
+    let register = Register::built_in();
+    let scenario = args.scenario.load(&register.types())?;
+    let secrets = register.secrets(&scenario.plan);
+    register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let clock = RunClock::start();
-    let first = record(&scenario, &clock);
+    let first = record(&scenario, &register, &clock);
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {
         engine::trusts(&scenario.plan, calibration).map_err(Failure::usage)?;
     }
@@ -57,6 +58,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let (clocksource, calibration) = (first.host.clocksource.clone(), first.calibration.clone());
     let keeper = Keeper::new(progress, first, folder, secrets.clone());
     let conditions = Conditions {
+        register: &register,
         scratch: scratch.path(),
         clocksource: &clocksource,
         calibration: calibration.as_ref(),
@@ -138,9 +140,9 @@ fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
     })
 }
 
-fn record(scenario: &Scenario, clock: &RunClock) -> Record {
+fn record(scenario: &Scenario, register: &Register, clock: &RunClock) -> Record {
     let (host, profile) = (host::read(), if cfg!(debug_assertions) { "debug" } else { "release" });
-    engine::secrets(&scenario.plan).clean(Record {
+    register.secrets(&scenario.plan).clean(Record {
         schema: SCHEMA.into(),
         tool: Tool {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -175,8 +177,10 @@ mod tests {
     fn secrets_do_not_stand_in_a_record() {
         let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\noptions = { user = \"me\", password = \"s3cret\" }\n\
                     [[workload]]\npattern = \"fan-out\"\nload.rate = \"1/s\"\n";
-        let scenario = parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default()).unwrap();
-        let kept = serde_json::to_string(&record(&scenario, &RunClock::start())).unwrap();
+        let scenario =
+            parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default(), &Register::built_in().types())
+                .unwrap();
+        let kept = serde_json::to_string(&record(&scenario, &Register::built_in(), &RunClock::start())).unwrap();
         assert!(!kept.contains("s3cret") && kept.contains("(redacted)"), "{kept}");
         assert_eq!(scenario.plan.systems[0].options["password"], "s3cret", "the run itself needs it");
         for url in ["nats://me:s3cret@a:1", "nats://a:1,nats://s3cret@b:2", "nats://a:1 kafka://me:s3cret@b:2/"] {
@@ -184,8 +188,10 @@ mod tests {
                 "\"nats\"\noptions = { user = \"me\", password = \"s3cret\" }",
                 &format!("\"{}\"\nurl = \"{url}\"", if url.contains(' ') { "bridge" } else { "nats" }),
             );
-            let scenario = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap();
-            let kept = serde_json::to_string(&record(&scenario, &RunClock::start())).unwrap();
+            let register = Register::built_in();
+            let scenario =
+                parse(std::path::Path::new("t.toml"), text, &Overrides::default(), &register.types()).unwrap();
+            let kept = serde_json::to_string(&record(&scenario, &register, &RunClock::start())).unwrap();
             assert!(!kept.contains("s3cret") && kept.contains("(redacted)@"), "{kept}");
         }
     }

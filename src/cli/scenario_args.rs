@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::plan::SystemTypes;
 use crate::scenario::{Overrides, Scenario};
 use crate::units::{Rate, Span};
 
@@ -39,7 +40,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 
 impl ScenarioArgs {
     /// Reads, overrides and validates it.
-    pub(super) fn load(&self) -> Result<Scenario, Failure> {
+    pub(super) fn load(&self, types: &SystemTypes) -> Result<Scenario, Failure> {
         let overrides = Overrides {
             set: self.set.clone(),
             systems: self.systems.clone(),
@@ -48,6 +49,6 @@ impl ScenarioArgs {
             rate: self.rate,
             quick: self.quick,
         };
-        crate::scenario::load(&self.scenario, &overrides).map_err(Failure::usage)
+        crate::scenario::load(&self.scenario, &overrides, types).map_err(Failure::usage)
     }
 }

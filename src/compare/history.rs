@@ -95,7 +95,7 @@ fn driven(record: &Record, case: &crate::plan::Case, host: &str) -> (String, BTr
     let mut case = case.clone();
     // The name of a case and its place in the file do not change what is driven.
     case.id.clear();
-    let system = record.plan.systems.get(case.system).map(|s| (&s.name, s.driver, &s.bring_up, &s.options));
+    let system = record.plan.systems.get(case.system).map(|s| (&s.name, &s.driver, &s.bring_up, &s.options));
     case.system = 0;
     let text = serde_json::to_string(&(&case, &system, host, &record.tool.profile)).unwrap_or_default();
     let mut settings = BTreeMap::new();

@@ -23,11 +23,65 @@
 //! driver alike. Producers and consumers run on single-threaded runtimes: nothing can be added to a
 //! batch after its stamp.
 //!
-//! `send`, `confirmed` and `receive` are cancel safe: dropping their future loses no message that was given to a sink.
+//! # How to write one
+//! `examples/custom_driver.rs` is a whole one, from outside of this crate; the tests run it. A
+//! driver knows nothing of the engine, of records and of other drivers. What it needs:
+//!
+//! 1. A type of system: [`Provider`](crate::system::Provider) says its name, what workloads it
+//!    lacks, its options, whether it can be launched here, and how it comes up.
+//! 2. [`Driver`], [`Producer`] and [`Consumer`], described below.
+//! 3. One line in a [`Register`](crate::engine::Register):
+//!    `register.add(MyProvider, Clients::of::<MyDriver>())`. Scenarios, the schema, did-you-mean,
+//!    `msgbench systems`, secrets and skipping follow from it.
+//!    [`run_with`](crate::engine::run_with) runs a plan with that register.
+//!
+//! ## In which order it is used
+//! One trial: [`Driver::prepare`] on the control thread; [`Driver::consumer`] for each consumer,
+//! each on the thread that will poll it; then [`Driver::producer`] likewise, when all consumers are
+//! there; [`Driver::measured_from`]; load; [`Producer::close`]; consumers are dropped after the
+//! drain; [`Driver::halt`], then what it has counted is read; [`Driver::cleanup`]. Each thread has a
+//! single-threaded runtime: what a client spawns with `tokio::spawn` shares the thread with the load.
+//!
+//! ## Who stamps what
+//! The engine stamps when a message is due and when it was given to [`Producer::send`], and writes
+//! both into it. The driver stamps what comes back: [`Incoming::at`], [`Confirmation::Acked`] and
+//! [`Confirmation::Answered`], by the rule of *Arrival* above, with [`now`](crate::units::now).
+//!
+//! ## What each method must do
+//! - `prepare` creates subjects, topics or streams named after [`Target::run`], so that trials do not
+//!   see each other, removes what it made when it fails half-way, and reads back what the server has
+//!   agreed to: [`Facts`] are what it says, not what was asked for.
+//! - `consumer` returns when the server routes messages to it: what is sent afterwards must arrive.
+//!   Members of one [`Seat::group`] share the messages; each group gets all of them.
+//! - `send` hands the bytes over and copies them where it must; it waits only for room in the client
+//!   and counts each such wait in [`Incidents::backpressure`]. It does not wait for an
+//!   acknowledgement. [`DriverError::Refused`] concerns one message, every other error ends the
+//!   producer.
+//! - `flush` pushes out what is held back. It is called when no further message is due yet, often.
+//! - `confirmed` waits for one confirmation and gives all that are here; without confirmations it
+//!   never returns ([`std::future::pending`]). [`Producer::confirms`] says which.
+//! - `receive` waits for one message and gives it and those that are here, up to the limit, each with
+//!   the instant of its batch. It does what the [`Disposition`] says; a system without redelivery
+//!   says so in the `lacks` of its type, and its driver never sees `Reject`.
+//! - `settle` accepts the oldest messages on [`Disposition::Hold`]. It does not wait; what it sends may
+//!   leave with the next `receive`.
+//! - `close` returns when all that was handed over has left the process, `cleanup` removes what
+//!   `prepare` made.
+//! - Losses that the client library decides (a full buffer) are told to
+//!   [`Incidents::client_dropped`]: the books count them as the client's.
+//!
+//! Waits for connections and administrative requests end within [`Target::timeout`]; the engine
+//! bounds the others.
+//!
+//! ## Cancel safety
+//! The engine polls `confirmed` and `receive` beside timers and drops their futures at any await
+//! point. A message that was given to a sink is done with; one that was not must come with the next
+//! call. So: wait first, and do not await between taking a message from the client and giving it to
+//! the sink; or keep the request that is under way in `self` and go on polling it. `send` is not
+//! dropped half-way, but for the end of the trial.
 //! # Rejected
 //! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
 
-#[cfg(feature = "kafka")]
 pub mod bridge;
 mod error;
 #[cfg(test)]
@@ -49,63 +103,10 @@ use std::time::Duration;
 pub use crate::plan::facts::{Acknowledgement, Delivery, Durability, Guarantees, Incident, Order, Stated};
 pub use error::DriverError;
 pub use incidents::{Incidents, Noted};
-use serde_json::json;
 
-use crate::plan::options::{self as schema, Options, keys};
-use crate::plan::{DriverKind, Workload};
+use crate::plan::Workload;
+use crate::plan::options::OptionSet;
 use crate::units::Nanos;
-
-/// Checks the options that the client of a system reads and gives the names of all there are; `None` where the driver says
-/// nothing of them before it is opened.
-///
-/// # Errors
-/// The option that does not fit, and what is allowed.
-pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>>, String> {
-    Ok(match kind {
-        DriverKind::Nats | DriverKind::Reference => {
-            nats::options::Connection::from_options(options)?;
-            Some(keys::<nats::options::Connection>())
-        }
-        DriverKind::Jetstream => {
-            nats::options::Connection::from_options(options)?;
-            jetstream::Streams::from_options(options)?;
-            Some([keys::<nats::options::Connection>(), keys::<jetstream::Streams>()].concat())
-        }
-        #[cfg(feature = "kafka")]
-        DriverKind::Kafka => {
-            kafka::check(options)?;
-            None
-        }
-        #[cfg(not(feature = "kafka"))]
-        DriverKind::Kafka => None,
-        // Its parts check their own when they are made.
-        DriverKind::Bridge => None,
-        DriverKind::Null => None,
-    })
-}
-
-/// The schema of the options that the client of a system reads; each that takes text says by `secret` what of it must
-/// not be shown. Of a bridge it is that of its parts.
-pub fn shape(kind: DriverKind) -> serde_json::Value {
-    #[cfg(feature = "kafka")]
-    let of_kafka = kafka::shape();
-    #[cfg(not(feature = "kafka"))]
-    let of_kafka = schema::joined([]);
-    let connection = schema::shape::<nats::options::Connection>;
-    match kind {
-        DriverKind::Nats => connection(),
-        // The clients of its log half have a table of their own.
-        DriverKind::Reference => schema::joined([connection(), json!({ "properties": { "kafka": of_kafka } })]),
-        DriverKind::Jetstream => schema::joined([connection(), schema::shape::<jetstream::Streams>()]),
-        DriverKind::Kafka => of_kafka,
-        DriverKind::Bridge | DriverKind::Null => schema::joined([]),
-    }
-}
-
-/// The secrets that stand in the options which the client of a system reads.
-pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
-    schema::secrets(&shape(kind), options)
-}
 
 /// What a driver is opened with.
 #[derive(Debug, Clone)]
@@ -163,6 +164,12 @@ pub trait Driver: Sized + Send + Sync {
     const DELIVERS: bool = true;
     /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that nothing more is coming.
     const STORES: bool = false;
+
+    /// The options of a scenario that its client reads. They come with [`Target::options`], beside
+    /// those of the launched system.
+    fn options() -> Vec<OptionSet> {
+        Vec::new()
+    }
 
     /// Connects for administration, creates what the workloads need and reads back what it got.
     fn prepare(target: Target, workloads: &[Workload]) -> impl Future<Output = Result<Self, DriverError>>;

@@ -208,7 +208,14 @@ mod rule {
         let text = format!(
             "name = \"t\"\nquestion = \"?\"\n[[workload]]\npattern = \"{pattern}\"\nload = {{ rate = \"1k/s\" }}\n"
         );
-        let plan = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap().plan;
+        let plan = parse(
+            std::path::Path::new("t.toml"),
+            text,
+            &Overrides::default(),
+            &crate::engine::Register::built_in().types(),
+        )
+        .unwrap()
+        .plan;
         plan.cases[0].workloads.clone()
     }
 

@@ -13,18 +13,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-#[cfg(feature = "kafka")]
-use crate::driver::kafka::Kafka;
-use crate::driver::nats::Nats;
-use crate::driver::wire::Wire;
 use crate::driver::{
     Consumer, Disposition, Driver, DriverError, Incoming, Outgoing, Producer, Seat, Sink, Start, Target,
 };
 use crate::plan::{Plan, Workload};
-use crate::system::{self, Context, reference};
+use crate::system::Context;
 use crate::units::{Nanos, now};
 
-use super::run::by_wire;
+use super::register::Register;
 
 /// What the witness has got is given so long to reach the other consumer as well.
 const SETTLE: Duration = Duration::from_millis(2);
@@ -61,33 +57,20 @@ pub struct Seen {
 ///
 /// # Errors
 /// What failed, in words.
-pub fn stamps(plan: &Plan, scratch: &Path, tries: Tries<'_>) -> Result<Vec<Seen>, String> {
+pub fn stamps(plan: &Plan, register: &Register, scratch: &Path, tries: Tries<'_>) -> Result<Vec<Seen>, String> {
     let mut all = Vec::new();
     for case in &plan.cases {
-        let mut spec = plan.systems[case.system].clone();
-        let stored = case.workloads.iter().any(|w| w.delivery.durable);
-        if stored {
-            spec.options.insert(reference::LOG.into(), true.into());
-        }
+        let choice = register.choose(&plan.systems[case.system], &case.workloads)?;
+        let spec = choice.spec;
         let dir = scratch.join(format!("arrival-{}", spec.name));
         std::fs::create_dir_all(&dir).map_err(|e| format!("cannot make a folder for the server: {e}"))?;
         let timeout = case.phases.connect.duration();
-        let mut system = system::create(&spec, Context { dir, timeout }).map_err(|e| e.to_string())?;
+        let mut system = register.create(&spec, Context { dir, timeout }).map_err(|e| e.to_string())?;
         let running = system.start().map_err(|e| e.to_string())?;
-        let options = if stored { running.client } else { spec.options.clone() };
+        let mut options = running.client;
+        options.extend(choice.options);
         let target = Target { url: running.url, timeout, run: 0x0a22, options };
-        let w = &case.workloads;
-        let seen = if stored {
-            #[cfg(feature = "kafka")]
-            let seen = drive::<Kafka>(target, w, tries);
-            #[cfg(not(feature = "kafka"))]
-            let seen = Err(DriverError::Refused { words: "this build has no Kafka driver".into() });
-            seen
-        } else if by_wire(&spec) {
-            drive::<Wire>(target, w, tries)
-        } else {
-            drive::<Nats>(target, w, tries)
-        };
+        let seen = (choice.client.arrivals)(target, &case.workloads, tries);
         system.stop().map_err(|e| e.to_string())?;
         let seen = seen.map_err(|e| format!("{}: {e}", spec.name))?;
         all.extend(seen.into_iter().map(|s| Seen { system: spec.name.clone(), ..s }));
@@ -147,7 +130,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, DriverError> {
 }
 
 /// Tries a client. The workload has two groups of one consumer each.
-fn drive<D: Driver>(target: Target, workloads: &[Workload], tries: Tries<'_>) -> Result<Vec<Seen>, DriverError> {
+pub(super) fn drive<D: Driver>(
+    target: Target,
+    workloads: &[Workload],
+    tries: Tries<'_>,
+) -> Result<Vec<Seen>, DriverError> {
     let bound = target.timeout;
     let here = runtime()?;
     let driver = here.block_on(D::prepare(target, workloads))?;
@@ -262,7 +249,8 @@ mod tests {
     fn workloads() -> Vec<Workload> {
         let text =
             "name = \"t\"\nquestion = \"?\"\n[[workload]]\npattern = \"fan-out\"\nconsumers = 2\nload.rate = \"1/s\"\n";
-        let plan = parse(Path::new("t.toml"), text.into(), &Overrides::default()).unwrap().plan;
+        let plan =
+            parse(Path::new("t.toml"), text.into(), &Overrides::default(), &Register::built_in().types()).unwrap().plan;
         plan.cases[0].workloads.clone()
     }
 

@@ -18,6 +18,7 @@ pub mod network;
 mod observe;
 mod payload;
 mod produce;
+mod register;
 mod run;
 mod shared;
 mod stamps;
@@ -32,7 +33,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use finish::TrialFiles;
-pub use run::{Conditions, RunError, Sink, check, run, secrets, trusts};
+pub use register::{Client, Clients, Register};
+pub use run::{Conditions, RunError, Sink, run, run_with, trusts};
 
 /// The user's wish to stop: once to end the trial and keep what is recorded, twice to give up at once.
 #[derive(Debug, Clone, Default)]

@@ -7,25 +7,20 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::driver::jetstream::Jetstream;
-use crate::driver::nats::Nats;
-use crate::driver::null::Null;
-use crate::driver::wire::Wire;
-use crate::driver::{self, Driver};
-#[cfg(feature = "kafka")]
-use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::host::doctor::{Disturbance, Root};
+use crate::host::machine;
 use crate::measure::hiccup::HiccupMeter;
-use crate::plan::options::{Options, unknown};
-use crate::plan::{Address, BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
-use crate::record::{Calibration, Outcome, RunClock, Secrets, Skipped};
-use crate::system::{self, Context, Running, System, SystemError};
+use crate::plan::{BringUp, Case, Pacing, Plan, SystemSpec, SystemTypes};
+use crate::record::{Calibration, Outcome, RunClock, Skipped};
+use crate::system::scratch::Scratch;
+use crate::system::{Context, Running, System, SystemError};
 use crate::units::now;
 use crate::validity;
 
 use super::finish::{About, TrialFiles, finish};
 use super::fold::Frame;
-use super::trial::{Raw, Setup, execute};
+use super::register::{Choice, Register};
+use super::trial::{Raw, Setup};
 use super::{Interrupt, Tick};
 
 /// Takes what a run produces, as it is produced.
@@ -56,51 +51,38 @@ pub enum RunError {
     },
 }
 
-/// Checks the options of every system, before anything is started.
+/// Under what conditions a plan is executed.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions<'a> {
+    /// The types of systems there are.
+    pub register: &'a Register,
+    /// A folder for the systems' files; each trial's is removed after it.
+    pub scratch: &'a Path,
+    /// What the kernel tells the time with; recorded.
+    pub clocksource: &'a str,
+    /// The newest calibration of this host by this build, where there is one: each trial is held against it.
+    pub calibration: Option<&'a Calibration>,
+    /// The user's wish to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Executes every trial of a plan with the systems of a register, in a temporary folder.
 ///
 /// # Errors
-/// The system and its option that does not fit, or that nobody reads, and what is allowed.
-pub fn check(plan: &Plan) -> Result<(), SystemError> {
-    for spec in &plan.systems {
-        check_options(spec.driver, &spec.options)
-            .map_err(|words| SystemError::Option { system: spec.name.clone(), words })?;
-    }
-    Ok(())
-}
-
-fn check_options(kind: DriverKind, options: &Options) -> Result<(), String> {
-    for (part, own) in system::parts(kind, options)? {
-        check_options(part, &own).map_err(|words| format!("`{}`: {words}", part.name()))?;
-    }
-    let launched = system::options(kind, options)?;
-    let Some(mut known) = driver::options(kind, options)? else { return Ok(()) };
-    known.extend(launched);
-    unknown(options, kind.name(), &known).map_or(Ok(()), Err)
-}
-
-/// What must not be shown of a plan: the secrets in the options and addresses of its systems.
-pub fn secrets(plan: &Plan) -> Secrets {
-    fn of(kind: DriverKind, options: &Options, found: &mut Vec<String>) {
-        // Options that do not fit are refused elsewhere.
-        for (part, own) in system::parts(kind, options).unwrap_or_default() {
-            of(part, &own, found);
-        }
-        found.extend(driver::secrets(kind, options));
-        found.extend(system::secrets(kind, options));
-    }
-    let mut found = Vec::new();
-    for spec in &plan.systems {
-        of(spec.driver, &spec.options, &mut found);
-        let BringUp::External { url } = &spec.bring_up else { continue };
-        if spec.driver != DriverKind::Bridge {
-            found.extend(Address::read(spec.driver, url).map(|a| a.secrets()).unwrap_or_default());
-            continue;
-        }
-        for (kind, url) in [DriverKind::Nats, DriverKind::Kafka].into_iter().zip(url.split_whitespace()) {
-            found.extend(Address::read(kind, url).map(|a| a.secrets()).unwrap_or_default());
-        }
-    }
-    Secrets::new(found)
+/// When an option does not fit, a required system cannot be launched, or this machine fails.
+pub fn run_with(plan: &Plan, register: &Register, sink: &dyn Sink) -> Result<(), RunError> {
+    register.check(plan).map_err(RunError::Required)?;
+    let scratch = Scratch::new().map_err(|source| RunError::Io { action: "make a temporary folder", source })?;
+    let host = machine::read();
+    let interrupt = Interrupt::default();
+    let conditions = Conditions {
+        register,
+        scratch: scratch.path(),
+        clocksource: &host.clocksource,
+        calibration: None,
+        interrupt: &interrupt,
+    };
+    run(plan, &conditions, sink)
 }
 
 /// Whether the calibration of this host trusts the generator with the schedules of a plan.
@@ -111,30 +93,18 @@ pub fn trusts(plan: &Plan, calibration: &Calibration) -> Result<(), String> {
     validity::excess(&plan.cases, calibration).map_or(Ok(()), Err)
 }
 
-/// Where a plan is executed, and what is known of that place.
-#[derive(Debug, Clone, Copy)]
-pub struct Conditions<'a> {
-    /// A folder for the systems' files; that of each trial is removed after it.
-    pub scratch: &'a Path,
-    /// The kernel's clock source.
-    pub clocksource: &'a str,
-    /// The newest calibration of this host by this build, where there is one: each trial is held against it.
-    pub calibration: Option<&'a Calibration>,
-    /// The user's wish to stop.
-    pub interrupt: &'a Interrupt,
-}
-
 /// Executes every trial of a plan, and gives each to `sink` finished: folded, and judged by every check.
 ///
 /// # Errors
 /// When a required system cannot be launched, or this machine fails.
 pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn Sink) -> Result<(), RunError> {
-    let Conditions { scratch, interrupt, .. } = *conditions;
+    let Conditions { register, scratch, interrupt, .. } = *conditions;
+    let types = register.types();
     let mut absent = vec![false; plan.systems.len()];
     let mut executed = vec![0; plan.systems.len()];
     for (i, spec) in plan.systems.iter().enumerate() {
         let context = Context { dir: scratch.to_path_buf(), timeout: std::time::Duration::from_secs(10) };
-        if let Err(e) = system::create(spec, context) {
+        if let Err(e) = register.create(spec, context) {
             let SystemError::Unavailable { system, reason, remedy } = e.clone() else {
                 return Err(RunError::Required(e));
             };
@@ -147,7 +117,7 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn Sink) -> Result<
     }
     for case in &plan.cases {
         let spec = &plan.systems[case.system];
-        if let Some(lack) = case.workloads.iter().find_map(|w| spec.driver.lacks(w)).filter(|_| !absent[case.system]) {
+        if let Some(lack) = lacking(&types, spec, case).filter(|_| !absent[case.system]) {
             absent[case.system] = true;
             let reason = format!("has no such feature: {lack}");
             sink.skip(Skipped { system: spec.name.clone(), reason, remedy: "use another system".into() });
@@ -209,14 +179,14 @@ struct Surroundings<'a> {
     sink: &'a dyn Sink,
 }
 
-/// Whether the scenario asks for the bare protocol.
-pub(super) fn by_wire(spec: &SystemSpec) -> bool {
-    spec.options.get("client").and_then(|v| v.as_str()) == Some("wire")
+/// What a case asks for and its system does not have.
+fn lacking(types: &SystemTypes, spec: &SystemSpec, case: &Case) -> Option<&'static str> {
+    case.workloads.iter().find_map(|w| types.lacks(&spec.driver, w))
 }
 
-fn spins(case: &Case, kind: DriverKind) -> bool {
+fn spins(case: &Case, delivers: bool) -> bool {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let others = if kind == DriverKind::Null { 1 } else { case.threads.consume as usize + 2 };
+    let others = if delivers { case.threads.consume as usize + 2 } else { 1 };
     match case.pacing {
         Pacing::Spin => true,
         Pacing::Sleep => false,
@@ -231,33 +201,32 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
 }
 
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings<'_>) -> TrialFiles {
-    let Surroundings { conditions: &Conditions { clocksource, calibration, interrupt, .. }, clock, sink } = *around;
-    let mut spec: SystemSpec = plan.systems[case.system].clone();
-    let stored = spec.driver == DriverKind::Reference && case.workloads.iter().any(|w| w.delivery.durable);
-    if stored {
-        spec.options.insert(system::reference::LOG.into(), true.into());
-    }
-    let spec = &spec;
+    let Surroundings { conditions, clock, sink } = *around;
+    let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
+    let spec = &plan.systems[case.system];
+    let choice = register.choose(spec, &case.workloads);
+    let delivers = choice.as_ref().map_or(true, |c| c.client.delivers);
     let started = clock.at(now());
     let seed = seed_of(plan, case, round);
-    let spin = spins(case, spec.driver);
+    let spin = spins(case, delivers);
     let context = Context { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
     let failed = |phase, error: String| (Raw { failed: Some((phase, error)), ..Raw::of(case) }, Vec::new());
     let mut running = Running::default();
     let mut logs = Vec::new();
     let mut fault_log = None;
     let (quiet, host) = (Root::host(), Disturbance::read(&Root::host()));
-    let (raw, hiccups) = match system::create(spec, context) {
-        Err(e) => failed(PREPARE, e.to_string()),
-        Ok(mut system) => {
+    let made = choice.and_then(|choice| {
+        let system = register.create(&choice.spec, context).map_err(|e| e.to_string())?;
+        Ok((choice, system))
+    });
+    let (raw, hiccups) = match made {
+        Err(words) => failed(PREPARE, words),
+        Ok((Choice { client, options, .. }, mut system)) => {
             let outcome = match system.start() {
                 Err(e) => failed(PREPARE, e.to_string()),
                 Ok(up) => {
                     running = up;
                     let tick = |t| sink.tick(t);
-                    // The clients of the log half have a table of their own.
-                    let of_log = spec.options.get("kafka").and_then(|v| v.as_object()).cloned().unwrap_or_default();
-                    let options = if stored { &of_log } else { &spec.options };
                     let meter = HiccupMeter::start(case.phases.interval.0).ok();
                     let measured_from = |origin| {
                         if let Some(meter) = &meter {
@@ -267,7 +236,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
                     let setup = Setup {
                         case,
                         seed,
-                        options,
+                        options: &options,
                         spin,
                         running: &running,
                         interrupt,
@@ -275,7 +244,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
                         tick: &tick,
                         measured_from: &measured_from,
                     };
-                    let raw = drive(spec, stored, &setup, system.as_mut());
+                    let raw = (client.execute)(&setup, system.as_mut());
                     let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
                     (raw, hiccups)
                 }
@@ -283,12 +252,6 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
             let outcome = stop(system.as_mut(), outcome, &mut logs);
             fault_log = system.fault_log().and_then(|path| std::fs::read(path).ok());
             outcome
-        }
-    };
-    let delivers = match spec.driver {
-        DriverKind::Null => Null::DELIVERS,
-        DriverKind::Jetstream | DriverKind::Nats | DriverKind::Reference | DriverKind::Kafka | DriverKind::Bridge => {
-            true
         }
     };
     let about = About {
@@ -309,32 +272,6 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
     files
 }
 
-/// Puts the load on a system through the driver of its kind; `stored` says that its messages are.
-fn drive(spec: &SystemSpec, stored: bool, setup: &Setup<'_>, system: &mut dyn System) -> Raw {
-    #[cfg(not(feature = "kafka"))]
-    let no_driver = |words: &str| Raw { failed: Some((PREPARE, words.to_owned())), ..Raw::of(setup.case) };
-    match spec.driver {
-        DriverKind::Null => execute::<Null>(setup, system),
-        DriverKind::Jetstream => execute::<Jetstream>(setup, system),
-        #[cfg(feature = "kafka")]
-        DriverKind::Reference if stored => execute::<Kafka>(setup, system),
-        #[cfg(not(feature = "kafka"))]
-        DriverKind::Reference if stored => no_driver("this build has no Kafka driver, which the log half needs"),
-        DriverKind::Nats | DriverKind::Reference if by_wire(spec) => execute::<Wire>(setup, system),
-        DriverKind::Nats | DriverKind::Reference => execute::<Nats>(setup, system),
-        #[cfg(feature = "kafka")]
-        DriverKind::Kafka => execute::<Kafka>(setup, system),
-        #[cfg(feature = "kafka")]
-        DriverKind::Bridge if spec.options.get("from").is_some_and(|v| v == "jetstream") => {
-            execute::<Bridge<Jetstream>>(setup, system)
-        }
-        #[cfg(feature = "kafka")]
-        DriverKind::Bridge => execute::<Bridge<Nats>>(setup, system),
-        #[cfg(not(feature = "kafka"))]
-        DriverKind::Kafka | DriverKind::Bridge => no_driver("this build has no Kafka driver"),
-    }
-}
-
 type Outcomes = (Raw, Vec<crate::measure::hiccup::Interval>);
 
 fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Vec<u8>>) -> Outcomes {
@@ -343,26 +280,4 @@ fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Ve
     }
     logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
     (raw, hiccups)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use DriverKind::{Jetstream as Streams, Nats as Core, Reference};
-
-    /// What `check` accepts has a schema, from which tests/secrets plants; the few names without one take no text
-    /// that could be secret.
-    #[test]
-    fn every_option_that_is_accepted_has_a_schema() {
-        for kind in [Core, Streams, Reference] {
-            let none = Options::new();
-            let mut known = driver::options(kind, &none).unwrap().unwrap();
-            known.extend(system::options(kind, &none).unwrap());
-            for shape in [driver::shape(kind), system::shape(kind)] {
-                known.retain(|name| shape["properties"].get(name).is_none());
-            }
-            let flags = if kind == Reference { system::options(kind, &none).unwrap() } else { Vec::new() };
-            assert!(known.iter().all(|name| flags.contains(name)), "{kind:?}: {known:?}");
-        }
-    }
 }

@@ -4,12 +4,12 @@ use super::finish::{About, finish};
 use super::fold::{Folded, Frame, fold};
 use super::produce::GAPS;
 use super::trial::{Raw, Setup, execute};
-use super::{Conditions, Interrupt};
+use super::{Conditions, Interrupt, Register};
 use crate::driver::fake::Fake;
 use crate::plan::{Case, Role};
 use crate::record::{Check, RunClock, Status, WorkloadResult};
 use crate::scenario::{Overrides, parse};
-use crate::system::{Context, Running, create};
+use crate::system::{Context, Running};
 
 /// Drives the workload against a fake with these options.
 fn drive(workload: &str, options: serde_json::Value) -> (Case, Raw, Folded) {
@@ -22,10 +22,11 @@ fn drive_beside(workload: &str, options: serde_json::Value, interval: u32, runni
         "name = \"t\"\nquestion = \"does it add up?\"\n[[system]]\ndriver = \"null\"\n[[workload]]\n{workload}\n\
          [run]\nwarmup = \"100ms\"\nduration = \"500ms\"\ninterval = \"{interval}ms\"\ndrain = \"2s\"\ntrials = 1\n"
     );
-    let plan = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap().plan;
+    let plan =
+        parse(std::path::Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan;
     let case = plan.cases[0].clone();
     let context = Context { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
-    let mut system = create(&plan.systems[0], context).unwrap();
+    let mut system = Register::built_in().create(&plan.systems[0], context).unwrap();
     let options = options.as_object().unwrap().clone();
     let interrupt = Interrupt::default();
     let setup = Setup {
@@ -289,12 +290,19 @@ fn every_check_is_made_whoever_runs_the_plan() {
     let text = "name = \"t\"\nquestion = \"is it judged?\"\n[[system]]\ndriver = \"null\"\n[[workload]]\n\
                 pattern = \"stream\"\nload.rate = \"20k/s\"\n\
                 [run]\nwarmup = \"50ms\"\nduration = \"1s\"\ninterval = \"50ms\"\ndrain = \"1s\"\ntrials = 1\n";
-    let plan = parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default()).unwrap().plan;
+    let register = Register::built_in();
+    let plan =
+        parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default(), &register.types()).unwrap().plan;
     let scratch = tempfile::tempdir().unwrap();
     let kept = Kept::default();
     let interrupt = Interrupt::default();
-    let conditions =
-        Conditions { scratch: scratch.path(), clocksource: "tsc", calibration: None, interrupt: &interrupt };
+    let conditions = Conditions {
+        register: &register,
+        scratch: scratch.path(),
+        clocksource: "tsc",
+        calibration: None,
+        interrupt: &interrupt,
+    };
     super::run(&plan, &conditions, &kept).unwrap();
     let files = kept.0.into_inner().unwrap().pop().unwrap();
     let ids: Vec<&str> = files.trial.validity.iter().map(|c| c.id.as_str()).collect();

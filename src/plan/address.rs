@@ -7,11 +7,58 @@
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use super::DriverKind;
+/// How the addresses of one protocol are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocol {
+    /// Its schemes, the usual one first, and whether each promises TLS.
+    pub schemes: &'static [(&'static str, bool)],
+    /// By what it is reached, in words.
+    pub reached: &'static str,
+    /// Its port where an address names none.
+    pub port: u16,
+    /// What one of its servers is called.
+    pub server: &'static str,
+    /// What to write.
+    pub expected: &'static str,
+    /// What to write instead of schemes of others.
+    pub instead: &'static [(&'static str, &'static str)],
+    /// Whether a user may stand without a password: it is a token then.
+    pub token: bool,
+    /// Whether each server of a list has its scheme.
+    pub each: bool,
+}
 
-/// The ports of NATS and Kafka when an address names none.
-const NATS_PORT: u16 = 4222;
-const KAFKA_PORT: u16 = 9092;
+/// The protocol of NATS.
+pub const NATS: Protocol = Protocol {
+    schemes: &[("nats", false), ("tls", true)],
+    reached: "nats://, or tls:// for TLS",
+    port: 4222,
+    server: "host",
+    expected: "write nats://host:4222, or with credentials nats://user:password@host:4222 or nats://token@host:4222",
+    instead: &[("https", "write tls://host:port, and the option `ca` where the certificate is your own")],
+    token: true,
+    each: true,
+};
+
+/// The protocol of Kafka.
+pub const KAFKA: Protocol = Protocol {
+    schemes: &[("kafka", false)],
+    reached: "kafka://",
+    port: 9092,
+    server: "broker",
+    expected: "write kafka://host:9092, with credentials kafka://user:password@host:9092",
+    instead: &[
+        ("https", "write tls://host:port, and the option `ca` where the certificate is your own"),
+        ("ssl", "write kafka://host:port, and the option `tls = { ca = \"file\" }`"),
+        (
+            "sasl_ssl",
+            "write kafka://host:port, and the options `tls = { ca = \"file\" }` and `sasl = { user = ..., password = ... }`",
+        ),
+        ("sasl_plaintext", "write kafka://host:port, and the option `sasl = { user = ..., password = ... }`"),
+    ],
+    token: false,
+    each: false,
+};
 
 /// The servers of one system, and who connects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,35 +106,36 @@ fn wrong<T>(words: impl Into<String>, remedy: impl Into<String>) -> Result<T, Ad
 }
 
 impl Address {
-    /// Reads the address of one system of this kind.
+    /// Reads the address of one system that speaks this protocol.
     ///
     /// # Errors
     /// What does not fit, and what to write.
-    pub fn read(kind: DriverKind, text: &str) -> Result<Self, AddressError> {
+    pub fn read(protocol: &Protocol, text: &str) -> Result<Self, AddressError> {
         let mut out = Self::default();
         for (scheme, rest) in chunks(text.trim()) {
-            let tls = promise(kind, scheme)?;
+            let tls = promise(protocol, scheme)?;
             let (who, hosts) = rest.rsplit_once('@').map_or((None, rest), |(who, hosts)| (Some(who), hosts));
             if let Some(who) = who {
-                out.credentials(kind, who)?;
+                out.credentials(protocol, who)?;
             }
             let before = out.servers.len();
             for host in hosts.split(',').map(str::trim).filter(|h| !h.is_empty()) {
-                out.servers.push(server(kind, host, tls)?);
+                out.servers.push(server(protocol, host, tls)?);
             }
             if out.servers.len() == before {
-                return wrong(format!("the url names no {}", server_word(kind)), expected(kind));
+                return wrong(format!("the url names no {}", protocol.server), protocol.expected);
             }
         }
         Ok(out)
     }
 
     /// The servers without credentials: what may be printed and kept.
-    pub fn bare(&self, kind: DriverKind) -> String {
-        if kafka(kind) {
-            return format!("kafka://{}", self.brokers());
+    pub fn bare(&self, protocol: &Protocol) -> String {
+        let scheme = |tls: bool| protocol.schemes.iter().find(|(_, of)| *of == tls).unwrap_or(&protocol.schemes[0]).0;
+        if !protocol.each {
+            return format!("{}://{}", scheme(false), self.brokers());
         }
-        let one = |s: &Server| format!("{}://{s}", if s.tls { "tls" } else { "nats" });
+        let one = |s: &Server| format!("{}://{s}", scheme(s.tls));
         self.servers.iter().map(one).collect::<Vec<_>>().join(",")
     }
 
@@ -102,7 +150,7 @@ impl Address {
         self.raw.iter().chain(decoded).filter(|s| !s.is_empty()).cloned().collect()
     }
 
-    fn credentials(&mut self, kind: DriverKind, who: &str) -> Result<(), AddressError> {
+    fn credentials(&mut self, protocol: &Protocol, who: &str) -> Result<(), AddressError> {
         let encode = "write `,` as %2C, `@` as %40, `:` as %3A and `%` as %25 in user and password";
         // `u:p,w@h` is a password with a comma; `h:1,u:p@h` and `u:p@h,u:p@h` may be two servers.
         if let Some((first, _)) = who.split_once(',')
@@ -115,10 +163,10 @@ impl Address {
         }
         let (user, password) = who.split_once(':').map_or((who, None), |(u, p)| (u, Some(p)));
         if user.is_empty() {
-            return wrong("no user stands before `@`", expected(kind));
+            return wrong("no user stands before `@`", protocol.expected);
         }
-        if kafka(kind) && password.is_none() {
-            return wrong("the url has a user and no password", expected(kind));
+        if !protocol.token && password.is_none() {
+            return wrong("the url has a user and no password", protocol.expected);
         }
         let decoded = |text: &str| {
             decode(text).ok_or_else(|| AddressError {
@@ -133,21 +181,6 @@ impl Address {
         self.raw.push(password.unwrap_or(user).to_owned());
         (self.user, self.password) = (Some(user_text), password_text);
         Ok(())
-    }
-}
-
-fn kafka(kind: DriverKind) -> bool {
-    kind == DriverKind::Kafka
-}
-
-fn server_word(kind: DriverKind) -> &'static str {
-    if kafka(kind) { "broker" } else { "host" }
-}
-
-fn expected(kind: DriverKind) -> &'static str {
-    match kind {
-        DriverKind::Kafka => "write kafka://host:9092, with credentials kafka://user:password@host:9092",
-        _ => "write nats://host:4222, or with credentials nats://user:password@host:4222 or nats://token@host:4222",
     }
 }
 
@@ -172,35 +205,21 @@ fn chunks(text: &str) -> Vec<(Option<&str>, &str)> {
     starts.into_iter().zip(ends).map(chunk).collect()
 }
 
-/// Whether TLS is promised by a scheme of this kind of system.
-fn promise(kind: DriverKind, scheme: Option<&str>) -> Result<bool, AddressError> {
+/// Whether TLS is promised by a scheme.
+fn promise(protocol: &Protocol, scheme: Option<&str>) -> Result<bool, AddressError> {
     let Some(scheme) = scheme else { return Ok(false) };
     let lower = scheme.to_ascii_lowercase();
-    let (words, supported): (String, &[(&str, bool)]) = match kind {
-        DriverKind::Kafka => (format!("kafka is reached by kafka://, not by {scheme}://"), &[("kafka", false)]),
-        _ => (
-            format!("{} is reached by nats://, or tls:// for TLS, not by {scheme}://", kind.name()),
-            &[("nats", false), ("tls", true)],
-        ),
-    };
-    if let Some((_, tls)) = supported.iter().find(|(name, _)| *name == lower) {
+    if let Some((_, tls)) = protocol.schemes.iter().find(|(name, _)| *name == lower) {
         return Ok(*tls);
     }
-    let remedy = match (kind, lower.as_str()) {
-        (DriverKind::Kafka, "ssl") => "write kafka://host:port, and the option `tls = { ca = \"file\" }`",
-        (DriverKind::Kafka, "sasl_ssl") => {
-            "write kafka://host:port, and the options `tls = { ca = \"file\" }` and `sasl = { user = ..., password = ... }`"
-        }
-        (DriverKind::Kafka, "sasl_plaintext") => {
-            "write kafka://host:port, and the option `sasl = { user = ..., password = ... }`"
-        }
-        (_, "https") => "write tls://host:port, and the option `ca` where the certificate is your own",
-        _ => expected(kind),
-    };
-    wrong(words, remedy)
+    let instead = protocol.instead.iter().find(|(name, _)| *name == lower);
+    wrong(
+        format!("it is reached by {}, not by {scheme}://", protocol.reached),
+        instead.map_or(protocol.expected, |(_, remedy)| remedy),
+    )
 }
 
-fn server(kind: DriverKind, text: &str, tls: bool) -> Result<Server, AddressError> {
+fn server(protocol: &Protocol, text: &str, tls: bool) -> Result<Server, AddressError> {
     let text = text.strip_suffix('/').unwrap_or(text);
     if text.contains(['/', '?', '#']) {
         return wrong(
@@ -230,12 +249,12 @@ fn server(kind: DriverKind, text: &str, tls: bool) -> Result<Server, AddressErro
         return wrong("the url has more than one colon in a host", "put an IPv6 address in brackets: [::1]:port");
     }
     if host.is_empty() {
-        return wrong(format!("the url names no {}", server_word(kind)), expected(kind));
+        return wrong(format!("the url names no {}", protocol.server), protocol.expected);
     }
-    let usual = if kafka(kind) { KAFKA_PORT } else { NATS_PORT };
+    let usual = protocol.port;
     match port.map_or(Ok(usual), str::parse::<u16>) {
         Ok(port) if port > 0 => Ok(Server { tls, host: host.to_owned(), port }),
-        _ => wrong("what follows the colon of a host is not a port from 1 to 65535", expected(kind)),
+        _ => wrong("what follows the colon of a host is not a port from 1 to 65535", protocol.expected),
     }
 }
 
@@ -259,7 +278,6 @@ fn decode(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use DriverKind::{Jetstream, Kafka, Nats, Reference};
     use proptest::prelude::*;
 
     fn encode(text: &str) -> String {
@@ -273,23 +291,23 @@ mod tests {
         #[test]
         fn what_is_encoded_is_read_back(user in "\\PC{1,12}", password in "\\PC{0,12}", port in 1u16.., six in any::<bool>()) {
             let host = if six { "[fe80::1]" } else { "host.example" };
-            for (kind, scheme) in [(Nats, "nats"), (Jetstream, "tls"), (Kafka, "KAFKA"), (Reference, "nats")] {
+            for (kind, scheme) in [(NATS, "nats"), (NATS, "tls"), (KAFKA, "KAFKA")] {
                 let text = format!("{scheme}://{}:{}@{host}:{port},other", encode(&user), encode(&password));
-                let a = Address::read(kind, &text).unwrap();
+                let a = Address::read(&kind, &text).unwrap();
                 prop_assert_eq!((a.user.as_deref(), a.password.as_deref()), (Some(user.as_str()), Some(password.as_str())));
                 prop_assert_eq!(a.servers.len(), 2);
                 prop_assert_eq!(a.servers[0].to_string(), format!("{host}:{port}"));
                 prop_assert_eq!(a.servers[0].tls, scheme == "tls");
-                prop_assert!(Address::read(kind, &a.bare(kind)).unwrap().servers == a.servers);
+                prop_assert!(Address::read(&kind, &a.bare(&kind)).unwrap().servers == a.servers);
             }
         }
 
         /// A raw password that holds any punctuation is read as itself or refused; it is never another host, and never quoted.
         #[test]
         fn a_raw_password_is_itself_or_refused(password in "[a-z,:@/?#%.]{1,10}") {
-            for kind in [Nats, Kafka] {
-                let scheme = if kind == Kafka { "kafka" } else { "nats" };
-                if let Ok(a) = Address::read(kind, &format!("{scheme}://me:{password}@h:1")) {
+            for kind in [NATS, KAFKA] {
+                let scheme = if kind == KAFKA { "kafka" } else { "nats" };
+                if let Ok(a) = Address::read(&kind, &format!("{scheme}://me:{password}@h:1")) {
                     prop_assert_eq!(a.servers.len(), 1);
                     prop_assert_eq!(a.servers[0].to_string(), "h:1");
                     prop_assert!(a.password == decode(&password));
@@ -300,9 +318,9 @@ mod tests {
         /// No text makes it panic, and no error quotes what stands in it.
         #[test]
         fn errors_quote_nothing(before in "[^/]{0,20}", after in "[^/]{0,20}", secret in "[A-Z]{12}") {
-            for kind in [Nats, Jetstream, Kafka, Reference] {
+            for kind in [NATS, KAFKA] {
                 for scheme in ["", "nats://", "kafka://", "ssl://"] {
-                    if let Err(e) = Address::read(kind, &format!("{scheme}{before}{secret}{after}")) {
+                    if let Err(e) = Address::read(&kind, &format!("{scheme}{before}{secret}{after}")) {
                         prop_assert!(!e.to_string().contains(&secret), "{}", e);
                     }
                 }
@@ -312,34 +330,34 @@ mod tests {
 
     #[test]
     fn schemes_are_kept_or_refused_with_what_is_supported() {
-        let accepted = [(Nats, "nats", false), (Nats, "tls", true), (Jetstream, "TLS", true), (Kafka, "kafka", false)];
+        let accepted = [(NATS, "nats", false), (NATS, "tls", true), (NATS, "TLS", true), (KAFKA, "kafka", false)];
         for (kind, scheme, tls) in accepted {
-            assert_eq!(Address::read(kind, &format!("{scheme}://h")).unwrap().servers[0].tls, tls);
+            assert_eq!(Address::read(&kind, &format!("{scheme}://h")).unwrap().servers[0].tls, tls);
         }
         for scheme in
             ["SSL", "SASL_SSL", "SASL_PLAINTEXT", "PLAINTEXT", "ws", "wss", "http", "https", "amqp", "tls", "nats"]
         {
-            let told = Address::read(Kafka, &format!("{scheme}://h:1")).unwrap_err().to_string();
+            let told = Address::read(&KAFKA, &format!("{scheme}://h:1")).unwrap_err().to_string();
             assert!(told.contains("kafka://") && told.contains(&format!("not by {scheme}://")), "{told}");
         }
         for scheme in ["SSL", "ws", "wss", "http", "https", "kafka", "mqtt"] {
-            for kind in [Nats, Jetstream, Reference] {
-                let told = Address::read(kind, &format!("nats://h:1, {scheme}://h:2")).unwrap_err().to_string();
+            for kind in [NATS] {
+                let told = Address::read(&kind, &format!("nats://h:1, {scheme}://h:2")).unwrap_err().to_string();
                 assert!(told.contains("nats://") && told.contains(&format!("not by {scheme}://")), "{told}");
             }
         }
-        assert!(Address::read(Reference, "tls://h").unwrap().servers[0].tls);
-        assert!(Address::read(Kafka, "SASL_SSL://h").unwrap_err().to_string().contains("`sasl = {"));
+        assert!(Address::read(&NATS, "tls://h").unwrap().servers[0].tls);
+        assert!(Address::read(&KAFKA, "SASL_SSL://h").unwrap_err().to_string().contains("`sasl = {"));
     }
 
     #[test]
     fn lists_ports_and_mistakes() {
-        let read = |text| Address::read(Nats, text);
-        let bare = |text| read(text).unwrap().bare(Nats);
+        let read = |text| Address::read(&NATS, text);
+        let bare = |text| read(text).unwrap().bare(&NATS);
         assert_eq!(bare("nats://me:pw@h:1, tls://h:2"), "nats://h:1,tls://h:2");
         assert_eq!(bare("h, [::1]:7/"), "nats://h:4222,nats://[::1]:7");
         assert_eq!(read("nats://u:p,w@h").unwrap().password.as_deref(), Some("p,w"));
-        assert_eq!(Address::read(Kafka, "kafka://me:p@ss@a:1,b").unwrap().bare(Kafka), "kafka://a:1,b:9092");
+        assert_eq!(Address::read(&KAFKA, "kafka://me:p@ss@a:1,b").unwrap().bare(&KAFKA), "kafka://a:1,b:9092");
         for (text, words) in [
             ("nats://", "names no host"),
             ("nats://h:port", "not a port"),
@@ -356,6 +374,6 @@ mod tests {
             let told = read(text).unwrap_err().to_string();
             assert!(told.contains(words), "{text}: {told}");
         }
-        assert!(Address::read(Kafka, "kafka://u@h").unwrap_err().to_string().contains("no password"));
+        assert!(Address::read(&KAFKA, "kafka://u@h").unwrap_err().to_string().contains("no password"));
     }
 }

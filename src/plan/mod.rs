@@ -3,7 +3,7 @@
 //! A plan is plain data: the engine executes it, `check` prints it, and the record stores it beside the scenario
 //! as typed, so that a result says exactly what was done.
 
-mod address;
+pub mod address;
 pub mod facts;
 pub mod gate;
 mod load;
@@ -12,14 +12,16 @@ pub mod metric;
 pub mod options;
 pub mod problem;
 pub mod secrets;
+mod types;
 mod workload;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use address::{Address, AddressError, Server};
+pub use address::{Address, AddressError, Protocol, Server};
 use gate::{Expectation, Gate};
 pub use load::*;
+pub use types::{Parts, SystemType, SystemTypes};
 pub use workload::*;
 
 use crate::units::Span;
@@ -123,8 +125,8 @@ impl Action {
 pub struct SystemSpec {
     /// Its name in every table; unique within the plan.
     pub name: String,
-    /// The adapter that talks to it.
-    pub driver: DriverKind,
+    /// The name of its type: the adapter that talks to it.
+    pub driver: String,
     /// How it comes up.
     pub bring_up: BringUp,
     /// Whether its absence makes the run fail with exit code 6 rather than be listed as skipped.
@@ -132,56 +134,6 @@ pub struct SystemSpec {
     /// Settings of the launched server or of the client, as written; each driver and system documents its own.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub options: serde_json::Map<String, serde_json::Value>,
-}
-
-/// The drivers there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DriverKind {
-    /// The built-in reference broker: over the NATS protocol, or, where messages are to be stored, over the Kafka protocol.
-    Reference,
-    /// A NATS server, core messaging.
-    Nats,
-    /// A NATS server, streams of JetStream.
-    Jetstream,
-    /// Apache Kafka, or what speaks its protocol.
-    Kafka,
-    /// One system that is published to, Kafka that is read from, and a forwarder between them.
-    Bridge,
-    /// Takes and returns every message at once, in process: the floor of the harness.
-    Null,
-}
-
-impl DriverKind {
-    /// The name in a scenario.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Nats => "nats",
-            Self::Jetstream => "jetstream",
-            Self::Kafka => "kafka",
-            Self::Bridge => "bridge",
-            Self::Null => "null",
-        }
-    }
-
-    /// What the workload asks for and systems of this kind do not have, if there is such a thing.
-    pub fn lacks(self, w: &Workload) -> Option<&'static str> {
-        let d = &w.delivery;
-        match self {
-            Self::Nats if d.durable => Some("messages are not stored"),
-            Self::Nats if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery"),
-            Self::Reference if !d.durable && (d.reject_every > 0 || d.dead_every > 0) => {
-                Some("no redelivery of messages that are not stored")
-            }
-            Self::Jetstream if w.topology.reply => Some("no request/reply on streams"),
-            Self::Bridge if w.topology.reply => Some("a bridge brings no answers back"),
-            Self::Bridge if d.backlog > 0 => Some("a backlog would have to cross the bridge first"),
-            Self::Bridge if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery of single messages"),
-            Self::Null if w.topology.reply || d.backlog > 0 => Some("the null driver delivers nothing"),
-            _ => None,
-        }
-    }
 }
 
 /// How a system comes up.

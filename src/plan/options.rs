@@ -6,13 +6,66 @@
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::problem::suggest;
 pub use super::secrets::{joined, secrets, sensitive, shape};
 
 /// The options of a system as written.
 pub type Options = Map<String, Value>;
+
+/// The options that one reader takes out of the map: a client, or the launcher of a server.
+///
+/// It is known before anything is started, so that options are checked, shown to editors and
+/// searched for secrets without a system at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionSet {
+    table: Option<&'static str>,
+    shape: fn() -> Value,
+    check: fn(&Options) -> Result<(), String>,
+}
+
+impl OptionSet {
+    /// The fields of `T`. `check` says which option does not fit, and what is allowed.
+    ///
+    /// A field that takes text says by `#[schemars(extend("secret" = "..."))]` what of it is a
+    /// secret; the words are those of [`super::secrets`].
+    pub const fn of<T: JsonSchema>(check: fn(&Options) -> Result<(), String>) -> Self {
+        Self { table: None, shape: shape::<T>, check }
+    }
+
+    /// The same, where they stand in a table of their own.
+    pub const fn within(mut self, table: &'static str) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// The schema of what it takes of the map, without references.
+    pub fn shape(&self) -> Value {
+        match self.table {
+            Some(table) => json!({ "type": "object", "properties": { table: (self.shape)() } }),
+            None => (self.shape)(),
+        }
+    }
+
+    /// The names that it takes of the map.
+    pub fn names(&self) -> Vec<String> {
+        names(&self.shape())
+    }
+
+    /// Checks what is written.
+    ///
+    /// # Errors
+    /// The option that does not fit, and what is allowed.
+    pub fn check(&self, options: &Options) -> Result<(), String> {
+        let Some(table) = self.table else { return (self.check)(options) };
+        match options.get(table) {
+            None => (self.check)(&Options::new()),
+            Some(Value::Object(own)) => (self.check)(own).map_err(|words| format!("`{table}`: {words}")),
+            Some(_) => Err(format!("option `{table}`: a table of options is expected")),
+        }
+    }
+}
 
 /// A path as typed: `~/` at its beginning is the home folder.
 pub fn home(path: &str) -> String {
@@ -22,13 +75,16 @@ pub fn home(path: &str) -> String {
     }
 }
 
-/// The names of the options that `T` reads, in alphabetical order.
-pub fn keys<T: JsonSchema>() -> Vec<String> {
-    let schema = schemars::schema_for!(T);
+fn names(schema: &Value) -> Vec<String> {
     let names = schema.get("properties").and_then(Value::as_object);
     let mut keys: Vec<String> = names.into_iter().flat_map(|p| p.keys().cloned()).collect();
     keys.sort();
     keys
+}
+
+/// The names of the options that `T` reads, in alphabetical order.
+pub fn keys<T: JsonSchema>() -> Vec<String> {
+    names(&shape::<T>())
 }
 
 /// Reads the options of `T` and leaves all others alone. Every field of `T` must have a default.
@@ -52,6 +108,9 @@ pub fn read<T: JsonSchema + DeserializeOwned>(options: &Options) -> Result<T, St
 /// What to say of the first option that is none of `known`, if there is one.
 pub fn unknown(options: &Options, system: &str, known: &[String]) -> Option<String> {
     let wrong = options.keys().find(|key| !known.contains(key))?;
+    if known.is_empty() {
+        return Some(format!("option `{wrong}`: {system} has no options"));
+    }
     let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
     names.sort_unstable();
     let near = suggest(wrong, &names).filter(|s| s.starts_with("did you mean"));

@@ -16,17 +16,9 @@ use super::gate;
 use super::known::Known;
 use super::resolve::{self, Payloads};
 use crate::plan::problem::{Problem, segments, suggest};
-use crate::plan::{Case, DriverKind, Plan};
+use crate::plan::{Case, Plan, SystemTypes};
 use crate::units::Span;
 
-const DRIVERS: [DriverKind; 6] = [
-    DriverKind::Reference,
-    DriverKind::Nats,
-    DriverKind::Jetstream,
-    DriverKind::Kafka,
-    DriverKind::Bridge,
-    DriverKind::Null,
-];
 const MAX_CASES: usize = 1_000;
 /// What `--quick` allows for warm-up and load of all trials, without the starts of servers.
 const QUICK: Span = Span::secs(10);
@@ -42,10 +34,16 @@ struct Builder<'a> {
     applied: Vec<(String, String)>,
     /// Systems of the file that `--system` leaves out.
     left_out: Vec<String>,
+    types: &'a SystemTypes,
 }
 
 /// The plan, and the overrides as they were applied.
-pub(super) fn plan(path: &Path, text: &str, overrides: &Overrides) -> Result<(Plan, Vec<(String, String)>), Diagnosis> {
+pub(super) fn plan(
+    path: &Path,
+    text: &str,
+    overrides: &Overrides,
+    types: &SystemTypes,
+) -> Result<(Plan, Vec<(String, String)>), Diagnosis> {
     let expanded = environment::expand(path, text, &environment::variable)?;
     let at_span = |e: &toml::de::Error| {
         let (message, hint) = reword(e);
@@ -54,14 +52,13 @@ pub(super) fn plan(path: &Path, text: &str, overrides: &Overrides) -> Result<(Pl
     toml::from_str::<File>(&expanded.text).map_err(|e| at_span(&e))?;
     let mut document: Table = toml::from_str(&expanded.text).map_err(|e| at_span(&e))?;
     if !document.contains_key("system") {
-        let mut all = vec![system("reference", false)];
-        // Only the reference broker can be told to misbehave.
-        if !document.contains_key("faults") {
-            all.push(system("nats", false));
-        }
+        // Only some can be told to misbehave.
+        let faults = document.contains_key("faults");
+        let chosen = types.0.iter().filter(|t| t.by_default && (t.faults || !faults));
+        let all = chosen.map(|t| system(t.name, false)).collect();
         document.insert("system".into(), Value::Array(all));
     }
-    let mut b = Builder { path, text, document, edits: Vec::new(), applied: Vec::new(), left_out: Vec::new() };
+    let mut b = Builder { path, text, document, edits: Vec::new(), applied: Vec::new(), left_out: Vec::new(), types };
     b.apply(overrides)?;
     let plan = b.finish(overrides)?;
     Ok((plan, b.applied))
@@ -155,13 +152,13 @@ impl Builder<'_> {
         let mut kept: Vec<Value> = Vec::new();
         for name in names {
             let found = written.iter().find(|v| name_of(v).as_deref() == Some(name.as_str()));
-            let known = DRIVERS.iter().find(|d| d.name() == name.as_str());
+            let known = self.types.get(name);
             let mut chosen = match (found, known) {
                 (Some(value), _) => value.clone(),
-                (None, Some(driver)) => system(driver.name(), true),
+                (None, Some(driver)) => system(driver.name, true),
                 (None, None) => {
                     let mut valid: Vec<String> = written.iter().filter_map(name_of).collect();
-                    valid.extend(DRIVERS.iter().map(|d| d.name().to_string()));
+                    valid.extend(self.types.names().into_iter().map(String::from));
                     let mut seen = HashSet::new();
                     valid.retain(|v| seen.insert(v.clone()));
                     let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
@@ -270,9 +267,9 @@ impl Builder<'_> {
         if overrides.quick {
             self.quicken(&mut file);
         }
-        let mut systems = resolve::systems(&file).map_err(|p| self.blame(p, &none))?;
-        faults::give(&file, &mut systems).map_err(|p| self.blame(p, &none))?;
-        let events = faults::events(&file, &systems).map_err(|p| self.blame(p, &none))?;
+        let mut systems = resolve::systems(&file, self.types).map_err(|p| self.blame(p, &none))?;
+        faults::give(&file, &mut systems, self.types).map_err(|p| self.blame(p, &none))?;
+        let events = faults::events(&file, &systems, self.types).map_err(|p| self.blame(p, &none))?;
         let percentiles = resolve::check_whole(&file).map_err(|p| self.blame(p, &none))?;
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let mut known = Payloads::new();
@@ -300,6 +297,7 @@ impl Builder<'_> {
             }
         }
         let known = Known {
+            types: self.types,
             systems: &systems,
             left_out: &self.left_out,
             cases: &cases,

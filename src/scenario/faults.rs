@@ -4,7 +4,7 @@
 
 use super::file::File;
 use crate::plan::problem::Problem;
-use crate::plan::{Action, BringUp, DriverKind, PlannedEvent, SystemSpec};
+use crate::plan::{Action, BringUp, PlannedEvent, SystemSpec, SystemType, SystemTypes};
 
 /// What the NATS driver publishes on: barriers and answers are not hit.
 const SUBJECTS: &str = "mb.*.*.*";
@@ -12,7 +12,7 @@ const SUBJECTS: &str = "mb.*.*.*";
 const OPTION: &str = "faults";
 
 /// Gives the reference broker its faults.
-pub(super) fn give(file: &File, systems: &mut [SystemSpec]) -> Result<(), Problem> {
+pub(super) fn give(file: &File, systems: &mut [SystemSpec], types: &SystemTypes) -> Result<(), Problem> {
     if let Some(i) = file.system.iter().position(|s| s.options.contains_key(OPTION)) {
         return Err(Problem::new(format!("system.{i}.options.{OPTION}"), "faults are no option of a system")
             .hint("write a [faults] table"));
@@ -26,12 +26,12 @@ pub(super) fn give(file: &File, systems: &mut [SystemSpec]) -> Result<(), Proble
         return Err(Problem::new("faults", "there is no fault in it").hint("write one, such as drop = { every = 7 }"));
     }
     for (i, system) in systems.iter_mut().enumerate() {
-        if system.driver != DriverKind::Reference {
+        if !types.get(&system.driver).is_some_and(|t| t.faults) {
             return Err(Problem::new(
                 format!("system.{i}.driver"),
                 format!("{} cannot be told to misbehave", system.name),
             )
-            .hint("faults need the reference broker; any launched system takes an [[event]]"));
+            .hint(format!("{}; any launched system takes an [[event]]", takers(types))));
         }
         if system.bring_up != BringUp::Launch {
             return Err(Problem::new(format!("system.{i}.url"), "a broker that is already running has its own faults")
@@ -45,8 +45,14 @@ pub(super) fn give(file: &File, systems: &mut [SystemSpec]) -> Result<(), Proble
     Ok(())
 }
 
+/// Who can be told to misbehave.
+fn takers(types: &SystemTypes) -> String {
+    let names: Vec<&str> = types.0.iter().filter(|t| t.faults).map(|t: &SystemType| t.name).collect();
+    format!("faults need driver = \"{}\"", names.join("\" or \""))
+}
+
 /// The events by time.
-pub(super) fn events(file: &File, systems: &[SystemSpec]) -> Result<Vec<PlannedEvent>, Problem> {
+pub(super) fn events(file: &File, systems: &[SystemSpec], types: &SystemTypes) -> Result<Vec<PlannedEvent>, Problem> {
     let mut events = Vec::new();
     for (i, e) in file.event.iter().enumerate() {
         let end = file.run.duration;
@@ -67,7 +73,8 @@ pub(super) fn events(file: &File, systems: &[SystemSpec]) -> Result<Vec<PlannedE
         }
         events.push(PlannedEvent { at: e.at, action: e.action, node: e.node, qdisc: e.qdisc.clone() });
     }
-    if let Some(i) = systems.iter().position(|s| s.bring_up != BringUp::Launch || s.driver == DriverKind::Null)
+    let processes = |s: &SystemSpec| types.get(&s.driver).is_none_or(|t| t.processes);
+    if let Some(i) = systems.iter().position(|s| s.bring_up != BringUp::Launch || !processes(s))
         && !events.is_empty()
     {
         return Err(Problem::new(format!("system.{i}"), format!("{} has no process of ours", systems[i].name))
@@ -105,7 +112,8 @@ duration = "10s"
 
     fn read(text: &str, quick: bool) -> Result<Plan, ScenarioError> {
         let overrides = Overrides { quick, ..Overrides::default() };
-        parse(Path::new("s.toml"), text.to_owned(), &overrides).map(|s| s.plan)
+        parse(Path::new("s.toml"), text.to_owned(), &overrides, &crate::engine::Register::built_in().types())
+            .map(|s| s.plan)
     }
 
     fn said(from: &str, to: &str) -> String {

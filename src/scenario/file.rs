@@ -10,10 +10,11 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::gate::{ExpectTable, GateTable};
 use crate::faults::Faults;
-use crate::plan::{Action, Arrivals, DriverKind, Keys, Pacing, Pattern, Slow};
+use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, Slow, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -24,7 +25,7 @@ pub struct File {
     pub name: String,
     /// The question that the scenario answers.
     pub question: String,
-    /// The systems under measurement; reference and nats when there is none.
+    /// The systems under measurement; the reference broker and a NATS server when there is none.
     #[serde(default)]
     pub system: Vec<System>,
     /// What is driven, all at once.
@@ -55,8 +56,8 @@ pub struct File {
 pub struct System {
     /// Its name in every table; the driver's when absent.
     pub name: Option<String>,
-    /// The adapter that talks to it.
-    pub driver: DriverKind,
+    /// Its type: the adapter that talks to it. `msgbench systems` lists those there are.
+    pub driver: String,
     /// Where it is already running; msgbench starts it when absent.
     pub url: Option<String>,
     /// Whether its absence makes the run fail rather than be listed as skipped.
@@ -330,7 +331,21 @@ impl Default for Threads {
     }
 }
 
-/// The JSON schema of a scenario file, for editors that complete and check TOML.
-pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(File).into()
+/// The JSON schema of a scenario file with these types of systems, for editors that complete and
+/// check TOML.
+pub fn schema(types: &SystemTypes) -> serde_json::Value {
+    let mut schema: serde_json::Value = schemars::schema_for!(File).into();
+    let options = |t: &SystemType| {
+        json!({
+            "if": { "properties": { "driver": { "const": t.name } } },
+            "then": { "properties": { "options": t.schema() } },
+        })
+    };
+    let each: Vec<_> = types.0.iter().map(options).collect();
+    let drivers: Vec<_> = types.0.iter().map(|t| json!({ "const": t.name, "description": t.about })).collect();
+    if let Some(system) = schema.get_mut("$defs").and_then(|defs| defs.get_mut("System")) {
+        system["properties"]["driver"]["oneOf"] = drivers.into();
+        system["allOf"] = each.into();
+    }
+    schema
 }

@@ -12,10 +12,10 @@ use serde::Deserialize;
 use super::diagnose::{Diagnosis, Place, ScenarioError, locate, reword};
 use super::environment;
 use super::known::{Known, Of};
-use crate::plan::Plan;
 use crate::plan::gate::{Comparator, Expectation, Gate, Policy, Share};
 use crate::plan::metric::Metric;
 use crate::plan::problem::{KEPT_DOT, Problem, segments};
+use crate::plan::{Plan, SystemTypes};
 use crate::units::ParseError;
 
 /// `[gate]` as typed.
@@ -178,16 +178,27 @@ fn expectation(i: usize, table: &ExpectTable, known: Known<'_>) -> Result<Expect
 /// # Errors
 /// [`ScenarioError::Read`] when it cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake; a name
 /// that nothing in the plan answers to is one.
-pub fn load(path: &Path, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
+pub fn load(
+    path: &Path,
+    plan: &Plan,
+    types: &SystemTypes,
+    by_pattern: bool,
+) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
     let text = super::read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
-    parse(path, &text, plan, by_pattern).map_err(|d| ScenarioError::Wrong(Box::new(d)))
+    parse(path, &text, plan, types, by_pattern).map_err(|d| ScenarioError::Wrong(Box::new(d)))
 }
 
 /// As [`load`], for a text in hand.
 ///
 /// # Errors
 /// The first mistake, where it stands.
-pub fn parse(path: &Path, text: &str, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
+pub fn parse(
+    path: &Path,
+    text: &str,
+    plan: &Plan,
+    types: &SystemTypes,
+    by_pattern: bool,
+) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
     let expanded = environment::expand(path, text, &environment::variable)?;
     let file: GateFile = toml::from_str(&expanded.text).map_err(|e| {
         let (message, hint) = reword(&e);
@@ -197,7 +208,7 @@ pub fn parse(path: &Path, text: &str, plan: &Plan, by_pattern: bool) -> Result<(
         let segments: Vec<String> = segments(&p.path);
         Diagnosis { place: Place::of(path, text, locate(text, &segments)), message: p.message, hint: p.hint }
     };
-    let known = Known::of(plan, by_pattern);
+    let known = Known::of(plan, types, by_pattern);
     Ok((gate(&file.gate, known).map_err(blame)?, expectations(&file.expect, known).map_err(blame)?))
 }
 
@@ -220,16 +231,21 @@ system = "nats"
 on-inconclusive = "warn"
 "#;
 
+    fn types() -> SystemTypes {
+        crate::engine::Register::built_in().types()
+    }
+
     /// What the file is used with: streams to nats, percentiles as they are by default.
     fn plan() -> Plan {
         let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\n[[system]]\ndriver = \"jetstream\"\n\
                     [[workload]]\nname = \"orders\"\npattern = \"fan-out\"\nload.rate = \"1k/s\"\n";
-        let scenario = crate::scenario::parse(Path::new("t.toml"), text.into(), &crate::scenario::Overrides::default());
+        let scenario =
+            crate::scenario::parse(Path::new("t.toml"), text.into(), &crate::scenario::Overrides::default(), &types());
         scenario.unwrap().plan
     }
 
     fn read(text: &str) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
-        parse(Path::new("gate.toml"), text, &plan(), true)
+        parse(Path::new("gate.toml"), text, &plan(), &types(), true)
     }
 
     #[test]

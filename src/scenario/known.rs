@@ -3,11 +3,12 @@
 
 use crate::plan::metric::{Metric, Quantity, quantile_name};
 use crate::plan::problem::{Problem, suggest};
-use crate::plan::{BringUp, Case, DriverKind, Load, Plan, SystemSpec, Workload};
+use crate::plan::{BringUp, Case, Load, Plan, SystemSpec, SystemType, SystemTypes, Workload};
 
 /// What there is in a plan.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'a> {
+    pub types: &'a SystemTypes,
     /// The systems that are run.
     pub systems: &'a [SystemSpec],
     /// Systems that the scenario has and this run does not, because the command line chooses others.
@@ -28,8 +29,15 @@ pub(super) enum Of {
 }
 
 impl<'a> Known<'a> {
-    pub fn of(plan: &'a Plan, by_pattern: bool) -> Self {
-        Self { systems: &plan.systems, left_out: &[], cases: &plan.cases, percentiles: &plan.percentiles, by_pattern }
+    pub fn of(plan: &'a Plan, types: &'a SystemTypes, by_pattern: bool) -> Self {
+        Self {
+            types,
+            systems: &plan.systems,
+            left_out: &[],
+            cases: &plan.cases,
+            percentiles: &plan.percentiles,
+            by_pattern,
+        }
     }
 
     /// Whether there is a system of this name.
@@ -71,10 +79,12 @@ impl<'a> Known<'a> {
             let Some(spec) = self.systems.get(case.system).filter(|s| system.is_none_or(|name| s.name == name)) else {
                 continue;
             };
+            // A record may name a type that this build does not have: nothing is ruled out then.
+            let of_type = self.types.get(&spec.driver).cloned().unwrap_or(SystemType::new("", ""));
             // What a driver cannot do at all is said when the run skips it.
-            let streams = case.workloads.iter().filter(|w| spec.driver.lacks(w).is_none());
+            let streams = case.workloads.iter().filter(|w| self.types.lacks(&spec.driver, w).is_none());
             for w in streams.filter(|w| metric.workload.as_ref().is_none_or(|name| *name == w.name)) {
-                match lack(&metric.quantity, w, spec) {
+                match lack(&metric.quantity, w, spec, &of_type) {
                     None => some = true,
                     Some(found) => first = first.or(Some((found, spec, w, case.workloads.len() > 1))),
                 }
@@ -98,11 +108,11 @@ fn hinted(problem: Problem, wrong: &str, valid: &[&str]) -> Problem {
 }
 
 /// Why a quantity is never measured for a workload of a system, and what to write instead; `None` where it can be.
-fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec) -> Option<(String, String)> {
+fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemType) -> Option<(String, String)> {
     let because = |why: String, hint: &str| Some((why, hint.to_string()));
     let pattern = w.pattern.name();
     match quantity {
-        Quantity::Latency(kind, _) => latency(kind, w, spec),
+        Quantity::Latency(kind, _) => latency(kind, w, of_type),
         Quantity::Replay(_) if w.delivery.backlog == 0 => {
             because(format!("{pattern} reads no backlog"), "use `pattern = \"replay\"`, or remove it")
         }
@@ -110,15 +120,15 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec) -> Option<(String,
             "a system that is already running has no process of ours to look at".into(),
             "remove it, or let msgbench start the system (no `url`)",
         ),
-        Quantity::Broker(_) if spec.driver == DriverKind::Null => {
-            because("the null driver has no broker".into(), "remove it, or name another `system`")
+        Quantity::Broker(_) if !of_type.processes => {
+            because(format!("the {} driver has no broker", of_type.name), "remove it, or name another `system`")
         }
         Quantity::Ledger(field) => match field.as_str() {
             "rejected" | "dead_lettered" if w.delivery.reject_every == 0 && w.delivery.dead_every == 0 => because(
                 format!("no message of this {pattern} is rejected"),
                 "set `delivery.reject-every` or `delivery.dead-every`, or remove it",
             ),
-            "redelivered" | "acked_lost" if !w.delivery.durable && matches!(spec.driver, DriverKind::Nats) => {
+            "redelivered" | "acked_lost" if !w.delivery.durable && !of_type.acks_unstored => {
                 because("nothing is stored or acknowledged".into(), "set `delivery.durable = true`, or remove it")
             }
             _ => None,
@@ -127,10 +137,10 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec) -> Option<(String,
     }
 }
 
-fn latency(kind: &str, w: &Workload, spec: &SystemSpec) -> Option<(String, String)> {
+fn latency(kind: &str, w: &Workload, of_type: &SystemType) -> Option<(String, String)> {
     let (family, part) = kind.split_once('.').map_or((kind, None), |(family, part)| (family, Some(part)));
     let pattern = w.pattern.name();
-    let headline = w.topology.latency_name(spec.driver != DriverKind::Null);
+    let headline = w.topology.latency_name(of_type.delivers);
     let because = |why: String, hint: String| Some((why, hint));
     let instead = |what: &str| format!("write `{what}` with the same percentile");
     match family {
@@ -145,9 +155,9 @@ fn latency(kind: &str, w: &Workload, spec: &SystemSpec) -> Option<(String, Strin
         "ack" if headline != "ack" && w.topology.reply => {
             return because(format!("{pattern} waits for answers, which are `rtt`"), instead("rtt"));
         }
-        "ack" if matches!(spec.driver, DriverKind::Nats | DriverKind::Reference) && !w.delivery.durable => {
+        "ack" if !of_type.acks_unstored && !w.delivery.durable => {
             return because(
-                format!("{} acknowledges nothing that it does not store", spec.driver.name()),
+                format!("{} acknowledges nothing that it does not store", of_type.name),
                 format!("{}, or set `delivery.durable = true`", instead(headline)),
             );
         }
@@ -155,7 +165,7 @@ fn latency(kind: &str, w: &Workload, spec: &SystemSpec) -> Option<(String, Strin
     }
     let open = matches!(w.load, Load::Open { .. });
     match part {
-        None if !open && matches!(family, "e2e" | "rtt" | "ack" | "lag") && spec.driver != DriverKind::Null => because(
+        None if !open && matches!(family, "e2e" | "rtt" | "ack" | "lag") && of_type.delivers => because(
             "the load has no schedule, so no message is due at an instant".into(),
             if family == "lag" {
                 "remove it, or set `mode = \"open\"`".into()

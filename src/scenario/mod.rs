@@ -25,7 +25,7 @@ pub mod summary;
 #[cfg(test)]
 mod tests;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, SystemTypes};
 pub use diagnose::ScenarioError;
 pub use file::schema;
 pub use summary::describe;
@@ -62,21 +62,21 @@ pub struct Overrides {
     pub quick: bool,
 }
 
-/// Reads and resolves a scenario.
+/// Reads and resolves a scenario for these types of systems: those of the register that will run it.
 ///
 /// # Errors
 /// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
+pub fn load(path: &Path, overrides: &Overrides, types: &SystemTypes) -> Result<Scenario, ScenarioError> {
     let text = read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
-    parse(path, text, overrides)
+    parse(path, text, overrides, types)
 }
 
 /// As [`load`], for a text in hand; `path` is named in mistakes, and payload files are relative to its folder.
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(path: &Path, text: String, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
-    let (plan, applied) = build::plan(path, &text, overrides).map_err(|d| ScenarioError::Wrong(Box::new(d)))?;
+pub fn parse(path: &Path, text: String, overrides: &Overrides, types: &SystemTypes) -> Result<Scenario, ScenarioError> {
+    let (plan, applied) = build::plan(path, &text, overrides, types).map_err(|d| ScenarioError::Wrong(Box::new(d)))?;
     let sha256 = crate::units::hex(&Sha256::digest(text.as_bytes()));
     Ok(Scenario { source_path: path.to_path_buf(), text, sha256, overrides: applied, plan })
 }

@@ -10,8 +10,8 @@ use crate::plan::messages;
 use crate::plan::options::home;
 use crate::plan::problem::Problem;
 use crate::plan::{
-    Address, AddressError, Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern,
-    Payload, PayloadSize, Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload,
+    AddressError, Arrivals, BringUp, Content, Delivery, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize,
+    Phases, Profile, Segment, SystemSpec, SystemTypes, Threads, Topology, Workload,
 };
 use crate::units::{Bytes, Rate, Span};
 
@@ -66,36 +66,28 @@ fn check_count(path: &str, count: u32, max: u32) -> Result<(), Problem> {
 }
 
 /// Whether the address of a system can be read, and its schemes are kept.
-fn check_address(system: &file::System, url: &str) -> Result<(), AddressError> {
+fn check_address(system: &file::System, url: &str, types: &SystemTypes) -> Result<(), AddressError> {
     let wrong = |words: &str, remedy: &str| Err(AddressError { words: words.into(), remedy: remedy.into() });
-    let text = |key: &str| system.options.get(key).and_then(|v| v.as_str());
-    if system.driver != DriverKind::Bridge {
-        let address = Address::read(system.driver, url)?;
-        if text("client") == Some("wire") && address.servers.iter().any(|s| s.tls) {
-            return wrong("`client = \"wire\"` speaks no TLS", "write nats://, or use `client = \"async-nats\"`");
-        }
-        return Ok(());
+    // Options that do not fit are refused elsewhere.
+    let addresses = types.addresses(&system.driver, &system.options, url)?;
+    let bare_protocol = system.options.get("client").and_then(|v| v.as_str()) == Some("wire");
+    if bare_protocol && addresses.iter().any(|a| a.servers.iter().any(|s| s.tls)) {
+        return wrong("`client = \"wire\"` speaks no TLS", "write nats://, or use `client = \"async-nats\"`");
     }
-    let from = match text("from") {
-        Some("jetstream") => DriverKind::Jetstream,
-        Some("reference") => DriverKind::Reference,
-        _ => DriverKind::Nats,
-    };
-    let parts: Vec<&str> = url.split_whitespace().collect();
-    let [first, second] = parts[..] else {
-        return wrong("a bridge has two addresses", "write \"nats://host:4222 kafka://host:9092\"");
-    };
-    Address::read(from, first)?;
-    Address::read(DriverKind::Kafka, second).map(drop)
+    Ok(())
 }
 
 /// The systems, in the order written.
-pub(super) fn systems(file: &File) -> Result<Vec<SystemSpec>, Problem> {
+pub(super) fn systems(file: &File, types: &SystemTypes) -> Result<Vec<SystemSpec>, Problem> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     for (i, s) in file.system.iter().enumerate() {
         let at = |key: &str| format!("system.{i}.{key}");
-        let name = s.name.clone().unwrap_or_else(|| s.driver.name().to_string());
+        let Some(of_type) = types.get(&s.driver) else {
+            return Err(Problem::new(at("driver"), format!("there is no driver `{}`", s.driver.escape_debug()))
+                .hint(types.hint(&s.driver)));
+        };
+        let name = s.name.clone().unwrap_or_else(|| s.driver.clone());
         check_name(&at("name"), &name)?;
         if !seen.insert(name.clone()) {
             return Err(Problem::new(at("name"), format!("two systems are called `{name}`"))
@@ -103,19 +95,26 @@ pub(super) fn systems(file: &File) -> Result<Vec<SystemSpec>, Problem> {
         }
         let bring_up = match &s.url {
             None => BringUp::Launch,
-            Some(_) if s.driver == DriverKind::Null => {
-                return Err(Problem::new(at("url"), "the null driver connects to nothing").hint("remove `url`"));
+            Some(_) if !of_type.external => {
+                return Err(Problem::new(at("url"), format!("the {} driver connects to nothing", of_type.name))
+                    .hint("remove `url`"));
             }
             Some(url) if url.trim().is_empty() => {
                 return Err(Problem::new(at("url"), "the URL is empty")
                     .hint("write it like \"nats://127.0.0.1:4222\", or remove it to have the system started"));
             }
             Some(url) => {
-                check_address(s, url).map_err(|e| Problem::new(at("url"), e.words).hint(e.remedy))?;
+                check_address(s, url, types).map_err(|e| Problem::new(at("url"), e.words).hint(e.remedy))?;
                 BringUp::External { url: url.clone() }
             }
         };
-        out.push(SystemSpec { name, driver: s.driver, bring_up, require: s.require, options: s.options.clone() });
+        out.push(SystemSpec {
+            name,
+            driver: s.driver.clone(),
+            bring_up,
+            require: s.require,
+            options: s.options.clone(),
+        });
     }
     if out.is_empty() {
         return Err(Problem::new("system", "there is no system").hint("add a [[system]] table, or remove the key"));

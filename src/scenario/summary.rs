@@ -100,7 +100,7 @@ pub fn describe(plan: &Plan) -> String {
             BringUp::External { url } => format!("already at {url}"),
         };
         let require = if s.require { ", required" } else { "" };
-        line(if i == 0 { "systems" } else { "" }, &format!("{} ({}, {up}{require})", s.name, s.driver.name()));
+        line(if i == 0 { "systems" } else { "" }, &format!("{} ({}, {up}{require})", s.name, s.driver));
     }
     // Systems share their load points, so each point is described once.
     let points: Vec<&Case> = plan.cases.iter().filter(|c| c.system == 0).collect();

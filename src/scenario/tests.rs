@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{Overrides, Scenario, ScenarioError, describe, load, parse, schema};
-use crate::plan::{BringUp, Content, DriverKind, Load, PayloadSize};
+use crate::plan::{BringUp, Content, Load, PayloadSize};
 use crate::units::{Bytes, Rate, Span};
 
 const GOOD: &str = r#"name = "fanout"
@@ -27,8 +27,12 @@ percentiles = [0.5, 0.99]
 "workload.load.rate" = ["1k/s", "10k/s"]
 "#;
 
+fn types() -> crate::plan::SystemTypes {
+    crate::engine::Register::built_in().types()
+}
+
 fn read(text: &str, o: &Overrides) -> Result<Scenario, ScenarioError> {
-    parse(Path::new("s.toml"), text.to_string(), o)
+    parse(Path::new("s.toml"), text.to_string(), o, &types())
 }
 
 /// What is said when `from` is written as `to`.
@@ -56,11 +60,11 @@ fn shipped_scenarios_load_and_are_quick() {
         if path.extension().is_none_or(|e| e != "toml") {
             continue;
         }
-        let full = load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
+        let full = load(&path, &Overrides::default(), &types()).unwrap_or_else(|e| panic!("{e}"));
         assert!(full.text.starts_with("# Question: "), "{}", path.display());
         assert_eq!(path.file_stem().unwrap().to_str(), Some(full.plan.name.as_str()));
         assert!(full.plan.trials >= 3, "{}", path.display());
-        let quick = load(&path, &Overrides { quick: true, ..Overrides::default() }).unwrap();
+        let quick = load(&path, &Overrides { quick: true, ..Overrides::default() }, &types()).unwrap();
         let load = quick.plan.cases.iter().map(|c| c.phases.warmup.0 + c.phases.measure.0).sum::<u64>();
         assert_eq!(quick.plan.trials, 1);
         assert!(load <= Span::secs(10).0, "{}", path.display());
@@ -87,8 +91,8 @@ fn a_sweep_makes_cases_and_options_end_it() {
 fn named_systems_are_required_and_known_drivers_are_added() {
     let o = Overrides { systems: vec!["nats".into(), "null".into()], ..Overrides::default() };
     let s = read(GOOD, &o).unwrap();
-    let kinds: Vec<_> = s.plan.systems.iter().map(|s| (s.driver, s.require)).collect();
-    assert_eq!(kinds, [(DriverKind::Nats, true), (DriverKind::Null, true)]);
+    let kinds: Vec<_> = s.plan.systems.iter().map(|s| (s.driver.as_str(), s.require)).collect();
+    assert_eq!(kinds, [("nats", true), ("null", true)]);
     let s = read(GOOD, &set("system.nats.url", "nats://127.0.0.1:4222")).unwrap();
     assert!(matches!(&s.plan.systems[1].bring_up, BringUp::External { url } if url.ends_with(":4222")));
     let none = GOOD.replace("[[system]]\ndriver = \"reference\"\n[[system]]\ndriver = \"nats\"\n", "");
@@ -235,13 +239,13 @@ fn a_file_payload_is_summarised_and_hashed() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("m.txt"), "abc\nabcdef\n").unwrap();
     std::fs::write(folder.path().join("s.toml"), GOOD.replace("size = \"128B\"", "file = \"m.txt\"")).unwrap();
-    let s = load(&folder.path().join("s.toml"), &Overrides::default()).unwrap();
+    let s = load(&folder.path().join("s.toml"), &Overrides::default(), &types()).unwrap();
     let payload = &s.plan.cases[0].workloads[0].payload;
     assert_eq!(payload.size, PayloadSize::Uniform { min: Bytes(47), max: Bytes(50) });
     let Content::File { messages, sha256, .. } = &payload.content else { panic!("{payload:?}") };
     assert_eq!((*messages, sha256.len()), (2, 64));
     std::fs::write(folder.path().join("m.txt"), "\n\n").unwrap();
-    let error = load(&folder.path().join("s.toml"), &Overrides::default()).unwrap_err().to_string();
+    let error = load(&folder.path().join("s.toml"), &Overrides::default(), &types()).unwrap_err().to_string();
     assert!(error.contains("it holds no message"), "{error}");
 }
 
@@ -291,7 +295,7 @@ time        at most 102s once connected
 
 #[test]
 fn the_schema_knows_every_table() {
-    let schema = schema();
+    let schema = schema(&types());
     for key in ["name", "question", "system", "workload", "run", "sweep"] {
         assert!(schema["properties"].get(key).is_some(), "{key}");
     }

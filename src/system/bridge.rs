@@ -4,45 +4,63 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Context, Running, System, SystemError, create};
+use super::{Context, Order, Provider, Running, System, SystemError};
 use crate::plan::options::{Options, unknown};
-use crate::plan::{BringUp, DriverKind, SystemSpec};
+use crate::plan::{BringUp, SystemSpec, SystemType};
 
-/// See the module.
-pub(super) struct Pair {
-    parts: Vec<(&'static str, Box<dyn System>)>,
-    /// Processes of each part.
-    sizes: Vec<usize>,
+/// The option that chooses the system which is published to.
+const FROM: &str = "from";
+
+/// `driver = "bridge"`: one system that is published to, another that is read from, and a forwarder.
+#[derive(Debug, Clone, Copy)]
+pub struct Bridge {
+    /// The types that can be published to; the first where the scenario does not say.
+    pub from: &'static [&'static str],
+    /// The type that is read from.
+    pub to: &'static str,
 }
 
-/// The two systems of a bridge and the options of each: the one that is published to, and Kafka.
-///
-/// # Errors
-/// The option that does not fit, and what is allowed.
-pub(super) fn parts(options: &Options) -> Result<[(DriverKind, Options); 2], String> {
-    let first = match options.get("from").map_or(Some("nats"), |v| v.as_str()) {
-        Some("nats") => DriverKind::Nats,
-        Some("jetstream") => DriverKind::Jetstream,
-        Some("reference") => DriverKind::Reference,
-        _ => return Err("option `from`: there are nats, jetstream and reference".into()),
-    };
-    let part = |kind: DriverKind| match options.get(kind.name()) {
-        None => Ok((kind, Options::new())),
-        Some(Value::Object(own)) => Ok((kind, own.clone())),
-        Some(_) => Err(format!("option `{}`: the table of that system's options is expected", kind.name())),
-    };
-    let known = ["from", first.name(), "kafka"].map(str::to_owned);
-    match unknown(options, "a bridge", &known) {
-        Some(words) => Err(words),
-        None => Ok([part(first)?, part(DriverKind::Kafka)?]),
+impl Provider for Bridge {
+    fn describe(&self) -> SystemType {
+        SystemType {
+            lacks: |w| match &w.delivery {
+                _ if w.topology.reply => Some("a bridge brings no answers back"),
+                d if d.backlog > 0 => Some("a backlog would have to cross the bridge first"),
+                d if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery of single messages"),
+                _ => None,
+            },
+            ..SystemType::new(
+                "bridge",
+                "One system that is published to, another that is read from, and a forwarder between them.",
+            )
+        }
     }
-}
 
-impl Pair {
-    pub(super) fn new(spec: &SystemSpec, context: &Context) -> Result<Self, SystemError> {
+    fn parts(&self, options: &Options) -> Result<Vec<(String, Options)>, String> {
+        let first = match options.get(FROM) {
+            None => self.from[0],
+            Some(word) => *self
+                .from
+                .iter()
+                .find(|name| word.as_str() == Some(name))
+                .ok_or_else(|| format!("option `{FROM}`: there are {}", self.from.join(", ")))?,
+        };
+        let part = |name: &str| match options.get(name) {
+            None => Ok((name.to_owned(), Options::new())),
+            Some(Value::Object(own)) => Ok((name.to_owned(), own.clone())),
+            Some(_) => Err(format!("option `{name}`: the table of that system's options is expected")),
+        };
+        let known = [FROM, first, self.to].map(str::to_owned);
+        match unknown(options, "a bridge", &known) {
+            Some(words) => Err(words),
+            None => Ok(vec![part(first)?, part(self.to)?]),
+        }
+    }
+
+    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError> {
         let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
         let mut parts = Vec::new();
-        for (index, (kind, options)) in self::parts(&spec.options).map_err(wrong)?.into_iter().enumerate() {
+        for (index, (name, options)) in self.parts(&spec.options).map_err(wrong)?.into_iter().enumerate() {
             let bring_up = match &spec.bring_up {
                 BringUp::Launch => BringUp::Launch,
                 BringUp::External { url } => {
@@ -52,19 +70,27 @@ impl Pair {
                     BringUp::External { url: url.to_owned() }
                 }
             };
-            let dir = context.dir.join(kind.name());
+            let dir = order.context.dir.join(&name);
             std::fs::create_dir_all(&dir).map_err(|e| wrong(format!("cannot make {}: {e}", dir.display())))?;
             let part = SystemSpec {
-                name: format!("{} ({})", spec.name, kind.name()),
-                driver: kind,
+                name: format!("{} ({name})", spec.name),
+                driver: name.clone(),
                 bring_up,
                 require: spec.require,
                 options,
             };
-            parts.push((kind.name(), create(&part, Context { dir, timeout: context.timeout })?));
+            let context = Context { dir, timeout: order.context.timeout };
+            parts.push((name, order.providers.create(&part, context)?));
         }
-        Ok(Self { parts, sizes: Vec::new() })
+        Ok(Box::new(Pair { parts, sizes: Vec::new() }))
     }
+}
+
+/// Both systems of a bridge.
+struct Pair {
+    parts: Vec<(String, Box<dyn System>)>,
+    /// Processes of each part.
+    sizes: Vec<usize>,
 }
 
 impl Pair {
@@ -91,8 +117,10 @@ impl System for Pair {
             urls.push(running.url);
             both.pids.extend(running.pids);
             both.settings.extend(running.settings.into_iter().map(|(k, v)| (format!("{name}: {k}"), v)));
-            launched.insert((*name).to_owned(), running.client.into());
+            launched.insert(name.clone(), running.client.into());
         }
+        let names: Vec<&str> = self.parts.iter().map(|(name, _)| name.as_str()).collect();
+        both.client.insert("parts".to_owned(), names.into());
         both.url = urls.join(" ");
         both.client.insert("launched".to_owned(), launched.into());
         Ok(both)

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::nats::monitor;
 use super::{Running, System, SystemError};
-use crate::plan::{Address, DriverKind};
+use crate::plan::address::NATS;
+use crate::plan::{Address, SystemSpec};
 
 /// Longest INFO line that is read, in bytes; a large cluster lists its servers in it.
 const INFO_BOUND: u64 = 64 * 1024;
@@ -37,6 +38,13 @@ impl External {
     }
 }
 
+impl External {
+    /// The one at `url`, with the option `monitor` of `spec`.
+    pub(super) fn of(spec: &SystemSpec, url: &str, timeout: Duration) -> Self {
+        Self::new(&spec.name, url, spec.options.get("monitor").and_then(|v| v.as_str()), timeout)
+    }
+}
+
 impl System for External {
     fn start(&mut self) -> Result<Running, SystemError> {
         let unavailable = |reason: String| SystemError::Unavailable {
@@ -47,7 +55,7 @@ impl System for External {
         // A client may be given several servers of a cluster; one that answers is enough.
         let mut refusals = Vec::new();
         // The schemes of the reference broker and of JetStream are among those of NATS, and `check` has judged them.
-        let address = Address::read(DriverKind::Nats, &self.url).map_err(|e| unavailable(e.to_string()))?;
+        let address = Address::read(&NATS, &self.url).map_err(|e| unavailable(e.to_string()))?;
         for server in &address.servers {
             match info(&server.host, server.port, self.timeout) {
                 Ok(info) => {

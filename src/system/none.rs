@@ -1,6 +1,28 @@
 //! No system at all: the null driver takes and returns messages within msgbench itself.
 
-use super::{Running, System, SystemError};
+use super::{Availability, Order, Provider, Running, System, SystemError, reference};
+use crate::plan::{SystemSpec, SystemType};
+
+/// `driver = "null"`.
+#[derive(Debug, Clone, Copy)]
+pub struct Null;
+
+impl Provider for Null {
+    fn describe(&self) -> SystemType {
+        SystemType {
+            lacks: |w| (w.topology.reply || w.delivery.backlog > 0).then_some("the null driver delivers nothing"),
+            external: false,
+            processes: false,
+            ..SystemType::new("null", "Takes and returns every message at once, in process: the floor of the harness.")
+        }
+    }
+    fn availability(&self) -> Availability {
+        reference::itself(None)
+    }
+    fn create(&self, _: &SystemSpec, _: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+        Ok(Box::new(NoSystem))
+    }
+}
 
 /// Nothing to start, nothing to watch.
 #[derive(Debug, Default)]

@@ -10,12 +10,20 @@ use std::process::{ChildStdout, Command};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::external::plain;
+use super::external::{External, plain};
 use super::process::{Child, Output, open_log, tail};
-use super::{Context, Running, System, SystemError};
+use super::{Availability, Context, Order, Provider, Running, System, SystemError};
+use crate::plan::address::NATS;
 use crate::plan::facts::{Durability, Stated};
+use crate::plan::options::OptionSet;
+use crate::plan::{BringUp, SystemSpec, SystemType};
+
+/// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
+const PROGRAM_VARIABLE: &str = "MSGBENCH_BIN";
 
 /// The options of a scenario that become flags of the broker.
 const FLAGS: [&str; 4] = ["max-payload", "max-pending", "workers", "slow-consumer"];
@@ -35,9 +43,82 @@ const LOG_FLAGS: [&str; 6] =
 /// Says that messages are to be stored: the broker then serves the Kafka protocol, too, and clients are sent there.
 pub const LOG: &str = "log";
 
-/// The names of all options: flags, and a table for the Kafka client of the log half.
-pub(super) fn options() -> Vec<String> {
-    [&FLAGS[..], &LOG_FLAGS, &[LOG, FAULTS, "kafka"]].concat().into_iter().map(str::to_owned).collect()
+/// The options of a launched broker; docs/broker.md says what each may be. The broker checks them itself.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "only its schema is used")]
+struct Launch {
+    /// Largest message.
+    max_payload: Value,
+    /// Bytes that are held for one slow connection.
+    max_pending: Value,
+    /// Threads that serve connections.
+    workers: Value,
+    /// What happens to a consumer that is too slow.
+    slow_consumer: Value,
+    /// When the log half syncs: never, group, or after a duration.
+    sync: Value,
+    /// Bytes of one file of the log half.
+    segment_size: Value,
+    /// How long the log half keeps messages.
+    retention_time: Value,
+    /// Bytes that the log half keeps of a partition.
+    retention_size: Value,
+    /// Messages that the log half keeps of a partition.
+    retention_records: Value,
+    /// How often the log half removes what is too old.
+    housekeeping: Value,
+    /// Whether messages are stored. Default: where the workload asks for it.
+    log: Value,
+    /// The `[faults]` of the scenario; written there.
+    faults: Value,
+}
+
+/// `driver = "reference"`: the built-in broker.
+#[derive(Debug, Clone, Copy)]
+pub struct Builtin;
+
+impl Provider for Builtin {
+    fn describe(&self) -> SystemType {
+        SystemType {
+            lacks: |w| match &w.delivery {
+                d if !d.durable && (d.reject_every > 0 || d.dead_every > 0) => {
+                    Some("no redelivery of messages that are not stored")
+                }
+                _ => None,
+            },
+            acks_unstored: false,
+            faults: true,
+            by_default: true,
+            protocol: Some(NATS),
+            options: vec![OptionSet::of::<Launch>(|_| Ok(()))],
+            ..SystemType::new(
+                "reference",
+                "The built-in broker: over the NATS protocol, or, where messages are to be stored, over the Kafka protocol.",
+            )
+        }
+    }
+    fn availability(&self) -> Availability {
+        itself(std::env::var_os(PROGRAM_VARIABLE).as_deref().map(Path::new))
+    }
+    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+        let Order { program, context, .. } = order;
+        if let BringUp::External { url } = &spec.bring_up {
+            return Ok(Box::new(External::of(spec, url, context.timeout)));
+        }
+        Ok(Box::new(Reference::new(&spec.name, program, &spec.options, context)))
+    }
+}
+
+/// This program, which is the broker and the null system, too.
+pub(super) fn itself(explicit: Option<&Path>) -> Availability {
+    match program(explicit) {
+        Ok(program) => Availability::Found { program, version: env!("CARGO_PKG_VERSION").to_owned() },
+        Err(error) => Availability::Missing {
+            reason: format!("the msgbench program cannot be found: {error}"),
+            remedy: format!("set {PROGRAM_VARIABLE} to the path of msgbench, or unset it"),
+        },
+    }
 }
 
 /// Lines of the log that an error carries.
@@ -275,7 +356,7 @@ fn durability(sync: &str) -> Stated<Durability> {
 }
 
 /// This program, or the one at `explicit`, by an absolute path.
-pub(super) fn program(explicit: Option<&Path>) -> std::io::Result<PathBuf> {
+fn program(explicit: Option<&Path>) -> std::io::Result<PathBuf> {
     match explicit {
         Some(path) => path.canonicalize(),
         None => std::env::current_exe(),
@@ -341,6 +422,22 @@ exec sleep 60"#;
         assert!(system.start().unwrap_err().to_string().contains("not ready within 2s"));
         let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
         assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+    }
+
+    #[test]
+    fn availability_names_the_program_or_the_remedy() {
+        assert!(matches!(itself(None), Availability::Found { program, .. } if program.is_absolute()));
+        let Availability::Missing { remedy, .. } = itself(Some(Path::new("/no/such/msgbench"))) else {
+            panic!("found what is not there");
+        };
+        assert!(remedy.contains("MSGBENCH_BIN"));
+    }
+
+    #[test]
+    fn every_flag_is_an_option() {
+        let mut names = [&FLAGS[..], &LOG_FLAGS, &[LOG, FAULTS]].concat();
+        names.sort_unstable();
+        assert_eq!(Builtin.describe().options[0].names(), names);
     }
 
     #[test]

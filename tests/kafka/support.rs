@@ -10,10 +10,9 @@ use msgbench::driver::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Incoming, Outgoing, Producer, Seat, Sink, Start, Target,
 };
 use msgbench::load::message::{Envelope, Template, open};
-use msgbench::plan::{
-    BringUp, Content, Delivery, DriverKind, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload,
-};
-use msgbench::system::{Availability, Context, Running, System, availability, create};
+use msgbench::engine::Register;
+use msgbench::plan::{BringUp, Content, Delivery, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload};
+use msgbench::system::{Availability, Context, Running, System};
 use msgbench::units::{Bytes, now};
 use serde_json::Value;
 
@@ -22,7 +21,7 @@ pub const BOUND: Duration = Duration::from_secs(30);
 
 /// Whether there is a Kafka to test against; says so when there is not, and fails when skipping is forbidden.
 pub fn there() -> bool {
-    match availability(DriverKind::Kafka) {
+    match Register::built_in().availability("kafka") {
         Availability::Found { .. } => true,
         Availability::Missing { reason, remedy } => {
             let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
@@ -49,11 +48,11 @@ pub fn turn() -> MutexGuard<'static, ()> {
 
 pub fn spec(options: &Value) -> SystemSpec {
     let options = options.as_object().unwrap().clone();
-    SystemSpec { name: "kafka".into(), driver: DriverKind::Kafka, bring_up: BringUp::Launch, require: false, options }
+    SystemSpec { name: "kafka".into(), driver: "kafka".into(), bring_up: BringUp::Launch, require: false, options }
 }
 
 fn launch_in(dir: PathBuf, kept: Option<tempfile::TempDir>, options: &Value) -> Launched {
-    let mut system = create(&spec(options), Context { dir, timeout: BOUND }).unwrap();
+    let mut system = Register::built_in().create(&spec(options), Context { dir, timeout: BOUND }).unwrap();
     let running = system.start().unwrap_or_else(|e| panic!("{e}"));
     Launched { system, running, _dir: kept, _turn: None }
 }

@@ -8,13 +8,12 @@ use futures_util::StreamExt;
 use msgbench::driver::nats::Nats;
 use msgbench::driver::wire::Wire;
 use msgbench::driver::{Confirmation, Disposition, Driver, DriverError, Outgoing, Producer, Seat, Start, Target};
-use msgbench::plan::DriverKind;
 use serde_json::{Value, json};
 
 const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };
 
 fn launch(options: Value) -> Option<Server> {
-    Server::launch(DriverKind::Nats, options)
+    Server::launch("nats", options)
 }
 
 /// Sends 100 messages from a producer to a consumer.
@@ -81,7 +80,7 @@ async fn tls_verifies_the_server_and_where_asked_the_client() {
 /// Who subscribes to everything neither delays nor answers what a connection asks for itself.
 #[tokio::test]
 async fn a_subscriber_to_everything_costs_no_time() {
-    for (driver, options) in [(DriverKind::Nats, json!({})), (DriverKind::Jetstream, json!({ "jetstream": true }))] {
+    for (driver, options) in [("nats", json!({})), ("jetstream", json!({ "jetstream": true }))] {
         let Some(server) = Server::launch(driver, options) else { return };
         let other = async_nats::connect(&server.running.url).await.unwrap();
         let mut all = other.subscribe(">").await.unwrap();

@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::support::*;
-use msgbench::plan::DriverKind;
 use serde_json::{Value, json};
 
 /// The monitoring port of a launched server, from the configuration that it was started with.
@@ -29,7 +28,7 @@ fn varz(address: &str) -> Value {
 /// lost is the client's, and the record says so and no more.
 #[test]
 fn what_the_client_drops_is_not_said_to_be_the_servers() {
-    let Some(server) = Server::launch(DriverKind::Nats, json!({})) else { return };
+    let Some(server) = Server::launch("nats", json!({})) else { return };
     let monitor = monitor(server.running.pids[0]);
     let before = varz(&monitor);
     let text = format!(

@@ -5,14 +5,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::support::*;
 use msgbench::driver::jetstream::Jetstream;
 use msgbench::driver::{Consumer, Disposition, Driver, Incident, Outgoing, Producer, Seat, Start};
-use msgbench::plan::DriverKind;
 use serde_json::{Value, json};
 
 const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };
 const STREAM: &str = "MSGBENCH_abcd0123_0";
 
 fn launch(options: Value) -> Option<Server> {
-    Server::launch(DriverKind::Jetstream, options)
+    Server::launch("jetstream", options)
 }
 
 async fn open(server: &Server, options: Value, pattern: &str, rest: &str) -> Jetstream {
@@ -492,7 +491,7 @@ async fn what_cannot_be_had_is_said_with_the_servers_words_and_a_remedy() {
 
 #[tokio::test]
 async fn a_server_without_jetstream_is_told_so() {
-    let Some(server) = Server::launch(DriverKind::Nats, json!({})) else { return };
+    let Some(server) = Server::launch("nats", json!({})) else { return };
     let error = Jetstream::prepare(server.target(json!({})), &workloads("stream", "")).await.unwrap_err().to_string();
     assert!(error.contains("JetStream is not enabled"), "{error}");
     assert!(error.contains("switch JetStream on in the server's configuration"), "{error}");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use msgbench::plan::{BringUp, DriverKind, SystemSpec};
-use msgbench::system::{Availability, Context, Running, System, availability, create};
+use msgbench::engine::Register;
+use msgbench::plan::{BringUp, SystemSpec};
+use msgbench::system::{Availability, Context, Running, System};
 use serde_json::Value;
 
 /// A launched nats-server, stopped when it is dropped.
@@ -21,7 +22,7 @@ impl Drop for Server {
 
 /// The version of the nats-server that is here; `None`, said aloud, when there is none and skipping is allowed.
 pub fn version() -> Option<String> {
-    match availability(DriverKind::Nats) {
+    match Register::built_in().availability("nats") {
         Availability::Found { version, .. } => Some(version),
         Availability::Missing { reason, remedy } => {
             let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
@@ -34,19 +35,19 @@ pub fn version() -> Option<String> {
 
 impl Server {
     /// Launches it as `driver` would have it; `None` when there is no nats-server here.
-    pub fn launch(driver: DriverKind, options: Value) -> Option<Self> {
+    pub fn launch(driver: &str, options: Value) -> Option<Self> {
         version()?;
         let dir = tempfile::tempdir().unwrap();
-        let name = driver.name().to_owned();
+        let name = driver.to_owned();
         let spec = SystemSpec {
             name,
-            driver,
+            driver: driver.to_owned(),
             bring_up: BringUp::Launch,
             require: true,
             options: options.as_object().unwrap().clone(),
         };
         let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(30) };
-        let mut system = create(&spec, context).unwrap();
+        let mut system = Register::built_in().create(&spec, context).unwrap();
         let running = system.start().unwrap();
         Some(Self { running, system, _dir: dir })
     }

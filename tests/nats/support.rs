@@ -47,7 +47,7 @@ pub fn workloads(pattern: &str, rest: &str) -> Vec<Workload> {
     let text = format!(
         "name = \"test\"\nquestion = \"test?\"\n[[workload]]\npattern = \"{pattern}\"\nload = {{ rate = \"1k/s\" }}\n{rest}\n"
     );
-    parse(Path::new("test.toml"), text, &Overrides::default()).unwrap().plan.cases[0].workloads.clone()
+    parse(Path::new("test.toml"), text, &Overrides::default(), &msgbench::engine::Register::built_in().types()).unwrap().plan.cases[0].workloads.clone()
 }
 
 /// Message `token`.

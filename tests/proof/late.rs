@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use msgbench::plan::DriverKind;
 use serde_json::json;
 
 use super::server::Server;
@@ -82,7 +81,7 @@ fn back(from: TcpStream, to: TcpStream, mark: &str) {
 
 #[test]
 fn acknowledgements_out_of_order_are_all_measured() {
-    let Some(server) = Server::launch(DriverKind::Jetstream, json!({})) else { return };
+    let Some(server) = Server::launch("jetstream", json!({})) else { return };
     let target: SocketAddr = server.running.url.trim_start_matches("nats://").parse().unwrap();
     let address = proxy(target, "mba.");
     let dir = tempfile::tempdir().unwrap();

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::Command;
 
 use broker::{Broker, broker};
-use msgbench::plan::DriverKind;
-use msgbench::system::{Availability, availability};
-use msgbench::{driver, system};
+use msgbench::engine::Register;
+use msgbench::plan::options::{OptionSet, joined};
+use msgbench::system::Availability;
 use plant::{OTHERS, Planted, RIGHT, VARIABLE, of_bridge, planted, put, undeclared};
 use serde_json::{Map, Value, json};
 
@@ -127,9 +127,19 @@ fn encoded_credentials_are_decoded_and_nothing_is_shown_of_a_run_that_succeeds()
     }
 }
 
+/// The schema of the options of the clients of a type of system.
+fn client_shape(kind: &str) -> Value {
+    joined(Register::built_in().types().get(kind).unwrap().client_options.iter().map(OptionSet::shape))
+}
+
+/// That of a launched system.
+fn launch_shape(kind: &str) -> Value {
+    joined(Register::built_in().types().get(kind).unwrap().options.iter().map(OptionSet::shape))
+}
+
 /// A system of a scenario.
-fn of(kind: DriverKind, name: &str, url: Option<&str>, options: &Map<String, Value>) -> Value {
-    let mut system = json!({ "name": name, "driver": kind.name(), "options": options });
+fn of(kind: &str, name: &str, url: Option<&str>, options: &Map<String, Value>) -> Value {
+    let mut system = json!({ "name": name, "driver": kind, "options": options });
     if let Some(url) = url {
         system["url"] = url.into();
     }
@@ -155,7 +165,7 @@ fn clean(name: &str, text: &str) {
 }
 
 /// The options with which `check` is content, with what it says is needed beside them; those it refuses, and why.
-fn accepted(kind: DriverKind, url: Option<&str>, all: Vec<Planted>) -> (Vec<Planted>, Vec<(String, String)>) {
+fn accepted(kind: &str, url: Option<&str>, all: Vec<Planted>) -> (Vec<Planted>, Vec<(String, String)>) {
     let (mut good, mut refused) = (Vec::new(), Vec::new());
     for mut it in all {
         loop {
@@ -184,13 +194,13 @@ fn accepted(kind: DriverKind, url: Option<&str>, all: Vec<Planted>) -> (Vec<Plan
 
 /// Runs all of them in one scenario, looks for secrets in all that it says and leaves, and gives the places of the trials
 /// that ran to their end.
-fn run_all(kind: DriverKind, url: Option<&str>, all: &[Planted], format: &str) -> Vec<String> {
+fn run_all(kind: &str, url: Option<&str>, all: &[Planted], format: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let systems: Vec<Value> =
         all.iter().enumerate().map(|(i, it)| of(kind, &format!("s{i}"), url, &it.options)).collect();
     scenario_of(dir.path(), &systems);
     let (said, code) = says(dir.path(), &["run", "s.toml", "--out", "results", "--force", "--format", format]);
-    clean(kind.name(), &said);
+    clean(kind, &said);
     let mut found = Vec::new();
     assert!(dir.path().join("results").exists(), "{kind:?}: {code}: {said}");
     files(&dir.path().join("results"), &mut found);
@@ -206,22 +216,22 @@ fn run_all(kind: DriverKind, url: Option<&str>, all: &[Planted], format: &str) -
     (0..all.len()).filter(|i| done(*i)).map(|i| all[i].place.clone()).collect()
 }
 
-const DRIVERS: [DriverKind; 4] = [DriverKind::Nats, DriverKind::Jetstream, DriverKind::Reference, DriverKind::Kafka];
+const DRIVERS: [&str; 4] = ["nats", "jetstream", "reference", "kafka"];
 
 /// A new option that takes text says whether it is secret, or this fails.
 #[test]
 fn every_option_that_takes_text_declares_whether_it_is_secret() {
     for kind in DRIVERS {
-        for shape in [driver::shape(kind), system::shape(kind)] {
+        for shape in [client_shape(kind), launch_shape(kind)] {
             let mut found = Vec::new();
-            undeclared(&shape, kind.name(), &mut found);
+            undeclared(&shape, kind, &mut found);
             assert_eq!(found, Vec::<String>::new(), "add #[schemars(extend(\"secret\" = ...))]");
         }
     }
 }
 
 /// What `check` may refuse: a build without OpenSSL has no TLS for Kafka, and a monitoring page has no user.
-fn refusals_are_known(kind: DriverKind, refused: &[(String, String)]) {
+fn refusals_are_known(kind: &str, refused: &[(String, String)]) {
     for (place, said) in refused {
         let known = said.contains("has neither TLS nor SCRAM") || said.contains("option `monitor`");
         assert!(known, "{kind:?}: {place}: {said}");
@@ -232,14 +242,14 @@ fn refusals_are_known(kind: DriverKind, refused: &[(String, String)]) {
 fn no_option_is_shown_when_nobody_answers() {
     let dead = format!("me:%50{}@127.0.0.1:{}", &RIGHT[1..], port());
     std::thread::scope(|scope| {
-        for kind in DRIVERS.into_iter().chain([DriverKind::Bridge]) {
+        for kind in DRIVERS.into_iter().chain(["bridge"]) {
             let (all, url) = match kind {
-                DriverKind::Bridge => (of_bridge(driver::shape), format!("nats://{dead} kafka://{dead}")),
-                DriverKind::Kafka => (planted(&driver::shape(kind)), format!("kafka://{dead}")),
-                _ => (planted(&driver::shape(kind)), format!("nats://{dead}")),
+                "bridge" => (of_bridge(client_shape), format!("nats://{dead} kafka://{dead}")),
+                "kafka" => (planted(&client_shape(kind)), format!("kafka://{dead}")),
+                _ => (planted(&client_shape(kind)), format!("nats://{dead}")),
             };
             scope.spawn(move || {
-                let least = if kind == DriverKind::Bridge { 50 } else { 12 };
+                let least = if kind == "bridge" { 50 } else { 12 };
                 let (all, refused) = accepted(kind, Some(&url), all);
                 refusals_are_known(kind, &refused);
                 assert!(all.len() >= least, "{kind:?}: {all:?}");
@@ -254,14 +264,14 @@ fn no_option_is_shown_when_a_broker_answers_and_takes_the_password() {
     let broker = broker("me", RIGHT);
     for kind in DRIVERS {
         let (scheme, address) =
-            if kind == DriverKind::Kafka { ("kafka", &broker.kafka) } else { ("nats", &broker.nats) };
+            if kind == "kafka" { ("kafka", &broker.kafka) } else { ("nats", &broker.nats) };
         let url = format!("{scheme}://me:%50{}@{address}", &RIGHT[1..]);
-        let (all, _) = accepted(kind, Some(&url), planted(&driver::shape(kind)));
+        let (all, _) = accepted(kind, Some(&url), planted(&client_shape(kind)));
         let done = run_all(kind, Some(&url), &all, "json");
         // The router has no streams.
         let right: &[&str] = match kind {
-            DriverKind::Jetstream => &[],
-            DriverKind::Kafka => {
+            "jetstream" => &[],
+            "kafka" => {
                 &["sasl.password (value)", "sasl.password-env (variable)", "raw.sasl.password (entries)"]
             }
             _ => &["password (value)"],
@@ -274,21 +284,21 @@ fn no_option_is_shown_when_a_broker_answers_and_takes_the_password() {
 #[test]
 fn no_option_of_a_launched_server_is_shown_whether_it_starts_or_not() {
     for (kind, comment, bad) in [
-        (DriverKind::Nats, "comment", json!({ "config": ["no_such_setting: \"nats://u:Url4lso5ecret@h\""] })),
-        (DriverKind::Jetstream, "comment", json!({ "config": ["password: \"Text4lso5ecret\" {{{"] })),
+        ("nats", "comment", json!({ "config": ["no_such_setting: \"nats://u:Url4lso5ecret@h\""] })),
+        ("jetstream", "comment", json!({ "config": ["password: \"Text4lso5ecret\" {{{"] })),
         (
-            DriverKind::Kafka,
+            "kafka",
             "define",
             json!({ "broker": { "properties": { "listeners": "BAD://u:Url4lso5ecret@h:1" } } }),
         ),
     ] {
-        if let Availability::Missing { reason, remedy } = availability(kind) {
+        if let Availability::Missing { reason, remedy } = Register::built_in().availability(kind) {
             let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
             assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
             eprintln!("SKIPPED: {reason}; {remedy}");
             continue;
         }
-        let (all, refused) = accepted(kind, None, planted(&system::shape(kind)));
+        let (all, refused) = accepted(kind, None, planted(&launch_shape(kind)));
         assert!(refused.is_empty(), "{refused:?}");
         // Text is planted as a comment of a configuration and as a definition for Java; each fits one of the servers.
         let fits = |it: &Planted| !it.place.contains("(text)") || it.place.contains(comment);
@@ -318,7 +328,7 @@ fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
 fn files_are_looked_for_in_the_home_folder() {
     let broker = broker("me", RIGHT);
     let url = format!("nats://{}", broker.nats);
-    let shape = driver::shape(DriverKind::Nats);
+    let shape = client_shape("nats");
     let mut tried = 0;
     for (name, option) in shape["properties"].as_object().unwrap() {
         if option["secret"] != "file" {
@@ -332,7 +342,7 @@ fn files_are_looked_for_in_the_home_folder() {
                 options.insert(other.into(), "s.toml".into());
             }
         }
-        scenario_of(dir.path(), &[of(DriverKind::Nats, "s", Some(&url), &options)]);
+        scenario_of(dir.path(), &[of("nats", "s", Some(&url), &options)]);
         let (said, code) = says(dir.path(), &["run", "s.toml", "--out", "results"]);
         let path = dir.path().join("home-folder/no-such-file");
         let words = format!("option `{name}`: {}: ", path.display());

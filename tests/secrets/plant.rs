@@ -1,6 +1,5 @@
 //! Options with a secret in one place each, made from the schemas in which the options declare what they hold.
 
-use msgbench::plan::DriverKind;
 use msgbench::plan::options::sensitive;
 use serde_json::{Map, Value, json};
 
@@ -98,19 +97,19 @@ pub fn planted(shape: &Value) -> Vec<Planted> {
 }
 
 /// Of a bridge those of its parts, each under the name of the part.
-pub fn of_bridge(shape: impl Fn(DriverKind) -> Value) -> Vec<Planted> {
+pub fn of_bridge(shape: impl Fn(&str) -> Value) -> Vec<Planted> {
     let mut all = Vec::new();
     for (from, kind) in [
-        (DriverKind::Nats, DriverKind::Nats),
-        (DriverKind::Jetstream, DriverKind::Jetstream),
-        (DriverKind::Reference, DriverKind::Reference),
-        (DriverKind::Reference, DriverKind::Kafka),
+        ("nats", "nats"),
+        ("jetstream", "jetstream"),
+        ("reference", "reference"),
+        ("reference", "kafka"),
     ] {
         for mut it in planted(&shape(kind)) {
-            it.place = format!("{}.{}", kind.name(), it.place);
+            it.place = format!("{}.{}", kind, it.place);
             it.options = Map::from_iter([
-                ("from".to_owned(), from.name().into()),
-                (kind.name().to_owned(), Value::Object(it.options)),
+                ("from".to_owned(), from.into()),
+                (kind.to_owned(), Value::Object(it.options)),
             ]);
             all.push(it);
         }

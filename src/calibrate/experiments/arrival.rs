@@ -35,9 +35,9 @@ pub fn arrival(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
             "name = \"arrival\"\nquestion = \"When did it arrive?\"\n{systems}\
              [[workload]]\npattern = \"fan-out\"\nconsumers = 2\nload.rate = \"1/s\"\ndelivery.durable = {durable}\n"
         );
-        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default())?.plan;
+        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &bench.register.types())?.plan;
         let failed = |error| CalibrateError::Trial { experiment: "arrival", phase: "measure".into(), error };
-        seen.extend(stamps(&plan, bench.scratch, tries).map_err(failed)?);
+        seen.extend(stamps(&plan, bench.register, bench.scratch, tries).map_err(failed)?);
     }
     let claim = "Messages that came together have arrived at one instant, whatever the consumer does with each, through every client alike.";
     Ok(vec![experiment(13, "arrival", claim, judge(&seen), None)])

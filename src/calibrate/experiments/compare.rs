@@ -17,6 +17,7 @@ use crate::calibrate::awake::Awake;
 use crate::calibrate::bench::Bench;
 use crate::calibrate::certificate::{Experiment, Form, Line, Unit, Unrest};
 use crate::compare::{self, Named, Row, Verdict};
+use crate::plan::SystemTypes;
 use crate::plan::gate::Gate;
 use crate::record::{Completion, Host, Record, SCHEMA, ScenarioSource, Tool, Trial};
 use crate::scenario::{Overrides, parse};
@@ -46,8 +47,8 @@ fn scenario(delay: Nanos) -> String {
 }
 
 /// A record of these trials of the scenario of A, as a run would have written it.
-fn record(trials: Vec<Trial>, host: &Host) -> Result<Record, CalibrateError> {
-    let scenario = parse(Path::new("calibrate.toml"), scenario(DELAY), &Overrides::default())?;
+fn record(trials: Vec<Trial>, host: &Host, types: &SystemTypes) -> Result<Record, CalibrateError> {
+    let scenario = parse(Path::new("calibrate.toml"), scenario(DELAY), &Overrides::default(), types)?;
     Ok(Record {
         schema: SCHEMA.into(),
         tool: Tool { version: env!("CARGO_PKG_VERSION").into(), profile: "calibration".into(), command: Vec::new() },
@@ -102,7 +103,7 @@ pub fn comparisons(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>
         pool.push(trial);
     }
     drop(awake);
-    let blank = record(Vec::new(), &crate::host::machine::read())?;
+    let blank = record(Vec::new(), &crate::host::machine::read(), &bench.register.types())?;
     let lines = judge(&mut a, &mut b, &blank, &unrest);
     let claim = "Of 200 comparisons of the broker with itself no more raise an alarm than chance allows, and p-values are as small as they \
                  say they are; of 200 with a broker that is 10 % slower nearly all do, and give the difference.";

@@ -16,8 +16,8 @@ use crate::plan::facts::Levels;
 use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::plan::{
-    BringUp, Case, Content, Delivery, DriverKind, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan,
-    SystemSpec, Threads, Topology, Workload,
+    BringUp, Case, Content, Delivery, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan, SystemSpec, Threads,
+    Topology, Workload,
 };
 use crate::record::{
     Check, Completion, Host, LatencySummary, Ledger, Outcome, Record, Resources, SCHEMA, ScenarioSource, Status,
@@ -104,13 +104,10 @@ pub fn read(name: &str, bytes: &[u8], unit: Option<LogUnit>) -> Result<Record, F
 }
 
 fn record(name: &str, found: Found) -> Record {
-    let kind = |text: &str| text.to_lowercase();
-    // The nearest there is; nothing is driven by it. What it was stands in the options and in the facts.
-    let driver = match kind(&found.system) {
-        s if s.contains("kafka") || s.contains("redpanda") => DriverKind::Kafka,
-        s if s.contains("jetstream") => DriverKind::Jetstream,
-        s if s.contains("nats") => DriverKind::Nats,
-        _ => DriverKind::Null,
+    // What the other tool calls it; nothing is driven by it.
+    let driver = match found.system.to_lowercase() {
+        s if s.is_empty() => "unknown".to_owned(),
+        s => s,
     };
     let workload = |s: &Stream| Workload {
         name: s.name.clone(),

@@ -21,7 +21,6 @@ use hdrhistogram::Histogram;
 
 use belt::Belt;
 
-use super::kafka::Kafka;
 use super::{
     Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incident, Incidents, Incoming, Producer,
     Seat, Sink, Start, Stated, Target,
@@ -33,10 +32,10 @@ use crate::units::{Nanos, SECOND};
 /// Messages whose time at the bridge is remembered, and those in flight from it.
 const RING: usize = 1 << 20;
 
-/// See the module; `F` is the system that is published to.
-pub struct Bridge<F> {
+/// From `F`, which is published to, to `T`, which is read from.
+pub struct Bridge<F, T> {
     first: Arc<F>,
-    kafka: Arc<Kafka>,
+    second: Arc<T>,
     facts: Facts,
     incidents: Incidents,
     middle: Arc<Middle>,
@@ -83,20 +82,18 @@ fn side(target: &Target, index: usize, name: &str) -> Target {
     for (key, value) in given.into_iter().flatten() {
         options.entry(key.clone()).or_insert_with(|| value.clone());
     }
-    // Where the brokers are configured is the launcher's business.
-    options.remove("broker");
     let url = target.url.split_whitespace().nth(index).unwrap_or_default().to_owned();
     Target { url, options, ..target.clone() }
 }
 
 /// What is promised of the whole way; producers are acknowledged by the first system, and order is judged by it.
-fn joined(from: &str, first: &Guarantees, kafka: &Guarantees) -> Guarantees {
-    fn then<T: Copy>(level: T, first: &Stated<T>, kafka: &Stated<T>) -> Stated<T> {
-        Stated::new(level, format!("{}, then {}", first.shown(), kafka.shown()))
+fn joined((from, first): (&str, &Guarantees), (to, second): (&str, &Guarantees)) -> Guarantees {
+    fn then<T: Copy>(level: T, first: &Stated<T>, second: &Stated<T>) -> Stated<T> {
+        Stated::new(level, format!("{}, then {}", first.shown(), second.shown()))
     }
     let delivery = match first.delivery.level {
         Delivery::AtLeastOnce | Delivery::ExactlyOnce => {
-            let words = format!("at least once: {from} is acknowledged when kafka has the message");
+            let words = format!("at least once: {from} is acknowledged when {to} has the message");
             Stated::new(Delivery::AtLeastOnce, words)
         }
         _ => {
@@ -106,32 +103,35 @@ fn joined(from: &str, first: &Guarantees, kafka: &Guarantees) -> Guarantees {
     };
     Guarantees {
         delivery,
-        order: then(first.order.level, &first.order, &kafka.order),
-        acknowledgement: then(first.acknowledgement.level, &first.acknowledgement, &kafka.acknowledgement),
-        durability: then(kafka.durability.level, &first.durability, &kafka.durability),
+        order: then(first.order.level, &first.order, &second.order),
+        acknowledgement: then(first.acknowledgement.level, &first.acknowledgement, &second.acknowledgement),
+        durability: then(second.durability.level, &first.durability, &second.durability),
     }
 }
 
-impl<F: Driver + 'static> Driver for Bridge<F> {
+impl<F: Driver + 'static, T: Driver + 'static> Driver for Bridge<F, T> {
     type Producer = F::Producer;
-    type Consumer = BridgeConsumer<<Kafka as Driver>::Consumer>;
+    type Consumer = BridgeConsumer<T::Consumer>;
     const STORES: bool = true;
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
-        let from = target.options.get("from").and_then(|v| v.as_str()).unwrap_or("nats").to_owned();
+        // The system says what it is made of.
+        let names = target.options.get("parts").and_then(|v| v.as_array()).cloned().unwrap_or_default();
+        let name = |i: usize| names.get(i).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+        let (from, to) = (name(0), name(1));
         let first = Arc::new(F::prepare(side(&target, 0, &from), workloads).await?);
-        let kafka = Arc::new(Kafka::prepare(side(&target, 1, "kafka"), workloads).await?);
+        let second = Arc::new(T::prepare(side(&target, 1, &to), workloads).await?);
         let mut facts = Facts {
-            version: format!("{} to {}", first.facts().version, kafka.facts().version),
-            client: format!("{}, {}", first.facts().client, kafka.facts().client),
+            version: format!("{} to {}", first.facts().version, second.facts().version),
+            client: format!("{}, {}", first.facts().client, second.facts().client),
             ..Facts::default()
         };
-        for (name, of) in [(from.as_str(), first.facts()), ("kafka", kafka.facts())] {
+        for (name, of) in [(from.as_str(), first.facts()), (to.as_str(), second.facts())] {
             facts.settings.extend(of.words().into_iter().map(|(k, v)| (format!("{name}: {k}"), v)));
         }
         let tls = |of: &Facts| of.settings.get("tls").cloned().unwrap_or_else(|| "not stated".into());
-        facts.settings.insert("tls".into(), format!("{}, then {}", tls(first.facts()), tls(kafka.facts())));
-        facts.guarantees = joined(&from, &first.facts().guarantees, &kafka.facts().guarantees);
+        facts.settings.insert("tls".into(), format!("{}, then {}", tls(first.facts()), tls(second.facts())));
+        facts.guarantees = joined((&from, &first.facts().guarantees), (&to, &second.facts().guarantees));
         let ring = (0..RING).map(|_| (AtomicU64::new(u64::MAX), AtomicU64::new(0))).collect();
         let middle = Arc::new(Middle {
             run: target.run,
@@ -141,7 +141,7 @@ impl<F: Driver + 'static> Driver for Bridge<F> {
             hops: Mutex::new([histogram(), histogram()]),
         });
         let incidents = Incidents::default();
-        let mut bridge = Self { first, kafka, facts, incidents, middle, threads: Vec::new(), timeout: target.timeout };
+        let mut bridge = Self { first, second, facts, incidents, middle, threads: Vec::new(), timeout: target.timeout };
         for (workload, w) in workloads.iter().enumerate() {
             bridge.span(workload, w.topology.channels).await?;
         }
@@ -155,13 +155,13 @@ impl<F: Driver + 'static> Driver for Bridge<F> {
         &self.incidents
     }
     fn client_dropped(&self, workload: usize) -> u64 {
-        self.first.client_dropped(workload) + self.kafka.client_dropped(workload)
+        self.first.client_dropped(workload) + self.second.client_dropped(workload)
     }
     async fn producer(&self, seat: Seat) -> Result<F::Producer, DriverError> {
         self.first.producer(seat).await
     }
     async fn consumer(&self, seat: Seat, start: Start) -> Result<Self::Consumer, DriverError> {
-        let inner = self.kafka.consumer(seat, start).await?;
+        let inner = self.second.consumer(seat, start).await?;
         Ok(BridgeConsumer { inner, middle: Arc::clone(&self.middle), hop: histogram() })
     }
     fn measured_from(&self, origin: Nanos) {
@@ -178,11 +178,11 @@ impl<F: Driver + 'static> Driver for Bridge<F> {
             Some(first) => first.cleanup().await,
             None => Ok(()),
         };
-        let of_kafka = match Arc::into_inner(self.kafka) {
-            Some(kafka) => kafka.cleanup().await,
+        let of_second = match Arc::into_inner(self.second) {
+            Some(second) => second.cleanup().await,
             None => Ok(()),
         };
-        of_first.and(of_kafka)
+        of_first.and(of_second)
     }
 
     fn halt(&mut self) {
@@ -194,11 +194,11 @@ impl<F: Driver + 'static> Driver for Bridge<F> {
     }
 }
 
-impl<F: Driver + 'static> Bridge<F> {
+impl<F: Driver + 'static, T: Driver + 'static> Bridge<F, T> {
     /// Starts the thread of one workload and waits until it listens.
     async fn span(&mut self, workload: usize, channels: u32) -> Result<(), DriverError> {
         let (ready_in, ready) = tokio::sync::oneshot::channel();
-        let (first, kafka, middle) = (Arc::clone(&self.first), Arc::clone(&self.kafka), Arc::clone(&self.middle));
+        let (first, second, middle) = (Arc::clone(&self.first), Arc::clone(&self.second), Arc::clone(&self.middle));
         let (incidents, timeout) = (self.incidents.clone(), self.timeout);
         let failed = |action: &str, words: String| DriverError::Admin {
             action: action.into(),
@@ -218,7 +218,7 @@ impl<F: Driver + 'static> Bridge<F> {
                 let seat = Seat { workload, group: u32::MAX, index: 0 };
                 let ends = async {
                     let consumer = first.consumer(seat, Start::Tail).await?;
-                    Ok((consumer, kafka.producer(Seat { group: 0, ..seat }).await?))
+                    Ok((consumer, second.producer(Seat { group: 0, ..seat }).await?))
                 };
                 match ends.await {
                     Err(e) => drop(ready_in.send(Err(e))),
@@ -307,13 +307,16 @@ mod tests {
     #[test]
     fn the_whole_way_promises_what_its_weaker_part_does() {
         let kafka = stated(Delivery::AtLeastOnce, "at least once", Durability::Synced);
-        let of = |delivery, words: &str| joined("first", &stated(delivery, words, Durability::Memory), &kafka);
+        let of = |delivery, words: &str| {
+            let first = stated(delivery, words, Durability::Memory);
+            joined(("first", &first), ("second", &kafka))
+        };
         let lossy = of(Delivery::AtMostOnce, "at most once");
         assert_eq!(lossy.delivery.level, Delivery::Unpromised, "it may be lost before, and come twice after");
         assert_eq!(lossy.delivery.words, "to the bridge at most once, from it at least once");
         assert_eq!(of(Delivery::ExactlyOnce, "exactly once: so").delivery.level, Delivery::AtLeastOnce);
         assert_eq!(lossy.durability.level, Durability::Synced, "that of the system that is read from");
-        let unstated = joined("first", &Guarantees::default(), &kafka);
+        let unstated = joined(("first", &Guarantees::default()), ("second", &kafka));
         assert_eq!(unstated.order.words, "not stated, then per producer and partition");
         assert!(!unstated.order.level.promised());
     }

@@ -31,6 +31,7 @@ use super::{
     Acknowledgement, Driver, DriverError, Durability, Facts, Guarantees, Incidents, Order, Seat, Start, Stated, Target,
 };
 use crate::plan::Workload;
+use crate::plan::options::OptionSet;
 use api::{Name, call, limit};
 use consume::{Acknowledger, Source, StreamConsumer};
 use dead::DeadLetters;
@@ -177,6 +178,10 @@ impl Driver for Jetstream {
     type Producer = StreamProducer;
     type Consumer = StreamConsumer;
     const STORES: bool = true;
+
+    fn options() -> Vec<OptionSet> {
+        vec![OptionSet::of::<Connection>(Connection::check), OptionSet::of::<Streams>(Streams::check)]
+    }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();

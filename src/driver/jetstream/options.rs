@@ -150,6 +150,14 @@ pub enum Ack {
 }
 
 impl Streams {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// As [`from_options`](Self::from_options).
+    pub fn check(options: &Options) -> Result<(), String> {
+        Self::from_options(options).map(drop)
+    }
+
     /// Reads and checks the options. Those of the connection and the server are left alone.
     ///
     /// # Errors

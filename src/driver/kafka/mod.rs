@@ -45,22 +45,10 @@ use self::transform::{Parts, Transformer};
 use self::trouble::Trouble;
 use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
 use crate::plan::Workload;
+use crate::plan::options::OptionSet;
 
 /// Pause between two looks whether a group has settled.
 const POLL: Duration = Duration::from_millis(5);
-
-/// The schema of the options that concern the clients.
-pub(super) fn shape() -> serde_json::Value {
-    crate::plan::options::shape::<Options>()
-}
-
-/// Checks the options that concern the clients.
-///
-/// # Errors
-/// The option that does not fit, and what is allowed.
-pub(super) fn check(options: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
-    Options::from_map(options).map(|_| ())
-}
 
 /// See the module.
 pub struct Kafka {
@@ -218,6 +206,10 @@ impl Driver for Kafka {
     type Consumer = KafkaConsumer;
 
     const STORES: bool = true;
+
+    fn options() -> Vec<OptionSet> {
+        vec![OptionSet::of::<Options>(Options::check)]
+    }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let options = Options::read(&target)?;

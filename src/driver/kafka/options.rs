@@ -12,7 +12,8 @@ use serde::de::IgnoredAny;
 use super::native::{Kind, Settings};
 use crate::driver::{DriverError, Target};
 use crate::plan::options::{home, sensitive};
-use crate::plan::{Address, DriverKind, Workload};
+use crate::plan::address::KAFKA;
+use crate::plan::{Address, Workload};
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
@@ -249,6 +250,11 @@ impl std::fmt::Display for Scalar {
 }
 
 impl Options {
+    /// Checks them.
+    pub(super) fn check(map: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
+        Self::from_map(map).map(drop)
+    }
+
     /// The options as written, checked against each other.
     ///
     /// # Errors
@@ -302,7 +308,7 @@ impl Options {
 
     /// What every client of `target` is told.
     pub(super) fn common(&self, target: &Target) -> Result<Settings, DriverError> {
-        let address = Address::read(DriverKind::Kafka, &target.url).map_err(|e| DriverError::Connect {
+        let address = Address::read(&KAFKA, &target.url).map_err(|e| DriverError::Connect {
             url: without_credentials(&target.url),
             words: e.words,
             remedy: e.remedy,
@@ -447,8 +453,8 @@ impl Sasl {
 
 /// The URL without user and password: an error may be printed and kept.
 pub(super) fn without_credentials(url: &str) -> String {
-    let read = Address::read(DriverKind::Kafka, url);
-    read.map_or_else(|_| "an address that cannot be read".to_owned(), |a| a.bare(DriverKind::Kafka))
+    let read = Address::read(&KAFKA, url);
+    read.map_or_else(|_| "an address that cannot be read".to_owned(), |a| a.bare(&KAFKA))
 }
 
 #[cfg(test)]

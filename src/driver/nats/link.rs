@@ -16,7 +16,8 @@ use futures_util::StreamExt;
 
 use super::options::Connection;
 use crate::driver::{DriverError, Incident, Incidents, Target};
-use crate::plan::{Address, DriverKind};
+use crate::plan::Address;
+use crate::plan::address::NATS;
 use crate::units::{Nanos, now};
 
 /// Messages that a subscription may hold before async-nats drops them; its default of 65,536 is 0.1 s at high rates.
@@ -376,8 +377,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// The URL without user and password: errors are printed and kept.
 pub(in crate::driver) fn without_secrets(url: &str) -> String {
-    let read = Address::read(DriverKind::Nats, url);
-    read.map_or_else(|_| "an address that cannot be read".to_owned(), |a| a.bare(DriverKind::Nats))
+    let read = Address::read(&NATS, url);
+    read.map_or_else(|_| "an address that cannot be read".to_owned(), |a| a.bare(&NATS))
 }
 
 #[cfg(test)]

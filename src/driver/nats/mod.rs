@@ -21,6 +21,7 @@ use super::{
     Incidents, Incoming, Order, Outgoing, Producer, Seat, Sink, Start, Stated, Target,
 };
 use crate::plan::Workload;
+use crate::plan::options::OptionSet;
 use crate::units::now;
 use link::{Link, Slab, header_bytes, headers};
 use listener::Listener;
@@ -98,6 +99,10 @@ pub(super) fn fits(link: &Link, options: &Connection, workloads: &[Workload]) ->
 impl Driver for Nats {
     type Producer = NatsProducer;
     type Consumer = NatsConsumer;
+
+    fn options() -> Vec<OptionSet> {
+        vec![OptionSet::of::<Connection>(Connection::check)]
+    }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();

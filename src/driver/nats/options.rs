@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use crate::driver::Target;
 use crate::plan::options::{Options, home, read};
-use crate::plan::{Address, DriverKind};
+use crate::plan::address::NATS;
+use crate::plan::Address;
 
 /// Headers of one message; more say nothing new about their cost.
 const MAX_HEADERS: u32 = 64;
@@ -67,10 +68,18 @@ const WIRE_TLS: &str =
 /// Whether `text` is `[http://]host:port`.
 fn plain_http(text: &str) -> bool {
     let bare = text.strip_prefix("http://").unwrap_or(text);
-    !bare.contains("://") && !bare.contains(['@', ',']) && Address::read(DriverKind::Nats, bare).is_ok()
+    !bare.contains("://") && !bare.contains(['@', ',']) && Address::read(&NATS, bare).is_ok()
 }
 
 impl Connection {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// As [`from_options`](Self::from_options).
+    pub fn check(options: &Options) -> Result<(), String> {
+        Self::from_options(options).map(drop)
+    }
+
     /// Reads and checks the options of the client. Those of the server are left alone.
     ///
     /// # Errors
@@ -121,7 +130,7 @@ impl Connection {
     /// As [`from_options`](Self::from_options).
     pub fn of(target: &Target) -> Result<Self, String> {
         let mut it = Self::from_options(&target.options)?;
-        let address = Address::read(DriverKind::Nats, &target.url).map_err(|e| e.to_string())?;
+        let address = Address::read(&NATS, &target.url).map_err(|e| e.to_string())?;
         if it.client == Client::Wire && address.servers.iter().any(|s| s.tls) {
             return Err(WIRE_TLS.to_owned());
         }

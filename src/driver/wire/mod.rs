@@ -20,11 +20,13 @@ use pipe::{FULL, Frame, Pipe, append};
 
 use super::nats::core;
 use super::nats::link::without_secrets;
+use super::nats::options::Connection;
 use super::{
     Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
     Sink, Start, Target,
 };
 use crate::plan::Workload;
+use crate::plan::options::OptionSet;
 use crate::units::{Nanos, SECOND, now};
 
 /// A connection that only publishes looks for the server's PING so often; a server waits minutes for the answer.
@@ -51,6 +53,10 @@ impl Wire {
 impl Driver for Wire {
     type Producer = WireProducer;
     type Consumer = WireConsumer;
+
+    fn options() -> Vec<OptionSet> {
+        vec![OptionSet::of::<Connection>(Connection::check)]
+    }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();

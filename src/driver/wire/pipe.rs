@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 use crate::driver::nats::link::without_secrets;
 use crate::driver::nats::options::Connection;
 use crate::driver::{DriverError, Incident, Incidents, Target};
-use crate::plan::{Address, DriverKind, Server};
+use crate::plan::address::NATS;
+use crate::plan::{Address, Server};
 use crate::units::{Nanos, now};
 
 /// What is gathered is written at this size.
@@ -85,7 +86,7 @@ impl Pipe {
             remedy: "check that the server runs there, and the credentials in `system.options`".into(),
         };
         let options = Connection::of(target).map_err(failed)?;
-        let servers = Address::read(DriverKind::Nats, &target.url).map_err(|e| failed(e.to_string()))?.servers;
+        let servers = Address::read(&NATS, &target.url).map_err(|e| failed(e.to_string()))?.servers;
         let connecting = tokio::time::timeout(target.timeout, connect(&servers)).await;
         let stream = connecting
             .map_err(|_| failed(format!("no answer within {} s", target.timeout.as_secs_f64())))?

@@ -4,7 +4,8 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::super::{Running, System, SystemError};
-use crate::plan::{Address, DriverKind};
+use crate::plan::address::KAFKA;
+use crate::plan::Address;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl System for External {
         let remedy = "start it, or correct its url in the scenario (host:port,host:port)".to_owned();
         let unavailable =
             |reason: String| SystemError::Unavailable { system: self.name.clone(), reason, remedy: remedy.clone() };
-        let address = Address::read(DriverKind::Kafka, &self.url).map_err(|e| unavailable(e.to_string()))?;
+        let address = Address::read(&KAFKA, &self.url).map_err(|e| unavailable(e.to_string()))?;
         let mut refusals = Vec::new();
         for broker in &address.servers {
             let addresses = match (broker.host.as_str(), broker.port).to_socket_addrs() {

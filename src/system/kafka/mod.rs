@@ -16,14 +16,17 @@ use std::time::{Duration, Instant};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-pub(super) use external::External;
-pub(super) use home::{VARIABLE, availability};
-pub(super) use options::BrokerOptions;
+use external::External;
+use home::{VARIABLE, availability};
+use options::BrokerOptions;
 
 use self::options::{Ports, file_of};
 use self::security::Security;
 use super::process::{Child, Held, Output, exception, tail};
-use super::{Context, Running, System, SystemError};
+use super::{Availability, Context, Order, Provider, Running, System, SystemError};
+use crate::plan::address::KAFKA;
+use crate::plan::options::OptionSet;
+use crate::plan::{BringUp, SystemSpec, SystemType};
 
 /// Kafka's log to standard output: the same file that the script puts beside what it fetched.
 const LOGGING: &str = include_str!("../../../scripts/kafka/log4j2.properties");
@@ -49,6 +52,34 @@ const PROBE: Duration = Duration::from_millis(250);
 const TAIL_LINES: usize = 12;
 /// What it holds is thrown away: after so long it is killed.
 const STOP: Duration = Duration::from_secs(3);
+
+/// `driver = "kafka"`.
+#[derive(Debug, Clone, Copy)]
+pub struct Apache;
+
+impl Provider for Apache {
+    fn describe(&self) -> SystemType {
+        SystemType {
+            protocol: Some(KAFKA),
+            options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
+            ..SystemType::new("kafka", "Apache Kafka, or what speaks its protocol.")
+        }
+    }
+    fn availability(&self) -> Availability {
+        availability(std::env::var_os(VARIABLE))
+    }
+    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+        let Order { program, context, .. } = order;
+        if let BringUp::External { url } = &spec.bring_up {
+            let written = spec.options.contains_key(options::TABLE).then(|| options::TABLE.to_owned());
+            super::in_vain(spec, "broker", written)?;
+            return Ok(Box::new(External::new(&spec.name, url, context.timeout)));
+        }
+        let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
+        let options = BrokerOptions::read(&spec.options).map_err(wrong)?;
+        Ok(Box::new(Kafka::new(&spec.name, program, options, context)))
+    }
+}
 
 /// A Kafka of our own.
 pub struct Kafka {
@@ -295,6 +326,4 @@ mod tests {
         assert_eq!(told.lines().count(), 2, "{told}");
         assert!(kafka.logs()[0].ends_with("format.log"));
     }
-
-    use super::super::Availability;
 }

@@ -6,7 +6,11 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::plan::options::Options;
 use crate::units::{Bytes, Span};
+
+/// The table of a system's options that a launched broker reads.
+pub(super) const TABLE: &str = "broker";
 
 /// Kafka keeps at most so many replicas of its own topics when it is left alone.
 const OWN_REPLICAS: u32 = 3;
@@ -94,12 +98,23 @@ pub(super) struct Login {
 impl BrokerOptions {
     /// The options of a system, checked.
     pub fn read(options: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
-        let Some(table) = options.get("broker") else { return Ok(Self::default()) };
-        let read: Self = serde_json::from_value(table.clone()).map_err(|e| format!("`system.options.broker`: {e}"))?;
+        match options.get(TABLE) {
+            None => Ok(Self::default()),
+            Some(table) => Self::of(table.clone()).map_err(|words| format!("`{TABLE}`: {words}")),
+        }
+    }
+
+    fn of(table: serde_json::Value) -> Result<Self, String> {
+        let read: Self = serde_json::from_value(table).map_err(|e| e.to_string())?;
         if !(1..=MAX_NODES).contains(&read.nodes) {
-            return Err(format!("`system.options.broker.nodes`: {} is not between 1 and {MAX_NODES}", read.nodes));
+            return Err(format!("option `nodes`: {} is not between 1 and {MAX_NODES}", read.nodes));
         }
         Ok(read)
+    }
+
+    /// Checks the options of the table.
+    pub(super) fn check(table: &Options) -> Result<(), String> {
+        Self::of(table.clone().into()).map(drop)
     }
 
     /// The properties of broker `node` (from 1), as Kafka reads them.

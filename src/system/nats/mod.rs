@@ -12,9 +12,10 @@
 
 mod config;
 pub(super) mod monitor;
-pub(super) mod options;
+mod options;
 mod program;
 mod secrets;
+mod types;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,8 +28,8 @@ use super::process::{Child, Held, Output, tail};
 use super::{Context, Running, System, SystemError};
 use config::Node;
 use options::Launch;
-pub(super) use program::availability;
 use secrets::Secrets;
+pub use types::{Core, Streams};
 
 /// Starts when a port turns out to be taken, or a cluster does not come together.
 const ATTEMPTS: u32 = 3;

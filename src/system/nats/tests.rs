@@ -4,7 +4,7 @@ use options::{Auth, Tls};
 
 /// The installed server and its version; `None`, said aloud, when there is none and skipping is allowed.
 fn installed() -> Option<(PathBuf, String)> {
-    match availability(std::env::var_os("MSGBENCH_NATS_SERVER"), std::env::var_os("PATH")) {
+    match super::program::availability(std::env::var_os("MSGBENCH_NATS_SERVER"), std::env::var_os("PATH")) {
         Availability::Found { program, version } => Some((program, version)),
         Availability::Missing { reason, remedy } => {
             let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");

@@ -1,0 +1,256 @@
+//! The register: which types of systems there are, and which client puts load on each.
+//!
+//! # Design
+//! A type of system is two things that do not know each other: a [`Provider`], which brings it up,
+//! and a [`Driver`], which is compiled into the engine's loops. This is the one place that sees
+//! both. A driver is kept as functions that were compiled for it ([`Client`]), so that the loops
+//! stay free of dynamic dispatch and a driver from another crate runs as the built-in ones do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::driver::bridge::Bridge;
+use crate::driver::jetstream::Jetstream;
+#[cfg(feature = "kafka")]
+use crate::driver::kafka::Kafka;
+use crate::driver::nats::Nats;
+use crate::driver::null::Null;
+use crate::driver::wire::Wire;
+use crate::driver::{Driver, DriverError, Target};
+use crate::plan::options::{OptionSet, Options};
+use crate::plan::{BringUp, Parts, Plan, SystemSpec, SystemType, SystemTypes, Workload};
+use crate::record::Secrets;
+use crate::system::{Absent, Availability, Context, Provider, Providers, System, SystemError, reference};
+use crate::system::{bridge, kafka, nats, none};
+
+use super::arrival::{Seen, Tries, drive};
+use super::trial::{Raw, Setup, execute};
+
+/// A driver as the engine uses it: its loops, compiled.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    pub(super) execute: fn(&Setup<'_>, &mut dyn System) -> Raw,
+    pub(super) arrivals: fn(Target, &[Workload], Tries<'_>) -> Result<Vec<Seen>, DriverError>,
+    options: fn() -> Vec<OptionSet>,
+    /// Whether messages come back to consumers.
+    pub(super) delivers: bool,
+}
+
+impl Client {
+    /// The client that `D` is.
+    pub const fn of<D: Driver>() -> Self {
+        Self { execute: execute::<D>, arrivals: drive::<D>, options: D::options, delivers: D::DELIVERS }
+    }
+}
+
+/// The clients of one type of system, and when each is used.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    usual: Option<Client>,
+    /// Used where this option has this value.
+    chosen: Vec<(&'static str, &'static str, Client)>,
+    stored: Option<Stored>,
+}
+
+/// The client for workloads whose messages are to be stored.
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    client: Client,
+    /// Option of the system that is set to true for them.
+    flag: &'static str,
+    /// Table of the system's options that this client reads instead of all.
+    table: &'static str,
+}
+
+impl Clients {
+    /// One client for all.
+    pub fn of<D: Driver>() -> Self {
+        Self { usual: Some(Client::of::<D>()), chosen: Vec::new(), stored: None }
+    }
+
+    /// Another one where the scenario sets `option` to `value`.
+    pub fn or<D: Driver>(mut self, option: &'static str, value: &'static str) -> Self {
+        self.chosen.push((option, value, Client::of::<D>()));
+        self
+    }
+
+    /// Another one where messages are to be stored: the system is then started with the option
+    /// `flag` set, and this client reads the options in the table `table`.
+    pub fn stored<D: Driver>(mut self, flag: &'static str, table: &'static str) -> Self {
+        self.stored = Some(Stored { client: Client::of::<D>(), flag, table });
+        self
+    }
+
+    /// Of a type that this build does not have.
+    fn none() -> Self {
+        Self { usual: None, chosen: Vec::new(), stored: None }
+    }
+
+    fn options(&self) -> Vec<OptionSet> {
+        // All that can be chosen by an option read the same ones.
+        let mut all = self.usual.map(|c| (c.options)()).unwrap_or_default();
+        if let Some(stored) = &self.stored {
+            all.extend((stored.client.options)().into_iter().map(|set| set.within(stored.table)));
+        }
+        all
+    }
+}
+
+/// What drives one case.
+pub(super) struct Choice {
+    pub(super) client: Client,
+    /// The system, as it is to be brought up for this client.
+    pub(super) spec: SystemSpec,
+    /// The options that concern the client.
+    pub(super) options: Options,
+}
+
+/// All types of systems, each with its clients.
+#[derive(Debug, Clone, Default)]
+pub struct Register {
+    providers: Providers,
+    clients: BTreeMap<&'static str, Clients>,
+}
+
+impl Register {
+    /// One without any type.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// The types that msgbench brings with it, one a line, in the order in which they are shown.
+    pub fn built_in() -> Self {
+        let wire = ("client", "wire");
+        let router = Clients::of::<Nats>().or::<Wire>(wire.0, wire.1);
+        #[cfg(feature = "kafka")]
+        let router = router.stored::<Kafka>(reference::LOG, "kafka");
+        let it = Self::empty()
+            .add(reference::Builtin, router)
+            .add(nats::Core, Clients::of::<Nats>().or::<Wire>(wire.0, wire.1))
+            .add(nats::Streams, Clients::of::<Jetstream>());
+        #[cfg(feature = "kafka")]
+        let it = it.add(kafka::Apache, Clients::of::<Kafka>()).add(
+            bridge::Bridge { from: &["nats", "jetstream", "reference"], to: "kafka" },
+            Clients::of::<Bridge<Nats, Kafka>>().or::<Bridge<Jetstream, Kafka>>("from", "jetstream"),
+        );
+        #[cfg(not(feature = "kafka"))]
+        let it = it.absent("kafka", WITHOUT_KAFKA).absent("bridge", WITHOUT_KAFKA);
+        it.add(none::Null, Clients::of::<Null>())
+    }
+
+    /// Adds a type of system, also one of another crate; one of the same name is replaced.
+    pub fn add(mut self, provider: impl Provider + 'static, clients: Clients) -> Self {
+        self.clients.insert(provider.describe().name, clients);
+        self.providers.add(provider);
+        self
+    }
+
+    /// Adds a name whose type this build does not have, and why; see [`Absent`].
+    pub fn absent(self, name: &'static str, (reason, remedy): (&'static str, &'static str)) -> Self {
+        self.add(Absent { name, reason, remedy }, Clients::none())
+    }
+
+    /// What scenarios may ask of each type.
+    pub fn types(&self) -> SystemTypes {
+        let of_type = |provider: &Arc<dyn Provider>| {
+            let mut it = provider.describe();
+            if let Some(clients) = self.clients.get(it.name) {
+                it.client_options = clients.options();
+                it.delivers = clients.usual.is_none_or(|c| c.delivers);
+            }
+            let provider = Arc::clone(provider);
+            it.parts = Some(Parts::new(move |options| provider.parts(options)));
+            it
+        };
+        SystemTypes(self.providers.all().map(of_type).collect())
+    }
+
+    /// One type.
+    fn of_type(&self, name: &str) -> Option<SystemType> {
+        self.types().get(name).cloned()
+    }
+
+    /// Each type by name, and whether one can be launched here.
+    pub fn available(&self) -> Vec<(&'static str, Availability)> {
+        self.providers.all().map(|p| p.describe().name).map(|name| (name, self.availability(name))).collect()
+    }
+
+    /// Whether a system of this type can be launched here, and what would make it so.
+    pub fn availability(&self, name: &str) -> Availability {
+        self.providers.availability(name)
+    }
+
+    /// The system that `spec` asks for, not yet started.
+    ///
+    /// # Errors
+    /// When there is no such type, its program is not here, or an option does not fit.
+    pub fn create(&self, spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, SystemError> {
+        self.providers.create(spec, context)
+    }
+
+    /// Checks the options of every system, before anything is started.
+    ///
+    /// # Errors
+    /// The system and its option that does not fit, or that nobody reads, and what is allowed.
+    pub fn check(&self, plan: &Plan) -> Result<(), SystemError> {
+        for spec in &plan.systems {
+            self.check_options(&spec.driver, &spec.options)
+                .map_err(|words| SystemError::Option { system: spec.name.clone(), words })?;
+        }
+        Ok(())
+    }
+
+    fn check_options(&self, name: &str, options: &Options) -> Result<(), String> {
+        // A type that is not here is said when the system is made.
+        let Some(provider) = self.providers.get(name) else { return Ok(()) };
+        let parts = provider.parts(options)?;
+        for (part, own) in &parts {
+            self.check_options(part, own).map_err(|words| format!("`{part}`: {words}"))?;
+        }
+        let here = self.clients.get(name).is_some_and(|c| c.usual.is_some());
+        match self.of_type(name) {
+            Some(of_type) if parts.is_empty() && here => of_type.check(options),
+            _ => Ok(()),
+        }
+    }
+
+    /// What must not be shown of a plan: the secrets in the options and addresses of its systems.
+    pub fn secrets(&self, plan: &Plan) -> Secrets {
+        let types = self.types();
+        let of = |spec: &SystemSpec| {
+            let url = match &spec.bring_up {
+                BringUp::Launch => None,
+                BringUp::External { url } => Some(url.as_str()),
+            };
+            types.secrets(&spec.driver, &spec.options, url)
+        };
+        Secrets::new(plan.systems.iter().flat_map(of))
+    }
+
+    /// What drives these workloads on this system.
+    ///
+    /// # Errors
+    /// Why nothing does.
+    pub(super) fn choose(&self, spec: &SystemSpec, workloads: &[Workload]) -> Result<Choice, String> {
+        let clients = self.clients.get(spec.driver.as_str());
+        let clients = clients.ok_or_else(|| format!("this msgbench has no driver `{}`", spec.driver))?;
+        let mut spec = spec.clone();
+        if let Some(stored) = clients.stored.filter(|_| workloads.iter().any(|w| w.delivery.durable)) {
+            spec.options.insert(stored.flag.to_owned(), true.into());
+            let own = spec.options.get(stored.table).and_then(|v| v.as_object());
+            let options = own.cloned().unwrap_or_default();
+            return Ok(Choice { client: stored.client, spec, options });
+        }
+        let written = |option: &str| spec.options.get(option).and_then(|v| v.as_str());
+        let chosen = clients.chosen.iter().find(|(option, value, _)| written(option) == Some(value));
+        let client = chosen.map(|(.., client)| *client).or(clients.usual);
+        let client = client.ok_or_else(|| format!("this build has no driver `{}`", spec.driver))?;
+        let options = spec.options.clone();
+        Ok(Choice { client, spec, options })
+    }
+}
+
+/// Why there is no Kafka, and what to do.
+#[cfg(not(feature = "kafka"))]
+const WITHOUT_KAFKA: (&str, &str) =
+    ("this msgbench was built without Kafka", "build it with the cargo feature `kafka`, which is on by default");

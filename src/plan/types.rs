@@ -1,0 +1,185 @@
+//! Types of systems: what a scenario may ask of each.
+//!
+//! A plan knows a type by its name only. Which types there are, the register of systems says
+//! (`engine::Register`); it hands them to whoever checks a scenario.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::options::{OptionSet, Options, joined, secrets, unknown};
+use super::problem::suggest;
+use super::{Address, AddressError, Protocol, Workload};
+
+/// One type of system, as scenarios see it.
+#[derive(Debug, Clone)]
+pub struct SystemType {
+    /// The word for it in a scenario: `driver = "..."`.
+    pub name: &'static str,
+    /// What it is, in one sentence; shown by editors.
+    pub about: &'static str,
+    /// What the workload asks for and systems of this type do not have.
+    pub lacks: fn(&Workload) -> Option<&'static str>,
+    /// Whether a system that is already running can be measured, at a `url`.
+    pub external: bool,
+    /// Whether a launched one is made of processes: they can be observed, paused, killed.
+    pub processes: bool,
+    /// Whether messages come back to consumers. The register takes this from the driver.
+    pub delivers: bool,
+    /// Whether a message that is not stored is acknowledged.
+    pub acks_unstored: bool,
+    /// Whether a launched one takes `[faults]`.
+    pub faults: bool,
+    /// Whether it is measured where a scenario names no system.
+    pub by_default: bool,
+    /// How its addresses are written; `None` where nothing is known of them.
+    pub protocol: Option<Protocol>,
+    /// The options of a launched one.
+    pub options: Vec<OptionSet>,
+    /// The options of its clients. The register takes them from the drivers.
+    pub client_options: Vec<OptionSet>,
+    /// The types that it is made of. The register takes them from the provider.
+    pub parts: Option<Parts>,
+}
+
+impl SystemType {
+    /// A type that has everything, takes no faults and has no options; change what is different.
+    pub const fn new(name: &'static str, about: &'static str) -> Self {
+        Self {
+            name,
+            about,
+            lacks: |_| None,
+            external: true,
+            processes: true,
+            delivers: true,
+            acks_unstored: true,
+            faults: false,
+            by_default: false,
+            protocol: None,
+            options: Vec::new(),
+            client_options: Vec::new(),
+            parts: None,
+        }
+    }
+
+    /// Checks options against all that there are.
+    ///
+    /// # Errors
+    /// The option that does not fit, or that nobody reads, and what is allowed.
+    pub fn check(&self, options: &Options) -> Result<(), String> {
+        for set in self.sets() {
+            set.check(options)?;
+        }
+        let known: Vec<String> = self.sets().flat_map(OptionSet::names).collect();
+        unknown(options, self.name, &known).map_or(Ok(()), Err)
+    }
+
+    /// The secrets that stand in options.
+    pub fn secrets(&self, options: &Options) -> Vec<String> {
+        secrets(&joined(self.sets().map(OptionSet::shape)), options)
+    }
+
+    /// The JSON schema of its options.
+    pub fn schema(&self) -> Value {
+        let mut shape = joined(self.sets().map(OptionSet::shape));
+        // One that declares nothing reads its options by itself.
+        shape["additionalProperties"] = (self.sets().count() == 0).into();
+        shape
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &OptionSet> {
+        self.options.iter().chain(&self.client_options)
+    }
+}
+
+/// The types of systems that one is made of, by name, with the options of each; none where it is one itself.
+#[derive(Clone)]
+pub struct Parts(Arc<dyn Fn(&Options) -> Result<Vec<(String, Options)>, String> + Send + Sync>);
+
+impl Parts {
+    /// As this function tells them from the options.
+    pub fn new(tell: impl Fn(&Options) -> Result<Vec<(String, Options)>, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// Those of a system with these options.
+    ///
+    /// # Errors
+    /// The option that does not fit, and what is allowed.
+    pub fn of(&self, options: &Options) -> Result<Vec<(String, Options)>, String> {
+        (self.0)(options)
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+/// All types there are, in the order in which they are shown.
+#[derive(Debug, Clone, Default)]
+pub struct SystemTypes(pub Vec<SystemType>);
+
+impl SystemTypes {
+    /// The type of this name. Records may name types that this build does not have.
+    pub fn get(&self, name: &str) -> Option<&SystemType> {
+        self.0.iter().find(|t| t.name == name)
+    }
+
+    /// All names.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|t| t.name).collect()
+    }
+
+    /// What the workload asks for and systems of this type do not have.
+    pub fn lacks(&self, name: &str, w: &Workload) -> Option<&'static str> {
+        self.get(name).and_then(|t| (t.lacks)(w))
+    }
+
+    /// The addresses in the url of a system: one, or one for each of its parts, apart by blanks.
+    /// None where nothing is known of them, or the options do not fit.
+    ///
+    /// # Errors
+    /// What does not fit, and what to write.
+    pub fn addresses(&self, name: &str, options: &Options, url: &str) -> Result<Vec<Address>, AddressError> {
+        let Some(of_type) = self.get(name) else { return Ok(Vec::new()) };
+        let parts = of_type.parts.as_ref().map_or(Ok(Vec::new()), |p| p.of(options)).unwrap_or_default();
+        if parts.is_empty() {
+            return of_type.protocol.iter().map(|p| Address::read(p, url)).collect();
+        }
+        let urls: Vec<&str> = url.split_whitespace().collect();
+        if urls.len() != parts.len() {
+            let form = |(name, _): &(String, Options)| match self.get(name).and_then(|t| t.protocol) {
+                Some(p) => format!("{}://host:{}", p.schemes[0].0, p.port),
+                None => format!("url of {name}"),
+            };
+            return Err(AddressError {
+                words: format!("a {name} has {} addresses", parts.len()),
+                remedy: format!("write \"{}\"", parts.iter().map(form).collect::<Vec<_>>().join(" ")),
+            });
+        }
+        let each = parts.iter().zip(urls).map(|((name, own), url)| self.addresses(name, own, url));
+        Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// The secrets in the options of a system and of its parts, and in its url.
+    pub fn secrets(&self, name: &str, options: &Options, url: Option<&str>) -> Vec<String> {
+        let Some(of_type) = self.get(name) else { return Vec::new() };
+        let mut found = of_type.secrets(options);
+        // Options that do not fit are refused elsewhere.
+        let parts = of_type.parts.as_ref().map_or(Ok(Vec::new()), |p| p.of(options)).unwrap_or_default();
+        found.extend(parts.iter().flat_map(|(part, own)| self.secrets(part, own, None)));
+        let addresses = url.map(|url| self.addresses(name, options, url).unwrap_or_default());
+        found.extend(addresses.iter().flatten().flat_map(Address::secrets));
+        found
+    }
+
+    /// What to write instead of a name that there is not: the nearest one, and all.
+    pub fn hint(&self, wrong: &str) -> String {
+        let names = self.names();
+        let near = suggest(wrong, &names).filter(|s| s.starts_with("did you mean"));
+        let all = format!("there are: {}", names.join(", "));
+        near.map_or(all.clone(), |near| format!("{near} {all}"))
+    }
+}
