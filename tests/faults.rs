@@ -44,7 +44,8 @@ fn run(rate: &str, duration: &str, rest: &str) -> Ran {
     let text = format!(
         "name = \"faults\"\nquestion = \"Is what is injected in the books?\"\n[[system]]\ndriver = \"reference\"\n\
          [[workload]]\npattern = \"fan-out\"\nconsumers = 2\nload.rate = \"{rate}\"\n{rest}\n\
-         [run]\nwarmup = \"0s\"\nduration = \"{duration}\"\ntrials = 1\ndrain = \"10s\"\n"
+         [run]\nwarmup = \"0s\"\nduration = \"{duration}\"\ntrials = 1\ndrain = \"60s\"\n\
+         percentiles = [0.25, 0.5, 0.9]\n"
     );
     std::fs::write(&file, text).unwrap();
     let output = msgbench(&file, dir.path());
@@ -111,12 +112,11 @@ fn single_deliveries_are_hit_and_log_and_books_agree() {
 
 #[test]
 fn one_slow_subscriber_does_not_hold_up_the_other() {
-    let ran = run("500/s", "1s", "[faults]\nslow-subscriber = { rate = \"250/s\" }");
+    let ran = run("500/s", "1s", "[faults]\nslow-subscriber = { rate = \"100/s\" }");
     assert_eq!((ran.ledger("lost"), ran.ledger("reordered"), ran.logged("slow-subscriber")), (0, 0, 500));
-    // Half of all deliveries wait up to a second, half a second in the mean; the others do not.
-    let e2e = &ran.trial["workloads"][0]["latency"]["e2e"];
-    let (mean, min) = (e2e["mean_ns"].as_f64().unwrap() / 1e9, e2e["min_ns"].as_f64().unwrap() / 1e9);
-    assert!(mean > 0.2 && mean < 0.5 && min < 0.1 && ran.quantile(0.9) > 0.5, "{mean} {min} {}", ran.quantile(0.9));
+    // Half of all deliveries wait up to 4 s, 3.2 s at p90 of all; the others do not. If all waited, p25 were 1 s.
+    let (quarter, late) = (ran.quantile(0.25), ran.quantile(0.9));
+    assert!(late > 3.0 && quarter < late / 5.0, "{quarter} {late}");
     let mut to: Vec<u64> = ran.log.iter().map(|e| e["to"].as_u64().unwrap()).collect();
     to.dedup();
     assert_eq!(to.len(), 1);
@@ -127,7 +127,8 @@ fn a_publisher_that_is_not_read_waits_and_loses_nothing() {
     let ran = run("1k/s", "2s", "[faults]\nstop-reading = { after = 500, for = \"600ms\" }");
     assert_eq!((ran.ledger("lost"), ran.logged("stop-reading"), ran.ledger("sent")), (0, 1, 2_000));
     let max = ran.trial["workloads"][0]["latency"]["e2e"]["max_ns"].as_f64().unwrap() / 1e9;
-    assert!(max > 0.55 && max < 1.5, "{max}");
+    // A third of the messages wait, and those after them no longer.
+    assert!(max > 0.55 && ran.quantile(0.5) < max / 2.0, "{max} {}", ran.quantile(0.5));
 }
 
 #[test]
@@ -240,7 +241,8 @@ fn a_delay_is_in_every_response_and_order_is_kept() {
     assert_eq!((ran.ledger("lost"), ran.ledger("reordered"), ran.logged("delay")), (0, 0, ran.ledger("sent")));
     let min = ran.trial["workloads"][0]["latency"]["e2e"]["min_ns"].as_f64().unwrap();
     assert!(min >= 50e6, "{min}");
-    assert!(ran.quantile(0.5) < 0.2, "{}", ran.quantile(0.5));
+    // One after the other they would take 25 s.
+    assert!(ran.quantile(0.5) < 2.5, "{}", ran.quantile(0.5));
     assert!(ran.log.iter().all(|e| e["ns"].as_u64().unwrap() >= 50_000_000));
 }
 
@@ -249,8 +251,8 @@ fn a_stall_holds_up_what_comes_during_it() {
     let ran = run("1k/s", "2s", "[faults]\nstall = { at = \"500ms\", for = \"600ms\" }");
     assert_eq!((ran.ledger("lost"), ran.logged("stall")), (0, 1));
     // Three of ten messages are due while it lasts: p90 is 600 ms - 0.1 x 2 s.
-    let p90 = ran.quantile(0.9);
-    assert!(p90 > 0.39 && p90 < 0.8, "{p90}");
+    let (p50, p90) = (ran.quantile(0.5), ran.quantile(0.9));
+    assert!(p90 > 0.39 && p50 < p90 / 2.0, "{p50} {p90}");
     assert!(ran.log[0]["ns"].as_u64().unwrap() >= 600_000_000, "{}", ran.log[0]);
 }
 
@@ -260,7 +262,7 @@ fn a_rate_cap_lets_no_more_pass() {
     assert_eq!(ran.ledger("lost"), 0);
     // Of two consumers together.
     let delivered = ran.trial["workloads"][0]["throughput"]["delivered"].as_f64().unwrap();
-    assert!(delivered < 2_020.0 && delivered > 1_000.0, "{delivered}");
+    assert!(delivered < 2_020.0 && delivered > 500.0, "{delivered}");
 }
 
 #[test]
@@ -303,8 +305,9 @@ fn a_pause_is_in_the_response_and_ends_in_order() {
     assert_eq!(ran.ledger("lost"), 0);
     let at: Vec<f64> = ran.trial["events"].as_array().unwrap().iter().map(|e| e["at_s"].as_f64().unwrap()).collect();
     assert!(at.len() == 2 && at[0] >= 0.5 && at[1] - at[0] > 0.4, "{at:?}");
-    let max = ran.trial["workloads"][0]["latency"]["e2e"]["max_ns"].as_f64().unwrap() / 1e9;
-    assert!((max / (at[1] - at[0]) - 1.0).abs() < 0.5, "{max} {at:?}");
+    // A quarter of the messages is due while it lasts.
+    let (max, pause) = (ran.trial["workloads"][0]["latency"]["e2e"]["max_ns"].as_f64().unwrap() / 1e9, at[1] - at[0]);
+    assert!(max > 0.9 * pause && ran.quantile(0.5) < pause, "{max} {} {at:?}", ran.quantile(0.5));
 }
 
 #[test]
