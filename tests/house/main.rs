@@ -7,6 +7,7 @@
 
 mod imports;
 mod statements;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
