@@ -2,13 +2,16 @@
 //!
 //!     cargo bench --bench compare
 //!
-//! `compare` of two large results, 20 cases x 10 trials x 60 s each: synthetic ones (run.json with percentile curves,
-//! intervals.csv with one line a second) are read, compared, and rendered in every format, in less than a second.
+//! `compare` of two large results, 20 cases x 10 trials x 60 s each: synthetic ones (run.json with
+//! percentile curves, intervals.csv with one line a second) are read, compared, and rendered in
+//! every format, in less than a second.
 //!
-//! The report of a run of an hour, two systems with one trial of half an hour each, one histogram a second of every kind of latency in
-//! the interval logs: read, rendered with its charts and written, in less than 3 s; the page is smaller than 5 MB.
+//! The report of a run of an hour, two systems with one trial of half an hour each, one histogram a
+//! second of every kind of latency in the interval logs: read, rendered with its charts and
+//! written, in less than 3 s; the page is smaller than 5 MB.
 //!
-//! Prints each figure beside its limit, and ends with an error when one is missed; a build that is not optimised only prints.
+//! Prints each figure beside its limit, and ends with an error when one is missed; a build that is
+//! not optimised only prints.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on fails here")]
 
@@ -18,13 +21,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use msgbench::compare::{self, CompareOptions, NamedRecord};
 use msgbench::engine::Register;
-use msgbench::compare::{self, Named, Options};
 use msgbench::record::{
     Completion, Host, Interval, LatencySummary, Ledger, Outcome, Packed, Percentile, Record, Resources, SCHEMA,
     ScenarioSource, Store, SystemFacts, TaggedInterval, Throughput, Tool, Trial, WorkloadResult, store,
 };
-use msgbench::report::charts::series::Series;
+use msgbench::report::charts::series::RunSeries;
 use msgbench::report::pages::comparison as render;
 use msgbench::scenario::{self, Overrides};
 
@@ -72,7 +75,10 @@ fn summary(ns: f64) -> LatencySummary {
 
 /// A result whose latencies differ by `factor` from the other one's.
 fn write(dir: &Path, factor: f64) {
-    let plan = scenario::parse(Path::new("large.toml"), SCENARIO.into(), &Overrides::default(), &Register::built_in().types()).unwrap().plan;
+    let plan =
+        scenario::parse(Path::new("large.toml"), SCENARIO.into(), &Overrides::default(), &Register::built_in().types())
+            .unwrap()
+            .plan;
     assert_eq!(plan.cases.len(), 20);
     let store = Store { dir: dir.to_path_buf() };
     std::fs::create_dir_all(dir).unwrap();
@@ -177,12 +183,12 @@ fn comparison(root: &Path) -> bool {
     let (x, y) = (store::load(&a).unwrap(), store::load(&b).unwrap());
     let read = start.elapsed();
     let gate = msgbench::plan::gate::Gate::default();
-    let of = |label, record| Named { label, record };
+    let of = |label, record| NamedRecord { label, record };
     let named = [of("a", &x.record), of("b", &y.record)];
-    let c = compare::records(named[0], named[1], &gate, Options::default()).unwrap();
+    let c = compare::records(named[0], named[1], &gate, CompareOptions::default()).unwrap();
     let compared = start.elapsed();
     let none = |_: &str| None;
-    let series = [&x, &y].map(|l| Series { intervals: &l.intervals, read: &none });
+    let series = [&x, &y].map(|l| RunSeries { intervals: &l.intervals, read: &none });
     let bytes = render::text::page(&c).len()
         + render::markdown::page(&c).len()
         + render::html::page(&c, &named, &series, "msgbench compare a b").len()
@@ -195,7 +201,8 @@ fn comparison(root: &Path) -> bool {
     held("compare, 2 x 20 cases x 10 trials x 60 s", all.as_secs_f64(), 1.0, "s")
 }
 
-/// A histogram as an interval of a busy system leaves it: 10 000 samples from 50 us up, a few of them slow.
+/// A histogram as an interval of a busy system leaves it: 10 000 samples from 50 us up, a few of
+/// them slow.
 fn interval(second: u64, kind: u64) -> Packed {
     let mut h = Histogram::<u64>::new(3).unwrap();
     let mut noise = 1 + second * 7 + kind;
@@ -212,7 +219,10 @@ fn interval(second: u64, kind: u64) -> Packed {
 fn hour(dir: &Path) {
     const SECONDS: u64 = 1800;
     let text = SCENARIO.split("[sweep]").next().unwrap().replace("60s", "30m").replace("trials = 10", "trials = 1");
-    let plan = scenario::parse(Path::new("hour.toml"), text.clone(), &Overrides::default(), &Register::built_in().types()).unwrap().plan;
+    let plan =
+        scenario::parse(Path::new("hour.toml"), text.clone(), &Overrides::default(), &Register::built_in().types())
+            .unwrap()
+            .plan;
     write(dir, 1.0);
     let mut record = store::load(dir).unwrap().record;
     let template = record.trials[0].clone();
@@ -267,7 +277,7 @@ fn report(root: &Path) -> bool {
     let start = Instant::now();
     let loaded = store::load(&dir).unwrap();
     let read = |name: &str| std::fs::read(dir.join(name)).ok();
-    let series = Series { intervals: &loaded.intervals, read: &read };
+    let series = RunSeries { intervals: &loaded.intervals, read: &read };
     let files = msgbench::report::files(&loaded.record, &series).unwrap();
     let store = Store { dir: dir.clone() };
     for (name, bytes) in &files {

@@ -1,7 +1,8 @@
 //! What the harness itself costs, without client and network.
 //!
-//! `cargo bench --bench harness` prints one Markdown table; `MSGBENCH_BENCH_REPEATS` (7) runs are interleaved and the median and
-//! the range shown. How late the generator is at a given rate is measured by `msgbench run scenarios/floor.toml`.
+//! `cargo bench --bench harness` prints one Markdown table; `MSGBENCH_BENCH_REPEATS` (7) runs are
+//! interleaved and the median and the range shown. How late the generator is at a given rate is
+//! measured by `msgbench run scenarios/floor.toml`.
 
 use msgbench::engine::cost::{publishing, receiving};
 use msgbench::units::now;

@@ -1,11 +1,12 @@
-//! The reference broker against a real nats-server, in one interleaved run, driven by a bare protocol writer and reader so that
-//! no client library is the limit.
+//! The reference broker against a real nats-server, in one interleaved run, driven by a bare
+//! protocol writer and reader so that no client library is the limit.
 //!
-//! `cargo bench --bench router` prints one Markdown table per kind of load. The real server is `MSGBENCH_NATS_SERVER` or
-//! `nats-server` on PATH. `MSGBENCH_BENCH_REPEATS` (5) and `MSGBENCH_BENCH_SECONDS` (1) say how much is measured;
-//! an argument such as `"1 to 4, 128"` picks the loads whose name contains it. Every message carries
-//! a sequence number; a reader that misses one, or gets one out of order, ends the run. CPU is the broker process's own,
-//! from the scheduler's accounts of its threads, so that the load on the same cores does not count.
+//! `cargo bench --bench router` prints one Markdown table per kind of load. The real server is
+//! `MSGBENCH_NATS_SERVER` or `nats-server` on PATH. `MSGBENCH_BENCH_REPEATS` (5) and
+//! `MSGBENCH_BENCH_SECONDS` (1) say how much is measured; an argument such as `"1 to 4, 128"` picks
+//! the loads whose name contains it. Every message carries a sequence number; a reader that misses
+//! one, or gets one out of order, ends the run. CPU is the broker process's own, from the
+//! scheduler's accounts of its threads, so that the load on the same cores does not count.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -23,7 +24,8 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const CONNECT: &[u8] =
     b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
 const PING: &[u8] = b"PING\r\n";
-/// The writer stays at most this many bytes ahead of the slowest reader, so that no server sees a slow consumer.
+/// The writer stays at most this many bytes ahead of the slowest reader, so that no server sees a
+/// slow consumer.
 const WINDOW: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
 

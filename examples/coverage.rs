@@ -2,18 +2,21 @@
 //!
 //!     cargo run --release --example coverage
 //!
-//! Simulates an M/M/1 queue (whose percentiles are known exactly) and computes, for each run, the interval that msgbench
-//! uses, from exceedances in 50 blocks of time, and the textbook interval for independent samples. Two lengths:
-//! at 100 000 messages p99.9 has so few effective samples at rho 0.7 (about 5) that msgbench does not print it; at a
-//! million it has about 50. Ends with an error unless the interval covers the truth in 0.90 to 0.98 of the runs for every
-//! percentile that is printed (10 effective samples or more above it) up to rho 0.7, and unless all are printed at the
-//! greater length. The seed is fixed: the output is always the same. Takes some minutes.
+//! Simulates an M/M/1 queue (whose percentiles are known exactly) and computes, for each run, the
+//! interval that msgbench uses, from exceedances in 50 blocks of time, and the textbook interval
+//! for independent samples. Two lengths: at 100 000 messages p99.9 has so few effective samples at
+//! rho 0.7 (about 5) that msgbench does not print it; at a million it has about 50. Ends with an
+//! error unless the interval covers the truth in 0.90 to 0.98 of the runs for every percentile that
+//! is printed (10 effective samples or more above it) up to rho 0.7, and unless all are printed at
+//! the greater length. The seed is fixed: the output is always the same. Takes some minutes.
 
 #![allow(clippy::unwrap_used, reason = "an experiment that cannot go on fails here")]
 
 use std::process::ExitCode;
 
-use msgbench::stats::quantile::{Block, Use, block_interval, effective_exceedances, may, order_statistics};
+use msgbench::stats::quantile::{
+    PercentileUse, TimeBlock, block_interval, effective_exceedances, may, order_statistics,
+};
 use msgbench::stats::queue::mm1_sojourn;
 use rand::{RngExt, SeedableRng};
 
@@ -69,7 +72,7 @@ fn experiment(messages: usize, runs: u32) -> bool {
             let (first, span) = (arrivals[0], arrivals[messages - 1] - arrivals[0]);
             for (p, block, independent, reliable, phi) in &mut tally {
                 let estimate = sorted[(*p * messages as f64).ceil() as usize - 1];
-                let mut blocks = vec![Block { count: 0, above: 0 }; BLOCKS];
+                let mut blocks = vec![TimeBlock { count: 0, above: 0 }; BLOCKS];
                 for (at, time) in arrivals.iter().zip(&times) {
                     let b = ((at - first) / span * BLOCKS as f64) as usize;
                     let b = &mut blocks[b.min(BLOCKS - 1)];
@@ -89,7 +92,7 @@ fn experiment(messages: usize, runs: u32) -> bool {
             let share = |n: u32| f64::from(n) / f64::from(runs);
             let phi = msgbench::stats::median(&phi).unwrap();
             let effective = effective_exceedances(messages as u64, p, phi);
-            let printed = may(effective) >= Use::Print;
+            let printed = may(effective) >= PercentileUse::Print;
             println!(
                 "{rho:>4} {p:>6} {:>9.3} {:>12.3} {phi:>11.1} {effective:>10.0} {:>9.2}  {}",
                 share(block),

@@ -10,15 +10,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use msgbench::driver::{
-    Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incidents, Incoming,
-    Outgoing, Producer, Seat, Sink, Start, Stated, Target,
+    ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incidents,
+    Incoming, MessageSink, Outgoing, Producer, Start, Stated, Target,
 };
 use msgbench::engine::{Clients, Register, Tick, TrialFiles, run_with};
-use msgbench::plan::options::{OptionSet, Options, read};
+use msgbench::plan::options::{OptionSet, SystemOptions, read};
 use msgbench::plan::{Case, SystemSpec, SystemType, Workload};
 use msgbench::record::{Outcome, Skipped};
 use msgbench::scenario::{Overrides, parse};
-use msgbench::system::{Availability, Order, Provider, Running, System, SystemError};
+use msgbench::system::{Availability, CreateRequest, Provider, Running, System, SystemError};
 use msgbench::units::now;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -36,7 +36,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn check(options: &Options) -> Result<(), String> {
+    fn check(options: &SystemOptions) -> Result<(), String> {
         match read::<Self>(options)?.capacity {
             Some(0) => Err("option `capacity`: must be at least 1".to_owned()),
             _ => Ok(()),
@@ -67,7 +67,7 @@ impl Provider for Mailboxes {
         // Whoever starts a server looks for its program here, and says how to get it.
         Availability::Found { program: "mailbox".into(), version: "1".to_owned() }
     }
-    fn create(&self, _: &SystemSpec, _: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+    fn create(&self, _: &SystemSpec, _: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
         Ok(Box::new(Nothing))
     }
 }
@@ -85,7 +85,7 @@ impl System for Nothing {
 pub struct Mailbox {
     capacity: usize,
     workloads: Vec<Workload>,
-    boxes: Mutex<Vec<(Seat, Sender<Vec<u8>>)>>,
+    boxes: Mutex<Vec<(ClientSlot, Sender<Vec<u8>>)>>,
     facts: Facts,
     incidents: Incidents,
 }
@@ -102,12 +102,7 @@ impl Driver for Mailbox {
             capacity: settings.capacity.unwrap_or(1024),
             workloads: workloads.to_vec(),
             boxes: Mutex::default(),
-            facts: Facts {
-                version: "mailbox 1".into(),
-                client: "in process".into(),
-                guarantees,
-                ..Facts::default()
-            },
+            facts: Facts { version: "mailbox 1".into(), client: "in process".into(), guarantees, ..Facts::default() },
             incidents: Incidents::default(),
         })
     }
@@ -117,18 +112,18 @@ impl Driver for Mailbox {
     fn incidents(&self) -> &Incidents {
         &self.incidents
     }
-    async fn producer(&self, seat: Seat) -> Result<Writer, DriverError> {
+    async fn producer(&self, slot: ClientSlot) -> Result<Writer, DriverError> {
         // Consumers are opened first: all are there.
         let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut groups = vec![Vec::new(); self.workloads[seat.workload].topology.groups as usize];
-        for (of, sender) in boxes.iter().filter(|(of, _)| of.workload == seat.workload) {
+        let mut groups = vec![Vec::new(); self.workloads[slot.workload].topology.groups as usize];
+        for (of, sender) in boxes.iter().filter(|(of, _)| of.workload == slot.workload) {
             groups[of.group as usize].push(sender.clone());
         }
         Ok(Writer { groups, turn: 0, incidents: self.incidents.clone() })
     }
-    async fn consumer(&self, seat: Seat, _: Start) -> Result<Reader, DriverError> {
+    async fn consumer(&self, slot: ClientSlot, _: Start) -> Result<Reader, DriverError> {
         let (sender, receiver) = channel(self.capacity);
-        self.boxes.lock().unwrap_or_else(PoisonError::into_inner).push((seat, sender));
+        self.boxes.lock().unwrap_or_else(PoisonError::into_inner).push((slot, sender));
         Ok(Reader { receiver })
     }
     async fn cleanup(self) -> Result<(), DriverError> {
@@ -176,7 +171,7 @@ pub struct Reader {
 }
 
 impl Consumer for Reader {
-    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+    async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
         // The only wait: whoever drops this future has lost nothing.
         let Some(first) = self.receiver.recv().await else { return std::future::pending().await };
         // One instant for the batch, before anything is done with a message of it. What arrives
@@ -201,7 +196,7 @@ pub struct Results {
     pub skipped: Mutex<Vec<Skipped>>,
 }
 
-impl msgbench::engine::Sink for Results {
+impl msgbench::engine::RunSink for Results {
     fn begin(&self, _: &Case, _: u32, _: usize, _: usize) {}
     fn tick(&self, _: Tick) {}
     fn skip(&self, skipped: Skipped) {
@@ -252,7 +247,11 @@ pub fn measure(out: &mut dyn Write) -> Result<(), Box<dyn std::error::Error>> {
         }
         for workload in &trial.workloads {
             let ledger = &workload.ledger;
-            writeln!(out, "{}: {} sent, {} delivered, {} lost", trial.case, ledger.sent, ledger.delivered, ledger.lost)?;
+            writeln!(
+                out,
+                "{}: {} sent, {} delivered, {} lost",
+                trial.case, ledger.sent, ledger.delivered, ledger.lost
+            )?;
             for p in workload.latency.get("e2e").into_iter().flat_map(|l| &l.percentiles) {
                 let value = p.value_ns.map_or("lost".to_owned(), |ns| format!("{:.1} us", ns as f64 / 1e3));
                 writeln!(out, "  p{:<6} {value}", 100.0 * p.quantile)?;

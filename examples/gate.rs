@@ -2,22 +2,24 @@
 //!
 //!     cargo build --release && cargo run --release --example gate [-- ROUNDS]
 //!
-//! Measures the reference broker with an injected service time in short trials on fresh brokers: in each round once as
-//! arm A, once more as A (the same again), and once as B with a service time 10 % longer, in random order. Then draws 200
-//! times ten rounds and compares A with A (which of the two is called baseline is drawn for each round), and 200 times
-//! ten rounds of A with B, at the gate's defaults (changes up to 5 % do not matter, alpha 0.01), e2e.p50 deciding.
+//! Measures the reference broker with an injected service time in short trials on fresh brokers: in
+//! each round once as arm A, once more as A (the same again), and once as B with a service time 10
+//! % longer, in random order. Then draws 200 times ten rounds and compares A with A (which of the
+//! two is called baseline is drawn for each round), and 200 times ten rounds of A with B, at the
+//! gate's defaults (changes up to 5 % do not matter, alpha 0.01), e2e.p50 deciding.
 //!
-//! Ends with an error when A against A is REGRESSED more often than the 95 % bound of a binomial of rate alpha allows,
-//! or A against B less often than in 90 %. The comparisons share the measured rounds (40 by default, three trials each,
-//! about five minutes), as 4000 fresh trials would take hours: they are drawn anew, not independent. `compare::tests`
-//! makes the same experiment with independent simulated runs.
+//! Ends with an error when A against A is REGRESSED more often than the 95 % bound of a binomial of
+//! rate alpha allows, or A against B less often than in 90 %. The comparisons share the measured
+//! rounds (40 by default, three trials each, about five minutes), as 4000 fresh trials would take
+//! hours: they are drawn anew, not independent. `compare::tests` makes the same experiment with
+//! independent simulated runs.
 
 #![allow(clippy::unwrap_used, reason = "an experiment that cannot go on fails here")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use msgbench::compare::{self, Named, Options, Verdict};
+use msgbench::compare::{self, CompareOptions, NamedRecord, Verdict};
 use msgbench::plan::gate::Gate;
 use msgbench::record::{Loaded, Outcome, Record, Status, store};
 use rand::seq::SliceRandom;
@@ -129,8 +131,11 @@ fn main() -> ExitCode {
     }
     let gate = Gate { primary: vec!["e2e.p50".parse().unwrap()], ..Gate::default() };
     let verdict = |a: &Record, b: &Record| {
-        let of = |label, record| Named { label, record };
-        compare::records(of("baseline", a), of("candidate", b), &gate, Options::default()).unwrap().overall.verdict
+        let of = |label, record| NamedRecord { label, record };
+        compare::records(of("baseline", a), of("candidate", b), &gate, CompareOptions::default())
+            .unwrap()
+            .overall
+            .verdict
     };
     let (mut same, mut longer) = (Vec::new(), Vec::new());
     for _ in 0..COMPARISONS {

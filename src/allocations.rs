@@ -1,4 +1,5 @@
-//! Counts the allocations of a thread, so that a test can show that a loop makes none for a message, and how much is kept.
+//! Counts the allocations of a thread, so that a test can show that a loop makes none for a
+//! message, and how much is kept.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -44,7 +45,8 @@ pub fn count() -> u64 {
     COUNT.with(Cell::get)
 }
 
-/// Bytes that the calling thread has allocated and not given back; what it frees for others counts too.
+/// Bytes that the calling thread has allocated and not given back; what it frees for others counts
+/// too.
 pub fn held() -> i64 {
     HELD.with(Cell::get)
 }

@@ -1,17 +1,20 @@
-//! msgbench drives one scenario against several messaging systems with an open-loop, coordinated-omission-free
-//! load generator, accounts for every message, and renders a report that an engineer can believe.
+//! msgbench drives one scenario against several messaging systems with an open-loop,
+//! coordinated-omission-free load generator, accounts for every message, and renders a report that
+//! an engineer can believe.
 //!
 //! ```text
 //! scenario file -> Plan -> (engine: system + driver + schedule -> recorder) -> Record on disk -> compare -> report
 //! ```
 //!
-//! [`scenario`] turns a TOML file into a validated [`scenario::plan::Plan`]. For each trial [`engine`] brings a
-//! [`system`] up, opens its [`driver`], walks the [`load`] schedule, and [`measure`] fills histograms and the ledger;
-//! the outcome is folded once into a [`record::Record`], which [`record`] writes. [`compare`] reads records;
-//! [`report`] turns them into bytes. Nothing flows back. [`broker`] is the built-in reference broker, usable alone.
+//! [`scenario`] turns a TOML file into a validated [`scenario::plan::Plan`]. For each trial
+//! [`engine`] brings a [`system`] up, opens its [`driver`], walks the [`load`] schedule, and
+//! [`measure`] fills histograms and the ledger; the outcome is folded once into a
+//! [`record::Record`], which [`record`] writes. [`compare`] reads records; [`report`] turns them
+//! into bytes. Nothing flows back. [`broker`] is the built-in reference broker, usable alone.
 //! [`units`] and [`stats`] are the ground everything stands on.
 //!
-//! The words (intended, sent, response, service, lag, ledger, trial, round) are those of the glossary in `docs/measurement.md`.
+//! The words (intended, sent, response, service, lag, ledger, trial, round) are those of the
+//! glossary in `docs/measurement.md`.
 
 // They panic when nobody can read them; `units::say` does not.
 #![warn(clippy::print_stderr, clippy::print_stdout)]

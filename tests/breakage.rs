@@ -1,5 +1,5 @@
-//! What a run does when things around it break: signals, killed runs, disks that are full or read-only, folders that go away,
-//! addresses where nobody listens, files that are no scenarios.
+//! What a run does when things around it break: signals, killed runs, disks that are full or
+//! read-only, folders that go away, addresses where nobody listens, files that are no scenarios.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
@@ -191,8 +191,8 @@ fn folders_of_killed_runs_are_removed_by_a_later_run_and_those_of_live_ones_are_
     assert_eq!(entries(temp.path()), Vec::<PathBuf>::new());
 }
 
-/// What holds for every way in which results cannot be written: the summary is printed, file and reason are named once, the
-/// exit code is 7, and what is on disk is whole.
+/// What holds for every way in which results cannot be written: the summary is printed, file and
+/// reason are named once, the exit code is 7, and what is on disk is whole.
 fn unwritten(output: &Output, out: &Path, os: &str) {
     let (code, summary, said) = words(output);
     assert_eq!(code, Some(7), "{said}\n{summary}");

@@ -1,4 +1,5 @@
-//! The command line as a script sees it: exit codes, JSON, and messages that name what failed and what to do.
+//! The command line as a script sees it: exit codes, JSON, and messages that name what failed and
+//! what to do.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 

@@ -36,7 +36,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Runs the scenario with a tail added and returns (exit code, standard output, folder of the result).
+/// Runs the scenario with a tail added and returns (exit code, standard output, folder of the
+/// result).
 fn measured(dir: &Path, tail: &str) -> (Option<i32>, String, PathBuf) {
     let file = dir.join("floor.toml");
     std::fs::write(&file, format!("{SCENARIO}{tail}")).unwrap();
@@ -47,7 +48,8 @@ fn measured(dir: &Path, tail: &str) -> (Option<i32>, String, PathBuf) {
     (output.status.code(), text(&output.stdout) + &text(&output.stderr), newest)
 }
 
-/// Copies a record, with ten trials of each case whose latencies are `micros` (case, round), all of them valid.
+/// Copies a record, with ten trials of each case whose latencies are `micros` (case, round), all of
+/// them valid.
 fn synthetic(from: &Path, to: &Path, micros: impl Fn(&str, u32) -> u64) {
     let mut record: Value = serde_json::from_slice(&std::fs::read(from.join("run.json")).unwrap()).unwrap();
     let templates = record["trials"].as_array().unwrap().clone();
@@ -254,7 +256,8 @@ fn a_selector_that_matches_nothing_is_an_error() {
     assert_eq!(compare(&[]).0, Some(0));
     let (code, said) = compare(&["--log-unit", "us"]);
     assert_eq!(code, Some(2), "{said}");
-    // A scenario's own limit for a system that this run leaves out is neither kept nor an error, and a misspelt one is.
+    // A scenario's own limit for a system that this run leaves out is neither kept nor an error,
+    // and a misspelt one is.
     let limit = |system: &str| format!("[[expect]]\nthat = \"ledger.lost == 0\"\nsystem = \"{system}\"\n");
     let file = at("limits.toml");
     std::fs::write(&file, format!("{SCENARIO}{}", limit("two"))).unwrap();
@@ -279,7 +282,8 @@ fn a_selector_that_matches_nothing_is_an_error() {
     assert_eq!(found.status.code(), Some(2), "a rate that no workload has: {}", text(&found.stdout));
 }
 
-/// A changed setting opens a new series: it is named, and the gate does not pass on what nothing judges.
+/// A changed setting opens a new series: it is named, and the gate does not pass on what nothing
+/// judges.
 #[test]
 fn history_does_not_pass_on_a_series_that_nothing_judges() {
     let root = tempfile::tempdir().unwrap();
@@ -323,7 +327,8 @@ fn history_does_not_pass_on_a_series_that_nothing_judges() {
     assert!(said.contains("stands in the history already"), "{said}");
 }
 
-/// A repository of two commits whose programs are the reference broker, the second with a delay of 20 ms.
+/// A repository of two commits whose programs are the reference broker, the second with a delay of
+/// 20 ms.
 fn two_commits(repository: &Path) {
     let git = |args: &[&str]| {
         let who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"];
@@ -338,7 +343,8 @@ fn two_commits(repository: &Path) {
     }
 }
 
-/// The step of `scripts/ci/action.yml` as a runner sees it: its script, and its environment with the inputs filled in.
+/// The step of `scripts/ci/action.yml` as a runner sees it: its script, and its environment with
+/// the inputs filled in.
 fn step(inputs: &[(&str, &str)]) -> (String, Vec<(String, String)>) {
     let action = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/ci/action.yml")).unwrap();
     assert!(action.lines().all(|l| !l.contains('\t')), "YAML is indented by blanks");

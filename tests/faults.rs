@@ -1,5 +1,5 @@
-//! The faults of the reference broker, end to end: what is injected is in the books, to the message; times with wide
-//! margins, because a test machine is not a quiet one.
+//! The faults of the reference broker, end to end: what is injected is in the books, to the
+//! message; times with wide margins, because a test machine is not a quiet one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
@@ -81,7 +81,8 @@ fn counts_are_exact_and_in_the_log() {
     }
 }
 
-/// Each of two consumers is owed every message, and each delivery is hit by itself: the log says which, and the books agree to the one.
+/// Each of two consumers is owed every message, and each delivery is hit by itself: the log says
+/// which, and the books agree to the one.
 #[test]
 fn single_deliveries_are_hit_and_log_and_books_agree() {
     for (fault, every, kind) in
@@ -91,7 +92,8 @@ fn single_deliveries_are_hit_and_log_and_books_agree() {
         let (sent, hits) = (ran.ledger("sent"), 2 * ran.ledger("sent") / every);
         assert_eq!(sent, 5_000, "{fault}");
         let event = format!("delivery-{fault}");
-        // A swapped delivery that was the last one of its subscription has none to change places with.
+        // A swapped delivery that was the last one of its subscription has none to change places
+        // with.
         let alone = ran.logged("delivery-released");
         assert!(alone <= 2 * u64::from(fault == "swap"), "{fault}: {alone}");
         assert_eq!(ran.logged(&event) + alone, hits, "{fault}");
@@ -114,7 +116,8 @@ fn single_deliveries_are_hit_and_log_and_books_agree() {
 fn one_slow_subscriber_does_not_hold_up_the_other() {
     let ran = run("500/s", "1s", "[faults]\nslow-subscriber = { rate = \"100/s\" }");
     assert_eq!((ran.ledger("lost"), ran.ledger("reordered"), ran.logged("slow-subscriber")), (0, 0, 500));
-    // Half of all deliveries wait up to 4 s, 3.2 s at p90 of all; the others do not. If all waited, p25 were 1 s.
+    // Half of all deliveries wait up to 4 s, 3.2 s at p90 of all; the others do not. If all waited,
+    // p25 were 1 s.
     let (quarter, late) = (ran.quantile(0.25), ran.quantile(0.9));
     assert!(late > 3.0 && quarter < late / 5.0, "{quarter} {late}");
     let mut to: Vec<u64> = ran.log.iter().map(|e| e["to"].as_u64().unwrap()).collect();
@@ -198,7 +201,8 @@ fn faults_are_changed_while_the_broker_runs() {
     };
     assert_eq!(lost(), 0);
     assert_eq!(say("set subjects=mb.*.*.* drop=every:5"), "+OK drop every 5; seed 0; subjects mb.*.*.*");
-    // Messages go on being numbered: what came before the change counts, all 500 and two that are no load.
+    // Messages go on being numbered: what came before the change counts, all 500 and two that are
+    // no load.
     assert!((198..=202).contains(&lost()), "a fifth of 500 for each of two consumers");
     assert_eq!(say("set drop=every:0"), "-ERR faults: drop.every: every 0th is none; write 1 for all, 2 for half");
     assert_eq!(say("show"), "+OK drop every 5; seed 0; subjects mb.*.*.*");

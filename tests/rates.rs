@@ -1,5 +1,6 @@
-//! Rates, keeping up and single events, end to end: a broker that duplicates is not faster, what is sent after the measured
-//! phase is not in its rates, a short overload is seen, and one stall hides no percentile.
+//! Rates, keeping up and single events, end to end: a broker that duplicates is not faster, what is
+//! sent after the measured phase is not in its rates, a short overload is seen, and one stall hides
+//! no percentile.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 

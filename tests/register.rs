@@ -17,7 +17,7 @@ use msgbench::engine::{Clients, Register, run_with};
 use msgbench::plan::{Plan, SystemSpec, SystemType};
 use msgbench::record::{Outcome, Skipped};
 use msgbench::scenario::{Overrides, parse, schema};
-use msgbench::system::{Availability, Order, Provider, System, SystemError};
+use msgbench::system::{Availability, CreateRequest, Provider, System, SystemError};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 fn plan(text: &str, overrides: &Overrides) -> Result<Plan, String> {
@@ -97,15 +97,14 @@ impl Provider for Gone {
     fn availability(&self) -> Availability {
         Availability::Missing { reason: "no gone-server".into(), remedy: "install it".into() }
     }
-    fn create(&self, _: &SystemSpec, _: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+    fn create(&self, _: &SystemSpec, _: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
         panic!("made although it is not here");
     }
 }
 
 fn skipped(driver: &str, register: &Register, change: impl Fn(&mut Plan)) -> Vec<Skipped> {
     let text = custom_driver::SCENARIO.replace("driver = \"mailbox\"\noptions", &format!("driver = \"{driver}\"\n#"));
-    let mut plan =
-        parse(Path::new("t.toml"), text, &Overrides::default(), &register.types()).map(|s| s.plan).unwrap();
+    let mut plan = parse(Path::new("t.toml"), text, &Overrides::default(), &register.types()).map(|s| s.plan).unwrap();
     change(&mut plan);
     let results = custom_driver::Results::default();
     run_with(&plan, register, &results).unwrap();
@@ -116,7 +115,8 @@ fn skipped(driver: &str, register: &Register, change: impl Fn(&mut Plan)) -> Vec
 #[test]
 fn what_is_not_here_or_lacks_a_feature_is_skipped_with_the_reason() {
     let register = custom_driver::register().add(Gone, Clients::of::<custom_driver::Mailbox>());
-    let found: Vec<_> = register.available().into_iter().filter(|(name, _)| ["mailbox", "gone"].contains(name)).collect();
+    let found: Vec<_> =
+        register.available().into_iter().filter(|(name, _)| ["mailbox", "gone"].contains(name)).collect();
     assert!(matches!(&found[..], [("mailbox", Availability::Found { .. }), ("gone", Availability::Missing { .. })]));
     let gone = skipped("gone", &register, |_| {});
     assert_eq!((gone[0].reason.as_str(), gone[0].remedy.as_str()), ("no gone-server", "install it"));
@@ -199,8 +199,7 @@ fn no_other_file_knows_a_type_by_its_name() {
     let tree = imports::Tree::read(root);
     // Without a line of code: compiled for tests only.
     let code = tree.sources.iter().filter(|s| s.code_lines > 0 && s.path != register);
-    let files: Vec<_> =
-        code.map(|s| (s.path.clone(), std::fs::read_to_string(root.join(&s.path)).unwrap())).collect();
+    let files: Vec<_> = code.map(|s| (s.path.clone(), std::fs::read_to_string(root.join(&s.path)).unwrap())).collect();
     let names = Register::built_in().types().names();
     let excused: BTreeSet<String> = NAMES.iter().map(|(what, _)| (*what).to_owned()).collect();
     let found = named(&files, &names);

@@ -1,5 +1,6 @@
-//! The pages in a browser: headless Chromium opens them at the width of a telephone and of a wide screen. No message on the
-//! console, every chart drawn, no label over another, nothing wider than the screen, and the script does what it says.
+//! The pages in a browser: headless Chromium opens them at the width of a telephone and of a wide
+//! screen. No message on the console, every chart drawn, no label over another, nothing wider than
+//! the screen, and the script does what it says.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
@@ -191,7 +192,8 @@ fn msgbench(args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
-/// A real result of two null systems, and copies of it with ten trials whose latencies are scaled by (case, round).
+/// A real result of two null systems, and copies of it with ten trials whose latencies are scaled
+/// by (case, round).
 struct Results {
     dir: tempfile::TempDir,
     folder: PathBuf,
@@ -224,7 +226,8 @@ impl Results {
                 t["round"] = json!(round);
                 t["started_at"] = json!(format!("2026-11-{day:02}T12:{round:02}:{:02}Z", 20 * i));
                 t["outcome"] = json!({"status": "complete"});
-                // Two that touch, one at either end: their numbers are not to collide with anything.
+                // Two that touch, one at either end: their numbers are not to collide with
+                // anything.
                 t["events"] = [0.0, 0.9, 0.93, 2.5].map(|s| json!({"at_s": s, "text": "a <stall> begins"})).into();
                 t["validity"].as_array_mut().unwrap().iter_mut().for_each(|c| {
                     if c["status"] == "INVALID" {
@@ -295,8 +298,8 @@ fn pages_open_in_a_browser() {
     let page = PathBuf::from(results.path("page.html"));
     let html = page.to_str().unwrap();
 
-    // Two results: a chart of ratios; for each system curves, dots of two metrics, two heat maps, throughput, deliveries
-    // over time, costs.
+    // Two results: a chart of ratios; for each system curves, dots of two metrics, two heat maps,
+    // throughput, deliveries over time, costs.
     let main = results.copy("main", 1, |_, _| 1.0);
     // Not the very same runs: a copy has no verdict.
     let pull = results.copy("pull", 1, |case, _| if case == "one" { 1.0005 } else { 1.3 });
@@ -330,7 +333,8 @@ fn pages_open_in_a_browser() {
     let text = std::fs::read_to_string(&page).unwrap();
     assert!(text.contains("<summary>Latency over time: a heat map of the median run of each</summary>"));
 
-    // The report of the real run: percentiles, and for each system a heat map, and deliveries with the backlog.
+    // The report of the real run: percentiles, and for each system a heat map, and deliveries with
+    // the backlog.
     let folder = results.folder.to_str().unwrap();
     let (code, said) = msgbench(&["report", folder]);
     assert_eq!(code, Some(0), "{said}");

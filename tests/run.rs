@@ -1,4 +1,5 @@
-//! `msgbench run` as a process: the main job end to end, and the proof that a stall is in the figures.
+//! `msgbench run` as a process: the main job end to end, and the proof that a stall is in the
+//! figures.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
@@ -73,7 +74,8 @@ fn every_shipped_pattern_accounts_for_every_message() {
         let file = format!("scenarios/{scenario}.toml");
         let output = msgbench(&["run", &file, "--quick", "--system", "reference"], out.path());
         let code = output.status.code().unwrap();
-        // 4: a busy machine makes a trial invalid, and says so; the books must balance all the same.
+        // 4: a busy machine makes a trial invalid, and says so; the books must balance all the
+        // same.
         assert!(code == 0 || code == 4, "{scenario}: {code}: {}", String::from_utf8_lossy(&output.stderr));
         let record = record(&output);
         let workload = &record["trials"][0]["workloads"][0];
@@ -93,7 +95,8 @@ fn every_shipped_pattern_accounts_for_every_message() {
     }
 }
 
-/// stats.md C2: a freeze of length S in a run of length T at a load near zero gives q_p = S - T (1 - p) above the knee.
+/// stats.md C2: a freeze of length S in a run of length T at a load near zero gives q_p = S - T
+/// (1 - p) above the knee.
 #[test]
 fn a_stalled_broker_is_in_the_response_percentiles() {
     let out = tempfile::tempdir().unwrap();
@@ -130,7 +133,8 @@ fn a_stalled_broker_is_in_the_response_percentiles() {
     assert!(latency["rtt"].is_null(), "a closed loop has no intended times: {latency}");
     let service = &latency["rtt.service"];
     assert!(service["max_ns"].as_f64().unwrap() > 0.9 * stall * 1e9, "the control arm saw the stall: {service}");
-    // One sample in thousands is late: at p99, where 0.4 s is true, a closed loop reports what it always reports.
+    // One sample in thousands is late: at p99, where 0.4 s is true, a closed loop reports what it
+    // always reports.
     assert!(quantile(service, 0.99) < 0.1 * (stall - 0.1) * 1e9, "{service}");
 }
 
@@ -151,7 +155,8 @@ fn a_typing_error_names_its_place_and_exits_with_2() {
     assert!(words.contains(&format!("typo.toml:{line}:")) && words.contains("did you mean `payload`?"), "{words}");
 }
 
-/// A run of 30 s on a launched reference broker, and what it printed after `act` was done to it in the measured phase.
+/// A run of 30 s on a launched reference broker, and what it printed after `act` was done to it in
+/// the measured phase.
 fn disturbed(act: impl FnOnce(&Child)) -> (Option<i32>, Value) {
     let out = tempfile::tempdir().unwrap();
     let run = Command::new(PROGRAM)

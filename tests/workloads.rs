@@ -1,5 +1,5 @@
-//! The shipped scenarios of stored messages, redelivery, several workloads and bridges, end to end: on the reference broker
-//! everywhere, and on the real servers where they are.
+//! The shipped scenarios of stored messages, redelivery, several workloads and bridges, end to end:
+//! on the reference broker everywhere, and on the real servers where they are.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
@@ -22,13 +22,15 @@ fn run(scenario: &str, args: &[&str]) -> Value {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code().unwrap();
-    // 4: a busy machine makes a trial invalid, and says so; books and promises must hold all the same.
+    // 4: a busy machine makes a trial invalid, and says so; books and promises must hold all the
+    // same.
     assert!(code == 0 || code == 4, "{scenario}: {code}: {said}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{scenario}: {e}: {said}"))
 }
 
-/// Every trial ran to its end, kept every promise, and its books balance: what was expected is there once, or is counted
-/// as what the scenario made of it. Returns the workloads of the trials by system.
+/// Every trial ran to its end, kept every promise, and its books balance: what was expected is
+/// there once, or is counted as what the scenario made of it. Returns the workloads of the trials
+/// by system.
 fn balanced(record: &Value) -> Vec<(String, Vec<Value>)> {
     let mut all = Vec::new();
     for trial in record["trials"].as_array().unwrap() {
@@ -94,7 +96,8 @@ fn what_is_rejected_comes_again_and_what_is_dead_is_told_apart() {
     }
 }
 
-/// Whether the system can be launched here; where it cannot, the test says so, or fails where skipping is forbidden.
+/// Whether the system can be launched here; where it cannot, the test says so, or fails where
+/// skipping is forbidden.
 fn there(kind: &str) -> bool {
     let Availability::Missing { reason, remedy } = Register::built_in().availability(kind) else { return true };
     assert!(std::env::var_os("MSGBENCH_NO_SKIP").is_none_or(|v| v != "1"), "{reason}; {remedy}");

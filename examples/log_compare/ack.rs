@@ -1,4 +1,5 @@
-//! The wait for an acknowledgement at a rate that both brokers keep up with: records are due by the clock, whatever has become of those before.
+//! The wait for an acknowledgement at a rate that both brokers keep up with: records are due by the
+//! clock, whatever has become of those before.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -43,7 +44,8 @@ struct Sent {
     at: u64,
 }
 
-/// Sends the records that are due, the first of them at the latest `linger` microseconds after that, and waits for every acknowledgement.
+/// Sends the records that are due, the first of them at the latest `linger` microseconds after
+/// that, and waits for every acknowledgement.
 fn trial(system: &Up, topic: &str, linger: u64, span: Duration) -> Outcome<Trial> {
     let mut frames = (1..=MOST).map(|n| produce(topic, 0, batch(n, SIZE))).collect::<Outcome<Vec<_>>>()?;
     let records = RATE * span.as_millis() as u64 / 1_000;

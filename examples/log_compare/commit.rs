@@ -15,7 +15,8 @@ const OUTSTANDING: usize = 256;
 const SIZE: usize = 128;
 const SPAN: Duration = Duration::from_secs(2);
 
-/// Records acknowledged per second, and the median wait in milliseconds. `in_one` records go in one request.
+/// Records acknowledged per second, and the median wait in milliseconds. `in_one` records go in one
+/// request.
 fn kafka(address: SocketAddr, topic: &str, in_one: usize) -> Outcome<(f64, f64)> {
     let mut client = Client::connect(address)?;
     let frame = produce(topic, 0, batch(in_one, SIZE))?;

@@ -1,4 +1,5 @@
-//! Records per broker CPU-second: produce with acks=all, the same with a consumer at the tail, and reading back.
+//! Records per broker CPU-second: produce with acks=all, the same with a consumer at the tail, and
+//! reading back.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -105,8 +106,9 @@ fn trial(system: &Up, topic: &str, shape: Shape) -> Outcome<[Cost; 3]> {
     Ok([alone, tail, back])
 }
 
-/// Produces to a broker that is there already, for whoever looks at that: `MSGBENCH_LOAD` is its address, `MSGBENCH_LOAD_SIZE` (128) the bytes of a value,
-/// `MSGBENCH_LOAD_PARTITIONS` (1) over how many partitions, `MSGBENCH_LOAD_MIB` (256) how much in all.
+/// Produces to a broker that is there already, for whoever looks at that: `MSGBENCH_LOAD` is its
+/// address, `MSGBENCH_LOAD_SIZE` (128) the bytes of a value, `MSGBENCH_LOAD_PARTITIONS` (1) over
+/// how many partitions, `MSGBENCH_LOAD_MIB` (256) how much in all.
 pub fn load() -> Outcome<()> {
     let number = |name: &str, otherwise| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise);
     let address =

@@ -1,13 +1,16 @@
-//! The log half of the reference broker against Apache Kafka and nats-server: the table of `docs/log.md`.
+//! The log half of the reference broker against Apache Kafka and nats-server: the table of
+//! `docs/log.md`.
 //!
 //!     cargo build --release --bin msgbench --example log_compare
 //!     target/release/examples/log_compare cpu ack commit e2e start recover  # cpu-128, cpu-1024: one size alone
 //!     MSGBENCH_LOAD=127.0.0.1:9092 target/release/examples/log_compare load # no broker is started; for a profile of one
 //!
-//! One bare client for every broker, so that no client library is the limit and every broker gets the same bytes. Brokers
-//! are started fresh and take turns; each figure is the median of `MSGBENCH_BENCH_REPEATS` (5) repeats, with its range. CPU is the broker
-//! process's own (`/proc/PID/stat`, a Java virtual machine as a whole, after a warm-up). Kafka is found as by `msgbench systems`, nats-server is
-//! `MSGBENCH_NATS_SERVER` or the one on PATH; what is not there is left out, and said.
+//! One bare client for every broker, so that no client library is the limit and every broker gets
+//! the same bytes. Brokers are started fresh and take turns; each figure is the median of
+//! `MSGBENCH_BENCH_REPEATS` (5) repeats, with its range. CPU is the broker process's own
+//! (`/proc/PID/stat`, a Java virtual machine as a whole, after a warm-up). Kafka is found as by
+//! `msgbench systems`, nats-server is `MSGBENCH_NATS_SERVER` or the one on PATH; what is not there
+//! is left out, and said.
 
 // What goes wrong in a measuring program ends it with its words.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]

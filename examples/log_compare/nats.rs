@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::Outcome;
 
-/// One connection.
 pub struct Nats {
     reader: BufReader<TcpStream>,
     line: Vec<u8>,

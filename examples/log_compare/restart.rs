@@ -79,7 +79,8 @@ fn folder_size(dir: &Path) -> Outcome<u64> {
     Ok(size)
 }
 
-/// Seconds from the start of the process to its ready line, after a kill -9 with so much in the log.
+/// Seconds from the start of the process to its ready line, after a kill -9 with so much in the
+/// log.
 pub fn recover() -> Outcome<()> {
     let gib = std::env::var("MSGBENCH_RECOVER_GIB").ok().and_then(|n| n.parse().ok()).unwrap_or(10u64);
     println!("\n| recovery after kill -9 | in the log | cached | s |\n|---|---:|---|---:|");

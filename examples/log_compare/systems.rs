@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use msgbench::engine::Register;
 use msgbench::plan::{BringUp, SystemSpec};
-use msgbench::system::{Availability, Context, System};
+use msgbench::system::{Availability, System, SystemContext};
 use serde_json::Value;
 
 use crate::Outcome;
@@ -20,16 +20,18 @@ pub struct Up {
     _dir: tempfile::TempDir,
 }
 
-/// Starts a broker with options as a scenario has them; `None`, said aloud, when it is not installed.
+/// Starts a broker with options as a scenario has them; `None`, said aloud, when it is not
+/// installed.
 pub fn up(name: &'static str, driver: &str, options: Value) -> Outcome<Option<Up>> {
     if let Availability::Missing { reason, remedy } = Register::built_in().availability(driver) {
         eprintln!("left out: {name}: {reason}; {remedy}");
         return Ok(None);
     }
     let options = options.as_object().cloned().unwrap_or_default();
-    let spec = SystemSpec { name: name.into(), driver: driver.into(), bring_up: BringUp::Launch, require: true, options };
+    let spec =
+        SystemSpec { name: name.into(), driver: driver.into(), bring_up: BringUp::Launch, require: true, options };
     let dir = tempfile::tempdir()?;
-    let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(60) };
+    let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(60) };
     let mut system = Register::built_in().create(&spec, context)?;
     let running = system.start()?;
     let address = running.url.rsplit('/').next().unwrap_or_default().parse()?;

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use msgbench::broker::kafka::batch::{self, RecordBatches};
-use msgbench::broker::log::Format as _;
+use msgbench::broker::log::BatchFormat as _;
 
 use crate::Outcome;
 
@@ -52,7 +52,6 @@ pub fn produce(topic: &str, partition: i32, batch: Vec<u8>) -> Outcome<Vec<u8>> 
     frame(&ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]), PRODUCE)
 }
 
-/// One connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
     correlation: i32,
@@ -217,7 +216,8 @@ impl Reader {
         self.client.send(&mut bytes)
     }
 
-    /// Takes the answer; gives each whole batch to `each`, and returns how many records there were. Offsets must follow one another.
+    /// Takes the answer; gives each whole batch to `each`, and returns how many records there were.
+    /// Offsets must follow one another.
     pub fn take(&mut self, mut each: impl FnMut(&[u8])) -> Outcome<u64> {
         let answer: FetchResponse = self.client.receive(FETCH)?;
         let mut count = 0;

@@ -14,14 +14,14 @@ pub const SCHEMA: &str = "msgbench.calibration/1";
 /// How thorough a calibration is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Form {
+pub enum Thoroughness {
     /// Under 30 s.
     Quick,
     /// Under 5 min.
     Full,
 }
 
-impl Form {
+impl Thoroughness {
     /// `quick` or `full`.
     pub fn word(self) -> &'static str {
         match self {
@@ -41,42 +41,39 @@ pub struct Certificate {
     /// Build profile; a debug build calibrates itself, not the release.
     pub profile: String,
     /// How thorough it was.
-    pub form: Form,
+    pub form: Thoroughness,
     /// When it began, UTC, RFC 3339.
     pub started_at: String,
     /// How long it took.
     pub seconds: f64,
     /// The machine.
     pub host: Host,
-    /// The highest rate at which the generator alone kept its schedule here, messages per second; 0 when at none.
+    /// The highest rate at which the generator alone kept its schedule here, messages per second; 0
+    /// when at none.
     pub max_trustworthy_rate: f64,
     /// The smallest latencies that can be told on this host.
     pub floor: Vec<Floor>,
-    /// The experiments.
     pub experiments: Vec<Experiment>,
 }
 
-/// One experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Experiment {
     /// Its number in docs/calibration.md.
     pub number: u32,
-    /// Its name.
     pub name: String,
     /// What is claimed, and how it is proved, in a sentence.
     pub claim: String,
     /// What was compared.
-    pub lines: Vec<Line>,
+    pub lines: Vec<ClaimLine>,
     /// What the host did meanwhile, in words; empty when nothing was measured beside it.
     pub host: String,
     /// How long it took, seconds.
     pub seconds: f64,
 }
 
-/// What a figure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Unit {
+pub enum FigureUnit {
     /// Nanoseconds.
     Ns,
     /// A number of messages or of events.
@@ -87,13 +84,14 @@ pub enum Unit {
     Number,
 }
 
-/// What came of a line.
+/// The verdict on one comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Verdict {
+pub enum ClaimVerdict {
     /// Within its tolerance.
     Pass,
-    /// Outside of it, and the host's own pauses or stolen time are as large as the error: repeat on a quiet host.
+    /// Outside of it, and the host's own pauses or stolen time are as large as the error: repeat on
+    /// a quiet host.
     Disturbed,
     /// Outside of it.
     Fail,
@@ -101,7 +99,7 @@ pub enum Verdict {
 
 /// One comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Line {
+pub struct ClaimLine {
     /// What is compared.
     pub what: String,
     /// What is true: injected, or exact by a formula.
@@ -111,9 +109,9 @@ pub struct Line {
     /// The largest difference that is accepted.
     pub tolerance: f64,
     /// Of all three.
-    pub unit: Unit,
+    pub unit: FigureUnit,
     /// What came of it.
-    pub verdict: Verdict,
+    pub verdict: ClaimVerdict,
 }
 
 /// How long something was held up, ns, at four levels.
@@ -125,7 +123,6 @@ pub struct Pauses {
     pub p99: Nanos,
     /// Exceeded in one of a thousand.
     pub p999: Nanos,
-    /// The longest.
     pub max: Nanos,
 }
 
@@ -140,23 +137,24 @@ impl Pauses {
     }
 }
 
-/// What the host did during an experiment.
+/// Noise of the host during an experiment, ns.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Unrest {
+pub struct HostNoise {
     /// Pauses of the host, by the hiccup meter.
     pub hiccup: Pauses,
-    /// How late the server of the faults was, by its own log; zero where none was timed, or where the log is what is expected.
+    /// How late the server of the faults was, by its own log; zero where none was timed, or where
+    /// the log is what is expected.
     pub late: Pauses,
     /// How late the generator handed messages over.
     pub lag: Pauses,
-    /// How far messages of the same trial that the faults do not hit were above their median; zero where there are none.
+    /// How far messages of the same trial that the faults do not hit were above their median; zero
+    /// where there are none.
     pub way: Pauses,
     /// Share of CPU time given to other guests, per cent.
     pub steal: f64,
 }
 
-impl Unrest {
-    /// In words.
+impl HostNoise {
     pub fn words(&self) -> String {
         let also = |what: &str, p: Pauses| match p.max {
             0 => String::new(),
@@ -186,9 +184,11 @@ impl Unrest {
         }
     }
 
-    /// The longest pause that can have moved the quantile `p`, by any witness: the one that is exceeded in a tenth of the share
-    /// of messages above `p` (for a median: in one case of ten). By the union bound the quantile of X + N at `p` is at most that of X at p + (1 - p) / 10
-    /// and that of N at 1 - (1 - p) / 10 together: rarer pauses, however long, do not move it further.
+    /// The longest pause that can have moved the quantile `p`, by each independent measurement: the
+    /// one that is exceeded in a tenth of the share of messages above `p` (for a median: in one
+    /// case of ten). By the union bound the quantile of X + N at `p` is at most that of X at p +
+    /// (1 - p) / 10 and that of N at 1 - (1 - p) / 10 together: rarer pauses, however long, do not
+    /// move it further.
     pub fn reach(&self, p: f64) -> Nanos {
         let level = |pauses: Pauses| match p {
             p if p < 0.9 => pauses.p90,
@@ -199,33 +199,35 @@ impl Unrest {
         [self.hiccup, self.late, self.lag, self.way].into_iter().map(level).max().unwrap_or(0)
     }
 
-    /// Whether a pause of the host can have added `excess` ns, beyond what is tolerated, to the quantile `p`.
+    /// Whether a pause of the host can have added `excess` ns, beyond what is tolerated, to the
+    /// quantile `p`.
     ///
-    /// A message of a first-come-first-served queue comes later by no more than the time for which its way was held: Lindley's
-    /// recursion never magnifies a delay. A load makes a pause felt by more messages, not felt longer. Stolen time excuses nothing
-    /// by itself: what is measured here are waits, which it reaches by the pauses that it makes, and those are seen.
+    /// A message of a first-come-first-served queue comes later by no more than the time for which
+    /// its way was held: Lindley's recursion never magnifies a delay. A load makes a pause felt by
+    /// more messages, not felt longer. Stolen time excuses nothing by itself: what is measured here
+    /// are waits, which it reaches by the pauses that it makes, and those are seen.
     pub fn explains(&self, excess: f64, p: f64) -> bool {
         excess <= self.reach(p) as f64
     }
 }
 
-impl Line {
+impl ClaimLine {
     /// A figure that must be met to the last one.
     pub fn exact(what: impl Into<String>, expected: u64, measured: u64) -> Self {
-        Self::judged(what.into(), expected as f64, Some(measured as f64), 0.0, Unit::Count)
+        Self::judged(what.into(), expected as f64, Some(measured as f64), 0.0, FigureUnit::Count)
     }
 
-    /// The quantile `p` of a latency, ns, which the host may have made longer, never shorter: what is below its tolerance has
-    /// failed, whatever the host did.
+    /// The quantile `p` of a latency, ns, which the host may have made longer, never shorter: what
+    /// is below its tolerance has failed, whatever the host did.
     pub fn latency(
         what: impl Into<String>,
         expected: f64,
         measured: Option<f64>,
         tolerance: f64,
         p: f64,
-        u: &Unrest,
+        u: &HostNoise,
     ) -> Self {
-        let line = Self::judged(what.into(), expected, measured, tolerance, Unit::Ns);
+        let line = Self::judged(what.into(), expected, measured, tolerance, FigureUnit::Ns);
         let added = line.error().is_some_and(|e| e > 0.0 && u.explains(e - tolerance, p));
         line.excused(added)
     }
@@ -236,32 +238,32 @@ impl Line {
         expected: f64,
         measured: Option<f64>,
         tolerance: f64,
-        u: &Unrest,
+        u: &HostNoise,
     ) -> Self {
-        let line = Self::judged(what.into(), expected, measured, tolerance, Unit::Ns);
+        let line = Self::judged(what.into(), expected, measured, tolerance, FigureUnit::Ns);
         let added = line.error().is_some_and(|e| u.explains(e.abs() - tolerance, 0.5));
         line.excused(added)
     }
 
     /// The same line, excused where it does not hold and `host` says that the host is the cause.
     pub fn excused(mut self, host: bool) -> Self {
-        if self.verdict == Verdict::Fail && host {
-            self.verdict = Verdict::Disturbed;
+        if self.verdict == ClaimVerdict::Fail && host {
+            self.verdict = ClaimVerdict::Disturbed;
         }
         self
     }
 
-    /// The same line, where a part of what is expected is the median of the control: on a host whose control scatters by `ns`, it may
-    /// be too long by as much.
+    /// The same line, where a part of what is expected is the median of the control: on a host
+    /// whose control scatters by `ns`, it may be too long by as much.
     pub fn by_control(self, ns: f64) -> Self {
         let shorter = self.error().is_some_and(|e| e < 0.0 && -e - self.tolerance <= ns);
         self.excused(shorter)
     }
 
     /// Any figure; what is outside of the tolerance has failed.
-    pub fn judged(what: String, expected: f64, measured: Option<f64>, tolerance: f64, unit: Unit) -> Self {
+    pub fn judged(what: String, expected: f64, measured: Option<f64>, tolerance: f64, unit: FigureUnit) -> Self {
         let holds = measured.is_some_and(|m| (m - expected).abs() <= tolerance);
-        let verdict = if holds { Verdict::Pass } else { Verdict::Fail };
+        let verdict = if holds { ClaimVerdict::Pass } else { ClaimVerdict::Fail };
         Self { what, expected, measured, tolerance, unit, verdict }
     }
 
@@ -273,11 +275,11 @@ impl Line {
     /// A figure as it is shown.
     pub fn show(&self, value: f64) -> String {
         match self.unit {
-            Unit::Ns if value < 0.0 => format!("-{}", latency(-value as Nanos)),
-            Unit::Ns => latency(value as Nanos),
-            Unit::Count => format!("{value:.0}"),
-            Unit::PerSecond => format!("{}/s", count(value)),
-            Unit::Number => three_digits(value),
+            FigureUnit::Ns if value < 0.0 => format!("-{}", latency(-value as Nanos)),
+            FigureUnit::Ns => latency(value as Nanos),
+            FigureUnit::Count => format!("{value:.0}"),
+            FigureUnit::PerSecond => format!("{}/s", count(value)),
+            FigureUnit::Number => three_digits(value),
         }
     }
 
@@ -293,7 +295,7 @@ impl Line {
     }
 }
 
-impl Verdict {
+impl ClaimVerdict {
     /// `PASS`, `DISTURBED`, `FAIL`.
     pub fn word(self) -> &'static str {
         match self {
@@ -306,22 +308,22 @@ impl Verdict {
 
 impl Experiment {
     /// The worst of its lines; an experiment that compared nothing has failed.
-    pub fn verdict(&self) -> Verdict {
-        self.lines.iter().map(|l| l.verdict).max().unwrap_or(Verdict::Fail)
+    pub fn verdict(&self) -> ClaimVerdict {
+        self.lines.iter().map(|l| l.verdict).max().unwrap_or(ClaimVerdict::Fail)
     }
 }
 
 impl Certificate {
     /// The worst of the experiments.
-    pub fn verdict(&self) -> Verdict {
-        self.experiments.iter().map(Experiment::verdict).max().unwrap_or(Verdict::Fail)
+    pub fn verdict(&self) -> ClaimVerdict {
+        self.experiments.iter().map(Experiment::verdict).max().unwrap_or(ClaimVerdict::Fail)
     }
 
     /// The verdict in a sentence.
     pub fn sentence(&self) -> String {
         let count = |v| self.experiments.iter().filter(|e| e.verdict() == v).count();
         let n = self.experiments.len();
-        match (count(Verdict::Fail), count(Verdict::Disturbed)) {
+        match (count(ClaimVerdict::Fail), count(ClaimVerdict::Disturbed)) {
             (0, 0) => format!("All {n} experiments hold: what was injected is what was measured."),
             (0, d) => format!(
                 "{} of {n} experiments hold; {d} could not be judged because the host itself paused. Repeat on a quiet host.",
@@ -387,27 +389,27 @@ impl Certificate {
 #[cfg(test)]
 pub(super) fn sample() -> Certificate {
     let pauses = |p90, p99, p999, max| Pauses { p90, p99, p999, max };
-    let quiet = Unrest { hiccup: pauses(20_000, 40_000, 80_000, 200_000), ..Unrest::default() };
-    let loud = Unrest {
+    let quiet = HostNoise { hiccup: pauses(20_000, 40_000, 80_000, 200_000), ..HostNoise::default() };
+    let loud = HostNoise {
         hiccup: pauses(90_000, 400_000, 4_000_000, 9_000_000),
         late: pauses(900, 9_000, 90_000, 8_000_000),
         lag: pauses(70_000, 300_000, 3_000_000, 9_100_000),
         way: pauses(60_000, 300_000, 3_000_000, 8_800_000),
         steal: 0.2,
     };
-    let experiment = |number, name: &str, lines, unrest: &Unrest| Experiment {
+    let experiment = |number, name: &str, lines, host_noise: &HostNoise| Experiment {
         number,
         name: name.into(),
         claim: "What was injected is what was measured.".into(),
         lines,
-        host: unrest.words(),
+        host: host_noise.words(),
         seconds: 2.5,
     };
     Certificate {
         schema: SCHEMA.into(),
         version: "0.1.0".into(),
         profile: "release".into(),
-        form: Form::Quick,
+        form: Thoroughness::Quick,
         started_at: "2026-01-02T03:04:05Z".into(),
         seconds: 27.4,
         host: Host {
@@ -430,12 +432,17 @@ pub(super) fn sample() -> Certificate {
             experiment(
                 3,
                 "stall",
-                vec![Line::latency("p99 of response", 50e6, Some(50.4e6), 1e6, 0.99, &quiet)],
+                vec![ClaimLine::latency("p99 of response", 50e6, Some(50.4e6), 1e6, 0.99, &quiet)],
                 &quiet,
             ),
-            experiment(6, "delay", vec![Line::latency("1ms", 1e6, Some(1.2e6), 15e3, 0.9, &loud)], &loud),
-            experiment(7, "counts", vec![Line::exact("lost", 1428, 1427), Line::exact("duplicated", 0, 0)], &loud),
-            experiment(8, "rate", vec![Line::latency("max", 1e9, None, 1e7, 1.0, &loud)], &quiet),
+            experiment(6, "delay", vec![ClaimLine::latency("1ms", 1e6, Some(1.2e6), 15e3, 0.9, &loud)], &loud),
+            experiment(
+                7,
+                "counts",
+                vec![ClaimLine::exact("lost", 1428, 1427), ClaimLine::exact("duplicated", 0, 0)],
+                &loud,
+            ),
+            experiment(8, "rate", vec![ClaimLine::latency("max", 1e9, None, 1e7, 1.0, &loud)], &quiet),
         ],
     }
 }
@@ -453,37 +460,37 @@ mod tests {
     fn the_worst_decides_and_counts_are_never_disturbed() {
         let c = sample();
         let verdicts: Vec<_> = c.experiments.iter().map(Experiment::verdict).collect();
-        assert_eq!(verdicts, [Verdict::Pass, Verdict::Disturbed, Verdict::Fail, Verdict::Fail]);
-        assert_eq!(c.verdict(), Verdict::Fail);
+        assert_eq!(verdicts, [ClaimVerdict::Pass, ClaimVerdict::Disturbed, ClaimVerdict::Fail, ClaimVerdict::Fail]);
+        assert_eq!(c.verdict(), ClaimVerdict::Fail);
         let nothing = Experiment { lines: vec![], ..c.experiments[0].clone() };
-        assert_eq!(nothing.verdict(), Verdict::Fail);
+        assert_eq!(nothing.verdict(), ClaimVerdict::Fail);
         let json = serde_json::to_string(&c).unwrap();
         assert_eq!(serde_json::from_str::<Certificate>(&json).unwrap(), c);
     }
 
     /// An ordinary virtual machine: one pause of some milliseconds a second, little steal.
-    fn ordinary() -> Unrest {
+    fn ordinary() -> HostNoise {
         let pauses = Pauses { p90: 80_000, p99: 300_000, p999: 4_000_000, max: 9_000_000 };
-        Unrest { hiccup: pauses, lag: pauses, steal: 1.3, ..Unrest::default() }
+        HostNoise { hiccup: pauses, lag: pauses, steal: 1.3, ..HostNoise::default() }
     }
 
     #[test]
     fn the_host_explains_what_a_pause_can_add_at_that_quantile_and_no_more() {
-        let verdict = |measured, p| Line::latency("x", 1e6, Some(measured), 1e4, p, &ordinary()).verdict;
-        assert_eq!(verdict(1e6 + 9e3, 0.5), Verdict::Pass);
-        assert_eq!(verdict(1e6 + 89e3, 0.5), Verdict::Disturbed);
-        assert_eq!(verdict(1e6 + 91e3, 0.5), Verdict::Fail, "rare pauses do not move a median");
-        assert_eq!(verdict(1e6 + 311e3, 0.9), Verdict::Fail);
-        assert_eq!(verdict(1e6 + 4.01e6, 0.99), Verdict::Disturbed);
-        assert_eq!(verdict(1e6 + 4.02e6, 0.99), Verdict::Fail);
-        assert_eq!(verdict(1e6 + 9.02e6, 1.0), Verdict::Fail, "a pause is not made longer by a queue");
+        let verdict = |measured, p| ClaimLine::latency("x", 1e6, Some(measured), 1e4, p, &ordinary()).verdict;
+        assert_eq!(verdict(1e6 + 9e3, 0.5), ClaimVerdict::Pass);
+        assert_eq!(verdict(1e6 + 89e3, 0.5), ClaimVerdict::Disturbed);
+        assert_eq!(verdict(1e6 + 91e3, 0.5), ClaimVerdict::Fail, "rare pauses do not move a median");
+        assert_eq!(verdict(1e6 + 311e3, 0.9), ClaimVerdict::Fail);
+        assert_eq!(verdict(1e6 + 4.01e6, 0.99), ClaimVerdict::Disturbed);
+        assert_eq!(verdict(1e6 + 4.02e6, 0.99), ClaimVerdict::Fail);
+        assert_eq!(verdict(1e6 + 9.02e6, 1.0), ClaimVerdict::Fail, "a pause is not made longer by a queue");
     }
 
     #[test]
     fn no_host_makes_a_latency_shorter_or_a_message_vanish() {
-        let stolen = Unrest { steal: 20.0, ..ordinary() };
-        assert_eq!(Line::latency("x", 1e8, Some(0.97e8), 2e6, 0.999, &stolen).verdict, Verdict::Fail);
-        assert_eq!(Line::latency("x", 1e8, None, 2e6, 0.999, &stolen).verdict, Verdict::Fail);
-        assert_eq!(Line::exact("lost", 7, 6).verdict, Verdict::Fail);
+        let stolen = HostNoise { steal: 20.0, ..ordinary() };
+        assert_eq!(ClaimLine::latency("x", 1e8, Some(0.97e8), 2e6, 0.999, &stolen).verdict, ClaimVerdict::Fail);
+        assert_eq!(ClaimLine::latency("x", 1e8, None, 2e6, 0.999, &stolen).verdict, ClaimVerdict::Fail);
+        assert_eq!(ClaimLine::exact("lost", 7, 6).verdict, ClaimVerdict::Fail);
     }
 }

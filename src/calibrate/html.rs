@@ -1,6 +1,6 @@
 //! The certificate as a page of its own that needs nothing else.
 
-use super::certificate::{Certificate, Verdict};
+use super::certificate::{Certificate, ClaimVerdict};
 use crate::units::{count, latency};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
@@ -83,13 +83,13 @@ impl Certificate {
     }
 }
 
-fn explanation(verdict: Verdict) -> &'static str {
+fn explanation(verdict: ClaimVerdict) -> &'static str {
     match verdict {
-        Verdict::Pass => "Every difference is within its tolerance. docs/calibration.md says how each is proved.",
-        Verdict::Disturbed => {
+        ClaimVerdict::Pass => "Every difference is within its tolerance. docs/calibration.md says how each is proved.",
+        ClaimVerdict::Disturbed => {
             "DISTURBED: outside of its tolerance, while the host itself paused for as long. Not a proof, not a disproof."
         }
-        Verdict::Fail => "FAIL: outside of its tolerance, and no pause of the host explains it.",
+        ClaimVerdict::Fail => "FAIL: outside of its tolerance, and no pause of the host explains it.",
     }
 }
 

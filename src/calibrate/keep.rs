@@ -1,16 +1,17 @@
 //! Where certificates are kept, so that later runs on the same host cite them.
 //!
-//! `MSGBENCH_CERTIFICATE` names the one file to write and to read; set and empty, nothing is kept and nothing cited.
-//! Without it: `$XDG_DATA_HOME/msgbench/certificates` (`$HOME/.local/share/...` where that is not set), one file for each host
-//! and build profile, named after the host's fingerprint, so that the newest replaces the one before it; at most
-//! `MOST` (32) files, of which the oldest goes first: a home directory that many hosts share does not grow.
+//! `MSGBENCH_CERTIFICATE` names the one file to write and to read; set and empty, nothing is kept
+//! and nothing cited. Without it: `$XDG_DATA_HOME/msgbench/certificates` (`$HOME/.local/share/...`
+//! where that is not set), one file for each host and build profile, named after the host's
+//! fingerprint, so that the newest replaces the one before it; at most `MOST` (32) files, of which
+//! the oldest goes first: a home directory that many hosts share does not grow.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::certificate::{Certificate, SCHEMA, Verdict};
+use super::certificate::{Certificate, ClaimVerdict, SCHEMA};
 use crate::record::{Calibration, Host};
 
 /// Files in the folder at most.
@@ -43,13 +44,13 @@ pub fn keep(certificate: &Certificate, json: &str, place: &Path) -> io::Result<(
     std::fs::rename(&fresh, place)?;
     let ours = format!("{}-{}.json", certificate.host.fingerprint(), certificate.profile);
     if name == ours.as_str() {
-        tidy(folder)?;
+        remove_old(folder)?;
     }
     Ok(())
 }
 
 /// Removes the oldest certificates above [`MOST`]; files of other names are left alone.
-fn tidy(folder: &Path) -> io::Result<()> {
+fn remove_old(folder: &Path) -> io::Result<()> {
     let ours = |path: &Path| {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         name.split_once('-').is_some_and(|(fingerprint, rest)| {
@@ -69,7 +70,8 @@ fn tidy(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What a run on this host cites; `Ok(None)` where nothing is kept, or it is of another host or build.
+/// What a run on this host cites; `Ok(None)` where nothing is kept, or it is of another host or
+/// build.
 ///
 /// # Errors
 /// In words, when there is a file that is no certificate.
@@ -101,7 +103,7 @@ fn cited(c: &Certificate) -> Calibration {
         version: c.version.clone(),
         profile: c.profile.clone(),
         max_trustworthy_rate: c.max_trustworthy_rate,
-        floor_holds: floor.is_some_and(|e| e.verdict() == Verdict::Pass) && c.max_trustworthy_rate > 0.0,
+        floor_holds: floor.is_some_and(|e| e.verdict() == ClaimVerdict::Pass) && c.max_trustworthy_rate > 0.0,
         floor: c.floor.clone(),
     }
 }

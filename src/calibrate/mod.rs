@@ -1,21 +1,23 @@
 //! Proof that the numbers are true: what is injected is what is measured, on this host, now.
 //!
-//! **Why.** A measuring tool is worth what its calibration is worth. **How.** Each experiment drives the engine through a
-//! scenario, as a user would, against the reference broker with faults, whose log says what really happened; or against
-//! closed formulas (stats.md C1 to C4). **What comes out.** A [`certificate`]: expected, measured, error, tolerance and
-//! verdict of each line, and what disturbed the host where a line does not hold.
+//! **Why.** A measuring tool is worth what its calibration is worth. **How.** Each experiment
+//! drives the engine through a scenario, as a user would, against the reference broker with faults,
+//! whose log says what really happened; or against closed formulas (stats.md C1 to C4). **What
+//! comes out.** A [`certificate`]: expected, measured, error, tolerance and verdict of each line,
+//! and what disturbed the host where a line does not hold.
 //!
-//! **Invariants.** No tolerance is derived from the result that it judges. A line that fails is only called disturbed when the pauses
-//! of the host, measured beside it, are of the size of the error; counts are exact or wrong, never disturbed. Timing
-//! experiments carry a control in the same trial: a second workload that the faults do not hit, so that the way to the
-//! broker and back is known under the same conditions. Rejected: calibrating beforehand and trusting it later.
+//! **Invariants.** No tolerance is derived from the result that it judges. A line that fails is
+//! only called disturbed when the pauses of the host, measured beside it, are of the size of the
+//! error; counts are exact or wrong, never disturbed. Timing experiments carry a control in the
+//! same trial: a second workload that the faults do not hit, so that the way to the broker and back
+//! is known under the same conditions. Rejected: calibrating beforehand and trusting it later.
 
-mod awake;
-mod bench;
 pub mod certificate;
+mod context;
 mod experiments;
 mod html;
 pub mod keep;
+mod keep_awake;
 mod truth;
 
 use std::path::Path;
@@ -25,8 +27,8 @@ use crate::engine::{Interrupt, Register, RunError};
 use crate::host::machine as host;
 use crate::record::rfc3339;
 
-use bench::Bench;
-use certificate::{Certificate, Form, SCHEMA};
+use certificate::{Certificate, SCHEMA, Thoroughness};
+use context::ExperimentContext;
 
 /// Why a calibration came to no end.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +42,9 @@ pub enum CalibrateError {
     /// A trial failed, so that there is nothing to judge.
     #[error("experiment `{experiment}` failed in {phase}: {error}")]
     Trial {
-        /// Which.
         experiment: &'static str,
         /// In which phase of the trial.
         phase: String,
-        /// How.
         error: String,
     },
     /// The user stopped it.
@@ -60,22 +60,30 @@ pub enum CalibrateError {
     },
 }
 
-/// Runs all experiments of a form. `scratch` is a folder for the brokers' files; `say` hears what is being done.
+/// Runs all experiments of a form. `scratch` is a folder for the brokers' files; `say` is called
+/// with the progress.
 ///
 /// # Errors
-/// When an experiment cannot be executed at all, or the user stops it; a result that is wrong is in the certificate.
+/// When an experiment cannot be executed at all, or the user stops it; a result that is wrong is in
+/// the certificate.
 pub fn run(
-    form: Form,
+    form: Thoroughness,
     scratch: &Path,
     interrupt: &Interrupt,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Certificate, CalibrateError> {
     let (began, started_at, host) = (Instant::now(), SystemTime::now(), host::read());
     let register = Register::built_in();
-    let bench =
-        Bench { form, register: &register, scratch, clocksource: &host.clocksource, interrupt, program: program()? };
+    let context = ExperimentContext {
+        form,
+        register: &register,
+        scratch,
+        clocksource: &host.clocksource,
+        interrupt,
+        program: program()?,
+    };
     let clock = experiments::clock::clock(form);
-    let (floor, max_rate, first) = experiments::floor::floor(&bench, say)?;
+    let (floor, max_rate, first) = experiments::floor::floor(&context, say)?;
     let mut all = vec![clock, first];
     for (name, experiment) in experiments::ALL {
         if interrupt.count() > 0 {
@@ -83,7 +91,7 @@ pub fn run(
         }
         say(name);
         let began = Instant::now();
-        let mut done = experiment(&bench)?;
+        let mut done = experiment(&context)?;
         done.iter_mut().for_each(|e| e.seconds = began.elapsed().as_secs_f64());
         all.extend(done);
     }

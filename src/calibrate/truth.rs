@@ -6,10 +6,9 @@ use crate::units::{Nanos, SECOND};
 
 /// One line of the log of faults.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Injected {
+pub struct FaultEvent {
     /// When it was over.
     pub at: Nanos,
-    /// What.
     pub event: String,
     /// Number of the message.
     pub n: u64,
@@ -28,7 +27,7 @@ pub struct Injected {
     pub head: String,
 }
 
-impl Injected {
+impl FaultEvent {
     /// When the message was due: bytes 20 to 28 of its envelope.
     pub fn intended(&self) -> Option<Nanos> {
         let digits = self.head.get(40..56)?;
@@ -40,18 +39,20 @@ impl Injected {
     }
 }
 
-/// Reads a log of faults; a line that is none makes all of it worthless, so that it is not half believed.
+/// Reads a log of faults; a line that is none makes all of it worthless, so that it is not half
+/// believed.
 ///
 /// # Errors
 /// Number and text of the line that is wrong.
-pub fn read(log: &[u8]) -> Result<Vec<Injected>, String> {
+pub fn read(log: &[u8]) -> Result<Vec<FaultEvent>, String> {
     let text = String::from_utf8_lossy(log);
     let line = |(i, line): (usize, &str)| serde_json::from_str(line).map_err(|e| format!("line {}: {e}", i + 1));
     text.lines().enumerate().map(line).collect()
 }
 
-/// The quantile of response latency, ns, under constant arrivals, with one stall of length `stall` in a run of length `run`
-/// at a load `rho` (stats.md C2): q = base + stall - (1 - rho) run (1 - p) above the knee, and `base` below it.
+/// The quantile of response latency, ns, under constant arrivals, with one stall of length `stall`
+/// in a run of length `run` at a load `rho` (stats.md C2): q = base + stall - (1 - rho) run (1 - p)
+/// above the knee, and `base` below it.
 pub fn stalled(base: f64, stall: f64, run: f64, rho: f64, p: f64) -> f64 {
     base + (stall - (1.0 - rho) * run * (1.0 - p)).max(0.0)
 }
@@ -59,9 +60,9 @@ pub fn stalled(base: f64, stall: f64, run: f64, rho: f64, p: f64) -> f64 {
 /// The quantiles at which the queues are judged.
 pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
-/// Exact quantiles of the time in an M/D/1 system in units of the service time, and their relative standard deviation in a run of
-/// one million messages (stats.md C3).
-pub struct Exact {
+/// Exact quantiles of the time in an M/D/1 system in units of the service time, and their relative
+/// standard deviation in a run of one million messages (stats.md C3).
+pub struct ExactQueue {
     /// Load.
     pub rho: f64,
     /// At [`QUANTILES`].
@@ -73,7 +74,7 @@ pub struct Exact {
 }
 
 /// M/D/1 at load 0.5.
-pub const MD1_HALF: Exact = Exact {
+pub const MD1_HALF: ExactQueue = ExactQueue {
     rho: 0.5,
     quantiles: [1.0, 2.5157448, 4.3362560, 6.1683850],
     sigma: [0.0015, 0.002, 0.004, 0.009],
@@ -81,7 +82,7 @@ pub const MD1_HALF: Exact = Exact {
 };
 
 /// M/D/1 at load 0.8.
-pub const MD1_EIGHTY: Exact = Exact {
+pub const MD1_EIGHTY: ExactQueue = ExactQueue {
     rho: 0.8,
     quantiles: [2.2759399, 6.0115115, 11.355887, 16.700268],
     sigma: [0.004, 0.007, 0.018, 0.035],
@@ -89,13 +90,13 @@ pub const MD1_EIGHTY: Exact = Exact {
 };
 
 /// M/M/1 at load 0.5: -ln(1 - p) / (1 - rho).
-pub fn mm1_half() -> Exact {
+pub fn mm1_half() -> ExactQueue {
     let quantiles = QUANTILES.map(|p| -(1.0 - p).ln() / 0.5);
-    Exact { rho: 0.5, quantiles, sigma: [0.003, 0.004, 0.009, 0.017], mean_sigma: 0.004 }
+    ExactQueue { rho: 0.5, quantiles, sigma: [0.003, 0.004, 0.009, 0.017], mean_sigma: 0.004 }
 }
 
-/// Times in system, ns, counted from the instant each message was due, of a single server with these arrivals, due
-/// instants and service times (Lindley's recursion); sorted.
+/// Times in system, ns, counted from the instant each message was due, of a single server with
+/// these arrivals, due instants and service times (Lindley's recursion); sorted.
 pub fn lindley(messages: impl Iterator<Item = (Nanos, Nanos, Nanos)>) -> Vec<Nanos> {
     let mut free = 0;
     let mut all: Vec<Nanos> = messages
@@ -165,7 +166,7 @@ mod tests {
         let line = format!(r#"{{"at":9,"event":"drop","n":7,"arrived":8,"subject":"a","head":"{head}"}}"#);
         let log = read(format!("{line}\n{line}\n").as_bytes()).unwrap();
         assert_eq!((log.len(), log[0].n, log[0].intended()), (2, 7, Some(0x0201)));
-        assert_eq!(Injected { head: "00".into(), ..log[0].clone() }.intended(), None);
+        assert_eq!(FaultEvent { head: "00".into(), ..log[0].clone() }.intended(), None);
         assert!(read(format!("{line}\n{{\"at\":").as_bytes()).unwrap_err().starts_with("line 2"));
     }
 }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::broker::kafka::{KafkaBroker, KafkaCounters};
 use crate::broker::{Broker, BrokerError, Config, Counters, Shutdown};
 use crate::system::scratch::Scratch;
-pub use args::{BrokerArgs, Format, Policy};
+pub use args::{BrokerArgs, LineFormat, SlowPolicyArg};
 
 /// Serves until a signal ends it.
 ///
@@ -28,12 +28,14 @@ pub fn run(args: BrokerArgs) -> Result<(), BrokerError> {
         .build()
         .map_err(system("start the worker threads"))?;
     let served = runtime.block_on(serve(&args, workers, files))?;
-    // Tasks of connections cut short by a second signal hold nothing that would have to be waited for.
+    // Tasks of connections cut short by a second signal hold nothing that would have to be waited
+    // for.
     runtime.shutdown_background();
     say(&lines::closing(args.format, &served)).map_err(system("write to standard output"))
 }
 
-/// Raises the limit of open files to what the system allows, as every connection is one. Returns the limit in force.
+/// Raises the limit of open files to what the system allows, as every connection is one. Returns
+/// the limit in force.
 fn raise_file_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid, writable rlimit.
@@ -46,7 +48,7 @@ fn raise_file_limit() -> u64 {
 }
 
 /// The halves that are served.
-struct Halves {
+struct BrokerParts {
     router: Option<Broker>,
     log: Option<KafkaBroker>,
     /// The settings of the router, in force or not.
@@ -56,12 +58,12 @@ struct Halves {
 }
 
 /// What has been counted, half by half.
-struct Served {
+struct BrokerTotals {
     router: Option<Arc<Counters>>,
     log: Option<Arc<KafkaCounters>>,
 }
 
-async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
+async fn bind(args: &BrokerArgs) -> Result<BrokerParts, BrokerError> {
     let mut config = args.config()?;
     let mut scratch = None;
     let log = match args.log.kafka {
@@ -80,16 +82,17 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
             kafka.users = args.user.clone().zip(args.pass.clone()).into_iter().collect();
             kafka.auth_timeout = config.auth_timeout;
             kafka.max_connections = config.max_connections;
-            // Where messages are stored, that is where they are hit; the router beside it does as it should.
-            kafka.misbehaviour.faults = std::mem::take(&mut config.misbehaviour.faults);
-            kafka.misbehaviour.log = config.misbehaviour.log.take();
+            // Where messages are stored, that is where they are hit; the router beside it does as
+            // it should.
+            kafka.fault_options.faults = std::mem::take(&mut config.fault_options.faults);
+            kafka.fault_options.log = config.fault_options.log.take();
             Some(KafkaBroker::bind(kafka).await?)
         }
     };
     let settings = config.clone();
     let router = match (args.listen.is_empty(), &log) {
-        (true, Some(_)) if config.misbehaviour.control.is_some() => {
-            let value = config.misbehaviour.control.map(|address| address.to_string()).unwrap_or_default();
+        (true, Some(_)) if config.fault_options.control.is_some() => {
+            let value = config.fault_options.control.map(|address| address.to_string()).unwrap_or_default();
             let remedy = "only the router's faults can be changed while it runs: give it an address with --listen";
             return Err(BrokerError::Setting { setting: "the control address of the faults", value, remedy });
         }
@@ -101,10 +104,10 @@ async fn bind(args: &BrokerArgs) -> Result<Halves, BrokerError> {
         (true, Some(_)) => None,
         _ => Some(Broker::bind(config).await?),
     };
-    Ok(Halves { router, log, config: settings, _scratch: scratch })
+    Ok(BrokerParts { router, log, config: settings, _scratch: scratch })
 }
 
-async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Served, BrokerError> {
+async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<BrokerTotals, BrokerError> {
     let system = |what| move |source| BrokerError::System { what, source };
     // Handlers first: a signal that comes right after the ready line must find them.
     let install = |kind| signal(kind).map_err(system("listen for signals"));
@@ -113,16 +116,16 @@ async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Served, 
     let mut hup = (!super::interrupt::hangup_is_ignored()).then(|| install(SignalKind::hangup())).transpose()?;
     let heard = hup.is_some();
     let mut usr2 = install(SignalKind::user_defined2())?;
-    let halves = bind(args).await?;
-    let served = Served {
-        router: halves.router.as_ref().map(Broker::counters),
-        log: halves.log.as_ref().map(KafkaBroker::counters),
+    let parts = bind(args).await?;
+    let served = BrokerTotals {
+        router: parts.router.as_ref().map(Broker::counters),
+        log: parts.log.as_ref().map(KafkaBroker::counters),
     };
-    let address = halves.router.as_ref().map(Broker::local_addr).or(halves.log.as_ref().map(KafkaBroker::local_addr));
+    let address = parts.router.as_ref().map(Broker::local_addr).or(parts.log.as_ref().map(KafkaBroker::local_addr));
     if let (Some(path), Some(address)) = (&args.port_file, address) {
         write_port(path, address.port()).map_err(system("write the port file"))?;
     }
-    say(&lines::ready(args, &halves, workers, files)).map_err(system("write to standard output"))?;
+    say(&lines::ready(args, &parts, workers, files)).map_err(system("write to standard output"))?;
     let (again, mut repeated) = tokio::sync::mpsc::channel(1);
     let (end, ended) = tokio::sync::watch::channel(None);
     tokio::spawn(async move {
@@ -146,13 +149,13 @@ async fn serve(args: &BrokerArgs, workers: usize, files: u64) -> Result<Served, 
         async move { ended.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Shutdown::Drain) }
     };
     let router = async {
-        match halves.router {
+        match parts.router {
             Some(broker) => broker.run(shutdown()).await,
             None => Ok(()),
         }
     };
     let log = async {
-        match halves.log {
+        match parts.log {
             Some(broker) => broker.run(shutdown()).await,
             None => Ok(()),
         }

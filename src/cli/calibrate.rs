@@ -1,14 +1,15 @@
-//! `msgbench calibrate`: proves on this host that what msgbench prints is so, and writes a certificate.
+//! `msgbench calibrate`: proves on this host that what msgbench prints is so, and writes a
+//! certificate.
 
 use std::path::PathBuf;
 
-use crate::calibrate::certificate::{Form, Verdict};
+use crate::calibrate::certificate::{ClaimVerdict, Thoroughness};
 use crate::calibrate::{self, CalibrateError, keep};
 use crate::engine::Interrupt;
 use crate::system::scratch::Scratch;
 
 use super::interrupt::listen;
-use super::{Exit, Failure, Format, pretty, print};
+use super::{Exit, Failure, OutputFormat, pretty, print};
 
 /// Arguments of `calibrate`.
 #[derive(Debug, clap::Args)]
@@ -21,14 +22,14 @@ pub struct CalibrateArgs {
     out: PathBuf,
     /// What to print at the end: the certificate for people, or for scripts
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: OutputFormat,
 }
 
 pub(super) fn calibrate(args: &CalibrateArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let scratch = Scratch::new().map_err(Failure::internal)?;
-    let form = if args.quick { Form::Quick } else { Form::Full };
+    let form = if args.quick { Thoroughness::Quick } else { Thoroughness::Full };
     let ran = calibrate::run(form, scratch.path(), &interrupt, &|what| {
         crate::units::say(format_args!("calibrating: {what}"))
     });
@@ -46,7 +47,8 @@ pub(super) fn calibrate(args: &CalibrateArgs) -> Result<Exit, Failure> {
     };
     write("certificate.json", pretty(&certificate))?;
     write("certificate.html", certificate.html())?;
-    // Where later runs look for it. A home that cannot be written is no reason to lose what has been found.
+    // Where later runs look for it. A home that cannot be written is no reason to lose what has
+    // been found.
     let kept = keep::place(&certificate.host, &certificate.profile, |name| std::env::var_os(name));
     if let Some(place) = kept
         && let Err(e) = keep::keep(&certificate, &pretty(&certificate), &place)
@@ -54,10 +56,10 @@ pub(super) fn calibrate(args: &CalibrateArgs) -> Result<Exit, Failure> {
         crate::units::say(format_args!("msgbench: runs will not cite this certificate: {}: {e}", place.display()));
     }
     match args.format {
-        Format::Json => print(&pretty(&certificate))?,
-        Format::Text => {
+        OutputFormat::Json => print(&pretty(&certificate))?,
+        OutputFormat::Text => {
             print(&format!("{}\ncertificate: {}", certificate.text(), args.out.join("certificate.html").display()))?
         }
     };
-    Ok(if certificate.verdict() == Verdict::Pass { Exit::Passed } else { Exit::Invalid })
+    Ok(if certificate.verdict() == ClaimVerdict::Pass { Exit::Passed } else { Exit::Invalid })
 }

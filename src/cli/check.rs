@@ -3,7 +3,7 @@
 use crate::engine::Register;
 
 use super::scenario_args::ScenarioArgs;
-use super::{Exit, Failure, Format, pretty, print};
+use super::{Exit, Failure, OutputFormat, pretty, print};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -12,7 +12,7 @@ pub struct CheckArgs {
     scenario: ScenarioArgs,
     /// How to print the plan
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: OutputFormat,
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
@@ -22,7 +22,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let plan = secrets.clean(scenario.plan);
     match args.format {
-        Format::Text => print(&crate::scenario::describe(&plan)),
-        Format::Json => print(&pretty(&plan)),
+        OutputFormat::Text => print(&crate::scenario::describe(&plan)),
+        OutputFormat::Json => print(&pretty(&plan)),
     }
 }

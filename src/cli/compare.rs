@@ -1,15 +1,16 @@
-//! `msgbench compare`: two results, or the systems within one; a verdict, and an exit code for a CI job.
+//! `msgbench compare`: two results, or the systems within one; a verdict, and an exit code for a CI
+//! job.
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use crate::compare::foreign::{self, LogUnit};
-use crate::compare::{self, Comparison, Named, Options};
+use crate::compare::{self, CompareOptions, Comparison, NamedRecord};
 use crate::engine::Register;
 use crate::plan::gate::{Expectation, Gate};
 use crate::record::{Loaded, Record, StoreError, store};
-use crate::report::charts::series::Series;
+use crate::report::charts::series::RunSeries;
 use crate::report::export;
 use crate::report::pages::comparison as render;
 use crate::scenario::gate;
@@ -19,12 +20,14 @@ use super::{Exit, Failure, pretty, print};
 /// Arguments of `compare`.
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
-    /// The result to compare with: a folder, or its run.json; or a folder that holds several results of one scenario, whose
-    /// trials are taken together; or a result of the OpenMessaging Benchmark or an HdrHistogram log
+    /// The result to compare with: a folder, or its run.json; or a folder that holds several
+    /// results of one scenario, whose trials are taken together; or a result of the OpenMessaging
+    /// Benchmark or an HdrHistogram log
     baseline: PathBuf,
     /// The result to compare; without it, the systems within the first are compared with each other
     candidate: Option<PathBuf>,
-    /// Within one result: compare each system with this one, and let the verdict decide the exit code
+    /// Within one result: compare each system with this one, and let the verdict decide the exit
+    /// code
     #[arg(long, value_name = "SYSTEM", conflicts_with = "candidate")]
     against: Option<String>,
     /// A file with [gate] and [[expect]] tables, instead of those of the scenario
@@ -33,7 +36,8 @@ pub struct CompareArgs {
     /// Compare results of different machines, which compares the machines too
     #[arg(long)]
     across_hosts: bool,
-    /// What the values of an HdrHistogram log of another tool count [default: what the log says, else ns]
+    /// What the values of an HdrHistogram log of another tool count [default: what the log says,
+    /// else ns]
     #[arg(long, value_enum, value_name = "UNIT")]
     log_unit: Option<LogUnit>,
     /// Report only: exit with 0 whatever the verdict
@@ -78,10 +82,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let subject = &candidate.as_ref().unwrap_or(&baseline).record;
     let (gate, expect) = rules(args.gate.as_deref(), subject)?;
     let labels = labels(&args.baseline, args.candidate.as_deref());
-    let mut named = vec![Named { label: &labels.0, record: &baseline.record }];
-    named.extend(candidate.as_ref().map(|loaded| Named { label: &labels.1, record: &loaded.record }));
+    let mut named = vec![NamedRecord { label: &labels.0, record: &baseline.record }];
+    named.extend(candidate.as_ref().map(|loaded| NamedRecord { label: &labels.1, record: &loaded.record }));
     let compared = match named[..] {
-        [a, b] => compare::records(a, b, &gate, Options { across_hosts: args.across_hosts }),
+        [a, b] => compare::records(a, b, &gate, CompareOptions { across_hosts: args.across_hosts }),
         _ => compare::systems(named[0], args.against.as_deref(), &gate),
     };
     let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
@@ -93,7 +97,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let read = |path: &str| std::fs::read(path).ok();
         let all = std::iter::once(&baseline).chain(&candidate);
-        let series: Vec<Series<'_>> = all.map(|l| Series { intervals: &l.intervals, read: &read }).collect();
+        let series: Vec<RunSeries<'_>> = all.map(|l| RunSeries { intervals: &l.intervals, read: &read }).collect();
         write(path, render::html::page(&comparison, &named, &series, &command))?;
     }
     match &args.out {
@@ -111,7 +115,8 @@ fn load(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
         return one(path, unit);
     }
     let mut records = Vec::new();
-    // DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them; or files of another tool in DIR.
+    // DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them; or files of another tool in
+    // DIR.
     let mut open = vec![(path.to_path_buf(), 0)];
     while let Some((folder, depth)) = open.pop() {
         if folder.join("run.json").exists() {
@@ -133,8 +138,8 @@ fn load(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
     compare::pool(records).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
 }
 
-/// A result folder, its run.json, or a file of another tool. Interval logs are named by their whole path, because results of
-/// several folders may be taken together.
+/// A result folder, its run.json, or a file of another tool. Interval logs are named by their whole
+/// path, because results of several folders may be taken together.
 fn one(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let own = store::load(path).map(|mut loaded| {

@@ -1,22 +1,22 @@
 //! `msgbench doctor`: what of this host spoils latencies, why, and what mends it.
 
-use crate::host::doctor::{Finding, Grade, Root, audit};
+use crate::host::doctor::{FileSystemRoot, Finding, Grade, audit};
 
-use super::{Exit, Failure, Format, pretty, print};
+use super::{Exit, Failure, OutputFormat, pretty, print};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
     /// What to print: the findings for people, or for scripts
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: OutputFormat,
 }
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
-    let findings = audit(&Root::host());
+    let findings = audit(&FileSystemRoot::host());
     match args.format {
-        Format::Json => print(&pretty(&findings))?,
-        Format::Text => print(&text(&findings))?,
+        OutputFormat::Json => print(&pretty(&findings))?,
+        OutputFormat::Text => print(&text(&findings))?,
     };
     Ok(Exit::Passed)
 }

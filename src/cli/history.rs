@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::compare::history::{self, Entry, Series, State};
+use crate::compare::history::{self, ChangeState, HistoryEntry, MetricSeries};
 use crate::plan::gate::Share;
 use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::record::store::{self, Store};
 use crate::units::say;
 
-use super::{Exit, Failure, Format, pretty, print};
+use super::{Exit, Failure, OutputFormat, pretty, print};
 
 /// Arguments of `history`.
 #[derive(Debug, clap::Args)]
@@ -34,8 +34,9 @@ pub struct HistoryArgs {
     /// Write one HTML page with the table and all charts into this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Exit with 3 when the last level of a metric is confirmed to be worse than the one before, and with 5 when nothing
-    /// judges the latest result: a changed setting began a new series, or no trial of it is valid
+    /// Exit with 3 when the last level of a metric is confirmed to be worse than the one before,
+    /// and with 5 when nothing judges the latest result: a changed setting began a new series, or
+    /// no trial of it is valid
     #[arg(long)]
     gate: bool,
     /// With --gate: what the exit code says of a latest result that nothing judges
@@ -43,7 +44,7 @@ pub struct HistoryArgs {
     on_unjudged: Unjudged,
     /// What to print
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: OutputFormat,
 }
 
 /// What the exit code says of a result that nothing judges.
@@ -80,7 +81,7 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
         append(args, &new)?;
         entries.extend(new);
     }
-    let list: Vec<Series> = history::judge(&entries, &args.metrics, args.max_change.0)
+    let list: Vec<MetricSeries> = history::judge(&entries, &args.metrics, args.max_change.0)
         .into_iter()
         .filter(|s| !args.metrics.is_empty() || usual(&s.metric))
         .collect();
@@ -113,10 +114,10 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
             .map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", path.display())))?;
     }
     match args.format {
-        Format::Json => print(&pretty(&list))?,
-        Format::Text => print(&crate::report::pages::history::page(&list))?,
+        OutputFormat::Json => print(&pretty(&list))?,
+        OutputFormat::Text => print(&crate::report::pages::history::page(&list))?,
     };
-    let worse = |s: &Series| s.changes.last().is_some_and(|c| c.worse && c.state == State::Confirmed);
+    let worse = |s: &MetricSeries| s.changes.last().is_some_and(|c| c.worse && c.state == ChangeState::Confirmed);
     let open = args.on_unjudged == Unjudged::Fail && list.iter().any(|s| s.unjudged.is_some());
     Ok(match () {
         () if args.gate && list.iter().any(worse) => Exit::Regressed,
@@ -135,7 +136,7 @@ fn usual(metric: &Metric) -> bool {
     }
 }
 
-fn read(args: &HistoryArgs) -> Result<Vec<Entry>, Failure> {
+fn read(args: &HistoryArgs) -> Result<Vec<HistoryEntry>, Failure> {
     let path = &args.file;
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -148,7 +149,7 @@ fn read(args: &HistoryArgs) -> Result<Vec<Entry>, Failure> {
 }
 
 /// Appends whole lines in one write, and syncs.
-fn append(args: &HistoryArgs, new: &[Entry]) -> Result<(), Failure> {
+fn append(args: &HistoryArgs, new: &[HistoryEntry]) -> Result<(), Failure> {
     let mut lines = String::new();
     for entry in new {
         lines.push_str(&serde_json::to_string(entry).map_err(Failure::internal)?);

@@ -34,7 +34,7 @@ pub(super) fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether whoever started this process wants it to outlive its terminal, as nohup(1) does.
+/// Whether this process is to outlive its terminal, as nohup(1) does.
 pub(super) fn hangup_is_ignored() -> bool {
     // SAFETY: sigaction is plain data for which all zeros is a valid value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -43,8 +43,8 @@ pub(super) fn hangup_is_ignored() -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Lets a write beyond the limit on the size of files (RLIMIT_FSIZE) fail with words instead of ending the process. A handler,
-/// unlike an ignored signal, is not inherited by what is started.
+/// Lets a write beyond the limit on the size of files (RLIMIT_FSIZE) fail with words instead of
+/// ending the process. A handler, unlike an ignored signal, is not inherited by what is started.
 pub(super) fn let_large_writes_fail() {
     extern "C" fn nothing(_: libc::c_int) {}
     // SAFETY: the handler does nothing, which is async-signal-safe.

@@ -8,10 +8,10 @@ mod doctor;
 mod export;
 mod history;
 mod interrupt;
-mod keeper;
 mod progress;
 mod report;
 mod run;
+mod run_writer;
 mod scenario_args;
 mod systems;
 
@@ -21,7 +21,6 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Passed.
     Passed = 0,
     /// An internal error, or this machine failed.
     Internal = 1,
@@ -35,8 +34,8 @@ pub enum Exit {
     Inconclusive = 5,
     /// The system under test failed, or one that was asked for is not there.
     SystemFailed = 6,
-    /// The result, or a part of it, could not be written. A number of its own, because a script that goes on reads files: with any
-    /// other number it would look for what is not there.
+    /// The result, or a part of it, could not be written. A number of its own, because a script
+    /// that goes on reads files: with any other number it would look for what is not there.
     Unwritten = 7,
     /// Interrupted by the user.
     Interrupted = 130,
@@ -57,8 +56,9 @@ impl Exit {
 
 /// Benchmarks messaging systems so that the result can be believed.
 ///
-/// A scenario describes one workload; msgbench drives it on an open-loop schedule against the built-in reference
-/// broker and NATS, accounts for every message, and reports latency from the instant each message was due.
+/// A scenario describes one workload; msgbench drives it on an open-loop schedule against the
+/// built-in reference broker and NATS, accounts for every message, and reports latency from the
+/// instant each message was due.
 ///
 /// Start here:  msgbench run scenarios/fanout.toml --quick
 #[derive(Debug, Parser)]
@@ -90,13 +90,14 @@ enum Command {
     Systems(systems::SystemsArgs),
     /// Print a JSON schema: of scenario files, for editors, or of what commands write
     Schema {
-        /// Of what
         #[arg(value_enum, default_value_t)]
         of: SchemaOf,
     },
-    /// Audit this host: what spoils latencies here, why, and the command that mends it; changes nothing
+    /// Audit this host: what spoils latencies here, why, and the command that mends it; changes
+    /// nothing
     Doctor(doctor::DoctorArgs),
-    /// Prove on this host that what msgbench prints is so: inject faults, measure, compare; writes a certificate
+    /// Prove on this host that what msgbench prints is so: inject faults, measure, compare; writes
+    /// a certificate
     Calibrate(calibrate::CalibrateArgs),
     /// Print a completion script for a shell
     Completions {
@@ -123,7 +124,7 @@ enum SchemaOf {
 
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     /// For people
     #[default]
     Text,
@@ -131,7 +132,8 @@ pub enum Format {
     Json,
 }
 
-/// Runs the command line and returns the exit code. Messages for people go to standard error, results to standard output.
+/// Runs the command line and returns the exit code. Messages for people go to standard error,
+/// results to standard output.
 pub fn main() -> u8 {
     interrupt::let_large_writes_fail();
     let cli = match Cli::try_parse() {
@@ -155,7 +157,7 @@ pub fn main() -> u8 {
             SchemaOf::Gate => pretty(&schemars::schema_for!(crate::scenario::gate::GateFile)),
             SchemaOf::Run => pretty(&schemars::schema_for!(crate::record::Record)),
             SchemaOf::Compare => pretty(&schemars::schema_for!(crate::compare::Comparison)),
-            SchemaOf::History => pretty(&schemars::schema_for!(crate::compare::history::Entry)),
+            SchemaOf::History => pretty(&schemars::schema_for!(crate::compare::history::HistoryEntry)),
         }),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Calibrate(args) => calibrate::calibrate(&args),

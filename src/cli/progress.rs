@@ -1,4 +1,5 @@
-//! The progress display: a line that moves on a terminal, plain lines elsewhere, nothing when quiet.
+//! The progress display: a line that moves on a terminal, plain lines elsewhere, nothing when
+//! quiet.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -9,19 +10,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::engine::Tick;
 use crate::units::{count, latency, say};
 
-/// See the module.
 pub(super) enum Progress {
     Quiet,
-    Lines(Mutex<Option<Instant>>, Speed),
-    Bar(ProgressBar, Speed),
+    Lines(Mutex<Option<Instant>>, RateMeter),
+    Bar(ProgressBar, RateMeter),
 }
 
 /// Turns totals into rates.
 #[derive(Default)]
-pub(super) struct Speed(Mutex<Option<(Instant, u64, u64)>>);
+pub(super) struct RateMeter(Mutex<Option<(Instant, u64, u64)>>);
 
-impl Speed {
-    /// Messages sent and received per second since the last call; nothing at the first one of a trial.
+impl RateMeter {
+    /// Messages sent and received per second since the last call; nothing at the first one of a
+    /// trial.
     fn rates(&self, t: &Tick) -> Option<(f64, f64)> {
         let mut last = self.0.lock().ok()?;
         let now = (Instant::now(), t.sent, t.received);
@@ -42,14 +43,14 @@ impl Progress {
             return Self::Quiet;
         }
         if !std::io::stderr().is_terminal() {
-            return Self::Lines(Mutex::new(None), Speed::default());
+            return Self::Lines(Mutex::new(None), RateMeter::default());
         }
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {msg}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self::Bar(bar, Speed::default())
+        Self::Bar(bar, RateMeter::default())
     }
 
     pub(super) fn begin(&self, title: String) {
@@ -71,7 +72,7 @@ impl Progress {
     pub(super) fn tick(&self, t: Tick) {
         let latencies =
             t.last.map_or(String::new(), |(p50, p99)| format!(", p50 {} p99 {}", latency(p50), latency(p99)));
-        let text = |speed: &Speed| {
+        let text = |speed: &RateMeter| {
             let rates = speed.rates(&t).map_or(String::new(), |(sent, received)| {
                 format!("sent {}/s, received {}/s, ", count(sent), count(received))
             });

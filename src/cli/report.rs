@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::record::store::{self, Store};
-use crate::report::charts::series::Series;
+use crate::report::charts::series::RunSeries;
 
 use super::export::Export;
-use super::{Exit, Failure, Format, pretty, print};
+use super::{Exit, Failure, OutputFormat, pretty, print};
 
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub struct ReportArgs {
     out: Option<PathBuf>,
     /// What to print: the summary for people, or the record for scripts
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: OutputFormat,
     /// Print the figures for another program, and write nothing
     #[arg(long, value_enum, value_name = "PROGRAM", conflicts_with = "format")]
     export: Option<Export>,
@@ -40,13 +40,13 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     // The logs are beside run.json, wherever the report goes.
     let from = if args.result.is_dir() { Some(args.result.as_path()) } else { args.result.parent() };
     let read = |name: &str| std::fs::read(from?.join(name)).ok();
-    let series = Series { intervals: &loaded.intervals, read: &read };
+    let series = RunSeries { intervals: &loaded.intervals, read: &read };
     for (name, bytes) in crate::report::files(&loaded.record, &series).map_err(Failure::internal)? {
         store.write_file(&name, &bytes).map_err(Failure::unwritten)?;
     }
     match args.format {
-        Format::Json => print(&pretty(&loaded.record)),
-        Format::Text => {
+        OutputFormat::Json => print(&pretty(&loaded.record)),
+        OutputFormat::Text => {
             let summary = crate::report::pages::text::summary(&loaded.record, false);
             print(&format!("{summary}\nreport: {}", folder.join("report.html").display()))
         }

@@ -1,4 +1,5 @@
-//! `msgbench run`: executes a scenario, writes its record after every trial, prints the summary, renders the report.
+//! `msgbench run`: executes a scenario, writes its record after every trial, prints the summary,
+//! renders the report.
 
 use std::path::PathBuf;
 
@@ -14,10 +15,10 @@ use crate::system::scratch::Scratch;
 use crate::units::{now, say};
 
 use super::interrupt::listen;
-use super::keeper::{Keeper, Kept};
 use super::progress::Progress;
+use super::run_writer::{RunOutput, RunWriter};
 use super::scenario_args::ScenarioArgs;
-use super::{Exit, Failure, Format, pretty, print};
+use super::{Exit, Failure, OutputFormat, pretty, print};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,8 @@ pub struct RunArgs {
     /// Folder that gets <scenario>/<time>/ with the results
     #[arg(long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
-    /// Run although a schedule is above the rate that the calibration of this host trusts; the record says so
+    /// Run although a schedule is above the rate that the calibration of this host trusts; the
+    /// record says so
     #[arg(long)]
     force: bool,
     /// Print nothing but errors
@@ -35,7 +37,7 @@ pub struct RunArgs {
     quiet: bool,
     /// What to print at the end: the summary for people, or the record for scripts
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: OutputFormat,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
@@ -53,10 +55,10 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     listen(&interrupt)?;
     let scratch = Scratch::new().map_err(Failure::internal)?;
     let folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
-    let progress = Progress::new(args.quiet || args.format == Format::Json);
+    let progress = Progress::new(args.quiet || args.format == OutputFormat::Json);
     swept(&progress, &scratch);
     let (clocksource, calibration) = (first.host.clocksource.clone(), first.calibration.clone());
-    let keeper = Keeper::new(progress, first, folder, secrets.clone());
+    let run_writer = RunWriter::new(progress, first, folder, secrets.clone());
     let conditions = Conditions {
         register: &register,
         scratch: scratch.path(),
@@ -64,10 +66,10 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         calibration: calibration.as_ref(),
         interrupt: &interrupt,
     };
-    let ran = engine::run(&scenario.plan, &conditions, &keeper);
+    let ran = engine::run(&scenario.plan, &conditions, &run_writer);
     let interrupted = interrupt.count() > 0;
     let whole = if interrupted || ran.is_err() { Completion::Interrupted } else { Completion::Complete };
-    let (kept, rendered) = keeper.finish(whole, &clock);
+    let (kept, rendered) = run_writer.finish(whole, &clock);
     if let Err(e @ RunError::Required(_)) = &ran
         && kept.record.trials.is_empty()
     {
@@ -75,7 +77,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     let limits = crate::compare::expectations(&kept.record, &kept.record.plan.expect);
     let printed = show(args, &kept, &limits);
-    if let Some(words) = kept.folder.lack() {
+    if let Some(words) = kept.folder.missing_because() {
         return Err(Failure::unwritten(words));
     }
     match ran {
@@ -102,8 +104,8 @@ fn swept(progress: &Progress, scratch: &Scratch) {
 }
 
 /// Prints what the user asked for, in spite of whatever could not be written.
-fn show(args: &RunArgs, kept: &Kept, limits: &[ExpectResult]) -> Result<Exit, Failure> {
-    if args.format == Format::Json {
+fn show(args: &RunArgs, kept: &RunOutput, limits: &[ExpectResult]) -> Result<Exit, Failure> {
+    if args.format == OutputFormat::Json {
         return print(&pretty(&kept.record));
     }
     if args.quiet {
@@ -131,7 +133,8 @@ fn exit(record: &Record, interrupted: bool) -> Exit {
     }
 }
 
-/// The newest calibration of this host by this build; what is there and cannot be read is said and not cited.
+/// The newest calibration of this host by this build; what is there and cannot be read is said and
+/// not cited.
 fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
     let place = keep::place(host, profile, |name| std::env::var_os(name))?;
     keep::read(host, profile, &place).unwrap_or_else(|words| {

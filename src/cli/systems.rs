@@ -3,19 +3,19 @@
 use crate::engine::Register;
 use crate::system::Availability;
 
-use super::{Exit, Failure, Format, pretty, print};
+use super::{Exit, Failure, OutputFormat, pretty, print};
 
 /// Arguments of `systems`.
 #[derive(Debug, clap::Args)]
 pub struct SystemsArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: OutputFormat,
 }
 
 pub(super) fn run(args: &SystemsArgs) -> Result<Exit, Failure> {
     let all = Register::built_in().available();
-    if args.format == Format::Json {
+    if args.format == OutputFormat::Json {
         let list: Vec<_> = all
             .iter()
             .map(|(name, a)| match a {

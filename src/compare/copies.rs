@@ -1,11 +1,12 @@
-//! Whether two results hold the same trials: a result beside itself, or a copy of it under another name, is one set of
-//! runs and not two. The figures are shown; there is no verdict on them, whatever the policy.
+//! Whether two results hold the same trials: a result beside itself, or a copy of it under another
+//! name, is one set of runs and not two. The figures are shown; there is no verdict on them,
+//! whatever the policy.
 
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::model::{Overall, Row, Verdict};
+use super::model::{ComparisonRow, Overall, Verdict};
 use crate::record::{Record, Trial};
 
 /// What was measured, without what a copy may have under another name: round, case, files.
@@ -31,7 +32,7 @@ pub(super) fn words(baseline: &str, candidate: &str, n: usize) -> String {
 }
 
 /// Takes the verdict of a row back.
-pub(super) fn void(row: &mut Row, words: &str) {
+pub(super) fn invalidate(row: &mut ComparisonRow, words: &str) {
     row.verdict = Verdict::Invalid;
     row.reason = words.into();
     (row.runs_needed, row.runs_needed_seen) = (None, None);

@@ -1,13 +1,15 @@
-//! What is different besides performance: settings of the workload, of the systems, and of the machine.
+//! What is different besides performance: settings of the workload, of the systems, and of the
+//! machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::Difference;
-use super::side::{Side, host_line};
+use super::side::{CaseSide, host_line};
 use crate::plan::Case;
 use crate::record::Record;
 
-/// Settings that bear on whether a message arrives, in order, and survives, or that change what is measured altogether.
+/// Settings that bear on whether a message arrives, in order, and survives, or that change what is
+/// measured altogether.
 pub const PROMISES: [&str; 6] = ["acknowledgement", "delivery", "durability", "order", "tls", "faults"];
 
 /// Compares the settings of two cases: (differences of the workload, other differences).
@@ -58,8 +60,8 @@ fn flatten(path: &str, value: &serde_json::Value, out: &mut BTreeMap<String, Str
 }
 
 /// Version, client and guarantees of two systems as they were found.
-pub(super) fn facts(prefix: &str, a: &Side<'_>, b: &Side<'_>) -> Vec<Difference> {
-    let all = |s: &Side<'_>| {
+pub(super) fn facts(prefix: &str, a: &CaseSide<'_>, b: &CaseSide<'_>) -> Vec<Difference> {
+    let all = |s: &CaseSide<'_>| {
         let mut out = BTreeMap::new();
         if let Some(found) = s.trials.first().map(|t| &t.system) {
             out.insert("version".to_string(), found.version.clone());

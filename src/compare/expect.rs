@@ -1,10 +1,11 @@
 //! Absolute limits: does a result keep "e2e.p99 < 5ms"?
 //!
-//! Each valid trial is one witness. The limit is MET when all of them keep it; UNMET when the median does not, which is
-//! what a reader of the summary sees; INCONCLUSIVE when the median keeps it and a run does not: then the limit lies
-//! within the spread of the runs, and neither "kept" nor "broken" would be true of the next one. One run alone has no spread:
-//! then the interval of its percentile must keep the limit too. Percentiles with fewer
-//! than 30 samples above them decide nothing. Lost messages are infinitely late and so break every latency limit.
+//! Each valid trial counts once. The limit is MET when all of them keep it; UNMET when the median
+//! does not, which is what a reader of the summary sees; INCONCLUSIVE when the median keeps it and
+//! a run does not: then the limit lies within the spread of the runs, and neither "kept" nor
+//! "broken" would be true of the next one. One run alone has no spread: then the interval of its
+//! percentile must keep the limit too. Percentiles with fewer than 30 samples above them decide
+//! nothing. Lost messages are infinitely late and so break every latency limit.
 
 use super::model::{Comparison, ExpectResult, ExpectVerdict};
 use super::observe;
@@ -12,7 +13,7 @@ use super::overall;
 use crate::plan::gate::{Expectation, Policy};
 use crate::record::{Outcome, Record, Status};
 use crate::stats::median;
-use crate::stats::quantile::{Use, may};
+use crate::stats::quantile::{PercentileUse, may};
 
 impl ExpectResult {
     /// 0, 3 (unmet), 4 (no valid run) or 5 (inconclusive, where the policy says that fails).
@@ -27,8 +28,8 @@ impl ExpectResult {
     }
 }
 
-/// Holds a record to its limits: each at every case it applies to. A limit that applies to no case is in the list as well:
-/// it must not look kept.
+/// Holds a record to its limits: each at every case it applies to. A limit that applies to no case
+/// is in the list as well: it must not look kept.
 pub fn expectations(record: &Record, expect: &[Expectation]) -> Vec<ExpectResult> {
     let mut list = Vec::new();
     for e in expect {
@@ -47,14 +48,14 @@ pub fn expectations(record: &Record, expect: &[Expectation]) -> Vec<ExpectResult
             }
         }
         if list.len() == before {
-            list.push(nowhere(record, e));
+            list.push(no_case(record, e));
         }
     }
     list
 }
 
 /// A limit that no case of the record could be held to, and why.
-fn nowhere(record: &Record, e: &Expectation) -> ExpectResult {
+fn no_case(record: &Record, e: &Expectation) -> ExpectResult {
     let skipped = record.skipped.iter().find(|s| e.system.as_ref().is_none_or(|name| s.system == *name));
     let there = |name: &String| record.plan.systems.iter().any(|s| s.name == *name);
     let (verdict, sentence, on_inconclusive) = match (skipped, &e.system) {
@@ -62,7 +63,8 @@ fn nowhere(record: &Record, e: &Expectation) -> ExpectResult {
             let sentence = format!("`{}` is not judged: {} was not measured, {}", e.that, s.system, s.reason);
             (ExpectVerdict::NotJudged, sentence, e.on_inconclusive)
         }
-        // The names were checked when the scenario was read: the command line has chosen other systems.
+        // The names were checked when the scenario was read: the command line has chosen other
+        // systems.
         (None, Some(name)) if !there(name) => {
             let sentence = format!("`{}` is not judged: this run does not have the system {name}", e.that);
             (ExpectVerdict::NotJudged, sentence, Policy::Warn)
@@ -88,7 +90,7 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
     let kept = values.iter().filter(|v| e.comparator.holds(**v, e.limit)).count();
     let thin = found
         .iter()
-        .filter(|o| o.exceedances.is_some_and(|k| may(k) < Use::Gate))
+        .filter(|o| o.exceedances.is_some_and(|k| may(k) < PercentileUse::Gate))
         .min_by(|a, b| a.exceedances.unwrap_or(0.0).total_cmp(&b.exceedances.unwrap_or(0.0)));
     // What every single message keeps, every percentile keeps, however few messages there are.
     let ends: Vec<(f64, f64)> = found.iter().filter_map(|o| o.ends).collect();

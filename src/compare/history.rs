@@ -1,9 +1,11 @@
-//! Results over time: one line for each case of each result, and where the level of a metric changed.
+//! Results over time: one line for each case of each result, and where the level of a metric
+//! changed.
 //!
-//! The unit is again the run: a point is the median over the valid trials of one result. Only like is set beside like: a
-//! change of the machine or of what is driven starts a new series. Levels are compared on the logarithm, so that a change
-//! is a ratio. History raises alerts about trends; a pull request is judged by interleaved runs, not by history.
-//! Invariant: what the latest result holds and nothing judges is said, with the setting that opened a new series.
+//! The unit is again the run: a point is the median over the valid trials of one result. Only like
+//! is set beside like: a change of the machine or of what is driven starts a new series. Levels are
+//! compared on the logarithm, so that a change is a ratio. History raises alerts about trends; a
+//! pull request is judged by interleaved runs, not by history. Invariant: what the latest result
+//! holds and nothing judges is said, with the setting that opened a new series.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +17,7 @@ use super::observe;
 use crate::plan::metric::Metric;
 use crate::record::{Outcome, Record, Status};
 use crate::stats::change::{self, CONFIRMED_AT};
-use crate::stats::quantile::{Use, may};
+use crate::stats::quantile::{PercentileUse, may};
 use crate::stats::{median, series};
 
 /// The schema of a line.
@@ -25,7 +27,7 @@ const TREND_P: f64 = 0.01;
 
 /// One case of one result: a line of the history file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Entry {
+pub struct HistoryEntry {
     /// Always `msgbench.history/1`.
     pub schema: String,
     /// When the result was started, UTC.
@@ -40,7 +42,8 @@ pub struct Entry {
     pub series: String,
     /// The machine in a line.
     pub host: String,
-    /// What makes the series: setting to value, so that one that changed can be named. Lines of older versions have none.
+    /// What makes the series: setting to value, so that one that changed can be named. Lines of
+    /// older versions have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
     /// Valid trials; 0 where there are trials and none is valid.
@@ -49,8 +52,9 @@ pub struct Entry {
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// The lines of a result. A case without a valid trial has one without metrics: that it could not be judged is a result too.
-pub fn entries(record: &Record, commit: Option<&str>) -> Vec<Entry> {
+/// The lines of a result. A case without a valid trial has one without metrics: that it could not
+/// be judged is a result too.
+pub fn entries(record: &Record, commit: Option<&str>) -> Vec<HistoryEntry> {
     let mut list = Vec::new();
     for case in &record.plan.cases {
         let usable = |t: &&crate::record::Trial| {
@@ -64,7 +68,7 @@ pub fn entries(record: &Record, commit: Option<&str>) -> Vec<Entry> {
         for (index, workload) in trials.first().iter().flat_map(|t| &t.workloads).enumerate() {
             for metric in observe::metrics(workload, case.workloads.len() > 1, &record.plan.percentiles) {
                 let found: Vec<_> = trials.iter().filter_map(|t| observe::value(t, index, &metric.quantity)).collect();
-                let thin = found.iter().filter_map(|o| o.exceedances).any(|k| may(k) < Use::Gate);
+                let thin = found.iter().filter_map(|o| o.exceedances).any(|k| may(k) < PercentileUse::Gate);
                 let values: Vec<f64> = found.iter().map(|o| o.value).collect();
                 if let Some(value) = median(&values).filter(|v| v.is_finite() && !thin) {
                     metrics.insert(metric.to_string(), value);
@@ -74,7 +78,7 @@ pub fn entries(record: &Record, commit: Option<&str>) -> Vec<Entry> {
         let h = &record.host;
         let host = format!("{}, {} CPUs, {} GiB", h.cpu, h.cpus, (h.memory_bytes as f64 / f64::from(1 << 30)).round());
         let (series, settings) = driven(record, case, &host);
-        list.push(Entry {
+        list.push(HistoryEntry {
             schema: SCHEMA.into(),
             at: record.started_at.clone(),
             commit: commit.map(String::from),
@@ -112,7 +116,8 @@ fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
-/// Settings by their path. A long list, such as the messages of a file, is one setting, known by its digest.
+/// Settings by their path. A long list, such as the messages of a file, is one setting, known by
+/// its digest.
 fn name(path: &str, value: &serde_json::Value, into: &mut BTreeMap<String, String>) {
     use serde_json::Value;
     const LONGEST: usize = 200;
@@ -132,7 +137,7 @@ fn name(path: &str, value: &serde_json::Value, into: &mut BTreeMap<String, Strin
 }
 
 /// What differs between two series, in words; at most four settings are named.
-fn changed(from: &Entry, to: &Entry) -> String {
+fn changed(from: &HistoryEntry, to: &HistoryEntry) -> String {
     let keys: std::collections::BTreeSet<&String> = from.settings.keys().chain(to.settings.keys()).collect();
     let differs: Vec<&String> = keys.into_iter().filter(|k| from.settings.get(*k) != to.settings.get(*k)).collect();
     if from.settings.is_empty() || differs.is_empty() {
@@ -141,7 +146,7 @@ fn changed(from: &Entry, to: &Entry) -> String {
             true => "a setting changed, and the older lines do not say which".into(),
         };
     }
-    let say = |e: &Entry, k: &String| e.settings.get(k).cloned().unwrap_or_else(|| "(not set)".into());
+    let say = |e: &HistoryEntry, k: &String| e.settings.get(k).cloned().unwrap_or_else(|| "(not set)".into());
     let list: Vec<String> =
         differs.iter().take(4).map(|k| format!("{k} is {} instead of {}", say(to, k), say(from, k))).collect();
     let more = if differs.len() > 4 { format!(" and {} more", differs.len() - 4) } else { String::new() };
@@ -152,11 +157,11 @@ fn changed(from: &Entry, to: &Entry) -> String {
 ///
 /// # Errors
 /// (line from 1, what is wrong with it).
-pub fn parse(text: &str) -> Result<Vec<Entry>, (usize, String)> {
+pub fn parse(text: &str) -> Result<Vec<HistoryEntry>, (usize, String)> {
     let lines = text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty());
     lines
         .map(|(i, line)| {
-            let entry: Entry = serde_json::from_str(line).map_err(|e| (i + 1, e.to_string()))?;
+            let entry: HistoryEntry = serde_json::from_str(line).map_err(|e| (i + 1, e.to_string()))?;
             if entry.schema == SCHEMA {
                 Ok(entry)
             } else {
@@ -169,21 +174,19 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, (usize, String)> {
 /// Whether a change is certain enough to act upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum State {
+pub enum ChangeState {
     /// At least three results stand after it.
     Confirmed,
     /// Fewer do: it may be one bad result.
     Suspect,
 }
 
-/// A change of level.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Change {
+pub struct LevelChange {
     /// First result of the new level, from 0.
     pub index: usize,
     /// When it was measured.
     pub at: String,
-    /// Its commit.
     pub commit: Option<String>,
     /// Geometric mean before, in the unit of the metric.
     pub before: f64,
@@ -196,43 +199,42 @@ pub struct Change {
     /// p-value.
     pub p: f64,
     /// Confirmed or suspect.
-    pub state: State,
+    pub state: ChangeState,
 }
 
-/// One metric of one series.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Series {
-    /// Scenario.
+pub struct MetricSeries {
     pub scenario: String,
-    /// Case.
     pub case: String,
     /// Machine.
     pub host: String,
     /// Fingerprint.
     pub series: String,
-    /// Metric.
     pub metric: Metric,
     /// Start of each result.
     pub at: Vec<String>,
     /// Value of each result.
     pub values: Vec<f64>,
     /// Where the level changed.
-    pub changes: Vec<Change>,
-    /// Change for each result within the present level, as a share; where it is certain that there is one.
+    pub changes: Vec<LevelChange>,
+    /// Change for each result within the present level, as a share; where it is certain that there
+    /// is one.
     pub trend: Option<f64>,
     /// Why the judgement is stricter or absent.
     pub note: Option<String>,
-    /// Why nothing judges the latest result of it; absent where it is judged, and in a series that another one follows.
+    /// Why nothing judges the latest result of it; absent where it is judged, and in a series that
+    /// another one follows.
     pub unjudged: Option<String>,
 }
 
 /// Sorts the lines into series and judges each; `wanted` chooses the metrics (all where empty).
-pub fn judge(entries: &[Entry], wanted: &[Metric], max_change: f64) -> Vec<Series> {
-    let mut entries: Vec<&Entry> = entries.iter().collect();
+pub fn judge(entries: &[HistoryEntry], wanted: &[Metric], max_change: f64) -> Vec<MetricSeries> {
+    let mut entries: Vec<&HistoryEntry> = entries.iter().collect();
     entries.sort_by(|a, b| a.at.cmp(&b.at));
-    let mut groups: Vec<(&Entry, Vec<&Entry>)> = Vec::new();
+    let mut groups: Vec<(&HistoryEntry, Vec<&HistoryEntry>)> = Vec::new();
     for entry in entries {
-        let same = |e: &Entry| (&e.scenario, &e.case, &e.series) == (&entry.scenario, &entry.case, &entry.series);
+        let same =
+            |e: &HistoryEntry| (&e.scenario, &e.case, &e.series) == (&entry.scenario, &entry.case, &entry.series);
         match groups.iter_mut().find(|(first, _)| same(first)) {
             Some((_, list)) => list.push(entry),
             None => groups.push((entry, vec![entry])),
@@ -243,9 +245,9 @@ pub fn judge(entries: &[Entry], wanted: &[Metric], max_change: f64) -> Vec<Serie
     let standing: Vec<(bool, Option<String>)> = groups
         .iter()
         .map(|(first, of)| {
-            let same_case = |f: &Entry| (&f.scenario, &f.case) == (&first.scenario, &first.case);
+            let same_case = |f: &HistoryEntry| (&f.scenario, &f.case) == (&first.scenario, &first.case);
             let others = || groups.iter().filter(|(f, _)| same_case(f) && f.series != first.series);
-            let last = |of: &[&Entry]| of.last().map(|e| e.at.clone());
+            let last = |of: &[&HistoryEntry]| of.last().map(|e| e.at.clone());
             let current = others().all(|(_, other)| last(other) <= last(of));
             // The result before the first of this series.
             let before = others().flat_map(|(_, l)| l.iter().rev().find(|e| e.at < first.at));
@@ -271,7 +273,7 @@ pub fn judge(entries: &[Entry], wanted: &[Metric], max_change: f64) -> Vec<Serie
 }
 
 /// Why nothing judges the latest result of a series.
-fn unjudged(found: &Series, of: &[&Entry], opened: Option<&str>) -> Option<String> {
+fn unjudged(found: &MetricSeries, of: &[&HistoryEntry], opened: Option<&str>) -> Option<String> {
     let last = of.last()?;
     let n = found.values.len();
     if last.runs == 0 {
@@ -288,10 +290,10 @@ fn unjudged(found: &Series, of: &[&Entry], opened: Option<&str>) -> Option<Strin
     found.values.iter().any(|v| *v <= 0.0).then(|| "some values are zero, and levels are ratios".into())
 }
 
-fn one(first: &Entry, of: &[&Entry], metric: Metric, name: &str, max_change: f64) -> Series {
-    let points: Vec<(&Entry, f64)> = of.iter().filter_map(|e| Some((*e, *e.metrics.get(name)?))).collect();
+fn one(first: &HistoryEntry, of: &[&HistoryEntry], metric: Metric, name: &str, max_change: f64) -> MetricSeries {
+    let points: Vec<(&HistoryEntry, f64)> = of.iter().filter_map(|e| Some((*e, *e.metrics.get(name)?))).collect();
     let values: Vec<f64> = points.iter().map(|p| p.1).collect();
-    let mut found = Series {
+    let mut found = MetricSeries {
         scenario: first.scenario.clone(),
         case: first.case.clone(),
         host: first.host.clone(),
@@ -320,7 +322,7 @@ fn one(first: &Entry, of: &[&Entry], metric: Metric, name: &str, max_change: f64
     let lower_is_better = found.metric.quantity.lower_is_better();
     found.changes = changes
         .iter()
-        .map(|c| Change {
+        .map(|c| LevelChange {
             index: c.index,
             at: points[c.index].0.at.clone(),
             commit: points[c.index].0.commit.clone(),
@@ -329,7 +331,7 @@ fn one(first: &Entry, of: &[&Entry], metric: Metric, name: &str, max_change: f64
             change: (c.after - c.before).exp() - 1.0,
             worse: (c.after > c.before) == lower_is_better,
             p: c.p,
-            state: if c.seen >= CONFIRMED_AT { State::Confirmed } else { State::Suspect },
+            state: if c.seen >= CONFIRMED_AT { ChangeState::Confirmed } else { ChangeState::Suspect },
         })
         .collect();
     let from = changes.last().map_or(0, |c| c.index);
@@ -349,9 +351,9 @@ mod tests {
     use super::*;
     use crate::compare::sample::{A, B, record};
 
-    fn history(values: impl Iterator<Item = f64>) -> Vec<Entry> {
+    fn history(values: impl Iterator<Item = f64>) -> Vec<HistoryEntry> {
         let template = entries(&record(&A, &B), Some("abc")).remove(0);
-        let make = |(i, v): (usize, f64)| Entry {
+        let make = |(i, v): (usize, f64)| HistoryEntry {
             at: format!("2026-11-{:02}T00:00:00Z", i + 1),
             metrics: BTreeMap::from([("e2e.p99".to_string(), v)]),
             ..template.clone()
@@ -381,11 +383,11 @@ mod tests {
         assert!(changes(20).is_empty());
         assert_eq!(
             changes(22).iter().map(|c| (c.index, c.state, c.worse)).collect::<Vec<_>>(),
-            [(20, State::Suspect, true)]
+            [(20, ChangeState::Suspect, true)]
         );
         assert!(judge(&step(22), &[], 0.05)[0].unjudged.is_none());
         let after = changes(26);
-        assert_eq!((after.len(), after[0].index, after[0].state), (1, 20, State::Confirmed));
+        assert_eq!((after.len(), after[0].index, after[0].state), (1, 20, ChangeState::Confirmed));
         assert!((after[0].change - 0.2).abs() < 0.02 && after[0].commit.as_deref() == Some("abc"));
         // The same step is of no importance where a quarter is allowed.
         assert!(judge(&step(26), &[], 0.25)[0].changes.is_empty());
@@ -420,16 +422,17 @@ mod tests {
         assert_eq!(judge(&all, &[metric], 0.05).len(), 4);
     }
 
-    /// A step by half hides behind a changed setting: the new series has one result, and nothing judges it.
+    /// A step by half hides behind a changed setting: the new series has one result, and nothing
+    /// judges it.
     #[test]
     fn what_nothing_judges_is_said_and_the_setting_is_named() {
         let metric: Metric = "e2e.p99".parse().unwrap();
         let mut other = record(&A, &B);
         other.plan.cases[0].workloads[0].topology.producers = 9;
         let new = entries(&other, None).remove(0);
-        let with = |change: &dyn Fn(&mut Entry)| {
+        let with = |change: &dyn Fn(&mut HistoryEntry)| {
             let mut all = history((0..20).map(|i| 1e6 * (1.0 + 0.01 * wave(i))));
-            let mut last = Entry { at: "2026-12-01T00:00:00Z".into(), ..all[0].clone() };
+            let mut last = HistoryEntry { at: "2026-12-01T00:00:00Z".into(), ..all[0].clone() };
             last.metrics = BTreeMap::from([("e2e.p99".to_string(), 1.5e6)]);
             change(&mut last);
             all.push(last);
@@ -452,7 +455,7 @@ mod tests {
         }
         let said = with(&|e| (e.runs, e.metrics) = (0, BTreeMap::new()));
         assert!(said[0].contains("no valid trial"), "{said:?}");
-        let none = Entry { runs: 0, metrics: BTreeMap::new(), ..new.clone() };
+        let none = HistoryEntry { runs: 0, metrics: BTreeMap::new(), ..new.clone() };
         let alone = judge(&[none], &[], 0.05);
         assert!(alone[0].unjudged.as_ref().unwrap().contains("no valid trial"), "{alone:?}");
         let said = with(&|e| e.metrics = BTreeMap::from([("e2e.p50".to_string(), 1.0)]));

@@ -1,25 +1,25 @@
 //! From the values of two sides to a verdict on one metric (stats.md A7).
 
 use super::foreign;
-use super::model::{Effect, Row, Sample, Verdict};
-use super::observe::{self, Observed};
-use super::pair::Contest;
+use super::model::{ComparisonRow, Effect, SideSample, Verdict};
+use super::observe::{self, ObservedValue};
+use super::pair::CasePair;
 use super::sentence;
-use super::side::Side;
+use super::side::CaseSide;
 use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Quantity};
 use crate::record::WorkloadResult;
-use crate::stats::quantile::{Use, may};
+use crate::stats::quantile::{PercentileUse, may};
 use crate::stats::{decide, median, multiple, ranks, sample_variance, shift};
 
 /// The power that `runs_needed` is computed for.
 const POWER: f64 = 0.8;
 
 /// A row without its verdict.
-pub(super) struct Draft {
-    row: Row,
+pub(super) struct DraftRow {
+    row: ComparisonRow,
     /// What the samples behind a percentile allow.
-    may: Use,
+    may: PercentileUse,
     /// Why they do not allow more.
     thin: String,
     /// Why nothing can be decided whatever the figures are.
@@ -29,24 +29,24 @@ pub(super) struct Draft {
 }
 
 /// How many runs of each side are looked at.
-enum Look {
+enum RunsLookedAt {
     All,
     First { runs: usize, number: u32 },
     Early { wanted: u32 },
 }
 
-fn look(gate: &Gate, n: usize) -> Look {
+fn runs_looked_at(gate: &Gate, n: usize) -> RunsLookedAt {
     match gate.looks {
-        None => Look::All,
-        Some((_, second)) if n >= second as usize => Look::First { runs: second as usize, number: 2 },
-        Some((first, _)) if n >= first as usize => Look::First { runs: first as usize, number: 1 },
-        Some((first, _)) => Look::Early { wanted: first },
+        None => RunsLookedAt::All,
+        Some((_, second)) if n >= second as usize => RunsLookedAt::First { runs: second as usize, number: 2 },
+        Some((first, _)) if n >= first as usize => RunsLookedAt::First { runs: first as usize, number: 1 },
+        Some((first, _)) => RunsLookedAt::Early { wanted: first },
     }
 }
 
 /// All metrics of a contest, measured and tested.
-pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
-    let (a, b) = (&contest.a, &contest.b);
+pub(super) fn drafts(pair: &CasePair<'_>, gate: &Gate) -> Vec<DraftRow> {
+    let (a, b) = (&pair.a, &pair.b);
     let several = a.case.workloads.len() > 1;
     let quantiles: Vec<f64> = a
         .record
@@ -57,13 +57,13 @@ pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
         .filter(|q| b.record.plan.percentiles.iter().any(|p| (p - q).abs() < 1e-9))
         .collect();
     let n = a.trials.len().min(b.trials.len());
-    let look = look(gate, n);
+    let look = runs_looked_at(gate, n);
     let mut list = Vec::new();
     for index in 0..a.case.workloads.len() {
         let Some(template) = template(a, b, index) else {
             let quantity = Quantity::Throughput("delivered".into());
             let metric = Metric { workload: several.then(|| a.case.workloads[index].name.clone()), quantity };
-            list.push(draft(contest, index, metric, true, gate, &look));
+            list.push(draft(pair, index, metric, true, gate, &look));
             continue;
         };
         // Another tool's file does not say what was lost: nothing must not read as none.
@@ -86,7 +86,7 @@ pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
             } else {
                 gate.primary.iter().any(named)
             };
-            list.push(draft(contest, index, metric, primary, gate, &look));
+            list.push(draft(pair, index, metric, primary, gate, &look));
         }
         // A declared metric that is not among the usual ones.
         for declared in &gate.primary {
@@ -94,45 +94,54 @@ pub(super) fn drafts(contest: &Contest<'_>, gate: &Gate) -> Vec<Draft> {
             if here && !list.iter().any(|d| d.row.primary && d.row.metric.quantity == declared.quantity) {
                 let metric =
                     Metric { workload: several.then(|| template.name.clone()), quantity: declared.quantity.clone() };
-                list.push(draft(contest, index, metric, true, gate, &look));
+                list.push(draft(pair, index, metric, true, gate, &look));
             }
         }
     }
     // What may not be printed is not compared; what was declared is said to be missing.
-    list.retain(|d| d.row.primary || (d.may >= Use::Print && d.row.a.n > 0 && d.row.b.n > 0));
+    list.retain(|d| d.row.primary || (d.may >= PercentileUse::Print && d.row.a.n > 0 && d.row.b.n > 0));
     list
 }
 
 /// A result of the workload that says which metrics there are.
-fn template<'a>(a: &Side<'a>, b: &Side<'a>, index: usize) -> Option<&'a WorkloadResult> {
+fn template<'a>(a: &CaseSide<'a>, b: &CaseSide<'a>, index: usize) -> Option<&'a WorkloadResult> {
     let valid = a.trials.iter().chain(&b.trials).copied().find_map(|t| t.workloads.get(index));
     let of_case =
-        |s: &Side<'a>| s.record.trials.iter().filter(|t| t.case == s.case.id).find_map(|t| t.workloads.get(index));
+        |s: &CaseSide<'a>| s.record.trials.iter().filter(|t| t.case == s.case.id).find_map(|t| t.workloads.get(index));
     valid.or_else(|| of_case(a)).or_else(|| of_case(b))
 }
 
-/// What stands behind a percentile in a typical run of one side: the median over its runs. The over-dispersion of one run comes from
-/// a handful of blocks and differs tenfold between runs of one case; the least of all would only fall as runs are added.
-fn behind(runs: &[(u32, Observed)], of: fn(&Observed) -> Option<f64>) -> Option<f64> {
+/// What stands behind a percentile in a typical run of one side: the median over its runs. The
+/// over-dispersion of one run comes from a handful of blocks and differs tenfold between runs of
+/// one case; the least of all would only fall as runs are added.
+fn median_exceedances(runs: &[(u32, ObservedValue)], of: fn(&ObservedValue) -> Option<f64>) -> Option<f64> {
     let mut all: Vec<f64> = runs.iter().filter_map(|(_, o)| of(o)).collect();
     all.sort_by(f64::total_cmp);
     all.get((all.len().max(1) - 1) / 2).copied()
 }
 
-fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gate: &Gate, look: &Look) -> Draft {
-    let take = |side: &Side<'_>| -> Vec<(u32, Observed)> {
+fn draft(
+    pair: &CasePair<'_>,
+    index: usize,
+    metric: Metric,
+    primary: bool,
+    gate: &Gate,
+    look: &RunsLookedAt,
+) -> DraftRow {
+    let take = |side: &CaseSide<'_>| -> Vec<(u32, ObservedValue)> {
         let all = side.trials.iter();
-        let limit = if let Look::First { runs, .. } = look { *runs } else { usize::MAX };
+        let limit = if let RunsLookedAt::First { runs, .. } = look { *runs } else { usize::MAX };
         all.filter_map(|t| Some((t.round, observe::value(t, index, &metric.quantity)?))).take(limit).collect()
     };
-    let (xa, xb) = (take(&contest.a), take(&contest.b));
-    let values = |x: &[(u32, Observed)]| x.iter().map(|(_, o)| o.value).collect::<Vec<_>>();
+    let (xa, xb) = (take(&pair.a), take(&pair.b));
+    let values = |x: &[(u32, ObservedValue)]| x.iter().map(|(_, o)| o.value).collect::<Vec<_>>();
     let (a, b) = (values(&xa), values(&xb));
-    let weakest =
-        |of: fn(&Observed) -> Option<f64>| [&xa, &xb].into_iter().filter_map(|x| behind(x, of)).min_by(f64::total_cmp);
+    let weakest = |of: fn(&ObservedValue) -> Option<f64>| {
+        [&xa, &xb].into_iter().filter_map(|x| median_exceedances(x, of)).min_by(f64::total_cmp)
+    };
     let (worth, counted) = (weakest(|o| o.exceedances), weakest(|o| o.counted));
     let thin = observe::thin(metric.quantity.quantile(), counted, worth);
-    let pairs: Vec<(f64, f64)> = if contest.shared_rounds {
+    let pairs: Vec<(f64, f64)> = if pair.shared_rounds {
         xa.iter().filter_map(|(r, o)| Some((o.value, xb.iter().find(|(s, _)| s == r)?.1.value))).collect()
     } else {
         Vec::new()
@@ -152,8 +161,8 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
         Some(p) if gate.paired => (format!("exact sign-flip over {} rounds", pairs.len()), Some(p)),
         _ => ("exact Mann-Whitney".to_string(), test.map(|t| t.p)),
     };
-    let max_change = gate.max_change(&metric, contest.a.case.workloads.get(index).map_or("", |w| w.name.as_str()));
-    let sample = |side: &Side<'_>, v: &[f64]| Sample {
+    let max_change = gate.max_change(&metric, pair.a.case.workloads.get(index).map_or("", |w| w.name.as_str()));
+    let sample = |side: &CaseSide<'_>, v: &[f64]| SideSample {
         label: side.label.clone(),
         case: side.case.id.clone(),
         n: v.len(),
@@ -164,17 +173,17 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
         values: v.to_vec(),
     };
     let undecidable = match look {
-        Look::Early { wanted } => Some(format!("the first look is at {wanted} + {wanted} runs")),
+        RunsLookedAt::Early { wanted } => Some(format!("the first look is at {wanted} + {wanted} runs")),
         _ => None,
     };
-    let row = Row {
-        scenario: contest.scenario.clone(),
+    let row = ComparisonRow {
+        scenario: pair.scenario.clone(),
         unit: metric.quantity.unit().name().into(),
         kind: Some(metric.quantity.unit()),
         lower_is_better: metric.quantity.lower_is_better(),
         primary,
-        a: sample(&contest.a, &a),
-        b: sample(&contest.b, &b),
+        a: sample(&pair.a, &a),
+        b: sample(&pair.b, &b),
         ratio,
         shift: effect(&|c| shift::shift(&a, &b, c)),
         test: name,
@@ -186,21 +195,21 @@ fn draft(contest: &Contest<'_>, index: usize, metric: Metric, primary: bool, gat
         max_change,
         metric,
         verdict: Verdict::Invalid,
-        reason: if let Look::First { runs, number } = look {
+        reason: if let RunsLookedAt::First { runs, number } = look {
             format!("look {number} of 2, at the first {runs} runs of each side")
         } else {
             String::new()
         },
         runs_needed: None,
         runs_needed_seen: None,
-        sentence: if contest.interleaved { "interleaved ".into() } else { String::new() },
+        sentence: if pair.interleaved { "interleaved ".into() } else { String::new() },
     };
-    let left_out = [&contest.a, &contest.b].map(|s| s.why_excluded.as_ref().map(|f| f.short.clone()));
-    Draft { row, may: worth.map_or(Use::Gate, may), thin, undecidable, left_out }
+    let left_out = [&pair.a, &pair.b].map(|s| s.why_excluded.as_ref().map(|f| f.short.clone()));
+    DraftRow { row, may: worth.map_or(PercentileUse::Gate, may), thin, undecidable, left_out }
 }
 
 /// Corrects the p-values of all rows, then decides each.
-pub(super) fn verdicts(drafts: Vec<Draft>, gate: &Gate, gated: bool) -> Vec<Row> {
+pub(super) fn verdicts(drafts: Vec<DraftRow>, gate: &Gate, gated: bool) -> Vec<ComparisonRow> {
     let alpha = if gate.looks.is_some() { decide::two_looks(gate.alpha) } else { gate.alpha };
     let mut drafts = drafts;
     for primary in [true, false] {
@@ -219,19 +228,20 @@ pub(super) fn verdicts(drafts: Vec<Draft>, gate: &Gate, gated: bool) -> Vec<Row>
 }
 
 /// An interval in the direction in which more is worse.
-fn worse(row: &Row, interval: (f64, f64)) -> (f64, f64) {
+fn worse(row: &ComparisonRow, interval: (f64, f64)) -> (f64, f64) {
     if row.lower_is_better { interval } else { (1.0 / interval.1, 1.0 / interval.0) }
 }
 
-fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> Row {
-    let Draft { mut row, may, thin, undecidable, left_out: [of_a, of_b] } = draft;
+fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, gated: bool) -> ComparisonRow {
+    let DraftRow { mut row, may, thin, undecidable, left_out: [of_a, of_b] } = draft;
     let interleaved = !row.sentence.is_empty();
     // Where a run is too short to know the percentile, more runs are no help.
-    let by_runs = undecidable.is_none() && (!row.primary || may >= Use::Gate);
+    let by_runs = undecidable.is_none() && (!row.primary || may >= PercentileUse::Gate);
     let (n, m) = (row.a.n, row.b.n);
     let look = std::mem::take(&mut row.reason);
     let (verdict, reason) = if n == 0 || m == 0 {
-        // How a trial failed stands with the trial; here it would be said once more for each metric.
+        // How a trial failed stands with the trial; here it would be said once more for each
+        // metric.
         let (side, why) = if n == 0 { (&row.a, of_a) } else { (&row.b, of_b) };
         let why = match (why, side.excluded) {
             (Some(why), 1) => format!("the one there is is left out, {why}"),
@@ -241,7 +251,7 @@ fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> 
         (Verdict::Invalid, format!("no valid run of {}: {why}", side.label))
     } else {
         // Where a run is too short to know the percentile, that is what must change first.
-        let thin = (row.primary && may < Use::Gate).then_some(thin);
+        let thin = (row.primary && may < PercentileUse::Gate).then_some(thin);
         by_figures(&row, gate, alpha, family, undecidable.or(thin))
     };
     row.verdict = verdict;
@@ -254,7 +264,8 @@ fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> 
         row.runs_needed = spread(&row)
             .and_then(|cv| decide::runs_needed(row.max_change, cv, level, POWER))
             .filter(|needed| *needed > n.min(m) as u64);
-        // The threshold is the smallest change that matters; a larger one that is really there needs fewer runs.
+        // The threshold is the smallest change that matters; a larger one that is really there
+        // needs fewer runs.
         let seen = row.ratio.map(|r| r.value.max(1.0 / r.value) - 1.0).filter(|c| c.is_finite() && *c > row.max_change);
         row.runs_needed_seen = seen
             .zip(spread(&row))
@@ -266,7 +277,7 @@ fn decide(draft: Draft, gate: &Gate, alpha: f64, family: usize, gated: bool) -> 
 }
 
 /// The standard deviation of logarithms within the sides, pooled.
-fn spread(row: &Row) -> Option<f64> {
+fn spread(row: &ComparisonRow) -> Option<f64> {
     let ln = |v: &[f64]| v.iter().map(|x| x.ln()).collect::<Vec<_>>();
     let (a, b) = (ln(&row.a.values), ln(&row.b.values));
     if a.len() < 2 || b.len() < 2 {
@@ -277,7 +288,13 @@ fn spread(row: &Row) -> Option<f64> {
     pooled.is_finite().then(|| pooled.sqrt())
 }
 
-fn by_figures(row: &Row, gate: &Gate, alpha: f64, family: usize, undecidable: Option<String>) -> (Verdict, String) {
+fn by_figures(
+    row: &ComparisonRow,
+    gate: &Gate,
+    alpha: f64,
+    family: usize,
+    undecidable: Option<String>,
+) -> (Verdict, String) {
     let (n, m) = (row.a.n, row.b.n);
     if row.a.values.iter().chain(&row.b.values).all(|v| *v == 0.0) {
         return (Verdict::Equivalent, "0 in every run".into());
@@ -327,7 +344,7 @@ fn by_figures(row: &Row, gate: &Gate, alpha: f64, family: usize, undecidable: Op
 }
 
 /// Where a value is zero there is no ratio: only whether the counts differ.
-fn by_difference(row: &Row, significant: bool) -> (Verdict, String) {
+fn by_difference(row: &ComparisonRow, significant: bool) -> (Verdict, String) {
     let same = row.a.values.iter().chain(&row.b.values).all(|v| *v == row.a.values[0]);
     if same {
         return (Verdict::Equivalent, "the same in every run".into());

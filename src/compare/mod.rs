@@ -1,14 +1,17 @@
-//! Is the difference real, and does it matter? Two records, or the systems within one, to a [`Comparison`].
+//! Is the difference real, and does it matter? Two records, or the systems within one, to a
+//! [`Comparison`].
 //!
-//! Background: two runs of the same program differ. A percentile of one run against that of another, or two intervals
-//! from within runs that do not overlap, show only that. Scope: pure; records in, a comparison out.
-//! Invariant: the unit of replication is the trial; INVALID, partial and failed trials are listed and never compared;
-//! nothing is dropped silently. Design: `pair` finds what is comparable and says what is not; `observe` takes the value
-//! of each metric from each valid trial; `judge` tests one metric (Hodges-Lehmann ratio with exact interval, exact
-//! Mann-Whitney test, Cliff's delta); the p-values of all primary metrics are corrected together (Holm), the others
-//! among themselves (Benjamini-Hochberg), and only then is a verdict given; `sentence` says it in words; `expect` holds
-//! absolute limits. Rejected: comparing merged histograms (destroys the variance between runs), Welch's test as the
-//! judge (runs are rarely normal), bootstrap (random verdicts).
+//! Background: two runs of the same program differ. A percentile of one run against that of
+//! another, or two intervals from within runs that do not overlap, show only that. Scope: pure;
+//! records in, a comparison out. Invariant: the unit of replication is the trial; INVALID, partial
+//! and failed trials are listed and never compared; nothing is dropped silently. Design: `pair`
+//! finds what is comparable and says what is not; `observe` takes the value of each metric from
+//! each valid trial; `judge` tests one metric (Hodges-Lehmann ratio with exact interval, exact
+//! Mann-Whitney test, Cliff's delta); the p-values of all primary metrics are corrected together
+//! (Holm), the others among themselves (Benjamini-Hochberg), and only then is a verdict given;
+//! `sentence` says it in words; `expect` holds absolute limits. Rejected: comparing merged
+//! histograms (destroys the variance between runs), Welch's test as the judge (runs are rarely
+//! normal), bootstrap (random verdicts).
 
 mod copies;
 mod differences;
@@ -31,7 +34,7 @@ mod tests;
 pub use differences::PROMISES;
 pub use expect::expectations;
 pub use model::*;
-pub use pair::{NotComparable, Options};
+pub use pair::{CompareOptions, NotComparable};
 pub use pool::{PoolError, pool};
 pub use sentence::{needed, needed_brief, percent};
 
@@ -41,22 +44,22 @@ use crate::record::Record;
 
 /// A record and what it is called in the comparison.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
+pub struct NamedRecord<'a> {
     /// Its name, such as the folder it was read from.
     pub label: &'a str,
-    /// The record.
     pub record: &'a Record,
 }
 
 /// Compares a candidate with a baseline: the same systems at the same load points.
 ///
 /// # Errors
-/// When the two records as a whole are not comparable; what is wrong with single cases is in `Comparison::refused`.
+/// When the two records as a whole are not comparable; what is wrong with single cases is in
+/// `Comparison::refused`.
 pub fn records(
-    baseline: Named<'_>,
-    candidate: Named<'_>,
+    baseline: NamedRecord<'_>,
+    candidate: NamedRecord<'_>,
     gate: &Gate,
-    options: Options,
+    options: CompareOptions,
 ) -> Result<Comparison, NotComparable> {
     let pairing = pair::records(baseline, candidate, options)?;
     Ok(assemble(pairing, gate))
@@ -66,18 +69,18 @@ pub fn records(
 ///
 /// # Errors
 /// When there are no two systems to compare, or none is called `against`.
-pub fn systems(record: Named<'_>, against: Option<&str>, gate: &Gate) -> Result<Comparison, NotComparable> {
+pub fn systems(record: NamedRecord<'_>, against: Option<&str>, gate: &Gate) -> Result<Comparison, NotComparable> {
     let pairing = pair::systems(record, against)?;
     Ok(assemble(pairing, gate))
 }
 
 /// The metrics that were to decide and that no workload of any contest answers to.
-fn unmatched(rows: &[Row], contests: &[pair::Contest<'_>], gate: &Gate) -> Vec<Refused> {
+fn unmatched(rows: &[ComparisonRow], pairs: &[pair::CasePair<'_>], gate: &Gate) -> Vec<RefusedCase> {
     let decided = |m: &Metric| {
-        let names = |w: &String| contests.iter().any(|c| c.a.case.workloads.iter().any(|x| x.name == *w));
+        let names = |w: &String| pairs.iter().any(|c| c.a.case.workloads.iter().any(|x| x.name == *w));
         m.workload.as_ref().is_none_or(names) && rows.iter().any(|r| r.primary && r.metric.quantity == m.quantity)
     };
-    let of = |m: &Metric| Refused {
+    let of = |m: &Metric| RefusedCase {
         case: format!("gate.primary `{m}`"),
         reason: "nothing that was compared has it".into(),
         missing: true,
@@ -87,17 +90,17 @@ fn unmatched(rows: &[Row], contests: &[pair::Contest<'_>], gate: &Gate) -> Vec<R
 
 fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
     let mut drafts = Vec::new();
-    for contest in &pairing.contests {
-        drafts.extend(judge::drafts(contest, gate));
+    for pair in &pairing.pairs {
+        drafts.extend(judge::drafts(pair, gate));
     }
     let mut rows = judge::verdicts(drafts, gate, pairing.gated);
     let same =
         (pairing.copies > 0).then(|| copies::words(&pairing.baseline.label, &pairing.candidate.label, pairing.copies));
     if let Some(words) = &same {
-        rows.iter_mut().for_each(|row| copies::void(row, words));
+        rows.iter_mut().for_each(|row| copies::invalidate(row, words));
     }
     let mut refused = pairing.refused;
-    refused.extend(unmatched(&rows, &pairing.contests, gate));
+    refused.extend(unmatched(&rows, &pairing.pairs, gate));
     let mut overall = overall::overall(&rows, &refused, gate, pairing.gated);
     if let Some(words) = &same {
         copies::fail(&mut overall, words);

@@ -19,9 +19,9 @@ pub struct Comparison {
     /// Version of the program that compared.
     pub tool: String,
     /// What is compared with.
-    pub baseline: Source,
+    pub baseline: ComparedRecord,
     /// What is compared; the same record when its systems are compared.
-    pub candidate: Source,
+    pub candidate: ComparedRecord,
     /// How the runs were laid out.
     pub design: Design,
     /// Thresholds and policies.
@@ -31,13 +31,13 @@ pub struct Comparison {
     /// What differs besides the systems' performance, first of all.
     pub differences: Vec<Difference>,
     /// What was not compared, and why.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedCase>,
     /// Trials left out, and why.
-    pub excluded: Vec<Excluded>,
+    pub excluded: Vec<ExcludedTrial>,
     /// What is known to be doubtful about results of other tools, which check nothing themselves.
-    pub doubts: Vec<Doubt>,
+    pub doubts: Vec<TrialDoubt>,
     /// One for each pair, load point, workload and metric.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ComparisonRow>,
     /// The absolute limits of the candidate.
     pub expectations: Vec<ExpectResult>,
     /// All of it in one word.
@@ -46,8 +46,7 @@ pub struct Comparison {
 
 /// A record that was compared.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Source {
-    /// Its name.
+pub struct ComparedRecord {
     pub label: String,
     /// When it was started, UTC.
     pub started_at: String,
@@ -70,47 +69,42 @@ pub struct Source {
 pub struct Design {
     /// Whether the runs of both sides alternate, so that drift of the host hits both.
     pub interleaved: bool,
-    /// In words.
     pub words: String,
 }
 
 /// A setting that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Difference {
-    /// What.
     pub what: String,
-    /// In the baseline.
     pub baseline: String,
-    /// In the candidate.
     pub candidate: String,
     /// Whether it may by itself explain a difference of the figures.
     pub confounds: bool,
     /// Whether it is a fact of a system that only one side states.
     pub one_sided: bool,
-    /// Whether it bears on whether a message arrives, in order, and survives, or changes what is measured altogether.
+    /// Whether it bears on whether a message arrives, in order, and survives, or changes what is
+    /// measured altogether.
     pub promise: bool,
 }
 
 /// A case that was not compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Refused {
-    /// Which.
+pub struct RefusedCase {
     pub case: String,
     /// Why.
     pub reason: String,
-    /// Whether a verdict is missing for it: the baseline has it, or the gate names it. Then the policy for what is INVALID
-    /// holds.
+    /// Whether a verdict is missing for it: the baseline has it, or the gate names it. Then the
+    /// policy for what is INVALID holds.
     pub missing: bool,
 }
 
 /// A trial that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Excluded {
+pub struct ExcludedTrial {
     /// Of which record.
     pub of: String,
     /// `Case::id`.
     pub case: String,
-    /// Round.
     pub round: u32,
     /// Why.
     pub reason: String,
@@ -120,7 +114,7 @@ pub struct Excluded {
 
 /// A doubt about the trials of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Doubt {
+pub struct TrialDoubt {
     /// Of which record.
     pub of: String,
     /// `Case::id`.
@@ -129,13 +123,12 @@ pub struct Doubt {
     pub trials: usize,
     /// Whether they do not count because of it.
     pub invalid: bool,
-    /// What.
     pub text: String,
 }
 
 /// The values of one side, one for each valid trial.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Sample {
+pub struct SideSample {
     /// What is measured, as it is called in sentences.
     pub label: String,
     /// `Case::id` in its record.
@@ -148,7 +141,6 @@ pub struct Sample {
     pub why_excluded: Option<String>,
     /// One value for each, in order of rounds.
     pub values: Vec<f64>,
-    /// Their median.
     pub median: Option<f64>,
     /// Interval of the median at 95 %, from 6 trials on.
     pub median_ci95: Option<(f64, f64)>,
@@ -210,10 +202,9 @@ impl Verdict {
 
 /// One metric of one pair.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Row {
+pub struct ComparisonRow {
     /// Scenario and load point.
     pub scenario: String,
-    /// Its name.
     pub metric: Metric,
     /// What its values count: `ns`, `msg/s`, `B`, ...
     pub unit: String,
@@ -225,9 +216,9 @@ pub struct Row {
     /// Whether it decides.
     pub primary: bool,
     /// The baseline.
-    pub a: Sample,
+    pub a: SideSample,
     /// The candidate.
-    pub b: Sample,
+    pub b: SideSample,
     /// b / a; absent where a value is zero.
     pub ratio: Option<Effect>,
     /// b - a, in the unit.
@@ -246,15 +237,15 @@ pub struct Row {
     pub cliffs_delta: Option<f64>,
     /// The change that is of no practical importance, as a share.
     pub max_change: f64,
-    /// The verdict.
     pub verdict: Verdict,
     /// Why this verdict.
     pub reason: String,
-    /// Runs a side that would find a change as large as the threshold, where this many did not decide.
+    /// Runs a side that would find a change as large as the threshold, where this many did not
+    /// decide.
     pub runs_needed: Option<u64>,
-    /// Runs a side that would find a change as large as the one that was seen, where that is above the threshold.
+    /// Runs a side that would find a change as large as the one that was seen, where that is above
+    /// the threshold.
     pub runs_needed_seen: Option<u64>,
-    /// All of it in a sentence.
     pub sentence: String,
 }
 

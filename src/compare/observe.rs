@@ -7,24 +7,26 @@ use crate::units::{count, three_digits};
 
 /// A value, and how many samples stand behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Observed {
+pub struct ObservedValue {
     /// In the unit of the metric; +infinity where the message never arrived.
     pub value: f64,
-    /// Samples expected above a percentile, effective ones where they are known; absent for what is not one.
+    /// Samples expected above a percentile, effective ones where they are known; absent for what is
+    /// not one.
     pub exceedances: Option<f64>,
     /// The same by their mere number, as if messages did not depend on each other.
     pub counted: Option<f64>,
-    /// The smallest and the largest sample that stand behind a value of a latency; +infinity where one never arrived.
+    /// The smallest and the largest sample that stand behind a value of a latency; +infinity where
+    /// one never arrived.
     pub ends: Option<(f64, f64)>,
     /// 95 % interval of this run's percentile, where it is known.
     pub ci95: Option<(f64, f64)>,
 }
 
-fn plain(value: f64) -> Option<Observed> {
-    Some(Observed { value, exceedances: None, counted: None, ends: None, ci95: None })
+fn plain(value: f64) -> Option<ObservedValue> {
+    Some(ObservedValue { value, exceedances: None, counted: None, ends: None, ci95: None })
 }
 
-fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
+fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<ObservedValue> {
     if summary.count + summary.lost == 0 {
         return None;
     }
@@ -32,7 +34,7 @@ fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
     let largest = if summary.lost > 0 { f64::INFINITY } else { or_infinite(summary.max_ns) };
     let smallest = if summary.count > 0 { summary.min_ns as f64 } else { f64::INFINITY };
     let found = match statistic {
-        Statistic::Quantile(q) => summary.at(q).map(|p| Observed {
+        Statistic::Quantile(q) => summary.at(q).map(|p| ObservedValue {
             value: or_infinite(p.value_ns),
             exceedances: Some(p.effective.unwrap_or(p.exceedances)),
             counted: Some(p.exceedances),
@@ -43,11 +45,12 @@ fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<Observed> {
         Statistic::Mean => plain(if summary.lost > 0 { f64::INFINITY } else { summary.mean_ns }),
         Statistic::Max => plain(or_infinite(summary.max_ns)),
     };
-    found.map(|o| Observed { ends: Some((smallest, largest)), ..o })
+    found.map(|o| ObservedValue { ends: Some((smallest, largest)), ..o })
 }
 
-/// Why too few samples stand behind a percentile to decide anything, and what to do: there are too few of them, or enough
-/// that depend on each other. `counted` is their mere number above it in a typical run, `effective` what it is worth.
+/// Why too few samples stand behind a percentile to decide anything, and what to do: there are too
+/// few of them, or enough that depend on each other. `counted` is their mere number above it in a
+/// typical run, `effective` what it is worth.
 pub fn thin(quantile: Option<f64>, counted: Option<f64>, effective: Option<f64>) -> String {
     match (counted, effective) {
         (Some(n), Some(k)) if n >= GATE_AT => format!(
@@ -111,8 +114,9 @@ fn resources(r: &Resources, field: &str) -> Option<f64> {
     }
 }
 
-/// The value of a quantity in a trial; of the workload at an index, where it belongs to one. `None` where not measured.
-pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Observed> {
+/// The value of a quantity in a trial; of the workload at an index, where it belongs to one. `None`
+/// where not measured.
+pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<ObservedValue> {
     let of = || trial.workloads.get(workload);
     match quantity {
         Quantity::Latency(kind, statistic) => latency(of()?.latency.get(kind)?, *statistic),
@@ -133,8 +137,8 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
     }
 }
 
-/// The metrics of a workload that are compared: percentiles and maximum of each latency but the lag, throughput, what
-/// went wrong with messages, how a backlog was read, and the broker's cost.
+/// The metrics of a workload that are compared: percentiles and maximum of each latency but the
+/// lag, throughput, what went wrong with messages, how a backlog was read, and the broker's cost.
 pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec<Metric> {
     let mut list = Vec::new();
     let mut add = |quantity| list.push(Metric { workload: several.then(|| result.name.clone()), quantity });
@@ -160,7 +164,8 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
     list
 }
 
-/// The metrics that decide where the gate names none: p50 and p99 of the response latency, and throughput.
+/// The metrics that decide where the gate names none: p50 and p99 of the response latency, and
+/// throughput.
 pub fn default_primary(result: &WorkloadResult, quantity: &Quantity) -> bool {
     match quantity {
         Quantity::Latency(kind, Statistic::Quantile(q)) => {

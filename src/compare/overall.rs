@@ -1,6 +1,6 @@
 //! All rows in one word, one sentence and one exit code.
 
-use super::model::{ExpectResult, ExpectVerdict, Overall, Refused, Row, Verdict};
+use super::model::{ComparisonRow, ExpectResult, ExpectVerdict, Overall, RefusedCase, Verdict};
 use crate::plan::gate::{Gate, Policy};
 
 /// Exit codes of DESIGN section 7.
@@ -8,8 +8,8 @@ const REGRESSED: u8 = 3;
 pub(super) const INVALID: u8 = 4;
 const INCONCLUSIVE: u8 = 5;
 
-pub(super) fn overall(rows: &[Row], refused: &[Refused], gate: &Gate, gated: bool) -> Overall {
-    let primary: Vec<&Row> = rows.iter().filter(|r| r.primary).collect();
+pub(super) fn overall(rows: &[ComparisonRow], refused: &[RefusedCase], gate: &Gate, gated: bool) -> Overall {
+    let primary: Vec<&ComparisonRow> = rows.iter().filter(|r| r.primary).collect();
     let of = |v: Verdict| primary.iter().filter(|r| r.verdict == v).copied().collect::<Vec<_>>();
     let (invalid, regressed, open) = (of(Verdict::Invalid), of(Verdict::Regressed), of(Verdict::Inconclusive));
     let mut reasons: Vec<String> = Vec::new();
@@ -23,7 +23,7 @@ pub(super) fn overall(rows: &[Row], refused: &[Refused], gate: &Gate, gated: boo
         exit_code = REGRESSED;
         reasons.extend(regressed.iter().map(|r| format!("REGRESSED {}: {}", r.scenario, r.sentence)));
     }
-    let missing: Vec<&Refused> = refused.iter().filter(|r| primary.is_empty() || (gated && r.missing)).collect();
+    let missing: Vec<&RefusedCase> = refused.iter().filter(|r| primary.is_empty() || (gated && r.missing)).collect();
     if (!invalid.is_empty() || primary.is_empty() || !missing.is_empty()) && gate.on_invalid == Policy::Fail {
         exit_code = INVALID;
         reasons.extend(invalid.iter().map(|r| format!("INVALID {}: {}", r.scenario, r.sentence)));
@@ -44,10 +44,11 @@ pub(super) fn overall(rows: &[Row], refused: &[Refused], gate: &Gate, gated: boo
     Overall { verdict, exit_code, sentence, reasons }
 }
 
-/// The sentence of the gravest primary row; latency at p99 before the others, as that is what people ask for.
-fn headline(primary: &[&Row], gated: bool) -> String {
-    let tail = |r: &&&Row| r.metric.quantity.quantile().is_some_and(|q| (q - 0.99).abs() < 1e-9);
-    let rank = |r: &&&Row| {
+/// The sentence of the gravest primary row; latency at p99 before the others, as that is what
+/// people ask for.
+fn headline(primary: &[&ComparisonRow], gated: bool) -> String {
+    let tail = |r: &&&ComparisonRow| r.metric.quantity.quantile().is_some_and(|q| (q - 0.99).abs() < 1e-9);
+    let rank = |r: &&&ComparisonRow| {
         (if gated { Some(r.verdict) } else { None }, tail(r), r.cliffs_delta.map_or(0, |d| (d.abs() * 100.0) as i64))
     };
     let Some(first) = primary.iter().max_by_key(rank) else {

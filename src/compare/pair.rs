@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::Named;
+use super::NamedRecord;
 use super::copies::copies;
 use super::differences::{facts, settings, whole};
 use super::foreign;
-use super::model::{Design, Difference, Doubt, Excluded, Refused, Source};
-use super::side::{Fault, Side, host_line};
+use super::model::{ComparedRecord, Design, Difference, ExcludedTrial, RefusedCase, TrialDoubt};
+use super::side::{CaseSide, Fault, host_line};
 use crate::plan::Case;
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 
@@ -19,7 +19,6 @@ pub enum NotComparable {
         "`{label}` has schema `{found}`, this program compares `{SCHEMA}`: compare it with the version that wrote it, or measure again"
     )]
     Schema {
-        /// The record.
         label: String,
         /// Its schema.
         found: String,
@@ -57,17 +56,17 @@ pub enum NotComparable {
 
 /// What is tolerated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct CompareOptions {
     /// Results of different machines may be compared.
     pub across_hosts: bool,
 }
 
 /// Two cases that are comparable.
 #[derive(Debug)]
-pub(super) struct Contest<'a> {
+pub(super) struct CasePair<'a> {
     pub scenario: String,
-    pub a: Side<'a>,
-    pub b: Side<'a>,
+    pub a: CaseSide<'a>,
+    pub b: CaseSide<'a>,
     /// Whether a round of one side is a round of the other.
     pub shared_rounds: bool,
     pub interleaved: bool,
@@ -77,22 +76,22 @@ pub(super) struct Contest<'a> {
 #[derive(Debug)]
 pub(super) struct Pairing<'a> {
     pub scenario: String,
-    pub baseline: Source,
-    pub candidate: Source,
+    pub baseline: ComparedRecord,
+    pub candidate: ComparedRecord,
     pub design: Design,
     pub gated: bool,
     /// Trials of the candidate that stand in the baseline as well.
     pub copies: usize,
     pub differences: Vec<Difference>,
-    pub refused: Vec<Refused>,
-    pub excluded: Vec<Excluded>,
-    pub doubts: Vec<Doubt>,
-    pub contests: Vec<Contest<'a>>,
+    pub refused: Vec<RefusedCase>,
+    pub excluded: Vec<ExcludedTrial>,
+    pub doubts: Vec<TrialDoubt>,
+    pub pairs: Vec<CasePair<'a>>,
 }
 
-fn source(of: Named<'_>) -> Source {
+fn source(of: NamedRecord<'_>) -> ComparedRecord {
     let r = of.record;
-    Source {
+    ComparedRecord {
         label: of.label.into(),
         started_at: r.started_at.clone(),
         tool: if foreign::is_foreign(r) {
@@ -126,15 +125,15 @@ fn fault(trial: &Trial) -> Option<Fault> {
     (!checks.is_empty()).then_some(Fault { reason, short, checks })
 }
 
-fn side<'a>(label: String, of: Named<'a>, case: &'a Case, excluded: &mut Vec<Excluded>) -> Side<'a> {
-    let mut side = Side { label, case, record: of.record, trials: Vec::new(), excluded: 0, why_excluded: None };
+fn side<'a>(label: String, of: NamedRecord<'a>, case: &'a Case, excluded: &mut Vec<ExcludedTrial>) -> CaseSide<'a> {
+    let mut side = CaseSide { label, case, record: of.record, trials: Vec::new(), excluded: 0, why_excluded: None };
     for trial in of.record.trials.iter().filter(|t| t.case == case.id) {
         match fault(trial) {
             None => side.trials.push(trial),
             Some(fault) => {
                 side.excluded += 1;
                 side.why_excluded.get_or_insert_with(|| fault.clone());
-                let entry = Excluded {
+                let entry = ExcludedTrial {
                     of: of.label.into(),
                     case: case.id.clone(),
                     round: trial.round,
@@ -152,15 +151,16 @@ fn side<'a>(label: String, of: Named<'a>, case: &'a Case, excluded: &mut Vec<Exc
 }
 
 /// What is doubtful about the trials of another tool.
-fn doubts(of: Named<'_>, case: &Case, list: &mut Vec<Doubt>) {
+fn doubts(of: NamedRecord<'_>, case: &Case, list: &mut Vec<TrialDoubt>) {
     for trial in of.record.trials.iter().filter(|t| t.case == case.id && foreign::is_foreign(of.record)) {
         for check in trial.validity.iter().filter(|c| c.status != Status::Ok) {
-            // Why a run does not count must stand beside the others that do, in formats that list no excluded trials too.
+            // Why a run does not count must stand beside the others that do, in formats that list
+            // no excluded trials too.
             let text = match check.status {
                 Status::Invalid => format!("{}; {}", check.observed, check.message),
                 _ => check.observed.clone(),
             };
-            let new = Doubt {
+            let new = TrialDoubt {
                 of: of.label.into(),
                 case: case.id.clone(),
                 trials: 1,
@@ -185,8 +185,9 @@ fn point_name(scenario: &str, case: &Case) -> String {
     if point.is_empty() { scenario.into() } else { format!("{scenario} {}", point.join(" ")) }
 }
 
-/// Whether the starts of both sides alternate: at least half as many changes of side as the smaller side has trials.
-fn alternate(a: &Side<'_>, b: &Side<'_>) -> bool {
+/// Whether the starts of both sides alternate: at least half as many changes of side as the smaller
+/// side has trials.
+fn alternate(a: &CaseSide<'_>, b: &CaseSide<'_>) -> bool {
     let mut starts: Vec<(&str, u32, bool)> = a.trials.iter().map(|t| (t.started_at.as_str(), t.round, false)).collect();
     starts.extend(b.trials.iter().map(|t| (t.started_at.as_str(), t.round, true)));
     // Round breaks ties of stamps that have whole seconds only.
@@ -195,9 +196,9 @@ fn alternate(a: &Side<'_>, b: &Side<'_>) -> bool {
     changes >= 2 && 2 * changes >= a.trials.len().min(b.trials.len())
 }
 
-fn design(contests: &[Contest<'_>]) -> Design {
-    let interleaved = !contests.is_empty() && contests.iter().all(|c| c.interleaved);
-    let foreign = contests.iter().any(|c| [&c.a, &c.b].iter().any(|s| foreign::is_foreign(s.record)));
+fn design(pairs: &[CasePair<'_>]) -> Design {
+    let interleaved = !pairs.is_empty() && pairs.iter().all(|c| c.interleaved);
+    let foreign = pairs.iter().any(|c| [&c.a, &c.b].iter().any(|s| foreign::is_foreign(s.record)));
     let words = if foreign {
         "When, where and in which order another tool made its runs is not known: a drift of the machine, or another machine, looks like a difference."
     } else if interleaved {
@@ -208,7 +209,7 @@ fn design(contests: &[Contest<'_>]) -> Design {
     Design { interleaved, words: words.into() }
 }
 
-fn checked(of: Named<'_>) -> Result<(), NotComparable> {
+fn checked(of: NamedRecord<'_>) -> Result<(), NotComparable> {
     // Within a major version fields are only added.
     if of.record.schema != SCHEMA {
         return Err(NotComparable::Schema { label: of.label.into(), found: of.record.schema.clone() });
@@ -217,7 +218,7 @@ fn checked(of: Named<'_>) -> Result<(), NotComparable> {
 }
 
 /// Why a case cannot be compared with its twin, if it cannot.
-fn refused(ra: &Record, rb: &Record, (case, twin): (&Case, &Case), workload: &[Difference]) -> Option<Refused> {
+fn refused(ra: &Record, rb: &Record, (case, twin): (&Case, &Case), workload: &[Difference]) -> Option<RefusedCase> {
     let skipped = |r: &Record, case: &Case| {
         let name = system_of(r, case);
         r.skipped.iter().find(|s| s.system == name).map(|s| s.reason.clone())
@@ -232,11 +233,11 @@ fn refused(ra: &Record, rb: &Record, (case, twin): (&Case, &Case), workload: &[D
     } else {
         return None;
     };
-    Some(Refused { case: case.id.clone(), reason, missing })
+    Some(RefusedCase { case: case.id.clone(), reason, missing })
 }
 
 /// Whether two results come from machines and builds that can be compared.
-fn like(a: Named<'_>, b: Named<'_>, options: Options) -> Result<(), NotComparable> {
+fn like(a: NamedRecord<'_>, b: NamedRecord<'_>, options: CompareOptions) -> Result<(), NotComparable> {
     let (ra, rb) = (a.record, b.record);
     let machine = |h: &Host| (h.cpu.clone(), h.cpus, h.memory_bytes >> 28, h.virtualised);
     if machine(&ra.host) != machine(&rb.host) && !options.across_hosts {
@@ -249,7 +250,11 @@ fn like(a: Named<'_>, b: Named<'_>, options: Options) -> Result<(), NotComparabl
     Ok(())
 }
 
-pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Result<Pairing<'a>, NotComparable> {
+pub(super) fn records<'a>(
+    a: NamedRecord<'a>,
+    b: NamedRecord<'a>,
+    options: CompareOptions,
+) -> Result<Pairing<'a>, NotComparable> {
     checked(a)?;
     checked(b)?;
     like(a, b, options)?;
@@ -265,7 +270,7 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         refused: Vec::new(),
         excluded: Vec::new(),
         doubts: Vec::new(),
-        contests: Vec::new(),
+        pairs: Vec::new(),
     };
     let single = |r: &Record| (r.plan.systems.len() == 1).then(|| r.plan.systems[0].name.clone());
     // One system against another one, each measured by itself.
@@ -279,7 +284,7 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         let twin =
             rb.plan.cases.iter().find(|c| c.point == case.point && (system_of(rb, c) == name || renamed.is_some()));
         let Some(twin) = twin else {
-            pairing.refused.push(Refused {
+            pairing.refused.push(RefusedCase {
                 case: case.id.clone(),
                 reason: format!("only in {}", a.label),
                 missing: true,
@@ -309,20 +314,24 @@ pub(super) fn records<'a>(a: Named<'a>, b: Named<'a>, options: Options) -> Resul
         // The files of another tool do not say when they were made.
         let interleaved = ![ra, rb].iter().any(|r| foreign::is_foreign(r)) && alternate(&sa, &sb);
         let scenario = point_name(&rb.plan.name, twin);
-        pairing.contests.push(Contest { scenario, a: sa, b: sb, shared_rounds: interleaved, interleaved });
+        pairing.pairs.push(CasePair { scenario, a: sa, b: sb, shared_rounds: interleaved, interleaved });
     }
     for case in rb.plan.cases.iter().filter(|c| !matched.contains(&c.id)) {
-        pairing.refused.push(Refused { case: case.id.clone(), reason: format!("only in {}", b.label), missing: false });
+        pairing.refused.push(RefusedCase {
+            case: case.id.clone(),
+            reason: format!("only in {}", b.label),
+            missing: false,
+        });
     }
     if matched.is_empty() {
         let ids = |r: &Record| r.plan.cases.iter().map(|c| format!("`{}`", c.id)).collect::<Vec<_>>().join(", ");
         return Err(NotComparable::Nothing { baseline: ids(ra), candidate: ids(rb) });
     }
-    pairing.design = design(&pairing.contests);
+    pairing.design = design(&pairing.pairs);
     Ok(pairing)
 }
 
-pub(super) fn systems<'a>(of: Named<'a>, against: Option<&str>) -> Result<Pairing<'a>, NotComparable> {
+pub(super) fn systems<'a>(of: NamedRecord<'a>, against: Option<&str>) -> Result<Pairing<'a>, NotComparable> {
     checked(of)?;
     let r = of.record;
     let names: Vec<&str> = r.plan.systems.iter().map(|s| s.name.as_str()).collect();
@@ -344,7 +353,7 @@ pub(super) fn systems<'a>(of: Named<'a>, against: Option<&str>) -> Result<Pairin
         refused: r
             .skipped
             .iter()
-            .map(|s| Refused {
+            .map(|s| RefusedCase {
                 case: s.system.clone(),
                 reason: format!("not measured: {}", s.reason),
                 missing: against == Some(s.system.as_str()),
@@ -352,7 +361,7 @@ pub(super) fn systems<'a>(of: Named<'a>, against: Option<&str>) -> Result<Pairin
             .collect(),
         excluded: Vec::new(),
         doubts: Vec::new(),
-        contests: Vec::new(),
+        pairs: Vec::new(),
     };
     let skipped = |c: &Case| r.skipped.iter().any(|s| s.system == system_of(r, c));
     let cases: Vec<&Case> = r.plan.cases.iter().filter(|c| !skipped(c)).collect();
@@ -375,14 +384,14 @@ pub(super) fn systems<'a>(of: Named<'a>, against: Option<&str>) -> Result<Pairin
             }
             let interleaved = alternate(&a, &b);
             let scenario = point_name(&r.plan.name, x);
-            pairing.contests.push(Contest { scenario, a, b, shared_rounds: true, interleaved });
+            pairing.pairs.push(CasePair { scenario, a, b, shared_rounds: true, interleaved });
         }
     }
-    if pairing.contests.is_empty() {
+    if pairing.pairs.is_empty() {
         return Err(NotComparable::OneSystem(
             cases.iter().map(|c| system_of(r, c)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", "),
         ));
     }
-    pairing.design = design(&pairing.contests);
+    pairing.design = design(&pairing.pairs);
     Ok(pairing)
 }

@@ -1,4 +1,5 @@
-//! Several results of one scenario as one: what a job leaves behind that runs A and B in turn, one round at a time.
+//! Several results of one scenario as one: what a job leaves behind that runs A and B in turn, one
+//! round at a time.
 
 use super::copies::copies;
 use crate::record::{Completion, Loaded, Record};

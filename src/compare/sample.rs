@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::record::sample;
 use crate::record::*;
 
-/// A record of the systems `reference` and `nats`: p99 values in microseconds for each, round by round, interleaved.
-/// p50 is half of p99; throughput is the schedule's.
+/// A record of the systems `reference` and `nats`: p99 values in microseconds for each, round by
+/// round, interleaved. p50 is half of p99; throughput is the schedule's.
 pub(crate) fn record(reference: &[f64], nats: &[f64]) -> Record {
     // Made once: its histograms take a second in a debug build.
     static BASE: std::sync::OnceLock<Record> = std::sync::OnceLock::new();

@@ -1,6 +1,6 @@
 //! A row in one sentence: who, how much, at what, how certain.
 
-use super::model::{Effect, Row, Verdict};
+use super::model::{ComparisonRow, Effect, Verdict};
 use crate::plan::metric::{Quantity, Unit};
 use crate::units::three_digits;
 
@@ -19,12 +19,12 @@ pub fn p_value(p: f64) -> String {
     }
 }
 
-fn unit(row: &Row) -> Unit {
+fn unit(row: &ComparisonRow) -> Unit {
     row.metric.quantity.unit()
 }
 
 /// The words for (worse, better).
-fn words(row: &Row) -> (&'static str, &'static str) {
+fn words(row: &ComparisonRow) -> (&'static str, &'static str) {
     match (&row.metric.quantity, row.lower_is_better) {
         (Quantity::Latency(..) | Quantity::Hiccup(_), _) => ("slower", "faster"),
         (_, true) => ("higher", "lower"),
@@ -56,18 +56,18 @@ fn brief(value: f64) -> String {
     if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
-fn runs(row: &Row, interleaved: bool) -> String {
+fn runs(row: &ComparisonRow, interleaved: bool) -> String {
     format!("{} + {} {}runs", row.a.n, row.b.n, if interleaved { "interleaved " } else { "" })
 }
 
 /// The change that was seen, as a share of the smaller side.
-fn seen(row: &Row) -> f64 {
+fn seen(row: &ComparisonRow) -> f64 {
     row.ratio.map_or(0.0, |r| r.value.max(1.0 / r.value) - 1.0)
 }
 
-/// How many runs of each side would decide, and what they would find: `about 185 runs each would find a change by 5 %,
-/// about 12 one by the 26 % seen`. `None` where more runs are no help.
-pub fn needed(row: &Row) -> Option<String> {
+/// How many runs of each side would decide, and what they would find: `about 185 runs each would
+/// find a change by 5 %, about 12 one by the 26 % seen`. `None` where more runs are no help.
+pub fn needed(row: &ComparisonRow) -> Option<String> {
     let threshold =
         row.runs_needed.map(|n| format!("about {n} runs each would find a change by {}", percent(row.max_change)));
     let larger = row.runs_needed_seen.map(|n| match threshold {
@@ -81,7 +81,7 @@ pub fn needed(row: &Row) -> Option<String> {
 }
 
 /// The same for a cell: `needs about 185 runs for 5 %, 12 for the 26 % seen`.
-pub fn needed_brief(row: &Row) -> Option<String> {
+pub fn needed_brief(row: &ComparisonRow) -> Option<String> {
     let first = row.runs_needed?;
     let larger =
         row.runs_needed_seen.map_or_else(String::new, |n| format!(", {n} for the {} seen", percent(seen(row))));
@@ -89,7 +89,7 @@ pub fn needed_brief(row: &Row) -> Option<String> {
 }
 
 /// The sentence of a decided row.
-pub(super) fn sentence(row: &Row, interleaved: bool, gated: bool) -> String {
+pub(super) fn sentence(row: &ComparisonRow, interleaved: bool, gated: bool) -> String {
     let (a, b, at) = (&row.a.label, &row.b.label, &row.metric);
     let context = |interval: String| {
         let p = row.p_adjusted.map(p_value);
@@ -104,7 +104,7 @@ pub(super) fn sentence(row: &Row, interleaved: bool, gated: bool) -> String {
         (Verdict::Invalid, _) => format!("{a} and {b} cannot be compared at {at}: {}", row.reason),
         (Verdict::Inconclusive, Some(r)) => format!(
             "Between {a} and {b} neither a difference nor its absence is certain at {at}: {} ({}){needed}",
-            leaning(row, r),
+            tendency(row, r),
             context(String::new())
         ),
         (Verdict::Inconclusive, None) => {
@@ -147,7 +147,7 @@ pub(super) fn sentence(row: &Row, interleaved: bool, gated: bool) -> String {
 }
 
 /// The ratio turned so that it is at least 1, and the word that then fits.
-fn sized(row: &Row, r: Effect) -> (String, String) {
+fn sized(row: &ComparisonRow, r: Effect) -> (String, String) {
     let (worse, better) = words(row);
     let above = r.value >= 1.0;
     let word = if above == row.lower_is_better { worse } else { better };
@@ -163,7 +163,7 @@ fn sized(row: &Row, r: Effect) -> (String, String) {
     size(turn(r.value), interval, word)
 }
 
-fn leaning(row: &Row, r: Effect) -> String {
+fn tendency(row: &ComparisonRow, r: Effect) -> String {
     let interval = r.ci95.map_or_else(String::new, |(l, h)| format!(", 95 % CI {l:.2} to {h:.2}"));
     let _ = row;
     format!("ratio {:.2}{interval}", r.value)

@@ -5,7 +5,7 @@ use crate::record::{Host, Record, Trial};
 
 /// One side of a contest.
 #[derive(Debug)]
-pub(super) struct Side<'a> {
+pub(super) struct CaseSide<'a> {
     pub label: String,
     pub case: &'a Case,
     pub record: &'a Record,
@@ -19,7 +19,6 @@ pub(super) struct Side<'a> {
 /// Why a trial is not compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// In words.
     pub reason: String,
     /// The same where the trial itself is shown as well.
     pub short: String,

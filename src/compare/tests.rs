@@ -5,13 +5,13 @@ use super::*;
 use crate::plan::gate::{Comparator, Expectation, Policy, Share};
 use crate::record::{Outcome, Status};
 
-fn named(record: &Record) -> Named<'_> {
-    Named { label: "result", record }
+fn named(record: &Record) -> NamedRecord<'_> {
+    NamedRecord { label: "result", record }
 }
 fn against(reference: &[f64], nats: &[f64], gate: &Gate) -> Comparison {
     systems(named(&record(reference, nats)), Some("reference"), gate).unwrap()
 }
-fn row<'a>(c: &'a Comparison, metric: &str) -> &'a Row {
+fn row<'a>(c: &'a Comparison, metric: &str) -> &'a ComparisonRow {
     c.rows.iter().find(|r| r.metric.to_string() == metric).unwrap_or_else(|| panic!("no {metric}"))
 }
 fn with(change: f64) -> Gate {
@@ -111,16 +111,16 @@ fn what_is_not_comparable_is_refused() {
     let (a, mut b) = (record(&A, &B), again(record(&A, &C)));
     let compare = |a: &Record, b: &Record| {
         records(
-            Named { label: "old", record: a },
-            Named { label: "new", record: b },
+            NamedRecord { label: "old", record: a },
+            NamedRecord { label: "new", record: b },
             &Gate::default(),
-            Options::default(),
+            CompareOptions::default(),
         )
     };
     assert!(compare(&a, &b).is_ok());
     b.host.cpu = "Another CPU".into();
     assert!(matches!(compare(&a, &b), Err(NotComparable::Host(_))));
-    let across = Options { across_hosts: true };
+    let across = CompareOptions { across_hosts: true };
     let c = records(named(&a), named(&b), &Gate::default(), across).unwrap();
     assert!(c.differences.iter().any(|d| d.what == "machine" && d.confounds));
     b = again(record(&A, &C));
@@ -139,20 +139,21 @@ fn what_is_not_comparable_is_refused() {
     assert!(matches!(systems(named(&a), Some("kafka"), &Gate::default()), Err(NotComparable::System { .. })));
 }
 
-/// A system that is not installed anywhere must not fail a job; one that is missing in the candidate only must.
+/// A system that is not installed anywhere must not fail a job; one that is missing in the
+/// candidate only must.
 #[test]
 fn a_system_that_neither_has_is_no_fault_and_one_that_is_gone_is() {
     let mut a = record(&A, &B);
     a.trials.retain(|t| t.case == "reference");
     let gone = crate::record::Skipped { system: "nats".into(), reason: "no nats-server".into(), remedy: String::new() };
     a.skipped.push(gone);
-    let of = |label, record| Named { label, record };
+    let of = |label, record| NamedRecord { label, record };
     let later = again(a.clone());
-    let c = records(of("old", &a), of("new", &later), &Gate::default(), Options::default()).unwrap();
+    let c = records(of("old", &a), of("new", &later), &Gate::default(), CompareOptions::default()).unwrap();
     assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Equivalent, 0));
     assert!(c.refused[0].reason.contains("neither result: no nats-server"), "{:?}", c.refused);
     let full = record(&A, &B);
-    let c = records(of("old", &full), of("new", &later), &Gate::default(), Options::default()).unwrap();
+    let c = records(of("old", &full), of("new", &later), &Gate::default(), CompareOptions::default()).unwrap();
     assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Invalid, 4));
 }
 
@@ -165,10 +166,10 @@ fn settings_that_differ_are_said_first() {
     }
     b.plan.cases[1].phases.measure = crate::units::Span::secs(40);
     let c = records(
-        Named { label: "old", record: &a },
-        Named { label: "new", record: &b },
+        NamedRecord { label: "old", record: &a },
+        NamedRecord { label: "new", record: &b },
         &Gate::default(),
-        Options::default(),
+        CompareOptions::default(),
     )
     .unwrap();
     let said: Vec<_> = c
@@ -234,7 +235,8 @@ fn runs(seed: &mut u64, centre: f64, cv: f64) -> Vec<f64> {
         .collect()
 }
 
-/// The certificate of the gate at its defaults (5 %, alpha 0.01): nothing against itself, and 10 % more, 200 times each.
+/// The certificate of the gate at its defaults (5 %, alpha 0.01): nothing against itself, and 10 %
+/// more, 200 times each.
 #[test]
 fn the_gate_cries_wolf_rarely_and_sees_ten_percent() {
     let mut seed = 1;
@@ -257,9 +259,9 @@ fn the_gate_cries_wolf_rarely_and_sees_ten_percent() {
 fn the_same_runs_are_no_further_runs() {
     let a = record(&A, &B);
     let compare = |b: &Record| {
-        let of = |label, record| Named { label, record };
+        let of = |label, record| NamedRecord { label, record };
         let lenient = Gate { on_invalid: Policy::Pass, ..Gate::default() };
-        records(of("main", &a), of("pull", b), &lenient, Options::default()).unwrap()
+        records(of("main", &a), of("pull", b), &lenient, CompareOptions::default()).unwrap()
     };
     let copy = |change: &dyn Fn(&mut Record)| {
         let mut b = a.clone();
@@ -287,14 +289,14 @@ fn the_same_runs_are_no_further_runs() {
     assert!(pool(vec![loaded(&a), loaded(&again(a.clone()))]).is_ok());
 }
 
-/// A case that the baseline has and the candidate lost, and a metric that is to decide and that nothing has: a verdict is
-/// missing, and missing is not passed.
+/// A case that the baseline has and the candidate lost, and a metric that is to decide and that
+/// nothing has: a verdict is missing, and missing is not passed.
 #[test]
 fn a_verdict_that_is_missing_does_not_pass() {
     let (a, full) = (record(&A, &B), again(record(&A, &C)));
     let compare = |a: &Record, b: &Record, gate: &Gate| {
-        let of = |label, record| Named { label, record };
-        records(of("old", a), of("new", b), gate, Options::default()).unwrap()
+        let of = |label, record| NamedRecord { label, record };
+        records(of("old", a), of("new", b), gate, CompareOptions::default()).unwrap()
     };
     let mut fewer = full.clone();
     fewer.plan.cases.truncate(1);

@@ -6,7 +6,6 @@ pub enum DriverError {
     /// No connection came about.
     #[error("cannot connect to {url}: {words}; {remedy}")]
     Connect {
-        /// Where to.
         url: String,
         /// The client's or server's words.
         words: String,
@@ -16,7 +15,6 @@ pub enum DriverError {
     /// The connection ended for good.
     #[error("connection to {url} lost: {words}")]
     Lost {
-        /// Where to.
         url: String,
         /// The client's or server's words.
         words: String,
@@ -32,7 +30,6 @@ pub enum DriverError {
     Admin {
         /// What was tried.
         action: String,
-        /// Where.
         url: String,
         /// The server's words.
         words: String,
@@ -50,7 +47,6 @@ pub enum DriverError {
     Timeout {
         /// What was tried.
         action: String,
-        /// Where.
         url: String,
         /// The bound.
         seconds: f64,

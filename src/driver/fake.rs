@@ -1,7 +1,8 @@
-//! A broker in a few lines that misbehaves as told, so that the engine's books can be checked against what was done.
+//! A broker in a few lines that misbehaves as told, so that the engine's books can be checked
+//! against what was done.
 //!
-//! Faults hit every so many-th message of each producer by sequence number: who knows the range that was measured knows
-//! how often each was injected.
+//! Faults hit every n-th message of each producer by sequence number: from the measured range
+//! follows how often each was injected.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,15 +11,15 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
-    Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incidents, Incoming, Order,
-    Outgoing, Producer, Seat, Sink, Start, Stated, Target,
+    ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incidents,
+    Incoming, MessageSink, Order, Outgoing, Producer, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::units::now;
 
-/// What is done to every so many-th message; 0 is nothing.
+/// Faults of every n-th message; 0 is none.
 #[derive(Debug, Clone, Copy, Default)]
-struct Faults {
+struct FakeFaults {
     drop: u64,
     duplicate: u64,
     /// Held back until the next one was delivered.
@@ -26,7 +27,7 @@ struct Faults {
     corrupt: u64,
     refuse: u64,
     /// Acknowledged, and dropped all the same.
-    lie: u64,
+    lose_acked: u64,
     /// Acknowledged 200 ms late.
     late: u64,
     /// Acknowledged twice.
@@ -35,11 +36,12 @@ struct Faults {
     stray: u64,
 }
 
-/// See [`Faults::late`].
+/// See [`FakeFaults::late`].
 const LATE: Duration = Duration::from_millis(200);
 
-impl Faults {
-    /// Read from the options of the system, so that the engine passes them through as it does for others.
+impl FakeFaults {
+    /// Read from the options of the system, so that the engine passes them through as it does for
+    /// others.
     fn of(target: &Target) -> Self {
         let every = |key: &str| target.options.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
         Self {
@@ -48,7 +50,7 @@ impl Faults {
             swap: every("swap"),
             corrupt: every("corrupt"),
             refuse: every("refuse"),
-            lie: every("lie"),
+            lose_acked: every("lie"),
             late: every("late"),
             again: every("again"),
             stray: every("stray"),
@@ -60,28 +62,27 @@ fn hits(every: u64, sequence: u64) -> bool {
     every > 0 && sequence % every == every - 1
 }
 
-type Mail = (Vec<u8>, u32);
+type Mailbox = (Vec<u8>, u32);
 
 #[derive(Debug, Default)]
-struct Room {
+struct FakeStore {
     /// (workload, group, member) and where its messages go.
-    ears: Vec<(Seat, UnboundedSender<Mail>)>,
+    mailboxes: Vec<(ClientSlot, UnboundedSender<Mailbox>)>,
     /// All that was sent, for those who read from the first message.
     stored: BTreeMap<usize, Vec<Vec<u8>>>,
     turn: usize,
 }
 
-/// See the module.
 #[derive(Debug)]
-pub struct Fake {
-    faults: Faults,
+pub struct FakeDriver {
+    faults: FakeFaults,
     workloads: Vec<Workload>,
-    room: Arc<Mutex<Room>>,
+    room: Arc<Mutex<FakeStore>>,
     facts: Facts,
     incidents: Incidents,
 }
 
-impl Driver for Fake {
+impl Driver for FakeDriver {
     type Producer = FakeProducer;
     type Consumer = FakeConsumer;
 
@@ -94,7 +95,7 @@ impl Driver for Fake {
             ..Guarantees::default()
         };
         Ok(Self {
-            faults: Faults::of(&target),
+            faults: FakeFaults::of(&target),
             workloads: workloads.to_vec(),
             room: Arc::default(),
             facts: Facts { guarantees, ..Facts::default() },
@@ -107,23 +108,23 @@ impl Driver for Fake {
     fn incidents(&self) -> &Incidents {
         &self.incidents
     }
-    async fn producer(&self, seat: Seat) -> Result<FakeProducer, DriverError> {
-        let durable = self.workloads[seat.workload].delivery.durable;
+    async fn producer(&self, slot: ClientSlot) -> Result<FakeProducer, DriverError> {
+        let durable = self.workloads[slot.workload].delivery.durable;
         let (acks_in, acks) = unbounded_channel();
         let room = Arc::clone(&self.room);
-        Ok(FakeProducer { faults: self.faults, seat, durable, room, held: None, acks_in, acks })
+        Ok(FakeProducer { faults: self.faults, slot, durable, room, held: None, acks_in, acks })
     }
-    async fn consumer(&self, seat: Seat, start: Start) -> Result<FakeConsumer, DriverError> {
-        let (send, mail) = unbounded_channel();
+    async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<FakeConsumer, DriverError> {
+        let (send, mailbox) = unbounded_channel();
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         if start == Start::First {
-            for message in room.stored.get(&seat.workload).into_iter().flatten() {
+            for message in room.stored.get(&slot.workload).into_iter().flatten() {
                 let _ = send.send((message.clone(), 1));
             }
         }
-        room.ears.push((seat, send.clone()));
-        let limit = self.workloads[seat.workload].delivery.max_deliver;
-        Ok(FakeConsumer { again: send, mail, limit })
+        room.mailboxes.push((slot, send.clone()));
+        let limit = self.workloads[slot.workload].delivery.max_deliver;
+        Ok(FakeConsumer { again: send, mailbox, limit })
     }
     async fn cleanup(self) -> Result<(), DriverError> {
         Ok(())
@@ -133,10 +134,10 @@ impl Driver for Fake {
 /// Its sending side.
 #[derive(Debug)]
 pub struct FakeProducer {
-    faults: Faults,
-    seat: Seat,
+    faults: FakeFaults,
+    slot: ClientSlot,
     durable: bool,
-    room: Arc<Mutex<Room>>,
+    room: Arc<Mutex<FakeStore>>,
     held: Option<Vec<u8>>,
     acks_in: UnboundedSender<u64>,
     acks: UnboundedReceiver<u64>,
@@ -164,13 +165,13 @@ impl FakeProducer {
     fn deliver(&self, message: &[u8]) {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         if self.durable {
-            room.stored.entry(self.seat.workload).or_default().push(message.to_vec());
+            room.stored.entry(self.slot.workload).or_default().push(message.to_vec());
         }
         room.turn += 1;
         let turn = room.turn;
-        let mut groups: BTreeMap<u32, Vec<&UnboundedSender<Mail>>> = BTreeMap::new();
-        for (seat, ear) in room.ears.iter().filter(|(seat, _)| seat.workload == self.seat.workload) {
-            groups.entry(seat.group).or_default().push(ear);
+        let mut groups: BTreeMap<u32, Vec<&UnboundedSender<Mailbox>>> = BTreeMap::new();
+        for (slot, mailbox) in room.mailboxes.iter().filter(|(slot, _)| slot.workload == self.slot.workload) {
+            groups.entry(slot.group).or_default().push(mailbox);
         }
         for members in groups.values() {
             let _ = members[turn % members.len()].send((message.to_vec(), 1));
@@ -190,7 +191,7 @@ impl Producer for FakeProducer {
         if self.durable && !hits(f.drop, out.token) {
             self.acknowledge(out.token);
         }
-        if hits(f.drop, out.token) || hits(f.lie, out.token) {
+        if hits(f.drop, out.token) || hits(f.lose_acked, out.token) {
             return Ok(());
         }
         let mut message = out.payload.to_vec();
@@ -234,18 +235,18 @@ impl Producer for FakeProducer {
 /// Its receiving side.
 #[derive(Debug)]
 pub struct FakeConsumer {
-    again: UnboundedSender<Mail>,
-    mail: UnboundedReceiver<Mail>,
+    again: UnboundedSender<Mailbox>,
+    mailbox: UnboundedReceiver<Mailbox>,
     limit: u32,
 }
 
 impl Consumer for FakeConsumer {
-    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
-        let first = self.mail.recv().await;
+    async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
+        let first = self.mailbox.recv().await;
         // Other threads send meanwhile: what comes after the stamp is left for the next call.
-        let here = self.mail.len();
+        let here = self.mailbox.len();
         let at = now();
-        let rest = (0..here.min(limit.saturating_sub(1))).map_while(|_| self.mail.try_recv().ok());
+        let rest = (0..here.min(limit.saturating_sub(1))).map_while(|_| self.mailbox.try_recv().ok());
         for (message, attempt) in first.into_iter().chain(rest) {
             let incoming = Incoming { payload: &message, at, attempt };
             if sink.take(incoming) == Disposition::Reject {

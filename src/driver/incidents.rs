@@ -15,10 +15,10 @@ pub type Noted = (Nanos, Incident, String);
 
 /// Counters and a bounded log of incidents, shared by all connections of one trial.
 #[derive(Debug, Clone, Default)]
-pub struct Incidents(Arc<Inner>);
+pub struct Incidents(Arc<IncidentLog>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct IncidentLog {
     /// By workload.
     client_dropped: Mutex<BTreeMap<usize, u64>>,
     disconnects: AtomicU64,

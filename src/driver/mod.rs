@@ -1,18 +1,21 @@
 //! Drivers: the adapters around each system's client library.
 //!
 //! # Background
-//! Client libraries differ in shape: async-nats is a task behind a channel, librdkafka is a thread with callbacks, a wire
-//! client is a socket. A benchmark that forces one shape on them (a boxed future, a oneshot, a channel hop for each message)
-//! measures the shape.
+//! Client libraries differ in shape: async-nats is a task behind a channel, librdkafka is a thread
+//! with callbacks, a wire client is a socket. A benchmark that forces one shape on them (a boxed
+//! future, a oneshot, a channel hop for each message) measures the shape.
 //! # Design
-//! Three small traits, dispatched statically, so that the engine's two hot loops are compiled once for each driver with
-//! nothing in between:
-//! - a [`Producer`] takes the bytes of one message and hands them to its client, waiting only when the client is full;
-//!   acknowledgements and answers come back as [`Confirmation`]s that carry the instant they arrived;
-//! - a [`Consumer`] gives every message that has arrived to a [`Sink`], and does with it what the sink says: accept, reject,
-//!   leave, answer. That covers plain subscriptions, acknowledged streams, redelivery and responders;
-//! - a [`Driver`] prepares what the workloads need, opens producers and consumers, each with a connection of its own, on
-//!   the thread that will use them, and reads back what the server really promises.
+//! Three small traits, dispatched statically, so that the engine's two hot loops are compiled once
+//! for each driver with nothing in between:
+//! - a [`Producer`] takes the bytes of one message and hands them to its client, waiting only when
+//!   the client is full; acknowledgements and answers come back as [`Confirmation`]s that carry the
+//!   instant they arrived;
+//! - a [`Consumer`] gives every message that has arrived to a [`MessageSink`], and does with it
+//!   what the sink says: accept, reject, leave, answer. That covers plain subscriptions,
+//!   acknowledged streams, redelivery and responders;
+//! - a [`Driver`] prepares what the workloads need, opens producers and consumers, each with a
+//!   connection of its own, on the thread that will use them, and reads back what the server really
+//!   promises.
 //!
 //! # Arrival
 //! A message, an answer or a confirmation arrived when the batch that brought it was handed to the
@@ -39,8 +42,9 @@
 //! One trial: [`Driver::prepare`] on the control thread; [`Driver::consumer`] for each consumer,
 //! each on the thread that will poll it; then [`Driver::producer`] likewise, when all consumers are
 //! there; [`Driver::measured_from`]; load; [`Producer::close`]; consumers are dropped after the
-//! drain; [`Driver::halt`], then what it has counted is read; [`Driver::cleanup`]. Each thread has a
-//! single-threaded runtime: what a client spawns with `tokio::spawn` shares the thread with the load.
+//! drain; [`Driver::halt`], then what it has counted is read; [`Driver::cleanup`]. Each thread has
+//! a single-threaded runtime: what a client spawns with `tokio::spawn` shares the thread with the
+//! load.
 //!
 //! ## Who stamps what
 //! The engine stamps when a message is due and when it was given to [`Producer::send`], and writes
@@ -48,23 +52,23 @@
 //! [`Confirmation::Answered`], by the rule of *Arrival* above, with [`now`](crate::units::now).
 //!
 //! ## What each method must do
-//! - `prepare` creates subjects, topics or streams named after [`Target::run`], so that trials do not
-//!   see each other, removes what it made when it fails half-way, and reads back what the server has
-//!   agreed to: [`Facts`] are what it says, not what was asked for.
+//! - `prepare` creates subjects, topics or streams named after [`Target::run`], so that trials do
+//!   not see each other, removes what it made when it fails half-way, and reads back what the
+//!   server has agreed to: [`Facts`] are what it says, not what was asked for.
 //! - `consumer` returns when the server routes messages to it: what is sent afterwards must arrive.
-//!   Members of one [`Seat::group`] share the messages; each group gets all of them.
-//! - `send` hands the bytes over and copies them where it must; it waits only for room in the client
-//!   and counts each such wait in [`Incidents::backpressure`]. It does not wait for an
+//!   Members of one [`ClientSlot::group`] share the messages; each group gets all of them.
+//! - `send` hands the bytes over and copies them where it must; it waits only for room in the
+//!   client and counts each such wait in [`Incidents::backpressure`]. It does not wait for an
 //!   acknowledgement. [`DriverError::Refused`] concerns one message, every other error ends the
 //!   producer.
 //! - `flush` pushes out what is held back. It is called when no further message is due yet, often.
 //! - `confirmed` waits for one confirmation and gives all that are here; without confirmations it
 //!   never returns ([`std::future::pending`]). [`Producer::confirms`] says which.
-//! - `receive` waits for one message and gives it and those that are here, up to the limit, each with
-//!   the instant of its batch. It does what the [`Disposition`] says; a system without redelivery
-//!   says so in the `lacks` of its type, and its driver never sees `Reject`.
-//! - `settle` accepts the oldest messages on [`Disposition::Hold`]. It does not wait; what it sends may
-//!   leave with the next `receive`.
+//! - `receive` waits for one message and gives it and those that are here, up to the limit, each
+//!   with the instant of its batch. It does what the [`Disposition`] says; a system without
+//!   redelivery says so in the `lacks` of its type, and its driver never sees `Reject`.
+//! - `settle` accepts the oldest messages on [`Disposition::Hold`]. It does not wait; what it sends
+//!   may leave with the next `receive`.
 //! - `close` returns when all that was handed over has left the process, `cleanup` removes what
 //!   `prepare` made.
 //! - Losses that the client library decides (a full buffer) are told to
@@ -121,9 +125,9 @@ pub struct Target {
     pub options: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Which producer or consumer is opened.
+/// Identifies the producer or consumer that is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seat {
+pub struct ClientSlot {
     /// Index of its workload in the case.
     pub workload: usize,
     /// Its group; 0 for producers.
@@ -156,13 +160,13 @@ impl Facts {
 
 /// One messaging system, opened for one trial.
 pub trait Driver: Sized + Send + Sync {
-    /// Sends.
     type Producer: Producer;
-    /// Receives.
     type Consumer: Consumer;
-    /// Whether messages come back to consumers. The null driver has none, and is measured by its confirmations alone.
+    /// Whether messages come back to consumers. The null driver has none, and is measured by its
+    /// confirmations alone.
     const DELIVERS: bool = true;
-    /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that nothing more is coming.
+    /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that
+    /// nothing more is coming.
     const STORES: bool = false;
 
     /// The options of a scenario that its client reads. They come with [`Target::options`], beside
@@ -177,14 +181,15 @@ pub trait Driver: Sized + Send + Sync {
     /// What the server and the client promise.
     fn facts(&self) -> &Facts;
 
-    /// What befell the connections of this trial.
+    /// Incidents of the connections of this trial.
     fn incidents(&self) -> &Incidents;
 
     /// Opens a producer on the calling thread's runtime.
-    fn producer(&self, seat: Seat) -> impl Future<Output = Result<Self::Producer, DriverError>>;
+    fn producer(&self, slot: ClientSlot) -> impl Future<Output = Result<Self::Producer, DriverError>>;
 
-    /// Opens a consumer on the calling thread's runtime; on return the server routes messages to it, those from `start` on.
-    fn consumer(&self, seat: Seat, start: Start) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
+    /// Opens a consumer on the calling thread's runtime; on return the server routes messages to
+    /// it, those from `start` on.
+    fn consumer(&self, slot: ClientSlot, start: Start) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
 
     /// Is told the instant from which is measured, when it is known.
     fn measured_from(&self, _origin: Nanos) {}
@@ -199,7 +204,8 @@ pub trait Driver: Sized + Send + Sync {
     /// Ends what the driver itself runs; what it has measured is complete afterwards.
     fn halt(&mut self) {}
 
-    /// Latencies of parts of the way, of messages of the measured phase, by name; most drivers have but one way.
+    /// Latencies of parts of the way, of messages of the measured phase, by name; most drivers have
+    /// but one way.
     fn hops(&self) -> Vec<(String, hdrhistogram::Histogram<u64>)> {
         Vec::new()
     }
@@ -224,7 +230,8 @@ pub enum Start {
 /// A message to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outgoing<'a> {
-    /// The channel of the workload: subject, topic or partition. With a key the system may choose another partition.
+    /// The channel of the workload: subject, topic or partition. With a key the system may choose
+    /// another partition.
     pub channel: u32,
     /// What it is keyed with; messages of one key keep their order.
     pub key: Option<u64>,
@@ -239,24 +246,26 @@ pub trait Producer {
     /// Whether every message is confirmed: acknowledged by the broker, or answered by a responder.
     fn confirms(&self) -> bool;
 
-    /// Hands one message to the client, waiting only while the client's own buffer is full; each such wait is counted
-    /// in [`Incidents::backpressure`].
+    /// Hands one message to the client, waiting only while the client's own buffer is full; each
+    /// such wait is counted in [`Incidents::backpressure`].
     ///
     /// # Errors
     /// [`DriverError::Refused`] concerns this message only; every other error ends the producer.
     fn send(&mut self, message: Outgoing<'_>) -> impl Future<Output = Result<(), DriverError>>;
 
-    /// Pushes out what the client still holds back to fill a batch. Called whenever no further message is due yet.
+    /// Pushes out what the client still holds back to fill a batch. Called whenever no further
+    /// message is due yet.
     fn flush(&mut self) -> impl Future<Output = Result<(), DriverError>>;
 
-    /// Waits for at least one confirmation and gives all that are here to `sink`. Never returns where nothing confirms.
+    /// Waits for at least one confirmation and gives all that are here to `sink`. Never returns
+    /// where nothing confirms.
     fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> impl Future<Output = Result<(), DriverError>>;
 
     /// Waits until everything handed over has left the process.
     fn close(self) -> impl Future<Output = Result<(), DriverError>>;
 }
 
-/// News of a message that was sent.
+/// What became of a message that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation<'a> {
     /// The broker took responsibility for it.
@@ -284,10 +293,11 @@ pub enum Confirmation<'a> {
 
 /// The receiving side of one connection.
 pub trait Consumer {
-    /// Waits for at least one message and gives it, and those that are here already up to `limit`, to `sink`.
-    fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> impl Future<Output = Result<(), DriverError>>;
-    /// Accepts the oldest `messages` of those that the sink has put on [`Disposition::Hold`]. Nothing to do where the system
-    /// wants no acknowledgement.
+    /// Waits for at least one message and gives it, and those that are here already up to `limit`,
+    /// to `sink`.
+    fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> impl Future<Output = Result<(), DriverError>>;
+    /// Accepts the oldest `messages` of those that the sink has put on [`Disposition::Hold`].
+    /// Nothing to do where the system wants no acknowledgement.
     ///
     /// # Errors
     /// When the connection is gone.
@@ -297,7 +307,7 @@ pub trait Consumer {
 }
 
 /// Takes what a consumer receives.
-pub trait Sink {
+pub trait MessageSink {
     /// Takes one message and says what is to become of it.
     fn take(&mut self, message: Incoming<'_>) -> Disposition;
 
@@ -305,7 +315,6 @@ pub trait Sink {
     fn dead_letter(&mut self, message: Incoming<'_>);
 }
 
-/// One received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Incoming<'a> {
     /// Its bytes, envelope first.

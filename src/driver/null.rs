@@ -1,20 +1,20 @@
-//! The null driver: takes and confirms every message at once, in process. What it measures is the harness itself.
+//! The null driver: takes and confirms every message at once, in process. What it measures is the
+//! harness itself.
 
 use super::{
-    Confirmation, Consumer, Delivery, Driver, DriverError, Facts, Guarantees, Incidents, Outgoing, Producer, Seat,
-    Sink, Start, Stated, Target,
+    ClientSlot, Confirmation, Consumer, Delivery, Driver, DriverError, Facts, Guarantees, Incidents, MessageSink,
+    Outgoing, Producer, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::units::{Nanos, now};
 
-/// See the module.
 #[derive(Debug)]
-pub struct Null {
+pub struct NullDriver {
     facts: Facts,
     incidents: Incidents,
 }
 
-impl Driver for Null {
+impl Driver for NullDriver {
     type Producer = NullProducer;
     type Consumer = NullConsumer;
     const DELIVERS: bool = false;
@@ -35,10 +35,10 @@ impl Driver for Null {
     fn incidents(&self) -> &Incidents {
         &self.incidents
     }
-    async fn producer(&self, _: Seat) -> Result<NullProducer, DriverError> {
+    async fn producer(&self, _: ClientSlot) -> Result<NullProducer, DriverError> {
         Ok(NullProducer { confirmed: Vec::with_capacity(64) })
     }
-    async fn consumer(&self, _: Seat, _: Start) -> Result<NullConsumer, DriverError> {
+    async fn consumer(&self, _: ClientSlot, _: Start) -> Result<NullConsumer, DriverError> {
         Ok(NullConsumer)
     }
     async fn cleanup(self) -> Result<(), DriverError> {
@@ -82,7 +82,7 @@ impl Producer for NullProducer {
 pub struct NullConsumer;
 
 impl Consumer for NullConsumer {
-    async fn receive(&mut self, _: &mut impl Sink, _: usize) -> Result<(), DriverError> {
+    async fn receive(&mut self, _: &mut impl MessageSink, _: usize) -> Result<(), DriverError> {
         std::future::pending().await
     }
 }

@@ -2,7 +2,7 @@
 //! and the rule of arrival held against the drivers that speak to it.
 //!
 //! It confirms every request of JetStream and makes nothing: what is delivered comes from
-//! [`Script::deliver`] alone.
+//! [`ScriptedServer::deliver`] alone.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Consumer, Disposition, Incoming, Sink, Target};
+use super::{Consumer, Disposition, Incoming, MessageSink, Target};
 use crate::units::{Nanos, now};
 
 /// Bound on every wait.
@@ -23,23 +23,22 @@ const BARRIER: &str = "mb.barrier.";
 const INFO: &str = "INFO {\"server_id\":\"S\",\"server_name\":\"scripted\",\"version\":\"2.10.0\",\"go\":\"go1\",\
     \"host\":\"127.0.0.1\",\"port\":1,\"max_payload\":1048576,\"proto\":1,\"headers\":true,\"client_id\":1}\r\n";
 
-struct Subscription {
+struct ScriptedSubscription {
     subject: String,
     id: String,
     stream: TcpStream,
 }
 
-/// See the module.
-pub(super) struct Script {
+pub(super) struct ScriptedServer {
     address: String,
-    subscriptions: Arc<Mutex<Vec<Subscription>>>,
+    subscriptions: Arc<Mutex<Vec<ScriptedSubscription>>>,
 }
 
-impl Script {
+impl ScriptedServer {
     pub(super) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let subscriptions = Arc::<Mutex<Vec<Subscription>>>::default();
+        let subscriptions = Arc::<Mutex<Vec<ScriptedSubscription>>>::default();
         let all = Arc::clone(&subscriptions);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -56,12 +55,12 @@ impl Script {
         Target { url: format!("nats://{}", self.address), timeout: BOUND, run: 0xabcd_0123, options }
     }
 
-    /// Writes messages to the newest subscription that begins with `prefix` and is no barrier, each piece (how many
-    /// of the messages, and how many bytes of the next one) with one write; the instant just before
-    /// each message's last byte was written.
+    /// Writes messages to the newest subscription that begins with `prefix` and is no barrier, each
+    /// piece (how many of the messages, and how many bytes of the next one) with one write; the
+    /// instant just before each message's last byte was written.
     pub(super) fn deliver(&self, prefix: &str, frames: Vec<Vec<u8>>, pieces: Vec<usize>) -> JoinHandle<Vec<Nanos>> {
         let subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |s: &&Subscription| s.subject.starts_with(prefix) && !s.subject.starts_with(BARRIER);
+        let fits = |s: &&ScriptedSubscription| s.subject.starts_with(prefix) && !s.subject.starts_with(BARRIER);
         let to = subscriptions.iter().rev().find(fits);
         let to = to.unwrap_or_else(|| panic!("nobody has subscribed to {prefix}"));
         let (mut stream, id) = (to.stream.try_clone().unwrap(), to.id.clone());
@@ -99,7 +98,7 @@ fn with_id(frame: &[u8], id: &str) -> Vec<u8> {
     [&frame[..at], id.as_bytes(), &frame[at + 1..]].concat()
 }
 
-fn serve(stream: TcpStream, all: &Mutex<Vec<Subscription>>) -> std::io::Result<()> {
+fn serve(stream: TcpStream, all: &Mutex<Vec<ScriptedSubscription>>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut out = stream.try_clone()?;
     out.write_all(INFO.as_bytes())?;
@@ -109,7 +108,7 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Subscription>>) -> std::io::Result<(
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["PING", ..] => out.write_all(b"PONG\r\n")?,
-            ["SUB", subject, .., id] => all.lock().unwrap_or_else(PoisonError::into_inner).push(Subscription {
+            ["SUB", subject, .., id] => all.lock().unwrap_or_else(PoisonError::into_inner).push(ScriptedSubscription {
                 subject: subject.into(),
                 id: id.into(),
                 stream: out.try_clone()?,
@@ -134,18 +133,28 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Subscription>>) -> std::io::Result<(
 }
 
 /// Gives a client its own message back, if it has subscribed to it.
-fn echo(subject: &str, payload: &[u8], all: &Mutex<Vec<Subscription>>, out: &mut TcpStream) -> std::io::Result<()> {
+fn echo(
+    subject: &str,
+    payload: &[u8],
+    all: &Mutex<Vec<ScriptedSubscription>>,
+    out: &mut TcpStream,
+) -> std::io::Result<()> {
     let all = all.lock().unwrap_or_else(PoisonError::into_inner);
-    let begins = |s: &Subscription| subject.starts_with(s.subject.trim_end_matches(['*', '>']));
+    let begins = |s: &ScriptedSubscription| subject.starts_with(s.subject.trim_end_matches(['*', '>']));
     let Some(to) = all.iter().rev().find(|s| begins(s)) else { return Ok(()) };
     write!(out, "MSG {subject} {} {}\r\n", to.id, payload.len() - 2)?;
     out.write_all(payload)
 }
 
 /// Answers a request: nobody is there, or the API of JetStream agrees.
-fn answer(subject: &str, reply: &str, all: &Mutex<Vec<Subscription>>, out: &mut TcpStream) -> std::io::Result<()> {
+fn answer(
+    subject: &str,
+    reply: &str,
+    all: &Mutex<Vec<ScriptedSubscription>>,
+    out: &mut TcpStream,
+) -> std::io::Result<()> {
     let all = all.lock().unwrap_or_else(PoisonError::into_inner);
-    let begins = |s: &Subscription| reply.starts_with(s.subject.trim_end_matches(['*', '>']));
+    let begins = |s: &ScriptedSubscription| reply.starts_with(s.subject.trim_end_matches(['*', '>']));
     let Some(to) = all.iter().rev().find(|s| begins(s)) else { return Ok(()) };
     let agreed = "{\"config\":{},\"success\":true}";
     match subject {
@@ -157,9 +166,9 @@ fn answer(subject: &str, reply: &str, all: &Mutex<Vec<Subscription>>, out: &mut 
 
 /// Notes number and stamp of each message, and takes its time with it.
 #[derive(Default)]
-pub(super) struct Slow(pub(super) Vec<(usize, Nanos)>);
+pub(super) struct SlowSink(pub(super) Vec<(usize, Nanos)>);
 
-impl Sink for Slow {
+impl MessageSink for SlowSink {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
         let number = std::str::from_utf8(message.payload).unwrap().parse().unwrap();
         self.0.push((number, message.at));
@@ -176,7 +185,7 @@ impl Sink for Slow {
 pub(super) async fn calls(consumer: &mut impl Consumer, n: usize, limits: &[usize]) -> Vec<Vec<(usize, Nanos)>> {
     let (mut all, mut limits) = (Vec::<Vec<_>>::new(), limits.iter().cycle());
     while all.iter().map(Vec::len).sum::<usize>() < n {
-        let mut slow = Slow::default();
+        let mut slow = SlowSink::default();
         let limit = *limits.next().unwrap_or(&usize::MAX);
         tokio::time::timeout(BOUND, consumer.receive(&mut slow, limit)).await.unwrap().unwrap();
         all.push(slow.0);
@@ -193,15 +202,15 @@ mod rule {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::driver::fake::Fake;
-    use crate::driver::jetstream::Jetstream;
-    use crate::driver::nats::Nats;
-    use crate::driver::wire::Wire;
-    use crate::driver::{Driver, Outgoing, Producer, Seat, Start};
+    use crate::driver::fake::FakeDriver;
+    use crate::driver::jetstream::JetstreamDriver;
+    use crate::driver::nats::NatsDriver;
+    use crate::driver::wire::WireDriver;
+    use crate::driver::{ClientSlot, Driver, Outgoing, Producer, Start};
     use crate::plan::Workload;
     use crate::scenario::{Overrides, parse};
 
-    const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };
+    const SEAT: ClientSlot = ClientSlot { workload: 0, group: 0, index: 0 };
     const BATCH: usize = 1000;
 
     fn workloads(pattern: &str) -> Vec<Workload> {
@@ -230,7 +239,7 @@ mod rule {
     }
 
     /// What one driver made of a batch that was in its socket, whole, before it looked.
-    async fn batch<D: Driver>(script: &Script, driver: &D, prefix: &str, frames: Vec<Vec<u8>>) {
+    async fn batch<D: Driver>(script: &ScriptedServer, driver: &D, prefix: &str, frames: Vec<Vec<u8>>) {
         let n = frames.len();
         let mut consumer = driver.consumer(SEAT, Start::Tail).await.unwrap();
         let written = script.deliver(prefix, frames, Vec::new());
@@ -247,24 +256,24 @@ mod rule {
 
     #[tokio::test]
     async fn a_batch_has_one_stamp_through_wire() {
-        let script = Script::new();
-        let driver = Wire::prepare(script.target(serde_json::json!({})), &workloads("fan-out")).await.unwrap();
+        let script = ScriptedServer::new();
+        let driver = WireDriver::prepare(script.target(serde_json::json!({})), &workloads("fan-out")).await.unwrap();
         batch(&script, &driver, "mb.", core(BATCH)).await;
     }
 
     #[tokio::test]
     async fn a_batch_has_one_stamp_through_async_nats() {
-        let script = Script::new();
-        let driver = Nats::prepare(script.target(serde_json::json!({})), &workloads("fan-out")).await.unwrap();
+        let script = ScriptedServer::new();
+        let driver = NatsDriver::prepare(script.target(serde_json::json!({})), &workloads("fan-out")).await.unwrap();
         batch(&script, &driver, "mb.", core(BATCH)).await;
     }
 
     #[tokio::test]
     async fn a_batch_has_one_stamp_through_every_consumer_of_jetstream() {
         for (kind, prefix) in [("pull", "mbi."), ("fetch", "mbi."), ("push", "mbp."), ("ordered", "mbp.")] {
-            let script = Script::new();
+            let script = ScriptedServer::new();
             let target = script.target(serde_json::json!({ "consumer": kind }));
-            let driver = Jetstream::prepare(target, &workloads("stream")).await.unwrap();
+            let driver = JetstreamDriver::prepare(target, &workloads("stream")).await.unwrap();
             let mut frames = stored(BATCH);
             if kind == "ordered" {
                 frames = (0..BATCH).map(|i| frame("m.0", &format!("$JS.ACK.S.g_0.1.{0}.{0}.1.0", i + 1), i)).collect();
@@ -275,7 +284,9 @@ mod rule {
 
     #[tokio::test]
     async fn a_batch_has_one_stamp_through_the_fake() {
-        let driver = Fake::prepare(Script::new().target(serde_json::json!({})), &workloads("fan-out")).await.unwrap();
+        let driver = FakeDriver::prepare(ScriptedServer::new().target(serde_json::json!({})), &workloads("fan-out"))
+            .await
+            .unwrap();
         let mut consumer = driver.consumer(SEAT, Start::Tail).await.unwrap();
         let mut producer = driver.producer(SEAT).await.unwrap();
         for token in 0..BATCH as u64 {
@@ -292,11 +303,11 @@ mod rule {
     #[tokio::test]
     async fn what_async_nats_drops_is_counted_to_the_message() {
         for (pattern, prefix) in [("fan-out", "mb."), ("stream", "mbi.")] {
-            let script = Script::new();
+            let script = ScriptedServer::new();
             let target = script.target(serde_json::json!({ "subscription-capacity": 64 }));
             let (taken, dropped) = match pattern {
-                "fan-out" => drops::<Nats>(&script, target, pattern, prefix, core(BATCH)).await,
-                _ => drops::<Jetstream>(&script, target, pattern, prefix, stored(BATCH)).await,
+                "fan-out" => drops::<NatsDriver>(&script, target, pattern, prefix, core(BATCH)).await,
+                _ => drops::<JetstreamDriver>(&script, target, pattern, prefix, stored(BATCH)).await,
             };
             assert!((1..BATCH as u64 / 2).contains(&taken), "{pattern}: {taken} taken of {BATCH}");
             assert_eq!(taken + dropped, BATCH as u64, "{pattern}: {taken} taken");
@@ -306,7 +317,7 @@ mod rule {
     /// Messages that one call took, and that the client is said to have dropped, of a batch that
     /// was in the socket whole.
     async fn drops<D: Driver>(
-        script: &Script,
+        script: &ScriptedServer,
         target: Target,
         pattern: &str,
         prefix: &str,
@@ -339,8 +350,8 @@ mod rule {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let (all, written) = runtime.block_on(async {
-                let script = Script::new();
-                let driver = Wire::prepare(script.target(serde_json::json!({})), &workloads("fan-out")).await.unwrap();
+                let script = ScriptedServer::new();
+                let driver = WireDriver::prepare(script.target(serde_json::json!({})), &workloads("fan-out")).await.unwrap();
                 let mut consumer = driver.consumer(SEAT, Start::Tail).await.unwrap();
                 let written = script.deliver("mb.", core(n), pieces.clone());
                 let all = calls(&mut consumer, n, &limits).await.concat();

@@ -1,8 +1,8 @@
 //! Which instants a client gives to messages that came together, while each of them takes its time.
 //!
 //! # Design
-//! One consumer is held up with a first message until a whole batch is behind it: a witness,
-//! another consumer on a connection of its own, has got all of it by then. So one read brings the
+//! One consumer is held up with a first message until a whole batch is behind it: a second
+//! consumer, on a connection of its own, has received all of it by then. So one read brings the
 //! batch, and how far its stamps are apart is the driver's doing alone.
 //! # Rejected
 //! Showing it in the latencies of a trial: there the batches are of the host's making.
@@ -14,15 +14,15 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::driver::{
-    Consumer, Disposition, Driver, DriverError, Incoming, Outgoing, Producer, Seat, Sink, Start, Target,
+    ClientSlot, Consumer, Disposition, Driver, DriverError, Incoming, MessageSink, Outgoing, Producer, Start, Target,
 };
 use crate::plan::{Plan, Workload};
-use crate::system::Context;
+use crate::system::SystemContext;
 use crate::units::{Nanos, now};
 
 use super::register::Register;
 
-/// What the witness has got is given so long to reach the other consumer as well.
+/// What the second consumer has received is given so long to reach the first one as well.
 const SETTLE: Duration = Duration::from_millis(2);
 /// Number of the message that holds the consumer up.
 const FIRST: u64 = u64::MAX;
@@ -31,7 +31,7 @@ const SIZE: usize = 44;
 
 /// What is tried.
 #[derive(Debug, Clone, Copy)]
-pub struct Tries<'a> {
+pub struct ArrivalTrials<'a> {
     /// Messages of a batch.
     pub batches: &'a [usize],
     /// How often each.
@@ -42,7 +42,7 @@ pub struct Tries<'a> {
 
 /// What was seen of batches of one length through one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct ArrivalResult {
     /// Name of the system in the plan.
     pub system: String,
     /// Messages of a batch.
@@ -57,7 +57,12 @@ pub struct Seen {
 ///
 /// # Errors
 /// What failed, in words.
-pub fn stamps(plan: &Plan, register: &Register, scratch: &Path, tries: Tries<'_>) -> Result<Vec<Seen>, String> {
+pub fn stamps(
+    plan: &Plan,
+    register: &Register,
+    scratch: &Path,
+    trials: ArrivalTrials<'_>,
+) -> Result<Vec<ArrivalResult>, String> {
     let mut all = Vec::new();
     for case in &plan.cases {
         let choice = register.choose(&plan.systems[case.system], &case.workloads)?;
@@ -65,21 +70,21 @@ pub fn stamps(plan: &Plan, register: &Register, scratch: &Path, tries: Tries<'_>
         let dir = scratch.join(format!("arrival-{}", spec.name));
         std::fs::create_dir_all(&dir).map_err(|e| format!("cannot make a folder for the server: {e}"))?;
         let timeout = case.phases.connect.duration();
-        let mut system = register.create(&spec, Context { dir, timeout }).map_err(|e| e.to_string())?;
+        let mut system = register.create(&spec, SystemContext { dir, timeout }).map_err(|e| e.to_string())?;
         let running = system.start().map_err(|e| e.to_string())?;
         let mut options = running.client;
         options.extend(choice.options);
         let target = Target { url: running.url, timeout, run: 0x0a22, options };
-        let seen = (choice.client.arrivals)(target, &case.workloads, tries);
+        let seen = (choice.client.arrivals)(target, &case.workloads, trials);
         system.stop().map_err(|e| e.to_string())?;
         let seen = seen.map_err(|e| format!("{}: {e}", spec.name))?;
-        all.extend(seen.into_iter().map(|s| Seen { system: spec.name.clone(), ..s }));
+        all.extend(seen.into_iter().map(|s| ArrivalResult { system: spec.name.clone(), ..s }));
     }
     Ok(all)
 }
 
 /// What the consumer tells.
-enum News {
+enum ConsumerEvent {
     Ready,
     HeldUp,
     Batch(Vec<Nanos>),
@@ -87,18 +92,18 @@ enum News {
 
 /// Takes its time with each message, and stops at the first until it is told that the others are
 /// there.
-struct Busy<'a> {
+struct BusySink<'a> {
     work: Nanos,
     bound: Duration,
-    tell: &'a UnboundedSender<News>,
+    tell: &'a UnboundedSender<ConsumerEvent>,
     loaded: &'a Receiver<()>,
     stamps: Vec<Nanos>,
 }
 
-impl Sink for Busy<'_> {
+impl MessageSink for BusySink<'_> {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
         if message.payload.first_chunk() == Some(&FIRST.to_le_bytes()) {
-            let _ = self.tell.send(News::HeldUp);
+            let _ = self.tell.send(ConsumerEvent::HeldUp);
             // Where nobody tells, the other side has failed and says so.
             let _ = self.loaded.recv_timeout(self.bound);
         } else {
@@ -113,10 +118,9 @@ impl Sink for Busy<'_> {
     fn dead_letter(&mut self, _: Incoming<'_>) {}
 }
 
-/// Counts.
-struct Witness(usize);
+struct CountingSink(usize);
 
-impl Sink for Witness {
+impl MessageSink for CountingSink {
     fn take(&mut self, _: Incoming<'_>) -> Disposition {
         self.0 += 1;
         Disposition::Accept
@@ -133,18 +137,18 @@ fn runtime() -> Result<tokio::runtime::Runtime, DriverError> {
 pub(super) fn drive<D: Driver>(
     target: Target,
     workloads: &[Workload],
-    tries: Tries<'_>,
-) -> Result<Vec<Seen>, DriverError> {
+    trials: ArrivalTrials<'_>,
+) -> Result<Vec<ArrivalResult>, DriverError> {
     let bound = target.timeout;
     let here = runtime()?;
     let driver = here.block_on(D::prepare(target, workloads))?;
-    let (tell, news) = unbounded_channel();
+    let (tell, events) = unbounded_channel();
     let (loaded_in, loaded) = channel();
     let seen = std::thread::scope(|scope| {
         let driver = &driver;
         // Its ends of the channels go with its thread: then the other side waits for nothing.
-        let reader = scope.spawn(move || runtime()?.block_on(read(driver, tries, bound, &tell, &loaded)));
-        let seen = here.block_on(write(driver, tries, bound, news, &loaded_in));
+        let reader = scope.spawn(move || runtime()?.block_on(read(driver, trials, bound, &tell, &loaded)));
+        let seen = here.block_on(write(driver, trials, bound, events, &loaded_in));
         drop(loaded_in);
         let read = reader.join().unwrap_or_else(|_| Err(failed("the consumer's thread ended")));
         // Where both failed, the consumer knows why.
@@ -161,44 +165,44 @@ fn failed(words: &str) -> DriverError {
 /// The consumer that is held up.
 async fn read<D: Driver>(
     driver: &D,
-    tries: Tries<'_>,
+    trials: ArrivalTrials<'_>,
     bound: Duration,
-    tell: &UnboundedSender<News>,
+    tell: &UnboundedSender<ConsumerEvent>,
     loaded: &Receiver<()>,
 ) -> Result<(), DriverError> {
-    let mut consumer = driver.consumer(Seat { workload: 0, group: 0, index: 0 }, Start::Tail).await?;
-    let _ = tell.send(News::Ready);
-    for &batch in tries.batches {
-        for _ in 0..tries.repeats {
-            let mut busy = Busy { work: tries.work, bound, tell, loaded, stamps: Vec::with_capacity(batch) };
+    let mut consumer = driver.consumer(ClientSlot { workload: 0, group: 0, index: 0 }, Start::Tail).await?;
+    let _ = tell.send(ConsumerEvent::Ready);
+    for &batch in trials.batches {
+        for _ in 0..trials.repeats {
+            let mut busy = BusySink { work: trials.work, bound, tell, loaded, stamps: Vec::with_capacity(batch) };
             while busy.stamps.len() < batch {
                 let more = tokio::time::timeout(2 * bound, consumer.receive(&mut busy, usize::MAX)).await;
                 more.map_err(|_| failed("a batch did not come within the bound"))??;
             }
-            let _ = tell.send(News::Batch(busy.stamps));
+            let _ = tell.send(ConsumerEvent::Batch(busy.stamps));
         }
     }
     Ok(())
 }
 
-/// The producer, and the witness beside it.
+/// The producer, and the second consumer beside it.
 async fn write<D: Driver>(
     driver: &D,
-    tries: Tries<'_>,
+    trials: ArrivalTrials<'_>,
     bound: Duration,
-    mut news: UnboundedReceiver<News>,
+    mut events: UnboundedReceiver<ConsumerEvent>,
     loaded: &Sender<()>,
-) -> Result<Vec<Seen>, DriverError> {
-    let mut witness = driver.consumer(Seat { workload: 0, group: 1, index: 0 }, Start::Tail).await?;
-    let mut producer = driver.producer(Seat { workload: 0, group: 0, index: 0 }).await?;
+) -> Result<Vec<ArrivalResult>, DriverError> {
+    let mut counting = driver.consumer(ClientSlot { workload: 0, group: 1, index: 0 }, Start::Tail).await?;
+    let mut producer = driver.producer(ClientSlot { workload: 0, group: 0, index: 0 }).await?;
     let mut token = 0;
     let mut payload = [0; SIZE];
     let mut all = Vec::new();
-    heard(&mut news, bound).await?;
-    for &batch in tries.batches {
-        let mut seen = Seen { system: String::new(), batch, stamps: Vec::new(), spread: Vec::new() };
-        for _ in 0..tries.repeats {
-            let mut got = Witness(0);
+    next_event(&mut events, bound).await?;
+    for &batch in trials.batches {
+        let mut seen = ArrivalResult { system: String::new(), batch, stamps: Vec::new(), spread: Vec::new() };
+        for _ in 0..trials.repeats {
+            let mut got = CountingSink(0);
             for (numbers, n) in [(FIRST..=FIRST, 1), (0..=batch as u64 - 1, 1 + batch)] {
                 for number in numbers {
                     payload[..8].copy_from_slice(&number.to_le_bytes());
@@ -207,16 +211,16 @@ async fn write<D: Driver>(
                 }
                 producer.flush().await?;
                 while got.0 < n {
-                    let more = tokio::time::timeout(bound, witness.receive(&mut got, usize::MAX)).await;
-                    more.map_err(|_| failed("the witness did not get a batch within the bound"))??;
+                    let more = tokio::time::timeout(bound, counting.receive(&mut got, usize::MAX)).await;
+                    more.map_err(|_| failed("the second consumer did not get a batch within the bound"))??;
                 }
                 if n == 1 {
-                    heard(&mut news, bound).await?;
+                    next_event(&mut events, bound).await?;
                 }
             }
             tokio::time::sleep(SETTLE).await;
             let _ = loaded.send(());
-            let News::Batch(mut stamps) = heard(&mut news, bound).await? else {
+            let ConsumerEvent::Batch(mut stamps) = next_event(&mut events, bound).await? else {
                 return Err(failed("the consumer was not held up"));
             };
             seen.spread.push(stamps.iter().max().zip(stamps.iter().min()).map_or(0, |(last, first)| last - first));
@@ -229,9 +233,12 @@ async fn write<D: Driver>(
     Ok(all)
 }
 
-async fn heard(news: &mut UnboundedReceiver<News>, bound: Duration) -> Result<News, DriverError> {
-    match tokio::time::timeout(bound, news.recv()).await {
-        Ok(Some(news)) => Ok(news),
+async fn next_event(
+    events: &mut UnboundedReceiver<ConsumerEvent>,
+    bound: Duration,
+) -> Result<ConsumerEvent, DriverError> {
+    match tokio::time::timeout(bound, events.recv()).await {
+        Ok(Some(events)) => Ok(events),
         Ok(None) => Err(failed("the consumer has ended")),
         Err(_) => Err(failed("the consumer said nothing within the bound")),
     }
@@ -240,11 +247,11 @@ async fn heard(news: &mut UnboundedReceiver<News>, bound: Duration) -> Result<Ne
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::fake::Fake;
+    use crate::driver::fake::FakeDriver;
     use crate::driver::{Facts, Incidents};
     use crate::scenario::{Overrides, parse};
 
-    const TRIES: Tries<'_> = Tries { batches: &[1, 100, 1000], repeats: 3, work: 2_000 };
+    const TRIES: ArrivalTrials<'_> = ArrivalTrials { batches: &[1, 100, 1000], repeats: 3, work: 2_000 };
 
     fn workloads() -> Vec<Workload> {
         let text =
@@ -259,10 +266,10 @@ mod tests {
     }
 
     /// Stamps each message when the sink comes to it.
-    struct Late<C>(C);
-    struct Now<'a, S>(&'a mut S);
+    struct LateStamping<C>(C);
+    struct RestampingSink<'a, S>(&'a mut S);
 
-    impl<S: Sink> Sink for Now<'_, S> {
+    impl<S: MessageSink> MessageSink for RestampingSink<'_, S> {
         fn take(&mut self, message: Incoming<'_>) -> Disposition {
             self.0.take(Incoming { at: now(), ..message })
         }
@@ -271,17 +278,17 @@ mod tests {
         }
     }
 
-    impl<C: Consumer> Consumer for Late<C> {
-        async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
-            self.0.receive(&mut Now(sink), limit).await
+    impl<C: Consumer> Consumer for LateStamping<C> {
+        async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
+            self.0.receive(&mut RestampingSink(sink), limit).await
         }
     }
 
-    impl Driver for Late<Fake> {
-        type Producer = <Fake as Driver>::Producer;
-        type Consumer = Late<<Fake as Driver>::Consumer>;
+    impl Driver for LateStamping<FakeDriver> {
+        type Producer = <FakeDriver as Driver>::Producer;
+        type Consumer = LateStamping<<FakeDriver as Driver>::Consumer>;
         async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
-            Fake::prepare(target, workloads).await.map(Late)
+            FakeDriver::prepare(target, workloads).await.map(LateStamping)
         }
         fn facts(&self) -> &Facts {
             self.0.facts()
@@ -289,11 +296,11 @@ mod tests {
         fn incidents(&self) -> &Incidents {
             self.0.incidents()
         }
-        async fn producer(&self, seat: Seat) -> Result<Self::Producer, DriverError> {
-            self.0.producer(seat).await
+        async fn producer(&self, slot: ClientSlot) -> Result<Self::Producer, DriverError> {
+            self.0.producer(slot).await
         }
-        async fn consumer(&self, seat: Seat, start: Start) -> Result<Self::Consumer, DriverError> {
-            self.0.consumer(seat, start).await.map(Late)
+        async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<Self::Consumer, DriverError> {
+            self.0.consumer(slot, start).await.map(LateStamping)
         }
         async fn cleanup(self) -> Result<(), DriverError> {
             self.0.cleanup().await
@@ -302,8 +309,8 @@ mod tests {
 
     #[test]
     fn a_driver_that_stamps_when_the_sink_comes_to_a_message_is_seen() {
-        let right = drive::<Fake>(target(), &workloads(), TRIES).unwrap();
-        let late = drive::<Late<Fake>>(target(), &workloads(), TRIES).unwrap();
+        let right = drive::<FakeDriver>(target(), &workloads(), TRIES).unwrap();
+        let late = drive::<LateStamping<FakeDriver>>(target(), &workloads(), TRIES).unwrap();
         for (right, late) in right.iter().zip(&late) {
             assert_eq!((&right.stamps, &right.spread), (&vec![1; 3], &vec![0; 3]), "{right:?}");
             assert_eq!(late.stamps, [late.batch; 3]);

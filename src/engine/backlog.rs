@@ -1,11 +1,11 @@
 //! Stores the backlog of a workload before the measured phase, as fast as the system takes it.
 
 use crate::driver::{Confirmation, DriverError, Outgoing, Producer};
-use crate::load::keys::Keys;
+use crate::load::keys::KeyChooser;
 use crate::load::message::{Envelope, Template};
 use crate::units::{Nanos, now};
 
-use super::shared::{Counters, Shared};
+use super::shared::{Shared, WorkloadCounters};
 
 /// Confirmations are looked at after so many messages.
 const BATCH: u64 = 256;
@@ -21,7 +21,7 @@ pub struct Backlog<'a> {
     /// Channels in turn.
     pub channels: u32,
     /// Which key a message has.
-    pub keys: Option<Keys>,
+    pub keys: Option<KeyChooser>,
     /// Messages in turn.
     pub templates: Vec<Template>,
     /// The system has failed when it takes nothing for so long.
@@ -74,7 +74,7 @@ impl Backlog<'_> {
         if refused > 0 {
             return Err(DriverError::Refused { words: format!("{refused} of {sequence} messages of the backlog") });
         }
-        Counters::add(&self.shared.counters[self.workload].stored, &mut sequence);
+        WorkloadCounters::add(&self.shared.counters[self.workload].stored, &mut sequence);
         Ok(())
     }
 }

@@ -1,39 +1,42 @@
-//! The consume loop: takes what one consumer receives, verifies it, records it and keeps the books.
+//! The consume loop: takes what one consumer receives, verifies it, records it and counts it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::driver::{Consumer, Disposition, DriverError, Incoming, Sink};
-use crate::load::keys::Keys;
-use crate::load::message::{Flaw, open};
-use crate::measure::firsts::{Firsts, When};
-use crate::measure::ledger::{Order, Seen};
-use crate::measure::recorder::{Kind, Recorder};
+use crate::driver::{Consumer, Disposition, DriverError, Incoming, MessageSink};
+use crate::load::keys::KeyChooser;
+use crate::load::message::{EnvelopeError, open};
+use crate::measure::first_arrivals::{ArrivalPhase, FirstArrivals};
+use crate::measure::ledger::{OrderTracker, SequenceSet};
+use crate::measure::recorder::{LatencyKind, Recorder};
 use crate::plan::Role;
 use crate::units::{Nanos, now};
 
-use super::shared::{Counters, Shared};
+use super::shared::{Shared, WorkloadCounters};
 
 /// A stop is noticed at least so often.
 const TICK: Duration = Duration::from_millis(50);
-/// A reader of a backlog has caught up with the first message that it gets within so long of its publication.
+/// A reader of a backlog has caught up with the first message that it gets within so long of its
+/// publication.
 const CAUGHT_UP: Nanos = 100_000_000;
 
-/// What one consumer saw.
+/// Counts of what one consumer received.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// For each producer, the numbers it saw; the last of them is the producer of the backlog, where there is one.
-    pub seen: Vec<Seen>,
+    /// For each producer, the numbers it saw; the last of them is the producer of the backlog,
+    /// where there is one.
+    pub seen: Vec<SequenceSet>,
     /// For each producer, the numbers that became dead letters.
-    pub dead: Vec<Seen>,
+    pub dead: Vec<SequenceSet>,
     /// Deliveries of a number it had before, in the measured phase.
     pub duplicated: u64,
-    /// Deliveries after a later one of the same producer and channel, or key, in the measured phase.
+    /// Deliveries after a later one of the same producer and channel, or key, in the measured
+    /// phase.
     pub reordered: u64,
-    /// Deliveries that it rejected, in the measured phase, and messages that it took after a rejection.
+    /// Deliveries that it rejected, in the measured phase, and messages that it took after a
+    /// rejection.
     pub rejected: u64,
-    /// See `rejected`.
     pub redelivered: u64,
     /// Messages of another run.
     pub foreign: u64,
@@ -47,15 +50,16 @@ pub struct Received {
     pub received_sum: i128,
     /// First deliveries in each block of the measured phase.
     pub by_block: Vec<u64>,
-    /// For each producer when its messages came first, where other members of the group may get them, too; otherwise empty.
-    pub firsts: Vec<Firsts>,
+    /// For each producer when its messages came first, where other members of the group may get
+    /// them, too; otherwise empty.
+    pub first_arrivals: Vec<FirstArrivals>,
     /// How the backlog was read.
-    pub replay: Replay,
+    pub replay: ReplayTimes,
 }
 
 /// How a backlog was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Replay {
+pub struct ReplayTimes {
     /// When the reader asked for the first message.
     pub begun: Nanos,
     /// When it got the first.
@@ -68,23 +72,23 @@ pub struct Replay {
     pub read: u64,
 }
 
-/// What is rejected: every so many-th message; 0 is none.
+/// What is rejected: every n-th message; 0 is none.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Rule {
+pub struct RejectRule {
     /// At the first delivery.
     pub once: u64,
     /// At each delivery.
     pub always: u64,
 }
 
-impl Rule {
+impl RejectRule {
     fn hits(every: u64, sequence: u64) -> bool {
         every > 0 && sequence % every == every - 1
     }
 }
 
 /// The sink of one consumer.
-pub struct Ear<'a> {
+pub struct ConsumerRecorder<'a> {
     /// Names the trial.
     pub run: u32,
     /// Index of its workload.
@@ -96,9 +100,9 @@ pub struct Ear<'a> {
     /// Channels of the workload.
     pub channels: u64,
     /// Which key a message has.
-    pub keys: Option<Keys>,
+    pub keys: Option<KeyChooser>,
     /// What is rejected.
-    pub rule: Rule,
+    pub rule: RejectRule,
     /// Whether messages are answered, and accounted for by the requester.
     pub answer: bool,
     /// Whether the load has intended times.
@@ -112,14 +116,14 @@ pub struct Ear<'a> {
     /// Length of a block of counts.
     pub block: Nanos,
     /// For each producer and channel, or key.
-    pub order: Vec<Order>,
-    /// The books.
+    pub order: Vec<OrderTracker>,
+    /// What it has received so far.
     pub received: Received,
     /// Arrivals not yet added to the shared counter.
     pub arrived: u64,
 }
 
-impl Sink for Ear<'_> {
+impl MessageSink for ConsumerRecorder<'_> {
     #[inline]
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
         if self.answer {
@@ -130,7 +134,7 @@ impl Sink for Ear<'_> {
         let at = if self.role == Role::Slow { now() } else { message.at };
         let e = match open(message.payload, self.run) {
             Ok(e) if (e.producer as usize) < self.received.seen.len() => e,
-            Err(Flaw::Corrupted) => {
+            Err(EnvelopeError::Corrupted) => {
                 self.received.corrupted += 1;
                 return Disposition::Accept;
             }
@@ -141,11 +145,11 @@ impl Sink for Ear<'_> {
         };
         let producer = e.producer as usize;
         let measured = e.intended >= self.origin;
-        if Rule::hits(self.rule.always, e.sequence) {
+        if RejectRule::hits(self.rule.always, e.sequence) {
             self.received.rejected += u64::from(measured);
             return Disposition::Reject;
         }
-        if Rule::hits(self.rule.once, e.sequence) {
+        if RejectRule::hits(self.rule.once, e.sequence) {
             if message.attempt <= 1 {
                 self.received.rejected += u64::from(measured);
                 return Disposition::Reject;
@@ -169,17 +173,17 @@ impl Sink for Ear<'_> {
         }
         let late = self.lane(e.producer, e.sequence).late(e.sequence);
         if measured {
-            self.received.reordered += u64::from(late && !Rule::hits(self.rule.once, e.sequence));
+            self.received.reordered += u64::from(late && !RejectRule::hits(self.rule.once, e.sequence));
             let mut recorder = self.recorder.borrow_mut();
             match self.role {
                 Role::Tail => {
                     self.received.received_sum += i128::from(at) - i128::from(self.origin);
                     if self.open_loop {
-                        recorder.record(Kind::Response, e.intended, e.intended, at);
+                        recorder.record(LatencyKind::Response, e.intended, e.intended, at);
                     }
-                    recorder.record(Kind::Service, e.intended, e.sent, at);
+                    recorder.record(LatencyKind::Service, e.intended, e.sent, at);
                 }
-                Role::Slow => recorder.record(Kind::Slow, e.intended, e.intended, at),
+                Role::Slow => recorder.record(LatencyKind::Slow, e.intended, e.intended, at),
                 Role::CatchUp => {}
             }
         }
@@ -195,15 +199,15 @@ impl Sink for Ear<'_> {
                     self.received.duplicated += u64::from(e.intended >= self.origin);
                 }
             }
-            Err(Flaw::Corrupted) => self.received.corrupted += 1,
+            Err(EnvelopeError::Corrupted) => self.received.corrupted += 1,
             _ => self.received.foreign += 1,
         }
     }
 }
 
-impl Ear<'_> {
+impl ConsumerRecorder<'_> {
     #[inline]
-    fn lane(&mut self, producer: u32, sequence: u64) -> &mut Order {
+    fn lane(&mut self, producer: u32, sequence: u64) -> &mut OrderTracker {
         let (lanes, lane) = match &self.keys {
             None => (self.channels, sequence % self.channels),
             Some(keys) => (keys.count(), keys.of(producer, sequence)),
@@ -211,11 +215,12 @@ impl Ear<'_> {
         &mut self.order[(u64::from(producer) * lanes + lane) as usize]
     }
 
-    /// Counts a first delivery to this consumer; with its bytes where it came within the measured phase.
+    /// Counts a first delivery to this consumer; with its bytes where it came within the measured
+    /// phase.
     #[inline]
     fn first(&mut self, producer: usize, sequence: u64, at: Nanos, bytes: Option<u64>) {
         let received = &mut self.received;
-        let mut when = if at < self.origin { When::Before } else { When::After };
+        let mut when = if at < self.origin { ArrivalPhase::Before } else { ArrivalPhase::After };
         if let Some(bytes) = bytes {
             received.in_time.0 += 1;
             received.in_time.1 += bytes;
@@ -224,10 +229,10 @@ impl Ear<'_> {
                 received.by_block.resize(block + 1, 0);
             }
             received.by_block[block] += 1;
-            when = When::Block(block as u32);
+            when = ArrivalPhase::Block(block as u32);
         }
-        if let Some(firsts) = received.firsts.get_mut(producer) {
-            firsts.note(when, sequence);
+        if let Some(first_arrivals) = received.first_arrivals.get_mut(producer) {
+            first_arrivals.note(when, sequence);
         }
     }
 
@@ -245,24 +250,27 @@ impl Ear<'_> {
     }
 
     fn publish_count(&mut self) {
-        Counters::add(&self.shared.counters[self.workload].arrived, &mut self.arrived);
+        WorkloadCounters::add(&self.shared.counters[self.workload].arrived, &mut self.arrived);
     }
 }
 
 /// Receives until the trial stops.
-pub async fn consume<C: Consumer>(consumer: &mut C, ear: &mut Ear<'_>) -> Result<(), DriverError> {
+pub async fn consume<C: Consumer>(
+    consumer: &mut C,
+    consumer_recorder: &mut ConsumerRecorder<'_>,
+) -> Result<(), DriverError> {
     let mut tick = tokio::time::interval(TICK);
-    let limit = if ear.role == Role::Slow { 1 } else { usize::MAX };
-    while !ear.shared.stopped() {
+    let limit = if consumer_recorder.role == Role::Slow { 1 } else { usize::MAX };
+    while !consumer_recorder.shared.stopped() {
         tokio::select! {
             biased;
-            done = consumer.receive(ear, limit) => done?,
+            done = consumer.receive(consumer_recorder, limit) => done?,
             _ = tick.tick() => {}
         }
-        let taken = ear.arrived > 0;
-        ear.publish_count();
-        if ear.role == Role::Slow && taken {
-            tokio::time::sleep(ear.think).await;
+        let taken = consumer_recorder.arrived > 0;
+        consumer_recorder.publish_count();
+        if consumer_recorder.role == Role::Slow && taken {
+            tokio::time::sleep(consumer_recorder.think).await;
         }
     }
     Ok(())

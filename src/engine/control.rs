@@ -1,65 +1,68 @@
-//! The control thread of a trial: conducts the phases, watches the system, the user's interrupt and the bounds.
+//! The control thread of a trial: conducts the phases, watches the system, the user's interrupt and
+//! the bounds.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
 use crate::driver::{Driver, Incident};
-use crate::measure::recorder::{Kind, Shipment};
+use crate::measure::recorder::{LatencyKind, SampleBatch};
 use crate::plan::Workload;
 use crate::system::System;
 use crate::units::{Nanos, now};
 
 use super::Tick;
-use super::events::Agenda;
+use super::events::PendingEvents;
 use super::shared::Shared;
-use super::trial::{Done, Raw, Setup, collect, gather};
-use super::watch::Watch;
-use super::worker::Threads;
+use super::trial::{RawTrial, ThreadReport, TrialSetup, collect, gather};
+use super::watch::BrokerWatch;
+use super::worker::ThreadContext;
 
 /// From the moment all threads are ready until the first message is due.
 const LEAD: Nanos = 20_000_000;
 /// How often the control thread looks.
 const WATCH: Duration = Duration::from_millis(50);
-/// Nothing more is coming when nothing has arrived for so long after everything was sent, unless something was
-/// rejected or the broker stores messages: nats-server was silent for 3 s while it still stored what a flood had left it.
+/// Nothing more is coming when nothing has arrived for so long after everything was sent, unless
+/// something was rejected or the broker stores messages: nats-server was silent for 3 s while it
+/// still stored what a flood had left it.
 const QUIET: Nanos = 500_000_000;
 
-/// Where the members of a group share a stream, a message that two of them got counts as two arrivals: then everything is here
-/// only when nothing more has come for so long.
+/// Where the members of a group share a stream, a message that two of them got counts as two
+/// arrivals: then everything is here only when nothing more has come for so long.
 const SETTLE: Nanos = 100_000_000;
 
 /// Conducts one trial.
-pub struct Control<'a> {
+pub struct TrialControl<'a> {
     /// What the trial needs.
-    pub setup: &'a Setup<'a>,
+    pub setup: &'a TrialSetup<'a>,
     /// Shared with the threads.
     pub shared: &'a Shared,
     /// For its own waits.
     pub runtime: &'a tokio::runtime::Runtime,
     /// What threads report at their end.
-    pub done: &'a Receiver<Done>,
+    pub done: &'a Receiver<ThreadReport>,
     /// Whether the driver delivers to consumers.
     pub delivers: bool,
     /// Histograms of finished intervals.
-    pub samples: &'a Receiver<Shipment>,
+    pub samples: &'a Receiver<SampleBatch>,
 }
 
-impl Control<'_> {
+impl TrialControl<'_> {
     /// Conducts all phases; what came of it is in `raw`.
-    pub fn conduct<'s, 'e, D: Driver + 'e>(
+    pub fn run_phases<'s, 'e, D: Driver + 'e>(
         &self,
         scope: &'s Scope<'s, 'e>,
-        threads: Threads<'e, D>,
+        threads: ThreadContext<'e, D>,
         system: &mut dyn System,
-        raw: &mut Raw,
+        raw: &mut RawTrial,
     ) {
         let case = self.setup.case;
         let phases = case.phases;
         let bound = || now() + 2 * phases.connect.0 + 1_000_000_000;
         let (ready_in, ready) = channel();
         let loaders = threads.loaders(scope, &ready_in);
-        // A backlog takes as long as it takes while it gets on: its threads bound each wait themselves.
+        // A backlog takes as long as it takes while it gets on: its threads bound each wait
+        // themselves.
         if !self.gathered("store the backlog", &ready, loaders.len(), Nanos::MAX, system, raw) {
             return;
         }
@@ -82,12 +85,12 @@ impl Control<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let mut agenda = Agenda::new(self.setup.events, &self.setup.running.pids);
-        let mut watch = Watch::new(origin, phases.interval.0);
-        let both = &mut (&mut agenda, &mut watch);
+        let mut pending_events = PendingEvents::new(self.setup.events, &self.setup.running.pids);
+        let mut watch = BrokerWatch::new(origin, phases.interval.0);
+        let both = &mut (&mut pending_events, &mut watch);
         self.phase("warm-up", origin, system, raw, both, &|| false);
         self.phase("measure", Nanos::MAX, system, raw, both, &|| now() >= self.shared.end());
-        watch.look(agenda.pids());
+        watch.sample_all(pending_events.pids());
         raw.measured = self.shared.end().saturating_sub(origin);
         let drain_until = now() + phases.drain.0;
         let copies: Vec<u64> = case.workloads.iter().map(|w| copies(w, D::DELIVERS)).collect();
@@ -107,12 +110,12 @@ impl Control<'_> {
         let begun = now();
         while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {
             self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
-            self.look("drain", system, raw);
+            self.sample_all("drain", system, raw);
         }
         raw.drained = now() - begun;
         raw.abandoned = self.setup.interrupt.count() > 1;
         raw.arriving = now() >= drain_until && since > begun && now() - since < QUIET;
-        agenda.close(system, raw);
+        pending_events.close(system, raw);
         self.shared.stop();
         handles.extend(publishers);
         for handle in handles {
@@ -129,13 +132,13 @@ impl Control<'_> {
         n: usize,
         until: Nanos,
         system: &mut dyn System,
-        raw: &mut Raw,
+        raw: &mut RawTrial,
     ) -> bool {
         let mut here = 0;
         while here < n {
             self.runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
             here += ready.try_iter().count();
-            self.look(action, system, raw);
+            self.sample_all(action, system, raw);
             if now() > until {
                 raw.failed
                     .get_or_insert(("connect", "connections were not ready within the bound `run.connect`".into()));
@@ -153,15 +156,15 @@ impl Control<'_> {
         name: &'static str,
         until: Nanos,
         system: &mut dyn System,
-        raw: &mut Raw,
-        (agenda, watch): &mut (&mut Agenda<'_>, &mut Watch),
+        raw: &mut RawTrial,
+        (pending_events, watch): &mut (&mut PendingEvents<'_>, &mut BrokerWatch),
         over: &dyn Fn() -> bool,
     ) {
         let mut shown = 0;
         while now() < until && !over() && raw.failed.is_none() && !raw.interrupted {
             let wait = Duration::from_nanos(until.saturating_sub(now()).min(WATCH.as_nanos() as u64));
             let wait = wait.min(Duration::from_nanos(self.shared.end().min(watch.next()).saturating_sub(now())));
-            let event = Duration::from_nanos(agenda.next(raw.origin).saturating_sub(now()));
+            let event = Duration::from_nanos(pending_events.next(raw.origin).saturating_sub(now()));
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
@@ -169,9 +172,9 @@ impl Control<'_> {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
             }
-            agenda.act(raw.origin, system, raw);
-            self.look(name, system, raw);
-            watch.tick(agenda.pids());
+            pending_events.act(raw.origin, system, raw);
+            self.sample_all(name, system, raw);
+            watch.tick(pending_events.pids());
             if now() - shown > 250_000_000 {
                 shown = now();
                 (self.setup.tick)(Tick {
@@ -186,7 +189,7 @@ impl Control<'_> {
                         .samples
                         .iter()
                         .rev()
-                        .find(|((w, k, _), _)| *w == 0 && matches!(k, Kind::Response | Kind::Service))
+                        .find(|((w, k, _), _)| *w == 0 && matches!(k, LatencyKind::Response | LatencyKind::Service))
                         .map(|(_, h)| h.open())
                         .map(|h| (h.value_at_quantile(0.5), h.value_at_quantile(0.99))),
                 });
@@ -195,7 +198,7 @@ impl Control<'_> {
     }
 
     /// Whatever the phase, the system may end, threads may fail and intervals be over.
-    fn look(&self, phase: &'static str, system: &mut dyn System, raw: &mut Raw) {
+    fn sample_all(&self, phase: &'static str, system: &mut dyn System, raw: &mut RawTrial) {
         gather(self.samples, raw);
         if let Some(how) = system.ended() {
             let words = format!("the server ended: {how}");
@@ -208,7 +211,7 @@ impl Control<'_> {
             }
         }
         for d in self.done.try_iter().collect::<Vec<_>>() {
-            if let Done::Failed { error, .. } = d {
+            if let ThreadReport::Failed { error, .. } = d {
                 if raw.end_expected {
                     raw.fail(phase, error);
                     continue;
@@ -217,7 +220,7 @@ impl Control<'_> {
                 self.shared.cut(now());
             } else {
                 // Books that come early are kept for the end.
-                stash(d, raw);
+                collect_report(d, raw);
             }
         }
         if self.setup.interrupt.count() > 0 && !raw.interrupted {
@@ -236,7 +239,7 @@ pub fn copies(w: &Workload, delivers: bool) -> u64 {
     }
 }
 
-fn stash(d: Done, raw: &mut Raw) {
+fn collect_report(d: ThreadReport, raw: &mut RawTrial) {
     let (one, all) = channel();
     let _ = one.send(d);
     collect(&all, raw);

@@ -1,29 +1,29 @@
-//! What the harness itself costs: the two hot loops without a client and without a network, for the benchmark and for the
-//! proof that they allocate nothing for a message.
+//! What the harness itself costs: the two hot loops without a client and without a network, for the
+//! benchmark and for the proof that they allocate nothing for a message.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::driver::{Confirmation, Consumer, DriverError, Incoming, Outgoing, Producer, Sink};
+use crate::driver::{Confirmation, Consumer, DriverError, Incoming, MessageSink, Outgoing, Producer};
 use crate::load::message::{Envelope, Template};
 use crate::load::pacer::Pacer;
-use crate::load::schedule::{Piece, Process, Schedule, Share};
-use crate::measure::ledger::{Order, Seen};
-use crate::measure::recorder::{Recorder, Shipment};
+use crate::load::schedule::{ArrivalProcess, RatePiece, Schedule, ScheduleShare};
+use crate::measure::ledger::{OrderTracker, SequenceSet};
+use crate::measure::recorder::{Recorder, SampleBatch};
 use crate::plan::Role;
 use crate::units::{Nanos, SECOND, now};
 
-use super::consume::{Ear, Received, Rule};
-use super::produce::{Pace, Publisher, books};
+use super::consume::{ConsumerRecorder, Received, RejectRule};
+use super::produce::{Pace, Publisher, send_state};
 use super::shared::Shared;
 
 /// Messages given to the sink at a time, as a client library would.
 const BATCH: u64 = 64;
 
 /// Delivers stamped messages from memory, 1 us of schedule apart.
-struct Memory {
+struct MemoryConsumer {
     /// Whether the clock is read for each message, and not once for a batch.
     each: bool,
     template: Template,
@@ -31,8 +31,8 @@ struct Memory {
     origin: Nanos,
 }
 
-impl Consumer for Memory {
-    async fn receive(&mut self, sink: &mut impl Sink, _: usize) -> Result<(), DriverError> {
+impl Consumer for MemoryConsumer {
+    async fn receive(&mut self, sink: &mut impl MessageSink, _: usize) -> Result<(), DriverError> {
         let batch = now();
         for _ in 0..BATCH {
             let intended = self.origin + 1000 * self.sequence;
@@ -47,11 +47,11 @@ impl Consumer for Memory {
 }
 
 /// Takes everything at once and acknowledges it.
-struct Nowhere {
+struct DiscardingProducer {
     acks: Vec<(u64, Nanos)>,
 }
 
-impl Producer for Nowhere {
+impl Producer for DiscardingProducer {
     fn confirms(&self) -> bool {
         true
     }
@@ -81,7 +81,7 @@ fn block_on<F: Future>(work: F) -> F::Output {
 }
 
 /// Drains shipments, as the control thread does.
-fn drain(samples: &Receiver<Shipment>) -> u64 {
+fn drain(samples: &Receiver<SampleBatch>) -> u64 {
     samples.try_iter().map(|s| s.samples.len()).sum()
 }
 
@@ -92,23 +92,23 @@ pub fn receiving(messages: u64, payload: usize, each: bool) -> (f64, f64) {
     let (shared, (out, samples)) = (Shared::new(1), channel());
     let origin = now();
     shared.go(origin, origin, Nanos::MAX);
-    let mut ear = ear(&shared, origin, messages, Recorder::new(0, origin, SECOND, out));
+    let mut consumer_recorder = consumer_recorder(&shared, origin, messages, Recorder::new(0, origin, SECOND, out));
     let mut memory =
-        Memory { each, template: Template::new(&vec![7; payload.saturating_sub(44)]), sequence: 0, origin };
+        MemoryConsumer { each, template: Template::new(&vec![7; payload.saturating_sub(44)]), sequence: 0, origin };
     let begun = now();
     let mut recorded = 0;
     block_on(async {
         while memory.sequence < messages {
             // From memory it cannot fail.
-            let _ = memory.receive(&mut ear, usize::MAX).await;
+            let _ = memory.receive(&mut consumer_recorder, usize::MAX).await;
             if memory.sequence.is_multiple_of(1 << 20) {
                 recorded += drain(&samples);
             }
         }
     });
     let all = (now() - begun) as f64 / memory.sequence as f64;
-    assert_eq!(ear.received.seen[0].count(0, messages), messages, "every message is in the books");
-    let mut nothing = Blind(0);
+    assert_eq!(consumer_recorder.received.seen[0].count(0, messages), messages, "every message is in the books");
+    let mut nothing = IgnoringSink(0);
     (memory.sequence, memory.each) = (0, false);
     let begun = now();
     block_on(async {
@@ -119,9 +119,9 @@ pub fn receiving(messages: u64, payload: usize, each: bool) -> (f64, f64) {
     (all, (now() - begun) as f64 / memory.sequence as f64)
 }
 
-struct Blind(u64);
+struct IgnoringSink(u64);
 
-impl Sink for Blind {
+impl MessageSink for IgnoringSink {
     fn take(&mut self, message: Incoming<'_>) -> crate::driver::Disposition {
         self.0 += std::hint::black_box(message.payload).len() as u64;
         crate::driver::Disposition::Accept
@@ -129,32 +129,33 @@ impl Sink for Blind {
     fn dead_letter(&mut self, _: Incoming<'_>) {}
 }
 
-fn ear(shared: &Shared, origin: Nanos, messages: u64, recorder: Recorder) -> Ear<'_> {
-    Ear {
+fn consumer_recorder(shared: &Shared, origin: Nanos, messages: u64, recorder: Recorder) -> ConsumerRecorder<'_> {
+    ConsumerRecorder {
         run: 1,
         workload: 0,
         role: Role::Tail,
         think: Duration::ZERO,
         channels: 1,
         keys: None,
-        rule: Rule::default(),
+        rule: RejectRule::default(),
         answer: false,
         open_loop: true,
         shared,
         recorder: Rc::new(RefCell::new(recorder)),
         origin,
         block: SECOND,
-        order: vec![Order::default()],
+        order: vec![OrderTracker::default()],
         received: Received {
-            seen: vec![Seen::with_capacity(messages)],
-            dead: vec![Seen::default()],
+            seen: vec![SequenceSet::with_capacity(messages)],
+            dead: vec![SequenceSet::default()],
             ..Received::default()
         },
         arrived: 0,
     }
 }
 
-/// Nanoseconds for each published message of 128 bytes whose time has come: schedule, stamp, books, lag, acknowledgement.
+/// Nanoseconds for each published message of 128 bytes whose time has come: schedule, stamp, books,
+/// lag, acknowledgement.
 pub fn publishing(messages: u64) -> f64 {
     let (shared, (out, samples)) = (Shared::new(1), channel());
     // A schedule that lies in the past is walked as fast as the loop goes.
@@ -162,9 +163,9 @@ pub fn publishing(messages: u64) -> f64 {
     let length = messages * 1000;
     let origin = now() - 2 * length;
     shared.go(origin, origin, origin + length);
-    let pieces = vec![Piece { span: length, from: rate, to: rate }];
+    let pieces = vec![RatePiece { span: length, from: rate, to: rate }];
     let mut publisher = Publisher {
-        producer: Nowhere { acks: Vec::with_capacity(1024) },
+        producer: DiscardingProducer { acks: Vec::with_capacity(1024) },
         index: 0,
         workload: 0,
         keys: None,
@@ -173,12 +174,12 @@ pub fn publishing(messages: u64) -> f64 {
         channels: 1,
         templates: vec![Template::new(&[7; 84])],
         pacer: Pacer::spinning(),
-        pace: Pace::Open(Schedule::new(pieces, false, &Process::Constant, Share { index: 0, of: 1 })),
+        pace: Pace::Open(Schedule::new(pieces, false, &ArrivalProcess::Constant, ScheduleShare { index: 0, of: 1 })),
         shared: &shared,
         recorder: Rc::new(RefCell::new(Recorder::new(0, origin, SECOND, out))),
         origin,
         interval: SECOND,
-        books: books(length, SECOND),
+        send_state: send_state(length, SECOND),
         look: 0,
     };
     let begun = now();
@@ -186,7 +187,7 @@ pub fn publishing(messages: u64) -> f64 {
     let _ = block_on(publisher.run(origin));
     let each = (now() - begun) as f64 / messages as f64;
     drain(&samples);
-    assert!(publisher.books.sent.acked.abs_diff(messages) <= 1, "every message is in the books");
+    assert!(publisher.send_state.sent.acked.abs_diff(messages) <= 1, "every message is in the books");
     each
 }
 

@@ -6,10 +6,10 @@ use crate::system::System;
 use crate::units::{Nanos, SECOND, now};
 
 use super::network;
-use super::trial::Raw;
+use super::trial::RawTrial;
 
 /// The events of a trial that are still to come.
-pub struct Agenda<'a> {
+pub struct PendingEvents<'a> {
     left: &'a [PlannedEvent],
     /// The processes by node; a restart gives a node another one.
     pids: Vec<u32>,
@@ -18,7 +18,7 @@ pub struct Agenda<'a> {
     unmended: bool,
 }
 
-impl<'a> Agenda<'a> {
+impl<'a> PendingEvents<'a> {
     /// Of a system with these processes.
     pub fn new(events: &'a [PlannedEvent], pids: &'a [u32]) -> Self {
         Self { left: events, pids: pids.to_vec(), paused: Vec::new(), unmended: false }
@@ -35,7 +35,7 @@ impl<'a> Agenda<'a> {
     }
 
     /// Does what is due.
-    pub fn act(&mut self, origin: Nanos, system: &mut dyn System, raw: &mut Raw) {
+    pub fn act(&mut self, origin: Nanos, system: &mut dyn System, raw: &mut RawTrial) {
         while let Some((event, rest)) = self.left.split_first().filter(|(e, _)| origin + e.at.0 <= now()) {
             self.left = rest;
             let what = event.action.name();
@@ -77,7 +77,7 @@ impl<'a> Agenda<'a> {
         }
     }
 
-    fn network(&mut self, event: &PlannedEvent, raw: &mut Raw) {
+    fn network(&mut self, event: &PlannedEvent, raw: &mut RawTrial) {
         let what = event.action.name();
         let how = event.qdisc.as_ref().map(|q| format!(" by {q}")).unwrap_or_default();
         match network::act(event.action, event.qdisc.as_deref()) {
@@ -91,7 +91,7 @@ impl<'a> Agenda<'a> {
         raw.end_expected |= event.action == Action::Cut;
     }
 
-    fn restart(&mut self, node: usize, pid: u32, system: &mut dyn System, raw: &mut Raw) {
+    fn restart(&mut self, node: usize, pid: u32, system: &mut dyn System, raw: &mut RawTrial) {
         let before = system.node_ended(node).map_or("killed".to_owned(), |how| format!("it has ended already, {how}"));
         // What fails from here on is the scenario's doing.
         raw.end_expected = true;
@@ -112,7 +112,7 @@ impl<'a> Agenda<'a> {
     }
 
     /// Lets everything go on that still stands still, so that it can end in order.
-    pub fn close(&mut self, system: &mut dyn System, raw: &mut Raw) {
+    pub fn close(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
         for event in self.left {
             let at = event.at.0 as f64 / SECOND as f64;
             raw.log.push((
@@ -147,6 +147,7 @@ fn signal(pid: u32, action: Action) {
         // Nothing of a process.
         Action::Cut | Action::Shape | Action::Mend => return,
     };
-    // SAFETY: kill touches no memory; the process is a child of ours that is not reaped, so the number is still its own.
+    // SAFETY: kill touches no memory; the process is a child of ours that is not reaped, so the
+    // number is still its own.
     unsafe { libc::kill(pid as libc::pid_t, signal) };
 }

@@ -10,8 +10,8 @@ use crate::record::{
 use crate::system::Running;
 use crate::validity::{self, Evidence};
 
-use super::fold::{Folded, Frame, fold};
-use super::trial::Raw;
+use super::fold::{FoldContext, Folded, fold};
+use super::trial::RawTrial;
 
 /// A finished trial and what belongs into files of its own.
 pub struct TrialFiles {
@@ -35,7 +35,7 @@ pub struct About<'a> {
     pub seed: u64,
     pub started: SystemTime,
     pub clock: &'a RunClock,
-    pub frame: Frame<'a>,
+    pub frame: FoldContext<'a>,
     /// The newest calibration of this host by this build.
     pub calibration: Option<&'a Calibration>,
     /// The system as it came up; nothing is known of one that did not.
@@ -47,7 +47,7 @@ pub struct About<'a> {
 }
 
 /// Folds and judges a trial; the logs of server and faults are the caller's to add.
-pub fn finish(raw: &Raw, hiccups: Vec<hiccup::Interval>, about: About<'_>) -> TrialFiles {
+pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About<'_>) -> TrialFiles {
     let About { case, clock, frame, running, .. } = about;
     let folded = fold(raw, case, hiccups, &frame);
     let mut facts = raw.facts.clone();
@@ -98,7 +98,7 @@ pub fn finish(raw: &Raw, hiccups: Vec<hiccup::Interval>, about: About<'_>) -> Tr
     }
 }
 
-fn outcome(raw: &Raw, folded: &Folded, told_to_fail: bool) -> Outcome {
+fn outcome(raw: &RawTrial, folded: &Folded, told_to_fail: bool) -> Outcome {
     if let Some((phase, error)) = &raw.failed {
         return Outcome::Failed { phase: (*phase).into(), error: error.clone() };
     }
@@ -110,7 +110,7 @@ fn outcome(raw: &Raw, folded: &Folded, told_to_fail: bool) -> Outcome {
 }
 
 /// Why a system that took messages and gave nothing back has failed: a full disk, say, or a limit.
-fn nothing_came(folded: &Folded, raw: &Raw) -> Option<String> {
+fn nothing_came(folded: &Folded, raw: &RawTrial) -> Option<String> {
     let nothing = |l: &Ledger| l.expected > 0 && l.delivered == 0 && l.acked == 0;
     if folded.workloads.is_empty() || !folded.workloads.iter().all(|w| nothing(&w.ledger)) {
         return None;

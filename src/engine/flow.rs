@@ -1,23 +1,25 @@
-//! What came within the measured phase, each message once for each group, and block by block what was due and came at all.
+//! What came within the measured phase, each message once for each group, and block by block what
+//! was due and came at all.
 
 use std::borrow::Cow;
 
-use crate::measure::firsts::{When, repeated};
-use crate::measure::ledger::Seen;
+use crate::measure::first_arrivals::{ArrivalPhase, repeated};
+use crate::measure::ledger::SequenceSet;
 use crate::plan::{Load, Role, Workload};
 use crate::units::{Nanos, SECOND};
-use crate::validity::Flow;
+use crate::validity::BlockFlow;
 
 use super::consume::Received;
 use super::produce::Sent;
-use super::trial::Raw;
+use super::trial::RawTrial;
 
-/// Silence after the last arrival, at the end of a drain that lasted so long, says that nothing more was coming.
+/// Silence after the last arrival, at the end of a drain that lasted so long, says that nothing
+/// more was coming.
 const SETTLED: Nanos = 500_000_000;
 
 /// Deliveries within the measured phase; acknowledgements where nobody receives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Delivered {
+pub struct DeliveryCounts {
     /// Messages and bytes that came for the first time, in each group.
     pub first: (u64, u64),
     /// Messages and bytes that came at all, duplicates included; `None` where nobody receives.
@@ -33,13 +35,13 @@ fn add(to: &mut Vec<u64>, from: &[u64]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
-fn members(raw: &Raw, i: usize, group: u32) -> Vec<&Received> {
+fn members(raw: &RawTrial, i: usize, group: u32) -> Vec<&Received> {
     raw.received[i].iter().filter(|(g, _)| *g == group).map(|(_, r)| r).collect()
 }
 
-impl Delivered {
+impl DeliveryCounts {
     /// Of workload `i`: to consumers, to requesters, or else as acknowledged.
-    pub fn of(raw: &Raw, i: usize, w: &Workload, consumed: bool, answered: bool) -> Self {
+    pub fn of(raw: &RawTrial, i: usize, w: &Workload, consumed: bool, answered: bool) -> Self {
         let mut all = Self::default();
         if !consumed {
             for (_, s) in &raw.sent[i] {
@@ -56,7 +58,7 @@ impl Delivered {
         }
         for group in 0..w.topology.groups {
             let members = members(raw, i, group);
-            let (first, by_block) = firsts(&members, &raw.sent[i]);
+            let (first, by_block) = first_arrivals(&members, &raw.sent[i]);
             let received = all.received.get_or_insert_default();
             for m in &members {
                 received.0 += m.arrived_in_time.0;
@@ -72,17 +74,17 @@ impl Delivered {
         all
     }
 
-    /// What was due, came at all, and had come, block by block; `None` where there is no schedule, or nobody who receives or
-    /// acknowledges.
+    /// What was due, came at all, and had come, block by block; `None` where there is no schedule,
+    /// or nobody who receives or acknowledges.
     pub fn flow(
         &self,
-        raw: &Raw,
+        raw: &RawTrial,
         i: usize,
         w: &Workload,
         consumed: bool,
         answered: bool,
         block: Nanos,
-    ) -> Option<Flow> {
+    ) -> Option<BlockFlow> {
         let Load::Open { profile, .. } = &w.load else { return None };
         let tails: Vec<u32> = (0..w.topology.groups).filter(|g| w.role(*g) == Role::Tail).collect();
         let copies = if consumed { tails.len() as u64 } else { 1 };
@@ -92,7 +94,7 @@ impl Delivered {
         }
         let n = (raw.measured / block.max(1)) as usize;
         let at = |counts: &[u64], k: usize| counts.get(k).copied().unwrap_or(0);
-        let mut flow = Flow {
+        let mut flow = BlockFlow {
             due: vec![0; n],
             owed: vec![0; n],
             done: (0..n).map(|k| at(&self.headline, k)).collect(),
@@ -100,10 +102,11 @@ impl Delivered {
             seconds: block as f64 / SECOND as f64,
             constant: profile.segments.iter().all(|s| s.from == profile.peak() && s.to == profile.peak()),
         };
-        // While messages were arriving at the end of the drain, those after the last one that came may be on their way.
+        // While messages were arriving at the end of the drain, those after the last one that came
+        // may be on their way.
         let open = raw.arriving || raw.drained < SETTLED;
         for (producer, s) in &raw.sent[i] {
-            let seen: Vec<Cow<'_, Seen>> = match (consumed, answered) {
+            let seen: Vec<Cow<'_, SequenceSet>> = match (consumed, answered) {
                 (true, _) => tails.iter().map(|g| merged(&members(raw, i, *g), *producer as usize)).collect(),
                 (false, true) => vec![Cow::Borrowed(&s.answers)],
                 (false, false) => vec![Cow::Borrowed(&s.acks)],
@@ -127,25 +130,25 @@ impl Delivered {
 }
 
 /// What the members of a group saw of a producer.
-fn merged<'a>(members: &[&'a Received], producer: usize) -> Cow<'a, Seen> {
+fn merged<'a>(members: &[&'a Received], producer: usize) -> Cow<'a, SequenceSet> {
     let mut all = members.iter().filter_map(|m| m.seen.get(producer));
-    let Some(first) = all.next() else { return Cow::Owned(Seen::default()) };
+    let Some(first) = all.next() else { return Cow::Owned(SequenceSet::default()) };
     all.fold(Cow::Borrowed(first), |mut seen, more| {
         seen.to_mut().merge(more);
         seen
     })
 }
 
-/// First deliveries to a group within the measured phase, messages and bytes, and by block: what a member had that another
-/// had before is taken off where it was counted.
-fn firsts(members: &[&Received], sent: &[(u32, Sent)]) -> ((u64, u64), Vec<u64>) {
+/// First deliveries to a group within the measured phase, messages and bytes, and by block: what a
+/// member had that another had before is taken off where it was counted.
+fn first_arrivals(members: &[&Received], sent: &[(u32, Sent)]) -> ((u64, u64), Vec<u64>) {
     let (mut messages, mut bytes, mut by_block) = (0, 0, Vec::new());
     for m in members {
         messages += m.in_time.0;
         bytes += m.in_time.1;
         add(&mut by_block, &m.by_block);
     }
-    let producers = members.iter().map(|m| m.firsts.len()).min().unwrap_or(0);
+    let producers = members.iter().map(|m| m.first_arrivals.len()).min().unwrap_or(0);
     let mean = bytes.checked_div(messages).unwrap_or(0);
     for producer in 0..producers {
         let sizes = sent.iter().find(|(p, _)| *p as usize == producer).map_or(&[][..], |(_, s)| &s.sizes);
@@ -154,9 +157,9 @@ fn firsts(members: &[&Received], sent: &[(u32, Sent)]) -> ((u64, u64), Vec<u64>)
             0 => mean,
             len => u64::from(sizes[(n % len) as usize]),
         };
-        let of: Vec<_> = members.iter().map(|m| &m.firsts[producer]).collect();
+        let of: Vec<_> = members.iter().map(|m| &m.first_arrivals[producer]).collect();
         repeated(&of, |_, when, sequence| {
-            if let When::Block(k) = when {
+            if let ArrivalPhase::Block(k) = when {
                 messages -= 1;
                 bytes = bytes.saturating_sub(size(sequence));
                 by_block[k as usize] -= 1;
@@ -175,13 +178,13 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::consume::{Ear, Rule};
+    use super::super::consume::{ConsumerRecorder, RejectRule};
     use super::super::shared::Shared;
     use super::*;
-    use crate::driver::{Incoming, Sink};
+    use crate::driver::{Incoming, MessageSink};
     use crate::load::message::{ENVELOPE, Envelope, Template};
-    use crate::measure::firsts::Firsts;
-    use crate::measure::ledger::Order;
+    use crate::measure::first_arrivals::FirstArrivals;
+    use crate::measure::ledger::OrderTracker;
     use crate::measure::recorder::Recorder;
     use crate::record::sample;
 
@@ -195,30 +198,35 @@ mod tests {
     /// Bytes of the messages of a producer, in turn.
     const SIZES: [usize; 3] = [100, 60, 300];
 
-    fn ear<'a>(shared: &'a Shared, recorder: &Rc<RefCell<Recorder>>, members: usize) -> Ear<'a> {
-        let firsts = vec![Firsts::default(); if members > 1 { PRODUCERS } else { 0 }];
-        let (seen, dead) = (vec![Seen::default(); PRODUCERS], vec![Seen::default(); PRODUCERS]);
-        Ear {
+    fn consumer_recorder<'a>(
+        shared: &'a Shared,
+        recorder: &Rc<RefCell<Recorder>>,
+        members: usize,
+    ) -> ConsumerRecorder<'a> {
+        let first_arrivals = vec![FirstArrivals::default(); if members > 1 { PRODUCERS } else { 0 }];
+        let (seen, dead) = (vec![SequenceSet::default(); PRODUCERS], vec![SequenceSet::default(); PRODUCERS]);
+        ConsumerRecorder {
             run: 1,
             workload: 0,
             role: Role::Tail,
             think: Duration::ZERO,
             channels: 1,
             keys: None,
-            rule: Rule::default(),
+            rule: RejectRule::default(),
             answer: false,
             open_loop: true,
             shared,
             recorder: Rc::clone(recorder),
             origin: ORIGIN,
             block: BLOCK,
-            order: vec![Order::default(); PRODUCERS],
-            received: Received { seen, dead, firsts, ..Received::default() },
+            order: vec![OrderTracker::default(); PRODUCERS],
+            received: Received { seen, dead, first_arrivals, ..Received::default() },
             arrived: 0,
         }
     }
 
-    /// Rates as counts, by a set of what the group had: first deliveries, everything, and first deliveries by block.
+    /// Rates as counts, by a set of what the group had: first deliveries, everything, and first
+    /// deliveries by block.
     fn naive(deliveries: &[(usize, usize, u64, Nanos)]) -> ((u64, u64), (u64, u64), Vec<u64>) {
         let (mut had, mut first, mut all, mut blocks) = (BTreeSet::new(), (0, 0), (0, 0), vec![0; 20]);
         for (_, producer, number, at) in deliveries {
@@ -247,21 +255,21 @@ mod tests {
             shared.go(1, ORIGIN, END);
             let (out, _shipped) = std::sync::mpsc::channel();
             let recorder = Rc::new(RefCell::new(Recorder::new(0, ORIGIN, SECOND, out)));
-            let mut ears: Vec<Ear<'_>> = (0..members).map(|_| ear(&shared, &recorder, members)).collect();
+            let mut consumers: Vec<ConsumerRecorder<'_>> = (0..members).map(|_| consumer_recorder(&shared, &recorder, members)).collect();
             let mut pool = SIZES.map(|size| Template::new(&vec![7; size - ENVELOPE]));
             for (member, producer, sequence, at) in &deliveries {
                 let due = at.saturating_sub(SECOND / 7);
                 let e = Envelope { run: 1, producer: *producer as u32, sequence: *sequence, intended: due, sent: due };
                 let payload = pool[*sequence as usize % SIZES.len()].stamp(&e);
-                ears[*member % members].take(Incoming { payload, at: *at, attempt: 0 });
+                consumers[*member % members].take(Incoming { payload, at: *at, attempt: 0 });
             }
             let mut w = WORKLOAD.clone();
             (w.topology.groups, w.topology.members) = (1, members as u32);
             let sizes = pool.iter().map(|t| t.len() as u32).collect::<Vec<_>>();
             let sent = (0..PRODUCERS as u32).map(|p| (p, Sent { sizes: sizes.clone(), ..Sent::default() })).collect();
-            let received = ears.into_iter().map(|ear| (0, ear.received)).collect();
-            let raw = Raw { sent: vec![sent], received: vec![received], ..Raw::default() };
-            let mut found = Delivered::of(&raw, 0, &w, true, false);
+            let received = consumers.into_iter().map(|consumer_recorder| (0, consumer_recorder.received)).collect();
+            let raw = RawTrial { sent: vec![sent], received: vec![received], ..RawTrial::default() };
+            let mut found = DeliveryCounts::of(&raw, 0, &w, true, false);
             found.by_block.resize(20, 0);
             prop_assert_eq!((found.first, found.received.unwrap(), found.by_block), naive(&deliveries));
         }
@@ -270,10 +278,11 @@ mod tests {
         fn what_is_lost_is_no_backlog(
             lost in prop::collection::btree_set(0u64..1_000, 0..400), late in 0u64..300, open in any::<bool>(),
         ) {
-            // A hundred due in each of ten blocks, after seven of the warm-up; the last `late` ones come in the drain.
+            // A hundred due in each of ten blocks, after seven of the warm-up; the last `late` ones
+            // come in the drain.
             let mut s = Sent { base: 7, range: (7, 1_007), scheduled_by_interval: vec![100; 10], ..Sent::default() };
             s.sent_by_interval = vec![100; 10];
-            let mut r = Received { seen: vec![Seen::default()], by_block: vec![0; 10], ..Received::default() };
+            let mut r = Received { seen: vec![SequenceSet::default()], by_block: vec![0; 10], ..Received::default() };
             for n in (0..1_000).filter(|n| !lost.contains(n)) {
                 r.seen[0].insert(n + 7);
                 r.by_block[n as usize / 100] += u64::from(n < 1_000 - late);
@@ -281,8 +290,8 @@ mod tests {
             let last = (0..1_000).rev().find(|n| !lost.contains(n)).unwrap();
             let w = WORKLOAD.clone();
             let (sent, received) = (vec![vec![(0, s)]], vec![vec![(0, r)]]);
-            let raw = Raw { sent, received, measured: SECOND, drained: SECOND, arriving: open, ..Raw::default() };
-            let flow = Delivered::of(&raw, 0, &w, true, false).flow(&raw, 0, &w, true, false, BLOCK).unwrap();
+            let raw = RawTrial { sent, received, measured: SECOND, drained: SECOND, arriving: open, ..RawTrial::default() };
+            let flow = DeliveryCounts::of(&raw, 0, &w, true, false).flow(&raw, 0, &w, true, false, BLOCK).unwrap();
             let backlog = flow.owed.iter().sum::<u64>() - flow.done.iter().sum::<u64>();
             let owed = (1_000 - late..1_000).filter(|n| !lost.contains(n)).count() as u64;
             prop_assert_eq!(backlog, owed + if open { 999 - last } else { 0 }, "what may be on its way is owed");

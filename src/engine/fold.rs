@@ -1,21 +1,22 @@
-//! Folds what the threads of a trial brought home into the record: once, at the end, where time does not matter.
+//! Folds what the threads of a trial brought home into the record: once, at the end, where time
+//! does not matter.
 
 use std::collections::BTreeMap;
 
 use crate::measure::hiccup;
 use crate::measure::process::Usage;
-use crate::measure::recorder::{KINDS, Kind, histogram};
+use crate::measure::recorder::{KINDS, LatencyKind, histogram};
 use crate::measure::summary::summarise;
 use crate::plan::{Case, Load, Role};
 use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::units::{Nanos, SECOND};
-use crate::validity::Observed;
+use crate::validity::CheckInput;
 
-use super::books::Books;
+use super::accounting::Accounting;
 use super::observe::{Place, observe, of_interval};
 use super::produce::Sent;
 use super::shared::parts;
-use super::trial::Raw;
+use super::trial::RawTrial;
 
 /// What a trial came to.
 #[derive(Default)]
@@ -25,26 +26,26 @@ pub struct Folded {
     pub generator: Resources,
     pub hiccup: LatencySummary,
     /// What the checks look at, one for each workload.
-    pub observed: Vec<Observed>,
+    pub observed: Vec<CheckInput>,
     pub events: Vec<Event>,
     pub intervals: Vec<Interval>,
     pub hlog: Vec<TaggedInterval>,
 }
 
-fn tag(kind: Kind, headline: &str) -> String {
+fn tag(kind: LatencyKind, headline: &str) -> String {
     match kind {
-        Kind::Response => headline.into(),
-        Kind::Service => format!("{headline}.service"),
-        Kind::Lag => "lag".into(),
-        Kind::Ack => "ack".into(),
-        Kind::AckService => "ack.service".into(),
-        Kind::Slow => format!("{headline}.slow"),
+        LatencyKind::Response => headline.into(),
+        LatencyKind::Service => format!("{headline}.service"),
+        LatencyKind::Lag => "lag".into(),
+        LatencyKind::Ack => "ack".into(),
+        LatencyKind::AckService => "ack.service".into(),
+        LatencyKind::Slow => format!("{headline}.slow"),
     }
 }
 
 /// What the fold must know beside the measurement.
 #[derive(Clone, Copy)]
-pub struct Frame<'a> {
+pub struct FoldContext<'a> {
     /// Labels the intervals.
     pub round: u32,
     /// Whether the driver delivers to consumers.
@@ -58,7 +59,7 @@ pub struct Frame<'a> {
 }
 
 /// Folds `raw`, measured in `case`.
-pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Frame<'_>) -> Folded {
+pub fn fold(raw: &RawTrial, case: &Case, hiccups: Vec<hiccup::HiccupInterval>, frame: &FoldContext<'_>) -> Folded {
     let hiccups: BTreeMap<u64, Packed> = hiccups.into_iter().collect();
     let mut folded = Folded::default();
     // Of the measured phase, as the CPU time is that they are held against.
@@ -87,21 +88,21 @@ pub fn fold(raw: &Raw, case: &Case, hiccups: Vec<hiccup::Interval>, frame: &Fram
     folded
 }
 
-/// Folds one workload, and gives the messages that CPU time is held against: delivered for the first time, or confirmed
-/// where those are more, or sent where there are neither.
+/// Folds one workload, and gives the messages that CPU time is held against: delivered for the
+/// first time, or confirmed where those are more, or sent where there are neither.
 fn workload(
     folded: &mut Folded,
-    raw: &Raw,
+    raw: &RawTrial,
     case: &Case,
     i: usize,
     hiccups: &BTreeMap<u64, Packed>,
-    frame: &Frame<'_>,
+    frame: &FoldContext<'_>,
 ) -> u64 {
     let w = &case.workloads[i];
     // Nobody may be listening.
     let delivers = frame.delivers && w.topology.groups > 0;
-    let books = Books::close(raw, i, w, delivers);
-    let Frame { round, spin, clocksource, .. } = *frame;
+    let accounting = Accounting::close(raw, i, w, delivers);
+    let FoldContext { round, spin, clocksource, .. } = *frame;
     let at = Place {
         raw,
         case,
@@ -112,23 +113,23 @@ fn workload(
         spin,
         clocksource,
     };
-    let latency = latencies(folded, &at, &books, delivers, frame.quantiles);
+    let latency = latencies(folded, &at, &accounting, delivers, frame.quantiles);
     let seconds = (raw.measured as f64 / SECOND as f64).max(1e-9);
     let rate = |count: u64| count as f64 / seconds;
     let sent_in_time: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.sent_by_interval).sum();
-    let (first, received) = (books.within.first, books.within.received);
+    let (first, received) = (accounting.within.first, accounting.within.received);
     let throughput = Throughput {
-        offered: matches!(w.load, Load::Open { .. }).then_some(rate(books.ledger.scheduled)),
+        offered: matches!(w.load, Load::Open { .. }).then_some(rate(accounting.ledger.scheduled)),
         sent: rate(sent_in_time),
         delivered: rate(first.0),
         delivered_bytes: rate(first.1),
         received: received.map(|r| rate(r.0)),
         received_bytes: received.map(|r| rate(r.1)),
     };
-    intervals(&mut folded.intervals, &at, round, &books.within.by_block);
-    folded.observed.push(observe(&at, &books, &latency));
-    let promises = if delivers { books.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
-    let Books { ledger, groups, replay, .. } = books;
+    intervals(&mut folded.intervals, &at, round, &accounting.within.by_block);
+    folded.observed.push(observe(&at, &accounting, &latency));
+    let promises = if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
+    let Accounting { ledger, groups, replay, .. } = accounting;
     let name = w.name.clone();
     folded.workloads.push(WorkloadResult { name, ledger, throughput, latency, promises, groups, replay });
     let confirmed: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.confirmed_by_interval).sum();
@@ -142,7 +143,7 @@ fn workload(
 fn latencies(
     folded: &mut Folded,
     at: &Place<'_>,
-    books: &Books,
+    accounting: &Accounting,
     delivers: bool,
     quantiles: &[f64],
 ) -> BTreeMap<String, LatencySummary> {
@@ -163,14 +164,14 @@ fn latencies(
         let lost = match kind {
             // What was given up may have been on its way.
             _ if raw.abandoned => 0,
-            Kind::Response if !open || !delivers => 0,
-            Kind::Service if !delivers => 0,
-            Kind::Response | Kind::Service => missing(books),
-            Kind::Slow => books.groups.iter().filter(|g| g.role == Role::Slow).map(|g| g.lost).sum(),
-            Kind::Ack | Kind::AckService if books.ledger.acked > 0 => {
-                unsent(books) + books.ledger.sent.saturating_sub(books.ledger.acked)
+            LatencyKind::Response if !open || !delivers => 0,
+            LatencyKind::Service if !delivers => 0,
+            LatencyKind::Response | LatencyKind::Service => missing(accounting),
+            LatencyKind::Slow => accounting.groups.iter().filter(|g| g.role == Role::Slow).map(|g| g.lost).sum(),
+            LatencyKind::Ack | LatencyKind::AckService if accounting.ledger.acked > 0 => {
+                unsent(accounting) + accounting.ledger.sent.saturating_sub(accounting.ledger.acked)
             }
-            Kind::Lag | Kind::Ack | Kind::AckService => 0,
+            LatencyKind::Lag | LatencyKind::Ack | LatencyKind::AckService => 0,
         };
         if total.is_empty() && lost == 0 {
             continue;
@@ -180,24 +181,24 @@ fn latencies(
     for (hop, h) in raw.hops.iter().filter(|(_, h)| i == 0 && !h.is_empty()) {
         latency.insert(format!("{name}.{hop}"), summarise(h, 0, 0, 0, quantiles));
     }
-    around_replay(&mut latency, raw, i, case, books, quantiles);
+    around_replay(&mut latency, raw, i, case, accounting, quantiles);
     latency
 }
 
 /// Latencies of the messages due before, while and after the backlog was read, by whole intervals.
 fn around_replay(
     latency: &mut BTreeMap<String, LatencySummary>,
-    raw: &Raw,
+    raw: &RawTrial,
     i: usize,
     case: &Case,
-    books: &Books,
+    accounting: &Accounting,
     quantiles: &[f64],
 ) {
-    let Some(replay) = &books.replay else { return };
+    let Some(replay) = &accounting.replay else { return };
     let length = case.phases.interval.0 as f64 / SECOND as f64;
     let begun = replay.begun_s;
     let over = replay.catch_up_s.map_or(f64::INFINITY, |s| begun + s);
-    for (kind, name) in [(Kind::Ack, "ack"), (Kind::Response, "e2e")] {
+    for (kind, name) in [(LatencyKind::Ack, "ack"), (LatencyKind::Response, "e2e")] {
         let mut windows = ["before", "during", "after"].map(|word| (word, histogram()));
         for ((_, _, k), h) in raw.samples.range((i, kind, 0)..=(i, kind, u64::MAX)) {
             let (from, to) = (*k as f64 * length, (*k + 1) as f64 * length);
@@ -224,21 +225,23 @@ fn resources(usage: Usage, messages: u64) -> Resources {
     }
 }
 
-/// Latencies of the headline that are +infinity: lost deliveries, and messages that were due but never sent.
-fn missing(books: &Books) -> u64 {
-    let lost = if books.groups.is_empty() {
-        books.ledger.lost
+/// Latencies of the headline that are +infinity: lost deliveries, and messages that were due but
+/// never sent.
+fn missing(accounting: &Accounting) -> u64 {
+    let lost = if accounting.groups.is_empty() {
+        accounting.ledger.lost
     } else {
-        books.groups.iter().filter(|g| g.role == Role::Tail).map(|g| g.lost).sum()
+        accounting.groups.iter().filter(|g| g.role == Role::Tail).map(|g| g.lost).sum()
     };
-    lost + unsent(books) * books.copies.max(1)
+    lost + unsent(accounting) * accounting.copies.max(1)
 }
 
-fn unsent(books: &Books) -> u64 {
-    books.ledger.scheduled.saturating_sub(books.ledger.sent)
+fn unsent(accounting: &Accounting) -> u64 {
+    accounting.ledger.scheduled.saturating_sub(accounting.ledger.sent)
 }
 
-/// The lines of `intervals.csv` of a workload; `delivered` counts first deliveries, several counts an interval.
+/// The lines of `intervals.csv` of a workload; `delivered` counts first deliveries, several counts
+/// an interval.
 fn intervals(out: &mut Vec<Interval>, at: &Place<'_>, round: u32, delivered: &[u64]) {
     let Place { raw, case, index: i, workload: w, hiccups, .. } = *at;
     let length = case.phases.interval.0;
@@ -250,10 +253,10 @@ fn intervals(out: &mut Vec<Interval>, at: &Place<'_>, round: u32, delivered: &[u
     for k in 0..n {
         let response = raw
             .samples
-            .get(&(i, Kind::Response, k))
-            .or_else(|| raw.samples.get(&(i, Kind::Service, k)))
-            .or_else(|| raw.samples.get(&(i, Kind::Ack, k)))
-            .or_else(|| raw.samples.get(&(i, Kind::AckService, k)));
+            .get(&(i, LatencyKind::Response, k))
+            .or_else(|| raw.samples.get(&(i, LatencyKind::Service, k)))
+            .or_else(|| raw.samples.get(&(i, LatencyKind::Ack, k)))
+            .or_else(|| raw.samples.get(&(i, LatencyKind::AckService, k)));
         let response = response.map(Packed::open);
         let q = |q: f64| response.as_ref().filter(|h| !h.is_empty()).map(|h| h.value_at_quantile(q).min(h.max()));
         let usage = raw.broker_intervals.get(k as usize);
@@ -270,7 +273,7 @@ fn intervals(out: &mut Vec<Interval>, at: &Place<'_>, round: u32, delivered: &[u
             p99_ns: q(0.99),
             p999_ns: q(0.999),
             max_ns: q(1.0),
-            lag_max_ns: raw.samples.get(&(i, Kind::Lag, k)).map(|h| h.open().max()),
+            lag_max_ns: raw.samples.get(&(i, LatencyKind::Lag, k)).map(|h| h.open().max()),
             hiccup_max_ns: hiccups.get(&k).map(|h| h.open().max()),
             broker_cpu_s: usage.map(|(cpu, _)| *cpu as f64 / SECOND as f64),
             broker_rss_bytes: usage.map(|(_, rss)| *rss),

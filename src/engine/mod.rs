@@ -1,12 +1,13 @@
-//! Executes a plan: rounds of trials in seeded random order, each on a fresh system; folds each into the record.
+//! Executes a plan: rounds of trials in seeded random order, each on a fresh system; folds each
+//! into the record.
 //!
-//! Only this module sees drivers, systems, load and measurement together. The order of cases within a round is a
-//! random permutation, so that drift of the host falls on all alike (Abedi and Brecht 2017, randomised multiple
-//! interleaved trials).
+//! Only this module sees drivers, systems, load and measurement together. The order of cases within
+//! a round is a random permutation, so that drift of the host falls on all alike (Abedi and Brecht
+//! 2017, randomised multiple interleaved trials).
 
+mod accounting;
 pub mod arrival;
 mod backlog;
-mod books;
 mod consume;
 mod control;
 pub mod cost;
@@ -34,9 +35,10 @@ use std::time::Duration;
 
 pub use finish::TrialFiles;
 pub use register::{Client, Clients, Register};
-pub use run::{Conditions, RunError, Sink, run, run_with, trusts};
+pub use run::{Conditions, RunError, RunSink, run, run_with, trusts};
 
-/// The user's wish to stop: once to end the trial and keep what is recorded, twice to give up at once.
+/// A request of the user to stop: once to end the trial and keep what is recorded, twice to give up
+/// at once.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicU32>);
 
@@ -51,7 +53,7 @@ impl Interrupt {
     }
 }
 
-/// A sign of life for the progress display.
+/// Progress of a trial, for the display.
 #[derive(Debug, Clone, Copy)]
 pub struct Tick {
     /// `warm-up` or `measure`.

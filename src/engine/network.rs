@@ -1,10 +1,13 @@
-//! Faults of the network, for systems that msgbench launched: a loopback of the run's own that goes down or is shaped.
+//! Faults of the network, for systems that msgbench launched: a loopback of the run's own that goes
+//! down or is shaped.
 //!
 //! # Design
-//! The run moves into a network namespace of its own before it starts a thread (network_namespaces(7)); what it launches and its clients
-//! inherit it, so that nothing else on the host is touched and the namespace goes with the run. Its loopback is taken down and up by
-//! ioctl (netdevice(7)); TCP connections live on and send again, as over a cable that is pulled out. Delay, loss and rate are queueing disciplines of
-//! the kernel (tc(8): `netem`, `tbf`), tried before the first trial.
+//! The run moves into a network namespace of its own before it starts a thread
+//! (network_namespaces(7)); what it launches and its clients inherit it, so that nothing else on
+//! the host is touched and the namespace goes with the run. Its loopback is taken down and up by
+//! ioctl (netdevice(7)); TCP connections live on and send again, as over a cable that is pulled
+//! out. Delay, loss and rate are queueing disciplines of the kernel (tc(8): `netem`, `tbf`), tried
+//! before the first trial.
 //! # Rejected
 //! Firewall rules on the host's own loopback: they are everybody's, and stay when a run is killed.
 
@@ -17,11 +20,12 @@ use crate::plan::{Action, Plan};
 /// Where `tc` is looked for.
 const TC: [&str; 3] = ["tc", "/usr/sbin/tc", "/sbin/tc"];
 
-/// Moves the calling thread, and all that it starts from now on, into a network namespace of its own if the plan has faults of the network.
+/// Moves the calling thread, and all that it starts from now on, into a network namespace of its
+/// own if the plan has faults of the network.
 ///
 /// # Errors
-/// In words, with a remedy: the kernel or its administrator does not allow it, or lacks a queueing discipline. Must be called while the
-/// process has one thread.
+/// In words, with a remedy: the kernel or its administrator does not allow it, or lacks a queueing
+/// discipline. Must be called while the process has one thread.
 pub fn enter(plan: &Plan) -> Result<(), String> {
     let of_network = || plan.events.iter().filter(|e| e.action.of_network());
     if of_network().next().is_none() {
@@ -33,7 +37,7 @@ pub fn enter(plan: &Plan) -> Result<(), String> {
     loopback(true).map_err(|e| format!("the loopback of the new network namespace cannot be brought up: {e}"))?;
     for qdisc in of_network().filter_map(|e| e.qdisc.as_deref()) {
         shape(qdisc)?;
-        mend()?;
+        remove_qdisc()?;
     }
     Ok(())
 }
@@ -43,18 +47,18 @@ pub fn enter(plan: &Plan) -> Result<(), String> {
 /// # Errors
 /// In words; and always outside of a namespace that [`enter`] has made.
 pub fn act(action: Action, qdisc: Option<&str>) -> Result<(), String> {
-    if !apart() {
+    if !in_own_namespace() {
         return Err("not in a network namespace of its own; the host's network is left alone".into());
     }
     match (action, qdisc) {
         (Action::Cut, _) => loopback(false).map_err(|e| format!("the loopback does not go down: {e}")),
         (Action::Shape, Some(qdisc)) => shape(qdisc),
-        _ => mend(),
+        _ => remove_qdisc(),
     }
 }
 
 /// Whether the network is not that of the process that started this one.
-fn apart() -> bool {
+fn in_own_namespace() -> bool {
     // SAFETY: getppid has no preconditions.
     let parent = unsafe { libc::getppid() };
     let of = |path: String| std::fs::read_link(path).ok();
@@ -95,7 +99,8 @@ fn loopback(up: bool) -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = *from as libc::c_char;
     }
-    // SAFETY: both requests read and write the flags of the ifreq that they are given, which lives until they return.
+    // SAFETY: both requests read and write the flags of the ifreq that they are given, which lives
+    // until they return.
     unsafe {
         if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) != 0 {
             return Err(io::Error::last_os_error());
@@ -132,7 +137,7 @@ fn shape(qdisc: &str) -> Result<(), String> {
 }
 
 /// Ends what [`shape`] and a cut did.
-fn mend() -> Result<(), String> {
+fn remove_qdisc() -> Result<(), String> {
     // Where there is none, nothing is to be removed.
     let _ = tc(&["qdisc", "del", "dev", "lo", "root"]);
     loopback(true).map_err(|e| format!("the loopback does not come up: {e}"))

@@ -1,20 +1,21 @@
-//! What the checks look at of one workload: taken from its books, its latencies and the trial around it.
+//! What the checks look at of one workload: taken from its books, its latencies and the trial
+//! around it.
 
 use std::collections::BTreeMap;
 
 use crate::plan::{Arrivals, Case, Load, Workload};
 use crate::record::{LatencySummary, Packed};
 use crate::units::{Nanos, SECOND};
-use crate::validity::{Observed, Sends};
+use crate::validity::{CheckInput, Sends};
 
-use super::books::Books;
+use super::accounting::Accounting;
 use super::produce::{GAPS, Sent};
 use super::shared::parts;
-use super::trial::Raw;
+use super::trial::RawTrial;
 
 /// Where a workload stands in its trial.
 pub struct Place<'a> {
-    pub raw: &'a Raw,
+    pub raw: &'a RawTrial,
     pub case: &'a Case,
     /// Index of the workload, and what it is.
     pub index: usize,
@@ -30,26 +31,26 @@ pub struct Place<'a> {
 }
 
 /// What was observed of the workload.
-pub fn observe(at: &Place<'_>, books: &Books, latency: &BTreeMap<String, LatencySummary>) -> Observed {
+pub fn observe(at: &Place<'_>, accounting: &Accounting, latency: &BTreeMap<String, LatencySummary>) -> CheckInput {
     let Place { raw, case, index, workload: w, headline, hiccups, spin, clocksource } = *at;
     let open = matches!(w.load, Load::Open { .. });
     let tail = |key: &str| {
         let s = latency.get(key)?;
         s.percentiles.iter().rev().find(|p| p.printable).map(|p| p.value_ns)
     };
-    let l = &books.ledger;
+    let l = &accounting.ledger;
     let recorded = latency.get(headline).filter(|_| open).or_else(|| latency.get(&format!("{headline}.service")));
     let whole = l.lost + l.duplicated + l.dead_lettered == 0 && raw.failed.is_none() && !raw.interrupted;
     let balance = whole && recorded.is_some_and(|s| s.count > 0);
     let longest = |key: &str| latency.get(key).and_then(|l| l.max_ns);
     let pause = hiccups.values().map(|h| h.open().max()).max();
     let block = case.phases.interval.0 / parts(case.phases.measure.0, case.phases.interval.0);
-    Observed {
+    CheckInput {
         scheduled: open.then_some(l.scheduled).filter(|_| !raw.abandoned),
         sent: l.sent.saturating_sub(l.sent_late),
         seconds: (raw.measured as f64 / SECOND as f64).max(1e-9),
         paced: raw.measured > 0 && open,
-        flow: books.within.flow(raw, index, w, books.consumed, books.answered, block),
+        flow: accounting.within.flow(raw, index, w, accounting.consumed, accounting.answered, block),
         sends: sends(at),
         // The null driver has no response of its own to hold the lag against.
         lag_tail: tail("lag").flatten().filter(|_| headline != "ack"),
@@ -60,10 +61,10 @@ pub fn observe(at: &Place<'_>, books: &Books, latency: &BTreeMap<String, Latency
         arriving: raw.arriving,
         in_flight: l.in_flight,
         client_dropped: l.client_dropped,
-        dropped: books.dropped,
+        dropped: accounting.dropped,
         corrupted: l.corrupted,
         foreign: l.foreign,
-        sojourn_from_stamps: balance.then_some((books.received_sum - books.intended_sum) as f64),
+        sojourn_from_stamps: balance.then_some((accounting.received_sum - accounting.intended_sum) as f64),
         sojourn_from_histogram: recorded.map_or(0.0, |s| s.mean_ns * s.count as f64),
         busiest: raw.busiest,
         waiting: raw.waiting,

@@ -1,4 +1,5 @@
-//! Makes the messages of a workload: a pool of templates with the sizes and contents of the plan, in seeded order.
+//! Makes the messages of a workload: a pool of templates with the sizes and contents of the plan,
+//! in seeded order.
 
 use std::path::Path;
 
@@ -7,13 +8,14 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
 
 use crate::load::message::{ENVELOPE, Template};
-use crate::load::schedule::Share;
+use crate::load::schedule::ScheduleShare;
 use crate::plan::messages::read_messages;
 use crate::plan::{Content, Payload, PayloadSize};
 
 /// The pool of a producer takes about so many bytes.
 const POOL: usize = 4 << 20;
-/// The pools of all producers of a workload take about so many bytes, unless one message of each takes more.
+/// The pools of all producers of a workload take about so many bytes, unless one message of each
+/// takes more.
 const ALL: usize = 64 << 20;
 /// Messages of a pool at most.
 const MOST: usize = 1024;
@@ -51,7 +53,7 @@ const WORDS: &[&str] = &[
 ///
 /// # Errors
 /// When a file of the payload cannot be read; the text names it.
-pub fn templates(payload: &Payload, seed: u64, share: Share) -> Result<Vec<Template>, String> {
+pub fn templates(payload: &Payload, seed: u64, share: ScheduleShare) -> Result<Vec<Template>, String> {
     if let Content::File { path, .. } = &payload.content {
         return real(Path::new(path), share).map_err(|e| format!("cannot read the payload {path}: {e}"));
     }
@@ -101,9 +103,9 @@ fn body(payload: &Payload, random: &mut StdRng) -> Vec<u8> {
     body
 }
 
-/// The messages of a file: all of them, or every so many-th, so that all producers together have each and need no more than
-/// their room.
-fn real(path: &Path, share: Share) -> std::io::Result<Vec<Template>> {
+/// The messages of a file: all of them, or every n-th, so that all producers together have each and
+/// need no more than their room.
+fn real(path: &Path, share: ScheduleShare) -> std::io::Result<Vec<Template>> {
     let messages = read_messages(path)?;
     let bytes: usize = messages.iter().map(|body| body.len() + ENVELOPE).sum();
     let step = (bytes * share.of.max(1) as usize)
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
     use crate::units::Bytes;
 
-    const ALONE: Share = Share { index: 0, of: 1 };
+    const ALONE: ScheduleShare = ScheduleShare { index: 0, of: 1 };
 
     fn sizes(size: PayloadSize, content: Content) -> Vec<usize> {
         templates(&Payload { size, content }, 1, ALONE).unwrap().iter().map(Template::len).collect()
@@ -167,7 +169,7 @@ mod tests {
             let largest = size.largest().0 as usize;
             for of in [1, 16, 60] {
                 let pools: Vec<Vec<Template>> =
-                    (0..of).map(|index| templates(&payload, 1, Share { index, of }).unwrap()).collect();
+                    (0..of).map(|index| templates(&payload, 1, ScheduleShare { index, of }).unwrap()).collect();
                 let bytes: usize = pools.iter().flatten().map(Template::len).sum();
                 assert!(pools.iter().all(|p| !p.is_empty()), "{payload:?} {of}");
                 assert!(bytes <= (ALL + ALL / 2).max(of as usize * largest), "{payload:?}, {of}: {bytes} bytes");

@@ -1,22 +1,23 @@
 //! The publish loop: walks the schedule of one producer.
 //!
-//! A late message is sent at once with its own intended time; none is skipped, none is re-timed. The loop allocates
-//! nothing for a message, takes no lock, and reads the clock once for each message that is not waited for.
+//! A late message is sent at once with its own intended time; none is skipped, none is re-timed.
+//! The loop allocates nothing for a message, takes no lock, and reads the clock once for each
+//! message that is not waited for.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::driver::{Confirmation, DriverError, Outgoing, Producer};
-use crate::load::keys::Keys;
-use crate::load::message::{Envelope, Flaw, Template, open};
+use crate::load::keys::KeyChooser;
+use crate::load::message::{Envelope, EnvelopeError, Template, open};
 use crate::load::pacer::Pacer;
 use crate::load::schedule::Schedule;
-use crate::measure::ledger::Seen;
-use crate::measure::recorder::{Kind, Recorder};
+use crate::measure::ledger::SequenceSet;
+use crate::measure::recorder::{LatencyKind, Recorder};
 use crate::units::{Nanos, SECOND, now};
 
-use super::shared::{Counters, Shared};
-use super::stamps::{Stamp, Stamps};
+use super::shared::{Shared, WorkloadCounters};
+use super::stamps::{OpenStamps, Stamp};
 
 /// No wait in the loop is longer, so that a stop is noticed.
 const SLICE: Nanos = 50_000_000;
@@ -43,8 +44,9 @@ pub enum Pace {
         outstanding: u64,
         /// The pause.
         think: Nanos,
-        /// A message is given up as lost, and is in flight no more, when one that was sent so much later is answered, or when
-        /// nothing is answered for so long. A broker that is slow gives up nothing.
+        /// A message is given up as lost, and is in flight no more, when one that was sent so much
+        /// later is answered, or when nothing is answered for so long. A broker that is slow gives
+        /// up nothing.
         patience: Nanos,
     },
 }
@@ -65,7 +67,8 @@ pub struct Sent {
     pub refused: u64,
     /// Sequence numbers of the measured phase: from, to (exclusive).
     pub range: (u64, u64),
-    /// Sequence number of the first message that was due in the measured phase: the n-th that was due has n more.
+    /// Sequence number of the first message that was due in the measured phase: the n-th that was
+    /// due has n more.
     pub base: u64,
     /// Bytes of the messages, which are sent in turn.
     pub sizes: Vec<u32>,
@@ -75,14 +78,13 @@ pub struct Sent {
     pub acknowledged: bool,
     /// Acknowledgements of measured messages, and which numbers they were.
     pub acked: u64,
-    /// See `acked`.
-    pub acks: Seen,
+    pub acks: SequenceSet,
     /// Requests to which nobody was there to answer.
     pub unanswered: u64,
     /// Answers to measured messages, each once.
     pub answered: u64,
     /// Which numbers were answered.
-    pub answers: Seen,
+    pub answers: SequenceSet,
     /// Answers that arrived within the measured phase, each once, and their bytes.
     pub answered_in_time: (u64, u64),
     /// The same with duplicates.
@@ -93,12 +95,13 @@ pub struct Sent {
     pub duplicated: u64,
     /// Answers of another run and answers whose checksum did not hold.
     pub foreign: u64,
-    /// See `foreign`.
     pub corrupted: u64,
-    /// When the first messages of the measured phase were handed over: as many as there is room for.
+    /// When the first messages of the measured phase were handed over: as many as there is room
+    /// for.
     pub first: Vec<Nanos>,
-    /// Messages due, and messages handed over, in each block of the measured phase ([`super::shared::parts`] of an interval):
-    /// by wall time, so that those of the warm-up that were late are here, and those sent afterwards are not.
+    /// Messages due, and messages handed over, in each block of the measured phase
+    /// ([`super::shared::parts`] of an interval): by wall time, so that those of the warm-up that
+    /// were late are here, and those sent afterwards are not.
     pub scheduled_by_interval: Vec<u64>,
     /// See above.
     pub sent_by_interval: Vec<u64>,
@@ -115,7 +118,7 @@ pub struct Publisher<'a, P> {
     /// Index of its workload.
     pub workload: usize,
     /// Which key a message has.
-    pub keys: Option<Keys>,
+    pub keys: Option<KeyChooser>,
     /// Whether it is answered, and not only acknowledged.
     pub reply: bool,
     /// Names the trial.
@@ -134,30 +137,29 @@ pub struct Publisher<'a, P> {
     pub recorder: Rc<RefCell<Recorder>>,
     /// Start of the measured phase, and length of an interval.
     pub origin: Nanos,
-    /// See `origin`.
     pub interval: Nanos,
-    /// The books.
-    pub books: Books,
+    /// What it has received so far.
+    pub send_state: SendState,
     /// No wait lasts beyond it; see [`Publisher::slice`].
     pub look: Nanos,
 }
 
-/// The books of one producer.
+/// What one producer has sent, and what is open.
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct SendState {
     /// Of the measured phase.
     pub sent: Sent,
     sequence: u64,
     /// Sent and arrived, not yet added to the shared counters.
     unshared: (u64, u64),
-    stamps: Stamps,
-    /// When the latest message was handed over that there was news of; kept in a closed loop.
+    stamps: OpenStamps,
+    /// When the latest confirmed or refused message was handed over; kept in a closed loop.
     latest: Nanos,
 }
 
 /// What a confirmation is measured against.
 #[derive(Clone, Copy)]
-struct Frame {
+struct ConfirmContext {
     run: u32,
     reply: bool,
     open_loop: bool,
@@ -167,11 +169,12 @@ struct Frame {
 }
 
 impl<P: Producer> Publisher<'_, P> {
-    /// Drives the load that begins at `start` until the end of the measured phase, then waits for what is outstanding.
+    /// Drives the load that begins at `start` until the end of the measured phase, then waits for
+    /// what is outstanding.
     pub async fn run(&mut self, start: Nanos) -> Result<(), DriverError> {
-        self.books.sent.range = (u64::MAX, 0);
-        self.books.sent.acknowledged = self.producer.confirms() && !self.reply;
-        self.books.sent.sizes = self.templates.iter().map(|t| t.len() as u32).collect();
+        self.send_state.sent.range = (u64::MAX, 0);
+        self.send_state.sent.acknowledged = self.producer.confirms() && !self.reply;
+        self.send_state.sent.sizes = self.templates.iter().map(|t| t.len() as u32).collect();
         let mut unthrottled = 0u32;
         self.wait(start).await?;
         loop {
@@ -204,12 +207,12 @@ impl<P: Producer> Publisher<'_, P> {
             };
             let mut at = now();
             if let Some(due) = due {
-                self.books.due(due, self.origin, self.interval);
+                self.send_state.due(due, self.origin, self.interval);
                 if at < due {
                     self.producer.flush().await?;
                     self.wait(due).await?;
                     at = now();
-                } else if self.books.sequence.is_multiple_of(64) {
+                } else if self.send_state.sequence.is_multiple_of(64) {
                     // Late: the client's own tasks run on this thread and must get their turn.
                     tokio::task::yield_now().await;
                     self.poll_confirmations().await?;
@@ -218,14 +221,15 @@ impl<P: Producer> Publisher<'_, P> {
             } else if at >= self.shared.end() {
                 break;
             } else {
-                self.books.due(at, self.origin, self.interval);
+                self.send_state.due(at, self.origin, self.interval);
             }
-            while self.books.stamps.full() && !self.over() {
+            while self.send_state.stamps.full() && !self.over() {
                 if self.reply || matches!(self.pace, Pace::Closed { .. }) {
-                    self.books.stamps.forget();
+                    self.send_state.stamps.forget();
                     break;
                 }
-                // The stamps of what is not acknowledged must be kept: wait, and let it show as lag.
+                // The stamps of what is not acknowledged must be kept: wait, and let it show as
+                // lag.
                 let slice = self.slice();
                 self.wait_or_confirmation(slice).await?;
                 at = now();
@@ -236,35 +240,36 @@ impl<P: Producer> Publisher<'_, P> {
             self.send(due.unwrap_or(at), at).await?;
         }
         self.producer.flush().await?;
-        while self.books.outstanding() > 0 && !self.shared.stopped() {
+        while self.send_state.outstanding() > 0 && !self.shared.stopped() {
             let slice = self.slice();
             self.wait_or_confirmation(slice).await?;
         }
-        self.books.share(&self.shared.counters[self.workload]);
+        self.send_state.share(&self.shared.counters[self.workload]);
         Ok(())
     }
 
-    /// Counts what the schedule still holds when the loop was cut off while the client took nothing more.
+    /// Counts what the schedule still holds when the loop was cut off while the client took nothing
+    /// more.
     pub fn count_unsent(&mut self, start: Nanos) {
         if let Pace::Open(schedule) = &mut self.pace {
             for due in schedule.map(|offset| start + offset).take_while(|due| *due < self.shared.end()) {
-                self.books.due(due, self.origin, self.interval);
+                self.send_state.due(due, self.origin, self.interval);
             }
         }
     }
 
     /// Waits until fewer than `outstanding` are in flight.
     async fn wait_for_answers(&mut self, outstanding: u64, patience: Nanos) -> Result<(), DriverError> {
-        let (mut seen, mut since) = (self.books.stamps.settled(), now());
-        while self.books.outstanding() >= outstanding && !self.over() {
+        let (mut seen, mut since) = (self.send_state.stamps.settled(), now());
+        while self.send_state.outstanding() >= outstanding && !self.over() {
             let slice = self.slice();
             self.wait_or_confirmation(slice).await?;
-            let settled = self.books.stamps.settled();
+            let settled = self.send_state.stamps.settled();
             if settled != seen {
                 (seen, since) = (settled, now());
-                self.books.stamps.give_up(self.books.latest.saturating_sub(patience));
+                self.send_state.stamps.give_up(self.send_state.latest.saturating_sub(patience));
             } else if now() - since > patience {
-                self.books.stamps.give_up(Nanos::MAX);
+                self.send_state.stamps.give_up(Nanos::MAX);
             }
         }
         Ok(())
@@ -276,38 +281,38 @@ impl<P: Producer> Publisher<'_, P> {
 
     #[inline]
     async fn send(&mut self, intended: Nanos, at: Nanos) -> Result<(), DriverError> {
-        let sequence = self.books.sequence;
+        let sequence = self.send_state.sequence;
         let key = self.keys.as_ref().map(|keys| keys.of(self.index, sequence));
         let template = (sequence % self.templates.len() as u64) as usize;
         let channel = (sequence % u64::from(self.channels)) as u32;
         let envelope = Envelope { run: self.run, producer: self.index, sequence, intended, sent: at };
         let message = self.templates[template].stamp(&envelope);
         if self.producer.confirms() {
-            self.books.stamp(sequence, intended, at);
+            self.send_state.stamp(sequence, intended, at);
         }
-        self.books.sequence += 1;
+        self.send_state.sequence += 1;
         match self.producer.send(Outgoing { channel, key, payload: message, token: sequence }).await {
             Ok(()) => {}
             Err(DriverError::Refused { .. }) => {
-                self.books.sent.refused += u64::from(intended >= self.origin);
-                self.books.stamps.take(sequence);
+                self.send_state.sent.refused += u64::from(intended >= self.origin);
+                self.send_state.stamps.take(sequence);
                 return Ok(());
             }
             Err(other) => return Err(other),
         }
-        self.books.unshared.0 += 1;
-        if self.books.unshared.0 >= BATCH {
-            self.books.share(&self.shared.counters[self.workload]);
+        self.send_state.unshared.0 += 1;
+        if self.send_state.unshared.0 >= BATCH {
+            self.send_state.share(&self.shared.counters[self.workload]);
         }
         let in_time = at < self.shared.end();
         if in_time && at >= self.origin {
-            bump(&mut self.books.sent.sent_by_interval, at, self.origin, self.interval);
+            bump(&mut self.send_state.sent.sent_by_interval, at, self.origin, self.interval);
         }
         if intended >= self.origin {
-            self.books.handed_over(sequence, intended, at, self.origin);
-            self.books.sent.sent_late += u64::from(!in_time);
+            self.send_state.handed_over(sequence, intended, at, self.origin);
+            self.send_state.sent.sent_late += u64::from(!in_time);
             if matches!(self.pace, Pace::Open(_)) {
-                self.recorder.borrow_mut().record(Kind::Lag, intended, intended, at);
+                self.recorder.borrow_mut().record(LatencyKind::Lag, intended, intended, at);
             }
         }
         Ok(())
@@ -324,8 +329,8 @@ impl<P: Producer> Publisher<'_, P> {
         }
     }
 
-    /// Until when a wait may last, so that a stop is noticed. The same instant for many waits, so that the timer is set once
-    /// for all of them.
+    /// Until when a wait may last, so that a stop is noticed. The same instant for many waits, so
+    /// that the timer is set once for all of them.
     fn slice(&mut self) -> Nanos {
         let at = now();
         if at >= self.look {
@@ -336,12 +341,12 @@ impl<P: Producer> Publisher<'_, P> {
 
     /// Waits until `slice` or for confirmations, whichever comes first.
     async fn wait_or_confirmation(&mut self, slice: Nanos) -> Result<(), DriverError> {
-        self.books.share(&self.shared.counters[self.workload]);
+        self.send_state.share(&self.shared.counters[self.workload]);
         let timer = |e: std::io::Error| DriverError::Lost { url: "timer".into(), words: e.to_string() };
         if !self.producer.confirms() {
             return self.pacer.until(slice).await.map_err(timer);
         }
-        let frame = Frame {
+        let frame = ConfirmContext {
             run: self.run,
             reply: self.reply,
             open_loop: matches!(self.pace, Pace::Open(_)),
@@ -349,9 +354,10 @@ impl<P: Producer> Publisher<'_, P> {
             interval: self.interval,
             end: self.shared.end(),
         };
-        let (books, recorder) = (&mut self.books, &self.recorder);
-        let mut sink = |c: Confirmation<'_>| books.confirm(c, &mut recorder.borrow_mut(), frame);
-        // Confirmations first: their stamps are from when they are taken. Whoever waits looks at the clock after each turn.
+        let (send_state, recorder) = (&mut self.send_state, &self.recorder);
+        let mut sink = |c: Confirmation<'_>| send_state.confirm(c, &mut recorder.borrow_mut(), frame);
+        // Confirmations first: their stamps are from when they are taken. The waiting code reads
+        // the clock after each turn.
         tokio::select! {
             biased;
             done = self.producer.confirmed(&mut sink) => done,
@@ -375,7 +381,7 @@ fn bump(counts: &mut Vec<u64>, at: Nanos, origin: Nanos, interval: Nanos) {
     counts[index] += 1;
 }
 
-impl Books {
+impl SendState {
     fn due(&mut self, due: Nanos, origin: Nanos, interval: Nanos) {
         if due >= origin {
             if self.sent.scheduled == 0 {
@@ -395,7 +401,7 @@ impl Books {
         }
     }
 
-    /// Keeps the stamps of a message until there is news of it.
+    /// Keeps the stamps of a message until it is confirmed or refused.
     #[inline]
     fn stamp(&mut self, sequence: u64, intended: Nanos, at: Nanos) {
         self.stamps.put(Stamp { sequence, intended, sent: at });
@@ -407,13 +413,13 @@ impl Books {
         self.stamps.outstanding()
     }
 
-    fn share(&mut self, counters: &Counters) {
-        Counters::add(&counters.sent, &mut self.unshared.0);
-        Counters::add(&counters.arrived, &mut self.unshared.1);
+    fn share(&mut self, counters: &WorkloadCounters) {
+        WorkloadCounters::add(&counters.sent, &mut self.unshared.0);
+        WorkloadCounters::add(&counters.arrived, &mut self.unshared.1);
     }
 
     #[inline]
-    fn confirm(&mut self, c: Confirmation<'_>, recorder: &mut Recorder, f: Frame) {
+    fn confirm(&mut self, c: Confirmation<'_>, recorder: &mut Recorder, f: ConfirmContext) {
         match c {
             Confirmation::Failed { token } => match self.settle(token, f) {
                 Some(stamp) => self.sent.refused += u64::from(stamp.intended >= f.origin),
@@ -422,7 +428,8 @@ impl Books {
             },
             Confirmation::Unanswered => {
                 self.sent.unanswered += 1;
-                // It does not say which. If it was another one, the answer to this one finds nothing to settle.
+                // It does not say which. If it was another one, the answer to this one finds
+                // nothing to settle.
                 if let Some(oldest) = self.stamps.oldest() {
                     self.settle(oldest.sequence, f);
                 }
@@ -432,9 +439,9 @@ impl Books {
         }
     }
 
-    /// There is news of a message: it is open no more.
+    /// Closes a message that was confirmed or refused.
     #[inline]
-    fn settle(&mut self, token: u64, f: Frame) -> Option<Stamp> {
+    fn settle(&mut self, token: u64, f: ConfirmContext) -> Option<Stamp> {
         let stamp = self.stamps.take(token)?;
         if !f.open_loop {
             self.latest = self.latest.max(stamp.sent);
@@ -442,7 +449,7 @@ impl Books {
         Some(stamp)
     }
 
-    fn acked(&mut self, token: u64, at: Nanos, recorder: &mut Recorder, f: Frame) {
+    fn acked(&mut self, token: u64, at: Nanos, recorder: &mut Recorder, f: ConfirmContext) {
         // A request is settled by its answer.
         let stamp = if f.reply { self.stamps.get(token) } else { self.settle(token, f) };
         if !self.stamps.sent(token) {
@@ -463,19 +470,19 @@ impl Books {
             self.sent.confirmed_sum += i128::from(at) - i128::from(f.origin);
         }
         if f.open_loop {
-            recorder.record(Kind::Ack, intended, intended, at);
+            recorder.record(LatencyKind::Ack, intended, intended, at);
         }
-        recorder.record(Kind::AckService, intended, sent, at);
+        recorder.record(LatencyKind::AckService, intended, sent, at);
     }
 
-    fn answered(&mut self, message: &[u8], at: Nanos, recorder: &mut Recorder, f: Frame) {
+    fn answered(&mut self, message: &[u8], at: Nanos, recorder: &mut Recorder, f: ConfirmContext) {
         let e = match open(message, f.run) {
             Ok(e) => e,
-            Err(Flaw::Foreign) => {
+            Err(EnvelopeError::Foreign) => {
                 self.sent.foreign += 1;
                 return;
             }
-            Err(Flaw::Corrupted) => {
+            Err(EnvelopeError::Corrupted) => {
                 self.sent.corrupted += 1;
                 return;
             }
@@ -502,21 +509,21 @@ impl Books {
         self.sent.answered += 1;
         self.sent.confirmed_sum += i128::from(at) - i128::from(f.origin);
         if f.open_loop {
-            recorder.record(Kind::Response, e.intended, e.intended, at);
+            recorder.record(LatencyKind::Response, e.intended, e.intended, at);
         }
-        recorder.record(Kind::Service, e.intended, e.sent, at);
+        recorder.record(LatencyKind::Service, e.intended, e.sent, at);
     }
 }
 
 /// Room for the intervals of a trial, so that the loops do not grow anything.
-pub fn books(measure: Nanos, interval: Nanos) -> Books {
+pub fn send_state(measure: Nanos, interval: Nanos) -> SendState {
     let room = (measure / interval.max(1) + 2).min(SECOND) as usize;
-    let mut books = Books::default();
-    books.sent.first.reserve_exact(GAPS + 1);
-    books.sent.scheduled_by_interval.reserve(room);
-    books.sent.sent_by_interval.reserve(room);
-    books.sent.confirmed_by_interval.reserve(room);
-    books
+    let mut send_state = SendState::default();
+    send_state.sent.first.reserve_exact(GAPS + 1);
+    send_state.sent.scheduled_by_interval.reserve(room);
+    send_state.sent.sent_by_interval.reserve(room);
+    send_state.sent.confirmed_by_interval.reserve(room);
+    send_state
 }
 
 #[cfg(test)]

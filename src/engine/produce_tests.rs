@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What befalls a producer.
+/// One step of a test: what the broker does to the producer.
 #[derive(Debug, Clone)]
-enum Act {
+enum TestStep {
     /// So many messages are handed over.
     Send(u16),
     /// Messages of one lane are acknowledged, in order; a lane is a partition.
@@ -26,16 +26,16 @@ enum Act {
 
 const LANES: u64 = 3;
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+fn acts() -> impl Strategy<Value = Vec<TestStep>> {
     let act = prop_oneof![
-        4 => (1u16..2500).prop_map(Act::Send),
-        5 => (0..LANES as u8, 1u16..2500).prop_map(|(lane, n)| Act::Lane(lane, n)),
-        2 => any::<u16>().prop_map(Act::Ack),
-        2 => any::<u16>().prop_map(Act::Fail),
-        1 => any::<u16>().prop_map(Act::Again),
-        1 => any::<u16>().prop_map(Act::FailAgain),
+        4 => (1u16..2500).prop_map(TestStep::Send),
+        5 => (0..LANES as u8, 1u16..2500).prop_map(|(lane, n)| TestStep::Lane(lane, n)),
+        2 => any::<u16>().prop_map(TestStep::Ack),
+        2 => any::<u16>().prop_map(TestStep::Fail),
+        1 => any::<u16>().prop_map(TestStep::Again),
+        1 => any::<u16>().prop_map(TestStep::FailAgain),
         1 => (prop_oneof![0u64..10, Just(1 << 20), Just(u64::MAX - (1 << 40))], any::<bool>())
-            .prop_map(|(beyond, acked)| Act::Foreign(beyond, acked)),
+            .prop_map(|(beyond, acked)| TestStep::Foreign(beyond, acked)),
     ];
     prop::collection::vec(act, 1..80)
 }
@@ -49,14 +49,14 @@ fn due(sequence: u64) -> Nanos {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
-    /// Partitions that lag, refusals and news that come twice, in any order and number, beyond the size of the ring: every
-    /// acknowledgement finds the stamps of its message.
+    /// Partitions that lag, refusals and confirmations that come twice, in any order and number,
+    /// beyond the size of the ring: every acknowledgement finds the stamps of its message.
     #[test]
     fn every_acknowledgement_is_measured_in_any_order(acts in acts()) {
-        let mut books = Books::default();
+        let mut send_state = SendState::default();
         let (out, shipped) = channel();
         let mut recorder = Recorder::new(0, ORIGIN, SECOND, out);
-        let frame = Frame { run: 1, reply: false, open_loop: true, origin: ORIGIN, interval: SECOND, end: Nanos::MAX };
+        let frame = ConfirmContext { run: 1, reply: false, open_loop: true, origin: ORIGIN, interval: SECOND, end: Nanos::MAX };
         let mut open: HashMap<u64, Nanos> = HashMap::new();
         let mut acked: Vec<u64> = Vec::new();
         let (mut next, mut refused, mut duplicated, mut foreign, mut clock) = (0u64, 0, 0, 0, ORIGIN);
@@ -65,27 +65,27 @@ proptest! {
             let mut sorted: Vec<u64> = open.keys().copied().collect();
             sorted.sort_unstable();
             let any = |of: &[u64], k: u16| of.get(usize::from(k) % of.len().max(1)).copied();
-            let mut news: Vec<(u64, bool)> = Vec::new();
+            let mut confirmations: Vec<(u64, bool)> = Vec::new();
             match act {
-                Act::Send(n) => for _ in 0..n {
-                    books.stamp(next, due(next), due(next) + 7);
-                    books.sequence += 1;
+                TestStep::Send(n) => for _ in 0..n {
+                    send_state.stamp(next, due(next), due(next) + 7);
+                    send_state.sequence += 1;
                     open.insert(next, due(next));
                     clock = clock.max(due(next) + 7);
                     next += 1;
                 },
-                Act::Lane(lane, n) => {
+                TestStep::Lane(lane, n) => {
                     let lane = sorted.iter().filter(|s| **s % LANES == u64::from(lane));
-                    news.extend(lane.take(n.into()).map(|s| (*s, true)));
+                    confirmations.extend(lane.take(n.into()).map(|s| (*s, true)));
                 }
-                Act::Ack(k) => news.extend(any(&sorted, k).map(|s| (s, true))),
-                Act::Fail(k) => news.extend(any(&sorted, k).map(|s| (s, false))),
-                Act::Again(k) => news.extend(any(&acked, k).map(|s| (s, true))),
-                Act::FailAgain(k) => news.extend(any(&acked, k).map(|s| (s, false))),
-                Act::Foreign(beyond, true) => news.push((next + beyond, true)),
-                Act::Foreign(beyond, false) => news.push((next + beyond, false)),
+                TestStep::Ack(k) => confirmations.extend(any(&sorted, k).map(|s| (s, true))),
+                TestStep::Fail(k) => confirmations.extend(any(&sorted, k).map(|s| (s, false))),
+                TestStep::Again(k) => confirmations.extend(any(&acked, k).map(|s| (s, true))),
+                TestStep::FailAgain(k) => confirmations.extend(any(&acked, k).map(|s| (s, false))),
+                TestStep::Foreign(beyond, true) => confirmations.push((next + beyond, true)),
+                TestStep::Foreign(beyond, false) => confirmations.push((next + beyond, false)),
             }
-            for (token, good) in news {
+            for (token, good) in confirmations {
                 clock += 5;
                 match (open.remove(&token), good) {
                     (Some(intended), true) => {
@@ -97,11 +97,11 @@ proptest! {
                     (None, _) => duplicated += 1,
                 }
                 let c = if good { Confirmation::Acked { token, at: clock } } else { Confirmation::Failed { token } };
-                books.confirm(c, &mut recorder, frame);
+                send_state.confirm(c, &mut recorder, frame);
             }
-            prop_assert_eq!(books.outstanding(), open.len() as u64);
+            prop_assert_eq!(send_state.outstanding(), open.len() as u64);
         }
-        let sent = &books.sent;
+        let sent = &send_state.sent;
         let counted = (sent.acked, sent.refused, sent.duplicated, sent.foreign);
         prop_assert_eq!(counted, (acked.len() as u64, refused, duplicated, foreign));
         let numbers: HashSet<u64> = acked.iter().copied().collect();
@@ -109,7 +109,7 @@ proptest! {
         recorder.finish();
         let mut measured = crate::measure::recorder::histogram();
         let mut expected = crate::measure::recorder::histogram();
-        let of_acks = shipped.into_iter().filter(|s| s.kind == Kind::Ack);
+        let of_acks = shipped.into_iter().filter(|s| s.kind == LatencyKind::Ack);
         of_acks.flat_map(|s| s.samples.by_interval()).for_each(|(_, h)| measured.add(&h).unwrap());
         latencies.iter().for_each(|(value, n)| expected.record_n(*value, *n).unwrap());
         prop_assert_eq!(measured, expected);
@@ -118,25 +118,27 @@ proptest! {
 
 /// A broker on this thread that a test tells what to do.
 #[derive(Default)]
-struct Double {
+struct FakeBroker {
     /// Tokens of messages that are not answered yet.
     held: std::collections::VecDeque<u64>,
     /// Nothing is answered before this instant.
     silent_until: Nanos,
-    /// Confirmations come without a pause, of message 0 again and again where nothing else is there.
+    /// Confirmations come without a pause, of message 0 again and again where nothing else is
+    /// there.
     restless: bool,
     /// The first message is never answered.
     forgets: bool,
     /// Answers come one after another, so far apart.
     slow: Nanos,
-    /// Messages in flight that will be answered, at most; once the silence is over, or 50 were sent.
+    /// Messages in flight that will be answered, at most; once the silence is over, or 50 were
+    /// sent.
     most: u64,
     recovered: bool,
     turns: u64,
     sent: Vec<(u64, Nanos)>,
 }
 
-impl Producer for Double {
+impl Producer for FakeBroker {
     fn confirms(&self) -> bool {
         true
     }
@@ -185,7 +187,7 @@ impl Producer for Double {
 }
 
 /// Publishes to a double for so long.
-fn publish(producer: Double, pace: Pace, length: Nanos) -> (Result<(), DriverError>, Sent, Double, u64) {
+fn publish(producer: FakeBroker, pace: Pace, length: Nanos) -> (Result<(), DriverError>, Sent, FakeBroker, u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
     let shared = Shared::new(1);
@@ -207,7 +209,7 @@ fn publish(producer: Double, pace: Pace, length: Nanos) -> (Result<(), DriverErr
         recorder: Rc::new(RefCell::new(Recorder::new(0, origin, SECOND, out))),
         origin,
         interval: SECOND,
-        books: books(length, SECOND),
+        send_state: send_state(length, SECOND),
         look: 0,
     };
     let result = runtime.block_on(async {
@@ -219,7 +221,7 @@ fn publish(producer: Double, pace: Pace, length: Nanos) -> (Result<(), DriverErr
         }
     });
     let times = publisher.pacer.times();
-    (result, publisher.books.sent, publisher.producer, times)
+    (result, publisher.send_state.sent, publisher.producer, times)
 }
 
 const MILLI: Nanos = 1_000_000;
@@ -230,7 +232,7 @@ fn closed(outstanding: u64, think: Nanos, patience: Nanos) -> Pace {
 
 #[test]
 fn late_answers_do_not_widen_a_closed_loop() {
-    let double = Double { silent_until: now() + 150 * MILLI, ..Double::default() };
+    let double = FakeBroker { silent_until: now() + 150 * MILLI, ..FakeBroker::default() };
     let (result, sent, double, _) = publish(double, closed(4, 0, 40 * MILLI), 400 * MILLI);
     result.unwrap();
     assert!(double.recovered && sent.acked > 50, "{}", sent.acked);
@@ -239,7 +241,7 @@ fn late_answers_do_not_widen_a_closed_loop() {
 
 #[test]
 fn a_lost_answer_does_not_narrow_a_closed_loop_for_ever() {
-    let double = Double { forgets: true, slow: MILLI, ..Double::default() };
+    let double = FakeBroker { forgets: true, slow: MILLI, ..FakeBroker::default() };
     let (result, sent, double, _) = publish(double, closed(2, 0, 20 * MILLI), 400 * MILLI);
     result.unwrap();
     assert_eq!((double.most, sent.sent - sent.acked), (2, 1));
@@ -248,7 +250,7 @@ fn a_lost_answer_does_not_narrow_a_closed_loop_for_ever() {
 #[test]
 fn a_closed_loop_does_not_give_up_what_a_slow_broker_still_answers() {
     // Each answer takes about 60 ms, more than the patience; but answers keep coming.
-    let double = Double { slow: 2 * MILLI, ..Double::default() };
+    let double = FakeBroker { slow: 2 * MILLI, ..FakeBroker::default() };
     let (result, sent, double, _) = publish(double, closed(30, 0, 25 * MILLI), 400 * MILLI);
     result.unwrap();
     assert_eq!((double.most, sent.sent - sent.acked), (30, 0));
@@ -257,11 +259,12 @@ fn a_closed_loop_does_not_give_up_what_a_slow_broker_still_answers() {
 #[test]
 fn confirmations_without_a_pause_do_not_hold_up_the_schedule() {
     let schedule = || {
-        use crate::load::schedule::{Piece, Process, Share};
-        let pieces = vec![Piece { span: SECOND, from: 1000.0, to: 1000.0 }];
-        Pace::Open(Schedule::new(pieces, false, &Process::Constant, Share { index: 0, of: 1 }))
+        use crate::load::schedule::{ArrivalProcess, RatePiece, ScheduleShare};
+        let pieces = vec![RatePiece { span: SECOND, from: 1000.0, to: 1000.0 }];
+        Pace::Open(Schedule::new(pieces, false, &ArrivalProcess::Constant, ScheduleShare { index: 0, of: 1 }))
     };
-    let (result, sent, double, _) = publish(Double { restless: true, ..Double::default() }, schedule(), 100 * MILLI);
+    let (result, sent, double, _) =
+        publish(FakeBroker { restless: true, ..FakeBroker::default() }, schedule(), 100 * MILLI);
     result.unwrap();
     assert_eq!((sent.scheduled, sent.sent), (100, 100));
     assert!(double.turns > 1000, "{} turns: the confirmations did pause", double.turns);
@@ -269,7 +272,7 @@ fn confirmations_without_a_pause_do_not_hold_up_the_schedule() {
 
 #[test]
 fn the_timer_is_not_set_for_each_wait() {
-    let (result, sent, _, times) = publish(Double::default(), closed(1, 0, SECOND), 200 * MILLI);
+    let (result, sent, _, times) = publish(FakeBroker::default(), closed(1, 0, SECOND), 200 * MILLI);
     result.unwrap();
     // Slices of 50 ms; not one for each of thousands of messages.
     assert!(sent.sent > 500 && times < 50, "set {times} times for {} messages", sent.sent);

@@ -9,28 +9,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::driver::bridge::Bridge;
-use crate::driver::jetstream::Jetstream;
+use crate::driver::bridge::BridgeDriver;
+use crate::driver::jetstream::JetstreamDriver;
 #[cfg(feature = "kafka")]
-use crate::driver::kafka::Kafka;
-use crate::driver::nats::Nats;
-use crate::driver::null::Null;
-use crate::driver::wire::Wire;
+use crate::driver::kafka::KafkaDriver;
+use crate::driver::nats::NatsDriver;
+use crate::driver::null::NullDriver;
+use crate::driver::wire::WireDriver;
 use crate::driver::{Driver, DriverError, Target};
-use crate::plan::options::{OptionSet, Options};
+use crate::plan::options::{OptionSet, SystemOptions};
 use crate::plan::{BringUp, Parts, Plan, SystemSpec, SystemType, SystemTypes, Workload};
 use crate::record::Secrets;
-use crate::system::{Absent, Availability, Context, Provider, Providers, System, SystemError, reference};
+use crate::system::{Absent, Availability, Provider, Providers, System, SystemContext, SystemError, reference};
 use crate::system::{bridge, kafka, nats, none};
 
-use super::arrival::{Seen, Tries, drive};
-use super::trial::{Raw, Setup, execute};
+use super::arrival::{ArrivalResult, ArrivalTrials, drive};
+use super::trial::{RawTrial, TrialSetup, execute};
 
 /// A driver as the engine uses it: its loops, compiled.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
-    pub(super) execute: fn(&Setup<'_>, &mut dyn System) -> Raw,
-    pub(super) arrivals: fn(Target, &[Workload], Tries<'_>) -> Result<Vec<Seen>, DriverError>,
+    pub(super) execute: fn(&TrialSetup<'_>, &mut dyn System) -> RawTrial,
+    pub(super) arrivals: fn(Target, &[Workload], ArrivalTrials<'_>) -> Result<Vec<ArrivalResult>, DriverError>,
     options: fn() -> Vec<OptionSet>,
     /// Whether messages come back to consumers.
     pub(super) delivers: bool,
@@ -102,7 +102,7 @@ pub(super) struct Choice {
     /// The system, as it is to be brought up for this client.
     pub(super) spec: SystemSpec,
     /// The options that concern the client.
-    pub(super) options: Options,
+    pub(super) options: SystemOptions,
 }
 
 /// All types of systems, each with its clients.
@@ -121,21 +121,22 @@ impl Register {
     /// The types that msgbench brings with it, one a line, in the order in which they are shown.
     pub fn built_in() -> Self {
         let wire = ("client", "wire");
-        let router = Clients::of::<Nats>().or::<Wire>(wire.0, wire.1);
+        let router = Clients::of::<NatsDriver>().or::<WireDriver>(wire.0, wire.1);
         #[cfg(feature = "kafka")]
-        let router = router.stored::<Kafka>(reference::LOG, "kafka");
+        let router = router.stored::<KafkaDriver>(reference::LOG, "kafka");
         let it = Self::empty()
-            .add(reference::Builtin, router)
-            .add(nats::Core, Clients::of::<Nats>().or::<Wire>(wire.0, wire.1))
-            .add(nats::Streams, Clients::of::<Jetstream>());
+            .add(reference::ReferenceType, router)
+            .add(nats::NatsType, Clients::of::<NatsDriver>().or::<WireDriver>(wire.0, wire.1))
+            .add(nats::JetstreamType, Clients::of::<JetstreamDriver>());
         #[cfg(feature = "kafka")]
-        let it = it.add(kafka::Apache, Clients::of::<Kafka>()).add(
-            bridge::Bridge { from: &["nats", "jetstream", "reference"], to: "kafka" },
-            Clients::of::<Bridge<Nats, Kafka>>().or::<Bridge<Jetstream, Kafka>>("from", "jetstream"),
+        let it = it.add(kafka::KafkaType, Clients::of::<KafkaDriver>()).add(
+            bridge::BridgeType { from: &["nats", "jetstream", "reference"], to: "kafka" },
+            Clients::of::<BridgeDriver<NatsDriver, KafkaDriver>>()
+                .or::<BridgeDriver<JetstreamDriver, KafkaDriver>>("from", "jetstream"),
         );
         #[cfg(not(feature = "kafka"))]
         let it = it.absent("kafka", WITHOUT_KAFKA).absent("bridge", WITHOUT_KAFKA);
-        it.add(none::Null, Clients::of::<Null>())
+        it.add(none::NullType, Clients::of::<NullDriver>())
     }
 
     /// Adds a type of system, also one of another crate; one of the same name is replaced.
@@ -184,7 +185,7 @@ impl Register {
     ///
     /// # Errors
     /// When there is no such type, its program is not here, or an option does not fit.
-    pub fn create(&self, spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, SystemError> {
+    pub fn create(&self, spec: &SystemSpec, context: SystemContext) -> Result<Box<dyn System>, SystemError> {
         self.providers.create(spec, context)
     }
 
@@ -200,7 +201,7 @@ impl Register {
         Ok(())
     }
 
-    fn check_options(&self, name: &str, options: &Options) -> Result<(), String> {
+    fn check_options(&self, name: &str, options: &SystemOptions) -> Result<(), String> {
         // A type that is not here is said when the system is made.
         let Some(provider) = self.providers.get(name) else { return Ok(()) };
         let parts = provider.parts(options)?;

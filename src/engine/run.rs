@@ -7,27 +7,26 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::host::doctor::{Disturbance, Root};
+use crate::host::doctor::{Disturbance, FileSystemRoot};
 use crate::host::machine;
 use crate::measure::hiccup::HiccupMeter;
 use crate::plan::{BringUp, Case, Pacing, Plan, SystemSpec, SystemTypes};
 use crate::record::{Calibration, Outcome, RunClock, Skipped};
 use crate::system::scratch::Scratch;
-use crate::system::{Context, Running, System, SystemError};
+use crate::system::{Running, System, SystemContext, SystemError};
 use crate::units::now;
 use crate::validity;
 
 use super::finish::{About, TrialFiles, finish};
-use super::fold::Frame;
+use super::fold::FoldContext;
 use super::register::{Choice, Register};
-use super::trial::{Raw, Setup};
+use super::trial::{RawTrial, TrialSetup};
 use super::{Interrupt, Tick};
 
 /// Takes what a run produces, as it is produced.
-pub trait Sink: Sync {
+pub trait RunSink: Sync {
     /// A trial begins: its case, its round, its number and how many there are.
     fn begin(&self, case: &Case, round: u32, number: usize, of: usize);
-    /// A sign of life.
     fn tick(&self, tick: Tick);
     /// A system is not put to the test.
     fn skip(&self, skipped: Skipped);
@@ -60,7 +59,8 @@ pub struct Conditions<'a> {
     pub scratch: &'a Path,
     /// What the kernel tells the time with; recorded.
     pub clocksource: &'a str,
-    /// The newest calibration of this host by this build, where there is one: each trial is held against it.
+    /// The newest calibration of this host by this build, where there is one: each trial is held
+    /// against it.
     pub calibration: Option<&'a Calibration>,
     /// The user's wish to stop.
     pub interrupt: &'a Interrupt,
@@ -70,7 +70,7 @@ pub struct Conditions<'a> {
 ///
 /// # Errors
 /// When an option does not fit, a required system cannot be launched, or this machine fails.
-pub fn run_with(plan: &Plan, register: &Register, sink: &dyn Sink) -> Result<(), RunError> {
+pub fn run_with(plan: &Plan, register: &Register, sink: &dyn RunSink) -> Result<(), RunError> {
     register.check(plan).map_err(RunError::Required)?;
     let scratch = Scratch::new().map_err(|source| RunError::Io { action: "make a temporary folder", source })?;
     let host = machine::read();
@@ -93,17 +93,18 @@ pub fn trusts(plan: &Plan, calibration: &Calibration) -> Result<(), String> {
     validity::excess(&plan.cases, calibration).map_or(Ok(()), Err)
 }
 
-/// Executes every trial of a plan, and gives each to `sink` finished: folded, and judged by every check.
+/// Executes every trial of a plan, and gives each to `sink` finished: folded, and judged by every
+/// check.
 ///
 /// # Errors
 /// When a required system cannot be launched, or this machine fails.
-pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn Sink) -> Result<(), RunError> {
+pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Result<(), RunError> {
     let Conditions { register, scratch, interrupt, .. } = *conditions;
     let types = register.types();
     let mut absent = vec![false; plan.systems.len()];
     let mut executed = vec![0; plan.systems.len()];
     for (i, spec) in plan.systems.iter().enumerate() {
-        let context = Context { dir: scratch.to_path_buf(), timeout: std::time::Duration::from_secs(10) };
+        let context = SystemContext { dir: scratch.to_path_buf(), timeout: std::time::Duration::from_secs(10) };
         if let Err(e) = register.create(spec, context) {
             let SystemError::Unavailable { system, reason, remedy } = e.clone() else {
                 return Err(RunError::Required(e));
@@ -126,7 +127,7 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn Sink) -> Result<
     let cases: Vec<&Case> = plan.cases.iter().filter(|c| !absent[c.system]).collect();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let clock = RunClock::start();
-    let surroundings = Surroundings { conditions, clock: &clock, sink };
+    let run_context = RunContext { conditions, clock: &clock, sink };
     let mut of = cases.len() * plan.trials as usize;
     let mut number = 0;
     for round in 1..=plan.trials {
@@ -144,15 +145,17 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn Sink) -> Result<
             let dir = scratch.join(format!("{number}"));
             std::fs::create_dir_all(&dir)
                 .map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
-            let mut files = trial(plan, case, round, &dir, &surroundings);
-            // What is left of the folder is of no use to anybody; the caller removes the scratch folder too.
+            let mut files = trial(plan, case, round, &dir, &run_context);
+            // What is left of the folder is of no use to anybody; the caller removes the scratch
+            // folder too.
             let _ = std::fs::remove_dir_all(&dir);
             executed[case.system] += 1;
             if let Outcome::Failed { phase, error } = &mut files.trial.outcome
                 && phase == PREPARE
                 && matches!(plan.systems[case.system].bring_up, BringUp::External { .. })
             {
-                // Somebody else's system that is not there now is not there for the next trial either.
+                // Somebody else's system that is not there now is not there for the next trial
+                // either.
                 absent[case.system] = true;
                 let planned = cases.iter().filter(|c| c.system == case.system).count() * plan.trials as usize;
                 let left = planned - executed[case.system];
@@ -172,11 +175,11 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn Sink) -> Result<
 /// The phase in which a system is brought up, or looked for.
 const PREPARE: &str = "prepare";
 
-/// What is the same for all trials of a run.
-struct Surroundings<'a> {
+/// What all trials of a run share.
+struct RunContext<'a> {
     conditions: &'a Conditions<'a>,
     clock: &'a RunClock,
-    sink: &'a dyn Sink,
+    sink: &'a dyn RunSink,
 }
 
 /// What a case asks for and its system does not have.
@@ -194,14 +197,15 @@ fn spins(case: &Case, delivers: bool) -> bool {
     }
 }
 
-/// FNV-1a over the case and round, so that a trial's seed depends on the plan's seed and on nothing else.
+/// FNV-1a over the case and round, so that a trial's seed depends on the plan's seed and on nothing
+/// else.
 fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
     let bytes = case.id.bytes().chain(round.to_le_bytes()).chain(plan.seed.to_le_bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings<'_>) -> TrialFiles {
-    let Surroundings { conditions, clock, sink } = *around;
+fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {
+    let RunContext { conditions, clock, sink } = *around;
     let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
     let spec = &plan.systems[case.system];
     let choice = register.choose(spec, &case.workloads);
@@ -209,12 +213,12 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
     let started = clock.at(now());
     let seed = seed_of(plan, case, round);
     let spin = spins(case, delivers);
-    let context = Context { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
-    let failed = |phase, error: String| (Raw { failed: Some((phase, error)), ..Raw::of(case) }, Vec::new());
+    let context = SystemContext { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
+    let failed = |phase, error: String| (RawTrial { failed: Some((phase, error)), ..RawTrial::of(case) }, Vec::new());
     let mut running = Running::default();
     let mut logs = Vec::new();
     let mut fault_log = None;
-    let (quiet, host) = (Root::host(), Disturbance::read(&Root::host()));
+    let (quiet, host) = (FileSystemRoot::host(), Disturbance::read(&FileSystemRoot::host()));
     let made = choice.and_then(|choice| {
         let system = register.create(&choice.spec, context).map_err(|e| e.to_string())?;
         Ok((choice, system))
@@ -233,7 +237,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
                             meter.record_from(origin);
                         }
                     };
-                    let setup = Setup {
+                    let setup = TrialSetup {
                         case,
                         seed,
                         options: &options,
@@ -259,7 +263,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
         seed,
         started,
         clock,
-        frame: Frame { round, delivers, spin, clocksource, quantiles: &plan.percentiles },
+        frame: FoldContext { round, delivers, spin, clocksource, quantiles: &plan.percentiles },
         calibration,
         running,
         told_to_fail: spec.options.contains_key("faults"),
@@ -272,9 +276,9 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &Surroundings
     files
 }
 
-type Outcomes = (Raw, Vec<crate::measure::hiccup::Interval>);
+type TrialOutcomes = (RawTrial, Vec<crate::measure::hiccup::HiccupInterval>);
 
-fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Vec<u8>>) -> Outcomes {
+fn stop(system: &mut dyn System, (mut raw, hiccups): TrialOutcomes, logs: &mut Vec<Vec<u8>>) -> TrialOutcomes {
     if let Err(e) = system.stop() {
         raw.failed.get_or_insert(("tear-down", e.to_string()));
     }

@@ -1,5 +1,6 @@
-//! What all threads of a trial share: the instants of its phases, the sign to stop, and counters for the progress display
-//! and the end of the drain. Threads count for themselves and add here once for a batch.
+//! What all threads of a trial share: the instants of its phases, the sign to stop, and counters
+//! for the progress display and the end of the drain. Threads count for themselves and add here
+//! once for a batch.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,13 +14,13 @@ pub struct Shared {
     end: AtomicU64,
     stopped: AtomicBool,
     /// One for each workload.
-    pub counters: Vec<Counters>,
+    pub counters: Vec<WorkloadCounters>,
 }
 
 /// Counters of one workload, warm-up included, on a cache line of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Counters {
+pub struct WorkloadCounters {
     /// Messages handed over.
     pub sent: AtomicU64,
     /// Messages that arrived, each once for each consumer or requester; dead letters included.
@@ -28,7 +29,7 @@ pub struct Counters {
     pub stored: AtomicU64,
 }
 
-impl Counters {
+impl WorkloadCounters {
     fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
     }
@@ -44,7 +45,7 @@ impl Shared {
     /// For so many workloads.
     pub fn new(workloads: usize) -> Self {
         let mut counters = Vec::new();
-        counters.resize_with(workloads, Counters::default);
+        counters.resize_with(workloads, WorkloadCounters::default);
         Self { counters, ..Self::default() }
     }
     /// Releases the threads: load begins at `start`, measurement is from `origin` to `end`.
@@ -90,38 +91,40 @@ impl Shared {
     }
     /// Messages handed over by all workloads.
     pub fn sent(&self) -> u64 {
-        self.counters.iter().map(|c| Counters::get(&c.sent)).sum()
+        self.counters.iter().map(|c| WorkloadCounters::get(&c.sent)).sum()
     }
     /// Messages that arrived, of all workloads.
     pub fn arrived(&self) -> u64 {
-        self.counters.iter().map(|c| Counters::get(&c.arrived)).sum()
+        self.counters.iter().map(|c| WorkloadCounters::get(&c.arrived)).sum()
     }
     /// Deliveries of a workload that are still to come, each message `copies` times.
     pub fn on_the_way(&self, workload: usize, copies: u64) -> u64 {
         let c = &self.counters[workload];
-        (Counters::get(&c.sent) * copies).saturating_sub(Counters::get(&c.arrived))
+        (WorkloadCounters::get(&c.sent) * copies).saturating_sub(WorkloadCounters::get(&c.arrived))
     }
-    /// Whether everything that was sent and stored has arrived, given how often each workload delivers a message. A message
-    /// that two members of a group got has arrived twice.
+    /// Whether everything that was sent and stored has arrived, given how often each workload
+    /// delivers a message. A message that two members of a group got has arrived twice.
     pub fn complete(&self, copies: &[u64]) -> bool {
-        self.counters
-            .iter()
-            .zip(copies)
-            .all(|(c, copies)| Counters::get(&c.arrived) >= Counters::get(&c.sent) * copies + Counters::get(&c.stored))
+        self.counters.iter().zip(copies).all(|(c, copies)| {
+            WorkloadCounters::get(&c.arrived)
+                >= WorkloadCounters::get(&c.sent) * copies + WorkloadCounters::get(&c.stored)
+        })
     }
 }
 
 /// The fewest blocks that a measured phase is counted in.
 const BLOCKS: u64 = 20;
 
-/// In how many blocks of equal length an interval is divided for counting, so that a trial of few intervals has enough of
-/// them to say whether the system kept up; 1 where its nanoseconds have no fitting divisor.
+/// In how many blocks of equal length an interval is divided for counting, so that a trial of few
+/// intervals has enough of them to say whether the system kept up; 1 where its nanoseconds have no
+/// fitting divisor.
 pub fn parts(measure: Nanos, interval: Nanos) -> u64 {
     let wanted = (BLOCKS * interval).div_ceil(measure.max(1)).clamp(1, interval.max(1));
     (wanted..=2 * wanted + 8).find(|n| interval.is_multiple_of(*n)).unwrap_or(1)
 }
 
-/// Lets timers of the calling thread fire when they are due: the kernel may otherwise delay them by 50 us.
+/// Lets timers of the calling thread fire when they are due: the kernel may otherwise delay them by
+/// 50 us.
 pub fn exact_timers() {
     // SAFETY: PR_SET_TIMERSLACK takes one integer and concerns the calling thread only.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };

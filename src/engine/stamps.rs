@@ -1,18 +1,21 @@
-//! The stamps of messages that were sent and of which no news has come yet.
+//! The stamps of messages that were sent and are neither confirmed nor refused.
 //!
 //! # Design
-//! A ring with the latest messages, found by their number with a mask. News come nearly always in the order of sending: then
-//! nothing but the ring is touched. A message that still waits when a later one needs its place, because one partition
-//! lags while others go on, moves to a map. So what is kept is bounded by what is open, and not by how far the numbers
-//! of open messages lie apart.
+//! A ring with the latest messages, found by their number with a mask. News come nearly always in
+//! the order of sending: then nothing but the ring is touched. A message that still waits when a
+//! later one needs its place, because one partition lags while others go on, moves to a map. So
+//! what is kept is bounded by what is open, and not by how far the numbers of open messages lie
+//! apart.
 
 use std::collections::HashMap;
 
 use crate::units::Nanos;
 
-/// Places of a ring at first. A producer of a thousand must not hold megabytes that it does not need.
+/// Places of a ring at first. A producer of a thousand must not hold megabytes that it does not
+/// need.
 const FIRST: usize = 1 << 10;
-/// Open messages at most: as many as a closed loop may have in flight, and more. A place takes 24 bytes.
+/// Open messages at most: as many as a closed loop may have in flight, and more. A place takes 24
+/// bytes.
 pub const MOST: usize = 1 << 20;
 
 /// A message that is open.
@@ -29,9 +32,8 @@ pub struct Stamp {
 /// A place that is free.
 const FREE: Stamp = Stamp { sequence: u64::MAX, intended: 0, sent: 0 };
 
-/// See the module.
 #[derive(Debug)]
-pub struct Stamps {
+pub struct OpenStamps {
     ring: Vec<Stamp>,
     /// Open messages whose places were needed.
     older: HashMap<u64, Stamp>,
@@ -45,14 +47,14 @@ pub struct Stamps {
     current: u64,
 }
 
-impl Default for Stamps {
+impl Default for OpenStamps {
     fn default() -> Self {
         Self { ring: vec![FREE; FIRST], older: HashMap::new(), next: 0, open: 0, given_up: (0, 0), current: 0 }
     }
 }
 
-impl Stamps {
-    /// Keeps the stamps of a message until there is news of it. Numbers ascend.
+impl OpenStamps {
+    /// Keeps the stamps of a message until it is confirmed or refused. Numbers ascend.
     #[inline]
     pub fn put(&mut self, stamp: Stamp) {
         let mut place = self.place(stamp.sequence);
@@ -102,7 +104,7 @@ impl Stamps {
         self.open - self.given_up.1
     }
 
-    /// Messages of which there was news, or that were forgotten.
+    /// Messages that were confirmed or refused, or that were forgotten.
     pub fn settled(&self) -> u64 {
         self.next - self.open
     }
@@ -125,8 +127,8 @@ impl Stamps {
         None
     }
 
-    /// Does not wait any more for messages that were handed over before this instant. Their stamps are kept: news of them
-    /// are late, and are told apart from news of what is waited for.
+    /// Stops waiting for messages that were handed over before this instant. Their stamps are kept,
+    /// so that a late confirmation is told apart from one that is waited for.
     pub fn give_up(&mut self, before: Nanos) {
         while let Some(stamp) = self.oldest().filter(|s| s.sent < before) {
             self.current = stamp.sequence + 1;
@@ -134,7 +136,8 @@ impl Stamps {
         }
     }
 
-    /// Forgets what was given up; the oldest half of what is waited for, where that is not enough to have room.
+    /// Forgets what was given up; the oldest half of what is waited for, where that is not enough
+    /// to have room.
     #[cold]
     pub fn forget(&mut self) {
         let mut kept = self.all();
@@ -204,7 +207,7 @@ mod tests {
 
     /// What is done to the stamps.
     #[derive(Debug, Clone)]
-    enum Act {
+    enum StampOp {
         /// So many messages are sent.
         Put(u16),
         /// News of a message that is open, counted from the oldest.
@@ -220,15 +223,15 @@ mod tests {
         Forget,
     }
 
-    fn acts() -> impl Strategy<Value = Vec<Act>> {
+    fn acts() -> impl Strategy<Value = Vec<StampOp>> {
         let act = prop_oneof![
-            4 => (1u16..3000).prop_map(Act::Put),
-            4 => any::<u16>().prop_map(Act::Take),
-            3 => (1u16..3000).prop_map(Act::TakeFirst),
-            2 => (1u16..1500).prop_map(Act::TakeLast),
-            2 => prop_oneof![0u64..40_000, Just(u64::MAX), any::<u64>()].prop_map(Act::TakeAny),
-            1 => Just(Act::GiveUp),
-            1 => Just(Act::Forget),
+            4 => (1u16..3000).prop_map(StampOp::Put),
+            4 => any::<u16>().prop_map(StampOp::Take),
+            3 => (1u16..3000).prop_map(StampOp::TakeFirst),
+            2 => (1u16..1500).prop_map(StampOp::TakeLast),
+            2 => prop_oneof![0u64..40_000, Just(u64::MAX), any::<u64>()].prop_map(StampOp::TakeAny),
+            1 => Just(StampOp::GiveUp),
+            1 => Just(StampOp::Forget),
         ];
         prop::collection::vec(act, 1..60)
     }
@@ -237,32 +240,32 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(200))]
         #[test]
         fn what_is_open_is_kept_whatever_came_before_it(acts in acts()) {
-            let mut stamps = Stamps::default();
+            let mut stamps = OpenStamps::default();
             let mut model: BTreeMap<u64, Stamp> = BTreeMap::new();
             let (mut next, mut given_up) = (0u64, 0u64);
             let mut most = 0;
             for act in acts {
                 let mut taken: Vec<u64> = Vec::new();
                 match act {
-                    Act::Put(n) => for _ in 0..n {
+                    StampOp::Put(n) => for _ in 0..n {
                         let stamp = Stamp { sequence: next, intended: 10 * next + 1, sent: 10 * next + 7 };
                         stamps.put(stamp);
                         model.insert(next, stamp);
                         next += 1;
                     },
-                    Act::Take(k) if !model.is_empty() => {
+                    StampOp::Take(k) if !model.is_empty() => {
                         taken.extend(model.keys().nth(usize::from(k) % model.len()));
                     }
-                    Act::Take(_) => {}
-                    Act::TakeFirst(n) => taken.extend(model.keys().take(n.into())),
-                    Act::TakeLast(n) => taken.extend(model.keys().rev().take(n.into())),
-                    Act::TakeAny(sequence) => taken.push(sequence),
-                    Act::GiveUp => {
+                    StampOp::Take(_) => {}
+                    StampOp::TakeFirst(n) => taken.extend(model.keys().take(n.into())),
+                    StampOp::TakeLast(n) => taken.extend(model.keys().rev().take(n.into())),
+                    StampOp::TakeAny(sequence) => taken.push(sequence),
+                    StampOp::GiveUp => {
                         let middle = model.range(given_up..).map(|(k, _)| *k).nth(model.len() / 2).unwrap_or(next);
                         stamps.give_up(10 * middle + 7);
                         given_up = model.range(given_up..middle).last().map_or(given_up, |(k, _)| k + 1);
                     }
-                    Act::Forget => {
+                    StampOp::Forget => {
                         stamps.forget();
                         model.retain(|k, _| *k >= given_up);
                     }
@@ -291,7 +294,7 @@ mod tests {
 
     #[test]
     fn one_that_waits_for_ever_costs_one_place() {
-        let mut stamps = Stamps::default();
+        let mut stamps = OpenStamps::default();
         for sequence in 0..10 * MOST as u64 {
             stamps.put(Stamp { sequence, intended: sequence, sent: sequence });
             if sequence % 100_000 != 0 {
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn when_no_more_can_be_kept_the_oldest_are_forgotten() {
-        let mut stamps = Stamps::default();
+        let mut stamps = OpenStamps::default();
         for sequence in 0..MOST as u64 {
             assert!(!stamps.full());
             stamps.put(Stamp { sequence, intended: 0, sent: sequence });

@@ -1,23 +1,29 @@
-//! The engine against a broker that misbehaves as told: what is injected is what the books say, to the message.
+//! The engine against a broker that misbehaves as told: what is injected is what the books say, to
+//! the message.
 
 use super::finish::{About, finish};
-use super::fold::{Folded, Frame, fold};
+use super::fold::{FoldContext, Folded, fold};
 use super::produce::GAPS;
-use super::trial::{Raw, Setup, execute};
+use super::trial::{RawTrial, TrialSetup, execute};
 use super::{Conditions, Interrupt, Register};
-use crate::driver::fake::Fake;
+use crate::driver::fake::FakeDriver;
 use crate::plan::{Case, Role};
 use crate::record::{Check, RunClock, Status, WorkloadResult};
 use crate::scenario::{Overrides, parse};
-use crate::system::{Context, Running};
+use crate::system::{Running, SystemContext};
 
 /// Drives the workload against a fake with these options.
-fn drive(workload: &str, options: serde_json::Value) -> (Case, Raw, Folded) {
+fn drive(workload: &str, options: serde_json::Value) -> (Case, RawTrial, Folded) {
     drive_beside(workload, options, 100, Running::default())
 }
 
 /// The same in intervals of so many milliseconds, beside processes that are taken for the system's.
-fn drive_beside(workload: &str, options: serde_json::Value, interval: u32, running: Running) -> (Case, Raw, Folded) {
+fn drive_beside(
+    workload: &str,
+    options: serde_json::Value,
+    interval: u32,
+    running: Running,
+) -> (Case, RawTrial, Folded) {
     let text = format!(
         "name = \"t\"\nquestion = \"does it add up?\"\n[[system]]\ndriver = \"null\"\n[[workload]]\n{workload}\n\
          [run]\nwarmup = \"100ms\"\nduration = \"500ms\"\ninterval = \"{interval}ms\"\ndrain = \"2s\"\ntrials = 1\n"
@@ -25,11 +31,11 @@ fn drive_beside(workload: &str, options: serde_json::Value, interval: u32, runni
     let plan =
         parse(std::path::Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan;
     let case = plan.cases[0].clone();
-    let context = Context { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
+    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
     let mut system = Register::built_in().create(&plan.systems[0], context).unwrap();
     let options = options.as_object().unwrap().clone();
     let interrupt = Interrupt::default();
-    let setup = Setup {
+    let setup = TrialSetup {
         case: &case,
         seed: 5,
         options: &options,
@@ -40,22 +46,22 @@ fn drive_beside(workload: &str, options: serde_json::Value, interval: u32, runni
         tick: &|_| {},
         measured_from: &|_| {},
     };
-    let raw = execute::<Fake>(&setup, system.as_mut());
+    let raw = execute::<FakeDriver>(&setup, system.as_mut());
     let quantiles = [0.5, 0.99];
-    let frame = Frame { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
+    let frame = FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
     let folded = fold(&raw, &case, Vec::new(), &frame);
     (case, raw, folded)
 }
 
 /// A check of the finished trial.
-fn check(raw: &Raw, case: &Case, id: &str) -> Option<Check> {
+fn check(raw: &RawTrial, case: &Case, id: &str) -> Option<Check> {
     let (clock, quantiles) = (RunClock::start(), [0.5, 0.99]);
     let about = About {
         case,
         seed: 5,
         started: std::time::SystemTime::now(),
         clock: &clock,
-        frame: Frame { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles },
+        frame: FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles },
         calibration: None,
         running: Running::default(),
         told_to_fail: false,
@@ -65,7 +71,7 @@ fn check(raw: &Raw, case: &Case, id: &str) -> Option<Check> {
 }
 
 /// How many numbers of the measured range are hit by a fault of this period.
-fn hits(raw: &Raw, every: u64) -> u64 {
+fn hits(raw: &RawTrial, every: u64) -> u64 {
     let count = |to: u64| to / every;
     raw.sent[0].iter().map(|(_, s)| count(s.range.1) - count(s.range.0)).sum()
 }
@@ -87,7 +93,8 @@ fn an_honest_broker_leaves_nothing_open() {
     assert_eq!((w.latency["e2e"].count, w.latency["lag"].count), (2 * l.sent, l.sent));
     assert!(w.promises.iter().all(|p| p.kept), "{:?}", w.promises);
     let by_interval: u64 = folded.intervals.iter().map(|i| i.sent).sum();
-    // Late ones of the warm-up are in the rate, what a busy machine sends after the end is not: both by wall time.
+    // Late ones of the warm-up are in the rate, what a busy machine sends after the end is not:
+    // both by wall time.
     let within = (w.throughput.sent * raw.measured as f64 / 1e9).round() as u64;
     assert!(by_interval == within && by_interval >= l.sent - l.sent_late, "{by_interval} {within} {l:?}");
 }
@@ -105,7 +112,8 @@ fn faults_are_counted_to_the_message() {
             "drop" => assert_eq!((l.lost, l.duplicated, l.reordered, l.corrupted), (n, 0, 0, 0), "{fault} {l:?}"),
             "duplicate" => assert_eq!((l.lost, l.duplicated, l.corrupted), (0, n, 0), "{fault} {l:?}"),
             "swap" => assert!(near(l.reordered) && l.lost + l.duplicated == 0, "{fault} {n} {l:?}"),
-            // The envelope of a message that does not verify is not believed: it counts as corrupted, and as lost.
+            // The envelope of a message that does not verify is not believed: it counts as
+            // corrupted, and as lost.
             "corrupt" => {
                 assert_eq!((l.lost, l.duplicated), (n, 0), "{fault} {l:?}");
                 assert!(l.corrupted >= n && l.corrupted <= n + 2 * 2000 / every + 2, "{fault} {n} {l:?}");
@@ -132,7 +140,8 @@ fn an_acknowledged_message_that_is_lost_breaks_the_promise_and_an_unacknowledged
     assert!(!kept(w, "at least once"));
 }
 
-/// One partition of three that lags: at 20k/s its stamps are 4,000 messages back, in a ring that begins with 1,024.
+/// One partition of three that lags: at 20k/s its stamps are 4,000 messages back, in a ring that
+/// begins with 1,024.
 #[test]
 fn acknowledgements_that_come_late_are_measured_and_are_not_foreign() {
     let (case, raw, folded) = drive(STREAM, serde_json::json!({ "late": 3 }));
@@ -169,9 +178,8 @@ fn the_cpu_time_of_each_interval_is_that_of_the_interval() {
     busy.wait().unwrap();
     let used: Vec<f64> = folded.intervals.iter().filter_map(|i| i.broker_cpu_s).collect();
     assert_eq!((used.len(), folded.intervals.len()), (50, 50));
-    // The kernel adds up a running thread at its tick (1 to 10 ms). Where the host pauses this thread at each of three
-    // tries, a look may be off.
-    // SAFETY: sysconf touches no memory.
+    // The kernel adds up a running thread at its tick (1 to 10 ms). Where the host pauses this
+    // thread at each of three tries, a look may be off. SAFETY: sysconf touches no memory.
     let tick = 1.0 / unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
     let over = used.iter().filter(|&&used| used > 0.011 + tick).count();
     assert!(over <= 2, "{over} of 50 intervals of 10 ms have more CPU than that and a tick: {used:?}");
@@ -194,7 +202,7 @@ fn rejected_messages_come_again_and_hopeless_ones_become_dead_letters() {
     let workload = format!("{STREAM}\n[workload.delivery]\nreject-every = 10\ndead-every = 25\nmax-deliver = 3");
     let (_, raw, folded) = drive(&workload, serde_json::json!({}));
     let l = &folded.workloads[0].ledger;
-    // Every 50th is hit by both rules: it is hopeless.
+    // Every 50th is hit by both rules: it becomes a dead letter.
     let (dead, once) = (hits(&raw, 25), hits(&raw, 10) - hits(&raw, 50));
     assert_eq!((l.dead_lettered, l.redelivered, l.rejected), (dead, once, once + 3 * dead), "{l:?}");
     assert_eq!((l.delivered + l.dead_lettered, l.lost, l.duplicated, l.reordered), (l.sent, 0, 0, 0), "{l:?}");
@@ -236,15 +244,17 @@ fn members_of_a_group_share_and_keys_keep_their_order() {
     assert_eq!((l.expected, l.delivered, l.lost, l.duplicated), (l.sent, l.sent, 0, 0), "{l:?}");
 }
 
-/// V9 as the fold has it: from when each producer handed its first messages over, all of them together.
+/// V9 as the fold has it: from when each producer handed its first messages over, all of them
+/// together.
 #[test]
 fn arrivals_are_judged_by_when_all_producers_sent() {
-    let v9 = |raw: &Raw, case: &Case| check(raw, case, "V9");
+    let v9 = |raw: &RawTrial, case: &Case| check(raw, case, "V9");
     let three = format!("{STREAM}\nproducers = 3");
     let (case, mut raw, _) = drive(&three, serde_json::json!({}));
     let found = v9(&raw, &case).unwrap();
     assert!(found.observed.starts_with("99 % of gaps are within "), "{}", found.observed);
-    // 20k/s are 50 us apart. Three producers send every third message each, which is right only together.
+    // 20k/s are 50 us apart. Three producers send every third message each, which is right only
+    // together.
     let gap = 50_000;
     let third = |k: u64| -> Vec<u64> { (0..=GAPS as u64).map(|i| (3 * i + k) * gap).collect() };
     raw.sent[0].iter_mut().zip(0..).for_each(|((_, s), k)| s.first = third(k));
@@ -273,9 +283,9 @@ fn arrivals_are_judged_by_when_all_producers_sent() {
 
 /// Keeps the trials of a run, as a user of the library would.
 #[derive(Default)]
-struct Kept(std::sync::Mutex<Vec<super::TrialFiles>>);
+struct CollectingSink(std::sync::Mutex<Vec<super::TrialFiles>>);
 
-impl super::Sink for Kept {
+impl super::RunSink for CollectingSink {
     fn begin(&self, _: &Case, _: u32, _: usize, _: usize) {}
     fn tick(&self, _: super::Tick) {}
     fn skip(&self, _: crate::record::Skipped) {}
@@ -294,7 +304,7 @@ fn every_check_is_made_whoever_runs_the_plan() {
     let plan =
         parse(std::path::Path::new("t.toml"), text.into(), &Overrides::default(), &register.types()).unwrap().plan;
     let scratch = tempfile::tempdir().unwrap();
-    let kept = Kept::default();
+    let kept = CollectingSink::default();
     let interrupt = Interrupt::default();
     let conditions = Conditions {
         register: &register,

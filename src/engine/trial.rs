@@ -1,31 +1,31 @@
 //! One trial: connect, warm up, measure, drain, on threads of their own.
 //!
-//! Publishers and consumers live on threads with a single-threaded runtime each, so that a connection's I/O, its pacer
-//! and its books share a core and nothing is handed between threads for a message. The control thread only watches:
-//! the system's processes, the user's interrupt, the bounds.
+//! Publishers and consumers live on threads with a single-threaded runtime each, so that a
+//! connection's I/O, its pacer and its books share a core and nothing is handed between threads for
+//! a message. The control thread only watches: the system's processes, the user's interrupt, the
+//! bounds.
 
 use std::sync::mpsc::{Receiver, channel};
 
 use hdrhistogram::Histogram;
 
-use crate::driver::{Driver, Facts, Incident, Noted, Seat, Target};
+use crate::driver::{ClientSlot, Driver, Facts, Incident, Noted, Target};
 use crate::measure::process::Usage;
-use crate::measure::recorder::{Kind, Shipment};
+use crate::measure::recorder::{LatencyKind, SampleBatch};
 use crate::plan::{Case, PlannedEvent};
-use crate::record::Shelf;
+use crate::record::HistogramStore;
 use crate::system::{Running, System};
 use crate::units::{Nanos, now};
 
 use super::consume::Received;
-use super::control::Control;
+use super::control::TrialControl;
 use super::produce::Sent;
 use super::shared::Shared;
-use super::worker::Threads;
+use super::worker::ThreadContext;
 use super::{Interrupt, Tick};
 
 /// What a trial needs.
-pub struct Setup<'a> {
-    /// The case.
+pub struct TrialSetup<'a> {
     pub case: &'a Case,
     /// Seed of the trial.
     pub seed: u64,
@@ -47,7 +47,7 @@ pub struct Setup<'a> {
 
 /// What a trial came to, before it is folded into the record.
 #[derive(Default)]
-pub struct Raw {
+pub struct RawTrial {
     /// The server's and client's promises.
     pub facts: Facts,
     /// Start of the measured phase.
@@ -56,7 +56,8 @@ pub struct Raw {
     pub measured: Nanos,
     /// Length of the drain phase.
     pub drained: Nanos,
-    /// Whether messages were still arriving when the bound of the drain was reached: what is missing may be on its way.
+    /// Whether messages were still arriving when the bound of the drain was reached: what is
+    /// missing may be on its way.
     pub arriving: bool,
     /// Whether the user cut the drain, too: what is missing may be on its way.
     pub abandoned: bool,
@@ -71,18 +72,16 @@ pub struct Raw {
     /// One entry for each consumer of each workload, with its group.
     pub received: Vec<Vec<(u32, Received)>>,
     /// All samples, by workload, kind and interval.
-    pub samples: Shelf<(usize, Kind, u64)>,
+    pub samples: HistogramStore<(usize, LatencyKind, u64)>,
     /// Clipped and negative samples by workload.
     pub clipped: Vec<u64>,
-    /// See `clipped`.
     pub negative: Vec<u64>,
     /// Largest share of wall time a generator thread computed, and waited for a core.
     pub busiest: f64,
-    /// See `busiest`.
     pub waiting: f64,
-    /// Usage of the broker and of the generator over the measured phase, and of the broker by interval.
+    /// Usage of the broker and of the generator over the measured phase, and of the broker by
+    /// interval.
     pub broker: Option<Usage>,
-    /// See `broker`.
     pub generator: Usage,
     /// CPU nanoseconds and resident bytes of the broker in each interval.
     pub broker_intervals: Vec<(u64, u64)>,
@@ -97,18 +96,16 @@ pub struct Raw {
 }
 
 /// What a thread reports when it is done.
-pub enum Done {
+pub enum ThreadReport {
     /// The books of a producer.
     Publisher {
-        /// Which.
-        seat: Seat,
+        slot: ClientSlot,
         /// Its books.
         sent: Box<Sent>,
     },
     /// The books of a consumer.
     Consumer {
-        /// Which.
-        seat: Seat,
+        slot: ClientSlot,
         /// Its books.
         received: Box<Received>,
     },
@@ -125,20 +122,19 @@ pub enum Done {
     Thread {
         /// Computing.
         busy: f64,
-        /// Waiting.
         waiting: f64,
     },
     /// The system failed.
     Failed {
         /// In which phase.
         phase: &'static str,
-        /// How.
         error: String,
     },
 }
 
-impl Raw {
-    /// Notes that the system failed; that is only an event after the scenario itself has ended a process of it.
+impl RawTrial {
+    /// Notes that the system failed; that is only an event after the scenario itself has ended a
+    /// process of it.
     pub fn fail(&mut self, phase: &'static str, error: String) {
         if self.end_expected {
             self.log.push((now(), Incident::Planned, error));
@@ -158,12 +154,12 @@ impl Raw {
 }
 
 /// Runs the load of a case through driver `D`.
-pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
+pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> RawTrial {
     let case = setup.case;
-    let mut raw = Raw::of(case);
+    let mut raw = RawTrial::of(case);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(e) => return Raw { failed: Some(("prepare", format!("no runtime: {e}"))), ..raw },
+        Err(e) => return RawTrial { failed: Some(("prepare", format!("no runtime: {e}"))), ..raw },
     };
     let target = Target {
         url: setup.running.url.clone(),
@@ -175,7 +171,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     let _inside = runtime.enter();
     let mut driver = match runtime.block_on(D::prepare(target.clone(), &case.workloads)) {
         Ok(driver) => driver,
-        Err(e) => return Raw { failed: Some(("connect", e.to_string())), ..raw },
+        Err(e) => return RawTrial { failed: Some(("connect", e.to_string())), ..raw },
     };
     raw.facts = driver.facts().clone();
     let shared = Shared::new(case.workloads.len());
@@ -184,9 +180,15 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
     std::thread::scope(|scope| {
         // However this ends, the threads are told: the scope waits for them.
         let _stop = StopOnDrop(&shared);
-        let threads =
-            Threads { setup, driver: &driver, shared: &shared, run: target.run, samples: samples_in, done: done_in };
-        let control = Control {
+        let threads = ThreadContext {
+            setup,
+            driver: &driver,
+            shared: &shared,
+            run: target.run,
+            samples: samples_in,
+            done: done_in,
+        };
+        let control = TrialControl {
             setup,
             shared: &shared,
             runtime: &runtime,
@@ -194,7 +196,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
             samples: &samples,
             delivers: D::DELIVERS,
         };
-        control.conduct(scope, threads, system, &mut raw);
+        control.run_phases(scope, threads, system, &mut raw);
     });
     collect(&done, &mut raw);
     gather(&samples, &mut raw);
@@ -212,7 +214,7 @@ pub fn execute<D: Driver>(setup: &Setup<'_>, system: &mut dyn System) -> Raw {
 }
 
 /// What the launched system gave its clients, and over it what the scenario says.
-fn client_options(setup: &Setup<'_>) -> serde_json::Map<String, serde_json::Value> {
+fn client_options(setup: &TrialSetup<'_>) -> serde_json::Map<String, serde_json::Value> {
     let mut options = setup.running.client.clone();
     options.extend(setup.options.clone());
     options
@@ -227,26 +229,26 @@ impl Drop for StopOnDrop<'_> {
 }
 
 /// Adds what threads brought home.
-pub fn collect(done: &Receiver<Done>, raw: &mut Raw) {
+pub fn collect(done: &Receiver<ThreadReport>, raw: &mut RawTrial) {
     for d in done.try_iter() {
         match d {
-            Done::Publisher { seat, sent } => raw.sent[seat.workload].push((seat.index, *sent)),
-            Done::Consumer { seat, received } => raw.received[seat.workload].push((seat.group, *received)),
-            Done::Samples { workload, clipped, negative } => {
+            ThreadReport::Publisher { slot, sent } => raw.sent[slot.workload].push((slot.index, *sent)),
+            ThreadReport::Consumer { slot, received } => raw.received[slot.workload].push((slot.group, *received)),
+            ThreadReport::Samples { workload, clipped, negative } => {
                 raw.clipped[workload] += clipped;
                 raw.negative[workload] += negative;
             }
-            Done::Thread { busy, waiting } => {
+            ThreadReport::Thread { busy, waiting } => {
                 raw.busiest = raw.busiest.max(busy);
                 raw.waiting = raw.waiting.max(waiting);
             }
-            Done::Failed { phase, error } => raw.fail(phase, error),
+            ThreadReport::Failed { phase, error } => raw.fail(phase, error),
         }
     }
 }
 
 /// Adds the samples that have come.
-pub fn gather(samples: &Receiver<Shipment>, raw: &mut Raw) {
+pub fn gather(samples: &Receiver<SampleBatch>, raw: &mut RawTrial) {
     for s in samples.try_iter() {
         for (interval, histogram) in s.samples.by_interval() {
             raw.samples.add((s.workload, s.kind, interval), histogram);

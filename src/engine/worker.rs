@@ -1,7 +1,8 @@
-//! The threads of a trial and what they do: open their connections, run their loops, bring home their books.
+//! The threads of a trial and what they do: open their connections, run their loops, bring home
+//! their books.
 //!
-//! Each has a single-threaded runtime, so that a connection's I/O, its pacer and its books share a core and nothing is
-//! handed between threads for a message.
+//! Each has a single-threaded runtime, so that a connection's I/O, its pacer and its books share a
+//! core and nothing is handed between threads for a message.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,29 +10,29 @@ use std::sync::mpsc::Sender;
 use std::thread::Scope;
 use std::time::Duration;
 
-use crate::driver::{Driver, DriverError, Producer, Seat, Start};
-use crate::load::keys::Keys;
+use crate::driver::{ClientSlot, Driver, DriverError, Producer, Start};
+use crate::load::keys::KeyChooser;
 use crate::load::pacer::Pacer;
-use crate::load::schedule::{Piece, Process, Schedule, Share};
-use crate::measure::firsts::Firsts;
-use crate::measure::ledger::{Order, Seen};
+use crate::load::schedule::{ArrivalProcess, RatePiece, Schedule, ScheduleShare};
+use crate::measure::first_arrivals::FirstArrivals;
+use crate::measure::ledger::{OrderTracker, SequenceSet};
 use crate::measure::process::thread_time;
-use crate::measure::recorder::{Recorder, Shipment};
+use crate::measure::recorder::{Recorder, SampleBatch};
 use crate::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Profile, Role, Workload};
 use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
-use super::consume::{Ear, Received, Rule, consume};
+use super::consume::{ConsumerRecorder, Received, RejectRule, consume};
 use super::control::copies;
 use super::payload::templates;
-use super::produce::{Pace, Publisher, books};
+use super::produce::{Pace, Publisher, send_state};
 use super::shared::{Shared, exact_timers, parts};
-use super::trial::{Done, Setup};
+use super::trial::{ThreadReport, TrialSetup};
 
 /// What all threads of a trial need.
-pub struct Threads<'a, D> {
+pub struct ThreadContext<'a, D> {
     /// What the trial needs.
-    pub setup: &'a Setup<'a>,
+    pub setup: &'a TrialSetup<'a>,
     /// Opens connections.
     pub driver: &'a D,
     /// Shared between all threads.
@@ -39,43 +40,43 @@ pub struct Threads<'a, D> {
     /// Names the trial.
     pub run: u32,
     /// Takes the histograms of finished intervals.
-    pub samples: Sender<Shipment>,
+    pub samples: Sender<SampleBatch>,
     /// Takes the books.
-    pub done: Sender<Done>,
+    pub done: Sender<ThreadReport>,
 }
 
-type Handles<'s> = Vec<std::thread::ScopedJoinHandle<'s, ()>>;
+type ThreadHandles<'s> = Vec<std::thread::ScopedJoinHandle<'s, ()>>;
 
 /// What a thread does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Duty {
+enum ThreadRole {
     Load,
     Consume,
     Publish,
     Read,
 }
 
-impl<'e, D: Driver> Threads<'e, D> {
+impl<'e, D: Driver> ThreadContext<'e, D> {
     fn spawn<'s>(
         &self,
         scope: &'s Scope<'s, 'e>,
-        duty: Duty,
+        thread_role: ThreadRole,
         threads: u32,
-        seats: &[Seat],
+        slots: &[ClientSlot],
         ready: Option<&Sender<()>>,
-    ) -> Handles<'s>
+    ) -> ThreadHandles<'s>
     where
         'e: 's,
     {
-        let name = match duty {
-            Duty::Load => "backlog",
-            Duty::Consume => "consume",
-            Duty::Publish => "publish",
-            Duty::Read => "catch-up",
+        let name = match thread_role {
+            ThreadRole::Load => "backlog",
+            ThreadRole::Consume => "consume",
+            ThreadRole::Publish => "publish",
+            ThreadRole::Read => "catch-up",
         };
         let mut handles = Vec::new();
         for t in 0..threads.max(1) as usize {
-            let mine: Vec<Seat> = seats.iter().copied().skip(t).step_by(threads.max(1) as usize).collect();
+            let mine: Vec<ClientSlot> = slots.iter().copied().skip(t).step_by(threads.max(1) as usize).collect();
             if mine.is_empty() {
                 continue;
             }
@@ -83,100 +84,109 @@ impl<'e, D: Driver> Threads<'e, D> {
             let (samples, done, ready) = (self.samples.clone(), self.done.clone(), ready.cloned());
             let spawned = std::thread::Builder::new().name(format!("{name}-{t}")).spawn_scoped(scope, move || {
                 let recorders = RefCell::default();
-                Worker { setup, driver, shared, run, samples, done, recorders }.thread(duty, &mine, ready.as_ref());
+                Worker { setup, driver, shared, run, samples, done, recorders }.thread(
+                    thread_role,
+                    &mine,
+                    ready.as_ref(),
+                );
             });
             match spawned {
                 Ok(handle) => handles.push(handle),
-                Err(e) => drop(self.done.send(Done::Failed { phase: "connect", error: format!("no thread: {e}") })),
+                Err(e) => {
+                    drop(self.done.send(ThreadReport::Failed { phase: "connect", error: format!("no thread: {e}") }))
+                }
             }
         }
         handles
     }
 
-    fn seats(&self, of: impl Fn(usize, &Workload) -> Vec<Seat>) -> Vec<Seat> {
+    fn slots(&self, of: impl Fn(usize, &Workload) -> Vec<ClientSlot>) -> Vec<ClientSlot> {
         self.setup.case.workloads.iter().enumerate().flat_map(|(i, w)| of(i, w)).collect()
     }
 
-    fn listeners(&self, reading: bool) -> Vec<Seat> {
-        self.seats(|workload, w| {
+    fn listeners(&self, reading: bool) -> Vec<ClientSlot> {
+        self.slots(|workload, w| {
             let groups = (0..w.topology.groups).filter(|g| (w.role(*g) == Role::CatchUp) == reading);
-            groups.flat_map(|group| (0..w.topology.members).map(move |index| Seat { workload, group, index })).collect()
+            groups
+                .flat_map(|group| (0..w.topology.members).map(move |index| ClientSlot { workload, group, index }))
+                .collect()
         })
     }
 
     /// Threads that store backlogs and end; they report ready when it is stored.
-    pub fn loaders<'s>(&self, scope: &'s Scope<'s, 'e>, ready: &Sender<()>) -> Handles<'s>
+    pub fn loaders<'s>(&self, scope: &'s Scope<'s, 'e>, ready: &Sender<()>) -> ThreadHandles<'s>
     where
         'e: 's,
     {
-        let seats = self.seats(|workload, w| {
-            let seat = Seat { workload, group: 0, index: w.topology.producers };
-            (w.delivery.backlog > 0).then_some(seat).into_iter().collect()
+        let slots = self.slots(|workload, w| {
+            let slot = ClientSlot { workload, group: 0, index: w.topology.producers };
+            (w.delivery.backlog > 0).then_some(slot).into_iter().collect()
         });
-        self.spawn(scope, Duty::Load, seats.len() as u32, &seats, Some(ready))
+        self.spawn(scope, ThreadRole::Load, slots.len() as u32, &slots, Some(ready))
     }
 
     /// Threads that follow what is published; slow consumers have one of their own.
-    pub fn consumers<'s>(&self, scope: &'s Scope<'s, 'e>, ready: &Sender<()>) -> Handles<'s>
+    pub fn consumers<'s>(&self, scope: &'s Scope<'s, 'e>, ready: &Sender<()>) -> ThreadHandles<'s>
     where
         'e: 's,
     {
-        let slow = |s: &Seat| self.setup.case.workloads[s.workload].role(s.group) == Role::Slow;
-        let (slow, tail): (Vec<Seat>, Vec<Seat>) = self.listeners(false).into_iter().partition(slow);
-        let mut handles = self.spawn(scope, Duty::Consume, self.setup.case.threads.consume, &tail, Some(ready));
-        handles.extend(self.spawn(scope, Duty::Consume, 1, &slow, Some(ready)));
+        let slow = |s: &ClientSlot| self.setup.case.workloads[s.workload].role(s.group) == Role::Slow;
+        let (slow, tail): (Vec<ClientSlot>, Vec<ClientSlot>) = self.listeners(false).into_iter().partition(slow);
+        let mut handles = self.spawn(scope, ThreadRole::Consume, self.setup.case.threads.consume, &tail, Some(ready));
+        handles.extend(self.spawn(scope, ThreadRole::Consume, 1, &slow, Some(ready)));
         handles
     }
 
     /// Threads that publish.
-    pub fn publishers<'s>(&self, scope: &'s Scope<'s, 'e>, ready: &Sender<()>) -> Handles<'s>
+    pub fn publishers<'s>(&self, scope: &'s Scope<'s, 'e>, ready: &Sender<()>) -> ThreadHandles<'s>
     where
         'e: 's,
     {
-        let seats = self
-            .seats(|workload, w| (0..w.topology.producers).map(|index| Seat { workload, group: 0, index }).collect());
-        self.spawn(scope, Duty::Publish, self.setup.case.threads.publish, &seats, Some(ready))
+        let slots = self.slots(|workload, w| {
+            (0..w.topology.producers).map(|index| ClientSlot { workload, group: 0, index }).collect()
+        });
+        self.spawn(scope, ThreadRole::Publish, self.setup.case.threads.publish, &slots, Some(ready))
     }
 
     /// Threads that read a backlog, from an instant within the measured phase on.
-    pub fn readers<'s>(&self, scope: &'s Scope<'s, 'e>) -> Handles<'s>
+    pub fn readers<'s>(&self, scope: &'s Scope<'s, 'e>) -> ThreadHandles<'s>
     where
         'e: 's,
     {
-        let seats = self.listeners(true);
-        self.spawn(scope, Duty::Read, seats.len() as u32, &seats, None)
+        let slots = self.listeners(true);
+        self.spawn(scope, ThreadRole::Read, slots.len() as u32, &slots, None)
     }
 }
 
 struct Worker<'a, D> {
-    setup: &'a Setup<'a>,
+    setup: &'a TrialSetup<'a>,
     driver: &'a D,
     shared: &'a Shared,
     run: u32,
-    samples: Sender<Shipment>,
-    done: Sender<Done>,
+    samples: Sender<SampleBatch>,
+    done: Sender<ThreadReport>,
     /// One for each workload, shared by all connections of the thread.
     recorders: RefCell<Vec<(usize, Rc<RefCell<Recorder>>)>>,
 }
 
 impl<D: Driver> Worker<'_, D> {
-    fn thread(&self, duty: Duty, seats: &[Seat], ready: Option<&Sender<()>>) {
+    fn thread(&self, thread_role: ThreadRole, slots: &[ClientSlot], ready: Option<&Sender<()>>) {
         exact_timers();
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(e) => return self.fail("connect", format!("no runtime: {e}")),
         };
         let result = runtime.block_on(async {
-            match duty {
-                Duty::Load => self.load(seats).await.inspect(|()| tell(ready)),
-                Duty::Publish => self.publish(seats, ready).await,
-                Duty::Consume | Duty::Read => self.consume(seats, ready).await,
+            match thread_role {
+                ThreadRole::Load => self.load(slots).await.inspect(|()| report_ready(ready)),
+                ThreadRole::Publish => self.publish(slots, ready).await,
+                ThreadRole::Consume | ThreadRole::Read => self.consume(slots, ready).await,
             }
         });
         for (workload, recorder) in self.recorders.take() {
             if let Some(recorder) = Rc::into_inner(recorder) {
                 let (clipped, negative) = recorder.into_inner().finish();
-                let _ = self.done.send(Done::Samples { workload, clipped, negative });
+                let _ = self.done.send(ThreadReport::Samples { workload, clipped, negative });
             }
         }
         if let Err(e) = result {
@@ -188,40 +198,40 @@ impl<D: Driver> Worker<'_, D> {
     }
 
     fn fail(&self, phase: &'static str, error: String) {
-        let _ = self.done.send(Done::Failed { phase, error });
+        let _ = self.done.send(ThreadReport::Failed { phase, error });
     }
 
     /// Runs the futures of all seats and reports how the thread spent its time.
-    async fn together<F: Future<Output = Result<(), DriverError>>>(&self, all: Vec<F>) -> Result<(), DriverError> {
+    async fn run_all<F: Future<Output = Result<(), DriverError>>>(&self, all: Vec<F>) -> Result<(), DriverError> {
         let (wall, (run, wait)) = (now(), thread_time());
         let result = futures_util::future::try_join_all(all).await.map(|_| ());
         let (wall, (run_end, wait_end)) = ((now() - wall).max(1) as f64, thread_time());
         let share = |from: u64, to: u64| to.saturating_sub(from) as f64 / wall;
-        let _ = self.done.send(Done::Thread { busy: share(run, run_end), waiting: share(wait, wait_end) });
+        let _ = self.done.send(ThreadReport::Thread { busy: share(run, run_end), waiting: share(wait, wait_end) });
         result
     }
 
-    async fn publish(&self, seats: &[Seat], ready: Option<&Sender<()>>) -> Result<(), DriverError> {
+    async fn publish(&self, slots: &[ClientSlot], ready: Option<&Sender<()>>) -> Result<(), DriverError> {
         let mut open = Vec::new();
-        for &seat in seats {
-            open.push((seat, self.driver.producer(seat).await?));
+        for &slot in slots {
+            open.push((slot, self.driver.producer(slot).await?));
         }
         let mut pools = Vec::new();
-        for &seat in seats {
-            pools.push(self.templates(seat)?);
+        for &slot in slots {
+            pools.push(self.templates(slot)?);
         }
-        tell(ready);
+        report_ready(ready);
         let Some((start, origin)) = self.shared.started().await else { return Ok(()) };
         let phases = self.setup.case.phases;
         let hard_end = self.shared.end() + phases.drain.0;
         let mut all = Vec::new();
-        for ((seat, producer), templates) in open.into_iter().zip(pools) {
+        for ((slot, producer), templates) in open.into_iter().zip(pools) {
             let pacer = if self.setup.spin { Pacer::spinning() } else { timer()? };
-            let w = &self.setup.case.workloads[seat.workload];
+            let w = &self.setup.case.workloads[slot.workload];
             let publisher = Publisher {
                 producer,
-                index: seat.index,
-                workload: seat.workload,
+                index: slot.index,
+                workload: slot.workload,
                 keys: self.keys(w),
                 // Where nothing is delivered nobody answers, and the acknowledgement is the news.
                 reply: w.topology.reply && D::DELIVERS,
@@ -229,51 +239,52 @@ impl<D: Driver> Worker<'_, D> {
                 channels: w.topology.channels,
                 templates,
                 pacer,
-                pace: self.pace(seat),
+                pace: self.pace(slot),
                 shared: self.shared,
-                recorder: self.recorder(seat.workload, origin),
+                recorder: self.recorder(slot.workload, origin),
                 origin,
                 interval: block(&phases),
-                books: books(phases.measure.0, block(&phases)),
+                send_state: send_state(phases.measure.0, block(&phases)),
                 look: 0,
             };
-            all.push(self.one_publisher(seat, publisher, start, hard_end));
+            all.push(self.one_publisher(slot, publisher, start, hard_end));
         }
-        self.together(all).await
+        self.run_all(all).await
     }
 
     async fn one_publisher(
         &self,
-        seat: Seat,
+        slot: ClientSlot,
         mut publisher: Publisher<'_, D::Producer>,
         start: Nanos,
         hard_end: Nanos,
     ) -> Result<(), DriverError> {
         let bound = Duration::from_nanos(hard_end.saturating_sub(now()));
-        // Cut off only while the client takes nothing, or answers are still missing at the end of the drain.
+        // Cut off only while the client takes nothing, or answers are still missing at the end of
+        // the drain.
         let result = tokio::time::timeout(bound, publisher.run(start)).await.unwrap_or(Ok(()));
         publisher.count_unsent(start);
-        let Publisher { producer, books, .. } = publisher;
+        let Publisher { producer, send_state, .. } = publisher;
         let closed = tokio::time::timeout(self.setup.case.phases.connect.duration(), producer.close()).await;
-        let _ = self.done.send(Done::Publisher { seat, sent: Box::new(books.sent) });
+        let _ = self.done.send(ThreadReport::Publisher { slot, sent: Box::new(send_state.sent) });
         result.and(closed.unwrap_or(Ok(())))
     }
 
-    fn pace(&self, seat: Seat) -> Pace {
-        let w = &self.setup.case.workloads[seat.workload];
+    fn pace(&self, slot: ClientSlot) -> Pace {
+        let w = &self.setup.case.workloads[slot.workload];
         match &w.load {
             Load::Open { arrivals, profile } => {
                 let warmup = self.setup.case.phases.warmup;
                 let (pieces, repeat) = pieces(profile, warmup.0);
                 let process = match arrivals {
-                    Arrivals::Constant => Process::Constant,
-                    Arrivals::Poisson => Process::Poisson(self.setup.seed),
+                    Arrivals::Constant => ArrivalProcess::Constant,
+                    Arrivals::Poisson => ArrivalProcess::Poisson(self.setup.seed),
                 };
                 Pace::Open(Schedule::new(
                     pieces,
                     repeat,
                     &process,
-                    Share { index: seat.index, of: w.topology.producers },
+                    ScheduleShare { index: slot.index, of: w.topology.producers },
                 ))
             }
             Load::Unthrottled { window } => {
@@ -287,68 +298,69 @@ impl<D: Driver> Worker<'_, D> {
     }
 
     /// Opens consumers and lets them listen; those of a backlog open when it is time to read it.
-    async fn consume(&self, seats: &[Seat], ready: Option<&Sender<()>>) -> Result<(), DriverError> {
+    async fn consume(&self, slots: &[ClientSlot], ready: Option<&Sender<()>>) -> Result<(), DriverError> {
         let mut open = Vec::new();
         let mut late = 0;
-        for &seat in seats {
-            if self.setup.case.workloads[seat.workload].role(seat.group) == Role::CatchUp {
+        for &slot in slots {
+            if self.setup.case.workloads[slot.workload].role(slot.group) == Role::CatchUp {
                 let Some((_, origin)) = self.shared.started().await else { return Ok(()) };
-                let due = origin + self.setup.case.workloads[seat.workload].delivery.replay_after.0;
+                let due = origin + self.setup.case.workloads[slot.workload].delivery.replay_after.0;
                 while now() < due && !self.shared.stopped() {
                     tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now()).min(50_000_000))).await;
                 }
                 late = now();
-                open.push((seat, self.driver.consumer(seat, Start::First).await?));
+                open.push((slot, self.driver.consumer(slot, Start::First).await?));
             } else {
-                open.push((seat, self.driver.consumer(seat, Start::Tail).await?));
+                open.push((slot, self.driver.consumer(slot, Start::Tail).await?));
             }
         }
-        tell(ready);
-        // Consumers are ready before producers connect; what stands in the subscription meanwhile is nothing.
+        report_ready(ready);
+        // Consumers are ready before producers connect; what stands in the subscription meanwhile
+        // is nothing.
         let Some((_, origin)) = self.shared.started().await else { return Ok(()) };
         let mut all = Vec::new();
-        for (seat, mut consumer) in open {
-            let mut ear = self.ear(seat, origin);
-            ear.received.replay.begun = late;
+        for (slot, mut consumer) in open {
+            let mut consumer_recorder = self.consumer_recorder(slot, origin);
+            consumer_recorder.received.replay.begun = late;
             all.push(async move {
-                let result = consume(&mut consumer, &mut ear).await;
-                let _ = self.done.send(Done::Consumer { seat, received: Box::new(ear.received) });
+                let result = consume(&mut consumer, &mut consumer_recorder).await;
+                let _ = self.done.send(ThreadReport::Consumer { slot, received: Box::new(consumer_recorder.received) });
                 // A client that fails while it is being closed has nothing to say.
                 if self.shared.stopped() { Ok(()) } else { result }
             });
         }
-        self.together(all).await
+        self.run_all(all).await
     }
 
-    fn ear(&self, seat: Seat, origin: Nanos) -> Ear<'_> {
+    fn consumer_recorder(&self, slot: ClientSlot, origin: Nanos) -> ConsumerRecorder<'_> {
         let phases = self.setup.case.phases;
-        let w = &self.setup.case.workloads[seat.workload];
+        let w = &self.setup.case.workloads[slot.workload];
         let (t, d) = (w.topology, w.delivery);
         let whole = w.load.messages(Span(phases.warmup.0 + phases.measure.0)).unwrap_or(0.0);
         let each = if t.reply { 0 } else { (whole / f64::from(t.producers)) as u64 };
         let loaders = u32::from(d.backlog > 0);
-        let mut seen: Vec<Seen> = (0..t.producers).map(|_| Seen::with_capacity(each)).collect();
-        seen.extend((0..loaders).map(|_| Seen::with_capacity(d.backlog)));
+        let mut seen: Vec<SequenceSet> = (0..t.producers).map(|_| SequenceSet::with_capacity(each)).collect();
+        seen.extend((0..loaders).map(|_| SequenceSet::with_capacity(d.backlog)));
         let keys = self.keys(w);
-        let lanes = keys.as_ref().map_or(u64::from(t.channels), Keys::count);
-        Ear {
+        let lanes = keys.as_ref().map_or(u64::from(t.channels), KeyChooser::count);
+        ConsumerRecorder {
             run: self.run,
-            workload: seat.workload,
-            role: w.role(seat.group),
+            workload: slot.workload,
+            role: w.role(slot.group),
             think: d.slow.map_or(Duration::ZERO, |s| s.think.duration()),
             channels: u64::from(t.channels),
             keys,
-            rule: Rule { once: d.reject_every, always: d.dead_every },
+            rule: RejectRule { once: d.reject_every, always: d.dead_every },
             answer: t.reply,
             open_loop: matches!(w.load, Load::Open { .. }),
             shared: self.shared,
-            recorder: self.recorder(seat.workload, origin),
+            recorder: self.recorder(slot.workload, origin),
             origin,
             block: block(&phases),
-            order: vec![Order::default(); seen.len() * lanes as usize],
+            order: vec![OrderTracker::default(); seen.len() * lanes as usize],
             received: Received {
-                dead: vec![Seen::default(); seen.len()],
-                firsts: vec![Firsts::default(); if t.members > 1 { seen.len() } else { 0 }],
+                dead: vec![SequenceSet::default(); seen.len()],
+                first_arrivals: vec![FirstArrivals::default(); if t.members > 1 { seen.len() } else { 0 }],
                 seen,
                 ..Received::default()
             },
@@ -357,39 +369,39 @@ impl<D: Driver> Worker<'_, D> {
     }
 
     /// Stores the backlogs of these seats, one after another.
-    async fn load(&self, seats: &[Seat]) -> Result<(), DriverError> {
-        for &seat in seats {
-            let w = &self.setup.case.workloads[seat.workload];
+    async fn load(&self, slots: &[ClientSlot]) -> Result<(), DriverError> {
+        for &slot in slots {
+            let w = &self.setup.case.workloads[slot.workload];
             let backlog = Backlog {
                 run: self.run,
-                producer: seat.index,
+                producer: slot.index,
                 messages: w.delivery.backlog,
                 channels: w.topology.channels,
                 keys: self.keys(w),
-                templates: self.templates(seat)?,
+                templates: self.templates(slot)?,
                 patience: self.setup.case.phases.connect.0,
                 shared: self.shared,
-                workload: seat.workload,
+                workload: slot.workload,
             };
-            backlog.store(self.driver.producer(seat).await?).await?;
+            backlog.store(self.driver.producer(slot).await?).await?;
         }
         Ok(())
     }
 
-    fn templates(&self, seat: Seat) -> Result<Vec<crate::load::message::Template>, DriverError> {
-        let w = &self.setup.case.workloads[seat.workload];
-        let share = Share { index: seat.index, of: w.topology.producers };
-        templates(&w.payload, self.setup.seed ^ u64::from(seat.index) << 8, share)
+    fn templates(&self, slot: ClientSlot) -> Result<Vec<crate::load::message::Template>, DriverError> {
+        let w = &self.setup.case.workloads[slot.workload];
+        let share = ScheduleShare { index: slot.index, of: w.topology.producers };
+        templates(&w.payload, self.setup.seed ^ u64::from(slot.index) << 8, share)
             .map_err(|words| DriverError::Refused { words })
     }
 
-    fn keys(&self, w: &Workload) -> Option<Keys> {
+    fn keys(&self, w: &Workload) -> Option<KeyChooser> {
         let seed = self.setup.seed;
         match w.delivery.keys {
             KeyPlan::None => None,
-            KeyPlan::RoundRobin(n) => Some(Keys::round_robin(n)),
-            KeyPlan::Uniform(n) => Some(Keys::uniform(n, seed)),
-            KeyPlan::Zipf { n, exponent } => Some(Keys::zipf(n, exponent, seed)),
+            KeyPlan::RoundRobin(n) => Some(KeyChooser::round_robin(n)),
+            KeyPlan::Uniform(n) => Some(KeyChooser::uniform(n, seed)),
+            KeyPlan::Zipf { n, exponent } => Some(KeyChooser::zipf(n, exponent, seed)),
         }
     }
 
@@ -411,7 +423,7 @@ fn block(phases: &Phases) -> Nanos {
     phases.interval.0 / parts(phases.measure.0, phases.interval.0)
 }
 
-fn tell(ready: Option<&Sender<()>>) {
+fn report_ready(ready: Option<&Sender<()>>) {
     if let Some(ready) = ready {
         let _ = ready.send(());
     }
@@ -421,15 +433,17 @@ fn timer() -> Result<Pacer, DriverError> {
     Pacer::sleeping().map_err(|e| DriverError::Lost { url: "timer".into(), words: e.to_string() })
 }
 
-/// The profile as the schedule wants it, behind a warm-up at the rate it begins with (its mean, where it repeats).
-fn pieces(profile: &Profile, warmup: Nanos) -> (Vec<Piece>, bool) {
-    let mut pieces: Vec<Piece> =
-        profile.segments.iter().map(|s| Piece { span: s.span.0, from: s.from.0, to: s.to.0 }).collect();
+/// The profile as the schedule wants it, behind a warm-up at the rate it begins with (its mean,
+/// where it repeats).
+fn pieces(profile: &Profile, warmup: Nanos) -> (Vec<RatePiece>, bool) {
+    let mut pieces: Vec<RatePiece> =
+        profile.segments.iter().map(|s| RatePiece { span: s.span.0, from: s.from.0, to: s.to.0 }).collect();
     if warmup == 0 || (profile.segments.len() == 1 && profile.segments[0].from == profile.segments[0].to) {
         return (pieces, profile.repeat);
     }
     if profile.repeat {
-        // A schedule that repeats cannot begin with something else: start it so that a cycle begins with the measurement.
+        // A schedule that repeats cannot begin with something else: start it so that a cycle begins
+        // with the measurement.
         let cycle: Nanos = pieces.iter().map(|p| p.span).sum();
         let mut ahead = (cycle - warmup % cycle) % cycle;
         while ahead > 0 {
@@ -438,27 +452,27 @@ fn pieces(profile: &Profile, warmup: Nanos) -> (Vec<Piece>, bool) {
             let middle = first.from + (first.to - first.from) * cut as f64 / first.span.max(1) as f64;
             pieces.remove(0);
             if cut < first.span {
-                pieces.insert(0, Piece { span: first.span - cut, from: middle, to: first.to });
+                pieces.insert(0, RatePiece { span: first.span - cut, from: middle, to: first.to });
             }
-            pieces.push(Piece { span: cut, from: first.from, to: middle });
+            pieces.push(RatePiece { span: cut, from: first.from, to: middle });
             ahead -= cut;
         }
         return (pieces, true);
     }
     let rate = pieces[0].from.max(pieces[0].to.min(1.0));
-    pieces.insert(0, Piece { span: warmup, from: rate, to: rate });
+    pieces.insert(0, RatePiece { span: warmup, from: rate, to: rate });
     (pieces, false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Segment;
+    use crate::plan::ProfileSegment;
     use crate::units::Rate;
 
     #[test]
     fn a_cycle_begins_with_the_measurement() {
-        let segment = |ms, rate| Segment { span: Span::millis(ms), from: Rate(rate), to: Rate(rate) };
+        let segment = |ms, rate| ProfileSegment { span: Span::millis(ms), from: Rate(rate), to: Rate(rate) };
         let burst = Profile { segments: vec![segment(200, 1000.0), segment(800, 0.0)], repeat: true };
         let (pieces, repeat) = pieces(&burst, SECOND / 2);
         assert!(repeat);
@@ -471,11 +485,11 @@ mod tests {
     #[test]
     fn a_ramp_waits_for_the_measurement() {
         let ramp = Profile {
-            segments: vec![Segment { span: Span::secs(10), from: Rate(100.0), to: Rate(500.0) }],
+            segments: vec![ProfileSegment { span: Span::secs(10), from: Rate(100.0), to: Rate(500.0) }],
             repeat: false,
         };
         let (pieces, _) = pieces(&ramp, SECOND);
-        assert_eq!(pieces[0], Piece { span: SECOND, from: 100.0, to: 100.0 });
+        assert_eq!(pieces[0], RatePiece { span: SECOND, from: 100.0, to: 100.0 });
         assert_eq!(pieces[1].from, 100.0);
     }
 }

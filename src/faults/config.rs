@@ -1,15 +1,17 @@
-//! What faults there may be: one grammar for the flags of `msgbench broker`, a faults file, and the `[faults]` table of a
-//! scenario.
+//! What faults there may be: one grammar for the flags of `msgbench broker`, a faults file, and the
+//! `[faults]` table of a scenario.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Rate, Span};
 
-/// Faults that the broker is to have. A message that matches no fault is passed on as if there were none.
+/// Faults that the broker is to have. A message that matches no fault is passed on as if there were
+/// none.
 ///
-/// Messages are numbered from 1 in the order in which the broker got them, of all publishers together; only those whose
-/// subject matches `subjects` count and are hit. With the same seed the same numbers are hit.
+/// Messages are numbered from 1 in the order in which the broker got them, of all publishers
+/// together; only those whose subject matches `subjects` count and are hit. With the same seed the
+/// same numbers are hit.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Faults {
@@ -24,35 +26,38 @@ pub struct Faults {
     pub stall: Option<Stall>,
     /// How long each message is worked on, one after another, by one server.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub service: Option<Law>,
+    pub service: Option<DurationLaw>,
     /// How much later each message is delivered; many wait at once, their order is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub delay: Option<Law>,
+    pub delay: Option<DurationLaw>,
     /// Messages per second that pass at most (a token bucket); the others wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_cap: Option<RateCap>,
     /// Messages that are not delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub drop: Option<Pick>,
+    pub drop: Option<HitRule>,
     /// Messages that are delivered twice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub duplicate: Option<Pick>,
+    pub duplicate: Option<HitRule>,
     /// Messages that change places with the next one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub swap: Option<Pick>,
+    pub swap: Option<HitRule>,
     /// Messages of whose last payload byte one bit is turned over.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub corrupt: Option<Pick>,
-    /// Faults of single deliveries: a message that goes to two subscribers is delivered twice, and each is hit by itself.
+    pub corrupt: Option<HitRule>,
+    /// Faults of single deliveries: a message that goes to two subscribers is delivered twice, and
+    /// each is hit by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryFaults>,
-    /// The subscriber of longest standing gets no more than so many messages a second; the others do not wait for it.
+    /// The subscriber of longest standing gets no more than so many messages a second; the others
+    /// do not wait for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_subscriber: Option<RateCap>,
     /// A connection that is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disconnect: Option<Disconnect>,
-    /// A connection that stays open while nothing is read from it or written to it any more, as if the network had swallowed it.
+    /// A connection that stays open while nothing is read from it or written to it any more, as if
+    /// the network had swallowed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub half_open: Option<Disconnect>,
     /// The publisher of a message is not read from for a while: its socket fills up.
@@ -63,26 +68,27 @@ pub struct Faults {
     pub refuse: Option<Window>,
 }
 
-/// Faults of single deliveries. Deliveries are numbered from 1 in the order in which the broker makes them.
+/// Faults of single deliveries. Deliveries are numbered from 1 in the order in which the broker
+/// makes them.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DeliveryFaults {
     /// Deliveries that are not made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub drop: Option<Pick>,
+    pub drop: Option<HitRule>,
     /// Deliveries that are made twice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub duplicate: Option<Pick>,
+    pub duplicate: Option<HitRule>,
     /// Deliveries that change places with the next one to the same subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub swap: Option<Pick>,
+    pub swap: Option<HitRule>,
     /// Deliveries of whose last payload byte one bit is turned over.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub corrupt: Option<Pick>,
+    pub corrupt: Option<HitRule>,
 }
 
 impl DeliveryFaults {
-    pub(super) fn picks(&self) -> [(&'static str, Option<Pick>); 4] {
+    pub(super) fn picks(&self) -> [(&'static str, Option<HitRule>); 4] {
         [("drop", self.drop), ("duplicate", self.duplicate), ("swap", self.swap), ("corrupt", self.corrupt)]
     }
 }
@@ -98,7 +104,8 @@ pub struct StopReading {
     pub length: Span,
 }
 
-/// A time that counts from the first matching message, or from the change by the control connection.
+/// A time that counts from the first matching message, or from the change by the control
+/// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Window {
@@ -126,7 +133,8 @@ pub struct Stall {
     /// Again and again, from one beginning to the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Span>,
-    /// At random (a Poisson process), with this mean from the end of one to the beginning of the next.
+    /// At random (a Poisson process), with this mean from the end of one to the beginning of the
+    /// next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_gap: Option<Span>,
 }
@@ -134,7 +142,7 @@ pub struct Stall {
 /// A duration, or how durations are distributed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Law {
+pub enum DurationLaw {
     /// Always the same.
     Fixed(Span),
     /// Exponential, with this mean.
@@ -147,9 +155,7 @@ pub enum Law {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mixture {
-    /// The short one.
     pub short: Span,
-    /// The long one.
     pub long: Span,
     /// Probability of the long one.
     pub share: f64,
@@ -158,8 +164,8 @@ pub struct Mixture {
 /// Which messages are hit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Pick {
-    /// Every so many-th.
+pub enum HitRule {
+    /// Every n-th message.
     Every(u64),
     /// Each with this probability.
     Probability(f64),

@@ -1,7 +1,7 @@
 //! Subject patterns: tokens joined by dots, `*` for one token, `>` for all that follow.
 
-/// Whether a subject may be subscribed to: no empty token, and `>` only as the last token. `*` and `>` inside a longer
-/// token are ordinary letters, as the real server has it.
+/// Whether a subject may be subscribed to: no empty token, and `>` only as the last token. `*` and
+/// `>` inside a longer token are ordinary letters, as the real server has it.
 pub fn valid(pattern: &[u8]) -> bool {
     let mut closed = false;
     pattern.split(|b| *b == b'.').all(|token| {

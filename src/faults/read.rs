@@ -17,8 +17,9 @@ fn wrong<T>(key: &str, message: impl Into<String>, hint: impl Into<String>) -> R
 }
 
 impl Faults {
-    /// Reads what the flags `--fault NAME=ITEM:VALUE,...` say, on top of what is there: `drop=every:7`,
-    /// `stall=at:2s,for:100ms`, `service=mixture.short:1ms,mixture.long:9ms,mixture.share:0.1`, `seed=3`.
+    /// Reads what the flags `--fault NAME=ITEM:VALUE,...` say, on top of what is there:
+    /// `drop=every:7`, `stall=at:2s,for:100ms`,
+    /// `service=mixture.short:1ms,mixture.long:9ms,mixture.share:0.1`, `seed=3`.
     ///
     /// # Errors
     /// When a flag does not have this form, names something unknown, or makes no sense.
@@ -59,7 +60,8 @@ impl Faults {
         Ok(faults)
     }
 
-    /// Reads a file: JSON when it begins with a brace, otherwise TOML; with the keys of a `[faults]` table.
+    /// Reads a file: JSON when it begins with a brace, otherwise TOML; with the keys of a
+    /// `[faults]` table.
     ///
     /// # Errors
     /// When it cannot be read, is neither, or makes no sense.
@@ -114,7 +116,7 @@ impl Faults {
                 return wrong(&format!("{key}.burst"), "a bucket without room gives no token", hint);
             }
         }
-        let mut picks: Vec<(String, Option<Pick>)> = self.picks().map(|(key, pick)| (key.into(), pick)).into();
+        let mut picks: Vec<(String, Option<HitRule>)> = self.picks().map(|(key, pick)| (key.into(), pick)).into();
         if let Some(delivery) = &self.delivery {
             if *delivery == DeliveryFaults::default() {
                 return wrong("delivery", "there is no fault in it", "write one, such as drop = { every = 7 }");
@@ -123,11 +125,11 @@ impl Faults {
         }
         for (key, pick) in picks {
             match pick {
-                Some(Pick::Every(0)) => {
+                Some(HitRule::Every(0)) => {
                     return wrong(&format!("{key}.every"), "every 0th is none", "write 1 for all, 2 for half");
                 }
-                Some(Pick::Probability(p)) => check_share(&format!("{key}.probability"), p)?,
-                Some(Pick::Every(_)) | None => {}
+                Some(HitRule::Probability(p)) => check_share(&format!("{key}.probability"), p)?,
+                Some(HitRule::Every(_)) | None => {}
             }
         }
         let after = [
@@ -147,7 +149,7 @@ impl Faults {
         Ok(())
     }
 
-    fn picks(&self) -> [(&'static str, Option<Pick>); 4] {
+    fn picks(&self) -> [(&'static str, Option<HitRule>); 4] {
         [("drop", self.drop), ("duplicate", self.duplicate), ("swap", self.swap), ("corrupt", self.corrupt)]
     }
 }
@@ -169,11 +171,11 @@ fn check_stall(stall: &Stall) -> Result<(), FaultsError> {
     Ok(())
 }
 
-fn check_law(key: &str, law: &Law) -> Result<(), FaultsError> {
+fn check_law(key: &str, law: &DurationLaw) -> Result<(), FaultsError> {
     match law {
-        Law::Fixed(span) => check_span(&format!("{key}.fixed"), *span),
-        Law::Exponential(span) => check_span(&format!("{key}.exponential"), *span),
-        Law::Mixture(m) => {
+        DurationLaw::Fixed(span) => check_span(&format!("{key}.fixed"), *span),
+        DurationLaw::Exponential(span) => check_span(&format!("{key}.exponential"), *span),
+        DurationLaw::Mixture(m) => {
             check_span(&format!("{key}.mixture.long"), m.long)?;
             if m.short >= m.long {
                 let hint = "make it shorter than `long`";
@@ -223,9 +225,9 @@ impl fmt::Display for Faults {
             parts.extend(law.map(|law| format!("{word} {law}")));
         }
         parts.extend(self.rate_cap.map(|c| format!("at most {} (burst {})", c.rate, c.burst)));
-        let picked = |word: &str, pick: Pick| match pick {
-            Pick::Every(n) => format!("{word} every {n}"),
-            Pick::Probability(p) => format!("{word} with probability {p}"),
+        let picked = |word: &str, pick: HitRule| match pick {
+            HitRule::Every(n) => format!("{word} every {n}"),
+            HitRule::Probability(p) => format!("{word} with probability {p}"),
         };
         parts.extend(self.picks().into_iter().filter_map(|(word, pick)| Some(picked(word, pick?))));
         if let Some(delivery) = &self.delivery {
@@ -246,7 +248,7 @@ impl fmt::Display for Faults {
     }
 }
 
-impl fmt::Display for Law {
+impl fmt::Display for DurationLaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(span) => write!(f, "{span}"),
@@ -256,7 +258,7 @@ impl fmt::Display for Law {
     }
 }
 
-impl Law {
+impl DurationLaw {
     /// The mean in nanoseconds.
     pub fn mean(&self) -> Nanos {
         match self {

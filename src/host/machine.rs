@@ -26,7 +26,7 @@ pub fn read() -> Host {
         governor: fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
             .ok()
             .map(|governor| governor.trim().to_owned()),
-        findings: super::doctor::audit(&super::doctor::Root::host())
+        findings: super::doctor::audit(&super::doctor::FileSystemRoot::host())
             .into_iter()
             .filter(|f| f.grade > crate::record::Grade::Unknown)
             .collect(),
@@ -44,7 +44,8 @@ fn cpuinfo_field<'a>(cpuinfo: &'a str, key: &str) -> Option<&'a str> {
     })
 }
 
-/// x86 shows a hypervisor among the flags of the CPU; other architectures through what firmware or Xen tell.
+/// x86 shows a hypervisor among the flags of the CPU; other architectures through what firmware or
+/// Xen tell.
 fn virtualised(cpuinfo: &str) -> bool {
     cpuinfo_field(cpuinfo, "flags").is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"))
         || fs::exists("/sys/hypervisor/type").unwrap_or(false)

@@ -1,9 +1,10 @@
 //! What the kernel counts of all processors.
 
-/// (steal, total) CPU time of the whole host in ticks since it booted, from `/proc/stat`: what the hypervisor gave to
-/// others, and all.
+/// (steal, total) CPU time of the whole host in ticks since it booted, from `/proc/stat`: what the
+/// hypervisor gave to others, and all.
 ///
-/// The first line (proc_stat(5)). Guest time is part of user time there and not added again. `None` where the kernel does not say.
+/// The first line (proc_stat(5)). Guest time is part of user time there and not added again. `None`
+/// where the kernel does not say.
 pub(super) fn steal_of(stat: &str) -> Option<(u64, u64)> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     // user nice system idle iowait irq softirq steal

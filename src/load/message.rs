@@ -11,7 +11,8 @@
 //! | 36..40 | CRC-32C of the body |
 //! | 40..44 | CRC-32C of bytes 0..40 |
 //!
-//! All little-endian. Two checksums, so that stamping costs the same for any size: the body's is computed once.
+//! All little-endian. Two checksums, so that stamping costs the same for any size: the body's is
+//! computed once.
 
 use crate::units::Nanos;
 
@@ -37,7 +38,7 @@ pub struct Envelope {
 
 /// Why bytes are not a message of this trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
+pub enum EnvelopeError {
     /// Not a message of msgbench at all, or of another trial.
     Foreign,
     /// A checksum does not hold.
@@ -83,20 +84,21 @@ impl Template {
 /// Reads and verifies a message of trial `run`.
 ///
 /// # Errors
-/// [`Flaw::Foreign`] without magic or of another run, [`Flaw::Corrupted`] when a checksum does not hold.
+/// [`EnvelopeError::Foreign`] without magic or of another run, [`EnvelopeError::Corrupted`] when a
+/// checksum does not hold.
 #[inline]
-pub fn open(bytes: &[u8], run: u32) -> Result<Envelope, Flaw> {
-    let (head, body) = bytes.split_first_chunk::<ENVELOPE>().ok_or(Flaw::Foreign)?;
+pub fn open(bytes: &[u8], run: u32) -> Result<Envelope, EnvelopeError> {
+    let (head, body) = bytes.split_first_chunk::<ENVELOPE>().ok_or(EnvelopeError::Foreign)?;
     if head[..4] != MAGIC {
-        return Err(Flaw::Foreign);
+        return Err(EnvelopeError::Foreign);
     }
     let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
     if crc32c::crc32c(&head[..40]) != u32_at(40) || crc32c::crc32c(body) != u32_at(36) {
-        return Err(Flaw::Corrupted);
+        return Err(EnvelopeError::Corrupted);
     }
     if u32_at(4) != run {
-        return Err(Flaw::Foreign);
+        return Err(EnvelopeError::Foreign);
     }
     Ok(Envelope { run, producer: u32_at(8), sequence: u64_at(12), intended: u64_at(20), sent: u64_at(28) })
 }
@@ -113,7 +115,7 @@ mod tests {
             let mut t = Template::new(&body);
             prop_assert_eq!(t.len(), ENVELOPE + body.len());
             prop_assert_eq!(open(t.stamp(&e), run), Ok(e));
-            prop_assert_eq!(open(t.stamp(&e), run.wrapping_add(1)), Err(Flaw::Foreign));
+            prop_assert_eq!(open(t.stamp(&e), run.wrapping_add(1)), Err(EnvelopeError::Foreign));
         }
         #[test]
         fn a_flipped_bit_is_noticed(body in prop::collection::vec(any::<u8>(), 0..300), bit: usize) {
@@ -121,7 +123,7 @@ mod tests {
             let mut bytes = Template::new(&body).stamp(&e).to_vec();
             let bit = bit % (bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let flaw = if bit / 8 < 4 { Flaw::Foreign } else { Flaw::Corrupted };
+            let flaw = if bit / 8 < 4 { EnvelopeError::Foreign } else { EnvelopeError::Corrupted };
             prop_assert_eq!(open(&bytes, 1), Err(flaw));
         }
         #[test]

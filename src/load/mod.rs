@@ -1,5 +1,5 @@
-//! The load: when each message is due ([`schedule`]), how to wait for that instant ([`pacer`]), what is in it ([`message`]),
-//! which key it has ([`keys`]).
+//! The load: when each message is due ([`schedule`]), how to wait for that instant ([`pacer`]),
+//! what is in it ([`message`]), which key it has ([`keys`]).
 
 pub mod keys;
 pub mod message;

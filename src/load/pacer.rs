@@ -1,9 +1,10 @@
 //! Waits for an absolute instant on `CLOCK_MONOTONIC`.
 //!
-//! tokio's timer rounds up to a millisecond, so it never paces a message: it was late by 1.1 ms in the median of a
-//! 1 kHz schedule (`docs/measurement.md`). A timerfd in the runtime's epoll set wakes the thread within tens of
-//! microseconds, which is the wake-up of an idle core, and leaves the thread to the client's I/O until then. Where a
-//! core is to spare the pacer spins instead, and lets the runtime's other tasks run at each turn.
+//! tokio's timer rounds up to a millisecond, so it never paces a message: it was late by 1.1 ms in
+//! the median of a 1 kHz schedule (`docs/measurement.md`). A timerfd in the runtime's epoll set
+//! wakes the thread within tens of microseconds, which is the wake-up of an idle core, and leaves
+//! the thread to the client's I/O until then. Where a core is to spare the pacer spins instead, and
+//! lets the runtime's other tasks run at each turn.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -37,7 +38,8 @@ impl Pacer {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: `fd` is a fresh descriptor that nobody else owns, and the `AsyncFd` keeps it open until it is dropped.
+        // SAFETY: `fd` is a fresh descriptor that nobody else owns, and the `AsyncFd` keeps it open
+        // until it is dropped.
         let fd = unsafe { AsyncFd::register(OwnedFd::from_raw_fd(fd)) }?;
         Ok(Self(Some(Timer {
             fd,
@@ -58,8 +60,8 @@ impl Pacer {
         self.0.as_ref().map_or(0, |timer| timer.times)
     }
 
-    /// Waits until `instant`; returns at once when it has passed. Cancel safe. Waiting for the same instant again costs no
-    /// system call: the timer is set already.
+    /// Waits until `instant`; returns at once when it has passed. Cancel safe. Waiting for the same
+    /// instant again costs no system call: the timer is set already.
     ///
     /// # Errors
     /// When the kernel refuses the timer.

@@ -1,11 +1,14 @@
-//! How long the machine itself stalled: a thread that has nothing to do but wake up on time, and notes when it did not.
+//! How long the machine itself stalled: a thread that has nothing to do but wake up on time, and
+//! notes when it did not.
 //!
-//! The method is jHiccup's (Gil Tene, <https://github.com/giltene/jHiccup>): sleep a fixed time, take the shortest
-//! elapsed time ever seen as what a sleep costs on an untroubled machine, and record what a sleep took beyond it. A
-//! stall longer than the sleep hides the samples that would have been taken during it, so those are filled in at the
-//! expected interval (`record_correct`, as in HdrHistogram). A stall is booked in the interval in which it ended.
+//! The method is jHiccup's (Gil Tene, <https://github.com/giltene/jHiccup>): sleep a fixed time,
+//! take the shortest elapsed time ever seen as what a sleep costs on an untroubled machine, and
+//! record what a sleep took beyond it. A stall longer than the sleep hides the samples that would
+//! have been taken during it, so those are filled in at the expected interval (`record_correct`, as
+//! in HdrHistogram). A stall is booked in the interval in which it ended.
 //!
-//! What is seen here befalls generator and broker alike; a latency below it says nothing about the broker.
+//! What is seen here befalls generator and broker alike; a latency below it says nothing about the
+//! broker.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use std::thread::JoinHandle;
 
 use hdrhistogram::Histogram;
 
-use crate::record::{Packed, Shelf};
+use crate::record::{HistogramStore, Packed};
 use crate::units::{Nanos, SECOND, now};
 
 /// Length of one sleep in nanoseconds.
@@ -23,20 +26,21 @@ pub const RESOLUTION: Nanos = 1_000_000;
 /// Longest hiccup told apart, in nanoseconds: one hour.
 const LONGEST: Nanos = 3_600 * SECOND;
 
-/// Hiccups of one interval: its index, `(time - origin) / interval`, and their lengths in nanoseconds.
-pub type Interval = (u64, Packed);
+/// Hiccups of one interval: its index, `(time - origin) / interval`, and their lengths in
+/// nanoseconds.
+pub type HiccupInterval = (u64, Packed);
 
 /// A running meter. Dropping it stops it.
 #[derive(Debug)]
 pub struct HiccupMeter {
     stop: Arc<AtomicBool>,
     origin: Arc<AtomicU64>,
-    thread: Option<JoinHandle<Vec<Interval>>>,
+    thread: Option<JoinHandle<Vec<HiccupInterval>>>,
 }
 
 impl HiccupMeter {
-    /// Starts the thread `hiccup`. It warms up at once and records from the origin on, once that is set, in intervals of
-    /// `interval` nanoseconds.
+    /// Starts the thread `hiccup`. It warms up at once and records from the origin on, once that is
+    /// set, in intervals of `interval` nanoseconds.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -45,15 +49,16 @@ impl HiccupMeter {
         let flag = Arc::clone(&stop);
         let origin = Arc::new(AtomicU64::new(Nanos::MAX));
         let from = Arc::clone(&origin);
-        let mut book = Book {
+        let mut book = HiccupLog {
             origin: Nanos::MAX,
             interval: interval.max(1),
             shortest: Nanos::MAX,
-            intervals: Shelf::default(),
+            intervals: HistogramStore::default(),
             open: None,
         };
         let thread = std::thread::Builder::new().name("hiccup".to_owned()).spawn(move || {
-            // SAFETY: prctl with these arguments touches no memory. The default slack of 50 us would be measured too.
+            // SAFETY: prctl with these arguments touches no memory. The default slack of 50 us
+            // would be measured too.
             unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
             while !flag.load(Ordering::Relaxed) {
                 let before = now();
@@ -74,11 +79,11 @@ impl HiccupMeter {
     }
 
     /// Stops the meter and returns the intervals it saw, ascending. Waits for the end of one sleep.
-    pub fn stop(mut self) -> Vec<Interval> {
+    pub fn stop(mut self) -> Vec<HiccupInterval> {
         self.finish()
     }
 
-    fn finish(&mut self) -> Vec<Interval> {
+    fn finish(&mut self) -> Vec<HiccupInterval> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
@@ -101,16 +106,16 @@ fn sleep_until(deadline: Nanos) {
 }
 
 /// What has been seen so far.
-struct Book {
+struct HiccupLog {
     origin: Nanos,
     interval: Nanos,
     shortest: Nanos,
-    intervals: Shelf<u64>,
+    intervals: HistogramStore<u64>,
     /// The interval that is going on.
     open: Option<(u64, Histogram<u64>)>,
 }
 
-impl Book {
+impl HiccupLog {
     /// Books a sleep that took `elapsed` and ended at `time`.
     fn note(&mut self, time: Nanos, elapsed: Nanos) {
         self.shortest = self.shortest.min(elapsed);
@@ -140,12 +145,18 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn book(origin: Nanos) -> Book {
-        Book { origin, interval: 100 * RESOLUTION, shortest: Nanos::MAX, intervals: Shelf::default(), open: None }
+    fn book(origin: Nanos) -> HiccupLog {
+        HiccupLog {
+            origin,
+            interval: 100 * RESOLUTION,
+            shortest: Nanos::MAX,
+            intervals: HistogramStore::default(),
+            open: None,
+        }
     }
 
     /// The intervals so far, open.
-    fn seen(mut book: Book) -> Vec<(u64, Histogram<u64>)> {
+    fn seen(mut book: HiccupLog) -> Vec<(u64, Histogram<u64>)> {
         book.turn();
         book.intervals.iter().map(|(index, packed)| (*index, packed.open())).collect()
     }

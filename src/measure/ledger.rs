@@ -4,13 +4,14 @@
 const CHUNK: u64 = 1 << 16;
 const WORDS: usize = (CHUNK / 64) as usize;
 
-/// The sequence numbers of one producer that were seen: one bit each, so that duplicates are found and loss is counted
-/// to the message, also where the members of a group share a stream and each sees only a part of it.
+/// The sequence numbers of one producer that were seen: one bit each, so that duplicates are found
+/// and loss is counted to the message, also where the members of a group share a stream and each
+/// sees only a part of it.
 ///
-/// Where everything arrives, chunks fill up and their bits are used again for the next one: a run of any length needs
-/// the memory of its gaps.
+/// Where everything arrives, chunks fill up and their bits are used again for the next one: a run
+/// of any length needs the memory of its gaps.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct SequenceSet {
     chunks: Vec<Chunk>,
     /// Bits of a chunk that is full.
     spare: Option<Box<[u64; WORDS]>>,
@@ -44,7 +45,7 @@ impl Chunk {
     }
 }
 
-impl Seen {
+impl SequenceSet {
     /// Room for so many messages without growing, where they come in order.
     pub fn with_capacity(messages: u64) -> Self {
         Self { chunks: Vec::with_capacity((messages / CHUNK + 1).min(1 << 20) as usize), spare: None }
@@ -134,11 +135,11 @@ impl Seen {
 
 /// Order of one producer's messages on one channel, as one consumer sees it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Order {
+pub struct OrderTracker {
     next: u64,
 }
 
-impl Order {
+impl OrderTracker {
     /// Takes a number; true when a later one came before it.
     #[inline]
     pub fn late(&mut self, sequence: u64) -> bool {
@@ -160,7 +161,7 @@ mod tests {
         #[test]
         fn what_is_missing_elsewhere_is_counted(a in prop::collection::btree_set(0u64..500, 0..200), b in prop::collection::btree_set(0u64..300, 0..200)) {
             let fill = |set: &BTreeSet<u64>| {
-                let mut seen = Seen::default();
+                let mut seen = SequenceSet::default();
                 set.iter().for_each(|n| { seen.insert(*n); });
                 seen
             };
@@ -169,7 +170,7 @@ mod tests {
         }
         #[test]
         fn agrees_with_a_set(numbers in prop::collection::vec(CHUNK - 500..CHUNK + 500, 0..300), from in CHUNK - 600..CHUNK + 600, len in 0u64..1000) {
-            let (mut seen, mut set) = (Seen::default(), BTreeSet::new());
+            let (mut seen, mut set) = (SequenceSet::default(), BTreeSet::new());
             for n in &numbers {
                 prop_assert_eq!(seen.insert(*n), set.insert(*n));
             }
@@ -179,7 +180,7 @@ mod tests {
         #[test]
         fn merging_counts_what_both_had(a in prop::collection::btree_set(0u64..500, 0..200), b in prop::collection::btree_set(0u64..900, 0..200)) {
             let fill = |set: &BTreeSet<u64>| {
-                let mut seen = Seen::with_capacity(100);
+                let mut seen = SequenceSet::with_capacity(100);
                 set.iter().for_each(|n| { seen.insert(*n); });
                 seen
             };
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn full_chunks_give_their_bits_back() {
-        let mut seen = Seen::default();
+        let mut seen = SequenceSet::default();
         let numbers = 5 * CHUNK + 3;
         for n in 0..numbers {
             seen.insert(n);
@@ -200,7 +201,7 @@ mod tests {
         assert_eq!(seen.count(0, u64::MAX), numbers);
         assert_eq!(seen.count(CHUNK - 1, 2 * CHUNK + 1), CHUNK + 2);
         assert!(seen.chunks[..5].iter().all(|chunk| matches!(chunk, Chunk::Full)));
-        let mut other = Seen::default();
+        let mut other = SequenceSet::default();
         assert!((0..CHUNK).all(|n| other.insert(n)));
         assert_eq!(seen.count_without(&other, 0, numbers), numbers - CHUNK);
         assert_eq!(seen.merge(&other), CHUNK);
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn order_counts_each_late_message_once() {
-        let mut order = Order::default();
+        let mut order = OrderTracker::default();
         let late: Vec<_> = [0, 1, 5, 2, 3, 6, 6].into_iter().filter(|n| order.late(*n)).collect();
         assert_eq!(late, [2, 3, 6]);
     }

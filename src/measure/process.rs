@@ -1,25 +1,29 @@
 //! What processes and threads cost: CPU time, memory, context switches, waiting for a CPU.
 //!
-//! CPU time is the process CPU clock (`clock_getcpuclockid`(3)): nanoseconds of user and kernel time over all threads,
-//! ended ones included. Summing `/proc/PID/task/*/schedstat` would lose threads that ended; `/proc/PID/stat` counts in
-//! ticks of 10 ms and serves only where the clock is refused. Context switches have no such total: the kernel keeps
-//! them for each thread, so those of threads that ended are missing from the sum.
+//! CPU time is the process CPU clock (`clock_getcpuclockid`(3)): nanoseconds of user and kernel
+//! time over all threads, ended ones included. Summing `/proc/PID/task/*/schedstat` would lose
+//! threads that ended; `/proc/PID/stat` counts in ticks of 10 ms and serves only where the clock is
+//! refused. Context switches have no such total: the kernel keeps them for each thread, so those of
+//! threads that ended are missing from the sum.
 //!
-//! A process that is gone reads as zeros: a broker may die at any instant and the trial is judged elsewhere.
+//! A process that is gone reads as zeros: a broker may die at any instant and the trial is judged
+//! elsewhere.
 
 use std::fs;
 use std::path::Path;
 
 use crate::units::{Nanos, SECOND};
 
-/// What processes have used since they began (counters) and hold now (memory, threads), summed over them.
+/// What processes have used since they began (counters) and hold now (memory, threads), summed over
+/// them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// User and kernel CPU time in nanoseconds, ended threads included.
     pub cpu_ns: u64,
     /// Resident memory in bytes (`VmRSS`).
     pub rss_bytes: u64,
-    /// Highest resident memory in bytes since the process began (`VmHWM`); of several processes the sum of their peaks.
+    /// Highest resident memory in bytes since the process began (`VmHWM`); of several processes the
+    /// sum of their peaks.
     pub peak_rss_bytes: u64,
     /// Context switches because a living thread waited for something.
     pub voluntary: u64,
@@ -27,8 +31,8 @@ pub struct Usage {
     pub involuntary: u64,
     /// Living threads.
     pub threads: u32,
-    /// Bytes that were sent to a disk (`write_bytes` of proc_pid_io(5)), less those taken back before they were written;
-    /// page cache that is not yet written back is not in it.
+    /// Bytes that were sent to a disk (`write_bytes` of proc_pid_io(5)), less those taken back
+    /// before they were written; page cache that is not yet written back is not in it.
     pub written_bytes: u64,
 }
 
@@ -69,16 +73,17 @@ impl Meter {
     }
 }
 
-/// Reads the usage of processes that may be replaced by others: what those that are gone have used stays counted, up to
-/// the last look before they went.
+/// Reads the usage of processes that may be replaced by others: what those that are gone have used
+/// stays counted, up to the last look before they went.
 #[derive(Debug, Clone, Default)]
-pub struct Lives {
+pub struct ProcessUsage {
     latest: Vec<Usage>,
     gone: Usage,
 }
 
-impl Lives {
-    /// Reads them now. `pids` has one place for each process, and another number when it was replaced.
+impl ProcessUsage {
+    /// Reads them now. `pids` has one place for each process, and another number when it was
+    /// replaced.
     pub fn sample(&mut self, pids: &[u32]) -> Usage {
         self.latest.resize(pids.len(), Usage::default());
         let mut sum = self.gone;
@@ -97,10 +102,10 @@ impl Lives {
     }
 }
 
-impl Lives {
-    /// CPU time and resident memory alone, for looks that are frequent: microseconds instead of milliseconds where a process
-    /// has many threads.
-    pub fn glance(&mut self, pids: &[u32]) -> (Nanos, u64) {
+impl ProcessUsage {
+    /// CPU time and resident memory alone, for frequent samples: microseconds instead of
+    /// milliseconds where a process has many threads.
+    pub fn sample_cpu_and_memory(&mut self, pids: &[u32]) -> (Nanos, u64) {
         self.latest.resize(pids.len(), Usage::default());
         let (mut cpu, mut rss) = (0, 0);
         for (&pid, latest) in pids.iter().zip(&mut self.latest) {
@@ -117,7 +122,8 @@ impl Lives {
     }
 }
 
-/// Resident memory in bytes, from the second field of `/proc/PID/statm` (proc_pid_statm(5)), in pages.
+/// Resident memory in bytes, from the second field of `/proc/PID/statm` (proc_pid_statm(5)), in
+/// pages.
 fn resident(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let pages: u64 = text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -175,14 +181,16 @@ fn cpu_clock(pid: u32) -> Option<u64> {
         return None;
     }
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid and writable for the call; a clock of a process that is gone makes it fail.
+    // SAFETY: `time` is valid and writable for the call; a clock of a process that is gone makes it
+    // fail.
     if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
         return None;
     }
     Some(u64::try_from(time.tv_sec).ok()? * SECOND + u64::try_from(time.tv_nsec).ok()?)
 }
 
-/// `utime` + `stime` of `/proc/PID/stat` (proc_pid_stat(5), fields 14 and 15), in nanoseconds at the grain of a tick.
+/// `utime` + `stime` of `/proc/PID/stat` (proc_pid_stat(5), fields 14 and 15), in nanoseconds at
+/// the grain of a tick.
 fn cpu_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // SAFETY: sysconf touches no memory.
@@ -191,7 +199,8 @@ fn cpu_ticks(pid: u32) -> Option<u64> {
 }
 
 fn ticks_of(stat: &str) -> Option<u64> {
-    // The name in field 2 may hold blanks and brackets; the last bracket ends it, and field 3 follows.
+    // The name in field 2 may hold blanks and brackets; the last bracket ends it, and field 3
+    // follows.
     let after = stat.rsplit_once(')')?.1;
     let mut fields = after.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
@@ -209,8 +218,9 @@ fn folders(path: &Path) -> Vec<std::path::PathBuf> {
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// How the calling thread has spent its time so far, from `/proc/thread-self/schedstat` (kernel documentation,
-/// sched-stats): (on a CPU, ready but waiting for one), in nanoseconds. Zeros where the kernel keeps none.
+/// How the calling thread has spent its time so far, from `/proc/thread-self/schedstat` (kernel
+/// documentation, sched-stats): (on a CPU, ready but waiting for one), in nanoseconds. Zeros where
+/// the kernel keeps none.
 pub fn thread_time() -> (Nanos, Nanos) {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let mut fields = text.split_whitespace().map(|f| f.parse().unwrap_or(0));
@@ -222,7 +232,8 @@ mod tests {
     use super::*;
     use std::hint::black_box;
 
-    /// Burns CPU until the calling thread has used `span`; the count of rounds keeps it from being optimised away.
+    /// Burns CPU until the calling thread has used `span`; the count of rounds keeps it from being
+    /// optimised away.
     fn burn(span: Nanos) -> u64 {
         let used = || {
             let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -269,20 +280,20 @@ mod tests {
     #[test]
     fn a_process_that_is_replaced_stays_counted() {
         let spin = || std::process::Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-        let mut lives = Lives::default();
+        let mut process_usage = ProcessUsage::default();
         let mut used = 0;
         for _ in 0..2 {
             let mut child = spin();
             std::thread::sleep(std::time::Duration::from_millis(60));
-            let (cpu, rss) = lives.glance(&[child.id()]);
+            let (cpu, rss) = process_usage.sample_cpu_and_memory(&[child.id()]);
             assert!(cpu > used && rss > 0, "{cpu} after {used}, {rss}");
-            let now = lives.sample(&[child.id()]);
+            let now = process_usage.sample(&[child.id()]);
             assert!(now.cpu_ns >= cpu && now.threads == 1, "{now:?} after {cpu}");
             used = now.cpu_ns;
             child.kill().unwrap();
             child.wait().unwrap();
-            assert_eq!(lives.glance(&[child.id()]), (used, 0), "what is gone stays counted");
-            assert!(lives.sample(&[child.id()]).cpu_ns >= used, "what is gone stays counted");
+            assert_eq!(process_usage.sample_cpu_and_memory(&[child.id()]), (used, 0), "what is gone stays counted");
+            assert!(process_usage.sample(&[child.id()]).cpu_ns >= used, "what is gone stays counted");
         }
     }
 
@@ -305,7 +316,8 @@ mod tests {
             std::thread::park_timeout(std::time::Duration::from_secs(5));
         });
         wait.recv().unwrap();
-        // Other tests end threads meanwhile and take their switches along, so the sum over all threads may fall.
+        // Other tests end threads meanwhile and take their switches along, so the sum over all
+        // threads may fall.
         let used = meter.sample();
         assert!(used.voluntary > 0 && before.threads > 0, "{used:?}");
         sleeper.thread().unpark();

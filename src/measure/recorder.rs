@@ -1,9 +1,11 @@
-//! Fills histograms: one for each kind of latency and interval, owned by the thread that records, handed to the
-//! collector whole when the interval is over. No lock and no allocation on the way of a sample.
+//! Fills histograms: one for each kind of latency and interval, owned by the thread that records,
+//! handed to the collector whole when the interval is over. No lock and no allocation on the way of
+//! a sample.
 //!
-//! Samples belong to the interval of their *intended* time: what a stall delays is shown where it was due. Two intervals
-//! are open at a time. A sample of an older one is handed over as it is, with others of its kind: one partition that lags
-//! while others go on must not open and close a histogram for each message. The collector adds what belongs together.
+//! Samples belong to the interval of their *intended* time: what a stall delays is shown where it
+//! was due. Two intervals are open at a time. A sample of an older one is handed over as it is,
+//! with others of its kind: one partition that lags while others go on must not open and close a
+//! histogram for each message. The collector adds what belongs together.
 
 use std::sync::mpsc::Sender;
 
@@ -11,7 +13,8 @@ use hdrhistogram::Histogram;
 
 use crate::units::{Nanos, SECOND};
 
-/// Latencies above this are clipped to it, counted, and make the trial invalid where they bear on a percentile.
+/// Latencies above this are clipped to it, counted, and make the trial invalid where they bear on a
+/// percentile.
 pub const LIMIT: Nanos = 3600 * SECOND;
 
 /// An empty histogram of the house: 1 ns to 1 h, 3 significant digits.
@@ -21,7 +24,7 @@ pub fn histogram() -> Histogram<u64> {
 
 /// The kinds of latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum LatencyKind {
     /// received - intended, ack - intended or answered - intended: the headline.
     Response,
     /// The same from `sent`: what a closed loop would have reported.
@@ -37,20 +40,26 @@ pub enum Kind {
 }
 
 /// All kinds, in the order of their discriminants.
-pub const KINDS: [Kind; 6] = [Kind::Response, Kind::Service, Kind::Lag, Kind::Ack, Kind::AckService, Kind::Slow];
+pub const KINDS: [LatencyKind; 6] = [
+    LatencyKind::Response,
+    LatencyKind::Service,
+    LatencyKind::Lag,
+    LatencyKind::Ack,
+    LatencyKind::AckService,
+    LatencyKind::Slow,
+];
 
 /// Samples of one kind on their way to the collector.
 #[derive(Debug)]
-pub struct Shipment {
+pub struct SampleBatch {
     /// Index of the workload in the case.
     pub workload: usize,
     /// What was measured.
-    pub kind: Kind,
-    /// The samples.
+    pub kind: LatencyKind,
     pub samples: Samples,
 }
 
-/// See [`Shipment`]. Intervals count since the start of the measured phase.
+/// See [`SampleBatch`]. Intervals count since the start of the measured phase.
 #[derive(Debug)]
 pub enum Samples {
     /// Of an interval that is over.
@@ -95,17 +104,17 @@ pub struct Recorder {
     origin: Nanos,
     length: Nanos,
     /// Two open intervals for each kind, by parity.
-    open: [[Option<Open>; 2]; KINDS.len()],
+    open: [[Option<OpenHistogram>; 2]; KINDS.len()],
     latest: [usize; KINDS.len()],
     /// Samples of intervals before the open ones: interval and value.
     late: [Vec<(u64, u64)>; KINDS.len()],
     clipped: u64,
     negative: u64,
-    out: Sender<Shipment>,
+    out: Sender<SampleBatch>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenHistogram {
     interval: u64,
     end: Nanos,
     histogram: Histogram<u64>,
@@ -113,7 +122,7 @@ struct Open {
 
 impl Recorder {
     /// A recorder whose first interval begins at `origin`.
-    pub fn new(workload: usize, origin: Nanos, length: Nanos, out: Sender<Shipment>) -> Self {
+    pub fn new(workload: usize, origin: Nanos, length: Nanos, out: Sender<SampleBatch>) -> Self {
         Self {
             workload,
             origin,
@@ -127,9 +136,10 @@ impl Recorder {
         }
     }
 
-    /// Records the span from `from` to `to` of a message intended at `intended`, which is not before the origin.
+    /// Records the span from `from` to `to` of a message intended at `intended`, which is not
+    /// before the origin.
     #[inline]
-    pub fn record(&mut self, kind: Kind, intended: Nanos, from: Nanos, to: Nanos) {
+    pub fn record(&mut self, kind: LatencyKind, intended: Nanos, from: Nanos, to: Nanos) {
         let k = kind as usize;
         let value = match to.checked_sub(from) {
             Some(value) if value <= LIMIT => value,
@@ -157,13 +167,13 @@ impl Recorder {
     }
 
     #[cold]
-    fn turn(&mut self, k: usize, kind: Kind, intended: Nanos, value: u64) {
+    fn turn(&mut self, k: usize, kind: LatencyKind, intended: Nanos, value: u64) {
         let interval = intended.saturating_sub(self.origin) / self.length;
         if self.open[k].iter().flatten().any(|open| open.interval > interval + 1) {
             return self.late(k, kind, interval, value);
         }
         let end = self.origin + (interval + 1) * self.length;
-        let fresh = Open { interval, end, histogram: histogram() };
+        let fresh = OpenHistogram { interval, end, histogram: histogram() };
         let slot = &mut self.open[k][(interval % 2) as usize];
         if let Some(full) = slot.take() {
             ship(&self.out, self.workload, kind, Samples::Interval(full.interval, full.histogram));
@@ -171,7 +181,7 @@ impl Recorder {
         slot.insert(fresh).histogram.saturating_record(value);
     }
 
-    fn late(&mut self, k: usize, kind: Kind, interval: u64, value: u64) {
+    fn late(&mut self, k: usize, kind: LatencyKind, interval: u64, value: u64) {
         let late = &mut self.late[k];
         if late.capacity() == 0 {
             late.reserve_exact(LATE);
@@ -196,9 +206,9 @@ impl Recorder {
     }
 }
 
-fn ship(out: &Sender<Shipment>, workload: usize, kind: Kind, samples: Samples) {
+fn ship(out: &Sender<SampleBatch>, workload: usize, kind: LatencyKind, samples: Samples) {
     // The collector outlives every recorder; without one nobody wants the samples.
-    let _ = out.send(Shipment { workload, kind, samples });
+    let _ = out.send(SampleBatch { workload, kind, samples });
 }
 
 #[cfg(test)]
@@ -220,7 +230,7 @@ mod tests {
             let mut expected: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
             for (offset, latency) in &samples {
                 let intended = 5_000 + offset;
-                recorder.record(Kind::Response, intended, intended, intended + latency);
+                recorder.record(LatencyKind::Response, intended, intended, intended + latency);
                 expected.entry(offset / 1_000).or_default().push(*latency);
             }
             recorder.finish();
@@ -243,14 +253,14 @@ mod tests {
     fn counts_what_does_not_fit() {
         let (tx, rx) = channel();
         let mut recorder = Recorder::new(0, 0, SECOND, tx);
-        recorder.record(Kind::Lag, 10, 10, 5);
-        recorder.record(Kind::Lag, 10, 10, 10 + 2 * LIMIT);
+        recorder.record(LatencyKind::Lag, 10, 10, 5);
+        recorder.record(LatencyKind::Lag, 10, 10, 10 + 2 * LIMIT);
         assert_eq!(recorder.finish(), (1, 1));
         assert_eq!(rx.into_iter().map(|s| s.samples.len()).sum::<u64>(), 2);
     }
 
-    /// One partition lags by four intervals, another by 50, while the third goes on: each sample of theirs would hand over a
-    /// histogram of 270 KB.
+    /// One partition lags by four intervals, another by 50, while the third goes on: each sample of
+    /// theirs would hand over a histogram of 270 KB.
     #[test]
     fn partitions_that_lag_do_not_make_a_histogram_of_each_sample() {
         let (tx, rx) = channel();
@@ -258,7 +268,7 @@ mod tests {
         for n in 0..600u64 {
             let due = 60_000 + 10 * n;
             for behind in [0, 4_000, 50_000] {
-                recorder.record(Kind::Ack, due - behind, due - behind, due);
+                recorder.record(LatencyKind::Ack, due - behind, due - behind, due);
             }
         }
         recorder.finish();

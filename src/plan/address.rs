@@ -1,8 +1,9 @@
 //! The address of a system that is already running: what may be written, and what each part means.
 //!
-//! `[scheme://][user:password@]host[:port][,host[:port]...]`. User and password may be percent-encoded; a list may give each
-//! server its scheme. A scheme is a promise: one that is not kept is refused, never ignored. No error quotes a part of the
-//! text, because any part may be a password that was misplaced.
+//! `[scheme://][user:password@]host[:port][,host[:port]...]`. User and password may be
+//! percent-encoded; a list may give each server its scheme. A scheme is a promise: one that is not
+//! kept is refused, never ignored. No error quotes a part of the text, because any part may be a
+//! password that was misplaced.
 
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -258,7 +259,8 @@ fn server(protocol: &Protocol, text: &str, tls: bool) -> Result<Server, AddressE
     }
 }
 
-/// Percent-decoding; `None` where a `%` is followed by no two hexadecimal digits, or the bytes are no UTF-8.
+/// Percent-decoding; `None` where a `%` is followed by no two hexadecimal digits, or the bytes are
+/// no UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -287,7 +289,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever user and password are, they come back, encoded, and no character of them becomes another part.
+        /// Whatever user and password are, they come back, encoded, and no character of them
+        /// becomes another part.
         #[test]
         fn what_is_encoded_is_read_back(user in "\\PC{1,12}", password in "\\PC{0,12}", port in 1u16.., six in any::<bool>()) {
             let host = if six { "[fe80::1]" } else { "host.example" };
@@ -302,7 +305,8 @@ mod tests {
             }
         }
 
-        /// A raw password that holds any punctuation is read as itself or refused; it is never another host, and never quoted.
+        /// A raw password that holds any punctuation is read as itself or refused; it is never
+        /// another host, and never quoted.
         #[test]
         fn a_raw_password_is_itself_or_refused(password in "[a-z,:@/?#%.]{1,10}") {
             for kind in [NATS, KAFKA] {

@@ -1,7 +1,8 @@
-//! What a driver states of its system, in types: what is promised of messages, and what happened on the way.
+//! What a driver states of its system, in types: what is promised of messages, and what happened on
+//! the way.
 //!
-//! A level is what the engine judges by. The words beside it are how this system does it, for people alone: nothing reads
-//! them back.
+//! A level is what the engine judges by. The words beside it are how this system does it, for
+//! people alone: nothing reads them back.
 
 use std::collections::BTreeMap;
 

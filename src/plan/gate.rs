@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::metric::Metric;
 use crate::units::ParseError;
 
-/// A share, written `5%` or `0.05`. A bare number from 1 on is refused where a person writes it: `5` is meant as `5%`.
+/// A share, written `5%` or `0.05`. A bare number from 1 on is refused where a person writes it:
+/// `5` is meant as `5%`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
 
@@ -46,8 +47,8 @@ impl Serialize for Share {
 impl<'de> Deserialize<'de> for Share {
     // By hand, because an untagged enum would forget where in the file the mistake is.
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl serde::de::Visitor<'_> for Either {
+        struct ShareVisitor;
+        impl serde::de::Visitor<'_> for ShareVisitor {
             type Value = Share;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a share such as \"5%\" or 0.05")
@@ -65,33 +66,37 @@ impl<'de> Deserialize<'de> for Share {
                 value.to_string().parse().map_err(E::custom)
             }
         }
-        d.deserialize_any(Either)
+        d.deserialize_any(ShareVisitor)
     }
 }
 
-/// A share as a record has it, where a bare number may be above 1: it was checked when it was typed.
+/// A share as a record has it, where a bare number may be above 1: it was checked when it was
+/// typed.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Kept {
+enum RecordedShare {
     Number(f64),
     Typed(Share),
 }
 
-impl From<Kept> for Share {
-    fn from(kept: Kept) -> Self {
+impl From<RecordedShare> for Share {
+    fn from(kept: RecordedShare) -> Self {
         match kept {
-            Kept::Number(share) => Self(share),
-            Kept::Typed(share) => share,
+            RecordedShare::Number(share) => Self(share),
+            RecordedShare::Typed(share) => share,
         }
     }
 }
 
 fn kept<'de, D: Deserializer<'de>>(d: D) -> Result<Share, D::Error> {
-    Kept::deserialize(d).map(Share::from)
+    RecordedShare::deserialize(d).map(Share::from)
 }
 
 fn kept_each<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, Share>, D::Error> {
-    Ok(BTreeMap::<String, Kept>::deserialize(d)?.into_iter().map(|(name, share)| (name, share.into())).collect())
+    Ok(BTreeMap::<String, RecordedShare>::deserialize(d)?
+        .into_iter()
+        .map(|(name, share)| (name, share.into()))
+        .collect())
 }
 
 impl JsonSchema for Share {
@@ -127,7 +132,8 @@ pub struct Gate {
     pub max_change_of: BTreeMap<String, Share>,
     /// Probability of a false alarm in any primary metric.
     pub alpha: f64,
-    /// The metrics that decide; empty for p50 and p99 of each response latency and `throughput.delivered`.
+    /// The metrics that decide; empty for p50 and p99 of each response latency and
+    /// `throughput.delivered`.
     pub primary: Vec<Metric>,
     /// Valid runs a side below which nothing is decided.
     pub min_runs: u32,
@@ -161,8 +167,8 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// The largest change of a metric of a workload that is of no practical importance. The name of the workload may be
-    /// written even where it is the only one.
+    /// The largest change of a metric of a workload that is of no practical importance. The name of
+    /// the workload may be written even where it is the only one.
     pub fn max_change(&self, metric: &Metric, workload: &str) -> f64 {
         let bare = metric.quantity.to_string();
         let named = self.max_change_of.get(&format!("{workload}.{bare}")).or_else(|| self.max_change_of.get(&bare));
@@ -176,16 +182,13 @@ pub enum Comparator {
     /// Less than.
     #[serde(rename = "<")]
     Less,
-    /// At most.
     #[serde(rename = "<=")]
     AtMost,
     /// Greater than.
     #[serde(rename = ">")]
     Greater,
-    /// At least.
     #[serde(rename = ">=")]
     AtLeast,
-    /// Equal.
     #[serde(rename = "==")]
     Equal,
 }
@@ -210,7 +213,6 @@ pub struct Expectation {
     pub that: String,
     /// What is limited.
     pub metric: Metric,
-    /// How.
     pub comparator: Comparator,
     /// The limit, in the unit of the metric.
     pub limit: f64,

@@ -18,12 +18,13 @@ pub enum Load {
     },
     /// As fast as the client takes them. Latencies have no intended time and are service latencies.
     Unthrottled {
-        /// Messages that may be on their way, sent and not yet received by all; 0 is without limit. An at-most-once system
-        /// without a limit throws away what its consumers cannot take.
+        /// Messages that may be on their way, sent and not yet received by all; 0 is without limit.
+        /// An at-most-once system without a limit throws away what its consumers cannot take.
         #[serde(default)]
         window: u64,
     },
-    /// Each producer keeps so many messages outstanding. Omits what a stall delays, by construction; labelled so.
+    /// Each producer keeps so many messages outstanding. Omits what a stall delays, by
+    /// construction; labelled so.
     Closed {
         /// Messages in flight for each producer.
         outstanding: u32,
@@ -56,14 +57,14 @@ pub enum Arrivals {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Profile {
     /// The pieces, in order; never empty.
-    pub segments: Vec<Segment>,
+    pub segments: Vec<ProfileSegment>,
     /// Whether the pieces start again when they end; otherwise the last rate holds.
     pub repeat: bool,
 }
 
 /// A piece of a profile: the rate moves linearly from `from` to `to` during `span`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Segment {
+pub struct ProfileSegment {
     /// How long it lasts.
     pub span: Span,
     /// Rate at its start.
@@ -72,7 +73,7 @@ pub struct Segment {
     pub to: Rate,
 }
 
-impl Segment {
+impl ProfileSegment {
     /// Messages in the first `seconds` of the piece: the integral of a linear rate.
     pub fn messages(&self, seconds: f64) -> f64 {
         let slope = (self.to.0 - self.from.0) / self.span.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -82,9 +83,9 @@ impl Segment {
 }
 
 impl Profile {
-    /// A constant rate for ever.
+    /// A constant rate without end.
     pub fn constant(rate: Rate) -> Self {
-        Self { segments: vec![Segment { span: Span(SECOND), from: rate, to: rate }], repeat: false }
+        Self { segments: vec![ProfileSegment { span: Span(SECOND), from: rate, to: rate }], repeat: false }
     }
 
     /// Messages scheduled from 0 until `span`.
@@ -111,10 +112,12 @@ impl Profile {
     }
 }
 
-/// What is in a message. Every message begins with the 44-byte envelope of `load::message`; the rest is the body.
+/// What is in a message. Every message begins with the 44-byte envelope of `load::message`; the
+/// rest is the body.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Payload {
-    /// Bytes on the wire of one message, envelope included. For a file, the lines decide and this is their summary.
+    /// Bytes on the wire of one message, envelope included. For a file, the lines decide and this
+    /// is their summary.
     pub size: PayloadSize,
     /// What the body consists of.
     pub content: Content,

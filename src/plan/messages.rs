@@ -12,8 +12,8 @@ use crate::units::Bytes;
 /// More than this is not held in memory.
 const MAX_TOTAL: u64 = 1 << 30;
 
-/// Reads all messages in order: the non-empty lines of a file without their line ends, or the non-empty, visible files
-/// of a folder by name.
+/// Reads all messages in order: the non-empty lines of a file without their line ends, or the
+/// non-empty, visible files of a folder by name.
 ///
 /// # Errors
 /// What the operating system says; `InvalidData` when the whole is larger than 1 GiB.
@@ -49,8 +49,8 @@ pub fn read_messages(path: &Path) -> io::Result<Vec<Vec<u8>>> {
     files.iter().map(fs::read).collect()
 }
 
-/// The payload that a file or folder makes. Sizes include the envelope. The hash is over each message followed by a
-/// line feed, so for an ordinary file of lines it is what `sha256sum` prints.
+/// The payload that a file or folder makes. Sizes include the envelope. The hash is over each
+/// message followed by a line feed, so for an ordinary file of lines it is what `sha256sum` prints.
 ///
 /// # Errors
 /// As [`read_messages`], and `InvalidData` when there is no message.

@@ -1,7 +1,8 @@
-//! The names of metrics: `e2e.p99`, `ack.p99.9`, `throughput.delivered`, `ledger.lost`, `broker.cpu_us_per_msg`; with the
-//! workload in front where a case has several: `orders.e2e.p99`.
+//! The names of metrics: `e2e.p99`, `ack.p99.9`, `throughput.delivered`, `ledger.lost`,
+//! `broker.cpu_us_per_msg`; with the workload in front where a case has several: `orders.e2e.p99`.
 //!
-//! A name is parsed once, so that a misspelt one is an error where it was written and not an empty column later.
+//! A name is parsed once, so that a misspelt one is an error where it was written and not an empty
+//! column later.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +16,8 @@ use crate::units::{Bytes, ParseError, Rate, Span};
 
 /// The latencies that can be asked for.
 const KINDS: [&str; 5] = ["e2e", "rtt", "ack", "lag", "hiccup"];
-/// What stands between the latency and the statistic: the uncorrected twin, slow consumers, phases around a backlog.
+/// What stands between the latency and the statistic: the uncorrected twin, slow consumers, phases
+/// around a backlog.
 const PARTS: [&str; 5] = ["service", "slow", "before-replay", "during-replay", "after-replay"];
 const STATISTICS: [&str; 5] = ["p50", "p99", "min", "mean", "max"];
 const THROUGHPUT: [&str; 5] = ["sent", "delivered", "delivered_bytes", "received", "received_bytes"];
@@ -97,9 +99,7 @@ pub enum Unit {
     Rate,
     /// Bytes per second.
     ByteRate,
-    /// Bytes.
     Bytes,
-    /// A count.
     Count,
 }
 
@@ -160,7 +160,6 @@ impl Quantity {
             _ => true,
         }
     }
-    /// The quantile, where it is one.
     pub fn quantile(&self) -> Option<f64> {
         match self {
             Self::Latency(_, Statistic::Quantile(q)) | Self::Hiccup(Statistic::Quantile(q)) => Some(*q),

@@ -1,7 +1,8 @@
-//! The plan: a scenario as resolved. Every default is filled in, every name is bound, every number is checked.
+//! The plan: a scenario as resolved. Every default is filled in, every name is bound, every number
+//! is checked.
 //!
-//! A plan is plain data: the engine executes it, `check` prints it, and the record stores it beside the scenario
-//! as typed, so that a result says exactly what was done.
+//! A plan is plain data: the engine executes it, `check` prints it, and the record stores it beside
+//! the scenario as typed, so that a result says exactly what was done.
 
 pub mod address;
 pub mod facts;
@@ -42,17 +43,20 @@ pub struct Plan {
     pub cases: Vec<Case>,
     /// Trials of each case: the number of rounds.
     pub trials: u32,
-    /// Seed of everything random: order of cases, arrivals, sizes, contents. Recorded, so that a run can be repeated.
+    /// Seed of everything random: order of cases, arrivals, sizes, contents. Recorded, so that a
+    /// run can be repeated.
     pub seed: u64,
     /// The quantiles to report, each in (0, 1), ascending.
     pub percentiles: Vec<f64>,
-    /// When a change against a baseline counts as a regression; the defaults where the scenario says nothing.
+    /// When a change against a baseline counts as a regression; the defaults where the scenario
+    /// says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
     /// Absolute limits that the result must keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Expectation>,
-    /// Whether a promise that is not kept is what the scenario expects; otherwise it makes the run fail with exit code 6.
+    /// Whether a promise that is not kept is what the scenario expects; otherwise it makes the run
+    /// fail with exit code 6.
     #[serde(default)]
     pub may_break: bool,
     /// What is done to the processes of launched systems in each trial, by time.
@@ -65,7 +69,6 @@ pub struct Plan {
 pub struct PlannedEvent {
     /// When, since the measured phase began.
     pub at: Span,
-    /// What.
     pub action: Action,
     /// To which of its processes, from 0.
     pub node: u32,
@@ -86,7 +89,8 @@ pub enum Action {
     Kill,
     /// It is asked to end (SIGTERM).
     Terminate,
-    /// It is killed, unless it has ended already, and started again on the same port and with the same files.
+    /// It is killed, unless it has ended already, and started again on the same port and with the
+    /// same files.
     Restart,
     /// The network between all processes of the trial is gone; connections are not closed.
     Cut,
@@ -131,7 +135,8 @@ pub struct SystemSpec {
     pub bring_up: BringUp,
     /// Whether its absence makes the run fail with exit code 6 rather than be listed as skipped.
     pub require: bool,
-    /// Settings of the launched server or of the client, as written; each driver and system documents its own.
+    /// Settings of the launched server or of the client, as written; each driver and system
+    /// documents its own.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub options: serde_json::Map<String, serde_json::Value>,
 }
@@ -187,7 +192,8 @@ pub struct Phases {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pacing {
-    /// Spins only where every spinning thread and the broker have a core of their own, otherwise sleeps.
+    /// Spins only where every spinning thread and the broker have a core of their own, otherwise
+    /// sleeps.
     Auto,
     /// Sleeps on a timerfd until the instant: costs no core, pays the wake-up.
     Sleep,

@@ -1,8 +1,10 @@
-//! The options of a system, typed: each driver and each launcher reads those it documents out of one map.
+//! The options of a system, typed: each driver and each launcher reads those it documents out of
+//! one map.
 //!
-//! The plan keeps options as written, because what they may be depends on the driver. Here the keys of a type are taken
-//! out of the map and read; a value that does not fit is named with what is allowed. A key that nobody knows is
-//! found by [`unknown`], given the keys of all who read the map.
+//! The plan keeps options as written, because what they may be depends on the driver. Here the keys
+//! of a type are taken out of the map and read; a value that does not fit is named with what is
+//! allowed. A key that nobody knows is found by [`unknown`], given the keys of all who read the
+//! map.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -12,7 +14,7 @@ use super::problem::suggest;
 pub use super::secrets::{joined, secrets, sensitive, shape};
 
 /// The options of a system as written.
-pub type Options = Map<String, Value>;
+pub type SystemOptions = Map<String, Value>;
 
 /// The options that one reader takes out of the map: a client, or the launcher of a server.
 ///
@@ -22,7 +24,7 @@ pub type Options = Map<String, Value>;
 pub struct OptionSet {
     table: Option<&'static str>,
     shape: fn() -> Value,
-    check: fn(&Options) -> Result<(), String>,
+    check: fn(&SystemOptions) -> Result<(), String>,
 }
 
 impl OptionSet {
@@ -30,7 +32,7 @@ impl OptionSet {
     ///
     /// A field that takes text says by `#[schemars(extend("secret" = "..."))]` what of it is a
     /// secret; the words are those of [`super::secrets`].
-    pub const fn of<T: JsonSchema>(check: fn(&Options) -> Result<(), String>) -> Self {
+    pub const fn of<T: JsonSchema>(check: fn(&SystemOptions) -> Result<(), String>) -> Self {
         Self { table: None, shape: shape::<T>, check }
     }
 
@@ -57,10 +59,10 @@ impl OptionSet {
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
-    pub fn check(&self, options: &Options) -> Result<(), String> {
+    pub fn check(&self, options: &SystemOptions) -> Result<(), String> {
         let Some(table) = self.table else { return (self.check)(options) };
         match options.get(table) {
-            None => (self.check)(&Options::new()),
+            None => (self.check)(&SystemOptions::new()),
             Some(Value::Object(own)) => (self.check)(own).map_err(|words| format!("`{table}`: {words}")),
             Some(_) => Err(format!("option `{table}`: a table of options is expected")),
         }
@@ -91,14 +93,14 @@ pub fn keys<T: JsonSchema>() -> Vec<String> {
 ///
 /// # Errors
 /// The option whose value does not fit, and what is allowed.
-pub fn read<T: JsonSchema + DeserializeOwned>(options: &Options) -> Result<T, String> {
+pub fn read<T: JsonSchema + DeserializeOwned>(options: &SystemOptions) -> Result<T, String> {
     let keys = keys::<T>();
-    let own: Options =
+    let own: SystemOptions =
         options.iter().filter(|(key, _)| keys.contains(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
     serde_json::from_value(Value::Object(own.clone())).map_err(|whole| {
         // One by one, because an error does not say which option it concerns.
         let alone = |(key, value): (&String, &Value)| {
-            let one = Options::from_iter([(key.clone(), value.clone())]);
+            let one = SystemOptions::from_iter([(key.clone(), value.clone())]);
             serde_json::from_value::<T>(Value::Object(one)).err().map(|e| format!("option `{key}`: {e}"))
         };
         own.iter().find_map(alone).unwrap_or_else(|| format!("options: {whole}"))
@@ -106,7 +108,7 @@ pub fn read<T: JsonSchema + DeserializeOwned>(options: &Options) -> Result<T, St
 }
 
 /// What to say of the first option that is none of `known`, if there is one.
-pub fn unknown(options: &Options, system: &str, known: &[String]) -> Option<String> {
+pub fn unknown(options: &SystemOptions, system: &str, known: &[String]) -> Option<String> {
     let wrong = options.keys().find(|key| !known.contains(key))?;
     if known.is_empty() {
         return Some(format!("option `{wrong}`: {system} has no options"));
@@ -127,14 +129,14 @@ mod tests {
 
     #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-    struct Some {
+    struct ExampleOptions {
         store_size: Option<Bytes>,
-        kind: Kind,
+        kind: ExampleKind,
     }
 
     #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
     #[serde(rename_all = "kebab-case")]
-    enum Kind {
+    enum ExampleKind {
         #[default]
         File,
         Memory,
@@ -149,28 +151,28 @@ mod tests {
         }
     }
 
-    fn map(value: Value) -> Options {
+    fn map(value: Value) -> SystemOptions {
         value.as_object().unwrap().clone()
     }
 
     #[test]
     fn own_options_are_read_and_others_left_alone() {
-        let read: Some = read(&map(json!({ "kind": "memory", "store-size": "1KiB", "other": 3 }))).unwrap();
-        assert_eq!(read, Some { store_size: Option::Some(Bytes(1024)), kind: Kind::Memory });
-        assert_eq!(keys::<Some>(), ["kind", "store-size"]);
+        let read: ExampleOptions = read(&map(json!({ "kind": "memory", "store-size": "1KiB", "other": 3 }))).unwrap();
+        assert_eq!(read, ExampleOptions { store_size: Option::Some(Bytes(1024)), kind: ExampleKind::Memory });
+        assert_eq!(keys::<ExampleOptions>(), ["kind", "store-size"]);
     }
 
     #[test]
     fn a_value_that_does_not_fit_is_named_with_what_is_allowed() {
-        let words = read::<Some>(&map(json!({ "store-size": "1KiB", "kind": "disk" }))).unwrap_err();
+        let words = read::<ExampleOptions>(&map(json!({ "store-size": "1KiB", "kind": "disk" }))).unwrap_err();
         assert_eq!(words, "option `kind`: unknown variant `disk`, expected `file` or `memory`");
-        let words = read::<Some>(&map(json!({ "store-size": "much" }))).unwrap_err();
+        let words = read::<ExampleOptions>(&map(json!({ "store-size": "much" }))).unwrap_err();
         assert!(words.starts_with("option `store-size`: "), "{words}");
     }
 
     #[test]
     fn a_key_that_nobody_knows_is_named_with_those_there_are() {
-        let known = keys::<Some>();
+        let known = keys::<ExampleOptions>();
         let words = unknown(&map(json!({ "kind": 1, "stor-size": 2 })), "jetstream", &known).unwrap();
         assert_eq!(
             words,

@@ -1,4 +1,5 @@
-//! What is wrong with a setting, without the file that it was read from: where, what, and what to write instead.
+//! What is wrong with a setting, without the file that it was read from: where, what, and what to
+//! write instead.
 
 /// A mistake of meaning at a key path, such as `workload.0.load.rate`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,16 @@
-//! Which parts of a system's options are secret: each option says so itself, by the word `secret` in its schema.
+//! Which parts of a system's options are secret: each option says so itself, by the word `secret`
+//! in its schema.
 //!
-//! `value`: it is one. `file`: the path of a file; a secret where the text of a key was written instead. `entries`: a table of
-//! settings of the system; those with the name of a secret are. `text`: what is assigned within it to such a name, and
-//! the credentials of addresses. `variable`: the environment variable that holds it. `none`: it is not.
+//! `value`: it is one. `file`: the path of a file; a secret where the text of a key was written
+//! instead. `entries`: a table of settings of the system; those with the name of a secret are.
+//! `text`: what is assigned within it to such a name, and the credentials of addresses. `variable`:
+//! the environment variable that holds it. `none`: it is not.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::options::Options;
+use super::options::SystemOptions;
 
 /// The shape of the seed of an NKey.
 const SEED: (&str, usize) = ("SU", 58);
@@ -21,7 +23,7 @@ pub fn shape<T: JsonSchema>() -> Value {
 
 /// One schema for options that several types read out of one map.
 pub fn joined(shapes: impl IntoIterator<Item = Value>) -> Value {
-    let mut all = Options::new();
+    let mut all = SystemOptions::new();
     for mut shape in shapes {
         if let Some(Value::Object(own)) = shape.get_mut("properties").map(Value::take) {
             all.extend(own);
@@ -31,7 +33,7 @@ pub fn joined(shapes: impl IntoIterator<Item = Value>) -> Value {
 }
 
 /// The secrets that stand in options of this schema.
-pub fn secrets(shape: &Value, options: &Options) -> Vec<String> {
+pub fn secrets(shape: &Value, options: &SystemOptions) -> Vec<String> {
     let mut found = Vec::new();
     walk(shape, &Value::Object(options.clone()), &mut found);
     found.retain(|s| !s.is_empty());
@@ -81,7 +83,8 @@ fn scalars(value: &Value, found: &mut impl FnMut(String)) {
     }
 }
 
-/// Whether a setting of this name holds a secret: those that librdkafka and Kafka mark so, and what is called like them.
+/// Whether a setting of this name holds a secret: those that librdkafka and Kafka mark so, and what
+/// is called like them.
 pub fn sensitive(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let harmless = [

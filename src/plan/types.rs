@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::options::{OptionSet, Options, joined, secrets, unknown};
+use super::options::{OptionSet, SystemOptions, joined, secrets, unknown};
 use super::problem::suggest;
 use super::{Address, AddressError, Protocol, Workload};
 
@@ -66,7 +66,7 @@ impl SystemType {
     ///
     /// # Errors
     /// The option that does not fit, or that nobody reads, and what is allowed.
-    pub fn check(&self, options: &Options) -> Result<(), String> {
+    pub fn check(&self, options: &SystemOptions) -> Result<(), String> {
         for set in self.sets() {
             set.check(options)?;
         }
@@ -75,7 +75,7 @@ impl SystemType {
     }
 
     /// The secrets that stand in options.
-    pub fn secrets(&self, options: &Options) -> Vec<String> {
+    pub fn secrets(&self, options: &SystemOptions) -> Vec<String> {
         secrets(&joined(self.sets().map(OptionSet::shape)), options)
     }
 
@@ -92,13 +92,16 @@ impl SystemType {
     }
 }
 
-/// The types of systems that one is made of, by name, with the options of each; none where it is one itself.
+/// The types of systems that one is made of, by name, with the options of each; none where it is
+/// one itself.
 #[derive(Clone)]
-pub struct Parts(Arc<dyn Fn(&Options) -> Result<Vec<(String, Options)>, String> + Send + Sync>);
+pub struct Parts(Arc<dyn Fn(&SystemOptions) -> Result<Vec<(String, SystemOptions)>, String> + Send + Sync>);
 
 impl Parts {
     /// As this function tells them from the options.
-    pub fn new(tell: impl Fn(&Options) -> Result<Vec<(String, Options)>, String> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        tell: impl Fn(&SystemOptions) -> Result<Vec<(String, SystemOptions)>, String> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(tell))
     }
 
@@ -106,7 +109,7 @@ impl Parts {
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
-    pub fn of(&self, options: &Options) -> Result<Vec<(String, Options)>, String> {
+    pub fn of(&self, options: &SystemOptions) -> Result<Vec<(String, SystemOptions)>, String> {
         (self.0)(options)
     }
 }
@@ -142,7 +145,7 @@ impl SystemTypes {
     ///
     /// # Errors
     /// What does not fit, and what to write.
-    pub fn addresses(&self, name: &str, options: &Options, url: &str) -> Result<Vec<Address>, AddressError> {
+    pub fn addresses(&self, name: &str, options: &SystemOptions, url: &str) -> Result<Vec<Address>, AddressError> {
         let Some(of_type) = self.get(name) else { return Ok(Vec::new()) };
         let parts = of_type.parts.as_ref().map_or(Ok(Vec::new()), |p| p.of(options)).unwrap_or_default();
         if parts.is_empty() {
@@ -150,7 +153,7 @@ impl SystemTypes {
         }
         let urls: Vec<&str> = url.split_whitespace().collect();
         if urls.len() != parts.len() {
-            let form = |(name, _): &(String, Options)| match self.get(name).and_then(|t| t.protocol) {
+            let form = |(name, _): &(String, SystemOptions)| match self.get(name).and_then(|t| t.protocol) {
                 Some(p) => format!("{}://host:{}", p.schemes[0].0, p.port),
                 None => format!("url of {name}"),
             };
@@ -164,7 +167,7 @@ impl SystemTypes {
     }
 
     /// The secrets in the options of a system and of its parts, and in its url.
-    pub fn secrets(&self, name: &str, options: &Options, url: Option<&str>) -> Vec<String> {
+    pub fn secrets(&self, name: &str, options: &SystemOptions, url: Option<&str>) -> Vec<String> {
         let Some(of_type) = self.get(name) else { return Vec::new() };
         let mut found = of_type.secrets(options);
         // Options that do not fit are refused elsewhere.

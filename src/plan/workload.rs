@@ -21,7 +21,7 @@ pub struct Workload {
     pub payload: Payload,
     /// What is asked of the system beyond passing them on.
     #[serde(default)]
-    pub delivery: Delivery,
+    pub delivery: DeliverySpec,
 }
 
 impl Workload {
@@ -62,29 +62,31 @@ impl Role {
 /// What a workload asks of the system beyond passing its messages on.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub struct Delivery {
-    /// Messages are stored by the broker, which acknowledges each to its producer; consumers can read them again.
+pub struct DeliverySpec {
+    /// Messages are stored by the broker, which acknowledges each to its producer; consumers can
+    /// read them again.
     pub durable: bool,
-    /// Messages stored before the measured phase; the last group reads them from the first on. 0: there is none.
+    /// Messages stored before the measured phase; the last group reads them from the first on. 0:
+    /// there is none.
     pub backlog: u64,
     /// From the start of the measured phase until the backlog begins to be read.
     pub replay_after: Span,
     /// What messages are keyed with; messages of one key keep their order.
     pub keys: Keys,
-    /// Every so many-th message is rejected at its first delivery. 0: none.
+    /// Every n-th message is rejected at its first delivery. 0: none.
     pub reject_every: u64,
-    /// Every so many-th message is rejected whenever it is delivered, until it is a dead letter. 0: none.
+    /// Every n-th message is rejected whenever it is delivered, until it is a dead letter. 0: none.
     pub dead_every: u64,
     /// Deliveries of one message before it is a dead letter. 0: without limit.
     pub max_deliver: u32,
     /// Consumers that take their time.
-    pub slow: Option<Slow>,
+    pub slow: Option<SlowConsumers>,
 }
 
 /// Consumers that take their time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Slow {
+pub struct SlowConsumers {
     /// How many of the consumers (groups) are slow.
     pub consumers: u32,
     /// What each of them does with a message, as time.
@@ -137,7 +139,8 @@ pub enum Pattern {
     RequestReply,
     /// Messages are stored and acknowledged, every consumer follows the end of the stream.
     Stream,
-    /// A stream with a backlog, that one more consumer reads from the first message on while publishing continues.
+    /// A stream with a backlog, that one more consumer reads from the first message on while
+    /// publishing continues.
     Replay,
 }
 
@@ -156,10 +159,12 @@ impl Pattern {
     }
 }
 
-/// Who sends and who receives: every pattern is `producers` writing to `channels`, read by `groups` of `members`.
+/// Who sends and who receives: every pattern is `producers` writing to `channels`, read by `groups`
+/// of `members`.
 ///
-/// Each group receives every message once; the members of a group share them. Fan-out to four is four groups of one,
-/// four competing consumers are one group of four. Responders are one group of `members`.
+/// Each group receives every message once; the members of a group share them. Fan-out to four is
+/// four groups of one, four competing consumers are one group of four. Responders are one group of
+/// `members`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Topology {
     /// Connections that publish (requesters, for request/reply).
@@ -175,8 +180,8 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// What the latency of its messages is called, where the system delivers them to consumers or does not: that of an answer,
-    /// of an arrival, or of an acknowledgement where nobody receives.
+    /// What the latency of its messages is called, where the system delivers them to consumers or
+    /// does not: that of an answer, of an arrival, or of an acknowledgement where nobody receives.
     pub fn latency_name(&self, delivers: bool) -> &'static str {
         match (delivers && self.groups > 0, self.reply) {
             (false, _) => "ack",

@@ -1,7 +1,7 @@
 //! What a run cites of the calibration of its host.
 //!
-//! A certificate is long; a reader of a result needs to know when this host was last calibrated, what came of it, what the
-//! harness itself costs here, and up to which rate it is to be trusted.
+//! A certificate is long; a reader of a result needs to know when this host was last calibrated,
+//! what came of it, what the harness itself costs here, and up to which rate it is to be trusted.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,6 @@ pub struct Calibration {
     pub verdict: String,
     /// Version and build profile of the msgbench that was calibrated.
     pub version: String,
-    /// See `version`.
     pub profile: String,
     /// The highest rate at which the generator alone kept its schedule here, messages per second.
     pub max_trustworthy_rate: f64,
@@ -52,7 +51,8 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// The floor at a quantile, ns: that of the highest known quantile which is not above it, so that it is never too high.
+    /// The floor at a quantile, ns: that of the highest known quantile which is not above it, so
+    /// that it is never too high.
     pub fn at(&self, quantile: f64) -> Option<Nanos> {
         let known = [(0.999, self.p999_ns), (0.99, self.p99_ns), (0.5, self.p50_ns)];
         known.into_iter().find(|(q, ns)| *q <= quantile + 1e-9 && ns.is_some()).and_then(|(_, ns)| ns)
@@ -60,14 +60,14 @@ impl Floor {
 }
 
 impl Calibration {
-    /// The floor of the null driver at the lowest tried rate that is not below this one, or at the highest that was tried.
+    /// The floor of the null driver at the lowest tried rate that is not below this one, or at the
+    /// highest that was tried.
     pub fn floor_at(&self, rate: f64) -> Option<&Floor> {
         let mut null = self.floor.iter().filter(|f| f.through == "null driver");
         let last = null.clone().next_back();
         null.find(|f| f.rate >= rate).or(last)
     }
 
-    /// In a sentence.
     pub fn sentence(&self) -> String {
         let mut text = format!(
             "This host was calibrated on {} (msgbench {}, {} form, {}); highest trustworthy rate {}",
@@ -92,8 +92,9 @@ impl Calibration {
 }
 
 impl Host {
-    /// Names the host as far as a calibration depends on it: processor, number of usable CPUs, kernel, clock source, hypervisor and
-    /// governor. A certificate of another fingerprint is not of this host.
+    /// Names the host as far as a calibration depends on it: processor, number of usable CPUs,
+    /// kernel, clock source, hypervisor and governor. A certificate of another fingerprint is not
+    /// of this host.
     pub fn fingerprint(&self) -> String {
         let Self { kernel, cpu, cpus, clocksource, virtualised, governor, .. } = self;
         let text = format!("{cpu}\n{cpus}\n{kernel}\n{clocksource}\n{virtualised}\n{governor:?}");

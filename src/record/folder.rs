@@ -1,7 +1,9 @@
-//! The results of a run that is going on: written as far as they can be written, and written again when they could not.
+//! The results of a run that is going on: written as far as they can be written, and written again
+//! when they could not.
 //!
-//! Whoever measures for hours loses nothing because a disk is full for a minute: what could not be written is kept, tried again after
-//! each trial, and named at the end. The record comes first, since it alone answers the question of the run.
+//! A run of hours loses nothing because a disk is full for a minute: what could not be written is
+//! kept, tried again after each trial, and named at the end. The record comes first, since it alone
+//! answers the question of the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +14,6 @@ use super::{Interval, Record};
 /// Most of what could not be written that is kept in memory, in bytes.
 const KEPT: usize = 256 << 20;
 
-/// See the module.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
@@ -121,7 +122,7 @@ impl Folder {
     }
 
     /// What the folder lacks, in one sentence; nothing when it is complete.
-    pub fn lack(&self) -> Option<String> {
+    pub fn missing_because(&self) -> Option<String> {
         let mut files: BTreeSet<&str> = self.failing.keys().map(String::as_str).collect();
         files.extend(self.waiting.keys().chain(&self.gone).map(String::as_str));
         if files.is_empty() {
@@ -224,11 +225,11 @@ mod tests {
         folder.keep(&record, &intervals[..2]);
         folder.keep(&record, &intervals[..2]);
         assert_eq!(folder.words().len(), 1, "once");
-        assert!(folder.lack().unwrap().contains(RUN) && folder.lack().unwrap().contains(&name));
+        assert!(folder.missing_because().unwrap().contains(RUN) && folder.missing_because().unwrap().contains(&name));
         assert_eq!(folder.read(&name).as_deref(), Some(&b"log"[..]));
         std::fs::remove_file(&out).unwrap();
         folder.keep(&record, &intervals);
-        assert_eq!((folder.lack(), folder.words()), (None, Vec::new()));
+        assert_eq!((folder.missing_because(), folder.words()), (None, Vec::new()));
         let loaded = load(&folder.place()).unwrap();
         assert_eq!(loaded.intervals, intervals);
         assert_eq!(loaded.record.trials[0].hlog.as_ref(), Some(&name));
@@ -250,7 +251,7 @@ mod tests {
         file.set_len(file.metadata().unwrap().len() - 5).unwrap();
         folder.keep(&record, &intervals);
         assert_eq!(load(&folder.place()).unwrap().intervals, intervals);
-        assert_eq!(folder.lack(), None);
+        assert_eq!(folder.missing_because(), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Histograms as they are kept: compressed, a few KB instead of the 270 KB that a histogram takes while it is filled; and on
-//! disk, where there are many.
+//! Histograms as they are kept: compressed, a few KB instead of the 270 KB that a histogram takes
+//! while it is filled; and on disk, where there are many.
 //!
-//! A run of an hour has thousands of intervals of several kinds; kept open they would be gigabytes, and compressed in memory
-//! tens of megabytes that grow with the run.
+//! A run of an hour has thousands of intervals of several kinds; kept open they would be gigabytes,
+//! and compressed in memory tens of megabytes that grow with the run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -17,10 +17,10 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
 /// A compressed histogram. The encoding is HdrHistogram's V2.
 #[derive(Debug, Clone)]
-pub struct Packed(Place);
+pub struct Packed(HistogramBytes);
 
 #[derive(Debug, Clone)]
-enum Place {
+enum HistogramBytes {
     Memory(Arc<[u8]>),
     File { file: Arc<File>, at: u64, length: usize },
 }
@@ -32,15 +32,15 @@ impl Packed {
         V2Serializer::new()
             .serialize(histogram, &mut bytes)
             .expect("counts of 64 bits fit, and memory takes every byte");
-        Self(Place::Memory(bytes.into()))
+        Self(HistogramBytes::Memory(bytes.into()))
     }
 
     /// The histogram that was compressed.
     pub fn open(&self) -> Histogram<u64> {
         let read = |bytes: &[u8]| Deserializer::new().deserialize(&mut &bytes[..]);
         match &self.0 {
-            Place::Memory(bytes) => read(bytes),
-            Place::File { file, at, length } => {
+            HistogramBytes::Memory(bytes) => read(bytes),
+            HistogramBytes::File { file, at, length } => {
                 let mut bytes = vec![0; *length];
                 file.read_exact_at(&mut bytes, *at).expect("a file that only we know has what was written to it");
                 read(&bytes)
@@ -52,17 +52,19 @@ impl Packed {
     /// Bytes that it takes in memory.
     fn bytes(&self) -> usize {
         match &self.0 {
-            Place::Memory(bytes) => bytes.len(),
-            Place::File { .. } => 0,
+            HistogramBytes::Memory(bytes) => bytes.len(),
+            HistogramBytes::File { .. } => 0,
         }
     }
 }
 
-/// Compressed histograms by key. What exceeds the bound in memory is written to a file, the first to come first.
+/// Compressed histograms by key. What exceeds the bound in memory is written to a file, the first
+/// to come first.
 ///
-/// The file has no name: it is gone with the process, however that ends. Where no file can be written, all is kept in memory.
+/// The file has no name: it is gone with the process, however that ends. Where no file can be
+/// written, all is kept in memory.
 #[derive(Debug)]
-pub struct Shelf<K> {
+pub struct HistogramStore<K> {
     all: BTreeMap<K, Packed>,
     /// Keys of what is in memory.
     fresh: VecDeque<K>,
@@ -72,16 +74,16 @@ pub struct Shelf<K> {
     file: Option<(Arc<File>, u64)>,
 }
 
-/// Bytes of histograms that a [`Shelf`] keeps in memory. Most trials need less.
+/// Bytes of histograms that a [`HistogramStore`] keeps in memory. Most trials need less.
 const BOUND: usize = 8 << 20;
 
-impl<K: Ord + Copy> Default for Shelf<K> {
+impl<K: Ord + Copy> Default for HistogramStore<K> {
     fn default() -> Self {
         Self::with_bound(BOUND)
     }
 }
 
-impl<K: Ord + Copy> Shelf<K> {
+impl<K: Ord + Copy> HistogramStore<K> {
     /// Keeps so many bytes in memory.
     pub fn with_bound(bound: usize) -> Self {
         Self { all: BTreeMap::new(), fresh: VecDeque::new(), bytes: 0, bound, file: None }
@@ -110,14 +112,14 @@ impl<K: Ord + Copy> Shelf<K> {
     /// Writes what came first to the file; false when that is not possible.
     fn store_first(&mut self) -> bool {
         if self.file.is_none() {
-            self.file = nameless().ok().map(|file| (Arc::new(file), 0));
+            self.file = unnamed_file().ok().map(|file| (Arc::new(file), 0));
         }
         let (Some((file, end)), Some(key)) = (&mut self.file, self.fresh.front()) else {
             self.bound = usize::MAX;
             return false;
         };
         let Some(packed) = self.all.get_mut(key) else { return self.fresh.pop_front().is_some() };
-        if let Place::Memory(bytes) = &packed.0 {
+        if let HistogramBytes::Memory(bytes) = &packed.0 {
             if file.write_all_at(bytes, *end).is_err() {
                 // The disk is full, say: what is written stays there.
                 self.bound = usize::MAX;
@@ -126,25 +128,26 @@ impl<K: Ord + Copy> Shelf<K> {
             let (at, length) = (*end, bytes.len());
             *end += length as u64;
             self.bytes -= length;
-            packed.0 = Place::File { file: Arc::clone(file), at, length };
+            packed.0 = HistogramBytes::File { file: Arc::clone(file), at, length };
         }
         self.fresh.pop_front().is_some()
     }
 }
 
-impl<K> Deref for Shelf<K> {
+impl<K> Deref for HistogramStore<K> {
     type Target = BTreeMap<K, Packed>;
     fn deref(&self) -> &BTreeMap<K, Packed> {
         &self.all
     }
 }
 
-/// A file without a name where temporary files go: `TMPDIR`, then `/var/tmp`, which is on a disk where `/tmp` is memory.
-fn nameless() -> io::Result<File> {
+/// A file without a name where temporary files go: `TMPDIR`, then `/var/tmp`, which is on a disk
+/// where `/tmp` is memory.
+fn unnamed_file() -> io::Result<File> {
     let asked = std::env::var_os("TMPDIR").map(PathBuf::from);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for dir in asked.into_iter().chain([PathBuf::from("/var/tmp"), std::env::temp_dir()]) {
-        match nameless_in(&dir) {
+        match unnamed_file_in(&dir) {
             Ok(file) => return Ok(file),
             Err(e) => last = e,
         }
@@ -152,7 +155,7 @@ fn nameless() -> io::Result<File> {
     Err(last)
 }
 
-fn nameless_in(dir: &Path) -> io::Result<File> {
+fn unnamed_file_in(dir: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(dir) {
@@ -191,18 +194,18 @@ mod tests {
             adds in prop::collection::vec((0u64..30, prop::collection::vec(1u64..1 << 40, 1..100)), 1..80),
             bound in prop_oneof![Just(0usize), 1_000usize..40_000, Just(usize::MAX)],
         ) {
-            let mut shelf = Shelf::with_bound(bound);
+            let mut histograms = HistogramStore::with_bound(bound);
             let mut model: BTreeMap<u64, Histogram<u64>> = BTreeMap::new();
             for (key, values) in adds {
                 let mut histogram = house();
                 values.iter().for_each(|v| histogram.record(*v).unwrap());
                 model.entry(key).or_insert_with(house).add(&histogram).unwrap();
-                shelf.add(key, histogram);
-                let in_memory: usize = shelf.values().map(Packed::bytes).sum();
-                prop_assert!(in_memory <= bound && in_memory == shelf.bytes, "{in_memory} {} {bound}", shelf.bytes);
+                histograms.add(key, histogram);
+                let in_memory: usize = histograms.values().map(Packed::bytes).sum();
+                prop_assert!(in_memory <= bound && in_memory == histograms.bytes, "{in_memory} {} {bound}", histograms.bytes);
             }
-            prop_assert_eq!(shelf.len(), model.len());
-            for (key, packed) in shelf.into_all() {
+            prop_assert_eq!(histograms.len(), model.len());
+            for (key, packed) in histograms.into_all() {
                 prop_assert_eq!(&packed.open(), &model[&key]);
             }
         }
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn memory_of_a_long_trial_does_not_grow_by_its_histograms() {
         let grown = |bound: usize, intervals: u64| {
-            let mut shelf: Shelf<(u8, u64)> = Shelf::with_bound(bound);
+            let mut histograms: HistogramStore<(u8, u64)> = HistogramStore::with_bound(bound);
             let before = held();
             let mut random = 88_172_645_463_325_252u64;
             let mut histogram = house();
@@ -226,7 +229,7 @@ mod tests {
                         let tail = 1.0 / (1.0 - (random >> 11) as f64 / (1u64 << 53) as f64);
                         histogram.saturating_record(80_000 + (60_000.0 * tail) as u64);
                     }
-                    shelf.add((kind, interval), histogram.clone());
+                    histograms.add((kind, interval), histogram.clone());
                 }
             }
             (held() - before) as f64

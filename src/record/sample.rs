@@ -1,4 +1,5 @@
-//! A record for the tests: two systems, two trials each, one of them INVALID, one lost message, one system skipped.
+//! A record for the tests: two systems, two trials each, one of them INVALID, one lost message, one
+//! system skipped.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +160,7 @@ fn case(id: &str, system: usize) -> Case {
             pattern: Pattern::FanOut,
             topology: Topology { producers: 1, channels: 1, groups: 1, members: 1, reply: false },
             load: Load::Open { arrivals: Arrivals::Poisson, profile: Profile::constant(Rate(1000.0)) },
-            delivery: crate::plan::Delivery::default(),
+            delivery: crate::plan::DeliverySpec::default(),
             payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Random },
         }],
         phases: Phases {
@@ -174,7 +175,6 @@ fn case(id: &str, system: usize) -> Case {
     }
 }
 
-/// The record.
 pub fn record() -> Record {
     let ok = || vec![check("V1", Status::Ok), check("V6", Status::Ok)];
     let order = [(1, "nats"), (1, "reference"), (2, "reference"), (2, "nats")];
@@ -236,7 +236,6 @@ pub fn record() -> Record {
     }
 }
 
-/// Its intervals.
 pub fn intervals() -> Vec<Interval> {
     let mut list = Vec::new();
     for t in record().trials {

@@ -1,8 +1,9 @@
 //! What must not be shown, taken out of everything that is written or printed.
 //!
-//! The secrets are those that stand in options and addresses (`engine::secrets`). They are replaced wherever they turn up:
-//! a server or a library may quote the address in an error. A secret of fewer than [`SHORT`] characters is replaced only
-//! where it is a word of its own. Names that join parts of a record (cases, files) stay as they are.
+//! The secrets are those that stand in options and addresses (`engine::secrets`). They are replaced
+//! wherever they turn up: a server or a library may quote the address in an error. A secret of
+//! fewer than [`SHORT`] characters is replaced only where it is a word of its own. Names that join
+//! parts of a record (cases, files) stay as they are.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,10 +15,10 @@ const REDACTED: &str = "(redacted)";
 const SHORT: usize = 4;
 /// Names by which parts of a record find each other; strings under these keys are no free text.
 const NAMES: [&str; 8] = ["schema", "case", "name", "id", "workload", "hlog", "server_log", "order"];
-/// Where free text and what was given stand: a secret that is a word of the record itself is replaced only here.
+/// Where free text and what was given stand: a secret that is a word of the record itself is
+/// replaced only here.
 const FREE: [&str; 9] = ["options", "url", "text", "command", "overrides", "error", "message", "guarantees", "events"];
 
-/// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Secrets(Vec<String>);
 

@@ -1,7 +1,7 @@
 //! The files of one run, written so that a crash costs at most the trial under way.
 //!
-//! Whole files go to a temporary name, are synced and renamed: a reader sees the old file or the new one, never half.
-//! `intervals.csv` only grows, and is synced after each trial.
+//! Whole files go to a temporary name, are synced and renamed: a reader sees the old file or the
+//! new one, never half. `intervals.csv` only grows, and is synced after each trial.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -72,7 +72,8 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) 
 /// A histogram of one kind of latency over one interval.
 #[derive(Debug, Clone)]
 pub struct TaggedInterval {
-    /// Kind of latency, with the workload where there are several: `e2e`, `rtt.service`. No comma, no space.
+    /// Kind of latency, with the workload where there are several: `e2e`, `rtt.service`. No comma,
+    /// no space.
     pub tag: String,
     /// Start in seconds since the measured phase began; negative during warm-up.
     pub start_s: f64,
@@ -104,7 +105,8 @@ fn checked_name(name: &str) -> Result<&str, StoreError> {
 }
 
 impl Store {
-    /// Makes the folder `<root>/<scenario>/<UTC time>`, with the schema in it; a number is appended where that exists.
+    /// Makes the folder `<root>/<scenario>/<UTC time>`, with the schema in it; a number is appended
+    /// where that exists.
     ///
     /// # Errors
     /// When `scenario` is not fit for a folder name or the folder cannot be made.
@@ -145,8 +147,8 @@ impl Store {
         self.write_file(RUN, &text)
     }
 
-    /// Writes a file of the run, folders included, in one step: temporary name, sync, rename. Where it fails, the former file
-    /// stands, and nothing half written is left.
+    /// Writes a file of the run, folders included, in one step: temporary name, sync, rename. Where
+    /// it fails, the former file stands, and nothing half written is left.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -163,7 +165,8 @@ impl Store {
         let mut file = File::create(&temporary).map_err(io_error("write", &path))?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         if let Err(e) = written.and_then(|()| fs::rename(&temporary, &path)) {
-            // The room is needed, and half a file is of no use; what refused the write may refuse this as well.
+            // The room is needed, and half a file is of no use; what refused the write may refuse
+            // this as well.
             let _ = fs::remove_file(&temporary);
             return Err(io_error("write", &path)(e));
         }
@@ -179,9 +182,9 @@ impl Store {
         self.extend_intervals(intervals, 0, None).map(|_| ())
     }
 
-    /// Brings `intervals.csv` up to `all`, of which it holds the first `held` in so many bytes as `length` says, and returns its new
-    /// length. A file of another length was cut, removed or changed meanwhile, and is written anew. Where writing fails, it is left
-    /// as it was.
+    /// Brings `intervals.csv` up to `all`, of which it holds the first `held` in so many bytes as
+    /// `length` says, and returns its new length. A file of another length was cut, removed or
+    /// changed meanwhile, and is written anew. Where writing fails, it is left as it was.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -203,10 +206,12 @@ impl Store {
         Ok(there + bytes.len() as u64)
     }
 
-    /// Writes the interval log of a trial in HdrHistogram interval log format V2; returns its name within the folder.
+    /// Writes the interval log of a trial in HdrHistogram interval log format V2; returns its name
+    /// within the folder.
     ///
-    /// `measured_at` is the wall-clock time at which the measured phase began. Time stamps in the file count from its
-    /// `BaseTime`, which is the earliest interval: the format knows no negative ones.
+    /// `measured_at` is the wall-clock time at which the measured phase began. Time stamps in the
+    /// file count from its `BaseTime`, which is the earliest interval: the format knows no negative
+    /// ones.
     ///
     /// # Errors
     /// When the name or a tag is not fit, or the file cannot be written.
@@ -290,7 +295,8 @@ pub fn load(dir_or_run_json: &Path) -> Result<Loaded, StoreError> {
     let text = fs::read(&run).map_err(io_error("read", &run))?;
     let malformed = |problem: String| StoreError::Format { path: run.clone(), what: "a record of msgbench", problem };
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
-    // The schema is judged before the fields: another version may have other fields, and that is the better answer.
+    // The schema is judged before the fields: another version may have other fields, and that is
+    // the better answer.
     let found = value.get("schema").and_then(|s| s.as_str()).ok_or_else(|| malformed("it has no `schema`".into()))?;
     if found != SCHEMA {
         return Err(StoreError::Schema { path: run.clone(), found: found.into() });

@@ -1,8 +1,10 @@
-//! Records as pages people read: text, Markdown, HTML and charts. Pure functions from a record to bytes.
+//! Records as pages people read: text, Markdown, HTML and charts. Pure functions from a record to
+//! bytes.
 //!
-//! The terminal, the Markdown file and the HTML page print the same tables and the same notes, so that no format says
-//! more, or less, than another about what may be believed. `view` and `notes` decide what is said; `text`, `markdown`
-//! and `html` only how it looks; `chart` decides which lines there are, `plot` draws them.
+//! The terminal, the Markdown file and the HTML page print the same tables and the same notes, so
+//! that no format says more, or less, than another about what may be believed. `view` and `notes`
+//! decide what is said; `text`, `markdown` and `html` only how it looks; `chart` decides which
+//! lines there are, `plot` draws them.
 
 pub mod charts;
 pub mod export;
@@ -10,7 +12,7 @@ pub mod pages;
 pub mod words;
 
 use crate::record::Record;
-use crate::report::charts::series::Series;
+use crate::report::charts::series::RunSeries;
 
 /// Why a report could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -20,11 +22,12 @@ pub enum ReportError {
     Chart(#[from] crate::report::charts::plot::ChartError),
 }
 
-/// All files of a report with their paths relative to the folder of the run: `report.html`, `report.md`, `charts/*`.
+/// All files of a report with their paths relative to the folder of the run: `report.html`,
+/// `report.md`, `charts/*`.
 ///
 /// # Errors
 /// When a chart cannot be drawn.
-pub fn files(record: &Record, series: &Series<'_>) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+pub fn files(record: &Record, series: &RunSeries<'_>) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
     let plots = crate::report::charts::chart::plots(record, series.intervals);
     let mut list = Vec::new();
     let mut charts = Vec::new();
@@ -51,7 +54,8 @@ pub fn files(record: &Record, series: &Series<'_>) -> Result<Vec<(String, Vec<u8
     Ok(list)
 }
 
-/// Text as it must stand in HTML and XML, in elements and in attributes. Control characters that XML forbids are dropped.
+/// Text as it must stand in HTML and XML, in elements and in attributes. Control characters that
+/// XML forbids are dropped.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -81,7 +85,7 @@ mod tests {
         let (intervals, log) = (sample::intervals(), heat::tests::log());
         // The log of one trial is there, that of the other one is not.
         let read = |name: &str| (name == "nats-1.hlog").then(|| log.clone());
-        let list = files(&sample::record(), &Series { intervals: &intervals, read: &read }).unwrap();
+        let list = files(&sample::record(), &RunSeries { intervals: &intervals, read: &read }).unwrap();
         if let Some(dir) = std::env::var_os("MSGBENCH_SAMPLE_REPORT") {
             for (path, bytes) in &list {
                 let path = std::path::Path::new(&dir).join(path);
@@ -143,7 +147,7 @@ mod tests {
     fn an_empty_run_has_a_report_too() {
         let mut record = sample::record();
         record.trials.clear();
-        let list = files(&record, &Series { intervals: &[], read: &|_| None }).unwrap();
+        let list = files(&record, &RunSeries { intervals: &[], read: &|_| None }).unwrap();
         assert_eq!(list.len(), 2);
         let interrupted = crate::record::Completion::Interrupted;
         record.completion = interrupted;

@@ -1,5 +1,5 @@
-//! Text and options to a plan: applies the edits, multiplies out the sweep, and lays every mistake at the door of the
-//! line or the option that made it.
+//! Text and options to a plan: applies the edits, multiplies out the sweep, and lays every mistake
+//! at the door of the line or the option that made it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -7,13 +7,13 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::Overrides;
-use super::diagnose::{Diagnosis, Place, locate, reword};
+use super::diagnose::{Diagnosis, MistakePlace, locate, reword};
 use super::edit::{self, Edit};
 use super::environment;
 use super::faults;
-use super::file::{File, Mode};
+use super::file::{LoadMode, ScenarioFile};
 use super::gate;
-use super::known::Known;
+use super::known::KnownNames;
 use super::resolve::{self, Payloads};
 use crate::plan::problem::{Problem, segments, suggest};
 use crate::plan::{Case, Plan, SystemTypes};
@@ -23,8 +23,9 @@ const MAX_CASES: usize = 1_000;
 /// What `--quick` allows for warm-up and load of all trials, without the starts of servers.
 const QUICK: Span = Span::secs(10);
 
-/// The swept settings of one load point: normalised path, path and value as typed, place within the sweep.
-type Point = Vec<(Vec<String>, String, Value, String)>;
+/// The swept settings of one load point: normalised path, path and value as typed, place within the
+/// sweep.
+type SweepPoint = Vec<(Vec<String>, String, Value, String)>;
 
 struct Builder<'a> {
     path: &'a Path,
@@ -47,12 +48,12 @@ pub(super) fn plan(
     let expanded = environment::expand(path, text, &environment::variable)?;
     let at_span = |e: &toml::de::Error| {
         let (message, hint) = reword(e);
-        Diagnosis { place: Place::of(path, text, expanded.original(e.span().unwrap_or(0..0))), message, hint }
+        Diagnosis { place: MistakePlace::of(path, text, expanded.original(e.span().unwrap_or(0..0))), message, hint }
     };
-    toml::from_str::<File>(&expanded.text).map_err(|e| at_span(&e))?;
+    toml::from_str::<ScenarioFile>(&expanded.text).map_err(|e| at_span(&e))?;
     let mut document: Table = toml::from_str(&expanded.text).map_err(|e| at_span(&e))?;
     if !document.contains_key("system") {
-        // Only some can be told to misbehave.
+        // Only some can have injected faults.
         let faults = document.contains_key("faults");
         let chosen = types.0.iter().filter(|t| t.by_default && (t.faults || !faults));
         let all = chosen.map(|t| system(t.name, false)).collect();
@@ -71,7 +72,7 @@ fn system(driver: &str, require: bool) -> Value {
     Value::Table(table)
 }
 
-fn read(document: &Table) -> Result<File, toml::de::Error> {
+fn read(document: &Table) -> Result<ScenarioFile, toml::de::Error> {
     Value::Table(document.clone()).try_into()
 }
 
@@ -91,14 +92,14 @@ impl Builder<'_> {
             let text = rate.to_string();
             let label = format!("--rate {text}");
             let file = self.file(&label)?;
-            if !file.workload.iter().any(|w| w.load.mode == Mode::Open) {
+            if !file.workload.iter().any(|w| w.load.mode == LoadMode::Open) {
                 return Err(Diagnosis {
-                    place: Place::Option(label),
+                    place: MistakePlace::Option(label),
                     message: "no workload of the scenario has a rate".into(),
                     hint: Some("remove it, or set `load.mode = \"open\"`".into()),
                 });
             }
-            for i in file.workload.iter().enumerate().filter(|(_, w)| w.load.mode == Mode::Open).map(|(i, _)| i) {
+            for i in file.workload.iter().enumerate().filter(|(_, w)| w.load.mode == LoadMode::Open).map(|(i, _)| i) {
                 if let Some(Value::Table(load)) =
                     self.document.get_mut("workload").and_then(|w| w.get_mut(i)?.get_mut("load"))
                 {
@@ -118,7 +119,7 @@ impl Builder<'_> {
 
     /// Applies one edit and reads the document again, so that what goes wrong is this edit's doing.
     fn set(&mut self, label: String, path: &str, mut value: Value, text: &str) -> Result<(), Diagnosis> {
-        let fail = |(message, hint)| Diagnosis { place: Place::Option(label.clone()), message, hint };
+        let fail = |(message, hint)| Diagnosis { place: MistakePlace::Option(label.clone()), message, hint };
         environment::expand_value(&mut value, &environment::variable).map_err(fail)?;
         let segments = edit::normalise(&self.document, path).map_err(fail)?;
         edit::put(&mut self.document, &segments, value).map_err(fail)?;
@@ -135,10 +136,10 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn file(&self, label: &str) -> Result<File, Diagnosis> {
+    fn file(&self, label: &str) -> Result<ScenarioFile, Diagnosis> {
         read(&self.document).map_err(|e| {
             let (message, hint) = reword(&e);
-            Diagnosis { place: Place::Option(label.to_string()), message, hint }
+            Diagnosis { place: MistakePlace::Option(label.to_string()), message, hint }
         })
     }
 
@@ -165,7 +166,7 @@ impl Builder<'_> {
                     let list = format!("the systems are {}", valid.join(", "));
                     let near = suggest(name, &valid).filter(|s| s.starts_with("did you mean"));
                     return Err(Diagnosis {
-                        place: Place::Option(format!("--system {name}")),
+                        place: MistakePlace::Option(format!("--system {name}")),
                         message: format!("there is no system called `{name}`"),
                         hint: Some(near.map_or(list.clone(), |n| format!("{n} {list}"))),
                     });
@@ -185,15 +186,15 @@ impl Builder<'_> {
     }
 
     /// Where a mistake of meaning was made: an option, the sweep, or the file.
-    fn blame(&self, problem: Problem, point: &Point) -> Diagnosis {
+    fn locate_problem(&self, problem: Problem, point: &SweepPoint) -> Diagnosis {
         let wanted = segments(&problem.path);
         let concerns = |path: &[String]| path.starts_with(&wanted) || wanted.starts_with(path);
         let place = if let Some(edit) = self.edits.iter().rev().find(|e| concerns(&e.path)) {
-            Place::Option(edit.label.clone())
+            MistakePlace::Option(edit.label.clone())
         } else if let Some((_, key, _, index)) = point.iter().find(|(path, ..)| concerns(path)) {
-            Place::of(self.path, self.text, locate(self.text, &["sweep".into(), key.clone(), index.clone()]))
+            MistakePlace::of(self.path, self.text, locate(self.text, &["sweep".into(), key.clone(), index.clone()]))
         } else {
-            Place::of(self.path, self.text, locate(self.text, &wanted))
+            MistakePlace::of(self.path, self.text, locate(self.text, &wanted))
         };
         Diagnosis { place, message: problem.message, hint: problem.hint }
     }
@@ -203,15 +204,15 @@ impl Builder<'_> {
         path.extend(index.map(|i| i.to_string()));
         let edited = self.edits.iter().rev().find(|e| e.path.starts_with(&["sweep".to_string()]));
         let place = match edited {
-            Some(edit) => Place::Option(edit.label.clone()),
-            None => Place::of(self.path, self.text, locate(self.text, &path)),
+            Some(edit) => MistakePlace::Option(edit.label.clone()),
+            None => MistakePlace::of(self.path, self.text, locate(self.text, &path)),
         };
         Diagnosis { place, message, hint }
     }
 
     /// The cross product of the swept values; one empty point when nothing is swept.
-    fn points(&self, sweep: &BTreeMap<String, Vec<Value>>) -> Result<Vec<Point>, Diagnosis> {
-        let mut points: Vec<Point> = vec![Vec::new()];
+    fn points(&self, sweep: &BTreeMap<String, Vec<Value>>) -> Result<Vec<SweepPoint>, Diagnosis> {
+        let mut points: Vec<SweepPoint> = vec![Vec::new()];
         for (key, values) in sweep {
             let bad = |message: String, hint: Option<String>| self.in_sweep(key, None, message, hint);
             let path = edit::normalise(&self.document, key).map_err(|(m, h)| bad(m, h))?;
@@ -231,7 +232,7 @@ impl Builder<'_> {
             if points.len() * values.len() > MAX_CASES {
                 return Err(bad(format!("the sweep makes more than {MAX_CASES} cases"), None));
             }
-            let extend = |point: &Point| {
+            let extend = |point: &SweepPoint| {
                 let with = |(i, v): (usize, &Value)| {
                     let mut point = point.clone();
                     point.push((path.clone(), key.clone(), v.clone(), i.to_string()));
@@ -244,7 +245,7 @@ impl Builder<'_> {
         Ok(points)
     }
 
-    fn at_point(&self, point: &Point) -> Result<File, Diagnosis> {
+    fn at_point(&self, point: &SweepPoint) -> Result<ScenarioFile, Diagnosis> {
         let mut document = self.document.clone();
         let mut file = None;
         for (path, key, value, index) in point {
@@ -262,15 +263,15 @@ impl Builder<'_> {
     }
 
     fn finish(&self, overrides: &Overrides) -> Result<Plan, Diagnosis> {
-        let none = Point::new();
+        let none = SweepPoint::new();
         let mut file = self.file("scenario")?;
         if overrides.quick {
-            self.quicken(&mut file);
+            self.apply_quick(&mut file);
         }
-        let mut systems = resolve::systems(&file, self.types).map_err(|p| self.blame(p, &none))?;
-        faults::give(&file, &mut systems, self.types).map_err(|p| self.blame(p, &none))?;
-        let events = faults::events(&file, &systems, self.types).map_err(|p| self.blame(p, &none))?;
-        let percentiles = resolve::check_whole(&file).map_err(|p| self.blame(p, &none))?;
+        let mut systems = resolve::systems(&file, self.types).map_err(|p| self.locate_problem(p, &none))?;
+        faults::apply_to_systems(&file, &mut systems, self.types).map_err(|p| self.locate_problem(p, &none))?;
+        let events = faults::events(&file, &systems, self.types).map_err(|p| self.locate_problem(p, &none))?;
+        let percentiles = resolve::check_whole(&file).map_err(|p| self.locate_problem(p, &none))?;
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let mut known = Payloads::new();
         let mut cases = Vec::new();
@@ -278,9 +279,9 @@ impl Builder<'_> {
         for point in self.points(&file.sweep)? {
             let mut at = self.at_point(&point)?;
             if overrides.quick {
-                self.quicken(&mut at);
+                self.apply_quick(&mut at);
             }
-            let blame = |p| self.blame(p, &point);
+            let blame = |p| self.locate_problem(p, &point);
             let phases = resolve::phases(&at.run).map_err(blame)?;
             let threads = resolve::threads(&at.run).map_err(blame)?;
             let workloads = resolve::workloads(&at, folder, &mut known).map_err(blame)?;
@@ -296,7 +297,7 @@ impl Builder<'_> {
                 });
             }
         }
-        let known = Known {
+        let known = KnownNames {
             types: self.types,
             systems: &systems,
             left_out: &self.left_out,
@@ -304,7 +305,7 @@ impl Builder<'_> {
             percentiles: &percentiles,
             by_pattern: true,
         };
-        let blame = |p| self.blame(p, &none);
+        let blame = |p| self.locate_problem(p, &none);
         let gate = file.gate.as_ref().map(|g| gate::gate(g, known)).transpose().map_err(blame)?;
         let expect = gate::expectations(&file.expect, known).map_err(blame)?;
         Ok(Plan {
@@ -322,9 +323,10 @@ impl Builder<'_> {
         })
     }
 
-    /// One short trial of the ends of each sweep; ramps, steps and long bursts shrink in proportion, so that all of them
-    /// is still seen. Load takes no longer than [`QUICK`] over all cases.
-    fn quicken(&self, file: &mut File) {
+    /// One short trial of the ends of each sweep; ramps, steps and long bursts shrink in
+    /// proportion, so that all of them is still seen. Load takes no longer than [`QUICK`] over all
+    /// cases.
+    fn apply_quick(&self, file: &mut ScenarioFile) {
         let explicit = |key: &str| self.edits.iter().any(|e| e.path == ["run", key]);
         for values in file.sweep.values_mut().filter(|v| v.len() > 2) {
             values.drain(1..values.len() - 1);
@@ -343,7 +345,8 @@ impl Builder<'_> {
             run.warmup = run.warmup.min(Span::millis(500)).min(Span(share / 8));
         }
         if !explicit("drain") {
-            // A bound and no length: it ends when everything is accounted for, which a cold Kafka takes seconds for.
+            // A bound and no length: it ends when everything is accounted for, which a cold Kafka
+            // takes seconds for.
             run.drain = run.drain.min(Span::secs(4));
         }
         let factor = if before.0 == 0 { 1.0 } else { run.duration.0 as f64 / before.0 as f64 };
@@ -386,7 +389,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// `nats-rate-20k`: fit for a file name, and told apart by a number where two points read the same.
-fn id(system: &str, point: &Point, ids: &mut HashSet<String>) -> String {
+fn id(system: &str, point: &SweepPoint, ids: &mut HashSet<String>) -> String {
     let mut id = system.to_string();
     for (path, _, value, _) in point {
         let value = plain(value);

@@ -1,5 +1,5 @@
-//! What is wrong with a scenario, said so that the reader can put it right without the manual: where it stands, the
-//! line itself, and what was probably meant.
+//! What is wrong with a scenario, said so that the reader can put it right without the manual:
+//! where it stands, the line itself, and what was probably meant.
 
 use std::fmt;
 use std::ops::Range;
@@ -30,7 +30,7 @@ pub enum ScenarioError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
     /// Where the mistake was made.
-    pub place: Place,
+    pub place: MistakePlace,
     /// What is wrong.
     pub message: String,
     /// What to write instead.
@@ -39,7 +39,7 @@ pub struct Diagnosis {
 
 /// Where a mistake was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum MistakePlace {
     /// In the file.
     Source {
         /// The file.
@@ -57,7 +57,7 @@ pub enum Place {
     Option(String),
 }
 
-impl Place {
+impl MistakePlace {
     /// The place of a byte range of the text; ranges outside of it are moved to its end.
     pub fn of(path: &Path, text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start);
@@ -84,16 +84,16 @@ impl std::error::Error for Diagnosis {}
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = match &self.place {
-            Place::Option(option) => {
+            MistakePlace::Option(option) => {
                 write!(
                     f,
                     "{}: {}",
-                    shorten(&option.chars().map(harmless).collect::<String>(), OUTSIDE),
+                    shorten(&option.chars().map(printable).collect::<String>(), OUTSIDE),
                     brief(&self.message, option)
                 )?;
                 option
             }
-            Place::Source { path, line, column, text, width } => {
+            MistakePlace::Source { path, line, column, text, width } => {
                 let number = line.to_string();
                 let (shown, pad, marked) = excerpt(text, *column, *width);
                 writeln!(f, "{}:{line}:{column}: {}", path.display(), brief(&self.message, text))?;
@@ -118,12 +118,14 @@ const QUOTED: usize = 100;
 /// See [`QUOTED`].
 const OUTSIDE: usize = 190;
 
-/// The part of a line around a column (in characters, from 1), what stands below it before the mark, and the width of the mark.
+/// The part of a line around a column (in characters, from 1), what stands below it before the
+/// mark, and the width of the mark.
 ///
-/// Columns of the terminal are counted: a wide character takes two. Control characters, which could move the cursor, are shown as
-/// U+FFFD. A tab stays a tab, so that the mark stands under its character at any tab width.
+/// Columns of the terminal are counted: a wide character takes two. Control characters, which could
+/// move the cursor, are shown as U+FFFD. A tab stays a tab, so that the mark stands under its
+/// character at any tab width.
 fn excerpt(text: &str, column: usize, width: usize) -> (String, String, usize) {
-    let all: Vec<char> = text.chars().map(harmless).collect();
+    let all: Vec<char> = text.chars().map(printable).collect();
     let at = (column - 1).min(all.len());
     let from = if all.len() > SHOWN { at.saturating_sub(BEFORE).min(all.len() - SHOWN) } else { 0 };
     let to = (from + SHOWN).min(all.len());
@@ -142,7 +144,7 @@ fn excerpt(text: &str, column: usize, width: usize) -> (String, String, usize) {
 }
 
 /// A control character could move the cursor of a terminal, or change its state.
-fn harmless(c: char) -> char {
+fn printable(c: char) -> char {
     if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
 }
 
@@ -160,7 +162,7 @@ fn shorten(text: &str, most: usize) -> String {
 
 /// A message without long quotations of the line that it is about.
 fn brief(message: &str, line: &str) -> String {
-    let message: String = message.chars().map(|c| if c == '\n' { c } else { harmless(c) }).collect();
+    let message: String = message.chars().map(|c| if c == '\n' { c } else { printable(c) }).collect();
     let parts = message.split_inclusive(['`', '"']).enumerate();
     let short: String = parts.map(|(i, part)| shorten(part, if i % 2 == 1 { QUOTED } else { OUTSIDE })).collect();
     // Quotation marks within the line may have hidden where the quotation begins.
@@ -223,8 +225,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the line holds: it is shown up to 200 characters, the character in question is among them, and the mark stands
-        /// below it.
+        /// Whatever the line holds: it is shown up to 200 characters, the character in question is
+        /// among them, and the mark stands below it.
         #[test]
         fn the_mark_stands_below_the_mistake(
             before in "[a-z\t éß\u{4e2d}\u{6587}\u{1f600}\u{0301}=]{0,400}",
@@ -233,7 +235,7 @@ mod tests {
         ) {
             let text = format!("x = 1\n{before}{wrong}{after}\ny = 2");
             let start = "x = 1\n".len() + before.len();
-            let place = Place::of(Path::new("s.toml"), &text, start..start + wrong.len());
+            let place = MistakePlace::of(Path::new("s.toml"), &text, start..start + wrong.len());
             let said = Diagnosis { place, message: format!("`{wrong}{after}` is wrong"), hint: None }.to_string();
             let lines: Vec<&str> = said.split('\n').collect();
             prop_assert_eq!(lines.len(), 3, "{}", said);
@@ -256,19 +258,22 @@ mod tests {
         fn no_message_repeats_more_than_200_characters_of_the_line(
             line in "[ab`\" \u{4e2d}]{0,900}", words in "[a-z ]{0,40}",
         ) {
-            let place = Place::of(Path::new("s.toml"), &line, 0..line.len());
+            let place = MistakePlace::of(Path::new("s.toml"), &line, 0..line.len());
             let message = format!("invalid type: string \"{line}\", {words}");
             let said = Diagnosis { place, message, hint: Some(format!("write {line}")) }.to_string();
             prop_assert!(line.chars().count() < 201 || !longest_run(&said, &line, 201), "{}", said);
-            let option = Diagnosis { place: Place::Option(line.clone()), message: line.clone(), hint: None }.to_string();
+            let option = Diagnosis { place: MistakePlace::Option(line.clone()), message: line.clone(), hint: None }.to_string();
             prop_assert!(line.chars().count() < 201 || !longest_run(&option, &line, 201), "{}", option);
         }
     }
 
     #[test]
     fn places_survive_ranges_outside_the_text() {
-        let place = Place::of(Path::new("s.toml"), "a = 'é'\nb", 6..900);
-        assert!(matches!(place, Place::Source { line: 1, column: 6, .. }), "{place:?}");
-        assert!(matches!(Place::of(Path::new("s.toml"), "", 7..9), Place::Source { line: 1, column: 1, .. }));
+        let place = MistakePlace::of(Path::new("s.toml"), "a = 'é'\nb", 6..900);
+        assert!(matches!(place, MistakePlace::Source { line: 1, column: 6, .. }), "{place:?}");
+        assert!(matches!(
+            MistakePlace::of(Path::new("s.toml"), "", 7..9),
+            MistakePlace::Source { line: 1, column: 1, .. }
+        ));
     }
 }

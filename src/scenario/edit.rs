@@ -1,7 +1,7 @@
 //! Changes to a scenario before it is resolved: `--set`, and the points of a sweep.
 //!
-//! A path names a value by keys joined with `.`. An element of an array is named by its index or its `name`; the index
-//! may be left out where the array has one element.
+//! A path names a value by keys joined with `.`. An element of an array is named by its index or
+//! its `name`; the index may be left out where the array has one element.
 
 use toml::{Table, Value};
 
@@ -19,7 +19,8 @@ pub(super) struct Edit {
 /// What is wrong with a path: message and hint.
 pub(super) type PathError = (String, Option<String>);
 
-/// The value of a `--set`: TOML where it reads as TOML, otherwise the text itself (`20k/s` needs no quotes).
+/// The value of a `--set`: TOML where it reads as TOML, otherwise the text itself (`20k/s` needs no
+/// quotes).
 pub(super) fn read_value(text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("v = {text}")).ok();
     match parsed {

@@ -1,13 +1,15 @@
-//! `${NAME}` in the strings of a scenario: the value of an environment variable. `$${` stands for the characters `${`.
+//! `${NAME}` in the strings of a scenario: the value of an environment variable. `$${` stands for
+//! the characters `${`.
 //!
-//! The values are put into the text itself, each as a string of TOML, so that all that follows sees a scenario as if it had
-//! been typed so; places in the result are led back to the text as typed. Keys and comments are left alone.
+//! The values are put into the text itself, each as a string of TOML, so that all that follows sees
+//! a scenario as if it had been typed so; places in the result are led back to the text as typed.
+//! Keys and comments are left alone.
 
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnose::{Diagnosis, Place};
+use super::diagnose::{Diagnosis, MistakePlace};
 
 /// A text with its variables replaced.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ pub(super) fn expand(
         let new = replaced(&value, lookup).map_err(|m| {
             let within = text[span.clone()].find(&m.written).unwrap_or(0);
             let start = span.start + within;
-            let place = Place::of(path, text, start..start + m.written.len());
+            let place = MistakePlace::of(path, text, start..start + m.written.len());
             Diagnosis { place, message: m.words, hint: Some(m.hint) }
         })?;
         let Some(new) = new else { continue };

@@ -1,8 +1,10 @@
-//! The `[faults]` table and the `[[event]]` entries of a scenario: what is to go wrong, and to whom.
+//! The `[faults]` table and the `[[event]]` entries of a scenario: what is to go wrong, and to
+//! whom.
 //!
-//! Faults become an option of the launched reference broker, so that every result shows them with its settings.
+//! Faults become an option of the launched reference broker, so that every result shows them with
+//! its settings.
 
-use super::file::File;
+use super::file::ScenarioFile;
 use crate::plan::problem::Problem;
 use crate::plan::{Action, BringUp, PlannedEvent, SystemSpec, SystemType, SystemTypes};
 
@@ -12,7 +14,11 @@ const SUBJECTS: &str = "mb.*.*.*";
 const OPTION: &str = "faults";
 
 /// Gives the reference broker its faults.
-pub(super) fn give(file: &File, systems: &mut [SystemSpec], types: &SystemTypes) -> Result<(), Problem> {
+pub(super) fn apply_to_systems(
+    file: &ScenarioFile,
+    systems: &mut [SystemSpec],
+    types: &SystemTypes,
+) -> Result<(), Problem> {
     if let Some(i) = file.system.iter().position(|s| s.options.contains_key(OPTION)) {
         return Err(Problem::new(format!("system.{i}.options.{OPTION}"), "faults are no option of a system")
             .hint("write a [faults] table"));
@@ -29,7 +35,7 @@ pub(super) fn give(file: &File, systems: &mut [SystemSpec], types: &SystemTypes)
         if !types.get(&system.driver).is_some_and(|t| t.faults) {
             return Err(Problem::new(
                 format!("system.{i}.driver"),
-                format!("{} cannot be told to misbehave", system.name),
+                format!("{} cannot have injected faults", system.name),
             )
             .hint(format!("{}; any launched system takes an [[event]]", takers(types))));
         }
@@ -45,14 +51,18 @@ pub(super) fn give(file: &File, systems: &mut [SystemSpec], types: &SystemTypes)
     Ok(())
 }
 
-/// Who can be told to misbehave.
+/// Who can have injected faults.
 fn takers(types: &SystemTypes) -> String {
     let names: Vec<&str> = types.0.iter().filter(|t| t.faults).map(|t: &SystemType| t.name).collect();
     format!("faults need driver = \"{}\"", names.join("\" or \""))
 }
 
 /// The events by time.
-pub(super) fn events(file: &File, systems: &[SystemSpec], types: &SystemTypes) -> Result<Vec<PlannedEvent>, Problem> {
+pub(super) fn events(
+    file: &ScenarioFile,
+    systems: &[SystemSpec],
+    types: &SystemTypes,
+) -> Result<Vec<PlannedEvent>, Problem> {
     let mut events = Vec::new();
     for (i, e) in file.event.iter().enumerate() {
         let end = file.run.duration;

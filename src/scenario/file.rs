@@ -1,7 +1,7 @@
 //! The scenario file as typed: what may be written, before any default is filled in.
 //!
-//! Every key that is unknown here is an error, so that a misspelt setting is never silently ignored. What the keys
-//! mean together is decided in `resolve`.
+//! Every key that is unknown here is an error, so that a misspelt setting is never silently
+//! ignored. What the keys mean together is decided in `resolve`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,31 +14,32 @@ use serde_json::json;
 
 use super::gate::{ExpectTable, GateTable};
 use crate::faults::Faults;
-use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, Slow, SystemType, SystemTypes};
+use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct File {
+pub struct ScenarioFile {
     /// Short name, fit for a file name; the folder of the results is called so.
     pub name: String,
     /// The question that the scenario answers.
     pub question: String,
     /// The systems under measurement; the reference broker and a NATS server when there is none.
     #[serde(default)]
-    pub system: Vec<System>,
+    pub system: Vec<SystemTable>,
     /// What is driven, all at once.
-    pub workload: Vec<Workload>,
+    pub workload: Vec<WorkloadTable>,
     /// What is done to the processes of launched systems while it is measured.
     #[serde(default)]
-    pub event: Vec<Event>,
+    pub event: Vec<EventTable>,
     /// How the launched reference broker misbehaves; then it is the only system.
     pub faults: Option<Faults>,
     /// How long, how often and how.
     #[serde(default)]
-    pub run: Run,
-    /// Settings to vary: path to list of values. The cases are the systems times the cross product of the values.
+    pub run: RunTable,
+    /// Settings to vary: path to list of values. The cases are the systems times the cross product
+    /// of the values.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
     pub sweep: BTreeMap<String, Vec<toml::Value>>,
@@ -53,7 +54,7 @@ pub struct File {
 /// One system under measurement.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct System {
+pub struct SystemTable {
     /// Its name in every table; the driver's when absent.
     pub name: Option<String>,
     /// Its type: the adapter that talks to it. `msgbench systems` lists those there are.
@@ -71,70 +72,74 @@ pub struct System {
 /// Something that is done to a process of every launched system, or to the network.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Event {
+pub struct EventTable {
     /// When, since the measured phase began.
     pub at: Span,
-    /// What.
     pub action: Action,
     /// To which of its processes, from 0. Default: 0. The network is that of all.
     #[serde(default)]
     pub node: u32,
-    /// With `shape`: a queueing discipline in the words of tc(8), such as `netem delay 10ms loss 1%` or `tbf rate 10mbit burst 128kb latency 1s`.
+    /// With `shape`: a queueing discipline in the words of tc(8), such as
+    /// `netem delay 10ms loss 1%` or `tbf rate 10mbit burst 128kb latency 1s`.
     pub qdisc: Option<String>,
 }
 
 /// One stream of messages.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Workload {
+pub struct WorkloadTable {
     /// Its name; the pattern's when absent.
     pub name: Option<String>,
     /// Who receives what.
     pub pattern: Pattern,
     /// Connections that publish. Default: 4 for fan-in and m-to-n, otherwise 1.
     pub producers: Option<u32>,
-    /// Connections that consume. Default: 1 for fan-in and request-reply, otherwise 4. With 0 (fan-out, fan-in, m-to-n and
-    /// stream) nobody listens: publishing alone is measured.
+    /// Connections that consume. Default: 1 for fan-in and request-reply, otherwise 4. With 0
+    /// (fan-out, fan-in, m-to-n and stream) nobody listens: publishing alone is measured.
     pub consumers: Option<u32>,
     /// Subjects that the messages are spread over. Default: 1.
     pub channels: Option<u32>,
     /// When messages are due.
     #[serde(default)]
-    pub load: Load,
+    pub load: LoadTable,
     /// What is in them.
     #[serde(default)]
-    pub payload: Payload,
+    pub payload: PayloadTable,
     /// What is asked of the system beyond passing them on.
     #[serde(default)]
-    pub delivery: Delivery,
+    pub delivery: DeliveryTable,
 }
 
 /// What is asked of the system beyond passing messages on.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Delivery {
-    /// Messages are stored by the broker, which acknowledges each. Default: true for stream and replay.
+pub struct DeliveryTable {
+    /// Messages are stored by the broker, which acknowledges each. Default: true for stream and
+    /// replay.
     pub durable: Option<bool>,
-    /// Messages stored before the measured phase, read while publishing goes on. Default: 100000 for replay.
+    /// Messages stored before the measured phase, read while publishing goes on. Default: 100000
+    /// for replay.
     pub backlog: Option<u64>,
-    /// From the start of the measured phase until the backlog begins to be read. Default: a quarter of the duration.
+    /// From the start of the measured phase until the backlog begins to be read. Default: a quarter
+    /// of the duration.
     pub replay_after: Option<Span>,
-    /// What messages are keyed with: "none", { round-robin = 10 }, { uniform = 10 } or { zipf = { n = 10, exponent = 1.0 } }.
+    /// What messages are keyed with: "none", { round-robin = 10 }, { uniform = 10 } or { zipf = {
+    /// n = 10, exponent = 1.0 } }.
     pub keys: Keys,
-    /// Every so many-th message is rejected at its first delivery.
+    /// Every n-th message is rejected at its first delivery.
     pub reject_every: Option<u64>,
-    /// Every so many-th message is rejected at every delivery, until it is a dead letter.
+    /// Every n-th message is rejected at every delivery, until it is a dead letter.
     pub dead_every: Option<u64>,
     /// Deliveries of one message before it is a dead letter. Default: 3 with `dead-every`.
     pub max_deliver: Option<u32>,
     /// Consumers that take their time.
-    pub slow: Option<Slow>,
+    pub slow: Option<SlowConsumers>,
 }
 
 /// Who decides when a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum LoadMode {
     /// The schedule.
     #[default]
     Open,
@@ -147,22 +152,23 @@ pub enum Mode {
 /// When messages are due.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Load {
+pub struct LoadTable {
     /// Who decides when a message is sent. Default: open.
-    pub mode: Mode,
+    pub mode: LoadMode,
     /// The process that places messages in time. Default: constant.
     pub arrivals: Option<Arrivals>,
     /// Messages per second of all producers together; the rate while on when there are bursts.
     pub rate: Option<Rate>,
     /// Load that goes on and off.
-    pub burst: Option<Burst>,
+    pub burst: Option<BurstTable>,
     /// Load that moves linearly from one rate to another, and stays there.
-    pub ramp: Option<Ramp>,
+    pub ramp: Option<RampTable>,
     /// Rates one after another; the last one stays.
-    pub steps: Option<Vec<Step>>,
+    pub steps: Option<Vec<StepTable>>,
     /// Closed loop: messages in flight for each producer. Default: 1.
     pub outstanding: Option<u32>,
-    /// Unthrottled: messages that may be on their way, sent and not yet received by all. Default: no limit.
+    /// Unthrottled: messages that may be on their way, sent and not yet received by all. Default:
+    /// no limit.
     pub window: Option<u64>,
     /// Closed loop: pause between an answer and the next message. Default: none.
     pub think: Option<Span>,
@@ -171,7 +177,7 @@ pub struct Load {
 /// Load that goes on and off.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Burst {
+pub struct BurstTable {
     /// How long load is offered.
     pub on: Span,
     /// How long none is.
@@ -181,7 +187,7 @@ pub struct Burst {
 /// A linear change of the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Ramp {
+pub struct RampTable {
     /// Rate at the start.
     pub from: Rate,
     /// Rate at the end, and afterwards.
@@ -193,7 +199,7 @@ pub struct Ramp {
 /// A rate for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Step {
+pub struct StepTable {
     /// The rate; zero is a pause.
     pub rate: Rate,
     /// For how long.
@@ -204,12 +210,13 @@ pub struct Step {
 /// What is in a message.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Payload {
+pub struct PayloadTable {
     /// Bytes of a message, envelope included. Default: 128B.
     pub size: Option<Size>,
     /// What the body consists of. Default: random.
     pub content: Option<Filler>,
-    /// Real messages instead: a file with one per line, or a folder with one per file; relative to the scenario.
+    /// Real messages instead: a file with one per line, or a folder with one per file; relative to
+    /// the scenario.
     pub file: Option<String>,
 }
 
@@ -232,13 +239,13 @@ pub enum Size {
     /// Always so many bytes.
     Fixed(Bytes),
     /// `{ min, max }` is uniform, `{ median, p99, max }` is log-normal.
-    Spread(Spread),
+    Spread(SpreadTable),
 }
 
 /// The parameters of a distribution of sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Spread {
+pub struct SpreadTable {
     /// The smallest (uniform).
     pub min: Option<Bytes>,
     /// The largest.
@@ -252,8 +259,8 @@ pub struct Spread {
 impl<'de> Deserialize<'de> for Size {
     // By hand, because an untagged enum would forget where in the file the mistake is.
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
+        struct SizeVisitor;
+        impl<'de> Visitor<'de> for SizeVisitor {
             type Value = Size;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a size such as \"128B\", { min, max } or { median, p99, max }")
@@ -262,17 +269,17 @@ impl<'de> Deserialize<'de> for Size {
                 text.parse().map(Size::Fixed).map_err(E::custom)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Size, A::Error> {
-                Spread::deserialize(MapAccessDeserializer::new(map)).map(Size::Spread)
+                SpreadTable::deserialize(MapAccessDeserializer::new(map)).map(Size::Spread)
             }
         }
-        d.deserialize_any(Either)
+        d.deserialize_any(SizeVisitor)
     }
 }
 
 /// How long, how often and how the load is driven.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Run {
+pub struct RunTable {
     /// Load is driven and discarded.
     pub warmup: Span,
     /// Load is driven and measured.
@@ -292,12 +299,12 @@ pub struct Run {
     /// How the generator waits for the next instant.
     pub pacing: Pacing,
     /// Threads of the generator.
-    pub threads: Threads,
+    pub threads: ThreadsTable,
     /// Whether a promise of a system that is not kept is expected, and no failure. Default: false.
     pub may_break: bool,
 }
 
-impl Default for Run {
+impl Default for RunTable {
     fn default() -> Self {
         Self {
             warmup: Span::secs(2),
@@ -309,7 +316,7 @@ impl Default for Run {
             seed: 42,
             percentiles: vec![0.5, 0.9, 0.99, 0.999],
             pacing: Pacing::Auto,
-            threads: Threads::default(),
+            threads: ThreadsTable::default(),
             may_break: false,
         }
     }
@@ -318,14 +325,14 @@ impl Default for Run {
 /// Threads of the generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Threads {
+pub struct ThreadsTable {
     /// Threads that publish.
     pub publish: u32,
     /// Threads that consume.
     pub consume: u32,
 }
 
-impl Default for Threads {
+impl Default for ThreadsTable {
     fn default() -> Self {
         Self { publish: 1, consume: 1 }
     }
@@ -334,7 +341,7 @@ impl Default for Threads {
 /// The JSON schema of a scenario file with these types of systems, for editors that complete and
 /// check TOML.
 pub fn schema(types: &SystemTypes) -> serde_json::Value {
-    let mut schema: serde_json::Value = schemars::schema_for!(File).into();
+    let mut schema: serde_json::Value = schemars::schema_for!(ScenarioFile).into();
     let options = |t: &SystemType| {
         json!({
             "if": { "properties": { "driver": { "const": t.name } } },

@@ -1,7 +1,9 @@
-//! What a result must satisfy: `[gate]` says when a change counts as a regression, `[[expect]]` sets absolute limits.
+//! What a result must satisfy: `[gate]` says when a change counts as a regression, `[[expect]]`
+//! sets absolute limits.
 //!
-//! Both may stand in the scenario or in a file of their own (`--gate FILE`). As elsewhere there is a typed form, which
-//! refuses unknown keys, and a resolved one, which is part of the plan and so of every record.
+//! Both may stand in the scenario or in a file of their own (`--gate FILE`). As elsewhere there is
+//! a typed form, which refuses unknown keys, and a resolved one, which is part of the plan and so
+//! of every record.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,9 +11,9 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::diagnose::{Diagnosis, Place, ScenarioError, locate, reword};
+use super::diagnose::{Diagnosis, MistakePlace, ScenarioError, locate, reword};
 use super::environment;
-use super::known::{Known, Of};
+use super::known::{CaseScope, KnownNames};
 use crate::plan::gate::{Comparator, Expectation, Gate, Policy, Share};
 use crate::plan::metric::Metric;
 use crate::plan::problem::{KEPT_DOT, Problem, segments};
@@ -28,15 +30,18 @@ pub struct GateTable {
     pub max_change_of: BTreeMap<String, Share>,
     /// Probability of a false alarm in any primary metric. Default: 0.01.
     pub alpha: Option<f64>,
-    /// The metrics that decide, at most five. Default: p50 and p99 of each response latency, throughput.delivered.
+    /// The metrics that decide, at most five. Default: p50 and p99 of each response latency,
+    /// throughput.delivered.
     pub primary: Vec<String>,
     /// Valid runs a side below which nothing is decided. Default: 4.
     pub min_runs: Option<u32>,
-    /// Two looks at most: runs at the first and at the second, which is twice as many. Default: one look at all runs.
+    /// Two looks at most: runs at the first and at the second, which is twice as many. Default: one
+    /// look at all runs.
     pub looks: Option<Vec<u32>>,
     /// A regression must exceed the largest change with its whole interval. Default: false.
     pub strict: bool,
-    /// Decide by the sign-flip test over rounds instead of by the Mann-Whitney test. Default: false.
+    /// Decide by the sign-flip test over rounds instead of by the Mann-Whitney test. Default:
+    /// false.
     pub paired: bool,
     /// When a primary metric is inconclusive. Default: warn.
     pub on_inconclusive: Option<Policy>,
@@ -48,7 +53,8 @@ pub struct GateTable {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ExpectTable {
-    /// Metric, comparison, value: "e2e.p99 < 5ms", "ledger.lost == 0", "throughput.delivered >= 20k/s".
+    /// Metric, comparison, value: "e2e.p99 < 5ms", "ledger.lost == 0", "throughput.delivered >=
+    /// 20k/s".
     pub that: String,
     /// Only for this system. Default: for each.
     pub system: Option<String>,
@@ -66,14 +72,20 @@ pub struct GateFile {
     pub expect: Vec<ExpectTable>,
 }
 
-fn metric(path: &str, text: &str, known: Known<'_>, system: Option<&str>, of: Of) -> Result<Metric, Problem> {
+fn metric(
+    path: &str,
+    text: &str,
+    known: KnownNames<'_>,
+    system: Option<&str>,
+    of: CaseScope,
+) -> Result<Metric, Problem> {
     let metric: Metric = text.parse().map_err(|e: ParseError| Problem::new(path, e.0))?;
     known.metric(path, &metric, system, of)?;
     Ok(metric)
 }
 
 /// Resolves `[gate]` for a plan.
-pub(super) fn gate(table: &GateTable, known: Known<'_>) -> Result<Gate, Problem> {
+pub(super) fn gate(table: &GateTable, known: KnownNames<'_>) -> Result<Gate, Problem> {
     let default = Gate::default();
     let alpha = table.alpha.unwrap_or(default.alpha);
     if !(alpha > 0.0 && alpha <= 0.2) {
@@ -90,12 +102,12 @@ pub(super) fn gate(table: &GateTable, known: Known<'_>) -> Result<Gate, Problem>
         .primary
         .iter()
         .enumerate()
-        .map(|(i, m)| metric(&at(i), m, known, None, Of::Each))
+        .map(|(i, m)| metric(&at(i), m, known, None, CaseScope::Each))
         .collect::<Result<_, _>>()?;
     // Under the name that the metric prints, whatever spelling of the percentile was typed.
     let mut max_change_of = BTreeMap::new();
     for (name, share) in &table.max_change_of {
-        let metric = metric(&of_metric(name), name, known, None, Of::Any)?;
+        let metric = metric(&of_metric(name), name, known, None, CaseScope::Any)?;
         if max_change_of.insert(metric.to_string(), *share).is_some() {
             return Err(Problem::new(of_metric(name), format!("`{metric}` has two largest changes")).hint("remove one"));
         }
@@ -139,11 +151,11 @@ fn of_metric(name: &str) -> String {
 }
 
 /// Resolves the `[[expect]]` tables.
-pub(super) fn expectations(tables: &[ExpectTable], known: Known<'_>) -> Result<Vec<Expectation>, Problem> {
+pub(super) fn expectations(tables: &[ExpectTable], known: KnownNames<'_>) -> Result<Vec<Expectation>, Problem> {
     tables.iter().enumerate().map(|(i, t)| expectation(i, t, known)).collect()
 }
 
-fn expectation(i: usize, table: &ExpectTable, known: Known<'_>) -> Result<Expectation, Problem> {
+fn expectation(i: usize, table: &ExpectTable, known: KnownNames<'_>) -> Result<Expectation, Problem> {
     const COMPARATORS: [(&str, Comparator); 5] = [
         ("<=", Comparator::AtMost),
         (">=", Comparator::AtLeast),
@@ -160,7 +172,7 @@ fn expectation(i: usize, table: &ExpectTable, known: Known<'_>) -> Result<Expect
     if let Some(system) = &table.system {
         known.system(format!("expect.{i}.system"), system)?;
     }
-    let metric = metric(&path, left, known, table.system.as_deref(), Of::Each)?;
+    let metric = metric(&path, left, known, table.system.as_deref(), CaseScope::Each)?;
     let limit = metric.quantity.read(right.trim()).map_err(|e| Problem::new(&path, e.0))?;
     Ok(Expectation {
         that: table.that.trim().to_string(),
@@ -172,12 +184,12 @@ fn expectation(i: usize, table: &ExpectTable, known: Known<'_>) -> Result<Expect
     })
 }
 
-/// Reads a gate file for the results of a plan. `by_pattern` is whether the plan says what is measured: that of another
-/// tool's result does not.
+/// Reads a gate file for the results of a plan. `by_pattern` is whether the plan says what is
+/// measured: that of another tool's result does not.
 ///
 /// # Errors
-/// [`ScenarioError::Read`] when it cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake; a name
-/// that nothing in the plan answers to is one.
+/// [`ScenarioError::Read`] when it cannot be read, [`ScenarioError::Wrong`] with place and hint for
+/// every mistake; a name that nothing in the plan answers to is one.
 pub fn load(
     path: &Path,
     plan: &Plan,
@@ -202,13 +214,13 @@ pub fn parse(
     let expanded = environment::expand(path, text, &environment::variable)?;
     let file: GateFile = toml::from_str(&expanded.text).map_err(|e| {
         let (message, hint) = reword(&e);
-        Diagnosis { place: Place::of(path, text, expanded.original(e.span().unwrap_or(0..0))), message, hint }
+        Diagnosis { place: MistakePlace::of(path, text, expanded.original(e.span().unwrap_or(0..0))), message, hint }
     })?;
     let blame = |p: Problem| {
         let segments: Vec<String> = segments(&p.path);
-        Diagnosis { place: Place::of(path, text, locate(text, &segments)), message: p.message, hint: p.hint }
+        Diagnosis { place: MistakePlace::of(path, text, locate(text, &segments)), message: p.message, hint: p.hint }
     };
-    let known = Known::of(plan, types, by_pattern);
+    let known = KnownNames::of(plan, types, by_pattern);
     Ok((gate(&file.gate, known).map_err(blame)?, expectations(&file.expect, known).map_err(blame)?))
 }
 
@@ -310,7 +322,8 @@ on-inconclusive = "warn"
         assert_eq!(serde_json::from_str::<Gate>(&kept).unwrap(), twice, "a record is read back: {kept}");
     }
 
-    /// Every selector that a gate file has, misspelt by one letter at every place: none is taken for an empty check.
+    /// Every selector that a gate file has, misspelt by one letter at every place: none is taken
+    /// for an empty check.
     #[test]
     fn no_misspelt_selector_is_dropped() {
         let valid = |name: &str, text: &str| read(&text.replace("NAME", name)).is_ok();
@@ -342,7 +355,8 @@ on-inconclusive = "warn"
         assert!(said.starts_with("gate.toml:2:") && said.contains("did you mean `orders`"), "{said}");
     }
 
-    /// Spellings of one metric are one metric: a largest change that nothing looks up would be dropped.
+    /// Spellings of one metric are one metric: a largest change that nothing looks up would be
+    /// dropped.
     #[test]
     fn a_largest_change_is_found_under_every_spelling() {
         for name in ["e2e.p99", " e2e.p99", "e2e.p99.0", "orders.e2e.p99", "orders.e2e.p99.00"] {

@@ -1,5 +1,5 @@
-//! What the names in `[gate]` and `[[expect]]` may refer to. A name that nothing answers to is a mistake where it was
-//! written: a limit that applies to nothing would be kept by everything.
+//! What the names in `[gate]` and `[[expect]]` may refer to. A name that nothing answers to is a
+//! mistake where it was written: a limit that applies to nothing would be kept by everything.
 
 use crate::plan::metric::{Metric, Quantity, quantile_name};
 use crate::plan::problem::{Problem, suggest};
@@ -7,11 +7,12 @@ use crate::plan::{BringUp, Case, Load, Plan, SystemSpec, SystemType, SystemTypes
 
 /// What there is in a plan.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'a> {
+pub(super) struct KnownNames<'a> {
     pub types: &'a SystemTypes,
     /// The systems that are run.
     pub systems: &'a [SystemSpec],
-    /// Systems that the scenario has and this run does not, because the command line chooses others.
+    /// Systems that the scenario has and this run does not, because the command line chooses
+    /// others.
     pub left_out: &'a [String],
     pub cases: &'a [Case],
     pub percentiles: &'a [f64],
@@ -21,14 +22,14 @@ pub(super) struct Known<'a> {
 
 /// How many of the cases that a metric applies to must have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
+pub(super) enum CaseScope {
     /// Each: it decides there.
     Each,
     /// At least one: it only says how much matters.
     Any,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownNames<'a> {
     pub fn of(plan: &'a Plan, types: &'a SystemTypes, by_pattern: bool) -> Self {
         Self {
             types,
@@ -50,8 +51,9 @@ impl<'a> Known<'a> {
         Err(hinted(Problem::new(path, format!("there is no system `{}`", name.escape_debug())), name, &names))
     }
 
-    /// Whether the metric is measured where it applies: at all systems, or at the one that is named.
-    pub fn metric(&self, path: &str, metric: &Metric, system: Option<&str>, of: Of) -> Result<(), Problem> {
+    /// Whether the metric is measured where it applies: at all systems, or at the one that is
+    /// named.
+    pub fn metric(&self, path: &str, metric: &Metric, system: Option<&str>, of: CaseScope) -> Result<(), Problem> {
         if let Some(wanted) = metric.workload.as_deref() {
             let mut names: Vec<&str> = self.cases.iter().flat_map(|c| &c.workloads).map(|w| w.name.as_str()).collect();
             names.sort_unstable();
@@ -72,7 +74,7 @@ impl<'a> Known<'a> {
         if self.by_pattern { self.measured(path, metric, system, of) } else { Ok(()) }
     }
 
-    fn measured(&self, path: &str, metric: &Metric, system: Option<&str>, of: Of) -> Result<(), Problem> {
+    fn measured(&self, path: &str, metric: &Metric, system: Option<&str>, of: CaseScope) -> Result<(), Problem> {
         let mut first = None;
         let mut some = false;
         for case in self.cases {
@@ -91,7 +93,7 @@ impl<'a> Known<'a> {
             }
         }
         match first {
-            Some((why, spec, w, several)) if of == Of::Each || !some => {
+            Some((why, spec, w, several)) if of == CaseScope::Each || !some => {
                 let at = if several { format!("{} of {}", w.name, spec.name) } else { spec.name.clone() };
                 Err(Problem::new(path, format!("`{metric}` is never measured at {at}: {}", why.0)).hint(why.1))
             }
@@ -107,7 +109,8 @@ fn hinted(problem: Problem, wrong: &str, valid: &[&str]) -> Problem {
     }
 }
 
-/// Why a quantity is never measured for a workload of a system, and what to write instead; `None` where it can be.
+/// Why a quantity is never measured for a workload of a system, and what to write instead; `None`
+/// where it can be.
 fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemType) -> Option<(String, String)> {
     let because = |why: String, hint: &str| Some((why, hint.to_string()));
     let pattern = w.pattern.name();

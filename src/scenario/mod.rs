@@ -1,9 +1,10 @@
 //! From a TOML file to a validated plan.
 //!
-//! [`mod@file`] is what may be typed, [`plan`] what it means; `resolve` leads from one to the other. The text is first
-//! read as it stands, so that mistakes in it are shown where they are. Then the options of the command line are put
-//! into the document one by one, so that a mistake names the option that made it. Then the sweep is multiplied out and
-//! each point is resolved by itself. Rejected: merging options after resolution, which would need a second set of checks.
+//! [`mod@file`] is what may be typed, [`plan`] what it means; `resolve` leads from one to the
+//! other. The text is first read as it stands, so that mistakes in it are shown where they are.
+//! Then the options of the command line are put into the document one by one, so that a mistake
+//! names the option that made it. Then the sweep is multiplied out and each point is resolved by
+//! itself. Rejected: merging options after resolution, which would need a second set of checks.
 
 use std::path::{Path, PathBuf};
 
@@ -50,11 +51,10 @@ pub struct Scenario {
 pub struct Overrides {
     /// `--set path=value`, in order.
     pub set: Vec<(String, String)>,
-    /// `--system`: only these, and they are required. A driver that the file does not mention is added.
+    /// `--system`: only these, and they are required. A driver that the file does not mention is
+    /// added.
     pub systems: Vec<String>,
-    /// `--trials`.
     pub trials: Option<u32>,
-    /// `--duration`.
     pub duration: Option<Span>,
     /// `--rate`: the rate of every open workload; replaces ramps, steps and a sweep over it.
     pub rate: Option<Rate>,
@@ -62,16 +62,19 @@ pub struct Overrides {
     pub quick: bool,
 }
 
-/// Reads and resolves a scenario for these types of systems: those of the register that will run it.
+/// Reads and resolves a scenario for these types of systems: those of the register that will run
+/// it.
 ///
 /// # Errors
-/// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Wrong`] with place and hint for every mistake.
+/// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Wrong`] with place and
+/// hint for every mistake.
 pub fn load(path: &Path, overrides: &Overrides, types: &SystemTypes) -> Result<Scenario, ScenarioError> {
     let text = read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
     parse(path, text, overrides, types)
 }
 
-/// As [`load`], for a text in hand; `path` is named in mistakes, and payload files are relative to its folder.
+/// As [`load`], for a text in hand; `path` is named in mistakes, and payload files are relative to
+/// its folder.
 ///
 /// # Errors
 /// As [`load`].

@@ -1,4 +1,5 @@
-//! The text of a scenario or gate file, read with bounds: a device has no end, and nobody may write to a FIFO.
+//! The text of a scenario or gate file, read with bounds: a device has no end, and nobody may write
+//! to a FIFO.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -9,14 +10,14 @@ use std::time::{Duration, Instant};
 
 /// Longest text; the longest scenario that anybody wrote by hand has some kilobytes.
 const LONGEST: u64 = 10 << 20;
-/// Bound on whoever writes into a pipe.
+/// Bound on the writer of a pipe.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads a text file, or what comes through a pipe until its writers close it.
 ///
 /// # Errors
-/// The operating system's words; or that it is a folder, a device, a socket, a FIFO that nobody writes to, longer than 10 MiB, or
-/// not UTF-8.
+/// The operating system's words; or that it is a folder, a device, a socket, a FIFO that nobody
+/// writes to, longer than 10 MiB, or not UTF-8.
 pub(super) fn text(path: &Path) -> io::Result<String> {
     let no = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and not a text file"));
     // Asked before it is opened: opening a device may do something.
@@ -71,10 +72,7 @@ fn wait(file: &File, end: Instant) -> io::Result<()> {
     let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: `poll` is one valid pollfd.
     match unsafe { libc::poll(&mut poll, 1, left.as_millis() as libc::c_int) } {
-        0 => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "it is a FIFO, and whoever writes to it does not come to an end",
-        )),
+        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "it is a FIFO, and its writer does not finish")),
         _ => Ok(()),
     }
 }

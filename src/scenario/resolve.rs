@@ -1,17 +1,18 @@
 //! From what was typed to what it means: defaults filled in, every number checked.
 //!
-//! Each mistake carries the path of the key that caused it, so that [`super::diagnose`] can show the line.
+//! Each mistake carries the path of the key that caused it, so that [`super::diagnose`] can show
+//! the line.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use super::file::{self, File, Filler, Mode, Size};
+use super::file::{self, Filler, LoadMode, ScenarioFile, Size};
 use crate::plan::messages;
 use crate::plan::options::home;
 use crate::plan::problem::Problem;
 use crate::plan::{
-    AddressError, Arrivals, BringUp, Content, Delivery, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize,
-    Phases, Profile, Segment, SystemSpec, SystemTypes, Threads, Topology, Workload,
+    AddressError, Arrivals, BringUp, Content, DeliverySpec, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize,
+    Phases, Profile, ProfileSegment, SystemSpec, SystemTypes, Threads, Topology, Workload,
 };
 use crate::units::{Bytes, Rate, Span};
 
@@ -66,7 +67,7 @@ fn check_count(path: &str, count: u32, max: u32) -> Result<(), Problem> {
 }
 
 /// Whether the address of a system can be read, and its schemes are kept.
-fn check_address(system: &file::System, url: &str, types: &SystemTypes) -> Result<(), AddressError> {
+fn check_address(system: &file::SystemTable, url: &str, types: &SystemTypes) -> Result<(), AddressError> {
     let wrong = |words: &str, remedy: &str| Err(AddressError { words: words.into(), remedy: remedy.into() });
     // Options that do not fit are refused elsewhere.
     let addresses = types.addresses(&system.driver, &system.options, url)?;
@@ -78,7 +79,7 @@ fn check_address(system: &file::System, url: &str, types: &SystemTypes) -> Resul
 }
 
 /// The systems, in the order written.
-pub(super) fn systems(file: &File, types: &SystemTypes) -> Result<Vec<SystemSpec>, Problem> {
+pub(super) fn systems(file: &ScenarioFile, types: &SystemTypes) -> Result<Vec<SystemSpec>, Problem> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     for (i, s) in file.system.iter().enumerate() {
@@ -123,7 +124,7 @@ pub(super) fn systems(file: &File, types: &SystemTypes) -> Result<Vec<SystemSpec
 }
 
 /// Name, trials and percentiles: what holds for all cases.
-pub(super) fn check_whole(file: &File) -> Result<Vec<f64>, Problem> {
+pub(super) fn check_whole(file: &ScenarioFile) -> Result<Vec<f64>, Problem> {
     check_name("name", &file.name)?;
     if file.question.trim().is_empty() {
         return Err(Problem::new("question", "the question is empty").hint("say what the scenario is to find out"));
@@ -145,7 +146,7 @@ pub(super) fn check_whole(file: &File) -> Result<Vec<f64>, Problem> {
 }
 
 /// The phases of a trial.
-pub(super) fn phases(run: &file::Run) -> Result<Phases, Problem> {
+pub(super) fn phases(run: &file::RunTable) -> Result<Phases, Problem> {
     check_span("run.warmup", run.warmup, true)?;
     check_span("run.duration", run.duration, false)?;
     check_span("run.drain", run.drain, false)?;
@@ -165,14 +166,14 @@ pub(super) fn phases(run: &file::Run) -> Result<Phases, Problem> {
 }
 
 /// The threads of the generator.
-pub(super) fn threads(run: &file::Run) -> Result<Threads, Problem> {
+pub(super) fn threads(run: &file::RunTable) -> Result<Threads, Problem> {
     check_count("run.threads.publish", run.threads.publish, 256)?;
     check_count("run.threads.consume", run.threads.consume, 256)?;
     Ok(Threads { publish: run.threads.publish, consume: run.threads.consume })
 }
 
 /// All workloads of a case.
-pub(super) fn workloads(file: &File, folder: &Path, known: &mut Payloads) -> Result<Vec<Workload>, Problem> {
+pub(super) fn workloads(file: &ScenarioFile, folder: &Path, known: &mut Payloads) -> Result<Vec<Workload>, Problem> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     for (i, w) in file.workload.iter().enumerate() {
@@ -206,7 +207,7 @@ pub(super) fn workloads(file: &File, folder: &Path, known: &mut Payloads) -> Res
 }
 
 /// What the pattern asks for, and what is written beside it.
-fn delivery(at: &str, w: &file::Workload, duration: Span) -> Result<Delivery, Problem> {
+fn delivery(at: &str, w: &file::WorkloadTable, duration: Span) -> Result<DeliverySpec, Problem> {
     let d = &w.delivery;
     let stored = matches!(w.pattern, Pattern::Stream | Pattern::Replay);
     let durable = d.durable.unwrap_or(stored);
@@ -260,7 +261,7 @@ fn delivery(at: &str, w: &file::Workload, duration: Span) -> Result<Delivery, Pr
         }
     }
     let max_deliver = d.max_deliver.unwrap_or(if d.dead_every.is_some() { 3 } else { 0 });
-    Ok(Delivery {
+    Ok(DeliverySpec {
         durable,
         backlog,
         replay_after,
@@ -272,7 +273,7 @@ fn delivery(at: &str, w: &file::Workload, duration: Span) -> Result<Delivery, Pr
     })
 }
 
-fn topology(at: &str, w: &file::Workload, delivery: &Delivery) -> Result<Topology, Problem> {
+fn topology(at: &str, w: &file::WorkloadTable, delivery: &DeliverySpec) -> Result<Topology, Problem> {
     let (producers, consumers) = match w.pattern {
         Pattern::FanOut | Pattern::QueueGroup => (1, 4),
         Pattern::FanIn => (4, 1),
@@ -301,34 +302,34 @@ fn topology(at: &str, w: &file::Workload, delivery: &Delivery) -> Result<Topolog
 }
 
 /// The keys of a load that have a meaning in its mode.
-fn load(at: &str, w: &file::Workload) -> Result<Load, Problem> {
+fn load(at: &str, w: &file::WorkloadTable) -> Result<Load, Problem> {
     let l = &w.load;
     let written = [
-        ("arrivals", l.arrivals.is_some(), Mode::Open),
-        ("rate", l.rate.is_some(), Mode::Open),
-        ("burst", l.burst.is_some(), Mode::Open),
-        ("ramp", l.ramp.is_some(), Mode::Open),
-        ("steps", l.steps.is_some(), Mode::Open),
-        ("window", l.window.is_some(), Mode::Unthrottled),
-        ("outstanding", l.outstanding.is_some(), Mode::Closed),
-        ("think", l.think.is_some(), Mode::Closed),
+        ("arrivals", l.arrivals.is_some(), LoadMode::Open),
+        ("rate", l.rate.is_some(), LoadMode::Open),
+        ("burst", l.burst.is_some(), LoadMode::Open),
+        ("ramp", l.ramp.is_some(), LoadMode::Open),
+        ("steps", l.steps.is_some(), LoadMode::Open),
+        ("window", l.window.is_some(), LoadMode::Unthrottled),
+        ("outstanding", l.outstanding.is_some(), LoadMode::Closed),
+        ("think", l.think.is_some(), LoadMode::Closed),
     ];
     if let Some((key, _, mode)) = written.iter().find(|(_, present, mode)| *present && *mode != l.mode) {
         let mode = match mode {
-            Mode::Open => "open",
-            Mode::Unthrottled => "unthrottled",
-            Mode::Closed => "closed",
+            LoadMode::Open => "open",
+            LoadMode::Unthrottled => "unthrottled",
+            LoadMode::Closed => "closed",
         };
         return Err(Problem::new(format!("{at}.{key}"), format!("`{key}` has no meaning in this mode"))
             .hint(format!("remove it, or set `mode = \"{mode}\"`")));
     }
     match l.mode {
-        Mode::Unthrottled => match l.window {
+        LoadMode::Unthrottled => match l.window {
             Some(0) => Err(Problem::new(format!("{at}.window"), "nothing could be sent")
                 .hint("write a number of messages, or remove it")),
             window => Ok(Load::Unthrottled { window: window.unwrap_or(0) }),
         },
-        Mode::Closed => {
+        LoadMode::Closed => {
             let acknowledged = matches!(w.pattern, Pattern::RequestReply | Pattern::Stream | Pattern::Replay);
             if !acknowledged && w.delivery.durable != Some(true) {
                 return Err(Problem::new(
@@ -342,11 +343,13 @@ fn load(at: &str, w: &file::Workload) -> Result<Load, Problem> {
             check_span(&format!("{at}.think"), think, true)?;
             Ok(Load::Closed { outstanding, think })
         }
-        Mode::Open => Ok(Load::Open { arrivals: l.arrivals.unwrap_or(Arrivals::Constant), profile: profile(at, l)? }),
+        LoadMode::Open => {
+            Ok(Load::Open { arrivals: l.arrivals.unwrap_or(Arrivals::Constant), profile: profile(at, l)? })
+        }
     }
 }
 
-fn profile(at: &str, l: &file::Load) -> Result<Profile, Problem> {
+fn profile(at: &str, l: &file::LoadTable) -> Result<Profile, Problem> {
     let shapes = [("burst", l.burst.is_some()), ("ramp", l.ramp.is_some()), ("steps", l.steps.is_some())];
     let mut shapes = shapes.iter().filter(|(_, present)| *present).map(|(key, _)| *key);
     let shape = shapes.next();
@@ -362,7 +365,7 @@ fn profile(at: &str, l: &file::Load) -> Result<Profile, Problem> {
         check_rate(&format!("{at}.ramp.from"), ramp.from, true)?;
         check_rate(&format!("{at}.ramp.to"), ramp.to, true)?;
         check_span(&format!("{at}.ramp.over"), ramp.over, false)?;
-        let segments = vec![Segment { span: ramp.over, from: ramp.from, to: ramp.to }];
+        let segments = vec![ProfileSegment { span: ramp.over, from: ramp.from, to: ramp.to }];
         return Ok(Profile { segments, repeat: false });
     }
     if let Some(steps) = &l.steps {
@@ -377,7 +380,7 @@ fn profile(at: &str, l: &file::Load) -> Result<Profile, Problem> {
             check_rate(&format!("{at}.steps.{i}.rate"), step.rate, true)?;
             check_span(&format!("{at}.steps.{i}.for"), step.span, false)?;
         }
-        let segments = steps.iter().map(|s| Segment { span: s.span, from: s.rate, to: s.rate }).collect();
+        let segments = steps.iter().map(|s| ProfileSegment { span: s.span, from: s.rate, to: s.rate }).collect();
         return Ok(Profile { segments, repeat: false });
     }
     let Some(rate) = l.rate else {
@@ -388,11 +391,11 @@ fn profile(at: &str, l: &file::Load) -> Result<Profile, Problem> {
     let Some(burst) = l.burst else { return Ok(Profile::constant(rate)) };
     check_span(&format!("{at}.burst.on"), burst.on, false)?;
     check_span(&format!("{at}.burst.off"), burst.off, false)?;
-    let off = Segment { span: burst.off, from: Rate(0.0), to: Rate(0.0) };
-    Ok(Profile { segments: vec![Segment { span: burst.on, from: rate, to: rate }, off], repeat: true })
+    let off = ProfileSegment { span: burst.off, from: Rate(0.0), to: Rate(0.0) };
+    Ok(Profile { segments: vec![ProfileSegment { span: burst.on, from: rate, to: rate }, off], repeat: true })
 }
 
-fn payload(at: &str, p: &file::Payload, folder: &Path, known: &mut Payloads) -> Result<Payload, Problem> {
+fn payload(at: &str, p: &file::PayloadTable, folder: &Path, known: &mut Payloads) -> Result<Payload, Problem> {
     if let Some(name) = &p.file {
         let other = [("size", p.size.is_some()), ("content", p.content.is_some())];
         if let Some((key, _)) = other.iter().find(|(_, present)| *present) {
@@ -441,7 +444,7 @@ fn check_size(path: &str, size: Bytes) -> Result<(), Problem> {
     Ok(())
 }
 
-fn spread_size(at: &str, s: file::Spread) -> Result<PayloadSize, Problem> {
+fn spread_size(at: &str, s: file::SpreadTable) -> Result<PayloadSize, Problem> {
     let ordered = |low: (&str, Bytes), high: (&str, Bytes)| {
         if low.1 <= high.1 {
             return Ok(());

@@ -43,7 +43,7 @@ fn about(span: Span) -> String {
 }
 
 fn shape(profile: &Profile) -> String {
-    let one = |s: &crate::plan::Segment| match (s.from == s.to, s.from.0 == 0.0) {
+    let one = |s: &crate::plan::ProfileSegment| match (s.from == s.to, s.from.0 == 0.0) {
         (true, true) => format!("silent for {}", s.span),
         (true, false) => format!("{} for {}", s.from, s.span),
         _ => format!("{} to {} over {}", s.from, s.to, s.span),
@@ -85,7 +85,8 @@ fn payload(w: &Workload) -> String {
     }
 }
 
-/// The plan as aligned text: systems, load, cases, time, and which percentiles the samples of one trial support.
+/// The plan as aligned text: systems, load, cases, time, and which percentiles the samples of one
+/// trial support.
 pub fn describe(plan: &Plan) -> String {
     let mut out = String::new();
     let mut line = |key: &str, text: &str| {

@@ -3,8 +3,8 @@
 use super::dist::chi_squared_quantile;
 use super::{mean, sample_variance, sorted};
 
-/// Upper points of [`anderson_darling_exponential`] with the mean estimated, for large n, as (level, value).
-/// Source: M. A. Stephens (1974), JASA 69.
+/// Upper points of [`anderson_darling_exponential`] with the mean estimated, for large n, as
+/// (level, value). Source: M. A. Stephens (1974), JASA 69.
 pub const CRITICAL: [(f64, f64); 5] = [(0.15, 0.915), (0.10, 1.061), (0.05, 1.320), (0.025, 1.590), (0.01, 1.958)];
 
 /// Anderson and Darling's A^2 of gaps against an exponential distribution with their mean:
@@ -18,7 +18,8 @@ pub fn anderson_darling_exponential(gaps: &[f64]) -> f64 {
     -(n as f64) - sum
 }
 
-/// Variance over mean of the counts in windows of equal length: 1 for a Poisson process, 0 for a constant one.
+/// Variance over mean of the counts in windows of equal length: 1 for a Poisson process, 0 for a
+/// constant one.
 pub fn index_of_dispersion(counts: &[f64]) -> f64 {
     sample_variance(counts) / mean(counts)
 }

@@ -1,10 +1,11 @@
-//! Where the level of a series changed: divisive energy statistics with a t test, after Hunter (Apache Otava), with its
-//! defects mended: the sample variance instead of the population's, Welch's test where segments are long enough for it, a
-//! stricter level.
+//! Where the level of a series changed: divisive energy statistics with a t test, after Hunter
+//! (Apache Otava), with its defects mended: the sample variance instead of the population's,
+//! Welch's test where segments are long enough for it, a stricter level.
 //!
-//! Sources: D. S. Matteson and N. A. James, JASA 109 (2014), arXiv 1306.4933; M. Fleming et al., "Hunter" (ICPE 2023),
-//! arXiv 2301.03034. Otava's p-values are anti-conservative: on stable series with autocorrelation 0.5 its defaults find a
-//! change in 67 of 100. Feed logarithms, so that a change is a ratio and noise is even.
+//! Sources: D. S. Matteson and N. A. James, JASA 109 (2014), arXiv 1306.4933; M. Fleming et al.,
+//! "Hunter" (ICPE 2023), arXiv 2301.03034. Otava's p-values are anti-conservative: on stable series
+//! with autocorrelation 0.5 its defaults find a change in 67 of 100. Feed logarithms, so that a
+//! change is a ratio and noise is even.
 
 use super::ranks::{pooled, welch};
 use super::{mean, series};
@@ -26,7 +27,7 @@ pub struct ChangePoint {
 
 /// What counts as a change.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
+pub struct ChangeSettings {
     /// Largest p-value.
     pub max_p: f64,
     /// Smallest distance of the two means, in the units of the series.
@@ -37,8 +38,9 @@ pub struct Settings {
 pub const MIN_POINTS: usize = 10;
 /// Values after a change from which it is confirmed; below it is suspect.
 pub const CONFIRMED_AT: usize = 3;
-/// Values a side from which Welch's test is used. With fewer its degrees of freedom collapse (three values leave two), so
-/// that a step of twenty standard deviations would stay unseen until the fifth result; the pooled test sees it.
+/// Values a side from which Welch's test is used. With fewer its degrees of freedom collapse (three
+/// values leave two), so that a step of twenty standard deviations would stay unseen until the
+/// fifth result; the pooled test sees it.
 const WELCH_FROM: usize = 5;
 /// Longer series are cut to their end: the table of distances grows with the square.
 const LONGEST: usize = 600;
@@ -76,7 +78,8 @@ impl Distances {
         let right = if m > 1.0 { 2.0 * n / ((m + n) * (m - 1.0)) * within(tau..kappa) } else { 0.0 };
         2.0 / (m + n) * self.sum(s..tau, tau..kappa) - left - right
     }
-    /// The best division of [s, e): (Q, tau), over both the change and the end of the segment after it.
+    /// The best division of [s, e): (Q, tau), over both the change and the end of the segment after
+    /// it.
     fn best(&self, s: usize, e: usize) -> Option<(f64, usize)> {
         let mut best: Option<(f64, usize)> = None;
         for tau in s + 1..e {
@@ -91,8 +94,9 @@ impl Distances {
     }
 }
 
-/// The energy statistic Q of the segments [s, tau) and [tau, kappa) of a series, and the division of the whole series
-/// that maximises it: exposed because published values exist to check it against.
+/// The energy statistic Q of the segments [s, tau) and [tau, kappa) of a series, and the division
+/// of the whole series that maximises it: exposed because published values exist to check it
+/// against.
 pub fn divergence(values: &[f64], s: usize, tau: usize, kappa: usize) -> Option<f64> {
     (s < tau && tau < kappa && kappa <= values.len()).then(|| Distances::new(values).q(s, tau, kappa))
 }
@@ -103,7 +107,7 @@ pub fn first_candidate(values: &[f64]) -> Option<(f64, usize)> {
 }
 
 /// A piece of the series that may be divided further.
-struct Segment {
+struct SeriesPart {
     start: usize,
     end: usize,
     /// The best division: its Q, and where.
@@ -118,9 +122,10 @@ fn point(values: &[f64], from: usize, index: usize, to: usize) -> ChangePoint {
     ChangePoint { index, before: mean(left), after: mean(right), p, seen: right.len() }
 }
 
-/// All change points of a series, in order: divided where the energy statistic is largest as long as a relaxed test
-/// holds, then merged from below until every point is significant and large enough.
-pub fn change_points(values: &[f64], settings: Settings) -> Vec<ChangePoint> {
+/// All change points of a series, in order: divided where the energy statistic is largest as long
+/// as a relaxed test holds, then merged from below until every point is significant and large
+/// enough.
+pub fn change_points(values: &[f64], settings: ChangeSettings) -> Vec<ChangePoint> {
     let cut = values.len().saturating_sub(LONGEST);
     let x = &values[cut..];
     let n = x.len();
@@ -131,11 +136,11 @@ pub fn change_points(values: &[f64], settings: Settings) -> Vec<ChangePoint> {
     // Weak points may become significant once their neighbours are gone.
     let weak = if settings.max_p < 0.05 { settings.max_p * 10.0 } else { settings.max_p };
     let mut bounds = vec![0, n];
-    let candidate = |s: usize, e: usize| Segment { start: s, end: e, best: distances.best(s, e) };
+    let candidate = |s: usize, e: usize| SeriesPart { start: s, end: e, best: distances.best(s, e) };
     let mut open = vec![candidate(0, n)];
-    let strength = |s: &Segment| s.best.map_or(f64::NEG_INFINITY, |b| b.0);
+    let strength = |s: &SeriesPart| s.best.map_or(f64::NEG_INFINITY, |b| b.0);
     while let Some(at) = (0..open.len()).max_by(|a, b| strength(&open[*a]).total_cmp(&strength(&open[*b]))) {
-        let Segment { start, end, best } = open.swap_remove(at);
+        let SeriesPart { start, end, best } = open.swap_remove(at);
         let Some((_, tau)) = best.filter(|(_, tau)| point(x, start, *tau, end).p <= weak) else { continue };
         bounds.push(tau);
         open.extend([candidate(start, tau), candidate(tau, end)]);
@@ -167,14 +172,15 @@ pub fn residual_autocorrelation(values: &[f64], points: &[ChangePoint]) -> f64 {
     series::autocorrelation(&rest, 1)
 }
 
-/// The levels of stats.md A10: 1e-4, and 1e-5 where residuals correlate above 0.3. The flag says which it was.
+/// The levels of stats.md A10: 1e-4, and 1e-5 where residuals correlate above 0.3. The flag says
+/// which it was.
 pub fn judged(values: &[f64], min_change: f64) -> (Vec<ChangePoint>, bool) {
     if values.len() < MIN_POINTS {
         return (Vec::new(), false);
     }
-    let points = change_points(values, Settings { max_p: 1e-4, min_change });
+    let points = change_points(values, ChangeSettings { max_p: 1e-4, min_change });
     if residual_autocorrelation(values, &points) <= 0.3 {
         return (points, false);
     }
-    (change_points(values, Settings { max_p: 1e-5, min_change }), true)
+    (change_points(values, ChangeSettings { max_p: 1e-5, min_change }), true)
 }

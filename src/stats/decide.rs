@@ -2,8 +2,8 @@
 
 use super::dist::{normal_quantile, normal_upper};
 
-/// Whether a 90 % interval of a ratio lies within 1/(1+delta) and 1+delta: two one-sided tests at 5 %.
-/// Source: D. J. Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15 (1987).
+/// Whether a 90 % interval of a ratio lies within 1/(1+delta) and 1+delta: two one-sided tests at 5
+/// %. Source: D. J. Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15 (1987).
 pub fn equivalent(interval90: (f64, f64), delta: f64) -> bool {
     interval90.0 > 1.0 / (1.0 + delta) && interval90.1 < 1.0 + delta
 }
@@ -12,9 +12,9 @@ pub fn equivalent(interval90: (f64, f64), delta: f64) -> bool {
 /// Source: J. L. Hodges and E. L. Lehmann (1956).
 pub const EFFICIENCY: f64 = 3.0 / std::f64::consts::PI;
 
-/// Probability that a true change by the factor 1 + change is found significant at `alpha` with n runs a side whose
-/// logarithms have the standard deviation `cv`: Phi(ln(1+change)/cv sqrt(n 0.955 / 2) - z_{1-alpha/2}).
-/// Source: the normal approximation of stats.md A6 solved for the power.
+/// Probability that a true change by the factor 1 + change is found significant at `alpha` with n
+/// runs a side whose logarithms have the standard deviation `cv`: Phi(ln(1+change)/cv sqrt(n 0.955
+/// / 2) - z_{1-alpha/2}). Source: the normal approximation of stats.md A6 solved for the power.
 pub fn power(change: f64, cv: f64, n: f64, alpha: f64) -> f64 {
     if cv <= 0.0 {
         return if change == 0.0 { alpha } else { 1.0 };
@@ -24,9 +24,10 @@ pub fn power(change: f64, cv: f64, n: f64, alpha: f64) -> f64 {
     normal_upper(z - effect) + normal_upper(z + effect)
 }
 
-/// Runs a side for which a change by 1 + change is found with probability `power` at `alpha`:
-/// 2 (z_{1-alpha/2} + z_power)^2 (cv / ln(1+change))^2 / 0.955, at least the number with which `alpha` can be reached.
-/// Source: stats.md A6, planning formula. `None` when no change is asked for.
+/// Runs a side for which a change by 1 + change is found with probability `power` at `alpha`: 2
+/// (z_{1-alpha/2} + z_power)^2 (cv / ln(1+change))^2 / 0.955, at least the number with which
+/// `alpha` can be reached. Source: stats.md A6, planning formula. `None` when no change is asked
+/// for.
 pub fn runs_needed(change: f64, cv: f64, alpha: f64, power: f64) -> Option<u64> {
     let effect = (1.0 + change).ln().abs();
     if !(effect > 0.0 && cv.is_finite() && alpha > 0.0) {
@@ -38,8 +39,9 @@ pub fn runs_needed(change: f64, cv: f64, alpha: f64, power: f64) -> Option<u64> 
     Some(n.max(floor as u64))
 }
 
-/// The level at which each of two looks, the second after twice as many runs, may reject so that both together err with
-/// probability `alpha`. Source: S. J. Pocock, Biometrika 64 (1977): 0.0294 for 0.05.
+/// The level at which each of two looks, the second after twice as many runs, may reject so that
+/// both together err with probability `alpha`. Source: S. J. Pocock, Biometrika 64 (1977): 0.0294
+/// for 0.05.
 pub fn two_looks(alpha: f64) -> f64 {
     if !(alpha > 0.0 && alpha < 1.0) {
         return alpha;
@@ -86,7 +88,8 @@ mod tests {
         assert!((two_looks(0.01) - 2.0 * normal_upper(2.772)).abs() < 5e-5, "{}", two_looks(0.01));
     }
 
-    /// The simulated table of stats.md A6 (4000 repetitions: an error of about 0.02), where it is neither 0 nor 1.
+    /// The simulated table of stats.md A6 (4000 repetitions: an error of about 0.02), where it is
+    /// neither 0 nor 1.
     #[test]
     fn power_agrees_with_the_simulations() {
         for (cv, n, change, simulated) in [

@@ -1,6 +1,6 @@
-//! The distributions that the tests refer to. Special functions come from `statrs` and `libm` (whose error function has
-//! all digits, where that of `statrs` has ten); only the binomial sum is our own, because continued fractions lose
-//! digits at ten million messages.
+//! The distributions that the tests refer to. Special functions come from `statrs` and `libm`
+//! (whose error function has all digits, where that of `statrs` has ten); only the binomial sum is
+//! our own, because continued fractions lose digits at ten million messages.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF, StudentsT};
 use statrs::function::erf::erfc_inv;
@@ -26,8 +26,8 @@ pub fn normal_two_sided(z: f64) -> f64 {
     (2.0 * normal_upper(z.abs())).min(1.0)
 }
 
-/// Two-sided p-value of Student's t with `df` degrees of freedom, through the incomplete beta function
-/// (Abramowitz and Stegun 26.7.1): I_{df/(df+t^2)}(df/2, 1/2).
+/// Two-sided p-value of Student's t with `df` degrees of freedom, through the incomplete beta
+/// function (Abramowitz and Stegun 26.7.1): I_{df/(df+t^2)}(df/2, 1/2).
 pub fn t_two_sided(t: f64, df: f64) -> f64 {
     if t.is_nan() || df.is_nan() || df <= 0.0 {
         return f64::NAN;
@@ -38,8 +38,8 @@ pub fn t_two_sided(t: f64, df: f64) -> f64 {
     statrs::function::beta::beta_reg(0.5 * df, 0.5, df / (df + t * t))
 }
 
-/// Quantile of Student's t: the inverse of the distribution function, refined by Newton's method to machine precision.
-/// NaN without degrees of freedom.
+/// Quantile of Student's t: the inverse of the distribution function, refined by Newton's method to
+/// machine precision. NaN without degrees of freedom.
 pub fn t_quantile(p: f64, df: f64) -> f64 {
     let Ok(t) = StudentsT::new(0.0, 1.0, df) else { return f64::NAN };
     if !(p > 0.0 && p < 1.0) {
@@ -69,7 +69,8 @@ pub fn chi_squared_quantile(p: f64, df: f64) -> f64 {
     ChiSquared::new(df).map_or(f64::NAN, |d| d.inverse_cdf(p))
 }
 
-/// ln Gamma(x + 1) - [x ln x - x + ln(2 pi x) / 2]: what Stirling's formula leaves out (Loader 2000, `stirlerr`).
+/// ln Gamma(x + 1) - [x ln x - x + ln(2 pi x) / 2]: what Stirling's formula leaves out (Loader
+/// 2000, `stirlerr`).
 fn stirling_rest(x: f64) -> f64 {
     if x < 16.0 {
         return ln_gamma(x + 1.0) - (x * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI * x).ln());
@@ -97,8 +98,8 @@ fn deviance(x: f64, m: f64) -> f64 {
     x * (x / m).ln() + m - x
 }
 
-/// P(X = k) of a binomial distribution, by the saddle-point expansion of C. Loader, "Fast and Accurate Computation of
-/// Binomial Probabilities" (2000): full precision at any n.
+/// P(X = k) of a binomial distribution, by the saddle-point expansion of C. Loader, "Fast and
+/// Accurate Computation of Binomial Probabilities" (2000): full precision at any n.
 fn binomial_at(k: u64, n: u64, p: f64) -> f64 {
     let (x, m) = (k as f64, n as f64);
     if p <= 0.0 {
@@ -121,7 +122,8 @@ fn binomial_at(k: u64, n: u64, p: f64) -> f64 {
     ln.exp() * (m / (2.0 * std::f64::consts::PI * x * (m - x))).sqrt()
 }
 
-/// P(X <= k) for X ~ Bin(n, p): the sum from the term nearest to the mode outwards, on whichever side is the tail.
+/// P(X <= k) for X ~ Bin(n, p): the sum from the term nearest to the mode outwards, on whichever
+/// side is the tail.
 pub fn binomial_cdf(k: i64, n: u64, p: f64) -> f64 {
     if k < 0 {
         return 0.0;

@@ -2,16 +2,17 @@
 
 use super::dist::binomial_cdf;
 
-/// P(at most `over` of `over + under` messages are over the limit) if the share under it were exactly `p`.
+/// P(at most `over` of `over + under` messages are over the limit) if the share under it were
+/// exactly `p`.
 fn odds(under: u64, over: u64, p: f64) -> f64 {
     binomial_cdf(over as i64, under + over, 1.0 - p)
 }
 
-/// The fewest messages within the limit that prove "at least the share p is within it" at `confidence`, when `over`
-/// messages were beyond it: min h with I_p(h, over + 1) <= 1 - c.
+/// The fewest messages within the limit that prove "at least the share p is within it" at
+/// `confidence`, when `over` messages were beyond it: min h with I_p(h, over + 1) <= 1 - c.
 ///
-/// Source: MLPerf Inference rules, appendix "Early stopping", tolerance d = 0; the incomplete beta function is the
-/// binomial sum P(Bin(h + t, 1 - p) <= t).
+/// Source: MLPerf Inference rules, appendix "Early stopping", tolerance d = 0; the incomplete beta
+/// function is the binomial sum P(Bin(h + t, 1 - p) <= t).
 pub fn messages_within(over: u64, p: f64, confidence: f64) -> u64 {
     let enough = |h: u64| odds(h, over, p) <= 1.0 - confidence;
     let mut high = 1u64;
@@ -26,8 +27,8 @@ pub fn messages_within(over: u64, p: f64, confidence: f64) -> u64 {
     low
 }
 
-/// The most messages that may exceed the limit among `total` for the claim still to be proved; `None` when `total` is
-/// too small to prove it even with none.
+/// The most messages that may exceed the limit among `total` for the claim still to be proved;
+/// `None` when `total` is too small to prove it even with none.
 pub fn most_over(total: u64, p: f64, confidence: f64) -> Option<u64> {
     let proved = |t: u64| t <= total && odds(total - t, t, p) <= 1.0 - confidence;
     if !proved(0) {
@@ -41,8 +42,9 @@ pub fn most_over(total: u64, p: f64, confidence: f64) -> Option<u64> {
     Some(low)
 }
 
-/// Whether `over` of `total` messages beyond the limit prove that the share p keeps it. Both are divided by the
-/// over-dispersion phi (total rounded down, over rounded up), because correlated messages prove less (stats.md A3).
+/// Whether `over` of `total` messages beyond the limit prove that the share p keeps it. Both are
+/// divided by the over-dispersion phi (total rounded down, over rounded up), because correlated
+/// messages prove less (stats.md A3).
 pub fn proves(total: u64, over: u64, p: f64, confidence: f64, phi: f64) -> bool {
     let phi = phi.max(1.0);
     let (total, over) = ((total as f64 / phi).floor() as u64, (over as f64 / phi).ceil() as u64);

@@ -1,4 +1,5 @@
-//! Many tests at once: without a correction 72 tests at 5 % raise a false alarm with probability 0.975.
+//! Many tests at once: without a correction 72 tests at 5 % raise a false alarm with probability
+//! 0.975.
 
 fn order(p: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..p.len()).collect();
@@ -7,7 +8,8 @@ fn order(p: &[f64]) -> Vec<usize> {
 }
 
 /// Holm's step-down adjustment: controls the probability of any false alarm, under any dependence.
-/// Source: S. Holm, Scandinavian Journal of Statistics 6 (1979). adj_(i) = max_{k<=i} min(1, (m-k+1) p_(k)).
+/// Source: S. Holm, Scandinavian Journal of Statistics 6 (1979). adj_(i) = max_{k<=i} min(1,
+/// (m-k+1) p_(k)).
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let m = p.len();
     let mut adjusted = vec![0.0; m];
@@ -19,8 +21,8 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Benjamini and Hochberg's step-up adjustment: controls the expected share of false alarms among the alarms.
-/// Source: J. R. Statist. Soc. B 57 (1995). adj_(i) = min_{k>=i} min(1, m p_(k) / k).
+/// Benjamini and Hochberg's step-up adjustment: controls the expected share of false alarms among
+/// the alarms. Source: J. R. Statist. Soc. B 57 (1995). adj_(i) = min_{k>=i} min(1, m p_(k) / k).
 pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     step_up(p, 1.0)
 }

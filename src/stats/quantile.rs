@@ -1,5 +1,6 @@
-//! How well one run's percentile is known: the exact interval for independent samples, which is wrong under load and
-//! serves as a test oracle, and the interval from over-dispersion between blocks of time, which is the one to use.
+//! How well one run's percentile is known: the exact interval for independent samples, which is
+//! wrong under load and serves as a test oracle, and the interval from over-dispersion between
+//! blocks of time, which is the one to use.
 
 use super::dist::{binomial_cdf, normal_quantile, t_quantile};
 
@@ -14,12 +15,12 @@ pub struct Ranks {
     pub coverage: f64,
 }
 
-/// Exact equal-tailed interval [X_(j), X_(k)] of the p-quantile for n independent samples: the largest j with
-/// F(j-1) <= alpha/2 and the smallest k with 1 - F(k-1) <= alpha/2, F binomial.
+/// Exact equal-tailed interval [X_(j), X_(k)] of the p-quantile for n independent samples: the
+/// largest j with F(j-1) <= alpha/2 and the smallest k with 1 - F(k-1) <= alpha/2, F binomial.
 ///
-/// Source: W. J. Conover, "Practical Nonparametric Statistics"; OpenTURNS, "Exact quantile confidence interval based on
-/// order statistics". Correlated samples make it far too narrow: 27 % instead of 95 % for p99 of an M/M/1 queue at
-/// rho 0.7. Use [`block_interval`].
+/// Source: W. J. Conover, "Practical Nonparametric Statistics"; OpenTURNS, "Exact quantile
+/// confidence interval based on order statistics". Correlated samples make it far too narrow: 27 %
+/// instead of 95 % for p99 of an M/M/1 queue at rho 0.7. Use [`block_interval`].
 pub fn order_statistics(n: u64, p: f64, alpha: f64) -> Ranks {
     let tail = alpha / 2.0;
     // Both conditions are monotone in the rank.
@@ -39,8 +40,8 @@ pub fn order_statistics(n: u64, p: f64, alpha: f64) -> Ranks {
     Ranks { low: (j >= 1).then_some(j), high: (k <= n).then_some(k), coverage: upper - lower }
 }
 
-/// The smallest n at which the largest of n independent samples is an upper bound of the p-quantile at `confidence`:
-/// ceil(ln(1 - c) / ln p). Source: S. S. Wilks (1941), tolerance limits.
+/// The smallest n at which the largest of n independent samples is an upper bound of the p-quantile
+/// at `confidence`: ceil(ln(1 - c) / ln p). Source: S. S. Wilks (1941), tolerance limits.
 pub fn samples_for_upper_bound(p: f64, confidence: f64) -> u64 {
     ((1.0 - confidence).ln() / p.ln()).ceil() as u64
 }
@@ -55,7 +56,7 @@ pub fn samples_for_interval(p: f64, confidence: f64) -> u64 {
 
 /// One block of time: messages, and those above the estimate of the quantile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
+pub struct TimeBlock {
     /// Messages due in the block.
     pub count: u64,
     /// Of those, above the quantile's estimate; lost messages included.
@@ -81,19 +82,22 @@ pub struct BlockInterval {
 
 /// The fewest blocks the interval is computed from.
 pub const MIN_BLOCKS: usize = 20;
-/// Where phi of blocks twice as long exceeds phi by more than this factor, blocks are shorter than the correlation.
+/// Where phi of blocks twice as long exceeds phi by more than this factor, blocks are shorter than
+/// the correlation.
 pub const GROWTH_LIMIT: f64 = 1.25;
 /// The largest lag-1 autocorrelation of exceedances that is accepted.
 pub const AUTOCORRELATION_LIMIT: f64 = 0.3;
 
-/// Interval of the p-quantile from the exceedances in B blocks of equal wall time: V = B/(B-1) sum (r_b - r)^2 with
-/// r_b = e_b - N_b e/n; phi = max(1, V / (n p (1-p))); ranks np -+ t_{1-alpha/2, B-1} sqrt(phi n p (1-p)).
+/// Interval of the p-quantile from the exceedances in B blocks of equal wall time: V = B/(B-1) sum
+/// (r_b - r)^2 with r_b = e_b - N_b e/n; phi = max(1, V / (n p (1-p))); ranks np -+ t_{1-alpha/2,
+/// B-1} sqrt(phi n p (1-p)).
 ///
-/// Source: the method of batch means applied to the indicator of exceedance (A. M. Law, "Simulation Modeling and
-/// Analysis", ch. 9; stats.md A1.2). Covers 91 to 97 % at nominal 95 % for M/M/1 up to rho 0.7. Guard: not `reliable`
-/// below [`MIN_BLOCKS`] blocks, where phi grows by more than a quarter for blocks twice as long, or where exceedances of
-/// neighbouring blocks correlate above 0.3. Returns `None` below two blocks or without messages.
-pub fn block_interval(blocks: &[Block], p: f64, alpha: f64) -> Option<BlockInterval> {
+/// Source: the method of batch means applied to the indicator of exceedance (A. M. Law, "Simulation
+/// Modeling and Analysis", ch. 9; stats.md A1.2). Covers 91 to 97 % at nominal 95 % for M/M/1 up to
+/// rho 0.7. Guard: not `reliable` below [`MIN_BLOCKS`] blocks, where phi grows by more than a
+/// quarter for blocks twice as long, or where exceedances of neighbouring blocks correlate above
+/// 0.3. Returns `None` below two blocks or without messages.
+pub fn block_interval(blocks: &[TimeBlock], p: f64, alpha: f64) -> Option<BlockInterval> {
     let n: u64 = blocks.iter().map(|b| b.count).sum();
     if blocks.len() < 2 || n == 0 || !(p > 0.0 && p < 1.0) {
         return None;
@@ -107,9 +111,9 @@ pub fn block_interval(blocks: &[Block], p: f64, alpha: f64) -> Option<BlockInter
     let (low, high) = ((nf * p - half_width).floor(), (nf * p + half_width).ceil() + 1.0);
     let ranks = ((low >= 1.0).then_some(low as u64), (high <= nf).then_some(high as u64));
     // An odd block at the end belongs to no pair.
-    let paired: Vec<Block> = blocks
+    let paired: Vec<TimeBlock> = blocks
         .chunks_exact(2)
-        .map(|c| Block { count: c[0].count + c[1].count, above: c[0].above + c[1].above })
+        .map(|c| TimeBlock { count: c[0].count + c[1].count, above: c[0].above + c[1].above })
         .collect();
     let grows = paired.len() >= 2 && {
         let m = paired.iter().map(|b| b.count).sum::<u64>() as f64 * p * (1.0 - p);
@@ -121,7 +125,7 @@ pub fn block_interval(blocks: &[Block], p: f64, alpha: f64) -> Option<BlockInter
     Some(BlockInterval { variance, phi, effective: nf / phi, half_width, ranks, reliable })
 }
 
-fn dispersion(blocks: &[Block]) -> f64 {
+fn dispersion(blocks: &[TimeBlock]) -> f64 {
     let n: u64 = blocks.iter().map(|b| b.count).sum();
     let above: u64 = blocks.iter().map(|b| b.above).sum();
     let share = above as f64 / n as f64;
@@ -131,8 +135,9 @@ fn dispersion(blocks: &[Block]) -> f64 {
     b / (b - 1.0) * rests.iter().map(|r| (r - mean).powi(2)).sum::<f64>()
 }
 
-/// The interval that would hold for independent samples, by the normal approximation:
-/// floor(np - z sqrt(np(1-p))), ceil(np + z sqrt(np(1-p))) + 1. Source: J.-Y. Le Boudec, "Performance Evaluation", 2.2.
+/// The interval that would hold for independent samples, by the normal approximation: floor(np - z
+/// sqrt(np(1-p))), ceil(np + z sqrt(np(1-p))) + 1. Source: J.-Y. Le Boudec, "Performance
+/// Evaluation", 2.2.
 pub fn normal_ranks(n: u64, p: f64, alpha: f64) -> (f64, f64) {
     let np = n as f64 * p;
     let h = normal_quantile(1.0 - alpha / 2.0) * (np * (1.0 - p)).sqrt();
@@ -146,7 +151,7 @@ pub fn effective_exceedances(n: u64, p: f64, phi: f64) -> f64 {
 
 /// What a percentile may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Use {
+pub enum PercentileUse {
     /// Too few samples stand behind it: it is not printed.
     Suppress,
     /// It may be shown, but decides nothing.
@@ -160,18 +165,19 @@ pub const PRINT_AT: f64 = 10.0;
 /// The fewest for it to be gated on.
 pub const GATE_AT: f64 = 30.0;
 
-/// Whether a percentile may be printed (k >= 10) or gated on (k >= 30).
-/// At k = 10 the 95 % Poisson interval of the count is [4.8, 18.4], at 30 it is [20.2, 42.8] (stats.md A2).
-pub fn may(k: f64) -> Use {
+/// Whether a percentile may be printed (k >= 10) or gated on (k >= 30). At k = 10 the 95 % Poisson
+/// interval of the count is [4.8, 18.4], at 30 it is [20.2, 42.8] (stats.md A2).
+pub fn may(k: f64) -> PercentileUse {
     match k {
         // A hair below, because n (1 - p) is not exact in binary.
-        k if k >= GATE_AT - 1e-9 => Use::Gate,
-        k if k >= PRINT_AT - 1e-9 => Use::Print,
-        _ => Use::Suppress,
+        k if k >= GATE_AT - 1e-9 => PercentileUse::Gate,
+        k if k >= PRINT_AT - 1e-9 => PercentileUse::Print,
+        _ => PercentileUse::Suppress,
     }
 }
 
-/// Seconds of measurement until k effective samples are expected above the p-quantile: k phi / ((1 - p) rate).
+/// Seconds of measurement until k effective samples are expected above the p-quantile: k phi /
+/// ((1 - p) rate).
 pub fn seconds_needed(p: f64, k: f64, phi: f64, rate: f64) -> f64 {
     k * phi.max(1.0) / ((1.0 - p) * rate)
 }
@@ -184,7 +190,7 @@ mod tests {
     fn the_rule_of_use() {
         assert_eq!(
             [may(9.99), may(10.0), may(29.9), may(1e5 * (1.0 - 0.9997))],
-            [Use::Suppress, Use::Print, Use::Print, Use::Gate]
+            [PercentileUse::Suppress, PercentileUse::Print, PercentileUse::Print, PercentileUse::Gate]
         );
         assert_eq!(effective_exceedances(10_000, 0.99, 20.0).round(), 5.0);
         assert!((seconds_needed(0.999, 100.0, 20.0, 10_000.0) - 200.0).abs() < 1e-9);
@@ -192,18 +198,18 @@ mod tests {
 
     #[test]
     fn blocks_that_are_too_short_are_told() {
-        let steady: Vec<Block> = (0..40).map(|i| Block { count: 1000, above: 10 + (i * 7) % 3 }).collect();
+        let steady: Vec<TimeBlock> = (0..40).map(|i| TimeBlock { count: 1000, above: 10 + (i * 7) % 3 }).collect();
         assert!(block_interval(&steady, 0.99, 0.05).unwrap().reliable);
         // Long waves: neighbouring blocks are alike.
-        let waves: Vec<Block> =
-            (0..40).map(|i| Block { count: 1000, above: if (i / 10) % 2 == 0 { 2 } else { 18 } }).collect();
+        let waves: Vec<TimeBlock> =
+            (0..40).map(|i| TimeBlock { count: 1000, above: if (i / 10) % 2 == 0 { 2 } else { 18 } }).collect();
         let found = block_interval(&waves, 0.99, 0.05).unwrap();
         assert!(!found.reliable && found.phi > 5.0, "{found:?}");
         assert!(!block_interval(&steady[..10], 0.99, 0.05).unwrap().reliable);
         assert!(block_interval(&steady[..1], 0.99, 0.05).is_none());
         assert!(block_interval(&[], 0.99, 0.05).is_none());
         // With too few samples the upper bound lies beyond the largest.
-        let few: Vec<Block> = (0..20).map(|i| Block { count: 10, above: u64::from(i == 3) }).collect();
+        let few: Vec<TimeBlock> = (0..20).map(|i| TimeBlock { count: 10, above: u64::from(i == 3) }).collect();
         assert_eq!(block_interval(&few, 0.999, 0.05).unwrap().ranks.1, None);
     }
 }

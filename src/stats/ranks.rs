@@ -1,5 +1,5 @@
-//! Do two small samples differ? Exact tests by permutation, and the parametric ones beside them for comparison.
-//! Values may be +infinity (lost messages): ranks do not mind.
+//! Do two small samples differ? Exact tests by permutation, and the parametric ones beside them for
+//! comparison. Values may be +infinity (lost messages): ranks do not mind.
 
 use super::dist::{normal_two_sided, t_quantile, t_two_sided};
 use super::{mean, sample_variance};
@@ -11,14 +11,14 @@ const FLIP_UP_TO: usize = 20;
 
 /// A test statistic and its two-sided p-value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Test {
-    /// The statistic.
+pub struct TestResult {
     pub statistic: f64,
     /// Two-sided p-value.
     pub p: f64,
 }
 
-/// Twice the mid-rank of each value (so that it is an integer), in the order given, and the sizes of ties.
+/// Twice the mid-rank of each value (so that it is an integer), in the order given, and the sizes
+/// of ties.
 fn double_ranks(values: &[f64]) -> (Vec<u64>, Vec<u64>) {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -35,13 +35,15 @@ fn double_ranks(values: &[f64]) -> (Vec<u64>, Vec<u64>) {
     (ranks, ties)
 }
 
-/// Mann and Whitney's U of `a` against `b` (pairs in which a is larger, ties half) with a two-sided p-value: exact up to
-/// 50 values a side, by the permutation distribution of mid-ranks where there are ties, doubled smaller tail; beyond
-/// that the normal approximation with tie and continuity correction.
+/// Mann and Whitney's U of `a` against `b` (pairs in which a is larger, ties half) with a two-sided
+/// p-value: exact up to 50 values a side, by the permutation distribution of mid-ranks where there
+/// are ties, doubled smaller tail; beyond that the normal approximation with tie and continuity
+/// correction.
 ///
-/// Source: H. B. Mann and D. R. Whitney (1947); permutation of mid-ranks: E. L. Lehmann, "Nonparametrics" (1975), 1.4.
-/// The smallest p attainable with n runs a side is 2 / C(2n, n). `None` when a side is empty.
-pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
+/// Source: H. B. Mann and D. R. Whitney (1947); permutation of mid-ranks: E. L. Lehmann,
+/// "Nonparametrics" (1975), 1.4. The smallest p attainable with n runs a side is 2 / C(2n, n).
+/// `None` when a side is empty.
+pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<TestResult> {
     let (n, m) = (a.len(), b.len());
     if n == 0 || m == 0 {
         return None;
@@ -64,7 +66,7 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
         let distance = ((u - nf * mf / 2.0).abs() - 0.5).max(0.0);
         if variance > 0.0 { normal_two_sided(distance / variance.sqrt()) } else { 1.0 }
     };
-    Some(Test { statistic: u, p })
+    Some(TestResult { statistic: u, p })
 }
 
 /// In how many ways `n` of the ranks make each sum.
@@ -85,7 +87,8 @@ fn rank_sums(ranks: &[u64], n: usize) -> Vec<f64> {
     ways.swap_remove(n)
 }
 
-/// The smallest two-sided p that [`mann_whitney`] can reach with so many runs a side: 2 / C(n+m, n).
+/// The smallest two-sided p that [`mann_whitney`] can reach with so many runs a side: 2 / C(n+m,
+/// n).
 pub fn smallest_p(n: usize, m: usize) -> f64 {
     let ways = (1..=n).fold(1.0, |c, i| c * (m + i) as f64 / i as f64);
     (2.0 / ways).min(1.0)
@@ -93,7 +96,7 @@ pub fn smallest_p(n: usize, m: usize) -> f64 {
 
 /// How many of the 2^n sign patterns give a sum at least as extreme as observed, and 2^n.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Flips {
+pub struct SignPatterns {
     /// Patterns at least as extreme.
     pub extreme: u64,
     /// All patterns; zero when n was too large to enumerate.
@@ -102,11 +105,12 @@ pub struct Flips {
     pub p: f64,
 }
 
-/// Exact sign-flip permutation test of paired differences, for runs interleaved in rounds: under the null hypothesis
-/// each round's difference is as likely to have either sign. Enumerated up to 20 rounds, beyond that the normal
-/// approximation sum / sqrt(sum of squares). Source: R. A. Fisher, "The Design of Experiments" (1935), 21.
-/// `None` without differences or when one is not finite.
-pub fn sign_flip(differences: &[f64]) -> Option<Flips> {
+/// Exact sign-flip permutation test of paired differences, for runs interleaved in rounds: under
+/// the null hypothesis each round's difference is as likely to have either sign. Enumerated up to
+/// 20 rounds, beyond that the normal approximation sum / sqrt(sum of squares). Source: R. A.
+/// Fisher, "The Design of Experiments" (1935), 21. `None` without differences or when one is not
+/// finite.
+pub fn sign_flip(differences: &[f64]) -> Option<SignPatterns> {
     let n = differences.len();
     if n == 0 || differences.iter().any(|d| !d.is_finite()) {
         return None;
@@ -115,7 +119,7 @@ pub fn sign_flip(differences: &[f64]) -> Option<Flips> {
     if n > FLIP_UP_TO {
         let scale = differences.iter().map(|d| d * d).sum::<f64>().sqrt();
         let p = if scale > 0.0 { normal_two_sided(observed / scale) } else { 1.0 };
-        return Some(Flips { extreme: 0, total: 0, p });
+        return Some(SignPatterns { extreme: 0, total: 0, p });
     }
     // Sums of the same numbers in another order differ in their last bits.
     let slack = 1e-12 * differences.iter().map(|d| d.abs()).sum::<f64>();
@@ -127,12 +131,13 @@ pub fn sign_flip(differences: &[f64]) -> Option<Flips> {
             sum.abs() >= observed - slack
         })
         .count() as u64;
-    Some(Flips { extreme, total, p: extreme as f64 / total as f64 })
+    Some(SignPatterns { extreme, total, p: extreme as f64 / total as f64 })
 }
 
-/// Wilcoxon's signed-rank test, exact by permutation of mid-ranks: the smaller of the two rank sums; zeros are dropped.
-/// Source: F. Wilcoxon, Biometrics Bulletin 1 (1945). `None` when nothing is left or n exceeds 50.
-pub fn signed_rank(differences: &[f64]) -> Option<Test> {
+/// Wilcoxon's signed-rank test, exact by permutation of mid-ranks: the smaller of the two rank
+/// sums; zeros are dropped. Source: F. Wilcoxon, Biometrics Bulletin 1 (1945). `None` when nothing
+/// is left or n exceeds 50.
+pub fn signed_rank(differences: &[f64]) -> Option<TestResult> {
     let kept: Vec<f64> = differences.iter().copied().filter(|d| *d != 0.0 && !d.is_nan()).collect();
     if kept.is_empty() || kept.len() > EXACT_UP_TO {
         return None;
@@ -150,7 +155,7 @@ pub fn signed_rank(differences: &[f64]) -> Option<Test> {
     }
     let lower: f64 = ways[..=w as usize].iter().sum();
     let p = (2.0 * lower / 2f64.powi(kept.len() as i32)).min(1.0);
-    Some(Test { statistic: w as f64 / 2.0, p })
+    Some(TestResult { statistic: w as f64 / 2.0, p })
 }
 
 /// Cliff's delta: P(b > a) - P(b < a) over all pairs, from -1 (every b is smaller) to 1.
@@ -174,14 +179,16 @@ pub struct StudentT {
     pub error: f64,
 }
 
-/// Welch's test of two means. Source: B. L. Welch, Biometrika 34 (1947). NaN below two values a side.
+/// Welch's test of two means. Source: B. L. Welch, Biometrika 34 (1947). NaN below two values a
+/// side.
 pub fn welch(a: &[f64], b: &[f64]) -> StudentT {
     let (u, v) = (sample_variance(a) / a.len() as f64, sample_variance(b) / b.len() as f64);
     let df = (u + v).powi(2) / (u * u / (a.len() as f64 - 1.0) + v * v / (b.len() as f64 - 1.0));
     student(mean(a) - mean(b), (u + v).sqrt(), df)
 }
 
-/// Student's test with the pooled sample variance (n - 1 each). A side of one value counts only as a value.
+/// Student's test with the pooled sample variance (n - 1 each). A side of one value counts only as
+/// a value.
 pub fn pooled(a: &[f64], b: &[f64]) -> StudentT {
     let squares = |x: &[f64]| if x.len() > 1 { sample_variance(x) * (x.len() as f64 - 1.0) } else { 0.0 };
     let (n, m) = (a.len() as f64, b.len() as f64);
@@ -199,8 +206,8 @@ fn student(difference: f64, error: f64, df: f64) -> StudentT {
     StudentT { t, df, p: t_two_sided(t, df), error }
 }
 
-/// Ratio of means b / a with Fieller's interval, for samples that are near normal.
-/// Source: E. C. Fieller (1954); T. Kalibera and R. Jones (2013). `None` where the interval is unbounded.
+/// Ratio of means b / a with Fieller's interval, for samples that are near normal. Source: E. C.
+/// Fieller (1954); T. Kalibera and R. Jones (2013). `None` where the interval is unbounded.
 pub fn fieller(a: &[f64], b: &[f64], confidence: f64) -> Option<(f64, f64, f64)> {
     let half = |x: &[f64]| {
         let n = x.len() as f64;

@@ -1,4 +1,5 @@
-//! Is a run steady? Tests on a series of block values: where warm-up ends, whether there is a trend or a wandering level.
+//! Is a run steady? Tests on a series of block values: where warm-up ends, whether there is a trend
+//! or a wandering level.
 
 use super::dist::normal_two_sided;
 use super::{mean, median};
@@ -14,9 +15,10 @@ pub struct Truncation {
     pub unsteady: bool,
 }
 
-/// Marginal standard error rule: d minimises sum_{i>d} (z_i - mean_d)^2 / (m - d)^2 over 0 <= d <= m/2, on means of
-/// `batch` values. Source: K. P. White, "An effective truncation heuristic" (Simulation 69, 1997); batches of 5: K. P.
-/// White, M. J. Cobb and S. C. Spratt (2000). `None` below four batches.
+/// Marginal standard error rule: d minimises sum_{i>d} (z_i - mean_d)^2 / (m - d)^2 over 0 <= d <=
+/// m/2, on means of `batch` values. Source: K. P. White, "An effective truncation heuristic"
+/// (Simulation 69, 1997); batches of 5: K. P. White, M. J. Cobb and S. C. Spratt (2000). `None`
+/// below four batches.
 pub fn mser(values: &[f64], batch: usize) -> Option<Truncation> {
     let z: Vec<f64> = values.chunks_exact(batch.max(1)).map(mean).collect();
     let m = z.len();
@@ -50,8 +52,8 @@ pub struct Trend {
 /// From so many values on a trend is told from chance well enough to judge a trial by it.
 pub const FEWEST: usize = 10;
 
-/// Mann and Kendall's test for a trend with Theil and Sen's slope. Sources: H. B. Mann (1945), M. G. Kendall (1975),
-/// P. K. Sen, JASA 63 (1968). `None` below three values.
+/// Mann and Kendall's test for a trend with Theil and Sen's slope. Sources: H. B. Mann (1945), M.
+/// G. Kendall (1975), P. K. Sen, JASA 63 (1968). `None` below three values.
 pub fn trend(values: &[f64]) -> Option<Trend> {
     let n = values.len();
     if n < 3 {
@@ -74,12 +76,13 @@ pub fn trend(values: &[f64]) -> Option<Trend> {
     Some(Trend { s, variance, z, p: normal_two_sided(z), slope: median(&slopes)? })
 }
 
-/// Upper points of [`kpss`] for a level, as (level of significance, value). Source: Kwiatkowski et al. (1992), table 1.
+/// Upper points of [`kpss`] for a level, as (level of significance, value). Source: Kwiatkowski et
+/// al. (1992), table 1.
 pub const KPSS_CRITICAL: [(f64, f64); 4] = [(0.10, 0.347), (0.05, 0.463), (0.025, 0.574), (0.01, 0.739)];
 
-/// Kwiatkowski, Phillips, Schmidt and Shin's statistic for stationarity about a level, with Bartlett weights up to `lag`:
-/// n^-2 sum S_t^2 / (g_0 + 2 sum_s (1 - s/(l+1)) g_s). Source: J. Econometrics 54 (1992).
-/// Large values mean that the level wanders. Zero for a constant series.
+/// Kwiatkowski, Phillips, Schmidt and Shin's statistic for stationarity about a level, with
+/// Bartlett weights up to `lag`: n^-2 sum S_t^2 / (g_0 + 2 sum_s (1 - s/(l+1)) g_s). Source: J.
+/// Econometrics 54 (1992). Large values mean that the level wanders. Zero for a constant series.
 pub fn kpss(values: &[f64], lag: usize) -> f64 {
     let n = values.len();
     let m = mean(values);
@@ -111,7 +114,8 @@ pub fn autocorrelation(values: &[f64], lag: usize) -> f64 {
     if all > 0.0 { lagged / all } else { 0.0 }
 }
 
-/// Spearman's rank correlation of each value with the next. Source: C. Spearman (1904). 0 where it is not defined.
+/// Spearman's rank correlation of each value with the next. Source: C. Spearman (1904). 0 where it
+/// is not defined.
 pub fn spearman_lag1(values: &[f64]) -> f64 {
     if values.len() < 3 {
         return 0.0;

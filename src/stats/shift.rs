@@ -1,4 +1,5 @@
-//! How large is the difference: Hodges and Lehmann's estimate with its exact interval, as a ratio or as a difference.
+//! How large is the difference: Hodges and Lehmann's estimate with its exact interval, as a ratio
+//! or as a difference.
 
 use super::dist::normal_quantile;
 use super::{median, sorted};
@@ -15,7 +16,8 @@ pub struct Estimate {
     pub interval: Option<(f64, f64)>,
 }
 
-/// Cumulative distribution of Mann and Whitney's U under the null hypothesis, without ties: index u gives P(U <= u).
+/// Cumulative distribution of Mann and Whitney's U under the null hypothesis, without ties: index u
+/// gives P(U <= u).
 fn u_cdf(n: usize, m: usize) -> Vec<f64> {
     // f(i, j, u) = f(i, j-1, u) + f(i-1, j, u-j), kept for the current i only.
     let top = n * m;
@@ -44,9 +46,9 @@ fn u_cdf(n: usize, m: usize) -> Vec<f64> {
         .collect()
 }
 
-/// The index c (from 1) of the interval d_(c) .. d_(nm+1-c) of sorted pairwise differences, and the confidence it
-/// achieves: the largest c with P(U <= c-1) <= (1 - confidence) / 2. `None` where no c reaches the confidence.
-/// Beyond 50 values a side c comes from the normal approximation.
+/// The index c (from 1) of the interval d_(c) .. d_(nm+1-c) of sorted pairwise differences, and the
+/// confidence it achieves: the largest c with P(U <= c-1) <= (1 - confidence) / 2. `None` where no
+/// c reaches the confidence. Beyond 50 values a side c comes from the normal approximation.
 pub fn interval_index(n: usize, m: usize, confidence: f64) -> Option<(usize, f64)> {
     let tail = (1.0 - confidence) / 2.0;
     if n > EXACT_UP_TO || m > EXACT_UP_TO {
@@ -65,9 +67,10 @@ fn difference(b: f64, a: f64) -> f64 {
     if a == b { 0.0 } else { b - a }
 }
 
-/// Hodges and Lehmann's shift from a to b: the median of all pairwise differences, with the exact interval that inverts
-/// the Mann-Whitney test. Source: J. L. Hodges and E. L. Lehmann (1963); interval: Lehmann, "Nonparametrics" (1975), 2.6.
-/// Values may be +infinity. `None` when a side is empty.
+/// Hodges and Lehmann's shift from a to b: the median of all pairwise differences, with the exact
+/// interval that inverts the Mann-Whitney test. Source: J. L. Hodges and E. L. Lehmann (1963);
+/// interval: Lehmann, "Nonparametrics" (1975), 2.6. Values may be +infinity. `None` when a side is
+/// empty.
 pub fn shift(a: &[f64], b: &[f64], confidence: f64) -> Option<Estimate> {
     let differences: Vec<f64> = a.iter().flat_map(|x| b.iter().map(move |y| difference(*y, *x))).collect();
     let all = sorted(&differences);
@@ -76,7 +79,8 @@ pub fn shift(a: &[f64], b: &[f64], confidence: f64) -> Option<Estimate> {
     Some(Estimate { value, interval })
 }
 
-/// The ratio b / a: [`shift`] of logarithms. `None` when a side is empty or has a value that is not positive.
+/// The ratio b / a: [`shift`] of logarithms. `None` when a side is empty or has a value that is not
+/// positive.
 pub fn ratio(a: &[f64], b: &[f64], confidence: f64) -> Option<Estimate> {
     if a.iter().chain(b).any(|v| v.is_nan() || *v <= 0.0) {
         return None;
@@ -86,8 +90,8 @@ pub fn ratio(a: &[f64], b: &[f64], confidence: f64) -> Option<Estimate> {
     Some(Estimate { value: found.value.exp(), interval: found.interval.map(|(l, h)| (l.exp(), h.exp())) })
 }
 
-/// The interval of a median from order statistics, with at least the confidence asked for; `None` where n is too small
-/// (6 runs for 95 %). Source: as [`super::quantile::order_statistics`].
+/// The interval of a median from order statistics, with at least the confidence asked for; `None`
+/// where n is too small (6 runs for 95 %). Source: as [`super::quantile::order_statistics`].
 pub fn median_interval(values: &[f64], confidence: f64) -> Option<(f64, f64)> {
     let ranks = super::quantile::order_statistics(values.len() as u64, 0.5, 1.0 - confidence);
     let all = sorted(values);

@@ -5,8 +5,7 @@ use super::{mean, median, sample_variance, sorted};
 
 /// The variance of a two-level experiment: iterations within runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Levels {
-    /// Mean of all.
+pub struct VarianceLevels {
     pub mean: f64,
     /// Biased estimate at the level of iterations.
     pub s1: f64,
@@ -23,7 +22,7 @@ pub struct Levels {
 /// Splits the variance of `runs` of equally many iterations.
 /// Source: T. Kalibera and R. Jones, "Rigorous Benchmarking in Reasonable Time" (ISMM 2013).
 /// `None` below two runs of two iterations, or when their lengths differ.
-pub fn levels(runs: &[Vec<f64>]) -> Option<Levels> {
+pub fn levels(runs: &[Vec<f64>]) -> Option<VarianceLevels> {
     let r = runs.first()?.len();
     if runs.len() < 2 || r < 2 || runs.iter().any(|y| y.len() != r) {
         return None;
@@ -32,7 +31,7 @@ pub fn levels(runs: &[Vec<f64>]) -> Option<Levels> {
     let s1 = mean(&runs.iter().map(|y| sample_variance(y)).collect::<Vec<_>>());
     let s2 = sample_variance(&means);
     let n = runs.len() as f64;
-    Some(Levels {
+    Some(VarianceLevels {
         mean: mean(&means),
         s1,
         s2,
@@ -42,17 +41,19 @@ pub fn levels(runs: &[Vec<f64>]) -> Option<Levels> {
     })
 }
 
-impl Levels {
-    /// Iterations for each run that are worth their time, when starting a run costs as much as `cost` iterations:
-    /// ceil(sqrt(cost T1 / T2)). `None` where no variance arises between runs: then iterations are all that counts.
+impl VarianceLevels {
+    /// Iterations for each run that are worth their time, when starting a run costs as much as
+    /// `cost` iterations: ceil(sqrt(cost T1 / T2)). `None` where no variance arises between runs:
+    /// then iterations are all that counts.
     pub fn iterations(&self, cost: f64) -> Option<u64> {
         (self.t2 > 0.0).then(|| (cost * self.t1 / self.t2).sqrt().ceil() as u64)
     }
 }
 
-/// Tukey's fences around a sample: beyond the inner ones mild, beyond the outer ones severe outliers.
+/// Tukey's fences around a sample: beyond the inner ones mild, beyond the outer ones severe
+/// outliers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fences {
+pub struct TukeyFences {
     /// 1.5 interquartile ranges beyond the quartiles.
     pub mild: (f64, f64),
     /// 3 interquartile ranges beyond them.
@@ -61,7 +62,7 @@ pub struct Fences {
 
 /// Tukey's fences with quartiles by linear interpolation (Hyndman and Fan type 7).
 /// Source: J. W. Tukey, "Exploratory Data Analysis" (1977). Outliers are flagged, never dropped.
-pub fn fences(values: &[f64]) -> Option<Fences> {
+pub fn fences(values: &[f64]) -> Option<TukeyFences> {
     if values.len() < 4 {
         return None;
     }
@@ -74,7 +75,7 @@ pub fn fences(values: &[f64]) -> Option<Fences> {
     let (q1, q3) = (quartile(0.25), quartile(0.75));
     let iqr = q3 - q1;
     let around = |k: f64| (q1 - k * iqr, q3 + k * iqr);
-    Some(Fences { mild: around(1.5), severe: around(3.0) })
+    Some(TukeyFences { mild: around(1.5), severe: around(3.0) })
 }
 
 /// Indices of values whose distance from the median exceeds 14.826 median absolute deviations.
@@ -86,7 +87,8 @@ pub fn far_from_median(values: &[f64]) -> Vec<usize> {
     (0..values.len()).filter(|i| mad > 0.0 && distances[*i] > 14.826 * mad).collect()
 }
 
-/// The bounds mean -+ z sd that a new value stays within with probability 2 p - 1, for known mean and deviation.
+/// The bounds mean -+ z sd that a new value stays within with probability 2 p - 1, for known mean
+/// and deviation.
 pub fn normal_bounds(mean: f64, sd: f64, p: f64) -> (f64, f64) {
     let h = normal_quantile(p) * sd;
     (mean - h, mean + h)

@@ -1,5 +1,5 @@
-//! Every vector of `vectors.json`, held to the digits printed there. They were computed with scipy, statsmodels, Apache
-//! Otava and mpmath.
+//! Every vector of `vectors.json`, held to the digits printed there. They were computed with scipy,
+//! statsmodels, Apache Otava and mpmath.
 
 use serde_json::Value;
 
@@ -25,7 +25,8 @@ fn same(found: f64, printed: &Value) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
     let decimals = mantissa.split_once('.').map_or(0, |(_, d)| d.len() as i32);
     let unit = 10f64.powi(exponent.parse::<i32>().unwrap() - decimals);
-    // Of a double printed in full the last digits are rounding that depends on the order of additions: twelve are held.
+    // Of a double printed in full the last digits are rounding that depends on the order of
+    // additions: twelve are held.
     let slack = (0.5000001 * unit).max(f(printed).abs() * 1e-12);
     assert!((found - f(printed)).abs() <= slack, "{found} is not {text}");
 }
@@ -80,7 +81,7 @@ fn block_interval() {
     let v = &all()["block_indicator_ci"];
     let per = u(&v["per_block"]);
     let blocks: Vec<_> =
-        v["exceed"].as_array().unwrap().iter().map(|e| quantile::Block { count: per, above: u(e) }).collect();
+        v["exceed"].as_array().unwrap().iter().map(|e| quantile::TimeBlock { count: per, above: u(e) }).collect();
     let found = quantile::block_interval(&blocks, f(&v["p"]), 0.05).unwrap();
     assert_eq!(blocks.len() as u64, u(&v["B"]));
     same(found.variance, &v["V"]);
@@ -232,7 +233,7 @@ fn change_points() {
         same(change::divergence(&x, at[0], at[1], at[2]).unwrap(), printed);
     }
     assert_eq!(change::first_candidate(&x).unwrap().1, 5);
-    let settings = change::Settings { max_p: 1e-3, min_change: 0.0 };
+    let settings = change::ChangeSettings { max_p: 1e-3, min_change: 0.0 };
     let indices =
         |x: &[f64], settings| change::change_points(x, settings).iter().map(|c| c.index as u64).collect::<Vec<_>>();
     let printed = |v: &Value| v.as_array().unwrap().iter().map(u).collect::<Vec<_>>();
@@ -258,8 +259,9 @@ fn change_points() {
             same(ranks::welch(&left, &right).p, &v["p_welch"]);
         }
     }
-    // Otava's test of its smallest magnitude keeps series1 (a fall to a half) and drops series2 (one by a tenth).
-    let large = change::Settings { max_p: 1e-3, min_change: 0.2 };
+    // Otava's test of its smallest magnitude keeps series1 (a fall to a half) and drops series2
+    // (one by a tenth).
+    let large = change::ChangeSettings { max_p: 1e-3, min_change: 0.2 };
     let examples = &list["otava_examples"];
     assert_eq!(indices(&fs(&examples[1]["series"]), large), [6]);
     let relative: Vec<f64> = fs(&examples[2]["series"]).iter().map(|v| v.ln()).collect();
@@ -356,7 +358,8 @@ fn queues_and_stalls() {
         }
     }
     for v in list["stall"].as_array().unwrap() {
-        let stall = queue::Stall { rate: f(&v["lam"]), service: f(&v["s"]), length: f(&v["T"]), stall: f(&v["S"]) };
+        let stall =
+            queue::StallModel { rate: f(&v["lam"]), service: f(&v["s"]), length: f(&v["T"]), stall: f(&v["S"]) };
         for (p, key) in [(0.99, "p99"), (0.995, "p99_5"), (0.999, "p99_9"), (0.9999, "p99_99")] {
             assert!((stall.latency(p) - f(&v[key])).abs() < 5.1e-7, "{key} {} {}", stall.latency(p), v[key]);
         }

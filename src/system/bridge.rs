@@ -4,23 +4,24 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Context, Order, Provider, Running, System, SystemError};
-use crate::plan::options::{Options, unknown};
+use super::{CreateRequest, Provider, Running, System, SystemContext, SystemError};
+use crate::plan::options::{SystemOptions, unknown};
 use crate::plan::{BringUp, SystemSpec, SystemType};
 
 /// The option that chooses the system which is published to.
 const FROM: &str = "from";
 
-/// `driver = "bridge"`: one system that is published to, another that is read from, and a forwarder.
+/// `driver = "bridge"`: one system that is published to, another that is read from, and a
+/// forwarder.
 #[derive(Debug, Clone, Copy)]
-pub struct Bridge {
+pub struct BridgeType {
     /// The types that can be published to; the first where the scenario does not say.
     pub from: &'static [&'static str],
     /// The type that is read from.
     pub to: &'static str,
 }
 
-impl Provider for Bridge {
+impl Provider for BridgeType {
     fn describe(&self) -> SystemType {
         SystemType {
             lacks: |w| match &w.delivery {
@@ -36,7 +37,7 @@ impl Provider for Bridge {
         }
     }
 
-    fn parts(&self, options: &Options) -> Result<Vec<(String, Options)>, String> {
+    fn parts(&self, options: &SystemOptions) -> Result<Vec<(String, SystemOptions)>, String> {
         let first = match options.get(FROM) {
             None => self.from[0],
             Some(word) => *self
@@ -46,7 +47,7 @@ impl Provider for Bridge {
                 .ok_or_else(|| format!("option `{FROM}`: there are {}", self.from.join(", ")))?,
         };
         let part = |name: &str| match options.get(name) {
-            None => Ok((name.to_owned(), Options::new())),
+            None => Ok((name.to_owned(), SystemOptions::new())),
             Some(Value::Object(own)) => Ok((name.to_owned(), own.clone())),
             Some(_) => Err(format!("option `{name}`: the table of that system's options is expected")),
         };
@@ -57,7 +58,7 @@ impl Provider for Bridge {
         }
     }
 
-    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+    fn create(&self, spec: &SystemSpec, order: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
         let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
         let mut parts = Vec::new();
         for (index, (name, options)) in self.parts(&spec.options).map_err(wrong)?.into_iter().enumerate() {
@@ -79,21 +80,21 @@ impl Provider for Bridge {
                 require: spec.require,
                 options,
             };
-            let context = Context { dir, timeout: order.context.timeout };
+            let context = SystemContext { dir, timeout: order.context.timeout };
             parts.push((name, order.providers.create(&part, context)?));
         }
-        Ok(Box::new(Pair { parts, sizes: Vec::new() }))
+        Ok(Box::new(BridgeSystem { parts, sizes: Vec::new() }))
     }
 }
 
 /// Both systems of a bridge.
-struct Pair {
+struct BridgeSystem {
     parts: Vec<(String, Box<dyn System>)>,
     /// Processes of each part.
     sizes: Vec<usize>,
 }
 
-impl Pair {
+impl BridgeSystem {
     /// The part that a process belongs to, and its number there.
     fn part(&mut self, mut node: usize) -> Option<(&mut Box<dyn System>, usize)> {
         for ((_, part), size) in self.parts.iter_mut().zip(&self.sizes) {
@@ -106,7 +107,7 @@ impl Pair {
     }
 }
 
-impl System for Pair {
+impl System for BridgeSystem {
     fn start(&mut self) -> Result<Running, SystemError> {
         let mut both = Running::default();
         let mut launched = serde_json::Map::new();

@@ -1,7 +1,8 @@
 //! A system that is already running at a URL: reached, asked what it is, and left alone.
 //!
-//! Its processes are not ours to watch or stop, even when they are on this host; hence no process ids and no logs.
-//! It also holds the one thing a NATS server says unasked, its INFO line, which launched servers are probed by as well.
+//! Its processes are not ours to watch or stop, even when they are on this host; hence no process
+//! ids and no logs. It also holds the one thing a NATS server says unasked, its INFO line, which
+//! launched servers are probed by as well.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,36 +17,37 @@ use crate::plan::{Address, SystemSpec};
 /// Longest INFO line that is read, in bytes; a large cluster lists its servers in it.
 const INFO_BOUND: u64 = 64 * 1024;
 
-/// The fields of a NATS server's INFO that bear on guarantees or speed, under the names they have there.
+/// The fields of a NATS server's INFO that bear on guarantees or speed, under the names they have
+/// there.
 const INFO_SETTINGS: [&str; 7] =
     ["version", "server_name", "max_payload", "headers", "jetstream", "tls_required", "auth_required"];
 
 /// A NATS-speaking server that somebody else runs.
 #[derive(Debug)]
-pub struct External {
+pub struct ExternalNats {
     name: String,
     url: String,
     monitor: Option<String>,
     timeout: Duration,
 }
 
-impl External {
-    /// `name` as in the plan; `timeout` bounds the whole of reaching it. Settings are read back from the monitoring port
-    /// at `monitor`, `http://host:port` or `host:port`.
+impl ExternalNats {
+    /// `name` as in the plan; `timeout` bounds the whole of reaching it. Settings are read back
+    /// from the monitoring port at `monitor`, `http://host:port` or `host:port`.
     pub fn new(name: &str, url: &str, monitor: Option<&str>, timeout: Duration) -> Self {
         let monitor = monitor.map(|m| m.trim_start_matches("http://").trim_end_matches('/').to_owned());
         Self { name: name.to_owned(), url: url.to_owned(), monitor, timeout }
     }
 }
 
-impl External {
+impl ExternalNats {
     /// The one at `url`, with the option `monitor` of `spec`.
     pub(super) fn of(spec: &SystemSpec, url: &str, timeout: Duration) -> Self {
         Self::new(&spec.name, url, spec.options.get("monitor").and_then(|v| v.as_str()), timeout)
     }
 }
 
-impl System for External {
+impl System for ExternalNats {
     fn start(&mut self) -> Result<Running, SystemError> {
         let unavailable = |reason: String| SystemError::Unavailable {
             system: self.name.clone(),
@@ -54,7 +56,8 @@ impl System for External {
         };
         // A client may be given several servers of a cluster; one that answers is enough.
         let mut refusals = Vec::new();
-        // The schemes of the reference broker and of JetStream are among those of NATS, and `check` has judged them.
+        // The schemes of the reference broker and of JetStream are among those of NATS, and `check`
+        // has judged them.
         let address = Address::read(&NATS, &self.url).map_err(|e| unavailable(e.to_string()))?;
         for server in &address.servers {
             match info(&server.host, server.port, self.timeout) {
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn a_server_that_answers_is_read_and_left_alone() {
         let port = says("INFO {\"version\":\"9.9\",\"max_payload\":1024,\"client_id\":4}\r\n");
-        let mut system = External::new("mine", &format!("nats://127.0.0.1:{port}"), None, SHORT);
+        let mut system = ExternalNats::new("mine", &format!("nats://127.0.0.1:{port}"), None, SHORT);
         let running = system.start().unwrap();
         assert!(running.pids.is_empty());
         assert_eq!(running.settings["version"], "9.9");
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn another_protocol_silence_and_nobody_are_told_apart() {
         let other = says("220 mail.example ESMTP\r\n");
-        let words = |url: String| External::new("mine", &url, None, SHORT).start().unwrap_err().to_string();
+        let words = |url: String| ExternalNats::new("mine", &url, None, SHORT).start().unwrap_err().to_string();
         assert!(words(format!("nats://127.0.0.1:{other}")).contains("expected a NATS INFO line, got \"220 mail"));
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("nats://me:secret@{}", silent.local_addr().unwrap());

@@ -1,9 +1,10 @@
 //! Systems: how what is measured comes up, is watched and goes away.
 //!
-//! A [`System`] is one server or cluster for the length of one trial: launched fresh on free ports in a temporary folder,
-//! or already running at a URL. It knows nothing of clients or load; the engine passes its URL to a driver and its
-//! process ids to the resource meter. Whatever it started is gone when it is dropped, also when msgbench itself is
-//! killed (each child is told by the kernel when its parent dies).
+//! A [`System`] is one server or cluster for the length of one trial: launched fresh on free ports
+//! in a temporary folder, or already running at a URL. It knows nothing of clients or load; the
+//! engine passes its URL to a driver and its process ids to the resource meter. Whatever it started
+//! is gone when it is dropped, also when msgbench itself is killed (each child is told by the
+//! kernel when its parent dies).
 
 pub mod bridge;
 mod external;
@@ -20,14 +21,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use register::{Absent, Order, Provider, Providers};
+pub use register::{Absent, CreateRequest, Provider, Providers};
 
 use crate::plan::SystemSpec;
 use crate::plan::facts::{Durability, Stated};
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct SystemContext {
     /// A folder of its own, removed by the caller after the trial.
     pub dir: PathBuf,
     /// Bound on coming up and on going away.
@@ -45,11 +46,13 @@ pub struct Running {
     pub durability: Option<Stated<Durability>>,
     /// Settings it was started with, or that were read back, that bear on guarantees or speed.
     pub settings: BTreeMap<String, String>,
-    /// Options that its clients need besides those of the scenario: certificates and credentials made for the trial.
+    /// Options that its clients need besides those of the scenario: certificates and credentials
+    /// made for the trial.
     pub client: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A system under measurement. What is not said of one is that of a system that msgbench does not run.
+/// A system under measurement. What is not said of one is that of a system that msgbench does not
+/// run.
 pub trait System: Send {
     /// Starts it, waits until it answers, and reads back what it is.
     ///
@@ -67,8 +70,8 @@ pub trait System: Send {
         self.ended()
     }
 
-    /// Kills one of its processes, unless it has ended already, and starts it again on the same port and with the same files.
-    /// Does not wait until it answers. Returns the new process id.
+    /// Kills one of its processes, unless it has ended already, and starts it again on the same
+    /// port and with the same files. Does not wait until it answers. Returns the new process id.
     ///
     /// # Errors
     /// When it is not a process of ours, or could not be started.
@@ -76,7 +79,8 @@ pub trait System: Send {
         Err(format!("node {node} is no process that msgbench has started"))
     }
 
-    /// Stops it and waits until it is gone; kills it when it does not go within the bound. Does nothing twice.
+    /// Stops it and waits until it is gone; kills it when it does not go within the bound. Does
+    /// nothing twice.
     fn stop(&mut self) -> Result<(), SystemError> {
         Ok(())
     }
@@ -97,7 +101,6 @@ pub trait System: Send {
 pub enum Availability {
     /// It can.
     Found {
-        /// The program.
         program: PathBuf,
         /// What it says of its version.
         version: String,
@@ -152,7 +155,8 @@ pub enum SystemError {
     },
 }
 
-/// What to say of an option that only a launched system has, where there is a url; `written` are those.
+/// What to say of an option that only a launched system has, where there is a url; `written` are
+/// those.
 fn in_vain(spec: &SystemSpec, what: &str, written: impl IntoIterator<Item = String>) -> Result<(), SystemError> {
     match written.into_iter().next() {
         None => Ok(()),
@@ -167,7 +171,7 @@ fn in_vain(spec: &SystemSpec, what: &str, written: impl IntoIterator<Item = Stri
 mod tests {
     use super::*;
 
-    use super::nats::{Core, Streams};
+    use super::nats::{JetstreamType, NatsType};
     use crate::plan::BringUp;
 
     fn spec(driver: &str, bring_up: BringUp) -> SystemSpec {
@@ -180,15 +184,15 @@ mod tests {
         }
     }
 
-    fn context() -> Context {
-        Context { dir: std::env::temp_dir(), timeout: Duration::from_millis(200) }
+    fn context() -> SystemContext {
+        SystemContext { dir: std::env::temp_dir(), timeout: Duration::from_millis(200) }
     }
 
     fn create(spec: &SystemSpec) -> Result<Box<dyn System>, SystemError> {
         let mut providers = Providers::default();
-        providers.add(none::Null);
-        providers.add(Core);
-        providers.add(Streams);
+        providers.add(none::NullType);
+        providers.add(NatsType);
+        providers.add(JetstreamType);
         providers.create(spec, context())
     }
 
@@ -225,7 +229,7 @@ mod tests {
     /// The drivers' error for a message that is too large names this option.
     #[test]
     fn whatever_speaks_nats_and_is_launched_has_a_largest_payload() {
-        for of_type in [Core.describe(), Streams.describe(), reference::Builtin.describe()] {
+        for of_type in [NatsType.describe(), JetstreamType.describe(), reference::ReferenceType.describe()] {
             let names: Vec<String> = of_type.options.iter().flat_map(|set| set.names()).collect();
             assert!(names.iter().any(|name| name == "max-payload"), "{}", of_type.name);
         }

@@ -1,13 +1,13 @@
 //! No system at all: the null driver takes and returns messages within msgbench itself.
 
-use super::{Availability, Order, Provider, Running, System, SystemError, reference};
+use super::{Availability, CreateRequest, Provider, Running, System, SystemError, reference};
 use crate::plan::{SystemSpec, SystemType};
 
 /// `driver = "null"`.
 #[derive(Debug, Clone, Copy)]
-pub struct Null;
+pub struct NullType;
 
-impl Provider for Null {
+impl Provider for NullType {
     fn describe(&self) -> SystemType {
         SystemType {
             lacks: |w| (w.topology.reply || w.delivery.backlog > 0).then_some("the null driver delivers nothing"),
@@ -19,7 +19,7 @@ impl Provider for Null {
     fn availability(&self) -> Availability {
         reference::itself(None)
     }
-    fn create(&self, _: &SystemSpec, _: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+    fn create(&self, _: &SystemSpec, _: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
         Ok(Box::new(NoSystem))
     }
 }

@@ -1,12 +1,14 @@
 //! A child process that cannot outlive msgbench.
 //!
-//! Invariant: whatever is started here is gone when its [`Child`] is dropped. Each child leads a process group of its own,
-//! so that helpers it starts go with it and a Ctrl-C at the terminal reaches msgbench alone, which then stops the
-//! child in order. Against msgbench itself being killed stands `PR_SET_PDEATHSIG` (prctl(2)). That signal is sent when the
-//! *thread* that spawned the child ends, not the process: spawn from a thread that lives as long as the child is to
-//! live. The engine calls `System::start` from the main thread.
+//! Invariant: whatever is started here is gone when its [`Child`] is dropped. Each child leads a
+//! process group of its own, so that helpers it starts go with it and a Ctrl-C at the terminal
+//! reaches msgbench alone, which then stops the child in order. Against msgbench itself being
+//! killed stands `PR_SET_PDEATHSIG` (prctl(2)). That signal is sent when the *thread* that spawned
+//! the child ends, not the process: spawn from a thread that lives as long as the child is to live.
+//! The engine calls `System::start` from the main thread.
 //!
-//! The group is signalled only while its leader is not yet reaped: until then the kernel cannot give its number away.
+//! The group is signalled only while its leader is not yet reaped: until then the kernel cannot
+//! give its number away.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -22,7 +24,8 @@ const POLL: Duration = Duration::from_millis(2);
 /// Bound on a program that prints its version: a Java virtual machine on a busy host takes seconds.
 const VERSION_BOUND: Duration = Duration::from_secs(10);
 
-/// Bound on the kernel taking a process away after SIGKILL; longer means it hangs inside the kernel.
+/// Bound on the kernel taking a process away after SIGKILL; longer means it hangs inside the
+/// kernel.
 const KILL_BOUND: Duration = Duration::from_secs(5);
 
 /// Characters of an exception's line that are shown.
@@ -48,7 +51,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `command` in a process group of its own, with no standard input and standard error appended to `log`.
+    /// Starts `command` in a process group of its own, with no standard input and standard error
+    /// appended to `log`.
     ///
     /// The child gets SIGKILL when the calling thread ends (see the module head).
     ///
@@ -62,14 +66,15 @@ impl Child {
         };
         command.stdin(Stdio::null()).stdout(stdout).stderr(errors).process_group(0);
         let parent = std::process::id();
-        // SAFETY: between fork and exec the closure makes only the system calls prctl and getppid, both
-        // async-signal-safe, and allocates nothing.
+        // SAFETY: between fork and exec the closure makes only the system calls prctl and getppid,
+        // both async-signal-safe, and allocates nothing.
         unsafe {
             command.pre_exec(move || {
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) != 0 {
                     return Err(io::Error::last_os_error());
                 }
-                // The parent may have died before the request was in place; then nobody would ever tell the child.
+                // The parent may have died before the request was in place; then nobody would ever
+                // tell the child.
                 if libc::getppid() as u32 != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
                 }
@@ -107,7 +112,8 @@ impl Child {
         }
     }
 
-    /// Asks it to end with SIGTERM, waits up to `timeout`, then kills its group. Does nothing to a child that has ended.
+    /// Asks it to end with SIGTERM, waits up to `timeout`, then kills its group. Does nothing to a
+    /// child that has ended.
     ///
     /// # Errors
     /// When it is still there some seconds after SIGKILL; the text says so.
@@ -141,7 +147,8 @@ impl Child {
         if self.status.is_some() || !self.is_zombie() {
             return;
         }
-        // Helpers left behind by the leader go before the leader is reaped and the number of the group becomes free.
+        // Helpers left behind by the leader go before the leader is reaped and the number of the
+        // group becomes free.
         self.signal(-(self.pid() as libc::pid_t), libc::SIGKILL);
         self.status = self.inner.try_wait().ok().flatten();
     }
@@ -151,14 +158,17 @@ impl Child {
         // SAFETY: siginfo_t is plain data for which all zeros is a valid value.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        // SAFETY: `info` is valid and writable for the call; WNOWAIT leaves the child to be reaped later.
+        // SAFETY: `info` is valid and writable for the call; WNOWAIT leaves the child to be reaped
+        // later.
         let rc = unsafe { libc::waitid(libc::P_PID, self.pid(), &mut info, flags) };
-        // SAFETY: waitid succeeded, so si_pid is the field of the union that is set (zero when nothing has ended).
+        // SAFETY: waitid succeeded, so si_pid is the field of the union that is set (zero when
+        // nothing has ended).
         rc == 0 && unsafe { info.si_pid() } != 0
     }
 
     fn signal(&self, target: libc::pid_t, signal: libc::c_int) {
-        // SAFETY: kill touches no memory; the leader is not reaped, so the number is still ours. ESRCH cannot hurt.
+        // SAFETY: kill touches no memory; the leader is not reaped, so the number is still ours.
+        // ESRCH cannot hurt.
         unsafe { libc::kill(target, signal) };
     }
 }
@@ -191,7 +201,8 @@ pub(super) fn open_log(log: &Path) -> io::Result<File> {
 
 /// TCP ports on 127.0.0.1, all different, that nobody else is given until this is dropped.
 ///
-/// Drop it just before what listens is started. Another process may take a port in that moment: try again on a conflict.
+/// Drop it just before what listens is started. Another process may take a port in that moment: try
+/// again on a conflict.
 #[derive(Debug)]
 pub struct Held(Vec<TcpListener>);
 
@@ -213,7 +224,8 @@ impl Held {
     }
 }
 
-/// The line of the exception that ended a Java program, by its log: the deepest cause of the last one.
+/// The line of the exception that ended a Java program, by its log: the deepest cause of the last
+/// one.
 pub fn exception(log: &Path) -> Option<String> {
     let bytes = std::fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&bytes);
@@ -233,7 +245,8 @@ pub fn exception(log: &Path) -> Option<String> {
     Some(line.trim_start_matches("Caused by: ").trim_end().chars().take(EXCEPTION_CHARS).collect())
 }
 
-/// The last `lines` lines of a log, each after a line break and two spaces; empty when there is nothing to read.
+/// The last `lines` lines of a log, each after a line break and two spaces; empty when there is
+/// nothing to read.
 pub fn tail(log: &Path, lines: usize) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
@@ -366,7 +379,8 @@ mod tests {
         assert_eq!(child.ended().as_deref(), Some("killed by SIGKILL"));
     }
 
-    /// The largest system has 9 nodes of 3 ports. One port at a time, 94 of 2000 such sets held a port twice.
+    /// The largest system has 9 nodes of 3 ports. One port at a time, 94 of 2000 such sets held a
+    /// port twice.
     #[test]
     fn the_ports_of_a_system_are_all_different_and_so_are_those_of_its_neighbours() {
         let start = std::sync::Barrier::new(4);

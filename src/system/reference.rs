@@ -1,7 +1,9 @@
-//! The built-in reference broker as a process of its own, so that its CPU is counted as the broker's and not as ours.
+//! The built-in reference broker as a process of its own, so that its CPU is counted as the
+//! broker's and not as ours.
 //!
-//! It is this very program, started as `broker`. It chooses its port itself and says so in one line of JSON on its
-//! standard output, so no port can be lost in between. What it prints after that goes to its log.
+//! It is this very program, started as `broker`. It chooses its port itself and says so in one line
+//! of JSON on its standard output, so no port can be lost in between. What it prints after that
+//! goes to its log.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -14,21 +16,23 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::external::{External, plain};
+use super::external::{ExternalNats, plain};
 use super::process::{Child, Output, open_log, tail};
-use super::{Availability, Context, Order, Provider, Running, System, SystemError};
+use super::{Availability, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::NATS;
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::options::OptionSet;
 use crate::plan::{BringUp, SystemSpec, SystemType};
 
-/// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
+/// Names the program that is started as the reference broker instead of the running one: a test
+/// binary is no broker.
 const PROGRAM_VARIABLE: &str = "MSGBENCH_BIN";
 
 /// The options of a scenario that become flags of the broker.
 const FLAGS: [&str; 4] = ["max-payload", "max-pending", "workers", "slow-consumer"];
 
-/// The option that holds the `[faults]` of a scenario, and the files in the broker's folder that go with them.
+/// The option that holds the `[faults]` of a scenario, and the files in the broker's folder that go
+/// with them.
 const FAULTS: &str = "faults";
 const FAULTS_FILE: &str = "faults.json";
 const FAULT_LOG: &str = "faults.jsonl";
@@ -40,14 +44,16 @@ const ALL_PUBLISHED: &str = "mb.*.*.*";
 const LOG_FLAGS: [&str; 6] =
     ["sync", "segment-size", "retention-time", "retention-size", "retention-records", "housekeeping"];
 
-/// Says that messages are to be stored: the broker then serves the Kafka protocol, too, and clients are sent there.
+/// Says that messages are to be stored: the broker then serves the Kafka protocol, too, and clients
+/// are sent there.
 pub const LOG: &str = "log";
 
-/// The options of a launched broker; docs/broker.md says what each may be. The broker checks them itself.
+/// The options of a launched broker; docs/broker.md says what each may be. The broker checks them
+/// itself.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 #[expect(dead_code, reason = "only its schema is used")]
-struct Launch {
+struct BrokerFlags {
     /// Largest message.
     max_payload: Value,
     /// Bytes that are held for one slow connection.
@@ -76,9 +82,9 @@ struct Launch {
 
 /// `driver = "reference"`: the built-in broker.
 #[derive(Debug, Clone, Copy)]
-pub struct Builtin;
+pub struct ReferenceType;
 
-impl Provider for Builtin {
+impl Provider for ReferenceType {
     fn describe(&self) -> SystemType {
         SystemType {
             lacks: |w| match &w.delivery {
@@ -91,7 +97,7 @@ impl Provider for Builtin {
             faults: true,
             by_default: true,
             protocol: Some(NATS),
-            options: vec![OptionSet::of::<Launch>(|_| Ok(()))],
+            options: vec![OptionSet::of::<BrokerFlags>(|_| Ok(()))],
             ..SystemType::new(
                 "reference",
                 "The built-in broker: over the NATS protocol, or, where messages are to be stored, over the Kafka protocol.",
@@ -101,12 +107,12 @@ impl Provider for Builtin {
     fn availability(&self) -> Availability {
         itself(std::env::var_os(PROGRAM_VARIABLE).as_deref().map(Path::new))
     }
-    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError> {
-        let Order { program, context, .. } = order;
+    fn create(&self, spec: &SystemSpec, order: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
+        let CreateRequest { program, context, .. } = order;
         if let BringUp::External { url } = &spec.bring_up {
-            return Ok(Box::new(External::of(spec, url, context.timeout)));
+            return Ok(Box::new(ExternalNats::of(spec, url, context.timeout)));
         }
-        Ok(Box::new(Reference::new(&spec.name, program, &spec.options, context)))
+        Ok(Box::new(ReferenceSystem::new(&spec.name, program, &spec.options, context)))
     }
 }
 
@@ -129,7 +135,7 @@ const END_BOUND: Duration = Duration::from_secs(1);
 
 /// The line the broker prints when it takes connections.
 #[derive(Debug, Deserialize)]
-struct Ready {
+struct ReadyLine {
     event: String,
     url: String,
     version: String,
@@ -139,13 +145,13 @@ struct Ready {
 
 /// A reference broker of our own.
 #[derive(Debug)]
-pub struct Reference {
+pub struct ReferenceSystem {
     name: String,
     program: PathBuf,
     flags: Vec<String>,
     faults: Option<serde_json::Value>,
     log_half: bool,
-    context: Context,
+    context: SystemContext,
     child: Option<Child>,
     /// Where it listens since it was first started: for NATS clients, and for Kafka clients.
     addresses: Option<(String, Option<String>)>,
@@ -153,13 +159,14 @@ pub struct Reference {
     starts: usize,
 }
 
-impl Reference {
-    /// `name` and `options` as in the plan. `program` is msgbench itself, by an absolute path: the broker is started in its own folder.
+impl ReferenceSystem {
+    /// `name` and `options` as in the plan. `program` is msgbench itself, by an absolute path: the
+    /// broker is started in its own folder.
     pub fn new(
         name: &str,
         program: PathBuf,
         options: &serde_json::Map<String, serde_json::Value>,
-        context: Context,
+        context: SystemContext,
     ) -> Self {
         let log_half = options.get(LOG) == Some(&true.into());
         let flag = |&key: &&str| Some([format!("--{key}"), plain(options.get(key)?)]);
@@ -197,7 +204,12 @@ impl Reference {
         SystemError::Start { system: self.name.clone(), words, log: tail(&self.log(), TAIL_LINES) }
     }
 
-    fn await_ready(&self, child: &mut Child, ready: &Receiver<Ready>, deadline: Instant) -> Result<Ready, SystemError> {
+    fn await_ready(
+        &self,
+        child: &mut Child,
+        ready: &Receiver<ReadyLine>,
+        deadline: Instant,
+    ) -> Result<ReadyLine, SystemError> {
         let left = deadline.saturating_duration_since(Instant::now());
         ready.recv_timeout(left).map_err(|error| match error {
             RecvTimeoutError::Timeout => self.failed(format!("not ready within {:?}", self.context.timeout)),
@@ -210,17 +222,20 @@ impl Reference {
     }
 }
 
-/// Copies every line of the broker to its log and hands over the ready line. Ends with the output of the broker.
-fn drain(stdout: ChildStdout, mut log: File, ready: mpsc::SyncSender<Ready>) {
-    // Dropped at the end of the output at the latest, which tells a waiting caller that nothing will come.
+/// Copies every line of the broker to its log and hands over the ready line. Ends with the output
+/// of the broker.
+fn drain(stdout: ChildStdout, mut log: File, ready: mpsc::SyncSender<ReadyLine>) {
+    // Dropped at the end of the output at the latest, which tells a waiting caller that nothing
+    // will come.
     let mut ready = Some(ready);
     let mut lines = BufReader::new(stdout);
     let mut line = Vec::new();
     while matches!(lines.read_until(b'\n', &mut line), Ok(count) if count > 0) {
-        // A log that cannot be written must not stop the draining: a full pipe would stall what is being measured.
+        // A log that cannot be written must not stop the draining: a full pipe would stall what is
+        // being measured.
         let _ = log.write_all(&line);
         if ready.is_some()
-            && let Ok(said) = serde_json::from_slice::<Ready>(&line)
+            && let Ok(said) = serde_json::from_slice::<ReadyLine>(&line)
             && said.event == "ready"
             && let Some(sender) = ready.take()
         {
@@ -231,15 +246,15 @@ fn drain(stdout: ChildStdout, mut log: File, ready: mpsc::SyncSender<Ready>) {
     }
 }
 
-impl Reference {
+impl ReferenceSystem {
     /// The log of faults of its `n`-th start.
     fn fault_log_of(n: usize) -> String {
         if n <= 1 { FAULT_LOG.to_owned() } else { format!("{n}-{FAULT_LOG}") }
     }
 
-    /// Starts it, on free ports the first time and on the same ones afterwards; what it says when it is ready comes through the
-    /// receiver.
-    fn spawn(&mut self) -> Result<(Child, Receiver<Ready>), SystemError> {
+    /// Starts it, on free ports the first time and on the same ones afterwards; what it says when
+    /// it is ready comes through the receiver.
+    fn spawn(&mut self) -> Result<(Child, Receiver<ReadyLine>), SystemError> {
         self.starts += 1;
         let cannot = |error: std::io::Error| self.failed(format!("{}: {error}", self.program.display()));
         let any = || "127.0.0.1:0".to_owned();
@@ -277,7 +292,7 @@ impl Reference {
     }
 }
 
-impl System for Reference {
+impl System for ReferenceSystem {
     fn start(&mut self) -> Result<Running, SystemError> {
         if self.child.is_some() {
             return Err(self.failed("it was started already".to_owned()));
@@ -367,11 +382,12 @@ fn program(explicit: Option<&Path>) -> std::io::Result<PathBuf> {
 mod tests {
     use super::*;
 
-    /// A system whose program is the shell, started in `dir` with the arguments `broker --listen ...`: it runs `script`.
-    fn scripted(dir: &Path, script: &str, options: serde_json::Value, timeout: Duration) -> Reference {
+    /// A system whose program is the shell, started in `dir` with the arguments
+    /// `broker --listen ...`: it runs `script`.
+    fn scripted(dir: &Path, script: &str, options: serde_json::Value, timeout: Duration) -> ReferenceSystem {
         std::fs::write(dir.join("broker"), script).unwrap();
-        let context = Context { dir: dir.to_owned(), timeout };
-        Reference::new("reference", PathBuf::from("/bin/sh"), options.as_object().unwrap(), context)
+        let context = SystemContext { dir: dir.to_owned(), timeout };
+        ReferenceSystem::new("reference", PathBuf::from("/bin/sh"), options.as_object().unwrap(), context)
     }
 
     #[test]
@@ -437,7 +453,7 @@ exec sleep 60"#;
     fn every_flag_is_an_option() {
         let mut names = [&FLAGS[..], &LOG_FLAGS, &[LOG, FAULTS]].concat();
         names.sort_unstable();
-        assert_eq!(Builtin.describe().options[0].names(), names);
+        assert_eq!(ReferenceType.describe().options[0].names(), names);
     }
 
     #[test]

@@ -7,10 +7,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::plan::options::Options;
+use crate::plan::options::SystemOptions;
 use crate::plan::{BringUp, SystemSpec, SystemType};
 
-use super::{Availability, Context, System, SystemError};
+use super::{Availability, System, SystemContext, SystemError};
 
 /// One type of system: what it is, whether it is here, and how one comes up.
 pub trait Provider: Send + Sync {
@@ -28,7 +28,7 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
-    fn parts(&self, _options: &Options) -> Result<Vec<(String, Options)>, String> {
+    fn parts(&self, _options: &SystemOptions) -> Result<Vec<(String, SystemOptions)>, String> {
         Ok(Vec::new())
     }
 
@@ -39,15 +39,15 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// An option that does not fit, or a part that is not here.
-    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError>;
+    fn create(&self, spec: &SystemSpec, order: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError>;
 }
 
 /// With what a system is made.
-pub struct Order<'a> {
+pub struct CreateRequest<'a> {
     /// What [`Provider::availability`] found; empty where nothing is launched.
     pub program: PathBuf,
     /// Where it may keep files, and how long it may take.
-    pub context: Context,
+    pub context: SystemContext,
     /// All types, for a system that is made of others.
     pub providers: &'a Providers,
 }
@@ -88,7 +88,7 @@ impl Providers {
         let Some(provider) = self.get(name) else {
             return Availability::Missing { reason: unknown(name), remedy: OTHER_BUILD.to_owned() };
         };
-        let parts = provider.parts(&Options::new()).unwrap_or_default();
+        let parts = provider.parts(&SystemOptions::new()).unwrap_or_default();
         let mut found: Option<(PathBuf, String)> = None;
         for (part, _) in &parts {
             match self.availability(part) {
@@ -111,7 +111,7 @@ impl Providers {
     ///
     /// # Errors
     /// When there is no such type, its program is not here, or an option does not fit.
-    pub fn create(&self, spec: &SystemSpec, context: Context) -> Result<Box<dyn System>, SystemError> {
+    pub fn create(&self, spec: &SystemSpec, context: SystemContext) -> Result<Box<dyn System>, SystemError> {
         let unavailable = |reason, remedy| SystemError::Unavailable { system: spec.name.clone(), reason, remedy };
         let Some(provider) = self.get(&spec.driver) else {
             return Err(unavailable(unknown(&spec.driver), OTHER_BUILD.to_owned()));
@@ -125,7 +125,7 @@ impl Providers {
             Some(Availability::Found { program, .. }) => program,
             Some(Availability::Missing { reason, remedy }) => return Err(unavailable(reason, remedy)),
         };
-        provider.create(spec, Order { program, context, providers: self })
+        provider.create(spec, CreateRequest { program, context, providers: self })
     }
 }
 
@@ -139,7 +139,6 @@ fn unknown(name: &str) -> String {
 /// A type that this build does not have. It keeps its name, so that a scenario with it is
 /// understood and its system skipped with the reason.
 pub struct Absent {
-    /// Its name.
     pub name: &'static str,
     /// Why it is not here.
     pub reason: &'static str,
@@ -154,7 +153,7 @@ impl Provider for Absent {
     fn availability(&self) -> Availability {
         Availability::Missing { reason: self.reason.to_owned(), remedy: self.remedy.to_owned() }
     }
-    fn create(&self, spec: &SystemSpec, _: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+    fn create(&self, spec: &SystemSpec, _: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
         Err(SystemError::Unavailable {
             system: spec.name.clone(),
             reason: self.reason.to_owned(),

@@ -1,7 +1,8 @@
 //! The temporary folder of a process: removed at its end, or by a later process when it was killed.
 //!
-//! The folder is locked (flock(2)) while the process lives, and the kernel releases the lock however the process ends: a folder
-//! that can be locked belongs to nobody. Rejected: the process id in the name alone, since the kernel gives ids away again.
+//! The folder is locked (flock(2)) while the process lives, and the kernel releases the lock
+//! however the process ends: a folder that can be locked belongs to nobody. Rejected: the process
+//! id in the name alone, since the kernel gives ids away again.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,7 +15,6 @@ const PREFIX: &str = "msgbench-run-";
 /// How often another name is tried.
 const TRIES: u32 = 100;
 
-/// See the module.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -25,7 +25,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a folder in the system's folder for temporary files, after those that killed processes left there are removed.
+    /// Makes a folder in the system's folder for temporary files, after those that killed processes
+    /// left there are removed.
     ///
     /// # Errors
     /// When no folder can be made there; the error names the place.
@@ -47,11 +48,13 @@ impl Scratch {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 made => made?,
             }
-            // Another process may sweep before the lock is held; then the folder is gone, or about to go.
+            // Another process may sweep before the lock is held; then the folder is gone, or about
+            // to go.
             let Ok(held) = open(&path) else { continue };
             match held.try_lock() {
                 Err(TryLockError::WouldBlock) => continue,
-                // A file system without locks: nobody else can lock the folder either, so nobody removes it.
+                // A file system without locks: nobody else can lock the folder either, so nobody
+                // removes it.
                 Err(TryLockError::Error(_)) | Ok(()) => {}
             }
             if same(&held, &path) {
@@ -61,7 +64,6 @@ impl Scratch {
         Err(io::Error::other(format!("{TRIES} names were taken")))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -85,7 +87,8 @@ fn same(held: &File, path: &Path) -> bool {
     held.metadata().ok().map(of) == std::fs::symlink_metadata(path).ok().map(of)
 }
 
-/// Removes the folders of ours in `parent` that no living process holds; returns how many. What belongs to another user stays.
+/// Removes the folders of ours in `parent` that no living process holds; returns how many. What
+/// belongs to another user stays.
 fn sweep(parent: &Path) -> usize {
     let Ok(all) = std::fs::read_dir(parent) else { return 0 };
     let ours = all.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(PREFIX)).map(|e| e.path());

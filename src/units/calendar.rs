@@ -1,11 +1,12 @@
-//! Instants of the calendar as text. Only UTC, only what file names and RFC 3339 need: a date library would be
-//! more code than the twenty lines below.
+//! Instants of the calendar as text. Only UTC, only what file names and RFC 3339 need: a date
+//! library would be more code than the twenty lines below.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::units::{Nanos, SECOND, now};
 
-/// Year, month and day of a day number counted from 1970-01-01, in the proleptic Gregorian calendar.
+/// Year, month and day of a day number counted from 1970-01-01, in the proleptic Gregorian
+/// calendar.
 ///
 /// Source: H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
 fn civil_from_days(days: i64) -> (i64, u32, u32) {
@@ -30,8 +31,8 @@ fn text(at: SystemTime, separator: char) -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}{separator}{m:02}{separator}{s:02}Z")
 }
 
-/// The calendar of one run: the wall clock is read once, and carried forward by the monotonic clock. A wall clock that is set
-/// meanwhile puts no end before its beginning.
+/// The calendar of one run: the wall clock is read once, and carried forward by the monotonic
+/// clock. A wall clock that is set meanwhile puts no end before its beginning.
 #[derive(Debug, Clone, Copy)]
 pub struct RunClock {
     wall: SystemTime,
@@ -56,7 +57,8 @@ impl RunClock {
         let at = self.wall + Duration::from_nanos(later);
         at.checked_sub(Duration::from_nanos(earlier)).unwrap_or(UNIX_EPOCH)
     }
-    /// By how many seconds the wall clock, now at `wall`, was set since the start; absent where it was not.
+    /// By how many seconds the wall clock, now at `wall`, was set since the start; absent where it
+    /// was not.
     ///
     /// A machine that slept looks the same: the monotonic clock of Linux does not count sleep.
     pub fn step(&self, wall: SystemTime, mono: Nanos) -> Option<f64> {

@@ -1,7 +1,9 @@
-//! Rates, sizes, durations and instants as types: one grammar to read them, the same grammar to print them.
+//! Rates, sizes, durations and instants as types: one grammar to read them, the same grammar to
+//! print them.
 //!
-//! Everything inside the program is an integer of one unit (nanoseconds, bytes) or a rate in messages per second;
-//! text exists only at the edges. What [`std::fmt::Display`] prints, [`std::str::FromStr`] reads back unchanged.
+//! Everything inside the program is an integer of one unit (nanoseconds, bytes) or a rate in
+//! messages per second; text exists only at the edges. What [`std::fmt::Display`] prints,
+//! [`std::str::FromStr`] reads back unchanged.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,16 +22,19 @@ pub const SECOND: Nanos = 1_000_000_000;
 #[inline]
 pub fn now() -> Nanos {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `ts` is a valid, writable timespec and CLOCK_MONOTONIC exists on every supported kernel.
+    // SAFETY: `ts` is a valid, writable timespec and CLOCK_MONOTONIC exists on every supported
+    // kernel.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
     ts.tv_sec as u64 * SECOND + ts.tv_nsec as u64
 }
 
-/// Writes a line on standard error, if that can be written to. `eprintln!` ends the thread when it cannot (a file at its size
-/// limit, a reader that has gone), and no run and no connection of a broker may end for a lost word.
+/// Writes a line on standard error, if that can be written to. `eprintln!` ends the thread when it
+/// cannot (a file at its size limit, a reader that has gone), and no run and no connection of a
+/// broker may end for a lost word.
 pub fn say(words: impl fmt::Display) {
     use std::io::Write;
-    // One write per line, so that lines of several threads do not mix; there is nowhere left to say that it failed.
+    // One write per line, so that lines of several threads do not mix; there is nowhere left to say
+    // that it failed.
     let _ = std::io::stderr().write_all(format!("{words}\n").as_bytes());
 }
 

@@ -1,15 +1,16 @@
-//! The checks of what was observed of one workload and of the host around it (stats.md A5): V1 to V6, V9, V11, V12, V15.
-//! Each is a pure function.
+//! The checks of what was observed of one workload and of the host around it (stats.md A5): V1 to
+//! V6, V9, V11, V12, V15. Each is a pure function.
 
 use super::noise::{self, Sends};
 use super::outcome::{check, grade};
-use super::steadiness::{self, Flow};
+use super::steadiness::{self, BlockFlow};
 use crate::record::{Check, Status};
 
 /// What the checks look at, for one workload and the host around it.
 #[derive(Debug, Clone, Default)]
-pub struct Observed {
-    /// Messages due and messages handed over in the measured phase; `None` where the system decides the rate.
+pub struct CheckInput {
+    /// Messages due and messages handed over in the measured phase; `None` where the system decides
+    /// the rate.
     pub scheduled: Option<u64>,
     /// Of those, handed over within it.
     pub sent: u64,
@@ -18,7 +19,7 @@ pub struct Observed {
     /// Whether the load has a schedule, and measuring began: only then can the system fall behind.
     pub paced: bool,
     /// What was due and came, block by block; `None` where it cannot be seen.
-    pub flow: Option<Flow>,
+    pub flow: Option<BlockFlow>,
     /// When the first messages were sent, where the load has a constant rate.
     pub sends: Option<Sends>,
     /// p99.9 of lag and of response, ns; the p99 where p99.9 has too few samples.
@@ -29,7 +30,6 @@ pub struct Observed {
     pub backpressure: u64,
     /// Deliveries owed, lost (client and broker together), duplicated, corrupted.
     pub expected: u64,
-    /// See `expected`.
     pub lost: u64,
     /// Whether some were still arriving when the drain ended.
     pub arriving: bool,
@@ -39,21 +39,21 @@ pub struct Observed {
     pub client_dropped: u64,
     /// Dropped by the client in the whole trial, the warm-up included.
     pub dropped: u64,
-    /// See `expected`.
     pub corrupted: u64,
     /// Acknowledgements and deliveries of messages that are not of this trial.
     pub foreign: u64,
-    /// Sum over all messages of received - intended, from the stamps at both ends, ns; `None` when messages are missing.
+    /// Sum over all messages of received - intended, from the stamps at both ends, ns; `None` when
+    /// messages are missing.
     pub sojourn_from_stamps: Option<f64>,
     /// The same from the histogram: mean x count, ns.
     pub sojourn_from_histogram: f64,
     /// Largest share of wall time that a generator thread computed, and that it waited for a core.
     pub busiest: f64,
-    /// See `busiest`.
     pub waiting: f64,
     /// Whether the pacer spins, so that a busy thread is by design.
     pub spinning: bool,
-    /// Whether the load is as much as the generator can give, so that a busy thread says who is the limit.
+    /// Whether the load is as much as the generator can give, so that a busy thread says who is the
+    /// limit.
     pub unthrottled: bool,
     /// Samples beyond the histogram's range.
     pub clipped: u64,
@@ -65,15 +65,15 @@ pub struct Observed {
     pub clocksource: String,
 }
 
-/// What is missing is at least so many seconds of the schedule before V1 warns, and before it is INVALID: in a short trial
-/// the last few messages would be 1 % of it.
+/// What is missing is at least so many seconds of the schedule before V1 warns, and before it is
+/// INVALID: in a short trial the last few messages would be 1 % of it.
 const SHORT: (f64, f64) = (0.002, 0.02);
 
 /// A pause of the generator that no scheduler on a fit host makes, ns.
 const HELD: u64 = 50_000_000;
 
 /// Whose doing the losses are, as far as that is known; nothing where nothing is lost.
-fn whose(o: &Observed) -> String {
+fn dropped_by(o: &CheckInput) -> String {
     match (o.lost, o.dropped, o.client_dropped) {
         (0, ..) => String::new(),
         (_, 0, _) => ", none of them dropped by the client library".into(),
@@ -86,7 +86,7 @@ fn whose(o: &Observed) -> String {
 }
 
 /// All checks that apply to the workload.
-pub(super) fn of(o: &Observed) -> Vec<Check> {
+pub(super) fn of(o: &CheckInput) -> Vec<Check> {
     // Of a load that never was there is nothing to say.
     let scheduled = o.scheduled.filter(|n| *n > 0);
     let of_schedule = scheduled.map(|n| [Some(offered(o, n)), lag(o)]);
@@ -104,7 +104,7 @@ pub(super) fn of(o: &Observed) -> Vec<Check> {
 }
 
 /// V1: whether what was due was sent.
-fn offered(o: &Observed, scheduled: u64) -> Check {
+fn offered(o: &CheckInput, scheduled: u64) -> Check {
     let missing = 1.0 - o.sent as f64 / scheduled as f64;
     check(
         "V1",
@@ -121,13 +121,14 @@ fn offered(o: &Observed, scheduled: u64) -> Check {
 }
 
 /// V2: how much of the tail is the generator's own lateness.
-fn lag(o: &Observed) -> Option<Check> {
+fn lag(o: &CheckInput) -> Option<Check> {
     let (lag, response) = o.lag_tail.zip(o.response_tail)?;
     let share = response.map_or(0.0, |r| lag as f64 / r.max(1) as f64);
     Some(check(
         "V2",
         "schedule lag",
-        // An INVALID needs the null driver's lag on this host beside it. Lag under back-pressure is the system's doing.
+        // An INVALID needs the null driver's lag on this host beside it. Lag under back-pressure is
+        // the system's doing.
         grade(share, 0.05, 0.20).min(Status::Warn),
         format!(
             "tail of lag is {:.0} % of the tail of response, {} sends met back-pressure",
@@ -140,7 +141,7 @@ fn lag(o: &Observed) -> Option<Check> {
 }
 
 /// V4: whether each message owed came, whole, and only those.
-fn accounted_for(o: &Observed) -> Option<Check> {
+fn accounted_for(o: &CheckInput) -> Option<Check> {
     if o.expected + o.foreign == 0 {
         return None;
     }
@@ -163,7 +164,7 @@ fn accounted_for(o: &Observed) -> Option<Check> {
         "V4",
         "messages accounted for",
         status,
-        format!("{lost} of {owed} lost{}, {corrupted} corrupted, {foreign} foreign{open}", whose(o)),
+        format!("{lost} of {owed} lost{}, {corrupted} corrupted, {foreign} foreign{open}", dropped_by(o)),
         "WARN when lost under an at-most-once promise or when a message or acknowledgement is not of this trial, INVALID when the client dropped or bytes changed",
         "lost messages count as +infinity; what the client library drops is the generator's doing: lower the rate or raise its \
          buffer (`subscription-capacity`)",
@@ -171,7 +172,7 @@ fn accounted_for(o: &Observed) -> Option<Check> {
 }
 
 /// V5: whether stamps and histogram hold the same time in flight (Little's law).
-fn balanced(o: &Observed) -> Option<Check> {
+fn balanced(o: &CheckInput) -> Option<Check> {
     let stamps = o.sojourn_from_stamps?;
     let off = (stamps - o.sojourn_from_histogram).abs() / stamps.abs().max(1.0);
     Some(check(
@@ -185,7 +186,7 @@ fn balanced(o: &Observed) -> Option<Check> {
 }
 
 /// V6: whether the generator had the cores that it needed.
-fn generator_cpu(o: &Observed) -> Check {
+fn generator_cpu(o: &CheckInput) -> Check {
     let busy = match grade(o.busiest, 0.80, 0.95) {
         _ if o.spinning => Status::Ok,
         // The generator is the limit: its ceiling, and so at least the system's.
@@ -203,7 +204,7 @@ fn generator_cpu(o: &Observed) -> Check {
 }
 
 /// V11: whether every sample was within the histogram's range.
-fn range(o: &Observed) -> Check {
+fn range(o: &CheckInput) -> Check {
     check(
         "V11",
         "histogram range",
@@ -214,9 +215,9 @@ fn range(o: &Observed) -> Check {
     )
 }
 
-/// V15: whether the whole generator stood still. A pause of it is seen by its hiccup meter and by its lag alike; lag alone
-/// may be back-pressure.
-fn held_still(o: &Observed) -> Option<Check> {
+/// V15: whether the whole generator stood still. A pause of it is seen by its hiccup meter and by
+/// its lag alike; lag alone may be back-pressure.
+fn held_still(o: &CheckInput) -> Option<Check> {
     let (pause, lag, response) = o.longest?;
     let held = pause >= HELD && 2 * lag >= pause && 5 * lag >= response;
     let millis = |ns: u64| ns as f64 / 1e6;
@@ -236,7 +237,7 @@ fn held_still(o: &Observed) -> Option<Check> {
 }
 
 /// V12: whether stamps can be trusted.
-fn clock(o: &Observed) -> Check {
+fn clock(o: &CheckInput) -> Check {
     let fast = matches!(o.clocksource.as_str(), "tsc" | "arch_sys_counter" | "kvm-clock" | "");
     let status = match (o.negative, fast) {
         (1.., _) => Status::Invalid,
@@ -257,11 +258,11 @@ fn clock(o: &Observed) -> Check {
 mod tests {
     use super::*;
 
-    fn status(o: &Observed, id: &str) -> Option<Status> {
+    fn status(o: &CheckInput, id: &str) -> Option<Status> {
         of(o).into_iter().find(|c| c.id == id).map(|c| c.status)
     }
-    fn good() -> Observed {
-        Observed {
+    fn good() -> CheckInput {
+        CheckInput {
             scheduled: Some(10_000),
             sent: 10_000,
             seconds: 10.0,
@@ -273,7 +274,7 @@ mod tests {
             busiest: 0.5,
             longest: Some((2_000_000, 1_000_000, 3_000_000)),
             clocksource: "tsc".into(),
-            ..Observed::default()
+            ..CheckInput::default()
         }
     }
 
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn each_check_falls_at_its_threshold() {
-        let with = |f: &dyn Fn(&mut Observed), id: &str| {
+        let with = |f: &dyn Fn(&mut CheckInput), id: &str| {
             let mut o = good();
             f(&mut o);
             status(&o, id).unwrap()
@@ -318,7 +319,7 @@ mod tests {
     #[test]
     fn losses_are_the_clients_only_as_far_as_that_is_known() {
         let said = |lost, dropped, client_dropped| {
-            let checks = of(&Observed { lost, dropped, client_dropped, ..good() });
+            let checks = of(&CheckInput { lost, dropped, client_dropped, ..good() });
             let v4 = checks.into_iter().find(|c| c.id == "V4").unwrap();
             (v4.status, v4.observed)
         };
@@ -340,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_check_that_does_not_apply_is_absent() {
-        let o = Observed { scheduled: None, sojourn_from_stamps: None, expected: 0, ..good() };
+        let o = CheckInput { scheduled: None, sojourn_from_stamps: None, expected: 0, ..good() };
         assert_eq!(status(&o, "V1").or(status(&o, "V2")).or(status(&o, "V4")).or(status(&o, "V5")), None);
     }
 }

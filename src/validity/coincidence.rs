@@ -1,8 +1,10 @@
-//! V17: a tail that comes when the host pauses is the host's, until the opposite is shown (stats.md, part (d)).
+//! V17: a tail that comes when the host pauses is the host's, until the opposite is shown
+//! (stats.md, part (d)).
 //!
-//! The samples above a percentile are joined with the pauses that the hiccup meter saw in the same interval or in one beside it, because
-//! a latency is booked where its message was due and a pause where it ended. A pause counts when it is at least half as
-//! long as that percentile: shorter ones cannot have made it.
+//! The samples above a percentile are joined with the pauses that the hiccup meter saw in the same
+//! interval or in one beside it, because a latency is booked where its message was due and a pause
+//! where it ended. A pause counts when it is at least half as long as that percentile: shorter ones
+//! cannot have made it.
 
 use super::outcome::{check, grade};
 use crate::record::{Check, Interval, LatencySummary, TaggedInterval};
@@ -15,24 +17,25 @@ const TAIL: f64 = 0.99;
 /// Intervals that are named.
 const NAMED: usize = 3;
 
-/// An interval: its start in seconds, samples above the percentile in it, and the longest pause of the host.
-struct Block {
+/// An interval: its start in seconds, samples above the percentile in it, and the longest pause of
+/// the host.
+struct PauseInterval {
     start_s: f64,
     above: u64,
     longest: Nanos,
     pause: Nanos,
 }
 
-/// Joins the tail of a response latency with pauses. `intervals` are those of its workload in the measured phase, `log` its
-/// histograms in the same phase.
+/// Joins the tail of a response latency with pauses. `intervals` are those of its workload in the
+/// measured phase, `log` its histograms in the same phase.
 pub(super) fn tail(summary: &LatencySummary, intervals: &[&Interval], log: &[&TaggedInterval]) -> Option<Check> {
     let printed = summary.percentiles.iter().filter(|p| p.printable && p.quantile >= TAIL);
     let (quantile, value) = printed.filter_map(|p| Some((p.quantile, p.value_ns?))).next_back()?;
-    let blocks: Vec<Block> = intervals
+    let blocks: Vec<PauseInterval> = intervals
         .iter()
         .map(|i| {
             let h = log.iter().find(|t| (t.start_s - i.start_s).abs() < 1e-6).map(|t| t.histogram.open());
-            Block {
+            PauseInterval {
                 start_s: i.start_s,
                 above: h.map_or(0, |h| h.len() - h.count_between(0, h.highest_equivalent(value))),
                 longest: i.max_ns.unwrap_or(0),
@@ -45,7 +48,7 @@ pub(super) fn tail(summary: &LatencySummary, intervals: &[&Interval], log: &[&Ta
         return None;
     }
     let nearby = |i: usize| blocks[i.saturating_sub(1)..(i + 2).min(blocks.len())].iter().map(|b| b.pause).max();
-    let hits: Vec<(&Block, Nanos)> = blocks
+    let hits: Vec<(&PauseInterval, Nanos)> = blocks
         .iter()
         .enumerate()
         .filter_map(|(i, b)| Some((b, nearby(i).filter(|pause| b.above > 0 && 2 * pause >= value)?)))
@@ -70,7 +73,7 @@ pub(super) fn tail(summary: &LatencySummary, intervals: &[&Interval], log: &[&Ta
             latency(value)
         ),
         "WARN above 50 %",
-        "the tail coincides with pauses of the host, which befall generator and broker alike: it may not be the system's; use a quieter host",
+        "the tail coincides with pauses of the host, which hit generator and broker alike: the system may not be the cause; use a quieter host",
     ))
 }
 
@@ -82,7 +85,8 @@ mod tests {
     use crate::record::sample;
     use crate::record::{Packed, Status};
 
-    /// Twenty intervals of 1000 samples of 100 us; in `slow` ones twenty of 10 ms instead; pauses as given.
+    /// Twenty intervals of 1000 samples of 100 us; in `slow` ones twenty of 10 ms instead; pauses
+    /// as given.
     fn judged(slow: &[usize], pauses: &[(usize, Nanos)]) -> Option<Check> {
         let template = sample::intervals().swap_remove(5);
         let (mut intervals, mut log, mut all) = (Vec::new(), Vec::new(), histogram());

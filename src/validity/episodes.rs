@@ -1,15 +1,15 @@
-//! What a percentile hangs on where the samples above it came together: the stalls, or slow spells, that most of them are of.
+//! What a percentile hangs on where the samples above it came together: the stalls, or slow spells,
+//! that most of them are of.
 
-use crate::record::Doubt;
+use crate::record::TailDoubt;
 use crate::stats::quantile::MIN_BLOCKS;
 use crate::units::Nanos;
 
 /// One interval of a trial, as one percentile sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Block {
+pub struct TailInterval {
     /// Start and length, seconds.
     pub start_s: f64,
-    /// See `start_s`.
     pub length_s: f64,
     /// Samples.
     pub count: u64,
@@ -17,14 +17,15 @@ pub struct Block {
     pub above: u64,
     /// Of those, more than three times as long as the median of the trial.
     pub late: u64,
-    /// The longest.
     pub longest: Nanos,
 }
 
-/// The episodes of a percentile: runs of blocks that have clearly more samples above it than their share, with what of them
-/// reaches into the block before or after. `typical` is the median latency of the trial.
-pub fn of(blocks: &[Block], quantile: f64, typical: Nanos) -> Doubt {
-    // Ten samples of one stall may be in two blocks. Of many blocks one has more than its share by chance.
+/// The episodes of a percentile: runs of blocks that have clearly more samples above it than their
+/// share, with what of them reaches into the block before or after. `typical` is the median latency
+/// of the trial.
+pub fn of(blocks: &[TailInterval], quantile: f64, typical: Nanos) -> TailDoubt {
+    // Ten samples of one stall may be in two blocks. Of many blocks one has more than its share by
+    // chance.
     let width = if blocks.len() < MIN_BLOCKS { 2.5 } else { 4.0 };
     let slow: Vec<bool> = blocks
         .iter()
@@ -37,7 +38,7 @@ pub fn of(blocks: &[Block], quantile: f64, typical: Nanos) -> Doubt {
         slow.get(j).is_some_and(|slow| *slow) && blocks[j].above > 0 && 2 * blocks[i].longest >= blocks[j].longest
     };
     let all: u64 = blocks.iter().map(|b| b.above).sum();
-    let (mut doubt, mut of_them, mut late, mut here, mut longest_in) = (Doubt::default(), 0, 0, false, 0);
+    let (mut doubt, mut of_them, mut late, mut here, mut longest_in) = (TailDoubt::default(), 0, 0, false, 0);
     for (i, b) in blocks.iter().enumerate() {
         let was = std::mem::replace(&mut here, slow[i] || beside(i, i + 1) || (i > 0 && beside(i, i - 1)));
         if !here {
@@ -63,7 +64,7 @@ pub fn of(blocks: &[Block], quantile: f64, typical: Nanos) -> Doubt {
 }
 
 /// The usual number of samples a second.
-fn rate(blocks: &[Block]) -> f64 {
+fn rate(blocks: &[TailInterval]) -> f64 {
     let mut rates: Vec<f64> = blocks.iter().map(|b| b.count as f64 / b.length_s.max(1e-9)).collect();
     rates.sort_unstable_by(f64::total_cmp);
     rates.get(rates.len() / 2).copied().unwrap_or(0.0)

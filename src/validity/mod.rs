@@ -1,7 +1,9 @@
-//! Whether a trial may be believed: the checks V1 to V17 (stats.md A5), and how well each percentile is known.
+//! Whether a trial may be believed: the checks V1 to V17 (stats.md A5), and how well each
+//! percentile is known.
 //!
-//! [`judge`] makes all of them, from what was observed while the trial ran ([`Observed`]), from its intervals, and from
-//! the calibration of the host. The engine calls it for each trial, so that whoever runs a plan gets judged trials.
+//! [`judge`] makes all of them, from what was observed while the trial ran ([`CheckInput`]), from
+//! its intervals, and from the calibration of the host. The engine calls it for each trial, so that
+//! whoever runs a plan gets judged trials.
 
 mod checks;
 mod coincidence;
@@ -12,9 +14,9 @@ mod steadiness;
 mod trust;
 mod within;
 
-pub use checks::Observed;
+pub use checks::CheckInput;
 pub use noise::Sends;
-pub use steadiness::Flow;
+pub use steadiness::BlockFlow;
 pub use trust::excess;
 
 use crate::plan::Case;
@@ -24,7 +26,7 @@ use crate::record::{Calibration, Interval, TaggedInterval, Trial};
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     /// What was observed of each workload, in the plan's order.
-    pub observed: &'a [Observed],
+    pub observed: &'a [CheckInput],
     /// Its lines of `intervals.csv`.
     pub intervals: &'a [Interval],
     /// Its interval log.
@@ -35,8 +37,8 @@ pub struct Evidence<'a> {
 
 /// Fills in the interval of each percentile and its doubts, and makes every check that can be made.
 ///
-/// Of a case with several workloads the checks of what was observed name theirs; those of the intervals are there once,
-/// the gravest.
+/// Of a case with several workloads the checks of what was observed name theirs; those of the
+/// intervals are there once, the gravest.
 pub fn judge(trial: &mut Trial, case: &Case, evidence: &Evidence<'_>) {
     let several = case.workloads.len() > 1;
     for (workload, observed) in case.workloads.iter().zip(evidence.observed) {

@@ -2,7 +2,7 @@
 
 use super::outcome::{check, grade};
 use crate::plan::facts::Incident;
-use crate::record::{Check, Doubt, Event, Finding, Grade, LatencySummary, Status, Trial, WorkloadResult};
+use crate::record::{Check, Event, Finding, Grade, LatencySummary, Status, TailDoubt, Trial, WorkloadResult};
 use crate::stats::arrivals;
 use crate::units::latency;
 
@@ -27,8 +27,9 @@ pub struct Sends {
     pub poisson: bool,
 }
 
-/// V9, the arrival process: for Poisson arrivals Anderson and Darling's A^2 of the gaps against its 1 % point, and the index
-/// of dispersion of the counts; for constant ones how far 99 % of the gaps are from that of the schedule.
+/// V9, the arrival process: for Poisson arrivals Anderson and Darling's A^2 of the gaps against its
+/// 1 % point, and the index of dispersion of the counts; for constant ones how far 99 % of the gaps
+/// are from that of the schedule.
 pub(super) fn arrival_process(sends: &Sends) -> Option<Check> {
     let Sends { gaps, counts, expected, poisson } = sends;
     let expected = *expected;
@@ -71,8 +72,9 @@ pub(super) fn arrival_process(sends: &Sends) -> Option<Check> {
     ))
 }
 
-/// V10, dependence: the over-dispersion of exceedances of the response latency. WARN where it leaves fewer than 10
-/// effective samples above a percentile that has more by number: that percentile is shown with its doubt.
+/// V10, dependence: the over-dispersion of exceedances of the response latency. WARN where it
+/// leaves fewer than 10 effective samples above a percentile that has more by number: that
+/// percentile is shown with its doubt.
 pub(super) fn dependence(workload: &WorkloadResult) -> Option<Check> {
     let known: Vec<_> =
         response(workload)?.percentiles.iter().filter_map(|p| Some((p, p.phi?, p.effective?, p.reliable?))).collect();
@@ -85,7 +87,7 @@ pub(super) fn dependence(workload: &WorkloadResult) -> Option<Check> {
         .filter(|(p, ..)| p.doubt.is_some())
         .map(|(p, _, k, _)| format!("{} ({k:.1})", percent(p.quantile)))
         .collect();
-    let event = known.iter().rev().filter_map(|(p, ..)| p.doubt).find(Doubt::decides);
+    let event = known.iter().rev().filter_map(|(p, ..)| p.doubt).find(TailDoubt::decides);
     let observed = match thin.is_empty() {
         true => format!("over-dispersion up to {worst:.1}"),
         false => format!(
@@ -104,10 +106,11 @@ pub(super) fn dependence(workload: &WorkloadResult) -> Option<Check> {
     ))
 }
 
-/// V13, the host: pauses as seen by the hiccup meter beside the response latency, at the highest percentile that both may
-/// print (above a quarter the tail may be the host's, above a half it is not the system's), and what the kernel counted
-/// while the trial ran: stolen time, throttling, swapping, drops.
-/// Pauses only warn, because they leave the median untouched; what makes figures wrong makes the trial INVALID.
+/// V13, the host: pauses as seen by the hiccup meter beside the response latency, at the highest
+/// percentile that both may print (above a quarter the tail may be the host's, above a half it is
+/// not the system's), and what the kernel counted while the trial ran: stolen time, throttling,
+/// swapping, drops. Pauses only warn, because they leave the median untouched; what makes figures
+/// wrong makes the trial INVALID.
 pub(super) fn host(trial: &Trial) -> Option<Check> {
     let of = trial.workloads.iter().filter_map(response);
     let both = of.flat_map(|l| &l.percentiles).filter(|p| p.printable).filter_map(|p| {
@@ -145,8 +148,8 @@ pub(super) fn host(trial: &Trial) -> Option<Check> {
     ))
 }
 
-/// V14, errors: messages refused by the client or the broker, in whose words, and what they do to percentiles: each is
-/// infinitely late.
+/// V14, errors: messages refused by the client or the broker, in whose words, and what they do to
+/// percentiles: each is infinitely late.
 pub(super) fn errors(workload: &WorkloadResult, events: &[Event]) -> Option<Check> {
     let l = &workload.ledger;
     if l.scheduled == 0 {
@@ -223,7 +226,8 @@ mod tests {
         trial.workloads[0].ledger.refused = 300;
         let found = errors(&trial.workloads[0], &trial.events).unwrap();
         assert!(found.status == Status::Warn && found.observed.contains("p99, p99.9"), "{found:?}");
-        // Whose words they are is known by their kind: a connection that is refused refuses no message.
+        // Whose words they are is known by their kind: a connection that is refused refuses no
+        // message.
         let event = |kind, text: &str| Event { at_s: 1.0, kind, text: text.into() };
         let gone = event(Incident::Disconnected, "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
         let refused = event(Incident::Refused, "messages are not to be taken: the disk is full");

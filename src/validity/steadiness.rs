@@ -1,8 +1,9 @@
-//! Does the system keep up, and do its latencies stay the same over the trial? V3, V7 and V8 of stats.md A5.
+//! Does the system keep up, and do its latencies stay the same over the trial? V3, V7 and V8 of
+//! stats.md A5.
 
 use super::outcome::check;
 use crate::record::{Check, Status};
-use crate::stats::change::{self, Settings};
+use crate::stats::change::{self, ChangeSettings};
 use crate::stats::{mean, series};
 
 /// The fewest blocks from which these checks are made.
@@ -14,7 +15,7 @@ const DELTA: f64 = 0.05;
 
 /// Latencies of the blocks of a trial, in order.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Blocks {
+pub struct BlockLatencies {
     /// Median of each block, ns.
     pub p50: Vec<f64>,
     /// p99 of each block, ns.
@@ -25,7 +26,7 @@ pub struct Blocks {
 
 /// Deliveries of a measured phase, block by block, warm-up and drain included where they belong.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Flow {
+pub struct BlockFlow {
     /// Due in the block by the schedule.
     pub due: Vec<u64>,
     /// Of those, made at all, whenever that was: what was lost is no backlog.
@@ -40,12 +41,14 @@ pub struct Flow {
     pub constant: bool,
 }
 
-/// V3, keeping up, in a trial of any length: the backlog is what was due and came at all, less what had come. INVALID when it
-/// grows without end: Mann-Kendall at 1 %, and Theil-Sen's slope times the length, and twice what the second half of the
-/// trial adds, above 5 % of a second's deliveries. Then percentiles measure the length of the trial, not the system. One
-/// pause at the end has no slope (it is NOT JUDGED), and the first messages of a long way add nothing in the second half.
-/// NOT JUDGED where there is too little to say so, or the load changes by design and leaves a backlog.
-pub(super) fn keeps_up(flow: Option<&Flow>) -> Check {
+/// V3, keeping up, in a trial of any length: the backlog is what was due and came at all, less what
+/// had come. INVALID when it grows without end: Mann-Kendall at 1 %, and Theil-Sen's slope times
+/// the length, and twice what the second half of the trial adds, above 5 % of a second's
+/// deliveries. Then percentiles measure the length of the trial, not the system. One pause at the
+/// end has no slope (it is NOT JUDGED), and the first messages of a long way add nothing in the
+/// second half. NOT JUDGED where there is too little to say so, or the load changes by design and
+/// leaves a backlog.
+pub(super) fn keeps_up(flow: Option<&BlockFlow>) -> Check {
     let of = |status, observed, message: &str| {
         check(
             "V3",
@@ -119,9 +122,10 @@ pub(super) fn keeps_up(flow: Option<&Flow>) -> Check {
     }
 }
 
-/// V7, stationarity: a trend of block medians (Mann-Kendall at 1 % and more than half of 5 % over the trial), a level that
-/// wanders (KPSS above its 1 % point), or a warm-up that was too short (MSER drops blocks that differ by more than 5 %).
-pub(super) fn stationary(blocks: &Blocks) -> Check {
+/// V7, stationarity: a trend of block medians (Mann-Kendall at 1 % and more than half of 5 % over
+/// the trial), a level that wanders (KPSS above its 1 % point), or a warm-up that was too short
+/// (MSER drops blocks that differ by more than 5 %).
+pub(super) fn stationary(blocks: &BlockLatencies) -> Check {
     let logs: Vec<f64> = blocks.p50.iter().map(|v| v.ln()).collect();
     let Some(trend) = series::trend(&logs).filter(|_| logs.len() >= FEWEST_BLOCKS) else {
         return few("V7", "stationary", logs.len());
@@ -173,12 +177,12 @@ fn warm_up(values: &[f64]) -> Option<usize> {
 }
 
 /// V8, a step within the trial: change points of block medians at 1e-4, larger than 5 %.
-pub(super) fn steps(blocks: &Blocks) -> Check {
+pub(super) fn steps(blocks: &BlockLatencies) -> Check {
     let logs: Vec<f64> = blocks.p50.iter().map(|v| v.ln()).collect();
     if logs.len() < FEWEST_BLOCKS {
         return few("V8", "no step within the trial", logs.len());
     }
-    let found = change::change_points(&logs, Settings { max_p: 1e-4, min_change: (1.0 + DELTA).ln() });
+    let found = change::change_points(&logs, ChangeSettings { max_p: 1e-4, min_change: (1.0 + DELTA).ln() });
     let where_: Vec<String> = found
         .iter()
         .map(|c| {
@@ -204,13 +208,13 @@ mod tests {
         102., 98., 101., 99., 100., 103., 97., 100., 101., 99., 98., 102., 100., 101., 99., 100., 98., 103., 100., 99.,
     ];
 
-    fn blocks(p50: Vec<f64>) -> Blocks {
-        Blocks { p99: p50.iter().map(|v| v * 4.0).collect(), p50, seconds: 2.0 }
+    fn blocks(p50: Vec<f64>) -> BlockLatencies {
+        BlockLatencies { p99: p50.iter().map(|v| v * 4.0).collect(), p50, seconds: 2.0 }
     }
 
-    /// A queue in blocks: `due` of each, a server that makes `room` of each, and a way of `way` blocks; what is due in `lost` never
-    /// comes.
-    fn served(due: &[u64], room: &[u64], way: usize, lost: &[usize]) -> Flow {
+    /// A queue in blocks: `due` of each, a server that makes `room` of each, and a way of `way`
+    /// blocks; what is due in `lost` never comes.
+    fn served(due: &[u64], room: &[u64], way: usize, lost: &[usize]) -> BlockFlow {
         let owed: Vec<u64> = due.iter().enumerate().map(|(k, n)| if lost.contains(&k) { 0 } else { *n }).collect();
         let (mut waiting, mut done) = (0, vec![0; due.len()]);
         for k in 0..due.len() {
@@ -221,9 +225,9 @@ mod tests {
                 *slot = made;
             }
         }
-        Flow { due: due.to_vec(), owed, done, unsent: 0, seconds: 0.2, constant: true }
+        BlockFlow { due: due.to_vec(), owed, done, unsent: 0, seconds: 0.2, constant: true }
     }
-    fn v3(flow: &Flow) -> Status {
+    fn v3(flow: &BlockFlow) -> Status {
         keeps_up(Some(flow)).status
     }
 
@@ -243,7 +247,7 @@ mod tests {
         assert_eq!(v3(&served(&due, &paused(9), 0, &[])), Status::Ok);
         assert_eq!(v3(&served(&due, &paused(17), 0, &[])), Status::NotJudged, "it may be the beginning of an overload");
         assert_eq!(v3(&served(&due, &enough, 8, &[])), Status::Ok);
-        let held = Flow { unsent: 8_000, ..short };
+        let held = BlockFlow { unsent: 8_000, ..short };
         assert!(keeps_up(Some(&held)).message.ends_with("see V1"), "whose backlog it is");
     }
 
@@ -254,8 +258,8 @@ mod tests {
         assert_eq!(v3(&served(&[800; 9], &[400; 9], 0, &[])), Status::NotJudged, "too few blocks");
         assert_eq!(v3(&served(&[0, 1].repeat(15), &[1; 30], 0, &[])), Status::NotJudged, "too few messages");
         assert_eq!(v3(&served(&[800; 20], &[800; 20], 15, &[])), Status::NotJudged, "too long a way");
-        assert_eq!(v3(&Flow::default()), Status::NotJudged);
-        let changes = |room| Flow { constant: false, ..served(&[800; 20], &[room; 20], 0, &[]) };
+        assert_eq!(v3(&BlockFlow::default()), Status::NotJudged);
+        let changes = |room| BlockFlow { constant: false, ..served(&[800; 20], &[room; 20], 0, &[]) };
         assert_eq!((v3(&changes(400)), v3(&changes(900))), (Status::NotJudged, Status::Ok));
     }
 

@@ -1,7 +1,9 @@
-//! What the calibration of this host says of a trial: V16, and which percentiles are near the harness's own floor.
+//! What the calibration of this host says of a trial: V16, and which percentiles are near the
+//! harness's own floor.
 //!
-//! The rate of a case is the sum of the peaks of its open-loop workloads, because one generator drives them all. Closed and
-//! unthrottled loads have no rate of ours: the system decides how fast they are.
+//! The rate of a case is the sum of the peaks of its open-loop workloads, because one generator
+//! drives them all. Closed and unthrottled loads have no rate of ours: the system decides how fast
+//! they are.
 
 use crate::plan::{Case, Load};
 use crate::record::{Calibration, Check, NEAR, RESPONSES, Status, Trial};
@@ -9,10 +11,12 @@ use crate::units::Rate;
 
 use super::outcome::check;
 
-/// Above this share of the highest trustworthy rate the schedule is kept, but with little to spare (stats.md C1).
+/// Above this share of the highest trustworthy rate the schedule is kept, but with little to spare
+/// (stats.md C1).
 const COMFORTABLE: f64 = 0.7;
 
-/// The rate that the schedule of a case asks of the generator, messages per second; `None` where no workload has one.
+/// The rate that the schedule of a case asks of the generator, messages per second; `None` where no
+/// workload has one.
 fn scheduled(case: &Case) -> Option<f64> {
     let peaks = case.workloads.iter().filter_map(|w| match &w.load {
         Load::Open { profile, .. } => Some(profile.peak().0),
@@ -21,8 +25,8 @@ fn scheduled(case: &Case) -> Option<f64> {
     peaks.reduce(|a, b| a + b)
 }
 
-/// The first case whose schedule asks for more than this host is to be trusted with, in words; nothing where the calibration
-/// could not establish such a rate.
+/// The first case whose schedule asks for more than this host is to be trusted with, in words;
+/// nothing where the calibration could not establish such a rate.
 pub fn excess(cases: &[Case], calibration: &Calibration) -> Option<String> {
     let limit = calibration.max_trustworthy_rate;
     let over = |case: &&Case| calibration.floor_holds && scheduled(case).is_some_and(|rate| rate > limit);

@@ -1,16 +1,18 @@
-//! What the intervals of a trial say about the trial itself, once it is over: how well each percentile is known, and the
-//! checks of steadiness and noise. Works on what was recorded, so that an old record can be judged again.
+//! What the intervals of a trial say about the trial itself, once it is over: how well each
+//! percentile is known, and the checks of steadiness and noise. Works on what was recorded, so that
+//! an old record can be judged again.
 
 use hdrhistogram::Histogram;
 
-use super::steadiness::{self, Blocks};
+use super::steadiness::{self, BlockLatencies};
 use super::{coincidence, episodes, noise};
 use crate::measure::summary::PRINTABLE;
 use crate::plan::{Case, Load};
 use crate::record::{Check, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
-use crate::stats::quantile::{Block, MIN_BLOCKS, block_interval, effective_exceedances};
+use crate::stats::quantile::{MIN_BLOCKS, TimeBlock, block_interval, effective_exceedances};
 
-/// The fewest blocks from which an interval is computed at all; below [`MIN_BLOCKS`] it is marked as unreliable.
+/// The fewest blocks from which an interval is computed at all; below [`MIN_BLOCKS`] it is marked
+/// as unreliable.
 const FEWEST_BLOCKS: usize = 5;
 
 /// Fills in the interval of each percentile, and appends the checks V7, V8, V10, V13, V14 and V17.
@@ -57,11 +59,11 @@ fn bound(summary: &mut LatencySummary, blocks: &[&TaggedInterval]) {
     }
     let typical = 3 * all.value_at_quantile(0.5);
     // Each block is unpacked once, for all percentiles.
-    let mut counts: Vec<Vec<episodes::Block>> = vec![Vec::new(); summary.percentiles.len()];
+    let mut counts: Vec<Vec<episodes::TailInterval>> = vec![Vec::new(); summary.percentiles.len()];
     for block in blocks {
         let h = block.histogram.open();
         for (counts, p) in counts.iter_mut().zip(&summary.percentiles) {
-            counts.extend(p.value_ns.map(|value| episodes::Block {
+            counts.extend(p.value_ns.map(|value| episodes::TailInterval {
                 start_s: block.start_s,
                 length_s: block.length_s,
                 count: h.len(),
@@ -76,11 +78,11 @@ fn bound(summary: &mut LatencySummary, blocks: &[&TaggedInterval]) {
     }
 }
 
-fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::Block]) {
+fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::TailInterval]) {
     if p.value_ns.is_none() {
         return;
     }
-    let counts: Vec<Block> = blocks.iter().map(|b| Block { count: b.count, above: b.above }).collect();
+    let counts: Vec<TimeBlock> = blocks.iter().map(|b| TimeBlock { count: b.count, above: b.above }).collect();
     let Some(found) = block_interval(&counts, p.quantile, 0.05) else { return };
     let n = all.len();
     let at = |rank: u64| all.value_at_quantile(((rank as f64 - 0.5) / n as f64).clamp(0.0, 1.0)).min(all.max());
@@ -90,8 +92,8 @@ fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::Bloc
     let effective = effective_exceedances(n, p.quantile, found.phi);
     p.effective = Some(effective);
     if p.printable && effective < PRINTABLE - 1e-9 {
-        // The value is right and known: it is shown, with what it hangs on. With few blocks phi is itself too uncertain to
-        // raise a doubt, but an event is one.
+        // The value is right and known: it is shown, with what it hangs on. With few blocks phi is
+        // itself too uncertain to raise a doubt, but an event is one.
         let doubt = episodes::of(blocks, p.quantile, all.value_at_quantile(0.5));
         p.doubt = Some(doubt).filter(|d| counts.len() >= MIN_BLOCKS || d.decides());
     }
@@ -107,7 +109,7 @@ fn steady(load: &Load, of: &[&Interval]) -> Vec<Check> {
     let ns =
         |f: fn(&Interval) -> Option<u64>| of.iter().filter_map(|i| f(i)).map(|v| v.max(1) as f64).collect::<Vec<_>>();
     let seconds = of.first().map_or(0.0, |i| i.length_s);
-    let blocks = Blocks { p50: ns(|i| i.p50_ns), p99: ns(|i| i.p99_ns), seconds };
+    let blocks = BlockLatencies { p50: ns(|i| i.p50_ns), p99: ns(|i| i.p99_ns), seconds };
     vec![steadiness::stationary(&blocks), steadiness::steps(&blocks)]
 }
 
@@ -119,7 +121,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// A trial of 30 blocks of a second, 1000 messages each; `scale` is the mean latency of a block in microseconds.
+    /// A trial of 30 blocks of a second, 1000 messages each; `scale` is the mean latency of a block
+    /// in microseconds.
     fn judged(scale: impl Fn(u64) -> f64) -> Trial {
         let record = sample::record();
         let (mut trial, case) = (record.trials[1].clone(), record.plan.cases[0].clone());
@@ -156,7 +159,8 @@ mod tests {
         trial.workloads[0].latency["e2e"].percentiles.iter().all(|p| p.firm() == p.printable)
     }
 
-    /// `blocks` seconds of `rate` messages, 100 us each; from `at` on nothing moves for `stall` seconds.
+    /// `blocks` seconds of `rate` messages, 100 us each; from `at` on nothing moves for `stall`
+    /// seconds.
     fn stalled(blocks: u64, rate: u64, at: f64, stall: f64) -> (LatencySummary, Vec<f64>) {
         let (mut all, mut log, mut truth) = (crate::measure::recorder::histogram(), Vec::new(), Vec::new());
         for b in 0..blocks {

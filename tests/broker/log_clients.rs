@@ -42,7 +42,8 @@ fn run(script: &str, module: &str, package: &str, checks: usize, sync: SyncPolic
     assert_eq!(broker.counters.totals().protocol_errors, 0);
 }
 
-/// Passes connections on, and cuts each after so many bytes: more each time, so that work gets done.
+/// Passes connections on, and cuts each after so many bytes: more each time, so that work gets
+/// done.
 fn dropping(broker: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,7 +60,8 @@ fn dropping(broker: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Copies bytes. Where the broker tells its port, the proxy's is put in its place, or the client would go past it.
+/// Copies bytes. Where the broker tells its port, the proxy's is put in its place, or the client
+/// would go past it.
 fn pump(mut from: TcpStream, mut to: TcpStream, allowance: usize, ports: Option<(u16, u16)>) {
     let mut left = allowance;
     let mut buffer = vec![0; 64 << 10];

@@ -1,4 +1,5 @@
-//! Records inside compressed batches, and what is said of the ones refused: the same to a Kafka and to this broker.
+//! Records inside compressed batches, and what is said of the ones refused: the same to a Kafka and
+//! to this broker.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use crate::log_support::*;
 use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use msgbench::broker::kafka::batch::{self, RecordBatches};
 use msgbench::broker::kafka::{KafkaConfig, compressed};
-use msgbench::broker::log::Format as _;
+use msgbench::broker::log::BatchFormat as _;
 
 /// What the records are compressed with: a name, and the protocol's number.
 const CODECS: [(&str, u8); 6] = [("none", 0), ("gzip", 1), ("snappy", 2), ("snappy-java", 2), ("lz4", 3), ("zstd", 4)];
@@ -88,7 +89,8 @@ fn batch_of(of: &[(bool, i64)], codec: (&str, u8)) -> Vec<u8> {
     batch_with(of, of.len(), codec, &compress(&records(of), codec.0))
 }
 
-/// Error, offset, and the records that are named with words of their own; then there are words for all together, too.
+/// Error, offset, and the records that are named with words of their own; then there are words for
+/// all together, too.
 fn produced(client: &mut Client, topic: &str, batch: Vec<u8>) -> String {
     let answer = client.call(&produce(topic, 0, batch, -1), 9);
     let part = &answer.responses[0].partition_responses[0];

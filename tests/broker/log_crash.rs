@@ -18,8 +18,8 @@ fn start(dir: &Path, sync: &str) -> Process {
     crate::process::start(&[&args[..], &[dir.to_str().unwrap()]].concat())
 }
 
-/// Sends numbered records, 16 requests ahead of their answers, until the broker is gone. Returns the highest number sent, and
-/// the numbers acknowledged with their offsets.
+/// Sends numbered records, 16 requests ahead of their answers, until the broker is gone. Returns
+/// the highest number sent, and the numbers acknowledged with their offsets.
 fn load(address: SocketAddr, partition: i32, producer: usize, first: u64) -> (u64, Vec<(u64, i64)>) {
     let mut acked = Vec::new();
     // It may be gone before this has begun.
@@ -102,7 +102,8 @@ fn no_acknowledged_commit_is_missing_after_kill_9() {
                 client.create("t", 1, &[]);
             }
             assert_eq!(client.committed("g", "t", 0), committed, "{sync} round {round}");
-            // Enough to fill segments of the offsets' own topic by and by, and to be killed between any two.
+            // Enough to fill segments of the offsets' own topic by and by, and to be killed between
+            // any two.
             for _ in 0..200 + round * 17 {
                 committed += 1;
                 assert_eq!(client.commit("g", "t", 0, committed), 0);
@@ -113,7 +114,8 @@ fn no_acknowledged_commit_is_missing_after_kill_9() {
     }
 }
 
-/// Every acknowledged record is at its offset; offsets are dense; of each producer no record comes twice or out of order.
+/// Every acknowledged record is at its offset; offsets are dense; of each producer no record comes
+/// twice or out of order.
 fn check(client: &mut Client, acked: &HashMap<(i32, usize), HashMap<u64, i64>>, sync: &str, round: u64) -> usize {
     let mut total = 0;
     for partition in 0..2 {
@@ -143,11 +145,13 @@ fn check(client: &mut Client, acked: &HashMap<(i32, usize), HashMap<u64, i64>>, 
     total
 }
 
-/// A limit on the size of files stands in for a disk that is full: a write beyond it fails in the same way.
+/// A limit on the size of files stands in for a disk that is full: a write beyond it fails in the
+/// same way.
 #[test]
 fn a_full_disk_is_the_protocols_error_and_the_log_recovers() {
     let dir = tempfile::tempdir().unwrap();
-    // What it says goes to a file that is at the limit too: lost words may not cost a client its connection.
+    // What it says goes to a file that is at the limit too: lost words may not cost a client its
+    // connection.
     let words = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(words.path(), vec![b'.'; 1 << 20]).unwrap();
     let run = |limit: &str| {

@@ -1,4 +1,5 @@
-//! Faults of the log, end to end: what is injected is in the log of events, and nothing else happens. Times with wide margins.
+//! Faults of the log, end to end: what is injected is in the log of events, and nothing else
+//! happens. Times with wide margins.
 
 use std::path::Path;
 use std::process::Command;

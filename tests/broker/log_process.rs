@@ -1,4 +1,5 @@
-//! `msgbench broker --kafka` as a process: beside the router and instead of it, its lines, its directory.
+//! `msgbench broker --kafka` as a process: beside the router and instead of it, its lines, its
+//! directory.
 
 use std::path::Path;
 use std::process::Command;

@@ -342,7 +342,8 @@ fn answers_come_in_the_order_of_their_requests() {
     assert!(syncs < 200, "{syncs} syncs for 200 requests that were under way together");
 }
 
-/// More requests than may wait for their answers come in one piece, and nothing after them that would wake the broker.
+/// More requests than may wait for their answers come in one piece, and nothing after them that
+/// would wake the broker.
 #[test]
 fn requests_beyond_the_queue_are_answered_too() {
     let (_dir, broker) = broker(|_| {});
@@ -547,7 +548,8 @@ fn bounds_hold_against_hostile_clients() {
         .with_replication_factor(1);
     let answer = client.call(&CreateTopicsRequest::default().with_topics(vec![topic]), 5);
     assert_eq!(answer.topics[0].error_code, 44);
-    // Too many connections. Those that were closed above may still be counted when their clients know of it.
+    // Too many connections. Those that were closed above may still be counted when their clients
+    // know of it.
     let end = Instant::now() + Duration::from_secs(10);
     while broker.counters.totals().open > 1 {
         assert!(Instant::now() < end, "{:?}", broker.counters.totals());
@@ -582,7 +584,7 @@ fn tls_carries_it_all() {
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let (_dir, broker) = broker(|config| {
-        config.tls = Some(msgbench::broker::Tls { cert, key, client_ca: None, first: false });
+        config.tls = Some(msgbench::broker::TlsFiles { cert, key, client_ca: None, first: false });
     });
     // A client that does not encrypt is let go.
     let mut client = Client::connect(broker.address);
@@ -703,7 +705,8 @@ proptest! {
         }
     }
 
-    /// The shape and the decoder of the protocol crate agree on where a request ends, or the shape is stricter.
+    /// The shape and the decoder of the protocol crate agree on where a request ends, or the shape
+    /// is stricter.
     #[test]
     fn what_has_the_shape_is_decoded_to_its_end(mut body in specimen(), changes in proptest::collection::vec((8u16.., any::<u8>()), 0..4)) {
         let (key, version) = (i16::from_be_bytes([body[0], body[1]]), i16::from_be_bytes([body[2], body[3]]));
@@ -717,7 +720,8 @@ proptest! {
                 body[at] = byte;
             }
         }
-        // What has not the shape is not shown to the decoder: it would reserve what an array claims, and the process would end.
+        // What has not the shape is not shown to the decoder: it would reserve what an array
+        // claims, and the process would end.
         if let Ok(used) = shape::check(key, version, &body) {
             let length = body.len();
             let mut bytes = bytes::Bytes::from(body);
@@ -747,7 +751,8 @@ impl RequestKind {
     }
 }
 
-/// The decoder reads a field it knows by its tag whatever length the tag claims: a claim that is not so is refused, as fuzzing has found it.
+/// The decoder reads a field it knows by its tag whatever length the tag claims: a claim that is
+/// not so is refused, as fuzzing has found it.
 #[test]
 fn a_known_tag_is_as_long_as_it_says() {
     let mut body = BytesMut::new();

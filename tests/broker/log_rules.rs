@@ -1,4 +1,5 @@
-//! What Kafka answers where a client oversteps a rule, and what this broker does: the same requests to both.
+//! What Kafka answers where a client oversteps a rule, and what this broker does: the same requests
+//! to both.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,8 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::log_support::*;
 use kafka_protocol::messages::*;
 use msgbench::broker::kafka::{Advertised, KafkaConfig, batch};
-use msgbench::plan::{BringUp, DriverKind, SystemSpec};
-use msgbench::system::{Availability, Context, System, availability, create};
+use msgbench::engine::Register;
+use msgbench::plan::{BringUp, SystemSpec};
+use msgbench::system::{Availability, System, SystemContext};
 
 pub type Answers = Vec<(String, String)>;
 
@@ -59,7 +61,8 @@ fn settings(client: &mut Client, topic: &str) -> Vec<(String, String, i8)> {
     configs.map(|c| (c.name.to_string(), c.value.clone().unwrap_or_default().to_string(), c.config_type)).collect()
 }
 
-/// The setting's value once the broker shows the one expected; a Kafka's metadata come after its answer.
+/// The setting's value once the broker shows the one expected; a Kafka's metadata come after its
+/// answer.
 fn value(client: &mut Client, topic: &str, name: &str, expected: &str) -> String {
     let mut found = String::new();
     for _ in 0..100 {
@@ -278,20 +281,15 @@ fn the_rules_are_kept() {
 
 /// A Kafka to compare with, where there is one, and its address.
 pub fn kafka(test: &str, dir: &std::path::Path) -> Option<(Box<dyn System>, SocketAddr)> {
-    if let Availability::Missing { reason, remedy } = availability(DriverKind::Kafka) {
+    if let Availability::Missing { reason, remedy } = Register::built_in().availability("kafka") {
         skip(test, "Kafka", &reason, &remedy);
         return None;
     }
     let options = serde_json::json!({ "broker": { "heap": "384MiB" } }).as_object().unwrap().clone();
-    let spec = SystemSpec {
-        name: "kafka".into(),
-        driver: DriverKind::Kafka,
-        bring_up: BringUp::Launch,
-        require: false,
-        options,
-    };
-    let context = Context { dir: dir.to_owned(), timeout: Duration::from_secs(90) };
-    let mut system = create(&spec, context).unwrap();
+    let spec =
+        SystemSpec { name: "kafka".into(), driver: "kafka".into(), bring_up: BringUp::Launch, require: false, options };
+    let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(90) };
+    let mut system = Register::built_in().create(&spec, context).unwrap();
     let running = system.start().unwrap_or_else(|error| panic!("{error}"));
     let address = running.url.trim_start_matches("kafka://").parse().unwrap();
     Some((system, address))
@@ -314,7 +312,8 @@ fn the_rules_are_kafkas() {
     let theirs = answers(address);
     let theirs = lines(&theirs);
     assert!(theirs == KAFKA.lines().collect::<Vec<_>>(), "{}", theirs.join("\n"));
-    // Every setting Kafka has is taken by this broker at the value Kafka has it at, and shown as of the same kind.
+    // Every setting Kafka has is taken by this broker at the value Kafka has it at, and shown as of
+    // the same kind.
     let (_dir, broker) = ours(|_| {});
     let mut own = Client::connect(broker.address);
     make(&mut own, &["plain"], &[], false);

@@ -1,4 +1,5 @@
-//! A broker of this process that speaks Kafka's protocol, and a client that says exactly what a test wants said.
+//! A broker of this process that speaks Kafka's protocol, and a client that says exactly what a
+//! test wants said.
 
 // Each test file uses its own part.
 
@@ -13,7 +14,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use msgbench::broker::Shutdown;
 use msgbench::broker::kafka::{KafkaBroker, KafkaConfig, KafkaCounters, batch};
-use msgbench::broker::log::{Format, Log};
+use msgbench::broker::log::{BatchFormat, Log};
 
 /// What may be seen of a broker.
 pub struct Seen {

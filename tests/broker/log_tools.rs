@@ -1,6 +1,8 @@
-//! The log in the words of Kafka's own command line tools: topics, console producer and consumer, groups, performance.
+//! The log in the words of Kafka's own command line tools: topics, console producer and consumer,
+//! groups, performance.
 //!
-//! They come with `scripts/get-kafka.sh`, or with an unpacked Apache Kafka named in MSGBENCH_KAFKA_HOME.
+//! They come with `scripts/get-kafka.sh`, or with an unpacked Apache Kafka named in
+//! MSGBENCH_KAFKA_HOME.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -38,7 +40,8 @@ impl Tools {
         }
     }
 
-    /// What a class says on standard output, given these arguments and this input. It must end well, and in time.
+    /// What a class says on standard output, given these arguments and this input. It must end
+    /// well, and in time.
     fn call(&self, class: &str, args: &[&str], input: &str) -> String {
         let mut child = Command::new(&self.script)
             .arg(format!("org.apache.kafka.tools.{class}"))

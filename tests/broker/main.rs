@@ -1,4 +1,5 @@
-//! The reference broker by its protocols: raw bytes, the clients of others, as a process, under faults, and killed.
+//! The reference broker by its protocols: raw bytes, the clients of others, as a process, under
+//! faults, and killed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 

@@ -24,7 +24,8 @@ impl Drop for Real {
 }
 
 impl Real {
-    /// Starts it with a configuration; `None`, said aloud, when there is none here and skipping is allowed.
+    /// Starts it with a configuration; `None`, said aloud, when there is none here and skipping is
+    /// allowed.
     pub fn start(config: &str) -> Option<Self> {
         let Some(program) = std::env::var_os("MSGBENCH_NATS_SERVER") else {
             let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
@@ -74,8 +75,9 @@ impl Bare {
         Self { wire, info }
     }
 
-    /// Says something, and returns what comes until it has been dealt with: up to the PONG, without it. A PING of the server is
-    /// left out. When the server closes the connection, `closed` follows.
+    /// Says something, and returns what comes until it has been dealt with: up to the PONG, without
+    /// it. A PING of the server is left out. When the server closes the connection, `closed`
+    /// follows.
     pub fn ask(&mut self, words: &str) -> String {
         let mut heard = String::new();
         let said = self.wire.get_mut().write_all(format!("{words}PING\r\n").as_bytes());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::router_support::{Running, start};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, RequestErrorKind};
 use futures_util::StreamExt as _;
-use msgbench::broker::{Auth, Config, LameDuck, Shutdown, Tls, User};
+use msgbench::broker::{Auth, Config, LameDuck, Shutdown, TlsFiles, User};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,8 +23,9 @@ async fn client(broker: &Running) -> Client {
     soon(async_nats::connect(url(broker))).await.unwrap()
 }
 
-/// Waits until the server has served everything the client has sent. The client's own `flush` only hands it to the socket;
-/// an answer, be it that nobody listens, comes after everything before the request.
+/// Waits until the server has served everything the client has sent. The client's own `flush` only
+/// hands it to the socket; an answer, be it that nobody listens, comes after everything before the
+/// request.
 async fn settled(client: &Client) {
     let error = soon(client.request("nobody.listens.here", "".into())).await.unwrap_err();
     assert_eq!(error.kind(), RequestErrorKind::NoResponders);
@@ -189,7 +190,8 @@ async fn lame_duck_is_heard_and_the_client_comes_back() {
     .unwrap();
     let mut inbox = client.subscribe("a").await.unwrap();
     settled(&client).await;
-    // The client takes its servers in any order, so both are told to go; whichever it is on announces it.
+    // The client takes its servers in any order, so both are told to go; whichever it is on
+    // announces it.
     let on_first = client.server_info().port == broker.address.port();
     if on_first {
         broker.ask(Shutdown::LameDuck);
@@ -267,8 +269,8 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    fn tls(&self, verify: bool, first: bool) -> Tls {
-        Tls {
+    fn tls(&self, verify: bool, first: bool) -> TlsFiles {
+        TlsFiles {
             cert: self.file("localhost.pem"),
             key: self.file("localhost.key"),
             client_ca: verify.then(|| self.file("ca.pem")),
@@ -337,9 +339,9 @@ async fn a_tls_broker_is_not_talked_to_in_the_clear() {
 #[tokio::test]
 async fn files_that_are_not_what_they_should_be_are_named() {
     let authority = Authority::new();
-    let missing = Tls { cert: authority.file("none.pem"), ..authority.tls(false, false) };
-    let swapped = Tls { key: authority.file("client.key"), ..authority.tls(false, false) };
-    let no_certificate = Tls { cert: authority.file("localhost.key"), ..authority.tls(false, false) };
+    let missing = TlsFiles { cert: authority.file("none.pem"), ..authority.tls(false, false) };
+    let swapped = TlsFiles { key: authority.file("client.key"), ..authority.tls(false, false) };
+    let no_certificate = TlsFiles { cert: authority.file("localhost.key"), ..authority.tls(false, false) };
     for (tls, expected) in [(missing, "none.pem"), (swapped, "key"), (no_certificate, "holds no certificate")] {
         let listen = "127.0.0.1:0".parse().unwrap();
         let error = msgbench::broker::Broker::bind(Config { listen, tls: Some(tls), ..Config::default() }).await;

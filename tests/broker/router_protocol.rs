@@ -1,4 +1,5 @@
-//! The router on the wire, byte by byte: the points a conforming server must keep (numbered as in `docs/conformance.md`).
+//! The router on the wire, byte by byte: the points a conforming server must keep (numbered as in
+//! `docs/conformance.md`).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -668,7 +669,8 @@ fn a_run_of_messages_of_every_size_arrives_whole() {
     assert_eq!(broker.counters.totals().messages_out, 1200);
 }
 
-/// A subscriber that does not read, and a publisher that is sending `count` numbered messages of 1,000 bytes.
+/// A subscriber that does not read, and a publisher that is sending `count` numbered messages of
+/// 1,000 bytes.
 fn overwhelm(policy: SlowConsumer, count: usize) -> (Running, Wire, Wire) {
     let broker = start(Config {
         slow_consumer: policy,
@@ -817,7 +819,8 @@ fn a_second_connect_changes_the_options() {
 fn many_publishers_many_subscribers_nothing_lost_nothing_swapped() {
     const PUBLISHERS: usize = 4;
     const EACH: usize = 20_000;
-    // A small limit, so that every way out is taken: direct, queued behind another, and through the keeper.
+    // A small limit, so that every way out is taken: direct, queued behind another, and through the
+    // keeper.
     let broker = start(Config { slow_consumer: SlowConsumer::Block, max_pending: 64 * 1024, ..Config::default() });
     let address = broker.address;
     let readers: Vec<_> = (0..3)

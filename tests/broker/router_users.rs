@@ -1,9 +1,10 @@
-//! Who may do what at the router: compared, word for word, with a real nats-server that is told the same.
+//! Who may do what at the router: compared, word for word, with a real nats-server that is told the
+//! same.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use msgbench::broker::{Auth, Config, Credential, Permissions, Subjects, Tls, User};
+use msgbench::broker::{Auth, Config, Credential, Permissions, Subjects, TlsFiles, User};
 
 use crate::real::{Bare, Real};
 use crate::router_support::start;
@@ -74,7 +75,8 @@ const EXCHANGES: [(&str, bool, &str, &str); 16] = [
         "SUB work others 1\r\n",
         "-ERR 'Permissions Violation for Subscription to \"work\" using queue \"others\"'\r\n",
     ),
-    // What is denied does not come through a wider subscription either, and then nobody is there to answer.
+    // What is denied does not come through a wider subscription either, and then nobody is there to
+    // answer.
     ("ann", false, "SUB orders.* 1\r\nPUB orders.private 2\r\nhi\r\n", ""),
     (
         "ann",
@@ -112,7 +114,8 @@ fn permissions_are_kept_and_refused_in_the_words_of_nats_server() {
             assert_eq!(ask(real.address), expected, "nats-server, {user}: {say}");
         }
     }
-    // nats-server 2.10.27 takes `>` for one more token here, and so lets more through than `orders.*` allows.
+    // nats-server 2.10.27 takes `>` for one more token here, and so lets more through than
+    // `orders.*` allows.
     let mut wire = Bare::open(broker.address);
     wire.ask(&connect("ann", false));
     assert_eq!(wire.ask("SUB orders.> 1\r\n"), "-ERR 'Permissions Violation for Subscription to \"orders.>\"'\r\n");
@@ -172,8 +175,8 @@ fn a_requester_without_echo_that_is_the_only_subscriber_gets_no_responders() {
     let broker = start(Config::default());
     // The detour that faults need answers the same.
     let faults = msgbench::faults::Faults::default().with_flags(&["delay=fixed:1ms".to_owned()]).unwrap();
-    let misbehaviour = msgbench::broker::Misbehaviour { faults, ..Default::default() };
-    let faulty = start(Config { misbehaviour, ..Config::default() });
+    let fault_options = msgbench::broker::FaultOptions { faults, ..Default::default() };
+    let faulty = start(Config { fault_options, ..Config::default() });
     let real = Real::start("");
     let addresses = [Some(broker.address), Some(faulty.address), real.as_ref().map(|r| r.address)];
     for address in addresses.into_iter().flatten() {
@@ -213,7 +216,7 @@ fn a_certificate_makes_a_user() {
     let publish = Subjects { allow: Some(vec!["mine".to_owned()]), deny: Vec::new() };
     let permissions = Some(Arc::new(Permissions { publish, ..Permissions::default() }));
     let user = User { permissions, ..Credential::Certificate("CN=ann,O=Acme".to_owned()).into() };
-    let tls = Some(Tls { cert, key, client_ca: Some(ca.clone()), first: false });
+    let tls = Some(TlsFiles { cert, key, client_ca: Some(ca.clone()), first: false });
     let optional = start(Config { tls: tls.clone(), tls_optional: true, ..Config::default() });
     let broker = start(Config { auth: Auth::Users(vec![user]), tls, ..Config::default() });
     // A client that wants no encryption goes without where it may.
@@ -242,7 +245,8 @@ fn a_certificate_makes_a_user() {
     }
 }
 
-/// A client that speaks in frames: its words in a masked frame each, and the payload of what comes back.
+/// A client that speaks in frames: its words in a masked frame each, and the payload of what comes
+/// back.
 struct Framed(std::net::TcpStream);
 
 impl Framed {

@@ -15,7 +15,8 @@ pub struct Running<T> {
     thread: Option<JoinHandle<Result<(), BrokerError>>>,
 }
 
-/// Runs what `serve` makes. It says through the channel what is to be seen once it is bound, and ends when told to.
+/// Runs what `serve` makes. It says through the channel what is to be seen once it is bound, and
+/// ends when told to.
 pub fn run<T, F>(serve: impl FnOnce(Sender<T>, oneshot::Receiver<Shutdown>) -> F + Send + 'static) -> Running<T>
 where
     T: Send + 'static,

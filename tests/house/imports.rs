@@ -1,7 +1,9 @@
-//! Reads the modules of a source tree and every path in them that leads to another module of the crate.
+//! Reads the modules of a source tree and every path in them that leads to another module of the
+//! crate.
 //!
-//! Works on tokens, so that grouped, nested, relative and renamed imports, paths in expressions and paths in the arguments
-//! of macros are all seen. Items behind `#[cfg(test)]` are marked, because tests may look further than the code.
+//! Works on tokens, so that grouped, nested, relative and renamed imports, paths in expressions and
+//! paths in the arguments of macros are all seen. Items behind `#[cfg(test)]` are marked, because
+//! tests may look further than the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

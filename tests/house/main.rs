@@ -1,13 +1,13 @@
 //! The rules of the house (DESIGN section 4): which folder may see which, no circles, sizes.
 //!
-//! Rules hold for code outside `#[cfg(test)]`; tests may look further. What is not yet so is listed by name with its
-//! reason, and an entry that is no longer needed fails the test.
+//! Rules hold for code outside `#[cfg(test)]`; tests may look further. What is not yet so is listed
+//! by name with its reason, and an entry that is no longer needed fails the test.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod imports;
-mod statements;
 mod names;
+mod statements;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -196,7 +196,8 @@ fn drivers_do_not_know_each_other() {
         }
         let (from, to) = (&import.from[1], &import.to[1]);
         let allowed = from == to || !drivers.contains(to) || shared.contains(&to.as_str());
-        // A bridge is two systems; JetStream and the bare protocol are NATS with the same connection.
+        // A bridge is two systems; JetStream and the bare protocol are NATS with the same
+        // connection.
         let family = from == "bridge" || to == "nats";
         assert!(allowed || family, "{}:{}: driver {from} sees driver {to}", import.place.0.display(), import.place.1);
     }
@@ -242,7 +243,8 @@ const READS: [(&str, &str); 10] = [
     ("src/report/pages/comparison/html.rs said.contains", "a list of what was shown"),
 ];
 
-/// Where sentences are made and shown, and where text of others is read: users' files, servers' and kernels' words.
+/// Where sentences are made and shown, and where text of others is read: users' files, servers' and
+/// kernels' words.
 const TEXT: [&str; 10] =
     ["report/words", "cli", "scenario", "plan", "faults", "units", "broker", "driver", "system", "host"];
 

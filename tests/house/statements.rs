@@ -1,8 +1,10 @@
-//! Finds code that judges by what a sentence of ours says: `check.observed.contains("...")`, `role == "slow"`.
+//! Finds code that judges by what a sentence of ours says: `check.observed.contains("...")`,
+//! `role == "slow"`.
 //!
-//! Facts are types until `report/words` makes sentences of them. What is seen here is a string method, a comparison with
-//! a string, or a `matches!` with one, on a field or variable that has the name of a statement. A sentence that was put
-//! under another name first is not seen: that is what the types are for.
+//! Facts are types until `report/words` makes sentences of them. What is seen here is a string
+//! method, a comparison with a string, or a `matches!` with one, on a field or variable that has
+//! the name of a statement. A sentence that was put under another name first is not seen: that is
+//! what the types are for.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -135,7 +137,8 @@ fn is_string(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Literal(l) if l.to_string().starts_with(['"', 'r']))
 }
 
-/// Whether an argument is of characters alone: `'.'`, `['.', '!']`. Punctuation says nothing of what a sentence says.
+/// Whether an argument is of characters alone: `'.'`, `['.', '!']`. Punctuation says nothing of
+/// what a sentence says.
 fn only_characters(argument: TokenStream) -> bool {
     let mut tokens = argument.into_iter().peekable();
     tokens.peek().is_some()

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use msgbench::driver::{Confirmation, Consumer, Disposition, Driver, Incoming, Outgoing, Producer, Sink, Start};
+use msgbench::driver::{Confirmation, Consumer, Disposition, Driver, Incoming, MessageSink, Outgoing, Producer, Start};
 use msgbench::load::message::{Envelope, Template, open};
 use msgbench::plan::PayloadSize;
 use msgbench::units::Bytes;
@@ -209,10 +209,10 @@ fn requests_are_answered_to_the_one_who_asked() {
     let bound = BOUND;
     bench.runtime.block_on(async {
         use futures_util::future::{Either, select};
-        let mut ears: Vec<Answerer> = (0..2).map(|_| Answerer).collect();
+        let mut collector: Vec<Answerer> = (0..2).map(|_| Answerer).collect();
         let serve = async {
             let (a, b) = responders.split_at_mut(1);
-            let (x, y) = ears.split_at_mut(1);
+            let (x, y) = collector.split_at_mut(1);
             let one = async {
                 loop {
                     a[0].receive(&mut x[0], usize::MAX).await.unwrap();
@@ -263,7 +263,7 @@ fn requests_are_answered_to_the_one_who_asked() {
 /// Has everything answered.
 struct Answerer;
 
-impl Sink for Answerer {
+impl MessageSink for Answerer {
     fn take(&mut self, _: Incoming<'_>) -> Disposition {
         Disposition::Answer
     }

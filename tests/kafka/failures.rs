@@ -64,7 +64,8 @@ fn messages_too_large_are_refused_before_the_load_or_one_by_one() {
     bench.close(producer);
     bench.cleanup();
 
-    // By the broker, afterwards: batches of many small messages pass the client's limit and not the topic's.
+    // By the broker, afterwards: batches of many small messages pass the client's limit and not the
+    // topic's.
     let options = json!({ "topic": { "max.message.bytes": 1000 }, "linger": "50ms" });
     let bench = open_at(url, options, &workload(1, 1, 1));
     let mut producer = bench.producer(0);

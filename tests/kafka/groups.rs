@@ -1,4 +1,5 @@
-//! Consumer groups: each has everything, its members share it, and what they commit is at the broker.
+//! Consumer groups: each has everything, its members share it, and what they commit is at the
+//! broker.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Brokers that msgbench starts: one, three, with a login; what becomes of them when they or msgbench are killed.
+//! Brokers that msgbench starts: one, three, with a login; what becomes of them when they or
+//! msgbench are killed.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use msgbench::driver::{Consumer, Driver, Start};
 use serde_json::json;
 
-use super::support::{BOUND, Ear, launch, numbers, open_in, target_of, there, try_open, turn, workload};
+use super::support::{BOUND, ConsumerRecorder, launch, numbers, open_in, target_of, there, try_open, turn, workload};
 
 fn gone(pid: u32) -> bool {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -96,12 +97,13 @@ fn a_broker_killed_under_load_ends_the_trial_and_not_the_patience() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(broker.system.ended().as_deref(), Some("killed by SIGKILL"));
-    // A driver that has no process to watch gives the brokers the bound on a connection to come back.
-    let mut ear = Ear { run: bench.run, heard: Vec::new() };
+    // A driver that has no process to watch gives the brokers the bound on a connection to come
+    // back.
+    let mut collector = ConsumerRecorder { run: bench.run, heard: Vec::new() };
     let lost = bench.runtime.block_on(async {
         loop {
             // The engine's loop looks whether to stop as often.
-            match tokio::time::timeout(Duration::from_millis(50), consumer.receive(&mut ear, usize::MAX)).await {
+            match tokio::time::timeout(Duration::from_millis(50), consumer.receive(&mut collector, usize::MAX)).await {
                 Ok(Err(error)) => break Some(error.to_string()),
                 Ok(Ok(())) => {}
                 Err(_) if Instant::now() > deadline => break None,
@@ -181,7 +183,8 @@ fn a_run_by_the_program_accounts_for_every_message_and_leaves_nothing() {
     assert!(Path::new("scenarios/fanout.toml").exists());
 }
 
-/// One of three brokers stands still for 800 ms: the messages of its partition wait, and those of the others go on.
+/// One of three brokers stands still for 800 ms: the messages of its partition wait, and those of
+/// the others go on.
 #[test]
 fn acknowledgements_of_a_paused_broker_are_late_and_not_foreign() {
     if !there() {

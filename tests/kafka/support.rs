@@ -1,25 +1,30 @@
-//! A Kafka for all tests of this binary, and the little it takes to send and receive through the driver.
+//! A Kafka for all tests of this binary, and the little it takes to send and receive through the
+//! driver.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use msgbench::driver::kafka::{Kafka, KafkaConsumer, KafkaProducer};
+use msgbench::driver::kafka::{KafkaConsumer, KafkaDriver, KafkaProducer};
 use msgbench::driver::{
-    Confirmation, Consumer, Disposition, Driver, DriverError, Incoming, Outgoing, Producer, Seat, Sink, Start, Target,
+    ClientSlot, Confirmation, Consumer, Disposition, Driver, DriverError, Incoming, MessageSink, Outgoing, Producer,
+    Start, Target,
 };
-use msgbench::load::message::{Envelope, Template, open};
 use msgbench::engine::Register;
-use msgbench::plan::{BringUp, Content, Delivery, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload};
-use msgbench::system::{Availability, Context, Running, System};
+use msgbench::load::message::{Envelope, Template, open};
+use msgbench::plan::{
+    BringUp, Content, DeliverySpec, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload,
+};
+use msgbench::system::{Availability, Running, System, SystemContext};
 use msgbench::units::{Bytes, now};
 use serde_json::Value;
 
 /// Bound on everything a test waits for.
 pub const BOUND: Duration = Duration::from_secs(30);
 
-/// Whether there is a Kafka to test against; says so when there is not, and fails when skipping is forbidden.
+/// Whether there is a Kafka to test against; says so when there is not, and fails when skipping is
+/// forbidden.
 pub fn there() -> bool {
     match Register::built_in().availability("kafka") {
         Availability::Found { .. } => true,
@@ -52,7 +57,7 @@ pub fn spec(options: &Value) -> SystemSpec {
 }
 
 fn launch_in(dir: PathBuf, kept: Option<tempfile::TempDir>, options: &Value) -> Launched {
-    let mut system = Register::built_in().create(&spec(options), Context { dir, timeout: BOUND }).unwrap();
+    let mut system = Register::built_in().create(&spec(options), SystemContext { dir, timeout: BOUND }).unwrap();
     let running = system.start().unwrap_or_else(|e| panic!("{e}"));
     Launched { system, running, _dir: kept, _turn: None }
 }
@@ -63,7 +68,8 @@ pub fn launch(options: Value) -> Launched {
     Launched { _turn: Some(turn), ..launch_in(dir.path().to_owned(), Some(dir), &options) }
 }
 
-/// The URL of the broker that the tests of this binary share. It goes with the process: the kernel kills it.
+/// The URL of the broker that the tests of this binary share. It goes with the process: the kernel
+/// kills it.
 pub fn shared() -> Option<&'static str> {
     static URL: OnceLock<Option<String>> = OnceLock::new();
     URL.get_or_init(|| {
@@ -95,14 +101,14 @@ pub fn workload(channels: u32, groups: u32, members: u32) -> Workload {
         topology: Topology { producers: 1, channels, groups, members, reply: false },
         load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Text },
-        delivery: Delivery { durable: true, ..Delivery::default() },
+        delivery: DeliverySpec { durable: true, ..DeliverySpec::default() },
     }
 }
 
 /// The driver with one workload, opened at a URL.
 pub struct Bench {
     pub runtime: tokio::runtime::Runtime,
-    pub driver: Kafka,
+    pub driver: KafkaDriver,
     pub run: u32,
 }
 
@@ -127,7 +133,7 @@ pub fn open_in(running: &Running, options: Value, workload: &Workload) -> Bench 
 pub fn try_open(target: Target, workload: &Workload) -> Result<Bench, DriverError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = target.run;
-    let driver = runtime.block_on(Kafka::prepare(target, std::slice::from_ref(workload)))?;
+    let driver = runtime.block_on(KafkaDriver::prepare(target, std::slice::from_ref(workload)))?;
     Ok(Bench { runtime, driver, run })
 }
 
@@ -135,8 +141,8 @@ pub fn open_at(url: &str, options: Value, workload: &Workload) -> Bench {
     try_open(target(url, &options), workload).unwrap_or_else(|e| panic!("{e}"))
 }
 
-pub fn seat(group: u32, index: u32) -> Seat {
-    Seat { workload: 0, group, index }
+pub fn slot(group: u32, index: u32) -> ClientSlot {
+    ClientSlot { workload: 0, group, index }
 }
 
 /// What was confirmed of what was sent.
@@ -155,11 +161,11 @@ impl Confirmed {
 
 impl Bench {
     pub fn producer(&self, index: u32) -> KafkaProducer {
-        self.runtime.block_on(self.driver.producer(seat(0, index))).unwrap_or_else(|e| panic!("{e}"))
+        self.runtime.block_on(self.driver.producer(slot(0, index))).unwrap_or_else(|e| panic!("{e}"))
     }
 
     pub fn consumer(&self, group: u32, index: u32, start: Start) -> KafkaConsumer {
-        self.runtime.block_on(self.driver.consumer(seat(group, index), start)).unwrap_or_else(|e| panic!("{e}"))
+        self.runtime.block_on(self.driver.consumer(slot(group, index), start)).unwrap_or_else(|e| panic!("{e}"))
     }
 
     pub fn guarantee(&self, key: &str) -> String {
@@ -167,7 +173,8 @@ impl Bench {
         all.get(key).unwrap_or_else(|| panic!("no {key} in {all:#?}")).clone()
     }
 
-    /// Sends the messages of `numbers` to channel and key of each, and waits for all confirmations where there are any.
+    /// Sends the messages of `numbers` to channel and key of each, and waits for all confirmations
+    /// where there are any.
     pub fn send(
         &self,
         producer: &mut KafkaProducer,
@@ -203,44 +210,46 @@ impl Bench {
 
     /// Receives until `count` messages are here, or nothing comes for a second.
     pub fn receive(&self, consumer: &mut KafkaConsumer, count: usize) -> Vec<Envelope> {
-        let mut ear = Ear { run: self.run, heard: Vec::new() };
+        let mut collector = ConsumerRecorder { run: self.run, heard: Vec::new() };
         self.runtime.block_on(async {
-            while ear.heard.len() < count {
-                match tokio::time::timeout(Duration::from_secs(10), consumer.receive(&mut ear, usize::MAX)).await {
+            while collector.heard.len() < count {
+                match tokio::time::timeout(Duration::from_secs(10), consumer.receive(&mut collector, usize::MAX)).await
+                {
                     Ok(done) => done.unwrap(),
                     Err(_) => break,
                 }
             }
         });
-        ear.heard
+        collector.heard
     }
 
     /// Receives until nothing comes for two seconds; keeps the messages of this run alone.
     pub fn receive_own(&self, consumer: &mut KafkaConsumer) -> Vec<Envelope> {
-        let mut ear = OwnEar(Ear { run: self.run, heard: Vec::new() });
+        let mut collector = OwnCollector(ConsumerRecorder { run: self.run, heard: Vec::new() });
         self.runtime.block_on(async {
             let quiet = Duration::from_secs(2);
-            while let Ok(done) = tokio::time::timeout(quiet, consumer.receive(&mut ear, usize::MAX)).await {
+            while let Ok(done) = tokio::time::timeout(quiet, consumer.receive(&mut collector, usize::MAX)).await {
                 done.unwrap();
             }
         });
-        ear.0.heard
+        collector.0.heard
     }
 
     /// Adds the numbers of what comes within half a second; false when nothing does.
     pub fn more(&self, consumer: &mut KafkaConsumer, numbers: &mut Vec<u64>) -> bool {
-        let mut ear = Ear { run: self.run, heard: Vec::new() };
-        let receive =
-            async { tokio::time::timeout(Duration::from_millis(500), consumer.receive(&mut ear, usize::MAX)).await };
+        let mut collector = ConsumerRecorder { run: self.run, heard: Vec::new() };
+        let receive = async {
+            tokio::time::timeout(Duration::from_millis(500), consumer.receive(&mut collector, usize::MAX)).await
+        };
         let came = self.runtime.block_on(receive).is_ok();
-        numbers.extend(ear.heard.iter().map(|e| e.sequence));
+        numbers.extend(collector.heard.iter().map(|e| e.sequence));
         came
     }
 
     /// Whether nothing more comes within `span`.
     pub fn silent(&self, consumer: &mut KafkaConsumer, span: Duration) -> bool {
-        let mut ear = Ear { run: self.run, heard: Vec::new() };
-        self.runtime.block_on(async { tokio::time::timeout(span, consumer.receive(&mut ear, 1)).await }).is_err()
+        let mut collector = ConsumerRecorder { run: self.run, heard: Vec::new() };
+        self.runtime.block_on(async { tokio::time::timeout(span, consumer.receive(&mut collector, 1)).await }).is_err()
     }
 
     pub fn close(&self, producer: KafkaProducer) {
@@ -254,12 +263,12 @@ impl Bench {
 }
 
 /// Keeps the envelopes of what it hears.
-pub struct Ear {
+pub struct ConsumerRecorder {
     pub run: u32,
     pub heard: Vec<Envelope>,
 }
 
-impl Sink for Ear {
+impl MessageSink for ConsumerRecorder {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
         assert!(message.at <= now());
         self.heard.push(open(message.payload, self.run).unwrap());
@@ -271,9 +280,9 @@ impl Sink for Ear {
 }
 
 /// Passes over what other runs have sent.
-struct OwnEar(Ear);
+struct OwnCollector(ConsumerRecorder);
 
-impl Sink for OwnEar {
+impl MessageSink for OwnCollector {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
         if open(message.payload, self.0.run).is_ok() {
             return self.0.take(message);

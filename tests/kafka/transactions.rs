@@ -70,7 +70,8 @@ fn isolation_decides_whether_aborted_messages_are_read() {
     writer.init_transactions(BOUND).unwrap();
     let mut template = Template::new(b"either way");
     for (bench, first) in [(&readers[0], 0), (&readers[1], 100)] {
-        // Ten of each transaction, for the reader whose run stands in the envelope; the other skips them by their run.
+        // Ten of each transaction, for the reader whose run stands in the envelope; the other skips
+        // them by their run.
         for (from, commit) in [(first, false), (first + 10, true)] {
             writer.begin_transaction().unwrap();
             for sequence in from..from + 10 {

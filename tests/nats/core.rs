@@ -1,29 +1,30 @@
-//! The nats driver against a real nats-server: credentials, TLS, headers, what goes wrong, and `msgbench run` on it.
+//! The nats driver against a real nats-server: credentials, TLS, headers, what goes wrong, and
+//! `msgbench run` on it.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::support::*;
 use futures_util::StreamExt;
-use msgbench::driver::nats::Nats;
-use msgbench::driver::wire::Wire;
-use msgbench::driver::{Confirmation, Disposition, Driver, DriverError, Outgoing, Producer, Seat, Start, Target};
+use msgbench::driver::nats::NatsDriver;
+use msgbench::driver::wire::WireDriver;
+use msgbench::driver::{ClientSlot, Confirmation, Disposition, Driver, DriverError, Outgoing, Producer, Start, Target};
 use serde_json::{Value, json};
 
-const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };
+const SEAT: ClientSlot = ClientSlot { workload: 0, group: 0, index: 0 };
 
 fn launch(options: Value) -> Option<Server> {
     Server::launch("nats", options)
 }
 
 /// Sends 100 messages from a producer to a consumer.
-async fn passes(driver: &Nats) {
+async fn passes(driver: &NatsDriver) {
     let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     send(&mut producer, 0..100).await;
-    let mut ears = Ears::new(accept);
-    hear(&mut reader, &mut ears, 100, 0).await;
-    assert_eq!(ears.texts(), (0..100).map(message).collect::<Vec<_>>());
+    let mut collector = Collector::new(accept);
+    hear(&mut reader, &mut collector, 100, 0).await;
+    assert_eq!(collector.texts(), (0..100).map(message).collect::<Vec<_>>());
     producer.close().await.unwrap();
 }
 
@@ -33,7 +34,8 @@ async fn every_way_to_prove_who_connects() {
         [("none", "none"), ("password", "user and password"), ("token", "token"), ("nkey", "nkey"), ("creds", "creds")]
     {
         let Some(server) = launch(json!({ "auth": auth })) else { return };
-        let driver = Nats::prepare(server.target(json!({})), &workloads("fan-out", "consumers = 1")).await.unwrap();
+        let driver =
+            NatsDriver::prepare(server.target(json!({})), &workloads("fan-out", "consumers = 1")).await.unwrap();
         assert_eq!(driver.facts().words()["authentication"], said);
         passes(&driver).await;
         if auth != "none" {
@@ -57,9 +59,9 @@ async fn credentials_may_stand_in_the_address() {
         let target =
             |url: &str| Target { url: url.to_owned(), options: Default::default(), ..server.target(json!({})) };
         let workloads = workloads("fan-out", "consumers = 1");
-        passes(&Nats::prepare(target(&url), &workloads).await.unwrap()).await;
-        Wire::prepare(target(&url), &workloads).await.unwrap();
-        let wrong = Wire::prepare(target(&server.running.url), &workloads).await.unwrap_err().to_string();
+        passes(&NatsDriver::prepare(target(&url), &workloads).await.unwrap()).await;
+        WireDriver::prepare(target(&url), &workloads).await.unwrap();
+        let wrong = WireDriver::prepare(target(&server.running.url), &workloads).await.unwrap_err().to_string();
         assert!(wrong.contains("Authorization Violation"), "{wrong}");
     }
 }
@@ -70,7 +72,8 @@ async fn tls_verifies_the_server_and_where_asked_the_client() {
         [("server", "on: the client verifies the server"), ("mutual", "on: client and server verify each other")]
     {
         let Some(server) = launch(json!({ "tls": tls })) else { return };
-        let driver = Nats::prepare(server.target(json!({})), &workloads("fan-out", "consumers = 1")).await.unwrap();
+        let driver =
+            NatsDriver::prepare(server.target(json!({})), &workloads("fan-out", "consumers = 1")).await.unwrap();
         assert_eq!(driver.facts().words()["tls"], said);
         assert_eq!(server.running.settings["tls_required"], "true");
         passes(&driver).await;
@@ -89,7 +92,7 @@ async fn a_subscriber_to_everything_costs_no_time() {
         // So long waits whoever waits for "no responders".
         target.timeout = Duration::from_secs(60);
         let start = std::time::Instant::now();
-        let driver = Nats::prepare(target, &workloads("fan-out", "consumers = 1")).await.unwrap();
+        let driver = NatsDriver::prepare(target, &workloads("fan-out", "consumers = 1")).await.unwrap();
         passes(&driver).await;
         assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
         assert!(tokio::time::timeout(TIMEOUT, all.next()).await.unwrap().is_some());
@@ -104,7 +107,7 @@ async fn messages_carry_the_headers_that_are_asked_for() {
     client.flush().await.unwrap();
     for n in [0, 1, 8] {
         let target = server.target(json!({ "headers": n }));
-        let driver = Nats::prepare(target, &workloads("fan-out", "consumers = 1")).await.unwrap();
+        let driver = NatsDriver::prepare(target, &workloads("fan-out", "consumers = 1")).await.unwrap();
         assert_eq!(driver.facts().words()["message_headers"], n.to_string());
         passes(&driver).await;
         for _ in 0..100 {
@@ -117,7 +120,7 @@ async fn messages_carry_the_headers_that_are_asked_for() {
 #[tokio::test]
 async fn requests_are_answered_or_nobody_is_there() {
     let Some(server) = launch(json!({})) else { return };
-    let driver = Nats::prepare(server.target(json!({})), &workloads("request-reply", "")).await.unwrap();
+    let driver = NatsDriver::prepare(server.target(json!({})), &workloads("request-reply", "")).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     producer.send(Outgoing { channel: 0, key: None, payload: b"anybody?", token: 0 }).await.unwrap();
     let mut unanswered = 0;
@@ -126,8 +129,8 @@ async fn requests_are_answered_or_nobody_is_there() {
     assert_eq!(unanswered, 1);
     let mut responder = driver.consumer(SEAT, Start::Tail).await.unwrap();
     producer.send(Outgoing { channel: 0, key: None, payload: b"and now?", token: 1 }).await.unwrap();
-    let mut ears = Ears::new(|_: &str, _| Disposition::Answer);
-    hear(&mut responder, &mut ears, 1, 0).await;
+    let mut collector = Collector::new(|_: &str, _| Disposition::Answer);
+    hear(&mut responder, &mut collector, 1, 0).await;
     let mut answer = Vec::new();
     let mut sink = |c: Confirmation<'_>| {
         if let Confirmation::Answered { message, .. } = c {
@@ -141,7 +144,7 @@ async fn requests_are_answered_or_nobody_is_there() {
 /// The words of the error that opening the driver gives.
 async fn refused(server: &Server, options: Value) -> String {
     let target = server.target(options);
-    let error = tokio::time::timeout(TIMEOUT, Nats::prepare(target, &workloads("fan-out", ""))).await;
+    let error = tokio::time::timeout(TIMEOUT, NatsDriver::prepare(target, &workloads("fan-out", ""))).await;
     error.unwrap().unwrap_err().to_string()
 }
 
@@ -162,7 +165,7 @@ async fn wrong_credentials_are_named() {
     says(&words, &["authorization violation", remedy]);
     let mut target = server.target(json!({}));
     target.options.clear();
-    let words = Nats::prepare(target, &workloads("fan-out", "")).await.unwrap_err().to_string();
+    let words = NatsDriver::prepare(target, &workloads("fan-out", "")).await.unwrap_err().to_string();
     says(&words, &["authorization violation", remedy]);
 
     let Some(server) = launch(json!({ "auth": "nkey" })) else { return };
@@ -196,7 +199,7 @@ async fn mistakes_with_certificates_are_named() {
     let mut target = server.target(json!({}));
     target.options.remove("cert");
     target.options.remove("key");
-    let words = Nats::prepare(target, &workloads("fan-out", "")).await.unwrap_err().to_string();
+    let words = NatsDriver::prepare(target, &workloads("fan-out", "")).await.unwrap_err().to_string();
     says(&words, &[remedy, "`cert` and `key` one that it accepts"]);
     let words = refused(&server, json!({ "ca": "/no/such.pem" })).await;
     says(&words, &["option `ca`: /no/such.pem: No such file"]);
@@ -216,12 +219,12 @@ async fn what_the_user_may_not_do_is_quoted() {
     let remedy = "give the user the permission in the server's configuration, or use another user";
 
     let Some(server) = launch(users("subscribe: { deny: \"mb.>\" }")) else { return };
-    let driver = Nats::prepare(server.target(login.clone()), &workloads("fan-out", "")).await.unwrap();
+    let driver = NatsDriver::prepare(server.target(login.clone()), &workloads("fan-out", "")).await.unwrap();
     let words = driver.consumer(SEAT, Start::Tail).await.unwrap_err().to_string();
     says(&words, &["Permissions Violation for Subscription to \"mb.abcd0123.0.*\"", remedy]);
 
     let Some(server) = launch(users("publish: { deny: \"mb.*.0.>\" }")) else { return };
-    let driver = Nats::prepare(server.target(login.clone()), &workloads("fan-out", "")).await.unwrap();
+    let driver = NatsDriver::prepare(server.target(login.clone()), &workloads("fan-out", "")).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     let denied = async {
         for token in 0.. {
@@ -236,9 +239,10 @@ async fn what_the_user_may_not_do_is_quoted() {
     let words = tokio::time::timeout(TIMEOUT, denied).await.unwrap();
     says(&words, &["Permissions Violation for Publish to \"mb.abcd0123.0.0\"", remedy]);
 
-    // The barrier that follows a subscription is a publish as well; it ends at once and not at its bound.
+    // The barrier that follows a subscription is a publish as well; it ends at once and not at its
+    // bound.
     let Some(server) = launch(users("publish: { deny: \"mb.barrier.>\" }")) else { return };
-    let driver = Nats::prepare(server.target(login), &workloads("fan-out", "")).await.unwrap();
+    let driver = NatsDriver::prepare(server.target(login), &workloads("fan-out", "")).await.unwrap();
     let begun = std::time::Instant::now();
     let words = driver.consumer(SEAT, Start::Tail).await.unwrap_err().to_string();
     says(&words, &["Permissions Violation for Publish to \"mb.barrier.", remedy]);
@@ -249,10 +253,10 @@ async fn what_the_user_may_not_do_is_quoted() {
 async fn messages_too_large_are_refused_before_and_while_sending() {
     let Some(server) = launch(json!({ "max-payload": "4KiB" })) else { return };
     let large = workloads("fan-out", "payload = { size = \"4KiB\" }");
-    Nats::prepare(server.target(json!({})), &large).await.unwrap();
-    let words = Nats::prepare(server.target(json!({ "headers": 2 })), &large).await.unwrap_err().to_string();
+    NatsDriver::prepare(server.target(json!({})), &large).await.unwrap();
+    let words = NatsDriver::prepare(server.target(json!({ "headers": 2 })), &large).await.unwrap_err().to_string();
     says(&words, &["messages of 4096 B and 72 B of headers", "the server's max_payload is 4096 B", "`max-payload`"]);
-    let driver = Nats::prepare(server.target(json!({})), &workloads("fan-out", "")).await.unwrap();
+    let driver = NatsDriver::prepare(server.target(json!({})), &workloads("fan-out", "")).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     let large = Outgoing { channel: 0, key: None, payload: &[0; 5000], token: 0 };
     let error = producer.send(large).await.unwrap_err();
@@ -264,7 +268,7 @@ async fn messages_too_large_are_refused_before_and_while_sending() {
 #[tokio::test]
 async fn a_server_that_is_full_or_not_there_is_named() {
     let Some(server) = launch(json!({ "config": ["max_connections: 1"] })) else { return };
-    let driver = Nats::prepare(server.target(json!({})), &workloads("fan-out", "")).await;
+    let driver = NatsDriver::prepare(server.target(json!({})), &workloads("fan-out", "")).await;
     let Ok(driver) = driver else { panic!("the first connection is let in") };
     let words = match driver.producer(SEAT).await {
         Err(error) => error.to_string(),
@@ -274,7 +278,7 @@ async fn a_server_that_is_full_or_not_there_is_named() {
     says(&words, &["maximum connections exceeded", "raise max_connections of the server"]);
     let mut target = server.target(json!({}));
     target.url = "nats://127.0.0.1:1".into();
-    let words = Nats::prepare(target, &workloads("fan-out", "")).await.unwrap_err().to_string();
+    let words = NatsDriver::prepare(target, &workloads("fan-out", "")).await.unwrap_err().to_string();
     says(&words, &["cannot connect to nats://127.0.0.1:1", "refused", "check that the server runs there"]);
 }
 

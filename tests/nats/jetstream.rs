@@ -1,21 +1,22 @@
-//! The jetstream driver against a real nats-server: every kind of stream, publisher, consumer and acknowledgement.
+//! The jetstream driver against a real nats-server: every kind of stream, publisher, consumer and
+//! acknowledgement.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::*;
-use msgbench::driver::jetstream::Jetstream;
-use msgbench::driver::{Consumer, Disposition, Driver, Incident, Outgoing, Producer, Seat, Start};
+use msgbench::driver::jetstream::JetstreamDriver;
+use msgbench::driver::{ClientSlot, Consumer, Disposition, Driver, Incident, Outgoing, Producer, Start};
 use serde_json::{Value, json};
 
-const SEAT: Seat = Seat { workload: 0, group: 0, index: 0 };
+const SEAT: ClientSlot = ClientSlot { workload: 0, group: 0, index: 0 };
 const STREAM: &str = "MSGBENCH_abcd0123_0";
 
 fn launch(options: Value) -> Option<Server> {
     Server::launch("jetstream", options)
 }
 
-async fn open(server: &Server, options: Value, pattern: &str, rest: &str) -> Jetstream {
-    Jetstream::prepare(server.target(options), &workloads(pattern, rest)).await.unwrap()
+async fn open(server: &Server, options: Value, pattern: &str, rest: &str) -> JetstreamDriver {
+    JetstreamDriver::prepare(server.target(options), &workloads(pattern, rest)).await.unwrap()
 }
 
 /// What stands in the stream.
@@ -110,8 +111,8 @@ async fn what_is_held_is_acknowledged_when_the_taker_says_so() {
         let mut consumer = driver.consumer(SEAT, Start::Tail).await.unwrap();
         let mut producer = driver.producer(SEAT).await.unwrap();
         send(&mut producer, 0..10).await;
-        let mut ears = Ears::new(|_, _| Disposition::Hold);
-        hear(&mut consumer, &mut ears, 10, 0).await;
+        let mut collector = Collector::new(|_, _| Disposition::Hold);
+        hear(&mut consumer, &mut collector, 10, 0).await;
         let mut settled = 0;
         for (more, open) in [(0, 10), (4, 6), (6, 0), (3, 0)] {
             consumer.settle(more).unwrap();
@@ -140,9 +141,9 @@ async fn a_full_stream_refuses_or_forgets() {
     send(&mut producer, 0..30).await;
     assert_eq!(confirmations(&mut producer, 30).await.0.len(), 30);
     let mut consumer = driver.consumer(SEAT, Start::First).await.unwrap();
-    let mut ears = Ears::new(accept);
-    hear(&mut consumer, &mut ears, 10, 0).await;
-    assert_eq!(ears.texts(), texts(20..30));
+    let mut collector = Collector::new(accept);
+    hear(&mut consumer, &mut collector, 10, 0).await;
+    assert_eq!(collector.texts(), texts(20..30));
     driver.cleanup().await.unwrap();
 }
 
@@ -179,12 +180,12 @@ async fn every_kind_of_consumer_reads_everything_in_order() {
         let driver = open(&server, options.clone(), "stream", "").await;
         let mut consumer = driver.consumer(SEAT, Start::Tail).await.unwrap();
         let mut producer = driver.producer(SEAT).await.unwrap();
-        let mut ears = Ears::new(accept);
+        let mut collector = Collector::new(accept);
         send(&mut producer, 0..2500).await;
         assert_eq!(confirmations(&mut producer, 2500).await.0.len(), 2500);
-        hear(&mut consumer, &mut ears, 2500, 0).await;
-        assert_eq!(ears.texts(), texts(0..2500), "{options}");
-        assert!(ears.heard.iter().all(|(_, attempt)| *attempt == 1), "{options}");
+        hear(&mut consumer, &mut collector, 2500, 0).await;
+        assert_eq!(collector.texts(), texts(0..2500), "{options}");
+        assert!(collector.heard.iter().all(|(_, attempt)| *attempt == 1), "{options}");
         driver.cleanup().await.unwrap();
     }
 }
@@ -198,17 +199,18 @@ async fn acknowledgements_reach_the_server_as_asked_for() {
             let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
             let mut producer = driver.producer(SEAT).await.unwrap();
             send(&mut producer, 0..300).await;
-            let mut ears = Ears::new(accept);
-            hear(&mut reader, &mut ears, 300, 0).await;
-            // What the last receive has handed over is still on its way; receiving drives the connection.
-            hear_for(&mut reader, &mut ears, Duration::from_millis(100)).await;
+            let mut collector = Collector::new(accept);
+            hear(&mut reader, &mut collector, 300, 0).await;
+            // What the last receive has handed over is still on its way; receiving drives the
+            // connection.
+            hear_for(&mut reader, &mut collector, Duration::from_millis(100)).await;
             let settled = || async { consumer_info(&server, "g0").await["num_ack_pending"] == 0 };
             eventually(settled, &format!("{ack} {consumer}: {}", consumer_info(&server, "g0").await)).await;
             let info = consumer_info(&server, "g0").await;
             assert_eq!(info["config"]["ack_policy"], policy);
             let floor = if ack == "none" { &info["delivered"] } else { &info["ack_floor"] };
             assert_eq!(floor["stream_seq"], 300, "{ack} {consumer}: {info}");
-            assert_eq!(ears.heard.len(), 300, "{ack} {consumer}");
+            assert_eq!(collector.heard.len(), 300, "{ack} {consumer}");
             driver.cleanup().await.unwrap();
         }
     }
@@ -222,17 +224,17 @@ async fn acknowledged_messages_leave_work_queues_and_streams_of_interest() {
         let driver = open(&server, json!({ "retention": retention }), "stream", &rest).await;
         let mut readers = Vec::new();
         for group in 0..groups {
-            readers.push(driver.consumer(Seat { group, ..SEAT }, Start::Tail).await.unwrap());
+            readers.push(driver.consumer(ClientSlot { group, ..SEAT }, Start::Tail).await.unwrap());
         }
         let mut producer = driver.producer(SEAT).await.unwrap();
         send(&mut producer, 0..50).await;
         assert_eq!(confirmations(&mut producer, 50).await.0.len(), 50);
         for reader in &mut readers {
             assert_eq!(stored(&server).await, 50, "{retention}: kept until the last has it");
-            let mut ears = Ears::new(accept);
-            hear(reader, &mut ears, 50, 0).await;
-            hear_for(reader, &mut ears, Duration::from_millis(100)).await;
-            assert_eq!(ears.texts(), texts(0..50));
+            let mut collector = Collector::new(accept);
+            hear(reader, &mut collector, 50, 0).await;
+            hear_for(reader, &mut collector, Duration::from_millis(100)).await;
+            assert_eq!(collector.texts(), texts(0..50));
         }
         let left = if retention == "limits" { 50 } else { 0 };
         eventually(|| async { stored(&server).await == left }, retention).await;
@@ -250,16 +252,16 @@ async fn what_is_rejected_comes_again_after_the_back_off() {
         let mut producer = driver.producer(SEAT).await.unwrap();
         send(&mut producer, 0..10).await;
         let mut came = Vec::new();
-        let mut ears = Ears::new(|text: &str, attempt| {
+        let mut collector = Collector::new(|text: &str, attempt| {
             if text == message(3) {
                 came.push((attempt, Instant::now()));
                 return if attempt <= 2 { Disposition::Reject } else { Disposition::Accept };
             }
             Disposition::Accept
         });
-        hear(&mut reader, &mut ears, 12, 0).await;
-        hear_for(&mut reader, &mut ears, Duration::from_millis(800)).await;
-        let heard = ears.heard.len();
+        hear(&mut reader, &mut collector, 12, 0).await;
+        hear_for(&mut reader, &mut collector, Duration::from_millis(800)).await;
+        let heard = collector.heard.len();
         assert_eq!(heard, 12, "{consumer}: it comes no more once it is acknowledged");
         assert_eq!(came.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [1, 2, 3]);
         // Never earlier than asked for; how much later is the server's affair.
@@ -280,9 +282,9 @@ async fn what_is_left_alone_comes_again_when_the_server_has_waited() {
         1 if text == message(2) => Disposition::Leave,
         _ => Disposition::Accept,
     };
-    let mut ears = Ears::new(leave);
-    hear(&mut reader, &mut ears, 6, 0).await;
-    assert_eq!(ears.heard[5], (message(2), 2));
+    let mut collector = Collector::new(leave);
+    hear(&mut reader, &mut collector, 6, 0).await;
+    assert_eq!(collector.heard[5], (message(2), 2));
     driver.cleanup().await.unwrap();
 }
 
@@ -296,17 +298,18 @@ async fn what_used_up_its_deliveries_goes_down_the_dead_letter_path() {
         let mut producer = driver.producer(SEAT).await.unwrap();
         send(&mut producer, 0..100).await;
         let poison = |text: &str| text.ends_with('7');
-        let mut ears = Ears::new(|text: &str, _| if poison(text) { Disposition::Reject } else { Disposition::Accept });
-        hear(&mut reader, &mut ears, 90 + 3 * 10, 10).await;
-        hear_for(&mut reader, &mut ears, Duration::from_millis(300)).await;
-        let mut dead: Vec<&str> = ears.dead.iter().map(|(text, _)| text.as_str()).collect();
+        let mut collector =
+            Collector::new(|text: &str, _| if poison(text) { Disposition::Reject } else { Disposition::Accept });
+        hear(&mut reader, &mut collector, 90 + 3 * 10, 10).await;
+        hear_for(&mut reader, &mut collector, Duration::from_millis(300)).await;
+        let mut dead: Vec<&str> = collector.dead.iter().map(|(text, _)| text.as_str()).collect();
         dead.sort_unstable();
         let expected: Vec<String> = (0..100).filter(|n| n % 10 == 7).map(message).collect();
         let mut expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         expected.sort_unstable();
         assert_eq!(dead, expected, "{consumer}");
-        assert!(ears.dead.iter().all(|(_, deliveries)| *deliveries == 3), "{:?}", ears.dead);
-        assert_eq!(ears.heard.len(), 120, "{consumer}: three deliveries of each, and no more");
+        assert!(collector.dead.iter().all(|(_, deliveries)| *deliveries == 3), "{:?}", collector.dead);
+        assert_eq!(collector.heard.len(), 120, "{consumer}: three deliveries of each, and no more");
         let kept = server.api(&format!("STREAM.INFO.{STREAM}_DEAD"), "").await;
         assert_eq!(kept["state"]["messages"], 10, "{consumer}");
         let left = if retention == "workqueue" { 0 } else { 100 };
@@ -332,13 +335,13 @@ async fn a_consumer_starts_at_the_first_at_a_number_at_a_time_or_at_the_end() {
         let starts = [(Start::First, 0), (Start::Offset(6), 5), (Start::Time(middle), 20), (Start::Tail, 40)];
         let mut readers = Vec::new();
         for (group, (start, from)) in (0..).zip(starts) {
-            readers.push((driver.consumer(Seat { group, ..SEAT }, start).await.unwrap(), from, start));
+            readers.push((driver.consumer(ClientSlot { group, ..SEAT }, start).await.unwrap(), from, start));
         }
         send(&mut producer, 40..45).await;
         for (reader, from, start) in &mut readers {
-            let mut ears = Ears::new(accept);
-            hear(reader, &mut ears, 45 - *from as usize, 0).await;
-            assert_eq!(ears.texts(), texts(*from..45), "{consumer} {start:?}");
+            let mut collector = Collector::new(accept);
+            hear(reader, &mut collector, 45 - *from as usize, 0).await;
+            assert_eq!(collector.texts(), texts(*from..45), "{consumer} {start:?}");
         }
         driver.cleanup().await.unwrap();
     }
@@ -351,9 +354,9 @@ async fn members_of_a_group_share_one_durable_consumer() {
         let options = json!({ "consumer": consumer, "batch": 16 });
         let driver = open(&server, options, "queue-group", "consumers = 2").await;
         let mut one = driver.consumer(SEAT, Start::Tail).await.unwrap();
-        let mut two = driver.consumer(Seat { index: 1, ..SEAT }, Start::Tail).await.unwrap();
+        let mut two = driver.consumer(ClientSlot { index: 1, ..SEAT }, Start::Tail).await.unwrap();
         let mut producer = driver.producer(SEAT).await.unwrap();
-        let (mut first, mut second) = (Ears::new(accept), Ears::new(accept));
+        let (mut first, mut second) = (Collector::new(accept), Collector::new(accept));
         for round in 0..20 {
             send(&mut producer, round * 50..(round + 1) * 50).await;
             hear_for(&mut one, &mut first, Duration::from_millis(10)).await;
@@ -388,12 +391,12 @@ async fn a_message_that_is_sent_again_is_stored_once_where_exactly_once_is_asked
         assert_eq!(confirmations(&mut producer, 40).await.0.len(), 40, "a copy is acknowledged as well");
         let n = if exactly_once { 30 } else { 40 };
         assert_eq!(stored(&server).await, n);
-        let mut ears = Ears::new(accept);
-        hear(&mut reader, &mut ears, n as usize, 0).await;
-        hear_for(&mut reader, &mut ears, Duration::from_millis(200)).await;
-        assert_eq!(ears.heard.len() as u64, n);
+        let mut collector = Collector::new(accept);
+        hear(&mut reader, &mut collector, n as usize, 0).await;
+        hear_for(&mut reader, &mut collector, Duration::from_millis(200)).await;
+        assert_eq!(collector.heard.len() as u64, n);
         // Another producer's first message is another message.
-        let mut other = driver.producer(Seat { index: 1, ..SEAT }).await.unwrap();
+        let mut other = driver.producer(ClientSlot { index: 1, ..SEAT }).await.unwrap();
         send(&mut other, 0..1).await;
         confirmations(&mut other, 1).await;
         assert_eq!(stored(&server).await, n + 1);
@@ -427,9 +430,9 @@ async fn three_servers_keep_each_message() {
     let mut producer = driver.producer(SEAT).await.unwrap();
     send(&mut producer, 0..500).await;
     assert_eq!(confirmations(&mut producer, 500).await.0.len(), 500);
-    let mut ears = Ears::new(accept);
-    hear(&mut reader, &mut ears, 500, 0).await;
-    assert_eq!(ears.texts(), texts(0..500));
+    let mut collector = Collector::new(accept);
+    hear(&mut reader, &mut collector, 500, 0).await;
+    assert_eq!(collector.texts(), texts(0..500));
     let info = server.api(&format!("STREAM.INFO.{STREAM}"), "").await;
     assert_eq!(info["cluster"]["replicas"].as_array().unwrap().len(), 2, "{info}");
     driver.cleanup().await.unwrap();
@@ -442,12 +445,12 @@ async fn an_ordered_consumer_that_is_lost_is_made_again_where_it_was() {
     let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     send(&mut producer, 0..10).await;
-    let mut ears = Ears::new(accept);
-    hear(&mut reader, &mut ears, 10, 0).await;
+    let mut collector = Collector::new(accept);
+    hear(&mut reader, &mut collector, 10, 0).await;
     assert_eq!(server.api(&format!("CONSUMER.DELETE.{STREAM}.g0_0"), "").await["success"], true);
     send(&mut producer, 10..20).await;
-    hear(&mut reader, &mut ears, 20, 0).await;
-    assert_eq!(ears.texts(), texts(0..20));
+    hear(&mut reader, &mut collector, 20, 0).await;
+    assert_eq!(collector.texts(), texts(0..20));
     let log = driver.incidents().take_log();
     assert!(log.iter().any(|(.., words)| words.contains("starts again after message 10")), "{log:?}");
     driver.cleanup().await.unwrap();
@@ -455,7 +458,7 @@ async fn an_ordered_consumer_that_is_lost_is_made_again_where_it_was() {
 
 /// The words of the error that `prepare` gives.
 async fn refused(server: &Server, options: Value, pattern: &str, rest: &str) -> String {
-    let error = Jetstream::prepare(server.target(options), &workloads(pattern, rest)).await.unwrap_err();
+    let error = JetstreamDriver::prepare(server.target(options), &workloads(pattern, rest)).await.unwrap_err();
     let left = server.api("STREAM.NAMES", "").await;
     assert!(left["error"].is_object() || left["total"] == 0, "{left}");
     error.to_string()
@@ -492,7 +495,8 @@ async fn what_cannot_be_had_is_said_with_the_servers_words_and_a_remedy() {
 #[tokio::test]
 async fn a_server_without_jetstream_is_told_so() {
     let Some(server) = Server::launch("nats", json!({})) else { return };
-    let error = Jetstream::prepare(server.target(json!({})), &workloads("stream", "")).await.unwrap_err().to_string();
+    let error =
+        JetstreamDriver::prepare(server.target(json!({})), &workloads("stream", "")).await.unwrap_err().to_string();
     assert!(error.contains("JetStream is not enabled"), "{error}");
     assert!(error.contains("switch JetStream on in the server's configuration"), "{error}");
 }
@@ -502,10 +506,11 @@ async fn a_consumer_that_is_removed_ends_the_reading_with_the_servers_words() {
     let Some(server) = launch(json!({})) else { return };
     let driver = open(&server, json!({}), "stream", "").await;
     let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
-    let mut ears = Ears::new(accept);
-    hear_for(&mut reader, &mut ears, Duration::from_millis(100)).await;
+    let mut collector = Collector::new(accept);
+    hear_for(&mut reader, &mut collector, Duration::from_millis(100)).await;
     assert_eq!(server.api(&format!("CONSUMER.DELETE.{STREAM}.g0"), "").await["success"], true);
-    let failed = tokio::time::timeout(TIMEOUT, msgbench::driver::Consumer::receive(&mut reader, &mut ears, 1)).await;
+    let failed =
+        tokio::time::timeout(TIMEOUT, msgbench::driver::Consumer::receive(&mut reader, &mut collector, 1)).await;
     let words = failed.unwrap().unwrap_err().to_string();
     assert!(words.contains("409 Consumer Deleted"), "{words}");
     driver.cleanup().await.unwrap();
@@ -516,12 +521,12 @@ async fn a_server_that_dies_ends_every_wait_within_its_bound() {
     let Some(server) = launch(json!({})) else { return };
     let mut target = server.target(json!({}));
     target.timeout = Duration::from_secs(1);
-    let driver = Jetstream::prepare(target, &workloads("stream", "")).await.unwrap();
+    let driver = JetstreamDriver::prepare(target, &workloads("stream", "")).await.unwrap();
     let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     send(&mut producer, 0..10).await;
-    let mut ears = Ears::new(accept);
-    hear(&mut reader, &mut ears, 10, 0).await;
+    let mut collector = Collector::new(accept);
+    hear(&mut reader, &mut collector, 10, 0).await;
     server.kill();
     let publishing = async {
         for token in 10.. {
@@ -534,7 +539,8 @@ async fn a_server_that_dies_ends_every_wait_within_its_bound() {
     };
     let words = tokio::time::timeout(TIMEOUT, publishing).await.unwrap();
     assert!(words.contains("lost: the server closed it, and no other came about within 1 s"), "{words}");
-    let failed = tokio::time::timeout(TIMEOUT, msgbench::driver::Consumer::receive(&mut reader, &mut ears, 1)).await;
+    let failed =
+        tokio::time::timeout(TIMEOUT, msgbench::driver::Consumer::receive(&mut reader, &mut collector, 1)).await;
     let words = failed.unwrap().unwrap_err().to_string();
     assert!(words.contains("connection to nats://127.0.0.1:") && words.contains("lost: "), "{words}");
     assert!(tokio::time::timeout(TIMEOUT, driver.cleanup()).await.unwrap().is_err());
@@ -548,9 +554,9 @@ async fn streams_work_behind_credentials_and_tls() {
     let mut reader = driver.consumer(SEAT, Start::Tail).await.unwrap();
     let mut producer = driver.producer(SEAT).await.unwrap();
     send(&mut producer, 0..50).await;
-    let mut ears = Ears::new(accept);
-    hear(&mut reader, &mut ears, 50, 0).await;
-    assert_eq!(ears.texts(), texts(0..50));
+    let mut collector = Collector::new(accept);
+    hear(&mut reader, &mut collector, 50, 0).await;
+    assert_eq!(collector.texts(), texts(0..50));
     driver.cleanup().await.unwrap();
 }
 
@@ -608,7 +614,8 @@ fn rejected_messages_and_dead_letters_are_counted_exactly() {
     let count = |key: &str| ledger[key].as_u64().unwrap();
     assert!(count("dead_lettered") > 0 && count("redelivered") > 0, "{ledger}");
     assert_eq!(count("delivered") + count("dead_lettered"), count("expected"), "{ledger}");
-    // Of the numbers that are due for a rejection half are dead letters, rejected three times, the others once.
+    // Of the numbers that are due for a rejection half are dead letters, rejected three times, the
+    // others once.
     assert_eq!(count("rejected"), 3 * count("dead_lettered") + count("redelivered"), "{ledger}");
     promises_are_kept(record, 0);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use msgbench::engine::Register;
 use msgbench::plan::{BringUp, SystemSpec};
-use msgbench::system::{Availability, Context, Running, System};
+use msgbench::system::{Availability, Running, System, SystemContext};
 use serde_json::Value;
 
 /// A launched nats-server, stopped when it is dropped.
@@ -20,7 +20,8 @@ impl Drop for Server {
     }
 }
 
-/// The version of the nats-server that is here; `None`, said aloud, when there is none and skipping is allowed.
+/// The version of the nats-server that is here; `None`, said aloud, when there is none and skipping
+/// is allowed.
 pub fn version() -> Option<String> {
     match Register::built_in().availability("nats") {
         Availability::Found { version, .. } => Some(version),
@@ -46,7 +47,7 @@ impl Server {
             require: true,
             options: options.as_object().unwrap().clone(),
         };
-        let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(30) };
+        let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(30) };
         let mut system = Register::built_in().create(&spec, context).unwrap();
         let running = system.start().unwrap();
         Some(Self { running, system, _dir: dir })

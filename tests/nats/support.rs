@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use msgbench::driver::{Confirmation, Consumer, Disposition, Incoming, Outgoing, Producer, Sink, Target};
+use msgbench::driver::{Confirmation, Consumer, Disposition, Incoming, MessageSink, Outgoing, Producer, Target};
 use msgbench::plan::Workload;
 use msgbench::scenario::{Overrides, parse};
 use serde_json::Value;
@@ -28,7 +28,8 @@ impl Server {
     /// Kills it as a crash would.
     pub fn kill(&self) {
         for pid in &self.running.pids {
-            // SAFETY: kill touches no memory; the process is a child of this one and not yet reaped.
+            // SAFETY: kill touches no memory; the process is a child of this one and not yet
+            // reaped.
             assert_eq!(unsafe { libc::kill(*pid as libc::pid_t, libc::SIGKILL) }, 0);
         }
     }
@@ -47,7 +48,12 @@ pub fn workloads(pattern: &str, rest: &str) -> Vec<Workload> {
     let text = format!(
         "name = \"test\"\nquestion = \"test?\"\n[[workload]]\npattern = \"{pattern}\"\nload = {{ rate = \"1k/s\" }}\n{rest}\n"
     );
-    parse(Path::new("test.toml"), text, &Overrides::default(), &msgbench::engine::Register::built_in().types()).unwrap().plan.cases[0].workloads.clone()
+    parse(Path::new("test.toml"), text, &Overrides::default(), &msgbench::engine::Register::built_in().types())
+        .unwrap()
+        .plan
+        .cases[0]
+        .workloads
+        .clone()
 }
 
 /// Message `token`.
@@ -83,13 +89,13 @@ pub async fn confirmations(producer: &mut impl Producer, n: usize) -> (Vec<u64>,
 }
 
 /// Keeps what it is given and does with it what `judge` says.
-pub struct Ears<F> {
+pub struct Collector<F> {
     pub heard: Vec<(String, u32)>,
     pub dead: Vec<(String, u32)>,
     pub judge: F,
 }
 
-impl<F: FnMut(&str, u32) -> Disposition> Ears<F> {
+impl<F: FnMut(&str, u32) -> Disposition> Collector<F> {
     pub fn new(judge: F) -> Self {
         Self { heard: Vec::new(), dead: Vec::new(), judge }
     }
@@ -99,7 +105,7 @@ impl<F: FnMut(&str, u32) -> Disposition> Ears<F> {
     }
 }
 
-impl<F: FnMut(&str, u32) -> Disposition> Sink for Ears<F> {
+impl<F: FnMut(&str, u32) -> Disposition> MessageSink for Collector<F> {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
         let text = String::from_utf8(message.payload.to_vec()).unwrap();
         let disposition = (self.judge)(&text, message.attempt);
@@ -118,20 +124,20 @@ pub fn accept(_: &str, _: u32) -> Disposition {
 /// Receives until `n` messages and `dead` dead letters are here.
 pub async fn hear<F: FnMut(&str, u32) -> Disposition>(
     consumer: &mut impl Consumer,
-    ears: &mut Ears<F>,
+    collector: &mut Collector<F>,
     n: usize,
     dead: usize,
 ) {
     let all = async {
-        while ears.heard.len() < n || ears.dead.len() < dead {
-            consumer.receive(ears, usize::MAX).await.unwrap();
+        while collector.heard.len() < n || collector.dead.len() < dead {
+            consumer.receive(collector, usize::MAX).await.unwrap();
         }
     };
     if tokio::time::timeout(TIMEOUT, all).await.is_err() {
         panic!(
             "{} of {n} messages and {} of {dead} dead letters within {TIMEOUT:?}",
-            ears.heard.len(),
-            ears.dead.len()
+            collector.heard.len(),
+            collector.dead.len()
         );
     }
 }
@@ -139,12 +145,12 @@ pub async fn hear<F: FnMut(&str, u32) -> Disposition>(
 /// Receives for `time` and no longer.
 pub async fn hear_for<F: FnMut(&str, u32) -> Disposition>(
     consumer: &mut impl Consumer,
-    ears: &mut Ears<F>,
+    collector: &mut Collector<F>,
     time: Duration,
 ) {
     let all = async {
         loop {
-            consumer.receive(ears, usize::MAX).await.unwrap();
+            consumer.receive(collector, usize::MAX).await.unwrap();
         }
     };
     let _ = tokio::time::timeout(time, all).await;

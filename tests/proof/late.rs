@@ -1,5 +1,6 @@
-//! Acknowledgements that come out of order: a nats-server behind a proxy that holds back every third of them, as a stream whose
-//! replica lags would. All of them come; all of them must be measured.
+//! Acknowledgements that come out of order: a nats-server behind a proxy that holds back every
+//! third of them, as a stream whose replica lags would. All of them come; all of them must be
+//! measured.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +16,8 @@ use super::{record, run, words};
 
 const HELD: Duration = Duration::from_millis(500);
 
-/// Passes everything on, and holds back every third message of the server whose subject begins with `mark`.
+/// Passes everything on, and holds back every third message of the server whose subject begins with
+/// `mark`.
 fn proxy(server: SocketAddr, mark: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -96,8 +98,8 @@ fn acknowledgements_out_of_order_are_all_measured() {
     assert_eq!(trial["outcome"]["status"], "complete", "{} {}", trial["outcome"], words(&output));
     let workload = &trial["workloads"][0];
     let count = |key: &str| workload["ledger"][key].as_u64().unwrap();
-    let books = (count("sent"), count("acked"), count("foreign"), count("duplicated"), count("lost"));
-    assert_eq!(books, (20_000, 20_000, 0, 0, 0), "{}", workload["ledger"]);
+    let totals = (count("sent"), count("acked"), count("foreign"), count("duplicated"), count("lost"));
+    assert_eq!(totals, (20_000, 20_000, 0, 0, 0), "{}", workload["ledger"]);
     let ack = &workload["latency"]["ack"];
     assert_eq!((ack["count"].as_u64(), ack["lost"].as_u64()), (Some(20_000), Some(0)), "{ack}");
     for (p, late) in [(0.5, false), (0.9, true), (0.99, true)] {

@@ -1,4 +1,5 @@
-//! What a calibration means for later runs, and the proof through brokers and a network that are not ours.
+//! What a calibration means for later runs, and the proof through brokers and a network that are
+//! not ours.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 

@@ -1,5 +1,6 @@
-//! The proof through a broker that is not ours: a real nats-server that the kernel stops, and a network that is slower by a
-//! known time. Margins are those of a test machine: what the hiccup meter saw, and the spread of what is not delayed.
+//! The proof through a broker that is not ours: a real nats-server that the kernel stops, and a
+//! network that is slower by a known time. Margins are those of a test machine: what the hiccup
+//! meter saw, and the spread of what is not delayed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +17,8 @@ fn quantile(latency: &Value, quantile: f64) -> f64 {
     one["value_ns"].as_f64().unwrap_or(f64::INFINITY)
 }
 
-/// stats.md C2: a freeze of length S in a run of length T at a load near zero gives q_p = S - T (1 - p) above the knee.
+/// stats.md C2: a freeze of length S in a run of length T at a load near zero gives q_p = S - T
+/// (1 - p) above the knee.
 #[test]
 fn a_nats_server_that_stands_still_is_in_the_percentiles() {
     if !super::nats_server() {
@@ -49,8 +51,8 @@ fn a_nats_server_that_stands_still_is_in_the_percentiles() {
     assert!(quantile(closed, 0.99) < 0.25 * stall + hiccup, "{closed}");
 }
 
-/// The median of what a slower network delays, less that of what it does not delay, through one proxy in one trial; with half the
-/// interquartile range of the latter, ns.
+/// The median of what a slower network delays, less that of what it does not delay, through one
+/// proxy in one trial; with half the interquartile range of the latter, ns.
 fn recovered(server: &Server, delay: Duration) -> (f64, f64) {
     let target: SocketAddr = server.running.url.trim_start_matches("nats://").parse().unwrap();
     // Workload 0 subscribes to mb.<run>.0.*, its connection is the one that is delayed.
@@ -80,7 +82,8 @@ fn a_slower_network_is_recovered_through_a_nats_server() {
     for delay in [Duration::from_millis(1), Duration::from_millis(10)] {
         let exact = delay.as_nanos() as f64;
         let (measured, spread) = recovered(&server, delay);
-        // On a quiet host the difference is some 10 us; a busy one adds waits for a core on both sides of the proxy.
+        // On a quiet host the difference is some 10 us; a busy one adds waits for a core on both
+        // sides of the proxy.
         let margin = 0.05 * exact + 200e3 + 3.0 * spread;
         eprintln!(
             "{delay:?}: {:.1} us off, half the interquartile range of the control {:.1} us",

@@ -1,15 +1,17 @@
-//! The network of a trial is cut and shaped, in a namespace of the run's own. Truth: nothing passes while it is cut, and no connection is lost.
+//! The network of a trial is cut and shaped, in a namespace of the run's own. Truth: nothing passes
+//! while it is cut, and no connection is lost.
 
 use serde_json::Value;
 
 use super::{record, run, words};
 
-// The drain is long: after an outage TCP waits before it sends again, each time twice as long, and the drain ends with the
-// last message all the same.
+// The drain is long: after an outage TCP waits before it sends again, each time twice as long, and
+// the drain ends with the last message all the same.
 const SCENARIO: &str = "name = \"network\"\nquestion = \"Is an outage of the network in the percentiles?\"\n[[system]]\ndriver = \"reference\"\n\
     [[workload]]\npattern = \"fan-out\"\nconsumers = 1\nload.rate = \"500/s\"\n[run]\nwarmup = \"300ms\"\nduration = \"3s\"\ndrain = \"30s\"\ntrials = 1\n";
 
-/// The trial of the scenario with these events; `None`, said aloud, where the kernel or its administrator does not allow them.
+/// The trial of the scenario with these events; `None`, said aloud, where the kernel or its
+/// administrator does not allow them.
 fn trial(events: &str, may_lack: &str) -> Option<Value> {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), &format!("{SCENARIO}{events}"), &["--format", "json"]);

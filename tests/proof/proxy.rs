@@ -1,7 +1,9 @@
-//! A TCP proxy that delays what a server sends to a client, by a constant time, on the connections that ask for it.
+//! A TCP proxy that delays what a server sends to a client, by a constant time, on the connections
+//! that ask for it.
 //!
-//! What arrives is stamped at once and written when its time has come, so that many chunks can be on their way and their order is
-//! kept. The last stretch of a wait is spent spinning: a sleep would be late by a timer's grain.
+//! What arrives is stamped at once and written when its time has come, so that many chunks can be
+//! on their way and their order is kept. The last stretch of a wait is spent spinning: a sleep
+//! would be late by a timer's grain.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +13,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A proxy before `server`. A connection is delayed from the moment its client has sent a line that holds `mark`.
+/// A proxy before `server`. A connection is delayed from the moment its client has sent a line that
+/// holds `mark`.
 pub struct Proxy {
     pub address: SocketAddr,
 }

@@ -1,4 +1,5 @@
-//! A launched node that is killed and started again: clients come back, and the books say what that cost.
+//! A launched node that is killed and started again: clients come back, and the books say what that
+//! cost.
 
 use std::path::Path;
 
@@ -33,7 +34,7 @@ fn ledger(trial: &Value, key: &str) -> u64 {
 }
 
 /// What is not delivered is lost, and what was due afterwards arrives again.
-fn books_balance(trial: &Value) {
+fn totals_agree(trial: &Value) {
     let (sent, delivered, lost) = (ledger(trial, "sent"), ledger(trial, "delivered"), ledger(trial, "lost"));
     assert_eq!(ledger(trial, "scheduled"), 4_000);
     assert_eq!((ledger(trial, "expected"), delivered + lost), (2 * sent, 2 * sent));
@@ -45,8 +46,9 @@ fn books_balance(trial: &Value) {
 #[test]
 fn the_router_forgets_its_clients_and_they_come_back() {
     let trial = restarted("reference", "", "");
-    books_balance(&trial);
-    // What was on its way is lost, but between two messages nothing may be: that they lost it is seen in the events.
+    totals_agree(&trial);
+    // What was on its way is lost, but between two messages nothing may be: that they lost it is
+    // seen in the events.
     let events: Vec<&str> = trial["events"].as_array().unwrap().iter().map(|e| e["text"].as_str().unwrap()).collect();
     assert!(events.iter().any(|e| e.contains("disconnected")), "{events:?}");
     assert_eq!(ledger(&trial, "duplicated"), 0);
@@ -55,7 +57,7 @@ fn the_router_forgets_its_clients_and_they_come_back() {
 #[test]
 fn the_log_keeps_what_it_has_acknowledged() {
     let trial = restarted("reference", "delivery = { durable = true }", "");
-    books_balance(&trial);
+    totals_agree(&trial);
     assert_eq!((ledger(&trial, "acked_lost"), ledger(&trial, "lost")), (0, 0), "{trial}");
 }
 
@@ -63,7 +65,7 @@ fn the_log_keeps_what_it_has_acknowledged() {
 fn faults_of_both_lives_are_in_one_log() {
     let dir = tempfile::tempdir().unwrap();
     let trial = restarted_in(dir.path(), "reference", "", "[faults]\ndrop = { every = 10 }");
-    books_balance(&trial);
+    totals_agree(&trial);
     let folder = std::fs::read_dir(dir.path().join("results/restart")).unwrap().next().unwrap().unwrap().path();
     let log = std::fs::read_to_string(folder.join("reference-1.faults.jsonl")).unwrap();
     let hit: Vec<u64> = log.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["n"].as_u64().unwrap()).collect();
@@ -78,8 +80,8 @@ fn a_nats_server_comes_back_too() {
     if !nats_server() {
         return;
     }
-    books_balance(&restarted("nats", "", ""));
+    totals_agree(&restarted("nats", "", ""));
     let stored = restarted("jetstream", "", "");
-    books_balance(&stored);
+    totals_agree(&stored);
     assert_eq!(ledger(&stored, "acked_lost"), 0, "a stream in a file survives");
 }

@@ -1,16 +1,17 @@
 //! A run reads the certificate of its host, and is refused, warned or annotated by it.
 
 use super::{record, run, words};
-use msgbench::calibrate::certificate::{Certificate, Experiment, Form, Line, SCHEMA};
+use msgbench::calibrate::certificate::{Certificate, ClaimLine, Experiment, SCHEMA, Thoroughness};
 use msgbench::record::Floor;
 
 const SCENARIO: &str = "name = \"trust\"\nquestion = \"Is the rate trusted?\"\n[[system]]\ndriver = \"reference\"\n\
     [[workload]]\npattern = \"fan-out\"\nconsumers = 1\nload.rate = \"1k/s\"\n\
     [run]\nwarmup = \"0s\"\nduration = \"2s\"\ntrials = 1\n";
 
-/// A certificate of this very host and build that trusts so many messages a second and has a floor of half a second.
+/// A certificate of this very host and build that trusts so many messages a second and has a floor
+/// of half a second.
 fn certificate(limit: f64) -> String {
-    let line = Line::exact("messages sent of those due", 1, 1);
+    let line = ClaimLine::exact("messages sent of those due", 1, 1);
     let floor = Floor {
         through: "null driver".into(),
         rate: 1e3,
@@ -31,7 +32,7 @@ fn certificate(limit: f64) -> String {
         schema: SCHEMA.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
-        form: Form::Full,
+        form: Thoroughness::Full,
         started_at: "2026-01-02T03:04:05Z".into(),
         seconds: 1.0,
         host: msgbench::host::machine::read(),

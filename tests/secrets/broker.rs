@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A reference broker that wants a password, for NATS and Kafka clients; stopped when it is dropped.
+/// A reference broker that wants a password, for NATS and Kafka clients; stopped when it is
+/// dropped.
 pub struct Broker {
     child: Child,
     pub nats: String,

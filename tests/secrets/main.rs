@@ -1,7 +1,9 @@
-//! What is secret in a scenario stands in no file and no output of a run, whether the run succeeds or fails.
+//! What is secret in a scenario stands in no file and no output of a run, whether the run succeeds
+//! or fails.
 //!
-//! Options declare in their schemas what of them is secret. From these schemas one scenario is made for each option, put
-//! to a server that is not there, to a broker that takes the password, and to servers that are launched.
+//! Options declare in their schemas what of them is secret. From these schemas one scenario is made
+//! for each option, put to a server that is not there, to a broker that takes the password, and to
+//! servers that are launched.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
@@ -57,7 +59,8 @@ fn files(dir: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// Runs the scenario in every format and renders its reports: nothing of `secrets` may stand anywhere.
+/// Runs the scenario in every format and renders its reports: nothing of `secrets` may stand
+/// anywhere.
 fn nothing_of(secrets: &[&str], dir: &Path) -> Vec<i32> {
     let mut all = Vec::new();
     let mut codes = Vec::new();
@@ -164,7 +167,8 @@ fn clean(name: &str, text: &str) {
     }
 }
 
-/// The options with which `check` is content, with what it says is needed beside them; those it refuses, and why.
+/// The options with which `check` is content, with what it says is needed beside them; those it
+/// refuses, and why.
 fn accepted(kind: &str, url: Option<&str>, all: Vec<Planted>) -> (Vec<Planted>, Vec<(String, String)>) {
     let (mut good, mut refused) = (Vec::new(), Vec::new());
     for mut it in all {
@@ -192,8 +196,8 @@ fn accepted(kind: &str, url: Option<&str>, all: Vec<Planted>) -> (Vec<Planted>, 
     (good, refused)
 }
 
-/// Runs all of them in one scenario, looks for secrets in all that it says and leaves, and gives the places of the trials
-/// that ran to their end.
+/// Runs all of them in one scenario, looks for secrets in all that it says and leaves, and gives
+/// the places of the trials that ran to their end.
 fn run_all(kind: &str, url: Option<&str>, all: &[Planted], format: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let systems: Vec<Value> =
@@ -230,7 +234,8 @@ fn every_option_that_takes_text_declares_whether_it_is_secret() {
     }
 }
 
-/// What `check` may refuse: a build without OpenSSL has no TLS for Kafka, and a monitoring page has no user.
+/// What `check` may refuse: a build without OpenSSL has no TLS for Kafka, and a monitoring page has
+/// no user.
 fn refusals_are_known(kind: &str, refused: &[(String, String)]) {
     for (place, said) in refused {
         let known = said.contains("has neither TLS nor SCRAM") || said.contains("option `monitor`");
@@ -263,17 +268,14 @@ fn no_option_is_shown_when_nobody_answers() {
 fn no_option_is_shown_when_a_broker_answers_and_takes_the_password() {
     let broker = broker("me", RIGHT);
     for kind in DRIVERS {
-        let (scheme, address) =
-            if kind == "kafka" { ("kafka", &broker.kafka) } else { ("nats", &broker.nats) };
+        let (scheme, address) = if kind == "kafka" { ("kafka", &broker.kafka) } else { ("nats", &broker.nats) };
         let url = format!("{scheme}://me:%50{}@{address}", &RIGHT[1..]);
         let (all, _) = accepted(kind, Some(&url), planted(&client_shape(kind)));
         let done = run_all(kind, Some(&url), &all, "json");
         // The router has no streams.
         let right: &[&str] = match kind {
             "jetstream" => &[],
-            "kafka" => {
-                &["sasl.password (value)", "sasl.password-env (variable)", "raw.sasl.password (entries)"]
-            }
+            "kafka" => &["sasl.password (value)", "sasl.password-env (variable)", "raw.sasl.password (entries)"],
             _ => &["password (value)"],
         };
         assert!(right.iter().all(|place| done.iter().any(|d| d == place)), "{kind:?}: {done:?}");
@@ -286,11 +288,7 @@ fn no_option_of_a_launched_server_is_shown_whether_it_starts_or_not() {
     for (kind, comment, bad) in [
         ("nats", "comment", json!({ "config": ["no_such_setting: \"nats://u:Url4lso5ecret@h\""] })),
         ("jetstream", "comment", json!({ "config": ["password: \"Text4lso5ecret\" {{{"] })),
-        (
-            "kafka",
-            "define",
-            json!({ "broker": { "properties": { "listeners": "BAD://u:Url4lso5ecret@h:1" } } }),
-        ),
+        ("kafka", "define", json!({ "broker": { "properties": { "listeners": "BAD://u:Url4lso5ecret@h:1" } } })),
     ] {
         if let Availability::Missing { reason, remedy } = Register::built_in().availability(kind) {
             let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
@@ -300,7 +298,8 @@ fn no_option_of_a_launched_server_is_shown_whether_it_starts_or_not() {
         }
         let (all, refused) = accepted(kind, None, planted(&launch_shape(kind)));
         assert!(refused.is_empty(), "{refused:?}");
-        // Text is planted as a comment of a configuration and as a definition for Java; each fits one of the servers.
+        // Text is planted as a comment of a configuration and as a definition for Java; each fits
+        // one of the servers.
         let fits = |it: &Planted| !it.place.contains("(text)") || it.place.contains(comment);
         let mut all: Vec<Planted> = all.into_iter().filter(fits).collect();
         // One start holds them all.

@@ -1,4 +1,5 @@
-//! Options with a secret in one place each, made from the schemas in which the options declare what they hold.
+//! Options with a secret in one place each, made from the schemas in which the options declare what
+//! they hold.
 
 use msgbench::plan::options::sensitive;
 use serde_json::{Map, Value, json};
@@ -39,7 +40,8 @@ pub fn put(table: &mut Map<String, Value>, path: &[String], value: Value) {
     }
 }
 
-/// What is planted in a place that is declared to be `how`: names for the table of settings, and values.
+/// What is planted in a place that is declared to be `how`: names for the table of settings, and
+/// values.
 fn values(how: &str, list: bool) -> Vec<(String, Value)> {
     let one = |value: Value| vec![(String::new(), value)];
     match how {
@@ -99,26 +101,21 @@ pub fn planted(shape: &Value) -> Vec<Planted> {
 /// Of a bridge those of its parts, each under the name of the part.
 pub fn of_bridge(shape: impl Fn(&str) -> Value) -> Vec<Planted> {
     let mut all = Vec::new();
-    for (from, kind) in [
-        ("nats", "nats"),
-        ("jetstream", "jetstream"),
-        ("reference", "reference"),
-        ("reference", "kafka"),
-    ] {
+    for (from, kind) in
+        [("nats", "nats"), ("jetstream", "jetstream"), ("reference", "reference"), ("reference", "kafka")]
+    {
         for mut it in planted(&shape(kind)) {
             it.place = format!("{}.{}", kind, it.place);
-            it.options = Map::from_iter([
-                ("from".to_owned(), from.into()),
-                (kind.to_owned(), Value::Object(it.options)),
-            ]);
+            it.options =
+                Map::from_iter([("from".to_owned(), from.into()), (kind.to_owned(), Value::Object(it.options))]);
             all.push(it);
         }
     }
     all
 }
 
-/// The options that take text of any kind and do not say whether it is secret, or that are called like a secret and say
-/// that they are none.
+/// The options that take text of any kind and do not say whether it is secret, or that are called
+/// like a secret and say that they are none.
 pub fn undeclared(node: &Value, path: &str, found: &mut Vec<String>) {
     if let Some(how) = node.get("secret") {
         if how == "none" && sensitive(path.rsplit('.').next().unwrap_or_default()) {

@@ -2,8 +2,9 @@
 //!
 //!     cargo +nightly fuzz run --fuzz-dir scripts/fuzz kafka_shape -- -max_total_time=60 -rss_limit_mb=512
 //!
-//! The measure is taken in by path, so that only it is built. Checked: no panic; what it lets through is decoded without a panic and within the
-//! memory limit, whatever lengths it claims; both agree on where the request ends.
+//! The measure is taken in by path, so that only it is built. Checked: no panic; what it lets
+//! through is decoded without a panic and within the memory limit, whatever lengths it claims; both
+//! agree on where the request ends.
 #![no_main]
 
 use kafka_protocol::messages::*;

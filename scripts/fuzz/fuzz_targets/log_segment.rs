@@ -2,7 +2,8 @@
 //!
 //!     cargo +nightly fuzz run --fuzz-dir scripts/fuzz log_segment -- -max_total_time=60 -rss_limit_mb=1024
 //!
-//! Checked: no panic; what is recovered is read back from every offset; an append goes on behind it; recovering again changes nothing.
+//! Checked: no panic; what is recovered is read back from every offset; an append goes on behind
+//! it; recovering again changes nothing.
 //!
 //! The engine is taken in by path, so that only it is built.
 #![no_main]
@@ -25,10 +26,10 @@ mod broker {
 }
 
 use kafka::batch::{self, RecordBatches};
-use log::{Format as _, Log, Options};
+use log::{BatchFormat as _, Log, LogOptions};
 
 fn open(dir: &std::path::Path) -> Arc<Log> {
-    let mut options = Options::new(dir);
+    let mut options = LogOptions::new(dir);
     options.defaults.retention_ms = None;
     Log::open(options, Arc::new(RecordBatches)).expect("any segment is opened").0
 }
@@ -39,7 +40,8 @@ fuzz_target!(|data: &[u8]| {
     log.create("t", 1, log.defaults().clone(), Default::default()).expect("a topic");
     log.close().expect("closed");
     drop(log);
-    // Half of the bytes are made a batch that is right, so that the search gets past the first checksum.
+    // Half of the bytes are made a batch that is right, so that the search gets past the first
+    // checksum.
     let (mut bytes, rest) = match data.split_first() {
         Some((first, rest)) if first & 1 == 1 => {
             let (key, rest) = rest.split_at(usize::from(*first).min(rest.len()));

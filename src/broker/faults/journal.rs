@@ -13,21 +13,22 @@
 //! | `subject` | of the message |
 //! | `head` | the first 44 bytes of its payload, in hexadecimal |
 //!
-//! Two events hit no message and have only `at`, `event` and `what`: `refuse` (a connection) and `control` (the faults from then on).
+//! Two events hit no message and have only `at`, `event` and `what`: `refuse` (a connection) and
+//! `control` (the faults from then on).
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use super::Parcel;
+use super::OwnedMessage;
 use crate::units::Nanos;
 
-/// Bytes of the payload that are logged: enough to know a message by the stamps of whoever sent it.
+/// Bytes of the payload that are logged: enough to identify a message by the stamps of its sender.
 const HEAD: usize = 44;
 
 /// How long an event took.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::broker) struct Took {
+pub(in crate::broker) struct StageTimes {
     /// When it began.
     pub from: Nanos,
     /// How long it really took.
@@ -38,10 +39,9 @@ pub(in crate::broker) struct Took {
 
 /// The delivery that was hit.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::broker) struct To {
+pub(in crate::broker) struct DeliveryTarget {
     /// Its number.
     pub delivery: u64,
-    /// The connection.
     pub connection: u64,
 }
 
@@ -64,13 +64,13 @@ impl Journal {
         at: Nanos,
         event: &str,
         n: u64,
-        took: Option<Took>,
-        parcel: &Parcel,
-        to: To,
+        took: Option<StageTimes>,
+        owned: &OwnedMessage,
+        to: DeliveryTarget,
     ) {
         let Some(out) = &mut self.out else { return };
         self.dirty = true;
-        let _ = line(out, at, event, n, took, parcel, Some(to));
+        let _ = line(out, at, event, n, took, owned, Some(to));
     }
 
     /// Notes an event that hits no message.
@@ -81,11 +81,18 @@ impl Journal {
     }
 
     /// Notes an event, and how long it took, where it took time.
-    pub(in crate::broker) fn note(&mut self, at: Nanos, event: &str, n: u64, took: Option<Took>, parcel: &Parcel) {
+    pub(in crate::broker) fn note(
+        &mut self,
+        at: Nanos,
+        event: &str,
+        n: u64,
+        took: Option<StageTimes>,
+        owned: &OwnedMessage,
+    ) {
         let Some(out) = &mut self.out else { return };
         self.dirty = true;
-        // A disk that is full takes the log away, not the broker: its end is short, which whoever joins it will see.
-        let _ = line(out, at, event, n, took, parcel, None);
+        // A full disk ends the log, not the broker; readers of the log see that its end is missing.
+        let _ = line(out, at, event, n, took, owned, None);
     }
 
     /// Hands everything to the file.
@@ -103,21 +110,21 @@ fn line(
     at: Nanos,
     event: &str,
     n: u64,
-    took: Option<Took>,
-    parcel: &Parcel,
-    to: Option<To>,
+    took: Option<StageTimes>,
+    owned: &OwnedMessage,
+    to: Option<DeliveryTarget>,
 ) -> io::Result<()> {
-    write!(out, r#"{{"at":{at},"event":"{event}","n":{n},"arrived":{}"#, parcel.arrived)?;
-    if let Some(Took { from, ns, late }) = took {
+    write!(out, r#"{{"at":{at},"event":"{event}","n":{n},"arrived":{}"#, owned.arrived)?;
+    if let Some(StageTimes { from, ns, late }) = took {
         write!(out, r#","from":{from},"ns":{ns},"late":{late}"#)?;
     }
-    if let Some(To { delivery, connection }) = to {
+    if let Some(DeliveryTarget { delivery, connection }) = to {
         write!(out, r#","delivery":{delivery},"to":{connection}"#)?;
     }
-    let subject = serde_json::Value::from(String::from_utf8_lossy(parcel.subject()));
+    let subject = serde_json::Value::from(String::from_utf8_lossy(owned.subject()));
     write!(out, r#","subject":{subject},"head":""#)?;
     let mut hex = [0u8; 2 * HEAD];
-    let head = &parcel.payload()[..parcel.payload().len().min(HEAD)];
+    let head = &owned.payload()[..owned.payload().len().min(HEAD)];
     for (byte, pair) in head.iter().zip(hex.chunks_exact_mut(2)) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         pair[0] = DIGITS[usize::from(byte >> 4)];

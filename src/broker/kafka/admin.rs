@@ -17,17 +17,17 @@ use uuid::Uuid;
 use super::super::log::Topic;
 use super::code;
 use super::configs;
-use super::hub::{Call, text};
+use super::hub::{RequestContext, text};
 use super::pending::Pending;
 
-type Refusal = (i16, String);
+type AdminRefusal = (i16, String);
 
-fn refuse<T>(code: i16, words: impl Into<String>) -> Result<T, Refusal> {
+fn refuse<T>(code: i16, words: impl Into<String>) -> Result<T, AdminRefusal> {
     Err((code, words.into()))
 }
 
 /// Makes topics, each on its own.
-pub(super) fn create_topics(call: &Call<'_>, request: CreateTopicsRequest) -> Pending {
+pub(super) fn create_topics(call: &RequestContext<'_>, request: CreateTopicsRequest) -> Pending {
     let mut names: Vec<TopicName> = request.topics.iter().map(|topic| topic.name.clone()).collect();
     names.sort();
     let twice: Vec<TopicName> = names.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0].clone()).collect();
@@ -45,7 +45,7 @@ pub(super) fn create_topics(call: &Call<'_>, request: CreateTopicsRequest) -> Pe
                     CreatableTopicConfigs::default()
                         .with_name(text(name))
                         .with_value(Some(text(value)))
-                        .with_config_source(configs::Source::Topic as i8)
+                        .with_config_source(configs::ConfigSource::Topic as i8)
                 };
                 let shown = (call.version >= 5).then(|| labels.into_iter().map(config).collect());
                 result
@@ -67,10 +67,10 @@ pub(super) fn create_topics(call: &Call<'_>, request: CreateTopicsRequest) -> Pe
 }
 
 fn create_topic(
-    call: &Call<'_>,
+    call: &RequestContext<'_>,
     wanted: CreatableTopic,
     validate_only: bool,
-) -> Result<(u32, Uuid, BTreeMap<String, String>), Refusal> {
+) -> Result<(u32, Uuid, BTreeMap<String, String>), AdminRefusal> {
     let (log, config, node) = (&call.hub.log, &call.hub.config, call.hub.config.node);
     let name = wanted.name.as_str();
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
@@ -133,7 +133,7 @@ fn create_topic(
 }
 
 /// Deletes topics, by name or by id.
-pub(super) fn delete_topics(call: &Call<'_>, request: DeleteTopicsRequest) -> Pending {
+pub(super) fn delete_topics(call: &RequestContext<'_>, request: DeleteTopicsRequest) -> Pending {
     let log = &call.hub.log;
     let by_name = request.topic_names.into_iter().map(|name| (Some(name), Uuid::nil()));
     let by_state = request.topics.into_iter().map(|state| (state.name, state.topic_id));
@@ -164,7 +164,7 @@ pub(super) fn delete_topics(call: &Call<'_>, request: DeleteTopicsRequest) -> Pe
     call.ready(&DeleteTopicsResponse::default().with_responses(results))
 }
 
-fn delete(call: &Call<'_>, topic: &Topic) -> i16 {
+fn delete(call: &RequestContext<'_>, topic: &Topic) -> i16 {
     if topic.name().starts_with("__") {
         return code::INVALID_TOPIC;
     }
@@ -178,7 +178,7 @@ fn delete(call: &Call<'_>, topic: &Topic) -> i16 {
 }
 
 /// Gives topics more partitions.
-pub(super) fn create_partitions(call: &Call<'_>, request: CreatePartitionsRequest) -> Pending {
+pub(super) fn create_partitions(call: &RequestContext<'_>, request: CreatePartitionsRequest) -> Pending {
     let results = request.topics.into_iter().map(|topic| {
         let result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
         match grow(call, &topic, request.validate_only) {
@@ -190,7 +190,7 @@ pub(super) fn create_partitions(call: &Call<'_>, request: CreatePartitionsReques
     call.ready(&CreatePartitionsResponse::default().with_results(results))
 }
 
-fn grow(call: &Call<'_>, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refusal> {
+fn grow(call: &RequestContext<'_>, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), AdminRefusal> {
     let Some(topic) = call.hub.log.topic(&wanted.name).filter(|_| !wanted.name.starts_with("__")) else {
         return refuse(code::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic");
     };
@@ -213,7 +213,7 @@ fn grow(call: &Call<'_>, wanted: &CreatePartitionsTopic, validate_only: bool) ->
 }
 
 /// Gives a producer an id, or a new epoch.
-pub(super) fn init_producer_id(call: &Call<'_>, request: InitProducerIdRequest) -> Pending {
+pub(super) fn init_producer_id(call: &RequestContext<'_>, request: InitProducerIdRequest) -> Pending {
     let refused = |code| InitProducerIdResponse::default().with_error_code(code).with_producer_id(ProducerId(-1));
     let transactional = request.transactional_id.is_some();
     let response = if transactional {

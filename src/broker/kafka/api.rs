@@ -8,21 +8,22 @@ use super::code;
 use super::reply::{Reply, respond_as};
 
 /// A request that is served: its key, the versions announced, and the first one really understood.
-pub(super) struct Served {
+pub(super) struct SupportedRequest {
     pub(super) key: ApiKey,
     pub(super) announced: i16,
     pub(super) from: i16,
     pub(super) to: i16,
 }
 
-const fn served(key: ApiKey, from: i16, to: i16) -> Served {
-    Served { key, announced: from, from, to }
+const fn served(key: ApiKey, from: i16, to: i16) -> SupportedRequest {
+    SupportedRequest { key, announced: from, from, to }
 }
 
-/// All that is served. Produce is announced from version 0, since librdkafka takes a later start for a broker that knows no
-/// compression (KAFKA-18659); nobody sends versions 0 to 2 any more. Fetch stops before the version that names topics by id.
-pub(super) const SERVED: &[Served] = &[
-    Served { key: ApiKey::Produce, announced: 0, from: 3, to: 11 },
+/// All that is served. Produce is announced from version 0, since librdkafka takes a later start
+/// for a broker that knows no compression (KAFKA-18659); nobody sends versions 0 to 2 any more.
+/// Fetch stops before the version that names topics by id.
+pub(super) const SERVED: &[SupportedRequest] = &[
+    SupportedRequest { key: ApiKey::Produce, announced: 0, from: 3, to: 11 },
     served(ApiKey::Fetch, 4, 12),
     served(ApiKey::ListOffsets, 1, 7),
     served(ApiKey::Metadata, 0, 12),
@@ -53,22 +54,23 @@ pub(super) const SERVED: &[Served] = &[
     served(ApiKey::DescribeLogDirs, 1, 4),
     served(ApiKey::ElectLeaders, 0, 2),
     served(ApiKey::ListPartitionReassignments, 0, 0),
-    // Answered with UNSUPPORTED_VERSION alone, as by a Kafka that has the new group protocol turned off: librdkafka waits
-    // for ever for a broker that does not announce it.
+    // Answered with UNSUPPORTED_VERSION alone, as by a Kafka that has the new group protocol turned
+    // off: librdkafka waits for ever for a broker that does not announce it.
     served(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// The entry of a key.
-pub(super) fn find(key: i16) -> Option<&'static Served> {
+pub(super) fn find(key: i16) -> Option<&'static SupportedRequest> {
     SERVED.iter().find(|served| served.key as i16 == key)
 }
 
-/// The answer to ApiVersions; in version 0 with the protocol's error when the version asked for is not known.
+/// The answer to ApiVersions; in version 0 with the protocol's error when the version asked for is
+/// not known.
 pub(super) fn versions(correlation: i32, version: i16) -> Reply {
     let known = find(ApiKey::ApiVersions as i16).is_some_and(|s| (s.from..=s.to).contains(&version));
     let (version, error) = if known { (version, code::NONE) } else { (0, code::UNSUPPORTED_VERSION) };
-    let entry = |s: &Served| {
+    let entry = |s: &SupportedRequest| {
         ApiVersion::default().with_api_key(s.key as i16).with_min_version(s.announced).with_max_version(s.to)
     };
     let body = ApiVersionsResponse::default().with_error_code(error).with_api_keys(SERVED.iter().map(entry).collect());

@@ -1,10 +1,11 @@
 //! Kafka's record batch (magic 2), as far as a broker must look into it.
 //!
-//! Layout (KIP-98): base offset 8, length 4 (of what follows), leader epoch 4, magic 1, CRC-32C 4 (of what follows), attributes 2, last
-//! offset delta 4, base timestamp 8, newest timestamp 8, producer id 8, epoch 2, sequence 4, count 4, records. Everything the broker
-//! writes lies before the CRC.
+//! Layout (KIP-98): base offset 8, length 4 (of what follows), leader epoch 4, magic 1, CRC-32C 4
+//! (of what follows), attributes 2, last offset delta 4, base timestamp 8, newest timestamp 8,
+//! producer id 8, epoch 2, sequence 4, count 4, records. Everything the broker writes lies before
+//! the CRC.
 
-use super::super::log::{EachRecord, Format, Malformed, Producer, View};
+use super::super::log::{BatchFormat, BatchHeader, EachRecord, Malformed, ProducerStamp};
 
 /// Length of a batch's header.
 pub const HEADER: usize = 61;
@@ -18,7 +19,7 @@ const COMPRESSION: i16 = 0x07;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
 
-/// [`Format`] of Kafka's record batches.
+/// [`BatchFormat`] of Kafka's record batches.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RecordBatches;
 
@@ -62,7 +63,8 @@ pub fn count(batch: &[u8]) -> i32 {
     i32_at(batch, 57)
 }
 
-/// Whether a producer may send such a batch at all: not one of a transaction, not a control batch, as many records as offsets.
+/// Whether a producer may send such a batch at all: not one of a transaction, not a control batch,
+/// as many records as offsets.
 pub fn refusal(batch: &[u8]) -> Option<&'static str> {
     if attributes(batch) & (TRANSACTIONAL | CONTROL) != 0 {
         return Some("this broker has no transactions");
@@ -73,7 +75,7 @@ pub fn refusal(batch: &[u8]) -> Option<&'static str> {
     None
 }
 
-impl Format for RecordBatches {
+impl BatchFormat for RecordBatches {
     fn header_len(&self) -> usize {
         HEADER
     }
@@ -82,7 +84,7 @@ impl Format for RecordBatches {
         STAMP
     }
 
-    fn view(&self, bytes: &[u8]) -> Result<View, Malformed> {
+    fn view(&self, bytes: &[u8]) -> Result<BatchHeader, Malformed> {
         if bytes.len() < HEADER {
             return Err(Malformed("it is shorter than a header"));
         }
@@ -98,8 +100,8 @@ impl Format for RecordBatches {
         let id = i64_at(bytes, 43);
         let sequence = i32_at(bytes, 53);
         let epoch = i16::from_be_bytes(field(bytes, 51));
-        let producer = (id >= 0 && sequence >= 0 && epoch >= 0).then_some(Producer { id, epoch, sequence });
-        Ok(View { len: len + 12, base, count: last + 1, max_timestamp: i64_at(bytes, 35).max(-1), producer })
+        let producer = (id >= 0 && sequence >= 0 && epoch >= 0).then_some(ProducerStamp { id, epoch, sequence });
+        Ok(BatchHeader { len: len + 12, base, count: last + 1, max_timestamp: i64_at(bytes, 35).max(-1), producer })
     }
 
     fn intact(&self, batch: &[u8]) -> bool {
@@ -154,22 +156,20 @@ fn seal(batch: &mut [u8]) {
     batch[CRC..ATTRIBUTES].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record<'a> {
+pub struct BatchRecord<'a> {
     /// Offset relative to the batch's.
     pub offset: u32,
     /// Time in milliseconds since the Unix epoch.
     pub timestamp: i64,
-    /// Its key.
     pub key: Option<&'a [u8]>,
-    /// Its value.
     pub value: Option<&'a [u8]>,
     bytes: &'a [u8],
 }
 
-/// The records of a batch that is not compressed; an item is `None`, and the last, when a record cannot be read.
-pub fn records(batch: &[u8]) -> Option<impl Iterator<Item = Option<Record<'_>>>> {
+/// The records of a batch that is not compressed; an item is `None`, and the last, when a record
+/// cannot be read.
+pub fn records(batch: &[u8]) -> Option<impl Iterator<Item = Option<BatchRecord<'_>>>> {
     if batch.len() < HEADER || is_compressed(batch) {
         return None;
     }
@@ -186,7 +186,7 @@ pub fn records(batch: &[u8]) -> Option<impl Iterator<Item = Option<Record<'_>>>>
     }))
 }
 
-fn record<'a>(rest: &mut &'a [u8], first: i64) -> Option<Record<'a>> {
+fn record<'a>(rest: &mut &'a [u8], first: i64) -> Option<BatchRecord<'a>> {
     let whole = *rest;
     let len = usize::try_from(varint(rest)?).ok()?;
     let mut body = rest.get(..len)?;
@@ -197,7 +197,7 @@ fn record<'a>(rest: &mut &'a [u8], first: i64) -> Option<Record<'a>> {
     let offset = u32::try_from(varint(&mut body)?).ok()?;
     let key = field_of(&mut body)?;
     let value = field_of(&mut body)?;
-    Some(Record { offset, timestamp, key, value, bytes })
+    Some(BatchRecord { offset, timestamp, key, value, bytes })
 }
 
 #[allow(clippy::option_option, reason = "unreadable, absent and present are three things")]
@@ -240,8 +240,9 @@ fn put_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
     }
 }
 
-/// The batch with one bit of its last value turned over and its checksum right; `None` when there is no value to be seen.
-pub fn spoilt(batch: &[u8]) -> Option<Vec<u8>> {
+/// The batch with one bit of its last value turned over and its checksum right; `None` when there
+/// is no value to be seen.
+pub fn corrupted_copy(batch: &[u8]) -> Option<Vec<u8>> {
     let values = records(batch)?.flatten().filter_map(|record| record.value);
     let last = values.filter(|value| !value.is_empty()).last()?;
     let at = last.as_ptr() as usize - batch.as_ptr() as usize + last.len() - 1;
@@ -261,7 +262,8 @@ pub fn anonymous(batch: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A batch of the broker's own: keys with values, all of one time in milliseconds since the Unix epoch.
+/// A batch of the broker's own: keys with values, all of one time in milliseconds since the Unix
+/// epoch.
 pub fn encode(records: &[(&[u8], Option<&[u8]>)], timestamp: i64) -> Vec<u8> {
     let mut out = vec![0; HEADER];
     let mut body = Vec::new();

@@ -1,4 +1,5 @@
-//! What tools ask of a cluster, answered for one broker: its topics page by page, its directory, elections and moves that never happen.
+//! What tools ask of a cluster, answered for one broker: its topics page by page, its directory,
+//! elections and moves that never happen.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use super::super::log::Topic;
 use super::code;
-use super::hub::{Call, LEADER_EPOCH, OFFSETS_TOPIC, once, text};
+use super::hub::{LEADER_EPOCH, OFFSETS_TOPIC, RequestContext, once, text};
 use super::metadata::NO_OPERATIONS;
 use super::pending::Pending;
 
@@ -26,7 +27,7 @@ use super::pending::Pending;
 const PAGE: usize = 2000;
 
 /// Describes topics by name, or all from the cursor on, so many partitions at a time.
-pub(super) fn topic_partitions(call: &Call<'_>, request: DescribeTopicPartitionsRequest) -> Pending {
+pub(super) fn topic_partitions(call: &RequestContext<'_>, request: DescribeTopicPartitionsRequest) -> Pending {
     let log = &call.hub.log;
     let mut wanted: BTreeMap<String, ()> = request.topics.iter().map(|topic| (topic.name.to_string(), ())).collect();
     if wanted.is_empty() {
@@ -86,7 +87,7 @@ pub(super) fn topic_partitions(call: &Call<'_>, request: DescribeTopicPartitions
 }
 
 /// Tells the size of every partition asked for.
-pub(super) fn log_dirs(call: &Call<'_>, request: DescribeLogDirsRequest) -> Pending {
+pub(super) fn log_dirs(call: &RequestContext<'_>, request: DescribeLogDirsRequest) -> Pending {
     let sizes = |topic: &Topic, wanted: &dyn Fn(i32) -> bool| {
         let indexes = (0..topic.count() as i32).filter(|index| wanted(*index));
         let partitions = indexes.filter_map(|index| {
@@ -114,7 +115,7 @@ pub(super) fn log_dirs(call: &Call<'_>, request: DescribeLogDirsRequest) -> Pend
 }
 
 /// Answers that the one broker leads already.
-pub(super) fn elect_leaders(call: &Call<'_>, request: ElectLeadersRequest) -> Pending {
+pub(super) fn elect_leaders(call: &RequestContext<'_>, request: ElectLeadersRequest) -> Pending {
     let wanted = request.topic_partitions.unwrap_or_default();
     let results = wanted.into_iter().map(|topic| {
         let results = topic.partitions.iter().map(|index| {
@@ -135,6 +136,6 @@ pub(super) fn elect_leaders(call: &Call<'_>, request: ElectLeadersRequest) -> Pe
 }
 
 /// Answers that nothing is being moved.
-pub(super) fn reassignments(call: &Call<'_>, _: ListPartitionReassignmentsRequest) -> Pending {
+pub(super) fn reassignments(call: &RequestContext<'_>, _: ListPartitionReassignmentsRequest) -> Pending {
     call.ready(&ListPartitionReassignmentsResponse::default().with_error_message(None))
 }

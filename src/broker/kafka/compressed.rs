@@ -1,8 +1,9 @@
 //! The records of a batch, compressed or not, one by one and within bounds.
 //!
-//! A broker looks into compressed records only where it must: for a compacted topic, for records ahead of their time, for
-//! the offset of the newest time, and to compress them anew where `compression.type` asks for it. No more than
-//! [`MAX_LEN`] bytes are decompressed of a batch, and one batch at a time, so that what decoders hold is held once.
+//! A broker looks into compressed records only where it must: for a compacted topic, for records
+//! ahead of their time, for the offset of the newest time, and to compress them anew where
+//! `compression.type` asks for it. No more than [`MAX_LEN`] bytes are decompressed of a batch, and
+//! one batch at a time, so that what decoders hold is held once.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
@@ -10,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::batch::{self, HEADER};
 
-/// Bytes of a batch that are decompressed at most; also the longest window of zstd, which is what its level 22 has.
+/// Bytes of a batch that are decompressed at most; also the longest window of zstd, which is what
+/// its level 22 has.
 pub const MAX_LEN: u64 = 128 << 20;
 
 /// What snappy can make of one byte at most is 22; a block that claims more is none.
@@ -31,7 +33,7 @@ const SNAPPY_BLOCK: usize = 32 << 10;
 
 /// One record, as far as a broker has to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+pub struct RecordSummary {
     /// Its place in the batch.
     pub index: i32,
     /// Offset relative to the batch's.
@@ -61,7 +63,7 @@ impl From<io::Error> for Unreadable {
 ///
 /// # Errors
 /// When the records cannot be read; those before may have been seen.
-pub fn walk(batch: &[u8], mut each: impl FnMut(Seen) -> ControlFlow<()>) -> Result<(), Unreadable> {
+pub fn walk(batch: &[u8], mut each: impl FnMut(RecordSummary) -> ControlFlow<()>) -> Result<(), Unreadable> {
     let Some(mut body) = batch.get(HEADER..) else { return Err(Unreadable::Malformed) };
     let (first, count) = (batch::first_timestamp(batch), batch::count(batch));
     if !batch::is_compressed(batch) {
@@ -77,7 +79,8 @@ pub fn walk(batch: &[u8], mut each: impl FnMut(Seen) -> ControlFlow<()>) -> Resu
     }
 }
 
-/// The same batch compressed in another way, at each library's usual level. Takes time, and memory for all the records.
+/// The same batch compressed in another way, at each library's usual level. Takes time, and memory
+/// for all the records.
 ///
 /// # Errors
 /// When the records cannot be decompressed, or are longer than [`MAX_LEN`].
@@ -145,7 +148,7 @@ fn records(
     input: &mut impl BufRead,
     first: i64,
     count: i32,
-    each: &mut impl FnMut(Seen) -> ControlFlow<()>,
+    each: &mut impl FnMut(RecordSummary) -> ControlFlow<()>,
 ) -> Result<(), Unreadable> {
     for index in 0..count {
         let len = u64::try_from(varint(input)?).map_err(|_| Unreadable::Malformed)?;
@@ -162,7 +165,7 @@ fn records(
         if body.limit() > 0 {
             return Err(Unreadable::Malformed);
         }
-        if each(Seen { index, offset, timestamp, keyed: key >= 0 }).is_break() {
+        if each(RecordSummary { index, offset, timestamp, keyed: key >= 0 }).is_break() {
             return Ok(());
         }
     }

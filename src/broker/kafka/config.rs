@@ -6,23 +6,24 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::super::faults::Misbehaviour;
-use super::super::log::Options;
-use crate::broker::shared::Tls;
+use super::super::faults::FaultOptions;
+use super::super::log::LogOptions;
+use crate::broker::shared::TlsFiles;
 
 /// Everything a [`KafkaBroker`](super::KafkaBroker) is bound with.
 #[derive(Clone)]
 pub struct KafkaConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// What clients are told instead of the address they have connected to, where a proxy or another host is in between.
+    /// What clients are told instead of the address they have connected to, where a proxy or
+    /// another host is in between.
     pub advertise: Option<Advertised>,
     /// The broker's id.
     pub node: i32,
     /// The log: its directory, sync policy, segments, retention.
-    pub log: Options,
+    pub log: LogOptions,
     /// Encryption, if any; `first` means nothing here.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsFiles>,
     /// Users who may connect by SASL PLAIN, with their passwords; empty lets everybody in without.
     pub users: Vec<(String, String)>,
     /// Connections open at once.
@@ -52,7 +53,7 @@ pub struct KafkaConfig {
     /// Members of a group at most.
     pub max_members: usize,
     /// What it is to do wrong.
-    pub misbehaviour: Misbehaviour,
+    pub fault_options: FaultOptions,
 }
 
 impl KafkaConfig {
@@ -62,7 +63,7 @@ impl KafkaConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
             advertise: None,
             node: 1,
-            log: Options::new(dir),
+            log: LogOptions::new(dir),
             tls: None,
             users: Vec::new(),
             max_connections: 10_000,
@@ -78,7 +79,7 @@ impl KafkaConfig {
             sessions: 6_000..=1_800_000,
             max_groups: 10_000,
             max_members: 1_000,
-            misbehaviour: Misbehaviour::default(),
+            fault_options: FaultOptions::default(),
         }
     }
 }

@@ -1,6 +1,8 @@
-//! The settings of topics under Kafka's names: which there are, what they mean to the log, how they are shown and changed.
+//! The settings of topics under Kafka's names: which there are, what they mean to the log, how they
+//! are shown and changed.
 //!
-//! A name that promises something the broker does not do is refused, unless the value is what the broker does anyway.
+//! A name that promises something the broker does not do is refused, unless the value is what the
+//! broker does anyway.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +17,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::log::{Settings, SyncPolicy};
+use super::super::log::{SyncPolicy, TopicSettings};
 use super::code;
 use super::compressed;
-use super::hub::{Call, once, text};
+use super::hub::{RequestContext, once, text};
 use super::pending::Pending;
 
 /// Kinds of resources.
@@ -27,7 +29,7 @@ const ON_BROKER: i8 = 4;
 
 /// Where a value comes from, in the protocol's numbers.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source {
+pub(super) enum ConfigSource {
     Topic = 1,
     Broker = 4,
     Default = 5,
@@ -35,7 +37,7 @@ pub(super) enum Source {
 
 /// What kind of value it is, in the protocol's numbers.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum ConfigKind {
     Boolean = 1,
     Text = 2,
     Int = 3,
@@ -44,7 +46,7 @@ enum Kind {
     List = 7,
 }
 
-impl Kind {
+impl ConfigKind {
     /// Whether two values of this kind mean the same.
     fn same(self, one: &str, other: &str) -> bool {
         let other = other.trim();
@@ -56,36 +58,37 @@ impl Kind {
     }
 }
 
-type Labels = BTreeMap<String, String>;
+type ConfigLabels = BTreeMap<String, String>;
 
-/// How long a Kafka keeps files that nobody can read any more. No client sees it; taken, and files go at once.
+/// How long a Kafka keeps files that nobody can read any more. No client sees it; taken, and files
+/// go at once.
 const DELETE_DELAY: &str = "file.delete.delay.ms";
 
 /// Names whose one value says what the broker does anyway.
-const FIXED: [(&str, &str, Kind); 23] = [
-    ("message.timestamp.type", "CreateTime", Kind::Text),
-    ("min.insync.replicas", "1", Kind::Int),
-    ("unclean.leader.election.enable", "false", Kind::Boolean),
-    ("preallocate", "false", Kind::Boolean),
-    ("compression.gzip.level", "-1", Kind::Int),
-    ("compression.lz4.level", "9", Kind::Int),
-    ("compression.zstd.level", "3", Kind::Int),
-    ("flush.messages", "9223372036854775807", Kind::Long),
-    ("flush.ms", "9223372036854775807", Kind::Long),
-    ("follower.replication.throttled.replicas", "", Kind::List),
-    ("index.interval.bytes", "4096", Kind::Int),
-    ("leader.replication.throttled.replicas", "", Kind::List),
-    ("local.retention.bytes", "-2", Kind::Long),
-    ("local.retention.ms", "-2", Kind::Long),
-    ("max.compaction.lag.ms", "9223372036854775807", Kind::Long),
-    ("message.timestamp.before.max.ms", "9223372036854775807", Kind::Long),
-    ("min.cleanable.dirty.ratio", "0.5", Kind::Double),
-    ("min.compaction.lag.ms", "0", Kind::Long),
-    ("remote.log.copy.disable", "false", Kind::Boolean),
-    ("remote.log.delete.on.disable", "false", Kind::Boolean),
-    ("remote.storage.enable", "false", Kind::Boolean),
-    ("segment.index.bytes", "10485760", Kind::Int),
-    ("segment.jitter.ms", "0", Kind::Long),
+const FIXED: [(&str, &str, ConfigKind); 23] = [
+    ("message.timestamp.type", "CreateTime", ConfigKind::Text),
+    ("min.insync.replicas", "1", ConfigKind::Int),
+    ("unclean.leader.election.enable", "false", ConfigKind::Boolean),
+    ("preallocate", "false", ConfigKind::Boolean),
+    ("compression.gzip.level", "-1", ConfigKind::Int),
+    ("compression.lz4.level", "9", ConfigKind::Int),
+    ("compression.zstd.level", "3", ConfigKind::Int),
+    ("flush.messages", "9223372036854775807", ConfigKind::Long),
+    ("flush.ms", "9223372036854775807", ConfigKind::Long),
+    ("follower.replication.throttled.replicas", "", ConfigKind::List),
+    ("index.interval.bytes", "4096", ConfigKind::Int),
+    ("leader.replication.throttled.replicas", "", ConfigKind::List),
+    ("local.retention.bytes", "-2", ConfigKind::Long),
+    ("local.retention.ms", "-2", ConfigKind::Long),
+    ("max.compaction.lag.ms", "9223372036854775807", ConfigKind::Long),
+    ("message.timestamp.before.max.ms", "9223372036854775807", ConfigKind::Long),
+    ("min.cleanable.dirty.ratio", "0.5", ConfigKind::Double),
+    ("min.compaction.lag.ms", "0", ConfigKind::Long),
+    ("remote.log.copy.disable", "false", ConfigKind::Boolean),
+    ("remote.log.delete.on.disable", "false", ConfigKind::Boolean),
+    ("remote.storage.enable", "false", ConfigKind::Boolean),
+    ("segment.index.bytes", "10485760", ConfigKind::Int),
+    ("segment.jitter.ms", "0", ConfigKind::Long),
 ];
 
 fn limit(value: &str) -> Result<Option<u64>, String> {
@@ -105,7 +108,12 @@ fn number(value: &str, least: u64, most: u64) -> Result<u64, String> {
 ///
 /// # Errors
 /// In words for the client, when the name is not known or the value is not possible.
-pub(super) fn set(settings: &mut Settings, labels: &mut Labels, name: &str, value: &str) -> Result<(), String> {
+pub(super) fn set(
+    settings: &mut TopicSettings,
+    labels: &mut ConfigLabels,
+    name: &str,
+    value: &str,
+) -> Result<(), String> {
     let said = |words: String| format!("{name}: {words}");
     match name {
         "cleanup.policy" => {
@@ -149,7 +157,7 @@ pub(super) fn set(settings: &mut Settings, labels: &mut Labels, name: &str, valu
 }
 
 /// Every setting of a topic with its value and kind.
-fn shown(settings: &Settings) -> Vec<(&'static str, String, Kind)> {
+fn shown(settings: &TopicSettings) -> Vec<(&'static str, String, ConfigKind)> {
     let limit = |value: Option<u64>| value.map_or_else(|| "-1".to_owned(), |n| n.to_string());
     let policy = match (settings.compact, settings.delete) {
         (true, true) => "compact,delete",
@@ -158,25 +166,25 @@ fn shown(settings: &Settings) -> Vec<(&'static str, String, Kind)> {
         (false, false) => "",
     };
     let mut all = vec![
-        ("cleanup.policy", policy.to_owned(), Kind::List),
-        ("retention.ms", limit(settings.retention_ms), Kind::Long),
-        ("retention.bytes", limit(settings.retention_bytes), Kind::Long),
-        ("retention.records", limit(settings.retention_records), Kind::Long),
-        ("segment.bytes", settings.segment_bytes.to_string(), Kind::Int),
-        ("segment.ms", settings.segment_ms.unwrap_or(i64::MAX as u64).to_string(), Kind::Long),
-        ("delete.retention.ms", settings.tombstone_ms.to_string(), Kind::Long),
-        ("max.message.bytes", settings.max_batch.to_string(), Kind::Int),
-        ("message.timestamp.after.max.ms", settings.timestamp_after_ms.to_string(), Kind::Long),
+        ("cleanup.policy", policy.to_owned(), ConfigKind::List),
+        ("retention.ms", limit(settings.retention_ms), ConfigKind::Long),
+        ("retention.bytes", limit(settings.retention_bytes), ConfigKind::Long),
+        ("retention.records", limit(settings.retention_records), ConfigKind::Long),
+        ("segment.bytes", settings.segment_bytes.to_string(), ConfigKind::Int),
+        ("segment.ms", settings.segment_ms.unwrap_or(i64::MAX as u64).to_string(), ConfigKind::Long),
+        ("delete.retention.ms", settings.tombstone_ms.to_string(), ConfigKind::Long),
+        ("max.message.bytes", settings.max_batch.to_string(), ConfigKind::Int),
+        ("message.timestamp.after.max.ms", settings.timestamp_after_ms.to_string(), ConfigKind::Long),
     ];
     let codec = settings.codec.and_then(|codec| compressed::NAMES.get(usize::from(codec)));
-    all.push(("compression.type", codec.unwrap_or(&"producer").to_string(), Kind::Text));
-    all.push((DELETE_DELAY, "60000".to_owned(), Kind::Long));
+    all.push(("compression.type", codec.unwrap_or(&"producer").to_string(), ConfigKind::Text));
+    all.push((DELETE_DELAY, "60000".to_owned(), ConfigKind::Long));
     all.extend(FIXED.iter().map(|(name, value, kind)| (*name, (*value).to_owned(), *kind)));
     all
 }
 
 /// What the broker as a whole is set to, under names of its own where Kafka has none.
-fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, Kind)> {
+fn of_broker(call: &RequestContext<'_>) -> Vec<(&'static str, String, ConfigKind)> {
     let config = &call.hub.config;
     let sync = match call.hub.log.sync_policy() {
         SyncPolicy::Never => "never".to_owned(),
@@ -188,21 +196,21 @@ fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, Kind)> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
     let advertised = format!("PLAINTEXT://{host}:{}", call.port());
     vec![
-        ("advertised.listeners", advertised, Kind::Text),
-        ("broker.id", config.node.to_string(), Kind::Int),
-        ("msgbench.sync", sync, Kind::Text),
-        ("num.partitions", config.partitions.to_string(), Kind::Int),
-        ("auto.create.topics.enable", config.auto_create.to_string(), Kind::Boolean),
-        ("max.connections", config.max_connections.to_string(), Kind::Int),
-        ("socket.request.max.bytes", config.max_request.to_string(), Kind::Int),
-        ("group.min.session.timeout.ms", config.sessions.start().to_string(), Kind::Int),
-        ("group.max.session.timeout.ms", config.sessions.end().to_string(), Kind::Int),
-        ("default.replication.factor", "1".to_owned(), Kind::Int),
+        ("advertised.listeners", advertised, ConfigKind::Text),
+        ("broker.id", config.node.to_string(), ConfigKind::Int),
+        ("msgbench.sync", sync, ConfigKind::Text),
+        ("num.partitions", config.partitions.to_string(), ConfigKind::Int),
+        ("auto.create.topics.enable", config.auto_create.to_string(), ConfigKind::Boolean),
+        ("max.connections", config.max_connections.to_string(), ConfigKind::Int),
+        ("socket.request.max.bytes", config.max_request.to_string(), ConfigKind::Int),
+        ("group.min.session.timeout.ms", config.sessions.start().to_string(), ConfigKind::Int),
+        ("group.max.session.timeout.ms", config.sessions.end().to_string(), ConfigKind::Int),
+        ("default.replication.factor", "1".to_owned(), ConfigKind::Int),
     ]
 }
 
 /// Shows settings.
-pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pending {
+pub(super) fn describe(call: &RequestContext<'_>, request: DescribeConfigsRequest) -> Pending {
     let resources = once(request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
     let results = resources.into_iter().map(|resource| {
         let wanted =
@@ -215,7 +223,7 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
             ON_BROKER
                 if resource.resource_name.parse() == Ok(call.hub.config.node) || resource.resource_name.is_empty() =>
             {
-                Some((of_broker(call), Labels::new(), true))
+                Some((of_broker(call), ConfigLabels::new(), true))
             }
             _ => None,
         };
@@ -223,13 +231,13 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
             Some((all, labels, broker)) => {
                 let configs = all.into_iter().filter(|(name, ..)| wanted(name)).map(|(name, value, kind)| {
                     let source = match (broker, labels.contains_key(name)) {
-                        (true, _) => Source::Broker,
-                        (false, true) => Source::Topic,
-                        (false, false) => Source::Default,
+                        (true, _) => ConfigSource::Broker,
+                        (false, true) => ConfigSource::Topic,
+                        (false, false) => ConfigSource::Default,
                     };
                     let value = match (kind, labels.get(name)) {
                         // A list is shown in the order it was given in.
-                        (Kind::List, Some(given)) => listed("", APPEND, given),
+                        (ConfigKind::List, Some(given)) => listed("", APPEND, given),
                         (_, Some(given)) if name == DELETE_DELAY => given.trim().to_owned(),
                         _ => value,
                     };
@@ -267,7 +275,7 @@ const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 /// One change: a name, what is done, and the value it is done with.
-type Change = (StrBytes, i8, Option<StrBytes>);
+type ConfigChange = (StrBytes, i8, Option<StrBytes>);
 
 /// The list after some values were appended to it or taken from it.
 fn listed(old: &str, operation: i8, values: &str) -> String {
@@ -287,7 +295,7 @@ fn listed(old: &str, operation: i8, values: &str) -> String {
 }
 
 /// Applies one change to the settings in words.
-fn changed(wanted: &mut Labels, defaults: &Settings, change: &Change) -> Result<(), (i16, String)> {
+fn changed(wanted: &mut ConfigLabels, defaults: &TopicSettings, change: &ConfigChange) -> Result<(), (i16, String)> {
     let (name, operation, value) = change;
     let value = match (*operation, value) {
         (UNSET, _) => {
@@ -301,7 +309,7 @@ fn changed(wanted: &mut Labels, defaults: &Settings, change: &Change) -> Result<
             let words = if *operation == APPEND { "APPEND" } else { "SUBTRACT" };
             match known {
                 None => return Err((code::INVALID_CONFIG, format!("Unknown topic config name: {name}"))),
-                Some((_, default, Kind::List)) => {
+                Some((_, default, ConfigKind::List)) => {
                     listed(wanted.get(&**name).map_or(&*default, String::as_str), *operation, value)
                 }
                 Some(_) => {
@@ -317,10 +325,10 @@ fn changed(wanted: &mut Labels, defaults: &Settings, change: &Change) -> Result<
 }
 
 fn change(
-    call: &Call<'_>,
+    call: &RequestContext<'_>,
     kind: i8,
     name: &str,
-    changes: &[Change],
+    changes: &[ConfigChange],
     anew: bool,
     validate_only: bool,
 ) -> Result<(), (i16, String)> {
@@ -330,12 +338,12 @@ fn change(
     let Some(topic) = call.hub.log.topic(name).filter(|_| !name.starts_with("__")) else {
         return Err((code::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic".to_owned()));
     };
-    let mut wanted = if anew { Labels::new() } else { topic.labels() };
+    let mut wanted = if anew { ConfigLabels::new() } else { topic.labels() };
     for change in changes {
         changed(&mut wanted, call.hub.log.defaults(), change)?;
     }
     let mut settings = call.hub.log.defaults().clone();
-    let mut labels = Labels::new();
+    let mut labels = ConfigLabels::new();
     for (name, value) in &wanted {
         set(&mut settings, &mut labels, name, value).map_err(|words| (code::INVALID_CONFIG, words))?;
     }
@@ -353,10 +361,10 @@ fn told(result: Result<(), (i16, String)>) -> (i16, Option<StrBytes>) {
 }
 
 /// Replaces all settings of topics.
-pub(super) fn alter(call: &Call<'_>, request: AlterConfigsRequest) -> Pending {
+pub(super) fn alter(call: &RequestContext<'_>, request: AlterConfigsRequest) -> Pending {
     let responses = request.resources.into_iter().map(|resource| {
         let operation = |value: &Option<StrBytes>| if value.is_some() { SET } else { UNSET };
-        let changes: Vec<Change> =
+        let changes: Vec<ConfigChange> =
             resource.configs.into_iter().map(|c| (c.name, operation(&c.value), c.value)).collect();
         let result =
             change(call, resource.resource_type, &resource.resource_name, &changes, true, request.validate_only);
@@ -372,9 +380,9 @@ pub(super) fn alter(call: &Call<'_>, request: AlterConfigsRequest) -> Pending {
 }
 
 /// Sets or unsets some settings of topics, or adds to or takes from their lists.
-pub(super) fn alter_some(call: &Call<'_>, request: IncrementalAlterConfigsRequest) -> Pending {
+pub(super) fn alter_some(call: &RequestContext<'_>, request: IncrementalAlterConfigsRequest) -> Pending {
     let responses = request.resources.into_iter().map(|resource| {
-        let changes: Vec<Change> =
+        let changes: Vec<ConfigChange> =
             resource.configs.into_iter().map(|c| (c.name, c.config_operation, c.value)).collect();
         let result =
             change(call, resource.resource_type, &resource.resource_name, &changes, false, request.validate_only);

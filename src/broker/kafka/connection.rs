@@ -11,17 +11,17 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::super::log::Bell;
-use super::aside::aside;
+use super::super::log::WakeSignal;
+use super::blocking::run_blocking;
 use super::counters::add;
-use super::faults::Line;
-use super::hub::{Hub, Place};
+use super::faults::BatchFaultQueue;
+use super::hub::{ConnectionPermit, KafkaHub};
 use super::pending::Pending;
 use super::produce;
 use super::reply::Reply;
-use super::request::{self, Violation};
-use super::sasl::Login;
-use super::wire::Wire;
+use super::request::{self, RequestViolation};
+use super::sasl::SaslSession;
+use super::transport::Transport;
 
 /// Responses that may wait in one connection's queue; beyond that it is not read.
 const MAX_QUEUE: usize = 1024;
@@ -35,7 +35,8 @@ const READ_MOST: usize = 256 << 10;
 /// Longer requests take their share of the common budget.
 const SHORT: usize = 64 << 10;
 
-/// An append that takes longer has waited for the disk: the kernel holds up who writes more than it can write out.
+/// An append that takes longer has waited for the disk: the kernel holds up who writes more than it
+/// can write out.
 const THROTTLED: Duration = Duration::from_millis(5);
 /// The key of produce requests.
 const PRODUCE: i16 = 0;
@@ -43,7 +44,7 @@ const PRODUCE: i16 = 0;
 const CROWDED: Duration = Duration::from_millis(10);
 
 /// What is to be read next.
-enum Want {
+enum NextRead {
     /// The start of a frame, or the rest of a short one.
     Some,
     /// The rest of a frame so long.
@@ -53,7 +54,7 @@ enum Want {
 }
 
 /// Serves a connection until either side ends it.
-pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place) {
+pub(super) async fn serve(hub: Arc<KafkaHub>, socket: TcpStream, peer: SocketAddr, place: ConnectionPermit) {
     let _place = place;
     let mut closing = hub.closing.subscribe();
     let local = match (socket.set_nodelay(true), socket.local_addr()) {
@@ -62,16 +63,16 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, pl
         _ => return,
     };
     let wire = match &hub.acceptor {
-        None => Wire::Plain(socket),
+        None => Transport::Plain(socket),
         Some(acceptor) => match timeout(hub.config.auth_timeout, acceptor.accept(socket)).await {
-            Ok(Ok(stream)) => Wire::Tls(Box::new(stream)),
+            Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
             _ => return add(&hub.counters.tls_failures, 1),
         },
     };
     let now = Instant::now();
-    let login = Login::new(&hub.config.users, now + hub.config.auth_timeout);
+    let login = SaslSession::new(&hub.config.users, now + hub.config.auth_timeout);
     let mut connection = Connection {
-        bell: Bell::new(),
+        wake_signal: WakeSignal::new(),
         peer,
         local,
         login,
@@ -88,43 +89,43 @@ pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, pl
     };
     tokio::select! {
         end = connection.run() => match end {
-            End::Violation => add(&connection.hub.counters.protocol_errors, 1),
-            End::Refused => add(&connection.hub.counters.auth_failures, 1),
-            End::Gone => {}
+            ConnectionEnd::Violation => add(&connection.hub.counters.protocol_errors, 1),
+            ConnectionEnd::Refused => add(&connection.hub.counters.auth_failures, 1),
+            ConnectionEnd::Gone => {}
         },
         () = async { drop(closing.wait_for(|closing| *closing).await) } => connection.finish().await,
     }
 }
 
-enum End {
+enum ConnectionEnd {
     Gone,
     Violation,
     Refused,
 }
 
-impl From<std::io::Error> for End {
+impl From<std::io::Error> for ConnectionEnd {
     fn from(_: std::io::Error) -> Self {
         Self::Gone
     }
 }
 
-impl From<Violation> for End {
-    fn from(violation: Violation) -> Self {
+impl From<RequestViolation> for ConnectionEnd {
+    fn from(violation: RequestViolation) -> Self {
         match violation {
-            Violation::Malformed => Self::Violation,
-            Violation::Unauthenticated => Self::Refused,
-            Violation::Failed => Self::Gone,
+            RequestViolation::Malformed => Self::Violation,
+            RequestViolation::Unauthenticated => Self::Refused,
+            RequestViolation::Failed => Self::Gone,
         }
     }
 }
 
 struct Connection {
-    hub: Arc<Hub>,
-    wire: Wire,
-    bell: Arc<Bell>,
+    hub: Arc<KafkaHub>,
+    wire: Transport,
+    wake_signal: Arc<WakeSignal>,
     peer: SocketAddr,
     local: SocketAddr,
-    login: Login,
+    login: SaslSession,
     queue: VecDeque<Pending>,
     /// Bytes of the ready responses in it.
     held: usize,
@@ -141,26 +142,26 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(&mut self) -> End {
+    async fn run(&mut self) -> ConnectionEnd {
         loop {
             match self.step().await {
                 Ok(()) => {}
-                Err(End::Refused) => {
+                Err(ConnectionEnd::Refused) => {
                     // The refusal itself is still to be read by the client.
                     self.finish().await;
-                    return End::Refused;
+                    return ConnectionEnd::Refused;
                 }
                 Err(end) => return end,
             }
         }
     }
 
-    async fn step(&mut self) -> Result<(), End> {
+    async fn step(&mut self) -> Result<(), ConnectionEnd> {
         let carried_out = self.carry_out();
         append_staged(&self.hub, &mut self.queue, &mut self.staged);
         self.answer().await?;
         let want = carried_out?;
-        if matches!(want, Want::Nothing) && self.has_room() {
+        if matches!(want, NextRead::Nothing) && self.has_room() {
             // There is room again, and what is there already announces itself no more.
             return Ok(());
         }
@@ -170,22 +171,22 @@ impl Connection {
         let due = front.unwrap_or(idle);
         let login = (!self.login.is_done()).then_some(self.login.deadline);
         let wake = login.map_or(due, |login| login.min(due));
-        let crowded = self.hub.faults.as_ref().is_some_and(Line::crowded);
-        let wake = if crowded { wake.min(Instant::now() + CROWDED) } else { wake };
-        let reads = self.has_room() && !crowded;
+        let is_full = self.hub.faults.as_ref().is_some_and(BatchFaultQueue::is_full);
+        let wake = if is_full { wake.min(Instant::now() + CROWDED) } else { wake };
+        let reads = self.has_room() && !is_full;
         let waits_for_share = match want {
-            Want::Long(length) if self.share.is_none() => Some(length),
+            NextRead::Long(length) if self.share.is_none() => Some(length),
             _ => None,
         };
         if reads && waits_for_share.is_none() {
             self.make_room(&want);
         }
         let spare = self.buffer.capacity() - self.buffer.len();
-        let Self { wire, buffer, bell, hub, room, .. } = self;
+        let Self { wire, buffer, wake_signal, hub, room, .. } = self;
         tokio::select! {
             read = wire.read(buffer), if reads && waits_for_share.is_none() => {
                 match read? {
-                    0 => return Err(End::Gone),
+                    0 => return Err(ConnectionEnd::Gone),
                     n => {
                         add(&hub.counters.bytes_in, n as u64);
                         // Who sends more than there is room for gets more room; who does not, less.
@@ -197,24 +198,25 @@ impl Connection {
             share = share_of(&hub.memory, waits_for_share.unwrap_or(0)), if reads && waits_for_share.is_some() => {
                 self.share = share;
             }
-            () = bell.rung(), if front.is_some() => {}
+            () = wake_signal.woken(), if front.is_some() => {}
             () = sleep_until(wake) => {
                 let now = Instant::now();
                 if login.is_some_and(|login| now >= login) || (now >= idle && front.is_none()) {
-                    return Err(End::Gone);
+                    return Err(ConnectionEnd::Gone);
                 }
             }
         }
         Ok(())
     }
 
-    /// Room in the buffer, and no more than is worth it: what a frame claims is reserved bit by bit as it comes.
-    fn make_room(&mut self, want: &Want) {
+    /// Room in the buffer, and no more than is worth it: what a frame claims is reserved bit by bit
+    /// as it comes.
+    fn make_room(&mut self, want: &NextRead) {
         let room = match want {
-            Want::Some | Want::Nothing => self.room,
-            Want::Long(length) => (length - self.buffer.len()).min(self.buffer.len().max(1 << 20)),
+            NextRead::Some | NextRead::Nothing => self.room,
+            NextRead::Long(length) => (length - self.buffer.len()).min(self.buffer.len().max(1 << 20)),
         };
-        if self.buffer.capacity() - self.buffer.len() < room / 4 || matches!(want, Want::Long(_)) {
+        if self.buffer.capacity() - self.buffer.len() < room / 4 || matches!(want, NextRead::Long(_)) {
             self.buffer.reserve(room);
         }
     }
@@ -224,19 +226,24 @@ impl Connection {
     }
 
     /// Carries out every request that is there whole and whose answer has room.
-    fn carry_out(&mut self) -> Result<Want, End> {
+    fn carry_out(&mut self) -> Result<NextRead, ConnectionEnd> {
         while self.has_room() {
-            let Some(length) = self.buffer.first_chunk::<4>() else { return Ok(Want::Some) };
-            let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| End::Violation)?;
+            let Some(length) = self.buffer.first_chunk::<4>() else { return Ok(NextRead::Some) };
+            let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| ConnectionEnd::Violation)?;
             if length > self.hub.config.max_request {
-                return Err(End::Violation);
+                return Err(ConnectionEnd::Violation);
             }
             let whole = length + 4;
             if self.buffer.len() < whole {
-                return Ok(if whole > SHORT { Want::Long(whole) } else { Want::Some });
+                return Ok(if whole > SHORT { NextRead::Long(whole) } else { NextRead::Some });
             }
             let frame: Bytes = self.buffer.split_to(whole).freeze().slice(4..);
-            let origin = request::Origin { hub: &self.hub, bell: &self.bell, local: self.local, peer: self.peer };
+            let origin = request::RequestOrigin {
+                hub: &self.hub,
+                wake_signal: &self.wake_signal,
+                local: self.local,
+                peer: self.peer,
+            };
             let produces = frame.first_chunk::<2>() == Some(&PRODUCE.to_be_bytes());
             if !produces {
                 // Whatever else is asked for must find what was sent before.
@@ -249,11 +256,11 @@ impl Connection {
             self.held += pending.as_ref().map_or(0, Pending::ready_len);
             self.queue.extend(pending);
         }
-        Ok(Want::Nothing)
+        Ok(NextRead::Nothing)
     }
 
     /// Sends every response that is ready and has none before it that is not.
-    async fn answer(&mut self) -> Result<(), End> {
+    async fn answer(&mut self) -> Result<(), ConnectionEnd> {
         loop {
             let mut out = Reply::default();
             while let Some(front) = self.queue.front_mut()
@@ -261,7 +268,7 @@ impl Connection {
                 && !out.hangs_up
             {
                 let held = front.ready_len();
-                let Some(reply) = front.poll(&self.bell) else { break };
+                let Some(reply) = front.poll(&self.wake_signal) else { break };
                 self.held -= held;
                 out.append(reply);
                 self.queue.pop_front();
@@ -273,11 +280,11 @@ impl Connection {
             self.writing = true;
             match timeout(self.hub.config.write_deadline, self.wire.write(&out)).await {
                 Ok(written) => written?,
-                Err(_) => return Err(End::Gone),
+                Err(_) => return Err(ConnectionEnd::Gone),
             }
             self.writing = false;
             if out.hangs_up {
-                return Err(End::Gone);
+                return Err(ConnectionEnd::Gone);
             }
             add(&self.hub.counters.bytes_out, length as u64);
             self.active = Instant::now();
@@ -291,13 +298,13 @@ impl Connection {
         }
         let end = Instant::now() + Duration::from_secs(1);
         while self.answer().await.is_ok() && self.queue.front().is_some_and(Pending::is_brief) && Instant::now() < end {
-            let _ = timeout(Duration::from_millis(100), self.bell.rung()).await;
+            let _ = timeout(Duration::from_millis(100), self.wake_signal.woken()).await;
         }
     }
 }
 
 /// Appends what the last `staged` requests of the queue have brought.
-fn append_staged(hub: &Hub, queue: &mut VecDeque<Pending>, staged: &mut usize) {
+fn append_staged(hub: &KafkaHub, queue: &mut VecDeque<Pending>, staged: &mut usize) {
     if *staged == 0 {
         return;
     }
@@ -309,7 +316,7 @@ fn append_staged(hub: &Hub, queue: &mut VecDeque<Pending>, staged: &mut usize) {
     let began = Instant::now();
     let append = || produce::append_staged(&hub.counters, requests);
     if hub.throttled.load(Ordering::Relaxed) {
-        aside(append);
+        run_blocking(append);
     } else {
         append();
     }

@@ -35,7 +35,8 @@ fn frame(records: usize) -> Vec<u8> {
     out.to_vec()
 }
 
-/// The fewest allocations that a request and its answer have taken in this thread, which does both sides' work.
+/// The fewest allocations that a request and its answer have taken in this thread, which does both
+/// sides' work.
 async fn cost(socket: &mut TcpStream, frame: &[u8]) -> u64 {
     let mut answer = [0; 1024];
     let mut least = u64::MAX;

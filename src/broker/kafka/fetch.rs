@@ -9,10 +9,10 @@ use bytes::{BufMut as _, BytesMut};
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use tokio::time::Instant;
 
-use super::super::log::{Bell, Partition, Slice};
-use super::aside::aside;
+use super::super::log::{Partition, SegmentSlice, WakeSignal};
+use super::blocking::run_blocking;
 use super::code;
-use super::hub::{Call, LEADER_EPOCH};
+use super::hub::{LEADER_EPOCH, RequestContext};
 use super::pending::Pending;
 use super::reply::{Reply, finish};
 
@@ -31,29 +31,29 @@ pub(super) struct FetchWait {
     min: usize,
     max: usize,
     committed: bool,
-    topics: Vec<(TopicName, Vec<Part>)>,
+    topics: Vec<(TopicName, Vec<PartitionFetch>)>,
 }
 
-struct Part {
+struct PartitionFetch {
     index: i32,
     offset: i64,
     max: usize,
     epoch: i32,
     partition: Option<Arc<Partition>>,
     /// What the last look found.
-    found: Found,
+    found: FetchedRange,
 }
 
 #[derive(Default)]
-struct Found {
+struct FetchedRange {
     code: i16,
     start: i64,
     end: i64,
-    slice: Option<Slice>,
+    slice: Option<SegmentSlice>,
 }
 
 /// Looks for what the request wants.
-pub(super) fn fetch(call: &Call<'_>, request: FetchRequest) -> Pending {
+pub(super) fn fetch(call: &RequestContext<'_>, request: FetchRequest) -> Pending {
     if request.session_id != 0 {
         // Sessions are never given out.
         let reply = head(call.correlation, call.version, code::FETCH_SESSION_ID_NOT_FOUND, 0);
@@ -62,13 +62,13 @@ pub(super) fn fetch(call: &Call<'_>, request: FetchRequest) -> Pending {
     let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
     let topics = request.topics.into_iter().map(|wanted| {
         let topic = call.hub.log.topic(&wanted.topic);
-        let parts = wanted.partitions.into_iter().map(|part| Part {
+        let parts = wanted.partitions.into_iter().map(|part| PartitionFetch {
             index: part.partition,
             offset: part.fetch_offset,
             max: size(part.partition_max_bytes),
             epoch: part.current_leader_epoch,
             partition: topic.as_ref().and_then(|topic| topic.partition(part.partition)),
-            found: Found::default(),
+            found: FetchedRange::default(),
         });
         let parts = parts.collect();
         (wanted.topic, parts)
@@ -85,27 +85,29 @@ pub(super) fn fetch(call: &Call<'_>, request: FetchRequest) -> Pending {
     })
 }
 
-impl Part {
-    fn look(&self, left: usize, first: bool) -> Found {
+impl PartitionFetch {
+    fn look(&self, left: usize, first: bool) -> FetchedRange {
         let Some(partition) = &self.partition else {
-            return Found { code: code::UNKNOWN_TOPIC_OR_PARTITION, start: -1, end: -1, slice: None };
+            return FetchedRange { code: code::UNKNOWN_TOPIC_OR_PARTITION, start: -1, end: -1, slice: None };
         };
         let (start, end) = partition.bounds();
-        let found = Found { code: code::NONE, start: start as i64, end: end as i64, slice: None };
+        let found = FetchedRange { code: code::NONE, start: start as i64, end: end as i64, slice: None };
         if self.epoch > LEADER_EPOCH {
-            return Found { code: code::UNKNOWN_LEADER_EPOCH, ..found };
+            return FetchedRange { code: code::UNKNOWN_LEADER_EPOCH, ..found };
         }
-        let Ok(offset) = u64::try_from(self.offset) else { return Found { code: code::OFFSET_OUT_OF_RANGE, ..found } };
+        let Ok(offset) = u64::try_from(self.offset) else {
+            return FetchedRange { code: code::OFFSET_OUT_OF_RANGE, ..found };
+        };
         match partition.read(offset, self.max.min(left), first) {
-            Ok(slice) => Found { slice, ..found },
-            Err(error) => Found { code: code::of(&error), ..found },
+            Ok(slice) => FetchedRange { slice, ..found },
+            Err(error) => FetchedRange { code: code::of(&error), ..found },
         }
     }
 }
 
 impl FetchWait {
     /// The answer once there is enough, something is wrong, or the time is over.
-    pub(super) fn poll(&mut self, bell: &Arc<Bell>) -> Option<Reply> {
+    pub(super) fn poll(&mut self, wake_signal: &Arc<WakeSignal>) -> Option<Reply> {
         loop {
             let (mut total, mut wrong) = (0, false);
             for part in self.topics.iter_mut().flat_map(|(_, parts)| parts) {
@@ -119,7 +121,7 @@ impl FetchWait {
             let mut parts = self.topics.iter().flat_map(|(_, parts)| parts);
             let unchanged = parts.all(|part| {
                 let end = u64::try_from(part.found.end).unwrap_or(0);
-                part.partition.as_ref().is_none_or(|partition| partition.await_more(end, bell))
+                part.partition.as_ref().is_none_or(|partition| partition.await_more(end, wake_signal))
             });
             if unchanged {
                 return None;
@@ -157,13 +159,19 @@ fn head(correlation: i32, version: i16, error: i16, topics: usize) -> BytesMut {
     out
 }
 
-fn end(mut out: BytesMut, version: i16, files: Vec<(usize, Slice)>) -> Reply {
+fn end(mut out: BytesMut, version: i16, files: Vec<(usize, SegmentSlice)>) -> Reply {
     put_tags(&mut out, version);
     finish(&mut out, files.iter().map(|(_, slice)| slice.len).sum());
     Reply { bytes: out, files, hangs_up: false }
 }
 
-fn put_part(out: &mut BytesMut, files: &mut Vec<(usize, Slice)>, version: i16, part: &mut Part, committed: bool) {
+fn put_part(
+    out: &mut BytesMut,
+    files: &mut Vec<(usize, SegmentSlice)>,
+    version: i16,
+    part: &mut PartitionFetch,
+    committed: bool,
+) {
     let before = out.len();
     let found = std::mem::take(&mut part.found);
     out.put_i32(part.index);
@@ -197,11 +205,11 @@ fn put_part(out: &mut BytesMut, files: &mut Vec<(usize, Slice)>, version: i16, p
             out.resize(at + length, 0);
             let read = match slice.is_cached() {
                 true => slice.read(&mut out[at..]),
-                false => aside(|| slice.read(&mut out[at..])),
+                false => run_blocking(|| slice.read(&mut out[at..])),
             };
             if read.is_err() {
                 out.truncate(before);
-                let failed = Found { code: code::KAFKA_STORAGE_ERROR, slice: None, ..found };
+                let failed = FetchedRange { code: code::KAFKA_STORAGE_ERROR, slice: None, ..found };
                 part.found = failed;
                 return put_part(out, files, version, part, committed);
             }

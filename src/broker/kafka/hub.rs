@@ -9,12 +9,12 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::super::log::{Bell, Log, Partition, Topic};
-use super::aside::aside;
+use super::super::log::{Log, Partition, Topic, WakeSignal};
+use super::blocking::run_blocking;
 use super::config::KafkaConfig;
 use super::counters::KafkaCounters;
-use super::faults::Detoured;
-use super::faults::Line;
+use super::faults::BatchFaultQueue;
+use super::faults::QueuedBatch;
 use super::groups::Coordinator;
 
 /// The cluster's id, which every broker of this kind has.
@@ -24,7 +24,7 @@ pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The number of times leadership has changed: never.
 pub(super) const LEADER_EPOCH: i32 = 0;
 
-pub(super) struct Hub {
+pub(super) struct KafkaHub {
     pub(super) config: KafkaConfig,
     pub(super) log: Arc<Log>,
     pub(super) counters: Arc<KafkaCounters>,
@@ -35,7 +35,7 @@ pub(super) struct Hub {
     pub(super) closing: watch::Sender<bool>,
     pub(super) readers: watch::Sender<usize>,
     /// The way that batches take where there are faults.
-    pub(super) faults: Option<Line<Detoured>>,
+    pub(super) faults: Option<BatchFaultQueue<QueuedBatch>>,
     /// Serialises the making of topics: whether names collide is looked up before.
     pub(super) making: Mutex<()>,
     /// Whether the last append had to wait for the disk.
@@ -44,9 +44,9 @@ pub(super) struct Hub {
 }
 
 /// The right to be one of `max_connections`.
-pub(super) struct Place(Arc<Hub>);
+pub(super) struct ConnectionPermit(Arc<KafkaHub>);
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::AcqRel);
         self.0.counters.open.fetch_sub(1, Ordering::Relaxed);
@@ -54,14 +54,14 @@ impl Drop for Place {
     }
 }
 
-impl Hub {
+impl KafkaHub {
     pub(super) fn new(
         config: KafkaConfig,
         log: Arc<Log>,
         groups: Arc<Coordinator>,
         counters: Arc<KafkaCounters>,
         acceptor: Option<TlsAcceptor>,
-        faults: Option<Line<Detoured>>,
+        faults: Option<BatchFaultQueue<QueuedBatch>>,
     ) -> Self {
         let memory = Arc::new(Semaphore::new((config.max_inflight >> 10).max(1)));
         let (closing, readers) = (watch::Sender::new(false), watch::Sender::new(0));
@@ -82,12 +82,12 @@ impl Hub {
     }
 
     /// A place for one more connection, if there is one.
-    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn place(self: &Arc<Self>) -> Option<ConnectionPermit> {
         let limit = self.config.max_connections;
         self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1)).ok()?;
         self.counters.open.fetch_add(1, Ordering::Relaxed);
         self.readers.send_modify(|n| *n += 1);
-        Some(Place(Arc::clone(self)))
+        Some(ConnectionPermit(Arc::clone(self)))
     }
 
     /// The topic of that name; made if that is allowed and it is not there.
@@ -97,7 +97,7 @@ impl Hub {
             let settings = self.log.defaults().clone();
             // Somebody else may have made it meanwhile.
             let make = || {
-                aside(|| {
+                run_blocking(|| {
                     let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
                     if self.colliding(name).is_some() {
                         return None;
@@ -109,7 +109,8 @@ impl Hub {
         })
     }
 
-    /// Another topic whose name is the same when dots count as underscores, as they do in the names of Kafka's metrics.
+    /// Another topic whose name is the same when dots count as underscores, as they do in the names
+    /// of Kafka's metrics.
     pub(super) fn colliding(&self, name: &str) -> Option<Arc<Topic>> {
         let plain = |name: &str| name.replace('.', "_");
         if !name.contains(['.', '_']) {
@@ -124,9 +125,9 @@ impl Hub {
 }
 
 /// One request on its way: who has sent it and how it is to be answered.
-pub(super) struct Call<'a> {
-    pub(super) hub: &'a Arc<Hub>,
-    pub(super) bell: &'a Arc<Bell>,
+pub(super) struct RequestContext<'a> {
+    pub(super) hub: &'a Arc<KafkaHub>,
+    pub(super) wake_signal: &'a Arc<WakeSignal>,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) client: &'a str,
@@ -134,8 +135,9 @@ pub(super) struct Call<'a> {
     pub(super) version: i16,
 }
 
-impl Call<'_> {
-    /// The host that this client is to connect to: the one advertised, or the one under which it has reached the broker.
+impl RequestContext<'_> {
+    /// The host that this client is to connect to: the one advertised, or the one under which it
+    /// has reached the broker.
     pub(super) fn host(&self) -> StrBytes {
         match &self.hub.config.advertise {
             Some(advertised) => text(advertised.host.as_str()),
@@ -149,7 +151,8 @@ impl Call<'_> {
     }
 }
 
-/// Each once: who names the same thing again is answered once, or a short request would have a long answer many times over.
+/// Each once: who names the same thing again is answered once, or a short request would have a long
+/// answer many times over.
 pub(super) fn once<T, K: Ord>(mut items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut seen = BTreeSet::new();
     items.retain(|item| seen.insert(key(item)));

@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 use super::super::log::Topic;
 use super::code;
-use super::hub::{CLUSTER, Call, LEADER_EPOCH, OFFSETS_TOPIC, once, text};
+use super::hub::{CLUSTER, LEADER_EPOCH, OFFSETS_TOPIC, RequestContext, once, text};
 use super::pending::Pending;
 
 /// "Not asked for", where authorized operations are reported.
 pub(super) const NO_OPERATIONS: i32 = i32::MIN;
 
 /// Answers with the broker and the topics asked for, which are made if that is allowed.
-pub(super) fn metadata(call: &Call<'_>, request: MetadataRequest) -> Pending {
+pub(super) fn metadata(call: &RequestContext<'_>, request: MetadataRequest) -> Pending {
     let all = match &request.topics {
         None => true,
         Some(topics) => topics.is_empty() && call.version == 0,
@@ -45,7 +45,7 @@ pub(super) fn metadata(call: &Call<'_>, request: MetadataRequest) -> Pending {
     call.ready(&response)
 }
 
-fn one(call: &Call<'_>, name: Option<TopicName>, id: Uuid, create: bool) -> MetadataResponseTopic {
+fn one(call: &RequestContext<'_>, name: Option<TopicName>, id: Uuid, create: bool) -> MetadataResponseTopic {
     let refused = |code, name: Option<TopicName>| {
         MetadataResponseTopic::default()
             .with_error_code(code)
@@ -72,7 +72,7 @@ fn one(call: &Call<'_>, name: Option<TopicName>, id: Uuid, create: bool) -> Meta
     }
 }
 
-fn described(call: &Call<'_>, topic: &Arc<Topic>) -> MetadataResponseTopic {
+fn described(call: &RequestContext<'_>, topic: &Arc<Topic>) -> MetadataResponseTopic {
     let partition = |index: usize| {
         MetadataResponsePartition::default()
             .with_partition_index(index as i32)
@@ -90,7 +90,7 @@ fn described(call: &Call<'_>, topic: &Arc<Topic>) -> MetadataResponseTopic {
 }
 
 /// Answers with the one broker.
-pub(super) fn cluster(call: &Call<'_>, _: DescribeClusterRequest) -> Pending {
+pub(super) fn cluster(call: &RequestContext<'_>, _: DescribeClusterRequest) -> Pending {
     let broker = DescribeClusterBroker::default()
         .with_broker_id(BrokerId(call.hub.config.node))
         .with_host(call.host())

@@ -1,30 +1,35 @@
 //! The log behind Kafka's protocol.
 //!
-//! **Why.** With ordinary Kafka clients on a broker of one node and few lines, what the protocol costs can be told from what
-//! Kafka's own broker costs: one client, two brokers.
+//! **Why.** With ordinary Kafka clients on a broker of one node and few lines, what the protocol
+//! costs can be told from what Kafka's own broker costs: one client, two brokers.
 //!
-//! **Scope.** Produce, fetch, offsets by time, topics and partitions, consumer groups (classic protocol, static members), committed offsets,
-//! idempotent producers, SASL PLAIN, TLS. No transactions, no replicas, no quotas, no access lists; what is not there is refused in the
+//! **Scope.** Produce, fetch, offsets by time, topics and partitions, consumer groups (classic
+//! protocol, static members), committed offsets, idempotent producers, SASL PLAIN, TLS. No
+//! transactions, no replicas, no quotas, no access lists; what is not there is refused in the
 //! protocol's own words. The log itself ([`super::log`]) knows nothing of Kafka.
 //!
-//! **Invariants.** Responses leave in the order of their requests. A frame is measured ([`shape`]) before anything is allocated for
-//! what it claims. Record bytes are written from the receive buffer to the page cache and sent from there; they are
-//! looked into only where a rule asks for it ([`compressed`]).
+//! **Invariants.** Responses leave in the order of their requests. A frame is measured ([`shape`])
+//! before anything is allocated for what it claims. Record bytes are written from the receive
+//! buffer to the page cache and sent from there; they are looked into only where a rule asks for it
+//! ([`compressed`]).
 //!
-//! **Design.** (1) One task per connection does everything; no request changes threads. (2) Requests are carried out as they arrive, also
-//! while earlier ones still wait, so that pipelined produce requests share a sync. (3) What waits is a small state in the connection's queue, asked
-//! again when the connection's one bell rings: no boxed future, no channel per request. (4) Responses that are ready leave in one
-//! write. (5) Record ranges of 32 KiB or more leave by `sendfile`, shorter ones are read into that one write. (6) A frame longer than
-//! 64 KiB takes its share of a budget common to all connections before memory is reserved for it. (7) The group coordinator is a
-//! state machine without clock or sockets; one task wakes at its next deadline.
+//! **Design.** (1) One task per connection does everything; no request changes threads. (2)
+//! Requests are carried out as they arrive, also while earlier ones still wait, so that pipelined
+//! produce requests share a sync. (3) What waits is a small state in the connection's queue, asked
+//! again when the connection's one wake signal is sent: no boxed future, no channel per request.
+//! (4) Responses that are ready leave in one write. (5) Record ranges of 32 KiB or more leave by
+//! `sendfile`, shorter ones are read into that one write. (6) A frame longer than 64 KiB takes its
+//! share of a budget common to all connections before memory is reserved for it. (7) The group
+//! coordinator is a state machine without clock or sockets; one task wakes at its next deadline.
 //!
-//! **Rejected.** A request queue with handler threads, as Kafka has (two wake-ups per request); fetch sessions (their gain is in
-//! thousands of partitions per consumer; clients accept session 0 as "none").
+//! **Rejected.** A request queue with handler threads, as Kafka has (two wake-ups per request);
+//! fetch sessions (their gain is in thousands of partitions per consumer; clients accept session 0
+//! as "none").
 
 mod admin;
 mod api;
-mod aside;
 pub mod batch;
+mod blocking;
 mod cluster;
 mod code;
 pub mod compressed;
@@ -47,8 +52,8 @@ mod request;
 mod sasl;
 mod server;
 pub mod shape;
+mod transport;
 mod validity;
-mod wire;
 
 pub use config::{Advertised, KafkaConfig};
 pub use counters::{KafkaCounters, KafkaTotals};

@@ -14,7 +14,7 @@ use super::super::log::{LogError, Partition};
 use super::batch;
 use super::code;
 use super::compressed::walk;
-use super::hub::{Call, LEADER_EPOCH};
+use super::hub::{LEADER_EPOCH, RequestContext};
 use super::pending::Pending;
 
 /// Times that mean something else.
@@ -23,7 +23,7 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 
 /// Answers with the first offset at or after a time, or an end of the log.
-pub(super) fn list(call: &Call<'_>, request: ListOffsetsRequest) -> Pending {
+pub(super) fn list(call: &RequestContext<'_>, request: ListOffsetsRequest) -> Pending {
     let topics = request.topics.into_iter().map(|topic| {
         let parts = topic.partitions.into_iter().map(|part| {
             let response = ListOffsetsPartitionResponse::default()
@@ -66,8 +66,8 @@ fn find(partition: &Partition, timestamp: i64) -> Result<Option<(u64, i64)>, Log
         time => time,
     };
     let Some((view, bytes)) = partition.find_time(timestamp)? else { return Ok(None) };
-    // Of a compressed batch only the whole is known, unless the newest time is asked for: its first offset is early,
-    // never late.
+    // Of a compressed batch only the whole is known, unless the newest time is asked for: its first
+    // offset is early, never late.
     let mut found = None;
     if newest || !batch::is_compressed(&bytes) {
         // What cannot be read on is known as far as it could be.
@@ -84,7 +84,7 @@ fn find(partition: &Partition, timestamp: i64) -> Result<Option<(u64, i64)>, Log
 }
 
 /// Answers where an epoch of leadership ended; there has been one, and it goes on.
-pub(super) fn of_epoch(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> Pending {
+pub(super) fn of_epoch(call: &RequestContext<'_>, request: OffsetForLeaderEpochRequest) -> Pending {
     let topics = request.topics.into_iter().map(|topic| {
         let parts = topic.partitions.into_iter().map(|part| {
             let response =
@@ -111,7 +111,7 @@ pub(super) fn of_epoch(call: &Call<'_>, request: OffsetForLeaderEpochRequest) ->
 }
 
 /// Forgets records before an offset; -1 is all there are.
-pub(super) fn delete_records(call: &Call<'_>, request: DeleteRecordsRequest) -> Pending {
+pub(super) fn delete_records(call: &RequestContext<'_>, request: DeleteRecordsRequest) -> Pending {
     let topics = request.topics.into_iter().map(|topic| {
         let parts = topic.partitions.into_iter().map(|part| {
             let response = DeleteRecordsPartitionResult::default().with_partition_index(part.partition_index);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::super::log::{Bell, Ticket};
+use super::super::log::{SyncTicket, WakeSignal};
 use super::fetch::FetchWait;
 use super::produce::ProduceWait;
 use super::reply::Reply;
@@ -18,26 +18,26 @@ pub(super) enum Pending {
     /// Waits for records.
     Fetch(FetchWait),
     /// Waits for the other members of its group.
-    Group(Arc<Slot>, Instant),
+    Group(Arc<ReplySlot>, Instant),
     /// Waits for offsets to be synced: the answer if they are, and if they are not.
-    Commit(Ticket, Instant, Option<Box<(Reply, Reply)>>),
+    Commit(SyncTicket, Instant, Option<Box<(Reply, Reply)>>),
 }
 
 /// Where the coordinator puts the answer to a request that has to wait.
-pub(super) struct Slot {
+pub(super) struct ReplySlot {
     reply: Mutex<Option<Reply>>,
-    bell: Arc<Bell>,
+    wake_signal: Arc<WakeSignal>,
 }
 
-impl Slot {
-    pub(super) fn new(bell: &Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { reply: Mutex::default(), bell: Arc::clone(bell) })
+impl ReplySlot {
+    pub(super) fn new(wake_signal: &Arc<WakeSignal>) -> Arc<Self> {
+        Arc::new(Self { reply: Mutex::default(), wake_signal: Arc::clone(wake_signal) })
     }
 
     /// Puts the answer there and wakes the connection.
     pub(super) fn fill(&self, reply: Reply) {
         *self.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
-        self.bell.ring();
+        self.wake_signal.wake();
     }
 
     fn take(&self) -> Option<Reply> {
@@ -50,16 +50,16 @@ fn late(deadline: Instant) -> bool {
 }
 
 impl Pending {
-    /// The answer, if it is ready; otherwise `bell` is rung when it is worth asking again.
-    pub(super) fn poll(&mut self, bell: &Arc<Bell>) -> Option<Reply> {
+    /// The answer, if it is ready; otherwise `wake_signal` is rung when it is worth asking again.
+    pub(super) fn poll(&mut self, wake_signal: &Arc<WakeSignal>) -> Option<Reply> {
         match self {
             Self::Ready(reply) => Some(reply.take().unwrap_or_default()),
-            Self::Produce(wait) => wait.poll(bell),
-            Self::Fetch(wait) => wait.poll(bell),
+            Self::Produce(wait) => wait.poll(wake_signal),
+            Self::Fetch(wait) => wait.poll(wake_signal),
             // The coordinator is to answer long before; what never comes is no answer.
             Self::Group(slot, deadline) => slot.take().or_else(|| late(*deadline).then(Reply::default)),
             Self::Commit(ticket, deadline, replies) => {
-                let kept = ticket.poll(bell).or_else(|| late(*deadline).then_some(false))?;
+                let kept = ticket.poll(wake_signal).or_else(|| late(*deadline).then_some(false))?;
                 let (good, bad) = *replies.take()?;
                 Some(if kept { good } else { bad })
             }

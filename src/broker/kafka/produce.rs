@@ -10,18 +10,18 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use tokio::time::Instant;
 
-use super::super::log::{Appended, Bell, Format as _, LogError, Partition, Settings, Ticket};
+use super::super::log::{Appended, BatchFormat as _, LogError, Partition, SyncTicket, TopicSettings, WakeSignal};
 use super::batch::{self, RecordBatches};
 use super::code;
 use super::counters::{KafkaCounters, add};
-use super::faults::{Decided, Decision, Detoured};
+use super::faults::{Decided, Decision, QueuedBatch};
 use super::groups;
-use super::hub::{Call, text};
+use super::hub::{RequestContext, text};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
-use super::request::Violation;
+use super::request::RequestViolation;
 use super::validity;
-use crate::broker::shared::complain;
+use crate::broker::shared::log_error;
 
 /// Longest wait for a sync, whatever the client allows.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -31,12 +31,12 @@ pub(super) struct ProduceWait {
     correlation: i32,
     version: i16,
     pub(super) deadline: Instant,
-    topics: Vec<(TopicName, Vec<Outcome>)>,
+    topics: Vec<(TopicName, Vec<PartitionOutcome>)>,
     /// Whether the client wants no answer: a failure closes its connection.
     silent: bool,
 }
 
-struct Outcome {
+struct PartitionOutcome {
     index: i32,
     code: i16,
     base: i64,
@@ -44,16 +44,16 @@ struct Outcome {
     words: Option<String>,
     /// The records it is refused for.
     records: Vec<(i32, String)>,
-    ticket: Option<Ticket>,
+    ticket: Option<SyncTicket>,
     /// What the fault server has not decided yet.
     undecided: Option<Arc<Decision>>,
     /// What is to be appended together with what has come with it.
     staged: Option<(Arc<Partition>, Bytes)>,
 }
 
-/// Takes what the request brings, to be appended by [`append_staged`]. With acks=0 there is no answer, and a failure closes the
-/// connection.
-pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option<Pending>, Violation> {
+/// Takes what the request brings, to be appended by [`append_staged`]. With acks=0 there is no
+/// answer, and a failure closes the connection.
+pub(super) fn produce(call: &RequestContext<'_>, request: ProduceRequest) -> Result<Option<Pending>, RequestViolation> {
     let refused = match request.acks {
         _ if request.transactional_id.is_some() => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         -1..=1 => None,
@@ -67,19 +67,21 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
         let outcomes = data.partition_data.into_iter().map(|part| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(part.index));
             let found = match (refused, partition) {
-                (Some(code), _) => Err(Refusal::bare(code)),
-                (None, None) => Err(Refusal::bare(code::UNKNOWN_TOPIC_OR_PARTITION)),
+                (Some(code), _) => Err(ProduceRefusal::bare(code)),
+                (None, None) => Err(ProduceRefusal::bare(code::UNKNOWN_TOPIC_OR_PARTITION)),
                 (None, Some(partition)) => Ok(partition),
             };
             let result = found.and_then(|partition| admit(call, &data.name, &partition, &settings, part.records));
             failed |= result.is_err();
             match result {
-                Ok(Append::Detour(decision)) => {
-                    Outcome { undecided: Some(decision), ..outcome(part.index, Err(Refusal::default())) }
-                }
-                Ok(Append::Staged(partition, records)) => {
-                    Outcome { staged: Some((partition, records)), ..outcome(part.index, Err(Refusal::default())) }
-                }
+                Ok(AppendPath::FaultQueue(decision)) => PartitionOutcome {
+                    undecided: Some(decision),
+                    ..outcome(part.index, Err(ProduceRefusal::default()))
+                },
+                Ok(AppendPath::Staged(partition, records)) => PartitionOutcome {
+                    staged: Some((partition, records)),
+                    ..outcome(part.index, Err(ProduceRefusal::default()))
+                },
                 Err(refusal) => outcome(part.index, Err(refusal)),
             }
         });
@@ -89,7 +91,7 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
     let topics = topics.collect();
     let silent = request.acks == 0;
     if silent && failed {
-        return Err(Violation::Failed);
+        return Err(RequestViolation::Failed);
     }
     let wait =
         Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_WAIT);
@@ -105,14 +107,14 @@ pub(super) fn produce(call: &Call<'_>, request: ProduceRequest) -> Result<Option
 
 /// An error of the protocol, and words for it.
 #[derive(Debug, Default)]
-pub(super) struct Refusal {
+pub(super) struct ProduceRefusal {
     pub(super) code: i16,
     pub(super) words: Option<String>,
     /// The records it is about, by their place in the batch, with words for each.
     pub(super) records: Vec<(i32, String)>,
 }
 
-impl Refusal {
+impl ProduceRefusal {
     pub(super) fn new(code: i16, words: impl Into<String>) -> Self {
         Self { code, words: Some(words.into()), records: Vec::new() }
     }
@@ -123,22 +125,23 @@ impl Refusal {
 }
 
 /// Where a batch has been put.
-enum Append {
-    Detour(Arc<Decision>),
+enum AppendPath {
+    FaultQueue(Arc<Decision>),
     Staged(Arc<Partition>, Bytes),
 }
 
-/// Looks whether a batch is one, and keeps it to be appended with what comes with it; with faults, hands it to their server.
+/// Looks whether a batch is one, and keeps it to be appended with what comes with it; with faults,
+/// hands it to their server.
 fn admit(
-    call: &Call<'_>,
+    call: &RequestContext<'_>,
     topic: &TopicName,
     partition: &Arc<Partition>,
-    settings: &Settings,
+    settings: &TopicSettings,
     records: Option<Bytes>,
-) -> Result<Append, Refusal> {
+) -> Result<AppendPath, ProduceRefusal> {
     let counters = &call.hub.counters;
     let records = records.unwrap_or_default();
-    let refuse = |code, words: &str| refuse(counters, Refusal::new(code, words));
+    let refuse = |code, words: &str| refuse(counters, ProduceRefusal::new(code, words));
     if records.len() > 16 && records[16] < 2 {
         return refuse(code::UNSUPPORTED_FOR_MESSAGE_FORMAT, "message formats before version 2 are not kept");
     }
@@ -160,26 +163,34 @@ fn admit(
     };
     match &call.hub.faults {
         Some(faults) if faults.takes(topic.as_bytes()) => {
-            let (batch, decision) = Detoured::new(topic.clone(), partition, records, counters, call.bell);
+            let (batch, decision) = QueuedBatch::new(topic.clone(), partition, records, counters, call.wake_signal);
             faults.send(batch);
-            Ok(Append::Detour(decision))
+            Ok(AppendPath::FaultQueue(decision))
         }
-        _ => Ok(Append::Staged(Arc::clone(partition), records)),
+        _ => Ok(AppendPath::Staged(Arc::clone(partition), records)),
     }
 }
 
-fn refuse<T>(counters: &KafkaCounters, refusal: Refusal) -> Result<T, Refusal> {
+fn refuse<T>(counters: &KafkaCounters, refusal: ProduceRefusal) -> Result<T, ProduceRefusal> {
     add(&counters.rejected, 1);
     Err(refusal)
 }
 
 /// Appends a batch and counts it.
-pub(super) fn store(counters: &KafkaCounters, partition: &Arc<Partition>, records: &[u8]) -> Result<Appended, Refusal> {
+pub(super) fn store(
+    counters: &KafkaCounters,
+    partition: &Arc<Partition>,
+    records: &[u8],
+) -> Result<Appended, ProduceRefusal> {
     counted(counters, records, partition.append(records))
 }
 
 /// Counts what an append has come to, and puts a failure into the protocol's words.
-fn counted(counters: &KafkaCounters, records: &[u8], result: Result<Appended, LogError>) -> Result<Appended, Refusal> {
+fn counted(
+    counters: &KafkaCounters,
+    records: &[u8],
+    result: Result<Appended, LogError>,
+) -> Result<Appended, ProduceRefusal> {
     match result {
         Ok(appended) if appended.duplicate => {
             add(&counters.duplicates, 1);
@@ -192,16 +203,16 @@ fn counted(counters: &KafkaCounters, records: &[u8], result: Result<Appended, Lo
         }
         Err(error) => {
             if matches!(error, LogError::Io { .. }) {
-                complain(&error);
+                log_error(&error);
             }
-            refuse(counters, Refusal::new(code::of(&error), error.to_string()))
+            refuse(counters, ProduceRefusal::new(code::of(&error), error.to_string()))
         }
     }
 }
 
-fn outcome(index: i32, result: Result<Appended, Refusal>) -> Outcome {
+fn outcome(index: i32, result: Result<Appended, ProduceRefusal>) -> PartitionOutcome {
     match result {
-        Ok(appended) => Outcome {
+        Ok(appended) => PartitionOutcome {
             index,
             code: code::NONE,
             base: appended.base as i64,
@@ -212,16 +223,24 @@ fn outcome(index: i32, result: Result<Appended, Refusal>) -> Outcome {
             undecided: None,
             staged: None,
         },
-        Err(Refusal { code, words, records }) => {
-            Outcome { index, code, base: -1, start: -1, words, records, ticket: None, undecided: None, staged: None }
-        }
+        Err(ProduceRefusal { code, words, records }) => PartitionOutcome {
+            index,
+            code,
+            base: -1,
+            start: -1,
+            words,
+            records,
+            ticket: None,
+            undecided: None,
+            staged: None,
+        },
     }
 }
 
 /// Appends what requests that came together have brought, each partition's batches at once.
 pub(super) fn append_staged<'a>(counters: &KafkaCounters, requests: impl Iterator<Item = &'a mut ProduceWait>) {
     let outcomes = requests.flat_map(|wait| &mut wait.topics).flat_map(|(_, outcomes)| outcomes);
-    let mut staged: Vec<(Arc<Partition>, Bytes, &mut Outcome)> = outcomes
+    let mut staged: Vec<(Arc<Partition>, Bytes, &mut PartitionOutcome)> = outcomes
         .filter_map(|outcome| outcome.staged.take().map(|(partition, records)| (partition, records, outcome)))
         .collect();
     // Stable: the order within a partition stays.
@@ -237,7 +256,7 @@ pub(super) fn append_staged<'a>(counters: &KafkaCounters, requests: impl Iterato
 
 impl ProduceWait {
     /// The answer once every ticket is fulfilled, void or late.
-    pub(super) fn poll(&mut self, bell: &Arc<Bell>) -> Option<Reply> {
+    pub(super) fn poll(&mut self, wake_signal: &Arc<WakeSignal>) -> Option<Reply> {
         let late = || Instant::now() >= self.deadline;
         let mut waits = false;
         for outcome in self.topics.iter_mut().flat_map(|(_, outcomes)| outcomes) {
@@ -247,7 +266,7 @@ impl ProduceWait {
                     Some(Decided::Cut) => return Some(Reply { hangs_up: true, ..Reply::default() }),
                     None if late() => {
                         let words = "the fault server has not come to it in the time the request allows";
-                        let refusal = Refusal::new(code::REQUEST_TIMED_OUT, words);
+                        let refusal = ProduceRefusal::new(code::REQUEST_TIMED_OUT, words);
                         *outcome = self::outcome(outcome.index, Err(refusal));
                     }
                     None => {
@@ -257,7 +276,7 @@ impl ProduceWait {
                 }
             }
             let Some(ticket) = outcome.ticket.as_ref().filter(|_| !self.silent) else { continue };
-            let kept = match ticket.poll(bell) {
+            let kept = match ticket.poll(wake_signal) {
                 Some(kept) => kept,
                 None if late() => false,
                 None => {

@@ -3,15 +3,15 @@
 use bytes::{BufMut as _, BytesMut};
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
-use super::super::log::Slice;
-use crate::broker::shared::complain;
+use super::super::log::SegmentSlice;
+use crate::broker::shared::log_error;
 
 /// Bytes of one or more responses, and the file ranges that go between them.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     pub(super) bytes: BytesMut,
     /// Each with the number of bytes that go before it.
-    pub(super) files: Vec<(usize, Slice)>,
+    pub(super) files: Vec<(usize, SegmentSlice)>,
     /// Whether the connection is to be closed behind it.
     pub(super) hangs_up: bool,
 }
@@ -60,9 +60,10 @@ pub(super) fn respond_as<T: Encodable>(
         out.put_u8(0);
     }
     if let Err(error) = body.encode(&mut out, version) {
-        // Every body is built of what its version can say; the test of all versions would show an exception.
+        // Every body is built of what its version can say; the test of all versions would show an
+        // exception.
         let what = std::any::type_name::<T>();
-        complain(format_args!("{what} version {version} cannot be encoded: {error}"));
+        log_error(format_args!("{what} version {version} cannot be encoded: {error}"));
         debug_assert!(false, "{what} version {version} cannot be encoded: {error}");
     }
     finish(&mut out, 0);

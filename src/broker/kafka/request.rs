@@ -7,17 +7,17 @@ use bytes::Bytes;
 use kafka_protocol::messages::{self as m, ApiKey};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
-use super::super::log::Bell;
-use super::aside::aside;
-use super::hub::{Call, Hub};
+use super::super::log::WakeSignal;
+use super::blocking::run_blocking;
+use super::hub::{KafkaHub, RequestContext};
 use super::pending::Pending;
 use super::reply::{Reply, respond};
-use super::sasl::{self, Login};
+use super::sasl::{self, SaslSession};
 use super::{admin, api, cluster, configs, fetch, groups, metadata, offsets, produce, shape};
 
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Violation {
+pub(super) enum RequestViolation {
     /// The bytes are not a request this broker serves.
     Malformed,
     /// The client must authenticate first, or has failed to.
@@ -27,39 +27,43 @@ pub(super) enum Violation {
 }
 
 /// Where requests come from.
-pub(super) struct Origin<'a> {
-    pub(super) hub: &'a Arc<Hub>,
-    pub(super) bell: &'a Arc<Bell>,
+pub(super) struct RequestOrigin<'a> {
+    pub(super) hub: &'a Arc<KafkaHub>,
+    pub(super) wake_signal: &'a Arc<WakeSignal>,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
 }
 
 /// Carries out the request in `frame`; `None` when it has no answer.
-pub(super) fn carry_out(origin: &Origin<'_>, login: &mut Login, frame: Bytes) -> Result<Option<Pending>, Violation> {
+pub(super) fn carry_out(
+    origin: &RequestOrigin<'_>,
+    login: &mut SaslSession,
+    frame: Bytes,
+) -> Result<Option<Pending>, RequestViolation> {
     if let Some(reply) = login.raw(&frame)? {
         return Ok(Some(Pending::Ready(Some(reply))));
     }
-    let (head, rest) = frame.split_first_chunk::<8>().ok_or(Violation::Malformed)?;
+    let (head, rest) = frame.split_first_chunk::<8>().ok_or(RequestViolation::Malformed)?;
     let key = i16::from_be_bytes([head[0], head[1]]);
     let version = i16::from_be_bytes([head[2], head[3]]);
     let correlation = i32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    let served = api::find(key).ok_or(Violation::Malformed)?;
+    let served = api::find(key).ok_or(RequestViolation::Malformed)?;
     if served.key == ApiKey::ApiVersions && !(served.from..=served.to).contains(&version) {
         return Ok(Some(Pending::Ready(Some(api::versions(correlation, version)))));
     }
     if !(served.from..=served.to).contains(&version) {
-        return Err(Violation::Malformed);
+        return Err(RequestViolation::Malformed);
     }
-    let (client, mut rest) = client(rest).ok_or(Violation::Malformed)?;
+    let (client, mut rest) = client(rest).ok_or(RequestViolation::Malformed)?;
     if served.key.request_header_version(version) >= 2 {
-        rest = shape::skip_tags(rest).map_err(|_| Violation::Malformed)?;
+        rest = shape::skip_tags(rest).map_err(|_| RequestViolation::Malformed)?;
     }
-    let length = shape::check(key, version, rest).map_err(|_| Violation::Malformed)?;
+    let length = shape::check(key, version, rest).map_err(|_| RequestViolation::Malformed)?;
     let body = frame.slice_ref(&rest[..length]);
     login.gate(served.key)?;
-    let call = Call {
+    let call = RequestContext {
         hub: origin.hub,
-        bell: origin.bell,
+        wake_signal: origin.wake_signal,
         local: origin.local,
         peer: origin.peer,
         client,
@@ -74,7 +78,7 @@ pub(super) fn carry_out(origin: &Origin<'_>, login: &mut Login, frame: Bytes) ->
         | ApiKey::AlterConfigs
         | ApiKey::IncrementalAlterConfigs
         | ApiKey::DeleteRecords
-        | ApiKey::ListOffsets => aside(|| dispatch(&call, served.key, login, body)),
+        | ApiKey::ListOffsets => run_blocking(|| dispatch(&call, served.key, login, body)),
         key => dispatch(&call, key, login, body),
     }
 }
@@ -86,11 +90,11 @@ fn client(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(rest.get(..length)?).ok()?, &rest[length..]))
 }
 
-fn decode<T: Decodable>(call: &Call<'_>, mut body: Bytes) -> Result<T, Violation> {
-    T::decode(&mut body, call.version).map_err(|_| Violation::Malformed)
+fn decode<T: Decodable>(call: &RequestContext<'_>, mut body: Bytes) -> Result<T, RequestViolation> {
+    T::decode(&mut body, call.version).map_err(|_| RequestViolation::Malformed)
 }
 
-impl Call<'_> {
+impl RequestContext<'_> {
     /// An answer that is ready.
     pub(super) fn ready<T: Encodable + HeaderVersion>(&self, body: &T) -> Pending {
         Pending::Ready(Some(self.reply(body)))
@@ -102,7 +106,12 @@ impl Call<'_> {
     }
 }
 
-fn dispatch(call: &Call<'_>, key: ApiKey, login: &mut Login, body: Bytes) -> Result<Option<Pending>, Violation> {
+fn dispatch(
+    call: &RequestContext<'_>,
+    key: ApiKey,
+    login: &mut SaslSession,
+    body: Bytes,
+) -> Result<Option<Pending>, RequestViolation> {
     macro_rules! serve {
         ($($key:ident, $request:ident => $handler:expr;)*) => {
             match key {
@@ -117,7 +126,7 @@ fn dispatch(call: &Call<'_>, key: ApiKey, login: &mut Login, body: Bytes) -> Res
                     let request: m::$request = decode(call, body)?;
                     $handler(call, request)
                 })*
-                _ => return Err(Violation::Malformed),
+                _ => return Err(RequestViolation::Malformed),
             }
         };
     }

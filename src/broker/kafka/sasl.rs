@@ -1,4 +1,5 @@
-//! SASL PLAIN (RFC 4616), in its own requests or in frames without header as version 0 of the handshake has it.
+//! SASL PLAIN (RFC 4616), in its own requests or in frames without header as version 0 of the
+//! handshake has it.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
@@ -8,22 +9,22 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::code;
-use super::hub::{Call, text};
+use super::hub::{RequestContext, text};
 use super::pending::Pending;
 use super::reply::Reply;
-use super::request::Violation;
+use super::request::RequestViolation;
 
 const MECHANISM: &str = "PLAIN";
 
 /// How far a connection has come in showing who it is.
-pub(super) struct Login {
+pub(super) struct SaslSession {
     users: Vec<(String, String)>,
-    state: State,
+    state: SaslState,
     pub(super) deadline: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SaslState {
     /// A handshake must come.
     New,
     /// Credentials must come, in a request of their own.
@@ -36,35 +37,35 @@ enum State {
     Failed,
 }
 
-impl Login {
+impl SaslSession {
     pub(super) fn new(users: &[(String, String)], deadline: Instant) -> Self {
-        let state = if users.is_empty() { State::Done } else { State::New };
+        let state = if users.is_empty() { SaslState::Done } else { SaslState::New };
         Self { users: users.to_vec(), state, deadline }
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == SaslState::Done
     }
 
     /// Whether such a request may be carried out now.
-    pub(super) fn gate(&self, key: ApiKey) -> Result<(), Violation> {
+    pub(super) fn gate(&self, key: ApiKey) -> Result<(), RequestViolation> {
         let always = matches!(key, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate);
         match self.state {
-            State::Done => Ok(()),
-            State::Failed => Err(Violation::Unauthenticated),
+            SaslState::Done => Ok(()),
+            SaslState::Failed => Err(RequestViolation::Unauthenticated),
             _ if always => Ok(()),
-            _ => Err(Violation::Unauthenticated),
+            _ => Err(RequestViolation::Unauthenticated),
         }
     }
 
     /// Takes a frame that is bare credentials, if that is what must come.
-    pub(super) fn raw(&mut self, frame: &Bytes) -> Result<Option<Reply>, Violation> {
+    pub(super) fn raw(&mut self, frame: &Bytes) -> Result<Option<Reply>, RequestViolation> {
         match self.state {
-            State::ShakenRaw if self.accept(frame) => {
-                self.state = State::Done;
+            SaslState::ShakenRaw if self.accept(frame) => {
+                self.state = SaslState::Done;
                 Ok(Some(Reply::plain(BytesMut::from(&[0u8; 4][..]))))
             }
-            State::ShakenRaw => Err(Violation::Unauthenticated),
+            SaslState::ShakenRaw => Err(RequestViolation::Unauthenticated),
             _ => Ok(None),
         }
     }
@@ -77,7 +78,8 @@ impl Login {
             return false;
         };
         let acts_as_itself = acting.is_empty() || acting == user;
-        // Every user is compared in full, so that the time taken does not tell which part was right.
+        // Every user is compared in full, so that the time taken does not tell which part was
+        // right.
         let matches =
             |(name, secret): &(String, String)| same(name.as_bytes(), user) & same(secret.as_bytes(), password);
         let known = self.users.iter().fold(false, |known, entry| known | matches(entry));
@@ -90,28 +92,33 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Takes the choice of a mechanism.
-pub(super) fn handshake(call: &Call<'_>, login: &mut Login, request: &SaslHandshakeRequest) -> Pending {
-    let error = if login.users.is_empty() || !matches!(login.state, State::New | State::Shaken) {
+pub(super) fn handshake(call: &RequestContext<'_>, login: &mut SaslSession, request: &SaslHandshakeRequest) -> Pending {
+    let error = if login.users.is_empty() || !matches!(login.state, SaslState::New | SaslState::Shaken) {
         code::ILLEGAL_SASL_STATE
     } else if &*request.mechanism != MECHANISM {
         code::UNSUPPORTED_SASL_MECHANISM
     } else {
-        login.state = if call.version == 0 { State::ShakenRaw } else { State::Shaken };
+        login.state = if call.version == 0 { SaslState::ShakenRaw } else { SaslState::Shaken };
         code::NONE
     };
     let mechanisms = vec![StrBytes::from_static_str(MECHANISM)];
     call.ready(&SaslHandshakeResponse::default().with_error_code(error).with_mechanisms(mechanisms))
 }
 
-/// Takes credentials; after a refusal the connection is closed with the next request, or by the client.
-pub(super) fn authenticate(call: &Call<'_>, login: &mut Login, request: &SaslAuthenticateRequest) -> Pending {
+/// Takes credentials; after a refusal the connection is closed with the next request, or by the
+/// client.
+pub(super) fn authenticate(
+    call: &RequestContext<'_>,
+    login: &mut SaslSession,
+    request: &SaslAuthenticateRequest,
+) -> Pending {
     let (error, words) = match login.state {
-        State::Shaken if login.accept(&request.auth_bytes) => {
-            login.state = State::Done;
+        SaslState::Shaken if login.accept(&request.auth_bytes) => {
+            login.state = SaslState::Done;
             (code::NONE, None)
         }
-        State::Shaken => {
-            login.state = State::Failed;
+        SaslState::Shaken => {
+            login.state = SaslState::Failed;
             super::counters::add(&call.hub.counters.auth_failures, 1);
             (code::SASL_AUTHENTICATION_FAILED, Some(text("Authentication failed: Invalid username or password")))
         }

@@ -13,16 +13,16 @@ use super::batch::RecordBatches;
 use super::config::KafkaConfig;
 use super::connection;
 use super::counters::{KafkaCounters, add};
-use super::faults::Line;
+use super::faults::BatchFaultQueue;
 use super::groups::Coordinator;
-use super::hub::Hub;
+use super::hub::KafkaHub;
 use crate::broker::shared::Shutdown;
 use crate::broker::shared::error::BrokerError;
 use crate::broker::shared::tls;
 
 /// A bound broker that speaks Kafka's protocol. [`run`](Self::run) serves until it is told to end.
 pub struct KafkaBroker {
-    hub: Arc<Hub>,
+    hub: Arc<KafkaHub>,
     listener: TcpListener,
     address: SocketAddr,
     recovered: Recovered,
@@ -34,13 +34,15 @@ fn failed(error: &LogError) -> BrokerError {
 }
 
 impl KafkaBroker {
-    /// Recovers the log and listens. Clients may connect from now on; they are answered once [`run`](Self::run) is awaited.
+    /// Recovers the log and listens. Clients may connect from now on; they are answered once
+    /// [`run`](Self::run) is awaited.
     ///
     /// # Errors
-    /// When a setting is out of range, the log cannot be opened, a TLS file is unusable, or the address is taken.
+    /// When a setting is out of range, the log cannot be opened, a TLS file is unusable, or the
+    /// address is taken.
     pub async fn bind(config: KafkaConfig) -> Result<Self, BrokerError> {
         check(&config)?;
-        let faults = Line::start(&config.misbehaviour)?;
+        let faults = BatchFaultQueue::start(&config.fault_options)?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let options = config.log.clone();
         // Recovery reads files and may take a while.
@@ -56,7 +58,7 @@ impl KafkaBroker {
         let listen = |source| BrokerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let hub = Arc::new(Hub::new(config, log, groups, counters, acceptor, faults));
+        let hub = Arc::new(KafkaHub::new(config, log, groups, counters, acceptor, faults));
         Ok(Self { hub, listener, address, recovered })
     }
 
@@ -85,8 +87,9 @@ impl KafkaBroker {
         self.recovered
     }
 
-    /// Serves on the current tokio runtime until `shutdown` resolves; returns when every connection is closed and the log is synced and closed.
-    /// Lame duck mode is a drain here: the protocol has no word for it.
+    /// Serves on the current tokio runtime until `shutdown` resolves; returns when every connection
+    /// is closed and the log is synced and closed. Lame duck mode is a drain here: the protocol has
+    /// no word for it.
     ///
     /// # Errors
     /// When the log cannot be closed.
@@ -114,7 +117,8 @@ impl KafkaBroker {
         }
         drop(listener);
         hub.closing.send_replace(true);
-        // Connections answer what they have carried out and close; the bound is for clients that do not read.
+        // Connections answer what they have carried out and close; the bound is for clients that do
+        // not read.
         let _ = timeout(Duration::from_secs(2), hub.readers.subscribe().wait_for(|n| *n == 0)).await;
         ticking.abort();
         if let Some(faults) = &hub.faults {

@@ -1,24 +1,34 @@
-//! Whether the records of a batch may be stored, and which may not, by the rules of Kafka; and how they are compressed.
+//! Whether the records of a batch may be stored, and which may not, by the rules of Kafka; and how
+//! they are compressed.
 
 use std::ops::ControlFlow;
 
-use super::super::log::{Settings, View};
-use super::aside::aside;
+use super::super::log::{BatchHeader, TopicSettings};
 use super::batch;
+use super::blocking::run_blocking;
 use super::code;
-use super::compressed::{MAX_LEN, Seen, Unreadable, convert, walk};
-use super::produce::Refusal;
+use super::compressed::{MAX_LEN, RecordSummary, Unreadable, convert, walk};
+use super::produce::ProduceRefusal;
 
-/// Records of one batch that are named in an answer at most; the words of the answer count them all.
+/// Records of one batch that are named in an answer at most; the words of the answer count them
+/// all.
 const MAX_NAMED: usize = 1000;
 /// Records that are named in the words of an answer.
 const IN_WORDS: usize = 3;
 
-/// Looks into the records where a rule asks for it: on a compacted topic, and when a time is ahead of the broker's clock.
+/// Looks into the records where a rule asks for it: on a compacted topic, and when a time is ahead
+/// of the broker's clock.
 ///
 /// # Errors
-/// When a record may not be stored, with the records it is about, or when the records cannot be read.
-pub(super) fn check(batch: &[u8], view: &View, settings: &Settings, topic: &str, now: i64) -> Result<(), Refusal> {
+/// When a record may not be stored, with the records it is about, or when the records cannot be
+/// read.
+pub(super) fn check(
+    batch: &[u8],
+    view: &BatchHeader,
+    settings: &TopicSettings,
+    topic: &str,
+    now: i64,
+) -> Result<(), ProduceRefusal> {
     let latest = now.saturating_add(i64::try_from(settings.timestamp_after_ms).unwrap_or(i64::MAX));
     let ahead = view.max_timestamp > latest;
     if !ahead && !settings.compact {
@@ -31,7 +41,7 @@ pub(super) fn check(batch: &[u8], view: &View, settings: &Settings, topic: &str,
             ControlFlow::Continue(())
         })
     };
-    let read = if batch::is_compressed(batch) { aside(|| look(&mut refused)) } else { look(&mut refused) };
+    let read = if batch::is_compressed(batch) { run_blocking(|| look(&mut refused)) } else { look(&mut refused) };
     if let Err(unreadable) = read {
         return Err(self::unreadable(unreadable));
     }
@@ -40,31 +50,34 @@ pub(super) fn check(batch: &[u8], view: &View, settings: &Settings, topic: &str,
     }
     if ahead {
         let words = "the batch says its newest record is further ahead than message.timestamp.after.max.ms allows";
-        return Err(Refusal::new(code::INVALID_TIMESTAMP, words));
+        return Err(ProduceRefusal::new(code::INVALID_TIMESTAMP, words));
     }
     Ok(())
 }
 
-/// The batch compressed as its topic is set to have it; `None` when it is so already, or when any will do.
+/// The batch compressed as its topic is set to have it; `None` when it is so already, or when any
+/// will do.
 ///
 /// # Errors
 /// When its records cannot be decompressed.
-pub(super) fn recompressed(batch: &[u8], settings: &Settings) -> Result<Option<Vec<u8>>, Refusal> {
+pub(super) fn recompressed(batch: &[u8], settings: &TopicSettings) -> Result<Option<Vec<u8>>, ProduceRefusal> {
     match settings.codec {
         Some(codec) if i16::from(codec) != batch::codec(batch) => {
-            aside(|| convert(batch, codec)).map(Some).map_err(unreadable)
+            run_blocking(|| convert(batch, codec)).map(Some).map_err(unreadable)
         }
         _ => Ok(None),
     }
 }
 
-fn unreadable(why: Unreadable) -> Refusal {
+fn unreadable(why: Unreadable) -> ProduceRefusal {
     match why {
         Unreadable::TooLong => {
             let words = format!("the records are longer than {MAX_LEN} B when decompressed; send smaller batches");
-            Refusal::new(code::MESSAGE_TOO_LARGE, words)
+            ProduceRefusal::new(code::MESSAGE_TOO_LARGE, words)
         }
-        Unreadable::Malformed => Refusal::new(code::INVALID_RECORD, "the records are not what the batch says they are"),
+        Unreadable::Malformed => {
+            ProduceRefusal::new(code::INVALID_RECORD, "the records are not what the batch says they are")
+        }
     }
 }
 
@@ -77,7 +90,7 @@ struct Refused {
 }
 
 impl Refused {
-    fn look(&mut self, record: Seen, view: &View, settings: &Settings, topic: &str, latest: i64) {
+    fn look(&mut self, record: RecordSummary, view: &BatchHeader, settings: &TopicSettings, topic: &str, latest: i64) {
         if settings.compact && !record.keyed {
             let words = || format!("a compacted topic does not take a record without key: {topic}");
             self.add(record.index, words);
@@ -101,7 +114,7 @@ impl Refused {
         }
     }
 
-    fn refusal(self) -> Refusal {
+    fn refusal(self) -> ProduceRefusal {
         let code = if self.time { code::INVALID_TIMESTAMP } else { code::INVALID_RECORD };
         let first: Vec<String> =
             self.named.iter().take(IN_WORDS).map(|(n, words)| format!("record {n}: {words}")).collect();
@@ -110,6 +123,6 @@ impl Refused {
         if more > 0 {
             words.push_str(&format!("; and {more} more"));
         }
-        Refusal { records: self.named, ..Refusal::new(code, words) }
+        ProduceRefusal { records: self.named, ..ProduceRefusal::new(code, words) }
     }
 }

@@ -1,19 +1,22 @@
 //! What is known of the newest segment up to some byte, so that a start reads only what follows.
 //!
-//! Closed segments are known by their index. Of the newest, the appending thread notes its state every so many bytes: how far it goes, its index, its
-//! producers. Under a syncing policy the note is written down once a sync covers it. Under [`SyncPolicy::Never`](super::SyncPolicy::Never) it is
-//! written at once and counts only until the system is started again: what is in the page cache survives the process, not the system.
+//! Closed segments are known by their index. Of the newest, the appending thread notes its state
+//! every so many bytes: how far it goes, its index, its producers. Under a syncing policy the note
+//! is written down once a sync covers it. Under [`SyncPolicy::Never`](super::SyncPolicy::Never) it
+//! is written at once and counts only until the system is started again: what is in the page cache
+//! survives the process, not the system.
 //!
-//! Two files take turns, written over in place, so that a crash while one is written leaves the other, and no renaming makes the
-//! file system write out something on the appending thread's time. A note that is lost or torn costs reading, never records.
+//! Two files take turns, written over in place, so that a crash while one is written leaves the
+//! other, and no renaming makes the file system write out something on the appending thread's time.
+//! A note that is lost or torn costs reading, never records.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::index::Index;
-use super::producers::Producers;
+use super::index::SegmentIndex;
+use super::producers::ProducerStates;
 
 const MAGIC: &[u8; 8] = b"mbcheck1";
 /// Magic, length and checksum of what follows.
@@ -32,20 +35,21 @@ fn path(dir: &Path, turn: usize) -> PathBuf {
 }
 
 /// A note to be written.
-pub(super) struct Note {
+pub(super) struct Checkpoint {
     /// The segment's first offset.
     pub(super) base: u64,
     bytes: Vec<u8>,
 }
 
-impl Note {
-    /// The segment that starts with offset `base` ends at byte `position`, before offset `next`. With `boot`, only until the system is started again.
+impl Checkpoint {
+    /// The segment that starts with offset `base` ends at byte `position`, before offset `next`.
+    /// With `boot`, only until the system is started again.
     pub(super) fn new(
         base: u64,
         position: u64,
         next: u64,
-        index: &Index,
-        producers: &Producers,
+        index: &SegmentIndex,
+        producers: &ProducerStates,
         boot: Option<&str>,
     ) -> Self {
         let index = index.encode(position, next);
@@ -74,20 +78,20 @@ impl Note {
 
 /// What a note says.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct CheckpointState {
     pub(super) end: u64,
     pub(super) next: u64,
-    pub(super) index: Index,
-    pub(super) producers: Producers,
+    pub(super) index: SegmentIndex,
+    pub(super) producers: ProducerStates,
     /// Whose turn it was.
     pub(super) turn: usize,
 }
 
 /// The note of the segment that starts with offset `base` which goes furthest, if it still counts.
-pub(super) fn find(dir: &Path, base: u64, boot: Option<&str>) -> Option<Known> {
+pub(super) fn find(dir: &Path, base: u64, boot: Option<&str>) -> Option<CheckpointState> {
     let known = (0..2).filter_map(|turn| {
         let bytes = std::fs::read(path(dir, turn)).ok()?;
-        Some(Known { turn, ..decode(&bytes, base, boot)? })
+        Some(CheckpointState { turn, ..decode(&bytes, base, boot)? })
     });
     known.max_by_key(|known| known.end)
 }
@@ -116,7 +120,7 @@ fn part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(part)
 }
 
-fn decode(bytes: &[u8], base: u64, boot: Option<&str>) -> Option<Known> {
+fn decode(bytes: &[u8], base: u64, boot: Option<&str>) -> Option<CheckpointState> {
     let mut rest = bytes.strip_prefix(MAGIC)?;
     let (length, sum) = (number(&mut rest)?, number(&mut rest)?);
     let body = rest.get(..length)?;
@@ -129,27 +133,27 @@ fn decode(bytes: &[u8], base: u64, boot: Option<&str>) -> Option<Known> {
     if u64::from_le_bytes(*of) != base || !counts {
         return None;
     }
-    let (index, end, next) = Index::decode(base, part(&mut body)?)?;
+    let (index, end, next) = SegmentIndex::decode(base, part(&mut body)?)?;
     let producers = serde_json::from_slice(part(&mut body)?).ok()?;
-    Some(Known { end, next, index, producers, turn: 0 })
+    Some(CheckpointState { end, next, index, producers, turn: 0 })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::{Producer, View};
+    use super::super::format::{BatchHeader, ProducerStamp};
     use super::*;
     use proptest::prelude::*;
 
-    fn note(position: u64, boot: Option<&str>) -> Note {
-        let mut index = Index::new(7);
-        let mut producers = Producers::default();
-        let producer = Some(Producer { id: 3, epoch: 0, sequence: 0 });
+    fn note(position: u64, boot: Option<&str>) -> Checkpoint {
+        let mut index = SegmentIndex::new(7);
+        let mut producers = ProducerStates::default();
+        let producer = Some(ProducerStamp { id: 3, epoch: 0, sequence: 0 });
         for n in 0..4 {
-            let view = View { len: 20_000, base: 7 + n, count: 1, max_timestamp: n as i64, producer };
+            let view = BatchHeader { len: 20_000, base: 7 + n, count: 1, max_timestamp: n as i64, producer };
             index.add(&view, n * 20_000);
             producers.stored(&view, 10);
         }
-        Note::new(7, position, 11, &index, &producers, boot)
+        Checkpoint::new(7, position, 11, &index, &producers, boot)
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Compaction: of the records with one key, closed segments keep the newest.
 //!
-//! Two passes. The first notes the newest offset of every key over all closed segments; the second writes each segment that has something
-//! to lose anew beside it, and gives it the old one's name. Offsets stay. A batch that cannot be looked into stays whole.
+//! Two passes. The first notes the newest offset of every key over all closed segments; the second
+//! writes each segment that has something to lose anew beside it, and gives it the old one's name.
+//! Offsets stay. A batch that cannot be looked into stays whole.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,18 +14,20 @@ use std::sync::atomic::Ordering;
 use foldhash::fast::RandomState;
 
 use super::error::LogError;
-use super::format::{Format, View};
-use super::index::Index;
+use super::format::{BatchFormat, BatchHeader};
+use super::index::SegmentIndex;
 use super::partition::Partition;
 use super::segment::{Segment, lock, write_whole};
 
-/// Keys noted at most; beyond that the oldest segments are compacted against the keys noted so far only.
+/// Keys noted at most; beyond that the oldest segments are compacted against the keys noted so far
+/// only.
 const MAX_KEYS: usize = 4_000_000;
 
-type Newest = HashMap<Box<[u8]>, u64, RandomState>;
+type NewestOffsets = HashMap<Box<[u8]>, u64, RandomState>;
 
 impl Partition {
-    /// Compacts the closed segments; `now` in milliseconds since the Unix epoch. Returns the bytes won.
+    /// Compacts the closed segments; `now` in milliseconds since the Unix epoch. Returns the bytes
+    /// won.
     pub(super) fn compact(&self, now: i64) -> Result<u64, LogError> {
         let settings = Arc::clone(&lock(&self.settings));
         if !settings.compact {
@@ -41,7 +44,7 @@ impl Partition {
             return Ok(0);
         }
         let format = &*self.shared.format;
-        let mut newest = Newest::default();
+        let mut newest = NewestOffsets::default();
         // From the newest on, so that a bound on keys leaves the records of the oldest.
         for segment in closed.iter().rev() {
             each_batch(format, segment, |_, bytes| {
@@ -64,12 +67,12 @@ impl Partition {
         Ok(won)
     }
 
-    fn compact_one(&self, segment: &Arc<Segment>, newest: &Newest, expired: bool) -> Result<u64, LogError> {
+    fn compact_one(&self, segment: &Arc<Segment>, newest: &NewestOffsets, expired: bool) -> Result<u64, LogError> {
         let format = &*self.shared.format;
         let path = segment.path().with_extension("seg.tmp");
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
         let mut out = BufWriter::new(file.map_err(LogError::io("make", &path))?);
-        let mut index = Index::new(segment.base);
+        let mut index = SegmentIndex::new(segment.base);
         let mut position = 0;
         each_batch(format, segment, |view, bytes| {
             let mut gone = Vec::new();
@@ -88,7 +91,7 @@ impl Partition {
             };
             let bytes = rewritten.as_deref().unwrap_or(bytes);
             out.write_all(bytes).map_err(LogError::io("write", &path))?;
-            index.add(&View { len: bytes.len(), ..*view }, position);
+            index.add(&BatchHeader { len: bytes.len(), ..*view }, position);
             position += bytes.len() as u64;
             Ok(())
         })?;
@@ -117,9 +120,9 @@ impl Partition {
 
 /// Reads a closed segment batch by batch.
 fn each_batch(
-    format: &dyn Format,
+    format: &dyn BatchFormat,
     segment: &Segment,
-    mut each: impl FnMut(&View, &[u8]) -> Result<(), LogError>,
+    mut each: impl FnMut(&BatchHeader, &[u8]) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
     let file = segment.file()?;
     let mut bytes = Vec::new();

@@ -1,4 +1,5 @@
-//! The few operations whose failure or slowness a log must survive, behind a trait so that a test can make them fail.
+//! The few operations whose failure or slowness a log must survive, behind a trait so that a test
+//! can make them fail.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -33,7 +34,8 @@ impl Disk for SystemDisk {
         while !parts.is_empty() {
             let count = parts.len().min(MAX_PARTS) as libc::c_int;
             let at = libc::off_t::try_from(position).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-            // SAFETY: IoSlice has the layout of iovec, `parts` holds at least `count` of them, and the file is open.
+            // SAFETY: IoSlice has the layout of iovec, `parts` holds at least `count` of them, and
+            // the file is open.
             let written = unsafe { libc::pwritev(file.as_raw_fd(), parts.as_ptr().cast(), count, at) };
             match written {
                 0 => return Err(io::ErrorKind::WriteZero.into()),

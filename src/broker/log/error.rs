@@ -82,7 +82,6 @@ pub enum LogError {
     Limit {
         /// What would.
         what: &'static str,
-        /// The limit.
         limit: usize,
     },
 }

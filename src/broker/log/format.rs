@@ -2,9 +2,10 @@
 
 /// Tells the engine about batches of one kind.
 ///
-/// A batch is contiguous bytes: a header of [`header_len`](Self::header_len) bytes, the first [`stamp_len`](Self::stamp_len)
-/// of which are rewritten with the offset given to it, then anything. The stamp is outside of the batch's own checksum.
-pub trait Format: Send + Sync + 'static {
+/// A batch is contiguous bytes: a header of [`header_len`](Self::header_len) bytes, the first
+/// [`stamp_len`](Self::stamp_len) of which are rewritten with the offset given to it, then
+/// anything. The stamp is outside of the batch's own checksum.
+pub trait BatchFormat: Send + Sync + 'static {
     /// Bytes that [`view`](Self::view) needs.
     fn header_len(&self) -> usize;
 
@@ -15,7 +16,7 @@ pub trait Format: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the bytes are too few or cannot be a header.
-    fn view(&self, bytes: &[u8]) -> Result<View, Malformed>;
+    fn view(&self, bytes: &[u8]) -> Result<BatchHeader, Malformed>;
 
     /// Whether a whole batch agrees with its checksum.
     fn intact(&self, batch: &[u8]) -> bool;
@@ -23,12 +24,13 @@ pub trait Format: Send + Sync + 'static {
     /// Writes the offset of the first record into the first [`stamp_len`](Self::stamp_len) bytes.
     fn stamp(&self, stamp: &mut [u8], base: u64);
 
-    /// Calls `each` with the offset and the key of every record; a record without value is `true` as the third argument.
-    /// `None` when the batch cannot be looked into, as when it is compressed: it is then kept whole.
+    /// Calls `each` with the offset and the key of every record; a record without value is `true`
+    /// as the third argument. `None` when the batch cannot be looked into, as when it is
+    /// compressed: it is then kept whole.
     fn keys(&self, batch: &[u8], each: &mut EachRecord<'_>) -> Option<()>;
 
-    /// The batch with only the records `keep` wants; their offsets, and the range of offsets of the batch, stay. `None` when it
-    /// cannot be rewritten.
+    /// The batch with only the records `keep` wants; their offsets, and the range of offsets of the
+    /// batch, stay. `None` when it cannot be rewritten.
     fn retain(&self, batch: &[u8], keep: &mut dyn FnMut(u64) -> bool) -> Option<Vec<u8>>;
 }
 
@@ -37,7 +39,7 @@ pub type EachRecord<'a> = dyn FnMut(u64, Option<&[u8]>, bool) + 'a;
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
+pub struct BatchHeader {
     /// Length of the whole batch in bytes; at least the header's.
     pub len: usize,
     /// Offset of the first record; meaningless before it has been stamped.
@@ -47,10 +49,10 @@ pub struct View {
     /// Newest time of a record, in milliseconds since the Unix epoch; negative when it has none.
     pub max_timestamp: i64,
     /// Who sent it, if it is numbered.
-    pub producer: Option<Producer>,
+    pub producer: Option<ProducerStamp>,
 }
 
-impl View {
+impl BatchHeader {
     /// The offset after the last.
     pub fn next(&self) -> u64 {
         self.base + u64::from(self.count)
@@ -59,10 +61,10 @@ impl View {
 
 /// The numbering of a producer that sends each batch once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Producer {
+pub struct ProducerStamp {
     /// Which producer.
     pub id: i64,
-    /// Which life of it.
+    /// Its epoch: raised whenever the producer starts again.
     pub epoch: i16,
     /// Number of the first record of the batch, per producer and partition.
     pub sequence: i32,

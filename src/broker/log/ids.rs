@@ -12,20 +12,20 @@ use super::segment::{lock, write_whole};
 const PRODUCER_BLOCK: i64 = 1000;
 
 /// What gives ids out.
-pub(super) struct Ids {
+pub(super) struct IdAllocator {
     /// Where it is written down up to which producer id they are taken.
     path: PathBuf,
-    producers: Mutex<Producers>,
+    producers: Mutex<ProducerIds>,
     next: AtomicU64,
 }
 
 #[derive(Default)]
-struct Producers {
+struct ProducerIds {
     next: i64,
     reserved: i64,
 }
 
-impl Ids {
+impl IdAllocator {
     /// Ids for a log in that directory.
     pub(super) fn new(dir: &Path) -> Self {
         let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);

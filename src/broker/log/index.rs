@@ -1,13 +1,13 @@
 //! From an offset or a time to a position in a segment, roughly.
 
-use super::format::View;
+use super::format::BatchHeader;
 
 /// Bytes between two entries at least.
 const INTERVAL: u64 = 16 << 10;
 
 /// Where a batch starts, and the newest time before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
+struct IndexEntry {
     /// Offset relative to the segment's first.
     offset: u32,
     position: u32,
@@ -17,25 +17,25 @@ struct Entry {
 
 /// The sparse index of one segment, and its totals.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Index {
+pub(super) struct SegmentIndex {
     base: u64,
-    entries: Vec<Entry>,
+    entries: Vec<IndexEntry>,
     last_indexed: u64,
     /// Newest time of a record; -1 when there is none.
     pub(super) max_timestamp: i64,
 }
 
-impl Index {
+impl SegmentIndex {
     pub(super) fn new(base: u64) -> Self {
         Self { base, entries: Vec::new(), last_indexed: 0, max_timestamp: -1 }
     }
 
     /// Notes a batch that was appended at `position`.
-    pub(super) fn add(&mut self, view: &View, position: u64) {
+    pub(super) fn add(&mut self, view: &BatchHeader, position: u64) {
         if position >= self.last_indexed + INTERVAL {
             let offset = u32::try_from(view.base.saturating_sub(self.base));
             if let (Ok(offset), Ok(at)) = (offset, u32::try_from(position)) {
-                self.entries.push(Entry { offset, position: at, before: self.max_timestamp });
+                self.entries.push(IndexEntry { offset, position: at, before: self.max_timestamp });
                 self.last_indexed = position;
             }
         }
@@ -72,7 +72,8 @@ impl Index {
         out
     }
 
-    /// Reads what [`encode`](Self::encode) wrote: the index, the segment's length and its next offset. `None` when it is damaged.
+    /// Reads what [`encode`](Self::encode) wrote: the index, the segment's length and its next
+    /// offset. `None` when it is damaged.
     pub(super) fn decode(base: u64, bytes: &[u8]) -> Option<(Self, u64, u64)> {
         let (body, sum) = bytes.split_last_chunk::<4>()?;
         if crc32c::crc32c(body) != u32::from_le_bytes(*sum) {
@@ -87,7 +88,7 @@ impl Index {
         }
         let mut entries = Vec::with_capacity(rest.len() / 16);
         for entry in rest.chunks_exact(16) {
-            entries.push(Entry {
+            entries.push(IndexEntry {
                 offset: u32::from_le_bytes(entry[..4].try_into().ok()?),
                 position: u32::from_le_bytes(entry[4..8].try_into().ok()?),
                 before: i64::from_le_bytes(entry[8..].try_into().ok()?),
@@ -106,8 +107,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn view(base: u64, count: u32, max_timestamp: i64) -> View {
-        View { len: 100, base, count, max_timestamp, producer: None }
+    fn view(base: u64, count: u32, max_timestamp: i64) -> BatchHeader {
+        BatchHeader { len: 100, base, count, max_timestamp, producer: None }
     }
 
     proptest! {
@@ -115,7 +116,7 @@ mod tests {
         fn a_position_is_never_after_what_is_looked_for(
             batches in proptest::collection::vec((1u32..50, 61u64..40_000, 0i64..1000), 1..200)
         ) {
-            let mut index = Index::new(1000);
+            let mut index = SegmentIndex::new(1000);
             let (mut base, mut position) = (1000, 0);
             let mut placed = Vec::new();
             for (count, len, time) in batches {
@@ -133,16 +134,16 @@ mod tests {
                 prop_assert!(index.position_of_time(time) <= earliest);
             }
             let bytes = index.encode(position, base);
-            prop_assert_eq!(Index::decode(1000, &bytes), Some((index, position, base)));
+            prop_assert_eq!(SegmentIndex::decode(1000, &bytes), Some((index, position, base)));
         }
 
         #[test]
         fn a_damaged_file_is_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(Index::decode(0, &bytes), None);
-            let whole = Index::new(0).encode(0, 0);
+            prop_assert_eq!(SegmentIndex::decode(0, &bytes), None);
+            let whole = SegmentIndex::new(0).encode(0, 0);
             bytes.splice(0..0, whole);
             if bytes.len() > 36 {
-                prop_assert_eq!(Index::decode(0, &bytes), None);
+                prop_assert_eq!(SegmentIndex::decode(0, &bytes), None);
             }
         }
     }

@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, SystemDisk};
 
-/// When appended batches are made to survive a loss of power. A crash of the process alone loses nothing under any policy.
+/// When appended batches are made to survive a loss of power. A crash of the process alone loses
+/// nothing under any policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncPolicy {
     /// The operating system writes when it likes. Acknowledged at once.
     Never,
-    /// Every so long. Acknowledged at once; at most the interval and the duration of one sync may be lost.
+    /// Every so long. Acknowledged at once; at most the interval and the duration of one sync may
+    /// be lost.
     Interval(Duration),
     /// Before more than so many bytes of a partition are acknowledged and not synced.
     Bytes(u64),
@@ -23,36 +25,37 @@ pub enum SyncPolicy {
 
 /// Everything a [`Log`](super::Log) is opened with.
 #[derive(Clone)]
-pub struct Options {
+pub struct LogOptions {
     /// Its directory; made if it is not there.
     pub dir: PathBuf,
     /// When to sync.
     pub sync: SyncPolicy,
     /// What holds for topics that say nothing else.
-    pub defaults: Settings,
+    pub defaults: TopicSettings,
     /// Partitions in all, and so the segments that are open for writing.
     pub max_partitions: usize,
     /// Producers remembered per partition; the one unseen for longest is forgotten first.
     pub max_producers: usize,
     /// How often retention and compaction look at each partition, and files unused are closed.
     pub housekeeping: Duration,
-    /// Whether busy partitions get segments written full of zeros beforehand. Never under [`SyncPolicy::Never`].
+    /// Whether busy partitions get segments written full of zeros beforehand. Never under
+    /// [`SyncPolicy::Never`].
     pub prewrite: bool,
-    /// The state of a partition's newest segment is noted every so many bytes: about as many are read at a start after a crash.
+    /// The state of a partition's newest segment is noted every so many bytes: about as many are
+    /// read at a start after a crash.
     pub checkpoint_bytes: u64,
-    /// Threads that sync.
     pub sync_threads: usize,
     /// How files are written and synced.
     pub disk: Arc<dyn Disk>,
 }
 
-impl Options {
+impl LogOptions {
     /// The defaults for a directory: never sync, segments of 256 MiB, kept for a week.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
             sync: SyncPolicy::Never,
-            defaults: Settings::default(),
+            defaults: TopicSettings::default(),
             max_partitions: 4096,
             max_producers: 4096,
             housekeeping: Duration::from_secs(5),
@@ -66,7 +69,7 @@ impl Options {
 
 /// What can be set per topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct TopicSettings {
     /// A segment is closed when a batch would make it longer than this, in bytes.
     pub segment_bytes: u64,
     /// A segment is closed when it is older than this, in milliseconds, and a batch comes.
@@ -85,11 +88,12 @@ pub struct Settings {
     pub tombstone_ms: u64,
     /// Largest batch in bytes.
     pub max_batch: usize,
-    /// How far the time of a record may be ahead of the broker's clock, in milliseconds; who appends looks at it.
+    /// How far the time of a record may be ahead of the broker's clock, in milliseconds; who
+    /// appends looks at it.
     #[serde(default = "an_hour")]
     pub timestamp_after_ms: u64,
-    /// What batches are compressed with, in the numbers of their format; as they come, if nothing is said. Who appends
-    /// looks at it.
+    /// What batches are compressed with, in the numbers of their format; as they come, if nothing
+    /// is said. Who appends looks at it.
     #[serde(default)]
     pub codec: Option<u8>,
 }
@@ -99,7 +103,7 @@ fn an_hour() -> u64 {
     3_600_000
 }
 
-impl Default for Settings {
+impl Default for TopicSettings {
     fn default() -> Self {
         Self {
             segment_bytes: 256 << 20,

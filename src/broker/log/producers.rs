@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
-use super::format::View;
+use super::format::BatchHeader;
 
 /// Batches remembered per producer; a client has at most so many under way.
 const REMEMBERED: usize = 5;
 
 /// What the numbering of a batch says about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sequence {
+pub enum SequenceCheck {
     /// It is next.
     Due,
     /// It was stored before, with this offset for its first record.
@@ -23,24 +23,24 @@ pub enum Sequence {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Batch {
+struct RecentBatch {
     first: i32,
     last: i32,
     base: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct State {
+struct ProducerState {
     epoch: i16,
-    batches: Vec<Batch>,
+    batches: Vec<RecentBatch>,
     /// Offset of the last batch, by which the one unseen for longest is found.
     seen: u64,
 }
 
 /// The producers of one partition.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Producers {
-    known: HashMap<i64, State>,
+pub(super) struct ProducerStates {
+    known: HashMap<i64, ProducerState>,
 }
 
 /// The number after `count` more, which starts again at zero after the largest.
@@ -49,19 +49,19 @@ fn advance(sequence: i32, count: u32) -> i32 {
     (next % (i64::from(i32::MAX) + 1)) as i32
 }
 
-impl Producers {
-    /// Whether a batch is next, was stored before, or is refused. A producer not known may start anywhere, since what it sent
-    /// before may have been removed by retention.
-    pub(super) fn check(&self, view: &View) -> Result<Sequence, LogError> {
-        let Some(producer) = view.producer else { return Ok(Sequence::Due) };
-        let Some(state) = self.known.get(&producer.id) else { return Ok(Sequence::Due) };
+impl ProducerStates {
+    /// Whether a batch is next, was stored before, or is refused. A producer not known may start
+    /// anywhere, since what it sent before may have been removed by retention.
+    pub(super) fn check(&self, view: &BatchHeader) -> Result<SequenceCheck, LogError> {
+        let Some(producer) = view.producer else { return Ok(SequenceCheck::Due) };
+        let Some(state) = self.known.get(&producer.id) else { return Ok(SequenceCheck::Due) };
         if producer.epoch < state.epoch {
             return Err(LogError::Fenced { producer: producer.id, got: producer.epoch, current: state.epoch });
         }
         if producer.epoch == state.epoch {
             let last = advance(producer.sequence, view.count - 1);
             if let Some(batch) = state.batches.iter().find(|b| b.first == producer.sequence && b.last == last) {
-                return Ok(Sequence::Duplicate { base: batch.base });
+                return Ok(SequenceCheck::Duplicate { base: batch.base });
             }
         }
         let expected = match state.batches.last() {
@@ -69,14 +69,14 @@ impl Producers {
             _ => 0,
         };
         if producer.sequence == expected {
-            Ok(Sequence::Due)
+            Ok(SequenceCheck::Due)
         } else {
             Err(LogError::OutOfSequence { producer: producer.id, got: producer.sequence, expected })
         }
     }
 
     /// Notes a batch that was stored.
-    pub(super) fn stored(&mut self, view: &View, limit: usize) {
+    pub(super) fn stored(&mut self, view: &BatchHeader, limit: usize) {
         let Some(producer) = view.producer else { return };
         if self.known.len() >= limit
             && !self.known.contains_key(&producer.id)
@@ -93,7 +93,7 @@ impl Producers {
             state.batches.remove(0);
         }
         let last = advance(producer.sequence, view.count - 1);
-        state.batches.push(Batch { first: producer.sequence, last, base: view.base });
+        state.batches.push(RecentBatch { first: producer.sequence, last, base: view.base });
         state.seen = view.base;
     }
 
@@ -104,46 +104,53 @@ impl Producers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::Producer;
+    use super::super::format::ProducerStamp;
     use super::*;
 
-    fn view(epoch: i16, sequence: i32, count: u32, base: u64) -> View {
-        View { len: 100, base, count, max_timestamp: 0, producer: Some(Producer { id: 7, epoch, sequence }) }
+    fn view(epoch: i16, sequence: i32, count: u32, base: u64) -> BatchHeader {
+        BatchHeader {
+            len: 100,
+            base,
+            count,
+            max_timestamp: 0,
+            producer: Some(ProducerStamp { id: 7, epoch, sequence }),
+        }
     }
 
     #[test]
     fn a_retried_batch_is_known_and_a_gap_is_refused() {
-        let mut producers = Producers::default();
+        let mut producers = ProducerStates::default();
         for n in 0..8 {
             let batch = view(0, n * 10, 10, n as u64 * 10);
-            assert_eq!(producers.check(&batch).unwrap(), Sequence::Due);
+            assert_eq!(producers.check(&batch).unwrap(), SequenceCheck::Due);
             producers.stored(&batch, 10);
         }
-        assert_eq!(producers.check(&view(0, 30, 10, 0)).unwrap(), Sequence::Duplicate { base: 30 });
+        assert_eq!(producers.check(&view(0, 30, 10, 0)).unwrap(), SequenceCheck::Duplicate { base: 30 });
         assert!(matches!(producers.check(&view(0, 20, 10, 0)), Err(LogError::OutOfSequence { expected: 80, .. })));
         assert!(matches!(producers.check(&view(0, 90, 10, 0)), Err(LogError::OutOfSequence { .. })));
         assert!(matches!(producers.check(&view(0, 70, 11, 0)), Err(LogError::OutOfSequence { .. })));
         assert!(matches!(producers.check(&view(1, 5, 1, 0)), Err(LogError::OutOfSequence { expected: 0, .. })));
         let next_life = view(1, 0, 1, 80);
-        assert_eq!(producers.check(&next_life).unwrap(), Sequence::Due);
+        assert_eq!(producers.check(&next_life).unwrap(), SequenceCheck::Due);
         producers.stored(&next_life, 10);
         assert!(matches!(producers.check(&view(0, 80, 1, 0)), Err(LogError::Fenced { current: 1, .. })));
     }
 
     #[test]
     fn numbers_start_again_after_the_largest() {
-        let mut producers = Producers::default();
+        let mut producers = ProducerStates::default();
         let batch = view(0, i32::MAX - 1, 4, 0);
         producers.stored(&batch, 10);
-        assert_eq!(producers.check(&view(0, 2, 1, 0)).unwrap(), Sequence::Due);
-        assert_eq!(producers.check(&batch).unwrap(), Sequence::Duplicate { base: 0 });
+        assert_eq!(producers.check(&view(0, 2, 1, 0)).unwrap(), SequenceCheck::Due);
+        assert_eq!(producers.check(&batch).unwrap(), SequenceCheck::Duplicate { base: 0 });
     }
 
     #[test]
     fn the_producer_unseen_for_longest_is_forgotten() {
-        let mut producers = Producers::default();
+        let mut producers = ProducerStates::default();
         for id in 0..4 {
-            let batch = View { producer: Some(Producer { id, epoch: 0, sequence: 0 }), ..view(0, 0, 1, id as u64) };
+            let batch =
+                BatchHeader { producer: Some(ProducerStamp { id, epoch: 0, sequence: 0 }), ..view(0, 0, 1, id as u64) };
             producers.stored(&batch, 3);
         }
         assert_eq!(producers.known.len(), 3);

@@ -6,16 +6,18 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use super::error::LogError;
-use super::format::View;
+use super::format::BatchHeader;
 use super::partition::{Inner, Partition};
 use super::segment::{Segment, lock, read_some};
 
-/// How far apart the bytes are that tell whether a range is in memory: what the kernel reads ahead at a time.
+/// How far apart the bytes are that tell whether a range is in memory: what the kernel reads ahead
+/// at a time.
 const PROBE: u64 = 128 << 10;
 
-/// Bytes of a segment: whole batches from the start, the last possibly cut short by the limit asked for.
+/// Bytes of a segment: whole batches from the start, the last possibly cut short by the limit asked
+/// for.
 #[derive(Debug, Clone)]
-pub struct Slice {
+pub struct SegmentSlice {
     /// The segment's file.
     pub file: Arc<File>,
     /// Where the first batch starts.
@@ -24,8 +26,9 @@ pub struct Slice {
     pub len: usize,
 }
 
-impl Slice {
-    /// Whether the range seems to be in memory: as far as a byte here and there can tell. What cannot be told is taken to be.
+impl SegmentSlice {
+    /// Whether the range seems to be in memory: as far as a byte here and there can tell. What
+    /// cannot be told is taken to be.
     pub fn is_cached(&self) -> bool {
         let last = (self.len as u64).saturating_sub(1);
         (0..last).step_by(PROBE as usize).chain([last]).all(|at| self.probe(at))
@@ -74,12 +77,13 @@ fn visible(inner: &Inner, at: usize) -> Option<(Arc<Segment>, u64)> {
 }
 
 impl Partition {
-    /// At most `max` bytes from the batch that holds `offset` on. `None` when nothing is there to be read yet. When the first batch
-    /// is longer than `max` it is there whole if `whole` is set; otherwise it is cut like any other.
+    /// At most `max` bytes from the batch that holds `offset` on. `None` when nothing is there to
+    /// be read yet. When the first batch is longer than `max` it is there whole if `whole` is set;
+    /// otherwise it is cut like any other.
     ///
     /// # Errors
     /// When the offset is out of range, or the file cannot be read.
-    pub fn read(&self, offset: u64, max: usize, whole: bool) -> Result<Option<Slice>, LogError> {
+    pub fn read(&self, offset: u64, max: usize, whole: bool) -> Result<Option<SegmentSlice>, LogError> {
         let inner = lock(&self.view);
         if self.is_deleted() {
             return Err(LogError::Deleted);
@@ -111,7 +115,14 @@ impl Partition {
         Ok(None)
     }
 
-    fn slice(&self, segment: &Segment, position: u64, limit: u64, max: usize, whole: bool) -> Result<Slice, LogError> {
+    fn slice(
+        &self,
+        segment: &Segment,
+        position: u64,
+        limit: u64,
+        max: usize,
+        whole: bool,
+    ) -> Result<SegmentSlice, LogError> {
         let there = usize::try_from(limit - position).unwrap_or(usize::MAX);
         let mut len = there.min(max);
         let file = segment.file()?;
@@ -125,14 +136,15 @@ impl Partition {
             let view = self.shared.format.view(&header[..held]).map_err(damaged)?;
             len = len.max(view.len.min(there));
         }
-        Ok(Slice { file, position, len })
+        Ok(SegmentSlice { file, position, len })
     }
 
-    /// The first batch with a record of at least `timestamp`, in milliseconds since the Unix epoch: its header and its bytes.
+    /// The first batch with a record of at least `timestamp`, in milliseconds since the Unix epoch:
+    /// its header and its bytes.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn find_time(&self, timestamp: i64) -> Result<Option<(View, Vec<u8>)>, LogError> {
+    pub fn find_time(&self, timestamp: i64) -> Result<Option<(BatchHeader, Vec<u8>)>, LogError> {
         let (segments, start) = {
             let inner = lock(&self.view);
             let seen: Vec<_> = (0..inner.segments.len()).map_while(|at| visible(&inner, at)).collect();
@@ -144,7 +156,7 @@ impl Partition {
             }
             let Some((position, view)) = segment.locate_time(&*self.shared.format, timestamp, limit)? else { continue };
             let mut bytes = vec![0; view.len];
-            let slice = Slice { file: segment.file()?, position, len: view.len };
+            let slice = SegmentSlice { file: segment.file()?, position, len: view.len };
             slice.read(&mut bytes).map_err(LogError::io("read", segment.path()))?;
             return Ok(Some((view, bytes)));
         }

@@ -1,20 +1,22 @@
 //! What a directory holds after whatever ended the process that wrote it.
 //!
-//! Closed segments known to be synced are taken as their index says, and under [`SyncPolicy::Never`](super::SyncPolicy::Never) all
-//! closed ones are: a crash of the process loses nothing of them. The others, and the newest, are read batch by batch, checksum and offsets compared.
-//! The log ends with the last whole batch. What follows is a torn tail, or zeros written beforehand, and is cut. If a whole batch lies
-//! beyond the cut, all that is cut is kept in a file beside; segments beyond it are kept under another name.
+//! Closed segments known to be synced are taken as their index says, and under
+//! [`SyncPolicy::Never`](super::SyncPolicy::Never) all closed ones are: a crash of the process
+//! loses nothing of them. The others, and the newest, are read batch by batch, checksum and offsets
+//! compared. The log ends with the last whole batch. What follows is a torn tail, or zeros written
+//! beforehand, and is cut. If a whole batch lies beyond the cut, all that is cut is kept in a file
+//! beside; segments beyond it are kept under another name.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::checkpoint::{self, Known};
+use super::checkpoint::{self, CheckpointState};
 use super::error::LogError;
-use super::format::{Format, View};
-use super::index::Index;
-use super::producers::Producers;
+use super::format::{BatchFormat, BatchHeader};
+use super::index::SegmentIndex;
+use super::producers::ProducerStates;
 use super::segment::{Segment, read_some, stem, write_whole};
 
 /// What recovery did.
@@ -22,7 +24,8 @@ use super::segment::{Segment, read_some, stem, write_whole};
 pub struct Recovered {
     /// Bytes of a torn tail that were cut, zeros written beforehand excluded.
     pub cut: u64,
-    /// Bytes cut that were kept in a file `<segment>.cut-<position>`, because whole batches are among them.
+    /// Bytes cut that were kept in a file `<segment>.cut-<position>`, because whole batches are
+    /// among them.
     pub kept: u64,
     /// Batches read.
     pub batches: u64,
@@ -41,9 +44,9 @@ impl Recovered {
 }
 
 /// The segments of a partition.
-pub(super) struct Found {
+pub(super) struct FoundSegments {
     pub(super) segments: VecDeque<Arc<Segment>>,
-    pub(super) producers: Producers,
+    pub(super) producers: ProducerStates,
     pub(super) start: u64,
     /// Up to which byte the newest segment is noted, and the number of the next note.
     pub(super) noted: u64,
@@ -51,10 +54,9 @@ pub(super) struct Found {
     pub(super) report: Recovered,
 }
 
-/// The newest segment.
-pub(super) struct Newest {
+pub(super) struct NewestSegment {
     pub(super) segment: Segment,
-    pub(super) producers: Producers,
+    pub(super) producers: ProducerStates,
     pub(super) report: Recovered,
 }
 
@@ -64,14 +66,15 @@ const STRIDE: usize = 4 << 10;
 /// The file that says below which segment everything is synced.
 pub(super) const SYNCED: &str = "synced";
 
-/// Reads a partition's directory. With `trusting`, closed segments that agree with their index are not read.
+/// Reads a partition's directory. With `trusting`, closed segments that agree with their index are
+/// not read.
 pub(super) fn segments(
     dir: &Path,
-    format: &dyn Format,
+    format: &dyn BatchFormat,
     max_producers: usize,
     trusting: bool,
     boot: Option<&str>,
-) -> Result<Found, LogError> {
+) -> Result<FoundSegments, LogError> {
     let mut bases = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(LogError::io("read", dir))? {
         let entry = entry.map_err(LogError::io("read", dir))?;
@@ -91,9 +94,9 @@ pub(super) fn segments(
             .map_err(|_| LogError::Damaged { path: dir.join("start"), reason: "it should hold one number".into() })?,
         Err(_) => 0,
     };
-    let mut found = Found {
+    let mut found = FoundSegments {
         segments: VecDeque::new(),
-        producers: Producers::default(),
+        producers: ProducerStates::default(),
         start,
         noted: 0,
         notes: 0,
@@ -111,7 +114,7 @@ pub(super) fn segments(
             // The log ends here; what was written after it has never been promised.
             None => {
                 for later in bases[n + 1..].iter().chain([&newest_base]) {
-                    found.report.kept += set_aside(dir, *later)?;
+                    found.report.kept += quarantine_segment(dir, *later)?;
                 }
                 newest_base = *base;
                 // What was noted of it may be of before it was compacted.
@@ -128,7 +131,8 @@ pub(super) fn segments(
     (found.noted, found.notes) = known.as_ref().map_or((0, 0), |known| (known.end, known.turn + 1));
     let newest = newest(dir, newest_base, file, format, max_producers, known)?;
     if !trusting {
-        // What a crash has left in memory alone is served from now on: no loss of power may take it.
+        // What a crash has left in memory alone is served from now on: no loss of power may take
+        // it.
         newest.segment.file()?.sync_data().map_err(LogError::io("sync", &path))?;
     }
     found.producers = newest.producers;
@@ -138,7 +142,7 @@ pub(super) fn segments(
 }
 
 /// Renames a segment so that it is no part of the log; returns its length.
-fn set_aside(dir: &Path, base: u64) -> Result<u64, LogError> {
+fn quarantine_segment(dir: &Path, base: u64) -> Result<u64, LogError> {
     let path = dir.join(format!("{}.seg", stem(base)));
     let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
     std::fs::rename(&path, path.with_extension("seg.cut")).map_err(LogError::io("rename", &path))?;
@@ -152,7 +156,7 @@ fn set_aside(dir: &Path, base: u64) -> Result<u64, LogError> {
 fn closed(
     dir: &Path,
     base: u64,
-    format: &dyn Format,
+    format: &dyn BatchFormat,
     trusted: bool,
     report: &mut Recovered,
 ) -> Result<Option<Segment>, LogError> {
@@ -160,7 +164,7 @@ fn closed(
     let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
     let index = std::fs::read(path.with_extension("index")).ok();
     if trusted
-        && let Some((index, end, next)) = index.and_then(|bytes| Index::decode(base, &bytes))
+        && let Some((index, end, next)) = index.and_then(|bytes| SegmentIndex::decode(base, &bytes))
         && end == len
     {
         return Ok(Some(Segment::sealed(dir, base, end, next, index.max_timestamp)));
@@ -188,57 +192,58 @@ pub(super) fn newest(
     dir: &Path,
     base: u64,
     file: File,
-    format: &dyn Format,
+    format: &dyn BatchFormat,
     max_producers: usize,
-    known: Option<Known>,
-) -> Result<Newest, LogError> {
+    known: Option<CheckpointState>,
+) -> Result<NewestSegment, LogError> {
     let path = dir.join(format!("{}.seg", stem(base)));
     let io = |what| LogError::io(what, path.clone());
     let len = file.metadata().map_err(io("look at"))?.len();
     let (mut producers, begin) = match known.filter(|known| known.end <= len) {
-        Some(Known { end, next, index, producers, .. }) => (producers, Scan { end, next, index, batches: 0 }),
+        Some(CheckpointState { end, next, index, producers, .. }) => (producers, Scan { end, next, index, batches: 0 }),
         None => {
             // Without it, producers are not known and may go on anywhere.
             let text = std::fs::read(dir.join(format!("{}.producers", stem(base)))).unwrap_or_default();
             (serde_json::from_slice(&text).unwrap_or_default(), Scan::new(base))
         }
     };
-    let mut note = |view: &View| producers.stored(view, max_producers);
+    let mut note = |view: &BatchHeader| producers.stored(view, max_producers);
     let scan = scan(&file, begin, format, &mut note, true).map_err(io("read"))?;
     let mut report = Recovered { batches: scan.batches, ..Recovered::default() };
     if scan.end < len {
         if !rest_is_zero(&file, scan.end).map_err(io("read"))? {
             report.cut = len - scan.end;
             if batch_beyond(&file, scan.end, scan.next, format).map_err(io("read"))? {
-                report.kept = keep_aside(&file, &path, scan.end, len)?;
+                report.kept = quarantine_tail(&file, &path, scan.end, len)?;
             }
         }
         file.set_len(scan.end).map_err(io("shorten"))?;
         file.sync_all().map_err(io("sync"))?;
     }
     let segment = Segment::recovered(dir, file, scan.index, scan.end, scan.next, base);
-    Ok(Newest { segment, producers, report })
+    Ok(NewestSegment { segment, producers, report })
 }
 
 struct Scan {
     end: u64,
     next: u64,
-    index: Index,
+    index: SegmentIndex,
     batches: u64,
 }
 
 impl Scan {
     fn new(base: u64) -> Self {
-        Self { end: 0, next: base, index: Index::new(base), batches: 0 }
+        Self { end: 0, next: base, index: SegmentIndex::new(base), batches: 0 }
     }
 }
 
-/// Reads batches, from where `scan` has come to, until one is not whole. Offsets must follow one another; with `dense` without gaps.
+/// Reads batches, from where `scan` has come to, until one is not whole. Offsets must follow one
+/// another; with `dense` without gaps.
 fn scan(
     file: &File,
     mut scan: Scan,
-    format: &dyn Format,
-    each: &mut dyn FnMut(&View),
+    format: &dyn BatchFormat,
+    each: &mut dyn FnMut(&BatchHeader),
     dense: bool,
 ) -> std::io::Result<Scan> {
     let len = file.metadata()?.len();
@@ -278,14 +283,16 @@ fn scan(
     }
 }
 
-/// Whether nothing but zeros seems to follow: all of the next MiB is looked at, and then a page of every so many. What is not zero decides only
-/// whether it is reported and kept; it is cut in any case.
+/// Whether nothing but zeros seems to follow: all of the next MiB is looked at, and then a page of
+/// every so many. What is not zero decides only whether it is reported and kept; it is cut in any
+/// case.
 fn rest_is_zero(file: &File, mut position: u64) -> std::io::Result<bool> {
     let mut buffer = vec![0; 1 << 20];
     let mut look = buffer.len();
     loop {
         let held = read_some(file, &mut buffer[..look], position)?;
-        // Piece by piece without a way out in between, which the compiler turns into wide instructions.
+        // Piece by piece without a way out in between, which the compiler turns into wide
+        // instructions.
         if buffer[..held].chunks(1 << 10).any(|piece| piece.iter().fold(0, |all, b| all | b) != 0) {
             return Ok(false);
         }
@@ -298,7 +305,7 @@ fn rest_is_zero(file: &File, mut position: u64) -> std::io::Result<bool> {
 }
 
 /// Whether a whole batch with a later offset starts anywhere after `position`.
-fn batch_beyond(file: &File, position: u64, next: u64, format: &dyn Format) -> std::io::Result<bool> {
+fn batch_beyond(file: &File, position: u64, next: u64, format: &dyn BatchFormat) -> std::io::Result<bool> {
     let len = file.metadata()?.len();
     let mut rest = vec![0; usize::try_from(len - position).unwrap_or(usize::MAX).min(64 << 20)];
     let held = read_some(file, &mut rest, position)?;
@@ -310,7 +317,7 @@ fn batch_beyond(file: &File, position: u64, next: u64, format: &dyn Format) -> s
     Ok((1..held).any(whole))
 }
 
-fn keep_aside(file: &File, path: &Path, from: u64, len: u64) -> Result<u64, LogError> {
+fn quarantine_tail(file: &File, path: &Path, from: u64, len: u64) -> Result<u64, LogError> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".cut-{from}"));
     let mut out = File::create(&name).map_err(LogError::io("make", &name))?;

@@ -7,7 +7,8 @@ use super::partition::Partition;
 use super::segment::{Segment, lock, write_whole};
 
 impl Partition {
-    /// Removes the segments that the topic's settings no longer keep; `now` in milliseconds since the Unix epoch.
+    /// Removes the segments that the topic's settings no longer keep; `now` in milliseconds since
+    /// the Unix epoch.
     pub(super) fn retain(&self, now: i64) -> Result<usize, LogError> {
         let settings = Arc::clone(&lock(&self.settings));
         if !settings.delete {
@@ -53,7 +54,8 @@ impl Partition {
         Ok(gone.len())
     }
 
-    /// Forgets the records before `offset`; their segments go at the next occasion. Returns the first offset kept.
+    /// Forgets the records before `offset`; their segments go at the next occasion. Returns the
+    /// first offset kept.
     ///
     /// # Errors
     /// When the offset is beyond what readers may see, or it cannot be noted.

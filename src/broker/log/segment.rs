@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::checkpoint::Note;
+use super::checkpoint::Checkpoint;
 use super::error::LogError;
-use super::format::{Format, View};
-use super::index::Index;
-use super::producers::Producers;
+use super::format::{BatchFormat, BatchHeader};
+use super::index::SegmentIndex;
+use super::producers::ProducerStates;
 
-/// Locks, also when a holder has panicked: every critical section here leaves a consistent state at each step.
+/// Locks, also when a holder has panicked: every critical section here leaves a consistent state at
+/// each step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -35,12 +36,12 @@ pub(super) struct Segment {
     sealed: AtomicBool,
     /// Whether its file must not be opened anew, because another has taken its name.
     replaced: AtomicBool,
-    live: Mutex<Live>,
+    live: Mutex<OpenFiles>,
 }
 
-struct Live {
+struct OpenFiles {
     file: Option<Arc<File>>,
-    index: Option<Index>,
+    index: Option<SegmentIndex>,
     used: Instant,
 }
 
@@ -52,7 +53,7 @@ pub(super) fn stem(base: u64) -> String {
 impl Segment {
     /// A new, empty segment over a file that is there.
     pub(super) fn create(dir: &Path, base: u64, file: File) -> Self {
-        Self::with(dir, base, Some(file), Some(Index::new(base)), 0, base, -1, false)
+        Self::with(dir, base, Some(file), Some(SegmentIndex::new(base)), 0, base, -1, false)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the one constructor of a record with so many fields")]
@@ -60,7 +61,7 @@ impl Segment {
         dir: &Path,
         base: u64,
         file: Option<File>,
-        index: Option<Index>,
+        index: Option<SegmentIndex>,
         end: u64,
         next: u64,
         max_timestamp: i64,
@@ -74,12 +75,12 @@ impl Segment {
             max_timestamp: max_timestamp.into(),
             sealed: sealed.into(),
             replaced: false.into(),
-            live: Mutex::new(Live { file: file.map(Arc::new), index, used: Instant::now() }),
+            live: Mutex::new(OpenFiles { file: file.map(Arc::new), index, used: Instant::now() }),
         }
     }
 
     /// A segment as recovery found it.
-    pub(super) fn recovered(dir: &Path, file: File, index: Index, end: u64, next: u64, base: u64) -> Self {
+    pub(super) fn recovered(dir: &Path, file: File, index: SegmentIndex, end: u64, next: u64, base: u64) -> Self {
         let max = index.max_timestamp;
         Self::with(dir, base, Some(file), Some(index), end, next, max, false)
     }
@@ -126,21 +127,21 @@ impl Segment {
         Ok(file)
     }
 
-    fn with_index<T>(&self, look: impl FnOnce(&Index) -> T) -> Result<T, LogError> {
+    fn with_index<T>(&self, look: impl FnOnce(&SegmentIndex) -> T) -> Result<T, LogError> {
         let mut live = lock(&self.live);
         live.used = Instant::now();
         if live.index.is_none() {
             let path = self.index_path();
             let bytes = std::fs::read(&path).map_err(LogError::io("read", &path))?;
             let damaged = || LogError::Damaged { path, reason: "the checksum of the index is wrong".into() };
-            live.index = Some(Index::decode(self.base, &bytes).ok_or_else(damaged)?.0);
+            live.index = Some(SegmentIndex::decode(self.base, &bytes).ok_or_else(damaged)?.0);
         }
         // Just put there.
         live.index.as_ref().map(look).ok_or(LogError::Deleted)
     }
 
     /// Notes a batch written at `position`.
-    pub(super) fn added(&self, view: &View, position: u64) {
+    pub(super) fn added(&self, view: &BatchHeader, position: u64) {
         if let Some(index) = &mut lock(&self.live).index {
             index.add(view, position);
         }
@@ -159,9 +160,9 @@ impl Segment {
     }
 
     /// What is to be known of it as it stands, by whose producers.
-    pub(super) fn note(&self, producers: &Producers, boot: Option<&str>) -> Result<Note, LogError> {
+    pub(super) fn note(&self, producers: &ProducerStates, boot: Option<&str>) -> Result<Checkpoint, LogError> {
         let (end, next) = (self.end(), self.next());
-        self.with_index(|index| Note::new(self.base, end, next, index, producers, boot))
+        self.with_index(|index| Checkpoint::new(self.base, end, next, index, producers, boot))
     }
 
     /// Writes the index beside the segment.
@@ -206,8 +207,14 @@ impl Segment {
         Ok(())
     }
 
-    /// Where the batch that holds `offset`, or the first after it, starts, and its header. `None` when it is not before `limit`.
-    pub(super) fn locate(&self, format: &dyn Format, offset: u64, limit: u64) -> Result<Option<(u64, View)>, LogError> {
+    /// Where the batch that holds `offset`, or the first after it, starts, and its header. `None`
+    /// when it is not before `limit`.
+    pub(super) fn locate(
+        &self,
+        format: &dyn BatchFormat,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
         let from = self.with_index(|index| index.position(offset))?;
         self.walk(format, from, limit, |view| view.next() > offset)
     }
@@ -215,10 +222,10 @@ impl Segment {
     /// Where the first batch with a record of at least `timestamp` starts, and its header.
     pub(super) fn locate_time(
         &self,
-        format: &dyn Format,
+        format: &dyn BatchFormat,
         timestamp: i64,
         limit: u64,
-    ) -> Result<Option<(u64, View)>, LogError> {
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
         let from = self.with_index(|index| index.position_of_time(timestamp))?;
         self.walk(format, from, limit, |view| view.max_timestamp >= timestamp)
     }
@@ -226,11 +233,11 @@ impl Segment {
     /// The first batch from `position` on that `stop` wants.
     pub(super) fn walk(
         &self,
-        format: &dyn Format,
+        format: &dyn BatchFormat,
         mut position: u64,
         limit: u64,
-        mut stop: impl FnMut(&View) -> bool,
-    ) -> Result<Option<(u64, View)>, LogError> {
+        mut stop: impl FnMut(&BatchHeader) -> bool,
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
         let file = self.file()?;
         let mut buffer = [0; STRIDE];
         let (mut from, mut held) = (0, 0);

@@ -1,4 +1,5 @@
-//! The topics of a directory: `<dir>/topics/<name>/<partition>/`, with the topic's settings in `topic.json`.
+//! The topics of a directory: `<dir>/topics/<name>/<partition>/`, with the topic's settings in
+//! `topic.json`.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -10,15 +11,15 @@ use std::time::{Duration, SystemTime};
 
 use super::checkpoint;
 use super::error::LogError;
-use super::format::Format;
-use super::ids::Ids;
-use super::options::{Options, Settings, SyncPolicy};
-use super::partition::{Partition, Shared};
+use super::format::BatchFormat;
+use super::ids::IdAllocator;
+use super::options::{LogOptions, SyncPolicy, TopicSettings};
+use super::partition::{LogContext, Partition};
 use super::recover::Recovered;
 use super::segment::lock;
-use super::sync::{Syncer, Task};
+use super::sync::{DiskTask, Syncer};
 use super::topic::{Topic, hex, is_name, read, write};
-use crate::broker::shared::complain;
+use crate::broker::shared::log_error;
 
 /// How long a closed segment's file stays open unused.
 const IDLE: Duration = Duration::from_secs(60);
@@ -26,23 +27,23 @@ const IDLE: Duration = Duration::from_secs(60);
 /// All topics of one directory, which no other process may have open.
 pub struct Log {
     dir: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<LogContext>,
     topics: RwLock<BTreeMap<Arc<str>, Arc<Topic>>>,
     /// Serialises the making and deleting of topics.
     changes: Mutex<()>,
-    ids: Ids,
-    stop: Arc<Stop>,
+    ids: IdAllocator,
+    stop: Arc<StopSignal>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     _lock: File,
 }
 
 #[derive(Default)]
-struct Stop {
+struct StopSignal {
     stopped: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Stop {
+impl StopSignal {
     /// Waits so long; `true` when it is over.
     fn wait(&self, span: Duration) -> bool {
         let guard = lock(&self.stopped);
@@ -55,7 +56,7 @@ impl Log {
     ///
     /// # Errors
     /// When the directory cannot be used, is in use, or a file in it is damaged beyond a torn tail.
-    pub fn open(options: Options, format: Arc<dyn Format>) -> Result<(Arc<Self>, Recovered), LogError> {
+    pub fn open(options: LogOptions, format: Arc<dyn BatchFormat>) -> Result<(Arc<Self>, Recovered), LogError> {
         let dir = options.dir.clone();
         let topics_dir = dir.join("topics");
         std::fs::create_dir_all(&topics_dir).map_err(LogError::io("make", &topics_dir))?;
@@ -71,7 +72,7 @@ impl Log {
             _ => Some(Syncer::start(options.sync_threads)?),
         };
         let boot = checkpoint::boot();
-        let shared = Arc::new(Shared { options, format, syncer, boot, syncs: 0.into(), failures: 0.into() });
+        let shared = Arc::new(LogContext { options, format, syncer, boot, syncs: 0.into(), failures: 0.into() });
         let mut report = Recovered::default();
         let mut topics = BTreeMap::new();
         let mut partitions = 0;
@@ -96,7 +97,7 @@ impl Log {
             return Err(LogError::Limit { what: "the partitions found", limit: shared.options.max_partitions });
         }
         let log = Arc::new(Self {
-            ids: Ids::new(&dir),
+            ids: IdAllocator::new(&dir),
             dir,
             shared,
             topics: RwLock::new(topics),
@@ -135,7 +136,7 @@ impl Log {
     }
 
     /// What holds for topics that say nothing else.
-    pub fn defaults(&self) -> &Settings {
+    pub fn defaults(&self) -> &TopicSettings {
         &self.shared.options.defaults
     }
 
@@ -162,7 +163,7 @@ impl Log {
         &self,
         name: &str,
         partitions: u32,
-        settings: Settings,
+        settings: TopicSettings,
         labels: BTreeMap<String, String>,
     ) -> Result<Arc<Topic>, LogError> {
         let _changing = lock(&self.changes);
@@ -242,12 +243,13 @@ impl Log {
             if partition.mark_dirty()
                 && let Some(syncer) = &self.shared.syncer
             {
-                syncer.ask(Task::Sync(partition));
+                syncer.ask(DiskTask::Sync(partition));
             }
         }
     }
 
-    /// Retention, compaction, closing of files unused; also done every [`Options::housekeeping`].
+    /// Retention, compaction, closing of files unused; also done every
+    /// [`LogOptions::housekeeping`].
     pub fn clean(&self) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         for partition in self.partitions() {
@@ -255,7 +257,7 @@ impl Log {
             if let Err(error) = result
                 && !partition.is_deleted()
             {
-                complain(&error);
+                log_error(&error);
             }
             let segments = lock(&partition.view).segments.clone();
             segments.iter().for_each(|segment| segment.close_unused(IDLE));

@@ -1,8 +1,8 @@
 //! The threads that make what was appended survive a loss of power.
 //!
-//! A partition is in the queue at most once. A thread takes it, syncs what is written by then, and wakes all who wait for it;
-//! whoever appended meanwhile has put it in the queue again and shares the next sync. That is group commit: the slower
-//! the disk, the more share one sync.
+//! A partition is in the queue at most once. A thread takes it, syncs what is written by then, and
+//! wakes all who wait for it; whoever appended meanwhile has put it in the queue again and shares
+//! the next sync. That is group commit: the slower the disk, the more share one sync.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use super::partition::Partition;
 use super::segment::lock;
 
 /// What the threads do.
-pub(super) enum Task {
+pub(super) enum DiskTask {
     /// Sync a partition.
     Sync(Arc<Partition>),
     /// Make a segment full of zeros for it.
@@ -21,27 +21,27 @@ pub(super) enum Task {
 }
 
 #[derive(Default)]
-struct State {
-    queue: VecDeque<Task>,
+struct SyncState {
+    queue: VecDeque<DiskTask>,
     closed: bool,
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SyncShared {
+    state: Mutex<SyncState>,
     work: Condvar,
 }
 
 /// The queue and its threads.
 pub(super) struct Syncer {
-    shared: Arc<Shared>,
+    shared: Arc<SyncShared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Syncer {
     /// Starts so many threads, two at least.
     pub(super) fn start(threads: usize) -> Result<Self, LogError> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SyncShared::default());
         let start = |n: usize| {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("log-sync-{n}"));
@@ -52,7 +52,7 @@ impl Syncer {
         Ok(Self { shared, threads: Mutex::new(threads) })
     }
 
-    pub(super) fn ask(&self, task: Task) {
+    pub(super) fn ask(&self, task: DiskTask) {
         lock(&self.shared.state).queue.push_back(task);
         self.shared.work.notify_one();
     }
@@ -68,7 +68,7 @@ impl Syncer {
     }
 }
 
-fn work(shared: &Shared, prewrites: bool) {
+fn work(shared: &SyncShared, prewrites: bool) {
     loop {
         let mut state = lock(&shared.state);
         let task = loop {
@@ -82,16 +82,16 @@ fn work(shared: &Shared, prewrites: bool) {
         };
         drop(state);
         match task {
-            Task::Sync(partition) => partition.sync(),
-            Task::Prewrite(partition) => partition.prewrite(),
+            DiskTask::Sync(partition) => partition.sync(),
+            DiskTask::Prewrite(partition) => partition.prewrite(),
         }
     }
 }
 
-impl State {
+impl SyncState {
     /// The oldest sync, or else the oldest prewrite if that is wanted.
-    fn next(&mut self, prewrites: bool) -> Option<Task> {
-        let at = self.queue.iter().position(|task| matches!(task, Task::Sync(_)));
+    fn next(&mut self, prewrites: bool) -> Option<DiskTask> {
+        let at = self.queue.iter().position(|task| matches!(task, DiskTask::Sync(_)));
         self.queue.remove(at.or(prewrites.then_some(0))?)
     }
 }

@@ -10,8 +10,8 @@ use std::thread::ScopedJoinHandle;
 use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
-use super::options::{Settings, SyncPolicy};
-use super::partition::{Partition, Shared};
+use super::options::{SyncPolicy, TopicSettings};
+use super::partition::{LogContext, Partition};
 use super::recover::Recovered;
 use super::segment::{lock, write_whole};
 
@@ -28,20 +28,19 @@ pub(super) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A topic.
 pub struct Topic {
     name: Arc<str>,
     id: [u8; 16],
     dir: PathBuf,
     partitions: RwLock<Vec<Arc<Partition>>>,
-    meta: Mutex<Meta>,
+    meta: Mutex<TopicMeta>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Meta {
+struct TopicMeta {
     id: String,
     partitions: u32,
-    settings: Settings,
+    settings: TopicSettings,
     /// What the face that made the topic wants to remember of it.
     labels: BTreeMap<String, String>,
 }
@@ -52,16 +51,16 @@ impl Topic {
         name: Arc<str>,
         id: [u8; 16],
         dir: PathBuf,
-        settings: Settings,
+        settings: TopicSettings,
         labels: BTreeMap<String, String>,
     ) -> Self {
-        let meta = Mutex::new(Meta { id: hex(id), partitions: 0, settings, labels });
+        let meta = Mutex::new(TopicMeta { id: hex(id), partitions: 0, settings, labels });
         Self { name, id, dir, partitions: RwLock::default(), meta }
     }
 
     /// Opens a topic that is there, and adds to `report` what recovery did.
     pub(super) fn open(
-        shared: &Arc<Shared>,
+        shared: &Arc<LogContext>,
         name: Arc<str>,
         dir: PathBuf,
         report: &mut Recovered,
@@ -69,7 +68,7 @@ impl Topic {
         let path = dir.join("topic.json");
         let damaged = |reason: String| LogError::Damaged { path: path.clone(), reason };
         let text = std::fs::read(&path).map_err(LogError::io("read", &path))?;
-        let meta: Meta = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let meta: TopicMeta = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         let mut id = [0; 16];
         for (n, byte) in id.iter_mut().enumerate() {
             let digits = meta.id.get(n * 2..n * 2 + 2).unwrap_or("");
@@ -90,7 +89,7 @@ impl Topic {
     }
 
     /// Makes partitions until there are `count`, and writes that down.
-    pub(super) fn grow(&self, shared: &Arc<Shared>, count: u32) -> Result<(), LogError> {
+    pub(super) fn grow(&self, shared: &Arc<LogContext>, count: u32) -> Result<(), LogError> {
         let mut meta = lock(&self.meta);
         let settings = Arc::new(meta.settings.clone());
         let open = |n: u32| {
@@ -98,7 +97,7 @@ impl Topic {
             Partition::open(&dir, Arc::clone(shared), Arc::clone(&settings)).map(|(partition, _)| partition)
         };
         let new = (self.count() as u32..count).map(open).collect::<Result<Vec<_>, _>>()?;
-        let changed = Meta { partitions: count, ..meta.clone() };
+        let changed = TopicMeta { partitions: count, ..meta.clone() };
         self.save(&changed)?;
         if shared.options.sync != SyncPolicy::Never {
             for dir in self.dir.ancestors().take(2) {
@@ -114,12 +113,10 @@ impl Topic {
         &self.dir
     }
 
-    /// All of its partitions.
     pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
         read(&self.partitions).clone()
     }
 
-    /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -129,7 +126,6 @@ impl Topic {
         self.id
     }
 
-    /// One of its partitions.
     pub fn partition(&self, index: i32) -> Option<Arc<Partition>> {
         read(&self.partitions).get(usize::try_from(index).ok()?).cloned()
     }
@@ -139,8 +135,7 @@ impl Topic {
         read(&self.partitions).len()
     }
 
-    /// Its settings.
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self) -> TopicSettings {
         lock(&self.meta).settings.clone()
     }
 
@@ -149,7 +144,7 @@ impl Topic {
         lock(&self.meta).labels.clone()
     }
 
-    fn save(&self, meta: &Meta) -> Result<(), LogError> {
+    fn save(&self, meta: &TopicMeta) -> Result<(), LogError> {
         let text = serde_json::to_vec_pretty(meta).unwrap_or_default();
         write_whole(&self.dir.join("topic.json"), &text)
     }
@@ -158,9 +153,9 @@ impl Topic {
     ///
     /// # Errors
     /// When they cannot be written down; nothing changes then.
-    pub fn change(&self, settings: Settings, labels: BTreeMap<String, String>) -> Result<(), LogError> {
+    pub fn change(&self, settings: TopicSettings, labels: BTreeMap<String, String>) -> Result<(), LogError> {
         let mut meta = lock(&self.meta);
-        let changed = Meta { settings: settings.clone(), labels, ..meta.clone() };
+        let changed = TopicMeta { settings: settings.clone(), labels, ..meta.clone() };
         self.save(&changed)?;
         *meta = changed;
         let settings = Arc::new(settings);
@@ -171,16 +166,22 @@ impl Topic {
     }
 }
 
-type Opened = Result<(Arc<Partition>, Recovered), LogError>;
+type OpenedTopic = Result<(Arc<Partition>, Recovered), LogError>;
 
-/// Opens so many partitions, several at a time: what recovery waits for is mostly syncs, which then overlap.
-fn recovered(shared: &Arc<Shared>, dir: &Path, settings: &Arc<Settings>, count: u32) -> Result<Vec<Opened>, LogError> {
+/// Opens so many partitions, several at a time: what recovery waits for is mostly syncs, which then
+/// overlap.
+fn recovered(
+    shared: &Arc<LogContext>,
+    dir: &Path,
+    settings: &Arc<TopicSettings>,
+    count: u32,
+) -> Result<Vec<OpenedTopic>, LogError> {
     let open = |n: u32| Partition::open(&dir.join(n.to_string()), Arc::clone(shared), Arc::clone(settings));
     if count < 2 {
         return Ok((0..count).map(open).collect());
     }
     let start = LogError::io("start a thread for", dir);
-    let mut opened: Vec<(u32, Opened)> = std::thread::scope(|scope| {
+    let mut opened: Vec<(u32, OpenedTopic)> = std::thread::scope(|scope| {
         let share = |first: u32| {
             let work = move || (first..count).step_by(OPENERS).map(|n| (n, open(n))).collect::<Vec<_>>();
             std::thread::Builder::new().name("log-open".into()).spawn_scoped(scope, work)

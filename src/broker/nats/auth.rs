@@ -1,4 +1,5 @@
-//! Who may connect: a token, a name and password, a signature over the nonce of INFO, or a name in a certificate.
+//! Who may connect: a token, a name and password, a signature over the nonce of INFO, or a name in
+//! a certificate.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -7,7 +8,7 @@ use nkeys::KeyPair;
 use super::config::{Auth, Config};
 use super::info::Connect;
 use super::users::{Credential, User};
-use crate::broker::shared::certificate::Names;
+use crate::broker::shared::certificate::CertificateNames;
 use crate::broker::shared::error::BrokerError;
 
 /// Refuses credentials that could never be presented.
@@ -46,13 +47,13 @@ pub(super) fn check(config: &Config) -> Result<(), BrokerError> {
     Ok(())
 }
 
-/// Which user CONNECT makes of a connection whose INFO carried `nonce`: `None` when it is turned away, `Some(None)` when
-/// there are no users.
+/// Which user CONNECT makes of a connection whose INFO carried `nonce`: `None` when it is turned
+/// away, `Some(None)` when there are no users.
 pub(super) fn admit<'a>(
     auth: &'a Auth,
     said: &Connect,
     nonce: &str,
-    certificate: Option<&Names>,
+    certificate: Option<&CertificateNames>,
 ) -> Option<Option<&'a User>> {
     let users = match auth {
         Auth::None => return Some(None),

@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::users::User;
-use crate::broker::faults::Misbehaviour;
-use crate::broker::shared::Tls;
+use crate::broker::faults::FaultOptions;
+use crate::broker::shared::TlsFiles;
 
 /// Everything a [`Broker`](super::Broker) is bound with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one. Loopback unless told otherwise. `[::]` takes IPv4 clients as well.
+    /// Where to listen; port 0 takes a free one. Loopback unless told otherwise. `[::]` takes IPv4
+    /// clients as well.
     pub listen: SocketAddr,
     /// Further addresses to listen on.
     pub listen_too: Vec<SocketAddr>,
@@ -30,7 +31,8 @@ pub struct Config {
     pub max_pending: usize,
     /// Connections open at once.
     pub max_connections: usize,
-    /// Subscriptions per connection; the real server has no limit by default, this broker bounds everything.
+    /// Subscriptions per connection; the real server has no limit by default, this broker bounds
+    /// everything.
     pub max_subscriptions: usize,
     /// After how long a silence the client is sent a PING.
     pub ping_interval: Duration,
@@ -43,7 +45,7 @@ pub struct Config {
     /// How long a client may take to complete a TLS handshake.
     pub tls_timeout: Duration,
     /// Encryption, if any.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsFiles>,
     /// Whether clients may stay without encryption where there is one.
     pub tls_optional: bool,
     /// What happens to a connection that reads more slowly than it is sent to.
@@ -55,7 +57,7 @@ pub struct Config {
     /// How long a drain may take to hand over what is buffered.
     pub drain_timeout: Duration,
     /// How it misbehaves on purpose; the default is not at all.
-    pub misbehaviour: Misbehaviour,
+    pub fault_options: FaultOptions,
 }
 
 impl Default for Config {
@@ -82,7 +84,7 @@ impl Default for Config {
             write_deadline: Duration::from_secs(10),
             lame_duck: LameDuck::default(),
             drain_timeout: Duration::from_secs(5),
-            misbehaviour: Misbehaviour::default(),
+            fault_options: FaultOptions::default(),
         }
     }
 }
@@ -93,7 +95,7 @@ pub enum Auth {
     /// Everybody.
     #[default]
     None,
-    /// Whoever presents this token.
+    /// Clients that present this token.
     Token(String),
     /// Any of these users.
     Users(Vec<User>),
@@ -103,12 +105,14 @@ pub enum Auth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlowConsumer {
-    /// The connection is closed, as nats-server does; its publishers are held back for up to 10 ms a batch above 75 %.
+    /// The connection is closed, as nats-server does; its publishers are held back for up to 10 ms
+    /// a batch above 75 %.
     #[default]
     Disconnect,
     /// The newest messages are dropped and counted; the connection stays.
     DropNewest,
-    /// Publishers wait until the buffer is below 75 %; the connection is closed only if it reads nothing for `write_deadline`.
+    /// Publishers wait until the buffer is below 75 %; the connection is closed only if it reads
+    /// nothing for `write_deadline`.
     Block,
 }
 

@@ -1,4 +1,5 @@
-//! One connection from accept to close: greeting, handshake, and the loop that reads a batch and routes it.
+//! One connection from accept to close: greeting, handshake, and the loop that reads a batch and
+//! routes it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,12 +18,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::config::{Auth, SlowConsumer};
 use super::counters::Counters;
-use super::faults::Detour;
-use super::hub::{Hub, Member, Phase, Place};
+use super::faults::FaultPath;
+use super::hub::{AdmissionPermit, ConnectionEntry, NatsHub, Phase};
 use super::info;
-use super::keeper::{self, LINGER, Sink};
 use super::outlet::Outlet;
-use super::session::{Farewell, Session};
+use super::session::{CloseReason, Session};
+use super::writer::{self, LINGER, WriteTarget};
 use crate::broker::shared::tls::{self, Secured};
 use crate::units::now;
 
@@ -33,16 +34,17 @@ const LARGE_BUFFER: usize = 256 * 1024;
 const HANDSHAKE: u8 = 0x16;
 /// After so many full batches in a row a reader lets the other tasks of its thread have a turn.
 const TURN: u32 = 8;
-/// How long one batch may be held back altogether when a target fills up under the disconnect policy.
+/// How long one batch may be held back altogether when a target fills up under the disconnect
+/// policy.
 const STALL_BUDGET: Duration = Duration::from_millis(10);
 
 /// Where the reader reads.
-enum Source {
+enum ReadSource {
     Plain(OwnedReadHalf),
     Tls { stream: ReadHalf<TlsStream<TcpStream>>, outlet: Arc<Outlet>, phase: watch::Receiver<Phase> },
 }
 
-impl Source {
+impl ReadSource {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             // The socket is shut down to end this wait.
@@ -57,7 +59,7 @@ impl Source {
 }
 
 /// Turns a client away that finds no place.
-pub(super) async fn refuse(hub: Arc<Hub>, mut socket: TcpStream, peer: SocketAddr) {
+pub(super) async fn refuse(hub: Arc<NatsHub>, mut socket: TcpStream, peer: SocketAddr) {
     let mut words = hub.info.line(hub.next_id(), peer.ip().to_canonical().to_string(), "", false);
     words.extend_from_slice(b"-ERR 'maximum connections exceeded'\r\n");
     let _ = timeout(LINGER, async {
@@ -72,17 +74,23 @@ pub(super) async fn refuse(hub: Arc<Hub>, mut socket: TcpStream, peer: SocketAdd
 }
 
 /// Serves one client to the end.
-pub(super) async fn serve(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place) {
+pub(super) async fn serve(hub: Arc<NatsHub>, socket: TcpStream, peer: SocketAddr, place: AdmissionPermit) {
     let secured = hub.acceptor.is_some();
-    converse(hub, socket, peer, place, secured).await;
+    serve_connection(hub, socket, peer, place, secured).await;
 }
 
 /// Serves a client whose encryption, if any, has been taken off already.
-pub(super) async fn serve_inner(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place) {
-    converse(hub, socket, peer, place, false).await;
+pub(super) async fn serve_inner(hub: Arc<NatsHub>, socket: TcpStream, peer: SocketAddr, place: AdmissionPermit) {
+    serve_connection(hub, socket, peer, place, false).await;
 }
 
-async fn converse(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place, secured: bool) {
+async fn serve_connection(
+    hub: Arc<NatsHub>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    place: AdmissionPermit,
+    secured: bool,
+) {
     // Without it every small answer would wait for the previous one's acknowledgement.
     let _ = socket.set_nodelay(true);
     let nonce = if info::wants_nonce(&hub.config.auth) {
@@ -99,16 +107,17 @@ async fn converse(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Pla
     };
     let Some(((source, sink, outlet), secured)) = opened else { return };
     outlet.admitted.store(matches!(hub.config.auth, Auth::None), Ordering::Release);
-    let member = Arc::new(Member::new(Arc::clone(&outlet), peer, nonce, secured));
+    let member = Arc::new(ConnectionEntry::new(Arc::clone(&outlet), peer, nonce, secured));
     hub.enter(Arc::clone(&member));
     hub.readers.send_modify(|n| *n += 1);
-    tokio::spawn(keeper::keep(Arc::clone(&hub), Arc::clone(&outlet), sink));
+    tokio::spawn(writer::keep(Arc::clone(&hub), Arc::clone(&outlet), sink));
     let mut session = Session::new(Arc::clone(&hub), member);
-    // Shutdown may have begun between the accept and the entry; it would have missed this connection.
+    // Shutdown may have begun between the accept and the entry; it would have missed this
+    // connection.
     if *hub.phase.borrow() >= Phase::Draining {
         outlet.stop_reading();
     }
-    let mut reader = Reader { hub: Arc::clone(&hub), source, outlet: Arc::clone(&outlet) };
+    let mut reader = ConnectionReader { hub: Arc::clone(&hub), source, outlet: Arc::clone(&outlet) };
     let end = reader.run(&mut session).await;
     hub.readers.send_modify(|n| *n -= 1);
     reader.part(end).await;
@@ -119,24 +128,31 @@ async fn converse(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Pla
 }
 
 /// Both directions of an open connection.
-type Way = (Source, Sink, Arc<Outlet>);
+type ConnectionStream = (ReadSource, WriteTarget, Arc<Outlet>);
 
-fn plain(hub: &Arc<Hub>, socket: TcpStream, id: u64, greeting: &[u8]) -> Way {
+fn plain(hub: &Arc<NatsHub>, socket: TcpStream, id: u64, greeting: &[u8]) -> ConnectionStream {
     let (reading, writing) = socket.into_split();
     let writing = Arc::new(writing);
     let outlet = Arc::new(Outlet::new(id, Arc::clone(&hub.rules), Some(Arc::clone(&writing))));
     outlet.send(greeting);
-    (Source::Plain(reading), Sink::Plain(writing), outlet)
+    (ReadSource::Plain(reading), WriteTarget::Plain(writing), outlet)
 }
 
-/// INFO in the clear (unless the handshake comes first), then the handshake, within the time allowed.
-async fn secure(hub: &Arc<Hub>, mut socket: TcpStream, id: u64, greeting: &[u8]) -> Option<(Way, Option<Secured>)> {
+/// INFO in the clear (unless the handshake comes first), then the handshake, within the time
+/// allowed.
+async fn secure(
+    hub: &Arc<NatsHub>,
+    mut socket: TcpStream,
+    id: u64,
+    greeting: &[u8],
+) -> Option<(ConnectionStream, Option<Secured>)> {
     let acceptor = hub.acceptor.as_ref()?;
     let first = hub.config.tls.as_ref().is_some_and(|tls| tls.first);
     if hub.config.tls_optional {
         socket.write_all(greeting).await.ok()?;
         let mut byte = [0];
-        // Whoever says nothing for so long is taken for a client that does not encrypt, as nats-server has it.
+        // A client that sends nothing for so long is taken for one that does not encrypt, as
+        // nats-server has it.
         let begun = timeout(hub.config.tls_timeout, socket.peek(&mut byte)).await;
         if !begun.is_ok_and(|read| read.is_ok_and(|n| n > 0 && byte[0] == HANDSHAKE)) {
             return Some((plain(hub, socket, id, b""), None));
@@ -159,19 +175,20 @@ async fn secure(hub: &Arc<Hub>, mut socket: TcpStream, id: u64, greeting: &[u8])
         outlet.send(greeting);
     }
     let phase = hub.phase.subscribe();
-    let source = Source::Tls { stream: reading, outlet: Arc::clone(&outlet), phase };
-    Some(((source, Sink::Tls(Box::new(writing)), outlet), Some(secured)))
+    let source = ReadSource::Tls { stream: reading, outlet: Arc::clone(&outlet), phase };
+    Some(((source, WriteTarget::Tls(Box::new(writing)), outlet), Some(secured)))
 }
 
-struct Reader {
-    hub: Arc<Hub>,
-    source: Source,
+struct ConnectionReader {
+    hub: Arc<NatsHub>,
+    source: ReadSource,
     outlet: Arc<Outlet>,
 }
 
-impl Reader {
-    /// Reads and routes until the input ends or must not be read on. `None` is the end of the input.
-    async fn run(&mut self, session: &mut Session) -> Option<Farewell> {
+impl ConnectionReader {
+    /// Reads and routes until the input ends or must not be read on. `None` is the end of the
+    /// input.
+    async fn run(&mut self, session: &mut Session) -> Option<CloseReason> {
         let mut buf = vec![0u8; SMALL_BUFFER];
         let mut filled = 0;
         let mut small_reads = 0u32;
@@ -181,22 +198,22 @@ impl Reader {
                 Ok(0) | Err(_) => return None,
                 Ok(n) => n,
             };
-            if self.outlet.deaf_until.load(Ordering::Relaxed) > 0 && !self.deaf().await {
+            if self.outlet.read_paused_until.load(Ordering::Relaxed) > 0 && !self.wait_while_paused().await {
                 return None;
             }
-            self.outlet.heard.store(true, Ordering::Relaxed);
+            self.outlet.received_since_check.store(true, Ordering::Relaxed);
             Counters::add(&self.hub.counters.bytes_in, n as u64);
             filled += n;
             let full = filled == buf.len();
             let (used, need) = match session.batch(&buf[..filled]) {
                 Ok(progress) => progress,
-                Err(farewell) => return Some(farewell),
+                Err(reason) => return Some(reason),
             };
             let pressed = session.router.take_pressed();
             if !pressed.is_empty() {
                 self.hold_back(pressed).await;
             }
-            while self.hub.detour.as_ref().is_some_and(Detour::crowded) && !self.outlet.is_closed() {
+            while self.hub.fault_path.as_ref().is_some_and(FaultPath::is_full) && !self.outlet.is_closed() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             buf.copy_within(used..filled, 0);
@@ -224,8 +241,8 @@ impl Reader {
 
     /// Waits until a fault allows this connection to be read; `false` when it was closed meanwhile.
     #[cold]
-    async fn deaf(&self) -> bool {
-        while self.outlet.deaf_until.load(Ordering::Relaxed) > now() {
+    async fn wait_while_paused(&self) -> bool {
+        while self.outlet.read_paused_until.load(Ordering::Relaxed) > now() {
             if self.outlet.is_closed() {
                 return false;
             }
@@ -234,12 +251,13 @@ impl Reader {
         true
     }
 
-    /// Holds the publisher back while its targets are above the high-water mark, as the policy has it.
+    /// Holds the publisher back while its targets are above the high-water mark, as the policy has
+    /// it.
     async fn hold_back(&self, pressed: Vec<Arc<Outlet>>) {
         let limit = match self.hub.config.slow_consumer {
             SlowConsumer::DropNewest => return,
             SlowConsumer::Disconnect => STALL_BUDGET,
-            // The keeper closes a target that makes no progress, so this ends.
+            // The writer task closes a target that makes no progress, so this ends.
             SlowConsumer::Block => Duration::MAX,
         };
         Counters::add(&self.hub.counters.stalls, 1);
@@ -254,11 +272,12 @@ impl Reader {
     }
 
     /// The last words, read by the client before the connection goes.
-    async fn part(&mut self, end: Option<Farewell>) {
+    async fn part(&mut self, end: Option<CloseReason>) {
         let draining = *self.hub.phase.borrow() >= Phase::Draining;
         match end {
             None if draining => {
-                // Others may still have messages for this client; the shutdown says when they do not.
+                // Others may still have messages for this client; the shutdown says when they do
+                // not.
                 let mut phase = self.hub.phase.subscribe();
                 tokio::select! {
                     _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
@@ -270,7 +289,7 @@ impl Reader {
                 self.outlet.flushed(LINGER).await;
                 return;
             }
-            Some(Farewell(text)) => {
+            Some(CloseReason(text)) => {
                 if let Some(text) = text {
                     self.outlet.send(format!("-ERR '{text}'\r\n").as_bytes());
                 }

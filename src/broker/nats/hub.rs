@@ -10,14 +10,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::config::Config;
 use super::counters::Counters;
-use super::faults::Detour;
-use super::index::Index;
-use super::info::Info;
-use super::outlet::{Outlet, Rules};
+use super::faults::FaultPath;
+use super::index::SubscriptionIndex;
+use super::info::ServerInfo;
+use super::outlet::{Outlet, OutletLimits};
 use crate::broker::shared::tls::Secured;
 use crate::units::{Nanos, now};
 
-/// Where the broker stands in its life.
+/// The phase of the broker between start and end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// Clients are served.
@@ -31,34 +31,34 @@ pub(super) enum Phase {
 }
 
 /// What all connections share.
-pub(super) struct Hub {
+pub(super) struct NatsHub {
     pub config: Config,
     pub counters: Arc<Counters>,
-    pub rules: Arc<Rules>,
-    pub index: Index,
-    pub info: Info,
+    pub rules: Arc<OutletLimits>,
+    pub index: SubscriptionIndex,
+    pub info: ServerInfo,
     pub acceptor: Option<TlsAcceptor>,
     /// Where messages go that are to be hit by faults.
-    pub detour: Option<Detour>,
+    pub fault_path: Option<FaultPath>,
     pub phase: watch::Sender<Phase>,
     /// Readers that have not come to the end of their input.
     pub readers: watch::Sender<usize>,
-    connections: Mutex<HashMap<u64, Arc<Member>>>,
+    connections: Mutex<HashMap<u64, Arc<ConnectionEntry>>>,
     places: AtomicUsize,
     next_id: AtomicU64,
 }
 
 /// One of the `max_connections`, given back when dropped.
-pub(super) struct Place(Arc<Hub>);
+pub(super) struct AdmissionPermit(Arc<NatsHub>);
 
-impl Drop for Place {
+impl Drop for AdmissionPermit {
     fn drop(&mut self) {
         self.0.places.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// One connection, as the hub knows it.
-pub(super) struct Member {
+pub(super) struct ConnectionEntry {
     pub outlet: Arc<Outlet>,
     pub client_ip: String,
     pub port: u16,
@@ -68,18 +68,18 @@ pub(super) struct Member {
     pub tls: Option<Secured>,
     /// Which user it is.
     pub user: OnceLock<String>,
-    description: Mutex<Description>,
+    description: Mutex<ClientDescription>,
 }
 
 /// What a client says of itself.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Description {
+pub(super) struct ClientDescription {
     pub name: String,
     pub lang: String,
     pub version: String,
 }
 
-impl Member {
+impl ConnectionEntry {
     pub(super) fn new(outlet: Arc<Outlet>, peer: SocketAddr, nonce: String, tls: Option<Secured>) -> Self {
         Self {
             outlet,
@@ -96,7 +96,7 @@ impl Member {
     /// Keeps what a client says of itself; what it leaves out stays as it was said before.
     pub(super) fn describe(&self, name: Option<String>, lang: Option<String>, version: Option<String>) {
         let mut known = self.description.lock().unwrap_or_else(PoisonError::into_inner);
-        let Description { name: old_name, lang: old_lang, version: old_version } = &mut *known;
+        let ClientDescription { name: old_name, lang: old_lang, version: old_version } = &mut *known;
         for (old, new) in [(old_name, name), (old_lang, lang), (old_version, version)] {
             if let Some(new) = new {
                 *old = new;
@@ -104,27 +104,27 @@ impl Member {
         }
     }
 
-    pub(super) fn description(&self) -> Description {
+    pub(super) fn description(&self) -> ClientDescription {
         self.description.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Hub {
+impl NatsHub {
     pub(super) fn new(
         config: Config,
-        rules: Arc<Rules>,
-        info: Info,
+        rules: Arc<OutletLimits>,
+        info: ServerInfo,
         acceptor: Option<TlsAcceptor>,
-        detour: Option<Detour>,
+        fault_path: Option<FaultPath>,
     ) -> Self {
         Self {
             config,
             counters: Arc::clone(&rules.counters),
             rules,
-            index: Index::default(),
+            index: SubscriptionIndex::default(),
             info,
             acceptor,
-            detour,
+            fault_path,
             phase: watch::Sender::new(Phase::Serving),
             readers: watch::Sender::new(0),
             connections: Mutex::new(HashMap::new()),
@@ -137,18 +137,19 @@ impl Hub {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<Member>>> {
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionEntry>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for a connection, or `None` when `max_connections` are taken. A handshake takes one too.
-    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+    /// Takes a place for a connection, or `None` when `max_connections` are taken. A handshake
+    /// takes one too.
+    pub(super) fn place(self: &Arc<Self>) -> Option<AdmissionPermit> {
         let before = self.places.fetch_add(1, Ordering::AcqRel);
-        let place = Place(Arc::clone(self));
+        let place = AdmissionPermit(Arc::clone(self));
         (before < self.config.max_connections).then_some(place)
     }
 
-    pub(super) fn enter(&self, member: Arc<Member>) {
+    pub(super) fn enter(&self, member: Arc<ConnectionEntry>) {
         let mut connections = self.connections();
         connections.insert(member.outlet.id, member);
         self.counters.open.store(connections.len() as u64, Ordering::Relaxed);
@@ -160,7 +161,7 @@ impl Hub {
         self.counters.open.store(connections.len() as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+    pub(super) fn members(&self) -> Vec<Arc<ConnectionEntry>> {
         self.connections().values().cloned().collect()
     }
 }

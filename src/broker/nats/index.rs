@@ -1,11 +1,13 @@
 //! The subscription index: which subscriptions a subject reaches.
 //!
-//! A trie of subject tokens with one branch for `*` and one for `>`, kept in an arena so that neither matching nor
-//! dropping recurses (a control line may hold two thousand tokens). Publishers do not search it for every message: they
-//! keep what they found as long as [`Index::generation`] stands still.
+//! A trie of subject tokens with one branch for `*` and one for `>`, kept in an arena so that
+//! neither matching nor dropping recurses (a control line may hold two thousand tokens). Publishers
+//! do not search it for every message: they keep what they found as long as
+//! [`SubscriptionIndex::generation`] stands still.
 //!
-//! Invariant: the generation is raised after every change and before the change is acknowledged to the client, so a
-//! route found under the present generation is complete for everything acknowledged before.
+//! Invariant: the generation is raised after every change and before the change is acknowledged to
+//! the client, so a route found under the present generation is complete for everything
+//! acknowledged before.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use super::outlet::Outlet;
 
 /// One subscription of one connection.
 #[derive(Debug)]
-pub(super) struct Sub {
+pub(super) struct Subscription {
     pub outlet: Arc<Outlet>,
     pub subject: Box<[u8]>,
     pub queue: Option<Box<[u8]>>,
@@ -26,21 +28,22 @@ pub(super) struct Sub {
     pub delivered: AtomicU64,
     /// After how many deliveries it ends; 0 is never.
     pub max: AtomicU64,
-    /// Set once, by whoever takes it out of the index.
+    /// Set once, by the caller that removes it from the index.
     pub ended: AtomicBool,
 }
 
-/// What a subject reaches. Kept by the caller and filled again, so that a search allocates nothing in the long run.
+/// What a subject reaches. Kept by the caller and filled again, so that a search allocates nothing
+/// in the long run.
 #[derive(Debug, Default)]
-pub(super) struct Interest {
+pub(super) struct MatchedSubscriptions {
     /// Subscriptions that each get a copy.
-    pub plain: Vec<Arc<Sub>>,
+    pub plain: Vec<Arc<Subscription>>,
     /// Members of queue groups, those of one group side by side; one of each group gets a copy.
-    pub queued: Vec<Arc<Sub>>,
+    pub queued: Vec<Arc<Subscription>>,
     stack: Vec<(u32, usize)>,
 }
 
-impl Interest {
+impl MatchedSubscriptions {
     pub(super) fn clear(&mut self) {
         self.plain.clear();
         self.queued.clear();
@@ -48,7 +51,7 @@ impl Interest {
     }
 
     /// Leaves only the subscriptions that `wanted` accepts.
-    pub(super) fn keep(&mut self, wanted: impl Fn(&Arc<Sub>) -> bool) {
+    pub(super) fn keep(&mut self, wanted: impl Fn(&Arc<Subscription>) -> bool) {
         self.plain.retain(&wanted);
         self.queued.retain(&wanted);
     }
@@ -59,49 +62,49 @@ impl Interest {
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct SubjectNode {
     literals: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
     /// The child for `*`; 0 is none, as the root is nobody's child.
     star: u32,
     /// The child for `>`.
     tail: u32,
-    plain: Vec<Arc<Sub>>,
-    queued: Vec<Arc<Sub>>,
+    plain: Vec<Arc<Subscription>>,
+    queued: Vec<Arc<Subscription>>,
 }
 
-impl Node {
+impl SubjectNode {
     fn is_unused(&self) -> bool {
         self.literals.is_empty() && self.star == 0 && self.tail == 0 && self.plain.is_empty() && self.queued.is_empty()
     }
 }
 
 #[derive(Debug)]
-struct Tree {
-    nodes: Vec<Node>,
+struct SubjectTree {
+    nodes: Vec<SubjectNode>,
     free: Vec<u32>,
 }
 
 /// The index itself.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct SubscriptionIndex {
     generation: AtomicU64,
     inserts: AtomicU64,
     removes: AtomicU64,
-    tree: RwLock<Tree>,
+    tree: RwLock<SubjectTree>,
 }
 
-impl Default for Index {
+impl Default for SubscriptionIndex {
     fn default() -> Self {
         Self {
             generation: AtomicU64::new(1),
             inserts: AtomicU64::new(0),
             removes: AtomicU64::new(0),
-            tree: RwLock::new(Tree { nodes: vec![Node::default()], free: Vec::new() }),
+            tree: RwLock::new(SubjectTree { nodes: vec![SubjectNode::default()], free: Vec::new() }),
         }
     }
 }
 
-impl Index {
+impl SubscriptionIndex {
     /// A number that changes whenever any route may have changed.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -112,7 +115,7 @@ impl Index {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn insert(&self, sub: &Arc<Sub>) {
+    pub(super) fn insert(&self, sub: &Arc<Subscription>) {
         sub.outlet.traffic.subscriptions.fetch_add(1, Ordering::Relaxed);
         let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
         let at = tree.reach(&sub.subject);
@@ -132,14 +135,14 @@ impl Index {
     }
 
     /// Every subscription in force that `wanted` accepts.
-    pub(super) fn all(&self, wanted: impl Fn(&Sub) -> bool) -> Vec<Arc<Sub>> {
+    pub(super) fn all(&self, wanted: impl Fn(&Subscription) -> bool) -> Vec<Arc<Subscription>> {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         let every = tree.nodes.iter().flat_map(|node| node.plain.iter().chain(&node.queued));
         every.filter(|sub| wanted(sub)).cloned().collect()
     }
 
     /// Takes a subscription out; `false` if somebody else already has.
-    pub(super) fn remove(&self, sub: &Arc<Sub>) -> bool {
+    pub(super) fn remove(&self, sub: &Arc<Subscription>) -> bool {
         if sub.ended.swap(true, Ordering::AcqRel) {
             return false;
         }
@@ -152,8 +155,9 @@ impl Index {
         true
     }
 
-    /// Everything `subject` reaches. A subject with an empty token reaches nothing, as in the real server.
-    pub(super) fn search(&self, subject: &[u8], found: &mut Interest) {
+    /// Everything `subject` reaches. A subject with an empty token reaches nothing, as in the real
+    /// server.
+    pub(super) fn search(&self, subject: &[u8], found: &mut MatchedSubscriptions) {
         found.clear();
         if subject.is_empty() || subject[0] == b'.' || subject.ends_with(b".") || memmem::find(subject, b"..").is_some()
         {
@@ -163,13 +167,14 @@ impl Index {
         tree.search(subject, found);
         drop(tree);
         if found.queued.len() > 1 {
-            // The same group may be subscribed to through several patterns: its members belong together.
+            // The same group may be subscribed to through several patterns: its members belong
+            // together.
             found.queued.sort_by(|a, b| a.queue.cmp(&b.queue));
         }
     }
 }
 
-impl Tree {
+impl SubjectTree {
     /// The node of a pattern, made if it is not there.
     fn reach(&mut self, pattern: &[u8]) -> u32 {
         let mut at = 0u32;
@@ -204,12 +209,12 @@ impl Tree {
 
     fn allocate(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
-            self.nodes.push(Node::default());
+            self.nodes.push(SubjectNode::default());
             u32::try_from(self.nodes.len() - 1).expect("four thousand million nodes do not fit in memory")
         })
     }
 
-    fn remove(&mut self, sub: &Arc<Sub>) {
+    fn remove(&mut self, sub: &Arc<Subscription>) {
         let mut path = Vec::new();
         let mut at = 0u32;
         for token in sub.subject.split(|b| *b == b'.') {
@@ -237,15 +242,16 @@ impl Tree {
                     node.literals.remove(token);
                 }
             }
-            self.nodes[at as usize] = Node::default();
+            self.nodes[at as usize] = SubjectNode::default();
             self.free.push(at);
             at = parent;
         }
     }
 
-    fn search(&self, subject: &[u8], found: &mut Interest) {
-        // Each entry is a node and where the rest of the subject begins. Only a node with both a matching literal and
-        // a `*` branches, so the stack stays small; it is bounded by the nodes of the tree in any case.
+    fn search(&self, subject: &[u8], found: &mut MatchedSubscriptions) {
+        // Each entry is a node and where the rest of the subject begins. Only a node with both a
+        // matching literal and a `*` branches, so the stack stays small; it is bounded by the nodes
+        // of the tree in any case.
         found.stack.push((0, 0));
         while let Some((mut at, mut from)) = found.stack.pop() {
             loop {
@@ -278,7 +284,7 @@ impl Tree {
         }
     }
 
-    fn take(&self, at: u32, found: &mut Interest) {
+    fn take(&self, at: u32, found: &mut MatchedSubscriptions) {
         let node = &self.nodes[at as usize];
         found.plain.extend(node.plain.iter().cloned());
         found.queued.extend(node.queued.iter().cloned());

@@ -4,22 +4,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use proptest::prelude::*;
 
 use super::*;
-use crate::broker::nats::outlet::Rules;
+use crate::broker::nats::outlet::OutletLimits;
 use crate::faults::pattern;
 
 fn outlet() -> Arc<Outlet> {
-    let rules = Rules {
+    let rules = OutletLimits {
         max_pending: 1024,
         policy: crate::broker::SlowConsumer::Disconnect,
         counters: Arc::default(),
-        pool: crate::broker::nats::pool::Pool::default(),
+        pool: crate::broker::nats::pool::BufferPool::default(),
         watched: false,
     };
     Arc::new(Outlet::new(1, Arc::new(rules), None))
 }
 
-fn sub(outlet: &Arc<Outlet>, subject: &str, queue: Option<&str>) -> Arc<Sub> {
-    Arc::new(Sub {
+fn sub(outlet: &Arc<Outlet>, subject: &str, queue: Option<&str>) -> Arc<Subscription> {
+    Arc::new(Subscription {
         outlet: Arc::clone(outlet),
         subject: subject.as_bytes().into(),
         queue: queue.map(|q| q.as_bytes().into()),
@@ -30,8 +30,8 @@ fn sub(outlet: &Arc<Outlet>, subject: &str, queue: Option<&str>) -> Arc<Sub> {
     })
 }
 
-fn reached(index: &Index, subject: &str) -> Vec<String> {
-    let mut found = Interest::default();
+fn reached(index: &SubscriptionIndex, subject: &str) -> Vec<String> {
+    let mut found = MatchedSubscriptions::default();
     index.search(subject.as_bytes(), &mut found);
     let mut names: Vec<String> =
         found.plain.iter().chain(&found.queued).map(|sub| String::from_utf8_lossy(&sub.subject).into_owned()).collect();
@@ -58,26 +58,26 @@ fn matches(pattern: &str, subject: &str) -> bool {
 
 #[test]
 fn wildcards_reach_what_they_say() {
-    let (index, outlet) = (Index::default(), outlet());
+    let (index, outlet) = (SubscriptionIndex::default(), outlet());
     for pattern in ["a", "a.b", "a.*", "*.b", "a.>", ">", "*", "a.*.c"] {
         index.insert(&sub(&outlet, pattern, None));
     }
     assert_eq!(reached(&index, "a"), ["*", ">", "a"]);
     assert_eq!(reached(&index, "a.b"), ["*.b", ">", "a.*", "a.>", "a.b"]);
     assert_eq!(reached(&index, "a.x.c"), [">", "a.*.c", "a.>"]);
-    for nowhere in ["", ".", "a.", ".a", "a..b", ".."] {
-        assert!(reached(&index, nowhere).is_empty(), "{nowhere:?}");
+    for unmatched in ["", ".", "a.", ".a", "a..b", ".."] {
+        assert!(reached(&index, unmatched).is_empty(), "{unmatched:?}");
     }
     assert_eq!(reached(&index, "a.*"), [">", "a.*", "a.>"], "a wildcard in a published subject is an ordinary token");
 }
 
 #[test]
 fn members_of_one_group_stand_together_whatever_their_pattern() {
-    let (index, outlet) = (Index::default(), outlet());
+    let (index, outlet) = (SubscriptionIndex::default(), outlet());
     for (pattern, queue) in [("a.*", "q"), ("a.b", "r"), ("a.>", "q"), ("a.b", "q")] {
         index.insert(&sub(&outlet, pattern, Some(queue)));
     }
-    let mut found = Interest::default();
+    let mut found = MatchedSubscriptions::default();
     index.search(b"a.b", &mut found);
     let groups: Vec<usize> = found.queued.chunk_by(|a, b| a.queue == b.queue).map(<[_]>::len).collect();
     assert_eq!(groups, [3, 1]);
@@ -85,7 +85,7 @@ fn members_of_one_group_stand_together_whatever_their_pattern() {
 
 #[test]
 fn a_deep_subject_neither_recurses_nor_stays() {
-    let (index, outlet) = (Index::default(), outlet());
+    let (index, outlet) = (SubscriptionIndex::default(), outlet());
     let deep = vec!["a"; 100_000].join(".");
     let one = sub(&outlet, &deep, None);
     index.insert(&one);
@@ -98,7 +98,7 @@ fn a_deep_subject_neither_recurses_nor_stays() {
 
 #[test]
 fn every_change_raises_the_generation() {
-    let (index, outlet) = (Index::default(), outlet());
+    let (index, outlet) = (SubscriptionIndex::default(), outlet());
     let one = sub(&outlet, "a", None);
     let before = index.generation();
     index.insert(&one);
@@ -115,8 +115,8 @@ proptest! {
         subjects in prop::collection::vec("[ab]{0,2}(\\.[ab]{0,2}){0,5}", 1..20),
         removed in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
     ) {
-        let (index, outlet) = (Index::default(), outlet());
-        let mut subs: Vec<Arc<Sub>> = patterns
+        let (index, outlet) = (SubscriptionIndex::default(), outlet());
+        let mut subs: Vec<Arc<Subscription>> = patterns
             .iter()
             .filter(|p| pattern::valid(p.as_bytes()))
             .map(|p| sub(&outlet, p, None))

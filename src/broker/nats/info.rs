@@ -1,17 +1,18 @@
-//! The two JSON objects of the protocol: INFO, which the server sends, and CONNECT, which the client answers with.
+//! The two JSON objects of the protocol: INFO, which the server sends, and CONNECT, which the
+//! client answers with.
 
 use serde::{Deserialize, Serialize};
 
 use super::config::{Auth, Config};
 use super::users::Credential;
 
-/// The version INFO carries. Clients gate features on it, so it names the nats-server release whose client protocol is
-/// spoken; the build metadata says who really answers.
+/// The version INFO carries. Clients gate features on it, so it names the nats-server release whose
+/// client protocol is spoken; the build metadata says who really answers.
 pub const PROTOCOL_VERSION: &str = concat!("2.10.27+msgbench.", env!("CARGO_PKG_VERSION"));
 
 /// The fields of INFO; those that differ between connections are filled in per connection.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Info {
+pub(super) struct ServerInfo {
     pub server_id: String,
     server_name: String,
     version: &'static str,
@@ -41,7 +42,7 @@ fn is_false(b: &bool) -> bool {
     !*b
 }
 
-impl Info {
+impl ServerInfo {
     pub(super) fn new(config: &Config, server_id: String, address: std::net::SocketAddr) -> Self {
         Self {
             server_id,
@@ -105,9 +106,10 @@ pub(super) struct Connect {
     pub version: Option<String>,
 }
 
-/// The options of a connection. Before CONNECT the real server takes it for a person at a terminal: verbose and pedantic.
+/// The options of a connection. Before CONNECT the real server takes it for a person at a terminal:
+/// verbose and pedantic.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Options {
+pub(super) struct ClientOptions {
     pub verbose: bool,
     pub pedantic: bool,
     pub echo: bool,
@@ -116,13 +118,13 @@ pub(super) struct Options {
     pub protocol: i64,
 }
 
-impl Default for Options {
+impl Default for ClientOptions {
     fn default() -> Self {
         Self { verbose: true, pedantic: true, echo: true, headers: false, no_responders: false, protocol: 0 }
     }
 }
 
-impl Options {
+impl ClientOptions {
     pub(super) fn merge(&mut self, said: &Connect) {
         self.verbose = said.verbose.unwrap_or(self.verbose);
         self.pedantic = said.pedantic.unwrap_or(self.pedantic);

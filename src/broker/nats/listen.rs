@@ -11,7 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Listens on an address, and says which one it became. `[::]` takes IPv4 clients as well, whatever the system's default.
+/// Listens on an address, and says which one it became. `[::]` takes IPv4 clients as well, whatever
+/// the system's default.
 pub(super) fn on(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {

@@ -1,17 +1,21 @@
 //! The router: a single node that speaks the NATS client protocol to ordinary clients.
 //!
-//! **Scope.** No cluster, no JetStream, no accounts: who needs those points the same scenario at NATS. It knows nothing of benchmarks.
+//! **Scope.** No cluster, no JetStream, no accounts: who needs those points the same scenario at
+//! NATS. It knows nothing of benchmarks.
 //!
-//! **Design.** One reader task per connection parses in place ([`parse`]), routes through what it remembers of the
-//! subscription index (`router`, `index`), gathers a whole read batch per target and hands it to the kernel itself (`outlet`);
-//! a second task, the keeper, wakes only when a socket is full or a timer is due. Rejected: a writer task per
-//! message or per flush (a wake-up each), a lock per message, one thread for everything (no second core).
+//! **Design.** One reader task per connection parses in place ([`parse`]), routes through what it
+//! remembers of the subscription index (`router`, `index`), gathers a whole read batch per target
+//! and hands it to the kernel itself (`outlet`); a second task, the writer, wakes only when a
+//! socket is full or a timer is due. Rejected: a writer task per message or per flush (a wake-up
+//! each), a lock per message, one thread for everything (no second core).
 //!
-//! **Invariants.** Everything is bounded: connections, subscriptions, control lines, payloads, what waits for a
-//! connection, the time to show credentials. Messages of one connection arrive in order on every subscription, and a
-//! PONG follows everything the connection had published before its PING.
+//! **Invariants.** Everything is bounded: connections, subscriptions, control lines, payloads, what
+//! waits for a connection, the time to show credentials. Messages of one connection arrive in order
+//! on every subscription, and a PONG follows everything the connection had published before its
+//! PING.
 //!
-//! **Seams.** Faults leave the fast path in `Session::publish` (`faults`, only where some are configured). A second protocol gets its own session over the same hub, outlet and keeper.
+//! **Seams.** Faults leave the fast path in `Session::publish` (`faults`, only where some are
+//! configured). A second protocol gets its own session over the same hub, outlet and writer task.
 
 mod auth;
 mod config;
@@ -22,7 +26,6 @@ mod frames;
 mod hub;
 mod index;
 mod info;
-mod keeper;
 mod listen;
 mod monitor;
 mod outlet;
@@ -36,6 +39,7 @@ mod subject;
 mod traffic;
 pub mod users;
 mod websocket;
+mod writer;
 
 pub use config::{Auth, Config, LameDuck, SlowConsumer};
 pub use counters::{Counters, Totals};

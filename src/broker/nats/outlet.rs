@@ -1,13 +1,16 @@
-//! The way out to one connection: one coalesced buffer, one owner of the socket's writing side at a time.
+//! The outbound side of one connection: one coalesced buffer, one owner of the socket's writing
+//! side at a time.
 //!
-//! Publishers gather what they have for a connection during one read batch and [`Outlet::commit`] it with one short lock.
-//! Whoever finds nobody writing becomes the writer and hands its bytes to the kernel itself, without the lock; others leave theirs in
-//! the buffer, and the writer takes them along. Only when the kernel takes no more does the connection's keeper task
-//! ([`super::keeper`]) become the writer. So an idle request costs no wake-up beyond the peer's own, and a fan-out
-//! costs one system call per target and batch.
+//! Publishers gather what they have for a connection during one read batch and [`Outlet::commit`]
+//! it with one short lock. The first publisher that finds the socket free writes its bytes itself,
+//! without the lock; others leave theirs in the buffer, and that writer takes them along. Only when
+//! the kernel takes no more does the connection's writer task ([`super::writer`]) take over. So an
+//! idle request costs no wake-up beyond the peer's own, and a fan-out costs one system call per
+//! target and batch.
 //!
-//! Invariant: bytes leave in the order of the commits; `pending` is what has been committed and not yet given to the
-//! kernel, and no policy but `Block` (by one batch per publisher) lets it pass `max_pending`.
+//! Invariant: bytes leave in the order of the commits; `pending` is what has been committed and not
+//! yet given to the kernel, and no policy but `Block` (by one batch per publisher) lets it pass
+//! `max_pending`.
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
@@ -23,28 +26,29 @@ use tokio::sync::Notify;
 use super::config::SlowConsumer;
 use super::counters::Counters;
 use super::frames;
-use super::index::Sub;
-use super::pool::Pool;
-use super::traffic::{Load, Traffic};
+use super::index::Subscription;
+use super::pool::BufferPool;
+use super::traffic::{Traffic, TrafficVolume};
 use super::users::Permissions;
 use crate::units::now;
 
 /// Who may write to the socket now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writer {
+enum SocketOwner {
     Nobody,
     /// A task in [`Outlet::commit`].
     Committer,
-    /// The connection's keeper.
-    Keeper,
+    /// The connection's writer task.
+    ConnectionWriter,
 }
 
 #[derive(Debug)]
-struct State {
-    /// The socket, for writing directly; absent with TLS, where only the keeper writes, and after the close.
+struct OutletState {
+    /// The socket, for writing directly; absent with TLS, where only the writer task writes, and
+    /// after the close.
     socket: Option<Arc<OwnedWriteHalf>>,
-    writer: Writer,
-    /// What the keeper is writing now, from `front_at`.
+    writer: SocketOwner,
+    /// What the writer task is writing now, from `front_at`.
     front: Vec<u8>,
     front_at: usize,
     /// What was committed after it.
@@ -53,7 +57,7 @@ struct State {
     /// Set when the writing side is to be closed once everything is written.
     finishing: bool,
     /// Subscriptions that ended by their own count, for the connection to forget.
-    expired: Vec<Arc<Sub>>,
+    expired: Vec<Arc<Subscription>>,
 }
 
 /// Closes one or both directions. An error means that the peer has closed already.
@@ -62,30 +66,30 @@ pub(super) fn shut(socket: &OwnedWriteHalf, how: Shutdown) {
     let _ = SockRef::from(stream).shutdown(how);
 }
 
-/// What the outlets of one broker share.
+/// Limits and counters that all outlets of one broker share.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct OutletLimits {
     pub max_pending: usize,
     pub policy: SlowConsumer,
     pub counters: Arc<Counters>,
-    pub pool: Pool,
+    pub pool: BufferPool,
     /// Whether somebody may look at the connections one by one.
     pub watched: bool,
 }
 
-impl Rules {
+impl OutletLimits {
     /// Above this a publisher is held back: 75 % of the limit.
     pub(super) fn high_water(&self) -> usize {
         self.max_pending / 4 * 3
     }
 }
 
-/// The way out to one connection.
+/// The outbound side of one connection.
 #[derive(Debug)]
 pub(super) struct Outlet {
     pub id: u64,
-    rules: Arc<Rules>,
-    state: Mutex<State>,
+    rules: Arc<OutletLimits>,
+    state: Mutex<OutletState>,
     pending: AtomicUsize,
     /// Whether the client takes headers; they are stripped otherwise.
     pub headers: AtomicBool,
@@ -97,22 +101,22 @@ pub(super) struct Outlet {
     pub permissions: OnceLock<Arc<Permissions>>,
     /// What it has received and sent.
     pub traffic: Traffic,
-    /// Whether anything has been received since the keeper last looked.
-    pub heard: AtomicBool,
+    /// Whether anything has been received since the writer task last checked.
+    pub received_since_check: AtomicBool,
     /// A fault: nothing is read from the connection before this instant.
-    pub deaf_until: AtomicU64,
-    /// A fault: what is sent is swallowed.
-    pub mute: AtomicBool,
+    pub read_paused_until: AtomicU64,
+    /// A fault: what is sent is discarded.
+    pub discards_writes: AtomicBool,
     /// Whether `expired` may hold something.
     has_expired: AtomicBool,
-    /// Wakes the keeper.
-    pub kick: Notify,
+    /// Wakes the writer task.
+    pub wake_writer: Notify,
     /// Wakes those who wait for the buffer to empty, or for the end.
     room: Notify,
 }
 
-/// The keeper's next piece of work.
-pub(super) enum Work {
+/// The writer task's next piece of work.
+pub(super) enum WriterTask {
     /// Write this from the given place, then ask again.
     Write(Vec<u8>, usize),
     /// Everything is written, and the writing side is to be closed.
@@ -124,14 +128,15 @@ pub(super) enum Work {
 }
 
 impl Outlet {
-    /// An outlet that writes to `socket` directly, or only through its keeper when there is none.
-    pub(super) fn new(id: u64, rules: Arc<Rules>, socket: Option<Arc<OwnedWriteHalf>>) -> Self {
+    /// An outlet that writes to `socket` directly, or only through its writer task when there is
+    /// none.
+    pub(super) fn new(id: u64, rules: Arc<OutletLimits>, socket: Option<Arc<OwnedWriteHalf>>) -> Self {
         Self {
             id,
             rules,
-            state: Mutex::new(State {
+            state: Mutex::new(OutletState {
                 socket,
-                writer: Writer::Nobody,
+                writer: SocketOwner::Nobody,
                 front: Vec::new(),
                 front_at: 0,
                 back: Vec::new(),
@@ -145,11 +150,11 @@ impl Outlet {
             announces: AtomicBool::new(false),
             permissions: OnceLock::new(),
             traffic: Traffic::default(),
-            heard: AtomicBool::new(false),
-            deaf_until: AtomicU64::new(0),
-            mute: AtomicBool::new(false),
+            received_since_check: AtomicBool::new(false),
+            read_paused_until: AtomicU64::new(0),
+            discards_writes: AtomicBool::new(false),
             has_expired: AtomicBool::new(false),
-            kick: Notify::new(),
+            wake_writer: Notify::new(),
             room: Notify::new(),
         }
     }
@@ -159,7 +164,7 @@ impl Outlet {
         self.permissions.get().is_none_or(|permissions| !permissions.withholds(subject))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OutletState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,14 +180,15 @@ impl Outlet {
     /// Sends a few bytes of the server's own.
     pub(super) fn send(&self, bytes: &[u8]) {
         let mut stage = bytes.to_vec();
-        self.commit(&mut stage, Load::default());
+        self.commit(&mut stage, TrafficVolume::default());
     }
 
-    /// Takes over what a publisher gathered (`load` is the MSG and HMSG frames in it) and writes as much as the
-    /// kernel takes. Leaves `stage` empty. Returns whether the publisher should be held back.
-    pub(super) fn commit(&self, stage: &mut Vec<u8>, load: Load) -> bool {
+    /// Takes over what a publisher gathered (`load` is the MSG and HMSG frames in it) and writes as
+    /// much as the kernel takes. Leaves `stage` empty. Returns whether the publisher should be held
+    /// back.
+    pub(super) fn commit(&self, stage: &mut Vec<u8>, load: TrafficVolume) -> bool {
         let mut state = self.state();
-        if state.closed || self.mute.load(Ordering::Relaxed) {
+        if state.closed || self.discards_writes.load(Ordering::Relaxed) {
             stage.clear();
             return false;
         }
@@ -192,18 +198,19 @@ impl Outlet {
         if self.rules.watched && load.messages > 0 {
             self.traffic.active.store(now(), Ordering::Relaxed);
         }
-        let Some(socket) = state.socket.clone().filter(|_| state.writer == Writer::Nobody) else {
+        let Some(socket) = state.socket.clone().filter(|_| state.writer == SocketOwner::Nobody) else {
             self.queue(&mut state, stage);
-            if state.writer == Writer::Nobody && !state.closed {
-                self.hand_to_keeper(&mut state);
+            if state.writer == SocketOwner::Nobody && !state.closed {
+                self.hand_to_writer_task(&mut state);
             }
             return self.pending() > self.rules.high_water();
         };
-        state.writer = Writer::Committer;
+        state.writer = SocketOwner::Committer;
         drop(state);
         let mut written = 0u64;
         let mut at = 0;
-        // A committer works for others too, but not for ever: after a few rounds the keeper goes on.
+        // A committer works for others too, but not without end: after a few rounds the writer task
+        // goes on.
         for round in 0.. {
             while at < stage.len() {
                 match socket.try_write(&stage[at..]) {
@@ -236,7 +243,7 @@ impl Outlet {
                 }
                 state.front = std::mem::take(stage);
                 state.front_at = at;
-                self.hand_to_keeper(&mut state);
+                self.hand_to_writer_task(&mut state);
                 let queued = state.back.len();
                 self.enforce(&mut state, queued);
                 break;
@@ -244,14 +251,14 @@ impl Outlet {
             stage.clear();
             at = 0;
             if state.back.is_empty() {
-                state.writer = Writer::Nobody;
+                state.writer = SocketOwner::Nobody;
                 if round > 0 {
                     self.room.notify_waiters();
                 }
                 break;
             }
             if round == 3 {
-                self.hand_to_keeper(&mut state);
+                self.hand_to_writer_task(&mut state);
                 break;
             }
             std::mem::swap(&mut state.back, stage);
@@ -260,13 +267,13 @@ impl Outlet {
         self.pending() > self.rules.high_water()
     }
 
-    fn hand_to_keeper(&self, state: &mut State) {
-        state.writer = Writer::Keeper;
-        self.kick.notify_one();
+    fn hand_to_writer_task(&self, state: &mut OutletState) {
+        state.writer = SocketOwner::ConnectionWriter;
+        self.wake_writer.notify_one();
     }
 
     /// Puts `stage` behind what waits already.
-    fn queue(&self, state: &mut State, stage: &mut Vec<u8>) {
+    fn queue(&self, state: &mut OutletState, stage: &mut Vec<u8>) {
         self.pending.fetch_add(stage.len(), Ordering::AcqRel);
         let queued = state.back.len();
         if queued == 0 {
@@ -278,8 +285,9 @@ impl Outlet {
         self.enforce(state, queued);
     }
 
-    /// Applies the slow-consumer policy when too much waits; what lies in `back` from `queued` on is the newest.
-    fn enforce(&self, state: &mut State, queued: usize) {
+    /// Applies the slow-consumer policy when too much waits; what lies in `back` from `queued` on
+    /// is the newest.
+    fn enforce(&self, state: &mut OutletState, queued: usize) {
         let limit = self.rules.max_pending;
         if self.pending() <= limit {
             return;
@@ -291,7 +299,7 @@ impl Outlet {
                 self.close_locked(state);
             }
             SlowConsumer::DropNewest => {
-                let mut dropped = Load::default();
+                let mut dropped = TrafficVolume::default();
                 let ahead = self.pending().saturating_sub(state.back.len());
                 dropped += self.trim(&mut state.back, queued, queued, limit.saturating_sub(ahead));
                 let (at, len) = (state.front_at, state.front.len());
@@ -302,7 +310,8 @@ impl Outlet {
                 Counters::sub(&self.rules.counters.messages_out, dropped.messages);
                 Counters::sub(&self.rules.counters.payload_out, dropped.payload);
                 self.traffic.sent.sub(dropped);
-                // Only the server's own answers are left over the limit: a client that asks and never reads.
+                // Only the server's own answers are left over the limit: a client that asks and
+                // never reads.
                 if self.pending() > limit + frames::LARGEST_ANSWERS {
                     Counters::add(&self.rules.counters.slow_consumers, 1);
                     self.close_locked(state);
@@ -311,41 +320,41 @@ impl Outlet {
         }
     }
 
-    fn trim(&self, buf: &mut Vec<u8>, boundary: usize, begun: usize, limit: usize) -> Load {
+    fn trim(&self, buf: &mut Vec<u8>, boundary: usize, begun: usize, limit: usize) -> TrafficVolume {
         let before = buf.len();
         let dropped = frames::keep(buf, boundary, begun, limit);
         self.pending.fetch_sub(before - buf.len(), Ordering::AcqRel);
         dropped
     }
 
-    /// The keeper asks what to do; `spent` is the buffer it has just written.
-    pub(super) fn work(&self, spent: Option<Vec<u8>>) -> Work {
+    /// Gives the writer task its next work; `spent` is the buffer it has just written.
+    pub(super) fn work(&self, spent: Option<Vec<u8>>) -> WriterTask {
         let mut state = self.state();
         if let Some(spent) = spent {
             self.rules.pool.give(spent);
         }
         if state.closed {
-            return Work::Closed;
+            return WriterTask::Closed;
         }
-        if state.writer != Writer::Keeper {
-            if state.finishing && state.writer == Writer::Nobody {
-                return Work::Finish;
+        if state.writer != SocketOwner::ConnectionWriter {
+            if state.finishing && state.writer == SocketOwner::Nobody {
+                return WriterTask::Finish;
             }
-            return Work::Idle;
+            return WriterTask::Idle;
         }
         if state.front_at < state.front.len() {
             let at = std::mem::take(&mut state.front_at);
-            return Work::Write(std::mem::take(&mut state.front), at);
+            return WriterTask::Write(std::mem::take(&mut state.front), at);
         }
         if !state.back.is_empty() {
-            return Work::Write(std::mem::take(&mut state.back), 0);
+            return WriterTask::Write(std::mem::take(&mut state.back), 0);
         }
-        state.writer = Writer::Nobody;
+        state.writer = SocketOwner::Nobody;
         self.room.notify_waiters();
-        if state.finishing { Work::Finish } else { Work::Idle }
+        if state.finishing { WriterTask::Finish } else { WriterTask::Idle }
     }
 
-    /// The keeper has given `n` bytes to the kernel.
+    /// The writer task has given `n` bytes to the kernel.
     pub(super) fn wrote(&self, n: usize) {
         Counters::add(&self.rules.counters.bytes_out, n as u64);
         let before = self.pending.fetch_sub(n, Ordering::AcqRel);
@@ -391,10 +400,10 @@ impl Outlet {
         let _ = tokio::time::timeout(limit, waiting).await;
     }
 
-    /// Asks the keeper to close the writing side once everything is written.
+    /// Asks the writer task to close the writing side once everything is written.
     pub(super) fn finish(&self) {
         self.state().finishing = true;
-        self.kick.notify_one();
+        self.wake_writer.notify_one();
     }
 
     /// Closes both directions at once; what waits is lost.
@@ -402,7 +411,7 @@ impl Outlet {
         self.close_locked(&mut self.state());
     }
 
-    fn close_locked(&self, state: &mut State) {
+    fn close_locked(&self, state: &mut OutletState) {
         if state.closed {
             return;
         }
@@ -415,11 +424,12 @@ impl Outlet {
             // Wakes the reader. An error means the peer has closed already.
             shut(&socket, Shutdown::Both);
         }
-        self.kick.notify_one();
+        self.wake_writer.notify_one();
         self.room.notify_waiters();
     }
 
-    /// Lets the reader come to the end of what has arrived. With TLS the reader watches the phase instead.
+    /// Lets the reader come to the end of what has arrived. With TLS the reader watches the phase
+    /// instead.
     pub(super) fn stop_reading(&self) {
         if let Some(socket) = &self.state().socket {
             shut(socket, Shutdown::Read);
@@ -427,7 +437,7 @@ impl Outlet {
     }
 
     /// Notes that a subscription of this connection has ended by its own count.
-    pub(super) fn expire(&self, sub: &Arc<Sub>) {
+    pub(super) fn expire(&self, sub: &Arc<Subscription>) {
         let mut state = self.state();
         if state.closed {
             return;
@@ -437,7 +447,7 @@ impl Outlet {
     }
 
     /// The subscriptions noted since the last call.
-    pub(super) fn take_expired(&self) -> Vec<Arc<Sub>> {
+    pub(super) fn take_expired(&self) -> Vec<Arc<Subscription>> {
         if !self.has_expired.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }

@@ -1,15 +1,17 @@
 //! The NATS client protocol, read in place.
 //!
-//! [`next`] looks at the bytes received so far and yields one operation that borrows from them, or says how many bytes
-//! it needs. It keeps no state: a stream split anywhere parses the same, because a split frame is simply looked at again.
-//! The rules and the error texts are those of nats-server 2.10, observed on the wire.
+//! [`next`] looks at the bytes received so far and yields one operation that borrows from them, or
+//! says how many bytes it needs. It keeps no state: a stream split anywhere parses the same,
+//! because a split frame is simply looked at again. The rules and the error texts are those of
+//! nats-server 2.10, observed on the wire.
 //!
-//! Invariant: the parser never asks for more than one control line plus one payload of `max_payload`, and it refuses
-//! what is too long as soon as the declared size or the line length shows it, before the rest has arrived.
+//! Invariant: the parser never asks for more than one control line plus one payload of
+//! `max_payload`, and it refuses what is too long as soon as the declared size or the line length
+//! shows it, before the rest has arrived.
 
 /// The limits a frame is held to.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct FrameLimits {
     /// Largest argument of a control line, in bytes.
     pub max_control_line: usize,
     /// Largest payload (headers included), in bytes.
@@ -20,7 +22,7 @@ pub struct Limits {
 
 /// Why a stream cannot be read on. Every one of them ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Violation {
+pub enum ProtocolViolation {
     /// The verb, or the end of a payload, is not what the protocol says.
     UnknownOperation,
     /// The declared payload is larger than `max_payload`.
@@ -31,7 +33,7 @@ pub enum Violation {
     Arguments,
 }
 
-impl Violation {
+impl ProtocolViolation {
     /// The text of the `-ERR` the real server sends, if it sends one.
     pub fn text(self) -> Option<&'static str> {
         match self {
@@ -58,8 +60,8 @@ pub struct Publish<'a> {
     pub header_len: usize,
     /// Headers and body, without the closing CRLF.
     pub payload: &'a [u8],
-    /// `<sizes>\r\n<payload>\r\n` as one run of bytes, when the sender wrote it in the canonical form: what a MSG or
-    /// HMSG ends with, ready to be copied once.
+    /// `<sizes>\r\n<payload>\r\n` as one run of bytes, when the sender wrote it in the canonical
+    /// form: what a MSG or HMSG ends with, ready to be copied once.
     pub tail: Option<&'a [u8]>,
 }
 
@@ -86,9 +88,7 @@ pub enum Op<'a> {
     },
     /// CONNECT with its JSON.
     Connect(&'a [u8]),
-    /// PING.
     Ping,
-    /// PONG.
     Pong,
     /// INFO from a client: read and ignored.
     Info(&'a [u8]),
@@ -100,7 +100,7 @@ pub enum Op<'a> {
 
 /// What [`next`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum ParseStep<'a> {
     /// A whole operation and how many bytes it took.
     Done(Op<'a>, usize),
     /// The frame is not complete: at least this many bytes are needed, counted from its first byte.
@@ -121,11 +121,12 @@ enum Verb {
     Err,
 }
 
-/// Recognises `PUB <subject> <size>\r\n<payload>\r\n` for a subject known beforehand: what a stream of messages mostly
-/// consists of. Returns the tail (see [`Publish::tail`]), how many bytes of it are payload, and how many bytes the frame took. Whatever is not exactly that, or not yet
+/// Recognises `PUB <subject> <size>\r\n<payload>\r\n` for a subject known beforehand: what a stream
+/// of messages mostly consists of. Returns the tail (see [`Publish::tail`]), how many bytes of it
+/// are payload, and how many bytes the frame took. Whatever is not exactly that, or not yet
 /// complete, is `None` and left to [`next`].
 #[inline]
-pub fn again<'a>(buf: &'a [u8], subject: &[u8], limits: &Limits) -> Option<(&'a [u8], usize, usize)> {
+pub fn again<'a>(buf: &'a [u8], subject: &[u8], limits: &FrameLimits) -> Option<(&'a [u8], usize, usize)> {
     let rest = buf.strip_prefix(b"PUB ")?.strip_prefix(subject)?.strip_prefix(b" ")?;
     let mut size = 0;
     let mut digits = 0;
@@ -157,14 +158,14 @@ pub fn payload_of(tail: &[u8]) -> usize {
 /// Reads the next operation from the front of `buf`.
 ///
 /// # Errors
-/// A [`Violation`] when the bytes cannot be the beginning of any acceptable frame.
+/// A [`ProtocolViolation`] when the bytes cannot be the beginning of any acceptable frame.
 #[inline]
-pub fn next<'a>(buf: &'a [u8], limits: &Limits) -> Result<Step<'a>, Violation> {
+pub fn next<'a>(buf: &'a [u8], limits: &FrameLimits) -> Result<ParseStep<'a>, ProtocolViolation> {
     // The common case first: everything else costs a few branches more.
     if buf.starts_with(b"PUB ") {
         return publish(buf, 4, false, limits);
     }
-    let Some(&first) = buf.first() else { return Ok(Step::Need(1)) };
+    let Some(&first) = buf.first() else { return Ok(ParseStep::Need(1)) };
     let (name, verb): (&[u8], Verb) = match first.to_ascii_uppercase() {
         b'H' => (b"HPUB", Verb::Hpub),
         b'S' => (b"SUB", Verb::Sub),
@@ -174,47 +175,48 @@ pub fn next<'a>(buf: &'a [u8], limits: &Limits) -> Result<Step<'a>, Violation> {
         b'+' => (b"+OK", Verb::Ok),
         b'-' => (b"-ERR", Verb::Err),
         b'P' => match buf.get(1).map(u8::to_ascii_uppercase) {
-            None => return Ok(Step::Need(2)),
+            None => return Ok(ParseStep::Need(2)),
             Some(b'U') => (b"PUB", Verb::Pub),
             Some(b'I') => (b"PING", Verb::Ping),
             Some(b'O') => (b"PONG", Verb::Pong),
-            Some(_) => return Err(Violation::UnknownOperation),
+            Some(_) => return Err(ProtocolViolation::UnknownOperation),
         },
-        _ => return Err(Violation::UnknownOperation),
+        _ => return Err(ProtocolViolation::UnknownOperation),
     };
     let seen = buf.len().min(name.len());
     if !buf[..seen].eq_ignore_ascii_case(&name[..seen]) {
-        return Err(Violation::UnknownOperation);
+        return Err(ProtocolViolation::UnknownOperation);
     }
     if seen < name.len() {
-        return Ok(Step::Need(seen + 1));
+        return Ok(ParseStep::Need(seen + 1));
     }
     let at = name.len();
-    // These verbs must be followed by white space; for the others the rest of the line is the argument or is ignored.
+    // These verbs must be followed by white space; for the others the rest of the line is the
+    // argument or is ignored.
     if matches!(verb, Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Info | Verb::Err) {
         match buf.get(at) {
-            None => return Ok(Step::Need(at + 1)),
+            None => return Ok(ParseStep::Need(at + 1)),
             Some(b' ' | b'\t') => {}
-            Some(_) => return Err(Violation::UnknownOperation),
+            Some(_) => return Err(ProtocolViolation::UnknownOperation),
         }
     }
     match verb {
         Verb::Pub => return publish(buf, at + 1, false, limits),
-        Verb::Hpub if !limits.headers => return Err(Violation::Arguments),
+        Verb::Hpub if !limits.headers => return Err(ProtocolViolation::Arguments),
         Verb::Hpub => return publish(buf, at + 1, true, limits),
         _ => {}
     }
-    let Some((arg, used)) = line(buf, at, limits)? else { return Ok(Step::Need(buf.len() + 1)) };
+    let Some((arg, used)) = line(buf, at, limits)? else { return Ok(ParseStep::Need(buf.len() + 1)) };
     let op = match verb {
         Verb::Sub => match fields(arg) {
             ([subject, sid, ..], 2) => Op::Subscribe { subject, queue: None, sid },
             ([subject, queue, sid, _], 3) => Op::Subscribe { subject, queue: Some(queue), sid },
-            _ => return Err(Violation::Arguments),
+            _ => return Err(ProtocolViolation::Arguments),
         },
         Verb::Unsub => match fields(arg) {
             ([sid, ..], 1) => Op::Unsubscribe { sid, max: None },
             ([sid, max, ..], 2) => Op::Unsubscribe { sid, max: size(max).map(|n| n as u64) },
-            _ => return Err(Violation::Arguments),
+            _ => return Err(ProtocolViolation::Arguments),
         },
         Verb::Connect => Op::Connect(arg),
         Verb::Ping => Op::Ping,
@@ -222,21 +224,26 @@ pub fn next<'a>(buf: &'a [u8], limits: &Limits) -> Result<Step<'a>, Violation> {
         Verb::Info => Op::Info(arg),
         Verb::Ok => Op::Ok,
         Verb::Err => Op::Err(arg),
-        Verb::Pub | Verb::Hpub => return Err(Violation::UnknownOperation),
+        Verb::Pub | Verb::Hpub => return Err(ProtocolViolation::UnknownOperation),
     };
-    Ok(Step::Done(op, used))
+    Ok(ParseStep::Done(op, used))
 }
 
-/// The rest of the control line from `at`, without its line end and leading white space, and where the next frame starts.
-fn line<'a>(buf: &'a [u8], at: usize, limits: &Limits) -> Result<Option<(&'a [u8], usize)>, Violation> {
+/// The rest of the control line from `at`, without its line end and leading white space, and where
+/// the next frame starts.
+fn line<'a>(buf: &'a [u8], at: usize, limits: &FrameLimits) -> Result<Option<(&'a [u8], usize)>, ProtocolViolation> {
     let window = buf.len().min(at + limits.max_control_line + 2);
     let Some(end) = memchr::memchr(b'\n', &buf[at..window]) else {
-        return if buf.len() >= at + limits.max_control_line + 2 { Err(Violation::ControlLine) } else { Ok(None) };
+        return if buf.len() >= at + limits.max_control_line + 2 {
+            Err(ProtocolViolation::ControlLine)
+        } else {
+            Ok(None)
+        };
     };
     let arg = &buf[at..at + end];
     let arg = arg.strip_suffix(b"\r").unwrap_or(arg).trim_ascii_start();
     if arg.len() > limits.max_control_line {
-        return Err(Violation::ControlLine);
+        return Err(ProtocolViolation::ControlLine);
     }
     Ok(Some((arg, at + end + 1)))
 }
@@ -272,7 +279,12 @@ fn size(text: &[u8]) -> Option<usize> {
 }
 
 #[inline]
-fn publish<'a>(buf: &'a [u8], at: usize, headers: bool, limits: &Limits) -> Result<Step<'a>, Violation> {
+fn publish<'a>(
+    buf: &'a [u8],
+    at: usize,
+    headers: bool,
+    limits: &FrameLimits,
+) -> Result<ParseStep<'a>, ProtocolViolation> {
     // One pass over the line finds its end and the bounds of its fields.
     let mut bounds = [(0usize, 0usize); 4];
     let mut count = 0;
@@ -281,7 +293,7 @@ fn publish<'a>(buf: &'a [u8], at: usize, headers: bool, limits: &Limits) -> Resu
     let last = at + limits.max_control_line + 2;
     loop {
         let Some(&b) = buf.get(i) else {
-            return if i >= last { Err(Violation::ControlLine) } else { Ok(Step::Need(i + 1)) };
+            return if i >= last { Err(ProtocolViolation::ControlLine) } else { Ok(ParseStep::Need(i + 1)) };
         };
         if b > b' ' {
             if start == usize::MAX {
@@ -289,7 +301,8 @@ fn publish<'a>(buf: &'a [u8], at: usize, headers: bool, limits: &Limits) -> Resu
             }
         } else if matches!(b, b' ' | b'\t' | b'\r' | b'\n') {
             if start != usize::MAX {
-                // Too many fields are an error, but only once the line has shown not to be too long.
+                // Too many fields are an error, but only once the line has shown not to be too
+                // long.
                 if let Some(slot) = bounds.get_mut(count) {
                     *slot = (start, i);
                 }
@@ -304,25 +317,25 @@ fn publish<'a>(buf: &'a [u8], at: usize, headers: bool, limits: &Limits) -> Resu
         }
         i += 1;
         if i > last {
-            return Err(Violation::ControlLine);
+            return Err(ProtocolViolation::ControlLine);
         }
     }
     let arg_end = if buf[i - 1] == b'\r' { i - 1 } else { i };
     if arg_end - at > limits.max_control_line {
-        return Err(Violation::ControlLine);
+        return Err(ProtocolViolation::ControlLine);
     }
     let sizes = if headers { 2 } else { 1 };
     if count != 1 + sizes && count != 2 + sizes {
-        return Err(Violation::Arguments);
+        return Err(ProtocolViolation::Arguments);
     }
     let text = |n: usize| &buf[bounds[n].0..bounds[n].1];
     let total_text = text(count - 1);
-    let total = size(total_text).ok_or(Violation::Arguments)?;
+    let total = size(total_text).ok_or(ProtocolViolation::Arguments)?;
     let (header_text, header_len): (&[u8], usize) = if headers {
         let text = text(count - 2);
-        let len = size(text).ok_or(Violation::Arguments)?;
+        let len = size(text).ok_or(ProtocolViolation::Arguments)?;
         if len > total {
-            return Err(Violation::Arguments);
+            return Err(ProtocolViolation::Arguments);
         }
         // Without headers the message is delivered as a plain MSG.
         if len == 0 { (b"", 0) } else { (text, len) }
@@ -330,19 +343,19 @@ fn publish<'a>(buf: &'a [u8], at: usize, headers: bool, limits: &Limits) -> Resu
         (b"", 0)
     };
     if total > limits.max_payload {
-        return Err(Violation::MaxPayload);
+        return Err(ProtocolViolation::MaxPayload);
     }
     let body = i + 1;
     let end = body + total + 2;
     if buf.len() < end {
         // A wrong end of the payload is reported as soon as it can be seen.
         if buf.len() == end - 1 && buf[end - 2] != b'\r' {
-            return Err(Violation::UnknownOperation);
+            return Err(ProtocolViolation::UnknownOperation);
         }
-        return Ok(Step::Need(end));
+        return Ok(ParseStep::Need(end));
     }
     if buf[end - 2] != b'\r' || buf[end - 1] != b'\n' {
-        return Err(Violation::UnknownOperation);
+        return Err(ProtocolViolation::UnknownOperation);
     }
     let first_size = if header_len > 0 { bounds[count - 2] } else { bounds[count - 1] };
     let last_size = bounds[count - 1];
@@ -357,7 +370,7 @@ fn publish<'a>(buf: &'a [u8], at: usize, headers: bool, limits: &Limits) -> Resu
         payload: &buf[body..body + total],
         tail: (tidy && single).then(|| &buf[first_size.0..end]),
     };
-    Ok(Step::Done(Op::Publish(publish), end))
+    Ok(ParseStep::Done(Op::Publish(publish), end))
 }
 
 #[cfg(test)]

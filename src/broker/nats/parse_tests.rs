@@ -2,19 +2,19 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { max_control_line: 4096, max_payload: 1 << 20, headers: true };
+const LIMITS: FrameLimits = FrameLimits { max_control_line: 4096, max_payload: 1 << 20, headers: true };
 
 /// What a stream says, in a form that does not borrow from it.
-fn read_all(mut bytes: &[u8], limits: &Limits) -> (Vec<String>, Result<usize, Violation>) {
+fn read_all(mut bytes: &[u8], limits: &FrameLimits) -> (Vec<String>, Result<usize, ProtocolViolation>) {
     let mut ops = Vec::new();
     loop {
         match next(bytes, limits) {
-            Ok(Step::Done(op, used)) => {
+            Ok(ParseStep::Done(op, used)) => {
                 assert!(used > 0 && used <= bytes.len(), "an operation takes bytes that are there");
                 ops.push(format!("{op:?}"));
                 bytes = &bytes[used..];
             }
-            Ok(Step::Need(n)) => {
+            Ok(ParseStep::Need(n)) => {
                 assert!(n > bytes.len(), "what is needed is more than what is there");
                 return (ops, Ok(n));
             }
@@ -24,7 +24,7 @@ fn read_all(mut bytes: &[u8], limits: &Limits) -> (Vec<String>, Result<usize, Vi
 }
 
 /// The same, with the stream arriving in pieces and the unused rest kept, as a connection does.
-fn read_pieces(stream: &[u8], pieces: &[usize], limits: &Limits) -> (Vec<String>, Result<(), Violation>) {
+fn read_pieces(stream: &[u8], pieces: &[usize], limits: &FrameLimits) -> (Vec<String>, Result<(), ProtocolViolation>) {
     let mut ops = Vec::new();
     let (mut buf, mut from) = (Vec::new(), 0);
     for piece in pieces.iter().copied().chain([stream.len()]) {
@@ -34,11 +34,11 @@ fn read_pieces(stream: &[u8], pieces: &[usize], limits: &Limits) -> (Vec<String>
         let mut at = 0;
         loop {
             match next(&buf[at..], limits) {
-                Ok(Step::Done(op, used)) => {
+                Ok(ParseStep::Done(op, used)) => {
                     ops.push(format!("{op:?}"));
                     at += used;
                 }
-                Ok(Step::Need(n)) => {
+                Ok(ParseStep::Need(n)) => {
                     assert!(
                         n <= limits.max_control_line + limits.max_payload + 64,
                         "one frame of the largest size is all that is ever needed"
@@ -53,20 +53,20 @@ fn read_pieces(stream: &[u8], pieces: &[usize], limits: &Limits) -> (Vec<String>
     (ops, Ok(()))
 }
 
-fn one(bytes: &[u8]) -> Result<String, Violation> {
+fn one(bytes: &[u8]) -> Result<String, ProtocolViolation> {
     match next(bytes, &LIMITS)? {
-        Step::Done(op, used) => {
+        ParseStep::Done(op, used) => {
             assert_eq!(used, bytes.len(), "the whole of it");
             Ok(format!("{op:?}"))
         }
-        Step::Need(n) => Ok(format!("need {n}")),
+        ParseStep::Need(n) => Ok(format!("need {n}")),
     }
 }
 
 #[test]
 fn every_verb_in_any_case_with_any_white_space() {
     let publish = |bytes: &'static [u8]| match next(bytes, &LIMITS) {
-        Ok(Step::Done(Op::Publish(p), _)) => p,
+        Ok(ParseStep::Done(Op::Publish(p), _)) => p,
         other => panic!("{other:?}"),
     };
     let p = publish(b"PUB a 2\r\nhi\r\n");
@@ -95,7 +95,7 @@ fn every_verb_in_any_case_with_any_white_space() {
 
 #[test]
 fn what_the_real_server_refuses_is_refused_for_the_same_reason() {
-    use Violation::{Arguments, ControlLine, MaxPayload, UnknownOperation};
+    use ProtocolViolation::{Arguments, ControlLine, MaxPayload, UnknownOperation};
     for (bytes, violation) in [
         (&b"\r\n"[..], UnknownOperation),
         (b"F", UnknownOperation),
@@ -126,7 +126,7 @@ fn what_the_real_server_refuses_is_refused_for_the_same_reason() {
     ] {
         assert_eq!(one(bytes), Err(violation), "{:?}", String::from_utf8_lossy(bytes));
     }
-    assert_eq!(next(b"HPUB a 0 2\r\nhi\r\n", &Limits { headers: false, ..LIMITS }), Err(Arguments));
+    assert_eq!(next(b"HPUB a 0 2\r\nhi\r\n", &FrameLimits { headers: false, ..LIMITS }), Err(Arguments));
     for verb in ["PUB ", "SUB ", "HPUB ", "UNSUB ", "CONNECT ", "PING"] {
         let mut line = verb.as_bytes().to_vec();
         line.resize(verb.len() + 4096 + 8, b'x');
@@ -138,16 +138,16 @@ fn what_the_real_server_refuses_is_refused_for_the_same_reason() {
     assert!(one(&long).is_ok());
 }
 
-/// Found by the fuzzer: a line with too many fields that is also too long was refused for one reason or the other,
-/// depending on where it was split.
+/// Found by the fuzzer: a line with too many fields that is also too long was refused for one
+/// reason or the other, depending on where it was split.
 #[test]
 fn a_line_too_long_is_too_long_however_many_fields_it_has() {
-    let limits = Limits { max_control_line: 128, ..LIMITS };
+    let limits = FrameLimits { max_control_line: 128, ..LIMITS };
     let line = [b"PUB a b c d e ".to_vec(), vec![b'x'; 140]].concat();
     for cut in 0..line.len() {
-        assert_eq!(read_pieces(&line, &[cut], &limits).1, Err(Violation::ControlLine), "cut at {cut}");
+        assert_eq!(read_pieces(&line, &[cut], &limits).1, Err(ProtocolViolation::ControlLine), "cut at {cut}");
     }
-    assert_eq!(next(b"PUB a b c d e\r\n", &limits), Err(Violation::Arguments));
+    assert_eq!(next(b"PUB a b c d e\r\n", &limits), Err(ProtocolViolation::Arguments));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_known_subject_is_recognised_only_in_the_canonical_form() {
     ] {
         assert_eq!(again(other, b"a.b", &LIMITS), None, "{:?}", String::from_utf8_lossy(other));
     }
-    let small = Limits { max_payload: 1, ..LIMITS };
+    let small = FrameLimits { max_payload: 1, ..LIMITS };
     assert_eq!(again(good, b"a.b", &small), None);
 }
 
@@ -178,7 +178,7 @@ fn an_unfinished_frame_says_what_it_needs() {
     assert_eq!(one(b""), Ok("need 1".into()));
     let whole = b"PUB a.b reply 5\r\nhello\r\n";
     for cut in 0..whole.len() {
-        assert!(matches!(next(&whole[..cut], &LIMITS), Ok(Step::Need(_))), "cut at {cut}");
+        assert!(matches!(next(&whole[..cut], &LIMITS), Ok(ParseStep::Need(_))), "cut at {cut}");
     }
 }
 
@@ -268,11 +268,11 @@ proptest! {
     }
 }
 
-/// A million frames, each a mutation of a valid one or plain noise, the same on every run. None may panic, and none may
-/// make a connection keep more than one frame of the largest size.
+/// A million frames, each a mutation of a valid one or plain noise, the same on every run. None may
+/// panic, and none may make a connection keep more than one frame of the largest size.
 #[test]
 fn a_million_hostile_frames() {
-    let limits = Limits { max_control_line: 64, max_payload: 256, headers: true };
+    let limits = FrameLimits { max_control_line: 64, max_payload: 256, headers: true };
     let seeds: [&[u8]; 12] = [
         b"PUB a 2\r\nhi\r\n",
         b"PUB a.b.c _INBOX.x.1 16\r\n0123456789abcdef\r\n",
@@ -317,12 +317,12 @@ fn a_million_hostile_frames() {
         let mut at = 0;
         loop {
             match next(&kept[at..], &limits) {
-                Ok(Step::Done(_, used)) => {
+                Ok(ParseStep::Done(_, used)) => {
                     assert!(used > 0);
                     at += used;
                     read += 1;
                 }
-                Ok(Step::Need(n)) => {
+                Ok(ParseStep::Need(n)) => {
                     assert!(n > kept.len() - at && n <= 64 + 256 + 32, "{n}");
                     waiting += 1;
                     kept.drain(..at);

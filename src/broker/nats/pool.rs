@@ -4,14 +4,14 @@ use std::sync::{Mutex, PoisonError};
 
 /// A bounded stack of empty buffers, shared by all connections of a broker.
 #[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Vec<Vec<u8>>>);
+pub(super) struct BufferPool(Mutex<Vec<Vec<u8>>>);
 
 /// Buffers kept at most.
 const KEPT: usize = 256;
 /// Larger buffers are given back to the allocator.
 const LARGEST: usize = 512 * 1024;
 
-impl Pool {
+impl BufferPool {
     /// An empty buffer, with capacity if one was at hand.
     pub(super) fn take(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()

@@ -1,12 +1,13 @@
 //! From a published message to the buffers of everybody who wants it.
 //!
-//! Every reading connection has a router of its own. It remembers what subjects reach ([`Route`]) as long as the index's
-//! generation stands still, so that routing is one comparison with the previous subject or one hash look-up; it gathers
-//! the messages of one read batch per target and commits each target once. Nothing is allocated per message.
+//! Every reading connection has a router of its own. It remembers what subjects reach ([`Route`])
+//! as long as the index's generation stands still, so that routing is one comparison with the
+//! previous subject or one hash look-up; it gathers the messages of one read batch per target and
+//! commits each target once. Nothing is allocated per message.
 //!
-//! Invariants: counts of deliveries kept here are added to the subscriptions before anything of this connection may
-//! depend on them ([`Router::settle`]); this connection's own answers are committed after everybody else's messages,
-//! so a PONG says that all before it has been routed.
+//! Invariants: counts of deliveries kept here are added to the subscriptions before anything of
+//! this connection may depend on them ([`Router::settle`]); this connection's own answers are
+//! committed after everybody else's messages, so a PONG says that all before it has been routed.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -16,25 +17,26 @@ use std::sync::atomic::Ordering;
 use foldhash::fast::RandomState;
 
 use super::counters::Counters;
-use super::hub::Hub;
-use super::index::{Interest, Sub};
+use super::hub::NatsHub;
+use super::index::{MatchedSubscriptions, Subscription};
 use super::outlet::Outlet;
 use super::parse::{self, Publish};
 use super::stages::Stages;
-use super::traffic::Load;
+use super::traffic::TrafficVolume;
 
 /// Routes remembered at most, and legs in all of them.
 const MAX_ROUTES: usize = 2048;
 const MAX_LEGS: usize = 65_536;
-/// Subjects seen once are not worth a route (every reply goes to a subject of its own); this many are remembered.
+/// Subjects seen once are not worth a route (every reply goes to a subject of its own); this many
+/// are remembered.
 const DOORMAN: usize = 1024;
 
 /// One subscription of a route.
-struct Leg {
+struct RouteTarget {
     slot: u32,
     /// Deliveries not yet added to the subscription.
     count: u64,
-    sub: Arc<Sub>,
+    sub: Arc<Subscription>,
     /// `HMSG <subject> <sid> `; a MSG leaves the first letter out.
     prefix: Box<[u8]>,
 }
@@ -42,28 +44,29 @@ struct Leg {
 /// What a subject reaches.
 #[derive(Default)]
 struct Route {
-    plain: Vec<Leg>,
+    plain: Vec<RouteTarget>,
     /// Queue groups; one leg of each is taken.
-    groups: Vec<Vec<Leg>>,
+    groups: Vec<Vec<RouteTarget>>,
     /// Whether some leg has a count to settle.
     counted: bool,
-    /// Whether messages may be routed in runs: no groups, every target once, this connection not among them.
+    /// Whether messages may be routed in runs: no groups, every target once, this connection not
+    /// among them.
     simple: bool,
 }
 
 /// The routing side of one connection.
 pub(super) struct Router {
-    hub: Arc<Hub>,
+    hub: Arc<NatsHub>,
     generation: u64,
     hasher: RandomState,
     routes: Vec<Route>,
     known: HashMap<Box<[u8]>, u32, RandomState>,
-    legs: usize,
+    route_targets: usize,
     last_subject: Vec<u8>,
     last_route: usize,
     counted: Vec<u32>,
     doorman: Box<[u32]>,
-    found: Interest,
+    found: MatchedSubscriptions,
     out: Stages,
     random: u64,
 }
@@ -86,7 +89,7 @@ impl From<bool> for Routed {
 }
 
 impl Router {
-    pub(super) fn new(hub: Arc<Hub>, own: Arc<Outlet>) -> Self {
+    pub(super) fn new(hub: Arc<NatsHub>, own: Arc<Outlet>) -> Self {
         let hasher = RandomState::default();
         let random = hasher.hash_one(own.id) | 1;
         let out = Stages::new(Arc::clone(&hub), own, hasher.clone());
@@ -95,12 +98,12 @@ impl Router {
             generation: 0,
             routes: Vec::new(),
             known: HashMap::with_hasher(hasher.clone()),
-            legs: 0,
+            route_targets: 0,
             last_subject: Vec::new(),
             last_route: NO_ROUTE,
             counted: Vec::new(),
             doorman: Box::default(),
-            found: Interest::default(),
+            found: MatchedSubscriptions::default(),
             out,
             random,
             hasher,
@@ -112,44 +115,46 @@ impl Router {
         self.out.answer(bytes);
     }
 
-    /// The subject of the previous message, if more of them may be routed by [`publish_run`](Self::publish_run).
+    /// The subject of the previous message, if more of them may be routed by
+    /// [`publish_run`](Self::publish_run).
     #[inline]
     pub(super) fn running(&self) -> Option<&[u8]> {
         let route = self.routes.get(self.last_route)?;
         (route.simple && self.generation == self.hub.index.generation()).then_some(&self.last_subject[..])
     }
 
-    /// Routes several messages without reply and headers on the subject [`running`](Self::running) has just named, given
-    /// their tails ([`Publish::tail`]) and the bytes of payload in them: target by target, so that each buffer is filled in one go.
+    /// Routes several messages without reply and headers on the subject [`running`](Self::running)
+    /// has just named, given their tails ([`Publish::tail`]) and the bytes of payload in them:
+    /// target by target, so that each buffer is filled in one go.
     pub(super) fn publish_run(&mut self, tails: &[&[u8]], payload: usize) {
         let route = &mut self.routes[self.last_route];
         mark(route, self.last_route, &mut self.counted);
         let bytes: usize = tails.iter().map(|tail| tail.len()).sum();
-        for leg in &mut route.plain {
-            let prefix = &leg.prefix[1..];
-            let stage = self.out.open(leg.slot);
+        for route_target in &mut route.plain {
+            let prefix = &route_target.prefix[1..];
+            let stage = self.out.open(route_target.slot);
             stage.reserve(bytes + tails.len() * prefix.len());
             let before = stage.len();
-            let mut load = Load { messages: 0, payload: payload as u64 };
-            if leg.sub.max.load(Ordering::Relaxed) == 0 {
+            let mut load = TrafficVolume { messages: 0, payload: payload as u64 };
+            if route_target.sub.max.load(Ordering::Relaxed) == 0 {
                 for tail in tails {
                     stage.extend_from_slice(prefix);
                     stage.extend_from_slice(tail);
                 }
                 load.messages = tails.len() as u64;
-                leg.count += load.messages;
+                route_target.count += load.messages;
             } else {
                 load.payload = 0;
                 for tail in tails {
-                    if reserve_limited(&self.hub, &leg.sub, &mut leg.count) {
+                    if reserve_limited(&self.hub, &route_target.sub, &mut route_target.count) {
                         stage.extend_from_slice(prefix);
                         stage.extend_from_slice(tail);
-                        load += Load { messages: 1, payload: parse::payload_of(tail) as u64 };
+                        load += TrafficVolume { messages: 1, payload: parse::payload_of(tail) as u64 };
                     }
                 }
             }
             let grown = stage.len() - before;
-            self.out.added(leg.slot, grown, load);
+            self.out.added(route_target.slot, grown, load);
         }
     }
 
@@ -170,9 +175,9 @@ impl Router {
         let route = &mut self.routes[at];
         mark(route, at, &mut self.counted);
         let mut delivered = false;
-        for leg in &mut route.plain {
-            if reserve(&self.hub, &leg.sub, &mut leg.count) {
-                self.out.put(leg.slot, &leg.prefix, message);
+        for route_target in &mut route.plain {
+            if reserve(&self.hub, &route_target.sub, &mut route_target.count) {
+                self.out.put(route_target.slot, &route_target.prefix, message);
                 delivered = true;
             }
         }
@@ -181,9 +186,9 @@ impl Router {
             let first = pick(&mut self.random, len);
             // A member that has just ended passes its turn on.
             for n in 0..len {
-                let leg = &mut group[(first + n) % len];
-                if reserve(&self.hub, &leg.sub, &mut leg.count) {
-                    self.out.put(leg.slot, &leg.prefix, message);
+                let route_target = &mut group[(first + n) % len];
+                if reserve(&self.hub, &route_target.sub, &mut route_target.count) {
+                    self.out.put(route_target.slot, &route_target.prefix, message);
                     delivered = true;
                     break;
                 }
@@ -217,40 +222,41 @@ impl Router {
     }
 
     fn remember(&mut self, subject: &[u8], echo: bool) -> usize {
-        if self.routes.len() >= MAX_ROUTES || self.legs >= MAX_LEGS {
+        if self.routes.len() >= MAX_ROUTES || self.route_targets >= MAX_LEGS {
             self.forget();
         }
         let mut found = std::mem::take(&mut self.found);
         self.hub.index.search(subject, &mut found);
         let mut route = Route::default();
         let own = self.out.own().id;
-        let leg = |router: &mut Self, sub: &Arc<Sub>| {
+        let route_target = |router: &mut Self, sub: &Arc<Subscription>| {
             let mut prefix = Vec::with_capacity(7 + subject.len() + sub.sid.len());
             prefix.extend_from_slice(b"HMSG ");
             prefix.extend_from_slice(subject);
             prefix.push(b' ');
             prefix.extend_from_slice(&sub.sid);
             prefix.push(b' ');
-            Leg { slot: router.out.slot(&sub.outlet), count: 0, sub: Arc::clone(sub), prefix: prefix.into() }
+            RouteTarget { slot: router.out.slot(&sub.outlet), count: 0, sub: Arc::clone(sub), prefix: prefix.into() }
         };
-        let wanted = |sub: &&Arc<Sub>| (echo || sub.outlet.id != own) && sub.outlet.may_have(subject);
+        let wanted = |sub: &&Arc<Subscription>| (echo || sub.outlet.id != own) && sub.outlet.may_have(subject);
         for sub in found.plain.iter().filter(wanted) {
-            let leg = leg(self, sub);
-            route.plain.push(leg);
+            let route_target = route_target(self, sub);
+            route.plain.push(route_target);
         }
         for members in found.queued.chunk_by(|a, b| a.queue == b.queue) {
-            let group: Vec<Leg> = members.iter().filter(wanted).map(|sub| leg(self, sub)).collect();
+            let group: Vec<RouteTarget> = members.iter().filter(wanted).map(|sub| route_target(self, sub)).collect();
             if !group.is_empty() {
                 route.groups.push(group);
             }
         }
         found.clear();
         self.found = found;
-        // Filled target by target, one target must not have two subscriptions, nor answers in between.
-        let mut slots: Vec<u32> = route.plain.iter().map(|leg| leg.slot).collect();
+        // Filled target by target, one target must not have two subscriptions, nor answers in
+        // between.
+        let mut slots: Vec<u32> = route.plain.iter().map(|route_target| route_target.slot).collect();
         slots.sort_unstable();
         route.simple = route.groups.is_empty() && slots.first() != Some(&0) && slots.windows(2).all(|w| w[0] != w[1]);
-        self.legs += route.plain.len() + route.groups.iter().map(Vec::len).sum::<usize>();
+        self.route_targets += route.plain.len() + route.groups.iter().map(Vec::len).sum::<usize>();
         let at = self.routes.len();
         self.routes.push(route);
         self.known.insert(subject.into(), at as u32);
@@ -263,7 +269,7 @@ impl Router {
         self.hub.index.search(message.subject, &mut found);
         let own = self.out.own().id;
         let mut prefix = self.hub.rules.pool.take();
-        let mut send = |router: &mut Self, sub: &Arc<Sub>| {
+        let mut send = |router: &mut Self, sub: &Arc<Subscription>| {
             let mut count = 0;
             let barred = (!echo && sub.outlet.id == own) || !sub.outlet.may_have(message.subject);
             if barred || !reserve(&router.hub, sub, &mut count) {
@@ -297,8 +303,9 @@ impl Router {
         delivered.into()
     }
 
-    /// The subscriptions that a message on this subject is delivered to now: all plain ones and one of each queue group.
-    pub(super) fn targets(&mut self, subject: &[u8], into: &mut Vec<Arc<Sub>>) {
+    /// The subscriptions that a message on this subject is delivered to now: all plain ones and one
+    /// of each queue group.
+    pub(super) fn targets(&mut self, subject: &[u8], into: &mut Vec<Arc<Subscription>>) {
         if self.generation != self.hub.index.generation() {
             self.forget();
         }
@@ -314,7 +321,7 @@ impl Router {
     }
 
     /// Delivers a message to one subscription, unless that has had all it asked for.
-    pub(super) fn deliver(&mut self, sub: &Arc<Sub>, message: &Publish<'_>) {
+    pub(super) fn deliver(&mut self, sub: &Arc<Subscription>, message: &Publish<'_>) {
         let mut count = 0;
         if !reserve(&self.hub, sub, &mut count) {
             return;
@@ -334,15 +341,15 @@ impl Router {
         while let Some(at) = self.counted.pop() {
             let route = &mut self.routes[at as usize];
             route.counted = false;
-            for leg in route.plain.iter_mut().chain(route.groups.iter_mut().flatten()) {
-                let count = std::mem::take(&mut leg.count);
+            for route_target in route.plain.iter_mut().chain(route.groups.iter_mut().flatten()) {
+                let count = std::mem::take(&mut route_target.count);
                 if count == 0 {
                     continue;
                 }
-                let now = leg.sub.delivered.fetch_add(count, Ordering::SeqCst) + count;
-                let max = leg.sub.max.load(Ordering::SeqCst);
+                let now = route_target.sub.delivered.fetch_add(count, Ordering::SeqCst) + count;
+                let max = route_target.sub.max.load(Ordering::SeqCst);
                 if max != 0 && now >= max {
-                    retire(&self.hub, &leg.sub);
+                    retire(&self.hub, &route_target.sub);
                 }
             }
         }
@@ -366,7 +373,7 @@ impl Router {
         self.generation = self.hub.index.generation();
         self.routes.clear();
         self.known.clear();
-        self.legs = 0;
+        self.route_targets = 0;
         self.last_route = NO_ROUTE;
         self.out.forget();
     }
@@ -396,7 +403,7 @@ fn pick(random: &mut u64, len: usize) -> usize {
 
 /// Counts one delivery; `false` when the subscription has had all it asked for.
 #[inline]
-fn reserve(hub: &Hub, sub: &Arc<Sub>, count: &mut u64) -> bool {
+fn reserve(hub: &NatsHub, sub: &Arc<Subscription>, count: &mut u64) -> bool {
     if sub.max.load(Ordering::Relaxed) == 0 {
         *count += 1;
         return true;
@@ -404,7 +411,7 @@ fn reserve(hub: &Hub, sub: &Arc<Sub>, count: &mut u64) -> bool {
     reserve_limited(hub, sub, count)
 }
 
-fn reserve_limited(hub: &Hub, sub: &Arc<Sub>, count: &mut u64) -> bool {
+fn reserve_limited(hub: &NatsHub, sub: &Arc<Subscription>, count: &mut u64) -> bool {
     let max = sub.max.load(Ordering::SeqCst);
     let add = std::mem::take(count) + 1;
     let now = sub.delivered.fetch_add(add, Ordering::SeqCst) + add;
@@ -415,7 +422,7 @@ fn reserve_limited(hub: &Hub, sub: &Arc<Sub>, count: &mut u64) -> bool {
 }
 
 /// Takes out a subscription that has had all it asked for, and tells its connection.
-pub(super) fn retire(hub: &Hub, sub: &Arc<Sub>) {
+pub(super) fn retire(hub: &NatsHub, sub: &Arc<Subscription>) {
     if hub.index.remove(sub) {
         Counters::sub(&hub.counters.subscriptions, 1);
         sub.outlet.expire(sub);

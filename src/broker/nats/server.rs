@@ -13,18 +13,18 @@ use super::config::Config;
 use super::connection;
 use super::counters::Counters;
 use super::faults;
-use super::faults::Detour;
-use super::hub::{Hub, Phase};
-use super::info::Info;
-use super::outlet::Rules;
-use super::pool::Pool;
+use super::faults::FaultPath;
+use super::hub::{NatsHub, Phase};
+use super::info::ServerInfo;
+use super::outlet::OutletLimits;
+use super::pool::BufferPool;
 use super::{auth, listen, monitor, websocket};
 use crate::broker::shared::error::BrokerError;
 use crate::broker::shared::{Shutdown, tls};
 
 /// A bound broker. [`run`](Self::run) serves until it is told to end.
 pub struct Broker {
-    hub: Arc<Hub>,
+    hub: Arc<NatsHub>,
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     /// Where the monitoring pages are served.
@@ -35,14 +35,16 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Listens. Clients may connect from now on; they are answered once [`run`](Self::run) is awaited.
+    /// Listens. Clients may connect from now on; they are answered once [`run`](Self::run) is
+    /// awaited.
     ///
     /// # Errors
-    /// When a setting is out of range, a TLS file is unusable, an NKey does not decode, or the address is taken.
+    /// When a setting is out of range, a TLS file is unusable, an NKey does not decode, or the
+    /// address is taken.
     pub async fn bind(config: Config) -> Result<Self, BrokerError> {
         check(&config)?;
         auth::check(&config)?;
-        let detour = Detour::new(&config.misbehaviour)?;
+        let fault_path = FaultPath::new(&config.fault_options)?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for address in std::iter::once(&config.listen).chain(&config.listen_too) {
@@ -58,19 +60,19 @@ impl Broker {
         };
         let monitor = further(config.monitor, "the monitoring pages", "--monitor")?;
         let websocket = further(config.websocket, "WebSocket clients", "--websocket")?;
-        let control = match config.misbehaviour.control {
+        let control = match config.fault_options.control {
             Some(address) => Some(faults::listen(address).await?),
             None => None,
         };
-        let rules = Arc::new(Rules {
+        let rules = Arc::new(OutletLimits {
             max_pending: config.max_pending,
             policy: config.slow_consumer,
             counters: Arc::default(),
-            pool: Pool::default(),
+            pool: BufferPool::default(),
             watched: monitor.is_some(),
         });
-        let info = Info::new(&config, server_id(), addresses[0]);
-        let hub = Arc::new(Hub::new(config, rules, info, acceptor, detour));
+        let info = ServerInfo::new(&config, server_id(), addresses[0]);
+        let hub = Arc::new(NatsHub::new(config, rules, info, acceptor, fault_path));
         Ok(Self { hub, listeners, addresses, monitor, websocket, control })
     }
 
@@ -109,7 +111,8 @@ impl Broker {
         &self.hub.config
     }
 
-    /// Serves on the current tokio runtime until `shutdown` resolves and says how to end; returns when every connection is closed.
+    /// Serves on the current tokio runtime until `shutdown` resolves and says how to end; returns
+    /// when every connection is closed.
     ///
     /// # Errors
     /// When the operating system refuses to accept for a reason that will not pass.
@@ -118,7 +121,7 @@ impl Broker {
         // Connections are tasks of their own; this ends them even if this future is dropped.
         let closing = CloseOnDrop(Arc::clone(&hub));
         tokio::pin!(shutdown);
-        let misbehaving = hub.detour.as_ref().map(|detour| detour.start(&hub)).transpose()?;
+        let misbehaving = hub.fault_path.as_ref().map(|fault_path| fault_path.start(&hub)).transpose()?;
         // Ends when it is dropped, with this future.
         let mut controlled = tokio::task::JoinSet::new();
         if let Some((listener, _)) = control {
@@ -135,7 +138,7 @@ impl Broker {
                 how = &mut shutdown => break how,
                 accepted = listen::accept(&listeners) => match accepted {
                     // Dropped, the socket is closed without a word.
-                    Ok((_, peer)) if hub.detour.as_ref().is_some_and(|detour| detour.refuses(peer)) => {
+                    Ok((_, peer)) if hub.fault_path.as_ref().is_some_and(|fault_path| fault_path.refuses(peer)) => {
                         Counters::add(&hub.counters.refused, 1);
                     }
                     Ok((socket, peer)) => {
@@ -166,19 +169,20 @@ impl Broker {
             // Its log is whole then.
             let _ = timeout(Duration::from_secs(1), end).await;
         }
-        // The readers see their sockets close; the bound is for a runtime that is itself being stopped.
+        // The readers see their sockets close; the bound is for a runtime that is itself being
+        // stopped.
         let _ = timeout(Duration::from_secs(1), hub.readers.subscribe().wait_for(|n| *n == 0)).await;
         Ok(())
     }
 }
 
-struct CloseOnDrop(Arc<Hub>);
+struct CloseOnDrop(Arc<NatsHub>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.phase.send_replace(Phase::Closing);
-        if let Some(detour) = &self.0.detour {
-            detour.stop();
+        if let Some(fault_path) = &self.0.fault_path {
+            fault_path.stop();
         }
         for member in self.0.members() {
             member.outlet.close();
@@ -187,7 +191,7 @@ impl Drop for CloseOnDrop {
 }
 
 /// Tells every client that understands it that this server is about to go.
-fn announce(hub: &Hub) {
+fn announce(hub: &NatsHub) {
     for member in hub.members() {
         if member.outlet.announces.load(std::sync::atomic::Ordering::Acquire) {
             let line = hub.info.line(member.outlet.id, member.client_ip.clone(), &member.nonce, true);
@@ -197,7 +201,7 @@ fn announce(hub: &Hub) {
 }
 
 /// Routes what has arrived, hands over what is buffered, at most `drain_timeout` in all.
-async fn drain(hub: &Hub) {
+async fn drain(hub: &NatsHub) {
     let end = Instant::now() + hub.config.drain_timeout;
     announce(hub);
     hub.phase.send_replace(Phase::Draining);
@@ -208,7 +212,7 @@ async fn drain(hub: &Hub) {
     let mut readers = hub.readers.subscribe();
     // Out of time, the rest is closed as it is.
     let _ = timeout(left(), readers.wait_for(|n| *n == 0)).await;
-    while hub.detour.as_ref().is_some_and(|detour| !detour.is_empty()) && !left().is_zero() {
+    while hub.fault_path.as_ref().is_some_and(|fault_path| !fault_path.is_empty()) && !left().is_zero() {
         sleep(Duration::from_millis(1)).await;
     }
     for member in hub.members() {
@@ -216,8 +220,9 @@ async fn drain(hub: &Hub) {
     }
 }
 
-/// Announces the end, leaves the clients `grace` to go by themselves, then lets the rest go one by one.
-async fn lame_duck(hub: &Hub) {
+/// Announces the end, leaves the clients `grace` to go by themselves, then lets the rest go one by
+/// one.
+async fn lame_duck(hub: &NatsHub) {
     hub.phase.send_replace(Phase::LameDuck);
     announce(hub);
     let grace = Instant::now() + hub.config.lame_duck.grace;

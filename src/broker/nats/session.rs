@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::auth;
 use super::counters::Counters;
-use super::hub::{Hub, Member};
-use super::index::{Interest, Sub};
-use super::info::{Connect, Options};
+use super::hub::{ConnectionEntry, NatsHub};
+use super::index::{MatchedSubscriptions, Subscription};
+use super::info::{ClientOptions, Connect};
 use super::outlet::Outlet;
-use super::parse::{self, Limits, Op, Publish, Step, Violation};
+use super::parse::{self, FrameLimits, Op, ParseStep, ProtocolViolation, Publish};
 use super::router::{Routed, Router};
 use super::subject;
-use super::traffic::Load;
+use super::traffic::TrafficVolume;
 use super::users::{self, Permissions};
 use crate::units::now;
 
@@ -23,46 +23,46 @@ const RUN_BYTES: usize = 32 * 1024;
 
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Farewell(pub Option<&'static str>);
+pub(super) struct CloseReason(pub Option<&'static str>);
 
-impl From<Violation> for Farewell {
-    fn from(violation: Violation) -> Self {
+impl From<ProtocolViolation> for CloseReason {
+    fn from(violation: ProtocolViolation) -> Self {
         Self(violation.text())
     }
 }
 
 /// The protocol state of one connection.
 pub(super) struct Session {
-    hub: Arc<Hub>,
-    member: Arc<Member>,
+    hub: Arc<NatsHub>,
+    member: Arc<ConnectionEntry>,
     outlet: Arc<Outlet>,
     pub router: Router,
-    options: Options,
-    limits: Limits,
+    options: ClientOptions,
+    limits: FrameLimits,
     admitted: bool,
-    subs: HashMap<Box<[u8]>, Arc<Sub>>,
-    found: Interest,
-    published: Load,
+    subs: HashMap<Box<[u8]>, Arc<Subscription>>,
+    found: MatchedSubscriptions,
+    published: TrafficVolume,
     /// What the user may do, if it may not do everything.
     permissions: Option<Arc<Permissions>>,
 }
 
 impl Session {
-    pub(super) fn new(hub: Arc<Hub>, member: Arc<Member>) -> Self {
+    pub(super) fn new(hub: Arc<NatsHub>, member: Arc<ConnectionEntry>) -> Self {
         let outlet = Arc::clone(&member.outlet);
-        let limits = Limits {
+        let limits = FrameLimits {
             max_control_line: hub.config.max_control_line,
             max_payload: hub.config.max_payload,
             headers: false,
         };
         Self {
             router: Router::new(Arc::clone(&hub), Arc::clone(&outlet)),
-            options: Options::default(),
+            options: ClientOptions::default(),
             limits,
             admitted: outlet.admitted.load(Ordering::Acquire),
             subs: HashMap::new(),
-            found: Interest::default(),
-            published: Load::default(),
+            found: MatchedSubscriptions::default(),
+            published: TrafficVolume::default(),
             permissions: None,
             hub,
             member,
@@ -70,8 +70,9 @@ impl Session {
         }
     }
 
-    /// Serves every whole frame of a batch. Returns how many bytes were used and how many the next frame needs.
-    pub(super) fn batch(&mut self, input: &[u8]) -> Result<(usize, usize), Farewell> {
+    /// Serves every whole frame of a batch. Returns how many bytes were used and how many the next
+    /// frame needs.
+    pub(super) fn batch(&mut self, input: &[u8]) -> Result<(usize, usize), CloseReason> {
         let result = self.frames(input);
         let published = std::mem::take(&mut self.published);
         Counters::add(&self.hub.counters.messages_in, published.messages);
@@ -84,7 +85,7 @@ impl Session {
         result
     }
 
-    fn frames(&mut self, input: &[u8]) -> Result<(usize, usize), Farewell> {
+    fn frames(&mut self, input: &[u8]) -> Result<(usize, usize), CloseReason> {
         let mut at = 0;
         while at < input.len() {
             if !self.admitted && !matches!(input[at], b'C' | b'c') {
@@ -92,24 +93,25 @@ impl Session {
             }
             at += self.run(&input[at..]);
             match parse::next(&input[at..], &self.limits)? {
-                Step::Done(Op::Publish(message), used) => {
+                ParseStep::Done(Op::Publish(message), used) => {
                     self.publish(&message);
                     at += used;
                 }
-                Step::Done(op, used) => {
+                ParseStep::Done(op, used) => {
                     self.serve(op)?;
                     at += used;
                 }
-                Step::Need(n) => return Ok((at, n)),
+                ParseStep::Need(n) => return Ok((at, n)),
             }
         }
         Ok((at, 1))
     }
 
-    /// Routes the messages at the front of `input` that go where the previous one went. Returns how many bytes they took.
+    /// Routes the messages at the front of `input` that go where the previous one went. Returns how
+    /// many bytes they took.
     fn run(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
-        let fluent = !self.options.verbose && !self.options.pedantic && self.hub.detour.is_none();
+        let fluent = !self.options.verbose && !self.options.pedantic && self.hub.fault_path.is_none();
         let another = |subject| parse::again(input, subject, &self.limits).is_some();
         if !fluent || !self.router.running().is_some_and(another) {
             return at;
@@ -129,14 +131,14 @@ impl Session {
                 break;
             }
             self.router.publish_run(&tails[..n], payload);
-            self.published += Load { messages: n as u64, payload: payload as u64 };
+            self.published += TrafficVolume { messages: n as u64, payload: payload as u64 };
         }
         at
     }
 
     #[inline]
     fn publish(&mut self, message: &Publish<'_>) {
-        self.published += Load { messages: 1, payload: message.payload.len() as u64 };
+        self.published += TrafficVolume { messages: 1, payload: message.payload.len() as u64 };
         if self.options.pedantic && !subject::valid_literal(message.subject) {
             self.router.answer(b"-ERR 'Invalid Publish Subject'\r\n");
         }
@@ -150,7 +152,7 @@ impl Session {
         if self.options.verbose {
             self.router.answer(b"+OK\r\n");
         }
-        if self.hub.detour.is_some() && self.detour(message) {
+        if self.hub.fault_path.is_some() && self.fault_path(message) {
             return;
         }
         let routed = self.router.publish(message, self.options.echo);
@@ -161,8 +163,8 @@ impl Session {
 
     /// Hands a message that faults are to hit to their server; `false` when it goes the usual way.
     #[cold]
-    fn detour(&mut self, message: &Publish<'_>) -> bool {
-        let Some(detour) = self.hub.detour.as_ref().filter(|d| d.takes(message.subject)) else { return false };
+    fn fault_path(&mut self, message: &Publish<'_>) -> bool {
+        let Some(fault_path) = self.hub.fault_path.as_ref().filter(|d| d.takes(message.subject)) else { return false };
         if self.options.no_responders && !message.reply.is_empty() {
             self.hub.index.search(message.subject, &mut self.found);
             let (echo, own) = (self.options.echo, self.outlet.id);
@@ -172,7 +174,7 @@ impl Session {
             }
             self.found.clear();
         }
-        detour.send(self.outlet.id, message);
+        fault_path.send(self.outlet.id, message);
         true
     }
 
@@ -190,17 +192,17 @@ impl Session {
         self.found.clear();
     }
 
-    fn serve(&mut self, op: Op<'_>) -> Result<(), Farewell> {
+    fn serve(&mut self, op: Op<'_>) -> Result<(), CloseReason> {
         match op {
             Op::Publish(message) => self.publish(&message),
             Op::Subscribe { subject, queue, sid } => self.subscribe(subject, queue, sid),
             Op::Unsubscribe { sid, max } => self.unsubscribe(sid, max),
             Op::Connect(json) => self.connect(json)?,
             Op::Ping => self.router.answer(b"PONG\r\n"),
-            // The keeper has been told by the read itself; +OK and INFO say nothing to a server.
+            // The writer task knows from the read itself; +OK and INFO say nothing to a server.
             Op::Pong => self.outlet.traffic.answered(),
             Op::Ok | Op::Info(_) => {}
-            Op::Err(_) => return Err(Farewell(None)),
+            Op::Err(_) => return Err(CloseReason(None)),
         }
         Ok(())
     }
@@ -211,8 +213,8 @@ impl Session {
         }
     }
 
-    fn connect(&mut self, json: &[u8]) -> Result<(), Farewell> {
-        let said: Connect = serde_json::from_slice(json).map_err(|_| Farewell(None))?;
+    fn connect(&mut self, json: &[u8]) -> Result<(), CloseReason> {
+        let said: Connect = serde_json::from_slice(json).map_err(|_| CloseReason(None))?;
         if !self.admitted {
             let certificate = self.member.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
             let Some(user) = auth::admit(&self.hub.config.auth, &said, &self.member.nonce, certificate) else {
@@ -232,10 +234,10 @@ impl Session {
         self.options.merge(&said);
         self.member.describe(said.name, said.lang, said.version);
         if !(0..=1).contains(&self.options.protocol) {
-            return Err(Farewell(Some("invalid client protocol")));
+            return Err(CloseReason(Some("invalid client protocol")));
         }
         if self.options.no_responders && !self.options.headers {
-            return Err(Farewell(Some("no responders requires headers support")));
+            return Err(CloseReason(Some("no responders requires headers support")));
         }
         self.limits.headers = self.options.headers;
         self.outlet.headers.store(self.options.headers, Ordering::Release);
@@ -245,9 +247,9 @@ impl Session {
         Ok(())
     }
 
-    fn unauthorised(&self) -> Farewell {
+    fn unauthorised(&self) -> CloseReason {
         Counters::add(&self.hub.counters.auth_failures, 1);
-        Farewell(Some("Authorization Violation"))
+        CloseReason(Some("Authorization Violation"))
     }
 
     /// Drops what ended by its own count, so that a sid may be used again and nothing piles up.
@@ -278,7 +280,7 @@ impl Session {
                 self.router.answer(b"-ERR 'maximum subscriptions exceeded'\r\n");
                 return;
             }
-            let sub = Arc::new(Sub {
+            let sub = Arc::new(Subscription {
                 outlet: Arc::clone(&self.outlet),
                 subject: subject.into(),
                 queue: queue.map(Into::into),
@@ -310,7 +312,7 @@ impl Session {
         self.acknowledge();
     }
 
-    fn end(&self, sub: &Arc<Sub>) {
+    fn end(&self, sub: &Arc<Subscription>) {
         if self.hub.index.remove(sub) {
             Counters::sub(&self.hub.counters.subscriptions, 1);
         }

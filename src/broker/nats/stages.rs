@@ -1,7 +1,8 @@
 //! What one router has gathered for each target during a batch.
 //!
-//! Invariant: at most [`MAX_STAGED`] bytes (and one message's copies) are gathered before they are committed, whatever the fan-out;
-//! buffers come from the pool when a target is first written to and go back when it is committed.
+//! Invariant: at most [`MAX_STAGED`] bytes (and one message's copies) are gathered before they are
+//! committed, whatever the fan-out; buffers come from the pool when a target is first written to
+//! and go back when it is committed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,26 +10,26 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 
-use super::hub::Hub;
+use super::hub::NatsHub;
 use super::outlet::Outlet;
 use super::parse::Publish;
-use super::traffic::Load;
+use super::traffic::TrafficVolume;
 
 /// Bytes gathered at most before they are committed in the middle of a batch.
 const MAX_STAGED: usize = 1 << 20;
 
 /// What is gathered for one target.
-struct Slot {
+struct StageSlot {
     outlet: Arc<Outlet>,
     stage: Vec<u8>,
-    load: Load,
+    load: TrafficVolume,
 }
 
 /// Everything gathered by one router.
 pub(super) struct Stages {
-    hub: Arc<Hub>,
+    hub: Arc<NatsHub>,
     /// Slot 0 is this connection's own.
-    slots: Vec<Slot>,
+    slots: Vec<StageSlot>,
     slot_of: HashMap<u64, u32, RandomState>,
     dirty: Vec<u32>,
     staged: usize,
@@ -38,10 +39,10 @@ pub(super) struct Stages {
 
 impl Stages {
     /// Nothing gathered; slot 0 is the connection's own.
-    pub(super) fn new(hub: Arc<Hub>, own: Arc<Outlet>, hasher: RandomState) -> Self {
+    pub(super) fn new(hub: Arc<NatsHub>, own: Arc<Outlet>, hasher: RandomState) -> Self {
         let mut slot_of = HashMap::with_hasher(hasher);
         slot_of.insert(own.id, 0);
-        let slots = vec![Slot { outlet: own, stage: Vec::new(), load: Load::default() }];
+        let slots = vec![StageSlot { outlet: own, stage: Vec::new(), load: TrafficVolume::default() }];
         Self { hub, slots, slot_of, dirty: Vec::new(), staged: 0, pressed: Vec::new() }
     }
 
@@ -71,7 +72,7 @@ impl Stages {
             return *slot;
         }
         let slot = self.slots.len() as u32;
-        self.slots.push(Slot { outlet: Arc::clone(outlet), stage: Vec::new(), load: Load::default() });
+        self.slots.push(StageSlot { outlet: Arc::clone(outlet), stage: Vec::new(), load: TrafficVolume::default() });
         self.slot_of.insert(outlet.id, slot);
         slot
     }
@@ -93,7 +94,7 @@ impl Stages {
 
     /// Accounts for what has been put into an open buffer.
     #[inline]
-    pub(super) fn added(&mut self, slot: u32, bytes: usize, load: Load) {
+    pub(super) fn added(&mut self, slot: u32, bytes: usize, load: TrafficVolume) {
         self.slots[slot as usize].load += load;
         self.staged += bytes;
         if self.staged > MAX_STAGED {
@@ -115,7 +116,7 @@ impl Stages {
         // The client gets no headers it does not take.
         let left_out = if takes_headers { 0 } else { message.header_len };
         let payload = (message.payload.len() - left_out) as u64;
-        self.added(slot, grown, Load { messages: 1, payload });
+        self.added(slot, grown, TrafficVolume { messages: 1, payload });
     }
 
     /// Gives every target what is gathered for it, this connection last.

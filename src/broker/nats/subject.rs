@@ -5,8 +5,8 @@ pub fn valid_literal(subject: &[u8]) -> bool {
     subject.split(|b| *b == b'.').all(|token| !token.is_empty() && token != b"*" && token != b">")
 }
 
-/// Whether a pattern reaches a subject, token by token. Wildcards of the subject are letters like any other, so a pattern
-/// with a wildcard reaches the same wildcard.
+/// Whether a pattern reaches a subject, token by token. Wildcards of the subject are letters like
+/// any other, so a pattern with a wildcard reaches the same wildcard.
 pub fn matches(pattern: &[u8], subject: &[u8]) -> bool {
     let mut tokens = subject.split(|b| *b == b'.');
     for wanted in pattern.split(|b| *b == b'.') {

@@ -1,4 +1,5 @@
-//! What one connection has received and sent, for the monitoring pages. Added to once per batch, never per message.
+//! What one connection has received and sent, for the monitoring pages. Added to once per batch,
+//! never per message.
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +8,12 @@ use crate::units::now;
 
 /// Messages and their payloads, headers included, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Load {
+pub(super) struct TrafficVolume {
     pub messages: u64,
     pub payload: u64,
 }
 
-impl AddAssign for Load {
+impl AddAssign for TrafficVolume {
     fn add_assign(&mut self, other: Self) {
         self.messages += other.messages;
         self.payload += other.payload;
@@ -21,26 +22,26 @@ impl AddAssign for Load {
 
 /// A running total of loads.
 #[derive(Debug, Default)]
-pub(super) struct Total {
+pub(super) struct TrafficTotal {
     messages: AtomicU64,
     payload: AtomicU64,
 }
 
-impl Total {
-    pub(super) fn add(&self, load: Load) {
+impl TrafficTotal {
+    pub(super) fn add(&self, load: TrafficVolume) {
         if load.messages > 0 {
             self.messages.fetch_add(load.messages, Ordering::Relaxed);
             self.payload.fetch_add(load.payload, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn sub(&self, load: Load) {
+    pub(super) fn sub(&self, load: TrafficVolume) {
         self.messages.fetch_sub(load.messages, Ordering::Relaxed);
         self.payload.fetch_sub(load.payload, Ordering::Relaxed);
     }
 
-    pub(super) fn load(&self) -> Load {
-        Load { messages: self.messages.load(Ordering::Relaxed), payload: self.payload.load(Ordering::Relaxed) }
+    pub(super) fn load(&self) -> TrafficVolume {
+        TrafficVolume { messages: self.messages.load(Ordering::Relaxed), payload: self.payload.load(Ordering::Relaxed) }
     }
 }
 
@@ -48,9 +49,9 @@ impl Total {
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     /// Published by the client.
-    pub received: Total,
+    pub received: TrafficTotal,
     /// Queued for or written to the client.
-    pub sent: Total,
+    pub sent: TrafficTotal,
     /// Subscriptions in force.
     pub subscriptions: AtomicU64,
     /// When a message last came or went, by `units::now`; kept only where it can be seen.

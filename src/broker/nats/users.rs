@@ -24,16 +24,11 @@ pub struct User {
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// A name and a password, compared as they are.
-    Password {
-        /// The name.
-        name: String,
-        /// The password.
-        password: String,
-    },
+    Password { name: String, password: String },
     /// A public NKey (`U...`); the client signs the nonce of INFO with its seed.
     Nkey(String),
-    /// A name in the client's certificate: an e-mail address, DNS name or URI of its alternative names, or its subject as
-    /// `CN=ann,O=Acme`, in any order.
+    /// A name in the client's certificate: an e-mail address, DNS name or URI of its alternative
+    /// names, or its subject as `CN=ann,O=Acme`, in any order.
     Certificate(String),
 }
 
@@ -67,7 +62,8 @@ impl From<Credential> for User {
 pub struct Permissions {
     /// Subjects it may publish to.
     pub publish: Subjects,
-    /// Subjects it may subscribe to, each with a queue group after a space where only that group is meant.
+    /// Subjects it may subscribe to, each with a queue group after a space where only that group is
+    /// meant.
     pub subscribe: Subjects,
 }
 
@@ -90,8 +86,8 @@ fn split(entry: &str) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// What a list says of a subscription: whether an entry without queue group matches, and, if entries with one match,
-/// whether the subscription's group is among them. nats-server's rule.
+/// What a list says of a subscription: whether an entry without queue group matches, and, if
+/// entries with one match, whether the subscription's group is among them. nats-server's rule.
 fn listed(list: &[String], subject: &[u8], queue: Option<&[u8]>) -> bool {
     let mut plain = false;
     let mut group = None;
@@ -155,16 +151,16 @@ impl Permissions {
 /// The file, as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct UsersFile {
     #[serde(default)]
     anonymous: Option<String>,
     #[serde(default)]
-    user: Vec<Entry>,
+    user: Vec<UserEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct UserEntry {
     name: Option<String>,
     password: Option<String>,
     nkey: Option<String>,
@@ -173,7 +169,7 @@ struct Entry {
     subscribe: Option<Subjects>,
 }
 
-impl Entry {
+impl UserEntry {
     fn user(self) -> Result<User, String> {
         let credential = match (self.name, self.password, self.nkey, self.certificate) {
             (Some(name), Some(password), None, None) => Credential::Password { name, password },
@@ -211,10 +207,10 @@ pub fn read(path: &Path) -> Result<Vec<User>, BrokerError> {
     })
 }
 
-type Place = Option<(usize, usize)>;
+type UserPosition = Option<(usize, usize)>;
 
-fn parse(text: &str) -> Result<Vec<User>, (Place, String)> {
-    let file: File = toml::from_str(text).map_err(|e| {
+fn parse(text: &str) -> Result<Vec<User>, (UserPosition, String)> {
+    let file: UsersFile = toml::from_str(text).map_err(|e| {
         let place = e.span().map(|span| {
             let before = text.get(..span.start).unwrap_or_default();
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
@@ -253,7 +249,8 @@ pub(super) fn subscribe_violation(subject: &[u8], queue: Option<&[u8]>) -> Strin
     format!("-ERR 'Permissions Violation for Subscription to {}{group}'\r\n", quoted(subject))
 }
 
-/// In double quotes, as nats-server writes it: quotes, backslashes and what cannot be printed are escaped.
+/// In double quotes, as nats-server writes it: quotes, backslashes and what cannot be printed are
+/// escaped.
 fn quoted(text: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut out = String::from("\"");

@@ -1,9 +1,11 @@
 //! Clients that speak the protocol inside WebSocket frames (RFC 6455), as browsers do.
 //!
-//! The frames are taken off here, and what is in them goes through a pair of sockets to an ordinary connection. That costs a
-//! copy more in the kernel for each direction, and the fast path of all other clients knows nothing of it.
+//! The frames are taken off here, and what is in them goes through a pair of sockets to an ordinary
+//! connection. That costs a copy more in the kernel for each direction, and the fast path of all
+//! other clients knows nothing of it.
 //!
-//! Invariants: a frame is never held as a whole, so its size needs no bound; the opening handshake has one on size and time.
+//! Invariants: a frame is never held as a whole, so its size needs no bound; the opening handshake
+//! has one on size and time.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +21,7 @@ use tokio::time::timeout;
 
 use super::connection;
 use super::counters::Counters;
-use super::hub::{Hub, Place};
+use super::hub::{AdmissionPermit, NatsHub};
 
 /// The longest head of an opening request, in bytes.
 const MAX_HEAD: u64 = 8 * 1024;
@@ -29,7 +31,7 @@ const CHUNK: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves WebSocket clients until it is dropped.
-pub(super) async fn serve(hub: Arc<Hub>, listener: TcpListener) {
+pub(super) async fn serve(hub: Arc<NatsHub>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
@@ -45,19 +47,19 @@ pub(super) async fn serve(hub: Arc<Hub>, listener: TcpListener) {
     }
 }
 
-async fn open(hub: Arc<Hub>, socket: TcpStream, peer: SocketAddr, place: Place) {
+async fn open(hub: Arc<NatsHub>, socket: TcpStream, peer: SocketAddr, place: AdmissionPermit) {
     // Without it every small answer would wait for the previous one's acknowledgement.
     let _ = socket.set_nodelay(true);
     match &hub.acceptor {
-        None => converse(hub, socket, peer, place).await,
+        None => serve_connection(hub, socket, peer, place).await,
         Some(acceptor) => match timeout(hub.config.tls_timeout, acceptor.accept(socket)).await {
-            Ok(Ok(stream)) => converse(hub, stream, peer, place).await,
+            Ok(Ok(stream)) => serve_connection(hub, stream, peer, place).await,
             Ok(Err(_)) | Err(_) => Counters::add(&hub.counters.tls_failures, 1),
         },
     }
 }
 
-async fn converse<S>(hub: Arc<Hub>, stream: S, peer: SocketAddr, place: Place)
+async fn serve_connection<S>(hub: Arc<NatsHub>, stream: S, peer: SocketAddr, place: AdmissionPermit)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -100,7 +102,7 @@ async fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let near = TcpStream::connect(listener.local_addr()?).await?;
     loop {
         let (far, from) = listener.accept().await?;
-        // Whoever else found the port in the meantime is not let in.
+        // Other clients that found the port in the meantime are refused.
         if from == near.local_addr()? {
             near.set_nodelay(true)?;
             return Ok((near, far));

@@ -1,20 +1,20 @@
 //! The names in a client's certificate, which may stand for a user.
 //!
-//! Only what is needed is read out of the DER encoding (X.509, RFC 5280); the signature has been checked by then. Whatever
-//! does not have the expected form ends the reading: fewer names are found, never wrong ones.
+//! Only what is needed is read out of the DER encoding (X.509, RFC 5280); the signature has been
+//! checked by then. Whatever does not have the expected form ends the reading: fewer names are
+//! found, never wrong ones.
 
 use std::collections::BTreeSet;
 
-/// The names of one certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::broker) struct Names {
+pub(in crate::broker) struct CertificateNames {
     /// Attributes of the subject, such as `CN=ann`.
     subject: Vec<String>,
     /// E-mail addresses, DNS names and URIs.
     alternatives: Vec<String>,
 }
 
-impl Names {
+impl CertificateNames {
     /// Reads the names out of a certificate.
     pub(in crate::broker) fn read(der: &[u8]) -> Self {
         let mut names = Self::default();
@@ -70,8 +70,8 @@ impl Names {
         Some(())
     }
 
-    /// Whether this name stands in the certificate: among the alternative names, or as its subject, whose attributes
-    /// may come in any order.
+    /// Whether this name stands in the certificate: among the alternative names, or as its subject,
+    /// whose attributes may come in any order.
     pub(in crate::broker) fn contain(&self, name: &str) -> bool {
         if self.alternatives.iter().any(|alternative| alternative == name) {
             return true;
@@ -143,7 +143,8 @@ fn attributes(name: &[u8]) -> Option<Vec<String>> {
                 [0x55, 0x04, 11] => "OU",
                 [0x55, 0x04, 17] => "POSTALCODE",
                 [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x19] => "DC",
-                // A name that leaves out what it does not know would stand for other certificates, too.
+                // A name that leaves out what it does not know would stand for other certificates,
+                // too.
                 _ => "?",
             };
             found.push(format!("{key}={}", std::str::from_utf8(value).ok()?));
@@ -170,14 +171,14 @@ mod tests {
 
     #[test]
     fn subject_and_alternative_names_are_found() {
-        let names = Names::read(&made());
+        let names = CertificateNames::read(&made());
         for name in ["ann.example", "ann@example", "CN=ann,O=Acme", "O=Acme, CN=ann"] {
             assert!(names.contain(name), "{name} in {names:?}");
         }
         for name in ["ann", "", "CN=ann", "CN=ann,O=Acme,OU=x", "O=Acme"] {
             assert!(!names.contain(name), "{name} in {names:?}");
         }
-        assert!(!Names::default().contain(""));
+        assert!(!CertificateNames::default().contain(""));
     }
 
     proptest! {
@@ -188,7 +189,7 @@ mod tests {
             if let Some(place) = der.get_mut(at) {
                 *place = byte;
             }
-            prop_assert!(!Names::read(&der).contain("bob@example"));
+            prop_assert!(!CertificateNames::read(&der).contain("bob@example"));
         }
     }
 }

@@ -34,7 +34,6 @@ pub enum BrokerError {
     TlsFile {
         /// Which file.
         what: &'static str,
-        /// Its path.
         path: PathBuf,
         /// What the reader said.
         reason: String,

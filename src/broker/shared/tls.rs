@@ -9,8 +9,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, crypto::ring};
 
-use super::Tls;
-use super::certificate::Names;
+use super::TlsFiles;
+use super::certificate::CertificateNames;
 use super::error::BrokerError;
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, BrokerError> {
@@ -23,7 +23,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 }
 
 /// Builds the acceptor, or says which file is wrong.
-pub(in crate::broker) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, BrokerError> {
+pub(in crate::broker) fn acceptor(tls: &TlsFiles) -> Result<TlsAcceptor, BrokerError> {
     let chain = certificates("the TLS certificate", &tls.cert)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| BrokerError::TlsFile {
         what: "the TLS key",
@@ -58,7 +58,7 @@ pub(in crate::broker) struct Secured {
     pub version: &'static str,
     pub cipher: String,
     /// The names in the client's certificate, if it has shown one.
-    pub certificate: Option<Names>,
+    pub certificate: Option<CertificateNames>,
 }
 
 /// What a completed handshake has settled.
@@ -71,6 +71,7 @@ pub(in crate::broker) fn seen(session: &ServerConnection) -> Secured {
     // The standard's name of a suite of TLS 1.3 has no 13 in it.
     let name = |suite: tokio_rustls::rustls::SupportedCipherSuite| format!("{:?}", suite.suite());
     let cipher = session.negotiated_cipher_suite().map(name).unwrap_or_default().replace("TLS13_", "TLS_");
-    let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|first| Names::read(first));
+    let certificate =
+        session.peer_certificates().and_then(|chain| chain.first()).map(|first| CertificateNames::read(first));
     Secured { version, cipher, certificate }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::experiment;
 use crate::calibrate::CalibrateError;
-use crate::calibrate::bench::Bench;
-use crate::calibrate::certificate::{Experiment, Line, Unit};
-use crate::engine::arrival::{Seen, Tries, stamps};
+use crate::calibrate::certificate::{ClaimLine, Experiment, FigureUnit};
+use crate::calibrate::context::ExperimentContext;
+use crate::engine::arrival::{ArrivalResult, ArrivalTrials, stamps};
 use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 
@@ -24,8 +24,8 @@ const CORE: &str = "[[system]]\nname = \"wire\"\ndriver = \"reference\"\noptions
 const STORED: &str = "[[system]]\nname = \"librdkafka\"\ndriver = \"reference\"\n";
 
 /// Batches through the bare protocol, async-nats and librdkafka.
-pub fn arrival(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
-    let tries = Tries { batches: &BATCHES, repeats: bench.pick(5, 21), work: WORK };
+pub fn arrival(context: &ExperimentContext<'_>) -> Result<Vec<Experiment>, CalibrateError> {
+    let trials = ArrivalTrials { batches: &BATCHES, repeats: context.pick(5, 21), work: WORK };
     let mut seen = Vec::new();
     for (systems, durable) in [(CORE, false), (STORED, true)] {
         if durable && !cfg!(feature = "kafka") {
@@ -35,9 +35,9 @@ pub fn arrival(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
             "name = \"arrival\"\nquestion = \"When did it arrive?\"\n{systems}\
              [[workload]]\npattern = \"fan-out\"\nconsumers = 2\nload.rate = \"1/s\"\ndelivery.durable = {durable}\n"
         );
-        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &bench.register.types())?.plan;
+        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &context.register.types())?.plan;
         let failed = |error| CalibrateError::Trial { experiment: "arrival", phase: "measure".into(), error };
-        seen.extend(stamps(&plan, bench.register, bench.scratch, tries).map_err(failed)?);
+        seen.extend(stamps(&plan, context.register, context.scratch, trials).map_err(failed)?);
     }
     let claim = "Messages that came together have arrived at one instant, whatever the consumer does with each, through every client alike.";
     Ok(vec![experiment(13, "arrival", claim, judge(&seen), None)])
@@ -50,13 +50,13 @@ fn median<T: Copy + Ord>(values: &[T]) -> Option<T> {
     values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
-fn judge(seen: &[Seen]) -> Vec<Line> {
+fn judge(seen: &[ArrivalResult]) -> Vec<ClaimLine> {
     let mut lines = Vec::new();
     for s in seen {
         let what = format!("{}: stamps of a batch of {}", s.system, s.batch);
         let reads = 1.0 + f64::from(u8::from(s.batch > ONE_READ));
         let stamps = median(&s.stamps).map(|n| n as f64);
-        lines.push(Line::judged(what, 1.0, stamps, reads - 1.0, Unit::Count));
+        lines.push(ClaimLine::judged(what, 1.0, stamps, reads - 1.0, FigureUnit::Count));
     }
     for batch in BATCHES.into_iter().filter(|n| (2..=ONE_READ).contains(n)) {
         let spreads: Vec<f64> =
@@ -64,9 +64,9 @@ fn judge(seen: &[Seen]) -> Vec<Line> {
         let (least, most) = spreads.iter().fold((f64::INFINITY, 0.0f64), |(a, b), s| (a.min(*s), b.max(*s)));
         let work = batch as f64 * WORK as f64;
         let what = format!("batch of {batch}, {} us each: the most spread", WORK / 1000);
-        lines.push(Line::judged(what, 0.0, Some(most), 0.01 * work, Unit::Ns));
+        lines.push(ClaimLine::judged(what, 0.0, Some(most), 0.01 * work, FigureUnit::Ns));
         let what = format!("batch of {batch}: largest difference of clients");
-        lines.push(Line::judged(what, 0.0, Some(most - least), 0.01 * work, Unit::Ns));
+        lines.push(ClaimLine::judged(what, 0.0, Some(most - least), 0.01 * work, FigureUnit::Ns));
     }
     lines
 }
@@ -74,20 +74,20 @@ fn judge(seen: &[Seen]) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibrate::certificate::Verdict;
+    use crate::calibrate::certificate::ClaimVerdict;
 
     /// What a client shows that stamps so many messages at a time.
-    fn seen(system: &str, at_a_time: usize) -> impl Iterator<Item = Seen> {
+    fn seen(system: &str, at_a_time: usize) -> impl Iterator<Item = ArrivalResult> {
         BATCHES.into_iter().map(move |batch| {
             let stamps = batch.div_ceil(at_a_time);
             let spread = (stamps - 1) as u64 * at_a_time as u64 * WORK;
-            Seen { system: system.into(), batch, stamps: vec![stamps; 5], spread: vec![spread; 5] }
+            ArrivalResult { system: system.into(), batch, stamps: vec![stamps; 5], spread: vec![spread; 5] }
         })
     }
 
     fn failed(clients: &[(&str, usize)]) -> Vec<String> {
-        let seen: Vec<Seen> = clients.iter().flat_map(|(name, n)| seen(name, *n)).collect();
-        judge(&seen).into_iter().filter(|l| l.verdict == Verdict::Fail).map(|l| l.what).collect()
+        let seen: Vec<ArrivalResult> = clients.iter().flat_map(|(name, n)| seen(name, *n)).collect();
+        judge(&seen).into_iter().filter(|l| l.verdict == ClaimVerdict::Fail).map(|l| l.what).collect()
     }
 
     #[test]

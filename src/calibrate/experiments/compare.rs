@@ -1,10 +1,11 @@
-//! Experiment 12: how often a comparison is wrong. The broker against itself must raise no alarm beyond what chance allows, and against
-//! a slower self it must raise one.
+//! Experiment 12: how often a comparison is wrong. The broker against itself must raise no alarm
+//! beyond what chance allows, and against a slower self it must raise one.
 //!
-//! Two pools of real trials are measured in turn: A, and B with a delay that is longer by 10 %. Comparisons are made of random halves of the
-//! pools. Of pool A alone every split is an A/A comparison whose sides differ by chance only, whatever the host did to single
-//! trials, so that the share of small p-values is known. Splits of one pool share their trials: the bounds are four standard
-//! deviations of independent ones.
+//! Two pools of real trials are measured in turn: A, and B with a delay that is longer by 10 %.
+//! Comparisons are made of random halves of the pools. Of pool A alone every split is an A/A
+//! comparison whose sides differ by chance only, whatever the host did to single trials, so that
+//! the share of small p-values is known. Splits of one pool share their trials: the bounds are four
+//! standard deviations of independent ones.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -13,10 +14,10 @@ use std::path::Path;
 
 use super::experiment;
 use crate::calibrate::CalibrateError;
-use crate::calibrate::awake::Awake;
-use crate::calibrate::bench::Bench;
-use crate::calibrate::certificate::{Experiment, Form, Line, Unit, Unrest};
-use crate::compare::{self, Named, Row, Verdict};
+use crate::calibrate::certificate::{ClaimLine, Experiment, FigureUnit, HostNoise, Thoroughness};
+use crate::calibrate::context::ExperimentContext;
+use crate::calibrate::keep_awake::KeepAwake;
+use crate::compare::{self, ComparisonRow, NamedRecord, Verdict};
 use crate::plan::SystemTypes;
 use crate::plan::gate::Gate;
 use crate::record::{Completion, Host, Record, SCHEMA, ScenarioSource, Tool, Trial};
@@ -72,30 +73,30 @@ fn record(trials: Vec<Trial>, host: &Host, types: &SystemTypes) -> Result<Record
 }
 
 /// The row of the primary metric; `None` when there was nothing to compare.
-fn compared(a: &[Trial], b: &[Trial], blank: &Record) -> Option<Row> {
+fn compared(a: &[Trial], b: &[Trial], blank: &Record) -> Option<ComparisonRow> {
     let side = |trials: &[Trial]| {
         let number = |(i, t): (usize, &Trial)| Trial { round: i as u32 + 1, ..t.clone() };
         Record { trials: trials.iter().enumerate().map(number).collect(), ..blank.clone() }
     };
     let (a, b) = (side(a), side(b));
     let gate: Gate = blank.plan.gate.clone().unwrap_or_default();
-    let named = |label, record| Named { label, record };
-    let found = compare::records(named("A", &a), named("B", &b), &gate, compare::Options::default()).ok()?;
+    let named = |label, record| NamedRecord { label, record };
+    let found = compare::records(named("A", &a), named("B", &b), &gate, compare::CompareOptions::default()).ok()?;
     found.rows.into_iter().find(|row| row.primary)
 }
 
 /// A/A and A/B, in the full form only: it takes a minute.
-pub fn comparisons(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
-    if bench.form == Form::Quick {
+pub fn comparisons(context: &ExperimentContext<'_>) -> Result<Vec<Experiment>, CalibrateError> {
+    if context.form == Thoroughness::Quick {
         return Ok(Vec::new());
     }
-    let awake = Awake::keep();
-    let (mut a, mut b, mut unrest) = (Vec::new(), Vec::new(), Unrest::default());
+    let awake = KeepAwake::keep();
+    let (mut a, mut b, mut host_noise) = (Vec::new(), Vec::new(), HostNoise::default());
     for i in 0..POOLS.0 + POOLS.1 {
         // A B A, A B A, ...: a drift of the host hits both.
         let (pool, delay) = if i % 3 == 1 { (&mut b, DELAY + MORE) } else { (&mut a, DELAY) };
-        let ran = bench.one("comparison", scenario(delay))?;
-        unrest = unrest.worse(ran.unrest());
+        let ran = context.one("comparison", scenario(delay))?;
+        host_noise = host_noise.worse(ran.host_noise());
         let mut trial = ran.trial;
         for latency in trial.workloads.iter_mut().flat_map(|w| w.latency.values_mut()) {
             latency.curve.clear();
@@ -103,24 +104,24 @@ pub fn comparisons(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>
         pool.push(trial);
     }
     drop(awake);
-    let blank = record(Vec::new(), &crate::host::machine::read(), &bench.register.types())?;
-    let lines = judge(&mut a, &mut b, &blank, &unrest);
+    let blank = record(Vec::new(), &crate::host::machine::read(), &context.register.types())?;
+    let lines = judge(&mut a, &mut b, &blank, &host_noise);
     let claim = "Of 200 comparisons of the broker with itself no more raise an alarm than chance allows, and p-values are as small as they \
                  say they are; of 200 with a broker that is 10 % slower nearly all do, and give the difference.";
-    Ok(vec![experiment(12, "comparisons", claim, lines, Some(unrest))])
+    Ok(vec![experiment(12, "comparisons", claim, lines, Some(host_noise))])
 }
 
-fn judge(a: &mut [Trial], b: &mut [Trial], blank: &Record, unrest: &Unrest) -> Vec<Line> {
+fn judge(a: &mut [Trial], b: &mut [Trial], blank: &Record, host_noise: &HostNoise) -> Vec<ClaimLine> {
     // Where what the host does to medians reaches half of what is to be found, it may hide it.
-    let hidden = |line: Line| line.excused(unrest.explains(MORE as f64 / 2.0, 0.5));
+    let hidden = |line: ClaimLine| line.excused(host_noise.explains(MORE as f64 / 2.0, 0.5));
     let count = |what: &str, expected: f64, found: u32, tolerance: f64| {
-        Line::judged(what.into(), expected, Some(f64::from(found)), tolerance, Unit::Count)
+        ClaimLine::judged(what.into(), expected, Some(f64::from(found)), tolerance, FigureUnit::Count)
     };
     let mut lines = Vec::new();
     let all = compared(a, b, blank);
     let shift = all.as_ref().and_then(|row| row.shift).map(|shift| shift.value);
     let what = format!("A/B: difference of {} and {} trials", a.len(), b.len());
-    lines.push(Line::difference(what, MORE as f64, shift, 0.05 * MORE as f64, unrest));
+    lines.push(ClaimLine::difference(what, MORE as f64, shift, 0.05 * MORE as f64, host_noise));
     let (mut random, mut alarms, mut small, mut found, mut back, mut made) = (StdRng::seed_from_u64(12), 0, 0, 0, 0, 0);
     for _ in 0..COMPARISONS {
         a.shuffle(&mut random);
@@ -150,7 +151,7 @@ fn judge(a: &mut [Trial], b: &mut [Trial], blank: &Record, unrest: &Unrest) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibrate::certificate::Verdict as Judged;
+    use crate::calibrate::certificate::ClaimVerdict as Judged;
     use crate::compare::sample;
     use crate::units::SECOND;
 
@@ -170,7 +171,7 @@ mod tests {
 
     fn verdicts(of: impl Fn(usize, bool) -> f64) -> Vec<(String, Judged)> {
         let (mut a, mut b, blank) = pools(of);
-        let quiet = Unrest::default();
+        let quiet = HostNoise::default();
         judge(&mut a, &mut b, &blank, &quiet).into_iter().map(|l| (l.what, l.verdict)).collect()
     }
 

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::experiment;
-use crate::calibrate::bench::{Bench, unrest};
-use crate::calibrate::certificate::{Experiment, Line, Unit};
+use crate::calibrate::certificate::{ClaimLine, Experiment, FigureUnit};
+use crate::calibrate::context::{ExperimentContext, host_noise};
 use crate::calibrate::{CalibrateError, keep};
 use crate::record::{Record, Status};
 use crate::units::{Nanos, SECOND, latency};
@@ -27,9 +27,9 @@ const SCENARIO: &str = "name = \"self\"\nquestion = \"Does a stalled generator s
     [run]\nwarmup = \"0s\"\nduration = \"1500ms\"\ntrials = 1\ndrain = \"1s\"\npacing = \"sleep\"\n";
 
 /// Kills what is still there when something has gone wrong.
-struct Guard(Child);
+struct ChildGuard(Child);
 
-impl Drop for Guard {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         // It has ended in the usual case, and then there is nothing to kill.
         let _ = self.0.kill();
@@ -38,13 +38,13 @@ impl Drop for Guard {
 }
 
 /// A msgbench of its own is stopped by the kernel for 300 ms, with no broker in the way.
-pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
+pub fn stall(context: &ExperimentContext<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     let io = |action| move |source| CalibrateError::Io { action, source };
-    let file = bench.scratch.join("self.toml");
+    let file = context.scratch.join("self.toml");
     std::fs::write(&file, SCENARIO).map_err(io("write a scenario"))?;
-    let (out, results) = (bench.scratch.join("self.json"), bench.scratch.join("self"));
+    let (out, results) = (context.scratch.join("self.json"), context.scratch.join("self"));
     let sink = std::fs::File::create(&out).map_err(io("make a file for the record"))?;
-    let child = Command::new(&bench.program)
+    let child = Command::new(&context.program)
         .arg("run")
         .arg(&file)
         .arg("--out")
@@ -57,7 +57,7 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
         .process_group_of_its_own()
         .spawn()
         .map_err(io("start msgbench"))?;
-    let mut child = Guard(child);
+    let mut child = ChildGuard(child);
     // The record is first written right before the trial begins.
     let started = Instant::now();
     while !begun(&results) && started.elapsed() < PATIENCE {
@@ -83,26 +83,27 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     let w = &trial.workloads[0];
     let max = |kind: &str| w.latency.get(kind).and_then(|l| l.max_ns).map(|v| v as f64);
     let invalid = trial.validity.iter().any(|c| c.id == "V15" && c.status == Status::Invalid);
-    let sees = unrest(trial);
+    let sees = host_noise(trial);
     // The pause began between two messages, a millisecond apart.
     let tolerance = 0.02 * held + SECOND as f64 / 1000.0;
-    // Whoever lets it go on does not put it on a processor: it was held for longer by what it waited for one.
+    // Whoever lets it go on does not put it on a processor: it was held for longer by what it
+    // waited for one.
     let longer = |what: &str, measured: Option<f64>| {
         let late = measured.is_some_and(|m| m > held && m - held <= tolerance + waited);
-        Line::judged(what.into(), held, measured, tolerance, Unit::Ns).excused(late)
+        ClaimLine::judged(what.into(), held, measured, tolerance, FigureUnit::Ns).excused(late)
     };
     let lines = vec![
         longer("longest lag", max("lag")),
         longer("longest response", max("ack")),
-        Line::judged(
+        ClaimLine::judged(
             "longest pause that the hiccup meter saw".into(),
             held,
             Some(sees.hiccup.max as f64),
             tolerance,
-            Unit::Ns,
+            FigureUnit::Ns,
         ),
-        Line::exact("messages sent of those due", w.ledger.scheduled, w.ledger.sent),
-        Line::exact("the trial is INVALID for it (V15)", 1, u64::from(invalid)),
+        ClaimLine::exact("messages sent of those due", w.ledger.scheduled, w.ledger.sent),
+        ClaimLine::exact("the trial is INVALID for it (V15)", 1, u64::from(invalid)),
     ];
     let claim = "A generator that is itself held for 300 ms shows it as lag and as response, sends everything all the same, and calls the trial INVALID.";
     let mut all = experiment(9, "self-stall", claim, lines, None);
@@ -110,12 +111,13 @@ pub fn stall(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
     Ok(vec![all])
 }
 
-/// How long each thread of a process has been ready and waited for a processor so far, ns (`/proc/PID/task/*/schedstat`).
+/// How long each thread of a process has been ready and waited for a processor so far, ns
+/// (`/proc/PID/task/*/schedstat`).
 fn waits(pid: u32) -> BTreeMap<OsString, Nanos> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let wait = |task: std::fs::DirEntry| {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        Some((task.file_name(), text.split_whitespace().nth(1)?.parse().ok()?))
+        let schedstat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        Some((task.file_name(), schedstat.split_whitespace().nth(1)?.parse().ok()?))
     };
     tasks.filter_map(wait).collect()
 }
@@ -133,7 +135,8 @@ fn begun(results: &Path) -> bool {
 }
 
 fn signal(child: &Child, signal: i32) {
-    // SAFETY: kill touches no memory; the child is ours and not yet waited for, so the number is its own.
+    // SAFETY: kill touches no memory; the child is ours and not yet waited for, so the number is
+    // its own.
     unsafe { libc::kill(child.id() as libc::pid_t, signal) };
 }
 

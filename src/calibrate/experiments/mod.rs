@@ -13,13 +13,13 @@ mod recorder;
 mod stall;
 
 use super::CalibrateError;
-use super::bench::Bench;
-use super::certificate::{Experiment, Line, Unrest};
+use super::certificate::{ClaimLine, Experiment, HostNoise};
+use super::context::ExperimentContext;
 
-type Run = fn(&Bench<'_>) -> Result<Vec<Experiment>, CalibrateError>;
+type RunExperiment = fn(&ExperimentContext<'_>) -> Result<Vec<Experiment>, CalibrateError>;
 
 /// What is run after clock and floor, with what is said meanwhile.
-pub const ALL: [(&str, Run); 10] = [
+pub const ALL: [(&str, RunExperiment); 10] = [
     ("a stalled broker, and the same as a closed loop sees it", stall::stall),
     ("queues with known service times, and Little's law", queue::queues),
     ("two delays, one of them rare", delay::mixture),
@@ -32,13 +32,19 @@ pub const ALL: [(&str, Run); 10] = [
     ("comparisons of the broker with itself, and with a slower one", compare::comparisons),
 ];
 
-fn experiment(number: u32, name: &str, claim: &str, lines: Vec<Line>, unrest: Option<Unrest>) -> Experiment {
+fn experiment(
+    number: u32,
+    name: &str,
+    claim: &str,
+    lines: Vec<ClaimLine>,
+    host_noise: Option<HostNoise>,
+) -> Experiment {
     Experiment {
         number,
         name: name.into(),
         claim: claim.into(),
         lines,
-        host: unrest.map(|u| u.words()).unwrap_or_default(),
+        host: host_noise.map(|u| u.words()).unwrap_or_default(),
         seconds: 0.0,
     }
 }

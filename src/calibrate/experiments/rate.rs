@@ -2,13 +2,13 @@
 
 use super::experiment;
 use crate::calibrate::CalibrateError;
-use crate::calibrate::bench::{Bench, at, ms};
-use crate::calibrate::certificate::{Experiment, Line, Unit, Unrest};
+use crate::calibrate::certificate::{ClaimLine, Experiment, FigureUnit, HostNoise};
+use crate::calibrate::context::{ExperimentContext, at, ms};
 use crate::units::SECOND;
 
 /// Twice the capped rate is offered: half of what is sent piles up.
-pub fn cap(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
-    let run = bench.pick(SECOND, 7 * SECOND);
+pub fn cap(context: &ExperimentContext<'_>) -> Result<Vec<Experiment>, CalibrateError> {
+    let run = context.pick(SECOND, 7 * SECOND);
     let (cap, offered) = (2_000.0, 4_000.0);
     let text = format!(
         "name = \"cap\"\nquestion = \"Is a rate cap recovered?\"\n\
@@ -17,10 +17,10 @@ pub fn cap(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
          [run]\nwarmup = \"0s\"\nduration = \"{}\"\ntrials = 1\ndrain = \"30s\"\npercentiles = [0.1, 0.5, 0.9, 0.99]\n",
         ms(run)
     );
-    let ran = bench.one("rate cap", text)?;
-    let unrest = ran.unrest();
+    let ran = context.one("rate cap", text)?;
+    let host_noise = ran.host_noise();
     let (w, l) = (ran.workload(0), ran.latency(0, "e2e"));
-    let seen = Seen {
+    let seen = RateResult {
         cap,
         offered,
         seconds: run as f64 / SECOND as f64,
@@ -29,16 +29,16 @@ pub fn cap(bench: &Bench<'_>) -> Result<Vec<Experiment>, CalibrateError> {
         lost: w.ledger.lost,
         quantiles: NAMES.map(|(p, _)| at(&l, p)),
     };
-    let lines = judge(&seen, &unrest);
+    let lines = judge(&seen, &host_noise);
     let claim = "A broker that passes r messages a second is measured as r, to 1 %; what is offered beyond piles up, and response grows as computed.";
-    Ok(vec![experiment(8, "rate cap", claim, lines, Some(unrest))])
+    Ok(vec![experiment(8, "rate cap", claim, lines, Some(host_noise))])
 }
 
 /// The quantiles at which a cap is judged.
 const NAMES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
 
 /// What a trial with a cap has shown.
-struct Seen {
+struct RateResult {
     /// Messages per second: what the broker passes, and what it is given.
     cap: f64,
     offered: f64,
@@ -52,28 +52,28 @@ struct Seen {
     quantiles: [Option<f64>; 3],
 }
 
-fn judge(seen: &Seen, unrest: &Unrest) -> Vec<Line> {
-    let &Seen { cap, offered, seconds, delivered, .. } = seen;
+fn judge(seen: &RateResult, host_noise: &HostNoise) -> Vec<ClaimLine> {
+    let &RateResult { cap, offered, seconds, delivered, .. } = seen;
     let judged = |what: &str, exact: f64, measured, tolerance, unit| {
-        let line = Line::judged(what.into(), exact, Some(measured), tolerance, unit);
-        // A pause at the end of the load holds up what would have been delivered meanwhile: then the rate is lower, the backlog
-        // larger, never the other way round.
-        let (missing, sign) = if unit == Unit::PerSecond { (seconds / cap, -1.0) } else { (1.0 / cap, 1.0) };
+        let line = ClaimLine::judged(what.into(), exact, Some(measured), tolerance, unit);
+        // A pause at the end of the load holds up what would have been delivered meanwhile: then
+        // the rate is lower, the backlog larger, never the other way round.
+        let (missing, sign) = if unit == FigureUnit::PerSecond { (seconds / cap, -1.0) } else { (1.0 / cap, 1.0) };
         let error = sign * line.error().unwrap_or(0.0);
-        let host = error > 0.0 && unrest.explains((error - tolerance) * missing * 1e9, 1.0);
+        let host = error > 0.0 && host_noise.explains((error - tolerance) * missing * 1e9, 1.0);
         line.excused(host)
     };
     let backlog = seen.sent - delivered * seconds;
     let piled = (offered - cap) * seconds;
     let mut lines = vec![
-        judged("delivered rate", cap, delivered, 0.01 * cap, Unit::PerSecond),
-        judged("backlog at the end of the load", piled, backlog, 0.01 * offered * seconds, Unit::Count),
-        Line::exact("lost", 0, seen.lost),
+        judged("delivered rate", cap, delivered, 0.01 * cap, FigureUnit::PerSecond),
+        judged("backlog at the end of the load", piled, backlog, 0.01 * offered * seconds, FigureUnit::Count),
+        ClaimLine::exact("lost", 0, seen.lost),
     ];
     for ((p, name), measured) in NAMES.into_iter().zip(seen.quantiles) {
         // A message due at t is delivered at t x offered / cap.
         let exact = p * seconds * 1e9 * (offered / cap - 1.0);
-        lines.push(Line::latency(format!("{name} of response"), exact, measured, 0.01 * exact, p, unrest));
+        lines.push(ClaimLine::latency(format!("{name} of response"), exact, measured, 0.01 * exact, p, host_noise));
     }
     lines
 }
@@ -81,18 +81,18 @@ fn judge(seen: &Seen, unrest: &Unrest) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibrate::certificate::{Pauses, Verdict};
+    use crate::calibrate::certificate::{ClaimVerdict, Pauses};
 
     #[test]
     fn three_per_cent_are_a_defect_and_no_pause() {
         let pauses = Pauses { p90: 80_000, p99: 300_000, p999: 4_000_000, max: 9_000_000 };
-        let ordinary = Unrest { hiccup: pauses, lag: pauses, steal: 1.3, ..Unrest::default() };
+        let ordinary = HostNoise { hiccup: pauses, lag: pauses, steal: 1.3, ..HostNoise::default() };
         let verdicts = |scale: f64, delivered: f64| {
             let quantiles = NAMES.map(|(p, _)| Some(scale * p * 7e9));
-            let seen = Seen { cap: 2e3, offered: 4e3, seconds: 7.0, delivered, sent: 28e3, lost: 0, quantiles };
+            let seen = RateResult { cap: 2e3, offered: 4e3, seconds: 7.0, delivered, sent: 28e3, lost: 0, quantiles };
             judge(&seen, &ordinary).into_iter().map(|l| l.verdict).collect::<Vec<_>>()
         };
-        use Verdict::{Fail, Pass};
+        use ClaimVerdict::{Fail, Pass};
         assert_eq!(verdicts(1.0, 2e3), [Pass; 6]);
         assert_eq!(verdicts(1.03, 2e3), [Pass, Pass, Pass, Fail, Fail, Fail]);
         assert_eq!(verdicts(0.97, 2e3), [Pass, Pass, Pass, Fail, Fail, Fail]);

@@ -6,30 +6,33 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::kafka;
-use crate::broker::{Auth, BrokerError, Config, LameDuck, Misbehaviour, SlowConsumer, Tls, User, users};
+use crate::broker::{Auth, BrokerError, Config, FaultOptions, LameDuck, SlowConsumer, TlsFiles, User, users};
 use crate::faults::Faults;
 use crate::units::{Bytes, Span};
 
 /// Serve NATS or Kafka clients with the built-in reference broker.
 ///
-/// A single-node router that speaks the NATS client protocol: publish/subscribe with `*` and `>`, queue groups,
-/// request/reply, headers. Any NATS client can use it. With --kafka, a single-node log that speaks Kafka's protocol: topics,
-/// partitions, consumer groups, replay. Any Kafka client can use it.
+/// A single-node router that speaks the NATS client protocol: publish/subscribe with `*` and `>`,
+/// queue groups, request/reply, headers. Any NATS client can use it. With --kafka, a single-node
+/// log that speaks Kafka's protocol: topics, partitions, consumer groups, replay. Any Kafka client
+/// can use it.
 ///
-/// One line on standard output says that it is ready and where; another, at the end, what it has counted.
-/// SIGTERM, SIGINT or SIGHUP drains (what has been received is routed and handed over) and ends; a second one ends at once.
-/// SIGUSR2 starts lame duck mode: clients are told to leave, and the rest is closed bit by bit.
+/// One line on standard output says that it is ready and where; another, at the end, what it has
+/// counted. SIGTERM, SIGINT or SIGHUP drains (what has been received is routed and handed over) and
+/// ends; a second one ends at once. SIGUSR2 starts lame duck mode: clients are told to leave, and
+/// the rest is closed bit by bit.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  msgbench broker\n  msgbench broker --listen 127.0.0.1:0 --format json\n  \
     msgbench broker --user ann --pass secret --slow-consumer drop-newest --max-pending 1MiB")]
 pub struct BrokerArgs {
-    /// Address and port for NATS clients [default: 127.0.0.1:4222, unless --kafka is given]; port 0 takes a free one, and the
-    /// ready line says which. [::] takes IPv4 clients as well. May be repeated.
+    /// Address and port for NATS clients [default: 127.0.0.1:4222, unless --kafka is given]; port 0
+    /// takes a free one, and the ready line says which. [::] takes IPv4 clients as well. May be
+    /// repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
 
-    /// Address and port for the monitoring pages of nats-server (/varz, /connz, /subsz, /healthz), or a port of this machine alone;
-    /// whoever can reach it can read who is connected.
+    /// Address and port for the monitoring pages of nats-server (/varz, /connz, /subsz, /healthz),
+    /// or a port of this machine alone; everybody who can reach it can read who is connected.
     #[arg(short = 'm', long, value_name = "ADDRESS:PORT", value_parser = monitor)]
     pub monitor: Option<SocketAddr>,
 
@@ -53,8 +56,8 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "PUBLIC-KEY", conflicts_with = "token")]
     pub nkey: Vec<String>,
 
-    /// TOML file of users (names and passwords, NKeys, names in certificates) and what each may publish and subscribe to
-    /// (docs/broker.md).
+    /// TOML file of users (names and passwords, NKeys, names in certificates) and what each may
+    /// publish and subscribe to (docs/broker.md).
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub users: Option<PathBuf>,
 
@@ -66,7 +69,8 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     pub auth_timeout: Span,
 
-    /// How long a client may take to complete a TLS handshake; with --kafka, --auth-timeout says it.
+    /// How long a client may take to complete a TLS handshake; with --kafka, --auth-timeout says
+    /// it.
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     pub tls_timeout: Span,
 
@@ -111,10 +115,11 @@ pub struct BrokerArgs {
     pub max_subscriptions: usize,
 
     /// What happens to a client that reads more slowly than it is sent to.
-    #[arg(long, value_enum, default_value_t = Policy::Disconnect)]
-    pub slow_consumer: Policy,
+    #[arg(long, value_enum, default_value_t = SlowPolicyArg::Disconnect)]
+    pub slow_consumer: SlowPolicyArg,
 
-    /// How long a client may take no byte of what waits for it before it is closed as a slow consumer.
+    /// How long a client may take no byte of what waits for it before it is closed as a slow
+    /// consumer.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub write_deadline: Span,
 
@@ -146,9 +151,10 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
 
-    /// A fault to have, such as drop=every:7, stall=at:2s,for:100ms, service=exponential:500us, delay=fixed:1ms,
-    /// rate-cap=rate:5k/s, swap=probability:0.01, seed=3, subjects=orders.>; may be repeated (docs/calibration.md). With --kafka
-    /// faults befall the batches of the log (docs/log.md).
+    /// A fault to have, such as drop=every:7, stall=at:2s,for:100ms, service=exponential:500us,
+    /// delay=fixed:1ms, rate-cap=rate:5k/s, swap=probability:0.01, seed=3, subjects=orders.>; may
+    /// be repeated (docs/calibration.md). With --kafka faults hit the batches of the log
+    /// (docs/log.md).
     #[arg(long, value_name = "NAME=ITEM:VALUE,...")]
     pub fault: Vec<String>,
 
@@ -160,14 +166,15 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "FILE")]
     pub fault_log: Option<PathBuf>,
 
-    /// Loopback address on which faults can be changed while the broker runs: lines `set NAME=ITEM:VALUE,...`, `clear`, `show`; port 0
-    /// takes a free one, and the ready line says which (docs/calibration.md).
+    /// Loopback address on which faults can be changed while the broker runs: lines
+    /// `set NAME=ITEM:VALUE,...`, `clear`, `show`; port 0 takes a free one, and the ready line says
+    /// which (docs/calibration.md).
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub fault_control: Option<SocketAddr>,
 
     /// How the ready line and the closing line are written.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_enum, default_value_t = LineFormat::Text)]
+    pub format: LineFormat,
 
     /// The log half.
     #[command(flatten)]
@@ -176,7 +183,7 @@ pub struct BrokerArgs {
 
 /// The slow-consumer policy, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Policy {
+pub enum SlowPolicyArg {
     /// Close the slow client, as nats-server does.
     Disconnect,
     /// Drop the newest messages for it and count them.
@@ -187,7 +194,7 @@ pub enum Policy {
 
 /// How lines for the caller are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum LineFormat {
     /// For people.
     Text,
     /// One JSON object a line.
@@ -200,9 +207,9 @@ impl BrokerArgs {
         self.workers.map_or(cores.min(4), usize::from)
     }
 
-    pub(super) fn misbehaviour(&self) -> Result<Misbehaviour, BrokerError> {
+    pub(super) fn fault_options(&self) -> Result<FaultOptions, BrokerError> {
         let faults = self.faults.as_deref().map(Faults::read).transpose()?.unwrap_or_default();
-        Ok(Misbehaviour {
+        Ok(FaultOptions {
             faults: faults.with_flags(&self.fault)?,
             log: self.fault_log.clone(),
             control: self.fault_control,
@@ -224,7 +231,7 @@ impl BrokerArgs {
     }
 
     pub(super) fn config(&self) -> Result<Config, BrokerError> {
-        let tls = self.tls_cert.as_ref().zip(self.tls_key.as_ref()).map(|(cert, key)| Tls {
+        let tls = self.tls_cert.as_ref().zip(self.tls_key.as_ref()).map(|(cert, key)| TlsFiles {
             cert: cert.clone(),
             key: key.clone(),
             client_ca: self.tls_ca.clone(),
@@ -254,14 +261,14 @@ impl BrokerArgs {
             tls,
             tls_optional: self.tls_optional,
             slow_consumer: match self.slow_consumer {
-                Policy::Disconnect => SlowConsumer::Disconnect,
-                Policy::DropNewest => SlowConsumer::DropNewest,
-                Policy::Block => SlowConsumer::Block,
+                SlowPolicyArg::Disconnect => SlowConsumer::Disconnect,
+                SlowPolicyArg::DropNewest => SlowConsumer::DropNewest,
+                SlowPolicyArg::Block => SlowConsumer::Block,
             },
             write_deadline: self.write_deadline.duration(),
             lame_duck: LameDuck { grace: self.lame_duck_grace.duration(), spread: self.lame_duck_spread.duration() },
             drain_timeout: self.drain_timeout.duration(),
-            misbehaviour: self.misbehaviour()?,
+            fault_options: self.fault_options()?,
         })
     }
 }

@@ -15,12 +15,13 @@ use crate::units::{Bytes, Span};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The log (Kafka's protocol)")]
 pub struct KafkaArgs {
-    /// Serve Kafka clients on this address and port; port 0 takes a free one. Without --listen nothing else is served.
+    /// Serve Kafka clients on this address and port; port 0 takes a free one. Without --listen
+    /// nothing else is served.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub kafka: Option<SocketAddr>,
 
-    /// What Kafka clients are told to connect to instead of the address they have reached: of a proxy, or of this machine
-    /// as others know it. Without a port: the one listened on.
+    /// What Kafka clients are told to connect to instead of the address they have reached: of a
+    /// proxy, or of this machine as others know it. Without a port: the one listened on.
     #[arg(long, value_name = "HOST[:PORT]", requires = "kafka")]
     pub advertise: Option<Advertised>,
 
@@ -28,10 +29,10 @@ pub struct KafkaArgs {
     #[arg(long, value_name = "DIR", requires = "kafka")]
     pub data: Option<PathBuf>,
 
-    /// When records are made to survive a loss of power: `never`, every so often (`50ms`), before so much is acknowledged and not
-    /// synced (`1MiB`), or before every acknowledgement (`group`).
+    /// When records are made to survive a loss of power: `never`, every so often (`50ms`), before
+    /// so much is acknowledged and not synced (`1MiB`), or before every acknowledgement (`group`).
     #[arg(long, value_name = "POLICY", default_value = "never", requires = "kafka")]
-    pub sync: Sync,
+    pub sync: SyncArg,
 
     /// Do not write segments full of zeros beforehand to make syncs cheap.
     #[arg(long, requires = "kafka")]
@@ -92,9 +93,9 @@ pub struct KafkaArgs {
 
 /// The sync policy, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sync(pub SyncPolicy);
+pub struct SyncArg(pub SyncPolicy);
 
-impl FromStr for Sync {
+impl FromStr for SyncArg {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let policy = match text {
@@ -200,11 +201,11 @@ mod tests {
             ("50ms", SyncPolicy::Interval(Duration::from_millis(50))),
             ("1MiB", SyncPolicy::Bytes(1 << 20)),
         ] {
-            assert_eq!(text.parse::<Sync>(), Ok(Sync(policy)));
+            assert_eq!(text.parse::<SyncArg>(), Ok(SyncArg(policy)));
             assert_eq!(typed(policy), text);
         }
         for text in ["always", "10", "10us", "0B", ""] {
-            assert!(text.parse::<Sync>().unwrap_err().contains("write never, group"));
+            assert!(text.parse::<SyncArg>().unwrap_err().contains("write never, group"));
         }
     }
 }

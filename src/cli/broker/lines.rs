@@ -4,20 +4,20 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
-use super::args::{BrokerArgs, Format};
-use super::{Halves, Served, nanos};
+use super::args::{BrokerArgs, LineFormat};
+use super::{BrokerParts, BrokerTotals, nanos};
 use crate::broker::{Auth, Broker};
 
 /// What the caller reads when clients may connect.
-pub(super) fn ready(args: &BrokerArgs, halves: &Halves, workers: usize, files: u64) -> String {
-    let config = &halves.config;
+pub(super) fn ready(args: &BrokerArgs, parts: &BrokerParts, workers: usize, files: u64) -> String {
+    let config = &parts.config;
     let scheme = if config.tls.is_some() { "tls" } else { "nats" };
     let router: Vec<String> =
-        halves.router.iter().flat_map(Broker::local_addrs).map(|at| format!("{scheme}://{at}")).collect();
-    let log = halves.log.as_ref().map(|broker| format!("kafka://{}", broker.local_addr()));
-    let monitor = halves.router.as_ref().and_then(Broker::monitor_addr).map(|at: SocketAddr| format!("http://{at}"));
+        parts.router.iter().flat_map(Broker::local_addrs).map(|at| format!("{scheme}://{at}")).collect();
+    let log = parts.log.as_ref().map(|broker| format!("kafka://{}", broker.local_addr()));
+    let monitor = parts.router.as_ref().and_then(Broker::monitor_addr).map(|at: SocketAddr| format!("http://{at}"));
     let pid = std::process::id();
-    if args.format == Format::Text {
+    if args.format == LineFormat::Text {
         let urls: Vec<String> = router.into_iter().chain(log).chain(monitor).collect();
         return format!("msgbench broker ready: {} (pid {pid})", urls.join(" "));
     }
@@ -46,15 +46,15 @@ pub(super) fn ready(args: &BrokerArgs, halves: &Halves, workers: usize, files: u
         "open_files": files,
         "storage": "none",
     });
-    let of_router = halves.router.as_ref().map(|b| &b.config().misbehaviour.faults);
-    let of_log = halves.log.as_ref().map(|b| &b.config().misbehaviour.faults);
+    let of_router = parts.router.as_ref().map(|b| &b.config().fault_options.faults);
+    let of_log = parts.log.as_ref().map(|b| &b.config().fault_options.faults);
     if let Some(faults) = of_router.into_iter().chain(of_log).find(|faults| faults.any()) {
         policy["faults"] = faults.to_string().into();
     }
-    if let Some(address) = halves.router.as_ref().and_then(Broker::control_addr) {
+    if let Some(address) = parts.router.as_ref().and_then(Broker::control_addr) {
         policy["fault_control"] = address.to_string().into();
     }
-    if let Some(at) = halves.router.as_ref().and_then(Broker::websocket_addr) {
+    if let Some(at) = parts.router.as_ref().and_then(Broker::websocket_addr) {
         policy["websocket"] = format!("{}://{at}", if config.tls.is_some() { "wss" } else { "ws" }).into();
     }
     if let Some(monitor) = monitor {
@@ -63,7 +63,7 @@ pub(super) fn ready(args: &BrokerArgs, halves: &Halves, workers: usize, files: u
     if router.len() > 1 {
         policy["listen"] = router.into();
     }
-    if let (Some(policy), Some(broker)) = (policy.as_object_mut(), &halves.log) {
+    if let (Some(policy), Some(broker)) = (policy.as_object_mut(), &parts.log) {
         policy.extend(args.log.policy(broker));
     }
     json!({"event": "ready", "url": url, "pid": pid, "version": env!("CARGO_PKG_VERSION"), "policy": policy})
@@ -71,10 +71,10 @@ pub(super) fn ready(args: &BrokerArgs, halves: &Halves, workers: usize, files: u
 }
 
 /// What the caller reads at the end.
-pub(super) fn closing(format: Format, served: &Served) -> String {
+pub(super) fn closing(format: LineFormat, served: &BrokerTotals) -> String {
     let router = served.router.as_ref().map(|counters| counters.totals());
     let log = served.log.as_ref().map(|counters| counters.totals());
-    if format == Format::Json {
+    if format == LineFormat::Json {
         let mut line = json!({"event": "closed"});
         line["counters"] = json!(router);
         if log.is_some() {

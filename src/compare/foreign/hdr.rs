@@ -1,13 +1,15 @@
-//! HdrHistogram interval logs of other tools. The format does not say what its values count; whoever wrote it knows.
+//! HdrHistogram interval logs of other tools. The format does not say what its values count; only
+//! its writer knows.
 //!
-//! Tags that end in `-rt`, `-st` and `-wt` are response time, service time and the wait before it, as cassandra-stress and
-//! the programs that write the same log mean them. Every other tag is taken for service time.
+//! Tags that end in `-rt`, `-st` and `-wt` are response time, service time and the wait before it,
+//! as cassandra-stress and the programs that write the same log mean them. Every other tag is taken
+//! for service time.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::{ForeignError, Found, Stream};
+use super::{ForeignError, ForeignResult, ForeignStream};
 use crate::measure::summary::summarise;
 use crate::plan::Topology;
 use crate::record::{Ledger, TaggedInterval, Throughput, hlog};
@@ -76,7 +78,8 @@ fn stated(bytes: &[u8]) -> Result<Option<(usize, LogUnit)>, ForeignError> {
     Ok(None)
 }
 
-/// Whether a text has something of a log; one that has nothing of it is none, rather than a damaged one.
+/// Whether a text has something of a log; one that has nothing of it is none, rather than a damaged
+/// one.
 fn resembles(bytes: &[u8]) -> bool {
     hlog::lines(bytes).filter_map(|(_, t)| t.ok()).any(|t| {
         t.starts_with("\"StartTimestamp\"")
@@ -96,7 +99,7 @@ fn place(tag: &str) -> (&str, &'static str) {
     (tag, "e2e.service")
 }
 
-pub(super) fn read(bytes: &[u8], asked: Option<LogUnit>) -> Result<Found, ForeignError> {
+pub(super) fn read(bytes: &[u8], asked: Option<LogUnit>) -> Result<ForeignResult, ForeignError> {
     if !resembles(bytes) {
         return Err(ForeignError::Unknown);
     }
@@ -124,7 +127,7 @@ pub(super) fn read(bytes: &[u8], asked: Option<LogUnit>) -> Result<Found, Foreig
         true => "tags that end in -rt, -st and -wt are taken for response time, service time and wait".into(),
         false => "what they measure is not known: taken for service latency".into(),
     });
-    let mut streams: Vec<Stream> = Vec::new();
+    let mut streams: Vec<ForeignStream> = Vec::new();
     for tag in &tags {
         let (name, kind) = place(tag);
         let name = if name.is_empty() { "all" } else { name };
@@ -133,7 +136,7 @@ pub(super) fn read(bytes: &[u8], asked: Option<LogUnit>) -> Result<Found, Foreig
         let summary = summarise(&h, 0, 0, 0, &QUANTILES);
         let at = streams.iter().position(|s| s.name == name).unwrap_or_else(|| {
             let (throughput, ledger) = (Throughput::default(), Ledger::default());
-            streams.push(Stream { name: name.into(), latency: BTreeMap::new(), throughput, ledger });
+            streams.push(ForeignStream { name: name.into(), latency: BTreeMap::new(), throughput, ledger });
             streams.len() - 1
         });
         let stream = &mut streams[at];
@@ -148,7 +151,7 @@ pub(super) fn read(bytes: &[u8], asked: Option<LogUnit>) -> Result<Found, Foreig
     if streams.iter().any(|s| s.throughput.delivered == 0.0 && s.ledger.delivered > 0) {
         doubts.push("its intervals have no length, so no rate is known".into());
     }
-    Ok(Found {
+    Ok(ForeignResult {
         tool: TOOL,
         system: "log".into(),
         question: "Foreign interval log".into(),

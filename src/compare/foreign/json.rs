@@ -60,13 +60,13 @@ fn syntax(bytes: &[u8], e: &serde_json::Error) -> String {
 }
 
 /// An object with what its messages need.
-pub(super) struct Keyed<'a> {
+pub(super) struct JsonObject<'a> {
     pub json: &'a Map<String, Value>,
     pub bytes: &'a [u8],
     pub what: &'static str,
 }
 
-impl Keyed<'_> {
+impl JsonObject<'_> {
     pub fn keys(&self) -> impl Iterator<Item = &String> {
         self.json.keys()
     }

@@ -1,10 +1,11 @@
-//! Results of other tools as records, to be compared: result files of the OpenMessaging Benchmark, and HdrHistogram interval
-//! logs.
+//! Results of other tools as records, to be compared: result files of the OpenMessaging Benchmark,
+//! and HdrHistogram interval logs.
 //!
-//! Background: such a file has latencies and rates, and nothing of what makes them believable. Invariant: what it does not
-//! say is not made up. Latencies are service latencies (`e2e.service`, `ack.service`), because the files count from the
-//! moment of sending; the machine, the guarantees and the load are "not known"; every trial has a WARN that says so.
-//! Each file is one trial. Rejected: guessing a response latency from publish delays (percentiles do not add up).
+//! Background: such a file has latencies and rates, and nothing of what makes them believable.
+//! Invariant: what it does not say is not made up. Latencies are service latencies (`e2e.service`,
+//! `ack.service`), because the files count from the moment of sending; the machine, the guarantees
+//! and the load are "not known"; every trial has a WARN that says so. Each file is one trial.
+//! Rejected: guessing a response latency from publish delays (percentiles do not add up).
 
 mod hdr;
 mod json;
@@ -16,8 +17,8 @@ use crate::plan::facts::Levels;
 use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::plan::{
-    BringUp, Case, Content, Delivery, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan, SystemSpec, Threads,
-    Topology, Workload,
+    BringUp, Case, Content, DeliverySpec, Load, Pacing, Pattern, Payload, PayloadSize, Phases, Plan, SystemSpec,
+    Threads, Topology, Workload,
 };
 use crate::record::{
     Check, Completion, Host, LatencySummary, Ledger, Outcome, Record, Resources, SCHEMA, ScenarioSource, Status,
@@ -51,7 +52,7 @@ pub enum ForeignError {
 }
 
 /// What a file of another tool says.
-struct Found {
+struct ForeignResult {
     tool: &'static str,
     system: String,
     question: String,
@@ -60,7 +61,7 @@ struct Found {
     seconds: f64,
     payload: u64,
     topology: Topology,
-    streams: Vec<Stream>,
+    streams: Vec<ForeignStream>,
     /// What is known to be doubtful, beside that nothing was checked.
     doubts: Vec<String>,
     /// V3, where the file shows that the system did not keep up.
@@ -68,7 +69,7 @@ struct Found {
 }
 
 /// One workload of it.
-struct Stream {
+struct ForeignStream {
     name: String,
     latency: BTreeMap<String, LatencySummary>,
     throughput: Throughput,
@@ -85,8 +86,8 @@ pub fn is_log(record: &Record) -> bool {
     is_foreign(record) && record.tool.version == hdr::TOOL
 }
 
-/// Reads a file of another tool; `name` is what it is called, `unit` what the values of an interval log count, where that
-/// was said.
+/// Reads a file of another tool; `name` is what it is called, `unit` what the values of an interval
+/// log count, where that was said.
 ///
 /// # Errors
 /// When it is in none of the known formats, or damaged.
@@ -103,19 +104,19 @@ pub fn read(name: &str, bytes: &[u8], unit: Option<LogUnit>) -> Result<Record, F
     Ok(record(name, found))
 }
 
-fn record(name: &str, found: Found) -> Record {
+fn record(name: &str, found: ForeignResult) -> Record {
     // What the other tool calls it; nothing is driven by it.
     let driver = match found.system.to_lowercase() {
         s if s.is_empty() => "unknown".to_owned(),
         s => s,
     };
-    let workload = |s: &Stream| Workload {
+    let workload = |s: &ForeignStream| Workload {
         name: s.name.clone(),
         pattern: Pattern::Stream,
         topology: found.topology,
         load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(found.payload)), content: Content::Random },
-        delivery: Delivery::default(),
+        delivery: DeliverySpec::default(),
     };
     let measure = Span((found.seconds * 1e9) as Nanos);
     let nothing = Span(0);
@@ -173,7 +174,7 @@ fn record(name: &str, found: Found) -> Record {
 }
 
 /// What was measured, as one trial. Its check V0 says that nothing was checked.
-fn trial(case: &str, found: &Found, measured: Nanos) -> Trial {
+fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
     let doubts = found.doubts.iter().fold(String::new(), |all, d| format!("{all}; {d}"));
     let check = Check {
         id: "V0".into(),
@@ -223,8 +224,9 @@ fn trial(case: &str, found: &Found, measured: Nanos) -> Trial {
     }
 }
 
-/// The metrics that decide: p50 and p99 of the latency that heads each stream, and the rate where there is one.
-fn primary(found: &Found) -> Vec<Metric> {
+/// The metrics that decide: p50 and p99 of the latency that heads each stream, and the rate where
+/// there is one.
+fn primary(found: &ForeignResult) -> Vec<Metric> {
     let mut list: Vec<Metric> = Vec::new();
     let mut add = |quantity: Quantity| {
         let metric = Metric { workload: None, quantity };

@@ -1,16 +1,18 @@
-//! Result files of the OpenMessaging Benchmark (`TestResult`, written with `--output`), and of its forks.
+//! Result files of the OpenMessaging Benchmark (`TestResult`, written with `--output`), and of its
+//! forks.
 //!
-//! Units, from its source: publish and end-to-end latencies are milliseconds, publish delays microseconds; rates are
-//! messages a second in samples of ten seconds. Forks say another length of a sample (`sampleRateMillis`), count messages
-//! beside the rates (`sent`, `consumed`), and call errors by other names. End-to-end stamps are two readings of the time
-//! of day in whole milliseconds, whatever decimals the file has.
+//! Units, from its source: publish and end-to-end latencies are milliseconds, publish delays
+//! microseconds; rates are messages a second in samples of ten seconds. Forks say another length of
+//! a sample (`sampleRateMillis`), count messages beside the rates (`sent`, `consumed`), and call
+//! errors by other names. End-to-end stamps are two readings of the time of day in whole
+//! milliseconds, whatever decimals the file has.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::json::{Keyed, bad_json};
-use super::{ForeignError, Found, Stream};
+use super::json::{JsonObject, bad_json};
+use super::{ForeignError, ForeignResult, ForeignStream};
 use crate::plan::Topology;
 use crate::record::{Check, LatencySummary, Ledger, Percentile, Status, Throughput};
 use crate::stats::{mean, series};
@@ -37,7 +39,7 @@ pub(super) fn is(json: &Map<String, Value>) -> bool {
 }
 
 /// How long a sample is, and what is to be said of it.
-fn period(k: &Keyed<'_>, rates: &[f64], counted: &[f64]) -> Result<(f64, Option<String>), ForeignError> {
+fn period(k: &JsonObject<'_>, rates: &[f64], counted: &[f64]) -> Result<(f64, Option<String>), ForeignError> {
     if let Some(millis) = k.number("sampleRateMillis")? {
         if millis == 0.0 {
             return Err(k.wrong("sampleRateMillis", "is 0, and a sample has a length"));
@@ -52,7 +54,7 @@ fn period(k: &Keyed<'_>, rates: &[f64], counted: &[f64]) -> Result<(f64, Option<
 }
 
 /// Errors of any name: lists and numbers whose key speaks of errors or failures.
-fn errors(k: &Keyed<'_>) -> Result<Vec<String>, ForeignError> {
+fn errors(k: &JsonObject<'_>) -> Result<Vec<String>, ForeignError> {
     let mut said = Vec::new();
     for key in k.keys() {
         let lower = key.to_lowercase();
@@ -78,8 +80,8 @@ fn errors(k: &Keyed<'_>) -> Result<Vec<String>, ForeignError> {
     Ok(said)
 }
 
-/// By how many messages a backlog grew over the run, where it grows without end: Mann-Kendall at 1 %, and Theil-Sen's slope
-/// times the length above 5 % of a second's messages.
+/// By how many messages a backlog grew over the run, where it grows without end: Mann-Kendall at 1
+/// %, and Theil-Sen's slope times the length above 5 % of a second's messages.
 fn growth(backlog: &[f64], rate: f64) -> Option<f64> {
     let trend = series::trend(backlog).filter(|_| backlog.len() >= series::FEWEST)?;
     let growth = trend.slope * (backlog.len() - 1) as f64;
@@ -95,7 +97,8 @@ fn overload(sent: &[f64], received: &[f64], backlog: &[f64]) -> Option<Check> {
     let rates = format!("{p:.0}/s sent and {c:.0}/s received");
     let more = match (growth(backlog, p), backlog) {
         (Some(growth), _) => format!("the backlog grew by {growth:.0} messages"),
-        // Too few samples for a trend: every one of them more than the one before, by more than a second's messages.
+        // Too few samples for a trend: every one of them more than the one before, by more than a
+        // second's messages.
         (None, [first, .., last])
             if backlog.len() < series::FEWEST && backlog.windows(2).all(|w| w[1] > w[0]) && last - first > 0.05 * p =>
         {
@@ -115,8 +118,8 @@ fn overload(sent: &[f64], received: &[f64], backlog: &[f64]) -> Option<Check> {
     })
 }
 
-pub(super) fn read(json: &Map<String, Value>, bytes: &[u8]) -> Result<Found, ForeignError> {
-    let k = Keyed { json, bytes, what: WHAT };
+pub(super) fn read(json: &Map<String, Value>, bytes: &[u8]) -> Result<ForeignResult, ForeignError> {
+    let k = JsonObject { json, bytes, what: WHAT };
     let (publish, consume, backlog) = (k.list("publishRate")?, k.list("consumeRate")?, k.list("backlog")?);
     let (sent_by, received_by) = (k.list("sent")?, k.list("consumed")?);
     let (period_s, unsaid) = period(&k, &publish, &sent_by)?;
@@ -156,7 +159,7 @@ pub(super) fn read(json: &Map<String, Value>, bytes: &[u8]) -> Result<Found, For
     let count = |key: &str| Ok::<_, ForeignError>(k.whole(key)?.unwrap_or(1).min(u64::from(u32::MAX)) as u32);
     let (topics, payload) = (count("topics")?, k.whole("messageSize")?.unwrap_or(0));
     let workload = k.text("workload")?.unwrap_or_else(|| super::UNKNOWN.into());
-    Ok(Found {
+    Ok(ForeignResult {
         tool: "OpenMessaging Benchmark",
         system: k.text("driver")?.unwrap_or_else(|| super::UNKNOWN.into()),
         question: format!("Foreign result: {workload}"),
@@ -171,7 +174,7 @@ pub(super) fn read(json: &Map<String, Value>, bytes: &[u8]) -> Result<Found, For
             members: topics.saturating_mul(count("consumersPerTopic")?),
             reply: false,
         },
-        streams: vec![Stream {
+        streams: vec![ForeignStream {
             name: workload,
             latency,
             throughput: Throughput {
@@ -189,7 +192,7 @@ pub(super) fn read(json: &Map<String, Value>, bytes: &[u8]) -> Result<Found, For
 }
 
 /// The aggregated figures of one kind; `None` where the file has none.
-fn summary(k: &Keyed<'_>, name: &str, nanos: f64, count: u64) -> Result<Option<LatencySummary>, ForeignError> {
+fn summary(k: &JsonObject<'_>, name: &str, nanos: f64, count: u64) -> Result<Option<LatencySummary>, ForeignError> {
     let field = |suffix: &str| -> Result<Option<f64>, ForeignError> {
         Ok(k.number(&format!("aggregated{name}Latency{suffix}"))?.map(|v| v * nanos))
     };
@@ -227,7 +230,8 @@ fn summary(k: &Keyed<'_>, name: &str, nanos: f64, count: u64) -> Result<Option<L
     }))
 }
 
-/// The curve at the percentiles of msgbench's own: at each the smallest listed value that reaches it.
+/// The curve at the percentiles of msgbench's own: at each the smallest listed value that reaches
+/// it.
 fn curve(points: &Map<String, Value>, nanos: f64, count: u64) -> Vec<(f64, u64)> {
     let mut known: Vec<(f64, f64)> = points
         .iter()

@@ -1,7 +1,7 @@
 //! What other tools wrote, as it is, and as it must not be.
 
 use super::*;
-use crate::compare::{Named, Options, Verdict, pool, records};
+use crate::compare::{CompareOptions, NamedRecord, Verdict, pool, records};
 
 fn omb(driver: &str, p99: f64) -> Vec<u8> {
     let json = serde_json::json!({
@@ -53,8 +53,8 @@ fn omb_results_are_compared_as_runs() {
     let a = [10.0, 10.1, 9.9, 10.2, 10.05, 9.8, 10.15, 9.95];
     let (x, y) = (side("Kafka", &a), side("Pulsar", &a.map(|v| v * 1.5)));
     let gate = x.plan.gate.clone().unwrap();
-    let of = |label, record| Named { label, record };
-    let c = records(of("a", &x), of("b", &y), &gate, Options::default()).unwrap();
+    let of = |label, record| NamedRecord { label, record };
+    let c = records(of("a", &x), of("b", &y), &gate, CompareOptions::default()).unwrap();
     let row = c.rows.iter().find(|r| r.metric.to_string() == "e2e.service.p99").unwrap();
     assert_eq!((row.verdict, row.primary, row.a.n), (Verdict::Regressed, true, 8), "{}", row.reason);
     assert!(c.overall.sentence.contains("Pulsar is 50.0 % slower than Kafka"), "{}", c.overall.sentence);
@@ -62,7 +62,7 @@ fn omb_results_are_compared_as_runs() {
     assert!(!c.design.interleaved && c.design.words.contains("not known"), "{}", c.design.words);
     // Another machine, another tool: only when that is asked for.
     let own = crate::compare::sample::record(&a, &a);
-    assert!(records(of("a", &own), of("b", &y), &gate, Options::default()).is_err());
+    assert!(records(of("a", &own), of("b", &y), &gate, CompareOptions::default()).is_err());
 }
 
 #[test]
@@ -127,7 +127,8 @@ fn logs_of_the_encodings_v0_and_v1_are_read() {
     }
 }
 
-/// Logs as real programs wrote them: without a last line feed, with blank lines, with whole seconds.
+/// Logs as real programs wrote them: without a last line feed, with blank lines, with whole
+/// seconds.
 #[test]
 fn interval_logs_of_real_users_are_read() {
     for (name, intervals, seconds) in
@@ -192,8 +193,8 @@ fn comments_and_tags_say_what_values_are() {
     assert!(r.trials[0].validity[0].observed.contains("no rate is known"), "{:?}", r.trials[0].validity);
     let mut other = r.clone();
     other.trials[0].seed = 1;
-    let of = |label, record| Named { label, record };
-    let c = records(of("a", &r), of("b", &other), r.plan.gate.as_ref().unwrap(), Options::default()).unwrap();
+    let of = |label, record| NamedRecord { label, record };
+    let c = records(of("a", &r), of("b", &other), r.plan.gate.as_ref().unwrap(), CompareOptions::default()).unwrap();
     assert!(c.rows.iter().all(|row| !row.metric.to_string().starts_with("throughput")), "{:?}", c.rows.len());
 }
 
@@ -236,12 +237,12 @@ fn a_backlog_that_grows_is_overload_in_every_output() {
     calm.trials[0].seed = 2;
     // Beside another result, beside itself, and as one of several runs of which others count.
     for (a, b, exit_code) in [(&steady, &growing, 4), (&growing, &growing, 4), (&calm, &mixed, 0)] {
-        let named = [Named { label: "first", record: a }, Named { label: "second", record: b }];
-        let c = records(named[0], named[1], &gate, Options::default()).unwrap();
+        let named = [NamedRecord { label: "first", record: a }, NamedRecord { label: "second", record: b }];
+        let c = records(named[0], named[1], &gate, CompareOptions::default()).unwrap();
         assert_eq!(c.overall.exit_code, exit_code, "{:?}", c.overall);
         let none = |_: &str| None;
         let series =
-            [&[][..], &[][..]].map(|intervals| crate::report::charts::series::Series { intervals, read: &none });
+            [&[][..], &[][..]].map(|intervals| crate::report::charts::series::RunSeries { intervals, read: &none });
         for (format, page) in [
             ("text", text::page(&c)),
             ("markdown", markdown::page(&c)),
@@ -331,8 +332,8 @@ mod any_bytes {
                 let mut other = r.clone();
                 other.trials[0].seed = 1;
                 let gate = r.plan.gate.clone().unwrap();
-                let of = |label, record| Named { label, record };
-                let c = records(of("a", &r), of("b", &other), &gate, Options::default()).unwrap();
+                let of = |label, record| NamedRecord { label, record };
+                let c = records(of("a", &r), of("b", &other), &gate, CompareOptions::default()).unwrap();
                 prop_assert!(serde_json::to_string(&c).is_ok() && serde_json::to_string(&r).is_ok());
             }
             Err(e) => {

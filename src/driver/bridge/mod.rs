@@ -1,16 +1,18 @@
 //! The article's hybrid: publish to one system, a bridge forwards to Kafka, consumers read there.
 //!
 //! # Design
-//! The driver is made of two others: producers are those of the first system, consumers those of Kafka, and between them one
-//! thread for each workload that msgbench runs: it receives as any consumer, sends as any producer, keeps each message until Kafka has
-//! acknowledged it and sends it again when Kafka refuses it. Envelopes pass unchanged, so that the latency of the whole way and
-//! the books are those of any other driver. The hops are told apart by when a message was at the bridge: the bridge notes it in a
-//! ring by producer and number, the consumer looks it up.
+//! The driver is made of two others: producers are those of the first system, consumers those of
+//! Kafka, and between them one thread for each workload that msgbench runs: it receives as any
+//! consumer, sends as any producer, keeps each message until Kafka has acknowledged it and sends it
+//! again when Kafka refuses it. Envelopes pass unchanged, so that the latency of the whole way and
+//! the books are those of any other driver. The hops are told apart by when a message was at the
+//! bridge: the bridge notes it in a ring by producer and number, the consumer looks it up.
 //! # Promise
-//! From the bridge on at least once. Before it what the first system promises: core NATS may lose what the bridge does not take in
-//! time; a stream is acknowledged only when Kafka has the message, so that a bridge that ends loses nothing.
+//! From the bridge on at least once. Before it what the first system promises: core NATS may lose
+//! what the bridge does not take in time; a stream is acknowledged only when Kafka has the message,
+//! so that a bridge that ends loses nothing.
 
-mod belt;
+mod forwarder;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +21,11 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use belt::Belt;
+use forwarder::Forwarder;
 
 use super::{
-    Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incident, Incidents, Incoming, Producer,
-    Seat, Sink, Start, Stated, Target,
+    ClientSlot, Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incident, Incidents, Incoming,
+    MessageSink, Producer, Start, Stated, Target,
 };
 use crate::load::message::open;
 use crate::plan::Workload;
@@ -33,19 +35,19 @@ use crate::units::{Nanos, SECOND};
 const RING: usize = 1 << 20;
 
 /// From `F`, which is published to, to `T`, which is read from.
-pub struct Bridge<F, T> {
+pub struct BridgeDriver<F, T> {
     first: Arc<F>,
     second: Arc<T>,
     facts: Facts,
     incidents: Incidents,
-    middle: Arc<Middle>,
+    middle: Arc<BridgeShared>,
     threads: Vec<JoinHandle<()>>,
     timeout: Duration,
 }
 
 /// What the bridge's threads share with the consumers.
 #[derive(Debug)]
-struct Middle {
+struct BridgeShared {
     run: u32,
     /// Start of the measured phase; all ones before it is known.
     origin: AtomicU64,
@@ -56,7 +58,7 @@ struct Middle {
     hops: Mutex<[Histogram<u64>; 2]>,
 }
 
-impl Middle {
+impl BridgeShared {
     fn slot(&self, producer: u32, sequence: u64) -> (&(AtomicU64, AtomicU64), u64) {
         let key = u64::from(producer) << 44 | sequence;
         // Fibonacci hashing: consecutive numbers of one producer never meet.
@@ -86,7 +88,8 @@ fn side(target: &Target, index: usize, name: &str) -> Target {
     Target { url, options, ..target.clone() }
 }
 
-/// What is promised of the whole way; producers are acknowledged by the first system, and order is judged by it.
+/// What is promised of the whole way; producers are acknowledged by the first system, and order is
+/// judged by it.
 fn joined((from, first): (&str, &Guarantees), (to, second): (&str, &Guarantees)) -> Guarantees {
     fn then<T: Copy>(level: T, first: &Stated<T>, second: &Stated<T>) -> Stated<T> {
         Stated::new(level, format!("{}, then {}", first.shown(), second.shown()))
@@ -109,7 +112,7 @@ fn joined((from, first): (&str, &Guarantees), (to, second): (&str, &Guarantees))
     }
 }
 
-impl<F: Driver + 'static, T: Driver + 'static> Driver for Bridge<F, T> {
+impl<F: Driver + 'static, T: Driver + 'static> Driver for BridgeDriver<F, T> {
     type Producer = F::Producer;
     type Consumer = BridgeConsumer<T::Consumer>;
     const STORES: bool = true;
@@ -133,7 +136,7 @@ impl<F: Driver + 'static, T: Driver + 'static> Driver for Bridge<F, T> {
         facts.settings.insert("tls".into(), format!("{}, then {}", tls(first.facts()), tls(second.facts())));
         facts.guarantees = joined((&from, &first.facts().guarantees), (&to, &second.facts().guarantees));
         let ring = (0..RING).map(|_| (AtomicU64::new(u64::MAX), AtomicU64::new(0))).collect();
-        let middle = Arc::new(Middle {
+        let middle = Arc::new(BridgeShared {
             run: target.run,
             origin: AtomicU64::new(u64::MAX),
             stop: AtomicBool::new(false),
@@ -157,11 +160,11 @@ impl<F: Driver + 'static, T: Driver + 'static> Driver for Bridge<F, T> {
     fn client_dropped(&self, workload: usize) -> u64 {
         self.first.client_dropped(workload) + self.second.client_dropped(workload)
     }
-    async fn producer(&self, seat: Seat) -> Result<F::Producer, DriverError> {
-        self.first.producer(seat).await
+    async fn producer(&self, client: ClientSlot) -> Result<F::Producer, DriverError> {
+        self.first.producer(client).await
     }
-    async fn consumer(&self, seat: Seat, start: Start) -> Result<Self::Consumer, DriverError> {
-        let inner = self.second.consumer(seat, start).await?;
+    async fn consumer(&self, client: ClientSlot, start: Start) -> Result<Self::Consumer, DriverError> {
+        let inner = self.second.consumer(client, start).await?;
         Ok(BridgeConsumer { inner, middle: Arc::clone(&self.middle), hop: histogram() })
     }
     fn measured_from(&self, origin: Nanos) {
@@ -194,7 +197,7 @@ impl<F: Driver + 'static, T: Driver + 'static> Driver for Bridge<F, T> {
     }
 }
 
-impl<F: Driver + 'static, T: Driver + 'static> Bridge<F, T> {
+impl<F: Driver + 'static, T: Driver + 'static> BridgeDriver<F, T> {
     /// Starts the thread of one workload and waits until it listens.
     async fn span(&mut self, workload: usize, channels: u32) -> Result<(), DriverError> {
         let (ready_in, ready) = tokio::sync::oneshot::channel();
@@ -215,22 +218,22 @@ impl<F: Driver + 'static, T: Driver + 'static> Bridge<F, T> {
                 }
             };
             runtime.block_on(async {
-                let seat = Seat { workload, group: u32::MAX, index: 0 };
+                let client = ClientSlot { workload, group: u32::MAX, index: 0 };
                 let ends = async {
-                    let consumer = first.consumer(seat, Start::Tail).await?;
-                    Ok((consumer, second.producer(Seat { group: 0, ..seat }).await?))
+                    let consumer = first.consumer(client, Start::Tail).await?;
+                    Ok((consumer, second.producer(ClientSlot { group: 0, ..client }).await?))
                 };
                 match ends.await {
                     Err(e) => drop(ready_in.send(Err(e))),
                     Ok((mut consumer, producer)) => {
                         let _ = ready_in.send(Ok(()));
-                        let mut belt = Belt::new(&middle, channels, producer);
-                        if let Err(e) = belt.run(&mut consumer).await {
+                        let mut forwarder = Forwarder::new(&middle, channels, producer);
+                        if let Err(e) = forwarder.run(&mut consumer).await {
                             incidents.note(Incident::Client, format!("the bridge ended: {e}"));
                         }
-                        middle.add(0, &belt.hop);
+                        middle.add(0, &forwarder.hop);
                         // What Kafka has not acknowledged by now is lost, and the ledger says so.
-                        let _ = tokio::time::timeout(timeout, belt.producer.close()).await;
+                        let _ = tokio::time::timeout(timeout, forwarder.producer.close()).await;
                     }
                 }
             });
@@ -249,7 +252,7 @@ impl<F: Driver + 'static, T: Driver + 'static> Bridge<F, T> {
 #[derive(Debug)]
 pub struct BridgeConsumer<C> {
     inner: C,
-    middle: Arc<Middle>,
+    middle: Arc<BridgeShared>,
     hop: Histogram<u64>,
 }
 
@@ -259,13 +262,13 @@ impl<C> Drop for BridgeConsumer<C> {
     }
 }
 
-struct Tap<'a, S> {
+struct HopSink<'a, S> {
     sink: &'a mut S,
-    middle: &'a Middle,
+    middle: &'a BridgeShared,
     hop: &'a mut Histogram<u64>,
 }
 
-impl<S: Sink> Sink for Tap<'_, S> {
+impl<S: MessageSink> MessageSink for HopSink<'_, S> {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
         let at = message.at;
         if let Ok(e) = open(message.payload, self.middle.run)
@@ -284,9 +287,9 @@ impl<S: Sink> Sink for Tap<'_, S> {
 }
 
 impl<C: Consumer> Consumer for BridgeConsumer<C> {
-    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
-        let mut tap = Tap { sink, middle: &self.middle, hop: &mut self.hop };
-        self.inner.receive(&mut tap, limit).await
+    async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
+        let mut hop_sink = HopSink { sink, middle: &self.middle, hop: &mut self.hop };
+        self.inner.receive(&mut hop_sink, limit).await
     }
 }
 

@@ -1,15 +1,15 @@
 //! Administration: requests in JSON on `$JS.API`, and what goes wrong there in words.
 //!
-//! The configurations are built and read as JSON rather than through a client's types: what the server answers is
-//! recorded as it stands, with fields that a client does not know yet.
+//! The configurations are built and read as JSON rather than through a client's types: what the
+//! server answers is recorded as it stands, with fields that a client does not know yet.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::options::{Ack, Consumer, Streams};
-use crate::driver::nats::link::Link;
+use super::options::{AckMode, ConsumeMode, JetstreamOptions};
+use crate::driver::nats::link::NatsLink;
 use crate::driver::{DriverError, Start};
 use crate::units::Span;
 
@@ -20,7 +20,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`DriverError::Admin`] with the server's words and a remedy, [`DriverError::Timeout`].
-pub async fn call(link: &Link, action: &str, verb: &str, body: &Value) -> Result<Value, DriverError> {
+pub async fn call(link: &NatsLink, action: &str, verb: &str, body: &Value) -> Result<Value, DriverError> {
     let payload = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
     let asked = link.within(action, link.client.request(format!("$JS.API.{verb}"), payload)).await?;
     let answer = match asked {
@@ -65,7 +65,7 @@ fn remedy(code: u64) -> &'static str {
 }
 
 /// The configuration of a stream.
-pub fn stream(name: &str, subject: &str, options: &Streams) -> Value {
+pub fn stream(name: &str, subject: &str, options: &JetstreamOptions) -> Value {
     json!({
         "name": name,
         "subjects": [subject],
@@ -84,39 +84,39 @@ pub fn stream(name: &str, subject: &str, options: &Streams) -> Value {
 
 /// Which consumer of which stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
-    /// The stream.
+pub struct ConsumerName {
     pub stream: String,
-    /// The consumer.
     pub consumer: String,
 }
 
-impl Name {
+impl ConsumerName {
     /// `verb` and where it applies: `CONSUMER.INFO` becomes `CONSUMER.INFO.stream.consumer`.
     pub fn verb(&self, verb: &str) -> String {
         format!("{verb}.{}.{}", self.stream, self.consumer)
     }
 }
 
-/// The request that makes a consumer: its verb is [`Name::verb`] of `CONSUMER.CREATE`.
+/// The request that makes a consumer: its verb is [`ConsumerName::verb`] of `CONSUMER.CREATE`.
 ///
-/// `deliver` is where a push consumer sends to, and the group that shares it; `max_deliver` 0 is without limit.
+/// `deliver` is where a push consumer sends to, and the group that shares it; `max_deliver` 0 is
+/// without limit.
 pub fn consumer(
-    name: &Name,
-    options: &Streams,
+    name: &ConsumerName,
+    options: &JetstreamOptions,
     max_deliver: u32,
     start: Start,
     deliver: Option<(&str, Option<&str>)>,
 ) -> Value {
     let ack = match options.ack() {
-        Ack::None => "none",
-        Ack::All => "all",
-        Ack::Explicit | Ack::Double => "explicit",
+        AckMode::None => "none",
+        AckMode::All => "all",
+        AckMode::Explicit | AckMode::Double => "explicit",
     };
     let mut config = json!({ "name": name.consumer, "ack_policy": ack, "replay_policy": "instant" });
     let mut set = |key: &str, value: Value| config[key] = value;
-    if options.consumer == Consumer::Ordered {
-        // As ADR-17 of the NATS project wants it: gone with its connection, never stored, never repeated.
+    if options.consumer == ConsumeMode::Ordered {
+        // As ADR-17 of the NATS project wants it: gone with its connection, never stored, never
+        // repeated.
         set("mem_storage", true.into());
         set("num_replicas", 1.into());
         set("max_deliver", 1.into());
@@ -130,7 +130,8 @@ pub fn consumer(
         if let Some(pending) = options.max_ack_pending {
             set("max_ack_pending", pending.into());
         }
-        // The server wants more deliveries than waits; without a limit the waits go with each rejection alone.
+        // The server wants more deliveries than waits; without a limit the waits go with each
+        // rejection alone.
         if !options.backoff.is_empty() && max_deliver > 0 {
             set("backoff", options.backoff.iter().map(|s| s.0).collect());
         }
@@ -169,7 +170,8 @@ fn rfc3339(nanos: u64) -> String {
     format!("{}.{:09}Z", seconds.trim_end_matches('Z'), nanos % 1_000_000_000)
 }
 
-/// A field of a configuration as people write it; `unlimited` for what the server writes as -1 or 0.
+/// A field of a configuration as people write it; `unlimited` for what the server writes as -1
+/// or 0.
 pub fn limit(value: &Value, as_span: bool) -> String {
     match value.as_i64() {
         None | Some(i64::MIN..=0) => "unlimited".into(),
@@ -182,13 +184,13 @@ pub fn limit(value: &Value, as_span: bool) -> String {
 mod tests {
     use super::*;
 
-    fn name() -> Name {
-        Name { stream: "S".into(), consumer: "g0".into() }
+    fn name() -> ConsumerName {
+        ConsumerName { stream: "S".into(), consumer: "g0".into() }
     }
 
     #[test]
     fn a_plain_consumer_leaves_to_the_server_what_is_not_asked_for() {
-        let made = consumer(&name(), &Streams::default(), 0, Start::Tail, None);
+        let made = consumer(&name(), &JetstreamOptions::default(), 0, Start::Tail, None);
         assert_eq!(
             made,
             json!({ "stream_name": "S", "config": {
@@ -200,7 +202,8 @@ mod tests {
 
     #[test]
     fn starts_are_put_in_the_servers_words() {
-        let at = |start| consumer(&name(), &Streams::default(), 3, start, Some(("to", None)))["config"].clone();
+        let at =
+            |start| consumer(&name(), &JetstreamOptions::default(), 3, start, Some(("to", None)))["config"].clone();
         assert_eq!(at(Start::First)["deliver_policy"], "all");
         assert_eq!(at(Start::Offset(0))["opt_start_seq"], 1);
         assert_eq!(at(Start::Time(1_000_000_000_000_000_007))["opt_start_time"], "2001-09-09T01:46:40.000000007Z");

@@ -1,9 +1,10 @@
 //! The dead-letter path: what becomes of a message that was delivered as often as it may be.
 //!
-//! JetStream has no such path of its own. It tells in an advisory that a message has used up its deliveries, leaves it in the
-//! stream and goes on. Applications do what is done here: fetch the message by its number, publish it on a stream for
-//! dead letters, and be done with it when that stream has acknowledged it. The number is its identifier there, so that
-//! a second attempt does not store it twice.
+//! JetStream has no such path of its own. It tells in an advisory that a message has used up its
+//! deliveries, leaves it in the stream and goes on. Applications do what is done here: fetch the
+//! message by its number, publish it on a stream for dead letters, and be done with it when that
+//! stream has acknowledged it. The number is its identifier there, so that a second attempt does
+//! not store it twice.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,12 +15,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::driver::nats::link::Link;
+use crate::driver::nats::link::NatsLink;
 use crate::driver::nats::outbox::Outbox;
-use crate::driver::{DriverError, Incident, Incoming, Sink};
+use crate::driver::{DriverError, Incident, Incoming, MessageSink};
 use crate::units::Nanos;
 
-/// See the module.
 #[derive(Debug)]
 pub struct DeadLetters {
     /// The stream that the messages come from.
@@ -29,12 +29,12 @@ pub struct DeadLetters {
     /// Whether the message is to be removed from its stream, because nobody else will.
     pub remove: bool,
     /// Under way, by their number in the stream.
-    pub open: BTreeMap<u64, Open>,
+    pub open: BTreeMap<u64, OpenDeadLetter>,
 }
 
 /// A dead letter on its way.
 #[derive(Debug)]
-pub struct Open {
+pub struct OpenDeadLetter {
     attempts: u32,
     since: Instant,
     payload: Option<Bytes>,
@@ -46,7 +46,7 @@ impl DeadLetters {
         &mut self,
         advisory: &Message,
         inbox: &str,
-        link: &Link,
+        link: &NatsLink,
         out: &mut Outbox,
     ) -> Result<(), DriverError> {
         let said: Value = serde_json::from_slice(&advisory.payload).unwrap_or_default();
@@ -55,11 +55,11 @@ impl DeadLetters {
             return Ok(());
         };
         let attempts = said["deliveries"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-        self.open.insert(sequence, Open { attempts, since: Instant::now(), payload: None });
+        self.open.insert(sequence, OpenDeadLetter { attempts, since: Instant::now(), payload: None });
         self.fetch(sequence, inbox, link, out)
     }
 
-    fn fetch(&self, sequence: u64, inbox: &str, link: &Link, out: &mut Outbox) -> Result<(), DriverError> {
+    fn fetch(&self, sequence: u64, inbox: &str, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
         let verb = Subject::from(format!("$JS.API.STREAM.MSG.GET.{}", self.stream));
         let reply = Subject::from(format!("{inbox}g.{sequence}"));
         out.offer(link, verb, Some(reply), format!("{{\"seq\":{sequence}}}").into())
@@ -71,7 +71,7 @@ impl DeadLetters {
         sequence: u64,
         answer: &Message,
         inbox: &str,
-        link: &Link,
+        link: &NatsLink,
         out: &mut Outbox,
     ) -> Result<(), DriverError> {
         let Some(open) = self.open.get_mut(&sequence) else { return Ok(()) };
@@ -100,8 +100,8 @@ impl DeadLetters {
         sequence: u64,
         (answer, at): (&Message, Nanos),
         inbox: &str,
-        sink: &mut impl Sink,
-        link: &Link,
+        sink: &mut impl MessageSink,
+        link: &NatsLink,
         out: &mut Outbox,
     ) -> Result<(), DriverError> {
         if answer.status.is_some() {
@@ -124,8 +124,8 @@ impl DeadLetters {
     }
 
     /// Begins again with what got no answer within the bound of the link.
-    pub fn upkeep(&mut self, inbox: &str, link: &Link, out: &mut Outbox) -> Result<(), DriverError> {
-        let late = |open: &Open| open.since.elapsed() > link.timeout;
+    pub fn upkeep(&mut self, inbox: &str, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
+        let late = |open: &OpenDeadLetter| open.since.elapsed() > link.timeout;
         let again: Vec<u64> = self.open.iter().filter(|(_, open)| late(open)).map(|(s, _)| *s).collect();
         for sequence in again {
             if let Some(open) = self.open.get_mut(&sequence) {

@@ -1,12 +1,13 @@
-//! How messages are made to come: by asking for them, by letting the server send, or by following it and seeing the gaps.
+//! How messages are made to come: by asking for them, by letting the server send, or by following
+//! it and seeing the gaps.
 
 use async_nats::{Message, StatusCode, Subject};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
-use super::api::{self, HEARTBEAT, Name};
-use super::options::{Consumer, Streams};
-use crate::driver::nats::link::Link;
+use super::api::{self, ConsumerName, HEARTBEAT};
+use super::options::{ConsumeMode, JetstreamOptions};
+use crate::driver::nats::link::NatsLink;
 use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Incident, Start};
 
@@ -15,21 +16,20 @@ const EXPIRES: Duration = Duration::from_secs(30);
 /// Pause before asking again where nobody answered: a cluster may be choosing another leader.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// See the module.
 #[derive(Debug)]
-pub struct Flow {
-    kind: Kind,
-    /// When something was last heard.
+pub struct ConsumeFlow {
+    kind: FlowKind,
+    /// When a message or a status last arrived.
     heard: Instant,
     /// Nothing is asked for before.
     hold: Instant,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum FlowKind {
     Pull(Pull),
     Push,
-    Ordered(Box<Ordered>),
+    Ordered(Box<OrderedConsumer>),
 }
 
 #[derive(Debug)]
@@ -44,13 +44,14 @@ struct Pull {
 
 /// A consumer that is made again, from the message after the last one, whenever one is missing.
 #[derive(Debug)]
-struct Ordered {
+struct OrderedConsumer {
     stream: String,
     base: String,
     inbox: String,
-    /// The same for each generation: the server wants a subscription to this very subject, no wildcard.
+    /// The same for each generation: the server wants a subscription to this very subject, no
+    /// wildcard.
     deliver: String,
-    options: Streams,
+    options: JetstreamOptions,
     generation: u64,
     /// Sequence in the stream and of the consumer of the last message.
     last: (u64, u64),
@@ -60,7 +61,7 @@ struct Ordered {
 
 /// What the reply subject of a delivered message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivery<'a> {
+pub struct DeliveryInfo<'a> {
     /// Name of the consumer.
     pub consumer: &'a str,
     /// 1 at the first delivery.
@@ -71,7 +72,7 @@ pub struct Delivery<'a> {
     pub consumer_sequence: u64,
 }
 
-impl<'a> Delivery<'a> {
+impl<'a> DeliveryInfo<'a> {
     /// Reads `$JS.ACK.[domain.account.]stream.consumer.delivered.sseq.cseq.time.pending[.token]`.
     pub fn read(reply: &'a str) -> Option<Self> {
         let rest = reply.strip_prefix("$JS.ACK.")?;
@@ -88,19 +89,20 @@ impl<'a> Delivery<'a> {
     }
 }
 
-impl Flow {
-    /// The flow of a consumer whose inbox begins with `inbox`, a dot at the end, and that is pushed to at `deliver`.
-    pub fn new(name: &Name, inbox: &str, deliver: &str, options: &Streams) -> Self {
+impl ConsumeFlow {
+    /// The flow of a consumer whose inbox begins with `inbox`, a dot at the end, and that is pushed
+    /// to at `deliver`.
+    pub fn new(name: &ConsumerName, inbox: &str, deliver: &str, options: &JetstreamOptions) -> Self {
         let kind = match options.consumer {
-            Consumer::Pull | Consumer::Fetch => Kind::Pull(Pull {
+            ConsumeMode::Pull | ConsumeMode::Fetch => FlowKind::Pull(Pull {
                 next: Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.MSG.NEXT"))),
                 reply: Subject::from(format!("{inbox}p")),
                 batch: options.batch,
-                refill_at: if options.consumer == Consumer::Pull { options.batch / 2 } else { 0 },
+                refill_at: if options.consumer == ConsumeMode::Pull { options.batch / 2 } else { 0 },
                 outstanding: 0,
             }),
-            Consumer::Push => Kind::Push,
-            Consumer::Ordered => Kind::Ordered(Box::new(Ordered {
+            ConsumeMode::Push => FlowKind::Push,
+            ConsumeMode::Ordered => FlowKind::Ordered(Box::new(OrderedConsumer {
                 stream: name.stream.clone(),
                 base: name.consumer.clone(),
                 inbox: inbox.to_owned(),
@@ -115,33 +117,33 @@ impl Flow {
     }
 
     /// The first consumer of an ordered flow.
-    pub fn ordered(&self) -> Option<Name> {
+    pub fn ordered(&self) -> Option<ConsumerName> {
         match &self.kind {
-            Kind::Ordered(o) => Some(o.name()),
+            FlowKind::Ordered(o) => Some(o.name()),
             _ => None,
         }
     }
 
     /// Something came from the server.
-    pub fn heard(&mut self) {
+    pub fn note_message(&mut self) {
         self.heard = Instant::now();
     }
 
-    /// When [`Flow::upkeep`] has something to do at the latest.
+    /// When [`ConsumeFlow::upkeep`] has something to do at the latest.
     pub fn due(&self) -> Instant {
         match &self.kind {
-            Kind::Pull(pull) if pull.outstanding <= pull.refill_at => self.hold.max(Instant::now() + PAUSE / 10),
+            FlowKind::Pull(pull) if pull.outstanding <= pull.refill_at => self.hold.max(Instant::now() + PAUSE / 10),
             _ => self.heard + 2 * HEARTBEAT + PAUSE,
         }
     }
 
     /// Asks for more where there is room, and again where nothing was heard for too long.
-    pub fn upkeep(&mut self, link: &Link, out: &mut Outbox) -> Result<(), DriverError> {
+    pub fn upkeep(&mut self, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
         let now = Instant::now();
         let silent = now.duration_since(self.heard) > 2 * HEARTBEAT;
         if silent {
             self.heard = now;
-            if !matches!(self.kind, Kind::Push) {
+            if !matches!(self.kind, FlowKind::Push) {
                 link.incidents.note(
                     Incident::Client,
                     format!("no heartbeat of a consumer within {} s: asked again", 2 * HEARTBEAT.as_secs()),
@@ -149,14 +151,14 @@ impl Flow {
             }
         }
         match &mut self.kind {
-            Kind::Push => Ok(()),
-            Kind::Pull(pull) => {
+            FlowKind::Push => Ok(()),
+            FlowKind::Pull(pull) => {
                 if silent {
                     pull.outstanding = 0;
                 }
                 if now < self.hold { Ok(()) } else { pull.refill(link, out) }
             }
-            Kind::Ordered(ordered) => {
+            FlowKind::Ordered(ordered) => {
                 let unanswered = ordered.making.is_some_and(|at| now.duration_since(at) > link.timeout);
                 if silent || unanswered { ordered.make(link, out) } else { Ok(()) }
             }
@@ -167,18 +169,18 @@ impl Flow {
     #[inline]
     pub fn arrived(
         &mut self,
-        delivery: Option<&Delivery<'_>>,
-        link: &Link,
+        delivery: Option<&DeliveryInfo<'_>>,
+        link: &NatsLink,
         out: &mut Outbox,
     ) -> Result<bool, DriverError> {
         match &mut self.kind {
-            Kind::Push => Ok(true),
-            Kind::Pull(pull) => {
+            FlowKind::Push => Ok(true),
+            FlowKind::Pull(pull) => {
                 pull.outstanding = pull.outstanding.saturating_sub(1);
                 pull.refill(link, out)?;
                 Ok(true)
             }
-            Kind::Ordered(ordered) => match delivery {
+            FlowKind::Ordered(ordered) => match delivery {
                 Some(delivery) => ordered.arrived(delivery, link, out),
                 None => Ok(false),
             },
@@ -190,17 +192,18 @@ impl Flow {
         &mut self,
         status: StatusCode,
         message: &Message,
-        link: &Link,
+        link: &NatsLink,
         out: &mut Outbox,
     ) -> Result<(), DriverError> {
         let header = |name: &str| message.headers.as_ref().and_then(|h| h.get(name)).map(|v| v.as_str());
         if status == StatusCode::IDLE_HEARTBEAT {
-            // With a reply it asks whether the client keeps up; a heartbeat may carry the same question.
+            // With a reply it asks whether the client keeps up; a heartbeat may carry the same
+            // question.
             let asked = message.reply.clone().or_else(|| header("Nats-Consumer-Stalled").map(Subject::from));
             if let Some(reply) = asked {
                 out.offer(link, reply, None, Bytes::new())?;
             }
-            if let (Kind::Ordered(ordered), Some(last)) = (&mut self.kind, header("Nats-Last-Consumer")) {
+            if let (FlowKind::Ordered(ordered), Some(last)) = (&mut self.kind, header("Nats-Last-Consumer")) {
                 let last = last.parse::<u64>().unwrap_or(ordered.last.1);
                 if last > ordered.last.1 && ordered.making.is_none() {
                     return ordered.make(link, out);
@@ -209,7 +212,7 @@ impl Flow {
             return Ok(());
         }
         let words = message.description.clone().unwrap_or_default();
-        let Kind::Pull(pull) = &mut self.kind else { return Ok(()) };
+        let FlowKind::Pull(pull) = &mut self.kind else { return Ok(()) };
         let fatal = ["Consumer Deleted", "Exceeded", "Bad Request", "push based"];
         if fatal.iter().any(|word| words.contains(word)) {
             let words = format!("{} {words}", status.as_u16());
@@ -228,8 +231,8 @@ impl Flow {
     }
 
     /// Treats the answer to the request that made an ordered consumer.
-    pub fn made(&mut self, generation: u64, message: &Message, link: &Link) -> Result<(), DriverError> {
-        let Kind::Ordered(ordered) = &mut self.kind else { return Ok(()) };
+    pub fn made(&mut self, generation: u64, message: &Message, link: &NatsLink) -> Result<(), DriverError> {
+        let FlowKind::Ordered(ordered) = &mut self.kind else { return Ok(()) };
         if generation != ordered.generation {
             return Ok(());
         }
@@ -248,7 +251,7 @@ impl Flow {
 
 impl Pull {
     #[inline]
-    fn refill(&mut self, link: &Link, out: &mut Outbox) -> Result<(), DriverError> {
+    fn refill(&mut self, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
         if self.outstanding > self.refill_at {
             return Ok(());
         }
@@ -260,12 +263,12 @@ impl Pull {
     }
 }
 
-impl Ordered {
-    fn name(&self) -> Name {
-        Name { stream: self.stream.clone(), consumer: format!("{}_{}", self.base, self.generation) }
+impl OrderedConsumer {
+    fn name(&self) -> ConsumerName {
+        ConsumerName { stream: self.stream.clone(), consumer: format!("{}_{}", self.base, self.generation) }
     }
 
-    fn arrived(&mut self, delivery: &Delivery<'_>, link: &Link, out: &mut Outbox) -> Result<bool, DriverError> {
+    fn arrived(&mut self, delivery: &DeliveryInfo<'_>, link: &NatsLink, out: &mut Outbox) -> Result<bool, DriverError> {
         let generation = delivery.consumer.rsplit('_').next().and_then(|g| g.parse().ok());
         if generation != Some(self.generation) {
             return Ok(false);
@@ -281,7 +284,7 @@ impl Ordered {
     }
 
     /// Removes the consumer and makes another that begins after the last message.
-    fn make(&mut self, link: &Link, out: &mut Outbox) -> Result<(), DriverError> {
+    fn make(&mut self, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
         let ignored = Subject::from(format!("{}x", self.inbox));
         let remove = format!("$JS.API.{}", self.name().verb("CONSUMER.DELETE"));
         out.offer(link, remove.into(), Some(ignored), Bytes::new())?;
@@ -306,11 +309,11 @@ mod tests {
     #[test]
     fn a_reply_subject_tells_which_delivery_it_is() {
         let short = "$JS.ACK.S.g0.2.17.18.1795437899000000000.5";
-        let read = Delivery { consumer: "g0", attempt: 2, stream_sequence: 17, consumer_sequence: 18 };
-        assert_eq!(Delivery::read(short), Some(read));
-        assert_eq!(Delivery::read("$JS.ACK.hub.ACC.S.g0.2.17.18.1795437899000000000.5"), Some(read));
-        assert_eq!(Delivery::read("$JS.ACK.hub.ACC.S.g0.2.17.18.1795437899000000000.5.tok"), Some(read));
-        assert_eq!(Delivery::read("_INBOX.x"), None);
-        assert_eq!(Delivery::read("$JS.ACK.S.g0.two.17.18.1.5"), None);
+        let read = DeliveryInfo { consumer: "g0", attempt: 2, stream_sequence: 17, consumer_sequence: 18 };
+        assert_eq!(DeliveryInfo::read(short), Some(read));
+        assert_eq!(DeliveryInfo::read("$JS.ACK.hub.ACC.S.g0.2.17.18.1795437899000000000.5"), Some(read));
+        assert_eq!(DeliveryInfo::read("$JS.ACK.hub.ACC.S.g0.2.17.18.1795437899000000000.5.tok"), Some(read));
+        assert_eq!(DeliveryInfo::read("_INBOX.x"), None);
+        assert_eq!(DeliveryInfo::read("$JS.ACK.S.g0.two.17.18.1.5"), None);
     }
 }

@@ -1,14 +1,17 @@
-//! NATS JetStream through async-nats: stored messages, acknowledged to producers, acknowledged by consumers.
+//! NATS JetStream through async-nats: stored messages, acknowledged to producers, acknowledged by
+//! consumers.
 //!
 //! # Scope
-//! Each workload has a stream of its own, made in `prepare`, read back, and removed in `cleanup`; one with a limit of deliveries
-//! has a second for its dead letters. A group of consumers is one durable consumer that its members share. Ordered consumers
-//! belong to their connection alone.
+//! Each workload has a stream of its own, made in `prepare`, read back, and removed in `cleanup`;
+//! one with a limit of deliveries has a second for its dead letters. A group of consumers is one
+//! durable consumer that its members share. Ordered consumers belong to their connection alone.
 //! # Design
-//! Administration is JSON on `$JS.API` (`api`); what moves messages (`produce`, `consume`) is plain publish and
-//! subscribe of the client, because its JetStream layer allocates a future, an inbox or a timer for each message.
+//! Administration is JSON on `$JS.API` (`api`); what moves messages (`produce`, `consume`) is plain
+//! publish and subscribe of the client, because its JetStream layer allocates a future, an inbox or
+//! a timer for each message.
 //! # Rejected
-//! Reading configurations into a client's types: fields that they do not know would not be in the record.
+//! Reading configurations into a client's types: fields that they do not know would not be in the
+//! record.
 
 mod api;
 mod consume;
@@ -22,39 +25,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_nats::Subject;
 use serde_json::Value;
 
-use super::nats::link::{Link, Slab, headers};
-use super::nats::listener::{Account, Listener};
-use super::nats::options::Connection;
+use super::nats::link::{BufferArena, NatsLink, headers};
+use super::nats::listener::{Listener, MessageCount};
+use super::nats::options::ConnectionOptions;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{
-    Acknowledgement, Driver, DriverError, Durability, Facts, Guarantees, Incidents, Order, Seat, Start, Stated, Target,
+    Acknowledgement, ClientSlot, Driver, DriverError, Durability, Facts, Guarantees, Incidents, Order, Start, Stated,
+    Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
-use api::{Name, call, limit};
-use consume::{Acknowledger, Source, StreamConsumer};
+use api::{ConsumerName, call, limit};
+use consume::{Acknowledger, StreamConsumer, SubscriptionRole};
 use dead::DeadLetters;
-use flow::Flow;
-pub(super) use options::Streams;
-use options::{Consumer, Publish, Retention};
-use produce::{Acks, StreamProducer};
+use flow::ConsumeFlow;
+pub(super) use options::JetstreamOptions;
+use options::{ConsumeMode, PublishMode, Retention};
+use produce::{AckTracker, StreamProducer};
 
-/// See the module.
 #[derive(Debug)]
-pub struct Jetstream {
+pub struct JetstreamDriver {
     target: Target,
-    connection: Connection,
-    options: Streams,
+    connection: ConnectionOptions,
+    options: JetstreamOptions,
     workloads: Vec<Workload>,
-    link: Link,
+    link: NatsLink,
     facts: Facts,
     incidents: Incidents,
     /// Workloads and groups whose consumer exists.
     made: tokio::sync::Mutex<BTreeSet<(usize, u32)>>,
 }
 
-impl Jetstream {
+impl JetstreamDriver {
     fn stream(&self, workload: usize) -> String {
         stream(self.target.run, workload)
     }
@@ -70,8 +73,11 @@ impl Jetstream {
             let subjects = format!("mbs.{:08x}.{i}.>", self.target.run);
             let made = create(&self.link, &api::stream(&name, &subjects, &self.options)).await?;
             if w.delivery.max_deliver > 0 {
-                let dead =
-                    Streams { storage: self.options.storage, replicas: self.options.replicas, ..Streams::default() };
+                let dead = JetstreamOptions {
+                    storage: self.options.storage,
+                    replicas: self.options.replicas,
+                    ..JetstreamOptions::default()
+                };
                 let subjects = format!("mbd.{:08x}.{i}.>", self.target.run);
                 create(&self.link, &api::stream(&format!("{name}_DEAD"), &subjects, &dead)).await?;
             }
@@ -88,8 +94,8 @@ impl Jetstream {
 
     /// Makes a consumer as those to come, to read back what the server makes of it, and removes it.
     async fn probe(&self, stream: &str, w: &Workload) -> Result<BTreeMap<String, String>, DriverError> {
-        let name = Name { stream: stream.to_owned(), consumer: "probe".into() };
-        let pushed = matches!(self.options.consumer, Consumer::Push | Consumer::Ordered);
+        let name = ConsumerName { stream: stream.to_owned(), consumer: "probe".into() };
+        let pushed = matches!(self.options.consumer, ConsumeMode::Push | ConsumeMode::Ordered);
         let deliver = format!("mbi.{:08x}.probe", self.target.run);
         let deliver = pushed.then_some((deliver.as_str(), None));
         let start = self.start(Start::Tail);
@@ -125,18 +131,19 @@ impl Jetstream {
         result
     }
 
-    /// The number of messages that a consumer may leave unacknowledged decides how it is told apart in the record.
+    /// The number of messages that a consumer may leave unacknowledged decides how it is told apart
+    /// in the record.
     fn acknowledgement(&self) -> Stated<Acknowledgement> {
         let publish = match self.options.publish {
-            Publish::Async => format!("publish async, at most {} in flight", self.options.in_flight()),
-            Publish::Sync => "publish sync".into(),
-            Publish::FireAndForget => "publish without".into(),
+            PublishMode::Async => format!("publish async, at most {} in flight", self.options.in_flight()),
+            PublishMode::Sync => "publish sync".into(),
+            PublishMode::FireAndForget => "publish without".into(),
         };
         let level = match self.options.publish {
-            Publish::FireAndForget => Acknowledgement::None,
+            PublishMode::FireAndForget => Acknowledgement::None,
             // A stream of several replicas acknowledges what a majority has.
-            Publish::Async | Publish::Sync if self.options.replicas > 1 => Acknowledgement::Replicas,
-            Publish::Async | Publish::Sync => Acknowledgement::Leader,
+            PublishMode::Async | PublishMode::Sync if self.options.replicas > 1 => Acknowledgement::Replicas,
+            PublishMode::Async | PublishMode::Sync => Acknowledgement::Leader,
         };
         Stated::new(level, format!("{publish}; consume {}", format!("{:?}", self.options.ack()).to_lowercase()))
     }
@@ -146,12 +153,13 @@ fn stream(run: u32, workload: usize) -> String {
     format!("MSGBENCH_{run:08x}_{workload}")
 }
 
-async fn create(link: &Link, config: &Value) -> Result<Value, DriverError> {
+async fn create(link: &NatsLink, config: &Value) -> Result<Value, DriverError> {
     let name = config["name"].as_str().unwrap_or_default();
     call(link, "make a stream", &format!("STREAM.CREATE.{name}"), config).await
 }
 
-/// Where the stream keeps messages, and its settings. How often nats-server syncs files is a setting of its own.
+/// Where the stream keeps messages, and its settings. How often nats-server syncs files is a
+/// setting of its own.
 fn stream_facts(c: &Value) -> (Stated<Durability>, BTreeMap<String, String>) {
     let word = |key: &str| c[key].as_str().unwrap_or("unknown").to_owned();
     let replicas = c["num_replicas"].to_string();
@@ -174,22 +182,25 @@ fn stream_facts(c: &Value) -> (Stated<Durability>, BTreeMap<String, String>) {
     (Stated::new(level, format!("{} of {copies}", word("storage"))), settings)
 }
 
-impl Driver for Jetstream {
+impl Driver for JetstreamDriver {
     type Producer = StreamProducer;
     type Consumer = StreamConsumer;
     const STORES: bool = true;
 
     fn options() -> Vec<OptionSet> {
-        vec![OptionSet::of::<Connection>(Connection::check), OptionSet::of::<Streams>(Streams::check)]
+        vec![
+            OptionSet::of::<ConnectionOptions>(ConnectionOptions::check),
+            OptionSet::of::<JetstreamOptions>(JetstreamOptions::check),
+        ]
     }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();
         let wrong = |words| DriverError::Option { words };
-        let connection = Connection::of(&target).map_err(wrong)?;
-        let options = Streams::from_options(&target.options).map_err(wrong)?;
+        let connection = ConnectionOptions::of(&target).map_err(wrong)?;
+        let options = JetstreamOptions::from_options(&target.options).map_err(wrong)?;
         options.suit(workloads).map_err(wrong)?;
-        let link = Link::open(&target, &connection, &incidents, "msgbench-admin").await?;
+        let link = NatsLink::open(&target, &connection, &incidents, "msgbench-admin").await?;
         fits(&link, &connection, workloads)?;
         let (version, settings) = basics(&link, &connection);
         let facts = Facts { version, client: CLIENT.into(), settings, ..Facts::default() };
@@ -205,7 +216,8 @@ impl Driver for Jetstream {
         let unknown = "unknown: give the server's monitoring port as option `monitor`";
         it.facts.settings.insert("sync_interval".into(), unknown.into());
         if let Err(error) = it.set_up().await {
-            // What was made before the error goes; that this may fail as well adds nothing to the error.
+            // What was made before the error goes; that this may fail as well adds nothing to the
+            // error.
             let _ = it.remove().await;
             return Err(error);
         }
@@ -218,17 +230,17 @@ impl Driver for Jetstream {
         &self.incidents
     }
 
-    async fn producer(&self, seat: Seat) -> Result<StreamProducer, DriverError> {
-        let link = Link::open(&self.target, &self.connection, &self.incidents, "msgbench-producer").await?;
-        let (run, workload, index) = (self.target.run, seat.workload, seat.index);
+    async fn producer(&self, slot: ClientSlot) -> Result<StreamProducer, DriverError> {
+        let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-producer").await?;
+        let (run, workload, index) = (self.target.run, slot.workload, slot.index);
         let base = format!("mbs.{run:08x}.{workload}.");
         let channels = self.workloads[workload].topology.channels;
-        let acks = if self.options.publish == Publish::FireAndForget {
+        let acks = if self.options.publish == PublishMode::FireAndForget {
             None
         } else {
             let prefix = format!("mba.{run:08x}.{workload}.{index}.");
             let inbox = link.subscribe(format!("{prefix}*"), None).await?;
-            Some(Acks::new(Listener::new(&link, inbox, workload), prefix, self.options.in_flight()))
+            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, self.options.in_flight()))
         };
         Ok(StreamProducer {
             link,
@@ -237,24 +249,25 @@ impl Driver for Jetstream {
             acks,
             headers: headers(self.connection.headers),
             identity: if self.options.exactly_once { format!("{run:08x}.{index}.") } else { String::new() },
-            slab: Slab::default(),
+            arena: BufferArena::default(),
         })
     }
 
-    async fn consumer(&self, seat: Seat, start: Start) -> Result<StreamConsumer, DriverError> {
-        let link = Link::open(&self.target, &self.connection, &self.incidents, "msgbench-consumer").await?;
-        let (run, Seat { workload, group, index }) = (self.target.run, seat);
+    async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<StreamConsumer, DriverError> {
+        let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-consumer").await?;
+        let (run, ClientSlot { workload, group, index }) = (self.target.run, slot);
         let w = &self.workloads[workload];
         let inbox = format!("mbi.{run:08x}.{workload}.{group}.{index}.");
-        let mut sources = vec![(Source::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
-        let name = Name { stream: self.stream(workload), consumer: format!("g{group}") };
+        let mut sources = vec![(SubscriptionRole::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
+        let name = ConsumerName { stream: self.stream(workload), consumer: format!("g{group}") };
         let shared = w.topology.members > 1;
-        // The server looks for a subscription to this very subject: one with a wildcard would not do.
+        // The server looks for a subscription to this very subject: one with a wildcard would not
+        // do.
         let own = if shared { String::new() } else { format!(".{index}") };
         let deliver = format!("mbp.{run:08x}.{workload}.{group}{own}");
-        if matches!(self.options.consumer, Consumer::Push | Consumer::Ordered) {
+        if matches!(self.options.consumer, ConsumeMode::Push | ConsumeMode::Ordered) {
             let subscriber = link.subscribe(deliver.clone(), shared.then(|| name.consumer.clone())).await?;
-            sources.insert(0, (Source::Deliver, subscriber));
+            sources.insert(0, (SubscriptionRole::Deliver, subscriber));
         }
         let max_deliver = w.delivery.max_deliver;
         let dead = (max_deliver > 0).then(|| DeadLetters {
@@ -265,9 +278,9 @@ impl Driver for Jetstream {
         });
         if dead.is_some() {
             let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
-            sources.push((Source::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
+            sources.push((SubscriptionRole::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
         }
-        let flow = Flow::new(&name, &inbox, &deliver, &self.options);
+        let flow = ConsumeFlow::new(&name, &inbox, &deliver, &self.options);
         let start = self.start(start);
         if let Some(name) = flow.ordered() {
             let request = api::consumer(&name, &self.options, 1, start, Some((&deliver, None)));
@@ -275,7 +288,7 @@ impl Driver for Jetstream {
         } else {
             let mut made = self.made.lock().await;
             if !made.contains(&(workload, group)) {
-                let to = (self.options.consumer == Consumer::Push)
+                let to = (self.options.consumer == ConsumeMode::Push)
                     .then(|| (deliver.as_str(), shared.then_some(name.consumer.as_str())));
                 let request = api::consumer(&name, &self.options, max_deliver, start, to);
                 call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
@@ -283,7 +296,7 @@ impl Driver for Jetstream {
             }
         }
         let acks = Acknowledger::new(self.options.ack(), &self.options.backoff);
-        let (out, account) = (Outbox::default(), Account::open(&link, workload));
+        let (out, account) = (Outbox::default(), MessageCount::open(&link, workload));
         Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out, account })
     }
 

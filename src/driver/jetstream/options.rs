@@ -4,11 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::facts::{Delivery, Stated};
-use crate::plan::options::{Options, read};
+use crate::plan::options::{SystemOptions, read};
 use crate::plan::{Role, Workload};
 use crate::units::{Bytes, Span};
 
-/// Acknowledgements that may be outstanding for one producer: the engine keeps the stamps of so many.
+/// Acknowledgements that may be outstanding for one producer: the engine keeps the stamps of so
+/// many.
 const MAX_IN_FLIGHT: u32 = 1 << 18;
 /// Messages of one pull.
 const MAX_BATCH: u32 = 100_000;
@@ -16,7 +17,7 @@ const MAX_BATCH: u32 = 100_000;
 /// The options of the `jetstream` driver, all under these names in `system.options`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Streams {
+pub struct JetstreamOptions {
     /// Where messages are kept. Default: "file".
     pub storage: Storage,
     /// Servers that keep each message. Default: 1.
@@ -29,31 +30,34 @@ pub struct Streams {
     pub max_messages: Option<u64>,
     /// Bytes that a stream keeps. Default: without limit.
     pub max_bytes: Option<Bytes>,
-    /// How long a stream keeps a message. Default: for ever.
+    /// How long a stream keeps a message. Default: without limit.
     pub max_age: Option<Span>,
     /// How long a message identifier is remembered. Default: the server's, 2 minutes.
     pub duplicate_window: Option<Span>,
     /// How messages are published. Default: "async".
-    pub publish: Publish,
+    pub publish: PublishMode,
     /// With "async": messages of a producer that may be unacknowledged. Default: 4096.
     pub in_flight: u32,
     /// How messages are consumed. Default: "pull".
-    pub consumer: Consumer,
+    pub consumer: ConsumeMode,
     /// Messages that a consumer asks for at once, with "pull" and "fetch". Default: 512.
     pub batch: u32,
-    /// How consumers acknowledge. Default: "explicit"; "double" with `exactly-once`; "none" for an ordered consumer.
-    pub ack: Option<Ack>,
+    /// How consumers acknowledge. Default: "explicit"; "double" with `exactly-once`; "none" for an
+    /// ordered consumer.
+    pub ack: Option<AckMode>,
     /// How long the server waits for an acknowledgement. Default: the server's, 30 seconds.
     pub ack_wait: Option<Span>,
     /// Deliveries that a consumer may leave unacknowledged. Default: the server's, 1000.
     pub max_ack_pending: Option<u32>,
-    /// Waits before the first, second... redelivery; the last one holds for all that follow. Default: none.
+    /// Waits before the first, second... redelivery; the last one holds for all that follow.
+    /// Default: none.
     pub backoff: Vec<Span>,
-    /// Messages carry an identifier that the stream knows again, and acknowledgements are acknowledged.
+    /// Messages carry an identifier that the stream knows again, and acknowledgements are
+    /// acknowledged.
     pub exactly_once: bool,
 }
 
-impl Default for Streams {
+impl Default for JetstreamOptions {
     fn default() -> Self {
         Self {
             storage: Storage::File,
@@ -64,9 +68,9 @@ impl Default for Streams {
             max_bytes: None,
             max_age: None,
             duplicate_window: None,
-            publish: Publish::Async,
+            publish: PublishMode::Async,
             in_flight: 4096,
-            consumer: Consumer::Pull,
+            consumer: ConsumeMode::Pull,
             batch: 512,
             ack: None,
             ack_wait: None,
@@ -81,9 +85,7 @@ impl Default for Streams {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Storage {
-    /// In files.
     File,
-    /// In memory.
     Memory,
 }
 
@@ -112,7 +114,7 @@ pub enum Discard {
 /// How messages are published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Publish {
+pub enum PublishMode {
     /// Acknowledgements are awaited while others are sent, up to `in-flight`.
     Async,
     /// Each acknowledgement is awaited before the next message is sent.
@@ -124,21 +126,22 @@ pub enum Publish {
 /// How messages are consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Consumer {
+pub enum ConsumeMode {
     /// Asked for ahead of time, so that there is always something asked for.
     Pull,
     /// Asked for batch by batch.
     Fetch,
     /// Sent by the server as it sees fit.
     Push,
-    /// Sent by the server without acknowledgement; the client sees gaps and starts again from there.
+    /// Sent by the server without acknowledgement; the client sees gaps and starts again from
+    /// there.
     Ordered,
 }
 
 /// How consumers acknowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ack {
+pub enum AckMode {
     /// They do not.
     None,
     /// One acknowledgement stands for all messages before it.
@@ -149,12 +152,12 @@ pub enum Ack {
     Double,
 }
 
-impl Streams {
+impl JetstreamOptions {
     /// Checks the options.
     ///
     /// # Errors
     /// As [`from_options`](Self::from_options).
-    pub fn check(options: &Options) -> Result<(), String> {
+    pub fn check(options: &SystemOptions) -> Result<(), String> {
         Self::from_options(options).map(drop)
     }
 
@@ -162,7 +165,7 @@ impl Streams {
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
-    pub fn from_options(options: &Options) -> Result<Self, String> {
+    pub fn from_options(options: &SystemOptions) -> Result<Self, String> {
         let it: Self = read(options)?;
         for (name, value, max) in [
             ("replicas", it.replicas, 5),
@@ -174,16 +177,16 @@ impl Streams {
                 return Err(format!("option `{name}`: {value} is not between 1 and {max}"));
             }
         }
-        if it.consumer == Consumer::Ordered && it.ack.is_some_and(|ack| ack != Ack::None) {
+        if it.consumer == ConsumeMode::Ordered && it.ack.is_some_and(|ack| ack != AckMode::None) {
             return Err("option `ack`: an ordered consumer acknowledges nothing; remove it".to_owned());
         }
         if it.exactly_once {
-            if it.publish == Publish::FireAndForget {
+            if it.publish == PublishMode::FireAndForget {
                 return Err(
                     "option `publish`: `exactly-once` needs acknowledged messages; use async or sync".to_owned()
                 );
             }
-            if it.ack() != Ack::Double {
+            if it.ack() != AckMode::Double {
                 return Err("option `ack`: `exactly-once` needs double; remove it".to_owned());
             }
         }
@@ -197,10 +200,10 @@ impl Streams {
     pub fn suit(&self, workloads: &[Workload]) -> Result<(), String> {
         for w in workloads {
             let rejects = w.delivery.reject_every > 0 || w.delivery.dead_every > 0;
-            if rejects && !matches!(self.ack(), Ack::Explicit | Ack::Double) {
+            if rejects && !matches!(self.ack(), AckMode::Explicit | AckMode::Double) {
                 return Err(format!("option `ack`: the messages that {} rejects need explicit or double", w.name));
             }
-            if w.topology.members > 1 && self.consumer == Consumer::Ordered {
+            if w.topology.members > 1 && self.consumer == ConsumeMode::Ordered {
                 return Err(format!(
                     "option `consumer`: the consumers of {} share messages; ordered ones cannot",
                     w.name
@@ -216,7 +219,7 @@ impl Streams {
                     w.name, w.topology.groups
                 ));
             }
-            if self.retention == Retention::WorkQueue && self.ack() == Ack::None {
+            if self.retention == Retention::WorkQueue && self.ack() == AckMode::None {
                 return Err("option `ack`: a work queue needs acknowledgements".to_owned());
             }
             let deliveries = w.delivery.max_deliver as usize;
@@ -232,18 +235,18 @@ impl Streams {
     }
 
     /// How consumers acknowledge, the default filled in.
-    pub fn ack(&self) -> Ack {
+    pub fn ack(&self) -> AckMode {
         let default = match (self.consumer, self.exactly_once) {
-            (Consumer::Ordered, _) => Ack::None,
-            (_, true) => Ack::Double,
-            _ => Ack::Explicit,
+            (ConsumeMode::Ordered, _) => AckMode::None,
+            (_, true) => AckMode::Double,
+            _ => AckMode::Explicit,
         };
         self.ack.unwrap_or(default)
     }
 
     /// Messages of a producer that may be unacknowledged.
     pub fn in_flight(&self) -> u64 {
-        if self.publish == Publish::Sync { 1 } else { self.in_flight.into() }
+        if self.publish == PublishMode::Sync { 1 } else { self.in_flight.into() }
     }
 
     /// How often a message arrives: what the ledger is held against.
@@ -253,13 +256,13 @@ impl Streams {
             () if self.exactly_once => {
                 (ExactlyOnce, "exactly once: identifiers in the duplicate window, confirmed acknowledgements")
             }
-            () if self.publish == Publish::FireAndForget => {
+            () if self.publish == PublishMode::FireAndForget => {
                 (AtMostOnce, "at most once: publishers ask for no acknowledgement")
             }
-            () if self.consumer == Consumer::Ordered => {
+            () if self.consumer == ConsumeMode::Ordered => {
                 (AtLeastOnce, "at least once: acknowledged by the stream, read again from a gap")
             }
-            () if self.ack() == Ack::None => (AtMostOnce, "at most once: consumers do not acknowledge"),
+            () if self.ack() == AckMode::None => (AtMostOnce, "at most once: consumers do not acknowledge"),
             () => (AtLeastOnce, "at least once: acknowledged by the stream and by consumers"),
         };
         Stated::new(level, words)
@@ -271,17 +274,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(value: serde_json::Value) -> Result<Streams, String> {
-        Streams::from_options(value.as_object().unwrap())
+    fn read(value: serde_json::Value) -> Result<JetstreamOptions, String> {
+        JetstreamOptions::from_options(value.as_object().unwrap())
     }
 
     #[test]
     fn defaults_depend_on_what_is_asked_for() {
         let of = |value| read(value).unwrap();
-        assert_eq!((of(json!({})).ack(), of(json!({})).in_flight()), (Ack::Explicit, 4096));
+        assert_eq!((of(json!({})).ack(), of(json!({})).in_flight()), (AckMode::Explicit, 4096));
         assert_eq!(of(json!({ "publish": "sync" })).in_flight(), 1);
-        assert_eq!(of(json!({ "exactly-once": true })).ack(), Ack::Double);
-        assert_eq!(of(json!({ "consumer": "ordered" })).ack(), Ack::None);
+        assert_eq!(of(json!({ "exactly-once": true })).ack(), AckMode::Double);
+        assert_eq!(of(json!({ "consumer": "ordered" })).ack(), AckMode::None);
         assert_eq!(of(json!({ "publish": "fire-and-forget" })).delivery().level, Delivery::AtMostOnce);
         assert_eq!(of(json!({ "ack": "none" })).delivery().level, Delivery::AtMostOnce);
         assert_eq!(of(json!({ "backoff": ["100ms", "1s"] })).delivery().level, Delivery::AtLeastOnce);

@@ -1,8 +1,8 @@
-//! What is done to the cluster before and after a trial: reach it, create topics, read back what they promise, find and
-//! set the offsets that consumers start from, remove everything again.
+//! What is done to the cluster before and after a trial: reach it, create topics, read back what
+//! they promise, find and set the offsets that consumers start from, remove everything again.
 //!
-//! Consumers always start from explicit offsets, found here before they join. "From the end" as librdkafka itself resolves
-//! it, after the assignment, loses what is published in between.
+//! Consumers always start from explicit offsets, found here before they join. "From the end" as
+//! librdkafka itself resolves it, after the assignment, loses what is published in between.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -15,9 +15,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr as Code};
 
-use super::native::{Client, Kind, Queue, Settings, words};
+use super::health::ConnectionHealth;
+use super::native::{ClientKind, ClientSettings, EventQueue, NativeClient, words};
 use super::partitions::Partitions;
-use super::trouble::Trouble;
 use crate::driver::{DriverError, Start};
 
 /// Pause between two looks whether something is there yet.
@@ -26,7 +26,8 @@ const POLL: Duration = Duration::from_millis(10);
 const ATTEMPT_MS: i32 = 100;
 /// Bound on a group getting rid of its members, the session of a static one included.
 const LEAVING: Duration = Duration::from_secs(15);
-/// One attempt to set the offsets of a group: a cluster that is coming up may leave the first unanswered.
+/// One attempt to set the offsets of a group: a cluster that is coming up may leave the first
+/// unanswered.
 const REQUEST_MS: i32 = 3000;
 /// librdkafka's names for the two ends of a partition.
 const FROM_END: i64 = -1;
@@ -34,7 +35,7 @@ const FROM_BEGINNING: i64 = -2;
 
 /// Administration of one cluster.
 pub(super) struct Admin {
-    native: Arc<Client>,
+    native: Arc<NativeClient>,
     client: AdminClient<DefaultClientContext>,
     url: String,
     timeout: Duration,
@@ -51,19 +52,23 @@ pub(super) struct TopicFacts {
 
 impl Admin {
     /// Connects, within the bound.
-    pub(super) fn connect(settings: &Settings, trouble: Trouble, timeout: Duration) -> Result<Self, DriverError> {
-        let url = trouble.url().to_owned();
+    pub(super) fn connect(
+        settings: &ClientSettings,
+        health: ConnectionHealth,
+        timeout: Duration,
+    ) -> Result<Self, DriverError> {
+        let url = health.url().to_owned();
         let refused =
             |words: String, remedy: &str| DriverError::Connect { url: url.clone(), words, remedy: remedy.into() };
-        let native = Client::new(Kind::Producer, settings, trouble)
+        let native = NativeClient::new(ClientKind::Producer, settings, health)
             .map_err(|words| refused(words, "correct `system.options`"))?;
-        let queue = native.queue(Kind::Producer);
+        let queue = native.queue(ClientKind::Producer);
         let deadline = Instant::now() + timeout;
         while let Err(code) = metadata(&native, ATTEMPT_MS) {
-            hear(&queue);
+            poll_events(&queue);
             let late = Instant::now() >= deadline;
-            if late || native.trouble().hopeless() {
-                let words = native.trouble().last().unwrap_or_else(|| words(code));
+            if late || native.health().is_fatal() {
+                let words = native.health().last().unwrap_or_else(|| words(code));
                 let waited = if late { format!(" (tried for {} s)", timeout.as_secs_f64()) } else { String::new() };
                 let remedy = "check that a broker runs there and that `system.options` has the right credentials";
                 return Err(refused(format!("{words}{waited}"), remedy));
@@ -118,7 +123,8 @@ impl Admin {
         Err(self.error(format!("create the topic {name}"), words, remedy))
     }
 
-    /// Waits until every partition of a topic has a leader and all replicas are in sync, and reads back what it is.
+    /// Waits until every partition of a topic has a leader and all replicas are in sync, and reads
+    /// back what it is.
     pub(super) async fn topic(&self, name: &str) -> Result<TopicFacts, DriverError> {
         let action = || format!("use the topic {name}");
         let deadline = Instant::now() + self.timeout;
@@ -176,7 +182,8 @@ impl Admin {
             failures.extend(failed.map(|(topic, code)| format!("{topic}: {code}")));
         }
         if !groups.is_empty() {
-            // A member that was just closed may still be seen for a moment, a static one until its session ends.
+            // A member that was just closed may still be seen for a moment, a static one until its
+            // session ends.
             let deadline = Instant::now() + self.timeout.max(LEAVING);
             let mut left: Vec<&str> = groups.iter().map(String::as_str).collect();
             while !left.is_empty() {
@@ -223,7 +230,8 @@ impl Admin {
             Start::First => ask(FROM_BEGINNING),
             Start::Offset(offset) => Ok((0..partitions).map(|p| (p, offset as i64)).collect()),
             Start::Time(nanos) => {
-                // Kafka's timestamps are milliseconds: rounded down, so that nothing that is wanted is left out.
+                // Kafka's timestamps are milliseconds: rounded down, so that nothing that is wanted
+                // is left out.
                 let mut found = ask((nanos / 1_000_000) as i64)?;
                 if found.iter().any(|(_, offset)| *offset < 0) {
                     let ends = ask(FROM_END)?;
@@ -235,8 +243,8 @@ impl Admin {
         }
     }
 
-    /// The first offset at or after a time in every partition, or the end of the log the time stands for. A broker may
-    /// take a moment to find out that it leads a fresh partition.
+    /// The first offset at or after a time in every partition, or the end of the log the time
+    /// stands for. A broker may take a moment to find out that it leads a fresh partition.
     fn offsets_at(&self, topic: &str, partitions: i32, time: i64) -> Result<Vec<(i32, i64)>, DriverError> {
         let deadline = Instant::now() + self.timeout;
         loop {
@@ -262,7 +270,8 @@ impl Admin {
         }
     }
 
-    /// Commits offsets for a group that has no members yet. The first group of a fresh cluster waits for its coordinator.
+    /// Commits offsets for a group that has no members yet. The first group of a fresh cluster
+    /// waits for its coordinator.
     pub(super) fn position(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), DriverError> {
         let deadline = Instant::now() + self.timeout;
         loop {
@@ -290,7 +299,8 @@ impl Admin {
         let name = CString::new(group).map_err(|e| wrong(&e.to_string()))?;
         let queue = self.native.new_queue();
         let mut text = [0; 512];
-        // SAFETY: all objects are created here, valid through the call, and destroyed once; librdkafka copies the list.
+        // SAFETY: all objects are created here, valid through the call, and destroyed once;
+        // librdkafka copies the list.
         unsafe {
             let mut request = rd::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), list.raw());
             let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS;
@@ -302,7 +312,8 @@ impl Admin {
         }
         let event = queue.event(REQUEST_MS + 1000).ok_or_else(|| wrong("no answer"))?;
         event.error()?;
-        // SAFETY: the event is the result of the request above; what it returns lives as long as the event.
+        // SAFETY: the event is the result of the request above; what it returns lives as long as
+        // the event.
         let code = unsafe {
             let result = rd::rd_kafka_event_AlterConsumerGroupOffsets_result(event.raw());
             let mut count = 0;
@@ -326,16 +337,16 @@ impl Admin {
 }
 
 /// Passes on the errors that wait in a producer's main queue.
-pub(super) fn hear(queue: &Queue) {
+pub(super) fn poll_events(queue: &EventQueue) {
     while let Some(event) = queue.event(0) {
         if let Err((code, text)) = event.error() {
-            queue.client().trouble().heard(code as i32, text);
+            queue.client().health().note_error(code as i32, text);
         }
     }
 }
 
 /// Whether a broker answers.
-fn metadata(client: &Client, milliseconds: i32) -> Result<(), Code> {
+fn metadata(client: &NativeClient, milliseconds: i32) -> Result<(), Code> {
     let mut found: *const rd::rd_kafka_metadata = std::ptr::null();
     // SAFETY: the client is valid; the result is destroyed where there is one.
     unsafe {

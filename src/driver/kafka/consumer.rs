@@ -1,15 +1,16 @@
-//! Receives from one topic, as a member of a group or from partitions dealt out by msgbench; commits, and answers.
+//! Receives from one topic, as a member of a group or from partitions dealt out by msgbench;
+//! commits, and answers.
 
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
 
-use super::native::{Bell, Queue, words};
-use super::options::Commit;
-use super::producer::Writer;
-use super::reader::{Message, Reader};
+use super::native::{EventQueue, QueueSignal, words};
+use super::options::CommitMode;
+use super::producer::TopicWriter;
+use super::reader::{BatchReader, ReceivedMessage};
 use super::retry::Retries;
-use crate::driver::{Consumer, Disposition, DriverError, Incident, Incidents, Incoming, Sink};
+use crate::driver::{Consumer, Disposition, DriverError, Incident, Incidents, Incoming, MessageSink};
 use crate::load::message::open;
 use crate::units::Nanos;
 
@@ -18,29 +19,28 @@ const LEAVE: Duration = Duration::from_secs(3);
 
 /// The reply side of a responder.
 #[derive(Debug)]
-pub(super) struct Answers {
-    pub(super) writer: Writer,
+pub(super) struct ReplyWriter {
+    pub(super) writer: TopicWriter,
     pub(super) run: u32,
     pub(super) requesters: u32,
     /// A message that the sink has seen and whose answer the client had no room for.
-    pub(super) owed: Option<Message>,
+    pub(super) owed: Option<ReceivedMessage>,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct KafkaConsumer {
-    pub(super) reader: Reader,
-    pub(super) answers: Option<Answers>,
+    pub(super) reader: BatchReader,
+    pub(super) answers: Option<ReplyWriter>,
     /// Where messages are rejected.
     pub(super) retries: Option<Retries>,
-    pub(super) commit: Commit,
+    pub(super) commit: CommitMode,
     /// Where the broker's replies to commits arrive.
-    pub(super) commits: Queue,
+    pub(super) commits: EventQueue,
     pub(super) committing: u32,
     pub(super) grouped: bool,
     pub(super) incidents: Incidents,
     // Last: queues are silenced before the eventfd they ring is closed.
-    pub(super) bell: Bell,
+    pub(super) signal: QueueSignal,
 }
 
 impl KafkaConsumer {
@@ -57,7 +57,8 @@ impl KafkaConsumer {
     }
 
     fn commit(&mut self) {
-        // SAFETY: client and queue are valid; no list means what was read so far; the reply comes to the queue.
+        // SAFETY: client and queue are valid; no list means what was read so far; the reply comes
+        // to the queue.
         let code = unsafe {
             rd::rd_kafka_commit_queue(
                 self.reader.client().raw(),
@@ -77,9 +78,9 @@ impl KafkaConsumer {
     /// Waits for the reply to a commit where the next batch must.
     async fn settle(&mut self) -> Result<(), DriverError> {
         self.committed();
-        while self.commit == Commit::Sync && self.committing > 0 {
-            self.reader.client().trouble().check()?;
-            self.bell.rung().await.map_err(|e| self.reader.lost(e.to_string()))?;
+        while self.commit == CommitMode::Sync && self.committing > 0 {
+            self.reader.client().health().check()?;
+            self.signal.wait().await.map_err(|e| self.reader.lost(e.to_string()))?;
             self.committed();
         }
         Ok(())
@@ -96,7 +97,7 @@ impl KafkaConsumer {
             && envelope.producer < answers.requesters
         {
             let address = (envelope.producer as i32, message.key());
-            answers.writer.write(&self.bell, address, message.payload(), 0).await?;
+            answers.writer.write(&self.signal, address, message.payload(), 0).await?;
         }
         answers.owed = None;
         Ok(())
@@ -105,11 +106,11 @@ impl KafkaConsumer {
 
 impl KafkaConsumer {
     /// Sees to what was rejected, takes a batch; false when nothing is here.
-    async fn fill(&mut self, sink: &mut impl Sink) -> Result<bool, DriverError> {
+    async fn fill(&mut self, sink: &mut impl MessageSink) -> Result<bool, DriverError> {
         let mut again = false;
         if let Some(retries) = &mut self.retries {
             retries.settle(sink)?;
-            retries.write(&self.bell).await?;
+            retries.write(&self.signal).await?;
             again = retries.fill()?;
         }
         Ok(self.reader.fill()? || again)
@@ -117,7 +118,7 @@ impl KafkaConsumer {
 
     /// The next message, when it arrived, and which delivery of it this is; 0 where nothing is
     /// delivered twice.
-    fn next(&mut self) -> Option<(Message, Nanos, u32)> {
+    fn next(&mut self) -> Option<(ReceivedMessage, Nanos, u32)> {
         let (reader, attempt) = (&mut self.reader, u32::from(self.retries.is_some()));
         let again = self.retries.as_mut().and_then(Retries::next);
         again.or_else(|| Some((reader.next()?, reader.at(), attempt)))
@@ -125,7 +126,7 @@ impl KafkaConsumer {
 }
 
 impl Consumer for KafkaConsumer {
-    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+    async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
         self.settle().await?;
         self.answer().await?;
         while !self.fill(sink).await? {
@@ -134,7 +135,7 @@ impl Consumer for KafkaConsumer {
                 answers.writer.reports.clear();
                 answers.writer.check()?;
             }
-            self.bell.rung().await.map_err(|e| self.reader.lost(e.to_string()))?;
+            self.signal.wait().await.map_err(|e| self.reader.lost(e.to_string()))?;
             self.committed();
         }
         for _ in 0..limit {
@@ -142,7 +143,8 @@ impl Consumer for KafkaConsumer {
             match sink.take(Incoming { payload: message.payload(), at, attempt }) {
                 Disposition::Answer => {
                     if let Some(answers) = &mut self.answers {
-                        // Kept, so that a wait for room in the client loses no answer when it is cut short.
+                        // Kept, so that a wait for room in the client loses no answer when it is
+                        // cut short.
                         answers.owed = Some(message);
                         self.answer().await?;
                     }
@@ -156,10 +158,10 @@ impl Consumer for KafkaConsumer {
             }
         }
         if let Some(retries) = &mut self.retries {
-            retries.write(&self.bell).await?;
+            retries.write(&self.signal).await?;
         }
         let stored = self.retries.as_ref().is_none_or(Retries::settled);
-        if stored && matches!(self.commit, Commit::Sync | Commit::Async) {
+        if stored && matches!(self.commit, CommitMode::Sync | CommitMode::Async) {
             self.commit();
             self.settle().await?;
         }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Kafka;
+use super::KafkaDriver;
 use super::admin::TopicFacts;
-use super::native::Kind;
-use super::options::{Acks, Commit, Consumers, ExactlyOnce, without_credentials};
+use super::native::ClientKind;
+use super::options::{Acks, CommitMode, ExactlyOnce, PartitionAssignment, without_credentials};
 use super::retry;
 use crate::driver::{Acknowledgement, Delivery, DriverError, Durability, Facts, Guarantees, Order, Stated};
 use crate::plan::Workload;
@@ -44,7 +44,7 @@ const CONSUMER: [&str; 6] = [
 /// Kafka's way of writing "never".
 const NEVER: &str = "9223372036854775807";
 
-impl Kafka {
+impl KafkaDriver {
     /// Refuses what the topic cannot take, before any load.
     pub(super) fn admissible(&self, name: &str, w: &Workload, found: &TopicFacts) -> Result<(), DriverError> {
         let refuse = |action: String, words: String, remedy: &str| DriverError::Admin {
@@ -163,8 +163,8 @@ impl Kafka {
     fn of_consumers(&self, topic: &TopicFacts, say: &mut impl FnMut(&str, String)) {
         let o = &self.options;
         let consumers = match o.consumers {
-            Consumers::Assign => "partitions assigned by msgbench",
-            Consumers::Group => "in consumer groups",
+            PartitionAssignment::Assign => "partitions assigned by msgbench",
+            PartitionAssignment::Group => "in consumer groups",
         };
         say("consumers", consumers.into());
         let members = self.workloads[0].topology.members;
@@ -173,22 +173,24 @@ impl Kafka {
             say("idle consumers", format!("{idle} of {members} in a group: there are {busy} partitions"));
         }
         let commit = match o.commit {
-            _ if o.consumers == Consumers::Assign => "none",
-            Commit::Auto => "automatic",
-            Commit::Sync => "after each batch, waited for",
-            Commit::Async => "after each batch, not waited for",
-            Commit::None => "none",
+            _ if o.consumers == PartitionAssignment::Assign => "none",
+            CommitMode::Auto => "automatic",
+            CommitMode::Sync => "after each batch, waited for",
+            CommitMode::Async => "after each batch, not waited for",
+            CommitMode::None => "none",
         };
         say("commit", commit.into());
     }
 
-    /// What the client library itself says of its settings; those that the scenario gives it raw come last.
+    /// What the client library itself says of its settings; those that the scenario gives it raw
+    /// come last.
     fn of_clients(&self, say: &mut impl FnMut(&str, String)) -> Result<(), DriverError> {
         if let Some(protocol) = self.options.common(&self.target)?.get("security.protocol") {
             say("tls", if protocol.contains("ssl") { "on" } else { "off" }.into());
             say("security.protocol", protocol.clone());
         }
-        let clients = [(Kind::Producer, "producer", PRODUCER.as_slice()), (Kind::Consumer, "consumer", &CONSUMER)];
+        let clients =
+            [(ClientKind::Producer, "producer", PRODUCER.as_slice()), (ClientKind::Consumer, "consumer", &CONSUMER)];
         for (kind, name, keys) in clients {
             let client = self.client(kind, 0, &[("group.id", "mb-read-back".into())])?;
             for key in keys {

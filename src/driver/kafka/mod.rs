@@ -1,22 +1,26 @@
 //! Apache Kafka, or what speaks its protocol, through librdkafka.
 //!
 //! # Background
-//! A workload is one topic, its channels are the partitions. Each group of consumers of the topology is a consumer group;
-//! request/reply is a second topic with a partition for each requester.
+//! A workload is one topic, its channels are the partitions. Each group of consumers of the
+//! topology is a consumer group; request/reply is a second topic with a partition for each
+//! requester.
 //! # Design
-//! rdkafka builds librdkafka and administers topics; the measured path calls librdkafka directly (see `native`): the
-//! message's token is its opaque, delivery reports and messages are taken in batches, a full client is waited for by its
-//! delivery reports, and all waiting is for an eventfd. Every default is librdkafka's or the broker's own unless an option
-//! says otherwise, and is read back.
+//! rdkafka builds librdkafka and administers topics; the measured path calls librdkafka directly
+//! (see `native`): the message's token is its opaque, delivery reports and messages are taken in
+//! batches, a full client is waited for by its delivery reports, and all waiting is for an eventfd.
+//! Every default is librdkafka's or the broker's own unless an option says otherwise, and is read
+//! back.
 //! # Scope
-//! Single messages are redelivered by retry topics (`retry`), because a group has one committed offset for each partition. No
-//! share groups (KIP-932): librdkafka has none.
+//! Single messages are redelivered by retry topics (`retry`), because a group has one committed
+//! offset for each partition. No share groups (KIP-932): librdkafka has none.
 //! # Rejected
-//! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue. `StreamConsumer`: a message a poll.
+//! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue.
+//! `StreamConsumer`: a message a poll.
 
 mod admin;
 mod consumer;
 mod facts;
+mod health;
 mod native;
 mod options;
 mod partitions;
@@ -24,7 +28,6 @@ mod producer;
 mod reader;
 mod retry;
 mod transform;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -34,31 +37,30 @@ pub use consumer::KafkaConsumer;
 pub use producer::KafkaProducer;
 
 use self::admin::{Admin, TopicFacts};
-use self::consumer::Answers;
-use self::native::{Bell, Client, Kind};
-use self::options::{Acks, Commit, Consumers, Options, without_credentials};
+use self::consumer::ReplyWriter;
+use self::health::ConnectionHealth;
+use self::native::{ClientKind, NativeClient, QueueSignal};
+use self::options::{Acks, CommitMode, KafkaOptions, PartitionAssignment, without_credentials};
 use self::partitions::Partitions;
-use self::producer::Writer;
-use self::reader::Reader;
+use self::producer::TopicWriter;
+use self::reader::BatchReader;
 use self::retry::Retries;
-use self::transform::{Parts, Transformer};
-use self::trouble::Trouble;
-use super::{Driver, DriverError, Facts, Incidents, Seat, Start, Target};
+use self::transform::{TransformParts, Transformer};
+use super::{ClientSlot, Driver, DriverError, Facts, Incidents, Start, Target};
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
 
 /// Pause between two looks whether a group has settled.
 const POLL: Duration = Duration::from_millis(5);
 
-/// See the module.
-pub struct Kafka {
+pub struct KafkaDriver {
     target: Target,
     workloads: Vec<Workload>,
-    options: Options,
+    options: KafkaOptions,
     admin: Admin,
     topics: Vec<TopicFacts>,
     created: Vec<String>,
-    groups: Mutex<BTreeMap<(usize, u32), Group>>,
+    groups: Mutex<BTreeMap<(usize, u32), ConsumerGroup>>,
     transformers: Vec<Transformer>,
     facts: Facts,
     incidents: Incidents,
@@ -66,12 +68,12 @@ pub struct Kafka {
 
 /// A consumer group as its members come.
 #[derive(Default)]
-struct Group {
+struct ConsumerGroup {
     offsets: Vec<(i32, i64)>,
-    members: Vec<Weak<Client>>,
+    members: Vec<Weak<NativeClient>>,
 }
 
-impl Kafka {
+impl KafkaDriver {
     fn topic(&self, workload: usize) -> String {
         self.options.existing_topic.clone().unwrap_or_else(|| format!("mb-{:08x}-{workload}", self.target.run))
     }
@@ -86,18 +88,23 @@ impl Kafka {
         if self.options.exactly_once.is_some() { format!("{topic}-out") } else { topic }
     }
 
-    fn group(&self, seat: Seat) -> String {
-        format!("mb-{:08x}-{}-g{}", self.target.run, seat.workload, seat.group)
+    fn group(&self, slot: ClientSlot) -> String {
+        format!("mb-{:08x}-{}-g{}", self.target.run, slot.workload, slot.group)
     }
 
-    fn trouble(&self) -> Trouble {
-        Trouble::new(&without_credentials(&self.target.url), self.target.timeout, &self.incidents)
+    fn health(&self) -> ConnectionHealth {
+        ConnectionHealth::new(&without_credentials(&self.target.url), self.target.timeout, &self.incidents)
     }
 
-    fn client(&self, kind: Kind, workload: usize, more: &[(&str, String)]) -> Result<Arc<Client>, DriverError> {
+    fn client(
+        &self,
+        kind: ClientKind,
+        workload: usize,
+        more: &[(&str, String)],
+    ) -> Result<Arc<NativeClient>, DriverError> {
         let mut settings = self.options.settings(kind, &self.target, &self.workloads[workload])?;
         settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        Client::new(kind, &settings, self.trouble()).map_err(|words| DriverError::Connect {
+        NativeClient::new(kind, &settings, self.health()).map_err(|words| DriverError::Connect {
             url: without_credentials(&self.target.url),
             words,
             remedy: "correct `system.options`".into(),
@@ -105,33 +112,33 @@ impl Kafka {
     }
 
     /// A client that reads given partitions and belongs to no group.
-    fn alone(&self, workload: usize, group: String, instance: &[(&str, String)]) -> Result<Reader, DriverError> {
+    fn alone(&self, workload: usize, group: String, instance: &[(&str, String)]) -> Result<BatchReader, DriverError> {
         let mut more = vec![("group.id", group)];
         more.extend_from_slice(instance);
-        Ok(Reader::new(self.client(Kind::Consumer, workload, &more)?))
+        Ok(BatchReader::new(self.client(ClientKind::Consumer, workload, &more)?))
     }
 
-    /// Joins the group of `seat`; the last member to come waits until all partitions are dealt out.
-    async fn join(&self, seat: Seat, start: Start) -> Result<Reader, DriverError> {
-        let name = self.group(seat);
-        let topic = self.source(seat.workload);
-        let partitions = self.topics[seat.workload].partitions;
-        let members = self.workloads[seat.workload].topology.members as usize;
+    /// Joins the group of `slot`; the last member to come waits until all partitions are dealt out.
+    async fn join(&self, slot: ClientSlot, start: Start) -> Result<BatchReader, DriverError> {
+        let name = self.group(slot);
+        let topic = self.source(slot.workload);
+        let partitions = self.topics[slot.workload].partitions;
+        let members = self.workloads[slot.workload].topology.members as usize;
         {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-            let group = groups.entry((seat.workload, seat.group)).or_default();
+            let group = groups.entry((slot.workload, slot.group)).or_default();
             if group.offsets.is_empty() {
                 group.offsets = self.admin.resolve(&topic, partitions, start)?;
                 self.admin.position(&name, &topic, &group.offsets)?;
             }
         }
         let instance: Vec<_> =
-            self.options.instance(seat.index).map(|i| ("group.instance.id", i)).into_iter().collect();
-        let reader = self.alone(seat.workload, name.clone(), &instance)?;
+            self.options.instance(slot.index).map(|i| ("group.instance.id", i)).into_iter().collect();
+        let reader = self.alone(slot.workload, name.clone(), &instance)?;
         reader.subscribe(&topic)?;
         let all = {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-            let group = groups.entry((seat.workload, seat.group)).or_default();
+            let group = groups.entry((slot.workload, slot.group)).or_default();
             group.members.push(Arc::downgrade(reader.client()));
             (group.members.len() == members).then(|| group.members.clone())
         };
@@ -139,24 +146,24 @@ impl Kafka {
         let deadline = Instant::now() + self.target.timeout;
         loop {
             let clients: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
-            let dealt: Vec<usize> = clients.iter().map(|c| Reader::assigned(c)).collect();
+            let dealt: Vec<usize> = clients.iter().map(|c| BatchReader::assigned(c)).collect();
             let busy = dealt.iter().filter(|n| **n > 0).count();
             if dealt.iter().sum::<usize>() == partitions as usize
                 && busy == members.min(partitions as usize)
-                && clients.iter().all(|c| Reader::joined(c))
+                && clients.iter().all(|c| BatchReader::joined(c))
             {
                 return Ok(reader);
             }
             for client in &clients {
-                client.trouble().check()?;
+                client.health().check()?;
             }
             if Instant::now() >= deadline {
-                let heard = reader.client().trouble().last().map(|w| format!("; {w}")).unwrap_or_default();
+                let note_error = reader.client().health().last().map(|w| format!("; {w}")).unwrap_or_default();
                 return Err(DriverError::Admin {
                     action: format!("join the group {name}"),
                     url: without_credentials(&self.target.url),
                     words: format!(
-                        "{} of {partitions} partitions were dealt out to {busy} of {members} members within {} s{heard}",
+                        "{} of {partitions} partitions were dealt out to {busy} of {members} members within {} s{note_error}",
                         dealt.iter().sum::<usize>(),
                         self.target.timeout.as_secs_f64()
                     ),
@@ -168,12 +175,12 @@ impl Kafka {
     }
 
     /// Reads this member's share of the partitions, dealt out in turn.
-    fn deal(&self, seat: Seat, start: Start) -> Result<Reader, DriverError> {
-        let topic = self.source(seat.workload);
-        let members = self.workloads[seat.workload].topology.members as i32;
-        let all = self.admin.resolve(&topic, self.topics[seat.workload].partitions, start)?;
-        let mine = all.into_iter().filter(|(p, _)| p % members == seat.index as i32);
-        let reader = self.alone(seat.workload, self.group(seat), &[])?;
+    fn deal(&self, slot: ClientSlot, start: Start) -> Result<BatchReader, DriverError> {
+        let topic = self.source(slot.workload);
+        let members = self.workloads[slot.workload].topology.members as i32;
+        let all = self.admin.resolve(&topic, self.topics[slot.workload].partitions, start)?;
+        let mine = all.into_iter().filter(|(p, _)| p % members == slot.index as i32);
+        let reader = self.alone(slot.workload, self.group(slot), &[])?;
         reader.assign(&Partitions::of(&topic, mine))?;
         Ok(reader)
     }
@@ -184,39 +191,39 @@ impl Kafka {
         (format!("{name}-retry"), format!("{name}-dead"))
     }
 
-    fn retries(&self, seat: Seat) -> Result<Retries, DriverError> {
-        let w = &self.workloads[seat.workload];
-        let (again, dead) = self.retry_topics(seat.workload, seat.group);
+    fn retries(&self, slot: ClientSlot) -> Result<Retries, DriverError> {
+        let w = &self.workloads[slot.workload];
+        let (again, dead) = self.retry_topics(slot.workload, slot.group);
         let members = w.topology.members;
         let alone = [("enable.auto.commit", "false".into())];
-        let reader = self.alone(seat.workload, format!("{again}-{}", seat.index), &alone)?;
-        let mine = (0..retry::levels(w)).map(|level| ((level * members + seat.index) as i32, 0));
+        let reader = self.alone(slot.workload, format!("{again}-{}", slot.index), &alone)?;
+        let mine = (0..retry::levels(w)).map(|level| ((level * members + slot.index) as i32, 0));
         reader.assign(&Partitions::of(&again, mine))?;
-        let client = self.client(Kind::Producer, seat.workload, &[])?;
-        Retries::new(reader, &client, (&again, &dead), (seat.index, members), w, &self.incidents)
+        let client = self.client(ClientKind::Producer, slot.workload, &[])?;
+        Retries::new(reader, &client, (&again, &dead), (slot.index, members), w, &self.incidents)
     }
 
-    fn bell(&self) -> Result<Bell, DriverError> {
-        Bell::new().map_err(|e| DriverError::Lost { url: "eventfd".into(), words: e.to_string() })
+    fn signal(&self) -> Result<QueueSignal, DriverError> {
+        QueueSignal::new().map_err(|e| DriverError::Lost { url: "eventfd".into(), words: e.to_string() })
     }
 }
 
-impl Driver for Kafka {
+impl Driver for KafkaDriver {
     type Producer = KafkaProducer;
     type Consumer = KafkaConsumer;
 
     const STORES: bool = true;
 
     fn options() -> Vec<OptionSet> {
-        vec![OptionSet::of::<Options>(Options::check)]
+        vec![OptionSet::of::<KafkaOptions>(KafkaOptions::check)]
     }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
-        let options = Options::read(&target)?;
+        let options = KafkaOptions::read(&target)?;
         let incidents = Incidents::default();
         let url = without_credentials(&target.url);
-        let trouble = Trouble::new(&url, target.timeout, &Incidents::default());
-        let admin = Admin::connect(&options.common(&target)?, trouble, target.timeout)?;
+        let health = ConnectionHealth::new(&url, target.timeout, &Incidents::default());
+        let admin = Admin::connect(&options.common(&target)?, health, target.timeout)?;
         let mut kafka = Self {
             target,
             workloads: workloads.to_vec(),
@@ -232,7 +239,8 @@ impl Driver for Kafka {
         match kafka.set_up().await {
             Ok(()) => Ok(kafka),
             Err(error) => {
-                // What came about before the failure is removed; the failure is what the user is told.
+                // What came about before the failure is removed; the failure is what the user is
+                // told.
                 let _ = kafka.admin.remove(&kafka.created, &[]).await;
                 Err(error)
             }
@@ -247,55 +255,55 @@ impl Driver for Kafka {
         &self.incidents
     }
 
-    async fn producer(&self, seat: Seat) -> Result<KafkaProducer, DriverError> {
-        let w = &self.workloads[seat.workload];
-        let bell = self.bell()?;
+    async fn producer(&self, slot: ClientSlot) -> Result<KafkaProducer, DriverError> {
+        let w = &self.workloads[slot.workload];
+        let signal = self.signal()?;
         let mut replies = None;
         if w.topology.reply {
-            let topic = self.reply_topic(seat.workload);
-            let group = format!("{topic}-{}", seat.index);
-            let reader = self.alone(seat.workload, group, &[("enable.auto.commit", "false".into())])?;
+            let topic = self.reply_topic(slot.workload);
+            let group = format!("{topic}-{}", slot.index);
+            let reader = self.alone(slot.workload, group, &[("enable.auto.commit", "false".into())])?;
             // Nothing is in it yet: a fresh topic starts at 0.
-            reader.assign(&Partitions::of(&topic, [(seat.index as i32, 0)]))?;
-            reader.hang(&bell);
+            reader.assign(&Partitions::of(&topic, [(slot.index as i32, 0)]))?;
+            reader.attach(&signal);
             replies = Some(reader);
         }
-        let client = self.client(Kind::Producer, seat.workload, &[])?;
-        let writer = Writer::new(client, &self.topic(seat.workload), &self.incidents)?;
-        writer.hang(&bell);
+        let client = self.client(ClientKind::Producer, slot.workload, &[])?;
+        let writer = TopicWriter::new(client, &self.topic(slot.workload), &self.incidents)?;
+        writer.attach(&signal);
         let acknowledged = replies.is_none() && self.options.acks != Acks::None;
-        Ok(KafkaProducer { writer, replies, acknowledged, unlooked: 0, bell })
+        Ok(KafkaProducer { writer, replies, acknowledged, unlooked: 0, signal })
     }
 
-    async fn consumer(&self, seat: Seat, start: Start) -> Result<KafkaConsumer, DriverError> {
-        let w = &self.workloads[seat.workload];
-        let bell = self.bell()?;
-        let grouped = self.options.consumers == Consumers::Group;
-        let reader = if grouped { self.join(seat, start).await? } else { self.deal(seat, start)? };
-        reader.hang(&bell);
+    async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<KafkaConsumer, DriverError> {
+        let w = &self.workloads[slot.workload];
+        let signal = self.signal()?;
+        let grouped = self.options.consumers == PartitionAssignment::Group;
+        let reader = if grouped { self.join(slot, start).await? } else { self.deal(slot, start)? };
+        reader.attach(&signal);
         let commits = reader.client().new_queue();
-        bell.hang(&commits);
+        signal.attach(&commits);
         let mut answers = None;
         if w.topology.reply {
-            let client = self.client(Kind::Producer, seat.workload, &[])?;
-            let writer = Writer::new(client, &self.reply_topic(seat.workload), &self.incidents)?;
-            writer.hang(&bell);
-            answers = Some(Answers { writer, run: self.target.run, requesters: w.topology.producers, owed: None });
+            let client = self.client(ClientKind::Producer, slot.workload, &[])?;
+            let writer = TopicWriter::new(client, &self.reply_topic(slot.workload), &self.incidents)?;
+            writer.attach(&signal);
+            answers = Some(ReplyWriter { writer, run: self.target.run, requesters: w.topology.producers, owed: None });
         }
-        let retries = if retry::wanted(w) { Some(self.retries(seat)?) } else { None };
+        let retries = if retry::wanted(w) { Some(self.retries(slot)?) } else { None };
         if let Some(retries) = &retries {
-            retries.hang(&bell);
+            retries.attach(&signal);
         }
-        let commit = if grouped { self.options.commit } else { Commit::None };
+        let commit = if grouped { self.options.commit } else { CommitMode::None };
         let incidents = self.incidents.clone();
-        Ok(KafkaConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, bell })
+        Ok(KafkaConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, signal })
     }
 
     async fn cleanup(mut self) -> Result<(), DriverError> {
         self.transformers.clear();
         let groups = std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner));
         let mut names: Vec<String> =
-            groups.keys().map(|&(workload, group)| self.group(Seat { workload, group, index: 0 })).collect();
+            groups.keys().map(|&(workload, group)| self.group(ClientSlot { workload, group, index: 0 })).collect();
         if self.options.exactly_once.is_some() {
             names.extend((0..self.workloads.len()).map(|workload| self.transform_group(workload)));
         }
@@ -303,7 +311,7 @@ impl Driver for Kafka {
     }
 }
 
-impl Kafka {
+impl KafkaDriver {
     /// Creates the topics and reads back what there is.
     async fn set_up(&mut self) -> Result<(), DriverError> {
         for workload in 0..self.workloads.len() {
@@ -350,10 +358,10 @@ impl Kafka {
         self.admin.topic(&output).await?;
         let group = self.transform_group(workload);
         let alone = [("group.id", group.clone()), ("enable.auto.commit", "false".into())];
-        let parts = Parts {
-            reader: self.client(Kind::Consumer, workload, &alone)?,
+        let parts = TransformParts {
+            reader: self.client(ClientKind::Consumer, workload, &alone)?,
             start: Partitions::of(&input, (0..partitions).map(|p| (p, 0))),
-            writer: self.client(Kind::Producer, workload, &[("transactional.id", group)])?,
+            writer: self.client(ClientKind::Producer, workload, &[("transactional.id", group)])?,
             input,
             output,
             size: self.options.transaction_size as usize,

@@ -1,11 +1,13 @@
 //! The part of librdkafka's C interface that the measured path needs, made safe.
 //!
-//! rdkafka's own types wait by blocking a thread, by polling on a timer or by a future for each message. Here a client's
-//! queue rings an eventfd when it is no longer empty (`rd_kafka_queue_io_event_enable`), so that the generator's
-//! single-threaded runtime waits for librdkafka as it waits for a socket, and takes everything there is in one call.
+//! rdkafka's own types wait by blocking a thread, by polling on a timer or by a future for each
+//! message. Here a client's queue rings an eventfd when it is no longer empty
+//! (`rd_kafka_queue_io_event_enable`), so that the generator's single-threaded runtime waits for
+//! librdkafka as it waits for a socket, and takes everything there is in one call.
 //!
-//! Invariant: a queue or topic handle goes before its client (each holds it by `Arc`), and a queue is silenced before the
-//! eventfd it rings is closed. librdkafka's handles may be used from any thread (its INTRODUCTION.md, "Threads and callbacks").
+//! Invariant: a queue or topic handle goes before its client (each holds it by `Arc`), and a queue
+//! is silenced before the eventfd it rings is closed. librdkafka's handles may be used from any
+//! thread (its INTRODUCTION.md, "Threads and callbacks").
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -19,30 +21,30 @@ use rdkafka::types::RDKafkaRespErr as Code;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::trouble::Trouble;
+use super::health::ConnectionHealth;
 
 /// Settings of a client under librdkafka's own names.
-pub(super) type Settings = BTreeMap<String, String>;
+pub(super) type ClientSettings = BTreeMap<String, String>;
 
-/// What a client is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ClientKind {
     Producer,
     Consumer,
 }
 
 /// One librdkafka client with its threads and connections.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct NativeClient {
     raw: NonNull<rd::rd_kafka_t>,
     // Boxed: librdkafka holds its address.
-    trouble: Box<Trouble>,
+    health: Box<ConnectionHealth>,
 }
 
-// SAFETY: librdkafka's client handle may be used from any thread at the same time, and Trouble is Sync.
-unsafe impl Send for Client {}
+// SAFETY: librdkafka's client handle may be used from any thread at the same time, and Trouble is
+// Sync.
+unsafe impl Send for NativeClient {}
 // SAFETY: as above.
-unsafe impl Sync for Client {}
+unsafe impl Sync for NativeClient {}
 
 /// librdkafka's words for an error code.
 pub(super) fn words(code: Code) -> String {
@@ -63,51 +65,59 @@ pub(super) fn taken(error: *mut rd::rd_kafka_error_t) -> Result<(), String> {
 }
 
 extern "C" fn on_error(_: *mut rd::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
-    // SAFETY: opaque is the address of the Trouble that the client owns for longer than it can call back.
-    let trouble = unsafe { &*opaque.cast::<Trouble>() };
+    // SAFETY: opaque is the address of the Trouble that the client owns for longer than it can call
+    // back.
+    let health = unsafe { &*opaque.cast::<ConnectionHealth>() };
     // SAFETY: librdkafka passes a C string, or nothing.
     let reason =
         if reason.is_null() { String::new() } else { unsafe { CStr::from_ptr(reason) }.to_string_lossy().into() };
-    trouble.heard(code, reason);
+    health.note_error(code, reason);
 }
 
 /// librdkafka would print its log to our standard error; what matters comes by `on_error`, too.
 extern "C" fn on_log(_: *const rd::rd_kafka_t, _: c_int, _: *const c_char, _: *const c_char) {}
 
-impl Client {
-    /// Creates a client; connections come about in the background. An error is librdkafka's words about a setting.
-    pub(super) fn new(kind: Kind, settings: &Settings, trouble: Trouble) -> Result<Arc<Self>, String> {
-        let conf = Conf::new(settings)?;
-        let trouble = Box::new(trouble);
-        let opaque = std::ptr::from_ref::<Trouble>(&trouble).cast_mut().cast::<c_void>();
-        // SAFETY: the configuration is valid; the callbacks have the signatures asked for; `opaque` outlives the client.
+impl NativeClient {
+    /// Creates a client; connections come about in the background. An error is librdkafka's words
+    /// about a setting.
+    pub(super) fn new(
+        kind: ClientKind,
+        settings: &ClientSettings,
+        health: ConnectionHealth,
+    ) -> Result<Arc<Self>, String> {
+        let conf = ClientConf::new(settings)?;
+        let health = Box::new(health);
+        let opaque = std::ptr::from_ref::<ConnectionHealth>(&health).cast_mut().cast::<c_void>();
+        // SAFETY: the configuration is valid; the callbacks have the signatures asked for; `opaque`
+        // outlives the client.
         unsafe {
             rd::rd_kafka_conf_set_opaque(conf.0, opaque);
             rd::rd_kafka_conf_set_error_cb(conf.0, Some(on_error));
             rd::rd_kafka_conf_set_log_cb(conf.0, Some(on_log));
-            if kind == Kind::Producer {
+            if kind == ClientKind::Producer {
                 rd::rd_kafka_conf_set_events(conf.0, rd::RD_KAFKA_EVENT_DR);
             }
         }
         let which = match kind {
-            Kind::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
-            Kind::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+            ClientKind::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            ClientKind::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
         };
         let mut text = [0; 512];
-        // SAFETY: on success the client owns the configuration, on failure we still do; the buffer is as long as said.
+        // SAFETY: on success the client owns the configuration, on failure we still do; the buffer
+        // is as long as said.
         let raw = unsafe { rd::rd_kafka_new(which, conf.0, text.as_mut_ptr(), text.len()) };
         let Some(raw) = NonNull::new(raw) else { return Err(text_of(&text)) };
         std::mem::forget(conf);
-        Ok(Arc::new(Self { raw, trouble }))
+        Ok(Arc::new(Self { raw, health }))
     }
 
     pub(super) fn raw(&self) -> *mut rd::rd_kafka_t {
         self.raw.as_ptr()
     }
 
-    /// What it has heard of its connections.
-    pub(super) fn trouble(&self) -> &Trouble {
-        &self.trouble
+    /// The health of its connections.
+    pub(super) fn health(&self) -> &ConnectionHealth {
+        &self.health
     }
 
     /// A setting as librdkafka understood it, defaults included.
@@ -115,7 +125,8 @@ impl Client {
         let key = CString::new(key).ok()?;
         let mut value = [0 as c_char; 4096];
         let mut size = value.len();
-        // SAFETY: the client's configuration lives as long as the client; the buffer is as long as said.
+        // SAFETY: the client's configuration lives as long as the client; the buffer is as long as
+        // said.
         let result = unsafe {
             rd::rd_kafka_conf_get(rd::rd_kafka_conf(self.raw()), key.as_ptr(), value.as_mut_ptr(), &mut size)
         };
@@ -123,31 +134,32 @@ impl Client {
     }
 
     /// The main queue of a producer, or the queue of everything a consumer gets.
-    pub(super) fn queue(self: &Arc<Self>, kind: Kind) -> Queue {
-        // SAFETY: the client is valid; each call returns a new reference, which Queue gives back. A consumer's main
-        // queue is led into its consumer queue first.
+    pub(super) fn queue(self: &Arc<Self>, kind: ClientKind) -> EventQueue {
+        // SAFETY: the client is valid; each call returns a new reference, which Queue gives back. A
+        // consumer's main queue is led into its consumer queue first.
         let raw = unsafe {
             match kind {
-                Kind::Producer => rd::rd_kafka_queue_get_main(self.raw()),
-                Kind::Consumer => {
+                ClientKind::Producer => rd::rd_kafka_queue_get_main(self.raw()),
+                ClientKind::Consumer => {
                     rd::rd_kafka_poll_set_consumer(self.raw());
                     rd::rd_kafka_queue_get_consumer(self.raw())
                 }
             }
         };
-        Queue { raw, client: self.clone() }
+        EventQueue { raw, client: self.clone() }
     }
 
     /// A queue of its own, for the replies to one kind of request.
-    pub(super) fn new_queue(self: &Arc<Self>) -> Queue {
+    pub(super) fn new_queue(self: &Arc<Self>) -> EventQueue {
         // SAFETY: the client is valid.
-        Queue { raw: unsafe { rd::rd_kafka_queue_new(self.raw()) }, client: self.clone() }
+        EventQueue { raw: unsafe { rd::rd_kafka_queue_new(self.raw()) }, client: self.clone() }
     }
 }
 
-impl Drop for Client {
+impl Drop for NativeClient {
     fn drop(&mut self) {
-        // SAFETY: nothing else refers to the client any more. A consumer that is to leave its group was closed before.
+        // SAFETY: nothing else refers to the client any more. A consumer that is to leave its group
+        // was closed before.
         unsafe { rd::rd_kafka_destroy_flags(self.raw(), rd::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) };
     }
 }
@@ -157,17 +169,18 @@ fn text_of(buffer: &[c_char]) -> String {
 }
 
 /// A configuration not yet given to a client.
-struct Conf(*mut rd::rd_kafka_conf_t);
+struct ClientConf(*mut rd::rd_kafka_conf_t);
 
-impl Conf {
-    fn new(settings: &Settings) -> Result<Self, String> {
+impl ClientConf {
+    fn new(settings: &ClientSettings) -> Result<Self, String> {
         // SAFETY: creates an object that Drop destroys.
         let conf = Self(unsafe { rd::rd_kafka_conf_new() });
         let mut text = [0; 512];
         for (key, value) in settings {
             let zero = |_| format!("`{key}` holds a zero byte");
             let (k, v) = (CString::new(key.as_str()).map_err(zero)?, CString::new(value.as_str()).map_err(zero)?);
-            // SAFETY: the strings and the buffer live through the call, the buffer is as long as said.
+            // SAFETY: the strings and the buffer live through the call, the buffer is as long as
+            // said.
             let result =
                 unsafe { rd::rd_kafka_conf_set(conf.0, k.as_ptr(), v.as_ptr(), text.as_mut_ptr(), text.len()) };
             if result != rd::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
@@ -178,7 +191,7 @@ impl Conf {
     }
 }
 
-impl Drop for Conf {
+impl Drop for ClientConf {
     fn drop(&mut self) {
         // SAFETY: the object is ours; a configuration that a client took over was forgotten.
         unsafe { rd::rd_kafka_conf_destroy(self.0) };
@@ -187,36 +200,37 @@ impl Drop for Conf {
 
 /// A queue of librdkafka.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct EventQueue {
     raw: *mut rd::rd_kafka_queue_t,
-    client: Arc<Client>,
+    client: Arc<NativeClient>,
 }
 
 // SAFETY: librdkafka locks its queues.
-unsafe impl Send for Queue {}
+unsafe impl Send for EventQueue {}
 // SAFETY: as above.
-unsafe impl Sync for Queue {}
+unsafe impl Sync for EventQueue {}
 
-impl Queue {
+impl EventQueue {
     pub(super) fn raw(&self) -> *mut rd::rd_kafka_queue_t {
         self.raw
     }
 
     /// The client whose queue it is.
-    pub(super) fn client(&self) -> &Arc<Client> {
+    pub(super) fn client(&self) -> &Arc<NativeClient> {
         &self.client
     }
 
     /// The next event; none when nothing came within `milliseconds`.
-    pub(super) fn event(&self, milliseconds: c_int) -> Option<Event> {
+    pub(super) fn event(&self, milliseconds: c_int) -> Option<QueueEvent> {
         // SAFETY: the queue is valid; the event is ours and destroyed once.
-        NonNull::new(unsafe { rd::rd_kafka_queue_poll(self.raw, milliseconds) }).map(Event)
+        NonNull::new(unsafe { rd::rd_kafka_queue_poll(self.raw, milliseconds) }).map(QueueEvent)
     }
 }
 
-impl Drop for Queue {
+impl Drop for EventQueue {
     fn drop(&mut self) {
-        // SAFETY: the queue is ours. An eventfd of -1 ends the ringing before the descriptor is closed.
+        // SAFETY: the queue is ours. An eventfd of -1 ends the ringing before the descriptor is
+        // closed.
         unsafe {
             rd::rd_kafka_queue_io_event_enable(self.raw, -1, std::ptr::null(), 0);
             rd::rd_kafka_queue_destroy(self.raw);
@@ -225,9 +239,9 @@ impl Drop for Queue {
 }
 
 /// Something a queue had for us.
-pub(super) struct Event(NonNull<rd::rd_kafka_event_t>);
+pub(super) struct QueueEvent(NonNull<rd::rd_kafka_event_t>);
 
-impl Event {
+impl QueueEvent {
     /// Its kind, as librdkafka numbers them.
     pub(super) fn kind(&self) -> c_int {
         // SAFETY: the event is valid until dropped, here and below.
@@ -260,22 +274,22 @@ impl Event {
     }
 }
 
-impl Drop for Event {
+impl Drop for QueueEvent {
     fn drop(&mut self) {
         // SAFETY: the event is ours and destroyed once.
         unsafe { rd::rd_kafka_event_destroy(self.0.as_ptr()) };
     }
 }
 
-/// Rings when a queue is no longer empty. Belongs to the runtime it was made on.
+/// Signals that a queue is no longer empty. Belongs to the runtime it was made on.
 #[derive(Debug)]
-pub(super) struct Bell(AsyncFd<OwnedFd>);
+pub(super) struct QueueSignal(AsyncFd<OwnedFd>);
 
 /// What is written to the eventfd.
 static ONE: u64 = 1;
 
-impl Bell {
-    /// A bell for the runtime of the calling thread.
+impl QueueSignal {
+    /// A signal for the runtime of the calling thread.
     pub(super) fn new() -> io::Result<Self> {
         // SAFETY: the call touches no memory; the descriptor it returns is ours alone.
         let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
@@ -284,28 +298,32 @@ impl Bell {
         }
         // SAFETY: as above.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: an OwnedFd keeps its descriptor open until AsyncFd drops it, and nothing replaces it.
+        // SAFETY: an OwnedFd keeps its descriptor open until AsyncFd drops it, and nothing replaces
+        // it.
         unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map(Self).map_err(io::Error::from)
     }
 
-    /// Lets `queue` ring it. One bell may hang on several queues.
-    pub(super) fn hang(&self, queue: &Queue) {
+    /// Lets `queue` send it. One signal may be attached to several queues.
+    pub(super) fn attach(&self, queue: &EventQueue) {
         let payload = std::ptr::from_ref(&ONE).cast::<c_void>();
-        // SAFETY: librdkafka copies the eight bytes; the queue is silenced when it is dropped, before this descriptor closes.
-        // A queue that holds something already would never ring, so that the first ring is our own; its bytes are valid, too.
+        // SAFETY: librdkafka copies the eight bytes; the queue is silenced when it is dropped,
+        // before this descriptor closes. A queue that holds something already would never ring, so
+        // that the first ring is our own; its bytes are valid, too.
         unsafe {
             rd::rd_kafka_queue_io_event_enable(queue.raw, self.0.as_raw_fd(), payload, size_of::<u64>());
             libc::write(self.0.as_raw_fd(), payload, size_of::<u64>());
         }
     }
 
-    /// Waits until it rings. librdkafka rings once from one look into the queue to the next: look until it is empty.
-    pub(super) async fn rung(&self) -> io::Result<()> {
+    /// Waits until it rings. librdkafka rings once from one look into the queue to the next: look
+    /// until it is empty.
+    pub(super) async fn wait(&self) -> io::Result<()> {
         let mut guard = self.0.readable().await?;
         let mut count = 0u64;
         // SAFETY: reads eight bytes into eight bytes; the descriptor is open and does not block.
         unsafe { libc::read(self.0.as_raw_fd(), std::ptr::from_mut(&mut count).cast(), size_of::<u64>()) };
-        // A ring that comes meanwhile makes it ready again: tokio clears only the readiness this guard saw.
+        // A ring that comes meanwhile makes it ready again: tokio clears only the readiness this
+        // guard saw.
         guard.clear_ready();
         Ok(())
     }

@@ -1,7 +1,9 @@
-//! The options of a Kafka system that concern its clients, and what they mean in librdkafka's own settings.
+//! The options of a Kafka system that concern its clients, and what they mean in librdkafka's own
+//! settings.
 //!
-//! Everything librdkafka can be told may also be written under `raw`, which wins over what msgbench would set. The table
-//! `broker` belongs to the launched broker (see `system::kafka`) and is not looked into here.
+//! Everything librdkafka can be told may also be written under `raw`, which wins over what msgbench
+//! would set. The table `broker` belongs to the launched broker (see `system::kafka`) and is not
+//! looked into here.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +11,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::native::{Kind, Settings};
+use super::native::{ClientKind, ClientSettings};
 use crate::driver::{DriverError, Target};
-use crate::plan::options::{home, sensitive};
 use crate::plan::address::KAFKA;
+use crate::plan::options::{home, sensitive};
 use crate::plan::{Address, Workload};
 use crate::units::{Bytes, Span};
 
@@ -27,10 +29,9 @@ const STATIC_SESSION_MS: u64 = 6000;
 /// Room for the headers of a record batch around the largest message.
 const BATCH_OVERHEAD: u64 = 4096;
 
-/// See the module.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(super) struct Options {
+pub(super) struct KafkaOptions {
     #[schemars(extend("secret" = "none"))]
     pub(super) acks: Acks,
     pub(super) idempotence: bool,
@@ -47,18 +48,18 @@ pub(super) struct Options {
     /// Use this topic instead of creating one.
     #[schemars(extend("secret" = "none"))]
     pub(super) existing_topic: Option<String>,
-    pub(super) consumers: Consumers,
+    pub(super) consumers: PartitionAssignment,
     assignor: Option<Assignor>,
     static_members: bool,
-    pub(super) commit: Commit,
+    pub(super) commit: CommitMode,
     commit_interval: Option<Span>,
     pub(super) isolation: Isolation,
     pub(super) exactly_once: Option<ExactlyOnce>,
     /// Messages of one transaction, and the time after which a smaller one is committed.
     pub(super) transaction_size: u32,
     pub(super) transaction_interval: Span,
-    tls: Option<Tls>,
-    sasl: Option<Sasl>,
+    tls: Option<TlsOptions>,
+    sasl: Option<SaslOptions>,
     /// Any librdkafka setting.
     #[schemars(extend("secret" = "entries"))]
     raw: BTreeMap<String, Scalar>,
@@ -68,7 +69,7 @@ pub(super) struct Options {
     _broker: IgnoredAny,
 }
 
-impl Default for Options {
+impl Default for KafkaOptions {
     fn default() -> Self {
         Self {
             acks: Acks::All,
@@ -81,10 +82,10 @@ impl Default for Options {
             min_insync_replicas: None,
             topic: BTreeMap::new(),
             existing_topic: None,
-            consumers: Consumers::Group,
+            consumers: PartitionAssignment::Group,
             assignor: None,
             static_members: false,
-            commit: Commit::Auto,
+            commit: CommitMode::Auto,
             commit_interval: None,
             isolation: Isolation::ReadCommitted,
             exactly_once: None,
@@ -142,7 +143,7 @@ enum Compression {
 /// How consumers come by their partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Consumers {
+pub(super) enum PartitionAssignment {
     /// The broker's group protocol deals them out.
     Group,
     /// msgbench does, in turn; nothing is committed unless asked for.
@@ -160,7 +161,7 @@ enum Assignor {
 /// When a consumer commits how far it has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Commit {
+pub(super) enum CommitMode {
     /// librdkafka does, every `commit-interval`.
     Auto,
     /// After each batch, and the next batch waits for it.
@@ -192,13 +193,14 @@ impl Isolation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ExactlyOnce {
-    /// Messages go through an input topic, a transformer that copies them within transactions, and an output topic.
+    /// Messages go through an input topic, a transformer that copies them within transactions, and
+    /// an output topic.
     Transactional,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct Tls {
+struct TlsOptions {
     #[schemars(extend("secret" = "file"))]
     ca: Option<String>,
     #[schemars(extend("secret" = "file"))]
@@ -211,7 +213,7 @@ struct Tls {
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Sasl {
+struct SaslOptions {
     #[serde(default = "plain")]
     #[schemars(extend("secret" = "none"))]
     mechanism: String,
@@ -249,7 +251,7 @@ impl std::fmt::Display for Scalar {
     }
 }
 
-impl Options {
+impl KafkaOptions {
     /// Checks them.
     pub(super) fn check(map: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
         Self::from_map(map).map(drop)
@@ -283,7 +285,7 @@ impl Options {
         if transactional && options.existing_topic.is_some() {
             return refuse("transactions need topics of their own; remove `existing-topic`");
         }
-        if transactional && (options.acks != Acks::All || options.consumers == Consumers::Assign) {
+        if transactional && (options.acks != Acks::All || options.consumers == PartitionAssignment::Assign) {
             return refuse(
                 "transactions need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `exactly-once`",
             );
@@ -307,13 +309,13 @@ impl Options {
     }
 
     /// What every client of `target` is told.
-    pub(super) fn common(&self, target: &Target) -> Result<Settings, DriverError> {
+    pub(super) fn common(&self, target: &Target) -> Result<ClientSettings, DriverError> {
         let address = Address::read(&KAFKA, &target.url).map_err(|e| DriverError::Connect {
             url: without_credentials(&target.url),
             words: e.words,
             remedy: e.remedy,
         })?;
-        let mut s = Settings::new();
+        let mut s = ClientSettings::new();
         let mut set = |key: &str, value: &str| drop(s.insert(key.into(), value.into()));
         set("bootstrap.servers", &address.brokers());
         set("client.id", "msgbench");
@@ -352,7 +354,12 @@ impl Options {
     }
 
     /// What a client of this kind is told, `raw` last.
-    pub(super) fn settings(&self, kind: Kind, target: &Target, workload: &Workload) -> Result<Settings, DriverError> {
+    pub(super) fn settings(
+        &self,
+        kind: ClientKind,
+        target: &Target,
+        workload: &Workload,
+    ) -> Result<ClientSettings, DriverError> {
         let mut s = self.common(target)?;
         let mut set = |key: &str, value: String| drop(s.insert(key.into(), value));
         let largest = workload.payload.size.largest().0;
@@ -361,7 +368,7 @@ impl Options {
             set("message.max.bytes", (largest + BATCH_OVERHEAD).to_string());
         }
         match kind {
-            Kind::Producer => {
+            ClientKind::Producer => {
                 set("acks", self.acks.name().into());
                 set("enable.idempotence", (self.idempotence || self.exactly_once.is_some()).to_string());
                 if let Some(compression) = self.compression {
@@ -377,18 +384,19 @@ impl Options {
                     set("partitioner", partitioner.clone());
                 }
             }
-            Kind::Consumer => {
+            ClientKind::Consumer => {
                 set("isolation.level", self.isolation.setting().into());
-                set("enable.auto.commit", (self.commit == Commit::Auto).to_string());
+                set("enable.auto.commit", (self.commit == CommitMode::Auto).to_string());
                 if let Some(interval) = self.commit_interval {
                     set("auto.commit.interval.ms", (interval.0 / 1_000_000).max(1).to_string());
                 }
-                // librdkafka ends a client whose group has lost its broker only after a session, on a busy thread; and a
-                // static member never leaves: its place is kept for a session. So: Kafka's default of before 3.0, and
-                // the shortest session that brokers allow.
+                // librdkafka ends a client whose group has lost its broker only after a session, on
+                // a busy thread; and a static member never leaves: its place is kept for a session.
+                // So: Kafka's default of before 3.0, and the shortest session that brokers allow.
                 let session = if self.static_members { STATIC_SESSION_MS } else { SESSION_MS };
                 set("session.timeout.ms", session.to_string());
-                // Every start is an explicit offset; this is for offsets that retention has removed meanwhile.
+                // Every start is an explicit offset; this is for offsets that retention has removed
+                // meanwhile.
                 set("auto.offset.reset", "earliest".into());
                 if let Some(assignor) = self.assignor {
                     let name = match assignor {
@@ -399,7 +407,8 @@ impl Options {
                     set("partition.assignment.strategy", name.into());
                 }
                 if large {
-                    // A fetch returns a first batch of any size, but librdkafka bounds a response by this.
+                    // A fetch returns a first batch of any size, but librdkafka bounds a response
+                    // by this.
                     set("receive.message.max.bytes", (largest + BATCH_OVERHEAD + 64 * 1024 * 1024).to_string());
                 }
             }
@@ -435,7 +444,7 @@ impl Options {
     }
 }
 
-impl Sasl {
+impl SaslOptions {
     fn password(&self, target: &Target) -> Result<String, DriverError> {
         let refuse = |words: String| DriverError::Admin {
             action: "use `system.options.sasl`".into(),

@@ -12,38 +12,38 @@ fn target(options: serde_json::Value) -> Target {
 fn addresses_are_taken_apart() {
     let mut t = target(serde_json::json!({}));
     t.url = "kafka://user%40x:p%2Cw@a:1,b".into();
-    let s = Options::read(&t).unwrap().common(&t).unwrap();
+    let s = KafkaOptions::read(&t).unwrap().common(&t).unwrap();
     for (key, value) in [("bootstrap.servers", "a:1,b:9092"), ("sasl.username", "user@x"), ("sasl.password", "p,w")] {
         assert_eq!(s[key], value);
     }
     t.url = "SASL_SSL://a:1".into();
-    let told = Options::read(&t).unwrap().common(&t).unwrap_err().to_string();
+    let told = KafkaOptions::read(&t).unwrap().common(&t).unwrap_err().to_string();
     assert!(told.contains("not by SASL_SSL://"), "{told}");
     assert_eq!(without_credentials("kafka://me:secret@a:1/"), "kafka://a:1");
 }
 
 #[test]
 fn an_unknown_option_is_an_error_that_names_it() {
-    let told = Options::read(&target(serde_json::json!({ "ackz": 1 }))).unwrap_err().to_string();
+    let told = KafkaOptions::read(&target(serde_json::json!({ "ackz": 1 }))).unwrap_err().to_string();
     assert!(told.contains("unknown field `ackz`") && told.contains("docs/kafka.md"), "{told}");
-    let told = Options::read(&target(serde_json::json!({ "acks": 2 }))).unwrap_err().to_string();
+    let told = KafkaOptions::read(&target(serde_json::json!({ "acks": 2 }))).unwrap_err().to_string();
     assert!(told.contains("acks is 0, 1 or \"all\""), "{told}");
 }
 
 #[test]
 fn options_exclude_each_other_where_kafka_does() {
-    let told = |v| Options::read(&target(v)).unwrap_err().to_string();
+    let told = |v| KafkaOptions::read(&target(v)).unwrap_err().to_string();
     assert!(told(serde_json::json!({ "idempotence": true, "acks": 1 })).contains("idempotence needs acks"));
     assert!(told(serde_json::json!({ "exactly-once": "transactional", "acks": 0 })).contains("transactions need"));
     let sasl = serde_json::json!({ "sasl": { "user": "me" } });
-    let options = Options::read(&target(sasl.clone())).unwrap();
+    let options = KafkaOptions::read(&target(sasl.clone())).unwrap();
     assert!(options.common(&target(sasl)).unwrap_err().to_string().contains("password-env"));
 }
 
 #[test]
 #[cfg(not(feature = "kafka-tls"))]
 fn a_build_without_openssl_says_how_to_get_it() {
-    let told = |v| Options::read(&target(v)).unwrap_err().to_string();
+    let told = |v| KafkaOptions::read(&target(v)).unwrap_err().to_string();
     assert!(told(serde_json::json!({ "tls": {} })).contains("--features kafka-tls"));
     let scram = serde_json::json!({ "sasl": { "mechanism": "SCRAM-SHA-256", "user": "u", "password": "p" } });
     assert!(told(scram).contains("--features kafka-tls"));
@@ -56,9 +56,9 @@ fn options_become_settings_and_raw_wins() {
         "assignor": "cooperative-sticky", "isolation": "read-uncommitted", "broker": { "nodes": 3 },
         "sasl": { "user": "me", "password": "pw" }, "raw": { "linger.ms": 7, "sasl.password": "other" },
     }));
-    let options = Options::read(&t).unwrap();
+    let options = KafkaOptions::read(&t).unwrap();
     let mut plan = crate::driver::kafka::tests::workload();
-    let s = options.settings(Kind::Producer, &t, &plan).unwrap();
+    let s = options.settings(ClientKind::Producer, &t, &plan).unwrap();
     for (key, value) in [
         ("bootstrap.servers", "127.0.0.1:9092"),
         ("acks", "1"),
@@ -74,7 +74,7 @@ fn options_become_settings_and_raw_wins() {
     assert!(!s.contains_key("message.max.bytes"));
     assert!(options.raw().any(|pair| pair == ("raw sasl.password".into(), "(not recorded)".into())));
     plan.payload.size = crate::plan::PayloadSize::Fixed(Bytes(1 << 20));
-    let s = options.settings(Kind::Consumer, &t, &plan).unwrap();
+    let s = options.settings(ClientKind::Consumer, &t, &plan).unwrap();
     assert_eq!(s["enable.auto.commit"], "false");
     assert_eq!(s["partition.assignment.strategy"], "cooperative-sticky");
     assert_eq!(s["isolation.level"], "read_uncommitted");

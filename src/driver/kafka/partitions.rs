@@ -1,4 +1,5 @@
-//! librdkafka's list of topic partitions with an offset each: what is assigned, committed or asked for.
+//! librdkafka's list of topic partitions with an offset each: what is assigned, committed or asked
+//! for.
 
 use std::ffi::CString;
 use std::ptr::NonNull;
@@ -9,7 +10,6 @@ use rdkafka::types::RDKafkaRespErr as Code;
 /// librdkafka's RD_KAFKA_PARTITION_UA: the partition is yet to be chosen.
 pub(super) const UNASSIGNED: i32 = -1;
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Partitions(NonNull<rd::rd_kafka_topic_partition_list_t>);
 
@@ -36,7 +36,8 @@ impl Partitions {
 
     pub(super) fn add(&mut self, topic: &str, partition: i32, offset: i64) {
         let topic = CString::new(topic).unwrap_or_default();
-        // SAFETY: list and string are valid; the name is copied; the returned element lives in the list.
+        // SAFETY: list and string are valid; the name is copied; the returned element lives in the
+        // list.
         unsafe { (*rd::rd_kafka_topic_partition_list_add(self.raw(), topic.as_ptr(), partition)).offset = offset };
     }
 

@@ -1,4 +1,5 @@
-//! Sends to one topic. The token of a message is librdkafka's opaque, and comes back with its delivery report.
+//! Sends to one topic. The token of a message is librdkafka's opaque, and comes back with its
+//! delivery report.
 
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
@@ -6,9 +7,9 @@ use std::sync::Arc;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaRespErr as Code;
 
-use super::native::{Bell, Client, Kind, Queue, words};
+use super::native::{ClientKind, EventQueue, NativeClient, QueueSignal, words};
 use super::partitions::UNASSIGNED;
-use super::reader::Reader;
+use super::reader::BatchReader;
 use crate::driver::{Confirmation, DriverError, Incident, Incidents, Outgoing, Producer};
 use crate::units::{Nanos, now};
 
@@ -17,17 +18,17 @@ const LOOK_EVERY: u32 = 64;
 
 /// A topic as a producer addresses it.
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(super) struct TopicHandle {
     raw: *mut rd::rd_kafka_topic_t,
     // The handle must go before its client.
-    _client: Arc<Client>,
+    _client: Arc<NativeClient>,
 }
 
 // SAFETY: librdkafka's topic handles may be used from any thread.
-unsafe impl Send for Topic {}
+unsafe impl Send for TopicHandle {}
 
-impl Topic {
-    pub(super) fn new(client: &Arc<Client>, name: &str) -> Result<Self, DriverError> {
+impl TopicHandle {
+    pub(super) fn new(client: &Arc<NativeClient>, name: &str) -> Result<Self, DriverError> {
         let refused = |words: String| DriverError::Refused { words: format!("topic {name}: {words}") };
         let text = CString::new(name).map_err(|e| refused(e.to_string()))?;
         // SAFETY: client and name are valid; no topic configuration is passed.
@@ -42,7 +43,8 @@ impl Topic {
     #[inline]
     pub(super) fn produce(&self, partition: i32, key: Option<&[u8]>, payload: &[u8], token: u64) -> Result<(), Code> {
         let (key, length) = key.map_or((std::ptr::null(), 0), |k| (k.as_ptr(), k.len()));
-        // SAFETY: librdkafka copies key and payload before it returns; the opaque is a number, never followed.
+        // SAFETY: librdkafka copies key and payload before it returns; the opaque is a number,
+        // never followed.
         let failed = unsafe {
             rd::rd_kafka_produce(
                 self.raw,
@@ -59,7 +61,7 @@ impl Topic {
     }
 }
 
-impl Drop for Topic {
+impl Drop for TopicHandle {
     fn drop(&mut self) {
         // SAFETY: the handle is ours, and its client is still there.
         unsafe { rd::rd_kafka_topic_destroy(self.raw) };
@@ -73,21 +75,21 @@ fn last_error() -> Code {
 
 /// A producing client: its topic, and the delivery reports that wait to be taken.
 #[derive(Debug)]
-pub(super) struct Writer {
-    topic: Topic,
-    queue: Queue,
-    client: Arc<Client>,
+pub(super) struct TopicWriter {
+    topic: TopicHandle,
+    queue: EventQueue,
+    client: Arc<NativeClient>,
     incidents: Incidents,
     /// Token, result and instant of what was reported since it was last taken.
     pub(super) reports: Vec<(u64, Code, Nanos)>,
     noted: Option<Code>,
 }
 
-impl Writer {
-    pub(super) fn new(client: Arc<Client>, topic: &str, incidents: &Incidents) -> Result<Self, DriverError> {
+impl TopicWriter {
+    pub(super) fn new(client: Arc<NativeClient>, topic: &str, incidents: &Incidents) -> Result<Self, DriverError> {
         Ok(Self {
-            topic: Topic::new(&client, topic)?,
-            queue: client.queue(Kind::Producer),
+            topic: TopicHandle::new(&client, topic)?,
+            queue: client.queue(ClientKind::Producer),
             client,
             incidents: incidents.clone(),
             reports: Vec::with_capacity(1024),
@@ -95,8 +97,8 @@ impl Writer {
         })
     }
 
-    pub(super) fn hang(&self, bell: &Bell) {
-        bell.hang(&self.queue);
+    pub(super) fn attach(&self, signal: &QueueSignal) {
+        signal.attach(&self.queue);
     }
 
     /// Takes every delivery report that is here.
@@ -104,14 +106,14 @@ impl Writer {
         while let Some(event) = self.queue.event(0) {
             if event.kind() != rd::RD_KAFKA_EVENT_DR {
                 if let Err((code, text)) = event.error() {
-                    self.client.trouble().heard(code as i32, text);
+                    self.client.health().note_error(code as i32, text);
                 }
                 continue;
             }
             let at = now();
             event.deliveries(|token, code| {
                 if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    self.client.trouble().over();
+                    self.client.health().note_recovery();
                 } else if self.noted != Some(code) {
                     self.noted = Some(code);
                     self.incidents.note(Incident::Refused, format!("messages were not delivered: {}", words(code)));
@@ -124,7 +126,7 @@ impl Writer {
     /// Hands over one message; while the client is full, waits for delivery reports to make room.
     pub(super) async fn write(
         &mut self,
-        bell: &Bell,
+        signal: &QueueSignal,
         (partition, key): (i32, Option<&[u8]>),
         payload: &[u8],
         token: u64,
@@ -141,7 +143,7 @@ impl Writer {
                 | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
                 | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => return Err(DriverError::Refused { words: words(code) }),
                 other => {
-                    self.client.trouble().check()?;
+                    self.client.health().check()?;
                     return Err(self.lost(words(other)));
                 }
             }
@@ -152,22 +154,22 @@ impl Writer {
             let before = self.reports.len();
             self.collect();
             if self.reports.len() == before {
-                self.client.trouble().check()?;
-                bell.rung().await.map_err(|e| self.lost(e.to_string()))?;
+                self.client.health().check()?;
+                signal.wait().await.map_err(|e| self.lost(e.to_string()))?;
             }
         }
     }
 
     pub(super) fn lost(&self, words: String) -> DriverError {
-        DriverError::Lost { url: self.client.trouble().url().to_owned(), words }
+        DriverError::Lost { url: self.client.health().url().to_owned(), words }
     }
 
     pub(super) fn check(&self) -> Result<(), DriverError> {
-        self.client.trouble().check()
+        self.client.health().check()
     }
 
     /// Waits until every message handed over was delivered or given up.
-    pub(super) async fn drained(&mut self, bell: &Bell) -> Result<(), DriverError> {
+    pub(super) async fn drained(&mut self, signal: &QueueSignal) -> Result<(), DriverError> {
         loop {
             self.collect();
             // SAFETY: the client is valid.
@@ -175,7 +177,7 @@ impl Writer {
                 return Ok(());
             }
             self.check()?;
-            bell.rung().await.map_err(|e| self.lost(e.to_string()))?;
+            signal.wait().await.map_err(|e| self.lost(e.to_string()))?;
         }
     }
 }
@@ -183,13 +185,13 @@ impl Writer {
 /// Publishes with a client of its own; a requester also reads its partition of the reply topic.
 #[derive(Debug)]
 pub struct KafkaProducer {
-    pub(super) writer: Writer,
-    pub(super) replies: Option<Reader>,
+    pub(super) writer: TopicWriter,
+    pub(super) replies: Option<BatchReader>,
     /// Whether delivery reports are passed on.
     pub(super) acknowledged: bool,
     pub(super) unlooked: u32,
     // Last: queues are silenced before the eventfd they ring is closed.
-    pub(super) bell: Bell,
+    pub(super) signal: QueueSignal,
 }
 
 impl Producer for KafkaProducer {
@@ -210,14 +212,16 @@ impl Producer for KafkaProducer {
             }
         }
         let key = message.key.map(u64::to_be_bytes);
-        // With a key the partitioner decides; without, messages go to the partition of their channel.
+        // With a key the partitioner decides; without, messages go to the partition of their
+        // channel.
         let partition = if key.is_some() { UNASSIGNED } else { message.channel as i32 };
         let address = (partition, key.as_ref().map(<[u8; 8]>::as_slice));
-        self.writer.write(&self.bell, address, message.payload, message.token).await
+        self.writer.write(&self.signal, address, message.payload, message.token).await
     }
 
     async fn flush(&mut self) -> Result<(), DriverError> {
-        // How long a batch is held back is librdkafka's linger: a setting under measurement, not to be undone here.
+        // How long a batch is held back is librdkafka's linger: a setting under measurement, not to
+        // be undone here.
         Ok(())
     }
 
@@ -251,11 +255,11 @@ impl Producer for KafkaProducer {
                 return Ok(());
             }
             self.writer.check()?;
-            self.bell.rung().await.map_err(|e| self.writer.lost(e.to_string()))?;
+            self.signal.wait().await.map_err(|e| self.writer.lost(e.to_string()))?;
         }
     }
 
     async fn close(mut self) -> Result<(), DriverError> {
-        self.writer.drained(&self.bell).await
+        self.writer.drained(&self.signal).await
     }
 }

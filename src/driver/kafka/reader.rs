@@ -1,4 +1,5 @@
-//! Reads with one client, a batch at a time: one call to librdkafka takes every message that is here.
+//! Reads with one client, a batch at a time: one call to librdkafka takes every message that is
+//! here.
 
 use std::ffi::{CStr, c_int};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaRespErr as Code;
 
-use super::native::{Bell, Client, Kind, Queue, taken, words};
+use super::native::{ClientKind, EventQueue, NativeClient, QueueSignal, taken, words};
 use super::partitions::Partitions;
 use crate::driver::DriverError;
 use crate::units::{Nanos, now};
@@ -18,16 +19,16 @@ const BATCH: usize = 1024;
 /// Bound on a member saying that it leaves; a static one never does.
 const UNSAID: Duration = Duration::from_secs(1);
 
-/// One received message.
 #[derive(Debug)]
-pub(super) struct Message(*mut rd::rd_kafka_message_t);
+pub(super) struct ReceivedMessage(*mut rd::rd_kafka_message_t);
 
 // SAFETY: the message is ours alone; librdkafka counts its references atomically.
-unsafe impl Send for Message {}
+unsafe impl Send for ReceivedMessage {}
 
-impl Message {
+impl ReceivedMessage {
     pub(super) fn payload(&self) -> &[u8] {
-        // SAFETY: the message is valid until dropped, and its payload with it; a message without one is empty.
+        // SAFETY: the message is valid until dropped, and its payload with it; a message without
+        // one is empty.
         unsafe {
             let m = &*self.0;
             if m.payload.is_null() { &[] } else { std::slice::from_raw_parts(m.payload.cast(), m.len) }
@@ -54,7 +55,7 @@ impl Message {
     }
 }
 
-impl Drop for Message {
+impl Drop for ReceivedMessage {
     fn drop(&mut self) {
         // SAFETY: the message is ours and destroyed once.
         unsafe { rd::rd_kafka_message_destroy(self.0) };
@@ -63,28 +64,28 @@ impl Drop for Message {
 
 /// A consuming client and the rest of its last batch.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct BatchReader {
     batch: Vec<*mut rd::rd_kafka_message_t>,
     next: usize,
     /// When librdkafka gave the batch.
     at: Nanos,
-    queue: Queue,
-    client: Arc<Client>,
+    queue: EventQueue,
+    client: Arc<NativeClient>,
 }
 
 // SAFETY: the messages are ours alone, whichever thread we are on.
-unsafe impl Send for Reader {}
+unsafe impl Send for BatchReader {}
 
-impl Reader {
-    pub(super) fn new(client: Arc<Client>) -> Self {
-        Self { batch: Vec::with_capacity(BATCH), next: 0, at: 0, queue: client.queue(Kind::Consumer), client }
+impl BatchReader {
+    pub(super) fn new(client: Arc<NativeClient>) -> Self {
+        Self { batch: Vec::with_capacity(BATCH), next: 0, at: 0, queue: client.queue(ClientKind::Consumer), client }
     }
 
-    pub(super) fn hang(&self, bell: &Bell) {
-        bell.hang(&self.queue);
+    pub(super) fn attach(&self, signal: &QueueSignal) {
+        signal.attach(&self.queue);
     }
 
-    pub(super) fn client(&self) -> &Arc<Client> {
+    pub(super) fn client(&self) -> &Arc<NativeClient> {
         &self.client
     }
 
@@ -105,7 +106,7 @@ impl Reader {
     }
 
     pub(super) fn lost(&self, words: String) -> DriverError {
-        DriverError::Lost { url: self.client.trouble().url().to_owned(), words }
+        DriverError::Lost { url: self.client.health().url().to_owned(), words }
     }
 
     /// Takes a batch unless there is something left of the last; false when nothing is here.
@@ -126,18 +127,18 @@ impl Reader {
                 self.batch.set_len(usize::try_from(got).unwrap_or(0));
             }
             if self.batch.is_empty() {
-                self.client.trouble().check()?;
+                self.client.health().check()?;
                 return Ok(false);
             }
             self.at = now();
-            self.client.trouble().over();
-            self.sort_out()?;
+            self.client.health().note_recovery();
+            self.drop_errors()?;
         }
         Ok(true)
     }
 
     /// Takes errors of a partition out of the batch, where they come in the place of a message.
-    fn sort_out(&mut self) -> Result<(), DriverError> {
+    fn drop_errors(&mut self) -> Result<(), DriverError> {
         let mut failed = None;
         self.batch.retain(|&raw| {
             // SAFETY: the message was just given to us.
@@ -145,7 +146,7 @@ impl Reader {
             if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return true;
             }
-            let message = Message(raw);
+            let message = ReceivedMessage(raw);
             if message.error() != Code::RD_KAFKA_RESP_ERR__PARTITION_EOF {
                 // SAFETY: the text belongs to the message, which is still here.
                 let text = unsafe { CStr::from_ptr(rd::rd_kafka_message_errstr(raw)) };
@@ -164,14 +165,14 @@ impl Reader {
 
     /// The next message of the batch.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<Message> {
+    pub(super) fn next(&mut self) -> Option<ReceivedMessage> {
         let raw = *self.batch.get(self.next)?;
         self.next += 1;
-        Some(Message(raw))
+        Some(ReceivedMessage(raw))
     }
 
     /// What is assigned to it now.
-    pub(super) fn assigned(client: &Client) -> usize {
+    pub(super) fn assigned(client: &NativeClient) -> usize {
         let mut list = std::ptr::null_mut();
         // SAFETY: the client is valid; the list returned is ours.
         let code = unsafe { rd::rd_kafka_assignment(client.raw(), &mut list) };
@@ -180,7 +181,7 @@ impl Reader {
     }
 
     /// Whether it is a member of its group.
-    pub(super) fn joined(client: &Client) -> bool {
+    pub(super) fn joined(client: &NativeClient) -> bool {
         // SAFETY: the client is valid; the text, where there is one, is ours to free.
         unsafe {
             let id = rd::rd_kafka_memberid(client.raw());
@@ -196,20 +197,21 @@ impl Reader {
     /// Leaves the group in order, within the bound.
     pub(super) fn leave(&mut self, bound: Duration) {
         self.drop_batch();
-        if self.client.trouble().down() {
+        if self.client.health().down() {
             // Nobody is there to be told.
             return;
         }
         let deadline = Instant::now() + bound;
-        // Without this, a member of a cooperative group closes and does not say that it leaves (librdkafka 2.12), and the
-        // others wait for the end of its session.
-        // SAFETY: the client is valid.
+        // Without this, a member of a cooperative group closes and does not say that it leaves
+        // (librdkafka 2.12), and the others wait for the end of its session. SAFETY: the client is
+        // valid.
         unsafe { rd::rd_kafka_unsubscribe(self.client.raw()) };
         let unsaid = Instant::now() + UNSAID.min(bound);
         while (Self::assigned(&self.client) > 0 || Self::joined(&self.client)) && Instant::now() < unsaid {
             drop(self.queue.event(1));
         }
-        // SAFETY: client and queue are valid; an error means that it is closed already, and is taken.
+        // SAFETY: client and queue are valid; an error means that it is closed already, and is
+        // taken.
         let closing = taken(unsafe { rd::rd_kafka_consumer_close_queue(self.client.raw(), self.queue.raw()) });
         // SAFETY: as above.
         while closing.is_ok()
@@ -227,7 +229,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for BatchReader {
     fn drop(&mut self) {
         self.drop_batch();
     }

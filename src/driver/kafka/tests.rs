@@ -1,7 +1,7 @@
 //! What needs no broker. The rest is in tests/kafka.rs, against a real one.
 
 use super::*;
-use crate::plan::{Content, Delivery, Load, Pattern, Payload, PayloadSize, Topology};
+use crate::plan::{Content, DeliverySpec, Load, Pattern, Payload, PayloadSize, Topology};
 use crate::units::Bytes;
 
 pub(super) fn workload() -> Workload {
@@ -11,7 +11,7 @@ pub(super) fn workload() -> Workload {
         topology: Topology { producers: 1, channels: 1, groups: 1, members: 1, reply: false },
         load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Zero },
-        delivery: Delivery::default(),
+        delivery: DeliverySpec::default(),
     }
 }
 
@@ -20,9 +20,9 @@ fn target(url: String, options: serde_json::Value) -> Target {
     Target { url, timeout: Duration::from_millis(600), run: 7, options }
 }
 
-fn prepare(target: Target) -> Result<Kafka, DriverError> {
+fn prepare(target: Target) -> Result<KafkaDriver, DriverError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(Kafka::prepare(target, &[workload()]))
+    runtime.block_on(KafkaDriver::prepare(target, &[workload()]))
 }
 
 #[test]
@@ -46,9 +46,9 @@ fn a_raw_setting_that_librdkafka_does_not_know_is_refused_in_its_words() {
 
 #[test]
 fn the_build_has_every_compression_and_plain_sasl() {
-    let settings = native::Settings::new();
-    let trouble = Trouble::new("kafka://here", Duration::from_secs(1), &Incidents::default());
-    let client = Client::new(Kind::Producer, &settings, trouble).unwrap();
+    let settings = native::ClientSettings::new();
+    let health = ConnectionHealth::new("kafka://here", Duration::from_secs(1), &Incidents::default());
+    let client = NativeClient::new(ClientKind::Producer, &settings, health).unwrap();
     let features = client.setting("builtin.features").unwrap();
     for feature in ["gzip", "snappy", "lz4", "zstd", "sasl_plain"] {
         assert!(features.split(',').any(|f| f == feature), "{feature} is not in {features}");
@@ -60,19 +60,19 @@ fn the_build_has_every_compression_and_plain_sasl() {
 fn a_bell_rings_when_a_client_has_something_to_say() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let settings = native::Settings::from([
+        let settings = native::ClientSettings::from([
             ("bootstrap.servers".into(), "127.0.0.1:9".into()),
             ("message.timeout.ms".into(), "50".into()),
         ]);
-        let trouble = Trouble::new("kafka://here", Duration::from_secs(1), &Incidents::default());
-        let client = Client::new(Kind::Producer, &settings, trouble).unwrap();
-        let mut writer = Writer::new(client, "t", &Incidents::default()).unwrap();
-        let bell = Bell::new().unwrap();
-        writer.hang(&bell);
-        writer.write(&bell, (-1, None), b"x", 42).await.unwrap();
+        let health = ConnectionHealth::new("kafka://here", Duration::from_secs(1), &Incidents::default());
+        let client = NativeClient::new(ClientKind::Producer, &settings, health).unwrap();
+        let mut writer = TopicWriter::new(client, "t", &Incidents::default()).unwrap();
+        let signal = QueueSignal::new().unwrap();
+        writer.attach(&signal);
+        writer.write(&signal, (-1, None), b"x", 42).await.unwrap();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while writer.reports.is_empty() {
-            tokio::time::timeout_at(deadline, bell.rung()).await.unwrap().unwrap();
+            tokio::time::timeout_at(deadline, signal.wait()).await.unwrap().unwrap();
             writer.collect();
         }
         let (token, code, _) = writer.reports[0];

@@ -1,8 +1,10 @@
-//! Exactly once, the way Kafka means it: consume, transform, produce, with output and input offsets in one transaction.
+//! Exactly once, the way Kafka means it: consume, transform, produce, with output and input offsets
+//! in one transaction.
 //!
-//! The transformer copies each message of the input topic to the same partition of the output topic. It is a thread of its
-//! own, because librdkafka's transactional calls block, and the only reader of its input, so that no rebalance can fence it. A
-//! batch whose transaction must be aborted is still in memory and is tried again; what the aborted one wrote is never read.
+//! The transformer copies each message of the input topic to the same partition of the output
+//! topic. It is a thread of its own, because librdkafka's transactional calls block, and the only
+//! reader of its input, so that no rebalance can fence it. A batch whose transaction must be
+//! aborted is still in memory and is tried again; what the aborted one wrote is never read.
 
 use std::ffi::c_int;
 use std::sync::Arc;
@@ -14,10 +16,10 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaRespErr as Code;
 
-use super::native::{Client, Kind, Queue, taken, words};
+use super::native::{ClientKind, EventQueue, NativeClient, taken, words};
 use super::partitions::Partitions;
-use super::producer::Topic;
-use super::reader::{Message, Reader};
+use super::producer::TopicHandle;
+use super::reader::{BatchReader, ReceivedMessage};
 use crate::driver::{DriverError, Incident, Incidents};
 
 /// A transaction that fails so often in a row will not succeed.
@@ -26,14 +28,14 @@ const ATTEMPTS: u32 = 5;
 const SLICE_MS: c_int = 20;
 
 /// What the transformer works with.
-pub(super) struct Parts {
+pub(super) struct TransformParts {
     /// Reads the input topic from these offsets on.
-    pub(super) reader: Arc<Client>,
+    pub(super) reader: Arc<NativeClient>,
     pub(super) start: Partitions,
     pub(super) input: String,
     pub(super) output: String,
     /// Its settings have a `transactional.id`.
-    pub(super) writer: Arc<Client>,
+    pub(super) writer: Arc<NativeClient>,
     /// Messages of one transaction at most, and how long a smaller one is waited for.
     pub(super) size: usize,
     pub(super) interval: Duration,
@@ -51,7 +53,7 @@ pub(super) struct Transformer {
 
 impl Transformer {
     /// Starts it; on return its transactional producer is known to the coordinator.
-    pub(super) fn start(parts: Parts, url: &str) -> Result<Self, DriverError> {
+    pub(super) fn start(parts: TransformParts, url: &str) -> Result<Self, DriverError> {
         let failed = |words: String| DriverError::Admin {
             action: "start the transactional transformer".into(),
             url: url.to_owned(),
@@ -63,7 +65,7 @@ impl Transformer {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready_in, ready) = mpsc::sync_channel(1);
         let seen = stop.clone();
-        let work = move || match Loop::new(parts) {
+        let work = move || match TransformLoop::new(parts) {
             Ok(mut work) => {
                 // The receiver waits for it.
                 let _ = ready_in.send(Ok(()));
@@ -92,28 +94,28 @@ impl Drop for Transformer {
     }
 }
 
-struct Loop {
+struct TransformLoop {
     // Handles before their clients, see `native`.
-    reader: Reader,
-    topic: Topic,
-    reports: Queue,
-    parts: Parts,
+    reader: BatchReader,
+    topic: TopicHandle,
+    reports: EventQueue,
+    parts: TransformParts,
 }
 
-impl Loop {
-    fn new(parts: Parts) -> Result<Self, String> {
+impl TransformLoop {
+    fn new(parts: TransformParts) -> Result<Self, String> {
         let timeout = milliseconds(parts.timeout);
         // SAFETY: the client is valid; the call is bounded, its error is taken.
         taken(unsafe { rd::rd_kafka_init_transactions(parts.writer.raw(), timeout) })?;
-        let topic = Topic::new(&parts.writer, &parts.output).map_err(|e| e.to_string())?;
-        let reader = Reader::new(parts.reader.clone());
+        let topic = TopicHandle::new(&parts.writer, &parts.output).map_err(|e| e.to_string())?;
+        let reader = BatchReader::new(parts.reader.clone());
         reader.assign(&parts.start).map_err(|e| e.to_string())?;
-        Ok(Self { reader, topic, reports: parts.writer.queue(Kind::Producer), parts })
+        Ok(Self { reader, topic, reports: parts.writer.queue(ClientKind::Producer), parts })
     }
 
     fn run(&mut self, stop: &AtomicBool) {
         let mut failures = 0;
-        let mut batch: Vec<Message> = Vec::with_capacity(self.parts.size);
+        let mut batch: Vec<ReceivedMessage> = Vec::with_capacity(self.parts.size);
         while !stop.load(Ordering::Acquire) {
             if batch.is_empty() && !self.gather(&mut batch, stop) {
                 continue;
@@ -127,7 +129,8 @@ impl Loop {
                     failures += 1;
                     self.parts.incidents.note(Incident::Client, format!("a transaction failed: {words}"));
                     if !again || failures >= ATTEMPTS {
-                        // The writer's own clients notice nothing: tell it to whoever looks at the timeline, and stop.
+                        // The writer's own clients notice nothing: note it for the timeline, and
+                        // stop.
                         self.parts
                             .incidents
                             .note(Incident::Client, "the transformer has stopped: nothing reaches the output topic");
@@ -138,8 +141,9 @@ impl Loop {
         }
     }
 
-    /// Collects messages until a transaction is full, or has waited long enough; false when there are none.
-    fn gather(&mut self, batch: &mut Vec<Message>, stop: &AtomicBool) -> bool {
+    /// Collects messages until a transaction is full, or has waited long enough; false when there
+    /// are none.
+    fn gather(&mut self, batch: &mut Vec<ReceivedMessage>, stop: &AtomicBool) -> bool {
         let mut until = None;
         while batch.len() < self.parts.size && !stop.load(Ordering::Acquire) {
             match self.reader.next() {
@@ -161,10 +165,11 @@ impl Loop {
     }
 
     /// One transaction over a batch; an error says whether to try again.
-    fn transact(&self, batch: &[Message]) -> Result<(), (String, bool)> {
+    fn transact(&self, batch: &[ReceivedMessage]) -> Result<(), (String, bool)> {
         let raw = self.parts.writer.raw();
         let timeout = milliseconds(self.parts.timeout);
-        // SAFETY: here and below the client is valid, the calls are bounded, their errors are taken.
+        // SAFETY: here and below the client is valid, the calls are bounded, their errors are
+        // taken.
         taken(unsafe { rd::rd_kafka_begin_transaction(raw) }).map_err(|words| (words, false))?;
         let done = self.copy(batch).and_then(|()| {
             let offsets = next_offsets(&self.parts.input, batch);
@@ -187,8 +192,9 @@ impl Loop {
         })
     }
 
-    /// Writes the batch and waits until the broker has it: with delivery events, a commit would not wait by itself.
-    fn copy(&self, batch: &[Message]) -> Result<(), String> {
+    /// Writes the batch and waits until the broker has it: with delivery events, a commit would not
+    /// wait by itself.
+    fn copy(&self, batch: &[ReceivedMessage]) -> Result<(), String> {
         let mut failed = None;
         let mut outstanding = batch.len();
         let mut collect = |outstanding: &mut usize, wait: c_int| {
@@ -223,7 +229,7 @@ impl Loop {
 }
 
 /// For each partition of a batch, the offset after its last message.
-fn next_offsets(topic: &str, batch: &[Message]) -> Partitions {
+fn next_offsets(topic: &str, batch: &[ReceivedMessage]) -> Partitions {
     let mut last = std::collections::BTreeMap::new();
     for message in batch {
         last.insert(message.partition(), message.offset() + 1);

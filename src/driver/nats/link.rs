@@ -1,9 +1,10 @@
 //! One connection to a NATS server through async-nats, and the words for what goes wrong on it.
 //!
-//! A server answers a forbidden publish or subscription with an error that belongs to no call: async-nats gives it to a
-//! callback. A [`Link`] keeps the first of them, and everything that waits on the link looks there, so that the cause is
-//! reported and not the silence that follows it. async-nats tries to connect again for ever; a link is lost when that has not
-//! succeeded within its bound.
+//! A server answers a forbidden publish or subscription with an error that belongs to no call:
+//! async-nats gives it to a callback. A [`NatsLink`] keeps the first of them, and everything that
+//! waits on the link looks there, so that the cause is reported and not the silence that follows
+//! it. async-nats reconnects without end; a link is lost when that has not succeeded within its
+//! bound.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,45 +15,44 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Ser
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
-use super::options::Connection;
+use super::options::ConnectionOptions;
 use crate::driver::{DriverError, Incident, Incidents, Target};
 use crate::plan::Address;
 use crate::plan::address::NATS;
 use crate::units::{Nanos, now};
 
-/// Messages that a subscription may hold before async-nats drops them; its default of 65,536 is 0.1 s at high rates.
+/// Messages that a subscription may hold before async-nats drops them; its default of 65,536 is 0.1
+/// s at high rates.
 const SUBSCRIPTION_CAPACITY: usize = 1 << 20;
 /// Payloads are cut from allocations of this size.
 const SLAB: usize = 256 * 1024;
 /// How often a wait looks whether the server has refused something.
 const LOOK: Duration = Duration::from_millis(5);
-/// Turns that the task of the callback needs at most to run after the task of the connection has called it.
+/// Turns that the task of the callback needs at most to run after the task of the connection has
+/// called it.
 const TURNS: usize = 8;
 
-/// See the module.
 #[derive(Debug, Clone)]
-pub struct Link {
-    /// The client.
+pub struct NatsLink {
     pub client: Client,
-    /// Where to.
     pub url: String,
     /// Bound on requests.
     pub timeout: Duration,
-    /// What befalls it.
+    /// Incidents of its connection.
     pub incidents: Incidents,
     denied: Arc<OnceLock<String>>,
     /// When the connection was lost; 0 while there is one.
     down: Arc<AtomicU64>,
 }
 
-impl Link {
+impl NatsLink {
     /// Connects. `name` is what the server shows for the connection.
     ///
     /// # Errors
     /// [`DriverError::Connect`] with the server's words and what to do.
     pub async fn open(
         target: &Target,
-        options: &Connection,
+        options: &ConnectionOptions,
         incidents: &Incidents,
         name: &str,
     ) -> Result<Self, DriverError> {
@@ -142,7 +142,8 @@ impl Link {
         }
     }
 
-    /// The error that ends a producer or consumer, if the server has forbidden what it does or has been gone for too long.
+    /// The error that ends a producer or consumer, if the server has forbidden what it does or has
+    /// been gone for too long.
     ///
     /// # Errors
     /// [`DriverError::Admin`], [`DriverError::Lost`].
@@ -177,11 +178,11 @@ impl Link {
         DriverError::Lost { url: self.url.clone(), words: words.to_string() }
     }
 
-    /// Waits for `work` as long as [`Link::check`] finds nothing.
+    /// Waits for `work` as long as [`NatsLink::check`] finds nothing.
     ///
     /// # Errors
-    /// As of [`Link::check`].
-    pub async fn unless_down<T>(&self, work: impl Future<Output = T>) -> Result<T, DriverError> {
+    /// As of [`NatsLink::check`].
+    pub async fn while_connected<T>(&self, work: impl Future<Output = T>) -> Result<T, DriverError> {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
@@ -195,9 +196,10 @@ impl Link {
     /// Waits for `work` within the bound of the target, and no longer than the server permits it.
     ///
     /// # Errors
-    /// [`DriverError::Timeout`], and [`DriverError::Admin`] when the server forbade something meanwhile.
+    /// [`DriverError::Timeout`], and [`DriverError::Admin`] when the server forbade something
+    /// meanwhile.
     pub async fn within<T>(&self, action: &str, work: impl Future<Output = T>) -> Result<T, DriverError> {
-        match tokio::time::timeout(self.timeout, self.unless_down(work)).await {
+        match tokio::time::timeout(self.timeout, self.while_connected(work)).await {
             Ok(done) => done,
             Err(_) => Err(DriverError::Timeout {
                 action: action.into(),
@@ -207,8 +209,9 @@ impl Link {
         }
     }
 
-    /// Subscribes, and returns when the server routes to the subscription: a server treats the commands of one connection in
-    /// order, so that a message of our own that comes back is a barrier.
+    /// Subscribes, and returns when the server routes to the subscription: a server treats the
+    /// commands of one connection in order, so that a message of our own that comes back is a
+    /// barrier.
     ///
     /// # Errors
     /// When the server does not permit it, or does not answer within the bound.
@@ -226,7 +229,7 @@ impl Link {
     /// Returns when the server has treated everything that was sent before.
     ///
     /// # Errors
-    /// As [`Link::subscribe`].
+    /// As [`NatsLink::subscribe`].
     pub async fn barrier(&self) -> Result<(), DriverError> {
         // A subject that only we know: what others subscribe to neither delays nor answers it.
         let subject = Subject::from(format!("mb.barrier.{}", self.client.new_inbox().trim_start_matches("_INBOX.")));
@@ -269,12 +272,13 @@ impl Link {
         };
         // Without the runtime's budget, which would have a send wait that has room.
         let mut publish = std::pin::pin!(tokio::task::unconstrained(publish));
-        // The first poll succeeds unless the client's queue is full; only then is the wait worth counting.
+        // The first poll succeeds unless the client's queue is full; only then is the wait worth
+        // counting.
         let done = match publish.as_mut().now_or_never() {
             Some(done) => done,
             None => {
                 self.incidents.backpressure();
-                self.unless_down(publish).await?
+                self.while_connected(publish).await?
             }
         };
         done.map_err(|e| match e.kind() {
@@ -305,9 +309,9 @@ pub fn header_bytes(headers: Option<&HeaderMap>) -> u64 {
 
 /// Cuts payloads and subjects from large allocations.
 #[derive(Debug, Default)]
-pub struct Slab(BytesMut);
+pub struct BufferArena(BytesMut);
 
-impl Slab {
+impl BufferArena {
     /// A copy of `bytes`.
     pub fn cut(&mut self, bytes: &[u8]) -> Bytes {
         self.room(bytes.len());
@@ -387,12 +391,12 @@ mod tests {
 
     #[test]
     fn subjects_end_in_their_number() {
-        let mut slab = Slab::default();
+        let mut arena = BufferArena::default();
         for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
-            assert_eq!(slab.subject(b"a.b.", number).as_str(), format!("a.b.{number}"));
+            assert_eq!(arena.subject(b"a.b.", number).as_str(), format!("a.b.{number}"));
         }
-        assert_eq!(slab.cut(b"xyz"), "xyz");
-        assert_eq!(slab.cut(&vec![1; SLAB * 2]).len(), SLAB * 2);
+        assert_eq!(arena.cut(b"xyz"), "xyz");
+        assert_eq!(arena.cut(&vec![1; SLAB * 2]).len(), SLAB * 2);
     }
 
     #[test]

@@ -18,12 +18,12 @@ use async_nats::{Message, Statistics, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::unconstrained;
 
-use super::link::Link;
+use super::link::NatsLink;
 use crate::driver::Incidents;
 
 /// The messages of one connection: read, taken, dropped.
 #[derive(Debug)]
-pub struct Account {
+pub struct MessageCount {
     statistics: Arc<Statistics>,
     /// Read before anything was to be taken.
     before: u64,
@@ -32,9 +32,9 @@ pub struct Account {
     incidents: Incidents,
 }
 
-impl Account {
+impl MessageCount {
     /// Counts from now on, when all that was read is treated.
-    pub fn open(link: &Link, workload: usize) -> Self {
+    pub fn open(link: &NatsLink, workload: usize) -> Self {
         let statistics = link.client.statistics();
         let before = statistics.in_messages.load(Ordering::Relaxed);
         Self { statistics, before, taken: 0, workload, incidents: link.incidents.clone() }
@@ -42,7 +42,7 @@ impl Account {
 
     /// One message was taken from a subscription of the connection.
     #[inline]
-    pub fn took(&mut self) {
+    pub fn count_taken(&mut self) {
         self.taken += 1;
     }
 
@@ -62,13 +62,13 @@ impl Account {
 #[derive(Debug)]
 pub struct Listener {
     subscriber: Subscriber,
-    account: Account,
+    account: MessageCount,
 }
 
 impl Listener {
     /// Listens to what `subscriber` gets. `link` has no other subscription.
-    pub fn new(link: &Link, subscriber: Subscriber, workload: usize) -> Self {
-        Self { subscriber, account: Account::open(link, workload) }
+    pub fn new(link: &NatsLink, subscriber: Subscriber, workload: usize) -> Self {
+        Self { subscriber, account: MessageCount::open(link, workload) }
     }
 
     /// The next message; none when the subscription has ended.

@@ -1,9 +1,10 @@
 //! NATS core messaging through async-nats; also the client of the reference broker's router.
 //!
-//! Every producer and every consumer has a connection of its own: async-nats reads until the socket is empty before it
-//! writes, so that a connection that does both starves its writes. Payloads are cut from slabs, one allocation for many
-//! messages. Requests carry one constant inbox for each producer; the answer brings the envelope back, so that no table
-//! of outstanding requests is needed.
+//! Every producer and every consumer has a connection of its own: async-nats reads until the socket
+//! is empty before it writes, so that a connection that does both starves its writes. Payloads are
+//! cut from slabs, one allocation for many messages. Requests carry one constant inbox for each
+//! producer; the answer brings the envelope back, so that no table of outstanding requests is
+//! needed.
 
 pub(super) mod link;
 pub(super) mod listener;
@@ -17,36 +18,35 @@ use std::collections::BTreeMap;
 use async_nats::{HeaderMap, StatusCode, Subject};
 
 use super::{
-    Acknowledgement, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Durability, Facts, Guarantees,
-    Incidents, Incoming, Order, Outgoing, Producer, Seat, Sink, Start, Stated, Target,
+    Acknowledgement, ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Durability, Facts,
+    Guarantees, Incidents, Incoming, MessageSink, Order, Outgoing, Producer, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
 use crate::units::now;
-use link::{Link, Slab, header_bytes, headers};
+use link::{BufferArena, NatsLink, header_bytes, headers};
 use listener::Listener;
-use options::Connection;
+use options::ConnectionOptions;
 use outbox::Outbox;
 
 /// The client library, as facts name it.
 pub(super) const CLIENT: &str = "async-nats 0.51";
 
-/// See the module.
 #[derive(Debug)]
-pub struct Nats {
+pub struct NatsDriver {
     target: Target,
-    options: Connection,
+    options: ConnectionOptions,
     workloads: Vec<Workload>,
     facts: Facts,
     incidents: Incidents,
 }
 
-impl Nats {
-    async fn connect(&self, name: &str) -> Result<Link, DriverError> {
-        Link::open(&self.target, &self.options, &self.incidents, name).await
+impl NatsDriver {
+    async fn connect(&self, name: &str) -> Result<NatsLink, DriverError> {
+        NatsLink::open(&self.target, &self.options, &self.incidents, name).await
     }
-    fn subject(&self, seat: Seat, channel: u32) -> Subject {
-        Subject::from(format!("mb.{:08x}.{}.{channel}", self.target.run, seat.workload))
+    fn subject(&self, slot: ClientSlot, channel: u32) -> Subject {
+        Subject::from(format!("mb.{:08x}.{}.{channel}", self.target.run, slot.workload))
     }
 }
 
@@ -60,8 +60,9 @@ pub(super) fn core() -> Guarantees {
     }
 }
 
-/// What the server says of itself when a client connects, and how the client came in: its version, and settings.
-pub(super) fn basics(link: &Link, options: &Connection) -> (String, BTreeMap<String, String>) {
+/// What the server says of itself when a client connects, and how the client came in: its version,
+/// and settings.
+pub(super) fn basics(link: &NatsLink, options: &ConnectionOptions) -> (String, BTreeMap<String, String>) {
     let info = link.client.server_info();
     let settings = BTreeMap::from([
         ("max_payload".into(), format!("{} B", info.max_payload)),
@@ -73,7 +74,7 @@ pub(super) fn basics(link: &Link, options: &Connection) -> (String, BTreeMap<Str
     (format!("{name} {}", info.version), settings)
 }
 
-fn tls(required: bool, options: &Connection) -> &'static str {
+fn tls(required: bool, options: &ConnectionOptions) -> &'static str {
     match (required || options.ca.is_some(), options.cert.is_some()) {
         (false, _) => "off",
         (true, false) => "on: the client verifies the server",
@@ -82,7 +83,7 @@ fn tls(required: bool, options: &Connection) -> &'static str {
 }
 
 /// Whether the largest message, headers included, is one that the server takes.
-pub(super) fn fits(link: &Link, options: &Connection, workloads: &[Workload]) -> Result<(), DriverError> {
+pub(super) fn fits(link: &NatsLink, options: &ConnectionOptions, workloads: &[Workload]) -> Result<(), DriverError> {
     let max = link.client.server_info().max_payload as u64;
     let largest = workloads.iter().map(|w| w.payload.size.largest().0).max().unwrap_or(0);
     let headers = header_bytes(headers(options.headers).as_ref());
@@ -96,18 +97,18 @@ pub(super) fn fits(link: &Link, options: &Connection, workloads: &[Workload]) ->
     Err(link.refused(&format!("send messages of {largest} B{with}"), words, remedy))
 }
 
-impl Driver for Nats {
+impl Driver for NatsDriver {
     type Producer = NatsProducer;
     type Consumer = NatsConsumer;
 
     fn options() -> Vec<OptionSet> {
-        vec![OptionSet::of::<Connection>(Connection::check)]
+        vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check)]
     }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();
-        let options = Connection::of(&target).map_err(|words| DriverError::Option { words })?;
-        let link = Link::open(&target, &options, &incidents, "msgbench-admin").await?;
+        let options = ConnectionOptions::of(&target).map_err(|words| DriverError::Option { words })?;
+        let link = NatsLink::open(&target, &options, &incidents, "msgbench-admin").await?;
         let (version, settings) = basics(&link, &options);
         fits(&link, &options, workloads)?;
         let facts = Facts { version, client: CLIENT.into(), guarantees: core(), settings };
@@ -120,26 +121,32 @@ impl Driver for Nats {
         &self.incidents
     }
 
-    async fn producer(&self, seat: Seat) -> Result<NatsProducer, DriverError> {
+    async fn producer(&self, slot: ClientSlot) -> Result<NatsProducer, DriverError> {
         let link = self.connect("msgbench-producer").await?;
-        let topology = self.workloads[seat.workload].topology;
+        let topology = self.workloads[slot.workload].topology;
         let mut inbox = None;
         if topology.reply {
-            let subject = format!("mbr.{:08x}.{}.{}", self.target.run, seat.workload, seat.index);
+            let subject = format!("mbr.{:08x}.{}.{}", self.target.run, slot.workload, slot.index);
             let subscriber = link.subscribe(subject.clone(), None).await?;
-            inbox = Some((Listener::new(&link, subscriber, seat.workload), Subject::from(subject)));
+            inbox = Some((Listener::new(&link, subscriber, slot.workload), Subject::from(subject)));
         }
-        let subjects = (0..topology.channels).map(|channel| self.subject(seat, channel)).collect();
-        Ok(NatsProducer { link, subjects, inbox, headers: headers(self.options.headers), slab: Slab::default() })
+        let subjects = (0..topology.channels).map(|channel| self.subject(slot, channel)).collect();
+        Ok(NatsProducer {
+            link,
+            subjects,
+            inbox,
+            headers: headers(self.options.headers),
+            arena: BufferArena::default(),
+        })
     }
 
-    async fn consumer(&self, seat: Seat, _: Start) -> Result<NatsConsumer, DriverError> {
+    async fn consumer(&self, slot: ClientSlot, _: Start) -> Result<NatsConsumer, DriverError> {
         let link = self.connect("msgbench-consumer").await?;
-        let topology = self.workloads[seat.workload].topology;
-        let subject = format!("mb.{:08x}.{}.*", self.target.run, seat.workload);
-        let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", seat.group));
+        let topology = self.workloads[slot.workload].topology;
+        let subject = format!("mb.{:08x}.{}.*", self.target.run, slot.workload);
+        let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", slot.group));
         let subscriber = link.subscribe(subject, group).await?;
-        let listener = Listener::new(&link, subscriber, seat.workload);
+        let listener = Listener::new(&link, subscriber, slot.workload);
         Ok(NatsConsumer { link, listener, answers: Outbox::default() })
     }
 
@@ -151,11 +158,11 @@ impl Driver for Nats {
 /// Publishes on a connection of its own.
 #[derive(Debug)]
 pub struct NatsProducer {
-    link: Link,
+    link: NatsLink,
     subjects: Vec<Subject>,
     inbox: Option<(Listener, Subject)>,
     headers: Option<HeaderMap>,
-    slab: Slab,
+    arena: BufferArena,
 }
 
 impl Producer for NatsProducer {
@@ -164,7 +171,7 @@ impl Producer for NatsProducer {
     }
 
     async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
-        let payload = self.slab.cut(message.payload);
+        let payload = self.arena.cut(message.payload);
         let subject = self.subjects[message.channel as usize].clone();
         let reply = self.inbox.as_ref().map(|(_, reply)| reply.clone());
         self.link.publish(subject, reply, self.headers.as_ref(), payload).await
@@ -204,14 +211,14 @@ impl Producer for NatsProducer {
 /// Subscribes on a connection of its own.
 #[derive(Debug)]
 pub struct NatsConsumer {
-    link: Link,
+    link: NatsLink,
     listener: Listener,
     /// Answers that the client has not taken yet: they outlive the future that made them.
     answers: Outbox,
 }
 
 impl Consumer for NatsConsumer {
-    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+    async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
         self.link.check()?;
         self.answers.flush(&self.link).await?;
         let mut next = self.listener.next().await;

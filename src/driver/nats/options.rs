@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::driver::Target;
-use crate::plan::options::{Options, home, read};
-use crate::plan::address::NATS;
 use crate::plan::Address;
+use crate::plan::address::NATS;
+use crate::plan::options::{SystemOptions, home, read};
 
 /// Headers of one message; more say nothing new about their cost.
 const MAX_HEADERS: u32 = 64;
@@ -14,13 +14,13 @@ const MAX_HEADERS: u32 = 64;
 /// The options of a connection, all under these names in `system.options`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Connection {
-    /// Which client speaks: `async-nats`, or `wire`, the bare protocol, for core messaging without TLS, NKeys or headers.
-    pub client: Client,
+pub struct ConnectionOptions {
+    /// Which client speaks: `async-nats`, or `wire`, the bare protocol, for core messaging without
+    /// TLS, NKeys or headers.
+    pub client: ClientLibrary,
     /// With `password`: who connects.
     #[schemars(extend("secret" = "none"))]
     pub user: Option<String>,
-    /// See `user`.
     #[schemars(extend("secret" = "value"))]
     pub password: Option<String>,
     /// The server's one token.
@@ -38,14 +38,14 @@ pub struct Connection {
     /// With `key`: file with the certificate that the client shows (mutual TLS).
     #[schemars(extend("secret" = "file"))]
     pub cert: Option<String>,
-    /// See `cert`.
     #[schemars(extend("secret" = "file"))]
     pub key: Option<String>,
     /// Headers that every message carries. Default: 0.
     pub headers: u32,
     /// Messages that the client keeps for one subscription before it drops them. Default: 1048576.
     pub subscription_capacity: Option<usize>,
-    /// Monitoring port of a server that is already running, `http://host:8222`: its settings are read back from there.
+    /// Monitoring port of a server that is already running, `http://host:8222`: its settings are
+    /// read back from there.
     #[schemars(extend("secret" = "text"))]
     pub monitor: Option<String>,
 }
@@ -53,7 +53,7 @@ pub struct Connection {
 /// Who speaks to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Client {
+pub enum ClientLibrary {
     /// The client library that applications use.
     #[default]
     AsyncNats,
@@ -71,12 +71,12 @@ fn plain_http(text: &str) -> bool {
     !bare.contains("://") && !bare.contains(['@', ',']) && Address::read(&NATS, bare).is_ok()
 }
 
-impl Connection {
+impl ConnectionOptions {
     /// Checks the options.
     ///
     /// # Errors
     /// As [`from_options`](Self::from_options).
-    pub fn check(options: &Options) -> Result<(), String> {
+    pub fn check(options: &SystemOptions) -> Result<(), String> {
         Self::from_options(options).map(drop)
     }
 
@@ -84,7 +84,7 @@ impl Connection {
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
-    pub fn from_options(options: &Options) -> Result<Self, String> {
+    pub fn from_options(options: &SystemOptions) -> Result<Self, String> {
         let mut it: Self = read(options)?;
         for file in [&mut it.nkey, &mut it.creds, &mut it.ca, &mut it.cert, &mut it.key].into_iter().flatten() {
             *file = home(file);
@@ -114,7 +114,7 @@ impl Connection {
             ("cert", it.cert.is_some()),
             ("headers", it.headers > 0),
         ];
-        if let (Client::Wire, Some((option, _))) = (it.client, beyond.iter().find(|(_, present)| *present)) {
+        if let (ClientLibrary::Wire, Some((option, _))) = (it.client, beyond.iter().find(|(_, present)| *present)) {
             return Err(format!("option `{option}`: `client = \"wire\"` does not have it; use `async-nats`"));
         }
         if it.subscription_capacity == Some(0) {
@@ -123,15 +123,15 @@ impl Connection {
         Ok(it)
     }
 
-    /// The options of the client, with the credentials of the first address that has some (`nats://user:password@host`,
-    /// `nats://token@host`) where the options name none.
+    /// The options of the client, with the credentials of the first address that has some
+    /// (`nats://user:password@host`, `nats://token@host`) where the options name none.
     ///
     /// # Errors
     /// As [`from_options`](Self::from_options).
     pub fn of(target: &Target) -> Result<Self, String> {
         let mut it = Self::from_options(&target.options)?;
         let address = Address::read(&NATS, &target.url).map_err(|e| e.to_string())?;
-        if it.client == Client::Wire && address.servers.iter().any(|s| s.tls) {
+        if it.client == ClientLibrary::Wire && address.servers.iter().any(|s| s.tls) {
             return Err(WIRE_TLS.to_owned());
         }
         if it.ways().next().is_none() {
@@ -163,8 +163,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(value: serde_json::Value) -> Result<Connection, String> {
-        Connection::from_options(value.as_object().unwrap())
+    fn read(value: serde_json::Value) -> Result<ConnectionOptions, String> {
+        ConnectionOptions::from_options(value.as_object().unwrap())
     }
 
     #[test]

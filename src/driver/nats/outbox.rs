@@ -1,7 +1,8 @@
 //! What a consumer sends: acknowledgements, requests and answers.
 //!
-//! They are handed to the client without waiting. What the client has no room for stays here until there is, so that a
-//! consumer whose future is dropped half-way neither forgets an acknowledgement nor sends one twice.
+//! They are handed to the client without waiting. What the client has no room for stays here until
+//! there is, so that a consumer whose future is dropped half-way neither forgets an acknowledgement
+//! nor sends one twice.
 
 use std::collections::VecDeque;
 
@@ -10,23 +11,22 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::task::unconstrained;
 
-use super::link::Link;
+use super::link::NatsLink;
 use crate::driver::DriverError;
 
-/// See the module.
 #[derive(Debug, Default)]
-pub struct Outbox(VecDeque<Letter>);
+pub struct Outbox(VecDeque<QueuedMessage>);
 
 #[derive(Debug, Clone)]
-struct Letter {
+struct QueuedMessage {
     subject: Subject,
     reply: Option<Subject>,
     headers: Option<HeaderMap>,
     payload: Bytes,
 }
 
-impl Letter {
-    async fn send(self, link: &Link) -> Result<(), DriverError> {
+impl QueuedMessage {
+    async fn send(self, link: &NatsLink) -> Result<(), DriverError> {
         let client = &link.client;
         let sent = match (self.reply, self.headers) {
             (None, None) => client.publish(self.subject, self.payload).await,
@@ -51,7 +51,7 @@ impl Outbox {
     #[inline]
     pub fn offer(
         &mut self,
-        link: &Link,
+        link: &NatsLink,
         to: Subject,
         reply: Option<Subject>,
         payload: Bytes,
@@ -65,20 +65,20 @@ impl Outbox {
     /// When the connection is gone.
     pub fn offer_with(
         &mut self,
-        link: &Link,
+        link: &NatsLink,
         subject: Subject,
         reply: Option<Subject>,
         headers: Option<HeaderMap>,
         payload: Bytes,
     ) -> Result<(), DriverError> {
-        let letter = Letter { subject, reply, headers, payload };
+        let queued = QueuedMessage { subject, reply, headers, payload };
         if self.0.is_empty() {
-            match unconstrained(letter.clone().send(link)).now_or_never() {
+            match unconstrained(queued.clone().send(link)).now_or_never() {
                 Some(done) => return done,
                 None => link.incidents.backpressure(),
             }
         }
-        self.0.push_back(letter);
+        self.0.push_back(queued);
         Ok(())
     }
 
@@ -92,10 +92,10 @@ impl Outbox {
     ///
     /// # Errors
     /// When the connection is gone.
-    pub async fn flush(&mut self, link: &Link) -> Result<(), DriverError> {
-        while let Some(letter) = self.0.front() {
+    pub async fn flush(&mut self, link: &NatsLink) -> Result<(), DriverError> {
+        while let Some(queued) = self.0.front() {
             // In its turn: a connection that is down takes nothing, and may be down for good.
-            link.unless_down(letter.clone().send(link)).await??;
+            link.while_connected(queued.clone().send(link)).await??;
             self.0.pop_front();
         }
         Ok(())

@@ -12,7 +12,8 @@ use super::*;
 const REQUESTS: u64 = 20_000;
 const BODY: usize = 1024;
 
-/// A NATS server that sends requests to the first subscription and does not read before it is told to; then it counts answers.
+/// A NATS server that sends requests to the first subscription and does not read before it is told
+/// to; then it counts answers.
 async fn server(stream: TcpStream, reads: Arc<Notify>, answers: Arc<AtomicU64>) {
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::new(from);
@@ -53,9 +54,9 @@ async fn server(stream: TcpStream, reads: Arc<Notify>, answers: Arc<AtomicU64>) 
     }
 }
 
-struct Answering(u64);
+struct AnsweringSink(u64);
 
-impl Sink for Answering {
+impl MessageSink for AnsweringSink {
     fn take(&mut self, _: Incoming<'_>) -> Disposition {
         self.0 += 1;
         Disposition::Answer
@@ -63,7 +64,8 @@ impl Sink for Answering {
     fn dead_letter(&mut self, _: Incoming<'_>) {}
 }
 
-/// The consume loop drops the future of `receive` at each of its ticks, also while the client takes no answer.
+/// The consume loop drops the future of `receive` at each of its ticks, also while the client takes
+/// no answer.
 #[tokio::test]
 async fn an_answer_that_the_client_has_no_room_for_is_not_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -76,10 +78,10 @@ async fn an_answer_that_the_client_has_no_room_for_is_not_lost() {
     let (reads, answers) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
     let (tell, count) = (Arc::clone(&reads), Arc::clone(&answers));
     tokio::spawn(async move { server(listener.accept().await.unwrap().0, reads, answers).await });
-    let link = Link::open(&target, &Connection::default(), &Incidents::default(), "t").await.unwrap();
+    let link = NatsLink::open(&target, &ConnectionOptions::default(), &Incidents::default(), "t").await.unwrap();
     let subscriber = link.client.subscribe("a").await.unwrap();
     let mut consumer = NatsConsumer { listener: Listener::new(&link, subscriber, 0), link, answers: Outbox::default() };
-    let mut sink = Answering(0);
+    let mut sink = AnsweringSink(0);
     let (mut idle, mut before) = (0, 0);
     let bound = tokio::time::Instant::now() + Duration::from_secs(60);
     while count.load(Ordering::Relaxed) < sink.0.max(REQUESTS) && tokio::time::Instant::now() < bound {

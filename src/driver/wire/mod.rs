@@ -1,66 +1,70 @@
-//! NATS core messaging without a client library: the protocol written and read by hand, one buffer each way.
+//! NATS core messaging without a client library: the protocol written and read by hand, one buffer
+//! each way.
 //!
 //! # Background
-//! A client library costs more for a message than a good broker does. With `client = "wire"` a user can saturate a large
-//! server from a small machine, and, by running the same scenario with both clients, see what the library costs.
+//! A client library costs more for a message than a good broker does. With `client = "wire"` a user
+//! can saturate a large server from a small machine, and, by running the same scenario with both
+//! clients, see what the library costs.
 //! # Design
-//! Messages are gathered in one buffer and written when it is full or when nothing more is due; what arrives is parsed where it
-//! was read and given to the sink without a copy. Nothing is allocated for a message.
+//! Messages are gathered in one buffer and written when it is full or when nothing more is due;
+//! what arrives is parsed where it was read and given to the sink without a copy. Nothing is
+//! allocated for a message.
 //! # Rejected
-//! A task for reading and a channel between (as async-nats has): a wake-up and a copy for each message.
+//! A task for reading and a channel between (as async-nats has): a wake-up and a copy for each
+//! message.
 //!
-//! Speaks plain TCP with user and password, or a token. No TLS, NKeys, headers or reconnecting: a lost connection ends
-//! the trial, as it should where every message is counted.
+//! Speaks plain TCP with user and password, or a token. No TLS, NKeys, headers or reconnecting: a
+//! lost connection ends the trial, as it should where every message is counted.
 
-mod pipe;
+mod connection;
 
 use std::collections::BTreeMap;
 
-use pipe::{FULL, Frame, Pipe, append};
+use connection::{FULL, ServerFrame, WireConnection, append};
 
 use super::nats::core;
 use super::nats::link::without_secrets;
-use super::nats::options::Connection;
+use super::nats::options::ConnectionOptions;
 use super::{
-    Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Outgoing, Producer, Seat,
-    Sink, Start, Target,
+    ClientSlot, Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, MessageSink,
+    Outgoing, Producer, Start, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
 use crate::units::{Nanos, SECOND, now};
 
-/// A connection that only publishes looks for the server's PING so often; a server waits minutes for the answer.
+/// A connection that only publishes looks for the server's PING so often; a server waits minutes
+/// for the answer.
 const LOOK: Nanos = SECOND;
 
-/// See the module.
 #[derive(Debug)]
-pub struct Wire {
+pub struct WireDriver {
     target: Target,
     workloads: Vec<Workload>,
     facts: Facts,
     incidents: Incidents,
 }
 
-impl Wire {
-    async fn open(&self, name: &str) -> Result<Pipe, DriverError> {
-        Ok(Pipe::open(&self.target, &self.incidents, name).await?.0)
+impl WireDriver {
+    async fn open(&self, name: &str) -> Result<WireConnection, DriverError> {
+        Ok(WireConnection::open(&self.target, &self.incidents, name).await?.0)
     }
-    fn subject(&self, seat: Seat, channel: u32) -> Vec<u8> {
-        format!("mb.{:08x}.{}.{channel}", self.target.run, seat.workload).into_bytes()
+    fn subject(&self, slot: ClientSlot, channel: u32) -> Vec<u8> {
+        format!("mb.{:08x}.{}.{channel}", self.target.run, slot.workload).into_bytes()
     }
 }
 
-impl Driver for Wire {
+impl Driver for WireDriver {
     type Producer = WireProducer;
     type Consumer = WireConsumer;
 
     fn options() -> Vec<OptionSet> {
-        vec![OptionSet::of::<Connection>(Connection::check)]
+        vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check)]
     }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let incidents = Incidents::default();
-        let (_, info) = Pipe::open(&target, &incidents, "msgbench-admin").await?;
+        let (_, info) = WireConnection::open(&target, &incidents, "msgbench-admin").await?;
         let largest = workloads.iter().map(|w| w.payload.size.largest().0).max().unwrap_or(0);
         if largest > info.max_payload {
             return Err(DriverError::Admin {
@@ -87,18 +91,18 @@ impl Driver for Wire {
         &self.incidents
     }
 
-    async fn producer(&self, seat: Seat) -> Result<WireProducer, DriverError> {
+    async fn producer(&self, slot: ClientSlot) -> Result<WireProducer, DriverError> {
         let mut pipe = self.open("msgbench-producer").await?;
-        let topology = self.workloads[seat.workload].topology;
+        let topology = self.workloads[slot.workload].topology;
         let mut reply = Vec::new();
         if topology.reply {
-            reply = format!("mbr.{:08x}.{}.{}", self.target.run, seat.workload, seat.index).into_bytes();
+            reply = format!("mbr.{:08x}.{}.{}", self.target.run, slot.workload, slot.index).into_bytes();
             pipe.subscribe(&reply, None).await?;
         }
         // `PUB <subject> [reply] `: what follows is the size.
         let head = |channel| {
             let mut head = b"PUB ".to_vec();
-            head.extend(self.subject(seat, channel));
+            head.extend(self.subject(slot, channel));
             head.push(b' ');
             if topology.reply {
                 head.extend(&reply);
@@ -110,11 +114,11 @@ impl Driver for Wire {
         Ok(WireProducer { pipe, heads, replies: topology.reply, looked: now() })
     }
 
-    async fn consumer(&self, seat: Seat, _: Start) -> Result<WireConsumer, DriverError> {
+    async fn consumer(&self, slot: ClientSlot, _: Start) -> Result<WireConsumer, DriverError> {
         let mut pipe = self.open("msgbench-consumer").await?;
-        let topology = self.workloads[seat.workload].topology;
-        let subject = format!("mb.{:08x}.{}.*", self.target.run, seat.workload);
-        let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", seat.group));
+        let topology = self.workloads[slot.workload].topology;
+        let subject = format!("mb.{:08x}.{}.*", self.target.run, slot.workload);
+        let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", slot.group));
         pipe.subscribe(subject.as_bytes(), group.as_deref()).await?;
         Ok(WireConsumer { pipe })
     }
@@ -127,7 +131,7 @@ impl Driver for Wire {
 /// Publishes on a connection of its own.
 #[derive(Debug)]
 pub struct WireProducer {
-    pipe: Pipe,
+    pipe: WireConnection,
     heads: Vec<Vec<u8>>,
     replies: bool,
     looked: Nanos,
@@ -142,7 +146,7 @@ impl WireProducer {
         }
         self.looked = at;
         if self.pipe.take(1)? {
-            while !matches!(self.pipe.next()?, Frame::Need(_)) {}
+            while !matches!(self.pipe.next()?, ServerFrame::Need(_)) {}
         }
         Ok(())
     }
@@ -179,13 +183,13 @@ impl Producer for WireProducer {
         let mut given = false;
         loop {
             match self.pipe.next()? {
-                Frame::Message { no_responders: true, .. } => sink(Confirmation::Unanswered),
-                Frame::Message { payload: (from, to), .. } => {
+                ServerFrame::Message { no_responders: true, .. } => sink(Confirmation::Unanswered),
+                ServerFrame::Message { payload: (from, to), .. } => {
                     sink(Confirmation::Answered { message: &self.pipe.input[from..to], at: self.pipe.at });
                 }
-                Frame::Other | Frame::Pong => continue,
-                Frame::Need(_) if given => return Ok(()),
-                Frame::Need(n) => {
+                ServerFrame::Other | ServerFrame::Pong => continue,
+                ServerFrame::Need(_) if given => return Ok(()),
+                ServerFrame::Need(n) => {
                     self.pipe.write().await?;
                     self.pipe.fill(n).await?;
                     continue;
@@ -203,15 +207,15 @@ impl Producer for WireProducer {
 /// Subscribes on a connection of its own.
 #[derive(Debug)]
 pub struct WireConsumer {
-    pipe: Pipe,
+    pipe: WireConnection,
 }
 
 impl Consumer for WireConsumer {
-    async fn receive(&mut self, sink: &mut impl Sink, limit: usize) -> Result<(), DriverError> {
+    async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
         let mut given = 0;
         while given < limit {
             match self.pipe.next()? {
-                Frame::Message { payload: (from, to), reply, .. } => {
+                ServerFrame::Message { payload: (from, to), reply, .. } => {
                     given += 1;
                     let incoming = Incoming { payload: &self.pipe.input[from..to], at: self.pipe.at, attempt: 0 };
                     if sink.take(incoming) == Disposition::Answer && reply.0 < reply.1 {
@@ -222,9 +226,9 @@ impl Consumer for WireConsumer {
                         append(&mut pipe.out, &pipe.input[from..to]);
                     }
                 }
-                Frame::Other | Frame::Pong => {}
-                Frame::Need(_) if given > 0 => break,
-                Frame::Need(n) => {
+                ServerFrame::Other | ServerFrame::Pong => {}
+                ServerFrame::Need(_) if given > 0 => break,
+                ServerFrame::Need(n) => {
                     self.pipe.write().await?;
                     self.pipe.fill(n).await?;
                 }

@@ -1,6 +1,6 @@
 //! The items of the audit, each a small reading of /proc or /sys.
 
-use super::{Disturbance, Finding, Grade, Root};
+use super::{Disturbance, FileSystemRoot, Finding, Grade};
 use crate::host::ticks::steal_of;
 use crate::record::{Amount, Disturbed};
 
@@ -21,7 +21,7 @@ fn unknown(item: &str, path: &str) -> Finding {
 }
 
 /// Every item, in the order in which a reader should look at them.
-pub fn audit(root: &Root) -> Vec<Finding> {
+pub fn audit(root: &FileSystemRoot) -> Vec<Finding> {
     let mut all = vec![
         virtualisation(root),
         cores(root),
@@ -46,7 +46,7 @@ pub fn audit(root: &Root) -> Vec<Finding> {
     all
 }
 
-fn virtualisation(root: &Root) -> Finding {
+fn virtualisation(root: &FileSystemRoot) -> Finding {
     let guest = root.text("proc/cpuinfo").is_some_and(|t| t.contains(" hypervisor"));
     let container = root.exists(".dockerenv") || root.exists("run/.containerenv");
     let name = root.text("sys/class/dmi/id/product_name").map(|n| format!(" ({n})")).unwrap_or_default();
@@ -66,7 +66,7 @@ fn virtualisation(root: &Root) -> Finding {
     )
 }
 
-fn cores(root: &Root) -> Finding {
+fn cores(root: &FileSystemRoot) -> Finding {
     let cpus = root.text("proc/cpuinfo").map_or(0, |t| t.lines().filter(|l| l.starts_with("processor")).count());
     if cpus == 0 {
         return unknown("cores", "proc/cpuinfo");
@@ -76,7 +76,7 @@ fn cores(root: &Root) -> Finding {
     finding("cores", grade, cpus.to_string(), why, "use a host with 4 or more, or run the broker on another host")
 }
 
-fn other_load(root: &Root) -> Finding {
+fn other_load(root: &FileSystemRoot) -> Finding {
     let Some(text) = root.text("proc/loadavg") else { return unknown("other load", "proc/loadavg") };
     let fields: Vec<&str> = text.split_whitespace().collect();
     let average: f64 = fields.first().and_then(|f| f.parse().ok()).unwrap_or(0.0);
@@ -96,7 +96,7 @@ fn other_load(root: &Root) -> Finding {
     )
 }
 
-fn clocksource(root: &Root) -> Finding {
+fn clocksource(root: &FileSystemRoot) -> Finding {
     let path = "sys/devices/system/clocksource/clocksource0/current_clocksource";
     let Some(source) = root.text(path) else { return unknown("clock source", path) };
     let grade = match source.as_str() {
@@ -109,7 +109,7 @@ fn clocksource(root: &Root) -> Finding {
     finding("clock source", grade, source, why, format!("echo tsc | sudo tee /{path}"))
 }
 
-fn governor(root: &Root) -> Finding {
+fn governor(root: &FileSystemRoot) -> Finding {
     let cpus = root.list("sys/devices/system/cpu", "cpu");
     let read = |cpu: &String| root.text(&format!("sys/devices/system/cpu/{cpu}/cpufreq/scaling_governor"));
     let mut governors: Vec<String> = cpus.iter().filter_map(read).collect();
@@ -123,7 +123,7 @@ fn governor(root: &Root) -> Finding {
     finding("frequency governor", grade, governors.join(", "), why, "sudo cpupower frequency-set -g performance")
 }
 
-fn turbo(root: &Root) -> Finding {
+fn turbo(root: &FileSystemRoot) -> Finding {
     let intel = root.number("sys/devices/system/cpu/intel_pstate/no_turbo").map(|off| off == 1);
     let amd = root.number("sys/devices/system/cpu/cpufreq/boost").map(|on| on == 0);
     let Some(off) = intel.or(amd) else { return unknown("turbo", "sys/devices/system/cpu/intel_pstate/no_turbo") };
@@ -135,7 +135,7 @@ fn turbo(root: &Root) -> Finding {
     finding("turbo", grade, observed, "the first seconds run faster than the rest, depending on heat", remedy)
 }
 
-fn heat(root: &Root) -> Finding {
+fn heat(root: &FileSystemRoot) -> Finding {
     let path = "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count";
     let Some(count) = root.number(path) else { return unknown("heat throttling", path) };
     let observed = format!("{count} times since the host started");
@@ -149,7 +149,7 @@ fn heat(root: &Root) -> Finding {
     )
 }
 
-fn idle_states(root: &Root) -> Finding {
+fn idle_states(root: &FileSystemRoot) -> Finding {
     let folder = "sys/devices/system/cpu/cpu0/cpuidle";
     let states = root.list(folder, "state");
     if states.is_empty() {
@@ -167,7 +167,7 @@ fn idle_states(root: &Root) -> Finding {
     finding("idle states", grade, format!("the deepest takes {deepest} us to leave"), why, remedy)
 }
 
-fn smt(root: &Root) -> Finding {
+fn smt(root: &FileSystemRoot) -> Finding {
     let path = "sys/devices/system/cpu/smt/active";
     let Some(active) = root.number(path) else { return unknown("hyper-threading", path) };
     let (grade, observed) = if active == 1 { (Grade::Warn, "on") } else { (Grade::Ok, "off") };
@@ -175,13 +175,13 @@ fn smt(root: &Root) -> Finding {
     finding("hyper-threading", grade, observed, why, "echo off | sudo tee /sys/devices/system/cpu/smt/control")
 }
 
-fn cgroup(root: &Root) -> Option<String> {
+fn cgroup(root: &FileSystemRoot) -> Option<String> {
     let text = root.text("proc/self/cgroup")?;
     let path = text.lines().find_map(|l| l.strip_prefix("0::/"))?;
     Some(format!("sys/fs/cgroup/{path}"))
 }
 
-fn quota(root: &Root) -> Finding {
+fn quota(root: &FileSystemRoot) -> Finding {
     let Some(folder) = cgroup(root) else { return unknown("CPU quota", "proc/self/cgroup") };
     let Some(max) = root.text(&format!("{folder}/cpu.max")) else {
         return finding("CPU quota", Grade::Ok, "none", "", "");
@@ -193,7 +193,7 @@ fn quota(root: &Root) -> Finding {
     finding("CPU quota", grade, observed, why, "run without a CPU limit (docker: no --cpus; Kubernetes: no limits.cpu)")
 }
 
-fn pressure(root: &Root) -> Finding {
+fn pressure(root: &FileSystemRoot) -> Finding {
     let path = "proc/pressure/cpu";
     let Some(text) = root.text(path) else { return unknown("CPU pressure", path) };
     let some =
@@ -204,7 +204,7 @@ fn pressure(root: &Root) -> Finding {
     finding("CPU pressure", grade, observed, "there is more to do than there are cores", "end other programs")
 }
 
-fn numa(root: &Root) -> Finding {
+fn numa(root: &FileSystemRoot) -> Finding {
     let nodes = root.list("sys/devices/system/node", "node").len();
     let balancing = root.number("proc/sys/kernel/numa_balancing");
     match (nodes, balancing) {
@@ -224,7 +224,7 @@ fn numa(root: &Root) -> Finding {
     }
 }
 
-fn huge_pages(root: &Root) -> Finding {
+fn huge_pages(root: &FileSystemRoot) -> Finding {
     let path = "sys/kernel/mm/transparent_hugepage/enabled";
     let Some(text) = root.text(path) else { return unknown("transparent huge pages", path) };
     let chosen = text.split_whitespace().find_map(|w| w.strip_prefix('[')?.strip_suffix(']')).unwrap_or("?").to_owned();
@@ -237,7 +237,7 @@ fn meminfo(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
 }
 
-fn swap(root: &Root) -> Finding {
+fn swap(root: &FileSystemRoot) -> Finding {
     let Some(text) = root.text("proc/meminfo") else { return unknown("swap", "proc/meminfo") };
     let total = meminfo(&text, "SwapTotal:").unwrap_or(0);
     let used = total.saturating_sub(meminfo(&text, "SwapFree:").unwrap_or(0));
@@ -249,7 +249,7 @@ fn swap(root: &Root) -> Finding {
     finding("swap", grade, observed, "memory that was moved to disk takes milliseconds to come back", "sudo swapoff -a")
 }
 
-fn timer_slack(root: &Root) -> Finding {
+fn timer_slack(root: &FileSystemRoot) -> Finding {
     let path = "proc/self/timerslack_ns";
     let Some(slack) = root.number(path) else { return unknown("timer slack", path) };
     // msgbench sets its own threads to 1 ns; brokers keep what they inherit.
@@ -257,7 +257,7 @@ fn timer_slack(root: &Root) -> Finding {
     finding("timer slack", Grade::Ok, observed, "", "")
 }
 
-fn socket_buffers(root: &Root) -> Finding {
+fn socket_buffers(root: &FileSystemRoot) -> Finding {
     let read = |name: &str| root.number(&format!("proc/sys/net/core/{name}"));
     let (Some(receive), Some(send)) = (read("rmem_max"), read("wmem_max")) else {
         return unknown("socket buffers", "proc/sys/net/core/rmem_max");
@@ -269,7 +269,7 @@ fn socket_buffers(root: &Root) -> Finding {
     finding("socket buffers", grade, observed, why, remedy)
 }
 
-fn open_files(root: &Root) -> Finding {
+fn open_files(root: &FileSystemRoot) -> Finding {
     let path = "proc/self/limits";
     let Some(text) = root.text(path) else { return unknown("open files", path) };
     let line = text.lines().find_map(|l| l.strip_prefix("Max open files"));
@@ -280,7 +280,7 @@ fn open_files(root: &Root) -> Finding {
     finding("open files", grade, format!("at most {soft}"), why, "ulimit -n 65536")
 }
 
-fn steal(root: &Root) -> Finding {
+fn steal(root: &FileSystemRoot) -> Finding {
     let Some((stolen, total)) = steal_ticks(root) else { return unknown("stolen time", "proc/stat") };
     let share = 100.0 * stolen as f64 / total.max(1) as f64;
     let grade = stolen_grade(share);
@@ -302,12 +302,12 @@ fn stolen_grade(percent: f64) -> Grade {
     }
 }
 
-fn steal_ticks(root: &Root) -> Option<(u64, u64)> {
+fn steal_ticks(root: &FileSystemRoot) -> Option<(u64, u64)> {
     steal_of(&root.text("proc/stat")?)
 }
 
 /// See [`Disturbance::read`].
-pub(super) fn disturbance(root: &Root) -> Disturbance {
+pub(super) fn disturbance(root: &FileSystemRoot) -> Disturbance {
     let after = |text: Option<String>, key: &str| {
         text.and_then(|t| t.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok()))
             .unwrap_or(0)
@@ -327,7 +327,7 @@ pub(super) fn disturbance(root: &Root) -> Disturbance {
 }
 
 /// A figure of the two-line tables of /proc/net: names on one line, figures on the next.
-fn table(root: &Root, path: &str, group: &str, name: &str) -> Option<u64> {
+fn table(root: &FileSystemRoot, path: &str, group: &str, name: &str) -> Option<u64> {
     let text = root.text(path)?;
     let mut lines = text.lines().filter(|l| l.starts_with(group));
     let (names, figures) = (lines.next()?, lines.next()?);

@@ -1,7 +1,8 @@
-//! The audit of a host: what of it spoils latencies, why that matters and what mends it. Reads only.
+//! The audit of a host: what of it spoils latencies, why that matters and what mends it. Reads
+//! only.
 //!
-//! Files of /proc and /sys come and go with kernels, virtual machines and containers: one that is missing makes its item
-//! `unknown`, never an error. Items and thresholds: stats.md, part (d).
+//! Files of /proc and /sys come and go with kernels, virtual machines and containers: one that is
+//! missing makes its item `unknown`, never an error. Items and thresholds: stats.md, part (d).
 
 mod items;
 
@@ -13,9 +14,9 @@ pub use crate::record::{Finding, Grade};
 
 /// The file system as the audit sees it: `/`, or a folder that a test has made.
 #[derive(Debug, Clone)]
-pub struct Root(PathBuf);
+pub struct FileSystemRoot(PathBuf);
 
-impl Root {
+impl FileSystemRoot {
     /// This host.
     pub fn host() -> Self {
         Self("/".into())
@@ -66,11 +67,12 @@ pub struct Disturbance {
 
 impl Disturbance {
     /// Reads them now; what cannot be read is zero.
-    pub fn read(root: &Root) -> Self {
+    pub fn read(root: &FileSystemRoot) -> Self {
         items::disturbance(root)
     }
 
-    /// What has happened since `before`, as findings: those that are not as they should be, and the share of stolen time.
+    /// What has happened since `before`, as findings: those that are not as they should be, and the
+    /// share of stolen time.
     pub fn since(&self, before: &Self) -> Vec<Finding> {
         items::moved(before, self)
     }

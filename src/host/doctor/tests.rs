@@ -2,14 +2,14 @@ use std::fs;
 
 use super::*;
 
-fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, FileSystemRoot) {
     let dir = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let root = Root::at(dir.path());
+    let root = FileSystemRoot::at(dir.path());
     (dir, root)
 }
 
@@ -104,6 +104,6 @@ fn tables_of_the_network_are_read_by_name() {
 
 #[test]
 fn this_host_can_be_audited() {
-    let all = audit(&Root::host());
+    let all = audit(&FileSystemRoot::host());
     assert!(all.iter().any(|f| f.grade == Grade::Ok), "{all:?}");
 }

@@ -1,8 +1,8 @@
 //! One encoded histogram: HdrHistogram's encodings V0, V1 and V2, compressed or not.
 //!
-//! V2 is what is written since 2015; V0 and V1 are in older logs (jHiccup, YCSB). All three have a cookie of four bytes,
-//! whose low byte says which; V0 and V1 say in it how wide a count is. Nothing of the input is trusted: sizes are checked
-//! before anything is reserved.
+//! V2 is what is written since 2015; V0 and V1 are in older logs (jHiccup, YCSB). All three have a
+//! cookie of four bytes, whose low byte says which; V0 and V1 say in it how wide a count is.
+//! Nothing of the input is trusted: sizes are checked before anything is reserved.
 
 use std::io::Read;
 
@@ -162,8 +162,8 @@ fn fixed(bytes: &[u8], header: &Header, width: usize) -> Result<Histogram<u64>, 
     Ok(found)
 }
 
-/// The smallest value that a count stands for: values are kept in steps that double with each power of two, with as many
-/// steps as the digits ask for.
+/// The smallest value that a count stands for: values are kept in steps that double with each power
+/// of two, with as many steps as the digits ask for.
 fn value(index: u64, h: &Header) -> Option<u64> {
     let unit = h.lowest.ilog2();
     let half = (2 * 10u64.pow(h.digits)).next_power_of_two().ilog2().max(1) - 1;

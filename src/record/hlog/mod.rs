@@ -1,8 +1,8 @@
 //! Reads interval logs of HdrHistogram back: those of msgbench, and those of other tools.
 //!
-//! A line is `start,length,max,histogram`, with `Tag=NAME,` before it where it has a tag. What other programs write is
-//! read too: a byte-order mark, line ends of Windows, blank lines, whole seconds, no line feed at the end, and encodings V0
-//! and V1.
+//! A line is `start,length,max,histogram`, with `Tag=NAME,` before it where it has a tag. What
+//! other programs write is read too: a byte-order mark, line ends of Windows, blank lines, whole
+//! seconds, no line feed at the end, and encodings V0 and V1.
 
 mod decode;
 
@@ -23,7 +23,7 @@ pub struct HlogError {
 
 /// One entry of a log.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub struct HlogEntry<'a> {
     /// Kind of latency; empty where it has none.
     pub tag: &'a str,
     /// Start in seconds since the base time of the log.
@@ -47,12 +47,16 @@ pub fn read(bytes: &[u8]) -> Result<Vec<TaggedInterval>, HlogError> {
     Ok(list)
 }
 
-/// Calls `found` with each entry whose tag is `wanted`; the others are not decoded, which is most of the time that reading
-/// takes.
+/// Calls `found` with each entry whose tag is `wanted`; the others are not decoded, which is most
+/// of the time that reading takes.
 ///
 /// # Errors
 /// At the first line that cannot be read.
-pub fn each(bytes: &[u8], wanted: &dyn Fn(&str) -> bool, found: &mut dyn FnMut(Entry<'_>)) -> Result<(), HlogError> {
+pub fn each(
+    bytes: &[u8],
+    wanted: &dyn Fn(&str) -> bool,
+    found: &mut dyn FnMut(HlogEntry<'_>),
+) -> Result<(), HlogError> {
     for (line, text) in lines(bytes) {
         let bad = |problem: String| HlogError { line, problem };
         let text = text.map_err(|()| bad("it is no text".into()))?;
@@ -82,7 +86,7 @@ pub fn each(bytes: &[u8], wanted: &dyn Fn(&str) -> bool, found: &mut dyn FnMut(E
             .decode(encoded)
             .map_err(|e| bad(format!("its histogram is no base64: {e}")))?;
         let histogram = decode::decode(&raw).map_err(|e| bad(format!("its histogram is not readable: {e}")))?;
-        found(Entry { tag, start_s, length_s, histogram });
+        found(HlogEntry { tag, start_s, length_s, histogram });
     }
     Ok(())
 }
@@ -105,8 +109,8 @@ fn seconds(what: &str, text: &str) -> Result<f64, String> {
     }
 }
 
-/// All intervals with a tag as one histogram; `None` where there is none. Intervals of different precision are taken
-/// together at the finest of them.
+/// All intervals with a tag as one histogram; `None` where there is none. Intervals of different
+/// precision are taken together at the finest of them.
 pub fn merged(log: &[TaggedInterval], tag: &str) -> Option<Histogram<u64>> {
     let of: Vec<Histogram<u64>> = log.iter().filter(|i| i.tag == tag).map(|i| i.histogram.open()).collect();
     let finest = of.iter().max_by_key(|h| (h.sigfig(), std::cmp::Reverse(h.low())))?;

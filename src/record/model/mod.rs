@@ -1,7 +1,8 @@
 //! The fields of `run.json`, schema `msgbench.run/1`.
 //!
-//! Durations and latencies are nanoseconds and say so in their name; rates are per second. A latency of `null` is
-//! +infinity: the message never arrived. New fields may be added within version 1; none changes its meaning.
+//! Durations and latencies are nanoseconds and say so in their name; rates are per second. A
+//! latency of `null` is +infinity: the message never arrived. New fields may be added within
+//! version 1; none changes its meaning.
 
 mod result;
 
@@ -40,8 +41,8 @@ pub struct Record {
     pub started_at: String,
     /// End of the run, UTC, RFC 3339; absent while it goes on and after a crash.
     pub ended_at: Option<String>,
-    /// By how many seconds the wall clock was set (or the machine slept) while the run went on, where it was: all times here are
-    /// those of the clock as it was at the start.
+    /// By how many seconds the wall clock was set (or the machine slept) while the run went on,
+    /// where it was: all times here are those of the clock as it was at the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_step_s: Option<f64>,
     /// Whether all planned trials were executed.
@@ -69,7 +70,6 @@ pub enum Completion {
 /// The program that wrote a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
-    /// Its version.
     pub version: String,
     /// Build profile: `release` or `debug`. Figures of a debug build are not to be compared.
     pub profile: String,
@@ -170,9 +170,10 @@ pub struct Finding {
     pub observed: String,
     /// Why it matters for a latency; empty when all is well.
     pub why: String,
-    /// The command or setting that mends it; empty when there is nothing to mend.
+    /// The command or setting that corrects it; empty when nothing is wrong.
     pub remedy: String,
-    /// The figure, of a disturbance; absent in an audit, and in records of before figures were kept.
+    /// The figure, of a disturbance; absent in an audit, and in records of before figures were
+    /// kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Amount>,
 }
@@ -211,7 +212,8 @@ pub struct Trial {
     pub drained_ns: Nanos,
     /// One entry for each workload, in the plan's order.
     pub workloads: Vec<WorkloadResult>,
-    /// CPU, memory and context switches of the broker's processes; absent when it is not on this host.
+    /// CPU, memory and context switches of the broker's processes; absent when it is not on this
+    /// host.
     pub broker: Option<Resources>,
     /// The same of the generator.
     pub generator: Resources,
@@ -222,7 +224,8 @@ pub struct Trial {
     pub hiccup: LatencySummary,
     /// The checks that say whether the trial may be believed.
     pub validity: Vec<Check>,
-    /// What happened on the way: disconnects, server errors, events; with the offset from the start of measurement.
+    /// What happened on the way: disconnects, server errors, events; with the offset from the start
+    /// of measurement.
     pub events: Vec<Event>,
     /// Interval log of the trial, relative to `run.json`.
     pub hlog: Option<String>,
@@ -276,7 +279,8 @@ pub enum Outcome {
     Partial,
     /// The system failed under test; what was measured until then is kept.
     Failed {
-        /// Phase in which it failed: `prepare`, `connect`, `warm-up`, `measure`, `drain`, `tear-down`.
+        /// Phase in which it failed: `prepare`, `connect`, `warm-up`, `measure`, `drain`,
+        /// `tear-down`.
         phase: String,
         /// What failed, with the server's own words.
         error: String,
@@ -295,6 +299,7 @@ pub struct SystemFacts {
     /// What is promised of messages, in levels; `unstated` in records of before levels were kept.
     #[serde(default)]
     pub promised: Levels,
-    /// Effective guarantees and settings, read back, in words: `delivery`, `durability`, `acknowledgement`, ...
+    /// Effective guarantees and settings, read back, in words: `delivery`, `durability`,
+    /// `acknowledgement`, ...
     pub guarantees: BTreeMap<String, String>,
 }

@@ -18,10 +18,11 @@ pub struct WorkloadResult {
     pub ledger: Ledger,
     /// Rates over the measured phase.
     pub throughput: Throughput,
-    /// One summary for each kind of latency: `e2e`, `e2e.service`, `rtt`, `rtt.service`, `ack`, `ack.service`, `lag`.
+    /// One summary for each kind of latency: `e2e`, `e2e.service`, `rtt`, `rtt.service`, `ack`,
+    /// `ack.service`, `lag`.
     ///
-    /// With slow consumers also `e2e.slow`; with a backlog `ack.before-replay`, `ack.during-replay`, `ack.after-replay`
-    /// and the same of `e2e`.
+    /// With slow consumers also `e2e.slow`; with a backlog `ack.before-replay`,
+    /// `ack.during-replay`, `ack.after-replay` and the same of `e2e`.
     pub latency: BTreeMap<String, LatencySummary>,
     /// What the system promised of these messages, and whether it kept it.
     #[serde(default)]
@@ -39,7 +40,8 @@ pub const RESPONSES: [&str; 3] = ["e2e", "rtt", "ack"];
 /// The same from sending: all there is where messages have no intended time.
 const SERVICES: [&str; 3] = ["e2e.service", "rtt.service", "ack.service"];
 
-/// The latency that heads a workload, with its name: its response, or, without intended times, the service latency.
+/// The latency that heads a workload, with its name: its response, or, without intended times, the
+/// service latency.
 pub fn headline(all: &BTreeMap<String, LatencySummary>) -> Option<(&'static str, &LatencySummary)> {
     first_of(all, &RESPONSES).or_else(|| first_of(all, &SERVICES))
 }
@@ -53,7 +55,8 @@ fn first_of<'a>(
 }
 
 impl WorkloadResult {
-    /// The response latency that heads the workload, with its name; `None` where messages have no intended time.
+    /// The response latency that heads the workload, with its name; `None` where messages have no
+    /// intended time.
     pub fn response(&self) -> Option<(&'static str, &LatencySummary)> {
         first_of(&self.latency, &RESPONSES)
     }
@@ -67,7 +70,8 @@ impl WorkloadResult {
 /// A promise of the system's configuration, held against the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Promise {
-    /// What was promised, as read back: `at least once`, `exactly once`, `order per producer and subject`, ...
+    /// What was promised, as read back: `at least once`, `exactly once`,
+    /// `order per producer and subject`, ...
     pub promised: String,
     /// Whether the ledger bears it out.
     pub kept: bool,
@@ -101,9 +105,11 @@ pub struct Replay {
     pub begun_s: f64,
     /// From the request for the first message until its arrival, seconds.
     pub first_s: Option<f64>,
-    /// From the request until a message arrived within 100 ms of its publication, seconds; null when it never did.
+    /// From the request until a message arrived within 100 ms of its publication, seconds; null
+    /// when it never did.
     pub catch_up_s: Option<f64>,
-    /// Messages read per second, backlog and new ones, until then (or until the end of the backlog).
+    /// Messages read per second, backlog and new ones, until then (or until the end of the
+    /// backlog).
     pub rate: Option<f64>,
 }
 
@@ -114,7 +120,8 @@ pub struct Ledger {
     pub scheduled: u64,
     /// Handed to the client, whenever that was.
     pub sent: u64,
-    /// Of the sent, those that were handed over only after the measured phase had ended: they are in no rate.
+    /// Of the sent, those that were handed over only after the measured phase had ended: they are
+    /// in no rate.
     #[serde(default)]
     pub sent_late: u64,
     /// Refused by the client or the broker, with an error.
@@ -130,7 +137,8 @@ pub struct Ledger {
     pub delivered: u64,
     /// Deliveries owed and never made: `expected` - `delivered` - `dead_lettered` - `in_flight`.
     pub lost: u64,
-    /// Deliveries owed that were on their way when the user gave the trial up: neither made nor lost.
+    /// Deliveries owed that were on their way when the user gave the trial up: neither made nor
+    /// lost.
     #[serde(default)]
     pub in_flight: u64,
     /// Of the lost, those of messages that the broker had confirmed.
@@ -141,7 +149,8 @@ pub struct Ledger {
     pub client_dropped: u64,
     /// Deliveries of a message that the group had before.
     pub duplicated: u64,
-    /// Deliveries after one of a later message of the same producer and channel (or key), to the same consumer.
+    /// Deliveries after one of a later message of the same producer and channel (or key), to the
+    /// same consumer.
     pub reordered: u64,
     /// Deliveries that a consumer rejected, as the scenario asks.
     #[serde(default)]
@@ -165,12 +174,14 @@ pub struct Throughput {
     pub offered: Option<f64>,
     /// Handed to the client within the measured phase.
     pub sent: f64,
-    /// Received for the first time within the measured phase, by all groups of consumers (answers, where there are
-    /// requesters; acknowledgements, where nobody receives). A record without `received` counts duplicates here, too.
+    /// Received for the first time within the measured phase, by all groups of consumers (answers,
+    /// where there are requesters; acknowledgements, where nobody receives). A record without
+    /// `received` counts duplicates here, too.
     pub delivered: f64,
     /// The same in payload bytes per second.
     pub delivered_bytes: f64,
-    /// Everything received within the measured phase, duplicates included; null where nobody receives.
+    /// Everything received within the measured phase, duplicates included; null where nobody
+    /// receives.
     #[serde(default)]
     pub received: Option<f64>,
     /// The same in payload bytes per second.
@@ -203,7 +214,8 @@ pub struct LatencySummary {
 }
 
 impl LatencySummary {
-    /// The value at a quantile of the plan: `None` when it was not computed, `Some(None)` when it is infinite.
+    /// The value at a quantile of the plan: `None` when it was not computed, `Some(None)` when it
+    /// is infinite.
     pub fn at(&self, quantile: f64) -> Option<&Percentile> {
         self.percentiles.iter().find(|p| (p.quantile - quantile).abs() < 1e-9)
     }
@@ -220,14 +232,16 @@ pub struct Percentile {
     pub exceedances: f64,
     /// Whether enough samples stand behind it to be shown: at least 10 above it.
     pub printable: bool,
-    /// 95 % interval of this run's value, allowing for correlation between messages; null above is beyond the largest.
+    /// 95 % interval of this run's value, allowing for correlation between messages; null above is
+    /// beyond the largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci95_ns: Option<(Nanos, Option<Nanos>)>,
-    /// Over-dispersion: by how much correlation inflates the variance; n / phi messages would know as much.
+    /// Over-dispersion: by how much correlation inflates the variance; n / phi messages would know
+    /// as much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phi: Option<f64>,
-    /// What the harness itself shows at this quantile and rate on this host, ns, where the value is below three times that:
-    /// it is as much the harness's as the system's.
+    /// What the harness itself shows at this quantile and rate on this host, ns, where the value is
+    /// below three times that: it is as much the harness's as the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near_floor_ns: Option<Nanos>,
     /// Effective samples expected above it, exceedances / phi.
@@ -236,10 +250,10 @@ pub struct Percentile {
     /// Whether blocks are many and long enough for the interval to be believed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reliable: Option<bool>,
-    /// What the value hangs on, where fewer than 10 effective samples are above it because slow messages came together: it
-    /// is that of this run, and says little of the next one.
+    /// What the value hangs on, where fewer than 10 effective samples are above it because slow
+    /// messages came together: it is that of this run, and says little of the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<TailDoubt>,
 }
 
 impl Percentile {
@@ -249,7 +263,7 @@ impl Percentile {
     }
 }
 
-impl Doubt {
+impl TailDoubt {
     /// Of more episodes than these it is no event any more that decides.
     const EVENTS: u32 = 3;
 
@@ -259,7 +273,7 @@ impl Doubt {
     }
 }
 
-impl std::fmt::Display for Doubt {
+impl std::fmt::Display for TailDoubt {
     /// `one stall of 1.00s (at 10.0 s)`, `3 slow spells, the longest 2.90ms (at 7.0 s)`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = if self.stall { "stall" } else { "slow spell" };
@@ -276,7 +290,7 @@ impl std::fmt::Display for Doubt {
 
 /// The stalls, or slow spells, that most of the samples above a percentile are of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Doubt {
+pub struct TailDoubt {
     /// How many: runs of intervals with clearly more samples above the percentile than their share.
     pub episodes: u32,
     /// Their share of the samples above it.
@@ -294,8 +308,8 @@ pub struct Doubt {
 pub struct Resources {
     /// User plus system CPU seconds.
     pub cpu_seconds: f64,
-    /// CPU microseconds for each message delivered for the first time within the measured phase (acknowledged, where those
-    /// are more; sent, where there are neither).
+    /// CPU microseconds for each message delivered for the first time within the measured phase
+    /// (acknowledged, where those are more; sent, where there are neither).
     pub cpu_us_per_msg: Option<f64>,
     /// Largest resident set seen, bytes.
     pub rss_peak_bytes: u64,
@@ -357,8 +371,8 @@ pub struct Event {
     pub text: String,
 }
 
-/// One line of `intervals.csv`: one workload during one interval, by intended time for latencies and by wall time
-/// for the counts of throughput.
+/// One line of `intervals.csv`: one workload during one interval, by intended time for latencies
+/// and by wall time for the counts of throughput.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {
     /// `Case::id`.
@@ -377,7 +391,8 @@ pub struct Interval {
     pub sent: u64,
     /// Messages received for the first time by their group.
     pub delivered: u64,
-    /// Response latency (e2e or rtt) of messages intended in this interval; empty where none arrived.
+    /// Response latency (e2e or rtt) of messages intended in this interval; empty where none
+    /// arrived.
     pub p50_ns: Option<Nanos>,
     /// The 99th percentile.
     pub p99_ns: Option<Nanos>,

@@ -5,7 +5,7 @@ use crate::units::{Span, count, three_digits};
 
 /// What a coordinate means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
+pub enum AxisScale {
     /// The number itself.
     Number,
     /// Seconds since the measured phase began.
@@ -18,7 +18,8 @@ pub enum Reading {
     Nines,
 }
 
-/// One axis: from `min` to `max` with labelled ticks. On a logarithmic axis the values are logarithms already.
+/// One axis: from `min` to `max` with labelled ticks. On a logarithmic axis the values are
+/// logarithms already.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
     /// What it shows, with the unit.
@@ -27,10 +28,9 @@ pub struct Axis {
     pub min: f64,
     /// Upper end.
     pub max: f64,
-    /// Where and what.
     pub ticks: Vec<(f64, String)>,
     /// What a coordinate means.
-    pub reading: Reading,
+    pub reading: AxisScale,
 }
 
 /// A step of 1, 2 or 5 times a power of ten that divides a range into about `parts`.
@@ -76,19 +76,19 @@ impl Axis {
         let ticks = (0..=20).map(|i| f64::from(i) * step).take_while(|t| *t <= max * 1.0001);
         let decimals = if step < 1.0 { (-step.log10()).ceil() as usize } else { 0 };
         let ticks = ticks.map(|t| (t, if t >= 1e4 { thousands(t) } else { format!("{t:.decimals$}") })).collect();
-        Self { title: title.into(), min: 0.0, max: max * 1.04, ticks, reading: Reading::Number }
+        Self { title: title.into(), min: 0.0, max: max * 1.04, ticks, reading: AxisScale::Number }
     }
 
     /// A linear axis of a metric from 0.
     pub fn of(title: &str, unit: Unit, max: f64) -> Self {
         let mut axis = Self::linear(title, max);
         axis.ticks.iter_mut().for_each(|t| t.1 = if t.0 == 0.0 { "0".into() } else { tick(unit, t.0) });
-        Self { reading: Reading::Of(unit), ..axis }
+        Self { reading: AxisScale::Of(unit), ..axis }
     }
 
-    /// A logarithmic axis of a metric that holds all values, with little room to spare. Ticks are powers of ten, or 1, 2 and 5
-    /// times these, or evenly spaced values where the range is less than a power of ten. Values that have no logarithm
-    /// are passed over.
+    /// A logarithmic axis of a metric that holds all values, with little room to spare. Ticks are
+    /// powers of ten, or 1, 2 and 5 times these, or evenly spaced values where the range is less
+    /// than a power of ten. Values that have no logarithm are passed over.
     pub fn log_of(title: &str, unit: Unit, values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values
             .filter(|v| *v > 0.0 && v.is_finite())
@@ -113,10 +113,11 @@ impl Axis {
             let first = (low / step).ceil() as i64;
             ticks = at((first..first + 12).map(|i| i as f64 * step).collect());
         }
-        Self { title: title.into(), min, max, ticks, reading: Reading::LogOf(unit) }
+        Self { title: title.into(), min, max, ticks, reading: AxisScale::LogOf(unit) }
     }
 
-    /// The percentiles from 0 to `nines`, on the scale of HdrHistogram: each further nine as far from the one before.
+    /// The percentiles from 0 to `nines`, on the scale of HdrHistogram: each further nine as far
+    /// from the one before.
     pub fn nines(nines: f64) -> Self {
         let tick = |k: i32| {
             let quantile = 100.0 * (1.0 - 10f64.powi(-k));
@@ -127,18 +128,18 @@ impl Axis {
             min: 0.0,
             max: nines * 1.02,
             ticks: (0..=nines.floor() as i32).map(tick).collect(),
-            reading: Reading::Nines,
+            reading: AxisScale::Nines,
         }
     }
 
     /// A coordinate in words: `1.20ms`, `p99.9`.
     pub fn show(&self, v: f64) -> String {
         match self.reading {
-            Reading::Number => count(v),
-            Reading::Seconds => format!("{} s", three_digits(v)),
-            Reading::Of(unit) => unit.show(v),
-            Reading::LogOf(unit) => unit.show(10f64.powf(v)),
-            Reading::Nines => {
+            AxisScale::Number => count(v),
+            AxisScale::Seconds => format!("{} s", three_digits(v)),
+            AxisScale::Of(unit) => unit.show(v),
+            AxisScale::LogOf(unit) => unit.show(10f64.powf(v)),
+            AxisScale::Nines => {
                 // One decimal more than there are nines after the second.
                 let decimals = (v - 1.0).max(0.0).ceil() as usize;
                 format!("p{}", fixed(100.0 * (1.0 - 10f64.powf(-v)), decimals))

@@ -1,14 +1,14 @@
-//! Latency over offered load, where a scenario sweeps the rate: the hockey stick. It shows how far below its limit a system was
-//! measured, and where the limit is.
+//! Latency over offered load, where a scenario sweeps the rate: the hockey stick. It shows how far
+//! below its limit a system was measured, and where the limit is.
 
-use super::axis::{Axis, Reading};
-use super::svg::{Frame, Svg, dash, widest};
+use super::axis::{Axis, AxisScale};
+use super::svg::{PlotFrame, Svg, dash, widest};
 use crate::plan::gate::Comparator;
 use crate::plan::metric::{Quantity, Unit};
 use crate::plan::{Case, Load};
 use crate::record::{RESPONSES, Record, Status, Trial};
 use crate::report::charts::figure::Figure;
-use crate::report::words::view::{Value, quantile_name, response, trials, usable};
+use crate::report::words::view::{ShownLatency, quantile_name, response, trials, usable};
 use crate::stats::median;
 use crate::units::{Rate, latency};
 
@@ -19,23 +19,23 @@ const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 
 /// One load point of a line.
 #[derive(Debug, Clone, PartialEq)]
-struct Point {
+struct CapacityPoint {
     /// Messages a second that the schedule asks for.
     rate: f64,
-    /// Nanoseconds of each run that counts; infinite where the percentile falls among lost messages.
+    /// Nanoseconds of each run that counts; infinite where the percentile falls among lost
+    /// messages.
     runs: Vec<f64>,
     /// Of each run that did not keep up (V3).
     overloaded: Vec<f64>,
 }
 
-/// One line.
 #[derive(Debug, Clone, PartialEq)]
-struct Line {
+struct CapacityLine {
     label: String,
     series: usize,
     /// Whether what this line bears is said, and of whom.
     of: Option<String>,
-    points: Vec<Point>,
+    points: Vec<CapacityPoint>,
 }
 
 /// Cases that differ in the rate only: the rate of each.
@@ -80,13 +80,13 @@ fn overloaded(trial: &Trial) -> bool {
     trial.validity.iter().any(|c| c.id == "V3" && c.status == Status::Invalid)
 }
 
-fn points(record: &Record, sweep: &Sweep<'_>, quantile: f64) -> Vec<Point> {
-    let value = |t: &Trial| match Value::of(t.workloads.get(sweep.workload).and_then(response)?.1.at(quantile)) {
-        Value::Finite(ns) if ns > 0 => Some(ns as f64),
-        Value::Infinite => Some(f64::INFINITY),
+fn points(record: &Record, sweep: &Sweep<'_>, quantile: f64) -> Vec<CapacityPoint> {
+    let value = |t: &Trial| match ShownLatency::of(t.workloads.get(sweep.workload).and_then(response)?.1.at(quantile)) {
+        ShownLatency::Finite(ns) if ns > 0 => Some(ns as f64),
+        ShownLatency::Infinite => Some(f64::INFINITY),
         _ => None,
     };
-    let of = |rate: f64, case: &Case| Point {
+    let of = |rate: f64, case: &Case| CapacityPoint {
         rate,
         runs: trials(record, &case.id).filter(|t| usable(t)).filter_map(value).collect(),
         overloaded: trials(record, &case.id).filter(|t| overloaded(t)).filter_map(value).collect(),
@@ -104,15 +104,17 @@ fn limit(record: &Record, quantile: f64) -> Option<f64> {
     of.filter(|e| same(&e.metric.quantity)).map(|e| e.limit).min_by(f64::total_cmp)
 }
 
-/// The highest rate up to which every load point has runs, none of them overloaded, and all within the limit.
-fn sustained(line: &Line, limit: Option<f64>) -> Option<f64> {
-    let good = |p: &&Point| {
+/// The highest rate up to which every load point has runs, none of them overloaded, and all within
+/// the limit.
+fn sustained(line: &CapacityLine, limit: Option<f64>) -> Option<f64> {
+    let good = |p: &&CapacityPoint| {
         p.overloaded.is_empty() && !p.runs.is_empty() && limit.is_none_or(|l| p.runs.iter().all(|v| *v <= l))
     };
     line.points.iter().take_while(good).last().map(|p| p.rate)
 }
 
-/// A figure for each percentile with a line for each system; with one system, one figure with a line for each percentile.
+/// A figure for each percentile with a line for each system; with one system, one figure with a
+/// line for each percentile.
 pub fn figures(record: &Record) -> String {
     let all = sweeps(record);
     let mut groups: Vec<(usize, &str)> = all.iter().map(|s| (s.workload, s.rest.as_str())).collect();
@@ -123,7 +125,7 @@ pub fn figures(record: &Record) -> String {
     for (workload, rest) in groups {
         let of: Vec<&Sweep<'_>> = all.iter().filter(|s| s.workload == workload && s.rest == rest).collect();
         let measured = |q: &f64| record.plan.percentiles.iter().any(|p| (p - q).abs() < 1e-9);
-        let line = |s: &Sweep<'_>, label: &str, series: usize, q: f64| Line {
+        let line = |s: &Sweep<'_>, label: &str, series: usize, q: f64| CapacityLine {
             label: label.into(),
             series,
             of: (of.len() > 1 || (q - 0.99).abs() < 1e-9).then(|| s.system.to_string()),
@@ -137,7 +139,7 @@ pub fn figures(record: &Record) -> String {
         };
         let id = |what: &str| format!("capacity-{}", super::chart::file_name(&format!("{workload}-{rest}-{what}")));
         if let [single] = of[..] {
-            let lines: Vec<Line> = QUANTILES
+            let lines: Vec<CapacityLine> = QUANTILES
                 .iter()
                 .filter(|q| measured(q))
                 .enumerate()
@@ -152,7 +154,7 @@ pub fn figures(record: &Record) -> String {
             continue;
         }
         for q in QUANTILES.iter().filter(|q| measured(q)) {
-            let lines: Vec<Line> = of.iter().enumerate().map(|(i, s)| line(s, s.system, i, *q)).collect();
+            let lines: Vec<CapacityLine> = of.iter().enumerate().map(|(i, s)| line(s, s.system, i, *q)).collect();
             let what = format!("Response latency, {}", quantile_name(*q));
             out.push_str(&figure(&id(&quantile_name(*q)), &name(&what), &lines, limit(record, *q)));
         }
@@ -160,7 +162,7 @@ pub fn figures(record: &Record) -> String {
     out
 }
 
-fn figure(id: &str, title: &str, lines: &[Line], limit: Option<f64>) -> String {
+fn figure(id: &str, title: &str, lines: &[CapacityLine], limit: Option<f64>) -> String {
     let all = || lines.iter().flat_map(|l| &l.points);
     let values = || all().flat_map(|p| p.runs.iter().chain(&p.overloaded)).copied().filter(|v| v.is_finite());
     if values().next().is_none() {
@@ -193,7 +195,7 @@ fn figure(id: &str, title: &str, lines: &[Line], limit: Option<f64>) -> String {
         format!("A mark for each run, a line through the medians of the valid ones.{hollow}{infinite}{condition}");
     let title = format!("{title}.");
     let x = Axis {
-        reading: Reading::Of(Unit::Rate),
+        reading: AxisScale::Of(Unit::Rate),
         ..Axis::of("offered load, messages/s", Unit::Rate, all().map(|p| p.rate).fold(0.0, f64::max))
     };
     let y = Axis::log_of("latency, logarithmic", Unit::Nanos, values().chain(limit));
@@ -201,7 +203,7 @@ fn figure(id: &str, title: &str, lines: &[Line], limit: Option<f64>) -> String {
     let draw = |id: &str, width: f64| {
         let height = if width < 500.0 { 300.0 } else { 380.0 };
         let mut svg = Svg::new(&title, &caption, width, height);
-        let frame = Frame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 20.0), down: (30.0, height - 48.0) };
+        let frame = PlotFrame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 20.0), down: (30.0, height - 48.0) };
         frame.axes(&mut svg);
         if let Some(l) = limit {
             let y = frame.at_y(l.log10());

@@ -1,7 +1,7 @@
 //! The charts of a run: which lines, on which axes. [`super::plot`] draws them.
 
-use super::axis::{Axis, Reading};
-use super::plot::{COLOURS, Line, Plot, Stroke, stroke};
+use super::axis::{Axis, AxisScale};
+use super::plot::{COLOURS, ChartLine, LineStyle, Plot, stroke};
 use crate::plan::metric::Unit;
 use crate::plan::{Case, Workload};
 use crate::record::{Interval, LatencySummary, Record};
@@ -46,7 +46,8 @@ pub(super) fn curve(summary: &LatencySummary) -> Vec<(f64, Nanos)> {
     shown.map(|(q, v)| (-(1.0 - q).log10(), *v)).collect()
 }
 
-/// Latency by percentile, as HdrHistogram plots it; of more cases than there are colours, a chart for each system, on the same axes.
+/// Latency by percentile, as HdrHistogram plots it; of more cases than there are colours, a chart
+/// for each system, on the same axes.
 fn percentiles(record: &Record) -> Vec<Plot> {
     let all: Vec<_> = series(record).collect();
     let few = all.len() <= COLOURS.len();
@@ -96,7 +97,7 @@ fn curves(record: &Record, part: &[(&Case, &Workload, usize)], suffix: &str, sys
             if median.is_some_and(|m| std::ptr::eq(m, trial)) {
                 bold.push((Some(label(case, workload)), colour, stroke(colour / COLOURS.len() + colour), 3, points));
             } else {
-                thin.push((None, colour, Stroke::Solid, 1, points));
+                thin.push((None, colour, LineStyle::Solid, 1, points));
             }
         }
     }
@@ -118,7 +119,7 @@ fn curves(record: &Record, part: &[(&Case, &Workload, usize)], suffix: &str, sys
         y: log_axis(thin.iter().flat_map(|l| l.4.iter().map(|p| p.1))),
         lines: thin
             .into_iter()
-            .map(|(label, colour, stroke, width, points)| Line {
+            .map(|(label, colour, stroke, width, points)| ChartLine {
                 label,
                 colour,
                 stroke,
@@ -163,14 +164,14 @@ fn seconds(intervals: &[&Interval]) -> Axis {
     let end = intervals.iter().map(|i| i.start_s + i.length_s).fold(1.0, f64::max);
     let start = intervals.iter().map(|i| i.start_s).fold(0.0, f64::min);
     let axis = Axis::linear("seconds since the measured phase began", end);
-    Axis { min: start, max: end, reading: Reading::Seconds, ..axis }
+    Axis { min: start, max: end, reading: AxisScale::Seconds, ..axis }
 }
 
 /// Latency over time on a logarithmic axis that all cases share.
 fn latency_timeline(record: &Record, intervals: &[Interval], case: &Case, workload: &Workload, index: usize) -> Plot {
     let values = |i: &Interval| [i.p50_ns, i.p99_ns, i.max_ns];
     let mine = of(record, intervals, case, workload, index);
-    let line = |name: &str, colour, stroke, width, value: fn(&Interval) -> Option<Nanos>| Line {
+    let line = |name: &str, colour, stroke, width, value: fn(&Interval) -> Option<Nanos>| ChartLine {
         label: Some(name.into()),
         colour,
         stroke,
@@ -185,9 +186,9 @@ fn latency_timeline(record: &Record, intervals: &[Interval], case: &Case, worklo
         x: seconds(&mine),
         y: log_axis(intervals.iter().flat_map(values).flatten()),
         lines: vec![
-            line("max", 1, Stroke::Dashed(3, 3), 2, |i| i.max_ns),
-            line("p99", 0, Stroke::Dashed(9, 4), 2, |i| i.p99_ns),
-            line("p50", 2, Stroke::Solid, 2, |i| i.p50_ns),
+            line("max", 1, LineStyle::Dashed(3, 3), 2, |i| i.max_ns),
+            line("p99", 0, LineStyle::Dashed(9, 4), 2, |i| i.p99_ns),
+            line("p50", 2, LineStyle::Solid, 2, |i| i.p50_ns),
         ],
     }
 }
@@ -207,14 +208,15 @@ fn throughput_timeline(
     let made = through(&mine, |i| rate(i.delivered, i));
     let top = due.iter().chain(&made).flatten().map(|p| p.1).fold(0.0, f64::max);
     let name = label(case, workload);
-    let line = |name: &str, colour, stroke, runs| Line { label: Some(name.into()), colour, stroke, width: 2, runs };
+    let line =
+        |name: &str, colour, stroke, runs| ChartLine { label: Some(name.into()), colour, stroke, width: 2, runs };
     Plot {
         name: format!("throughput-{}", file_name(&name)),
         title: format!("{name}: deliveries over time"),
         description: "Deliveries due by the schedule and deliveries made in each interval, of the median trial.".into(),
         x: seconds(&mine),
         y: Axis::linear("messages/s", top * 1.35),
-        lines: vec![line("delivered", 0, Stroke::Solid, made), line("offered", 1, Stroke::Dashed(9, 12), due)],
+        lines: vec![line("delivered", 0, LineStyle::Solid, made), line("offered", 1, LineStyle::Dashed(9, 12), due)],
     }
 }
 

@@ -1,14 +1,14 @@
-//! The charts of a comparison: ratios with their intervals, one dot for each run, percentile curves with a line for each run,
-//! and bars of what it cost.
+//! The charts of a comparison: ratios with their intervals, one dot for each run, percentile curves
+//! with a line for each run, and bars of what it cost.
 
-use crate::compare::{Comparison, Row, Sample};
+use crate::compare::{Comparison, ComparisonRow, SideSample};
 use crate::plan::metric::{Quantity, Unit};
 use crate::record::{LatencySummary, Trial};
-use crate::report::charts::axis::{Axis, Reading};
+use crate::report::charts::axis::{Axis, AxisScale};
 use crate::report::charts::chart::{ENOUGH, curve};
 use crate::report::charts::figure::Figure;
-use crate::report::charts::svg::{Anchor, Frame, Svg, dash, widest, width_of};
-use crate::report::words::groups::{Group, Side};
+use crate::report::charts::svg::{Anchor, PlotFrame, Svg, dash, widest, width_of};
+use crate::report::words::groups::{ChartGroup, ChartSide};
 use crate::report::words::view::response;
 use crate::stats::{median, shift};
 use crate::units::three_digits;
@@ -41,8 +41,8 @@ fn change(ratio: f64) -> String {
 }
 
 /// The logarithmic axis of the ratios, symmetric enough to show 1 and the threshold.
-fn ratio_axis(rows: &[&Row]) -> Axis {
-    let ends = |r: &&Row| {
+fn ratio_axis(rows: &[&ComparisonRow]) -> Axis {
+    let ends = |r: &&ComparisonRow| {
         let e = r.ratio?;
         let (low, high) = e.ci95.unwrap_or((e.value, e.value));
         Some([low, high, e.value])
@@ -70,13 +70,14 @@ fn ratio_axis(rows: &[&Row]) -> Axis {
         min: low.log10(),
         max: high.log10(),
         ticks: steps.iter().filter(|v| (low..=high).contains(*v)).map(|v| (v.log10(), name(*v))).collect(),
-        reading: Reading::LogOf(Unit::Count),
+        reading: AxisScale::LogOf(Unit::Count),
     }
 }
 
-/// Every metric that decides: its ratio, the 95 % interval, and the changes that do not matter as a band.
+/// Every metric that decides: its ratio, the 95 % interval, and the changes that do not matter as a
+/// band.
 pub fn forest(c: &Comparison) -> Option<String> {
-    let rows: Vec<&Row> = c.rows.iter().filter(|r| r.primary && r.ratio.is_some()).collect();
+    let rows: Vec<&ComparisonRow> = c.rows.iter().filter(|r| r.primary && r.ratio.is_some()).collect();
     let without = c.rows.iter().filter(|r| r.primary && r.ratio.is_none()).count();
     if rows.is_empty() {
         return None;
@@ -102,7 +103,7 @@ pub fn forest(c: &Comparison) -> Option<String> {
         let mut svg = Svg::new("Ratios with their 95 % intervals", &caption, width, height);
         let flat = Axis::linear("", 1.0);
         let none = Axis { ticks: Vec::new(), title: String::new(), ..flat };
-        let frame = Frame { x: &axis, y: &none, across: (10.0, width - 10.0), down: (8.0, height - 46.0) };
+        let frame = PlotFrame { x: &axis, y: &none, across: (10.0, width - 10.0), down: (8.0, height - 46.0) };
         frame.axes(&mut svg);
         let middle = frame.at_x(0.0);
         for (i, row) in rows.iter().enumerate() {
@@ -152,8 +153,8 @@ pub fn forest(c: &Comparison) -> Option<String> {
 }
 
 /// The samples of the sides of a group at one metric, each once, with the colour of the side.
-fn samples<'a>(group: &Group<'a>, rows: &[&'a Row]) -> Vec<(usize, &'a Sample)> {
-    let mut list: Vec<(usize, &Sample)> = Vec::new();
+fn samples<'a>(group: &ChartGroup<'a>, rows: &[&'a ComparisonRow]) -> Vec<(usize, &'a SideSample)> {
+    let mut list: Vec<(usize, &SideSample)> = Vec::new();
     for sample in rows.iter().flat_map(|r| [&r.a, &r.b]) {
         let Some(at) = group.sides.iter().position(|s| s.label == sample.label) else { continue };
         if list.iter().all(|(s, _)| *s != at) {
@@ -164,13 +165,14 @@ fn samples<'a>(group: &Group<'a>, rows: &[&'a Row]) -> Vec<(usize, &'a Sample)> 
     list
 }
 
-fn legend(group: &Group<'_>, of: impl Iterator<Item = usize>) -> Vec<(usize, String)> {
+fn legend(group: &ChartGroup<'_>, of: impl Iterator<Item = usize>) -> Vec<(usize, String)> {
     of.map(|at| (at, group.sides[at].label.to_string())).collect()
 }
 
-/// One dot for each run of each metric that decides and that `keep` keeps, with the median of each side and its interval.
-pub fn dots(group: &Group<'_>, keep: &dyn Fn(&Quantity) -> bool) -> String {
-    let mut metrics: Vec<&Row> = Vec::new();
+/// One dot for each run of each metric that decides and that `keep` keeps, with the median of each
+/// side and its interval.
+pub fn dots(group: &ChartGroup<'_>, keep: &dyn Fn(&Quantity) -> bool) -> String {
+    let mut metrics: Vec<&ComparisonRow> = Vec::new();
     for row in group.rows.iter().copied().filter(|r| r.primary && keep(&r.metric.quantity)) {
         if metrics.iter().all(|m| m.metric != row.metric) {
             metrics.push(row);
@@ -179,8 +181,8 @@ pub fn dots(group: &Group<'_>, keep: &dyn Fn(&Quantity) -> bool) -> String {
     metrics.iter().map(|row| dot_chart(group, row)).collect()
 }
 
-fn dot_chart(group: &Group<'_>, of: &Row) -> String {
-    let rows: Vec<&Row> = group.rows.iter().copied().filter(|r| r.metric == of.metric).collect();
+fn dot_chart(group: &ChartGroup<'_>, of: &ComparisonRow) -> String {
+    let rows: Vec<&ComparisonRow> = group.rows.iter().copied().filter(|r| r.metric == of.metric).collect();
     let samples = samples(group, &rows);
     let unit = of.metric.quantity.unit();
     let values = || samples.iter().flat_map(|(_, s)| s.values.iter().copied());
@@ -207,7 +209,7 @@ fn dot_chart(group: &Group<'_>, of: &Row) -> String {
         min: 0.3,
         max: most as f64 + 0.7,
         ticks: (1..=most).step_by(step).map(|i| (i as f64, i.to_string())).collect(),
-        reading: Reading::Number,
+        reading: AxisScale::Number,
     };
     let place = |v: f64| match positive {
         _ if v.is_infinite() => y.max,
@@ -217,7 +219,7 @@ fn dot_chart(group: &Group<'_>, of: &Row) -> String {
     let draw = |id: &str, width: f64| {
         let height = 250.0;
         let mut svg = Svg::new(&title, &caption, width, height);
-        let frame = Frame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 14.0), down: (28.0, height - 48.0) };
+        let frame = PlotFrame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 14.0), down: (28.0, height - 48.0) };
         frame.axes(&mut svg);
         for (at, sample) in &samples {
             svg.open(*at);
@@ -235,9 +237,9 @@ fn dot_chart(group: &Group<'_>, of: &Row) -> String {
                 svg.polyline([(frame.across.0, y), (frame.across.1, y)].into_iter(), "curve thin", dash(*at));
             }
             // Sides stand beside each other, so that equal values do not hide each other.
-            let aside = (*at as f64 - (samples.len() - 1) as f64 / 2.0) * 0.16;
+            let offset = (*at as f64 - (samples.len() - 1) as f64 / 2.0) * 0.16;
             for (i, v) in sample.values.iter().enumerate() {
-                let at_ = frame.at((i as f64 + 1.0 + aside, place(*v)));
+                let at_ = frame.at((i as f64 + 1.0 + offset, place(*v)));
                 svg.mark(*at, at_, 4.5, &format!("{}, run {}: {}", sample.label, i + 1, unit.show(*v)));
             }
             svg.close();
@@ -256,15 +258,15 @@ fn dot_chart(group: &Group<'_>, of: &Row) -> String {
     .html()
 }
 
-/// The curves of one side.
-struct Curves {
+struct SideCurves {
     at: usize,
     runs: Vec<Vec<(f64, f64)>>,
     /// (x, low, median, high), as long as half of the runs go on.
     middle: Vec<(f64, f64, f64, f64)>,
 }
 
-/// The median of the runs at each percentile, and its 95 % interval; below six runs, the lowest and the highest.
+/// The median of the runs at each percentile, and its 95 % interval; below six runs, the lowest and
+/// the highest.
 fn middle(runs: &[Vec<(f64, f64)>]) -> Vec<(f64, f64, f64, f64)> {
     let longest = runs.iter().max_by_key(|r| r.len()).cloned().unwrap_or_default();
     let mut out = Vec::new();
@@ -290,19 +292,19 @@ fn headline(trial: &Trial, workload: usize) -> Option<(&'static str, &LatencySum
 }
 
 /// The percentile curves of a group, a chart for each workload.
-pub fn percentiles(group: &Group<'_>) -> String {
+pub fn percentiles(group: &ChartGroup<'_>) -> String {
     let most = group.sides.iter().map(|s| s.case.workloads.len()).max().unwrap_or(0);
     (0..most).map(|w| percentile_chart(group, w)).collect()
 }
 
-fn percentile_chart(group: &Group<'_>, workload: usize) -> String {
-    let curves: Vec<Curves> = group
+fn percentile_chart(group: &ChartGroup<'_>, workload: usize) -> String {
+    let curves: Vec<SideCurves> = group
         .sides
         .iter()
         .enumerate()
         .map(|(at, side)| {
             let runs: Vec<_> = side.valid().filter_map(|t| headline(t, workload)).map(|(_, l)| points(l)).collect();
-            Curves { at, middle: middle(&runs), runs }
+            SideCurves { at, middle: middle(&runs), runs }
         })
         .filter(|c| !c.middle.is_empty())
         .collect();
@@ -324,9 +326,9 @@ fn percentile_chart(group: &Group<'_>, workload: usize) -> String {
     let linear = Axis::of(axis_title, Unit::Nanos, all().map(|p| p.1).fold(0.0, f64::max));
     let draw_on = |y: &Axis, id: &str, width: f64| {
         let height = if width < 500.0 { 320.0 } else { 420.0 };
-        let place = |v: f64| if matches!(y.reading, Reading::LogOf(_)) { v.log10() } else { v };
+        let place = |v: f64| if matches!(y.reading, AxisScale::LogOf(_)) { v.log10() } else { v };
         let mut svg = Svg::new(&title, &caption, width, height);
-        let frame = Frame { x: &x, y, across: (widest(y) + 14.0, width - 14.0), down: (28.0, height - 48.0) };
+        let frame = PlotFrame { x: &x, y, across: (widest(y) + 14.0, width - 14.0), down: (28.0, height - 48.0) };
         frame.axes(&mut svg);
         for c in &curves {
             svg.open(c.at);
@@ -364,10 +366,10 @@ fn percentile_chart(group: &Group<'_>, workload: usize) -> String {
 }
 
 /// What is shown as bars: its name, its unit, its value in a trial.
-type Cost = (&'static str, &'static str, fn(&Trial) -> Option<f64>);
+type CostMetric = (&'static str, &'static str, fn(&Trial) -> Option<f64>);
 
 /// What a message cost: medians over the valid runs, as bars from zero.
-pub const COSTS: [Cost; 4] = [
+pub const COSTS: [CostMetric; 4] = [
     ("CPU of the broker", "us per message", |t| t.broker.as_ref()?.cpu_us_per_msg),
     ("CPU of generator and client", "us per message", |t| t.generator.cpu_us_per_msg),
     ("Memory of the broker, peak", "MiB", |t| Some(t.broker.as_ref()?.rss_peak_bytes as f64 / 1_048_576.0)),
@@ -375,12 +377,12 @@ pub const COSTS: [Cost; 4] = [
 ];
 
 /// The median of a cost over the valid runs of a side.
-pub fn cost(side: &Side<'_>, of: fn(&Trial) -> Option<f64>) -> Option<f64> {
+pub fn cost(side: &ChartSide<'_>, of: fn(&Trial) -> Option<f64>) -> Option<f64> {
     median(&side.valid().filter_map(of).collect::<Vec<_>>())
 }
 
 /// The costs of a group as bars.
-pub fn costs(group: &Group<'_>) -> String {
+pub fn costs(group: &ChartGroup<'_>) -> String {
     let blocks: Vec<(String, Vec<(usize, f64)>)> = COSTS
         .iter()
         .filter_map(|(name, unit, of)| {

@@ -4,13 +4,15 @@ use super::plot::Plot;
 use super::svg;
 use crate::report::escape;
 
-/// Widths that charts are drawn for: a wide screen, and a telephone, where the same drawing would be too small to read.
+/// Widths that charts are drawn for: a wide screen, and a telephone, where the same drawing would
+/// be too small to read.
 pub const WIDTHS: [(&str, f64); 2] = [("wide", 660.0), ("narrow", 360.0)];
 
 /// One way to draw a figure: (identifier, width) to an `svg` element.
-pub type Draw<'a> = &'a dyn Fn(&str, f64) -> String;
+pub type DrawFigure<'a> = &'a dyn Fn(&str, f64) -> String;
 
-/// A figure: a title, what it shows, a legend, and its drawing, for each width; with a second scale where there is one.
+/// A figure: a title, what it shows, a legend, and its drawing, for each width; with a second scale
+/// where there is one.
 pub struct Figure<'a> {
     /// Unique within the page.
     pub id: &'a str,
@@ -21,9 +23,9 @@ pub struct Figure<'a> {
     /// (series, name); a legend of one is left out.
     pub legend: Vec<(usize, String)>,
     /// The drawing that is shown.
-    pub draw: Draw<'a>,
+    pub draw: DrawFigure<'a>,
     /// The same on a linear scale, which the script offers.
-    pub linear: Option<Draw<'a>>,
+    pub linear: Option<DrawFigure<'a>>,
     /// What stands below the drawing, as HTML.
     pub below: &'a str,
 }
@@ -31,7 +33,7 @@ pub struct Figure<'a> {
 impl Figure<'_> {
     /// The element.
     pub fn html(&self) -> String {
-        let scale = |name: &str, hidden: &str, draw: Draw<'_>| {
+        let scale = |name: &str, hidden: &str, draw: DrawFigure<'_>| {
             let drawings: String = WIDTHS
                 .iter()
                 .map(|(class, width)| {

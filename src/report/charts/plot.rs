@@ -1,8 +1,9 @@
-//! One way to draw a file: a [`Plot`] is plain data, and the same drawing code turns it into SVG or PNG. On a page
-//! [`super::svg`] draws it.
+//! One way to draw a file: a [`Plot`] is plain data, and the same drawing code turns it into SVG or
+//! PNG. On a page [`super::svg`] draws it.
 //!
-//! The font is embedded, so that neither the build nor the run needs fonts of the system, and two machines draw the
-//! same picture. Colours are those of Okabe and Ito; every line has a dash pattern and an end marker as a second cue.
+//! The font is embedded, so that neither the build nor the run needs fonts of the system, and two
+//! machines draw the same picture. Colours are those of Okabe and Ito; every line has a dash
+//! pattern and an end marker as a second cue.
 
 use super::axis::Axis;
 use plotters::coord::Shift;
@@ -30,13 +31,14 @@ pub enum ChartError {
     Font,
 }
 
-/// Colours that colour-blind readers tell apart (Okabe and Ito, 2008), dark enough for lines on white.
+/// Colours that colour-blind readers tell apart (Okabe and Ito, 2008), dark enough for lines on
+/// white.
 pub const COLOURS: [(u8, u8, u8); 6] =
     [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233)];
 
 /// How a line is drawn besides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stroke {
+pub enum LineStyle {
     /// Without a gap.
     Solid,
     /// Dashes and gaps of so many pixels.
@@ -44,19 +46,18 @@ pub enum Stroke {
 }
 
 /// The stroke of the n-th system.
-pub fn stroke(index: usize) -> Stroke {
-    [Stroke::Solid, Stroke::Dashed(9, 4), Stroke::Dashed(3, 3), Stroke::Dashed(14, 5)][index % 4]
+pub fn stroke(index: usize) -> LineStyle {
+    [LineStyle::Solid, LineStyle::Dashed(9, 4), LineStyle::Dashed(3, 3), LineStyle::Dashed(14, 5)][index % 4]
 }
 
-/// A line.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub struct ChartLine {
     /// Name in the legend; without one it has no entry and no marker.
     pub label: Option<String>,
     /// Index into [`COLOURS`], and of the marker.
     pub colour: usize,
     /// How it is drawn.
-    pub stroke: Stroke,
+    pub stroke: LineStyle,
     /// Width in pixels.
     pub width: u32,
     /// (x, y) in the units of the axes. A gap divides it: points are given in runs.
@@ -106,7 +107,7 @@ pub struct Plot {
     /// Vertical axis.
     pub y: Axis,
     /// Back to front.
-    pub lines: Vec<Line>,
+    pub lines: Vec<ChartLine>,
 }
 
 const SIZE: (u32, u32) = (900, 430);
@@ -187,10 +188,10 @@ impl Plot {
             for run in &line.runs {
                 let points = run.iter().copied();
                 match line.stroke {
-                    Stroke::Solid => {
+                    LineStyle::Solid => {
                         chart.draw_series(LineSeries::new(points, style)).map_err(fail)?;
                     }
-                    Stroke::Dashed(dash, gap) => {
+                    LineStyle::Dashed(dash, gap) => {
                         chart.draw_series(DashedLineSeries::new(points, px(dash), px(gap), style)).map_err(fail)?;
                     }
                 }
@@ -209,8 +210,8 @@ impl Plot {
             series.map_err(fail)?.label(label.as_str()).legend(move |(x, y)| {
                 let points = (0..=length).step_by(2).map(|d| (x + d, y)).collect::<Vec<_>>();
                 match stroke {
-                    Stroke::Solid => PathElement::new(points, style).into_dyn(),
-                    Stroke::Dashed(dash, gap) => DashedPathElement::new(points, px(dash), px(gap), style).into_dyn(),
+                    LineStyle::Solid => PathElement::new(points, style).into_dyn(),
+                    LineStyle::Dashed(dash, gap) => DashedPathElement::new(points, px(dash), px(gap), style).into_dyn(),
                 }
             });
         }

@@ -1,9 +1,10 @@
-//! SVG for pages: elements with class names, so that the style sheet gives them the colours of the page, on paper, in the
-//! dark and on screen, and the page's script can find them.
+//! SVG for pages: elements with class names, so that the style sheet gives them the colours of the
+//! page, on paper, in the dark and on screen, and the page's script can find them.
 //!
-//! Background: [`super::plot`] draws with plotters, whose SVG has fixed colours and nameless elements; it stays for the
-//! files under `charts/`. Here a mark carries its value as `<title>`, which a browser shows without any script and a screen
-//! reader reads, and its series as `data-series`. Shapes and dashes are the second cue beside colour.
+//! Background: [`super::plot`] draws with plotters, whose SVG has fixed colours and nameless
+//! elements; it stays for the files under `charts/`. Here a mark carries its value as `<title>`,
+//! which a browser shows without any script and a screen reader reads, and its series as
+//! `data-series`. Shapes and dashes are the second cue beside colour.
 
 use std::fmt::Write;
 
@@ -109,7 +110,8 @@ impl Svg {
         let _ = write!(self.body, "<polygon points=\"{}\" class=\"{class}\"/>", points.join(" "));
     }
 
-    /// An outline in units of cells, from a corner, where a cell is so wide and so high (negative: upwards).
+    /// An outline in units of cells, from a corner, where a cell is so wide and so high (negative:
+    /// upwards).
     pub fn cells(&mut self, corner: (f64, f64), cell: (f64, f64), class: &str, outline: &str) {
         let _ = write!(
             self.body,
@@ -211,7 +213,7 @@ pub fn key(series: usize) -> String {
 
 /// A rectangle with two axes, within a drawing.
 #[derive(Debug, Clone)]
-pub struct Frame<'a> {
+pub struct PlotFrame<'a> {
     /// Horizontal axis.
     pub x: &'a Axis,
     /// Vertical axis.
@@ -222,7 +224,7 @@ pub struct Frame<'a> {
     pub down: (f64, f64),
 }
 
-impl Frame<'_> {
+impl PlotFrame<'_> {
     /// The horizontal place of a value; what lies outside is put on the edge.
     pub fn at_x(&self, v: f64) -> f64 {
         let share = (v - self.x.min) / (self.x.max - self.x.min).max(f64::MIN_POSITIVE);
@@ -240,7 +242,8 @@ impl Frame<'_> {
         (self.at_x(x), self.at_y(y))
     }
 
-    /// Grid, ticks and names of both axes. Labels that would touch are left out; the grid line stays.
+    /// Grid, ticks and names of both axes. Labels that would touch are left out; the grid line
+    /// stays.
     pub fn axes(&self, svg: &mut Svg) {
         let (left, right) = self.across;
         let (top, bottom) = self.down;
@@ -295,7 +298,8 @@ const TARGETS: usize = 48;
 pub fn plot(p: &Plot, id: &str, width: f64) -> String {
     let height = if width < 500.0 { 300.0 } else { 400.0 };
     let mut svg = Svg::new(&p.title, &p.description, width, height);
-    let frame = Frame { x: &p.x, y: &p.y, across: (widest(&p.y) + 14.0, width - 14.0), down: (30.0, height - 48.0) };
+    let frame =
+        PlotFrame { x: &p.x, y: &p.y, across: (widest(&p.y) + 14.0, width - 14.0), down: (30.0, height - 48.0) };
     frame.axes(&mut svg);
     for line in &p.lines {
         svg.open(line.colour);
@@ -335,7 +339,7 @@ mod tests {
         let axis = |ticks| Axis { max: 10.0, ticks, ..Axis::linear("x", 10.0) };
         let (x, y) = (axis(ticks(40, 0.25)), axis(ticks(3, 5.0)));
         let mut svg = Svg::new("t", "d", 300.0, 200.0);
-        Frame { x: &x, y: &y, across: (50.0, 280.0), down: (20.0, 150.0) }.axes(&mut svg);
+        PlotFrame { x: &x, y: &y, across: (50.0, 280.0), down: (20.0, 150.0) }.axes(&mut svg);
         let out = svg.finish("a");
         assert_eq!(out.matches("class=\"grid\"").count(), 43);
         let labels = out.matches("text-anchor=\"middle\"").count() - 1;

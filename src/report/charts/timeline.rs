@@ -1,8 +1,8 @@
-//! Deliveries over time, and below them on the same time axis what was due and had not arrived: a system that falls behind is
-//! seen in the second before it is in the first.
+//! Deliveries over time, and below them on the same time axis what was due and had not arrived: a
+//! system that falls behind is seen in the second before it is in the first.
 
-use super::axis::{Axis, Reading};
-use super::svg::{Frame, Svg, dash, widest};
+use super::axis::{Axis, AxisScale};
+use super::svg::{PlotFrame, Svg, dash, widest};
 use crate::plan::{Load, Workload};
 use crate::record::{Interval, Trial};
 use crate::report::charts::figure::Figure;
@@ -13,27 +13,28 @@ const POINTS: usize = 240;
 
 /// One line: deliveries of one trial.
 #[derive(Debug)]
-pub struct Track<'a> {
+pub struct TrialTrack<'a> {
     /// Its name in the legend.
     pub label: &'a str,
     /// Its series; the offered load has the first one that is free.
     pub series: usize,
-    points: Vec<Point>,
+    points: Vec<BacklogPoint>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Point {
+struct BacklogPoint {
     /// Middle and end of the interval, seconds.
     at: (f64, f64),
     /// Deliveries due a second; absent where nothing is due by a schedule.
     due: Option<f64>,
     /// Deliveries made a second.
     made: f64,
-    /// Deliveries due or sent and not made, at the end of the interval; absent where a backlog is replayed, which is no debt.
+    /// Deliveries due or sent and not made, at the end of the interval; absent where a backlog is
+    /// replayed, which is no debt.
     behind: Option<f64>,
 }
 
-impl<'a> Track<'a> {
+impl<'a> TrialTrack<'a> {
     /// The line of a trial; `None` where its result has no intervals of it.
     pub fn of(label: &'a str, series: usize, trial: &Trial, workload: &Workload, of: &[&Interval]) -> Option<Self> {
         let of: Vec<_> = of.iter().filter(|i| i.length_s > 0.0 && i.start_s > -1e-9).collect();
@@ -41,7 +42,7 @@ impl<'a> Track<'a> {
         let open = matches!(workload.load, Load::Open { .. });
         let replayed = trial.workloads.iter().any(|w| w.name == workload.name && w.replay.is_some());
         let mut behind = 0.0;
-        let points: Vec<Point> = of
+        let points: Vec<BacklogPoint> = of
             .chunks(of.len().div_ceil(POINTS).max(1))
             .map(|chunk| {
                 let sum = |f: fn(&Interval) -> u64| chunk.iter().map(|i| f(i)).sum::<u64>() as f64;
@@ -50,7 +51,7 @@ impl<'a> Track<'a> {
                 let made = sum(|i| i.delivered);
                 behind += due - made;
                 let start = chunk[0].start_s;
-                Point {
+                BacklogPoint {
                     at: (start + length / 2.0, start + length),
                     due: open.then_some(due / length),
                     made: made / length,
@@ -63,8 +64,9 @@ impl<'a> Track<'a> {
     }
 }
 
-/// The figure; the first track's schedule is the offered load, as all that are compared have the same.
-pub fn figure(id: &str, title: &str, tracks: &[Track<'_>]) -> String {
+/// The figure; the first track's schedule is the offered load, as all that are compared have the
+/// same.
+pub fn figure(id: &str, title: &str, tracks: &[TrialTrack<'_>]) -> String {
     let all = || tracks.iter().flat_map(|t| &t.points);
     if all().next().is_none() {
         return String::new();
@@ -94,7 +96,8 @@ pub fn figure(id: &str, title: &str, tracks: &[Track<'_>]) -> String {
     });
     let summary = format!("{caption}{worst}");
     let end = all().map(|p| p.at.1).fold(1.0, f64::max);
-    let x = Axis { max: end, reading: Reading::Seconds, ..Axis::linear("seconds since the measured phase began", end) };
+    let x =
+        Axis { max: end, reading: AxisScale::Seconds, ..Axis::linear("seconds since the measured phase began", end) };
     let top = all().flat_map(|p| [p.made, p.due.unwrap_or(0.0)]).fold(0.0, f64::max);
     let rate = Axis::linear("deliveries/s", top * 1.15);
     let debt = Axis::linear("backlog, deliveries", all().filter_map(|p| p.behind).fold(1.0, f64::max) * 1.1);
@@ -105,8 +108,8 @@ pub fn figure(id: &str, title: &str, tracks: &[Track<'_>]) -> String {
         let across = (widest(&rate).max(widest(&debt)) + 14.0, width - 14.0);
         let bare =
             Axis { title: String::new(), ticks: x.ticks.iter().map(|t| (t.0, String::new())).collect(), ..x.clone() };
-        let first = Frame { x: if behind { &bare } else { &x }, y: &rate, across, down: (30.0, 30.0 + upper) };
-        let second = Frame { x: &x, y: &debt, across, down: (64.0 + upper, 64.0 + upper + lower) };
+        let first = PlotFrame { x: if behind { &bare } else { &x }, y: &rate, across, down: (30.0, 30.0 + upper) };
+        let second = PlotFrame { x: &x, y: &debt, across, down: (64.0 + upper, 64.0 + upper + lower) };
         first.axes(&mut svg);
         if behind {
             second.axes(&mut svg);
@@ -158,14 +161,14 @@ mod tests {
         let (record, intervals) = (sample::record(), sample::intervals());
         let (trial, workload) = (&record.trials[0], &record.plan.cases[1].workloads[0]);
         let mine: Vec<&Interval> = intervals.iter().filter(|i| i.case == "nats" && i.round == 1).collect();
-        let track = Track::of("nats", 0, trial, workload, &mine).unwrap();
+        let track = TrialTrack::of("nats", 0, trial, workload, &mine).unwrap();
         assert_eq!(track.points.len(), 20, "warm-up is not shown");
         let behind: Vec<f64> = track.points.iter().filter_map(|p| p.behind).collect();
         assert_eq!((behind[8], behind[9], behind[19]), (0.0, 300.0, 300.0), "300 are missing from 9 s on");
         assert_eq!((track.points[0].due, track.points[9].made), (Some(1000.0), 700.0));
         let html = figure("t", "nats: deliveries over time", &[track]);
         assert!(html.contains("The largest backlog is 300 (nats, at 10.0 s).") && html.contains("due by the schedule"));
-        assert!(Track::of("nats", 0, trial, workload, &[]).is_none());
+        assert!(TrialTrack::of("nats", 0, trial, workload, &[]).is_none());
         assert_eq!(figure("t", "none", &[]), "");
     }
 
@@ -183,7 +186,7 @@ mod tests {
         let template = sample::intervals().swap_remove(5);
         let list: Vec<Interval> = (0..3600).map(|i| Interval { start_s: f64::from(i), ..template.clone() }).collect();
         let of: Vec<&Interval> = list.iter().collect();
-        let track = Track::of("a", 0, &record.trials[0], &record.plan.cases[1].workloads[0], &of).unwrap();
+        let track = TrialTrack::of("a", 0, &record.trials[0], &record.plan.cases[1].workloads[0], &of).unwrap();
         assert!(track.points.len() <= POINTS && track.points.iter().all(|p| p.behind.is_none()));
         assert!(!figure("t", "a", &[track]).contains("backlog"));
     }

@@ -1,4 +1,5 @@
-//! A comparison as CSV (RFC 4180): one line for each metric, every figure in the unit of its column.
+//! A comparison as CSV (RFC 4180): one line for each metric, every figure in the unit of its
+//! column.
 
 use crate::compare::Comparison;
 

@@ -1,7 +1,8 @@
 //! A comparison as annotations of a GitHub job: workflow commands on standard output.
 //!
-//! GitHub shows at most ten errors and ten warnings of a step, so there is one for each kind of outcome, and it says how
-//! many more there are. Source of the escapes: `actions/toolkit`, workflow commands.
+//! GitHub shows at most ten errors and ten warnings of a step, so there is one for each kind of
+//! outcome, and it says how many more there are. Source of the escapes: `actions/toolkit`, workflow
+//! commands.
 
 use crate::compare::{Comparison, ExpectVerdict, Verdict};
 
@@ -22,8 +23,8 @@ fn command(out: &mut String, level: &str, title: &str, sentences: &[&str]) {
     out.push_str(&format!("::{level} title={title}::{}\n", data(&format!("{first}{more}"))));
 }
 
-/// The annotations. What fails the job is an error; what must be known beside it, among others a host that was disturbed,
-/// is a warning; a job that passes has one notice.
+/// The annotations. What fails the job is an error; what must be known beside it, among others a
+/// host that was disturbed, is a warning; a job that passes has one notice.
 pub fn page(c: &Comparison) -> String {
     let mut out = String::new();
     let of = |v: Verdict| {
@@ -45,7 +46,8 @@ pub fn page(c: &Comparison) -> String {
     let open =
         [of(Verdict::Inconclusive), limits(ExpectVerdict::Inconclusive), limits(ExpectVerdict::NotJudged)].concat();
     command(&mut out, fails(5), "INCONCLUSIVE", &open);
-    // What keeps a run from counting must not stand behind what is merely doubtful: only the first is shown.
+    // What keeps a run from counting must not stand behind what is merely doubtful: only the first
+    // is shown.
     for (invalid, title) in [(true, "another tool, does not count"), (false, "another tool")] {
         let doubts: Vec<String> =
             c.doubts.iter().filter(|d| d.invalid == invalid).map(crate::report::pages::comparison::doubt).collect();
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn one_line_for_each_kind_and_no_character_that_ends_it() {
         let mut c = crate::report::pages::comparison::tests::failing();
-        c.excluded.push(crate::compare::Excluded {
+        c.excluded.push(crate::compare::ExcludedTrial {
             of: "pull".into(),
             case: "nats".into(),
             round: 3,

@@ -1,7 +1,7 @@
-//! A comparison as JUnit XML, in the dialect that Jenkins, GitLab and GitHub actions read: one suite for each scenario and
-//! load point, one case for each metric that decides and each limit.
+//! A comparison as JUnit XML, in the dialect that Jenkins, GitLab and GitHub actions read: one
+//! suite for each scenario and load point, one case for each metric that decides and each limit.
 
-use crate::compare::{Comparison, ExpectResult, ExpectVerdict, Row, Verdict};
+use crate::compare::{Comparison, ComparisonRow, ExpectResult, ExpectVerdict, Verdict};
 use crate::plan::gate::Policy;
 
 /// The value of each run under a limit, in the unit of its metric.
@@ -10,37 +10,38 @@ fn limited(e: &ExpectResult) -> String {
     format!("runs ({unit}): {}", e.values.iter().map(f64::to_string).collect::<Vec<_>>().join(" "))
 }
 
-enum Mark {
+enum TestStatus {
     Pass,
     Failure(&'static str),
     Error(&'static str),
     Skipped,
 }
 
-struct Case {
+struct TestCase {
     suite: String,
     name: String,
     message: String,
     text: String,
-    mark: Mark,
+    mark: TestStatus,
 }
 
-/// REGRESSED and UNMET are failures, INVALID is an error, INCONCLUSIVE is skipped, or a failure where the policy says so.
+/// REGRESSED and UNMET are failures, INVALID is an error, INCONCLUSIVE is skipped, or a failure
+/// where the policy says so.
 pub fn page(c: &Comparison) -> String {
     let rows = c.rows.iter().filter(|r| r.primary).map(|r| of_row(c, r));
-    let limits = c.expectations.iter().map(|e| Case {
+    let limits = c.expectations.iter().map(|e| TestCase {
         suite: c.scenario.clone(),
         name: format!("{} {}", e.case, e.that),
         message: e.sentence.clone(),
         text: limited(e),
         mark: match e.verdict {
-            ExpectVerdict::Met => Mark::Pass,
-            ExpectVerdict::Unmet => Mark::Failure("UNMET"),
-            ExpectVerdict::Invalid => Mark::Error("INVALID"),
+            ExpectVerdict::Met => TestStatus::Pass,
+            ExpectVerdict::Unmet => TestStatus::Failure("UNMET"),
+            ExpectVerdict::Invalid => TestStatus::Error("INVALID"),
             ExpectVerdict::Inconclusive | ExpectVerdict::NotJudged => open(e.on_inconclusive),
         },
     });
-    let cases: Vec<Case> = rows.chain(limits).collect();
+    let cases: Vec<TestCase> = rows.chain(limits).collect();
     let mut suites: Vec<&str> = Vec::new();
     for case in &cases {
         if !suites.contains(&case.suite.as_str()) {
@@ -52,7 +53,7 @@ pub fn page(c: &Comparison) -> String {
     // JUnit knows no time zone.
     let stamp = c.candidate.started_at.trim_end_matches('Z').split('.').next().unwrap_or_default();
     for (id, suite) in suites.iter().enumerate() {
-        let of: Vec<&Case> = cases.iter().filter(|k| k.suite == *suite).collect();
+        let of: Vec<&TestCase> = cases.iter().filter(|k| k.suite == *suite).collect();
         out.push_str(&format!(
             "  <testsuite name=\"{}\" {} time=\"0\" timestamp=\"{}\" hostname=\"localhost\" id=\"{id}\" package=\"msgbench\">\n",
             escape(suite),
@@ -73,14 +74,14 @@ pub fn page(c: &Comparison) -> String {
             );
             let (message, text) = (escape(&case.message), escape(&case.text));
             out.push_str(&match case.mark {
-                Mark::Pass => format!("{open}/>\n"),
-                Mark::Skipped => format!("{open}><skipped message=\"{message}\"/></testcase>\n"),
-                Mark::Failure(kind) => {
+                TestStatus::Pass => format!("{open}/>\n"),
+                TestStatus::Skipped => format!("{open}><skipped message=\"{message}\"/></testcase>\n"),
+                TestStatus::Failure(kind) => {
                     format!(
                         "{open}>\n      <failure type=\"{kind}\" message=\"{message}\">{text}</failure></testcase>\n"
                     )
                 }
-                Mark::Error(kind) => {
+                TestStatus::Error(kind) => {
                     format!("{open}>\n      <error type=\"{kind}\" message=\"{message}\">{text}</error></testcase>\n")
                 }
             });
@@ -91,13 +92,13 @@ pub fn page(c: &Comparison) -> String {
     out
 }
 
-fn open(policy: Policy) -> Mark {
-    if policy == Policy::Fail { Mark::Failure("INCONCLUSIVE") } else { Mark::Skipped }
+fn open(policy: Policy) -> TestStatus {
+    if policy == Policy::Fail { TestStatus::Failure("INCONCLUSIVE") } else { TestStatus::Skipped }
 }
 
-fn of_row(c: &Comparison, row: &Row) -> Case {
+fn of_row(c: &Comparison, row: &ComparisonRow) -> TestCase {
     let values = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
-    Case {
+    TestCase {
         suite: row.scenario.clone(),
         name: format!("{} {} against {}", row.metric, row.b.label, row.a.label),
         message: format!("{}: {}", row.verdict.word(), row.sentence),
@@ -113,24 +114,24 @@ fn of_row(c: &Comparison, row: &Row) -> Case {
             values(&row.b.values)
         ),
         mark: match row.verdict {
-            Verdict::Invalid if c.gate.on_invalid == Policy::Fail => Mark::Error("INVALID"),
-            Verdict::Invalid => Mark::Skipped,
-            Verdict::Regressed if c.gated => Mark::Failure("REGRESSED"),
+            Verdict::Invalid if c.gate.on_invalid == Policy::Fail => TestStatus::Error("INVALID"),
+            Verdict::Invalid => TestStatus::Skipped,
+            Verdict::Regressed if c.gated => TestStatus::Failure("REGRESSED"),
             Verdict::Inconclusive if c.gated => open(c.gate.on_inconclusive),
-            Verdict::Inconclusive => Mark::Skipped,
-            _ => Mark::Pass,
+            Verdict::Inconclusive => TestStatus::Skipped,
+            _ => TestStatus::Pass,
         },
     }
 }
 
-fn counts(cases: &[&Case]) -> String {
-    let count = |f: fn(&Mark) -> bool| cases.iter().filter(|k| f(&k.mark)).count();
+fn counts(cases: &[&TestCase]) -> String {
+    let count = |f: fn(&TestStatus) -> bool| cases.iter().filter(|k| f(&k.mark)).count();
     format!(
         "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\"",
         cases.len(),
-        count(|m| matches!(m, Mark::Failure(_))),
-        count(|m| matches!(m, Mark::Error(_))),
-        count(|m| matches!(m, Mark::Skipped))
+        count(|m| matches!(m, TestStatus::Failure(_))),
+        count(|m| matches!(m, TestStatus::Error(_))),
+        count(|m| matches!(m, TestStatus::Skipped))
     )
 }
 

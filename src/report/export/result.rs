@@ -1,7 +1,8 @@
-//! One result for other programs: OpenMetrics for Prometheus, github-action-benchmark, Bencher. Pure functions.
+//! One result for other programs: OpenMetrics for Prometheus, github-action-benchmark, Bencher.
+//! Pure functions.
 //!
-//! Values are medians over the valid trials; a case without one is left out, because none of the formats can say INVALID.
-//! Percentiles with fewer than 10 samples above them are left out too.
+//! Values are medians over the valid trials; a case without one is left out, because none of the
+//! formats can say INVALID. Percentiles with fewer than 10 samples above them are left out too.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,7 +25,8 @@ pub struct Distribution {
     pub histogram: Histogram<u64>,
 }
 
-/// Upper bounds of the buckets in nanoseconds: 1, 2.5 and 5 times each power of ten from 1 us to 10 s.
+/// Upper bounds of the buckets in nanoseconds: 1, 2.5 and 5 times each power of ten from 1 us to 10
+/// s.
 fn bounds() -> Vec<u64> {
     let steps = |power: u32| [10u64, 25, 50].map(|m| m * 10u64.pow(power) / 10);
     (3..=9).flat_map(steps).chain([10_000_000_000]).collect()
@@ -41,7 +43,7 @@ fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-struct Series<'a> {
+struct BencherSeries<'a> {
     case: &'a str,
     system: &'a str,
     workload: &'a str,
@@ -49,7 +51,7 @@ struct Series<'a> {
     index: usize,
 }
 
-impl Series<'_> {
+impl BencherSeries<'_> {
     fn labels(&self, record: &Record) -> String {
         format!(
             "scenario=\"{}\",system=\"{}\",case=\"{}\",workload=\"{}\"",
@@ -83,7 +85,7 @@ impl Series<'_> {
     }
 }
 
-fn series(record: &Record) -> Vec<Series<'_>> {
+fn series(record: &Record) -> Vec<BencherSeries<'_>> {
     let of = |c: &'_ crate::plan::Case| c.workloads.len();
     let mut list = Vec::new();
     for case in &record.plan.cases {
@@ -91,16 +93,22 @@ fn series(record: &Record) -> Vec<Series<'_>> {
             let trials: Vec<&Trial> = trials(record, &case.id).filter(|t| usable(t)).collect();
             if !trials.is_empty() {
                 let system = record.plan.systems.get(case.system).map_or("", |s| s.name.as_str());
-                list.push(Series { case: &case.id, system, workload: &case.workloads[index].name, trials, index });
+                list.push(BencherSeries {
+                    case: &case.id,
+                    system,
+                    workload: &case.workloads[index].name,
+                    trials,
+                    index,
+                });
             }
         }
     }
     list
 }
 
-/// OpenMetrics 1.0 text: histograms of the response latency, exact quantiles as a family of their own (the standard
-/// discourages them inside a histogram), throughput and lost messages. Seconds; ends with `# EOF`.
-/// Source: OpenMetrics 1.0 specification.
+/// OpenMetrics 1.0 text: histograms of the response latency, exact quantiles as a family of their
+/// own (the standard discourages them inside a histogram), throughput and lost messages. Seconds;
+/// ends with `# EOF`. Source: OpenMetrics 1.0 specification.
 pub fn openmetrics(record: &Record, distributions: &[Distribution]) -> String {
     let all = series(record);
     let mut out = String::new();
@@ -168,9 +176,10 @@ pub fn openmetrics(record: &Record, distributions: &[Distribution]) -> String {
     out
 }
 
-/// An array for github-action-benchmark: `customSmallerIsBetter` (latencies) or `customBiggerIsBetter` (throughput); one
-/// file for each direction. Its schema has no infinity, so a percentile among lost messages is left out.
-/// Source: benchmark-action/github-action-benchmark, `extract.ts`.
+/// An array for github-action-benchmark: `customSmallerIsBetter` (latencies) or
+/// `customBiggerIsBetter` (throughput); one file for each direction. Its schema has no infinity, so
+/// a percentile among lost messages is left out. Source: benchmark-action/github-action-benchmark,
+/// `extract.ts`.
 pub fn benchmark_action(record: &Record, smaller: bool) -> Value {
     let mut list = Vec::new();
     for s in series(record) {
@@ -198,8 +207,8 @@ pub fn benchmark_action(record: &Record, smaller: bool) -> Value {
     Value::Array(list)
 }
 
-/// Bencher Metric Format: `latency` is p99 in nanoseconds, `throughput` in messages per second; every percentile also
-/// under a slug of its own, `latency-p99-9-ns`. Source: bencher.dev/bmf.json.
+/// Bencher Metric Format: `latency` is p99 in nanoseconds, `throughput` in messages per second;
+/// every percentile also under a slug of its own, `latency-p99-9-ns`. Source: bencher.dev/bmf.json.
 pub fn bencher(record: &Record) -> Value {
     let mut all = Map::new();
     for s in series(record) {

@@ -1,12 +1,12 @@
 //! The tables behind the summary: every trial with its books, checks and resources, valid or not.
 
 use crate::record::{Outcome, Record, Trial, WorkloadResult};
-use crate::report::words::view::{Grade, Table, Value, or_dash, response, sign, status_word, validity};
+use crate::report::words::view::{CellGrade, ShownLatency, TextTable, or_dash, response, sign, status_word, validity};
 use crate::units::{count, three_digits};
 
 /// One row for each trial and workload, whatever became of it.
-pub fn trials_table(record: &Record) -> Table {
-    let mut table = Table::new(
+pub fn trials_table(record: &Record) -> TextTable {
+    let mut table = TextTable::new(
         "Every trial, in order of execution",
         &[
             "case",
@@ -26,7 +26,7 @@ pub fn trials_table(record: &Record) -> Table {
     );
     each(record, |name, trial, result| {
         let (kind, l) = response(result).map_or(("-", None), |(k, l)| (k, Some(l)));
-        let at = |q| format!("{}{}", Value::of(l.and_then(|l| l.at(q))), sign(l, q));
+        let at = |q| format!("{}{}", ShownLatency::of(l.and_then(|l| l.at(q))), sign(l, q));
         let (words, grade) = validity(&[trial]);
         table.rows.push(vec![
             name,
@@ -37,8 +37,9 @@ pub fn trials_table(record: &Record) -> Table {
             l.map_or_else(|| "-".into(), |l| l.count.to_string()),
             at(0.5),
             at(0.99),
-            l.map_or(Value::Absent, |l| l.max_ns.map_or(Value::Infinite, Value::Finite)).to_string(),
-            Value::of(result.latency.get("lag").and_then(|l| l.at(0.99))).to_string(),
+            l.map_or(ShownLatency::Absent, |l| l.max_ns.map_or(ShownLatency::Infinite, ShownLatency::Finite))
+                .to_string(),
+            ShownLatency::of(result.latency.get("lag").and_then(|l| l.at(0.99))).to_string(),
             or_dash(result.throughput.offered, count),
             count(result.throughput.delivered),
             trial.pacing.clone(),
@@ -56,8 +57,8 @@ pub fn trials_table(record: &Record) -> Table {
 }
 
 /// How outcome and validity of the last row stand.
-fn grade_outcome(table: &mut Table, trial: &Trial, validity: Option<Grade>) {
-    table.grade(2, matches!(trial.outcome, Outcome::Failed { .. }).then_some(Grade::Failed));
+fn grade_outcome(table: &mut TextTable, trial: &Trial, validity: Option<CellGrade>) {
+    table.grade(2, matches!(trial.outcome, Outcome::Failed { .. }).then_some(CellGrade::Failed));
     table.grade(3, validity);
 }
 
@@ -84,8 +85,8 @@ fn each(record: &Record, mut row: impl FnMut(String, &Trial, &WorkloadResult)) {
 }
 
 /// The books of every trial.
-pub fn ledger_table(record: &Record) -> Table {
-    let mut table = Table::new(
+pub fn ledger_table(record: &Record) -> TextTable {
+    let mut table = TextTable::new(
         "Ledger: messages whose intended time lies in the measured phase",
         &[
             "case",
@@ -130,8 +131,8 @@ pub fn ledger_table(record: &Record) -> Table {
 const MIB: f64 = 1_048_576.0;
 
 /// CPU, memory and host pauses of every trial.
-pub fn resources_table(record: &Record) -> Table {
-    let mut table = Table::new(
+pub fn resources_table(record: &Record) -> TextTable {
+    let mut table = TextTable::new(
         "Resources over the measured phase",
         &[
             "case",
@@ -175,16 +176,16 @@ pub fn resources_table(record: &Record) -> Table {
             three_digits(t.generator.cpu_seconds),
             or_dash(t.generator.cpu_us_per_msg, three_digits),
             format!("{}/{}", t.generator.voluntary_switches, t.generator.involuntary_switches),
-            Value::of(t.hiccup.at(0.999)).to_string(),
-            t.hiccup.max_ns.map_or(Value::Absent, Value::Finite).to_string(),
+            ShownLatency::of(t.hiccup.at(0.999)).to_string(),
+            t.hiccup.max_ns.map_or(ShownLatency::Absent, ShownLatency::Finite).to_string(),
         ]);
     }
     table
 }
 
 /// Every check of every trial, the gravest first.
-pub fn validity_table(record: &Record) -> Table {
-    let mut table = Table::new(
+pub fn validity_table(record: &Record) -> TextTable {
+    let mut table = TextTable::new(
         "Validity checks, the gravest first",
         &["check", "status", "case", ">round", "observed", "accepted", "meaning"],
     );
@@ -200,7 +201,7 @@ pub fn validity_table(record: &Record) -> Table {
             c.threshold.clone(),
             c.message.clone(),
         ]);
-        table.grade(1, Grade::from(c.status));
+        table.grade(1, CellGrade::from(c.status));
     }
     table
 }

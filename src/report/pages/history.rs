@@ -2,19 +2,19 @@
 
 use super::page;
 use super::text::render;
-use crate::compare::history::{Series, State};
+use crate::compare::history::{ChangeState, MetricSeries};
 use crate::report::charts::axis::Axis;
-use crate::report::charts::plot::{Line, Plot, Stroke};
-use crate::report::words::view::{Grade, Table};
+use crate::report::charts::plot::{ChartLine, LineStyle, Plot};
+use crate::report::words::view::{CellGrade, TextTable};
 
 fn percent(share: f64) -> String {
     format!("{:+.1} %", share * 100.0)
 }
 
 /// One line for each metric of each series.
-fn table(list: &[Series]) -> Table {
+fn table(list: &[MetricSeries]) -> TextTable {
     let heads = ["case (series)", "metric", ">results", ">first", ">last", "level"];
-    let mut table = Table::new("History", &heads);
+    let mut table = TextTable::new("History", &heads);
     for s in list {
         let unit = s.metric.quantity.unit();
         let show = |v: Option<&f64>| v.map_or_else(|| "-".into(), |v| unit.show(*v));
@@ -33,13 +33,13 @@ fn table(list: &[Series]) -> Table {
             show(s.values.last()),
             level,
         ]);
-        table.grade(5, s.unjudged.as_ref().map(|_| Grade::NotJudged));
+        table.grade(5, s.unjudged.as_ref().map(|_| CellGrade::NotJudged));
     }
     table
 }
 
 /// What changed, as (word, sentence).
-fn changes(list: &[Series]) -> Vec<(&'static str, String)> {
+fn changes(list: &[MetricSeries]) -> Vec<(&'static str, String)> {
     let mut words: Vec<(&'static str, String)> = Vec::new();
     // What nothing judges comes first: once for each reason, with the metrics that it holds for.
     let mut silent: Vec<(String, Vec<String>)> = Vec::new();
@@ -55,7 +55,7 @@ fn changes(list: &[Series]) -> Vec<(&'static str, String)> {
     for s in list {
         let unit = s.metric.quantity.unit();
         for c in &s.changes {
-            let state = if c.state == State::Confirmed { "CONFIRMED" } else { "SUSPECT" };
+            let state = if c.state == ChangeState::Confirmed { "CONFIRMED" } else { "SUSPECT" };
             let commit = c.commit.as_ref().map_or_else(String::new, |k| format!(", {k}"));
             let text = format!(
                 "{} {} is {} {} since {}{commit}: {} instead of {} (p {})",
@@ -82,7 +82,7 @@ fn changes(list: &[Series]) -> Vec<(&'static str, String)> {
 }
 
 /// For the terminal: the table, and what changed in words.
-pub fn page(list: &[Series]) -> String {
+pub fn page(list: &[MetricSeries]) -> String {
     let mut out = render(&table(list), false);
     let words = changes(list);
     if !words.is_empty() {
@@ -93,7 +93,7 @@ pub fn page(list: &[Series]) -> String {
 }
 
 /// A page of its own: what changed, the table, and a chart of each metric.
-pub fn html(list: &[Series]) -> String {
+pub fn html(list: &[MetricSeries]) -> String {
     let words = changes(list);
     let mut body = "<header>\n<h1>History</h1>\n</header>\n".to_string();
     let said = page::notes(words.iter().map(|(w, t)| (*w, t.as_str())));
@@ -105,9 +105,9 @@ pub fn html(list: &[Series]) -> String {
     page::shell("History", &body)
 }
 
-/// One chart for each scenario, case and metric; a gap where a new series starts, a bold line for each level, a dashed
-/// one where the level changed.
-pub fn plots(list: &[Series]) -> Vec<Plot> {
+/// One chart for each scenario, case and metric; a gap where a new series starts, a bold line for
+/// each level, a dashed one where the level changed.
+pub fn plots(list: &[MetricSeries]) -> Vec<Plot> {
     let mut keys: Vec<(String, String, String)> = Vec::new();
     for s in list {
         let key = (s.scenario.clone(), s.case.clone(), s.metric.to_string());
@@ -117,7 +117,7 @@ pub fn plots(list: &[Series]) -> Vec<Plot> {
     }
     keys.iter()
         .filter_map(|(scenario, case, metric)| {
-            let of: Vec<&Series> = list
+            let of: Vec<&MetricSeries> = list
                 .iter()
                 .filter(|s| s.scenario == *scenario && s.case == *case && s.metric.to_string() == *metric)
                 .collect();
@@ -126,14 +126,15 @@ pub fn plots(list: &[Series]) -> Vec<Plot> {
         .collect()
 }
 
-fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plot> {
+fn chart(scenario: &str, case: &str, metric: &str, of: &[&MetricSeries]) -> Option<Plot> {
     let positive = |v: &f64| v.is_finite() && *v > 0.0;
     let all = || of.iter().flat_map(|s| &s.values).copied().filter(positive);
     let total: usize = of.iter().map(|s| s.values.len()).sum();
     if total < 2 || all().next().is_none() {
         return None;
     }
-    // Logarithmic, because a change is a ratio. A change by 5 % is to be seen, and noise of 1 % is not to fill the chart.
+    // Logarithmic, because a change is a ratio. A change by 5 % is to be seen, and noise of 1 % is
+    // not to fill the chart.
     let values = all().collect::<Vec<_>>();
     let middle = crate::stats::median(&values)?;
     let y = Axis::log_of(
@@ -158,7 +159,7 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
             }
         }
         for c in &s.changes {
-            let state = if c.state == State::Confirmed { "confirmed" } else { "suspect" };
+            let state = if c.state == ChangeState::Confirmed { "confirmed" } else { "suspect" };
             let word = if c.worse { "worse" } else { "better" };
             let at = x(c.index) - 0.5;
             changes.push((
@@ -168,13 +169,13 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
         }
         start += s.values.len();
     }
-    let line = |label: Option<String>, colour, stroke, width, runs| Line { label, colour, stroke, width, runs };
+    let line = |label: Option<String>, colour, stroke, width, runs| ChartLine { label, colour, stroke, width, runs };
     let mut lines = vec![
-        line(Some("level".into()), 1, Stroke::Solid, 4, levels),
-        line(Some("median of each result".into()), 0, Stroke::Solid, 2, values),
+        line(Some("level".into()), 1, LineStyle::Solid, 4, levels),
+        line(Some("median of each result".into()), 0, LineStyle::Solid, 2, values),
     ];
     for (i, (label, run)) in changes.into_iter().enumerate() {
-        lines.push(line(Some(label), 2 + i % 4, Stroke::Dashed(5, 4), 2, vec![run]));
+        lines.push(line(Some(label), 2 + i % 4, LineStyle::Dashed(5, 4), 2, vec![run]));
     }
     let fit = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
     let mut x = Axis::linear("result, in order of time", total as f64);
@@ -190,8 +191,8 @@ fn chart(scenario: &str, case: &str, metric: &str, of: &[&Series]) -> Option<Plo
 }
 
 /// What a chart shows, in words.
-fn description(of: &[&Series]) -> String {
-    let all: Vec<Series> = of.iter().map(|s| (*s).clone()).collect();
+fn description(of: &[&MetricSeries]) -> String {
+    let all: Vec<MetricSeries> = of.iter().map(|s| (*s).clone()).collect();
     let found: Vec<String> = changes(&all).into_iter().map(|(word, text)| format!("{word}: {text}.")).collect();
     let series =
         if of.len() > 1 { " A gap is a change of the machine or of what is driven: a new series." } else { "" };
@@ -204,10 +205,10 @@ fn description(of: &[&Series]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::history::Change;
+    use crate::compare::history::LevelChange;
 
-    fn series() -> Series {
-        Series {
+    fn series() -> MetricSeries {
+        MetricSeries {
             scenario: "fanout".into(),
             case: "nats".into(),
             host: "Some CPU".into(),
@@ -215,7 +216,7 @@ mod tests {
             metric: "e2e.p99".parse().unwrap(),
             at: (1..=24).map(|d| format!("2026-11-{d:02}")).collect(),
             values: (0..24).map(|i| if i < 18 { 1e6 + f64::from(i % 3) * 1e4 } else { 1.2e6 }).collect(),
-            changes: vec![Change {
+            changes: vec![LevelChange {
                 index: 18,
                 at: "2026-11-19".into(),
                 commit: Some("abc".into()),
@@ -224,7 +225,7 @@ mod tests {
                 change: 0.188,
                 worse: true,
                 p: 1e-9,
-                state: State::Confirmed,
+                state: ChangeState::Confirmed,
             }],
             trend: None,
             note: None,
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn it_reads_and_is_drawn() {
-        let next = Series {
+        let next = MetricSeries {
             series: "other".into(),
             values: vec![3e6; 4],
             changes: Vec::new(),

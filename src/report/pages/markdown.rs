@@ -4,7 +4,7 @@ use super::details;
 use crate::record::Record;
 use crate::report::words::notes::notes;
 use crate::report::words::view;
-use crate::report::words::view::Table;
+use crate::report::words::view::TextTable;
 use crate::report::words::{method, tables, threats, verdict};
 
 /// The page. `charts` are (title, path relative to the page).
@@ -72,7 +72,7 @@ fn text(raw: &str) -> String {
     out
 }
 
-fn table(t: &Table) -> String {
+fn table(t: &TextTable) -> String {
     let line = |cells: &mut dyn Iterator<Item = String>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
     let mut out = line(&mut t.head.iter().map(|h| text(h)));
     out.push_str(&line(&mut t.right.iter().map(|r| if *r { "---:".into() } else { "---".into() })));

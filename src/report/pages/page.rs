@@ -1,10 +1,11 @@
 //! What the pages have in common: head, style, script, sections, tables, figures.
 //!
-//! A page needs nothing else: no address, no font, no picture from elsewhere. It reads on a telephone and on a wide screen,
-//! in the dark, on paper and aloud, and is complete without its script, which only adds.
+//! A page needs nothing else: no address, no font, no picture from elsewhere. It reads on a
+//! telephone and on a wide screen, in the dark, on paper and aloud, and is complete without its
+//! script, which only adds.
 
 use crate::report::escape;
-use crate::report::words::view::Table;
+use crate::report::words::view::TextTable;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -41,7 +42,7 @@ pub fn details(summary: &str, body: &str) -> String {
 }
 
 /// A table that scrolls by itself where it is wider than the screen.
-pub fn table(t: &Table) -> String {
+pub fn table(t: &TextTable) -> String {
     let class = |column: usize| if t.right[column] { " class=\"n\"" } else { "" };
     let head: String =
         t.head.iter().enumerate().map(|(i, h)| format!("<th scope=\"col\"{}>{}</th>", class(i), escape(h))).collect();

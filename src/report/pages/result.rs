@@ -1,4 +1,5 @@
-//! The report of one result as a page of its own: the tables and notes of the terminal, and the charts.
+//! The report of one result as a page of its own: the tables and notes of the terminal, and the
+//! charts.
 
 use super::details;
 use super::page::{definitions, details as folded, figures, notes as note_list, section, shell, table};
@@ -6,17 +7,17 @@ use crate::record::Record;
 use crate::report::charts::capacity;
 use crate::report::charts::figure::figure;
 use crate::report::charts::plot::Plot;
-use crate::report::charts::series::Series;
+use crate::report::charts::series::RunSeries;
 use crate::report::escape;
 use crate::report::pages::over_time;
-use crate::report::words::notes::{Note, notes};
+use crate::report::words::notes::{ReaderNote, notes};
 use crate::report::words::{method, tables, threats, verdict, view};
 
 /// Limits that stand open below the verdict, and warnings below the summary.
 const OPEN: usize = 3;
 
 /// The page; `files` are (what it is, path relative to the page) of the raw data.
-pub fn page(record: &Record, plots: &[Plot], series: &Series<'_>, files: &[(String, String)]) -> String {
+pub fn page(record: &Record, plots: &[Plot], series: &RunSeries<'_>, files: &[(String, String)]) -> String {
     let summary = view::summary_table(record);
     let mut out = format!(
         "<header>\n<h1>{}</h1>\n<p class=\"question\">{}</p>\n</header>\n",
@@ -80,12 +81,13 @@ pub fn page(record: &Record, plots: &[Plot], series: &Series<'_>, files: &[(Stri
     shell(&record.plan.name, &out)
 }
 
-/// What must be known before a figure is believed: what is wrong stands open, of mere warnings the first ones; the others and
-/// the plain notes are a click away, so that the charts are not pages below the table that they explain.
-fn first_notes(all: &[Note]) -> String {
-    let grave = |n: &&Note| !matches!(n.word, "WARN" | "note");
+/// What must be known before a figure is believed: what is wrong stands open, of mere warnings the
+/// first ones; the others and the plain notes are a click away, so that the charts are not pages
+/// below the table that they explain.
+fn first_notes(all: &[ReaderNote]) -> String {
+    let grave = |n: &&ReaderNote| !matches!(n.word, "WARN" | "note");
     let warnings = || all.iter().filter(|n| n.word == "WARN");
-    let pair = |n: &'_ Note| (n.word, n.text.clone());
+    let pair = |n: &'_ ReaderNote| (n.word, n.text.clone());
     let open: Vec<_> = all.iter().filter(grave).chain(warnings().take(OPEN)).map(pair).collect();
     let rest: Vec<_> = warnings().skip(OPEN).chain(all.iter().filter(|n| n.word == "note")).map(pair).collect();
     let html = |list: &[(&str, String)]| note_list(list.iter().map(|(w, t)| (*w, t.as_str())));
@@ -100,7 +102,7 @@ fn first_notes(all: &[Note]) -> String {
 }
 
 /// The verdict, before anything else.
-fn first(said: &verdict::Said) -> String {
+fn first(said: &verdict::RunVerdict) -> String {
     let sentences: String = said.sentences.iter().map(|s| format!("<p>{}</p>\n", escape(s))).collect();
     let list = |of: &[(&str, String)]| note_list(of.iter().map(|(w, t)| (*w, t.as_str())));
     let (open, rest) = said.limits.split_at(said.limits.len().min(OPEN));

@@ -3,7 +3,7 @@
 use crate::record::Record;
 use crate::report::words::method::describe;
 use crate::report::words::notes::notes;
-use crate::report::words::view::{Grade, Table, summary_table};
+use crate::report::words::view::{CellGrade, TextTable, summary_table};
 use crate::report::words::{tables, verdict};
 
 /// The summary of a run. `color` adds ANSI colours; no information depends on them.
@@ -53,7 +53,7 @@ fn paint(text: &str, code: &str, color: bool) -> String {
 }
 
 /// Columns as wide as their widest cell, two blanks apart.
-pub(super) fn render(table: &Table, color: bool) -> String {
+pub(super) fn render(table: &TextTable, color: bool) -> String {
     let width = |column: usize| {
         let cells = table.rows.iter().map(|r| r[column].chars().count());
         cells.chain([table.head[column].chars().count()]).max().unwrap_or(0)
@@ -72,7 +72,7 @@ pub(super) fn render(table: &Table, color: bool) -> String {
         let mut cells = line(row);
         if let (Some(last), Some(text)) = (cells.last_mut(), row.last()) {
             let grade = table.graded(k, row.len() - 1);
-            *last = paint(text, code(grade.map_or("", Grade::word)), color);
+            *last = paint(text, code(grade.map_or("", CellGrade::word)), color);
         }
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');

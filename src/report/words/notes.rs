@@ -1,17 +1,18 @@
-//! What a reader must know before believing a table, in sentences: checks that did not hold, systems that were
-//! skipped, trials that failed, promises that differ, and what the signs of the table mean.
+//! What a reader must know before believing a table, in sentences: checks that did not hold,
+//! systems that were skipped, trials that failed, promises that differ, and what the signs of the
+//! table mean.
 
 use std::collections::BTreeMap;
 
 use super::tables::guarantees_table;
-use super::view::{Table, status_word};
+use super::view::{TextTable, status_word};
 use crate::plan::Load;
 use crate::record::{Check, Completion, Outcome, Record, Status};
 use crate::units::count;
 
 /// A sentence for the reader and its weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub struct ReaderNote {
     /// `INVALID`, `WARN`, `FAILED`, `SKIPPED`, or `note`.
     pub word: &'static str,
     /// The sentence.
@@ -19,9 +20,9 @@ pub struct Note {
 }
 
 /// All notes of a record, the gravest first. `summary` is the table they stand below.
-pub fn notes(record: &Record, summary: &Table) -> Vec<Note> {
+pub fn notes(record: &Record, summary: &TextTable) -> Vec<ReaderNote> {
     let mut list = Vec::new();
-    let mut add = |word: &'static str, text: String| list.push(Note { word, text });
+    let mut add = |word: &'static str, text: String| list.push(ReaderNote { word, text });
     if record.tool.profile != "release" {
         add(
             "WARN",
@@ -90,7 +91,8 @@ fn skipped(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 /// Guarantees in which the systems differ.
 fn unlike_promises(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let promises = guarantees_table(record);
-    // Only what bears on whether a message arrives, in order, and survives; the table has the other settings.
+    // Only what bears on whether a message arrives, in order, and survives; the table has the other
+    // settings.
     const PROMISES: [&str; 5] = ["acknowledgement", "delivery", "durability", "order", "tls"];
     for row in promises.rows.iter().skip(3).filter(|row| PROMISES.contains(&row[0].as_str())) {
         if row[1..].windows(2).any(|w| w[0] != w[1]) {
@@ -113,7 +115,7 @@ fn loops(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 }
 
 /// The signs of the summary that stand for a missing or doubtful value.
-fn signs(summary: &Table, add: &mut impl FnMut(&'static str, String)) {
+fn signs(summary: &TextTable, add: &mut impl FnMut(&'static str, String)) {
     let cells = || summary.rows.iter().flatten();
     if cells().any(|c| c == "inf" || c.ends_with("..inf]")) {
         add("note", "inf: lost messages count as infinitely late, and this percentile falls among them.".into());
@@ -133,7 +135,8 @@ fn signs(summary: &Table, add: &mut impl FnMut(&'static str, String)) {
     }
 }
 
-/// Trials that failed; the same failure in the same phase is said once, with the trials that it ended.
+/// Trials that failed; the same failure in the same phase is said once, with the trials that it
+/// ended.
 fn failures(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut groups: Vec<(&str, &str, Vec<&crate::record::Trial>)> = Vec::new();
     for t in &record.trials {
@@ -165,11 +168,11 @@ fn failures(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     }
 }
 
-/// A broker that was told to misbehave, so that nobody takes its figures for those of a healthy one.
+/// A broker with injected faults, so that its figures are not taken for those of a healthy one.
 fn faults(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let told = record.trials.iter().filter_map(|t| t.system.guarantees.get("faults"));
     for told in told.collect::<std::collections::BTreeSet<_>>() {
-        add("WARN", format!("The broker was told to misbehave ({told}): this is no measurement of a healthy one."));
+        add("WARN", format!("The broker ran with injected faults ({told}): this is no measurement of a healthy one."));
     }
     for e in &record.plan.events {
         let action = e.action.name();
@@ -279,7 +282,8 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Checks that did not hold; the same check is said once, with the cases and rounds that it concerns.
+/// Checks that did not hold; the same check is said once, with the cases and rounds that it
+/// concerns.
 fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
     let mut groups: BTreeMap<_, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
     // What ended a trial is said; advice on its load would send the reader the wrong way.

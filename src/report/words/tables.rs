@@ -1,18 +1,20 @@
-//! The tables below the summary: intervals of percentiles, other latencies, replays, groups, promises.
+//! The tables below the summary: intervals of percentiles, other latencies, replays, groups,
+//! promises.
 
 use super::view::{
-    Grade, Table, Value, label, median_trial, or_dash, quantile_name, quantiles, response, sign, trials, usable,
+    CellGrade, ShownLatency, TextTable, label, median_trial, or_dash, quantile_name, quantiles, response, sign, trials,
+    usable,
 };
 use crate::record::{Percentile, Record};
 use crate::units::{count, latency, three_digits};
 
-/// A percentile of one run with its 95 % interval: `451us [440us..462us]`; `~` where the interval is not to be relied on,
-/// `..` open above where it reaches beyond the largest sample.
+/// A percentile of one run with its 95 % interval: `451us [440us..462us]`; `~` where the interval
+/// is not to be relied on, `..` open above where it reaches beyond the largest sample.
 fn with_interval(p: Option<&Percentile>) -> String {
-    let value = Value::of(p);
+    let value = ShownLatency::of(p);
     let doubt = if p.is_some_and(|p| p.printable && p.doubt.is_some()) { "?" } else { "" };
     match (value, p.and_then(|p| Some((p.ci95_ns?, p.reliable)))) {
-        (Value::Finite(_), Some(((low, high), reliable))) => {
+        (ShownLatency::Finite(_), Some(((low, high), reliable))) => {
             let high = high.map_or_else(String::new, latency);
             let sure = if reliable == Some(false) { "~" } else { "" };
             format!("{value}{doubt} {sure}[{}..{high}]", latency(low))
@@ -21,13 +23,14 @@ fn with_interval(p: Option<&Percentile>) -> String {
     }
 }
 
-/// The percentiles of the median trial of each case with their intervals; empty where the record has none.
-pub fn intervals_table(record: &Record) -> Table {
+/// The percentiles of the median trial of each case with their intervals; empty where the record
+/// has none.
+pub fn intervals_table(record: &Record) -> TextTable {
     let quantiles = quantiles(record);
     let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
     let mut heads = vec!["case", ">round", "of"];
     heads.extend(names.iter().map(String::as_str));
-    let mut table = Table::new(
+    let mut table = TextTable::new(
         "Percentiles of the median trial, with the 95 % interval within that run (~: its blocks are too few or too short to rely on)",
         &heads,
     );
@@ -46,14 +49,15 @@ pub fn intervals_table(record: &Record) -> Table {
     table
 }
 
-/// Latencies beside the headline: acknowledgements, slow consumers, around a replay; empty where there are none.
-pub fn other_latencies_table(record: &Record) -> Table {
+/// Latencies beside the headline: acknowledgements, slow consumers, around a replay; empty where
+/// there are none.
+pub fn other_latencies_table(record: &Record) -> TextTable {
     let quantiles = quantiles(record);
     let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
     let mut heads = vec!["case", "of"];
     heads.extend(names.iter().map(String::as_str));
     heads.extend([">max", ">lost"]);
-    let mut table = Table::new("Other latencies, median over the valid trials", &heads);
+    let mut table = TextTable::new("Other latencies, median over the valid trials", &heads);
     for case in &record.plan.cases {
         let used: Vec<_> = trials(record, &case.id).filter(|t| usable(t)).collect();
         for (index, workload) in case.workloads.iter().enumerate() {
@@ -71,11 +75,11 @@ pub fn other_latencies_table(record: &Record) -> Table {
                 row.extend(
                     quantiles
                         .iter()
-                        .map(|q| (Value::median(all.iter().map(|l| Value::of(l.at(*q))).collect()), q))
+                        .map(|q| (ShownLatency::median(all.iter().map(|l| ShownLatency::of(l.at(*q))).collect()), q))
                         .map(|(value, q)| format!("{value}{}", sign(all.iter().copied(), *q))),
                 );
-                let max = all.iter().map(|l| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
-                row.push(Value::median(max).to_string());
+                let max = all.iter().map(|l| l.max_ns.map_or(ShownLatency::Infinite, ShownLatency::Finite)).collect();
+                row.push(ShownLatency::median(max).to_string());
                 row.push(all.iter().map(|l| l.lost).sum::<u64>().to_string());
                 table.rows.push(row);
             }
@@ -85,10 +89,10 @@ pub fn other_latencies_table(record: &Record) -> Table {
 }
 
 /// How backlogs were read, one row for each trial; empty where there is none.
-pub fn replay_table(record: &Record) -> Table {
+pub fn replay_table(record: &Record) -> TextTable {
     let heads =
         ["case", ">round", ">backlog", ">read", ">begun at", ">first message after", ">caught up after", ">read/s"];
-    let mut table = Table::new("Reading the backlog while publishing goes on", &heads);
+    let mut table = TextTable::new("Reading the backlog while publishing goes on", &heads);
     for t in &record.trials {
         for r in t.workloads.iter().filter_map(|w| w.replay.as_ref()) {
             let seconds = |s: Option<f64>| or_dash(s, |s| format!("{} s", three_digits(s)));
@@ -108,9 +112,9 @@ pub fn replay_table(record: &Record) -> Table {
 }
 
 /// The books of groups that are there for different things; empty where all are alike.
-pub fn groups_table(record: &Record) -> Table {
+pub fn groups_table(record: &Record) -> TextTable {
     let heads = ["case", ">round", ">group", "role", ">expected", ">delivered", ">lost"];
-    let mut table = Table::new("Groups of consumers", &heads);
+    let mut table = TextTable::new("Groups of consumers", &heads);
     for t in &record.trials {
         for (w, g) in t.workloads.iter().flat_map(|w| w.groups.iter().map(move |g| (w, g))) {
             let name = if t.workloads.len() > 1 { format!("{} / {}", t.case, w.name) } else { t.case.clone() };
@@ -123,9 +127,9 @@ pub fn groups_table(record: &Record) -> Table {
 }
 
 /// What was promised and what came of it, one row for each promise of a case.
-pub fn promises_table(record: &Record) -> Table {
+pub fn promises_table(record: &Record) -> TextTable {
     let heads = ["case", "promise", "", ">rounds", "observed"];
-    let mut table = Table::new("Promises, held against the ledger", &heads);
+    let mut table = TextTable::new("Promises, held against the ledger", &heads);
     for case in &record.plan.cases {
         for (index, workload) in case.workloads.iter().enumerate() {
             let results: Vec<_> = trials(record, &case.id).filter_map(|t| t.workloads.get(index)).collect();
@@ -145,7 +149,7 @@ pub fn promises_table(record: &Record) -> Table {
                     all.len().to_string(),
                     worst.into(),
                 ]);
-                table.grade(2, (!kept).then_some(Grade::Broken));
+                table.grade(2, (!kept).then_some(CellGrade::Broken));
             }
         }
     }
@@ -153,7 +157,7 @@ pub fn promises_table(record: &Record) -> Table {
 }
 
 /// The systems as they were found, one column for each.
-pub fn guarantees_table(record: &Record) -> Table {
+pub fn guarantees_table(record: &Record) -> TextTable {
     let found: Vec<_> = record
         .plan
         .cases
@@ -167,7 +171,7 @@ pub fn guarantees_table(record: &Record) -> Table {
         });
     let mut heads = vec!["guarantee"];
     heads.extend(found.iter().map(|(name, _)| *name));
-    let mut table = Table::new("Systems and what they promise, as read back", &heads);
+    let mut table = TextTable::new("Systems and what they promise, as read back", &heads);
     let mut add = |name: &str, cell: &dyn Fn(&crate::record::SystemFacts) -> String| {
         let mut row = vec![name.to_string()];
         row.extend(found.iter().map(|(_, facts)| cell(facts)));

@@ -1,4 +1,5 @@
-//! What limits the claim that a report makes, filled in from what is known of the run: nobody has to remember to say it.
+//! What limits the claim that a report makes, filled in from what is known of the run: nobody has
+//! to remember to say it.
 
 use std::collections::BTreeSet;
 
@@ -100,7 +101,7 @@ fn loads_and_trials(records: &[&Record], add: &mut impl FnMut(&str, String)) {
         .filter_map(|t| t.system.guarantees.get("faults"))
         .collect::<BTreeSet<_>>()
     {
-        add("Faults", format!("The broker was told to misbehave ({told})."));
+        add("Faults", format!("The broker ran with injected faults ({told})."));
     }
     let trials = || records.iter().flat_map(|r| &r.trials);
     let out = trials().filter(|t| t.outcome != Outcome::Complete || t.validity_status() == Status::Invalid).count();

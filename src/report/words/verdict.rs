@@ -1,21 +1,21 @@
-//! What a run can honestly say, in sentences: for each system whether its trials count, what was promised and kept, and its
-//! headline figure with an interval; then, with several systems, what [`crate::compare`] says of them. No figure is judged here
-//! that is not judged there.
+//! What a run can honestly say, in sentences: for each system whether its trials count, what was
+//! promised and kept, and its headline figure with an interval; then, with several systems, what
+//! [`crate::compare`] says of them. No figure is judged here that is not judged there.
 
-use super::view::{Value, check_number, median_trial, response, status_word, usable};
-use crate::compare::{self, ExpectVerdict, Named, Row, Verdict};
+use super::view::{ShownLatency, check_number, median_trial, response, status_word, usable};
+use crate::compare::{self, ComparisonRow, ExpectVerdict, NamedRecord, Verdict};
 use crate::plan::metric::Quantity;
-use crate::record::{Check, Doubt, Gravest, Outcome, Percentile, Record, Status, Trial};
+use crate::record::{Check, Gravest, Outcome, Percentile, Record, Status, TailDoubt, Trial};
 use crate::stats::{decide, median, shift};
 use crate::units::latency;
 
 /// The check of keeping up.
 const OVERLOAD: &str = "V3";
 
-/// The verdict on a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Said {
-    /// `FAILED`, `BROKEN`, `INVALID`, `UNMET`, `WARN` or `OK`: the gravest thing that there is to say.
+pub struct RunVerdict {
+    /// `FAILED`, `BROKEN`, `INVALID`, `UNMET`, `WARN` or `OK`: the gravest thing that there is to
+    /// say.
     pub word: &'static str,
     /// One sentence for each system, then those of the comparison.
     pub sentences: Vec<String>,
@@ -24,7 +24,7 @@ pub struct Said {
 }
 
 /// The verdict on a run; `None` where nothing was measured.
-pub fn of(record: &Record) -> Option<Said> {
+pub fn of(record: &Record) -> Option<RunVerdict> {
     if record.trials.is_empty() {
         return None;
     }
@@ -50,10 +50,11 @@ pub fn of(record: &Record) -> Option<Said> {
     };
     limits.sort_by_key(|l| rank(l.verdict));
     let limits = limits.into_iter().map(|l| (l.verdict.word(), format!("{}: {}.", l.case, l.sentence))).collect();
-    Some(Said { word, sentences, limits })
+    Some(RunVerdict { word, sentences, limits })
 }
 
-/// Whether something about a trial must be known, or was not judged that could have made it INVALID.
+/// Whether something about a trial must be known, or was not judged that could have made it
+/// INVALID.
 fn warns(trial: &Trial) -> bool {
     let open = |c: &Check| c.status == Status::NotJudged && c.id == OVERLOAD;
     trial.validity.iter().any(|c| c.status == Status::Warn || open(c))
@@ -120,11 +121,11 @@ fn system(record: &Record, name: &str) -> Option<String> {
         }
         _ => text.push_str(&format!(" at {} load points", cases.len())),
     }
-    Some(format!("{}{text}; {}.", first(&of, name), believed(&of)))
+    Some(format!("{}{text}; {}.", first(&of, name), validity_sentence(&of)))
 }
 
-/// `e2e p99 829us (95 % CI 810us to 850us, median of 8 runs)`: the interval of the median over runs from six on, below that their
-/// range, and of one run the interval within it.
+/// `e2e p99 829us (95 % CI 810us to 850us, median of 8 runs)`: the interval of the median over runs
+/// from six on, below that their range, and of one run the interval within it.
 fn headline(record: &Record, case: &str, workload: usize) -> Option<String> {
     let shown = median_trial(record, case, workload)?;
     let (kind, _) = shown.workloads.get(workload).and_then(response)?;
@@ -133,7 +134,7 @@ fn headline(record: &Record, case: &str, workload: usize) -> Option<String> {
     let q = [0.99, 0.9, 0.5].into_iter().find(|q| measured(*q))?;
     let name = format!("{kind} {}", super::view::quantile_name(q));
     let all: Vec<&Percentile> = valid.iter().filter_map(|t| at(t, workload, q)).collect();
-    let middle = Value::median(all.iter().map(|p| Value::of(Some(p))).collect());
+    let middle = ShownLatency::median(all.iter().map(|p| ShownLatency::of(Some(p))).collect());
     let ns: Vec<f64> = all.iter().map(|p| p.value_ns.map_or(f64::INFINITY, |v| v as f64)).collect();
     let show = |v: f64| if v.is_finite() { latency(v.round() as u64) } else { "inf".into() };
     let around = match (shift::median_interval(&ns, 0.95), &all[..]) {
@@ -157,7 +158,8 @@ fn at(trial: &Trial, workload: usize, quantile: f64) -> Option<&Percentile> {
     trial.workloads.get(workload).and_then(response)?.1.at(quantile)
 }
 
-/// What comes before everything else: that the latencies are those of an overload, and the event that decides a percentile.
+/// What comes before everything else: that the latencies are those of an overload, and the event
+/// that decides a percentile.
 fn first(of: &[&Trial], name: &str) -> String {
     let overload = |t: &&&Trial| t.validity.iter().any(|c| c.id == OVERLOAD && c.status == Status::Invalid);
     let over: Vec<&&Trial> = of.iter().filter(overload).collect();
@@ -166,15 +168,16 @@ fn first(of: &[&Trial], name: &str) -> String {
         let round = if of.len() > 1 { format!("round {}: ", over[0].round) } else { String::new() };
         return format!("{} {was} overloaded ({round}{}). ", share(over.len(), of.len(), name), worst.observed);
     }
-    let mut hit: Vec<(&Trial, Doubt, String)> = Vec::new();
+    let mut hit: Vec<(&Trial, TailDoubt, String)> = Vec::new();
     for t in of.iter().filter(|t| usable(t)) {
         for w in &t.workloads {
             let Some((kind, l)) = response(w) else { continue };
-            let doubted: Vec<(f64, Doubt)> =
+            let doubted: Vec<(f64, TailDoubt)> =
                 l.percentiles.iter().filter(|p| p.printable).filter_map(|p| Some((p.quantile, p.doubt?))).collect();
-            // The highest one tells the event best: above a lower one there may be other slow spells.
+            // The highest one tells the event best: above a lower one there may be other slow
+            // spells.
             let Some((_, event)) = doubted.iter().rev().find(|(_, d)| d.decides()) else { continue };
-            let same = |d: &Doubt| d.decides() && (d.episodes, d.at_s) == (event.episodes, event.at_s);
+            let same = |d: &TailDoubt| d.decides() && (d.episodes, d.at_s) == (event.episodes, event.at_s);
             let names = doubted.iter().filter(|(_, d)| same(d)).map(|(q, _)| super::view::quantile_name(*q));
             let of = if t.workloads.len() > 1 { format!("{} {kind}", w.name) } else { kind.to_owned() };
             hit.push((t, *event, format!("{} of {of}", names.collect::<Vec<_>>().join(", "))));
@@ -191,7 +194,7 @@ fn first(of: &[&Trial], name: &str) -> String {
 }
 
 /// `valid`, `valid with 2 warnings (V6, V13)`, `1 of 3 INVALID (V2) and left out`.
-fn believed(of: &[&Trial]) -> String {
+fn validity_sentence(of: &[&Trial]) -> String {
     let ids = |status: Status| {
         let hit = of.iter().flat_map(|t| &t.validity).filter(|c| c.status == status);
         let mut ids: Vec<&str> = hit.map(|c| c.id.as_str()).collect();
@@ -225,17 +228,20 @@ fn believed(of: &[&Trial]) -> String {
     }
 }
 
-/// What the comparison of all pairs says at p99 of the best system against each other one; of several load points its headline.
+/// What the comparison of all pairs says at p99 of the best system against each other one; of
+/// several load points its headline.
 fn between(record: &Record) -> Vec<String> {
     let gate = record.plan.gate.clone().unwrap_or_default();
-    let Ok(c) = compare::systems(Named { label: &record.plan.name, record }, None, &gate) else { return Vec::new() };
-    let tail = |r: &&Row| {
+    let Ok(c) = compare::systems(NamedRecord { label: &record.plan.name, record }, None, &gate) else {
+        return Vec::new();
+    };
+    let tail = |r: &&ComparisonRow| {
         r.primary
             && r.lower_is_better
             && matches!(r.metric.quantity, Quantity::Latency(..))
             && r.metric.quantity.quantile().is_some_and(|q| (q - 0.99).abs() < 1e-9)
     };
-    let rows: Vec<&Row> = c.rows.iter().filter(tail).collect();
+    let rows: Vec<&ComparisonRow> = c.rows.iter().filter(tail).collect();
     let points: std::collections::BTreeSet<(&str, Option<&String>)> =
         rows.iter().map(|r| (r.scenario.as_str(), r.metric.workload.as_ref())).collect();
     if points.len() != 1 {
@@ -254,9 +260,9 @@ fn middle(values: &[f64]) -> f64 {
     median(values).unwrap_or(f64::INFINITY)
 }
 
-/// The row in a sentence; where more runs would decide, how many more. With so few that not even their spread is known, as
-/// many as `level` asks for at least.
-fn sentence(row: &Row, level: f64) -> String {
+/// The row in a sentence; where more runs would decide, how many more. With so few that not even
+/// their spread is known, as many as `level` asks for at least.
+fn sentence(row: &ComparisonRow, level: f64) -> String {
     let n = row.a.n.min(row.b.n) as u64;
     let unknown = row.ratio.is_some_and(|r| r.ci95.is_none());
     let least = decide::runs_needed(row.max_change, 0.0, level, 0.8).filter(|least| unknown && *least > n);
@@ -266,7 +272,8 @@ fn sentence(row: &Row, level: f64) -> String {
             let more = needed.saturating_sub(n);
             let about = if row.runs_needed.is_some() { "about" } else { "at least" };
             let ratio = row.ratio.map_or_else(String::new, |r| format!(", ratio {:.2}", r.value));
-            // The threshold is the smallest change that matters; one as large as the one seen needs fewer.
+            // The threshold is the smallest change that matters; one as large as the one seen needs
+            // fewer.
             let to_find = row.runs_needed.map_or_else(String::new, |_| {
                 let seen = row.runs_needed_seen.map(|k| (k.saturating_sub(n), row.ratio.map_or(0.0, |r| r.value)));
                 let seen = seen.map_or_else(String::new, |(k, r)| {
@@ -349,7 +356,7 @@ mod tests {
             let said = of(r).unwrap();
             format!("{}: {}", said.word, said.sentences[0])
         };
-        let doubt = |at_s, longest_ns| Doubt { episodes: 1, share: 0.95, longest_ns, at_s, stall: true };
+        let doubt = |at_s, longest_ns| TailDoubt { episodes: 1, share: 0.95, longest_ns, at_s, stall: true };
         for (i, t) in r.trials.iter_mut().enumerate() {
             let l = t.workloads[0].latency.get_mut("e2e").unwrap();
             l.percentiles.iter_mut().for_each(|p| p.doubt = Some(doubt(7.0 + i as f64, 1_000_000_000 - i as u64)));
@@ -363,10 +370,10 @@ mod tests {
         assert!(first(&few).starts_with(begins), "{}", first(&few));
         // Above a lower percentile there is another spell: that makes no second stall.
         let l = few.trials[0].workloads[0].latency.get_mut("e2e").unwrap();
-        l.percentiles[0].doubt = Some(Doubt { episodes: 2, ..doubt(7.0, 1_000_000_000) });
+        l.percentiles[0].doubt = Some(TailDoubt { episodes: 2, ..doubt(7.0, 1_000_000_000) });
         let begins = "OK: One stall of 1.00s (at 7.0 s) decides p99, p99.9 of e2e. The trial";
         assert!(first(&few).starts_with(begins), "{}", first(&few));
-        let two = Doubt { episodes: 2, ..doubt(7.0, 1_000_000_000) }.to_string();
+        let two = TailDoubt { episodes: 2, ..doubt(7.0, 1_000_000_000) }.to_string();
         assert_eq!(two, "2 slow spells, the longest a stall of 1.00s (at 7.0 s)");
         let index = r.trials.iter().position(|t| t.case.starts_with("reference")).unwrap();
         overload(&mut r.trials[index], Status::Invalid);

@@ -1,7 +1,8 @@
 //! What a report says, before it is text, Markdown or HTML: tables of strings, and notes in words.
 //!
-//! All formats print the same figures because they print these. Percentiles of several trials are never averaged: a
-//! table shows the median trial and the range. Trials that are INVALID, partial or failed are listed, never summarised.
+//! All formats print the same figures because they print these. Percentiles of several trials are
+//! never averaged: a table shows the median trial and the range. Trials that are INVALID, partial
+//! or failed are listed, never summarised.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -12,9 +13,8 @@ use crate::plan::{Case, Workload};
 use crate::record::{LatencySummary, Outcome, Percentile, Record, Status, Trial, WorkloadResult};
 use crate::units::{Nanos, count, latency, three_digits};
 
-/// A latency as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Value {
+pub enum ShownLatency {
     /// Nanoseconds.
     Finite(Nanos),
     /// The message at this quantile never arrived.
@@ -25,7 +25,7 @@ pub enum Value {
     Absent,
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for ShownLatency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finite(ns) => f.write_str(&latency(*ns)),
@@ -35,7 +35,7 @@ impl fmt::Display for Value {
     }
 }
 
-impl Value {
+impl ShownLatency {
     pub(in crate::report) fn of(percentile: Option<&Percentile>) -> Self {
         match percentile {
             None => Self::Absent,
@@ -44,7 +44,8 @@ impl Value {
         }
     }
 
-    /// The median; where it lies between two trials, their mean, and infinity when either is infinite.
+    /// The median; where it lies between two trials, their mean, and infinity when either is
+    /// infinite.
     pub(in crate::report) fn median(mut values: Vec<Self>) -> Self {
         values.sort();
         match (values.last(), values.len()) {
@@ -61,7 +62,7 @@ impl Value {
 
 /// How what a cell says stands: pages colour it by that, a terminal emphasises it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grade {
+pub enum CellGrade {
     /// As it should be.
     Ok,
     /// Not known, because it could not be judged.
@@ -78,7 +79,7 @@ pub enum Grade {
     Compared(Verdict),
 }
 
-impl Grade {
+impl CellGrade {
     /// Its word, which is its class in a page.
     pub fn word(self) -> &'static str {
         match self {
@@ -93,7 +94,7 @@ impl Grade {
     }
 }
 
-impl From<Status> for Grade {
+impl From<Status> for CellGrade {
     fn from(status: Status) -> Self {
         match status {
             Status::Ok => Self::Ok,
@@ -106,7 +107,7 @@ impl From<Status> for Grade {
 
 /// A table of text: one caption, one head, cells; `right` says which columns are figures.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Table {
+pub struct TextTable {
     /// What it shows.
     pub caption: String,
     /// Column heads.
@@ -116,10 +117,10 @@ pub struct Table {
     /// Cells, row by row. The first cell names the row.
     pub rows: Vec<Vec<String>>,
     /// How cells stand, by row and column; the others are plain.
-    pub grades: BTreeMap<(usize, usize), Grade>,
+    pub grades: BTreeMap<(usize, usize), CellGrade>,
 }
 
-impl Table {
+impl TextTable {
     /// `heads` beginning with `>` are right-aligned.
     pub(in crate::report) fn new(caption: &str, heads: &[&str]) -> Self {
         Self {
@@ -132,14 +133,14 @@ impl Table {
     }
 
     /// Says how a cell of the last row stands.
-    pub(in crate::report) fn grade(&mut self, column: usize, grade: impl Into<Option<Grade>>) {
+    pub(in crate::report) fn grade(&mut self, column: usize, grade: impl Into<Option<CellGrade>>) {
         if let (Some(grade), Some(row)) = (grade.into(), self.rows.len().checked_sub(1)) {
             self.grades.insert((row, column), grade);
         }
     }
 
     /// How a cell stands.
-    pub(in crate::report) fn graded(&self, row: usize, column: usize) -> Option<Grade> {
+    pub(in crate::report) fn graded(&self, row: usize, column: usize) -> Option<CellGrade> {
         self.grades.get(&(row, column)).copied()
     }
 }
@@ -154,7 +155,8 @@ pub fn usable(trial: &Trial) -> bool {
     trial.outcome == Outcome::Complete && trial.validity_status() != Status::Invalid
 }
 
-/// `?` after a percentile that one of these trials has in doubt: slow messages came together, and it hangs on them.
+/// `?` after a percentile that one of these trials has in doubt: slow messages came together, and
+/// it hangs on them.
 pub(in crate::report) fn sign<'a>(all: impl IntoIterator<Item = &'a LatencySummary>, quantile: f64) -> &'static str {
     let doubted = |l: &LatencySummary| l.at(quantile).is_some_and(|p| p.printable && p.doubt.is_some());
     if all.into_iter().any(doubted) { "?" } else { "" }
@@ -162,7 +164,7 @@ pub(in crate::report) fn sign<'a>(all: impl IntoIterator<Item = &'a LatencySumma
 
 /// The name of a status.
 pub fn status_word(status: Status) -> &'static str {
-    Grade::from(status).word()
+    CellGrade::from(status).word()
 }
 
 /// `p99.9` for 0.999.
@@ -188,7 +190,7 @@ pub fn trials<'a>(record: &'a Record, case: &'a str) -> impl Iterator<Item = &'a
 
 /// Of the usable trials of a case and workload the one in the middle by p99, the lower of two.
 pub fn median_trial<'a>(record: &'a Record, case: &'a str, workload: usize) -> Option<&'a Trial> {
-    let key = |t: &&Trial| t.workloads.get(workload).and_then(response).map(|(_, l)| Value::of(l.at(0.99)));
+    let key = |t: &&Trial| t.workloads.get(workload).and_then(response).map(|(_, l)| ShownLatency::of(l.at(0.99)));
     let mut all: Vec<_> = trials(record, case).filter(|t| usable(t)).collect();
     all.sort_by_key(key);
     all.get(all.len().saturating_sub(1) / 2).copied()
@@ -200,10 +202,10 @@ pub fn label(case: &Case, workload: &Workload) -> String {
 }
 
 /// What the checks say of trials together, and how that stands; nothing stands where none was made.
-pub(in crate::report) fn validity(all: &[&Trial]) -> (String, Option<Grade>) {
+pub(in crate::report) fn validity(all: &[&Trial]) -> (String, Option<CellGrade>) {
     let failed = all.iter().any(|t| matches!(t.outcome, Outcome::Failed { .. }));
-    let worst = all.iter().map(|t| t.validity_status()).max().map(Grade::from);
-    (validity_words(all), if failed { Some(Grade::Failed) } else { worst })
+    let worst = all.iter().map(|t| t.validity_status()).max().map(CellGrade::from);
+    (validity_words(all), if failed { Some(CellGrade::Failed) } else { worst })
 }
 
 fn validity_words(all: &[&Trial]) -> String {
@@ -245,7 +247,7 @@ pub(in crate::report) fn or_dash(value: Option<f64>, show: impl Fn(f64) -> Strin
 }
 
 /// One row for each case and workload: the median over its usable trials.
-pub fn summary_table(record: &Record) -> Table {
+pub fn summary_table(record: &Record) -> TextTable {
     let quantiles = quantiles(record);
     let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
     let several = record.plan.trials > 1;
@@ -257,7 +259,7 @@ pub fn summary_table(record: &Record) -> Table {
     }
     heads.extend([">service p99", ">delivered/s", ">lost", ">dup", ">reord", ">CPU us/msg", ">trials", "validity"]);
     let caption = if several { "Response latency, median over the valid trials" } else { "Response latency" };
-    let mut table = Table::new(caption, &heads);
+    let mut table = TextTable::new(caption, &heads);
     for case in &record.plan.cases {
         let all: Vec<_> = trials(record, &case.id).collect();
         let skipped =
@@ -275,33 +277,36 @@ pub fn summary_table(record: &Record) -> Table {
             let results: Vec<_> = used.iter().filter_map(|t| t.workloads.get(index)).collect();
             let latencies: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
             let kind = latencies.first().map_or("-", |(kind, _)| kind);
-            let at = |q: f64| Value::median(latencies.iter().map(|(_, l)| Value::of(l.at(q))).collect());
+            let at = |q: f64| ShownLatency::median(latencies.iter().map(|(_, l)| ShownLatency::of(l.at(q))).collect());
             let mark = |q: f64| sign(latencies.iter().map(|(_, l)| *l), q);
             let mut row = vec![label(case, workload), kind.to_string()];
             if partial {
                 row[0].push_str(" (partial)");
             }
             row.extend(quantiles.iter().map(|q| format!("{}{}", at(*q), mark(*q))));
-            let max = latencies.iter().map(|(_, l)| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
-            row.push(Value::median(max).to_string());
+            let max =
+                latencies.iter().map(|(_, l)| l.max_ns.map_or(ShownLatency::Infinite, ShownLatency::Finite)).collect();
+            row.push(ShownLatency::median(max).to_string());
             if several {
-                let mut range: Vec<_> = latencies.iter().map(|(_, l)| Value::of(l.at(0.99))).collect();
-                range.retain(|v| matches!(v, Value::Finite(_) | Value::Infinite));
+                let mut range: Vec<_> = latencies.iter().map(|(_, l)| ShownLatency::of(l.at(0.99))).collect();
+                range.retain(|v| matches!(v, ShownLatency::Finite(_) | ShownLatency::Infinite));
                 range.sort();
                 row.push(match (range.first(), range.last()) {
                     (Some(low), Some(high)) if range.len() > 1 => format!("[{low}..{high}]"),
                     _ => "-".into(),
                 });
             }
-            let service = Value::median(
+            let service = ShownLatency::median(
                 results
                     .iter()
                     .filter_map(|r| r.latency.get(&format!("{kind}.service")))
-                    .map(|l| Value::of(l.at(0.99)))
+                    .map(|l| ShownLatency::of(l.at(0.99)))
                     .collect(),
             );
             row.push(match (service, at(0.99)) {
-                (Value::Finite(s), Value::Finite(r)) if s.abs_diff(r) as f64 <= 0.1 * r as f64 => "same".into(),
+                (ShownLatency::Finite(s), ShownLatency::Finite(r)) if s.abs_diff(r) as f64 <= 0.1 * r as f64 => {
+                    "same".into()
+                }
                 _ => service.to_string(),
             });
             row.push(or_dash(median_f64(results.iter().map(|r| r.throughput.delivered).collect()), count));
@@ -340,13 +345,13 @@ mod tests {
 
     #[test]
     fn the_median_of_two_is_infinite_when_one_is() {
-        use Value::{Absent, Finite, Infinite, Thin};
-        assert_eq!(Value::median(vec![Finite(3), Finite(1), Finite(2)]), Finite(2));
-        assert_eq!(Value::median(vec![Finite(4), Finite(2)]), Finite(3));
-        assert_eq!(Value::median(vec![Infinite, Finite(2)]), Infinite);
-        assert_eq!(Value::median(vec![Infinite, Finite(2), Finite(1)]), Finite(2));
-        assert_eq!(Value::median(vec![Thin, Finite(2)]), Thin);
-        assert_eq!(Value::median(vec![]), Absent);
+        use ShownLatency::{Absent, Finite, Infinite, Thin};
+        assert_eq!(ShownLatency::median(vec![Finite(3), Finite(1), Finite(2)]), Finite(2));
+        assert_eq!(ShownLatency::median(vec![Finite(4), Finite(2)]), Finite(3));
+        assert_eq!(ShownLatency::median(vec![Infinite, Finite(2)]), Infinite);
+        assert_eq!(ShownLatency::median(vec![Infinite, Finite(2), Finite(1)]), Finite(2));
+        assert_eq!(ShownLatency::median(vec![Thin, Finite(2)]), Thin);
+        assert_eq!(ShownLatency::median(vec![]), Absent);
         assert_eq!(quantile_name(0.9999), "p99.99");
     }
 }

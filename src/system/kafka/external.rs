@@ -4,25 +4,24 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::super::{Running, System, SystemError};
-use crate::plan::address::KAFKA;
 use crate::plan::Address;
+use crate::plan::address::KAFKA;
 
-/// See the module.
 #[derive(Debug)]
-pub struct External {
+pub struct ExternalKafka {
     name: String,
     url: String,
     timeout: Duration,
 }
 
-impl External {
+impl ExternalKafka {
     /// `name` as in the plan; `timeout` bounds the connection to each broker.
     pub fn new(name: &str, url: &str, timeout: Duration) -> Self {
         Self { name: name.to_owned(), url: url.to_owned(), timeout }
     }
 }
 
-impl System for External {
+impl System for ExternalKafka {
     fn start(&mut self) -> Result<Running, SystemError> {
         let remedy = "start it, or correct its url in the scenario (host:port,host:port)".to_owned();
         let unavailable =
@@ -59,12 +58,12 @@ mod tests {
         let there = listener.local_addr().unwrap();
         let gone = crate::system::process::Held::new(1).unwrap().ports().unwrap()[0];
         let url = format!("kafka://127.0.0.1:{gone},{there}");
-        assert_eq!(External::new("k", &url, Duration::from_secs(1)).start().unwrap().url, url);
+        assert_eq!(ExternalKafka::new("k", &url, Duration::from_secs(1)).start().unwrap().url, url);
         let url = format!("kafka://me:secret@127.0.0.1:{gone}");
-        let told = External::new("k", &url, Duration::from_secs(1)).start().unwrap_err().to_string();
+        let told = ExternalKafka::new("k", &url, Duration::from_secs(1)).start().unwrap_err().to_string();
         assert!(told.contains("refused") && told.contains("correct its url") && !told.contains("secret"), "{told}");
         assert!(
-            External::new("k", "kafka://", Duration::from_secs(1))
+            ExternalKafka::new("k", "kafka://", Duration::from_secs(1))
                 .start()
                 .unwrap_err()
                 .to_string()

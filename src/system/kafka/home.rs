@@ -28,7 +28,8 @@ pub(super) fn version(home: &Path) -> Option<String> {
     })
 }
 
-/// The folder at `explicit`; else the fetched one of the current folder, or of the project this program was built in.
+/// The folder at `explicit`; else the fetched one of the current folder, or of the project this
+/// program was built in.
 fn find(explicit: Option<OsString>) -> Result<(PathBuf, String), String> {
     if let Some(home) = explicit.map(PathBuf::from) {
         return match version(&home) {

@@ -1,8 +1,10 @@
-//! Apache Kafka, launched fresh in KRaft mode from Kafka's own distribution: one broker, or several on this machine.
+//! Apache Kafka, launched fresh in KRaft mode from Kafka's own distribution: one broker, or several
+//! on this machine.
 //!
-//! Each broker is a controller, too, and is started as `java kafka.Kafka` without a shell in between, so that its process
-//! id is the Java virtual machine's. Brokers talk to each other over a plain listener of their own; TLS and SASL are for the
-//! clients' listener. KRaft wants every port beforehand; where one is taken meanwhile, the whole cluster is started anew on others.
+//! Each broker is a controller, too, and is started as `java kafka.KafkaSystem` without a shell in
+//! between, so that its process id is the Java virtual machine's. Brokers talk to each other over a
+//! plain listener of their own; TLS and SASL are for the clients' listener. KRaft wants every port
+//! beforehand; where one is taken meanwhile, the whole cluster is started anew on others.
 
 mod external;
 mod home;
@@ -16,14 +18,14 @@ use std::time::{Duration, Instant};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use external::External;
+use external::ExternalKafka;
 use home::{VARIABLE, availability};
 use options::BrokerOptions;
 
 use self::options::{Ports, file_of};
 use self::security::Security;
 use super::process::{Child, Held, Output, exception, tail};
-use super::{Availability, Context, Order, Provider, Running, System, SystemError};
+use super::{Availability, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
 use crate::plan::options::OptionSet;
 use crate::plan::{BringUp, SystemSpec, SystemType};
@@ -55,9 +57,9 @@ const STOP: Duration = Duration::from_secs(3);
 
 /// `driver = "kafka"`.
 #[derive(Debug, Clone, Copy)]
-pub struct Apache;
+pub struct KafkaType;
 
-impl Provider for Apache {
+impl Provider for KafkaType {
     fn describe(&self) -> SystemType {
         SystemType {
             protocol: Some(KAFKA),
@@ -68,32 +70,32 @@ impl Provider for Apache {
     fn availability(&self) -> Availability {
         availability(std::env::var_os(VARIABLE))
     }
-    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError> {
-        let Order { program, context, .. } = order;
+    fn create(&self, spec: &SystemSpec, order: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
+        let CreateRequest { program, context, .. } = order;
         if let BringUp::External { url } = &spec.bring_up {
             let written = spec.options.contains_key(options::TABLE).then(|| options::TABLE.to_owned());
             super::in_vain(spec, "broker", written)?;
-            return Ok(Box::new(External::new(&spec.name, url, context.timeout)));
+            return Ok(Box::new(ExternalKafka::new(&spec.name, url, context.timeout)));
         }
         let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
         let options = BrokerOptions::read(&spec.options).map_err(wrong)?;
-        Ok(Box::new(Kafka::new(&spec.name, program, options, context)))
+        Ok(Box::new(KafkaSystem::new(&spec.name, program, options, context)))
     }
 }
 
 /// A Kafka of our own.
-pub struct Kafka {
+pub struct KafkaSystem {
     name: String,
     home: PathBuf,
     options: BrokerOptions,
-    context: Context,
+    context: SystemContext,
     brokers: Vec<Child>,
     logs: Vec<PathBuf>,
 }
 
-impl Kafka {
+impl KafkaSystem {
     /// `name` and `options` as in the plan, `home` from [`availability`].
-    pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: Context) -> Self {
+    pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: SystemContext) -> Self {
         Self { name: name.to_owned(), home, options, context, brokers: Vec::new(), logs: Vec::new() }
     }
 
@@ -253,7 +255,7 @@ fn prober(ports: &[Ports]) -> Result<BaseConsumer, String> {
         .map_err(|e| e.to_string())
 }
 
-impl System for Kafka {
+impl System for KafkaSystem {
     fn start(&mut self) -> Result<Running, SystemError> {
         if !self.brokers.is_empty() {
             return Err(self.failed("it was started already".to_owned(), None));
@@ -315,8 +317,8 @@ mod tests {
             return;
         };
         let dir = tempfile::tempdir().unwrap();
-        let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(20) };
-        let mut kafka = Kafka::new("kafka", PathBuf::from("/no/kafka"), BrokerOptions::default(), context);
+        let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(20) };
+        let mut kafka = KafkaSystem::new("kafka", PathBuf::from("/no/kafka"), BrokerOptions::default(), context);
         let told = kafka.start().unwrap_err().to_string();
         assert!(
             told.contains("formatting its storage exited with code 1")

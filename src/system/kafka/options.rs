@@ -1,4 +1,5 @@
-//! What a launched Kafka is told: the table `broker` of the system's options, and the properties that follow from it.
+//! What a launched Kafka is told: the table `broker` of the system's options, and the properties
+//! that follow from it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::plan::options::Options;
+use crate::plan::options::SystemOptions;
 use crate::units::{Bytes, Span};
 
 /// The table of a system's options that a launched broker reads.
@@ -17,7 +18,6 @@ const OWN_REPLICAS: u32 = 3;
 /// More brokers than this on one machine measure the machine.
 const MAX_NODES: u32 = 9;
 
-/// See the module.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BrokerOptions {
@@ -90,7 +90,7 @@ pub(super) struct Ports {
 
 /// What clients log in with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Login {
+pub(super) struct SaslLogin {
     pub(super) user: String,
     pub(super) password: String,
 }
@@ -113,7 +113,7 @@ impl BrokerOptions {
     }
 
     /// Checks the options of the table.
-    pub(super) fn check(table: &Options) -> Result<(), String> {
+    pub(super) fn check(table: &SystemOptions) -> Result<(), String> {
         Self::of(table.clone().into()).map(drop)
     }
 
@@ -124,7 +124,7 @@ impl BrokerOptions {
         all: &[Ports],
         data: &Path,
         keystore: Option<&Path>,
-        login: Option<&Login>,
+        login: Option<&SaslLogin>,
     ) -> BTreeMap<String, String> {
         let here = all[node - 1];
         let own = self.nodes.min(OWN_REPLICAS);
@@ -152,7 +152,8 @@ impl BrokerOptions {
         set("auto.create.topics.enable", "false".into());
         set("default.replication.factor", own.to_string());
         set("min.insync.replicas", enough.to_string());
-        // Kafka's own topics: as safe as the nodes allow, and small, because a trial has a few groups and not thousands.
+        // Kafka's own topics: as safe as the nodes allow, and small, because a trial has a few
+        // groups and not thousands.
         for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
             set(&format!("{topic}.replication.factor"), own.to_string());
             set(&format!("{topic}.num.partitions"), "4".into());
@@ -176,7 +177,7 @@ impl BrokerOptions {
         if let (Some(login), Some(mechanism)) = (login, self.sasl) {
             let module = match mechanism {
                 Mechanism::Plain => {
-                    let Login { user, password } = login;
+                    let SaslLogin { user, password } = login;
                     format!(
                         "org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";"
                     )
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn logins_are_for_the_clients_listener_alone() {
         let options = read(serde_json::json!({ "broker": { "tls": true, "sasl": "PLAIN" } })).unwrap();
-        let login = Login { user: "u".into(), password: "p".into() };
+        let login = SaslLogin { user: "u".into(), password: "p".into() };
         let p = options.properties(1, &ports(1), Path::new("/d"), Some(Path::new("/k.pem")), Some(&login));
         assert!(p["listener.security.protocol.map"].starts_with("CLIENT:SASL_SSL,BROKER:PLAINTEXT"));
         assert!(p["listener.name.client.plain.sasl.jaas.config"].contains("user_u=\"p\""));

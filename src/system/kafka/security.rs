@@ -6,17 +6,16 @@ use rand::RngExt;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Map, Value, json};
 
-use super::options::{BrokerOptions, Login};
+use super::options::{BrokerOptions, SaslLogin};
 
 /// The user that msgbench logs in as.
 const USER: &str = "msgbench";
 
-/// See the module.
 pub(super) struct Security {
     /// Key and certificate of the brokers, as PEM.
     pub(super) keystore: Option<PathBuf>,
     ca: Option<PathBuf>,
-    pub(super) login: Option<Login>,
+    pub(super) login: Option<SaslLogin>,
 }
 
 impl Security {
@@ -28,7 +27,7 @@ impl Security {
             (made.keystore, made.ca) = (Some(keystore), Some(ca));
         }
         if options.sasl.is_some() {
-            made.login = Some(Login { user: USER.into(), password: text(24) });
+            made.login = Some(SaslLogin { user: USER.into(), password: text(24) });
         }
         Ok(made)
     }
@@ -47,7 +46,8 @@ impl Security {
     }
 }
 
-/// A random id in the form Kafka wants: 16 bytes in URL-safe base64. It never begins with `-`, which is an option.
+/// A random id in the form Kafka wants: 16 bytes in URL-safe base64. It never begins with `-`,
+/// which is an option.
 pub(super) fn cluster_id() -> String {
     use base64::Engine;
     let mut bytes: [u8; 16] = rand::rng().random();

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::options::Launch;
+use super::options::LaunchOptions;
 
 /// One server of a cluster, or the only one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub struct ServerNode {
     /// The name it is told, and must say back.
     pub name: String,
     /// Where clients connect.
@@ -20,8 +20,7 @@ pub struct Node {
     pub dir: PathBuf,
 }
 
-impl Node {
-    /// Its log.
+impl ServerNode {
     pub fn log(&self) -> PathBuf {
         self.dir.join("nats-server.log")
     }
@@ -36,7 +35,7 @@ impl Node {
 }
 
 /// The configuration of `node` among `all`. `secrets` are blocks made for the trial.
-pub fn render(node: &Node, all: &[Node], launch: &Launch, jetstream: bool, secrets: &str) -> String {
+pub fn render(node: &ServerNode, all: &[ServerNode], launch: &LaunchOptions, jetstream: bool, secrets: &str) -> String {
     let mut text = format!(
         "server_name: \"{}\"\nlisten: \"127.0.0.1:{}\"\nhttp: \"127.0.0.1:{}\"\n",
         node.name, node.port, node.monitor
@@ -94,8 +93,8 @@ mod tests {
     use super::*;
     use crate::units::Bytes;
 
-    fn node(n: u16) -> Node {
-        Node {
+    fn node(n: u16) -> ServerNode {
+        ServerNode {
             name: format!("n{n}"),
             port: 4000 + n,
             monitor: 5000 + n,
@@ -106,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_plain_server_has_three_lines() {
-        let text = render(&node(1), &[node(1)], &Launch::default(), false, "");
+        let text = render(&node(1), &[node(1)], &LaunchOptions::default(), false, "");
         insta::assert_snapshot!(text, @r#"
         server_name: "n1"
         listen: "127.0.0.1:4001"
@@ -116,13 +115,13 @@ mod tests {
 
     #[test]
     fn everything_at_once() {
-        let launch = Launch {
+        let launch = LaunchOptions {
             nodes: 2,
             sync_interval: Some("1.5s".into()),
             max_memory: Some(Bytes(64)),
             max_payload: Some(Bytes(4096)),
             config: vec!["write_deadline: \"3s\"".into()],
-            ..Launch::default()
+            ..LaunchOptions::default()
         };
         let text = render(&node(2), &[node(1), node(2)], &launch, true, "authorization { token: \"t\" }\n");
         insta::assert_snapshot!(text, @r#"
@@ -143,7 +142,7 @@ mod tests {
         authorization { token: "t" }
         write_deadline: "3s"
         "#);
-        let always = Launch { sync_interval: Some("always".into()), ..Launch::default() };
+        let always = LaunchOptions { sync_interval: Some("always".into()), ..LaunchOptions::default() };
         assert!(render(&node(1), &[node(1)], &always, true, "").contains("sync_interval: always\n"));
     }
 }

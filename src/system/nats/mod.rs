@@ -1,14 +1,16 @@
 //! A nats-server, or a cluster of them on this host, launched fresh on free ports of 127.0.0.1.
 //!
 //! # Invariant
-//! What answers is ours: each server is given a name of our making and must say that name back, so that a stranger who
-//! answers on the port is never measured in its place. A cluster is up when the servers are connected each to each,
-//! and, with JetStream, when its leader says that all others follow.
+//! What answers is ours: each server is given a name of our making and must say that name back, so
+//! that a stranger who answers on the port is never measured in its place. A cluster is up when the
+//! servers are connected each to each, and, with JetStream, when its leader says that all others
+//! follow.
 //! # Design
-//! Settings go through a configuration file in the trial's folder, where the store is, too. What the servers then tell of
-//! themselves (INFO, `/varz`) is read back. A free port may be taken by somebody else before the server binds it, and on a
-//! busy host two of three servers may found JetStream's metadata group before they know the third, which is then
-//! never let in (seen with 2.10.27). In both cases all are stopped and started again on other ports with empty stores.
+//! Settings go through a configuration file in the trial's folder, where the store is, too. What
+//! the servers then tell of themselves (INFO, `/varz`) is read back. A free port may be taken by
+//! somebody else before the server binds it, and on a busy host two of three servers may found
+//! JetStream's metadata group before they know the third, which is then never let in (seen with
+//! 2.10.27). In both cases all are stopped and started again on other ports with empty stores.
 
 mod config;
 pub(super) mod monitor;
@@ -25,11 +27,11 @@ use serde_json::{Map, Value};
 
 use super::external::{info, plain, settings};
 use super::process::{Child, Held, Output, tail};
-use super::{Context, Running, System, SystemError};
-use config::Node;
-use options::Launch;
-use secrets::Secrets;
-pub use types::{Core, Streams};
+use super::{Running, System, SystemContext, SystemError};
+use config::ServerNode;
+use options::LaunchOptions;
+use secrets::NatsCredentials;
+pub use types::{JetstreamType, NatsType};
 
 /// Starts when a port turns out to be taken, or a cluster does not come together.
 const ATTEMPTS: u32 = 3;
@@ -37,17 +39,20 @@ const ATTEMPTS: u32 = 3;
 /// Pause between two looks whether it answers.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Bound on one look: a stranger that accepts and says nothing must not hide that our server has ended.
+/// Bound on one look: a stranger that accepts and says nothing must not hide that our server has
+/// ended.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// A follower that its leader heard of within so long is there; it hears from each about once a second.
+/// A follower that its leader heard of within so long is there; it hears from each about once a
+/// second.
 const HEARD: Duration = Duration::from_secs(2);
 
-/// A cluster must agree for so long on end: its servers connect to each other from both sides, close what is double, and
-/// take each other for gone meanwhile.
+/// A cluster must agree for so long on end: its servers connect to each other from both sides,
+/// close what is double, and take each other for gone meanwhile.
 const STEADY: Duration = Duration::from_secs(1);
 
-/// Servers that answer and have not agreed for so long never will; where they do, it takes a second or two.
+/// Servers that answer and have not agreed for so long never will; where they do, it takes a second
+/// or two.
 const ESTRANGED: Duration = Duration::from_secs(5);
 
 /// Lines of the log that an error carries.
@@ -55,27 +60,27 @@ const TAIL_LINES: usize = 10;
 
 /// nats-server of our own.
 #[derive(Debug)]
-pub struct Nats {
+pub struct NatsSystem {
     name: String,
     program: PathBuf,
-    launch: Launch,
+    launch: LaunchOptions,
     jetstream: bool,
-    context: Context,
-    nodes: Vec<Node>,
+    context: SystemContext,
+    nodes: Vec<ServerNode>,
     children: Vec<Child>,
 }
 
 /// How one start went.
-enum Attempt {
+enum StartAttempt {
     Up(Running),
     /// It is worth another try, because of this.
     Again(String),
 }
 
-impl Nats {
-    /// `name` as in the plan, `program` from [`availability`]. `jetstream` is what the driver needs; the option of that
-    /// name overrules it.
-    pub fn new(name: &str, program: PathBuf, launch: Launch, jetstream: bool, context: Context) -> Self {
+impl NatsSystem {
+    /// `name` as in the plan, `program` from [`availability`]. `jetstream` is what the driver
+    /// needs; the option of that name overrules it.
+    pub fn new(name: &str, program: PathBuf, launch: LaunchOptions, jetstream: bool, context: SystemContext) -> Self {
         let jetstream = launch.jetstream.unwrap_or(jetstream);
         Self { name: name.to_owned(), program, launch, jetstream, context, nodes: Vec::new(), children: Vec::new() }
     }
@@ -86,7 +91,7 @@ impl Nats {
     }
 
     /// Lays the servers out on ports that are held until the first of them is to start.
-    fn lay_out(&mut self) -> Result<Held, SystemError> {
+    fn choose_ports(&mut self) -> Result<Held, SystemError> {
         self.nodes.clear();
         let free = |error: std::io::Error| self.failed(format!("no free port: {error}"));
         let held = Held::new(3 * self.launch.nodes as usize).map_err(free)?;
@@ -99,20 +104,21 @@ impl Nats {
                 self.context.dir.join(format!("node-{index}"))
             };
             let name = format!("msgbench-{}-{port}", std::process::id());
-            self.nodes.push(Node { name, port, monitor, route, dir });
+            self.nodes.push(ServerNode { name, port, monitor, route, dir });
         }
         Ok(held)
     }
 
     /// One start on free ports.
-    fn attempt(&mut self, deadline: Instant) -> Result<Attempt, SystemError> {
-        let held = self.lay_out()?;
+    fn attempt(&mut self, deadline: Instant) -> Result<StartAttempt, SystemError> {
+        let held = self.choose_ports()?;
         let broken = |what: &str, error: std::io::Error| self.failed(format!("cannot {what}: {error}"));
-        let secrets = Secrets::make(&self.context.dir, self.launch.auth, self.launch.tls)
+        let secrets = NatsCredentials::make(&self.context.dir, self.launch.auth, self.launch.tls)
             .map_err(|e| broken("make credentials", e))?;
         for node in &self.nodes {
             let text = config::render(node, &self.nodes, &self.launch, self.jetstream, &secrets.config);
-            // A log of an earlier attempt would be taken for this one's, and its store knows other servers.
+            // A log of an earlier attempt would be taken for this one's, and its store knows other
+            // servers.
             let _ = std::fs::remove_dir_all(node.store());
             let fresh = std::fs::create_dir_all(&node.dir)
                 .and_then(|()| std::fs::write(node.config(), text))
@@ -125,10 +131,10 @@ impl Nats {
             self.children.push(child);
         }
         match self.await_ready(deadline) {
-            Ok(Ok(info)) => Ok(Attempt::Up(self.running(&info, secrets.client))),
+            Ok(Ok(info)) => Ok(StartAttempt::Up(self.running(&info, secrets.client))),
             Ok(Err(why)) => {
                 self.children.clear();
-                Ok(Attempt::Again(why))
+                Ok(StartAttempt::Again(why))
             }
             Err(error) => {
                 self.children.clear();
@@ -198,7 +204,7 @@ impl Nats {
         if others == 0 {
             return Ok(());
         }
-        let ask = |node: &Node, path: &str| {
+        let ask = |node: &ServerNode, path: &str| {
             monitor::ask(&format!("127.0.0.1:{}", node.monitor), path, timeout).map_err(|error| error.to_string())
         };
         for node in &self.nodes {
@@ -220,7 +226,8 @@ impl Nats {
         };
         let meta = ask(node, "/jsz")?;
         let replicas = meta["meta_cluster"]["replicas"].as_array().map_or(&[][..], Vec::as_slice);
-        // A follower may lag until the next change of the metadata comes: what counts is that the leader hears it.
+        // A follower may lag until the next change of the metadata comes: what counts is that the
+        // leader hears it.
         let heard = |r: &&Value| {
             let recently = r["active"].as_u64().is_some_and(|ns| Duration::from_nanos(ns) < HEARD);
             r["offline"] != true && (r["current"] == true || recently) && self.nodes.iter().any(|n| r["name"] == n.name)
@@ -269,7 +276,7 @@ fn port_was_taken(log: &Path) -> bool {
     String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).contains("address already in use")
 }
 
-impl System for Nats {
+impl System for NatsSystem {
     fn start(&mut self) -> Result<Running, SystemError> {
         if !self.children.is_empty() {
             return Err(self.failed("it was started already".to_owned()));
@@ -278,8 +285,8 @@ impl System for Nats {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
             match self.attempt(deadline)? {
-                Attempt::Up(running) => return Ok(running),
-                Attempt::Again(why) => last = why,
+                StartAttempt::Up(running) => return Ok(running),
+                StartAttempt::Again(why) => last = why,
             }
         }
         Err(self.failed(format!("{last}, {ATTEMPTS} times")))
@@ -318,7 +325,7 @@ impl System for Nats {
     }
 
     fn logs(&self) -> Vec<PathBuf> {
-        self.nodes.iter().map(Node::log).collect()
+        self.nodes.iter().map(ServerNode::log).collect()
     }
 }
 

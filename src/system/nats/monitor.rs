@@ -1,7 +1,7 @@
 //! A server's own account of itself, from its monitoring port (`/varz`, `/jsz`).
 //!
-//! It is the only place where nats-server tells how often it syncs: JetStream acknowledges a message before it is on disk,
-//! so what an acknowledgement is worth depends on `sync_interval`.
+//! It is the only place where nats-server tells how often it syncs: JetStream acknowledges a
+//! message before it is on disk, so what an acknowledgement is worth depends on `sync_interval`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::plan::options::{Options, read};
+use crate::plan::options::{SystemOptions, read};
 use crate::units::{Bytes, Span};
 
 /// Servers of a cluster; more on one machine measure its scheduler.
@@ -12,32 +12,37 @@ const MAX_NODES: u32 = 7;
 /// The options of a launched nats-server, all under these names in `system.options`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Launch {
+pub struct LaunchOptions {
     /// Servers; more than 1 make a cluster on this host. Default: 1.
     pub nodes: u32,
     /// Whether JetStream is on. Default: for the `jetstream` driver.
     pub jetstream: Option<bool>,
-    /// How long an acknowledged message may stay unsynced: "2m", or "always". Default: the server's. From 2.10 on.
+    /// How long an acknowledged message may stay unsynced: "2m", or "always". Default: the
+    /// server's. From 2.10 on.
     #[schemars(extend("secret" = "none"))]
     pub sync_interval: Option<String>,
-    /// Most that all streams may keep in memory. Default: the server's, three quarters of the host's.
+    /// Most that all streams may keep in memory. Default: the server's, three quarters of the
+    /// host's.
     pub max_memory: Option<Bytes>,
-    /// Most that all streams may keep in files. Default: the server's, three quarters of the free space.
+    /// Most that all streams may keep in files. Default: the server's, three quarters of the free
+    /// space.
     pub max_file: Option<Bytes>,
     /// Largest message. Default: the server's, 1 MiB.
     pub max_payload: Option<Bytes>,
-    /// Bytes that the server holds for one slow connection before it closes it. Default: the server's, 64 MiB.
+    /// Bytes that the server holds for one slow connection before it closes it. Default: the
+    /// server's, 64 MiB.
     pub max_pending: Option<Bytes>,
-    /// How clients prove who they are; msgbench makes the secrets and gives them to its client. Default: "none".
-    pub auth: Auth,
+    /// How clients prove who they are; msgbench makes the secrets and gives them to its client.
+    /// Default: "none".
+    pub auth: LaunchAuth,
     /// Whether connections are encrypted, with certificates made for the trial. Default: "none".
-    pub tls: Tls,
+    pub tls: LaunchTls,
     /// Lines for the server's configuration file, as they are.
     #[schemars(extend("secret" = "text"))]
     pub config: Vec<String>,
 }
 
-impl Default for Launch {
+impl Default for LaunchOptions {
     fn default() -> Self {
         Self {
             nodes: 1,
@@ -47,8 +52,8 @@ impl Default for Launch {
             max_file: None,
             max_payload: None,
             max_pending: None,
-            auth: Auth::None,
-            tls: Tls::None,
+            auth: LaunchAuth::None,
+            tls: LaunchTls::None,
             config: Vec::new(),
         }
     }
@@ -57,23 +62,23 @@ impl Default for Launch {
 /// How clients prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Auth {
+pub enum LaunchAuth {
     /// Anybody may connect.
     None,
     /// By user and password.
     Password,
-    /// By one token.
     Token,
     /// By signing a nonce with an Ed25519 key (NKey).
     Nkey,
-    /// By a token signed by an account that is signed by an operator (JWT), and its key: a `.creds` file.
+    /// By a token signed by an account that is signed by an operator (JWT), and its key: a `.creds`
+    /// file.
     Creds,
 }
 
 /// Whether connections are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Tls {
+pub enum LaunchTls {
     /// They are not.
     None,
     /// They are; the client verifies the server.
@@ -82,12 +87,12 @@ pub enum Tls {
     Mutual,
 }
 
-impl Launch {
+impl LaunchOptions {
     /// Reads and checks the options. Those of the client are left alone.
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
-    pub fn from_options(options: &Options) -> Result<Self, String> {
+    pub fn from_options(options: &SystemOptions) -> Result<Self, String> {
         let launch: Self = read(options)?;
         if !(1..=MAX_NODES).contains(&launch.nodes) {
             return Err(format!("option `nodes`: {} is not between 1 and {MAX_NODES}", launch.nodes));
@@ -104,7 +109,7 @@ impl Launch {
     }
 
     /// The options that are written and have no meaning for a server that is already running.
-    pub fn written(options: &Options) -> Vec<String> {
+    pub fn written(options: &SystemOptions) -> Vec<String> {
         crate::plan::options::keys::<Self>().into_iter().filter(|key| options.contains_key(key)).collect()
     }
 }
@@ -114,17 +119,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn launch(value: serde_json::Value) -> Result<Launch, String> {
-        Launch::from_options(value.as_object().unwrap())
+    fn launch(value: serde_json::Value) -> Result<LaunchOptions, String> {
+        LaunchOptions::from_options(value.as_object().unwrap())
     }
 
     #[test]
     fn options_are_read_and_those_of_the_client_left_alone() {
         let read =
             launch(json!({ "nodes": 3, "sync-interval": "always", "tls": "mutual", "storage": "file" })).unwrap();
-        assert_eq!((read.nodes, read.tls), (3, Tls::Mutual));
-        assert_eq!(launch(json!({})).unwrap(), Launch::default());
-        assert_eq!(Launch::written(json!({ "user": "me", "tls": "none" }).as_object().unwrap()), ["tls"]);
+        assert_eq!((read.nodes, read.tls), (3, LaunchTls::Mutual));
+        assert_eq!(launch(json!({})).unwrap(), LaunchOptions::default());
+        assert_eq!(LaunchOptions::written(json!({ "user": "me", "tls": "none" }).as_object().unwrap()), ["tls"]);
     }
 
     #[test]

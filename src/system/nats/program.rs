@@ -13,8 +13,8 @@ const REMEDY: &str = "run scripts/get-nats-server.sh, or apt-get install nats-se
 /// Where scripts/get-nats-server.sh puts what it builds, from the folder of the project.
 const FETCHED: &str = ".cache/nats/nats-server";
 
-/// Whether a nats-server is to be had: at `explicit` if given, else where the script put it, else in the folders of
-/// `path`, else in `/usr/sbin`.
+/// Whether a nats-server is to be had: at `explicit` if given, else where the script put it, else
+/// in the folders of `path`, else in `/usr/sbin`.
 pub fn availability(explicit: Option<OsString>, path: Option<OsString>) -> Availability {
     let missing = |reason: String| Availability::Missing { reason, remedy: REMEDY.to_owned() };
     let program = match explicit {

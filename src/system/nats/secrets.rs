@@ -1,7 +1,7 @@
 //! Throw-away certificates and credentials of one trial, written into its folder and gone with it.
 //!
-//! Nothing here protects anything: it lets the cost of TLS and of each way of authentication be measured without
-//! asking the user for keys. Files are readable by their owner alone all the same.
+//! Nothing here protects anything: it lets the cost of TLS and of each way of authentication be
+//! measured without asking the user for keys. Files are readable by their owner alone all the same.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -14,53 +14,53 @@ use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer};
 use serde_json::{Map, Value, json};
 
-use super::options::{Auth, Tls};
+use super::options::{LaunchAuth, LaunchTls};
 
 /// What the server's configuration says, and what the client needs to be let in.
 #[derive(Debug, Default)]
-pub struct Secrets {
+pub struct NatsCredentials {
     /// Blocks for the configuration file.
     pub config: String,
     /// Options of the client.
     pub client: Map<String, Value>,
 }
 
-impl Secrets {
+impl NatsCredentials {
     /// Makes what `auth` and `tls` ask for, in `dir`.
     ///
     /// # Errors
     /// When a file cannot be written or a key cannot be made.
-    pub fn make(dir: &Path, auth: Auth, tls: Tls) -> io::Result<Self> {
+    pub fn make(dir: &Path, auth: LaunchAuth, tls: LaunchTls) -> io::Result<Self> {
         let mut secrets = Self::default();
         secrets.auth(dir, auth)?;
-        if tls != Tls::None {
+        if tls != LaunchTls::None {
             secrets.certificates(dir, tls)?;
         }
         Ok(secrets)
     }
 
-    fn auth(&mut self, dir: &Path, auth: Auth) -> io::Result<()> {
+    fn auth(&mut self, dir: &Path, auth: LaunchAuth) -> io::Result<()> {
         let random = || KeyPair::new_user().public_key();
         match auth {
-            Auth::None => {}
-            Auth::Password => {
+            LaunchAuth::None => {}
+            LaunchAuth::Password => {
                 let password = random();
                 self.config += &format!("authorization {{ user: \"msgbench\", password: \"{password}\" }}\n");
                 self.client.insert("user".into(), "msgbench".into());
                 self.client.insert("password".into(), password.into());
             }
-            Auth::Token => {
+            LaunchAuth::Token => {
                 let token = random();
                 self.config += &format!("authorization {{ token: \"{token}\" }}\n");
                 self.client.insert("token".into(), token.into());
             }
-            Auth::Nkey => {
+            LaunchAuth::Nkey => {
                 let key = KeyPair::new_user();
                 self.config += &format!("authorization {{ users: [ {{ nkey: \"{}\" }} ] }}\n", key.public_key());
                 let seed = write(dir, "user.nk", &key.seed().map_err(io::Error::other)?)?;
                 self.client.insert("nkey".into(), text(&seed));
             }
-            Auth::Creds => {
+            LaunchAuth::Creds => {
                 let (config, creds) = jwt().map_err(io::Error::other)?;
                 self.config += &config;
                 self.client.insert("creds".into(), text(&write(dir, "user.creds", &creds)?));
@@ -69,7 +69,7 @@ impl Secrets {
         Ok(())
     }
 
-    fn certificates(&mut self, dir: &Path, tls: Tls) -> io::Result<()> {
+    fn certificates(&mut self, dir: &Path, tls: LaunchTls) -> io::Result<()> {
         let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.distinguished_name.push(DnType::CommonName, "msgbench throw-away authority");
@@ -88,11 +88,11 @@ impl Secrets {
             Ok((cert, write(dir, &format!("{file}.key"), &key.serialize_pem())?))
         };
         let (cert, key) = issue("server", &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth)?;
-        let verify = if tls == Tls::Mutual { ", verify: true" } else { "" };
+        let verify = if tls == LaunchTls::Mutual { ", verify: true" } else { "" };
         let (cert, key, root) = (cert.display(), key.display(), ca.display());
         self.config += &format!("tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{root}\"{verify} }}\n");
         self.client.insert("ca".into(), text(&ca));
-        if tls == Tls::Mutual {
+        if tls == LaunchTls::Mutual {
             let (cert, key) = issue("client", &["msgbench"], ExtendedKeyUsagePurpose::ClientAuth)?;
             self.client.insert("cert".into(), text(&cert));
             self.client.insert("key".into(), text(&key));
@@ -112,9 +112,11 @@ fn write(dir: &Path, name: &str, content: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// An operator, an account with JetStream and a user of it: the server's configuration, and the user's `.creds`.
+/// An operator, an account with JetStream and a user of it: the server's configuration, and the
+/// user's `.creds`.
 ///
-/// The form is that of JWT version 2 of NATS (nats-io/jwt), header `ed25519-nkey`, all numbers unlimited.
+/// The form is that of JWT version 2 of NATS (nats-io/jwt), header `ed25519-nkey`, all numbers
+/// unlimited.
 fn jwt() -> Result<(String, String), nkeys::error::Error> {
     let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
     let system = KeyPair::new_account();

@@ -1,8 +1,9 @@
 use super::*;
 use crate::system::Availability;
-use options::{Auth, Tls};
+use options::{LaunchAuth, LaunchTls};
 
-/// The installed server and its version; `None`, said aloud, when there is none and skipping is allowed.
+/// The installed server and its version; `None`, said aloud, when there is none and skipping is
+/// allowed.
 fn installed() -> Option<(PathBuf, String)> {
     match super::program::availability(std::env::var_os("MSGBENCH_NATS_SERVER"), std::env::var_os("PATH")) {
         Availability::Found { program, version } => Some((program, version)),
@@ -15,16 +16,16 @@ fn installed() -> Option<(PathBuf, String)> {
     }
 }
 
-fn nats(program: PathBuf, launch: Launch, jetstream: bool, dir: &Path) -> Nats {
-    let context = Context { dir: dir.to_owned(), timeout: Duration::from_secs(30) };
-    Nats::new("nats", program, launch, jetstream, context)
+fn nats(program: PathBuf, launch: LaunchOptions, jetstream: bool, dir: &Path) -> NatsSystem {
+    let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(30) };
+    NatsSystem::new("nats", program, launch, jetstream, context)
 }
 
 #[test]
 fn a_server_comes_up_says_what_it_is_and_goes_away() {
     let Some((program, version)) = installed() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let mut nats = nats(program, Launch::default(), false, dir.path());
+    let mut nats = nats(program, LaunchOptions::default(), false, dir.path());
     let running = nats.start().unwrap();
     assert!(running.url.starts_with("nats://127.0.0.1:"));
     assert_eq!(running.pids.len(), 1);
@@ -46,12 +47,12 @@ fn settings_are_read_back_from_the_server() {
     let Some((program, version)) = installed() else { return };
     let dir = tempfile::tempdir().unwrap();
     let told = !version.starts_with("2.9.");
-    let launch = Launch {
+    let launch = LaunchOptions {
         sync_interval: told.then(|| "10s".into()),
         max_memory: Some(crate::units::Bytes(64 << 20)),
         max_payload: Some(crate::units::Bytes(4096)),
         config: vec!["write_deadline: \"3s\"".into()],
-        ..Launch::default()
+        ..LaunchOptions::default()
     };
     let mut nats = nats(program, launch, true, dir.path());
     let running = nats.start().unwrap();
@@ -71,11 +72,11 @@ fn a_server_that_runs_already_is_read_by_its_monitoring_port() {
     let dir = tempfile::tempdir().unwrap();
     let always = (!version.starts_with("2.9.")).then(|| "always".to_owned());
     let synced = always.is_some();
-    let mut nats = nats(program, Launch { sync_interval: always, ..Launch::default() }, true, dir.path());
+    let mut nats = nats(program, LaunchOptions { sync_interval: always, ..LaunchOptions::default() }, true, dir.path());
     let url = nats.start().unwrap().url;
     let reach = |monitor: Option<&str>| {
         let timeout = Duration::from_secs(5);
-        crate::system::external::External::new("mine", &url, monitor, timeout).start()
+        crate::system::external::ExternalNats::new("mine", &url, monitor, timeout).start()
     };
     assert!(!reach(None).unwrap().settings.contains_key("sync_interval"));
     let monitor = format!("http://127.0.0.1:{}/", nats.nodes[0].monitor);
@@ -91,7 +92,7 @@ fn a_server_that_runs_already_is_read_by_its_monitoring_port() {
 fn a_setting_that_the_server_refuses_is_quoted() {
     let Some((program, _)) = installed() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let launch = Launch { config: vec!["max_paylod: 7".into()], ..Launch::default() };
+    let launch = LaunchOptions { config: vec!["max_paylod: 7".into()], ..LaunchOptions::default() };
     let words = nats(program, launch, false, dir.path()).start().unwrap_err().to_string();
     assert!(words.starts_with("nats did not come up: exited with code 1"), "{words}");
     assert!(words.contains("unknown field \"max_paylod\""), "{words}");
@@ -101,7 +102,7 @@ fn a_setting_that_the_server_refuses_is_quoted() {
 fn three_servers_form_a_cluster_whose_jetstream_has_a_leader() {
     let Some((program, _)) = installed() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let mut nats = nats(program, Launch { nodes: 3, ..Launch::default() }, true, dir.path());
+    let mut nats = nats(program, LaunchOptions { nodes: 3, ..LaunchOptions::default() }, true, dir.path());
     let running = nats.start().unwrap();
     assert_eq!(running.url.split(',').count(), 3);
     assert_eq!(running.pids.len(), 3);
@@ -124,24 +125,24 @@ fn secrets_are_made_and_handed_to_the_client() {
     let Some((program, _)) = installed() else { return };
     let made = |auth, tls| {
         let dir = tempfile::tempdir().unwrap();
-        let mut nats = nats(program.clone(), Launch { auth, tls, ..Launch::default() }, true, dir.path());
+        let mut nats = nats(program.clone(), LaunchOptions { auth, tls, ..LaunchOptions::default() }, true, dir.path());
         let running = nats.start().unwrap();
         let known: Vec<String> = running.client.keys().cloned().collect();
         (known.join(" "), running.settings)
     };
-    assert_eq!(made(Auth::Password, Tls::None).0, "password user");
-    assert_eq!(made(Auth::Token, Tls::None).0, "token");
-    let (keys, settings) = made(Auth::Nkey, Tls::Mutual);
+    assert_eq!(made(LaunchAuth::Password, LaunchTls::None).0, "password user");
+    assert_eq!(made(LaunchAuth::Token, LaunchTls::None).0, "token");
+    let (keys, settings) = made(LaunchAuth::Nkey, LaunchTls::Mutual);
     assert_eq!(keys, "ca cert key nkey");
     assert_eq!((settings["auth_required"].as_str(), settings["tls_required"].as_str()), ("true", "true"));
-    assert_eq!(made(Auth::Creds, Tls::Server).0, "ca creds");
+    assert_eq!(made(LaunchAuth::Creds, LaunchTls::Server).0, "ca creds");
 }
 
 #[test]
 fn a_server_killed_from_outside_is_noticed() {
     let Some((program, _)) = installed() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let mut nats = nats(program, Launch::default(), false, dir.path());
+    let mut nats = nats(program, LaunchOptions::default(), false, dir.path());
     let pid = nats.start().unwrap().pids[0];
     // SAFETY: kill touches no memory; the process is our child and not yet reaped.
     assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) }, 0);
@@ -156,7 +157,7 @@ fn a_server_killed_from_outside_is_noticed() {
 #[test]
 fn a_program_that_is_no_server_is_refused_with_its_end() {
     let dir = tempfile::tempdir().unwrap();
-    let mut nats = nats(PathBuf::from("/bin/false"), Launch::default(), false, dir.path());
+    let mut nats = nats(PathBuf::from("/bin/false"), LaunchOptions::default(), false, dir.path());
     assert_eq!(nats.start().unwrap_err().to_string(), "nats did not come up: exited with code 1");
 }
 

@@ -1,45 +1,45 @@
 //! The two types of systems that a nats-server is: core messaging, and streams.
 
 use crate::plan::address::NATS;
-use crate::plan::options::{OptionSet, Options};
+use crate::plan::options::{OptionSet, SystemOptions};
 use crate::plan::{BringUp, SystemSpec, SystemType};
-use crate::system::external::External;
-use crate::system::{Availability, Order, Provider, System, SystemError, in_vain};
+use crate::system::external::ExternalNats;
+use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
-use super::options::Launch;
-use super::{Nats, program};
+use super::options::LaunchOptions;
+use super::{NatsSystem, program};
 
 /// Names the nats-server to start.
 const VARIABLE: &str = "MSGBENCH_NATS_SERVER";
 
 /// `driver = "nats"`: core messaging.
 #[derive(Debug, Clone, Copy)]
-pub struct Core;
+pub struct NatsType;
 
 /// `driver = "jetstream"`: streams.
 #[derive(Debug, Clone, Copy)]
-pub struct Streams;
+pub struct JetstreamType;
 
-fn check(options: &Options) -> Result<(), String> {
-    Launch::from_options(options).map(drop)
+fn check(options: &SystemOptions) -> Result<(), String> {
+    LaunchOptions::from_options(options).map(drop)
 }
 
 fn availability() -> Availability {
     program::availability(std::env::var_os(VARIABLE), std::env::var_os("PATH"))
 }
 
-fn create(spec: &SystemSpec, order: Order<'_>, jetstream: bool) -> Result<Box<dyn System>, SystemError> {
-    let Order { program, context, .. } = order;
+fn create(spec: &SystemSpec, order: CreateRequest<'_>, jetstream: bool) -> Result<Box<dyn System>, SystemError> {
+    let CreateRequest { program, context, .. } = order;
     if let BringUp::External { url } = &spec.bring_up {
-        in_vain(spec, "server", Launch::written(&spec.options))?;
-        return Ok(Box::new(External::of(spec, url, context.timeout)));
+        in_vain(spec, "server", LaunchOptions::written(&spec.options))?;
+        return Ok(Box::new(ExternalNats::of(spec, url, context.timeout)));
     }
     let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
-    let launch = Launch::from_options(&spec.options).map_err(wrong)?;
-    Ok(Box::new(Nats::new(&spec.name, program, launch, jetstream, context)))
+    let launch = LaunchOptions::from_options(&spec.options).map_err(wrong)?;
+    Ok(Box::new(NatsSystem::new(&spec.name, program, launch, jetstream, context)))
 }
 
-impl Provider for Core {
+impl Provider for NatsType {
     fn describe(&self) -> SystemType {
         SystemType {
             lacks: |w| match &w.delivery {
@@ -50,31 +50,31 @@ impl Provider for Core {
             acks_unstored: false,
             by_default: true,
             protocol: Some(NATS),
-            options: vec![OptionSet::of::<Launch>(check)],
+            options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("nats", "A NATS server, core messaging.")
         }
     }
     fn availability(&self) -> Availability {
         availability()
     }
-    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+    fn create(&self, spec: &SystemSpec, order: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
         create(spec, order, false)
     }
 }
 
-impl Provider for Streams {
+impl Provider for JetstreamType {
     fn describe(&self) -> SystemType {
         SystemType {
             lacks: |w| w.topology.reply.then_some("no request/reply on streams"),
             protocol: Some(NATS),
-            options: vec![OptionSet::of::<Launch>(check)],
+            options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("jetstream", "A NATS server, streams of JetStream.")
         }
     }
     fn availability(&self) -> Availability {
         availability()
     }
-    fn create(&self, spec: &SystemSpec, order: Order<'_>) -> Result<Box<dyn System>, SystemError> {
+    fn create(&self, spec: &SystemSpec, order: CreateRequest<'_>) -> Result<Box<dyn System>, SystemError> {
         create(spec, order, true)
     }
 }

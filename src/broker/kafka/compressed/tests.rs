@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::super::batch::encode;
 use super::*;
 
-/// How the records are compressed: the protocol's number, and whether snappy writes blocks as Java does.
+/// How the records are compressed: the protocol's number, and whether snappy writes blocks as Java
+/// does.
 const CODECS: [(u8, bool); 6] = [(0, false), (1, false), (2, false), (2, true), (3, false), (4, false)];
 
 fn compress(records: &[u8], (codec, blocks): (u8, bool)) -> Vec<u8> {
@@ -45,7 +46,7 @@ fn packed(batch: &[u8], codec: (u8, bool)) -> Vec<u8> {
     out
 }
 
-fn all(batch: &[u8]) -> Result<Vec<Seen>, Unreadable> {
+fn all(batch: &[u8]) -> Result<Vec<RecordSummary>, Unreadable> {
     let mut seen = Vec::new();
     walk(batch, |record| {
         seen.push(record);
@@ -62,8 +63,8 @@ proptest! {
     ) {
         let borrowed: Vec<(&[u8], Option<&[u8]>)> = values.iter().map(|v| (&b"key"[..], Some(&v[..]))).collect();
         let batch = encode(&borrowed, 1234);
-        let expected: Vec<Seen> = (0..values.len())
-            .map(|n| Seen { index: n as i32, offset: n as u32, timestamp: 1234, keyed: true })
+        let expected: Vec<RecordSummary> = (0..values.len())
+            .map(|n| RecordSummary { index: n as i32, offset: n as u32, timestamp: 1234, keyed: true })
             .collect();
         prop_assert_eq!(all(&packed(&batch, codec)), Ok(expected.clone()));
         // One record fewer or more than the batch says.
@@ -78,14 +79,14 @@ proptest! {
     fn spoilt_bytes_are_read_without_panic_or_end(
         values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..20),
         codec in proptest::sample::select(&CODECS[..]),
-        spoilt in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        corrupted_copy in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<prop::sample::Index>(),
     ) {
         let borrowed: Vec<(&[u8], Option<&[u8]>)> = values.iter().map(|v| (&b"key"[..], Some(&v[..]))).collect();
         let mut batch = packed(&encode(&borrowed, 1234), codec);
         let _ = all(&batch[..cut.index(batch.len())]);
         let len = batch.len() - HEADER;
-        for (at, with) in spoilt {
+        for (at, with) in corrupted_copy {
             batch[HEADER + at.index(len)] ^= with;
         }
         let _ = all(&batch);

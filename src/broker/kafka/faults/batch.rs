@@ -1,18 +1,19 @@
-//! Batches of a broker with faults: they pass the fault server, are appended there, and their producers are told.
+//! Batches of a broker with faults: they pass the fault server, are appended there, and their
+//! producers are told.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use kafka_protocol::messages::TopicName;
 
-use super::stored::{Errand, Settled};
+use super::stored::{StoreAction, StoredBatch};
 use crate::broker::kafka::batch;
 use crate::broker::kafka::counters::KafkaCounters;
-use crate::broker::kafka::produce::{Refusal, store};
-use crate::broker::log::{Appended, Bell, Partition};
+use crate::broker::kafka::produce::{ProduceRefusal, store};
+use crate::broker::log::{Appended, Partition, WakeSignal};
 
 /// A batch on its way through the fault server.
-pub(in crate::broker::kafka) struct Detoured {
+pub(in crate::broker::kafka) struct QueuedBatch {
     topic: TopicName,
     partition: Arc<Partition>,
     records: Bytes,
@@ -23,38 +24,38 @@ pub(in crate::broker::kafka) struct Detoured {
 /// What becomes of it, for the request that waits.
 pub(in crate::broker::kafka) struct Decision {
     made: Mutex<Option<Decided>>,
-    bell: Arc<Bell>,
+    wake_signal: Arc<WakeSignal>,
 }
 
 pub(in crate::broker::kafka) enum Decided {
     /// It is stored, or said to be, or refused.
-    Done(Result<Appended, Refusal>),
+    Done(Result<Appended, ProduceRefusal>),
     /// The connection is to be closed instead of an answer.
     Cut,
 }
 
-impl Detoured {
+impl QueuedBatch {
     pub(in crate::broker::kafka) fn new(
         topic: TopicName,
         partition: &Arc<Partition>,
         records: Bytes,
         counters: &Arc<KafkaCounters>,
-        bell: &Arc<Bell>,
+        wake_signal: &Arc<WakeSignal>,
     ) -> (Self, Arc<Decision>) {
-        let decision = Arc::new(Decision { made: Mutex::default(), bell: Arc::clone(bell) });
+        let decision = Arc::new(Decision { made: Mutex::default(), wake_signal: Arc::clone(wake_signal) });
         let (partition, counters) = (Arc::clone(partition), Arc::clone(counters));
         (Self { topic, partition, records, counters, decision: Arc::clone(&decision) }, decision)
     }
 }
 
 impl Decision {
-    /// What was decided; the bell rings when it is.
+    /// What was decided; the wake signal is sent when it is.
     pub(in crate::broker::kafka) fn take(&self) -> Option<Decided> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl Errand for Detoured {
+impl StoredBatch for QueuedBatch {
     fn subject(&self) -> &[u8] {
         self.topic.as_bytes()
     }
@@ -64,20 +65,20 @@ impl Errand for Detoured {
         first.and_then(|record| record.value).unwrap_or_default()
     }
 
-    fn weight(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         self.records.len() + size_of::<Self>()
     }
 
     fn corrupt(&mut self) -> bool {
-        let spoilt = batch::spoilt(&self.records);
-        let can = spoilt.is_some();
-        if let Some(spoilt) = spoilt {
-            self.records = spoilt.into();
+        let corrupted_copy = batch::corrupted_copy(&self.records);
+        let can = corrupted_copy.is_some();
+        if let Some(corrupted_copy) = corrupted_copy {
+            self.records = corrupted_copy.into();
         }
         can
     }
 
-    fn settle(self, how: Settled) {
+    fn settle(self, how: StoreAction) {
         let result = match how.copies {
             0 => {
                 let (start, end) = self.partition.bounds();
@@ -90,7 +91,7 @@ impl Errand for Detoured {
                     // Without its producer's number, or the log would know it again.
                     let again = store(&self.counters, &self.partition, &batch::anonymous(&self.records));
                     if let Err(refusal) = again {
-                        crate::broker::shared::complain(format_args!(
+                        crate::broker::shared::log_error(format_args!(
                             "a duplicate is not stored: {}",
                             refusal.words.unwrap_or_default()
                         ));
@@ -101,6 +102,6 @@ impl Errand for Detoured {
         };
         let decided = if how.cut { Decided::Cut } else { Decided::Done(result) };
         *self.decision.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(decided);
-        self.decision.bell.ring();
+        self.decision.wake_signal.wake();
     }
 }

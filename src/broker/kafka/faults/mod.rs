@@ -3,5 +3,5 @@
 mod batch;
 mod stored;
 
-pub(super) use batch::{Decided, Decision, Detoured};
-pub(super) use stored::Line;
+pub(super) use batch::{Decided, Decision, QueuedBatch};
+pub(super) use stored::BatchFaultQueue;

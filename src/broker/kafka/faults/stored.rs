@@ -1,16 +1,20 @@
 //! Faults of a log: the one server that every hit batch passes, in order, before it is appended.
 //!
-//! **Meaning.** A batch is what a producer sends to one partition at a time; with no batching it is one message. `stall`, `service`,
-//! `rate-cap` and `delay` append it later, and so acknowledge it later. `drop` acknowledges it and stores nothing, as a broker does that loses what
-//! it has promised. `duplicate` stores it twice. `corrupt` turns a bit of its last value over and makes its checksum right again. `disconnect` of
-//! the publisher stores it and closes the connection in place of the acknowledgement. A log has no subscribers to be cut
-//! off and no order other than that of its offsets: `disconnect` of subscribers and `swap` are refused.
+//! **Meaning.** A batch is what a producer sends to one partition at a time; with no batching it is
+//! one message. `stall`, `service`, `rate-cap` and `delay` append it later, and so acknowledge it
+//! later. `drop` acknowledges it and stores nothing, as a broker does that loses what it has
+//! promised. `duplicate` stores it twice. `corrupt` turns a bit of its last value over and makes
+//! its checksum right again. `disconnect` of the publisher stores it and closes the connection in
+//! place of the acknowledgement. A log has no subscribers to be cut off and no order other than
+//! that of its offsets: `disconnect` of subscribers and `swap` are refused.
 //!
-//! **Design.** As for the router (`server`): numbers, fates, stalls, tokens and the log of events are the same. What a batch is, and how it is
-//! stored, is an [`Errand`]'s business: this knows no log and no protocol.
+//! **Design.** As for the router (`server`): numbers, fates, stalls, tokens and the log of events
+//! are the same. What a batch is, and how it is stored, is up to the [`StoredBatch`]: this file
+//! knows no log and no protocol.
 //!
-//! **Invariants.** As for the router: without faults nothing is different but one test of an `Option` for each batch; what waits
-//! is bounded by whoever asks [`Line::crowded`]; batches keep their order.
+//! **Invariants.** As for the router: without faults nothing is different but one test of an
+//! `Option` for each batch; what waits is bounded by callers that check
+//! [`BatchFaultQueue::is_full`]; batches keep their order.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +24,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::broker::faults::{
-    Bucket, Fate, Journal, MAX_WAITING, Met, Misbehaviour, Parcel, Script, Stalls, Took, wait,
+    FaultDecision, FaultOptions, FaultScript, Journal, MAX_WAITING, OwnedMessage, StageTimes, StallHit, StallSchedule,
+    TokenBucket, wait,
 };
 use crate::broker::shared::error::BrokerError;
 use crate::faults::pattern;
@@ -31,41 +36,41 @@ use crate::units::{Nanos, now};
 const LONG: Nanos = 200_000;
 
 /// A batch on its way into the log.
-pub(in crate::broker::kafka) trait Errand: Send + 'static {
+pub(in crate::broker::kafka) trait StoredBatch: Send + 'static {
     /// Where it goes to: faults are limited to some.
     fn subject(&self) -> &[u8];
 
     /// Its first message, by which it is known in the log of events.
     fn payload(&self) -> &[u8];
 
-    /// Bytes that it takes while it waits.
-    fn weight(&self) -> usize;
+    /// Bytes of memory that it holds while it waits.
+    fn memory_bytes(&self) -> usize;
 
     /// Turns a bit over; `false` when that cannot be done.
     fn corrupt(&mut self) -> bool;
 
-    /// Does what it came for.
-    fn settle(self, how: Settled);
+    /// Stores and acknowledges it as decided.
+    fn settle(self, how: StoreAction);
 }
 
 /// What becomes of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::broker::kafka) struct Settled {
+pub(in crate::broker::kafka) struct StoreAction {
     /// How often it is stored; whatever that is, it is acknowledged.
     pub(in crate::broker::kafka) copies: u32,
     /// Whether its connection is closed instead.
     pub(in crate::broker::kafka) cut: bool,
 }
 
-enum Item<E> {
-    Errand(Parcel, E),
+enum BatchJob<E> {
+    Batch(OwnedMessage, E),
     Stop,
 }
 
-/// The way that hit batches take.
-pub(in crate::broker::kafka) struct Line<E> {
+/// The queue of the batches that faults hit, before they are appended.
+pub(in crate::broker::kafka) struct BatchFaultQueue<E> {
     pattern: Option<Box<[u8]>>,
-    into: Sender<Item<E>>,
+    into: Sender<BatchJob<E>>,
     waiting: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -108,9 +113,9 @@ fn check(faults: &Faults) -> Result<(), FaultsError> {
     Ok(())
 }
 
-impl<E: Errand> Line<E> {
-    /// Starts the server of a log that misbehaves; `None` for one that does not.
-    pub(in crate::broker::kafka) fn start(m: &Misbehaviour) -> Result<Option<Self>, BrokerError> {
+impl<E: StoredBatch> BatchFaultQueue<E> {
+    /// Starts the server of a log with faults; `None` for one without.
+    pub(in crate::broker::kafka) fn start(m: &FaultOptions) -> Result<Option<Self>, BrokerError> {
         if !m.faults.any() {
             return Ok(None);
         }
@@ -119,14 +124,14 @@ impl<E: Errand> Line<E> {
             .map_err(|source| BrokerError::System { what: "make the log of faults", source })?;
         let (into, queue) = channel();
         let (waiting, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let server = Server {
+        let server = BatchFaultServer {
             queue,
             waiting: Arc::clone(&waiting),
             stop: Arc::clone(&stop),
             journal,
-            script: Script::new(&m.faults),
-            stalls: Stalls::new(&m.faults),
-            bucket: m.faults.rate_cap.map(|cap| Bucket::new(cap.rate.0, cap.burst)),
+            script: FaultScript::new(&m.faults),
+            stalls: StallSchedule::new(&m.faults),
+            bucket: m.faults.rate_cap.map(|cap| TokenBucket::new(cap.rate.0, cap.burst)),
             faults: m.faults.clone(),
             begun: false,
             free: 0,
@@ -147,68 +152,68 @@ impl<E: Errand> Line<E> {
     }
 
     /// Takes a batch that has arrived now.
-    pub(in crate::broker::kafka) fn send(&self, errand: E) {
-        let parcel = Parcel::new(0, [errand.subject(), b"", b"", b"", errand.payload()], 0);
-        self.waiting.fetch_add(errand.weight(), Ordering::AcqRel);
+    pub(in crate::broker::kafka) fn send(&self, stored_batch: E) {
+        let owned = OwnedMessage::new(0, [stored_batch.subject(), b"", b"", b"", stored_batch.payload()], 0);
+        self.waiting.fetch_add(stored_batch.memory_bytes(), Ordering::AcqRel);
         // After the end of the server nobody is left to append.
-        let _ = self.into.send(Item::Errand(parcel, errand));
+        let _ = self.into.send(BatchJob::Batch(owned, stored_batch));
     }
 
     /// Whether so much waits that producers are not to be read.
-    pub(in crate::broker::kafka) fn crowded(&self) -> bool {
+    pub(in crate::broker::kafka) fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > MAX_WAITING && !self.stop.load(Ordering::Acquire)
     }
 
     /// Ends the server; what waits is neither stored nor acknowledged.
     pub(in crate::broker::kafka) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        let _ = self.into.send(Item::Stop);
+        let _ = self.into.send(BatchJob::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A thread that has panicked has said so on standard error.
         let _ = thread.map(JoinHandle::join);
     }
 }
 
-impl<E> Drop for Line<E> {
+impl<E> Drop for BatchFaultQueue<E> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        let _ = self.into.send(Item::Stop);
+        let _ = self.into.send(BatchJob::Stop);
     }
 }
 
 /// A batch whose work is done, and that waits for its delay.
-struct Leaving<E> {
-    parcel: Parcel,
-    errand: E,
+struct DelayedBatch<E> {
+    owned: OwnedMessage,
+    stored_batch: E,
     n: u64,
-    fate: Fate,
+    decision: FaultDecision,
     done: Nanos,
     release: Nanos,
 }
 
-struct Server<E> {
-    queue: Receiver<Item<E>>,
+struct BatchFaultServer<E> {
+    queue: Receiver<BatchJob<E>>,
     waiting: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     journal: Journal,
     faults: Faults,
-    script: Script,
-    stalls: Stalls,
-    bucket: Option<Bucket>,
+    script: FaultScript,
+    stalls: StallSchedule,
+    bucket: Option<TokenBucket>,
     begun: bool,
     /// When the previous batch was done.
     free: Nanos,
-    line: VecDeque<Leaving<E>>,
+    line: VecDeque<DelayedBatch<E>>,
     last_release: Nanos,
 }
 
-impl<E: Errand> Server<E> {
+impl<E: StoredBatch> BatchFaultServer<E> {
     /// Serves until it is told to stop.
     fn run(mut self) {
         wait::exact_timers();
         while let Some(item) = self.next() {
-            let Item::Errand(parcel, errand) = item else { break };
-            if !self.serve(parcel, errand) {
+            let BatchJob::Batch(owned, stored_batch) = item else { break };
+            if !self.serve(owned, stored_batch) {
                 break;
             }
         }
@@ -216,7 +221,7 @@ impl<E: Errand> Server<E> {
     }
 
     /// The next item; what is due meanwhile leaves.
-    fn next(&mut self) -> Option<Item<E>> {
+    fn next(&mut self) -> Option<BatchJob<E>> {
         loop {
             let Some(release) = self.line.front().map(|first| first.release) else {
                 if let Ok(item) = self.queue.try_recv() {
@@ -249,9 +254,9 @@ impl<E: Errand> Server<E> {
                 Some(leaving) => {
                     let at = now();
                     // Waiting for the batch before it is lateness too: the order is kept.
-                    let late = at - leaving.done - leaving.fate.delay;
-                    let took = Took { from: leaving.done, ns: at - leaving.done, late };
-                    self.journal.note(at, "delay", leaving.n, Some(took), &leaving.parcel);
+                    let late = at - leaving.done - leaving.decision.delay;
+                    let took = StageTimes { from: leaving.done, ns: at - leaving.done, late };
+                    self.journal.note(at, "delay", leaving.n, Some(took), &leaving.owned);
                     self.leave(leaving);
                 }
                 None => return true,
@@ -259,61 +264,68 @@ impl<E: Errand> Server<E> {
         }
     }
 
-    fn serve(&mut self, parcel: Parcel, errand: E) -> bool {
-        let (n, fate) = self.script.next();
+    fn serve(&mut self, owned: OwnedMessage, stored_batch: E) -> bool {
+        let (n, decision) = self.script.next();
         if !self.begun {
             self.begun = true;
-            self.stalls.begin(parcel.arrived);
+            self.stalls.begin(owned.arrived);
         }
-        let ready = parcel.arrived.max(self.free);
+        let ready = owned.arrived.max(self.free);
         let from = self.bucket.as_mut().map_or(ready, |bucket| bucket.take(ready));
-        let (end, stalls) = self.stalls.pass(from, fate.service);
+        let (end, stalls) = self.stalls.pass(from, decision.service);
         self.free = end;
         if self.bucket.is_some() || self.faults.service.is_some() || !stalls.is_empty() {
             if !self.pass(end) {
                 return false;
             }
-            self.worked(&parcel, n, [ready, from, end], &stalls);
+            self.log_work(&owned, n, [ready, from, end], &stalls);
         }
-        self.route(parcel, errand, n, fate);
+        self.route(owned, stored_batch, n, decision);
         true
     }
 
-    /// Notes what the work on a batch was: it was ready, got its token, and was to be done at these instants.
-    fn worked(&mut self, parcel: &Parcel, n: u64, [ready, from, end]: [Nanos; 3], stalls: &[Met]) {
+    /// Notes what the work on a batch was: it was ready, got its token, and was to be done at these
+    /// instants.
+    fn log_work(&mut self, owned: &OwnedMessage, n: u64, [ready, from, end]: [Nanos; 3], stalls: &[StallHit]) {
         let at = now();
         let late = at - end;
         if from > ready {
-            self.journal.note(from, "rate-cap", n, Some(Took { from: ready, ns: from - ready, late: 0 }), parcel);
+            self.journal.note(from, "rate-cap", n, Some(StageTimes { from: ready, ns: from - ready, late: 0 }), owned);
         }
         let service = self.faults.service.is_some();
         for met in stalls {
             // What is worked on afterwards begins when the stall is really over.
             let late = if service { 0 } else { late };
             let over = met.over + late;
-            self.journal.note(over, "stall", n, Some(Took { from: met.begin, ns: over - met.begin, late }), parcel);
+            self.journal.note(
+                over,
+                "stall",
+                n,
+                Some(StageTimes { from: met.begin, ns: over - met.begin, late }),
+                owned,
+            );
         }
         if service {
             let held: Nanos = stalls.iter().map(|met| met.held).sum();
-            self.journal.note(at, "service", n, Some(Took { from, ns: at - from - held, late }), parcel);
+            self.journal.note(at, "service", n, Some(StageTimes { from, ns: at - from - held, late }), owned);
             self.free = at;
         }
     }
 
-    fn route(&mut self, parcel: Parcel, mut errand: E, n: u64, fate: Fate) {
-        if fate.drop {
-            self.journal.note(now(), "drop", n, None, &parcel);
+    fn route(&mut self, owned: OwnedMessage, mut stored_batch: E, n: u64, decision: FaultDecision) {
+        if decision.drop {
+            self.journal.note(now(), "drop", n, None, &owned);
         } else {
-            if fate.corrupt && errand.corrupt() {
-                self.journal.note(now(), "corrupt", n, None, &parcel);
+            if decision.corrupt && stored_batch.corrupt() {
+                self.journal.note(now(), "corrupt", n, None, &owned);
             }
-            if fate.duplicate {
-                self.journal.note(now(), "duplicate", n, None, &parcel);
+            if decision.duplicate {
+                self.journal.note(now(), "duplicate", n, None, &owned);
             }
         }
         let done = self.free;
-        let release = (done + fate.delay).max(self.last_release);
-        let leaving = Leaving { parcel, errand, n, fate, done, release };
+        let release = (done + decision.delay).max(self.last_release);
+        let leaving = DelayedBatch { owned, stored_batch, n, decision, done, release };
         if self.faults.delay.is_some() {
             self.last_release = release;
             self.line.push_back(leaving);
@@ -322,56 +334,56 @@ impl<E: Errand> Server<E> {
         }
     }
 
-    fn leave(&mut self, leaving: Leaving<E>) {
-        let Leaving { parcel, errand, n, fate, .. } = leaving;
+    fn leave(&mut self, leaving: DelayedBatch<E>) {
+        let DelayedBatch { owned, stored_batch, n, decision, .. } = leaving;
         let cut = self.faults.disconnect.is_some_and(|d| d.after == n);
         if cut {
-            self.journal.note(now(), "disconnect", n, None, &parcel);
+            self.journal.note(now(), "disconnect", n, None, &owned);
         }
-        let copies = match (fate.drop, fate.duplicate) {
+        let copies = match (decision.drop, decision.duplicate) {
             (true, _) => 0,
             (false, twice) => 1 + u32::from(twice),
         };
-        let weight = errand.weight();
-        errand.settle(Settled { copies, cut });
-        self.waiting.fetch_sub(weight, Ordering::AcqRel);
+        let memory_bytes = stored_batch.memory_bytes();
+        stored_batch.settle(StoreAction { copies, cut });
+        self.waiting.fetch_sub(memory_bytes, Ordering::AcqRel);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faults::{Disconnect, Pick};
+    use crate::faults::{Disconnect, HitRule};
     use crate::units::Span;
     use std::sync::mpsc;
 
     /// Tells what became of it, and when.
-    struct Told(u8, mpsc::Sender<(u8, bool, Settled, Nanos)>, bool);
+    struct TestBatch(u8, mpsc::Sender<(u8, bool, StoreAction, Nanos)>, bool);
 
-    impl Errand for Told {
+    impl StoredBatch for TestBatch {
         fn subject(&self) -> &[u8] {
             b"topic"
         }
         fn payload(&self) -> &[u8] {
             std::slice::from_ref(&self.0)
         }
-        fn weight(&self) -> usize {
+        fn memory_bytes(&self) -> usize {
             100
         }
         fn corrupt(&mut self) -> bool {
             self.2 = true;
             true
         }
-        fn settle(self, how: Settled) {
+        fn settle(self, how: StoreAction) {
             let _ = self.1.send((self.0, self.2, how, now()));
         }
     }
 
-    fn settled(faults: Faults, count: u8) -> Vec<(u8, bool, Settled, Nanos)> {
-        let line = Line::start(&Misbehaviour { faults, ..Misbehaviour::default() }).unwrap().unwrap();
-        assert!(line.takes(b"topic") && !line.crowded());
+    fn settled(faults: Faults, count: u8) -> Vec<(u8, bool, StoreAction, Nanos)> {
+        let line = BatchFaultQueue::start(&FaultOptions { faults, ..FaultOptions::default() }).unwrap().unwrap();
+        assert!(line.takes(b"topic") && !line.is_full());
         let (tell, told) = mpsc::channel();
-        (0..count).for_each(|n| line.send(Told(n, tell.clone(), false)));
+        (0..count).for_each(|n| line.send(TestBatch(n, tell.clone(), false)));
         let all = (0..count).map(|_| told.recv_timeout(Duration::from_secs(10)).unwrap()).collect();
         line.stop();
         assert_eq!(line.waiting.load(Ordering::Acquire), 0);
@@ -381,9 +393,9 @@ mod tests {
     #[test]
     fn each_kind_of_fault_befalls_the_batches_it_names() {
         let faults = Faults {
-            drop: Some(Pick::Every(2)),
-            duplicate: Some(Pick::Every(3)),
-            corrupt: Some(Pick::Every(5)),
+            drop: Some(HitRule::Every(2)),
+            duplicate: Some(HitRule::Every(3)),
+            corrupt: Some(HitRule::Every(5)),
             disconnect: Some(Disconnect { after: 4, who: Peer::Publisher }),
             ..Faults::default()
         };
@@ -398,7 +410,7 @@ mod tests {
 
     #[test]
     fn delays_and_service_times_are_never_short_and_keep_the_order() {
-        let law = |ms| Some(crate::faults::Law::Fixed(Span::millis(ms)));
+        let law = |ms| Some(crate::faults::DurationLaw::Fixed(Span::millis(ms)));
         let began = now();
         let all = settled(Faults { service: law(2), delay: law(30), ..Faults::default() }, 20);
         for (n, (told, _, _, at)) in all.iter().enumerate() {
@@ -416,10 +428,12 @@ mod tests {
             ("half-open=after:1,who:publisher", "no such fault"),
         ] {
             let faults = Faults::default().with_flags(&[flag.to_owned()]).unwrap();
-            let error =
-                Line::<Told>::start(&Misbehaviour { faults, ..Misbehaviour::default() }).err().unwrap().to_string();
+            let error = BatchFaultQueue::<TestBatch>::start(&FaultOptions { faults, ..FaultOptions::default() })
+                .err()
+                .unwrap()
+                .to_string();
             assert!(error.contains(words), "{error}");
         }
-        assert!(Line::<Told>::start(&Misbehaviour::default()).unwrap().is_none());
+        assert!(BatchFaultQueue::<TestBatch>::start(&FaultOptions::default()).unwrap().is_none());
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::super::super::log::{Log, LogError, Partition, Settings, Slice, Ticket};
+use super::super::super::log::{Log, LogError, Partition, SegmentSlice, SyncTicket, TopicSettings};
 use super::super::batch;
 use super::super::hub::OFFSETS_TOPIC;
-use crate::broker::shared::complain;
+use crate::broker::shared::log_error;
 
 /// Offsets of one group at most.
 const MAX_OFFSETS: usize = 100_000;
@@ -20,28 +20,28 @@ pub(crate) struct Committed {
 }
 
 /// A topic and a partition.
-pub(crate) type Place = (String, i32);
-type Groups = HashMap<String, BTreeMap<Place, Committed>>;
+pub(crate) type PartitionKey = (String, i32);
+type CommittedGroups = HashMap<String, BTreeMap<PartitionKey, Committed>>;
 
-pub(crate) struct Offsets {
+pub(crate) struct OffsetStore {
     partition: Arc<Partition>,
-    groups: Mutex<Groups>,
+    groups: Mutex<CommittedGroups>,
     max_groups: usize,
 }
 
-impl Offsets {
+impl OffsetStore {
     /// Opens the topic they are in, or makes it, and reads it.
     pub(crate) fn open(log: &Log, max_groups: usize) -> Result<Self, LogError> {
         let topic = match log.topic(OFFSETS_TOPIC) {
             Some(topic) => topic,
             None => {
-                let settings = Settings {
+                let settings = TopicSettings {
                     segment_bytes: 8 << 20,
                     delete: false,
                     compact: true,
                     retention_ms: None,
                     max_batch: 64 << 20,
-                    ..Settings::default()
+                    ..TopicSettings::default()
                 };
                 let labels = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
                 log.create(OFFSETS_TOPIC, 1, settings, labels)?
@@ -53,7 +53,7 @@ impl Offsets {
         Ok(offsets)
     }
 
-    fn groups(&self) -> MutexGuard<'_, Groups> {
+    fn groups(&self) -> MutexGuard<'_, CommittedGroups> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -63,14 +63,14 @@ impl Offsets {
         while at < end {
             let Some(slice) = self.partition.read(at, 4 << 20, true)? else { break };
             let mut bytes = vec![0; slice.len];
-            Slice::read(&slice, &mut bytes).map_err(|source| LogError::Io {
+            SegmentSlice::read(&slice, &mut bytes).map_err(|source| LogError::Io {
                 what: "read",
                 path: OFFSETS_TOPIC.into(),
                 source,
             })?;
             let before = at;
             let mut rest = &bytes[..];
-            while let Ok(view) = super::super::super::log::Format::view(&batch::RecordBatches, rest)
+            while let Ok(view) = super::super::super::log::BatchFormat::view(&batch::RecordBatches, rest)
                 && view.len <= rest.len()
             {
                 let records = batch::records(&rest[..view.len]).into_iter().flatten().flatten();
@@ -103,9 +103,9 @@ impl Offsets {
     pub(crate) fn commit(
         &self,
         group: &str,
-        changes: Vec<(Place, Option<Committed>)>,
+        changes: Vec<(PartitionKey, Option<Committed>)>,
         now: i64,
-    ) -> Result<Option<Ticket>, LogError> {
+    ) -> Result<Option<SyncTicket>, LogError> {
         if changes.is_empty() {
             return Ok(None);
         }
@@ -138,17 +138,18 @@ impl Offsets {
     }
 
     /// What is committed at a place.
-    pub(crate) fn get(&self, group: &str, place: &Place) -> Option<Committed> {
+    pub(crate) fn get(&self, group: &str, place: &PartitionKey) -> Option<Committed> {
         self.groups().get(group)?.get(place).cloned()
     }
 
     /// Everything a group has committed.
-    pub(crate) fn all(&self, group: &str) -> BTreeMap<Place, Committed> {
+    pub(crate) fn all(&self, group: &str) -> BTreeMap<PartitionKey, Committed> {
         self.groups().get(group).cloned().unwrap_or_default()
     }
 
-    /// Whether a group has committed anything since it was last deleted. One whose offsets are all deleted stays known until it is
-    /// deleted itself, room is needed, or the broker starts again, as Kafka keeps it until its next look for such groups.
+    /// Whether a group has committed anything since it was last deleted. One whose offsets are all
+    /// deleted stays known until it is deleted itself, room is needed, or the broker starts again,
+    /// as Kafka keeps it until its next look for such groups.
     pub(crate) fn knows(&self, group: &str) -> bool {
         self.groups().contains_key(group)
     }
@@ -166,12 +167,11 @@ impl Offsets {
         self.groups().keys().cloned().collect()
     }
 
-    /// Forgets a topic.
     pub(crate) fn forget_topic(&self, topic: &str, now: i64) {
         for group in self.names() {
             let gone = self.all(&group).into_keys().filter(|(t, _)| t == topic).map(|place| (place, None)).collect();
             if let Err(error) = self.commit(&group, gone, now) {
-                complain(&error);
+                log_error(&error);
             }
         }
     }
@@ -183,7 +183,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
 }
 
-fn write_key(group: &str, (topic, partition): &Place) -> Vec<u8> {
+fn write_key(group: &str, (topic, partition): &PartitionKey) -> Vec<u8> {
     let mut out = vec![0, 1];
     put_text(&mut out, group);
     put_text(&mut out, topic);
@@ -213,7 +213,7 @@ fn take_text(bytes: &mut &[u8]) -> Option<String> {
     Some(text)
 }
 
-fn read_key(mut key: &[u8]) -> Option<(String, Place)> {
+fn read_key(mut key: &[u8]) -> Option<(String, PartitionKey)> {
     let version = u16::from_be_bytes(take(&mut key)?);
     let group = take_text(&mut key)?;
     let topic = take_text(&mut key)?;

@@ -17,19 +17,19 @@ use tokio::sync::Notify;
 use super::super::log::{Log, LogError};
 use super::config::KafkaConfig;
 use super::counters::{KafkaCounters, add};
-use committed::Offsets;
+use committed::OffsetStore;
 use requests::Waiter;
-use state::{Answer, Group};
+use state::{Group, GroupReply};
 
 /// How long the coordinator sleeps when no group has a deadline.
 const IDLE: Duration = Duration::from_secs(60);
 
-type Groups = HashMap<String, Group<Waiter>>;
+type GroupTable = HashMap<String, Group<Waiter>>;
 
 /// All groups of this broker.
 pub(super) struct Coordinator {
-    groups: Mutex<Groups>,
-    offsets: Offsets,
+    groups: Mutex<GroupTable>,
+    offsets: OffsetStore,
     counters: Arc<KafkaCounters>,
     /// Rung when a deadline may have become earlier.
     changed: Notify,
@@ -53,7 +53,7 @@ impl Coordinator {
     ) -> Result<Arc<Self>, LogError> {
         Ok(Arc::new(Self {
             groups: Mutex::default(),
-            offsets: Offsets::open(&log, config.max_groups)?,
+            offsets: OffsetStore::open(&log, config.max_groups)?,
             counters,
             changed: Notify::new(),
             next_member: AtomicU64::new(wall().unsigned_abs() << 20),
@@ -63,7 +63,7 @@ impl Coordinator {
         }))
     }
 
-    fn groups(&self) -> MutexGuard<'_, Groups> {
+    fn groups(&self) -> MutexGuard<'_, GroupTable> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,9 +77,9 @@ impl Coordinator {
     /// Changes a group and hands the answers to who waits.
     fn with_group<T>(
         &self,
-        groups: &mut Groups,
+        groups: &mut GroupTable,
         name: &str,
-        change: impl FnOnce(&mut Group<Waiter>, &mut Vec<(Waiter, Answer)>) -> T,
+        change: impl FnOnce(&mut Group<Waiter>, &mut Vec<(Waiter, GroupReply)>) -> T,
     ) -> Option<T> {
         let group = groups.get_mut(name)?;
         let mut out = Vec::new();

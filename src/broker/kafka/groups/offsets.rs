@@ -12,12 +12,12 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::code;
-use super::super::hub::{Call, once, text};
+use super::super::hub::{RequestContext, once, text};
 use super::super::pending::Pending;
-use super::committed::{Committed, Place};
-use super::state::Who;
+use super::committed::{Committed, PartitionKey};
+use super::state::MemberIdentity;
 use super::wall;
-use crate::broker::shared::complain;
+use crate::broker::shared::log_error;
 
 /// Longest metadata of a committed offset.
 const MAX_METADATA: usize = 4096;
@@ -25,9 +25,9 @@ const MAX_METADATA: usize = 4096;
 const SYNC_WAIT: Duration = Duration::from_secs(60);
 
 /// Notes offsets; answered when the sync policy covers them.
-pub(in super::super) fn commit(call: &Call<'_>, request: OffsetCommitRequest) -> Pending {
+pub(in super::super) fn commit(call: &RequestContext<'_>, request: OffsetCommitRequest) -> Pending {
     let coordinator = &call.hub.groups;
-    let who = Who {
+    let who = MemberIdentity {
         member: &request.member_id,
         instance: request.group_instance_id.as_deref(),
         generation: request.generation_id_or_member_epoch,
@@ -92,19 +92,19 @@ pub(in super::super) fn commit(call: &Call<'_>, request: OffsetCommitRequest) ->
             )
         }
         Err(error) => {
-            complain(&error);
+            log_error(&error);
             call.ready(&response(Some(code::COORDINATOR_NOT_AVAILABLE)))
         }
     }
 }
 
-type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
-type Answers = Vec<(TopicName, Vec<(i32, Option<Committed>)>)>;
+type RequestedOffsets = Option<Vec<(TopicName, Vec<i32>)>>;
+type FetchedOffsets = Vec<(TopicName, Vec<(i32, Option<Committed>)>)>;
 
-fn committed(call: &Call<'_>, group: &str, wanted: Wanted) -> Answers {
+fn committed(call: &RequestContext<'_>, group: &str, wanted: RequestedOffsets) -> FetchedOffsets {
     let offsets = &call.hub.groups.offsets;
     let Some(wanted) = wanted else {
-        let mut all: Answers = Vec::new();
+        let mut all: FetchedOffsets = Vec::new();
         for ((topic, index), committed) in offsets.all(group) {
             match all.last_mut().filter(|(name, _)| **name == *topic) {
                 Some((_, parts)) => parts.push((index, Some(committed))),
@@ -113,7 +113,7 @@ fn committed(call: &Call<'_>, group: &str, wanted: Wanted) -> Answers {
         }
         return all;
     };
-    let one = |name: &TopicName, index: i32| offsets.get(group, &Place::from((name.to_string(), index)));
+    let one = |name: &TopicName, index: i32| offsets.get(group, &PartitionKey::from((name.to_string(), index)));
     once(wanted, |(name, _)| name.clone())
         .into_iter()
         .map(|(name, indexes)| {
@@ -132,7 +132,7 @@ fn fields(committed: Option<Committed>) -> (i64, i32, Option<StrBytes>) {
 }
 
 /// Answers what is committed.
-pub(in super::super) fn fetch_offsets(call: &Call<'_>, request: OffsetFetchRequest) -> Pending {
+pub(in super::super) fn fetch_offsets(call: &RequestContext<'_>, request: OffsetFetchRequest) -> Pending {
     if call.version < 8 {
         let wanted = request.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
         let topics = committed(call, &request.group_id, wanted).into_iter().map(|(name, parts)| {
@@ -167,7 +167,7 @@ pub(in super::super) fn fetch_offsets(call: &Call<'_>, request: OffsetFetchReque
 }
 
 /// Forgets what is committed at some places that no member reads from.
-pub(in super::super) fn delete_offsets(call: &Call<'_>, request: OffsetDeleteRequest) -> Pending {
+pub(in super::super) fn delete_offsets(call: &RequestContext<'_>, request: OffsetDeleteRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let in_use = coordinator.groups().get(request.group_id.as_str()).is_some_and(|group| !group.members.is_empty());
     let have = coordinator.offsets.all(&request.group_id);

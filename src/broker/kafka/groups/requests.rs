@@ -13,10 +13,10 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::code;
-use super::super::hub::{Call, once, text};
-use super::super::pending::{Pending, Slot};
+use super::super::hub::{RequestContext, once, text};
+use super::super::pending::{Pending, ReplySlot};
 use super::super::reply::respond;
-use super::state::{Answer, Group, Join, Joined, State, Synced, Who};
+use super::state::{Group, GroupReply, GroupState, JoinReply, JoinRequest, MemberIdentity, SyncReply};
 use super::wall;
 
 /// Bytes that a member may say about itself, over all protocols.
@@ -26,28 +26,28 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// A connection that waits for a group.
 pub(in super::super) struct Waiter {
-    slot: Arc<Slot>,
+    slot: Arc<ReplySlot>,
     correlation: i32,
     version: i16,
 }
 
 impl Waiter {
-    fn new(call: &Call<'_>) -> (Self, Pending) {
-        let slot = Slot::new(call.bell);
+    fn new(call: &RequestContext<'_>) -> (Self, Pending) {
+        let slot = ReplySlot::new(call.wake_signal);
         let waiter = Self { slot: Arc::clone(&slot), correlation: call.correlation, version: call.version };
         (waiter, Pending::Group(slot, tokio::time::Instant::now() + MAX_WAIT))
     }
 
-    pub(super) fn answer(self, answer: Answer) {
+    pub(super) fn answer(self, answer: GroupReply) {
         let reply = match answer {
-            Answer::Join(joined) => respond(self.correlation, self.version, &join_response(joined, self.version)),
-            Answer::Sync(synced) => respond(self.correlation, self.version, &sync_response(synced)),
+            GroupReply::Join(joined) => respond(self.correlation, self.version, &join_response(joined, self.version)),
+            GroupReply::Sync(synced) => respond(self.correlation, self.version, &sync_response(synced)),
         };
         self.slot.fill(reply);
     }
 }
 
-fn join_response(joined: Joined, version: i16) -> JoinGroupResponse {
+fn join_response(joined: JoinReply, version: i16) -> JoinGroupResponse {
     let members = joined.members.into_iter().map(|(id, instance, metadata)| {
         JoinGroupResponseMember::default()
             .with_member_id(text(id))
@@ -67,7 +67,7 @@ fn join_response(joined: Joined, version: i16) -> JoinGroupResponse {
         .with_members(members.collect())
 }
 
-fn sync_response(synced: Synced) -> SyncGroupResponse {
+fn sync_response(synced: SyncReply) -> SyncGroupResponse {
     SyncGroupResponse::default()
         .with_error_code(synced.code)
         .with_protocol_type(synced.protocol_type.map(text))
@@ -89,7 +89,7 @@ fn millis(ms: i32) -> Duration {
 }
 
 /// Every key's coordinator is this broker, if it has such coordinators.
-pub(in super::super) fn find_coordinator(call: &Call<'_>, request: FindCoordinatorRequest) -> Pending {
+pub(in super::super) fn find_coordinator(call: &RequestContext<'_>, request: FindCoordinatorRequest) -> Pending {
     let refusal = match request.key_type {
         0 => None,
         1 => Some((code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "this broker has no transactions")),
@@ -124,8 +124,9 @@ pub(in super::super) fn find_coordinator(call: &Call<'_>, request: FindCoordinat
 }
 
 /// Takes a member into a group; answered when all have joined.
-pub(in super::super) fn join(call: &Call<'_>, request: JoinGroupRequest) -> Pending {
-    let refuse = |code| call.ready(&join_response(Joined::refused(code, request.member_id.to_string()), call.version));
+pub(in super::super) fn join(call: &RequestContext<'_>, request: JoinGroupRequest) -> Pending {
+    let refuse =
+        |code| call.ready(&join_response(JoinReply::refused(code, request.member_id.to_string()), call.version));
     if request.group_id.is_empty() {
         return refuse(code::INVALID_GROUP_ID);
     }
@@ -137,7 +138,7 @@ pub(in super::super) fn join(call: &Call<'_>, request: JoinGroupRequest) -> Pend
     }
     let session = millis(request.session_timeout_ms);
     let coordinator = &call.hub.groups;
-    let join = Join {
+    let join = JoinRequest {
         member: request.member_id.to_string(),
         instance: request.group_instance_id.as_ref().map(|id| id.to_string()),
         client: call.client.to_owned(),
@@ -167,9 +168,9 @@ pub(in super::super) fn join(call: &Call<'_>, request: JoinGroupRequest) -> Pend
 }
 
 /// Takes the leader's assignments, or gives a member its own; answered when the leader's are there.
-pub(in super::super) fn sync(call: &Call<'_>, request: SyncGroupRequest) -> Pending {
+pub(in super::super) fn sync(call: &RequestContext<'_>, request: SyncGroupRequest) -> Pending {
     let coordinator = &call.hub.groups;
-    let who = Who {
+    let who = MemberIdentity {
         member: &request.member_id,
         instance: optional(&request.group_instance_id),
         generation: request.generation_id,
@@ -178,19 +179,19 @@ pub(in super::super) fn sync(call: &Call<'_>, request: SyncGroupRequest) -> Pend
     let protocol = (optional(&request.protocol_type), optional(&request.protocol_name));
     let (waiter, pending) = Waiter::new(call);
     let mut groups = coordinator.groups();
-    let change = |group: &mut Group<Waiter>, out: &mut Vec<(Waiter, Answer)>| {
+    let change = |group: &mut Group<Waiter>, out: &mut Vec<(Waiter, GroupReply)>| {
         group.sync(who, protocol, assignments, waiter, Instant::now(), out);
     };
     match coordinator.with_group(&mut groups, &request.group_id, change) {
         Some(()) => pending,
-        None => call.ready(&sync_response(Synced::refused(code::UNKNOWN_MEMBER_ID))),
+        None => call.ready(&sync_response(SyncReply::refused(code::UNKNOWN_MEMBER_ID))),
     }
 }
 
-/// Takes a sign of life.
-pub(in super::super) fn heartbeat(call: &Call<'_>, request: HeartbeatRequest) -> Pending {
+/// Takes a heartbeat.
+pub(in super::super) fn heartbeat(call: &RequestContext<'_>, request: HeartbeatRequest) -> Pending {
     let coordinator = &call.hub.groups;
-    let who = Who {
+    let who = MemberIdentity {
         member: &request.member_id,
         instance: optional(&request.group_instance_id),
         generation: request.generation_id,
@@ -201,7 +202,7 @@ pub(in super::super) fn heartbeat(call: &Call<'_>, request: HeartbeatRequest) ->
 }
 
 /// Refuses a member of the new group protocol (KIP-848), which is not built.
-pub(in super::super) fn new_protocol(call: &Call<'_>, _: ConsumerGroupHeartbeatRequest) -> Pending {
+pub(in super::super) fn new_protocol(call: &RequestContext<'_>, _: ConsumerGroupHeartbeatRequest) -> Pending {
     let words = "this broker has only the classic group protocol: set group.protocol=classic";
     let response = ConsumerGroupHeartbeatResponse::default()
         .with_error_code(code::UNSUPPORTED_VERSION)
@@ -210,7 +211,7 @@ pub(in super::super) fn new_protocol(call: &Call<'_>, _: ConsumerGroupHeartbeatR
 }
 
 /// Lets members go.
-pub(in super::super) fn leave(call: &Call<'_>, request: LeaveGroupRequest) -> Pending {
+pub(in super::super) fn leave(call: &RequestContext<'_>, request: LeaveGroupRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let mut groups = coordinator.groups();
     let mut leave = |member: &str, instance: Option<&str>| {
@@ -235,14 +236,14 @@ pub(in super::super) fn leave(call: &Call<'_>, request: LeaveGroupRequest) -> Pe
 }
 
 /// Tells what groups are made of.
-pub(in super::super) fn describe(call: &Call<'_>, request: DescribeGroupsRequest) -> Pending {
+pub(in super::super) fn describe(call: &RequestContext<'_>, request: DescribeGroupsRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let groups = coordinator.groups();
     let described = once(request.groups, GroupId::clone).into_iter().map(|id| {
         let answer = DescribedGroup::default().with_group_id(id.clone()).with_authorized_operations(i32::MIN);
         let Some(group) = groups.get(id.as_str()) else {
             let known = coordinator.offsets.knows(&id);
-            let state = if known { State::Empty.name() } else { "Dead" };
+            let state = if known { GroupState::Empty.name() } else { "Dead" };
             let kind = if known { "consumer" } else { "" };
             return answer.with_group_state(text(state)).with_protocol_type(text(kind));
         };
@@ -267,14 +268,14 @@ pub(in super::super) fn describe(call: &Call<'_>, request: DescribeGroupsRequest
 }
 
 /// Lists the groups that have members or committed offsets.
-pub(in super::super) fn list(call: &Call<'_>, request: ListGroupsRequest) -> Pending {
+pub(in super::super) fn list(call: &RequestContext<'_>, request: ListGroupsRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let groups = coordinator.groups();
     let kind = |group: &Group<Waiter>| group.protocol_type.clone().unwrap_or_default();
     let live = groups.iter().map(|(name, group)| (name.clone(), kind(group), group.state));
     let known = coordinator.offsets.names().into_iter().filter(|name| !groups.contains_key(name));
-    let all = live.chain(known.map(|name| (name, "consumer".to_owned(), State::Empty)));
-    let wanted = |state: &State| {
+    let all = live.chain(known.map(|name| (name, "consumer".to_owned(), GroupState::Empty)));
+    let wanted = |state: &GroupState| {
         request.states_filter.is_empty() || request.states_filter.iter().any(|s| s.eq_ignore_ascii_case(state.name()))
     };
     let listed = all.filter(|(_, _, state)| wanted(state)).map(|(name, kind, state)| {
@@ -288,7 +289,7 @@ pub(in super::super) fn list(call: &Call<'_>, request: ListGroupsRequest) -> Pen
 }
 
 /// Deletes groups without members, and what they have committed.
-pub(in super::super) fn delete(call: &Call<'_>, request: DeleteGroupsRequest) -> Pending {
+pub(in super::super) fn delete(call: &RequestContext<'_>, request: DeleteGroupsRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let mut groups = coordinator.groups();
     let results = request.groups_names.into_iter().map(|id| {

@@ -1,20 +1,21 @@
 //! Appending: batches are looked at, written, and made known.
 //!
-//! Batches that come together for one partition are written by one call and made known at once: who sends each record in a
-//! batch of its own, many ahead of their answers, pays for the system calls once a read, not once a record.
+//! Batches that come together for one partition are written by one call and made known at once: who
+//! sends each record in a batch of its own, many ahead of their answers, pays for the system calls
+//! once a read, not once a record.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::bell::Bells;
 use super::super::error::LogError;
-use super::super::format::View;
-use super::super::options::{Settings, SyncPolicy};
-use super::super::producers::Sequence;
+use super::super::format::BatchHeader;
+use super::super::options::{SyncPolicy, TopicSettings};
+use super::super::producers::SequenceCheck;
 use super::super::segment::lock;
-use super::super::sync::Task;
-use super::{Appender, End, Partition, Ticket};
+use super::super::sync::DiskTask;
+use super::super::wake::WakeSignals;
+use super::{Appender, End, Partition, SyncTicket};
 
 /// Syncs of a partition after which it is worth a segment of zeros.
 const BUSY: u32 = 16;
@@ -30,29 +31,31 @@ pub struct Appended {
     /// Whether the batch had been stored before.
     pub duplicate: bool,
     /// When there is one, the sync policy does not yet cover the records.
-    pub ticket: Option<Ticket>,
+    pub ticket: Option<SyncTicket>,
 }
 
 /// A batch that is as it should be.
-struct Checked<'a> {
+struct CheckedBatch<'a> {
     bytes: &'a [u8],
-    view: View,
+    view: BatchHeader,
 }
 
-type Outcome = Result<Appended, LogError>;
+type AppendResult = Result<Appended, LogError>;
 
 impl Partition {
     /// Appends one batch, whose bytes are written as they are except for the stamp.
     ///
     /// # Errors
-    /// When the batch is malformed, damaged, too large or out of sequence, or cannot be written. Nothing of it is then kept.
-    pub fn append(self: &Arc<Self>, batch: &[u8]) -> Outcome {
+    /// When the batch is malformed, damaged, too large or out of sequence, or cannot be written.
+    /// Nothing of it is then kept.
+    pub fn append(self: &Arc<Self>, batch: &[u8]) -> AppendResult {
         // As many outcomes as batches.
         self.append_all(&[batch]).pop().unwrap_or(Err(LogError::Deleted))
     }
 
-    /// Appends batches one after another; there is an outcome for each, as [`append`](Self::append) gives it.
-    pub fn append_all(self: &Arc<Self>, batches: &[&[u8]]) -> Vec<Outcome> {
+    /// Appends batches one after another; there is an outcome for each, as [`append`](Self::append)
+    /// gives it.
+    pub fn append_all(self: &Arc<Self>, batches: &[&[u8]]) -> Vec<AppendResult> {
         let settings = Arc::clone(&lock(&self.settings));
         let mut outcomes = Vec::with_capacity(batches.len());
         // Checksums are compared before anybody has to wait for this.
@@ -73,11 +76,12 @@ impl Partition {
             }
             let mut after = appender.position + run[0].view.len as u64;
             let mut next = run[0].view.next();
-            // Of a numbered batch it must be known whether it is stored before the next is looked at.
+            // Of a numbered batch it must be known whether it is stored before the next is looked
+            // at.
             while run[0].view.producer.is_none()
                 && let Some(Ok(follower)) = checked.peek_mut()
                 && follower.view.producer.is_none()
-                && !self.is_roll_due(&appender, after, &settings, &View { base: next, ..follower.view })
+                && !self.is_roll_due(&appender, after, &settings, &BatchHeader { base: next, ..follower.view })
             {
                 follower.view.base = next;
                 after += follower.view.len as u64;
@@ -95,7 +99,7 @@ impl Partition {
         outcomes
     }
 
-    fn check<'a>(&self, bytes: &'a [u8], settings: &Settings) -> Result<Checked<'a>, LogError> {
+    fn check<'a>(&self, bytes: &'a [u8], settings: &TopicSettings) -> Result<CheckedBatch<'a>, LogError> {
         let format = &*self.shared.format;
         let view = format.view(bytes).map_err(|malformed| LogError::Malformed(malformed.0))?;
         if view.len != bytes.len() {
@@ -107,16 +111,21 @@ impl Partition {
         if !format.intact(bytes) {
             return Err(LogError::Malformed("its checksum is wrong"));
         }
-        Ok(Checked { bytes, view })
+        Ok(CheckedBatch { bytes, view })
     }
 
     /// Gives a batch its offset, in a segment that takes it; an outcome if it is not to be written.
-    fn begin(self: &Arc<Self>, appender: &mut Appender, settings: &Settings, view: &mut View) -> Option<Outcome> {
+    fn begin(
+        self: &Arc<Self>,
+        appender: &mut Appender,
+        settings: &TopicSettings,
+        view: &mut BatchHeader,
+    ) -> Option<AppendResult> {
         if self.is_deleted() {
             return Some(Err(LogError::Deleted));
         }
         match appender.producers.check(view) {
-            Ok(Sequence::Duplicate { base }) => {
+            Ok(SequenceCheck::Duplicate { base }) => {
                 let stored = base + u64::from(view.count);
                 let waits = self.shared.options.sync == SyncPolicy::Group;
                 let ticket = waits.then(|| self.ticket(stored));
@@ -135,7 +144,7 @@ impl Partition {
     }
 
     /// Writes batches that have their offsets, up to position `after`, or leaves nothing of them.
-    fn write(&self, appender: &mut Appender, run: &[Checked<'_>], after: u64) -> io::Result<()> {
+    fn write(&self, appender: &mut Appender, run: &[CheckedBatch<'_>], after: u64) -> io::Result<()> {
         let format = &*self.shared.format;
         let stamp_len = format.stamp_len();
         let mut stamps = vec![[0; STAMP]; run.len()];
@@ -156,7 +165,7 @@ impl Partition {
     }
 
     /// Makes what is written known: to readers, to the sync threads.
-    fn publish(self: &Arc<Self>, appender: &mut Appender, run: &[Checked<'_>], outcomes: &mut Vec<Outcome>) {
+    fn publish(self: &Arc<Self>, appender: &mut Appender, run: &[CheckedBatch<'_>], outcomes: &mut Vec<AppendResult>) {
         let base = appender.segment.base;
         let began = appender.position;
         for batch in run {
@@ -183,7 +192,7 @@ impl Partition {
             inner.remember(End { base, position, offset: batch.view.base });
             position += batch.view.len as u64;
         }
-        let mut readers = Bells::default();
+        let mut readers = WakeSignals::default();
         if policy != SyncPolicy::Group {
             inner.visible = inner.written;
             readers = inner.readers.take();
@@ -197,11 +206,11 @@ impl Partition {
         drop(inner);
         self.note_if_due(appender);
         self.ask_for_spare(appender, busy);
-        readers.ring();
+        readers.wake();
         if ask {
-            self.ask(Task::Sync(Arc::clone(self)));
+            self.ask(DiskTask::Sync(Arc::clone(self)));
         }
-        outcomes.extend(run.iter().map(|Checked { view, .. }| {
+        outcomes.extend(run.iter().map(|CheckedBatch { view, .. }| {
             let ticket = due.then(|| self.ticket(view.next()));
             Ok(Appended { base: view.base, start, duplicate: false, ticket })
         }));

@@ -4,30 +4,30 @@ use std::fs::{File, OpenOptions};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::bell::{Bell, Bells};
-use super::super::checkpoint::Note;
+use super::super::checkpoint::Checkpoint;
 use super::super::error::LogError;
 use super::super::options::SyncPolicy;
 use super::super::recover;
 use super::super::segment::{Segment, lock, stem, write_whole};
-use super::super::sync::Task;
+use super::super::sync::DiskTask;
+use super::super::wake::{WakeSignal, WakeSignals};
 use super::{Appender, End, Partition};
-use crate::broker::shared::complain;
+use crate::broker::shared::log_error;
 
 /// A promise that records will be synced.
-pub struct Ticket {
+pub struct SyncTicket {
     partition: Arc<Partition>,
     offset: u64,
     generation: u64,
 }
 
-impl Ticket {
-    /// Whether the promise is kept; `bell` is rung when it is worth asking again. `Some(false)` when syncing has failed: the
-    /// records are not to be relied on.
-    pub fn poll(&self, bell: &Arc<Bell>) -> Option<bool> {
+impl SyncTicket {
+    /// Whether the promise is kept; `wake_signal` is rung when it is worth asking again.
+    /// `Some(false)` when syncing has failed: the records are not to be relied on.
+    pub fn poll(&self, wake_signal: &Arc<WakeSignal>) -> Option<bool> {
         self.state().or_else(|| {
-            lock(&self.partition.view).waiters.add(bell);
-            // It may have come true before the bell was hung up.
+            lock(&self.partition.view).waiters.add(wake_signal);
+            // It may have become true before the signal was added.
             self.state()
         })
     }
@@ -42,18 +42,20 @@ impl Ticket {
 }
 
 impl Partition {
-    pub(super) fn ticket(self: &Arc<Self>, offset: u64) -> Ticket {
+    pub(super) fn ticket(self: &Arc<Self>, offset: u64) -> SyncTicket {
         let generation = self.generation.load(Ordering::Acquire);
-        Ticket { partition: Arc::clone(self), offset, generation }
+        SyncTicket { partition: Arc::clone(self), offset, generation }
     }
 
-    /// Whether something waits to be synced, and is not yet in the queue; it is then to be put there.
+    /// Whether something waits to be synced, and is not yet in the queue; it is then to be put
+    /// there.
     pub(in super::super) fn mark_dirty(&self) -> bool {
         let mut inner = lock(&self.view);
         !inner.dirty.is_empty() && inner.enqueue()
     }
 
-    /// Syncs all that is written by now, and tells who waits for it; asks for another sync if more is to be synced by then.
+    /// Syncs all that is written by now, and tells who waits for it; asks for another sync if more
+    /// is to be synced by then.
     pub(in super::super) fn sync(self: &Arc<Self>) {
         lock(&self.view).again = false;
         self.sync_once();
@@ -62,7 +64,7 @@ impl Partition {
         let again = inner.queued;
         drop(inner);
         if again {
-            self.ask(Task::Sync(Arc::clone(self)));
+            self.ask(DiskTask::Sync(Arc::clone(self)));
         }
     }
 
@@ -93,7 +95,7 @@ impl Partition {
             && !self.is_deleted()
         {
             self.shared.failures.fetch_add(1, Ordering::Relaxed);
-            complain(&error);
+            log_error(&error);
             return self.give_up(dirty, written, group);
         }
         // Of an older segment nothing need be known beyond its index.
@@ -103,7 +105,7 @@ impl Partition {
         self.unsynced.fetch_sub(bytes, Ordering::AcqRel);
         let mut inner = lock(&self.view);
         inner.syncs = inner.syncs.saturating_add(1);
-        let mut readers = Bells::default();
+        let mut readers = WakeSignals::default();
         if group {
             inner.visible = written;
             readers = inner.readers.take();
@@ -111,8 +113,8 @@ impl Partition {
         self.synced.store(written.offset, Ordering::Release);
         let waiters = inner.waiters.take();
         drop(inner);
-        waiters.ring();
-        readers.ring();
+        waiters.wake();
+        readers.wake();
     }
 
     /// Notes the state of the newest segment when enough has been added to it.
@@ -131,31 +133,32 @@ impl Partition {
         }
     }
 
-    fn write_note(&self, note: &Note) {
+    fn write_note(&self, note: &Checkpoint) {
         let turn = self.notes.fetch_add(1, Ordering::Relaxed);
         // The same.
         let _ = note.write(&self.dir, turn);
     }
 
-    /// After a failed sync the kernel may have dropped what it could not write. Under group commit nobody has seen any of it: the
-    /// log goes back to what is synced. Otherwise it has been served, so it stays, and the log goes on in a new segment.
+    /// After a failed sync the kernel may have dropped what it could not write. Under group commit
+    /// nobody has seen any of it: the log goes back to what is synced. Otherwise it has been
+    /// served, so it stays, and the log goes on in a new segment.
     fn give_up(&self, dirty: Vec<Arc<Segment>>, written: End, group: bool) {
         let mut appender = lock(&self.append);
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.unsynced.store(0, Ordering::Release);
         if group {
             if let Err(error) = self.back_to_synced(&mut appender) {
-                complain(&error);
+                log_error(&error);
             }
         } else if let Err(error) = self.roll(&mut appender) {
             // The segment stays in use; the next sync says whether the disk has come back.
-            complain(&error);
+            log_error(&error);
             lock(&self.view).dirty.extend(dirty);
         } else {
             self.synced.store(written.offset, Ordering::Release);
         }
         let waiters = lock(&self.view).waiters.take();
-        waiters.ring();
+        waiters.wake();
     }
 
     fn back_to_synced(&self, appender: &mut Appender) -> Result<(), LogError> {

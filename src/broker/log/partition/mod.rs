@@ -1,6 +1,7 @@
 //! One append-only log: appending, syncing, and what readers may see.
 //!
-//! Lock order: `append` before `view`. `append` is held over a write to the page cache, `view` never over a system call.
+//! Lock order: `append` before `view`. `append` is held over a write to the page cache, `view`
+//! never over a system call.
 
 mod append;
 mod commit;
@@ -13,24 +14,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::bell::Bell;
 use super::error::LogError;
-use super::format::Format;
-use super::options::{Options, Settings, SyncPolicy};
-use super::producers::Producers;
+use super::format::BatchFormat;
+use super::options::{LogOptions, SyncPolicy, TopicSettings};
+use super::producers::ProducerStates;
 use super::recover::{self, Recovered};
 use super::segment::{Segment, lock, stem};
-use super::sync::{Syncer, Task};
+use super::sync::{DiskTask, Syncer};
+use super::wake::WakeSignal;
 
 pub use append::Appended;
-pub use commit::Ticket;
-use roll::Spare;
+pub use commit::SyncTicket;
+use roll::SpareSegment;
 pub(super) use view::{End, Inner};
 
 /// What all partitions of a log share.
-pub(super) struct Shared {
-    pub(super) options: Options,
-    pub(super) format: Arc<dyn Format>,
+pub(super) struct LogContext {
+    pub(super) options: LogOptions,
+    pub(super) format: Arc<dyn BatchFormat>,
     /// There is none under [`SyncPolicy::Never`].
     pub(super) syncer: Option<Syncer>,
     /// Which start of the system this is.
@@ -43,8 +44,8 @@ pub(super) struct Shared {
 /// A partition of a topic.
 pub struct Partition {
     pub(super) dir: PathBuf,
-    pub(super) shared: Arc<Shared>,
-    pub(super) settings: Mutex<Arc<Settings>>,
+    pub(super) shared: Arc<LogContext>,
+    pub(super) settings: Mutex<Arc<TopicSettings>>,
     pub(super) append: Mutex<Appender>,
     pub(super) view: Mutex<Inner>,
     /// Offset below which everything is synced.
@@ -54,7 +55,8 @@ pub struct Partition {
     /// Counts the failures of syncs: a ticket of an earlier one is void.
     generation: AtomicU64,
     pub(super) deleted: AtomicBool,
-    /// The segment below which everything has been noted to be synced, so that recovery need not read it.
+    /// The segment below which everything has been noted to be synced, so that recovery need not
+    /// read it.
     marked: AtomicU64,
     /// Notes of the newest segment written so far, which says whose turn it is.
     notes: AtomicUsize,
@@ -70,10 +72,10 @@ pub(super) struct Appender {
     position: u64,
     pub(super) next: u64,
     opened: Instant,
-    producers: Producers,
+    producers: ProducerStates,
     /// Length of zeros the segment was made with.
     prewritten: u64,
-    spare: Spare,
+    spare: SpareSegment,
     /// Up to which byte the segment's state has been noted.
     noted: u64,
 }
@@ -82,8 +84,8 @@ impl Partition {
     /// Opens or makes the partition in `dir`.
     pub(super) fn open(
         dir: &Path,
-        shared: Arc<Shared>,
-        settings: Arc<Settings>,
+        shared: Arc<LogContext>,
+        settings: Arc<TopicSettings>,
     ) -> Result<(Arc<Self>, Recovered), LogError> {
         std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
         let trusting = shared.options.sync == SyncPolicy::Never;
@@ -109,7 +111,7 @@ impl Partition {
             opened: Instant::now(),
             producers: found.producers,
             prewritten: 0,
-            spare: Spare::None,
+            spare: SpareSegment::None,
             noted: if fresh { 0 } else { found.noted },
         };
         let inner = Inner::new(segments, start, end, fresh);
@@ -141,17 +143,18 @@ impl Partition {
         (view.start, view.visible.offset)
     }
 
-    /// Has `bell` rung when there is more to read than up to `offset`; `false` when there is already.
-    pub fn await_more(&self, offset: u64, bell: &Arc<Bell>) -> bool {
+    /// Has `wake_signal` rung when there is more to read than up to `offset`; `false` when there is
+    /// already.
+    pub fn await_more(&self, offset: u64, wake_signal: &Arc<WakeSignal>) -> bool {
         let mut view = lock(&self.view);
         let nothing = view.visible.offset <= offset && !self.is_deleted();
         if nothing {
-            view.readers.add(bell);
+            view.readers.add(wake_signal);
         }
         nothing
     }
 
-    fn ask(&self, task: Task) {
+    fn ask(&self, task: DiskTask) {
         if let Some(syncer) = &self.shared.syncer {
             syncer.ask(task);
         }
@@ -164,8 +167,8 @@ impl Partition {
             let mut inner = lock(&self.view);
             (inner.readers.take(), inner.waiters.take())
         };
-        readers.ring();
-        waiters.ring();
+        readers.wake();
+        waiters.wake();
     }
 }
 

@@ -7,31 +7,37 @@ use std::time::Instant;
 
 use super::super::disk;
 use super::super::error::LogError;
-use super::super::format::View;
-use super::super::options::Settings;
+use super::super::format::BatchHeader;
+use super::super::options::TopicSettings;
 use super::super::segment::{Segment, lock, stem, write_whole};
-use super::super::sync::Task;
+use super::super::sync::DiskTask;
 use super::{Appender, End, Partition, create};
 
 /// Length of a segment of zeros at most.
 const PREWRITE: u64 = 64 << 20;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Spare {
+pub(super) enum SpareSegment {
     None,
     Asked,
     Ready(u64),
 }
 
 impl Partition {
-    /// Whether a batch that would be written at `position` belongs in another segment, because this one is full or old, or one full of
-    /// zeros is ready.
-    pub(super) fn is_roll_due(&self, appender: &Appender, position: u64, settings: &Settings, batch: &View) -> bool {
+    /// Whether a batch that would be written at `position` belongs in another segment, because this
+    /// one is full or old, or one full of zeros is ready.
+    pub(super) fn is_roll_due(
+        &self,
+        appender: &Appender,
+        position: u64,
+        settings: &TopicSettings,
+        batch: &BatchHeader,
+    ) -> bool {
         let after = position + batch.len as u64;
         let full = after > settings.segment_bytes.min(u64::from(u32::MAX));
         let old = settings.segment_ms.is_some_and(|ms| appender.opened.elapsed().as_millis() >= u128::from(ms));
         let many = batch.next() - appender.segment.base > u64::from(u32::MAX);
-        let zeros = matches!(appender.spare, Spare::Ready(_)) && after > appender.prewritten;
+        let zeros = matches!(appender.spare, SpareSegment::Ready(_)) && after > appender.prewritten;
         position > 0 && (full || old || many || zeros)
     }
 
@@ -45,7 +51,7 @@ impl Partition {
         }
         let path = self.dir.join(format!("{}.seg", stem(base)));
         let prewritten = match appender.spare {
-            Spare::Ready(len) if std::fs::rename(self.spare(), &path).is_ok() => len,
+            SpareSegment::Ready(len) if std::fs::rename(self.spare(), &path).is_ok() => len,
             _ => 0,
         };
         let file = if prewritten > 0 {
@@ -53,8 +59,8 @@ impl Partition {
         } else {
             create(&path)?
         };
-        if matches!(appender.spare, Spare::Ready(_)) {
-            appender.spare = Spare::None;
+        if matches!(appender.spare, SpareSegment::Ready(_)) {
+            appender.spare = SpareSegment::None;
         }
         let segment = Arc::new(Segment::create(&self.dir, base, file));
         appender.file = segment.file()?;
@@ -79,9 +85,9 @@ impl Partition {
 
     pub(super) fn ask_for_spare(self: &Arc<Self>, appender: &mut Appender, busy: bool) {
         let used_up = appender.position >= appender.prewritten / 2;
-        if busy && used_up && self.shared.options.prewrite && appender.spare == Spare::None {
-            appender.spare = Spare::Asked;
-            self.ask(Task::Prewrite(Arc::clone(self)));
+        if busy && used_up && self.shared.options.prewrite && appender.spare == SpareSegment::None {
+            appender.spare = SpareSegment::Asked;
+            self.ask(DiskTask::Prewrite(Arc::clone(self)));
         }
     }
 
@@ -92,11 +98,11 @@ impl Partition {
         let made = create(&path).and_then(|file| disk::fill(&file, len).map_err(LogError::io("fill", &path)));
         let mut appender = lock(&self.append);
         appender.spare = match made {
-            Ok(()) if !self.is_deleted() => Spare::Ready(len),
+            Ok(()) if !self.is_deleted() => SpareSegment::Ready(len),
             // A disk too full for zeros may still have room for records.
             _ => {
                 let _ = std::fs::remove_file(&path);
-                Spare::Asked
+                SpareSegment::Asked
             }
         };
     }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::super::bell::Bells;
-use super::super::checkpoint::Note;
+use super::super::checkpoint::Checkpoint;
 use super::super::segment::Segment;
+use super::super::wake::WakeSignals;
 
 /// Starts of batches remembered, so that who reads at the end needs no search.
 const RECENT: usize = 16;
@@ -27,17 +27,17 @@ pub(in super::super) struct Inner {
     pub(in super::super) visible: End,
     /// Segments with bytes not synced.
     pub(super) dirty: Vec<Arc<Segment>>,
-    /// Whether a sync waits in the queue or is under way: of a partition there is one at a time, since what is synced must
-    /// grow from the start of the log.
+    /// Whether a sync waits in the queue or is under way: of a partition there is one at a time,
+    /// since what is synced must grow from the start of the log.
     pub(super) queued: bool,
     /// Whether another is to follow it.
     pub(super) again: bool,
     pub(super) new_segment: bool,
     pub(super) syncs: u32,
-    pub(super) readers: Bells,
-    pub(super) waiters: Bells,
+    pub(super) readers: WakeSignals,
+    pub(super) waiters: WakeSignals,
     /// A note to be written once it is synced.
-    pub(super) note: Option<Note>,
+    pub(super) note: Option<Checkpoint>,
     recent: VecDeque<End>,
 }
 
@@ -54,8 +54,8 @@ impl Inner {
             again: false,
             new_segment,
             syncs: 0,
-            readers: Bells::default(),
-            waiters: Bells::default(),
+            readers: WakeSignals::default(),
+            waiters: WakeSignals::default(),
             note: None,
             recent: VecDeque::with_capacity(RECENT),
         }

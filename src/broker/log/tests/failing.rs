@@ -13,14 +13,14 @@ use super::*;
 
 /// A disk that fails when told to, and remembers what a loss of power would take.
 #[derive(Default)]
-struct Fragile {
+struct FailingDisk {
     fail_sync: AtomicBool,
     fail_write: AtomicBool,
     /// Per file: what was written since its last sync.
     unsynced: Mutex<HashMap<u64, Vec<(u64, u64)>>>,
 }
 
-impl Disk for Fragile {
+impl Disk for FailingDisk {
     fn write(&self, file: &File, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         if self.fail_write.load(Ordering::Relaxed) {
             // Half of it arrives.
@@ -49,9 +49,10 @@ impl Disk for Fragile {
 #[test]
 fn a_full_disk_refuses_the_batch_and_takes_the_next_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(Fragile::default());
+    let disk = Arc::new(FailingDisk::default());
     for policy in [SyncPolicy::Never, SyncPolicy::Group] {
-        let (log, _) = open(Options { disk: disk.clone(), ..options(&dir.path().join(format!("{policy:?}")), policy) });
+        let (log, _) =
+            open(LogOptions { disk: disk.clone(), ..options(&dir.path().join(format!("{policy:?}")), policy) });
         let partition = topic(&log, 1).partition(0).unwrap();
         assert!(kept(partition.append(&batch(b"first")).unwrap()));
         disk.fail_write.store(true, Ordering::Relaxed);
@@ -72,8 +73,8 @@ fn a_full_disk_refuses_the_batch_and_takes_the_next_when_there_is_room() {
 #[test]
 fn a_failed_sync_is_an_error_for_who_waits_and_the_log_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(Fragile::default());
-    let (log, _) = open(Options { disk: disk.clone(), ..options(dir.path(), SyncPolicy::Group) });
+    let disk = Arc::new(FailingDisk::default());
+    let (log, _) = open(LogOptions { disk: disk.clone(), ..options(dir.path(), SyncPolicy::Group) });
     let partition = topic(&log, 1).partition(0).unwrap();
     let numbered = |n: i32| batch_of(1, 0, Some((3, 0, n)), format!("{n}").as_bytes());
     assert!(kept(partition.append(&numbered(0)).unwrap()));
@@ -92,10 +93,10 @@ fn a_failed_sync_is_an_error_for_who_waits_and_the_log_goes_on() {
 #[test]
 fn waiters_share_syncs_and_readers_see_only_what_is_synced() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(Fragile::default());
+    let disk = Arc::new(FailingDisk::default());
     let mut settings = options(dir.path(), SyncPolicy::Group);
     settings.defaults.segment_bytes = 1 << 20;
-    let (log, _) = open(Options { disk: disk.clone(), ..settings });
+    let (log, _) = open(LogOptions { disk: disk.clone(), ..settings });
     let partition = topic(&log, 1).partition(0).unwrap();
     let tickets: Vec<_> = (0..2000).map(|_| partition.append(&batch(b"x")).unwrap()).collect();
     assert!(partition.bounds().1 < 2000);
@@ -155,7 +156,8 @@ fn next(random: &mut u64) -> u64 {
     *random >> 33
 }
 
-/// What a loss of power leaves of a directory: each write not synced is there, not there, or there in part.
+/// What a loss of power leaves of a directory: each write not synced is there, not there, or there
+/// in part.
 fn power_cut(from: &Path, to: &Path, lost: &HashMap<u64, Vec<(u64, u64)>>, random: &mut u64) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -190,7 +192,7 @@ fn a_loss_of_power_takes_nothing_that_the_policy_covers() {
     for (policy, seeds) in [(SyncPolicy::Group, 12), (SyncPolicy::Bytes(2000), 12)] {
         for seed in 1..=seeds {
             let dir = tempfile::tempdir().unwrap();
-            let disk = Arc::new(Fragile::default());
+            let disk = Arc::new(FailingDisk::default());
             let mut settings = options(dir.path(), policy);
             settings.defaults.segment_bytes = 3000;
             settings.checkpoint_bytes = 400;
@@ -200,7 +202,7 @@ fn a_loss_of_power_takes_nothing_that_the_policy_covers() {
             let mut random = seed;
             let mut promised = Vec::new();
             let mut open_tickets = Vec::new();
-            let bell = Bell::new();
+            let wake_signal = WakeSignal::new();
             let count = 40 + seed * 13;
             for n in 0..count {
                 let appended = partition.append(&batch(format!("{n:>0$}", 20 + n as usize % 60).as_bytes())).unwrap();
@@ -208,7 +210,7 @@ fn a_loss_of_power_takes_nothing_that_the_policy_covers() {
                 if n % 7 == 0 {
                     std::thread::sleep(Duration::from_micros(400));
                 }
-                open_tickets.retain(|(base, ticket)| match ticket.as_ref().map(|t| t.poll(&bell)) {
+                open_tickets.retain(|(base, ticket)| match ticket.as_ref().map(|t| t.poll(&wake_signal)) {
                     Some(Some(kept)) => {
                         assert!(kept);
                         promised.push(*base);

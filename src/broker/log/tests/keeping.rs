@@ -30,7 +30,7 @@ fn what_is_appended_is_read_from_any_offset_and_after_a_restart() {
             let slice = partition.read(offset, 1, true).unwrap().unwrap();
             let mut header = vec![0; slice.len];
             slice.read(&mut header).unwrap();
-            assert_eq!(Plain.view(&header).unwrap().base, offset / 2 * 2);
+            assert_eq!(PlainFormat.view(&header).unwrap().base, offset / 2 * 2);
         }
         assert!(partition.read(1000, 100, true).unwrap().is_none());
         assert!(matches!(partition.read(1001, 1, true), Err(LogError::OutOfRange { end: 1000, .. })));
@@ -54,7 +54,7 @@ fn a_batch_that_is_not_whole_is_refused_and_leaves_nothing() {
     assert!(matches!(partition.append(&bad), Err(LogError::Malformed(_))));
     assert!(matches!(partition.append(&good[..HEADER - 1]), Err(LogError::Malformed(_))));
     assert!(matches!(partition.append(&[&good[..], b"x"].concat()), Err(LogError::Malformed(_))));
-    let settings = Settings { max_batch: 10, ..log.defaults().clone() };
+    let settings = TopicSettings { max_batch: 10, ..log.defaults().clone() };
     topic(&log, 1).change(settings, Default::default()).unwrap();
     assert!(matches!(partition.append(&good), Err(LogError::TooLarge { limit: 10, .. })));
     assert_eq!(partition.bounds(), (0, 0));
@@ -64,7 +64,7 @@ fn a_batch_that_is_not_whole_is_refused_and_leaves_nothing() {
 fn only_one_process_may_have_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (_log, _) = open(options(dir.path(), SyncPolicy::Never));
-    assert!(matches!(Log::open(Options::new(dir.path()), Arc::new(Plain)), Err(LogError::InUse(_))));
+    assert!(matches!(Log::open(LogOptions::new(dir.path()), Arc::new(PlainFormat)), Err(LogError::InUse(_))));
 }
 
 #[test]
@@ -75,7 +75,8 @@ fn producer_ids_and_producers_survive_a_restart() {
         let (log, _) = open(options(dir.path(), SyncPolicy::Never));
         ids.extend((0..1500).map(|_| log.producer_id().unwrap()));
         let partition = topic(&log, 1).partition(0).unwrap();
-        // Enough to fill segments: what is known of a producer must not depend on the segment it is in.
+        // Enough to fill segments: what is known of a producer must not depend on the segment it is
+        // in.
         let first = round * 100;
         for n in first..first + 100 {
             let appended = partition.append(&batch_of(1, 0, Some((9, 0, n)), &[0; 100])).unwrap();
@@ -102,12 +103,12 @@ fn retention_keeps_what_it_is_told_to() {
     for n in 0..200 {
         partition.append(&batch_of(1, n, None, &[1; 200])).unwrap();
     }
-    let change = |settings: Settings| topic.change(settings, Default::default()).unwrap();
-    change(Settings { retention_records: Some(150), ..topic.settings() });
+    let change = |settings: TopicSettings| topic.change(settings, Default::default()).unwrap();
+    change(TopicSettings { retention_records: Some(150), ..topic.settings() });
     log.clean();
     let (start, end) = partition.bounds();
     assert!(end - start >= 150 && end - start < 170, "{start}..{end}");
-    change(Settings { retention_bytes: Some(12_000), ..topic.settings() });
+    change(TopicSettings { retention_bytes: Some(12_000), ..topic.settings() });
     log.clean();
     assert!((12_000..17_000).contains(&partition.size()), "{}", partition.size());
     assert_eq!(all(&partition, 1000).len() as u64, end - partition.bounds().0);
@@ -116,7 +117,7 @@ fn retention_keeps_what_it_is_told_to() {
     log.clean();
     assert!(partition.size() < 4096);
     // All records are older than a day.
-    change(Settings { retention_ms: Some(24 * 3600 * 1000), ..topic.settings() });
+    change(TopicSettings { retention_ms: Some(24 * 3600 * 1000), ..topic.settings() });
     log.clean();
     assert_eq!(partition.bounds(), (200, 200));
     assert_eq!(partition.append(&batch(b"next")).unwrap().base, 200);
@@ -132,7 +133,7 @@ fn retention_keeps_what_it_is_told_to() {
 fn compaction_keeps_the_newest_of_each_key_at_its_offset() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(options(dir.path(), SyncPolicy::Never));
-    let settings = Settings { compact: true, delete: false, tombstone_ms: 0, ..log.defaults().clone() };
+    let settings = TopicSettings { compact: true, delete: false, tombstone_ms: 0, ..log.defaults().clone() };
     let topic = log.create("t", 1, settings, Default::default()).unwrap();
     let partition = topic.partition(0).unwrap();
     let mut newest = HashMap::new();
@@ -176,20 +177,21 @@ fn who_waits_is_woken_by_an_append_or_a_deletion() {
     let (log, _) = open(options(dir.path(), SyncPolicy::Never));
     let partition = topic(&log, 1).partition(0).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let bell = Bell::new();
-    let rung =
-        || runtime.block_on(async { tokio::time::timeout(Duration::from_millis(50), bell.rung()).await.is_ok() });
-    assert!(partition.await_more(0, &bell));
-    assert!(partition.await_more(0, &bell));
-    assert!(!rung());
+    let wake_signal = WakeSignal::new();
+    let woken = || {
+        runtime.block_on(async { tokio::time::timeout(Duration::from_millis(50), wake_signal.woken()).await.is_ok() })
+    };
+    assert!(partition.await_more(0, &wake_signal));
+    assert!(partition.await_more(0, &wake_signal));
+    assert!(!woken());
     partition.append(&batch(b"1")).unwrap();
-    assert!(rung());
+    assert!(woken());
     partition.append(&batch(b"2")).unwrap();
-    assert!(!rung(), "nobody waited");
-    assert!(!partition.await_more(1, &bell), "there is more already");
-    assert!(partition.await_more(2, &bell));
+    assert!(!woken(), "nobody waited");
+    assert!(!partition.await_more(1, &wake_signal), "there is more already");
+    assert!(partition.await_more(2, &wake_signal));
     log.delete("t").unwrap();
-    assert!(rung());
+    assert!(woken());
     assert!(matches!(partition.append(&batch(b"3")), Err(LogError::Deleted)));
     assert!(matches!(partition.read(0, 10, true), Err(LogError::Deleted)));
     assert!(!dir.path().join("topics/t").exists());
@@ -198,7 +200,7 @@ fn who_waits_is_woken_by_an_append_or_a_deletion() {
 #[test]
 fn bounds_hold() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(Options { max_partitions: 5, ..options(dir.path(), SyncPolicy::Never) });
+    let (log, _) = open(LogOptions { max_partitions: 5, ..options(dir.path(), SyncPolicy::Never) });
     let make = |name: &str, n| log.create(name, n, log.defaults().clone(), Default::default());
     let one = make("one", 3).unwrap();
     assert!(matches!(make("two", 3), Err(LogError::Limit { limit: 5, .. })));
@@ -214,7 +216,8 @@ fn bounds_hold() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Batches appended together are what they are when appended one by one: offsets, refusals, duplicates, segments.
+    /// Batches appended together are what they are when appended one by one: offsets, refusals,
+    /// duplicates, segments.
     #[test]
     fn together_is_as_one_by_one(
         kinds in proptest::collection::vec((0u8..10, 0usize..700), 1..60),

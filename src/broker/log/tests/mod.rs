@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-/// Base 8, length 4, magic 1, checksum 4 (of what follows), count 4, time 8, producer 8, epoch 2, sequence 4, then a body: for
-/// compaction, `key` or `key=value` of the one record.
-struct Plain;
+/// Base 8, length 4, magic 1, checksum 4 (of what follows), count 4, time 8, producer 8, epoch 2,
+/// sequence 4, then a body: for compaction, `key` or `key=value` of the one record.
+struct PlainFormat;
 
 const HEADER: usize = 43;
 
@@ -20,14 +20,14 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().unwrap()
 }
 
-impl Format for Plain {
+impl BatchFormat for PlainFormat {
     fn header_len(&self) -> usize {
         HEADER
     }
     fn stamp_len(&self) -> usize {
         8
     }
-    fn view(&self, bytes: &[u8]) -> Result<View, Malformed> {
+    fn view(&self, bytes: &[u8]) -> Result<BatchHeader, Malformed> {
         if bytes.len() < HEADER || bytes[12] != 7 {
             return Err(Malformed("no header"));
         }
@@ -37,13 +37,13 @@ impl Format for Plain {
             return Err(Malformed("impossible"));
         }
         let id = i64::from_le_bytes(number(bytes, 29));
-        let producer = (id >= 0).then(|| Producer {
+        let producer = (id >= 0).then(|| ProducerStamp {
             id,
             epoch: i16::from_le_bytes(number(bytes, 37)),
             sequence: i32::from_le_bytes(number(bytes, 39)),
         });
         let max_timestamp = i64::from_le_bytes(number(bytes, 21));
-        Ok(View { len, base: u64::from_le_bytes(number(bytes, 0)), count, max_timestamp, producer })
+        Ok(BatchHeader { len, base: u64::from_le_bytes(number(bytes, 0)), count, max_timestamp, producer })
     }
     fn intact(&self, batch: &[u8]) -> bool {
         crc32c::crc32c(&batch[17..]) == u32::from_le_bytes(number(batch, 13))
@@ -82,8 +82,8 @@ fn batch(body: &[u8]) -> Vec<u8> {
     batch_of(1, 1000, None, body)
 }
 
-fn options(dir: &Path, sync: SyncPolicy) -> Options {
-    let mut options = Options::new(dir);
+fn options(dir: &Path, sync: SyncPolicy) -> LogOptions {
+    let mut options = LogOptions::new(dir);
     options.sync = sync;
     options.defaults.segment_bytes = 4096;
     options.defaults.retention_ms = None;
@@ -91,15 +91,16 @@ fn options(dir: &Path, sync: SyncPolicy) -> Options {
     options
 }
 
-fn open(options: Options) -> (Arc<Log>, Recovered) {
-    Log::open(options, Arc::new(Plain)).unwrap()
+fn open(options: LogOptions) -> (Arc<Log>, Recovered) {
+    Log::open(options, Arc::new(PlainFormat)).unwrap()
 }
 
 fn topic(log: &Log, partitions: u32) -> Arc<Topic> {
     log.topic("t").unwrap_or_else(|| log.create("t", partitions, log.defaults().clone(), Default::default()).unwrap())
 }
 
-/// Every batch that readers may see: its offset and its body, read in pieces of at most `max` bytes.
+/// Every batch that readers may see: its offset and its body, read in pieces of at most `max`
+/// bytes.
 fn all(partition: &Partition, max: usize) -> Vec<(u64, Vec<u8>)> {
     let (mut at, end) = partition.bounds();
     let mut found = Vec::new();
@@ -108,10 +109,10 @@ fn all(partition: &Partition, max: usize) -> Vec<(u64, Vec<u8>)> {
         let mut bytes = vec![0; slice.len];
         slice.read(&mut bytes).unwrap();
         let mut rest = &bytes[..];
-        while let Ok(view) = Plain.view(rest)
+        while let Ok(view) = PlainFormat.view(rest)
             && view.len <= rest.len()
         {
-            assert!(Plain.intact(&rest[..view.len]));
+            assert!(PlainFormat.intact(&rest[..view.len]));
             if view.base >= at {
                 found.push((view.base, rest[HEADER..view.len].to_vec()));
             }
@@ -131,11 +132,11 @@ fn wait(what: &str, mut come_true: impl FnMut() -> bool) {
 }
 
 fn kept(appended: Appended) -> bool {
-    let bell = Bell::new();
+    let wake_signal = WakeSignal::new();
     let mut kept = Some(true);
     if let Some(ticket) = appended.ticket {
         wait("the ticket is decided", || {
-            kept = ticket.poll(&bell);
+            kept = ticket.poll(&wake_signal);
             kept.is_some()
         });
     }

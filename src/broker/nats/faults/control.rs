@@ -1,4 +1,5 @@
-//! Faults that are changed while the broker runs: lines of text on a loopback port, off unless asked for.
+//! Faults that are changed while the broker runs: lines of text on a loopback port, off unless
+//! asked for.
 //!
 //! | line | effect |
 //! |---|---|
@@ -6,10 +7,12 @@
 //! | `clear` | no fault any more |
 //! | `show` | nothing |
 //!
-//! The answer is `+OK` and the faults in force from then on, or `-ERR` and what is wrong; then nothing has changed. Messages and
-//! deliveries go on being numbered; what is random begins again from the seed, and times count from the change.
+//! The answer is `+OK` and the faults in force from then on, or `-ERR` and what is wrong; then
+//! nothing has changed. Messages and deliveries go on being numbered; what is random begins again
+//! from the seed, and times count from the change.
 //!
-//! **Bounds.** Loopback addresses only; [`MOST`] connections, the others wait; lines of [`LONGEST`] bytes; [`PATIENCE`] of silence.
+//! **Bounds.** Loopback addresses only; [`MOST`] connections, the others wait; lines of [`LONGEST`]
+//! bytes; [`PATIENCE`] of silence.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::broker::nats::hub::Hub;
+use crate::broker::nats::hub::NatsHub;
 use crate::broker::shared::error::BrokerError;
 use crate::faults::Faults;
 
@@ -47,7 +50,7 @@ pub(in crate::broker::nats) async fn listen(address: SocketAddr) -> Result<(TcpL
 }
 
 /// Serves control connections until it is dropped.
-pub(in crate::broker::nats) async fn control(hub: Arc<Hub>, listener: TcpListener) {
+pub(in crate::broker::nats) async fn control(hub: Arc<NatsHub>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(MOST));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -68,7 +71,7 @@ pub(in crate::broker::nats) async fn control(hub: Arc<Hub>, listener: TcpListene
     }
 }
 
-async fn serve(hub: &Hub, socket: TcpStream) -> std::io::Result<()> {
+async fn serve(hub: &NatsHub, socket: TcpStream) -> std::io::Result<()> {
     let (reading, mut writing) = socket.into_split();
     let mut lines = BufReader::new(reading);
     let mut line = Vec::new();
@@ -82,7 +85,7 @@ async fn serve(hub: &Hub, socket: TcpStream) -> std::io::Result<()> {
         if line.last() != Some(&b'\n') {
             return writing.write_all(b"-ERR the line has no end within 4096 bytes\n").await;
         }
-        let answer = match obey(hub, &String::from_utf8_lossy(&line)) {
+        let answer = match apply_command(hub, &String::from_utf8_lossy(&line)) {
             Ok(faults) => format!("+OK {faults}\n"),
             Err(words) => format!("-ERR {}\n", words.replace('\n', " ")),
         };
@@ -90,18 +93,18 @@ async fn serve(hub: &Hub, socket: TcpStream) -> std::io::Result<()> {
     }
 }
 
-fn obey(hub: &Hub, line: &str) -> Result<Faults, String> {
-    let detour = hub.detour.as_ref().ok_or("this broker has no faults")?;
+fn apply_command(hub: &NatsHub, line: &str) -> Result<Faults, String> {
+    let fault_path = hub.fault_path.as_ref().ok_or("this broker has no faults")?;
     let mut words = line.split_whitespace();
     let faults = match words.next() {
-        Some("show") => return Ok(detour.faults()),
+        Some("show") => return Ok(fault_path.faults()),
         Some("clear") => Faults::default(),
         Some("set") => {
             let flags: Vec<String> = words.map(str::to_owned).collect();
-            detour.faults().with_flags(&flags).map_err(|e| e.to_string())?
+            fault_path.faults().with_flags(&flags).map_err(|e| e.to_string())?
         }
         other => return Err(format!("`{}` is no command: there are set, clear and show", other.unwrap_or_default())),
     };
-    detour.change(&faults);
+    fault_path.change(&faults);
     Ok(faults)
 }

@@ -1,20 +1,25 @@
-//! Faults: a programmable truth, so that whoever measures a broker can find out whether the measurement is right.
+//! Faults: a programmable truth, to check whether a measurement of the broker is right.
 //!
-//! **Why.** A stall, a service time or a loss that was injected is known to the message; what a measuring tool says of it
-//! can be held against that. **Scope.** Stalls, service times, delays, a rate cap, drops, duplicates, swaps,
-//! corruption, of messages and of single deliveries; connections that are cut, left half-open, not read or refused; a slow
-//! subscriber; for the router. They can be changed while it runs (`control`). Deterministic by seed, every event logged with its real time.
+//! **Why.** A stall, a service time or a loss that was injected is known to the message; what a
+//! measuring tool says of it can be held against that. **Scope.** Stalls, service times, delays, a
+//! rate cap, drops, duplicates, swaps, corruption, of messages and of single deliveries;
+//! connections that are cut, left half-open, not read or refused; a slow subscriber; for the
+//! router. They can be changed while it runs (`control`). Deterministic by seed, every event logged
+//! with its real time.
 //!
-//! **Design.** Only a broker that was given faults has a [`Detour`]; a message whose subject matches leaves the fast path
-//! in the session, is copied into a [`Parcel`] and passes one server thread (`server`), in the order of arrival. What
-//! befalls it is decided by `script` from its number and the seed. Rejected: faults inside the routing of each connection, which could keep neither one
-//! queue nor one order.
+//! **Design.** Only a broker that was given faults has a [`FaultPath`]; a message whose subject
+//! matches leaves the fast path in the session, is copied into a [`OwnedMessage`] and passes one
+//! server thread (`server`), in the order of arrival. Which faults hit it is decided by `script`
+//! from its number and the seed. Rejected: faults inside the routing of each connection, which
+//! could keep neither one queue nor one order.
 //!
-//! **Invariants.** Without faults nothing is different but one test of an `Option` for each message and of a flag for each read and each commit. What waits is bounded: above
-//! [`MAX_WAITING`] bytes the publishers' connections are not read. Messages that are not hit keep their order among themselves.
+//! **Invariants.** Without faults nothing is different but one test of an `Option` for each message
+//! and of a flag for each read and each commit. What waits is bounded: above [`MAX_WAITING`] bytes
+//! the publishers' connections are not read. Messages that are not hit keep their order among
+//! themselves.
 //!
-//! **Limits.** Under faults a PONG says that what was published before has arrived, not that it is delivered; a
-//! connection with `echo: false` gets its own hit messages if it subscribes to them.
+//! **Limits.** Under faults a PONG says that what was published before has arrived, not that it is
+//! delivered; a connection with `echo: false` gets its own hit messages if it subscribes to them.
 
 mod control;
 mod deliveries;
@@ -29,28 +34,28 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
 
-use super::hub::Hub;
+use super::hub::NatsHub;
 use super::parse::Publish;
-use crate::broker::faults::{Journal, MAX_WAITING, Misbehaviour, Parcel};
+use crate::broker::faults::{FaultOptions, Journal, MAX_WAITING, OwnedMessage};
 use crate::broker::shared::error::BrokerError;
 use crate::faults::{Faults, pattern};
 use crate::units::{Nanos, now};
 
 pub(super) use control::{control, listen};
 
-/// The parcel of a message.
-fn parcel(publisher: u64, m: &Publish<'_>) -> Parcel {
-    Parcel::new(publisher, [m.subject, m.reply, m.header_text, m.total_text, m.payload], m.header_len)
+/// An owned copy of a message.
+fn owned(publisher: u64, m: &Publish<'_>) -> OwnedMessage {
+    OwnedMessage::new(publisher, [m.subject, m.reply, m.header_text, m.total_text, m.payload], m.header_len)
 }
 
-/// The message in a parcel.
-fn message(parcel: &Parcel) -> Publish<'_> {
-    let [subject, reply, header_text, total_text, payload] = parcel.parts();
-    Publish { subject, reply, header_text, total_text, header_len: parcel.header_len, payload, tail: None }
+/// The message of an owned copy.
+fn message(owned: &OwnedMessage) -> Publish<'_> {
+    let [subject, reply, header_text, total_text, payload] = owned.parts();
+    Publish { subject, reply, header_text, total_text, header_len: owned.header_len, payload, tail: None }
 }
 
-enum Item {
-    Message(Parcel),
+enum MessageJob {
+    Message(OwnedMessage),
     /// Other faults from now on.
     Change(Box<Faults>),
     /// A connection was turned away then.
@@ -59,34 +64,34 @@ enum Item {
 }
 
 /// What is in force, and what it hits.
-struct Shape {
+struct ActiveFaults {
     faults: Faults,
     /// The pattern of subjects; none matches everything.
     pattern: Option<Box<[u8]>>,
 }
 
-impl Shape {
+impl ActiveFaults {
     fn of(faults: &Faults) -> Self {
         let pattern = faults.subjects.as_deref().filter(|p| *p != ">").map(|p| p.as_bytes().into());
         Self { faults: faults.clone(), pattern }
     }
 }
 
-/// The way that hit messages take.
-pub(super) struct Detour {
-    shape: RwLock<Shape>,
+/// The path of the messages that faults hit: past the router, through one server thread.
+pub(super) struct FaultPath {
+    shape: RwLock<ActiveFaults>,
     /// When the first matching message arrived, or the faults were changed; 0 before.
     begun: AtomicU64,
-    into: Sender<Item>,
+    into: Sender<MessageJob>,
     waiting: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     /// What the server is made of, until it is started.
-    idle: Mutex<Option<(Receiver<Item>, Journal)>>,
+    idle: Mutex<Option<(Receiver<MessageJob>, Journal)>>,
 }
 
-impl Detour {
-    /// The detour of a broker that misbehaves; `None` for one that does not.
-    pub(super) fn new(m: &Misbehaviour) -> Result<Option<Self>, BrokerError> {
+impl FaultPath {
+    /// The fault path of a broker with faults; `None` for one without.
+    pub(super) fn new(m: &FaultOptions) -> Result<Option<Self>, BrokerError> {
         if !m.faults.any() && m.control.is_none() {
             return Ok(None);
         }
@@ -95,7 +100,7 @@ impl Detour {
             .map_err(|source| BrokerError::System { what: "make the log of faults", source })?;
         let (into, queue) = channel();
         Ok(Some(Self {
-            shape: RwLock::new(Shape::of(&m.faults)),
+            shape: RwLock::new(ActiveFaults::of(&m.faults)),
             begun: AtomicU64::new(0),
             into,
             waiting: Arc::default(),
@@ -105,12 +110,12 @@ impl Detour {
     }
 
     /// Starts the server; the receiver hears when it has ended.
-    pub(super) fn start(&self, hub: &Arc<Hub>) -> Result<oneshot::Receiver<()>, BrokerError> {
+    pub(super) fn start(&self, hub: &Arc<NatsHub>) -> Result<oneshot::Receiver<()>, BrokerError> {
         let (ended, end) = oneshot::channel();
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((queue, journal)) = idle {
             let (waiting, stop) = (Arc::clone(&self.waiting), Arc::clone(&self.stop));
-            let server = crate::broker::nats::faults::server::Server::new(
+            let server = crate::broker::nats::faults::server::MessageFaultServer::new(
                 Arc::clone(hub),
                 self.faults(),
                 queue,
@@ -144,10 +149,10 @@ impl Detour {
     /// Puts other faults, which have been checked, in force.
     pub(super) fn change(&self, faults: &Faults) {
         let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
-        *shape = Shape::of(faults);
+        *shape = ActiveFaults::of(faults);
         self.begun.store(now(), Ordering::Release);
         // In the order of the changes; after the end of the server nobody is left to hit.
-        let _ = self.into.send(Item::Change(Box::new(faults.clone())));
+        let _ = self.into.send(MessageJob::Change(Box::new(faults.clone())));
     }
 
     /// Whether a connection that has just come is to be turned away; it is logged.
@@ -159,25 +164,25 @@ impl Detour {
         let from = begun + window.at.0;
         let refused = begun > 0 && (from..from + window.length.0).contains(&at);
         if refused {
-            let _ = self.into.send(Item::Refused(at, peer));
+            let _ = self.into.send(MessageJob::Refused(at, peer));
         }
         refused
     }
 
     /// Takes a message of this connection.
     pub(super) fn send(&self, publisher: u64, message: &Publish<'_>) {
-        let parcel = self::parcel(publisher, message);
-        self.waiting.fetch_add(parcel.weight(), Ordering::AcqRel);
+        let owned = self::owned(publisher, message);
+        self.waiting.fetch_add(owned.memory_bytes(), Ordering::AcqRel);
         if self.begun.load(Ordering::Relaxed) == 0 {
             // Only the first one sets it.
-            let _ = self.begun.compare_exchange(0, parcel.arrived, Ordering::AcqRel, Ordering::Relaxed);
+            let _ = self.begun.compare_exchange(0, owned.arrived, Ordering::AcqRel, Ordering::Relaxed);
         }
         // After the end of the server nobody is left to deliver to.
-        let _ = self.into.send(Item::Message(parcel));
+        let _ = self.into.send(MessageJob::Message(owned));
     }
 
     /// Whether so much waits that publishers are not to be read.
-    pub(super) fn crowded(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > MAX_WAITING && !self.stop.load(Ordering::Acquire)
     }
 
@@ -189,6 +194,6 @@ impl Detour {
     /// Ends the server; what waits is lost.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        let _ = self.into.send(Item::Stop);
+        let _ = self.into.send(MessageJob::Stop);
     }
 }

@@ -1,28 +1,28 @@
 //! The parts that need no connection; the rest is in `tests/faults.rs`.
 
 use super::*;
-use crate::broker::faults::Took;
+use crate::broker::faults::StageTimes;
 use crate::broker::nats::parse;
-use crate::broker::nats::parse::{Limits, Op, Step};
+use crate::broker::nats::parse::{FrameLimits, Op, ParseStep};
 use proptest::prelude::*;
 
-fn publish(frame: &[u8]) -> Parcel {
-    let limits = Limits { max_control_line: 4096, max_payload: 1 << 20, headers: true };
+fn publish(frame: &[u8]) -> OwnedMessage {
+    let limits = FrameLimits { max_control_line: 4096, max_payload: 1 << 20, headers: true };
     match parse::next(frame, &limits).unwrap() {
-        Step::Done(Op::Publish(message), _) => parcel(7, &message),
+        ParseStep::Done(Op::Publish(message), _) => owned(7, &message),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn a_parcel_is_the_message_it_was_made_of() {
-    let mut parcel = publish(b"HPUB a.b re.ply 14 19\r\nNATS/1.0\r\nA:\r\nhello\r\n");
-    let m = message(&parcel);
+    let mut owned = publish(b"HPUB a.b re.ply 14 19\r\nNATS/1.0\r\nA:\r\nhello\r\n");
+    let m = message(&owned);
     assert_eq!((m.subject, m.reply, m.header_len), (&b"a.b"[..], &b"re.ply"[..], 14));
     assert_eq!((m.header_text, m.total_text), (&b"14"[..], &b"19"[..]));
     assert_eq!(m.payload, b"NATS/1.0\r\nA:\r\nhello");
-    assert!(parcel.corrupt());
-    assert_eq!(message(&parcel).payload, b"NATS/1.0\r\nA:\r\nhelln");
+    assert!(owned.corrupt());
+    assert_eq!(message(&owned).payload, b"NATS/1.0\r\nA:\r\nhelln");
     assert!(!publish(b"PUB a 0\r\n\r\n").corrupt());
     assert!(!publish(b"HPUB a 12 12\r\nNATS/1.0\r\n\r\n\r\n").corrupt(), "headers are left alone");
 }
@@ -53,7 +53,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let mut journal = Journal::create(Some(&path)).unwrap();
-        journal.note(5, "stall", 1, Some(Took { from: 2, ns: 3, late: 1 }), &publish(&frame));
+        journal.note(5, "stall", 1, Some(StageTimes { from: 2, ns: 3, late: 1 }), &publish(&frame));
         journal.flush();
         let line: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         prop_assert_eq!(line["subject"].as_str().unwrap(), subject);

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::super::hub::Member;
-use super::super::index::Sub;
-use super::http::Request;
+use super::super::hub::ConnectionEntry;
+use super::super::index::Subscription;
+use super::http::HttpRequest;
 use super::pages::pretty;
 use super::{Monitor, words};
 use crate::units::{Nanos, now};
@@ -36,7 +36,7 @@ struct SubDetail {
 }
 
 impl SubDetail {
-    fn of(sub: &Sub, account: Option<&'static str>) -> Self {
+    fn of(sub: &Subscription, account: Option<&'static str>) -> Self {
         let max = sub.max.load(Ordering::Relaxed);
         Self {
             account,
@@ -92,7 +92,7 @@ struct ConnInfo {
 }
 
 impl ConnInfo {
-    fn of(monitor: &Monitor, member: &Member, auth: bool) -> Self {
+    fn of(monitor: &Monitor, member: &ConnectionEntry, auth: bool) -> Self {
         let traffic = &member.outlet.traffic;
         let (received, sent) = (traffic.received.load(), traffic.sent.load());
         let (at, said) = (now(), member.description());
@@ -129,7 +129,7 @@ impl ConnInfo {
 }
 
 /// A number in the query, or `default`.
-fn number(request: &Request, name: &str, default: usize) -> Result<usize, String> {
+fn number(request: &HttpRequest, name: &str, default: usize) -> Result<usize, String> {
     match request.option(name) {
         None | Some("") => Ok(default),
         Some(text) => text.parse().map_err(|_| format!("{name} is `{text}`, which is no number from 0 on\n")),
@@ -137,7 +137,7 @@ fn number(request: &Request, name: &str, default: usize) -> Result<usize, String
 }
 
 /// Whether something is asked for: `1` or `true`.
-fn asked(request: &Request, name: &str) -> bool {
+fn asked(request: &HttpRequest, name: &str) -> bool {
     matches!(request.option(name).map(str::to_ascii_lowercase).as_deref(), Some("1" | "true"))
 }
 
@@ -172,7 +172,7 @@ struct Connz<'a> {
 }
 
 /// `/connz`: open connections. Those that have ended are not kept, so `state=closed` shows none.
-pub(super) fn connz(monitor: &Monitor, request: &Request) -> Result<String, String> {
+pub(super) fn connz(monitor: &Monitor, request: &HttpRequest) -> Result<String, String> {
     let offset = number(request, "offset", 0)?;
     let limit = match number(request, "limit", LIMIT)? {
         0 => LIMIT,
@@ -188,7 +188,7 @@ pub(super) fn connz(monitor: &Monitor, request: &Request) -> Result<String, Stri
         Some(other) => return Err(format!("Error decoding state for {other}\n")),
     };
     let auth = asked(request, "auth") || request.option("user").is_some();
-    let members: Vec<Arc<Member>> = if closed { Vec::new() } else { monitor.hub.members() };
+    let members: Vec<Arc<ConnectionEntry>> = if closed { Vec::new() } else { monitor.hub.members() };
     let wanted = members.iter().filter(|member| only.is_none_or(|id| member.outlet.id == id));
     let mut connections: Vec<ConnInfo> = wanted.map(|member| ConnInfo::of(monitor, member, auth)).collect();
     if let Some(user) = request.option("user") {
@@ -244,8 +244,9 @@ struct SubszDetail<'a> {
     subscriptions_list: Vec<SubDetail>,
 }
 
-/// `/subsz`: subscriptions. Each connection remembers its own routes, so there is no common cache to tell of: its numbers are 0.
-pub(super) fn subsz(monitor: &Monitor, request: &Request) -> Result<String, String> {
+/// `/subsz`: subscriptions. Each connection remembers its own routes, so there is no common cache
+/// to tell of: its numbers are 0.
+pub(super) fn subsz(monitor: &Monitor, request: &HttpRequest) -> Result<String, String> {
     let (num_inserts, num_removes) = monitor.hub.index.changes();
     let totals = Subsz {
         num_subscriptions: monitor.hub.counters.totals().subscriptions,
@@ -262,7 +263,8 @@ pub(super) fn subsz(monitor: &Monitor, request: &Request) -> Result<String, Stri
     }
     let (offset, limit) = (number(request, "offset", 0)?, number(request, "limit", LIMIT)?);
     let test = request.option("test").filter(|subject| !subject.is_empty());
-    let reached = |sub: &Sub| test.is_none_or(|s| crate::broker::nats::subject::matches(&sub.subject, s.as_bytes()));
+    let reached =
+        |sub: &Subscription| test.is_none_or(|s| crate::broker::nats::subject::matches(&sub.subject, s.as_bytes()));
     let mut all = monitor.hub.index.all(reached);
     all.sort_by(|a, b| (a.outlet.id, &a.sid).cmp(&(b.outlet.id, &b.sid)));
     let page = all.iter().skip(offset).take(limit);

@@ -21,7 +21,7 @@ const MAX_REQUESTS: usize = 1000;
 
 /// A request for a page.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct HttpRequest {
     pub path: String,
     query: Vec<(String, String)>,
     /// Only the head of the answer is wanted.
@@ -30,7 +30,7 @@ pub(super) struct Request {
     last: bool,
 }
 
-impl Request {
+impl HttpRequest {
     /// The value of an option of the query; the first one counts.
     pub(super) fn option(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -83,13 +83,13 @@ fn decoded(text: &str) -> String {
 }
 
 /// What a request is answered with.
-pub(super) struct Answer {
+pub(super) struct HttpReply {
     status: u16,
     kind: &'static str,
     body: String,
 }
 
-impl Answer {
+impl HttpReply {
     pub(super) fn text(status: u16, words: &str) -> Self {
         Self { status, kind: "text/plain; charset=utf-8", body: words.to_owned() }
     }
@@ -138,11 +138,11 @@ impl Answer {
 }
 
 /// Answers the requests of one connection, one after another.
-pub(super) async fn converse(mut socket: TcpStream, answer: impl Fn(&Request) -> Answer) {
+pub(super) async fn serve_connection(mut socket: TcpStream, answer: impl Fn(&HttpRequest) -> HttpReply) {
     let mut unread = Vec::new();
     for n in 1..=MAX_REQUESTS {
         let request = match timeout(PATIENCE, head(&mut socket, &mut unread)).await {
-            Ok(Ok(Some(head))) => Request::read(&head),
+            Ok(Ok(Some(head))) => HttpRequest::read(&head),
             Ok(Ok(None)) => Err(431),
             // Gone, or silent for too long.
             Ok(Err(_)) | Err(_) => return,
@@ -154,7 +154,7 @@ pub(super) async fn converse(mut socket: TcpStream, answer: impl Fn(&Request) ->
             }
             Err(status) => {
                 let words = "this server answers GET and HEAD of HTTP/1.1 for its monitoring pages\n";
-                (Answer::text(*status, words).bytes(false, true), true)
+                (HttpReply::text(*status, words).bytes(false, true), true)
             }
         };
         let written = timeout(WRITE_PATIENCE, socket.write_all(&bytes)).await;
@@ -193,14 +193,14 @@ mod tests {
 
     #[test]
     fn requests_are_read() {
-        let request = Request::read(b"GET /connz?subs=1&sort=by%20x&subs=2&a HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let request = HttpRequest::read(b"GET /connz?subs=1&sort=by%20x&subs=2&a HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         assert_eq!(request.path, "/connz");
         assert_eq!((request.option("subs"), request.option("sort")), (Some("1"), Some("by x")));
         assert_eq!((request.option("a"), request.option("b")), (Some(""), None));
         assert!(!request.head && !request.last);
-        assert!(Request::read(b"HEAD / HTTP/1.0\n\n").unwrap().last);
-        assert!(Request::read(b"GET / HTTP/1.1\r\nconnection: Close\r\n\r\n").unwrap().last);
-        assert!(Request::read(b"GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\n").unwrap().last);
+        assert!(HttpRequest::read(b"HEAD / HTTP/1.0\n\n").unwrap().last);
+        assert!(HttpRequest::read(b"GET / HTTP/1.1\r\nconnection: Close\r\n\r\n").unwrap().last);
+        assert!(HttpRequest::read(b"GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\n").unwrap().last);
         for (bad, status) in [
             (&b"POST / HTTP/1.1\r\n\r\n"[..], 405),
             (b"GET x HTTP/1.1\r\n\r\n", 400),
@@ -208,7 +208,7 @@ mod tests {
             (b"\x16\x03\x01\xff\n\n", 400),
             (b"\r\n\r\n", 400),
         ] {
-            assert_eq!(Request::read(bad), Err(status), "{}", String::from_utf8_lossy(bad));
+            assert_eq!(HttpRequest::read(bad), Err(status), "{}", String::from_utf8_lossy(bad));
         }
         assert_eq!(decoded("%41+%zz%"), "A %zz%");
     }

@@ -17,17 +17,18 @@ pub(super) const ROOT: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><title>m
     <a href=\"./subsz\">Subscriptions</a><br>\n<a href=\"./routez\">Routes</a><br>\n\
     <a href=\"./healthz\">Health Probe</a>\n</body></html>\n";
 
-/// As nats-server lays it out. A page of numbers and texts always serialises; an empty one would say so by itself.
+/// As nats-server lays it out. A page of numbers and texts always serialises; an empty one would
+/// say so by itself.
 pub(super) fn pretty(page: &impl Serialize) -> String {
     serde_json::to_string_pretty(page).unwrap_or_default()
 }
 
 /// An object without fields: what nats-server says of a part that is off.
 #[derive(Serialize)]
-struct Off {}
+struct DisabledPart {}
 
 #[derive(Serialize)]
-struct Slow {
+struct SlowConsumerCounts {
     clients: u64,
     routes: u64,
     gateways: u64,
@@ -65,12 +66,12 @@ struct Varz<'a> {
     max_control_line: usize,
     max_payload: usize,
     max_pending: usize,
-    cluster: Off,
-    gateway: Off,
-    leaf: Off,
-    mqtt: Off,
-    websocket: Off,
-    jetstream: Off,
+    cluster: DisabledPart,
+    gateway: DisabledPart,
+    leaf: DisabledPart,
+    mqtt: DisabledPart,
+    websocket: DisabledPart,
+    jetstream: DisabledPart,
     tls_timeout: f64,
     write_deadline: u64,
     start: String,
@@ -93,14 +94,15 @@ struct Varz<'a> {
     subscriptions: u64,
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: String,
-    slow_consumer_stats: Slow,
+    slow_consumer_stats: SlowConsumerCounts,
 }
 
 fn nanos(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The share of a core used lately, in percent: since the last reading that is at least a second old.
+/// The share of a core used lately, in percent: since the last reading that is at least a second
+/// old.
 fn cpu(monitor: &Monitor) -> f64 {
     let mut last = monitor.cpu.lock().unwrap_or_else(PoisonError::into_inner);
     let (at, used) = (now(), words::cpu_time());
@@ -139,12 +141,12 @@ pub(super) fn varz(monitor: &Monitor) -> String {
         max_control_line: config.max_control_line,
         max_payload: config.max_payload,
         max_pending: config.max_pending,
-        cluster: Off {},
-        gateway: Off {},
-        leaf: Off {},
-        mqtt: Off {},
-        websocket: Off {},
-        jetstream: Off {},
+        cluster: DisabledPart {},
+        gateway: DisabledPart {},
+        leaf: DisabledPart {},
+        mqtt: DisabledPart {},
+        websocket: DisabledPart {},
+        jetstream: DisabledPart {},
         tls_timeout: config.tls_timeout.as_secs_f64(),
         write_deadline: nanos(config.write_deadline),
         start: begun.clone(),
@@ -167,7 +169,7 @@ pub(super) fn varz(monitor: &Monitor) -> String {
         subscriptions: totals.subscriptions,
         http_req_stats: monitor.asked.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         config_load_time: begun,
-        slow_consumer_stats: Slow { clients: totals.slow_consumers, routes: 0, gateways: 0, leafs: 0 },
+        slow_consumer_stats: SlowConsumerCounts { clients: totals.slow_consumers, routes: 0, gateways: 0, leafs: 0 },
     })
 }
 
@@ -177,7 +179,7 @@ struct Routez<'a> {
     server_name: &'a str,
     now: String,
     num_routes: u64,
-    routes: [Off; 0],
+    routes: [DisabledPart; 0],
 }
 
 /// `/routez`: there are none.

@@ -1,10 +1,10 @@
 //! Draws a heat map: cells, percentiles over them, pauses of the host, and events.
 
-use super::{Heat, Scale};
+use super::{HeatMap, HeatScale};
 use crate::plan::metric::Unit;
-use crate::report::charts::axis::{Axis, Reading};
+use crate::report::charts::axis::{Axis, AxisScale};
 use crate::report::charts::figure::Figure;
-use crate::report::charts::svg::{Anchor, Frame, Svg, dash, widest, width_of};
+use crate::report::charts::svg::{Anchor, PlotFrame, Svg, dash, widest, width_of};
 use crate::report::escape;
 use crate::units::{Nanos, count, latency};
 
@@ -17,15 +17,15 @@ const LINES: [(usize, &str); 3] = [(2, "p50"), (1, "p99"), (3, "longest pause of
 
 /// Something that happened, on the time axis.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mark {
+pub struct EventMark {
     /// Seconds since the measured phase began.
     pub at_s: f64,
-    /// What.
     pub text: String,
 }
 
-/// The outline of all cells with at least `least` messages, in units of cells, from the lower left corner. A column is
-/// unimodal as a rule, so that it has one piece; pieces that go on in the next column are one.
+/// The outline of all cells with at least `least` messages, in units of cells, from the lower left
+/// corner. A column is unimodal as a rule, so that it has one piece; pieces that go on in the next
+/// column are one.
 fn outline(rows: &[Vec<u64>], least: u64) -> String {
     let mut out = String::new();
     // (from row, to row, since column) of the pieces that the last column had.
@@ -56,7 +56,7 @@ fn outline(rows: &[Vec<u64>], least: u64) -> String {
 }
 
 /// The colours with what they stand for.
-fn ramp(scale: &Scale) -> String {
+fn ramp(scale: &HeatScale) -> String {
     let name = |k: usize| match scale.steps.get(k + 1) {
         Some(next) if *next == scale.steps[k] + 1 => scale.steps[k].to_string(),
         Some(next) => format!("{} to {}", short(scale.steps[k]), short(next - 1)),
@@ -78,7 +78,7 @@ fn short(n: u64) -> String {
 }
 
 /// Events with the numbers they have in the drawing, as HTML.
-fn listed(marks: &[Mark]) -> String {
+fn listed(marks: &[EventMark]) -> String {
     if marks.is_empty() {
         return String::new();
     }
@@ -90,8 +90,8 @@ fn listed(marks: &[Mark]) -> String {
 }
 
 /// What the map shows, for those who cannot see it.
-fn words(heat: &Heat) -> String {
-    let total: u64 = heat.columns.iter().map(super::Column::count).sum();
+fn words(heat: &HeatMap) -> String {
+    let total: u64 = heat.columns.iter().map(super::HeatColumn::count).sum();
     let p99: Vec<(usize, Nanos)> = heat.columns.iter().enumerate().filter_map(|(i, c)| Some((i, c.p99?))).collect();
     let at = |i: usize| format!("{:.1} s", i as f64 * heat.seconds);
     let range = match (p99.iter().min_by_key(|p| p.1), p99.iter().max_by_key(|p| p.1)) {
@@ -112,7 +112,7 @@ fn words(heat: &Heat) -> String {
 }
 
 /// A figure. `title` names the case; `lost` messages are in no cell.
-pub fn figure(id: &str, title: &str, heat: &Heat, scale: &Scale, marks: &[Mark], lost: u64) -> String {
+pub fn figure(id: &str, title: &str, heat: &HeatMap, scale: &HeatScale, marks: &[EventMark], lost: u64) -> String {
     let has_pause = heat.columns.iter().any(|c| c.pause.is_some());
     let mut caption: Vec<String> = Vec::new();
     if lost > 0 {
@@ -130,16 +130,17 @@ pub fn figure(id: &str, title: &str, heat: &Heat, scale: &Scale, marks: &[Mark],
     Figure { id, title: &title, caption: &caption, legend, draw: &draw, linear: None, below: &below }.html()
 }
 
-fn draw(heat: &Heat, scale: &Scale, marks: &[Mark], words: (&str, &str), id: &str, width: f64) -> String {
+fn draw(heat: &HeatMap, scale: &HeatScale, marks: &[EventMark], words: (&str, &str), id: &str, width: f64) -> String {
     let height = if width < 500.0 { 320.0 } else { 400.0 };
     let mut svg = Svg::new(words.0, words.1, width, height);
     let (low, high) = scale.ends();
     let values = [10f64.powf(low), 10f64.powf(high)];
     let y = Axis { min: low, max: high, ..Axis::log_of("latency, logarithmic", Unit::Nanos, values.into_iter()) };
     let end = heat.seconds * heat.columns.len() as f64;
-    let x = Axis { max: end, reading: Reading::Seconds, ..Axis::linear("seconds since the measured phase began", end) };
+    let x =
+        Axis { max: end, reading: AxisScale::Seconds, ..Axis::linear("seconds since the measured phase began", end) };
     let top = if marks.is_empty() { 30.0 } else { 48.0 };
-    let frame = Frame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 14.0), down: (top, height - 48.0) };
+    let frame = PlotFrame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 14.0), down: (top, height - 48.0) };
     frame.axes(&mut svg);
     let rows: Vec<Vec<u64>> = heat.columns.iter().map(|c| scale.counts(c)).collect();
     let cell =
@@ -151,7 +152,7 @@ fn draw(heat: &Heat, scale: &Scale, marks: &[Mark], words: (&str, &str), id: &st
         }
     }
     let middle = |i: usize| (i as f64 + 0.5) * heat.seconds;
-    let values: [fn(&super::Column) -> Option<Nanos>; 3] = [|c| c.p50, |c| c.p99, |c| c.pause];
+    let values: [fn(&super::HeatColumn) -> Option<Nanos>; 3] = [|c| c.p50, |c| c.p99, |c| c.pause];
     for ((series, name), value) in LINES.into_iter().zip(values) {
         // A value below the cells is no part of the picture; the line has a gap there.
         let inside = |c| value(c).filter(|v| *v > 0).map(|v| (v as f64).log10()).filter(|v| (low..=high).contains(v));
@@ -188,7 +189,7 @@ fn draw(heat: &Heat, scale: &Scale, marks: &[Mark], words: (&str, &str), id: &st
 }
 
 /// A line for each event with its number; numbers that would touch are one label.
-fn events(svg: &mut Svg, frame: &Frame<'_>, marks: &[Mark], end: f64) {
+fn events(svg: &mut Svg, frame: &PlotFrame<'_>, marks: &[EventMark], end: f64) {
     let mut labels: Vec<(f64, usize, usize)> = Vec::new();
     for (i, m) in marks.iter().enumerate() {
         let x = frame.at_x(m.at_s.clamp(0.0, end));
@@ -226,10 +227,10 @@ mod tests {
     fn the_map_is_small_and_says_what_it_shows() {
         let intervals = sample::intervals();
         let mine: Vec<&Interval> = intervals.iter().filter(|i| i.case == "nats" && i.start_s >= 0.0).take(20).collect();
-        let mut heat = Heat::read(&super::super::tests::log(), "e2e", &mine).unwrap();
+        let mut heat = HeatMap::read(&super::super::tests::log(), "e2e", &mine).unwrap();
         heat.columns[9].pause = Some(1_500_000);
-        let scale = Scale::of([&heat].into_iter());
-        let mark = |at_s: f64, text: &str| Mark { at_s, text: text.into() };
+        let scale = HeatScale::of([&heat].into_iter());
+        let mark = |at_s: f64, text: &str| EventMark { at_s, text: text.into() };
         let marks = [mark(3.5, "stall <begins>"), mark(3.6, "stall ends"), mark(19.0, "disconnected")];
         let html = figure("heat-nats", "nats: latency over time", &heat, &scale, &marks, 25);
         for said in [

@@ -4,12 +4,13 @@ use super::notes_of_all;
 use crate::compare::Comparison;
 use crate::record::{Status, Trial};
 use crate::report::pages::page::{definitions, details, notes as note_list, table};
-use crate::report::words::groups::{Group, Side};
-use crate::report::words::view::{Grade, Table, check_number, status_word};
+use crate::report::words::groups::{ChartGroup, ChartSide};
+use crate::report::words::view::{CellGrade, TextTable, check_number, status_word};
 
-/// One line for each check that did not hold everywhere, one column for each side; then what was left out.
-pub(super) fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
-    let sides: Vec<(&str, &Side<'_>)> =
+/// One line for each check that did not hold everywhere, one column for each side; then what was
+/// left out.
+pub(super) fn validity(c: &Comparison, groups: &[ChartGroup<'_>]) -> String {
+    let sides: Vec<(&str, &ChartSide<'_>)> =
         groups.iter().flat_map(|g| g.sides.iter().map(move |s| (g.name.as_str(), s))).collect();
     let mut names: Vec<(&str, &str, &str)> = Vec::new();
     for check in sides.iter().flat_map(|(_, s)| s.all()).flat_map(|t| &t.validity) {
@@ -21,7 +22,7 @@ pub(super) fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
     let mut heads = vec!["case".to_string(), ">runs".into(), ">valid".into()];
     heads.extend(names.iter().map(|n| n.0.to_string()));
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let mut panel = Table::new("Checks: the worst over the runs of each case, and in how many of them", &heads);
+    let mut panel = TextTable::new("Checks: the worst over the runs of each case, and in how many of them", &heads);
     let several = groups.len() > 1;
     for (group, side) in &sides {
         let all = side.all();
@@ -36,7 +37,7 @@ pub(super) fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
     let meaning: Vec<(String, String)> =
         names.iter().map(|(id, name, accepted)| (format!("{id} {name}"), format!("accepted: {accepted}"))).collect();
     let mut found =
-        Table::new("What was found, run by run", &["check", "status", "case", ">round", "observed", "meaning"]);
+        TextTable::new("What was found, run by run", &["check", "status", "case", ">round", "observed", "meaning"]);
     for (group, side) in &sides {
         for trial in side.all() {
             for k in trial.validity.iter().filter(|k| k.status != Status::Ok) {
@@ -48,7 +49,7 @@ pub(super) fn validity(c: &Comparison, groups: &[Group<'_>]) -> String {
                     k.observed.clone(),
                     k.message.clone(),
                 ]);
-                found.grade(1, Grade::from(k.status));
+                found.grade(1, CellGrade::from(k.status));
             }
         }
     }
@@ -70,7 +71,7 @@ pub(super) fn is_left_out(word: &str) -> bool {
 }
 
 /// The worst status of a check over runs, how many have it, and how that stands.
-fn light(all: &[&Trial], id: &str) -> (String, Option<Grade>) {
+fn light(all: &[&Trial], id: &str) -> (String, Option<CellGrade>) {
     let found: Vec<Status> = all.iter().flat_map(|t| &t.validity).filter(|k| k.id == id).map(|k| k.status).collect();
     let Some(worst) = found.iter().max().copied() else { return ("-".into(), None) };
     let hit = found.iter().filter(|s| **s == worst).count();

@@ -1,33 +1,34 @@
-//! A comparison as a page of its own: the sentence first, then what else differs, what may be believed, the figures, and what
-//! limits the claim (stats.md B2).
+//! A comparison as a page of its own: the sentence first, then what else differs, what may be
+//! believed, the figures, and what limits the claim (stats.md B2).
 
 use std::collections::BTreeMap;
 
 use super::checks::{is_left_out, validity};
-use super::{differences, notes_of_all, over_time, tables, telling};
+use super::{differences, is_notable, notes_of_all, over_time, tables};
 use crate::compare::foreign::is_foreign;
-use crate::compare::{Comparison, Named, PROMISES, Source, percent};
+use crate::compare::{ComparedRecord, Comparison, NamedRecord, PROMISES, percent};
 use crate::plan::metric::Quantity;
 use crate::record::{Outcome, Record, Trial};
 use crate::report::charts::comparison as charts;
 use crate::report::charts::comparison::{COSTS, cost};
 use crate::report::charts::heat::READING;
-use crate::report::charts::series::Series;
+use crate::report::charts::series::RunSeries;
 use crate::report::escape;
 use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table};
-use crate::report::words::groups::{Group, Side, groups};
-use crate::report::words::view::{Table, Value, or_dash, quantile_name, quantiles, response, usable};
+use crate::report::words::groups::{ChartGroup, ChartSide, groups};
+use crate::report::words::view::{ShownLatency, TextTable, or_dash, quantile_name, quantiles, response, usable};
 use crate::report::words::{method, threats};
 use crate::units::{count, three_digits};
 
 /// Load points that are drawn; the tables hold all of them.
 const DRAWN: usize = 12;
 
-/// The page. `records` are the baseline and, where it is another one, the candidate; `command` made this comparison.
-/// `series` belong to `records`, one each; without them there are no charts over time.
-pub fn page(c: &Comparison, records: &[Named<'_>], series: &[Series<'_>], command: &str) -> String {
+/// The page. `records` are the baseline and, where it is another one, the candidate; `command` made
+/// this comparison. `series` belong to `records`, one each; without them there are no charts over
+/// time.
+pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>], command: &str) -> String {
     let groups = groups(c, records);
-    let series_of = |side: &Side<'_>| {
+    let series_of = |side: &ChartSide<'_>| {
         let at = records.iter().position(|n| std::ptr::eq(n.record, side.record))?;
         series.get(at).copied()
     };
@@ -85,7 +86,7 @@ fn is_latency(q: &Quantity) -> bool {
     matches!(q, Quantity::Latency(..))
 }
 
-fn verdict(c: &Comparison, records: &[Named<'_>]) -> String {
+fn verdict(c: &Comparison, records: &[NamedRecord<'_>]) -> String {
     let word = c.overall.verdict.word();
     let question = records.last().map_or("", |n| n.record.plan.question.as_str());
     let reasons: String = c.overall.reasons.iter().map(|r| format!("<li>{}</li>\n", escape(r))).collect();
@@ -108,7 +109,7 @@ fn comparison(c: &Comparison) -> String {
     body.push_str(&table(&matrix(c)));
     let list: Vec<_> = notes_of_all(c).into_iter().filter(|n| !is_left_out(n.0)).collect();
     body.push_str(&note_list(list.iter().map(|(w, t)| (*w, t.as_str()))));
-    let rest = tables(c, |r| !r.primary && telling(r));
+    let rest = tables(c, |r| !r.primary && is_notable(r));
     let rows: usize = rest.iter().map(|t| t.rows.len()).sum();
     if rows > 0 {
         let all: String = rest.iter().map(table).collect();
@@ -121,12 +122,12 @@ fn comparison(c: &Comparison) -> String {
 }
 
 /// Every metric that decides, in one table.
-fn matrix(c: &Comparison) -> Table {
-    let mut out: Option<Table> = None;
+fn matrix(c: &Comparison) -> TextTable {
+    let mut out: Option<TextTable> = None;
     for t in tables(c, |r| r.primary) {
         let into = out.get_or_insert_with(|| {
             let caption = "Metrics that decide: medians over runs, ratio of candidate to baseline";
-            Table {
+            TextTable {
                 caption: caption.into(),
                 head: [vec!["compared".into()], t.head.clone()].concat(),
                 right: [vec![false], t.right.clone()].concat(),
@@ -138,18 +139,18 @@ fn matrix(c: &Comparison) -> Table {
         into.grades.extend(t.grades.into_iter().map(|((row, column), grade)| ((above + row, column + 1), grade)));
         into.rows.extend(t.rows.into_iter().map(|r| [vec![t.caption.clone()], r].concat()));
     }
-    out.unwrap_or_else(|| Table::new("There is nothing that could be compared", &["compared"]))
+    out.unwrap_or_else(|| TextTable::new("There is nothing that could be compared", &["compared"]))
 }
 
 /// The name of a row: the load point where there are several, and the side.
-fn row_name(groups: &[Group<'_>], group: &Group<'_>, side: &Side<'_>, workload: &str) -> String {
+fn row_name(groups: &[ChartGroup<'_>], group: &ChartGroup<'_>, side: &ChartSide<'_>, workload: &str) -> String {
     let point = if groups.len() > 1 { format!("{}: ", group.name) } else { String::new() };
     let workload = if side.case.workloads.len() > 1 { format!(" / {workload}") } else { String::new() };
     format!("{point}{}{workload}", side.label)
 }
 
 /// Calls `row` for each side and workload with its name, valid trials and index.
-fn each(groups: &[Group<'_>], mut row: impl FnMut(String, &Side<'_>, Vec<&Trial>, usize)) {
+fn each(groups: &[ChartGroup<'_>], mut row: impl FnMut(String, &ChartSide<'_>, Vec<&Trial>, usize)) {
     for group in groups {
         for side in &group.sides {
             for (index, workload) in side.case.workloads.iter().enumerate() {
@@ -159,13 +160,13 @@ fn each(groups: &[Group<'_>], mut row: impl FnMut(String, &Side<'_>, Vec<&Trial>
     }
 }
 
-fn latencies(groups: &[Group<'_>]) -> Table {
+fn latencies(groups: &[ChartGroup<'_>]) -> TextTable {
     let quantiles = groups.first().and_then(|g| g.sides.first()).map(|s| quantiles(s.record)).unwrap_or_default();
     let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
     let mut heads = vec!["case", "of"];
     heads.extend(names.iter().map(String::as_str));
     heads.extend([">max", ">service p99", ">lag p99"]);
-    let mut out = Table::new(
+    let mut out = TextTable::new(
         "Latency, medians over the valid runs: from the intended time, or, where it ends in .service, from sending",
         &heads,
     );
@@ -174,13 +175,15 @@ fn latencies(groups: &[Group<'_>]) -> Table {
         let all: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
         let kind = all.first().map_or("-", |(kind, _)| kind);
         let of = |kind: &str, q: f64| {
-            Value::median(results.iter().filter_map(|r| r.latency.get(kind)).map(|l| Value::of(l.at(q))).collect())
-                .to_string()
+            ShownLatency::median(
+                results.iter().filter_map(|r| r.latency.get(kind)).map(|l| ShownLatency::of(l.at(q))).collect(),
+            )
+            .to_string()
         };
         let mut row = vec![name, kind.to_string()];
         row.extend(quantiles.iter().map(|q| of(kind, *q)));
-        let max = all.iter().map(|(_, l)| l.max_ns.map_or(Value::Infinite, Value::Finite)).collect();
-        row.push(Value::median(max).to_string());
+        let max = all.iter().map(|(_, l)| l.max_ns.map_or(ShownLatency::Infinite, ShownLatency::Finite)).collect();
+        row.push(ShownLatency::median(max).to_string());
         row.push(of(&format!("{kind}.service"), 0.99));
         row.push(of("lag", 0.99));
         out.rows.push(row);
@@ -192,7 +195,7 @@ fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
     crate::stats::median(&values.collect::<Vec<_>>())
 }
 
-fn throughput(groups: &[Group<'_>]) -> Table {
+fn throughput(groups: &[ChartGroup<'_>]) -> TextTable {
     let heads = [
         "case",
         ">offered/s",
@@ -204,7 +207,7 @@ fn throughput(groups: &[Group<'_>]) -> Table {
         ">reordered",
         ">corrupted",
     ];
-    let mut out = Table::new("Rates: medians over the valid runs. Messages: totals of all of them", &heads);
+    let mut out = TextTable::new("Rates: medians over the valid runs. Messages: totals of all of them", &heads);
     each(groups, |name, side, trials, index| {
         let of: Vec<_> = trials.iter().filter_map(|t| t.workloads.get(index)).collect();
         let total = |f: fn(&crate::record::Ledger) -> u64| match is_foreign(side.record) {
@@ -226,12 +229,12 @@ fn throughput(groups: &[Group<'_>]) -> Table {
     out
 }
 
-fn resources(groups: &[Group<'_>]) -> Table {
+fn resources(groups: &[ChartGroup<'_>]) -> TextTable {
     let mut heads = vec!["case".to_string()];
     heads.extend(COSTS.iter().map(|(name, unit, _)| format!(">{name}, {unit}")));
     heads.extend([">longest pause of the host, us".to_string()]);
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let mut out = Table::new("What it cost: medians over the valid runs", &heads);
+    let mut out = TextTable::new("What it cost: medians over the valid runs", &heads);
     for group in groups {
         for side in &group.sides {
             let mut row =
@@ -245,8 +248,9 @@ fn resources(groups: &[Group<'_>]) -> Table {
     out
 }
 
-/// Version, client and promises, one column for each side, as they were read back in the last run; other settings folded.
-fn guarantees(groups: &[Group<'_>]) -> String {
+/// Version, client and promises, one column for each side, as they were read back in the last run;
+/// other settings folded.
+fn guarantees(groups: &[ChartGroup<'_>]) -> String {
     let mut found: Vec<(&str, &crate::record::SystemFacts)> = Vec::new();
     for side in groups.iter().flat_map(|g| &g.sides) {
         let facts = side.all().last().map(|t| &t.system);
@@ -257,7 +261,7 @@ fn guarantees(groups: &[Group<'_>]) -> String {
     let build = |caption: &str, rows: Vec<(&str, Vec<String>)>| {
         let mut heads = vec!["guarantee"];
         heads.extend(found.iter().map(|f| f.0));
-        let mut out = Table::new(caption, &heads);
+        let mut out = TextTable::new(caption, &heads);
         for (name, cells) in rows {
             let differs = cells.windows(2).any(|w| w[0] != w[1]);
             out.rows.push([vec![format!("{}{name}", if differs { "≠ " } else { "" })], cells].concat());
@@ -282,7 +286,7 @@ fn guarantees(groups: &[Group<'_>]) -> String {
     table(&first) + &details(&format!("{} further settings", rest.rows.len()), &table(&rest))
 }
 
-fn how(c: &Comparison, records: &[Named<'_>]) -> Vec<(String, String)> {
+fn how(c: &Comparison, records: &[NamedRecord<'_>]) -> Vec<(String, String)> {
     let mut list: Vec<(String, String)> = Vec::new();
     let mut add = |term: &str, text: String| list.push((term.into(), text));
     let g = &c.gate;
@@ -336,9 +340,9 @@ fn how(c: &Comparison, records: &[Named<'_>]) -> Vec<(String, String)> {
     merged
 }
 
-fn raw(c: &Comparison, groups: &[Group<'_>], command: &str) -> String {
+fn raw(c: &Comparison, groups: &[ChartGroup<'_>], command: &str) -> String {
     let mut body = format!("<p>This comparison was made by</p>\n<pre>{}</pre>\n", escape(command));
-    let mut sources: Vec<&Source> = vec![&c.baseline];
+    let mut sources: Vec<&ComparedRecord> = vec![&c.baseline];
     if c.candidate != c.baseline {
         sources.push(&c.candidate);
     }
@@ -360,7 +364,8 @@ fn raw(c: &Comparison, groups: &[Group<'_>], command: &str) -> String {
     body.push_str(
         "<p>The folder of each result holds run.json (everything about it, with run.schema.json), intervals.csv (the time series) and an HdrHistogram interval log (.hlog) with every sample of each run.</p>\n",
     );
-    let mut values = Table::new("The value of each valid run, in the order of rounds", &["metric", "case", "values"]);
+    let mut values =
+        TextTable::new("The value of each valid run, in the order of rounds", &["metric", "case", "values"]);
     for group in groups {
         let mut said: Vec<(String, &str)> = Vec::new();
         for row in group.rows.iter().filter(|r| r.primary) {

@@ -1,18 +1,20 @@
-//! A comparison for a pull request or a GitHub step summary, which aborts the whole upload above 1024 KiB.
+//! A comparison for a pull request or a GitHub step summary, which aborts the whole upload above
+//! 1024 KiB.
 
-use super::{differences, notes, tables, telling};
-use crate::compare::{Comparison, Row, Verdict};
-use crate::report::words::view::Table;
+use super::{differences, is_notable, notes, tables};
+use crate::compare::{Comparison, ComparisonRow, Verdict};
+use crate::report::words::view::TextTable;
 
 /// The largest page, in bytes: a quarter of the limit, because a job has several.
 pub const BUDGET: usize = 256 * 1024;
 
-/// The page. Where it would be too large, rows that decide nothing are left out, then rows where nothing happened; what
-/// is left out is said.
+/// The page. Where it would be too large, rows that decide nothing are left out, then rows where
+/// nothing happened; what is left out is said.
 pub fn page(c: &Comparison) -> String {
-    let all: fn(&Row) -> bool = telling;
-    let primary: fn(&Row) -> bool = |r| r.primary;
-    let notable: fn(&Row) -> bool = |r| r.primary && !matches!(r.verdict, Verdict::Equivalent | Verdict::Changed);
+    let all: fn(&ComparisonRow) -> bool = is_notable;
+    let primary: fn(&ComparisonRow) -> bool = |r| r.primary;
+    let notable: fn(&ComparisonRow) -> bool =
+        |r| r.primary && !matches!(r.verdict, Verdict::Equivalent | Verdict::Changed);
     for (keep, left_out) in [
         (all, None),
         (primary, Some("the metrics that decide nothing")),
@@ -30,7 +32,7 @@ pub fn page(c: &Comparison) -> String {
     page
 }
 
-fn build(c: &Comparison, keep: fn(&Row) -> bool, left_out: Option<&str>) -> String {
+fn build(c: &Comparison, keep: fn(&ComparisonRow) -> bool, left_out: Option<&str>) -> String {
     let mut out =
         format!("## {} {}\n\n{}\n", c.overall.verdict.sign(), c.overall.verdict.word(), escape(&c.overall.sentence));
     if c.overall.exit_code != 0 {
@@ -69,7 +71,7 @@ fn escape(text: &str) -> String {
     })
 }
 
-fn table(t: &Table) -> String {
+fn table(t: &TextTable) -> String {
     let line = |cells: &[String]| {
         let cells: Vec<String> = cells.iter().map(|c| escape(c).replace(" *", " \\*")).collect();
         format!("| {} |\n", cells.join(" | "))

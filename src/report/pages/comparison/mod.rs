@@ -1,7 +1,8 @@
-//! A comparison as bytes: text, Markdown, HTML, JUnit XML and CSV. Pure functions; JSON is the comparison itself.
+//! A comparison as bytes: text, Markdown, HTML, JUnit XML and CSV. Pure functions; JSON is the
+//! comparison itself.
 //!
-//! The sentence stands first, then what differs besides performance, then the figures. Text and Markdown print the same
-//! tables and notes, built here.
+//! The sentence stands first, then what differs besides performance, then the figures. Text and
+//! Markdown print the same tables and notes, built here.
 
 mod checks;
 pub mod html;
@@ -9,12 +10,12 @@ pub mod markdown;
 pub mod over_time;
 pub mod text;
 
-use crate::compare::{Comparison, Difference, Doubt, Effect, Row, Verdict, needed_brief};
-use crate::report::words::view::{Grade, Table};
+use crate::compare::{Comparison, ComparisonRow, Difference, Effect, TrialDoubt, Verdict, needed_brief};
+use crate::report::words::view::{CellGrade, TextTable};
 use crate::units::three_digits;
 
 /// A median, in the unit of its metric.
-fn shown(row: &Row, value: Option<f64>) -> String {
+fn shown(row: &ComparisonRow, value: Option<f64>) -> String {
     match (row.kind, value) {
         (Some(unit), Some(value)) => unit.show(value),
         _ => "-".into(),
@@ -35,7 +36,7 @@ fn interval(e: &Effect, show: impl Fn(f64) -> String) -> String {
 }
 
 /// The ratio with its interval, or the difference where there is no ratio.
-fn effect(row: &Row) -> String {
+fn effect(row: &ComparisonRow) -> String {
     match (&row.ratio, &row.shift, row.kind) {
         (Some(ratio), _, _) => interval(ratio, number),
         (None, Some(shift), Some(unit)) => interval(shift, |v| {
@@ -52,24 +53,24 @@ fn effect(row: &Row) -> String {
     }
 }
 
-fn p_cell(row: &Row) -> String {
+fn p_cell(row: &ComparisonRow) -> String {
     row.p_adjusted.map_or_else(|| "-".into(), |p| if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") })
 }
 
 /// Rows that say something: a count that is zero on both sides is left to CSV and JSON.
-fn telling(row: &Row) -> bool {
+fn is_notable(row: &ComparisonRow) -> bool {
     let zero = |m: Option<f64>| m == Some(0.0);
     row.primary || row.verdict != Verdict::Equivalent || !zero(row.a.median) || !zero(row.b.median)
 }
 
 /// One table for each pair and load point. `keep` chooses the rows.
-fn tables(c: &Comparison, keep: impl Fn(&Row) -> bool) -> Vec<Table> {
-    let mut list: Vec<(String, Table)> = Vec::new();
+fn tables(c: &Comparison, keep: impl Fn(&ComparisonRow) -> bool) -> Vec<TextTable> {
+    let mut list: Vec<(String, TextTable)> = Vec::new();
     for row in c.rows.iter().filter(|r| keep(r)) {
         let caption = format!("{}: {} against {}", row.scenario, row.b.label, row.a.label);
         let at = list.iter().position(|(k, _)| *k == caption).unwrap_or_else(|| {
             let heads = ["metric", ">baseline", ">candidate", ">ratio [95 % CI]", ">p", ">effect", ">runs", "verdict"];
-            list.push((caption.clone(), Table::new(&caption, &heads)));
+            list.push((caption.clone(), TextTable::new(&caption, &heads)));
             list.len() - 1
         });
         let table = &mut list[at].1;
@@ -88,20 +89,21 @@ fn tables(c: &Comparison, keep: impl Fn(&Row) -> bool) -> Vec<Table> {
                 needed_brief(row).map_or_else(String::new, |text| format!(" ({text})"))
             ),
         ]);
-        table.grade(7, Grade::Compared(row.verdict));
+        table.grade(7, CellGrade::Compared(row.verdict));
     }
     list.into_iter().map(|(_, table)| table).collect()
 }
 
-/// Whether a difference is a setting that only one side has at all, as two products have many, and no promise.
+/// Whether a difference is a setting that only one side has at all, as two products have many, and
+/// no promise.
 fn one_sided(d: &Difference) -> bool {
     d.one_sided && !d.promise
 }
 
 /// What differs besides performance: what both sides state; and what only one of them has.
-fn differences(c: &Comparison) -> [Option<Table>; 2] {
+fn differences(c: &Comparison) -> [Option<TextTable>; 2] {
     let of = |caption: &str, keep: &dyn Fn(&Difference) -> bool| {
-        let mut table = Table::new(caption, &["setting", "baseline", "candidate", "may explain a difference"]);
+        let mut table = TextTable::new(caption, &["setting", "baseline", "candidate", "may explain a difference"]);
         for d in c.differences.iter().filter(|d| keep(d)) {
             let mark = if d.confounds { "yes" } else { "" };
             table.rows.push(vec![d.what.clone(), d.baseline.clone(), d.candidate.clone(), mark.into()]);
@@ -112,18 +114,19 @@ fn differences(c: &Comparison) -> [Option<Table>; 2] {
 }
 
 /// How many settings are left to the page and to JSON.
-fn left_out(one_sided: Option<&Table>) -> Option<String> {
+fn left_out(one_sided: Option<&TextTable>) -> Option<String> {
     let n = one_sided?.rows.len();
     Some(format!("{n} further settings are stated by one side only: see --html or --format json."))
 }
 
 /// A doubt in words, without a full stop.
-pub(in crate::report) fn doubt(d: &Doubt) -> String {
+pub(in crate::report) fn doubt(d: &TrialDoubt) -> String {
     let runs = if d.trials > 1 { format!(" ({} runs)", d.trials) } else { String::new() };
     format!("{}{runs}: {}", d.of, d.text)
 }
 
-/// What must be known to read the tables, as (word, sentence), where settings that only one side states are left out.
+/// What must be known to read the tables, as (word, sentence), where settings that only one side
+/// states are left out.
 fn notes(c: &Comparison) -> Vec<(&'static str, String)> {
     let left_out = left_out(differences(c)[1].as_ref()).map(|text| ("note", text));
     left_out.into_iter().chain(notes_of_all(c)).collect()
@@ -187,7 +190,7 @@ fn notes_of_all(c: &Comparison) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 pub(crate) mod tests {
     use crate::compare::sample::{A, B, again, record};
-    use crate::compare::{self, Comparison, Named, Options};
+    use crate::compare::{self, CompareOptions, Comparison, NamedRecord};
     use crate::plan::gate::{Comparator, Expectation, Gate, Policy, Share};
     use crate::record::{Outcome, Status};
 
@@ -208,9 +211,9 @@ pub(crate) mod tests {
             system: None,
             on_inconclusive: Policy::Warn,
         };
-        let (a, b) = (Named { label: "main", record: &a }, Named { label: "pull", record: &b });
+        let (a, b) = (NamedRecord { label: "main", record: &a }, NamedRecord { label: "pull", record: &b });
         let results = compare::expectations(b.record, &[expect]);
-        compare::records(a, b, &gate, Options::default()).unwrap().with_expectations(results)
+        compare::records(a, b, &gate, CompareOptions::default()).unwrap().with_expectations(results)
     }
 
     #[test]

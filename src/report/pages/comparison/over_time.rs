@@ -1,27 +1,28 @@
-//! What the sides of a comparison did over time: heat maps of their median runs on one scale, and deliveries with the backlog.
+//! What the sides of a comparison did over time: heat maps of their median runs on one scale, and
+//! deliveries with the backlog.
 
 use crate::compare::foreign::is_foreign;
 use crate::report::charts::comparison::id;
-use crate::report::charts::heat::{Heat, Scale, figure};
-use crate::report::charts::series::Series;
+use crate::report::charts::heat::{HeatMap, HeatScale, figure};
+use crate::report::charts::series::RunSeries;
 use crate::report::charts::timeline;
-use crate::report::charts::timeline::Track;
+use crate::report::charts::timeline::TrialTrack;
 use crate::report::pages::over_time::{MAPS, heat, marks, shown};
-use crate::report::words::groups::{Group, Side};
+use crate::report::words::groups::{ChartGroup, ChartSide};
 
 /// The series of the result that a side is from.
-pub type SeriesOf<'a> = &'a dyn Fn(&Side<'_>) -> Option<Series<'a>>;
+pub type SeriesOf<'a> = &'a dyn Fn(&ChartSide<'_>) -> Option<RunSeries<'a>>;
 
 /// The name of a figure: the load point, the side, and the workload where there are several.
-fn name(group: &Group<'_>, side: &Side<'_>, workload: usize) -> String {
+fn name(group: &ChartGroup<'_>, side: &ChartSide<'_>, workload: usize) -> String {
     let several = side.case.workloads.len() > 1;
     let workload = side.case.workloads.get(workload).filter(|_| several);
     format!("{}: {}{}", group.name, side.label, workload.map_or_else(String::new, |w| format!(" / {}", w.name)))
 }
 
 /// The maps, and the sides that have none because their log is not there.
-pub fn maps(groups: &[Group<'_>], series_of: SeriesOf<'_>) -> (String, Vec<String>) {
-    let mut found: Vec<(String, Heat, u64, Vec<crate::report::charts::heat::Mark>)> = Vec::new();
+pub fn maps(groups: &[ChartGroup<'_>], series_of: SeriesOf<'_>) -> (String, Vec<String>) {
+    let mut found: Vec<(String, HeatMap, u64, Vec<crate::report::charts::heat::EventMark>)> = Vec::new();
     let mut without = Vec::new();
     for group in groups {
         for side in group.sides.iter().filter(|s| !is_foreign(s.record)) {
@@ -38,7 +39,7 @@ pub fn maps(groups: &[Group<'_>], series_of: SeriesOf<'_>) -> (String, Vec<Strin
             }
         }
     }
-    let scale = Scale::of(found.iter().map(|f| &f.1));
+    let scale = HeatScale::of(found.iter().map(|f| &f.1));
     let html = found.iter().map(|(name, map, lost, marks)| {
         let title = format!("{name}, latency over time");
         figure(&id("heat", name), &title, map, &scale, marks, *lost)
@@ -47,7 +48,7 @@ pub fn maps(groups: &[Group<'_>], series_of: SeriesOf<'_>) -> (String, Vec<Strin
 }
 
 /// A figure for each workload with a line for each side.
-pub fn deliveries(group: &Group<'_>, series_of: SeriesOf<'_>) -> String {
+pub fn deliveries(group: &ChartGroup<'_>, series_of: SeriesOf<'_>) -> String {
     let most = group.sides.iter().map(|s| s.case.workloads.len()).max().unwrap_or(0);
     let mut out = String::new();
     for index in 0..most {
@@ -62,7 +63,7 @@ pub fn deliveries(group: &Group<'_>, series_of: SeriesOf<'_>) -> String {
             if most > 1 {
                 workload = format!(" / {}", plan.name);
             }
-            tracks.extend(Track::of(side.label, at, trial, plan, &series.of(trial, &plan.name)));
+            tracks.extend(TrialTrack::of(side.label, at, trial, plan, &series.of(trial, &plan.name)));
         }
         let title = format!("{}{workload}: deliveries over time", group.name);
         out.push_str(&timeline::figure(&id("over-time", &title), &title, &tracks));

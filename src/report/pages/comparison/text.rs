@@ -1,7 +1,7 @@
 //! A comparison on the terminal.
 
 use super::super::text::render;
-use super::{differences, notes, tables, telling};
+use super::{differences, is_notable, notes, tables};
 use crate::compare::Comparison;
 
 /// The sentence first, then what differs, the figures, and what must be known to read them.
@@ -14,7 +14,7 @@ pub fn page(c: &Comparison) -> String {
     if let [Some(table), _] = differences(c) {
         out.push_str(&format!("\n{}\n\n{}", table.caption, render(&table, false)));
     }
-    for table in tables(c, telling) {
+    for table in tables(c, is_notable) {
         out.push_str(&format!("\n{}\n\n{}", table.caption, render(&table, false)));
     }
     out.push('\n');

@@ -5,17 +5,24 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::super::code;
-use super::{Answer, Group, Join, Joined, Member, Out, State, Synced};
+use super::{Group, GroupMember, GroupReplies, GroupReply, GroupState, JoinReply, JoinRequest, SyncReply};
 
 /// Why a join is refused, and under which id it is to come again.
-type Refused = (i16, String);
+type JoinRefusal = (i16, String);
 
 impl<W> Group<W> {
     /// Takes a join. `new_id` is used if the member has none.
-    pub(crate) fn join(&mut self, join: Join, waiter: W, new_id: String, now: Instant, out: &mut Out<W>) {
+    pub(crate) fn join(
+        &mut self,
+        join: JoinRequest,
+        waiter: W,
+        new_id: String,
+        now: Instant,
+        out: &mut GroupReplies<W>,
+    ) {
         match self.admit(&join, new_id, now, out) {
-            Err((code, member)) => out.push((waiter, Answer::Join(Joined::refused(code, member)))),
-            Ok(None) => out.push((waiter, Answer::Join(Joined::refused(code::UNKNOWN_MEMBER_ID, join.member)))),
+            Err((code, member)) => out.push((waiter, GroupReply::Join(JoinReply::refused(code, member)))),
+            Ok(None) => out.push((waiter, GroupReply::Join(JoinReply::refused(code::UNKNOWN_MEMBER_ID, join.member)))),
             Ok(Some((id, anew))) => self.join_known(&id, join, anew, waiter, now, out),
         }
     }
@@ -23,11 +30,11 @@ impl<W> Group<W> {
     /// Finds or makes the member; says under which id, and whether it is new or has changed.
     pub(super) fn admit(
         &mut self,
-        join: &Join,
+        join: &JoinRequest,
         new_id: String,
         now: Instant,
-        out: &mut Out<W>,
-    ) -> Result<Option<(String, bool)>, Refused> {
+        out: &mut GroupReplies<W>,
+    ) -> Result<Option<(String, bool)>, JoinRefusal> {
         let refuse = |code| Err((code, join.member.clone()));
         let other_type = self.protocol_type.as_ref().is_some_and(|kind| *kind != join.protocol_type);
         let common = |group: &Self| {
@@ -64,11 +71,11 @@ impl<W> Group<W> {
         Ok(self.members.contains_key(&join.member).then(|| (join.member.clone(), false)))
     }
 
-    pub(super) fn add(&mut self, id: &str, join: &Join, now: Instant) {
+    pub(super) fn add(&mut self, id: &str, join: &JoinRequest, now: Instant) {
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }
-        let member = Member {
+        let member = GroupMember {
             instance: join.instance.clone(),
             client: join.client.clone(),
             host: join.host.clone(),
@@ -87,17 +94,17 @@ impl<W> Group<W> {
     pub(super) fn replace(
         &mut self,
         old: &str,
-        join: &Join,
+        join: &JoinRequest,
         id: String,
         now: Instant,
-        out: &mut Out<W>,
+        out: &mut GroupReplies<W>,
     ) -> (String, bool) {
         let Some(mut member) = self.members.remove(old) else { return (id, true) };
         if let Some(waiter) = member.joining.take() {
-            out.push((waiter, Answer::Join(Joined::refused(code::FENCED_INSTANCE_ID, old))));
+            out.push((waiter, GroupReply::Join(JoinReply::refused(code::FENCED_INSTANCE_ID, old))));
         }
         if let Some(waiter) = member.syncing.take() {
-            out.push((waiter, Answer::Sync(Synced::refused(code::FENCED_INSTANCE_ID))));
+            out.push((waiter, GroupReply::Sync(SyncReply::refused(code::FENCED_INSTANCE_ID))));
         }
         if self.leader.as_deref() == Some(old) {
             self.leader = Some(id.clone());
@@ -114,7 +121,15 @@ impl<W> Group<W> {
         (id, changed)
     }
 
-    pub(super) fn join_known(&mut self, id: &str, join: Join, new: bool, waiter: W, now: Instant, out: &mut Out<W>) {
+    pub(super) fn join_known(
+        &mut self,
+        id: &str,
+        join: JoinRequest,
+        new: bool,
+        waiter: W,
+        now: Instant,
+        out: &mut GroupReplies<W>,
+    ) {
         let returned = join.instance.is_some() && join.member.is_empty() && !new;
         let Some(member) = self.members.get_mut(id) else { return };
         let changed = new || member.protocols != join.protocols;
@@ -124,26 +139,28 @@ impl<W> Group<W> {
         member.expires = now + join.session;
         let leads = self.leader.as_deref() == Some(id);
         match self.state {
-            State::Completing if !changed => return out.push((waiter, Answer::Join(self.joined(id, false)))),
-            // A static member that comes back gets the group as it is. A leader that does not know how to leave the assignment
-            // alone is told of another leader: the id it had before.
-            State::Stable if returned => {
+            GroupState::Completing if !changed => return out.push((waiter, GroupReply::Join(self.joined(id, false)))),
+            // A static member that comes back gets the group as it is. A leader that does not know
+            // how to leave the assignment alone is told of another leader: the id it had before.
+            GroupState::Stable if returned => {
                 let mut joined = self.joined(id, leads && join.knows_skip);
                 if leads && !join.knows_skip {
                     joined.leader = format!("{id}-before");
                     joined.members.clear();
                 }
-                return out.push((waiter, Answer::Join(joined)));
+                return out.push((waiter, GroupReply::Join(joined)));
             }
-            State::Stable if !changed && !leads => return out.push((waiter, Answer::Join(self.joined(id, false)))),
-            State::Preparing => {}
+            GroupState::Stable if !changed && !leads => {
+                return out.push((waiter, GroupReply::Join(self.joined(id, false))));
+            }
+            GroupState::Preparing => {}
             _ => self.prepare(now, out),
         }
         if let Some(member) = self.members.get_mut(id)
             && let Some(earlier) = member.joining.replace(waiter)
         {
-            // Whoever asked before on another connection will not be answered otherwise.
-            out.push((earlier, Answer::Join(Joined::refused(code::REBALANCE_IN_PROGRESS, id))));
+            // A request that waits on another connection would never be answered.
+            out.push((earlier, GroupReply::Join(JoinReply::refused(code::REBALANCE_IN_PROGRESS, id))));
         }
         self.complete_if_all(out, now);
     }

@@ -1,12 +1,13 @@
 //! One consumer group of the classic protocol, as a state machine: no clock, no socket, no lock.
 //!
-//! Every call is given the time and returns answers for whoever waits (`W` is how a waiter is known). A group is empty, then
-//! members join until all have (preparing), then the leader's assignment is waited for (completing), then it is stable until somebody
-//! joins, leaves, or is not heard of for its session timeout.
+//! Every call is given the time and returns answers for the waiting requests (`W` identifies a
+//! waiter). A group is empty, then members join until all have (preparing), then the leader's
+//! assignment is waited for (completing), then it is stable until somebody joins, leaves, or is not
+//! heard of for its session timeout.
 
 mod joining;
+mod messages;
 mod rebalance;
-mod words;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,17 +15,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::super::code;
-pub(crate) use words::{Answer, Join, Joined, Synced, Who};
+pub(crate) use messages::{GroupReply, JoinReply, JoinRequest, MemberIdentity, SyncReply};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum GroupState {
     Empty,
     Preparing,
     Completing,
     Stable,
 }
 
-impl State {
+impl GroupState {
     /// Its name in the protocol.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -36,7 +37,7 @@ impl State {
     }
 }
 
-pub(crate) struct Member<W> {
+pub(crate) struct GroupMember<W> {
     pub(crate) instance: Option<String>,
     pub(crate) client: String,
     pub(crate) host: String,
@@ -49,14 +50,13 @@ pub(crate) struct Member<W> {
     syncing: Option<W>,
 }
 
-/// A group.
 pub(crate) struct Group<W> {
-    pub(crate) state: State,
+    pub(crate) state: GroupState,
     generation: i32,
     pub(crate) protocol_type: Option<String>,
     pub(crate) protocol: Option<String>,
     leader: Option<String>,
-    pub(crate) members: BTreeMap<String, Member<W>>,
+    pub(crate) members: BTreeMap<String, GroupMember<W>>,
     /// Ids given out and not yet come back, and until when.
     promised: BTreeMap<String, Instant>,
     /// When a rebalance goes on without those who have not come.
@@ -68,12 +68,12 @@ pub(crate) struct Group<W> {
     pub(crate) rebalances: u64,
 }
 
-type Out<W> = Vec<(W, Answer)>;
+type GroupReplies<W> = Vec<(W, GroupReply)>;
 
 impl<W> Group<W> {
     pub(crate) fn new(delay: Duration, max_members: usize) -> Self {
         Self {
-            state: State::Empty,
+            state: GroupState::Empty,
             generation: 0,
             protocol_type: None,
             protocol: None,
@@ -99,7 +99,7 @@ impl<W> Group<W> {
     }
 
     /// Whether `who` is a member of this generation.
-    pub(crate) fn check(&self, who: Who<'_>) -> Result<(), i16> {
+    pub(crate) fn check(&self, who: MemberIdentity<'_>) -> Result<(), i16> {
         if let Some(holder) = self.holder(who.instance)
             && holder != who.member
         {
@@ -111,8 +111,8 @@ impl<W> Group<W> {
         if who.generation == self.generation { Ok(()) } else { Err(code::ILLEGAL_GENERATION) }
     }
 
-    /// Takes a sign of life.
-    pub(crate) fn heartbeat(&mut self, who: Who<'_>, now: Instant) -> i16 {
+    /// Takes a heartbeat.
+    pub(crate) fn heartbeat(&mut self, who: MemberIdentity<'_>, now: Instant) -> i16 {
         if self.promised.contains_key(who.member) {
             return code::UNKNOWN_MEMBER_ID;
         }
@@ -122,11 +122,11 @@ impl<W> Group<W> {
         if let Some(member) = self.members.get_mut(who.member) {
             member.expires = now + member.session;
         }
-        if self.state == State::Preparing { code::REBALANCE_IN_PROGRESS } else { code::NONE }
+        if self.state == GroupState::Preparing { code::REBALANCE_IN_PROGRESS } else { code::NONE }
     }
 
     /// Whether `who` may commit offsets. Who is no member may do so while the group is empty.
-    pub(crate) fn may_commit(&mut self, who: Who<'_>, now: Instant) -> Result<(), i16> {
+    pub(crate) fn may_commit(&mut self, who: MemberIdentity<'_>, now: Instant) -> Result<(), i16> {
         if who.generation < 0 && who.member.is_empty() {
             return if self.members.is_empty() { Ok(()) } else { Err(code::UNKNOWN_MEMBER_ID) };
         }
@@ -134,11 +134,17 @@ impl<W> Group<W> {
         if let Some(member) = self.members.get_mut(who.member) {
             member.expires = now + member.session;
         }
-        if self.state == State::Completing { Err(code::REBALANCE_IN_PROGRESS) } else { Ok(()) }
+        if self.state == GroupState::Completing { Err(code::REBALANCE_IN_PROGRESS) } else { Ok(()) }
     }
 
     /// Lets a member go, by id or by instance.
-    pub(crate) fn leave(&mut self, member: &str, instance: Option<&str>, now: Instant, out: &mut Out<W>) -> i16 {
+    pub(crate) fn leave(
+        &mut self,
+        member: &str,
+        instance: Option<&str>,
+        now: Instant,
+        out: &mut GroupReplies<W>,
+    ) -> i16 {
         let id = match self.holder(instance) {
             Some(holder) if member.is_empty() || holder == member => holder,
             Some(_) => return code::FENCED_INSTANCE_ID,
@@ -156,15 +162,15 @@ impl<W> Group<W> {
         code::NONE
     }
 
-    fn remove(&mut self, id: &str, now: Instant, out: &mut Out<W>) {
+    fn remove(&mut self, id: &str, now: Instant, out: &mut GroupReplies<W>) {
         let Some(member) = self.members.remove(id) else { return };
-        let joined = member.joining.map(|w| (w, Answer::Join(Joined::refused(code::UNKNOWN_MEMBER_ID, id))));
-        let synced = member.syncing.map(|w| (w, Answer::Sync(Synced::refused(code::UNKNOWN_MEMBER_ID))));
+        let joined = member.joining.map(|w| (w, GroupReply::Join(JoinReply::refused(code::UNKNOWN_MEMBER_ID, id))));
+        let synced = member.syncing.map(|w| (w, GroupReply::Sync(SyncReply::refused(code::UNKNOWN_MEMBER_ID))));
         out.extend(joined.into_iter().chain(synced));
         if self.leader.as_deref() == Some(id) {
             self.leader = None;
         }
-        if self.state != State::Preparing {
+        if self.state != GroupState::Preparing {
             self.prepare(now, out);
         }
         if self.members.is_empty() && self.promised.is_empty() {
@@ -180,25 +186,26 @@ impl<W> Group<W> {
         sessions.chain(self.promised.values().copied()).chain(self.deadline).min()
     }
 
-    /// Does what is due: lets go who has not been heard of, ends what has waited long enough.
-    pub(crate) fn tick(&mut self, now: Instant, out: &mut Out<W>) {
+    /// Does what is due: removes members whose session timed out, ends waits whose deadline passed.
+    pub(crate) fn tick(&mut self, now: Instant, out: &mut GroupReplies<W>) {
         self.promised.retain(|_, until| *until > now);
-        let silent = |m: &Member<W>| m.joining.is_none() && m.syncing.is_none() && m.expires <= now;
+        let silent = |m: &GroupMember<W>| m.joining.is_none() && m.syncing.is_none() && m.expires <= now;
         let gone: Vec<String> = self.members.iter().filter(|(_, m)| silent(m)).map(|(id, _)| id.clone()).collect();
         gone.iter().for_each(|id| self.remove(id, now, out));
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             match self.state {
-                State::Preparing => {
+                GroupState::Preparing => {
                     self.delaying = false;
                     self.complete(now, out);
                 }
-                // The leader, or others, have not synced in time: the group starts over without them.
-                State::Completing => {
+                // The leader, or others, have not synced in time: the group starts over without
+                // them.
+                GroupState::Completing => {
                     let late: Vec<String> =
                         self.members.iter().filter(|(_, m)| m.syncing.is_none()).map(|(id, _)| id.clone()).collect();
                     late.iter().for_each(|id| self.remove(id, now, out));
                 }
-                State::Empty | State::Stable => self.deadline = None,
+                GroupState::Empty | GroupState::Stable => self.deadline = None,
             }
         }
         self.complete_if_all(out, now);

@@ -1,4 +1,5 @@
-//! A rebalance: all join again, a protocol is elected, the leader's assignment is given to everybody.
+//! A rebalance: all join again, a protocol is elected, the leader's assignment is given to
+//! everybody.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,39 +7,39 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::super::code;
-use super::{Answer, Group, Joined, Member, Out, State, Synced, Who};
+use super::{Group, GroupMember, GroupReplies, GroupReply, GroupState, JoinReply, MemberIdentity, SyncReply};
 
 impl<W> Group<W> {
-    pub(super) fn prepare(&mut self, now: Instant, out: &mut Out<W>) {
+    pub(super) fn prepare(&mut self, now: Instant, out: &mut GroupReplies<W>) {
         for member in self.members.values_mut() {
             member.assignment = Bytes::new();
             if let Some(waiter) = member.syncing.take() {
                 member.expires = now + member.session;
-                out.push((waiter, Answer::Sync(Synced::refused(code::REBALANCE_IN_PROGRESS))));
+                out.push((waiter, GroupReply::Sync(SyncReply::refused(code::REBALANCE_IN_PROGRESS))));
             }
         }
-        self.delaying = self.state == State::Empty && !self.delay.is_zero();
+        self.delaying = self.state == GroupState::Empty && !self.delay.is_zero();
         let longest = self.members.values().map(|m| m.rebalance).max().unwrap_or_default();
         self.deadline = Some(now + if self.delaying { self.delay } else { longest });
-        self.state = State::Preparing;
+        self.state = GroupState::Preparing;
     }
 
-    pub(super) fn complete_if_all(&mut self, out: &mut Out<W>, now: Instant) {
+    pub(super) fn complete_if_all(&mut self, out: &mut GroupReplies<W>, now: Instant) {
         let all = self.members.values().all(|m| m.joining.is_some()) && self.promised.is_empty();
-        if self.state == State::Preparing && all && !self.delaying {
+        if self.state == GroupState::Preparing && all && !self.delaying {
             self.complete(now, out);
         }
     }
 
-    /// Ends the preparing: whoever has not come is out, unless it is static.
-    pub(super) fn complete(&mut self, now: Instant, out: &mut Out<W>) {
+    /// Ends the preparing: members that did not join are removed, unless they are static.
+    pub(super) fn complete(&mut self, now: Instant, out: &mut GroupReplies<W>) {
         self.members.retain(|_, m| m.joining.is_some() || m.instance.is_some());
         self.deadline = None;
         self.delaying = false;
         self.generation = self.generation.wrapping_add(1).max(1);
         self.rebalances += 1;
         if self.members.is_empty() {
-            self.state = State::Empty;
+            self.state = GroupState::Empty;
             self.protocol = None;
             self.leader = None;
             return;
@@ -49,7 +50,7 @@ impl<W> Group<W> {
             self.leader = first.map(|(id, _)| id.clone());
         }
         self.protocol = self.elect();
-        self.state = State::Completing;
+        self.state = GroupState::Completing;
         let longest = self.members.values().map(|m| m.rebalance).max().unwrap_or_default();
         self.deadline = Some(now + longest);
         let ids: Vec<String> = self.members.keys().cloned().collect();
@@ -58,7 +59,7 @@ impl<W> Group<W> {
             if let Some(member) = self.members.get_mut(&id) {
                 member.expires = now + member.session;
                 if let Some(waiter) = member.joining.take() {
-                    out.push((waiter, Answer::Join(answer)));
+                    out.push((waiter, GroupReply::Join(answer)));
                 }
             }
         }
@@ -76,9 +77,9 @@ impl<W> Group<W> {
         votes.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned())
     }
 
-    pub(super) fn joined(&self, id: &str, skip: bool) -> Joined {
+    pub(super) fn joined(&self, id: &str, skip: bool) -> JoinReply {
         let leader = self.leader.clone().unwrap_or_default();
-        let metadata = |m: &Member<W>| {
+        let metadata = |m: &GroupMember<W>| {
             let chosen = m.protocols.iter().find(|(name, _)| Some(name) == self.protocol.as_ref());
             chosen.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
         };
@@ -87,7 +88,7 @@ impl<W> Group<W> {
         } else {
             Vec::new()
         };
-        Joined {
+        JoinReply {
             code: code::NONE,
             generation: self.generation,
             protocol_type: self.protocol_type.clone(),
@@ -102,12 +103,12 @@ impl<W> Group<W> {
     /// Takes a sync, with the assignments if it is the leader's.
     pub(crate) fn sync(
         &mut self,
-        who: Who<'_>,
+        who: MemberIdentity<'_>,
         protocol: (Option<&str>, Option<&str>),
         assignments: Vec<(String, Bytes)>,
         waiter: W,
         now: Instant,
-        out: &mut Out<W>,
+        out: &mut GroupReplies<W>,
     ) {
         let differs = |said: Option<&str>, is: &Option<String>| said.is_some() && said != is.as_deref();
         let refusal = match (self.check(who), self.state) {
@@ -115,38 +116,38 @@ impl<W> Group<W> {
             _ if differs(protocol.0, &self.protocol_type) || differs(protocol.1, &self.protocol) => {
                 Some(code::INCONSISTENT_GROUP_PROTOCOL)
             }
-            (Ok(()), State::Empty) => Some(code::UNKNOWN_MEMBER_ID),
-            (Ok(()), State::Preparing) => Some(code::REBALANCE_IN_PROGRESS),
+            (Ok(()), GroupState::Empty) => Some(code::UNKNOWN_MEMBER_ID),
+            (Ok(()), GroupState::Preparing) => Some(code::REBALANCE_IN_PROGRESS),
             _ => None,
         };
         if let Some(code) = refusal {
-            return out.push((waiter, Answer::Sync(Synced::refused(code))));
+            return out.push((waiter, GroupReply::Sync(SyncReply::refused(code))));
         }
         let Some(member) = self.members.get_mut(who.member) else { return };
         member.expires = now + member.session;
         let earlier = member.syncing.replace(waiter);
-        out.extend(earlier.map(|waiter| (waiter, Answer::Sync(Synced::refused(code::REBALANCE_IN_PROGRESS)))));
-        if self.state == State::Completing && self.leader.as_deref() == Some(who.member) {
+        out.extend(earlier.map(|waiter| (waiter, GroupReply::Sync(SyncReply::refused(code::REBALANCE_IN_PROGRESS)))));
+        if self.state == GroupState::Completing && self.leader.as_deref() == Some(who.member) {
             for (id, assignment) in assignments {
                 if let Some(member) = self.members.get_mut(&id) {
                     member.assignment = assignment;
                 }
             }
-            self.state = State::Stable;
+            self.state = GroupState::Stable;
             self.deadline = None;
         }
-        if self.state == State::Stable {
+        if self.state == GroupState::Stable {
             let (protocol_type, protocol) = (&self.protocol_type, &self.protocol);
             for member in self.members.values_mut() {
                 let Some(waiter) = member.syncing.take() else { continue };
                 member.expires = now + member.session;
-                let synced = Synced {
+                let synced = SyncReply {
                     code: code::NONE,
                     protocol_type: protocol_type.clone(),
                     protocol: protocol.clone(),
                     assignment: member.assignment.clone(),
                 };
-                out.push((waiter, Answer::Sync(synced)));
+                out.push((waiter, GroupReply::Sync(synced)));
             }
         }
     }

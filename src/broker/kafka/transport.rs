@@ -8,20 +8,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::super::log::Slice;
-use super::aside::aside;
+use super::super::log::SegmentSlice;
+use super::blocking::run_blocking;
 use super::reply::Reply;
 
 /// How much of a file range is read at a time when it must be encrypted.
 const STRIDE: usize = 256 << 10;
 
-pub(super) enum Wire {
+pub(super) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Wire {
-    /// Reads what there is into the room that `buffer` has. Nothing is lost when the future is dropped.
+impl Transport {
+    /// Reads what there is into the room that `buffer` has. Nothing is lost when the future is
+    /// dropped.
     pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read_buf(buffer).await,
@@ -56,7 +57,8 @@ impl Wire {
     }
 }
 
-/// Sends bytes and tells the kernel that more follow at once, so that they need no packet of their own.
+/// Sends bytes and tells the kernel that more follow at once, so that they need no packet of their
+/// own.
 async fn send_more(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let sent = socket
@@ -73,10 +75,10 @@ async fn send_more(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Sends a range of a file from the page cache.
-async fn send_file(socket: &TcpStream, slice: &Slice) -> io::Result<()> {
+async fn send_file(socket: &TcpStream, slice: &SegmentSlice) -> io::Result<()> {
     if !slice.is_cached() {
         // The disk may take its time; other connections of this worker do not wait for it.
-        aside(|| slice.load())?;
+        run_blocking(|| slice.load())?;
     }
     let mut left = slice.len;
     let mut position = slice.position as libc::off_t;
@@ -97,15 +99,15 @@ async fn send_file(socket: &TcpStream, slice: &Slice) -> io::Result<()> {
 }
 
 /// Reads a range of a file piece by piece and sends it encrypted.
-async fn copy_file(stream: &mut TlsStream<TcpStream>, slice: &Slice) -> io::Result<()> {
+async fn copy_file(stream: &mut TlsStream<TcpStream>, slice: &SegmentSlice) -> io::Result<()> {
     let mut buffer = vec![0; slice.len.min(STRIDE)];
     let mut done = 0;
     while done < slice.len {
         let step = (slice.len - done).min(STRIDE);
-        let piece = Slice { position: slice.position + done as u64, len: step, ..slice.clone() };
+        let piece = SegmentSlice { position: slice.position + done as u64, len: step, ..slice.clone() };
         match piece.is_cached() {
             true => piece.read(&mut buffer[..step])?,
-            false => aside(|| piece.read(&mut buffer[..step]))?,
+            false => run_blocking(|| piece.read(&mut buffer[..step]))?,
         }
         stream.write_all(&buffer[..step]).await?;
         done += step;

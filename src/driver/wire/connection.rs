@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::driver::nats::link::without_secrets;
-use crate::driver::nats::options::Connection;
+use crate::driver::nats::options::ConnectionOptions;
 use crate::driver::{DriverError, Incident, Incidents, Target};
 use crate::plan::address::NATS;
 use crate::plan::{Address, Server};
@@ -20,7 +20,7 @@ const ROOM: usize = 256 * 1024;
 /// What the server says when a client connects.
 #[derive(Debug, serde::Deserialize)]
 #[serde(default)]
-pub(super) struct Info {
+pub(super) struct InfoLine {
     pub(super) version: String,
     pub(super) server_name: String,
     pub(super) go: String,
@@ -28,19 +28,19 @@ pub(super) struct Info {
     tls_required: bool,
 }
 
-impl Default for Info {
+impl Default for InfoLine {
     fn default() -> Self {
         let none = String::new;
         Self { version: none(), server_name: none(), go: none(), max_payload: 1 << 20, tls_required: false }
     }
 }
 
-/// One connection.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(super) struct WireConnection {
     stream: TcpStream,
     pub(super) out: Vec<u8>,
-    /// Of `out`, already written; kept here because a write may be given up in its middle and taken up again.
+    /// Of `out`, already written; kept here because a write may be given up in its middle and taken
+    /// up again.
     written: usize,
     /// What has been read and not yet used is `input[from..to]`.
     pub(super) input: Vec<u8>,
@@ -54,7 +54,7 @@ pub(super) struct Pipe {
 }
 
 /// What the server sent.
-pub(super) enum Frame {
+pub(super) enum ServerFrame {
     /// A message: where its parts stand in the input.
     Message { payload: (usize, usize), reply: (usize, usize), no_responders: bool },
     /// Something that is dealt with.
@@ -77,15 +77,19 @@ async fn connect(servers: &[Server]) -> std::io::Result<TcpStream> {
     Err(last)
 }
 
-impl Pipe {
-    pub(super) async fn open(target: &Target, incidents: &Incidents, name: &str) -> Result<(Self, Info), DriverError> {
+impl WireConnection {
+    pub(super) async fn open(
+        target: &Target,
+        incidents: &Incidents,
+        name: &str,
+    ) -> Result<(Self, InfoLine), DriverError> {
         let url = without_secrets(&target.url);
         let failed = |words: String| DriverError::Connect {
             url: url.clone(),
             words,
             remedy: "check that the server runs there, and the credentials in `system.options`".into(),
         };
-        let options = Connection::of(target).map_err(failed)?;
+        let options = ConnectionOptions::of(target).map_err(failed)?;
         let servers = Address::read(&NATS, &target.url).map_err(|e| failed(e.to_string()))?.servers;
         let connecting = tokio::time::timeout(target.timeout, connect(&servers)).await;
         let stream = connecting
@@ -124,7 +128,7 @@ impl Pipe {
         Ok((pipe, info))
     }
 
-    async fn hello(&mut self) -> Result<Info, DriverError> {
+    async fn hello(&mut self) -> Result<InfoLine, DriverError> {
         loop {
             let line = &self.input[self.from..self.to];
             if let Some(end) = memchr::memchr(b'\n', line) {
@@ -150,9 +154,9 @@ impl Pipe {
             self.write().await?;
             loop {
                 match self.next()? {
-                    Frame::Pong => return Ok(()),
-                    Frame::Need(n) => self.fill(n).await?,
-                    Frame::Message { .. } | Frame::Other => {}
+                    ServerFrame::Pong => return Ok(()),
+                    ServerFrame::Need(n) => self.fill(n).await?,
+                    ServerFrame::Message { .. } | ServerFrame::Other => {}
                 }
             }
         };
@@ -186,7 +190,7 @@ impl Pipe {
                     self.incidents.backpressure();
                     self.stream.writable().await.map_err(|e| self.lost(e.to_string()))?;
                 }
-                Err(e) => return Err(self.lost(self.last_words(e.to_string()))),
+                Err(e) => return Err(self.lost(self.server_error(e.to_string()))),
             }
         }
         self.out.clear();
@@ -195,7 +199,7 @@ impl Pipe {
     }
 
     /// What the server said before it closed, where it said something.
-    fn last_words(&self, otherwise: String) -> String {
+    fn server_error(&self, otherwise: String) -> String {
         let mut buffer = [0; 512];
         let read = self.stream.try_read(&mut buffer).unwrap_or(0);
         let said = String::from_utf8_lossy(&buffer[..read]).into_owned();
@@ -237,28 +241,28 @@ impl Pipe {
 
     /// Takes the next frame off the input.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Frame, DriverError> {
+    pub(super) fn next(&mut self) -> Result<ServerFrame, DriverError> {
         let input = &self.input[self.from..self.to];
-        let Some(end) = memchr::memchr(b'\n', input) else { return Ok(Frame::Need(1)) };
+        let Some(end) = memchr::memchr(b'\n', input) else { return Ok(ServerFrame::Need(1)) };
         let line = &input[..end];
         let after = self.from + end + 1;
         match line.first() {
             Some(b'M' | b'H') => {
                 let headers = line[0] == b'H';
                 let malformed = || self.lost(format!("the server wrote {:?}", String::from_utf8_lossy(line)));
-                let fields = Fields::of(line).ok_or_else(malformed)?;
+                let fields = LineFields::of(line).ok_or_else(malformed)?;
                 let (head, total) = fields.sizes(headers).ok_or_else(malformed)?;
                 if head > total {
                     return Err(malformed());
                 }
                 if self.to < after + total + 2 {
-                    return Ok(Frame::Need(after + total + 2 - self.to));
+                    return Ok(ServerFrame::Need(after + total + 2 - self.to));
                 }
                 let no_responders = headers && self.input[after..after + head].starts_with(b"NATS/1.0 503");
                 let reply = fields.reply(headers).map_or((0, 0), |(from, to)| (self.from + from, self.from + to));
                 let payload = (after + head, after + total);
                 self.from = after + total + 2;
-                return Ok(Frame::Message { payload, reply, no_responders });
+                return Ok(ServerFrame::Message { payload, reply, no_responders });
             }
             Some(b'-') => {
                 let words =
@@ -273,11 +277,11 @@ impl Pipe {
             }
             Some(b'P') => {
                 self.from = after;
-                return Ok(Frame::Pong);
+                return Ok(ServerFrame::Pong);
             }
             _ => self.from = after,
         }
-        Ok(Frame::Other)
+        Ok(ServerFrame::Other)
     }
 }
 
@@ -302,13 +306,13 @@ pub(super) fn append(out: &mut Vec<u8>, payload: &[u8]) {
 }
 
 /// The blank-separated fields of a control line, as places in it; at most six.
-struct Fields<'a> {
+struct LineFields<'a> {
     line: &'a [u8],
     at: [(usize, usize); 6],
     len: usize,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> LineFields<'a> {
     fn of(line: &'a [u8]) -> Option<Self> {
         let mut fields = Self { line, at: [(0, 0); 6], len: 0 };
         let mut begin = None;
@@ -326,7 +330,8 @@ impl<'a> Fields<'a> {
         }
         Some(fields)
     }
-    /// Bytes of headers and of everything; `MSG subject sid [reply] size`, `HMSG subject sid [reply] headers size`.
+    /// Bytes of headers and of everything; `MSG subject sid [reply] size`,
+    /// `HMSG subject sid [reply] headers size`.
     fn sizes(&self, headers: bool) -> Option<(usize, usize)> {
         let number = |k: usize| std::str::from_utf8(&self.line[self.at[k].0..self.at[k].1]).ok()?.parse().ok();
         let least = if headers { 5 } else { 4 };
@@ -347,7 +352,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn fields(line: &[u8], headers: bool) -> Option<(usize, usize, Option<String>)> {
-        let fields = Fields::of(line)?;
+        let fields = LineFields::of(line)?;
         let (head, total) = fields.sizes(headers)?;
         let reply = fields.reply(headers).map(|(a, b)| String::from_utf8_lossy(&line[a..b]).into_owned());
         Some((head, total, reply))

@@ -4,7 +4,7 @@ use crate::units::{Nanos, now};
 
 /// Its bytes, copied, and when it arrived.
 #[derive(Debug, Clone)]
-pub(in crate::broker) struct Parcel {
+pub(in crate::broker) struct OwnedMessage {
     /// The connection that published it.
     pub publisher: u64,
     pub arrived: Nanos,
@@ -16,7 +16,7 @@ pub(in crate::broker) struct Parcel {
     pub header_len: usize,
 }
 
-impl Parcel {
+impl OwnedMessage {
     /// Of subject, reply, header length and total length as text, and payload.
     pub fn new(publisher: u64, parts: [&[u8]; 5], header_len: usize) -> Self {
         let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
@@ -54,8 +54,8 @@ impl Parcel {
         body
     }
 
-    /// Bytes that it takes while it waits.
-    pub fn weight(&self) -> usize {
+    /// Bytes of memory that it holds while it waits.
+    pub fn memory_bytes(&self) -> usize {
         self.bytes.len() + size_of::<Self>()
     }
 }

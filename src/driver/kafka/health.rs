@@ -1,7 +1,8 @@
-//! What a client hears about its connections, and when that ends a trial.
+//! Errors that a client reports about its connections, and which of them end a trial.
 //!
-//! librdkafka never gives up: it reconnects for ever. What can only fail again (credentials, certificates, a fatal error)
-//! ends a trial at once; brokers that are all gone end it when they stay away longer than the bound on a connection.
+//! librdkafka reconnects without end. What can only fail again (credentials, certificates, a fatal
+//! error) ends a trial at once; brokers that are all gone end it when they stay away longer than
+//! the bound on a connection.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,24 +13,23 @@ use rdkafka::types::RDKafkaRespErr as Code;
 
 use crate::driver::{DriverError, Incident, Incidents};
 
-/// See the module.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct ConnectionHealth {
     url: String,
     patience: Duration,
     incidents: Incidents,
     any: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     fatal: Option<String>,
     last: Option<String>,
     down_since: Option<Instant>,
 }
 
-impl Trouble {
+impl ConnectionHealth {
     /// `patience` bounds how long all brokers may be away.
     pub(super) fn new(url: &str, patience: Duration, incidents: &Incidents) -> Self {
         Self {
@@ -41,8 +41,8 @@ impl Trouble {
         }
     }
 
-    /// An error that concerns the client as a whole.
-    pub(super) fn heard(&self, code: c_int, reason: String) {
+    /// Notes an error of the client as a whole.
+    pub(super) fn note_error(&self, code: c_int, reason: String) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is = |which: Code| code == which as c_int;
         if is(Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
@@ -72,7 +72,7 @@ impl Trouble {
 
     /// Something came through: whatever was down is back.
     #[inline]
-    pub(super) fn over(&self) {
+    pub(super) fn note_recovery(&self) {
         if self.any.load(Ordering::Acquire) {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.down_since = None;
@@ -100,14 +100,14 @@ impl Trouble {
         }
     }
 
-    /// The last thing heard, for an error that says less.
+    /// The latest error, for one that says less.
     pub(super) fn last(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.fatal.clone().or_else(|| state.last.clone())
     }
 
-    /// Whether what was heard can only fail again.
-    pub(super) fn hopeless(&self) -> bool {
+    /// Whether an error was reported that can only come again.
+    pub(super) fn is_fatal(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).fatal.is_some()
     }
 
@@ -125,31 +125,31 @@ impl Trouble {
 mod tests {
     use super::*;
 
-    fn trouble(patience: Duration) -> Trouble {
-        Trouble::new("kafka://here", patience, &Incidents::default())
+    fn health(patience: Duration) -> ConnectionHealth {
+        ConnectionHealth::new("kafka://here", patience, &Incidents::default())
     }
 
     #[test]
     fn wrong_credentials_end_it_at_once() {
-        let t = trouble(Duration::from_secs(60));
+        let t = health(Duration::from_secs(60));
         assert_eq!(t.check(), Ok(()));
-        t.heard(Code::RD_KAFKA_RESP_ERR__AUTHENTICATION as c_int, "wrong password".into());
-        t.over();
+        t.note_error(Code::RD_KAFKA_RESP_ERR__AUTHENTICATION as c_int, "wrong password".into());
+        t.note_recovery();
         assert_eq!(t.check().unwrap_err().to_string(), "connection to kafka://here lost: wrong password");
-        assert!(t.hopeless());
+        assert!(t.is_fatal());
     }
 
     #[test]
     fn brokers_that_are_away_are_waited_for_up_to_the_bound() {
-        let t = trouble(Duration::from_millis(20));
-        t.heard(Code::RD_KAFKA_RESP_ERR__TRANSPORT as c_int, "Connection refused".into());
-        t.heard(Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int, "1/1 brokers are down".into());
+        let t = health(Duration::from_millis(20));
+        t.note_error(Code::RD_KAFKA_RESP_ERR__TRANSPORT as c_int, "Connection refused".into());
+        t.note_error(Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int, "1/1 brokers are down".into());
         assert_eq!(t.check(), Ok(()));
         std::thread::sleep(Duration::from_millis(30));
         let told = t.check().unwrap_err().to_string();
         assert!(told.contains("all brokers are away for more than 0.02 s: Connection refused"), "{told}");
-        t.over();
+        t.note_recovery();
         assert_eq!(t.check(), Ok(()));
-        assert!(!t.hopeless());
+        assert!(!t.is_fatal());
     }
 }

@@ -1,5 +1,5 @@
-//! The task that stays with a connection: it writes what the kernel would not take at once, sends PINGs, and ends a
-//! connection that shows no credentials in time, answers no PING, or takes no bytes.
+//! The writer task of a connection: it writes what the kernel would not take at once, sends PINGs,
+//! and ends a connection that shows no credentials in time, answers no PING, or takes no bytes.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,18 +17,18 @@ use tokio_rustls::server::TlsStream;
 
 use super::config::SlowConsumer;
 use super::counters::Counters;
-use super::hub::Hub;
-use super::outlet::{Outlet, Work, shut};
+use super::hub::NatsHub;
+use super::outlet::{Outlet, WriterTask, shut};
 
-/// Where the keeper writes.
-pub(super) enum Sink {
+/// Where the writer task writes.
+pub(super) enum WriteTarget {
     /// A socket shared with the committers.
     Plain(Arc<OwnedWriteHalf>),
-    /// A TLS session, which only the keeper may write to.
+    /// A TLS session, which only the writer task may write to.
     Tls(Box<WriteHalf<TlsStream<TcpStream>>>),
 }
 
-impl Sink {
+impl WriteTarget {
     /// Writes some bytes, waiting until at least one is taken.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -60,8 +60,8 @@ impl Sink {
     }
 }
 
-/// Keeps one connection until it is closed.
-pub(super) async fn keep(hub: Arc<Hub>, outlet: Arc<Outlet>, mut sink: Sink) {
+/// Serves the writing side of one connection until it is closed.
+pub(super) async fn keep(hub: Arc<NatsHub>, outlet: Arc<Outlet>, mut sink: WriteTarget) {
     let config = &hub.config;
     let mut unanswered = 0;
     let mut next = Instant::now()
@@ -69,14 +69,14 @@ pub(super) async fn keep(hub: Arc<Hub>, outlet: Arc<Outlet>, mut sink: Sink) {
     loop {
         tokio::select! {
             biased;
-            () = outlet.kick.notified() => {}
+            () = outlet.wake_writer.notified() => {}
             () = sleep_until(next) => {
                 next = Instant::now() + config.ping_interval;
                 if !outlet.admitted.load(Ordering::Acquire) {
                     Counters::add(&hub.counters.auth_failures, 1);
                     outlet.send(b"-ERR 'Authentication Timeout'\r\n");
                     outlet.finish();
-                } else if outlet.heard.swap(false, Ordering::AcqRel) {
+                } else if outlet.received_since_check.swap(false, Ordering::AcqRel) {
                     unanswered = 0;
                 } else if unanswered >= config.ping_max {
                     Counters::add(&hub.counters.stale, 1);
@@ -90,25 +90,27 @@ pub(super) async fn keep(hub: Arc<Hub>, outlet: Arc<Outlet>, mut sink: Sink) {
             }
         }
         match drain(&hub, &outlet, &mut sink).await {
-            Work::Finish => {
+            WriterTask::Finish => {
                 sink.shutdown().await;
-                // The reader sees the end of the input, or is told by the close when the peer does not close its side.
+                // The reader sees the end of the input, or is told by the close when the peer does
+                // not close its side.
                 outlet.finished(LINGER).await;
                 outlet.close();
                 return;
             }
-            Work::Closed => return,
-            Work::Idle | Work::Write(..) => {}
+            WriterTask::Closed => return,
+            WriterTask::Idle | WriterTask::Write(..) => {}
         }
     }
 }
 
-/// How long a connection that the server ends may take to read the last words.
+/// How long a connection that the server ends may take to read the last bytes.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// Writes until nothing waits.
-async fn drain(hub: &Hub, outlet: &Outlet, sink: &mut Sink) -> Work {
-    // A connection that may lose messages is not closed for being slow, only for being as good as dead.
+async fn drain(hub: &NatsHub, outlet: &Outlet, sink: &mut WriteTarget) -> WriterTask {
+    // A connection that may lose messages is not closed for being slow, only for being as good as
+    // dead.
     let patience = match hub.config.slow_consumer {
         SlowConsumer::DropNewest => hub.config.ping_interval * (hub.config.ping_max + 1),
         SlowConsumer::Disconnect | SlowConsumer::Block => hub.config.write_deadline,
@@ -116,7 +118,7 @@ async fn drain(hub: &Hub, outlet: &Outlet, sink: &mut Sink) -> Work {
     let mut spent = None;
     loop {
         let (buffer, mut at) = match outlet.work(spent.take()) {
-            Work::Write(buffer, at) => (buffer, at),
+            WriterTask::Write(buffer, at) => (buffer, at),
             other => return other,
         };
         while at < buffer.len() {
@@ -127,12 +129,12 @@ async fn drain(hub: &Hub, outlet: &Outlet, sink: &mut Sink) -> Work {
                 }
                 Ok(_) => {
                     outlet.close();
-                    return Work::Closed;
+                    return WriterTask::Closed;
                 }
                 Err(_) => {
                     Counters::add(&hub.counters.slow_consumers, 1);
                     outlet.close();
-                    return Work::Closed;
+                    return WriterTask::Closed;
                 }
             }
         }

@@ -1,10 +1,13 @@
-//! Keeps the cores of this host from falling asleep, for experiments in which waking them up would be a part of the answer.
+//! Keeps the cores of this host from falling asleep, for experiments in which waking them up would
+//! be a part of the answer.
 //!
-//! A core that has nothing to do halts; in a virtual machine it is then taken away, and waking it costs tens of microseconds, the
-//! more the longer it slept. A message that the broker delays finds its consumer's core asleep for longer than one that it does not
-//! delay: that difference is real latency, measured truly, and no part of the delay that was injected. Here one thread for each core
-//! spins at the policy `SCHED_IDLE`, which yields to every other thread at once (sched(7)).
-//! Measured on two cores under load, debug build: the excess over a delay of 10 ms fell from 100 to 55 us.
+//! A core that has nothing to do halts; in a virtual machine it is then taken away, and waking it
+//! costs tens of microseconds, the more the longer it slept. A message that the broker delays finds
+//! its consumer's core asleep for longer than one that it does not delay: that difference is real
+//! latency, measured truly, and no part of the delay that was injected. Here one thread for each
+//! core spins at the policy `SCHED_IDLE`, which yields to every other thread at once (sched(7)).
+//! Measured on two cores under load, debug build: the excess over a delay of 10 ms fell from 100 to
+//! 55 us.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +17,14 @@ use std::thread::JoinHandle;
 const MOST: usize = 64;
 
 /// While it lives, cores stay awake.
-pub struct Awake {
+pub struct KeepAwake {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Awake {
-    /// Keeps the cores of this process awake; where the kernel does not allow it, nothing is different.
+impl KeepAwake {
+    /// Keeps the cores of this process awake; where the kernel does not allow it, nothing is
+    /// different.
     pub fn keep() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = cores().into_iter().take(MOST).filter_map(|core| {
@@ -39,7 +43,7 @@ impl Awake {
     }
 }
 
-impl Drop for Awake {
+impl Drop for KeepAwake {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -61,7 +65,8 @@ fn cores() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect()
 }
 
-/// Binds the calling thread to a core and lets it run only when nobody else wants to; whether both were granted.
+/// Binds the calling thread to a core and lets it run only when nobody else wants to; whether both
+/// were granted.
 fn yields(core: usize) -> bool {
     // SAFETY: as in `cores`.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -87,7 +92,7 @@ mod tests {
             unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
             time.tv_sec * 1_000_000_000 + time.tv_nsec
         };
-        let (before, awake) = (usage(), Awake::keep());
+        let (before, awake) = (usage(), KeepAwake::keep());
         assert_eq!(awake.threads.len(), cores().len().min(MOST));
         // On a busy host the spinning threads get little: wait until they got some.
         let begun = std::time::Instant::now();

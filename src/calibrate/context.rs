@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{self, Conditions, Interrupt, Register, Sink, Tick, TrialFiles};
+use crate::engine::{self, Conditions, Interrupt, Register, RunSink, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
 use crate::plan::Case;
 use crate::record::{Disturbed, LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
@@ -15,13 +15,13 @@ use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 
 use super::CalibrateError;
-use super::certificate::{Form, Pauses, Unrest};
-use super::truth::{self, Injected};
+use super::certificate::{HostNoise, Pauses, Thoroughness};
+use super::truth::{self, FaultEvent};
 
 /// Where experiments are run.
-pub struct Bench<'a> {
+pub struct ExperimentContext<'a> {
     /// How thorough.
-    pub form: Form,
+    pub form: Thoroughness,
     /// The types of systems there are.
     pub register: &'a Register,
     /// A folder for files.
@@ -34,19 +34,18 @@ pub struct Bench<'a> {
     pub program: PathBuf,
 }
 
-/// What came of a trial.
-pub struct Ran {
-    /// The record.
+/// The result of a trial.
+pub struct TrialResult {
     pub trial: Trial,
     /// All samples by tag, as in the interval log: `hit/e2e`, or `e2e` where there is one workload.
     pub samples: BTreeMap<String, Histogram<u64>>,
     /// The same, interval by interval, and the pauses of the host as `hiccup`.
     pub intervals: Vec<TaggedInterval>,
     /// What was injected.
-    pub injected: Vec<Injected>,
+    pub injected: Vec<FaultEvent>,
 }
 
-impl Ran {
+impl TrialResult {
     /// A workload by its place in the scenario.
     pub fn workload(&self, i: usize) -> &WorkloadResult {
         &self.trial.workloads[i]
@@ -56,29 +55,33 @@ impl Ran {
         self.workload(i).latency.get(kind).cloned().unwrap_or_default()
     }
     /// What the host did meanwhile.
-    pub fn unrest(&self) -> Unrest {
+    pub fn host_noise(&self) -> HostNoise {
         let mut late: Vec<Nanos> = self.injected.iter().filter(|e| e.from > 0).map(|e| e.late).collect();
         late.sort_unstable();
         let at = |p| truth::rank(&late, p).unwrap_or(0);
-        Unrest { late: Pauses { p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }, ..unrest(&self.trial) }
+        HostNoise {
+            late: Pauses { p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) },
+            ..host_noise(&self.trial)
+        }
     }
-    /// What the host did between two instants, in seconds since the measured phase began: the longest pauses, which stand for every
-    /// quantile. Lateness of the fault server is left out, because its log is what is expected.
-    pub fn unrest_between(&self, from: f64, to: f64) -> Unrest {
+    /// What the host did between two instants, in seconds since the measured phase began: the
+    /// longest pauses, which stand for every quantile. Lateness of the fault server is left out,
+    /// because its log is what is expected.
+    pub fn noise_between(&self, from: f64, to: f64) -> HostNoise {
         let longest = |what: &dyn Fn(&str) -> bool| {
             let inside =
                 self.intervals.iter().filter(|i| what(&i.tag) && i.start_s < to && i.start_s + i.length_s > from);
             let max = inside.map(|i| i.histogram.open().max()).max().unwrap_or(0);
             Pauses { p90: max, p99: max, p999: max, max }
         };
-        Unrest {
+        HostNoise {
             hiccup: longest(&|tag| tag == "hiccup"),
             lag: longest(&|tag| tag.ends_with("lag")),
-            ..Unrest::default()
+            ..HostNoise::default()
         }
     }
     /// Events of a kind.
-    pub fn events<'s>(&'s self, event: &'s str) -> impl Iterator<Item = &'s Injected> {
+    pub fn events<'s>(&'s self, event: &'s str) -> impl Iterator<Item = &'s FaultEvent> {
         self.injected.iter().filter(move |e| e.event == event)
     }
 }
@@ -89,10 +92,11 @@ pub fn at(l: &LatencySummary, quantile: f64) -> Option<f64> {
 }
 
 /// What the host did during a trial.
-pub fn unrest(trial: &Trial) -> Unrest {
+pub fn host_noise(trial: &Trial) -> HostNoise {
     let amounts = trial.disturbance.iter().filter_map(|f| f.amount);
     let steal = amounts.filter(|a| a.of == Disturbed::StolenTime).map(|a| a.value).sum();
-    // The curve has points whatever the quantiles of the plan; the last one before a quantile is the nearest.
+    // The curve has points whatever the quantiles of the plan; the last one before a quantile is
+    // the nearest.
     let at = |l: &LatencySummary, q: f64| l.curve.iter().rev().find(|(p, _)| *p <= q).map_or(0, |(_, ns)| *ns);
     let pauses = |l: &LatencySummary| Pauses {
         p90: at(l, 0.9),
@@ -101,29 +105,29 @@ pub fn unrest(trial: &Trial) -> Unrest {
         max: l.max_ns.unwrap_or(0),
     };
     let lags = trial.workloads.iter().filter_map(|w| w.latency.get("lag")).map(pauses);
-    let lag = lags.fold(Unrest::default(), |u, lag| u.worse(Unrest { lag, ..Unrest::default() })).lag;
-    Unrest { hiccup: pauses(&trial.hiccup), lag, steal, ..Unrest::default() }
+    let lag = lags.fold(HostNoise::default(), |u, lag| u.worse(HostNoise { lag, ..HostNoise::default() })).lag;
+    HostNoise { hiccup: pauses(&trial.hiccup), lag, steal, ..HostNoise::default() }
 }
 
-impl Bench<'_> {
+impl ExperimentContext<'_> {
     /// The first or the second, by form.
     pub fn pick<T>(&self, quick: T, full: T) -> T {
-        if self.form == Form::Quick { quick } else { full }
+        if self.form == Thoroughness::Quick { quick } else { full }
     }
 
     /// Runs a scenario of one trial for each case.
-    pub fn run(&self, experiment: &'static str, text: String) -> Result<Vec<Ran>, CalibrateError> {
+    pub fn run(&self, experiment: &'static str, text: String) -> Result<Vec<TrialResult>, CalibrateError> {
         let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &self.register.types())?.plan;
-        let keeper = Keeper::default();
+        let collector = TrialCollector::default();
         // What is being calibrated is not judged by an earlier calibration.
-        let Bench { register, scratch, clocksource, interrupt, .. } = *self;
-        engine::run(&plan, &Conditions { register, scratch, clocksource, calibration: None, interrupt }, &keeper)?;
+        let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
+        engine::run(&plan, &Conditions { register, scratch, clocksource, calibration: None, interrupt }, &collector)?;
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }
         let failed = |phase: &str, error: String| CalibrateError::Trial { experiment, phase: phase.into(), error };
         let mut all = Vec::new();
-        for files in keeper.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for files in collector.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
             if let Outcome::Failed { phase, error } = &files.trial.outcome {
                 return Err(failed(phase, error.clone()));
             }
@@ -135,7 +139,7 @@ impl Bench<'_> {
             }
             let log = files.fault_log.unwrap_or_default();
             let injected = truth::read(&log).map_err(|e| failed("the log of faults", e))?;
-            all.push(Ran { trial: files.trial, samples, intervals: files.hlog, injected });
+            all.push(TrialResult { trial: files.trial, samples, intervals: files.hlog, injected });
         }
         if all.is_empty() {
             return Err(failed("prepare", "the reference broker could not be started".into()));
@@ -144,32 +148,34 @@ impl Bench<'_> {
     }
 
     /// As [`run`](Self::run), of a single case.
-    pub fn one(&self, experiment: &'static str, text: String) -> Result<Ran, CalibrateError> {
+    pub fn one(&self, experiment: &'static str, text: String) -> Result<TrialResult, CalibrateError> {
         let last = self.run(experiment, text)?.pop();
         last.ok_or(CalibrateError::Interrupted)
     }
 }
 
-/// How much medians of such messages scatter on this host: half the interquartile range of the workload that the faults
-/// do not hit, at most 50 us.
-pub fn scatter(ran: &Ran, i: usize) -> f64 {
+/// How much medians of such messages scatter on this host: half the interquartile range of the
+/// workload that the faults do not hit, at most 50 us.
+pub fn scatter(ran: &TrialResult, i: usize) -> f64 {
     unsteady(ran, i).min(50_000.0)
 }
 
-/// The same without a bound: how far the median of the control may be from that of other messages on a busy host.
-pub fn unsteady(ran: &Ran, i: usize) -> f64 {
+/// The same without a bound: how far the median of the control may be from that of other messages
+/// on a busy host.
+pub fn unsteady(ran: &TrialResult, i: usize) -> f64 {
     let l = ran.latency(i, "e2e");
     at(&l, 0.75).zip(at(&l, 0.25)).map_or(0.0, |(high, low)| (high - low) / 2.0)
 }
 
-/// The latency of the way to the broker and back: the median of the workload that the faults do not hit.
-pub fn control(ran: &Ran, i: usize) -> f64 {
+/// The latency of the way to the broker and back: the median of the workload that the faults do not
+/// hit.
+pub fn control(ran: &TrialResult, i: usize) -> f64 {
     at(&ran.latency(i, "e2e"), 0.5).unwrap_or(0.0)
 }
 
-impl Unrest {
+impl HostNoise {
     /// With what happened to workload `i` of the same trial, which the faults do not hit.
-    pub fn beside(self, ran: &Ran, i: usize) -> Self {
+    pub fn with_noise_of(self, ran: &TrialResult, i: usize) -> Self {
         let l = ran.latency(i, "e2e");
         let Some(median) = at(&l, 0.5).map(|v| v as Nanos) else { return self };
         let above = |q| {
@@ -181,8 +187,8 @@ impl Unrest {
     }
 }
 
-/// A share of `value`, enlarged by what the control shows as spread, but at most doubled: a loud host must not make every
-/// result right.
+/// A share of `value`, enlarged by what the control shows as spread, but at most doubled: a loud
+/// host must not make every result right.
 pub fn with_floor(tolerance: f64, spread: f64) -> f64 {
     tolerance + spread.min(tolerance)
 }
@@ -193,9 +199,9 @@ pub fn ms(nanos: Nanos) -> String {
 }
 
 #[derive(Default)]
-struct Keeper(Mutex<Vec<TrialFiles>>);
+struct TrialCollector(Mutex<Vec<TrialFiles>>);
 
-impl Sink for Keeper {
+impl RunSink for TrialCollector {
     fn begin(&self, _: &Case, _: u32, _: usize, _: usize) {}
     fn tick(&self, _: Tick) {}
     fn skip(&self, _: Skipped) {}

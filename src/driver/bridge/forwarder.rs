@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::{Middle, histogram};
-use crate::driver::{Confirmation, Consumer, Disposition, DriverError, Incoming, Outgoing, Producer, Sink};
+use super::{BridgeShared, histogram};
+use crate::driver::{Confirmation, Consumer, Disposition, DriverError, Incoming, MessageSink, Outgoing, Producer};
 use crate::load::message::open;
 use crate::units::Nanos;
 
@@ -18,22 +18,23 @@ const IN_FLIGHT: usize = 100_000;
 /// A stop is noticed at least so often.
 const TICK: Duration = Duration::from_millis(20);
 
-/// What one thread forwards.
-pub(super) struct Belt<'a, P> {
-    middle: &'a Middle,
+/// Forwards messages between two systems, on one thread.
+pub(super) struct Forwarder<'a, P> {
+    middle: &'a BridgeShared,
     channels: u32,
     pub(super) producer: P,
     /// Taken over, not yet acknowledged by Kafka.
-    pending: HashMap<u64, Parcel>,
+    pending: HashMap<u64, UnackedMessage>,
     token: u64,
-    /// Whether Kafka has each message taken over, from the oldest that it has not; `first` is the number of that one.
+    /// Whether Kafka has each message taken over, from the oldest that it has not; `first` is the
+    /// number of that one.
     stored: VecDeque<bool>,
     first: u64,
     pub(super) hop: Histogram<u64>,
 }
 
 /// A message on its way to Kafka.
-struct Parcel {
+struct UnackedMessage {
     channel: u32,
     message: Vec<u8>,
     /// Its number in the order in which messages were taken over.
@@ -42,9 +43,9 @@ struct Parcel {
 
 /// Copies what is received, so that it can be sent when the sink is done.
 #[derive(Default)]
-struct Intake(Vec<(Nanos, Vec<u8>)>);
+struct MessageCopies(Vec<(Nanos, Vec<u8>)>);
 
-impl Sink for Intake {
+impl MessageSink for MessageCopies {
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
         self.0.push((message.at, message.payload.to_vec()));
         Disposition::Hold
@@ -52,14 +53,14 @@ impl Sink for Intake {
     fn dead_letter(&mut self, _: Incoming<'_>) {}
 }
 
-impl<'a, P: Producer> Belt<'a, P> {
-    pub(super) fn new(middle: &'a Middle, channels: u32, producer: P) -> Self {
+impl<'a, P: Producer> Forwarder<'a, P> {
+    pub(super) fn new(middle: &'a BridgeShared, channels: u32, producer: P) -> Self {
         let (pending, stored) = (HashMap::new(), VecDeque::new());
         Self { middle, channels, producer, pending, token: 0, stored, first: 0, hop: histogram() }
     }
 
     pub(super) async fn run<C: Consumer>(&mut self, consumer: &mut C) -> Result<(), DriverError> {
-        let mut intake = Intake::default();
+        let mut intake = MessageCopies::default();
         loop {
             let mut settled: Vec<(u64, bool)> = Vec::new();
             let mut acks = |c: Confirmation<'_>| match c {
@@ -78,25 +79,26 @@ impl<'a, P: Producer> Belt<'a, P> {
                 }
             }
             for (token, acked) in settled {
-                let Some(parcel) = self.pending.remove(&token) else { continue };
+                let Some(unacked) = self.pending.remove(&token) else { continue };
                 if acked {
-                    self.store(parcel.number);
+                    self.store(unacked.number);
                 } else {
-                    self.send(parcel).await?;
+                    self.send(unacked).await?;
                 }
             }
             for (at, message) in intake.0.drain(..) {
                 let channel = self.note(at, &message);
                 let number = self.first + self.stored.len() as u64;
                 self.stored.push_back(false);
-                self.send(Parcel { channel, message, number }).await?;
+                self.send(UnackedMessage { channel, message, number }).await?;
             }
             self.producer.flush().await?;
             consumer.settle(self.through())?;
         }
     }
 
-    /// Notes when a message was here; returns its channel, so that what shared a channel shares a partition.
+    /// Notes when a message was here; returns its channel, so that what shared a channel shares a
+    /// partition.
     fn note(&mut self, at: Nanos, message: &[u8]) -> u32 {
         let Ok(e) = open(message, self.middle.run) else { return 0 };
         let (slot, key) = self.middle.slot(e.producer, e.sequence);
@@ -108,13 +110,13 @@ impl<'a, P: Producer> Belt<'a, P> {
         (e.sequence % u64::from(self.channels)) as u32
     }
 
-    async fn send(&mut self, parcel: Parcel) -> Result<(), DriverError> {
-        let out = Outgoing { channel: parcel.channel, key: None, payload: &parcel.message, token: self.token };
+    async fn send(&mut self, unacked: UnackedMessage) -> Result<(), DriverError> {
+        let out = Outgoing { channel: unacked.channel, key: None, payload: &unacked.message, token: self.token };
         self.producer.send(out).await?;
         if self.producer.confirms() {
-            self.pending.insert(self.token, parcel);
+            self.pending.insert(self.token, unacked);
         } else {
-            self.store(parcel.number);
+            self.store(unacked.number);
         }
         self.token += 1;
         Ok(())
@@ -146,13 +148,13 @@ mod tests {
 
     /// Gives ten messages, then none.
     #[derive(Default)]
-    struct Stream {
+    struct TenMessages {
         given: bool,
         settled: Vec<usize>,
     }
 
-    impl Consumer for Stream {
-        async fn receive(&mut self, sink: &mut impl Sink, _: usize) -> Result<(), DriverError> {
+    impl Consumer for TenMessages {
+        async fn receive(&mut self, sink: &mut impl MessageSink, _: usize) -> Result<(), DriverError> {
             if self.given {
                 return std::future::pending().await;
             }
@@ -170,13 +172,13 @@ mod tests {
     }
 
     /// What became of single messages, one step after the other, and then the end.
-    struct Log<'a> {
+    struct ScriptedProducer<'a> {
         sent: Vec<(u64, u8)>,
         steps: VecDeque<Vec<(u64, bool)>>,
         stop: &'a AtomicBool,
     }
 
-    impl Producer for Log<'_> {
+    impl Producer for ScriptedProducer<'_> {
         fn confirms(&self) -> bool {
             true
         }
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_message_is_taken_over_when_it_arrived_and_not_when_it_is_copied() {
-        let mut intake = Intake::default();
+        let mut intake = MessageCopies::default();
         for at in [7, 7, 9] {
             intake.take(Incoming { payload: &[1], at, attempt: 0 });
         }
@@ -216,23 +218,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_is_acknowledged_when_kafka_has_the_message() {
-        let middle = Middle {
+        let middle = BridgeShared {
             run: 1,
             origin: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             ring: Box::new([]),
             hops: Mutex::new([histogram(), histogram()]),
         };
-        // Message 0 is refused once, and sent again as number 10; until then nothing behind it is acknowledged.
+        // Message 0 is refused once, and sent again as number 10; until then nothing behind it is
+        // acknowledged.
         let acked = |tokens: std::ops::Range<u64>| tokens.map(|t| (t, true)).collect::<Vec<_>>();
         let steps = VecDeque::from([acked(1..4), vec![(0, false)], acked(5..9), vec![(10, true)], acked(4..5)]);
-        let log = Log { sent: Vec::new(), steps, stop: &middle.stop };
-        let mut stream = Stream::default();
-        let mut belt = Belt::new(&middle, 1, log);
-        tokio::time::timeout(Duration::from_secs(20), belt.run(&mut stream)).await.unwrap().unwrap();
-        let sent: Vec<u64> = belt.producer.sent.iter().map(|(token, _)| *token).collect();
+        let log = ScriptedProducer { sent: Vec::new(), steps, stop: &middle.stop };
+        let mut stream = TenMessages::default();
+        let mut forwarder = Forwarder::new(&middle, 1, log);
+        tokio::time::timeout(Duration::from_secs(20), forwarder.run(&mut stream)).await.unwrap().unwrap();
+        let sent: Vec<u64> = forwarder.producer.sent.iter().map(|(token, _)| *token).collect();
         assert_eq!(sent, (0..11).collect::<Vec<_>>());
-        assert_eq!(belt.producer.sent[10].1, 0, "the refused message again");
+        assert_eq!(forwarder.producer.sent[10].1, 0, "the refused message again");
         stream.settled.retain(|n| *n > 0);
         assert_eq!(stream.settled, [4, 5], "0 to 3 when 0 is there at last; 4 to 8 when 4 is; 9 never");
     }

@@ -1,18 +1,18 @@
-//! The books of one workload, closed: what was owed, what came, and whether the system kept what it promised.
+//! The books of one workload, closed: what was owed, what came, and whether the system kept what it
+//! promised.
 
 use crate::driver::{Delivery, Guarantees};
-use crate::measure::ledger::Seen;
+use crate::measure::ledger::SequenceSet;
 use crate::plan::{Role, Workload};
 use crate::record::{GroupResult, Ledger, Promise, Replay};
 use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;
-use super::flow::Delivered;
+use super::flow::DeliveryCounts;
 use super::produce::Sent;
-use super::trial::Raw;
+use super::trial::RawTrial;
 
-/// See the module.
-pub struct Books {
+pub struct Accounting {
     /// All groups together.
     pub ledger: Ledger,
     /// Each group, where groups are there for different things.
@@ -26,10 +26,9 @@ pub struct Books {
     /// Whether the broker acknowledges messages: then it owes those alone.
     acknowledged: bool,
     /// What came within the measured phase.
-    pub within: Delivered,
+    pub within: DeliveryCounts,
     /// Whether consumers receive the messages, and whether requesters have them answered.
     pub consumed: bool,
-    /// See `consumed`.
     pub answered: bool,
     /// Sum over all owed deliveries of intended - origin.
     pub intended_sum: i128,
@@ -37,9 +36,9 @@ pub struct Books {
     pub received_sum: i128,
 }
 
-impl Books {
+impl Accounting {
     /// Closes the books of workload `i`.
-    pub fn close(raw: &Raw, i: usize, w: &Workload, delivers: bool) -> Self {
+    pub fn close(raw: &RawTrial, i: usize, w: &Workload, delivers: bool) -> Self {
         let (sent, received) = (&raw.sent[i], &raw.received[i]);
         let answered = w.topology.reply && delivers;
         let consumed = delivers && !answered;
@@ -96,7 +95,7 @@ impl Books {
             dropped,
             groups,
             acknowledged: sent.iter().any(|(_, s)| s.acknowledged),
-            within: Delivered::of(raw, i, w, consumed, answered),
+            within: DeliveryCounts::of(raw, i, w, consumed, answered),
             consumed,
             answered,
             intended_sum: sent.iter().map(|(_, s)| s.intended_sum).sum::<i128>() * i128::from(copies.max(1)),
@@ -164,7 +163,7 @@ fn surely_dropped(lost: u64, missing: u64, dropped: u64) -> u64 {
 /// First deliveries of measured messages to one group; what two members both had is a duplicate.
 fn close_group(
     group: u32,
-    raw: &Raw,
+    raw: &RawTrial,
     i: usize,
     w: &Workload,
     (ledger, missing): (&mut Ledger, &mut u64),
@@ -173,7 +172,7 @@ fn close_group(
     let mut result = GroupResult { group, role: w.role(group), expected: 0, delivered: 0, lost: 0 };
     for (producer, s) in &raw.sent[i] {
         let (from, to) = (s.range.0.min(s.range.1), s.range.1);
-        let (mut seen, mut dead) = (Seen::default(), Seen::default());
+        let (mut seen, mut dead) = (SequenceSet::default(), SequenceSet::default());
         for m in &members {
             ledger.duplicated += seen.merge(&m.seen[*producer as usize]);
             dead.merge(&m.dead[*producer as usize]);
@@ -185,7 +184,8 @@ fn close_group(
         result.delivered += delivered;
         result.lost += s.sent.saturating_sub(delivered + buried);
         ledger.dead_lettered += buried;
-        // What a slow consumer has not come to by the end of the drain is late, not lost by the system.
+        // What a slow consumer has not come to by the end of the drain is late, not lost by the
+        // system.
         if w.role(group) != Role::Slow {
             ledger.acked_lost += s.acks.count_without(&seen, from, to);
         }
@@ -196,7 +196,7 @@ fn close_group(
     result
 }
 
-fn replay(raw: &Raw, i: usize, w: &Workload) -> Option<Replay> {
+fn replay(raw: &RawTrial, i: usize, w: &Workload) -> Option<Replay> {
     if w.delivery.backlog == 0 {
         return None;
     }
@@ -225,7 +225,7 @@ mod tests {
         /// Each message of a trial is delivered, dropped by the client, or lost elsewhere.
         #[test]
         fn what_is_said_to_be_dropped_was_dropped(warm in prop::collection::vec(0u8..3, 0..40), measured in prop::collection::vec(0u8..3, 0..40)) {
-            let count = |all: &[u8], fate: u8| all.iter().filter(|f| **f == fate).count() as u64;
+            let count = |all: &[u8], outcome: u8| all.iter().filter(|f| **f == outcome).count() as u64;
             let (dropped, elsewhere) = (count(&measured, 1), count(&measured, 2));
             let in_all = dropped + count(&warm, 1);
             let missing = in_all + elsewhere + count(&warm, 2);
@@ -237,15 +237,15 @@ mod tests {
         }
     }
 
-    fn of_ledger(ledger: Ledger) -> Books {
-        Books {
+    fn of_ledger(ledger: Ledger) -> Accounting {
+        Accounting {
             ledger,
             groups: Vec::new(),
             replay: None,
             copies: 1,
             dropped: 0,
             acknowledged: true,
-            within: Delivered::default(),
+            within: DeliveryCounts::default(),
             consumed: true,
             answered: false,
             intended_sum: 0,
@@ -257,9 +257,9 @@ mod tests {
     fn what_is_still_on_its_way_breaks_no_promise() {
         let of = |delivery: Delivery, acked_lost: u64, duplicated: u64, arriving: bool| {
             let ledger = Ledger { acked: 10, lost: acked_lost, acked_lost, duplicated, ..Ledger::default() };
-            let books = of_ledger(ledger);
+            let accounting = of_ledger(ledger);
             let guarantees = Guarantees { delivery: Stated::new(delivery, ""), ..Guarantees::default() };
-            books.promises(&guarantees, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+            accounting.promises(&guarantees, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };
         assert_eq!(of(Delivery::AtLeastOnce, 3, 0, false), [false]);
         assert!(of(Delivery::AtLeastOnce, 3, 0, true).is_empty(), "neither kept nor broken");
@@ -273,9 +273,9 @@ mod tests {
     fn what_was_given_up_breaks_no_promise_and_keeps_none() {
         let of = |delivery: Delivery, duplicated: u64| {
             let ledger = Ledger { acked: 10, in_flight: 3, duplicated, ..Ledger::default() };
-            let books = of_ledger(ledger);
+            let accounting = of_ledger(ledger);
             let guarantees = Guarantees { delivery: Stated::new(delivery, ""), ..Guarantees::default() };
-            books.promises(&guarantees, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+            accounting.promises(&guarantees, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };
         assert!(of(Delivery::AtLeastOnce, 0).is_empty() && of(Delivery::ExactlyOnce, 0).is_empty());
         assert_eq!(of(Delivery::ExactlyOnce, 1), [false]);

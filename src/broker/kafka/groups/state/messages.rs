@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 /// An answer to somebody who waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Join(Joined),
-    Sync(Synced),
+pub(crate) enum GroupReply {
+    Join(JoinReply),
+    Sync(SyncReply),
 }
 
 /// The answer to a join.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Joined {
+pub(crate) struct JoinReply {
     pub(crate) code: i16,
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<String>,
@@ -28,14 +28,14 @@ pub(crate) struct Joined {
 
 /// The answer to a sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Synced {
+pub(crate) struct SyncReply {
     pub(crate) code: i16,
     pub(crate) protocol_type: Option<String>,
     pub(crate) protocol: Option<String>,
     pub(crate) assignment: Bytes,
 }
 
-impl Joined {
+impl JoinReply {
     pub(crate) fn refused(code: i16, member: impl Into<String>) -> Self {
         Self {
             code,
@@ -50,15 +50,15 @@ impl Joined {
     }
 }
 
-impl Synced {
+impl SyncReply {
     pub(crate) fn refused(code: i16) -> Self {
         Self { code, protocol_type: None, protocol: None, assignment: Bytes::new() }
     }
 }
 
-/// What a member asks when it joins.
+/// The fields of a join request.
 #[derive(Debug, Clone)]
-pub(crate) struct Join {
+pub(crate) struct JoinRequest {
     pub(crate) member: String,
     pub(crate) instance: Option<String>,
     pub(crate) client: String,
@@ -74,9 +74,9 @@ pub(crate) struct Join {
     pub(crate) knows_skip: bool,
 }
 
-/// Who asks, and of which generation it believes to be.
+/// The member that asks, and the generation it states.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Who<'a> {
+pub(crate) struct MemberIdentity<'a> {
     pub(crate) member: &'a str,
     pub(crate) instance: Option<&'a str>,
     pub(crate) generation: i32,

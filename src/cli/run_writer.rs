@@ -8,19 +8,19 @@ use crate::engine::{self, Tick, TrialFiles};
 use crate::plan::Case;
 use crate::record::store::interval_log;
 use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Secrets, Skipped, rfc3339};
-use crate::report::charts::series::Series;
+use crate::report::charts::series::RunSeries;
 use crate::units::now;
 
 use super::progress::Progress;
 
 /// What a run has come to.
-pub(super) struct Kept {
+pub(super) struct RunOutput {
     pub(super) record: Record,
     pub(super) intervals: Vec<Interval>,
     pub(super) folder: Folder,
 }
 
-impl Kept {
+impl RunOutput {
     /// Brings the folder up to date, and says what of it failed.
     fn keep(&mut self, progress: &Progress) {
         self.folder.keep(&self.record, &self.intervals);
@@ -32,7 +32,7 @@ impl Kept {
     /// Renders the reports, and writes them beside the record.
     fn render(&mut self, progress: &Progress) -> Result<(), String> {
         let read = |name: &str| self.folder.read(name);
-        let series = Series { intervals: &self.intervals, read: &read };
+        let series = RunSeries { intervals: &self.intervals, read: &read };
         let files = crate::report::files(&self.record, &series).map_err(|e| e.to_string())?;
         for (name, bytes) in files {
             self.folder.add(&name, bytes);
@@ -42,37 +42,37 @@ impl Kept {
     }
 }
 
-/// See the module.
-pub(super) struct Keeper {
+pub(super) struct RunWriter {
     progress: Progress,
     /// Taken out of all that is kept and shown.
     secrets: Secrets,
-    kept: Mutex<Kept>,
+    output: Mutex<RunOutput>,
 }
 
-impl Keeper {
+impl RunWriter {
     /// Writes what there is at the start.
     pub(super) fn new(progress: Progress, record: Record, folder: Folder, secrets: Secrets) -> Self {
-        let mut kept = Kept { record, intervals: Vec::new(), folder };
-        kept.keep(&progress);
-        Self { progress, secrets, kept: Mutex::new(kept) }
+        let mut output = RunOutput { record, intervals: Vec::new(), folder };
+        output.keep(&progress);
+        Self { progress, secrets, output: Mutex::new(output) }
     }
 
-    /// Ends the record and renders the reports; the second value says what of them could not be rendered.
-    pub(super) fn finish(self, completion: Completion, clock: &RunClock) -> (Kept, Result<(), String>) {
+    /// Ends the record and renders the reports; the second value says what of them could not be
+    /// rendered.
+    pub(super) fn finish(self, completion: Completion, clock: &RunClock) -> (RunOutput, Result<(), String>) {
         self.progress.finish();
-        let mut kept = self.kept.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut output = self.output.into_inner().unwrap_or_else(PoisonError::into_inner);
         let at = now();
-        kept.record.completion = completion;
-        kept.record.ended_at = Some(rfc3339(clock.at(at)));
-        kept.record.clock_step_s = clock.step(SystemTime::now(), at);
-        kept.keep(&self.progress);
-        let rendered = kept.render(&self.progress);
-        (kept, rendered)
+        output.record.completion = completion;
+        output.record.ended_at = Some(rfc3339(clock.at(at)));
+        output.record.clock_step_s = clock.step(SystemTime::now(), at);
+        output.keep(&self.progress);
+        let rendered = output.render(&self.progress);
+        (output, rendered)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, RunOutput> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that a trial failed; the words of one that failed alike before are not repeated.
@@ -90,7 +90,7 @@ impl Keeper {
     }
 }
 
-impl engine::Sink for Keeper {
+impl engine::RunSink for RunWriter {
     fn begin(&self, case: &Case, round: u32, number: usize, of: usize) {
         self.progress.begin(format!("[{number}/{of}] {} (round {round})", case.id));
     }
@@ -112,21 +112,21 @@ impl engine::Sink for Keeper {
             self.failed(&label, phase, error);
         }
         let (name, log) = interval_log(&label, &files.hlog, files.measured_at).map_err(io::Error::other)?;
-        let mut kept = self.lock();
-        kept.folder.add(&name, log);
+        let mut output = self.lock();
+        output.folder.add(&name, log);
         files.trial.hlog = Some(name);
         if let Some(log) = files.server_log {
             let name = format!("{label}.server.log");
-            kept.folder.add(&name, log);
+            output.folder.add(&name, log);
             files.trial.server_log = Some(name);
         }
         if let Some(log) = files.fault_log {
-            kept.folder.add(&format!("{label}.faults.jsonl"), log);
+            output.folder.add(&format!("{label}.faults.jsonl"), log);
         }
-        kept.record.order.push((files.trial.round, files.trial.case.clone()));
-        kept.record.trials.push(files.trial);
-        kept.intervals.extend(files.intervals);
-        kept.keep(&self.progress);
+        output.record.order.push((files.trial.round, files.trial.case.clone()));
+        output.record.trials.push(files.trial);
+        output.intervals.extend(files.intervals);
+        output.keep(&self.progress);
         Ok(())
     }
 }
