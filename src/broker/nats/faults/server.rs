@@ -141,6 +141,17 @@ impl MessageFaultServer {
             };
             if due > now() {
                 self.commit();
+                // What waits for the slow subscriber holds up nobody else.
+                if self.work.is_none() && self.single.due().is_some() {
+                    match self.receive(Some(due)) {
+                        Some(Item::Stop) => break,
+                        Some(item) => {
+                            self.take(item);
+                            continue;
+                        }
+                        None => {}
+                    }
+                }
                 if !wait::until(due, &self.stop) {
                     break;
                 }
