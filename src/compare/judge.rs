@@ -120,6 +120,19 @@ fn median_exceedances(runs: &[(u32, ObservedValue)], of: fn(&ObservedValue) -> O
     all.get((all.len().max(1) - 1) / 2).copied()
 }
 
+fn sample(side: &CaseSide<'_>, v: &[f64]) -> SideSample {
+    SideSample {
+        label: side.label.clone(),
+        case: side.case.id.clone(),
+        n: v.len(),
+        excluded: side.excluded,
+        why_excluded: side.why_excluded.as_ref().map(|f| f.reason.clone()),
+        median: median(v),
+        median_ci95: shift::median_interval(v, 0.95),
+        values: v.to_vec(),
+    }
+}
+
 fn draft(
     pair: &CasePair<'_>,
     index: usize,
@@ -162,16 +175,6 @@ fn draft(
         _ => ("exact Mann-Whitney".to_string(), test.map(|t| t.p)),
     };
     let max_change = gate.max_change(&metric, pair.a.case.workloads.get(index).map_or("", |w| w.name.as_str()));
-    let sample = |side: &CaseSide<'_>, v: &[f64]| SideSample {
-        label: side.label.clone(),
-        case: side.case.id.clone(),
-        n: v.len(),
-        excluded: side.excluded,
-        why_excluded: side.why_excluded.as_ref().map(|f| f.reason.clone()),
-        median: median(v),
-        median_ci95: shift::median_interval(v, 0.95),
-        values: v.to_vec(),
-    };
     let undecidable = match look {
         RunsLookedAt::Early { wanted } => Some(format!("the first look is at {wanted} + {wanted} runs")),
         _ => None,

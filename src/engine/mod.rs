@@ -18,9 +18,11 @@ mod fold;
 pub mod network;
 mod observe;
 mod payload;
+mod pieces;
 mod produce;
 mod register;
 mod run;
+mod send_state;
 mod shared;
 mod stamps;
 #[cfg(test)]

@@ -9,15 +9,15 @@ use std::rc::Rc;
 
 use crate::driver::{Confirmation, DriverError, Outgoing, Producer};
 use crate::load::keys::KeyChooser;
-use crate::load::message::{Envelope, EnvelopeError, Template, open};
+use crate::load::message::{Envelope, Template};
 use crate::load::pacer::Pacer;
 use crate::load::schedule::Schedule;
-use crate::measure::ledger::SequenceSet;
 use crate::measure::recorder::{LatencyKind, Recorder};
-use crate::units::{Nanos, SECOND, now};
+use crate::units::{Nanos, now};
 
-use super::shared::{Shared, WorkloadCounters};
-use super::stamps::{OpenStamps, Stamp};
+use super::send_state::{ConfirmContext, bump};
+pub use super::send_state::{GAPS, SendState, Sent, send_state};
+use super::shared::Shared;
 
 /// No wait in the loop is longer, so that a stop is noticed.
 const SLICE: Nanos = 50_000_000;
@@ -49,64 +49,6 @@ pub enum Pace {
         /// up nothing.
         patience: Nanos,
     },
-}
-
-/// Gaps between sends that the arrival process is judged by.
-pub const GAPS: usize = 1000;
-
-/// What one producer did in the measured phase.
-#[derive(Debug, Default)]
-pub struct Sent {
-    /// Messages due.
-    pub scheduled: u64,
-    /// Messages handed over.
-    pub sent: u64,
-    /// Of these, handed over after the measured phase had ended.
-    pub sent_late: u64,
-    /// Messages refused by the client, or by the broker afterwards.
-    pub refused: u64,
-    /// Sequence numbers of the measured phase: from, to (exclusive).
-    pub range: (u64, u64),
-    /// Sequence number of the first message that was due in the measured phase: the n-th that was
-    /// due has n more.
-    pub base: u64,
-    /// Bytes of the messages, which are sent in turn.
-    pub sizes: Vec<u32>,
-    /// Sum of intended - origin.
-    pub intended_sum: i128,
-    /// Whether the broker acknowledges messages.
-    pub acknowledged: bool,
-    /// Acknowledgements of measured messages, and which numbers they were.
-    pub acked: u64,
-    pub acks: SequenceSet,
-    /// Requests to which nobody was there to answer.
-    pub unanswered: u64,
-    /// Answers to measured messages, each once.
-    pub answered: u64,
-    /// Which numbers were answered.
-    pub answers: SequenceSet,
-    /// Answers that arrived within the measured phase, each once, and their bytes.
-    pub answered_in_time: (u64, u64),
-    /// The same with duplicates.
-    pub received_in_time: (u64, u64),
-    /// Sum of arrival - origin of answers (of acknowledgements, where nothing is answered).
-    pub confirmed_sum: i128,
-    /// Answers and acknowledgements that came twice.
-    pub duplicated: u64,
-    /// Answers of another run and answers whose checksum did not hold.
-    pub foreign: u64,
-    pub corrupted: u64,
-    /// When the first messages of the measured phase were handed over: as many as there is room
-    /// for.
-    pub first: Vec<Nanos>,
-    /// Messages due, and messages handed over, in each block of the measured phase
-    /// ([`super::shared::parts`] of an interval): by wall time, so that those of the warm-up that
-    /// were late are here, and those sent afterwards are not.
-    pub scheduled_by_interval: Vec<u64>,
-    /// See above.
-    pub sent_by_interval: Vec<u64>,
-    /// Confirmations, each once, by the block in which they arrived.
-    pub confirmed_by_interval: Vec<u64>,
 }
 
 /// One producer with all it needs.
@@ -142,30 +84,6 @@ pub struct Publisher<'a, P> {
     pub send_state: SendState,
     /// No wait lasts beyond it; see [`Publisher::slice`].
     pub look: Nanos,
-}
-
-/// What one producer has sent, and what is open.
-#[derive(Debug, Default)]
-pub struct SendState {
-    /// Of the measured phase.
-    pub sent: Sent,
-    sequence: u64,
-    /// Sent and arrived, not yet added to the shared counters.
-    unshared: (u64, u64),
-    stamps: OpenStamps,
-    /// When the latest confirmed or refused message was handed over; kept in a closed loop.
-    latest: Nanos,
-}
-
-/// What a confirmation is measured against.
-#[derive(Clone, Copy)]
-struct ConfirmContext {
-    run: u32,
-    reply: bool,
-    open_loop: bool,
-    origin: Nanos,
-    interval: Nanos,
-    end: Nanos,
 }
 
 impl<P: Producer> Publisher<'_, P> {
@@ -371,159 +289,6 @@ impl<P: Producer> Publisher<'_, P> {
         }
         Ok(())
     }
-}
-
-fn bump(counts: &mut Vec<u64>, at: Nanos, origin: Nanos, interval: Nanos) {
-    let index = (at.saturating_sub(origin) / interval) as usize;
-    if index >= counts.len() {
-        counts.resize(index + 1, 0);
-    }
-    counts[index] += 1;
-}
-
-impl SendState {
-    fn due(&mut self, due: Nanos, origin: Nanos, interval: Nanos) {
-        if due >= origin {
-            if self.sent.scheduled == 0 {
-                self.sent.base = self.sequence;
-            }
-            self.sent.scheduled += 1;
-            bump(&mut self.sent.scheduled_by_interval, due, origin, interval);
-        }
-    }
-
-    fn handed_over(&mut self, sequence: u64, intended: Nanos, at: Nanos, origin: Nanos) {
-        self.sent.sent += 1;
-        self.sent.range = (self.sent.range.0.min(sequence), sequence + 1);
-        self.sent.intended_sum += i128::from(intended - origin);
-        if self.sent.first.len() < self.sent.first.capacity() {
-            self.sent.first.push(at);
-        }
-    }
-
-    /// Keeps the stamps of a message until it is confirmed or refused.
-    #[inline]
-    fn stamp(&mut self, sequence: u64, intended: Nanos, at: Nanos) {
-        self.stamps.put(Stamp { sequence, intended, sent: at });
-    }
-
-    /// Messages that are in flight, as far as is known.
-    #[inline]
-    fn outstanding(&self) -> u64 {
-        self.stamps.outstanding()
-    }
-
-    fn share(&mut self, counters: &WorkloadCounters) {
-        WorkloadCounters::add(&counters.sent, &mut self.unshared.0);
-        WorkloadCounters::add(&counters.arrived, &mut self.unshared.1);
-    }
-
-    #[inline]
-    fn confirm(&mut self, c: Confirmation<'_>, recorder: &mut Recorder, f: ConfirmContext) {
-        match c {
-            Confirmation::Failed { token } => match self.settle(token, f) {
-                Some(stamp) => self.sent.refused += u64::from(stamp.intended >= f.origin),
-                None if !self.stamps.sent(token) => self.sent.foreign += 1,
-                None => self.sent.duplicated += self.sent.acks.count(token, token + 1),
-            },
-            Confirmation::Unanswered => {
-                self.sent.unanswered += 1;
-                // It does not say which. If it was another one, the answer to this one finds
-                // nothing to settle.
-                if let Some(oldest) = self.stamps.oldest() {
-                    self.settle(oldest.sequence, f);
-                }
-            }
-            Confirmation::Acked { token, at } => self.acked(token, at, recorder, f),
-            Confirmation::Answered { message, at } => self.answered(message, at, recorder, f),
-        }
-    }
-
-    /// Closes a message that was confirmed or refused.
-    #[inline]
-    fn settle(&mut self, token: u64, f: ConfirmContext) -> Option<Stamp> {
-        let stamp = self.stamps.take(token)?;
-        if !f.open_loop {
-            self.latest = self.latest.max(stamp.sent);
-        }
-        Some(stamp)
-    }
-
-    fn acked(&mut self, token: u64, at: Nanos, recorder: &mut Recorder, f: ConfirmContext) {
-        // A request is settled by its answer.
-        let stamp = if f.reply { self.stamps.get(token) } else { self.settle(token, f) };
-        if !self.stamps.sent(token) {
-            self.sent.foreign += 1;
-            return;
-        }
-        if !self.sent.acks.insert(token) {
-            self.sent.duplicated += 1;
-            return;
-        }
-        if at >= f.origin && at < f.end {
-            bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);
-        }
-        // Without stamps it was refused before, or forgotten: it is lost already.
-        let Some(Stamp { intended, sent, .. }) = stamp.filter(|s| s.intended >= f.origin) else { return };
-        self.sent.acked += 1;
-        if !f.reply {
-            self.sent.confirmed_sum += i128::from(at) - i128::from(f.origin);
-        }
-        if f.open_loop {
-            recorder.record(LatencyKind::Ack, intended, intended, at);
-        }
-        recorder.record(LatencyKind::AckService, intended, sent, at);
-    }
-
-    fn answered(&mut self, message: &[u8], at: Nanos, recorder: &mut Recorder, f: ConfirmContext) {
-        let e = match open(message, f.run) {
-            Ok(e) => e,
-            Err(EnvelopeError::Foreign) => {
-                self.sent.foreign += 1;
-                return;
-            }
-            Err(EnvelopeError::Corrupted) => {
-                self.sent.corrupted += 1;
-                return;
-            }
-        };
-        let in_time = at >= f.origin && at < f.end;
-        if in_time {
-            self.sent.received_in_time.0 += 1;
-            self.sent.received_in_time.1 += message.len() as u64;
-        }
-        if !self.sent.answers.insert(e.sequence) {
-            self.sent.duplicated += 1;
-            return;
-        }
-        self.settle(e.sequence, f);
-        self.unshared.1 += 1;
-        if in_time {
-            self.sent.answered_in_time.0 += 1;
-            self.sent.answered_in_time.1 += message.len() as u64;
-            bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);
-        }
-        if e.intended < f.origin {
-            return;
-        }
-        self.sent.answered += 1;
-        self.sent.confirmed_sum += i128::from(at) - i128::from(f.origin);
-        if f.open_loop {
-            recorder.record(LatencyKind::Response, e.intended, e.intended, at);
-        }
-        recorder.record(LatencyKind::Service, e.intended, e.sent, at);
-    }
-}
-
-/// Room for the intervals of a trial, so that the loops do not grow anything.
-pub fn send_state(measure: Nanos, interval: Nanos) -> SendState {
-    let room = (measure / interval.max(1) + 2).min(SECOND) as usize;
-    let mut send_state = SendState::default();
-    send_state.sent.first.reserve_exact(GAPS + 1);
-    send_state.sent.scheduled_by_interval.reserve(room);
-    send_state.sent.sent_by_interval.reserve(room);
-    send_state.sent.confirmed_by_interval.reserve(room);
-    send_state
 }
 
 #[cfg(test)]

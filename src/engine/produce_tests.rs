@@ -4,6 +4,8 @@ use std::sync::mpsc::channel;
 use proptest::prelude::*;
 
 use super::*;
+use crate::driver::Confirmation;
+use crate::units::SECOND;
 
 /// One step of a test: what the broker does to the producer.
 #[derive(Debug, Clone)]

@@ -8,9 +8,7 @@
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
-use serde_json::{Value, json};
-
-use super::options::SystemOptions;
+use serde_json::{Map, Value, json};
 
 /// The shape of the seed of an NKey.
 const SEED: (&str, usize) = ("SU", 58);
@@ -23,7 +21,7 @@ pub fn shape<T: JsonSchema>() -> Value {
 
 /// One schema for options that several types read out of one map.
 pub fn joined(shapes: impl IntoIterator<Item = Value>) -> Value {
-    let mut all = SystemOptions::new();
+    let mut all = Map::new();
     for mut shape in shapes {
         if let Some(Value::Object(own)) = shape.get_mut("properties").map(Value::take) {
             all.extend(own);
@@ -33,7 +31,7 @@ pub fn joined(shapes: impl IntoIterator<Item = Value>) -> Value {
 }
 
 /// The secrets that stand in options of this schema.
-pub fn secrets(shape: &Value, options: &SystemOptions) -> Vec<String> {
+pub fn secrets(shape: &Value, options: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     walk(shape, &Value::Object(options.clone()), &mut found);
     found.retain(|s| !s.is_empty());

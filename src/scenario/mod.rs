@@ -20,6 +20,7 @@ mod faults;
 pub mod file;
 pub mod gate;
 mod known;
+mod load;
 mod read;
 mod resolve;
 pub mod summary;

@@ -45,6 +45,49 @@ pub struct NatsLink {
     down: Arc<AtomicU64>,
 }
 
+/// Connection options whose events are noted: the first denial, and since when the connection is gone.
+fn watched(
+    target: &Target,
+    options: &ConnectionOptions,
+    name: &str,
+    incidents: &Incidents,
+    (denied, down): (&Arc<OnceLock<String>>, &Arc<AtomicU64>),
+) -> ConnectOptions {
+    let (log, denial, gone) = (incidents.clone(), denied.clone(), down.clone());
+    ConnectOptions::new()
+        .name(name)
+        .connection_timeout(target.timeout)
+        .request_timeout(Some(target.timeout))
+        .subscription_capacity(options.subscription_capacity.unwrap_or(SUBSCRIPTION_CAPACITY))
+        .event_callback(move |event| {
+            match event {
+                Event::Connected => {
+                    gone.store(0, Ordering::Relaxed);
+                    log.connected();
+                }
+                Event::Disconnected => {
+                    gone.store(now().max(1), Ordering::Relaxed);
+                    log.disconnected("client disconnected");
+                }
+                // Drops are counted where messages are: these events are themselves dropped.
+                Event::SlowConsumer(_) | Event::Closed | Event::Draining => {}
+                Event::ServerError(error) => {
+                    let words = match error {
+                        ServerError::Other(words) => words,
+                        other => other.to_string(),
+                    };
+                    if words.to_lowercase().contains("permissions violation") {
+                        // Only the first counts: the others follow from it.
+                        let _ = denial.set(words.clone());
+                    }
+                    log.note(Incident::Server, format!("the server says: {words}"));
+                }
+                other => log.note(Incident::Client, other.to_string()),
+            }
+            std::future::ready(())
+        })
+}
+
 impl NatsLink {
     /// Connects. `name` is what the server shows for the connection.
     ///
@@ -58,39 +101,7 @@ impl NatsLink {
     ) -> Result<Self, DriverError> {
         let denied = Arc::new(OnceLock::new());
         let down = Arc::new(AtomicU64::new(0));
-        let (log, denial, gone) = (incidents.clone(), denied.clone(), down.clone());
-        let mut connect = ConnectOptions::new()
-            .name(name)
-            .connection_timeout(target.timeout)
-            .request_timeout(Some(target.timeout))
-            .subscription_capacity(options.subscription_capacity.unwrap_or(SUBSCRIPTION_CAPACITY))
-            .event_callback(move |event| {
-                match event {
-                    Event::Connected => {
-                        gone.store(0, Ordering::Relaxed);
-                        log.connected();
-                    }
-                    Event::Disconnected => {
-                        gone.store(now().max(1), Ordering::Relaxed);
-                        log.disconnected("client disconnected");
-                    }
-                    // Drops are counted where messages are: these events are themselves dropped.
-                    Event::SlowConsumer(_) | Event::Closed | Event::Draining => {}
-                    Event::ServerError(error) => {
-                        let words = match error {
-                            ServerError::Other(words) => words,
-                            other => other.to_string(),
-                        };
-                        if words.to_lowercase().contains("permissions violation") {
-                            // Only the first counts: the others follow from it.
-                            let _ = denial.set(words.clone());
-                        }
-                        log.note(Incident::Server, format!("the server says: {words}"));
-                    }
-                    other => log.note(Incident::Client, other.to_string()),
-                }
-                std::future::ready(())
-            });
+        let mut connect = watched(target, options, name, incidents, (&denied, &down));
         let failed = |words: String, remedy: &str| DriverError::Connect {
             url: without_secrets(&target.url),
             words,

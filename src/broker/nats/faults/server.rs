@@ -144,9 +144,9 @@ impl MessageFaultServer {
                 // What waits for the slow subscriber holds up nobody else.
                 if self.work.is_none() && self.single.due().is_some() {
                     match self.receive(Some(due)) {
-                        Some(Item::Stop) => break,
-                        Some(item) => {
-                            self.take(item);
+                        Some(MessageJob::Stop) => break,
+                        Some(job) => {
+                            self.take(job);
                             continue;
                         }
                         None => {}
