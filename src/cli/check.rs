@@ -15,9 +15,11 @@ pub struct CheckArgs {
 
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
-    crate::engine::check(&scenario.plan).map_err(Failure::usage)?;
+    let secrets = crate::engine::secrets(&scenario.plan);
+    crate::engine::check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
+    let plan = secrets.clean(scenario.plan);
     match args.format {
-        Format::Text => print(&crate::scenario::describe(&scenario.plan)),
-        Format::Json => print(&pretty(&scenario.plan)),
+        Format::Text => print(&crate::scenario::describe(&plan)),
+        Format::Json => print(&pretty(&plan)),
     }
 }

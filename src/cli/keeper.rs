@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::engine::{self, Tick, TrialFiles};
 use crate::measure::trust;
 use crate::record::store::interval_log;
-use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Skipped, rfc3339};
+use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Secrets, Skipped, rfc3339};
 use crate::report::series::Series;
 use crate::scenario::plan::Case;
 use crate::units::now;
@@ -48,15 +48,17 @@ pub(super) struct Keeper {
     progress: Progress,
     /// What each trial was to do.
     cases: Vec<Case>,
+    /// Taken out of all that is kept and shown.
+    secrets: Secrets,
     kept: Mutex<Kept>,
 }
 
 impl Keeper {
     /// Writes what there is at the start.
-    pub(super) fn new(progress: Progress, cases: Vec<Case>, record: Record, folder: Folder) -> Self {
+    pub(super) fn new(progress: Progress, cases: Vec<Case>, record: Record, folder: Folder, secrets: Secrets) -> Self {
         let mut kept = Kept { record, intervals: Vec::new(), folder };
         kept.keep(&progress);
-        Self { progress, cases, kept: Mutex::new(kept) }
+        Self { progress, cases, secrets, kept: Mutex::new(kept) }
     }
 
     /// Ends the record and renders the reports; the second value says what of them could not be rendered.
@@ -99,10 +101,15 @@ impl engine::Sink for Keeper {
         self.progress.tick(tick);
     }
     fn skip(&self, skipped: Skipped) {
+        let text = |words: &str| self.secrets.text(words);
+        let skipped = Skipped { reason: text(&skipped.reason), remedy: text(&skipped.remedy), system: skipped.system };
         self.progress.say(&format!("{} is skipped: {}; {}", skipped.system, skipped.reason, skipped.remedy));
         self.lock().record.skipped.push(skipped);
     }
     fn trial(&self, mut files: TrialFiles) -> io::Result<()> {
+        files.trial = self.secrets.clean(files.trial);
+        files.server_log = files.server_log.map(|log| self.secrets.bytes(log));
+        files.fault_log = files.fault_log.map(|log| self.secrets.bytes(log));
         let label = format!("{}-{}", files.trial.case, files.trial.round);
         // Of a load that never began there is nothing to judge.
         let case = self.cases.iter().find(|c| c.id == files.trial.case).filter(|_| files.began);

@@ -10,7 +10,6 @@ use crate::record::{
     Calibration, Completion, Folder, Host, Outcome, Record, RunClock, SCHEMA, ScenarioSource, Status, Tool, rfc3339,
 };
 use crate::scenario::Scenario;
-use crate::scenario::plan::BringUp;
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
 
@@ -41,7 +40,8 @@ pub struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scenario = args.scenario.load()?;
-    engine::check(&scenario.plan).map_err(Failure::usage)?;
+    let secrets = engine::secrets(&scenario.plan);
+    engine::check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let clock = RunClock::start();
     let first = record(&scenario, &clock);
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force)
@@ -57,7 +57,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let progress = Progress::new(args.quiet || args.format == Format::Json);
     swept(&progress, &scratch);
     let clocksource = first.host.clocksource.clone();
-    let keeper = Keeper::new(progress, scenario.plan.cases.clone(), first, folder);
+    let keeper = Keeper::new(progress, scenario.plan.cases.clone(), first, folder, secrets.clone());
     let ran = engine::run(&scenario.plan, scratch.path(), &clocksource, &interrupt, &keeper);
     let interrupted = interrupt.count() > 0;
     let whole = if interrupted || ran.is_err() { Completion::Interrupted } else { Completion::Complete };
@@ -65,7 +65,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if let Err(e @ RunError::Required(_)) = &ran
         && kept.record.trials.is_empty()
     {
-        return Err(Failure::system(e));
+        return Err(Failure::system(secrets.text(&e.to_string())));
     }
     let limits = crate::compare::expectations(&kept.record, &kept.record.plan.expect);
     let printed = show(args, &kept, &limits);
@@ -73,8 +73,8 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         return Err(Failure::unwritten(words));
     }
     match ran {
-        Err(e @ RunError::Required(_)) => return Err(Failure::system(e)),
-        Err(e) => return Err(Failure::internal(e)),
+        Err(e @ RunError::Required(_)) => return Err(Failure::system(secrets.text(&e.to_string()))),
+        Err(e) => return Err(Failure::internal(secrets.text(&e.to_string()))),
         Ok(()) => {}
     }
     rendered.map_err(Failure::internal)?;
@@ -129,78 +129,6 @@ fn exit(record: &Record, interrupted: bool) -> Exit {
     }
 }
 
-/// Secrets that stand in a scenario; a record is shown to others and must not hold them.
-fn secrets(value: &serde_json::Value, found: &mut Vec<String>) {
-    let Some(table) = value.as_object() else { return };
-    for (key, value) in table {
-        match value.as_str() {
-            Some(secret) if ["password", "pass", "token"].contains(&key.as_str()) && !secret.is_empty() => {
-                found.push(secret.to_owned());
-            }
-            _ => secrets(value, found),
-        }
-    }
-}
-
-/// Passwords, or tokens that stand alone, in addresses: `nats://user:password@host`, `nats://token@host`.
-fn in_address(url: &str) -> impl Iterator<Item = String> {
-    let one = |address: &str| {
-        let (user, _) = address.split_once("://").map_or(address, |(_, rest)| rest).rsplit_once('@')?;
-        let secret = user.split_once(':').map_or(user, |(_, password)| password);
-        (!secret.is_empty()).then(|| secret.to_owned())
-    };
-    url.split([',', ' ']).filter_map(one)
-}
-
-/// The record as it is kept: secrets in addresses, options, text, overrides and command are replaced wherever they stand.
-fn redacted(record: Record) -> Record {
-    let mut found = Vec::new();
-    for system in &record.plan.systems {
-        secrets(&serde_json::Value::Object(system.options.clone()), &mut found);
-        if let BringUp::External { url } = &system.bring_up {
-            found.extend(in_address(url));
-        }
-    }
-    if found.is_empty() {
-        return record;
-    }
-    fn walk(value: &mut serde_json::Value, found: &[String]) {
-        match value {
-            serde_json::Value::String(text) => {
-                for secret in found {
-                    *text = text.replace(secret.as_str(), "(redacted)");
-                }
-            }
-            serde_json::Value::Array(all) => all.iter_mut().for_each(|v| walk(v, found)),
-            serde_json::Value::Object(all) => all.values_mut().for_each(|v| walk(v, found)),
-            _ => {}
-        }
-    }
-    let clean = |part: serde_json::Result<serde_json::Value>| {
-        part.map(|mut value| {
-            walk(&mut value, &found);
-            value
-        })
-    };
-    let again = |record: &Record| -> serde_json::Result<Record> {
-        let mut copy = record.clone();
-        copy.tool = serde_json::from_value(clean(serde_json::to_value(&record.tool))?)?;
-        copy.scenario = serde_json::from_value(clean(serde_json::to_value(&record.scenario))?)?;
-        for (to, from) in copy.plan.systems.iter_mut().zip(&record.plan.systems) {
-            let options = clean(Ok(serde_json::Value::Object(from.options.clone())))?;
-            to.options = options.as_object().cloned().unwrap_or_default();
-            if let BringUp::External { url } = &mut to.bring_up {
-                for secret in &found {
-                    *url = url.replace(secret, "(redacted)");
-                }
-            }
-        }
-        Ok(copy)
-    };
-    // What was just written from these types can be read into them.
-    again(&record).unwrap_or(record)
-}
-
 /// The newest calibration of this host by this build; what is there and cannot be read is said and not cited.
 fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
     let place = keep::place(host, profile, |name| std::env::var_os(name))?;
@@ -212,7 +140,7 @@ fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
 
 fn record(scenario: &Scenario, clock: &RunClock) -> Record {
     let (host, profile) = (host::read(), if cfg!(debug_assertions) { "debug" } else { "release" });
-    redacted(Record {
+    engine::secrets(&scenario.plan).clean(Record {
         schema: SCHEMA.into(),
         tool: Tool {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -252,7 +180,10 @@ mod tests {
         assert!(!kept.contains("s3cret") && kept.contains("(redacted)"), "{kept}");
         assert_eq!(scenario.plan.systems[0].options["password"], "s3cret", "the run itself needs it");
         for url in ["nats://me:s3cret@a:1", "nats://a:1,nats://s3cret@b:2", "nats://a:1 kafka://me:s3cret@b:2/"] {
-            let text = text.replace("options = { user = \"me\", password = \"s3cret\" }", &format!("url = \"{url}\""));
+            let text = text.replace(
+                "\"nats\"\noptions = { user = \"me\", password = \"s3cret\" }",
+                &format!("\"{}\"\nurl = \"{url}\"", if url.contains(' ') { "bridge" } else { "nats" }),
+            );
             let scenario = parse(std::path::Path::new("t.toml"), text, &Overrides::default()).unwrap();
             let kept = serde_json::to_string(&record(&scenario, &RunClock::start())).unwrap();
             assert!(!kept.contains("s3cret") && kept.contains("(redacted)@"), "{kept}");

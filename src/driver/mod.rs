@@ -48,8 +48,9 @@ use std::time::Duration;
 
 pub use error::DriverError;
 pub use incidents::Incidents;
+use serde_json::json;
 
-use crate::scenario::options::{Options, keys};
+use crate::scenario::options::{self as schema, Options, keys};
 use crate::scenario::plan::{DriverKind, Workload};
 use crate::units::Nanos;
 
@@ -80,6 +81,29 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Option<Vec<String>
         DriverKind::Bridge => None,
         DriverKind::Null => None,
     })
+}
+
+/// The schema of the options that the client of a system reads; each that takes text says by `secret` what of it must
+/// not be shown. Of a bridge it is that of its parts.
+pub fn shape(kind: DriverKind) -> serde_json::Value {
+    #[cfg(feature = "kafka")]
+    let of_kafka = kafka::shape();
+    #[cfg(not(feature = "kafka"))]
+    let of_kafka = schema::joined([]);
+    let connection = schema::shape::<nats::options::Connection>;
+    match kind {
+        DriverKind::Nats => connection(),
+        // The clients of its log half have a table of their own.
+        DriverKind::Reference => schema::joined([connection(), json!({ "properties": { "kafka": of_kafka } })]),
+        DriverKind::Jetstream => schema::joined([connection(), schema::shape::<jetstream::Streams>()]),
+        DriverKind::Kafka => of_kafka,
+        DriverKind::Bridge | DriverKind::Null => schema::joined([]),
+    }
+}
+
+/// The secrets that stand in the options which the client of a system reads.
+pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+    schema::secrets(&shape(kind), options)
 }
 
 /// What a driver is opened with.

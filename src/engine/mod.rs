@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-pub use run::{RunError, Sink, TrialFiles, check, run};
+pub use run::{RunError, Sink, TrialFiles, check, run, secrets};
 
 /// The user's wish to stop: once to end the trial and keep what is recorded, twice to give up at once.
 #[derive(Debug, Clone, Default)]

@@ -17,9 +17,11 @@ use crate::driver::{self, Driver};
 use crate::driver::{bridge::Bridge, kafka::Kafka};
 use crate::measure::doctor::{Disturbance, Root};
 use crate::measure::hiccup::HiccupMeter;
-use crate::record::{Interval, Ledger, Outcome, RunClock, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339};
+use crate::record::{
+    Interval, Ledger, Outcome, RunClock, Secrets, Skipped, SystemFacts, TaggedInterval, Trial, rfc3339,
+};
 use crate::scenario::options::{Options, unknown};
-use crate::scenario::plan::{BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
+use crate::scenario::plan::{Address, BringUp, Case, DriverKind, Pacing, Plan, SystemSpec};
 use crate::system::{self, Context, Running, System, SystemError};
 use crate::units::now;
 
@@ -93,6 +95,31 @@ fn check_options(kind: DriverKind, options: &Options) -> Result<(), String> {
     let Some(mut known) = driver::options(kind, options)? else { return Ok(()) };
     known.extend(launched);
     unknown(options, kind.name(), &known).map_or(Ok(()), Err)
+}
+
+/// What must not be shown of a plan: the secrets in the options and addresses of its systems.
+pub fn secrets(plan: &Plan) -> Secrets {
+    fn of(kind: DriverKind, options: &Options, found: &mut Vec<String>) {
+        // Options that do not fit are refused elsewhere.
+        for (part, own) in system::parts(kind, options).unwrap_or_default() {
+            of(part, &own, found);
+        }
+        found.extend(driver::secrets(kind, options));
+        found.extend(system::secrets(kind, options));
+    }
+    let mut found = Vec::new();
+    for spec in &plan.systems {
+        of(spec.driver, &spec.options, &mut found);
+        let BringUp::External { url } = &spec.bring_up else { continue };
+        if spec.driver != DriverKind::Bridge {
+            found.extend(Address::read(spec.driver, url).map(|a| a.secrets()).unwrap_or_default());
+            continue;
+        }
+        for (kind, url) in [DriverKind::Nats, DriverKind::Kafka].into_iter().zip(url.split_whitespace()) {
+            found.extend(Address::read(kind, url).map(|a| a.secrets()).unwrap_or_default());
+        }
+    }
+    Secrets::new(found)
 }
 
 /// Executes every trial of a plan. `scratch` is a folder for the systems' files; each trial's is removed after it.
@@ -365,4 +392,26 @@ fn stop(system: &mut dyn System, (mut raw, hiccups): Outcomes, logs: &mut Vec<Ve
     }
     logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
     (raw, hiccups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DriverKind::{Jetstream as Streams, Nats as Core, Reference};
+
+    /// What `check` accepts has a schema, from which tests/secrets plants; the few names without one take no text
+    /// that could be secret.
+    #[test]
+    fn every_option_that_is_accepted_has_a_schema() {
+        for kind in [Core, Streams, Reference] {
+            let none = Options::new();
+            let mut known = driver::options(kind, &none).unwrap().unwrap();
+            known.extend(system::options(kind, &none).unwrap());
+            for shape in [driver::shape(kind), system::shape(kind)] {
+                known.retain(|name| shape["properties"].get(name).is_none());
+            }
+            let flags = if kind == Reference { system::options(kind, &none).unwrap() } else { Vec::new() };
+            assert!(known.iter().all(|name| flags.contains(name)), "{kind:?}: {known:?}");
+        }
+    }
 }

@@ -150,8 +150,14 @@ fn the_cpu_time_of_each_interval_is_that_of_the_interval() {
     busy.wait().unwrap();
     let used: Vec<f64> = folded.intervals.iter().filter_map(|i| i.broker_cpu_s).collect();
     assert_eq!((used.len(), folded.intervals.len()), (50, 50));
-    let most = used.iter().copied().fold(0.0, f64::max);
-    assert!(most <= 0.011, "{most} s of CPU in an interval of 10 ms");
+    // The kernel adds up a running thread at its tick (1 to 10 ms). Where the host pauses this thread at each of three
+    // tries, a look may be off.
+    // SAFETY: sysconf touches no memory.
+    let tick = 1.0 / unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    let over = used.iter().filter(|&&used| used > 0.011 + tick).count();
+    assert!(over <= 2, "{over} of 50 intervals of 10 ms have more CPU than that and a tick: {used:?}");
+    let mean = used.iter().sum::<f64>() / used.len() as f64;
+    assert!(mean <= 0.0102, "{mean} s of CPU in an interval of 10 ms");
     let (sum, whole) = (used.iter().sum::<f64>(), raw.broker.unwrap().cpu_ns as f64 / 1e9);
     assert!((sum - whole).abs() < 0.2 * whole + 0.02, "{sum} in all intervals, {whole} in all");
 }

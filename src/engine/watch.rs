@@ -4,7 +4,8 @@
 //! A look at the boundary of each interval reads CPU time and memory alone, which takes microseconds; all counters are read
 //! at both ends and once a second. A look is late by what the timer of the control thread is late, and intervals may be
 //! shorter than the looks are apart: CPU time is therefore taken as rising evenly between two looks, and read off at the
-//! boundaries.
+//! boundaries. The kernel adds up a running thread at its tick (4 ms at 250 Hz): a short interval is as wrong as that, the
+//! sum is not.
 
 use crate::measure::process::{Lives, Meter, Usage};
 use crate::units::{Nanos, SECOND, now};
@@ -13,6 +14,9 @@ use super::trial::Raw;
 
 /// Looks are so far apart at least.
 const GRAIN: Nanos = 5_000_000;
+
+/// Between two readings of the clock a counter is read within this time, or read again.
+const CLOSE: Nanos = 200_000;
 
 /// What was seen at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,21 +73,26 @@ impl Watch {
         if at >= self.next.1 {
             self.next.1 = at + SECOND;
             self.look(pids);
-        } else if !pids.is_empty() {
-            let (cpu, rss) = self.broker.glance(pids);
-            self.looks.push(Look { at: now(), cpu, rss });
+        } else {
+            self.glance(pids);
         }
     }
 
     /// Looks at all counters.
     pub fn look(&mut self, pids: &[u32]) {
+        // All counters take milliseconds: too long for the one whose instant matters.
+        self.glance(pids);
         let broker = (!pids.is_empty()).then(|| self.broker.sample(pids));
-        if let Some(usage) = broker {
-            self.looks.push(Look { at: now(), cpu: usage.cpu_ns, rss: usage.rss_bytes });
-        }
         let both = (broker, self.own.sample());
         self.all[0].get_or_insert(both);
         self.all[1] = Some(both);
+    }
+
+    /// Looks at CPU time and memory alone.
+    fn glance(&mut self, pids: &[u32]) {
+        if !pids.is_empty() {
+            self.looks.push(closest(now, || self.broker.glance(pids)));
+        }
     }
 
     /// Puts what was seen into `raw`, whose measured phase is over.
@@ -93,6 +102,28 @@ impl Watch {
         raw.broker = last.0.zip(first.0).map(|(last, first)| last.since(&first));
         raw.broker_intervals = by_interval(&self.looks, self.origin, self.interval, raw.measured);
     }
+}
+
+/// Reads until the counters and the clock belong together, three times at most: were this thread paused between them, what
+/// a process used before the pause would count as used after it.
+fn closest(mut clock: impl FnMut() -> Nanos, mut read: impl FnMut() -> (Nanos, u64)) -> Look {
+    let mut one = || {
+        let before = clock();
+        let (cpu, rss) = read();
+        let took = clock().saturating_sub(before);
+        (took, Look { at: before + took / 2, cpu, rss })
+    };
+    let mut best = one();
+    for _ in 0..2 {
+        if best.0 <= CLOSE {
+            break;
+        }
+        let next = one();
+        if next.0 < best.0 {
+            best = next;
+        }
+    }
+    best.1
 }
 
 /// CPU time in each interval of the measured phase, the last one as far as it was measured, and memory at its end.
@@ -143,6 +174,24 @@ mod tests {
             let sum: u64 = intervals.iter().map(|(cpu, _)| cpu).sum();
             prop_assert!(sum.abs_diff(cpu) <= 1, "{} {}", sum, cpu);
             prop_assert!(intervals.iter().all(|(cpu, _)| *cpu <= interval + 1), "{intervals:?}");
+        }
+    }
+
+    proptest! {
+        /// Of a process that always runs, whose use is the time itself: pauses before and after the counter is read.
+        #[test]
+        fn a_pause_beside_the_counter_is_not_in_the_look(pauses in prop::collection::vec((0u64..20_000_000, 0u64..20_000_000), 3)) {
+            let time = std::cell::Cell::new(1_000_000_000u64);
+            let mut pause = pauses.iter();
+            let look = closest(|| time.get(), || {
+                let (before, after) = pause.next().unwrap();
+                time.set(time.get() + before);
+                let cpu = time.get();
+                time.set(time.get() + after);
+                (cpu, 0)
+            });
+            let shortest = pauses.iter().map(|(a, b)| a + b).min().unwrap();
+            prop_assert!(look.at.abs_diff(look.cpu) <= shortest.max(CLOSE) / 2 + 1, "{look:?} of {pauses:?}");
         }
     }
 

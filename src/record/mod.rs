@@ -9,6 +9,7 @@ mod folder;
 pub mod hlog;
 mod model;
 mod packed;
+mod secrets;
 pub mod store;
 pub mod utc;
 
@@ -16,5 +17,6 @@ pub use calibration::{Calibration, Floor, NEAR};
 pub use folder::Folder;
 pub use model::*;
 pub use packed::{Packed, Shelf};
+pub use secrets::Secrets;
 pub use store::{Loaded, Store, StoreError, TaggedInterval};
 pub use utc::{RunClock, rfc3339};

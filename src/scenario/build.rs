@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::Overrides;
 use super::diagnose::{Diagnosis, Place, Problem, locate, reword, segments, suggest};
 use super::edit::{self, Edit};
+use super::environment;
 use super::faults;
 use super::file::{File, Mode};
 use super::gate;
@@ -44,12 +45,13 @@ struct Builder<'a> {
 
 /// The plan, and the overrides as they were applied.
 pub(super) fn plan(path: &Path, text: &str, overrides: &Overrides) -> Result<(Plan, Vec<(String, String)>), Diagnosis> {
+    let expanded = environment::expand(path, text, &environment::variable)?;
     let at_span = |e: &toml::de::Error| {
         let (message, hint) = reword(e);
-        Diagnosis { place: Place::of(path, text, e.span().unwrap_or(0..0)), message, hint }
+        Diagnosis { place: Place::of(path, text, expanded.original(e.span().unwrap_or(0..0))), message, hint }
     };
-    toml::from_str::<File>(text).map_err(|e| at_span(&e))?;
-    let mut document: Table = toml::from_str(text).map_err(|e| at_span(&e))?;
+    toml::from_str::<File>(&expanded.text).map_err(|e| at_span(&e))?;
+    let mut document: Table = toml::from_str(&expanded.text).map_err(|e| at_span(&e))?;
     if !document.contains_key("system") {
         let mut all = vec![system("reference", false)];
         // Only the reference broker can be told to misbehave.
@@ -117,8 +119,9 @@ impl Builder<'_> {
     }
 
     /// Applies one edit and reads the document again, so that what goes wrong is this edit's doing.
-    fn set(&mut self, label: String, path: &str, value: Value, text: &str) -> Result<(), Diagnosis> {
+    fn set(&mut self, label: String, path: &str, mut value: Value, text: &str) -> Result<(), Diagnosis> {
         let fail = |(message, hint)| Diagnosis { place: Place::Option(label.clone()), message, hint };
+        environment::expand_value(&mut value, &environment::variable).map_err(fail)?;
         let segments = edit::normalise(&self.document, path).map_err(fail)?;
         edit::put(&mut self.document, &segments, value).map_err(fail)?;
         // A value that is set explicitly is no longer varied.

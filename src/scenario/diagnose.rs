@@ -66,7 +66,7 @@ impl Place {
             path: path.to_path_buf(),
             line: text[..begin].matches('\n').count() + 1,
             column: text[begin..start].chars().count() + 1,
-            text: line_text.to_string(),
+            text: super::secrets::masked(line_text),
             width: text[start..end].chars().count().max(1),
         }
     }

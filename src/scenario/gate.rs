@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::diagnose::{Diagnosis, KEPT_DOT, Place, Problem, ScenarioError, locate, reword, segments};
+use super::environment;
 use super::known::{Known, Of};
 use super::metric::Metric;
 use super::plan::Plan;
@@ -397,9 +398,10 @@ pub fn load(path: &Path, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Exp
 /// # Errors
 /// The first mistake, where it stands.
 pub fn parse(path: &Path, text: &str, plan: &Plan, by_pattern: bool) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
-    let file: GateFile = toml::from_str(text).map_err(|e| {
+    let expanded = environment::expand(path, text, &environment::variable)?;
+    let file: GateFile = toml::from_str(&expanded.text).map_err(|e| {
         let (message, hint) = reword(&e);
-        Diagnosis { place: Place::of(path, text, e.span().unwrap_or(0..0)), message, hint }
+        Diagnosis { place: Place::of(path, text, expanded.original(e.span().unwrap_or(0..0))), message, hint }
     })?;
     let blame = |p: Problem| {
         let segments: Vec<String> = segments(&p.path);
@@ -453,6 +455,18 @@ on-inconclusive = "warn"
         assert_eq!((expect[1].system.as_deref(), expect[1].on_inconclusive), (Some("nats"), Policy::Warn));
         assert_eq!(read("").unwrap(), (Gate::default(), Vec::new()));
         assert_eq!(Share(0.125).to_string(), "12.5%");
+    }
+
+    #[test]
+    fn variables_of_the_environment_are_put_in() {
+        let major = std::env::var("CARGO_PKG_VERSION_MAJOR").unwrap();
+        let text = GOOD.replacen("lost == 0", "lost == ${CARGO_PKG_VERSION_MAJOR}", 1);
+        assert_eq!(read(&text).unwrap().1[1].limit, major.parse::<f64>().unwrap());
+        let said = read(&GOOD.replacen("\"5%\"", "\"${NOT_SET_ANYWHERE}%\"", 1)).unwrap_err().to_string();
+        assert!(said.starts_with("gate.toml:2:15: the environment variable `NOT_SET_ANYWHERE` is not set"), "{said}");
+        // What is wrong with the value is shown where the variable stands.
+        let said = read(&GOOD.replacen("\"5%\"", "\"${CARGO_PKG_NAME}%\"", 1)).unwrap_err().to_string();
+        assert!(said.starts_with("gate.toml:2:14: "), "{said}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::units::{Rate, Span};
 mod build;
 pub mod diagnose;
 mod edit;
+mod environment;
 mod faults;
 pub mod file;
 pub mod gate;
@@ -24,6 +25,7 @@ pub mod payload;
 pub mod plan;
 mod read;
 mod resolve;
+mod secrets;
 pub mod summary;
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::diagnose::suggest;
+pub use super::secrets::{joined, secrets, sensitive, shape};
 
 /// The options of a system as written.
 pub type Options = Map<String, Value>;
+
+/// A path as typed: `~/` at its beginning is the home folder.
+pub fn home(path: &str) -> String {
+    match (path.strip_prefix("~/"), std::env::var("HOME")) {
+        (Some(rest), Ok(home)) => format!("{}/{rest}", home.trim_end_matches('/')),
+        _ => path.to_owned(),
+    }
+}
 
 /// The names of the options that `T` reads, in alphabetical order.
 pub fn keys<T: JsonSchema>() -> Vec<String> {
@@ -70,6 +79,15 @@ mod tests {
         #[default]
         File,
         Memory,
+    }
+
+    #[test]
+    fn a_path_may_begin_with_the_home_folder() {
+        let folder = std::env::var("HOME").unwrap();
+        assert_eq!(home("~/a/b.creds"), format!("{}/a/b.creds", folder.trim_end_matches('/')));
+        for path in ["~", "~a/b", "a/~/b", "/a", ""] {
+            assert_eq!(home(path), path);
+        }
     }
 
     fn map(value: Value) -> Options {

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use super::diagnose::Problem;
 use super::file::{self, File, Filler, Mode, Size};
+use super::options::home;
 use super::payload;
 use super::plan::{
-    Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern, Payload, PayloadSize,
-    Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload,
+    Address, AddressError, Arrivals, BringUp, Content, Delivery, DriverKind, ENVELOPE_BYTES, Keys, Load, Pattern,
+    Payload, PayloadSize, Phases, Profile, Segment, SystemSpec, Threads, Topology, Workload,
 };
 use crate::units::{Bytes, Rate, Span};
 
@@ -64,6 +65,30 @@ fn check_count(path: &str, count: u32, max: u32) -> Result<(), Problem> {
     }
 }
 
+/// Whether the address of a system can be read, and its schemes are kept.
+fn check_address(system: &file::System, url: &str) -> Result<(), AddressError> {
+    let wrong = |words: &str, remedy: &str| Err(AddressError { words: words.into(), remedy: remedy.into() });
+    let text = |key: &str| system.options.get(key).and_then(|v| v.as_str());
+    if system.driver != DriverKind::Bridge {
+        let address = Address::read(system.driver, url)?;
+        if text("client") == Some("wire") && address.servers.iter().any(|s| s.tls) {
+            return wrong("`client = \"wire\"` speaks no TLS", "write nats://, or use `client = \"async-nats\"`");
+        }
+        return Ok(());
+    }
+    let from = match text("from") {
+        Some("jetstream") => DriverKind::Jetstream,
+        Some("reference") => DriverKind::Reference,
+        _ => DriverKind::Nats,
+    };
+    let parts: Vec<&str> = url.split_whitespace().collect();
+    let [first, second] = parts[..] else {
+        return wrong("a bridge has two addresses", "write \"nats://host:4222 kafka://host:9092\"");
+    };
+    Address::read(from, first)?;
+    Address::read(DriverKind::Kafka, second).map(drop)
+}
+
 /// The systems, in the order written.
 pub(super) fn systems(file: &File) -> Result<Vec<SystemSpec>, Problem> {
     let mut seen = HashSet::new();
@@ -85,7 +110,10 @@ pub(super) fn systems(file: &File) -> Result<Vec<SystemSpec>, Problem> {
                 return Err(Problem::new(at("url"), "the URL is empty")
                     .hint("write it like \"nats://127.0.0.1:4222\", or remove it to have the system started"));
             }
-            Some(url) => BringUp::External { url: url.clone() },
+            Some(url) => {
+                check_address(s, url).map_err(|e| Problem::new(at("url"), e.words).hint(e.remedy))?;
+                BringUp::External { url: url.clone() }
+            }
         };
         out.push(SystemSpec { name, driver: s.driver, bring_up, require: s.require, options: s.options.clone() });
     }
@@ -375,7 +403,7 @@ fn payload(at: &str, p: &file::Payload, folder: &Path, known: &mut Payloads) -> 
         if let Some(payload) = known.get(name) {
             return Ok(payload.clone());
         }
-        let path = folder.join(name);
+        let path = folder.join(home(name));
         let found = payload::from_path(&path).map_err(|e| {
             Problem::new(format!("{at}.file"), format!("cannot use {} as messages: {e}", path.display()))
                 .hint("give a file with one message per line, or a folder, relative to the scenario")

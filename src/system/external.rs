@@ -10,12 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::nats::monitor;
 use super::{Running, System, SystemError};
+use crate::scenario::plan::{Address, DriverKind};
 
 /// Longest INFO line that is read, in bytes; a large cluster lists its servers in it.
 const INFO_BOUND: u64 = 64 * 1024;
-
-/// The port of the NATS protocol when a URL names none.
-const NATS_PORT: u16 = 4222;
 
 /// The fields of a NATS server's INFO that bear on guarantees or speed, under the names they have there.
 const INFO_SETTINGS: [&str; 7] =
@@ -48,10 +46,10 @@ impl System for External {
         };
         // A client may be given several servers of a cluster; one that answers is enough.
         let mut refusals = Vec::new();
-        for url in self.url.split(',').map(str::trim) {
-            let probed = address(url)
-                .and_then(|(host, port)| info(&host, port, self.timeout).map_err(|error| error.to_string()));
-            match probed {
+        // The schemes of the reference broker and of JetStream are among those of NATS, and `check` has judged them.
+        let address = Address::read(DriverKind::Nats, &self.url).map_err(|e| unavailable(e.to_string()))?;
+        for server in &address.servers {
+            match info(&server.host, server.port, self.timeout) {
                 Ok(info) => {
                     let mut settings = settings(&info);
                     if let Some(monitor) = &self.monitor {
@@ -64,40 +62,11 @@ impl System for External {
                     }
                     return Ok(Running { url: self.url.clone(), settings, ..Running::default() });
                 }
-                Err(error) => refusals.push(format!("{}: {error}", without_credentials(url))),
+                Err(error) => refusals.push(format!("{}://{server}: {error}", if server.tls { "tls" } else { "nats" })),
             }
         }
         Err(unavailable(refusals.join("; ")))
     }
-}
-
-/// The URL with what stands before its last `@` left out: an error may be printed and kept.
-fn without_credentials(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
-}
-
-/// Host and port of `nats://[user:password@]host[:port][/]`; IPv6 addresses stand in brackets.
-fn address(url: &str) -> Result<(String, u16), String> {
-    let bare = without_credentials(url);
-    let bare = bare.split_once("://").map_or(bare.as_str(), |(_, rest)| rest);
-    let authority = bare.split('/').next().unwrap_or_default();
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (host, after) = rest.split_once(']').ok_or("the address lacks its closing bracket")?;
-            (host, after.strip_prefix(':'))
-        }
-        None => authority.rsplit_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
-    };
-    if host.is_empty() {
-        return Err("the url names no host; expected nats://host:port".to_owned());
-    }
-    let port = match port {
-        Some(port) => port.parse().map_err(|_| format!("{port:?} is not a port"))?,
-        None => NATS_PORT,
-    };
-    Ok((host.to_owned(), port))
 }
 
 /// The INFO that a NATS server sends to whoever connects.
@@ -163,16 +132,6 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || listener.accept().unwrap().0.write_all(words.as_bytes()).unwrap());
         port
-    }
-
-    #[test]
-    fn urls_become_addresses() {
-        assert_eq!(address("nats://127.0.0.1:5000"), Ok(("127.0.0.1".to_owned(), 5000)));
-        assert_eq!(address("nats://user:pa@ss@broker"), Ok(("broker".to_owned(), 4222)));
-        assert_eq!(address("[::1]:7/"), Ok(("::1".to_owned(), 7)));
-        assert!(address("nats://").is_err());
-        assert!(address("nats://host:port").unwrap_err().contains("not a port"));
-        assert_eq!(without_credentials("tls://me:secret@host:1"), "tls://host:1");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::scenario::options::{Options, keys};
+use crate::scenario::options::{self as schema, Options, keys};
 use crate::scenario::plan::{BringUp, DriverKind, SystemSpec};
 
 /// Names the program that is started as the reference broker instead of the running one: a test binary is no broker.
@@ -248,6 +248,25 @@ pub fn options(kind: DriverKind, options: &Options) -> Result<Vec<String>, Strin
     })
 }
 
+/// The schema of the options of a launched system of this kind; see [`crate::driver::shape`].
+pub fn shape(kind: DriverKind) -> serde_json::Value {
+    match kind {
+        DriverKind::Nats | DriverKind::Jetstream => schema::shape::<nats::options::Launch>(),
+        #[cfg(feature = "kafka")]
+        DriverKind::Kafka => {
+            serde_json::json!({ "properties": { "broker": schema::shape::<kafka::BrokerOptions>() } })
+        }
+        #[cfg(not(feature = "kafka"))]
+        DriverKind::Kafka => schema::joined([]),
+        DriverKind::Reference | DriverKind::Bridge | DriverKind::Null => schema::joined([]),
+    }
+}
+
+/// The secrets that stand in the options of a launched system of this kind.
+pub fn secrets(kind: DriverKind, options: &Options) -> Vec<String> {
+    schema::secrets(&shape(kind), options)
+}
+
 /// Whether a system of this kind can be launched here, and what would make it so.
 pub fn availability(kind: DriverKind) -> Availability {
     match kind {
@@ -305,7 +324,7 @@ mod tests {
 
     #[test]
     fn an_external_url_is_reached_for_and_not_launched() {
-        let port = process::free_port().unwrap();
+        let port = process::Held::new(1).unwrap().ports().unwrap()[0];
         let bring_up = BringUp::External { url: format!("nats://127.0.0.1:{port}") };
         let error = create(&spec(DriverKind::Nats, bring_up), context()).unwrap().start().unwrap_err();
         let SystemError::Unavailable { system, reason, remedy } = error else { panic!("{error}") };

@@ -78,6 +78,25 @@ async fn tls_verifies_the_server_and_where_asked_the_client() {
     }
 }
 
+/// Who subscribes to everything neither delays nor answers what a connection asks for itself.
+#[tokio::test]
+async fn a_subscriber_to_everything_costs_no_time() {
+    for (driver, options) in [(DriverKind::Nats, json!({})), (DriverKind::Jetstream, json!({ "jetstream": true }))] {
+        let Some(server) = Server::launch(driver, options) else { return };
+        let other = async_nats::connect(&server.running.url).await.unwrap();
+        let mut all = other.subscribe(">").await.unwrap();
+        other.flush().await.unwrap();
+        let mut target = server.target(json!({}));
+        // So long waits whoever waits for "no responders".
+        target.timeout = Duration::from_secs(60);
+        let start = std::time::Instant::now();
+        let driver = Nats::prepare(target, &workloads("fan-out", "consumers = 1")).await.unwrap();
+        passes(&driver).await;
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+        assert!(tokio::time::timeout(TIMEOUT, all.next()).await.unwrap().is_some());
+    }
+}
+
 #[tokio::test]
 async fn messages_carry_the_headers_that_are_asked_for() {
     let Some(server) = launch(json!({})) else { return };
@@ -219,11 +238,11 @@ async fn what_the_user_may_not_do_is_quoted() {
     says(&words, &["Permissions Violation for Publish to \"mb.abcd0123.0.0\"", remedy]);
 
     // The barrier that follows a subscription is a publish as well; it ends at once and not at its bound.
-    let Some(server) = launch(users("publish: { deny: \"mb.barrier\" }")) else { return };
+    let Some(server) = launch(users("publish: { deny: \"mb.barrier.>\" }")) else { return };
     let driver = Nats::prepare(server.target(login), &workloads("fan-out", "")).await.unwrap();
     let begun = std::time::Instant::now();
     let words = driver.consumer(SEAT, Start::Tail).await.unwrap_err().to_string();
-    says(&words, &["Permissions Violation for Publish to \"mb.barrier\"", remedy]);
+    says(&words, &["Permissions Violation for Publish to \"mb.barrier.", remedy]);
     assert!(begun.elapsed() < Duration::from_secs(4));
 }
 

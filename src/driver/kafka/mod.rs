@@ -49,6 +49,11 @@ use crate::scenario::plan::Workload;
 /// Pause between two looks whether a group has settled.
 const POLL: Duration = Duration::from_millis(5);
 
+/// The schema of the options that concern the clients.
+pub(super) fn shape() -> serde_json::Value {
+    crate::scenario::options::shape::<Options>()
+}
+
 /// Checks the options that concern the clients.
 ///
 /// # Errors

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::native::{Kind, Settings};
 use crate::driver::{DriverError, Target};
-use crate::scenario::plan::Workload;
+use crate::scenario::options::{home, sensitive};
+use crate::scenario::plan::{Address, DriverKind, Workload};
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
@@ -25,20 +27,24 @@ const STATIC_SESSION_MS: u64 = 6000;
 const BATCH_OVERHEAD: u64 = 4096;
 
 /// See the module.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Options {
+    #[schemars(extend("secret" = "none"))]
     pub(super) acks: Acks,
     pub(super) idempotence: bool,
     compression: Option<Compression>,
     linger: Option<Span>,
     batch_size: Option<Bytes>,
+    #[schemars(extend("secret" = "none"))]
     partitioner: Option<String>,
     pub(super) replicas: Option<i32>,
     min_insync_replicas: Option<u32>,
     /// Settings of the topics that are created.
+    #[schemars(extend("secret" = "entries"))]
     pub(super) topic: BTreeMap<String, Scalar>,
     /// Use this topic instead of creating one.
+    #[schemars(extend("secret" = "none"))]
     pub(super) existing_topic: Option<String>,
     pub(super) consumers: Consumers,
     assignor: Option<Assignor>,
@@ -53,9 +59,11 @@ pub(super) struct Options {
     tls: Option<Tls>,
     sasl: Option<Sasl>,
     /// Any librdkafka setting.
+    #[schemars(extend("secret" = "entries"))]
     raw: BTreeMap<String, Scalar>,
     /// The system reads it; here it only must not be an unknown key.
     #[serde(rename = "broker")]
+    #[schemars(with = "serde_json::Value")]
     _broker: IgnoredAny,
 }
 
@@ -90,7 +98,7 @@ impl Default for Options {
 }
 
 /// Who must have a message before it is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Scalar")]
 pub(super) enum Acks {
     None,
@@ -120,7 +128,7 @@ impl Acks {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Compression {
     None,
@@ -131,7 +139,7 @@ enum Compression {
 }
 
 /// How consumers come by their partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Consumers {
     /// The broker's group protocol deals them out.
@@ -140,7 +148,7 @@ pub(super) enum Consumers {
     Assign,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Assignor {
     Range,
@@ -149,7 +157,7 @@ enum Assignor {
 }
 
 /// When a consumer commits how far it has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Commit {
     /// librdkafka does, every `commit-interval`.
@@ -163,7 +171,7 @@ pub(super) enum Commit {
 }
 
 /// Whether messages of unfinished and aborted transactions are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Isolation {
     ReadCommitted,
@@ -180,31 +188,38 @@ impl Isolation {
 }
 
 /// How exactly-once is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ExactlyOnce {
     /// Messages go through an input topic, a transformer that copies them within transactions, and an output topic.
     Transactional,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct Tls {
+    #[schemars(extend("secret" = "file"))]
     ca: Option<String>,
+    #[schemars(extend("secret" = "file"))]
     certificate: Option<String>,
+    #[schemars(extend("secret" = "file"))]
     key: Option<String>,
     /// Whether the broker's name must be the one in its certificate. Default: true.
     verify_name: Option<bool>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Sasl {
     #[serde(default = "plain")]
+    #[schemars(extend("secret" = "none"))]
     mechanism: String,
+    #[schemars(extend("secret" = "none"))]
     user: String,
+    #[schemars(extend("secret" = "value"))]
     password: Option<String>,
     /// The environment variable that holds the password, so that the record does not.
+    #[schemars(extend("secret" = "variable"))]
     password_env: Option<String>,
 }
 
@@ -213,7 +228,7 @@ fn plain() -> String {
 }
 
 /// A value as librdkafka and Kafka take it: text, however it was written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Scalar {
     Bool(bool),
@@ -239,8 +254,16 @@ impl Options {
     /// # Errors
     /// What does not fit, and what to do.
     pub(super) fn from_map(map: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
-        let options: Self = serde_json::from_value(serde_json::Value::Object(map.clone()))
+        let mut options: Self = serde_json::from_value(serde_json::Value::Object(map.clone()))
             .map_err(|e| format!("{e}; docs/kafka.md lists all options"))?;
+        if let Some(tls) = &mut options.tls {
+            for file in [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten() {
+                *file = home(file);
+            }
+        }
+        for (_, value) in options.raw.iter_mut().filter(|(key, _)| key.ends_with(".location")) {
+            *value = Scalar::Text(home(&value.to_string()));
+        }
         let refuse = |words: &str| Err(words.to_owned());
         if options.idempotence && options.acks != Acks::All {
             return refuse("idempotence needs acks = \"all\"; remove one of the two");
@@ -279,10 +302,14 @@ impl Options {
 
     /// What every client of `target` is told.
     pub(super) fn common(&self, target: &Target) -> Result<Settings, DriverError> {
-        let address = Address::read(&target.url);
+        let address = Address::read(DriverKind::Kafka, &target.url).map_err(|e| DriverError::Connect {
+            url: without_credentials(&target.url),
+            words: e.words,
+            remedy: e.remedy,
+        })?;
         let mut s = Settings::new();
         let mut set = |key: &str, value: &str| drop(s.insert(key.into(), value.into()));
-        set("bootstrap.servers", &address.brokers);
+        set("bootstrap.servers", &address.brokers());
         set("client.id", "msgbench");
         set("allow.auto.create.topics", "false");
         let tls = self.tls.is_some();
@@ -396,9 +423,8 @@ impl Options {
 
     /// The raw settings, as they are recorded.
     pub(super) fn raw(&self) -> impl Iterator<Item = (String, String)> {
-        let secret = |key: &str| key.contains("password") || key.ends_with(".pem");
         self.raw.iter().map(move |(key, value)| {
-            (format!("raw {key}"), if secret(key) { "(not recorded)".into() } else { value.to_string() })
+            (format!("raw {key}"), if sensitive(key) { "(not recorded)".into() } else { value.to_string() })
         })
     }
 }
@@ -419,29 +445,10 @@ impl Sasl {
     }
 }
 
-/// `[kafka://][user:password@]host:port[,host:port]`.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Address {
-    brokers: String,
-    user: Option<String>,
-    password: Option<String>,
-}
-
-impl Address {
-    fn read(url: &str) -> Self {
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let (credentials, brokers) = rest.rsplit_once('@').map_or((None, rest), |(c, b)| (Some(c), b));
-        let mut out = Self { brokers: brokers.trim_end_matches('/').into(), ..Self::default() };
-        if let Some((user, password)) = credentials.map(|c| c.split_once(':').unwrap_or((c, ""))) {
-            (out.user, out.password) = (Some(user.into()), Some(password.into()));
-        }
-        out
-    }
-}
-
 /// The URL without user and password: an error may be printed and kept.
 pub(super) fn without_credentials(url: &str) -> String {
-    format!("kafka://{}", Address::read(url).brokers)
+    let read = Address::read(DriverKind::Kafka, url);
+    read.map_or_else(|_| "an address that cannot be read".to_owned(), |a| a.bare(DriverKind::Kafka))
 }
 
 #[cfg(test)]

@@ -10,10 +10,15 @@ fn target(options: serde_json::Value) -> Target {
 
 #[test]
 fn addresses_are_taken_apart() {
-    let a = Address::read("kafka://me:p@ss@a:1,b:2");
-    assert_eq!(a.brokers, "a:1,b:2");
-    assert_eq!((a.user.as_deref(), a.password.as_deref()), (Some("me"), Some("p@ss")));
-    assert_eq!(Address::read("host:9092").brokers, "host:9092");
+    let mut t = target(serde_json::json!({}));
+    t.url = "kafka://user%40x:p%2Cw@a:1,b".into();
+    let s = Options::read(&t).unwrap().common(&t).unwrap();
+    for (key, value) in [("bootstrap.servers", "a:1,b:9092"), ("sasl.username", "user@x"), ("sasl.password", "p,w")] {
+        assert_eq!(s[key], value);
+    }
+    t.url = "SASL_SSL://a:1".into();
+    let told = Options::read(&t).unwrap().common(&t).unwrap_err().to_string();
+    assert!(told.contains("not by SASL_SSL://"), "{told}");
     assert_eq!(without_credentials("kafka://me:secret@a:1/"), "kafka://a:1");
 }
 

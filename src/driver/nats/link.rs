@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, ServerError, Subject, Subscriber};
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 
 use super::options::Connection;
 use crate::driver::{DriverError, Incidents, Target};
+use crate::scenario::plan::{Address, DriverKind};
 use crate::units::{Nanos, now};
 
 /// Messages that a subscription may hold before async-nats drops them; its default of 65,536 is 0.1 s at high rates.
@@ -204,8 +206,8 @@ impl Link {
         }
     }
 
-    /// Subscribes, and returns when the server routes to the subscription: a request that nobody answers is a barrier,
-    /// because a server treats the commands of one connection in order.
+    /// Subscribes, and returns when the server routes to the subscription: a server treats the commands of one connection in
+    /// order, so that a message of our own that comes back is a barrier.
     ///
     /// # Errors
     /// When the server does not permit it, or does not answer within the bound.
@@ -225,9 +227,15 @@ impl Link {
     /// # Errors
     /// As [`Link::subscribe`].
     pub async fn barrier(&self) -> Result<(), DriverError> {
-        // "No responders" is the expected answer.
-        let asked = self.client.request("mb.barrier", Bytes::new());
-        let _ = self.within("wait for the server to catch up", asked).await?;
+        // A subject that only we know: what others subscribe to neither delays nor answers it.
+        let subject = Subject::from(format!("mb.barrier.{}", self.client.new_inbox().trim_start_matches("_INBOX.")));
+        let failed = |words: String| self.refused("wait for the server to catch up", words, PERMISSIONS);
+        let mut own = self.client.subscribe(subject.clone()).await.map_err(|e| failed(e.to_string()))?;
+        self.client.publish(subject, Bytes::new()).await.map_err(|e| failed(e.to_string()))?;
+        if self.within("wait for the server to catch up", own.next()).await?.is_none() {
+            return Err(self.lost("the connection was closed"));
+        }
+        own.unsubscribe().await.map_err(|e| failed(e.to_string()))?;
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
@@ -368,11 +376,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// The URL without user and password: errors are printed and kept.
 pub(in crate::driver) fn without_secrets(url: &str) -> String {
-    let one = |url: &str| {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-        format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
-    };
-    url.split(',').map(|u| one(u.trim())).collect::<Vec<_>>().join(",")
+    let read = Address::read(DriverKind::Nats, url);
+    read.map_or_else(|_| "an address that cannot be read".to_owned(), |a| a.bare(DriverKind::Nats))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::driver::Target;
-use crate::scenario::options::{Options, read};
+use crate::scenario::options::{Options, home, read};
+use crate::scenario::plan::{Address, DriverKind};
 
 /// Headers of one message; more say nothing new about their cost.
 const MAX_HEADERS: u32 = 64;
@@ -16,26 +17,35 @@ pub struct Connection {
     /// Which client speaks: `async-nats`, or `wire`, the bare protocol, for core messaging without TLS, NKeys or headers.
     pub client: Client,
     /// With `password`: who connects.
+    #[schemars(extend("secret" = "none"))]
     pub user: Option<String>,
     /// See `user`.
+    #[schemars(extend("secret" = "value"))]
     pub password: Option<String>,
     /// The server's one token.
+    #[schemars(extend("secret" = "value"))]
     pub token: Option<String>,
     /// File with the seed of an NKey.
+    #[schemars(extend("secret" = "file"))]
     pub nkey: Option<String>,
     /// A `.creds` file: a user's JWT and seed.
+    #[schemars(extend("secret" = "file"))]
     pub creds: Option<String>,
     /// File with the certificates that the server's must be signed by; its presence demands TLS.
+    #[schemars(extend("secret" = "file"))]
     pub ca: Option<String>,
     /// With `key`: file with the certificate that the client shows (mutual TLS).
+    #[schemars(extend("secret" = "file"))]
     pub cert: Option<String>,
     /// See `cert`.
+    #[schemars(extend("secret" = "file"))]
     pub key: Option<String>,
     /// Headers that every message carries. Default: 0.
     pub headers: u32,
     /// Messages that the client keeps for one subscription before it drops them. Default: 1048576.
     pub subscription_capacity: Option<usize>,
     /// Monitoring port of a server that is already running, `http://host:8222`: its settings are read back from there.
+    #[schemars(extend("secret" = "text"))]
     pub monitor: Option<String>,
 }
 
@@ -50,13 +60,29 @@ pub enum Client {
     Wire,
 }
 
+/// What is said where TLS is promised by the address and not done.
+const WIRE_TLS: &str =
+    "`client = \"wire\"` speaks no TLS: write nats:// instead of tls://, or use `client = \"async-nats\"`";
+
+/// Whether `text` is `[http://]host:port`.
+fn plain_http(text: &str) -> bool {
+    let bare = text.strip_prefix("http://").unwrap_or(text);
+    !bare.contains("://") && !bare.contains(['@', ',']) && Address::read(DriverKind::Nats, bare).is_ok()
+}
+
 impl Connection {
     /// Reads and checks the options of the client. Those of the server are left alone.
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
     pub fn from_options(options: &Options) -> Result<Self, String> {
-        let it: Self = read(options)?;
+        let mut it: Self = read(options)?;
+        for file in [&mut it.nkey, &mut it.creds, &mut it.ca, &mut it.cert, &mut it.key].into_iter().flatten() {
+            *file = home(file);
+        }
+        if it.monitor.as_deref().is_some_and(|m| !plain_http(m)) {
+            return Err("option `monitor`: write http://host:port; there is no TLS and no user for it".to_owned());
+        }
         for (one, other, has, lacks) in
             [("user", "password", &it.user, &it.password), ("cert", "key", &it.cert, &it.key)]
         {
@@ -95,16 +121,14 @@ impl Connection {
     /// As [`from_options`](Self::from_options).
     pub fn of(target: &Target) -> Result<Self, String> {
         let mut it = Self::from_options(&target.options)?;
-        let written = target.url.split(',').find_map(|server| {
-            let server = server.trim();
-            server.split_once("://").map_or(server, |(_, rest)| rest).rsplit_once('@').map(|(who, _)| who)
-        });
-        if let (None, Some(who)) = (it.ways().next(), written) {
-            match who.split_once(':') {
-                Some((user, password)) => {
-                    (it.user, it.password) = (Some(user.to_owned()), Some(password.to_owned()));
-                }
-                None => it.token = Some(who.to_owned()),
+        let address = Address::read(DriverKind::Nats, &target.url).map_err(|e| e.to_string())?;
+        if it.client == Client::Wire && address.servers.iter().any(|s| s.tls) {
+            return Err(WIRE_TLS.to_owned());
+        }
+        if it.ways().next().is_none() {
+            match (address.user, address.password) {
+                (user, Some(password)) => (it.user, it.password) = (user, Some(password)),
+                (token, None) => it.token = token,
             }
         }
         Ok(it)

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::driver::nats::link::without_secrets;
 use crate::driver::nats::options::Connection;
 use crate::driver::{DriverError, Incidents, Target};
+use crate::scenario::plan::{Address, DriverKind, Server};
 use crate::units::{Nanos, now};
 
 /// What is gathered is written at this size.
@@ -63,6 +64,18 @@ pub(super) enum Frame {
     Need(usize),
 }
 
+/// Connects to the first server that answers.
+async fn connect(servers: &[Server]) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::from(ErrorKind::NotFound);
+    for server in servers {
+        match TcpStream::connect((server.host.as_str(), server.port)).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 impl Pipe {
     pub(super) async fn open(target: &Target, incidents: &Incidents, name: &str) -> Result<(Self, Info), DriverError> {
         let url = without_secrets(&target.url);
@@ -72,8 +85,8 @@ impl Pipe {
             remedy: "check that the server runs there, and the credentials in `system.options`".into(),
         };
         let options = Connection::of(target).map_err(failed)?;
-        let address = url.strip_prefix("nats://").unwrap_or(&url).trim_end_matches('/').to_owned();
-        let connecting = tokio::time::timeout(target.timeout, TcpStream::connect(&address)).await;
+        let servers = Address::read(DriverKind::Nats, &target.url).map_err(|e| failed(e.to_string()))?.servers;
+        let connecting = tokio::time::timeout(target.timeout, connect(&servers)).await;
         let stream = connecting
             .map_err(|_| failed(format!("no answer within {} s", target.timeout.as_secs_f64())))?
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))

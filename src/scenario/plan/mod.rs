@@ -3,12 +3,14 @@
 //! A plan is plain data: the engine executes it, `check` prints it, and the record stores it beside the scenario
 //! as typed, so that a result says exactly what was done.
 
+mod address;
 mod load;
 mod workload;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use address::{Address, AddressError, Server};
 pub use load::*;
 pub use workload::*;
 

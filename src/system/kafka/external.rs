@@ -4,9 +4,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::super::{Running, System, SystemError};
-
-/// The port of Kafka when an address names none.
-const PORT: u16 = 9092;
+use crate::scenario::plan::{Address, DriverKind};
 
 /// See the module.
 #[derive(Debug)]
@@ -23,23 +21,15 @@ impl External {
     }
 }
 
-/// The `host:port` of each broker in `[kafka://][user:password@]host[:port],...[?...]`.
-fn brokers(url: &str) -> Vec<String> {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = rest.split(['?', '/']).next().unwrap_or_default();
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, brokers)| brokers);
-    let with_port = |b: &str| {
-        if b.rsplit(']').next().is_some_and(|end| end.contains(':')) { b.to_owned() } else { format!("{b}:{PORT}") }
-    };
-    rest.split(',').map(str::trim).filter(|b| !b.is_empty()).map(with_port).collect()
-}
-
 impl System for External {
     fn start(&mut self) -> Result<Running, SystemError> {
-        let brokers = brokers(&self.url);
+        let remedy = "start it, or correct its url in the scenario (host:port,host:port)".to_owned();
+        let unavailable =
+            |reason: String| SystemError::Unavailable { system: self.name.clone(), reason, remedy: remedy.clone() };
+        let address = Address::read(DriverKind::Kafka, &self.url).map_err(|e| unavailable(e.to_string()))?;
         let mut refusals = Vec::new();
-        for broker in &brokers {
-            let addresses = match broker.to_socket_addrs() {
+        for broker in &address.servers {
+            let addresses = match (broker.host.as_str(), broker.port).to_socket_addrs() {
                 Ok(addresses) => addresses,
                 Err(e) => {
                     refusals.push(format!("{broker}: {e}"));
@@ -54,9 +44,7 @@ impl System for External {
                 }
             }
         }
-        let reason = if refusals.is_empty() { "the url names no broker".to_owned() } else { refusals.join("; ") };
-        let remedy = "start it, or correct its url in the scenario (host:port,host:port)".to_owned();
-        Err(SystemError::Unavailable { system: self.name.clone(), reason, remedy })
+        Err(unavailable(refusals.join("; ")))
     }
 }
 
@@ -65,18 +53,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_become_brokers() {
-        assert_eq!(brokers("kafka://me:p@ss@a:1,b?tls=1"), ["a:1", "b:9092"]);
-        assert_eq!(brokers("host"), ["host:9092"]);
-        assert_eq!(brokers("[::1]:7"), ["[::1]:7"]);
-        assert!(brokers("kafka://").is_empty());
-    }
-
-    #[test]
     fn one_broker_that_is_there_is_enough_and_none_is_said() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let there = listener.local_addr().unwrap();
-        let gone = super::super::free_port().unwrap();
+        let gone = crate::system::process::Held::new(1).unwrap().ports().unwrap()[0];
         let url = format!("kafka://127.0.0.1:{gone},{there}");
         assert_eq!(External::new("k", &url, Duration::from_secs(1)).start().unwrap().url, url);
         let url = format!("kafka://me:secret@127.0.0.1:{gone}");

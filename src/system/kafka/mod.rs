@@ -22,7 +22,7 @@ pub(super) use options::BrokerOptions;
 
 use self::options::{Ports, file_of};
 use self::security::Security;
-use super::process::{Child, Output, free_port, tail};
+use super::process::{Child, Held, Output, exception, tail};
 use super::{Context, Running, System, SystemError};
 
 /// Kafka's log to standard output: the same file that the script puts beside what it fetched.
@@ -67,7 +67,8 @@ impl Kafka {
     }
 
     fn failed(&self, words: String, log: Option<&Path>) -> SystemError {
-        let log = log.map(|log| tail(log, TAIL_LINES)).unwrap_or_default();
+        let shown = |log: &Path| exception(log).map_or_else(|| tail(log, TAIL_LINES), |line| format!("\n  {line}"));
+        let log = log.map(shown).unwrap_or_default();
         SystemError::Start { system: self.name.clone(), words, log }
     }
 
@@ -82,11 +83,10 @@ impl Kafka {
     fn attempt(&mut self, options: &BrokerOptions, deadline: Instant) -> Result<Option<Running>, SystemError> {
         let io = |what: &str, e: std::io::Error| self.failed(format!("cannot {what}: {e}"), None);
         let security = Security::make(options, &self.context.dir).map_err(|words| self.failed(words, None))?;
-        let mut ports = Vec::new();
-        for _ in 0..options.nodes {
-            let port = || free_port().map_err(|e| io("find a free port", e));
-            ports.push(Ports { client: port()?, broker: port()?, controller: port()? });
-        }
+        let held = Held::new(3 * options.nodes as usize).map_err(|e| io("find free ports", e))?;
+        let free = held.ports().map_err(|e| io("find free ports", e))?;
+        let of = |p: &[u16]| Ports { client: p[0], broker: p[1], controller: p[2] };
+        let ports: Vec<Ports> = free.chunks_exact(3).map(of).collect();
         let logging = self.context.dir.join(LOGGING_FILE);
         std::fs::write(&logging, LOGGING).map_err(|e| io("write the settings of its log", e))?;
         let mut nodes = Vec::new();
@@ -108,6 +108,7 @@ impl Kafka {
         }
         self.logs = nodes.iter().map(|dir| dir.join("kafka.log")).collect();
         self.format(&nodes, &logging, options, &security, deadline)?;
+        drop(held);
         for node in 0..nodes.len() {
             let child = self.spawn(node).map_err(|words| self.failed(words, None))?;
             self.brokers.push(child);
@@ -151,7 +152,7 @@ impl Kafka {
 
     /// Formats the storage of all brokers, side by side.
     fn format(
-        &self,
+        &mut self,
         nodes: &[PathBuf],
         logging: &Path,
         options: &BrokerOptions,
@@ -182,11 +183,12 @@ impl Kafka {
             let left = deadline.saturating_duration_since(Instant::now());
             match child.wait(left) {
                 Some(status) if status.success() => {}
-                Some(_) => {
-                    let end = child.ended().unwrap_or_default();
+                status => {
+                    let end = status.and_then(|_| child.ended()).unwrap_or_else(|| "did not end in time".into());
+                    // The whole of it is kept with the results; the error shows the exception.
+                    self.logs = vec![log.clone()];
                     return Err(self.failed(format!("formatting its storage {end}"), Some(log)));
                 }
-                None => return Err(self.failed("formatting its storage did not end in time".into(), Some(log))),
             }
         }
         Ok(())
@@ -284,7 +286,13 @@ mod tests {
         let context = Context { dir: dir.path().to_owned(), timeout: Duration::from_secs(20) };
         let mut kafka = Kafka::new("kafka", PathBuf::from("/no/kafka"), BrokerOptions::default(), context);
         let told = kafka.start().unwrap_err().to_string();
-        assert!(told.contains("formatting its storage exited with code 1") && told.contains("StorageTool"), "{told}");
+        assert!(
+            told.contains("formatting its storage exited with code 1")
+                && told.contains("ClassNotFoundException: kafka.tools.StorageTool"),
+            "{told}"
+        );
+        assert_eq!(told.lines().count(), 2, "{told}");
+        assert!(kafka.logs()[0].ends_with("format.log"));
     }
 
     use super::super::Availability;

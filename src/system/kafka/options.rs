@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::units::{Bytes, Span};
@@ -13,7 +14,7 @@ const OWN_REPLICAS: u32 = 3;
 const MAX_NODES: u32 = 9;
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BrokerOptions {
     /// Brokers, each a KRaft controller, too.
@@ -21,6 +22,7 @@ pub struct BrokerOptions {
     /// Java heap of each.
     pub(super) heap: Bytes,
     /// Further arguments of the Java virtual machine.
+    #[schemars(extend("secret" = "text"))]
     pub(super) java_options: Vec<String>,
     /// Sync a partition's log after so many messages.
     flush_messages: Option<u64>,
@@ -33,6 +35,7 @@ pub struct BrokerOptions {
     /// The SASL mechanism that clients log in with.
     pub(super) sasl: Option<Mechanism>,
     /// Any property of Kafka's; wins over all others.
+    #[schemars(extend("secret" = "entries"))]
     pub(super) properties: BTreeMap<String, serde_json::Value>,
 }
 
@@ -53,7 +56,7 @@ impl Default for BrokerOptions {
 }
 
 /// A SASL mechanism of the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(super) enum Mechanism {
     #[serde(rename = "PLAIN")]
     Plain,

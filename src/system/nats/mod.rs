@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::external::{info, plain, settings};
-use super::process::{Child, Output, free_port, tail};
+use super::process::{Child, Held, Output, tail};
 use super::{Context, Running, System, SystemError};
 use config::Node;
 use options::Launch;
@@ -84,11 +84,14 @@ impl Nats {
         SystemError::Start { system: self.name.clone(), words, log }
     }
 
-    fn lay_out(&mut self) -> Result<(), SystemError> {
+    /// Lays the servers out on ports that are held until the first of them is to start.
+    fn lay_out(&mut self) -> Result<Held, SystemError> {
         self.nodes.clear();
-        for index in 1..=self.launch.nodes {
-            let port = || free_port().map_err(|error| self.failed(format!("no free port: {error}")));
-            let (port, monitor, route) = (port()?, port()?, port()?);
+        let free = |error: std::io::Error| self.failed(format!("no free port: {error}"));
+        let held = Held::new(3 * self.launch.nodes as usize).map_err(free)?;
+        let ports = held.ports().map_err(free)?;
+        for (index, ports) in (1..).zip(ports.chunks_exact(3)) {
+            let (port, monitor, route) = (ports[0], ports[1], ports[2]);
             let dir = if self.launch.nodes == 1 {
                 self.context.dir.clone()
             } else {
@@ -97,12 +100,12 @@ impl Nats {
             let name = format!("msgbench-{}-{port}", std::process::id());
             self.nodes.push(Node { name, port, monitor, route, dir });
         }
-        Ok(())
+        Ok(held)
     }
 
     /// One start on free ports.
     fn attempt(&mut self, deadline: Instant) -> Result<Attempt, SystemError> {
-        self.lay_out()?;
+        let held = self.lay_out()?;
         let broken = |what: &str, error: std::io::Error| self.failed(format!("cannot {what}: {error}"));
         let secrets = Secrets::make(&self.context.dir, self.launch.auth, self.launch.tls)
             .map_err(|e| broken("make credentials", e))?;
@@ -115,6 +118,7 @@ impl Nats {
                 .and_then(|()| std::fs::write(node.log(), ""));
             fresh.map_err(|e| broken("write its configuration", e))?;
         }
+        drop(held);
         for index in 0..self.nodes.len() {
             let child = self.spawn(index).map_err(|words| self.failed(words))?;
             self.children.push(child);

@@ -18,6 +18,7 @@ pub struct Launch {
     /// Whether JetStream is on. Default: for the `jetstream` driver.
     pub jetstream: Option<bool>,
     /// How long an acknowledged message may stay unsynced: "2m", or "always". Default: the server's. From 2.10 on.
+    #[schemars(extend("secret" = "none"))]
     pub sync_interval: Option<String>,
     /// Most that all streams may keep in memory. Default: the server's, three quarters of the host's.
     pub max_memory: Option<Bytes>,
@@ -32,6 +33,7 @@ pub struct Launch {
     /// Whether connections are encrypted, with certificates made for the trial. Default: "none".
     pub tls: Tls,
     /// Lines for the server's configuration file, as they are.
+    #[schemars(extend("secret" = "text"))]
     pub config: Vec<String>,
 }
 

@@ -1,0 +1,361 @@
+//! The address of a system that is already running: what may be written, and what each part means.
+//!
+//! `[scheme://][user:password@]host[:port][,host[:port]...]`. User and password may be percent-encoded; a list may give each
+//! server its scheme. A scheme is a promise: one that is not kept is refused, never ignored. No error quotes a part of the
+//! text, because any part may be a password that was misplaced.
+
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use super::DriverKind;
+
+/// The ports of NATS and Kafka when an address names none.
+const NATS_PORT: u16 = 4222;
+const KAFKA_PORT: u16 = 9092;
+
+/// The servers of one system, and who connects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Address {
+    /// At least one, in the order written.
+    pub servers: Vec<Server>,
+    /// The user, or a token that stands alone; decoded.
+    pub user: Option<String>,
+    /// The password, decoded.
+    pub password: Option<String>,
+    /// The secrets as written.
+    raw: Vec<String>,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Whether its scheme demands TLS.
+    pub tls: bool,
+    /// Name or address; without brackets.
+    pub host: String,
+    /// Its port, or the usual one.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// What is wrong with an address, and what to write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{words}; {remedy}")]
+pub struct AddressError {
+    /// What is wrong.
+    pub words: String,
+    /// What to write.
+    pub remedy: String,
+}
+
+fn wrong<T>(words: impl Into<String>, remedy: impl Into<String>) -> Result<T, AddressError> {
+    Err(AddressError { words: words.into(), remedy: remedy.into() })
+}
+
+impl Address {
+    /// Reads the address of one system of this kind.
+    ///
+    /// # Errors
+    /// What does not fit, and what to write.
+    pub fn read(kind: DriverKind, text: &str) -> Result<Self, AddressError> {
+        let mut out = Self::default();
+        for (scheme, rest) in chunks(text.trim()) {
+            let tls = promise(kind, scheme)?;
+            let (who, hosts) = rest.rsplit_once('@').map_or((None, rest), |(who, hosts)| (Some(who), hosts));
+            if let Some(who) = who {
+                out.credentials(kind, who)?;
+            }
+            let before = out.servers.len();
+            for host in hosts.split(',').map(str::trim).filter(|h| !h.is_empty()) {
+                out.servers.push(server(kind, host, tls)?);
+            }
+            if out.servers.len() == before {
+                return wrong(format!("the url names no {}", server_word(kind)), expected(kind));
+            }
+        }
+        Ok(out)
+    }
+
+    /// The servers without credentials: what may be printed and kept.
+    pub fn bare(&self, kind: DriverKind) -> String {
+        if kafka(kind) {
+            return format!("kafka://{}", self.brokers());
+        }
+        let one = |s: &Server| format!("{}://{s}", if s.tls { "tls" } else { "nats" });
+        self.servers.iter().map(one).collect::<Vec<_>>().join(",")
+    }
+
+    /// `host:port,host:port`.
+    pub fn brokers(&self) -> String {
+        self.servers.iter().map(Server::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// What must not be shown: the password or the token, as written and decoded.
+    pub fn secrets(&self) -> Vec<String> {
+        let decoded = self.password.iter().chain(self.user.iter().filter(|_| self.password.is_none()));
+        self.raw.iter().chain(decoded).filter(|s| !s.is_empty()).cloned().collect()
+    }
+
+    fn credentials(&mut self, kind: DriverKind, who: &str) -> Result<(), AddressError> {
+        let encode = "write `,` as %2C, `@` as %40, `:` as %3A and `%` as %25 in user and password";
+        // `u:p,w@h` is a password with a comma; `h:1,u:p@h` and `u:p@h,u:p@h` may be two servers.
+        if let Some((first, _)) = who.split_once(',')
+            && (who.contains('@') || first.split_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok()))
+        {
+            return wrong(
+                "the comma before `@` may part two servers or belong to the credentials",
+                format!("{encode}, or give every server its scheme"),
+            );
+        }
+        let (user, password) = who.split_once(':').map_or((who, None), |(u, p)| (u, Some(p)));
+        if user.is_empty() {
+            return wrong("no user stands before `@`", expected(kind));
+        }
+        if kafka(kind) && password.is_none() {
+            return wrong("the url has a user and no password", expected(kind));
+        }
+        let decoded = |text: &str| {
+            decode(text).ok_or_else(|| AddressError {
+                words: "a `%` in the credentials begins no character".into(),
+                remedy: encode.into(),
+            })
+        };
+        let (user_text, password_text) = (decoded(user)?, password.map(decoded).transpose()?);
+        if self.user.as_ref().is_some_and(|u| *u != user_text || self.password != password_text) {
+            return wrong("the servers have different credentials", "one system has one user: write it once");
+        }
+        self.raw.push(password.unwrap_or(user).to_owned());
+        (self.user, self.password) = (Some(user_text), password_text);
+        Ok(())
+    }
+}
+
+fn kafka(kind: DriverKind) -> bool {
+    kind == DriverKind::Kafka
+}
+
+fn server_word(kind: DriverKind) -> &'static str {
+    if kafka(kind) { "broker" } else { "host" }
+}
+
+fn expected(kind: DriverKind) -> &'static str {
+    match kind {
+        DriverKind::Kafka => "write kafka://host:9092, with credentials kafka://user:password@host:9092",
+        _ => "write nats://host:4222, or with credentials nats://user:password@host:4222 or nats://token@host:4222",
+    }
+}
+
+/// The parts of a list that begin with a scheme; all of it where there is none.
+fn chunks(text: &str) -> Vec<(Option<&str>, &str)> {
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
+    let mut starts = vec![0];
+    for (at, _) in text.match_indices("://") {
+        let start = at - text[..at].chars().rev().take_while(|c| of_scheme(*c)).count();
+        if start < at && text[..start].trim_end().ends_with(',') {
+            starts.push(start);
+        }
+    }
+    let ends = starts.iter().skip(1).copied().chain([text.len()]).collect::<Vec<_>>();
+    let chunk = |(start, end): (usize, usize)| {
+        let chunk = &text[start..end];
+        match chunk.split_once("://") {
+            Some((scheme, rest)) if scheme.chars().all(of_scheme) => (Some(scheme), rest),
+            _ => (None, chunk),
+        }
+    };
+    starts.into_iter().zip(ends).map(chunk).collect()
+}
+
+/// Whether TLS is promised by a scheme of this kind of system.
+fn promise(kind: DriverKind, scheme: Option<&str>) -> Result<bool, AddressError> {
+    let Some(scheme) = scheme else { return Ok(false) };
+    let lower = scheme.to_ascii_lowercase();
+    let (words, supported): (String, &[(&str, bool)]) = match kind {
+        DriverKind::Kafka => (format!("kafka is reached by kafka://, not by {scheme}://"), &[("kafka", false)]),
+        _ => (
+            format!("{} is reached by nats://, or tls:// for TLS, not by {scheme}://", kind.name()),
+            &[("nats", false), ("tls", true)],
+        ),
+    };
+    if let Some((_, tls)) = supported.iter().find(|(name, _)| *name == lower) {
+        return Ok(*tls);
+    }
+    let remedy = match (kind, lower.as_str()) {
+        (DriverKind::Kafka, "ssl") => "write kafka://host:port, and the option `tls = { ca = \"file\" }`",
+        (DriverKind::Kafka, "sasl_ssl") => {
+            "write kafka://host:port, and the options `tls = { ca = \"file\" }` and `sasl = { user = ..., password = ... }`"
+        }
+        (DriverKind::Kafka, "sasl_plaintext") => {
+            "write kafka://host:port, and the option `sasl = { user = ..., password = ... }`"
+        }
+        (_, "https") => "write tls://host:port, and the option `ca` where the certificate is your own",
+        _ => expected(kind),
+    };
+    wrong(words, remedy)
+}
+
+fn server(kind: DriverKind, text: &str, tls: bool) -> Result<Server, AddressError> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    if text.contains(['/', '?', '#']) {
+        return wrong(
+            "the url has a path, a query or a fragment, which mean nothing here",
+            "write settings in `options`",
+        );
+    }
+    if text.contains(char::is_whitespace) {
+        return wrong("the url has a blank within a host", "separate servers by commas");
+    }
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((host, after)) = rest.split_once(']') else {
+                return wrong("the address lacks its closing bracket", "write [::1]:port");
+            };
+            if Ipv6Addr::from_str(host.split('%').next().unwrap_or_default()).is_err() {
+                return wrong("no IPv6 address stands between the brackets", "write [::1]:port");
+            }
+            match after.strip_prefix(':') {
+                None if !after.is_empty() => return wrong("something follows the bracket", "write [::1]:port"),
+                port => (host, port),
+            }
+        }
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    if port.is_some_and(|p| p.contains(':')) {
+        return wrong("the url has more than one colon in a host", "put an IPv6 address in brackets: [::1]:port");
+    }
+    if host.is_empty() {
+        return wrong(format!("the url names no {}", server_word(kind)), expected(kind));
+    }
+    let usual = if kafka(kind) { KAFKA_PORT } else { NATS_PORT };
+    match port.map_or(Ok(usual), str::parse::<u16>) {
+        Ok(port) if port > 0 => Ok(Server { tls, host: host.to_owned(), port }),
+        _ => wrong("what follows the colon of a host is not a port from 1 to 65535", expected(kind)),
+    }
+}
+
+/// Percent-decoding; `None` where a `%` is followed by no two hexadecimal digits, or the bytes are no UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte != b'%' {
+            bytes.push(byte);
+            rest = after;
+            continue;
+        }
+        let digit = |i: usize| after.get(i).and_then(|b| (*b as char).to_digit(16));
+        bytes.push((digit(0)? * 16 + digit(1)?) as u8);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DriverKind::{Jetstream, Kafka, Nats, Reference};
+    use proptest::prelude::*;
+
+    fn encode(text: &str) -> String {
+        text.bytes()
+            .map(|b| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") })
+            .collect()
+    }
+
+    proptest! {
+        /// Whatever user and password are, they come back, encoded, and no character of them becomes another part.
+        #[test]
+        fn what_is_encoded_is_read_back(user in "\\PC{1,12}", password in "\\PC{0,12}", port in 1u16.., six in any::<bool>()) {
+            let host = if six { "[fe80::1]" } else { "host.example" };
+            for (kind, scheme) in [(Nats, "nats"), (Jetstream, "tls"), (Kafka, "KAFKA"), (Reference, "nats")] {
+                let text = format!("{scheme}://{}:{}@{host}:{port},other", encode(&user), encode(&password));
+                let a = Address::read(kind, &text).unwrap();
+                prop_assert_eq!((a.user.as_deref(), a.password.as_deref()), (Some(user.as_str()), Some(password.as_str())));
+                prop_assert_eq!(a.servers.len(), 2);
+                prop_assert_eq!(a.servers[0].to_string(), format!("{host}:{port}"));
+                prop_assert_eq!(a.servers[0].tls, scheme == "tls");
+                prop_assert!(Address::read(kind, &a.bare(kind)).unwrap().servers == a.servers);
+            }
+        }
+
+        /// A raw password that holds any punctuation is read as itself or refused; it is never another host, and never quoted.
+        #[test]
+        fn a_raw_password_is_itself_or_refused(password in "[a-z,:@/?#%.]{1,10}") {
+            for kind in [Nats, Kafka] {
+                let scheme = if kind == Kafka { "kafka" } else { "nats" };
+                if let Ok(a) = Address::read(kind, &format!("{scheme}://me:{password}@h:1")) {
+                    prop_assert_eq!(a.servers.len(), 1);
+                    prop_assert_eq!(a.servers[0].to_string(), "h:1");
+                    prop_assert!(a.password == decode(&password));
+                }
+            }
+        }
+
+        /// No text makes it panic, and no error quotes what stands in it.
+        #[test]
+        fn errors_quote_nothing(before in "[^/]{0,20}", after in "[^/]{0,20}", secret in "[A-Z]{12}") {
+            for kind in [Nats, Jetstream, Kafka, Reference] {
+                for scheme in ["", "nats://", "kafka://", "ssl://"] {
+                    if let Err(e) = Address::read(kind, &format!("{scheme}{before}{secret}{after}")) {
+                        prop_assert!(!e.to_string().contains(&secret), "{}", e);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn schemes_are_kept_or_refused_with_what_is_supported() {
+        let accepted = [(Nats, "nats", false), (Nats, "tls", true), (Jetstream, "TLS", true), (Kafka, "kafka", false)];
+        for (kind, scheme, tls) in accepted {
+            assert_eq!(Address::read(kind, &format!("{scheme}://h")).unwrap().servers[0].tls, tls);
+        }
+        for scheme in
+            ["SSL", "SASL_SSL", "SASL_PLAINTEXT", "PLAINTEXT", "ws", "wss", "http", "https", "amqp", "tls", "nats"]
+        {
+            let told = Address::read(Kafka, &format!("{scheme}://h:1")).unwrap_err().to_string();
+            assert!(told.contains("kafka://") && told.contains(&format!("not by {scheme}://")), "{told}");
+        }
+        for scheme in ["SSL", "ws", "wss", "http", "https", "kafka", "mqtt"] {
+            for kind in [Nats, Jetstream, Reference] {
+                let told = Address::read(kind, &format!("nats://h:1, {scheme}://h:2")).unwrap_err().to_string();
+                assert!(told.contains("nats://") && told.contains(&format!("not by {scheme}://")), "{told}");
+            }
+        }
+        assert!(Address::read(Reference, "tls://h").unwrap().servers[0].tls);
+        assert!(Address::read(Kafka, "SASL_SSL://h").unwrap_err().to_string().contains("`sasl = {"));
+    }
+
+    #[test]
+    fn lists_ports_and_mistakes() {
+        let read = |text| Address::read(Nats, text);
+        let bare = |text| read(text).unwrap().bare(Nats);
+        assert_eq!(bare("nats://me:pw@h:1, tls://h:2"), "nats://h:1,tls://h:2");
+        assert_eq!(bare("h, [::1]:7/"), "nats://h:4222,nats://[::1]:7");
+        assert_eq!(read("nats://u:p,w@h").unwrap().password.as_deref(), Some("p,w"));
+        assert_eq!(Address::read(Kafka, "kafka://me:p@ss@a:1,b").unwrap().bare(Kafka), "kafka://a:1,b:9092");
+        for (text, words) in [
+            ("nats://", "names no host"),
+            ("nats://h:port", "not a port"),
+            ("nats://h:0", "not a port"),
+            ("nats://[::1:4", "closing bracket"),
+            ("::1", "in brackets"),
+            ("nats://u:p@h?tls=1", "path, a query"),
+            ("nats://h:1,u:p@h:2", "may part two servers"),
+            ("nats://u:p@h,u:p@h", "may part two servers"),
+            ("nats://u:p@h,nats://v:p@h", "different credentials"),
+            ("nats://u:p%w@h", "%25"),
+            ("nats://@h", "no user"),
+        ] {
+            let told = read(text).unwrap_err().to_string();
+            assert!(told.contains(words), "{text}: {told}");
+        }
+        assert!(Address::read(Kafka, "kafka://u@h").unwrap_err().to_string().contains("no password"));
+    }
+}
