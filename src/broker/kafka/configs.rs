@@ -29,6 +29,8 @@ const ON_BROKER: i8 = 4;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
     Topic = 1,
+    /// Set for all brokers of the cluster.
+    Cluster = 3,
     Broker = 4,
     Default = 5,
 }
@@ -61,10 +63,13 @@ type Labels = BTreeMap<String, String>;
 /// How long a Kafka keeps files that nobody can read any more. No client sees it; taken, and files go at once.
 const DELETE_DELAY: &str = "file.delete.delay.ms";
 
+/// How many replicas must have a record. Kafka 4.1 sets it for the whole cluster as it starts, and shows it so on every topic.
+const LEAST_REPLICAS: &str = "min.insync.replicas";
+
 /// Names whose one value says what the broker does anyway.
 const FIXED: [(&str, &str, Kind); 23] = [
     ("message.timestamp.type", "CreateTime", Kind::Text),
-    ("min.insync.replicas", "1", Kind::Int),
+    (LEAST_REPLICAS, "1", Kind::Int),
     ("unclean.leader.election.enable", "false", Kind::Boolean),
     ("preallocate", "false", Kind::Boolean),
     ("compression.gzip.level", "-1", Kind::Int),
@@ -198,6 +203,7 @@ fn of_broker(call: &Call<'_>) -> Vec<(&'static str, String, Kind)> {
         ("group.min.session.timeout.ms", config.sessions.start().to_string(), Kind::Int),
         ("group.max.session.timeout.ms", config.sessions.end().to_string(), Kind::Int),
         ("default.replication.factor", "1".to_owned(), Kind::Int),
+        (LEAST_REPLICAS, "1".to_owned(), Kind::Int),
     ]
 }
 
@@ -210,12 +216,13 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
+        let every = resource.resource_name.is_empty();
         let found = match resource.resource_type {
             ON_TOPIC => call.hub.log.topic(&resource.resource_name).map(|t| (shown(&t.settings()), t.labels(), false)),
-            ON_BROKER
-                if resource.resource_name.parse() == Ok(call.hub.config.node) || resource.resource_name.is_empty() =>
-            {
-                Some((of_broker(call), Labels::new(), true))
+            // Without a name: what is set for all brokers.
+            ON_BROKER if every || resource.resource_name.parse() == Ok(call.hub.config.node) => {
+                let all = of_broker(call).into_iter().filter(|(name, ..)| !every || *name == LEAST_REPLICAS);
+                Some((all.collect(), Labels::new(), true))
             }
             _ => None,
         };
@@ -223,8 +230,9 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeConfigsRequest) -> Pend
             Some((all, labels, broker)) => {
                 let configs = all.into_iter().filter(|(name, ..)| wanted(name)).map(|(name, value, kind)| {
                     let source = match (broker, labels.contains_key(name)) {
-                        (true, _) => Source::Broker,
                         (false, true) => Source::Topic,
+                        _ if name == LEAST_REPLICAS => Source::Cluster,
+                        (true, _) => Source::Broker,
                         (false, false) => Source::Default,
                     };
                     let value = match (kind, labels.get(name)) {

@@ -66,7 +66,7 @@ fn shape(key: i16) -> Option<Shape> {
             ],
         ),
         // ListOffsets
-        2 => Shape(6, fields![Int; Byte, 2; List(fields![Text; List(fields![Int; Int, 4; Long])])]),
+        2 => Shape(6, fields![Int; Byte, 2; List(fields![Text; List(fields![Int; Int, 4; Long])]); Int, 10]),
         // Metadata
         3 => Shape(9, fields![List(fields![Uuid, 10; Text]); Byte, 4; Byte, 8 - 10; Byte, 8]),
         // OffsetCommit
@@ -127,6 +127,8 @@ fn shape(key: i16) -> Option<Shape> {
         33 => Shape(2, fields![List(fields![Byte; Text; List(fields![Text; Text])]); Byte]),
         // SaslAuthenticate
         36 => Shape(2, fields![Blob]),
+        // AlterReplicaLogDirs
+        34 => Shape(2, fields![List(fields![Text; List(TOPIC_PARTITIONS)])]),
         // DescribeLogDirs
         35 => Shape(2, fields![List(TOPIC_PARTITIONS)]),
         // CreatePartitions
@@ -137,10 +139,14 @@ fn shape(key: i16) -> Option<Shape> {
         43 => Shape(2, fields![Byte, 1; List(TOPIC_PARTITIONS); Int]),
         // IncrementalAlterConfigs
         44 => Shape(1, fields![List(fields![Byte; Text; List(fields![Text; Byte; Text])]); Byte]),
+        // AlterPartitionReassignments
+        45 => Shape(0, fields![Int; Byte, 1; List(fields![Text; List(fields![Int; Items(&Int)])])]),
         // ListPartitionReassignments
         46 => Shape(0, fields![Int; List(TOPIC_PARTITIONS)]),
         // OffsetDelete
         47 => Shape(NEVER, fields![Text; List(fields![Text; List(fields![Int])])]),
+        // DescribeQuorum
+        55 => Shape(0, fields![List(fields![Text; List(fields![Int])])]),
         // DescribeCluster
         60 => Shape(0, fields![Byte; Byte, 1]),
         // ConsumerGroupHeartbeat
