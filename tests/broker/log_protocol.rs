@@ -110,6 +110,30 @@ fn every_announced_version_is_answered_in_its_form() {
     });
     every_version(&mut client, &versions, |_| DescribeLogDirsRequest::default().with_topics(None));
     every_version(&mut client, &versions, |_| {
+        let topic = alter_replica_log_dirs_request::AlterReplicaLogDirTopic::default()
+            .with_name(name())
+            .with_partitions(vec![0, 7]);
+        let dir = alter_replica_log_dirs_request::AlterReplicaLogDir::default().with_topics(vec![topic]);
+        AlterReplicaLogDirsRequest::default().with_dirs(vec![dir])
+    });
+    every_version(&mut client, &versions, |_| {
+        let parts = [0, 7].map(|index| {
+            alter_partition_reassignments_request::ReassignablePartition::default()
+                .with_partition_index(index)
+                .with_replicas(Some(vec![BrokerId(1), BrokerId(2)]))
+        });
+        let topic = alter_partition_reassignments_request::ReassignableTopic::default()
+            .with_name(name())
+            .with_partitions(parts.to_vec());
+        AlterPartitionReassignmentsRequest::default().with_topics(vec![topic])
+    });
+    every_version(&mut client, &versions, |_| {
+        let topic = describe_quorum_request::TopicData::default()
+            .with_topic_name(topic_name("__cluster_metadata"))
+            .with_partitions(vec![describe_quorum_request::PartitionData::default()]);
+        DescribeQuorumRequest::default().with_topics(vec![topic])
+    });
+    every_version(&mut client, &versions, |_| {
         let topic = elect_leaders_request::TopicPartitions::default().with_topic(name()).with_partitions(vec![0, 99]);
         ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic]))
     });
@@ -193,8 +217,8 @@ fn every_announced_version_is_answered_in_its_form() {
     every_version(&mut client, &versions, |_| SaslHandshakeRequest::default().with_mechanism(text("PLAIN")));
     every_version(&mut client, &versions, |_| SaslAuthenticateRequest::default());
     assert_eq!(broker.counters.totals().protocol_errors, 0);
-    // 33 requests were called above: none that is announced was left out.
-    assert_eq!(versions.len(), 33);
+    // 36 requests were called above: none that is announced was left out.
+    assert_eq!(versions.len(), 36);
 }
 
 #[test]
@@ -649,6 +673,11 @@ fn specimen() -> impl Strategy<Value = Vec<u8>> {
         .with_protocols(vec![protocol]);
     let wanted = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name("t")));
     let topic = create_topics_request::CreatableTopic::default().with_name(topic_name("x")).with_num_partitions(1);
+    let part = alter_partition_reassignments_request::ReassignablePartition::default()
+        .with_replicas(Some(vec![BrokerId(1), BrokerId(2)]));
+    let moved = alter_partition_reassignments_request::ReassignableTopic::default()
+        .with_name(topic_name("t"))
+        .with_partitions(vec![part]);
     proptest::sample::select(vec![
         bytes(&produce("t", 0, batch_of(&[("k", "v"), ("l", "w")]), -1), 9),
         bytes(&produce("t", 0, batch_of(&[("k", "v")]), 1), 3),
@@ -660,6 +689,10 @@ fn specimen() -> impl Strategy<Value = Vec<u8>> {
         bytes(&ApiVersionsRequest::default(), 3),
         bytes(&OffsetFetchRequest::default().with_groups(vec![Default::default()]), 8),
         bytes(&DescribeConfigsRequest::default().with_resources(vec![Default::default()]), 4),
+        bytes(&AlterReplicaLogDirsRequest::default().with_dirs(vec![Default::default()]), 2),
+        bytes(&AlterPartitionReassignmentsRequest::default().with_topics(vec![moved]), 1),
+        bytes(&DescribeQuorumRequest::default().with_topics(vec![Default::default()]), 2),
+        bytes(&ListOffsetsRequest::default().with_topics(vec![Default::default()]), 10),
     ])
 }
 
@@ -747,7 +780,9 @@ impl RequestKind {
         }
         decode!(Produce => ProduceRequest, Fetch => FetchRequest, Metadata => MetadataRequest,
             CreateTopics => CreateTopicsRequest, JoinGroup => JoinGroupRequest, ApiVersions => ApiVersionsRequest,
-            OffsetFetch => OffsetFetchRequest, DescribeConfigs => DescribeConfigsRequest)
+            OffsetFetch => OffsetFetchRequest, DescribeConfigs => DescribeConfigsRequest,
+            AlterReplicaLogDirs => AlterReplicaLogDirsRequest, DescribeQuorum => DescribeQuorumRequest,
+            AlterPartitionReassignments => AlterPartitionReassignmentsRequest, ListOffsets => ListOffsetsRequest)
     }
 }
 

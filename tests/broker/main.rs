@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod log_clients;
+mod log_cluster;
 mod log_compressed;
 mod log_crash;
 mod log_faults;

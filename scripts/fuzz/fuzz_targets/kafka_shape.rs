@@ -15,10 +15,10 @@ use libfuzzer_sys::fuzz_target;
 mod shape;
 
 /// The newest version served of each key, as `api.rs` has it: the shapes describe no later one.
-const NEWEST: [(i16, i16); 32] = [
-    (0, 11), (1, 12), (2, 7), (3, 12), (8, 8), (9, 8), (10, 4), (11, 9), (12, 4), (13, 5), (14, 5), (15, 5), (16, 4), (17, 1),
+const NEWEST: [(i16, i16); 36] = [
+    (0, 11), (1, 12), (2, 10), (3, 12), (8, 8), (9, 8), (10, 4), (11, 9), (12, 4), (13, 5), (14, 5), (15, 5), (16, 4), (17, 1),
     (18, 3), (19, 7), (20, 6), (21, 2), (22, 4), (23, 4), (32, 4), (33, 2), (35, 4), (36, 2), (37, 3), (42, 2), (43, 2),
-    (44, 1), (46, 0), (47, 0), (60, 1), (75, 0),
+    (44, 1), (46, 0), (47, 0), (60, 1), (75, 0), (34, 2), (45, 1), (55, 2), (68, 1),
 ];
 
 macro_rules! decode {
@@ -52,7 +52,9 @@ fuzz_target!(|data: &[u8]| {
         IncrementalAlterConfigs => IncrementalAlterConfigsRequest, OffsetDelete => OffsetDeleteRequest,
         DescribeCluster => DescribeClusterRequest, DescribeLogDirs => DescribeLogDirsRequest,
         ElectLeaders => ElectLeadersRequest, ListPartitionReassignments => ListPartitionReassignmentsRequest,
-        DescribeTopicPartitions => DescribeTopicPartitionsRequest,
+        DescribeTopicPartitions => DescribeTopicPartitionsRequest, AlterReplicaLogDirs => AlterReplicaLogDirsRequest,
+        AlterPartitionReassignments => AlterPartitionReassignmentsRequest, DescribeQuorum => DescribeQuorumRequest,
+        ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest,
     );
     // A version the crate does not know, or text that is no UTF-8, is refused by the decoder alone.
     if decoded {

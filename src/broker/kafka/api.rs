@@ -25,7 +25,7 @@ const fn served(key: ApiKey, from: i16, to: i16) -> SupportedRequest {
 pub(super) const SERVED: &[SupportedRequest] = &[
     SupportedRequest { key: ApiKey::Produce, announced: 0, from: 3, to: 11 },
     served(ApiKey::Fetch, 4, 12),
-    served(ApiKey::ListOffsets, 1, 7),
+    served(ApiKey::ListOffsets, 1, 10),
     served(ApiKey::Metadata, 0, 12),
     served(ApiKey::OffsetCommit, 2, 8),
     served(ApiKey::OffsetFetch, 1, 8),
@@ -51,9 +51,12 @@ pub(super) const SERVED: &[SupportedRequest] = &[
     served(ApiKey::IncrementalAlterConfigs, 0, 1),
     served(ApiKey::OffsetDelete, 0, 0),
     served(ApiKey::DescribeCluster, 0, 1),
+    served(ApiKey::AlterReplicaLogDirs, 1, 2),
     served(ApiKey::DescribeLogDirs, 1, 4),
     served(ApiKey::ElectLeaders, 0, 2),
+    served(ApiKey::AlterPartitionReassignments, 0, 1),
     served(ApiKey::ListPartitionReassignments, 0, 0),
+    served(ApiKey::DescribeQuorum, 0, 2),
     // Answered with UNSUPPORTED_VERSION alone, as by a Kafka that has the new group protocol turned
     // off: librdkafka waits for ever for a broker that does not announce it.
     served(ApiKey::ConsumerGroupHeartbeat, 0, 1),

@@ -1,24 +1,34 @@
 //! What tools ask of a cluster, answered for one broker: its topics page by page, its directory,
-//! elections and moves that never happen.
+//! its quorum, elections and moves that never happen.
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::messages::alter_partition_reassignments_request::ReassignablePartition;
+use kafka_protocol::messages::alter_partition_reassignments_response::{
+    ReassignablePartitionResponse, ReassignableTopicResponse,
+};
+use kafka_protocol::messages::alter_replica_log_dirs_response::{
+    AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
+};
 use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
+use kafka_protocol::messages::describe_quorum_response::{Node, PartitionData, ReplicaState, TopicData};
 use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use kafka_protocol::messages::{
-    BrokerId, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeTopicPartitionsRequest,
-    DescribeTopicPartitionsResponse, ElectLeadersRequest, ElectLeadersResponse, ListPartitionReassignmentsRequest,
-    ListPartitionReassignmentsResponse, TopicName,
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirsResponse, BrokerId, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeQuorumRequest,
+    DescribeQuorumResponse, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, ElectLeadersRequest,
+    ElectLeadersResponse, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, TopicName,
 };
 use uuid::Uuid;
 
 use super::super::log::Topic;
 use super::code;
+use super::groups::wall;
 use super::hub::{LEADER_EPOCH, OFFSETS_TOPIC, RequestContext, once, text};
 use super::metadata::NO_OPERATIONS;
 use super::pending::Pending;
@@ -86,6 +96,11 @@ pub(super) fn topic_partitions(call: &RequestContext<'_>, request: DescribeTopic
     call.ready(&DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(next.map(cursor)))
 }
 
+/// The name of the one directory there is.
+fn directory(call: &RequestContext<'_>) -> String {
+    call.hub.config.log.dir.display().to_string()
+}
+
 /// Tells the size of every partition asked for.
 pub(super) fn log_dirs(call: &RequestContext<'_>, request: DescribeLogDirsRequest) -> Pending {
     let sizes = |topic: &Topic, wanted: &dyn Fn(i32) -> bool| {
@@ -107,7 +122,7 @@ pub(super) fn log_dirs(call: &RequestContext<'_>, request: DescribeLogDirsReques
             .collect(),
     };
     let dir = DescribeLogDirsResult::default()
-        .with_log_dir(text(call.hub.config.log.dir.display().to_string()))
+        .with_log_dir(text(directory(call)))
         .with_topics(topics)
         .with_total_bytes(-1)
         .with_usable_bytes(-1);
@@ -133,6 +148,116 @@ pub(super) fn elect_leaders(call: &RequestContext<'_>, request: ElectLeadersRequ
     });
     let results = results.collect();
     call.ready(&ElectLeadersResponse::default().with_replica_election_results(results))
+}
+
+/// Answers that a partition is where it is to go, or that there is no such directory.
+pub(super) fn move_dirs(call: &RequestContext<'_>, request: AlterReplicaLogDirsRequest) -> Pending {
+    let own = directory(call);
+    // Who names a partition again means the last directory, as in Kafka.
+    let mut wanted: BTreeMap<TopicName, BTreeMap<i32, bool>> = BTreeMap::new();
+    for dir in request.dirs {
+        let here = *dir.path == *own;
+        for topic in dir.topics {
+            wanted.entry(topic.name).or_default().extend(topic.partitions.into_iter().map(|index| (index, here)));
+        }
+    }
+    let results = wanted.into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, here)| {
+            let code = match here {
+                false => code::LOG_DIR_NOT_FOUND,
+                true if call.hub.partition(&name, index).is_none() => code::UNKNOWN_TOPIC_OR_PARTITION,
+                true => code::NONE,
+            };
+            AlterReplicaLogDirPartitionResult::default().with_partition_index(index).with_error_code(code)
+        });
+        let partitions = partitions.collect();
+        AlterReplicaLogDirTopicResult::default().with_topic_name(name).with_partitions(partitions)
+    });
+    let results = results.collect();
+    call.ready(&AlterReplicaLogDirsResponse::default().with_results(results))
+}
+
+/// Answers that the partitions are on the one broker already, or that they cannot go elsewhere.
+pub(super) fn reassign(call: &RequestContext<'_>, request: AlterPartitionReassignmentsRequest) -> Pending {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let (code, words) = moved(call, &topic.name, wanted);
+            ReassignablePartitionResponse::default()
+                .with_partition_index(wanted.partition_index)
+                .with_error_code(code)
+                .with_error_message(words.map(text))
+        });
+        let partitions = partitions.collect();
+        ReassignableTopicResponse::default().with_name(topic.name).with_partitions(partitions)
+    });
+    let topics = topics.collect();
+    call.ready(
+        &AlterPartitionReassignmentsResponse::default()
+            .with_allow_replication_factor_change(request.allow_replication_factor_change)
+            .with_error_message(None)
+            .with_responses(topics),
+    )
+}
+
+/// What becomes of one partition's move, in code and words.
+fn moved(call: &RequestContext<'_>, topic: &str, wanted: &ReassignablePartition) -> (i16, Option<String>) {
+    let (node, index) = (BrokerId(call.hub.config.node), wanted.partition_index);
+    let Some(known) = call.hub.log.topic(topic) else {
+        return (code::UNKNOWN_TOPIC_OR_PARTITION, Some(format!("Unable to find a topic named {topic}.")));
+    };
+    if known.partition(index).is_none() {
+        return (code::UNKNOWN_TOPIC_OR_PARTITION, Some(format!("Unable to find partition {topic}:{index}.")));
+    }
+    let wrong = match wanted.replicas.as_deref() {
+        None => return (code::NO_REASSIGNMENT_IN_PROGRESS, None),
+        Some([]) => "an empty replica list".to_owned(),
+        Some(replicas) => match replicas.iter().find(|replica| **replica != node) {
+            Some(BrokerId(other)) => format!("broker {other}, but the only broker is {}", node.0),
+            None if replicas.len() > 1 => format!("the broker {} more than once", node.0),
+            None => return (code::NONE, None),
+        },
+    };
+    (code::INVALID_REPLICA_ASSIGNMENT, Some(format!("The manual partition assignment includes {wrong}.")))
+}
+
+/// The topic that a Kafka keeps its metadata in. Here they are in files, so what is told of it has
+/// no records.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
+/// Tells that the one broker leads itself. The log of the metadata is empty: its end and its high
+/// watermark are 0.
+pub(super) fn quorum(call: &RequestContext<'_>, request: DescribeQuorumRequest) -> Pending {
+    let node = BrokerId(call.hub.config.node);
+    let known = match request.topics.as_slice() {
+        [topic] => **topic.topic_name == *METADATA_TOPIC && matches!(&*topic.partitions, [p] if p.partition_index == 0),
+        _ => false,
+    };
+    let described = |index: i32| {
+        let part = PartitionData::default().with_partition_index(index);
+        if !known {
+            return part
+                .with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION)
+                .with_error_message(Some(text("This server does not host this topic-partition.")));
+        }
+        let now = wall();
+        let voter = ReplicaState::default()
+            .with_replica_id(node)
+            .with_log_end_offset(0)
+            .with_last_fetch_timestamp(now)
+            .with_last_caught_up_timestamp(now);
+        part.with_leader_id(node)
+            .with_leader_epoch(LEADER_EPOCH)
+            .with_high_watermark(0)
+            .with_current_voters(vec![voter])
+    };
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|part| described(part.partition_index)).collect();
+        TopicData::default().with_topic_name(topic.topic_name).with_partitions(partitions)
+    });
+    let topics = topics.collect();
+    // Without listeners: there is nobody else to vote with.
+    let nodes = if known && call.version >= 2 { vec![Node::default().with_node_id(node)] } else { Vec::new() };
+    call.ready(&DescribeQuorumResponse::default().with_topics(topics).with_nodes(nodes))
 }
 
 /// Answers that nothing is being moved.

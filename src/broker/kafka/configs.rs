@@ -31,6 +31,8 @@ const ON_BROKER: i8 = 4;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ConfigSource {
     Topic = 1,
+    /// Set for all brokers of the cluster.
+    Cluster = 3,
     Broker = 4,
     Default = 5,
 }
@@ -64,10 +66,14 @@ type ConfigLabels = BTreeMap<String, String>;
 /// go at once.
 const DELETE_DELAY: &str = "file.delete.delay.ms";
 
+/// How many replicas must have a record. Kafka 4.1 sets it for the whole cluster as it starts, and
+/// shows it so on every topic.
+const LEAST_REPLICAS: &str = "min.insync.replicas";
+
 /// Names whose one value says what the broker does anyway.
 const FIXED: [(&str, &str, ConfigKind); 23] = [
     ("message.timestamp.type", "CreateTime", ConfigKind::Text),
-    ("min.insync.replicas", "1", ConfigKind::Int),
+    (LEAST_REPLICAS, "1", ConfigKind::Int),
     ("unclean.leader.election.enable", "false", ConfigKind::Boolean),
     ("preallocate", "false", ConfigKind::Boolean),
     ("compression.gzip.level", "-1", ConfigKind::Int),
@@ -206,6 +212,7 @@ fn of_broker(call: &RequestContext<'_>) -> Vec<(&'static str, String, ConfigKind
         ("group.min.session.timeout.ms", config.sessions.start().to_string(), ConfigKind::Int),
         ("group.max.session.timeout.ms", config.sessions.end().to_string(), ConfigKind::Int),
         ("default.replication.factor", "1".to_owned(), ConfigKind::Int),
+        (LEAST_REPLICAS, "1".to_owned(), ConfigKind::Int),
     ]
 }
 
@@ -218,12 +225,13 @@ pub(super) fn describe(call: &RequestContext<'_>, request: DescribeConfigsReques
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
+        let every = resource.resource_name.is_empty();
         let found = match resource.resource_type {
             ON_TOPIC => call.hub.log.topic(&resource.resource_name).map(|t| (shown(&t.settings()), t.labels(), false)),
-            ON_BROKER
-                if resource.resource_name.parse() == Ok(call.hub.config.node) || resource.resource_name.is_empty() =>
-            {
-                Some((of_broker(call), ConfigLabels::new(), true))
+            // Without a name: what is set for all brokers.
+            ON_BROKER if every || resource.resource_name.parse() == Ok(call.hub.config.node) => {
+                let all = of_broker(call).into_iter().filter(|(name, ..)| !every || *name == LEAST_REPLICAS);
+                Some((all.collect(), ConfigLabels::new(), true))
             }
             _ => None,
         };
@@ -231,8 +239,9 @@ pub(super) fn describe(call: &RequestContext<'_>, request: DescribeConfigsReques
             Some((all, labels, broker)) => {
                 let configs = all.into_iter().filter(|(name, ..)| wanted(name)).map(|(name, value, kind)| {
                     let source = match (broker, labels.contains_key(name)) {
-                        (true, _) => ConfigSource::Broker,
                         (false, true) => ConfigSource::Topic,
+                        _ if name == LEAST_REPLICAS => ConfigSource::Cluster,
+                        (true, _) => ConfigSource::Broker,
                         (false, false) => ConfigSource::Default,
                     };
                     let value = match (kind, labels.get(name)) {

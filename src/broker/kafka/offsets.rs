@@ -21,6 +21,22 @@ use super::pending::Pending;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
+/// The first offset on the broker's own disk. There is no tiered storage, so it is the first of
+/// all.
+const EARLIEST_LOCAL: i64 = -4;
+/// The last offset in tiered storage, which there never is.
+const LATEST_TIERED: i64 = -5;
+
+/// The first version that knows what a negative time means; `None` if none that is served does.
+fn since(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        MAX_TIMESTAMP => Some(7),
+        EARLIEST_LOCAL => Some(8),
+        LATEST_TIERED => Some(9),
+        time if time < LATEST_TIERED => None,
+        _ => Some(0),
+    }
+}
 
 /// Answers with the first offset at or after a time, or an end of the log.
 pub(super) fn list(call: &RequestContext<'_>, request: ListOffsetsRequest) -> Pending {
@@ -33,6 +49,7 @@ pub(super) fn list(call: &RequestContext<'_>, request: ListOffsetsRequest) -> Pe
                 .with_leader_epoch(-1);
             let found = match call.hub.partition(&topic.name, part.partition_index) {
                 None => Err(code::UNKNOWN_TOPIC_OR_PARTITION),
+                _ if since(part.timestamp).is_none_or(|first| call.version < first) => Err(code::UNSUPPORTED_VERSION),
                 Some(_) if part.current_leader_epoch > LEADER_EPOCH => Err(code::UNKNOWN_LEADER_EPOCH),
                 Some(partition) => find(&partition, part.timestamp).map_err(|error| code::of(&error)),
             };
@@ -58,7 +75,8 @@ fn find(partition: &Partition, timestamp: i64) -> Result<Option<(u64, i64)>, Log
     let newest = timestamp == MAX_TIMESTAMP;
     let timestamp = match timestamp {
         LATEST => return Ok(Some((end, -1))),
-        EARLIEST => return Ok(Some((start, -1))),
+        EARLIEST | EARLIEST_LOCAL => return Ok(Some((start, -1))),
+        LATEST_TIERED => return Ok(None),
         MAX_TIMESTAMP => match partition.max_timestamp() {
             Some(newest) => newest,
             None => return Ok(None),

@@ -139,8 +139,11 @@ fn dispatch(
         DescribeCluster, DescribeClusterRequest => metadata::cluster;
         DescribeTopicPartitions, DescribeTopicPartitionsRequest => cluster::topic_partitions;
         DescribeLogDirs, DescribeLogDirsRequest => cluster::log_dirs;
+        AlterReplicaLogDirs, AlterReplicaLogDirsRequest => cluster::move_dirs;
         ElectLeaders, ElectLeadersRequest => cluster::elect_leaders;
+        AlterPartitionReassignments, AlterPartitionReassignmentsRequest => cluster::reassign;
         ListPartitionReassignments, ListPartitionReassignmentsRequest => cluster::reassignments;
+        DescribeQuorum, DescribeQuorumRequest => cluster::quorum;
         CreateTopics, CreateTopicsRequest => admin::create_topics;
         DeleteTopics, DeleteTopicsRequest => admin::delete_topics;
         CreatePartitions, CreatePartitionsRequest => admin::create_partitions;

@@ -67,7 +67,7 @@ fn shape(key: i16) -> Option<RequestShape> {
             ],
         ),
         // ListOffsets
-        2 => RequestShape(6, fields![Int; Byte, 2; List(fields![Text; List(fields![Int; Int, 4; Long])])]),
+        2 => RequestShape(6, fields![Int; Byte, 2; List(fields![Text; List(fields![Int; Int, 4; Long])]); Int, 10]),
         // Metadata
         3 => RequestShape(9, fields![List(fields![Uuid, 10; Text]); Byte, 4; Byte, 8 - 10; Byte, 8]),
         // OffsetCommit
@@ -128,6 +128,8 @@ fn shape(key: i16) -> Option<RequestShape> {
         33 => RequestShape(2, fields![List(fields![Byte; Text; List(fields![Text; Text])]); Byte]),
         // SaslAuthenticate
         36 => RequestShape(2, fields![Blob]),
+        // AlterReplicaLogDirs
+        34 => RequestShape(2, fields![List(fields![Text; List(TOPIC_PARTITIONS)])]),
         // DescribeLogDirs
         35 => RequestShape(2, fields![List(TOPIC_PARTITIONS)]),
         // CreatePartitions
@@ -138,10 +140,14 @@ fn shape(key: i16) -> Option<RequestShape> {
         43 => RequestShape(2, fields![Byte, 1; List(TOPIC_PARTITIONS); Int]),
         // IncrementalAlterConfigs
         44 => RequestShape(1, fields![List(fields![Byte; Text; List(fields![Text; Byte; Text])]); Byte]),
+        // AlterPartitionReassignments
+        45 => RequestShape(0, fields![Int; Byte, 1; List(fields![Text; List(fields![Int; Items(&Int)])])]),
         // ListPartitionReassignments
         46 => RequestShape(0, fields![Int; List(TOPIC_PARTITIONS)]),
         // OffsetDelete
         47 => RequestShape(NEVER, fields![Text; List(fields![Text; List(fields![Int])])]),
+        // DescribeQuorum
+        55 => RequestShape(0, fields![List(fields![Text; List(fields![Int])])]),
         // DescribeCluster
         60 => RequestShape(0, fields![Byte; Byte, 1]),
         // ConsumerGroupHeartbeat

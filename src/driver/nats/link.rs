@@ -45,7 +45,8 @@ pub struct NatsLink {
     down: Arc<AtomicU64>,
 }
 
-/// Connection options whose events are noted: the first denial, and since when the connection is gone.
+/// Connection options whose events are noted: the first denial, and since when the connection is
+/// gone.
 fn watched(
     target: &Target,
     options: &ConnectionOptions,
