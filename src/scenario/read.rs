@@ -88,7 +88,7 @@ mod tests {
         // SAFETY: the descriptor is open, and F_SETFL takes an integer.
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
         let error = piped(file, Duration::from_millis(20)).unwrap_err();
-        assert!(error.to_string().contains("does not come to an end"), "{error}");
+        assert!(error.to_string().contains("does not finish"), "{error}");
         drop(writer);
     }
 }
