@@ -26,11 +26,14 @@ use crate::system::{bridge, kafka, nats, none};
 use super::arrival::{ArrivalResult, ArrivalTrials, drive};
 use super::trial::{RawTrial, TrialSetup, execute};
 
+/// How arrivals are stamped by a driver; see [`drive`].
+type MeasureArrivals = fn(Target, &[Workload], ArrivalTrials<'_>) -> Result<Vec<ArrivalResult>, DriverError>;
+
 /// A driver as the engine uses it: its loops, compiled.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
     pub(super) execute: fn(&TrialSetup<'_>, &mut dyn System) -> RawTrial,
-    pub(super) arrivals: fn(Target, &[Workload], ArrivalTrials<'_>) -> Result<Vec<ArrivalResult>, DriverError>,
+    pub(super) arrivals: MeasureArrivals,
     options: fn() -> Vec<OptionSet>,
     /// Whether messages come back to consumers.
     pub(super) delivers: bool,

@@ -92,10 +92,13 @@ impl SystemType {
     }
 }
 
+/// Names of types and the options of each; or the option that does not fit, and what is allowed.
+type PartsOrMistake = Result<Vec<(String, SystemOptions)>, String>;
+
 /// The types of systems that one is made of, by name, with the options of each; none where it is
 /// one itself.
 #[derive(Clone)]
-pub struct Parts(Arc<dyn Fn(&SystemOptions) -> Result<Vec<(String, SystemOptions)>, String> + Send + Sync>);
+pub struct Parts(Arc<dyn Fn(&SystemOptions) -> PartsOrMistake + Send + Sync>);
 
 impl Parts {
     /// As this function tells them from the options.

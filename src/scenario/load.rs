@@ -1,14 +1,18 @@
 //! Load and payload of a workload, from what was typed to what it means.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::bounds::{check_count, check_rate, check_span};
 use super::file::{self, Filler, LoadMode, Size};
-use super::resolve::{Payloads, check_count, check_rate, check_span};
 use crate::plan::messages;
 use crate::plan::options::home;
 use crate::plan::problem::Problem;
 use crate::plan::{Arrivals, Content, ENVELOPE_BYTES, Load, Pattern, Payload, PayloadSize, Profile, ProfileSegment};
 use crate::units::{Bytes, Rate};
+
+/// Payloads read from disk, by path as typed: a sweep resolves the same file for every point.
+pub(super) type Payloads = BTreeMap<String, Payload>;
 
 const MAX_SIZE: Bytes = Bytes(64 << 20);
 

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::units::{Rate, Span};
 
+mod bounds;
 mod build;
 pub mod diagnose;
 mod edit;

@@ -3,23 +3,18 @@
 //! Each mistake carries the path of the key that caused it, so that [`super::diagnose`] can show
 //! the line.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
+use super::bounds::{check_count, check_span};
 use super::file::{self, ScenarioFile};
-use super::load::{load, payload};
+use super::load::{Payloads, load, payload};
 use crate::plan::problem::Problem;
 use crate::plan::{
-    AddressError, BringUp, DeliverySpec, Keys, Pattern, Payload, Phases, SystemSpec, SystemTypes, Threads, Topology,
-    Workload,
+    AddressError, BringUp, DeliverySpec, Keys, Pattern, Phases, SystemSpec, SystemTypes, Threads, Topology, Workload,
 };
-use crate::units::{Rate, Span};
+use crate::units::Span;
 
-/// Payloads read from disk, by path as typed: a sweep resolves the same file for every point.
-pub(super) type Payloads = BTreeMap<String, Payload>;
-
-const DAY: Span = Span::secs(24 * 3600);
-const MAX_RATE: Rate = Rate(1e8);
 const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_TRIALS: u32 = 1_000;
 const MAX_BACKLOG: u64 = 1_000_000_000;
@@ -33,35 +28,6 @@ fn check_name(path: &str, name: &str) -> Result<(), Problem> {
     }
     Err(Problem::new(path, format!("`{}` is not fit for a file name", name.escape_debug()))
         .hint("use 1 to 64 letters, digits, `-` and `_`"))
-}
-
-pub(super) fn check_span(path: &str, span: Span, may_be_zero: bool) -> Result<(), Problem> {
-    if span.0 == 0 && !may_be_zero {
-        return Err(Problem::new(path, "the duration is zero").hint("write a duration such as \"10s\""));
-    }
-    if span > DAY {
-        return Err(Problem::new(path, format!("{span} is longer than a day")));
-    }
-    Ok(())
-}
-
-pub(super) fn check_rate(path: &str, rate: Rate, may_be_zero: bool) -> Result<(), Problem> {
-    if rate.0 <= 0.0 && !may_be_zero {
-        return Err(Problem::new(path, "the rate is zero, so no message would be sent")
-            .hint("write messages per second, such as \"1k/s\""));
-    }
-    if !rate.0.is_finite() || rate > MAX_RATE {
-        return Err(Problem::new(path, format!("the rate is above {MAX_RATE}")));
-    }
-    Ok(())
-}
-
-pub(super) fn check_count(path: &str, count: u32, max: u32) -> Result<(), Problem> {
-    match count {
-        0 => Err(Problem::new(path, "must be at least 1")),
-        n if n > max => Err(Problem::new(path, format!("{n} is more than the {max} supported"))),
-        _ => Ok(()),
-    }
 }
 
 /// Whether the address of a system can be read, and its schemes are kept.
