@@ -79,7 +79,7 @@ fn its_options_are_checked_shown_to_editors_and_searched_for_secrets() {
     assert!(words.contains("mailbox has no such option; did you mean `capacity`?"), "{words}");
 
     let schema = schema(&register.types());
-    let system = &schema["$defs"]["System"];
+    let system = &schema["$defs"]["SystemTable"];
     let all = system["properties"]["driver"]["oneOf"].as_array().unwrap();
     assert!(all.iter().any(|d| d["const"] == "mailbox" && d["description"].as_str().unwrap().contains("toy")));
     let rules = system["allOf"].as_array().unwrap();

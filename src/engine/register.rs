@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+#[cfg(feature = "kafka")]
 use crate::driver::bridge::BridgeDriver;
 use crate::driver::jetstream::JetstreamDriver;
 #[cfg(feature = "kafka")]
@@ -21,7 +22,9 @@ use crate::plan::options::{OptionSet, SystemOptions};
 use crate::plan::{BringUp, Parts, Plan, SystemSpec, SystemType, SystemTypes, Workload};
 use crate::record::Secrets;
 use crate::system::{Absent, Availability, Provider, Providers, System, SystemContext, SystemError, reference};
-use crate::system::{bridge, kafka, nats, none};
+#[cfg(feature = "kafka")]
+use crate::system::{bridge, kafka};
+use crate::system::{nats, none};
 
 use super::arrival::{ArrivalResult, ArrivalTrials, drive};
 use super::trial::{RawTrial, TrialSetup, execute};

@@ -19,12 +19,15 @@ pub fn shape<T: JsonSchema>() -> Value {
     inline.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// One schema for options that several types read out of one map.
+/// One schema for options that several types read out of one map; of an option that several have,
+/// the first.
 pub fn joined(shapes: impl IntoIterator<Item = Value>) -> Value {
     let mut all = Map::new();
     for mut shape in shapes {
         if let Some(Value::Object(own)) = shape.get_mut("properties").map(Value::take) {
-            all.extend(own);
+            for (name, option) in own {
+                all.entry(name).or_insert(option);
+            }
         }
     }
     json!({ "type": "object", "properties": all })

@@ -350,7 +350,7 @@ pub fn schema(types: &SystemTypes) -> serde_json::Value {
     };
     let each: Vec<_> = types.0.iter().map(options).collect();
     let drivers: Vec<_> = types.0.iter().map(|t| json!({ "const": t.name, "description": t.about })).collect();
-    if let Some(system) = schema.get_mut("$defs").and_then(|defs| defs.get_mut("System")) {
+    if let Some(system) = schema.get_mut("$defs").and_then(|defs| defs.get_mut("SystemTable")) {
         system["properties"]["driver"]["oneOf"] = drivers.into();
         system["allOf"] = each.into();
     }

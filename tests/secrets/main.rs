@@ -377,7 +377,7 @@ fn schemes_that_are_not_done_and_variables_that_are_not_set_are_refused_by_check
             "s.toml:5:18: ",
             "`NOT_SET_ANYWHERE` is not set",
         ),
-        ("driver = \"bridge\"\nurl = \"nats://h:1\"", "s.toml:5:7: ", "two addresses"),
+        ("driver = \"bridge\"\nurl = \"nats://h:1\"", "s.toml:5:7: ", "2 addresses"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         scenario(dir.path(), system);
