@@ -6,7 +6,7 @@
 //! scenario file -> Plan -> (engine: system + driver + schedule -> recorder) -> Record on disk -> compare -> report
 //! ```
 //!
-//! [`scenario`] turns a TOML file into a validated [`scenario::plan::Plan`]. For each trial
+//! [`scenario`] turns a TOML file into a validated [`plan::Plan`]. For each trial
 //! [`engine`] brings a [`system`] up, opens its [`driver`], walks the [`load`] schedule, and
 //! [`measure`] fills histograms and the ledger; the outcome is folded once into a
 //! [`record::Record`], which [`record`] writes. [`compare`] reads records; [`report`] turns them

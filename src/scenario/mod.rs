@@ -1,7 +1,7 @@
 //! From a TOML file to a validated plan.
 //!
-//! [`mod@file`] is what may be typed, [`plan`] what it means; `resolve` leads from one to the
-//! other. The text is first read as it stands, so that mistakes in it are shown where they are.
+//! [`mod@file`] is what may be typed, [`crate::plan`] what it means; `resolve` leads from one to
+//! the other. The text is first read as it stands, so that mistakes in it are shown where they are.
 //! Then the options of the command line are put into the document one by one, so that a mistake
 //! names the option that made it. Then the sweep is multiplied out and each point is resolved by
 //! itself. Rejected: merging options after resolution, which would need a second set of checks.

@@ -29,6 +29,7 @@ const VERSION_BOUND: Duration = Duration::from_secs(10);
 const KILL_BOUND: Duration = Duration::from_secs(5);
 
 /// Characters of an exception's line that are shown.
+#[cfg(any(feature = "kafka", test))]
 const EXCEPTION_CHARS: usize = 400;
 
 /// How much of the end of a log is looked at for its last lines, in bytes.
@@ -226,6 +227,7 @@ impl Held {
 
 /// The line of the exception that ended a Java program, by its log: the deepest cause of the last
 /// one.
+#[cfg(any(feature = "kafka", test))]
 pub fn exception(log: &Path) -> Option<String> {
     let bytes = std::fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&bytes);

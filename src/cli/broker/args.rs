@@ -26,7 +26,7 @@ use crate::units::{Bytes, Span};
     msgbench broker --user ann --pass secret --slow-consumer drop-newest --max-pending 1MiB")]
 pub struct BrokerArgs {
     /// Address and port for NATS clients [default: 127.0.0.1:4222, unless --kafka is given]; port 0
-    /// takes a free one, and the ready line says which. [::] takes IPv4 clients as well. May be
+    /// takes a free one, and the ready line says which. `[::]` takes IPv4 clients as well. May be
     /// repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,

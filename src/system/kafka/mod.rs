@@ -94,7 +94,7 @@ pub struct KafkaSystem {
 }
 
 impl KafkaSystem {
-    /// `name` and `options` as in the plan, `home` from [`availability`].
+    /// `name` and `options` as in the plan, `home` from `availability`.
     pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: SystemContext) -> Self {
         Self { name: name.to_owned(), home, options, context, brokers: Vec::new(), logs: Vec::new() }
     }

@@ -78,7 +78,7 @@ enum StartAttempt {
 }
 
 impl NatsSystem {
-    /// `name` as in the plan, `program` from [`availability`]. `jetstream` is what the driver
+    /// `name` as in the plan, `program` from `availability`. `jetstream` is what the driver
     /// needs; the option of that name overrules it.
     pub fn new(name: &str, program: PathBuf, launch: LaunchOptions, jetstream: bool, context: SystemContext) -> Self {
         let jetstream = launch.jetstream.unwrap_or(jetstream);

@@ -167,7 +167,11 @@ fn power_cut(from: &Path, to: &Path, lost: &HashMap<u64, Vec<(u64, u64)>>, rando
             power_cut(&entry.path(), &target, lost, random);
             continue;
         }
-        std::fs::copy(entry.path(), &target).unwrap();
+        // The log goes on meanwhile: what it has removed since is not there.
+        match std::fs::copy(entry.path(), &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            copied => copied.unwrap(),
+        };
         let file = File::options().write(true).open(&target).unwrap();
         for (position, len) in lost.get(&entry.metadata().unwrap().ino()).into_iter().flatten() {
             let keep = match next(random) % 3 {
