@@ -261,7 +261,10 @@ pub fn measure(out: &mut dyn Write) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-#[allow(dead_code, reason = "the test that includes this file has its own")]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// As [`measure`], to standard output.
+///
+/// # Errors
+/// Those of [`measure`].
+pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     measure(&mut std::io::stdout())
 }

@@ -8,6 +8,7 @@
 mod imports;
 mod names;
 mod statements;
+mod systems;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
