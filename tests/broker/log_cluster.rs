@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::log_rules::{Answers, kafka, lines, make, now, settled};
+use crate::log_rules::{Answers, incremental, kafka, lines, make, now, settled};
 use crate::log_support::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -82,18 +82,6 @@ fn setting(client: &mut Client, kind: i8, resource: &str, name: &str) -> String 
     let first = found.synonyms.first().map(|s| (s.name.to_string(), s.source));
     let value = found.value.clone().unwrap_or_default();
     format!("`{value}` from {}, read only: {}, {first:?}", found.config_source, found.read_only)
-}
-
-fn change(client: &mut Client, topic: &str, name: &str, operation: i8, value: Option<&str>) -> i16 {
-    let config = incremental_alter_configs_request::AlterableConfig::default()
-        .with_name(text(name))
-        .with_config_operation(operation)
-        .with_value(value.map(text));
-    let resource = incremental_alter_configs_request::AlterConfigsResource::default()
-        .with_resource_type(2)
-        .with_resource_name(text(topic))
-        .with_configs(vec![config]);
-    client.call(&IncrementalAlterConfigsRequest::default().with_resources(vec![resource]), 1).responses[0].error_code
 }
 
 /// The setting once it is as expected: a Kafka's metadata come after its answer.
@@ -179,9 +167,9 @@ fn answers(address: SocketAddr) -> Answers {
 
     let least = "min.insync.replicas";
     note("the topic's least replicas", setting(client, 2, "here", least));
-    note("they are set", format!("{}", change(client, "here", least, 0, Some("1"))));
+    note("they are set", format!("{}", incremental(client, "here", least, 0, Some("1"))));
     note("and are the topic's", settled_at(client, "here", least, "from 1"));
-    note("no more", format!("{}", change(client, "here", least, 1, None)));
+    note("no more", format!("{}", incremental(client, "here", least, 1, None)));
     note("and are not", settled_at(client, "here", least, "from 3"));
     note("the broker's", setting(client, 4, &node.to_string(), least));
     note("all brokers'", setting(client, 4, "", least));

@@ -38,7 +38,7 @@ pub fn make(client: &mut Client, names: &[&str], configs: &[(&str, &str)], valid
     client.call(&request, 5).topics.iter().map(|topic| (topic.error_code, topic.error_message.is_none())).collect()
 }
 
-fn incremental(client: &mut Client, topic: &str, name: &str, operation: i8, value: Option<&str>) -> i16 {
+pub fn incremental(client: &mut Client, topic: &str, name: &str, operation: i8, value: Option<&str>) -> i16 {
     let config = incremental_alter_configs_request::AlterableConfig::default()
         .with_name(text(name))
         .with_config_operation(operation)
