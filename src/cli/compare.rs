@@ -26,11 +26,11 @@ pub struct CompareArgs {
     baseline: PathBuf,
     /// The result to compare; without it, the systems within the first are compared with each other
     candidate: Option<PathBuf>,
-    /// Within one result: compare each system with this one, and let the verdict decide the exit
-    /// code
+    /// Within one result: compare each system with this one
     #[arg(long, value_name = "SYSTEM", conflicts_with = "candidate")]
     against: Option<String>,
-    /// A file with [gate] and [[expect]] tables, instead of those of the scenario
+    /// A file with [gate] and [[expect]] tables, instead of those of the scenario; with it the
+    /// verdict decides the exit code also where systems are compared with each other
     #[arg(long, value_name = "FILE")]
     gate: Option<PathBuf>,
     /// Compare results of different machines, which compares the machines too
@@ -84,9 +84,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let labels = labels(&args.baseline, args.candidate.as_deref());
     let mut named = vec![NamedRecord { label: &labels.0, record: &baseline.record }];
     named.extend(candidate.as_ref().map(|loaded| NamedRecord { label: &labels.1, record: &loaded.record }));
+    let options = CompareOptions { across_hosts: args.across_hosts, gated: args.gate.is_some() };
     let compared = match named[..] {
-        [a, b] => compare::records(a, b, &gate, CompareOptions { across_hosts: args.across_hosts }),
-        _ => compare::systems(named[0], args.against.as_deref(), &gate),
+        [a, b] => compare::records(a, b, &gate, options),
+        _ => compare::systems(named[0], args.against.as_deref(), &gate, options),
     };
     let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
     let text = output(&comparison, args.format)?;

@@ -33,7 +33,7 @@ pub(super) fn words(baseline: &str, candidate: &str, n: usize) -> String {
 
 /// Takes the verdict of a row back.
 pub(super) fn invalidate(row: &mut ComparisonRow, words: &str) {
-    row.verdict = Verdict::Invalid;
+    (row.verdict, row.gate) = (Verdict::Invalid, Verdict::Invalid);
     row.reason = words.into();
     (row.runs_needed, row.runs_needed_seen) = (None, None);
     row.sentence = format!("{} and {} cannot be compared at {}: {words}", row.a.label, row.b.label, row.metric);

@@ -1,7 +1,7 @@
 //! From the values of two sides to a verdict on one metric (stats.md A7).
 
 use super::foreign;
-use super::model::{ComparisonRow, Effect, SideSample, Verdict};
+use super::model::{ComparisonRow, Effect, Question, SideSample, Verdict};
 use super::observe::{self, ObservedValue};
 use super::pair::CasePair;
 use super::sentence;
@@ -198,6 +198,7 @@ fn draft(
         max_change,
         metric,
         verdict: Verdict::Invalid,
+        gate: Verdict::Invalid,
         reason: if let RunsLookedAt::First { runs, number } = look {
             format!("look {number} of 2, at the first {runs} runs of each side")
         } else {
@@ -212,7 +213,7 @@ fn draft(
 }
 
 /// Corrects the p-values of all rows, then decides each.
-pub(super) fn verdicts(drafts: Vec<DraftRow>, gate: &Gate, gated: bool) -> Vec<ComparisonRow> {
+pub(super) fn verdicts(drafts: Vec<DraftRow>, gate: &Gate, question: Question) -> Vec<ComparisonRow> {
     let alpha = if gate.looks.is_some() { decide::two_looks(gate.alpha) } else { gate.alpha };
     let mut drafts = drafts;
     for primary in [true, false] {
@@ -227,7 +228,7 @@ pub(super) fn verdicts(drafts: Vec<DraftRow>, gate: &Gate, gated: bool) -> Vec<C
         }
     }
     let family = drafts.iter().filter(|d| d.row.primary).count().max(1);
-    drafts.into_iter().map(|d| decide(d, gate, alpha, family, gated)).collect()
+    drafts.into_iter().map(|d| decide(d, gate, alpha, family, question)).collect()
 }
 
 /// An interval in the direction in which more is worse.
@@ -235,13 +236,14 @@ fn worse(row: &ComparisonRow, interval: (f64, f64)) -> (f64, f64) {
     if row.lower_is_better { interval } else { (1.0 / interval.1, 1.0 / interval.0) }
 }
 
-fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, gated: bool) -> ComparisonRow {
+fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Question) -> ComparisonRow {
     let DraftRow { mut row, may, thin, undecidable, left_out: [of_a, of_b] } = draft;
     let interleaved = !row.sentence.is_empty();
-    // Where a run is too short to know the percentile, more runs are no help.
-    let by_runs = undecidable.is_none() && (!row.primary || may >= PercentileUse::Gate);
     let (n, m) = (row.a.n, row.b.n);
     let look = std::mem::take(&mut row.reason);
+    // Where a run is too short to know the percentile, that is what must change first.
+    let thin = (row.primary && may < PercentileUse::Gate).then_some(thin);
+    let by_runs = undecidable.is_none() && (thin.is_none() || question == Question::Systems);
     let (verdict, reason) = if n == 0 || m == 0 {
         // How a trial failed stands with the trial; here it would be said once more for each
         // metric.
@@ -251,32 +253,81 @@ fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, gated: bool) 
             (Some(why), n) => format!("all {n} are left out, the first: {why}"),
             (None, _) => "it was not measured".into(),
         };
+        row.gate = Verdict::Invalid;
         (Verdict::Invalid, format!("no valid run of {}: {why}", side.label))
     } else {
-        // Where a run is too short to know the percentile, that is what must change first.
-        let thin = (row.primary && may < PercentileUse::Gate).then_some(thin);
-        by_figures(&row, gate, alpha, family, undecidable.or(thin))
+        let gated = by_figures(&row, gate, alpha, family, undecidable.or(thin));
+        row.gate = gated.0;
+        if question == Question::Systems { side_by_side(&row) } else { gated }
     };
     row.verdict = verdict;
-    row.reason = match look.is_empty() {
+    row.reason = match look.is_empty() || question == Question::Systems {
         true => reason,
         false => format!("{reason}; {look}"),
     };
-    if verdict == Verdict::Inconclusive && by_runs {
-        let level = if row.primary { alpha / family as f64 } else { alpha };
-        row.runs_needed = spread(&row)
-            .and_then(|cv| decide::runs_needed(row.max_change, cv, level, POWER))
-            .filter(|needed| *needed > n.min(m) as u64);
-        // The threshold is the smallest change that matters; a larger one that is really there
-        // needs fewer runs.
-        let seen = row.ratio.map(|r| r.value.max(1.0 / r.value) - 1.0).filter(|c| c.is_finite() && *c > row.max_change);
-        row.runs_needed_seen = seen
-            .zip(spread(&row))
-            .and_then(|(change, cv)| decide::runs_needed(change, cv, level, POWER))
-            .filter(|needed| *needed > n.min(m) as u64 && row.runs_needed.is_none_or(|all| *needed < all));
+    if matches!(verdict, Verdict::Inconclusive | Verdict::NotDecided) && by_runs {
+        let level = match question {
+            Question::Systems => SIDE_BY_SIDE,
+            Question::Change if row.primary => alpha / family as f64,
+            Question::Change => alpha,
+        };
+        runs_needed(&mut row, level, question);
     }
-    row.sentence = sentence::sentence(&row, interleaved, gated);
+    row.sentence = sentence::sentence(&row, interleaved, question);
     row
+}
+
+/// Systems are compared by their 95 % intervals.
+const SIDE_BY_SIDE: f64 = 0.05;
+/// The fewest runs of each side that an exact 95 % interval of their ratio can be had of.
+const FOR_AN_INTERVAL: u64 = 4;
+
+/// How many runs of each side would decide.
+fn runs_needed(row: &mut ComparisonRow, level: f64, question: Question) {
+    let n = row.a.n.min(row.b.n) as u64;
+    let least = if question == Question::Systems { FOR_AN_INTERVAL } else { 0 };
+    let for_a = |change: f64| {
+        let cv = spread(row)?;
+        Some(decide::runs_needed(change, cv, level, POWER)?.max(least)).filter(|needed| *needed > n)
+    };
+    let threshold = for_a(row.max_change);
+    // The threshold is the smallest change that matters; a larger one that is really there needs
+    // fewer runs.
+    let seen = row.ratio.map(|r| r.value.max(1.0 / r.value) - 1.0).filter(|c| c.is_finite() && *c > row.max_change);
+    let seen = seen.and_then(for_a).filter(|needed| threshold.is_none_or(|all| *needed < all));
+    (row.runs_needed, row.runs_needed_seen) = (threshold, seen);
+    // Of one run each nothing is known but that an interval needs more.
+    if question == Question::Systems && row.runs_needed_seen.is_none() && n < FOR_AN_INTERVAL {
+        row.runs_needed_seen = Some(FOR_AN_INTERVAL);
+    }
+}
+
+/// What the interval says of two systems, whatever a gate would ask for.
+fn side_by_side(row: &ComparisonRow) -> (Verdict, String) {
+    if row.a.values.iter().chain(&row.b.values).all(|v| *v == 0.0) {
+        return (Verdict::Same, "0 in every run".into());
+    }
+    let Some(ratio) = row.ratio else {
+        let (verdict, reason) = by_difference(row, row.p_raw.is_some_and(|p| p < SIDE_BY_SIDE));
+        let verdict = match verdict {
+            Verdict::Regressed => Verdict::Slower,
+            Verdict::Improved => Verdict::Faster,
+            Verdict::Equivalent => Verdict::Same,
+            _ => Verdict::NotDecided,
+        };
+        return (verdict, reason);
+    };
+    let (Some(ci95), Some(ci90)) = (ratio.ci95, ratio.ci90) else {
+        return (Verdict::NotDecided, format!("{} + {} runs are too few for an interval", row.a.n, row.b.n));
+    };
+    match worse(row, ci95) {
+        (low, _) if low > 1.0 => (Verdict::Slower, "the interval leaves no other answer".into()),
+        (_, high) if high < 1.0 => (Verdict::Faster, "the interval leaves no other answer".into()),
+        _ if decide::equivalent(ci90, row.max_change) => {
+            (Verdict::Same, format!("the 90 % interval lies within {}", sentence::percent(row.max_change)))
+        }
+        _ => (Verdict::NotDecided, "the interval holds both answers".into()),
+    }
 }
 
 /// The standard deviation of logarithms within the sides, pooled.

@@ -36,7 +36,7 @@ pub use expect::expectations;
 pub use model::*;
 pub use pair::{CompareOptions, NotComparable};
 pub use pool::{PoolError, pool};
-pub use sentence::{needed, needed_brief, percent};
+pub use sentence::{latency_words, needed, needed_brief, percent};
 
 use crate::plan::gate::Gate;
 use crate::plan::metric::Metric;
@@ -69,8 +69,13 @@ pub fn records(
 ///
 /// # Errors
 /// When there are no two systems to compare, or none is called `against`.
-pub fn systems(record: NamedRecord<'_>, against: Option<&str>, gate: &Gate) -> Result<Comparison, NotComparable> {
-    let pairing = pair::systems(record, against)?;
+pub fn systems(
+    record: NamedRecord<'_>,
+    against: Option<&str>,
+    gate: &Gate,
+    options: CompareOptions,
+) -> Result<Comparison, NotComparable> {
+    let pairing = pair::systems(record, against, options)?;
     Ok(assemble(pairing, gate))
 }
 
@@ -93,7 +98,7 @@ fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
     for pair in &pairing.pairs {
         drafts.extend(judge::drafts(pair, gate));
     }
-    let mut rows = judge::verdicts(drafts, gate, pairing.gated);
+    let mut rows = judge::verdicts(drafts, gate, pairing.question);
     let same =
         (pairing.copies > 0).then(|| copies::words(&pairing.baseline.label, &pairing.candidate.label, pairing.copies));
     if let Some(words) = &same {
@@ -101,7 +106,7 @@ fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
     }
     let mut refused = pairing.refused;
     refused.extend(unmatched(&rows, &pairing.pairs, gate));
-    let mut overall = overall::overall(&rows, &refused, gate, pairing.gated);
+    let mut overall = overall::overall(&rows, &refused, gate, pairing.question, pairing.gated);
     if let Some(words) = &same {
         copies::fail(&mut overall, words);
     }
@@ -111,6 +116,7 @@ fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
         tool: env!("CARGO_PKG_VERSION").into(),
         baseline: pairing.baseline,
         candidate: pairing.candidate,
+        question: pairing.question,
         design: pairing.design,
         gate: gate.clone(),
         gated: pairing.gated,

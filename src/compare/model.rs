@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::plan::gate::{Gate, Policy};
-use crate::plan::metric::{Metric, Unit};
+use crate::plan::metric::{Metric, Quantity, Unit};
 
 /// The schema this program writes.
 pub const SCHEMA: &str = "msgbench.compare/1";
@@ -22,11 +22,14 @@ pub struct Comparison {
     pub baseline: ComparedRecord,
     /// What is compared; the same record when its systems are compared.
     pub candidate: ComparedRecord,
+    /// Which question it answers.
+    pub question: Question,
     /// How the runs were laid out.
     pub design: Design,
     /// Thresholds and policies.
     pub gate: Gate,
-    /// Whether the verdict decides the exit code: there is a baseline.
+    /// Whether the verdict decides the exit code: one system is compared with its own past, or a
+    /// gate was asked for.
     pub gated: bool,
     /// What differs besides the systems' performance, first of all.
     pub differences: Vec<Difference>,
@@ -42,6 +45,17 @@ pub struct Comparison {
     pub expectations: Vec<ExpectResult>,
     /// All of it in one word.
     pub overall: Overall,
+}
+
+/// What a comparison is about; each question has its own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// Several systems, side by side: one is faster, slower, the same, or that is not decided.
+    Systems,
+    /// One system in two builds, or at two times: it regressed, improved, is equivalent, or that is
+    /// inconclusive.
+    Change,
 }
 
 /// A record that was compared.
@@ -157,10 +171,22 @@ pub struct Effect {
     pub ci90: Option<(f64, f64)>,
 }
 
-/// What is said of a metric; ordered by how much it calls for attention.
+/// What is said of a metric; within each question ordered by how much it calls for attention. Of
+/// systems side by side the first five, of one system and its past the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
+    /// The systems do not differ beyond the threshold: that is certain.
+    Same,
+    /// The second system is better: the interval leaves no other answer.
+    Faster,
+    /// The second system is worse: the interval leaves no other answer.
+    Slower,
+    /// Some of the systems differ; of a whole comparison only.
+    Different,
+    /// The interval holds both answers, or there are too few runs for one.
+    #[serde(rename = "NOT DECIDED")]
+    NotDecided,
     /// No difference beyond the threshold: that is certain.
     Equivalent,
     /// A difference is certain, but it is below the threshold.
@@ -171,6 +197,8 @@ pub enum Verdict {
     Inconclusive,
     /// Worse, beyond the threshold, and certain.
     Regressed,
+    /// A limit of the scenario is not kept; of a whole comparison only.
+    Unmet,
     /// There is nothing valid to compare.
     Invalid,
 }
@@ -179,23 +207,29 @@ impl Verdict {
     /// The word in a report.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Same => "SAME",
+            Self::Faster => "FASTER",
+            Self::Slower => "SLOWER",
+            Self::Different => "DIFFERENT",
+            Self::NotDecided => "NOT DECIDED",
             Self::Improved => "IMPROVED",
             Self::Equivalent => "EQUIVALENT",
             Self::Changed => "CHANGED",
             Self::Inconclusive => "INCONCLUSIVE",
             Self::Regressed => "REGRESSED",
+            Self::Unmet => "UNMET",
             Self::Invalid => "INVALID",
         }
     }
     /// The sign beside the word, so that colour is never the only cue.
     pub fn sign(self) -> char {
         match self {
-            Self::Improved => '▼',
-            Self::Equivalent => '≈',
-            Self::Changed => '~',
-            Self::Inconclusive => '?',
-            Self::Regressed => '▲',
-            Self::Invalid => '✕',
+            Self::Improved | Self::Faster => '▼',
+            Self::Equivalent | Self::Same => '≈',
+            Self::Changed | Self::Different => '~',
+            Self::Inconclusive | Self::NotDecided => '?',
+            Self::Regressed | Self::Slower => '▲',
+            Self::Unmet | Self::Invalid => '✕',
         }
     }
 }
@@ -237,16 +271,32 @@ pub struct ComparisonRow {
     pub cliffs_delta: Option<f64>,
     /// The change that is of no practical importance, as a share.
     pub max_change: f64,
+    /// What is said of it.
     pub verdict: Verdict,
+    /// What a gate makes of it: the same, but for systems that are compared with each other.
+    #[serde(skip)]
+    pub gate: Verdict,
     /// Why this verdict.
     pub reason: String,
     /// Runs a side that would find a change as large as the threshold, where this many did not
     /// decide.
     pub runs_needed: Option<u64>,
     /// Runs a side that would find a change as large as the one that was seen, where that is above
-    /// the threshold.
+    /// the threshold, or where systems are compared.
     pub runs_needed_seen: Option<u64>,
     pub sentence: String,
+}
+
+impl ComparisonRow {
+    /// The verdict in words that fit what was measured: of a rate, `FASTER` would be `HIGHER`.
+    pub fn word(&self) -> &'static str {
+        let latency = matches!(self.metric.quantity, Quantity::Latency(..) | Quantity::Hiccup(_));
+        match (self.verdict, latency, self.lower_is_better) {
+            (Verdict::Faster, false, true) | (Verdict::Slower, false, false) => "LOWER",
+            (Verdict::Faster, false, false) | (Verdict::Slower, false, true) => "HIGHER",
+            (verdict, _, _) => verdict.word(),
+        }
+    }
 }
 
 /// All of it in one word, with the exit code.

@@ -6,7 +6,7 @@ use super::NamedRecord;
 use super::copies::copies;
 use super::differences::{facts, settings, whole};
 use super::foreign;
-use super::model::{ComparedRecord, Design, Difference, ExcludedTrial, RefusedCase, TrialDoubt};
+use super::model::{ComparedRecord, Design, Difference, ExcludedTrial, Question, RefusedCase, TrialDoubt};
 use super::side::{CaseSide, Fault, host_line};
 use crate::plan::Case;
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
@@ -59,6 +59,9 @@ pub enum NotComparable {
 pub struct CompareOptions {
     /// Results of different machines may be compared.
     pub across_hosts: bool,
+    /// A gate was asked for: also where systems are compared with each other, the verdict decides
+    /// the exit code.
+    pub gated: bool,
 }
 
 /// Two cases that are comparable.
@@ -76,6 +79,7 @@ pub(super) struct CasePair<'a> {
 #[derive(Debug)]
 pub(super) struct Pairing<'a> {
     pub scenario: String,
+    pub question: Question,
     pub baseline: ComparedRecord,
     pub candidate: ComparedRecord,
     pub design: Design,
@@ -259,24 +263,26 @@ pub(super) fn records<'a>(
     checked(b)?;
     like(a, b, options)?;
     let (ra, rb) = (a.record, b.record);
+    let single = |r: &Record| (r.plan.systems.len() == 1).then(|| r.plan.systems[0].name.clone());
+    // One system against another one, each measured by itself.
+    let renamed = match (single(ra), single(rb)) {
+        (Some(x), Some(y)) if x != y => Some((x, y)),
+        _ => None,
+    };
+    let question = if renamed.is_some() { Question::Systems } else { Question::Change };
     let mut pairing = Pairing {
         scenario: rb.plan.name.clone(),
+        question,
         baseline: source(a),
         candidate: source(b),
         design: Design { interleaved: false, words: String::new() },
-        gated: true,
+        gated: question == Question::Change || options.gated,
         copies: copies(ra, rb),
         differences: whole(ra, rb),
         refused: Vec::new(),
         excluded: Vec::new(),
         doubts: Vec::new(),
         pairs: Vec::new(),
-    };
-    let single = |r: &Record| (r.plan.systems.len() == 1).then(|| r.plan.systems[0].name.clone());
-    // One system against another one, each measured by itself.
-    let renamed = match (single(ra), single(rb)) {
-        (Some(x), Some(y)) if x != y => Some((x, y)),
-        _ => None,
     };
     let mut matched = BTreeSet::new();
     for case in &ra.plan.cases {
@@ -331,7 +337,11 @@ pub(super) fn records<'a>(
     Ok(pairing)
 }
 
-pub(super) fn systems<'a>(of: NamedRecord<'a>, against: Option<&str>) -> Result<Pairing<'a>, NotComparable> {
+pub(super) fn systems<'a>(
+    of: NamedRecord<'a>,
+    against: Option<&str>,
+    options: CompareOptions,
+) -> Result<Pairing<'a>, NotComparable> {
     checked(of)?;
     let r = of.record;
     let names: Vec<&str> = r.plan.systems.iter().map(|s| s.name.as_str()).collect();
@@ -344,10 +354,11 @@ pub(super) fn systems<'a>(of: NamedRecord<'a>, against: Option<&str>) -> Result<
     }
     let mut pairing = Pairing {
         scenario: r.plan.name.clone(),
+        question: Question::Systems,
         baseline: source(of),
         candidate: source(of),
         design: Design { interleaved: true, words: String::new() },
-        gated: against.is_some(),
+        gated: options.gated,
         copies: 0,
         differences: Vec::new(),
         refused: r

@@ -1,7 +1,7 @@
 //! A row in one sentence: who, how much, at what, how certain.
 
-use super::model::{ComparisonRow, Effect, Verdict};
-use crate::plan::metric::{Quantity, Unit};
+use super::model::{ComparisonRow, Effect, Question, Verdict};
+use crate::plan::metric::{Metric, Quantity, Unit};
 use crate::units::three_digits;
 
 /// A share for people: `5 %`, `12.5 %`.
@@ -68,6 +68,9 @@ fn seen(row: &ComparisonRow) -> f64 {
 /// How many runs of each side would decide, and what they would find: `about 185 runs each would
 /// find a change by 5 %, about 12 one by the 26 % seen`. `None` where more runs are no help.
 pub fn needed(row: &ComparisonRow) -> Option<String> {
+    if row.verdict == Verdict::NotDecided {
+        return more_runs(row);
+    }
     let threshold =
         row.runs_needed.map(|n| format!("about {n} runs each would find a change by {}", percent(row.max_change)));
     let larger = row.runs_needed_seen.map(|n| match threshold {
@@ -80,19 +83,71 @@ pub fn needed(row: &ComparisonRow) -> Option<String> {
     }
 }
 
-/// The same for a cell: `needs about 185 runs for 5 %, 12 for the 26 % seen`.
+/// What would decide between two systems: `2 more runs of each would decide, if the difference is
+/// the one seen`.
+fn more_runs(row: &ComparisonRow) -> Option<String> {
+    let have = row.a.n.min(row.b.n) as u64;
+    let runs = |n: u64| match n.saturating_sub(have) {
+        1 => "1 more run".to_string(),
+        more => format!("{more} more runs"),
+    };
+    match (row.runs_needed_seen, row.runs_needed) {
+        (Some(n), _) => Some(format!("{} of each would decide, if the difference is the one seen", runs(n))),
+        (None, Some(n)) => {
+            Some(format!("about {} of each would show a difference of {}", runs(n), percent(row.max_change)))
+        }
+        (None, None) => None,
+    }
+}
+
+/// The same for a cell: `needs about 185 runs for 5 %, 12 for the 26 % seen`; of systems `2 more
+/// runs`.
 pub fn needed_brief(row: &ComparisonRow) -> Option<String> {
+    if row.verdict == Verdict::NotDecided {
+        let needed = row.runs_needed_seen.or(row.runs_needed)?;
+        return Some(format!("{} more runs", needed.saturating_sub(row.a.n.min(row.b.n) as u64)));
+    }
     let first = row.runs_needed?;
     let larger =
         row.runs_needed_seen.map_or_else(String::new, |n| format!(", {n} for the {} seen", percent(seen(row))));
     Some(format!("needs about {first} runs for {}{larger}", percent(row.max_change)))
 }
 
+/// The kind of a latency for people: `e2e` is `delivery time`.
+pub fn latency_words(kind: &str) -> String {
+    let (base, service) = match kind.strip_suffix(".service") {
+        Some(base) => (base, true),
+        None => (kind, false),
+    };
+    let words = match base {
+        "e2e" => "delivery time",
+        "rtt" => "round trip",
+        "ack" => "acknowledgement time",
+        other => return other.to_owned(),
+    };
+    if service { format!("{words} from sending") } else { words.to_owned() }
+}
+
+/// A metric as the end of a sentence about systems: `the median`, `the 99th percentile`; of another
+/// latency than the delivery time with its name.
+fn place(metric: &Metric) -> String {
+    let Quantity::Latency(kind, _) = &metric.quantity else { return metric.to_string() };
+    let point = match metric.quantity.quantile() {
+        Some(q) if (q - 0.5).abs() < 1e-9 => "the median".to_string(),
+        Some(q) if (q - 0.99).abs() < 1e-9 => "the 99th percentile".to_string(),
+        _ => return metric.to_string(),
+    };
+    let of = if kind == "e2e" { String::new() } else { format!(" of the {}", latency_words(kind)) };
+    let workload = metric.workload.as_ref().map_or_else(String::new, |w| format!(" of {w}"));
+    format!("{point}{of}{workload}")
+}
+
 /// The sentence of a decided row.
-pub(super) fn sentence(row: &ComparisonRow, interleaved: bool, gated: bool) -> String {
-    let (a, b, at) = (&row.a.label, &row.b.label, &row.metric);
+pub(super) fn sentence(row: &ComparisonRow, interleaved: bool, question: Question) -> String {
+    let (a, b) = (&row.a.label, &row.b.label);
+    let at = if question == Question::Systems { place(&row.metric) } else { row.metric.to_string() };
     let context = |interval: String| {
-        let p = row.p_adjusted.map(p_value);
+        let p = row.p_adjusted.filter(|_| question == Question::Change).map(p_value);
         [interval, runs(row, interleaved), p.unwrap_or_default()]
             .into_iter()
             .filter(|s| !s.is_empty())
@@ -102,39 +157,51 @@ pub(super) fn sentence(row: &ComparisonRow, interleaved: bool, gated: bool) -> S
     let needed = needed(row).map_or_else(String::new, |text| format!("; {text}"));
     match (row.verdict, row.ratio) {
         (Verdict::Invalid, _) => format!("{a} and {b} cannot be compared at {at}: {}", row.reason),
+        // The gate holds a verdict back; what the interval says is said all the same.
+        (Verdict::Inconclusive, Some(r)) if r.ci95.is_some_and(|(low, high)| low > 1.0 || high < 1.0) => {
+            let (text, interval) = sized(row, r);
+            format!("{b} is {text} than {a} at {at} ({}), but the gate decides nothing: {}", context(interval), row.reason)
+        }
         (Verdict::Inconclusive, Some(r)) => format!(
             "Between {a} and {b} neither a difference nor its absence is certain at {at}: {} ({}){needed}",
-            tendency(row, r),
+            tendency(r),
             context(String::new())
         ),
-        (Verdict::Inconclusive, None) => {
+        (Verdict::NotDecided, Some(r)) => format!(
+            "Which of {a} and {b} is {} at {at} is not decided: {} ({}){needed}",
+            words(row).1,
+            tendency(r),
+            context(String::new())
+        ),
+        (Verdict::Inconclusive | Verdict::NotDecided, None) => {
             format!(
                 "Whether {a} and {b} differ at {at} is not certain: {} ({}){needed}",
                 row.reason,
                 context(String::new())
             )
         }
-        (Verdict::Equivalent, Some(r)) => {
+        (Verdict::Equivalent | Verdict::Same, Some(r)) => {
             let interval =
                 r.ci90.map_or_else(String::new, |(l, h)| format!("ratio {:.3}, 90 % CI {l:.3} to {h:.3}", r.value));
-            format!("{a} and {b} are equivalent at {at}, within {} ({})", percent(row.max_change), context(interval))
+            let word = if row.verdict == Verdict::Same { "the same" } else { "equivalent" };
+            format!("{a} and {b} are {word} at {at}, within {} ({})", percent(row.max_change), context(interval))
         }
-        (Verdict::Equivalent, None) => {
+        (Verdict::Equivalent | Verdict::Same, None) => {
             let value = row.a.median.map_or_else(|| "-".into(), |v| unit(row).show(v));
             format!("{a} and {b} are the same at {at}: {value} in every run ({})", runs(row, interleaved))
         }
         (_, Some(r)) => {
             let (text, interval) = sized(row, r);
-            let place = if row.verdict == Verdict::Changed && gated {
+            let beyond = if row.verdict == Verdict::Changed {
                 format!(", which is not certainly beyond {}", percent(row.max_change))
             } else {
                 String::new()
             };
-            format!("{b} is {text} than {a} at {at} ({}){place}", context(interval))
+            format!("{b} is {text} than {a} at {at} ({}){beyond}", context(interval))
         }
         (verdict, None) => {
             let (worse, better) = words(row);
-            let word = if verdict == Verdict::Regressed { worse } else { better };
+            let word = if matches!(verdict, Verdict::Regressed | Verdict::Slower) { worse } else { better };
             let show = |v: Option<f64>| v.map_or_else(|| "-".into(), |v| unit(row).show(v));
             format!(
                 "{b} is {word} than {a} at {at}: median {} against {} ({})",
@@ -163,8 +230,7 @@ fn sized(row: &ComparisonRow, r: Effect) -> (String, String) {
     size(turn(r.value), interval, word)
 }
 
-fn tendency(row: &ComparisonRow, r: Effect) -> String {
+fn tendency(r: Effect) -> String {
     let interval = r.ci95.map_or_else(String::new, |(l, h)| format!(", 95 % CI {l:.2} to {h:.2}"));
-    let _ = row;
     format!("ratio {:.2}{interval}", r.value)
 }

@@ -231,6 +231,39 @@ pub fn latency(nanos: Nanos) -> String {
     format!("{}{unit}", three_digits(value))
 }
 
+/// A time in a sentence: `145 µs`, `0.49 ms`, `16 ms`, `1.2 s`; two digits, three from 100 on.
+pub fn time_words(nanos: Nanos) -> String {
+    let two = |v: f64| match v {
+        v if v >= 9.95 => format!("{v:.0}"),
+        v if v >= 0.995 => format!("{v:.1}").trim_end_matches('0').trim_end_matches('.').to_string(),
+        v => format!("{v:.2}"),
+    };
+    match nanos {
+        0..=999 => format!("{nanos} ns"),
+        1_000..=299_999 => format!("{} µs", two(nanos as f64 / 1e3)),
+        300_000..=999_499_999 => format!("{} ms", two(nanos as f64 / 1e6)),
+        _ => format!("{} s", two(nanos as f64 / 1e9)),
+    }
+}
+
+/// `1,200,000`: a count that is compared digit by digit.
+pub fn digits(n: u64) -> String {
+    let text = n.to_string();
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i > 0 && (text.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// `1 run`, `3 runs`.
+pub fn plural(n: u64, word: &str) -> String {
+    format!("{} {word}{}", digits(n), if n == 1 { "" } else { "s" })
+}
+
 /// A count or rate for people: `412`, `19.9k`, `1.25M`.
 pub fn count(value: f64) -> String {
     match value.abs() {

@@ -1,5 +1,7 @@
-//! What is said of a result: tables of strings, notes, verdicts.
+//! What is said of a result: the answer, tables of strings, notes.
 
+pub mod answer;
+pub mod checks;
 pub mod groups;
 pub mod method;
 pub mod notes;

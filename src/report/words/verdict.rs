@@ -3,7 +3,7 @@
 //! [`crate::compare`] says of them. No figure is judged here that is not judged there.
 
 use super::view::{ShownLatency, check_number, median_trial, response, status_word, usable};
-use crate::compare::{self, ComparisonRow, ExpectVerdict, NamedRecord, Verdict};
+use crate::compare::{self, CompareOptions, ComparisonRow, ExpectVerdict, NamedRecord, Verdict};
 use crate::plan::metric::Quantity;
 use crate::record::{Check, Gravest, Outcome, Percentile, Record, Status, TailDoubt, Trial};
 use crate::stats::{decide, median, shift};
@@ -232,7 +232,8 @@ fn validity_sentence(of: &[&Trial]) -> String {
 /// several load points its headline.
 fn between(record: &Record) -> Vec<String> {
     let gate = record.plan.gate.clone().unwrap_or_default();
-    let Ok(c) = compare::systems(NamedRecord { label: &record.plan.name, record }, None, &gate) else {
+    let named = NamedRecord { label: &record.plan.name, record };
+    let Ok(c) = compare::systems(named, None, &gate, CompareOptions::default()) else {
         return Vec::new();
     };
     let tail = |r: &&ComparisonRow| {

@@ -1,0 +1,114 @@
+//! How far the answer may be relied on, why, and what would raise it.
+
+use super::AnswerContext;
+use super::side::AnswerSide;
+use crate::compare::Verdict;
+use crate::record::Status;
+use crate::units::plural;
+
+/// From nothing to what an independent run would most likely confirm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConfidenceLevel {
+    None,
+    Low,
+    Medium,
+    High,
+}
+
+impl ConfidenceLevel {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// How far the answer may be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confidence {
+    pub level: ConfidenceLevel,
+    /// What holds it down, or, where nothing does, what it stands on.
+    pub why: String,
+    /// What would raise it; empty where nothing is missing.
+    pub raise: String,
+}
+
+impl Confidence {
+    /// `Confidence: low – 2 runs each, 6 needed`.
+    pub fn words(&self) -> String {
+        let raise = if self.raise.is_empty() { String::new() } else { format!("; {}", self.raise) };
+        format!("Confidence: {} – {}{raise}", self.level.word(), self.why)
+    }
+}
+
+/// Runs from which on the median has a 95 % interval.
+const FOR_AN_INTERVAL: usize = 6;
+/// Fewer than these say hardly how much runs differ.
+const FEW: usize = 4;
+
+/// Checks that say that the machine was not left alone.
+pub(super) const MACHINE: [&str; 6] = ["V2", "V6", "V9", "V13", "V15", "V17"];
+
+pub(super) fn confidence(context: &AnswerContext<'_>) -> Confidence {
+    let make = |level, why: String, raise: String| Confidence { level, why, raise };
+    let record = context.record;
+    let used: Vec<&AnswerSide<'_>> = context.sides.iter().filter(|s| !s.used.is_empty()).collect();
+    let n = used.iter().map(|s| s.used.len()).min().unwrap_or(0);
+    if n == 0 {
+        return make(ConfidenceLevel::None, "no trial counts".into(), String::new());
+    }
+    let each = if used.len() > 1 { " each" } else { "" };
+    let runs = format!("{}{each}", plural(n as u64, "run"));
+    if record.tool.profile == "debug" {
+        let why = format!("{runs} of a debug build");
+        return make(ConfidenceLevel::Low, why, "measure with a release build".into());
+    }
+    let open = undecided(context, &used);
+    if n < FEW {
+        let needed = FOR_AN_INTERVAL.max(open.iter().filter_map(|(_, needed)| *needed).max().unwrap_or(0) as usize);
+        return make(ConfidenceLevel::Low, runs, format!("{needed} would raise it (--trials {needed})"));
+    }
+    if let Some((pair, needed)) = open.first() {
+        let raise = needed.map_or_else(String::new, |n| format!("{n} runs of each would decide (--trials {n})"));
+        return make(ConfidenceLevel::Medium, format!("{runs}; {pair} is not decided"), raise);
+    }
+    if busy(&used) > 0.5 {
+        let raise = "a machine of its own for the broker, or more processors, would raise it".into();
+        return make(ConfidenceLevel::Medium, format!("{runs}, but the machine was busy"), raise);
+    }
+    if used.iter().any(|s| s.tail.as_ref().is_some_and(|f| f.doubtful)) {
+        let why = format!("{runs}, but a few slow spells decide the slowest messages");
+        return make(ConfidenceLevel::Medium, why, "longer runs would raise it (--duration)".into());
+    }
+    if n < FOR_AN_INTERVAL {
+        let raise = format!("{FOR_AN_INTERVAL} would raise it (--trials {FOR_AN_INTERVAL})");
+        return make(ConfidenceLevel::Medium, runs, raise);
+    }
+    make(ConfidenceLevel::High, format!("{runs}, and they agree"), String::new())
+}
+
+/// Pairs of which it is not decided which is better, each with the runs that would.
+fn undecided(context: &AnswerContext<'_>, used: &[&AnswerSide<'_>]) -> Vec<(String, Option<u64>)> {
+    let mut list = Vec::new();
+    for (i, x) in used.iter().enumerate() {
+        for y in &used[i + 1..] {
+            let Some(row) = context.row(x, y).filter(|r| r.verdict == Verdict::NotDecided) else { continue };
+            let needed = row.runs_needed_seen.or(row.runs_needed);
+            list.push((format!("which of {} and {} is better", x.name(), y.name()), needed));
+        }
+    }
+    list
+}
+
+/// The share of trials in which the machine had a part.
+pub(super) fn busy(used: &[&AnswerSide<'_>]) -> f64 {
+    let trials: Vec<_> = used.iter().flat_map(|s| &s.used).collect();
+    let hit = trials
+        .iter()
+        .filter(|t| t.validity.iter().any(|c| c.status == Status::Warn && MACHINE.contains(&c.id.as_str())))
+        .count();
+    if trials.is_empty() { 0.0 } else { hit as f64 / trials.len() as f64 }
+}

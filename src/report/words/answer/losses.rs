@@ -1,0 +1,121 @@
+//! What became of the messages, and whether that was promised.
+
+use super::AnswerContext;
+use super::side::AnswerSide;
+use crate::plan::facts::Delivery;
+use crate::record::Ledger;
+use crate::units::digits;
+
+/// `Neither lost a message (48,043 of 48,043 arrived).`, `nats lost 733,188 of 5,460,288 (at most
+/// once: allowed).`
+pub(super) fn losses(context: &AnswerContext<'_>) -> String {
+    let told: Vec<&AnswerSide<'_>> = context.sides.iter().filter(|s| s.complete().next().is_some()).collect();
+    if told.is_empty() {
+        return "No trial ran to its end: what became of the messages is not known.".into();
+    }
+    let (whole, lossy): (Vec<&AnswerSide<'_>>, Vec<&AnswerSide<'_>>) = told.iter().partition(|s| clean(&sum(s)));
+    let mut sentences: Vec<String> = lossy.iter().map(|s| lost(s)).collect();
+    if !whole.is_empty() {
+        sentences.push(nothing_lost(&whole, lossy.is_empty()));
+    }
+    if lossy.is_empty() && whole.iter().all(|s| promise(s) == Some(false)) {
+        let whom = if whole.len() == 1 { "It promises" } else { "None of them promises" };
+        sentences.push(match whole.len() {
+            1 => format!("{whom} nothing of a message that does not arrive (at most once)."),
+            _ => format!("{whom} to keep a message (at most once)."),
+        });
+    } else if whole.len() + lossy.len() > 1 && told.iter().all(|s| promise(s) == Some(true)) {
+        let all = if told.len() == 2 { "Both promise" } else { "All promise" };
+        sentences.push(format!("{all} to keep a message once it is acknowledged."));
+    }
+    sentences.join(" ")
+}
+
+/// Whether a message that was acknowledged may not get lost; `None` where that is not known.
+fn promise(side: &AnswerSide<'_>) -> Option<bool> {
+    match side.facts()?.promised.delivery {
+        Delivery::AtLeastOnce | Delivery::ExactlyOnce => Some(true),
+        Delivery::AtMostOnce | Delivery::Unpromised => Some(false),
+        Delivery::Unstated | Delivery::Nothing => None,
+    }
+}
+
+/// The books of all trials that ran to their end.
+pub(super) fn sum(side: &AnswerSide<'_>) -> Ledger {
+    let mut total = Ledger::default();
+    for l in side.complete().map(|w| &w.ledger) {
+        total.sent += l.sent;
+        total.acked += l.acked;
+        total.acked_lost += l.acked_lost;
+        total.expected += l.expected;
+        total.delivered += l.delivered;
+        total.lost += l.lost;
+        total.client_dropped += l.client_dropped;
+        total.duplicated += l.duplicated;
+        total.reordered += l.reordered;
+        total.dead_lettered += l.dead_lettered;
+        total.in_flight += l.in_flight;
+        total.corrupted += l.corrupted;
+    }
+    total
+}
+
+fn clean(l: &Ledger) -> bool {
+    l.lost == 0 && l.duplicated == 0 && l.reordered == 0 && l.corrupted == 0
+}
+
+/// Whether every promise that was judged was kept in all trials.
+fn kept(side: &AnswerSide<'_>) -> bool {
+    side.complete().flat_map(|w| &w.promises).all(|p| p.kept)
+}
+
+/// `nats lost 733,188 of 5,460,288 (at most once: allowed).`
+fn lost(side: &AnswerSide<'_>) -> String {
+    let l = sum(side);
+    let mut parts = Vec::new();
+    if l.lost > 0 {
+        let dropped = match l.client_dropped {
+            0 => String::new(),
+            n if n == l.lost => ", dropped by its client library".into(),
+            n => format!(", {} of them dropped by its client library", digits(n)),
+        };
+        parts.push(format!("lost {} of {}{dropped}", digits(l.lost), digits(l.expected)));
+    }
+    if l.duplicated > 0 {
+        parts.push(format!("delivered {} twice", digits(l.duplicated)));
+    }
+    if l.reordered > 0 {
+        parts.push(format!("delivered {} out of order", digits(l.reordered)));
+    }
+    if l.corrupted > 0 {
+        parts.push(format!("changed {}", digits(l.corrupted)));
+    }
+    let level = side.facts().map(|f| super::facts::delivery_words(f)).filter(|w| !w.is_empty());
+    let verdict = match (kept(side), level) {
+        (true, Some(level)) => format!(" ({level}: allowed)"),
+        (true, None) => String::new(),
+        (false, level) => {
+            let level = level.map_or_else(String::new, |l| format!("{l}: "));
+            format!(" ({level}a promise is broken)")
+        }
+    };
+    format!("{} {}{verdict}.", side.name(), parts.join(", "))
+}
+
+/// `Neither lost a message (48,043 of 48,043 arrived).`
+fn nothing_lost(whole: &[&AnswerSide<'_>], all: bool) -> String {
+    let total = |f: fn(&Ledger) -> u64| whole.iter().map(|s| f(&sum(s))).sum::<u64>();
+    let expected = total(|l| l.expected);
+    let count = match expected {
+        0 => format!("{} of {} were acknowledged", digits(total(|l| l.acked)), digits(total(|l| l.sent))),
+        n => format!("{} of {} arrived", digits(total(|l| l.delivered)), digits(n)),
+    };
+    let names: Vec<&str> = whole.iter().map(|s| s.name()).collect();
+    let subject = match (all, &names[..]) {
+        (true, [_, _]) => "Neither lost a message".to_string(),
+        (true, [_, _, ..]) => "None lost a message".to_string(),
+        (_, [one]) => format!("{one} lost no message"),
+        (_, names) => format!("{} lost no message", names.join(" and ")),
+    };
+    format!("{subject} ({count}).")
+}

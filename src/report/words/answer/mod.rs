@@ -1,0 +1,223 @@
+//! The answer of a run: what an architect reads first, and what may be wrong with it.
+//!
+//! Background: who opens a report wants to know which system to take and why to be careful, before
+//! any table. Scope: pure; a record in, sentences, figures and remarks out. The page, the Markdown
+//! file and the terminal print this one value, in this order: headline, losses, confidence, two
+//! figures for each system, a table of facts, remarks with the gravest first. Design: the systems
+//! are those of one load point (the hardest that most of them kept up with) and one workload; every
+//! claim that one is faster is that of [`crate::compare`], by its interval. Systems are ranked by
+//! the median, because a few pauses of the host decide a tail. Rejected: one sentence for each
+//! system and check, which is what nobody read.
+
+mod confidence;
+mod facts;
+mod headline;
+mod losses;
+mod remarks;
+mod side;
+
+pub use confidence::{Confidence, ConfidenceLevel};
+pub use remarks::Remark;
+pub use side::{AnswerSide, Figure, Measured};
+
+use crate::compare::{self, CompareOptions, Comparison, ComparisonRow, ExpectVerdict, NamedRecord};
+use crate::plan::Case;
+use crate::record::{Gravest, Outcome, Record, Status, Trial};
+use crate::report::words::view::{TextTable, quantile_name, usable};
+use crate::units::plural;
+
+/// What a run answers.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// `OK`, or the gravest thing there is to say: `FAILED`, `BROKEN`, `UNMET`, `INVALID`.
+    pub word: &'static str,
+    /// The answer in one sentence.
+    pub headline: String,
+    /// What became of the messages, and whether that was promised.
+    pub losses: String,
+    pub confidence: Confidence,
+    /// The load point that it is about, where there are several: `rate=20k/s, one of 5 load points`.
+    pub point: Option<String>,
+    /// The systems at that point, in the order of the scenario.
+    pub sides: Vec<AnswerSide<'a>>,
+    /// The quantile of the second figure.
+    pub tail: f64,
+    /// A row for each question, a column for each system.
+    pub facts: TextTable,
+    /// What must be known before the answer is quoted, the gravest first.
+    pub remarks: Vec<Remark>,
+    /// Systems without an answer, each in one sentence.
+    pub failures: Vec<String>,
+    /// The limits of the scenario: word and sentence of each, the gravest first.
+    pub limits: Vec<(&'static str, String)>,
+}
+
+/// What the parts of an answer are made of.
+struct AnswerContext<'a> {
+    record: &'a Record,
+    sides: &'a [AnswerSide<'a>],
+    comparison: Option<&'a Comparison>,
+    tail: f64,
+}
+
+impl<'a> AnswerContext<'a> {
+    /// The row that compares two systems in what heads the answer: the median, or the rate.
+    fn row(&self, x: &AnswerSide<'_>, y: &AnswerSide<'_>) -> Option<&'a ComparisonRow> {
+        let metric = match x.typical.as_ref()?.measured {
+            Measured::Time => format!("{}.p50", x.kind),
+            Measured::Rate => "throughput.delivered".into(),
+        };
+        let workload = &x.plan().name;
+        self.comparison?.rows.iter().find(|r| {
+            let pair = [&r.a.case, &r.b.case];
+            pair.contains(&&x.case.id)
+                && pair.contains(&&y.case.id)
+                && r.metric.workload.as_ref().is_none_or(|w| w == workload)
+                && r.metric.quantity.to_string() == metric
+        })
+    }
+}
+
+/// The answer of a run; `None` where nothing was measured.
+pub fn of(record: &Record) -> Option<Answer<'_>> {
+    if record.trials.is_empty() {
+        return None;
+    }
+    let (cases, point) = cases_of_the_point(record);
+    let tail = tail(record, &cases);
+    let sides: Vec<AnswerSide<'_>> =
+        cases.iter().filter_map(|c| AnswerSide::of(record, c, 0, tail)).filter(|s| !s.all.is_empty()).collect();
+    let gate = record.plan.gate.clone().unwrap_or_default();
+    let named = NamedRecord { label: &record.plan.name, record };
+    let comparison = compare::systems(named, None, &gate, CompareOptions::default()).ok();
+    let context = AnswerContext { record, sides: &sides, comparison: comparison.as_ref(), tail };
+    let limits = limits(record);
+    let valid = record.trials.iter().any(usable);
+    let word = match record.gravest() {
+        Some(Gravest::Failed) => "FAILED",
+        Some(Gravest::Broken) => "BROKEN",
+        _ if !valid => "INVALID",
+        _ if limits.iter().any(|(word, _)| *word == ExpectVerdict::Unmet.word()) => "UNMET",
+        _ => "OK",
+    };
+    Some(Answer {
+        word,
+        headline: headline::headline(&context),
+        losses: losses::losses(&context),
+        confidence: confidence::confidence(&context),
+        facts: facts::table(&context),
+        remarks: remarks::remarks(&context),
+        failures: failures(record, &sides),
+        limits,
+        point,
+        tail,
+        sides,
+    })
+}
+
+/// The cases of the load point that heads the answer: of those that most systems have a valid trial
+/// of, the last where rates are swept, as it is the hardest, else the first.
+fn cases_of_the_point(record: &Record) -> (Vec<&Case>, Option<String>) {
+    let mut points: Vec<&Vec<(String, String)>> = record.plan.cases.iter().map(|c| &c.point).collect();
+    points.dedup();
+    let mut distinct: Vec<&Vec<(String, String)>> = Vec::new();
+    for p in points {
+        if !distinct.contains(&p) {
+            distinct.push(p);
+        }
+    }
+    let of = |p: &Vec<(String, String)>| record.plan.cases.iter().filter(|c| c.point == *p).collect::<Vec<_>>();
+    let counts = |p: &Vec<(String, String)>| {
+        of(p).iter().filter(|c| record.trials.iter().any(|t| t.case == c.id && usable(t))).count()
+    };
+    let rates = distinct.iter().any(|p| p.iter().any(|(key, _)| key.ends_with("rate")));
+    let most = distinct.iter().map(|p| counts(p)).max().unwrap_or(0);
+    let mut candidates = distinct.iter().filter(|p| counts(p) == most);
+    let Some(chosen) = (if rates { candidates.next_back() } else { candidates.next() }) else {
+        return (Vec::new(), None);
+    };
+    let words = (distinct.len() > 1).then(|| {
+        let values: Vec<String> =
+            chosen.iter().map(|(k, v)| format!("{} = {v}", k.rsplit('.').next().unwrap_or(k))).collect();
+        format!("{}, one of {}", values.join(", "), plural(distinct.len() as u64, "load point"))
+    });
+    (of(chosen), words)
+}
+
+/// The highest of p99 and p90 that every valid run knows.
+fn tail(record: &Record, cases: &[&Case]) -> f64 {
+    let trials: Vec<&Trial> =
+        record.trials.iter().filter(|t| usable(t) && cases.iter().any(|c| c.id == t.case)).collect();
+    let known = |q: f64| {
+        let of = |t: &&Trial| {
+            let headline = t.workloads.first().and_then(|w| w.headline());
+            headline.is_none_or(|(_, l)| l.at(q).is_some_and(|p| p.printable))
+        };
+        trials.iter().all(of)
+    };
+    if !known(0.99) && known(0.9) { 0.9 } else { 0.99 }
+}
+
+/// `1 in 100`, `1 in 10`.
+pub fn one_in(quantile: f64) -> String {
+    format!("1 in {:.0}", 1.0 / (1.0 - quantile))
+}
+
+/// `99 of 100 within` beside `p99`.
+pub fn of_hundred(quantile: f64) -> String {
+    format!("{:.0} of 100 within ({})", quantile * 100.0, quantile_name(quantile))
+}
+
+fn limits(record: &Record) -> Vec<(&'static str, String)> {
+    let mut limits = compare::expectations(record, &record.plan.expect);
+    let rank = |v: ExpectVerdict| match v {
+        ExpectVerdict::Unmet => 0,
+        ExpectVerdict::Invalid => 1,
+        ExpectVerdict::Inconclusive => 2,
+        ExpectVerdict::NotJudged => 3,
+        ExpectVerdict::Met => 4,
+    };
+    limits.sort_by_key(|l| rank(l.verdict));
+    limits.into_iter().map(|l| (l.verdict.word(), format!("{}: {}.", l.case, l.sentence))).collect()
+}
+
+/// Systems that were skipped, failed, or have no trial that counts: one sentence each, with the
+/// reason.
+fn failures(record: &Record, sides: &[AnswerSide<'_>]) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for side in sides.iter().filter(|s| s.used.is_empty()) {
+        let name = side.name();
+        if let Some((phase, error)) = side.failure() {
+            list.push(format!("{name} failed in {phase}: {}.", error.trim_end_matches('.')));
+            continue;
+        }
+        let reasons = invalid_because(side.all.iter().copied());
+        let partial = side.all.iter().filter(|t| t.outcome == Outcome::Partial).count();
+        list.push(match (reasons.is_empty(), partial) {
+            (true, 0) => format!("{name} has no trial that counts."),
+            (true, _) => format!("{name} was interrupted: no trial counts."),
+            (false, _) => format!("{name} has no trial that counts: {}.", reasons.join(", ")),
+        });
+    }
+    for s in &record.skipped {
+        list.push(format!("{} was not measured: {}.", s.system, s.reason.trim_end_matches('.')));
+    }
+    list
+}
+
+/// Why trials are invalid, in plain words, the commonest check first.
+fn invalid_because<'t>(trials: impl Iterator<Item = &'t Trial>) -> Vec<String> {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for check in trials.flat_map(|t| &t.validity).filter(|c| c.status == Status::Invalid) {
+        let words = super::checks::plain(check);
+        match counts.iter_mut().find(|(known, _)| known == words) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((words.to_owned(), 1)),
+        }
+    }
+    counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    counts.into_iter().map(|(words, _)| words).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! One system of the answer: its trials at the load point that heads the page, and its two figures.
+
+use crate::plan::{BringUp, Case, Load, SystemSpec, Workload};
+use crate::record::{Outcome, Record, SystemFacts, Trial, WorkloadResult};
+use crate::report::words::view::{ShownLatency, trials, usable};
+use crate::stats::{median, shift};
+use crate::units::{count, time_words};
+
+/// What a figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measured {
+    /// Nanoseconds; less is better.
+    Time,
+    /// Messages a second; more is better.
+    Rate,
+}
+
+/// One figure of a system over its runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    pub measured: Measured,
+    /// Median over the runs; infinite where messages were lost at this quantile.
+    pub value: f64,
+    /// 95 % interval of the median from six runs on, below that the range of the runs; `None` of
+    /// one run.
+    pub range: Option<(f64, f64)>,
+    /// Whether `range` is an interval of 95 %.
+    pub interval: bool,
+    /// Whether it hangs on a few slow spells.
+    pub doubtful: bool,
+}
+
+impl Figure {
+    fn of(values: &[f64], measured: Measured, doubtful: bool) -> Option<Self> {
+        let value = median(values)?;
+        let low_high = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+        let interval = shift::median_interval(values, 0.95);
+        let range = interval.or((values.len() > 1).then_some(low_high));
+        Some(Self { measured, value, range, interval: interval.is_some(), doubtful })
+    }
+
+    /// A value of it in words: `145 µs`, `1.03M/s`, `never`.
+    pub fn show(&self, value: f64) -> String {
+        match self.measured {
+            Measured::Time if value.is_finite() => time_words(value.round().max(0.0) as u64),
+            Measured::Time => "never".into(),
+            Measured::Rate => format!("{}/s", count(value)),
+        }
+    }
+
+    /// `145 µs`; with `?` where it hangs on a few slow spells.
+    pub fn words(&self) -> String {
+        format!("{}{}", self.show(self.value), if self.doubtful { "?" } else { "" })
+    }
+}
+
+/// One system at the load point of the answer.
+#[derive(Debug, Clone)]
+pub struct AnswerSide<'a> {
+    pub spec: &'a SystemSpec,
+    pub case: &'a Case,
+    /// Index of the workload.
+    pub workload: usize,
+    /// All that were executed.
+    pub all: Vec<&'a Trial>,
+    /// Those that count.
+    pub used: Vec<&'a Trial>,
+    /// `e2e`, `rtt`, `ack`; with `.service` where messages have no intended time.
+    pub kind: &'static str,
+    /// What a typical message takes, or, without a schedule, the rate.
+    pub typical: Option<Figure>,
+    /// What 1 in 100 messages takes longer than.
+    pub tail: Option<Figure>,
+}
+
+impl<'a> AnswerSide<'a> {
+    pub fn of(record: &'a Record, case: &'a Case, workload: usize, tail: f64) -> Option<Self> {
+        let spec = record.plan.systems.get(case.system)?;
+        let all: Vec<&Trial> = trials(record, &case.id).collect();
+        let used: Vec<&Trial> = all.iter().copied().filter(|t| usable(t)).collect();
+        let results: Vec<&WorkloadResult> = used.iter().filter_map(|t| t.workloads.get(workload)).collect();
+        let kind = results.first().and_then(|r| r.headline()).map_or("e2e", |(kind, _)| kind);
+        let at = |q: f64| {
+            let points: Vec<_> = results.iter().filter_map(|r| r.headline()?.1.at(q)).collect();
+            let values: Vec<f64> = points
+                .iter()
+                .filter_map(|p| match ShownLatency::of(Some(p)) {
+                    ShownLatency::Finite(ns) => Some(ns as f64),
+                    ShownLatency::Infinite => Some(f64::INFINITY),
+                    ShownLatency::Thin | ShownLatency::Absent => None,
+                })
+                .collect();
+            let whole = values.len() == results.len();
+            Figure::of(&values, Measured::Time, points.iter().any(|p| p.doubt.is_some())).filter(|_| whole)
+        };
+        let (mut typical, mut last) = (at(0.5), at(tail));
+        if without_schedule(case.workloads.get(workload)?) {
+            let rates: Vec<f64> = results.iter().map(|r| r.throughput.delivered).collect();
+            (typical, last) = (Figure::of(&rates, Measured::Rate, false), None);
+        }
+        Some(Self { spec, case, workload, all, used, kind, typical, tail: last })
+    }
+
+    /// Its name in the scenario.
+    pub fn name(&self) -> &'a str {
+        &self.spec.name
+    }
+
+    /// As it was found in the last trial.
+    pub fn facts(&self) -> Option<&'a SystemFacts> {
+        self.all.last().map(|t| &t.system)
+    }
+
+    /// Whether msgbench started it.
+    pub fn launched(&self) -> bool {
+        self.spec.bring_up == BringUp::Launch
+    }
+
+    /// The workload as planned.
+    pub fn plan(&self) -> &'a Workload {
+        &self.case.workloads[self.workload]
+    }
+
+    /// What its trials that ran to their end came to.
+    pub fn complete(&self) -> impl Iterator<Item = &'a WorkloadResult> + '_ {
+        let complete = self.all.iter().filter(|t| t.outcome == Outcome::Complete);
+        complete.filter_map(|t| t.workloads.get(self.workload))
+    }
+
+    /// The error of a trial, where all failed.
+    pub fn failure(&self) -> Option<(&'a str, &'a str)> {
+        let failed = |t: &&'a Trial| match &t.outcome {
+            Outcome::Failed { phase, error } => Some((phase.as_str(), error.as_str())),
+            _ => None,
+        };
+        let all: Vec<_> = self.all.iter().filter_map(failed).collect();
+        if all.len() == self.all.len() { all.first().copied() } else { None }
+    }
+}
+
+/// Whether the system decides how fast messages go.
+pub fn without_schedule(workload: &Workload) -> bool {
+    matches!(workload.load, Load::Unthrottled { .. })
+}
