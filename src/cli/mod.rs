@@ -17,6 +17,8 @@ mod systems;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::report::pages::text::TextStyle;
+
 /// What the exit codes mean; a stable interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -211,6 +213,13 @@ fn pretty(value: &impl serde::Serialize) -> String {
 }
 
 /// Prints a result; a reader that has gone away ends the command quietly.
+/// How texts look on this terminal.
+fn text_style(why: bool) -> TextStyle {
+    let width = terminal_size::terminal_size().map_or(80, |(terminal_size::Width(w), _)| usize::from(w).max(20));
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    TextStyle { color: !plain && std::io::IsTerminal::is_terminal(&std::io::stdout()), width, why }
+}
+
 fn print(text: &str) -> Result<Exit, Failure> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();

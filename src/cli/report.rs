@@ -47,7 +47,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     match args.format {
         OutputFormat::Json => print(&pretty(&loaded.record)),
         OutputFormat::Text => {
-            let summary = crate::report::pages::text::summary(&loaded.record, false);
+            let summary = crate::report::pages::text::summary(&loaded.record, super::text_style(false));
             print(&format!("{summary}\nreport: {}", folder.join("report.html").display()))
         }
     }

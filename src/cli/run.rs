@@ -111,7 +111,7 @@ fn show(args: &RunArgs, kept: &RunOutput, limits: &[ExpectResult]) -> Result<Exi
     if args.quiet {
         return Ok(Exit::Passed);
     }
-    let summary = crate::report::pages::text::summary(&kept.record, false);
+    let summary = crate::report::pages::text::summary(&kept.record, super::text_style(false));
     let limits: String =
         limits.iter().map(|l| format!("{:<12} {}: {}\n", l.verdict.word(), l.case, l.sentence)).collect();
     const PAGE: &str = "report.html";

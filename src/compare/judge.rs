@@ -394,6 +394,13 @@ fn by_figures(
         );
         return (Verdict::Inconclusive, reason);
     }
+    if low > 1.0 || high < 1.0 {
+        let p = row.p_adjusted.map_or_else(String::new, |p| format!(" ({})", sentence::p_value(p)));
+        return (
+            Verdict::Inconclusive,
+            format!("corrected for {tests} tests it is not certain at alpha {alpha:.3}{p}"),
+        );
+    }
     (Verdict::Inconclusive, format!("neither a change nor its absence within {threshold} is certain"))
 }
 

@@ -160,7 +160,11 @@ pub(super) fn sentence(row: &ComparisonRow, interleaved: bool, question: Questio
         // The gate holds a verdict back; what the interval says is said all the same.
         (Verdict::Inconclusive, Some(r)) if r.ci95.is_some_and(|(low, high)| low > 1.0 || high < 1.0) => {
             let (text, interval) = sized(row, r);
-            format!("{b} is {text} than {a} at {at} ({}), but the gate decides nothing: {}", context(interval), row.reason)
+            format!(
+                "{b} is {text} than {a} at {at} ({}), but the gate decides nothing: {}{needed}",
+                context(interval),
+                row.reason
+            )
         }
         (Verdict::Inconclusive, Some(r)) => format!(
             "Between {a} and {b} neither a difference nor its absence is certain at {at}: {} ({}){needed}",

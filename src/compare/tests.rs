@@ -8,8 +8,18 @@ use crate::record::{Outcome, Status};
 fn named(record: &Record) -> NamedRecord<'_> {
     NamedRecord { label: "result", record }
 }
+/// The two samples as one system and its past.
 fn against(reference: &[f64], nats: &[f64], gate: &Gate) -> Comparison {
-    systems(named(&record(reference, nats)), Some("reference"), gate).unwrap()
+    as_change(&record(reference, nats), gate)
+}
+fn as_change(record: &Record, gate: &Gate) -> Comparison {
+    let pairing = pair::systems(named(record), Some("reference"), CompareOptions::default()).unwrap();
+    assemble(pair::Pairing { question: Question::Change, gated: true, ..pairing }, gate)
+}
+/// The same as two systems side by side.
+fn side_by_side(reference: &[f64], nats: &[f64]) -> Comparison {
+    let record = record(reference, nats);
+    systems(named(&record), Some("reference"), &Gate::default(), CompareOptions::default()).unwrap()
 }
 fn row<'a>(c: &'a Comparison, metric: &str) -> &'a ComparisonRow {
     c.rows.iter().find(|r| r.metric.to_string() == metric).unwrap_or_else(|| panic!("no {metric}"))
@@ -94,14 +104,14 @@ fn invalid_trials_are_listed_and_never_compared() {
     if let Some(t) = r.trials.iter_mut().find(|t| t.case == "nats" && t.round == 3) {
         t.outcome = Outcome::Partial;
     }
-    let c = systems(named(&r), Some("reference"), &Gate::default()).unwrap();
+    let c = systems(named(&r), Some("reference"), &Gate::default(), CompareOptions::default()).unwrap();
     let p99 = row(&c, "e2e.p99");
     assert_eq!((p99.a.n, p99.b.n, p99.b.excluded, c.excluded.len()), (10, 7, 3, 3));
     assert!(c.excluded[0].reason.contains("V1"));
     for t in r.trials.iter_mut().filter(|t| t.case == "nats") {
         t.validity.push(check.clone());
     }
-    let c = systems(named(&r), Some("reference"), &Gate::default()).unwrap();
+    let c = systems(named(&r), Some("reference"), &Gate::default(), CompareOptions::default()).unwrap();
     assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Invalid, 4));
     assert!(c.rows.iter().all(|r| r.verdict == Verdict::Invalid && r.primary), "{:?}", c.rows.len());
 }
@@ -120,7 +130,7 @@ fn what_is_not_comparable_is_refused() {
     assert!(compare(&a, &b).is_ok());
     b.host.cpu = "Another CPU".into();
     assert!(matches!(compare(&a, &b), Err(NotComparable::Host(_))));
-    let across = CompareOptions { across_hosts: true };
+    let across = CompareOptions { across_hosts: true, ..CompareOptions::default() };
     let c = records(named(&a), named(&b), &Gate::default(), across).unwrap();
     assert!(c.differences.iter().any(|d| d.what == "machine" && d.confounds));
     b = again(record(&A, &C));
@@ -136,7 +146,10 @@ fn what_is_not_comparable_is_refused() {
     assert!(c.rows.iter().all(|r| r.a.label.starts_with("nats")));
     b.plan.systems.iter_mut().for_each(|s| s.name.push('2'));
     assert!(matches!(compare(&a, &b), Err(NotComparable::Nothing { .. })));
-    assert!(matches!(systems(named(&a), Some("kafka"), &Gate::default()), Err(NotComparable::System { .. })));
+    assert!(matches!(
+        systems(named(&a), Some("kafka"), &Gate::default(), CompareOptions::default()),
+        Err(NotComparable::System { .. })
+    ));
 }
 
 /// A system that is not installed anywhere must not fail a job; one that is missing in the
@@ -221,7 +234,7 @@ fn limits_are_met_broken_or_open() {
     let lost = record(&A, &[f64::INFINITY; 10]);
     assert_eq!(expectations(&lost, &[p99(1e15)])[0].verdict, ExpectVerdict::Unmet);
     let c = against(&A, &C, &Gate::default()).with_expectations(expectations(&r, &[p99(840e3)]));
-    assert_eq!((c.overall.exit_code, c.overall.verdict), (3, Verdict::Regressed));
+    assert_eq!((c.overall.exit_code, c.overall.verdict), (3, Verdict::Unmet));
 }
 
 /// Ten runs around `centre` microseconds whose logarithms have the standard deviation `cv`.
@@ -356,6 +369,61 @@ fn nothing_against_nothing_is_equal() {
     }
 }
 
+/// Each question has its own words; a verdict never contradicts its interval, whatever a gate asks
+/// for.
+#[test]
+fn systems_side_by_side_are_faster_slower_the_same_or_not_decided() {
+    let slow: Vec<f64> = A.iter().map(|v| v * 18.0).collect();
+    let all = [
+        side_by_side(&A, &slow),
+        side_by_side(&slow, &A),
+        side_by_side(&A, &B),
+        side_by_side(&A, &C),
+        side_by_side(&A[..3], &B[..3]),
+        side_by_side(&A[..5], &[1000., 700., 820., 600., 900.]),
+        side_by_side(&A, &[f64::INFINITY; 10]),
+    ];
+    let lines: Vec<String> =
+        all.iter().map(|c| format!("{} {}", row(c, "e2e.p99").word(), row(c, "e2e.p99").sentence)).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+    for c in &all {
+        assert_eq!(c.overall.exit_code, 0, "no gate was asked for");
+        for r in &c.rows {
+            let words = ["REGRESSED", "IMPROVED", "EQUIVALENT", "INCONCLUSIVE", "regressed", "improved"];
+            let text = format!("{} {} {} {}", r.word(), r.sentence, r.reason, c.overall.sentence);
+            assert!(!words.iter().any(|w| text.contains(w)), "{text}");
+        }
+    }
+    // Few samples above the percentile hold a gate back, not the answer.
+    let mut thin = record(&A, &slow);
+    for t in &mut thin.trials {
+        let p99 = &mut t.workloads[0].latency.get_mut("e2e").unwrap().percentiles;
+        p99.iter_mut().for_each(|p| p.effective = Some(12.0));
+    }
+    let of = |gated| {
+        systems(
+            named(&thin),
+            Some("reference"),
+            &Gate::default(),
+            CompareOptions { gated, ..CompareOptions::default() },
+        )
+    };
+    let (free, gated) = (of(false).unwrap(), of(true).unwrap());
+    assert_eq!(row(&free, "e2e.p99").verdict, Verdict::Slower);
+    assert_eq!((row(&gated, "e2e.p99").verdict, row(&gated, "e2e.p99").gate), (Verdict::Slower, Verdict::Inconclusive));
+    let change = as_change(&thin, &Gate::default());
+    let sentence = &row(&change, "e2e.p99").sentence;
+    assert!(
+        sentence.contains("nats is 18 times slower") && sentence.contains("the gate decides nothing"),
+        "{sentence}"
+    );
+    // A gate that was asked for gates.
+    let gate = CompareOptions { gated: true, ..CompareOptions::default() };
+    let c = systems(named(&record(&A, &slow)), Some("reference"), &Gate::default(), gate).unwrap();
+    assert_eq!((c.overall.verdict, c.overall.exit_code), (Verdict::Different, 3));
+    assert!(c.overall.reasons[0].starts_with("SLOWER "), "{:?}", c.overall.reasons);
+}
+
 /// The number of runs for the threshold, and for the change that was seen.
 #[test]
 fn both_numbers_of_runs_are_told() {
@@ -380,7 +448,7 @@ fn a_median_is_never_told_to_gate_lower() {
         let p50 = &mut t.workloads[0].latency.get_mut("e2e").unwrap().percentiles[0];
         (p50.exceedances, p50.effective) = (6_000.0, Some(12.0));
     }
-    let c = systems(named(&r), Some("reference"), &Gate::default()).unwrap();
+    let c = as_change(&r, &Gate::default());
     let reason = &row(&c, "e2e.p50").reason;
     assert!(reason.contains("come in bursts and are worth only 12") && !reason.contains("lower"), "{reason}");
     let limit = Expectation {
@@ -415,7 +483,7 @@ proptest::proptest! {
             let v = if t.case == "nats" { &b } else { &a };
             t.workloads[0].ledger.lost = u64::from(v[t.round as usize - 1].saturating_sub(20));
         }
-        let c = systems(named(&r), Some("reference"), &gate).unwrap();
+        let c = systems(named(&r), Some("reference"), &gate, CompareOptions::default()).unwrap();
         for row in &c.rows {
             let (sign, none) = match (&row.ratio, &row.shift) {
                 (Some(e), _) => (e, 1.0),

@@ -240,7 +240,7 @@ pub enum Gravest {
     Failed,
     /// A system did not keep what it promises, and the scenario did not expect that.
     Broken,
-    /// A trial may not be believed.
+    /// Of a case no trial may be believed.
     Invalid,
 }
 
@@ -251,9 +251,17 @@ impl Record {
         match () {
             () if any(&|t| matches!(t.outcome, Outcome::Failed { .. })) => Some(Gravest::Failed),
             () if !self.plan.may_break && any(&|t| !t.kept()) => Some(Gravest::Broken),
-            () if any(&|t| t.validity_status() == Status::Invalid) => Some(Gravest::Invalid),
+            () if self.plan.cases.iter().any(|c| self.nothing_valid_of(&c.id)) => Some(Gravest::Invalid),
             () => None,
         }
+    }
+}
+
+impl Record {
+    /// Whether a case was tried and no trial of it may be believed.
+    fn nothing_valid_of(&self, case: &str) -> bool {
+        let mut of = self.trials.iter().filter(|t| t.case == case).peekable();
+        of.peek().is_some() && of.all(|t| t.validity_status() == Status::Invalid)
     }
 }
 

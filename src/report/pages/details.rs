@@ -1,7 +1,12 @@
 //! The tables behind the summary: every trial with its books, checks and resources, valid or not.
 
-use crate::record::{Outcome, Record, Trial, WorkloadResult};
-use crate::report::words::view::{CellGrade, ShownLatency, TextTable, or_dash, response, sign, status_word, validity};
+use std::collections::BTreeMap;
+
+use crate::record::{Check, Outcome, Record, Status, Trial, WorkloadResult};
+use crate::report::words::checks::plain;
+use crate::report::words::view::{
+    CellGrade, ShownLatency, TextTable, check_number, or_dash, response, sign, status_word, validity,
+};
 use crate::units::{count, three_digits};
 
 /// One row for each trial and workload, whatever became of it.
@@ -183,27 +188,36 @@ pub fn resources_table(record: &Record) -> TextTable {
     table
 }
 
-/// Every check of every trial, the gravest first.
-pub fn validity_table(record: &Record) -> TextTable {
-    let mut table = TextTable::new(
-        "Validity checks, the gravest first",
-        &["check", "status", "case", ">round", "observed", "accepted", "meaning"],
-    );
-    let mut all: Vec<_> = record.trials.iter().flat_map(|t| t.validity.iter().map(move |c| (t, c))).collect();
-    all.sort_by_key(|(_, c)| std::cmp::Reverse(c.status));
-    for (t, c) in all {
-        table.rows.push(vec![
-            format!("{} {}", c.id, c.name),
-            status_word(c.status).into(),
-            t.case.clone(),
-            t.round.to_string(),
-            c.observed.clone(),
-            c.threshold.clone(),
-            c.message.clone(),
-        ]);
-        table.grade(1, CellGrade::from(c.status));
+/// Checks that did not hold, one row for each kind and system; and the names of those that held in
+/// every trial.
+pub fn checks(record: &Record) -> (TextTable, String) {
+    let heads = ["check", "status", "case", ">rounds", "observed, the worst first", "accepted", "what it means"];
+    let mut table = TextTable::new("Checks that did not hold, the gravest first", &heads);
+    let mut groups: BTreeMap<_, Vec<(&Trial, &Check)>> = BTreeMap::new();
+    let mut held: BTreeMap<(u32, &str), bool> = BTreeMap::new();
+    for (t, c) in record.trials.iter().flat_map(|t| t.validity.iter().map(move |c| (t, c))) {
+        let place = check_number(&c.id);
+        *held.entry((place, &c.name)).or_insert(true) &= c.status == Status::Ok;
+        if c.status != Status::Ok {
+            groups.entry((std::cmp::Reverse(c.status), place, &t.case)).or_default().push((t, c));
+        }
     }
-    table
+    for ((status, ..), hits) in groups {
+        let Some((trial, first)) = hits.first() else { continue };
+        let rounds: Vec<String> = hits.iter().map(|(t, _)| t.round.to_string()).collect();
+        table.rows.push(vec![
+            format!("{} ({})", plain(first), first.id),
+            status_word(status.0).into(),
+            trial.case.clone(),
+            rounds.join(", "),
+            first.observed.clone(),
+            first.threshold.clone(),
+            first.message.clone(),
+        ]);
+        table.grade(1, CellGrade::from(status.0));
+    }
+    let held: Vec<&str> = held.iter().filter(|(_, ok)| **ok).map(|((_, name), _)| *name).collect();
+    (table, held.join(", "))
 }
 
 #[cfg(test)]

@@ -2,25 +2,20 @@
 
 use super::details;
 use crate::record::Record;
-use crate::report::words::notes::notes;
-use crate::report::words::view;
-use crate::report::words::view::TextTable;
-use crate::report::words::{method, tables, threats, verdict};
+use crate::report::words::answer::{self, Answer};
+use crate::report::words::notes::{NoteTopic, notes};
+use crate::report::words::view::{self, TextTable};
+use crate::report::words::{method, tables, threats};
+
+/// Remarks that stand before the others.
+const OPEN: usize = 3;
 
 /// The page. `charts` are (title, path relative to the page).
 pub fn page(record: &Record, charts: &[(String, String)]) -> String {
     let mut out = format!("# {}\n\n{}\n\n", text(&record.plan.name), text(&record.plan.question));
-    if let Some(said) = verdict::of(record) {
-        out.push_str(&format!("**{}** {}\n\n", said.word, text(&said.sentences.join(" "))));
-        for (word, sentence) in &said.limits {
-            out.push_str(&format!("- **{word}** {}\n", text(sentence)));
-        }
-        out.push_str(if said.limits.is_empty() { "" } else { "\n" });
-    }
-    let summary = view::summary_table(record);
-    out.push_str(&format!("**{}**\n\n{}\n", summary.caption, table(&summary)));
-    for note in notes(record, &summary) {
-        out.push_str(&format!("- **{}** {}\n", note.word, text(&note.text)));
+    let answer = answer::of(record);
+    if let Some(answer) = &answer {
+        out.push_str(&first(answer));
     }
     if !charts.is_empty() {
         out.push_str("\n## Charts\n\n");
@@ -28,10 +23,21 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
             out.push_str(&format!("![{}]({path})\n\n", text(title)));
         }
     }
+    let summary = view::summary_table(record);
+    out.push_str(&format!("\n## Every percentile\n\n{}.\n\n{}\n", summary.caption, table(&summary)));
+    let notes = notes(record, &summary);
+    for note in notes.iter().filter(|n| matches!(n.topic, NoteTopic::Sign | NoteTopic::Other)) {
+        out.push_str(&format!("- **{}** {}\n", note.word, text(&note.text)));
+    }
+    let rest = answer.as_ref().map_or(&[][..], |a| &a.remarks[a.remarks.len().min(OPEN)..]);
+    for remark in rest {
+        out.push_str(&format!("- **{}** {}\n", text(&remark.title), text(&remark.text)));
+    }
+    let (checks, held) = details::checks(record);
     let tables = [
         ("Intervals", tables::intervals_table(record)),
         ("Trials", details::trials_table(record)),
-        ("Validity", details::validity_table(record)),
+        ("Checks", checks),
         ("Other latencies", tables::other_latencies_table(record)),
         ("Replay", tables::replay_table(record)),
         ("Groups", tables::groups_table(record)),
@@ -43,15 +49,46 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
     for (heading, t) in tables.into_iter().filter(|(_, t)| !t.rows.is_empty()) {
         out.push_str(&format!("\n## {heading}\n\n{}.\n\n{}", text(&t.caption), table(&t)));
     }
+    if !held.is_empty() {
+        out.push_str(&format!("\nChecks that held in every trial: {}.\n", text(&held)));
+    }
     for (heading, list) in [
         ("Method", method::method(record)),
         ("Host", method::host(record)),
-        ("Threats to validity", threats::of(&[record])),
+        ("What these figures do not say", threats::of(&[record])),
     ] {
         out.push_str(&format!("\n## {heading}\n\n"));
         for (term, value) in list {
             out.push_str(&format!("- {term}: {}\n", text(&value)));
         }
+    }
+    out
+}
+
+/// The answer, the two figures of each system with the table, and what must be known first.
+fn first(answer: &Answer<'_>) -> String {
+    let word = if answer.word == "OK" { String::new() } else { format!("{}: ", answer.word) };
+    let mut out = format!(
+        "**{word}{}**\n\n{} {}.\n\n",
+        text(&answer.headline),
+        text(&answer.losses),
+        text(&answer.confidence.words())
+    );
+    if let Some(point) = &answer.point {
+        out.push_str(&format!("This is at {}.\n\n", text(point)));
+    }
+    for failure in &answer.failures {
+        out.push_str(&format!("- {}\n", text(failure)));
+    }
+    for (word, sentence) in &answer.limits {
+        out.push_str(&format!("- **{word}** {}\n", text(sentence)));
+    }
+    out.push_str(&format!("\n{}", table(&answer.table())));
+    if !answer.remarks.is_empty() {
+        out.push_str("\n## Before you quote this\n\n");
+    }
+    for remark in answer.remarks.iter().take(OPEN) {
+        out.push_str(&format!("- **{}** {}\n", text(&remark.title), text(&remark.text)));
     }
     out
 }

@@ -1,5 +1,6 @@
 //! Whole pages, as text, Markdown and HTML: of one result, of a comparison, of a history.
 
+mod answer;
 pub mod comparison;
 pub mod details;
 pub mod history;

@@ -5,6 +5,7 @@
 //! script, which only adds.
 
 use crate::report::escape;
+use crate::report::words::glossary;
 use crate::report::words::view::TextTable;
 
 const STYLE: &str = include_str!("report.css");
@@ -44,8 +45,12 @@ pub fn details(summary: &str, body: &str) -> String {
 /// A table that scrolls by itself where it is wider than the screen.
 pub fn table(t: &TextTable) -> String {
     let class = |column: usize| if t.right[column] { " class=\"n\"" } else { "" };
-    let head: String =
-        t.head.iter().enumerate().map(|(i, h)| format!("<th scope=\"col\"{}>{}</th>", class(i), escape(h))).collect();
+    let head: String = t
+        .head
+        .iter()
+        .enumerate()
+        .map(|(i, h)| format!("<th scope=\"col\"{}>{}</th>", class(i), explained(h)))
+        .collect();
     let mut body = String::new();
     for (k, row) in t.rows.iter().enumerate() {
         body.push_str("<tr>");
@@ -65,6 +70,27 @@ pub fn table(t: &TextTable) -> String {
         "<div class=\"scroll\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\"><table>\n<caption>{0}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n",
         escape(&t.caption)
     )
+}
+
+/// A word that links to its meaning, where the glossary has one.
+fn explained(word: &str) -> String {
+    match glossary::of(word) {
+        Some(term) => format!("<a class=\"word\" href=\"#{}\">{}</a>", glossary::anchor(term.word), escape(word)),
+        None => escape(word),
+    }
+}
+
+/// The meanings of all words that `body` links to.
+pub fn words(body: &str) -> String {
+    let used = |t: &&glossary::Term| body.contains(&format!("href=\"#{}\"", glossary::anchor(t.word)));
+    let items: String = glossary::TERMS
+        .iter()
+        .filter(used)
+        .map(|t| {
+            format!("<dt id=\"{}\">{}</dt><dd>{}</dd>\n", glossary::anchor(t.word), escape(t.word), escape(t.meaning))
+        })
+        .collect();
+    if items.is_empty() { items } else { details("What the words mean", &format!("<dl>\n{items}</dl>\n")) }
 }
 
 /// Figures beside each other where there is room.

@@ -1,55 +1,218 @@
-//! The summary on the terminal: one table and what must be known to read it.
+//! The summary on the terminal: a table, and, last, where the eye is when the run ends, the answer
+//! and what must be known before it is quoted.
 
 use crate::record::Record;
+use crate::report::words::answer::{self, Answer, AnswerSide, Figure, Measured, Remark};
 use crate::report::words::method::describe;
 use crate::report::words::notes::notes;
-use crate::report::words::view::{CellGrade, TextTable, summary_table};
-use crate::report::words::{tables, verdict};
+use crate::report::words::view::{CellGrade, TextTable, label, summary_table, validity};
+use crate::report::words::{tables, view};
+use crate::units::count;
 
-/// The summary of a run. `color` adds ANSI colours; no information depends on them.
-pub fn summary(record: &Record, color: bool) -> String {
+/// How a text is to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextStyle {
+    /// Whether to add ANSI colours; no information depends on them.
+    pub color: bool,
+    /// Columns of the terminal.
+    pub width: usize,
+    /// Everything that is known against the answer, and every percentile.
+    pub why: bool,
+}
+
+impl Default for TextStyle {
+    fn default() -> Self {
+        Self { color: false, width: 80, why: false }
+    }
+}
+
+/// Remarks below the answer; the others come with `why`.
+const OPEN: usize = 3;
+/// Below so many columns a table is stacked.
+const NARROW: usize = 60;
+
+/// The summary of a run.
+pub fn summary(record: &Record, style: TextStyle) -> String {
     let plan = &record.plan;
-    let mut out = format!("{}: {}\n", paint(&plan.name, "1", color), plan.question);
+    let mut out = wrapped(&format!("{}: {}", plan.name, plan.question), "", style.width);
+    out = out.replacen(&plan.name, &paint(&plan.name, "1", style.color), 1);
     let mut workloads: Vec<String> = plan.cases.iter().flat_map(|c| &c.workloads).map(describe).collect();
     workloads.dedup();
     for w in workloads.iter().take(3) {
-        out.push_str(&format!("  {w}\n"));
+        out.push_str(&wrapped(&format!("  {w}"), "  ", style.width));
     }
     if workloads.len() > 3 {
         out.push_str(&format!("  and {} more load points\n", workloads.len() - 3));
     }
-    if let Some(said) = verdict::of(record) {
-        out.push_str(&format!("\n{} {}\n", paint(said.word, code(said.word), color), said.sentences.join("\n")));
+    if style.why {
+        out.push_str(&why(record, style));
     }
-    let table = summary_table(record);
-    out.push_str(&format!("\n{}\n\n{}", table.caption, render(&table, color)));
-    for extra in [tables::intervals_table(record), tables::other_latencies_table(record), tables::replay_table(record)]
-    {
-        if !extra.rows.is_empty() {
-            out.push_str(&format!("\n{}\n\n{}", extra.caption, render(&extra, color)));
+    let Some(answer) = answer::of(record) else {
+        out.push_str("\nNothing was measured.\n");
+        for s in &record.skipped {
+            out.push_str(&wrapped(
+                &format!("{} was not measured: {}. To have it measured: {}.", s.system, s.reason, s.remedy),
+                "  ",
+                style.width,
+            ));
         }
-    }
-    let notes = notes(record, &table);
-    if !notes.is_empty() {
+        return out;
+    };
+    let table = short_table(record, &answer);
+    out.push_str(&format!(
+        "\n{}\n",
+        if style.width < NARROW { stacked(&table, style) } else { render(&table, style.color) }
+    ));
+    out.push_str(&last(&answer, style));
+    out
+}
+
+/// What stands last: the answer, what became of the messages, the confidence, three remarks.
+fn last(answer: &Answer<'_>, style: TextStyle) -> String {
+    let width = style.width;
+    let mut out = String::new();
+    let word = if answer.word == "OK" { String::new() } else { format!("{}: ", answer.word) };
+    let headline = wrapped(&format!("{word}{}", answer.headline), "", width);
+    let code = if answer.word == "OK" { "1" } else { "1;31" };
+    for line in headline.lines() {
+        out.push_str(&paint(line, code, style.color));
         out.push('\n');
     }
-    for note in notes {
-        out.push_str(&format!("{} {}\n", paint(&format!("{:<8}", note.word), code(note.word), color), note.text));
+    if let Some(point) = &answer.point {
+        out.push_str(&wrapped(&format!("This is at {point}."), "", width));
+    }
+    out.push_str(&wrapped(&answer.losses, "", width));
+    for failure in &answer.failures {
+        out.push_str(&wrapped(failure, "  ", width));
+    }
+    for (word, sentence) in &answer.limits {
+        let line = wrapped(&format!("{word} {sentence}"), "  ", width);
+        out.push_str(&line.replacen(word, &paint(word, word_code(word), style.color), 1));
+    }
+    out.push_str(&wrapped(&format!("{}.", answer.confidence.words()), "  ", width));
+    let shown = if style.why { answer.remarks.len() } else { OPEN };
+    if !answer.remarks.is_empty() {
+        out.push_str("\nBefore you quote this:\n");
+    }
+    for Remark { title, text } in answer.remarks.iter().take(shown) {
+        let line = wrapped(&format!("- {title} {text}"), "  ", width);
+        out.push_str(&line.replacen(title, &paint(title, "33", style.color), 1));
+    }
+    match answer.remarks.len().saturating_sub(shown) {
+        0 => {}
+        n => out.push_str(&format!("{n} more: --why\n")),
     }
     out
 }
 
-fn code(word: &str) -> &'static str {
+/// Every percentile and every note.
+fn why(record: &Record, style: TextStyle) -> String {
+    let mut out = String::new();
+    let table = summary_table(record);
+    for t in [
+        &table,
+        &tables::intervals_table(record),
+        &tables::other_latencies_table(record),
+        &tables::replay_table(record),
+    ] {
+        if !t.rows.is_empty() {
+            out.push_str(&format!("\n{}\n\n{}", t.caption, render(t, style.color)));
+        }
+    }
+    out.push('\n');
+    for note in notes(record, &table) {
+        let line = wrapped(&format!("{:<8} {}", note.word, note.text), "         ", style.width);
+        out.push_str(&line.replacen(note.word, &paint(note.word, word_code(note.word), style.color), 1));
+    }
+    out
+}
+
+/// What is read first of every case: how long, what was lost, how many trials count.
+fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
+    let several = record.plan.cases.iter().any(|c| c.workloads.len() > 1);
+    let rate = answer.sides.iter().any(|s| s.typical.as_ref().is_some_and(|f| f.measured == Measured::Rate));
+    let tail = format!(">{:.0} of 100", answer.tail * 100.0);
+    let mut heads = vec![""];
+    if !rate {
+        heads.extend([">typical", &tail]);
+    }
+    heads.extend([">delivered/s", ">lost", ">twice", ">trials", ""]);
+    let mut table = TextTable::new("", &heads);
+    for case in &record.plan.cases {
+        for (index, workload) in case.workloads.iter().enumerate() {
+            let Some(side) = AnswerSide::of(record, case, index, answer.tail).filter(|s| !s.all.is_empty()) else {
+                continue;
+            };
+            let figure = |f: &Option<Figure>| f.as_ref().map_or_else(|| "-".into(), Figure::words);
+            let name = if several { label(case, workload) } else { case.id.clone() };
+            let mut row = vec![name];
+            if !rate {
+                row.extend([figure(&side.typical), figure(&side.tail)]);
+            }
+            let rates = side.used.iter().filter_map(|t| Some(t.workloads.get(index)?.throughput.delivered)).collect();
+            row.push(view::or_dash(view::median_f64(rates), count));
+            let sum =
+                |of: fn(&crate::record::Ledger) -> u64| side.complete().map(|w| of(&w.ledger)).sum::<u64>().to_string();
+            row.extend([sum(|l| l.lost), sum(|l| l.duplicated)]);
+            row.push(format!("{}/{}", side.used.len(), record.plan.trials));
+            let (_, grade) = validity(&side.all);
+            let grade = grade.filter(|g| matches!(g, CellGrade::Failed | CellGrade::Invalid) && side.used.is_empty());
+            row.push(grade.map_or(String::new(), |g| g.word().into()));
+            let last = row.len() - 1;
+            table.rows.push(row);
+            table.grade(last, grade);
+        }
+    }
+    table
+}
+
+/// A table as blocks of lines, for a narrow terminal.
+fn stacked(table: &TextTable, style: TextStyle) -> String {
+    let mut out = String::new();
+    for row in &table.rows {
+        out.push_str(&format!("{}\n", paint(&row[0], "1", style.color)));
+        for (head, cell) in table.head.iter().zip(row).skip(1).filter(|(_, c)| !c.is_empty()) {
+            out.push_str(format!("  {head:<12} {cell}").trim_end());
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn word_code(word: &str) -> &'static str {
     match word {
-        "OK" => "32",
-        "WARN" | "SKIPPED" | "NOT JUDGED" => "33",
+        "OK" | "MET" => "32",
+        "WARN" | "SKIPPED" | "NOT JUDGED" | "INCONCLUSIVE" => "33",
         "INVALID" | "FAILED" | "BROKEN" | "UNMET" => "1;31",
         _ => "2",
     }
 }
 
 fn paint(text: &str, code: &str, color: bool) -> String {
-    if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+    if color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+}
+
+/// Text in lines no wider than the terminal, but for words that are; lines after the first begin
+/// with `indent`.
+pub(super) fn wrapped(text: &str, indent: &str, width: usize) -> String {
+    let mut out = String::new();
+    let (mut line, mut begun) = (String::new(), false);
+    let lead: String = text.chars().take_while(|c| *c == ' ').collect();
+    line.push_str(&lead);
+    for word in text.split_whitespace() {
+        if begun && line.chars().count() + 1 + word.chars().count() > width {
+            out.push_str(&line);
+            out.push('\n');
+            line = format!("{indent}{word}");
+        } else {
+            if begun {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        begun = true;
+    }
+    out + &line + "\n"
 }
 
 /// Columns as wide as their widest cell, two blanks apart.
@@ -72,7 +235,7 @@ pub(super) fn render(table: &TextTable, color: bool) -> String {
         let mut cells = line(row);
         if let (Some(last), Some(text)) = (cells.last_mut(), row.last()) {
             let grade = table.graded(k, row.len() - 1);
-            *last = paint(text, code(grade.map_or("", CellGrade::word)), color);
+            *last = paint(text, word_code(grade.map_or("", CellGrade::word)), color && grade.is_some());
         }
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
@@ -87,14 +250,33 @@ mod tests {
 
     #[test]
     fn a_person_can_read_it() {
-        insta::assert_snapshot!(summary(&sample::record(), false));
+        insta::assert_snapshot!(summary(&sample::record(), TextStyle::default()));
+    }
+
+    #[test]
+    fn all_of_it_when_asked() {
+        insta::assert_snapshot!(summary(
+            &sample::record(),
+            TextStyle { why: true, width: 100, ..TextStyle::default() }
+        ));
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_terminal_but_words() {
+        for width in [40, 60, 80] {
+            let text = summary(&sample::record(), TextStyle { width, ..TextStyle::default() });
+            for line in text.lines() {
+                assert!(line.chars().count() <= width || !line.trim().contains(' '), "{width}: {line}");
+            }
+        }
+        insta::assert_snapshot!(summary(&sample::record(), TextStyle { width: 40, ..TextStyle::default() }));
     }
 
     #[test]
     fn colours_add_nothing() {
-        let plain = summary(&sample::record(), false);
-        let mut stripped = summary(&sample::record(), true);
-        assert!(stripped.contains("\x1b[1;31m"));
+        let plain = summary(&sample::record(), TextStyle::default());
+        let mut stripped = summary(&sample::record(), TextStyle { color: true, ..TextStyle::default() });
+        assert!(stripped.contains("\x1b[33m"));
         for code in ["1", "2", "32", "33", "1;31", "0"] {
             stripped = stripped.replace(&format!("\x1b[{code}m"), "");
         }

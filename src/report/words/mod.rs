@@ -2,10 +2,10 @@
 
 pub mod answer;
 pub mod checks;
+pub mod glossary;
 pub mod groups;
 pub mod method;
 pub mod notes;
 pub mod tables;
 pub mod threats;
-pub mod verdict;
 pub mod view;

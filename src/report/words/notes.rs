@@ -10,9 +10,23 @@ use crate::plan::Load;
 use crate::record::{Check, Completion, Outcome, Record, Status};
 use crate::units::count;
 
+/// What a note is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteTopic {
+    /// The answer says it in its own words.
+    Answered,
+    /// A check that did not hold.
+    Check,
+    /// What a sign in the table means.
+    Sign,
+    /// Anything else.
+    Other,
+}
+
 /// A sentence for the reader and its weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderNote {
+    pub topic: NoteTopic,
     /// `INVALID`, `WARN`, `FAILED`, `SKIPPED`, or `note`.
     pub word: &'static str,
     /// The sentence.
@@ -22,7 +36,35 @@ pub struct ReaderNote {
 /// All notes of a record, the gravest first. `summary` is the table they stand below.
 pub fn notes(record: &Record, summary: &TextTable) -> Vec<ReaderNote> {
     let mut list = Vec::new();
-    let mut add = |word: &'static str, text: String| list.push(ReaderNote { word, text });
+    let mut of = |topic: NoteTopic, say: &dyn Fn(&mut Adder<'_>)| {
+        say(&mut |word: &'static str, text: String| list.push(ReaderNote { topic, word, text }));
+    };
+    of(NoteTopic::Answered, &|add| about_the_run(record, add));
+    of(NoteTopic::Other, &|add| clock(record, add));
+    of(NoteTopic::Other, &|add| failures(record, add));
+    of(NoteTopic::Other, &|add| {
+        for t in record.trials.iter().filter(|t| t.outcome == Outcome::Partial) {
+            add("WARN", format!("{}, round {}: interrupted; it counts for no comparison.", t.case, t.round));
+        }
+    });
+    of(NoteTopic::Other, &|add| calibration(record, add));
+    of(NoteTopic::Answered, &|add| faults(record, add));
+    of(NoteTopic::Other, &|add| promises(record, add));
+    of(NoteTopic::Other, &|add| duplicates(record, add));
+    of(NoteTopic::Other, &|add| disturbances(record, add));
+    of(NoteTopic::Check, &|add| checks(record, add));
+    of(NoteTopic::Answered, &|add| skipped(record, add));
+    of(NoteTopic::Answered, &|add| unlike_promises(record, add));
+    of(NoteTopic::Answered, &|add| loops(record, add));
+    of(NoteTopic::Sign, &|add| signs(summary, add));
+    list
+}
+
+/// Takes the word and the sentence of a note.
+type Adder<'a> = dyn FnMut(&'static str, String) + 'a;
+
+/// The build, and whether the run came to its end.
+fn about_the_run(record: &Record, add: &mut Adder<'_>) {
     if record.tool.profile != "release" {
         add(
             "WARN",
@@ -37,6 +79,9 @@ pub fn notes(record: &Record, summary: &TextTable) -> Vec<ReaderNote> {
         Completion::Running => add("WARN", "The run is not finished, or it crashed: this is what there was.".into()),
         Completion::Interrupted => add("WARN", "The run was interrupted: not all planned trials were executed.".into()),
     }
+}
+
+fn clock(record: &Record, add: &mut Adder<'_>) {
     if let Some(step) = record.clock_step_s {
         let way = if step > 0.0 { "forward" } else { "back" };
         let by = crate::units::three_digits(step.abs());
@@ -47,21 +92,6 @@ pub fn notes(record: &Record, summary: &TextTable) -> Vec<ReaderNote> {
             ),
         );
     }
-    failures(record, &mut add);
-    for t in record.trials.iter().filter(|t| t.outcome == Outcome::Partial) {
-        add("WARN", format!("{}, round {}: interrupted; it counts for no comparison.", t.case, t.round));
-    }
-    calibration(record, &mut add);
-    faults(record, &mut add);
-    promises(record, &mut add);
-    duplicates(record, &mut add);
-    disturbances(record, &mut add);
-    checks(record, &mut add);
-    skipped(record, &mut add);
-    unlike_promises(record, &mut add);
-    loops(record, &mut add);
-    signs(summary, &mut add);
-    list
 }
 
 /// Whether two errors say the same: they may differ in ports, process numbers and counts.
@@ -72,7 +102,7 @@ pub fn alike(a: &str, b: &str) -> bool {
     words(a) == words(b)
 }
 
-fn skipped(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn skipped(record: &Record, add: &mut Adder<'_>) {
     for s in &record.skipped {
         add(
             "SKIPPED",
@@ -89,7 +119,7 @@ fn skipped(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 }
 
 /// Guarantees in which the systems differ.
-fn unlike_promises(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn unlike_promises(record: &Record, add: &mut Adder<'_>) {
     let promises = guarantees_table(record);
     // Only what bears on whether a message arrives, in order, and survives; the table has the other
     // settings.
@@ -104,7 +134,7 @@ fn unlike_promises(record: &Record, add: &mut impl FnMut(&'static str, String)) 
 }
 
 /// What a load without a schedule means for the latencies.
-fn loops(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn loops(record: &Record, add: &mut Adder<'_>) {
     let loads: Vec<_> = record.plan.cases.iter().flat_map(|c| &c.workloads).map(|w| &w.load).collect();
     if loads.iter().any(|l| matches!(l, Load::Closed { .. })) {
         add("note", "Closed loop: what a stall delays is not sent, so these latencies omit it by construction.".into());
@@ -115,7 +145,7 @@ fn loops(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 }
 
 /// The signs of the summary that stand for a missing or doubtful value.
-fn signs(summary: &TextTable, add: &mut impl FnMut(&'static str, String)) {
+fn signs(summary: &TextTable, add: &mut Adder<'_>) {
     let cells = || summary.rows.iter().flatten();
     if cells().any(|c| c == "inf" || c.ends_with("..inf]")) {
         add("note", "inf: lost messages count as infinitely late, and this percentile falls among them.".into());
@@ -137,7 +167,7 @@ fn signs(summary: &TextTable, add: &mut impl FnMut(&'static str, String)) {
 
 /// Trials that failed; the same failure in the same phase is said once, with the trials that it
 /// ended.
-fn failures(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn failures(record: &Record, add: &mut Adder<'_>) {
     let mut groups: Vec<(&str, &str, Vec<&crate::record::Trial>)> = Vec::new();
     for t in &record.trials {
         let Outcome::Failed { phase, error } = &t.outcome else { continue };
@@ -169,7 +199,7 @@ fn failures(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 }
 
 /// A broker with injected faults, so that its figures are not taken for those of a healthy one.
-fn faults(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn faults(record: &Record, add: &mut Adder<'_>) {
     let told = record.trials.iter().filter_map(|t| t.system.guarantees.get("faults"));
     for told in told.collect::<std::collections::BTreeSet<_>>() {
         add("WARN", format!("The broker ran with injected faults ({told}): this is no measurement of a healthy one."));
@@ -186,7 +216,7 @@ fn faults(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 }
 
 /// What the newest calibration of the host says, and which percentiles it makes doubtful.
-fn calibration(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn calibration(record: &Record, add: &mut Adder<'_>) {
     let Some(c) = &record.calibration else { return };
     let doubt = match (c.verdict.as_str(), c.version == record.tool.version) {
         ("FAIL", _) => " Experiments failed: see the certificate before believing these figures.",
@@ -215,7 +245,7 @@ fn calibration(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 }
 
 /// What came more than once is no throughput.
-fn duplicates(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn duplicates(record: &Record, add: &mut Adder<'_>) {
     let mut said: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for t in &record.trials {
         for w in &t.workloads {
@@ -243,7 +273,7 @@ fn duplicates(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 }
 
 /// What disturbed the host while trials ran; named, so that it is not blamed on a broker.
-fn disturbances(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn disturbances(record: &Record, add: &mut Adder<'_>) {
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for t in &record.trials {
         for f in t.disturbance.iter().filter(|f| f.grade > crate::record::Grade::Unknown) {
@@ -258,7 +288,7 @@ fn disturbances(record: &Record, add: &mut impl FnMut(&'static str, String)) {
 }
 
 /// Promises that were not kept; the same one of the same case is said once, with its rounds.
-fn promises(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn promises(record: &Record, add: &mut Adder<'_>) {
     let mut broken: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for t in &record.trials {
         for (w, p) in t.workloads.iter().flat_map(|w| w.promises.iter().filter(|p| !p.kept).map(move |p| (w, p))) {
@@ -284,7 +314,7 @@ fn capital(text: &str) -> String {
 
 /// Checks that did not hold; the same check is said once, with the cases and rounds that it
 /// concerns.
-fn checks(record: &Record, add: &mut impl FnMut(&'static str, String)) {
+fn checks(record: &Record, add: &mut Adder<'_>) {
     let mut groups: BTreeMap<_, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
     // What ended a trial is said; advice on its load would send the reader the wrong way.
     for t in record.trials.iter().filter(|t| !matches!(t.outcome, Outcome::Failed { .. })) {

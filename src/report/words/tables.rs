@@ -184,7 +184,12 @@ pub fn guarantees_table(record: &Record) -> TextTable {
     keys.sort();
     keys.dedup();
     for key in keys {
-        add(key, &|f| f.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into()));
+        let (name, nanos) = key.strip_suffix("_ns").map_or((key.as_str(), false), |name| (name, true));
+        let shown = |value: &String| match value.parse() {
+            Ok(ns) if nanos => latency(ns),
+            _ => value.clone(),
+        };
+        add(name, &|f| f.guarantees.get(key).map_or_else(|| "–".into(), shown));
     }
     table
 }

@@ -94,6 +94,10 @@ pub(super) fn delivery_words(facts: &SystemFacts) -> String {
         Delivery::AtLeastOnce => "at least once".into(),
         Delivery::ExactlyOnce => "exactly once".into(),
         Delivery::Unpromised => "nothing promised".into(),
-        Delivery::Nothing | Delivery::Unstated => facts.guarantees.get("delivery").cloned().unwrap_or_default(),
+        // Records of before levels were kept have the words of the system, the level first.
+        Delivery::Nothing | Delivery::Unstated => {
+            let words = facts.guarantees.get("delivery").map_or("", String::as_str);
+            words.split([':', ',']).next().unwrap_or_default().to_owned()
+        }
     }
 }

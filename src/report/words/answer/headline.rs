@@ -111,7 +111,8 @@ fn times(row: &ComparisonRow, measured: Measured, interval: bool) -> Option<Stri
         return None;
     }
     let word = if measured == Measured::Rate { "less" } else { "slower" };
-    let around = ratio.ci95.filter(|_| interval).map(|(l, h)| if ratio.value >= 1.0 { (l, h) } else { (turn(h), turn(l)) });
+    let around =
+        ratio.ci95.filter(|_| interval).map(|(l, h)| if ratio.value >= 1.0 { (l, h) } else { (turn(h), turn(l)) });
     Some(if value >= 2.0 {
         let around = around.map_or_else(String::new, |(l, h)| format!(" ({} to {})", three_digits(l), three_digits(h)));
         let times = if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") };

@@ -29,7 +29,8 @@ use crate::units::plural;
 /// What a run answers.
 #[derive(Debug)]
 pub struct Answer<'a> {
-    /// `OK`, or the gravest thing there is to say: `FAILED`, `BROKEN`, `UNMET`, `INVALID`.
+    /// `OK`, or the gravest thing there is to say: `FAILED`, `BROKEN`, `INVALID` where no trial
+    /// counts, `INCOMPLETE` where none of one case does, `UNMET`.
     pub word: &'static str,
     /// The answer in one sentence.
     pub headline: String,
@@ -51,6 +52,9 @@ pub struct Answer<'a> {
     /// The limits of the scenario: word and sentence of each, the gravest first.
     pub limits: Vec<(&'static str, String)>,
 }
+
+/// The check of keeping up.
+const OVERLOAD: &str = "V3";
 
 /// What the parts of an answer are made of.
 struct AnswerContext<'a> {
@@ -97,6 +101,7 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
         Some(Gravest::Failed) => "FAILED",
         Some(Gravest::Broken) => "BROKEN",
         _ if !valid => "INVALID",
+        Some(Gravest::Invalid) => "INCOMPLETE",
         _ if limits.iter().any(|(word, _)| *word == ExpectVerdict::Unmet.word()) => "UNMET",
         _ => "OK",
     };
@@ -113,6 +118,26 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
         tail,
         sides,
     })
+}
+
+impl Answer<'_> {
+    /// The figures and the facts in one table: a row for each question, a column for each system.
+    pub fn table(&self) -> TextTable {
+        let mut table = TextTable { caption: String::new(), ..self.facts.clone() };
+        let rate = self.sides.iter().any(|s| s.typical.as_ref().is_some_and(|f| f.measured == Measured::Rate));
+        let row = |name: &str, of: &dyn Fn(&AnswerSide<'_>) -> Option<String>| {
+            let mut row = vec![name.to_owned()];
+            row.extend(self.sides.iter().map(|s| of(s).unwrap_or_else(|| "–".into())));
+            row
+        };
+        let mut first = Vec::new();
+        if !rate {
+            first.push(row("Typical (p50)", &|s| s.typical.as_ref().map(Figure::words)));
+            first.push(row(&of_hundred(self.tail), &|s| s.tail.as_ref().map(Figure::words)));
+        }
+        table.rows.splice(0..0, first);
+        table
+    }
 }
 
 /// The cases of the load point that heads the answer: of those that most systems have a valid trial
@@ -191,6 +216,11 @@ fn failures(record: &Record, sides: &[AnswerSide<'_>]) -> Vec<String> {
             list.push(format!("{name} failed in {phase}: {}.", error.trim_end_matches('.')));
             continue;
         }
+        let overload = side.all.iter().flat_map(|t| &t.validity);
+        if let Some(check) = overload.clone().find(|c| c.id == OVERLOAD && c.status == Status::Invalid) {
+            list.push(format!("{name} was overloaded, no trial counts: {}.", check.observed.trim_end_matches('.')));
+            continue;
+        }
         let reasons = invalid_because(side.all.iter().copied());
         let partial = side.all.iter().filter(|t| t.outcome == Outcome::Partial).count();
         list.push(match (reasons.is_empty(), partial) {
@@ -200,7 +230,8 @@ fn failures(record: &Record, sides: &[AnswerSide<'_>]) -> Vec<String> {
         });
     }
     for s in &record.skipped {
-        list.push(format!("{} was not measured: {}.", s.system, s.reason.trim_end_matches('.')));
+        let (reason, remedy) = (s.reason.trim_end_matches('.'), s.remedy.trim_end_matches('.'));
+        list.push(format!("{} was not measured: {reason}. To have it measured: {remedy}.", s.system));
     }
     list
 }

@@ -80,8 +80,7 @@ fn left_out(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     if failed > 0 {
         why.insert(0, format!("{failed} failed"));
     }
-    let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
-    add(&format!("{out} of {} are left out", plural(all.len() as u64, "trial")), format!("{}.", why.trim_start_matches(": ")));
+    add(&format!("{out} of {} are left out:", plural(all.len() as u64, "trial")), format!("{}.", why.join(", ")));
 }
 
 /// Guarantees that differ; a running server beside a launched one.
@@ -116,7 +115,9 @@ fn unlike(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
             .collect();
         add("Not like for like:", format!("{}.", each.join("; ")));
     }
-    let url = |s: &AnswerSide<'_>| s.facts().is_some_and(|f| f.guarantees.contains_key("tls") && f.guarantees["tls"] != "off");
+    let url = |s: &AnswerSide<'_>| {
+        s.facts().is_some_and(|f| f.guarantees.contains_key("tls") && f.guarantees["tls"] != "off")
+    };
     if sides.iter().any(|s| url(s)) && sides.iter().any(|s| !url(s)) {
         let with: Vec<&str> = sides.iter().filter(|s| url(s)).map(|s| s.name()).collect();
         add("Not like for like:", format!("only {} ran over TLS.", with.join(" and ")));
@@ -145,7 +146,11 @@ fn grouped(sides: &[&AnswerSide<'_>], words: &[String]) -> String {
         }
     }
     let told = |words: &str| if words.is_empty() { "not known".to_owned() } else { words.to_owned() };
-    groups.iter().map(|(words, names)| format!("{}: {}", names.join(" and "), told(words))).collect::<Vec<_>>().join(", ")
+    groups
+        .iter()
+        .map(|(words, names)| format!("{}: {}", names.join(" and "), told(words)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A client that waits to fill a batch, which is then in every delivery time.
@@ -155,7 +160,11 @@ fn batching(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
         for (key, value) in facts.guarantees.iter().filter(|(k, _)| k.contains("linger")) {
             let Ok(ms) = value.trim_end_matches("ms").trim().parse::<f64>() else { continue };
             if ms > 0.0 {
-                let title = format!("{} waits up to {} ms to fill a batch", side.name(), three_digits(ms).trim_end_matches('0').trim_end_matches('.'));
+                let title = format!(
+                    "{} waits up to {} ms to fill a batch",
+                    side.name(),
+                    three_digits(ms).trim_end_matches('0').trim_end_matches('.')
+                );
                 add(&title, format!("({key}, a setting of its client). Set it to 0 to see the system without."));
             }
         }
@@ -199,7 +208,10 @@ fn machine(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
         (false, false) => {}
     }
     if host.virtualised && busy == 0.0 {
-        add("The test machine is virtual:", "its host may take processors away, which lengthens the slowest messages.".into());
+        add(
+            "The test machine is virtual:",
+            "its host may take processors away, which lengthens the slowest messages.".into(),
+        );
     }
 }
 
@@ -208,7 +220,10 @@ fn tails(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     let hit: Vec<&str> =
         context.sides.iter().filter(|s| s.tail.as_ref().is_some_and(|f| f.doubtful)).map(AnswerSide::name).collect();
     if !hit.is_empty() {
-        let text = format!("({}, marked ?): they say little of the next run. The systems are ranked by the median.", hit.join(", "));
+        let text = format!(
+            "({}, marked ?): they say little of the next run. The systems are ranked by the median.",
+            hit.join(", ")
+        );
         add("A few slow spells decide the slowest messages", text);
     }
 }
@@ -222,7 +237,10 @@ fn few(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     }
     let shortest = context.sides.iter().map(|s| s.case.phases.measure).min();
     if let Some(short) = shortest.filter(|s| *s < LONG && s.0 > 0) {
-        add(&format!("A run measures {short}:"), "what comes once a minute (compaction, write-back) is not in it.".into());
+        add(
+            &format!("A run measures {short}:"),
+            "what comes once a minute (compaction, write-back) is not in it.".into(),
+        );
     }
 }
 
