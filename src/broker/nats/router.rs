@@ -425,6 +425,6 @@ fn reserve_limited(hub: &NatsHub, sub: &Arc<Subscription>, count: &mut u64) -> b
 pub(super) fn retire(hub: &NatsHub, sub: &Arc<Subscription>) {
     if hub.index.remove(sub) {
         Counters::sub(&hub.counters.subscriptions, 1);
-        sub.outlet.expire(sub);
+        sub.outlet.expire(&sub.sid);
     }
 }

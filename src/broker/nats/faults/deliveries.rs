@@ -17,7 +17,7 @@ use crate::faults::Faults;
 use crate::units::{Nanos, now};
 
 /// A subscription: the connection and its sid there.
-type SubscriptionKey = (u64, Box<[u8]>);
+type SubscriptionKey = (u64, Arc<[u8]>);
 
 /// A delivery that waits.
 struct HeldDelivery {
@@ -102,7 +102,7 @@ impl MessageFaultServer {
         let copies = 1 + u32::from(decision.duplicate);
         let waiting =
             |until| HeldDelivery { owned: owned.clone(), n, to, sub: Arc::clone(sub), copies, from: at, until };
-        let key = || (sub.outlet.id, sub.sid.clone());
+        let key = || (sub.outlet.id, Arc::clone(&sub.sid));
         if decision.swap && !self.single.held.contains_key(&key()) {
             let held = waiting(at + ALONE);
             self.keep(&held);
