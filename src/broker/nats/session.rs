@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::auth;
+use super::connection_table::ConnectionEntry;
 use super::counters::Counters;
-use super::hub::{ConnectionEntry, NatsHub};
+use super::hub::NatsHub;
 use super::index::{MatchedSubscriptions, Subscription};
 use super::info::{ClientOptions, Connect};
 use super::outlet::Outlet;
@@ -56,7 +57,7 @@ impl Session {
             headers: false,
         };
         Self {
-            router: Router::new(Arc::clone(&hub), Arc::clone(&outlet)),
+            router: Router::new(Arc::clone(&hub.index), Arc::clone(&hub.rules), Arc::clone(&outlet)),
             options: ClientOptions::default(),
             limits,
             admitted: outlet.admitted.load(Ordering::Acquire),
