@@ -20,8 +20,8 @@ use crate::broker::log::{BatchFormat as _, Partition, TopicSettings};
 /// Longest wait for a sync, whatever the client allows.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Takes what the request brings, to be appended by [`super::append_staged`]. With acks=0 there is no
-/// answer, and a failure closes the connection.
+/// Takes what the request brings, to be appended by [`super::append_staged`]. With acks=0 there is
+/// no answer, and a failure closes the connection.
 pub(super) fn produce(call: &RequestContext<'_>, request: ProduceRequest) -> Result<Option<Pending>, RequestViolation> {
     let refused = match request.acks {
         _ if request.transactional_id.is_some() => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),

@@ -115,8 +115,8 @@ impl FaultPath {
         }))
     }
 
-    /// Starts the server, which delivers to the subscriptions of `index` and hits the connections of
-    /// `connections`; the receiver hears when it has ended.
+    /// Starts the server, which delivers to the subscriptions of `index` and hits the connections
+    /// in `connections`; the receiver hears when it has ended.
     pub(super) fn start(
         &self,
         index: &Arc<SubscriptionIndex>,
@@ -127,8 +127,8 @@ impl FaultPath {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((queue, journal)) = idle {
             let (waiting, stop) = (Arc::clone(&self.waiting), Arc::clone(&self.stop));
-            // Connections are numbered from 1: the server's own outlet, which nothing is sent to, is
-            // nobody's.
+            // Connections are numbered from 1: the server's own outlet, which nothing is sent to,
+            // is nobody's.
             let own = Arc::new(Outlet::new(0, Arc::clone(rules), None));
             let output = FaultOutput {
                 router: Router::new(Arc::clone(index), Arc::clone(rules), own),
