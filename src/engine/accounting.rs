@@ -10,7 +10,7 @@ use crate::units::{Nanos, SECOND};
 use super::consume::Received;
 use super::flow::DeliveryCounts;
 use super::produce::Sent;
-use super::trial::RawTrial;
+use super::raw::RawTrial;
 
 pub struct Accounting {
     /// All groups together.

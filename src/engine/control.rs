@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::driver::{Driver, Incident};
 use crate::measure::recorder::{LatencyKind, SampleBatch};
-use crate::plan::Workload;
 use crate::system::System;
 use crate::units::{Nanos, now};
 
 use super::Tick;
 use super::events::PendingEvents;
-use super::shared::Shared;
-use super::trial::{RawTrial, ThreadReport, TrialSetup, collect, gather};
+use super::raw::{RawTrial, ThreadReport, collect, gather};
+use super::setup::TrialSetup;
+use super::shared::{Shared, copies};
 use super::watch::BrokerWatch;
 use super::worker::ThreadContext;
 
@@ -227,15 +227,6 @@ impl TrialControl<'_> {
             raw.interrupted = true;
             self.shared.cut(now());
         }
-    }
-}
-
-/// How often each message of a workload arrives.
-pub fn copies(w: &Workload, delivers: bool) -> u64 {
-    match (delivers, w.topology.reply) {
-        (false, _) => 0,
-        (true, true) => 1,
-        (true, false) => u64::from(w.topology.groups),
     }
 }
 

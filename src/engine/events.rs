@@ -6,7 +6,7 @@ use crate::system::System;
 use crate::units::{Nanos, SECOND, now};
 
 use super::network;
-use super::trial::RawTrial;
+use super::raw::RawTrial;
 
 /// The events of a trial that are still to come.
 pub struct PendingEvents<'a> {

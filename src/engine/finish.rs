@@ -11,7 +11,7 @@ use crate::system::Running;
 use crate::validity::{self, Evidence};
 
 use super::fold::{FoldContext, Folded, fold};
-use super::trial::RawTrial;
+use super::raw::RawTrial;
 
 /// A finished trial and what belongs into files of its own.
 pub struct TrialFiles {

@@ -11,7 +11,7 @@ use crate::validity::BlockFlow;
 
 use super::consume::Received;
 use super::produce::Sent;
-use super::trial::RawTrial;
+use super::raw::RawTrial;
 
 /// Silence after the last arrival, at the end of a drain that lasted so long, says that nothing
 /// more was coming.

@@ -15,8 +15,8 @@ use crate::validity::CheckInput;
 use super::accounting::Accounting;
 use super::observe::{Place, observe, of_interval};
 use super::produce::Sent;
+use super::raw::RawTrial;
 use super::shared::parts;
-use super::trial::RawTrial;
 
 /// What a trial came to.
 #[derive(Default)]

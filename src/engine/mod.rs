@@ -8,6 +8,7 @@
 mod accounting;
 pub mod arrival;
 mod backlog;
+mod batch_arrival;
 mod consume;
 mod control;
 pub mod cost;
@@ -20,9 +21,11 @@ mod observe;
 mod payload;
 mod pieces;
 mod produce;
+mod raw;
 mod register;
 mod run;
 mod send_state;
+mod setup;
 mod shared;
 mod stamps;
 #[cfg(test)]

@@ -10,8 +10,8 @@ use crate::validity::{CheckInput, Sends};
 
 use super::accounting::Accounting;
 use super::produce::{GAPS, Sent};
+use super::raw::RawTrial;
 use super::shared::parts;
-use super::trial::RawTrial;
 
 /// Where a workload stands in its trial.
 pub struct Place<'a> {

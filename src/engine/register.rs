@@ -26,8 +26,10 @@ use crate::system::{Absent, Availability, Provider, Providers, System, SystemCon
 use crate::system::{bridge, kafka};
 use crate::system::{nats, none};
 
-use super::arrival::{ArrivalResult, ArrivalTrials, drive};
-use super::trial::{RawTrial, TrialSetup, execute};
+use super::batch_arrival::{ArrivalResult, ArrivalTrials, drive};
+use super::raw::RawTrial;
+use super::setup::TrialSetup;
+use super::trial::execute;
 
 /// How arrivals are stamped by a driver; see [`drive`].
 type MeasureArrivals = fn(Target, &[Workload], ArrivalTrials<'_>) -> Result<Vec<ArrivalResult>, DriverError>;

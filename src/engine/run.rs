@@ -19,8 +19,9 @@ use crate::validity;
 
 use super::finish::{About, TrialFiles, finish};
 use super::fold::FoldContext;
+use super::raw::RawTrial;
 use super::register::{Choice, Register};
-use super::trial::{RawTrial, TrialSetup};
+use super::setup::TrialSetup;
 use super::{Interrupt, Tick};
 
 /// Takes what a run produces, as it is produced.

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::plan::Workload;
 use crate::units::Nanos;
 
 /// Written by the control thread, read by the generator's threads.
@@ -109,6 +110,15 @@ impl Shared {
             WorkloadCounters::get(&c.arrived)
                 >= WorkloadCounters::get(&c.sent) * copies + WorkloadCounters::get(&c.stored)
         })
+    }
+}
+
+/// How often each message of a workload arrives.
+pub fn copies(w: &Workload, delivers: bool) -> u64 {
+    match (delivers, w.topology.reply) {
+        (false, _) => 0,
+        (true, true) => 1,
+        (true, false) => u64::from(w.topology.groups),
     }
 }
 

@@ -4,7 +4,9 @@
 use super::finish::{About, finish};
 use super::fold::{FoldContext, Folded, fold};
 use super::produce::GAPS;
-use super::trial::{RawTrial, TrialSetup, execute};
+use super::raw::RawTrial;
+use super::setup::TrialSetup;
+use super::trial::execute;
 use super::{Conditions, Interrupt, Register};
 use crate::driver::fake::FakeDriver;
 use crate::plan::{Case, Role};

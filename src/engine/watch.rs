@@ -11,7 +11,7 @@
 use crate::measure::process::{Meter, ProcessUsage, Usage};
 use crate::units::{Nanos, SECOND, now};
 
-use super::trial::RawTrial;
+use super::raw::RawTrial;
 
 /// Least distance of two samples.
 const GRAIN: Nanos = 5_000_000;

@@ -23,12 +23,12 @@ use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
 use super::consume::{ConsumerRecorder, Received, RejectRule, consume};
-use super::control::copies;
 use super::payload::templates;
 use super::pieces::pieces;
 use super::produce::{Pace, Publisher, send_state};
-use super::shared::{Shared, exact_timers, parts};
-use super::trial::{ThreadReport, TrialSetup};
+use super::raw::ThreadReport;
+use super::setup::TrialSetup;
+use super::shared::{Shared, copies, exact_timers, parts};
 
 /// What all threads of a trial need.
 pub struct ThreadContext<'a, D> {

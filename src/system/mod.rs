@@ -7,7 +7,6 @@
 //! kernel when its parent dies).
 
 pub mod bridge;
-mod external;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod nats;
@@ -16,6 +15,7 @@ mod process;
 pub mod reference;
 pub mod register;
 pub mod scratch;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

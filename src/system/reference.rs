@@ -16,8 +16,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::external::{ExternalNats, plain};
+use super::nats::external::ExternalNats;
 use super::process::{Child, Output, open_log, tail};
+use super::settings::plain;
 use super::{Availability, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::NATS;
 use crate::plan::facts::{Durability, Stated};

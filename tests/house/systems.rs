@@ -10,7 +10,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::imports;
 
 /// Files beside its own and the register that name a type of system, with the reason.
-const NAMES: [(&str, &str); 13] = [
+const NAMES: [(&str, &str); 12] = [
     ("src/calibrate: reference", "the reference broker injects what is known to be true"),
     ("src/calibrate: null", "the floor of the harness is measured without a broker"),
     ("src/calibrate: kafka", "it asks for the cargo feature"),
@@ -18,8 +18,7 @@ const NAMES: [(&str, &str); 13] = [
     ("src/cli/broker/lines.rs: nats", "a scheme of addresses"),
     ("src/plan/address.rs: kafka", "a scheme of addresses"),
     ("src/plan/address.rs: nats", "a scheme of addresses"),
-    ("src/system/external.rs: jetstream", "a field of INFO"),
-    ("src/system/external.rs: nats", "a scheme of addresses"),
+    ("src/system/nats/external.rs: jetstream", "a field of INFO"),
     ("src/system/nats/monitor.rs: jetstream", "a field of /varz"),
     ("src/system/nats/types.rs: jetstream", "a nats-server is two types: this is its own file"),
     ("src/system/none.rs: null", "its own file"),

@@ -16,11 +16,8 @@ use super::blocking::run_blocking;
 use super::counters::add;
 use super::faults::BatchFaultQueue;
 use super::hub::{ConnectionPermit, KafkaHub};
-use super::pending::Pending;
-use super::produce;
 use super::reply::Reply;
-use super::request::{self, RequestViolation};
-use super::sasl::SaslSession;
+use super::requests::{self, Pending, RequestViolation, SaslSession};
 use super::transport::Transport;
 
 /// Responses that may wait in one connection's queue; beyond that it is not read.
@@ -238,7 +235,7 @@ impl Connection {
                 return Ok(if whole > SHORT { NextRead::Long(whole) } else { NextRead::Some });
             }
             let frame: Bytes = self.buffer.split_to(whole).freeze().slice(4..);
-            let origin = request::RequestOrigin {
+            let origin = requests::RequestOrigin {
                 hub: &self.hub,
                 wake_signal: &self.wake_signal,
                 local: self.local,
@@ -249,7 +246,7 @@ impl Connection {
                 // Whatever else is asked for must find what was sent before.
                 append_staged(&self.hub, &mut self.queue, &mut self.staged);
             }
-            let pending = request::carry_out(&origin, &mut self.login, frame)?;
+            let pending = requests::carry_out(&origin, &mut self.login, frame)?;
             self.share = None;
             add(&self.hub.counters.requests, 1);
             self.staged += usize::from(produces && pending.is_some());
@@ -314,7 +311,7 @@ fn append_staged(hub: &KafkaHub, queue: &mut VecDeque<Pending>, staged: &mut usi
         _ => None,
     });
     let began = Instant::now();
-    let append = || produce::append_staged(&hub.counters, requests);
+    let append = || requests::append_staged(&hub.counters, requests);
     if hub.throttled.load(Ordering::Relaxed) {
         run_blocking(append);
     } else {

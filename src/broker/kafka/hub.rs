@@ -1,28 +1,18 @@
 //! What all connections share.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::super::log::{Log, Partition, Topic, WakeSignal};
+use super::super::log::{Log, Partition, Topic};
 use super::blocking::run_blocking;
 use super::config::KafkaConfig;
 use super::counters::KafkaCounters;
 use super::faults::BatchFaultQueue;
 use super::faults::QueuedBatch;
 use super::groups::Coordinator;
-
-/// The cluster's id, which every broker of this kind has.
-pub(super) const CLUSTER: &str = "msgbench";
-/// The topic that committed offsets are kept in.
-pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
-/// The number of times leadership has changed: never.
-pub(super) const LEADER_EPOCH: i32 = 0;
 
 pub(super) struct KafkaHub {
     pub(super) config: KafkaConfig,
@@ -122,44 +112,4 @@ impl KafkaHub {
     pub(super) fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
         self.log.topic(topic)?.partition(index)
     }
-}
-
-/// One request on its way: who has sent it and how it is to be answered.
-pub(super) struct RequestContext<'a> {
-    pub(super) hub: &'a Arc<KafkaHub>,
-    pub(super) wake_signal: &'a Arc<WakeSignal>,
-    pub(super) local: SocketAddr,
-    pub(super) peer: SocketAddr,
-    pub(super) client: &'a str,
-    pub(super) correlation: i32,
-    pub(super) version: i16,
-}
-
-impl RequestContext<'_> {
-    /// The host that this client is to connect to: the one advertised, or the one under which it
-    /// has reached the broker.
-    pub(super) fn host(&self) -> StrBytes {
-        match &self.hub.config.advertise {
-            Some(advertised) => text(advertised.host.as_str()),
-            None => text(self.local.ip().to_canonical().to_string()),
-        }
-    }
-
-    pub(super) fn port(&self) -> i32 {
-        let advertised = self.hub.config.advertise.as_ref().and_then(|advertised| advertised.port);
-        i32::from(advertised.unwrap_or_else(|| self.local.port()))
-    }
-}
-
-/// Each once: who names the same thing again is answered once, or a short request would have a long
-/// answer many times over.
-pub(super) fn once<T, K: Ord>(mut items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
-    let mut seen = BTreeSet::new();
-    items.retain(|item| seen.insert(key(item)));
-    items
-}
-
-/// A text in the crate's type.
-pub(super) fn text(text: impl Into<String>) -> StrBytes {
-    StrBytes::from_string(text.into())
 }

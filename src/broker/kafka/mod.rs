@@ -26,32 +26,25 @@
 //! fetch sessions (their gain is in thousands of partitions per consumer; clients accept session 0
 //! as "none").
 
-mod admin;
 mod api;
 pub mod batch;
 mod blocking;
-mod cluster;
 mod code;
 pub mod compressed;
 mod config;
-mod configs;
 mod connection;
 #[cfg(test)]
 mod cost_tests;
 mod counters;
 mod faults;
-mod fetch;
 mod groups;
 mod hub;
-mod metadata;
-mod offsets;
-mod pending;
-mod produce;
+mod names;
 mod reply;
-mod request;
-mod sasl;
+mod requests;
 mod server;
 pub mod shape;
+mod store;
 mod transport;
 mod validity;
 

@@ -1,9 +1,11 @@
 //! A response on its way out.
 
-use bytes::{BufMut as _, BytesMut};
-use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::log::SegmentSlice;
+use bytes::{BufMut as _, BytesMut};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
+
+use super::super::log::{SegmentSlice, WakeSignal};
 use crate::broker::shared::log_error;
 
 /// Bytes of one or more responses, and the file ranges that go between them.
@@ -41,6 +43,28 @@ impl Reply {
     }
 }
 
+/// Where the coordinator puts the answer to a request that has to wait.
+pub(super) struct ReplySlot {
+    reply: Mutex<Option<Reply>>,
+    wake_signal: Arc<WakeSignal>,
+}
+
+impl ReplySlot {
+    pub(super) fn new(wake_signal: &Arc<WakeSignal>) -> Arc<Self> {
+        Arc::new(Self { reply: Mutex::default(), wake_signal: Arc::clone(wake_signal) })
+    }
+
+    /// Puts the answer there and wakes the connection.
+    pub(super) fn fill(&self, reply: Reply) {
+        *self.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+        self.wake_signal.wake();
+    }
+
+    pub(super) fn take(&self) -> Option<Reply> {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// Encodes a response with its header and length.
 pub(super) fn respond<T: Encodable + HeaderVersion>(correlation: i32, version: i16, body: &T) -> Reply {
     respond_as(correlation, version, T::header_version(version), body, BytesMut::new())
@@ -74,4 +98,9 @@ pub(super) fn respond_as<T: Encodable>(
 pub(super) fn finish(out: &mut BytesMut, more: usize) {
     let length = u32::try_from(out.len() + more - 4).unwrap_or(u32::MAX);
     out[..4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// A text in the crate's type.
+pub(super) fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
 }

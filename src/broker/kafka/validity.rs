@@ -8,7 +8,7 @@ use super::batch;
 use super::blocking::run_blocking;
 use super::code;
 use super::compressed::{MAX_LEN, RecordSummary, Unreadable, convert, walk};
-use super::produce::ProduceRefusal;
+use super::store::ProduceRefusal;
 
 /// Records of one batch that are named in an answer at most; the words of the answer count them
 /// all.

@@ -9,39 +9,43 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::error::LogError;
-use super::partition::Partition;
 use super::segment::lock;
 
-/// What the threads do.
-pub(super) enum DiskTask {
-    /// Sync a partition.
-    Sync(Arc<Partition>),
-    /// Make a segment full of zeros for it.
-    Prewrite(Arc<Partition>),
+/// What the threads work on: a partition.
+pub(super) trait SyncTarget: Send + Sync + 'static {
+    /// Makes what is written survive.
+    fn sync(self: &Arc<Self>);
+    /// Makes a segment full of zeros, to be written over.
+    fn prewrite(self: &Arc<Self>);
 }
 
-#[derive(Default)]
-struct SyncState {
-    queue: VecDeque<DiskTask>,
+/// What the threads do.
+pub(super) enum DiskTask<P> {
+    Sync(Arc<P>),
+    Prewrite(Arc<P>),
+}
+
+struct SyncState<P> {
+    queue: VecDeque<DiskTask<P>>,
     closed: bool,
 }
 
-#[derive(Default)]
-struct SyncShared {
-    state: Mutex<SyncState>,
+struct SyncShared<P> {
+    state: Mutex<SyncState<P>>,
     work: Condvar,
 }
 
 /// The queue and its threads.
-pub(super) struct Syncer {
-    shared: Arc<SyncShared>,
+pub(super) struct Syncer<P> {
+    shared: Arc<SyncShared<P>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl Syncer {
+impl<P: SyncTarget> Syncer<P> {
     /// Starts so many threads, two at least.
     pub(super) fn start(threads: usize) -> Result<Self, LogError> {
-        let shared = Arc::new(SyncShared::default());
+        let state = SyncState { queue: VecDeque::new(), closed: false };
+        let shared = Arc::new(SyncShared { state: Mutex::new(state), work: Condvar::new() });
         let start = |n: usize| {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("log-sync-{n}"));
@@ -52,7 +56,7 @@ impl Syncer {
         Ok(Self { shared, threads: Mutex::new(threads) })
     }
 
-    pub(super) fn ask(&self, task: DiskTask) {
+    pub(super) fn ask(&self, task: DiskTask<P>) {
         lock(&self.shared.state).queue.push_back(task);
         self.shared.work.notify_one();
     }
@@ -68,7 +72,7 @@ impl Syncer {
     }
 }
 
-fn work(shared: &SyncShared, prewrites: bool) {
+fn work<P: SyncTarget>(shared: &SyncShared<P>, prewrites: bool) {
     loop {
         let mut state = lock(&shared.state);
         let task = loop {
@@ -88,9 +92,9 @@ fn work(shared: &SyncShared, prewrites: bool) {
     }
 }
 
-impl SyncState {
+impl<P> SyncState<P> {
     /// The oldest sync, or else the oldest prewrite if that is wanted.
-    fn next(&mut self, prewrites: bool) -> Option<DiskTask> {
+    fn next(&mut self, prewrites: bool) -> Option<DiskTask<P>> {
         let at = self.queue.iter().position(|task| matches!(task, DiskTask::Sync(_)));
         self.queue.remove(at.or(prewrites.then_some(0))?)
     }

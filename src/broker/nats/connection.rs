@@ -17,9 +17,10 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::config::{Auth, SlowConsumer};
+use super::connection_table::ConnectionEntry;
 use super::counters::Counters;
 use super::faults::FaultPath;
-use super::hub::{AdmissionPermit, ConnectionEntry, NatsHub, Phase};
+use super::hub::{AdmissionPermit, NatsHub, Phase};
 use super::info;
 use super::outlet::Outlet;
 use super::session::{CloseReason, Session};
@@ -108,7 +109,7 @@ async fn serve_connection(
     let Some(((source, sink, outlet), secured)) = opened else { return };
     outlet.admitted.store(matches!(hub.config.auth, Auth::None), Ordering::Release);
     let member = Arc::new(ConnectionEntry::new(Arc::clone(&outlet), peer, nonce, secured));
-    hub.enter(Arc::clone(&member));
+    hub.connections.enter(Arc::clone(&member));
     hub.readers.send_modify(|n| *n += 1);
     tokio::spawn(writer::keep(Arc::clone(&hub), Arc::clone(&outlet), sink));
     let mut session = Session::new(Arc::clone(&hub), member);
@@ -123,7 +124,7 @@ async fn serve_connection(
     reader.part(end).await;
     session.leave();
     outlet.close();
-    hub.leave(id);
+    hub.connections.leave(id);
     drop(place);
 }
 
@@ -213,7 +214,7 @@ impl ConnectionReader {
             if !pressed.is_empty() {
                 self.hold_back(pressed).await;
             }
-            while self.hub.fault_path.as_ref().is_some_and(FaultPath::is_full) && !self.outlet.is_closed() {
+            while self.hub.fault_path.as_deref().is_some_and(FaultPath::is_full) && !self.outlet.is_closed() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             buf.copy_within(used..filled, 0);

@@ -23,7 +23,7 @@ pub(super) struct Subscription {
     pub outlet: Arc<Outlet>,
     pub subject: Box<[u8]>,
     pub queue: Option<Box<[u8]>>,
-    pub sid: Box<[u8]>,
+    pub sid: Arc<[u8]>,
     /// Messages delivered so far; publishers add what they counted at the end of a batch.
     pub delivered: AtomicU64,
     /// After how many deliveries it ends; 0 is never.

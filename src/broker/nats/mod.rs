@@ -20,6 +20,7 @@
 mod auth;
 mod config;
 mod connection;
+mod connection_table;
 mod counters;
 mod faults;
 mod frames;

@@ -26,7 +26,6 @@ use tokio::sync::Notify;
 use super::config::SlowConsumer;
 use super::counters::Counters;
 use super::frames;
-use super::index::Subscription;
 use super::pool::BufferPool;
 use super::traffic::{Traffic, TrafficVolume};
 use super::users::Permissions;
@@ -56,8 +55,8 @@ struct OutletState {
     closed: bool,
     /// Set when the writing side is to be closed once everything is written.
     finishing: bool,
-    /// Subscriptions that ended by their own count, for the connection to forget.
-    expired: Vec<Arc<Subscription>>,
+    /// The sids of subscriptions that ended by their own count, for the connection to forget.
+    expired: Vec<Arc<[u8]>>,
 }
 
 /// Closes one or both directions. An error means that the peer has closed already.
@@ -436,18 +435,18 @@ impl Outlet {
         }
     }
 
-    /// Notes that a subscription of this connection has ended by its own count.
-    pub(super) fn expire(&self, sub: &Arc<Subscription>) {
+    /// Notes that the subscription with this sid has ended by its own count.
+    pub(super) fn expire(&self, sid: &Arc<[u8]>) {
         let mut state = self.state();
         if state.closed {
             return;
         }
-        state.expired.push(Arc::clone(sub));
+        state.expired.push(Arc::clone(sid));
         self.has_expired.store(true, Ordering::Release);
     }
 
-    /// The subscriptions noted since the last call.
-    pub(super) fn take_expired(&self) -> Vec<Arc<Subscription>> {
+    /// The sids noted since the last call.
+    pub(super) fn take_expired(&self) -> Vec<Arc<[u8]>> {
         if !self.has_expired.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }

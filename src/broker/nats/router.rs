@@ -17,9 +17,8 @@ use std::sync::atomic::Ordering;
 use foldhash::fast::RandomState;
 
 use super::counters::Counters;
-use super::hub::NatsHub;
-use super::index::{MatchedSubscriptions, Subscription};
-use super::outlet::Outlet;
+use super::index::{MatchedSubscriptions, Subscription, SubscriptionIndex};
+use super::outlet::{Outlet, OutletLimits};
 use super::parse::{self, Publish};
 use super::stages::Stages;
 use super::traffic::TrafficVolume;
@@ -56,7 +55,8 @@ struct Route {
 
 /// The routing side of one connection.
 pub(super) struct Router {
-    hub: Arc<NatsHub>,
+    index: Arc<SubscriptionIndex>,
+    rules: Arc<OutletLimits>,
     generation: u64,
     hasher: RandomState,
     routes: Vec<Route>,
@@ -89,12 +89,13 @@ impl From<bool> for Routed {
 }
 
 impl Router {
-    pub(super) fn new(hub: Arc<NatsHub>, own: Arc<Outlet>) -> Self {
+    pub(super) fn new(index: Arc<SubscriptionIndex>, rules: Arc<OutletLimits>, own: Arc<Outlet>) -> Self {
         let hasher = RandomState::default();
         let random = hasher.hash_one(own.id) | 1;
-        let out = Stages::new(Arc::clone(&hub), own, hasher.clone());
+        let out = Stages::new(Arc::clone(&rules), own, hasher.clone());
         Self {
-            hub,
+            index,
+            rules,
             generation: 0,
             routes: Vec::new(),
             known: HashMap::with_hasher(hasher.clone()),
@@ -120,7 +121,7 @@ impl Router {
     #[inline]
     pub(super) fn running(&self) -> Option<&[u8]> {
         let route = self.routes.get(self.last_route)?;
-        (route.simple && self.generation == self.hub.index.generation()).then_some(&self.last_subject[..])
+        (route.simple && self.generation == self.index.generation()).then_some(&self.last_subject[..])
     }
 
     /// Routes several messages without reply and headers on the subject [`running`](Self::running)
@@ -146,7 +147,7 @@ impl Router {
             } else {
                 load.payload = 0;
                 for tail in tails {
-                    if reserve_limited(&self.hub, &route_target.sub, &mut route_target.count) {
+                    if reserve_limited(&self.index, &self.rules, &route_target.sub, &mut route_target.count) {
                         stage.extend_from_slice(prefix);
                         stage.extend_from_slice(tail);
                         load += TrafficVolume { messages: 1, payload: parse::payload_of(tail) as u64 };
@@ -161,7 +162,7 @@ impl Router {
     /// Routes one message. `echo` is whether this connection wants its own.
     #[inline]
     pub(super) fn publish(&mut self, message: &Publish<'_>, echo: bool) -> Routed {
-        if self.generation != self.hub.index.generation() {
+        if self.generation != self.index.generation() {
             self.forget();
         }
         let at = if self.last_route != NO_ROUTE && message.subject == &self.last_subject[..] {
@@ -176,7 +177,7 @@ impl Router {
         mark(route, at, &mut self.counted);
         let mut delivered = false;
         for route_target in &mut route.plain {
-            if reserve(&self.hub, &route_target.sub, &mut route_target.count) {
+            if reserve(&self.index, &self.rules, &route_target.sub, &mut route_target.count) {
                 self.out.put(route_target.slot, &route_target.prefix, message);
                 delivered = true;
             }
@@ -187,7 +188,7 @@ impl Router {
             // A member that has just ended passes its turn on.
             for n in 0..len {
                 let route_target = &mut group[(first + n) % len];
-                if reserve(&self.hub, &route_target.sub, &mut route_target.count) {
+                if reserve(&self.index, &self.rules, &route_target.sub, &mut route_target.count) {
                     self.out.put(route_target.slot, &route_target.prefix, message);
                     delivered = true;
                     break;
@@ -226,7 +227,7 @@ impl Router {
             self.forget();
         }
         let mut found = std::mem::take(&mut self.found);
-        self.hub.index.search(subject, &mut found);
+        self.index.search(subject, &mut found);
         let mut route = Route::default();
         let own = self.out.own().id;
         let route_target = |router: &mut Self, sub: &Arc<Subscription>| {
@@ -266,13 +267,13 @@ impl Router {
     /// Routes a message whose subject is not remembered.
     fn publish_once(&mut self, message: &Publish<'_>, echo: bool) -> Routed {
         let mut found = std::mem::take(&mut self.found);
-        self.hub.index.search(message.subject, &mut found);
+        self.index.search(message.subject, &mut found);
         let own = self.out.own().id;
-        let mut prefix = self.hub.rules.pool.take();
+        let mut prefix = self.rules.pool.take();
         let mut send = |router: &mut Self, sub: &Arc<Subscription>| {
             let mut count = 0;
             let barred = (!echo && sub.outlet.id == own) || !sub.outlet.may_have(message.subject);
-            if barred || !reserve(&router.hub, sub, &mut count) {
+            if barred || !reserve(&router.index, &router.rules, sub, &mut count) {
                 return false;
             }
             sub.delivered.fetch_add(count, Ordering::SeqCst);
@@ -297,7 +298,7 @@ impl Router {
                 }
             }
         }
-        self.hub.rules.pool.give(prefix);
+        self.rules.pool.give(prefix);
         found.clear();
         self.found = found;
         delivered.into()
@@ -306,11 +307,11 @@ impl Router {
     /// The subscriptions that a message on this subject is delivered to now: all plain ones and one
     /// of each queue group.
     pub(super) fn targets(&mut self, subject: &[u8], into: &mut Vec<Arc<Subscription>>) {
-        if self.generation != self.hub.index.generation() {
+        if self.generation != self.index.generation() {
             self.forget();
         }
         let mut found = std::mem::take(&mut self.found);
-        self.hub.index.search(subject, &mut found);
+        self.index.search(subject, &mut found);
         found.keep(|sub| sub.outlet.may_have(subject));
         into.extend(found.plain.iter().cloned());
         for members in found.queued.chunk_by(|a, b| a.queue == b.queue) {
@@ -323,17 +324,17 @@ impl Router {
     /// Delivers a message to one subscription, unless that has had all it asked for.
     pub(super) fn deliver(&mut self, sub: &Arc<Subscription>, message: &Publish<'_>) {
         let mut count = 0;
-        if !reserve(&self.hub, sub, &mut count) {
+        if !reserve(&self.index, &self.rules, sub, &mut count) {
             return;
         }
         sub.delivered.fetch_add(count, Ordering::SeqCst);
-        let mut prefix = self.hub.rules.pool.take();
+        let mut prefix = self.rules.pool.take();
         for part in [&b"HMSG "[..], message.subject, b" ", &sub.sid, b" "] {
             prefix.extend_from_slice(part);
         }
         let slot = self.out.slot(&sub.outlet);
         self.out.put(slot, &prefix, message);
-        self.hub.rules.pool.give(prefix);
+        self.rules.pool.give(prefix);
     }
 
     /// Adds the counts kept here to the subscriptions.
@@ -349,7 +350,7 @@ impl Router {
                 let now = route_target.sub.delivered.fetch_add(count, Ordering::SeqCst) + count;
                 let max = route_target.sub.max.load(Ordering::SeqCst);
                 if max != 0 && now >= max {
-                    retire(&self.hub, &route_target.sub);
+                    retire(&self.index, &self.rules, &route_target.sub);
                 }
             }
         }
@@ -370,7 +371,7 @@ impl Router {
     fn forget(&mut self) {
         self.settle();
         self.out.commit();
-        self.generation = self.hub.index.generation();
+        self.generation = self.index.generation();
         self.routes.clear();
         self.known.clear();
         self.route_targets = 0;
@@ -403,28 +404,28 @@ fn pick(random: &mut u64, len: usize) -> usize {
 
 /// Counts one delivery; `false` when the subscription has had all it asked for.
 #[inline]
-fn reserve(hub: &NatsHub, sub: &Arc<Subscription>, count: &mut u64) -> bool {
+fn reserve(index: &SubscriptionIndex, rules: &OutletLimits, sub: &Arc<Subscription>, count: &mut u64) -> bool {
     if sub.max.load(Ordering::Relaxed) == 0 {
         *count += 1;
         return true;
     }
-    reserve_limited(hub, sub, count)
+    reserve_limited(index, rules, sub, count)
 }
 
-fn reserve_limited(hub: &NatsHub, sub: &Arc<Subscription>, count: &mut u64) -> bool {
+fn reserve_limited(index: &SubscriptionIndex, rules: &OutletLimits, sub: &Arc<Subscription>, count: &mut u64) -> bool {
     let max = sub.max.load(Ordering::SeqCst);
     let add = std::mem::take(count) + 1;
     let now = sub.delivered.fetch_add(add, Ordering::SeqCst) + add;
     if now >= max {
-        retire(hub, sub);
+        retire(index, rules, sub);
     }
     now <= max
 }
 
 /// Takes out a subscription that has had all it asked for, and tells its connection.
-pub(super) fn retire(hub: &NatsHub, sub: &Arc<Subscription>) {
-    if hub.index.remove(sub) {
-        Counters::sub(&hub.counters.subscriptions, 1);
-        sub.outlet.expire(sub);
+fn retire(index: &SubscriptionIndex, rules: &OutletLimits, sub: &Arc<Subscription>) {
+    if index.remove(sub) {
+        Counters::sub(&rules.counters.subscriptions, 1);
+        sub.outlet.expire(&sub.sid);
     }
 }

@@ -44,7 +44,7 @@ impl Broker {
     pub async fn bind(config: Config) -> Result<Self, BrokerError> {
         check(&config)?;
         auth::check(&config)?;
-        let fault_path = FaultPath::new(&config.fault_options)?;
+        let fault_path = FaultPath::new(&config.fault_options)?.map(Arc::new);
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for address in std::iter::once(&config.listen).chain(&config.listen_too) {
@@ -121,11 +121,12 @@ impl Broker {
         // Connections are tasks of their own; this ends them even if this future is dropped.
         let closing = CloseOnDrop(Arc::clone(&hub));
         tokio::pin!(shutdown);
-        let misbehaving = hub.fault_path.as_ref().map(|fault_path| fault_path.start(&hub)).transpose()?;
+        let start = |fault_path: &Arc<FaultPath>| fault_path.start(&hub.index, &hub.rules, &hub.connections);
+        let misbehaving = hub.fault_path.as_ref().map(start).transpose()?;
         // Ends when it is dropped, with this future.
         let mut controlled = tokio::task::JoinSet::new();
-        if let Some((listener, _)) = control {
-            controlled.spawn(faults::control(Arc::clone(&hub), listener));
+        if let (Some((listener, _)), Some(fault_path)) = (control, &hub.fault_path) {
+            controlled.spawn(faults::control(Arc::clone(fault_path), listener));
         }
         if let Some((listener, address)) = monitor {
             controlled.spawn(monitor::serve(Arc::clone(&hub), listener, address));
@@ -184,7 +185,7 @@ impl Drop for CloseOnDrop {
         if let Some(fault_path) = &self.0.fault_path {
             fault_path.stop();
         }
-        for member in self.0.members() {
+        for member in self.0.connections.members() {
             member.outlet.close();
         }
     }
@@ -192,7 +193,7 @@ impl Drop for CloseOnDrop {
 
 /// Tells every client that understands it that this server is about to go.
 fn announce(hub: &NatsHub) {
-    for member in hub.members() {
+    for member in hub.connections.members() {
         if member.outlet.announces.load(std::sync::atomic::Ordering::Acquire) {
             let line = hub.info.line(member.outlet.id, member.client_ip.clone(), &member.nonce, true);
             member.outlet.send(&line);
@@ -205,7 +206,7 @@ async fn drain(hub: &NatsHub) {
     let end = Instant::now() + hub.config.drain_timeout;
     announce(hub);
     hub.phase.send_replace(Phase::Draining);
-    for member in hub.members() {
+    for member in hub.connections.members() {
         member.outlet.stop_reading();
     }
     let left = || end.saturating_duration_since(Instant::now());
@@ -215,7 +216,7 @@ async fn drain(hub: &NatsHub) {
     while hub.fault_path.as_ref().is_some_and(|fault_path| !fault_path.is_empty()) && !left().is_zero() {
         sleep(Duration::from_millis(1)).await;
     }
-    for member in hub.members() {
+    for member in hub.connections.members() {
         member.outlet.flushed(left()).await;
     }
 }
@@ -226,10 +227,10 @@ async fn lame_duck(hub: &NatsHub) {
     hub.phase.send_replace(Phase::LameDuck);
     announce(hub);
     let grace = Instant::now() + hub.config.lame_duck.grace;
-    while Instant::now() < grace && !hub.members().is_empty() {
+    while Instant::now() < grace && !hub.connections.members().is_empty() {
         sleep(Duration::from_millis(50).min(grace.saturating_duration_since(Instant::now()))).await;
     }
-    let members = hub.members();
+    let members = hub.connections.members();
     let Ok(count) = u32::try_from(members.len()) else { return };
     if count == 0 {
         return;

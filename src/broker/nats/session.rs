@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::auth;
+use super::connection_table::ConnectionEntry;
 use super::counters::Counters;
-use super::hub::{ConnectionEntry, NatsHub};
+use super::hub::NatsHub;
 use super::index::{MatchedSubscriptions, Subscription};
 use super::info::{ClientOptions, Connect};
 use super::outlet::Outlet;
@@ -40,7 +41,7 @@ pub(super) struct Session {
     options: ClientOptions,
     limits: FrameLimits,
     admitted: bool,
-    subs: HashMap<Box<[u8]>, Arc<Subscription>>,
+    subs: HashMap<Arc<[u8]>, Arc<Subscription>>,
     found: MatchedSubscriptions,
     published: TrafficVolume,
     /// What the user may do, if it may not do everything.
@@ -56,7 +57,7 @@ impl Session {
             headers: false,
         };
         Self {
-            router: Router::new(Arc::clone(&hub), Arc::clone(&outlet)),
+            router: Router::new(Arc::clone(&hub.index), Arc::clone(&hub.rules), Arc::clone(&outlet)),
             options: ClientOptions::default(),
             limits,
             admitted: outlet.admitted.load(Ordering::Acquire),
@@ -254,9 +255,10 @@ impl Session {
 
     /// Drops what ended by its own count, so that a sid may be used again and nothing piles up.
     fn forget_expired(&mut self) {
-        for sub in self.outlet.take_expired() {
-            if self.subs.get(&sub.sid).is_some_and(|mine| Arc::ptr_eq(mine, &sub)) {
-                self.subs.remove(&sub.sid);
+        for sid in self.outlet.take_expired() {
+            // Another subscription may have the sid by now.
+            if self.subs.get(&sid).is_some_and(|sub| sub.ended.load(Ordering::Acquire)) {
+                self.subs.remove(&sid);
             }
         }
     }
@@ -280,16 +282,17 @@ impl Session {
                 self.router.answer(b"-ERR 'maximum subscriptions exceeded'\r\n");
                 return;
             }
+            let sid: Arc<[u8]> = sid.into();
             let sub = Arc::new(Subscription {
                 outlet: Arc::clone(&self.outlet),
                 subject: subject.into(),
                 queue: queue.map(Into::into),
-                sid: sid.into(),
+                sid: Arc::clone(&sid),
                 delivered: AtomicU64::new(0),
                 max: AtomicU64::new(0),
                 ended: AtomicBool::new(false),
             });
-            self.subs.insert(sid.into(), Arc::clone(&sub));
+            self.subs.insert(sid, Arc::clone(&sub));
             self.hub.index.insert(&sub);
             Counters::add(&self.hub.counters.subscriptions, 1);
         }

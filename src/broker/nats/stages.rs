@@ -10,8 +10,7 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 
-use super::hub::NatsHub;
-use super::outlet::Outlet;
+use super::outlet::{Outlet, OutletLimits};
 use super::parse::Publish;
 use super::traffic::TrafficVolume;
 
@@ -27,7 +26,7 @@ struct StageSlot {
 
 /// Everything gathered by one router.
 pub(super) struct Stages {
-    hub: Arc<NatsHub>,
+    rules: Arc<OutletLimits>,
     /// Slot 0 is this connection's own.
     slots: Vec<StageSlot>,
     slot_of: HashMap<u64, u32, RandomState>,
@@ -39,11 +38,11 @@ pub(super) struct Stages {
 
 impl Stages {
     /// Nothing gathered; slot 0 is the connection's own.
-    pub(super) fn new(hub: Arc<NatsHub>, own: Arc<Outlet>, hasher: RandomState) -> Self {
+    pub(super) fn new(rules: Arc<OutletLimits>, own: Arc<Outlet>, hasher: RandomState) -> Self {
         let mut slot_of = HashMap::with_hasher(hasher);
         slot_of.insert(own.id, 0);
         let slots = vec![StageSlot { outlet: own, stage: Vec::new(), load: TrafficVolume::default() }];
-        Self { hub, slots, slot_of, dirty: Vec::new(), staged: 0, pressed: Vec::new() }
+        Self { rules, slots, slot_of, dirty: Vec::new(), staged: 0, pressed: Vec::new() }
     }
 
     /// The connection these stages belong to.
@@ -55,7 +54,7 @@ impl Stages {
     pub(super) fn answer(&mut self, bytes: &[u8]) {
         let slot = &mut self.slots[0];
         if slot.stage.capacity() == 0 {
-            slot.stage = self.hub.rules.pool.take();
+            slot.stage = self.rules.pool.take();
         }
         slot.stage.extend_from_slice(bytes);
         self.staged += bytes.len();
@@ -83,7 +82,7 @@ impl Stages {
         let target = &mut self.slots[slot as usize];
         if target.stage.is_empty() {
             if target.stage.capacity() == 0 {
-                target.stage = self.hub.rules.pool.take();
+                target.stage = self.rules.pool.take();
             }
             if slot != 0 {
                 self.dirty.push(slot);
@@ -133,7 +132,7 @@ impl Stages {
     fn commit_slot(&mut self, slot: usize) {
         let slot = &mut self.slots[slot];
         let pressed = slot.outlet.commit(&mut slot.stage, std::mem::take(&mut slot.load));
-        self.hub.rules.pool.give(std::mem::take(&mut slot.stage));
+        self.rules.pool.give(std::mem::take(&mut slot.stage));
         if pressed {
             self.pressed.push(Arc::clone(&slot.outlet));
         }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::plan::options::SystemOptions;
+use crate::system::settings::plain;
 use crate::units::{Bytes, Span};
 
 /// The table of a system's options that a launched broker reads.
@@ -188,7 +189,7 @@ impl BrokerOptions {
             set("listener.name.client.sasl.enabled.mechanisms", name.into());
             set(&format!("listener.name.client.{}.sasl.jaas.config", name.to_lowercase()), module);
         }
-        p.extend(self.properties.iter().map(|(key, value)| (key.clone(), super::super::external::plain(value))));
+        p.extend(self.properties.iter().map(|(key, value)| (key.clone(), plain(value))));
         p
     }
 
@@ -213,7 +214,7 @@ impl BrokerOptions {
         ];
         all.extend(flush.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
         let properties = self.properties.iter();
-        all.extend(properties.map(|(key, value)| (format!("broker {key}"), super::super::external::plain(value))));
+        all.extend(properties.map(|(key, value)| (format!("broker {key}"), plain(value))));
         all
     }
 }

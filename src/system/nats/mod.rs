@@ -13,7 +13,8 @@
 //! 2.10.27). In both cases all are stopped and started again on other ports with empty stores.
 
 mod config;
-pub(super) mod monitor;
+pub(super) mod external;
+mod monitor;
 mod options;
 mod program;
 mod secrets;
@@ -25,10 +26,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::external::{info, plain, settings};
 use super::process::{Child, Held, Output, tail};
+use super::settings::plain;
 use super::{Running, System, SystemContext, SystemError};
 use config::ServerNode;
+use external::{info, settings};
 use options::LaunchOptions;
 use secrets::NatsCredentials;
 pub use types::{JetstreamType, NatsType};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::system::external::plain;
+use crate::system::settings::plain;
 
 /// Largest answer that is read, in bytes.
 const BOUND: u64 = 4 << 20;

@@ -76,7 +76,7 @@ fn a_server_that_runs_already_is_read_by_its_monitoring_port() {
     let url = nats.start().unwrap().url;
     let reach = |monitor: Option<&str>| {
         let timeout = Duration::from_secs(5);
-        crate::system::external::ExternalNats::new("mine", &url, monitor, timeout).start()
+        crate::system::nats::external::ExternalNats::new("mine", &url, monitor, timeout).start()
     };
     assert!(!reach(None).unwrap().settings.contains_key("sync_interval"));
     let monitor = format!("http://127.0.0.1:{}/", nats.nodes[0].monitor);

@@ -3,9 +3,9 @@
 use crate::plan::address::NATS;
 use crate::plan::options::{OptionSet, SystemOptions};
 use crate::plan::{BringUp, SystemSpec, SystemType};
-use crate::system::external::ExternalNats;
 use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
+use super::external::ExternalNats;
 use super::options::LaunchOptions;
 use super::{NatsSystem, program};
 

@@ -9,7 +9,7 @@ use kafka_protocol::messages::TopicName;
 use super::stored::{StoreAction, StoredBatch};
 use crate::broker::kafka::batch;
 use crate::broker::kafka::counters::KafkaCounters;
-use crate::broker::kafka::produce::{ProduceRefusal, store};
+use crate::broker::kafka::store::{ProduceRefusal, store};
 use crate::broker::log::{Appended, Partition, WakeSignal};
 
 /// A batch on its way through the fault server.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::super::log::{Log, LogError, Partition, SegmentSlice, SyncTicket, TopicSettings};
 use super::super::batch;
-use super::super::hub::OFFSETS_TOPIC;
+use super::super::names::OFFSETS_TOPIC;
 use crate::broker::shared::log_error;
 
 /// Offsets of one group at most.

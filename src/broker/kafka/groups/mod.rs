@@ -1,11 +1,10 @@
 //! The group coordinator: the groups, their clock, and their committed offsets.
 
 pub(super) mod committed;
-pub(super) mod offsets;
-pub(super) mod requests;
-mod state;
+pub(super) mod state;
 #[cfg(test)]
 mod tests;
+pub(super) mod waiter;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,25 +17,25 @@ use super::super::log::{Log, LogError};
 use super::config::KafkaConfig;
 use super::counters::{KafkaCounters, add};
 use committed::OffsetStore;
-use requests::Waiter;
 use state::{Group, GroupReply};
+use waiter::Waiter;
 
 /// How long the coordinator sleeps when no group has a deadline.
 const IDLE: Duration = Duration::from_secs(60);
 
-type GroupTable = HashMap<String, Group<Waiter>>;
+pub(super) type GroupTable = HashMap<String, Group<Waiter>>;
 
 /// All groups of this broker.
 pub(super) struct Coordinator {
     groups: Mutex<GroupTable>,
-    offsets: OffsetStore,
+    pub(super) offsets: OffsetStore,
     counters: Arc<KafkaCounters>,
     /// Rung when a deadline may have become earlier.
     changed: Notify,
     next_member: AtomicU64,
-    delay: Duration,
-    max_groups: usize,
-    max_members: usize,
+    pub(super) delay: Duration,
+    pub(super) max_groups: usize,
+    pub(super) max_members: usize,
 }
 
 /// Milliseconds since the Unix epoch.
@@ -63,19 +62,19 @@ impl Coordinator {
         }))
     }
 
-    fn groups(&self) -> MutexGuard<'_, GroupTable> {
+    pub(super) fn groups(&self) -> MutexGuard<'_, GroupTable> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An id no member has.
-    fn member_id(&self, client: &str) -> String {
+    pub(super) fn member_id(&self, client: &str) -> String {
         let n = self.next_member.fetch_add(1, Ordering::Relaxed);
         let client: String = client.chars().take(100).collect();
         format!("{client}-{n:016x}")
     }
 
     /// Changes a group and hands the answers to who waits.
-    fn with_group<T>(
+    pub(super) fn with_group<T>(
         &self,
         groups: &mut GroupTable,
         name: &str,

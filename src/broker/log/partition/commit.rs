@@ -56,7 +56,7 @@ impl Partition {
 
     /// Syncs all that is written by now, and tells who waits for it; asks for another sync if more
     /// is to be synced by then.
-    pub(in super::super) fn sync(self: &Arc<Self>) {
+    pub(super) fn sync_written(self: &Arc<Self>) {
         lock(&self.view).again = false;
         self.sync_once();
         let mut inner = lock(&self.view);
@@ -200,7 +200,7 @@ impl Partition {
         if lock(&self.append).next == self.opened_at {
             return Ok(());
         }
-        self.sync();
+        self.sync_written();
         let appender = lock(&self.append);
         let path = appender.segment.path();
         appender.file.set_len(appender.position).map_err(LogError::io("shorten", path))?;

@@ -20,7 +20,7 @@ use super::options::{LogOptions, SyncPolicy, TopicSettings};
 use super::producers::ProducerStates;
 use super::recover::{self, Recovered};
 use super::segment::{Segment, lock, stem};
-use super::sync::{DiskTask, Syncer};
+use super::sync::{DiskTask, SyncTarget, Syncer};
 use super::wake::WakeSignal;
 
 pub use append::Appended;
@@ -33,7 +33,7 @@ pub(super) struct LogContext {
     pub(super) options: LogOptions,
     pub(super) format: Arc<dyn BatchFormat>,
     /// There is none under [`SyncPolicy::Never`].
-    pub(super) syncer: Option<Syncer>,
+    pub(super) syncer: Option<Syncer<Partition>>,
     /// Which start of the system this is.
     pub(super) boot: Option<String>,
     /// Syncs done, and syncs and writes that failed.
@@ -154,7 +154,7 @@ impl Partition {
         nothing
     }
 
-    fn ask(&self, task: DiskTask) {
+    fn ask(&self, task: DiskTask<Self>) {
         if let Some(syncer) = &self.shared.syncer {
             syncer.ask(task);
         }
@@ -169,6 +169,16 @@ impl Partition {
         };
         readers.wake();
         waiters.wake();
+    }
+}
+
+impl SyncTarget for Partition {
+    fn sync(self: &Arc<Self>) {
+        self.sync_written();
+    }
+
+    fn prewrite(self: &Arc<Self>) {
+        self.make_spare();
     }
 }
 

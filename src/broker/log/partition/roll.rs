@@ -92,7 +92,7 @@ impl Partition {
     }
 
     /// Writes a segment of zeros, to be used at the next occasion.
-    pub(in super::super) fn prewrite(&self) {
+    pub(super) fn make_spare(&self) {
         let len = lock(&self.settings).segment_bytes.min(PREWRITE);
         let path = self.spare();
         let made = create(&path).and_then(|file| disk::fill(&file, len).map_err(LogError::io("fill", &path)));

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::broker::nats::hub::NatsHub;
+use super::FaultPath;
 use crate::broker::shared::error::BrokerError;
 use crate::faults::Faults;
 
@@ -49,8 +49,8 @@ pub(in crate::broker::nats) async fn listen(address: SocketAddr) -> Result<(TcpL
     Ok((listener, address))
 }
 
-/// Serves control connections until it is dropped.
-pub(in crate::broker::nats) async fn control(hub: Arc<NatsHub>, listener: TcpListener) {
+/// Serves connections that change the faults of `fault_path`, until it is dropped.
+pub(in crate::broker::nats) async fn control(fault_path: Arc<FaultPath>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(MOST));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -58,10 +58,10 @@ pub(in crate::broker::nats) async fn control(hub: Arc<NatsHub>, listener: TcpLis
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((socket, _)) => {
-                let hub = Arc::clone(&hub);
+                let fault_path = Arc::clone(&fault_path);
                 connections.spawn(async move {
                     // A peer that has gone needs no answer.
-                    let _ = serve(&hub, socket).await;
+                    let _ = serve(&fault_path, socket).await;
                     drop(place);
                 });
             }
@@ -71,7 +71,7 @@ pub(in crate::broker::nats) async fn control(hub: Arc<NatsHub>, listener: TcpLis
     }
 }
 
-async fn serve(hub: &NatsHub, socket: TcpStream) -> std::io::Result<()> {
+async fn serve(fault_path: &FaultPath, socket: TcpStream) -> std::io::Result<()> {
     let (reading, mut writing) = socket.into_split();
     let mut lines = BufReader::new(reading);
     let mut line = Vec::new();
@@ -85,7 +85,7 @@ async fn serve(hub: &NatsHub, socket: TcpStream) -> std::io::Result<()> {
         if line.last() != Some(&b'\n') {
             return writing.write_all(b"-ERR the line has no end within 4096 bytes\n").await;
         }
-        let answer = match apply_command(hub, &String::from_utf8_lossy(&line)) {
+        let answer = match apply_command(fault_path, &String::from_utf8_lossy(&line)) {
             Ok(faults) => format!("+OK {faults}\n"),
             Err(words) => format!("-ERR {}\n", words.replace('\n', " ")),
         };
@@ -93,8 +93,7 @@ async fn serve(hub: &NatsHub, socket: TcpStream) -> std::io::Result<()> {
     }
 }
 
-fn apply_command(hub: &NatsHub, line: &str) -> Result<Faults, String> {
-    let fault_path = hub.fault_path.as_ref().ok_or("this broker has no faults")?;
+fn apply_command(fault_path: &FaultPath, line: &str) -> Result<Faults, String> {
     let mut words = line.split_whitespace();
     let faults = match words.next() {
         Some("show") => return Ok(fault_path.faults()),

@@ -23,6 +23,7 @@
 
 mod control;
 mod deliveries;
+mod output;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -34,14 +35,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
 
-use super::hub::NatsHub;
+use super::connection_table::ConnectionTable;
+use super::index::SubscriptionIndex;
+use super::outlet::{Outlet, OutletLimits};
 use super::parse::Publish;
+use super::router::Router;
 use crate::broker::faults::{FaultOptions, Journal, MAX_WAITING, OwnedMessage};
 use crate::broker::shared::error::BrokerError;
 use crate::faults::{Faults, pattern};
 use crate::units::{Nanos, now};
 
 pub(super) use control::{control, listen};
+use output::FaultOutput;
+use server::MessageFaultServer;
 
 /// An owned copy of a message.
 fn owned(publisher: u64, m: &Publish<'_>) -> OwnedMessage {
@@ -109,20 +115,29 @@ impl FaultPath {
         }))
     }
 
-    /// Starts the server; the receiver hears when it has ended.
-    pub(super) fn start(&self, hub: &Arc<NatsHub>) -> Result<oneshot::Receiver<()>, BrokerError> {
+    /// Starts the server, which delivers to the subscriptions of `index` and hits the connections
+    /// in `connections`; the receiver hears when it has ended.
+    pub(super) fn start(
+        &self,
+        index: &Arc<SubscriptionIndex>,
+        rules: &Arc<OutletLimits>,
+        connections: &Arc<ConnectionTable>,
+    ) -> Result<oneshot::Receiver<()>, BrokerError> {
         let (ended, end) = oneshot::channel();
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((queue, journal)) = idle {
             let (waiting, stop) = (Arc::clone(&self.waiting), Arc::clone(&self.stop));
-            let server = crate::broker::nats::faults::server::MessageFaultServer::new(
-                Arc::clone(hub),
-                self.faults(),
-                queue,
-                waiting,
-                stop,
+            // Connections are numbered from 1: the server's own outlet, which nothing is sent to,
+            // is nobody's.
+            let own = Arc::new(Outlet::new(0, Arc::clone(rules), None));
+            let output = FaultOutput {
+                router: Router::new(Arc::clone(index), Arc::clone(rules), own),
                 journal,
-            );
+                waiting,
+                staged: 0,
+            };
+            let (index, connections) = (Arc::clone(index), Arc::clone(connections));
+            let server = MessageFaultServer::new(index, connections, self.faults(), queue, stop, output);
             std::thread::Builder::new()
                 .name("faults".into())
                 .spawn(move || {

@@ -13,27 +13,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use super::MessageJob;
-use super::deliveries::SingleDeliveries;
+use super::deliveries::{ALONE, SingleDeliveries};
+use super::output::FaultOutput;
 use crate::broker::faults::{FaultDecision, FaultScript, StallHit, StallSchedule, TokenBucket};
-use crate::broker::faults::{Journal, StageTimes};
-use crate::broker::faults::{OwnedMessage, wait};
-use crate::broker::nats::hub::NatsHub;
-use crate::broker::nats::index::MatchedSubscriptions;
+use crate::broker::faults::{OwnedMessage, StageTimes, wait};
+use crate::broker::nats::connection_table::ConnectionTable;
+use crate::broker::nats::index::{MatchedSubscriptions, SubscriptionIndex};
 use crate::broker::nats::outlet::Outlet;
-use crate::broker::nats::router::Router;
 use crate::faults::{Disconnect, Faults, Peer};
 use crate::units::{Nanos, now};
-
-/// Messages passed on together at most.
-const BATCH: u32 = 64;
-/// A message that is to change places with the next one is delivered alone when none has come for
-/// so long.
-pub(super) const ALONE: Nanos = 250_000_000;
 
 /// The message that is being worked on.
 struct MessageInService {
@@ -47,23 +40,22 @@ struct MessageInService {
 }
 
 /// A message on its way out.
-pub(super) struct DelayedMessage {
-    pub(super) owned: OwnedMessage,
-    pub(super) n: u64,
-    pub(super) decision: FaultDecision,
+struct DelayedMessage {
+    owned: OwnedMessage,
+    n: u64,
+    decision: FaultDecision,
     /// When its work was done.
     done: Nanos,
     release: Nanos,
 }
 
 pub(super) struct MessageFaultServer {
-    pub(super) hub: Arc<NatsHub>,
-    pub(super) queue: Receiver<MessageJob>,
-    pub(super) waiting: Arc<AtomicUsize>,
-    pub(super) stop: Arc<AtomicBool>,
-    pub(super) journal: Journal,
-    pub(super) faults: Faults,
-    pub(super) router: Router,
+    index: Arc<SubscriptionIndex>,
+    connections: Arc<ConnectionTable>,
+    queue: Receiver<MessageJob>,
+    stop: Arc<AtomicBool>,
+    faults: Faults,
+    output: FaultOutput,
     script: FaultScript,
     stalls: StallSchedule,
     bucket: Option<TokenBucket>,
@@ -77,25 +69,20 @@ pub(super) struct MessageFaultServer {
     /// Waits for the message it changes places with, and until when.
     held: Option<(DelayedMessage, Nanos)>,
     found: MatchedSubscriptions,
-    pub(super) staged: u32,
     /// Deliveries one by one, where those have faults.
-    pub(super) single: SingleDeliveries,
+    single: SingleDeliveries,
 }
 
 impl MessageFaultServer {
     pub(super) fn new(
-        hub: Arc<NatsHub>,
+        index: Arc<SubscriptionIndex>,
+        connections: Arc<ConnectionTable>,
         faults: Faults,
         queue: Receiver<MessageJob>,
-        waiting: Arc<AtomicUsize>,
         stop: Arc<AtomicBool>,
-        journal: Journal,
+        output: FaultOutput,
     ) -> Self {
-        // Connections are numbered from 1: the server's own outlet, which nothing is sent to, is
-        // nobody's.
-        let own = Arc::new(Outlet::new(0, Arc::clone(&hub.rules), None));
         Self {
-            router: Router::new(Arc::clone(&hub), own),
             script: FaultScript::new(&faults),
             stalls: StallSchedule::new(&faults),
             bucket: faults.rate_cap.map(|cap| TokenBucket::new(cap.rate.0, cap.burst)),
@@ -106,14 +93,13 @@ impl MessageFaultServer {
             last_release: 0,
             held: None,
             found: MatchedSubscriptions::default(),
-            staged: 0,
             single: SingleDeliveries::new(&faults, 0),
-            hub,
+            index,
+            connections,
             queue,
-            waiting,
             stop,
-            journal,
             faults,
+            output,
         }
     }
 
@@ -129,8 +115,8 @@ impl MessageFaultServer {
                 }
             }
             let Some(due) = self.due() else {
-                self.commit();
-                self.journal.flush();
+                self.output.commit();
+                self.output.journal.flush();
                 let held = self.held.as_ref().map(|(_, until)| *until);
                 match self.receive(held.into_iter().chain(self.single.patience()).min()) {
                     Some(MessageJob::Stop) => break,
@@ -140,7 +126,7 @@ impl MessageFaultServer {
                 continue;
             };
             if due > now() {
-                self.commit();
+                self.output.commit();
                 // What waits for the slow subscriber holds up nobody else.
                 if self.work.is_none() && self.single.due().is_some() {
                     match self.receive(Some(due)) {
@@ -158,8 +144,8 @@ impl MessageFaultServer {
             }
             self.run_due(due);
         }
-        self.commit();
-        self.journal.flush();
+        self.output.commit();
+        self.output.journal.flush();
     }
 
     /// Waits for the next item, at most until the given instant.
@@ -181,7 +167,7 @@ impl MessageFaultServer {
         match item {
             MessageJob::Message(owned) => self.begin(owned),
             MessageJob::Change(faults) => self.change(*faults),
-            MessageJob::Refused(at, peer) => self.journal.other(at, "refuse", &peer.to_string()),
+            MessageJob::Refused(at, peer) => self.output.journal.other(at, "refuse", &peer.to_string()),
             // The loop ends before it comes here.
             MessageJob::Stop => {}
         }
@@ -191,8 +177,8 @@ impl MessageFaultServer {
     /// except for delays that run.
     fn change(&mut self, faults: Faults) {
         let at = now();
-        self.journal.other(at, "control", &faults.to_string());
-        self.deliver_all();
+        self.output.journal.other(at, "control", &faults.to_string());
+        self.single.deliver_all(&mut self.output);
         self.script = FaultScript::after(&faults, self.script.number());
         self.stalls = StallSchedule::new(&faults);
         self.stalls.begin(at);
@@ -204,11 +190,11 @@ impl MessageFaultServer {
 
     /// No other message has come for the one that is to change places.
     fn deliver_alone(&mut self) {
-        self.release_held(false);
+        self.single.release_held(false, &mut self.output);
         if let Some((held, _)) = self.held.take_if(|(_, until)| *until <= now()) {
-            self.journal.note(now(), "released", held.n, None, &held.owned);
+            self.output.journal.note(now(), "released", held.n, None, &held.owned);
             self.deliver(&held);
-            self.settled(&held.owned);
+            self.output.settled(&held.owned);
         }
     }
 
@@ -216,7 +202,7 @@ impl MessageFaultServer {
         if let Some(work) = self.work.take_if(|w| w.end <= due) {
             self.done(work);
         }
-        self.serve_slow(due);
+        self.single.serve_slow(due, &mut self.output);
         while self.line.front().is_some_and(|l| l.release <= due) {
             let Some(leaving) = self.line.pop_front() else { break };
             let at = now();
@@ -250,14 +236,20 @@ impl MessageFaultServer {
         let late = at - end;
         if from > owned.arrived && self.bucket.is_some() {
             let ready = owned.arrived.max(self.free);
-            self.journal.note(from, "rate-cap", n, Some(StageTimes { from: ready, ns: from - ready, late: 0 }), &owned);
+            self.output.journal.note(
+                from,
+                "rate-cap",
+                n,
+                Some(StageTimes { from: ready, ns: from - ready, late: 0 }),
+                &owned,
+            );
         }
         let held: Nanos = stalls.iter().map(|met| met.held).sum();
         for met in &stalls {
             // What is worked on afterwards begins when the stall is really over.
             let late = if self.faults.service.is_none() { late } else { 0 };
             let over = met.over + late;
-            self.journal.note(
+            self.output.journal.note(
                 over,
                 "stall",
                 n,
@@ -266,7 +258,7 @@ impl MessageFaultServer {
             );
         }
         if self.faults.service.is_some() {
-            self.journal.note(at, "service", n, Some(StageTimes { from, ns: at - from - held, late }), &owned);
+            self.output.journal.note(at, "service", n, Some(StageTimes { from, ns: at - from - held, late }), &owned);
             self.free = at;
         } else {
             self.free = end;
@@ -277,18 +269,18 @@ impl MessageFaultServer {
     /// The broker has done its work on a message at `done`; now it is delivered, or is not.
     fn route(&mut self, mut owned: OwnedMessage, n: u64, decision: FaultDecision, done: Nanos) {
         if decision.drop {
-            self.journal.note(now(), "drop", n, None, &owned);
-            self.settled(&owned);
+            self.output.journal.note(now(), "drop", n, None, &owned);
+            self.output.settled(&owned);
             return;
         }
         if decision.corrupt {
             let head = self.journal_head(&owned);
             if owned.corrupt() {
-                self.journal.note(now(), "corrupt", n, None, head.as_ref().unwrap_or(&owned));
+                self.output.journal.note(now(), "corrupt", n, None, head.as_ref().unwrap_or(&owned));
             }
         }
         if decision.duplicate {
-            self.journal.note(now(), "duplicate", n, None, &owned);
+            self.output.journal.note(now(), "duplicate", n, None, &owned);
         }
         let release = (done + decision.delay).max(self.last_release);
         let leaving = DelayedMessage { owned, n, decision, done, release };
@@ -314,35 +306,30 @@ impl MessageFaultServer {
         }
         if let Some((at, took)) = delay {
             if self.line.front().is_none_or(|next| next.release > at) {
-                self.commit();
+                self.output.commit();
             }
-            self.journal.note(at, "delay", leaving.n, Some(took), &leaving.owned);
+            self.output.journal.note(at, "delay", leaving.n, Some(took), &leaving.owned);
         }
         if swapped {
             self.held = Some((leaving, now() + ALONE));
             return;
         }
-        self.settled(&leaving.owned);
+        self.output.settled(&leaving.owned);
         if let Some((held, _)) = self.held.take() {
-            self.journal.note(now(), "swap", held.n, None, &held.owned);
+            self.output.journal.note(now(), "swap", held.n, None, &held.owned);
             self.deliver(&held);
-            self.settled(&held.owned);
+            self.output.settled(&held.owned);
         }
     }
 
     fn deliver(&mut self, leaving: &DelayedMessage) {
-        let message = super::message(&leaving.owned);
+        let copies = 1 + u32::from(leaving.decision.duplicate);
         if self.faults.delivery.is_some() || self.faults.slow_subscriber.is_some() {
-            self.deliver_each(leaving);
+            self.single.deliver_each(leaving.n, &leaving.owned, copies, &mut self.output);
         } else {
-            for _ in 0..=u32::from(leaving.decision.duplicate) {
-                self.router.publish(&message, true);
-                self.staged += 1;
-            }
+            self.output.publish(&leaving.owned, copies);
         }
-        if self.staged >= BATCH {
-            self.commit();
-        }
+        self.output.commit_if_full();
         self.connections(leaving);
     }
 
@@ -350,13 +337,13 @@ impl MessageFaultServer {
     fn connections(&mut self, leaving: &DelayedMessage) {
         let now_due = |d: &Disconnect| d.after == leaving.n;
         if let Some(Disconnect { who, .. }) = self.faults.disconnect.filter(now_due) {
-            self.commit();
-            self.journal.note(now(), "disconnect", leaving.n, None, &leaving.owned);
+            self.output.commit();
+            self.output.journal.note(now(), "disconnect", leaving.n, None, &leaving.owned);
             self.peers(leaving, who, Outlet::close);
         }
         if let Some(Disconnect { who, .. }) = self.faults.half_open.filter(now_due) {
-            self.commit();
-            self.journal.note(now(), "half-open", leaving.n, None, &leaving.owned);
+            self.output.commit();
+            self.output.journal.note(now(), "half-open", leaving.n, None, &leaving.owned);
             self.peers(leaving, who, |outlet| {
                 outlet.discards_writes.store(true, Ordering::Relaxed);
                 outlet.read_paused_until.store(Nanos::MAX, Ordering::Relaxed);
@@ -365,7 +352,7 @@ impl MessageFaultServer {
         if let Some(stop) = self.faults.stop_reading.filter(|s| s.after == leaving.n) {
             let at = now();
             let took = StageTimes { from: at, ns: stop.length.0, late: 0 };
-            self.journal.note(at, "stop-reading", leaving.n, Some(took), &leaving.owned);
+            self.output.journal.note(at, "stop-reading", leaving.n, Some(took), &leaving.owned);
             let until = at + stop.length.0;
             self.peers(leaving, Peer::Publisher, |outlet| outlet.read_paused_until.store(until, Ordering::Relaxed));
         }
@@ -375,32 +362,17 @@ impl MessageFaultServer {
         match who {
             Peer::Publisher => {
                 let publisher = leaving.owned.publisher;
-                if let Some(member) = self.hub.members().iter().find(|m| m.outlet.id == publisher) {
+                if let Some(member) = self.connections.members().iter().find(|m| m.outlet.id == publisher) {
                     act(&member.outlet);
                 }
             }
             Peer::Subscribers => {
-                self.hub.index.search(leaving.owned.subject(), &mut self.found);
+                self.index.search(leaving.owned.subject(), &mut self.found);
                 for sub in self.found.plain.iter().chain(&self.found.queued) {
                     act(&sub.outlet);
                 }
                 self.found.clear();
             }
-        }
-    }
-
-    /// A message has left the server for good.
-    pub(super) fn settled(&self, owned: &OwnedMessage) {
-        self.waiting.fetch_sub(owned.memory_bytes(), Ordering::AcqRel);
-    }
-
-    fn commit(&mut self) {
-        if self.staged > 0 {
-            self.staged = 0;
-            self.router.end_batch();
-            // Publishers are held back by the queue; a subscriber that is too slow is the policy's
-            // business.
-            drop(self.router.take_pressed());
         }
     }
 }

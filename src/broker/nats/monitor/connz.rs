@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::super::hub::ConnectionEntry;
+use super::super::connection_table::ConnectionEntry;
 use super::super::index::Subscription;
 use super::http::HttpRequest;
 use super::pages::pretty;
@@ -188,7 +188,7 @@ pub(super) fn connz(monitor: &Monitor, request: &HttpRequest) -> Result<String, 
         Some(other) => return Err(format!("Error decoding state for {other}\n")),
     };
     let auth = asked(request, "auth") || request.option("user").is_some();
-    let members: Vec<Arc<ConnectionEntry>> = if closed { Vec::new() } else { monitor.hub.members() };
+    let members: Vec<Arc<ConnectionEntry>> = if closed { Vec::new() } else { monitor.hub.connections.members() };
     let wanted = members.iter().filter(|member| only.is_none_or(|id| member.outlet.id == id));
     let mut connections: Vec<ConnInfo> = wanted.map(|member| ConnInfo::of(monitor, member, auth)).collect();
     if let Some(user) = request.option("user") {

@@ -12,11 +12,12 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::code;
-use super::super::hub::{RequestContext, once, text};
-use super::super::pending::Pending;
-use super::committed::{Committed, PartitionKey};
-use super::state::MemberIdentity;
-use super::wall;
+use super::super::groups::committed::{Committed, PartitionKey};
+use super::super::groups::state::MemberIdentity;
+use super::super::groups::wall;
+use super::super::reply::text;
+use super::context::{RequestContext, once};
+use super::pending::Pending;
 use crate::broker::shared::log_error;
 
 /// Longest metadata of a committed offset.
@@ -25,7 +26,7 @@ const MAX_METADATA: usize = 4096;
 const SYNC_WAIT: Duration = Duration::from_secs(60);
 
 /// Notes offsets; answered when the sync policy covers them.
-pub(in super::super) fn commit(call: &RequestContext<'_>, request: OffsetCommitRequest) -> Pending {
+pub(super) fn commit(call: &RequestContext<'_>, request: OffsetCommitRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let who = MemberIdentity {
         member: &request.member_id,
@@ -132,7 +133,7 @@ fn fields(committed: Option<Committed>) -> (i64, i32, Option<StrBytes>) {
 }
 
 /// Answers what is committed.
-pub(in super::super) fn fetch_offsets(call: &RequestContext<'_>, request: OffsetFetchRequest) -> Pending {
+pub(super) fn fetch_offsets(call: &RequestContext<'_>, request: OffsetFetchRequest) -> Pending {
     if call.version < 8 {
         let wanted = request.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
         let topics = committed(call, &request.group_id, wanted).into_iter().map(|(name, parts)| {
@@ -167,7 +168,7 @@ pub(in super::super) fn fetch_offsets(call: &RequestContext<'_>, request: Offset
 }
 
 /// Forgets what is committed at some places that no member reads from.
-pub(in super::super) fn delete_offsets(call: &RequestContext<'_>, request: OffsetDeleteRequest) -> Pending {
+pub(super) fn delete_offsets(call: &RequestContext<'_>, request: OffsetDeleteRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let in_use = coordinator.groups().get(request.group_id.as_str()).is_some_and(|group| !group.members.is_empty());
     let have = coordinator.offsets.all(&request.group_id);

@@ -1,30 +1,39 @@
-//! From a frame to the handler of its request.
+//! The requests: from a frame to its handler, and the handlers.
+//!
+//! A handler takes a [`RequestContext`] and gives a [`Pending`]: an answer, or what it waits for.
+
+mod admin;
+mod cluster;
+mod committed;
+mod configs;
+mod context;
+mod fetch;
+mod fetch_wait;
+mod groups;
+mod metadata;
+mod offsets;
+mod pending;
+mod produce;
+mod produce_wait;
+mod sasl;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{self as m, ApiKey};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use kafka_protocol::protocol::Decodable;
 
-use super::super::log::WakeSignal;
 use super::blocking::run_blocking;
-use super::hub::{KafkaHub, RequestContext};
-use super::pending::Pending;
-use super::reply::{Reply, respond};
-use super::sasl::{self, SaslSession};
-use super::{admin, api, cluster, configs, fetch, groups, metadata, offsets, produce, shape};
+use super::hub::KafkaHub;
+use super::{api, shape};
+use crate::broker::log::WakeSignal;
+use context::RequestContext;
 
-/// Why a connection is to be closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequestViolation {
-    /// The bytes are not a request this broker serves.
-    Malformed,
-    /// The client must authenticate first, or has failed to.
-    Unauthenticated,
-    /// The request cannot be answered: acks=0 has no other way to say that something went wrong.
-    Failed,
-}
+pub(super) use context::RequestViolation;
+pub(super) use pending::Pending;
+pub(super) use produce_wait::append_staged;
+pub(super) use sasl::SaslSession;
 
 /// Where requests come from.
 pub(super) struct RequestOrigin<'a> {
@@ -94,18 +103,6 @@ fn decode<T: Decodable>(call: &RequestContext<'_>, mut body: Bytes) -> Result<T,
     T::decode(&mut body, call.version).map_err(|_| RequestViolation::Malformed)
 }
 
-impl RequestContext<'_> {
-    /// An answer that is ready.
-    pub(super) fn ready<T: Encodable + HeaderVersion>(&self, body: &T) -> Pending {
-        Pending::Ready(Some(self.reply(body)))
-    }
-
-    /// The same, to be sent when something else is known.
-    pub(super) fn reply<T: Encodable + HeaderVersion>(&self, body: &T) -> Reply {
-        respond(self.correlation, self.version, body)
-    }
-}
-
 fn dispatch(
     call: &RequestContext<'_>,
     key: ApiKey,
@@ -151,17 +148,17 @@ fn dispatch(
         DescribeConfigs, DescribeConfigsRequest => configs::describe;
         AlterConfigs, AlterConfigsRequest => configs::alter;
         IncrementalAlterConfigs, IncrementalAlterConfigsRequest => configs::alter_some;
-        FindCoordinator, FindCoordinatorRequest => groups::requests::find_coordinator;
-        JoinGroup, JoinGroupRequest => groups::requests::join;
-        SyncGroup, SyncGroupRequest => groups::requests::sync;
-        Heartbeat, HeartbeatRequest => groups::requests::heartbeat;
-        ConsumerGroupHeartbeat, ConsumerGroupHeartbeatRequest => groups::requests::new_protocol;
-        LeaveGroup, LeaveGroupRequest => groups::requests::leave;
-        DescribeGroups, DescribeGroupsRequest => groups::requests::describe;
-        ListGroups, ListGroupsRequest => groups::requests::list;
-        DeleteGroups, DeleteGroupsRequest => groups::requests::delete;
-        OffsetCommit, OffsetCommitRequest => groups::offsets::commit;
-        OffsetFetch, OffsetFetchRequest => groups::offsets::fetch_offsets;
-        OffsetDelete, OffsetDeleteRequest => groups::offsets::delete_offsets;
+        FindCoordinator, FindCoordinatorRequest => groups::find_coordinator;
+        JoinGroup, JoinGroupRequest => groups::join;
+        SyncGroup, SyncGroupRequest => groups::sync;
+        Heartbeat, HeartbeatRequest => groups::heartbeat;
+        ConsumerGroupHeartbeat, ConsumerGroupHeartbeatRequest => groups::new_protocol;
+        LeaveGroup, LeaveGroupRequest => groups::leave;
+        DescribeGroups, DescribeGroupsRequest => groups::describe;
+        ListGroups, ListGroupsRequest => groups::list;
+        DeleteGroups, DeleteGroupsRequest => groups::delete;
+        OffsetCommit, OffsetCommitRequest => committed::commit;
+        OffsetFetch, OffsetFetchRequest => committed::fetch_offsets;
+        OffsetDelete, OffsetDeleteRequest => committed::delete_offsets;
     }))
 }

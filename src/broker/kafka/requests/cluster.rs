@@ -26,12 +26,13 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use super::super::log::Topic;
-use super::code;
-use super::groups::wall;
-use super::hub::{LEADER_EPOCH, OFFSETS_TOPIC, RequestContext, once, text};
-use super::metadata::NO_OPERATIONS;
+use super::super::code;
+use super::super::groups::wall;
+use super::super::names::{LEADER_EPOCH, NO_OPERATIONS, OFFSETS_TOPIC};
+use super::super::reply::text;
+use super::context::{RequestContext, once};
 use super::pending::Pending;
+use crate::broker::log::Topic;
 
 /// Partitions in one answer at most, whatever the client asks for.
 const PAGE: usize = 2000;

@@ -1,78 +1,32 @@
 //! The requests about groups and their members, from and to the words of the protocol.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::find_coordinator_response::Coordinator as Found;
-use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::code;
-use super::super::hub::{RequestContext, once, text};
-use super::super::pending::{Pending, ReplySlot};
-use super::super::reply::respond;
-use super::state::{Group, GroupReply, GroupState, JoinReply, JoinRequest, MemberIdentity, SyncReply};
-use super::wall;
+use super::super::groups::state::{Group, GroupReply, GroupState, JoinReply, JoinRequest, MemberIdentity, SyncReply};
+use super::super::groups::waiter::{Waiter, join_response, sync_response};
+use super::super::groups::wall;
+use super::super::reply::text;
+use super::context::{RequestContext, once};
+use super::pending::Pending;
 
 /// Bytes that a member may say about itself, over all protocols.
 const MAX_METADATA: usize = 1 << 20;
 /// Bound on the wait of a join or sync, beyond what the group itself allows.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// A connection that waits for a group.
-pub(in super::super) struct Waiter {
-    slot: Arc<ReplySlot>,
-    correlation: i32,
-    version: i16,
-}
-
-impl Waiter {
-    fn new(call: &RequestContext<'_>) -> (Self, Pending) {
-        let slot = ReplySlot::new(call.wake_signal);
-        let waiter = Self { slot: Arc::clone(&slot), correlation: call.correlation, version: call.version };
-        (waiter, Pending::Group(slot, tokio::time::Instant::now() + MAX_WAIT))
-    }
-
-    pub(super) fn answer(self, answer: GroupReply) {
-        let reply = match answer {
-            GroupReply::Join(joined) => respond(self.correlation, self.version, &join_response(joined, self.version)),
-            GroupReply::Sync(synced) => respond(self.correlation, self.version, &sync_response(synced)),
-        };
-        self.slot.fill(reply);
-    }
-}
-
-fn join_response(joined: JoinReply, version: i16) -> JoinGroupResponse {
-    let members = joined.members.into_iter().map(|(id, instance, metadata)| {
-        JoinGroupResponseMember::default()
-            .with_member_id(text(id))
-            .with_group_instance_id(instance.filter(|_| version >= 5).map(text))
-            .with_metadata(metadata)
-    });
-    // Versions below 7 cannot say that there is no protocol.
-    let protocol = joined.protocol.or((version < 7).then(String::new));
-    JoinGroupResponse::default()
-        .with_error_code(joined.code)
-        .with_generation_id(joined.generation)
-        .with_protocol_type(joined.protocol_type.filter(|_| version >= 7).map(text))
-        .with_protocol_name(protocol.map(text))
-        .with_leader(text(joined.leader))
-        .with_member_id(text(joined.member))
-        .with_skip_assignment(joined.skip && version >= 9)
-        .with_members(members.collect())
-}
-
-fn sync_response(synced: SyncReply) -> SyncGroupResponse {
-    SyncGroupResponse::default()
-        .with_error_code(synced.code)
-        .with_protocol_type(synced.protocol_type.map(text))
-        .with_protocol_name(synced.protocol.map(text))
-        .with_assignment(synced.assignment)
+/// The place in a group of a request that waits, and what its connection waits for.
+fn waiter(call: &RequestContext<'_>) -> (Waiter, Pending) {
+    let (waiter, slot) = Waiter::new(call.wake_signal, call.correlation, call.version);
+    (waiter, Pending::Group(slot, tokio::time::Instant::now() + MAX_WAIT))
 }
 
 /// What is kept must not keep the receive buffer it came in.
@@ -89,7 +43,7 @@ fn millis(ms: i32) -> Duration {
 }
 
 /// Every key's coordinator is this broker, if it has such coordinators.
-pub(in super::super) fn find_coordinator(call: &RequestContext<'_>, request: FindCoordinatorRequest) -> Pending {
+pub(super) fn find_coordinator(call: &RequestContext<'_>, request: FindCoordinatorRequest) -> Pending {
     let refusal = match request.key_type {
         0 => None,
         1 => Some((code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "this broker has no transactions")),
@@ -124,7 +78,7 @@ pub(in super::super) fn find_coordinator(call: &RequestContext<'_>, request: Fin
 }
 
 /// Takes a member into a group; answered when all have joined.
-pub(in super::super) fn join(call: &RequestContext<'_>, request: JoinGroupRequest) -> Pending {
+pub(super) fn join(call: &RequestContext<'_>, request: JoinGroupRequest) -> Pending {
     let refuse =
         |code| call.ready(&join_response(JoinReply::refused(code, request.member_id.to_string()), call.version));
     if request.group_id.is_empty() {
@@ -162,13 +116,13 @@ pub(in super::super) fn join(call: &RequestContext<'_>, request: JoinGroupReques
         groups.insert(name.to_owned(), Group::new(coordinator.delay, coordinator.max_members));
     }
     let id = coordinator.member_id(request.group_instance_id.as_deref().unwrap_or(call.client));
-    let (waiter, pending) = Waiter::new(call);
-    coordinator.with_group(&mut groups, name, |group, out| group.join(join, waiter, id, Instant::now(), out));
+    let (place, pending) = waiter(call);
+    coordinator.with_group(&mut groups, name, |group, out| group.join(join, place, id, Instant::now(), out));
     pending
 }
 
 /// Takes the leader's assignments, or gives a member its own; answered when the leader's are there.
-pub(in super::super) fn sync(call: &RequestContext<'_>, request: SyncGroupRequest) -> Pending {
+pub(super) fn sync(call: &RequestContext<'_>, request: SyncGroupRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let who = MemberIdentity {
         member: &request.member_id,
@@ -177,10 +131,10 @@ pub(in super::super) fn sync(call: &RequestContext<'_>, request: SyncGroupReques
     };
     let assignments = request.assignments.iter().map(|a| (a.member_id.to_string(), own(&a.assignment))).collect();
     let protocol = (optional(&request.protocol_type), optional(&request.protocol_name));
-    let (waiter, pending) = Waiter::new(call);
+    let (place, pending) = waiter(call);
     let mut groups = coordinator.groups();
     let change = |group: &mut Group<Waiter>, out: &mut Vec<(Waiter, GroupReply)>| {
-        group.sync(who, protocol, assignments, waiter, Instant::now(), out);
+        group.sync(who, protocol, assignments, place, Instant::now(), out);
     };
     match coordinator.with_group(&mut groups, &request.group_id, change) {
         Some(()) => pending,
@@ -189,7 +143,7 @@ pub(in super::super) fn sync(call: &RequestContext<'_>, request: SyncGroupReques
 }
 
 /// Takes a heartbeat.
-pub(in super::super) fn heartbeat(call: &RequestContext<'_>, request: HeartbeatRequest) -> Pending {
+pub(super) fn heartbeat(call: &RequestContext<'_>, request: HeartbeatRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let who = MemberIdentity {
         member: &request.member_id,
@@ -202,7 +156,7 @@ pub(in super::super) fn heartbeat(call: &RequestContext<'_>, request: HeartbeatR
 }
 
 /// Refuses a member of the new group protocol (KIP-848), which is not built.
-pub(in super::super) fn new_protocol(call: &RequestContext<'_>, _: ConsumerGroupHeartbeatRequest) -> Pending {
+pub(super) fn new_protocol(call: &RequestContext<'_>, _: ConsumerGroupHeartbeatRequest) -> Pending {
     let words = "this broker has only the classic group protocol: set group.protocol=classic";
     let response = ConsumerGroupHeartbeatResponse::default()
         .with_error_code(code::UNSUPPORTED_VERSION)
@@ -211,7 +165,7 @@ pub(in super::super) fn new_protocol(call: &RequestContext<'_>, _: ConsumerGroup
 }
 
 /// Lets members go.
-pub(in super::super) fn leave(call: &RequestContext<'_>, request: LeaveGroupRequest) -> Pending {
+pub(super) fn leave(call: &RequestContext<'_>, request: LeaveGroupRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let mut groups = coordinator.groups();
     let mut leave = |member: &str, instance: Option<&str>| {
@@ -236,7 +190,7 @@ pub(in super::super) fn leave(call: &RequestContext<'_>, request: LeaveGroupRequ
 }
 
 /// Tells what groups are made of.
-pub(in super::super) fn describe(call: &RequestContext<'_>, request: DescribeGroupsRequest) -> Pending {
+pub(super) fn describe(call: &RequestContext<'_>, request: DescribeGroupsRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let groups = coordinator.groups();
     let described = once(request.groups, GroupId::clone).into_iter().map(|id| {
@@ -268,7 +222,7 @@ pub(in super::super) fn describe(call: &RequestContext<'_>, request: DescribeGro
 }
 
 /// Lists the groups that have members or committed offsets.
-pub(in super::super) fn list(call: &RequestContext<'_>, request: ListGroupsRequest) -> Pending {
+pub(super) fn list(call: &RequestContext<'_>, request: ListGroupsRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let groups = coordinator.groups();
     let kind = |group: &Group<Waiter>| group.protocol_type.clone().unwrap_or_default();
@@ -289,7 +243,7 @@ pub(in super::super) fn list(call: &RequestContext<'_>, request: ListGroupsReque
 }
 
 /// Deletes groups without members, and what they have committed.
-pub(in super::super) fn delete(call: &RequestContext<'_>, request: DeleteGroupsRequest) -> Pending {
+pub(super) fn delete(call: &RequestContext<'_>, request: DeleteGroupsRequest) -> Pending {
     let coordinator = &call.hub.groups;
     let mut groups = coordinator.groups();
     let results = request.groups_names.into_iter().map(|id| {

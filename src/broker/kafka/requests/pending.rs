@@ -1,16 +1,16 @@
 //! Requests that have been carried out and may not be answered yet.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::log::{SyncTicket, WakeSignal};
-use super::fetch::FetchWait;
-use super::produce::ProduceWait;
-use super::reply::Reply;
+use super::super::reply::{Reply, ReplySlot};
+use super::fetch_wait::FetchWait;
+use super::produce_wait::ProduceWait;
+use crate::broker::log::{SyncTicket, WakeSignal};
 
 /// A request in a connection's queue.
-pub(super) enum Pending {
+pub(in crate::broker::kafka) enum Pending {
     /// Answered at once.
     Ready(Option<Reply>),
     /// Waits for its records to be synced.
@@ -23,35 +23,13 @@ pub(super) enum Pending {
     Commit(SyncTicket, Instant, Option<Box<(Reply, Reply)>>),
 }
 
-/// Where the coordinator puts the answer to a request that has to wait.
-pub(super) struct ReplySlot {
-    reply: Mutex<Option<Reply>>,
-    wake_signal: Arc<WakeSignal>,
-}
-
-impl ReplySlot {
-    pub(super) fn new(wake_signal: &Arc<WakeSignal>) -> Arc<Self> {
-        Arc::new(Self { reply: Mutex::default(), wake_signal: Arc::clone(wake_signal) })
-    }
-
-    /// Puts the answer there and wakes the connection.
-    pub(super) fn fill(&self, reply: Reply) {
-        *self.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
-        self.wake_signal.wake();
-    }
-
-    fn take(&self) -> Option<Reply> {
-        self.reply.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 fn late(deadline: Instant) -> bool {
     Instant::now() >= deadline
 }
 
 impl Pending {
     /// The answer, if it is ready; otherwise `wake_signal` is rung when it is worth asking again.
-    pub(super) fn poll(&mut self, wake_signal: &Arc<WakeSignal>) -> Option<Reply> {
+    pub(in crate::broker::kafka) fn poll(&mut self, wake_signal: &Arc<WakeSignal>) -> Option<Reply> {
         match self {
             Self::Ready(reply) => Some(reply.take().unwrap_or_default()),
             Self::Produce(wait) => wait.poll(wake_signal),
@@ -67,7 +45,7 @@ impl Pending {
     }
 
     /// Bytes of the answer, if it was ready from the beginning.
-    pub(super) fn ready_len(&self) -> usize {
+    pub(in crate::broker::kafka) fn ready_len(&self) -> usize {
         match self {
             Self::Ready(reply) => reply.as_ref().map_or(0, Reply::len),
             _ => 0,
@@ -75,7 +53,7 @@ impl Pending {
     }
 
     /// When it is to be asked again at the latest.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::broker::kafka) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Ready(_) => None,
             Self::Produce(wait) => Some(wait.deadline),
@@ -85,7 +63,7 @@ impl Pending {
     }
 
     /// Whether it is worth waiting for at the end.
-    pub(super) fn is_brief(&self) -> bool {
+    pub(in crate::broker::kafka) fn is_brief(&self) -> bool {
         matches!(self, Self::Ready(_) | Self::Produce(_) | Self::Commit(..))
     }
 }

@@ -1,4 +1,4 @@
-//! A system that is already running at a URL: reached, asked what it is, and left alone.
+//! A NATS server that is already running at a URL: reached, asked what it is, and left alone.
 //!
 //! Its processes are not ours to watch or stop, even when they are on this host; hence no process
 //! ids and no logs. It also holds the one thing a NATS server says unasked, its INFO line, which
@@ -9,10 +9,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::nats::monitor;
-use super::{Running, System, SystemError};
+use super::monitor;
 use crate::plan::address::NATS;
 use crate::plan::{Address, SystemSpec};
+use crate::system::settings::plain;
+use crate::system::{Running, System, SystemError};
 
 /// Longest INFO line that is read, in bytes; a large cluster lists its servers in it.
 const INFO_BOUND: u64 = 64 * 1024;
@@ -42,7 +43,7 @@ impl ExternalNats {
 
 impl ExternalNats {
     /// The one at `url`, with the option `monitor` of `spec`.
-    pub(super) fn of(spec: &SystemSpec, url: &str, timeout: Duration) -> Self {
+    pub(in crate::system) fn of(spec: &SystemSpec, url: &str, timeout: Duration) -> Self {
         Self::new(&spec.name, url, spec.options.get("monitor").and_then(|v| v.as_str()), timeout)
     }
 }
@@ -122,11 +123,6 @@ fn read_info(stream: TcpStream, left: impl Fn() -> Duration) -> io::Result<serde
 /// The entries of INFO worth recording.
 pub(super) fn settings(info: &serde_json::Value) -> BTreeMap<String, String> {
     INFO_SETTINGS.iter().filter_map(|&key| Some((key.to_owned(), plain(info.get(key)?)))).collect()
-}
-
-/// A JSON value as people write it: strings without quotes.
-pub(super) fn plain(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

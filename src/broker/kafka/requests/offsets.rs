@@ -10,12 +10,13 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochResponse,
 };
 
-use super::super::log::{LogError, Partition};
-use super::batch;
-use super::code;
-use super::compressed::walk;
-use super::hub::{LEADER_EPOCH, RequestContext};
+use super::super::batch;
+use super::super::code;
+use super::super::compressed::walk;
+use super::super::names::LEADER_EPOCH;
+use super::context::RequestContext;
 use super::pending::Pending;
+use crate::broker::log::{LogError, Partition};
 
 /// Times that mean something else.
 const LATEST: i64 = -1;

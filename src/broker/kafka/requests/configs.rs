@@ -17,11 +17,12 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::log::{SyncPolicy, TopicSettings};
-use super::code;
-use super::compressed;
-use super::hub::{RequestContext, once, text};
+use super::super::code;
+use super::super::compressed;
+use super::super::reply::text;
+use super::context::{RequestContext, once};
 use super::pending::Pending;
+use crate::broker::log::{SyncPolicy, TopicSettings};
 
 /// Kinds of resources.
 const ON_TOPIC: i8 = 2;

@@ -1,88 +1,51 @@
-//! Fetch: ranges of segments, as they are.
+//! Fetch requests that may have to wait: ranges of segments, as they are.
 //!
 //! The response is written by hand, since its records are file ranges and not bytes in memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::messages::TopicName;
 use tokio::time::Instant;
 
-use super::super::log::{Partition, SegmentSlice, WakeSignal};
-use super::blocking::run_blocking;
-use super::code;
-use super::hub::{LEADER_EPOCH, RequestContext};
-use super::pending::Pending;
-use super::reply::{Reply, finish};
+use super::super::blocking::run_blocking;
+use super::super::code;
+use super::super::names::LEADER_EPOCH;
+use super::super::reply::{Reply, finish};
+use crate::broker::log::{Partition, SegmentSlice, WakeSignal};
 
 /// Ranges shorter than this are read into the response, longer ones sent from the file.
 const SEND_FILE: usize = 32 << 10;
-/// Longest wait for records, whatever the client allows.
-const MAX_WAIT: Duration = Duration::from_secs(300);
 /// The first version with compact lengths and tagged fields.
 const FLEXIBLE: i16 = 12;
 
 /// A fetch request that may have to wait.
-pub(super) struct FetchWait {
-    correlation: i32,
-    version: i16,
+pub(in crate::broker::kafka) struct FetchWait {
+    pub(super) correlation: i32,
+    pub(super) version: i16,
     pub(super) deadline: Instant,
-    min: usize,
-    max: usize,
-    committed: bool,
-    topics: Vec<(TopicName, Vec<PartitionFetch>)>,
+    pub(super) min: usize,
+    pub(super) max: usize,
+    pub(super) committed: bool,
+    pub(super) topics: Vec<(TopicName, Vec<PartitionFetch>)>,
 }
 
-struct PartitionFetch {
-    index: i32,
-    offset: i64,
-    max: usize,
-    epoch: i32,
-    partition: Option<Arc<Partition>>,
+pub(super) struct PartitionFetch {
+    pub(super) index: i32,
+    pub(super) offset: i64,
+    pub(super) max: usize,
+    pub(super) epoch: i32,
+    pub(super) partition: Option<Arc<Partition>>,
     /// What the last look found.
-    found: FetchedRange,
+    pub(super) found: FetchedRange,
 }
 
 #[derive(Default)]
-struct FetchedRange {
+pub(super) struct FetchedRange {
     code: i16,
     start: i64,
     end: i64,
     slice: Option<SegmentSlice>,
-}
-
-/// Looks for what the request wants.
-pub(super) fn fetch(call: &RequestContext<'_>, request: FetchRequest) -> Pending {
-    if request.session_id != 0 {
-        // Sessions are never given out.
-        let reply = head(call.correlation, call.version, code::FETCH_SESSION_ID_NOT_FOUND, 0);
-        return Pending::Ready(Some(end(reply, call.version, Vec::new())));
-    }
-    let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
-    let topics = request.topics.into_iter().map(|wanted| {
-        let topic = call.hub.log.topic(&wanted.topic);
-        let parts = wanted.partitions.into_iter().map(|part| PartitionFetch {
-            index: part.partition,
-            offset: part.fetch_offset,
-            max: size(part.partition_max_bytes),
-            epoch: part.current_leader_epoch,
-            partition: topic.as_ref().and_then(|topic| topic.partition(part.partition)),
-            found: FetchedRange::default(),
-        });
-        let parts = parts.collect();
-        (wanted.topic, parts)
-    });
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
-    Pending::Fetch(FetchWait {
-        correlation: call.correlation,
-        version: call.version,
-        deadline: Instant::now() + wait,
-        min: size(request.min_bytes),
-        max: size(request.max_bytes).min(call.hub.config.max_fetch),
-        committed: request.isolation_level == 1,
-        topics: topics.collect(),
-    })
 }
 
 impl PartitionFetch {
@@ -145,7 +108,7 @@ impl FetchWait {
     }
 }
 
-fn head(correlation: i32, version: i16, error: i16, topics: usize) -> BytesMut {
+pub(super) fn head(correlation: i32, version: i16, error: i16, topics: usize) -> BytesMut {
     let mut out = BytesMut::with_capacity(256);
     out.put_i32(0);
     out.put_i32(correlation);
@@ -159,7 +122,7 @@ fn head(correlation: i32, version: i16, error: i16, topics: usize) -> BytesMut {
     out
 }
 
-fn end(mut out: BytesMut, version: i16, files: Vec<(usize, SegmentSlice)>) -> Reply {
+pub(super) fn end(mut out: BytesMut, version: i16, files: Vec<(usize, SegmentSlice)>) -> Reply {
     put_tags(&mut out, version);
     finish(&mut out, files.iter().map(|(_, slice)| slice.len).sum());
     Reply { bytes: out, files, hangs_up: false }

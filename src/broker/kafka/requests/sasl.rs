@@ -8,19 +8,18 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::code;
-use super::hub::{RequestContext, text};
+use super::super::code;
+use super::super::reply::{Reply, text};
+use super::context::{RequestContext, RequestViolation};
 use super::pending::Pending;
-use super::reply::Reply;
-use super::request::RequestViolation;
 
 const MECHANISM: &str = "PLAIN";
 
 /// How far a connection has come in showing who it is.
-pub(super) struct SaslSession {
+pub(in crate::broker::kafka) struct SaslSession {
     users: Vec<(String, String)>,
     state: SaslState,
-    pub(super) deadline: Instant,
+    pub(in crate::broker::kafka) deadline: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +37,12 @@ enum SaslState {
 }
 
 impl SaslSession {
-    pub(super) fn new(users: &[(String, String)], deadline: Instant) -> Self {
+    pub(in crate::broker::kafka) fn new(users: &[(String, String)], deadline: Instant) -> Self {
         let state = if users.is_empty() { SaslState::Done } else { SaslState::New };
         Self { users: users.to_vec(), state, deadline }
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(in crate::broker::kafka) fn is_done(&self) -> bool {
         self.state == SaslState::Done
     }
 
@@ -119,7 +118,7 @@ pub(super) fn authenticate(
         }
         SaslState::Shaken => {
             login.state = SaslState::Failed;
-            super::counters::add(&call.hub.counters.auth_failures, 1);
+            super::super::counters::add(&call.hub.counters.auth_failures, 1);
             (code::SASL_AUTHENTICATION_FAILED, Some(text("Authentication failed: Invalid username or password")))
         }
         _ => (code::ILLEGAL_SASL_STATE, Some(text("SaslAuthenticate follows SaslHandshake"))),

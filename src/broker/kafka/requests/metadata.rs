@@ -11,13 +11,12 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use super::super::log::Topic;
-use super::code;
-use super::hub::{CLUSTER, LEADER_EPOCH, OFFSETS_TOPIC, RequestContext, once, text};
+use super::super::code;
+use super::super::names::{CLUSTER, LEADER_EPOCH, NO_OPERATIONS, OFFSETS_TOPIC};
+use super::super::reply::text;
+use super::context::{RequestContext, once};
 use super::pending::Pending;
-
-/// "Not asked for", where authorized operations are reported.
-pub(super) const NO_OPERATIONS: i32 = i32::MIN;
+use crate::broker::log::Topic;
 
 /// Answers with the broker and the topics asked for, which are made if that is allowed.
 pub(super) fn metadata(call: &RequestContext<'_>, request: MetadataRequest) -> Pending {

@@ -14,11 +14,12 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use super::super::log::Topic;
-use super::code;
+use super::super::code;
+use super::super::reply::text;
 use super::configs;
-use super::hub::{RequestContext, text};
+use super::context::RequestContext;
 use super::pending::Pending;
+use crate::broker::log::Topic;
 
 type AdminRefusal = (i16, String);
 

@@ -1,0 +1,10 @@
+//! What is the same in every broker of this kind.
+
+/// The cluster's id.
+pub(super) const CLUSTER: &str = "msgbench";
+/// The topic that committed offsets are kept in.
+pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// The number of times leadership has changed: never.
+pub(super) const LEADER_EPOCH: i32 = 0;
+/// "Not asked for", where authorized operations are reported.
+pub(super) const NO_OPERATIONS: i32 = i32::MIN;

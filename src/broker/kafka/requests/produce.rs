@@ -1,0 +1,122 @@
+//! Produce: a batch per partition, appended as it came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{ProduceRequest, TopicName};
+use tokio::time::Instant;
+
+use super::super::batch::{self, RecordBatches};
+use super::super::faults::{Decision, QueuedBatch};
+use super::super::groups::wall;
+use super::super::store::{ProduceRefusal, refuse};
+use super::super::{code, validity};
+use super::context::{RequestContext, RequestViolation};
+use super::pending::Pending;
+use super::produce_wait::{PartitionOutcome, ProduceWait, outcome};
+use crate::broker::log::{BatchFormat as _, Partition, TopicSettings};
+
+/// Longest wait for a sync, whatever the client allows.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Takes what the request brings, to be appended by [`super::append_staged`]. With acks=0 there is
+/// no answer, and a failure closes the connection.
+pub(super) fn produce(call: &RequestContext<'_>, request: ProduceRequest) -> Result<Option<Pending>, RequestViolation> {
+    let refused = match request.acks {
+        _ if request.transactional_id.is_some() => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        -1..=1 => None,
+        _ => Some(code::INVALID_REQUIRED_ACKS),
+    };
+    let mut failed = false;
+    let topics = request.topic_data.into_iter().map(|data| {
+        // Clients ask for metadata first, which makes a topic; produce only finds it.
+        let topic = call.hub.log.topic(&data.name).filter(|_| !data.name.starts_with("__"));
+        let settings = topic.as_ref().map(|topic| topic.settings()).unwrap_or_default();
+        let outcomes = data.partition_data.into_iter().map(|part| {
+            let partition = topic.as_ref().and_then(|topic| topic.partition(part.index));
+            let found = match (refused, partition) {
+                (Some(code), _) => Err(ProduceRefusal::bare(code)),
+                (None, None) => Err(ProduceRefusal::bare(code::UNKNOWN_TOPIC_OR_PARTITION)),
+                (None, Some(partition)) => Ok(partition),
+            };
+            let result = found.and_then(|partition| admit(call, &data.name, &partition, &settings, part.records));
+            failed |= result.is_err();
+            match result {
+                Ok(AppendPath::FaultQueue(decision)) => PartitionOutcome {
+                    undecided: Some(decision),
+                    ..outcome(part.index, Err(ProduceRefusal::default()))
+                },
+                Ok(AppendPath::Staged(partition, records)) => PartitionOutcome {
+                    staged: Some((partition, records)),
+                    ..outcome(part.index, Err(ProduceRefusal::default()))
+                },
+                Err(refusal) => outcome(part.index, Err(refusal)),
+            }
+        });
+        let outcomes = outcomes.collect();
+        (data.name, outcomes)
+    });
+    let topics = topics.collect();
+    let silent = request.acks == 0;
+    if silent && failed {
+        return Err(RequestViolation::Failed);
+    }
+    let wait =
+        Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_WAIT);
+    let deadline = Instant::now() + wait;
+    Ok(Some(Pending::Produce(ProduceWait {
+        correlation: call.correlation,
+        version: call.version,
+        deadline,
+        topics,
+        silent,
+    })))
+}
+
+/// Where a batch has been put.
+enum AppendPath {
+    FaultQueue(Arc<Decision>),
+    Staged(Arc<Partition>, Bytes),
+}
+
+/// Looks whether a batch is one, and keeps it to be appended with what comes with it; with faults,
+/// hands it to their server.
+fn admit(
+    call: &RequestContext<'_>,
+    topic: &TopicName,
+    partition: &Arc<Partition>,
+    settings: &TopicSettings,
+    records: Option<Bytes>,
+) -> Result<AppendPath, ProduceRefusal> {
+    let counters = &call.hub.counters;
+    let records = records.unwrap_or_default();
+    let refused = |code, words: &str| refuse(counters, ProduceRefusal::new(code, words));
+    if records.len() > 16 && records[16] < 2 {
+        return refused(code::UNSUPPORTED_FOR_MESSAGE_FORMAT, "message formats before version 2 are not kept");
+    }
+    let view = match RecordBatches.view(&records) {
+        Ok(view) if view.len < records.len() => {
+            return refused(code::INVALID_RECORD, "a partition's data must be one batch");
+        }
+        Ok(view) => view,
+        Err(malformed) => return refused(code::CORRUPT_MESSAGE, malformed.0),
+    };
+    if let Some(words) = batch::refusal(&records) {
+        return refused(code::INVALID_RECORD, words);
+    }
+    let checked = validity::check(&records, &view, settings, topic, wall());
+    let records = match checked.and_then(|()| validity::recompressed(&records, settings)) {
+        Ok(Some(recompressed)) => recompressed.into(),
+        Ok(None) => records,
+        Err(refusal) => return refuse(counters, refusal),
+    };
+    match &call.hub.faults {
+        Some(faults) if faults.takes(topic.as_bytes()) => {
+            let (batch, decision) = QueuedBatch::new(topic.clone(), partition, records, counters, call.wake_signal);
+            faults.send(batch);
+            Ok(AppendPath::FaultQueue(decision))
+        }
+        _ => Ok(AppendPath::Staged(Arc::clone(partition), records)),
+    }
+}

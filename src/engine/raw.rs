@@ -1,0 +1,151 @@
+//! What a trial came to before it is folded, and how the reports of its threads are added to it.
+
+use std::sync::mpsc::Receiver;
+
+use hdrhistogram::Histogram;
+
+use crate::driver::{ClientSlot, Facts, Incident, Noted};
+use crate::measure::process::Usage;
+use crate::measure::recorder::{LatencyKind, SampleBatch};
+use crate::plan::Case;
+use crate::record::HistogramStore;
+use crate::units::{Nanos, now};
+
+use super::consume::Received;
+use super::produce::Sent;
+
+/// What a trial came to, before it is folded into the record.
+#[derive(Default)]
+pub struct RawTrial {
+    /// The server's and client's promises.
+    pub facts: Facts,
+    /// Start of the measured phase.
+    pub origin: Nanos,
+    /// Its length as executed.
+    pub measured: Nanos,
+    /// Length of the drain phase.
+    pub drained: Nanos,
+    /// Whether messages were still arriving when the bound of the drain was reached: what is
+    /// missing may be on its way.
+    pub arriving: bool,
+    /// Whether the user cut the drain, too: what is missing may be on its way.
+    pub abandoned: bool,
+    /// Phase and error, where the system failed.
+    pub failed: Option<(&'static str, String)>,
+    /// Whether the scenario has ended a process of the system: what fails then is no surprise.
+    pub end_expected: bool,
+    /// Whether the user cut the trial.
+    pub interrupted: bool,
+    /// One entry for each producer of each workload, with its number.
+    pub sent: Vec<Vec<(u32, Sent)>>,
+    /// One entry for each consumer of each workload, with its group.
+    pub received: Vec<Vec<(u32, Received)>>,
+    /// All samples, by workload, kind and interval.
+    pub samples: HistogramStore<(usize, LatencyKind, u64)>,
+    /// Clipped and negative samples by workload.
+    pub clipped: Vec<u64>,
+    pub negative: Vec<u64>,
+    /// Largest share of wall time a generator thread computed, and waited for a core.
+    pub busiest: f64,
+    pub waiting: f64,
+    /// Usage of the broker and of the generator over the measured phase, and of the broker by
+    /// interval.
+    pub broker: Option<Usage>,
+    pub generator: Usage,
+    /// CPU nanoseconds and resident bytes of the broker in each interval.
+    pub broker_intervals: Vec<(u64, u64)>,
+    /// Latencies of parts of the way.
+    pub hops: Vec<(String, Histogram<u64>)>,
+    /// Incidents, with their instants.
+    pub log: Vec<Noted>,
+    /// Dropped by the client library in the whole trial, by workload.
+    pub client_dropped: Vec<u64>,
+    /// Sends that met a full client buffer.
+    pub backpressure: u64,
+}
+
+/// What a thread reports when it is done.
+pub enum ThreadReport {
+    /// The books of a producer.
+    Publisher {
+        slot: ClientSlot,
+        /// Its books.
+        sent: Box<Sent>,
+    },
+    /// The books of a consumer.
+    Consumer {
+        slot: ClientSlot,
+        /// Its books.
+        received: Box<Received>,
+    },
+    /// Samples of a workload that did not fit.
+    Samples {
+        /// Index of the workload.
+        workload: usize,
+        /// Above the range.
+        clipped: u64,
+        /// Below zero.
+        negative: u64,
+    },
+    /// How a thread spent its time: shares of wall time computing, and waiting for a core.
+    Thread {
+        /// Computing.
+        busy: f64,
+        waiting: f64,
+    },
+    /// The system failed.
+    Failed {
+        /// In which phase.
+        phase: &'static str,
+        error: String,
+    },
+}
+
+impl RawTrial {
+    /// Notes that the system failed; that is only an event after the scenario itself has ended a
+    /// process of it.
+    pub fn fail(&mut self, phase: &'static str, error: String) {
+        if self.end_expected {
+            self.log.push((now(), Incident::Planned, error));
+        } else {
+            self.failed.get_or_insert((phase, error));
+        }
+    }
+
+    /// Of a trial that has not begun.
+    pub fn of(case: &Case) -> Self {
+        let n = case.workloads.len();
+        let mut raw = Self { clipped: vec![0; n], negative: vec![0; n], client_dropped: vec![0; n], ..Self::default() };
+        raw.sent.resize_with(n, Vec::new);
+        raw.received.resize_with(n, Vec::new);
+        raw
+    }
+}
+
+/// Adds what threads brought home.
+pub fn collect(done: &Receiver<ThreadReport>, raw: &mut RawTrial) {
+    for d in done.try_iter() {
+        match d {
+            ThreadReport::Publisher { slot, sent } => raw.sent[slot.workload].push((slot.index, *sent)),
+            ThreadReport::Consumer { slot, received } => raw.received[slot.workload].push((slot.group, *received)),
+            ThreadReport::Samples { workload, clipped, negative } => {
+                raw.clipped[workload] += clipped;
+                raw.negative[workload] += negative;
+            }
+            ThreadReport::Thread { busy, waiting } => {
+                raw.busiest = raw.busiest.max(busy);
+                raw.waiting = raw.waiting.max(waiting);
+            }
+            ThreadReport::Failed { phase, error } => raw.fail(phase, error),
+        }
+    }
+}
+
+/// Adds the samples that have come.
+pub fn gather(samples: &Receiver<SampleBatch>, raw: &mut RawTrial) {
+    for s in samples.try_iter() {
+        for (interval, histogram) in s.samples.by_interval() {
+            raw.samples.add((s.workload, s.kind, interval), histogram);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What a trial needs.
+
+use crate::plan::{Case, PlannedEvent};
+use crate::system::Running;
+use crate::units::Nanos;
+
+use super::{Interrupt, Tick};
+
+/// What a trial needs.
+pub struct TrialSetup<'a> {
+    pub case: &'a Case,
+    /// Seed of the trial.
+    pub seed: u64,
+    /// Client options of the system.
+    pub options: &'a serde_json::Map<String, serde_json::Value>,
+    /// Whether the pacer spins.
+    pub spin: bool,
+    /// The system, up.
+    pub running: &'a Running,
+    /// The user's wish to stop.
+    pub interrupt: &'a Interrupt,
+    /// What is done to the system, by time.
+    pub events: &'a [PlannedEvent],
+    /// Shows progress.
+    pub tick: &'a (dyn Fn(Tick) + Sync),
+    /// Is told the instant from which is measured, as soon as it is known.
+    pub measured_from: &'a (dyn Fn(Nanos) + Sync),
+}
