@@ -16,25 +16,16 @@ use msgbench::load::message::{Envelope, Template, open};
 use msgbench::plan::{
     BringUp, Content, DeliverySpec, Load, Pattern, Payload, PayloadSize, SystemSpec, Topology, Workload,
 };
-use msgbench::system::{Availability, Running, System, SystemContext};
+use msgbench::system::{Running, System, SystemContext};
 use msgbench::units::{Bytes, now};
 use serde_json::Value;
 
 /// Bound on everything a test waits for.
 pub const BOUND: Duration = Duration::from_secs(30);
 
-/// Whether there is a Kafka to test against; says so when there is not, and fails when skipping is
-/// forbidden.
+/// Whether there is a Kafka to test against; where there is none, the test is skipped.
 pub fn there() -> bool {
-    match Register::built_in().availability("kafka") {
-        Availability::Found { .. } => true,
-        Availability::Missing { reason, remedy } => {
-            let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
-            assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
-            eprintln!("SKIPPED: {reason}; {remedy}");
-            false
-        }
-    }
+    crate::needs::system("kafka").is_some()
 }
 
 /// A Kafka of one test's own. One at a time: several on two cores only wait for each other.
