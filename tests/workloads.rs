@@ -25,8 +25,12 @@ fn run(scenario: &str, args: &[&str]) -> Value {
     let code = output.status.code().unwrap();
     // 4: a busy machine makes a trial invalid, and says so; books and promises must hold all the
     // same.
-    assert!(code == 0 || code == 4, "{scenario}: {code}: {said}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{scenario}: {e}: {said}"))
+    let record: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{scenario}: {code}: {e}: {said}"));
+    let trials = record["trials"].as_array().into_iter().flatten();
+    let outcomes: Vec<String> = trials.map(|t| format!("{}: {}", t["case"], t["outcome"])).collect();
+    assert!(code == 0 || code == 4, "{scenario}: {code}: {said}{}", outcomes.join("\n"));
+    record
 }
 
 /// Every trial ran to its end, kept every promise, and its books balance: what was expected is
