@@ -19,7 +19,9 @@ fn run(scenario: &str, args: &[&str]) -> Value {
     let mut command = Command::new(PROGRAM);
     let file = if scenario.ends_with(".toml") { scenario.to_owned() } else { format!("scenarios/{scenario}.toml") };
     command.args(["run", &file, "--trials", "1", "--duration", "1s"]);
-    command.args(["--set", "run.warmup=300ms", "--format", "json", "--out", out.path().to_str().unwrap()]).args(args);
+    // The bound on the start of a system: on a busy machine Java alone takes a minute.
+    command.args(["--set", "run.connect=180s", "--set", "run.warmup=300ms"]);
+    command.args(["--format", "json", "--out", out.path().to_str().unwrap()]).args(args);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code().unwrap();
