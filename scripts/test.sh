@@ -38,4 +38,17 @@ fi
 scripts/get-kafka.sh || echo "scripts/test.sh: no Kafka: tests against it are skipped" >&2
 # Tests do not depend on what was calibrated here.
 export MSGBENCH_CERTIFICATE=
-exec cargo test --locked --no-fail-fast "$@"
+# Every test that skips notes it here (tests/common/needs.rs).
+MSGBENCH_SKIPPED=$(mktemp)
+export MSGBENCH_SKIPPED
+trap 'rm -f "$MSGBENCH_SKIPPED"' EXIT
+status=0
+cargo test --locked --no-fail-fast "$@" || status=$?
+skipped=$(cut -f1 "$MSGBENCH_SKIPPED" | sort -u | wc -l)
+if [ "$skipped" = 0 ]; then
+    echo "scripts/test.sh: no test skipped"
+else
+    echo "scripts/test.sh: $skipped tests skipped, wholly or in part:"
+    sort -u "$MSGBENCH_SKIPPED" | sed 's/\t/: /; s/^/  /'
+fi
+exit "$status"

@@ -39,3 +39,10 @@ pub mod stats;
 pub mod system;
 pub mod units;
 pub mod validity;
+
+// The tests beside the code need the same servers as those in `tests/`, and share their file.
+#[cfg(test)]
+extern crate self as msgbench;
+#[cfg(test)]
+#[path = "../tests/common/needs.rs"]
+mod needs;

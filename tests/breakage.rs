@@ -3,6 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "common/needs.rs"]
+mod needs;
+#[path = "common/work.rs"]
+mod work;
+
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +15,7 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use needs::Mount;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");
@@ -114,11 +120,6 @@ fn words(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-fn root() -> bool {
-    // SAFETY: geteuid has no preconditions.
-    unsafe { libc::geteuid() == 0 }
-}
-
 #[test]
 fn hangup_terminate_and_interrupt_keep_what_is_measured_and_leave_nothing_behind() {
     std::thread::scope(|scope| {
@@ -129,8 +130,8 @@ fn hangup_terminate_and_interrupt_keep_what_is_measured_and_leave_nothing_behind
                 let mut run = Run::start(command(temp.path(), out.path(), &extra).env("RUST_BACKTRACE", "1"));
                 let broker = until("its broker", || run.children().first().copied());
                 until("files of the broker", || (!entries(temp.path()).is_empty()).then_some(()));
-                // Long enough into the measured phase; a sleep, since a quiet run says nothing.
-                std::thread::sleep(Duration::from_secs(4));
+                // Into the measured phase, of which a quiet run says nothing.
+                work::worked(broker, 1000);
                 run.signal(signal);
                 run.says("ending this trial");
                 let (code, record, said) = run.end();
@@ -243,33 +244,12 @@ fn files_that_may_not_grow_cost_no_figures_and_no_trial_that_fits() {
     }
 }
 
-/// A mount that is gone with the test.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(args: &[&str], at: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(args).arg(at).status().is_ok_and(|s| s.success());
-        mounted.then(|| Self(at.to_path_buf()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_costs_no_figures_and_no_trial_that_fits() {
-    if !root() {
-        eprintln!("skipped: only root can mount a small file system");
-        return;
-    }
     for size in ["4k", "160k", "400k"] {
         let (temp, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let size = format!("size={size}");
         let Some(_mount) = Mount::new(&["-t", "tmpfs", "-o", &size, "tmpfs"], out.path()) else {
-            eprintln!("skipped: a tmpfs cannot be mounted here");
             return;
         };
         let output = command(temp.path(), out.path(), &["--trials", "3", "--duration", "300ms"]).output().unwrap();
@@ -284,13 +264,8 @@ fn a_full_disk_costs_no_figures_and_no_trial_that_fits() {
 
 #[test]
 fn a_read_only_disk_costs_no_figures() {
-    if !root() {
-        eprintln!("skipped: only root can mount a folder read-only");
-        return;
-    }
     let (temp, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let Some(_mount) = Mount::new(&["-t", "tmpfs", "-o", "ro,size=1m", "tmpfs"], out.path()) else {
-        eprintln!("skipped: a tmpfs cannot be mounted here");
         return;
     };
     let output = command(temp.path(), out.path(), &["--trials", "1", "--duration", "300ms"]).output().unwrap();

@@ -122,22 +122,15 @@ fn a_short_overload_is_seen_with_loss_and_without() {
 #[test]
 fn one_stall_hides_no_percentile() {
     let load = "pattern = \"fan-out\"\nconsumers = 1\nload.rate = \"500/s\"";
-    let rest = "duration = \"10s\"\ninterval = \"500ms\"\n[faults]\nstall = { at = \"5s\", for = \"500ms\" }";
-    let mut ran = run("reference", load, rest);
-    for _ in 0..3 {
-        // A host that held the generator still makes a stall of its own, and the trial INVALID.
-        if ran.check("V15").0 != "INVALID" {
-            break;
-        }
-        ran = run("reference", load, rest);
-    }
+    let rest = "duration = \"10s\"\ninterval = \"500ms\"\n[faults]\nstall = { at = \"4s\", for = \"3s\" }";
+    let ran = run("reference", load, rest);
     let e2e = &ran.trial["workloads"][0]["latency"]["e2e"];
     let p99 = e2e["percentiles"].as_array().unwrap().iter().find(|p| p["quantile"] == 0.99).unwrap().clone();
-    // p of 0.99: 500 ms - 0.01 x 10 s.
+    // p of 0.99: 3 s - 0.01 x 10 s. No other stall of a busy machine comes near it.
     let value = p99["value_ns"].as_f64().unwrap() / 1e6;
-    assert!(value > 350.0 && value < 700.0, "{value}");
+    assert!(value > 2850.0, "{value}");
     let said = |text: &str| ran.text.lines().filter(|l| l.contains(text)).collect::<Vec<_>>();
     let row = said("reference  e2e");
-    assert!(!row.is_empty() && row.iter().all(|r| r.contains("ms?")), "{}", ran.text);
-    assert!(!said("one stall of ").is_empty(), "{}", ran.text);
+    assert!(!row.is_empty() && row.iter().all(|r| r.contains("s?")), "{}", ran.text);
+    assert!(!said("are of one ").is_empty(), "{}", ran.text);
 }

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "common/needs.rs"]
+mod needs;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -104,20 +107,6 @@ addEventListener("load", () => {
   document.getElementById("result").textContent = btoa(String.fromCharCode(...bytes));
 });
 "#;
-
-/// Chromium, or `None`, said aloud, where there is none and skipping is allowed.
-fn chromium() -> Option<PathBuf> {
-    let asked = std::env::var_os("MSGBENCH_CHROMIUM").map(PathBuf::from);
-    let names = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
-    let runs = |p: &PathBuf| Command::new(p).arg("--version").output().is_ok_and(|o| o.status.success());
-    let found = asked.into_iter().chain(names).find(runs);
-    if found.is_none() {
-        let remedy = "apt-get install chromium, or name it in MSGBENCH_CHROMIUM";
-        assert!(std::env::var("MSGBENCH_NO_SKIP").as_deref() != Ok("1"), "no Chromium; {remedy}");
-        eprintln!("SKIPPED: no Chromium; {remedy}");
-    }
-    found
-}
 
 /// What the probe finds on a page; fails where the browser has something to say about it.
 fn probed(browser: &Path, page: &Path, width: u32, dark: bool) -> Value {
@@ -277,7 +266,7 @@ impl Results {
 /// A sweep: latency over offered load, a figure for each percentile with a line for each system.
 #[test]
 fn a_sweep_has_its_hockey_stick() {
-    let Some(browser) = chromium() else { return };
+    let Some(browser) = needs::chromium() else { return };
     let sweep = "[sweep]\n\"workload.load.rate\" = [\"500/s\", \"1k/s\", \"2k/s\"]\n\"run.duration\" = [\"400ms\"]\n";
     let results = Results::new(sweep);
     let folder = results.copy("swept", 1, |case, _| if case.contains("2k") { 3.0 } else { 1.0 });
@@ -293,7 +282,7 @@ fn a_sweep_has_its_hockey_stick() {
 
 #[test]
 fn pages_open_in_a_browser() {
-    let Some(browser) = chromium() else { return };
+    let Some(browser) = needs::chromium() else { return };
     let results = Results::new("");
     let page = PathBuf::from(results.path("page.html"));
     let html = page.to_str().unwrap();

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "common/work.rs"]
+mod work;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -115,7 +118,7 @@ fn a_stalled_broker_is_in_the_response_percentiles() {
         std::thread::sleep(Duration::from_secs(5));
         broker.signal(libc::SIGSTOP);
         let since = Instant::now();
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_secs(2));
         broker.signal(libc::SIGCONT);
         // A busy host lets this thread sleep longer; the formula takes the length as it was.
         let stall = since.elapsed().as_secs_f64();
@@ -127,13 +130,15 @@ fn a_stalled_broker_is_in_the_response_percentiles() {
     let e2e = &workload["latency"]["e2e"];
     for p in [0.99, 0.999] {
         let (measured, exact) = (quantile(e2e, p) / 1e9, stall - 10.0 * (1.0 - p));
-        assert!((measured / exact - 1.0).abs() < 0.03, "q{p}: measured {measured} s, exact {exact} s");
+        // Never less; more where a busy host adds stalls of its own. `calibrate` holds it to the
+        // percent.
+        assert!((0.97..1.3).contains(&(measured / exact)), "q{p}: measured {measured} s, exact {exact} s");
     }
     let latency = &self::record(&control)["trials"][0]["workloads"][0]["latency"];
     assert!(latency["rtt"].is_null(), "a closed loop has no intended times: {latency}");
     let service = &latency["rtt.service"];
     assert!(service["max_ns"].as_f64().unwrap() > 0.9 * stall * 1e9, "the control arm saw the stall: {service}");
-    // One sample in thousands is late: at p99, where 0.4 s is true, a closed loop reports what it
+    // One sample in thousands is late: at p99, where 1.9 s is true, a closed loop reports what it
     // always reports.
     assert!(quantile(service, 0.99) < 0.1 * (stall - 0.1) * 1e9, "{service}");
 }
@@ -155,17 +160,27 @@ fn a_typing_error_names_its_place_and_exits_with_2() {
     assert!(words.contains(&format!("typo.toml:{line}:")) && words.contains("did you mean `payload`?"), "{words}");
 }
 
-/// A run of 30 s on a launched reference broker, and what it printed after `act` was done to it in
+/// A run of 60 s on a launched reference broker, and what it printed after `act` was done to it in
 /// the measured phase.
 fn disturbed(act: impl FnOnce(&Child)) -> (Option<i32>, Value) {
     let out = tempfile::tempdir().unwrap();
     let run = Command::new(PROGRAM)
-        .args(["run", "scenarios/fanout.toml", "--system", "reference", "--trials", "1", "--duration", "30s"])
+        .args(["run", "scenarios/fanout.toml", "--system", "reference", "--trials", "1", "--duration", "60s"])
         .args(["--rate", "1k/s", "--set", "run.warmup=0s", "--format", "json", "--out", out.path().to_str().unwrap()])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_secs(4));
+    let children = format!("/proc/{0}/task/{0}/children", run.id());
+    let end = Instant::now() + Duration::from_secs(90);
+    let broker = loop {
+        let text = std::fs::read_to_string(&children).unwrap_or_default();
+        match text.split_whitespace().next() {
+            Some(pid) => break pid.parse().unwrap(),
+            None => assert!(Instant::now() < end, "no broker is started"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    work::worked(broker, 2000);
     act(&run);
     let output = run.wait_with_output().unwrap();
     (output.status.code(), record(&output))

@@ -284,9 +284,15 @@ mod tests {
         let mut used = 0;
         for _ in 0..2 {
             let mut child = spin();
-            std::thread::sleep(std::time::Duration::from_millis(60));
-            let (cpu, rss) = process_usage.sample_cpu_and_memory(&[child.id()]);
-            assert!(cpu > used && rss > 0, "{cpu} after {used}, {rss}");
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            let cpu = loop {
+                let (cpu, rss) = process_usage.sample_cpu_and_memory(&[child.id()]);
+                if cpu > used && rss > 0 {
+                    break cpu;
+                }
+                assert!(std::time::Instant::now() < end, "{cpu} after {used}, {rss}");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            };
             let now = process_usage.sample(&[child.id()]);
             assert!(now.cpu_ns >= cpu && now.threads == 1, "{now:?} after {cpu}");
             used = now.cpu_ns;

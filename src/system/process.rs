@@ -314,7 +314,7 @@ mod tests {
     }
 
     fn gone_soon(pid: u32) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while alive(pid) && Instant::now() < deadline {
             std::thread::sleep(POLL);
         }
@@ -328,10 +328,10 @@ mod tests {
         let pid = child.pid();
         assert_eq!(child.ended(), None);
         assert!(alive(pid));
-        child.stop(Duration::from_secs(5)).unwrap();
+        child.stop(Duration::from_secs(60)).unwrap();
         assert_eq!(child.ended().as_deref(), Some("killed by SIGTERM"));
         assert!(!alive(pid));
-        child.stop(Duration::from_secs(5)).unwrap();
+        child.stop(Duration::from_secs(60)).unwrap();
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).current_dir(dir.path());
         let mut child = Child::spawn(command, &dir.path().join("log"), Output::Log).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !dir.path().join("pid").exists() && Instant::now() < deadline {
             std::thread::sleep(POLL);
         }
@@ -356,7 +356,7 @@ mod tests {
     fn an_exit_code_is_put_into_words_and_the_log_keeps_both_streams() {
         let dir = tempfile::tempdir().unwrap();
         let mut child = shell("echo out; echo err >&2; exit 3", dir.path(), Output::Log);
-        assert!(child.wait(Duration::from_secs(5)).is_some());
+        assert!(child.wait(Duration::from_secs(60)).is_some());
         assert_eq!(child.ended().as_deref(), Some("exited with code 3"));
         assert_eq!(tail(&dir.path().join("log"), 10), "\n  out\n  err");
         assert_eq!(tail(&dir.path().join("log"), 1), "\n  err");
@@ -377,7 +377,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let mut child = std::thread::spawn(move || shell("exec sleep 60", &path, Output::Log)).join().unwrap();
-        assert!(child.wait(Duration::from_secs(5)).is_some());
+        assert!(child.wait(Duration::from_secs(60)).is_some());
         assert_eq!(child.ended().as_deref(), Some("killed by SIGKILL"));
     }
 

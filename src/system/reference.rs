@@ -400,7 +400,7 @@ echo '{"event":"ready","url":"nats://127.0.0.1:7","pid":1,"version":"0.1","polic
 echo later
 exec sleep 60"#;
         let options = serde_json::json!({ "max-payload": "8MiB", "max-pending": 1024, "slow-consumer": "drop", "client-only": true });
-        let mut system = scripted(dir.path(), script, options, Duration::from_secs(10));
+        let mut system = scripted(dir.path(), script, options, Duration::from_secs(60));
         let running = system.start().unwrap();
         assert_eq!(running.url, "nats://127.0.0.1:7");
         assert_eq!(running.pids.len(), 1);
@@ -408,7 +408,7 @@ exec sleep 60"#;
         assert_eq!(running.settings["max_pending"], "5");
         assert_eq!(running.settings["version"], "0.1");
         assert_eq!(system.ended(), None);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let log = || std::fs::read_to_string(&system.logs()[0]).unwrap();
         while !log().contains("later") && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
@@ -426,7 +426,7 @@ exec sleep 60"#;
     fn a_broker_that_ends_early_is_quoted() {
         let dir = tempfile::tempdir().unwrap();
         let script = "echo 'error: bad flag' >&2; exit 2";
-        let mut system = scripted(dir.path(), script, serde_json::json!({}), Duration::from_secs(10));
+        let mut system = scripted(dir.path(), script, serde_json::json!({}), Duration::from_secs(60));
         let words = system.start().unwrap_err().to_string();
         assert_eq!(words, "reference did not come up: exited with code 2 before it was ready\n  error: bad flag");
     }

@@ -6,29 +6,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::log_support::{skip, start};
+use crate::log_support::start;
+use crate::needs;
 use msgbench::broker::kafka::KafkaConfig;
 use msgbench::broker::log::SyncPolicy;
 
-/// A Python that has the module, or why there is none.
-fn python(module: &str) -> Result<String, String> {
-    let python = std::env::var("MSGBENCH_PYTHON").unwrap_or_else(|_| "python3".into());
-    match Command::new(&python).args(["-c", &format!("import {module}")]).output() {
-        Ok(output) if output.status.success() => Ok(python),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()),
-        Err(error) => Err(format!("{python}: {error}")),
-    }
-}
-
 /// Runs a script, which bounds every check of its own, against a broker.
 fn run(script: &str, module: &str, package: &str, checks: usize, sync: SyncPolicy) {
-    let python = match python(module) {
-        Ok(python) => python,
-        Err(reason) => {
-            let remedy = format!("`python3 -m pip install {package}`, and name that Python in MSGBENCH_PYTHON");
-            return skip(script, package, &reason, &remedy);
-        }
-    };
+    let Some(python) = needs::python(module, package) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut config = KafkaConfig::new(dir.path());
     config.log.sync = sync;
@@ -118,8 +103,8 @@ fn kcat(address: SocketAddr, args: &[&str], input: &str) -> String {
 
 #[test]
 fn kcat_is_served() {
-    if let Err(error) = Command::new("kcat").arg("-V").output() {
-        return skip("kcat_is_served", "kcat", &error.to_string(), "`apt-get install kcat`");
+    if !needs::kcat() {
+        return;
     }
     let dir = tempfile::tempdir().unwrap();
     let mut config = KafkaConfig::new(dir.path());

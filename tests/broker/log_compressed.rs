@@ -192,7 +192,7 @@ fn compressed_records_are_judged_as_by_kafka() {
 #[test]
 fn compressed_records_are_judged_so_by_kafka() {
     let dir = tempfile::tempdir().unwrap();
-    let Some((_system, address)) = kafka("compressed_records_are_judged_so_by_kafka", dir.path()) else { return };
+    let Some((_system, address)) = kafka(dir.path()) else { return };
     let theirs = lines(&answers(address));
     assert!(theirs == KAFKA.lines().collect::<Vec<_>>(), "{}", theirs.join("\n"));
 }

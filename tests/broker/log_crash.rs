@@ -57,7 +57,7 @@ fn nothing_acknowledged_is_missing_after_kill_9() {
         for round in 0..=rounds {
             let began = Instant::now();
             let mut broker = start(dir.path(), sync);
-            assert!(began.elapsed() < Duration::from_secs(10), "recovery takes its time");
+            assert!(began.elapsed() < Duration::from_secs(60), "recovery takes its time");
             let address = broker.kafka();
             assert_eq!(broker.json()["policy"]["recovered_kept_aside_bytes"], 0, "{}", broker.ready);
             let mut client = Client::connect(address);

@@ -125,13 +125,15 @@ fn a_stall_and_a_delay_hold_the_acknowledgement_up_and_keep_the_order() {
 
 #[test]
 fn service_times_and_a_rate_cap_make_one_server() {
-    let mut faulty = faulty(&["service=fixed:2ms", "rate-cap=rate:100/s,burst:1"]);
+    // A request of one client at a time: it is held by the cap only where it comes within 250 ms,
+    // which most do on a busy machine too.
+    let mut faulty = faulty(&["service=fixed:2ms", "rate-cap=rate:4/s,burst:1"]);
     let began = Instant::now();
-    faulty.send(21);
-    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+    faulty.send(11);
+    assert!(began.elapsed() >= Duration::from_millis(2500), "{:?}", began.elapsed());
     let events = faulty.events();
-    assert_eq!(hit(&events, "service").len(), 21);
-    assert!(hit(&events, "rate-cap").len() >= 15, "{}", hit(&events, "rate-cap").len());
+    assert_eq!(hit(&events, "service").len(), 11);
+    assert!(hit(&events, "rate-cap").len() >= 5, "{}", hit(&events, "rate-cap").len());
 }
 
 #[test]

@@ -309,9 +309,9 @@ fn fetch_waits_for_records_and_no_longer() {
         Client::connect(address).produce("t", 0, batch_of(&[("k", "v")]))
     });
     let began = Instant::now();
-    let (code, end, bytes) = client.fetch("t", 0, 0, 10_000);
+    let (code, end, bytes) = client.fetch("t", 0, 0, 60_000);
     assert!((code, end) == (0, 1) && !bytes.is_empty());
-    assert!(began.elapsed() < Duration::from_secs(5), "woken by the append");
+    assert!(began.elapsed() < Duration::from_secs(30), "woken by the append");
     assert_eq!(producer.join().unwrap(), (0, 0));
     // At least a minimum: one batch is too little, so the time runs out; two are enough.
     let one = bytes.len() as i32;
@@ -321,8 +321,8 @@ fn fetch_waits_for_records_and_no_longer() {
     assert!(began.elapsed() >= Duration::from_millis(200));
     client.produce("t", 0, batch_of(&[("k", "v")]));
     let began = Instant::now();
-    client.call(&patient.with_max_wait_ms(10_000), 11);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    client.call(&patient.with_max_wait_ms(60_000), 11);
+    assert!(began.elapsed() < Duration::from_secs(30));
     // The first batch comes whole, however little is asked for.
     let small = client.call(&fetch("t", 0, 0, 0, 1), 11).responses[0].partitions[0].records.clone().unwrap();
     assert_eq!(small.len() as i32, one);
@@ -545,7 +545,7 @@ fn without_valid_credentials_nothing_is_served() {
     let mut client = Client::connect(broker.address);
     let began = Instant::now();
     assert!(client.answer().is_err());
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(30), "before the client gives up after a minute");
     assert!(broker.counters.totals().auth_failures >= 6);
 }
 
@@ -589,15 +589,15 @@ fn bounds_hold_against_hostile_clients() {
 
 #[test]
 fn who_is_silent_is_let_go_but_not_who_waits_for_an_answer() {
-    let (_dir, broker) = broker(|config| config.idle_timeout = Duration::from_millis(300));
+    let (_dir, broker) = broker(|config| config.idle_timeout = Duration::from_secs(1));
+    let mut silent = Client::connect(broker.address);
     let mut waits = Client::connect(broker.address);
     waits.create("t", 1, &[]);
-    let mut silent = Client::connect(broker.address);
     let began = Instant::now();
-    assert_eq!(waits.fetch("t", 0, 0, 1000).0, 0);
-    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!(waits.fetch("t", 0, 0, 3000).0, 0);
+    assert!(began.elapsed() >= Duration::from_secs(3));
     assert!(silent.answer().is_err());
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(30), "before the client gives up after a minute");
 }
 
 #[test]

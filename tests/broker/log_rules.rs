@@ -11,7 +11,7 @@ use kafka_protocol::messages::*;
 use msgbench::broker::kafka::{Advertised, KafkaConfig, batch};
 use msgbench::engine::Register;
 use msgbench::plan::{BringUp, SystemSpec};
-use msgbench::system::{Availability, System, SystemContext};
+use msgbench::system::{System, SystemContext};
 
 pub type Answers = Vec<(String, String)>;
 
@@ -279,16 +279,13 @@ fn the_rules_are_kept() {
     assert_eq!(answers.len(), KAFKA.lines().count());
 }
 
-/// A Kafka to compare with, where there is one, and its address.
-pub fn kafka(test: &str, dir: &std::path::Path) -> Option<(Box<dyn System>, SocketAddr)> {
-    if let Availability::Missing { reason, remedy } = Register::built_in().availability("kafka") {
-        skip(test, "Kafka", &reason, &remedy);
-        return None;
-    }
+/// A Kafka to compare with and its address; `None` where there is none, and the test is skipped.
+pub fn kafka(dir: &std::path::Path) -> Option<(Box<dyn System>, SocketAddr)> {
+    crate::needs::system("kafka")?;
     let options = serde_json::json!({ "broker": { "heap": "384MiB" } }).as_object().unwrap().clone();
     let spec =
         SystemSpec { name: "kafka".into(), driver: "kafka".into(), bring_up: BringUp::Launch, require: false, options };
-    let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(90) };
+    let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(180) };
     let mut system = Register::built_in().create(&spec, context).unwrap();
     let running = system.start().unwrap_or_else(|error| panic!("{error}"));
     let address = running.url.trim_start_matches("kafka://").parse().unwrap();
@@ -298,7 +295,7 @@ pub fn kafka(test: &str, dir: &std::path::Path) -> Option<(Box<dyn System>, Sock
 #[test]
 fn the_rules_are_kafkas() {
     let dir = tempfile::tempdir().unwrap();
-    let Some((_system, address)) = kafka("the_rules_are_kafkas", dir.path()) else { return };
+    let Some((_system, address)) = kafka(dir.path()) else { return };
     // The first group makes the topic that offsets are kept in, which takes a while.
     let mut client = Client::connect(address);
     for _ in 0..300 {

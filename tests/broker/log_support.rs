@@ -36,12 +36,6 @@ pub fn start(config: KafkaConfig) -> Running {
     })
 }
 
-/// Why a client is not to be had, unless that is forbidden.
-pub fn skip(test: &str, what: &str, reason: &str, remedy: &str) {
-    assert!(std::env::var("MSGBENCH_NO_SKIP").as_deref() != Ok("1"), "no {what} ({reason}); {remedy}");
-    eprintln!("SKIPPED {test}: no {what} ({reason}); {remedy}");
-}
-
 /// A client of one connection.
 pub struct Client {
     pub stream: TcpStream,
@@ -80,7 +74,7 @@ impl Client {
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         Ok(Self { stream, correlation: 0 })
     }
 

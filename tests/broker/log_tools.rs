@@ -5,13 +5,13 @@
 //! MSGBENCH_KAFKA_HOME.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::log_support::{skip, start};
+use crate::log_support::start;
+use crate::needs;
 use msgbench::broker::kafka::KafkaConfig;
 use msgbench::broker::log::SyncPolicy;
 
@@ -25,21 +25,6 @@ struct Tools {
 }
 
 impl Tools {
-    /// The tools, or why there are none.
-    fn find(broker: SocketAddr) -> Result<Self, String> {
-        let home = std::env::var_os("MSGBENCH_KAFKA_HOME")
-            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/kafka")), PathBuf::from);
-        let script = home.join("bin/kafka-run-class.sh");
-        if !script.exists() {
-            return Err(format!("there is no {}", script.display()));
-        }
-        match Command::new("java").arg("-version").output() {
-            Ok(output) if output.status.success() => Ok(Self { script, broker: broker.to_string() }),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(format!("java: {error}")),
-        }
-    }
-
     /// What a class says on standard output, given these arguments and this input. It must end
     /// well, and in time.
     fn call(&self, class: &str, args: &[&str], input: &str) -> String {
@@ -89,19 +74,15 @@ fn text_of(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     })
 }
 
-/// A broker and the tools, or `None` with the reason said.
-fn tools(test: &str, sync: SyncPolicy) -> Option<(tempfile::TempDir, crate::log_support::Running, Tools)> {
+/// A broker and the tools; `None` where there are none, and the test is skipped.
+fn tools(sync: SyncPolicy) -> Option<(tempfile::TempDir, crate::log_support::Running, Tools)> {
+    let script = needs::kafka_tools()?;
     let dir = tempfile::tempdir().unwrap();
     let mut config = KafkaConfig::new(dir.path());
     config.log.sync = sync;
     let broker = start(config);
-    match Tools::find(broker.address) {
-        Ok(tools) => Some((dir, broker, tools)),
-        Err(reason) => {
-            skip(test, "Kafka's tools", &reason, "`scripts/get-kafka.sh`, with Java 17 or newer");
-            None
-        }
-    }
+    let tools = Tools { script, broker: broker.address.to_string() };
+    Some((dir, broker, tools))
 }
 
 fn lines(numbers: std::ops::Range<usize>) -> String {
@@ -110,7 +91,7 @@ fn lines(numbers: std::ops::Range<usize>) -> String {
 
 #[test]
 fn the_console_tools_are_served() {
-    let Some((_dir, broker, tools)) = tools("the_console_tools_are_served", SyncPolicy::Group) else { return };
+    let Some((_dir, broker, tools)) = tools(SyncPolicy::Group) else { return };
     tools.ask("TopicCommand", &["--create", "--topic", "t", "--partitions", "1"], "");
     tools.ask("TopicCommand", &["--create", "--topic", "wide", "--partitions", "3"], "");
     tools.ask("TopicCommand", &["--alter", "--topic", "wide", "--partitions", "4"], "");
@@ -149,7 +130,7 @@ fn the_console_tools_are_served() {
 
 #[test]
 fn the_performance_tools_are_served() {
-    let Some((_dir, broker, tools)) = tools("the_performance_tools_are_served", SyncPolicy::Never) else { return };
+    let Some((_dir, broker, tools)) = tools(SyncPolicy::Never) else { return };
     tools.ask("TopicCommand", &["--create", "--topic", "perf", "--partitions", "2"], "");
     let servers = format!("bootstrap.servers={}", tools.broker);
     let sizes = ["--num-records", "50000", "--record-size", "100", "--throughput", "-1"];

@@ -13,6 +13,8 @@ mod log_protocol;
 mod log_rules;
 mod log_support;
 mod log_tools;
+#[path = "../common/needs.rs"]
+mod needs;
 mod process;
 mod real;
 mod router_async_nats;

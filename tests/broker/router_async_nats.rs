@@ -195,22 +195,22 @@ async fn lame_duck_is_heard_and_the_client_comes_back() {
     let on_first = client.server_info().port == broker.address.port();
     if on_first {
         broker.ask(Shutdown::LameDuck);
-    } else {
-        return reconnects_to(second, broker, client, inbox).await;
-    }
-    let mut lame = false;
-    while !lame {
-        lame = matches!(soon(heard.recv()).await.unwrap(), Event::LameDuckMode);
-    }
-    loop {
-        if matches!(soon(heard.recv()).await.unwrap(), Event::Connected) {
-            break;
+        let mut lame = false;
+        while !lame {
+            lame = matches!(soon(heard.recv()).await.unwrap(), Event::LameDuckMode);
         }
+        loop {
+            if matches!(soon(heard.recv()).await.unwrap(), Event::Connected) {
+                break;
+            }
+        }
+        settled(&client).await;
+        client.publish("a", "back".into()).await.unwrap();
+        assert_eq!(soon(inbox.next()).await.unwrap().payload, "back");
+        assert_eq!(client.server_info().port, second.address.port());
+    } else {
+        reconnects_to(second, broker, client, inbox).await;
     }
-    settled(&client).await;
-    client.publish("a", "back".into()).await.unwrap();
-    assert_eq!(soon(inbox.next()).await.unwrap().payload, "back");
-    assert_eq!(client.server_info().port, second.address.port());
 }
 
 /// The other order: the client happens to be on the second server, which ends at once.

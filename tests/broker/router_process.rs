@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::process::Process;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(args: &[&str]) -> Process {
     crate::process::start(&[&["--listen", "127.0.0.1:0"], args].concat())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::router_support::{Running, start};
 use msgbench::broker::{Auth, Config, LameDuck, Shutdown, SlowConsumer, User};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough for an answer that must not come to have come.
 const SILENCE: Duration = Duration::from_millis(80);
 const QUIET: &str =
@@ -524,7 +524,7 @@ fn p19_credentials_must_come_in_time() {
 
 #[test]
 fn p21_lame_duck_announces_then_lets_go() {
-    let lame_duck = LameDuck { grace: Duration::from_millis(200), spread: Duration::from_millis(200) };
+    let lame_duck = LameDuck { grace: Duration::from_secs(2), spread: Duration::from_secs(2) };
     let mut broker = start(Config { lame_duck, ..Config::default() });
     let mut wires: Vec<Wire> = (0..4).map(|_| Wire::quiet(broker.address)).collect();
     let address = broker.address;
@@ -550,8 +550,8 @@ fn p21_lame_duck_announces_then_lets_go() {
         .map(|thread| thread.join().unwrap())
         .collect();
     times.sort();
-    assert!(times[0] >= Duration::from_millis(200), "{times:?}");
-    assert!(times[3] - times[0] >= Duration::from_millis(100), "spread out: {times:?}");
+    assert!(times[0] >= Duration::from_secs(2), "{times:?}");
+    assert!(times[3] - times[0] >= Duration::from_millis(200), "spread out: {times:?}");
     broker.ended();
 }
 

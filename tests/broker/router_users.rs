@@ -238,7 +238,7 @@ fn a_certificate_makes_a_user() {
         client.flush().await.unwrap();
         assert!(connect(broker.address, eve).await.is_err(), "a certificate that is no user's is turned away");
     });
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while broker.counters.totals().violations == 0 {
         assert!(std::time::Instant::now() < end, "the refused message is counted");
         std::thread::sleep(std::time::Duration::from_millis(5));

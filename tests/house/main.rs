@@ -7,6 +7,9 @@
 
 mod imports;
 mod names;
+#[path = "../common/needs.rs"]
+mod needs;
+mod skips;
 mod statements;
 mod systems;
 

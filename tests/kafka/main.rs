@@ -7,6 +7,8 @@ mod delivery;
 mod failures;
 mod groups;
 mod launched;
+#[path = "../common/needs.rs"]
+mod needs;
 #[cfg(feature = "kafka-tls")]
 mod secure;
 mod support;

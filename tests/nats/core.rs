@@ -242,11 +242,13 @@ async fn what_the_user_may_not_do_is_quoted() {
     // The barrier that follows a subscription is a publish as well; it ends at once and not at its
     // bound.
     let Some(server) = launch(users("publish: { deny: \"mb.barrier.>\" }")) else { return };
-    let driver = NatsDriver::prepare(server.target(login), &workloads("fan-out", "")).await.unwrap();
+    let mut target = server.target(login);
+    target.timeout = Duration::from_secs(60);
+    let driver = NatsDriver::prepare(target, &workloads("fan-out", "")).await.unwrap();
     let begun = std::time::Instant::now();
     let words = driver.consumer(SEAT, Start::Tail).await.unwrap_err().to_string();
     says(&words, &["Permissions Violation for Publish to \"mb.barrier.", remedy]);
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -284,7 +286,7 @@ async fn a_server_that_is_full_or_not_there_is_named() {
 
 #[test]
 fn every_shipped_pattern_accounts_for_every_message_on_a_real_server() {
-    if version().is_none() {
+    if crate::needs::nats_server().is_none() {
         return;
     }
     for scenario in ["fanout", "fanin", "queue-group", "request-reply"] {
@@ -301,7 +303,7 @@ fn every_shipped_pattern_accounts_for_every_message_on_a_real_server() {
 
 #[test]
 fn a_cluster_and_encrypted_connections_pass_messages_on() {
-    if version().is_none() {
+    if crate::needs::nats_server().is_none() {
         return;
     }
     let text = "name = \"test\"\nquestion = \"test?\"\n\

@@ -5,5 +5,7 @@
 mod core;
 mod drops;
 mod jetstream;
+#[path = "../common/needs.rs"]
+mod needs;
 mod server;
 mod support;

@@ -1,11 +1,13 @@
-//! A real nats-server for the tests. They skip, and say so, where there is none.
+//! A real nats-server for the tests.
 
 use std::time::Duration;
 
 use msgbench::engine::Register;
 use msgbench::plan::{BringUp, SystemSpec};
-use msgbench::system::{Availability, Running, System, SystemContext};
+use msgbench::system::{Running, System, SystemContext};
 use serde_json::Value;
+
+use crate::needs;
 
 /// A launched nats-server, stopped when it is dropped.
 pub struct Server {
@@ -20,24 +22,11 @@ impl Drop for Server {
     }
 }
 
-/// The version of the nats-server that is here; `None`, said aloud, when there is none and skipping
-/// is allowed.
-pub fn version() -> Option<String> {
-    match Register::built_in().availability("nats") {
-        Availability::Found { version, .. } => Some(version),
-        Availability::Missing { reason, remedy } => {
-            let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
-            assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
-            eprintln!("SKIPPED: {reason}; {remedy}");
-            None
-        }
-    }
-}
-
 impl Server {
-    /// Launches it as `driver` would have it; `None` when there is no nats-server here.
+    /// Launches it as `driver` would have it; `None` where there is no nats-server, and the test is
+    /// skipped.
     pub fn launch(driver: &str, options: Value) -> Option<Self> {
-        version()?;
+        needs::nats_server()?;
         let dir = tempfile::tempdir().unwrap();
         let name = driver.to_owned();
         let spec = SystemSpec {

@@ -1,5 +1,7 @@
 //! Drivers opened on a nats-server, and what is sent, heard and accounted for.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -9,9 +11,33 @@ use msgbench::plan::Workload;
 use msgbench::scenario::{Overrides, parse};
 use serde_json::Value;
 
-pub use crate::server::{Server, version};
+pub use crate::server::Server;
 
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+/// Bound on every wait; a busy machine takes long.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The monitoring port of a launched server, from the configuration that it was started with.
+pub fn monitor(pid: u32) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    let words: Vec<&str> = std::str::from_utf8(&words).unwrap().split('\0').collect();
+    let file = words[words.iter().position(|w| *w == "-c").unwrap() + 1];
+    let text = std::fs::read_to_string(file).unwrap();
+    let address = text.lines().find_map(|line| line.trim().strip_prefix("http: ")).unwrap();
+    address.trim_matches('"').to_owned()
+}
+
+pub fn varz(address: &str) -> Value {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET /varz HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+/// A count of a launched server, from its monitoring page.
+pub fn monitored(server: &Server, key: &str) -> u64 {
+    varz(&monitor(server.running.pids[0]))[key].as_u64().unwrap()
+}
 
 fn map(options: Value) -> serde_json::Map<String, Value> {
     options.as_object().unwrap().clone()
@@ -154,6 +180,21 @@ pub async fn hear_for<F: FnMut(&str, u32) -> Disposition>(
         }
     };
     let _ = tokio::time::timeout(time, all).await;
+}
+
+/// Receives until `done` holds: only receiving drives the connection, with what was handed over
+/// before.
+pub async fn hear_until<F: FnMut(&str, u32) -> Disposition, D: Future<Output = bool>>(
+    consumer: &mut impl Consumer,
+    collector: &mut Collector<F>,
+    mut done: impl FnMut() -> D,
+    what: &str,
+) {
+    let until = std::time::Instant::now() + TIMEOUT;
+    while !done().await {
+        assert!(std::time::Instant::now() < until, "not within {TIMEOUT:?}: {what}");
+        hear_for(consumer, collector, Duration::from_millis(50)).await;
+    }
 }
 
 /// `msgbench run` of the scenario `text` with its record.

@@ -5,6 +5,8 @@
 
 mod late;
 mod nats;
+#[path = "../common/needs.rs"]
+mod needs;
 mod network;
 mod proxy;
 mod restart;
@@ -41,9 +43,4 @@ fn record(output: &Output) -> Value {
 
 fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Whether there is a nats-server here; it is said aloud when there is none.
-fn nats_server() -> bool {
-    server::version().is_some()
 }

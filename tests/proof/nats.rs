@@ -21,7 +21,7 @@ fn quantile(latency: &Value, quantile: f64) -> f64 {
 /// (1 - p) above the knee.
 #[test]
 fn a_nats_server_that_stands_still_is_in_the_percentiles() {
-    if !super::nats_server() {
+    if super::needs::nats_server().is_none() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

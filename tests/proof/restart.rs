@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{nats_server, record, run, words};
+use super::{record, run, words};
 
 /// Four seconds at 1000/s, with a restart after one and a half.
 fn restarted(driver: &str, workload: &str, rest: &str) -> Value {
@@ -77,7 +77,7 @@ fn faults_of_both_lives_are_in_one_log() {
 
 #[test]
 fn a_nats_server_comes_back_too() {
-    if !nats_server() {
+    if super::needs::nats_server().is_none() {
         return;
     }
     totals_agree(&restarted("nats", "", ""));

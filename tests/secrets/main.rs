@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod broker;
+#[path = "../common/needs.rs"]
+mod needs;
 mod plant;
 
 use std::path::Path;
@@ -16,7 +18,6 @@ use std::process::Command;
 use broker::{Broker, broker};
 use msgbench::engine::Register;
 use msgbench::plan::options::{OptionSet, joined};
-use msgbench::system::Availability;
 use plant::{OTHERS, Planted, RIGHT, VARIABLE, of_bridge, planted, put, undeclared};
 use serde_json::{Map, Value, json};
 
@@ -290,10 +291,7 @@ fn no_option_of_a_launched_server_is_shown_whether_it_starts_or_not() {
         ("jetstream", "comment", json!({ "config": ["password: \"Text4lso5ecret\" {{{"] })),
         ("kafka", "define", json!({ "broker": { "properties": { "listeners": "BAD://u:Url4lso5ecret@h:1" } } })),
     ] {
-        if let Availability::Missing { reason, remedy } = Register::built_in().availability(kind) {
-            let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
-            assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
-            eprintln!("SKIPPED: {reason}; {remedy}");
+        if needs::system(kind).is_none() {
             continue;
         }
         let (all, refused) = accepted(kind, None, planted(&launch_shape(kind)));

@@ -20,8 +20,10 @@ mod log;
 
 /// The one word of the broker that the engine needs.
 mod broker {
-    pub fn complain(words: impl std::fmt::Display) {
-        eprintln!("{words}");
+    pub mod shared {
+        pub fn complain(words: impl std::fmt::Display) {
+            eprintln!("{words}");
+        }
     }
 }
 

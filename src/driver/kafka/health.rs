@@ -141,13 +141,13 @@ mod tests {
 
     #[test]
     fn brokers_that_are_away_are_waited_for_up_to_the_bound() {
-        let t = health(Duration::from_millis(20));
+        let t = health(Duration::from_secs(1));
         t.note_error(Code::RD_KAFKA_RESP_ERR__TRANSPORT as c_int, "Connection refused".into());
         t.note_error(Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int, "1/1 brokers are down".into());
         assert_eq!(t.check(), Ok(()));
-        std::thread::sleep(Duration::from_millis(30));
+        std::thread::sleep(Duration::from_millis(1100));
         let told = t.check().unwrap_err().to_string();
-        assert!(told.contains("all brokers are away for more than 0.02 s: Connection refused"), "{told}");
+        assert!(told.contains("all brokers are away for more than 1 s: Connection refused"), "{told}");
         t.note_recovery();
         assert_eq!(t.check(), Ok(()));
         assert!(!t.is_fatal());

@@ -1,20 +1,6 @@
 use super::*;
-use crate::system::Availability;
+use crate::needs;
 use options::{LaunchAuth, LaunchTls};
-
-/// The installed server and its version; `None`, said aloud, when there is none and skipping is
-/// allowed.
-fn installed() -> Option<(PathBuf, String)> {
-    match super::program::availability(std::env::var_os("MSGBENCH_NATS_SERVER"), std::env::var_os("PATH")) {
-        Availability::Found { program, version } => Some((program, version)),
-        Availability::Missing { reason, remedy } => {
-            let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
-            assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
-            eprintln!("SKIPPED: {reason}; {remedy}");
-            None
-        }
-    }
-}
 
 fn nats(program: PathBuf, launch: LaunchOptions, jetstream: bool, dir: &Path) -> NatsSystem {
     let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(30) };
@@ -23,7 +9,7 @@ fn nats(program: PathBuf, launch: LaunchOptions, jetstream: bool, dir: &Path) ->
 
 #[test]
 fn a_server_comes_up_says_what_it_is_and_goes_away() {
-    let Some((program, version)) = installed() else { return };
+    let Some((program, version)) = needs::nats_server() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut nats = nats(program, LaunchOptions::default(), false, dir.path());
     let running = nats.start().unwrap();
@@ -44,7 +30,7 @@ fn a_server_comes_up_says_what_it_is_and_goes_away() {
 
 #[test]
 fn settings_are_read_back_from_the_server() {
-    let Some((program, version)) = installed() else { return };
+    let Some((program, version)) = needs::nats_server() else { return };
     let dir = tempfile::tempdir().unwrap();
     let told = !version.starts_with("2.9.");
     let launch = LaunchOptions {
@@ -68,7 +54,7 @@ fn settings_are_read_back_from_the_server() {
 
 #[test]
 fn a_server_that_runs_already_is_read_by_its_monitoring_port() {
-    let Some((program, version)) = installed() else { return };
+    let Some((program, version)) = needs::nats_server() else { return };
     let dir = tempfile::tempdir().unwrap();
     let always = (!version.starts_with("2.9.")).then(|| "always".to_owned());
     let synced = always.is_some();
@@ -90,7 +76,7 @@ fn a_server_that_runs_already_is_read_by_its_monitoring_port() {
 
 #[test]
 fn a_setting_that_the_server_refuses_is_quoted() {
-    let Some((program, _)) = installed() else { return };
+    let Some((program, _)) = needs::nats_server() else { return };
     let dir = tempfile::tempdir().unwrap();
     let launch = LaunchOptions { config: vec!["max_paylod: 7".into()], ..LaunchOptions::default() };
     let words = nats(program, launch, false, dir.path()).start().unwrap_err().to_string();
@@ -100,7 +86,7 @@ fn a_setting_that_the_server_refuses_is_quoted() {
 
 #[test]
 fn three_servers_form_a_cluster_whose_jetstream_has_a_leader() {
-    let Some((program, _)) = installed() else { return };
+    let Some((program, _)) = needs::nats_server() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut nats = nats(program, LaunchOptions { nodes: 3, ..LaunchOptions::default() }, true, dir.path());
     let running = nats.start().unwrap();
@@ -122,7 +108,7 @@ fn three_servers_form_a_cluster_whose_jetstream_has_a_leader() {
 
 #[test]
 fn secrets_are_made_and_handed_to_the_client() {
-    let Some((program, _)) = installed() else { return };
+    let Some((program, _)) = needs::nats_server() else { return };
     let made = |auth, tls| {
         let dir = tempfile::tempdir().unwrap();
         let mut nats = nats(program.clone(), LaunchOptions { auth, tls, ..LaunchOptions::default() }, true, dir.path());
@@ -140,7 +126,7 @@ fn secrets_are_made_and_handed_to_the_client() {
 
 #[test]
 fn a_server_killed_from_outside_is_noticed() {
-    let Some((program, _)) = installed() else { return };
+    let Some((program, _)) = needs::nats_server() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut nats = nats(program, LaunchOptions::default(), false, dir.path());
     let pid = nats.start().unwrap().pids[0];

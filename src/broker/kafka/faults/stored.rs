@@ -384,7 +384,7 @@ mod tests {
         assert!(line.takes(b"topic") && !line.is_full());
         let (tell, told) = mpsc::channel();
         (0..count).for_each(|n| line.send(TestBatch(n, tell.clone(), false)));
-        let all = (0..count).map(|_| told.recv_timeout(Duration::from_secs(10)).unwrap()).collect();
+        let all = (0..count).map(|_| told.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
         line.stop();
         assert_eq!(line.waiting.load(Ordering::Acquire), 0);
         all
