@@ -1,8 +1,9 @@
-//! Redis: a redis-server launched fresh on a free port of 127.0.0.1, or one that is already running.
+//! Redis: a redis-server launched fresh on a free port of 127.0.0.1, or one that is already
+//! running.
 //!
 //! # Invariant
-//! What answers is ours: INFO must name the process that was started. A port that somebody else took
-//! in between makes another start on another port.
+//! What answers is ours: INFO must name the process that was started. A port that somebody else
+//! took in between makes another start on another port.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -41,7 +42,7 @@ const PROTOCOL: Protocol = Protocol {
     reached: "redis://",
     port: 6379,
     server: "host",
-    expected: "write redis://host:6379, or with credentials redis://user:password@host:6379",
+    expected: "write redis://host:6379, or with credentials redis://user:password@host:6379 (the usual user is `default`)",
     instead: &[("rediss", "there is no TLS to Redis here: write redis://host:port, through a tunnel if need be")],
     token: false,
     each: true,
