@@ -372,7 +372,7 @@ impl RedisConnection {
                         let value = redis::parse_redis_value(&self.input()[..end]);
                         self.used(end);
                         self.treated();
-                        let value = value.and_then(|value| value.extract_error().map_err(Into::into));
+                        let value = value.and_then(|value| value.extract_error());
                         return value.map_err(|error| self.refused(action, error.to_string()));
                     }
                     None => {

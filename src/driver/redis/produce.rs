@@ -58,7 +58,7 @@ impl RedisProducer {
         self.connection.restore().await?;
         let taken = self.connection.taken();
         let unknown = self.in_flight.iter().take_while(|(_, end)| *end <= taken).count();
-        if let Some((_, end)) = self.in_flight.drain(..unknown).last() {
+        if let Some((_, end)) = self.in_flight.drain(..unknown).next_back() {
             self.connection.rewind(end);
             let words = format!("{unknown} messages were not answered: the connection was lost");
             self.connection.incidents.note(Incident::Unacknowledged, words);
