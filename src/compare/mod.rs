@@ -93,6 +93,21 @@ fn unmatched(rows: &[ComparisonRow], pairs: &[pair::CasePair<'_>], gate: &Gate) 
     gate.primary.iter().filter(|m| !decided(m)).map(of).collect()
 }
 
+impl Comparison {
+    /// The verdict in sentences, the most important first: of one system and its past one; of
+    /// systems one for each pair, at the median.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut list = vec![self.overall.sentence.clone()];
+        if self.question == Question::Systems {
+            let median =
+                |r: &&ComparisonRow| r.primary && r.metric.quantity.quantile().is_some_and(|q| (q - 0.5).abs() < 1e-9);
+            let all = self.rows.iter().filter(median).map(|r| format!("{}.", r.sentence.trim_end_matches('.')));
+            list.extend(all.filter(|s| *s != self.overall.sentence).take(5));
+        }
+        list
+    }
+}
+
 fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
     let mut drafts = Vec::new();
     for pair in &pairing.pairs {

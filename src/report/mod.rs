@@ -105,8 +105,9 @@ mod tests {
         assert!(page.contains("class=\"h0\"") && page.contains("25 messages that never arrived are in no cell"));
         // In the caption, and for those who cannot see either drawing.
         assert_eq!(page.matches("its interval log is not beside run.json").count(), 3);
-        let verdict = page.find("class=\"verdict INVALID\"").unwrap();
-        assert!(verdict < page.find("<h2").unwrap(), "the verdict stands first");
+        assert!(page.find("<h1>").unwrap() < page.find("<h2").unwrap(), "the answer stands first");
+        let folded = page.find("<details").unwrap();
+        assert!(page.find("Before you quote this").unwrap() < folded && page.find("class=\"cards\"").unwrap() < folded);
         assert!(text("report.md").contains("charts/percentiles.svg"));
         for (path, bytes) in &list {
             if path.ends_with(".png") {
@@ -151,6 +152,6 @@ mod tests {
         assert_eq!(list.len(), 2);
         let interrupted = crate::record::Completion::Interrupted;
         record.completion = interrupted;
-        assert!(text::summary(&record, false).contains("not run"));
+        assert!(text::summary(&record, text::TextStyle::default()).contains("Nothing was measured"));
     }
 }

@@ -115,8 +115,8 @@ pub fn forest(c: &Comparison) -> Option<String> {
             let y = top + mark;
             let scenario = if several { format!("{}: ", row.scenario) } else { String::new() };
             let name = format!("{}: {scenario}{} against {}", row.metric, row.b.label, row.a.label);
-            let says = format!("{} {} {}", change(e.value), row.verdict.sign(), row.verdict.word());
-            let word = row.verdict.word();
+            let says = format!("{} {} {}", change(e.value), row.verdict.sign(), row.word());
+            let word = row.word();
             let room = if width < 500.0 { 0.0 } else { width_of(&says) };
             svg.text((width - 12.0, top + mark - 18.0), Anchor::End, word, &says);
             svg.text((12.0, top + 12.0), Anchor::Start, "", &clipped(&name, width - 26.0 - room));
@@ -134,7 +134,7 @@ pub fn forest(c: &Comparison) -> Option<String> {
                 (frame.at_x(log(e.value)) - 5.0, y - 5.0),
                 (10.0, 10.0),
                 &format!("estimate {word}"),
-                Some(&format!("{name}: {}{interval}, {}", change(e.value), row.verdict.word())),
+                Some(&format!("{name}: {}{interval}, {}", change(e.value), row.word())),
             );
         }
         svg.line((middle, 8.0), (middle, height - 46.0), "one");

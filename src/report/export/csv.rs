@@ -70,7 +70,7 @@ pub fn page(c: &Comparison) -> Result<String, String> {
             number(r.p_paired),
             number(r.cliffs_delta),
             r.max_change.to_string(),
-            r.verdict.word().to_string(),
+            r.word().to_string(),
             r.runs_needed.map_or_else(String::new, |n| n.to_string()),
             r.runs_needed_seen.map_or_else(String::new, |n| n.to_string()),
             r.reason.clone(),

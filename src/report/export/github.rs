@@ -4,7 +4,7 @@
 //! outcome, and it says how many more there are. Source of the escapes: `actions/toolkit`, workflow
 //! commands.
 
-use crate::compare::{Comparison, ExpectVerdict, Verdict};
+use crate::compare::{Comparison, ComparisonRow, ExpectVerdict, Question, Verdict};
 
 /// Text after `::`.
 fn data(text: &str) -> String {
@@ -28,15 +28,20 @@ fn command(out: &mut String, level: &str, title: &str, sentences: &[&str]) {
 pub fn page(c: &Comparison) -> String {
     let mut out = String::new();
     let of = |v: Verdict| {
-        let rows = c.rows.iter().filter(|r| r.primary && r.verdict == v);
+        // Of systems side by side nothing is wrong unless a gate says so.
+        let said = |r: &&ComparisonRow| r.primary && r.gate == v && (c.gated || v == Verdict::Invalid);
+        let rows = c.rows.iter().filter(said);
         rows.map(|r| r.sentence.as_str()).collect::<Vec<_>>()
     };
     let limits = |v: ExpectVerdict| {
         c.expectations.iter().filter(|e| e.verdict == v).map(|e| e.sentence.as_str()).collect::<Vec<_>>()
     };
     let fails = |code: u8| if c.overall.exit_code == code { "error" } else { "warning" };
-    let regressed = if c.gated { "error" } else { "warning" };
-    command(&mut out, regressed, "REGRESSED", &of(Verdict::Regressed));
+    let (worse, open_word) = match c.question {
+        Question::Change => ("REGRESSED", "INCONCLUSIVE"),
+        Question::Systems => ("SLOWER", "NOT DECIDED"),
+    };
+    command(&mut out, "error", worse, &of(Verdict::Regressed));
     command(&mut out, "error", "UNMET", &limits(ExpectVerdict::Unmet));
     let refused = c.refused.iter().filter(|r| c.gated && r.missing);
     let refused: Vec<String> = refused.map(|r| format!("{} is not compared: {}", r.case, r.reason)).collect();
@@ -45,7 +50,7 @@ pub fn page(c: &Comparison) -> String {
     command(&mut out, fails(4), "INVALID", &invalid);
     let open =
         [of(Verdict::Inconclusive), limits(ExpectVerdict::Inconclusive), limits(ExpectVerdict::NotJudged)].concat();
-    command(&mut out, fails(5), "INCONCLUSIVE", &open);
+    command(&mut out, fails(5), open_word, &open);
     // What keeps a run from counting must not stand behind what is merely doubtful: only the first
     // is shown.
     for (invalid, title) in [(true, "another tool, does not count"), (false, "another tool")] {

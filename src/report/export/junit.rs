@@ -101,7 +101,7 @@ fn of_row(c: &Comparison, row: &ComparisonRow) -> TestCase {
     TestCase {
         suite: row.scenario.clone(),
         name: format!("{} {} against {}", row.metric, row.b.label, row.a.label),
-        message: format!("{}: {}", row.verdict.word(), row.sentence),
+        message: format!("{}: {}", row.word(), row.sentence),
         text: format!(
             "{}\n{}\n{} ({}): {}\n{} ({}): {}",
             row.sentence,
@@ -113,10 +113,10 @@ fn of_row(c: &Comparison, row: &ComparisonRow) -> TestCase {
             row.unit,
             values(&row.b.values)
         ),
-        mark: match row.verdict {
+        mark: match row.gate {
             Verdict::Invalid if c.gate.on_invalid == Policy::Fail => TestStatus::Error("INVALID"),
             Verdict::Invalid => TestStatus::Skipped,
-            Verdict::Regressed if c.gated => TestStatus::Failure("REGRESSED"),
+            Verdict::Regressed if c.gated => TestStatus::Failure(row.word()),
             Verdict::Inconclusive if c.gated => open(c.gate.on_inconclusive),
             Verdict::Inconclusive => TestStatus::Skipped,
             _ => TestStatus::Pass,

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::checks::{is_left_out, validity};
-use super::{differences, is_notable, notes_of_all, over_time, tables};
+use super::{differences, is_notable, notes_of_all, over_time, remarks, tables};
 use crate::compare::foreign::is_foreign;
-use crate::compare::{ComparedRecord, Comparison, NamedRecord, PROMISES, percent};
+use crate::compare::{ComparedRecord, Comparison, NamedRecord, PROMISES, Question, percent};
 use crate::plan::metric::Quantity;
 use crate::record::{Outcome, Record, Trial};
 use crate::report::charts::comparison as charts;
@@ -14,7 +14,8 @@ use crate::report::charts::comparison::{COSTS, cost};
 use crate::report::charts::heat::READING;
 use crate::report::charts::series::RunSeries;
 use crate::report::escape;
-use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table};
+use crate::report::pages::answer::before_you_quote;
+use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table, words};
 use crate::report::words::groups::{ChartGroup, ChartSide, groups};
 use crate::report::words::view::{ShownLatency, TextTable, or_dash, quantile_name, quantiles, response, usable};
 use crate::report::words::{method, threats};
@@ -33,15 +34,8 @@ pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>
         series.get(at).copied()
     };
     let mut out = verdict(c, records);
-    let [both, single] = differences(c);
-    if both.is_some() || single.is_some() {
-        let rest = single.map_or_else(String::new, |t| {
-            details(&format!("{} settings that only one side states", t.rows.len()), &table(&t))
-        });
-        section(&mut out, "What else differs", &(both.map_or_else(String::new, |t| table(&t)) + &rest));
-    }
-    section(&mut out, "Validity", &validity(c, &groups));
-    section(&mut out, "Comparison", &comparison(c));
+    section(&mut out, "How large the differences are", &comparison(c));
+    out.push_str(&before_you_quote(&remarks(c), &[]));
     let drawn = &groups[..groups.len().min(DRAWN)];
     let left = if groups.len() > DRAWN {
         format!("<p>Charts are of the first {DRAWN} of {} load points; tables are of all.</p>\n", groups.len())
@@ -51,21 +45,28 @@ pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>
     let latency: String =
         drawn.iter().map(|g| figures(&(charts::percentiles(g) + &charts::dots(g, &is_latency)))).collect();
     let maps = details_of(&over_time::maps(drawn, &series_of));
-    section(&mut out, "Latency", &format!("{left}{latency}{maps}{}", table(&latencies(&groups))));
+    section(&mut out, "How long messages take", &format!("{left}{latency}"));
     let rates: String =
         drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q)) + &over_time::deliveries(g, &series_of)).collect();
-    section(&mut out, "Throughput", &(figures(&rates) + &table(&throughput(&groups))));
     let bars: String = drawn.iter().map(charts::costs).collect();
-    section(&mut out, "Resources", &(figures(&bars) + &table(&resources(&groups))));
-    section(&mut out, "Guarantees", &guarantees(&groups));
-    section(&mut out, "Method", &definitions(&how(c, records)));
+    section(&mut out, "Rates and cost", &figures(&(rates + &bars)));
+    let mut behind = maps;
+    behind.push_str(&details(
+        "Every percentile, rate and cost",
+        &(table(&latencies(&groups)) + &table(&throughput(&groups)) + &table(&resources(&groups))),
+    ));
+    behind.push_str(&further(c));
+    behind.push_str(&what_differs(c));
+    behind.push_str(&details("Which runs count, and which checks did not hold", &validity(c, &groups)));
+    behind.push_str(&details("What the systems promise, and how they are set", &guarantees(&groups)));
     let of: Vec<&Record> = records.iter().map(|n| n.record).collect();
-    let mut limits = threats::of(&of);
-    if !c.design.interleaved {
-        limits.insert(0, ("Order of runs".into(), c.design.words.clone()));
-    }
-    section(&mut out, "Threats to validity", &definitions(&limits));
-    section(&mut out, "Raw data", &raw(c, &groups, command));
+    let how = definitions(&how(c, records))
+        + &format!("<h3>What these figures do not say</h3>\n{}", definitions(&threats::of(&of)));
+    behind.push_str(&details("How it was compared and measured", &how));
+    behind.push_str(&details("Data, and how to compare it again", &raw(c, &groups, command)));
+    section(&mut out, "Behind it", &behind);
+    let explained = words(&out);
+    out.push_str(&explained);
     shell(&format!("{}: {}", c.scenario, c.overall.verdict.word()), &out)
 }
 
@@ -95,30 +96,42 @@ fn verdict(c: &Comparison, records: &[NamedRecord<'_>]) -> String {
     } else {
         format!("<p>Exit code {}:</p>\n<ul>\n{reasons}</ul>\n", c.overall.exit_code)
     };
+    // Of several systems each sentence is one of the answer; the word says nothing more.
+    let word_first = match c.question {
+        Question::Change => format!("<b class=\"word\">{} {word}</b> ", c.overall.verdict.sign()),
+        Question::Systems => String::new(),
+    };
+    let all = c.sentences();
+    let rest: String = all.iter().skip(1).map(|s| format!("<p class=\"sub\">{}</p>\n", escape(s))).collect();
     format!(
-        "<header>\n<h1>{}</h1>\n<p class=\"question\">{}</p>\n</header>\n<section aria-label=\"Verdict\" class=\"verdict {word}\">\n<p><b>{} {word}</b> {}</p>\n{reasons}</section>\n",
+        "<header>\n<p class=\"question\">{}: {}</p>\n</header>\n<section aria-label=\"Verdict\" class=\"answer verdict {word}\">\n<h1>{word_first}{}</h1>\n{rest}{reasons}</section>\n",
         escape(&c.scenario),
         escape(question),
-        c.overall.verdict.sign(),
-        escape(&c.overall.sentence)
+        escape(all.first().map_or(c.overall.sentence.as_str(), String::as_str)),
     )
 }
 
+/// The ratio chart and the table of what decides.
 fn comparison(c: &Comparison) -> String {
-    let mut body = charts::forest(c).unwrap_or_default();
-    body.push_str(&table(&matrix(c)));
+    charts::forest(c).unwrap_or_default() + &table(&matrix(c))
+}
+
+/// Metrics that decide nothing, and the notes on all.
+fn further(c: &Comparison) -> String {
     let list: Vec<_> = notes_of_all(c).into_iter().filter(|n| !is_left_out(n.0)).collect();
-    body.push_str(&note_list(list.iter().map(|(w, t)| (*w, t.as_str()))));
+    let mut body = note_list(list.iter().map(|(w, t)| (*w, t.as_str())));
     let rest = tables(c, |r| !r.primary && is_notable(r));
+    body.extend(rest.iter().map(table));
     let rows: usize = rest.iter().map(|t| t.rows.len()).sum();
-    if rows > 0 {
-        let all: String = rest.iter().map(table).collect();
-        body.push_str(&details(
-            &format!("{rows} further metrics, which decide nothing (corrected by Benjamini-Hochberg)"),
-            &all,
-        ));
-    }
-    body
+    details(&format!("{rows} further metrics, which decide nothing, and notes"), &body)
+}
+
+/// Settings that differ, those first that both sides state.
+fn what_differs(c: &Comparison) -> String {
+    let [both, single] = differences(c);
+    let of = |words: &str, t: TextTable| details(&format!("{words} ({})", t.rows.len()), &table(&t));
+    both.map_or_else(String::new, |t| of("What else differs", t))
+        + &single.map_or_else(String::new, |t| of("Settings that only one side states", t))
 }
 
 /// Every metric that decides, in one table.
@@ -272,7 +285,7 @@ fn guarantees(groups: &[ChartGroup<'_>]) -> String {
     keys.sort();
     keys.dedup();
     let says = |key: &str| -> Vec<String> {
-        found.iter().map(|f| f.1.guarantees.get(key).cloned().unwrap_or_else(|| "not stated".into())).collect()
+        found.iter().map(|f| f.1.guarantees.get(key).cloned().unwrap_or_else(|| "–".into())).collect()
     };
     let (promises, settings): (Vec<&String>, Vec<&String>) =
         keys.into_iter().partition(|k| PROMISES.contains(&k.as_str()));

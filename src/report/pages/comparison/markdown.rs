@@ -2,7 +2,7 @@
 //! 1024 KiB.
 
 use super::{differences, is_notable, notes, tables};
-use crate::compare::{Comparison, ComparisonRow, Verdict};
+use crate::compare::{Comparison, ComparisonRow, Question, Verdict};
 use crate::report::words::view::TextTable;
 
 /// The largest page, in bytes: a quarter of the limit, because a job has several.
@@ -14,7 +14,7 @@ pub fn page(c: &Comparison) -> String {
     let all: fn(&ComparisonRow) -> bool = is_notable;
     let primary: fn(&ComparisonRow) -> bool = |r| r.primary;
     let notable: fn(&ComparisonRow) -> bool =
-        |r| r.primary && !matches!(r.verdict, Verdict::Equivalent | Verdict::Changed);
+        |r| r.primary && !matches!(r.verdict, Verdict::Equivalent | Verdict::Changed | Verdict::Same);
     for (keep, left_out) in [
         (all, None),
         (primary, Some("the metrics that decide nothing")),
@@ -33,8 +33,12 @@ pub fn page(c: &Comparison) -> String {
 }
 
 fn build(c: &Comparison, keep: fn(&ComparisonRow) -> bool, left_out: Option<&str>) -> String {
-    let mut out =
-        format!("## {} {}\n\n{}\n", c.overall.verdict.sign(), c.overall.verdict.word(), escape(&c.overall.sentence));
+    let word = match c.question {
+        Question::Change => format!("{} {}", c.overall.verdict.sign(), c.overall.verdict.word()),
+        Question::Systems => "Systems side by side".into(),
+    };
+    let mut out = format!("## {word}\n");
+    c.sentences().iter().for_each(|s| out.push_str(&format!("\n{}\n", escape(s))));
     if c.overall.exit_code != 0 {
         out.push_str(&format!("\n**Exit code {}**\n\n", c.overall.exit_code));
         c.overall.reasons.iter().take(20).for_each(|r| out.push_str(&format!("- {}\n", escape(r))));
@@ -42,10 +46,10 @@ fn build(c: &Comparison, keep: fn(&ComparisonRow) -> bool, left_out: Option<&str
             out.push_str(&format!("- and {} more\n", c.overall.reasons.len() - 20));
         }
     }
+    tables(c, keep).iter().for_each(|t| out.push_str(&table(t)));
     if let [Some(t), _] = differences(c) {
         out.push_str(&table(&t));
     }
-    tables(c, keep).iter().for_each(|t| out.push_str(&table(t)));
     out.push('\n');
     notes(c).iter().take(100).for_each(|(word, text)| out.push_str(&format!("- {word}: {}\n", escape(text))));
     if let Some(what) = left_out {

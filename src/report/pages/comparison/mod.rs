@@ -11,8 +11,9 @@ pub mod over_time;
 pub mod text;
 
 use crate::compare::{Comparison, ComparisonRow, Difference, Effect, TrialDoubt, Verdict, needed_brief};
+use crate::report::words::answer::Remark;
 use crate::report::words::view::{CellGrade, TextTable};
-use crate::units::three_digits;
+use crate::units::{plural, three_digits};
 
 /// A median, in the unit of its metric.
 fn shown(row: &ComparisonRow, value: Option<f64>) -> String {
@@ -60,7 +61,10 @@ fn p_cell(row: &ComparisonRow) -> String {
 /// Rows that say something: a count that is zero on both sides is left to CSV and JSON.
 fn is_notable(row: &ComparisonRow) -> bool {
     let zero = |m: Option<f64>| m == Some(0.0);
-    row.primary || row.verdict != Verdict::Equivalent || !zero(row.a.median) || !zero(row.b.median)
+    row.primary
+        || !matches!(row.verdict, Verdict::Equivalent | Verdict::Same)
+        || !zero(row.a.median)
+        || !zero(row.b.median)
 }
 
 /// One table for each pair and load point. `keep` chooses the rows.
@@ -85,7 +89,7 @@ fn tables(c: &Comparison, keep: impl Fn(&ComparisonRow) -> bool) -> Vec<TextTabl
             format!(
                 "{} {}{}",
                 row.verdict.sign(),
-                row.verdict.word(),
+                row.word(),
                 needed_brief(row).map_or_else(String::new, |text| format!(" ({text})"))
             ),
         ]);
@@ -119,6 +123,51 @@ fn left_out(one_sided: Option<&TextTable>) -> Option<String> {
     Some(format!("{n} further settings are stated by one side only: see --html or --format json."))
 }
 
+/// What must be known before the verdict is quoted, the gravest first.
+fn remarks(c: &Comparison) -> Vec<Remark> {
+    let mut list: Vec<Remark> = Vec::new();
+    let mut add = |title: &str, text: String| list.push(Remark { title: title.into(), text });
+    let told = |d: &Difference| format!("{} is {} and {}", d.what, d.baseline, d.candidate);
+    let promises: Vec<String> = c.differences.iter().filter(|d| d.promise).map(told).collect();
+    if !promises.is_empty() {
+        add("Not like for like:", format!("{}.", promises.join("; ")));
+    }
+    let settings = c.differences.iter().filter(|d| d.confounds && !d.promise && !one_sided(d) && d.what != "client");
+    let settings: Vec<String> = settings.map(told).collect();
+    if !settings.is_empty() {
+        let more = settings.len().saturating_sub(3);
+        let more = if more > 0 { format!("; and {more} more below") } else { String::new() };
+        let first: Vec<String> = settings.into_iter().take(3).collect();
+        add("Other settings differ:", format!("{}{more}.", first.join("; ")));
+    }
+    if !c.design.interleaved {
+        add("The order of runs:", c.design.words.clone());
+    }
+    for tool in foreign_tools(c) {
+        add(
+            "Measured by another tool",
+            format!("({tool}): times count from sending; losses, machine and guarantees are not known."),
+        );
+    }
+    for d in &c.doubts {
+        add("Doubtful:", format!("{}.", doubt(d)));
+    }
+    for r in &c.refused {
+        add(&format!("{} is not compared:", r.case), format!("{}.", r.reason.trim_end_matches('.')));
+    }
+    if !c.excluded.is_empty() {
+        add(&format!("{} left out:", plural(c.excluded.len() as u64, "trial")), "each with its reason below.".into());
+    }
+    list
+}
+
+fn foreign_tools(c: &Comparison) -> Vec<&str> {
+    let mut tools: Vec<&str> =
+        [&c.baseline, &c.candidate].into_iter().filter(|s| s.foreign).map(|s| s.tool.as_str()).collect();
+    tools.dedup();
+    tools
+}
+
 /// A doubt in words, without a full stop.
 pub(in crate::report) fn doubt(d: &TrialDoubt) -> String {
     let runs = if d.trials > 1 { format!(" ({} runs)", d.trials) } else { String::new() };
@@ -138,17 +187,14 @@ fn notes_of_all(c: &Comparison) -> Vec<(&'static str, String)> {
     if !c.gated {
         list.push((
             "note",
-            "No baseline is named (--against SYSTEM): REGRESSED means worse than the other one, and nothing is gated."
+            "Systems are compared with each other: no gate was asked for (--gate FILE), so the verdict changes no exit code."
                 .into(),
         ));
     }
     if !c.design.interleaved {
         list.push(("WARN", c.design.words.clone()));
     }
-    let mut tools: Vec<&str> =
-        [&c.baseline, &c.candidate].into_iter().filter(|s| s.foreign).map(|s| s.tool.as_str()).collect();
-    tools.dedup();
-    for tool in tools {
+    for tool in foreign_tools(c) {
         list.push((
             "WARN",
             format!("Measured by another tool ({tool}): service latencies, from the moment of sending; validity, losses, machine and guarantees are not known."),
@@ -170,9 +216,10 @@ fn notes_of_all(c: &Comparison) -> Vec<(&'static str, String)> {
         list.push((e.verdict.word(), format!("{}: {}.", e.case, e.sentence)));
     }
     let mut said = std::collections::BTreeSet::new();
-    for row in c.rows.iter().filter(|r| r.primary && matches!(r.verdict, Verdict::Inconclusive | Verdict::Invalid)) {
+    let open = [Verdict::Inconclusive, Verdict::NotDecided, Verdict::Invalid];
+    for row in c.rows.iter().filter(|r| r.primary && open.contains(&r.verdict)) {
         if said.insert(&row.reason) {
-            list.push((row.verdict.word(), format!("{} and others like it: {}.", row.metric, row.reason)));
+            list.push((row.word(), format!("{} and others like it: {}.", row.metric, row.reason)));
         }
     }
     let g = &c.gate;

@@ -1,1 +1,132 @@
+//! Answers of records whose figures are known.
+
 use super::*;
+use crate::compare::sample::{A, B, C, record};
+use crate::plan::facts::{Delivery, Durability};
+use crate::record::{Check, Promise, TailDoubt, sample};
+
+/// What a reader sees first, as lines.
+fn read(record: &Record) -> String {
+    let a = of(record).unwrap();
+    let mut lines = vec![format!("{}: {}", a.word, a.headline), a.losses.clone()];
+    lines.extend(a.failures.clone());
+    lines.push(a.confidence.words());
+    lines.extend(a.facts.rows.iter().map(|r| r.join(" | ")));
+    lines.extend(a.remarks.iter().map(|r| format!("- {} {}", r.title, r.text)));
+    lines.join("\n")
+}
+
+fn times(values: &[f64], by: f64) -> Vec<f64> {
+    values.iter().map(|v| v * by).collect()
+}
+
+#[test]
+fn what_is_decided_is_said_with_its_interval() {
+    insta::assert_snapshot!(read(&record(&A, &times(&B, 18.0))));
+    insta::assert_snapshot!(read(&record(&A, &C)));
+    insta::assert_snapshot!(read(&record(&A[..2], &times(&B[..2], 18.0))));
+}
+
+#[test]
+fn a_sample_with_everything_wrong() {
+    insta::assert_snapshot!(read(&sample::record()));
+}
+
+/// Losing nothing, and having promised nothing, are different sentences.
+#[test]
+fn losses_say_whether_they_were_allowed() {
+    let with = |level: Delivery, lost: u64, kept: bool| {
+        let mut r = record(&A[..1], &B[..1]);
+        for t in &mut r.trials {
+            t.system.promised.delivery = level;
+            t.workloads[0].promises = vec![Promise { promised: "p".into(), observed: String::new(), kept: true }];
+        }
+        let nats = r.trials.iter_mut().find(|t| t.case == "nats").unwrap();
+        nats.workloads[0].ledger.lost = lost;
+        nats.workloads[0].ledger.delivered -= lost;
+        nats.workloads[0].promises[0].kept = kept;
+        of(&r).unwrap().losses
+    };
+    let lines = [
+        with(Delivery::AtMostOnce, 0, true),
+        with(Delivery::AtLeastOnce, 0, true),
+        with(Delivery::AtMostOnce, 1_234, true),
+        with(Delivery::AtLeastOnce, 1_234, false),
+        with(Delivery::Unstated, 0, true),
+    ];
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn what_is_not_like_for_like_is_said_first() {
+    let mut r = record(&A, &B);
+    r.tool.profile = "release".into();
+    for t in r.trials.iter_mut().filter(|t| t.case == "nats") {
+        t.system.promised.delivery = Delivery::AtLeastOnce;
+        t.system.promised.durability = Durability::SyncedFirst;
+        t.system.guarantees.insert("producer linger.ms".into(), "5".into());
+    }
+    let first: Vec<String> =
+        of(&r).unwrap().remarks.iter().take(2).map(|m| format!("{} {}", m.title, m.text)).collect();
+    insta::assert_snapshot!(first.join("\n"));
+}
+
+fn check(id: &str, status: Status) -> Check {
+    let text = String::new;
+    Check {
+        id: id.into(),
+        name: text(),
+        status,
+        observed: "8000 due, 4000 made".into(),
+        threshold: text(),
+        message: text(),
+    }
+}
+
+/// A page is INVALID only when nothing is left to judge.
+#[test]
+fn one_trial_that_counts_is_an_answer() {
+    let mut r = record(&A, &B);
+    for t in r.trials.iter_mut().filter(|t| t.round > 1) {
+        t.validity.push(check("V1", Status::Invalid));
+    }
+    let a = of(&r).unwrap();
+    assert_eq!((a.word, r.gravest()), ("OK", None));
+    assert!(a.remarks.iter().any(|m| m.title == "18 of 20 trials are left out:"), "{:?}", a.remarks);
+    for t in r.trials.iter_mut().filter(|t| t.case == "nats") {
+        t.validity.push(check("V3", Status::Invalid));
+    }
+    let a = of(&r).unwrap();
+    assert_eq!((a.word, r.gravest()), ("INCOMPLETE", Some(Gravest::Invalid)));
+    assert_eq!(a.failures, ["nats was overloaded, no trial counts: 8000 due, 4000 made."]);
+    assert!(a.headline.starts_with("reference delivers a message in"), "{}", a.headline);
+    r.trials.iter_mut().for_each(|t| t.validity.push(check("V1", Status::Invalid)));
+    let a = of(&r).unwrap();
+    assert_eq!(a.word, "INVALID");
+    assert!(a.headline.starts_with("No trial counts: less was offered than planned"), "{}", a.headline);
+    assert_eq!(a.confidence.level, ConfidenceLevel::None);
+    for t in &mut r.trials {
+        t.outcome = Outcome::Failed { phase: "measure".into(), error: "gone".into() };
+    }
+    let a = of(&r).unwrap();
+    assert_eq!((a.word, a.headline.as_str()), ("FAILED", "All systems failed: nothing was measured."));
+    assert_eq!(a.failures[0], "reference failed in measure: gone.");
+    r.trials.clear();
+    assert!(of(&r).is_none());
+}
+
+/// A percentile that hangs on a few slow spells is marked, and lowers the confidence.
+#[test]
+fn slow_spells_are_marked() {
+    let mut r = record(&A, &times(&B, 3.0));
+    r.tool.profile = "release".into();
+    let before = of(&r).unwrap().confidence;
+    let doubt = TailDoubt { episodes: 1, share: 0.95, longest_ns: 1_000_000_000, at_s: 7.0, stall: true };
+    for t in r.trials.iter_mut().filter(|t| t.case == "nats") {
+        t.workloads[0].latency.get_mut("e2e").unwrap().percentiles.iter_mut().for_each(|p| p.doubt = Some(doubt));
+    }
+    let a = of(&r).unwrap();
+    assert_eq!((before.level, a.confidence.level), (ConfidenceLevel::High, ConfidenceLevel::Medium), "{before:?}");
+    assert!(a.sides[1].tail.as_ref().unwrap().words().ends_with('?'));
+    assert!(a.remarks.iter().any(|m| m.text.contains("ranked by the median")), "{:?}", a.remarks);
+}
