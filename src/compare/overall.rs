@@ -109,7 +109,7 @@ pub(super) fn with_expectations(overall: &mut Overall, results: &[ExpectResult])
                 overall.exit_code = code;
             }
         }
-        if r.verdict == ExpectVerdict::Unmet && overall.verdict < Verdict::Unmet {
+        if r.verdict == ExpectVerdict::Unmet && overall.verdict < Verdict::Regressed {
             overall.verdict = Verdict::Unmet;
             // The word and the sentence that stand side by side must be about the same thing.
             overall.sentence = format!("A limit is not kept by {}: {}. {}", r.case, r.sentence, overall.sentence);

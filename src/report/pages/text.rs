@@ -28,8 +28,6 @@ impl Default for TextStyle {
 
 /// Remarks below the answer; the others come with `why`.
 const OPEN: usize = 3;
-/// Below so many columns a table is stacked.
-const NARROW: usize = 60;
 
 /// The summary of a run.
 pub fn summary(record: &Record, style: TextStyle) -> String {
@@ -59,10 +57,9 @@ pub fn summary(record: &Record, style: TextStyle) -> String {
         return out;
     };
     let table = short_table(record, &answer);
-    out.push_str(&format!(
-        "\n{}\n",
-        if style.width < NARROW { stacked(&table, style) } else { render(&table, style.color) }
-    ));
+    let wide = render(&table, style.color);
+    let fits = render(&table, false).lines().all(|l| l.chars().count() <= style.width);
+    out.push_str(&format!("\n{}\n", if fits { wide } else { stacked(&table, style) }));
     out.push_str(&last(&answer, style));
     out
 }
