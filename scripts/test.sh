@@ -8,7 +8,7 @@ scripts/get-nats-server.sh || true
 if [ -z "${MSGBENCH_NATS_SERVER:-}" ] && [ -x .cache/nats/nats-server ]; then
     export MSGBENCH_NATS_SERVER="$PWD/.cache/nats/nats-server"
 fi
-for package in kcat chromium; do
+for package in kcat chromium redis-server; do
     if ! command -v "$package" >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         apt-get update -qq && apt-get install -y -qq "$package" >/dev/null || true
     fi

@@ -96,6 +96,7 @@ pub mod jetstream;
 pub mod kafka;
 pub mod nats;
 pub mod null;
+pub mod redis;
 #[cfg(test)]
 mod scripted;
 pub mod wire;

@@ -16,6 +16,7 @@ use crate::driver::jetstream::JetstreamDriver;
 use crate::driver::kafka::KafkaDriver;
 use crate::driver::nats::NatsDriver;
 use crate::driver::null::NullDriver;
+use crate::driver::redis::RedisDriver;
 use crate::driver::wire::WireDriver;
 use crate::driver::{Driver, DriverError, Target};
 use crate::plan::options::{OptionSet, SystemOptions};
@@ -24,7 +25,7 @@ use crate::record::Secrets;
 use crate::system::{Absent, Availability, Provider, Providers, System, SystemContext, SystemError, reference};
 #[cfg(feature = "kafka")]
 use crate::system::{bridge, kafka};
-use crate::system::{nats, none};
+use crate::system::{nats, none, redis};
 
 use super::arrival::{ArrivalResult, ArrivalTrials, drive};
 use super::trial::{RawTrial, TrialSetup, execute};
@@ -142,7 +143,7 @@ impl Register {
         );
         #[cfg(not(feature = "kafka"))]
         let it = it.absent("kafka", WITHOUT_KAFKA).absent("bridge", WITHOUT_KAFKA);
-        it.add(none::NullType, Clients::of::<NullDriver>())
+        it.add(redis::RedisType, Clients::of::<RedisDriver>()).add(none::NullType, Clients::of::<NullDriver>())
     }
 
     /// Adds a type of system, also one of another crate; one of the same name is replaced.

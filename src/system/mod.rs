@@ -13,6 +13,7 @@ pub mod kafka;
 pub mod nats;
 pub mod none;
 mod process;
+pub mod redis;
 pub mod reference;
 pub mod register;
 pub mod scratch;
