@@ -31,7 +31,7 @@ const BEGIN: &str = "0-0";
 const PENDING: usize = 100_000;
 
 /// What a consumer reads from, and how.
-pub(super) struct ReadSource {
+pub(super) struct GroupSource {
     /// The stream of each channel.
     pub(super) keys: Vec<String>,
     /// The stream of dead letters.
@@ -82,7 +82,7 @@ enum AskedFor {
 /// Reads on a connection of its own.
 pub struct RedisConsumer {
     connection: RedisConnection,
-    source: ReadSource,
+    source: GroupSource,
     asked: VecDeque<AskedFor>,
     /// Messages of the answer at the start of the input that the sink has not got, and its length.
     rest: VecDeque<StreamEntry>,
@@ -139,7 +139,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl RedisConsumer {
-    pub(super) fn new(connection: RedisConnection, source: ReadSource) -> Self {
+    pub(super) fn new(connection: RedisConnection, source: GroupSource) -> Self {
         let streams = source.keys.len();
         let first = Instant::now() + source.claim.unwrap_or_default();
         Self {
@@ -178,7 +178,7 @@ impl RedisConsumer {
     }
 
     /// Accepts a message; the server is told with the next request.
-    fn accept(source: &ReadSource, accepted: &mut [(Cmd, usize)], stream: usize, id: &[u8]) {
+    fn accept(source: &GroupSource, accepted: &mut [(Cmd, usize)], stream: usize, id: &[u8]) {
         let (command, messages) = &mut accepted[stream];
         if *messages == 0 {
             command.clear();
@@ -214,7 +214,7 @@ impl RedisConsumer {
     }
 
     fn question(&mut self) {
-        let ReadSource { keys, group, member, batch, claim, .. } = &self.source;
+        let GroupSource { keys, group, member, batch, claim, .. } = &self.source;
         let mut command = Cmd::new();
         if let Some((first, last)) = self.claimed.first().zip(self.claimed.last()) {
             let (input, key) = (self.connection.input(), &keys[first.stream]);
@@ -314,7 +314,7 @@ impl RedisConsumer {
         }
     }
 
-    fn misshapen(&self, what: &str) -> DriverError {
+    fn malformed_answer(&self, what: &str) -> DriverError {
         self.connection.lost(format!("the answer to {what} has another shape than that of Redis 6.2 and later"))
     }
 
@@ -332,7 +332,7 @@ impl RedisConsumer {
             }
             Some(())
         };
-        read().ok_or_else(|| self.misshapen("XREADGROUP"))
+        read().ok_or_else(|| self.malformed_answer("XREADGROUP"))
     }
 
     /// Messages that were handed out before; when there are no more, new ones are read again.
@@ -363,7 +363,7 @@ impl RedisConsumer {
             entries(&mut walk, stream, 2, &arrived, claimed)?;
             Some(cursor)
         };
-        let Some(cursor) = read() else { return Err(self.misshapen("XAUTOCLAIM")) };
+        let Some(cursor) = read() else { return Err(self.malformed_answer("XAUTOCLAIM")) };
         let every = self.source.claim.unwrap_or(BLOCK) / 2;
         let streams = self.source.keys.len();
         self.claim_next = match stream + 1 {
@@ -395,7 +395,7 @@ impl RedisConsumer {
             }
             Some(())
         };
-        read().ok_or_else(|| self.misshapen("XPENDING"))?;
+        read().ok_or_else(|| self.malformed_answer("XPENDING"))?;
         self.rest.extend(self.claimed.drain(..));
         Ok(())
     }

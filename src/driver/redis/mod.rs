@@ -232,7 +232,7 @@ impl Driver for RedisDriver {
             }
         }
         let w = &self.workloads[slot.workload];
-        let source = consume::ReadSource {
+        let source = consume::GroupSource {
             keys,
             dead: self.dead(slot.workload),
             group,
