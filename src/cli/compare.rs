@@ -30,7 +30,8 @@ pub struct CompareArgs {
     #[arg(long, value_name = "SYSTEM", conflicts_with = "candidate")]
     against: Option<String>,
     /// A file with [gate] and [[expect]] tables, instead of those of the scenario; with it the
-    /// verdict decides the exit code also where systems are compared with each other
+    /// verdict decides the exit code also where systems are compared with each other (as with
+    /// --against where the scenario has a [gate])
     #[arg(long, value_name = "FILE")]
     gate: Option<PathBuf>,
     /// Compare results of different machines, which compares the machines too
@@ -84,7 +85,9 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let labels = labels(&args.baseline, args.candidate.as_deref());
     let mut named = vec![NamedRecord { label: &labels.0, record: &baseline.record }];
     named.extend(candidate.as_ref().map(|loaded| NamedRecord { label: &labels.1, record: &loaded.record }));
-    let options = CompareOptions { across_hosts: args.across_hosts, gated: args.gate.is_some() };
+    // A scenario with a gate whose systems are two builds asks for it by naming the baseline.
+    let gated = args.gate.is_some() || args.against.is_some() && subject.plan.gate.is_some();
+    let options = CompareOptions { across_hosts: args.across_hosts, gated };
     let compared = match named[..] {
         [a, b] => compare::records(a, b, &gate, options),
         _ => compare::systems(named[0], args.against.as_deref(), &gate, options),

@@ -60,8 +60,12 @@ pub(super) fn confidence(context: &AnswerContext<'_>) -> Confidence {
     if n == 0 {
         return make(ConfidenceLevel::None, "no trial counts".into(), String::new());
     }
-    let each = if used.len() > 1 { " each" } else { "" };
-    let runs = format!("{}{each}", plural(n as u64, "run"));
+    let most = used.iter().map(|s| s.used.len()).max().unwrap_or(0);
+    let runs = match used.len() {
+        1 => plural(n as u64, "run"),
+        _ if most > n => format!("{n} to {} each", plural(most as u64, "run")),
+        _ => format!("{} each", plural(n as u64, "run")),
+    };
     if record.tool.profile == "debug" {
         let why = format!("{runs} of a debug build");
         return make(ConfidenceLevel::Low, why, "measure with a release build".into());

@@ -19,10 +19,10 @@ pub(super) fn losses(context: &AnswerContext<'_>) -> String {
         sentences.push(nothing_lost(&whole, lossy.is_empty()));
     }
     if lossy.is_empty() && whole.iter().all(|s| promise(s) == Some(false)) {
-        let whom = if whole.len() == 1 { "It promises" } else { "None of them promises" };
         sentences.push(match whole.len() {
-            1 => format!("{whom} nothing of a message that does not arrive (at most once)."),
-            _ => format!("{whom} to keep a message (at most once)."),
+            1 => "It promises nothing of a message that does not arrive (at most once).".into(),
+            2 => "Neither promises to keep a message (at most once).".into(),
+            _ => "None of them promises to keep a message (at most once).".into(),
         });
     } else if whole.len() + lossy.len() > 1 && told.iter().all(|s| promise(s) == Some(true)) {
         let all = if told.len() == 2 { "Both promise" } else { "All promise" };

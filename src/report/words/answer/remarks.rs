@@ -34,11 +34,11 @@ pub(super) fn remarks(context: &AnswerContext<'_>) -> Vec<Remark> {
     let record = context.record;
     match record.completion {
         Completion::Complete => {}
-        Completion::Running => add("The run is not finished", "this is what there was when it was written.".into()),
-        Completion::Interrupted => add("The run was interrupted", "not all planned trials were made.".into()),
+        Completion::Running => add("The run is not finished:", "this is what there was when it was written.".into()),
+        Completion::Interrupted => add("The run was interrupted:", "not all planned trials were made.".into()),
     }
     if record.tool.profile == "debug" {
-        add("This is a debug build", "its own cost is in every figure. Measure with a release build.".into());
+        add("This is a debug build:", "its own cost is in every figure. Measure with a release build.".into());
     }
     faults(context, &mut add);
     left_out(context, &mut add);
