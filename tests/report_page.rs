@@ -110,12 +110,16 @@ addEventListener("load", () => {
 
 /// What the probe finds on a page; fails where the browser has something to say about it.
 fn probed(browser: &Path, page: &Path, width: u32, dark: bool) -> Value {
+    probed_by(browser, page, (width, 900), dark, PROBE)
+}
+
+fn probed_by(browser: &Path, page: &Path, (width, height): (u32, u32), dark: bool, probe: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(page).unwrap();
     let inner = text.replace('&', "&amp;").replace('"', "&quot;");
     let file = dir.path().join("probe.html");
     let outer = format!(
-        "<!doctype html><meta charset=\"utf-8\"><iframe width=\"{width}\" height=\"900\" style=\"border:0\" srcdoc=\"{inner}\"></iframe><pre id=\"result\"></pre><script>{PROBE}</script>"
+        "<!doctype html><meta charset=\"utf-8\"><iframe width=\"{width}\" height=\"{height}\" style=\"border:0\" srcdoc=\"{inner}\"></iframe><pre id=\"result\"></pre><script>{probe}</script>"
     );
     std::fs::write(&file, outer).unwrap();
     let mut command = Command::new("timeout");
@@ -263,6 +267,44 @@ impl Results {
     }
 }
 
+/// What is seen without a click: where the table of the answer ends, how high the page is, how many
+/// words stand before the first fold.
+const FIRST_SCREEN: &str = r#"
+addEventListener("load", () => {
+  const doc = document.querySelector("iframe").contentDocument;
+  const bottom = (what) => { const e = doc.querySelector(what); return e ? e.getBoundingClientRect().bottom : 1e9; };
+  const fold = doc.querySelector("details");
+  const range = doc.createRange();
+  range.setStart(doc.querySelector("main"), 0);
+  range.setEndBefore(fold);
+  const result = {
+    headline: bottom("h1"), pictures: bottom(".cards"), table: bottom(".facts"),
+    quote: doc.querySelector("#quote").getBoundingClientRect().top,
+    height: doc.documentElement.scrollHeight,
+    words: range.cloneContents().textContent.split(/\s+/).filter((w) => w).length,
+  };
+  document.getElementById("result").textContent = btoa(JSON.stringify(result));
+});
+"#;
+
+/// The budget of a page: the answer, both pictures and the table within a screen of 1280 x 720,
+/// four systems within 6,000 pixels, 400 words before the first fold.
+#[test]
+fn the_answer_stands_on_the_first_screen() {
+    let Some(browser) = needs::chromium() else { return };
+    let more: String =
+        ["three", "four"].map(|name| format!("[[system]]\nname = \"{name}\"\ndriver = \"null\"\n")).concat();
+    let results = Results::new(&more);
+    let (code, said) = msgbench(&["report", results.folder.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let found = probed_by(&browser, &results.folder.join("report.html"), (1280, 720), false, FIRST_SCREEN);
+    let at = |name: &str| found[name].as_f64().unwrap();
+    assert!(at("headline") < at("pictures") && at("pictures") < at("table"), "{found:#}");
+    assert!(at("table") <= 720.0, "below the first screen: {found:#}");
+    assert!(at("height") < 6_000.0, "{found:#}");
+    assert!(at("words") < 400.0, "{found:#}");
+}
+
 /// A sweep: latency over offered load, a figure for each percentile with a line for each system.
 #[test]
 fn a_sweep_has_its_hockey_stick() {
@@ -299,15 +341,11 @@ fn pages_open_in_a_browser() {
     assert_eq!(found["linear"], true, "{found:#}");
     let sections: Vec<&str> = found["sections"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let wanted = [
-        "Validity",
-        "Comparison",
-        "Latency",
-        "Throughput",
-        "Resources",
-        "Guarantees",
-        "Method",
-        "Threats to validity",
-        "Raw data",
+        "How large the differences are",
+        "Before you quote this",
+        "How long messages take",
+        "Rates and cost",
+        "Behind it",
     ];
     assert_eq!(sections, wanted);
     let text = std::fs::read_to_string(&page).unwrap();
@@ -332,7 +370,7 @@ fn pages_open_in_a_browser() {
     let report = results.folder.join("report.html");
     checked(&browser, &report, charts);
     let text = std::fs::read_to_string(&report).unwrap();
-    assert!(text.find("class=\"verdict ").unwrap() < text.find("<h2").unwrap(), "the verdict stands first");
+    assert!(text.find("<h1>").unwrap() < text.find("<h2").unwrap(), "the answer stands first");
     assert!(text.contains("messages in a cell:") && text.contains("longest pause of the host"));
 
     // Without the interval logs the page says so, and draws the lines of the intervals.
