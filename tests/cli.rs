@@ -71,7 +71,7 @@ fn an_address_where_nobody_listens_is_the_systems_failure_and_names_the_remedy()
         .args(["--set", &format!("system.nats.url=nats://{free}"), "--out", out.path().to_str().unwrap()])
         .assert()
         .code(6)
-        .stdout(contains("FAILED").and(contains("refused")).and(contains("url in the scenario")));
+        .stdout(contains("FAILED").and(contains("refused")).and(contains("correct its url in the")));
 }
 
 #[test]

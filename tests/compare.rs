@@ -97,7 +97,7 @@ fn a_job_sees_what_the_comparison_says() {
     };
     let same = compare("main", "same", &[]);
     assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
-    assert!(text(&same.stdout).starts_with("≈ EQUIVALENT"), "{}", text(&same.stdout));
+    assert!(text(&same.stdout).contains("\n≈ EQUIVALENT: "), "{}", text(&same.stdout));
     let slow = compare("main", "slow", &[]);
     assert_eq!(slow.status.code(), Some(3));
     assert!(
@@ -120,7 +120,8 @@ fn a_job_sees_what_the_comparison_says() {
     let within = msgbench(&["compare", slow_dir.to_str().unwrap(), "--against", "one", "--gate", gate]);
     assert_eq!(within.status.code(), Some(3));
     assert!(
-        text(&within.stdout).contains("two is 19.9 % slower than one at ack.p50 (95 % CI"),
+        text(&within.stdout)
+            .contains("two is 19.9 % slower than one at the median of the acknowledgement time (95 % CI"),
         "{}",
         text(&within.stdout)
     );

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "common/needs.rs"]
+mod needs;
+
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +14,7 @@ use msgbench::plan::facts::Durability;
 use msgbench::plan::{BringUp, Case, SystemSpec};
 use msgbench::record::{Ledger, Outcome, Skipped, Trial};
 use msgbench::scenario::{Overrides, parse};
-use msgbench::system::{Availability, SystemContext};
+use msgbench::system::SystemContext;
 
 #[derive(Default)]
 struct Results(Mutex<Vec<Trial>>);
@@ -26,15 +29,6 @@ impl RunSink for Results {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(files.trial);
         Ok(())
     }
-}
-
-/// Whether there is a redis-server here; where not, that is said.
-fn there() -> bool {
-    let Availability::Missing { reason, remedy } = Register::built_in().availability("redis") else { return true };
-    let forced = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
-    assert!(!forced, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
-    eprintln!("SKIPPED: {reason}; {remedy}");
-    false
 }
 
 fn text(system: &str, workload: &str) -> String {
@@ -65,9 +59,7 @@ fn whole(trial: &Trial) -> &Ledger {
 
 #[test]
 fn streams_fan_out_and_queue_groups_lose_and_double_nothing() {
-    if !there() {
-        return;
-    }
+    let Some(_) = needs::system("redis") else { return };
     for (workload, copies) in [
         ("pattern = \"stream\"\nconsumers = 1\nload.rate = \"5k/s\"", 1),
         ("pattern = \"fan-out\"\nconsumers = 3\nchannels = 2\nload.rate = \"2k/s\"", 3),
@@ -86,9 +78,7 @@ fn streams_fan_out_and_queue_groups_lose_and_double_nothing() {
 
 #[test]
 fn what_is_rejected_comes_again_and_becomes_a_dead_letter() {
-    if !there() {
-        return;
-    }
+    let Some(_) = needs::system("redis") else { return };
     let workload = "pattern = \"stream\"\nconsumers = 1\nload.rate = \"1k/s\"\n\
                     [workload.delivery]\nreject-every = 10\ndead-every = 25\nmax-deliver = 3";
     let trial = run("", workload);
@@ -100,9 +90,7 @@ fn what_is_rejected_comes_again_and_becomes_a_dead_letter() {
 
 #[test]
 fn a_backlog_is_replayed_to_its_end() {
-    if !there() {
-        return;
-    }
+    let Some(_) = needs::system("redis") else { return };
     let workload = "pattern = \"replay\"\nload.rate = \"1k/s\"\n[workload.delivery]\nbacklog = 5000";
     let trial = run("", workload);
     whole(&trial);
@@ -112,9 +100,7 @@ fn a_backlog_is_replayed_to_its_end() {
 
 #[test]
 fn durability_is_what_the_server_says() {
-    if !there() {
-        return;
-    }
+    let Some(_) = needs::system("redis") else { return };
     let workload = "pattern = \"stream\"\nconsumers = 1\nload.rate = \"1k/s\"";
     for (options, level) in [
         ("", Durability::Synced),
@@ -133,9 +119,7 @@ const RESTART: &str = "[[event]]\nat = \"500ms\"\naction = \"restart\"";
 
 #[test]
 fn after_a_restart_clients_come_back_and_nothing_acknowledged_is_lost() {
-    if !there() {
-        return;
-    }
+    let Some(_) = needs::system("redis") else { return };
     let workload = format!(
         "pattern = \"fan-out\"\nconsumers = 2\nload.rate = \"2k/s\"\ndelivery = {{ durable = true }}\n{RESTART}"
     );
@@ -148,9 +132,7 @@ fn after_a_restart_clients_come_back_and_nothing_acknowledged_is_lost() {
 
 #[test]
 fn what_a_server_without_a_file_forgets_is_counted() {
-    if !there() {
-        return;
-    }
+    let Some(_) = needs::system("redis") else { return };
     let workload = format!("pattern = \"stream\"\nconsumers = 1\nload.rate = \"2k/s\"\n{RESTART}");
     let trial = run("options = { appendonly = false }", &workload);
     let l = comes_back(&trial);
@@ -169,9 +151,7 @@ fn comes_back(trial: &Trial) -> &Ledger {
 
 #[test]
 fn a_server_that_is_running_is_measured_by_url_and_left_as_it_was() {
-    if !there() {
-        return;
-    }
+    let Some(_) = needs::system("redis") else { return };
     let register = Register::built_in();
     let dir = tempfile::tempdir().unwrap();
     let options = serde_json::json!({ "config": ["requirepass s3cret"] });

@@ -95,7 +95,7 @@ cat "$out/report.txt"
 if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then cat "$out/report.md" >>"$GITHUB_STEP_SUMMARY"; fi
 if [ -n "${GITHUB_ACTIONS:-}" ]; then compare --exit-zero --format github; fi
 if [ -n "${GITHUB_OUTPUT:-}" ]; then
-    read -r _ verdict _ <"$out/report.txt"
-    printf 'verdict=%s\nreport=%s\n' "${verdict%:}" "$out/report.html" >>"$GITHUB_OUTPUT"
+    verdict=$(sed -n 's/^[▲▼≈~?✕] \([A-Z]*\): .*/\1/p' "$out/report.txt" | head -1)
+    printf 'verdict=%s\nreport=%s\n' "$verdict" "$out/report.html" >>"$GITHUB_OUTPUT"
 fi
 exit $code

@@ -254,6 +254,12 @@ fn like(a: NamedRecord<'_>, b: NamedRecord<'_>, options: CompareOptions) -> Resu
     Ok(())
 }
 
+/// The names, where one system is compared with another one, each measured by itself.
+fn other_system(a: &Record, b: &Record) -> Option<(String, String)> {
+    let single = |r: &Record| (r.plan.systems.len() == 1).then(|| r.plan.systems[0].name.clone());
+    single(a).zip(single(b)).filter(|(x, y)| x != y)
+}
+
 pub(super) fn records<'a>(
     a: NamedRecord<'a>,
     b: NamedRecord<'a>,
@@ -263,12 +269,7 @@ pub(super) fn records<'a>(
     checked(b)?;
     like(a, b, options)?;
     let (ra, rb) = (a.record, b.record);
-    let single = |r: &Record| (r.plan.systems.len() == 1).then(|| r.plan.systems[0].name.clone());
-    // One system against another one, each measured by itself.
-    let renamed = match (single(ra), single(rb)) {
-        (Some(x), Some(y)) if x != y => Some((x, y)),
-        _ => None,
-    };
+    let renamed = other_system(ra, rb);
     let question = if renamed.is_some() { Question::Systems } else { Question::Change };
     let mut pairing = Pairing {
         scenario: rb.plan.name.clone(),
@@ -322,13 +323,9 @@ pub(super) fn records<'a>(
         let scenario = point_name(&rb.plan.name, twin);
         pairing.pairs.push(CasePair { scenario, a: sa, b: sb, shared_rounds: interleaved, interleaved });
     }
-    for case in rb.plan.cases.iter().filter(|c| !matched.contains(&c.id)) {
-        pairing.refused.push(RefusedCase {
-            case: case.id.clone(),
-            reason: format!("only in {}", b.label),
-            missing: false,
-        });
-    }
+    let only =
+        |case: &Case| RefusedCase { case: case.id.clone(), reason: format!("only in {}", b.label), missing: false };
+    pairing.refused.extend(rb.plan.cases.iter().filter(|c| !matched.contains(&c.id)).map(only));
     if matched.is_empty() {
         let ids = |r: &Record| r.plan.cases.iter().map(|c| format!("`{}`", c.id)).collect::<Vec<_>>().join(", ");
         return Err(NotComparable::Nothing { baseline: ids(ra), candidate: ids(rb) });

@@ -267,7 +267,7 @@ hint: it has 1, counted from 0
     insta::assert_snapshot!(wrong(&Overrides { trials: Some(0), ..Overrides::default() }), @"--trials 0: must be at least 1");
     insta::assert_snapshot!(wrong(&Overrides { systems: vec!["nat".into()], ..Overrides::default() }), @r#"
 --system nat: there is no system called `nat`
-hint: did you mean `nats`? the systems are reference, nats, jetstream, kafka, bridge, null
+hint: did you mean `nats`? the systems are reference, nats, jetstream, kafka, bridge, redis, null
 "#);
 }
 

@@ -3,7 +3,7 @@
 
 use super::page::{details, table};
 use crate::report::escape;
-use crate::report::words::answer::{Answer, AnswerSide, Figure, Measured, Remark, one_in};
+use crate::report::words::answer::{Answer, AnswerSide, Measured, Remark, RunFigure, one_in};
 
 /// Remarks that stand open.
 pub const OPEN: usize = 3;
@@ -72,9 +72,9 @@ fn pictures(answer: &Answer<'_>) -> String {
 fn card(
     title: &str,
     sides: &[AnswerSide<'_>],
-    of: impl for<'s> Fn(&'s AnswerSide<'_>) -> Option<&'s Figure>,
+    of: impl for<'s> Fn(&'s AnswerSide<'_>) -> Option<&'s RunFigure>,
 ) -> String {
-    let top = |f: &Figure| f.range.map_or(f.value, |(_, high)| high.max(f.value));
+    let top = |f: &RunFigure| f.range.map_or(f.value, |(_, high)| high.max(f.value));
     let finite = |v: f64| if v.is_finite() { v } else { 0.0 };
     let largest = sides.iter().filter_map(|s| Some(finite(top(of(s)?)))).fold(0.0, f64::max);
     let share = |v: f64| if largest > 0.0 && v.is_finite() { (v / largest * 100.0).clamp(0.0, 100.0) } else { 100.0 };

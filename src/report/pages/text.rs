@@ -2,7 +2,7 @@
 //! and what must be known before it is quoted.
 
 use crate::record::Record;
-use crate::report::words::answer::{self, Answer, AnswerSide, Figure, Measured, Remark};
+use crate::report::words::answer::{self, Answer, AnswerSide, Measured, Remark, RunFigure};
 use crate::report::words::method::describe;
 use crate::report::words::notes::notes;
 use crate::report::words::view::{CellGrade, TextTable, label, summary_table, validity};
@@ -140,7 +140,7 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
             let Some(side) = AnswerSide::of(record, case, index, answer.tail).filter(|s| !s.all.is_empty()) else {
                 continue;
             };
-            let figure = |f: &Option<Figure>| f.as_ref().map_or_else(|| "-".into(), Figure::words);
+            let figure = |f: &Option<RunFigure>| f.as_ref().map_or_else(|| "-".into(), RunFigure::words);
             let name = if several { label(case, workload) } else { case.id.clone() };
             let mut row = vec![name];
             if !rate {
@@ -191,12 +191,12 @@ fn paint(text: &str, code: &str, color: bool) -> String {
 
 /// Text in lines no wider than the terminal, but for words that are; lines after the first begin
 /// with `indent`.
-pub(super) fn wrapped(text: &str, indent: &str, width: usize) -> String {
+pub(super) fn wrapped(paragraph: &str, indent: &str, width: usize) -> String {
     let mut out = String::new();
     let (mut line, mut begun) = (String::new(), false);
-    let lead: String = text.chars().take_while(|c| *c == ' ').collect();
+    let lead: String = paragraph.chars().take_while(|c| *c == ' ').collect();
     line.push_str(&lead);
-    for word in text.split_whitespace() {
+    for word in paragraph.split_whitespace() {
         if begun && line.chars().count() + 1 + word.chars().count() > width {
             out.push_str(&line);
             out.push('\n');

@@ -137,7 +137,7 @@ pub fn anchor(word: &str) -> String {
 /// docs/glossary.md.
 pub fn markdown() -> String {
     let mut out = String::from(
-        "# Glossary\n\nWhat the words of reports, tables and charts mean. This page is made from the program (`src/report/words/glossary.rs`); a test holds them together.\n\n| word | meaning |\n|---|---|\n",
+        "# Glossary\n\nWhat the words of reports, tables and charts mean. This page is made from the program\n(`src/report/words/glossary.rs`); a test holds them together.\n\n| word | meaning |\n|---|---|\n",
     );
     for t in TERMS {
         out.push_str(&format!("| {} | {} |\n", t.word, t.meaning));

@@ -55,7 +55,7 @@ pub(super) const MACHINE: [&str; 6] = ["V2", "V6", "V9", "V13", "V15", "V17"];
 pub(super) fn confidence(context: &AnswerContext<'_>) -> Confidence {
     let make = |level, why: String, raise: String| Confidence { level, why, raise };
     let record = context.record;
-    let used: Vec<&AnswerSide<'_>> = context.sides.iter().filter(|s| !s.used.is_empty()).collect();
+    let used: Vec<&AnswerSide<'_>> = context.sides.iter().filter(|s| !s.used.is_empty() && !s.partial).collect();
     let n = used.iter().map(|s| s.used.len()).min().unwrap_or(0);
     if n == 0 {
         return make(ConfidenceLevel::None, "no trial counts".into(), String::new());

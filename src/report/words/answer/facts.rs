@@ -1,7 +1,6 @@
 //! The small table below the pictures: losses, power, cost.
 
 use super::AnswerContext;
-use super::losses::sum;
 use super::side::AnswerSide;
 use crate::plan::facts::{Delivery, Durability};
 use crate::record::SystemFacts;
@@ -25,7 +24,7 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
     };
     add("Messages lost / twice / out of order", &|s| {
         s.complete().next()?;
-        let l = sum(s);
+        let l = s.books();
         Some(format!("{} / {} / {}", digits(l.lost), digits(l.duplicated), digits(l.reordered)))
     });
     add("Survives a power cut of its server", &|s| Some(power(s.facts()?)));

@@ -13,7 +13,7 @@ pub(super) fn losses(context: &AnswerContext<'_>) -> String {
     if told.is_empty() {
         return "No trial ran to its end: what became of the messages is not known.".into();
     }
-    let (whole, lossy): (Vec<&AnswerSide<'_>>, Vec<&AnswerSide<'_>>) = told.iter().partition(|s| clean(&sum(s)));
+    let (whole, lossy): (Vec<&AnswerSide<'_>>, Vec<&AnswerSide<'_>>) = told.iter().partition(|s| clean(&s.books()));
     let mut sentences: Vec<String> = lossy.iter().map(|s| lost(s)).collect();
     if !whole.is_empty() {
         sentences.push(nothing_lost(&whole, lossy.is_empty()));
@@ -40,26 +40,6 @@ fn promise(side: &AnswerSide<'_>) -> Option<bool> {
     }
 }
 
-/// The books of all trials that ran to their end.
-pub(super) fn sum(side: &AnswerSide<'_>) -> Ledger {
-    let mut total = Ledger::default();
-    for l in side.complete().map(|w| &w.ledger) {
-        total.sent += l.sent;
-        total.acked += l.acked;
-        total.acked_lost += l.acked_lost;
-        total.expected += l.expected;
-        total.delivered += l.delivered;
-        total.lost += l.lost;
-        total.client_dropped += l.client_dropped;
-        total.duplicated += l.duplicated;
-        total.reordered += l.reordered;
-        total.dead_lettered += l.dead_lettered;
-        total.in_flight += l.in_flight;
-        total.corrupted += l.corrupted;
-    }
-    total
-}
-
 fn clean(l: &Ledger) -> bool {
     l.lost == 0 && l.duplicated == 0 && l.reordered == 0 && l.corrupted == 0
 }
@@ -71,7 +51,7 @@ fn kept(side: &AnswerSide<'_>) -> bool {
 
 /// `nats lost 733,188 of 5,460,288 (at most once: allowed).`
 fn lost(side: &AnswerSide<'_>) -> String {
-    let l = sum(side);
+    let l = side.books();
     let mut parts = Vec::new();
     if l.lost > 0 {
         let dropped = match l.client_dropped {
@@ -104,7 +84,7 @@ fn lost(side: &AnswerSide<'_>) -> String {
 
 /// `Neither lost a message (48,043 of 48,043 arrived).`
 fn nothing_lost(whole: &[&AnswerSide<'_>], all: bool) -> String {
-    let total = |f: fn(&Ledger) -> u64| whole.iter().map(|s| f(&sum(s))).sum::<u64>();
+    let total = |f: fn(&Ledger) -> u64| whole.iter().map(|s| f(&s.books())).sum::<u64>();
     let expected = total(|l| l.expected);
     let count = match expected {
         0 => format!("{} of {} were acknowledged", digits(total(|l| l.acked)), digits(total(|l| l.sent))),
@@ -117,5 +97,8 @@ fn nothing_lost(whole: &[&AnswerSide<'_>], all: bool) -> String {
         (_, [one]) => format!("{one} lost no message"),
         (_, names) => format!("{} lost no message", names.join(" and ")),
     };
-    format!("{subject} ({count}).")
+    let in_flight = total(|l| l.in_flight);
+    let waiting =
+        if in_flight > 0 { format!("; {} were on their way when it ended", digits(in_flight)) } else { String::new() };
+    format!("{subject} ({count}{waiting}).")
 }

@@ -18,11 +18,11 @@ mod side;
 
 pub use confidence::{Confidence, ConfidenceLevel};
 pub use remarks::Remark;
-pub use side::{AnswerSide, Figure, Measured};
+pub use side::{AnswerSide, Measured, RunFigure};
 
 use crate::compare::{self, CompareOptions, Comparison, ComparisonRow, ExpectVerdict, NamedRecord};
 use crate::plan::Case;
-use crate::record::{Gravest, Outcome, Record, Status, Trial};
+use crate::record::{Gravest, Record, Status, Trial};
 use crate::report::words::view::{TextTable, quantile_name, usable};
 use crate::units::plural;
 
@@ -30,7 +30,7 @@ use crate::units::plural;
 #[derive(Debug)]
 pub struct Answer<'a> {
     /// `OK`, or the gravest thing there is to say: `FAILED`, `BROKEN`, `INVALID` where no trial
-    /// counts, `INCOMPLETE` where none of one case does, `UNMET`.
+    /// counts, `INTERRUPTED`, `INCOMPLETE` where no trial of one case counts, `UNMET`.
     pub word: &'static str,
     /// The answer in one sentence.
     pub headline: String,
@@ -100,6 +100,7 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
     let word = match record.gravest() {
         Some(Gravest::Failed) => "FAILED",
         Some(Gravest::Broken) => "BROKEN",
+        _ if !valid && sides.iter().any(|s| s.partial) => "INTERRUPTED",
         _ if !valid => "INVALID",
         Some(Gravest::Invalid) => "INCOMPLETE",
         _ if limits.iter().any(|(word, _)| *word == ExpectVerdict::Unmet.word()) => "UNMET",
@@ -132,8 +133,8 @@ impl Answer<'_> {
         };
         let mut first = Vec::new();
         if !rate {
-            first.push(row("Typical (p50)", &|s| s.typical.as_ref().map(Figure::words)));
-            first.push(row(&of_hundred(self.tail), &|s| s.tail.as_ref().map(Figure::words)));
+            first.push(row("Typical (p50)", &|s| s.typical.as_ref().map(RunFigure::words)));
+            first.push(row(&of_hundred(self.tail), &|s| s.tail.as_ref().map(RunFigure::words)));
         }
         table.rows.splice(0..0, first);
         table
@@ -210,8 +211,14 @@ fn limits(record: &Record) -> Vec<(&'static str, String)> {
 /// reason.
 fn failures(record: &Record, sides: &[AnswerSide<'_>]) -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
-    for side in sides.iter().filter(|s| s.used.is_empty()) {
+    for side in sides.iter().filter(|s| s.used.is_empty() || s.partial) {
         let name = side.name();
+        if side.partial {
+            list.push(format!(
+                "{name} was interrupted: these figures are of a part of a trial, and count for no comparison."
+            ));
+            continue;
+        }
         if let Some((phase, error)) = side.failure() {
             list.push(format!("{name} failed in {phase}: {}.", error.trim_end_matches('.')));
             continue;
@@ -222,11 +229,9 @@ fn failures(record: &Record, sides: &[AnswerSide<'_>]) -> Vec<String> {
             continue;
         }
         let reasons = invalid_because(side.all.iter().copied());
-        let partial = side.all.iter().filter(|t| t.outcome == Outcome::Partial).count();
-        list.push(match (reasons.is_empty(), partial) {
-            (true, 0) => format!("{name} has no trial that counts."),
-            (true, _) => format!("{name} was interrupted: no trial counts."),
-            (false, _) => format!("{name} has no trial that counts: {}.", reasons.join(", ")),
+        list.push(match reasons.is_empty() {
+            true => format!("{name} has no trial that counts."),
+            false => format!("{name} has no trial that counts: {}.", reasons.join(", ")),
         });
     }
     for s in &record.skipped {

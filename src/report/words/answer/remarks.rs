@@ -41,6 +41,10 @@ pub(super) fn remarks(context: &AnswerContext<'_>) -> Vec<Remark> {
         add("This is a debug build:", "its own cost is in every figure. Measure with a release build.".into());
     }
     faults(context, &mut add);
+    // Advice on a load that never was would send the reader the wrong way.
+    if context.sides.iter().all(|s| s.used.is_empty()) {
+        return list;
+    }
     left_out(context, &mut add);
     unlike(context, &mut add);
     batching(context, &mut add);
@@ -70,7 +74,7 @@ fn faults(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
 fn left_out(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     let all: Vec<_> = context.sides.iter().flat_map(|s| &s.all).copied().collect();
     let used: usize = context.sides.iter().map(|s| s.used.len()).sum();
-    let out = all.len() - used;
+    let out = all.len().saturating_sub(used);
     if out == 0 || used == 0 {
         return;
     }

@@ -1,7 +1,7 @@
 //! One system of the answer: its trials at the load point that heads the page, and its two figures.
 
 use crate::plan::{BringUp, Case, Load, SystemSpec, Workload};
-use crate::record::{Outcome, Record, SystemFacts, Trial, WorkloadResult};
+use crate::record::{Ledger, Outcome, Record, SystemFacts, Trial, WorkloadResult};
 use crate::report::words::view::{ShownLatency, trials, usable};
 use crate::stats::{median, shift};
 use crate::units::{count, time_words};
@@ -17,7 +17,7 @@ pub enum Measured {
 
 /// One figure of a system over its runs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Figure {
+pub struct RunFigure {
     pub measured: Measured,
     /// Median over the runs; infinite where messages were lost at this quantile.
     pub value: f64,
@@ -30,7 +30,7 @@ pub struct Figure {
     pub doubtful: bool,
 }
 
-impl Figure {
+impl RunFigure {
     fn of(values: &[f64], measured: Measured, doubtful: bool) -> Option<Self> {
         let value = median(values)?;
         let low_high = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
@@ -63,21 +63,27 @@ pub struct AnswerSide<'a> {
     pub workload: usize,
     /// All that were executed.
     pub all: Vec<&'a Trial>,
-    /// Those that count.
+    /// Those that count; where none does, those that were interrupted.
     pub used: Vec<&'a Trial>,
+    /// Whether `used` are parts of trials, which the user interrupted: shown, and said to be parts.
+    pub partial: bool,
     /// `e2e`, `rtt`, `ack`; with `.service` where messages have no intended time.
     pub kind: &'static str,
     /// What a typical message takes, or, without a schedule, the rate.
-    pub typical: Option<Figure>,
+    pub typical: Option<RunFigure>,
     /// What 1 in 100 messages takes longer than.
-    pub tail: Option<Figure>,
+    pub tail: Option<RunFigure>,
 }
 
 impl<'a> AnswerSide<'a> {
     pub fn of(record: &'a Record, case: &'a Case, workload: usize, tail: f64) -> Option<Self> {
         let spec = record.plan.systems.get(case.system)?;
         let all: Vec<&Trial> = trials(record, &case.id).collect();
-        let used: Vec<&Trial> = all.iter().copied().filter(|t| usable(t)).collect();
+        let mut used: Vec<&Trial> = all.iter().copied().filter(|t| usable(t)).collect();
+        let partial = used.is_empty() && all.iter().any(|t| t.outcome == Outcome::Partial);
+        if partial {
+            used = all.iter().copied().filter(|t| t.outcome == Outcome::Partial).collect();
+        }
         let results: Vec<&WorkloadResult> = used.iter().filter_map(|t| t.workloads.get(workload)).collect();
         let kind = results.first().and_then(|r| r.headline()).map_or("e2e", |(kind, _)| kind);
         let at = |q: f64| {
@@ -91,14 +97,14 @@ impl<'a> AnswerSide<'a> {
                 })
                 .collect();
             let whole = values.len() == results.len();
-            Figure::of(&values, Measured::Time, points.iter().any(|p| p.doubt.is_some())).filter(|_| whole)
+            RunFigure::of(&values, Measured::Time, points.iter().any(|p| p.doubt.is_some())).filter(|_| whole)
         };
         let (mut typical, mut last) = (at(0.5), at(tail));
         if without_schedule(case.workloads.get(workload)?) {
             let rates: Vec<f64> = results.iter().map(|r| r.throughput.delivered).collect();
-            (typical, last) = (Figure::of(&rates, Measured::Rate, false), None);
+            (typical, last) = (RunFigure::of(&rates, Measured::Rate, false), None);
         }
-        Some(Self { spec, case, workload, all, used, kind, typical, tail: last })
+        Some(Self { spec, case, workload, all, used, partial, kind, typical, tail: last })
     }
 
     /// Its name in the scenario.
@@ -121,10 +127,32 @@ impl<'a> AnswerSide<'a> {
         &self.case.workloads[self.workload]
     }
 
-    /// What its trials that ran to their end came to.
+    /// What its trials that ran to their end came to; or the part that there is.
     pub fn complete(&self) -> impl Iterator<Item = &'a WorkloadResult> + '_ {
-        let complete = self.all.iter().filter(|t| t.outcome == Outcome::Complete);
+        let partial = self.partial;
+        let complete =
+            self.all.iter().filter(move |t| t.outcome == Outcome::Complete || partial && t.outcome == Outcome::Partial);
         complete.filter_map(|t| t.workloads.get(self.workload))
+    }
+
+    /// The books of its trials that ran to their end, or of the part that there is.
+    pub fn books(&self) -> Ledger {
+        let mut total = Ledger::default();
+        for l in self.complete().map(|w| &w.ledger) {
+            total.sent += l.sent;
+            total.acked += l.acked;
+            total.acked_lost += l.acked_lost;
+            total.expected += l.expected;
+            total.delivered += l.delivered;
+            total.lost += l.lost;
+            total.client_dropped += l.client_dropped;
+            total.duplicated += l.duplicated;
+            total.reordered += l.reordered;
+            total.dead_lettered += l.dead_lettered;
+            total.in_flight += l.in_flight;
+            total.corrupted += l.corrupted;
+        }
+        total
     }
 
     /// The error of a trial, where all failed.
