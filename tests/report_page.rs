@@ -269,7 +269,7 @@ impl Results {
 
 /// What is seen without a click: where the table of the answer ends, how high the page is, how many
 /// words stand before the first fold.
-const FIRST_SCREEN: &str = r#"
+const FIRST_SCREEN: &str = r##"
 addEventListener("load", () => {
   const doc = document.querySelector("iframe").contentDocument;
   const bottom = (what) => { const e = doc.querySelector(what); return e ? e.getBoundingClientRect().bottom : 1e9; };
@@ -285,7 +285,7 @@ addEventListener("load", () => {
   };
   document.getElementById("result").textContent = btoa(JSON.stringify(result));
 });
-"#;
+"##;
 
 /// The budget of a page: the answer, both pictures and the table within a screen of 1280 x 720,
 /// four systems within 6,000 pixels, 400 words before the first fold.
