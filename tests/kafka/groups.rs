@@ -69,12 +69,15 @@ fn members_without_a_partition_are_said_to_be_idle() {
     let mut members: Vec<_> = (0..3).map(|i| bench.consumer(0, i, Start::Tail)).collect();
     let mut producer = bench.producer(0);
     bench.send(&mut producer, 0, 0..200, |n| ((n % 2) as u32, None));
-    let mut shares: Vec<usize> = Vec::new();
-    for member in &mut members {
-        let mut heard = Vec::new();
-        while bench.more(member, &mut heard) {}
-        shares.push(heard.len());
+    // A member that gets its partition late hears nothing for a while.
+    let mut heard = vec![Vec::new(); members.len()];
+    let begun = Instant::now();
+    while heard.iter().map(Vec::len).sum::<usize>() < 200 && begun.elapsed() < Duration::from_secs(60) {
+        for (member, heard) in members.iter_mut().zip(&mut heard) {
+            bench.more(member, heard);
+        }
     }
+    let mut shares: Vec<usize> = heard.iter().map(Vec::len).collect();
     shares.sort_unstable();
     assert_eq!(shares, [0, 100, 100]);
     assert_eq!(bench.guarantee("idle consumers"), "1 of 3 in a group: there are 2 partitions");
