@@ -62,7 +62,8 @@ fn run(system: &str, workload: &str, rest: &str) -> Ran {
     Ran {
         trial: record["trials"][0].clone(),
         intervals: lines.map(|l| places.map(|p| l[p].parse().unwrap())).collect(),
-        text: words,
+        // The page has what the terminal leaves to --why.
+        text: words + &std::fs::read_to_string(folder.join("report.md")).unwrap(),
         code: output.status.code(),
     }
 }
@@ -114,8 +115,8 @@ fn a_short_overload_is_seen_with_loss_and_without() {
         let (status, words) = ran.check("V3");
         assert!(status == "INVALID" && words.contains("OVERLOADED"), "{status} {words}");
         assert_eq!(ran.code, Some(4), "{}", ran.text);
-        let first = ran.text.lines().find(|l| l.starts_with("INVALID")).unwrap_or_else(|| panic!("{}", ran.text));
-        assert!(first.contains("overloaded"), "{first}");
+        assert!(ran.text.contains("\nINVALID: No trial counts"), "{}", ran.text);
+        assert!(ran.text.contains("reference was overloaded, no trial counts: "), "{}", ran.text);
     }
 }
 
@@ -130,7 +131,7 @@ fn one_stall_hides_no_percentile() {
     let value = p99["value_ns"].as_f64().unwrap() / 1e6;
     assert!(value > 2850.0, "{value}");
     let said = |text: &str| ran.text.lines().filter(|l| l.contains(text)).collect::<Vec<_>>();
-    let row = said("reference  e2e");
+    let row = said("| reference | e2e");
     assert!(!row.is_empty() && row.iter().all(|r| r.contains("s?")), "{}", ran.text);
     assert!(!said("are of one ").is_empty(), "{}", ran.text);
 }

@@ -349,7 +349,10 @@ fn pages_open_in_a_browser() {
     ];
     assert_eq!(sections, wanted);
     let text = std::fs::read_to_string(&page).unwrap();
-    assert!(text.contains("▲ REGRESSED</b> a-system-with-a-rather-long-name (pull) is 29."), "the sentence first");
+    assert!(
+        text.contains("<h1><b class=\"word\">▲ REGRESSED</b> a-system-with-a-rather-long-name (pull) is 29."),
+        "the sentence first"
+    );
     assert!(text.contains("msgbench compare ") && !text.contains("http"), "the command; no address");
     assert!(!text.contains("<to the message>") && text.contains("&lt;to the message&gt; &amp;"));
 

@@ -63,11 +63,11 @@ fn a_run_cites_the_certificate_and_marks_what_is_near_the_floor() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("certificate.json"), certificate(1e6)).unwrap();
     let output = run(dir.path(), SCENARIO, &["--format", "text"]);
-    let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+    let folder = std::fs::read_dir(dir.path().join("results/trust")).unwrap().next().unwrap().unwrap().path();
+    let summary = std::fs::read_to_string(folder.join("report.md")).unwrap();
     assert!(summary.contains("This host was calibrated on 2026-01-02T03:04:05Z"), "{summary}\n{}", words(&output));
     assert!(summary.contains("highest trustworthy rate 1M/s") && summary.contains("p50 500ms"), "{summary}");
     assert!(summary.contains("Near the floor") && summary.contains("reference: e2e p50"), "{summary}");
-    let folder = std::fs::read_dir(dir.path().join("results/trust")).unwrap().next().unwrap().unwrap().path();
     for file in ["report.md", "report.html", "run.json"] {
         let text = std::fs::read_to_string(folder.join(file)).unwrap();
         assert!(text.contains("2026-01-02T03:04:05Z"), "{file}");
