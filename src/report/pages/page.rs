@@ -8,11 +8,13 @@ use crate::report::escape;
 use crate::report::words::view::TextTable;
 
 const STYLE: &str = include_str!("report.css");
+/// The inks of drawings, which name their colours in the dark and on paper too; after it the page's.
+const CHARTS: &str = crate::report::charts::figure::STYLE;
 const SCRIPT: &str = include_str!("report.js");
 /// A page from its title and the inside of its `main`.
 pub fn shell(title: &str, body: &str) -> String {
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{} - msgbench</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{} - msgbench</title>\n<style>\n{CHARTS}{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         escape(title)
     )
 }

@@ -4,10 +4,8 @@
 use super::details;
 use super::page::{definitions, details as folded, figures, notes as note_list, section, shell, table};
 use crate::record::Record;
-use crate::report::charts::capacity;
-use crate::report::charts::figure::figure;
-use crate::report::charts::plot::Plot;
-use crate::report::charts::series::RunSeries;
+use crate::report::charts::figures as drawn;
+use crate::report::charts::run::RunCharts;
 use crate::report::escape;
 use crate::report::pages::over_time;
 use crate::report::words::notes::{ReaderNote, notes};
@@ -17,7 +15,7 @@ use crate::report::words::{method, tables, threats, verdict, view};
 const OPEN: usize = 3;
 
 /// The page; `files` are (what it is, path relative to the page) of the raw data.
-pub fn page(record: &Record, plots: &[Plot], series: &RunSeries<'_>, files: &[(String, String)]) -> String {
+pub fn page(record: &Record, charts: &RunCharts, files: &[(String, String)]) -> String {
     let summary = view::summary_table(record);
     let mut out = format!(
         "<header>\n<h1>{}</h1>\n<p class=\"question\">{}</p>\n</header>\n",
@@ -37,12 +35,11 @@ pub fn page(record: &Record, plots: &[Plot], series: &RunSeries<'_>, files: &[(S
     let notes = notes(record, &summary);
     let list = first_notes(&notes);
     section(&mut out, "Summary", &format!("{lead}{}{list}", table(&summary)));
-    let (general, timed): (Vec<&Plot>, Vec<&Plot>) = plots.iter().partition(|p| p.name.starts_with("percentiles"));
-    let general = capacity::figures(record) + &general.into_iter().map(figure).collect::<String>();
+    let general = figures(&drawn(&charts.bars)) + &figures(&drawn(charts.load.iter().chain(&charts.percentiles)));
     if !general.is_empty() {
-        section(&mut out, "Latency", &figures(&general));
+        section(&mut out, "Latency", &general);
     }
-    let timed = over_time::figures(record, &timed, series);
+    let timed = over_time::figures(charts);
     if !timed.is_empty() {
         section(&mut out, "Over time", &timed);
     }

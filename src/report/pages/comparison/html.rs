@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::checks::{is_left_out, validity};
-use super::{differences, is_notable, notes_of_all, over_time, tables};
+use super::{differences, is_notable, notes_of_all, tables};
 use crate::compare::foreign::is_foreign;
 use crate::compare::{ComparedRecord, Comparison, NamedRecord, PROMISES, percent};
 use crate::plan::metric::Quantity;
 use crate::record::{Outcome, Record, Trial};
-use crate::report::charts::comparison as charts;
-use crate::report::charts::comparison::{COSTS, cost};
+use crate::report::charts::comparison::{self as charts, COSTS, cost};
 use crate::report::charts::heat::READING;
 use crate::report::charts::series::RunSeries;
+use crate::report::charts::{Chart, figures as drawings, sides};
 use crate::report::escape;
 use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table};
 use crate::report::words::groups::{ChartGroup, ChartSide, groups};
@@ -48,15 +48,17 @@ pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>
     } else {
         String::new()
     };
-    let latency: String =
-        drawn.iter().map(|g| figures(&(charts::percentiles(g) + &charts::dots(g, &is_latency)))).collect();
-    let maps = details_of(&over_time::maps(drawn, &series_of));
+    let latency: String = drawn
+        .iter()
+        .map(|g| figures(&drawings(charts::percentiles(g).iter().chain(&charts::dots(g, &is_latency)))))
+        .collect();
+    let maps = details_of(&sides::maps(drawn, &series_of));
     section(&mut out, "Latency", &format!("{left}{latency}{maps}{}", table(&latencies(&groups))));
-    let rates: String =
-        drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q)) + &over_time::deliveries(g, &series_of)).collect();
-    section(&mut out, "Throughput", &(figures(&rates) + &table(&throughput(&groups))));
-    let bars: String = drawn.iter().map(charts::costs).collect();
-    section(&mut out, "Resources", &(figures(&bars) + &table(&resources(&groups))));
+    let rates = |g| [charts::dots(g, &|q| !is_latency(q)), sides::deliveries(g, &series_of)].concat();
+    let rates: Vec<Chart> = drawn.iter().flat_map(rates).collect();
+    section(&mut out, "Throughput", &(figures(&drawings(&rates)) + &table(&throughput(&groups))));
+    let bars: Vec<Chart> = drawn.iter().filter_map(charts::costs).collect();
+    section(&mut out, "Resources", &(figures(&drawings(&bars)) + &table(&resources(&groups))));
     section(&mut out, "Guarantees", &guarantees(&groups));
     section(&mut out, "Method", &definitions(&how(c, records)));
     let of: Vec<&Record> = records.iter().map(|n| n.record).collect();
@@ -70,8 +72,11 @@ pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>
 }
 
 /// Heat maps, folded: a reader who has seen the curves may ask when it was slow.
-fn details_of((maps, without): &(String, Vec<String>)) -> String {
-    let mut body = if maps.is_empty() { String::new() } else { format!("<p>{READING}</p>\n{}", figures(maps)) };
+fn details_of((maps, without): &(Vec<Chart>, Vec<String>)) -> String {
+    let mut body = String::new();
+    if !maps.is_empty() {
+        body = format!("<p>{READING}</p>\n{}", figures(&drawings(maps)));
+    }
     if !without.is_empty() {
         let list = without.join(", ");
         body.push_str(&format!(
@@ -105,7 +110,7 @@ fn verdict(c: &Comparison, records: &[NamedRecord<'_>]) -> String {
 }
 
 fn comparison(c: &Comparison) -> String {
-    let mut body = charts::forest(c).unwrap_or_default();
+    let mut body = drawings(&charts::forest(c));
     body.push_str(&table(&matrix(c)));
     let list: Vec<_> = notes_of_all(c).into_iter().filter(|n| !is_left_out(n.0)).collect();
     body.push_str(&note_list(list.iter().map(|(w, t)| (*w, t.as_str()))));
