@@ -284,8 +284,9 @@ fn a_sweep_has_its_hockey_stick() {
     let (code, said) = msgbench(&["report", &folder]);
     assert_eq!(code, Some(0), "{said}");
     let page = Path::new(&folder).join("report.html");
-    // Percentiles; p50 and p99 over load; for each of six cases a heat map and deliveries.
-    checked(&browser, &page, 1 + 2 + 6 * 2);
+    // Two of bars; percentiles; p50 and p99 over load; for each of six cases a heat map and
+    // deliveries.
+    checked(&browser, &page, 2 + 1 + 2 + 6 * 2);
     let text = std::fs::read_to_string(&page).unwrap();
     assert_eq!(text.matches("<figure id=\"capacity-").count(), 2);
     assert!(text.contains("Kept up in every run: one up to 2k/s, a-system-with-a-rather-long-name up to 2k/s."));

@@ -249,7 +249,6 @@ impl<'a> Sheet<'a> {
 
     fn on<B: Canvas>(&self, canvas: &mut B, scale: f64) -> Drawn<B> {
         let mut pen = Pen::new(canvas, scale);
-        pen.rect((0.0, 0.0), (SHEET, self.height()), Ink::Paper, 1.0);
         self.draw(Some(&mut pen));
         pen.end()
     }
@@ -259,6 +258,7 @@ impl<'a> Sheet<'a> {
 pub fn svg(chart: &Chart, foot: &Foot) -> String {
     let sheet = Sheet::new(chart, foot);
     let mut out = SvgBackend::new(SHEET, sheet.height());
+    Pen::new(&mut out, UNITS).rect((0.0, 0.0), (SHEET, sheet.height()), Ink::Paper, 1.0);
     let Ok(()) = sheet.on(&mut out, UNITS) else { return String::new() };
     let text = out.finish(&chart.name, &chart.title, chart.description());
     let text = text.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1);
@@ -299,8 +299,10 @@ fn smaller(fine: &[u8], width: usize) -> Vec<u8> {
     for rows in fine.chunks_exact(2 * row) {
         let (upper, lower) = rows.split_at(row);
         for (a, b) in upper.chunks_exact(6).zip(lower.chunks_exact(6)) {
-            let mean = |c: usize| [a[c], a[c + 3], b[c], b[c + 3]].map(u16::from).iter().sum::<u16>() / 4;
-            out.extend([mean(0) as u8, mean(1) as u8, mean(2) as u8]);
+            for c in 0..3 {
+                let sum = u16::from(a[c]) + u16::from(a[c + 3]) + u16::from(b[c]) + u16::from(b[c + 3]);
+                out.push((sum / 4) as u8);
+            }
         }
     }
     out
