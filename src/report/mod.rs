@@ -2,8 +2,8 @@
 //! bytes.
 //!
 //! The terminal, the Markdown file and the HTML page print the same tables and the same notes, so
-//! that no format says more, or less, than another about what may be believed. `words` decides what is
-//! said, `pages` only how it looks; `charts` says what is drawn, and draws it.
+//! that no format says more, or less, than another about what may be believed. `words` decides what
+//! is said, `pages` only how it looks; `charts` says what is drawn, and draws it.
 
 pub mod charts;
 pub mod export;

@@ -231,7 +231,7 @@ fn functions_are_short() {
 }
 
 /// What only looks like judging by a sentence of ours, with the reason.
-const READS: [(&str, &str); 9] = [
+const READS: [(&str, &str); 10] = [
     ("src/compare/foreign/json.rs text.rfind", "the file of another tool"),
     ("src/compare/foreign/json.rs words.split", "the words of the JSON reader, which have the line"),
     ("src/compare/sentence.rs text.strip_suffix", "a number that is being written"),
@@ -240,6 +240,7 @@ const READS: [(&str, &str); 9] = [
     ("src/record/hlog/mod.rs text.starts_with", "a line of an interval log"),
     ("src/record/hlog/mod.rs text.strip_prefix", "a line of an interval log"),
     ("src/record/secrets.rs text.starts_with", "any text of a record, searched for secrets"),
+    ("src/report/charts/rows.rs text.split_whitespace", "a text that is broken into lines"),
     ("src/report/pages/comparison/html.rs said.contains", "a list of what was shown"),
 ];
 

@@ -279,7 +279,7 @@ impl<'a, B: Canvas> Pen<'a, B> {
             return;
         }
         says.map(|s| self.says(s));
-        if series % SERIES == 0 {
+        if series.is_multiple_of(SERIES) {
             let (at, radius) = (self.units(at), (r * self.scale).round() as u32);
             let drawn = self.out.draw_circle(at, radius, &style(ink, 1.0), true);
             self.keep(drawn);

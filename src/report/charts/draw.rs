@@ -76,9 +76,9 @@ impl Frame<'_> {
         (self.at_x(x), self.at_y(y))
     }
 
-    /// Grid, ticks and names of the axes; labels that would touch are left out, their grid lines
-    /// stay; the first of several ticks goes before. `under` says whether the horizontal axis has its labels here; `limits` are the edges of
-    /// the drawing.
+    /// Grid, ticks and names of the axes. Of labels that would touch, the one of the later tick is
+    /// left out; its grid line stays. `under` says whether the horizontal axis has its labels
+    /// here; `limits` are the edges of the drawing.
     pub fn axes<B: Canvas>(&self, pen: &mut Pen<'_, B>, under: bool, limits: (f64, f64)) {
         let ((left, right), (top, bottom)) = (self.across, self.down);
         let grid = Stroke::new(Ink::Grid, 0.8);

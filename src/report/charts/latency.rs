@@ -116,8 +116,8 @@ fn through(intervals: &[&Interval], value: impl Fn(&Interval) -> Option<Nanos>) 
 /// Percentiles of the intervals over time, on an axis that holds `all`; `None` where nothing
 /// arrived.
 pub fn lines_over_time(name: &str, mine: &[&Interval], all: &[Interval]) -> Option<Chart> {
-    type Value = fn(&Interval) -> Option<Nanos>;
-    let values: [(usize, &str, Value); 3] =
+    type IntervalValue = fn(&Interval) -> Option<Nanos>;
+    let values: [(usize, &str, IntervalValue); 3] =
         [(1, "max", |i| i.max_ns), (3, "p99", |i| i.p99_ns), (2, "p50", |i| i.p50_ns)];
     let end = mine.iter().map(|i| i.start_s + i.length_s).fold(1.0, f64::max);
     let x = Axis::seconds(mine.iter().map(|i| i.start_s).fold(0.0, f64::min), end);

@@ -1,7 +1,7 @@
 //! Charts. Each is described once, as a [`chart::Chart`]: `bars`, `latency`, `capacity`, `heat`,
 //! `timeline` and `comparison` say what there is to see, in the values of the axes. [`draw`] draws
-//! them all, with plotters' bitmap backend for pictures and with [`svg`] for pages. [`figure`] hands
-//! them out: `figure` for a page, `svg` and `png` for a file of its own.
+//! them all, with plotters' bitmap backend for pictures and with [`svg`] for pages. [`figure`]
+//! hands them out: `figure` for a page, `svg` and `png` for a file of its own.
 
 pub mod axis;
 pub mod bars;
@@ -12,6 +12,7 @@ pub mod comparison;
 pub mod draw;
 pub mod figure;
 pub mod heat;
+pub mod heat_chart;
 pub mod history;
 pub mod latency;
 mod rows;

@@ -1,7 +1,8 @@
 //! All charts of a result: those of its page are those of its folder `charts/`.
 
 use super::chart::{Chart, file_name};
-use super::heat::{self, EventMark, HeatMap, HeatScale};
+use super::heat::{HeatMap, HeatScale};
+use super::heat_chart::{self, EventMark};
 use super::latency::{lines_over_time, percentiles, series as cases};
 use super::series::RunSeries;
 use super::timeline::{self, TrialTrack};
@@ -110,7 +111,7 @@ fn over_time(record: &Record, series: &RunSeries<'_>) -> Vec<TimeCharts> {
             Some((heat, lost)) => {
                 let title = format!("{}: response latency over time (round {})", row.name, trial.round);
                 let name = format!("latency-{}", file_name(&row.name));
-                Some(heat::chart(&name, title, heat, &scale, &marks(trial), *lost))
+                Some(heat_chart::chart(&name, title, heat, &scale, &marks(trial), *lost))
             }
             None => lines_over_time(&row.name, &mine, series.intervals)
                 .map(|c| Chart { caption: c.caption.clone() + why, ..c }),

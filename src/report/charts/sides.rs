@@ -3,7 +3,8 @@
 
 use super::chart::Chart;
 use super::comparison::id;
-use super::heat::{self, EventMark, HeatMap, HeatScale};
+use super::heat::{HeatMap, HeatScale};
+use super::heat_chart::{self, EventMark};
 use super::run::{MAPS, heat, marks, shown};
 use super::series::RunSeries;
 use super::timeline::{self, TrialTrack};
@@ -42,7 +43,7 @@ pub fn maps(groups: &[ChartGroup<'_>], series_of: SeriesOf<'_>) -> (Vec<Chart>, 
     let scale = HeatScale::of(found.iter().map(|f| &f.1));
     let charts = found.iter().map(|(name, map, lost, marks)| {
         let title = format!("{name}, latency over time");
-        heat::chart(&id("heat", name), title, map, &scale, marks, *lost)
+        heat_chart::chart(&id("heat", name), title, map, &scale, marks, *lost)
     });
     (charts.collect(), without)
 }

@@ -1,5 +1,6 @@
-//! The backend of plotters that draws for pages: SVG whose elements have class names and no colours,
-//! so that the style sheet gives them those of the page, on paper, in the dark and on screen.
+//! The backend of plotters that draws for pages: SVG whose elements have class names and no
+//! colours, so that the style sheet gives them those of the page, on paper, in the dark and on
+//! screen.
 //!
 //! A shape carries its value as `<title>`, which a browser shows without any script and a screen
 //! reader reads, and its series as `data-series`. Places are relative and in tenths of a pixel:

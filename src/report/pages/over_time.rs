@@ -1,8 +1,8 @@
-//! The charts of a run over time: for each case a heat map of latency, or lines, and deliveries with
-//! the backlog.
+//! The charts of a run over time: for each case a heat map of latency, or lines, and deliveries
+//! with the backlog.
 
 use crate::report::charts::figures as drawn;
-use crate::report::charts::heat::READING;
+use crate::report::charts::heat_chart::READING;
 use crate::report::charts::run::{MAPS, RunCharts};
 use crate::report::pages::page::{details, figures as beside};
 

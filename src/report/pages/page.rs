@@ -8,7 +8,7 @@ use crate::report::escape;
 use crate::report::words::view::TextTable;
 
 const STYLE: &str = include_str!("report.css");
-/// The inks of drawings, which name their colours in the dark and on paper too; after it the page's.
+/// The colours of drawings, in the dark and on paper too.
 const CHARTS: &str = crate::report::charts::figure::STYLE;
 const SCRIPT: &str = include_str!("report.js");
 /// A page from its title and the inside of its `main`.

@@ -10,7 +10,7 @@ use crate::compare::{ComparedRecord, Comparison, NamedRecord, PROMISES, percent}
 use crate::plan::metric::Quantity;
 use crate::record::{Outcome, Record, Trial};
 use crate::report::charts::comparison::{self as charts, COSTS, cost};
-use crate::report::charts::heat::READING;
+use crate::report::charts::heat_chart::READING;
 use crate::report::charts::series::RunSeries;
 use crate::report::charts::{Chart, figures as drawings, sides};
 use crate::report::escape;

@@ -1,18 +1,18 @@
 //! The chart of a heat map: cells, percentiles over them, pauses of the host, and events.
 
-use super::{HeatColumn, HeatMap, HeatScale};
+use super::axis::Axis;
+use super::chart::{Chart, Plot, Shape, Weight, named};
+use super::heat::{HeatColumn, HeatMap, HeatScale};
 use crate::plan::metric::Unit;
-use crate::report::charts::axis::Axis;
-use crate::report::charts::chart::{Chart, Plot, Shape, Weight, named};
 use crate::units::{Nanos, count, latency};
 
 /// Events that are written out below a map; the rest is counted.
 const LISTED: usize = 8;
 /// How a map is read; said once for all maps of a page.
 pub const READING: &str = "In a heat map each cell counts the messages that were due then and took so long, of the median run; darker (in the dark: brighter) is more, on a logarithmic scale of counts. All maps of a page have the same scales. Its lines are percentiles of each column, and the longest pause of the host in it: what a pause delays is not the system's doing.";
-type Value = fn(&HeatColumn) -> Option<Nanos>;
+type ColumnValue = fn(&HeatColumn) -> Option<Nanos>;
 /// Lines over the cells: series (colour, dash, shape), name in the legend and at the line, value.
-const LINES: [(usize, &str, &str, Value); 3] = [
+const LINES: [(usize, &str, &str, ColumnValue); 3] = [
     (2, "p50", "p50", |c| c.p50),
     (1, "p99", "p99", |c| c.p99),
     (3, "longest pause of the host", "host pause", |c| c.pause),
@@ -173,7 +173,7 @@ mod tests {
     fn the_map_is_small_and_says_what_it_shows() {
         let intervals = sample::intervals();
         let mine: Vec<&Interval> = intervals.iter().filter(|i| i.case == "nats" && i.start_s >= 0.0).take(20).collect();
-        let mut heat = HeatMap::read(&super::super::tests::log(), "e2e", &mine).unwrap();
+        let mut heat = HeatMap::read(&crate::report::charts::heat::tests::log(), "e2e", &mine).unwrap();
         heat.columns[9].pause = Some(1_500_000);
         let scale = HeatScale::of([&heat].into_iter());
         let mark = |at_s: f64, text: &str| EventMark { at_s, text: text.into() };
