@@ -5,7 +5,8 @@ use plotters_backend::text_anchor::HPos;
 
 use super::canvas::{Canvas, DASHES, Drawn, Ink, Pen, SERIES, Stroke, TEXT, width_of};
 use super::chart::{Body, Chart};
-use super::draw::{LINE, beside, draw, height};
+use super::draw::{beside, draw, height};
+use super::frame::LINE;
 use super::rows::wrap;
 use super::svg::{SvgBackend, UNITS};
 use crate::record::Record;

@@ -11,6 +11,7 @@ pub mod chart;
 pub mod comparison;
 pub mod draw;
 pub mod figure;
+mod frame;
 pub mod heat;
 pub mod heat_chart;
 pub mod history;

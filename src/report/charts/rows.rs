@@ -5,7 +5,7 @@ use plotters_backend::text_anchor::HPos;
 use super::axis::Axis;
 use super::canvas::{Canvas, Ink, Pen, Stroke, TEXT, width_of};
 use super::chart::{Block, Row, RowGrade, RowKind, Rows};
-use super::draw::{Frame, LINE};
+use super::frame::{Frame, LINE};
 
 /// Height of a bar.
 const BAR: f64 = 20.0;
