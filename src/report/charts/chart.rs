@@ -20,7 +20,7 @@ pub struct Chart {
     pub linear: Option<Body>,
     /// What the colours of the cells stand for, from few to many.
     pub ramp: Vec<String>,
-    /// Events with their numbers in the drawing; the last entry may count those left out.
+    /// The events that are numbered in the drawing, from 1.
     pub events: Vec<String>,
 }
 

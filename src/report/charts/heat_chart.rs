@@ -6,7 +6,7 @@ use super::heat::{HeatColumn, HeatMap, HeatScale};
 use crate::plan::metric::Unit;
 use crate::units::{Nanos, count, latency};
 
-/// Events that are written out below a map; the rest is counted.
+/// Events that are written out below a map, of all that are numbered.
 const LISTED: usize = 8;
 /// How a map is read; said once for all maps of a page.
 pub const READING: &str = "In a heat map each cell counts the messages that were due then and took so long, of the median run; darker (in the dark: brighter) is more, on a logarithmic scale of counts. All maps of a page have the same scales. Its lines are percentiles of each column, and the longest pause of the host in it: what a pause delays is not the system's doing.";
@@ -69,10 +69,7 @@ fn ramp(scale: &HeatScale) -> Vec<String> {
 
 /// Events in the order of their numbers.
 fn listed(marks: &[EventMark]) -> Vec<String> {
-    let mut all: Vec<String> = marks.iter().take(LISTED).map(|m| format!("at {:.3} s: {}", m.at_s, m.text)).collect();
-    let more = marks.len().saturating_sub(LISTED);
-    all.extend((more > 0).then(|| format!("and {more} more events of this trial.")));
-    all
+    marks.iter().take(LISTED).map(|m| format!("at {:.3} s: {}", m.at_s, m.text)).collect()
 }
 
 /// What the map shows, for those who cannot see it.
@@ -145,8 +142,10 @@ pub fn chart(name: &str, title: String, heat: &HeatMap, scale: &HeatScale, marks
     if lost > 0 {
         caption.push(format!("{lost} messages that never arrived are in no cell."));
     }
-    if !marks.is_empty() {
-        caption.push("Numbered lines are events, listed below.".into());
+    match marks.len() {
+        0 => {}
+        1..=LISTED => caption.push("Numbered lines are events, listed below.".into()),
+        n => caption.push(format!("Numbered lines are events; the first {LISTED} of {n} are listed below.")),
     }
     let caption = caption.join(" ");
     let summary = format!("{} {caption}", words(heat));
