@@ -278,7 +278,7 @@ fn report(root: &Path) -> bool {
     let loaded = store::load(&dir).unwrap();
     let read = |name: &str| std::fs::read(dir.join(name)).ok();
     let series = RunSeries { intervals: &loaded.intervals, read: &read };
-    let files = msgbench::report::files(&loaded.record, &series).unwrap();
+    let files = msgbench::report::files(&loaded.record, &series, "run.json").unwrap();
     let store = Store { dir: dir.clone() };
     for (name, bytes) in &files {
         store.write_file(name, bytes).unwrap();

@@ -189,7 +189,7 @@ fn history_tells_a_step_from_noise() {
     assert_eq!(again.status.code(), Some(3), "{said}{}", text(&again.stderr));
     assert!(said.contains("CONFIRMED  one ack.p50 is +29.9 % worse since 2026-11-13T00:00:00Z, c13"), "{said}");
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 32, "a result counts once");
-    assert_eq!(std::fs::read_dir(charts).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(charts).unwrap().count(), 4);
 }
 
 /// A gate that cannot fail: the same result, a copy under another name, a folder that holds a copy.

@@ -57,11 +57,11 @@ addEventListener("load", () => {
         if (x > 1 && y > 3) collisions.push(s + " / " + t);
       });
     });
-    const ink = [...svg.querySelectorAll(".m, .bar, .estimate, polyline")].filter((e) => {
+    const ink = [...svg.querySelectorAll(".m, .l:not(.grid)")].filter((e) => {
       const b = e.getBoundingClientRect();
       return b.width > 0 || b.height > 0;
     });
-    const cells = [...svg.querySelectorAll("path")].filter((e) => {
+    const cells = [...svg.querySelectorAll("path.h0, path.h1, path.h2, path.h3, path.h4, path.h5")].filter((e) => {
       const b = e.getBoundingClientRect(), fill = win.getComputedStyle(e).fill;
       return b.width > 0 && b.height > 0 && fill !== "rgb(0, 0, 0)" && fill !== "none";
     });
@@ -315,8 +315,9 @@ fn a_sweep_has_its_hockey_stick() {
     let (code, said) = msgbench(&["report", &folder]);
     assert_eq!(code, Some(0), "{said}");
     let page = Path::new(&folder).join("report.html");
-    // Percentiles; p50 and p99 over load; for each of six cases a heat map and deliveries.
-    checked(&browser, &page, 1 + 2 + 6 * 2);
+    // Two of bars; percentiles; p50 and p99 over load; for each of six cases a heat map and
+    // deliveries.
+    checked(&browser, &page, 2 + 1 + 2 + 6 * 2);
     let text = std::fs::read_to_string(&page).unwrap();
     assert_eq!(text.matches("<figure id=\"capacity-").count(), 2);
     assert!(text.contains("Kept up in every run: one up to 2k/s, a-system-with-a-rather-long-name up to 2k/s."));
@@ -386,7 +387,7 @@ fn pages_open_in_a_browser() {
     let (code, said) = msgbench(&["report", elsewhere.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{said}");
     let text = std::fs::read_to_string(elsewhere.join("report.html")).unwrap();
-    assert!(text.contains("No heat map: its interval log is not beside run.json.") && !text.contains("class=\"h0\""));
+    assert!(text.contains("No heat map: its interval log is not beside run.json.") && !text.contains("class=\"f h0\""));
 
     // History, with a step that is confirmed.
     let file = results.path("history.jsonl");

@@ -7,6 +7,7 @@ use crate::compare::history::{self, ChangeState, HistoryEntry, MetricSeries};
 use crate::plan::gate::Share;
 use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::record::store::{self, Store};
+use crate::report::charts::{self, Foot};
 use crate::units::say;
 
 use super::{Exit, Failure, OutputFormat, pretty, print};
@@ -104,9 +105,14 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
         std::fs::create_dir_all(dir)
             .map_err(|e| Failure::unwritten(format!("cannot create {}: {e}", dir.display())))?;
         let store = Store { dir: dir.clone() };
-        for plot in crate::report::pages::history::plots(&list) {
-            let svg = plot.svg().map_err(Failure::internal)?;
-            store.write_file(&format!("{}.svg", plot.name), svg.as_bytes()).map_err(Failure::unwritten)?;
+        for chart in charts::history::charts(&list) {
+            let date = list.iter().flat_map(|s| s.at.last()).max().cloned().unwrap_or_default();
+            let source = args.file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let foot = Foot { date, source, ..Foot::default() };
+            let png = charts::png(&chart, &foot).map_err(Failure::internal)?;
+            for (kind, bytes) in [("svg", charts::svg(&chart, &foot).into_bytes()), ("png", png)] {
+                store.write_file(&format!("{}.{kind}", chart.name), &bytes).map_err(Failure::unwritten)?;
+            }
         }
     }
     if let Some(path) = &args.html {

@@ -41,7 +41,8 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     let from = if args.result.is_dir() { Some(args.result.as_path()) } else { args.result.parent() };
     let read = |name: &str| std::fs::read(from?.join(name)).ok();
     let series = RunSeries { intervals: &loaded.intervals, read: &read };
-    for (name, bytes) in crate::report::files(&loaded.record, &series).map_err(Failure::internal)? {
+    let source = from.map(|f| f.join("run.json").display().to_string()).unwrap_or_default();
+    for (name, bytes) in crate::report::files(&loaded.record, &series, &source).map_err(Failure::internal)? {
         store.write_file(&name, &bytes).map_err(Failure::unwritten)?;
     }
     match args.format {

@@ -33,7 +33,8 @@ impl RunOutput {
     fn render(&mut self, progress: &Progress) -> Result<(), String> {
         let read = |name: &str| self.folder.read(name);
         let series = RunSeries { intervals: &self.intervals, read: &read };
-        let files = crate::report::files(&self.record, &series).map_err(|e| e.to_string())?;
+        let source = self.folder.place().join("run.json").display().to_string();
+        let files = crate::report::files(&self.record, &series, &source).map_err(|e| e.to_string())?;
         for (name, bytes) in files {
             self.folder.add(&name, bytes);
         }

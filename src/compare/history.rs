@@ -213,6 +213,8 @@ pub struct MetricSeries {
     pub metric: Metric,
     /// Start of each result.
     pub at: Vec<String>,
+    /// What each result was of, where that was said.
+    pub commits: Vec<Option<String>>,
     /// Value of each result.
     pub values: Vec<f64>,
     /// Where the level changed.
@@ -299,6 +301,7 @@ fn one(first: &HistoryEntry, of: &[&HistoryEntry], metric: Metric, name: &str, m
         host: first.host.clone(),
         series: first.series.clone(),
         at: points.iter().map(|p| p.0.at.clone()).collect(),
+        commits: points.iter().map(|p| p.0.commit.clone()).collect(),
         values: values.clone(),
         changes: Vec::new(),
         trend: None,

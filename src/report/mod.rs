@@ -2,9 +2,8 @@
 //! bytes.
 //!
 //! The terminal, the Markdown file and the HTML page print the same tables and the same notes, so
-//! that no format says more, or less, than another about what may be believed. `view` and `notes`
-//! decide what is said; `text`, `markdown` and `html` only how it looks; `chart` decides which
-//! lines there are, `plot` draws them.
+//! that no format says more, or less, than another about what may be believed. `words` decides what
+//! is said, `pages` only how it looks; `charts` says what is drawn, and draws it.
 
 pub mod charts;
 pub mod export;
@@ -12,30 +11,33 @@ pub mod pages;
 pub mod words;
 
 use crate::record::Record;
+use crate::report::charts::run::RunCharts;
 use crate::report::charts::series::RunSeries;
+use crate::report::charts::{Foot, png, svg};
 
 /// Why a report could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A chart failed.
     #[error(transparent)]
-    Chart(#[from] crate::report::charts::plot::ChartError),
+    Chart(#[from] crate::report::charts::ChartError),
 }
 
 /// All files of a report with their paths relative to the folder of the run: `report.html`,
-/// `report.md`, `charts/*`.
+/// `report.md`, `charts/*`. `source` is the path of the record, which the charts name.
 ///
 /// # Errors
 /// When a chart cannot be drawn.
-pub fn files(record: &Record, series: &RunSeries<'_>) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
-    let plots = crate::report::charts::chart::plots(record, series.intervals);
+pub fn files(record: &Record, series: &RunSeries<'_>, source: &str) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+    let drawn = RunCharts::of(record, series);
+    let foot = Foot::of(record, source);
     let mut list = Vec::new();
     let mut charts = Vec::new();
-    for plot in &plots {
-        let path = format!("charts/{}.svg", plot.name);
-        list.push((path.clone(), plot.svg()?.into_bytes()));
-        list.push((format!("charts/{}.png", plot.name), plot.png()?));
-        charts.push((plot.title.clone(), path));
+    for chart in drawn.all() {
+        let path = format!("charts/{}.svg", chart.name);
+        list.push((path.clone(), svg(chart, &foot).into_bytes()));
+        list.push((format!("charts/{}.png", chart.name), png(chart, &foot)?));
+        charts.push((chart.title.clone(), path));
     }
     let mut raw = vec![
         ("everything about the run, as JSON".to_string(), "run.json".to_string()),
@@ -49,7 +51,7 @@ pub fn files(record: &Record, series: &RunSeries<'_>) -> Result<Vec<(String, Vec
         raw.extend(t.hlog.iter().map(|f| (format!("every sample of {of}, as HdrHistogram interval log"), f.clone())));
         raw.extend(t.server_log.iter().map(|f| (format!("server log of {of}"), f.clone())));
     }
-    list.push(("report.html".into(), crate::report::pages::result::page(record, &plots, series, &raw).into_bytes()));
+    list.push(("report.html".into(), crate::report::pages::result::page(record, &drawn, &raw).into_bytes()));
     list.push(("report.md".into(), crate::report::pages::markdown::page(record, &charts).into_bytes()));
     Ok(list)
 }
@@ -75,7 +77,7 @@ pub fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::charts::{chart, heat};
+    use super::charts::heat;
     use super::pages::text;
     use super::*;
     use crate::record::sample;
@@ -85,7 +87,9 @@ mod tests {
         let (intervals, log) = (sample::intervals(), heat::tests::log());
         // The log of one trial is there, that of the other one is not.
         let read = |name: &str| (name == "nats-1.hlog").then(|| log.clone());
-        let list = files(&sample::record(), &RunSeries { intervals: &intervals, read: &read }).unwrap();
+        let list =
+            files(&sample::record(), &RunSeries { intervals: &intervals, read: &read }, "results/sample/1/run.json")
+                .unwrap();
         if let Some(dir) = std::env::var_os("MSGBENCH_SAMPLE_REPORT") {
             for (path, bytes) in &list {
                 let path = std::path::Path::new(&dir).join(path);
@@ -99,10 +103,12 @@ mod tests {
         };
         let page = text("report.html");
         assert!(!page.contains("http://") && !page.contains("https://"));
-        assert!(page.matches("<svg role").count() == 10);
+        // For both widths; the files are the charts of the page.
+        let files = list.iter().filter(|(path, _)| path.ends_with(".png")).count();
+        assert_eq!((page.matches("role=\"img\"").count(), files), (14, 7));
         assert!(page.contains("delivers &lt;1 kB&gt; sooner &amp; loses nothing") && !page.contains("<back>"));
         assert!(page.contains("scope=\"row\"") && page.contains("scope=\"col\""));
-        assert!(page.contains("class=\"h0\"") && page.contains("25 messages that never arrived are in no cell"));
+        assert!(page.contains("class=\"f h0\"") && page.contains("25 messages that never arrived are in no cell"));
         // In the caption, and for those who cannot see either drawing.
         assert_eq!(page.matches("its interval log is not beside run.json").count(), 3);
         assert!(page.find("<h1>").unwrap() < page.find("<h2").unwrap(), "the answer stands first");
@@ -114,18 +120,25 @@ mod tests {
                 let mut reader = png::Decoder::new(bytes.as_slice()).read_info().unwrap();
                 let mut pixels = vec![0; reader.output_buffer_size()];
                 reader.next_frame(&mut pixels).unwrap();
-                assert!(pixels.chunks(3).filter(|p| *p == [0, 114, 178]).count() > 500, "{path}");
+                // Those of a series have a colour.
+                let spread = |p: &&[u8]| p.iter().max().unwrap() - p.iter().min().unwrap() > 60;
+                assert!(pixels.chunks(3).filter(spread).count() > 500, "{path}");
+                assert_eq!(reader.info().width, 1600, "{path}");
             }
         }
     }
 
-    /// Elements are closed in order, and the lines of the chart have points.
+    /// Elements are closed in order, there is something to see, and no drawing has colours of its
+    /// own.
     #[test]
     fn charts_are_well_formed() {
-        let plots = chart::plots(&sample::record(), &sample::intervals());
-        assert_eq!(plots.len(), 5);
-        for plot in plots {
-            let svg = plot.svg().unwrap();
+        let intervals = sample::intervals();
+        let record = sample::record();
+        let charts = RunCharts::of(&record, &RunSeries { intervals: &intervals, read: &|_| None });
+        assert_eq!(charts.all().count(), 7);
+        for chart in charts.all() {
+            let svg = svg(chart, &Foot::of(&record, "a/b/c/d/run.json"));
+            assert!(svg.contains("fan-out · ") && svg.contains("· c/d/run.json</text>"), "{svg}");
             let mut open = Vec::new();
             for tag in svg.split('<').skip(1) {
                 let (tag, _) = tag.split_once('>').unwrap();
@@ -136,11 +149,8 @@ mod tests {
                 }
             }
             assert!(open.is_empty(), "{open:?}");
-            let longest = svg
-                .split("<polyline")
-                .filter_map(|p| p.split_once("points=\""))
-                .map(|p| p.1.split('"').next().unwrap().len());
-            assert!(longest.max().unwrap() > 100, "{}", plot.name);
+            assert!(svg.matches(" class=\"m ").count() > 1, "{}", chart.name);
+            assert!(!svg.split_once("</style>").unwrap().1.contains(['#']), "{}", chart.name);
         }
     }
 
@@ -148,7 +158,7 @@ mod tests {
     fn an_empty_run_has_a_report_too() {
         let mut record = sample::record();
         record.trials.clear();
-        let list = files(&record, &RunSeries { intervals: &[], read: &|_| None }).unwrap();
+        let list = files(&record, &RunSeries { intervals: &[], read: &|_| None }, "run.json").unwrap();
         assert_eq!(list.len(), 2);
         let interrupted = crate::record::Completion::Interrupted;
         record.completion = interrupted;

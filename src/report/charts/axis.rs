@@ -1,4 +1,4 @@
-//! An axis: its range, its ticks, and how a place on it is read back as a value.
+//! An axis: its range, its ticks, where a value lies on it, and how the value reads.
 
 use crate::plan::metric::Unit;
 use crate::units::{Span, count, three_digits};
@@ -12,14 +12,13 @@ pub enum AxisScale {
     Seconds,
     /// A value of a metric.
     Of(Unit),
-    /// The decimal logarithm of a value of a metric.
+    /// A value of a metric, at the place of its logarithm.
     LogOf(Unit),
     /// log10(1 / (1 - quantile)): the nines of a percentile.
     Nines,
 }
 
-/// One axis: from `min` to `max` with labelled ticks. On a logarithmic axis the values are
-/// logarithms already.
+/// One axis: from `min` to `max` with labelled ticks. A label may have several lines.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
     /// What it shows, with the unit.
@@ -30,7 +29,7 @@ pub struct Axis {
     pub max: f64,
     pub ticks: Vec<(f64, String)>,
     /// What a coordinate means.
-    pub reading: AxisScale,
+    pub scale: AxisScale,
 }
 
 /// A step of 1, 2 or 5 times a power of ten that divides a range into about `parts`.
@@ -76,14 +75,14 @@ impl Axis {
         let ticks = (0..=20).map(|i| f64::from(i) * step).take_while(|t| *t <= max * 1.0001);
         let decimals = if step < 1.0 { (-step.log10()).ceil() as usize } else { 0 };
         let ticks = ticks.map(|t| (t, if t >= 1e4 { thousands(t) } else { format!("{t:.decimals$}") })).collect();
-        Self { title: title.into(), min: 0.0, max: max * 1.04, ticks, reading: AxisScale::Number }
+        Self { title: title.into(), min: 0.0, max: max * 1.04, ticks, scale: AxisScale::Number }
     }
 
     /// A linear axis of a metric from 0.
     pub fn of(title: &str, unit: Unit, max: f64) -> Self {
         let mut axis = Self::linear(title, max);
         axis.ticks.iter_mut().for_each(|t| t.1 = if t.0 == 0.0 { "0".into() } else { tick(unit, t.0) });
-        Self { reading: AxisScale::Of(unit), ..axis }
+        Self { scale: AxisScale::Of(unit), ..axis }
     }
 
     /// A logarithmic axis of a metric that holds all values, with little room to spare. Ticks are
@@ -97,14 +96,14 @@ impl Axis {
         // A sample of one value still needs a height.
         let spare = (high / low).powf(0.08).clamp(1.02, 1.5);
         let (low, high) = (low / spare, high * spare);
-        let (min, max) = (low.log10(), high.log10());
+        let decades = high.log10() - low.log10();
         let at = |values: Vec<f64>| -> Vec<(f64, String)> {
-            values.into_iter().filter(|v| (low..=high).contains(v)).map(|v| (v.log10(), tick(unit, v))).collect()
+            values.into_iter().filter(|v| (low..=high).contains(v)).map(|v| (v, tick(unit, v))).collect()
         };
         let mut ticks = Vec::new();
-        if max - min >= 1.0 {
-            let many = max - min > 3.5;
-            let decades = (min.floor() as i32..=max.ceil() as i32).map(|k| 10f64.powi(k));
+        if decades >= 1.0 {
+            let many = decades > 3.5;
+            let decades = (low.log10().floor() as i32..=high.log10().ceil() as i32).map(|k| 10f64.powi(k));
             ticks =
                 at(decades.flat_map(|d| if many { vec![d] } else { vec![d, 2.0 * d, 5.0 * d] }).collect::<Vec<f64>>());
         }
@@ -113,7 +112,7 @@ impl Axis {
             let first = (low / step).ceil() as i64;
             ticks = at((first..first + 12).map(|i| i as f64 * step).collect());
         }
-        Self { title: title.into(), min, max, ticks, reading: AxisScale::LogOf(unit) }
+        Self { title: title.into(), min: low, max: high, ticks, scale: AxisScale::LogOf(unit) }
     }
 
     /// The percentiles from 0 to `nines`, on the scale of HdrHistogram: each further nine as far
@@ -128,17 +127,30 @@ impl Axis {
             min: 0.0,
             max: nines * 1.02,
             ticks: (0..=nines.floor() as i32).map(tick).collect(),
-            reading: AxisScale::Nines,
+            scale: AxisScale::Nines,
         }
+    }
+
+    /// Seconds since the measured phase began.
+    pub fn seconds(start: f64, end: f64) -> Self {
+        let axis = Self::linear("seconds since the measured phase began", end);
+        Self { min: start, max: end, scale: AxisScale::Seconds, ..axis }
+    }
+
+    /// How far along the axis a value lies, from 0 to 1. What lies outside is put on the end.
+    pub fn share(&self, v: f64) -> f64 {
+        let place = |v: f64| if matches!(self.scale, AxisScale::LogOf(_)) { v.log10() } else { v };
+        let (low, high) = (place(self.min), place(self.max));
+        let share = (place(v) - low) / (high - low).max(f64::MIN_POSITIVE);
+        if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) }
     }
 
     /// A coordinate in words: `1.20ms`, `p99.9`.
     pub fn show(&self, v: f64) -> String {
-        match self.reading {
+        match self.scale {
             AxisScale::Number => count(v),
             AxisScale::Seconds => format!("{} s", three_digits(v)),
-            AxisScale::Of(unit) => unit.show(v),
-            AxisScale::LogOf(unit) => unit.show(10f64.powf(v)),
+            AxisScale::Of(unit) | AxisScale::LogOf(unit) => unit.show(v),
             AxisScale::Nines => {
                 // One decimal more than there are nines after the second.
                 let decimals = (v - 1.0).max(0.0).ceil() as usize;
@@ -169,8 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn a_place_reads_back_as_its_value() {
-        assert_eq!(Axis::log_of("", Unit::Nanos, [1e5, 1e6].into_iter()).show(1.2e6f64.log10()), "1.20ms");
+    fn a_value_has_a_place_and_reads_as_people_say_it() {
+        let log = Axis::log_of("", Unit::Nanos, [1e5, 1e7].into_iter());
+        assert_eq!(log.show(1.2e6), "1.20ms");
+        assert!((log.share(1e6) - 0.5).abs() < 1e-9);
+        assert_eq!([log.share(0.0), log.share(f64::INFINITY)], [0.0, 1.0], "at the ends, not outside");
         let nines = Axis::nines(4.0);
         assert_eq!([1.0, 2.0, 3.0].map(|v| nines.show(v)), ["p90", "p99", "p99.9"]);
         assert_eq!(nines.show(std::f64::consts::LOG10_2), "p50");

@@ -1,13 +1,13 @@
 //! Latency over offered load, where a scenario sweeps the rate: the hockey stick. It shows how far
 //! below its limit a system was measured, and where the limit is.
 
-use super::axis::{Axis, AxisScale};
-use super::svg::{PlotFrame, Svg, dash, widest};
+use super::axis::Axis;
+use super::chart::{Chart, Plot, Shape, Weight, through};
+use super::latency::log_axis;
 use crate::plan::gate::Comparator;
 use crate::plan::metric::{Quantity, Unit};
 use crate::plan::{Case, Load};
 use crate::record::{RESPONSES, Record, Status, Trial};
-use crate::report::charts::figure::Figure;
 use crate::report::words::view::{ShownLatency, quantile_name, response, trials, usable};
 use crate::stats::median;
 use crate::units::{Rate, latency};
@@ -113,15 +113,14 @@ fn sustained(line: &CapacityLine, limit: Option<f64>) -> Option<f64> {
     line.points.iter().take_while(good).last().map(|p| p.rate)
 }
 
-/// A figure for each percentile with a line for each system; with one system, one figure with a
-/// line for each percentile.
-pub fn figures(record: &Record) -> String {
+/// A chart for each percentile with a line for each system; with one system, one chart with a line
+/// for each percentile.
+pub fn charts(record: &Record) -> Vec<Chart> {
     let all = sweeps(record);
     let mut groups: Vec<(usize, &str)> = all.iter().map(|s| (s.workload, s.rest.as_str())).collect();
-    groups.dedup();
     groups.sort_unstable();
     groups.dedup();
-    let mut out = String::new();
+    let mut out = Vec::new();
     for (workload, rest) in groups {
         let of: Vec<&Sweep<'_>> = all.iter().filter(|s| s.workload == workload && s.rest == rest).collect();
         let measured = |q: &f64| record.plan.percentiles.iter().any(|p| (p - q).abs() < 1e-9);
@@ -131,43 +130,31 @@ pub fn figures(record: &Record) -> String {
             of: (of.len() > 1 || (q - 0.99).abs() < 1e-9).then(|| s.system.to_string()),
             points: points(record, s, q),
         };
-        let name = |what: &str| {
-            let workload = of[0].cases[0].1.workloads.get(workload).filter(|_| of[0].cases[0].1.workloads.len() > 1);
-            let workload = workload.map_or_else(String::new, |w| format!(" of {}", w.name));
-            let rest = if rest.is_empty() { String::new() } else { format!(" ({rest})") };
-            format!("{what}{workload} by offered load{rest}")
-        };
-        let id = |what: &str| format!("capacity-{}", super::chart::file_name(&format!("{workload}-{rest}-{what}")));
+        let several = of[0].cases[0].1.workloads.len() > 1;
+        let named = of[0].cases[0].1.workloads.get(workload).filter(|_| several);
+        let named = named.map_or_else(String::new, |w| format!(" of {}", w.name));
+        let more = if rest.is_empty() { String::new() } else { format!(" ({rest})") };
+        let title = |what: &str| format!("{what}{named} by offered load{more}");
+        let id = |what: &str| format!("capacity-{workload}-{rest}-{what}");
         if let [single] = of[..] {
-            let lines: Vec<CapacityLine> = QUANTILES
-                .iter()
-                .filter(|q| measured(q))
-                .enumerate()
-                .map(|(i, q)| line(single, &quantile_name(*q), i, *q))
-                .collect();
-            out.push_str(&figure(
-                &id("all"),
-                &name(&format!("{}: response latency", single.system)),
-                &lines,
-                limit(record, 0.99),
-            ));
+            let shown = QUANTILES.iter().filter(|q| measured(q)).enumerate();
+            let lines: Vec<CapacityLine> = shown.map(|(i, q)| line(single, &quantile_name(*q), i, *q)).collect();
+            let title = title(&format!("{}: response latency", single.system));
+            out.extend(chart(&id("all"), title, &lines, limit(record, 0.99)));
             continue;
         }
         for q in QUANTILES.iter().filter(|q| measured(q)) {
             let lines: Vec<CapacityLine> = of.iter().enumerate().map(|(i, s)| line(s, s.system, i, *q)).collect();
-            let what = format!("Response latency, {}", quantile_name(*q));
-            out.push_str(&figure(&id(&quantile_name(*q)), &name(&what), &lines, limit(record, *q)));
+            let title = title(&format!("Response latency, {}", quantile_name(*q)));
+            out.extend(chart(&id(&quantile_name(*q)), title, &lines, limit(record, *q)));
         }
     }
     out
 }
 
-fn figure(id: &str, title: &str, lines: &[CapacityLine], limit: Option<f64>) -> String {
+/// What the chart shows, and up to which load each system kept up.
+fn caption(lines: &[CapacityLine], limit: Option<f64>) -> String {
     let all = || lines.iter().flat_map(|l| &l.points);
-    let values = || all().flat_map(|p| p.runs.iter().chain(&p.overloaded)).copied().filter(|v| v.is_finite());
-    if values().next().is_none() {
-        return String::new();
-    }
     let kept = lines.iter().filter_map(|l| {
         let rate = sustained(l, limit).map_or_else(|| "at no load point".into(), |r| format!("up to {}", Rate(r)));
         Some(format!("{} {rate}", l.of.as_ref()?))
@@ -191,43 +178,32 @@ fn figure(id: &str, title: &str, lines: &[CapacityLine], limit: Option<f64>) -> 
     } else {
         ""
     };
-    let caption =
-        format!("A mark for each run, a line through the medians of the valid ones.{hollow}{infinite}{condition}");
-    let title = format!("{title}.");
-    let x = Axis {
-        reading: AxisScale::Of(Unit::Rate),
-        ..Axis::of("offered load, messages/s", Unit::Rate, all().map(|p| p.rate).fold(0.0, f64::max))
-    };
-    let y = Axis::log_of("latency, logarithmic", Unit::Nanos, values().chain(limit));
-    let place = |v: f64| if v.is_finite() { v.log10() } else { y.max };
-    let draw = |id: &str, width: f64| {
-        let height = if width < 500.0 { 300.0 } else { 380.0 };
-        let mut svg = Svg::new(&title, &caption, width, height);
-        let frame = PlotFrame { x: &x, y: &y, across: (widest(&y) + 14.0, width - 20.0), down: (30.0, height - 48.0) };
-        frame.axes(&mut svg);
-        if let Some(l) = limit {
-            let y = frame.at_y(l.log10());
-            svg.line((frame.across.0, y), (frame.across.1, y), "one");
+    format!("A mark for each run, a line through the medians of the valid ones.{hollow}{infinite}{condition}")
+}
+
+fn chart(name: &str, title: String, lines: &[CapacityLine], limit: Option<f64>) -> Option<Chart> {
+    let all = || lines.iter().flat_map(|l| &l.points);
+    let values = || all().flat_map(|p| p.runs.iter().chain(&p.overloaded)).copied().filter(|v| v.is_finite());
+    values().next()?;
+    let x = Axis::of("offered load, messages/s", Unit::Rate, all().map(|p| p.rate).fold(0.0, f64::max));
+    let y = log_axis(values().chain(limit));
+    let mut shapes: Vec<Shape> =
+        limit.iter().map(|l| Shape::Limit { at: *l, label: format!("limit {}", Unit::Nanos.show(*l)) }).collect();
+    for l in lines {
+        let series = l.series;
+        let middles: Vec<(f64, f64)> = l.points.iter().filter_map(|p| Some((p.rate, median(&p.runs)?))).collect();
+        shapes.push(through(series, Weight::Normal, vec![middles], &l.label));
+        for p in &l.points {
+            let marks = p.runs.iter().map(|v| (v, false)).chain(p.overloaded.iter().map(|v| (v, true)));
+            shapes.extend(marks.map(|(v, hollow)| {
+                let word = if hollow { ", overloaded" } else { "" };
+                let says = format!("{}, {} offered: {}{word}", l.label, Rate(p.rate), Unit::Nanos.show(*v));
+                Shape::Mark { series, at: (p.rate, *v), hollow, says }
+            }));
         }
-        for l in lines {
-            svg.open(l.series);
-            let middles = l.points.iter().filter_map(|p| Some((p.rate, place(median(&p.runs)?))));
-            svg.polyline(middles.map(|p| frame.at(p)), "curve", dash(l.series));
-            for p in &l.points {
-                let said = |v: &f64| format!("{}, {} offered: {}", l.label, Rate(p.rate), Unit::Nanos.show(*v));
-                for v in &p.runs {
-                    svg.mark(l.series, frame.at((p.rate, place(*v))), 4.0, &said(v));
-                }
-                for v in &p.overloaded {
-                    svg.hollow(l.series, frame.at((p.rate, place(*v))), 4.0, &format!("{}, overloaded", said(v)));
-                }
-            }
-            svg.close();
-        }
-        svg.finish(id)
-    };
-    let legend = lines.iter().map(|l| (l.series, l.label.clone())).collect();
-    Figure { id, title: &title, caption: &caption, legend, draw: &draw, linear: None, below: "" }.html()
+    }
+    let chart = Chart::new(name, title, caption(lines, limit), Plot::single(x, y, 310.0, shapes));
+    Some(chart.with_series(lines.iter().map(|l| (l.series, l.label.clone()))))
 }
 
 #[cfg(test)]
@@ -236,6 +212,7 @@ mod tests {
     use crate::plan::{Arrivals, Profile};
     use crate::record::Check;
     use crate::record::sample;
+    use crate::report::charts::chart::Body;
 
     /// The sample, with five rates for each system; the last one overloads `nats`.
     fn swept() -> Record {
@@ -275,12 +252,18 @@ mod tests {
 
     #[test]
     fn a_line_for_each_system_and_the_highest_load_that_it_bears() {
-        let html = figures(&swept());
-        assert_eq!(html.matches("<figure").count(), 3, "p50, p99, p99.9");
-        assert!(html.contains("Kept up in every run: reference up to 5k/s, nats up to 4k/s."), "{html}");
-        // Two widths, three percentiles, two overloaded runs.
-        assert_eq!(html.matches("m hollow").count(), 12);
-        assert_eq!(figures(&sample::record()), "", "nothing is swept");
+        let all = charts(&swept());
+        assert_eq!(all.len(), 3, "p50, p99, p99.9");
+        for chart in &all {
+            assert!(
+                chart.caption.contains("Kept up in every run: reference up to 5k/s, nats up to 4k/s."),
+                "{chart:?}"
+            );
+            let Body::Plot(plot) = &chart.body else { panic!("a plot") };
+            let hollow = plot.panels[0].shapes.iter().filter(|s| matches!(s, Shape::Mark { hollow: true, .. }));
+            assert_eq!(hollow.count(), 2, "two overloaded runs");
+        }
+        assert_eq!(charts(&sample::record()), [], "nothing is swept");
     }
 
     #[test]
@@ -296,12 +279,9 @@ mod tests {
             on_inconclusive: crate::plan::gate::Policy::Warn,
         };
         record.plan.expect = vec![expect];
-        let html = figures(&record);
-        assert_eq!(html.matches("<figure").count(), 1);
-        assert!(
-            html.contains("p99.9")
-                && html.contains("within 1.00us (the horizontal line) in every run: reference at no load point."),
-            "{html}"
-        );
+        let [chart] = &charts(&record)[..] else { panic!("one chart") };
+        assert_eq!(chart.series.last().unwrap().1, "p99.9");
+        let said = "within 1.00us (the horizontal line) in every run: reference at no load point.";
+        assert!(chart.caption.contains(said), "{}", chart.caption);
     }
 }

@@ -1,12 +1,27 @@
-//! Charts: which lines and marks there are, and how they are drawn.
+//! Charts. Each is described once, as a [`chart::Chart`]: `bars`, `latency`, `capacity`, `heat`,
+//! `timeline` and `comparison` say what there is to see, in the values of the axes. [`draw`] draws
+//! them all, with plotters' bitmap backend for pictures and with [`svg`] for pages. [`figure`]
+//! hands them out: `figure` for a page, `svg` and `png` for a file of its own.
 
 pub mod axis;
+pub mod bars;
+pub mod canvas;
 pub mod capacity;
 pub mod chart;
 pub mod comparison;
+pub mod draw;
 pub mod figure;
+mod frame;
 pub mod heat;
-pub mod plot;
+pub mod heat_chart;
+pub mod history;
+pub mod latency;
+mod rows;
+pub mod run;
 pub mod series;
+pub mod sides;
 pub mod svg;
 pub mod timeline;
+
+pub use chart::Chart;
+pub use figure::{ChartError, Foot, figure, figures, png, svg};

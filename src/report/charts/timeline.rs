@@ -1,11 +1,10 @@
 //! Deliveries over time, and below them on the same time axis what was due and had not arrived: a
 //! system that falls behind is seen in the second before it is in the first.
 
-use super::axis::{Axis, AxisScale};
-use super::svg::{PlotFrame, Svg, dash, widest};
+use super::axis::Axis;
+use super::chart::{Body, Chart, Panel, Plot, Shape, Weight, hovers, line, named};
 use crate::plan::{Load, Workload};
 use crate::record::{Interval, Trial};
-use crate::report::charts::figure::Figure;
 use crate::units::count;
 
 /// Points of a line at most; intervals beyond are taken together.
@@ -64,30 +63,41 @@ impl<'a> TrialTrack<'a> {
     }
 }
 
-/// The figure; the first track's schedule is the offered load, as all that are compared have the
-/// same.
-pub fn figure(id: &str, title: &str, tracks: &[TrialTrack<'_>]) -> String {
+/// The chart; the first track's schedule is the offered load, as all that are compared have the
+/// same. `None` without a point.
+pub fn chart(name: &str, title: String, tracks: &[TrialTrack<'_>]) -> Option<Chart> {
     let all = || tracks.iter().flat_map(|t| &t.points);
-    if all().next().is_none() {
-        return String::new();
-    }
+    all().next()?;
     let free = tracks.iter().map(|t| t.series + 1).max().unwrap_or(0);
     let offered = tracks.first().filter(|t| t.points.iter().any(|p| p.due.is_some()));
     let behind = all().any(|p| p.behind.is_some());
-    let mut legend: Vec<(usize, String)> = tracks.iter().map(|t| (t.series, t.label.to_string())).collect();
-    legend.extend(offered.map(|_| (free, "due by the schedule".to_string())));
+    let x = Axis::seconds(0.0, all().map(|p| p.at.1).fold(1.0, f64::max));
+    let top = all().flat_map(|p| [p.made, p.due.unwrap_or(0.0)]).fold(0.0, f64::max);
+    let mut panels = vec![Panel { y: Axis::linear("deliveries/s", top * 1.15), height: 240.0, shapes: Vec::new() }];
+    if behind {
+        let most = all().filter_map(|p| p.behind).fold(5.0, f64::max);
+        let y = Axis::linear("backlog, deliveries", most * 1.1);
+        panels.push(Panel { y, height: 110.0, shapes: Vec::new() });
+    }
+    if let Some(t) = offered {
+        let runs = vec![t.points.iter().filter_map(|p| Some((p.at.0, p.due?))).collect()];
+        panels[0].shapes.push(named(free, Weight::Normal, runs, "due"));
+    }
+    for t in tracks {
+        panels[0].shapes.extend(t.deliveries());
+        if behind {
+            panels[1].shapes.extend(t.backlog());
+        }
+    }
+    let mut series: Vec<(usize, String)> = tracks.iter().map(|t| (t.series, t.label.to_string())).collect();
+    series.extend(offered.map(|_| (free, "due by the schedule".to_string())));
     let of = if tracks.len() > 1 { "the median trial of each" } else { "the median trial" };
-    let debt = match (behind, offered.is_some()) {
-        (false, _) => "",
-        (true, true) => {
-            " Below: deliveries that were due and had not been made at the end of each interval; a lost message stays in it."
-        }
-        (true, false) => {
-            " Below: deliveries of messages sent that had not been made at the end of each interval; a lost message stays in it."
-        }
-    };
+    let which = if offered.is_some() { "that were due and" } else { "of messages sent that" };
+    let debt = format!(
+        " Below: deliveries {which} had not been made at the end of each interval; a lost message stays in it."
+    );
+    let debt = if behind { debt.as_str() } else { "" };
     let caption = format!("Deliveries a second in each interval, {of}.{debt}");
-    let title = format!("{title}.");
     let most = tracks.iter().flat_map(|t| t.points.iter().filter_map(move |p| p.behind.map(|b| (t, p, b))));
     // The first of several.
     let most = most.reduce(|a, b| if b.2 > a.2 { b } else { a });
@@ -95,60 +105,32 @@ pub fn figure(id: &str, title: &str, tracks: &[TrialTrack<'_>]) -> String {
         format!(" The largest backlog is {} ({}, at {:.1} s).", count(b), t.label, p.at.1)
     });
     let summary = format!("{caption}{worst}");
-    let end = all().map(|p| p.at.1).fold(1.0, f64::max);
-    let x =
-        Axis { max: end, reading: AxisScale::Seconds, ..Axis::linear("seconds since the measured phase began", end) };
-    let top = all().flat_map(|p| [p.made, p.due.unwrap_or(0.0)]).fold(0.0, f64::max);
-    let rate = Axis::linear("deliveries/s", top * 1.15);
-    let debt = Axis::linear("backlog, deliveries", all().filter_map(|p| p.behind).fold(1.0, f64::max) * 1.1);
-    let draw = |id: &str, width: f64| {
-        let (upper, lower) = if width < 500.0 { (200.0, 96.0) } else { (240.0, 110.0) };
-        let height = 30.0 + upper + if behind { 34.0 + lower } else { 0.0 } + 48.0;
-        let mut svg = Svg::new(&title, &summary, width, height);
-        let across = (widest(&rate).max(widest(&debt)) + 14.0, width - 14.0);
-        let bare =
-            Axis { title: String::new(), ticks: x.ticks.iter().map(|t| (t.0, String::new())).collect(), ..x.clone() };
-        let first = PlotFrame { x: if behind { &bare } else { &x }, y: &rate, across, down: (30.0, 30.0 + upper) };
-        let second = PlotFrame { x: &x, y: &debt, across, down: (64.0 + upper, 64.0 + upper + lower) };
-        first.axes(&mut svg);
-        if behind {
-            second.axes(&mut svg);
-        }
-        if let Some(t) = offered {
-            svg.open(free);
-            let due = t.points.iter().filter_map(|p| Some(first.at((p.at.0, p.due?))));
-            svg.polyline(due, "curve", dash(free));
-            svg.close();
-        }
-        for t in tracks {
-            svg.open(t.series);
-            svg.polyline(t.points.iter().map(|p| first.at((p.at.0, p.made))), "curve", dash(t.series));
-            for p in t.points.iter().step_by(t.points.len().div_ceil(48)) {
-                let due = p.due.map_or_else(String::new, |d| format!(" of {} due", count(d)));
-                svg.target(
-                    first.at((p.at.0, p.made)),
-                    &format!("{}, {:.1} s: {}/s{due}", t.label, p.at.0, count(p.made)),
-                );
-            }
-            if let Some(p) = t.points.last() {
-                svg.mark(t.series, first.at((p.at.0, p.made)), 4.0, &format!("{}: {}/s", t.label, count(p.made)));
-            }
-            let line: Vec<(f64, f64)> = t.points.iter().filter_map(|p| Some(second.at((p.at.1, p.behind?)))).collect();
-            if let (Some(from), Some(to)) = (line.first(), line.last()) {
-                let floor = [(to.0, second.down.1), (from.0, second.down.1)];
-                svg.area(line.iter().copied().chain(floor), "band");
-                svg.polyline(line.iter().copied(), "curve", dash(t.series));
-                for p in t.points.iter().step_by(t.points.len().div_ceil(48)) {
-                    let Some(b) = p.behind else { continue };
-                    let said = format!("{}, {:.1} s: backlog {}", t.label, p.at.1, count(b));
-                    svg.target(second.at((p.at.1, b)), &said);
-                }
-            }
-            svg.close();
-        }
-        svg.finish(id)
-    };
-    Figure { id, title: &title, caption: &caption, legend, draw: &draw, linear: None, below: "" }.html()
+    let chart = Chart::new(name, title, caption, Body::Plot(Plot { x, panels })).with_series(series);
+    Some(Chart { summary, ..chart })
+}
+
+impl TrialTrack<'_> {
+    fn deliveries(&self) -> Vec<Shape> {
+        let series = self.series;
+        let runs = vec![self.points.iter().map(|p| (p.at.0, p.made)).collect()];
+        let mut shapes = vec![named(series, Weight::Normal, runs, self.label)];
+        shapes.extend(hovers(series, &self.points, |p| {
+            let due = p.due.map_or_else(String::new, |d| format!(" of {} due", count(d)));
+            Some(((p.at.0, p.made), format!("{}, {:.1} s: {}/s{due}", self.label, p.at.0, count(p.made))))
+        }));
+        shapes
+    }
+
+    fn backlog(&self) -> Vec<Shape> {
+        let series = self.series;
+        let points: Vec<(f64, f64)> = self.points.iter().filter_map(|p| Some((p.at.1, p.behind?))).collect();
+        let mut shapes = vec![Shape::Band { series, points: points.iter().map(|p| (p.0, 0.0, p.1)).collect() }];
+        shapes.extend(hovers(series, &points, |p| {
+            Some((*p, format!("{}, {:.1} s: backlog {}", self.label, p.0, count(p.1))))
+        }));
+        shapes.insert(1, line(series, Weight::Normal, points));
+        shapes
+    }
 }
 
 #[cfg(test)]
@@ -166,10 +148,11 @@ mod tests {
         let behind: Vec<f64> = track.points.iter().filter_map(|p| p.behind).collect();
         assert_eq!((behind[8], behind[9], behind[19]), (0.0, 300.0, 300.0), "300 are missing from 9 s on");
         assert_eq!((track.points[0].due, track.points[9].made), (Some(1000.0), 700.0));
-        let html = figure("t", "nats: deliveries over time", &[track]);
-        assert!(html.contains("The largest backlog is 300 (nats, at 10.0 s).") && html.contains("due by the schedule"));
+        let chart = chart("t", "nats: deliveries over time".into(), &[track]).unwrap();
+        assert!(chart.summary.ends_with("The largest backlog is 300 (nats, at 10.0 s)."));
+        assert_eq!(chart.series[1].1, "due by the schedule");
         assert!(TrialTrack::of("nats", 0, trial, workload, &[]).is_none());
-        assert_eq!(figure("t", "none", &[]), "");
+        assert_eq!(super::chart("t", "none".into(), &[]), None);
     }
 
     #[test]
@@ -188,6 +171,6 @@ mod tests {
         let of: Vec<&Interval> = list.iter().collect();
         let track = TrialTrack::of("a", 0, &record.trials[0], &record.plan.cases[1].workloads[0], &of).unwrap();
         assert!(track.points.len() <= POINTS && track.points.iter().all(|p| p.behind.is_none()));
-        assert!(!figure("t", "a", &[track]).contains("backlog"));
+        assert!(!chart("t", "a".into(), &[track]).unwrap().summary.contains("backlog"));
     }
 }

@@ -9,11 +9,13 @@ use crate::report::words::glossary;
 use crate::report::words::view::TextTable;
 
 const STYLE: &str = include_str!("report.css");
+/// The colours of drawings, in the dark and on paper too.
+const CHARTS: &str = crate::report::charts::figure::STYLE;
 const SCRIPT: &str = include_str!("report.js");
 /// A page from its title and the inside of its `main`.
 pub fn shell(title: &str, body: &str) -> String {
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{} - msgbench</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{} - msgbench</title>\n<style>\n{CHARTS}{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         escape(title)
     )
 }

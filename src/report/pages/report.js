@@ -6,12 +6,12 @@
   tip.hidden = true;
   document.body.append(tip);
   const values = new WeakMap();
-  for (const title of document.querySelectorAll("figure .m > title, figure rect > title")) {
+  for (const title of document.querySelectorAll("figure .m > title")) {
     values.set(title.parentNode, title.textContent);
     title.remove(); // or the browser would show it a second time
   }
   const place = (e) => {
-    const mark = e.target.closest && e.target.closest(".m, rect");
+    const mark = e.target.closest && e.target.closest(".m");
     const text = mark && values.get(mark);
     tip.hidden = !text;
     if (!text) return;

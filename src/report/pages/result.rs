@@ -5,10 +5,8 @@ use super::answer::{before_you_quote, first};
 use super::details;
 use super::page::{definitions, details as folded, figures, section, shell, table, words};
 use crate::record::Record;
-use crate::report::charts::capacity;
-use crate::report::charts::figure::figure;
-use crate::report::charts::plot::Plot;
-use crate::report::charts::series::RunSeries;
+use crate::report::charts::figures as drawn;
+use crate::report::charts::run::RunCharts;
 use crate::report::escape;
 use crate::report::pages::over_time;
 use crate::report::words::answer;
@@ -18,7 +16,7 @@ use crate::report::words::{method, tables, threats, view};
 use crate::units::plural;
 
 /// The page; `files` are (what it is, path relative to the page) of the raw data.
-pub fn page(record: &Record, plots: &[Plot], series: &RunSeries<'_>, files: &[(String, String)]) -> String {
+pub fn page(record: &Record, charts: &RunCharts, files: &[(String, String)]) -> String {
     let summary = view::summary_table(record);
     let notes = notes(record, &summary);
     let answer = answer::of(record);
@@ -29,12 +27,11 @@ pub fn page(record: &Record, plots: &[Plot], series: &RunSeries<'_>, files: &[(S
     }
     let more: Vec<String> = notes.iter().filter(|n| n.topic == NoteTopic::Other).map(item).collect();
     out.push_str(&before_you_quote(answer.as_ref().map_or(&[], |a| &a.remarks), &more));
-    let (general, timed): (Vec<&Plot>, Vec<&Plot>) = plots.iter().partition(|p| p.name.starts_with("percentiles"));
-    let general = general.into_iter().map(figure).collect::<String>() + &capacity::figures(record);
+    let general = drawn(charts.percentiles.iter().chain(&charts.load));
     if !general.is_empty() {
         section(&mut out, "How long messages take", &figures(&general));
     }
-    let timed = over_time::figures(record, &timed, series);
+    let timed = over_time::figures(charts);
     if !timed.is_empty() {
         section(&mut out, "Over time", &timed);
     }

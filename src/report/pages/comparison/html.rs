@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::checks::{is_left_out, validity};
-use super::{differences, is_notable, notes_of_all, over_time, remarks, tables};
+use super::{differences, is_notable, notes_of_all, remarks, tables};
 use crate::compare::foreign::is_foreign;
 use crate::compare::{ComparedRecord, Comparison, NamedRecord, PROMISES, Question, percent};
 use crate::plan::metric::Quantity;
 use crate::record::{Outcome, Record, Trial};
-use crate::report::charts::comparison as charts;
-use crate::report::charts::comparison::{COSTS, cost};
-use crate::report::charts::heat::READING;
+use crate::report::charts::comparison::{self as charts, COSTS, cost};
+use crate::report::charts::heat_chart::READING;
 use crate::report::charts::series::RunSeries;
+use crate::report::charts::{Chart, figures as drawings, sides};
 use crate::report::escape;
 use crate::report::pages::answer::before_you_quote;
 use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table, words};
@@ -42,14 +42,16 @@ pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>
     } else {
         String::new()
     };
-    let latency: String =
-        drawn.iter().map(|g| figures(&(charts::percentiles(g) + &charts::dots(g, &is_latency)))).collect();
-    let maps = details_of(&over_time::maps(drawn, &series_of));
+    let latency: String = drawn
+        .iter()
+        .map(|g| figures(&drawings(charts::percentiles(g).iter().chain(&charts::dots(g, &is_latency)))))
+        .collect();
+    let maps = details_of(&sides::maps(drawn, &series_of));
     section(&mut out, "How long messages take", &format!("{left}{latency}"));
-    let rates: String =
-        drawn.iter().map(|g| charts::dots(g, &|q| !is_latency(q)) + &over_time::deliveries(g, &series_of)).collect();
-    let bars: String = drawn.iter().map(charts::costs).collect();
-    section(&mut out, "Rates and cost", &figures(&(rates + &bars)));
+    let rates = |g| [charts::dots(g, &|q| !is_latency(q)), sides::deliveries(g, &series_of)].concat();
+    let rates: Vec<Chart> = drawn.iter().flat_map(rates).collect();
+    let bars: Vec<Chart> = drawn.iter().filter_map(charts::costs).collect();
+    section(&mut out, "Rates and cost", &figures(&drawings(rates.iter().chain(&bars))));
     let mut behind = maps;
     behind.push_str(&details(
         "Every percentile, rate and cost",
@@ -71,8 +73,11 @@ pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>
 }
 
 /// Heat maps, folded: a reader who has seen the curves may ask when it was slow.
-fn details_of((maps, without): &(String, Vec<String>)) -> String {
-    let mut body = if maps.is_empty() { String::new() } else { format!("<p>{READING}</p>\n{}", figures(maps)) };
+fn details_of((maps, without): &(Vec<Chart>, Vec<String>)) -> String {
+    let mut body = String::new();
+    if !maps.is_empty() {
+        body = format!("<p>{READING}</p>\n{}", figures(&drawings(maps)));
+    }
     if !without.is_empty() {
         let list = without.join(", ");
         body.push_str(&format!(
@@ -113,7 +118,7 @@ fn verdict(c: &Comparison, records: &[NamedRecord<'_>]) -> String {
 
 /// The ratio chart and the table of what decides.
 fn comparison(c: &Comparison) -> String {
-    charts::forest(c).unwrap_or_default() + &table(&matrix(c))
+    drawings(&charts::forest(c)) + &table(&matrix(c))
 }
 
 /// Metrics that decide nothing, and the notes on all.

@@ -7,7 +7,6 @@
 mod checks;
 pub mod html;
 pub mod markdown;
-pub mod over_time;
 pub mod text;
 
 use crate::compare::{Comparison, ComparisonRow, Difference, Effect, TrialDoubt, Verdict, needed_brief};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::compare::sample::{A, B, C, record};
 use crate::plan::facts::{Delivery, Durability};
-use crate::record::{Check, Promise, TailDoubt, sample};
+use crate::record::{Check, Outcome, Promise, TailDoubt, sample};
 
 /// What a reader sees first, as lines.
 fn read(record: &Record) -> String {

@@ -6,10 +6,8 @@
 //! percentiles of a column are those of its merged histogram, never of its bins. Colour is the
 //! logarithm of a count, as a linear one shows no tail (B. Gregg, "Visualizing System Latency",
 //! 2010). Design: [`HeatMap`] is read from the interval log, [`HeatScale`] is shared by all maps of
-//! a page so that they can be compared, and `draw` makes one path for each colour. Rejected: a
-//! rectangle for each cell (4800 elements a map).
-
-mod draw;
+//! a page so that they can be compared, and `heat_chart` makes few rectangles of each colour, which
+//! are one path in a page. Rejected: an element for each cell (4800 a map).
 
 use std::collections::BTreeMap;
 
@@ -17,8 +15,6 @@ use hdrhistogram::Histogram;
 
 use crate::record::{Interval, hlog};
 use crate::units::Nanos;
-
-pub use draw::{EventMark, READING, figure};
 
 /// Columns at most.
 pub const COLUMNS: usize = 120;

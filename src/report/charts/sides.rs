@@ -1,13 +1,14 @@
 //! What the sides of a comparison did over time: heat maps of their median runs on one scale, and
 //! deliveries with the backlog.
 
+use super::chart::Chart;
+use super::comparison::id;
+use super::heat::{HeatMap, HeatScale};
+use super::heat_chart::{self, EventMark};
+use super::run::{MAPS, heat, marks, shown};
+use super::series::RunSeries;
+use super::timeline::{self, TrialTrack};
 use crate::compare::foreign::is_foreign;
-use crate::report::charts::comparison::id;
-use crate::report::charts::heat::{HeatMap, HeatScale, figure};
-use crate::report::charts::series::RunSeries;
-use crate::report::charts::timeline;
-use crate::report::charts::timeline::TrialTrack;
-use crate::report::pages::over_time::{MAPS, heat, marks, shown};
 use crate::report::words::groups::{ChartGroup, ChartSide};
 
 /// The series of the result that a side is from.
@@ -21,8 +22,8 @@ fn name(group: &ChartGroup<'_>, side: &ChartSide<'_>, workload: usize) -> String
 }
 
 /// The maps, and the sides that have none because their log is not there.
-pub fn maps(groups: &[ChartGroup<'_>], series_of: SeriesOf<'_>) -> (String, Vec<String>) {
-    let mut found: Vec<(String, HeatMap, u64, Vec<crate::report::charts::heat::EventMark>)> = Vec::new();
+pub fn maps(groups: &[ChartGroup<'_>], series_of: SeriesOf<'_>) -> (Vec<Chart>, Vec<String>) {
+    let mut found: Vec<(String, HeatMap, u64, Vec<EventMark>)> = Vec::new();
     let mut without = Vec::new();
     for group in groups {
         for side in group.sides.iter().filter(|s| !is_foreign(s.record)) {
@@ -40,17 +41,17 @@ pub fn maps(groups: &[ChartGroup<'_>], series_of: SeriesOf<'_>) -> (String, Vec<
         }
     }
     let scale = HeatScale::of(found.iter().map(|f| &f.1));
-    let html = found.iter().map(|(name, map, lost, marks)| {
+    let charts = found.iter().map(|(name, map, lost, marks)| {
         let title = format!("{name}, latency over time");
-        figure(&id("heat", name), &title, map, &scale, marks, *lost)
+        heat_chart::chart(&id("heat", name), title, map, &scale, marks, *lost)
     });
-    (html.collect(), without)
+    (charts.collect(), without)
 }
 
-/// A figure for each workload with a line for each side.
-pub fn deliveries(group: &ChartGroup<'_>, series_of: SeriesOf<'_>) -> String {
+/// A chart for each workload with a line for each side.
+pub fn deliveries(group: &ChartGroup<'_>, series_of: SeriesOf<'_>) -> Vec<Chart> {
     let most = group.sides.iter().map(|s| s.case.workloads.len()).max().unwrap_or(0);
-    let mut out = String::new();
+    let mut out = Vec::new();
     for index in 0..most {
         let mut tracks = Vec::new();
         let mut workload = String::new();
@@ -66,7 +67,7 @@ pub fn deliveries(group: &ChartGroup<'_>, series_of: SeriesOf<'_>) -> String {
             tracks.extend(TrialTrack::of(side.label, at, trial, plan, &series.of(trial, &plan.name)));
         }
         let title = format!("{}{workload}: deliveries over time", group.name);
-        out.push_str(&timeline::figure(&id("over-time", &title), &title, &tracks));
+        out.extend(timeline::chart(&id("over-time", &title), title, &tracks));
     }
     out
 }
