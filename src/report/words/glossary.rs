@@ -74,7 +74,7 @@ pub const TERMS: &[Term] = &[
     term("exactly once", "An acknowledged message is not lost and never comes twice."),
     term("survives a power cut", "Whether an acknowledged message was forced to the disk (fsync) before it counted."),
     term(
-        "CPU for 1,000 messages a second",
+        "CPU for 1,000 messages/s",
         "Processor time of the broker's processes for each message delivered, times 1,000: the share of one core that such a rate takes.",
     ),
     term("CPU us/msg", "Processor time of the broker's processes for each message delivered, in microseconds."),
