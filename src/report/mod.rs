@@ -105,7 +105,7 @@ mod tests {
         assert!(!page.contains("http://") && !page.contains("https://"));
         // For both widths; the files are the charts of the page.
         let files = list.iter().filter(|(path, _)| path.ends_with(".png")).count();
-        assert_eq!((page.matches("role=\"img\"").count(), files), (14, 7));
+        assert_eq!((page.matches("role=\"img\"").count(), files), (10, 7));
         assert!(page.contains("delivers &lt;1 kB&gt; sooner &amp; loses nothing") && !page.contains("<back>"));
         assert!(page.contains("scope=\"row\"") && page.contains("scope=\"col\""));
         assert!(page.contains("class=\"f h0\"") && page.contains("25 messages that never arrived are in no cell"));
