@@ -23,7 +23,7 @@ impl RunSink for Results {
     fn begin(&self, _: &Case, _: u32, _: usize, _: usize) {}
     fn tick(&self, _: Tick) {}
     fn skip(&self, skipped: Skipped) {
-        panic!("skipped: {skipped:?}");
+        panic!("the system was not measured: {skipped:?}");
     }
     fn trial(&self, files: TrialFiles) -> std::io::Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(files.trial);

@@ -24,7 +24,7 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
     };
     add("Lost / twice / out of order", &|s| {
         s.complete().next()?;
-        let l = s.books();
+        let l = s.ledger();
         Some(format!("{} / {} / {}", digits(l.lost), digits(l.duplicated), digits(l.reordered)))
     });
     add("Survives a power cut", &|s| Some(power(s.facts()?)));

@@ -13,7 +13,7 @@ pub(super) fn losses(context: &AnswerContext<'_>) -> String {
     if told.is_empty() {
         return "No trial ran to its end: what became of the messages is not known.".into();
     }
-    let (whole, lossy): (Vec<&AnswerSide<'_>>, Vec<&AnswerSide<'_>>) = told.iter().partition(|s| clean(&s.books()));
+    let (whole, lossy): (Vec<&AnswerSide<'_>>, Vec<&AnswerSide<'_>>) = told.iter().partition(|s| clean(&s.ledger()));
     let mut sentences: Vec<String> = lossy.iter().map(|s| lost(s)).collect();
     if !whole.is_empty() {
         sentences.push(nothing_lost(&whole, lossy.is_empty()));
@@ -51,7 +51,7 @@ fn kept(side: &AnswerSide<'_>) -> bool {
 
 /// `nats lost 733,188 of 5,460,288 (at most once: allowed).`
 fn lost(side: &AnswerSide<'_>) -> String {
-    let l = side.books();
+    let l = side.ledger();
     let mut parts = Vec::new();
     if l.lost > 0 {
         let dropped = match l.client_dropped {
@@ -84,7 +84,7 @@ fn lost(side: &AnswerSide<'_>) -> String {
 
 /// `Neither lost a message (48,043 of 48,043 arrived).`
 fn nothing_lost(whole: &[&AnswerSide<'_>], all: bool) -> String {
-    let total = |f: fn(&Ledger) -> u64| whole.iter().map(|s| f(&s.books())).sum::<u64>();
+    let total = |f: fn(&Ledger) -> u64| whole.iter().map(|s| f(&s.ledger())).sum::<u64>();
     let expected = total(|l| l.expected);
     let count = match expected {
         0 => format!("{} of {} were acknowledged", digits(total(|l| l.acked)), digits(total(|l| l.sent))),

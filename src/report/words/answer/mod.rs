@@ -37,7 +37,8 @@ pub struct Answer<'a> {
     /// What became of the messages, and whether that was promised.
     pub losses: String,
     pub confidence: Confidence,
-    /// The load point that it is about, where there are several: `rate=20k/s, one of 5 load points`.
+    /// The load point that it is about, where there are several: `rate = 20k/s, one of 5 load
+    /// points`.
     pub point: Option<String>,
     /// The systems at that point, in the order of the scenario.
     pub sides: Vec<AnswerSide<'a>>,

@@ -135,8 +135,8 @@ impl<'a> AnswerSide<'a> {
         complete.filter_map(|t| t.workloads.get(self.workload))
     }
 
-    /// The books of its trials that ran to their end, or of the part that there is.
-    pub fn books(&self) -> Ledger {
+    /// The ledger of its trials that ran to their end, or of the part that there is.
+    pub fn ledger(&self) -> Ledger {
         let mut total = Ledger::default();
         for l in self.complete().map(|w| &w.ledger) {
             total.sent += l.sent;
