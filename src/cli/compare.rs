@@ -30,8 +30,8 @@ pub struct CompareArgs {
     #[arg(long, value_name = "SYSTEM", conflicts_with = "candidate")]
     against: Option<String>,
     /// A file with [gate] and [[expect]] tables, instead of those of the scenario; with it the
-    /// verdict decides the exit code also where systems are compared with each other (as with
-    /// --against where the scenario has a [gate])
+    /// verdict decides the exit code also where a system is compared with another one (--against;
+    /// there a [gate] of the scenario does so, too)
     #[arg(long, value_name = "FILE")]
     gate: Option<PathBuf>,
     /// Compare results of different machines, which compares the machines too
@@ -85,8 +85,11 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let labels = labels(&args.baseline, args.candidate.as_deref());
     let mut named = vec![NamedRecord { label: &labels.0, record: &baseline.record }];
     named.extend(candidate.as_ref().map(|loaded| NamedRecord { label: &labels.1, record: &loaded.record }));
-    // A scenario with a gate whose systems are two builds asks for it by naming the baseline.
-    let gated = args.gate.is_some() || args.against.is_some() && subject.plan.gate.is_some();
+    // Without a baseline none of two systems is worse than it should be. A scenario with a gate
+    // whose systems are two builds asks for one by naming it.
+    let baseline_named = args.candidate.is_some() || args.against.is_some();
+    let asked = args.gate.is_some() || args.against.is_some() && subject.plan.gate.is_some();
+    let gated = baseline_named && asked;
     let options = CompareOptions { across_hosts: args.across_hosts, gated };
     let compared = match named[..] {
         [a, b] => compare::records(a, b, &gate, options),
