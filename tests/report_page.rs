@@ -342,7 +342,6 @@ fn pages_open_in_a_browser() {
     let sections: Vec<&str> = found["sections"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let wanted = [
         "How large the differences are",
-        "Before you quote this",
         "How long messages take",
         "Rates and cost",
         "Behind it",
