@@ -321,11 +321,12 @@ fn side_by_side(row: &ComparisonRow) -> (Verdict, String) {
         return (Verdict::NotDecided, format!("{} + {} runs are too few for an interval", row.a.n, row.b.n));
     };
     match worse(row, ci95) {
-        (low, _) if low > 1.0 => (Verdict::Slower, "the interval leaves no other answer".into()),
-        (_, high) if high < 1.0 => (Verdict::Faster, "the interval leaves no other answer".into()),
+        // A difference that is certain and too small to matter is none.
         _ if decide::equivalent(ci90, row.max_change) => {
             (Verdict::Same, format!("the 90 % interval lies within {}", sentence::percent(row.max_change)))
         }
+        (low, _) if low > 1.0 => (Verdict::Slower, "the interval leaves no other answer".into()),
+        (_, high) if high < 1.0 => (Verdict::Faster, "the interval leaves no other answer".into()),
         _ => (Verdict::NotDecided, "the interval holds both answers".into()),
     }
 }
