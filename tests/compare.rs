@@ -446,6 +446,13 @@ fn a_job_builds_both_commits_runs_them_in_turn_and_reports() {
     assert!(json["design"]["words"].as_str().unwrap().contains("alternate") || verdict != "REGRESSED", "{said}");
     let trees = Command::new("git").args(["worktree", "list"]).current_dir(&repository).output().unwrap();
     assert_eq!(text(&trees.stdout).lines().count(), 1, "nothing is left behind");
+    // Reports name the commits.
+    let head = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(&repository).output().unwrap();
+    let label = json["candidate"]["label"].as_str().unwrap();
+    assert_eq!(label, format!("candidate-{}", text(&head.stdout).trim()), "{said}");
+    let help = Command::new(&script).arg("--help").output().unwrap();
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).starts_with("Is the candidate slower") && text(&help.stdout).contains("--rounds N"));
     // What cannot be done is said before anything runs.
     let output = Command::new(&script).args(["--scenario", "nowhere.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

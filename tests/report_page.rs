@@ -340,12 +340,7 @@ fn pages_open_in_a_browser() {
     assert_eq!((found["hides"].as_str(), found["shows"].as_str()), (Some("none"), Some("")), "{found:#}");
     assert_eq!(found["linear"], true, "{found:#}");
     let sections: Vec<&str> = found["sections"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    let wanted = [
-        "How large the differences are",
-        "How long messages take",
-        "Rates and cost",
-        "Behind it",
-    ];
+    let wanted = ["How large the differences are", "How long messages take", "Rates and cost", "Behind it"];
     assert_eq!(sections, wanted);
     let text = std::fs::read_to_string(&page).unwrap();
     assert!(

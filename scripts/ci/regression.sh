@@ -20,6 +20,13 @@ set -euo pipefail
 scenario= baseline= candidate= baseline_ref= candidate_ref=HEAD build= program= variable=MSGBENCH_BIN
 rounds=10 out=msgbench-regression gate=() msgbench=msgbench seed=1 sets=()
 fail() { echo "regression.sh: $*" >&2; exit 2; }
+case "${1:-}" in
+    -h | --help)
+        # The head of this file.
+        sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
+        exit 0
+        ;;
+esac
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || fail "$1 needs a value"
     case "$1" in
@@ -45,7 +52,15 @@ done
 case "$rounds$seed" in *[!0-9]*) fail "--rounds and --seed are whole numbers" ;; esac
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-rm -rf "$out/baseline" "$out/candidate"
+# A folder gives a side its name in every report: that of its commit, where it is one.
+side_folder() { # side, ref
+    local commit=
+    if [ -n "$2" ]; then commit=-$(git rev-parse --short "$2^{commit}") || fail "there is no commit $2: fetch it (fetch-depth: 0)"; fi
+    echo "$out/$1$commit"
+}
+baseline_folder=$(side_folder baseline "$baseline_ref")
+candidate_folder=$(side_folder candidate "${baseline_ref:+$candidate_ref}")
+rm -rf "$baseline_folder" "$candidate_folder"
 
 # Each commit is built in a worktree of its own: neither sees what the other left behind.
 trees=()
@@ -74,17 +89,18 @@ for round in $(seq "$rounds"); do
     order="baseline candidate"
     if [ $((RANDOM % 2)) = 1 ]; then order="candidate baseline"; fi
     for side in $order; do
-        if [ "$side" = baseline ]; then system=$baseline; else system=$candidate; fi
+        system=$candidate folder=$candidate_folder
+        if [ "$side" = baseline ]; then system=$baseline folder=$baseline_folder; fi
         echo "round $round of $rounds: $side" >&2
         code=0
-        env "$variable=$system" "$msgbench" run "$scenario" --trials 1 --quiet --out "$out/$side" \
+        env "$variable=$system" "$msgbench" run "$scenario" --trials 1 --quiet --out "$folder" \
             ${sets[@]+"${sets[@]}"} || code=$?
         # An expectation that a round does not meet, or a round that is INVALID, is for the comparison to judge.
         case $code in 0 | 3 | 4 | 5) ;; *) exit $code ;; esac
     done
 done
 
-compare() { "$msgbench" compare "$out/baseline" "$out/candidate" ${gate[@]+"${gate[@]}"} "$@"; }
+compare() { "$msgbench" compare "$baseline_folder" "$candidate_folder" ${gate[@]+"${gate[@]}"} "$@"; }
 code=0
 compare --html "$out/report.html" --out "$out/report.txt" || code=$?
 [ -f "$out/report.txt" ] || exit $code
