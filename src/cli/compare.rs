@@ -10,6 +10,7 @@ use crate::compare::{self, CompareOptions, Comparison, NamedRecord};
 use crate::engine::Register;
 use crate::plan::gate::{Expectation, Gate};
 use crate::record::{Loaded, Record, StoreError, store};
+use crate::report::charts::Foot;
 use crate::report::charts::series::RunSeries;
 use crate::report::export;
 use crate::report::pages::comparison as render;
@@ -50,6 +51,9 @@ pub struct CompareArgs {
     /// Write the report as one HTML page into this file as well
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write every chart into this folder, as SVG and as PNG of 1600 pixels
+    #[arg(long, alias = "png", value_name = "DIR")]
+    charts: Option<PathBuf>,
     /// What to print
     #[arg(long, value_enum, default_value_t)]
     format: CompareFormat,
@@ -100,12 +104,15 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let write = |path: &Path, text: String| {
         std::fs::write(path, text).map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", path.display())))
     };
+    let read = |path: &str| std::fs::read(path).ok();
+    let all = std::iter::once(&baseline).chain(&candidate);
+    let series: Vec<RunSeries<'_>> = all.map(|l| RunSeries { intervals: &l.intervals, read: &read }).collect();
     if let Some(path) = &args.html {
         let command = std::env::args().collect::<Vec<_>>().join(" ");
-        let read = |path: &str| std::fs::read(path).ok();
-        let all = std::iter::once(&baseline).chain(&candidate);
-        let series: Vec<RunSeries<'_>> = all.map(|l| RunSeries { intervals: &l.intervals, read: &read }).collect();
         write(path, render::html::page(&comparison, &named, &series, &command))?;
+    }
+    if let Some(dir) = &args.charts {
+        super::write_charts(dir, &render::html::drawn(&comparison, &named, &series), &Foot::of(subject, &labels.1))?;
     }
     match &args.out {
         Some(path) => write(path, text)?,

@@ -102,18 +102,10 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
         return Err(Failure::usage(format!("{} has no result to judge; add one with --add", args.file.display())));
     }
     if let Some(dir) = &args.charts {
-        std::fs::create_dir_all(dir)
-            .map_err(|e| Failure::unwritten(format!("cannot create {}: {e}", dir.display())))?;
-        let store = Store { dir: dir.clone() };
-        for chart in charts::history::charts(&list) {
-            let date = list.iter().flat_map(|s| s.at.last()).max().cloned().unwrap_or_default();
-            let source = args.file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            let foot = Foot { date, source, ..Foot::default() };
-            let png = charts::png(&chart, &foot).map_err(Failure::internal)?;
-            for (kind, bytes) in [("svg", charts::svg(&chart, &foot).into_bytes()), ("png", png)] {
-                store.write_file(&format!("{}.{kind}", chart.name), &bytes).map_err(Failure::unwritten)?;
-            }
-        }
+        let date = list.iter().flat_map(|s| s.at.last()).max().cloned().unwrap_or_default();
+        let source = args.file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let foot = Foot { date, source, ..Foot::default() };
+        super::write_charts(dir, &charts::history::charts(&list), &foot)?;
     }
     if let Some(path) = &args.html {
         std::fs::write(path, crate::report::pages::history::html(&list))

@@ -17,6 +17,8 @@ mod systems;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::record::store::Store;
+use crate::report::charts::{self, Chart, Foot};
 use crate::report::pages::text::TextStyle;
 
 /// What the exit codes mean; a stable interface.
@@ -213,6 +215,19 @@ fn pretty(value: &impl serde::Serialize) -> String {
 }
 
 /// Prints a result; a reader that has gone away ends the command quietly.
+/// Writes charts into a folder, each as SVG and as PNG.
+fn write_charts(dir: &std::path::Path, charts: &[Chart], foot: &Foot) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir).map_err(|e| Failure::unwritten(format!("cannot create {}: {e}", dir.display())))?;
+    let store = Store { dir: dir.to_path_buf() };
+    for chart in charts {
+        let png = charts::png(chart, foot).map_err(Failure::internal)?;
+        for (kind, bytes) in [("svg", charts::svg(chart, foot).into_bytes()), ("png", png)] {
+            store.write_file(&format!("{}.{kind}", chart.name), &bytes).map_err(Failure::unwritten)?;
+        }
+    }
+    Ok(())
+}
+
 /// How texts look on this terminal.
 fn text_style(why: bool) -> TextStyle {
     let width = terminal_size::terminal_size().map_or(80, |(terminal_size::Width(w), _)| usize::from(w).max(20));

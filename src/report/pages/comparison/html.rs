@@ -72,6 +72,24 @@ pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>
     shell(&format!("{}: {}", c.scenario, c.overall.verdict.word()), &out)
 }
 
+/// All charts of the page, for files of their own.
+pub fn drawn(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>]) -> Vec<Chart> {
+    let groups = groups(c, records);
+    let series_of = |side: &ChartSide<'_>| {
+        let at = records.iter().position(|n| std::ptr::eq(n.record, side.record))?;
+        series.get(at).copied()
+    };
+    let mut list: Vec<Chart> = charts::forest(c).into_iter().collect();
+    for group in &groups[..groups.len().min(DRAWN)] {
+        list.extend(charts::percentiles(group));
+        list.extend(charts::dots(group, &|_| true));
+        list.extend(sides::deliveries(group, &series_of));
+        list.extend(charts::costs(group));
+    }
+    list.extend(sides::maps(&groups[..groups.len().min(DRAWN)], &series_of).0);
+    list
+}
+
 /// Heat maps, folded: a reader who has seen the curves may ask when it was slow.
 fn details_of((maps, without): &(Vec<Chart>, Vec<String>)) -> String {
     let mut body = String::new();
