@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::compare::history::{self, ChangeState, HistoryEntry, MetricSeries};
 use crate::plan::gate::Share;
 use crate::plan::metric::{Metric, Quantity, Statistic};
-use crate::record::store::{self, Store};
+use crate::record::store;
 use crate::report::charts::{self, Foot};
 use crate::units::say;
 
