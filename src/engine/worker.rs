@@ -24,7 +24,7 @@ use crate::units::{Nanos, SECOND, Span, now};
 use super::backlog::Backlog;
 use super::consume::{ConsumerRecorder, Received, RejectRule, consume};
 use super::control::copies;
-use super::payload::templates;
+use super::payload::{bare_templates, templates};
 use super::pieces::pieces;
 use super::produce::{Pace, Publisher, send_state};
 use super::shared::{Shared, exact_timers, parts};
@@ -392,7 +392,8 @@ impl<D: Driver> Worker<'_, D> {
     fn templates(&self, slot: ClientSlot) -> Result<Vec<crate::load::message::Template>, DriverError> {
         let w = &self.setup.case.workloads[slot.workload];
         let share = ScheduleShare { index: slot.index, of: w.topology.producers };
-        templates(&w.payload, self.setup.seed ^ u64::from(slot.index) << 8, share)
+        let make = if w.target.is_some() { bare_templates } else { templates };
+        make(&w.payload, self.setup.seed ^ u64::from(slot.index) << 8, share)
             .map_err(|words| DriverError::Refused { words })
     }
 

@@ -102,6 +102,7 @@ pub fn workload(channels: u32, groups: u32, members: u32) -> Workload {
         load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Text },
         delivery: DeliverySpec { durable: true, ..DeliverySpec::default() },
+        target: None,
     }
 }
 

@@ -6,4 +6,5 @@ mod core;
 mod drops;
 mod jetstream;
 mod server;
+mod service;
 mod support;
