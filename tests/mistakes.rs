@@ -1,5 +1,6 @@
 //! What msgbench answers to the mistakes that newcomers make: where, what was meant, what to write.
 
+#![cfg(feature = "kafka")]
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails here; helpers need no docs")]
 
 use std::path::Path;

@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::Overrides;
-use super::diagnose::{Diagnosis, MistakePlace, locate};
+use super::diagnose::{Diagnosis, MistakePlace, in_order, locate};
 use super::edit::{self, Edit};
 use super::environment;
 use super::faults;
@@ -99,21 +99,6 @@ fn secrets(document: &Table, types: &SystemTypes) -> Vec<String> {
         types.secrets(text("driver").unwrap_or_default(), &options, text("url"))
     };
     systems.flat_map(of).filter(|s| !s.is_empty()).collect()
-}
-
-/// Each mistake once, those of the command line first.
-fn in_order(mistakes: Vec<Diagnosis>) -> Vec<Diagnosis> {
-    let mut out: Vec<Diagnosis> = Vec::new();
-    for mistake in mistakes {
-        if !out.contains(&mistake) {
-            out.push(mistake);
-        }
-    }
-    out.sort_by_key(|d| match &d.place {
-        MistakePlace::Option(_) => (0, 0),
-        MistakePlace::Source { line, column, .. } => (*line, *column),
-    });
-    out
 }
 
 fn system(driver: &str, require: bool) -> Value {

@@ -81,6 +81,21 @@ impl MistakePlace {
     }
 }
 
+/// Each mistake once, those of the command line first.
+pub(super) fn in_order(mistakes: Vec<Diagnosis>) -> Vec<Diagnosis> {
+    let mut out: Vec<Diagnosis> = Vec::new();
+    for mistake in mistakes {
+        if !out.contains(&mistake) {
+            out.push(mistake);
+        }
+    }
+    out.sort_by_key(|d| match &d.place {
+        MistakePlace::Option(_) => (0, 0),
+        MistakePlace::Source { line, column, .. } => (*line, *column),
+    });
+    out
+}
+
 /// The nearest character boundary at or before `at`.
 fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
