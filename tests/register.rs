@@ -45,7 +45,7 @@ fn the_example_runs_and_prints_percentiles() {
 #[test]
 fn a_scenario_knows_a_type_that_is_registered() {
     let near = said("driver = \"mailbox\"", "driver = \"mailbix\"");
-    assert!(near.starts_with("t.toml:5:") && near.contains("there is no driver `mailbix`"), "{near}");
+    assert!(near.starts_with("t.toml:5:") && near.contains("msgbench has no driver `mailbix`"), "{near}");
     assert!(near.contains("did you mean `mailbox`?") && near.contains("reference, nats"), "{near}");
     let url = said("driver = \"mailbox\"", "driver = \"mailbox\"\nurl = \"x\"");
     assert!(url.contains("the mailbox driver connects to nothing"), "{url}");
@@ -133,4 +133,142 @@ fn a_plan_with_a_type_that_is_not_registered_is_read_and_its_system_skipped() {
     assert!(skipped[0].reason.contains("no driver `mailbox`"), "{skipped:?}");
     let trials = results.trials.into_inner().unwrap();
     assert!(trials.iter().all(|t| !matches!(t.trial.outcome, Outcome::Complete)));
+}
+
+/// Options, addresses and workloads in any combination: what `check` accepts, no later step before
+/// a connection refuses; what it refuses has a place, and the words of who would refuse it.
+mod what_run_refuses_check_refuses {
+    use super::*;
+    use msgbench::engine::Register;
+    use msgbench::plan::{BringUp, SystemTypes};
+    use msgbench::system::{SystemContext, SystemError};
+    use proptest::prelude::*;
+
+    const OPTIONS: [&str; 24] = [
+        "max-payload = \"8MiB\"",
+        "max-payload = 8",
+        "nodes = 3",
+        "nodes = 99",
+        "acks = \"all\"",
+        "acks = 7",
+        "ack = \"none\"",
+        "linger = \"5ms\"",
+        "linger = 0",
+        "headers = 65",
+        "user = \"me\"",
+        "password = \"pw\"",
+        "token = \"t\"",
+        "client = \"wire\"",
+        "creds = \"/x\"",
+        "exactly-once = true",
+        "exactly-once = \"transactional\"",
+        "retention = \"workqueue\"",
+        "consumer = \"ordered\"",
+        "broker = { nodes = 3 }",
+        "broker = { nodez = 3 }",
+        "kafka = { acks = 1 }",
+        "raw = { \"linger.mz\" = 1 }",
+        "speed = 3",
+    ];
+    const URLS: [&str; 7] = [
+        "",
+        "nats://127.0.0.1:1",
+        "kafka://127.0.0.1:1",
+        "http://127.0.0.1:1",
+        "tls://h",
+        "",
+        "nats://a:1 kafka://b:1",
+    ];
+    const WORKLOADS: [&str; 9] = [
+        "pattern = \"fan-out\"",
+        "pattern = \"fan-out\"\ndelivery.durable = true",
+        "pattern = \"queue-group\"",
+        "pattern = \"request-reply\"",
+        "pattern = \"stream\"",
+        "pattern = \"stream\"\ndelivery.reject-every = 9",
+        "pattern = \"stream\"\ndelivery.dead-every = 9",
+        "pattern = \"replay\"",
+        "pattern = \"fan-in\"\ndelivery.slow = { consumers = 1, think = \"1ms\" }",
+    ];
+
+    fn text(driver: &str, options: &[&str], url: &str, workload: &str) -> String {
+        let url = if url.is_empty() { String::new() } else { format!("url = \"{url}\"\n") };
+        let options = options.join(", ");
+        format!(
+            "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"{driver}\"\n{url}options = {{ {options} }}\n\
+             [[workload]]\n{workload}\nload.rate = 1000\n"
+        )
+    }
+
+    /// The plan with options that nobody has checked.
+    fn unchecked(driver: &str, options: &str, url: &str, types: &SystemTypes) -> Option<Plan> {
+        let good = text(driver, &[], url, WORKLOADS[0]);
+        let mut plan = parse(Path::new("t.toml"), good, &Overrides::default(), types).ok()?.plan;
+        let table: toml::Table = toml::from_str(options).ok()?;
+        let options = serde_json::to_value(table).ok()?;
+        plan.systems[0].options = options.as_object()?.clone();
+        Some(plan)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn and_what_it_accepts_nobody_refuses(
+            driver in prop::sample::select(&["reference", "nats", "jetstream", "kafka", "bridge", "null"][..]),
+            options in prop::sample::subsequence(&OPTIONS[..], 0..3),
+            url in prop::sample::select(&URLS[..]),
+            workload in prop::sample::select(&WORKLOADS[..]),
+        ) {
+            let register = Register::built_in();
+            let types = register.types();
+            let text = text(driver, &options, url, workload);
+            match parse(Path::new("t.toml"), text.clone(), &Overrides::default(), &types) {
+                Ok(scenario) => {
+                    register.check(&scenario.plan).unwrap();
+                    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_millis(50) };
+                    for case in &scenario.plan.cases {
+                        let lacks = case.workloads.iter().find_map(|w| types.lacks(driver, w));
+                        prop_assert!(lacks.is_none(), "{text}: {lacks:?}");
+                    }
+                    let spec = &scenario.plan.systems[0];
+                    let made = register.create(spec, context);
+                    prop_assert!(!matches!(made, Err(SystemError::Option { .. })), "{text}: {:?}", made.err());
+                    // An address that can be read is one that can be tried.
+                    if let (BringUp::External { .. }, Ok(mut system)) = (&spec.bring_up, made) {
+                        let told = system.start().err().map(|e| e.to_string()).unwrap_or_default();
+                        prop_assert!(!told.contains("write nats://") && !told.contains("write kafka://"), "{text}: {told}");
+                    }
+                }
+                Err(e) => {
+                    let told = e.to_string();
+                    for mistake in told.split("\n\n").filter(|m| !m.ends_with(" mistakes")) {
+                        let line = mistake.strip_prefix("t.toml:").and_then(|m| m.split(':').next()?.parse::<usize>().ok());
+                        prop_assert!(line.is_some_and(|line| line >= 3), "{text}: {mistake}");
+                    }
+                }
+            }
+        }
+
+        /// The second line of defence says what the first has said.
+        #[test]
+        fn in_the_same_words(
+            driver in prop::sample::select(&["reference", "nats", "jetstream", "kafka", "null"][..]),
+            option in prop::sample::select(&OPTIONS[..]),
+            url in prop::sample::select(&["", "nats://127.0.0.1:1", "kafka://127.0.0.1:1"][..]),
+        ) {
+            let register = Register::built_in();
+            let types = register.types();
+            let Some(plan) = unchecked(driver, option, url, &types) else { return Ok(()) };
+            let checked = parse(Path::new("t.toml"), text(driver, &[option], url, WORKLOADS[0]), &Overrides::default(), &types);
+            match register.check(&plan) {
+                Ok(()) => prop_assert!(checked.is_ok(), "{:?}", checked.err()),
+                Err(e) => {
+                    let words = e.to_string();
+                    let first = words.split("; ").next().unwrap();
+                    let told = checked.unwrap_err().to_string();
+                    prop_assert!(told.contains(first), "{words}\n{told}");
+                }
+            }
+        }
+    }
 }

@@ -80,7 +80,7 @@ struct Cli {
 enum Command {
     /// Execute a scenario, print a summary, write results and a report
     Run(run::RunArgs),
-    /// Validate a scenario and print the resolved plan; starts nothing
+    /// Say all that `run` would refuse of a scenario, and print the resolved plan; starts no server
     Check(check::CheckArgs),
     /// Compare two results, or the systems within one: what differs, by how much, how certain
     Compare(compare::CompareArgs),
@@ -96,6 +96,9 @@ enum Command {
     Schema {
         #[arg(value_enum, default_value_t)]
         of: SchemaOf,
+        /// As a JSON schema, or, of scenario files, as a reference for people
+        #[arg(long, value_enum, default_value_t)]
+        format: SchemaFormat,
     },
     /// Audit this host: what spoils latencies here, why, and the command that mends it; changes
     /// nothing
@@ -124,6 +127,16 @@ enum SchemaOf {
     Compare,
     /// A line of a history file
     History,
+}
+
+/// How a schema is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum SchemaFormat {
+    /// For editors and scripts
+    #[default]
+    Json,
+    /// For people
+    Markdown,
 }
 
 /// How a command prints its result.
@@ -156,7 +169,13 @@ pub fn main() -> u8 {
         Command::Report(args) => report::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
-        Command::Schema { of } => print(&match of {
+        Command::Schema { of: SchemaOf::Scenario, format: SchemaFormat::Markdown } => {
+            print(&crate::scenario::reference(&crate::engine::Register::built_in().types()))
+        }
+        Command::Schema { format: SchemaFormat::Markdown, .. } => {
+            Err(Failure::usage("only the schema of scenarios can be printed as Markdown; leave out --format"))
+        }
+        Command::Schema { of, .. } => print(&match of {
             SchemaOf::Scenario => pretty(&crate::scenario::schema(&crate::engine::Register::built_in().types())),
             SchemaOf::Gate => pretty(&schemars::schema_for!(crate::scenario::gate::GateFile)),
             SchemaOf::Run => pretty(&schemars::schema_for!(crate::record::Record)),

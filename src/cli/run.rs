@@ -133,9 +133,14 @@ fn exit(record: &Record, interrupted: bool) -> Exit {
     }
 }
 
+/// How this program was built.
+pub(super) fn profile() -> &'static str {
+    if cfg!(debug_assertions) { "debug" } else { "release" }
+}
+
 /// The newest calibration of this host by this build; what is there and cannot be read is said and
 /// not cited.
-fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
+pub(super) fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
     let place = keep::place(host, profile, |name| std::env::var_os(name))?;
     keep::read(host, profile, &place).unwrap_or_else(|words| {
         say(format_args!("msgbench: the calibration of this host is not cited: {words}"));
@@ -144,7 +149,7 @@ fn calibration(host: &Host, profile: &str) -> Option<Calibration> {
 }
 
 fn record(scenario: &Scenario, register: &Register, clock: &RunClock) -> Record {
-    let (host, profile) = (host::read(), if cfg!(debug_assertions) { "debug" } else { "release" });
+    let (host, profile) = (host::read(), profile());
     register.secrets(&scenario.plan).clean(Record {
         schema: SCHEMA.into(),
         tool: Tool {

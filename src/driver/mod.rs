@@ -288,6 +288,15 @@ pub enum Confirmation<'a> {
         /// When the answer arrived.
         at: Nanos,
     },
+    /// A service of others answered; what is in the answer is its own affair.
+    Served {
+        /// As given to [`Producer::send`].
+        token: u64,
+        /// Length of the answer.
+        bytes: u64,
+        /// When the answer arrived.
+        at: Nanos,
+    },
     /// No responder was there.
     Unanswered,
 }

@@ -92,6 +92,6 @@ async fn bounded(patience: Nanos, work: impl Future<Output = Result<(), DriverEr
 fn count(c: Confirmation<'_>, confirmed: &mut u64, refused: &mut u64) {
     match c {
         Confirmation::Failed { .. } | Confirmation::Unanswered => *refused += 1,
-        Confirmation::Acked { .. } | Confirmation::Answered { .. } => *confirmed += 1,
+        Confirmation::Acked { .. } | Confirmation::Answered { .. } | Confirmation::Served { .. } => *confirmed += 1,
     }
 }

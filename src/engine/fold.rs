@@ -100,7 +100,7 @@ fn workload(
 ) -> u64 {
     let w = &case.workloads[i];
     // Nobody may be listening.
-    let delivers = frame.delivers && w.topology.groups > 0;
+    let delivers = frame.delivers && (w.topology.groups > 0 || w.topology.reply);
     let accounting = Accounting::close(raw, i, w, delivers);
     let FoldContext { round, spin, clocksource, .. } = *frame;
     let at = Place {

@@ -74,6 +74,15 @@ pub fn templates(payload: &Payload, seed: u64, share: ScheduleShare) -> Result<V
     Ok(all)
 }
 
+/// The same without envelopes, each of the size that is asked for.
+///
+/// # Errors
+/// As [`templates`].
+pub fn bare_templates(payload: &Payload, seed: u64, share: ScheduleShare) -> Result<Vec<Template>, String> {
+    let enveloped = Payload { size: payload.size.map(|size| size + ENVELOPE as u64), ..payload.clone() };
+    Ok(templates(&enveloped, seed, share)?.into_iter().map(Template::bare).collect())
+}
+
 fn body(payload: &Payload, random: &mut StdRng) -> Vec<u8> {
     let size = match payload.size {
         PayloadSize::Fixed(size) => size.0,

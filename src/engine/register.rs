@@ -20,7 +20,7 @@ use crate::driver::redis::RedisDriver;
 use crate::driver::wire::WireDriver;
 use crate::driver::{Driver, DriverError, Target};
 use crate::plan::options::{OptionSet, SystemOptions};
-use crate::plan::{BringUp, Parts, Plan, SystemSpec, SystemType, SystemTypes, Workload};
+use crate::plan::{BringUp, Parts, Plan, SystemSpec, SystemTypes, Workload};
 use crate::record::Secrets;
 use crate::system::{Absent, Availability, Provider, Providers, System, SystemContext, SystemError, reference};
 #[cfg(feature = "kafka")]
@@ -167,17 +167,13 @@ impl Register {
             if let Some(clients) = self.clients.get(it.name) {
                 it.client_options = clients.options();
                 it.delivers = clients.usual.is_none_or(|c| c.delivers);
+                it.present = clients.usual.is_some();
             }
             let provider = Arc::clone(provider);
             it.parts = Some(Parts::new(move |options| provider.parts(options)));
             it
         };
         SystemTypes(self.providers.all().map(of_type).collect())
-    }
-
-    /// One type.
-    fn of_type(&self, name: &str) -> Option<SystemType> {
-        self.types().get(name).cloned()
     }
 
     /// Each type by name, and whether one can be launched here.
@@ -203,25 +199,17 @@ impl Register {
     /// # Errors
     /// The system and its option that does not fit, or that nobody reads, and what is allowed.
     pub fn check(&self, plan: &Plan) -> Result<(), SystemError> {
+        let types = self.types();
+        let wrong = |spec: &SystemSpec, words: String| SystemError::Option { system: spec.name.clone(), words };
         for spec in &plan.systems {
-            self.check_options(&spec.driver, &spec.options)
-                .map_err(|words| SystemError::Option { system: spec.name.clone(), words })?;
+            let external = matches!(spec.bring_up, BringUp::External { .. });
+            types.check(&spec.driver, &spec.options, external).map_err(|e| wrong(spec, e.to_string()))?;
+        }
+        for case in &plan.cases {
+            let Some(spec) = plan.systems.get(case.system) else { continue };
+            types.suits(&spec.driver, &spec.options, &case.workloads).map_err(|e| wrong(spec, e.to_string()))?;
         }
         Ok(())
-    }
-
-    fn check_options(&self, name: &str, options: &SystemOptions) -> Result<(), String> {
-        // A type that is not here is said when the system is made.
-        let Some(provider) = self.providers.get(name) else { return Ok(()) };
-        let parts = provider.parts(options)?;
-        for (part, own) in &parts {
-            self.check_options(part, own).map_err(|words| format!("`{part}`: {words}"))?;
-        }
-        let here = self.clients.get(name).is_some_and(|c| c.usual.is_some());
-        match self.of_type(name) {
-            Some(of_type) if parts.is_empty() && here => of_type.check(options),
-            _ => Ok(()),
-        }
     }
 
     /// What must not be shown of a plan: the secrets in the options and addresses of its systems.

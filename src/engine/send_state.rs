@@ -154,6 +154,12 @@ impl SendState {
             }
             Confirmation::Acked { token, at } => self.acked(token, at, recorder, f),
             Confirmation::Answered { message, at } => self.answered(message, at, recorder, f),
+            Confirmation::Served { token, bytes, at } => match self.stamps.get(token) {
+                Some(stamp) => self.answer(stamp, bytes, at, recorder, f),
+                // Of another trial, answered before, or forgotten: then it is lost already.
+                None if !self.stamps.sent(token) => self.sent.foreign += 1,
+                None => self.sent.duplicated += self.sent.answers.count(token, token + 1),
+            },
         }
     }
 
@@ -205,10 +211,16 @@ impl SendState {
                 return;
             }
         };
+        let stamp = Stamp { sequence: e.sequence, intended: e.intended, sent: e.sent };
+        self.answer(stamp, message.len() as u64, at, recorder, f);
+    }
+
+    /// Counts an answer to the message with this stamp.
+    fn answer(&mut self, e: Stamp, bytes: u64, at: Nanos, recorder: &mut Recorder, f: ConfirmContext) {
         let in_time = at >= f.origin && at < f.end;
         if in_time {
             self.sent.received_in_time.0 += 1;
-            self.sent.received_in_time.1 += message.len() as u64;
+            self.sent.received_in_time.1 += bytes;
         }
         if !self.sent.answers.insert(e.sequence) {
             self.sent.duplicated += 1;
@@ -218,7 +230,7 @@ impl SendState {
         self.unshared.1 += 1;
         if in_time {
             self.sent.answered_in_time.0 += 1;
-            self.sent.answered_in_time.1 += message.len() as u64;
+            self.sent.answered_in_time.1 += bytes;
             bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);
         }
         if e.intended < f.origin {

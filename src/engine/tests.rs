@@ -9,7 +9,7 @@ use super::setup::TrialSetup;
 use super::trial::execute;
 use super::{Conditions, Interrupt, Register};
 use crate::driver::fake::FakeDriver;
-use crate::plan::{Case, Role};
+use crate::plan::{Case, Role, SystemSpec};
 use crate::record::{Check, RunClock, Status, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::system::{Running, SystemContext};
@@ -27,14 +27,16 @@ fn drive_beside(
     running: Running,
 ) -> (Case, RawTrial, Folded) {
     let text = format!(
-        "name = \"t\"\nquestion = \"does it add up?\"\n[[system]]\ndriver = \"null\"\n[[workload]]\n{workload}\n\
+        "name = \"t\"\nquestion = \"does it add up?\"\n[[system]]\nname = \"null\"\ndriver = \"reference\"\n[[workload]]\n{workload}\n\
          [run]\nwarmup = \"100ms\"\nduration = \"500ms\"\ninterval = \"{interval}ms\"\ndrain = \"2s\"\ntrials = 1\n"
     );
     let plan =
         parse(std::path::Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan;
     let case = plan.cases[0].clone();
     let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
-    let mut system = Register::built_in().create(&plan.systems[0], context).unwrap();
+    // Any system will do: the fake is the client.
+    let spec = SystemSpec { driver: "null".into(), ..plan.systems[0].clone() };
+    let mut system = Register::built_in().create(&spec, context).unwrap();
     let options = options.as_object().unwrap().clone();
     let interrupt = Interrupt::default();
     let setup = TrialSetup {

@@ -23,7 +23,7 @@ use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
 use super::consume::{ConsumerRecorder, Received, RejectRule, consume};
-use super::payload::templates;
+use super::payload::{bare_templates, templates};
 use super::pieces::pieces;
 use super::produce::{Pace, Publisher, send_state};
 use super::raw::ThreadReport;
@@ -392,7 +392,8 @@ impl<D: Driver> Worker<'_, D> {
     fn templates(&self, slot: ClientSlot) -> Result<Vec<crate::load::message::Template>, DriverError> {
         let w = &self.setup.case.workloads[slot.workload];
         let share = ScheduleShare { index: slot.index, of: w.topology.producers };
-        templates(&w.payload, self.setup.seed ^ u64::from(slot.index) << 8, share)
+        let make = if w.target.is_some() { bare_templates } else { templates };
+        make(&w.payload, self.setup.seed ^ u64::from(slot.index) << 8, share)
             .map_err(|words| DriverError::Refused { words })
     }
 

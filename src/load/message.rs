@@ -47,7 +47,11 @@ pub enum EnvelopeError {
 
 /// The bytes of a message whose envelope is stamped anew for each sending.
 #[derive(Debug, Clone)]
-pub struct Template(Vec<u8>);
+pub struct Template {
+    bytes: Vec<u8>,
+    /// Whether there is no envelope: what is sent is the body.
+    bare: bool,
+}
 
 impl Template {
     /// A message with this body behind its envelope.
@@ -57,13 +61,22 @@ impl Template {
         bytes.resize(ENVELOPE, 0);
         bytes.extend_from_slice(body);
         bytes[36..40].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
-        Self(bytes)
+        Self { bytes, bare: false }
+    }
+
+    /// The body alone, for who does not know the envelope.
+    pub fn bare(mut self) -> Self {
+        self.bytes.drain(..ENVELOPE);
+        Self { bytes: self.bytes, bare: true }
     }
 
     /// Stamps the envelope and gives the bytes to send.
     #[inline]
     pub fn stamp(&mut self, e: &Envelope) -> &[u8] {
-        let b = &mut self.0;
+        let b = &mut self.bytes;
+        if self.bare {
+            return b;
+        }
         b[4..8].copy_from_slice(&e.run.to_le_bytes());
         b[8..12].copy_from_slice(&e.producer.to_le_bytes());
         b[12..20].copy_from_slice(&e.sequence.to_le_bytes());
@@ -75,9 +88,9 @@ impl Template {
     }
 
     /// Bytes on the wire.
-    #[allow(clippy::len_without_is_empty, reason = "a message is never empty: it has an envelope")]
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks: all but a bare one have an envelope")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 }
 

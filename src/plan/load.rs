@@ -148,6 +148,17 @@ pub enum PayloadSize {
 }
 
 impl PayloadSize {
+    /// Every size changed in the same way.
+    pub fn map(self, change: impl Fn(u64) -> u64) -> Self {
+        let change = |size: Bytes| Bytes(change(size.0));
+        match self {
+            Self::Fixed(size) => Self::Fixed(change(size)),
+            Self::Uniform { min, max } => Self::Uniform { min: change(min), max: change(max) },
+            Self::LogNormal { median, p99, max } => {
+                Self::LogNormal { median: change(median), p99: change(p99), max: change(max) }
+            }
+        }
+    }
     /// The largest size that may occur.
     pub fn largest(&self) -> Bytes {
         match *self {

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::Workload;
 use super::problem::suggest;
 pub use super::secrets::{joined, secrets, sensitive, shape};
 
@@ -25,6 +26,31 @@ pub struct OptionSet {
     table: Option<&'static str>,
     shape: fn() -> Value,
     check: fn(&SystemOptions) -> Result<(), String>,
+    suits: fn(&SystemOptions, &[Workload]) -> Result<(), String>,
+}
+
+/// An option that does not fit, or that nobody reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionError {
+    /// Which option, and what is wrong with it.
+    pub words: String,
+    /// What to write.
+    pub hint: Option<String>,
+}
+
+impl From<String> for OptionError {
+    fn from(words: String) -> Self {
+        Self { words, hint: None }
+    }
+}
+
+impl std::fmt::Display for OptionError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.hint {
+            None => f.write_str(&self.words),
+            Some(hint) => write!(f, "{}; {hint}", self.words),
+        }
+    }
 }
 
 impl OptionSet {
@@ -33,7 +59,13 @@ impl OptionSet {
     /// A field that takes text says by `#[schemars(extend("secret" = "..."))]` what of it is a
     /// secret; the words are those of [`super::secrets`].
     pub const fn of<T: JsonSchema>(check: fn(&SystemOptions) -> Result<(), String>) -> Self {
-        Self { table: None, shape: shape::<T>, check }
+        Self { table: None, shape: shape::<T>, check, suits: |_, _| Ok(()) }
+    }
+
+    /// The same, where `suits` says which option stands against what workloads ask for.
+    pub const fn suiting(mut self, suits: fn(&SystemOptions, &[Workload]) -> Result<(), String>) -> Self {
+        self.suits = suits;
+        self
     }
 
     /// The same, where they stand in a table of their own.
@@ -55,16 +87,93 @@ impl OptionSet {
         names(&self.shape())
     }
 
-    /// Checks what is written.
+    /// Checks what is written. Of a table of its own, all must be known.
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
-    pub fn check(&self, options: &SystemOptions) -> Result<(), String> {
-        let Some(table) = self.table else { return (self.check)(options) };
-        match options.get(table) {
-            None => (self.check)(&SystemOptions::new()),
-            Some(Value::Object(own)) => (self.check)(own).map_err(|words| format!("`{table}`: {words}")),
-            Some(_) => Err(format!("option `{table}`: a table of options is expected")),
+    pub fn check(&self, options: &SystemOptions) -> Result<(), OptionError> {
+        let Some(table) = self.table else { return Ok((self.check)(options)?) };
+        let own = match options.get(table) {
+            None => return Ok((self.check)(&SystemOptions::new())?),
+            Some(Value::Object(own)) => own,
+            Some(_) => return Err(format!("option `{table}`: a table of options is expected").into()),
+        };
+        let inside = |e: OptionError| OptionError { words: format!("`{table}`: {}", e.words), ..e };
+        if let Some(unknown) = unknown_option(own, &format!("the table `{table}`"), &names(&(self.shape)())) {
+            return Err(inside(unknown));
+        }
+        (self.check)(own).map_err(|words| inside(words.into()))
+    }
+
+    /// Whether what the workloads ask for can be had with these options.
+    ///
+    /// # Errors
+    /// The option that stands against it.
+    pub fn suits(&self, options: &SystemOptions, workloads: &[Workload]) -> Result<(), OptionError> {
+        let none = SystemOptions::new();
+        let own = self.table.map_or(Some(options), |table| options.get(table).and_then(Value::as_object));
+        Ok((self.suits)(own.unwrap_or(&none), workloads)?)
+    }
+}
+
+/// Every option that `check` refuses, one after the other, by the keys that lead to it: the one
+/// without which the mistake would not be there.
+pub fn misfits(
+    options: &SystemOptions,
+    check: impl Fn(&SystemOptions) -> Result<(), OptionError>,
+) -> Vec<(Vec<String>, OptionError)> {
+    let (mut left, mut found) = (options.clone(), Vec::new());
+    while let Err(error) = check(&left) {
+        let path = blamed(&left, &error, &check);
+        let over = path.is_empty();
+        remove(&mut left, &path);
+        found.push((path, error));
+        if over {
+            break;
+        }
+    }
+    found
+}
+
+/// The keys of the innermost option without which this error would not be there.
+fn blamed(
+    options: &SystemOptions,
+    error: &OptionError,
+    check: &dyn Fn(&SystemOptions) -> Result<(), OptionError>,
+) -> Vec<String> {
+    let without = |key: &str| {
+        let mut left = options.clone();
+        left.remove(key);
+        check(&left)
+    };
+    let alone = |key: &str| {
+        let it = options.get_key_value(key).map(|(k, v)| (k.clone(), v.clone()));
+        check(&it.into_iter().collect()).as_ref() == Err(error)
+    };
+    let changes: Vec<&String> = options.keys().filter(|key| without(key).as_ref() != Err(error)).collect();
+    // The removal of another option may bring up another mistake, which hides this one.
+    let key = changes.iter().find(|key| alone(key)).or_else(|| changes.iter().rev().find(|key| without(key).is_ok()));
+    let Some(&key) = key.or(changes.first()) else { return Vec::new() };
+    let mut path = vec![key.clone()];
+    if let Some(Value::Object(table)) = options.get(key) {
+        let within = |inner: &SystemOptions| {
+            let mut outer = options.clone();
+            outer.insert(key.clone(), Value::Object(inner.clone()));
+            check(&outer)
+        };
+        path.extend(blamed(table, error, &within));
+    }
+    path
+}
+
+fn remove(options: &mut SystemOptions, path: &[String]) {
+    match path {
+        [] => {}
+        [key] => drop(options.remove(key)),
+        [key, rest @ ..] => {
+            if let Some(Value::Object(table)) = options.get_mut(key) {
+                remove(table, rest);
+            }
         }
     }
 }
@@ -109,15 +218,25 @@ pub fn read<T: JsonSchema + DeserializeOwned>(options: &SystemOptions) -> Result
 
 /// What to say of the first option that is none of `known`, if there is one.
 pub fn unknown(options: &SystemOptions, system: &str, known: &[String]) -> Option<String> {
+    unknown_option(options, system, known).map(|e| e.to_string())
+}
+
+/// The first option that is none of `known`, if there is one.
+pub fn unknown_option(options: &SystemOptions, system: &str, known: &[String]) -> Option<OptionError> {
     let wrong = options.keys().find(|key| !known.contains(key))?;
     if known.is_empty() {
-        return Some(format!("option `{wrong}`: {system} has no options"));
+        return Some(OptionError {
+            words: format!("option `{wrong}`: {system} has no options"),
+            hint: Some("remove it".into()),
+        });
     }
     let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
     names.sort_unstable();
+    names.dedup();
     let near = suggest(wrong, &names).filter(|s| s.starts_with("did you mean"));
-    let near = near.map_or(String::new(), |s| format!(" {s}"));
-    Some(format!("option `{wrong}`: {system} has no such option;{near} there are: {}", names.join(", ")))
+    let all = || format!("there are: `{}`", names.join("`, `"));
+    let hint = Some(near.unwrap_or_else(all));
+    Some(OptionError { words: format!("option `{wrong}`: {system} has no such option"), hint })
 }
 
 #[cfg(test)]
@@ -174,10 +293,9 @@ mod tests {
     fn a_key_that_nobody_knows_is_named_with_those_there_are() {
         let known = keys::<ExampleOptions>();
         let words = unknown(&map(json!({ "kind": 1, "stor-size": 2 })), "jetstream", &known).unwrap();
-        assert_eq!(
-            words,
-            "option `stor-size`: jetstream has no such option; did you mean `store-size`? there are: kind, store-size"
-        );
+        assert_eq!(words, "option `stor-size`: jetstream has no such option; did you mean `store-size`?");
+        let words = unknown(&map(json!({ "speed": 1 })), "jetstream", &known).unwrap();
+        assert_eq!(words, "option `speed`: jetstream has no such option; there are: `kind`, `store-size`");
         assert_eq!(unknown(&map(json!({ "kind": 1 })), "jetstream", &known), None);
     }
 }

@@ -20,6 +20,20 @@ impl Problem {
     }
 }
 
+/// Mistakes, as they are found: one does not hide the next.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    pub fn add(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+    /// The value, where there is one; the mistake is kept.
+    pub fn take<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+        result.map_err(|problem| self.add(problem)).ok()
+    }
+}
+
 /// Stands for a dot within a key, in a path whose keys are divided by dots.
 pub const KEPT_DOT: &str = "\u{1}";
 

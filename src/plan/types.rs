@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::options::{OptionSet, SystemOptions, joined, secrets, unknown};
+use super::options::{OptionError, OptionSet, SystemOptions, joined, secrets, unknown_option};
 use super::problem::suggest;
 use super::{Address, AddressError, Protocol, Workload};
 
@@ -38,6 +38,8 @@ pub struct SystemType {
     pub options: Vec<OptionSet>,
     /// The options of its clients. The register takes them from the drivers.
     pub client_options: Vec<OptionSet>,
+    /// Whether this build has it. The register takes this from the driver.
+    pub present: bool,
     /// The types that it is made of. The register takes them from the provider.
     pub parts: Option<Parts>,
 }
@@ -58,6 +60,7 @@ impl SystemType {
             protocol: None,
             options: Vec::new(),
             client_options: Vec::new(),
+            present: true,
             parts: None,
         }
     }
@@ -66,12 +69,22 @@ impl SystemType {
     ///
     /// # Errors
     /// The option that does not fit, or that nobody reads, and what is allowed.
-    pub fn check(&self, options: &SystemOptions) -> Result<(), String> {
-        for set in self.sets() {
-            set.check(options)?;
-        }
+    pub fn check(&self, options: &SystemOptions) -> Result<(), OptionError> {
         let known: Vec<String> = self.sets().flat_map(OptionSet::names).collect();
-        unknown(options, self.name, &known).map_or(Ok(()), Err)
+        if let Some(unknown) = unknown_option(options, self.name, &known) {
+            return Err(unknown);
+        }
+        self.sets().try_for_each(|set| set.check(options))
+    }
+
+    /// The first option that only a launched system has.
+    fn launched_only(&self, options: &SystemOptions) -> Result<(), OptionError> {
+        let names: Vec<String> = self.options.iter().flat_map(OptionSet::names).collect();
+        let Some(option) = options.keys().find(|key| names.contains(key)) else { return Ok(()) };
+        Err(OptionError {
+            words: format!("option `{option}` is for a server that msgbench starts, and this one has a url"),
+            hint: Some(format!("remove `{option}` and set it in that server's own configuration, or remove `url`")),
+        })
     }
 
     /// The secrets that stand in options.
@@ -142,6 +155,41 @@ impl SystemTypes {
     /// What the workload asks for and systems of this type do not have.
     pub fn lacks(&self, name: &str, w: &Workload) -> Option<&'static str> {
         self.get(name).and_then(|t| (t.lacks)(w))
+    }
+
+    /// Checks the options of a system of this type and of its parts. A type that is not here is not
+    /// judged.
+    ///
+    /// # Errors
+    /// The option that does not fit, that nobody reads, or that has no meaning beside a url
+    /// (`external`).
+    pub fn check(&self, name: &str, options: &SystemOptions, external: bool) -> Result<(), OptionError> {
+        let Some(of_type) = self.get(name) else { return Ok(()) };
+        let parts = of_type.parts.as_ref().map_or(Ok(Vec::new()), |p| p.of(options))?;
+        for (part, own) in &parts {
+            let inside = |e: OptionError| OptionError { words: format!("`{part}`: {}", e.words), ..e };
+            self.check(part, own, external).map_err(inside)?;
+        }
+        if !parts.is_empty() || !of_type.present {
+            return Ok(());
+        }
+        if external {
+            of_type.launched_only(options)?;
+        }
+        of_type.check(options)
+    }
+
+    /// Whether what the workloads ask for can be had with the options of a system and of its parts.
+    ///
+    /// # Errors
+    /// The option that stands against it.
+    pub fn suits(&self, name: &str, options: &SystemOptions, workloads: &[Workload]) -> Result<(), OptionError> {
+        let Some(of_type) = self.get(name) else { return Ok(()) };
+        let parts = of_type.parts.as_ref().map_or(Ok(Vec::new()), |p| p.of(options))?;
+        for (part, own) in &parts {
+            self.suits(part, own, workloads)?;
+        }
+        of_type.sets().try_for_each(|set| set.suits(options, workloads))
     }
 
     /// The addresses in the url of a system: one, or one for each of its parts, apart by blanks.

@@ -22,6 +22,18 @@ pub struct Workload {
     /// What is asked of the system beyond passing them on.
     #[serde(default)]
     pub delivery: DeliverySpec,
+    /// The service that it drives. Messages are the bytes of the payload alone, and its answers are
+    /// counted; what is in them is not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<ServiceTarget>,
+}
+
+/// A service that somebody else runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ServiceTarget {
+    /// The subject that it answers requests on.
+    pub subject: String,
 }
 
 impl Workload {
@@ -183,7 +195,7 @@ impl Topology {
     /// What the latency of its messages is called, where the system delivers them to consumers or
     /// does not: that of an answer, of an arrival, or of an acknowledgement where nobody receives.
     pub fn latency_name(&self, delivers: bool) -> &'static str {
-        match (delivers && self.groups > 0, self.reply) {
+        match (delivers && (self.groups > 0 || self.reply), self.reply) {
             (false, _) => "ack",
             (true, true) => "rtt",
             (true, false) => "e2e",

@@ -162,6 +162,7 @@ fn case(id: &str, system: usize) -> Case {
             load: Load::Open { arrivals: Arrivals::Poisson, profile: Profile::constant(Rate(1000.0)) },
             delivery: crate::plan::DeliverySpec::default(),
             payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Random },
+            target: None,
         }],
         phases: Phases {
             warmup: Span::secs(2),

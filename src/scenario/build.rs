@@ -7,26 +7,20 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::Overrides;
-use super::diagnose::{Diagnosis, MistakePlace, locate, reword};
+use super::diagnose::{Diagnosis, MistakePlace, in_order, locate};
 use super::edit::{self, Edit};
 use super::environment;
 use super::faults;
-use super::file::{LoadMode, ScenarioFile};
+use super::file::{LoadMode, ScenarioFile, WorkloadTable};
 use super::gate;
 use super::known::KnownNames;
 use super::load::Payloads;
-use super::resolve;
-use crate::plan::problem::{Problem, segments, suggest};
-use crate::plan::{Case, Plan, SystemTypes};
-use crate::units::Span;
+use super::sweep::{SweepPoint, id, plain};
+use super::{quick, resolve, reword, shape, suits};
+use crate::plan::problem::{Problems, segments, suggest};
+use crate::plan::{Case, Plan, SystemSpec, SystemTypes};
 
 const MAX_CASES: usize = 1_000;
-/// What `--quick` allows for warm-up and load of all trials, without the starts of servers.
-const QUICK: Span = Span::secs(10);
-
-/// The swept settings of one load point: normalised path, path and value as typed, place within the
-/// sweep.
-type SweepPoint = Vec<(Vec<String>, String, Value, String)>;
 
 struct Builder<'a> {
     path: &'a Path,
@@ -36,23 +30,33 @@ struct Builder<'a> {
     applied: Vec<(String, String)>,
     /// Systems of the file that `--system` leaves out.
     left_out: Vec<String>,
+    /// Where each system stands in the file; an option of the command line where it does not.
+    origins: Vec<Result<usize, String>>,
     types: &'a SystemTypes,
+    mistakes: Vec<Diagnosis>,
+    /// What was taken out of the file, or made up, because it could not be read.
+    doubtful: Vec<Vec<String>>,
 }
 
-/// The plan, and the overrides as they were applied.
+/// A scenario without mistakes.
+pub(super) struct Built {
+    pub plan: Plan,
+    /// The overrides as they were applied.
+    pub applied: Vec<(String, String)>,
+    /// Where each system stands in the file; an option of the command line where it does not.
+    pub origins: Vec<Result<usize, String>>,
+}
+
+/// The plan; or every mistake, in the order of the file.
 pub(super) fn plan(
     path: &Path,
     text: &str,
     overrides: &Overrides,
     types: &SystemTypes,
-) -> Result<(Plan, Vec<(String, String)>), Diagnosis> {
-    let expanded = environment::expand(path, text, &environment::variable)?;
-    let at_span = |e: &toml::de::Error| {
-        let (message, hint) = reword(e);
-        Diagnosis { place: MistakePlace::of(path, text, expanded.original(e.span().unwrap_or(0..0))), message, hint }
-    };
-    toml::from_str::<ScenarioFile>(&expanded.text).map_err(|e| at_span(&e))?;
-    let mut document: Table = toml::from_str(&expanded.text).map_err(|e| at_span(&e))?;
+) -> Result<Built, Vec<Diagnosis>> {
+    let expanded = environment::expand(path, text, &environment::variable).map_err(|d| vec![d])?;
+    let read = shape::read::<ScenarioFile>(path, text, &expanded).map_err(|d| vec![d])?;
+    let mut document = read.document;
     if !document.contains_key("system") {
         // Only some can have injected faults.
         let faults = document.contains_key("faults");
@@ -60,10 +64,41 @@ pub(super) fn plan(
         let all = chosen.map(|t| system(t.name, false)).collect();
         document.insert("system".into(), Value::Array(all));
     }
-    let mut b = Builder { path, text, document, edits: Vec::new(), applied: Vec::new(), left_out: Vec::new(), types };
-    b.apply(overrides)?;
-    let plan = b.finish(overrides)?;
-    Ok((plan, b.applied))
+    let systems = document.get("system").and_then(Value::as_array).map_or(0, Vec::len);
+    let mut b = Builder {
+        path,
+        text,
+        document,
+        edits: Vec::new(),
+        applied: Vec::new(),
+        left_out: Vec::new(),
+        origins: (0..systems).map(Ok).collect(),
+        types,
+        mistakes: read.mistakes,
+        doubtful: read.doubtful,
+    };
+    b.apply(overrides);
+    let plan = b.finish(overrides);
+    match plan {
+        Some(plan) if b.mistakes.is_empty() => Ok(Built { plan, applied: b.applied, origins: b.origins }),
+        _ => {
+            let secrets = secrets(&b.document, types);
+            b.mistakes.iter_mut().for_each(|m| m.mask(&secrets));
+            Err(in_order(b.mistakes))
+        }
+    }
+}
+
+/// What stands in the systems of a document and must not be shown.
+fn secrets(document: &Table, types: &SystemTypes) -> Vec<String> {
+    let systems = document.get("system").and_then(Value::as_array).into_iter().flatten();
+    let of = |system: &Value| {
+        let text = |key: &str| system.get(key).and_then(Value::as_str);
+        let options = system.get("options").and_then(|o| serde_json::to_value(o).ok());
+        let options = options.as_ref().and_then(|o| o.as_object().cloned()).unwrap_or_default();
+        types.secrets(text("driver").unwrap_or_default(), &options, text("url"))
+    };
+    systems.flat_map(of).filter(|s| !s.is_empty()).collect()
 }
 
 fn system(driver: &str, require: bool) -> Value {
@@ -78,48 +113,66 @@ fn read(document: &Table) -> Result<ScenarioFile, toml::de::Error> {
 }
 
 impl Builder<'_> {
-    fn apply(&mut self, o: &Overrides) -> Result<(), Diagnosis> {
+    fn apply(&mut self, o: &Overrides) {
         for (path, value) in &o.set {
-            self.set(format!("--set {path}={value}"), path, edit::read_value(value), value)?;
+            self.set(format!("--set {path}={value}"), path, edit::read_value(value), value);
         }
         if let Some(trials) = o.trials {
-            self.set(format!("--trials {trials}"), "run.trials", Value::Integer(trials.into()), &trials.to_string())?;
+            self.set(format!("--trials {trials}"), "run.trials", Value::Integer(trials.into()), &trials.to_string());
         }
         if let Some(duration) = o.duration {
             let text = duration.to_string();
-            self.set(format!("--duration {text}"), "run.duration", Value::String(text.clone()), &text)?;
+            self.set(format!("--duration {text}"), "run.duration", Value::String(text.clone()), &text);
         }
-        if let Some(rate) = o.rate {
-            let text = rate.to_string();
-            let label = format!("--rate {text}");
-            let file = self.file(&label)?;
-            if !file.workload.iter().any(|w| w.load.mode == LoadMode::Open) {
-                return Err(Diagnosis {
-                    place: MistakePlace::Option(label),
-                    message: "no workload of the scenario has a rate".into(),
-                    hint: Some("remove it, or set `load.mode = \"open\"`".into()),
-                });
-            }
-            for i in file.workload.iter().enumerate().filter(|(_, w)| w.load.mode == LoadMode::Open).map(|(i, _)| i) {
-                if let Some(Value::Table(load)) =
-                    self.document.get_mut("workload").and_then(|w| w.get_mut(i)?.get_mut("load"))
-                {
-                    load.remove("ramp");
-                    load.remove("steps");
-                }
-                let path = format!("workload.{i}.load.rate");
-                self.set(label.clone(), &path, Value::String(text.clone()), &text)?;
-            }
+        if let Some(rate) = o.rate
+            && let Err(mistake) = self.set_rates(&rate.to_string())
+        {
+            self.mistakes.push(mistake);
         }
-        self.keep(&o.systems)?;
+        if let Err(mistake) = self.keep(&o.systems) {
+            self.mistakes.push(mistake);
+        }
         if o.quick {
             self.applied.push(("quick".into(), "true".into()));
+        }
+    }
+
+    /// `--rate`, for every open workload.
+    fn set_rates(&mut self, text: &str) -> Result<(), Diagnosis> {
+        let label = format!("--rate {text}");
+        let file = self.file(&label)?;
+        let open = |w: &WorkloadTable| w.load.mode == LoadMode::Open;
+        if !file.workload.iter().any(open) {
+            return Err(Diagnosis {
+                place: MistakePlace::Option(label),
+                message: "no workload of the scenario has a rate".into(),
+                hint: Some("remove it, or set `load.mode = \"open\"`".into()),
+            });
+        }
+        for i in file.workload.iter().enumerate().filter(|(_, w)| open(w)).map(|(i, _)| i) {
+            let workload = self.document.get_mut("workload").and_then(|w| w.get_mut(i)?.get_mut("load"));
+            if let Some(Value::Table(load)) = workload {
+                load.remove("ramp");
+                load.remove("steps");
+                load.remove("rate-per-producer");
+            }
+            let path = format!("workload.{i}.load.rate");
+            self.set(label.clone(), &path, Value::String(text.into()), text);
         }
         Ok(())
     }
 
+    /// Applies one edit; a mistake of it is kept, and the edit dropped.
+    fn set(&mut self, label: String, path: &str, value: Value, text: &str) {
+        let before = self.document.clone();
+        if let Err(mistake) = self.try_set(label, path, value, text) {
+            self.document = before;
+            self.mistakes.push(mistake);
+        }
+    }
+
     /// Applies one edit and reads the document again, so that what goes wrong is this edit's doing.
-    fn set(&mut self, label: String, path: &str, mut value: Value, text: &str) -> Result<(), Diagnosis> {
+    fn try_set(&mut self, label: String, path: &str, mut value: Value, text: &str) -> Result<(), Diagnosis> {
         let fail = |(message, hint)| Diagnosis { place: MistakePlace::Option(label.clone()), message, hint };
         environment::expand_value(&mut value, &environment::variable).map_err(fail)?;
         let segments = edit::normalise(&self.document, path).map_err(fail)?;
@@ -139,7 +192,7 @@ impl Builder<'_> {
 
     fn file(&self, label: &str) -> Result<ScenarioFile, Diagnosis> {
         read(&self.document).map_err(|e| {
-            let (message, hint) = reword(&e);
+            let (message, hint) = reword::plain(e.message());
             Diagnosis { place: MistakePlace::Option(label.to_string()), message, hint }
         })
     }
@@ -152,8 +205,10 @@ impl Builder<'_> {
         let Some(Value::Array(written)) = self.document.get("system") else { return Ok(()) };
         let name_of = |v: &Value| ["name", "driver"].iter().find_map(|k| v.get(k)?.as_str().map(String::from));
         let mut kept: Vec<Value> = Vec::new();
+        let mut origins = Vec::new();
         for name in names {
-            let found = written.iter().find(|v| name_of(v).as_deref() == Some(name.as_str()));
+            let place = written.iter().position(|v| name_of(v).as_deref() == Some(name.as_str()));
+            let found = place.and_then(|i| written.get(i));
             let known = self.types.get(name);
             let mut chosen = match (found, known) {
                 (Some(value), _) => value.clone(),
@@ -178,26 +233,53 @@ impl Builder<'_> {
             }
             if !kept.iter().any(|k| name_of(k) == name_of(&chosen)) {
                 kept.push(chosen);
+                origins.push(place.ok_or_else(|| format!("--system {name}")));
             }
             self.applied.push(("system".into(), name.clone()));
         }
         self.left_out = written.iter().filter_map(name_of).filter(|n| !names.contains(n)).collect();
         self.document.insert("system".into(), Value::Array(kept));
+        self.origins = origins;
         Ok(())
     }
 
-    /// Where a mistake of meaning was made: an option, the sweep, or the file.
-    fn locate_problem(&self, problem: Problem, point: &SweepPoint) -> Diagnosis {
-        let wanted = segments(&problem.path);
-        let concerns = |path: &[String]| path.starts_with(&wanted) || wanted.starts_with(path);
-        let place = if let Some(edit) = self.edits.iter().rev().find(|e| concerns(&e.path)) {
-            MistakePlace::Option(edit.label.clone())
-        } else if let Some((_, key, _, index)) = point.iter().find(|(path, ..)| concerns(path)) {
-            MistakePlace::of(self.path, self.text, locate(self.text, &["sweep".into(), key.clone(), index.clone()]))
-        } else {
-            MistakePlace::of(self.path, self.text, locate(self.text, &wanted))
-        };
-        Diagnosis { place, message: problem.message, hint: problem.hint }
+    /// Keeps mistakes of meaning, each with the place where it was made: an option, the sweep, or
+    /// the file. What follows from a mistake that was told already is none.
+    fn keep_all(&mut self, problems: Problems, point: &SweepPoint) {
+        for problem in problems.0 {
+            let wanted = segments(&problem.path);
+            let follows = |d: &Vec<String>| d.starts_with(&wanted) || wanted.starts_with(d);
+            if !self.doubtful.iter().any(follows) {
+                let place = self.place(&wanted, point);
+                let mistake = Diagnosis { place, message: problem.message, hint: problem.hint };
+                // What is wrong with a swept key is wrong with each of its values.
+                if point.is_empty() || !self.mistakes.iter().any(|m| m.repeats(&mistake)) {
+                    self.mistakes.push(mistake);
+                }
+            }
+        }
+    }
+
+    fn place(&self, wanted: &[String], point: &SweepPoint) -> MistakePlace {
+        let concerns = |path: &[String]| path.starts_with(wanted) || wanted.starts_with(path);
+        if let Some(edit) = self.edits.iter().rev().find(|e| concerns(&e.path)) {
+            return MistakePlace::Option(edit.label.clone());
+        }
+        if let Some((_, key, _, index)) = point.iter().find(|(path, ..)| concerns(path)) {
+            let path = ["sweep".into(), key.clone(), index.clone()];
+            return MistakePlace::of(self.path, self.text, locate(self.text, &path));
+        }
+        let mut path = wanted.to_vec();
+        if let [list, index, ..] = path.as_mut_slice()
+            && list == "system"
+        {
+            match index.parse::<usize>().ok().and_then(|i| self.origins.get(i)) {
+                Some(Err(option)) => return MistakePlace::Option(option.clone()),
+                Some(Ok(i)) => *index = i.to_string(),
+                None => {}
+            }
+        }
+        MistakePlace::of(self.path, self.text, locate(self.text, &path))
     }
 
     fn in_sweep(&self, key: &str, index: Option<usize>, message: String, hint: Option<String>) -> Diagnosis {
@@ -253,7 +335,7 @@ impl Builder<'_> {
             let bad = |message, hint| self.in_sweep(key, index.parse().ok(), message, hint);
             edit::put(&mut document, path, value.clone()).map_err(|(m, h)| bad(m, h))?;
             file = Some(read(&document).map_err(|e| {
-                let (message, hint) = reword(&e);
+                let (message, hint) = reword::plain(e.message());
                 bad(message, hint)
             })?);
         }
@@ -263,53 +345,50 @@ impl Builder<'_> {
         }
     }
 
-    fn finish(&self, overrides: &Overrides) -> Result<Plan, Diagnosis> {
+    /// The file as it is to be read, at one point of the sweep; nothing where that is a mistake.
+    fn read_at(&mut self, point: &SweepPoint, quick: bool) -> Option<ScenarioFile> {
+        match self.at_point(point) {
+            Ok(mut file) => {
+                if quick {
+                    quick::apply(&mut file, &self.edits);
+                }
+                Some(file)
+            }
+            Err(mistake) => {
+                // Every point of a sweep has it.
+                if !self.mistakes.iter().any(|m| (&m.message, &m.hint) == (&mistake.message, &mistake.hint)) {
+                    self.mistakes.push(mistake);
+                }
+                None
+            }
+        }
+    }
+
+    fn finish(&mut self, overrides: &Overrides) -> Option<Plan> {
         let none = SweepPoint::new();
-        let mut file = self.file("scenario")?;
-        if overrides.quick {
-            self.apply_quick(&mut file);
-        }
-        let mut systems = resolve::systems(&file, self.types).map_err(|p| self.locate_problem(p, &none))?;
-        faults::apply_to_systems(&file, &mut systems, self.types).map_err(|p| self.locate_problem(p, &none))?;
-        let events = faults::events(&file, &systems, self.types).map_err(|p| self.locate_problem(p, &none))?;
-        let percentiles = resolve::check_whole(&file).map_err(|p| self.locate_problem(p, &none))?;
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        let mut known = Payloads::new();
-        let mut cases = Vec::new();
-        let mut ids = HashSet::new();
-        for point in self.points(&file.sweep)? {
-            let mut at = self.at_point(&point)?;
-            if overrides.quick {
-                self.apply_quick(&mut at);
-            }
-            let blame = |p| self.locate_problem(p, &point);
-            let phases = resolve::phases(&at.run).map_err(blame)?;
-            let threads = resolve::threads(&at.run).map_err(blame)?;
-            let workloads = resolve::workloads(&at, folder, &mut known).map_err(blame)?;
-            for (index, system) in systems.iter().enumerate() {
-                cases.push(Case {
-                    id: id(&system.name, &point, &mut ids),
-                    system: index,
-                    point: point.iter().map(|(path, _, value, _)| (path.join("."), plain(value))).collect(),
-                    workloads: workloads.clone(),
-                    phases,
-                    pacing: at.run.pacing,
-                    threads,
-                });
-            }
-        }
+        let file = self.read_at(&none, overrides.quick)?;
+        let mut problems = Problems::default();
+        let mut systems = resolve::systems(&file, self.types, &mut problems);
+        faults::apply_to_systems(&file, &mut systems, self.types, &mut problems);
+        let events = faults::events(&file, &systems, self.types, &mut problems);
+        let percentiles = resolve::check_whole(&file, &mut problems);
+        self.keep_all(problems, &none);
+        let cases = self.cases(&file, &systems, overrides.quick);
+        let mut problems = Problems::default();
+        suits::check(&systems, &cases, self.types, &mut problems);
         let known = KnownNames {
             types: self.types,
             systems: &systems,
             left_out: &self.left_out,
             cases: &cases,
             percentiles: &percentiles,
-            by_pattern: true,
+            // Where a part could not be read, nobody knows what is measured.
+            by_pattern: self.doubtful.is_empty(),
         };
-        let blame = |p| self.locate_problem(p, &none);
-        let gate = file.gate.as_ref().map(|g| gate::gate(g, known)).transpose().map_err(blame)?;
-        let expect = gate::expectations(&file.expect, known).map_err(blame)?;
-        Ok(Plan {
+        let gate = file.gate.as_ref().map(|g| gate::gate(g, known, &mut problems));
+        let expect = gate::expectations(&file.expect, known, &mut problems);
+        self.keep_all(problems, &none);
+        Some(Plan {
             gate,
             expect,
             name: file.name,
@@ -324,87 +403,34 @@ impl Builder<'_> {
         })
     }
 
-    /// One short trial of the ends of each sweep; ramps, steps and long bursts shrink in
-    /// proportion, so that all of them is still seen. Load takes no longer than [`QUICK`] over all
-    /// cases.
-    fn apply_quick(&self, file: &mut ScenarioFile) {
-        let explicit = |key: &str| self.edits.iter().any(|e| e.path == ["run", key]);
-        for values in file.sweep.values_mut().filter(|v| v.len() > 2) {
-            values.drain(1..values.len() - 1);
-        }
-        let cases = file.system.len().max(1) * file.sweep.values().map(Vec::len).product::<usize>().max(1);
-        let share = QUICK.0 / cases as u64;
-        let run = &mut file.run;
-        let before = run.duration;
-        if !explicit("trials") {
-            run.trials = 1;
-        }
-        if !explicit("duration") {
-            run.duration = run.duration.min(Span::secs(2)).min(Span(share / 8 * 5).max(Span::millis(300)));
-        }
-        if !explicit("warmup") {
-            run.warmup = run.warmup.min(Span::millis(500)).min(Span(share / 8));
-        }
-        if !explicit("drain") {
-            // A bound and no length: it ends when everything is accounted for, which a cold Kafka
-            // takes seconds for.
-            run.drain = run.drain.min(Span::secs(4));
-        }
-        let factor = if before.0 == 0 { 1.0 } else { run.duration.0 as f64 / before.0 as f64 };
-        let after = run.duration;
-        let shorten = |span: &mut Span| {
-            // Zero stays zero, to be refused as such.
-            span.0 = ((span.0 as f64 * factor).round() as u64).max(span.0.min(1));
-        };
-        for event in &mut file.event {
-            shorten(&mut event.at);
-        }
-        if let Some(at) = file.faults.as_mut().and_then(|f| f.stall.as_mut()?.at.as_mut()) {
-            shorten(at);
-        }
-        for w in &mut file.workload {
-            if let Some(backlog) = &mut w.delivery.backlog {
-                *backlog = (*backlog).min(20_000);
-            }
-            if let Some(after) = &mut w.delivery.replay_after {
-                shorten(after);
-            }
-            let load = &mut w.load;
-            if let Some(ramp) = &mut load.ramp {
-                shorten(&mut ramp.over);
-            }
-            for step in load.steps.iter_mut().flatten() {
-                shorten(&mut step.span);
-            }
-            if let Some(burst) = load.burst.as_mut().filter(|b| b.on.0 + b.off.0 > after.0) {
-                shorten(&mut burst.on);
-                shorten(&mut burst.off);
+    /// Every system at every point of the sweep.
+    fn cases(&mut self, file: &ScenarioFile, systems: &[SystemSpec], quick: bool) -> Vec<Case> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let mut known = Payloads::new();
+        let (mut cases, mut ids) = (Vec::new(), HashSet::new());
+        let points = self.points(&file.sweep).unwrap_or_else(|mistake| {
+            self.mistakes.push(mistake);
+            vec![SweepPoint::new()]
+        });
+        for point in points {
+            let Some(at) = self.read_at(&point, quick) else { continue };
+            let mut problems = Problems::default();
+            let phases = resolve::phases(&at, &mut problems);
+            let threads = resolve::threads(&at.run, &mut problems);
+            let workloads = resolve::workloads(&at, folder, &mut known, &mut problems);
+            self.keep_all(problems, &point);
+            for (index, system) in systems.iter().enumerate() {
+                cases.push(Case {
+                    id: id(&system.name, &point, &mut ids),
+                    system: index,
+                    point: point.iter().map(|(path, _, value, _)| (path.join("."), plain(value))).collect(),
+                    workloads: workloads.clone(),
+                    phases,
+                    pacing: at.run.pacing,
+                    threads,
+                });
             }
         }
+        cases
     }
-}
-
-/// A value as a person would say it: strings without quotes.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), String::from)
-}
-
-/// `nats-rate-20k`: fit for a file name, and told apart by a number where two points read the same.
-fn id(system: &str, point: &SweepPoint, ids: &mut HashSet<String>) -> String {
-    let mut id = system.to_string();
-    for (path, _, value, _) in point {
-        let value = plain(value);
-        let value = value.strip_suffix("/s").unwrap_or(&value);
-        let fit = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
-        let value: String = value.chars().map(fit).take(40).collect();
-        let key: String = path.last().map_or("", String::as_str).chars().map(fit).take(40).collect();
-        id.push_str(&format!("-{key}-{}", value.trim_matches('-')));
-    }
-    let mut unique = id.clone();
-    let mut number = 2;
-    while !ids.insert(unique.clone()) {
-        unique = format!("{id}-{number}");
-        number += 1;
-    }
-    unique
 }

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use unicode_width::UnicodeWidthChar;
 
-use crate::plan::problem::suggest;
-
 /// Why a scenario cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
@@ -22,8 +20,17 @@ pub enum ScenarioError {
         source: std::io::Error,
     },
     /// Something in it, or in an option that changes it, is wrong.
-    #[error(transparent)]
-    Wrong(Box<Diagnosis>),
+    #[error("{}", listed(.0))]
+    Wrong(Vec<Diagnosis>),
+}
+
+/// All mistakes, and how many there are.
+fn listed(all: &[Diagnosis]) -> String {
+    let mut each: Vec<String> = all.iter().map(Diagnosis::to_string).collect();
+    if all.len() > 1 {
+        each.push(format!("{} mistakes", all.len()));
+    }
+    each.join("\n\n")
 }
 
 /// One mistake: where it is, what it is, and what to do.
@@ -74,9 +81,48 @@ impl MistakePlace {
     }
 }
 
+/// Each mistake once, those of the command line first.
+pub(super) fn in_order(mistakes: Vec<Diagnosis>) -> Vec<Diagnosis> {
+    let mut out: Vec<Diagnosis> = Vec::new();
+    for mistake in mistakes {
+        if !out.contains(&mistake) {
+            out.push(mistake);
+        }
+    }
+    out.sort_by_key(|d| match &d.place {
+        MistakePlace::Option(_) => (0, 0),
+        MistakePlace::Source { line, column, .. } => (*line, *column),
+    });
+    out
+}
+
 /// The nearest character boundary at or before `at`.
 fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+}
+
+impl Diagnosis {
+    /// Puts stars in the place of each character of a secret.
+    pub(super) fn mask(&mut self, secrets: &[String]) {
+        let line = match &mut self.place {
+            MistakePlace::Source { text, .. } | MistakePlace::Option(text) => text,
+        };
+        let hint = self.hint.as_mut();
+        for text in [line, &mut self.message].into_iter().chain(hint) {
+            for secret in secrets {
+                *text = text.replace(secret.as_str(), &"*".repeat(secret.chars().count()));
+            }
+        }
+    }
+
+    /// Whether it says the same of the same line.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        let line = |place: &MistakePlace| match place {
+            MistakePlace::Source { line, .. } => Some(*line),
+            MistakePlace::Option(_) => None,
+        };
+        (&self.message, &self.hint, line(&self.place)) == (&other.message, &other.hint, line(&other.place))
+    }
 }
 
 impl std::error::Error for Diagnosis {}
@@ -189,22 +235,6 @@ pub(super) fn locate(text: &str, path: &[String]) -> Range<usize> {
         array = value.get_ref().is_array().then_some(value.get_ref());
     }
     span
-}
-
-/// Turns what serde or the parser said into our words: (message, hint).
-pub(super) fn reword(error: &toml::de::Error) -> (String, Option<String>) {
-    let message = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let kind = [("unknown field ", "unknown key"), ("unknown variant ", "unknown value")];
-    if let (Some((_, what)), Some((wrong, valid))) =
-        (kind.iter().find(|(start, _)| message.starts_with(start)), quoted.split_first())
-    {
-        return (format!("{what} `{wrong}`"), suggest(wrong, valid));
-    }
-    if let (true, Some(key)) = (message.starts_with("missing field"), quoted.first()) {
-        return (format!("the key `{key}` is missing"), Some(format!("add `{key} = ...` to this table")));
-    }
-    (message, None)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! its settings.
 
 use super::file::ScenarioFile;
-use crate::plan::problem::Problem;
+use crate::plan::problem::{Problem, Problems};
 use crate::plan::{Action, BringUp, PlannedEvent, SystemSpec, SystemType, SystemTypes};
 
 /// What the NATS driver publishes on: barriers and answers are not hit.
@@ -18,37 +18,41 @@ pub(super) fn apply_to_systems(
     file: &ScenarioFile,
     systems: &mut [SystemSpec],
     types: &SystemTypes,
-) -> Result<(), Problem> {
-    if let Some(i) = file.system.iter().position(|s| s.options.contains_key(OPTION)) {
-        return Err(Problem::new(format!("system.{i}.options.{OPTION}"), "faults are no option of a system")
-            .hint("write a [faults] table"));
+    problems: &mut Problems,
+) {
+    for (i, _) in file.system.iter().enumerate().filter(|(_, s)| s.options.contains_key(OPTION)) {
+        let path = format!("system.{i}.options.{OPTION}");
+        problems.add(Problem::new(path, "faults are no option of a system").hint("write a [faults] table"));
     }
-    let Some(faults) = &file.faults else { return Ok(()) };
-    faults.check().map_err(|e| {
+    let Some(faults) = &file.faults else { return };
+    if let Err(e) = faults.check() {
         let key = if e.key.is_empty() { "faults".to_owned() } else { format!("faults.{}", e.key) };
-        Problem::new(key, e.message).hint(e.hint)
-    })?;
-    if !faults.any() {
-        return Err(Problem::new("faults", "there is no fault in it").hint("write one, such as drop = { every = 7 }"));
+        problems.add(Problem::new(key, e.message).hint(e.hint));
+    } else if !faults.any() {
+        let hint = "write one, such as drop = { every = 7 }";
+        problems.add(Problem::new("faults", "there is no fault in it").hint(hint));
     }
     for (i, system) in systems.iter_mut().enumerate() {
-        if !types.get(&system.driver).is_some_and(|t| t.faults) {
-            return Err(Problem::new(
-                format!("system.{i}.driver"),
-                format!("{} cannot have injected faults", system.name),
-            )
-            .hint(format!("{}; any launched system takes an [[event]]", takers(types))));
+        if !types.get(&system.driver).is_none_or(|t| t.faults) {
+            let message = format!("{} cannot have injected faults", system.name);
+            problems.add(
+                Problem::new(format!("system.{i}.driver"), message)
+                    .hint(format!("{}; any launched system takes an [[event]]", takers(types))),
+            );
+        } else if system.bring_up != BringUp::Launch {
+            problems.add(
+                Problem::new(format!("system.{i}.url"), "a broker that is already running has its own faults")
+                    .hint("remove `url`, or start that broker with --fault"),
+            );
+        } else {
+            let mut faults = faults.clone();
+            faults.subjects.get_or_insert_with(|| SUBJECTS.to_owned());
+            match serde_json::to_value(&faults) {
+                Ok(value) => drop(system.options.insert(OPTION.into(), value)),
+                Err(e) => problems.add(Problem::new("faults", e.to_string())),
+            }
         }
-        if system.bring_up != BringUp::Launch {
-            return Err(Problem::new(format!("system.{i}.url"), "a broker that is already running has its own faults")
-                .hint("remove `url`, or start that broker with --fault"));
-        }
-        let mut faults = faults.clone();
-        faults.subjects.get_or_insert_with(|| SUBJECTS.to_owned());
-        let value = serde_json::to_value(&faults).map_err(|e| Problem::new("faults", e.to_string()))?;
-        system.options.insert(OPTION.into(), value);
     }
-    Ok(())
 }
 
 /// Who can have injected faults.
@@ -62,36 +66,40 @@ pub(super) fn events(
     file: &ScenarioFile,
     systems: &[SystemSpec],
     types: &SystemTypes,
-) -> Result<Vec<PlannedEvent>, Problem> {
+    problems: &mut Problems,
+) -> Vec<PlannedEvent> {
     let mut events = Vec::new();
     for (i, e) in file.event.iter().enumerate() {
         let end = file.run.duration;
-        if e.at >= end {
-            return Err(Problem::new(format!("event.{i}.at"), format!("the measured phase ends after {end}"))
-                .hint("make it earlier, or the duration longer"));
+        if e.at >= end && end.0 > 0 {
+            problems.add(
+                Problem::new(format!("event.{i}.at"), format!("the measured phase ends after {end}"))
+                    .hint("make it earlier, or the duration longer"),
+            );
         }
         match (e.action == Action::Shape, &e.qdisc) {
-            (true, None) => {
-                return Err(Problem::new(format!("event.{i}"), "it does not say how the network is shaped")
-                    .hint("write a queueing discipline: qdisc = \"netem delay 10ms loss 1%\""));
-            }
-            (false, Some(_)) => {
-                return Err(Problem::new(format!("event.{i}.qdisc"), "only `shape` has one")
-                    .hint("write action = \"shape\", or leave qdisc out"));
-            }
+            (true, None) => problems.add(
+                Problem::new(format!("event.{i}"), "it does not say how the network is shaped")
+                    .hint("write a queueing discipline: qdisc = \"netem delay 10ms loss 1%\""),
+            ),
+            (false, Some(_)) => problems.add(
+                Problem::new(format!("event.{i}.qdisc"), "only `shape` has one")
+                    .hint("write action = \"shape\", or leave qdisc out"),
+            ),
             _ => {}
         }
         events.push(PlannedEvent { at: e.at, action: e.action, node: e.node, qdisc: e.qdisc.clone() });
     }
     let processes = |s: &SystemSpec| types.get(&s.driver).is_none_or(|t| t.processes);
-    if let Some(i) = systems.iter().position(|s| s.bring_up != BringUp::Launch || !processes(s))
-        && !events.is_empty()
-    {
-        return Err(Problem::new(format!("system.{i}"), format!("{} has no process of ours", systems[i].name))
-            .hint("events need systems that msgbench starts itself"));
+    let others = systems.iter().enumerate().filter(|(_, s)| s.bring_up != BringUp::Launch || !processes(s));
+    for (i, system) in others.filter(|_| !events.is_empty()) {
+        problems.add(
+            Problem::new(format!("system.{i}"), format!("{} has no process of ours", system.name))
+                .hint("events need systems that msgbench starts itself"),
+        );
     }
     events.sort_by_key(|e| e.at);
-    Ok(events)
+    events
 }
 
 #[cfg(test)]

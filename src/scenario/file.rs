@@ -8,13 +8,13 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::gate::{ExpectTable, GateTable};
 use crate::faults::Faults;
-use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
+use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, ServiceTarget, SlowConsumers, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -108,6 +108,10 @@ pub struct WorkloadTable {
     /// What is asked of the system beyond passing them on.
     #[serde(default)]
     pub delivery: DeliveryTable,
+    /// With request-reply: the service of yours that answers, instead of consumers of msgbench. Its
+    /// system has a `url`. Messages are the payload alone, without envelope; answers are counted,
+    /// and what is in them is not checked.
+    pub target: Option<ServiceTarget>,
 }
 
 /// What is asked of the system beyond passing messages on.
@@ -157,9 +161,11 @@ pub struct LoadTable {
     pub mode: LoadMode,
     /// The process that places messages in time. Default: constant.
     pub arrivals: Option<Arrivals>,
-    /// Messages per second of all producers together; the rate while on when there are bursts.
+    /// Messages per second of all producers of the workload together.
     pub rate: Option<Rate>,
-    /// Load that goes on and off.
+    /// Instead of `rate`: messages per second of each producer.
+    pub rate_per_producer: Option<Rate>,
+    /// Bursts on top of the rate, or load that goes on and off.
     pub burst: Option<BurstTable>,
     /// Load that moves linearly from one rate to another, and stays there.
     pub ramp: Option<RampTable>,
@@ -174,14 +180,22 @@ pub struct LoadTable {
     pub think: Option<Span>,
 }
 
-/// Load that goes on and off.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// Bursts: `{ every, length, rate }` on top of the rate, or `{ on, off }`, the rate and silence by
+/// turns.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BurstTable {
-    /// How long load is offered.
-    pub on: Span,
-    /// How long none is.
-    pub off: Span,
+    /// From the start of one burst to the start of the next.
+    pub every: Option<Span>,
+    /// How long a burst lasts.
+    pub length: Option<Span>,
+    /// Messages per second during a burst, the rate between bursts included; of all producers
+    /// together, or of each, as that rate is.
+    pub rate: Option<Rate>,
+    /// How long the rate is offered.
+    pub on: Option<Span>,
+    /// How long nothing is.
+    pub off: Option<Span>,
 }
 
 /// A linear change of the rate.
@@ -268,6 +282,9 @@ impl<'de> Deserialize<'de> for Size {
             fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
                 text.parse().map(Size::Fixed).map_err(E::custom)
             }
+            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
+                Bytes::deserialize(bytes.into_deserializer()).map(Size::Fixed)
+            }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Size, A::Error> {
                 SpreadTable::deserialize(MapAccessDeserializer::new(map)).map(Size::Spread)
             }
@@ -288,8 +305,9 @@ pub struct RunTable {
     pub drain: Span,
     /// At most so long may a connection, or the start of a server, take.
     pub connect: Span,
-    /// Length of one interval of the time series.
-    pub interval: Span,
+    /// Length of one interval of the time series. Default: a quarter of the shortest burst, 1s at
+    /// most.
+    pub interval: Option<Span>,
     /// Trials of each case.
     pub trials: u32,
     /// Seed of everything random.
@@ -311,7 +329,7 @@ impl Default for RunTable {
             duration: Span::secs(30),
             drain: Span::secs(5),
             connect: Span::secs(10),
-            interval: Span::secs(1),
+            interval: None,
             trials: 3,
             seed: 42,
             percentiles: vec![0.5, 0.9, 0.99, 0.999],

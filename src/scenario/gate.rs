@@ -11,12 +11,13 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::diagnose::{Diagnosis, MistakePlace, ScenarioError, locate, reword};
+use super::diagnose::{Diagnosis, MistakePlace, ScenarioError, locate};
 use super::environment;
 use super::known::{CaseScope, KnownNames};
+use super::shape::{self, ReadText};
 use crate::plan::gate::{Comparator, Expectation, Gate, Policy, Share};
 use crate::plan::metric::Metric;
-use crate::plan::problem::{KEPT_DOT, Problem, segments};
+use crate::plan::problem::{KEPT_DOT, Problem, Problems, segments};
 use crate::plan::{Plan, SystemTypes};
 use crate::units::ParseError;
 
@@ -85,53 +86,40 @@ fn metric(
 }
 
 /// Resolves `[gate]` for a plan.
-pub(super) fn gate(table: &GateTable, known: KnownNames<'_>) -> Result<Gate, Problem> {
+pub(super) fn gate(table: &GateTable, known: KnownNames<'_>, problems: &mut Problems) -> Gate {
     let default = Gate::default();
     let alpha = table.alpha.unwrap_or(default.alpha);
     if !(alpha > 0.0 && alpha <= 0.2) {
-        return Err(
-            Problem::new("gate.alpha", format!("{alpha} is not between 0 and 0.2")).hint("usual are 0.01 and 0.05")
+        problems.add(
+            Problem::new("gate.alpha", format!("{alpha} is not between 0 and 0.2")).hint("usual are 0.01 and 0.05"),
         );
     }
     if table.primary.len() > 5 {
-        return Err(Problem::new("gate.primary", format!("{} metrics are more than five", table.primary.len()))
-            .hint("every further metric makes each one harder to decide: keep those that matter"));
+        problems.add(
+            Problem::new("gate.primary", format!("{} metrics are more than five", table.primary.len()))
+                .hint("every further metric makes each one harder to decide: keep those that matter"),
+        );
     }
     let at = |i: usize| format!("gate.primary.{i}");
-    let primary = table
-        .primary
-        .iter()
-        .enumerate()
-        .map(|(i, m)| metric(&at(i), m, known, None, CaseScope::Each))
-        .collect::<Result<_, _>>()?;
-    // Under the name that the metric prints, whatever spelling of the percentile was typed.
-    let mut max_change_of = BTreeMap::new();
-    for (name, share) in &table.max_change_of {
-        let metric = metric(&of_metric(name), name, known, None, CaseScope::Any)?;
-        if max_change_of.insert(metric.to_string(), *share).is_some() {
-            return Err(Problem::new(of_metric(name), format!("`{metric}` has two largest changes")).hint("remove one"));
-        }
-    }
-    let changes = table.max_change.iter().map(|s| ("gate.max-change".to_string(), s));
-    let each = table.max_change_of.iter().map(|(name, s)| (of_metric(name), s));
-    for (path, share) in changes.chain(each) {
-        if !(share.0 > 0.0 && share.0 <= 10.0) {
-            return Err(Problem::new(path, format!("{share} is not a change above 0% and up to 1000%")));
-        }
+    let each = table.primary.iter().enumerate();
+    let primary = each.filter_map(|(i, m)| problems.take(metric(&at(i), m, known, None, CaseScope::Each))).collect();
+    let max_change_of = changes_of(table, known, problems);
+    let min_runs = table.min_runs.unwrap_or(default.min_runs);
+    if min_runs < 2 {
+        problems.add(Problem::new("gate.min-runs", "one run says nothing about the next").hint("write 4 or more"));
     }
     let looks = match table.looks.as_deref() {
         None => None,
         Some([first, second]) if *first >= 4 && *second == 2 * first => Some((*first, *second)),
         Some(_) => {
-            return Err(Problem::new("gate.looks", "two looks are taken, the second at twice the runs of the first")
-                .hint("write [6, 12]"));
+            problems.add(
+                Problem::new("gate.looks", "two looks are taken, the second at twice the runs of the first")
+                    .hint("write [6, 12]"),
+            );
+            None
         }
     };
-    let min_runs = table.min_runs.unwrap_or(default.min_runs);
-    if min_runs < 2 {
-        return Err(Problem::new("gate.min-runs", "one run says nothing about the next").hint("write 4 or more"));
-    }
-    Ok(Gate {
+    Gate {
         max_change: table.max_change.unwrap_or(default.max_change),
         max_change_of,
         alpha,
@@ -142,7 +130,28 @@ pub(super) fn gate(table: &GateTable, known: KnownNames<'_>) -> Result<Gate, Pro
         paired: table.paired,
         on_inconclusive: table.on_inconclusive.unwrap_or(default.on_inconclusive),
         on_invalid: table.on_invalid.unwrap_or(default.on_invalid),
-    })
+    }
+}
+
+/// The largest changes of single metrics, under the names that the metrics print, whatever spelling
+/// of the percentile was typed.
+fn changes_of(table: &GateTable, known: KnownNames<'_>, problems: &mut Problems) -> BTreeMap<String, Share> {
+    let mut out = BTreeMap::new();
+    for (name, share) in &table.max_change_of {
+        let Some(metric) = problems.take(metric(&of_metric(name), name, known, None, CaseScope::Any)) else { continue };
+        if out.insert(metric.to_string(), *share).is_some() {
+            problems
+                .add(Problem::new(of_metric(name), format!("`{metric}` has two largest changes")).hint("remove one"));
+        }
+    }
+    let changes = table.max_change.iter().map(|s| ("gate.max-change".to_string(), s));
+    let each = table.max_change_of.iter().map(|(name, s)| (of_metric(name), s));
+    for (path, share) in changes.chain(each) {
+        if !(share.0 > 0.0 && share.0 <= 10.0) {
+            problems.add(Problem::new(path, format!("{share} is not a change above 0% and up to 1000%")));
+        }
+    }
+    out
 }
 
 /// The key of a largest change; the name of the metric has dots of its own.
@@ -151,8 +160,8 @@ fn of_metric(name: &str) -> String {
 }
 
 /// Resolves the `[[expect]]` tables.
-pub(super) fn expectations(tables: &[ExpectTable], known: KnownNames<'_>) -> Result<Vec<Expectation>, Problem> {
-    tables.iter().enumerate().map(|(i, t)| expectation(i, t, known)).collect()
+pub(super) fn expectations(tables: &[ExpectTable], known: KnownNames<'_>, problems: &mut Problems) -> Vec<Expectation> {
+    tables.iter().enumerate().filter_map(|(i, t)| problems.take(expectation(i, t, known))).collect()
 }
 
 fn expectation(i: usize, table: &ExpectTable, known: KnownNames<'_>) -> Result<Expectation, Problem> {
@@ -197,31 +206,33 @@ pub fn load(
     by_pattern: bool,
 ) -> Result<(Gate, Vec<Expectation>), ScenarioError> {
     let text = super::read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
-    parse(path, &text, plan, types, by_pattern).map_err(|d| ScenarioError::Wrong(Box::new(d)))
+    parse(path, &text, plan, types, by_pattern).map_err(ScenarioError::Wrong)
 }
 
 /// As [`load`], for a text in hand.
 ///
 /// # Errors
-/// The first mistake, where it stands.
+/// Every mistake, where it stands.
 pub fn parse(
     path: &Path,
     text: &str,
     plan: &Plan,
     types: &SystemTypes,
     by_pattern: bool,
-) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
-    let expanded = environment::expand(path, text, &environment::variable)?;
-    let file: GateFile = toml::from_str(&expanded.text).map_err(|e| {
-        let (message, hint) = reword(&e);
-        Diagnosis { place: MistakePlace::of(path, text, expanded.original(e.span().unwrap_or(0..0))), message, hint }
-    })?;
-    let blame = |p: Problem| {
+) -> Result<(Gate, Vec<Expectation>), Vec<Diagnosis>> {
+    let expanded = environment::expand(path, text, &environment::variable).map_err(|d| vec![d])?;
+    let ReadText { document, mut mistakes, .. } =
+        shape::read::<GateFile>(path, text, &expanded).map_err(|d| vec![d])?;
+    let file = document.try_into::<GateFile>().unwrap_or_default();
+    let known = KnownNames::of(plan, types, by_pattern);
+    let mut problems = Problems::default();
+    let gate = gate(&file.gate, known, &mut problems);
+    let expect = expectations(&file.expect, known, &mut problems);
+    mistakes.extend(problems.0.into_iter().map(|p| {
         let segments: Vec<String> = segments(&p.path);
         Diagnosis { place: MistakePlace::of(path, text, locate(text, &segments)), message: p.message, hint: p.hint }
-    };
-    let known = KnownNames::of(plan, types, by_pattern);
-    Ok((gate(&file.gate, known).map_err(blame)?, expectations(&file.expect, known).map_err(blame)?))
+    }));
+    if mistakes.is_empty() { Ok((gate, expect)) } else { Err(mistakes) }
 }
 
 #[cfg(test)]
@@ -257,7 +268,7 @@ on-inconclusive = "warn"
     }
 
     fn read(text: &str) -> Result<(Gate, Vec<Expectation>), Diagnosis> {
-        parse(Path::new("gate.toml"), text, &plan(), &types(), true)
+        parse(Path::new("gate.toml"), text, &plan(), &types(), true).map_err(|all| all[0].clone())
     }
 
     #[test]

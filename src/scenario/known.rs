@@ -1,7 +1,7 @@
 //! What the names in `[gate]` and `[[expect]]` may refer to. A name that nothing answers to is a
 //! mistake where it was written: a limit that applies to nothing would be kept by everything.
 
-use crate::plan::metric::{Metric, Quantity, quantile_name};
+use crate::plan::metric::{Metric, Quantity, Statistic, quantile_name};
 use crate::plan::problem::{Problem, suggest};
 use crate::plan::{BringUp, Case, Load, Plan, SystemSpec, SystemType, SystemTypes, Workload};
 
@@ -115,7 +115,7 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemTy
     let because = |why: String, hint: &str| Some((why, hint.to_string()));
     let pattern = w.pattern.name();
     match quantity {
-        Quantity::Latency(kind, _) => latency(kind, w, of_type),
+        Quantity::Latency(kind, statistic) => latency(kind, *statistic, w, of_type),
         Quantity::Replay(_) if w.delivery.backlog == 0 => {
             because(format!("{pattern} reads no backlog"), "use `pattern = \"replay\"`, or remove it")
         }
@@ -140,12 +140,12 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemTy
     }
 }
 
-fn latency(kind: &str, w: &Workload, of_type: &SystemType) -> Option<(String, String)> {
+fn latency(kind: &str, statistic: Statistic, w: &Workload, of_type: &SystemType) -> Option<(String, String)> {
     let (family, part) = kind.split_once('.').map_or((kind, None), |(family, part)| (family, Some(part)));
     let pattern = w.pattern.name();
     let headline = w.topology.latency_name(of_type.delivers);
     let because = |why: String, hint: String| Some((why, hint));
-    let instead = |what: &str| format!("write `{what}` with the same percentile");
+    let instead = |what: &str| format!("write `{what}.{statistic}`");
     match family {
         "rtt" | "e2e" if family != headline => {
             let why = match headline {
@@ -185,7 +185,7 @@ fn latency(kind: &str, w: &Workload, of_type: &SystemType) -> Option<(String, St
             because(format!("{pattern} reads no backlog"), "use `pattern = \"replay\"`, or remove it".into())
         }
         Some("service") if family == "lag" || family == "hiccup" => {
-            because(format!("`{family}` has no uncorrected twin"), format!("write `{family}`"))
+            because(format!("`{family}` has no uncorrected twin"), format!("write `{family}.{statistic}`"))
         }
         _ => None,
     }

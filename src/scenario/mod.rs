@@ -1,7 +1,8 @@
 //! From a TOML file to a validated plan.
 //!
 //! [`mod@file`] is what may be typed, [`crate::plan`] what it means; `resolve` leads from one to
-//! the other. The text is first read as it stands, so that mistakes in it are shown where they are.
+//! the other. The text is first read as it stands, so that mistakes in it are shown where they are;
+//! what cannot be read is taken out, so that all mistakes are found at once.
 //! Then the options of the command line are put into the document one by one, so that a mistake
 //! names the option that made it. Then the sweep is multiplied out and each point is resolved by
 //! itself. Rejected: merging options after resolution, which would need a second set of checks.
@@ -22,15 +23,24 @@ pub mod file;
 pub mod gate;
 mod known;
 mod load;
+mod quick;
 mod read;
+mod reference;
 mod resolve;
+mod reword;
+mod shape;
+mod suits;
 pub mod summary;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
 use crate::plan::{Plan, SystemTypes};
-pub use diagnose::ScenarioError;
+use build::Built;
+pub use diagnose::{Diagnosis, MistakePlace, ScenarioError};
 pub use file::schema;
+pub use reference::reference;
+pub use suits::{Unsuited, unsuited};
 pub use summary::describe;
 
 /// A scenario as read and as resolved.
@@ -46,6 +56,24 @@ pub struct Scenario {
     pub overrides: Vec<(String, String)>,
     /// What it means.
     pub plan: Plan,
+    /// Where each system of the plan stands in the file: its number there, or the option of the
+    /// command line that names it.
+    origins: Vec<Result<usize, String>>,
+}
+
+impl Scenario {
+    /// What is said of a system of the plan, at a key of it.
+    pub fn about_system(&self, system: usize, key: &str, message: String, hint: Option<String>) -> Diagnosis {
+        let place = match self.origins.get(system) {
+            Some(Err(option)) => MistakePlace::Option(option.clone()),
+            Some(Ok(i)) => {
+                let path = ["system".into(), i.to_string(), key.into()];
+                MistakePlace::of(&self.source_path, &self.text, diagnose::locate(&self.text, &path))
+            }
+            None => MistakePlace::of(&self.source_path, &self.text, 0..0),
+        };
+        Diagnosis { place, message, hint }
+    }
 }
 
 /// What the command line changes in a scenario.
@@ -81,7 +109,7 @@ pub fn load(path: &Path, overrides: &Overrides, types: &SystemTypes) -> Result<S
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: String, overrides: &Overrides, types: &SystemTypes) -> Result<Scenario, ScenarioError> {
-    let (plan, applied) = build::plan(path, &text, overrides, types).map_err(|d| ScenarioError::Wrong(Box::new(d)))?;
+    let Built { plan, applied, origins } = build::plan(path, &text, overrides, types).map_err(ScenarioError::Wrong)?;
     let sha256 = crate::units::hex(&Sha256::digest(text.as_bytes()));
-    Ok(Scenario { source_path: path.to_path_buf(), text, sha256, overrides: applied, plan })
+    Ok(Scenario { source_path: path.to_path_buf(), text, sha256, overrides: applied, plan, origins })
 }

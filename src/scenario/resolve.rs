@@ -8,10 +8,13 @@ use std::path::Path;
 
 use super::bounds::{check_count, check_span};
 use super::file::{self, ScenarioFile};
-use super::load::{Payloads, load, payload};
-use crate::plan::problem::Problem;
+use super::load::{Payloads, interval, load, payload};
+use super::reword::share;
+use super::suits;
+use crate::plan::problem::{Problem, Problems};
 use crate::plan::{
-    AddressError, BringUp, DeliverySpec, Keys, Pattern, Phases, SystemSpec, SystemTypes, Threads, Topology, Workload,
+    AddressError, BringUp, DeliverySpec, Keys, Pattern, Phases, ServiceTarget, SystemSpec, SystemType, SystemTypes,
+    Threads, Topology, Workload,
 };
 use crate::units::Span;
 
@@ -19,6 +22,7 @@ const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_TRIALS: u32 = 1_000;
 const MAX_BACKLOG: u64 = 1_000_000_000;
 const MAX_KEYS: u32 = 1_000_000;
+const MOST_INTERVALS: u64 = 100_000;
 
 /// Whether a name can be part of a file name and of a path with dots.
 fn check_name(path: &str, name: &str) -> Result<(), Problem> {
@@ -43,189 +47,254 @@ fn check_address(system: &file::SystemTable, url: &str, types: &SystemTypes) -> 
 }
 
 /// The systems, in the order written.
-pub(super) fn systems(file: &ScenarioFile, types: &SystemTypes) -> Result<Vec<SystemSpec>, Problem> {
+pub(super) fn systems(file: &ScenarioFile, types: &SystemTypes, problems: &mut Problems) -> Vec<SystemSpec> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     for (i, s) in file.system.iter().enumerate() {
         let at = |key: &str| format!("system.{i}.{key}");
-        let Some(of_type) = types.get(&s.driver) else {
-            return Err(Problem::new(at("driver"), format!("there is no driver `{}`", s.driver.escape_debug()))
-                .hint(types.hint(&s.driver)));
-        };
         let name = s.name.clone().unwrap_or_else(|| s.driver.clone());
-        check_name(&at("name"), &name)?;
+        let known = types.get(&s.driver);
+        if known.is_none() {
+            let message = format!("msgbench has no driver `{}`", s.driver.escape_debug());
+            problems.add(Problem::new(at("driver"), message).hint(types.hint(&s.driver)));
+        } else {
+            problems.take(check_name(&at("name"), &name));
+        }
         if !seen.insert(name.clone()) {
-            return Err(Problem::new(at("name"), format!("two systems are called `{name}`"))
-                .hint("give one of them another `name`"));
+            problems.add(
+                Problem::new(at("name"), format!("two systems are called `{name}`"))
+                    .hint("give one of them another `name`"),
+            );
         }
         let bring_up = match &s.url {
             None => BringUp::Launch,
-            Some(_) if !of_type.external => {
-                return Err(Problem::new(at("url"), format!("the {} driver connects to nothing", of_type.name))
-                    .hint("remove `url`"));
-            }
-            Some(url) if url.trim().is_empty() => {
-                return Err(Problem::new(at("url"), "the URL is empty")
-                    .hint("write it like \"nats://127.0.0.1:4222\", or remove it to have the system started"));
-            }
             Some(url) => {
-                check_address(s, url, types).map_err(|e| Problem::new(at("url"), e.words).hint(e.remedy))?;
+                if let Some(of_type) = known {
+                    problems.take(check_url(&at("url"), s, url, of_type, types));
+                }
                 BringUp::External { url: url.clone() }
             }
         };
-        out.push(SystemSpec {
-            name,
-            driver: s.driver.clone(),
-            bring_up,
-            require: s.require,
-            options: s.options.clone(),
-        });
+        let spec =
+            SystemSpec { name, driver: s.driver.clone(), bring_up, require: s.require, options: s.options.clone() };
+        suits::check_options(i, &spec, types, problems);
+        out.push(spec);
     }
     if out.is_empty() {
-        return Err(Problem::new("system", "there is no system").hint("add a [[system]] table, or remove the key"));
+        problems.add(Problem::new("system", "there is no system").hint("add a [[system]] table, or remove the key"));
     }
-    Ok(out)
+    out
+}
+
+fn check_url(
+    path: &str,
+    system: &file::SystemTable,
+    url: &str,
+    of_type: &SystemType,
+    types: &SystemTypes,
+) -> Result<(), Problem> {
+    if !of_type.external {
+        return Err(Problem::new(path, format!("the {} driver connects to nothing", of_type.name)).hint("remove `url`"));
+    }
+    if url.trim().is_empty() {
+        return Err(Problem::new(path, "the URL is empty")
+            .hint("write it like \"nats://127.0.0.1:4222\", or remove it to have the system started"));
+    }
+    let name = system.name.as_deref().unwrap_or(&system.driver);
+    check_address(system, url, types).map_err(|e| Problem::new(path, format!("{name}: {}", e.words)).hint(e.remedy))
 }
 
 /// Name, trials and percentiles: what holds for all cases.
-pub(super) fn check_whole(file: &ScenarioFile) -> Result<Vec<f64>, Problem> {
-    check_name("name", &file.name)?;
+pub(super) fn check_whole(file: &ScenarioFile, problems: &mut Problems) -> Vec<f64> {
+    problems.take(check_name("name", &file.name));
     if file.question.trim().is_empty() {
-        return Err(Problem::new("question", "the question is empty").hint("say what the scenario is to find out"));
+        problems.add(Problem::new("question", "the question is empty").hint("say what the scenario is to find out"));
     }
-    check_count("run.trials", file.run.trials, MAX_TRIALS)?;
+    problems.take(check_count("run.trials", file.run.trials, MAX_TRIALS));
     let mut percentiles = file.run.percentiles.clone();
     for (i, p) in percentiles.iter().enumerate() {
         if !(*p > 0.0 && *p < 1.0) {
-            return Err(Problem::new(format!("run.percentiles.{i}"), format!("{p} is not between 0 and 1"))
-                .hint("p99 is written 0.99"));
+            let hint = match *p {
+                p if p > 1.0 && p < 100.0 => format!("p{p} is written {}", share(p)),
+                _ => "p99 is written 0.99".into(),
+            };
+            problems
+                .add(Problem::new(format!("run.percentiles.{i}"), format!("{p} is not between 0 and 1")).hint(hint));
         }
     }
     if percentiles.is_empty() {
-        return Err(Problem::new("run.percentiles", "no percentile is given").hint("write [0.5, 0.99]"));
+        problems.add(Problem::new("run.percentiles", "no percentile is given").hint("write [0.5, 0.99]"));
     }
     percentiles.sort_by(f64::total_cmp);
     percentiles.dedup();
-    Ok(percentiles)
+    percentiles
 }
 
 /// The phases of a trial.
-pub(super) fn phases(run: &file::RunTable) -> Result<Phases, Problem> {
-    check_span("run.warmup", run.warmup, true)?;
-    check_span("run.duration", run.duration, false)?;
-    check_span("run.drain", run.drain, false)?;
-    check_span("run.connect", run.connect, false)?;
-    check_span("run.interval", run.interval, false)?;
-    if run.duration.0 / run.interval.0 > 100_000 {
-        return Err(Problem::new("run.interval", format!("{} makes more than 100000 intervals", run.interval))
-            .hint("the time series needs an interval such as \"1s\""));
+pub(super) fn phases(file: &ScenarioFile, problems: &mut Problems) -> Phases {
+    let run = &file.run;
+    let shortest = file.workload.iter().filter_map(|w| interval(&w.load)).min().unwrap_or(Span::secs(1));
+    // A long run with short bursts has no more intervals than can be drawn and kept.
+    let interval = run.interval.unwrap_or(shortest.min(Span::secs(1)).max(Span(run.duration.0 / MOST_INTERVALS)));
+    let each = [
+        ("warmup", run.warmup),
+        ("duration", run.duration),
+        ("drain", run.drain),
+        ("connect", run.connect),
+        ("interval", interval),
+    ];
+    for (key, span) in each {
+        problems.take(check_span(&format!("run.{key}"), span, key == "warmup"));
     }
-    Ok(Phases {
-        warmup: run.warmup,
-        measure: run.duration,
-        drain: run.drain,
-        connect: run.connect,
-        interval: run.interval,
-    })
+    if interval.0 > 0 && run.duration.0 / interval.0 > MOST_INTERVALS {
+        problems.add(
+            Problem::new("run.interval", format!("{interval} makes more than {MOST_INTERVALS} intervals"))
+                .hint("the time series needs an interval such as \"1s\""),
+        );
+    }
+    Phases { warmup: run.warmup, measure: run.duration, drain: run.drain, connect: run.connect, interval }
 }
 
 /// The threads of the generator.
-pub(super) fn threads(run: &file::RunTable) -> Result<Threads, Problem> {
-    check_count("run.threads.publish", run.threads.publish, 256)?;
-    check_count("run.threads.consume", run.threads.consume, 256)?;
-    Ok(Threads { publish: run.threads.publish, consume: run.threads.consume })
+pub(super) fn threads(run: &file::RunTable, problems: &mut Problems) -> Threads {
+    problems.take(check_count("run.threads.publish", run.threads.publish, 256));
+    problems.take(check_count("run.threads.consume", run.threads.consume, 256));
+    Threads { publish: run.threads.publish, consume: run.threads.consume }
 }
 
-/// All workloads of a case.
-pub(super) fn workloads(file: &ScenarioFile, folder: &Path, known: &mut Payloads) -> Result<Vec<Workload>, Problem> {
+/// All workloads of a case that can be driven.
+pub(super) fn workloads(
+    file: &ScenarioFile,
+    folder: &Path,
+    known: &mut Payloads,
+    problems: &mut Problems,
+) -> Vec<Workload> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     for (i, w) in file.workload.iter().enumerate() {
         let at = format!("workload.{i}");
         let name = w.name.clone().unwrap_or_else(|| w.pattern.name().to_string());
-        check_name(&format!("{at}.name"), &name)?;
+        problems.take(check_name(&format!("{at}.name"), &name));
         if !seen.insert(name.clone()) {
-            return Err(Problem::new(format!("{at}.name"), format!("two workloads are called `{name}`"))
-                .hint("give one of them another `name`"));
+            problems.add(
+                Problem::new(format!("{at}.name"), format!("two workloads are called `{name}`"))
+                    .hint("give one of them another `name`"),
+            );
         }
-        let load = load(&format!("{at}.load"), w)?;
-        let expected = load.messages(file.run.duration);
-        if expected.is_some_and(|n| n < 1.0) {
-            return Err(Problem::new(format!("{at}.load"), "no message is due within the duration")
-                .hint(format!("raise the rate, or `run.duration` above {}", file.run.duration)));
+        let delivery = delivery(&format!("{at}.delivery"), w, file.run.duration, problems);
+        let topology = topology(&at, w, &delivery, problems);
+        let load = load(&format!("{at}.load"), w, topology.producers, problems);
+        let expected = load.as_ref().and_then(|load| load.messages(file.run.duration));
+        if expected.is_some_and(|n| n < 1.0) && file.run.duration.0 > 0 {
+            problems.add(
+                Problem::new(format!("{at}.load"), "no message is due within the duration")
+                    .hint(format!("raise the rate, or `run.duration` above {}", file.run.duration)),
+            );
         }
-        let delivery = delivery(&format!("{at}.delivery"), w, file.run.duration)?;
-        out.push(Workload {
-            name,
-            pattern: w.pattern,
-            topology: topology(&at, w, &delivery)?,
-            delivery,
-            load,
-            payload: payload(&format!("{at}.payload"), &w.payload, folder, known)?,
-        });
+        if let Some(target) = &w.target {
+            check_target(&at, w, target, file, problems);
+        }
+        let payload = payload(&format!("{at}.payload"), w, folder, known, problems);
+        if let (Some(load), Some(payload)) = (load, payload) {
+            let target = w.target.clone();
+            out.push(Workload { name, pattern: w.pattern, topology, delivery, load, payload, target });
+        }
     }
-    if out.is_empty() {
-        return Err(Problem::new("workload", "there is no workload").hint("add a [[workload]] table"));
+    if file.workload.is_empty() {
+        problems.add(Problem::new("workload", "there is no workload").hint("add a [[workload]] table"));
     }
-    Ok(out)
+    out
+}
+
+/// Whether a service can be driven so.
+fn check_target(
+    at: &str,
+    w: &file::WorkloadTable,
+    target: &ServiceTarget,
+    file: &ScenarioFile,
+    problems: &mut Problems,
+) {
+    let mut refuse = |path: String, message: &str, hint: &str| problems.add(Problem::new(path, message).hint(hint));
+    let subject = &target.subject;
+    let token = |t: &str| !t.is_empty() && !t.contains(['*', '>']) && !t.contains(char::is_whitespace);
+    if !subject.split('.').all(token) {
+        let hint = "write it like \"orders.create\": words parted by dots, without wildcards";
+        refuse(format!("{at}.target.subject"), "nothing can be sent to this subject", hint);
+    }
+    if w.pattern != Pattern::RequestReply {
+        let hint = "write pattern = \"request-reply\"";
+        refuse(format!("{at}.pattern"), "a service answers requests", hint);
+    }
+    for (key, written) in [
+        ("consumers", w.consumers.is_some()),
+        ("channels", w.channels.is_some()),
+        ("delivery", w.delivery != file::DeliveryTable::default()),
+    ] {
+        if written {
+            refuse(format!("{at}.{key}"), &format!("`{key}` has no meaning beside `target`"), "remove it");
+        }
+    }
+    for (i, system) in file.system.iter().enumerate().filter(|(_, s)| s.url.is_none()) {
+        let name = system.name.as_deref().unwrap_or(&system.driver);
+        let message = format!("{name} would be started for the trial, and your service is not connected to it");
+        refuse(format!("system.{i}"), &message, "write the `url` of the server that your service is connected to");
+    }
 }
 
 /// What the pattern asks for, and what is written beside it.
-fn delivery(at: &str, w: &file::WorkloadTable, duration: Span) -> Result<DeliverySpec, Problem> {
+fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Problems) -> DeliverySpec {
     let d = &w.delivery;
     let stored = matches!(w.pattern, Pattern::Stream | Pattern::Replay);
     let durable = d.durable.unwrap_or(stored);
-    let refuse = |key: &str, message: String, hint: &str| Err(Problem::new(format!("{at}.{key}"), message).hint(hint));
+    let mut refuse =
+        |key: &str, message: String, hint: &str| problems.add(Problem::new(format!("{at}.{key}"), message).hint(hint));
     if stored && !durable {
-        return refuse("durable", format!("{} needs stored messages", w.pattern.name()), "remove it");
+        refuse("durable", format!("{} needs stored messages", w.pattern.name()), "remove it");
     }
     let replay = w.pattern == Pattern::Replay;
-    if !replay && (d.backlog.is_some() || d.replay_after.is_some()) {
-        let key = if d.backlog.is_some() { "backlog" } else { "replay-after" };
-        return refuse(key, format!("{} reads no backlog", w.pattern.name()), "use `pattern = \"replay\"`");
+    for (key, written) in [("backlog", d.backlog.is_some()), ("replay-after", d.replay_after.is_some())] {
+        if written && !replay {
+            refuse(key, format!("{} reads no backlog", w.pattern.name()), "use `pattern = \"replay\"`");
+        }
     }
     let backlog = if replay { d.backlog.unwrap_or(100_000) } else { 0 };
     if replay && !(1..=MAX_BACKLOG).contains(&backlog) {
-        return refuse(
-            "backlog",
-            format!("{backlog} is not between 1 and {MAX_BACKLOG}"),
-            "write a number of messages",
-        );
+        refuse("backlog", format!("{backlog} is not between 1 and {MAX_BACKLOG}"), "write a number of messages");
     }
     let replay_after = if replay { d.replay_after.unwrap_or(Span(duration.0 / 4)) } else { Span(0) };
-    if replay && replay_after >= duration {
-        return refuse("replay-after", format!("the measured phase ends after {duration}"), "make it shorter");
+    if replay && replay_after >= duration && duration.0 > 0 {
+        refuse("replay-after", format!("the measured phase ends after {duration}"), "make it shorter");
     }
     let acknowledged = durable && !w.pattern.eq(&Pattern::RequestReply);
     for (key, every) in [("reject-every", d.reject_every), ("dead-every", d.dead_every)] {
         match every {
-            Some(0 | 1) => return refuse(key, "must be at least 2".into(), "1 would reject every message"),
+            Some(0 | 1) => refuse(key, "must be at least 2".into(), "1 would reject every message"),
             Some(_) if !acknowledged => {
-                return refuse(key, "only stored messages are delivered again".into(), "set `durable = true`");
+                refuse(key, "only stored messages are delivered again".into(), "set `durable = true`");
             }
             _ => {}
         }
     }
     if d.max_deliver.is_some_and(|n| n < 2) {
-        return refuse("max-deliver", "must be at least 2".into(), "1 would deliver nothing again");
+        refuse("max-deliver", "must be at least 2".into(), "1 would deliver nothing again");
     }
     let keys = d.keys.count();
     if d.keys != Keys::None && !(1..=MAX_KEYS).contains(&keys) {
-        return refuse("keys", format!("{keys} keys are not between 1 and {MAX_KEYS}"), "write a number of keys");
+        refuse("keys", format!("{keys} keys are not between 1 and {MAX_KEYS}"), "write a number of keys");
     }
     if let Keys::Zipf { exponent, .. } = d.keys
         && !(0.0..=10.0).contains(&exponent)
     {
-        return refuse("keys", format!("the exponent {exponent} is not between 0 and 10"), "the classical law has 1.0");
+        refuse("keys", format!("the exponent {exponent} is not between 0 and 10"), "the classical law has 1.0");
+    }
+    if d.slow.is_some() && matches!(w.pattern, Pattern::RequestReply | Pattern::QueueGroup) {
+        refuse("slow", format!("{} shares its messages", w.pattern.name()), "use a pattern with groups");
     }
     if let Some(slow) = d.slow {
-        check_span(&format!("{at}.slow.think"), slow.think, false)?;
-        if w.pattern == Pattern::RequestReply || w.pattern == Pattern::QueueGroup {
-            return refuse("slow", format!("{} shares its messages", w.pattern.name()), "use a pattern with groups");
-        }
+        problems.take(check_span(&format!("{at}.slow.think"), slow.think, false));
     }
     let max_deliver = d.max_deliver.unwrap_or(if d.dead_every.is_some() { 3 } else { 0 });
-    Ok(DeliverySpec {
+    DeliverySpec {
         durable,
         backlog,
         replay_after,
@@ -234,10 +303,10 @@ fn delivery(at: &str, w: &file::WorkloadTable, duration: Span) -> Result<Deliver
         dead_every: d.dead_every.unwrap_or(0),
         max_deliver,
         slow: d.slow,
-    })
+    }
 }
 
-fn topology(at: &str, w: &file::WorkloadTable, delivery: &DeliverySpec) -> Result<Topology, Problem> {
+fn topology(at: &str, w: &file::WorkloadTable, delivery: &DeliverySpec, problems: &mut Problems) -> Topology {
     let (producers, consumers) = match w.pattern {
         Pattern::FanOut | Pattern::QueueGroup => (1, 4),
         Pattern::FanIn => (4, 1),
@@ -245,22 +314,26 @@ fn topology(at: &str, w: &file::WorkloadTable, delivery: &DeliverySpec) -> Resul
         Pattern::RequestReply | Pattern::Stream | Pattern::Replay => (1, 1),
     };
     let producers = w.producers.unwrap_or(producers);
-    let consumers = w.consumers.unwrap_or(consumers);
+    // Nobody of ours answers where a service does.
+    let consumers = if w.target.is_some() { 0 } else { w.consumers.unwrap_or(consumers) };
     let channels = w.channels.unwrap_or(1);
     for (key, count) in [("producers", producers), ("channels", channels)] {
-        check_count(&format!("{at}.{key}"), count, MAX_CONNECTIONS)?;
+        problems.take(check_count(&format!("{at}.{key}"), count, MAX_CONNECTIONS));
     }
     // Publishing alone can be measured where consumers are independent of what is sent.
-    if consumers > 0 || !matches!(w.pattern, Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream) {
-        check_count(&format!("{at}.consumers"), consumers, MAX_CONNECTIONS)?;
+    if w.target.is_none()
+        && (consumers > 0 || !matches!(w.pattern, Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream))
+    {
+        problems.take(check_count(&format!("{at}.consumers"), consumers, MAX_CONNECTIONS));
     }
     let (groups, members) = match w.pattern {
         Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream => (consumers, 1),
         Pattern::Replay => (consumers + 1, 1),
+        Pattern::RequestReply if w.target.is_some() => (0, 0),
         Pattern::QueueGroup | Pattern::RequestReply => (1, consumers),
     };
     if let Some(slow) = delivery.slow {
-        check_count(&format!("{at}.delivery.slow.consumers"), slow.consumers, consumers)?;
+        problems.take(check_count(&format!("{at}.delivery.slow.consumers"), slow.consumers, consumers));
     }
-    Ok(Topology { producers, channels, groups, members, reply: w.pattern == Pattern::RequestReply })
+    Topology { producers, channels, groups, members, reply: w.pattern == Pattern::RequestReply }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::plan::{Arrivals, BringUp, Case, Content, Load, PayloadSize, Plan, Profile, Workload};
+use super::suits::unsuited;
+use crate::plan::{Arrivals, BringUp, Case, Content, Keys, Load, PayloadSize, Plan, Profile, SystemTypes, Workload};
 use crate::units::{Span, count};
 
 /// Samples that must lie above a quantile before it is more than the luck of a few messages.
@@ -60,11 +61,18 @@ fn shape(profile: &Profile) -> String {
     format!("{}{}", text.join(", "), if profile.repeat { ", again and again" } else { "" })
 }
 
-fn load(load: &Load) -> String {
+fn load(load: &Load, producers: u32) -> String {
     match load {
         Load::Open { arrivals, profile } => {
             let arrivals = if *arrivals == Arrivals::Constant { "constant" } else { "poisson" };
-            format!("open, {arrivals}, {}", shape(profile))
+            let whose = match (profile.segments.as_slice(), producers) {
+                (_, 1) => String::new(),
+                ([only], n) if only.from == only.to => {
+                    format!(" of all {n} producers, {}/s each", count(only.from.0 / f64::from(n)))
+                }
+                (_, n) => format!(", of all {n} producers"),
+            };
+            format!("open, {arrivals}, {}{whose}", shape(profile))
         }
         Load::Unthrottled { .. } => "unthrottled: service latency only".into(),
         Load::Closed { outstanding, think } => format!("closed, {outstanding} outstanding, think {think}"),
@@ -85,9 +93,79 @@ fn payload(w: &Workload) -> String {
     }
 }
 
+/// What else is asked of a workload: keys, rejections, slow consumers, a backlog.
+fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
+    let d = &w.delivery;
+    let mut out = Vec::new();
+    if let Some(target) = &w.target {
+        let about = "its answers are counted, what is in them is not checked";
+        out.push(("target", format!("the service at {}: {about}", target.subject)));
+    }
+    if d.durable {
+        out.push(("stored", "by the broker, which acknowledges each message".to_owned()));
+    }
+    match d.keys {
+        Keys::None => {}
+        Keys::RoundRobin(n) => out.push(("keys", format!("{n}, in turn"))),
+        Keys::Uniform(n) => out.push(("keys", format!("{n}, each equally likely"))),
+        Keys::Zipf { n, exponent } => out.push(("keys", format!("{n}, by Zipf's law with exponent {exponent}"))),
+    }
+    if d.backlog > 0 {
+        out.push(("backlog", format!("{} messages, read after {}", count(d.backlog as f64), d.replay_after)));
+    }
+    let rejected = [(d.reject_every, "at its first delivery"), (d.dead_every, "at every delivery")];
+    for (every, when) in rejected.into_iter().filter(|(every, _)| *every > 0) {
+        out.push(("rejected", format!("one in {every}, {when}")));
+    }
+    if d.max_deliver > 0 {
+        out.push(("dead", format!("letter after {} deliveries", d.max_deliver)));
+    }
+    if let Some(slow) = d.slow {
+        out.push(("slow", format!("{} consumers, {} for each message", slow.consumers, slow.think)));
+    }
+    out
+}
+
+/// Faults and events, gate and limits.
+fn conditions(plan: &Plan) -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    for s in &plan.systems {
+        if let Some(faults) = s.options.get("faults") {
+            out.push(("faults", format!("of {}: {faults}", s.name)));
+        }
+    }
+    for e in &plan.events {
+        let whom = match &e.qdisc {
+            Some(qdisc) => format!("the network: {qdisc}"),
+            None if e.action.of_network() => "the network".into(),
+            None => format!("node {} of each system", e.node),
+        };
+        out.push(("event", format!("at {}: {} {whom}", e.at, e.action.name())));
+    }
+    if let Some(g) = &plan.gate {
+        let primary: Vec<String> = g.primary.iter().map(ToString::to_string).collect();
+        let primary = match primary.as_slice() {
+            [] => "p50 and p99 of each response latency, throughput.delivered".into(),
+            some => some.join(", "),
+        };
+        let strict = if g.strict { ", with the whole interval" } else { "" };
+        out.push(("gate", format!("a change above {}{strict}, from {} runs a side on", g.max_change, g.min_runs)));
+        out.push(("", format!("of {primary}")));
+        out.extend(g.max_change_of.iter().map(|(metric, share)| ("", format!("{metric}: above {share}"))));
+    }
+    for e in &plan.expect {
+        let of = e.system.as_ref().map_or(String::new(), |s| format!(" (of {s})"));
+        out.push(("limit", format!("{}{of}", e.that)));
+    }
+    if plan.may_break {
+        out.push(("promises", "may be broken".into()));
+    }
+    out
+}
+
 /// The plan as aligned text: systems, load, cases, time, and which percentiles the samples of one
 /// trial support.
-pub fn describe(plan: &Plan) -> String {
+pub fn describe(plan: &Plan, types: &SystemTypes) -> String {
     let mut out = String::new();
     let mut line = |key: &str, text: &str| {
         // Writing to a String cannot fail.
@@ -102,6 +180,14 @@ pub fn describe(plan: &Plan) -> String {
         };
         let require = if s.require { ", required" } else { "" };
         line(if i == 0 { "systems" } else { "" }, &format!("{} ({}, {up}{require})", s.name, s.driver));
+        let options: Vec<String> =
+            s.options.iter().filter(|(k, _)| *k != "faults").map(|(k, v)| format!("{k} = {v}")).collect();
+        if !options.is_empty() {
+            line("", &format!("  {}", options.join(", ")));
+        }
+    }
+    for it in unsuited(plan, types) {
+        line("left out", &format!("{}, which cannot do this: {}", plan.systems[it.system].name, it.lack));
     }
     // Systems share their load points, so each point is described once.
     let points: Vec<&Case> = plan.cases.iter().filter(|c| c.system == 0).collect();
@@ -119,8 +205,9 @@ pub fn describe(plan: &Plan) -> String {
                 t.producers, t.channels, t.groups, t.members
             );
             line("  topology", &who);
-            line("  load", &load(&w.load));
+            line("  load", &load(&w.load, t.producers));
             line("  payload", &payload(w));
+            delivery(w).iter().for_each(|(key, text)| line(&format!("  {key}"), text));
             match (w.load.messages(case.phases.measure), samples(case, w)) {
                 (Some(sent), Some(samples)) => {
                     line(
@@ -143,6 +230,7 @@ pub fn describe(plan: &Plan) -> String {
         line("phases", &phases);
     }
     line("", "");
+    conditions(plan).iter().for_each(|(key, text)| line(key, text));
     line("cases", &format!("{} ({} systems x {} points)", plan.cases.len(), plan.systems.len(), points.len()));
     line("trials", &format!("{} of each case, seed {}", plan.trials, plan.seed));
     line("time", &format!("at most {} once connected", about(wall_time(plan))));

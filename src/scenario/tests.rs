@@ -68,7 +68,7 @@ fn shipped_scenarios_load_and_are_quick() {
         let load = quick.plan.cases.iter().map(|c| c.phases.warmup.0 + c.phases.measure.0).sum::<u64>();
         assert_eq!(quick.plan.trials, 1);
         assert!(load <= Span::secs(10).0, "{}", path.display());
-        assert!(describe(&full.plan).contains(&full.plan.question));
+        assert!(describe(&full.plan, &types()).contains(&full.plan.question));
         seen += 1;
     }
     assert!(seen >= 6, "{seen}");
@@ -127,7 +127,7 @@ s.toml:8:11: unknown value `fanout`
 hint: did you mean `fan-out`?
 "#);
     insta::assert_snapshot!(said("size = \"128B\"", "size = 128"), @r#"
-s.toml:12:8: invalid type: integer `128`, expected a size such as "128B", { min, max } or { median, p99, max }
+s.toml:12:8: 128 has no unit of size: write "128B", "128KiB" or "128MiB"
  12 | size = 128
     |        ^^^
 "#);
@@ -140,6 +140,7 @@ s.toml:12:8: `128` is not a size: write a number and a unit, such as "128B", "1K
 s.toml:12:8: string values must be quoted, expected literal string
  12 | size = 
     |        ^
+hint: write text in quotes, such as "10s" or "nats"
 "#);
     insta::assert_snapshot!(said("pattern = \"fan-out\"\n", ""), @r#"
 s.toml:7:1: the key `pattern` is missing
@@ -273,7 +274,7 @@ hint: did you mean `nats`? the systems are reference, nats, jetstream, kafka, br
 
 #[test]
 fn the_plan_reads_well() {
-    insta::assert_snapshot!(describe(&read(GOOD, &Overrides { rate: Some(Rate(9.0)), ..Overrides::default() }).unwrap().plan), @r#"
+    insta::assert_snapshot!(describe(&read(GOOD, &Overrides { rate: Some(Rate(9.0)), ..Overrides::default() }).unwrap().plan, &types()), @r#"
 scenario    fanout
 question    How late?
 systems     reference (reference, started for each trial)
@@ -317,5 +318,64 @@ proptest! {
         if let Err(e) = read(GOOD, &set(&path, &value)) {
             prop_assert!(!e.to_string().is_empty());
         }
+    }
+}
+
+/// The same schedule in every way to say it.
+#[test]
+fn a_rate_is_of_all_producers_or_of_each() {
+    let of = |load: &str| {
+        let text = GOOD[..GOOD.find("[sweep]").unwrap()].replace("rate = \"20k/s\"", load);
+        read(&text, &set("workload.producers", "200")).map(|s| s.plan.cases[0].workloads[0].load.clone())
+    };
+    let all = of("rate = \"5/s\"").unwrap();
+    for load in ["rate-per-producer = \"0.025/s\"", "rate-per-producer = \"1/40s\"", "rate-per-producer = 0.025"] {
+        assert_eq!(of(load).unwrap(), all, "{load}");
+    }
+    let told = of("rate = 5\nrate-per-producer = 1").unwrap_err().to_string();
+    assert!(told.starts_with("s.toml:11:21: `rate` and `rate-per-producer` exclude each other"), "{told}");
+    assert!(told.contains("`rate` is of all producers together"), "{told}");
+    let s = read(GOOD, &Overrides { rate: Some(Rate(9.0)), ..set("workload.producers", "3") }).unwrap();
+    assert!(describe(&s.plan, &types()).contains("open, constant, 9/s of all 3 producers, 3/s each\n"));
+    // The command line says the rate of all.
+    let text = GOOD[..GOOD.find("[sweep]").unwrap()].replace("rate = \"20k/s\"", "rate-per-producer = 7");
+    let s = read(&text, &Overrides { rate: Some(Rate(9.0)), ..Overrides::default() }).unwrap();
+    assert_eq!(rate(&s, 0), Rate(9.0));
+}
+
+#[test]
+fn bursts_are_on_top_of_a_rate_and_several_intervals_long() {
+    let of = |burst: &str, o: &Overrides| {
+        let load = format!("rate = \"3k/s\"\nburst = {burst}");
+        read(&GOOD[..GOOD.find("[sweep]").unwrap()].replace("rate = \"20k/s\"", &load), o)
+    };
+    let case = |burst: &str, o: &Overrides| {
+        let case = of(burst, o).unwrap().plan.cases.remove(0);
+        let Load::Open { profile, .. } = &case.workloads[0].load else { panic!("not open") };
+        let pieces: Vec<_> = profile.segments.iter().map(|s| (s.span, s.from.0, s.to.0)).collect();
+        assert!(profile.repeat);
+        (pieces, case.phases.interval)
+    };
+    let top = "{ every = \"10s\", length = \"1s\", rate = \"10k/s\" }";
+    let (pieces, interval) = case(top, &Overrides::default());
+    assert_eq!(pieces, [(Span::secs(9), 3e3, 3e3), (Span::secs(1), 1e4, 1e4)]);
+    assert_eq!(interval, Span::millis(250));
+    let (pieces, interval) = case("{ on = \"200ms\", off = \"2s\" }", &Overrides::default());
+    assert_eq!(pieces, [(Span::millis(200), 3e3, 3e3), (Span::secs(2), 0.0, 0.0)]);
+    assert_eq!(interval, Span::millis(50));
+    assert_eq!(case(top, &set("run.interval", "2s")).1, Span::secs(2));
+    assert_eq!(case("{ on = \"1h\", off = \"1h\" }", &Overrides::default()).1, Span::secs(1));
+    // A quick run sees whole bursts.
+    let (pieces, interval) = case(top, &Overrides { quick: true, ..Overrides::default() });
+    assert_eq!(pieces[0].0.0 + pieces[1].0.0, Span::secs(2).0);
+    assert!(interval.0 * 4 <= pieces[1].0.0, "{interval}");
+    for (burst, words) in [
+        ("{ every = \"1s\", length = \"1s\", rate = \"10k/s\" }", "s.toml:11:34: a burst of 1s every 1s never ends"),
+        ("{ every = \"2s\", length = \"1s\", rate = \"2k/s\" }", "s.toml:11:47: 2k/s is no more than the 3k/s"),
+        ("{ every = \"2s\", on = \"1s\" }", "s.toml:11:9: it does not say when a burst begins and ends"),
+        ("{}", "s.toml:11:9: it does not say when a burst begins and ends"),
+    ] {
+        let told = of(burst, &Overrides::default()).unwrap_err().to_string();
+        assert!(told.starts_with(words), "{told}");
     }
 }

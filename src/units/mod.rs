@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Nanoseconds on `CLOCK_MONOTONIC`, or a span of such nanoseconds; the one clock of every latency.
@@ -143,7 +144,8 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Messages per second; written `500/s`, `20k/s`, `1.5M/s`, `600/m`.
+/// Messages per second; written `500/s`, `20k/s`, `1.5M/s`, `600/m`, `1/40s`. A number without a
+/// unit of time is per second.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
 pub struct Rate(pub f64);
 
@@ -156,7 +158,7 @@ impl FromStr for Rate {
             ))
         };
         let (number, rest) = split_number(text).ok_or_else(bad)?;
-        let (scale, per) = rest.split_once('/').ok_or_else(bad)?;
+        let (scale, per) = rest.split_once('/').unwrap_or((rest, "s"));
         let scale = match scale.trim() {
             "" => 1.0,
             "k" | "K" => 1e3,
@@ -167,7 +169,11 @@ impl FromStr for Rate {
             "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
-            _ => return Err(bad()),
+            // One in so long: `1/40s`.
+            span => match span.parse::<Span>() {
+                Ok(span) if span.0 > 0 => span.as_secs_f64(),
+                _ => return Err(bad()),
+            },
         };
         Ok(Self(number * scale / per))
     }
@@ -190,8 +196,63 @@ fn trim(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
+/// A quantity that was written as a bare number.
+trait BareNumber: Sized {
+    /// What the number means, or what to write.
+    fn bare(number: f64) -> Result<Self, ParseError>;
+    /// Its types in a JSON schema.
+    fn types() -> serde_json::Value {
+        "string".into()
+    }
+}
+
+impl BareNumber for Span {
+    fn bare(number: f64) -> Result<Self, ParseError> {
+        Err(ParseError(format!("{number} has no unit of time: write \"{number}s\", \"{number}ms\" or \"{number}us\"")))
+    }
+}
+
+impl BareNumber for Bytes {
+    fn bare(number: f64) -> Result<Self, ParseError> {
+        Err(ParseError(format!(
+            "{number} has no unit of size: write \"{number}B\", \"{number}KiB\" or \"{number}MiB\""
+        )))
+    }
+}
+
+impl BareNumber for Rate {
+    fn bare(number: f64) -> Result<Self, ParseError> {
+        number.to_string().parse()
+    }
+    fn types() -> serde_json::Value {
+        serde_json::json!(["string", "number"])
+    }
+}
+
+/// Reads a quantity that is text, or a bare number.
+struct QuantityVisitor<T>(std::marker::PhantomData<T>, &'static str);
+
+impl<T: FromStr<Err = ParseError> + BareNumber> Visitor<'_> for QuantityVisitor<T> {
+    type Value = T;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.1)
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        T::bare(number as f64).map_err(E::custom)
+    }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        T::bare(number as f64).map_err(E::custom)
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
+        T::bare(number).map_err(E::custom)
+    }
+}
+
 macro_rules! as_text {
-    ($($name:ident, $pattern:literal, $what:literal);*) => {$(
+    ($($name:ident, $pattern:literal, $short:literal, $what:literal);*) => {$(
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.collect_str(self)
@@ -199,8 +260,7 @@ macro_rules! as_text {
         }
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = <Cow<'de, str>>::deserialize(d)?;
-                text.parse().map_err(serde::de::Error::custom)
+                d.deserialize_any(QuantityVisitor::<$name>(std::marker::PhantomData, $short))
             }
         }
         impl JsonSchema for $name {
@@ -208,16 +268,16 @@ macro_rules! as_text {
                 stringify!($name).into()
             }
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern, "description": $what })
+                json_schema!({ "type": <$name>::types(), "pattern": $pattern, "description": $what })
             }
         }
     )*};
 }
 
 as_text! {
-    Span, r"^[0-9._]+ ?(h|m|s|ms|us|µs|ns)$", "A duration with its unit, such as \"250us\", \"1.5s\" or \"2m\".";
-    Bytes, r"^[0-9._]+ ?([GMK]i?)?B$", "A size with its unit, such as \"128B\", \"1KiB\" or \"2MB\".";
-    Rate, r"^[0-9._]+ ?[kM]?/(s|m|h)$", "Messages per unit of time, such as \"500/s\", \"20k/s\" or \"1.5M/s\"."
+    Span, r"^[0-9._]+ ?(h|m|s|ms|us|µs|ns)$", "a duration such as \"250us\", \"1.5s\" or \"2m\"", "A duration with its unit, such as \"250us\", \"1.5s\" or \"2m\".";
+    Bytes, r"^[0-9._]+ ?([GMK]i?)?B$", "a size such as \"128B\", \"1KiB\" or \"2MB\"", "A size with its unit, such as \"128B\", \"1KiB\" or \"2MB\".";
+    Rate, r"^[0-9._]+ ?[kM]?(/(s|m|h|[0-9._]+ ?(h|m|s|ms|us|ns)))?$", "a rate such as \"500/s\", \"20k/s\" or \"1/40s\"", "Messages per unit of time, such as \"500/s\", \"20k/s\", \"1.5M/s\" or \"1/40s\"; per second without a unit of time."
 }
 
 /// A latency for people: three significant digits in the unit that fits, `84.1us`, `1.20ms`, `12s`.
@@ -317,8 +377,24 @@ mod tests {
         assert!("-1s".parse::<Span>().is_err());
         assert!("1 fortnight".parse::<Span>().is_err());
         assert!("128".parse::<Bytes>().is_err());
-        assert!("20k".parse::<Rate>().is_err());
+        for text in ["", "k", "1/0s", "1/x", "20x", "1/s/s", "-1"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
         assert!("".parse::<Rate>().is_err());
+    }
+
+    #[test]
+    fn a_bare_number_is_a_rate_per_second_and_no_other_quantity() {
+        for (text, rate) in [("1000", 1e3), ("20k", 2e4), ("1.5M", 1.5e6), ("1/40s", 0.025), ("3k/500ms", 6e3)] {
+            assert_eq!(text.parse::<Rate>().unwrap(), Rate(rate), "{text}");
+        }
+        assert_eq!(serde_json::from_str::<Rate>("1000").unwrap(), Rate(1e3));
+        assert_eq!(serde_json::from_str::<Rate>("0.5").unwrap(), Rate(0.5));
+        assert!(serde_json::from_str::<Rate>("-1").is_err());
+        let told = serde_json::from_str::<Span>("5").unwrap_err().to_string();
+        assert!(told.starts_with("5 has no unit of time: write \"5s\""), "{told}");
+        let told = serde_json::from_str::<Bytes>("128").unwrap_err().to_string();
+        assert!(told.starts_with("128 has no unit of size: write \"128B\""), "{told}");
     }
 
     #[test]

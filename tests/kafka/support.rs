@@ -96,6 +96,7 @@ pub fn workload(channels: u32, groups: u32, members: u32) -> Workload {
         load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Text },
         delivery: DeliverySpec { durable: true, ..DeliverySpec::default() },
+        target: None,
     }
 }
 
@@ -193,7 +194,9 @@ impl Bench {
                     Confirmation::Acked { token, .. } => all.acked.push(token),
                     Confirmation::Failed { token } => all.failed.push(token),
                     Confirmation::Answered { message, .. } => all.answered.push(open(message, run).unwrap().sequence),
-                    Confirmation::Unanswered => panic!("Kafka does not know who is there"),
+                    Confirmation::Served { .. } | Confirmation::Unanswered => {
+                        panic!("Kafka does not know who is there")
+                    }
                 };
                 let waited = tokio::time::timeout(BOUND, producer.confirmed(&mut sink)).await;
                 waited.unwrap_or_else(|_| panic!("confirmations are missing")).unwrap();

@@ -8,4 +8,5 @@ mod jetstream;
 #[path = "../common/needs.rs"]
 mod needs;
 mod server;
+mod service;
 mod support;

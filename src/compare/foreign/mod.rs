@@ -117,6 +117,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
         load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(found.payload)), content: Content::Random },
         delivery: DeliverySpec::default(),
+        target: None,
     };
     let measure = Span((found.seconds * 1e9) as Nanos);
     let nothing = Span(0);

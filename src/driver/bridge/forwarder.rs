@@ -66,7 +66,7 @@ impl<'a, P: Producer> Forwarder<'a, P> {
             let mut acks = |c: Confirmation<'_>| match c {
                 Confirmation::Acked { token, .. } => settled.push((token, true)),
                 Confirmation::Failed { token } => settled.push((token, false)),
-                Confirmation::Answered { .. } | Confirmation::Unanswered => {}
+                Confirmation::Answered { .. } | Confirmation::Served { .. } | Confirmation::Unanswered => {}
             };
             let open = self.pending.len() < IN_FLIGHT;
             tokio::select! {

@@ -190,7 +190,8 @@ impl Driver for JetstreamDriver {
     fn options() -> Vec<OptionSet> {
         vec![
             OptionSet::of::<ConnectionOptions>(ConnectionOptions::check),
-            OptionSet::of::<JetstreamOptions>(JetstreamOptions::check),
+            OptionSet::of::<JetstreamOptions>(JetstreamOptions::check)
+                .suiting(|options, workloads| JetstreamOptions::from_options(options)?.suit(workloads)),
         ]
     }
 

@@ -27,6 +27,7 @@ mod partitions;
 mod producer;
 mod reader;
 mod retry;
+mod scalar;
 mod transform;
 
 use std::collections::BTreeMap;

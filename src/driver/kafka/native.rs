@@ -191,6 +191,11 @@ impl ClientConf {
     }
 }
 
+/// Whether librdkafka takes these settings; its words where it does not.
+pub(super) fn check(settings: &ClientSettings) -> Result<(), String> {
+    ClientConf::new(settings).map(drop)
+}
+
 impl Drop for ClientConf {
     fn drop(&mut self) {
         // SAFETY: the object is ours; a configuration that a client took over was forgotten.

@@ -12,14 +12,17 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::native::{ClientKind, ClientSettings};
+use super::scalar::Scalar;
 use crate::driver::{DriverError, Target};
 use crate::plan::address::KAFKA;
-use crate::plan::options::{home, sensitive};
+use crate::plan::options::{home, read, sensitive};
 use crate::plan::{Address, Workload};
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
 const ORDINARY_MESSAGE: u64 = 1_000_000;
+/// What to do about a password that is not there.
+const PASSWORD: &str = "write `password`, or `password-env` and set that variable";
 /// What a build without OpenSSL says.
 const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM for Kafka; build it with `--features kafka-tls` (needs \
                           OpenSSL's headers) or `kafka-tls-vendored`";
@@ -115,7 +118,7 @@ impl TryFrom<Scalar> for Acks {
             "0" => Ok(Self::None),
             "1" => Ok(Self::Leader),
             "all" | "-1" => Ok(Self::All),
-            other => Err(format!("acks is 0, 1 or \"all\", not {other:?}")),
+            other => Err(format!("it is 0, 1 or \"all\", not {other:?}")),
         }
     }
 }
@@ -230,31 +233,26 @@ fn plain() -> String {
     "PLAIN".into()
 }
 
-/// A value as librdkafka and Kafka take it: text, however it was written.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(super) enum Scalar {
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-}
-
-impl std::fmt::Display for Scalar {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bool(v) => v.fmt(f),
-            Self::Int(v) => v.fmt(f),
-            Self::Float(v) => v.fmt(f),
-            Self::Text(v) => v.fmt(f),
-        }
-    }
-}
-
 impl KafkaOptions {
     /// Checks them.
     pub(super) fn check(map: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
-        Self::from_map(map).map(drop)
+        let options = Self::from_map(map)?;
+        if let Some(sasl) = &options.sasl {
+            sasl.secret().map_err(|words| format!("option `sasl`: {words}; {PASSWORD}"))?;
+        }
+        options.offline()
+    }
+
+    /// Has librdkafka check the settings that are passed on to it.
+    fn offline(&self) -> Result<(), String> {
+        let mechanism = self.sasl.iter().map(|s| ("sasl.mechanisms", "sasl", s.mechanism.clone()));
+        let partitioner = self.partitioner.iter().map(|p| ("partitioner", "partitioner", p.clone()));
+        let raw = self.raw.iter().map(|(key, value)| (key.as_str(), "raw", value.to_string()));
+        for (key, option, value) in mechanism.chain(partitioner).chain(raw) {
+            let settings = ClientSettings::from([(key.to_owned(), value)]);
+            super::native::check(&settings).map_err(|words| format!("option `{option}`: {words}"))?;
+        }
+        Ok(())
     }
 
     /// The options as written, checked against each other.
@@ -262,8 +260,7 @@ impl KafkaOptions {
     /// # Errors
     /// What does not fit, and what to do.
     pub(super) fn from_map(map: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
-        let mut options: Self = serde_json::from_value(serde_json::Value::Object(map.clone()))
-            .map_err(|e| format!("{e}; docs/kafka.md lists all options"))?;
+        let mut options: Self = read(map)?;
         if let Some(tls) = &mut options.tls {
             for file in [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten() {
                 *file = home(file);
@@ -446,16 +443,19 @@ impl KafkaOptions {
 
 impl SaslOptions {
     fn password(&self, target: &Target) -> Result<String, DriverError> {
-        let refuse = |words: String| DriverError::Admin {
+        self.secret().map_err(|words| DriverError::Admin {
             action: "use `system.options.sasl`".into(),
             url: without_credentials(&target.url),
             words,
-            remedy: "write `password`, or `password-env` and set that variable".into(),
-        };
+            remedy: PASSWORD.into(),
+        })
+    }
+
+    fn secret(&self) -> Result<String, String> {
         match (&self.password, &self.password_env) {
             (Some(password), None) => Ok(password.clone()),
-            (None, Some(name)) => std::env::var(name).map_err(|e| refuse(format!("{name}: {e}"))),
-            _ => Err(refuse("neither or both of `password` and `password-env` are there".into())),
+            (None, Some(name)) => std::env::var(name).map_err(|e| format!("{name}: {e}")),
+            _ => Err("neither or both of `password` and `password-env` are there".into()),
         }
     }
 }

@@ -12,6 +12,7 @@ pub(super) fn workload() -> Workload {
         load: Load::Unthrottled { window: 0 },
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Zero },
         delivery: DeliverySpec::default(),
+        target: None,
     }
 }
 

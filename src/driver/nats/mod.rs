@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use async_nats::{HeaderMap, StatusCode, Subject};
+use async_nats::{HeaderMap, Message, StatusCode, Subject};
 
 use super::{
     Acknowledgement, ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Durability, Facts,
@@ -46,6 +46,9 @@ impl NatsDriver {
         NatsLink::open(&self.target, &self.options, &self.incidents, name).await
     }
     fn subject(&self, slot: ClientSlot, channel: u32) -> Subject {
+        if let Some(target) = &self.workloads[slot.workload].target {
+            return Subject::from(target.subject.as_str());
+        }
         Subject::from(format!("mb.{:08x}.{}.{channel}", self.target.run, slot.workload))
     }
 }
@@ -102,7 +105,7 @@ impl Driver for NatsDriver {
     type Consumer = NatsConsumer;
 
     fn options() -> Vec<OptionSet> {
-        vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check)]
+        vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check).suiting(ConnectionOptions::suit)]
     }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
@@ -123,9 +126,16 @@ impl Driver for NatsDriver {
 
     async fn producer(&self, slot: ClientSlot) -> Result<NatsProducer, DriverError> {
         let link = self.connect("msgbench-producer").await?;
-        let topology = self.workloads[slot.workload].topology;
-        let mut inbox = None;
-        if topology.reply {
+        let w = &self.workloads[slot.workload];
+        let topology = w.topology;
+        let (mut inbox, mut tokens) = (None, None);
+        if w.target.is_some() {
+            // Users of a service are often allowed these inboxes only.
+            let prefix = format!("_INBOX.mb{:08x}.{}.{}.", self.target.run, slot.workload, slot.index);
+            let subscriber = link.subscribe(format!("{prefix}*"), None).await?;
+            inbox = Some((Listener::new(&link, subscriber, slot.workload), Subject::from(prefix.as_str())));
+            tokens = Some(prefix);
+        } else if topology.reply {
             let subject = format!("mbr.{:08x}.{}.{}", self.target.run, slot.workload, slot.index);
             let subscriber = link.subscribe(subject.clone(), None).await?;
             inbox = Some((Listener::new(&link, subscriber, slot.workload), Subject::from(subject)));
@@ -135,6 +145,7 @@ impl Driver for NatsDriver {
             link,
             subjects,
             inbox,
+            tokens,
             headers: headers(self.options.headers),
             arena: BufferArena::default(),
         })
@@ -161,6 +172,9 @@ pub struct NatsProducer {
     link: NatsLink,
     subjects: Vec<Subject>,
     inbox: Option<(Listener, Subject)>,
+    /// What inboxes begin with where each request has its own, because its answer does not bring
+    /// the envelope back.
+    tokens: Option<String>,
     headers: Option<HeaderMap>,
     arena: BufferArena,
 }
@@ -173,7 +187,10 @@ impl Producer for NatsProducer {
     async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
         let payload = self.arena.cut(message.payload);
         let subject = self.subjects[message.channel as usize].clone();
-        let reply = self.inbox.as_ref().map(|(_, reply)| reply.clone());
+        let reply = match &self.tokens {
+            Some(prefix) => Some(Subject::from(format!("{prefix}{}", message.token))),
+            None => self.inbox.as_ref().map(|(_, reply)| reply.clone()),
+        };
         self.link.publish(subject, reply, self.headers.as_ref(), payload).await
     }
 
@@ -187,12 +204,17 @@ impl Producer for NatsProducer {
             return std::future::pending().await;
         };
         self.link.check()?;
+        let tokens = self.tokens.as_deref();
+        let token = |m: &Message| m.subject.strip_prefix(tokens?)?.parse::<u64>().ok();
         let mut next = inbox.next().await;
         let at = now();
         loop {
             match next {
                 Some(m) if m.status == Some(StatusCode::NO_RESPONDERS) => sink(Confirmation::Unanswered),
-                Some(m) => sink(Confirmation::Answered { message: &m.payload, at }),
+                Some(m) => match token(&m) {
+                    Some(token) => sink(Confirmation::Served { token, bytes: m.payload.len() as u64, at }),
+                    None => sink(Confirmation::Answered { message: &m.payload, at }),
+                },
                 None => return Err(self.link.lost("the inbox ended")),
             }
             match inbox.more() {

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::driver::Target;
-use crate::plan::Address;
 use crate::plan::address::NATS;
 use crate::plan::options::{SystemOptions, home, read};
+use crate::plan::{Address, Workload};
 
 /// Headers of one message; more say nothing new about their cost.
 const MAX_HEADERS: u32 = 64;
@@ -78,6 +78,18 @@ impl ConnectionOptions {
     /// As [`from_options`](Self::from_options).
     pub fn check(options: &SystemOptions) -> Result<(), String> {
         Self::from_options(options).map(drop)
+    }
+
+    /// Whether what the workloads ask for can be had with these options.
+    ///
+    /// # Errors
+    /// The option that stands against it.
+    pub fn suit(options: &SystemOptions, workloads: &[Workload]) -> Result<(), String> {
+        let client = Self::from_options(options)?.client;
+        match workloads.iter().find(|w| w.target.is_some() && client == ClientLibrary::Wire) {
+            Some(w) => Err(format!("option `client`: wire drives no service, which {} asks for; remove it", w.name)),
+            None => Ok(()),
+        }
     }
 
     /// Reads and checks the options of the client. Those of the server are left alone.

@@ -62,6 +62,7 @@ pub struct KafkaType;
 impl Provider for KafkaType {
     fn describe(&self) -> SystemType {
         SystemType {
+            lacks: |w| w.target.is_some().then_some("it drives no service: answers come back to a reply topic of ours"),
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
             ..SystemType::new("kafka", "Apache Kafka, or what speaks its protocol.")

@@ -1,0 +1,72 @@
+//! `--quick`: a scenario made so short that it is a smoke test.
+
+use super::edit::Edit;
+use super::file::ScenarioFile;
+use crate::units::Span;
+
+/// What `--quick` allows for warm-up and load of all trials, without the starts of servers.
+const QUICK: Span = Span::secs(10);
+
+/// One short trial of the ends of each sweep; ramps, steps and long bursts shrink in
+/// proportion, so that all of them is still seen. Load takes no longer than [`QUICK`] over all
+/// cases.
+pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
+    let explicit = |key: &str| edits.iter().any(|e| e.path == ["run", key]);
+    for values in file.sweep.values_mut().filter(|v| v.len() > 2) {
+        values.drain(1..values.len() - 1);
+    }
+    let cases = file.system.len().max(1) * file.sweep.values().map(Vec::len).product::<usize>().max(1);
+    let share = QUICK.0 / cases as u64;
+    let run = &mut file.run;
+    let before = run.duration;
+    if !explicit("trials") {
+        run.trials = 1;
+    }
+    if !explicit("duration") {
+        run.duration = run.duration.min(Span::secs(2)).min(Span(share / 8 * 5).max(Span::millis(300)));
+    }
+    if !explicit("warmup") {
+        run.warmup = run.warmup.min(Span::millis(500)).min(Span(share / 8));
+    }
+    if !explicit("drain") {
+        // A bound and no length: it ends when everything is accounted for, which a cold Kafka
+        // takes seconds for.
+        run.drain = run.drain.min(Span::secs(4));
+    }
+    let factor = if before.0 == 0 { 1.0 } else { run.duration.0 as f64 / before.0 as f64 };
+    let after = run.duration;
+    let shorten = |span: &mut Span| {
+        // Zero stays zero, to be refused as such.
+        span.0 = ((span.0 as f64 * factor).round() as u64).max(span.0.min(1));
+    };
+    for event in &mut file.event {
+        shorten(&mut event.at);
+    }
+    if let Some(at) = file.faults.as_mut().and_then(|f| f.stall.as_mut()?.at.as_mut()) {
+        shorten(at);
+    }
+    for w in &mut file.workload {
+        if let Some(backlog) = &mut w.delivery.backlog {
+            *backlog = (*backlog).min(20_000);
+        }
+        if let Some(after) = &mut w.delivery.replay_after {
+            shorten(after);
+        }
+        let load = &mut w.load;
+        if let Some(ramp) = &mut load.ramp {
+            shorten(&mut ramp.over);
+        }
+        for step in load.steps.iter_mut().flatten() {
+            shorten(&mut step.span);
+        }
+        if let Some(burst) = &mut load.burst {
+            let cycle: u64 = [burst.every, burst.on, burst.off].into_iter().flatten().map(|s| s.0).sum();
+            if cycle > after.0 {
+                [&mut burst.every, &mut burst.length, &mut burst.on, &mut burst.off]
+                    .into_iter()
+                    .flatten()
+                    .for_each(shorten);
+            }
+        }
+    }
+}
