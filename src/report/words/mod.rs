@@ -4,6 +4,7 @@ pub mod answer;
 pub mod checks;
 pub mod glossary;
 pub mod groups;
+pub mod history;
 pub mod method;
 pub mod notes;
 pub mod tables;
