@@ -9,4 +9,5 @@ pub mod method;
 pub mod notes;
 pub mod tables;
 pub mod threats;
+pub mod trial;
 pub mod view;
