@@ -380,7 +380,14 @@ impl Certificate {
                 if f.kept { "" } else { "   schedule not kept" }
             );
         }
-        let _ = writeln!(out, "max_trustworthy_rate {}/s\n\n{}", count(self.max_trustworthy_rate), self.sentence());
+        let _ = writeln!(
+            out,
+            "max_trustworthy_rate {}/s\n{}\n\n{}\n{}",
+            count(self.max_trustworthy_rate),
+            self.derivation(),
+            self.sentence(),
+            self.trust()
+        );
         out
     }
 }
@@ -435,7 +442,12 @@ pub(super) fn sample() -> Certificate {
                 vec![ClaimLine::latency("p99 of response", 50e6, Some(50.4e6), 1e6, 0.99, &quiet)],
                 &quiet,
             ),
-            experiment(6, "delay", vec![ClaimLine::latency("1ms", 1e6, Some(1.2e6), 15e3, 0.9, &loud)], &loud),
+            experiment(
+                6,
+                "delay",
+                vec![ClaimLine::latency("1ms: median response less control", 1e6, Some(1.2e6), 15e3, 0.9, &loud)],
+                &loud,
+            ),
             experiment(
                 7,
                 "counts",

@@ -18,6 +18,7 @@ mod experiments;
 mod html;
 pub mod keep;
 mod keep_awake;
+mod trust;
 mod truth;
 
 use std::path::Path;

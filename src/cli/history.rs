@@ -113,7 +113,7 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
     }
     match args.format {
         OutputFormat::Json => print(&pretty(&list))?,
-        OutputFormat::Text => print(&crate::report::pages::history::page(&list))?,
+        OutputFormat::Text => print(&crate::report::pages::history::page(&list, super::text_style(false)))?,
     };
     let worse = |s: &MetricSeries| s.changes.last().is_some_and(|c| c.worse && c.state == ChangeState::Confirmed);
     let open = args.on_unjudged == Unjudged::Fail && list.iter().any(|s| s.unjudged.is_some());

@@ -10,6 +10,7 @@ mod history;
 mod interrupt;
 mod progress;
 mod report;
+mod review;
 mod run;
 mod run_writer;
 mod scenario_args;
@@ -86,6 +87,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Results over time: trends, and where a level changed
     History(history::HistoryArgs),
+    /// Put several scenarios' results on one page: workloads by systems, for an architecture review
+    Review(review::ReviewArgs),
     /// Render the report of a result again
     Report(report::ReportArgs),
     /// Serve the built-in reference broker to ordinary NATS clients
@@ -167,6 +170,7 @@ pub fn main() -> u8 {
         Command::Compare(args) => compare::run(&args),
         Command::History(args) => history::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Review(args) => review::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
         Command::Schema { of: SchemaOf::Scenario, format: SchemaFormat::Markdown } => {

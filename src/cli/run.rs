@@ -55,7 +55,8 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     listen(&interrupt)?;
     let scratch = Scratch::new().map_err(Failure::internal)?;
     let folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
-    let progress = Progress::new(args.quiet || args.format == OutputFormat::Json);
+    let planned = super::run_writer::mean_phases(&scenario.plan.cases);
+    let progress = Progress::new(args.quiet || args.format == OutputFormat::Json, planned);
     swept(&progress, &scratch);
     let (clocksource, calibration) = (first.host.clocksource.clone(), first.calibration.clone());
     let run_writer = RunWriter::new(progress, first, folder, secrets.clone());

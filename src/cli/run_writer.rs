@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::engine::{self, Tick, TrialFiles};
 use crate::plan::Case;
@@ -93,7 +93,7 @@ impl RunWriter {
 
 impl engine::RunSink for RunWriter {
     fn begin(&self, case: &Case, round: u32, number: usize, of: usize) {
-        self.progress.begin(format!("[{number}/{of}] {} (round {round})", case.id));
+        self.progress.begin(format!("{}, round {round}", case.id), number, of, phases(case));
     }
     fn tick(&self, tick: Tick) {
         self.progress.tick(tick);
@@ -109,6 +109,12 @@ impl engine::RunSink for RunWriter {
         files.server_log = files.server_log.map(|log| self.secrets.bytes(log));
         files.fault_log = files.fault_log.map(|log| self.secrets.bytes(log));
         let label = format!("{}-{}", files.trial.case, files.trial.round);
+        let line = {
+            let output = self.lock();
+            let case = output.record.plan.cases.iter().find(|c| c.id == files.trial.case);
+            crate::report::words::trial::line(&files.trial, case)
+        };
+        self.progress.end(&line);
         if let Outcome::Failed { phase, error } = &files.trial.outcome {
             self.failed(&label, phase, error);
         }
@@ -130,4 +136,15 @@ impl engine::RunSink for RunWriter {
         output.keep(&self.progress);
         Ok(())
     }
+}
+
+/// How long load is driven in a trial.
+fn phases(case: &Case) -> Duration {
+    Duration::from_nanos(case.phases.warmup.0.saturating_add(case.phases.measure.0))
+}
+
+/// The mean of the planned phases of all cases.
+pub(super) fn mean_phases(cases: &[Case]) -> Duration {
+    let n = u32::try_from(cases.len()).unwrap_or(u32::MAX).max(1);
+    cases.iter().map(phases).sum::<Duration>() / n
 }

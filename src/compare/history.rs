@@ -213,7 +213,7 @@ pub struct MetricSeries {
     pub metric: Metric,
     /// Start of each result.
     pub at: Vec<String>,
-    /// What each result was of, where that was said.
+    /// What each result measured, as the caller named it.
     pub commits: Vec<Option<String>>,
     /// Value of each result.
     pub values: Vec<f64>,
@@ -227,6 +227,9 @@ pub struct MetricSeries {
     /// Why nothing judges the latest result of it; absent where it is judged, and in a series that
     /// another one follows.
     pub unjudged: Option<String>,
+    /// What changed, where this series follows another one of the same case: the settings with both
+    /// values.
+    pub opened: Option<String>,
 }
 
 /// Sorts the lines into series and judges each; `wanted` chooses the metrics (all where empty).
@@ -267,6 +270,7 @@ pub fn judge(entries: &[HistoryEntry], wanted: &[Metric], max_change: f64) -> Ve
             if wanted.is_empty() || wanted.contains(&metric) {
                 let mut found = one(first, of, metric, name, max_change);
                 found.unjudged = if current { unjudged(&found, of, opened.as_deref()) } else { None };
+                found.opened.clone_from(&opened);
                 list.push(found);
             }
         }
@@ -307,6 +311,7 @@ fn one(first: &HistoryEntry, of: &[&HistoryEntry], metric: Metric, name: &str, m
         trend: None,
         note: None,
         unjudged: None,
+        opened: None,
         metric,
     };
     if values.iter().any(|v| *v <= 0.0) {

@@ -58,6 +58,9 @@ fn chart(of: &[&MetricSeries]) -> Option<Chart> {
                 levels.push(vec![(x(b[0]) - 0.4, level), (x(b[1] - 1) + 0.4, level)]);
             }
         }
+        if let Some(what) = s.opened.as_ref().filter(|_| start > 0) {
+            events.push((x(0) - 0.5, format!("new series: {what}")));
+        }
         for c in &s.changes {
             let state = if c.state == ChangeState::Confirmed { "confirmed" } else { "suspect" };
             let word = if c.worse { "worse" } else { "better" };

@@ -1,15 +1,18 @@
 //! History as text, and as charts.
 
 use super::page;
-use super::text::render;
+use super::text::{TextStyle, paint, render, stacked, word_code, wrapped};
 use crate::compare::history::MetricSeries;
 use crate::report::charts::{figures, history::charts};
-use crate::report::words::levels::{changes, percent};
+use crate::report::escape;
+use crate::report::words::history::{self as words, HistoryFinding};
+use crate::report::words::levels::percent;
 use crate::report::words::view::{CellGrade, TextTable};
+use crate::units::plural;
 
 /// One line for each metric of each series.
 fn table(list: &[MetricSeries]) -> TextTable {
-    let heads = ["case (series)", "metric", ">results", ">first", ">last", "level"];
+    let heads = ["case (series)", "metric", ">results", ">first", ">last", "level", "since", ">p"];
     let mut table = TextTable::new("History", &heads);
     for s in list {
         let unit = s.metric.quantity.unit();
@@ -28,41 +31,107 @@ fn table(list: &[MetricSeries]) -> TextTable {
             show(s.values.first()),
             show(s.values.last()),
             level,
+            s.changes.last().map_or_else(String::new, words::since),
+            // Its many digits say nothing more.
+            s.changes
+                .last()
+                .map_or_else(String::new, |c| if c.p < 1e-4 { "below 0.0001".into() } else { format!("{:.4}", c.p) }),
         ]);
         table.grade(5, s.unjudged.as_ref().map(|_| CellGrade::NotJudged));
     }
     table
 }
 
-/// For the terminal: the table, and what changed in words.
-pub fn page(list: &[MetricSeries]) -> String {
-    let mut out = render(&table(list), false);
-    let words = changes(list);
-    if !words.is_empty() {
-        out.push('\n');
+/// For the terminal: the table, what else is to be said, and last the verdict in a sentence.
+pub fn page(list: &[MetricSeries], style: TextStyle) -> String {
+    let table = table(list);
+    let fits = render(&table, false).lines().all(|l| l.chars().count() <= style.width);
+    let mut out = if fits { render(&table, style.color) } else { stacked(&table, style) };
+    let line = |word: &str, text: &str, code: &str| {
+        let line = wrapped(&format!("{word} {text}."), "  ", style.width);
+        line.replacen(word, &paint(word, code, style.color), 1)
+    };
+    let all = words::findings(list);
+    out.push('\n');
+    // The gravest stands last, where the eye is.
+    for f in all.iter().skip(1).rev() {
+        out.push_str(&line(f.word, &f.text, word_code(f.word)));
     }
-    words.iter().for_each(|(word, text)| out.push_str(&format!("{word:<10} {text}\n")));
-    out.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    match words::headline(list) {
+        Some(f) => {
+            out.push_str(&wrapped(&title(list), "  ", style.width));
+            out.push_str(&line(f.word, &f.text, word_code(f.word)));
+        }
+        None => out.push_str("There is no result.\n"),
+    }
+    out.chars().map(|c| if c.is_control() && c != '\n' && c != '\x1b' { ' ' } else { c }).collect()
 }
 
-/// A page of its own: what changed, the table, and a chart of each metric.
+/// `fanout: nats, reference over 24 results`.
+fn title(list: &[MetricSeries]) -> String {
+    let mut names: Vec<(&str, Vec<&str>)> = Vec::new();
+    for s in list {
+        match names.iter_mut().find(|(scenario, _)| *scenario == s.scenario) {
+            Some((_, cases)) if cases.contains(&s.case.as_str()) => {}
+            Some((_, cases)) => cases.push(&s.case),
+            None => names.push((&s.scenario, vec![&s.case])),
+        }
+    }
+    let shown = |cases: &[&str]| match cases {
+        [a, b, c, rest @ ..] if !rest.is_empty() => format!("{a}, {b}, {c} and {} more", rest.len()),
+        all => all.join(", "),
+    };
+    let each: Vec<String> = names.iter().map(|(scenario, cases)| format!("{scenario}: {}", shown(cases))).collect();
+    let mut at: Vec<&String> = list.iter().flat_map(|s| &s.at).collect();
+    at.sort_unstable();
+    at.dedup();
+    let span = match (at.first(), at.last()) {
+        (Some(first), Some(last)) if first != last => format!(", {} to {}", words::day(first), words::day(last)),
+        _ => String::new(),
+    };
+    format!("{} over {}{span}", each.join("; "), plural(at.len() as u64, "result"))
+}
+
+/// Findings that stand open below the verdict.
+const OPEN: usize = 3;
+
+/// A page of its own: the verdict, what else is to be said, a chart of each metric, the table.
 pub fn html(list: &[MetricSeries]) -> String {
-    let words = changes(list);
-    let mut body = "<header>\n<h1>History</h1>\n</header>\n".to_string();
-    let said = page::notes(words.iter().map(|(w, t)| (*w, t.as_str())));
-    page::section(&mut body, "Levels", &format!("{said}{}", page::table(&table(list))));
+    let title = title(list);
+    let mut body = format!("<header>\n<p class=\"question\">History of {}</p>\n</header>\n", escape(&title));
+    let all = words::findings(list);
+    match words::headline(list) {
+        Some(f) => {
+            let word = if f.word == "STEADY" { String::new() } else { format!("<b class=\"word\">{}</b> ", f.word) };
+            let rest = &all[1..];
+            let (open, folded) = rest.split_at(rest.len().min(OPEN));
+            let notes = |of: &[HistoryFinding]| page::notes(of.iter().map(|f| (f.word, f.text.as_str())));
+            let more = match folded.len() {
+                0 => String::new(),
+                n => page::details(&format!("{n} more"), &notes(folded)),
+            };
+            body.push_str(&format!(
+                "<section aria-label=\"Verdict\" class=\"answer verdict {}\">\n<h1>{word}{}.</h1>\n{}{more}</section>\n",
+                f.word.replace(' ', "-"),
+                escape(&f.text),
+                notes(open)
+            ));
+        }
+        None => body.push_str("<h1>There is no result.</h1>\n"),
+    }
     let drawn = figures(&charts(list));
     if !drawn.is_empty() {
-        page::section(&mut body, "Charts", &page::figures(&drawn));
+        page::section(&mut body, "Over time", &page::figures(&drawn));
     }
-    page::shell("History", &body)
+    page::section(&mut body, "Levels", &page::table(&table(list)));
+    body.push_str(&page::words(&body.clone()));
+    page::shell(&format!("History of {title}"), &body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::compare::history::{ChangeState, LevelChange};
-    use crate::report::charts::{Foot, png, svg};
 
     fn series() -> MetricSeries {
         MetricSeries {
@@ -72,7 +141,7 @@ mod tests {
             series: "0123456789abcdef".into(),
             metric: "e2e.p99".parse().unwrap(),
             at: (1..=24).map(|d| format!("2026-11-{d:02}")).collect(),
-            commits: (1..=24).map(|d| (d == 19).then(|| "abc".to_string())).collect(),
+            commits: (1..=24).map(|d| Some(format!("c{d}"))).collect(),
             values: (0..24).map(|i| if i < 18 { 1e6 + f64::from(i % 3) * 1e4 } else { 1.2e6 }).collect(),
             changes: vec![LevelChange {
                 index: 18,
@@ -88,27 +157,49 @@ mod tests {
             trend: None,
             note: None,
             unjudged: None,
+            opened: None,
+        }
+    }
+
+    /// A series that follows the first, because a setting changed.
+    fn next() -> MetricSeries {
+        MetricSeries {
+            series: "other".into(),
+            at: (1..=4).map(|d| format!("2026-12-{d:02}T09:30:00Z")).collect(),
+            commits: vec![None; 4],
+            values: vec![3e6; 4],
+            changes: Vec::new(),
+            note: Some("4 results".into()),
+            opened: Some("workloads.0.topology.producers is 9 instead of 1".into()),
+            ..series()
         }
     }
 
     #[test]
     fn it_reads_and_is_drawn() {
-        let next = MetricSeries {
-            series: "other".into(),
-            values: vec![3e6; 4],
-            changes: Vec::new(),
-            note: Some("4 results".into()),
-            ..series()
-        };
-        insta::assert_snapshot!("history", page(&[series(), next.clone()]));
-        let charts = charts(&[series(), next]);
-        assert_eq!(charts.len(), 1);
-        let (svg, png) = (svg(&charts[0], &Foot::default()), png(&charts[0], &Foot::default()).unwrap());
-        if let Some(dir) = std::env::var_os("MSGBENCH_SAMPLE_REPORT") {
-            std::fs::write(std::path::Path::new(&dir).join("history.png"), png).unwrap();
+        let why = "a new series began at 2026-12-01T09:30:00Z, because workloads.0.topology.producers is 9 instead of 1: 4 of the 10 results that a level needs";
+        let unjudged = MetricSeries { unjudged: Some(why.into()), ..next() };
+        for (name, list) in [
+            ("history", vec![series()]),
+            ("history_new_series", vec![series(), unjudged.clone()]),
+            ("history_judged_again", vec![series(), next()]),
+            ("history_steady", vec![MetricSeries { changes: Vec::new(), ..series() }]),
+        ] {
+            insta::assert_snapshot!(name, page(&list, TextStyle::default()));
+            let html = html(&list);
+            let headline = words::headline(&list).unwrap();
+            assert!(html.find(&escape(&headline.text)).unwrap() < html.find("<h2").unwrap(), "{name}");
         }
-        assert!(svg.contains("1. +18.8 % worse (confirmed), 2026-11-19, abc</text>"), "{svg}");
-        assert!(svg.contains(">2026-11-19</text>") && svg.contains(">abc</text>") && svg.contains("<desc"), "{svg}");
-        assert_eq!(svg.matches("class=\"m f\"").count(), 28, "a point for each result");
+        for width in [40, 60, 80] {
+            let text = page(&[series(), unjudged.clone()], TextStyle { width, ..TextStyle::default() });
+            for line in text.lines() {
+                assert!(line.chars().count() <= width || !line.trim().contains(' '), "{width}: {line}");
+            }
+        }
+        let drawn = charts(&[series(), unjudged]);
+        assert_eq!(drawn.len(), 1);
+        let svg = figures(&drawn);
+        assert!(svg.contains("+18.8 % worse (confirmed)") && svg.contains("<desc>"));
+        assert!(svg.contains("new series: workloads.0.topology.producers is 9 instead of 1"));
     }
 }

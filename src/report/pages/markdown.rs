@@ -94,7 +94,7 @@ fn first(answer: &Answer<'_>) -> String {
 }
 
 /// Text that Markdown must not interpret.
-fn text(raw: &str) -> String {
+pub(super) fn text(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     for c in raw.chars() {
         match c {
@@ -109,7 +109,7 @@ fn text(raw: &str) -> String {
     out
 }
 
-fn table(t: &TextTable) -> String {
+pub(super) fn table(t: &TextTable) -> String {
     let line = |cells: &mut dyn Iterator<Item = String>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
     let mut out = line(&mut t.head.iter().map(|h| text(h)));
     out.push_str(&line(&mut t.right.iter().map(|r| if *r { "---:".into() } else { "---".into() })));

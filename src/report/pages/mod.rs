@@ -1,4 +1,5 @@
-//! Whole pages, as text, Markdown and HTML: of one result, of a comparison, of a history.
+//! Whole pages, as text, Markdown and HTML: of one result, of a comparison, of a history,
+//! of several scenarios.
 
 mod answer;
 pub mod comparison;
@@ -8,4 +9,5 @@ pub mod markdown;
 pub mod over_time;
 pub mod page;
 pub mod result;
+pub mod review;
 pub mod text;

@@ -164,7 +164,7 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
 }
 
 /// A table as blocks of lines, for a narrow terminal.
-fn stacked(table: &TextTable, style: TextStyle) -> String {
+pub(super) fn stacked(table: &TextTable, style: TextStyle) -> String {
     let mut out = String::new();
     for row in &table.rows {
         out.push_str(&format!("{}\n", paint(&row[0], "1", style.color)));
@@ -176,22 +176,22 @@ fn stacked(table: &TextTable, style: TextStyle) -> String {
     out
 }
 
-fn word_code(word: &str) -> &'static str {
+pub(super) fn word_code(word: &str) -> &'static str {
     match word {
-        "OK" | "MET" => "32",
-        "WARN" | "SKIPPED" | "NOT JUDGED" | "INCONCLUSIVE" => "33",
-        "INVALID" | "FAILED" | "BROKEN" | "UNMET" => "1;31",
+        "OK" | "MET" | "IMPROVED" => "32",
+        "WARN" | "SKIPPED" | "NOT JUDGED" | "INCONCLUSIVE" | "SUSPECT" => "33",
+        "INVALID" | "FAILED" | "BROKEN" | "UNMET" | "REGRESSED" => "1;31",
         _ => "2",
     }
 }
 
-fn paint(text: &str, code: &str, color: bool) -> String {
+pub(super) fn paint(text: &str, code: &str, color: bool) -> String {
     if color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
 }
 
 /// Text in lines no wider than the terminal, but for words that are; lines after the first begin
 /// with `indent`.
-pub(super) fn wrapped(paragraph: &str, indent: &str, width: usize) -> String {
+pub fn wrapped(paragraph: &str, indent: &str, width: usize) -> String {
     let mut out = String::new();
     let (mut line, mut begun) = (String::new(), false);
     let lead: String = paragraph.chars().take_while(|c| *c == ' ').collect();

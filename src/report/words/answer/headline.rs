@@ -98,7 +98,7 @@ fn other_words(context: &AnswerContext<'_>, first: &AnswerSide<'_>, side: &Answe
     }
 }
 
-fn apart(x: Option<(f64, f64)>, y: Option<(f64, f64)>) -> bool {
+pub(super) fn apart(x: Option<(f64, f64)>, y: Option<(f64, f64)>) -> bool {
     x.zip(y).is_some_and(|(x, y)| x.1 < y.0 || y.1 < x.0)
 }
 

@@ -15,10 +15,12 @@ mod headline;
 mod losses;
 mod remarks;
 mod side;
+mod standing;
 
 pub use confidence::{Confidence, ConfidenceLevel};
 pub use remarks::Remark;
-pub use side::{AnswerSide, Measured, RunFigure};
+pub use side::{AnswerSide, Measured, RunFigure, without_schedule};
+pub use standing::Standing;
 
 use crate::compare::{self, CompareOptions, Comparison, ComparisonRow, ExpectVerdict, NamedRecord};
 use crate::plan::Case;
@@ -42,6 +44,8 @@ pub struct Answer<'a> {
     pub point: Option<String>,
     /// The systems at that point, in the order of the scenario.
     pub sides: Vec<AnswerSide<'a>>,
+    /// How each of them stands beside the others.
+    pub standings: Vec<Standing>,
     /// The quantile of the second figure.
     pub tail: f64,
     /// A row for each question, a column for each system.
@@ -114,6 +118,7 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
         confidence: confidence::confidence(&context),
         facts: facts::table(&context),
         remarks: remarks::remarks(&context),
+        standings: standing::standings(&context),
         failures: failures(record, &sides),
         limits,
         point,
@@ -123,6 +128,19 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
 }
 
 impl Answer<'_> {
+    /// Messages of all complete trials of a side that never arrived; `None` where none is complete.
+    pub fn lost(side: &AnswerSide<'_>) -> Option<u64> {
+        side.complete().next().map(|_| losses::sum(side).lost)
+    }
+
+    /// The sentence on a system without an answer.
+    pub fn failure_of(&self, system: &str, all: &[&str]) -> Option<&str> {
+        let begins = |sentence: &str, name: &str| sentence.strip_prefix(name).is_some_and(|r| r.starts_with(' '));
+        // `nats` is not `nats cluster`.
+        let whose = |sentence: &str| all.iter().filter(|n| begins(sentence, n)).max_by_key(|n| n.len()).copied();
+        self.failures.iter().map(String::as_str).find(|f| whose(f) == Some(system))
+    }
+
     /// The figures and the facts in one table: a row for each question, a column for each system.
     pub fn table(&self) -> TextTable {
         let mut table = TextTable { caption: String::new(), ..self.facts.clone() };

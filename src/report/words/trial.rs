@@ -1,0 +1,58 @@
+//! What came of one trial, in a line.
+
+use crate::plan::Case;
+use crate::record::{Outcome, Status, Trial};
+use crate::report::words::answer::without_schedule;
+use crate::report::words::checks;
+use crate::report::words::view::ShownLatency;
+use crate::units::{count, digits, time_words};
+
+/// `nats, round 1: p50 145 µs, p99 0.82 ms, lost 0`; what follows says why it does not count.
+pub fn line(trial: &Trial, case: Option<&Case>) -> String {
+    let mut parts = Vec::new();
+    let rate = case.and_then(|c| c.workloads.first()).is_some_and(without_schedule);
+    if let Some(w) = trial.workloads.first() {
+        if rate {
+            parts.push(format!("{}/s", count(w.throughput.delivered)));
+        }
+        for (q, name) in [(0.5, "p50"), (0.99, "p99")] {
+            let point = w.headline().filter(|_| !rate).and_then(|(_, l)| l.at(q));
+            match ShownLatency::of(point) {
+                ShownLatency::Finite(ns) => parts.push(format!("{name} {}", time_words(ns))),
+                ShownLatency::Infinite => parts.push(format!("{name} never")),
+                ShownLatency::Thin | ShownLatency::Absent => {}
+            }
+        }
+    }
+    if !trial.workloads.is_empty() {
+        let lost: u64 = trial.workloads.iter().map(|w| w.ledger.lost).sum();
+        parts.push(format!("lost {}", digits(lost)));
+    }
+    match &trial.outcome {
+        Outcome::Failed { phase, .. } => parts.push(format!("failed in {phase}")),
+        Outcome::Partial => parts.push("interrupted, does not count".into()),
+        Outcome::Complete => {
+            let why: Vec<&str> =
+                trial.validity.iter().filter(|c| c.status == Status::Invalid).map(checks::plain).collect();
+            parts.push(if why.is_empty() { "valid".into() } else { format!("does not count: {}", why.join("; ")) });
+        }
+    }
+    format!("{}, round {}: {}", trial.case, trial.round, parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::sample;
+
+    #[test]
+    fn a_line_says_what_came_of_a_trial_and_why_it_does_not_count() {
+        let mut record = sample::record();
+        let mut lines: Vec<String> = record.trials.iter().map(|t| line(t, record.plan.cases.first())).collect();
+        record.trials[0].outcome = Outcome::Failed { phase: "prepare".into(), error: "it did not start".into() };
+        record.trials[0].workloads.clear();
+        record.trials[1].outcome = Outcome::Partial;
+        lines.extend(record.trials[..2].iter().map(|t| line(t, None)));
+        insta::assert_snapshot!("trial_lines", lines.join("\n"));
+    }
+}
