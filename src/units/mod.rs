@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Nanoseconds on `CLOCK_MONOTONIC`, or a span of such nanoseconds; the one clock of every latency.
@@ -143,7 +144,8 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Messages per second; written `500/s`, `20k/s`, `1.5M/s`, `600/m`.
+/// Messages per second; written `500/s`, `20k/s`, `1.5M/s`, `600/m`. Without a unit of time, such
+/// as `10k` or the number 10000, it is per second.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
 pub struct Rate(pub f64);
 
@@ -152,11 +154,11 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let bad = || {
             ParseError(format!(
-                "`{text}` is not a rate: write messages per second, such as \"500/s\", \"20k/s\", \"1.5M/s\""
+                "`{text}` is not a rate: write messages per second, such as 500, \"500/s\", \"20k/s\", \"1.5M/s\""
             ))
         };
         let (number, rest) = split_number(text).ok_or_else(bad)?;
-        let (scale, per) = rest.split_once('/').ok_or_else(bad)?;
+        let (scale, per) = rest.split_once('/').unwrap_or((rest, "s"));
         let scale = match scale.trim() {
             "" => 1.0,
             "k" | "K" => 1e3,
@@ -216,8 +218,54 @@ macro_rules! as_text {
 
 as_text! {
     Span, r"^[0-9._]+ ?(h|m|s|ms|us|µs|ns)$", "A duration with its unit, such as \"250us\", \"1.5s\" or \"2m\".";
-    Bytes, r"^[0-9._]+ ?([GMK]i?)?B$", "A size with its unit, such as \"128B\", \"1KiB\" or \"2MB\".";
-    Rate, r"^[0-9._]+ ?[kM]?/(s|m|h)$", "Messages per unit of time, such as \"500/s\", \"20k/s\" or \"1.5M/s\"."
+    Bytes, r"^[0-9._]+ ?([GMK]i?)?B$", "A size with its unit, such as \"128B\", \"1KiB\" or \"2MB\"."
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct RateVisitor;
+        impl Visitor<'_> for RateVisitor {
+            type Value = Rate;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("messages per second, such as 500, \"500/s\" or \"20k/s\"")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Rate, E> {
+                text.parse().map_err(E::custom)
+            }
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Rate, E> {
+                self.visit_f64(number as f64)
+            }
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Rate, E> {
+                self.visit_f64(number as f64)
+            }
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Rate, E> {
+                // The same grammar as of text: what is negative or no number is refused there.
+                number.to_string().parse().map_err(E::custom)
+            }
+        }
+        d.deserialize_any(RateVisitor)
+    }
+}
+
+impl JsonSchema for Rate {
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "number"],
+            "pattern": r"^[0-9._]+ ?[kM]?(/(s|m|h))?$",
+            "minimum": 0,
+            "description": "Messages per unit of time, such as \"500/s\", \"20k/s\" or \"1.5M/s\"; a number \
+                            without a unit is per second."
+        })
+    }
 }
 
 /// A latency for people: three significant digits in the unit that fits, `84.1us`, `1.20ms`, `12s`.
@@ -284,8 +332,27 @@ mod tests {
         assert!("-1s".parse::<Span>().is_err());
         assert!("1 fortnight".parse::<Span>().is_err());
         assert!("128".parse::<Bytes>().is_err());
-        assert!("20k".parse::<Rate>().is_err());
         assert!("".parse::<Rate>().is_err());
+    }
+
+    /// However it is written: as text, as a number of TOML or JSON, with or without a unit.
+    #[test]
+    fn a_rate_without_a_unit_is_per_second() {
+        #[derive(Deserialize)]
+        struct Typed {
+            rate: Rate,
+        }
+        let toml = |text: &str| toml::from_str::<Typed>(&format!("rate = {text}")).map(|l| l.rate);
+        for (text, rate) in [("1000", 1e3), ("0.5", 0.5), ("\"10k\"", 1e4), ("\"10000\"", 1e4), ("\"1.5M/s\"", 1.5e6)] {
+            assert_eq!(toml(text).unwrap(), Rate(rate), "{text}");
+            assert_eq!(serde_json::from_str::<Rate>(text).unwrap(), Rate(rate), "{text}");
+        }
+        assert_eq!("10k".parse::<Rate>().unwrap(), Rate(1e4));
+        assert_eq!("2.5M".parse::<Rate>().unwrap(), Rate(2.5e6));
+        for text in ["-1", "inf", "nan", "\"10q\"", "\"k\"", "true", "\"10/\"", "\"10/d\"", "[1]"] {
+            let said = toml(text).unwrap_err().to_string();
+            assert!(said.contains("messages per second"), "{text}: {said}");
+        }
     }
 
     #[test]
