@@ -6,7 +6,6 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::Overrides;
 use super::diagnose::{Diagnosis, MistakePlace, locate, reword};
 use super::edit::{self, Edit};
 use super::environment;
@@ -16,6 +15,7 @@ use super::gate;
 use super::known::KnownNames;
 use super::load::Payloads;
 use super::resolve;
+use super::{OptionEdit, Overrides};
 use crate::plan::problem::{Problem, segments, suggest};
 use crate::plan::{Case, Plan, SystemTypes};
 use crate::units::Span;
@@ -81,6 +81,9 @@ impl Builder<'_> {
     fn apply(&mut self, o: &Overrides) -> Result<(), Diagnosis> {
         for (path, value) in &o.set {
             self.set(format!("--set {path}={value}"), path, edit::read_value(value), value)?;
+        }
+        for OptionEdit { option, path, value } in &o.options {
+            self.set(option.clone(), path, edit::read_value(value), value)?;
         }
         if let Some(trials) = o.trials {
             self.set(format!("--trials {trials}"), "run.trials", Value::Integer(trials.into()), &trials.to_string())?;
