@@ -18,7 +18,7 @@ fn run(scenario: &str, args: &[&str]) -> Value {
     let mut command = Command::new(PROGRAM);
     let file = if scenario.ends_with(".toml") { scenario.to_owned() } else { format!("scenarios/{scenario}.toml") };
     command.args(["run", &file, "--trials", "1", "--duration", "1s"]);
-    command.args(["--set", "run.warmup=300ms", "--format", "json", "--out", out.path().to_str().unwrap()]).args(args);
+    command.args(["--set", "run.warmup=300ms", "--format", "record", "--out", out.path().to_str().unwrap()]).args(args);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code().unwrap();

@@ -3,7 +3,7 @@
 use crate::engine::Register;
 
 use super::scenario_args::ScenarioArgs;
-use super::{Exit, Failure, OutputFormat, pretty, print};
+use super::{Exit, Failure, OutputFormat, pretty, print, source};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct CheckArgs {
 
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let register = Register::built_in();
-    let scenario = args.scenario.load(&register.types())?;
+    let scenario = source::load(&args.scenario, &register.types())?;
     let secrets = register.secrets(&scenario.plan);
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let plan = secrets.clean(scenario.plan);

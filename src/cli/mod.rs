@@ -1,21 +1,36 @@
 //! One file per command; arguments in, exit code out.
 
+mod adhoc;
 pub mod broker;
 mod calibrate;
 mod check;
+mod color;
 mod compare;
 mod doctor;
+mod environment;
 mod export;
 mod history;
+mod init;
 mod interrupt;
+mod list;
+mod man;
+mod page;
 mod progress;
 mod report;
+mod results;
 mod run;
 mod run_writer;
 mod scenario_args;
+mod scenarios;
+mod shipped;
+mod source;
 mod systems;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::report::export::summary;
+use color::ColorChoice;
 
 /// What the exit codes mean; a stable interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,27 +72,32 @@ impl Exit {
 /// Benchmarks messaging systems so that the result can be believed.
 ///
 /// A scenario describes one workload; msgbench drives it on an open-loop schedule against the
-/// built-in reference broker and NATS, accounts for every message, and reports latency from the
-/// instant each message was due.
+/// built-in reference broker, NATS and Kafka, accounts for every message, and reports latency from
+/// the instant each message was due.
 ///
-/// Start here:  msgbench run scenarios/fanout.toml --quick
+/// Start here:  msgbench run fanout --quick
 #[derive(Debug, Parser)]
-#[command(
-    name = "msgbench",
-    version,
-    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 3 regression or unmet expectation, 4 invalid measurement, 5 inconclusive where the policy says that fails, 6 system under test failed, 7 the result, or a part of it, could not be written, 130 interrupted"
-)]
+#[command(name = "msgbench", version, after_help = environment::after_help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Execute a scenario, print a summary, write results and a report
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Validate a scenario and print the resolved plan; starts nothing
     Check(check::CheckArgs),
+    /// Write a commented scenario to begin with
+    Init(init::InitArgs),
+    /// List the built-in scenarios, or show one
+    Scenarios(scenarios::ScenariosArgs),
+    /// List past results, newest first
+    List(list::ListArgs),
     /// Compare two results, or the systems within one: what differs, by how much, how certain
     Compare(compare::CompareArgs),
     /// Results over time: trends, and where a level changed
@@ -104,6 +124,9 @@ enum Command {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man(man::ManArgs),
 }
 
 /// What there is a JSON schema of.
@@ -116,6 +139,8 @@ enum SchemaOf {
     Gate,
     /// run.json
     Run,
+    /// The output of run --format json, and `summary` of compare --format json
+    Summary,
     /// The output of compare --format json
     Compare,
     /// A line of a history file
@@ -139,24 +164,32 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // A closed standard output is not worth a panic.
-            let _ = e.print();
+            match meant(&e) {
+                Some(words) => crate::units::say(format_args!("msgbench: {words}")),
+                // A closed standard output is not worth a panic.
+                None => drop(e.print()),
+            }
             return if e.use_stderr() { Exit::Usage as u8 } else { Exit::Passed as u8 };
         }
     };
     let exit = match cli.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(&args, cli.color.on()),
+        Command::Init(args) => init::run(&args),
+        Command::Scenarios(args) => scenarios::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::History(args) => history::run(&args),
-        Command::Report(args) => report::run(&args),
+        Command::Report(args) => report::run(&args, cli.color.on()),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
         Command::Schema { of } => print(&match of {
             SchemaOf::Scenario => pretty(&crate::scenario::schema(&crate::engine::Register::built_in().types())),
             SchemaOf::Gate => pretty(&schemars::schema_for!(crate::scenario::gate::GateFile)),
             SchemaOf::Run => pretty(&schemars::schema_for!(crate::record::Record)),
-            SchemaOf::Compare => pretty(&schemars::schema_for!(crate::compare::Comparison)),
+            SchemaOf::Summary => pretty(&schemars::schema_for!(summary::RunOutcome)),
+            SchemaOf::Compare => pretty(&schemars::schema_for!(summary::CompareOutcome)),
             SchemaOf::History => pretty(&schemars::schema_for!(crate::compare::history::HistoryEntry)),
         }),
         Command::Doctor(args) => doctor::doctor(&args),
@@ -173,6 +206,22 @@ pub fn main() -> u8 {
             failure.exit as u8
         }
     }
+}
+
+/// What a user meant by an option that there is not, where other programs have it.
+fn meant(error: &clap::Error) -> Option<String> {
+    let given = error.get(ContextKind::InvalidArg)?.to_string();
+    let option = given.split(['=', ' ']).next().unwrap_or_default();
+    let remedy = match (error.kind(), option) {
+        (ErrorKind::UnknownArgument, "--json") => "write --format json",
+        (ErrorKind::UnknownArgument, "--no-color") => "write --color never",
+        (ErrorKind::UnknownArgument, "--payload" | "--message-size") => "write --size",
+        (ErrorKind::UnknownArgument, "--file" | "--scenario" | "-f") => {
+            "a scenario is named without an option, such as msgbench run my.toml"
+        }
+        _ => return None,
+    };
+    Some(format!("there is no option {option}: {remedy}"))
 }
 
 /// The gravest outcome of the limits that a result was held to: 4 before 3 before 5.

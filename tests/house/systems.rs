@@ -16,6 +16,7 @@ const NAMES: [(&str, &str); 13] = [
     ("src/calibrate: kafka", "it asks for the cargo feature"),
     ("src/cli/broker/lines.rs: kafka", "a key of the ready line of the built-in broker"),
     ("src/cli/broker/lines.rs: nats", "a scheme of addresses"),
+    ("src/cli/shipped.rs: bridge", "a file of scenarios/"),
     ("src/plan/address.rs: kafka", "a scheme of addresses"),
     ("src/plan/address.rs: nats", "a scheme of addresses"),
     ("src/system/external.rs: jetstream", "a field of INFO"),
