@@ -65,7 +65,7 @@ def number(pattern, text):
 def ours(scenario, *sets):
     """One trial; the first workload of the record, throughput, generator CPU."""
     with tempfile.TemporaryDirectory() as out:
-        command = [MSGBENCH, "run", scenario, "--trials", "1", "--format", "json", "--quiet", "--out", out]
+        command = [MSGBENCH, "run", scenario, "--trials", "1", "--format", "record", "--quiet", "--out", out]
         for s in sets:
             command += ["--set", s]
         # 4: invalid is for latencies; a ceiling is meant to be at the limit.

@@ -126,7 +126,7 @@ fn hangup_terminate_and_interrupt_keep_what_is_measured_and_leave_nothing_behind
         for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
             scope.spawn(move || {
                 let (temp, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-                let extra = ["--trials", "2", "--duration", "60s", "--format", "json"];
+                let extra = ["--trials", "2", "--duration", "60s", "--format", "record"];
                 let mut run = Run::start(command(temp.path(), out.path(), &extra).env("RUST_BACKTRACE", "1"));
                 let broker = until("its broker", || run.children().first().copied());
                 until("files of the broker", || (!entries(temp.path()).is_empty()).then_some(()));
@@ -152,7 +152,7 @@ fn hangup_terminate_and_interrupt_keep_what_is_measured_and_leave_nothing_behind
 #[test]
 fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
     let (temp, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut command = command(temp.path(), out.path(), &["--trials", "1", "--duration", "2s", "--format", "json"]);
+    let mut command = command(temp.path(), out.path(), &["--trials", "1", "--duration", "2s", "--format", "record"]);
     // SAFETY: signal is async-signal-safe.
     unsafe {
         command.pre_exec(|| {

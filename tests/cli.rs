@@ -55,7 +55,7 @@ fn a_system_that_is_not_there_is_skipped_or_asked_for() {
         command.args(["run", "scenarios/burst.toml", "--quick", "--out", out.path().to_str().unwrap()]).args(extra);
         command
     };
-    let record = json(run(&["--format", "json"]).args(["--duration", "500ms"]));
+    let record = json(run(&["--format", "record"]).args(["--duration", "500ms"]));
     assert_eq!(record["skipped"][0]["system"], "nats");
     assert!(record["skipped"][0]["remedy"].as_str().unwrap().contains("nats-server"), "{}", record["skipped"]);
     assert!(record["trials"].as_array().unwrap().iter().all(|t| t["case"] == "reference"));

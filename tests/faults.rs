@@ -34,7 +34,7 @@ impl Ran {
 }
 
 fn msgbench(scenario: &Path, out: &Path) -> Output {
-    Command::new(PROGRAM).arg("run").arg(scenario).args(["--format", "json", "--out"]).arg(out).output().unwrap()
+    Command::new(PROGRAM).arg("run").arg(scenario).args(["--format", "record", "--out"]).arg(out).output().unwrap()
 }
 
 /// One trial of a scenario: 2 consumers, no warm-up, `rest` on top.

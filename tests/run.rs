@@ -17,7 +17,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");
 
 fn msgbench(args: &[&str], out: &Path) -> Output {
     let out = out.to_str().unwrap();
-    Command::new(PROGRAM).args(args).args(["--out", out, "--format", "json"]).output().unwrap()
+    Command::new(PROGRAM).args(args).args(["--out", out, "--format", "record"]).output().unwrap()
 }
 
 fn record(output: &Output) -> Value {
@@ -166,7 +166,7 @@ fn disturbed(act: impl FnOnce(&Child)) -> (Option<i32>, Value) {
     let out = tempfile::tempdir().unwrap();
     let run = Command::new(PROGRAM)
         .args(["run", "scenarios/fanout.toml", "--system", "reference", "--trials", "1", "--duration", "60s"])
-        .args(["--rate", "1k/s", "--set", "run.warmup=0s", "--format", "json", "--out", out.path().to_str().unwrap()])
+        .args(["--rate", "1k/s", "--set", "run.warmup=0s", "--format", "record", "--out", out.path().to_str().unwrap()])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

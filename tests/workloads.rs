@@ -21,7 +21,7 @@ fn run(scenario: &str, args: &[&str]) -> Value {
     command.args(["run", &file, "--trials", "1", "--duration", "1s"]);
     // The bound on the start of a system: on a busy machine Java alone takes a minute.
     command.args(["--set", "run.connect=180s", "--set", "run.warmup=300ms"]);
-    command.args(["--format", "json", "--out", out.path().to_str().unwrap()]).args(args);
+    command.args(["--format", "record", "--out", out.path().to_str().unwrap()]).args(args);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code().unwrap();

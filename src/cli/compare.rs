@@ -16,6 +16,7 @@ use crate::report::export;
 use crate::report::pages::comparison as render;
 use crate::scenario::gate;
 
+use super::results::{self, QuickResults, ResultsArgs};
 use super::{Exit, Failure, pretty, print};
 
 /// Arguments of `compare`.
@@ -23,10 +24,13 @@ use super::{Exit, Failure, pretty, print};
 pub struct CompareArgs {
     /// The result to compare with: a folder, or its run.json; or a folder that holds several
     /// results of one scenario, whose trials are taken together; or a result of the OpenMessaging
-    /// Benchmark or an HdrHistogram log
+    /// Benchmark or an HdrHistogram log. Also `latest`, `previous` (the one before it of the same
+    /// scenario) or the name of a scenario, for its newest result
     baseline: PathBuf,
     /// The result to compare; without it, the systems within the first are compared with each other
     candidate: Option<PathBuf>,
+    #[command(flatten)]
+    results: ResultsArgs,
     /// Within one result: compare each system with this one
     #[arg(long, value_name = "SYSTEM", conflicts_with = "candidate")]
     against: Option<String>,
@@ -65,7 +69,7 @@ enum CompareFormat {
     /// For people
     #[default]
     Text,
-    /// Everything, for scripts
+    /// A summary, then everything, for scripts
     Json,
     /// For a pull request or a GitHub step summary
     Markdown,
@@ -78,15 +82,16 @@ enum CompareFormat {
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
-    let baseline = load(&args.baseline, args.log_unit)?;
-    let candidate = args.candidate.as_deref().map(|path| load(path, args.log_unit)).transpose()?;
+    let (path_a, path_b) = meant(args)?;
+    let baseline = load(&path_a, args.log_unit)?;
+    let candidate = path_b.as_deref().map(|path| load(path, args.log_unit)).transpose()?;
     let logs = || std::iter::once(&baseline).chain(&candidate).any(|l| foreign::is_log(&l.record));
     if args.log_unit.is_some() && !logs() {
         return Err(Failure::usage("--log-unit: neither result is an HdrHistogram interval log of another tool"));
     }
     let subject = &candidate.as_ref().unwrap_or(&baseline).record;
     let (gate, expect) = rules(args.gate.as_deref(), subject)?;
-    let labels = labels(&args.baseline, args.candidate.as_deref());
+    let labels = labels(&path_a, path_b.as_deref());
     let mut named = vec![NamedRecord { label: &labels.0, record: &baseline.record }];
     named.extend(candidate.as_ref().map(|loaded| NamedRecord { label: &labels.1, record: &loaded.record }));
     // Without a baseline none of two systems is worse than it should be. A scenario with a gate
@@ -123,18 +128,47 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     Ok(if args.exit_zero { Exit::Passed } else { Exit::of_code(comparison.overall.exit_code) })
 }
 
-/// A result, or all results in a folder taken together.
+/// The two results. Of `latest` and `previous` the older one is the baseline, in whatever order
+/// they are named.
+fn meant(args: &CompareArgs) -> Result<(PathBuf, Option<PathBuf>), Failure> {
+    let find = |path: &PathBuf| results::find(path, &args.results.dir, QuickResults::LeftOut);
+    let (a, b) = (find(&args.baseline)?, args.candidate.as_ref().map(find).transpose()?);
+    let word = |given: &Path, word: &str| given == Path::new(word) && !given.exists();
+    let newest_first = word(&args.baseline, "latest") && args.candidate.as_deref().is_some_and(|c| word(c, "previous"));
+    let (a, b) = match b {
+        Some(b) if newest_first => (b, Some(a)),
+        b => (a, b),
+    };
+    let named = |given: &Path, found: &Path| given != found;
+    if named(&args.baseline, &a) || args.candidate.as_deref().zip(b.as_deref()).is_some_and(|(g, f)| named(g, f)) {
+        let what = match &b {
+            Some(b) => format!("baseline {}, candidate {}", a.display(), b.display()),
+            None => format!("the systems in {}", a.display()),
+        };
+        crate::units::say(format_args!("msgbench: compared: {what}"));
+    }
+    Ok((a, b))
+}
+
+/// A result, or all results in a folder taken together, without those of `--quick`.
 fn load(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
     if !path.is_dir() || path.join("run.json").exists() {
         return one(path, unit);
     }
-    let mut records = Vec::new();
-    // DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them; or files of another tool in
-    // DIR.
+    let mut found = results_in(path)?;
+    found = results::without_quick(found, path)?;
+    let records = found.iter().map(|path| one(path, unit)).collect::<Result<Vec<_>, _>>()?;
+    compare::pool(records).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+}
+
+/// DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them; or files of another tool in
+/// DIR.
+pub(super) fn results_in(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut found = Vec::new();
     let mut open = vec![(path.to_path_buf(), 0)];
     while let Some((folder, depth)) = open.pop() {
         if folder.join("run.json").exists() {
-            records.push(one(&folder, unit)?);
+            found.push(folder);
             continue;
         }
         let read = std::fs::read_dir(&folder);
@@ -145,11 +179,11 @@ fn load(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
             if entry.is_dir() && depth < 2 {
                 open.push((entry, depth + 1));
             } else if depth == 0 && entry.extension().is_some_and(|e| e == "json" || e == "hlog") {
-                records.push(one(&entry, unit)?);
+                found.push(entry);
             }
         }
     }
-    compare::pool(records).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+    Ok(found)
 }
 
 /// A result folder, its run.json, or a file of another tool. Interval logs are named by their whole
@@ -199,7 +233,7 @@ fn labels(a: &Path, b: Option<&Path>) -> (String, String) {
 fn output(c: &Comparison, format: CompareFormat) -> Result<String, Failure> {
     Ok(match format {
         CompareFormat::Text => render::text::page(c),
-        CompareFormat::Json => pretty(c),
+        CompareFormat::Json => pretty(&export::summary::of_comparison(c.clone())),
         CompareFormat::Markdown => render::markdown::page(c),
         CompareFormat::Github => export::github::page(c),
         CompareFormat::Junit => export::junit::page(c),

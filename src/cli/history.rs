@@ -10,6 +10,7 @@ use crate::record::store;
 use crate::report::charts::{self, Foot};
 use crate::units::say;
 
+use super::results::{self, QuickResults, ResultsArgs};
 use super::{Exit, Failure, OutputFormat, pretty, print};
 
 /// Arguments of `history`.
@@ -17,9 +18,12 @@ use super::{Exit, Failure, OutputFormat, pretty, print};
 pub struct HistoryArgs {
     /// The history file: one JSON object a line; it is made when a result is added
     file: PathBuf,
-    /// Append this result (a folder, or its run.json) first; may be given several times
+    /// Append this result first (a folder, its run.json, latest, previous, or the name of a
+    /// scenario), or all results in this folder but those of --quick; may be given several times
     #[arg(long = "add", value_name = "RESULT")]
     add: Vec<PathBuf>,
+    #[command(flatten)]
+    results: ResultsArgs,
     /// What the added results measured, such as a commit
     #[arg(long, value_name = "NAME", requires = "add")]
     commit: Option<String>,
@@ -58,13 +62,13 @@ enum Unjudged {
     Fail,
 }
 
-pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &HistoryArgs, color: bool) -> Result<Exit, Failure> {
     if !(args.max_change.0 > 0.0 && args.max_change.0 <= 10.0) {
         return Err(Failure::usage(format!("--max-change: {} is not above 0% and up to 1000%", args.max_change)));
     }
     let mut entries = read(args)?;
-    for path in &args.add {
-        let record = store::load(path).map_err(Failure::usage)?.record;
+    for path in &added(args)? {
+        let record = store::record(path).map_err(Failure::usage)?;
         let mut new = history::entries(&record, args.commit.as_deref());
         if new.iter().all(|e| e.runs == 0) && !args.gate {
             return Err(Failure::new(
@@ -113,7 +117,7 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
     }
     match args.format {
         OutputFormat::Json => print(&pretty(&list))?,
-        OutputFormat::Text => print(&crate::report::pages::history::page(&list, super::text_style(false)))?,
+        OutputFormat::Text => print(&crate::report::pages::history::page(&list, super::text_style(color, false)))?,
     };
     let worse = |s: &MetricSeries| s.changes.last().is_some_and(|c| c.worse && c.state == ChangeState::Confirmed);
     let open = args.on_unjudged == Unjudged::Fail && list.iter().any(|s| s.unjudged.is_some());
@@ -122,6 +126,26 @@ pub(super) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {
         () if args.gate && open => Exit::Inconclusive,
         () => Exit::Passed,
     })
+}
+
+/// The results to add, those of a folder in the order in which they were made.
+fn added(args: &HistoryArgs) -> Result<Vec<PathBuf>, Failure> {
+    let mut all = Vec::new();
+    for given in &args.add {
+        let path = results::find(given, &args.results.dir, QuickResults::LeftOut)?;
+        if !path.is_dir() || path.join("run.json").exists() {
+            all.push(path);
+            continue;
+        }
+        let mut found = results::without_quick(super::compare::results_in(&path)?, &path)?;
+        if found.is_empty() {
+            return Err(Failure::usage(format!("there is no result in {}", path.display())));
+        }
+        // The names of their folders are times.
+        found.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+        all.extend(found);
+    }
+    Ok(all)
 }
 
 fn usual(metric: &Metric) -> bool {

@@ -1,26 +1,40 @@
 //! One file per command; arguments in, exit code out.
 
+mod adhoc;
 pub mod broker;
 mod calibrate;
 mod check;
+mod color;
 mod compare;
 mod doctor;
+mod environment;
 mod export;
 mod history;
+mod init;
 mod interrupt;
+mod list;
+mod man;
+mod page;
 mod progress;
 mod report;
+mod results;
 mod review;
 mod run;
 mod run_writer;
 mod scenario_args;
+mod scenarios;
+mod shipped;
+mod source;
 mod systems;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::record::store::Store;
 use crate::report::charts::{self, Chart, Foot};
+use crate::report::export::summary;
 use crate::report::pages::text::TextStyle;
+use color::ColorChoice;
 
 /// What the exit codes mean; a stable interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,27 +76,32 @@ impl Exit {
 /// Benchmarks messaging systems so that the result can be believed.
 ///
 /// A scenario describes one workload; msgbench drives it on an open-loop schedule against the
-/// built-in reference broker and NATS, accounts for every message, and reports latency from the
-/// instant each message was due.
+/// built-in reference broker, NATS and Kafka, accounts for every message, and reports latency from
+/// the instant each message was due.
 ///
-/// Start here:  msgbench run scenarios/fanout.toml --quick
+/// Start here:  msgbench run fanout --quick
 #[derive(Debug, Parser)]
-#[command(
-    name = "msgbench",
-    version,
-    after_help = "Exit codes: 0 passed, 1 internal error, 2 usage or scenario error, 3 regression or unmet expectation, 4 invalid measurement, 5 inconclusive where the policy says that fails, 6 system under test failed, 7 the result, or a part of it, could not be written, 130 interrupted"
-)]
+#[command(name = "msgbench", version, after_help = environment::after_help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Execute a scenario, print a summary, write results and a report
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Say all that `run` would refuse of a scenario, and print the resolved plan; starts no server
     Check(check::CheckArgs),
+    /// Write a commented scenario to begin with
+    Init(init::InitArgs),
+    /// List the built-in scenarios, or show one
+    Scenarios(scenarios::ScenariosArgs),
+    /// List past results, newest first
+    List(list::ListArgs),
     /// Compare two results, or the systems within one: what differs, by how much, how certain
     Compare(compare::CompareArgs),
     /// Results over time: trends, and where a level changed
@@ -114,6 +133,9 @@ enum Command {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man(man::ManArgs),
 }
 
 /// What there is a JSON schema of.
@@ -126,6 +148,8 @@ enum SchemaOf {
     Gate,
     /// run.json
     Run,
+    /// The output of run --format json, and `summary` of compare --format json
+    Summary,
     /// The output of compare --format json
     Compare,
     /// A line of a history file
@@ -159,18 +183,25 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // A closed standard output is not worth a panic.
-            let _ = e.print();
+            match meant(&e) {
+                Some(words) => crate::units::say(format_args!("msgbench: {words}")),
+                // A closed standard output is not worth a panic.
+                None => drop(e.print()),
+            }
             return if e.use_stderr() { Exit::Usage as u8 } else { Exit::Passed as u8 };
         }
     };
     let exit = match cli.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(&args, cli.color.on()),
+        Command::Init(args) => init::run(&args),
+        Command::Scenarios(args) => scenarios::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => compare::run(&args),
-        Command::History(args) => history::run(&args),
-        Command::Report(args) => report::run(&args),
-        Command::Review(args) => review::run(&args),
+        Command::History(args) => history::run(&args, cli.color.on()),
+        Command::Report(args) => report::run(&args, cli.color.on()),
+        Command::Review(args) => review::run(&args, cli.color.on()),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
         Command::Schema { of: SchemaOf::Scenario, format: SchemaFormat::Markdown } => {
@@ -183,7 +214,8 @@ pub fn main() -> u8 {
             SchemaOf::Scenario => pretty(&crate::scenario::schema(&crate::engine::Register::built_in().types())),
             SchemaOf::Gate => pretty(&schemars::schema_for!(crate::scenario::gate::GateFile)),
             SchemaOf::Run => pretty(&schemars::schema_for!(crate::record::Record)),
-            SchemaOf::Compare => pretty(&schemars::schema_for!(crate::compare::Comparison)),
+            SchemaOf::Summary => pretty(&schemars::schema_for!(summary::RunOutcome)),
+            SchemaOf::Compare => pretty(&schemars::schema_for!(summary::CompareOutcome)),
             SchemaOf::History => pretty(&schemars::schema_for!(crate::compare::history::HistoryEntry)),
         }),
         Command::Doctor(args) => doctor::doctor(&args),
@@ -200,6 +232,22 @@ pub fn main() -> u8 {
             failure.exit as u8
         }
     }
+}
+
+/// What a user meant by an option that there is not, where other programs have it.
+fn meant(error: &clap::Error) -> Option<String> {
+    let given = error.get(ContextKind::InvalidArg)?.to_string();
+    let option = given.split(['=', ' ']).next().unwrap_or_default();
+    let remedy = match (error.kind(), option) {
+        (ErrorKind::UnknownArgument, "--json") => "write --format json",
+        (ErrorKind::UnknownArgument, "--no-color") => "write --color never",
+        (ErrorKind::UnknownArgument, "--payload" | "--message-size") => "write --size",
+        (ErrorKind::UnknownArgument, "--file" | "--scenario" | "-f") => {
+            "a scenario is named without an option, such as msgbench run my.toml"
+        }
+        _ => return None,
+    };
+    Some(format!("there is no option {option}: {remedy}"))
 }
 
 /// The gravest outcome of the limits that a result was held to: 4 before 3 before 5.
@@ -252,10 +300,8 @@ fn write_charts(dir: &std::path::Path, charts: &[Chart], foot: &Foot) -> Result<
 }
 
 /// How texts look on this terminal.
-fn text_style(why: bool) -> TextStyle {
-    let width = terminal_size::terminal_size().map_or(80, |(terminal_size::Width(w), _)| usize::from(w).max(20));
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    TextStyle { color: !plain && std::io::IsTerminal::is_terminal(&std::io::stdout()), width, why }
+fn text_style(color: bool, why: bool) -> TextStyle {
+    TextStyle { color, width: color::width().map_or(80, |w| w.max(20)), why }
 }
 
 fn print(text: &str) -> Result<Exit, Failure> {

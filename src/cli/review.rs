@@ -24,7 +24,7 @@ pub struct ReviewArgs {
     markdown: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &ReviewArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ReviewArgs, color: bool) -> Result<Exit, Failure> {
     let mut loaded = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
     for path in &args.results {
@@ -57,7 +57,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<Exit, Failure> {
     for file in args.markdown.clone().into_iter().chain(beside("review.md")) {
         write(&file, review::markdown(&all(&file)))?;
     }
-    let mut text = review::text(&all(Path::new("")), super::text_style(false));
+    let mut text = review::text(&all(Path::new("")), super::text_style(color, false));
     for file in &pages {
         text.push_str(&format!("\nreview: {}", file.display()));
     }

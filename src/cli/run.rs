@@ -10,6 +10,7 @@ use crate::host::machine as host;
 use crate::record::{
     Calibration, Completion, Folder, Gravest, Host, Record, RunClock, SCHEMA, ScenarioSource, Tool, rfc3339,
 };
+use crate::report::export::summary;
 use crate::scenario::Scenario;
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
@@ -18,7 +19,7 @@ use super::interrupt::listen;
 use super::progress::Progress;
 use super::run_writer::{RunOutput, RunWriter};
 use super::scenario_args::ScenarioArgs;
-use super::{Exit, Failure, OutputFormat, pretty, print};
+use super::{Exit, Failure, page, pretty, print, source};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -35,14 +36,32 @@ pub struct RunArgs {
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
-    /// What to print at the end: the summary for people, or the record for scripts
+    /// What to print at the end
     #[arg(long, value_enum, default_value_t)]
-    format: OutputFormat,
+    format: RunFormat,
+    /// Open the report at the end
+    #[arg(long)]
+    open: bool,
+    /// Print every percentile, every check that did not hold, and all remarks
+    #[arg(long)]
+    why: bool,
 }
 
-pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
+/// How a run prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum RunFormat {
+    /// The summary, for people
+    #[default]
+    Text,
+    /// The summary, for scripts: verdict, figures of each case, path of run.json
+    Json,
+    /// The whole record, as in run.json
+    Record,
+}
+
+pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let register = Register::built_in();
-    let scenario = args.scenario.load(&register.types())?;
+    let scenario = source::load(&args.scenario, &register.types())?;
     let secrets = register.secrets(&scenario.plan);
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let clock = RunClock::start();
@@ -56,7 +75,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scratch = Scratch::new().map_err(Failure::internal)?;
     let folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
     let planned = super::run_writer::mean_phases(&scenario.plan.cases);
-    let progress = Progress::new(args.quiet || args.format == OutputFormat::Json, planned);
+    let progress = Progress::new(args.quiet || args.format != RunFormat::Text, planned);
     swept(&progress, &scratch);
     let (clocksource, calibration) = (first.host.clocksource.clone(), first.calibration.clone());
     let run_writer = RunWriter::new(progress, first, folder, secrets.clone());
@@ -77,22 +96,44 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         return Err(Failure::system(secrets.text(&e.to_string())));
     }
     let limits = crate::compare::expectations(&kept.record, &kept.record.plan.expect);
-    let printed = show(args, &kept, &limits);
+    let code = code(&kept, ran.as_ref().err(), rendered.as_ref().err().is_some(), interrupted, &limits);
+    let printed = show(args, &kept, &limits, code, color);
     if let Some(words) = kept.folder.missing_because() {
         return Err(Failure::unwritten(words));
     }
     match ran {
-        Err(e @ RunError::Required(_)) => return Err(Failure::system(secrets.text(&e.to_string()))),
-        Err(e) => return Err(Failure::internal(secrets.text(&e.to_string()))),
+        Err(e) => return Err(Failure::new(code, secrets.text(&e.to_string()))),
         Ok(()) => {}
     }
     rendered.map_err(Failure::internal)?;
-    Ok(match exit(&kept.record, interrupted) {
-        Exit::Passed => printed.map(|_| super::expected(&limits))?,
-        // Whoever hung up reads no output.
-        Exit::Interrupted => Exit::Interrupted,
-        other => printed.map(|_| other)?,
-    })
+    // Whoever hung up reads no output.
+    if code != Exit::Interrupted {
+        printed?;
+    }
+    if args.open && kept.folder.has(PAGE) {
+        page::open(&kept.folder.place().join(PAGE)).unwrap_or_else(|words| say(format_args!("msgbench: {words}")));
+    }
+    Ok(code)
+}
+
+/// What the command exits with, unless the output cannot be printed.
+fn code(
+    kept: &RunOutput,
+    failed: Option<&RunError>,
+    unrendered: bool,
+    interrupted: bool,
+    limits: &[ExpectResult],
+) -> Exit {
+    match failed {
+        _ if kept.folder.missing_because().is_some() => Exit::Unwritten,
+        Some(RunError::Required(_)) => Exit::SystemFailed,
+        Some(_) => Exit::Internal,
+        None if unrendered => Exit::Internal,
+        None => match exit(&kept.record, interrupted) {
+            Exit::Passed => super::expected(limits),
+            other => other,
+        },
+    }
 }
 
 /// Says that others left something behind.
@@ -104,20 +145,27 @@ fn swept(progress: &Progress, scratch: &Scratch) {
     }
 }
 
+/// The report, and the record.
+const PAGE: &str = "report.html";
+const RUN: &str = "run.json";
+
 /// Prints what the user asked for, in spite of whatever could not be written.
-fn show(args: &RunArgs, kept: &RunOutput, limits: &[ExpectResult]) -> Result<Exit, Failure> {
-    if args.format == OutputFormat::Json {
-        return print(&pretty(&kept.record));
+fn show(args: &RunArgs, kept: &RunOutput, limits: &[ExpectResult], code: Exit, color: bool) -> Result<Exit, Failure> {
+    match args.format {
+        RunFormat::Record => return print(&pretty(&kept.record)),
+        RunFormat::Json => {
+            let path = Some(kept.folder.place().join(RUN)).filter(|path| path.exists());
+            let path = path.map(|path| path.display().to_string());
+            return print(&pretty(&summary::of_run(&kept.record, limits, code as u8, path)));
+        }
+        RunFormat::Text if args.quiet => return Ok(Exit::Passed),
+        RunFormat::Text => {}
     }
-    if args.quiet {
-        return Ok(Exit::Passed);
-    }
-    let summary = crate::report::pages::text::summary(&kept.record, super::text_style(false));
+    let summary = crate::report::pages::text::summary(&kept.record, super::text_style(color, args.why));
     let limits: String =
         limits.iter().map(|l| format!("{:<12} {}: {}\n", l.verdict.word(), l.case, l.sentence)).collect();
-    const PAGE: &str = "report.html";
     let place = match kept.folder.has(PAGE) {
-        true => format!("\nresults: {}", kept.folder.place().join(PAGE).display()),
+        true => format!("\nreport: {}", page::link(&kept.folder.place().join(PAGE))),
         false => String::new(),
     };
     print(&format!("{summary}{limits}{place}"))

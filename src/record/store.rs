@@ -286,12 +286,16 @@ fn json<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>, StoreErr
     })
 }
 
-/// Reads a run from its folder, or from its `run.json`.
+fn run_json(dir_or_run_json: &Path) -> PathBuf {
+    if dir_or_run_json.is_dir() { dir_or_run_json.join(RUN) } else { dir_or_run_json.to_path_buf() }
+}
+
+/// Reads the record of a run from its folder, or from its `run.json`, and nothing beside it.
 ///
 /// # Errors
-/// When a file is missing or malformed, or was written by another major version of the schema.
-pub fn load(dir_or_run_json: &Path) -> Result<Loaded, StoreError> {
-    let run = if dir_or_run_json.is_dir() { dir_or_run_json.join(RUN) } else { dir_or_run_json.to_path_buf() };
+/// As [`load`].
+pub fn record(dir_or_run_json: &Path) -> Result<Record, StoreError> {
+    let run = run_json(dir_or_run_json);
     let text = fs::read(&run).map_err(io_error("read", &run))?;
     let malformed = |problem: String| StoreError::Format { path: run.clone(), what: "a record of msgbench", problem };
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
@@ -301,7 +305,16 @@ pub fn load(dir_or_run_json: &Path) -> Result<Loaded, StoreError> {
     if found != SCHEMA {
         return Err(StoreError::Schema { path: run.clone(), found: found.into() });
     }
-    let record = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
+    serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))
+}
+
+/// Reads a run from its folder, or from its `run.json`.
+///
+/// # Errors
+/// When a file is missing or malformed, or was written by another major version of the schema.
+pub fn load(dir_or_run_json: &Path) -> Result<Loaded, StoreError> {
+    let run = run_json(dir_or_run_json);
+    let record = record(&run)?;
     let table = run.with_file_name(INTERVALS);
     let intervals = match File::open(&table) {
         Ok(file) => csv::Reader::from_reader(file).deserialize().collect::<Result<_, csv::Error>>().map_err(|e| {

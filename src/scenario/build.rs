@@ -6,6 +6,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::OptionEdit;
 use super::Overrides;
 use super::diagnose::{Diagnosis, MistakePlace, in_order, locate};
 use super::edit::{self, Edit};
@@ -116,6 +117,9 @@ impl Builder<'_> {
     fn apply(&mut self, o: &Overrides) {
         for (path, value) in &o.set {
             self.set(format!("--set {path}={value}"), path, edit::read_value(value), value);
+        }
+        for OptionEdit { option, path, value } in &o.options {
+            self.set(option.clone(), path, edit::read_value(value), value);
         }
         if let Some(trials) = o.trials {
             self.set(format!("--trials {trials}"), "run.trials", Value::Integer(trials.into()), &trials.to_string());

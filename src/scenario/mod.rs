@@ -76,11 +76,23 @@ impl Scenario {
     }
 }
 
+/// An option of the command line that changes one key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptionEdit {
+    /// As given, for messages: `--size 1KiB`.
+    pub option: String,
+    /// The key: `workload.payload.size`.
+    pub path: String,
+    pub value: String,
+}
+
 /// What the command line changes in a scenario.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Overrides {
     /// `--set path=value`, in order.
     pub set: Vec<(String, String)>,
+    /// Options that are short for a `--set`, in order.
+    pub options: Vec<OptionEdit>,
     /// `--system`: only these, and they are required. A driver that the file does not mention is
     /// added.
     pub systems: Vec<String>,
@@ -99,8 +111,29 @@ pub struct Overrides {
 /// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Wrong`] with place and
 /// hint for every mistake.
 pub fn load(path: &Path, overrides: &Overrides, types: &SystemTypes) -> Result<Scenario, ScenarioError> {
-    let text = read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })?;
-    parse(path, text, overrides, types)
+    parse(path, text(path)?, overrides, types)
+}
+
+/// The text of a scenario file.
+///
+/// # Errors
+/// [`ScenarioError::Read`].
+pub fn text(path: &Path) -> Result<String, ScenarioError> {
+    read::text(path).map_err(|source| ScenarioError::Read { path: path.to_path_buf(), source })
+}
+
+/// A scenario with other values, as text. Variables in values stay as they are typed; comments are
+/// lost.
+///
+/// # Errors
+/// What is wrong with the text or with a path. The result may still be refused by [`parse`].
+pub fn edited(text: &str, edits: &[(String, String)]) -> Result<String, String> {
+    let mut document: toml::Table = toml::from_str(text).map_err(|e| e.to_string())?;
+    for (path, value) in edits {
+        let segments = edit::normalise(&document, path).map_err(|(words, _)| words)?;
+        edit::put(&mut document, &segments, edit::read_value(value)).map_err(|(words, _)| words)?;
+    }
+    toml::to_string(&document).map_err(|e| e.to_string())
 }
 
 /// As [`load`], for a text in hand; `path` is named in mistakes, and payload files are relative to

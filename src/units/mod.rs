@@ -154,7 +154,7 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let bad = || {
             ParseError(format!(
-                "`{text}` is not a rate: write messages per second, such as \"500/s\", \"20k/s\", \"1.5M/s\""
+                "`{text}` is not a rate: write messages per second, such as 500, \"500/s\", \"20k/s\", \"1.5M/s\""
             ))
         };
         let (number, rest) = split_number(text).ok_or_else(bad)?;
@@ -381,6 +381,26 @@ mod tests {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
         assert!("".parse::<Rate>().is_err());
+    }
+
+    /// However it is written: as text, as a number of TOML or JSON, with or without a unit.
+    #[test]
+    fn a_rate_without_a_unit_is_per_second() {
+        #[derive(Deserialize)]
+        struct Typed {
+            rate: Rate,
+        }
+        let toml = |text: &str| toml::from_str::<Typed>(&format!("rate = {text}")).map(|l| l.rate);
+        for (text, rate) in [("1000", 1e3), ("0.5", 0.5), ("\"10k\"", 1e4), ("\"10000\"", 1e4), ("\"1.5M/s\"", 1.5e6)] {
+            assert_eq!(toml(text).unwrap(), Rate(rate), "{text}");
+            assert_eq!(serde_json::from_str::<Rate>(text).unwrap(), Rate(rate), "{text}");
+        }
+        assert_eq!("10k".parse::<Rate>().unwrap(), Rate(1e4));
+        assert_eq!("2.5M".parse::<Rate>().unwrap(), Rate(2.5e6));
+        for text in ["-1", "inf", "nan", "\"10q\"", "\"k\"", "true", "\"10/\"", "\"10/d\"", "[1]"] {
+            let said = toml(text).unwrap_err().to_string();
+            assert!(said.contains("messages per second"), "{text}: {said}");
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn a_scenario_has_its_faults_where_messages_are_stored() {
                 [faults]\ndrop = { every = 10 }\n\
                 [run]\nwarmup = \"0s\"\nduration = \"1s\"\ntrials = 1\ndrain = \"3s\"\n";
     std::fs::write(&file, text).unwrap();
-    let args = ["run", file.to_str().unwrap(), "--format", "json", "--out", dir.path().to_str().unwrap()];
+    let args = ["run", file.to_str().unwrap(), "--format", "record", "--out", dir.path().to_str().unwrap()];
     let output = Command::new(env!("CARGO_BIN_EXE_msgbench")).args(args).output().unwrap();
     let record: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));

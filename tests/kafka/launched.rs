@@ -165,8 +165,18 @@ fn a_run_by_the_program_accounts_for_every_message_and_leaves_nothing() {
     }
     let _turn = turn();
     let out = tempfile::tempdir().unwrap();
-    let args =
-        ["run", "scenarios/fanout.toml", "--quick", "--system", "kafka", "--rate", "1k/s", "--format", "json", "--out"];
+    let args = [
+        "run",
+        "scenarios/fanout.toml",
+        "--quick",
+        "--system",
+        "kafka",
+        "--rate",
+        "1k/s",
+        "--format",
+        "record",
+        "--out",
+    ];
     let output = Command::new(env!("CARGO_BIN_EXE_msgbench")).args(args).arg(out.path()).output().unwrap();
     let code = output.status.code().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -204,7 +214,7 @@ fn acknowledgements_of_a_paused_broker_are_late_and_not_foreign() {
     let output = Command::new(env!("CARGO_BIN_EXE_msgbench"))
         .arg("run")
         .arg(&scenario)
-        .args(["--format", "json", "--out"])
+        .args(["--format", "record", "--out"])
         .arg(dir.path())
         .output()
         .unwrap();

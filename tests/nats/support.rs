@@ -211,7 +211,7 @@ pub fn run_file(file: &Path, args: &[&str]) -> (Output, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_msgbench"))
         .arg("run")
         .arg(file)
-        .args(["--quick", "--format", "json", "--out"])
+        .args(["--quick", "--format", "record", "--out"])
         .arg(out.path())
         .args(args)
         .output()

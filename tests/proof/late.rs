@@ -93,7 +93,7 @@ fn acknowledgements_out_of_order_are_all_measured() {
          [[workload]]\npattern = \"stream\"\nload.rate = \"5k/s\"\n\
          [run]\nwarmup = \"0s\"\nduration = \"4s\"\ntrials = 1\npercentiles = [0.5, 0.9, 0.99]\n"
     );
-    let output = run(dir.path(), &text, &["--format", "json"]);
+    let output = run(dir.path(), &text, &["--format", "record"]);
     let trial = record(&output)["trials"][0].clone();
     assert_eq!(trial["outcome"]["status"], "complete", "{} {}", trial["outcome"], words(&output));
     let workload = &trial["workloads"][0];

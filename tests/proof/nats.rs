@@ -30,7 +30,7 @@ fn a_nats_server_that_stands_still_is_in_the_percentiles() {
         [[workload]]\nname = \"closed\"\npattern = \"request-reply\"\nload = { mode = \"closed\", think = \"1ms\" }\n\
         [[event]]\nat = \"3s\"\naction = \"pause\"\n[[event]]\nat = \"3500ms\"\naction = \"resume\"\n\
         [run]\nwarmup = \"500ms\"\nduration = \"10s\"\ntrials = 1\npercentiles = [0.5, 0.99, 0.995, 0.999]\n";
-    let output = run(dir.path(), text, &["--format", "json"]);
+    let output = run(dir.path(), text, &["--format", "record"]);
     let trial = record(&output)["trials"][0].clone();
     assert_eq!(trial["outcome"]["status"], "complete", "{} {}", trial["outcome"], words(&output));
     let at: Vec<f64> = trial["events"].as_array().unwrap().iter().map(|e| e["at_s"].as_f64().unwrap()).collect();
@@ -66,7 +66,7 @@ fn recovered(server: &Server, delay: Duration) -> (f64, f64) {
          [run]\nwarmup = \"500ms\"\nduration = \"4s\"\ntrials = 1\npercentiles = [0.05, 0.25, 0.5, 0.75]\n",
         proxy.address
     );
-    let output = run(dir.path(), &text, &["--format", "json"]);
+    let output = run(dir.path(), &text, &["--format", "record"]);
     let trial = record(&output)["trials"][0].clone();
     assert_eq!(trial["outcome"]["status"], "complete", "{} {}", trial["outcome"], words(&output));
     let of = |i: usize, p| quantile(&trial["workloads"][i]["latency"]["e2e"], p);

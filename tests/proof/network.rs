@@ -14,7 +14,7 @@ const SCENARIO: &str = "name = \"network\"\nquestion = \"Is an outage of the net
 /// administrator does not allow them, and the test is skipped.
 fn trial(events: &str, may_lack: &str) -> Option<Value> {
     let dir = tempfile::tempdir().unwrap();
-    let output = run(dir.path(), &format!("{SCENARIO}{events}"), &["--format", "json"]);
+    let output = run(dir.path(), &format!("{SCENARIO}{events}"), &["--format", "record"]);
     let said = words(&output);
     if output.status.code() == Some(2) && said.contains(may_lack) {
         needs::network(&said);

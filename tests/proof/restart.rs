@@ -20,7 +20,7 @@ fn restarted_in(dir: &Path, driver: &str, workload: &str, rest: &str) -> Value {
          [[event]]\nat = \"1500ms\"\naction = \"restart\"\n{rest}\n\
          [run]\nwarmup = \"0s\"\nduration = \"4s\"\ntrials = 1\ndrain = \"25s\"\n"
     );
-    let output = run(dir, &text, &["--format", "json"]);
+    let output = run(dir, &text, &["--format", "record"]);
     let trial = record(&output)["trials"][0].clone();
     assert_ne!(output.status.code(), Some(6), "{} {trial}", words(&output));
     assert_eq!(trial["outcome"]["status"], "complete", "{}", trial["outcome"]);

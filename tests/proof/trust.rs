@@ -47,11 +47,11 @@ fn certificate(limit: f64) -> String {
 fn a_rate_above_what_the_host_is_trusted_with_is_refused_unless_forced() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("certificate.json"), certificate(500.0)).unwrap();
-    let refused = run(dir.path(), SCENARIO, &["--format", "json"]);
+    let refused = run(dir.path(), SCENARIO, &["--format", "record"]);
     assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
     assert!(words(&refused).contains("schedules 1k/s") && words(&refused).contains("--force"), "{}", words(&refused));
     assert!(!dir.path().join("results").exists(), "nothing was measured");
-    let forced = run(dir.path(), SCENARIO, &["--format", "json", "--force"]);
+    let forced = run(dir.path(), SCENARIO, &["--format", "record", "--force"]);
     let record = record(&forced);
     let check = record["trials"][0]["validity"].as_array().unwrap().iter().find(|c| c["id"] == "V16").unwrap().clone();
     assert_eq!(check["status"], "WARN", "{check}");
@@ -79,9 +79,9 @@ fn a_certificate_of_another_host_binds_nobody_and_a_broken_one_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("certificate.json");
     std::fs::write(&file, certificate(500.0).replacen("\"kernel\":\"", "\"kernel\":\"not-", 1)).unwrap();
-    let other = record(&run(dir.path(), SCENARIO, &["--format", "json", "--duration", "200ms"]));
+    let other = record(&run(dir.path(), SCENARIO, &["--format", "record", "--duration", "200ms"]));
     assert!(other["calibration"].is_null(), "{}", other["calibration"]);
     std::fs::write(&file, "no certificate").unwrap();
-    let broken = run(dir.path(), SCENARIO, &["--format", "json", "--duration", "200ms"]);
+    let broken = run(dir.path(), SCENARIO, &["--format", "record", "--duration", "200ms"]);
     assert!(words(&broken).contains("is not cited") && record(&broken)["trials"][0].is_object(), "{}", words(&broken));
 }

@@ -245,6 +245,11 @@ pub enum Gravest {
 }
 
 impl Record {
+    /// Whether it was a smoke test (`--quick`): one short trial of each case.
+    pub fn quick(&self) -> bool {
+        self.scenario.overrides.iter().any(|(key, value)| key == "quick" && value == "true")
+    }
+
     /// Of what its trials came to, the gravest; `None` where nothing is wrong with them.
     pub fn gravest(&self) -> Option<Gravest> {
         let any = |wrong: &dyn Fn(&Trial) -> bool| self.trials.iter().any(wrong);

@@ -4,3 +4,4 @@ pub mod csv;
 pub mod github;
 pub mod junit;
 pub mod result;
+pub mod summary;

@@ -25,7 +25,7 @@ pub fn first(answer: &Answer<'_>) -> String {
     if let Some(point) = &answer.point {
         out.push_str(&format!("<p class=\"quiet\">This is at {}.</p>\n", escape(point)));
     }
-    let failures: String = answer.failures.iter().map(|f| format!("<li>{}</li>\n", escape(f))).collect();
+    let failures: String = answer.failures.iter().map(|f| format!("<li>{}</li>\n", escape(&f.sentence))).collect();
     if !failures.is_empty() {
         out.push_str(&format!("<ul class=\"failures\">\n{failures}</ul>\n"));
     }
@@ -108,10 +108,12 @@ fn card(
         return rows;
     }
     let key = match ranges {
-        Some(true) => "<p class=\"quiet\">Line: 95 % interval of the median over runs</p>\n",
-        Some(false) => "<p class=\"quiet\">Line: smallest to largest run</p>\n",
+        Some(true) => "; thin line: where the value lies with 95 % certainty",
+        Some(false) => "; thin line: from the smallest to the largest run",
         None => "",
     };
+    let scale = sides.iter().find_map(|s| of(s)).map_or_else(String::new, |f| f.show(largest));
+    let key = format!("<p class=\"quiet\">Bars from 0 to {scale}{key}</p>\n");
     format!("<div class=\"card\">\n<h2>{}</h2>\n{rows}{key}</div>\n", escape(title))
 }
 

@@ -78,7 +78,7 @@ fn first(answer: &Answer<'_>) -> String {
         out.push_str(&format!("This is at {}.\n\n", text(point)));
     }
     for failure in &answer.failures {
-        out.push_str(&format!("- {}\n", text(failure)));
+        out.push_str(&format!("- {}\n", text(&failure.sentence)));
     }
     for (word, sentence) in &answer.limits {
         out.push_str(&format!("- **{word}** {}\n", text(sentence)));

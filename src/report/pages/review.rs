@@ -7,7 +7,7 @@ use super::page::{section, shell};
 use super::text::{TextStyle, render, stacked, wrapped};
 use crate::record::Record;
 use crate::report::escape;
-use crate::report::words::answer::{self, Answer, AnswerSide, Figure, Standing, one_in};
+use crate::report::words::answer::{self, Answer, AnswerSide, RunFigure, Standing, one_in};
 use crate::report::words::method;
 use crate::report::words::view::TextTable;
 use crate::units::{digits, plural};
@@ -81,7 +81,7 @@ fn cell(record: &Record, answer: Option<&Answer<'_>>, name: &str) -> ReviewCell 
     }
     let sides = || answer.into_iter().flat_map(|a| a.sides.iter().zip(&a.standings));
     if let Some((side, standing)) = sides().find(|(s, _)| s.name() == name && !s.used.is_empty()) {
-        let words = |f: &Option<Figure>| f.as_ref().map(Figure::words);
+        let words = |f: &Option<RunFigure>| f.as_ref().map(RunFigure::words);
         return ReviewCell::Answered {
             typical: words(&side.typical).unwrap_or_else(|| "not measured".into()),
             tail: words(&side.tail),
@@ -91,7 +91,7 @@ fn cell(record: &Record, answer: Option<&Answer<'_>>, name: &str) -> ReviewCell 
     }
     let skipped =
         || record.skipped.iter().find(|s| s.system == name).map(|s| format!("was not measured: {}", s.reason));
-    let sentence = answer.and_then(|a| a.failure_of(name, &own)).map(|s| s[name.len()..].trim().to_owned());
+    let sentence = answer.and_then(|a| a.failure_of(name)).map(|s| s[name.len()..].trim().to_owned());
     let reason = sentence.or_else(skipped).unwrap_or_else(|| "was not measured".into());
     ReviewCell::Failed(reason.trim_end_matches('.').to_owned())
 }

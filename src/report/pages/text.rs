@@ -80,7 +80,7 @@ fn last(answer: &Answer<'_>, style: TextStyle) -> String {
     }
     out.push_str(&wrapped(&answer.losses, "", width));
     for failure in &answer.failures {
-        out.push_str(&wrapped(failure, "  ", width));
+        out.push_str(&wrapped(&failure.sentence, "  ", width));
     }
     for (word, sentence) in &answer.limits {
         let line = wrapped(&format!("{word} {sentence}"), "  ", width);

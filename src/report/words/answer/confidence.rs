@@ -73,10 +73,10 @@ pub(super) fn confidence(context: &AnswerContext<'_>) -> Confidence {
     let open = undecided(context, &used);
     if n < FEW {
         let needed = FOR_AN_INTERVAL.max(open.iter().filter_map(|(_, needed)| *needed).max().unwrap_or(0) as usize);
-        return make(ConfidenceLevel::Low, runs, format!("{needed} would raise it"));
+        return make(ConfidenceLevel::Low, runs, format!("{needed} runs each would raise it"));
     }
     if let Some((pair, needed)) = open.first() {
-        let raise = needed.map_or_else(String::new, |n| format!("{n} of each would decide it"));
+        let raise = needed.map_or_else(String::new, |n| format!("{n} runs each would decide it"));
         return make(ConfidenceLevel::Medium, format!("{runs}; {pair} is not decided"), raise);
     }
     if busy(&used) > 0.5 {
@@ -88,7 +88,7 @@ pub(super) fn confidence(context: &AnswerContext<'_>) -> Confidence {
         return make(ConfidenceLevel::Medium, why, "longer runs would raise it (--duration)".into());
     }
     if n < FOR_AN_INTERVAL {
-        let raise = format!("{FOR_AN_INTERVAL} would raise it");
+        let raise = format!("{FOR_AN_INTERVAL} runs each would raise it");
         return make(ConfidenceLevel::Medium, runs, raise);
     }
     make(ConfidenceLevel::High, format!("{runs}, and they agree"), String::new())

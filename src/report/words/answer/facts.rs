@@ -28,6 +28,7 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
         Some(format!("{} / {} / {}", digits(l.lost), digits(l.duplicated), digits(l.reordered)))
     });
     add("Survives a power cut", &|s| Some(power(s.facts()?)));
+    add("Version", &|s| Some(s.facts()?.version.clone()).filter(|v| !v.is_empty()));
     add("Broker CPU for 1,000 messages/s", &|s| {
         let cpu = s.used.iter().filter_map(|t| t.broker.as_ref()?.cpu_us_per_msg).collect();
         median_f64(cpu).map(|us| format!("{} of a core", cores(us / 1e3)))
@@ -87,10 +88,10 @@ fn power(facts: &SystemFacts) -> String {
         Durability::Memory => "no: in memory".into(),
         Durability::None => "no: it keeps no message".into(),
         // Records of before levels were kept have the words of the system.
-        Durability::Unstated => {
-            let words = facts.guarantees.get("durability").map_or("not known", String::as_str);
-            words.split([':', ',']).next().unwrap_or(words).to_owned()
-        }
+        Durability::Unstated => facts.guarantees.get("durability").map_or_else(
+            || "not known".into(),
+            |words| format!("not said; it states: {}", words.split([':', ',']).next().unwrap_or(words)),
+        ),
     }
 }
 

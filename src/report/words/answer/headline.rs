@@ -22,7 +22,19 @@ pub(super) fn headline(context: &AnswerContext<'_>) -> String {
         text.push_str(&tail_words(first, context.tail));
         return text + ".";
     }
-    let each: Vec<String> = rest.iter().map(|s| other_words(context, first, s, rest.len() == 1)).collect();
+    // The first of the slower ones says than which; the others are read the same way.
+    let mut said = rest.len() == 1;
+    let each: Vec<String> = rest
+        .iter()
+        .map(|s| {
+            let words = other_words(context, first, s, rest.len() == 1);
+            if said || !words.ends_with(" slower") && !words.ends_with(" less") {
+                return words;
+            }
+            said = true;
+            format!("{words} than {}", first.name())
+        })
+        .collect();
     match each.split_last() {
         Some((last, [])) => text.push_str(&format!(", {last}")),
         Some((last, before)) => text.push_str(&format!(", {}, and {last}", before.join(", "))),

@@ -90,6 +90,7 @@ fn nothing_lost(whole: &[&AnswerSide<'_>], all: bool) -> String {
         0 => format!("{} of {} were acknowledged", digits(total(|l| l.acked)), digits(total(|l| l.sent))),
         n => format!("{} of {} arrived", digits(total(|l| l.delivered)), digits(n)),
     };
+    let count = if whole.len() > 1 { format!("together {count}") } else { count };
     let names: Vec<&str> = whole.iter().map(|s| s.name()).collect();
     let subject = match (all, &names[..]) {
         (true, [_, _]) => "Neither lost a message".to_string(),

@@ -53,13 +53,21 @@ pub struct Answer<'a> {
     /// What must be known before the answer is quoted, the gravest first.
     pub remarks: Vec<Remark>,
     /// Systems without an answer, each in one sentence.
-    pub failures: Vec<String>,
+    pub failures: Vec<SystemFailure>,
     /// The limits of the scenario: word and sentence of each, the gravest first.
     pub limits: Vec<(&'static str, String)>,
 }
 
 /// The check of keeping up.
 const OVERLOAD: &str = "V3";
+
+/// Why a system has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemFailure {
+    pub system: String,
+    /// Whole, with the name of the system.
+    pub sentence: String,
+}
 
 /// What the parts of an answer are made of.
 struct AnswerContext<'a> {
@@ -130,15 +138,12 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
 impl Answer<'_> {
     /// Messages of all complete trials of a side that never arrived; `None` where none is complete.
     pub fn lost(side: &AnswerSide<'_>) -> Option<u64> {
-        side.complete().next().map(|_| losses::sum(side).lost)
+        side.complete().next().map(|_| side.ledger().lost)
     }
 
     /// The sentence on a system without an answer.
-    pub fn failure_of(&self, system: &str, all: &[&str]) -> Option<&str> {
-        let begins = |sentence: &str, name: &str| sentence.strip_prefix(name).is_some_and(|r| r.starts_with(' '));
-        // `nats` is not `nats cluster`.
-        let whose = |sentence: &str| all.iter().filter(|n| begins(sentence, n)).max_by_key(|n| n.len()).copied();
-        self.failures.iter().map(String::as_str).find(|f| whose(f) == Some(system))
+    pub fn failure_of(&self, system: &str) -> Option<&str> {
+        self.failures.iter().find(|f| f.system == system).map(|f| f.sentence.as_str())
     }
 
     /// The figures and the facts in one table: a row for each question, a column for each system.
@@ -228,34 +233,39 @@ fn limits(record: &Record) -> Vec<(&'static str, String)> {
 
 /// Systems that were skipped, failed, or have no trial that counts: one sentence each, with the
 /// reason.
-fn failures(record: &Record, sides: &[AnswerSide<'_>]) -> Vec<String> {
-    let mut list: Vec<String> = Vec::new();
+fn failures(record: &Record, sides: &[AnswerSide<'_>]) -> Vec<SystemFailure> {
+    let mut list: Vec<SystemFailure> = Vec::new();
+    let mut add = |system: &str, sentence: String| list.push(SystemFailure { system: system.into(), sentence });
     for side in sides.iter().filter(|s| s.used.is_empty() || s.partial) {
         let name = side.name();
         if side.partial {
-            list.push(format!(
-                "{name} was interrupted: these figures are of a part of a trial, and count for no comparison."
-            ));
+            add(
+                name,
+                format!("{name} was interrupted: these figures are of a part of a trial, and count for no comparison."),
+            );
             continue;
         }
         if let Some((phase, error)) = side.failure() {
-            list.push(format!("{name} failed in {phase}: {}.", error.trim_end_matches('.')));
+            add(name, format!("{name} failed in {phase}: {}.", error.trim_end_matches('.')));
             continue;
         }
         let overload = side.all.iter().flat_map(|t| &t.validity);
         if let Some(check) = overload.clone().find(|c| c.id == OVERLOAD && c.status == Status::Invalid) {
-            list.push(format!("{name} was overloaded, no trial counts: {}.", check.observed.trim_end_matches('.')));
+            add(name, format!("{name} was overloaded, no trial counts: {}.", check.observed.trim_end_matches('.')));
             continue;
         }
         let reasons = invalid_because(side.all.iter().copied());
-        list.push(match reasons.is_empty() {
-            true => format!("{name} has no trial that counts."),
-            false => format!("{name} has no trial that counts: {}.", reasons.join(", ")),
-        });
+        add(
+            name,
+            match reasons.is_empty() {
+                true => format!("{name} has no trial that counts."),
+                false => format!("{name} has no trial that counts: {}.", reasons.join(", ")),
+            },
+        );
     }
     for s in &record.skipped {
         let (reason, remedy) = (s.reason.trim_end_matches('.'), s.remedy.trim_end_matches('.'));
-        list.push(format!("{} was not measured: {reason}. To have it measured: {remedy}.", s.system));
+        add(&s.system, format!("{} was not measured: {reason}. To have it measured: {remedy}.", s.system));
     }
     list
 }

@@ -84,7 +84,7 @@ fn left_out(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     if failed > 0 {
         why.insert(0, format!("{failed} failed"));
     }
-    add(&format!("{out} of {} are left out:", plural(all.len() as u64, "trial")), format!("{}.", why.join(", ")));
+    add(&format!("{out} of {} are left out:", plural(all.len() as u64, "run")), format!("{}.", why.join(", ")));
 }
 
 /// Guarantees that differ; a running server beside a launched one.
@@ -203,7 +203,7 @@ fn machine(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     match (busy > 0.0, shared) {
         (true, _) => {
             let shared = if shared { format!("{cpus}; ") } else { String::new() };
-            let share = format!("in {:.0} % of the trials", (busy * 100.0).ceil());
+            let share = format!("in {:.0} % of the runs", (busy * 100.0).ceil());
             names.truncate(2);
             let text = format!("({shared}{} {share}): slow messages may be its doing.", names.join(", "));
             add("The test machine was busy", text);
@@ -277,6 +277,6 @@ fn other_checks(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String))
     for (_, words, names, n) in hits {
         let names = names.into_iter().collect::<Vec<_>>().join(", ");
         let title = words[..1].to_uppercase() + &words[1..];
-        add(&title, format!("({names}; {}).", plural(n as u64, "trial")));
+        add(&title, format!("({names}; {}).", plural(n as u64, "run")));
     }
 }

@@ -9,7 +9,7 @@ use crate::record::{Check, Outcome, Promise, TailDoubt, sample};
 fn read(record: &Record) -> String {
     let a = of(record).unwrap();
     let mut lines = vec![format!("{}: {}", a.word, a.headline), a.losses.clone()];
-    lines.extend(a.failures.clone());
+    lines.extend(a.failures.iter().map(|f| f.sentence.clone()));
     lines.push(a.confidence.words());
     lines.extend(a.facts.rows.iter().map(|r| r.join(" | ")));
     lines.extend(a.remarks.iter().map(|r| format!("- {} {}", r.title, r.text)));
@@ -92,13 +92,13 @@ fn one_trial_that_counts_is_an_answer() {
     }
     let a = of(&r).unwrap();
     assert_eq!((a.word, r.gravest()), ("OK", None));
-    assert!(a.remarks.iter().any(|m| m.title == "18 of 20 trials are left out:"), "{:?}", a.remarks);
+    assert!(a.remarks.iter().any(|m| m.title == "18 of 20 runs are left out:"), "{:?}", a.remarks);
     for t in r.trials.iter_mut().filter(|t| t.case == "nats") {
         t.validity.push(check("V3", Status::Invalid));
     }
     let a = of(&r).unwrap();
     assert_eq!((a.word, r.gravest()), ("INCOMPLETE", Some(Gravest::Invalid)));
-    assert_eq!(a.failures, ["nats was overloaded, no trial counts: 8000 due, 4000 made."]);
+    assert_eq!(a.failure_of("nats"), Some("nats was overloaded, no trial counts: 8000 due, 4000 made."));
     assert!(a.headline.starts_with("reference delivers a message in"), "{}", a.headline);
     r.trials.iter_mut().for_each(|t| t.validity.push(check("V1", Status::Invalid)));
     let a = of(&r).unwrap();
@@ -110,7 +110,7 @@ fn one_trial_that_counts_is_an_answer() {
     }
     let a = of(&r).unwrap();
     assert_eq!((a.word, a.headline.as_str()), ("FAILED", "All systems failed: nothing was measured."));
-    assert_eq!(a.failures[0], "reference failed in measure: gone.");
+    assert_eq!(a.failure_of("reference"), Some("reference failed in measure: gone."));
     r.trials.clear();
     assert!(of(&r).is_none());
 }

@@ -1,0 +1,277 @@
+//! What a script asks first: the verdict, and a few figures of each case. Schema
+//! `msgbench.summary/1`: fields may be added, none is removed or changes its meaning.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::compare::{Comparison, ExpectResult};
+use crate::record::{Ledger, Record, Status, Trial};
+use crate::report::words::answer;
+use crate::report::words::view::{response, trials, usable};
+use crate::units::{Nanos, latency};
+
+/// The schema this program writes.
+pub const SCHEMA: &str = "msgbench.summary/1";
+
+/// The output of `run --format json`.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct RunOutcome {
+    pub summary: RunSummary,
+}
+
+/// The outcome of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct RunSummary {
+    /// Always `msgbench.summary/1`.
+    pub schema: String,
+    /// `OK`, `WARN`, `UNMET`, `INVALID`, `BROKEN` or `FAILED`: the gravest thing that there is to
+    /// say; `EMPTY` where nothing was measured.
+    pub verdict: String,
+    /// What the command exits with.
+    pub exit_code: u8,
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Whether it was a smoke test (`--quick`), which is no measurement.
+    pub quick: bool,
+    /// Path of run.json, which has everything; null where it could not be written.
+    pub record: Option<String>,
+    /// One for each case and workload that was tried.
+    pub cases: Vec<CaseSummary>,
+    /// Systems that were not put to the test, and why.
+    pub skipped: BTreeMap<String, String>,
+    /// The limits of the scenario.
+    pub limits: Vec<LimitSummary>,
+}
+
+/// One workload of one case.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct CaseSummary {
+    /// System and load point in a word.
+    pub case: String,
+    pub system: String,
+    /// The swept settings that make the load point: path to value; empty when nothing is swept.
+    pub point: BTreeMap<String, String>,
+    pub workload: String,
+    /// The kind of latency: `e2e`, `rtt`, `ack`, or the same with `.service` where messages have no
+    /// intended time; null where none was measured.
+    pub latency: Option<String>,
+    /// The median over the valid trials, the lower of two; null where it is infinite or unknown:
+    /// see `p50`.
+    pub p50_ns: Option<Nanos>,
+    pub p99_ns: Option<Nanos>,
+    /// The same for people; `inf` where so many messages never arrived, `-` where too few samples
+    /// stand behind it.
+    pub p50: String,
+    pub p99: String,
+    /// Deliveries owed, and what became of them, over the valid trials; over all that ended, where
+    /// none is valid.
+    pub expected: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub reordered: u64,
+    pub trials: usize,
+    pub trials_valid: usize,
+    /// The worst of the checks of all trials.
+    pub validity: Status,
+}
+
+/// A limit of the scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct LimitSummary {
+    pub case: String,
+    /// `MET`, `UNMET`, `INCONCLUSIVE`, `INVALID` or `NOT JUDGED`.
+    pub verdict: String,
+    pub sentence: String,
+}
+
+/// The summary of a run that ends with this exit code and is kept at this path.
+pub fn of_run(record: &Record, limits: &[ExpectResult], exit_code: u8, path: Option<String>) -> RunOutcome {
+    let limits = limits
+        .iter()
+        .map(|l| LimitSummary { case: l.case.clone(), verdict: l.verdict.word().into(), sentence: l.sentence.clone() })
+        .collect();
+    let summary = RunSummary {
+        schema: SCHEMA.into(),
+        verdict: answer::of(record).map_or("EMPTY", |said| said.word).into(),
+        exit_code,
+        scenario: record.plan.name.clone(),
+        quick: record.quick(),
+        record: path,
+        cases: cases(record),
+        skipped: record.skipped.iter().map(|s| (s.system.clone(), s.reason.clone())).collect(),
+        limits,
+    };
+    RunOutcome { summary }
+}
+
+fn cases(record: &Record) -> Vec<CaseSummary> {
+    let mut out = Vec::new();
+    for case in &record.plan.cases {
+        let all: Vec<&Trial> = trials(record, &case.id).collect();
+        if all.is_empty() {
+            continue;
+        }
+        let valid: Vec<&Trial> = all.iter().copied().filter(|t| usable(t)).collect();
+        let counted = if valid.is_empty() { &all } else { &valid };
+        for (index, workload) in case.workloads.iter().enumerate() {
+            let of = |trial: &Trial| trial.workloads.get(index).and_then(response).map(|(kind, _)| kind);
+            let sum = |field: fn(&Ledger) -> u64| {
+                counted.iter().filter_map(|t| t.workloads.get(index)).map(|w| field(&w.ledger)).sum()
+            };
+            let (p50, p99) = (middle(&valid, index, 0.5), middle(&valid, index, 0.99));
+            out.push(CaseSummary {
+                case: case.id.clone(),
+                system: record.plan.systems.get(case.system).map_or_else(String::new, |s| s.name.clone()),
+                point: case.point.iter().cloned().collect(),
+                workload: workload.name.clone(),
+                latency: counted.iter().find_map(|t| of(t)).map(str::to_owned),
+                p50_ns: p50.flatten(),
+                p99_ns: p99.flatten(),
+                p50: shown(p50),
+                p99: shown(p99),
+                expected: sum(|l| l.expected),
+                lost: sum(|l| l.lost),
+                duplicated: sum(|l| l.duplicated),
+                reordered: sum(|l| l.reordered),
+                trials: all.len(),
+                trials_valid: valid.len(),
+                validity: all.iter().map(|t| t.validity_status()).max().unwrap_or(Status::NotJudged),
+            });
+        }
+    }
+    out
+}
+
+/// The middle of a percentile over trials: `None` where one of them has too few samples for it,
+/// `Some(None)` where it is infinite.
+fn middle(trials: &[&Trial], workload: usize, quantile: f64) -> Option<Option<Nanos>> {
+    let value = |trial: &Trial| {
+        let (_, latency) = trial.workloads.get(workload).and_then(response)?;
+        latency.at(quantile).filter(|p| p.printable).map(|p| p.value_ns)
+    };
+    let mut values: Vec<Option<Nanos>> = trials.iter().map(|t| value(t)).collect::<Option<_>>()?;
+    values.sort_by_key(|v| v.unwrap_or(Nanos::MAX));
+    values.get(values.len().saturating_sub(1) / 2).copied()
+}
+
+fn shown(value: Option<Option<Nanos>>) -> String {
+    match value {
+        None => "-".into(),
+        Some(None) => "inf".into(),
+        Some(Some(ns)) => latency(ns),
+    }
+}
+
+/// The output of `compare --format json`: the summary, then all of the comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct CompareOutcome {
+    pub summary: CompareSummary,
+    #[serde(flatten)]
+    pub comparison: Comparison,
+}
+
+/// The outcome of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct CompareSummary {
+    /// Always `msgbench.summary/1`.
+    pub schema: String,
+    /// The gravest verdict of the metrics that decide.
+    pub verdict: String,
+    /// What the command exits with, unless `--exit-zero` says 0.
+    pub exit_code: u8,
+    /// The answer in a sentence.
+    pub sentence: String,
+    pub baseline: String,
+    pub candidate: String,
+    /// One for each metric that decides, of each pair and load point.
+    pub metrics: Vec<MetricSummary>,
+}
+
+/// A metric that decides.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct MetricSummary {
+    /// Scenario and load point.
+    pub scenario: String,
+    pub metric: String,
+    /// What its values count: `ns`, `msg/s`, ...
+    pub unit: String,
+    /// The sides as they are called in sentences.
+    pub baseline: String,
+    pub candidate: String,
+    /// Medians over the valid trials; null where there is none, or it is infinite.
+    pub baseline_median: Option<f64>,
+    pub candidate_median: Option<f64>,
+    /// Candidate to baseline, and its 95 % interval where there are enough trials for one.
+    pub ratio: Option<f64>,
+    pub ratio_ci95: Option<(f64, f64)>,
+    pub verdict: String,
+}
+
+/// The summary of a comparison, with it.
+pub fn of_comparison(comparison: Comparison) -> CompareOutcome {
+    let metrics = comparison
+        .rows
+        .iter()
+        .filter(|row| row.primary)
+        .map(|row| MetricSummary {
+            scenario: row.scenario.clone(),
+            metric: row.metric.to_string(),
+            unit: row.unit.clone(),
+            baseline: row.a.label.clone(),
+            candidate: row.b.label.clone(),
+            baseline_median: row.a.median,
+            candidate_median: row.b.median,
+            ratio: row.ratio.map(|r| r.value),
+            ratio_ci95: row.ratio.and_then(|r| r.ci95),
+            verdict: row.word().into(),
+        })
+        .collect();
+    let summary = CompareSummary {
+        schema: SCHEMA.into(),
+        verdict: comparison.overall.verdict.word().into(),
+        exit_code: comparison.overall.exit_code,
+        sentence: comparison.overall.sentence.clone(),
+        baseline: comparison.baseline.label.clone(),
+        candidate: comparison.candidate.label.clone(),
+        metrics,
+    };
+    CompareOutcome { summary, comparison }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::sample;
+
+    #[test]
+    fn every_figure_of_the_summary_is_in_the_record() {
+        let record = sample::record();
+        let outcome = of_run(&record, &[], 4, Some("results/run.json".into()));
+        let value = serde_json::to_value(&outcome).unwrap();
+        assert_eq!(value["summary"]["schema"], SCHEMA);
+        assert_eq!(value["summary"]["verdict"], answer::of(&record).unwrap().word);
+        let tried = record.plan.cases.iter().filter(|c| record.trials.iter().any(|t| t.case == c.id));
+        assert_eq!(outcome.summary.cases.len(), tried.map(|c| c.workloads.len()).sum::<usize>());
+        for case in &outcome.summary.cases {
+            let of: Vec<&Trial> = record.trials.iter().filter(|t| t.case == case.case).collect();
+            let valid: Vec<_> = of.iter().copied().filter(|t| usable(t)).collect();
+            assert_eq!((case.trials, case.trials_valid), (of.len(), valid.len()));
+            let index = valid.iter().find_map(|t| t.workloads.iter().position(|w| w.name == case.workload));
+            if let (Some(ns), Some(index)) = (case.p99_ns, index) {
+                let all: Vec<_> = valid.iter().filter_map(|t| response(&t.workloads[index])?.1.at(0.99)).collect();
+                assert!(all.iter().any(|p| p.value_ns == Some(ns)), "{case:?}");
+                assert_eq!(case.p99, latency(ns));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_infinite_and_what_has_too_few_samples_is_unknown() {
+        assert_eq!(
+            (shown(None), shown(Some(None)), shown(Some(Some(1000)))),
+            ("-".into(), "inf".into(), "1.00us".into())
+        );
+    }
+}
