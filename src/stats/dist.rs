@@ -27,7 +27,8 @@ pub fn normal_two_sided(z: f64) -> f64 {
 }
 
 /// Two-sided p-value of Student's t with `df` degrees of freedom, through the incomplete beta
-/// function (Abramowitz and Stegun 26.7.1): I_{df/(df+t^2)}(df/2, 1/2).
+/// function (Abramowitz and Stegun 26.7.1): I_{df/(df+t^2)}(df/2, 1/2), which is 1 -
+/// I_{t^2/(df+t^2)}(1/2, df/2).
 pub fn t_two_sided(t: f64, df: f64) -> f64 {
     if t.is_nan() || df.is_nan() || df <= 0.0 {
         return f64::NAN;
@@ -35,7 +36,11 @@ pub fn t_two_sided(t: f64, df: f64) -> f64 {
     if t.is_infinite() {
         return 0.0;
     }
-    statrs::function::beta::beta_reg(0.5 * df, 0.5, df / (df + t * t))
+    // Each from the side on which its argument is small: 1 - x would lose the digits of a small t.
+    match t * t < 1.0 {
+        true => 1.0 - statrs::function::beta::beta_reg(0.5, 0.5 * df, t * t / (df + t * t)),
+        false => statrs::function::beta::beta_reg(0.5 * df, 0.5, df / (df + t * t)),
+    }
 }
 
 /// Quantile of Student's t: the inverse of the distribution function, refined by Newton's method to

@@ -37,29 +37,34 @@ pub fn of(blocks: &[TailInterval], quantile: f64, typical: Nanos) -> TailDoubt {
     let beside = |i: usize, j: usize| {
         slow.get(j).is_some_and(|slow| *slow) && blocks[j].above > 0 && 2 * blocks[i].longest >= blocks[j].longest
     };
-    let all: u64 = blocks.iter().map(|b| b.above).sum();
-    let (mut doubt, mut of_them, mut late, mut here, mut longest_in) = (TailDoubt::default(), 0, 0, false, 0);
-    for (i, b) in blocks.iter().enumerate() {
-        let was = std::mem::replace(&mut here, slow[i] || beside(i, i + 1) || (i > 0 && beside(i, i - 1)));
-        if !here {
-            continue;
-        }
-        if !was {
-            doubt.episodes += 1;
-            late = 0;
-        }
-        of_them += b.above;
-        late += b.late;
-        if b.longest > doubt.longest_ns {
-            (doubt.longest_ns, doubt.at_s, longest_in) = (b.longest, b.start_s, doubt.episodes);
-        }
-        // While nothing moves, every message that is due waits for the end, and nobody else.
-        if longest_in == doubt.episodes {
-            let due = rate(blocks) * doubt.longest_ns as f64 / 1e9;
-            doubt.stall = doubt.longest_ns >= 10 * typical && (0.5 * due..=2.0 * due).contains(&(late as f64));
+    let in_one = |i: usize| slow[i] || beside(i, i + 1) || (i > 0 && beside(i, i - 1));
+    let mut episodes: Vec<std::ops::Range<usize>> = Vec::new();
+    for i in (0..blocks.len()).filter(|i| in_one(*i)) {
+        match episodes.last_mut().filter(|e| e.end == i) {
+            Some(episode) => episode.end = i + 1,
+            None => episodes.push(i..i + 1),
         }
     }
-    doubt.share = of_them as f64 / all.max(1) as f64;
+    let all: u64 = blocks.iter().map(|b| b.above).sum();
+    let of_them: u64 = episodes.iter().flat_map(|e| &blocks[e.clone()]).map(|b| b.above).sum();
+    let mut doubt = TailDoubt {
+        episodes: episodes.len() as u32,
+        share: of_them as f64 / all.max(1) as f64,
+        ..TailDoubt::default()
+    };
+    for episode in &episodes {
+        for b in &blocks[episode.clone()] {
+            if b.longest > doubt.longest_ns {
+                (doubt.longest_ns, doubt.at_s) = (b.longest, b.start_s);
+                // While nothing moves, every message that is due waits for the end, and nobody else.
+                // The end of it may be in the next block, where no message is above the percentile.
+                let around = episode.start.saturating_sub(1)..(episode.end + 1).min(blocks.len());
+                let late: u64 = blocks[around].iter().map(|b| b.late).sum();
+                let due = rate(blocks) * doubt.longest_ns as f64 / 1e9;
+                doubt.stall = doubt.longest_ns >= 10 * typical && (0.5 * due..=2.0 * due).contains(&(late as f64));
+            }
+        }
+    }
     doubt
 }
 
