@@ -325,7 +325,7 @@ mod tests {
         ] {
             insta::assert_snapshot!(name, page(&list, TextStyle::default()));
             let word = words::headline(&list).unwrap().word;
-            // A regression does not end because a setting changed, but when the new series is judged.
+            // A regression ends when the series that follows is judged, not before.
             let wanted = match name {
                 "history_steady" => "STEADY",
                 "history_judged_again" => "NEW SERIES",
