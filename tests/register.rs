@@ -258,7 +258,8 @@ mod what_run_refuses_check_refuses {
         ) {
             let register = Register::built_in();
             let types = register.types();
-            let Some(plan) = unchecked(driver, option, url, &types) else { return Ok(()) };
+            prop_assume!(unchecked(driver, option, url, &types).is_some());
+            let plan = unchecked(driver, option, url, &types).unwrap();
             let checked = parse(Path::new("t.toml"), text(driver, &[option], url, WORKLOADS[0]), &Overrides::default(), &types);
             match register.check(&plan) {
                 Ok(()) => prop_assert!(checked.is_ok(), "{:?}", checked.err()),

@@ -383,8 +383,15 @@ fn pages_open_in_a_browser() {
     assert_eq!(code, Some(0), "{said}");
     let text = std::fs::read_to_string(elsewhere.join("report.html")).unwrap();
     assert!(text.contains("No heat map: its interval log is not beside run.json.") && !text.contains("class=\"f h0\""));
+}
 
-    // History, with a step that is confirmed.
+/// History, with a step that is confirmed.
+#[test]
+fn a_history_opens_in_a_browser() {
+    let Some(browser) = needs::chromium() else { return };
+    let results = Results::new("");
+    let page = PathBuf::from(results.path("page.html"));
+    let html = page.to_str().unwrap();
     let file = results.path("history.jsonl");
     for day in 1..=16 {
         let step = if day > 12 { 1.3 } else { 1.0 };

@@ -95,7 +95,7 @@ mod tests {
         c
     }
 
-    /// The figure is never smaller than what was proved, whichever of error and tolerance is larger.
+    /// The figure is never smaller than what was proved: the larger of error and tolerance.
     #[test]
     fn the_difference_is_the_larger_of_error_and_tolerance_of_the_shortest_delay() {
         let line = |expected: f64, error: f64, tolerance: f64| {

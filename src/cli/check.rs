@@ -35,7 +35,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if let Some(calibration) = calibration(&machine::read(), profile()) {
         engine::trusts(&scenario.plan, &calibration).map_err(Failure::usage)?;
     }
-    let mut notes = systems(&scenario, &register, &secrets)?;
+    let mut notes = systems(&scenario, &register, &secrets, args.connect)?;
     if args.connect {
         notes.extend(connect(&scenario, &register, &secrets)?);
     }
@@ -57,8 +57,9 @@ fn context(scratch: &Scratch, timeout: Span) -> SystemContext {
     SystemContext { dir: scratch.path().to_path_buf(), timeout: timeout.duration() }
 }
 
-/// Whether each system can be launched here: what is not required is left out of a run.
-fn systems(scenario: &Scenario, register: &Register, secrets: &Secrets) -> Result<Notes, Failure> {
+/// Whether each system can be launched here. A scenario is right wherever it is checked: what this
+/// machine lacks is said, and refused only where systems are to be tried.
+fn systems(scenario: &Scenario, register: &Register, secrets: &Secrets, tried: bool) -> Result<Notes, Failure> {
     let scratch = Scratch::new().map_err(Failure::internal)?;
     let mut notes = Notes::new();
     let mut refused = Vec::new();
@@ -68,6 +69,9 @@ fn systems(scenario: &Scenario, register: &Register, secrets: &Secrets) -> Resul
         match error {
             SystemError::Unavailable { reason, remedy, .. } if !spec.require => {
                 notes.push(("not here", format!("{}, which a run leaves out: {reason}; {remedy}", spec.name)));
+            }
+            SystemError::Unavailable { reason, remedy, .. } if !tried => {
+                notes.push(("not here", format!("{}, without which a run ends: {reason}; {remedy}", spec.name)));
             }
             _ => refused.push(scenario.about_system(i, "driver", words, None).to_string()),
         }

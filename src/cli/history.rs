@@ -119,7 +119,10 @@ pub(super) fn run(args: &HistoryArgs, color: bool) -> Result<Exit, Failure> {
         OutputFormat::Json => print(&pretty(&list))?,
         OutputFormat::Text => print(&crate::report::pages::history::page(&list, super::text_style(color, false)))?,
     };
-    let worse = |s: &MetricSeries| s.changes.last().is_some_and(|c| c.worse && c.state == ChangeState::Confirmed);
+    // A regression does not end because a setting changed: not before the new series is judged.
+    let worse = |s: &MetricSeries| {
+        history::stands(&list, s) && s.changes.last().is_some_and(|c| c.worse && c.state == ChangeState::Confirmed)
+    };
     let open = args.on_unjudged == Unjudged::Fail && list.iter().any(|s| s.unjudged.is_some());
     Ok(match () {
         () if args.gate && list.iter().any(worse) => Exit::Regressed,

@@ -278,6 +278,24 @@ pub fn judge(entries: &[HistoryEntry], wanted: &[Metric], max_change: f64) -> Ve
     list
 }
 
+/// Whether the last level of a series is the last one that was judged of its case: no series that
+/// goes on longer is judged.
+pub fn stands(list: &[MetricSeries], s: &MetricSeries) -> bool {
+    !continued(list, s, &|o| o.unjudged.is_none())
+}
+
+/// Whether no other series of the case goes on longer.
+pub fn is_latest(list: &[MetricSeries], s: &MetricSeries) -> bool {
+    s.unjudged.is_some() || !continued(list, s, &|_| true)
+}
+
+fn continued(list: &[MetricSeries], s: &MetricSeries, by: &dyn Fn(&MetricSeries) -> bool) -> bool {
+    let case = |o: &MetricSeries| (&o.scenario, &o.case) == (&s.scenario, &s.case);
+    let end = list.iter().filter(|o| case(o) && o.series == s.series).filter_map(|o| o.at.last()).max();
+    let longer = |o: &MetricSeries| o.at.last() > end || o.unjudged.is_some();
+    list.iter().any(|o| case(o) && o.series != s.series && by(o) && longer(o))
+}
+
 /// Why nothing judges the latest result of a series.
 fn unjudged(found: &MetricSeries, of: &[&HistoryEntry], opened: Option<&str>) -> Option<String> {
     let last = of.last()?;

@@ -186,6 +186,14 @@ mod tests {
             ("history_steady", vec![MetricSeries { changes: Vec::new(), ..series() }]),
         ] {
             insta::assert_snapshot!(name, page(&list, TextStyle::default()));
+            let word = words::headline(&list).unwrap().word;
+            // A regression ends when the series that follows is judged, not before.
+            let wanted = match name {
+                "history_steady" => "STEADY",
+                "history_judged_again" => "NEW SERIES",
+                _ => "REGRESSED",
+            };
+            assert_eq!(word, wanted, "{name}");
             let html = html(&list);
             let headline = words::headline(&list).unwrap();
             assert!(html.find(&escape(&headline.text)).unwrap() < html.find("<h2").unwrap(), "{name}");

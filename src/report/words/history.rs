@@ -1,6 +1,6 @@
 //! What a history says: one system over time, in sentences, the gravest first.
 
-use crate::compare::history::{ChangeState, LevelChange, MetricSeries};
+use crate::compare::history::{ChangeState, LevelChange, MetricSeries, is_latest, stands};
 use crate::plan::metric::{Quantity, Unit};
 use crate::units::{plural, three_digits, time_words};
 
@@ -41,11 +41,11 @@ pub fn findings(list: &[MetricSeries]) -> Vec<HistoryFinding> {
     let mut opened: Vec<String> = Vec::new();
     for s in list {
         let name = name(list, s);
-        let current = is_current(list, s);
+        let known = stands(list, s);
         for (i, c) in s.changes.iter().enumerate() {
             let text = format!("{name} {}", change(s, c));
             match c.state {
-                _ if !current || i + 1 < s.changes.len() => add(7, "earlier", text),
+                _ if !known || i + 1 < s.changes.len() => add(7, "earlier", text),
                 ChangeState::Suspect => {
                     add(2, "SUSPECT", format!("{text}; fewer than three results stand behind it"));
                 }
@@ -63,7 +63,7 @@ pub fn findings(list: &[MetricSeries]) -> Vec<HistoryFinding> {
         }
         match s.trend {
             Some(t) => add(5, "TREND", format!("{name} drifts by {:+.1} % with each result", t * 100.0)),
-            None if current && s.changes.is_empty() && s.unjudged.is_none() && s.note.is_none() => {
+            None if is_latest(list, s) && s.changes.is_empty() && s.unjudged.is_none() && s.note.is_none() => {
                 add(6, "STEADY", format!("{name} is steady over {} ({})", results(s), last(s)));
             }
             None => {}
@@ -89,14 +89,6 @@ fn name(list: &[MetricSeries], s: &MetricSeries) -> String {
     let several = list.iter().any(|o| o.scenario != s.scenario);
     let scenario = if several { format!("{}: ", s.scenario) } else { String::new() };
     format!("{scenario}{} {}", s.case, s.metric)
-}
-
-/// Whether no other series of the case goes on longer.
-fn is_current(list: &[MetricSeries], s: &MetricSeries) -> bool {
-    let same = |o: &&MetricSeries| (&o.scenario, &o.case) == (&s.scenario, &s.case) && o.series != s.series;
-    let own = list.iter().filter(|o| o.series == s.series && o.case == s.case && o.scenario == s.scenario);
-    let end = own.filter_map(|o| o.at.last()).max();
-    s.unjudged.is_some() || list.iter().filter(same).all(|o| o.unjudged.is_none() && o.at.last() <= end)
 }
 
 /// What nothing judges: once for each reason, with the metrics that it holds for, and what the

@@ -70,7 +70,7 @@ fn lost(side: &AnswerSide<'_>) -> String {
     if l.corrupted > 0 {
         parts.push(format!("changed {}", digits(l.corrupted)));
     }
-    let level = side.facts().map(|f| super::facts::delivery_words(f)).filter(|w| !w.is_empty());
+    let level = side.facts().map(super::facts::delivery_words).filter(|w| !w.is_empty());
     let verdict = match (kept(side), level) {
         (true, Some(level)) => format!(" ({level}: allowed)"),
         (true, None) => String::new(),
