@@ -2,6 +2,7 @@
 
 /// Name and meaning of each.
 pub(super) const VARIABLES: &[(&str, &str)] = &[
+    ("MSGBENCH_REDIS_SERVER", "the redis-server program to start [default: redis-server on the PATH]"),
     ("MSGBENCH_NATS_SERVER", "the nats-server program to start [default: nats-server on the PATH]"),
     ("MSGBENCH_KAFKA_HOME", "the unpacked Kafka distribution to start brokers from"),
     ("JAVA_HOME", "the Java that Kafka runs on [default: java on the PATH]"),

@@ -332,7 +332,7 @@ mod tests {
             ("stall=for:1s", "does not say when"),
             ("stall=for:1s,at:1s,every:2s", "does not say when"),
             ("stall=for:1s,every:1s", "never ends"),
-            ("stall=for:1s,every:2", "expected"),
+            ("stall=for:1s,every:2", "2 has no unit of time"),
             ("service=fixed:0s", "zero"),
             ("service=mixture.short:2ms,mixture.long:1ms,mixture.share:0.1", "is not short"),
             ("delay=fixed:2h", "longer than an hour"),

@@ -56,8 +56,9 @@ pub fn of(blocks: &[TailInterval], quantile: f64, typical: Nanos) -> TailDoubt {
         for b in &blocks[episode.clone()] {
             if b.longest > doubt.longest_ns {
                 (doubt.longest_ns, doubt.at_s) = (b.longest, b.start_s);
-                // While nothing moves, every message that is due waits for the end, and nobody else.
-                // The end of it may be in the next block, where no message is above the percentile.
+                // While nothing moves, every message that is due waits for the end, and nobody
+                // else. The end of it may be in the next block, where none is above the
+                // percentile.
                 let around = episode.start.saturating_sub(1)..(episode.end + 1).min(blocks.len());
                 let late: u64 = blocks[around].iter().map(|b| b.late).sum();
                 let due = rate(blocks) * doubt.longest_ns as f64 / 1e9;

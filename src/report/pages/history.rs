@@ -207,7 +207,7 @@ mod tests {
         let drawn = charts(&[series(), unjudged]);
         assert_eq!(drawn.len(), 1);
         let svg = figures(&drawn);
-        assert!(svg.contains("+18.8 % worse (confirmed)") && svg.contains("<desc>"));
+        assert!(svg.contains("+18.8 % worse (confirmed)") && svg.contains("<desc"), "{svg}");
         assert!(svg.contains("new series: workloads.0.topology.producers is 9 instead of 1"));
     }
 }
