@@ -68,6 +68,7 @@ fn nothing_of(secrets: &[&str], dir: &Path) -> Vec<i32> {
     for args in [
         &["run", "s.toml", "--out", "results"][..],
         &["run", "s.toml", "--out", "results", "--format", "json"],
+        &["run", "s.toml", "--out", "results", "--format", "record"],
         &["check", "s.toml"],
         &["check", "s.toml", "--format", "json"],
     ] {
