@@ -101,9 +101,8 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     if let Some(words) = kept.folder.missing_because() {
         return Err(Failure::unwritten(words));
     }
-    match ran {
-        Err(e) => return Err(Failure::new(code, secrets.text(&e.to_string()))),
-        Ok(()) => {}
+    if let Err(e) = ran {
+        return Err(Failure::new(code, secrets.text(&e.to_string())));
     }
     rendered.map_err(Failure::internal)?;
     // Whoever hung up reads no output.

@@ -112,7 +112,7 @@ fn card(
         Some(false) => "; thin line: from the smallest to the largest run",
         None => "",
     };
-    let scale = sides.iter().find_map(|s| of(s)).map_or_else(String::new, |f| f.show(largest));
+    let scale = sides.iter().find_map(&of).map_or_else(String::new, |f| f.show(largest));
     let key = format!("<p class=\"quiet\">Bars from 0 to {scale}{key}</p>\n");
     format!("<div class=\"card\">\n<h2>{}</h2>\n{rows}{key}</div>\n", escape(title))
 }
