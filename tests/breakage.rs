@@ -299,7 +299,7 @@ fn a_second_interrupt_does_not_count_as_lost_what_is_on_its_way() {
     let extra = ["--trials", "1", "--duration", "60s", "--set", "run.drain=60s"];
     let mut run = Run::start(&mut command(temp.path(), out.path(), &extra));
     let broker = until("its broker", || run.children().first().copied()) as i32;
-    run.says("measure: ");
+    run.says("measure, ");
     // SAFETY: the broker is the only child of our child, which has not reaped it.
     assert_eq!(unsafe { libc::kill(broker, libc::SIGSTOP) }, 0);
     std::thread::sleep(Duration::from_millis(500));
