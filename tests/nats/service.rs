@@ -51,7 +51,7 @@ fn drive(subject: &str) -> Option<(Value, u64)> {
     );
     std::fs::write(dir.path().join("s.toml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_msgbench"));
-    command.current_dir(dir.path()).args(["run", "s.toml", "--format", "json", "--quiet"]);
+    command.current_dir(dir.path()).args(["run", "s.toml", "--format", "record", "--quiet"]);
     let output = command.output().unwrap();
     assert!(!task.is_finished(), "the service has failed: {:?}", runtime.block_on(task));
     let record: Value = serde_json::from_slice(&output.stdout)
