@@ -26,6 +26,9 @@ const WATCH: Duration = Duration::from_millis(50);
 /// something was rejected or the broker stores messages: nats-server was silent for 3 s while it
 /// still stored what a flood had left it.
 const QUIET: Nanos = 500_000_000;
+/// The same where the scenario disturbs the network: TCP waits before it sends again, each time
+/// twice as long.
+const QUIET_NETWORK: Nanos = 10_000_000_000;
 
 /// Where the members of a group share a stream, a message that two of them got counts as two
 /// arrivals: then everything is here only when nothing more has come for so long.
@@ -96,6 +99,8 @@ impl TrialControl<'_> {
         let copies: Vec<u64> = case.workloads.iter().map(|w| copies(w, D::DELIVERS)).collect();
         let rejecting = case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0);
         let shared = case.workloads.iter().any(|w| w.topology.members > 1 && !w.topology.reply);
+        let disturbed = self.setup.events.iter().any(|e| e.action.of_network());
+        let bound = if disturbed { QUIET_NETWORK } else { QUIET };
         let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
         let (mut last, mut since) = (self.shared.arrived(), now());
         let mut quiet = || {
@@ -105,7 +110,7 @@ impl TrialControl<'_> {
             }
             let silent = now() - since;
             let complete = self.shared.complete(&copies) && (!shared || silent > SETTLE);
-            sent_all() && (complete || (!rejecting && !D::STORES && silent > QUIET))
+            sent_all() && (complete || (!rejecting && !D::STORES && silent > bound))
         };
         let begun = now();
         while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {
