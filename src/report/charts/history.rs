@@ -3,7 +3,7 @@
 use super::axis::{Axis, AxisScale};
 use super::chart::{Chart, Plot, Shape, Weight, line, through};
 use crate::compare::history::{ChangeState, MetricSeries};
-use crate::report::words::levels::{changes, percent};
+use crate::report::words::history::{findings, percent};
 use crate::stats::{mean, median};
 
 /// One chart for each scenario, case and metric.
@@ -87,7 +87,7 @@ fn chart(of: &[&MetricSeries]) -> Option<Chart> {
 /// What a chart shows, in words.
 fn description(of: &[&MetricSeries]) -> String {
     let all: Vec<MetricSeries> = of.iter().map(|s| (*s).clone()).collect();
-    let found: Vec<String> = changes(&all).into_iter().map(|(word, text)| format!("{word}: {text}.")).collect();
+    let found: Vec<String> = findings(&all).into_iter().map(|f| format!("{}: {}.", f.word, f.text)).collect();
     let series =
         if of.len() > 1 { " A gap is a change of the machine or of what is driven: a new series." } else { "" };
     format!(

@@ -3,7 +3,7 @@
 
 use super::page::{details, table};
 use crate::report::escape;
-use crate::report::words::answer::{Answer, AnswerSide, Measured, Remark, RunFigure, one_in};
+use crate::report::words::answer::{Answer, AnswerBar, AnswerPicture, Remark};
 
 /// Remarks that stand open.
 pub const OPEN: usize = 3;
@@ -51,70 +51,42 @@ fn limits(all: &[(&'static str, String)]) -> String {
     list(open) + &folded
 }
 
-/// Two pictures: typical, and 1 in 100; of a load without a schedule one, the rate.
 fn pictures(answer: &Answer<'_>) -> String {
-    let kind = answer.sides.iter().find(|s| s.typical.is_some()).map_or("e2e", |s| s.kind);
-    let rate = answer.sides.iter().any(|s| s.typical.as_ref().is_some_and(|f| f.measured == Measured::Rate));
-    let (typical, tail) = match kind {
-        _ if rate => ("Messages delivered a second", String::new()),
-        k if k.starts_with("rtt") => {
-            ("A typical request is answered in", format!("{} requests takes longer than", one_in(answer.tail)))
-        }
-        k if k.starts_with("ack") => {
-            ("A typical message is confirmed in", format!("{} messages takes longer than", one_in(answer.tail)))
-        }
-        _ => ("A typical message takes", format!("{} messages takes longer than", one_in(answer.tail))),
-    };
-    let cards = card(typical, &answer.sides, |s| s.typical.as_ref()) + &card(&tail, &answer.sides, |s| s.tail.as_ref());
+    let cards: String = answer.pictures().iter().map(card).collect();
     if cards.is_empty() { cards } else { format!("<div class=\"cards\">\n{cards}</div>\n") }
 }
 
-fn card(
-    title: &str,
-    sides: &[AnswerSide<'_>],
-    of: impl for<'s> Fn(&'s AnswerSide<'_>) -> Option<&'s RunFigure>,
-) -> String {
-    let top = |f: &RunFigure| f.range.map_or(f.value, |(_, high)| high.max(f.value));
-    let finite = |v: f64| if v.is_finite() { v } else { 0.0 };
-    let largest = sides.iter().filter_map(|s| Some(finite(top(of(s)?)))).fold(0.0, f64::max);
-    let share = |v: f64| if largest > 0.0 && v.is_finite() { (v / largest * 100.0).clamp(0.0, 100.0) } else { 100.0 };
-    let mut rows = String::new();
-    let mut ranges = None;
-    for (index, side) in sides.iter().enumerate() {
-        let Some(figure) = of(side) else { continue };
-        let whisker = figure.range.filter(|(low, high)| high > low && high.is_finite()).map_or_else(
-            String::new,
-            |(low, high)| {
-                ranges = Some(figure.interval);
-                format!(
-                    "<i class=\"whisker\" style=\"left:{:.1}%;width:{:.1}%\" title=\"{} to {}\"></i>",
-                    share(low),
-                    share(high) - share(low),
-                    figure.show(low),
-                    figure.show(high)
-                )
-            },
-        );
-        let never = if figure.value.is_infinite() { " never" } else { "" };
-        rows.push_str(&format!(
-            "<div class=\"row\"><b>{}</b><div class=\"track\"><div class=\"fill s{}{never}\" style=\"width:{:.1}%\"></div>{whisker}</div><span>{}</span></div>\n",
-            escape(side.name()),
-            index % 6,
-            share(figure.value).max(0.6),
-            escape(&figure.words())
-        ));
-    }
-    if rows.is_empty() {
-        return rows;
-    }
-    let key = match ranges {
-        Some(true) => "; thin line: where the value lies with 95 % certainty",
-        Some(false) => "; thin line: from the smallest to the largest run",
-        None => "",
+/// A picture in text and boxes: it flows on a telephone, and its words can be selected.
+fn card(picture: &AnswerPicture<'_>) -> String {
+    let share = |v: f64| match picture.largest > 0.0 && v.is_finite() {
+        true => (v / picture.largest * 100.0).clamp(0.0, 100.0),
+        false => 100.0,
     };
-    let scale = sides.iter().find_map(&of).map_or_else(String::new, |f| f.show(largest));
-    let key = format!("<p class=\"quiet\">Bars from 0 to {scale}{key}</p>\n");
-    format!("<div class=\"card\">\n<h2>{}</h2>\n{rows}{key}</div>\n", escape(title))
+    let row = |b: &AnswerBar<'_>| {
+        let whisker = b.figure.line().map_or_else(String::new, |(low, high)| {
+            format!(
+                "<i class=\"whisker\" style=\"left:{:.1}%;width:{:.1}%\" title=\"{} to {}\"></i>",
+                share(low),
+                share(high) - share(low),
+                b.figure.show(low),
+                b.figure.show(high)
+            )
+        });
+        let never = if b.figure.value.is_infinite() { " never" } else { "" };
+        format!(
+            "<div class=\"row\"><b>{}</b><div class=\"track\"><div class=\"fill s{}{never}\" style=\"width:{:.1}%\"></div>{whisker}</div><span>{}</span></div>\n",
+            escape(b.system),
+            b.series % 6,
+            share(b.figure.value).max(0.6),
+            escape(&b.figure.words())
+        )
+    };
+    let rows: String = picture.bars.iter().map(row).collect();
+    format!(
+        "<div class=\"card\">\n<h2>{}</h2>\n{rows}<p class=\"quiet\">{}</p>\n</div>\n",
+        escape(&picture.title),
+        escape(&picture.key)
+    )
 }
 
 /// What must be known before the answer is quoted; `more` are further notes, as HTML items.

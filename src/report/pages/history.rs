@@ -5,8 +5,7 @@ use super::text::{TextStyle, paint, render, stacked, word_code, wrapped};
 use crate::compare::history::MetricSeries;
 use crate::report::charts::{figures, history::charts};
 use crate::report::escape;
-use crate::report::words::history::{self as words, HistoryFinding};
-use crate::report::words::levels::percent;
+use crate::report::words::history::{self as words, HistoryFinding, percent};
 use crate::report::words::view::{CellGrade, TextTable};
 use crate::units::plural;
 

@@ -4,7 +4,7 @@
 use crate::record::Record;
 use crate::report::words::answer::{self, Answer, AnswerSide, Measured, Remark, RunFigure};
 use crate::report::words::method::describe;
-use crate::report::words::notes::notes;
+use crate::report::words::notes::{NoteTopic, notes};
 use crate::report::words::view::{CellGrade, TextTable, label, summary_table, validity};
 use crate::report::words::{tables, view};
 use crate::units::count;
@@ -117,7 +117,7 @@ fn why(record: &Record, style: TextStyle) -> String {
         }
     }
     out.push('\n');
-    for note in notes(record, &table) {
+    for note in notes(record, &table).into_iter().filter(|n| n.topic != NoteTopic::Answered) {
         let line = wrapped(&format!("{:<8} {}", note.word, note.text), "         ", style.width);
         out.push_str(&line.replacen(note.word, &paint(note.word, word_code(note.word), style.color), 1));
     }

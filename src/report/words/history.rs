@@ -14,6 +14,11 @@ pub struct HistoryFinding {
     pub text: String,
 }
 
+/// `+18.8 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:+.1} %", share * 100.0)
+}
+
 /// The verdict in one sentence; `None` where there is no result.
 pub fn headline(list: &[MetricSeries]) -> Option<HistoryFinding> {
     let all = findings(list);

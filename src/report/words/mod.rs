@@ -5,7 +5,6 @@ pub mod checks;
 pub mod glossary;
 pub mod groups;
 pub mod history;
-pub mod levels;
 pub mod method;
 pub mod notes;
 pub mod tables;

@@ -13,11 +13,13 @@ mod confidence;
 mod facts;
 mod headline;
 mod losses;
+mod pictures;
 mod remarks;
 mod side;
 mod standing;
 
 pub use confidence::{Confidence, ConfidenceLevel};
+pub use pictures::{AnswerBar, AnswerPicture};
 pub use remarks::Remark;
 pub use side::{AnswerSide, Measured, RunFigure, without_schedule};
 pub use standing::Standing;
