@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-#[allow(dead_code, clippy::unwrap_used, reason = "the house test uses the rest")]
+#[allow(dead_code, clippy::unwrap_used, reason = "the house test uses the rest, and ends where it cannot read")]
 #[path = "../tests/house/imports.rs"]
 mod imports;
 
