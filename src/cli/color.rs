@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 
 use clap::ValueEnum;
 
+use crate::report::pages::text::filled;
+
 /// When colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ColorChoice {
@@ -45,25 +47,10 @@ const NARROW: usize = 60;
 
 /// A name and what is said of it: beside it, wrapped and indented; below it on a narrow terminal.
 pub(super) fn beside(name: &str, longest: usize, text: &str, width: usize) -> String {
-    let (first, indent) = match width < NARROW {
-        true => (format!("{name}\n  "), 2),
-        false => (format!("{name:<longest$}  "), longest + 2),
-    };
-    let mut out = first;
-    let mut column = indent;
-    for (i, word) in text.split_whitespace().enumerate() {
-        let long = word.chars().count();
-        if i > 0 && column + 1 + long > width {
-            out += &format!("\n{:indent$}", "");
-            column = indent;
-        } else if i > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += long;
+    match width < NARROW {
+        true => format!("{name}\n{}", filled("  ", text, "  ", width)),
+        false => filled(&format!("{name:<longest$}  "), text, &" ".repeat(longest + 2), width),
     }
-    out.trim_end().to_owned() + "\n"
 }
 
 #[cfg(test)]

@@ -192,24 +192,22 @@ pub(super) fn paint(text: &str, code: &str, color: bool) -> String {
 /// Text in lines no wider than the terminal, but for words that are; lines after the first begin
 /// with `indent`.
 pub fn wrapped(paragraph: &str, indent: &str, width: usize) -> String {
-    let mut out = String::new();
-    let (mut line, mut begun) = (String::new(), false);
-    let lead: String = paragraph.chars().take_while(|c| *c == ' ').collect();
-    line.push_str(&lead);
-    for word in paragraph.split_whitespace() {
-        if begun && line.chars().count() + 1 + word.chars().count() > width {
-            out.push_str(&line);
-            out.push('\n');
-            line = format!("{indent}{word}");
-        } else {
-            if begun {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        begun = true;
+    let words = paragraph.trim_start();
+    filled(&paragraph[..paragraph.len() - words.len()], words, indent, width)
+}
+
+/// The same behind `first`, which may be a name in a column of its own.
+pub fn filled(first: &str, paragraph: &str, indent: &str, width: usize) -> String {
+    // The crate indents no empty line.
+    if paragraph.is_empty() {
+        return format!("{}\n", first.trim_end());
     }
-    out + &line + "\n"
+    let options = textwrap::Options::new(width)
+        .initial_indent(first)
+        .subsequent_indent(indent)
+        .break_words(false)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(paragraph, options) + "\n"
 }
 
 /// Columns as wide as their widest cell, two blanks apart.
