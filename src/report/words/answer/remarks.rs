@@ -237,7 +237,9 @@ fn few(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     let used = context.sides.iter().filter(|s| !s.used.is_empty());
     let n = used.map(|s| s.used.len()).min().unwrap_or(0);
     if (1..FEW_RUNS).contains(&n) {
-        add(&format!("Only {}", plural(n as u64, "run")), "of each: how much runs differ is hardly known.".into());
+        let each = if context.sides.len() > 1 { " of each system" } else { "" };
+        let title = format!("Only {}{each}:", plural(n as u64, "run"));
+        add(&title, "how much runs differ is hardly known.".into());
     }
     let shortest = context.sides.iter().map(|s| s.case.phases.measure).min();
     if let Some(short) = shortest.filter(|s| *s < LONG && s.0 > 0) {
