@@ -25,6 +25,8 @@ pub struct Protocol {
     pub instead: &'static [(&'static str, &'static str)],
     /// Whether a user may stand without a password: it is a token then.
     pub token: bool,
+    /// Whether a password may stand without a user.
+    pub nameless: bool,
     /// Whether each server of a list has its scheme.
     pub each: bool,
 }
@@ -38,6 +40,7 @@ pub const NATS: Protocol = Protocol {
     expected: "write nats://host:4222, or with credentials nats://user:password@host:4222 or nats://token@host:4222",
     instead: &[("https", "write tls://host:port, and the option `ca` where the certificate is your own")],
     token: true,
+    nameless: false,
     each: true,
 };
 
@@ -58,6 +61,7 @@ pub const KAFKA: Protocol = Protocol {
         ("sasl_plaintext", "write kafka://host:port, and the option `sasl = { user = ..., password = ... }`"),
     ],
     token: false,
+    nameless: false,
     each: false,
 };
 
@@ -163,7 +167,8 @@ impl Address {
             );
         }
         let (user, password) = who.split_once(':').map_or((who, None), |(u, p)| (u, Some(p)));
-        if user.is_empty() {
+        let nameless = user.is_empty() && protocol.nameless && password.is_some_and(|p| !p.is_empty());
+        if user.is_empty() && !nameless {
             return wrong("no user stands before `@`", protocol.expected);
         }
         if !protocol.token && password.is_none() {
@@ -175,12 +180,13 @@ impl Address {
                 remedy: encode.into(),
             })
         };
-        let (user_text, password_text) = (decoded(user)?, password.map(decoded).transpose()?);
-        if self.user.as_ref().is_some_and(|u| *u != user_text || self.password != password_text) {
+        let user_text = Some(user).filter(|_| !nameless).map(decoded).transpose()?;
+        let password_text = password.map(decoded).transpose()?;
+        if !self.raw.is_empty() && (self.user != user_text || self.password != password_text) {
             return wrong("the servers have different credentials", "one system has one user: write it once");
         }
         self.raw.push(password.unwrap_or(user).to_owned());
-        (self.user, self.password) = (Some(user_text), password_text);
+        (self.user, self.password) = (user_text, password_text);
         Ok(())
     }
 }
@@ -377,5 +383,19 @@ mod tests {
             assert!(told.contains(words), "{text}: {told}");
         }
         assert!(Address::read(&KAFKA, "kafka://u@h").unwrap_err().to_string().contains("no password"));
+        let nameless = Protocol { nameless: true, token: false, ..NATS };
+        let address = Address::read(&nameless, "nats://:p%40ss@h").unwrap();
+        assert_eq!((address.user.as_deref(), address.password.as_deref()), (None, Some("p@ss")));
+        assert_eq!(
+            (address.secrets(), address.bare(&nameless)),
+            (vec!["p%40ss".into(), "p@ss".into()], "nats://h:4222".into())
+        );
+        for (text, words) in
+            [("nats://:@h", "no user"), ("nats://@h", "no user"), ("nats://:a@h,nats://:b@h", "different")]
+        {
+            let told = Address::read(&nameless, text).unwrap_err().to_string();
+            assert!(told.contains(words), "{text}: {told}");
+        }
+        assert!(read("nats://:pw@h").unwrap_err().to_string().contains("no user"));
     }
 }

@@ -42,9 +42,10 @@ const PROTOCOL: Protocol = Protocol {
     reached: "redis://",
     port: 6379,
     server: "host",
-    expected: "write redis://host:6379, or with credentials redis://user:password@host:6379 (the usual user is `default`)",
+    expected: "write redis://host:6379, or with credentials redis://:password@host:6379 or redis://user:password@host:6379",
     instead: &[("rediss", "there is no TLS to Redis here: write redis://host:port, through a tunnel if need be")],
     token: false,
+    nameless: true,
     each: true,
 };
 
@@ -195,7 +196,7 @@ impl RedisSystem {
                 let taken = taken(&self.log());
                 return if taken { Ok(None) } else { Err(self.failed(how)) };
             }
-            match info("127.0.0.1", self.port, None, PROBE.min(deadline - Instant::now())) {
+            match info("127.0.0.1", self.port, &[], PROBE.min(deadline - Instant::now())) {
                 Ok(info) if field(&info, "process_id") == Some(child.pid().to_string()) => {
                     let url = format!("redis://127.0.0.1:{}", self.port);
                     let running =
@@ -268,8 +269,8 @@ impl System for ExternalRedis {
         let [server] = &address.servers[..] else {
             return Err(unavailable("the url names several servers; one is measured".to_owned()));
         };
-        let login = address.user.as_deref().zip(address.password.as_deref());
-        let info = info(&server.host, server.port, login, self.timeout)
+        let login: Vec<&str> = address.user.iter().chain(&address.password).map(String::as_str).collect();
+        let info = info(&server.host, server.port, &login, self.timeout)
             .map_err(|e| unavailable(format!("{}: {e}", address.bare(&PROTOCOL))))?;
         Ok(Running { url: self.url.clone(), settings: settings(&info), ..Running::default() })
     }
@@ -293,15 +294,15 @@ fn settings(info: &str) -> std::collections::BTreeMap<String, String> {
 ///
 /// # Errors
 /// When nothing answers within `timeout`, or what answers is no Redis, or wants other credentials.
-fn info(host: &str, port: u16, login: Option<(&str, &str)>, timeout: Duration) -> io::Result<String> {
+fn info(host: &str, port: u16, login: &[&str], timeout: Duration) -> io::Result<String> {
     let timeout = timeout.max(Duration::from_millis(1));
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for target in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&target, timeout) {
             Ok(stream) => {
                 stream.set_read_timeout(Some(timeout))?;
-                if let Some((user, password)) = login {
-                    call(&stream, &["AUTH", user, password])?;
+                if !login.is_empty() {
+                    call(&stream, &[&["AUTH"], login].concat())?;
                 }
                 return call(&stream, &["INFO", "server"]);
             }
@@ -354,7 +355,7 @@ mod tests {
             let _ = stream.read(&mut [0; 64]).unwrap();
             stream.write_all(words.as_bytes()).unwrap();
         });
-        match info("127.0.0.1", port, None, Duration::from_secs(2)) {
+        match info("127.0.0.1", port, &[], Duration::from_secs(2)) {
             Ok(info) => info,
             Err(error) => error.to_string(),
         }

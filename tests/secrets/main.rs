@@ -99,6 +99,8 @@ fn no_part_of_an_address_is_shown_when_nobody_answers() {
         ("reference", format!("nats://me:${{SECRET_OF_THE_ENVIRONMENT}}@{dead}")),
         ("kafka", format!("kafka://me:p@Plain5ecret@{dead},{dead}")),
         ("bridge", format!("nats://me:Plain5ecret@{dead} kafka://me:Enc%6fded5ecret@{dead}")),
+        ("redis", format!("redis://me:Plain5ecret@{dead}")),
+        ("redis", format!("redis://:Enc%6fded5ecret@{dead}")),
     ] {
         let dir = tempfile::tempdir().unwrap();
         scenario(dir.path(), &format!("driver = \"{driver}\"\nurl = \"{url}\""));
@@ -129,6 +131,66 @@ fn encoded_credentials_are_decoded_and_nothing_is_shown_of_a_run_that_succeeds()
         scenario(dir.path(), &format!("{system}\nurl = \"{}\"", url.replace("WHO", wrong)));
         let codes = nothing_of(&["wr%6fng5ecret", "wrong5ecret"], dir.path());
         assert_eq!(codes[0], 6, "{system}");
+    }
+}
+
+/// A redis-server that wants a password, of a user with a name or of the default one; stopped when
+/// it is dropped.
+struct Redis {
+    child: std::process::Child,
+    address: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Redis {
+    fn start(program: &Path, user: &str, password: &str) -> Self {
+        let (dir, port) = (tempfile::tempdir().unwrap(), port());
+        let conf = dir.path().join("redis.conf");
+        let text = format!(
+            "bind 127.0.0.1\nport {port}\nsave \"\"\nrequirepass {password}\nuser {user} on >{password} ~* &* +@all\n"
+        );
+        std::fs::write(&conf, text).unwrap();
+        let null = std::process::Stdio::null;
+        let child = Command::new(program).arg(&conf).current_dir(dir.path()).stdout(null()).stderr(null()).spawn();
+        let address = format!("127.0.0.1:{port}");
+        let redis = Self { child: child.unwrap(), address, _dir: dir };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while std::net::TcpStream::connect(&redis.address).is_err() {
+            assert!(std::time::Instant::now() < deadline, "the redis-server does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        redis
+    }
+}
+
+/// A password in the address of a Redis works, with a user and without one, and is not shown.
+#[test]
+fn the_password_of_a_redis_works_and_is_not_shown() {
+    let Some((program, _)) = needs::system("redis") else { return };
+    let redis = Redis::start(&program, "user@x", "p,w:5ecret");
+    for (login, right) in [
+        ("user%40x:p%2Cw%3A5ecret@", true),
+        (":p%2Cw%3A5ecret@", true),
+        ("default:p%2Cw%3A5ecret@", true),
+        ("user%40x:wr%6fng5ecret@", false),
+        (":wr%6fng5ecret@", false),
+        ("", false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        scenario(dir.path(), &format!("driver = \"redis\"\nurl = \"redis://{login}{}\"", redis.address));
+        let codes = nothing_of(&["p%2Cw%3A5ecret", "p,w:5ecret", "wr%6fng5ecret", "wrong5ecret"], dir.path());
+        let as_said = |code: &i32| if right { matches!(code, 0 | 4) } else { *code == 6 };
+        assert!(codes[..3].iter().all(as_said), "{login}: {codes:?}");
+        let (said, _) = says(dir.path(), &["check", "s.toml", "--connect"]);
+        assert_eq!(said.contains("answers "), right, "{login}: {said}");
+        assert!(!said.contains("5ecret"), "{login}: {said}");
     }
 }
 
@@ -227,7 +289,7 @@ const DRIVERS: [&str; 4] = ["nats", "jetstream", "reference", "kafka"];
 /// A new option that takes text says whether it is secret, or this fails.
 #[test]
 fn every_option_that_takes_text_declares_whether_it_is_secret() {
-    for kind in DRIVERS {
+    for kind in DRIVERS.into_iter().chain(["redis"]) {
         for shape in [client_shape(kind), launch_shape(kind)] {
             let mut found = Vec::new();
             undeclared(&shape, kind, &mut found);
@@ -292,6 +354,7 @@ fn no_option_of_a_launched_server_is_shown_whether_it_starts_or_not() {
     for (kind, comment, bad) in [
         ("nats", "comment", json!({ "config": ["no_such_setting: \"nats://u:Url4lso5ecret@h\""] })),
         ("jetstream", "comment", json!({ "config": ["password: \"Text4lso5ecret\" {{{"] })),
+        ("redis", "comment", json!({ "config": ["no-such-setting redis://u:Url4lso5ecret@h Text4lso5ecret"] })),
         ("kafka", "define", json!({ "broker": { "properties": { "listeners": "BAD://u:Url4lso5ecret@h:1" } } })),
     ] {
         if needs::system(kind).is_none() {
@@ -363,6 +426,8 @@ fn files_are_looked_for_in_the_home_folder() {
 fn schemes_that_are_not_done_and_variables_that_are_not_set_are_refused_by_check_at_their_place() {
     for (system, place, words) in [
         ("driver = \"kafka\"\nurl = \"SASL_SSL://me:Plain5ecret@h:1\"", "s.toml:5:7: ", "not by SASL_SSL://"),
+        ("driver = \"redis\"\nurl = \"rediss://:Plain5ecret@h:1\"", "s.toml:5:7: ", "not by rediss://"),
+        ("driver = \"redis\"\nurl = \"redis://me:Plain5ecret@h:1/0\"", "s.toml:5:7: ", "path, a query"),
         ("driver = \"kafka\"\nurl = \"SSL://h:1\"", "s.toml:5:7: ", "`tls = {"),
         ("driver = \"nats\"\nurl = \"ws://h:1\"", "s.toml:5:7: ", "not by ws://"),
         ("driver = \"nats\"\nurl = \"http://h:1\"", "s.toml:5:7: ", "not by http://"),

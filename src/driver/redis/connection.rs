@@ -32,6 +32,7 @@ const PROTOCOL: Protocol = Protocol {
     expected: "write redis://host:port",
     instead: &[],
     token: false,
+    nameless: true,
     each: true,
 };
 
@@ -64,8 +65,8 @@ impl RedisEndpoint {
         let mut stream = connecting.map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         let mut hello = Vec::new();
-        if let (Some(user), Some(password)) = (&self.address.user, &self.address.password) {
-            cmd("AUTH").arg(user).arg(password).write_packed_command(&mut hello);
+        if let Some(password) = &self.address.password {
+            cmd("AUTH").arg(self.address.user.as_ref()).arg(password).write_packed_command(&mut hello);
         }
         cmd("CLIENT").arg("SETNAME").arg(name).write_packed_command(&mut hello);
         // A server that is reading its files answers with LOADING.
