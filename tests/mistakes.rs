@@ -78,6 +78,15 @@ fn every_mistake_is_answered_with_its_place_and_what_to_write() {
         ("one bracket for two", change(GOOD, "[[workload]]", "[workload]")),
         ("a system that there is no driver for", nats("driver = \"rabbitmq\"")),
         ("percentiles in per cent", format!("{GOOD}[run]\npercentiles = [0.5, 99]\n")),
+        (
+            "round trips asked of Redis",
+            change(
+                GOOD,
+                "driver = \"nats\"\n\n[[workload]]\npattern = \"fan-out\"",
+                "driver = \"redis\"\n\n[[workload]]\npattern = \"request-reply\"",
+            ),
+        ),
+        ("TLS to Redis", nats("driver = \"redis\"\nurl = \"rediss://:s3cret@127.0.0.1:6379\"")),
         ("a size without unit", format!("{GOOD}payload.size = 1024\n")),
         ("a key in the wrong table", change(GOOD, "load.rate = \"1k/s\"", "load.rate = \"1k/s\"\nduration = \"5s\"")),
     ];
@@ -129,6 +138,66 @@ fn a_rate_without_unit_is_per_second() {
     for arguments in [&["check", "orders.toml"][..], &["check", "orders.toml", "--rate", "10000"]] {
         assert_eq!(answer(folder.path(), arguments), (0, String::new()));
     }
+}
+
+/// `--size` is an option; `--json` is one of other programs, and is answered with ours.
+#[test]
+fn options_of_other_programs_are_there_or_pointed_to() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("orders.toml"), GOOD).unwrap();
+    assert_eq!(answer(folder.path(), &["check", "orders.toml", "--size", "1KiB"]), (0, String::new()));
+    let (code, told) = answer(folder.path(), &["run", "orders.toml", "--json"]);
+    assert_eq!((code, told.as_str()), (2, "msgbench: there is no option --json: write --format json"));
+}
+
+/// Where results were driven with different workloads: what differs and where it was written, the
+/// results that were driven alike, and what else may have been meant.
+#[test]
+fn results_of_different_workloads_are_answered_with_those_of_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let driven = |name: &str, text: &str, options: &[&str]| {
+        let short = "[run]\nwarmup = \"0s\"\nduration = \"100ms\"\ndrain = \"1s\"\ntrials = 1\n";
+        std::fs::write(folder.path().join("orders.toml"), format!("{text}{short}")).unwrap();
+        let out = format!("made/{name}");
+        let arguments = [&["run", "orders.toml", "--quiet", "--out", &out][..], options].concat();
+        let (_, told) = answer(folder.path(), &arguments);
+        // One folder for the scenario, in it one for the time.
+        let made = std::fs::read_dir(folder.path().join(&out).join("orders")).expect(&told).next().unwrap().unwrap();
+        std::fs::create_dir_all(folder.path().join("results/orders")).unwrap();
+        std::fs::rename(made.path(), folder.path().join("results").join(name)).unwrap();
+    };
+    let text =
+        change(GOOD, "driver = \"nats\"", "driver = \"null\"\n\n[[system]]\nname = \"other\"\ndriver = \"null\"");
+    driven("orders/1", &text, &[]);
+    driven("orders/2", &text, &[]);
+    let many = change(&text, "load.rate", "producers = 2\nconsumers = 3\nload.rate");
+    driven("orders/3", &many, &["--rate", "2k"]);
+    let compare = |arguments: &[&str]| {
+        let (code, told) = answer(folder.path(), &[&["compare"][..], arguments].concat());
+        assert_eq!(code, 2, "{told}");
+        told
+    };
+    let mut told = vec![compare(&["results/orders/2", "results/orders/3"])];
+    driven("orders/4", &many, &["--rate", "2k"]);
+    let alike = compare(&["results/orders/2", "results/orders/3"]);
+    told.push(alike[alike.find("\nhint").unwrap() + 1..].into());
+    told.push(compare(&["results/orders"]));
+    // What is proposed is accepted.
+    for command in alike.split('`').filter_map(|quoted| quoted.strip_prefix("msgbench ")) {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let (code, said) = answer(folder.path(), &arguments);
+        assert_ne!(code, 2, "{command}: {said}");
+    }
+    std::fs::create_dir_all(folder.path().join("results/other orders")).unwrap();
+    for (from, to) in [("orders/3", "other orders/1"), ("orders/4", "other orders/2")] {
+        let at = |name: &str| folder.path().join("results").join(name);
+        std::fs::rename(at(from), at(to)).unwrap();
+    }
+    told.push(compare(&["results"]));
+    let told = told.join("\n\n");
+    let times: Vec<&str> = told.split(' ').filter(|w| w.len() == 20 && w.ends_with('Z')).collect();
+    let told = times.into_iter().fold(told.clone(), |told, time| told.replace(time, "TIME"));
+    insta::assert_snapshot!(told);
 }
 
 /// A server that is not there is said once, and its other trials are not tried.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::compare::foreign::{self, LogUnit};
-use crate::compare::{self, CompareOptions, Comparison, NamedRecord};
+use crate::compare::{self, CompareOptions, Comparison, NamedRecord, NotComparable, PoolError};
 use crate::engine::Register;
 use crate::plan::gate::{Expectation, Gate};
 use crate::record::{Loaded, Record, StoreError, store};
@@ -17,6 +17,7 @@ use crate::report::pages::comparison as render;
 use crate::scenario::gate;
 
 use super::results::{self, QuickResults, ResultsArgs};
+use super::unlike::{self, Placed};
 use super::{Exit, Failure, pretty, print};
 
 /// Arguments of `compare`.
@@ -104,7 +105,15 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         [a, b] => compare::records(a, b, &gate, options),
         _ => compare::systems(named[0], args.against.as_deref(), &gate, options),
     };
-    let comparison = compared.map_err(Failure::usage)?.with_expectations(compare::expectations(subject, &expect));
+    let unlike = |error| match (error, &candidate) {
+        (NotComparable::Workload(changes), Some(other)) => {
+            let of = |path, record| Placed { path, record };
+            let b = of(path_b.as_deref().unwrap_or(&path_a), &other.record);
+            unlike::workloads(&changes, &of(&path_a, &baseline.record), &b, &args.results.dir)
+        }
+        (error, _) => Failure::usage(error),
+    };
+    let comparison = compared.map_err(unlike)?.with_expectations(compare::expectations(subject, &expect));
     let text = output(&comparison, args.format)?;
     let write = |path: &Path, text: String| {
         std::fs::write(path, text).map_err(|e| Failure::unwritten(format!("cannot write {}: {e}", path.display())))
@@ -158,7 +167,10 @@ fn load(path: &Path, unit: Option<LogUnit>) -> Result<Loaded, Failure> {
     let mut found = results_in(path)?;
     found = results::without_quick(found, path)?;
     let records = found.iter().map(|path| one(path, unit)).collect::<Result<Vec<_>, _>>()?;
-    compare::pool(records).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+    compare::pool(records).map_err(|error| match error {
+        PoolError::Different { what: "workload", .. } => unlike::folder(&error.to_string(), path, &found),
+        error => Failure::usage(format!("{}: {error}", path.display())),
+    })
 }
 
 /// DIR/<time> and DIR/<scenario>/<time>, as `run --out` leaves them; or files of another tool in

@@ -26,6 +26,7 @@ mod scenarios;
 mod shipped;
 mod source;
 mod systems;
+mod unlike;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::Difference;
 use super::side::{CaseSide, host_line};
+use super::workloads::ABSENT;
 use crate::plan::Case;
 use crate::record::Record;
 
@@ -14,20 +15,12 @@ pub const PROMISES: [&str; 6] = ["acknowledgement", "delivery", "durability", "o
 
 /// Compares the settings of two cases: (differences of the workload, other differences).
 pub(super) fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>) {
-    let flat = |case: &Case, keep: &dyn Fn(&str) -> bool| {
-        let mut out = BTreeMap::new();
-        if let Ok(value) = serde_json::to_value(case) {
-            flatten("", &value, &mut out);
-        }
-        out.retain(|k, _| keep(k));
-        out
-    };
+    let (x, y) = (flat(a), flat(b));
     let between = |keep: &dyn Fn(&str) -> bool, confounds: bool| {
-        let (x, y) = (flat(a, keep), flat(b, keep));
         let keys: BTreeSet<&String> = x.keys().chain(y.keys()).collect();
-        let absent = || "(absent)".to_string();
+        let absent = || ABSENT.to_string();
         keys.into_iter()
-            .filter(|k| x.get(*k) != y.get(*k))
+            .filter(|k| keep(k) && x.get(*k) != y.get(*k))
             .map(|k| Difference {
                 what: k.clone(),
                 baseline: x.get(k).cloned().unwrap_or_else(absent),
@@ -42,6 +35,15 @@ pub(super) fn settings(a: &Case, b: &Case) -> (Vec<Difference>, Vec<Difference>)
         between(&|k| k.starts_with("workloads"), true),
         between(&|k| ["phases", "pacing", "threads"].iter().any(|p| k.starts_with(p)), true),
     )
+}
+
+/// Every setting of a case by its path.
+pub(super) fn flat(case: &Case) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    if let Ok(value) = serde_json::to_value(case) {
+        flatten("", &value, &mut out);
+    }
+    out
 }
 
 fn flatten(path: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {

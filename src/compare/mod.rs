@@ -30,6 +30,7 @@ mod sentence;
 mod side;
 #[cfg(test)]
 mod tests;
+mod workloads;
 
 pub use differences::PROMISES;
 pub use expect::expectations;
@@ -37,6 +38,7 @@ pub use model::*;
 pub use pair::{CompareOptions, NotComparable};
 pub use pool::{PoolError, pool};
 pub use sentence::{latency_words, needed, needed_brief, percent};
+pub use workloads::WorkloadChange;
 
 use crate::plan::gate::Gate;
 use crate::plan::metric::Metric;
@@ -63,6 +65,12 @@ pub fn records(
 ) -> Result<Comparison, NotComparable> {
     let pairing = pair::records(baseline, candidate, options)?;
     Ok(assemble(pairing, gate))
+}
+
+/// Whether two records have a case in common that is driven alike.
+pub fn comparable(a: &Record, b: &Record) -> bool {
+    let named = |record| NamedRecord { label: "", record };
+    pair::records(named(a), named(b), CompareOptions::default()).is_ok_and(|p| !p.pairs.is_empty() && p.copies == 0)
 }
 
 /// Compares the systems within one record: every pair, or each with the one called `against`.

@@ -8,6 +8,7 @@ use super::differences::{facts, settings, whole};
 use super::foreign;
 use super::model::{ComparedRecord, Design, Difference, ExcludedTrial, Question, RefusedCase, TrialDoubt};
 use super::side::{CaseSide, Fault, host_line};
+use super::workloads::{self, WorkloadChange};
 use crate::plan::Case;
 use crate::record::{Host, Outcome, Record, SCHEMA, Status, Trial};
 
@@ -49,6 +50,9 @@ pub enum NotComparable {
         /// The names there are.
         known: String,
     },
+    /// Whatever both have is driven with another workload.
+    #[error("the workload is not the same: {}", workloads::words(.0))]
+    Workload(Vec<WorkloadChange>),
     /// One system alone.
     #[error("the result has only the system {0}: give a second result to compare it with")]
     OneSystem(String),
@@ -222,7 +226,7 @@ fn checked(of: NamedRecord<'_>) -> Result<(), NotComparable> {
 }
 
 /// Why a case cannot be compared with its twin, if it cannot.
-fn refused(ra: &Record, rb: &Record, (case, twin): (&Case, &Case), workload: &[Difference]) -> Option<RefusedCase> {
+fn refused(ra: &Record, rb: &Record, (case, twin): (&Case, &Case), workload: &[WorkloadChange]) -> Option<RefusedCase> {
     let skipped = |r: &Record, case: &Case| {
         let name = system_of(r, case);
         r.skipped.iter().find(|s| s.system == name).map(|s| s.reason.clone())
@@ -231,9 +235,7 @@ fn refused(ra: &Record, rb: &Record, (case, twin): (&Case, &Case), workload: &[D
     let (reason, missing) = if let (Some(reason), Some(_)) = (skipped(ra, case), skipped(rb, twin)) {
         (format!("measured in neither result: {reason}"), false)
     } else if !workload.is_empty() {
-        let what: Vec<String> =
-            workload.iter().map(|d| format!("{} is {} and {}", d.what, d.baseline, d.candidate)).collect();
-        (format!("the workload is not the same: {}", what.join(", ")), true)
+        (format!("the workload is not the same: {}", workloads::words(workload)), true)
     } else {
         return None;
     };
@@ -285,7 +287,7 @@ pub(super) fn records<'a>(
         doubts: Vec::new(),
         pairs: Vec::new(),
     };
-    let mut matched = BTreeSet::new();
+    let (mut matched, mut changes) = (BTreeSet::new(), Vec::new());
     for case in &ra.plan.cases {
         let name = system_of(ra, case);
         let twin =
@@ -300,8 +302,10 @@ pub(super) fn records<'a>(
         };
         matched.insert(twin.id.clone());
         let (workload, other) = settings(case, twin);
+        let workload = workloads::changes(&workload);
         if let Some(refused) = refused(ra, rb, (case, twin), &workload) {
             pairing.refused.push(refused);
+            changes.extend(workload);
             continue;
         }
         let (la, lb) = match &renamed {
@@ -329,6 +333,9 @@ pub(super) fn records<'a>(
     if matched.is_empty() {
         let ids = |r: &Record| r.plan.cases.iter().map(|c| format!("`{}`", c.id)).collect::<Vec<_>>().join(", ");
         return Err(NotComparable::Nothing { baseline: ids(ra), candidate: ids(rb) });
+    }
+    if pairing.pairs.is_empty() && !changes.is_empty() {
+        return Err(NotComparable::Workload(workloads::each_once(changes)));
     }
     pairing.design = design(&pairing.pairs);
     Ok(pairing)

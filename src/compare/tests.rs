@@ -2,8 +2,10 @@
 
 use super::sample::{A, B, C, again, record};
 use super::*;
+use crate::plan::Load;
 use crate::plan::gate::{Comparator, Expectation, Policy, Share};
 use crate::record::{Outcome, Status};
+use crate::units::{Rate, Span};
 
 fn named(record: &Record) -> NamedRecord<'_> {
     NamedRecord { label: "result", record }
@@ -142,7 +144,7 @@ fn what_is_not_comparable_is_refused() {
     b = again(record(&A, &C));
     b.plan.cases[0].workloads[0].topology.producers = 7;
     let c = compare(&a, &b).unwrap();
-    assert!(c.refused[0].reason.contains("topology.producers is 1 and 7"), "{:?}", c.refused);
+    assert!(c.refused[0].reason.ends_with("the workload is not the same: producers is 1 and 7"), "{:?}", c.refused);
     assert!(c.rows.iter().all(|r| r.a.label.starts_with("nats")));
     b.plan.systems.iter_mut().for_each(|s| s.name.push('2'));
     assert!(matches!(compare(&a, &b), Err(NotComparable::Nothing { .. })));
@@ -150,6 +152,49 @@ fn what_is_not_comparable_is_refused() {
         systems(named(&a), Some("kafka"), &Gate::default(), CompareOptions::default()),
         Err(NotComparable::System { .. })
     ));
+}
+
+/// Where nothing is driven alike there is no comparison, and what differs is named by the keys of a
+/// scenario.
+#[test]
+fn workloads_that_differ_are_no_comparison() {
+    let a = record(&A, &B);
+    let refused = |change: &dyn Fn(&mut crate::plan::Workload)| {
+        let mut b = again(record(&A, &C));
+        b.plan.cases.iter_mut().for_each(|c| change(&mut c.workloads[0]));
+        match records(named(&a), named(&b), &Gate::default(), CompareOptions::default()) {
+            Err(NotComparable::Workload(changes)) => changes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused(&|w| w.topology.producers = 7), ["producers is 1 and 7"]);
+    let groups = a.plan.cases[0].workloads[0].topology.groups;
+    assert_eq!(refused(&|w| w.topology.groups = 90), [format!("consumers is {groups} and 90")]);
+    assert_eq!(refused(&|w| w.topology.reply = !w.topology.reply), ["pattern is false and true"]);
+    let closed = Load::Closed { outstanding: 8, think: Span(0) };
+    assert_eq!(refused(&|w| w.load = closed.clone()), ["load.mode is open and closed"]);
+    let faster = |w: &mut crate::plan::Workload, segment: usize| {
+        let Load::Open { profile, .. } = &mut w.load else { panic!("the sample is an open loop") };
+        let one = profile.segments[0];
+        profile.segments.resize(segment + 1, one);
+        (profile.segments[segment].from, profile.segments[segment].to) = (Rate(77.0), Rate(77.0));
+    };
+    assert_eq!(refused(&|w| faster(w, 0)).len(), 1);
+    assert!(refused(&|w| faster(w, 0))[0].starts_with("load.rate is "));
+    assert_eq!(refused(&|w| faster(w, 1)), ["load is of one shape and of another"]);
+    // Every setting of a workload, one at a time: none is passed over.
+    let all = differences::flat(&a.plan.cases[0]);
+    for what in all.keys().filter(|k| k.starts_with("workloads")) {
+        let (baseline, candidate) = ("x".to_string(), "y".to_string());
+        let (confounds, one_sided, promise) = (true, false, false);
+        let one = Difference { what: what.clone(), baseline, candidate, confounds, one_sided, promise };
+        assert_eq!(workloads::changes(&[one]).len(), 1, "{what}");
+    }
+    let mut b = again(record(&A, &C));
+    b.plan.cases.iter_mut().for_each(|c| c.workloads.push(c.workloads[0].clone()));
+    let told = records(named(&a), named(&b), &Gate::default(), CompareOptions::default()).unwrap_err().to_string();
+    let name = &a.plan.cases[0].workloads[0].name;
+    assert_eq!(told, format!("the workload is not the same: workload 2 is (absent) and {name}"));
 }
 
 /// A system that is not installed anywhere must not fail a job; one that is missing in the

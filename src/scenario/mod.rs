@@ -136,6 +136,16 @@ pub fn edited(text: &str, edits: &[(String, String)]) -> Result<String, String> 
     toml::to_string(&document).map_err(|e| e.to_string())
 }
 
+/// Line and column of the value at a path, or of the innermost table around it; `None` where the
+/// text has neither, or is no TOML.
+pub fn position(text: &str, path: &[String]) -> Option<(usize, usize)> {
+    let span = diagnose::locate(text, path);
+    match MistakePlace::of(Path::new(""), text, span.clone()) {
+        MistakePlace::Source { line, column, .. } if !span.is_empty() => Some((line, column)),
+        _ => None,
+    }
+}
+
 /// As [`load`], for a text in hand; `path` is named in mistakes, and payload files are relative to
 /// its folder.
 ///
