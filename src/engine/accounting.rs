@@ -25,6 +25,9 @@ pub struct Accounting {
     pub copies: u64,
     /// Whether the broker acknowledges messages: then it owes those alone.
     acknowledged: bool,
+    /// Whether somebody else's service answers: what it leaves unanswered, or answers twice, is no
+    /// promise of the system's.
+    service: bool,
     /// What came within the measured phase.
     pub within: DeliveryCounts,
     /// Whether consumers receive the messages, and whether requesters have them answered.
@@ -95,6 +98,7 @@ impl Accounting {
             dropped,
             groups,
             acknowledged: sent.iter().any(|(_, s)| s.acknowledged),
+            service: w.target.is_some(),
             within: DeliveryCounts::of(raw, i, w, consumed, answered),
             consumed,
             answered,
@@ -110,6 +114,9 @@ impl Accounting {
     pub fn promises(&self, guarantees: &Guarantees, arriving: bool) -> Vec<Promise> {
         let l = &self.ledger;
         let mut all = Vec::new();
+        if self.service {
+            return all;
+        }
         let mut add = |promised: &str, kept: bool, observed: String| {
             all.push(Promise { promised: promised.into(), kept, observed });
         };
@@ -245,6 +252,7 @@ mod tests {
             copies: 1,
             dropped: 0,
             acknowledged: true,
+            service: false,
             within: DeliveryCounts::default(),
             consumed: true,
             answered: false,

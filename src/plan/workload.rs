@@ -28,12 +28,33 @@ pub struct Workload {
     pub target: Option<ServiceTarget>,
 }
 
-/// A service that somebody else runs.
+/// A service that somebody else runs, and how it is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ServiceTarget {
-    /// The subject that it answers requests on.
-    pub subject: String,
+#[serde(untagged, rename_all_fields = "kebab-case")]
+pub enum ServiceTarget {
+    /// It answers requests on a subject of NATS.
+    Subject {
+        /// The subject.
+        subject: String,
+    },
+    /// It reads requests from a topic of Kafka and answers to another.
+    Topic {
+        /// The topic of the requests.
+        topic: String,
+        /// The topic of the answers.
+        reply_topic: String,
+        /// The header of a request that its answer brings back unchanged.
+        correlation_header: String,
+    },
+}
+
+impl std::fmt::Display for ServiceTarget {
+    /// Where it is asked: the subject, or the topic.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Subject { subject: place } | Self::Topic { topic: place, .. } => f.write_str(place),
+        }
+    }
 }
 
 impl Workload {

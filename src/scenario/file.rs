@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::gate::{ExpectTable, GateTable};
 use crate::faults::Faults;
-use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, ServiceTarget, SlowConsumers, SystemType, SystemTypes};
+use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -111,7 +111,22 @@ pub struct WorkloadTable {
     /// With request-reply: the service of yours that answers, instead of consumers of msgbench. Its
     /// system has a `url`. Messages are the payload alone, without envelope; answers are counted,
     /// and what is in them is not checked.
-    pub target: Option<ServiceTarget>,
+    pub target: Option<TargetTable>,
+}
+
+/// The service of yours that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TargetTable {
+    /// At NATS: the subject that it answers requests on.
+    pub subject: Option<String>,
+    /// At Kafka: the topic that it reads requests from. It is there already, as is `reply-topic`.
+    pub topic: Option<String>,
+    /// At Kafka: the topic that it answers to. Each producer reads the whole of it.
+    pub reply_topic: Option<String>,
+    /// At Kafka: the header of a request that the service copies into its answer. Default:
+    /// correlation-id.
+    pub correlation_header: Option<String>,
 }
 
 /// What is asked of the system beyond passing messages on.

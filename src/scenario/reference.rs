@@ -14,7 +14,7 @@ use super::{Overrides, parse, schema};
 use crate::plan::SystemTypes;
 
 /// An example of each key; a key within a table has that of the table.
-const EXAMPLES: [(&str, &str); 68] = [
+const EXAMPLES: [(&str, &str); 71] = [
     ("name", "name = \"orders\""),
     ("question", "question = \"How late are orders?\""),
     ("system", "[[system]]"),
@@ -59,6 +59,12 @@ const EXAMPLES: [(&str, &str); 68] = [
     ("workload.delivery.max-deliver", "delivery = { durable = true, dead-every = 1000, max-deliver = 5 }"),
     ("workload.delivery.slow", "delivery.slow = { consumers = 1, think = \"2ms\" }"),
     ("workload.target", "target = { subject = \"orders.create\" }"),
+    ("workload.target.topic", "target = { topic = \"orders\", reply-topic = \"orders-answers\" }"),
+    ("workload.target.reply-topic", "target = { topic = \"orders\", reply-topic = \"orders-answers\" }"),
+    (
+        "workload.target.correlation-header",
+        "target = { topic = \"orders\", reply-topic = \"orders-answers\", correlation-header = \"kafka_correlationId\" }",
+    ),
     ("event", "[[event]]"),
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),
@@ -190,7 +196,11 @@ fn example(path: &str) -> Option<&'static str> {
 fn scenario(driver: &str, pattern: &str, line: &str) -> String {
     let load = if line.starts_with("load") { "" } else { "load.rate = \"1k/s\"\n" };
     // A service is reached at a server that is already running.
-    let url = if line.starts_with("target") { "url = \"nats://127.0.0.1:4222\"\n" } else { "" };
+    let url = match line {
+        l if !l.starts_with("target") => "",
+        l if l.contains("topic") => "url = \"kafka://127.0.0.1:9092\"\n",
+        _ => "url = \"nats://127.0.0.1:4222\"\n",
+    };
     let pattern = if line.starts_with("pattern") { String::new() } else { format!("pattern = \"{pattern}\"\n") };
     format!(
         "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"{driver}\"\n{url}[[workload]]\n{pattern}{load}{line}\n[run]\nduration = \"400s\"\n"

@@ -191,12 +191,9 @@ pub(super) fn workloads(
                     .hint(format!("raise the rate, or `run.duration` above {}", file.run.duration)),
             );
         }
-        if let Some(target) = &w.target {
-            check_target(&at, w, target, file, problems);
-        }
+        let target = w.target.as_ref().and_then(|written| target(&at, w, written, file, problems));
         let payload = payload(&format!("{at}.payload"), w, folder, known, problems);
         if let (Some(load), Some(payload)) = (load, payload) {
-            let target = w.target.clone();
             out.push(Workload { name, pattern: w.pattern, topology, delivery, load, payload, target });
         }
     }
@@ -206,21 +203,73 @@ pub(super) fn workloads(
     out
 }
 
-/// Whether a service can be driven so.
-fn check_target(
+/// How a service is asked: on a subject of NATS, or in a topic of Kafka.
+fn asked(at: &str, written: &file::TargetTable, problems: &mut Problems) -> Option<ServiceTarget> {
+    let mut refuse = |key: &str, message: &str, hint: &str| {
+        let path = if key.is_empty() { at.to_owned() } else { format!("{at}.{key}") };
+        problems.add(Problem::new(path, message).hint(hint));
+    };
+    let file::TargetTable { subject, topic, reply_topic, correlation_header } = written;
+    let beside = [("topic", topic), ("reply-topic", reply_topic), ("correlation-header", correlation_header)];
+    let beside = beside.iter().find(|(_, value)| value.is_some()).map(|(key, _)| *key);
+    let named = |name: &str| {
+        let valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        (1..=249).contains(&name.len()) && name.chars().all(valid) && ![".", ".."].contains(&name)
+    };
+    match (subject, topic, reply_topic) {
+        (Some(_), ..) if beside.is_some() => {
+            let hint = "write `subject` alone for NATS, `topic` and `reply-topic` for Kafka";
+            refuse(beside.unwrap_or_default(), "a service is asked on a subject or in a topic, not both", hint);
+        }
+        (Some(subject), ..) => {
+            let token = |t: &str| !t.is_empty() && !t.contains(['*', '>']) && !t.contains(char::is_whitespace);
+            if subject.split('.').all(token) {
+                return Some(ServiceTarget::Subject { subject: subject.clone() });
+            }
+            let hint = "write it like \"orders.create\": words parted by dots, without wildcards";
+            refuse("subject", "nothing can be sent to this subject", hint);
+        }
+        (None, Some(topic), Some(reply_topic)) => {
+            let header = correlation_header.as_deref().unwrap_or("correlation-id");
+            let hint = "write letters, digits, `.`, `_` and `-`, at most 249";
+            for (key, name) in [("topic", topic), ("reply-topic", reply_topic)] {
+                if !named(name) {
+                    refuse(key, "Kafka has no topic of this name", hint);
+                }
+            }
+            if topic == reply_topic {
+                let hint = "write the topic that the service answers to";
+                refuse("reply-topic", "requests would be read as their own answers", hint);
+            }
+            if header.is_empty() || header.contains('\0') {
+                refuse("correlation-header", "no header is called so", "write correlation-header = \"correlation-id\"");
+            }
+            let (topic, reply_topic, correlation_header) = (topic.clone(), reply_topic.clone(), header.to_owned());
+            return Some(ServiceTarget::Topic { topic, reply_topic, correlation_header });
+        }
+        (None, Some(_), None) => {
+            let hint = "write reply-topic = \"...\" beside it";
+            refuse("topic", "it is not said which topic the service answers to", hint);
+        }
+        (None, None, _) => {
+            let hint = "write target = { subject = \"orders.create\" } for NATS, or target = { topic = \"orders\", \
+                        reply-topic = \"orders-answers\" } for Kafka";
+            refuse("", "it is not said where the service is asked", hint);
+        }
+    }
+    None
+}
+
+/// The service that is driven, and whether it can be driven so.
+fn target(
     at: &str,
     w: &file::WorkloadTable,
-    target: &ServiceTarget,
+    written: &file::TargetTable,
     file: &ScenarioFile,
     problems: &mut Problems,
-) {
+) -> Option<ServiceTarget> {
+    let target = asked(&format!("{at}.target"), written, problems);
     let mut refuse = |path: String, message: &str, hint: &str| problems.add(Problem::new(path, message).hint(hint));
-    let subject = &target.subject;
-    let token = |t: &str| !t.is_empty() && !t.contains(['*', '>']) && !t.contains(char::is_whitespace);
-    if !subject.split('.').all(token) {
-        let hint = "write it like \"orders.create\": words parted by dots, without wildcards";
-        refuse(format!("{at}.target.subject"), "nothing can be sent to this subject", hint);
-    }
     if w.pattern != Pattern::RequestReply {
         let hint = "write pattern = \"request-reply\"";
         refuse(format!("{at}.pattern"), "a service answers requests", hint);
@@ -239,6 +288,7 @@ fn check_target(
         let message = format!("{name} would be started for the trial, and your service is not connected to it");
         refuse(format!("system.{i}"), &message, "write the `url` of the server that your service is connected to");
     }
+    target
 }
 
 /// What the pattern asks for, and what is written beside it.

@@ -36,14 +36,16 @@ fn lacking(systems: &[SystemSpec], cases: &[Case], types: &SystemTypes) -> Vec<U
 /// The key without which a workload would not ask for what is lacking.
 fn asked_by(w: &Workload, lacks: impl Fn(&Workload) -> Option<&'static str>) -> &'static str {
     let lack = lacks(w);
-    let without = |change: &dyn Fn(&mut DeliverySpec)| {
+    let other = |change: &dyn Fn(&mut Workload)| {
         let mut other = w.clone();
-        change(&mut other.delivery);
+        change(&mut other);
         lacks(&other) != lack
     };
+    let without = |change: &dyn Fn(&mut DeliverySpec)| other(&|w| change(&mut w.delivery));
     // A stream is stored because it is one.
     let stored = matches!(w.pattern, Pattern::Stream | Pattern::Replay);
     match () {
+        () if other(&|w| w.target = None) => "target",
         () if without(&|d| d.dead_every = 0) => "delivery.dead-every",
         () if without(&|d| d.reject_every = 0) => "delivery.reject-every",
         () if without(&|d| d.slow = None) => "delivery.slow",

@@ -99,7 +99,7 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if let Some(target) = &w.target {
         let about = "its answers are counted, what is in them is not checked";
-        out.push(("target", format!("the service at {}: {about}", target.subject)));
+        out.push(("target", format!("the service at {target}: {about}")));
     }
     if d.durable {
         out.push(("stored", "by the broker, which acknowledges each message".to_owned()));

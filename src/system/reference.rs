@@ -16,14 +16,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::nats::external::ExternalNats;
+use super::nats::external::{ExternalNats, NO_TOPICS};
 use super::process::{Child, Output, open_log, tail};
 use super::settings::plain;
 use super::{Availability, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::NATS;
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::options::OptionSet;
-use crate::plan::{BringUp, SystemSpec, SystemType};
+use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
 
 /// Names the program that is started as the reference broker instead of the running one: a test
 /// binary is no broker.
@@ -92,6 +92,7 @@ impl Provider for ReferenceType {
                 d if !d.durable && (d.reject_every > 0 || d.dead_every > 0) => {
                     Some("no redelivery of messages that are not stored")
                 }
+                _ if matches!(w.target, Some(ServiceTarget::Topic { .. })) => Some(NO_TOPICS),
                 _ => None,
             },
             acks_unstored: false,

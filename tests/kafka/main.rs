@@ -11,5 +11,6 @@ mod launched;
 mod needs;
 #[cfg(feature = "kafka-tls")]
 mod secure;
+mod service;
 mod support;
 mod transactions;

@@ -150,11 +150,7 @@ impl Admin {
                     Some(code) => words(code),
                     None => "not all partitions have a leader and all their replicas in sync".into(),
                 };
-                return Err(self.error(
-                    action(),
-                    words,
-                    "create it, or leave `existing-topic` out; look into the broker's log",
-                ));
+                return Err(self.error(action(), words, "create it, or name another; look into the broker's log"));
             }
             tokio::time::sleep(POLL).await;
         };

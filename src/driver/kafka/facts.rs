@@ -8,7 +8,7 @@ use super::native::ClientKind;
 use super::options::{Acks, CommitMode, ExactlyOnce, PartitionAssignment, without_credentials};
 use super::retry;
 use crate::driver::{Acknowledgement, Delivery, DriverError, Durability, Facts, Guarantees, Order, Stated};
-use crate::plan::Workload;
+use crate::plan::{ServiceTarget, Workload};
 
 /// The topic's settings that bear on guarantees or speed.
 const TOPIC: [&str; 8] = [
@@ -145,6 +145,11 @@ impl KafkaDriver {
                 n => format!(", {n} deliveries, then a dead-letter topic"),
             };
             say("redelivery", format!("by consumers, from a retry topic of their group{limit}"));
+        }
+        if let Some(ServiceTarget::Topic { topic, reply_topic, correlation_header }) =
+            self.workloads.iter().find_map(|w| w.target.as_ref())
+        {
+            say("service", format!("asked in {topic}, answers in {reply_topic}, header {correlation_header}"));
         }
         say("partitions", topic.partitions.to_string());
         say("replicas", topic.replicas.to_string());

@@ -3,7 +3,8 @@
 //! # Background
 //! A workload is one topic, its channels are the partitions. Each group of consumers of the
 //! topology is a consumer group; request/reply is a second topic with a partition for each
-//! requester.
+//! requester. A service of others has its two topics already, and each requester reads all of the
+//! second one.
 //! # Design
 //! rdkafka builds librdkafka and administers topics; the measured path calls librdkafka directly
 //! (see `native`): the message's token is its opaque, delivery reports and messages are taken in
@@ -28,6 +29,7 @@ mod producer;
 mod reader;
 mod retry;
 mod scalar;
+mod service;
 mod transform;
 
 use std::collections::BTreeMap;
@@ -46,10 +48,11 @@ use self::partitions::Partitions;
 use self::producer::TopicWriter;
 use self::reader::BatchReader;
 use self::retry::Retries;
+use self::service::Correlation;
 use self::transform::{TransformParts, Transformer};
 use super::{ClientSlot, Driver, DriverError, Facts, Incidents, Start, Target};
-use crate::plan::Workload;
 use crate::plan::options::OptionSet;
+use crate::plan::{ServiceTarget, Workload};
 
 /// Pause between two looks whether a group has settled.
 const POLL: Duration = Duration::from_millis(5);
@@ -60,6 +63,8 @@ pub struct KafkaDriver {
     options: KafkaOptions,
     admin: Admin,
     topics: Vec<TopicFacts>,
+    /// Partitions of the topic that the service of a workload answers to.
+    answered: BTreeMap<usize, i32>,
     created: Vec<String>,
     groups: Mutex<BTreeMap<(usize, u32), ConsumerGroup>>,
     transformers: Vec<Transformer>,
@@ -76,6 +81,9 @@ struct ConsumerGroup {
 
 impl KafkaDriver {
     fn topic(&self, workload: usize) -> String {
+        if let Some(ServiceTarget::Topic { topic, .. }) = &self.workloads[workload].target {
+            return topic.clone();
+        }
         self.options.existing_topic.clone().unwrap_or_else(|| format!("mb-{:08x}-{workload}", self.target.run))
     }
 
@@ -216,7 +224,7 @@ impl Driver for KafkaDriver {
     const STORES: bool = true;
 
     fn options() -> Vec<OptionSet> {
-        vec![OptionSet::of::<KafkaOptions>(KafkaOptions::check)]
+        vec![OptionSet::of::<KafkaOptions>(KafkaOptions::check).suiting(KafkaOptions::suit)]
     }
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
@@ -231,6 +239,7 @@ impl Driver for KafkaDriver {
             options,
             admin,
             topics: Vec::new(),
+            answered: BTreeMap::new(),
             created: Vec::new(),
             groups: Mutex::default(),
             transformers: Vec::new(),
@@ -259,8 +268,18 @@ impl Driver for KafkaDriver {
     async fn producer(&self, slot: ClientSlot) -> Result<KafkaProducer, DriverError> {
         let w = &self.workloads[slot.workload];
         let signal = self.signal()?;
-        let mut replies = None;
-        if w.topology.reply {
+        let (mut replies, mut service) = (None, None);
+        if let Some(ServiceTarget::Topic { reply_topic, correlation_header, .. }) = &w.target {
+            let partitions = self.answered.get(&slot.workload).copied().unwrap_or_default();
+            let group = format!("mb-{:08x}-{}-{}", self.target.run, slot.workload, slot.index);
+            let reader = self.alone(slot.workload, group, &[("enable.auto.commit", "false".into())])?;
+            // Before the first request: what was answered until now is nobody's of ours.
+            let from = self.admin.resolve(reply_topic, partitions, Start::Tail)?;
+            reader.assign(&Partitions::of(reply_topic, from))?;
+            reader.attach(&signal);
+            replies = Some(reader);
+            service = Some(Correlation::new(correlation_header, self.target.run, slot.workload, slot.index)?);
+        } else if w.topology.reply {
             let topic = self.reply_topic(slot.workload);
             let group = format!("{topic}-{}", slot.index);
             let reader = self.alone(slot.workload, group, &[("enable.auto.commit", "false".into())])?;
@@ -273,7 +292,7 @@ impl Driver for KafkaDriver {
         let writer = TopicWriter::new(client, &self.topic(slot.workload), &self.incidents)?;
         writer.attach(&signal);
         let acknowledged = replies.is_none() && self.options.acks != Acks::None;
-        Ok(KafkaProducer { writer, replies, acknowledged, unlooked: 0, signal })
+        Ok(KafkaProducer { writer, replies, service, acknowledged, unlooked: 0, signal })
     }
 
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<KafkaConsumer, DriverError> {
@@ -318,7 +337,7 @@ impl KafkaDriver {
         for workload in 0..self.workloads.len() {
             let w = self.workloads[workload].clone();
             let name = self.topic(workload);
-            if self.options.existing_topic.is_none() {
+            if self.options.existing_topic.is_none() && w.target.is_none() {
                 let settings = self.options.topic_settings(&w);
                 self.create(&name, w.topology.channels as i32, &settings).await?;
             }
@@ -337,7 +356,10 @@ impl KafkaDriver {
                     self.admin.topic(&name).await?;
                 }
             }
-            if w.topology.reply {
+            if let Some(ServiceTarget::Topic { reply_topic, .. }) = &w.target {
+                let partitions = self.admin.topic(reply_topic).await?.partitions;
+                self.answered.insert(workload, partitions);
+            } else if w.topology.reply {
                 let name = self.reply_topic(workload);
                 self.create(&name, w.topology.producers as i32, &self.options.topic_settings(&w)).await?;
                 self.admin.topic(&name).await?;

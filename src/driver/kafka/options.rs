@@ -243,6 +243,25 @@ impl KafkaOptions {
         options.offline()
     }
 
+    /// Whether what the workloads ask for can be had with these options.
+    ///
+    /// # Errors
+    /// The option that stands against it.
+    pub(super) fn suit(map: &serde_json::Map<String, serde_json::Value>, workloads: &[Workload]) -> Result<(), String> {
+        let options = Self::from_map(map)?;
+        let against = match () {
+            () if options.exactly_once.is_some() => "exactly-once",
+            () if options.existing_topic.is_some() => "existing-topic",
+            () => return Ok(()),
+        };
+        match workloads.iter().find(|w| w.target.is_some()) {
+            Some(w) => {
+                Err(format!("option `{against}`: {} asks a service, which has topics of its own; remove it", w.name))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Has librdkafka check the settings that are passed on to it.
     fn offline(&self) -> Result<(), String> {
         let mechanism = self.sasl.iter().map(|s| ("sasl.mechanisms", "sasl", s.mechanism.clone()));

@@ -1,7 +1,7 @@
 //! Sends to one topic. The token of a message is librdkafka's opaque, and comes back with its
 //! delivery report.
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::sync::Arc;
 
 use rdkafka::bindings as rd;
@@ -10,6 +10,7 @@ use rdkafka::types::RDKafkaRespErr as Code;
 use super::native::{ClientKind, EventQueue, NativeClient, QueueSignal, words};
 use super::partitions::UNASSIGNED;
 use super::reader::BatchReader;
+use super::service::{Correlation, RecordHeader};
 use crate::driver::{Confirmation, DriverError, Incident, Incidents, Outgoing, Producer};
 use crate::units::{Nanos, now};
 
@@ -21,7 +22,7 @@ const LOOK_EVERY: u32 = 64;
 pub(super) struct TopicHandle {
     raw: *mut rd::rd_kafka_topic_t,
     // The handle must go before its client.
-    _client: Arc<NativeClient>,
+    client: Arc<NativeClient>,
 }
 
 // SAFETY: librdkafka's topic handles may be used from any thread.
@@ -36,7 +37,7 @@ impl TopicHandle {
         if raw.is_null() {
             return Err(refused(words(last_error())));
         }
-        Ok(Self { raw, _client: client.clone() })
+        Ok(Self { raw, client: client.clone() })
     }
 
     /// Hands a copy of one message to the client.
@@ -58,6 +59,33 @@ impl TopicHandle {
             )
         };
         if failed == 0 { Ok(()) } else { Err(last_error()) }
+    }
+
+    /// The same for a message with a header and without a key, whose partition librdkafka chooses.
+    fn produce_with(&self, (name, value): RecordHeader<'_>, payload: &[u8], token: u64) -> Result<(), Code> {
+        use rd::rd_kafka_vtype_t as V;
+        // SAFETY: each tag is followed by what its documentation says, in C's types; librdkafka
+        // copies payload, name and value before it returns; the opaque is a number, never followed.
+        let code = unsafe {
+            rd::rd_kafka_producev(
+                self.client.raw(),
+                V::RD_KAFKA_VTYPE_RKT as c_int,
+                self.raw,
+                V::RD_KAFKA_VTYPE_MSGFLAGS as c_int,
+                rd::RD_KAFKA_MSG_F_COPY as c_int,
+                V::RD_KAFKA_VTYPE_VALUE as c_int,
+                payload.as_ptr(),
+                payload.len(),
+                V::RD_KAFKA_VTYPE_OPAQUE as c_int,
+                token as *mut c_void,
+                V::RD_KAFKA_VTYPE_HEADER as c_int,
+                name.as_ptr(),
+                value.as_ptr(),
+                value.len(),
+                V::RD_KAFKA_VTYPE_END as c_int,
+            )
+        };
+        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code) }
     }
 }
 
@@ -131,9 +159,28 @@ impl TopicWriter {
         payload: &[u8],
         token: u64,
     ) -> Result<(), DriverError> {
+        self.accepted(signal, |topic| topic.produce(partition, key, payload, token)).await
+    }
+
+    /// The same for a message with a header, to a partition of librdkafka's choice.
+    pub(super) async fn write_with(
+        &mut self,
+        signal: &QueueSignal,
+        header: RecordHeader<'_>,
+        payload: &[u8],
+        token: u64,
+    ) -> Result<(), DriverError> {
+        self.accepted(signal, |topic| topic.produce_with(header, payload, token)).await
+    }
+
+    async fn accepted(
+        &mut self,
+        signal: &QueueSignal,
+        produce: impl Fn(&TopicHandle) -> Result<(), Code>,
+    ) -> Result<(), DriverError> {
         let mut counted = false;
         loop {
-            let code = match self.topic.produce(partition, key, payload, token) {
+            let code = match produce(&self.topic) {
                 Ok(()) => return Ok(()),
                 Err(code) => code,
             };
@@ -187,6 +234,8 @@ impl TopicWriter {
 pub struct KafkaProducer {
     pub(super) writer: TopicWriter,
     pub(super) replies: Option<BatchReader>,
+    /// Where a service of others answers.
+    pub(super) service: Option<Correlation>,
     /// Whether delivery reports are passed on.
     pub(super) acknowledged: bool,
     pub(super) unlooked: u32,
@@ -210,6 +259,10 @@ impl Producer for KafkaProducer {
                     self.writer.check()?;
                 }
             }
+        }
+        if let Some(service) = &mut self.service {
+            let header = service.header(message.token);
+            return self.writer.write_with(&self.signal, header, message.payload, message.token).await;
         }
         let key = message.key.map(u64::to_be_bytes);
         // With a key the partitioner decides; without, messages go to the partition of their
@@ -246,8 +299,15 @@ impl Producer for KafkaProducer {
                 while replies.fill()? {
                     let at = replies.at();
                     while let Some(message) = replies.next() {
-                        any = true;
-                        sink(Confirmation::Answered { message: message.payload(), at });
+                        let Some(service) = &self.service else {
+                            any = true;
+                            sink(Confirmation::Answered { message: message.payload(), at });
+                            continue;
+                        };
+                        if let Some(token) = service.token(&message) {
+                            any = true;
+                            sink(Confirmation::Served { token, bytes: message.payload().len() as u64, at });
+                        }
                     }
                 }
             }

@@ -49,6 +49,23 @@ impl ReceivedMessage {
         // SAFETY: as above.
         unsafe { (*self.0).offset }
     }
+    /// The last header of this name.
+    pub(super) fn header(&self, name: &CStr) -> Option<&[u8]> {
+        let none = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let mut all = std::ptr::null_mut();
+        // SAFETY: the message is valid; the list of headers belongs to it.
+        if unsafe { rd::rd_kafka_message_headers(self.0, &mut all) } != none {
+            return None;
+        }
+        let (mut value, mut length) = (std::ptr::null(), 0);
+        // SAFETY: list and name are valid; the value belongs to the message, which outlives the
+        // slice.
+        if unsafe { rd::rd_kafka_header_get_last(all, name.as_ptr(), &mut value, &mut length) } != none {
+            return None;
+        }
+        // SAFETY: as above; a header without a value is empty.
+        Some(if value.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(value.cast(), length) } })
+    }
     fn error(&self) -> Code {
         // SAFETY: as above.
         unsafe { (*self.0).err }

@@ -21,8 +21,8 @@ use super::{
     Acknowledgement, ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Durability, Facts,
     Guarantees, Incidents, Incoming, MessageSink, Order, Outgoing, Producer, Start, Stated, Target,
 };
-use crate::plan::Workload;
 use crate::plan::options::OptionSet;
+use crate::plan::{ServiceTarget, Workload};
 use crate::units::now;
 use link::{BufferArena, NatsLink, header_bytes, headers};
 use listener::Listener;
@@ -46,8 +46,8 @@ impl NatsDriver {
         NatsLink::open(&self.target, &self.options, &self.incidents, name).await
     }
     fn subject(&self, slot: ClientSlot, channel: u32) -> Subject {
-        if let Some(target) = &self.workloads[slot.workload].target {
-            return Subject::from(target.subject.as_str());
+        if let Some(ServiceTarget::Subject { subject }) = &self.workloads[slot.workload].target {
+            return Subject::from(subject.as_str());
         }
         Subject::from(format!("mb.{:08x}.{}.{channel}", self.target.run, slot.workload))
     }

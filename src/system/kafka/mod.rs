@@ -28,7 +28,7 @@ use super::process::{Child, Held, Output, exception, tail};
 use super::{Availability, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
 use crate::plan::options::OptionSet;
-use crate::plan::{BringUp, SystemSpec, SystemType};
+use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
 
 /// Kafka's log to standard output: the same file that the script puts beside what it fetched.
 const LOGGING: &str = include_str!("../../../scripts/kafka/log4j2.properties");
@@ -62,7 +62,12 @@ pub struct KafkaType;
 impl Provider for KafkaType {
     fn describe(&self) -> SystemType {
         SystemType {
-            lacks: |w| w.target.is_some().then_some("it drives no service: answers come back to a reply topic of ours"),
+            lacks: |w| match &w.target {
+                Some(ServiceTarget::Subject { .. }) => Some(
+                    "its services have topics, target = { topic = \"...\", reply-topic = \"...\" }, and no subject",
+                ),
+                _ => None,
+            },
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
             ..SystemType::new("kafka", "Apache Kafka, or what speaks its protocol.")

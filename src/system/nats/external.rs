@@ -23,6 +23,10 @@ const INFO_BOUND: u64 = 64 * 1024;
 const INFO_SETTINGS: [&str; 7] =
     ["version", "server_name", "max_payload", "headers", "jetstream", "tls_required", "auth_required"];
 
+/// What is lacking for a service that is asked in a topic.
+pub(in crate::system) const NO_TOPICS: &str =
+    "its services have a subject, target = { subject = \"...\" }, and no topics";
+
 /// A NATS-speaking server that somebody else runs.
 #[derive(Debug)]
 pub struct ExternalNats {

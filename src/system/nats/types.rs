@@ -2,10 +2,10 @@
 
 use crate::plan::address::NATS;
 use crate::plan::options::{OptionSet, SystemOptions};
-use crate::plan::{BringUp, SystemSpec, SystemType};
+use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
 use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
-use super::external::ExternalNats;
+use super::external::{ExternalNats, NO_TOPICS};
 use super::options::LaunchOptions;
 use super::{NatsSystem, program};
 
@@ -45,6 +45,7 @@ impl Provider for NatsType {
             lacks: |w| match &w.delivery {
                 d if d.durable => Some("messages are not stored"),
                 d if d.reject_every > 0 || d.dead_every > 0 => Some("no redelivery"),
+                _ if matches!(w.target, Some(ServiceTarget::Topic { .. })) => Some(NO_TOPICS),
                 _ => None,
             },
             acks_unstored: false,
