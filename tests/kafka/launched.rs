@@ -173,6 +173,9 @@ fn a_run_by_the_program_accounts_for_every_message_and_leaves_nothing() {
         "kafka",
         "--rate",
         "1k/s",
+        // On a busy machine the first messages take seconds.
+        "--set",
+        "run.drain=60s",
         "--format",
         "record",
         "--out",

@@ -62,6 +62,22 @@ pub fn launch(options: Value) -> Launched {
     Launched { _turn: Some(turn), ..launch_in(dir.path().to_owned(), Some(dir), &options) }
 }
 
+/// A folder that no other process has: what a killed one left is used again, and two runs of the
+/// tests at the same time do not take each other's. It is free again when the file is dropped.
+fn free_folder() -> (PathBuf, std::fs::File) {
+    let base = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    for n in 0.. {
+        let lock = std::fs::File::create(base.join(format!("kafka-shared-{n}.lock"))).unwrap();
+        if lock.try_lock().is_ok() {
+            let dir = base.join(format!("kafka-shared-{n}"));
+            let _ = std::fs::remove_dir_all(&dir);
+            std::fs::create_dir_all(&dir).unwrap();
+            return (dir, lock);
+        }
+    }
+    unreachable!("there is always another number")
+}
+
 /// The URL of the broker that the tests of this binary share. It goes with the process: the kernel
 /// kills it. Every test asks for itself, so that each one that is skipped is counted.
 pub fn shared() -> Option<&'static str> {
@@ -73,9 +89,7 @@ pub fn shared() -> Option<&'static str> {
         let (url_in, url) = mpsc::channel();
         // The thread that starts a child must live as long as the child.
         std::thread::spawn(move || {
-            let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kafka-shared");
-            let _ = std::fs::remove_dir_all(&dir);
-            std::fs::create_dir_all(&dir).unwrap();
+            let (dir, _held) = free_folder();
             let launched = launch_in(dir, None, &serde_json::json!({ "broker": { "heap": "512MiB" } }));
             url_in.send(launched.running.url.clone()).unwrap();
             loop {
