@@ -91,6 +91,8 @@ fn every_shipped_pattern_accounts_for_every_message() {
             assert_eq!(ledger[fault], 0, "{scenario}: {fault}: {ledger}");
         }
         assert_eq!(workload["latency"][headline]["count"], ledger["delivered"], "{scenario}");
+        let version = concat!("msgbench's own broker ", env!("CARGO_PKG_VERSION"));
+        assert_eq!(record["trials"][0]["system"]["version"], version, "{scenario}");
     }
     let folder = std::fs::read_dir(out.path().join("fanout")).unwrap().next().unwrap().unwrap().path();
     for file in ["run.json", "intervals.csv", "report.html", "report.md", "reference-1.hlog", "run.schema.json"] {

@@ -54,6 +54,9 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
     if let Some(durability) = running.durability {
         facts.guarantees.durability = durability;
     }
+    if let Some(version) = running.version {
+        facts.version = version;
+    }
     let mut guarantees = facts.words();
     guarantees.extend(running.settings);
     let began = raw.origin > 0;

@@ -43,6 +43,8 @@ pub struct Running {
     pub url: String,
     /// Its processes on this host; empty when it runs elsewhere.
     pub pids: Vec<u32>,
+    /// What it is and which version, where that is known better from here than by its clients.
+    pub version: Option<String>,
     /// Where it keeps messages, where that is known better from here than by its clients.
     pub durability: Option<Stated<Durability>>,
     /// Settings it was started with, or that were read back, that bear on guarantees or speed.

@@ -304,6 +304,7 @@ impl System for ReferenceSystem {
         let ready = self.await_ready(&mut child, &receiver, deadline)?;
         let mut settings: std::collections::BTreeMap<String, String> =
             ready.policy.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
+        let version = Some(format!("msgbench's own broker {}", ready.version));
         settings.insert("version".to_owned(), ready.version);
         if let Some(tls) = settings.get_mut("tls") {
             *tls = if tls == "true" { "on" } else { "off" }.to_owned();
@@ -320,7 +321,8 @@ impl System for ReferenceSystem {
             stored = Some(durability(sync));
         }
         self.addresses = Some((nats, self.log_half.then(|| bare(&url))));
-        let running = Running { url, pids: vec![child.pid()], durability: stored, settings, ..Running::default() };
+        let pids = vec![child.pid()];
+        let running = Running { url, pids, version, durability: stored, settings, ..Running::default() };
         self.child = Some(child);
         Ok(running)
     }

@@ -1,35 +1,51 @@
 //! How a run was made and on which machine, as terms and texts.
 
-use crate::plan::{Load, PayloadSize, Workload};
+use crate::plan::{Arrivals, Load, PayloadSize, Workload};
 use crate::record::Record;
 use crate::units::three_digits;
 
-/// A workload in one line.
+/// A workload in one line, for somebody who does not know the words of the trade.
 pub fn describe(workload: &Workload) -> String {
     let load = match &workload.load {
         Load::Open { arrivals, profile } => {
             let steady = profile.segments.iter().all(|s| s.from == profile.peak() && s.to == profile.peak());
             let word = if steady { "" } else { "up to " };
-            format!("{word}{}, {} arrivals, open loop", profile.peak(), format!("{arrivals:?}").to_lowercase())
+            let gaps = match arrivals {
+                Arrivals::Constant => "evenly spaced",
+                Arrivals::Poisson => "at random moments (Poisson)",
+            };
+            format!("{word}{} {gaps}, on schedule whatever the system does (open loop)", profile.peak())
         }
         Load::Unthrottled { window: 0 } => "as fast as the client takes them".into(),
         Load::Unthrottled { window } => format!("as fast as the client takes them, at most {window} on their way"),
-        Load::Closed { outstanding, .. } => format!("closed loop, {outstanding} outstanding for each producer"),
+        Load::Closed { outstanding, .. } => {
+            format!("each producer sends when one of its {outstanding} is answered (closed loop)")
+        }
     };
     let size = match workload.payload.size {
         PayloadSize::Fixed(size) => size.to_string(),
         PayloadSize::Uniform { min, max } => format!("{min} to {max}"),
         PayloadSize::LogNormal { median, p99, .. } => format!("log-normal, median {median}, p99 {p99}"),
     };
+    let from = plural(workload.topology.producers, "producer");
+    format!("{}: {from}, {}; {load}; payload {size}", workload.pattern.name(), reach(workload))
+}
+
+/// Who gets a message.
+fn reach(workload: &Workload) -> String {
     let t = &workload.topology;
-    format!(
-        "{}, {} to {} ({} of {}), {load}, payload {size}",
-        workload.pattern.name(),
-        plural(t.producers, "producer"),
-        plural(t.consumers(), "consumer"),
-        plural(t.groups, "group"),
-        t.members
-    )
+    if let Some(target) = &workload.target {
+        return format!("each request answered by the service at {target}");
+    }
+    match (t.groups, t.members) {
+        (_, 1) if t.reply => "each request answered by the one responder".into(),
+        (_, m) if t.reply => format!("each request answered by one of {m} responders"),
+        (0, _) => "no consumer".into(),
+        (1, 1) => "each message to one consumer".into(),
+        (1, m) => format!("each message to one of {m} consumers"),
+        (g, 1) => format!("each message to all {g} consumers"),
+        (g, m) => format!("each message to one of {m} consumers in each of {g} groups"),
+    }
 }
 
 fn plural(n: u32, word: &str) -> String {
@@ -89,4 +105,30 @@ pub fn host(record: &Record) -> Vec<(String, String)> {
     };
     list.extend(h.findings.iter().map(graded));
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Pattern, ServiceTarget, Topology};
+
+    /// Who gets a message is said in words that need no knowledge of the patterns' names.
+    #[test]
+    fn who_gets_a_message_is_said() {
+        let mut w = crate::record::sample::record().plan.cases[0].workloads[0].clone();
+        let mut said = |groups: u32, members: u32, reply: bool| {
+            w.topology = Topology { groups, members, reply, ..w.topology };
+            reach(&w)
+        };
+        assert_eq!(said(4, 1, false), "each message to all 4 consumers");
+        assert_eq!(said(1, 4, false), "each message to one of 4 consumers");
+        assert_eq!(said(2, 3, false), "each message to one of 3 consumers in each of 2 groups");
+        assert_eq!(said(1, 1, false), "each message to one consumer");
+        assert_eq!(said(0, 1, false), "no consumer");
+        assert_eq!(said(1, 1, true), "each request answered by the one responder");
+        assert_eq!(said(1, 2, true), "each request answered by one of 2 responders");
+        w.pattern = Pattern::RequestReply;
+        w.target = Some(ServiceTarget::Subject { subject: "orders.create".into() });
+        assert!(describe(&w).contains("1 producer, each request answered by the service at orders.create; 1k/s"));
+    }
 }

@@ -235,14 +235,16 @@ impl KafkaSystem {
 
     fn running(&self, options: &BrokerOptions, ports: &[Ports], security: &Security) -> Running {
         let mut settings = options.settings();
-        settings.insert("version".into(), format!("Apache Kafka {}", home::version(&self.home).unwrap_or_default()));
+        let version = home::version(&self.home).map(|v| format!("Apache Kafka {v}"));
+        settings.insert("version".into(), version.clone().unwrap_or_else(|| "Apache Kafka".into()));
         let brokers: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{}", p.client)).collect();
         Running {
             url: format!("kafka://{}", brokers.join(",")),
             pids: self.brokers.iter().map(Child::pid).collect(),
-            durability: None,
+            version,
             settings,
             client: security.client(options),
+            ..Running::default()
         }
     }
 

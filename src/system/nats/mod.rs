@@ -257,7 +257,7 @@ impl NatsSystem {
         }
         let urls: Vec<String> = self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.port)).collect();
         let pids = self.children.iter().map(Child::pid).collect();
-        Running { url: urls.join(","), pids, durability: None, settings, client }
+        Running { url: urls.join(","), pids, settings, client, ..Running::default() }
     }
 }
 
