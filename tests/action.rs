@@ -163,14 +163,14 @@ fn a_job_builds_both_commits_runs_them_in_turn_and_reports() {
 }
 
 /// The inputs of the step of a workflow that uses the action, and the variables of the workflow.
-fn workflow(text: &str) -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn workflow(text: &str) -> [Vec<(String, String)>; 2] {
     let pairs = |block: &str, depth: usize| {
         let lines = block.lines().map_while(|l| l.strip_prefix(&" ".repeat(depth)).filter(|l| !l.starts_with(' ')));
         let pair = |line: &str| line.split_once(": ").map(|(k, v)| (k.to_owned(), v.trim_matches('"').to_owned()));
         lines.map(|line| pair(line).unwrap()).collect::<Vec<_>>()
     };
     let step = text.split("uses: OWNER/msgbench/scripts/ci@VERSION\n        with:\n").nth(1).unwrap();
-    (pairs(step, 10), pairs(text.split("\nenv:\n").nth(1).unwrap(), 2))
+    [pairs(step, 10), pairs(text.split("\nenv:\n").nth(1).unwrap(), 2)]
 }
 
 /// A nats-server on a port of its own choice; killed when it is dropped.
@@ -256,7 +256,7 @@ fn a_job_gates_a_service_of_two_commits() {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let out = dir.path().join("out");
     let file = repository.join(".github/workflows/msgbench.yml");
-    let (mut inputs, variables) = workflow(&std::fs::read_to_string(file).unwrap());
+    let [mut inputs, variables] = workflow(&std::fs::read_to_string(file).unwrap());
     assert_eq!(variables, [("NATS_URL".to_owned(), "nats://127.0.0.1:4222".to_owned())]);
     inputs.retain(|(name, _)| name != "rounds");
     let mut inputs: Vec<(&str, &str)> = inputs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
