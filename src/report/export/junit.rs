@@ -123,6 +123,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         /// Nothing that a server says makes the file unreadable, or is lost with what follows it.
         #[test]
         fn any_text_is_read_back(text in any::<String>()) {
