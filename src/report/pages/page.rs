@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::report::printable;
 use crate::report::words::glossary;
-use crate::report::words::view::TextTable;
+use crate::report::words::view::{CellGrade, TextTable};
 
 const STYLE: PreEscaped<&str> = PreEscaped(include_str!("report.css"));
 /// The colours of drawings, in the dark and on paper too.
@@ -97,7 +97,11 @@ pub fn table_of(t: &TextTable, frame: &str, by_text: impl Fn(&str) -> Option<&'s
             table {
                 caption { (t.caption) }
                 thead {
-                    tr { @for (i, head) in t.head.iter().enumerate() { th scope="col" class=[figure(i)] { (explained(head)) } } }
+                    tr {
+                        @for (i, head) in t.head.iter().enumerate() {
+                            th scope="col" class=[figure(i)] { (explained(head)) }
+                        }
+                    }
                 }
                 tbody {
                     @for (k, row) in t.rows.iter().enumerate() {
@@ -106,7 +110,8 @@ pub fn table_of(t: &TextTable, frame: &str, by_text: impl Fn(&str) -> Option<&'s
                                 @if i == 0 {
                                     th scope="row" { (cell) }
                                 } @else {
-                                    td class=[t.graded(k, i).map(|g| g.word()).or(by_text(cell)).or(figure(i))] { (cell) }
+                                    @let graded = t.graded(k, i).map(CellGrade::word);
+                                    td class=[graded.or(by_text(cell)).or(figure(i))] { (cell) }
                                 }
                             }
                         }
