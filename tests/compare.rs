@@ -112,7 +112,7 @@ fn a_job_sees_what_the_comparison_says() {
         compare("main", "slow", &["--format", "junit", "--out", junit.to_str().unwrap()]).status.code(),
         Some(3)
     );
-    assert!(std::fs::read_to_string(junit).unwrap().contains("<failure type=\"REGRESSED\""));
+    assert!(std::fs::read_to_string(junit).unwrap().contains("type=\"REGRESSED\""));
     let json: Value = serde_json::from_slice(&compare("main", "slow", &["--format", "json"]).stdout).unwrap();
     assert_eq!(json["overall"]["verdict"], "REGRESSED");
     // Within one result.

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use maud::{Markup, html};
+
 use super::certificate::{Certificate, ClaimVerdict, Experiment};
-use crate::report::escape;
-use crate::report::pages::page::{details, section, shell, table, words};
+use crate::report::pages::page::{details, section, shell, table, table_of};
 use crate::report::words::view::TextTable;
 use crate::units::{count, latency};
 
@@ -13,38 +14,41 @@ impl Certificate {
     /// The page.
     pub fn html(&self) -> String {
         let word = self.verdict().word();
-        let h = &self.host;
-        let mut out = format!(
-            "<header>\n<p class=\"question\">Calibration · msgbench {} ({}), {} · {}, {} CPUs, kernel {}, clock source {} · {}, {:.0} s</p>\n</header>\n",
-            escape(&self.version),
-            escape(&self.profile),
-            self.form.word(),
-            escape(&h.cpu),
-            h.cpus,
-            escape(&h.kernel),
-            escape(&h.clocksource),
-            escape(&self.started_at),
-            self.seconds,
-        );
         // A build that failed is not to be trusted by its first words.
         let (first, second) = match self.verdict() {
             ClaimVerdict::Fail => (self.sentence(), format!("By experiments 2 and 6 alone: {}", self.trust())),
             _ => (self.trust(), self.sentence()),
         };
-        let tiles: String = self.experiments.iter().map(tile).collect();
-        out.push_str(&format!(
-            "<section aria-label=\"Verdict\" class=\"answer {word}\">\n<h1><b class=\"word\">{word}</b> {}</h1>\n<p class=\"sub\">{}</p>\n<p class=\"quiet\">{}</p>\n<ul class=\"tiles\">\n{tiles}</ul>\n</section>\n",
-            escape(&first),
-            escape(&second),
-            escape(&self.derivation()),
-        ));
-        let behind: String = self.experiments.iter().map(folded).collect();
-        section(&mut out, "What was compared", &behind);
-        section(&mut out, "The floor of this host", &table(&self.floor_table()));
-        out.push_str(&format!("<p class=\"quiet\">{}</p>\n", explanation(self.verdict())));
-        let explained = words(&out);
-        out.push_str(&explained);
-        shell(&format!("Calibration: {word}"), &out)
+        let body = html! {
+            header { p.question { (self.lead()) } }
+            section aria-label="Verdict" class={ "answer " (word) } {
+                h1 { b.word { (word) } " " (first) }
+                p.sub { (second) }
+                p.quiet { (self.derivation()) }
+                ul.tiles { @for e in &self.experiments { (tile(e)) } }
+            }
+            (section("What was compared", &html! { @for e in &self.experiments { (folded(e)) } }))
+            (section("The floor of this host", &table(&self.floor_table())))
+            p.quiet { (explanation(self.verdict())) }
+        };
+        shell(&format!("Calibration: {word}"), &body)
+    }
+
+    /// What was calibrated, where and when.
+    fn lead(&self) -> String {
+        let h = &self.host;
+        format!(
+            "Calibration · msgbench {} ({}), {} · {}, {} CPUs, kernel {}, clock source {} · {}, {:.0} s",
+            self.version,
+            self.profile,
+            self.form.word(),
+            h.cpu,
+            h.cpus,
+            h.kernel,
+            h.clocksource,
+            self.started_at,
+            self.seconds,
+        )
     }
 
     fn floor_table(&self) -> TextTable {
@@ -78,29 +82,31 @@ fn blank(caption: &str, heads: &[&str]) -> TextTable {
 }
 
 /// Name, verdict, and the error that is largest beside its tolerance.
-fn tile(e: &Experiment) -> String {
-    let worst = e.worst().map_or_else(String::new, |line| {
-        let [_, _, error, tolerance, _] = line.cells();
-        let allowed = if tolerance == "exact" { "exact".to_owned() } else { format!("{tolerance} allowed") };
-        format!("<span>{}: off by {} ({allowed})</span>", escape(&line.what), escape(&error))
-    });
+fn tile(e: &Experiment) -> Markup {
     let word = e.verdict().word();
-    format!("<li class=\"{word}\">{}. {} <b>{word}</b>{worst}</li>\n", e.number, escape(&e.name))
+    html! {
+        li class=(word) {
+            (e.number) ". " (e.name) " " b { (word) }
+            @if let Some(line) = e.worst() {
+                @let [_, _, error, tolerance, _] = line.cells();
+                @let allowed = if tolerance == "exact" { "" } else { " allowed" };
+                span { (line.what) ": off by " (error) " (" (tolerance) (allowed) ")" }
+            }
+        }
+    }
 }
 
 /// The claim and each comparison.
-fn folded(e: &Experiment) -> String {
+fn folded(e: &Experiment) -> Markup {
     let mut t = blank(&e.claim, &["what", ">expected", ">measured", ">error", ">tolerance", "verdict"]);
     for line in &e.lines {
         t.rows.push([vec![line.what.clone()], line.cells().to_vec()].concat());
     }
-    let mut body = table(&t);
-    for word in ["PASS", "DISTURBED", "FAIL"] {
-        body = body.replace(&format!("<td>{word}</td>"), &format!("<td class=\"{word}\">{word}</td>"));
-    }
-    if !e.host.is_empty() {
-        body.push_str(&format!("<p class=\"quiet\">The host meanwhile: {}</p>\n", escape(&e.host)));
-    }
+    let verdict = |cell: &str| ["PASS", "DISTURBED", "FAIL"].into_iter().find(|word| *word == cell);
+    let body = html! {
+        (table_of(&t, "scroll", verdict))
+        @if !e.host.is_empty() { p.quiet { "The host meanwhile: " (e.host) } }
+    };
     let n = e.lines.len();
     let lines = if n == 1 { "comparison" } else { "comparisons" };
     details(&format!("{}. {}: {}, {n} {lines}", e.number, e.name, e.verdict().word()), &body)
@@ -144,7 +150,7 @@ mod tests {
         let c = sample();
         let page = c.html();
         let (first, rest) = page.split_at(page.find("<details").unwrap());
-        assert!(first.contains(&super::escape(&c.trust())), "{first}");
+        assert!(first.contains(&maud::html! { (c.trust()) }.0), "{first}");
         for e in &c.experiments {
             assert!(first.contains(&format!("<li class=\"{}\">{}. ", e.verdict().word(), e.number)), "{first}");
         }

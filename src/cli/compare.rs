@@ -248,7 +248,7 @@ fn output(c: &Comparison, format: CompareFormat) -> Result<String, Failure> {
         CompareFormat::Json => pretty(&export::summary::of_comparison(c.clone())),
         CompareFormat::Markdown => render::markdown::page(c),
         CompareFormat::Github => export::github::page(c),
-        CompareFormat::Junit => export::junit::page(c),
+        CompareFormat::Junit => export::junit::page(c).map_err(Failure::internal)?,
         CompareFormat::Csv => export::csv::page(c).map_err(Failure::internal)?,
     })
 }

@@ -56,23 +56,12 @@ pub fn files(record: &Record, series: &RunSeries<'_>, source: &str) -> Result<Ve
     Ok(list)
 }
 
-/// Text as it must stand in HTML and XML, in elements and in attributes. Control characters that
-/// XML forbids are dropped.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
+/// A page or drawing without the characters that XML forbids: no reader of SVG takes them, and no
+/// browser shows them.
+pub(crate) fn printable(mut page: String) -> String {
+    let known = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'));
+    page.retain(known);
+    page
 }
 
 #[cfg(test)]

@@ -249,7 +249,7 @@ fn a_backlog_that_grows_is_overload_in_every_output() {
             ("markdown", markdown::page(&c)),
             ("html", html::page(&c, &named, &series, "msgbench compare")),
             ("json", serde_json::to_string(&c).unwrap()),
-            ("junit", junit::page(&c)),
+            ("junit", junit::page(&c).unwrap()),
             ("github", github::page(&c)),
             ("csv", csv::page(&c).unwrap()),
         ] {

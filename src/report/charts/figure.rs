@@ -1,5 +1,6 @@
 //! A chart as it is handed out: as a figure of a page, as SVG that needs no page, and as a picture.
 
+use maud::{Markup, PreEscaped, html};
 use plotters::backend::BitMapBackend;
 use plotters_backend::text_anchor::HPos;
 
@@ -10,7 +11,7 @@ use super::frame::LINE;
 use super::rows::wrap;
 use super::svg::{SvgBackend, UNITS};
 use crate::record::Record;
-use crate::report::escape;
+use crate::report::printable;
 use crate::report::words::view::trials;
 
 /// The style sheet of drawings: which colours the inks have, in the light, in the dark, on paper.
@@ -80,20 +81,20 @@ impl Foot {
     }
 }
 
-fn drawing(chart: &Chart, body: &Body, id: &str, width: f64) -> String {
+fn drawing(chart: &Chart, body: &Body, id: &str, width: f64) -> Markup {
     let mut svg = SvgBackend::new(width, height(body, width));
     let mut pen = Pen::new(&mut svg, UNITS);
     draw(&mut pen, body, (0.0, 0.0), width);
     // It cannot fail: it writes text.
-    let Ok(()) = pen.end() else { return String::new() };
-    svg.finish(id, &chart.title, chart.description())
+    let Ok(()) = pen.end() else { return Markup::default() };
+    PreEscaped(svg.finish(id, &chart.title, chart.description()))
 }
 
 /// What stands for a series in a legend: its dash and its shape.
-fn key(series: usize) -> String {
+fn key(series: usize) -> Markup {
     let mut svg = SvgBackend::new(34.0, 14.0);
     swatch(&mut Pen::new(&mut svg, UNITS), series, (0.0, 7.0));
-    svg.key()
+    PreEscaped(svg.key())
 }
 
 fn swatch<B: Canvas>(pen: &mut Pen<'_, B>, series: usize, (x, y): (f64, f64)) {
@@ -105,45 +106,53 @@ fn swatch<B: Canvas>(pen: &mut Pen<'_, B>, series: usize, (x, y): (f64, f64)) {
 }
 
 /// The chart as an element of a page, with a drawing for each width.
-pub fn figure(chart: &Chart) -> String {
-    let id = &chart.name;
-    let scale = |name: &str, hidden: &str, body: &Body| {
-        let part = |(class, width): &(&str, f64)| {
-            let svg = drawing(chart, body, &format!("{id}-{}-{class}", &name[..3]), *width);
-            format!("<div class=\"{class}\">{svg}</div>\n")
-        };
-        let drawings: String = WIDTHS.iter().map(part).collect();
-        format!("<div data-scale=\"{name}\"{hidden}>\n{drawings}</div>\n")
-    };
-    let entry = |(series, name): &(usize, String)| {
-        format!("<li data-series=\"{series}\">{}{}</li>\n", key(*series), escape(name))
-    };
-    let list = |class: &str, items: String| format!("<ul class=\"{class}\">\n{items}</ul>\n");
-    let legend: String = chart.series.iter().map(entry).collect();
-    let legend = if chart.series.len() > 1 { list("legend", legend) } else { String::new() };
-    let level = |(k, name): (usize, &String)| {
-        let rect = format!("<rect width=\"18\" height=\"12\" class=\"f h{k}\"/>");
-        let svg = format!(
-            "<svg class=\"key\" viewBox=\"0 0 18 12\" width=\"18\" height=\"12\" aria-hidden=\"true\">{rect}</svg>"
-        );
-        format!("<li>{svg}{}</li>\n", escape(name))
-    };
-    let ramp: String = chart.ramp.iter().enumerate().map(level).collect();
-    let ramp = if ramp.is_empty() { ramp } else { list("ramp", format!("<li>messages in a cell:</li>\n{ramp}")) };
-    let events: String = chart.events.iter().map(|e| format!("<li>{}</li>\n", escape(e))).collect();
-    let events = if events.is_empty() { events } else { format!("<ol class=\"events\">\n{events}</ol>\n") };
-    format!(
-        "<figure id=\"{id}\">\n<figcaption><b>{}</b> {}</figcaption>\n{legend}{}{}{ramp}{events}</figure>\n",
-        escape(&chart.title),
-        escape(&chart.caption),
-        scale("shown", "", &chart.body),
-        chart.linear.as_ref().map_or_else(String::new, |body| scale("linear", " hidden", body)),
-    )
+fn figure(chart: &Chart) -> Markup {
+    html! {
+        figure id=(chart.name) {
+            figcaption { b { (chart.title) } " " (chart.caption) }
+            @if chart.series.len() > 1 {
+                ul.legend {
+                    @for (series, name) in &chart.series { li data-series=(series) { (key(*series)) (name) } }
+                }
+            }
+            (scale(chart, "shown", &chart.body))
+            @if let Some(linear) = &chart.linear { (scale(chart, "linear", linear)) }
+            @if !chart.ramp.is_empty() {
+                ul.ramp {
+                    li { "messages in a cell:" }
+                    @for (level, name) in chart.ramp.iter().enumerate() {
+                        li {
+                            svg.key viewBox="0 0 18 12" width="18" height="12" aria-hidden="true" {
+                                rect width="18" height="12" class={ "f h" (level) } {}
+                            }
+                            (name)
+                        }
+                    }
+                }
+            }
+            @if !chart.events.is_empty() {
+                ol.events { @for event in &chart.events { li { (event) } } }
+            }
+        }
+    }
+}
+
+/// The drawings by one scale; those by the one that is not `shown` wait for the script.
+fn scale(chart: &Chart, name: &str, body: &Body) -> Markup {
+    html! {
+        div data-scale=(name) hidden[name != "shown"] {
+            @for (class, width) in WIDTHS {
+                div class=(class) { (drawing(chart, body, &format!("{}-{}-{class}", chart.name, &name[..3]), width)) }
+            }
+        }
+    }
 }
 
 /// All of them, in order.
-pub fn figures<'a>(charts: impl IntoIterator<Item = &'a Chart>) -> String {
-    charts.into_iter().map(figure).collect()
+pub fn figures<'a>(charts: impl IntoIterator<Item = &'a Chart>) -> Markup {
+    html! {
+        @for chart in charts { (figure(chart)) }
+    }
 }
 
 /// A chart with everything that a page says around it, and the foot.
@@ -263,7 +272,7 @@ pub fn svg(chart: &Chart, foot: &Foot) -> String {
     let Ok(()) = sheet.on(&mut out, UNITS) else { return String::new() };
     let text = out.finish(&chart.name, &chart.title, chart.description());
     let text = text.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1);
-    text.replacen("<title", &format!("<style>{STYLE}</style><title"), 1)
+    printable(text.replacen("<title", &format!("<style>{STYLE}</style><title"), 1))
 }
 
 /// A picture, 1600 pixels wide.

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::record::Interval;
     use crate::record::sample;
-    use crate::report::charts::figure::figure;
+    use crate::report::charts::figures;
 
     #[test]
     fn cells_of_a_level_are_few_pieces() {
@@ -177,7 +177,8 @@ mod tests {
         let scale = HeatScale::of([&heat].into_iter());
         let mark = |at_s: f64, text: &str| EventMark { at_s, text: text.into() };
         let marks = [mark(3.5, "stall <begins>"), mark(3.6, "stall ends"), mark(19.0, "disconnected")];
-        let html = figure(&chart("heat-nats", "nats: latency over time".into(), &heat, &scale, &marks, 25));
+        let chart = chart("heat-nats", "nats: latency over time".into(), &heat, &scale, &marks, 25);
+        let html = figures([&chart]).into_string();
         for said in [
             "p99 of a column goes from 159us to 2.10ms (at 9.0 s); the longest pause of the host is 1.50ms (at 9.0 s).",
             "25 messages that never arrived",

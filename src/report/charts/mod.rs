@@ -24,4 +24,4 @@ pub mod svg;
 pub mod timeline;
 
 pub use chart::Chart;
-pub use figure::{ChartError, Foot, figure, figures, png, svg};
+pub use figure::{ChartError, Foot, figures, png, svg};

@@ -9,12 +9,12 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 
+use maud::Render;
 use plotters::style::ShapeStyle;
 use plotters_backend::text_anchor::HPos;
 use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend};
 
 use super::canvas::{Canvas, Drawn, EM, Ink, SERIES, TEXT};
-use crate::report::escape;
 
 /// Units of a coordinate to a pixel.
 pub const UNITS: f64 = 10.0;
@@ -89,7 +89,7 @@ impl SvgBackend {
         let faint = if alpha > 0.0 && alpha < 1.0 { format!(" opacity=\"{alpha}\"") } else { String::new() };
         let _ = match self.says.take() {
             Some(says) => {
-                let says = escape(&says);
+                let says = says.render().0;
                 write!(self.body, "<{name} class=\"m {class}\"{attributes}{faint}><title>{says}</title></{name}>")
             }
             None => write!(self.body, "<{name} class=\"{class}\"{attributes}{faint}/>"),
@@ -110,8 +110,8 @@ impl SvgBackend {
         let (width, height) = (px(self.size.0 as i32), px(self.size.1 as i32));
         format!(
             "<svg role=\"img\" aria-labelledby=\"{id}-t {id}-d\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\"><title id=\"{id}-t\">{}</title><desc id=\"{id}-d\">{}</desc>{}</svg>\n",
-            escape(title),
-            escape(description),
+            title.render().0,
+            description.render().0,
             self.body
         )
     }
@@ -214,7 +214,7 @@ impl DrawingBackend for SvgBackend {
             (Ink::Text, _) => String::new(),
             _ => format!(" class=\"{}\"", self.class("c", style.color())),
         };
-        let _ = write!(self.body, "<text x=\"{x}\" y=\"{y}\"{anchor}{size}{class}>{}</text>", escape(text));
+        let _ = write!(self.body, "<text x=\"{x}\" y=\"{y}\"{anchor}{size}{class}>{}</text>", text.render().0);
         Ok(())
     }
 }

@@ -1,10 +1,11 @@
 //! History as text, and as charts.
 
+use maud::{Markup, html};
+
 use super::page;
 use super::text::{TextStyle, paint, render, stacked, word_code, wrapped};
 use crate::compare::history::MetricSeries;
 use crate::report::charts::{figures, history::charts};
-use crate::report::escape;
 use crate::report::words::history::{self as words, HistoryFinding, percent};
 use crate::report::words::view::{CellGrade, TextTable};
 use crate::units::plural;
@@ -97,34 +98,34 @@ const OPEN: usize = 3;
 /// A page of its own: the verdict, what else is to be said, a chart of each metric, the table.
 pub fn html(list: &[MetricSeries]) -> String {
     let title = title(list);
-    let mut body = format!("<header>\n<p class=\"question\">History of {}</p>\n</header>\n", escape(&title));
-    let all = words::findings(list);
-    match words::headline(list) {
-        Some(f) => {
-            let word = if f.word == "STEADY" { String::new() } else { format!("<b class=\"word\">{}</b> ", f.word) };
-            let rest = &all[1..];
-            let (open, folded) = rest.split_at(rest.len().min(OPEN));
-            let notes = |of: &[HistoryFinding]| page::notes(of.iter().map(|f| (f.word, f.text.as_str())));
-            let more = match folded.len() {
-                0 => String::new(),
-                n => page::details(&format!("{n} more"), &notes(folded)),
-            };
-            body.push_str(&format!(
-                "<section aria-label=\"Verdict\" class=\"answer verdict {}\">\n<h1>{word}{}.</h1>\n{}{more}</section>\n",
-                f.word.replace(' ', "-"),
-                escape(&f.text),
-                notes(open)
-            ));
-        }
-        None => body.push_str("<h1>There is no result.</h1>\n"),
-    }
     let drawn = figures(&charts(list));
-    if !drawn.is_empty() {
-        page::section(&mut body, "Over time", &page::figures(&drawn));
-    }
-    page::section(&mut body, "Levels", &page::table(&table(list)));
-    body.push_str(&page::words(&body.clone()));
+    let body = html! {
+        header { p.question { "History of " (title) } }
+        @match words::headline(list) {
+            Some(f) => (verdict(&f, &words::findings(list))),
+            None => h1 { "There is no result." },
+        }
+        @if !drawn.0.is_empty() { (page::section("Over time", &page::figures(&drawn))) }
+        (page::section("Levels", &page::table(&table(list))))
+    };
     page::shell(&format!("History of {title}"), &body)
+}
+
+/// The headline, and what else was found, of which the first is the headline.
+fn verdict(headline: &HistoryFinding, all: &[HistoryFinding]) -> Markup {
+    let rest = all.get(1..).unwrap_or_default();
+    let (open, folded) = rest.split_at(rest.len().min(OPEN));
+    let notes = |of: &[HistoryFinding]| page::notes(of.iter().map(|f| (f.word, f.text.as_str())));
+    html! {
+        section aria-label="Verdict" class={ "answer verdict " (headline.word.replace(' ', "-")) } {
+            h1 {
+                @if headline.word != "STEADY" { b.word { (headline.word) } " " }
+                (headline.text) "."
+            }
+            (notes(open))
+            @if !folded.is_empty() { (page::details(&format!("{} more", folded.len()), &notes(folded))) }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -193,9 +194,10 @@ mod tests {
                 _ => "REGRESSED",
             };
             assert_eq!(word, wanted, "{name}");
-            let html = html(&list);
+            let page = super::html(&list);
             let headline = words::headline(&list).unwrap();
-            assert!(html.find(&escape(&headline.text)).unwrap() < html.find("<h2").unwrap(), "{name}");
+            let text = html! { (headline.text) }.into_string();
+            assert!(page.find(&text).unwrap() < page.find("<h2").unwrap(), "{name}");
         }
         for width in [40, 60, 80] {
             let text = page(&[series(), unjudged.clone()], TextStyle { width, ..TextStyle::default() });
@@ -205,7 +207,7 @@ mod tests {
         }
         let drawn = charts(&[series(), unjudged]);
         assert_eq!(drawn.len(), 1);
-        let svg = figures(&drawn);
+        let svg = figures(&drawn).into_string();
         assert!(svg.contains("+18.8 % worse (confirmed)") && svg.contains("<desc"), "{svg}");
         assert!(svg.contains("new series: workloads.0.topology.producers is 9 instead of 1"));
     }

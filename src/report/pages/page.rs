@@ -4,98 +4,149 @@
 //! telephone and on a wide screen, in the dark, on paper and aloud, and is complete without its
 //! script, which only adds.
 
-use crate::report::escape;
-use crate::report::words::glossary;
-use crate::report::words::view::TextTable;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-const STYLE: &str = include_str!("report.css");
+use crate::report::printable;
+use crate::report::words::glossary;
+use crate::report::words::view::{CellGrade, TextTable};
+
+const STYLE: PreEscaped<&str> = PreEscaped(include_str!("report.css"));
 /// The colours of drawings, in the dark and on paper too.
-const CHARTS: &str = crate::report::charts::figure::STYLE;
-const SCRIPT: &str = include_str!("report.js");
-/// A page from its title and the inside of its `main`.
-pub fn shell(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{} - msgbench</title>\n<style>\n{CHARTS}{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
-        escape(title)
-    )
+const CHARTS: PreEscaped<&str> = PreEscaped(crate::report::charts::figure::STYLE);
+const SCRIPT: PreEscaped<&str> = PreEscaped(include_str!("report.js"));
+
+/// A page from its title and the inside of its `main`; the meanings of words that it links to are
+/// its end.
+pub fn shell(title: &str, body: &Markup) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " - msgbench" }
+                style { (CHARTS) (STYLE) }
+            }
+            body {
+                main { (body) (words(body)) }
+                script { (SCRIPT) }
+            }
+        }
+    };
+    printable(page.into_string())
 }
 
-/// A section with a heading; the body is HTML.
-pub fn section(out: &mut String, heading: &str, body: &str) {
-    let id = heading.to_lowercase().replace(' ', "-");
-    out.push_str(&format!("<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{heading}</h2>\n{body}</section>\n"));
+/// A section with a heading.
+pub fn section(heading: &str, body: &Markup) -> Markup {
+    section_of(&heading.to_lowercase().replace(' ', "-"), heading, body)
+}
+
+/// The same with an identifier of its own, which must be unique within the page.
+pub fn section_of(id: &str, heading: &str, body: &Markup) -> Markup {
+    html! {
+        section aria-labelledby=(id) {
+            h2 id=(id) { (heading) }
+            (body)
+        }
+    }
 }
 
 /// Terms and what is said of them.
-pub fn definitions(list: &[(String, String)]) -> String {
-    let items: String = list.iter().map(|(t, d)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(t), escape(d))).collect();
-    format!("<dl>\n{items}</dl>\n")
+pub fn definitions(list: &[(String, String)]) -> Markup {
+    html! {
+        dl {
+            @for (term, said) in list { dt { (term) } dd { (said) } }
+        }
+    }
 }
 
 /// Sentences with a word in front that says how grave they are.
-pub fn notes<'a>(list: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let items: String =
-        list.map(|(word, text)| format!("<li class=\"{word}\"><b>{word}</b> {}</li>\n", escape(text))).collect();
-    if items.is_empty() { items } else { format!("<ul class=\"notes\">\n{items}</ul>\n") }
+pub fn notes<'a>(list: impl IntoIterator<Item = (&'a str, &'a str)>) -> Markup {
+    let mut list = list.into_iter().peekable();
+    html! {
+        @if list.peek().is_some() {
+            ul.notes { @for (word, text) in list { (note(word, text)) } }
+        }
+    }
+}
+
+/// An item of notes.
+pub fn note(word: &str, text: &str) -> Markup {
+    html! { li class=(word) { b { (word) } " " (text) } }
 }
 
 /// Something that is there when asked for; on paper it is open.
-pub fn details(summary: &str, body: &str) -> String {
-    format!("<details>\n<summary>{}</summary>\n{body}</details>\n", escape(summary))
+pub fn details(summary: &str, body: &Markup) -> Markup {
+    html! {
+        details { summary { (summary) } (body) }
+    }
 }
 
 /// A table that scrolls by itself where it is wider than the screen.
-pub fn table(t: &TextTable) -> String {
-    let class = |column: usize| if t.right[column] { " class=\"n\"" } else { "" };
-    let head: String = t
-        .head
-        .iter()
-        .enumerate()
-        .map(|(i, h)| format!("<th scope=\"col\"{}>{}</th>", class(i), explained(h)))
-        .collect();
-    let mut body = String::new();
-    for (k, row) in t.rows.iter().enumerate() {
-        body.push_str("<tr>");
-        for (i, cell) in row.iter().enumerate() {
-            let grade = t.graded(k, i);
-            let class = grade.map_or_else(|| class(i).to_string(), |g| format!(" class=\"{}\"", g.word()));
-            let text = escape(cell);
-            if i == 0 {
-                body.push_str(&format!("<th scope=\"row\">{text}</th>"));
-            } else {
-                body.push_str(&format!("<td{class}>{text}</td>"));
+pub fn table(t: &TextTable) -> Markup {
+    table_of(t, "scroll", |_| None)
+}
+
+/// The same with the class of its frame, and with what is the class of a cell for its text where
+/// the table does not grade it.
+pub fn table_of(t: &TextTable, frame: &str, by_text: impl Fn(&str) -> Option<&'static str>) -> Markup {
+    let figure = |column: usize| t.right[column].then_some("n");
+    html! {
+        div class=(frame) role="region" aria-label=(t.caption) tabindex="0" {
+            table {
+                caption { (t.caption) }
+                thead {
+                    tr {
+                        @for (i, head) in t.head.iter().enumerate() {
+                            th scope="col" class=[figure(i)] { (explained(head)) }
+                        }
+                    }
+                }
+                tbody {
+                    @for (k, row) in t.rows.iter().enumerate() {
+                        tr {
+                            @for (i, cell) in row.iter().enumerate() {
+                                @if i == 0 {
+                                    th scope="row" { (cell) }
+                                } @else {
+                                    @let graded = t.graded(k, i).map(CellGrade::word);
+                                    td class=[graded.or(by_text(cell)).or(figure(i))] { (cell) }
+                                }
+                            }
+                        }
+                    }
+                }
             }
         }
-        body.push_str("</tr>\n");
     }
-    format!(
-        "<div class=\"scroll\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\"><table>\n<caption>{0}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n",
-        escape(&t.caption)
-    )
 }
 
 /// A word that links to its meaning, where the glossary has one.
-fn explained(word: &str) -> String {
-    match glossary::of(word) {
-        Some(term) => format!("<a class=\"word\" href=\"#{}\">{}</a>", glossary::anchor(term.word), escape(word)),
-        None => escape(word),
+fn explained(word: &str) -> Markup {
+    html! {
+        @match glossary::of(word) {
+            Some(term) => a.word href={ "#" (glossary::anchor(term.word)) } { (word) },
+            None => (word),
+        }
     }
 }
 
 /// The meanings of all words that `body` links to.
-pub fn words(body: &str) -> String {
-    let used = |t: &&glossary::Term| body.contains(&format!("href=\"#{}\"", glossary::anchor(t.word)));
-    let items: String = glossary::TERMS
-        .iter()
-        .filter(used)
-        .map(|t| {
-            format!("<dt id=\"{}\">{}</dt><dd>{}</dd>\n", glossary::anchor(t.word), escape(t.word), escape(t.meaning))
-        })
-        .collect();
-    if items.is_empty() { items } else { details("What the words mean", &format!("<dl>\n{items}</dl>\n")) }
+fn words(body: &Markup) -> Markup {
+    let used = |t: &&glossary::Term| body.0.contains(&format!("href=\"#{}\"", glossary::anchor(t.word)));
+    let used: Vec<&glossary::Term> = glossary::TERMS.iter().filter(used).collect();
+    let list = html! {
+        dl {
+            @for t in &used { dt id=(glossary::anchor(t.word)) { (t.word) } dd { (t.meaning) } }
+        }
+    };
+    if used.is_empty() { Markup::default() } else { details("What the words mean", &list) }
 }
 
 /// Figures beside each other where there is room.
-pub fn figures(html: &str) -> String {
-    if html.is_empty() { String::new() } else { format!("<div class=\"figures\">\n{html}</div>\n") }
+pub fn figures(drawn: &Markup) -> Markup {
+    html! {
+        @if !drawn.0.is_empty() { div.figures { (drawn) } }
+    }
 }

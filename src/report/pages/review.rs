@@ -1,12 +1,13 @@
 //! Several scenarios on one page: a matrix of workloads and systems with the answer of each cell,
 //! for an architecture review; as HTML, Markdown and text.
 
-use super::answer::OPEN;
+use maud::{Markup, html};
+
+use super::answer::{OPEN, items};
 use super::markdown;
-use super::page::{section, shell};
+use super::page::{section_of, shell};
 use super::text::{TextStyle, render, stacked, wrapped};
 use crate::record::Record;
-use crate::report::escape;
 use crate::report::words::answer::{self, Answer, AnswerSide, RunFigure, Standing, one_in};
 use crate::report::words::method;
 use crate::report::words::view::TextTable;
@@ -136,86 +137,82 @@ const READING: &str = "Typical: half of the messages took less. 1 in 100: 99 of 
 pub fn page(all: &[Reviewed<'_>]) -> String {
     let systems = systems(all);
     let rows = rows(all, &systems);
-    let mut out = format!(
-        "<section aria-label=\"Answer\" class=\"answer review\">\n<h1>{}</h1>\n{}<p class=\"quiet\">{READING}</p>\n</section>\n",
-        escape(&title(all, &systems)),
-        matrix(&rows, &systems)
-    );
-    for (number, row) in rows.iter().enumerate() {
-        scenario(&mut out, number, row);
-    }
-    shell("Review", &out)
+    let body = html! {
+        section aria-label="Answer" class="answer review" {
+            h1 { (title(all, &systems)) }
+            (matrix(&rows, &systems))
+            p.quiet { (READING) }
+        }
+        @for (number, row) in rows.iter().enumerate() { (scenario(number, row)) }
+    };
+    shell("Review", &body)
 }
 
-fn matrix(rows: &[ReviewRow<'_>], systems: &[&str]) -> String {
-    let head: String = systems.iter().map(|s| format!("<th scope=\"col\">{}</th>", escape(s))).collect();
-    let mut body = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        let cells: String = row.cells.iter().map(|c| html_cell(c, &row.tail())).collect();
-        body.push_str(&format!(
-            "<tr><th scope=\"row\"><a href=\"#scenario-{number}\">{}</a><small>{}</small></th>{cells}<td><span class=\"conf {2}\">{2}</span></td></tr>\n",
-            escape(row.name()),
-            escape(&row.load),
-            row.confidence(),
-        ));
+fn matrix(rows: &[ReviewRow<'_>], systems: &[&str]) -> Markup {
+    html! {
+        div class="scroll matrix" role="region" aria-label="Workloads and systems" tabindex="0" {
+            table {
+                caption { "Workloads and systems" }
+                thead {
+                    tr {
+                        th scope="col" { "workload" }
+                        @for s in systems { th scope="col" { (s) } }
+                        th scope="col" { "confidence" }
+                    }
+                }
+                tbody {
+                    @for (number, row) in rows.iter().enumerate() {
+                        tr {
+                            th scope="row" { a href={ "#scenario-" (number) } { (row.name()) } small { (row.load) } }
+                            @for c in &row.cells { (html_cell(c, &row.tail())) }
+                            td { span class={ "conf " (row.confidence()) } { (row.confidence()) } }
+                        }
+                    }
+                }
+            }
+        }
     }
-    format!(
-        "<div class=\"scroll matrix\" role=\"region\" aria-label=\"Workloads and systems\" tabindex=\"0\"><table>\n<caption>Workloads and systems</caption>\n<thead><tr><th scope=\"col\">workload</th>{head}<th scope=\"col\">confidence</th></tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
-    )
 }
 
-fn html_cell(cell: &ReviewCell, tail: &str) -> String {
-    match cell {
-        ReviewCell::Absent => "<td class=\"quiet\">–</td>".into(),
-        ReviewCell::Failed(why) => format!("<td class=\"WARN\">{}</td>", escape(why)),
-        ReviewCell::Answered { typical, tail: slow, lost, standing } => {
-            let class = match standing {
-                Standing::Best => " class=\"best\"",
-                Standing::Ahead => " class=\"ahead\"",
-                _ => "",
-            };
-            let word = match standing.word() {
-                "" => String::new(),
-                word => format!("<span class=\"mark\">{word}</span>"),
-            };
-            let slow = slow.as_ref().map_or_else(String::new, |s| format!("<small>{tail}: {}</small>", escape(s)));
-            format!("<td{class}><b>{}</b>{word}{slow}<small>lost: {lost}</small></td>", escape(typical))
+fn html_cell(cell: &ReviewCell, tail: &str) -> Markup {
+    let class = |standing: &Standing| match standing {
+        Standing::Best => Some("best"),
+        Standing::Ahead => Some("ahead"),
+        _ => None,
+    };
+    html! {
+        @match cell {
+            ReviewCell::Absent => td.quiet { "–" },
+            ReviewCell::Failed(why) => td.WARN { (why) },
+            ReviewCell::Answered { typical, tail: slow, lost, standing } => td class=[class(standing)] {
+                b { (typical) }
+                @if !standing.word().is_empty() { span.mark { (standing.word()) } }
+                @if let Some(slow) = slow { small { (tail) ": " (slow) } }
+                small { "lost: " (lost) }
+            },
         }
     }
 }
 
 /// One result in sentences.
-fn scenario(out: &mut String, number: usize, row: &ReviewRow<'_>) {
-    let record = row.reviewed.record;
-    let mut body = format!("<p class=\"question\">{} · {}</p>\n", escape(&record.plan.question), row.day());
-    body.push_str(&format!("<p class=\"sub\"><b>{}</b></p>\n", escape(&row.headline())));
-    if let Some(answer) = &row.answer {
-        let c = &answer.confidence;
-        body.push_str(&format!(
-            "<p>{} <span class=\"conf {}\">{}</span></p>\n",
-            escape(&answer.losses),
-            c.level.word(),
-            escape(&c.words())
-        ));
-        let remarks: String = answer
-            .remarks
-            .iter()
-            .take(OPEN)
-            .map(|r| format!("<li><b>{}</b> {}</li>\n", escape(&r.title), escape(&r.text)))
-            .collect();
-        if !remarks.is_empty() {
-            body.push_str(&format!("<ul class=\"remarks\">\n{remarks}</ul>\n"));
+fn scenario(number: usize, row: &ReviewRow<'_>) -> Markup {
+    let body = html! {
+        p.question { (row.reviewed.record.plan.question) " · " (row.day()) }
+        p.sub { b { (row.headline()) } }
+        @if let Some(answer) = &row.answer {
+            @let c = &answer.confidence;
+            p { (answer.losses) " " span class={ "conf " (c.level.word()) } { (c.words()) } }
+            @if !answer.remarks.is_empty() {
+                ul.remarks { (items(&answer.remarks[..answer.remarks.len().min(OPEN)])) }
+            }
         }
-    }
-    body.push_str(&match &row.reviewed.link {
-        Some(link) => format!("<p><a href=\"{}\">Report of {}</a></p>\n", escape(link), escape(row.name())),
-        None => "<p class=\"quiet\">Its report is not there; msgbench report RESULT renders it.</p>\n".into(),
-    });
-    let mut html = String::new();
-    section(&mut html, "scenario", &body);
+        @match &row.reviewed.link {
+            Some(link) => p { a href=(link) { "Report of " (row.name()) } },
+            None => p.quiet { "Its report is not there; msgbench report RESULT renders it." },
+        }
+    };
     // A name may occur twice, and holds anything.
-    let html = html.replace("\"scenario\"", &format!("\"scenario-{number}\""));
-    out.push_str(&html.replacen(">scenario</h2>", &format!(">{}</h2>", escape(row.name())), 1));
+    section_of(&format!("scenario-{number}"), row.name(), &body)
 }
 
 /// A cell in one line.
@@ -364,10 +361,10 @@ mod tests {
         let names = systems(&all);
         for row in rows(&all, &names) {
             assert_eq!(row.cells.len(), names.len());
-            assert!(page.contains(&escape(&row.headline())), "{}", row.headline());
+            assert!(page.contains(&html! { (row.headline()) }.0), "{}", row.headline());
             for cell in &row.cells {
                 if let ReviewCell::Answered { typical, .. } = cell {
-                    assert!(page.contains(&format!("<b>{}</b>", escape(typical))), "{typical}");
+                    assert!(page.contains(&html! { b { (typical) } }.0), "{typical}");
                 }
             }
         }

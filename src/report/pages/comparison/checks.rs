@@ -1,5 +1,7 @@
 //! Which checks the runs of a comparison passed, and what was left out for it.
 
+use maud::{Markup, html};
+
 use super::notes_of_all;
 use crate::compare::Comparison;
 use crate::record::{Status, Trial};
@@ -9,7 +11,7 @@ use crate::report::words::view::{CellGrade, TextTable, check_number, status_word
 
 /// One line for each check that did not hold everywhere, one column for each side; then what was
 /// left out.
-pub(super) fn validity(c: &Comparison, groups: &[ChartGroup<'_>]) -> String {
+pub(super) fn validity(c: &Comparison, groups: &[ChartGroup<'_>]) -> Markup {
     let sides: Vec<(&str, &ChartSide<'_>)> =
         groups.iter().flat_map(|g| g.sides.iter().map(move |s| (g.name.as_str(), s))).collect();
     let mut names: Vec<(&str, &str, &str)> = Vec::new();
@@ -54,15 +56,16 @@ pub(super) fn validity(c: &Comparison, groups: &[ChartGroup<'_>]) -> String {
         }
     }
     let left_out: Vec<_> = notes_of_all(c).into_iter().filter(|n| is_left_out(n.0)).collect();
-    let mut body = note_list(left_out.iter().map(|(w, t)| (*w, t.as_str())));
-    body.push_str(&table(&panel));
-    body.push_str(&details("What the checks mean", &definitions(&meaning)));
-    if found.rows.is_empty() {
-        body.push_str("<p>Every check of every run is OK.</p>\n");
-    } else {
-        body.push_str(&details(&format!("{} checks did not hold, run by run", found.rows.len()), &table(&found)));
+    html! {
+        (note_list(left_out.iter().map(|(w, t)| (*w, t.as_str()))))
+        (table(&panel))
+        (details("What the checks mean", &definitions(&meaning)))
+        @if found.rows.is_empty() {
+            p { "Every check of every run is OK." }
+        } @else {
+            (details(&format!("{} checks did not hold, run by run", found.rows.len()), &table(&found)))
+        }
     }
-    body
 }
 
 /// Whether a note is about what was not compared.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use maud::{Markup, html};
+
 use super::checks::{is_left_out, validity};
 use super::{differences, is_notable, notes_of_all, remarks, tables};
 use crate::compare::foreign::is_foreign;
@@ -13,9 +15,8 @@ use crate::report::charts::comparison::{self as charts, COSTS, cost};
 use crate::report::charts::heat_chart::READING;
 use crate::report::charts::series::RunSeries;
 use crate::report::charts::{Chart, figures as drawings, sides};
-use crate::report::escape;
 use crate::report::pages::answer::before_you_quote;
-use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table, words};
+use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table};
 use crate::report::words::groups::{ChartGroup, ChartSide, groups};
 use crate::report::words::view::{ShownLatency, TextTable, or_dash, quantile_name, quantiles, response, usable};
 use crate::report::words::{method, threats};
@@ -33,43 +34,49 @@ pub fn page(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_>
         let at = records.iter().position(|n| std::ptr::eq(n.record, side.record))?;
         series.get(at).copied()
     };
-    let mut out = verdict(c, records);
-    section(&mut out, "How large the differences are", &comparison(c));
-    out.push_str(&before_you_quote(&remarks(c), &[]));
     let drawn = &groups[..groups.len().min(DRAWN)];
-    let left = if groups.len() > DRAWN {
-        format!("<p>Charts are of the first {DRAWN} of {} load points; tables are of all.</p>\n", groups.len())
-    } else {
-        String::new()
+    let latency = html! {
+        @if groups.len() > DRAWN {
+            p { "Charts are of the first " (DRAWN) " of " (groups.len()) " load points; tables are of all." }
+        }
+        @for g in drawn { (figures(&drawings(charts::percentiles(g).iter().chain(&charts::dots(g, &is_latency))))) }
     };
-    let latency: String = drawn
-        .iter()
-        .map(|g| figures(&drawings(charts::percentiles(g).iter().chain(&charts::dots(g, &is_latency)))))
-        .collect();
-    let maps = details_of(&sides::maps(drawn, &series_of));
-    section(&mut out, "How long messages take", &format!("{left}{latency}"));
     let rates = |g| [charts::dots(g, &|q| !is_latency(q)), sides::deliveries(g, &series_of)].concat();
     let rates: Vec<Chart> = drawn.iter().flat_map(rates).collect();
     let bars: Vec<Chart> = drawn.iter().filter_map(charts::costs).collect();
-    section(&mut out, "Rates and cost", &figures(&drawings(rates.iter().chain(&bars))));
-    let mut behind = maps;
-    behind.push_str(&details(
-        "Every percentile, rate and cost",
-        &(table(&latencies(&groups)) + &table(&throughput(&groups)) + &table(&resources(&groups))),
-    ));
-    behind.push_str(&further(c));
-    behind.push_str(&what_differs(c));
-    behind.push_str(&details("Which runs count, and which checks did not hold", &validity(c, &groups)));
-    behind.push_str(&details("What the systems promise, and how they are set", &guarantees(&groups)));
+    let behind = html! {
+        (details_of(&sides::maps(drawn, &series_of)))
+        (behind(c, records, &groups, command))
+    };
+    let body = html! {
+        (verdict(c, records))
+        (section("How large the differences are", &comparison(c)))
+        (before_you_quote(&remarks(c), &[]))
+        (section("How long messages take", &latency))
+        (section("Rates and cost", &figures(&drawings(rates.iter().chain(&bars)))))
+        (section("Behind it", &behind))
+    };
+    shell(&format!("{}: {}", c.scenario, c.overall.verdict.word()), &body)
+}
+
+/// All that is folded but the heat maps.
+fn behind(c: &Comparison, records: &[NamedRecord<'_>], groups: &[ChartGroup<'_>], command: &str) -> Markup {
     let of: Vec<&Record> = records.iter().map(|n| n.record).collect();
-    let how = definitions(&how(c, records))
-        + &format!("<h3>What these figures do not say</h3>\n{}", definitions(&threats::of(&of)));
-    behind.push_str(&details("How it was compared and measured", &how));
-    behind.push_str(&details("Data, and how to compare it again", &raw(c, &groups, command)));
-    section(&mut out, "Behind it", &behind);
-    let explained = words(&out);
-    out.push_str(&explained);
-    shell(&format!("{}: {}", c.scenario, c.overall.verdict.word()), &out)
+    let figures = html! { (table(&latencies(groups))) (table(&throughput(groups))) (table(&resources(groups))) };
+    let how = html! {
+        (definitions(&how(c, records)))
+        h3 { "What these figures do not say" }
+        (definitions(&threats::of(&of)))
+    };
+    html! {
+        (details("Every percentile, rate and cost", &figures))
+        (further(c))
+        (what_differs(c))
+        (details("Which runs count, and which checks did not hold", &validity(c, groups)))
+        (details("What the systems promise, and how they are set", &guarantees(groups)))
+        (details("How it was compared and measured", &how))
+        (details("Data, and how to compare it again", &raw(c, groups, command)))
+    }
 }
 
 /// All charts of the page, for files of their own.
@@ -91,70 +98,67 @@ pub fn drawn(c: &Comparison, records: &[NamedRecord<'_>], series: &[RunSeries<'_
 }
 
 /// Heat maps, folded: a reader who has seen the curves may ask when it was slow.
-fn details_of((maps, without): &(Vec<Chart>, Vec<String>)) -> String {
-    let mut body = String::new();
-    if !maps.is_empty() {
-        body = format!("<p>{READING}</p>\n{}", figures(&drawings(maps)));
+fn details_of((maps, without): &(Vec<Chart>, Vec<String>)) -> Markup {
+    let body = html! {
+        @if !maps.is_empty() { p { (READING) } (figures(&drawings(maps))) }
+        @if !without.is_empty() {
+            p { "No heat map of " (without.join(", ")) ": the interval log of the run is not beside its run.json." }
+        }
+    };
+    html! {
+        @if !body.0.is_empty() { (details("Latency over time: a heat map of the median run of each", &body)) }
     }
-    if !without.is_empty() {
-        let list = without.join(", ");
-        body.push_str(&format!(
-            "<p>No heat map of {}: the interval log of the run is not beside its run.json.</p>\n",
-            escape(&list)
-        ));
-    }
-    if body.is_empty() { body } else { details("Latency over time: a heat map of the median run of each", &body) }
 }
 
 fn is_latency(q: &Quantity) -> bool {
     matches!(q, Quantity::Latency(..))
 }
 
-fn verdict(c: &Comparison, records: &[NamedRecord<'_>]) -> String {
+fn verdict(c: &Comparison, records: &[NamedRecord<'_>]) -> Markup {
     let word = c.overall.verdict.word();
-    let question = records.last().map_or("", |n| n.record.plan.question.as_str());
-    let reasons: String = c.overall.reasons.iter().map(|r| format!("<li>{}</li>\n", escape(r))).collect();
-    let reasons = if reasons.is_empty() {
-        String::new()
-    } else {
-        format!("<p>Exit code {}:</p>\n<ul>\n{reasons}</ul>\n", c.overall.exit_code)
-    };
-    // Of several systems each sentence is one of the answer; the word says nothing more.
-    let word_first = match c.question {
-        Question::Change => format!("<b class=\"word\">{} {word}</b> ", c.overall.verdict.sign()),
-        Question::Systems => String::new(),
-    };
     let all = c.sentences();
-    let rest: String = all.iter().skip(1).map(|s| format!("<p class=\"sub\">{}</p>\n", escape(s))).collect();
-    format!(
-        "<header>\n<p class=\"question\">{}: {}</p>\n</header>\n<section aria-label=\"Verdict\" class=\"answer verdict {word}\">\n<h1>{word_first}{}</h1>\n{rest}{reasons}</section>\n",
-        escape(&c.scenario),
-        escape(question),
-        escape(all.first().map_or(c.overall.sentence.as_str(), String::as_str)),
-    )
+    html! {
+        header { p.question { (c.scenario) ": " (records.last().map_or("", |n| n.record.plan.question.as_str())) } }
+        section aria-label="Verdict" class={ "answer verdict " (word) } {
+            h1 {
+                // Of several systems each sentence is one of the answer; the word says nothing more.
+                @if c.question == Question::Change { b.word { (c.overall.verdict.sign()) " " (word) } " " }
+                (all.first().unwrap_or(&c.overall.sentence))
+            }
+            @for sentence in all.iter().skip(1) { p.sub { (sentence) } }
+            @if !c.overall.reasons.is_empty() {
+                p { "Exit code " (c.overall.exit_code) ":" }
+                ul { @for reason in &c.overall.reasons { li { (reason) } } }
+            }
+        }
+    }
 }
 
 /// The ratio chart and the table of what decides.
-fn comparison(c: &Comparison) -> String {
-    drawings(&charts::forest(c)) + &table(&matrix(c))
+fn comparison(c: &Comparison) -> Markup {
+    html! { (drawings(&charts::forest(c))) (table(&matrix(c))) }
 }
 
 /// Metrics that decide nothing, and the notes on all.
-fn further(c: &Comparison) -> String {
+fn further(c: &Comparison) -> Markup {
     let list: Vec<_> = notes_of_all(c).into_iter().filter(|n| !is_left_out(n.0)).collect();
-    let mut body = note_list(list.iter().map(|(w, t)| (*w, t.as_str())));
     let rest = tables(c, |r| !r.primary && is_notable(r));
-    body.extend(rest.iter().map(table));
     let rows: usize = rest.iter().map(|t| t.rows.len()).sum();
+    let body = html! {
+        (note_list(list.iter().map(|(w, t)| (*w, t.as_str()))))
+        @for t in &rest { (table(t)) }
+    };
     details(&format!("{rows} further metrics, which decide nothing, and notes"), &body)
 }
 
 /// Settings that differ, those first that both sides state.
-fn what_differs(c: &Comparison) -> String {
-    let [both, single] = differences(c);
-    let of = |words: &str, t: TextTable| details(&format!("{words} ({})", t.rows.len()), &table(&t));
-    both.map_or_else(String::new, |t| of("What else differs", t))
-        + &single.map_or_else(String::new, |t| of("Settings that only one side states", t))
+fn what_differs(c: &Comparison) -> Markup {
+    let headings = ["What else differs", "Settings that only one side states"];
+    html! {
+        @for (words, t) in headings.iter().zip(differences(c)) {
+            @if let Some(t) = t { (details(&format!("{words} ({})", t.rows.len()), &table(&t))) }
+        }
+    }
 }
 
 /// Every metric that decides, in one table.
@@ -286,7 +290,7 @@ fn resources(groups: &[ChartGroup<'_>]) -> TextTable {
 
 /// Version, client and promises, one column for each side, as they were read back in the last run;
 /// other settings folded.
-fn guarantees(groups: &[ChartGroup<'_>]) -> String {
+fn guarantees(groups: &[ChartGroup<'_>]) -> Markup {
     let mut found: Vec<(&str, &crate::record::SystemFacts)> = Vec::new();
     for side in groups.iter().flat_map(|g| &g.sides) {
         let facts = side.all().last().map(|t| &t.system);
@@ -319,7 +323,10 @@ fn guarantees(groups: &[ChartGroup<'_>]) -> String {
     rows.extend(promises.iter().map(|k| (k.as_str(), says(k))));
     let first = build("Systems and what they promise, as read back; ≠ where they are not the same", rows);
     let rest = build("Settings, as read back", settings.iter().map(|k| (k.as_str(), says(k))).collect());
-    table(&first) + &details(&format!("{} further settings", rest.rows.len()), &table(&rest))
+    html! {
+        (table(&first))
+        (details(&format!("{} further settings", rest.rows.len()), &table(&rest)))
+    }
 }
 
 fn how(c: &Comparison, records: &[NamedRecord<'_>]) -> Vec<(String, String)> {
@@ -376,30 +383,40 @@ fn how(c: &Comparison, records: &[NamedRecord<'_>]) -> Vec<(String, String)> {
     merged
 }
 
-fn raw(c: &Comparison, groups: &[ChartGroup<'_>], command: &str) -> String {
-    let mut body = format!("<p>This comparison was made by</p>\n<pre>{}</pre>\n", escape(command));
-    let mut sources: Vec<&ComparedRecord> = vec![&c.baseline];
-    if c.candidate != c.baseline {
-        sources.push(&c.candidate);
-    }
-    let list: Vec<(String, String)> = sources
+fn raw(c: &Comparison, groups: &[ChartGroup<'_>], command: &str) -> Markup {
+    let sources = [Some(&c.baseline), (c.candidate != c.baseline).then_some(&c.candidate)];
+    let told = |s: &ComparedRecord| {
+        let (at, command) = (&s.started_at, s.command.join(" "));
+        let text = format!("{at}, scenario SHA-256 {}, seed {}, {}", s.scenario_sha256, s.seed, s.tool);
+        (s.label.clone(), format!("{text}. Measured by: {command}"))
+    };
+    let sources: Vec<(String, String)> = sources.into_iter().flatten().map(told).collect();
+    let failed: Vec<String> = groups
         .iter()
-        .map(|s| {
-            let text = format!(
-                "{}, scenario SHA-256 {}, seed {}, {}. Measured by: {}",
-                s.started_at,
-                s.scenario_sha256,
-                s.seed,
-                s.tool,
-                s.command.join(" ")
-            );
-            (s.label.clone(), text)
+        .flat_map(|g| &g.sides)
+        .flat_map(|s| s.all())
+        .filter(|t| !usable(t))
+        .filter_map(|t| match &t.outcome {
+            Outcome::Failed { phase, error } => Some(format!("{}, round {}: {phase}: {error}", t.case, t.round)),
+            _ => None,
         })
         .collect();
-    body.push_str(&format!("<p>of</p>\n{}", definitions(&list)));
-    body.push_str(
-        "<p>The folder of each result holds run.json (everything about it, with run.schema.json), intervals.csv (the time series) and an HdrHistogram interval log (.hlog) with every sample of each run.</p>\n",
-    );
+    html! {
+        p { "This comparison was made by" }
+        pre { (command) }
+        p { "of" }
+        (definitions(&sources))
+        p { (FOLDERS) }
+        (details("The value of each run", &table(&values(groups))))
+        (note_list(failed.iter().map(|f| ("FAILED", f.as_str()))))
+    }
+}
+
+/// What the folder of a result holds.
+const FOLDERS: &str = "The folder of each result holds run.json (everything about it, with run.schema.json), intervals.csv (the time series) and an HdrHistogram interval log (.hlog) with every sample of each run.";
+
+/// The values behind the metrics that decide, each said once.
+fn values(groups: &[ChartGroup<'_>]) -> TextTable {
     let mut values =
         TextTable::new("The value of each valid run, in the order of rounds", &["metric", "case", "values"]);
     for group in groups {
@@ -421,19 +438,5 @@ fn raw(c: &Comparison, groups: &[ChartGroup<'_>], command: &str) -> String {
             }
         }
     }
-    body.push_str(&details("The value of each run", &table(&values)));
-    let failed: Vec<String> = groups
-        .iter()
-        .flat_map(|g| &g.sides)
-        .flat_map(|s| s.all())
-        .filter(|t| !usable(t))
-        .filter_map(|t| match &t.outcome {
-            Outcome::Failed { phase, error } => Some(format!("{}, round {}: {phase}: {error}", t.case, t.round)),
-            _ => None,
-        })
-        .collect();
-    if !failed.is_empty() {
-        body.push_str(&note_list(failed.iter().map(|f| ("FAILED", f.as_str()))));
-    }
-    body
+    values
 }
