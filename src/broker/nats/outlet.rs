@@ -14,19 +14,16 @@
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
-
-use socket2::SockRef;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::Notify;
 
 use super::config::SlowConsumer;
 use super::counters::Counters;
 use super::frames;
 use super::pool::BufferPool;
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Notify, Socket, shut, timeout};
 use super::traffic::{Traffic, TrafficVolume};
 use super::users::Permissions;
 use crate::units::now;
@@ -45,7 +42,7 @@ enum SocketOwner {
 struct OutletState {
     /// The socket, for writing directly; absent with TLS, where only the writer task writes, and
     /// after the close.
-    socket: Option<Arc<OwnedWriteHalf>>,
+    socket: Option<Arc<Socket>>,
     writer: SocketOwner,
     /// What the writer task is writing now, from `front_at`.
     front: Vec<u8>,
@@ -57,12 +54,6 @@ struct OutletState {
     finishing: bool,
     /// The sids of subscriptions that ended by their own count, for the connection to forget.
     expired: Vec<Arc<[u8]>>,
-}
-
-/// Closes one or both directions. An error means that the peer has closed already.
-pub(super) fn shut(socket: &OwnedWriteHalf, how: Shutdown) {
-    let stream: &TcpStream = socket.as_ref();
-    let _ = SockRef::from(stream).shutdown(how);
 }
 
 /// Limits and counters that all outlets of one broker share.
@@ -129,7 +120,7 @@ pub(super) enum WriterTask {
 impl Outlet {
     /// An outlet that writes to `socket` directly, or only through its writer task when there is
     /// none.
-    pub(super) fn new(id: u64, rules: Arc<OutletLimits>, socket: Option<Arc<OwnedWriteHalf>>) -> Self {
+    pub(super) fn new(id: u64, rules: Arc<OutletLimits>, socket: Option<Arc<Socket>>) -> Self {
         Self {
             id,
             rules,
@@ -386,8 +377,7 @@ impl Outlet {
     async fn wait(&self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let waiting = async {
             loop {
-                let change = self.room.notified();
-                tokio::pin!(change);
+                let mut change = pin!(self.room.notified());
                 change.as_mut().enable();
                 if done(self) || self.is_closed() {
                     return;
@@ -396,7 +386,7 @@ impl Outlet {
             }
         };
         // Running out of time is an answer too: the caller goes on and looks at the state.
-        let _ = tokio::time::timeout(limit, waiting).await;
+        let _ = timeout(limit, waiting).await;
     }
 
     /// Asks the writer task to close the writing side once everything is written.
