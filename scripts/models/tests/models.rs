@@ -4,24 +4,29 @@ use msgbench_models::model;
 
 #[test]
 fn frames_leave_whole_and_in_order() {
-    // Room for everything; for a part of the first frame; for nothing.
-    for takes in [&[9, 9, 9, 9][..], &[1], &[]] {
+    // Room for everything; for a part of the first frame; for nothing; no socket.
+    for takes in [Some(&[9, 9, 9, 9][..]), Some(&[1]), Some(&[]), None] {
         model::frames_leave_whole_and_in_order(takes);
     }
 }
 
 #[test]
 fn who_waits_for_room_is_woken() {
-    for takes in [&[9, 9, 9][..], &[1], &[]] {
+    for takes in [Some(&[9, 9, 9][..]), Some(&[1]), Some(&[]), None] {
         model::who_waits_for_room_is_woken(takes);
     }
 }
 
 #[test]
 fn a_close_ends_everyone() {
-    for takes in [&[9, 9, 9][..], &[1]] {
+    for takes in [Some(&[9, 9, 9][..]), Some(&[1]), None] {
         model::a_close_ends_everyone(takes);
     }
+}
+
+#[test]
+fn an_ended_subscription_is_forgotten_once() {
+    model::an_ended_subscription_is_forgotten_once();
 }
 
 #[test]

@@ -23,7 +23,9 @@ use super::config::SlowConsumer;
 use super::counters::Counters;
 use super::frames;
 use super::pool::BufferPool;
-use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Notify, Socket, shut, timeout};
+use super::sync::{
+    AtomicBool, AtomicU64, AtomicUsize, COMMIT_ROUNDS, Mutex, MutexGuard, Notify, Socket, shut, timeout,
+};
 use super::traffic::{Traffic, TrafficVolume};
 use super::users::Permissions;
 use crate::units::now;
@@ -247,7 +249,7 @@ impl Outlet {
                 }
                 break;
             }
-            if round == 3 {
+            if round + 1 == COMMIT_ROUNDS {
                 self.hand_to_writer_task(&mut state);
                 break;
             }
@@ -432,7 +434,7 @@ impl Outlet {
             return;
         }
         state.expired.push(Arc::clone(sid));
-        self.has_expired.store(true, Ordering::Release);
+        self.has_expired.swap(true, Ordering::AcqRel);
     }
 
     /// The sids noted since the last call.

@@ -13,6 +13,10 @@ pub(super) use tokio::net::tcp::OwnedWriteHalf as Socket;
 pub(super) use tokio::sync::Notify;
 pub(super) use tokio::time::timeout;
 
+/// In how many rounds a committer writes for others too before the writer task goes on; few in a
+/// model, which could not reach the end otherwise.
+pub(super) const COMMIT_ROUNDS: usize = 4;
+
 /// Closes one or both directions. An error means that the peer has closed already.
 pub(super) fn shut(socket: &Socket, how: Shutdown) {
     let stream: &TcpStream = socket.as_ref();
