@@ -38,6 +38,8 @@ enum SocketOwner {
     Committer,
     /// The connection's writer task.
     ConnectionWriter,
+    /// Nobody any more: the writer task has been told to close the writing side.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -180,7 +182,7 @@ impl Outlet {
     /// back.
     pub(super) fn commit(&self, stage: &mut Vec<u8>, load: TrafficVolume) -> bool {
         let mut state = self.state();
-        if state.closed || self.discards_writes.load(Ordering::Relaxed) {
+        if state.closed || state.writer == SocketOwner::Ended || self.discards_writes.load(Ordering::Relaxed) {
             stage.clear();
             return false;
         }
@@ -246,6 +248,10 @@ impl Outlet {
                 state.writer = SocketOwner::Nobody;
                 if round > 0 {
                     self.room.notify_waiters();
+                }
+                if state.finishing {
+                    // The writer task was woken for it in vain while this one had the socket.
+                    self.wake_writer.notify_one();
                 }
                 break;
             }
@@ -329,10 +335,7 @@ impl Outlet {
             return WriterTask::Closed;
         }
         if state.writer != SocketOwner::ConnectionWriter {
-            if state.finishing && state.writer == SocketOwner::Nobody {
-                return WriterTask::Finish;
-            }
-            return WriterTask::Idle;
+            return self.idle(&mut state);
         }
         if state.front_at < state.front.len() {
             let at = std::mem::take(&mut state.front_at);
@@ -343,7 +346,17 @@ impl Outlet {
         }
         state.writer = SocketOwner::Nobody;
         self.room.notify_waiters();
-        if state.finishing { WriterTask::Finish } else { WriterTask::Idle }
+        self.idle(&mut state)
+    }
+
+    /// What the writer task does when it has nothing to write.
+    fn idle(&self, state: &mut OutletState) -> WriterTask {
+        if !state.finishing || state.writer == SocketOwner::Committer {
+            return WriterTask::Idle;
+        }
+        // A publisher that wrote now would write a part of a frame before the end, or nothing.
+        state.writer = SocketOwner::Ended;
+        WriterTask::Finish
     }
 
     /// The writer task has given `n` bytes to the kernel.

@@ -14,10 +14,15 @@ use super::sync::{AtomicBool, AtomicU64, Mutex, Socket};
 use super::traffic::TrafficVolume;
 
 /// Tries every order with at most two forced changes of thread, or as many as
-/// `LOOM_MAX_PREEMPTIONS` says. Three take a minute; without a bound it is hours.
+/// `LOOM_MAX_PREEMPTIONS` says. With three threads, three take a minute; without a bound it is hours.
 fn every_order(model: impl Fn() + Send + Sync + 'static) {
+    every_order_of(2, model);
+}
+
+/// The same with a bound of its own, for a model of two threads.
+fn every_order_of(forced: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(2);
+    builder.preemption_bound.get_or_insert(forced);
     builder.check(model);
 }
 
@@ -65,8 +70,8 @@ fn commit(outlet: &Outlet, frame: [u8; 2]) {
     assert!(stage.is_empty());
 }
 
-/// Two publishers and the writer task. Nothing is lost, nothing torn, nobody's frames change their order, never two write at once, and
-/// the end is reached.
+/// Two publishers and the writer task. Nothing is lost, nothing torn, nobody's frames change their
+/// order, never two write at once, and the end is reached.
 pub fn frames_leave_whole_and_in_order(takes: Takes) {
     every_order(move || {
         let (outlet, socket) = outlet(takes, 1000, SlowConsumer::Disconnect);
@@ -89,6 +94,50 @@ pub fn frames_leave_whole_and_in_order(takes: Takes) {
     });
 }
 
+/// One publisher writes for another, up to its last round; what is left then is the writer task's,
+/// which comes after both here.
+pub fn a_last_round_leaves_the_rest_to_the_writer_task() {
+    every_order_of(4, || {
+        let (outlet, socket) = outlet(Some(&[9, 9, 9]), 1000, SlowConsumer::Disconnect);
+        let other = {
+            let outlet = Arc::clone(&outlet);
+            thread::spawn(move || commit(&outlet, [b'b', 1]))
+        };
+        commit(&outlet, [b'a', 1]);
+        commit(&outlet, [b'a', 2]);
+        other.join().expect("the other publisher ends");
+        outlet.finish();
+        assert!(matches!(write_all(&outlet, &socket), WriterTask::Finish));
+        let taken = socket.taken();
+        assert_eq!((of(&taken, b'a'), of(&taken, b'b')), (vec![1, 2], vec![1]), "{taken:?}");
+        assert_eq!(outlet.pending(), 0);
+    });
+}
+
+/// The connection is to end while another publisher writes to it: the writer task ends too, after
+/// what was committed before, never within a frame, and nobody writes while it closes the socket.
+pub fn a_finish_beside_a_publisher_is_not_lost(takes: Takes) {
+    every_order(move || {
+        let (outlet, socket) = outlet(takes, 1000, SlowConsumer::Disconnect);
+        let writer = {
+            let (outlet, socket) = (Arc::clone(&outlet), Arc::clone(&socket));
+            thread::spawn(move || {
+                assert!(matches!(write_all(&outlet, &socket), WriterTask::Finish));
+                socket.end()
+            })
+        };
+        let other = {
+            let outlet = Arc::clone(&outlet);
+            thread::spawn(move || commit(&outlet, [b'b', 1]))
+        };
+        commit(&outlet, [b'a', 1]);
+        outlet.finish();
+        let taken = writer.join().expect("the writer ends");
+        other.join().expect("the other publisher ends");
+        assert_eq!((of(&taken, b'a'), taken.len() % 2), (vec![1], 0), "{taken:?}");
+    });
+}
+
 /// A publisher that is held back goes on once there is room, whoever makes it.
 pub fn who_waits_for_room_is_woken(takes: Takes) {
     every_order(move || {
@@ -104,6 +153,7 @@ pub fn who_waits_for_room_is_woken(takes: Takes) {
         commit(&outlet, [b'a', 1]);
         // It returns: loom fails where all threads wait.
         block_on(outlet.room(Duration::MAX));
+        block_on(outlet.flushed(Duration::MAX));
         other.join().expect("the other publisher ends");
         block_on(outlet.flushed(Duration::MAX));
         assert_eq!(outlet.pending(), 0);
@@ -137,7 +187,7 @@ pub fn a_close_ends_everyone(takes: Takes) {
 /// Two subscriptions end by their count while the connection forgets those that have ended: each is
 /// forgotten once.
 pub fn an_ended_subscription_is_forgotten_once() {
-    every_order(|| {
+    every_order_of(4, || {
         let (outlet, _) = outlet(None, 1000, SlowConsumer::Disconnect);
         let publisher = {
             let outlet = Arc::clone(&outlet);
@@ -220,6 +270,24 @@ pub fn a_kept_route_misses_nothing_acknowledged() {
         }
         client.join().expect("the client ends");
         assert_eq!(kept.reached(&index), 0, "a stale route");
+    });
+}
+
+/// Two clients subscribe at the same time: the route of a publisher beside them holds both in the
+/// end.
+pub fn two_changes_at_once_are_both_seen() {
+    every_order(|| {
+        let index = Arc::new(SubscriptionIndex::default());
+        let clients = [b"a.*", b"a.b"].map(|subject| {
+            let index = Arc::clone(&index);
+            thread::spawn(move || index.insert(&sub(subject)))
+        });
+        let mut kept = Kept::default();
+        kept.reached(&index);
+        for client in clients {
+            client.join().expect("the client ends");
+        }
+        assert_eq!(kept.reached(&index), 2, "a stale route");
     });
 }
 

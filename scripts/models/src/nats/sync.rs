@@ -122,6 +122,11 @@ impl Socket {
         bytes.len()
     }
 
+    /// Closes the writing side; everything it has taken until then.
+    pub fn end(&self) -> Vec<u8> {
+        self.alone(|_, taken| taken.clone())
+    }
+
     /// Everything it has taken.
     pub fn taken(&self) -> Vec<u8> {
         self.state.lock().expect("a model does not panic while it holds it").1.clone()
