@@ -10,12 +10,13 @@
 //! acknowledged before.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use memchr::memmem;
 
 use super::outlet::Outlet;
+use super::sync::{AtomicBool, AtomicU64, RwLock};
 
 /// One subscription of one connection.
 #[derive(Debug)]

@@ -37,6 +37,7 @@ mod server;
 mod session;
 mod stages;
 mod subject;
+mod sync;
 mod traffic;
 pub mod users;
 mod websocket;

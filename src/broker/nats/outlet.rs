@@ -14,19 +14,18 @@
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
-
-use socket2::SockRef;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::Notify;
 
 use super::config::SlowConsumer;
 use super::counters::Counters;
 use super::frames;
 use super::pool::BufferPool;
+use super::sync::{
+    AtomicBool, AtomicU64, AtomicUsize, COMMIT_ROUNDS, Mutex, MutexGuard, Notify, Socket, shut, timeout,
+};
 use super::traffic::{Traffic, TrafficVolume};
 use super::users::Permissions;
 use crate::units::now;
@@ -39,13 +38,15 @@ enum SocketOwner {
     Committer,
     /// The connection's writer task.
     ConnectionWriter,
+    /// Nobody any more: the writer task has been told to close the writing side.
+    Ended,
 }
 
 #[derive(Debug)]
 struct OutletState {
     /// The socket, for writing directly; absent with TLS, where only the writer task writes, and
     /// after the close.
-    socket: Option<Arc<OwnedWriteHalf>>,
+    socket: Option<Arc<Socket>>,
     writer: SocketOwner,
     /// What the writer task is writing now, from `front_at`.
     front: Vec<u8>,
@@ -57,12 +58,6 @@ struct OutletState {
     finishing: bool,
     /// The sids of subscriptions that ended by their own count, for the connection to forget.
     expired: Vec<Arc<[u8]>>,
-}
-
-/// Closes one or both directions. An error means that the peer has closed already.
-pub(super) fn shut(socket: &OwnedWriteHalf, how: Shutdown) {
-    let stream: &TcpStream = socket.as_ref();
-    let _ = SockRef::from(stream).shutdown(how);
 }
 
 /// Limits and counters that all outlets of one broker share.
@@ -129,7 +124,7 @@ pub(super) enum WriterTask {
 impl Outlet {
     /// An outlet that writes to `socket` directly, or only through its writer task when there is
     /// none.
-    pub(super) fn new(id: u64, rules: Arc<OutletLimits>, socket: Option<Arc<OwnedWriteHalf>>) -> Self {
+    pub(super) fn new(id: u64, rules: Arc<OutletLimits>, socket: Option<Arc<Socket>>) -> Self {
         Self {
             id,
             rules,
@@ -187,7 +182,7 @@ impl Outlet {
     /// back.
     pub(super) fn commit(&self, stage: &mut Vec<u8>, load: TrafficVolume) -> bool {
         let mut state = self.state();
-        if state.closed || self.discards_writes.load(Ordering::Relaxed) {
+        if state.closed || state.writer == SocketOwner::Ended || self.discards_writes.load(Ordering::Relaxed) {
             stage.clear();
             return false;
         }
@@ -254,9 +249,13 @@ impl Outlet {
                 if round > 0 {
                     self.room.notify_waiters();
                 }
+                if state.finishing {
+                    // The writer task was woken for it in vain while this one had the socket.
+                    self.wake_writer.notify_one();
+                }
                 break;
             }
-            if round == 3 {
+            if round + 1 == COMMIT_ROUNDS {
                 self.hand_to_writer_task(&mut state);
                 break;
             }
@@ -336,10 +335,7 @@ impl Outlet {
             return WriterTask::Closed;
         }
         if state.writer != SocketOwner::ConnectionWriter {
-            if state.finishing && state.writer == SocketOwner::Nobody {
-                return WriterTask::Finish;
-            }
-            return WriterTask::Idle;
+            return self.idle(&mut state);
         }
         if state.front_at < state.front.len() {
             let at = std::mem::take(&mut state.front_at);
@@ -350,7 +346,17 @@ impl Outlet {
         }
         state.writer = SocketOwner::Nobody;
         self.room.notify_waiters();
-        if state.finishing { WriterTask::Finish } else { WriterTask::Idle }
+        self.idle(&mut state)
+    }
+
+    /// What the writer task does when it has nothing to write.
+    fn idle(&self, state: &mut OutletState) -> WriterTask {
+        if !state.finishing || state.writer == SocketOwner::Committer {
+            return WriterTask::Idle;
+        }
+        // A publisher that wrote now would write a part of a frame before the end, or nothing.
+        state.writer = SocketOwner::Ended;
+        WriterTask::Finish
     }
 
     /// The writer task has given `n` bytes to the kernel.
@@ -386,8 +392,7 @@ impl Outlet {
     async fn wait(&self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let waiting = async {
             loop {
-                let change = self.room.notified();
-                tokio::pin!(change);
+                let mut change = pin!(self.room.notified());
                 change.as_mut().enable();
                 if done(self) || self.is_closed() {
                     return;
@@ -396,7 +401,7 @@ impl Outlet {
             }
         };
         // Running out of time is an answer too: the caller goes on and looks at the state.
-        let _ = tokio::time::timeout(limit, waiting).await;
+        let _ = timeout(limit, waiting).await;
     }
 
     /// Asks the writer task to close the writing side once everything is written.
@@ -442,7 +447,7 @@ impl Outlet {
             return;
         }
         state.expired.push(Arc::clone(sid));
-        self.has_expired.store(true, Ordering::Release);
+        self.has_expired.swap(true, Ordering::AcqRel);
     }
 
     /// The sids noted since the last call.

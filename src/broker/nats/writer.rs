@@ -18,7 +18,8 @@ use tokio_rustls::server::TlsStream;
 use super::config::SlowConsumer;
 use super::counters::Counters;
 use super::hub::NatsHub;
-use super::outlet::{Outlet, WriterTask, shut};
+use super::outlet::{Outlet, WriterTask};
+use super::sync::shut;
 
 /// Where the writer task writes.
 pub(super) enum WriteTarget {
