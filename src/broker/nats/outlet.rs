@@ -245,14 +245,7 @@ impl Outlet {
             stage.clear();
             at = 0;
             if state.back.is_empty() {
-                state.writer = SocketOwner::Nobody;
-                if round > 0 {
-                    self.room.notify_waiters();
-                }
-                if state.finishing {
-                    // The writer task was woken for it in vain while this one had the socket.
-                    self.wake_writer.notify_one();
-                }
+                self.give_back(&mut state, round > 0);
                 break;
             }
             if round + 1 == COMMIT_ROUNDS {
@@ -263,6 +256,18 @@ impl Outlet {
         }
         Counters::add(&self.rules.counters.bytes_out, written);
         self.pending() > self.rules.high_water()
+    }
+
+    /// The end of a committer; `for_others` when it has also written what others had queued.
+    fn give_back(&self, state: &mut OutletState, for_others: bool) {
+        state.writer = SocketOwner::Nobody;
+        if for_others {
+            self.room.notify_waiters();
+        }
+        if state.finishing {
+            // The writer task was woken for it in vain while this one had the socket.
+            self.wake_writer.notify_one();
+        }
     }
 
     fn hand_to_writer_task(&self, state: &mut OutletState) {
