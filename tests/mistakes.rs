@@ -58,6 +58,11 @@ fn change(good: &str, from: &str, to: &str) -> String {
 #[test]
 fn every_mistake_is_answered_with_its_place_and_what_to_write() {
     let nats = |to: &str| change(GOOD, "driver = \"nats\"", to);
+    let service = |driver: &str, target: &str| {
+        let system = format!("driver = \"{driver}\"\nurl = \"{driver}://127.0.0.1\"");
+        let pattern = format!("\"request-reply\"\ntarget = {{ {target} }}");
+        change(&change(GOOD, "driver = \"nats\"", &system), "\"fan-out\"", &pattern)
+    };
     let mistakes = [
         (
             "`name` under [[system]]",
@@ -87,6 +92,9 @@ fn every_mistake_is_answered_with_its_place_and_what_to_write() {
             ),
         ),
         ("TLS to Redis", nats("driver = \"redis\"\nurl = \"rediss://:s3cret@127.0.0.1:6379\"")),
+        ("a subject asked of Kafka", service("kafka", "subject = \"orders.create\"")),
+        ("topics asked of NATS", service("nats", "topic = \"orders\", reply-topic = \"orders-answers\"")),
+        ("a topic without the one of the answers", service("kafka", "topic = \"orders\"")),
         ("a size without unit", format!("{GOOD}payload.size = 1024\n")),
         ("a key in the wrong table", change(GOOD, "load.rate = \"1k/s\"", "load.rate = \"1k/s\"\nduration = \"5s\"")),
     ];
