@@ -121,7 +121,7 @@ fn verdict(c: &Comparison, records: &[NamedRecord<'_>]) -> Markup {
         header { p.question { (c.scenario) ": " (records.last().map_or("", |n| n.record.plan.question.as_str())) } }
         section aria-label="Verdict" class={ "answer verdict " (word) } {
             h1 {
-                // Of several systems each sentence is one of the answer; the word says nothing more.
+                // Of several systems each sentence is one of the answer; the word adds nothing.
                 @if c.question == Question::Change { b.word { (c.overall.verdict.sign()) " " (word) } " " }
                 (all.first().unwrap_or(&c.overall.sentence))
             }
