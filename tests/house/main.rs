@@ -9,6 +9,7 @@ mod imports;
 mod names;
 #[path = "../common/needs.rs"]
 mod needs;
+mod pipeline;
 mod skips;
 mod statements;
 mod systems;
