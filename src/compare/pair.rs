@@ -187,6 +187,16 @@ fn system_of<'a>(record: &'a Record, case: &Case) -> &'a str {
     record.plan.systems.get(case.system).map_or("?", |s| s.name.as_str())
 }
 
+/// What is judged in a case: its system, or the service that was driven through it.
+fn driven(record: &Record, case: &Case) -> String {
+    let system = system_of(record, case);
+    match case.workloads.iter().find_map(|w| w.target.as_ref()) {
+        Some(target) if record.plan.systems.len() == 1 => target.to_string(),
+        Some(target) => format!("{target} through {system}"),
+        None => system.to_owned(),
+    }
+}
+
 fn point_name(scenario: &str, case: &Case) -> String {
     let point: Vec<String> =
         case.point.iter().map(|(k, v)| format!("{}={v}", k.rsplit('.').next().unwrap_or(k))).collect();
@@ -310,7 +320,10 @@ pub(super) fn records<'a>(
         }
         let (la, lb) = match &renamed {
             Some((x, y)) => (x.clone(), y.clone()),
-            None => (format!("{name} ({})", a.label), format!("{name} ({})", b.label)),
+            None => {
+                let name = driven(ra, case);
+                (format!("{name} ({})", a.label), format!("{name} ({})", b.label))
+            }
         };
         let sa = side(la, a, case, &mut pairing.excluded);
         let sb = side(lb, b, twin, &mut pairing.excluded);

@@ -2,8 +2,8 @@
 
 use super::sample::{A, B, C, again, record};
 use super::*;
-use crate::plan::Load;
 use crate::plan::gate::{Comparator, Expectation, Policy, Share};
+use crate::plan::{Load, ServiceTarget};
 use crate::record::{Outcome, Status};
 use crate::units::{Rate, Span};
 
@@ -152,6 +152,28 @@ fn what_is_not_comparable_is_refused() {
         systems(named(&a), Some("kafka"), &Gate::default(), CompareOptions::default()),
         Err(NotComparable::System { .. })
     ));
+}
+
+/// A service that was driven is what regresses, not the system that carries its messages.
+#[test]
+fn a_service_is_judged_by_its_own_name() {
+    let driven = |mut r: Record, systems: usize| {
+        r.plan.systems.truncate(systems);
+        r.plan.cases.truncate(systems);
+        let cases = &mut r.plan.cases;
+        r.trials.retain(|t| cases.iter().any(|c| c.id == t.case));
+        for w in cases.iter_mut().flat_map(|c| &mut c.workloads) {
+            w.target = Some(ServiceTarget::Subject { subject: "orders.create".into() });
+        }
+        r
+    };
+    for (systems, label) in [(1, "orders.create (result)"), (2, "orders.create through nats (result)")] {
+        let slow: Vec<f64> = A.iter().map(|v| v * 3.0).collect();
+        let (a, b) = (driven(record(&A, &B), systems), driven(again(record(&slow, &B)), systems));
+        let c = records(named(&a), named(&b), &Gate::default(), CompareOptions::default()).unwrap();
+        assert!(c.rows.iter().any(|r| r.a.label == label && r.b.label == label), "{:?}", c.rows[0].a.label);
+        assert!(c.sentences()[0].contains("orders.create"), "{:?}", c.sentences());
+    }
 }
 
 /// Where nothing is driven alike there is no comparison, and what differs is named by the keys of a

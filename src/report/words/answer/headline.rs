@@ -32,7 +32,8 @@ pub(super) fn headline(context: &AnswerContext<'_>) -> String {
                 return words;
             }
             said = true;
-            format!("{words} than {}", first.name())
+            let through = if first.plan().target.is_some() { "through " } else { "" };
+            format!("{words} than {through}{}", first.name())
         })
         .collect();
     match each.split_last() {
@@ -61,6 +62,13 @@ fn nothing(context: &AnswerContext<'_>) -> String {
 fn first_words(side: &AnswerSide<'_>) -> String {
     let Some(figure) = &side.typical else { return String::new() };
     let name = side.name();
+    if let (Some(target), Measured::Time) = (&side.plan().target, figure.measured) {
+        let service = format!("The service at {target}");
+        return match figure.value.is_infinite() {
+            true => format!("{service} leaves most requests through {name} without answer"),
+            false => format!("{service} answers a request through {name} in {}", figure.words()),
+        };
+    }
     match (figure.measured, side.kind) {
         (Measured::Rate, _) => format!("{name} delivers {}", figure.words()),
         (_, _) if figure.value.is_infinite() => format!("{name} loses most messages"),
@@ -89,9 +97,11 @@ fn tail_words(side: &AnswerSide<'_>, quantile: f64) -> String {
 /// `kafka in 4.1 ms, 28 times slower (24.7 to 31.1)`.
 fn other_words(context: &AnswerContext<'_>, first: &AnswerSide<'_>, side: &AnswerSide<'_>, alone: bool) -> String {
     let (Some(best), Some(figure)) = (&first.typical, &side.typical) else { return String::new() };
-    let name = side.name();
+    let service = side.plan().target.is_some();
+    let name = if service { format!("through {}", side.name()) } else { side.name().to_owned() };
     let value = match figure.measured {
         Measured::Rate => figure.words(),
+        Measured::Time if figure.value.is_infinite() && service => return format!("{name} most have no answer"),
         Measured::Time if figure.value.is_infinite() => return format!("{name} loses most messages"),
         Measured::Time => format!("in {}", figure.words()),
     };

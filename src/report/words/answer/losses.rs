@@ -13,6 +13,9 @@ pub(super) fn losses(context: &AnswerContext<'_>) -> String {
     if told.is_empty() {
         return "No trial ran to its end: what became of the messages is not known.".into();
     }
+    if told.iter().any(|s| s.plan().target.is_some()) {
+        return told.iter().map(|s| answered(s)).collect::<Vec<_>>().join(" ");
+    }
     let (whole, lossy): (Vec<&AnswerSide<'_>>, Vec<&AnswerSide<'_>>) = told.iter().partition(|s| clean(&s.ledger()));
     let mut sentences: Vec<String> = lossy.iter().map(|s| lost(s)).collect();
     if !whole.is_empty() {
@@ -29,6 +32,32 @@ pub(super) fn losses(context: &AnswerContext<'_>) -> String {
         sentences.push(format!("{all} to keep a message once it is acknowledged."));
     }
     sentences.join(" ")
+}
+
+/// `All 48,043 requests through nats were answered once.`, `Of 200 requests through nats 8 had no
+/// answer and 16 answers came twice: ...`
+fn answered(side: &AnswerSide<'_>) -> String {
+    let (l, name) = (side.ledger(), side.name());
+    let mut parts = Vec::new();
+    if l.lost > 0 {
+        parts.push(format!("{} had no answer", digits(l.lost)));
+    }
+    if l.duplicated > 0 {
+        parts.push(format!("{} answers came twice", digits(l.duplicated)));
+    }
+    let waiting = match l.in_flight {
+        0 => String::new(),
+        n => format!(" {} were on their way when it ended.", digits(n)),
+    };
+    let told = match parts.is_empty() {
+        true => format!("All {} requests through {name} were answered once.", digits(l.expected)),
+        false => format!(
+            "Of {} requests through {name} {}: the doing of the service or of {name}, it is not known which.",
+            digits(l.expected),
+            parts.join(" and ")
+        ),
+    };
+    told + &waiting
 }
 
 /// Whether a message that was acknowledged may not get lost; `None` where that is not known.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::compare::sample::{A, B, C, record};
 use crate::plan::facts::{Delivery, Durability};
+use crate::plan::{Pattern, ServiceTarget};
 use crate::record::{Check, Outcome, Promise, TailDoubt, sample};
 
 /// What a reader sees first, as lines.
@@ -55,6 +56,33 @@ fn losses_say_whether_they_were_allowed() {
         with(Delivery::Unstated, 0, true),
     ];
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// A service that was driven is named, and what it leaves unanswered is not laid on the broker.
+#[test]
+fn the_service_that_was_driven_is_named() {
+    let driven = |mut r: Record| {
+        for w in r.plan.cases.iter_mut().flat_map(|c| &mut c.workloads) {
+            w.pattern = Pattern::RequestReply;
+            (w.topology.groups, w.topology.members, w.topology.reply) = (0, 0, true);
+            w.target = Some(ServiceTarget::Subject { subject: "orders.create".into() });
+        }
+        for w in r.trials.iter_mut().flat_map(|t| &mut t.workloads) {
+            w.latency = std::mem::take(&mut w.latency).into_iter().map(|(_, l)| ("rtt".into(), l)).take(1).collect();
+            w.promises.clear();
+        }
+        r
+    };
+    let both = driven(record(&A, &times(&B, 18.0)));
+    let mut one = both.clone();
+    one.plan.systems.truncate(1);
+    one.plan.cases.truncate(1);
+    one.trials.retain(|t| t.case == one.plan.cases[0].id);
+    let ledger = &mut one.trials[0].workloads[0].ledger;
+    (ledger.lost, ledger.duplicated) = (8, 16);
+    ledger.delivered -= 8;
+    let first = |r: &Record| read(r).lines().take(2).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(format!("{}\n\n{}", first(&both), first(&one)));
 }
 
 #[test]
