@@ -320,10 +320,7 @@ pub(super) fn records<'a>(
         }
         let (la, lb) = match &renamed {
             Some((x, y)) => (x.clone(), y.clone()),
-            None => {
-                let name = driven(ra, case);
-                (format!("{name} ({})", a.label), format!("{name} ({})", b.label))
-            }
+            None => (format!("{} ({})", driven(ra, case), a.label), format!("{} ({})", driven(ra, case), b.label)),
         };
         let sa = side(la, a, case, &mut pairing.excluded);
         let sb = side(lb, b, twin, &mut pairing.excluded);

@@ -78,6 +78,7 @@ pub const TERMS: &[Term] = &[
         "Processor time of the broker's processes for each message delivered, times 1,000: the share of one core that such a rate takes.",
     ),
     term("CPU us/msg", "Processor time of the broker's processes for each message delivered, in microseconds."),
+    term("MiB, GiB", "1,048,576 bytes (about a million), and 1,024 of those (about a thousand million bytes)."),
     term("memory", "The largest resident set of the broker's processes in the measured phase."),
     term(
         "confidence",

@@ -33,13 +33,10 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
         let cpu = s.used.iter().filter_map(|t| t.broker.as_ref()?.cpu_us_per_msg).collect();
         median_f64(cpu).map(|us| format!("{} of a core", cores(us / 1e3)))
     });
-    let memory = |s: &AnswerSide<'_>| {
+    add("Broker memory", &|s| {
         let memory = s.used.iter().filter_map(|t| Some(t.broker.as_ref()?.rss_peak_bytes as f64)).collect();
-        median_f64(memory).filter(|b| *b > 0.0)
-    };
-    let most = context.sides.iter().filter_map(memory).fold(0.0, f64::max);
-    let unit = if most < GIB { "1 MiB: 1.05 million bytes" } else { "1 GiB: 1.07 billion bytes" };
-    add(&format!("Broker memory ({unit})"), &|s| memory(s).map(mebibytes));
+        median_f64(memory).filter(|b| *b > 0.0).map(mebibytes)
+    });
     let delivered = |s: &AnswerSide<'_>| {
         let rates = s.used.iter().filter_map(|t| Some(t.workloads.get(s.workload)?.throughput.delivered)).collect();
         median_f64(rates)
@@ -62,10 +59,9 @@ fn cores(value: f64) -> String {
     }
 }
 
-const GIB: f64 = (1u32 << 30) as f64;
-
 fn mebibytes(bytes: f64) -> String {
-    if bytes >= GIB { format!("{:.1} GiB", bytes / GIB) } else { format!("{:.0} MiB", bytes / f64::from(1 << 20)) }
+    let mib = bytes / f64::from(1 << 20);
+    if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.0} MiB") }
 }
 
 /// Of load points that differ in their rate, the highest with a valid trial.
