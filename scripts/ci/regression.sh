@@ -103,7 +103,8 @@ start_service() { # side, folder it runs in, program
     exit 6
 }
 end_service() {
-    if [ -z "$service" ]; then return; fi
+    # In the trap a bare `return` would give the exit code of the script, and end the trap there.
+    if [ -z "$service" ]; then return 0; fi
     kill -TERM -- "-$service" 2>/dev/null || true
     for _ in $(seq 40); do
         if ! kill -0 -- "-$service" 2>/dev/null; then break; fi
