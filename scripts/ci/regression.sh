@@ -73,25 +73,27 @@ rm -rf "$baseline_folder" "$candidate_folder"
 
 # Each commit is built in a worktree of its own: neither sees what the other left behind.
 trees=()
-service=
+service= before=0
 cleanup() {
     end_service
     for tree in ${trees[@]+"${trees[@]}"}; do git worktree remove --force "$tree" || true; done
+}
+# What a service says last, where it has ended.
+lives() { # side
+    if kill -0 "$service" 2>/dev/null; then return 0; fi
+    tail -n +"$((before + 1))" "$out/service-$1.log" | tail -n 20 >&2
+    echo "regression.sh: the service of the $1 has ended; its output is above and in $out/service-$1.log" >&2
+    exit 6
 }
 # A service of the side, in a group of its own, so that what it starts ends with it.
 start_service() { # side, folder it runs in, program
     local log="$out/service-$1.log"
     echo "-- round $round" >>"$log"
-    local before
     before=$(wc -l <"$log")
     (cd "$2" && PROGRAM=$3 exec setsid bash -c "$serve") >>"$log" 2>&1 &
     service=$!
     for _ in $(seq 240); do
-        if ! kill -0 "$service" 2>/dev/null; then
-            tail -n +"$((before + 1))" "$log" | tail -n 20 >&2
-            echo "regression.sh: the service of the $1 has ended; its output is above and in $log" >&2
-            exit 6
-        fi
+        lives "$1"
         if [ -n "$ready" ]; then
             if (cd "$2" && bash -c "$ready") >/dev/null 2>&1; then return; fi
         elif [ "$(wc -l <"$log")" -gt "$before" ]; then
@@ -152,6 +154,7 @@ for round in $(seq "$rounds"); do
         fi
         env ${system:+"$variable=$system"} "$msgbench" run "$scenario" --trials 1 --quiet --out "$folder" \
             ${sets[@]+"${sets[@]}"} || code=$?
+        if [ -n "$serve" ]; then lives "$side"; fi
         end_service
         # An expectation that a round does not meet, or a round that is INVALID, is for the comparison to judge.
         case $code in 0 | 3 | 4 | 5) ;; *) exit $code ;; esac
