@@ -92,6 +92,8 @@ pub fn table(t: &TextTable) -> Markup {
 /// the table does not grade it.
 pub fn table_of(t: &TextTable, frame: &str, by_text: impl Fn(&str) -> Option<&'static str>) -> Markup {
     let figure = |column: usize| t.right[column].then_some("n");
+    // On a telephone each cell is a line of its own and says whose it is.
+    let stacked = frame.contains("facts");
     html! {
         div class=(frame) role="region" aria-label=(t.caption) tabindex="0" {
             table {
@@ -111,7 +113,8 @@ pub fn table_of(t: &TextTable, frame: &str, by_text: impl Fn(&str) -> Option<&'s
                                     th scope="row" { (cell) }
                                 } @else {
                                     @let graded = t.graded(k, i).map(CellGrade::word);
-                                    td class=[graded.or(by_text(cell)).or(figure(i))] { (cell) }
+                                    @let of = stacked.then(|| t.head[i].as_str());
+                                    td class=[graded.or(by_text(cell)).or(figure(i))] data-of=[of] { (cell) }
                                 }
                             }
                         }
