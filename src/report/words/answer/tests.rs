@@ -68,7 +68,7 @@ fn the_service_that_was_driven_is_named() {
             w.target = Some(ServiceTarget::Subject { subject: "orders.create".into() });
         }
         for w in r.trials.iter_mut().flat_map(|t| &mut t.workloads) {
-            w.latency = std::mem::take(&mut w.latency).into_iter().map(|(_, l)| ("rtt".into(), l)).take(1).collect();
+            w.latency = std::mem::take(&mut w.latency).into_values().map(|l| ("rtt".into(), l)).take(1).collect();
             w.promises.clear();
         }
         r
