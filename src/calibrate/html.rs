@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::certificate::{Certificate, ClaimVerdict, Experiment};
-use crate::report::pages::page::{details, section, shell, table, table_of};
+use crate::report::pages::page::{details, section, shell, table, table_by};
 use crate::report::words::view::TextTable;
 use crate::units::{count, latency};
 
@@ -104,7 +104,7 @@ fn folded(e: &Experiment) -> Markup {
     }
     let verdict = |cell: &str| ["PASS", "DISTURBED", "FAIL"].into_iter().find(|word| *word == cell);
     let body = html! {
-        (table_of(&t, "scroll", verdict))
+        (table_by(&t, verdict))
         @if !e.host.is_empty() { p.quiet { "The host meanwhile: " (e.host) } }
     };
     let n = e.lines.len();

@@ -452,6 +452,7 @@ impl Outlet {
             return;
         }
         state.expired.push(Arc::clone(sid));
+        // A store would do; loom, which tries this file, takes one beside an exchange for lost.
         self.has_expired.swap(true, Ordering::AcqRel);
     }
 

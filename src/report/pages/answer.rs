@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::page::{details, notes, table_of};
+use super::page::{details, facts, notes};
 use crate::report::words::answer::{Answer, AnswerBar, AnswerPicture, Remark};
 
 /// Remarks that stand open.
@@ -30,7 +30,7 @@ pub fn first(answer: &Answer<'_>) -> Markup {
             @if !pictures.is_empty() {
                 div.cards { @for picture in &pictures { (card(picture)) } }
             }
-            @if !answer.facts.rows.is_empty() { (table_of(&answer.facts, "scroll facts", |_| None)) }
+            @if !answer.facts.rows.is_empty() { (facts(&answer.facts)) }
         }
     }
 }

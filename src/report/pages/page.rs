@@ -85,17 +85,23 @@ pub fn details(summary: &str, body: &Markup) -> Markup {
 
 /// A table that scrolls by itself where it is wider than the screen.
 pub fn table(t: &TextTable) -> Markup {
-    table_of(t, "scroll", |_| None)
+    drawn(t, false, |_| None)
 }
 
-/// The same with the class of its frame, and with what is the class of a cell for its text where
-/// the table does not grade it.
-pub fn table_of(t: &TextTable, frame: &str, by_text: impl Fn(&str) -> Option<&'static str>) -> Markup {
+/// The table of the first screen: on a telephone each cell is a line that says whose it is.
+pub fn facts(t: &TextTable) -> Markup {
+    drawn(t, true, |_| None)
+}
+
+/// A table whose ungraded cells have the class that `by_text` gives their text.
+pub fn table_by(t: &TextTable, by_text: impl Fn(&str) -> Option<&'static str>) -> Markup {
+    drawn(t, false, by_text)
+}
+
+fn drawn(t: &TextTable, facts: bool, by_text: impl Fn(&str) -> Option<&'static str>) -> Markup {
     let figure = |column: usize| t.right[column].then_some("n");
-    // On a telephone each cell is a line of its own and says whose it is.
-    let stacked = frame.contains("facts");
     html! {
-        div class=(frame) role="region" aria-label=(t.caption) tabindex="0" {
+        div.scroll.facts[facts] role="region" aria-label=(t.caption) tabindex="0" {
             table {
                 caption { (t.caption) }
                 thead {
@@ -113,7 +119,7 @@ pub fn table_of(t: &TextTable, frame: &str, by_text: impl Fn(&str) -> Option<&'s
                                     th scope="row" { (cell) }
                                 } @else {
                                     @let graded = t.graded(k, i).map(CellGrade::word);
-                                    @let of = stacked.then(|| t.head[i].as_str());
+                                    @let of = facts.then(|| t.head[i].as_str());
                                     td class=[graded.or(by_text(cell)).or(figure(i))] data-of=[of] { (cell) }
                                 }
                             }
