@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Fetches Apache Kafka (broker and tools) from Maven Central with Maven into .cache/kafka, which git ignores.
 # Maven pins every version (scripts/kafka/pom.xml) and verifies every checksum; where it fetches from is a matter of its
-# own settings. An unpacked tarball of Apache Kafka does as well: set MSGBENCH_KAFKA_HOME to its folder, and nothing is
-# fetched. May be run again: what is already there is kept.
+# own settings. KAFKA_VERSION=4.1.1 asks for another version. An unpacked tarball of Apache Kafka does as well: set
+# MSGBENCH_KAFKA_HOME to its folder, and nothing is fetched. May be run again: what is already there is kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { echo "get-kafka: $*"; }
@@ -21,7 +21,8 @@ if [ -n "${MSGBENCH_KAFKA_HOME:-}" ]; then
 fi
 
 home=.cache/kafka
-wanted=$(cat scripts/kafka/pom.xml scripts/kafka/log4j2.properties | sha256sum | cut -d' ' -f1)
+version=${KAFKA_VERSION:+-Dkafka.version=$KAFKA_VERSION}
+wanted=$( (cat scripts/kafka/pom.xml scripts/kafka/log4j2.properties; echo "$version") | sha256sum | cut -d' ' -f1)
 if [ "$(cat $home/fetched 2>/dev/null)" = "$wanted" ]; then
     say "$(basename "$(ls $home/libs/kafka_*.jar)" .jar) is already in $home"
     exit 0
@@ -31,7 +32,7 @@ fresh=$home.new
 rm -rf "$fresh"
 mkdir -p "$fresh/config" "$fresh/bin"
 say "fetching with Maven into $home"
-mvn -q -B -Dstyle.color=never --strict-checksums -f scripts/kafka/pom.xml dependency:copy-dependencies \
+mvn -q -B -Dstyle.color=never --strict-checksums -f scripts/kafka/pom.xml ${version:+"$version"} dependency:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$PWD/$fresh/libs"
 cp scripts/kafka/log4j2.properties "$fresh/config/"
 # Same name and place as in Apache's own distribution, so that a command for one works with the other.

@@ -6,9 +6,10 @@
 # go      the pinned version below by the Go module proxy, checked by Go against its checksum database, into .cache/nats
 # debian  the distribution's package, by apt-get; needs root. Its version is the distribution's, often an older one
 # Without an argument: what is here already, else go where Go is installed, else debian.
+# NATS_VERSION=v2.10.27 asks for another version, by Go; then what is here counts only if it is that version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-version=v2.10.27
+version=${NATS_VERSION:-v2.15.2}
 folder=.cache/nats
 say() { echo "get-nats-server: $*"; }
 
@@ -52,7 +53,9 @@ case "${1:-}" in
     go) by_go ;;
     debian) by_debian ;;
     "")
-        if program=$(found); then
+        if [ -n "${NATS_VERSION:-}" ]; then
+            by_go
+        elif program=$(found); then
             say "$program is here: $("$program" --version); nothing to do"
         elif command -v go >/dev/null; then
             by_go || by_debian
@@ -61,7 +64,7 @@ case "${1:-}" in
         fi
         ;;
     *)
-        sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
 esac
