@@ -11,7 +11,7 @@ use crate::record::{
     Calibration, Completion, Folder, Gravest, Host, Record, RunClock, SCHEMA, ScenarioSource, Tool, rfc3339,
 };
 use crate::report::export::summary;
-use crate::scenario::Scenario;
+use crate::scenario::{OptionEdit, Scenario};
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
 
@@ -59,9 +59,22 @@ enum RunFormat {
     Record,
 }
 
+impl RunArgs {
+    /// Makes it a search for the highest load, with these changes.
+    pub(super) fn search(&mut self, edits: Vec<OptionEdit>) {
+        self.scenario.search = Some(edits);
+    }
+}
+
 pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let register = Register::built_in();
     let scenario = source::load(&args.scenario, &register.types())?;
+    if args.scenario.search.is_some() && scenario.plan.search.is_none() {
+        return Err(Failure::usage(format!(
+            "{} does not say what a system must keep: give a limit, such as --limit 'e2e.p99 < 20ms'",
+            scenario.source_path.display()
+        )));
+    }
     let secrets = register.secrets(&scenario.plan);
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let clock = RunClock::start();
@@ -221,6 +234,7 @@ fn record(scenario: &Scenario, register: &Register, clock: &RunClock) -> Record 
         order: Vec::new(),
         skipped: Vec::new(),
         trials: Vec::new(),
+        searches: Vec::new(),
     })
 }
 

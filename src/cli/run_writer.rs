@@ -4,10 +4,10 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::engine::{self, Tick, TrialFiles};
+use crate::engine::{self, SearchProgress, Tick, TrialFiles};
 use crate::plan::Case;
 use crate::record::store::interval_log;
-use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Secrets, Skipped, rfc3339};
+use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, SearchResult, Secrets, Skipped, rfc3339};
 use crate::report::charts::series::RunSeries;
 use crate::units::now;
 
@@ -53,6 +53,12 @@ pub(super) struct RunWriter {
 impl RunWriter {
     /// Writes what there is at the start.
     pub(super) fn new(progress: Progress, record: Record, folder: Folder, secrets: Secrets) -> Self {
+        let mut record = record;
+        if record.plan.search.is_some() {
+            // A search makes its load points as it goes; of those that it begins at none is tried
+            // as it stands.
+            record.plan.cases.clear();
+        }
         let mut output = RunOutput { record, intervals: Vec::new(), folder };
         output.keep(&progress);
         Self { progress, secrets, output: Mutex::new(output) }
@@ -93,10 +99,32 @@ impl RunWriter {
 
 impl engine::RunSink for RunWriter {
     fn begin(&self, case: &Case, round: u32, number: usize, of: usize) {
+        let mut output = self.lock();
+        // A search makes its load points as it goes.
+        if output.record.plan.search.is_some() && !output.record.plan.cases.iter().any(|c| c.id == case.id) {
+            output.record.plan.cases.push(case.clone());
+        }
+        drop(output);
         self.progress.begin(format!("{}, round {round}", case.id), number, of, phases(case));
     }
     fn tick(&self, tick: Tick) {
         self.progress.tick(tick);
+    }
+    fn search(&self, progress: &SearchProgress<'_>) -> io::Result<()> {
+        let result = progress.result;
+        let mut output = self.lock();
+        let output = &mut *output;
+        let wanted = output.record.plan.search.clone();
+        if let (Some(wanted), Some(last)) = (&wanted, result.trials.last()) {
+            self.progress.say(&crate::report::words::capacity::step(result, last, wanted));
+        }
+        let same = |s: &&mut SearchResult| s.case == result.case && s.number == result.number;
+        match output.record.searches.iter_mut().find(same) {
+            Some(there) => *there = result.clone(),
+            None => output.record.searches.push(result.clone()),
+        }
+        output.keep(&self.progress);
+        Ok(())
     }
     fn skip(&self, skipped: Skipped) {
         let text = |words: &str| self.secrets.text(words);

@@ -24,6 +24,7 @@ mod produce;
 mod raw;
 mod register;
 mod run;
+mod search;
 mod send_state;
 mod setup;
 mod shared;
@@ -40,7 +41,7 @@ use std::time::Duration;
 
 pub use finish::TrialFiles;
 pub use register::{Client, Clients, Register};
-pub use run::{Conditions, RunError, RunSink, run, run_with, trusts};
+pub use run::{Conditions, RunError, RunSink, SearchProgress, run, run_with, trusts};
 
 /// A request of the user to stop: once to end the trial and keep what is recorded, twice to give up
 /// at once.

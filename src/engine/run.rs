@@ -11,16 +11,17 @@ use crate::host::doctor::{Disturbance, FileSystemRoot};
 use crate::host::machine;
 use crate::measure::hiccup::HiccupMeter;
 use crate::plan::{BringUp, Case, Pacing, Plan, SystemSpec, SystemTypes};
-use crate::record::{Calibration, Outcome, RunClock, Skipped};
+use crate::record::{Calibration, Outcome, RunClock, SearchResult, Skipped};
 use crate::system::scratch::Scratch;
 use crate::system::{Running, System, SystemContext, SystemError};
 use crate::units::now;
-use crate::validity;
+use crate::validity::{self, Held};
 
 use super::finish::{About, TrialFiles, finish};
 use super::fold::FoldContext;
 use super::raw::RawTrial;
 use super::register::{Choice, Register};
+use super::search;
 use super::setup::TrialSetup;
 use super::{Interrupt, Tick};
 
@@ -33,6 +34,20 @@ pub trait RunSink: Sync {
     fn skip(&self, skipped: Skipped);
     /// A trial is over. An error ends the run.
     fn trial(&self, trial: TrialFiles) -> io::Result<()>;
+    /// A search has counted a trial, that of this case; it was given to `trial` before.
+    ///
+    /// # Errors
+    /// As `trial`.
+    fn search(&self, _progress: &SearchProgress<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How far a search has come.
+pub struct SearchProgress<'a> {
+    pub result: &'a SearchResult,
+    /// Trials that are still to be expected, of all searches of the run.
+    pub left: u32,
 }
 
 /// Why a run ended early.
@@ -128,7 +143,11 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
     let cases: Vec<&Case> = plan.cases.iter().filter(|c| !absent[c.system]).collect();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let clock = RunClock::start();
-    let run_context = RunContext { conditions, clock: &clock, sink };
+    let held = plan.search.as_ref().map(|s| Held { limits: &s.limits, confidence: s.confidence });
+    let run_context = RunContext { conditions, clock: &clock, sink, held };
+    if let Some(wanted) = &plan.search {
+        return search::run(plan, wanted, &cases, &run_context, &mut random);
+    }
     let mut of = cases.len() * plan.trials as usize;
     let mut number = 0;
     for round in 1..=plan.trials {
@@ -143,13 +162,7 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
             }
             number += 1;
             sink.begin(case, round, number, of);
-            let dir = scratch.join(format!("{number}"));
-            std::fs::create_dir_all(&dir)
-                .map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
-            let mut files = trial(plan, case, round, &dir, &run_context);
-            // What is left of the folder is of no use to anybody; the caller removes the scratch
-            // folder too.
-            let _ = std::fs::remove_dir_all(&dir);
+            let mut files = in_folder(plan, case, round, number, &run_context)?;
             executed[case.system] += 1;
             if let Outcome::Failed { phase, error } = &mut files.trial.outcome
                 && phase == PREPARE
@@ -174,13 +187,32 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
 }
 
 /// The phase in which a system is brought up, or looked for.
-const PREPARE: &str = "prepare";
+pub(super) const PREPARE: &str = "prepare";
 
 /// What all trials of a run share.
-struct RunContext<'a> {
-    conditions: &'a Conditions<'a>,
-    clock: &'a RunClock,
-    sink: &'a dyn RunSink,
+pub(super) struct RunContext<'a> {
+    pub conditions: &'a Conditions<'a>,
+    pub clock: &'a RunClock,
+    pub sink: &'a dyn RunSink,
+    /// What a search holds each trial to.
+    pub held: Option<Held<'a>>,
+}
+
+/// Makes a trial in a folder of its own, which is removed after it.
+pub(super) fn in_folder(
+    plan: &Plan,
+    case: &Case,
+    round: u32,
+    number: usize,
+    around: &RunContext<'_>,
+) -> Result<TrialFiles, RunError> {
+    let dir = around.conditions.scratch.join(format!("{number}"));
+    std::fs::create_dir_all(&dir).map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
+    let files = trial(plan, case, round, &dir, around);
+    // What is left of the folder is of no use to anybody; the caller removes the scratch folder
+    // too.
+    let _ = std::fs::remove_dir_all(&dir);
+    Ok(files)
 }
 
 /// What a case asks for and its system does not have.
@@ -206,7 +238,7 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
 }
 
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {
-    let RunContext { conditions, clock, sink } = *around;
+    let RunContext { conditions, clock, sink, held } = *around;
     let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
     let spec = &plan.systems[case.system];
     let choice = register.choose(spec, &case.workloads);
@@ -269,6 +301,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         running,
         told_to_fail: spec.options.contains_key("faults"),
         disturbance: Disturbance::read(&quiet).since(&host),
+        held,
     };
     let mut files = finish(&raw, hiccups, about);
     let failed = matches!(files.trial.outcome, Outcome::Failed { .. });

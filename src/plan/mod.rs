@@ -12,6 +12,7 @@ pub mod messages;
 pub mod metric;
 pub mod options;
 pub mod problem;
+pub mod search;
 pub mod secrets;
 mod types;
 mod workload;
@@ -62,6 +63,9 @@ pub struct Plan {
     /// What is done to the processes of launched systems in each trial, by time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<PlannedEvent>,
+    /// The search for the highest load that keeps limits; each case is then where one begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<search::SearchPlan>,
 }
 
 /// Something that is done to a process of a launched system, or to the network.

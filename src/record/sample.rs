@@ -204,6 +204,7 @@ pub fn record() -> Record {
             expect: Vec::new(),
             may_break: false,
             events: Vec::new(),
+            search: None,
         },
         host: Host {
             kernel: "6.18".into(),
@@ -228,6 +229,7 @@ pub fn record() -> Record {
             reason: "no `nats-server` on PATH".into(),
             remedy: "install nats-server 2.10 or later".into(),
         }],
+        searches: Vec::new(),
         trials: vec![
             trial("nats", 1, 80.0, 25, vec![check("V1", Status::Ok), check("V6", Status::Warn)]),
             trial("reference", 1, 20.0, 0, ok()),

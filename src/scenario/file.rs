@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::gate::{ExpectTable, GateTable};
+use super::search::SearchTable;
 use crate::faults::Faults;
 use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
@@ -49,6 +50,10 @@ pub struct ScenarioFile {
     /// Absolute limits that the result must keep.
     #[serde(default)]
     pub expect: Vec<ExpectTable>,
+    /// The highest load that keeps limits is searched, trial by trial; the scenario's own load is
+    /// where the search begins.
+    #[serde(default)]
+    pub search: Option<SearchTable>,
 }
 
 /// One system under measurement.

@@ -2,6 +2,7 @@
 
 use super::edit::Edit;
 use super::file::ScenarioFile;
+use crate::plan::gate::Share;
 use crate::units::Span;
 
 /// What `--quick` allows for warm-up and load of all trials, without the starts of servers.
@@ -32,6 +33,13 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
         // A bound and no length: it ends when everything is accounted for, which a cold Kafka
         // takes seconds for.
         run.drain = run.drain.min(Span::secs(4));
+    }
+    if let Some(search) = &mut file.search {
+        // It shows that a search works, and about where the limit is.
+        search.width = Some(Share(search.width.map_or(0.3, |w| w.0.max(0.3))));
+        search.lead = Some(1);
+        search.searches = Some(1);
+        search.most_trials = Some(search.most_trials.unwrap_or(16).min(16));
     }
     let factor = if before.0 == 0 { 1.0 } else { run.duration.0 as f64 / before.0 as f64 };
     let after = run.duration;

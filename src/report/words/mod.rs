@@ -1,6 +1,7 @@
 //! What is said of a result: the answer, tables of strings, notes.
 
 pub mod answer;
+pub mod capacity;
 pub mod checks;
 pub mod glossary;
 pub mod groups;
