@@ -9,6 +9,7 @@ use crate::plan::Case;
 use crate::record::store::interval_log;
 use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, SearchResult, Secrets, Skipped, rfc3339};
 use crate::report::charts::series::RunSeries;
+use crate::report::words;
 use crate::units::now;
 
 use super::progress::Progress;
@@ -85,7 +86,7 @@ impl RunWriter {
     /// Says that a trial failed; the words of one that failed alike before are not repeated.
     fn failed(&self, label: &str, phase: &str, error: &str) {
         let alike = self.lock().record.trials.iter().find_map(|t| match &t.outcome {
-            Outcome::Failed { error: before, .. } if crate::report::words::notes::alike(before, error) => {
+            Outcome::Failed { error: before, .. } if words::notes::alike(before, error) => {
                 Some(format!("{}-{}", t.case, t.round))
             }
             _ => None,
@@ -102,7 +103,12 @@ impl engine::RunSink for RunWriter {
         let mut output = self.lock();
         // A search makes its load points as it goes.
         if output.record.plan.search.is_some() && !output.record.plan.cases.iter().any(|c| c.id == case.id) {
-            output.record.plan.cases.push(case.clone());
+            let cases = &mut output.record.plan.cases;
+            let offered = crate::plan::search::offered;
+            // By system and rising load, as a sweep has them.
+            let after = |c: &Case| (c.system, offered(c)) > (case.system, offered(case));
+            let at = cases.iter().position(after).unwrap_or(cases.len());
+            cases.insert(at, case.clone());
         }
         drop(output);
         self.progress.begin(format!("{}, round {round}", case.id), number, of, phases(case));
@@ -116,7 +122,9 @@ impl engine::RunSink for RunWriter {
         let output = &mut *output;
         let wanted = output.record.plan.search.clone();
         if let (Some(wanted), Some(last)) = (&wanted, result.trials.last()) {
-            self.progress.say(&crate::report::words::capacity::step(result, last, wanted));
+            let trial = output.record.trials.last();
+            let figures = trial.map(|t| words::trial::figures(t, output.record.plan.cases.iter().find(|c| c.id == last.case)));
+            self.progress.end(&words::capacity::step(result, last, wanted, &figures.unwrap_or_default()));
         }
         let same = |s: &&mut SearchResult| s.case == result.case && s.number == result.number;
         match output.record.searches.iter_mut().find(same) {
@@ -140,9 +148,13 @@ impl engine::RunSink for RunWriter {
         let line = {
             let output = self.lock();
             let case = output.record.plan.cases.iter().find(|c| c.id == files.trial.case);
-            crate::report::words::trial::line(&files.trial, case)
+            // A search says what it made of the trial when it has counted it.
+            let alone = output.record.plan.search.is_none() || files.trial.outcome != Outcome::Complete;
+            alone.then(|| words::trial::line(&files.trial, case))
         };
-        self.progress.end(&line);
+        if let Some(line) = line {
+            self.progress.end(&line);
+        }
         if let Outcome::Failed { phase, error } = &files.trial.outcome {
             self.failed(&label, phase, error);
         }

@@ -70,6 +70,7 @@ fn check(raw: &RawTrial, case: &Case, id: &str) -> Option<Check> {
         running: Running::default(),
         told_to_fail: false,
         disturbance: Vec::new(),
+        held: None,
     };
     finish(raw, Vec::new(), about).trial.validity.into_iter().find(|c| c.id == id)
 }

@@ -16,6 +16,10 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
     for values in file.sweep.values_mut().filter(|v| v.len() > 2) {
         values.drain(1..values.len() - 1);
     }
+    if file.search.is_some() {
+        // Each load point is a search of its own.
+        file.sweep.values_mut().for_each(|values| values.truncate(1));
+    }
     let cases = file.system.len().max(1) * file.sweep.values().map(Vec::len).product::<usize>().max(1);
     let share = QUICK.0 / cases as u64;
     let run = &mut file.run;

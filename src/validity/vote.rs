@@ -195,3 +195,139 @@ fn of_generator(
     twin.metric.quantity = Quantity::Latency(format!("{kind}.service"), *statistic);
     matches!(state(trial, case, workload, log, &twin, confidence), State::Kept)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::summary::summarise;
+    use crate::plan::gate::Policy;
+    use crate::record::{Check, Packed, sample};
+    use hdrhistogram::Histogram;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// A trial of 20 blocks of 500 messages, exponential with this mean in microseconds; from the
+    /// send on it is `service` of that.
+    fn trial(mean: f64, service: f64, lost: u64) -> (Trial, Vec<TaggedInterval>) {
+        let record = sample::record();
+        let mut trial = record.trials[1].clone();
+        trial.validity.clear();
+        trial.hiccup = summarise(&Histogram::new(3).unwrap(), 0, 0, 0, &[0.99]);
+        let mut log = Vec::new();
+        let mut latency = BTreeMap::new();
+        let mut seed = 1u64;
+        for (tag, scale) in [("e2e", mean), ("e2e.service", mean * service)] {
+            let mut all = Histogram::<u64>::new(3).unwrap();
+            for b in 0..20u64 {
+                let mut h = Histogram::<u64>::new(3).unwrap();
+                for _ in 0..500 {
+                    seed = seed * 48271 % 2_147_483_647;
+                    h.record((-scale * 1e3 * (seed as f64 / 2_147_483_647.0).ln()) as u64 + 1).unwrap();
+                }
+                all.add(&h).unwrap();
+                log.push(TaggedInterval {
+                    tag: tag.into(),
+                    start_s: b as f64,
+                    length_s: 1.0,
+                    histogram: Packed::of(&h),
+                });
+            }
+            latency.insert(tag.to_owned(), summarise(&all, lost, 0, 0, &[0.5, 0.99]));
+        }
+        trial.workloads[0].latency = latency;
+        trial.workloads[0].ledger.lost = lost;
+        (trial, log)
+    }
+
+    fn p99_below(micros: f64) -> Vec<Expectation> {
+        let limit = Expectation {
+            that: format!("e2e.p99 < {micros}us"),
+            metric: "e2e.p99".parse().unwrap(),
+            comparator: Comparator::Less,
+            limit: micros * 1e3,
+            system: None,
+            on_inconclusive: Policy::Fail,
+        };
+        vec![limit]
+    }
+
+    fn cast(trial: &Trial, log: &[TaggedInterval], observed: CheckInput, limits: &[Expectation]) -> VoteCast {
+        let case = &sample::record().plan.cases[0];
+        let evidence = Evidence { observed: &[observed], intervals: &[], log, calibration: None };
+        vote(trial, case, &evidence, Held { limits, confidence: 0.95 })
+    }
+
+    fn good() -> CheckInput {
+        CheckInput { scheduled: Some(10_000), sent: 10_000, seconds: 20.0, expected: 10_000, ..CheckInput::default() }
+    }
+
+    fn check(id: &str) -> Check {
+        let mut check = sample::record().trials[1].validity[0].clone();
+        (check.id, check.status) = (id.into(), Status::Invalid);
+        check
+    }
+
+    proptest! {
+        /// 10,000 exponential messages prove a limit 20 % above their p99, and refute one 20 %
+        /// below; nearer they may prove neither, and never the contrary.
+        #[test]
+        fn a_percentile_is_held_to_its_limit(mean in 10.0f64..10_000.0, ratio in 0.5f64..2.0) {
+            let (trial, log) = trial(mean, 1.0, 0);
+            let p99 = mean * 100f64.ln();
+            let found = cast(&trial, &log, good(), &p99_below(p99 * ratio)).vote;
+            match ratio {
+                r if r > 1.2 => prop_assert_eq!(found, Vote::Pass),
+                r if r < 0.8 => prop_assert_eq!(found, Vote::Fail),
+                r if r > 1.05 => prop_assert_ne!(found, Vote::Fail),
+                r if r < 0.95 => prop_assert_ne!(found, Vote::Pass),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_late() {
+        let (of_all, log) = trial(100.0, 1.0, 0);
+        assert_eq!(cast(&of_all, &log, good(), &p99_below(10_000.0)).vote, Vote::Pass);
+        let (holed, log) = trial(100.0, 1.0, 300);
+        let found = cast(&holed, &log, good(), &p99_below(10_000.0));
+        assert_eq!((found.vote, found.broken), (Vote::Fail, vec![0]), "{}", found.why);
+    }
+
+    #[test]
+    fn what_the_generator_or_the_host_did_is_no_vote() {
+        let (late, log) = trial(1_000.0, 0.1, 0);
+        let limits = p99_below(1_000.0);
+        let found = cast(&late, &log, good(), &limits);
+        assert_eq!(found.vote, Vote::Spoiled, "{}", found.why);
+        let pressed = CheckInput { backpressure: 9, ..good() };
+        assert_eq!(cast(&late, &log, pressed, &limits).vote, Vote::Fail, "the system held the sends up");
+        let unsent = CheckInput { sent: 9_000, ..good() };
+        assert_eq!(cast(&late, &log, unsent.clone(), &limits).vote, Vote::Spoiled);
+        assert_eq!(cast(&late, &log, CheckInput { backpressure: 1, ..unsent }, &limits).vote, Vote::Fail);
+        let (slow, log) = trial(1_000.0, 1.0, 0);
+        assert_eq!(cast(&slow, &log, good(), &limits).vote, Vote::Fail);
+        assert_eq!(cast(&slow, &log, CheckInput { busiest: 0.99, ..good() }, &limits).vote, Vote::Spoiled);
+        let dropped = CheckInput { lost: 5, dropped: 5, client_dropped: 5, ..good() };
+        assert_eq!(cast(&slow, &log, dropped, &limits).vote, Vote::Spoiled);
+        for id in ["V5", "V12", "V13", "V15"] {
+            let mut trial = slow.clone();
+            trial.validity.push(check(id));
+            assert_eq!(cast(&trial, &log, good(), &limits).vote, Vote::Spoiled, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_growing_backlog_fails_whatever_the_limit() {
+        let (mut trial, log) = trial(10.0, 1.0, 0);
+        trial.validity.push(check("V3"));
+        let limits = p99_below(1e6);
+        assert_eq!(cast(&trial, &log, good(), &limits).vote, Vote::Fail);
+        let flow = super::super::BlockFlow { unsent: 10, ..Default::default() };
+        let unsent = CheckInput { flow: Some(flow), ..good() };
+        assert_eq!(cast(&trial, &log, unsent, &limits).vote, Vote::Spoiled);
+        trial.outcome = Outcome::Failed { phase: "measure".into(), error: "it ended".into() };
+        let found = cast(&trial, &log, good(), &limits);
+        assert!(found.vote == Vote::Fail && found.why.contains("it ended"), "{}", found.why);
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::plan::gate::{Comparator, Expectation};
 use crate::plan::metric::{Quantity, Statistic};
-use crate::plan::search::{Ending, Purpose, SearchPlan, Vote};
+use crate::plan::search::{Ending, Parameter, Purpose, SearchPlan, Vote};
 use crate::record::{RESPONSES, Record, SearchResult, SearchTrial};
 use crate::report::words::view::TextTable;
 use crate::units::{plural, time_words};
@@ -51,8 +51,8 @@ fn name<'r>(record: &'r Record, result: &'r SearchResult) -> &'r str {
 /// What is varied, in the plural: `messages/s`, or the setting.
 fn of_what(search: &SearchPlan) -> String {
     match &search.parameter {
-        crate::plan::search::Parameter::Rate { .. } => String::new(),
-        crate::plan::search::Parameter::Listed { path, .. } => {
+        Parameter::Rate { .. } => String::new(),
+        Parameter::Listed { path, .. } => {
             format!("{} = ", path.rsplit('.').next().unwrap_or(path))
         }
     }
@@ -174,11 +174,12 @@ fn load_at(record: &Record, result: &SearchResult) -> Option<String> {
     Some(format!("{:.2} of {} cores", cores, record.host.cpus))
 }
 
-/// What a trial came to, for the progress: `nats at 32k/s passes; up to 32k/s, and not at 64k/s`.
-pub fn step(result: &SearchResult, last: &SearchTrial, search: &SearchPlan) -> String {
+/// What a trial came to, for the progress: `nats at 32k/s: p99 3.1 ms, lost 0: keeps the limits; the
+/// limit is above 32k/s`. `figures` are those of the trial.
+pub fn step(result: &SearchResult, last: &SearchTrial, search: &SearchPlan, figures: &str) -> String {
     let load = search.shown(last.load);
     let what = match (last.purpose, last.vote) {
-        (Purpose::WarmUp, _) => "was to warm up".into(),
+        (Purpose::WarmUp, _) => "a warm-up, which does not count".into(),
         (_, Vote::Pass) => "keeps the limits".into(),
         (_, Vote::Fail) => last.why.clone(),
         (_, Vote::Undecided) => format!("{}: tried again, longer", last.why),
@@ -190,7 +191,31 @@ pub fn step(result: &SearchResult, last: &SearchTrial, search: &SearchPlan) -> S
         (None, Some(u)) => format!("; the limit is below {}", search.shown(u)),
         (None, None) => String::new(),
     };
-    format!("  {} at {load}: {what}{bracket}", result.case)
+    format!("{} at {load}: {figures}: {what}{bracket}", result.case)
+}
+
+/// The two loads that enclose the limit, for each side of an answer: `holds`, `does not hold`.
+pub fn loads(record: &Record, search: &SearchPlan, case: &str) -> (Option<String>, Option<String>) {
+    let of = record.searches.iter().find(|s| s.trials.iter().any(|t| t.case == case));
+    let shown = |load: Option<f64>| load.map(|l| search.shown(l));
+    of.map_or((None, None), |s| (shown(s.bracket.lower), shown(s.bracket.upper)))
+}
+
+/// What was varied, and how the answer was come by.
+pub fn method(search: &SearchPlan) -> String {
+    let what = match &search.parameter {
+        Parameter::Rate { min, max, .. } => format!("The rate, from {min} to {max}"),
+        Parameter::Listed { path, values } => format!("{path}, over {}", values.join(", ")),
+    };
+    format!(
+        "{what}, was doubled and then bisected until two loads at most {} apart were left; these were tried again by turns, each time on a \
+         fresh system, until passes or failures led by {}. A trial passes when each limit is kept with {:.0} % confidence and no backlog \
+         grows ({}).",
+        search.width,
+        plural(u64::from(search.lead), "trial"),
+        100.0 * search.confidence,
+        search.limits.iter().map(|l| format!("`{}`", l.that)).collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// The votes of all searches, by load.

@@ -162,6 +162,10 @@ impl Answer<'_> {
             row
         };
         let mut first = Vec::new();
+        if self.sides.iter().any(|s| s.loads.0.is_some() || s.loads.1.is_some()) {
+            first.push(row("Keeps the limits at", &|s| s.loads.0.clone()));
+            first.push(row("Breaks one at", &|s| s.loads.1.clone()));
+        }
         if !rate {
             first.push(row("Typical (p50)", &|s| s.typical.as_ref().map(RunFigure::words)));
             first.push(row(&of_hundred(self.tail), &|s| s.tail.as_ref().map(RunFigure::words)));

@@ -3,6 +3,7 @@
 use crate::plan::search::Parameter;
 use crate::plan::{BringUp, Case, Load, SystemSpec, Workload};
 use crate::record::{Ledger, Outcome, Record, SystemFacts, Trial, WorkloadResult};
+use crate::report::words::capacity as words;
 use crate::report::words::view::{ShownLatency, trials, usable};
 use crate::stats::{median, shift};
 use crate::units::{count, time_words};
@@ -89,6 +90,9 @@ pub struct AnswerSide<'a> {
     /// The highest rate that keeps the limits of a search; the range ends at the lowest that does
     /// not.
     pub capacity: Option<RunFigure>,
+    /// The same in words, of any search: the highest load that keeps the limits, the lowest that
+    /// breaks one.
+    pub loads: (Option<String>, Option<String>),
 }
 
 impl<'a> AnswerSide<'a> {
@@ -121,7 +125,8 @@ impl<'a> AnswerSide<'a> {
             (typical, last) = (RunFigure::of(&rates, Measured::Rate, false), None);
         }
         let capacity = capacity(record, case);
-        Some(Self { spec, case, workload, all, used, partial, kind, typical, tail: last, capacity })
+        let loads = record.plan.search.as_ref().map(|s| words::loads(record, s, &case.id)).unwrap_or_default();
+        Some(Self { spec, case, workload, all, used, partial, kind, typical, tail: last, capacity, loads })
     }
 
     /// Its name in the scenario.
