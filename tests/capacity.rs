@@ -51,15 +51,15 @@ fn a_rate_cap_is_found_and_reported() {
     let record: Value = serde_json::from_slice(&std::fs::read(folder.join("run.json")).unwrap()).unwrap();
     let search = &record["searches"][0];
     assert_eq!(search["bracket"]["ending"], "found", "{search}");
-    let (lower, upper) =
-        (search["bracket"]["lower"].as_f64().unwrap(), search["bracket"]["upper"].as_f64().unwrap());
+    let (lower, upper) = (search["bracket"]["lower"].as_f64().unwrap(), search["bracket"]["upper"].as_f64().unwrap());
     // A backlog of 100 ms in 600 ms is a sixth too much.
     assert!(lower > 1_000.0 && lower < 2_400.0 && upper > 1_200.0 && upper < 3_200.0, "{lower} to {upper}: {words}");
     assert!(upper / lower < 1.31, "{lower} to {upper}");
     // Every trial of the record is one of the search, at a case that the plan then has.
     let trials = record["trials"].as_array().unwrap();
     assert_eq!(trials.len(), search["trials"].as_array().unwrap().len());
-    let cases: Vec<&str> = record["plan"]["cases"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
+    let cases: Vec<&str> =
+        record["plan"]["cases"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
     assert!(trials.iter().all(|t| cases.contains(&t["case"].as_str().unwrap())), "{cases:?}");
     // People read the same on each page.
     let said = "99 of 100 within 100 ms and nothing lost: reference up to";

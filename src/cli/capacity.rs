@@ -38,7 +38,11 @@ pub(super) fn run(args: &mut CapacityArgs, color: bool) -> Result<Exit, Failure>
     // All at once: each alone would take the place of the one before.
     if !args.limits.is_empty() {
         let all: Vec<String> = args.limits.iter().map(|l| quoted(l)).collect();
-        edits.push(edit(format!("--limit {}", quoted(&args.limits.join("', '"))), "limits", format!("[{}]", all.join(", "))));
+        edits.push(edit(
+            format!("--limit {}", quoted(&args.limits.join("', '"))),
+            "limits",
+            format!("[{}]", all.join(", ")),
+        ));
     }
     let one = |option: &str, key: &str, value: Option<String>| {
         value.map(|v| edit(format!("--{option} {v}"), key, quoted(&v)))

@@ -101,11 +101,7 @@ pub(super) fn resolve(
     Some(SearchPlan { limits, parameter, width, confidence, lead, most_trials, searches })
 }
 
-fn limits(
-    table: &SearchTable,
-    known: KnownNames<'_>,
-    problems: &mut Problems,
-) -> Vec<crate::plan::gate::Expectation> {
+fn limits(table: &SearchTable, known: KnownNames<'_>, problems: &mut Problems) -> Vec<crate::plan::gate::Expectation> {
     if table.limits.is_empty() {
         problems.add(
             Problem::new("search.limits", "a search needs a limit that a trial keeps or breaks")

@@ -418,9 +418,7 @@ impl Search {
         self.phase = match (self.low, self.high) {
             (Some(low), Some(high)) if high - low > 1 => Phase::Bisect,
             (Some(_), Some(_)) => Phase::Confirm,
-            (None, Some(_)) if step > 0 => {
-                Phase::Climb { at: self.ladder.doubled(step, false), stride: 0, up: false }
-            }
+            (None, Some(_)) if step > 0 => Phase::Climb { at: self.ladder.doubled(step, false), stride: 0, up: false },
             _ => Phase::Confirm,
         };
         // What was tried before is known.
@@ -649,7 +647,15 @@ mod tests {
     #[test]
     fn a_load_that_fails_most_trials_is_not_kept() {
         // It keeps 20k/s always, and up to 52k/s in one trial of five.
-        let passes = |load: f64| if load <= 20e3 { 1.0 } else if load <= 52e3 { 0.2 } else { 0.0 };
+        let passes = |load: f64| {
+            if load <= 20e3 {
+                1.0
+            } else if load <= 52e3 {
+                0.2
+            } else {
+                0.0
+            }
+        };
         let (held, _) = of_200(passes, 20e3);
         assert!(held >= 190, "{held} of 200");
     }

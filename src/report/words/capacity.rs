@@ -79,7 +79,9 @@ fn found(record: &Record, search: &SearchPlan, result: &SearchResult) -> String 
             at(load)
         ),
         (Ending::GeneratorLimited, None) => {
-            format!("of {name} nothing is known: the generator, or this host, is the limit at every load that was tried")
+            format!(
+                "of {name} nothing is known: the generator, or this host, is the limit at every load that was tried"
+            )
         }
         (Ending::OutOfTrials, _) => {
             let n = plural(result.trials.len() as u64, "trial");

@@ -72,7 +72,11 @@ pub(super) fn of_search(record: &Record, search: &SearchPlan) -> Confidence {
     match found {
         n if n < all => make(
             ConfidenceLevel::Low,
-            format!("{} of {} ended at two neighbouring loads", n, if all == 1 { "1 search".to_owned() } else { format!("{all} searches") }),
+            format!(
+                "{} of {} ended at two neighbouring loads",
+                n,
+                if all == 1 { "1 search".to_owned() } else { format!("{all} searches") }
+            ),
             "",
         ),
         _ if search.searches < 5 => make(ConfidenceLevel::Medium, odds, "5 searches (--searches 5) would raise it"),

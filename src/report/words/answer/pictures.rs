@@ -49,7 +49,8 @@ impl Answer<'_> {
         let typical = if rate { "Messages delivered a second".into() } else { format!("A typical {noun} {verb}") };
         let tail = format!("{} {noun}s takes longer than", one_in(self.tail));
         if self.sides.iter().any(|s| s.capacity.is_some()) {
-            let held = picture("capacity", "Highest rate that keeps the limits".into(), self.bars(|s| s.capacity.as_ref()));
+            let held =
+                picture("capacity", "Highest rate that keeps the limits".into(), self.bars(|s| s.capacity.as_ref()));
             let held = held.map(|p| AnswerPicture {
                 key: format!(
                     "Bars from 0 to {}; thin line: up to the lowest rate that breaks a limit",
