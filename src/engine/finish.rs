@@ -8,7 +8,7 @@ use crate::record::{
     Calibration, Finding, Interval, Ledger, Outcome, RunClock, SystemFacts, TaggedInterval, Trial, rfc3339,
 };
 use crate::system::Running;
-use crate::validity::{self, Evidence, Held, VoteCast};
+use crate::validity::{self, Evidence, LimitsHeld, VoteCast};
 
 use super::fold::{FoldContext, Folded, fold};
 use super::raw::RawTrial;
@@ -47,7 +47,7 @@ pub struct About<'a> {
     /// What disturbed the host meanwhile.
     pub disturbance: Vec<Finding>,
     /// What a search holds it to.
-    pub held: Option<Held<'a>>,
+    pub held: Option<LimitsHeld<'a>>,
 }
 
 /// Folds and judges a trial; the logs of server and faults are the caller's to add.

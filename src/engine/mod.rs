@@ -13,6 +13,7 @@ mod consume;
 mod control;
 pub mod cost;
 mod events;
+mod execute;
 mod finish;
 mod flow;
 mod fold;
@@ -28,6 +29,7 @@ mod search;
 mod send_state;
 mod setup;
 mod shared;
+mod sink;
 mod stamps;
 #[cfg(test)]
 mod tests;
@@ -41,7 +43,8 @@ use std::time::Duration;
 
 pub use finish::TrialFiles;
 pub use register::{Client, Clients, Register};
-pub use run::{Conditions, RunError, RunSink, SearchProgress, run, run_with, trusts};
+pub use run::{run, run_with, trusts};
+pub use sink::{Conditions, RunError, RunSink, SearchProgress};
 
 /// A request of the user to stop: once to end the trial and keep what is recorded, twice to give up
 /// at once.

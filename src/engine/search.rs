@@ -12,7 +12,8 @@ use crate::plan::search::{Parameter, Search, SearchPlan, Vote, at_rate, stretche
 use crate::plan::{Case, Plan};
 use crate::record::{Outcome, SearchResult, SearchTrial};
 
-use super::run::{PREPARE, RunContext, RunError, SearchProgress, in_folder};
+use super::execute::{PREPARE, RunContext, in_folder};
+use super::sink::{RunError, SearchProgress};
 
 /// A search under way.
 struct Active<'a> {

@@ -416,7 +416,7 @@ impl Builder<'_> {
         let mut known = Payloads::new();
         let (mut cases, mut ids) = (Vec::new(), HashSet::new());
         let mut sweep = file.sweep.clone();
-        sweep.extend(search::swept(file));
+        sweep.extend(file.search.as_ref().and_then(search::swept));
         let points = self.points(&sweep).unwrap_or_else(|mistake| {
             self.mistakes.push(mistake);
             vec![SweepPoint::new()]

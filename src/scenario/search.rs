@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::edit;
-use super::file::ScenarioFile;
 use super::gate;
 use super::known::KnownNames;
 use super::sweep::plain;
@@ -53,8 +52,7 @@ const BELOW: f64 = 1000.0;
 const BY_RATE: &str = "rate";
 
 /// The setting that a search lists values of, as a sweep has it: its loads are load points.
-pub(super) fn swept(file: &ScenarioFile) -> Option<(String, Vec<toml::Value>)> {
-    let search = file.search.as_ref()?;
+pub(super) fn swept(search: &SearchTable) -> Option<(String, Vec<toml::Value>)> {
     let parameter = search.parameter.clone().filter(|p| p != BY_RATE)?;
     Some((parameter, search.values.clone().unwrap_or_default()))
 }

@@ -19,7 +19,7 @@ pub use checks::CheckInput;
 pub use noise::Sends;
 pub use steadiness::BlockFlow;
 pub use trust::excess;
-pub use vote::{Held, VoteCast, vote};
+pub use vote::{LimitsHeld, VoteCast, vote};
 
 use crate::plan::Case;
 use crate::record::{Calibration, Interval, TaggedInterval, Trial};

@@ -176,8 +176,8 @@ fn load_at(record: &Record, result: &SearchResult) -> Option<String> {
     Some(format!("{:.2} of {} cores", cores, record.host.cpus))
 }
 
-/// What a trial came to, for the progress: `nats at 32k/s: p99 3.1 ms, lost 0: keeps the limits; the
-/// limit is above 32k/s`. `figures` are those of the trial.
+/// What a trial came to, for the progress: `nats at 32k/s: p99 3.1 ms, lost 0: keeps the limits;
+/// the limit is above 32k/s`. `figures` are those of the trial.
 pub fn step(result: &SearchResult, last: &SearchTrial, search: &SearchPlan, figures: &str) -> String {
     let load = search.shown(last.load);
     let what = match (last.purpose, last.vote) {
