@@ -253,7 +253,8 @@ mod tests {
     }
 
     fn cast(trial: &Trial, log: &[TaggedInterval], observed: CheckInput, limits: &[Expectation]) -> VoteCast {
-        let case = &sample::record().plan.cases[0];
+        static CASE: OnceLock<Case> = OnceLock::new();
+        let case = CASE.get_or_init(|| sample::record().plan.cases[0].clone());
         let evidence = Evidence { observed: &[observed], intervals: &[], log, calibration: None };
         vote(trial, case, &evidence, LimitsHeld { limits, confidence: 0.95 })
     }
@@ -269,6 +270,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         /// 10,000 exponential messages prove a limit 20 % above their p99, and refute one 20 %
         /// below; nearer they may prove neither, and never the contrary.
         #[test]
