@@ -62,7 +62,7 @@ fn a_rate_cap_is_found_and_reported() {
         record["plan"]["cases"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
     assert!(trials.iter().all(|t| cases.contains(&t["case"].as_str().unwrap())), "{cases:?}");
     // People read the same on each page.
-    let said = "99 of 100 within 100 ms and nothing lost: reference up to";
+    let said = "99 of 100 within 100 ms and nothing lost: reference holds ";
     for page in ["report.md", "report.html"] {
         let text = std::fs::read_to_string(folder.join(page)).unwrap();
         assert!(text.contains(said), "{page}");

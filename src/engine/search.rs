@@ -101,7 +101,9 @@ pub(super) fn run(
                 }
                 made += 1;
                 let left: u32 = active.iter().filter(|a| !a.over()).map(|a| a.search.left()).sum();
-                one(plan, &mut active[i], &mut rounds, (made, left), around)?;
+                if !one(plan, &mut active[i], &mut rounds, (made, left), around)? {
+                    continue;
+                }
                 let left = active.iter().filter(|a| !a.over()).map(|a| a.search.left()).sum();
                 let progress = SearchProgress { result: &active[i].result, left };
                 around.sink.search(&progress).map_err(write_error)?;
@@ -115,15 +117,15 @@ fn write_error(source: io::Error) -> RunError {
     RunError::Io { action: "write the result", source }
 }
 
-/// Makes the next trial of a search, and counts it.
+/// Makes the next trial of a search, and says whether it was counted.
 fn one(
     plan: &Plan,
     active: &mut Active<'_>,
     rounds: &mut BTreeMap<String, u32>,
     (made, left): (usize, u32),
     around: &RunContext<'_>,
-) -> Result<(), RunError> {
-    let Some(probe) = active.search.next() else { return Ok(()) };
+) -> Result<bool, RunError> {
+    let Some(probe) = active.search.next() else { return Ok(false) };
     let case = active.case_at(probe.load, probe.stretch);
     let round = rounds.entry(case.id.clone()).or_insert(0);
     *round += 1;
@@ -134,11 +136,11 @@ fn one(
     around.sink.trial(files).map_err(write_error)?;
     match outcome {
         // A trial that was cut says nothing, and is made again when the search goes on.
-        Outcome::Partial => return Ok(()),
+        Outcome::Partial => return Ok(false),
         Outcome::Failed { phase, error } if phase == PREPARE => active.result.broken = Some(error),
         _ => {}
     }
-    let Some(cast) = cast else { return Ok(()) };
+    let Some(cast) = cast else { return Ok(false) };
     let vote = if active.result.broken.is_some() { Vote::Spoiled } else { cast.vote };
     active.search.count(vote);
     active.result.trials.push(SearchTrial {
@@ -152,5 +154,5 @@ fn one(
     });
     active.result.bracket = active.search.bracket();
     active.result.votes = active.search.tallies();
-    Ok(())
+    Ok(true)
 }

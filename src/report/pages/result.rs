@@ -22,7 +22,10 @@ pub fn page(record: &Record, charts: &RunCharts, files: &[(String, String)]) -> 
     let notes = notes(record, &summary);
     let answer = answer::of(record);
     let more: Vec<Markup> = of_topic(&notes, NoteTopic::Other).map(|n| note(n.word, &n.text)).collect();
-    let general = drawn(charts.percentiles.iter().chain(&charts.load));
+    // Of a search the percentiles of every load that was tried would hide the one picture that
+    // matters.
+    let percentiles = charts.percentiles.iter().filter(|_| record.plan.search.is_none());
+    let general = drawn(percentiles.chain(&charts.load));
     let timed = over_time::figures(charts);
     let body = html! {
         header { p.question { (lead(record)) } }

@@ -58,7 +58,7 @@ fn of_what(search: &SearchPlan) -> String {
     }
 }
 
-/// What one search has found: `nats up to between 61.2k/s and 64k/s`.
+/// What one search has found: `nats holds 61.2k/s (64k/s is too much)`.
 fn found(record: &Record, search: &SearchPlan, result: &SearchResult) -> String {
     let name = name(record, result);
     if let Some(error) = &result.broken {
@@ -68,27 +68,29 @@ fn found(record: &Record, search: &SearchPlan, result: &SearchResult) -> String 
     let shown = |load: Option<f64>| load.map(at).unwrap_or_default();
     let bracket = result.bracket;
     match (bracket.ending, bracket.lower) {
-        (Ending::Found, _) => format!("{name} up to {}, and not at {}", shown(bracket.lower), shown(bracket.upper)),
-        (Ending::AboveMax, _) => format!("{name} even at {}, the most that was tried", shown(bracket.lower)),
+        (Ending::Found, _) => {
+            format!("{name} holds {} ({} is too much)", shown(bracket.lower), shown(bracket.upper))
+        }
+        (Ending::AboveMax, _) => format!("{name} holds even {}, the most that was tried", shown(bracket.lower)),
         (Ending::BelowMin, _) => match bracket.upper {
-            Some(_) => format!("{name} not even at {}, the least that was tried", shown(bracket.upper)),
-            None => format!("{name} not for sure at any load that was tried"),
+            Some(_) => format!("{name} does not hold even {}, the least that was tried", shown(bracket.upper)),
+            None => format!("{name} holds no load for sure of those that were tried"),
         },
         (Ending::GeneratorLimited, Some(load)) => format!(
-            "{name} at least up to {}; above that the generator is the limit, so nothing is known of {name}",
+            "{name} holds at least {}; above that the generator is the limit, so nothing is known of {name}",
             at(load)
         ),
         (Ending::GeneratorLimited, None) => {
-            format!(
-                "of {name} nothing is known: the generator, or this host, is the limit at every load that was tried"
-            )
+            format!("of {name} nothing is known: the generator, or this host, is the limit at every load")
         }
         (Ending::OutOfTrials, _) => {
             let n = plural(result.trials.len() as u64, "trial");
             match (bracket.lower, bracket.upper) {
-                (Some(l), Some(u)) => format!("{name} up to {}, and not at {}, after {n} without an end", at(l), at(u)),
-                (Some(l), None) => format!("{name} at least at {}, after {n} without an end", at(l)),
-                (None, Some(u)) => format!("{name} not at {}, after {n} without an end", at(u)),
+                (Some(l), Some(u)) => {
+                    format!("{name} holds {} ({} is too much), as far as {n} tell", at(l), at(u))
+                }
+                (Some(l), None) => format!("{name} holds at least {}, as far as {n} tell", at(l)),
+                (None, Some(u)) => format!("{name} does not hold {}, as far as {n} tell", at(u)),
                 (None, None) => format!("of {name} nothing is known after {n}"),
             }
         }
@@ -100,7 +102,7 @@ fn first(record: &Record) -> impl Iterator<Item = &SearchResult> {
     record.searches.iter().filter(|s| s.number == 1)
 }
 
-/// The answer: `99 of 100 within 20 ms: nats up to 61.2k/s, and not at 64k/s; kafka ...`.
+/// The answer: `99 of 100 within 20 ms: nats holds 61.2k/s (64k/s is too much); kafka ...`.
 pub fn headline(record: &Record, search: &SearchPlan) -> String {
     let each: Vec<String> = first(record).map(|s| across(record, search, s)).collect();
     if each.is_empty() {
@@ -124,7 +126,7 @@ fn across(record: &Record, search: &SearchPlan, one: &SearchResult) -> String {
     let (least, most) = ends(&lower);
     let middle = crate::stats::median(&lower).map(|m| search.shown(m)).unwrap_or_default();
     let n = all.len();
-    format!("{} up to {}{middle} (median of {n} searches, {least} to {most})", name(record, one), of_what(search))
+    format!("{} holds {}{middle} (median of {n} searches, {least} to {most})", name(record, one), of_what(search))
 }
 
 /// What stands beside the answer: trials, what binds, what was passed above it, what did not count.
