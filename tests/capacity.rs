@@ -104,3 +104,46 @@ fn a_listed_setting_is_searched_as_well() {
     let found = &summary["summary"]["capacity"][0];
     assert_eq!((&found["keeps"], &found["ending"]), (&"3".into(), &"above-max".into()), "{summary}");
 }
+
+/// What is interrupted goes on where it was: no trial is made twice, and the answer is whole.
+#[test]
+fn an_interrupted_search_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("s.toml");
+    std::fs::write(&file, CAPPED).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("capacity").arg(&file).arg("--out").arg(dir.path()).arg("--quiet");
+    let mut child = command.spawn().unwrap();
+    let record = |folder: &std::path::Path| -> Option<Value> {
+        serde_json::from_slice(&std::fs::read(folder.join("run.json")).ok()?).ok()
+    };
+    let results = dir.path().join("capped");
+    let first = || std::fs::read_dir(&results).ok()?.next().map(|e| e.unwrap().path());
+    let trials = |record: &Value| record["searches"][0]["trials"].as_array().map_or(0, Vec::len);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while first().and_then(|f| record(&f)).is_none_or(|r| trials(&r) < 3) {
+        assert!(std::time::Instant::now() < until && child.try_wait().unwrap().is_none(), "no three trials");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // SAFETY: a signal to a child that was not waited for.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let place = first().unwrap();
+    let before = record(&place).unwrap();
+    let output = capacity(dir.path(), CAPPED, &["--resume", place.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let mut all: Vec<_> = std::fs::read_dir(&results).unwrap().map(|e| e.unwrap().path()).collect();
+    all.retain(|f| *f != place);
+    let after = record(&all[0]).unwrap();
+    let (was, is) = (&before["searches"][0]["trials"], &after["searches"][0]["trials"]);
+    let n = was.as_array().unwrap().len();
+    assert_eq!(was.as_array().unwrap()[..], is.as_array().unwrap()[..n]);
+    assert_eq!(after["searches"][0]["bracket"]["ending"], "found", "{}", said(&output));
+    for trial in after["trials"].as_array().unwrap() {
+        assert!(all[0].join(trial["hlog"].as_str().unwrap()).exists(), "{}", trial["hlog"]);
+    }
+    // Another scenario is not what was begun.
+    let other = capacity(dir.path(), &CAPPED.replace("100ms\"", "90ms\""), &["--resume", place.to_str().unwrap()]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(said(&other).contains("it searched for something else"), "{}", said(&other));
+}

@@ -121,7 +121,11 @@ impl ExperimentContext<'_> {
         let collector = TrialCollector::default();
         // What is being calibrated is not judged by an earlier calibration.
         let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
-        engine::run(&plan, &Conditions { register, scratch, clocksource, calibration: None, interrupt }, &collector)?;
+        engine::run(
+            &plan,
+            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[] },
+            &collector,
+        )?;
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }
@@ -152,7 +156,11 @@ impl ExperimentContext<'_> {
         let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &self.register.types())?.plan;
         let collector = TrialCollector::default();
         let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
-        engine::run(&plan, &Conditions { register, scratch, clocksource, calibration: None, interrupt }, &collector)?;
+        engine::run(
+            &plan,
+            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[] },
+            &collector,
+        )?;
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }

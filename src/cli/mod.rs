@@ -19,6 +19,7 @@ mod page;
 mod progress;
 mod report;
 mod results;
+mod resume;
 mod review;
 mod run;
 mod run_writer;

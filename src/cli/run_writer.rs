@@ -53,14 +53,7 @@ pub(super) struct RunWriter {
 
 impl RunWriter {
     /// Writes what there is at the start.
-    pub(super) fn new(progress: Progress, record: Record, folder: Folder, secrets: Secrets) -> Self {
-        let mut record = record;
-        if record.plan.search.is_some() {
-            // A search makes its load points as it goes; of those that it begins at none is tried
-            // as it stands.
-            record.plan.cases.clear();
-        }
-        let mut output = RunOutput { record, intervals: Vec::new(), folder };
+    pub(super) fn new(progress: Progress, mut output: RunOutput, secrets: Secrets) -> Self {
         output.keep(&progress);
         Self { progress, secrets, output: Mutex::new(output) }
     }

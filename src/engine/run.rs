@@ -32,6 +32,7 @@ pub fn run_with(plan: &Plan, register: &Register, sink: &dyn RunSink) -> Result<
         clocksource: &host.clocksource,
         calibration: None,
         interrupt: &interrupt,
+        taken_up: &[],
     };
     run(plan, &conditions, sink)
 }

@@ -76,6 +76,16 @@ fn all<'a>(wanted: &SearchPlan, cases: &[&'a Case]) -> Vec<Active<'a>> {
     list
 }
 
+/// Brings a search to where one that was interrupted had come, by its votes.
+fn take_up(active: &mut Active<'_>, before: &SearchResult, rounds: &mut BTreeMap<String, u32>) {
+    for trial in &before.trials {
+        active.search.count(trial.vote);
+        let last = rounds.entry(trial.case.clone()).or_insert(0);
+        *last = (*last).max(trial.round);
+    }
+    active.result = SearchResult { broken: None, ..before.clone() };
+}
+
 /// Makes all searches of a plan, one number after the other.
 pub(super) fn run(
     plan: &Plan,
@@ -87,6 +97,13 @@ pub(super) fn run(
     let mut active = all(wanted, cases);
     let mut rounds: BTreeMap<String, u32> = BTreeMap::new();
     let mut made = 0;
+    for a in &mut active {
+        let same = |b: &&SearchResult| b.case == a.result.case && b.number == a.result.number;
+        if let Some(before) = around.conditions.taken_up.iter().find(same) {
+            take_up(a, before, &mut rounds);
+            made += before.trials.len();
+        }
+    }
     for number in 1..=wanted.searches {
         loop {
             let open = |a: &Active<'_>| a.result.number == number && !a.over();

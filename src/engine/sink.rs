@@ -66,4 +66,6 @@ pub struct Conditions<'a> {
     pub calibration: Option<&'a Calibration>,
     /// The user's wish to stop.
     pub interrupt: &'a Interrupt,
+    /// Searches of the same plan that were interrupted: they go on where they were.
+    pub taken_up: &'a [SearchResult],
 }
