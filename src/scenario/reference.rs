@@ -14,7 +14,7 @@ use super::{Overrides, parse, schema};
 use crate::plan::SystemTypes;
 
 /// An example of each key; a key within a table has that of the table.
-const EXAMPLES: [(&str, &str); 71] = [
+const EXAMPLES: [(&str, &str); 79] = [
     ("name", "name = \"orders\""),
     ("question", "question = \"How late are orders?\""),
     ("system", "[[system]]"),
@@ -92,6 +92,14 @@ const EXAMPLES: [(&str, &str); 71] = [
     ("expect", "[[expect]]"),
     ("expect.that", "that = \"e2e.p99 < 5ms\""),
     ("expect.system", "system = \"nats-2.11\""),
+    ("search", "[search]"),
+    ("search.limits", "limits = [\"e2e.p99 < 20ms\", \"ledger.lost == 0\"]"),
+    ("search.parameter", "parameter = \"workload.consumers\""),
+    ("search.values", "values = [1, 2, 4, 8]"),
+    ("search.width", "width = \"5%\""),
+    ("search.min", "min = \"100/s\""),
+    ("search.max", "max = \"1M/s\""),
+    ("search.searches", "searches = 5"),
 ];
 
 const PATTERNS: [&str; 7] = ["fan-out", "fan-in", "m-to-n", "queue-group", "request-reply", "stream", "replay"];
@@ -118,7 +126,7 @@ pub fn reference(types: &SystemTypes) -> String {
     ] {
         let _ = write!(out, "\n{}\n", wrapped(paragraph));
     }
-    let parts: [(&str, &str, &str); 12] = [
+    let parts: [(&str, &str, &str); 13] = [
         ("", "The file", "Before the first table."),
         ("system", "`[[system]]`", "What is measured; several are put to the same load."),
         ("workload", "`[[workload]]`", "A stream of messages; several are driven at once."),
@@ -129,6 +137,7 @@ pub fn reference(types: &SystemTypes) -> String {
         ("sweep", "`[sweep]`", "Settings of `workload` or `run` to vary: a path, and a list of values."),
         ("gate", "`[gate]`", "When a change against a baseline is a regression."),
         ("expect", "`[[expect]]`", "Absolute limits."),
+        ("search", "`[search]`", "The highest load that keeps limits is searched; see [capacity.md](capacity.md)."),
         ("event", "`[[event]]`", "What is done to the processes of launched systems, or to the network."),
         ("faults", "`[faults]`", "How the launched reference broker misbehaves; see [failures.md](failures.md)."),
     ];
@@ -373,7 +382,9 @@ mod tests {
         let mut paths = Vec::new();
         for part in ["", "workload.load", "workload.payload", "workload.delivery"] {
             paths.extend(
-                keys(&schema, at(&schema, part), part, &["faults", "gate", "expect"]).into_iter().map(|k| k.path),
+                keys(&schema, at(&schema, part), part, &["faults", "gate", "expect", "search"])
+                    .into_iter()
+                    .map(|k| k.path),
             );
         }
         assert!(paths.len() > 60, "{paths:?}");
@@ -381,7 +392,8 @@ mod tests {
             assert!(example(path).is_some(), "{path} has no example");
         }
         for (path, _) in EXAMPLES {
-            let known = paths.iter().any(|p| p == path) || path.starts_with("gate.") || path.starts_with("expect.");
+            let known = paths.iter().any(|p| p == path)
+                || ["gate.", "expect.", "search."].iter().any(|part| path.starts_with(part));
             assert!(known, "{path} is no key");
         }
     }

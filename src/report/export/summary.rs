@@ -44,8 +44,7 @@ pub struct RunSummary {
     pub skipped: BTreeMap<String, String>,
     /// The limits of the scenario.
     pub limits: Vec<LimitSummary>,
-    /// What each search for the highest load has found.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// What each search for the highest load has found; empty where none was made.
     pub capacity: Vec<CapacitySummary>,
 }
 
