@@ -16,6 +16,7 @@
 mod api;
 mod consume;
 mod dead;
+mod facts;
 mod flow;
 mod options;
 mod produce;
@@ -30,15 +31,13 @@ use super::nats::listener::{Listener, MessageCount};
 use super::nats::options::ConnectionOptions;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
-use super::{
-    Acknowledgement, ClientSlot, Driver, DriverError, Durability, Facts, Guarantees, Incidents, Order, Start, Stated,
-    Target,
-};
+use super::{ClientSlot, Driver, DriverError, Facts, Guarantees, Incidents, Order, Start, Stated, Target};
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
 use api::{ConsumerName, call, limit};
 use consume::{Acknowledger, StreamConsumer, SubscriptionRole};
 use dead::DeadLetters;
+use facts::{acknowledgement, stream_facts};
 use flow::ConsumeFlow;
 pub(super) use options::JetstreamOptions;
 use options::{ConsumeMode, PublishMode, Retention};
@@ -130,23 +129,6 @@ impl JetstreamDriver {
         }
         result
     }
-
-    /// The number of messages that a consumer may leave unacknowledged decides how it is told apart
-    /// in the record.
-    fn acknowledgement(&self) -> Stated<Acknowledgement> {
-        let publish = match self.options.publish {
-            PublishMode::Async => format!("publish async, at most {} in flight", self.options.in_flight()),
-            PublishMode::Sync => "publish sync".into(),
-            PublishMode::FireAndForget => "publish without".into(),
-        };
-        let level = match self.options.publish {
-            PublishMode::FireAndForget => Acknowledgement::None,
-            // A stream of several replicas acknowledges what a majority has.
-            PublishMode::Async | PublishMode::Sync if self.options.replicas > 1 => Acknowledgement::Replicas,
-            PublishMode::Async | PublishMode::Sync => Acknowledgement::Leader,
-        };
-        Stated::new(level, format!("{publish}; consume {}", format!("{:?}", self.options.ack()).to_lowercase()))
-    }
 }
 
 fn stream(run: u32, workload: usize) -> String {
@@ -156,30 +138,6 @@ fn stream(run: u32, workload: usize) -> String {
 async fn create(link: &NatsLink, config: &Value) -> Result<Value, DriverError> {
     let name = config["name"].as_str().unwrap_or_default();
     call(link, "make a stream", &format!("STREAM.CREATE.{name}"), config).await
-}
-
-/// Where the stream keeps messages, and its settings. How often nats-server syncs files is a
-/// setting of its own.
-fn stream_facts(c: &Value) -> (Stated<Durability>, BTreeMap<String, String>) {
-    let word = |key: &str| c[key].as_str().unwrap_or("unknown").to_owned();
-    let replicas = c["num_replicas"].to_string();
-    let copies = if replicas == "1" { "1 server".into() } else { format!("{replicas} servers") };
-    let level = match c["storage"].as_str() {
-        Some("file") => Durability::File,
-        Some("memory") => Durability::Memory,
-        _ => Durability::Unstated,
-    };
-    let settings = BTreeMap::from([
-        ("storage".into(), word("storage")),
-        ("replicas".into(), replicas),
-        ("retention".into(), word("retention")),
-        ("discard".into(), word("discard")),
-        ("max_messages".into(), limit(&c["max_msgs"], false)),
-        ("max_bytes".into(), limit(&c["max_bytes"], false)),
-        ("max_age".into(), limit(&c["max_age"], true)),
-        ("duplicate_window".into(), limit(&c["duplicate_window"], true)),
-    ]);
-    (Stated::new(level, format!("{} of {copies}", word("storage"))), settings)
 }
 
 impl Driver for JetstreamDriver {
@@ -211,7 +169,7 @@ impl Driver for JetstreamDriver {
         it.facts.guarantees = Guarantees {
             delivery: it.options.delivery(),
             order: Stated::new(Order::Stream, "per stream, but for redelivery"),
-            acknowledgement: it.acknowledgement(),
+            acknowledgement: acknowledgement(&it.options),
             durability: Stated::default(),
         };
         let unknown = "unknown: give the server's monitoring port as option `monitor`";
