@@ -62,7 +62,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 /// Every pattern, by its name in a scenario.
-const PATTERNS: [Pattern; 7] = [
+const PATTERNS: [Pattern; 8] = [
     Pattern::FanOut,
     Pattern::FanIn,
     Pattern::MToN,
@@ -70,6 +70,7 @@ const PATTERNS: [Pattern; 7] = [
     Pattern::RequestReply,
     Pattern::Stream,
     Pattern::Replay,
+    Pattern::KeyValue,
 ];
 
 fn pattern() -> impl TypedValueParser<Value = Pattern> {

@@ -28,6 +28,7 @@ mod send_state;
 mod setup;
 mod shared;
 mod stamps;
+mod superseded;
 #[cfg(test)]
 mod tests;
 mod trial;

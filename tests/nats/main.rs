@@ -5,6 +5,7 @@
 mod core;
 mod drops;
 mod jetstream;
+mod key_value;
 #[path = "../common/needs.rs"]
 mod needs;
 mod server;

@@ -3,10 +3,12 @@
 
 use async_nats::{Message, StatusCode, Subject};
 use bytes::Bytes;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
-use super::api::{self, ConsumerName, HEARTBEAT};
+use super::api::{self, ConsumerName, ConsumerRequest, HEARTBEAT};
 use super::options::{ConsumeMode, JetstreamOptions};
+use super::stream::WorkloadStream;
 use crate::driver::nats::link::NatsLink;
 use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Incident, Start};
@@ -52,6 +54,7 @@ struct OrderedConsumer {
     /// wildcard.
     deliver: String,
     options: JetstreamOptions,
+    filter: Option<Value>,
     generation: u64,
     /// Sequence in the stream and of the consumer of the last message.
     last: (u64, u64),
@@ -92,13 +95,14 @@ impl<'a> DeliveryInfo<'a> {
 impl ConsumeFlow {
     /// The flow of a consumer whose inbox begins with `inbox`, a dot at the end, and that is pushed
     /// to at `deliver`.
-    pub fn new(name: &ConsumerName, inbox: &str, deliver: &str, options: &JetstreamOptions) -> Self {
-        let kind = match options.consumer {
+    pub fn new(name: &ConsumerName, inbox: &str, deliver: &str, stream: &WorkloadStream) -> Self {
+        let options = &stream.options;
+        let kind = match options.consumer() {
             ConsumeMode::Pull | ConsumeMode::Fetch => FlowKind::Pull(Pull {
                 next: Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.MSG.NEXT"))),
                 reply: Subject::from(format!("{inbox}p")),
                 batch: options.batch,
-                refill_at: if options.consumer == ConsumeMode::Pull { options.batch / 2 } else { 0 },
+                refill_at: if options.consumer() == ConsumeMode::Pull { options.batch / 2 } else { 0 },
                 outstanding: 0,
             }),
             ConsumeMode::Push => FlowKind::Push,
@@ -108,6 +112,7 @@ impl ConsumeFlow {
                 inbox: inbox.to_owned(),
                 deliver: deliver.to_owned(),
                 options: options.clone(),
+                filter: stream.filter(),
                 generation: 0,
                 last: (0, 0),
                 making: None,
@@ -121,6 +126,14 @@ impl ConsumeFlow {
         match &self.kind {
             FlowKind::Ordered(o) => Some(o.name()),
             _ => None,
+        }
+    }
+
+    /// The server has made the first consumer of an ordered flow: where it begins is where the next
+    /// one begins if this one is lost before anything came.
+    pub fn begun(&mut self, made: &Value) {
+        if let (FlowKind::Ordered(ordered), Some(last)) = (&mut self.kind, made["delivered"]["stream_seq"].as_u64()) {
+            ordered.last.0 = last;
         }
     }
 
@@ -294,8 +307,13 @@ impl OrderedConsumer {
         link.incidents
             .note(Incident::Client, format!("an ordered consumer starts again after message {}", self.last.0));
         let name = self.name();
-        let request =
-            api::consumer(&name, &self.options, 1, Start::Offset(self.last.0 + 1), Some((&self.deliver, None)));
+        let filter = self.filter.as_ref();
+        let request = ConsumerRequest {
+            deliver: Some((&self.deliver, None)),
+            filter,
+            ..ConsumerRequest::new(&name, &self.options, Start::Offset(self.last.0 + 1))
+        };
+        let request = request.body();
         let reply = Subject::from(format!("{}c.{}", self.inbox, self.generation));
         let verb = format!("$JS.API.{}", name.verb("CONSUMER.CREATE"));
         out.offer(link, verb.into(), Some(reply), request.to_string().into())

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::facts::{Delivery, Stated};
 use crate::plan::options::{SystemOptions, read};
-use crate::plan::{Role, Workload};
+use crate::plan::{Pattern, Role, Workload};
 use crate::units::{Bytes, Span};
 
 /// Acknowledgements that may be outstanding for one producer: the engine keeps the stamps of so
@@ -38,8 +38,8 @@ pub struct JetstreamOptions {
     pub publish: PublishMode,
     /// With "async": messages of a producer that may be unacknowledged. Default: 4096.
     pub in_flight: u32,
-    /// How messages are consumed. Default: "pull".
-    pub consumer: ConsumeMode,
+    /// How messages are consumed. Default: "pull"; "ordered" for the watchers of key-value.
+    pub consumer: Option<ConsumeMode>,
     /// Messages that a consumer asks for at once, with "pull" and "fetch". Default: 512.
     pub batch: u32,
     /// How consumers acknowledge. Default: "explicit"; "double" with `exactly-once`; "none" for an
@@ -70,7 +70,7 @@ impl Default for JetstreamOptions {
             duplicate_window: None,
             publish: PublishMode::Async,
             in_flight: 4096,
-            consumer: ConsumeMode::Pull,
+            consumer: None,
             batch: 512,
             ack: None,
             ack_wait: None,
@@ -177,7 +177,7 @@ impl JetstreamOptions {
                 return Err(format!("option `{name}`: {value} is not between 1 and {max}"));
             }
         }
-        if it.consumer == ConsumeMode::Ordered && it.ack.is_some_and(|ack| ack != AckMode::None) {
+        if it.consumer() == ConsumeMode::Ordered && it.ack.is_some_and(|ack| ack != AckMode::None) {
             return Err("option `ack`: an ordered consumer acknowledges nothing; remove it".to_owned());
         }
         if it.exactly_once {
@@ -199,11 +199,14 @@ impl JetstreamOptions {
     /// The option that stands against it.
     pub fn suit(&self, workloads: &[Workload]) -> Result<(), String> {
         for w in workloads {
+            if w.pattern == Pattern::KeyValue && self.retention != Retention::Limits {
+                return Err(format!("option `retention`: {} is a bucket, which has limits; remove it", w.name));
+            }
             let rejects = w.delivery.reject_every > 0 || w.delivery.dead_every > 0;
             if rejects && !matches!(self.ack(), AckMode::Explicit | AckMode::Double) {
                 return Err(format!("option `ack`: the messages that {} rejects need explicit or double", w.name));
             }
-            if w.topology.members > 1 && self.consumer == ConsumeMode::Ordered {
+            if w.topology.members > 1 && self.consumer() == ConsumeMode::Ordered {
                 return Err(format!(
                     "option `consumer`: the consumers of {} share messages; ordered ones cannot",
                     w.name
@@ -234,9 +237,14 @@ impl JetstreamOptions {
         Ok(())
     }
 
+    /// How messages are consumed, the default filled in.
+    pub fn consumer(&self) -> ConsumeMode {
+        self.consumer.unwrap_or(ConsumeMode::Pull)
+    }
+
     /// How consumers acknowledge, the default filled in.
     pub fn ack(&self) -> AckMode {
-        let default = match (self.consumer, self.exactly_once) {
+        let default = match (self.consumer(), self.exactly_once) {
             (ConsumeMode::Ordered, _) => AckMode::None,
             (_, true) => AckMode::Double,
             _ => AckMode::Explicit,
@@ -259,7 +267,7 @@ impl JetstreamOptions {
             () if self.publish == PublishMode::FireAndForget => {
                 (AtMostOnce, "at most once: publishers ask for no acknowledgement")
             }
-            () if self.consumer == ConsumeMode::Ordered => {
+            () if self.consumer() == ConsumeMode::Ordered => {
                 (AtLeastOnce, "at least once: acknowledged by the stream, read again from a gap")
             }
             () if self.ack() == AckMode::None => (AtMostOnce, "at most once: consumers do not acknowledge"),
