@@ -20,7 +20,7 @@ macro_rules! scenarios {
 
 /// All of them, by name.
 pub(super) const ALL: &[ShippedScenario] = scenarios![
-    "bridge" "burst" "ceiling" "client" "exactly-once" "fanin" "fanout" "floor" "key-value" "mixed" "partitions" "payload"
+    "bridge" "burst" "ceiling" "client" "exactly-once" "fanin" "fanout" "floor" "flow-control" "key-value" "mixed" "partitions" "payload"
     "queue-group" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer" "stream" "tls"
 ];
 

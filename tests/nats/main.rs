@@ -4,6 +4,7 @@
 
 mod core;
 mod drops;
+mod flow_control;
 mod jetstream;
 mod key_value;
 #[path = "../common/needs.rs"]

@@ -3,8 +3,6 @@
 //! The configurations are built and read as JSON rather than through a client's types: what the
 //! server answers is recorded as it stands, with fields that a client does not know yet.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -12,9 +10,6 @@ use super::options::{AckMode, ConsumeMode, JetstreamOptions};
 use crate::driver::nats::link::NatsLink;
 use crate::driver::{DriverError, Start};
 use crate::units::Span;
-
-/// The server says at least so often that it is there.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Makes the request `verb` and gives the answer.
 ///
@@ -175,12 +170,16 @@ impl<'a> ConsumerRequest<'a> {
     fn delivery(&self, set: &mut impl FnMut(&str, Value)) {
         let Some((subject, group)) = self.deliver else { return };
         set("deliver_subject", subject.into());
+        if let Some(limit) = self.options.rate_limit {
+            // In bits of a second.
+            set("rate_limit_bps", limit.0.saturating_mul(8).into());
+        }
         match group {
             Some(group) => set("deliver_group", group.into()),
             // A group has neither: the server would not know whose turn it is to answer.
             None => {
-                set("flow_control", true.into());
-                set("idle_heartbeat", HEARTBEAT.as_nanos().to_string().parse().unwrap_or(Value::Null));
+                set("flow_control", self.options.flow_control.unwrap_or(true).into());
+                set("idle_heartbeat", self.options.heartbeat().0.into());
             }
         }
     }

@@ -26,7 +26,6 @@ mod stream;
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::Subject;
-use serde_json::Value;
 
 use super::nats::link::{BufferArena, NatsLink, headers};
 use super::nats::listener::{Listener, MessageCount};
@@ -172,7 +171,7 @@ impl Driver for JetstreamDriver {
             let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
             sources.push((SubscriptionRole::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
         }
-        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream);
+        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream, shared);
         let start = setup::start(stream, start);
         if let Some(name) = flow.ordered() {
             let request = ConsumerRequest {

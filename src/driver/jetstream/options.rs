@@ -11,6 +11,12 @@ use crate::units::{Bytes, Span};
 /// Acknowledgements that may be outstanding for one producer: the engine keeps the stamps of so
 /// many.
 const MAX_IN_FLIGHT: u32 = 1 << 18;
+/// Bytes of a second that a server can be told to keep to.
+const MIN_RATE: u64 = 1 << 10;
+const MAX_RATE: u64 = 1 << 40;
+/// The server refuses shorter ones, and a pull ends before it would see a longer one twice.
+const MIN_HEARTBEAT: Span = Span::millis(100);
+const MAX_HEARTBEAT: Span = Span::secs(15);
 /// Messages of one pull.
 const MAX_BATCH: u32 = 100_000;
 
@@ -49,6 +55,14 @@ pub struct JetstreamOptions {
     pub ack_wait: Option<Span>,
     /// Deliveries that a consumer may leave unacknowledged. Default: the server's, 1000.
     pub max_ack_pending: Option<u32>,
+    /// With "push" and "ordered": bytes per second that the server sends to a consumer. Default:
+    /// without limit.
+    pub rate_limit: Option<Bytes>,
+    /// With "push": whether the server waits for a client that does not keep up. Default: true,
+    /// where no group shares the consumer.
+    pub flow_control: Option<bool>,
+    /// How often the server says that it is there while it has no message. Default: 5s.
+    pub idle_heartbeat: Option<Span>,
     /// Waits before the first, second... redelivery; the last one holds for all that follow.
     /// Default: none.
     pub backoff: Vec<Span>,
@@ -75,6 +89,9 @@ impl Default for JetstreamOptions {
             ack: None,
             ack_wait: None,
             max_ack_pending: None,
+            rate_limit: None,
+            flow_control: None,
+            idle_heartbeat: None,
             backoff: Vec::new(),
             exactly_once: false,
         }
@@ -177,6 +194,19 @@ impl JetstreamOptions {
                 return Err(format!("option `{name}`: {value} is not between 1 and {max}"));
             }
         }
+        let pushed = matches!(it.consumer(), ConsumeMode::Push | ConsumeMode::Ordered);
+        if it.rate_limit.is_some_and(|limit| !(MIN_RATE..=MAX_RATE).contains(&limit.0)) {
+            return Err("option `rate-limit`: must be between 1KiB and 1TiB, of a second".to_owned());
+        }
+        if it.rate_limit.is_some() && !pushed {
+            return Err("option `rate-limit`: who asks for messages sets the pace; use consumer = push".to_owned());
+        }
+        if it.flow_control.is_some() && it.consumer() != ConsumeMode::Push {
+            return Err("option `flow-control`: only a consumer that is pushed to has the choice; remove it".to_owned());
+        }
+        if it.idle_heartbeat.is_some_and(|span| !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&span)) {
+            return Err(format!("option `idle-heartbeat`: must be between {MIN_HEARTBEAT} and {MAX_HEARTBEAT}"));
+        }
         if it.consumer() == ConsumeMode::Ordered && it.ack.is_some_and(|ack| ack != AckMode::None) {
             return Err("option `ack`: an ordered consumer acknowledges nothing; remove it".to_owned());
         }
@@ -225,6 +255,14 @@ impl JetstreamOptions {
             if self.retention == Retention::WorkQueue && self.ack() == AckMode::None {
                 return Err("option `ack`: a work queue needs acknowledgements".to_owned());
             }
+            let shared = w.topology.members > 1 && self.consumer() == ConsumeMode::Push;
+            if shared && (self.flow_control == Some(true) || self.idle_heartbeat.is_some()) {
+                let option = if self.idle_heartbeat.is_some() { "idle-heartbeat" } else { "flow-control" };
+                return Err(format!(
+                    "option `{option}`: the consumers of {} share what is pushed; the server knows no one of them to ask",
+                    w.name
+                ));
+            }
             let deliveries = w.delivery.max_deliver as usize;
             if deliveries > 0 && self.backoff.len() >= deliveries {
                 return Err(format!(
@@ -250,6 +288,11 @@ impl JetstreamOptions {
             _ => AckMode::Explicit,
         };
         self.ack.unwrap_or(default)
+    }
+
+    /// How often the server says at least that it is there.
+    pub fn heartbeat(&self) -> Span {
+        self.idle_heartbeat.unwrap_or(Span::secs(5))
     }
 
     /// Messages of a producer that may be unacknowledged.
@@ -315,6 +358,19 @@ mod tests {
                 json!({ "exactly-once": true, "publish": "fire-and-forget" }),
                 "option `publish`: `exactly-once` needs acknowledged messages; use async or sync",
             ),
+            (
+                json!({ "rate-limit": "1MiB" }),
+                "option `rate-limit`: who asks for messages sets the pace; use consumer = push",
+            ),
+            (
+                json!({ "consumer": "push", "rate-limit": "1B" }),
+                "option `rate-limit`: must be between 1KiB and 1TiB, of a second",
+            ),
+            (
+                json!({ "consumer": "ordered", "flow-control": false }),
+                "option `flow-control`: only a consumer that is pushed to has the choice; remove it",
+            ),
+            (json!({ "idle-heartbeat": "1ms" }), "option `idle-heartbeat`: must be between 100ms and 15s"),
             (json!({ "exactly-once": true, "ack": "all" }), "option `ack`: `exactly-once` needs double; remove it"),
         ] {
             assert_eq!(read(value).unwrap_err(), words);

@@ -104,13 +104,23 @@ impl JetstreamDriver {
         let made = call(&self.link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
         call(&self.link, "remove a consumer", &name.verb("CONSUMER.DELETE"), &Value::Null).await?;
         let c = &made["config"];
-        Ok(BTreeMap::from([
+        let mut settings = BTreeMap::from([
             ("consumer".into(), format!("{mode:?}").to_lowercase()),
             ("ack_policy".into(), c["ack_policy"].as_str().unwrap_or("unknown").into()),
             ("ack_wait".into(), limit(&c["ack_wait"], true)),
             ("max_deliver".into(), limit(&c["max_deliver"], false)),
             ("max_ack_pending".into(), limit(&c["max_ack_pending"], false)),
-        ]))
+        ]);
+        if pushed {
+            let bits = c["rate_limit_bps"].as_u64();
+            let rate = bits.map_or_else(|| "unlimited".into(), |bits| format!("{} B/s", bits / 8));
+            settings.insert("rate_limit".into(), rate);
+        }
+        if pushed && w.topology.members == 1 {
+            settings.insert("flow_control".into(), (c["flow_control"] == true).to_string());
+            settings.insert("idle_heartbeat".into(), limit(&c["idle_heartbeat"], true));
+        }
+        Ok(settings)
     }
 
     pub(super) async fn remove(&self) -> Result<(), DriverError> {
