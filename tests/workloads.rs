@@ -84,7 +84,7 @@ fn scenarios_of_jetstream_balance() {
     if needs::system("jetstream").is_none() {
         return;
     }
-    for scenario in ["key-value", "flow-control"] {
+    for scenario in ["key-value", "flow-control", "mirror", "batch-publish"] {
         for (system, workloads) in balanced(&run(scenario, &["--set", "run.drain=60s"])) {
             for workload in workloads {
                 let ledger = &workload["ledger"];

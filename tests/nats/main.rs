@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod batches;
 mod core;
 mod drops;
 mod flow_control;

@@ -38,12 +38,14 @@ pub fn acknowledgement(options: &JetstreamOptions) -> Stated<Acknowledgement> {
         PublishMode::Async => format!("publish async, at most {} in flight", options.in_flight()),
         PublishMode::Sync => "publish sync".into(),
         PublishMode::FireAndForget => "publish without".into(),
+        PublishMode::AtomicBatch => format!("publish atomic batches of {}", options.publish_batch),
+        PublishMode::FastBatch => format!("publish fast batches of {}", options.publish_batch),
     };
     let level = match options.publish {
         PublishMode::FireAndForget => Acknowledgement::None,
         // A stream of several replicas acknowledges what a majority has.
-        PublishMode::Async | PublishMode::Sync if options.replicas > 1 => Acknowledgement::Replicas,
-        PublishMode::Async | PublishMode::Sync => Acknowledgement::Leader,
+        _ if options.replicas > 1 => Acknowledgement::Replicas,
+        _ => Acknowledgement::Leader,
     };
     Stated::new(level, format!("{publish}; consume {}", format!("{:?}", options.ack()).to_lowercase()))
 }

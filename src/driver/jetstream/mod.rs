@@ -14,7 +14,9 @@
 //! record.
 
 mod api;
+mod batch;
 mod consume;
+mod copy;
 mod dead;
 mod facts;
 mod flow;
@@ -24,8 +26,10 @@ mod setup;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use async_nats::Subject;
+use tokio::task::AbortHandle;
 
 use super::nats::link::{BufferArena, NatsLink, headers};
 use super::nats::listener::{Listener, MessageCount};
@@ -35,6 +39,7 @@ use super::nats::{CLIENT, basics, fits};
 use super::{ClientSlot, Driver, DriverError, Facts, Guarantees, Incidents, Order, Start, Stated, Target};
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
+use crate::units::Nanos;
 use api::{ConsumerName, ConsumerRequest, call};
 use consume::{Acknowledger, StreamConsumer, SubscriptionRole};
 use dead::DeadLetters;
@@ -57,6 +62,8 @@ pub struct JetstreamDriver {
     incidents: Incidents,
     /// Workloads and groups whose consumer exists.
     made: tokio::sync::Mutex<BTreeSet<(usize, u32)>>,
+    /// What runs on the control thread while load runs.
+    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl JetstreamDriver {
@@ -91,7 +98,8 @@ impl Driver for JetstreamDriver {
         let made = tokio::sync::Mutex::default();
         let streams = WorkloadStream::all(target.run, workloads, &options);
         let workloads = workloads.to_vec();
-        let mut it = Self { target, connection, workloads, streams, link, facts, incidents, made };
+        let mut it =
+            Self { target, connection, workloads, streams, link, facts, incidents, made, tasks: Mutex::default() };
         // All have the same options, but for what a bucket has by default.
         let options = it.streams.first().map_or(options, |s| s.options.clone());
         it.facts.guarantees = Guarantees {
@@ -117,6 +125,17 @@ impl Driver for JetstreamDriver {
         &self.incidents
     }
 
+    fn measured_from(&self, origin: Nanos) {
+        let copied = self.streams.iter().filter_map(|s| s.copy().map(|_| s.read()));
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.extend(copied.map(|name| copy::follow(self.link.clone(), name, origin)));
+    }
+
+    fn halt(&mut self) {
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tasks.drain(..).for_each(|task| task.abort());
+    }
+
     async fn producer(&self, slot: ClientSlot) -> Result<StreamProducer, DriverError> {
         let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-producer").await?;
         let (run, workload, index) = (self.target.run, slot.workload, slot.index);
@@ -128,8 +147,9 @@ impl Driver for JetstreamDriver {
             None
         } else {
             let prefix = format!("mba.{run:08x}.{workload}.{index}.");
-            let inbox = link.subscribe(format!("{prefix}*"), None).await?;
-            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, options.in_flight()))
+            let inbox = link.subscribe(format!("{prefix}>"), None).await?;
+            let batches = stream.batches(index).filter(|_| reads.is_none());
+            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, options.in_flight(), batches))
         };
         Ok(StreamProducer {
             link,
@@ -150,7 +170,7 @@ impl Driver for JetstreamDriver {
         let (options, filter) = (&stream.options, stream.filter());
         let inbox = format!("mbi.{run:08x}.{workload}.{group}.{index}.");
         let mut sources = vec![(SubscriptionRole::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
-        let name = ConsumerName { stream: stream.name.clone(), consumer: format!("g{group}") };
+        let name = ConsumerName { stream: stream.read(), consumer: format!("g{group}") };
         let shared = w.topology.members > 1;
         // The server looks for a subscription to this very subject: one with a wildcard would not
         // do.

@@ -17,6 +17,8 @@ const MAX_RATE: u64 = 1 << 40;
 /// The server refuses shorter ones, and a pull ends before it would see a longer one twice.
 const MIN_HEARTBEAT: Span = Span::millis(100);
 const MAX_HEARTBEAT: Span = Span::secs(15);
+/// Messages of a batch that is published, by the server's own limit.
+const MAX_PUBLISH_BATCH: u32 = 1000;
 /// Messages of one pull.
 const MAX_BATCH: u32 = 100_000;
 
@@ -42,8 +44,15 @@ pub struct JetstreamOptions {
     pub duplicate_window: Option<Span>,
     /// How messages are published. Default: "async".
     pub publish: PublishMode,
-    /// With "async": messages of a producer that may be unacknowledged. Default: 4096.
+    /// Messages of a producer that may be unacknowledged, but with "sync". Default: 4096.
     pub in_flight: u32,
+    /// With "atomic-batch" and "fast-batch": messages of a batch. Default: 100.
+    pub publish_batch: u32,
+    /// With "atomic-batch" and "fast-batch": how long a batch that is not full is open at most.
+    /// Default: 5ms.
+    pub publish_linger: Span,
+    /// Which stream consumers read. Default: "stream".
+    pub read_from: ReadFrom,
     /// How messages are consumed. Default: "pull"; "ordered" for the watchers of key-value.
     pub consumer: Option<ConsumeMode>,
     /// Messages that a consumer asks for at once, with "pull" and "fetch". Default: 512.
@@ -84,6 +93,9 @@ impl Default for JetstreamOptions {
             duplicate_window: None,
             publish: PublishMode::Async,
             in_flight: 4096,
+            publish_batch: 100,
+            publish_linger: Span::millis(5),
+            read_from: ReadFrom::Stream,
             consumer: None,
             batch: 512,
             ack: None,
@@ -138,6 +150,22 @@ pub enum PublishMode {
     Sync,
     /// None is asked for.
     FireAndForget,
+    /// In batches that are stored whole or not at all. Server 2.12 or later.
+    AtomicBatch,
+    /// In batches of which one acknowledgement stands for many messages. Server 2.14 or later.
+    FastBatch,
+}
+
+/// Which stream consumers read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadFrom {
+    /// The one that is published to.
+    Stream,
+    /// A mirror of it.
+    Mirror,
+    /// A stream that has it as its source.
+    Source,
 }
 
 /// How messages are consumed.
@@ -188,11 +216,15 @@ impl JetstreamOptions {
             ("replicas", it.replicas, 5),
             ("in-flight", it.in_flight, MAX_IN_FLIGHT),
             ("batch", it.batch, MAX_BATCH),
+            ("publish-batch", it.publish_batch, MAX_PUBLISH_BATCH),
             ("max-ack-pending", it.max_ack_pending.unwrap_or(1), u32::MAX),
         ] {
             if !(1..=max).contains(&value) {
                 return Err(format!("option `{name}`: {value} is not between 1 and {max}"));
             }
+        }
+        if !(Span::millis(1)..=Span::secs(5)).contains(&it.publish_linger) {
+            return Err("option `publish-linger`: must be between 1ms and 5s".to_owned());
         }
         let pushed = matches!(it.consumer(), ConsumeMode::Push | ConsumeMode::Ordered);
         if it.rate_limit.is_some_and(|limit| !(MIN_RATE..=MAX_RATE).contains(&limit.0)) {
@@ -229,6 +261,12 @@ impl JetstreamOptions {
     /// The option that stands against it.
     pub fn suit(&self, workloads: &[Workload]) -> Result<(), String> {
         for w in workloads {
+            if self.read_from != ReadFrom::Stream && (w.pattern == Pattern::KeyValue || w.gets()) {
+                return Err(format!("option `read-from`: {} is a bucket, which is read itself", w.name));
+            }
+            if self.read_from != ReadFrom::Stream && self.retention != Retention::Limits {
+                return Err("option `retention`: acknowledging a copy removes nothing; use limits".to_owned());
+            }
             if w.pattern == Pattern::KeyValue && self.retention != Retention::Limits {
                 return Err(format!("option `retention`: {} is a bucket, which has limits; remove it", w.name));
             }

@@ -8,9 +8,12 @@
 //! side by side (128 B, 4096 in flight, nats-server 2.10.27): 83,000 messages a second and 4.5 us
 //! of client CPU for each, here 145,000 to 194,000 and 0.95 us.
 
+use std::time::Instant;
+
 use async_nats::{HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
 
+use super::batch::BatchWriter;
 use crate::driver::nats::link::{BufferArena, NatsLink};
 use crate::driver::nats::listener::Listener;
 use crate::driver::{Confirmation, DriverError, Incident, Outgoing, Producer};
@@ -57,12 +60,12 @@ impl KeyReads {
 
 /// An acknowledgement, or an answer with a value.
 #[derive(Debug, Clone, Copy)]
-struct Arrived {
-    token: u64,
-    at: Nanos,
+pub struct Arrived {
+    pub token: u64,
+    pub at: Nanos,
     /// Whether the stream took the message, or has the key.
-    good: bool,
-    bytes: u64,
+    pub good: bool,
+    pub bytes: u64,
 }
 
 /// The acknowledgements of one producer.
@@ -73,15 +76,44 @@ pub struct AckTracker {
     prefix: Vec<u8>,
     limit: u64,
     in_flight: u64,
-    /// Arrived while `send` waited for room.
+    /// Where messages are sent in batches.
+    batches: Option<BatchWriter>,
+    /// Arrived and not told yet.
     early: Vec<Arrived>,
     refused: bool,
 }
 
 impl AckTracker {
     /// `inbox` subscribes to everything behind `prefix`, which ends in a dot.
-    pub fn new(inbox: Listener, prefix: String, limit: u64) -> Self {
-        Self { inbox, prefix: prefix.into_bytes(), limit, in_flight: 0, early: Vec::new(), refused: false }
+    pub fn new(inbox: Listener, prefix: String, limit: u64, batches: Option<BatchWriter>) -> Self {
+        let early = Vec::new();
+        Self { inbox, prefix: prefix.into_bytes(), limit, in_flight: 0, batches, early, refused: false }
+    }
+
+    fn full(&self) -> bool {
+        self.in_flight >= self.limit
+    }
+
+    fn stalled(&self) -> bool {
+        self.batches.as_ref().is_some_and(BatchWriter::stalled)
+    }
+
+    /// When the open batch is to end, where there is one.
+    fn due(&self) -> Option<Instant> {
+        self.batches.as_ref().and_then(BatchWriter::due)
+    }
+
+    /// Takes what came `at`.
+    fn take(&mut self, message: &Message, at: Nanos, link: &NatsLink) {
+        let Some(batches) = &mut self.batches else {
+            let arrived = self.read(message, at, link);
+            self.early.extend(arrived);
+            return;
+        };
+        let id = message.subject.get(self.prefix.len()..).unwrap_or_default();
+        let before = self.early.len();
+        batches.read(id, (message, at), link, &mut self.early);
+        self.in_flight = self.in_flight.saturating_sub((self.early.len() - before) as u64);
     }
 
     /// What an acknowledgement that came `at` says, if it is one.
@@ -106,8 +138,7 @@ impl AckTracker {
                 let at = now();
                 loop {
                     let Some(message) = next else { return Err(link.lost("the inbox ended")) };
-                    let arrived = self.read(&message, at, link);
-                    self.early.extend(arrived);
+                    self.take(&message, at, link);
                     match self.inbox.more() {
                         Some(more) => next = more,
                         None => return Ok(()),
@@ -116,6 +147,9 @@ impl AckTracker {
             }
             Err(DriverError::Timeout { seconds, .. }) => {
                 let lost = std::mem::take(&mut self.in_flight);
+                if let Some(batches) = &mut self.batches {
+                    batches.give_up();
+                }
                 link.incidents
                     .note(Incident::Unacknowledged, format!("{lost} acknowledgements did not come within {seconds} s"));
                 Ok(())
@@ -125,7 +159,8 @@ impl AckTracker {
     }
 }
 
-fn refusal(message: &Message) -> String {
+/// Why a message was not taken, in the server's words.
+pub fn refusal(message: &Message) -> String {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
         return "no stream has this subject".into();
     }
@@ -136,6 +171,16 @@ fn refusal(message: &Message) -> String {
     super::api::error_of(&answer).map_or_else(|| "without a reason".into(), |(words, _)| words)
 }
 
+/// Ends the open batch, where there is one.
+async fn end_batch(acks: &mut AckTracker, link: &NatsLink) -> Result<(), DriverError> {
+    let Some(batches) = &mut acks.batches else { return Ok(()) };
+    let Some((subject, frame)) = batches.end(&acks.prefix) else { return Ok(()) };
+    // Where this is cut off the batch is open still, and its end is sent again.
+    link.publish(subject, frame.reply, frame.headers.as_ref(), Bytes::new()).await?;
+    batches.ended();
+    Ok(())
+}
+
 impl Producer for StreamProducer {
     fn confirms(&self) -> bool {
         self.acks.is_some()
@@ -144,13 +189,20 @@ impl Producer for StreamProducer {
     async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
         let mut reply = None;
         if let Some(acks) = &mut self.acks {
-            if acks.in_flight >= acks.limit {
+            if acks.full() || acks.stalled() {
                 self.link.incidents.backpressure();
-                while acks.in_flight >= acks.limit {
+                if acks.full() {
+                    // Only a batch that has ended is confirmed.
+                    end_batch(acks, &self.link).await?;
+                }
+                while acks.full() || acks.stalled() {
                     acks.make_room(&self.link).await?;
                 }
             }
-            reply = Some(self.arena.subject(&acks.prefix, message.token));
+            reply = match acks.batches {
+                Some(_) => None,
+                None => Some(self.arena.subject(&acks.prefix, message.token)),
+            };
         }
         let (subject, payload) = match (&self.reads, message.key) {
             (Some(reads), _) => (reads.subject(message.token, &mut self.arena), Bytes::new()),
@@ -161,16 +213,23 @@ impl Producer for StreamProducer {
             let id = format!("{}{}", self.identity, message.token);
             self.headers.get_or_insert_default().insert(MESSAGE_ID, id);
         }
-        self.link.publish(subject, reply, self.headers.as_ref(), payload).await?;
         if let Some(acks) = &mut self.acks {
             acks.in_flight += 1;
+            if let Some(batches) = &mut acks.batches {
+                let frame = batches.add(message.token, &subject, &acks.prefix, self.headers.clone());
+                return self.link.publish(subject, frame.reply, frame.headers.as_ref(), payload).await;
+            }
         }
-        Ok(())
+        self.link.publish(subject, reply, self.headers.as_ref(), payload).await
     }
 
     async fn flush(&mut self) -> Result<(), DriverError> {
-        // The connection's task writes whenever it has nothing to read: there is nothing to push.
-        Ok(())
+        // The connection's task writes whenever it has nothing to read: there is nothing to push
+        // but the end of a batch.
+        match &mut self.acks {
+            Some(acks) if acks.due().is_some_and(|due| due <= Instant::now()) => end_batch(acks, &self.link).await,
+            _ => Ok(()),
+        }
     }
 
     async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
@@ -186,7 +245,14 @@ impl Producer for StreamProducer {
             });
         };
         let mut next = if acks.early.is_empty() {
-            acks.inbox.next().await
+            let due = acks.due().map(tokio::time::Instant::from_std);
+            match due {
+                None => acks.inbox.next().await,
+                Some(due) => match tokio::time::timeout_at(due, acks.inbox.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return end_batch(acks, &self.link).await,
+                },
+            }
         } else {
             acks.early.drain(..).for_each(&mut tell);
             match acks.inbox.more() {
@@ -197,9 +263,8 @@ impl Producer for StreamProducer {
         let at = now();
         loop {
             let Some(message) = next else { return Err(self.link.lost("the inbox ended")) };
-            if let Some(arrived) = acks.read(&message, at, &self.link) {
-                tell(arrived);
-            }
+            acks.take(&message, at, &self.link);
+            acks.early.drain(..).for_each(&mut tell);
             match acks.inbox.more() {
                 Some(more) => next = more,
                 None => return self.link.check(),
@@ -207,8 +272,11 @@ impl Producer for StreamProducer {
         }
     }
 
-    async fn close(self) -> Result<(), DriverError> {
+    async fn close(mut self) -> Result<(), DriverError> {
         self.link.check()?;
+        if let Some(acks) = &mut self.acks {
+            end_batch(acks, &self.link).await?;
+        }
         self.link.client.flush().await.map_err(|e| self.link.lost(e))
     }
 }

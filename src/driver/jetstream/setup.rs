@@ -20,6 +20,9 @@ impl JetstreamDriver {
         let mut known = false;
         for (i, (w, stream)) in self.workloads.iter().zip(&self.streams).enumerate().filter(|(_, (w, _))| !w.gets()) {
             let made = create(&self.link, &stream.config()).await?;
+            if let Some(copy) = stream.copy() {
+                create(&self.link, &copy).await?;
+            }
             if w.delivery.max_deliver > 0 {
                 let dead = JetstreamOptions {
                     storage: stream.options.storage,
@@ -89,7 +92,7 @@ impl JetstreamDriver {
 
     /// Makes a consumer as those to come, to read back what the server makes of it, and removes it.
     async fn probe(&self, stream: &WorkloadStream, w: &Workload) -> Result<BTreeMap<String, String>, DriverError> {
-        let name = ConsumerName { stream: stream.name.clone(), consumer: "probe".into() };
+        let name = ConsumerName { stream: stream.read(), consumer: "probe".into() };
         let mode = stream.options.consumer();
         let pushed = matches!(mode, ConsumeMode::Push | ConsumeMode::Ordered);
         let deliver = format!("mbi.{:08x}.probe", self.target.run);
@@ -111,6 +114,12 @@ impl JetstreamDriver {
             ("max_deliver".into(), limit(&c["max_deliver"], false)),
             ("max_ack_pending".into(), limit(&c["max_ack_pending"], false)),
         ]);
+        if let Some(of) = stream.copy().and(Some(&stream.name)) {
+            settings.insert(
+                "read_from".into(),
+                format!("{} of {of}", format!("{:?}", stream.options.read_from).to_lowercase()),
+            );
+        }
         if pushed {
             let bits = c["rate_limit_bps"].as_u64();
             let rate = bits.map_or_else(|| "unlimited".into(), |bits| format!("{} B/s", bits / 8));
@@ -128,7 +137,9 @@ impl JetstreamDriver {
         for (w, stream) in self.workloads.iter().zip(&self.streams).filter(|(w, _)| !w.gets()) {
             let name = stream.name.clone();
             let dead = (w.delivery.max_deliver > 0).then(|| format!("{name}_DEAD"));
-            for name in [Some(name), dead].into_iter().flatten() {
+            // A copy goes before what it is a copy of.
+            let copy = stream.copy().map(|_| stream.read());
+            for name in [copy, Some(name), dead].into_iter().flatten() {
                 let removed = call(&self.link, "remove a stream", &format!("STREAM.DELETE.{name}"), &Value::Null).await;
                 // Every stream is tried, and the first failure told.
                 result = result.and(removed.map(|_| ()));

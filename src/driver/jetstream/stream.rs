@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::api;
-use super::options::{ConsumeMode, JetstreamOptions};
+use super::batch::{BatchKind, BatchWriter};
+use super::options::{ConsumeMode, JetstreamOptions, PublishMode, ReadFrom};
 use crate::plan::{Pattern, ServiceTarget, Workload};
 
 /// A stream and the options that hold for it.
@@ -56,7 +57,47 @@ impl WorkloadStream {
                 config[allowed] = true.into();
             }
         }
+        match self.options.publish {
+            PublishMode::AtomicBatch => config["allow_atomic"] = true.into(),
+            PublishMode::FastBatch => config["allow_batched"] = true.into(),
+            PublishMode::Async | PublishMode::Sync | PublishMode::FireAndForget => {}
+        }
         config
+    }
+
+    /// The batches of a producer, where messages are published so.
+    pub fn batches(&self, producer: u32) -> Option<BatchWriter> {
+        let kind = match self.options.publish {
+            PublishMode::AtomicBatch => BatchKind::Atomic,
+            PublishMode::FastBatch => BatchKind::Fast,
+            PublishMode::Async | PublishMode::Sync | PublishMode::FireAndForget => return None,
+        };
+        let linger = self.options.publish_linger.duration();
+        Some(BatchWriter::new(kind, self.options.publish_batch, linger, producer))
+    }
+
+    /// The stream that consumers read.
+    pub fn read(&self) -> String {
+        match self.options.read_from {
+            ReadFrom::Stream => self.name.clone(),
+            ReadFrom::Mirror => format!("{}_MIRROR", self.name),
+            ReadFrom::Source => format!("{}_SOURCED", self.name),
+        }
+    }
+
+    /// The configuration of the copy that consumers read, where they read one.
+    pub fn copy(&self) -> Option<Value> {
+        let mut config = api::stream(&self.read(), "", &self.options);
+        let origin = json!({ "name": self.name });
+        match self.options.read_from {
+            ReadFrom::Stream => return None,
+            ReadFrom::Mirror => config["mirror"] = origin,
+            ReadFrom::Source => config["sources"] = json!([origin]),
+        }
+        // It gets its messages from the other one, and knows none again.
+        config["subjects"] = json!([]);
+        config["duplicate_window"] = 0.into();
+        Some(config)
     }
 
     /// What the number of a key is put behind. Each producer puts keys of its own, so that it is
