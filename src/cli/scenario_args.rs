@@ -65,7 +65,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 /// Every pattern, by its name in a scenario.
-const PATTERNS: [Pattern; 7] = [
+const PATTERNS: [Pattern; 8] = [
     Pattern::FanOut,
     Pattern::FanIn,
     Pattern::MToN,
@@ -73,6 +73,7 @@ const PATTERNS: [Pattern; 7] = [
     Pattern::RequestReply,
     Pattern::Stream,
     Pattern::Replay,
+    Pattern::KeyValue,
 ];
 
 fn pattern() -> impl TypedValueParser<Value = Pattern> {

@@ -126,7 +126,8 @@ impl Accounting {
             let owed = if self.acknowledged { "acknowledged messages" } else { "messages" };
             let lost = if self.acknowledged { l.acked_lost } else { l.lost };
             let decided = l.in_flight == 0 && (lost == 0 || !arriving);
-            (decided.then_some(lost == 0), format!("{lost} {owed} lost"))
+            let more = if l.superseded > 0 { format!(", {} superseded", l.superseded) } else { String::new() };
+            (decided.then_some(lost == 0), format!("{lost} {owed} lost{more}"))
         };
         match delivery {
             Delivery::AtMostOnce => add("at most once", l.duplicated == 0, format!("{} duplicated", l.duplicated)),
@@ -179,18 +180,26 @@ fn close_group(
     let mut result = GroupResult { group, role: w.role(group), expected: 0, delivered: 0, lost: 0 };
     for (producer, s) in &raw.sent[i] {
         let (from, to) = (s.range.0.min(s.range.1), s.range.1);
-        let (mut seen, mut dead) = (SequenceSet::default(), SequenceSet::default());
+        let [mut seen, mut dead, mut replaced] = <[SequenceSet; 3]>::default();
         for m in &members {
             ledger.duplicated += seen.merge(&m.seen[*producer as usize]);
             dead.merge(&m.dead[*producer as usize]);
+            if let (Some(gaps), Some(keys)) = (m.gaps.get(*producer as usize), &m.keys) {
+                let of = |number| keys.of(*producer, number);
+                let had = &m.seen[*producer as usize];
+                replaced.merge(&gaps.superseded(had, to, (of, keys.count()), w.delivery.history));
+            }
         }
         let (delivered, buried) = (seen.count(from, to), dead.count_without(&seen, from, to));
         seen.merge(&dead);
+        let superseded = replaced.count_without(&seen, from, to);
+        seen.merge(&replaced);
         *missing += to.saturating_sub(seen.count(0, to));
         result.expected += s.sent;
         result.delivered += delivered;
-        result.lost += s.sent.saturating_sub(delivered + buried);
+        result.lost += s.sent.saturating_sub(delivered + buried + superseded);
         ledger.dead_lettered += buried;
+        ledger.superseded += superseded;
         // What a slow consumer has not come to by the end of the drain is late, not lost by the
         // system.
         if w.role(group) != Role::Slow {

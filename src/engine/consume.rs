@@ -14,6 +14,7 @@ use crate::plan::Role;
 use crate::units::{Nanos, now};
 
 use super::shared::{Shared, WorkloadCounters};
+use super::superseded::GapLog;
 
 /// A stop is noticed at least so often.
 const TICK: Duration = Duration::from_millis(50);
@@ -29,6 +30,10 @@ pub struct Received {
     pub seen: Vec<SequenceSet>,
     /// For each producer, the numbers that became dead letters.
     pub dead: Vec<SequenceSet>,
+    /// For each producer what it missed, where a store may have replaced it, and which key a
+    /// message has; otherwise empty.
+    pub gaps: Vec<GapLog>,
+    pub keys: Option<KeyChooser>,
     /// Deliveries of a number it had before, in the measured phase.
     pub duplicated: u64,
     /// Deliveries after a later one of the same producer and channel, or key, in the measured
@@ -165,6 +170,9 @@ impl MessageSink for ConsumerRecorder<'_> {
         if !self.received.seen[producer].insert(e.sequence) {
             self.received.duplicated += u64::from(measured);
             return Disposition::Accept;
+        }
+        if let Some(gaps) = self.received.gaps.get_mut(producer) {
+            gaps.note(e.sequence, e.sent, at);
         }
         self.arrived += 1;
         self.first(producer, e.sequence, at, in_time.then_some(bytes));

@@ -31,6 +31,7 @@ mod setup;
 mod shared;
 mod sink;
 mod stamps;
+mod superseded;
 #[cfg(test)]
 mod tests;
 mod trial;

@@ -29,6 +29,7 @@ use super::produce::{Pace, Publisher, send_state};
 use super::raw::ThreadReport;
 use super::setup::TrialSetup;
 use super::shared::{Shared, copies, exact_timers, parts};
+use super::superseded::GapLog;
 
 /// What all threads of a trial need.
 pub struct ThreadContext<'a, D> {
@@ -360,6 +361,8 @@ impl<D: Driver> Worker<'_, D> {
             block: block(&phases),
             order: vec![OrderTracker::default(); seen.len() * lanes as usize],
             received: Received {
+                gaps: vec![GapLog::default(); if d.history > 0 { seen.len() } else { 0 }],
+                keys: self.keys(w).filter(|_| d.history > 0),
                 dead: vec![SequenceSet::default(); seen.len()],
                 first_arrivals: vec![FirstArrivals::default(); if t.members > 1 { seen.len() } else { 0 }],
                 seen,

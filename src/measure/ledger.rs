@@ -82,6 +82,11 @@ impl SequenceSet {
             }
         }
     }
+    /// Whether a number was seen.
+    pub fn contains(&self, sequence: u64) -> bool {
+        let word = self.chunks.get((sequence / CHUNK) as usize).map_or(0, |c| c.word((sequence % CHUNK / 64) as usize));
+        word >> (sequence % 64) & 1 == 1
+    }
     /// Adds what another member of the group saw; returns how many both had.
     pub fn merge(&mut self, other: &Self) -> u64 {
         if other.chunks.len() > self.chunks.len() {
@@ -174,6 +179,7 @@ mod tests {
             for n in &numbers {
                 prop_assert_eq!(seen.insert(*n), set.insert(*n));
             }
+            prop_assert!((CHUNK - 600..CHUNK + 600).all(|n| seen.contains(n) == set.contains(&n)));
             prop_assert_eq!(seen.end(), set.last().map_or(0, |last| last + 1));
             prop_assert_eq!(seen.count(from, from + len), set.range(from..from + len).count() as u64);
         }

@@ -21,7 +21,7 @@ const KINDS: [&str; 5] = ["e2e", "rtt", "ack", "lag", "hiccup"];
 const PARTS: [&str; 5] = ["service", "slow", "before-replay", "during-replay", "after-replay"];
 const STATISTICS: [&str; 5] = ["p50", "p99", "min", "mean", "max"];
 const THROUGHPUT: [&str; 5] = ["sent", "delivered", "delivered_bytes", "received", "received_bytes"];
-const LEDGER: [&str; 18] = [
+const LEDGER: [&str; 19] = [
     "scheduled",
     "sent",
     "sent_late",
@@ -38,6 +38,7 @@ const LEDGER: [&str; 18] = [
     "rejected",
     "redelivered",
     "dead_lettered",
+    "superseded",
     "corrupted",
     "foreign",
 ];

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::options::{OptionError, OptionSet, SystemOptions, joined, secrets, unknown_option};
 use super::problem::suggest;
-use super::{Address, AddressError, Protocol, Workload};
+use super::{Address, AddressError, Pattern, Protocol, Workload};
 
 /// One type of system, as scenarios see it.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct SystemType {
     pub delivers: bool,
     /// Whether a message that is not stored is acknowledged.
     pub acks_unstored: bool,
+    /// Whether it has a key-value store whose keys can be watched.
+    pub key_value: bool,
     /// Whether a launched one takes `[faults]`.
     pub faults: bool,
     /// Whether it is measured where a scenario names no system.
@@ -45,7 +47,8 @@ pub struct SystemType {
 }
 
 impl SystemType {
-    /// A type that has everything, takes no faults and has no options; change what is different.
+    /// A type that has everything but a key-value store, takes no faults and has no options; change
+    /// what is different.
     pub const fn new(name: &'static str, about: &'static str) -> Self {
         Self {
             name,
@@ -55,6 +58,7 @@ impl SystemType {
             processes: true,
             delivers: true,
             acks_unstored: true,
+            key_value: false,
             faults: false,
             by_default: false,
             protocol: None,
@@ -63,6 +67,12 @@ impl SystemType {
             present: true,
             parts: None,
         }
+    }
+
+    /// What the workload asks for and systems of this type do not have.
+    pub fn lack(&self, w: &Workload) -> Option<&'static str> {
+        let keys = (w.pattern == Pattern::KeyValue || w.gets()) && !self.key_value;
+        (self.lacks)(w).or(keys.then_some("no key-value store with watchers"))
     }
 
     /// Checks options against all that there are.
@@ -154,7 +164,7 @@ impl SystemTypes {
 
     /// What the workload asks for and systems of this type do not have.
     pub fn lacks(&self, name: &str, w: &Workload) -> Option<&'static str> {
-        self.get(name).and_then(|t| (t.lacks)(w))
+        self.get(name).and_then(|t| t.lack(w))
     }
 
     /// Checks the options of a system of this type and of its parts. A type that is not here is not

@@ -32,6 +32,11 @@ pub struct Workload {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, rename_all_fields = "kebab-case")]
 pub enum ServiceTarget {
+    /// It is the key-value store of another workload of the case, and requests get its keys.
+    Bucket {
+        /// The name of that workload.
+        bucket: String,
+    },
     /// It answers requests on a subject of NATS.
     Subject {
         /// The subject.
@@ -52,12 +57,24 @@ impl std::fmt::Display for ServiceTarget {
     /// Where it is asked: the subject, or the topic.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Subject { subject: place } | Self::Topic { topic: place, .. } => f.write_str(place),
+            Self::Subject { subject: place } | Self::Topic { topic: place, .. } | Self::Bucket { bucket: place } => {
+                f.write_str(place)
+            }
         }
     }
 }
 
 impl Workload {
+    /// Whether its requests get keys of a key-value store.
+    pub fn gets(&self) -> bool {
+        matches!(self.target, Some(ServiceTarget::Bucket { .. }))
+    }
+
+    /// The service that somebody else runs and that it drives.
+    pub fn service(&self) -> Option<&ServiceTarget> {
+        self.target.as_ref().filter(|_| !self.gets())
+    }
+
     /// What the consumers of a group are there for.
     pub fn role(&self, group: u32) -> Role {
         let slow = self.delivery.slow.map_or(0, |s| s.consumers);
@@ -114,6 +131,15 @@ pub struct DeliverySpec {
     pub max_deliver: u32,
     /// Consumers that take their time.
     pub slow: Option<SlowConsumers>,
+    /// Values that the store keeps of each key, where it is a key-value store: an update that a
+    /// watcher misses because so many later ones of its key came first is superseded, not lost. 0:
+    /// there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub history: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// Consumers that take their time.
@@ -175,9 +201,16 @@ pub enum Pattern {
     /// A stream with a backlog, that one more consumer reads from the first message on while
     /// publishing continues.
     Replay,
+    /// Producers put values of keys into a store, every consumer watches all keys and sees each
+    /// update.
+    KeyValue,
 }
 
 impl Pattern {
+    /// Whether its messages are always stored by the broker, which acknowledges each.
+    pub fn stored(self) -> bool {
+        matches!(self, Self::Stream | Self::Replay | Self::KeyValue)
+    }
     /// The name in a scenario.
     pub fn name(self) -> &'static str {
         match self {
@@ -188,6 +221,7 @@ impl Pattern {
             Self::RequestReply => "request-reply",
             Self::Stream => "stream",
             Self::Replay => "replay",
+            Self::KeyValue => "key-value",
         }
     }
 }

@@ -69,6 +69,7 @@ fn ledger(l: &Ledger, field: &str) -> Option<f64> {
         "rejected" => l.rejected,
         "redelivered" => l.redelivered,
         "dead_lettered" => l.dead_lettered,
+        "superseded" => l.superseded,
         "expected" => l.expected,
         "delivered" => l.delivered,
         "lost" => l.lost,

@@ -123,6 +123,8 @@ pub struct WorkloadTable {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TargetTable {
+    /// Instead of a service: the name of the workload of pattern key-value whose keys are got.
+    pub bucket: Option<String>,
     /// At NATS: the subject that it answers requests on.
     pub subject: Option<String>,
     /// At Kafka: the topic that it reads requests from. It is there already, as is `reply-topic`.
@@ -138,8 +140,8 @@ pub struct TargetTable {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DeliveryTable {
-    /// Messages are stored by the broker, which acknowledges each. Default: true for stream and
-    /// replay.
+    /// Messages are stored by the broker, which acknowledges each. Default: true for stream, replay
+    /// and key-value.
     pub durable: Option<bool>,
     /// Messages stored before the measured phase, read while publishing goes on. Default: 100000
     /// for replay.
@@ -148,8 +150,10 @@ pub struct DeliveryTable {
     /// of the duration.
     pub replay_after: Option<Span>,
     /// What messages are keyed with: "none", { round-robin = 10 }, { uniform = 10 } or { zipf = {
-    /// n = 10, exponent = 1.0 } }.
+    /// n = 10, exponent = 1.0 } }. Default: none, with key-value { round-robin = 100 }.
     pub keys: Keys,
+    /// With key-value: values that the store keeps of each key. Default: 1.
+    pub history: Option<u32>,
     /// Every n-th message is rejected at its first delivery.
     pub reject_every: Option<u64>,
     /// Every n-th message is rejected at every delivery, until it is a dead letter.

@@ -131,6 +131,9 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemTy
                 format!("no message of this {pattern} is rejected"),
                 "set `delivery.reject-every` or `delivery.dead-every`, or remove it",
             ),
+            "superseded" if w.delivery.history == 0 => {
+                because(format!("{pattern} has no key-value store"), "use `pattern = \"key-value\"`, or remove it")
+            }
             "redelivered" | "acked_lost" if !w.delivery.durable && !of_type.acks_unstored => {
                 because("nothing is stored or acknowledged".into(), "set `delivery.durable = true`, or remove it")
             }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::units::{Rate, Span};
 
 mod bounds;
+mod bucket;
 mod build;
 pub mod diagnose;
 mod edit;

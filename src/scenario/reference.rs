@@ -14,7 +14,7 @@ use super::{Overrides, parse, schema};
 use crate::plan::SystemTypes;
 
 /// An example of each key; a key within a table has that of the table.
-const EXAMPLES: [(&str, &str); 79] = [
+const EXAMPLES: &[(&str, &str)] = &[
     ("name", "name = \"orders\""),
     ("question", "question = \"How late are orders?\""),
     ("system", "[[system]]"),
@@ -57,8 +57,10 @@ const EXAMPLES: [(&str, &str); 79] = [
     ("workload.delivery.reject-every", "delivery = { durable = true, reject-every = 100 }"),
     ("workload.delivery.dead-every", "delivery = { durable = true, dead-every = 1000 }"),
     ("workload.delivery.max-deliver", "delivery = { durable = true, dead-every = 1000, max-deliver = 5 }"),
+    ("workload.delivery.history", "delivery.history = 10"),
     ("workload.delivery.slow", "delivery.slow = { consumers = 1, think = \"2ms\" }"),
     ("workload.target", "target = { subject = \"orders.create\" }"),
+    ("workload.target.bucket", "target = { bucket = \"orders\" }"),
     ("workload.target.topic", "target = { topic = \"orders\", reply-topic = \"orders-answers\" }"),
     ("workload.target.reply-topic", "target = { topic = \"orders\", reply-topic = \"orders-answers\" }"),
     (
@@ -102,7 +104,8 @@ const EXAMPLES: [(&str, &str); 79] = [
     ("search.searches", "searches = 5"),
 ];
 
-const PATTERNS: [&str; 7] = ["fan-out", "fan-in", "m-to-n", "queue-group", "request-reply", "stream", "replay"];
+const PATTERNS: [&str; 8] =
+    ["fan-out", "fan-in", "m-to-n", "queue-group", "request-reply", "stream", "replay", "key-value"];
 
 /// A key as the reference shows it.
 struct Key {
@@ -206,13 +209,18 @@ fn scenario(driver: &str, pattern: &str, line: &str) -> String {
     let load = if line.starts_with("load") { "" } else { "load.rate = \"1k/s\"\n" };
     // A service is reached at a server that is already running.
     let url = match line {
-        l if !l.starts_with("target") => "",
+        l if !l.starts_with("target") || l.contains("bucket") => "",
         l if l.contains("topic") => "url = \"kafka://127.0.0.1:9092\"\n",
         _ => "url = \"nats://127.0.0.1:4222\"\n",
     };
+    // A bucket is that of another workload.
+    let more = match line.contains("bucket") {
+        true => "[[workload]]\nname = \"orders\"\npattern = \"key-value\"\nload.rate = \"1k/s\"\n",
+        false => "",
+    };
     let pattern = if line.starts_with("pattern") { String::new() } else { format!("pattern = \"{pattern}\"\n") };
     format!(
-        "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"{driver}\"\n{url}[[workload]]\n{pattern}{load}{line}\n[run]\nduration = \"400s\"\n"
+        "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"{driver}\"\n{url}[[workload]]\n{pattern}{load}{line}\n{more}[run]\nduration = \"400s\"\n"
     )
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::bounds::{check_count, check_span};
+use super::bucket::bucket;
 use super::file::{self, ScenarioFile};
 use super::load::{Payloads, interval, load, payload};
 use super::reword::share;
@@ -22,6 +23,8 @@ const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_TRIALS: u32 = 1_000;
 const MAX_BACKLOG: u64 = 1_000_000_000;
 const MAX_KEYS: u32 = 1_000_000;
+/// Values of one key: the most that a bucket of NATS takes.
+const MAX_HISTORY: u32 = 64;
 const MOST_INTERVALS: u64 = 100_000;
 
 /// Whether a name can be part of a file name and of a path with dots.
@@ -209,7 +212,7 @@ fn asked(at: &str, written: &file::TargetTable, problems: &mut Problems) -> Opti
         let path = if key.is_empty() { at.to_owned() } else { format!("{at}.{key}") };
         problems.add(Problem::new(path, message).hint(hint));
     };
-    let file::TargetTable { subject, topic, reply_topic, correlation_header } = written;
+    let file::TargetTable { subject, topic, reply_topic, correlation_header, bucket: _ } = written;
     let beside = [("topic", topic), ("reply-topic", reply_topic), ("correlation-header", correlation_header)];
     let beside = beside.iter().find(|(_, value)| value.is_some()).map(|(key, _)| *key);
     let named = |name: &str| {
@@ -268,7 +271,11 @@ fn target(
     file: &ScenarioFile,
     problems: &mut Problems,
 ) -> Option<ServiceTarget> {
-    let target = asked(&format!("{at}.target"), written, problems);
+    let path = format!("{at}.target");
+    let target = match &written.bucket {
+        Some(name) => bucket(&path, name, written, file, problems),
+        None => asked(&path, written, problems),
+    };
     let mut refuse = |path: String, message: &str, hint: &str| problems.add(Problem::new(path, message).hint(hint));
     if w.pattern != Pattern::RequestReply {
         let hint = "write pattern = \"request-reply\"";
@@ -283,7 +290,9 @@ fn target(
             refuse(format!("{at}.{key}"), &format!("`{key}` has no meaning beside `target`"), "remove it");
         }
     }
-    for (i, system) in file.system.iter().enumerate().filter(|(_, s)| s.url.is_none()) {
+    // Its own store is made for each trial.
+    let launched = |s: &&file::SystemTable| s.url.is_none() && written.bucket.is_none();
+    for (i, system) in file.system.iter().enumerate().filter(|(_, s)| launched(s)) {
         let name = system.name.as_deref().unwrap_or(&system.driver);
         let message = format!("{name} would be started for the trial, and your service is not connected to it");
         refuse(format!("system.{i}"), &message, "write the `url` of the server that your service is connected to");
@@ -294,7 +303,7 @@ fn target(
 /// What the pattern asks for, and what is written beside it.
 fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Problems) -> DeliverySpec {
     let d = &w.delivery;
-    let stored = matches!(w.pattern, Pattern::Stream | Pattern::Replay);
+    let stored = w.pattern.stored();
     let durable = d.durable.unwrap_or(stored);
     let mut refuse =
         |key: &str, message: String, hint: &str| problems.add(Problem::new(format!("{at}.{key}"), message).hint(hint));
@@ -328,6 +337,14 @@ fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Pr
     if d.max_deliver.is_some_and(|n| n < 2) {
         refuse("max-deliver", "must be at least 2".into(), "1 would deliver nothing again");
     }
+    let key_value = w.pattern == Pattern::KeyValue;
+    let history = d.history.unwrap_or(u32::from(key_value));
+    if d.history.is_some() && !key_value {
+        refuse("history", format!("{} has no key-value store", w.pattern.name()), "use `pattern = \"key-value\"`");
+    } else if key_value && !(1..=MAX_HISTORY).contains(&history) {
+        refuse("history", format!("{history} is not between 1 and {MAX_HISTORY}"), "write a number of values");
+    }
+    let chosen = if key_value && d.keys == Keys::None { Keys::RoundRobin(100) } else { d.keys };
     let keys = d.keys.count();
     if d.keys != Keys::None && !(1..=MAX_KEYS).contains(&keys) {
         refuse("keys", format!("{keys} keys are not between 1 and {MAX_KEYS}"), "write a number of keys");
@@ -348,17 +365,18 @@ fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Pr
         durable,
         backlog,
         replay_after,
-        keys: d.keys,
+        keys: chosen,
         reject_every: d.reject_every.unwrap_or(0),
         dead_every: d.dead_every.unwrap_or(0),
         max_deliver,
         slow: d.slow,
+        history,
     }
 }
 
 fn topology(at: &str, w: &file::WorkloadTable, delivery: &DeliverySpec, problems: &mut Problems) -> Topology {
     let (producers, consumers) = match w.pattern {
-        Pattern::FanOut | Pattern::QueueGroup => (1, 4),
+        Pattern::FanOut | Pattern::QueueGroup | Pattern::KeyValue => (1, 4),
         Pattern::FanIn => (4, 1),
         Pattern::MToN => (4, 4),
         Pattern::RequestReply | Pattern::Stream | Pattern::Replay => (1, 1),
@@ -377,7 +395,7 @@ fn topology(at: &str, w: &file::WorkloadTable, delivery: &DeliverySpec, problems
         problems.take(check_count(&format!("{at}.consumers"), consumers, MAX_CONNECTIONS));
     }
     let (groups, members) = match w.pattern {
-        Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream => (consumers, 1),
+        Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream | Pattern::KeyValue => (consumers, 1),
         Pattern::Replay => (consumers + 1, 1),
         Pattern::RequestReply if w.target.is_some() => (0, 0),
         Pattern::QueueGroup | Pattern::RequestReply => (1, consumers),

@@ -3,7 +3,7 @@
 
 use crate::plan::options::{OptionError, SystemOptions, misfits};
 use crate::plan::problem::{KEPT_DOT, Problem, Problems};
-use crate::plan::{BringUp, Case, DeliverySpec, Keys, Pattern, Plan, SystemSpec, SystemType, SystemTypes, Workload};
+use crate::plan::{BringUp, Case, DeliverySpec, Keys, Plan, SystemSpec, SystemType, SystemTypes, Workload};
 
 /// A system that a run leaves out, and where the scenario asks for what it lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ fn asked_by(w: &Workload, lacks: impl Fn(&Workload) -> Option<&'static str>) -> 
     };
     let without = |change: &dyn Fn(&mut DeliverySpec)| other(&|w| change(&mut w.delivery));
     // A stream is stored because it is one.
-    let stored = matches!(w.pattern, Pattern::Stream | Pattern::Replay);
+    let stored = w.pattern.stored();
     match () {
         () if other(&|w| w.target = None) => "target",
         () if without(&|d| d.dead_every = 0) => "delivery.dead-every",
@@ -84,7 +84,7 @@ fn instead(it: &Unsuited, cases: &[Case], types: &SystemTypes) -> String {
     let asked: Vec<&Workload> = asked.collect();
     let one = |t: &SystemType| t.parts.as_ref().is_none_or(|p| p.of(&SystemOptions::new()).is_ok_and(|p| p.is_empty()));
     let able = types.0.iter().filter(|t| t.external && t.present && one(t));
-    let able = able.filter(|t| asked.iter().all(|w| (t.lacks)(w).is_none()));
+    let able = able.filter(|t| asked.iter().all(|w| t.lack(w).is_none()));
     let able: Vec<String> = able.map(|t| format!("\"{}\"", t.name)).collect();
     let key = it.path.splitn(3, '.').nth(2).unwrap_or_default();
     let otherwise = if key == "pattern" { "use another pattern".to_owned() } else { format!("remove `{key}`") };

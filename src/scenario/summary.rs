@@ -115,8 +115,9 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
     let d = &w.delivery;
     let mut out = Vec::new();
     if let Some(target) = &w.target {
+        let what = if w.gets() { "the key-value store of" } else { "the service at" };
         let about = "its answers are counted, what is in them is not checked";
-        out.push(("target", format!("the service at {target}: {about}")));
+        out.push(("target", format!("{what} {target}: {about}")));
     }
     if d.durable {
         out.push(("stored", "by the broker, which acknowledges each message".to_owned()));
@@ -126,6 +127,9 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
         Keys::RoundRobin(n) => out.push(("keys", format!("{n}, in turn"))),
         Keys::Uniform(n) => out.push(("keys", format!("{n}, each equally likely"))),
         Keys::Zipf { n, exponent } => out.push(("keys", format!("{n}, by Zipf's law with exponent {exponent}"))),
+    }
+    if d.history > 0 {
+        out.push(("history", format!("{} of each key", crate::units::plural(d.history.into(), "value"))));
     }
     if d.backlog > 0 {
         out.push(("backlog", format!("{} messages, read after {}", count(d.backlog as f64), d.replay_after)));

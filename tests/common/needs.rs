@@ -86,6 +86,18 @@ pub fn system(kind: &str) -> Option<(PathBuf, String)> {
     }
 }
 
+/// A nats-server that is 2.`minor` or later.
+pub fn nats_server_since(minor: u32) -> Option<()> {
+    let (_, version) = nats_server()?;
+    let number = version.split_whitespace().find_map(|word| word.trim_start_matches('v').strip_prefix("2."));
+    let found = number.and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    if found.is_none_or(|found| found >= minor) {
+        return Some(());
+    }
+    lack(&format!("{version} is too old"), &format!("name a nats-server from 2.{minor} on in MSGBENCH_NATS_SERVER"));
+    None
+}
+
 /// The nats-server and its version.
 pub fn nats_server() -> Option<(PathBuf, String)> {
     system("nats")

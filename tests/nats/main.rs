@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod batches;
 mod core;
 mod drops;
+mod flow_control;
 mod jetstream;
+mod key_value;
 #[path = "../common/needs.rs"]
 mod needs;
 mod server;

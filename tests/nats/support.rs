@@ -71,8 +71,10 @@ impl Server {
 
 /// The workload of `pattern` with `rest` written below it.
 pub fn workloads(pattern: &str, rest: &str) -> Vec<Workload> {
+    // Only some systems have it, and a scenario that suits none of its systems is refused.
+    let system = if pattern == "key-value" { "[[system]]\ndriver = \"jetstream\"\n" } else { "" };
     let text = format!(
-        "name = \"test\"\nquestion = \"test?\"\n[[workload]]\npattern = \"{pattern}\"\nload = {{ rate = \"1k/s\" }}\n{rest}\n"
+        "name = \"test\"\nquestion = \"test?\"\n{system}[[workload]]\npattern = \"{pattern}\"\nload = {{ rate = \"1k/s\" }}\n{rest}\n"
     );
     parse(Path::new("test.toml"), text, &Overrides::default(), &msgbench::engine::Register::built_in().types())
         .unwrap()

@@ -3,8 +3,6 @@
 //! The configurations are built and read as JSON rather than through a client's types: what the
 //! server answers is recorded as it stands, with fields that a client does not know yet.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -12,9 +10,6 @@ use super::options::{AckMode, ConsumeMode, JetstreamOptions};
 use crate::driver::nats::link::NatsLink;
 use crate::driver::{DriverError, Start};
 use crate::units::Span;
-
-/// The server says at least so often that it is there.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Makes the request `verb` and gives the answer.
 ///
@@ -97,70 +92,97 @@ impl ConsumerName {
 }
 
 /// The request that makes a consumer: its verb is [`ConsumerName::verb`] of `CONSUMER.CREATE`.
-///
-/// `deliver` is where a push consumer sends to, and the group that shares it; `max_deliver` 0 is
-/// without limit.
-pub fn consumer(
-    name: &ConsumerName,
-    options: &JetstreamOptions,
-    max_deliver: u32,
-    start: Start,
-    deliver: Option<(&str, Option<&str>)>,
-) -> Value {
-    let ack = match options.ack() {
-        AckMode::None => "none",
-        AckMode::All => "all",
-        AckMode::Explicit | AckMode::Double => "explicit",
-    };
-    let mut config = json!({ "name": name.consumer, "ack_policy": ack, "replay_policy": "instant" });
-    let mut set = |key: &str, value: Value| config[key] = value;
-    if options.consumer == ConsumeMode::Ordered {
-        // As ADR-17 of the NATS project wants it: gone with its connection, never stored, never
-        // repeated.
-        set("mem_storage", true.into());
-        set("num_replicas", 1.into());
-        set("max_deliver", 1.into());
-        set("inactive_threshold", 300_000_000_000_u64.into());
-    } else {
-        set("durable_name", name.consumer.clone().into());
-        set("max_deliver", if max_deliver == 0 { json!(-1) } else { json!(max_deliver) });
-        if let Some(wait) = options.ack_wait {
-            set("ack_wait", wait.0.into());
+#[derive(Debug, Clone, Copy)]
+pub struct ConsumerRequest<'a> {
+    pub name: &'a ConsumerName,
+    pub options: &'a JetstreamOptions,
+    /// 0 is without limit.
+    pub max_deliver: u32,
+    pub start: Start,
+    /// Where a push consumer sends to, and the group that shares it.
+    pub deliver: Option<(&'a str, Option<&'a str>)>,
+    /// The field that says which subjects it reads; all of its stream where absent.
+    pub filter: Option<&'a Value>,
+}
+
+impl<'a> ConsumerRequest<'a> {
+    /// A consumer that is not pushed to and delivers as often as it takes.
+    pub fn new(name: &'a ConsumerName, options: &'a JetstreamOptions, start: Start) -> Self {
+        Self { name, options, max_deliver: 0, start, deliver: None, filter: None }
+    }
+
+    /// The request in JSON.
+    pub fn body(&self) -> Value {
+        let Self { name, options, max_deliver, .. } = *self;
+        let ack = match options.ack() {
+            AckMode::None => "none",
+            AckMode::All => "all",
+            AckMode::Explicit | AckMode::Double => "explicit",
+        };
+        let mut config = json!({ "name": name.consumer, "ack_policy": ack, "replay_policy": "instant" });
+        let mut set = |key: &str, value: Value| config[key] = value;
+        if options.consumer() == ConsumeMode::Ordered {
+            // As ADR-17 of the NATS project wants it: gone with its connection, never stored, never
+            // repeated.
+            set("mem_storage", true.into());
+            set("num_replicas", 1.into());
+            set("max_deliver", 1.into());
+            set("inactive_threshold", 300_000_000_000_u64.into());
+        } else {
+            set("durable_name", name.consumer.clone().into());
+            set("max_deliver", if max_deliver == 0 { json!(-1) } else { json!(max_deliver) });
+            if let Some(wait) = options.ack_wait {
+                set("ack_wait", wait.0.into());
+            }
+            if let Some(pending) = options.max_ack_pending {
+                set("max_ack_pending", pending.into());
+            }
+            // The server wants more deliveries than waits; without a limit the waits go with each
+            // rejection alone.
+            if !options.backoff.is_empty() && max_deliver > 0 {
+                set("backoff", options.backoff.iter().map(|s| s.0).collect());
+            }
         }
-        if let Some(pending) = options.max_ack_pending {
-            set("max_ack_pending", pending.into());
+        for (key, value) in self.filter.and_then(Value::as_object).into_iter().flatten() {
+            set(key, value.clone());
         }
-        // The server wants more deliveries than waits; without a limit the waits go with each
-        // rejection alone.
-        if !options.backoff.is_empty() && max_deliver > 0 {
-            set("backoff", options.backoff.iter().map(|s| s.0).collect());
+        self.start(&mut set);
+        self.delivery(&mut set);
+        json!({ "stream_name": name.stream, "config": config })
+    }
+
+    fn start(&self, set: &mut impl FnMut(&str, Value)) {
+        match self.start {
+            Start::Tail => set("deliver_policy", "new".into()),
+            Start::First => set("deliver_policy", "all".into()),
+            Start::Offset(sequence) => {
+                set("deliver_policy", "by_start_sequence".into());
+                // The first message of a stream has the number 1.
+                set("opt_start_seq", sequence.max(1).into());
+            }
+            Start::Time(nanos) => {
+                set("deliver_policy", "by_start_time".into());
+                set("opt_start_time", rfc3339(nanos).into());
+            }
         }
     }
-    match start {
-        Start::Tail => set("deliver_policy", "new".into()),
-        Start::First => set("deliver_policy", "all".into()),
-        Start::Offset(sequence) => {
-            set("deliver_policy", "by_start_sequence".into());
-            // The first message of a stream has the number 1.
-            set("opt_start_seq", sequence.max(1).into());
-        }
-        Start::Time(nanos) => {
-            set("deliver_policy", "by_start_time".into());
-            set("opt_start_time", rfc3339(nanos).into());
-        }
-    }
-    if let Some((subject, group)) = deliver {
+
+    fn delivery(&self, set: &mut impl FnMut(&str, Value)) {
+        let Some((subject, group)) = self.deliver else { return };
         set("deliver_subject", subject.into());
+        if let Some(limit) = self.options.rate_limit {
+            // In bits of a second.
+            set("rate_limit_bps", limit.0.saturating_mul(8).into());
+        }
         match group {
             Some(group) => set("deliver_group", group.into()),
             // A group has neither: the server would not know whose turn it is to answer.
             None => {
-                set("flow_control", true.into());
-                set("idle_heartbeat", HEARTBEAT.as_nanos().to_string().parse().unwrap_or(Value::Null));
+                set("flow_control", self.options.flow_control.unwrap_or(true).into());
+                set("idle_heartbeat", self.options.heartbeat().0.into());
             }
         }
     }
-    json!({ "stream_name": name.stream, "config": config })
 }
 
 /// RFC 3339 in UTC, to the nanosecond.
@@ -190,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_plain_consumer_leaves_to_the_server_what_is_not_asked_for() {
-        let made = consumer(&name(), &JetstreamOptions::default(), 0, Start::Tail, None);
+        let made = ConsumerRequest::new(&name(), &JetstreamOptions::default(), Start::Tail).body();
         assert_eq!(
             made,
             json!({ "stream_name": "S", "config": {
@@ -202,8 +224,12 @@ mod tests {
 
     #[test]
     fn starts_are_put_in_the_servers_words() {
-        let at =
-            |start| consumer(&name(), &JetstreamOptions::default(), 3, start, Some(("to", None)))["config"].clone();
+        let (name, options) = (name(), JetstreamOptions::default());
+        let at = |start| {
+            let deliver = Some(("to", None));
+            ConsumerRequest { max_deliver: 3, deliver, ..ConsumerRequest::new(&name, &options, start) }.body()["config"]
+                .clone()
+        };
         assert_eq!(at(Start::First)["deliver_policy"], "all");
         assert_eq!(at(Start::Offset(0))["opt_start_seq"], 1);
         assert_eq!(at(Start::Time(1_000_000_000_000_000_007))["opt_start_time"], "2001-09-09T01:46:40.000000007Z");

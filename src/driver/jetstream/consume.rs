@@ -254,6 +254,7 @@ impl Consumer for StreamConsumer {
             self.out.flush(&self.link).await?;
             let due = tokio::time::Instant::from_std(self.flow.due());
             let Ok((mut source, mut message)) = tokio::time::timeout_at(due, next(&mut self.sources)).await else {
+                self.flow.note_silence();
                 continue;
             };
             let mut at = now();

@@ -3,10 +3,12 @@
 
 use async_nats::{Message, StatusCode, Subject};
 use bytes::Bytes;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
-use super::api::{self, ConsumerName, HEARTBEAT};
+use super::api::{self, ConsumerName, ConsumerRequest};
 use super::options::{ConsumeMode, JetstreamOptions};
+use super::stream::WorkloadStream;
 use crate::driver::nats::link::NatsLink;
 use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Incident, Start};
@@ -23,12 +25,19 @@ pub struct ConsumeFlow {
     heard: Instant,
     /// Nothing is asked for before.
     hold: Instant,
+    /// The server says at least so often that it is there.
+    heartbeat: Duration,
+    /// A wait for a message ended, and nothing had been heard for two heartbeats.
+    silent: bool,
 }
 
 #[derive(Debug)]
 enum FlowKind {
     Pull(Pull),
-    Push,
+    Push {
+        /// Whether the server says that it is there.
+        beats: bool,
+    },
     Ordered(Box<OrderedConsumer>),
 }
 
@@ -40,6 +49,7 @@ struct Pull {
     /// More is asked for when no more than this is outstanding.
     refill_at: u32,
     outstanding: u32,
+    heartbeat: Duration,
 }
 
 /// A consumer that is made again, from the message after the last one, whenever one is missing.
@@ -52,6 +62,7 @@ struct OrderedConsumer {
     /// wildcard.
     deliver: String,
     options: JetstreamOptions,
+    filter: Option<Value>,
     generation: u64,
     /// Sequence in the stream and of the consumer of the last message.
     last: (u64, u64),
@@ -92,28 +103,32 @@ impl<'a> DeliveryInfo<'a> {
 impl ConsumeFlow {
     /// The flow of a consumer whose inbox begins with `inbox`, a dot at the end, and that is pushed
     /// to at `deliver`.
-    pub fn new(name: &ConsumerName, inbox: &str, deliver: &str, options: &JetstreamOptions) -> Self {
-        let kind = match options.consumer {
+    pub fn new(name: &ConsumerName, inbox: &str, deliver: &str, stream: &WorkloadStream, shared: bool) -> Self {
+        let options = &stream.options;
+        let heartbeat = options.heartbeat().duration();
+        let kind = match options.consumer() {
             ConsumeMode::Pull | ConsumeMode::Fetch => FlowKind::Pull(Pull {
                 next: Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.MSG.NEXT"))),
                 reply: Subject::from(format!("{inbox}p")),
                 batch: options.batch,
-                refill_at: if options.consumer == ConsumeMode::Pull { options.batch / 2 } else { 0 },
+                refill_at: if options.consumer() == ConsumeMode::Pull { options.batch / 2 } else { 0 },
                 outstanding: 0,
+                heartbeat,
             }),
-            ConsumeMode::Push => FlowKind::Push,
+            ConsumeMode::Push => FlowKind::Push { beats: !shared },
             ConsumeMode::Ordered => FlowKind::Ordered(Box::new(OrderedConsumer {
                 stream: name.stream.clone(),
                 base: name.consumer.clone(),
                 inbox: inbox.to_owned(),
                 deliver: deliver.to_owned(),
                 options: options.clone(),
+                filter: stream.filter(),
                 generation: 0,
                 last: (0, 0),
                 making: None,
             })),
         };
-        Self { kind, heard: Instant::now(), hold: Instant::now() }
+        Self { kind, heard: Instant::now(), hold: Instant::now(), heartbeat, silent: false }
     }
 
     /// The first consumer of an ordered flow.
@@ -124,34 +139,51 @@ impl ConsumeFlow {
         }
     }
 
+    /// The server has made the first consumer of an ordered flow: where it begins is where the next
+    /// one begins if this one is lost before anything came.
+    pub fn begun(&mut self, made: &Value) {
+        if let (FlowKind::Ordered(ordered), Some(last)) = (&mut self.kind, made["delivered"]["stream_seq"].as_u64()) {
+            ordered.last.0 = last;
+        }
+    }
+
     /// Something came from the server.
     pub fn note_message(&mut self) {
         self.heard = Instant::now();
+    }
+
+    /// A wait for a message ended without one. While a consumer does other things nothing is heard
+    /// either; only a wait says that nothing was there.
+    pub fn note_silence(&mut self) {
+        self.silent = self.heard.elapsed() > 2 * self.heartbeat;
     }
 
     /// When [`ConsumeFlow::upkeep`] has something to do at the latest.
     pub fn due(&self) -> Instant {
         match &self.kind {
             FlowKind::Pull(pull) if pull.outstanding <= pull.refill_at => self.hold.max(Instant::now() + PAUSE / 10),
-            _ => self.heard + 2 * HEARTBEAT + PAUSE,
+            _ => self.heard + 2 * self.heartbeat + PAUSE,
         }
     }
 
     /// Asks for more where there is room, and again where nothing was heard for too long.
     pub fn upkeep(&mut self, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
         let now = Instant::now();
-        let silent = now.duration_since(self.heard) > 2 * HEARTBEAT;
+        let silent = std::mem::take(&mut self.silent);
         if silent {
             self.heard = now;
-            if !matches!(self.kind, FlowKind::Push) {
-                link.incidents.note(
-                    Incident::Client,
-                    format!("no heartbeat of a consumer within {} s: asked again", 2 * HEARTBEAT.as_secs()),
-                );
+            let next = match self.kind {
+                FlowKind::Push { beats: false } => None,
+                FlowKind::Push { .. } => Some(""),
+                FlowKind::Pull(_) | FlowKind::Ordered(_) => Some(": asked again"),
+            };
+            if let Some(next) = next {
+                let wait = (2 * self.heartbeat).as_secs_f64();
+                link.incidents.note(Incident::Client, format!("no heartbeat of a consumer within {wait} s{next}"));
             }
         }
         match &mut self.kind {
-            FlowKind::Push => Ok(()),
+            FlowKind::Push { .. } => Ok(()),
             FlowKind::Pull(pull) => {
                 if silent {
                     pull.outstanding = 0;
@@ -174,7 +206,7 @@ impl ConsumeFlow {
         out: &mut Outbox,
     ) -> Result<bool, DriverError> {
         match &mut self.kind {
-            FlowKind::Push => Ok(true),
+            FlowKind::Push { .. } => Ok(true),
             FlowKind::Pull(pull) => {
                 pull.outstanding = pull.outstanding.saturating_sub(1);
                 pull.refill(link, out)?;
@@ -257,7 +289,7 @@ impl Pull {
         }
         let batch = self.batch - self.outstanding;
         self.outstanding = self.batch;
-        let (expires, heartbeat) = (EXPIRES.as_nanos(), HEARTBEAT.as_nanos());
+        let (expires, heartbeat) = (EXPIRES.as_nanos(), self.heartbeat.as_nanos());
         let request = format!("{{\"batch\":{batch},\"expires\":{expires},\"idle_heartbeat\":{heartbeat}}}");
         out.offer(link, self.next.clone(), Some(self.reply.clone()), request.into())
     }
@@ -294,8 +326,13 @@ impl OrderedConsumer {
         link.incidents
             .note(Incident::Client, format!("an ordered consumer starts again after message {}", self.last.0));
         let name = self.name();
-        let request =
-            api::consumer(&name, &self.options, 1, Start::Offset(self.last.0 + 1), Some((&self.deliver, None)));
+        let filter = self.filter.as_ref();
+        let request = ConsumerRequest {
+            deliver: Some((&self.deliver, None)),
+            filter,
+            ..ConsumerRequest::new(&name, &self.options, Start::Offset(self.last.0 + 1))
+        };
+        let request = request.body();
         let reply = Subject::from(format!("{}c.{}", self.inbox, self.generation));
         let verb = format!("$JS.API.{}", name.verb("CONSUMER.CREATE"));
         out.offer(link, verb.into(), Some(reply), request.to_string().into())

@@ -14,172 +14,62 @@
 //! record.
 
 mod api;
+mod batch;
 mod consume;
+mod copy;
 mod dead;
+mod facts;
 mod flow;
 mod options;
 mod produce;
+mod setup;
+mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use async_nats::Subject;
-use serde_json::Value;
+use tokio::task::AbortHandle;
 
 use super::nats::link::{BufferArena, NatsLink, headers};
 use super::nats::listener::{Listener, MessageCount};
 use super::nats::options::ConnectionOptions;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
-use super::{
-    Acknowledgement, ClientSlot, Driver, DriverError, Durability, Facts, Guarantees, Incidents, Order, Start, Stated,
-    Target,
-};
+use super::{ClientSlot, Driver, DriverError, Facts, Guarantees, Incidents, Order, Start, Stated, Target};
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
-use api::{ConsumerName, call, limit};
+use crate::units::Nanos;
+use api::{ConsumerName, ConsumerRequest, call};
 use consume::{Acknowledger, StreamConsumer, SubscriptionRole};
 use dead::DeadLetters;
+use facts::acknowledgement;
 use flow::ConsumeFlow;
 pub(super) use options::JetstreamOptions;
 use options::{ConsumeMode, PublishMode, Retention};
 use produce::{AckTracker, StreamProducer};
+use stream::WorkloadStream;
 
 #[derive(Debug)]
 pub struct JetstreamDriver {
     target: Target,
     connection: ConnectionOptions,
-    options: JetstreamOptions,
     workloads: Vec<Workload>,
+    /// The stream of each workload.
+    streams: Vec<WorkloadStream>,
     link: NatsLink,
     facts: Facts,
     incidents: Incidents,
     /// Workloads and groups whose consumer exists.
     made: tokio::sync::Mutex<BTreeSet<(usize, u32)>>,
+    /// What runs on the control thread while load runs.
+    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl JetstreamDriver {
-    fn stream(&self, workload: usize) -> String {
-        stream(self.target.run, workload)
-    }
-
     fn dead_subject(&self, workload: usize, group: u32) -> String {
         format!("mbd.{:08x}.{workload}.{group}", self.target.run)
     }
-
-    /// Makes streams and reads back what they became.
-    async fn set_up(&mut self) -> Result<(), DriverError> {
-        for (i, w) in self.workloads.iter().enumerate() {
-            let name = self.stream(i);
-            let subjects = format!("mbs.{:08x}.{i}.>", self.target.run);
-            let made = create(&self.link, &api::stream(&name, &subjects, &self.options)).await?;
-            if w.delivery.max_deliver > 0 {
-                let dead = JetstreamOptions {
-                    storage: self.options.storage,
-                    replicas: self.options.replicas,
-                    ..JetstreamOptions::default()
-                };
-                let subjects = format!("mbd.{:08x}.{i}.>", self.target.run);
-                create(&self.link, &api::stream(&format!("{name}_DEAD"), &subjects, &dead)).await?;
-            }
-            if i == 0 {
-                let (durability, settings) = stream_facts(&made["config"]);
-                self.facts.guarantees.durability = durability;
-                self.facts.settings.extend(settings);
-                let probed = self.probe(&name, w).await?;
-                self.facts.settings.extend(probed);
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes a consumer as those to come, to read back what the server makes of it, and removes it.
-    async fn probe(&self, stream: &str, w: &Workload) -> Result<BTreeMap<String, String>, DriverError> {
-        let name = ConsumerName { stream: stream.to_owned(), consumer: "probe".into() };
-        let pushed = matches!(self.options.consumer, ConsumeMode::Push | ConsumeMode::Ordered);
-        let deliver = format!("mbi.{:08x}.probe", self.target.run);
-        let deliver = pushed.then_some((deliver.as_str(), None));
-        let start = self.start(Start::Tail);
-        let request = api::consumer(&name, &self.options, w.delivery.max_deliver, start, deliver);
-        let made = call(&self.link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
-        call(&self.link, "remove a consumer", &name.verb("CONSUMER.DELETE"), &Value::Null).await?;
-        let c = &made["config"];
-        Ok(BTreeMap::from([
-            ("consumer".into(), format!("{:?}", self.options.consumer).to_lowercase()),
-            ("ack_policy".into(), c["ack_policy"].as_str().unwrap_or("unknown").into()),
-            ("ack_wait".into(), limit(&c["ack_wait"], true)),
-            ("max_deliver".into(), limit(&c["max_deliver"], false)),
-            ("max_ack_pending".into(), limit(&c["max_ack_pending"], false)),
-        ]))
-    }
-
-    /// Work queues must be read from the first message on; theirs are empty when they are.
-    fn start(&self, start: Start) -> Start {
-        if self.options.retention == Retention::WorkQueue { Start::First } else { start }
-    }
-
-    async fn remove(&self) -> Result<(), DriverError> {
-        let mut result = Ok(());
-        for (i, w) in self.workloads.iter().enumerate() {
-            let name = self.stream(i);
-            let dead = (w.delivery.max_deliver > 0).then(|| format!("{name}_DEAD"));
-            for name in [Some(name), dead].into_iter().flatten() {
-                let removed = call(&self.link, "remove a stream", &format!("STREAM.DELETE.{name}"), &Value::Null).await;
-                // Every stream is tried, and the first failure told.
-                result = result.and(removed.map(|_| ()));
-            }
-        }
-        result
-    }
-
-    /// The number of messages that a consumer may leave unacknowledged decides how it is told apart
-    /// in the record.
-    fn acknowledgement(&self) -> Stated<Acknowledgement> {
-        let publish = match self.options.publish {
-            PublishMode::Async => format!("publish async, at most {} in flight", self.options.in_flight()),
-            PublishMode::Sync => "publish sync".into(),
-            PublishMode::FireAndForget => "publish without".into(),
-        };
-        let level = match self.options.publish {
-            PublishMode::FireAndForget => Acknowledgement::None,
-            // A stream of several replicas acknowledges what a majority has.
-            PublishMode::Async | PublishMode::Sync if self.options.replicas > 1 => Acknowledgement::Replicas,
-            PublishMode::Async | PublishMode::Sync => Acknowledgement::Leader,
-        };
-        Stated::new(level, format!("{publish}; consume {}", format!("{:?}", self.options.ack()).to_lowercase()))
-    }
-}
-
-fn stream(run: u32, workload: usize) -> String {
-    format!("MSGBENCH_{run:08x}_{workload}")
-}
-
-async fn create(link: &NatsLink, config: &Value) -> Result<Value, DriverError> {
-    let name = config["name"].as_str().unwrap_or_default();
-    call(link, "make a stream", &format!("STREAM.CREATE.{name}"), config).await
-}
-
-/// Where the stream keeps messages, and its settings. How often nats-server syncs files is a
-/// setting of its own.
-fn stream_facts(c: &Value) -> (Stated<Durability>, BTreeMap<String, String>) {
-    let word = |key: &str| c[key].as_str().unwrap_or("unknown").to_owned();
-    let replicas = c["num_replicas"].to_string();
-    let copies = if replicas == "1" { "1 server".into() } else { format!("{replicas} servers") };
-    let level = match c["storage"].as_str() {
-        Some("file") => Durability::File,
-        Some("memory") => Durability::Memory,
-        _ => Durability::Unstated,
-    };
-    let settings = BTreeMap::from([
-        ("storage".into(), word("storage")),
-        ("replicas".into(), replicas),
-        ("retention".into(), word("retention")),
-        ("discard".into(), word("discard")),
-        ("max_messages".into(), limit(&c["max_msgs"], false)),
-        ("max_bytes".into(), limit(&c["max_bytes"], false)),
-        ("max_age".into(), limit(&c["max_age"], true)),
-        ("duplicate_window".into(), limit(&c["duplicate_window"], true)),
-    ]);
-    (Stated::new(level, format!("{} of {copies}", word("storage"))), settings)
 }
 
 impl Driver for JetstreamDriver {
@@ -206,12 +96,16 @@ impl Driver for JetstreamDriver {
         let (version, settings) = basics(&link, &connection);
         let facts = Facts { version, client: CLIENT.into(), settings, ..Facts::default() };
         let made = tokio::sync::Mutex::default();
+        let streams = WorkloadStream::all(target.run, workloads, &options);
         let workloads = workloads.to_vec();
-        let mut it = Self { target, connection, options, workloads, link, facts, incidents, made };
+        let mut it =
+            Self { target, connection, workloads, streams, link, facts, incidents, made, tasks: Mutex::default() };
+        // All have the same options, but for what a bucket has by default.
+        let options = it.streams.first().map_or(options, |s| s.options.clone());
         it.facts.guarantees = Guarantees {
-            delivery: it.options.delivery(),
+            delivery: options.delivery(),
             order: Stated::new(Order::Stream, "per stream, but for redelivery"),
-            acknowledgement: it.acknowledgement(),
+            acknowledgement: acknowledgement(&options),
             durability: Stated::default(),
         };
         let unknown = "unknown: give the server's monitoring port as option `monitor`";
@@ -231,25 +125,40 @@ impl Driver for JetstreamDriver {
         &self.incidents
     }
 
+    fn measured_from(&self, origin: Nanos) {
+        let copied = self.streams.iter().filter_map(|s| s.copy().map(|_| s.read()));
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.extend(copied.map(|name| copy::follow(self.link.clone(), name, origin)));
+    }
+
+    fn halt(&mut self) {
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tasks.drain(..).for_each(|task| task.abort());
+    }
+
     async fn producer(&self, slot: ClientSlot) -> Result<StreamProducer, DriverError> {
         let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-producer").await?;
         let (run, workload, index) = (self.target.run, slot.workload, slot.index);
-        let base = format!("mbs.{run:08x}.{workload}.");
+        let stream = &self.streams[workload];
+        let options = &stream.options;
         let channels = self.workloads[workload].topology.channels;
-        let acks = if self.options.publish == PublishMode::FireAndForget {
+        let reads = self.reads(workload);
+        let acks = if options.publish == PublishMode::FireAndForget && reads.is_none() {
             None
         } else {
             let prefix = format!("mba.{run:08x}.{workload}.{index}.");
-            let inbox = link.subscribe(format!("{prefix}*"), None).await?;
-            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, self.options.in_flight()))
+            let inbox = link.subscribe(format!("{prefix}>"), None).await?;
+            let batches = stream.batches(index).filter(|_| reads.is_none());
+            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, options.in_flight(), batches))
         };
         Ok(StreamProducer {
             link,
-            subjects: (0..channels).map(|channel| Subject::from(format!("{base}{channel}"))).collect(),
-            keyed: format!("{base}key.").into_bytes(),
+            subjects: (0..channels).map(|channel| Subject::from(format!("{}{channel}", stream.prefix))).collect(),
+            keyed: stream.keys(index).into_bytes(),
             acks,
+            reads,
             headers: headers(self.connection.headers),
-            identity: if self.options.exactly_once { format!("{run:08x}.{index}.") } else { String::new() },
+            identity: if options.exactly_once { format!("{run:08x}.{index}.") } else { String::new() },
             arena: BufferArena::default(),
         })
     }
@@ -257,16 +166,17 @@ impl Driver for JetstreamDriver {
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<StreamConsumer, DriverError> {
         let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-consumer").await?;
         let (run, ClientSlot { workload, group, index }) = (self.target.run, slot);
-        let w = &self.workloads[workload];
+        let (w, stream) = (&self.workloads[workload], &self.streams[workload]);
+        let (options, filter) = (&stream.options, stream.filter());
         let inbox = format!("mbi.{run:08x}.{workload}.{group}.{index}.");
         let mut sources = vec![(SubscriptionRole::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
-        let name = ConsumerName { stream: self.stream(workload), consumer: format!("g{group}") };
+        let name = ConsumerName { stream: stream.read(), consumer: format!("g{group}") };
         let shared = w.topology.members > 1;
         // The server looks for a subscription to this very subject: one with a wildcard would not
         // do.
         let own = if shared { String::new() } else { format!(".{index}") };
         let deliver = format!("mbp.{run:08x}.{workload}.{group}{own}");
-        if matches!(self.options.consumer, ConsumeMode::Push | ConsumeMode::Ordered) {
+        if matches!(options.consumer(), ConsumeMode::Push | ConsumeMode::Ordered) {
             let subscriber = link.subscribe(deliver.clone(), shared.then(|| name.consumer.clone())).await?;
             sources.insert(0, (SubscriptionRole::Deliver, subscriber));
         }
@@ -274,29 +184,38 @@ impl Driver for JetstreamDriver {
         let dead = (max_deliver > 0).then(|| DeadLetters {
             stream: name.stream.clone(),
             subject: Subject::from(self.dead_subject(workload, group)),
-            remove: self.options.retention == Retention::WorkQueue,
+            remove: options.retention == Retention::WorkQueue,
             open: BTreeMap::new(),
         });
         if dead.is_some() {
             let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
             sources.push((SubscriptionRole::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
         }
-        let flow = ConsumeFlow::new(&name, &inbox, &deliver, &self.options);
-        let start = self.start(start);
+        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream, shared);
+        let start = setup::start(stream, start);
         if let Some(name) = flow.ordered() {
-            let request = api::consumer(&name, &self.options, 1, start, Some((&deliver, None)));
-            call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+            let request = ConsumerRequest {
+                deliver: Some((&deliver, None)),
+                filter: filter.as_ref(),
+                ..ConsumerRequest::new(&name, options, start)
+            };
+            let made = call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
+            flow.begun(&made);
         } else {
             let mut made = self.made.lock().await;
             if !made.contains(&(workload, group)) {
-                let to = (self.options.consumer == ConsumeMode::Push)
-                    .then(|| (deliver.as_str(), shared.then_some(name.consumer.as_str())));
-                let request = api::consumer(&name, &self.options, max_deliver, start, to);
-                call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+                let request = ConsumerRequest {
+                    max_deliver,
+                    deliver: (options.consumer() == ConsumeMode::Push)
+                        .then(|| (deliver.as_str(), shared.then_some(name.consumer.as_str()))),
+                    filter: filter.as_ref(),
+                    ..ConsumerRequest::new(&name, options, start)
+                };
+                call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
                 made.insert((workload, group));
             }
         }
-        let acks = Acknowledger::new(self.options.ack(), &self.options.backoff);
+        let acks = Acknowledger::new(options.ack(), &options.backoff);
         let (out, account) = (Outbox::default(), MessageCount::open(&link, workload));
         Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out, account })
     }

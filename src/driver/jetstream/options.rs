@@ -5,12 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::facts::{Delivery, Stated};
 use crate::plan::options::{SystemOptions, read};
-use crate::plan::{Role, Workload};
+use crate::plan::{Pattern, Role, Workload};
 use crate::units::{Bytes, Span};
 
 /// Acknowledgements that may be outstanding for one producer: the engine keeps the stamps of so
 /// many.
 const MAX_IN_FLIGHT: u32 = 1 << 18;
+/// Bytes of a second that a server can be told to keep to.
+const MIN_RATE: u64 = 1 << 10;
+const MAX_RATE: u64 = 1 << 40;
+/// The server refuses shorter ones, and a pull ends before it would see a longer one twice.
+const MIN_HEARTBEAT: Span = Span::millis(100);
+const MAX_HEARTBEAT: Span = Span::secs(15);
+/// Messages of a batch that is published, by the server's own limit.
+const MAX_PUBLISH_BATCH: u32 = 1000;
 /// Messages of one pull.
 const MAX_BATCH: u32 = 100_000;
 
@@ -36,10 +44,17 @@ pub struct JetstreamOptions {
     pub duplicate_window: Option<Span>,
     /// How messages are published. Default: "async".
     pub publish: PublishMode,
-    /// With "async": messages of a producer that may be unacknowledged. Default: 4096.
+    /// Messages of a producer that may be unacknowledged, but with "sync". Default: 4096.
     pub in_flight: u32,
-    /// How messages are consumed. Default: "pull".
-    pub consumer: ConsumeMode,
+    /// With "atomic-batch" and "fast-batch": messages of a batch. Default: 100.
+    pub publish_batch: u32,
+    /// With "atomic-batch" and "fast-batch": how long a batch that is not full is open at most.
+    /// Default: 5ms.
+    pub publish_linger: Span,
+    /// Which stream consumers read. Default: "stream".
+    pub read_from: ReadFrom,
+    /// How messages are consumed. Default: "pull"; "ordered" for the watchers of key-value.
+    pub consumer: Option<ConsumeMode>,
     /// Messages that a consumer asks for at once, with "pull" and "fetch". Default: 512.
     pub batch: u32,
     /// How consumers acknowledge. Default: "explicit"; "double" with `exactly-once`; "none" for an
@@ -49,6 +64,14 @@ pub struct JetstreamOptions {
     pub ack_wait: Option<Span>,
     /// Deliveries that a consumer may leave unacknowledged. Default: the server's, 1000.
     pub max_ack_pending: Option<u32>,
+    /// With "push" and "ordered": bytes per second that the server sends to a consumer. Default:
+    /// without limit.
+    pub rate_limit: Option<Bytes>,
+    /// With "push": whether the server waits for a client that does not keep up. Default: true,
+    /// where no group shares the consumer.
+    pub flow_control: Option<bool>,
+    /// How often the server says that it is there while it has no message. Default: 5s.
+    pub idle_heartbeat: Option<Span>,
     /// Waits before the first, second... redelivery; the last one holds for all that follow.
     /// Default: none.
     pub backoff: Vec<Span>,
@@ -70,11 +93,17 @@ impl Default for JetstreamOptions {
             duplicate_window: None,
             publish: PublishMode::Async,
             in_flight: 4096,
-            consumer: ConsumeMode::Pull,
+            publish_batch: 100,
+            publish_linger: Span::millis(5),
+            read_from: ReadFrom::Stream,
+            consumer: None,
             batch: 512,
             ack: None,
             ack_wait: None,
             max_ack_pending: None,
+            rate_limit: None,
+            flow_control: None,
+            idle_heartbeat: None,
             backoff: Vec::new(),
             exactly_once: false,
         }
@@ -121,6 +150,22 @@ pub enum PublishMode {
     Sync,
     /// None is asked for.
     FireAndForget,
+    /// In batches that are stored whole or not at all. Server 2.12 or later.
+    AtomicBatch,
+    /// In batches of which one acknowledgement stands for many messages. Server 2.14 or later.
+    FastBatch,
+}
+
+/// Which stream consumers read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadFrom {
+    /// The one that is published to.
+    Stream,
+    /// A mirror of it.
+    Mirror,
+    /// A stream that has it as its source.
+    Source,
 }
 
 /// How messages are consumed.
@@ -171,13 +216,30 @@ impl JetstreamOptions {
             ("replicas", it.replicas, 5),
             ("in-flight", it.in_flight, MAX_IN_FLIGHT),
             ("batch", it.batch, MAX_BATCH),
+            ("publish-batch", it.publish_batch, MAX_PUBLISH_BATCH),
             ("max-ack-pending", it.max_ack_pending.unwrap_or(1), u32::MAX),
         ] {
             if !(1..=max).contains(&value) {
                 return Err(format!("option `{name}`: {value} is not between 1 and {max}"));
             }
         }
-        if it.consumer == ConsumeMode::Ordered && it.ack.is_some_and(|ack| ack != AckMode::None) {
+        if !(Span::millis(1)..=Span::secs(5)).contains(&it.publish_linger) {
+            return Err("option `publish-linger`: must be between 1ms and 5s".to_owned());
+        }
+        let pushed = matches!(it.consumer(), ConsumeMode::Push | ConsumeMode::Ordered);
+        if it.rate_limit.is_some_and(|limit| !(MIN_RATE..=MAX_RATE).contains(&limit.0)) {
+            return Err("option `rate-limit`: must be between 1KiB and 1TiB, of a second".to_owned());
+        }
+        if it.rate_limit.is_some() && !pushed {
+            return Err("option `rate-limit`: who asks for messages sets the pace; use consumer = push".to_owned());
+        }
+        if it.flow_control.is_some() && it.consumer() != ConsumeMode::Push {
+            return Err("option `flow-control`: only a consumer that is pushed to has the choice; remove it".to_owned());
+        }
+        if it.idle_heartbeat.is_some_and(|span| !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&span)) {
+            return Err(format!("option `idle-heartbeat`: must be between {MIN_HEARTBEAT} and {MAX_HEARTBEAT}"));
+        }
+        if it.consumer() == ConsumeMode::Ordered && it.ack.is_some_and(|ack| ack != AckMode::None) {
             return Err("option `ack`: an ordered consumer acknowledges nothing; remove it".to_owned());
         }
         if it.exactly_once {
@@ -199,11 +261,20 @@ impl JetstreamOptions {
     /// The option that stands against it.
     pub fn suit(&self, workloads: &[Workload]) -> Result<(), String> {
         for w in workloads {
+            if self.read_from != ReadFrom::Stream && (w.pattern == Pattern::KeyValue || w.gets()) {
+                return Err(format!("option `read-from`: {} is a bucket, which is read itself", w.name));
+            }
+            if self.read_from != ReadFrom::Stream && self.retention != Retention::Limits {
+                return Err("option `retention`: acknowledging a copy removes nothing; use limits".to_owned());
+            }
+            if w.pattern == Pattern::KeyValue && self.retention != Retention::Limits {
+                return Err(format!("option `retention`: {} is a bucket, which has limits; remove it", w.name));
+            }
             let rejects = w.delivery.reject_every > 0 || w.delivery.dead_every > 0;
             if rejects && !matches!(self.ack(), AckMode::Explicit | AckMode::Double) {
                 return Err(format!("option `ack`: the messages that {} rejects need explicit or double", w.name));
             }
-            if w.topology.members > 1 && self.consumer == ConsumeMode::Ordered {
+            if w.topology.members > 1 && self.consumer() == ConsumeMode::Ordered {
                 return Err(format!(
                     "option `consumer`: the consumers of {} share messages; ordered ones cannot",
                     w.name
@@ -222,6 +293,14 @@ impl JetstreamOptions {
             if self.retention == Retention::WorkQueue && self.ack() == AckMode::None {
                 return Err("option `ack`: a work queue needs acknowledgements".to_owned());
             }
+            let shared = w.topology.members > 1 && self.consumer() == ConsumeMode::Push;
+            if shared && (self.flow_control == Some(true) || self.idle_heartbeat.is_some()) {
+                let option = if self.idle_heartbeat.is_some() { "idle-heartbeat" } else { "flow-control" };
+                return Err(format!(
+                    "option `{option}`: the consumers of {} share what is pushed; the server knows no one of them to ask",
+                    w.name
+                ));
+            }
             let deliveries = w.delivery.max_deliver as usize;
             if deliveries > 0 && self.backoff.len() >= deliveries {
                 return Err(format!(
@@ -234,14 +313,24 @@ impl JetstreamOptions {
         Ok(())
     }
 
+    /// How messages are consumed, the default filled in.
+    pub fn consumer(&self) -> ConsumeMode {
+        self.consumer.unwrap_or(ConsumeMode::Pull)
+    }
+
     /// How consumers acknowledge, the default filled in.
     pub fn ack(&self) -> AckMode {
-        let default = match (self.consumer, self.exactly_once) {
+        let default = match (self.consumer(), self.exactly_once) {
             (ConsumeMode::Ordered, _) => AckMode::None,
             (_, true) => AckMode::Double,
             _ => AckMode::Explicit,
         };
         self.ack.unwrap_or(default)
+    }
+
+    /// How often the server says at least that it is there.
+    pub fn heartbeat(&self) -> Span {
+        self.idle_heartbeat.unwrap_or(Span::secs(5))
     }
 
     /// Messages of a producer that may be unacknowledged.
@@ -259,7 +348,7 @@ impl JetstreamOptions {
             () if self.publish == PublishMode::FireAndForget => {
                 (AtMostOnce, "at most once: publishers ask for no acknowledgement")
             }
-            () if self.consumer == ConsumeMode::Ordered => {
+            () if self.consumer() == ConsumeMode::Ordered => {
                 (AtLeastOnce, "at least once: acknowledged by the stream, read again from a gap")
             }
             () if self.ack() == AckMode::None => (AtMostOnce, "at most once: consumers do not acknowledge"),
@@ -307,6 +396,19 @@ mod tests {
                 json!({ "exactly-once": true, "publish": "fire-and-forget" }),
                 "option `publish`: `exactly-once` needs acknowledged messages; use async or sync",
             ),
+            (
+                json!({ "rate-limit": "1MiB" }),
+                "option `rate-limit`: who asks for messages sets the pace; use consumer = push",
+            ),
+            (
+                json!({ "consumer": "push", "rate-limit": "1B" }),
+                "option `rate-limit`: must be between 1KiB and 1TiB, of a second",
+            ),
+            (
+                json!({ "consumer": "ordered", "flow-control": false }),
+                "option `flow-control`: only a consumer that is pushed to has the choice; remove it",
+            ),
+            (json!({ "idle-heartbeat": "1ms" }), "option `idle-heartbeat`: must be between 100ms and 15s"),
             (json!({ "exactly-once": true, "ack": "all" }), "option `ack`: `exactly-once` needs double; remove it"),
         ] {
             assert_eq!(read(value).unwrap_err(), words);

@@ -135,7 +135,8 @@ pub struct Ledger {
     pub expected: u64,
     /// Deliveries made, each message once per group.
     pub delivered: u64,
-    /// Deliveries owed and never made: `expected` - `delivered` - `dead_lettered` - `in_flight`.
+    /// Deliveries owed and never made: `expected` - `delivered` - `dead_lettered` - `superseded` -
+    /// `in_flight`.
     pub lost: u64,
     /// Deliveries owed that were on their way when the user gave the trial up: neither made nor
     /// lost.
@@ -161,6 +162,10 @@ pub struct Ledger {
     /// Messages that went down the dead-letter path, each once for each group.
     #[serde(default)]
     pub dead_lettered: u64,
+    /// Updates of a key-value store that a watcher did not get because so many later values of the
+    /// same key came first that the store may have replaced them.
+    #[serde(default)]
+    pub superseded: u64,
     /// Messages whose checksum did not hold.
     pub corrupted: u64,
     /// Messages of another run, or of none.

@@ -44,7 +44,10 @@ fn size(workload: &Workload) -> String {
 fn reach(workload: &Workload) -> String {
     let t = &workload.topology;
     if let Some(target) = &workload.target {
-        return format!("each request answered by the service at {target}");
+        return match workload.gets() {
+            true => format!("each request gets a key of {target}"),
+            false => format!("each request answered by the service at {target}"),
+        };
     }
     match (t.groups, t.members) {
         (_, 1) if t.reply => "each request answered by the one responder".into(),

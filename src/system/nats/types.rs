@@ -66,7 +66,8 @@ impl Provider for NatsType {
 impl Provider for JetstreamType {
     fn describe(&self) -> SystemType {
         SystemType {
-            lacks: |w| w.topology.reply.then_some("no request/reply on streams"),
+            lacks: |w| (w.topology.reply && !w.gets()).then_some("no request/reply on streams"),
+            key_value: true,
             protocol: Some(NATS),
             options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("jetstream", "A NATS server, streams of JetStream.")

@@ -32,7 +32,7 @@ pub(super) fn headline(context: &AnswerContext<'_>) -> String {
                 return words;
             }
             said = true;
-            let through = if first.plan().target.is_some() { "through " } else { "" };
+            let through = if first.plan().service().is_some() { "through " } else { "" };
             format!("{words} than {through}{}", first.name())
         })
         .collect();
@@ -62,7 +62,7 @@ fn nothing(context: &AnswerContext<'_>) -> String {
 fn first_words(side: &AnswerSide<'_>) -> String {
     let Some(figure) = &side.typical else { return String::new() };
     let name = side.name();
-    if let (Some(target), Measured::Time) = (&side.plan().target, figure.measured) {
+    if let (Some(target), Measured::Time) = (side.plan().service(), figure.measured) {
         let service = format!("The service at {target}");
         return match figure.value.is_infinite() {
             true => format!("{service} leaves most requests through {name} without answer"),
@@ -97,7 +97,7 @@ fn tail_words(side: &AnswerSide<'_>, quantile: f64) -> String {
 /// `kafka in 4.1 ms, 28 times slower (24.7 to 31.1)`.
 fn other_words(context: &AnswerContext<'_>, first: &AnswerSide<'_>, side: &AnswerSide<'_>, alone: bool) -> String {
     let (Some(best), Some(figure)) = (&first.typical, &side.typical) else { return String::new() };
-    let service = side.plan().target.is_some();
+    let service = side.plan().service().is_some();
     let name = if service { format!("through {}", side.name()) } else { side.name().to_owned() };
     let value = match figure.measured {
         Measured::Rate => figure.words(),

@@ -130,5 +130,9 @@ fn nothing_lost(whole: &[&AnswerSide<'_>], all: bool) -> String {
     let in_flight = total(|l| l.in_flight);
     let waiting =
         if in_flight > 0 { format!("; {} were on their way when it ended", digits(in_flight)) } else { String::new() };
-    format!("{subject} ({count}{waiting}).")
+    let newer = match total(|l| l.superseded) {
+        0 => String::new(),
+        n => format!("; {} were superseded by later values of their keys", digits(n)),
+    };
+    format!("{subject} ({count}{newer}{waiting}).")
 }

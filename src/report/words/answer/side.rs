@@ -171,6 +171,7 @@ impl<'a> AnswerSide<'a> {
             total.duplicated += l.duplicated;
             total.reordered += l.reordered;
             total.dead_lettered += l.dead_lettered;
+            total.superseded += l.superseded;
             total.in_flight += l.in_flight;
             total.corrupted += l.corrupted;
         }

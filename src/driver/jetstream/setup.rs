@@ -1,0 +1,160 @@
+//! The streams of a trial: made, read back, filled and removed.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::JetstreamDriver;
+use super::api::{self, ConsumerName, ConsumerRequest, call, limit};
+use super::facts::stream_facts;
+use super::options::{ConsumeMode, JetstreamOptions, Retention};
+use super::produce::KeyReads;
+use super::stream::WorkloadStream;
+use crate::driver::nats::link::NatsLink;
+use crate::driver::{ClientSlot, Confirmation, Driver, DriverError, Outgoing, Producer, Start};
+use crate::plan::{ServiceTarget, Workload};
+
+impl JetstreamDriver {
+    /// Makes streams and reads back what they became.
+    pub(super) async fn set_up(&mut self) -> Result<(), DriverError> {
+        let mut known = false;
+        for (i, (w, stream)) in self.workloads.iter().zip(&self.streams).enumerate().filter(|(_, (w, _))| !w.gets()) {
+            let made = create(&self.link, &stream.config()).await?;
+            if let Some(copy) = stream.copy() {
+                create(&self.link, &copy).await?;
+            }
+            if w.delivery.max_deliver > 0 {
+                let dead = JetstreamOptions {
+                    storage: stream.options.storage,
+                    replicas: stream.options.replicas,
+                    ..JetstreamOptions::default()
+                };
+                let subjects = format!("mbd.{:08x}.{i}.>", self.target.run);
+                create(&self.link, &api::stream(&format!("{}_DEAD", stream.name), &subjects, &dead)).await?;
+            }
+            if !known {
+                known = true;
+                let (durability, settings) = stream_facts(&made["config"]);
+                self.facts.guarantees.durability = durability;
+                self.facts.settings.extend(settings);
+                let probed = self.probe(stream, w).await?;
+                self.facts.settings.extend(probed);
+            }
+        }
+        for i in (0..self.workloads.len()).filter(|i| self.workloads[*i].gets()) {
+            self.fill(i).await?;
+        }
+        Ok(())
+    }
+
+    /// The workload that puts into the bucket that this one gets keys of.
+    fn bucket_of(&self, workload: usize) -> Option<(usize, &Workload)> {
+        let Some(ServiceTarget::Bucket { bucket }) = &self.workloads[workload].target else { return None };
+        self.workloads.iter().enumerate().find(|(_, w)| w.name == *bucket)
+    }
+
+    /// What a workload reads, where it gets keys.
+    pub(super) fn reads(&self, workload: usize) -> Option<KeyReads> {
+        let (_, w) = self.bucket_of(workload)?;
+        let prefixes = (0..w.topology.producers).map(|p| self.streams[workload].gets(p).into_bytes());
+        Some(KeyReads { prefixes: prefixes.collect(), keys: w.delivery.keys.count().into() })
+    }
+
+    /// Puts a first value of every key that a workload will get: watchers see updates alone.
+    async fn fill(&self, workload: usize) -> Result<(), DriverError> {
+        let Some((index, w)) = self.bucket_of(workload) else { return Ok(()) };
+        let payload = vec![0; w.payload.size.largest().0 as usize];
+        let keys = u64::from(w.delivery.keys.count());
+        for producer in 0..w.topology.producers {
+            let slot = ClientSlot { workload: index, group: 0, index: producer };
+            let mut producer = self.producer(slot).await?;
+            let mut refused = 0;
+            for token in 0..keys {
+                let out = Outgoing { channel: 0, key: Some(token), payload: &payload, token };
+                self.link.within("fill the bucket", producer.send(out)).await??;
+            }
+            let mut open = if producer.confirms() { keys } else { 0 };
+            while open > 0 {
+                let mut sink = |c: Confirmation<'_>| {
+                    open = open.saturating_sub(1);
+                    refused += u64::from(!matches!(c, Confirmation::Acked { .. }));
+                };
+                self.link.within("fill the bucket", producer.confirmed(&mut sink)).await??;
+            }
+            self.link.within("fill the bucket", producer.close()).await??;
+            if refused > 0 {
+                let words = format!("{refused} of {keys} values were refused");
+                return Err(self.link.refused("fill the bucket", words, "see the limits of the server"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a consumer as those to come, to read back what the server makes of it, and removes it.
+    async fn probe(&self, stream: &WorkloadStream, w: &Workload) -> Result<BTreeMap<String, String>, DriverError> {
+        let name = ConsumerName { stream: stream.read(), consumer: "probe".into() };
+        let mode = stream.options.consumer();
+        let pushed = matches!(mode, ConsumeMode::Push | ConsumeMode::Ordered);
+        let deliver = format!("mbi.{:08x}.probe", self.target.run);
+        let filter = stream.filter();
+        let request = ConsumerRequest {
+            max_deliver: w.delivery.max_deliver,
+            deliver: pushed.then_some((deliver.as_str(), None)),
+            filter: filter.as_ref(),
+            ..ConsumerRequest::new(&name, &stream.options, start(stream, Start::Tail))
+        };
+        let request = request.body();
+        let made = call(&self.link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+        call(&self.link, "remove a consumer", &name.verb("CONSUMER.DELETE"), &Value::Null).await?;
+        let c = &made["config"];
+        let mut settings = BTreeMap::from([
+            ("consumer".into(), format!("{mode:?}").to_lowercase()),
+            ("ack_policy".into(), c["ack_policy"].as_str().unwrap_or("unknown").into()),
+            ("ack_wait".into(), limit(&c["ack_wait"], true)),
+            ("max_deliver".into(), limit(&c["max_deliver"], false)),
+            ("max_ack_pending".into(), limit(&c["max_ack_pending"], false)),
+        ]);
+        if let Some(of) = stream.copy().and(Some(&stream.name)) {
+            settings.insert(
+                "read_from".into(),
+                format!("{} of {of}", format!("{:?}", stream.options.read_from).to_lowercase()),
+            );
+        }
+        if pushed {
+            let bits = c["rate_limit_bps"].as_u64();
+            let rate = bits.map_or_else(|| "unlimited".into(), |bits| format!("{} B/s", bits / 8));
+            settings.insert("rate_limit".into(), rate);
+        }
+        if pushed && w.topology.members == 1 {
+            settings.insert("flow_control".into(), (c["flow_control"] == true).to_string());
+            settings.insert("idle_heartbeat".into(), limit(&c["idle_heartbeat"], true));
+        }
+        Ok(settings)
+    }
+
+    pub(super) async fn remove(&self) -> Result<(), DriverError> {
+        let mut result = Ok(());
+        for (w, stream) in self.workloads.iter().zip(&self.streams).filter(|(w, _)| !w.gets()) {
+            let name = stream.name.clone();
+            let dead = (w.delivery.max_deliver > 0).then(|| format!("{name}_DEAD"));
+            // A copy goes before what it is a copy of.
+            let copy = stream.copy().map(|_| stream.read());
+            for name in [copy, Some(name), dead].into_iter().flatten() {
+                let removed = call(&self.link, "remove a stream", &format!("STREAM.DELETE.{name}"), &Value::Null).await;
+                // Every stream is tried, and the first failure told.
+                result = result.and(removed.map(|_| ()));
+            }
+        }
+        result
+    }
+}
+
+/// Work queues must be read from the first message on; theirs are empty when they are.
+pub fn start(stream: &WorkloadStream, start: Start) -> Start {
+    if stream.options.retention == Retention::WorkQueue { Start::First } else { start }
+}
+
+async fn create(link: &NatsLink, config: &Value) -> Result<Value, DriverError> {
+    let name = config["name"].as_str().unwrap_or_default();
+    call(link, "make a stream", &format!("STREAM.CREATE.{name}"), config).await
+}

@@ -1,0 +1,116 @@
+//! The stream of one workload: what it is called, how it is made, and where consumers read.
+
+use serde_json::{Value, json};
+
+use super::api;
+use super::batch::{BatchKind, BatchWriter};
+use super::options::{ConsumeMode, JetstreamOptions, PublishMode, ReadFrom};
+use crate::plan::{Pattern, ServiceTarget, Workload};
+
+/// A stream and the options that hold for it.
+#[derive(Debug, Clone)]
+pub struct WorkloadStream {
+    pub name: String,
+    /// What all of its subjects begin with, a dot at the end.
+    pub prefix: String,
+    pub options: JetstreamOptions,
+    /// Values that it keeps of each key, where it is a bucket of a key-value store; otherwise 0.
+    history: u32,
+}
+
+impl WorkloadStream {
+    /// The stream of workload `index` of a trial.
+    pub fn of(run: u32, index: usize, w: &Workload, options: &JetstreamOptions) -> Self {
+        let mut options = options.clone();
+        if w.pattern != Pattern::KeyValue {
+            let (name, prefix) = (format!("MSGBENCH_{run:08x}_{index}"), format!("mbs.{run:08x}.{index}."));
+            return Self { name, prefix, options, history: 0 };
+        }
+        // The watchers of NATS clients are ordered consumers.
+        options.consumer.get_or_insert(ConsumeMode::Ordered);
+        let bucket = format!("msgbench_{run:08x}_{index}");
+        Self { name: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), options, history: w.delivery.history }
+    }
+
+    /// The streams of a case: a workload that gets keys has the bucket of another one.
+    pub fn all(run: u32, workloads: &[Workload], options: &JetstreamOptions) -> Vec<Self> {
+        let index = |(i, w): (usize, &Workload)| match &w.target {
+            Some(ServiceTarget::Bucket { bucket }) => workloads.iter().position(|w| w.name == *bucket).unwrap_or(i),
+            _ => i,
+        };
+        let each = workloads.iter().enumerate().map(index);
+        each.filter_map(|i| Some(Self::of(run, i, workloads.get(i)?, options))).collect()
+    }
+
+    /// What is asked to get a key of a producer, to which its number is added.
+    pub fn gets(&self, producer: u32) -> String {
+        format!("$JS.API.DIRECT.GET.{}.{}", self.name, self.keys(producer))
+    }
+
+    /// Its configuration; that of a bucket is the one that NATS clients make (ADR-8).
+    pub fn config(&self) -> Value {
+        let mut config = api::stream(&self.name, &format!("{}>", self.prefix), &self.options);
+        if self.history > 0 {
+            config["max_msgs_per_subject"] = self.history.into();
+            config["discard"] = "new".into();
+            for allowed in ["allow_rollup_hdrs", "deny_delete", "allow_direct"] {
+                config[allowed] = true.into();
+            }
+        }
+        match self.options.publish {
+            PublishMode::AtomicBatch => config["allow_atomic"] = true.into(),
+            PublishMode::FastBatch => config["allow_batched"] = true.into(),
+            PublishMode::Async | PublishMode::Sync | PublishMode::FireAndForget => {}
+        }
+        config
+    }
+
+    /// The batches of a producer, where messages are published so.
+    pub fn batches(&self, producer: u32) -> Option<BatchWriter> {
+        let kind = match self.options.publish {
+            PublishMode::AtomicBatch => BatchKind::Atomic,
+            PublishMode::FastBatch => BatchKind::Fast,
+            PublishMode::Async | PublishMode::Sync | PublishMode::FireAndForget => return None,
+        };
+        let linger = self.options.publish_linger.duration();
+        Some(BatchWriter::new(kind, self.options.publish_batch, linger, producer))
+    }
+
+    /// The stream that consumers read.
+    pub fn read(&self) -> String {
+        match self.options.read_from {
+            ReadFrom::Stream => self.name.clone(),
+            ReadFrom::Mirror => format!("{}_MIRROR", self.name),
+            ReadFrom::Source => format!("{}_SOURCED", self.name),
+        }
+    }
+
+    /// The configuration of the copy that consumers read, where they read one.
+    pub fn copy(&self) -> Option<Value> {
+        let mut config = api::stream(&self.read(), "", &self.options);
+        let origin = json!({ "name": self.name });
+        match self.options.read_from {
+            ReadFrom::Stream => return None,
+            ReadFrom::Mirror => config["mirror"] = origin,
+            ReadFrom::Source => config["sources"] = json!([origin]),
+        }
+        // It gets its messages from the other one, and knows none again.
+        config["subjects"] = json!([]);
+        config["duplicate_window"] = 0.into();
+        Some(config)
+    }
+
+    /// What the number of a key is put behind. Each producer puts keys of its own, so that it is
+    /// known which value came after which.
+    pub fn keys(&self, producer: u32) -> String {
+        match self.history {
+            0 => format!("{}key.", self.prefix),
+            _ => format!("{}p{producer}.", self.prefix),
+        }
+    }
+
+    /// What its consumers ask for: all keys of a bucket, as watchers do; otherwise the whole stream.
+    pub fn filter(&self) -> Option<Value> {
+        (self.history > 0).then(|| json!({ "filter_subject": format!("{}>", self.prefix) }))
+    }
+}
