@@ -114,6 +114,13 @@ pub struct DeliverySpec {
     pub max_deliver: u32,
     /// Consumers that take their time.
     pub slow: Option<SlowConsumers>,
+    /// Members of the first group that events bring, and that are not there before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late_members: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// Consumers that take their time.

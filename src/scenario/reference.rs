@@ -14,7 +14,7 @@ use super::{Overrides, parse, schema};
 use crate::plan::SystemTypes;
 
 /// An example of each key; a key within a table has that of the table.
-const EXAMPLES: [(&str, &str); 71] = [
+const EXAMPLES: [(&str, &str); 72] = [
     ("name", "name = \"orders\""),
     ("question", "question = \"How late are orders?\""),
     ("system", "[[system]]"),
@@ -69,6 +69,7 @@ const EXAMPLES: [(&str, &str); 71] = [
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),
     ("event.node", "node = 1"),
+    ("event.consumer", "consumer = 1"),
     ("event.qdisc", "qdisc = \"netem delay 10ms loss 1%\""),
     ("faults", "[faults]"),
     ("run", "[run]"),
@@ -129,7 +130,7 @@ pub fn reference(types: &SystemTypes) -> String {
         ("sweep", "`[sweep]`", "Settings of `workload` or `run` to vary: a path, and a list of values."),
         ("gate", "`[gate]`", "When a change against a baseline is a regression."),
         ("expect", "`[[expect]]`", "Absolute limits."),
-        ("event", "`[[event]]`", "What is done to the processes of launched systems, or to the network."),
+        ("event", "`[[event]]`", "What is done to the processes of launched systems, to the network, or to consumers."),
         ("faults", "`[faults]`", "How the launched reference broker misbehaves; see [failures.md](failures.md)."),
     ];
     let tables: Vec<&str> = parts.iter().map(|(path, ..)| *path).collect();

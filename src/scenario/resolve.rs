@@ -353,6 +353,7 @@ fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Pr
         dead_every: d.dead_every.unwrap_or(0),
         max_deliver,
         slow: d.slow,
+        late_members: 0,
     }
 }
 
