@@ -21,7 +21,8 @@ macro_rules! scenarios {
 /// All of them, by name.
 pub(super) const ALL: &[ShippedScenario] = scenarios![
     "bridge" "burst" "ceiling" "client" "exactly-once" "fanin" "fanout" "floor" "mixed" "partitions" "payload"
-    "queue-group" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer" "stream" "tls"
+    "queue-group" "rebalance" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer" "stream"
+    "tls"
 ];
 
 /// The files that they read messages from: path relative to the scenario, and content.

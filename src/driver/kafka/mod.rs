@@ -13,12 +13,14 @@
 //! back.
 //! # Scope
 //! Single messages are redelivered by retry topics (`retry`), because a group has one committed
-//! offset for each partition. No share groups (KIP-932): librdkafka has none.
+//! offset for each partition. librdkafka has no share groups (KIP-932): `share` is a consumer of
+//! our own for them.
 //! # Rejected
 //! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue.
 //! `StreamConsumer`: a message a poll.
 
 mod admin;
+mod choices;
 mod consumer;
 mod facts;
 mod health;
@@ -31,13 +33,15 @@ mod retry;
 mod scalar;
 mod service;
 mod set_up;
+mod share;
+mod share_groups;
 mod transform;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-pub use consumer::KafkaConsumer;
+pub use consumer::{KafkaConsumer, PartitionConsumer};
 pub use producer::KafkaProducer;
 
 use self::admin::{Admin, TopicFacts};
@@ -50,6 +54,7 @@ use self::producer::TopicWriter;
 use self::reader::BatchReader;
 use self::retry::Retries;
 use self::service::Correlation;
+use self::share_groups::ShareSetUp;
 use self::transform::Transformer;
 use super::{ClientSlot, Driver, DriverError, Facts, Incidents, Start, Target};
 use crate::plan::options::OptionSet;
@@ -69,6 +74,8 @@ pub struct KafkaDriver {
     created: Vec<String>,
     groups: Mutex<BTreeMap<(usize, u32), ConsumerGroup>>,
     transformers: Vec<Transformer>,
+    /// Where consumers are members of share groups.
+    share: Option<ShareSetUp>,
     facts: Facts,
     incidents: Incidents,
 }
@@ -133,7 +140,11 @@ impl KafkaDriver {
         let name = self.group(slot);
         let topic = self.source(slot.workload);
         let partitions = self.topics[slot.workload].partitions;
-        let members = self.workloads[slot.workload].topology.members as usize;
+        let w = &self.workloads[slot.workload];
+        let members = w.topology.members as usize;
+        // Those that come later are not waited for.
+        let late = if slot.group == 0 { w.delivery.late_members as usize } else { 0 };
+        let expected = members - late.min(members);
         {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
             let group = groups.entry((slot.workload, slot.group)).or_default();
@@ -150,7 +161,7 @@ impl KafkaDriver {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
             let group = groups.entry((slot.workload, slot.group)).or_default();
             group.members.push(Arc::downgrade(reader.client()));
-            (group.members.len() == members).then(|| group.members.clone())
+            (group.members.len() == expected).then(|| group.members.clone())
         };
         let Some(all) = all else { return Ok(reader) };
         let deadline = Instant::now() + self.target.timeout;
@@ -159,7 +170,7 @@ impl KafkaDriver {
             let dealt: Vec<usize> = clients.iter().map(|c| BatchReader::assigned(c)).collect();
             let busy = dealt.iter().filter(|n| **n > 0).count();
             if dealt.iter().sum::<usize>() == partitions as usize
-                && busy == members.min(partitions as usize)
+                && busy == expected.min(partitions as usize)
                 && clients.iter().all(|c| BatchReader::joined(c))
             {
                 return Ok(reader);
@@ -213,6 +224,12 @@ impl KafkaDriver {
         Retries::new(reader, &client, (&again, &dead), (slot.index, members), w, &self.incidents)
     }
 
+    /// Has a group removed at the end.
+    fn note_group(&self, slot: ClientSlot) {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.entry((slot.workload, slot.group)).or_default();
+    }
+
     fn signal(&self) -> Result<QueueSignal, DriverError> {
         QueueSignal::new().map_err(|e| DriverError::Lost { url: "eventfd".into(), words: e.to_string() })
     }
@@ -244,6 +261,7 @@ impl Driver for KafkaDriver {
             created: Vec::new(),
             groups: Mutex::default(),
             transformers: Vec::new(),
+            share: None,
             facts: Facts::default(),
             incidents,
         };
@@ -297,6 +315,9 @@ impl Driver for KafkaDriver {
     }
 
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<KafkaConsumer, DriverError> {
+        if let Some(share) = &self.share {
+            return self.member(share, slot, start).await;
+        }
         let w = &self.workloads[slot.workload];
         let signal = self.signal()?;
         let grouped = self.options.consumers == PartitionAssignment::Group;
@@ -317,7 +338,9 @@ impl Driver for KafkaDriver {
         }
         let commit = if grouped { self.options.commit } else { CommitMode::None };
         let incidents = self.incidents.clone();
-        Ok(KafkaConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, signal })
+        let consumer =
+            PartitionConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, signal };
+        Ok(KafkaConsumer::Partitions(Box::new(consumer)))
     }
 
     async fn cleanup(mut self) -> Result<(), DriverError> {
@@ -328,7 +351,13 @@ impl Driver for KafkaDriver {
         if self.options.exactly_once.is_some() {
             names.extend((0..self.workloads.len()).map(|workload| self.transform_group(workload)));
         }
-        self.admin.remove(&self.created, &names).await
+        // Groups first: a share group whose topic is gone is deleted only after a minute of retries
+        // (Kafka 4.4.0).
+        let removed = self.admin.remove(&[], &names).await.and(self.admin.remove(&self.created, &[]).await);
+        match &self.share {
+            Some(share) => removed.and(share.forget().await),
+            None => removed,
+        }
     }
 }
 

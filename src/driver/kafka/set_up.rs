@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::KafkaDriver;
 use super::native::ClientKind;
-use super::options::without_credentials;
+use super::options::{PartitionAssignment, without_credentials};
 use super::partitions::Partitions;
 use super::retry;
 use super::transform::{TransformParts, Transformer};
 use crate::driver::DriverError;
-use crate::plan::ServiceTarget;
+use crate::plan::{ServiceTarget, Workload};
 
 impl KafkaDriver {
     /// Creates the topics and reads back what there is.
@@ -28,13 +28,10 @@ impl KafkaDriver {
             if self.options.exactly_once.is_some() {
                 self.transform(workload, partitions).await?;
             }
-            for group in 0..if retry::wanted(&w) { w.topology.groups } else { 0 } {
-                let (again, dead) = self.retry_topics(workload, group);
-                let settings = self.options.topic_settings(&w);
-                for (name, partitions) in [(again, retry::levels(&w) * w.topology.members), (dead, 1)] {
-                    self.create(&name, partitions as i32, &settings).await?;
-                    self.admin.topic(&name).await?;
-                }
+            if self.options.consumers == PartitionAssignment::Share {
+                self.share_groups(workload, &w).await?;
+            } else {
+                self.retry_groups(workload, &w).await?;
             }
             if let Some(ServiceTarget::Topic { reply_topic, .. }) = &w.target {
                 let partitions = self.admin.topic(reply_topic).await?.partitions;
@@ -46,6 +43,19 @@ impl KafkaDriver {
             }
         }
         self.facts = self.read_back()?;
+        Ok(())
+    }
+
+    /// The topics that the groups of a workload try again from, where messages are rejected.
+    async fn retry_groups(&mut self, workload: usize, w: &Workload) -> Result<(), DriverError> {
+        for group in 0..if retry::wanted(w) { w.topology.groups } else { 0 } {
+            let (again, dead) = self.retry_topics(workload, group);
+            let settings = self.options.topic_settings(w);
+            for (name, partitions) in [(again, retry::levels(w) * w.topology.members), (dead, 1)] {
+                self.create(&name, partitions as i32, &settings).await?;
+                self.admin.topic(&name).await?;
+            }
+        }
         Ok(())
     }
 
