@@ -22,7 +22,8 @@ macro_rules! scenarios {
 pub(super) const ALL: &[ShippedScenario] = scenarios![
     "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "exactly-once" "fanin"
     "fanout" "floor" "flow-control" "key-value" "mirror" "mixed" "partitions" "payload" "queue-group"
-    "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer" "stream" "tls"
+    "rebalance" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer" "stream"
+    "tls"
 ];
 
 /// The files that they read messages from: path relative to the scenario, and content.

@@ -122,7 +122,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         seed,
         started,
         clock,
-        frame: FoldContext { round, delivers, spin, clocksource, quantiles: &plan.percentiles },
+        frame: FoldContext { round, delivers, spin, clocksource, quantiles: &plan.percentiles, events: &plan.events },
         calibration,
         running,
         told_to_fail: spec.options.contains_key("faults"),

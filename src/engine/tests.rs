@@ -52,7 +52,8 @@ fn drive_beside(
     };
     let raw = execute::<FakeDriver>(&setup, system.as_mut());
     let quantiles = [0.5, 0.99];
-    let frame = FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
+    let frame =
+        FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles, events: &[] };
     let folded = fold(&raw, &case, Vec::new(), &frame);
     (case, raw, folded)
 }
@@ -65,7 +66,14 @@ fn check(raw: &RawTrial, case: &Case, id: &str) -> Option<Check> {
         seed: 5,
         started: std::time::SystemTime::now(),
         clock: &clock,
-        frame: FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles },
+        frame: FoldContext {
+            round: 1,
+            delivers: true,
+            spin: false,
+            clocksource: "tsc",
+            quantiles: &quantiles,
+            events: &[],
+        },
         calibration: None,
         running: Running::default(),
         told_to_fail: false,

@@ -377,8 +377,9 @@ impl Builder<'_> {
         let events = faults::events(&file, &systems, self.types, &mut problems);
         let percentiles = resolve::check_whole(&file, &mut problems);
         self.keep_all(problems, &none);
-        let cases = self.cases(&file, &systems, overrides.quick);
+        let mut cases = self.cases(&file, &systems, overrides.quick);
         let mut problems = Problems::default();
+        faults::members(&events, &mut cases, &mut problems);
         suits::check(&systems, &cases, self.types, &mut problems);
         let known = KnownNames {
             types: self.types,

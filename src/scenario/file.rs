@@ -74,7 +74,7 @@ pub struct SystemTable {
     pub options: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Something that is done to a process of every launched system, or to the network.
+/// Something that is done to a process of every launched system, to the network, or to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EventTable {
@@ -84,6 +84,9 @@ pub struct EventTable {
     /// To which of its processes, from 0. Default: 0. The network is that of all.
     #[serde(default)]
     pub node: u32,
+    /// With `consumer-join`, `consumer-leave` and `consumer-kill`: which member of the first group
+    /// of each workload, from 0.
+    pub consumer: Option<u32>,
     /// With `shape`: a queueing discipline in the words of tc(8), such as
     /// `netem delay 10ms loss 1%` or `tbf rate 10mbit burst 128kb latency 1s`.
     pub qdisc: Option<String>,

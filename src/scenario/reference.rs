@@ -71,6 +71,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),
     ("event.node", "node = 1"),
+    ("event.consumer", "consumer = 1"),
     ("event.qdisc", "qdisc = \"netem delay 10ms loss 1%\""),
     ("faults", "[faults]"),
     ("run", "[run]"),
@@ -141,7 +142,7 @@ pub fn reference(types: &SystemTypes) -> String {
         ("gate", "`[gate]`", "When a change against a baseline is a regression."),
         ("expect", "`[[expect]]`", "Absolute limits."),
         ("search", "`[search]`", "The highest load that keeps limits is searched; see [capacity.md](capacity.md)."),
-        ("event", "`[[event]]`", "What is done to the processes of launched systems, or to the network."),
+        ("event", "`[[event]]`", "What is done to the processes of launched systems, to the network, or to consumers."),
         ("faults", "`[faults]`", "How the launched reference broker misbehaves; see [failures.md](failures.md)."),
     ];
     let tables: Vec<&str> = parts.iter().map(|(path, ..)| *path).collect();

@@ -158,8 +158,8 @@ fn conditions(plan: &Plan) -> Vec<(&'static str, String)> {
     for e in &plan.events {
         let whom = match &e.qdisc {
             Some(qdisc) => format!("the network: {qdisc}"),
-            None if e.action.of_network() => "the network".into(),
-            None => format!("node {} of each system", e.node),
+            None if e.action.of_network() || e.action.of_consumer() => e.whom(),
+            None => format!("{} of each system", e.whom()),
         };
         out.push(("event", format!("at {}: {} {whom}", e.at, e.action.name())));
     }

@@ -214,6 +214,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
                 promises: Vec::new(),
                 groups: Vec::new(),
                 replay: None,
+                membership: Vec::new(),
             })
             .collect(),
         broker: None,

@@ -6,6 +6,7 @@ pub mod checks;
 pub mod glossary;
 pub mod groups;
 pub mod history;
+mod membership;
 pub mod method;
 pub mod notes;
 pub mod tables;
