@@ -303,18 +303,21 @@ impl JetstreamOptions {
     /// The option that stands against it.
     pub fn suit(&self, workloads: &[Workload]) -> Result<(), String> {
         for w in workloads {
-            if self.read_from != ReadFrom::Stream && (w.pattern == Pattern::KeyValue || w.gets()) {
+            let bucket = w.pattern == Pattern::KeyValue;
+            if self.read_from != ReadFrom::Stream && (bucket || w.gets()) {
                 return Err(format!("option `read-from`: {} is a bucket, which is read itself", w.name));
             }
             if self.read_from != ReadFrom::Stream && self.retention != Retention::Limits {
                 return Err("option `retention`: acknowledging a copy removes nothing; use limits".to_owned());
             }
-            let bucket = w.pattern == Pattern::KeyValue;
             if bucket && (self.message_ttl.is_some() || self.filter != Filter::Stream) {
                 let option = if self.message_ttl.is_some() { "message-ttl" } else { "filter" };
                 return Err(format!("option `{option}`: {} is a bucket, of which all keys are watched", w.name));
             }
-            if w.pattern == Pattern::KeyValue && self.retention != Retention::Limits {
+            if bucket && self.pause_consumers.is_some() && self.consumer.is_none() {
+                return Err(format!("option `pause-consumers`: the watchers of {} are ordered consumers", w.name));
+            }
+            if bucket && self.retention != Retention::Limits {
                 return Err(format!("option `retention`: {} is a bucket, which has limits; remove it", w.name));
             }
             let rejects = w.delivery.reject_every > 0 || w.delivery.dead_every > 0;
