@@ -5,6 +5,7 @@
 mod batches;
 mod core;
 mod drops;
+mod expiry;
 mod flow_control;
 mod jetstream;
 mod key_value;

@@ -186,7 +186,7 @@ impl<'a> ConsumerRequest<'a> {
 }
 
 /// RFC 3339 in UTC, to the nanosecond.
-fn rfc3339(nanos: u64) -> String {
+pub fn rfc3339(nanos: u64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(nanos / 1_000_000_000);
     let seconds = crate::units::calendar::rfc3339(at);
     format!("{}.{:09}Z", seconds.trim_end_matches('Z'), nanos % 1_000_000_000)

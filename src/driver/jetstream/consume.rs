@@ -206,7 +206,14 @@ impl StreamConsumer {
             Disposition::Accept | Disposition::Answer => {
                 self.acks.accept(reply, &self.inbox, &self.link, &mut self.out)?;
             }
-            Disposition::Reject => self.acks.reject(reply, attempt, &self.link, &mut self.out)?,
+            Disposition::Reject => match (&mut self.dead, delivery) {
+                (Some(dead), Some(d)) if dead.ends(attempt) => {
+                    let which = (d.stream_sequence, attempt);
+                    let message = (message.payload, reply.clone());
+                    dead.rejected(which, message, &self.inbox, &self.link, &mut self.out)?;
+                }
+                _ => self.acks.reject(reply, attempt, &self.link, &mut self.out)?,
+            },
             Disposition::Leave => {}
             Disposition::Hold => self.acks.held.push_back(reply),
         }

@@ -26,6 +26,8 @@ pub struct DeadLetters {
     pub stream: String,
     /// Where dead letters are published.
     pub subject: Subject,
+    /// The delivery at which the consumer itself terminates a message that it rejects, where it does.
+    pub terminate: Option<u32>,
     /// Whether the message is to be removed from its stream, because nobody else will.
     pub remove: bool,
     /// Under way, by their number in the stream.
@@ -38,6 +40,8 @@ pub struct OpenDeadLetter {
     attempts: u32,
     since: Instant,
     payload: Option<Bytes>,
+    /// Where the server is told that the message is terminated.
+    reply: Option<Subject>,
 }
 
 impl DeadLetters {
@@ -55,8 +59,43 @@ impl DeadLetters {
             return Ok(());
         };
         let attempts = said["deliveries"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-        self.open.insert(sequence, OpenDeadLetter { attempts, since: Instant::now(), payload: None });
+        self.open.insert(sequence, OpenDeadLetter { attempts, since: Instant::now(), payload: None, reply: None });
         self.fetch(sequence, inbox, link, out)
+    }
+
+    /// Whether a message that is rejected at this delivery is to be terminated.
+    pub fn ends(&self, attempt: u32) -> bool {
+        self.terminate.is_some_and(|last| attempt >= last)
+    }
+
+    /// A message is rejected at its last delivery: it is a dead letter before it is terminated.
+    pub fn rejected(
+        &mut self,
+        (sequence, attempts): (u64, u32),
+        (payload, reply): (Bytes, Subject),
+        inbox: &str,
+        link: &NatsLink,
+        out: &mut Outbox,
+    ) -> Result<(), DriverError> {
+        let (since, reply) = (Instant::now(), Some(reply));
+        self.open.insert(sequence, OpenDeadLetter { attempts, since, payload: Some(payload.clone()), reply });
+        self.publish(sequence, attempts, payload, inbox, link, out)
+    }
+
+    fn publish(
+        &self,
+        sequence: u64,
+        attempts: u32,
+        payload: Bytes,
+        inbox: &str,
+        link: &NatsLink,
+        out: &mut Outbox,
+    ) -> Result<(), DriverError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", format!("{}.{sequence}", self.subject));
+        headers.insert("Msgbench-Deliveries", attempts.to_string());
+        let reply = Subject::from(format!("{inbox}d.{sequence}"));
+        out.offer_with(link, self.subject.clone(), Some(reply), Some(headers), payload)
     }
 
     fn fetch(&self, sequence: u64, inbox: &str, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
@@ -87,11 +126,8 @@ impl DeadLetters {
         };
         let payload = Bytes::from(data);
         open.payload = Some(payload.clone());
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", format!("{}.{sequence}", self.subject));
-        headers.insert("Msgbench-Deliveries", open.attempts.to_string());
-        let reply = Subject::from(format!("{inbox}d.{sequence}"));
-        out.offer_with(link, self.subject.clone(), Some(reply), Some(headers), payload)
+        let attempts = open.attempts;
+        self.publish(sequence, attempts, payload, inbox, link, out)
     }
 
     /// The stream of dead letters has answered; the answer arrived `at`.
@@ -114,6 +150,9 @@ impl DeadLetters {
             return Ok(());
         }
         let Some(payload) = open.payload else { return Ok(()) };
+        if let Some(reply) = open.reply {
+            out.offer(link, reply, None, Bytes::from_static(b"+TERM"))?;
+        }
         sink.dead_letter(Incoming { payload: &payload, at, attempt: open.attempts });
         if self.remove {
             let verb = Subject::from(format!("$JS.API.STREAM.MSG.DELETE.{}", self.stream));

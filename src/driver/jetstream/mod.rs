@@ -46,7 +46,7 @@ use dead::DeadLetters;
 use facts::acknowledgement;
 use flow::ConsumeFlow;
 pub(super) use options::JetstreamOptions;
-use options::{ConsumeMode, PublishMode, Retention};
+use options::{ConsumeMode, DeadLetterMode, PublishMode, Retention};
 use produce::{AckTracker, StreamProducer};
 use stream::WorkloadStream;
 
@@ -128,6 +128,7 @@ impl Driver for JetstreamDriver {
     fn measured_from(&self, origin: Nanos) {
         let copied = self.streams.iter().filter_map(|s| s.copy().map(|_| s.read()));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.extend(self.pause(origin));
         tasks.extend(copied.map(|name| copy::follow(self.link.clone(), name, origin)));
     }
 
@@ -157,7 +158,7 @@ impl Driver for JetstreamDriver {
             keyed: stream.keys(index).into_bytes(),
             acks,
             reads,
-            headers: headers(self.connection.headers),
+            headers: stream.headers(headers(self.connection.headers)),
             identity: if options.exactly_once { format!("{run:08x}.{index}.") } else { String::new() },
             arena: BufferArena::default(),
         })
@@ -184,6 +185,7 @@ impl Driver for JetstreamDriver {
         let dead = (max_deliver > 0).then(|| DeadLetters {
             stream: name.stream.clone(),
             subject: Subject::from(self.dead_subject(workload, group)),
+            terminate: (options.dead_letters == DeadLetterMode::Term).then_some(max_deliver),
             remove: options.retention == Retention::WorkQueue,
             open: BTreeMap::new(),
         });

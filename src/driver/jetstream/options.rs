@@ -75,6 +75,16 @@ pub struct JetstreamOptions {
     /// Waits before the first, second... redelivery; the last one holds for all that follow.
     /// Default: none.
     pub backoff: Vec<Span>,
+    /// How long each message is kept, in whole seconds: a header says so (Nats-TTL). Server 2.11 or
+    /// later. Default: as `max-age` says.
+    pub message_ttl: Option<Span>,
+    /// What consumers ask for. Default: "stream".
+    pub filter: Filter,
+    /// How long consumers are paused when the measured phase begins. Server 2.11 or later. Default:
+    /// not at all.
+    pub pause_consumers: Option<Span>,
+    /// Who says that a message has used up its deliveries. Default: "server".
+    pub dead_letters: DeadLetterMode,
     /// Messages carry an identifier that the stream knows again, and acknowledgements are
     /// acknowledged.
     pub exactly_once: bool,
@@ -105,6 +115,10 @@ impl Default for JetstreamOptions {
             flow_control: None,
             idle_heartbeat: None,
             backoff: Vec::new(),
+            message_ttl: None,
+            filter: Filter::Stream,
+            pause_consumers: None,
+            dead_letters: DeadLetterMode::Server,
             exactly_once: false,
         }
     }
@@ -154,6 +168,26 @@ pub enum PublishMode {
     AtomicBatch,
     /// In batches of which one acknowledgement stands for many messages. Server 2.14 or later.
     FastBatch,
+}
+
+/// What consumers ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    /// All of the stream.
+    Stream,
+    /// The subjects of the workload, each by its name.
+    Subjects,
+}
+
+/// Who says that a message has used up its deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadLetterMode {
+    /// The server, in an advisory.
+    Server,
+    /// The consumer, which terminates the message (AckTerm) at its last delivery.
+    Term,
 }
 
 /// Which stream consumers read.
@@ -226,6 +260,14 @@ impl JetstreamOptions {
         if !(Span::millis(1)..=Span::secs(5)).contains(&it.publish_linger) {
             return Err("option `publish-linger`: must be between 1ms and 5s".to_owned());
         }
+        if it.message_ttl.is_some_and(|ttl| ttl.0 < Span::secs(1).0 || ttl.0 % Span::secs(1).0 != 0) {
+            return Err("option `message-ttl`: the server knows whole seconds only, from 1s on".to_owned());
+        }
+        if it.pause_consumers.is_some() && it.consumer() == ConsumeMode::Ordered {
+            return Err(
+                "option `pause-consumers`: an ordered consumer is not paused; use pull, fetch or push".to_owned()
+            );
+        }
         let pushed = matches!(it.consumer(), ConsumeMode::Push | ConsumeMode::Ordered);
         if it.rate_limit.is_some_and(|limit| !(MIN_RATE..=MAX_RATE).contains(&limit.0)) {
             return Err("option `rate-limit`: must be between 1KiB and 1TiB, of a second".to_owned());
@@ -261,13 +303,21 @@ impl JetstreamOptions {
     /// The option that stands against it.
     pub fn suit(&self, workloads: &[Workload]) -> Result<(), String> {
         for w in workloads {
-            if self.read_from != ReadFrom::Stream && (w.pattern == Pattern::KeyValue || w.gets()) {
+            let bucket = w.pattern == Pattern::KeyValue;
+            if self.read_from != ReadFrom::Stream && (bucket || w.gets()) {
                 return Err(format!("option `read-from`: {} is a bucket, which is read itself", w.name));
             }
             if self.read_from != ReadFrom::Stream && self.retention != Retention::Limits {
                 return Err("option `retention`: acknowledging a copy removes nothing; use limits".to_owned());
             }
-            if w.pattern == Pattern::KeyValue && self.retention != Retention::Limits {
+            if bucket && (self.message_ttl.is_some() || self.filter != Filter::Stream) {
+                let option = if self.message_ttl.is_some() { "message-ttl" } else { "filter" };
+                return Err(format!("option `{option}`: {} is a bucket, of which all keys are watched", w.name));
+            }
+            if bucket && self.pause_consumers.is_some() && self.consumer.is_none() {
+                return Err(format!("option `pause-consumers`: the watchers of {} are ordered consumers", w.name));
+            }
+            if bucket && self.retention != Retention::Limits {
                 return Err(format!("option `retention`: {} is a bucket, which has limits; remove it", w.name));
             }
             let rejects = w.delivery.reject_every > 0 || w.delivery.dead_every > 0;

@@ -1,8 +1,10 @@
 //! The streams of a trial: made, read back, filled and removed.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::task::AbortHandle;
 
 use super::JetstreamDriver;
 use super::api::{self, ConsumerName, ConsumerRequest, call, limit};
@@ -11,8 +13,9 @@ use super::options::{ConsumeMode, JetstreamOptions, Retention};
 use super::produce::KeyReads;
 use super::stream::WorkloadStream;
 use crate::driver::nats::link::NatsLink;
-use crate::driver::{ClientSlot, Confirmation, Driver, DriverError, Outgoing, Producer, Start};
+use crate::driver::{ClientSlot, Confirmation, Driver, DriverError, Incident, Outgoing, Producer, Start};
 use crate::plan::{ServiceTarget, Workload};
+use crate::units::{Nanos, now};
 
 impl JetstreamDriver {
     /// Makes streams and reads back what they became.
@@ -130,6 +133,29 @@ impl JetstreamDriver {
             settings.insert("idle_heartbeat".into(), limit(&c["idle_heartbeat"], true));
         }
         Ok(settings)
+    }
+
+    /// Pauses all consumers from `origin` on, where that is asked for.
+    pub(super) fn pause(&self, origin: Nanos) -> Option<AbortHandle> {
+        let length = self.streams.iter().find_map(|s| s.options.pause_consumers)?;
+        let names = self.workloads.iter().zip(&self.streams).flat_map(|(w, stream)| {
+            let name = |group| ConsumerName { stream: stream.read(), consumer: format!("g{group}") };
+            (0..w.topology.groups).map(name)
+        });
+        let (names, link): (Vec<_>, _) = (names.collect(), self.link.clone());
+        let task = async move {
+            tokio::time::sleep(Duration::from_nanos(origin.saturating_sub(now()))).await;
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+            let body = json!({ "pause_until": api::rfc3339(wall + length.0) });
+            for name in names {
+                let said = match call(&link, "pause a consumer", &name.verb("CONSUMER.PAUSE"), &body).await {
+                    Ok(_) => format!("consumer {} is paused for {length}", name.consumer),
+                    Err(error) => error.to_string(),
+                };
+                link.incidents.note(Incident::Planned, said);
+            }
+        };
+        Some(tokio::spawn(task).abort_handle())
     }
 
     pub(super) async fn remove(&self) -> Result<(), DriverError> {

@@ -1,11 +1,13 @@
 //! The stream of one workload: what it is called, how it is made, and where consumers read.
 
+use async_nats::HeaderMap;
 use serde_json::{Value, json};
 
 use super::api;
 use super::batch::{BatchKind, BatchWriter};
-use super::options::{ConsumeMode, JetstreamOptions, PublishMode, ReadFrom};
+use super::options::{ConsumeMode, Filter, JetstreamOptions, PublishMode, ReadFrom};
 use crate::plan::{Pattern, ServiceTarget, Workload};
+use crate::units::Span;
 
 /// A stream and the options that hold for it.
 #[derive(Debug, Clone)]
@@ -16,6 +18,7 @@ pub struct WorkloadStream {
     pub options: JetstreamOptions,
     /// Values that it keeps of each key, where it is a bucket of a key-value store; otherwise 0.
     history: u32,
+    channels: u32,
 }
 
 impl WorkloadStream {
@@ -24,12 +27,13 @@ impl WorkloadStream {
         let mut options = options.clone();
         if w.pattern != Pattern::KeyValue {
             let (name, prefix) = (format!("MSGBENCH_{run:08x}_{index}"), format!("mbs.{run:08x}.{index}."));
-            return Self { name, prefix, options, history: 0 };
+            return Self { name, prefix, options, history: 0, channels: w.topology.channels };
         }
         // The watchers of NATS clients are ordered consumers.
         options.consumer.get_or_insert(ConsumeMode::Ordered);
         let bucket = format!("msgbench_{run:08x}_{index}");
-        Self { name: format!("KV_{bucket}"), prefix: format!("$KV.{bucket}."), options, history: w.delivery.history }
+        let (name, prefix) = (format!("KV_{bucket}"), format!("$KV.{bucket}."));
+        Self { name, prefix, options, history: w.delivery.history, channels: w.topology.channels }
     }
 
     /// The streams of a case: a workload that gets keys has the bucket of another one.
@@ -57,12 +61,23 @@ impl WorkloadStream {
                 config[allowed] = true.into();
             }
         }
+        if self.options.message_ttl.is_some() {
+            config["allow_msg_ttl"] = true.into();
+        }
         match self.options.publish {
             PublishMode::AtomicBatch => config["allow_atomic"] = true.into(),
             PublishMode::FastBatch => config["allow_batched"] = true.into(),
             PublishMode::Async | PublishMode::Sync | PublishMode::FireAndForget => {}
         }
         config
+    }
+
+    /// The headers of a message, those that are asked for among them.
+    pub fn headers(&self, asked: Option<HeaderMap>) -> Option<HeaderMap> {
+        let Some(ttl) = self.options.message_ttl else { return asked };
+        let mut headers = asked.unwrap_or_default();
+        headers.insert("Nats-TTL", format!("{}s", ttl.0 / Span::secs(1).0));
+        Some(headers)
     }
 
     /// The batches of a producer, where messages are published so.
@@ -109,8 +124,14 @@ impl WorkloadStream {
         }
     }
 
-    /// What its consumers ask for: all keys of a bucket, as watchers do; otherwise the whole stream.
+    /// What its consumers ask for: all keys of a bucket, as watchers do; otherwise the whole stream,
+    /// or each subject by its name.
     pub fn filter(&self) -> Option<Value> {
+        if self.options.filter == Filter::Subjects {
+            let channels = (0..self.channels).map(|channel| format!("{}{channel}", self.prefix));
+            let subjects: Vec<String> = channels.chain([format!("{}key.>", self.prefix)]).collect();
+            return Some(json!({ "filter_subjects": subjects }));
+        }
         (self.history > 0).then(|| json!({ "filter_subject": format!("{}>", self.prefix) }))
     }
 }
