@@ -186,7 +186,7 @@ impl MessageSink for ConsumerRecorder<'_> {
         }
         self.arrived += 1;
         self.first(producer, e.sequence, at, in_time.then_some(bytes));
-        self.received.windows.note(at, e.intended);
+        self.received.windows.note(at, e.intended, self.shared.end());
         if self.role == Role::CatchUp {
             self.catch_up(at, e.sent, producer + 1 == self.received.seen.len());
         }

@@ -153,7 +153,7 @@ mod tests {
             for (gap, latency) in gaps {
                 now += gap;
                 arrivals.push((now, latency));
-                windows.note(now, now - latency);
+                windows.note(now, now - latency, Nanos::MAX);
             }
             let received = Received { windows, ..Received::default() };
             let found = changes(&events, origin, &[(0, received)]);

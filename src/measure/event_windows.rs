@@ -12,7 +12,8 @@ pub const LATE: Nanos = 100_000_000;
 pub struct EventWindow {
     /// Its first arrival after the event.
     pub first: Option<Nanos>,
-    /// The longest time between two arrivals, of which the second came after the event.
+    /// The longest time between two arrivals, of which the second came after the event; as far as
+    /// it lies in the measured phase.
     pub silence: Option<Nanos>,
     /// Messages that came late, and how late the latest was.
     pub late: u64,
@@ -37,9 +38,10 @@ impl EventWindows {
         Self { windows: vec![EventWindow::default(); starts.len()], starts, at: 0, last: None }
     }
 
-    /// Notes the arrival of a message that was due at `intended`.
+    /// Notes the arrival of a message that was due at `intended`. Load ends at `end`: that nothing
+    /// comes afterwards is nobody's doing.
     #[inline]
-    pub fn note(&mut self, at: Nanos, intended: Nanos) {
+    pub fn note(&mut self, at: Nanos, intended: Nanos, end: Nanos) {
         if self.starts.is_empty() {
             return;
         }
@@ -49,8 +51,8 @@ impl EventWindows {
         let before = self.last.replace(at);
         let Some(window) = self.at.checked_sub(1).and_then(|w| self.windows.get_mut(w)) else { return };
         window.first.get_or_insert(at);
-        if let Some(before) = before {
-            window.silence = window.silence.max(Some(at.saturating_sub(before)));
+        if let Some(silence) = before.and_then(|before| at.min(end).checked_sub(before)) {
+            window.silence = window.silence.max(Some(silence));
         }
         let latency = at.saturating_sub(intended);
         if latency > LATE {
@@ -67,5 +69,30 @@ impl EventWindows {
     /// A consumer that comes again has heard nothing before.
     pub fn forget_last(&mut self) {
         self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Action;
+    use crate::units::Span;
+
+    /// What is taken from a dead consumer after its lock ran out comes long after the load: only
+    /// the part of the silence that lies in the load is one.
+    #[test]
+    fn a_silence_ends_with_the_load() {
+        let event =
+            PlannedEvent { at: Span(10), action: Action::ConsumerKill, node: 0, consumer: Some(1), qdisc: None };
+        let mut windows = EventWindows::new(&[event], 100);
+        for at in [105, 109, 130, 140] {
+            windows.note(at, at, 150);
+        }
+        assert_eq!(windows.windows()[0].silence, Some(21));
+        // Nothing came for the last 10 of the load, then one in the drain, and another.
+        windows.note(900_000_000, 130, 150);
+        windows.note(999_000_000, 130, 150);
+        let window = windows.windows()[0];
+        assert_eq!((window.silence, window.first, window.late), (Some(21), Some(130), 2));
     }
 }

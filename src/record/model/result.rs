@@ -60,8 +60,8 @@ pub struct MemberEffect {
     pub consumer: u32,
     /// From the event to its first message, seconds.
     pub first_s: Option<f64>,
-    /// The longest time between two of its messages of which the second came after the event,
-    /// seconds.
+    /// The longest time between two of its messages of which the second came after the event, as
+    /// far as it lies in the measured phase, seconds.
     pub silence_s: Option<f64>,
     /// Messages that came more than 100 ms after they were due.
     pub late: u64,
