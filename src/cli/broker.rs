@@ -77,7 +77,7 @@ async fn bind(args: &BrokerArgs) -> Result<BrokerParts, BrokerError> {
                     scratch.insert(made).path().to_owned()
                 }
             };
-            let mut kafka = args.log.config(listen, dir);
+            let mut kafka = args.log.config(listen, dir, config.max_payload);
             kafka.tls = config.tls.clone();
             kafka.users = args.user.clone().zip(args.pass.clone()).into_iter().collect();
             kafka.auth_timeout = config.auth_timeout;

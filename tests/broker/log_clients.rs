@@ -17,6 +17,8 @@ fn run(script: &str, module: &str, package: &str, checks: usize, sync: SyncPolic
     let dir = tempfile::tempdir().unwrap();
     let mut config = KafkaConfig::new(dir.path());
     config.log.sync = sync;
+    // Partitions change hands within a few heartbeats.
+    config.consumer_heartbeat = Duration::from_millis(300);
     let broker = start(config);
     let proxy = dropping(broker.address);
     let path = format!("{}/tests/python/{script}", env!("CARGO_MANIFEST_DIR"));
@@ -72,7 +74,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, allowance: usize, ports: Option<
 
 #[test]
 fn confluent_kafka_is_served() {
-    run("kafka_confluent.py", "confluent_kafka", "confluent-kafka", 10, SyncPolicy::Never);
+    run("kafka_confluent.py", "confluent_kafka", "confluent-kafka", 12, SyncPolicy::Never);
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn answers(address: SocketAddr) -> Answers {
     all
 }
 
-/// The answers of Kafka 4.1.1, a line each; [`the_clusters_answers_are_kafkas`] compares them with
+/// The answers of Kafka 4.4.0, a line each; [`the_clusters_answers_are_kafkas`] compares them with
 /// a real one.
 const KAFKA: &str = include_str!("log_cluster.txt");
 

@@ -13,7 +13,8 @@ use msgbench::broker::kafka::{KafkaConfig, compressed};
 use msgbench::broker::log::BatchFormat as _;
 
 /// What the records are compressed with: a name, and the protocol's number.
-const CODECS: [(&str, u8); 6] = [("none", 0), ("gzip", 1), ("snappy", 2), ("snappy-java", 2), ("lz4", 3), ("zstd", 4)];
+pub const CODECS: [(&str, u8); 6] =
+    [("none", 0), ("gzip", 1), ("snappy", 2), ("snappy-java", 2), ("lz4", 3), ("zstd", 4)];
 
 fn varint(out: &mut Vec<u8>, value: i64) {
     let mut value = ((value << 1) ^ (value >> 63)) as u64;
@@ -85,13 +86,13 @@ fn batch_with(of: &[(bool, i64)], count: usize, codec: (&str, u8), body: &[u8]) 
     out
 }
 
-fn batch_of(of: &[(bool, i64)], codec: (&str, u8)) -> Vec<u8> {
+pub fn batch_of(of: &[(bool, i64)], codec: (&str, u8)) -> Vec<u8> {
     batch_with(of, of.len(), codec, &compress(&records(of), codec.0))
 }
 
 /// Error, offset, and the records that are named with words of their own; then there are words for
 /// all together, too.
-fn produced(client: &mut Client, topic: &str, batch: Vec<u8>) -> String {
+pub fn produced(client: &mut Client, topic: &str, batch: Vec<u8>) -> String {
     let answer = client.call(&produce(topic, 0, batch, -1), 9);
     let part = &answer.responses[0].partition_responses[0];
     let named: Vec<i32> = part.record_errors.iter().map(|error| error.batch_index).collect();
@@ -174,7 +175,7 @@ fn answers(address: SocketAddr) -> Answers {
     all
 }
 
-/// The answers of Kafka 4.1.1, a line each.
+/// The answers of Kafka 4.4.0, a line each.
 const KAFKA: &str = include_str!("log_compressed.txt");
 
 #[test]

@@ -59,6 +59,26 @@ fn the_log_alone_keeps_its_directory_and_what_is_in_it() {
 }
 
 #[test]
+fn the_largest_payload_is_that_of_both_halves() {
+    let both = ["--listen", "127.0.0.1:0", "--kafka", "127.0.0.1:0"];
+    for (limit, taken, refused) in
+        [("1MiB", 1_048_000, 1_048_600), ("4MiB", 4 << 20, 4_200_000), ("64KiB", 65_536, 70_000)]
+    {
+        let (broker, ready) = start(&[&both[..], &["--max-payload", limit]].concat());
+        let mut client = Client::connect(broker.kafka());
+        client.create("t", 1, &[]);
+        assert_eq!(client.produce("t", 0, batch_of(&[("k", &"x".repeat(taken))])), (0, 0), "{limit}");
+        assert_eq!(client.produce("t", 0, batch_of(&[("k", &"x".repeat(refused))])), (10, -1), "{limit}");
+        let said = ready["policy"]["max_payload"].as_u64().unwrap();
+        let of_log = ready["policy"]["max_message_bytes"].as_u64().unwrap();
+        assert!((said..said + 5000).contains(&of_log), "{ready}");
+        let address = ready["url"].as_str().unwrap().strip_prefix("nats://").unwrap().parse().unwrap();
+        assert_eq!(crate::real::Bare::open(address).info["max_payload"], said);
+        end(broker);
+    }
+}
+
+#[test]
 fn flags_of_the_log_need_the_log() {
     let output = Command::new(env!("CARGO_BIN_EXE_msgbench")).args(["broker", "--sync", "group"]).output().unwrap();
     assert!(!output.status.success());

@@ -214,11 +214,33 @@ fn every_announced_version_is_answered_in_its_form() {
     every_version(&mut client, &versions, |_| {
         ConsumerGroupHeartbeatRequest::default().with_group_id(group()).with_member_id(text("m"))
     });
+    every_version(&mut client, &versions, |_| {
+        ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(), GroupId(text("x"))])
+    });
+    let id = || TransactionalId(text("id"));
+    every_version(&mut client, &versions, |_| {
+        let topic = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default().with_name(name());
+        AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(id())
+            .with_v3_and_below_topics(vec![topic.with_partitions(vec![0, 99])])
+    });
+    every_version(&mut client, &versions, |_| {
+        AddOffsetsToTxnRequest::default().with_transactional_id(id()).with_group_id(group())
+    });
+    every_version(&mut client, &versions, |_| {
+        let part = txn_offset_commit_request::TxnOffsetCommitRequestPartition::default();
+        let topic = txn_offset_commit_request::TxnOffsetCommitRequestTopic::default().with_name(name());
+        TxnOffsetCommitRequest::default()
+            .with_transactional_id(id())
+            .with_group_id(group())
+            .with_topics(vec![topic.with_partitions(vec![part.clone(), part.with_partition_index(99)])])
+    });
+    every_version(&mut client, &versions, |_| EndTxnRequest::default().with_transactional_id(id()));
     every_version(&mut client, &versions, |_| SaslHandshakeRequest::default().with_mechanism(text("PLAIN")));
     every_version(&mut client, &versions, |_| SaslAuthenticateRequest::default());
     assert_eq!(broker.counters.totals().protocol_errors, 0);
-    // 36 requests were called above: none that is announced was left out.
-    assert_eq!(versions.len(), 36);
+    // 41 requests were called above: none that is announced was left out.
+    assert_eq!(versions.len(), 41);
 }
 
 #[test]
@@ -289,9 +311,6 @@ fn a_retried_batch_is_stored_once_and_a_gap_is_refused() {
     assert_eq!(client.produce("t", 0, batch(7)).0, 47);
     assert_eq!(client.read_all("t", 0, 0).len(), 16);
     assert_eq!(broker.counters.totals().duplicates, 5);
-    // Transactions are refused.
-    let wanted = InitProducerIdRequest::default().with_transactional_id(Some(text("tx").into()));
-    assert_eq!(client.call(&wanted, 4).error_code, 53);
 }
 
 #[test]

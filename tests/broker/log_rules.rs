@@ -249,7 +249,7 @@ fn ours(change: impl FnOnce(&mut KafkaConfig)) -> (tempfile::TempDir, Running) {
     (dir, start(config))
 }
 
-/// The answers of Kafka 4.1.1, a line each; [`the_rules_are_kafkas`] compares them with a real one.
+/// The answers of Kafka 4.4.0, a line each; [`the_rules_are_kafkas`] compares them with a real one.
 const KAFKA: &str = include_str!("log_rules.txt");
 
 /// What this broker answers otherwise, on purpose.
@@ -323,18 +323,6 @@ fn the_rules_are_kafkas() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn a_member_of_the_new_protocol_is_refused_in_words() {
-    let (_dir, broker) = ours(|_| {});
-    let mut client = Client::connect(broker.address);
-    for version in [0, 1] {
-        let request = ConsumerGroupHeartbeatRequest::default().with_group_id(GroupId(text("g")));
-        let answer = client.call(&request, version);
-        let words = answer.error_message.unwrap_or_default();
-        assert!(answer.error_code == 35 && words.contains("group.protocol=classic"), "{words}");
-    }
 }
 
 #[test]

@@ -146,3 +146,21 @@ fn the_performance_tools_are_served() {
     assert_eq!(values.split(", ").nth(at), Some("50000"), "{said}");
     assert_eq!(broker.counters.totals().protocol_errors, 0);
 }
+
+#[test]
+fn the_performance_tool_commits_transactions() {
+    let Some((_dir, broker, tools)) = tools(SyncPolicy::Never) else { return };
+    tools.ask("TopicCommand", &["--create", "--topic", "perf", "--partitions", "2"], "");
+    let servers = format!("bootstrap.servers={}", tools.broker);
+    let args = ["--topic", "perf", "--num-records", "20000", "--record-size", "100", "--throughput", "-1"];
+    let of =
+        ["--transaction-duration-ms", "20", "--transactional-id", "perf", "--producer-props", &servers, "acks=all"];
+    let said = tools.call("ProducerPerformance", &[&args[..], &of].concat(), "");
+    assert!(said.lines().last().unwrap_or_default().starts_with("20000 records sent"), "{said}");
+    assert_eq!(broker.counters.totals().records_in, 20_000);
+    let args =
+        ["--topic", "perf", "--isolation-level", "read_committed", "--from-beginning", "--max-messages", "20000"];
+    let read = tools.ask("consumer.ConsoleConsumer", &[&args[..], &["--timeout-ms", "30000"]].concat(), "");
+    assert_eq!(read.lines().count(), 20_000);
+    assert_eq!(broker.counters.totals().protocol_errors, 0);
+}

@@ -6,13 +6,16 @@
 mod log_clients;
 mod log_cluster;
 mod log_compressed;
+mod log_consumer_groups;
 mod log_crash;
 mod log_faults;
 mod log_process;
 mod log_protocol;
 mod log_rules;
+mod log_settings;
 mod log_support;
 mod log_tools;
+mod log_transactions;
 #[path = "../common/needs.rs"]
 mod needs;
 mod process;

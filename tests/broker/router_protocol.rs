@@ -140,7 +140,7 @@ fn p01_info_comes_at_once_with_what_clients_look_for() {
     assert_eq!(one["host"], "127.0.0.1");
     assert_eq!(one["port"], broker.address.port());
     assert_eq!(one["client_ip"], "127.0.0.1");
-    assert!(one["version"].as_str().unwrap().starts_with("2.10."));
+    assert!(one["version"].as_str().unwrap().starts_with("2.15."));
     assert!(one["server_id"].as_str().is_some_and(|id| id.len() == 56 && id.starts_with('N')));
     assert_eq!(one["server_id"], two["server_id"]);
     assert_ne!(one["client_id"], two["client_id"]);
@@ -361,7 +361,10 @@ fn p15_echo_and_protocol() {
 
 #[test]
 fn p16_no_responders() {
-    let status = |inbox: &str, sid: &str| format!("HMSG {inbox} {sid} 16 16\r\nNATS/1.0 503\r\n\r\n\r\n");
+    // 24 bytes of status and name, "nobody", and three ends of a line.
+    let status = |inbox: &str, sid: &str| {
+        format!("HMSG {inbox} {sid} 38 38\r\nNATS/1.0 503\r\nNats-Subject: nobody\r\n\r\n\r\n")
+    };
     quiet("SUB in 1\r\nPUB nobody in 2\r\nhi\r\n", &status("in", "1"));
     quiet("SUB in.* 7\r\nPUB nobody in.x 2\r\nhi\r\n", &status("in.x", "7"));
     quiet("PUB nobody in 2\r\nhi\r\n", "");

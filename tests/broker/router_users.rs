@@ -51,7 +51,7 @@ fn connect(user: &str, verbose: bool) -> String {
     )
 }
 
-/// What is said, and what nats-server 2.10.27 answers; compared with one where there is one.
+/// What is said, and what nats-server 2.15.2 answers; compared with one where there is one.
 const EXCHANGES: [(&str, bool, &str, &str); 16] = [
     ("ann", false, "PUB other 2\r\nhi\r\n", "-ERR 'Permissions Violation for Publish to \"other\"'\r\n"),
     (
@@ -82,7 +82,7 @@ const EXCHANGES: [(&str, bool, &str, &str); 16] = [
         "ann",
         false,
         "SUB _INBOX.* 2\r\nSUB orders.* 1\r\nPUB orders.private _INBOX.x 2\r\nhi\r\n",
-        "HMSG _INBOX.x 2 16 16\r\nNATS/1.0 503\r\n\r\n\r\n",
+        "HMSG _INBOX.x 2 46 46\r\nNATS/1.0 503\r\nNats-Subject: orders.private\r\n\r\n\r\n",
     ),
     // Refused, a message is not acknowledged.
     ("ann", true, "PUB other 2\r\nhi\r\n", "-ERR 'Permissions Violation for Publish to \"other\"'\r\n"),
@@ -114,7 +114,7 @@ fn permissions_are_kept_and_refused_in_the_words_of_nats_server() {
             assert_eq!(ask(real.address), expected, "nats-server, {user}: {say}");
         }
     }
-    // nats-server 2.10.27 takes `>` for one more token here, and so lets more through than
+    // nats-server 2.15.2 takes `>` for one more token here, and so lets more through than
     // `orders.*` allows.
     let mut wire = Bare::open(broker.address);
     wire.ask(&connect("ann", false));
@@ -158,33 +158,72 @@ fn whoever_presents_nothing_is_the_anonymous_user() {
     }
 }
 
+/// A connection that asks for its own messages back, or does not, and for word of nobody listening.
+fn requester(echo: bool) -> String {
+    format!("CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true,\"echo\":{echo},\"protocol\":1}}\r\n")
+}
+
 #[test]
-fn a_requester_without_echo_that_is_the_only_subscriber_gets_no_responders() {
-    let connect =
-        "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,\"echo\":false,\"protocol\":1}\r\n";
-    let status = "HMSG in 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n";
+fn own_interest_counts_for_a_requester_that_takes_its_own_messages_alone() {
+    let status = |subject: &str| {
+        let length = 32 + subject.len();
+        format!("HMSG in 1 {length} {length}\r\nNATS/1.0 503\r\nNats-Subject: {subject}\r\n\r\n\r\n")
+    };
+    let heard = |subject: &str, sid: u32| format!("MSG {subject} {sid} in 2\r\nhi\r\n");
+    let ask = |subject: &str| format!("PUB {subject} in 2\r\nhi\r\n");
     // A subject for each, as the subscriptions of a connection that ends stay a moment longer.
-    let request = |n: u32| format!("PUB asked.{n} in 2\r\nhi\r\n");
     let exchanges = [
-        ("SUB in 1\r\nSUB asked.1 2\r\n".to_owned() + &request(1), status.to_owned()),
-        ("SUB in 1\r\nSUB asked.2 q 2\r\n".to_owned() + &request(2), status.to_owned()),
-        ("SUB in 1\r\nSUB *.3 2\r\n".to_owned() + &request(3), status.to_owned()),
+        (false, "SUB in 1\r\nSUB asked.1 2\r\n".to_owned() + &ask("asked.1"), status("asked.1")),
+        (false, "SUB in 1\r\nSUB asked.2 q 2\r\n".to_owned() + &ask("asked.2"), status("asked.2")),
+        (false, "SUB in 1\r\nSUB *.3 2\r\n".to_owned() + &ask("asked.3"), status("asked.3")),
         // A remembered route answers the same.
-        ("SUB in 1\r\nSUB asked.4 2\r\n".to_owned() + &request(4).repeat(5), status.repeat(5)),
+        (false, "SUB in 1\r\nSUB asked.4 2\r\n".to_owned() + &ask("asked.4").repeat(5), status("asked.4").repeat(5)),
+        // The inbox itself is no responder either, whatever it is subscribed as.
+        (false, "SUB in 1\r\n".to_owned() + &ask("in"), status("in")),
+        (false, "SUB > 1\r\n".to_owned() + &ask("asked.5"), status("asked.5")),
+        // A member of a queue group is not told.
+        (false, "SUB in q 1\r\n".to_owned() + &ask("asked.6"), String::new()),
+        (true, "SUB in 1\r\nSUB asked.7 2\r\n".to_owned() + &ask("asked.7"), heard("asked.7", 2)),
+        (true, "SUB in 1\r\nSUB asked.8 q 2\r\n".to_owned() + &ask("asked.8").repeat(3), heard("asked.8", 2).repeat(3)),
+        (true, "SUB > 1\r\n".to_owned() + &ask("asked.9"), heard("asked.9", 1)),
+        // Interest that has had all it asked for is none.
+        (
+            true,
+            "SUB in 1\r\nSUB asked.10 2\r\nUNSUB 2 2\r\n".to_owned() + &ask("asked.10").repeat(4),
+            heard("asked.10", 2).repeat(2) + &status("asked.10").repeat(2),
+        ),
     ];
     let broker = start(Config::default());
     // The detour that faults need answers the same.
-    let faults = msgbench::faults::Faults::default().with_flags(&["delay=fixed:1ms".to_owned()]).unwrap();
+    let faults = msgbench::faults::Faults::default().with_flags(&["service=fixed:1us".to_owned()]).unwrap();
     let fault_options = msgbench::broker::FaultOptions { faults, ..Default::default() };
     let faulty = start(Config { fault_options, ..Config::default() });
     let real = Real::start("");
-    let addresses = [Some(broker.address), Some(faulty.address), real.as_ref().map(|r| r.address)];
-    for address in addresses.into_iter().flatten() {
-        for (say, expected) in &exchanges {
+    let addresses =
+        [(Some(broker.address), true), (Some(faulty.address), false), (real.as_ref().map(|r| r.address), true)];
+    for (address, all) in addresses {
+        let Some(address) = address else { continue };
+        // What takes the detour comes later than the PONG, and its interest ends later.
+        for (echo, say, expected) in exchanges.iter().filter(|(echo, ..)| all || !echo) {
             let mut wire = Bare::open(address);
-            assert_eq!(wire.ask(connect), "");
+            assert_eq!(wire.ask(&requester(*echo)), "");
             assert_eq!(&wire.ask(say), expected, "{address}: {say}");
         }
+    }
+}
+
+#[test]
+fn interest_of_another_connection_counts() {
+    let broker = start(Config::default());
+    let real = Real::start("");
+    for address in [Some(broker.address), real.as_ref().map(|r| r.address)].into_iter().flatten() {
+        let (mut one, mut other) = (Bare::open(address), Bare::open(address));
+        one.ask(&(requester(false) + "SUB in 1\r\nSUB a 2\r\n"));
+        other.ask(&(requester(false) + "SUB a 3\r\n"));
+        assert_eq!(one.ask("PUB a in 2\r\nhi\r\n"), "");
+        assert_eq!(other.ask(""), "MSG a 3 in 2\r\nhi\r\n");
+        other.ask("UNSUB 3\r\n");
+        assert_eq!(one.ask("PUB a in 2\r\nhi\r\n"), "HMSG in 1 33 33\r\nNATS/1.0 503\r\nNats-Subject: a\r\n\r\n\r\n");
     }
 }
 

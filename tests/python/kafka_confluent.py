@@ -196,35 +196,154 @@ def administration():
     assert name not in admin.list_topics(timeout=10).topics
 
 
+def transactional(name, **options):
+    producer = Producer({'bootstrap.servers': ADDRESS, 'transactional.id': name, 'linger.ms': 1, **options})
+    producer.init_transactions(30)
+    return producer
+
+
+def everything(name, partitions, isolation):
+    """The values of a topic that such a reader is given, up to its end."""
+    reader = consumer(f'all-{name}-{isolation}', **{'isolation.level': isolation, 'enable.partition.eof': True})
+    reader.assign([TopicPartition(name, n, 0) for n in range(partitions)])
+    values, ended, end = [], set(), time.monotonic() + BOUND
+    while len(ended) < partitions:
+        assert time.monotonic() < end, f'{len(values)} values'
+        for message in reader.consume(500, 0.1):
+            if message.error() and message.error().code() == KafkaError._PARTITION_EOF:
+                ended.add(message.partition())
+                continue
+            assert not message.error(), message.error()
+            values.append(message.value())
+    reader.close()
+    return values
+
+
 @check
-def transactions_are_refused_at_once():
-    producer = Producer({'bootstrap.servers': ADDRESS, 'transactional.id': 't', 'log_level': 0})
+def a_transaction_counts_as_a_whole():
+    name = topic('whole', 3)
+    producer, committed, sent = transactional('whole'), [], []
+    for n in range(30):
+        producer.begin_transaction()
+        values = [b'%d of %d' % (m, n) for m in range(50)]
+        for m, value in enumerate(values):
+            producer.produce(name, value, partition=m % 3)
+        if n % 3 == 0:
+            # What is not sent yet is not there to be aborted.
+            producer.flush(10)
+            producer.abort_transaction(30)
+        else:
+            producer.commit_transaction(30)
+            committed += values
+        sent += values
+    assert sorted(everything(name, 3, 'read_committed')) == sorted(committed)
+    assert sorted(everything(name, 3, 'read_uncommitted')) == sorted(sent)
+
+
+@check
+def what_is_read_is_written_once():
+    source, target = topic('once-in', 2), topic('once-out', 2)
+    total = 2000
+    produce(source, [(None, b'%d' % n) for n in range(total)])
+    end = time.monotonic() + 2 * BOUND
+    taken, round_ = 0, 0
+    while taken < total:
+        assert time.monotonic() < end, f'{taken} of {total}'
+        round_ += 1
+        # Each generation ends in the middle of a transaction, and the next one fences it.
+        reader = consumer('once', **{'enable.auto.commit': False, 'isolation.level': 'read_committed'})
+        reader.subscribe([source])
+        writer = transactional('once')
+        for n in range(4):
+            messages = reader.consume(150, 3)
+            assert all(not message.error() for message in messages)
+            if not messages:
+                break
+            writer.begin_transaction()
+            for message in messages:
+                writer.produce(target, message.value(), partition=message.partition())
+            positions = reader.position(reader.assignment())
+            writer.send_offsets_to_transaction([p for p in positions if p.offset >= 0], reader.consumer_group_metadata(), 30)
+            if n == 3:
+                writer.flush(10)
+                break
+            writer.commit_transaction(30)
+        reader.close()
+        taken = len(everything_once(target))
+    assert sorted(everything_once(target)) == sorted(b'%d' % n for n in range(total))
+
+
+def everything_once(name):
+    # A transaction left open holds readers up until its successor ends it.
+    transactional('once')
+    return everything(name, 2, 'read_committed')
+
+
+@check
+def an_older_producer_is_fenced():
+    name = topic('fenced')
+    old = transactional('fenced')
+    old.begin_transaction()
+    old.produce(name, b'old')
+    old.flush(10)
+    new = transactional('fenced')
+    new.begin_transaction()
+    new.produce(name, b'new')
+    new.commit_transaction(30)
     try:
-        producer.init_transactions(10)
+        old.commit_transaction(30)
+        raise AssertionError('two producers of one id')
     except KafkaException as error:
-        assert error.args[0].code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, error
-    else:
-        raise AssertionError('transactions are not built')
+        assert error.args[0].fatal() and error.args[0].code() == KafkaError._FENCED, error
+    assert everything(name, 1, 'read_committed') == [b'new']
 
 
 @check
-def the_new_group_protocol_is_refused_in_words():
-    member = Consumer({'bootstrap.servers': ADDRESS, 'group.id': 'new', 'group.protocol': 'consumer',
-                       'auto.offset.reset': 'earliest', 'log_level': 0})
-    member.subscribe([topic('new-protocol')])
-    end = time.monotonic() + BOUND
-    said = []
-    while not said:
-        assert time.monotonic() < end, 'a client waits without a word'
-        try:
-            message = member.poll(0.2)
-        except KafkaException as error:
-            said.append(error.args[0])
-            continue
-        if message is not None and message.error():
-            said.append(message.error())
-    assert said[0].code() in (KafkaError.UNSUPPORTED_VERSION, KafkaError._FATAL), said[0]
-    member.close()
+def the_new_group_protocol_moves_partitions():
+    name = topic('modern', 6)
+    values = [b'%d' % n for n in range(3000)]
+    produce(name, [(b'%d' % (n % 50), value) for n, value in enumerate(values)])
+    options = {'bootstrap.servers': ADDRESS, 'group.id': 'modern', 'auto.offset.reset': 'earliest',
+               'group.protocol': 'consumer'}
+    members, seen = [], {}
+
+    def add(**more):
+        member = Consumer({**options, **more})
+        member.subscribe([name])
+        members.append(member)
+
+    def until(done):
+        end = time.monotonic() + BOUND
+        while not done():
+            assert time.monotonic() < end, [len(member.assignment()) for member in members]
+            for member in members:
+                for message in member.consume(500, 0.05):
+                    assert not message.error(), message.error()
+                    seen.setdefault((message.partition(), message.offset()), message.value())
+
+    def shares():
+        return sorted(len(member.assignment()) for member in members)
+
+    add()
+    until(lambda: shares() == [6])
+    until(lambda: len(seen) == len(values))
+    members[0].commit(asynchronous=False)
+    add(**{'group.remote.assignor': 'uniform'})
+    until(lambda: shares() == [3, 3])
+    add()
+    until(lambda: shares() == [2, 2, 2])
+    held = [{(p.topic, p.partition) for p in member.assignment()} for member in members]
+    assert len(set.union(*held)) == 6
+    members.pop(0).close()
+    until(lambda: shares() == [3, 3])
+    # What was committed counts for who comes later; new records reach one member each.
+    produce(name, [(b'%d' % (n % 50), b'more') for n in range(600)])
+    until(lambda: len(seen) == len(values) + 600)
+    admin = AdminClient({'bootstrap.servers': ADDRESS})
+    said = list(admin.describe_consumer_groups(['modern']).values())[0].result(10)
+    assert str(said.state).endswith('STABLE') and len(said.members) == 2, said.state
+    for member in members:
+        member.close()
 
 
 @check

@@ -21,14 +21,15 @@ const fn served(key: ApiKey, from: i16, to: i16) -> SupportedRequest {
 
 /// All that is served. Produce is announced from version 0, since librdkafka takes a later start
 /// for a broker that knows no compression (KAFKA-18659); nobody sends versions 0 to 2 any more.
-/// Fetch stops before the version that names topics by id.
+/// Fetch stops before the version that names topics by id; what is of transactions, before the
+/// versions that want the broker to know what a producer has begun.
 pub(super) const SERVED: &[SupportedRequest] = &[
     SupportedRequest { key: ApiKey::Produce, announced: 0, from: 3, to: 11 },
     served(ApiKey::Fetch, 4, 12),
     served(ApiKey::ListOffsets, 1, 10),
     served(ApiKey::Metadata, 0, 12),
-    served(ApiKey::OffsetCommit, 2, 8),
-    served(ApiKey::OffsetFetch, 1, 8),
+    served(ApiKey::OffsetCommit, 2, 9),
+    served(ApiKey::OffsetFetch, 1, 9),
     served(ApiKey::FindCoordinator, 0, 4),
     served(ApiKey::JoinGroup, 0, 9),
     served(ApiKey::Heartbeat, 0, 4),
@@ -41,7 +42,11 @@ pub(super) const SERVED: &[SupportedRequest] = &[
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
     served(ApiKey::DeleteRecords, 0, 2),
-    served(ApiKey::InitProducerId, 0, 4),
+    served(ApiKey::InitProducerId, 0, 5),
+    served(ApiKey::AddPartitionsToTxn, 0, 3),
+    served(ApiKey::AddOffsetsToTxn, 0, 4),
+    served(ApiKey::EndTxn, 0, 4),
+    served(ApiKey::TxnOffsetCommit, 0, 4),
     served(ApiKey::OffsetForLeaderEpoch, 2, 4),
     served(ApiKey::DescribeConfigs, 1, 4),
     served(ApiKey::AlterConfigs, 0, 2),
@@ -57,9 +62,9 @@ pub(super) const SERVED: &[SupportedRequest] = &[
     served(ApiKey::AlterPartitionReassignments, 0, 1),
     served(ApiKey::ListPartitionReassignments, 0, 0),
     served(ApiKey::DescribeQuorum, 0, 2),
-    // Answered with UNSUPPORTED_VERSION alone, as by a Kafka that has the new group protocol turned
-    // off: librdkafka waits for ever for a broker that does not announce it.
+    // librdkafka takes no broker for one of the new protocol that has not version 1.
     served(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    served(ApiKey::ConsumerGroupDescribe, 0, 1),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 

@@ -5,7 +5,9 @@
 //! producer id 8, epoch 2, sequence 4, count 4, records. Everything the broker writes lies before
 //! the CRC.
 
-use super::super::log::{BatchFormat, BatchHeader, EachRecord, Malformed, ProducerStamp};
+use super::super::log::{
+    BatchFormat, BatchHeader, EachRecord, Malformed, ProducerStamp, TransactionStamp, TransactionStep,
+};
 
 /// Length of a batch's header.
 pub const HEADER: usize = 61;
@@ -16,8 +18,15 @@ const ATTRIBUTES: usize = 21;
 
 /// Bits of the attributes.
 const COMPRESSION: i16 = 0x07;
+/// All records are of the batch's newest time, that of its append.
+const APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+
+/// Where a control batch says how the transaction ends, in the key of its one record.
+const END_OF_TRANSACTION: usize = 68;
+const ABORT: [u8; 2] = [0, 0];
+const COMMIT: [u8; 2] = [0, 1];
 
 /// [`BatchFormat`] of Kafka's record batches.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,16 +67,29 @@ pub fn first_timestamp(batch: &[u8]) -> i64 {
     i64_at(batch, 27)
 }
 
+/// The newest time of a record, if it is that of all, set by who has appended them.
+pub fn append_time(batch: &[u8]) -> Option<i64> {
+    (attributes(batch) & APPEND_TIME != 0).then(|| i64_at(batch, 35))
+}
+
+/// Whether a batch is a part of a transaction.
+pub fn is_transactional(batch: &[u8]) -> bool {
+    attributes(batch) & TRANSACTIONAL != 0
+}
+
 /// How many records a batch says it has.
 pub fn count(batch: &[u8]) -> i32 {
     i32_at(batch, 57)
 }
 
-/// Whether a producer may send such a batch at all: not one of a transaction, not a control batch,
-/// as many records as offsets.
+/// Whether a producer may send such a batch at all: no control batch, one of a transaction only
+/// with its producer's number, as many records as offsets.
 pub fn refusal(batch: &[u8]) -> Option<&'static str> {
-    if attributes(batch) & (TRANSACTIONAL | CONTROL) != 0 {
-        return Some("this broker has no transactions");
+    if attributes(batch) & CONTROL != 0 {
+        return Some("a client may not write control records");
+    }
+    if is_transactional(batch) && (i64_at(batch, 43) < 0 || i32_at(batch, 53) < 0) {
+        return Some("a batch of a transaction has a producer id and a sequence number");
     }
     if count(batch) != i32_at(batch, 23).wrapping_add(1) {
         return Some("the count of records is not that of their offsets");
@@ -101,7 +123,16 @@ impl BatchFormat for RecordBatches {
         let sequence = i32_at(bytes, 53);
         let epoch = i16::from_be_bytes(field(bytes, 51));
         let producer = (id >= 0 && sequence >= 0 && epoch >= 0).then_some(ProducerStamp { id, epoch, sequence });
-        Ok(BatchHeader { len: len + 12, base, count: last + 1, max_timestamp: i64_at(bytes, 35).max(-1), producer })
+        let attributes = attributes(bytes);
+        let step = match (attributes & CONTROL, bytes.get(END_OF_TRANSACTION..END_OF_TRANSACTION + 2)) {
+            (0, _) => TransactionStep::Part,
+            (_, Some(end)) if end == COMMIT => TransactionStep::Commit,
+            _ => TransactionStep::Abort,
+        };
+        let is_stamped = attributes & TRANSACTIONAL != 0 && id >= 0 && epoch >= 0;
+        let transaction = is_stamped.then_some(TransactionStamp { producer: id, epoch, step });
+        let max_timestamp = i64_at(bytes, 35).max(-1);
+        Ok(BatchHeader { len: len + 12, base, count: last + 1, max_timestamp, producer, transaction })
     }
 
     fn intact(&self, batch: &[u8]) -> bool {
@@ -115,6 +146,9 @@ impl BatchFormat for RecordBatches {
     }
 
     fn keys(&self, batch: &[u8], each: &mut EachRecord<'_>) -> Option<()> {
+        if attributes(batch) & CONTROL != 0 {
+            return None;
+        }
         let base = u64::try_from(i64_at(batch, 0)).ok()?;
         for record in records(batch)? {
             let record = record?;
@@ -151,6 +185,16 @@ pub fn recode(batch: &mut [u8], codec: u8) {
     seal(batch);
 }
 
+/// The batch with the time of its append as that of all its records.
+pub fn stamped(batch: &[u8], now: i64) -> Vec<u8> {
+    let mut out = batch.to_vec();
+    let attributes = attributes(batch) | APPEND_TIME;
+    out[ATTRIBUTES..ATTRIBUTES + 2].copy_from_slice(&attributes.to_be_bytes());
+    out[35..43].copy_from_slice(&now.to_be_bytes());
+    seal(&mut out);
+    out
+}
+
 fn seal(batch: &mut [u8]) {
     let sum = crc32c::crc32c(&batch[ATTRIBUTES..]);
     batch[CRC..ATTRIBUTES].copy_from_slice(&sum.to_be_bytes());
@@ -173,14 +217,17 @@ pub fn records(batch: &[u8]) -> Option<impl Iterator<Item = Option<BatchRecord<'
     if batch.len() < HEADER || is_compressed(batch) {
         return None;
     }
-    let first = first_timestamp(batch);
+    let (first, all) = (first_timestamp(batch), append_time(batch));
     let mut left = count(batch);
     let mut rest = &batch[HEADER..];
     Some(std::iter::from_fn(move || {
         if left <= 0 {
             return None;
         }
-        let record = record(&mut rest, first);
+        let mut record = record(&mut rest, first);
+        if let (Some(record), Some(all)) = (&mut record, all) {
+            record.timestamp = all;
+        }
         left = if record.is_some() { left - 1 } else { 0 };
         Some(record)
     }))
@@ -252,10 +299,12 @@ pub fn corrupted_copy(batch: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The batch as of nobody in particular: without its producer's numbering.
+/// The batch as of nobody in particular: without its producer's numbering. What is a part of a
+/// transaction stays that.
 pub fn anonymous(batch: &[u8]) -> Vec<u8> {
     let mut out = batch.to_vec();
-    if let Some(numbering) = out.get_mut(43..57) {
+    let from = if is_transactional(batch) { 53 } else { 43 };
+    if let Some(numbering) = out.get_mut(from..57) {
         numbering.fill(0xff);
         seal(&mut out);
     }
@@ -291,10 +340,48 @@ pub fn encode(records: &[(&[u8], Option<&[u8]>)], timestamp: i64) -> Vec<u8> {
     out
 }
 
+/// A batch of [`encode`] as a part of the producer's transaction, without a number of its own.
+pub fn of_transaction(mut batch: Vec<u8>, producer: i64, epoch: i16) -> Vec<u8> {
+    put_producer(&mut batch, TRANSACTIONAL, producer, epoch);
+    batch
+}
+
+/// The batch that ends the producer's transaction in one partition.
+pub fn end_of_transaction(producer: i64, epoch: i16, commit: bool, now: i64) -> Vec<u8> {
+    let end = if commit { COMMIT } else { ABORT };
+    // Versions of key and value, and the number of changes of the coordinator: none.
+    let mut batch = encode(&[(&[0, 0, end[0], end[1]], Some(&[0; 6]))], now);
+    put_producer(&mut batch, TRANSACTIONAL | CONTROL, producer, epoch);
+    batch
+}
+
+fn put_producer(batch: &mut [u8], attributes: i16, producer: i64, epoch: i16) {
+    batch[ATTRIBUTES..ATTRIBUTES + 2].copy_from_slice(&attributes.to_be_bytes());
+    batch[43..51].copy_from_slice(&producer.to_be_bytes());
+    batch[51..53].copy_from_slice(&epoch.to_be_bytes());
+    seal(batch);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn parts_and_ends_of_transactions_are_known_again() {
+        let format = RecordBatches;
+        let part = of_transaction(encode(&[(b"k", Some(b"v"))], 5), 7, 3);
+        let stamp = |step| Some(TransactionStamp { producer: 7, epoch: 3, step });
+        assert_eq!(format.view(&part).unwrap().transaction, stamp(TransactionStep::Part));
+        assert_eq!(format.view(&part).unwrap().producer, None);
+        assert!(refusal(&part).is_some());
+        for (commit, step) in [(true, TransactionStep::Commit), (false, TransactionStep::Abort)] {
+            let end = end_of_transaction(7, 3, commit, 5);
+            assert!(format.intact(&end) && refusal(&end).is_some());
+            assert_eq!(format.view(&end).unwrap().transaction, stamp(step));
+            assert_eq!(format.keys(&end, &mut |_, _, _| panic!("it has no keys")), None);
+        }
+    }
 
     proptest! {
         #[test]

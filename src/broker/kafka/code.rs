@@ -32,7 +32,12 @@ pub(super) const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
 pub(super) const POLICY_VIOLATION: i16 = 44;
 pub(super) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
+pub(super) const INVALID_TXN_STATE: i16 = 48;
+pub(super) const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+pub(super) const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
+pub(super) const CONCURRENT_TRANSACTIONS: i16 = 51;
 pub(super) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
+pub(super) const OPERATION_NOT_ATTEMPTED: i16 = 55;
 pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
 pub(super) const LOG_DIR_NOT_FOUND: i16 = 57;
 pub(super) const SASL_AUTHENTICATION_FAILED: i16 = 58;
@@ -48,7 +53,14 @@ pub(super) const ELECTION_NOT_NEEDED: i16 = 84;
 pub(super) const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 pub(super) const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
 pub(super) const INVALID_RECORD: i16 = 87;
+pub(super) const UNSTABLE_OFFSET_COMMIT: i16 = 88;
+pub(super) const PRODUCER_FENCED: i16 = 90;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
+pub(super) const FENCED_MEMBER_EPOCH: i16 = 110;
+pub(super) const UNRELEASED_INSTANCE_ID: i16 = 111;
+pub(super) const UNSUPPORTED_ASSIGNOR: i16 = 112;
+pub(super) const STALE_MEMBER_EPOCH: i16 = 113;
+pub(super) const INVALID_REGULAR_EXPRESSION: i16 = 128;
 
 /// What the protocol calls an error of the log.
 pub(super) fn of(error: &LogError) -> i16 {

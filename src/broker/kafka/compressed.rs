@@ -66,6 +66,8 @@ impl From<io::Error> for Unreadable {
 pub fn walk(batch: &[u8], mut each: impl FnMut(RecordSummary) -> ControlFlow<()>) -> Result<(), Unreadable> {
     let Some(mut body) = batch.get(HEADER..) else { return Err(Unreadable::Malformed) };
     let (first, count) = (batch::first_timestamp(batch), batch::count(batch));
+    let all = batch::append_time(batch);
+    let mut each = |record: RecordSummary| each(RecordSummary { timestamp: all.unwrap_or(record.timestamp), ..record });
     if !batch::is_compressed(batch) {
         return records(&mut body, first, count, &mut each);
     }

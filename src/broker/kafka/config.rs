@@ -48,6 +48,10 @@ pub struct KafkaConfig {
     pub initial_rebalance_delay: Duration,
     /// Session timeouts a member of a group may ask for, in milliseconds.
     pub sessions: RangeInclusive<i32>,
+    /// How often members of the new group protocol are to say something, and after how long a
+    /// silence they are out.
+    pub consumer_heartbeat: Duration,
+    pub consumer_session: Duration,
     /// Consumer groups, and members of one, at most.
     pub max_groups: usize,
     /// Members of a group at most.
@@ -77,6 +81,8 @@ impl KafkaConfig {
             partitions: 1,
             initial_rebalance_delay: Duration::ZERO,
             sessions: 6_000..=1_800_000,
+            consumer_heartbeat: Duration::from_secs(5),
+            consumer_session: Duration::from_secs(45),
             max_groups: 10_000,
             max_members: 1_000,
             fault_options: FaultOptions::default(),

@@ -13,12 +13,14 @@ use super::counters::KafkaCounters;
 use super::faults::BatchFaultQueue;
 use super::faults::QueuedBatch;
 use super::groups::Coordinator;
+use super::transactions::TransactionCoordinator;
 
 pub(super) struct KafkaHub {
     pub(super) config: KafkaConfig,
     pub(super) log: Arc<Log>,
     pub(super) counters: Arc<KafkaCounters>,
     pub(super) groups: Arc<Coordinator>,
+    pub(super) transactions: Arc<TransactionCoordinator>,
     /// Budget of long requests, in KiB.
     pub(super) memory: Arc<Semaphore>,
     pub(super) acceptor: Option<TlsAcceptor>,
@@ -49,6 +51,7 @@ impl KafkaHub {
         config: KafkaConfig,
         log: Arc<Log>,
         groups: Arc<Coordinator>,
+        transactions: Arc<TransactionCoordinator>,
         counters: Arc<KafkaCounters>,
         acceptor: Option<TlsAcceptor>,
         faults: Option<BatchFaultQueue<QueuedBatch>>,
@@ -60,6 +63,7 @@ impl KafkaHub {
             log,
             counters,
             groups,
+            transactions,
             memory,
             acceptor,
             closing,

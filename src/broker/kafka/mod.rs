@@ -3,10 +3,10 @@
 //! **Why.** With ordinary Kafka clients on a broker of one node and few lines, what the protocol
 //! costs can be told from what Kafka's own broker costs: one client, two brokers.
 //!
-//! **Scope.** Produce, fetch, offsets by time, topics and partitions, consumer groups (classic
-//! protocol, static members), committed offsets, idempotent producers, SASL PLAIN, TLS. No
-//! transactions, no replicas, no quotas, no access lists; what is not there is refused in the
-//! protocol's own words. The log itself ([`super::log`]) knows nothing of Kafka.
+//! **Scope.** Produce, fetch, offsets by time, topics and partitions, consumer groups (both
+//! protocols, static members), committed offsets, idempotent producers, transactions, SASL PLAIN,
+//! TLS. No replicas, no quotas, no access lists; what is not there is refused in the protocol's own
+//! words. The log itself ([`super::log`]) knows nothing of Kafka.
 //!
 //! **Invariants.** Responses leave in the order of their requests. A frame is measured ([`shape`])
 //! before anything is allocated for what it claims. Record bytes are written from the receive
@@ -39,12 +39,14 @@ mod counters;
 mod faults;
 mod groups;
 mod hub;
+mod internal;
 mod names;
 mod reply;
 mod requests;
 mod server;
 pub mod shape;
 mod store;
+mod transactions;
 mod transport;
 mod validity;
 

@@ -16,6 +16,7 @@ use super::counters::{KafkaCounters, add};
 use super::faults::BatchFaultQueue;
 use super::groups::Coordinator;
 use super::hub::KafkaHub;
+use super::transactions::TransactionCoordinator;
 use crate::broker::shared::Shutdown;
 use crate::broker::shared::error::BrokerError;
 use crate::broker::shared::tls;
@@ -55,10 +56,12 @@ impl KafkaBroker {
         };
         let counters = Arc::new(KafkaCounters::default());
         let groups = Coordinator::open(Arc::clone(&log), &config, Arc::clone(&counters)).map_err(|e| failed(&e))?;
+        let transactions =
+            TransactionCoordinator::open(Arc::clone(&log), Arc::clone(&groups)).map_err(|e| failed(&e))?;
         let listen = |source| BrokerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let hub = Arc::new(KafkaHub::new(config, log, groups, counters, acceptor, faults));
+        let hub = Arc::new(KafkaHub::new(config, log, groups, transactions, counters, acceptor, faults));
         Ok(Self { hub, listener, address, recovered })
     }
 
@@ -96,6 +99,7 @@ impl KafkaBroker {
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), BrokerError> {
         let Self { hub, listener, .. } = self;
         let ticking = tokio::spawn(Arc::clone(&hub.groups).tick());
+        let ending = tokio::spawn(Arc::clone(&hub.transactions).tick());
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
@@ -121,6 +125,7 @@ impl KafkaBroker {
         // not read.
         let _ = timeout(Duration::from_secs(2), hub.readers.subscribe().wait_for(|n| *n == 0)).await;
         ticking.abort();
+        ending.abort();
         if let Some(faults) = &hub.faults {
             faults.stop();
         }

@@ -83,7 +83,7 @@ fn shape(key: i16) -> Option<RequestShape> {
             6,
             fields![
                 Text, 1 - 7; List(TOPIC_PARTITIONS), 1 - 7;
-                List(fields![Text; List(TOPIC_PARTITIONS)]), 8; Byte, 7
+                List(fields![Text; Text, 9; Int, 9; List(TOPIC_PARTITIONS)]), 8; Byte, 7
             ],
         ),
         // FindCoordinator
@@ -122,6 +122,20 @@ fn shape(key: i16) -> Option<RequestShape> {
         22 => RequestShape(2, fields![Text; Int; Long, 3; Short, 3]),
         // OffsetForLeaderEpoch
         23 => RequestShape(4, fields![Int, 3; List(fields![Text; List(fields![Int; Int; Int])])]),
+        // AddPartitionsToTxn
+        24 => RequestShape(3, fields![Text; Long; Short; List(TOPIC_PARTITIONS)]),
+        // AddOffsetsToTxn
+        25 => RequestShape(3, fields![Text; Long; Short; Text]),
+        // EndTxn
+        26 => RequestShape(3, fields![Text; Long; Short; Byte]),
+        // TxnOffsetCommit
+        28 => RequestShape(
+            3,
+            fields![
+                Text; Text; Long; Short; Int, 3; Text, 3; Text, 3;
+                List(fields![Text; List(fields![Int; Long; Int, 2; Text])])
+            ],
+        ),
         // DescribeConfigs
         32 => RequestShape(4, fields![List(fields![Byte; Text; Items(&Text)]); Byte; Byte, 3]),
         // AlterConfigs
@@ -158,6 +172,8 @@ fn shape(key: i16) -> Option<RequestShape> {
                 List(fields![Uuid; Items(&Int)])
             ],
         ),
+        // ConsumerGroupDescribe
+        69 => RequestShape(0, fields![Items(&Text); Byte]),
         // DescribeTopicPartitions
         75 => RequestShape(0, fields![List(fields![Text]); Int; Maybe(fields![Text; Int])]),
         _ => return None,

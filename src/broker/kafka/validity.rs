@@ -1,7 +1,7 @@
 //! Whether the records of a batch may be stored, and which may not, by the rules of Kafka; and how
 //! they are compressed.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use super::super::log::{BatchHeader, TopicSettings};
 use super::batch;
@@ -16,8 +16,8 @@ const MAX_NAMED: usize = 1000;
 /// Records that are named in the words of an answer.
 const IN_WORDS: usize = 3;
 
-/// Looks into the records where a rule asks for it: on a compacted topic, and when a time is ahead
-/// of the broker's clock.
+/// Looks into the records where a rule asks for it: on a compacted topic, when a time is ahead of
+/// the broker's clock, and where it may not be too old.
 ///
 /// # Errors
 /// When a record may not be stored, with the records it is about, or when the records cannot be
@@ -29,15 +29,19 @@ pub(super) fn check(
     topic: &str,
     now: i64,
 ) -> Result<(), ProduceRefusal> {
-    let latest = now.saturating_add(i64::try_from(settings.timestamp_after_ms).unwrap_or(i64::MAX));
-    let ahead = view.max_timestamp > latest;
-    if !ahead && !settings.compact {
+    let times = times(settings, now);
+    let ahead = view.max_timestamp > *times.end();
+    if settings.append_time && batch::append_time(batch).is_some() {
+        let words = "a client may not say that its records have the time of their append already";
+        return Err(ProduceRefusal::new(code::INVALID_TIMESTAMP, words));
+    }
+    if !ahead && !settings.compact && *times.start() == i64::MIN {
         return Ok(());
     }
     let mut refused = Refused::default();
     let look = |refused: &mut Refused| {
         walk(batch, |record| {
-            refused.look(record, view, settings, topic, latest);
+            refused.look(record, view, settings, topic, &times);
             ControlFlow::Continue(())
         })
     };
@@ -53,6 +57,16 @@ pub(super) fn check(
         return Err(ProduceRefusal::new(code::INVALID_TIMESTAMP, words));
     }
     Ok(())
+}
+
+/// The times that records may have.
+fn times(settings: &TopicSettings, now: i64) -> RangeInclusive<i64> {
+    if settings.append_time {
+        return i64::MIN..=i64::MAX;
+    }
+    let span = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    let earliest = settings.timestamp_before_ms.map_or(i64::MIN, |ms| now.saturating_sub(span(ms)));
+    earliest..=now.saturating_add(span(settings.timestamp_after_ms))
 }
 
 /// The batch compressed as its topic is set to have it; `None` when it is so already, or when any
@@ -90,18 +104,30 @@ struct Refused {
 }
 
 impl Refused {
-    fn look(&mut self, record: RecordSummary, view: &BatchHeader, settings: &TopicSettings, topic: &str, latest: i64) {
+    fn look(
+        &mut self,
+        record: RecordSummary,
+        view: &BatchHeader,
+        settings: &TopicSettings,
+        topic: &str,
+        times: &RangeInclusive<i64>,
+    ) {
         if settings.compact && !record.keyed {
             let words = || format!("a compacted topic does not take a record without key: {topic}");
             self.add(record.index, words);
-        } else if record.timestamp > latest {
+        } else if !times.contains(&record.timestamp) {
             self.time = true;
             let words = || {
-                format!(
-                    "timestamp {} of the record at offset {} is after {latest}, the latest that is taken",
-                    record.timestamp,
-                    view.base + u64::from(record.offset)
-                )
+                let (offset, time) = (view.base + u64::from(record.offset), record.timestamp);
+                let (earliest, latest) = (times.start(), times.end());
+                match time > *latest {
+                    true => format!(
+                        "timestamp {time} of the record at offset {offset} is after {latest}, the latest that is taken"
+                    ),
+                    false => format!(
+                        "timestamp {time} of the record at offset {offset} is before {earliest}, the earliest that is taken"
+                    ),
+                }
             };
             self.add(record.index, words);
         }

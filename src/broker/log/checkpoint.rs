@@ -141,6 +141,7 @@ fn decode(bytes: &[u8], base: u64, boot: Option<&str>) -> Option<CheckpointState
 #[cfg(test)]
 mod tests {
     use super::super::format::{BatchHeader, ProducerStamp};
+    use super::super::partition::End;
     use super::*;
     use proptest::prelude::*;
 
@@ -149,9 +150,16 @@ mod tests {
         let mut producers = ProducerStates::default();
         let producer = Some(ProducerStamp { id: 3, epoch: 0, sequence: 0 });
         for n in 0..4 {
-            let view = BatchHeader { len: 20_000, base: 7 + n, count: 1, max_timestamp: n as i64, producer };
+            let view = BatchHeader {
+                len: 20_000,
+                base: 7 + n,
+                count: 1,
+                max_timestamp: n as i64,
+                producer,
+                transaction: None,
+            };
             index.add(&view, n * 20_000);
-            producers.stored(&view, 10);
+            producers.stored(&view, End { base: 7, position: n * 20_000, offset: 7 + n }, 10);
         }
         Checkpoint::new(7, position, 11, &index, &producers, boot)
     }

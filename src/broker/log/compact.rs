@@ -14,9 +14,9 @@ use std::sync::atomic::Ordering;
 use foldhash::fast::RandomState;
 
 use super::error::LogError;
-use super::format::{BatchFormat, BatchHeader};
+use super::format::{BatchFormat, BatchHeader, TransactionStep};
 use super::index::SegmentIndex;
-use super::partition::Partition;
+use super::partition::{BatchDecision, Partition};
 use super::segment::{Segment, lock, write_whole};
 
 /// Keys noted at most; beyond that the oldest segments are compacted against the keys noted so far
@@ -33,10 +33,14 @@ impl Partition {
         if !settings.compact {
             return Ok(0);
         }
+        let after = i64::try_from(settings.compact_after_ms).unwrap_or(i64::MAX);
         let closed: Vec<Arc<Segment>> = {
             let inner = lock(&self.view);
-            let seen = inner.segments.iter().filter(|s| s.is_sealed() && s.base < inner.visible.base);
-            seen.cloned().collect()
+            // Which records of an open transaction count is not known yet.
+            let stable = inner.stable();
+            let decided = |s: &&Arc<Segment>| s.is_sealed() && s.base < stable.base && s.next() <= stable.offset;
+            let ripe = |s: &&Arc<Segment>| after == 0 || now.saturating_sub(s.max_timestamp()) >= after;
+            inner.segments.iter().filter(decided).take_while(ripe).cloned().collect()
         };
         // Only another closed segment gives compaction something to do.
         let upto = closed.last().map_or(0, |last| last.next());
@@ -47,7 +51,10 @@ impl Partition {
         let mut newest = NewestOffsets::default();
         // From the newest on, so that a bound on keys leaves the records of the oldest.
         for segment in closed.iter().rev() {
-            each_batch(format, segment, |_, bytes| {
+            each_batch(format, segment, |view, bytes| {
+                if self.decision(view) != BatchDecision::Counts {
+                    return Ok(());
+                }
                 let _ = format.keys(bytes, &mut |offset, key, _| {
                     let Some(key) = key else { return };
                     if let Some(last) = newest.get_mut(key) {
@@ -77,13 +84,24 @@ impl Partition {
         each_batch(format, segment, |view, bytes| {
             let mut gone = Vec::new();
             let mut all = 0;
-            let looked = format.keys(bytes, &mut |offset, key, empty| {
-                all += 1;
-                let newer = key.is_some_and(|key| newest.get(key).is_some_and(|last| *last > offset));
-                if newer || (empty && expired) {
-                    gone.push(offset);
-                }
-            });
+            let decision = self.decision(view);
+            // Who reads needs the end of an aborted transaction as long as its records are there;
+            // that of a committed one says nothing once all of it is decided.
+            let says_nothing = view.transaction.is_some_and(|stamp| stamp.step == TransactionStep::Commit);
+            if decision == BatchDecision::Ends && says_nothing && expired {
+                return Ok(());
+            }
+            let looked = if decision != BatchDecision::Counts {
+                None
+            } else {
+                format.keys(bytes, &mut |offset, key, empty| {
+                    all += 1;
+                    let newer = key.is_some_and(|key| newest.get(key).is_some_and(|last| *last > offset));
+                    if newer || (empty && expired) {
+                        gone.push(offset);
+                    }
+                })
+            };
             let rewritten = match looked {
                 Some(()) if gone.len() == all => return Ok(()),
                 Some(()) if !gone.is_empty() => format.retain(bytes, &mut |o| gone.binary_search(&o).is_err()),
@@ -130,7 +148,8 @@ fn each_batch(
     while let Some((at, view)) = segment.walk(format, position, segment.end(), |_| true)? {
         bytes.resize(view.len, 0);
         file.read_exact_at(&mut bytes, at).map_err(LogError::io("read", segment.path()))?;
-        each(&view, &bytes)?;
+        // Which end of a transaction it is, is known of the whole alone.
+        each(&format.view(&bytes).unwrap_or(view), &bytes)?;
         position = at + view.len as u64;
     }
     Ok(())

@@ -50,6 +50,8 @@ pub struct BatchHeader {
     pub max_timestamp: i64,
     /// Who sent it, if it is numbered.
     pub producer: Option<ProducerStamp>,
+    /// The transaction it is a part of, or the end of.
+    pub transaction: Option<TransactionStamp>,
 }
 
 impl BatchHeader {
@@ -68,6 +70,29 @@ pub struct ProducerStamp {
     pub epoch: i16,
     /// Number of the first record of the batch, per producer and partition.
     pub sequence: i32,
+}
+
+/// What a batch is to its producer's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionStamp {
+    /// Which producer.
+    pub producer: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// What it is to the transaction.
+    pub step: TransactionStep,
+}
+
+/// A part of a transaction, or its end. Which end it is may be known only where the whole batch is
+/// looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionStep {
+    /// Records that count once the transaction is committed.
+    Part,
+    /// All of it counts.
+    Commit,
+    /// None of it counts.
+    Abort,
 }
 
 /// Why bytes are not a batch.

@@ -49,6 +49,12 @@ impl SegmentIndex {
         after.checked_sub(1).map_or(0, |at| u64::from(self.entries[at].position))
     }
 
+    /// The offset of the first batch known to start at `position` or after it.
+    pub(super) fn offset_from(&self, position: u64) -> Option<u64> {
+        let at = self.entries.partition_point(|e| u64::from(e.position) < position);
+        self.entries.get(at).map(|e| self.base + u64::from(e.offset))
+    }
+
     /// A position at or before the first batch with a time of at least `timestamp`.
     pub(super) fn position_of_time(&self, timestamp: i64) -> u64 {
         let after = self.entries.partition_point(|e| e.before < timestamp);
@@ -108,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn view(base: u64, count: u32, max_timestamp: i64) -> BatchHeader {
-        BatchHeader { len: 100, base, count, max_timestamp, producer: None }
+        BatchHeader { len: 100, base, count, max_timestamp, producer: None, transaction: None }
     }
 
     proptest! {
@@ -130,6 +136,7 @@ mod tests {
                     prop_assert!(index.position(offset) <= at);
                     prop_assert!(at - index.position(offset) < INTERVAL + 40_000);
                 }
+                prop_assert!(index.offset_from(at).is_none_or(|offset| offset >= first));
                 let earliest = placed.iter().find(|p| p.3 >= time).unwrap().2;
                 prop_assert!(index.position_of_time(time) <= earliest);
             }

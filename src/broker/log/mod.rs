@@ -5,9 +5,10 @@
 //! more than one protocol can stand on it.
 //!
 //! **Scope.** One node, one directory. Append, read from an offset or a time, retention by age,
-//! size and count, compaction by key, refusal of a producer's duplicates and gaps, recovery. A
-//! batch is opaque: a [`BatchFormat`] tells its length, how many records it holds, its newest time
-//! and whether it is whole, and writes the offset into it. No Kafka word is known here.
+//! size and count, compaction by key, refusal of a producer's duplicates and gaps, transactions
+//! (what is decided, what was aborted), recovery. A batch is opaque: a [`BatchFormat`] tells its
+//! length, how many records it holds, its newest time and whether it is whole, and writes the
+//! offset into it. No Kafka word is known here.
 //!
 //! **Invariants.** An offset is given once. What a reader has seen stays what it is.
 //! [`Appended::ticket`] is fulfilled when the sync policy covers the records, not before. Under
@@ -49,16 +50,18 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod transactions;
 mod wake;
 
 pub use disk::{Disk, SystemDisk};
 pub use error::LogError;
-pub use format::{BatchFormat, BatchHeader, EachRecord, Malformed, ProducerStamp};
+pub use format::{BatchFormat, BatchHeader, EachRecord, Malformed, ProducerStamp, TransactionStamp, TransactionStep};
 pub use options::{LogOptions, SyncPolicy, TopicSettings};
-pub use partition::{Appended, Partition, SyncTicket};
+pub use partition::{Appended, BatchDecision, Partition, SyncTicket};
 pub use producers::SequenceCheck;
-pub use read::SegmentSlice;
+pub use read::{ReadIsolation, SegmentSlice, StableRead};
 pub use recover::Recovered;
 pub use store::Log;
 pub use topic::Topic;
+pub use transactions::AbortedTransaction;
 pub use wake::WakeSignal;

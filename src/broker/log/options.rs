@@ -92,6 +92,19 @@ pub struct TopicSettings {
     /// appends looks at it.
     #[serde(default = "an_hour")]
     pub timestamp_after_ms: u64,
+    /// How old the time of a record may be, in milliseconds; who appends looks at it.
+    #[serde(default)]
+    pub timestamp_before_ms: Option<u64>,
+    /// Whether records get the time of their append; who appends sees to it.
+    #[serde(default)]
+    pub append_time: bool,
+    /// How old the newest record of a segment must be before it is compacted, in milliseconds.
+    #[serde(default)]
+    pub compact_after_ms: u64,
+    /// A segment of a compacted topic is closed when it is older than this, in milliseconds, and a
+    /// batch comes.
+    #[serde(default)]
+    pub compact_within_ms: Option<u64>,
     /// What batches are compressed with, in the numbers of their format; as they come, if nothing
     /// is said. Who appends looks at it.
     #[serde(default)]
@@ -116,6 +129,10 @@ impl Default for TopicSettings {
             tombstone_ms: 24 * 3600 * 1000,
             max_batch: 1_048_588,
             timestamp_after_ms: an_hour(),
+            timestamp_before_ms: None,
+            append_time: false,
+            compact_after_ms: 0,
+            compact_within_ms: None,
             codec: None,
         }
     }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
 use super::format::BatchHeader;
+use super::partition::End;
+use super::transactions::Transactions;
 
 /// Batches remembered per producer; a client has at most so many under way.
 const REMEMBERED: usize = 5;
@@ -41,6 +43,8 @@ struct ProducerState {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct ProducerStates {
     known: HashMap<i64, ProducerState>,
+    #[serde(default)]
+    pub(super) transactions: Transactions,
 }
 
 /// The number after `count` more, which starts again at zero after the largest.
@@ -53,7 +57,14 @@ impl ProducerStates {
     /// Whether a batch is next, was stored before, or is refused. A producer not known may start
     /// anywhere, since what it sent before may have been removed by retention.
     pub(super) fn check(&self, view: &BatchHeader) -> Result<SequenceCheck, LogError> {
-        let Some(producer) = view.producer else { return Ok(SequenceCheck::Due) };
+        let Some(producer) = view.producer else {
+            return match view.transaction.and_then(|stamp| Some((stamp, self.known.get(&stamp.producer)?))) {
+                Some((stamp, state)) if stamp.epoch < state.epoch => {
+                    Err(LogError::Fenced { producer: stamp.producer, got: stamp.epoch, current: state.epoch })
+                }
+                _ => Ok(SequenceCheck::Due),
+            };
+        };
         let Some(state) = self.known.get(&producer.id) else { return Ok(SequenceCheck::Due) };
         if producer.epoch < state.epoch {
             return Err(LogError::Fenced { producer: producer.id, got: producer.epoch, current: state.epoch });
@@ -75,37 +86,44 @@ impl ProducerStates {
         }
     }
 
-    /// Notes a batch that was stored.
-    pub(super) fn stored(&mut self, view: &BatchHeader, limit: usize) {
-        let Some(producer) = view.producer else { return };
+    /// Notes a batch that was stored at `at`.
+    pub(super) fn stored(&mut self, view: &BatchHeader, at: End, limit: usize) {
+        self.transactions.stored(view, at);
+        let numbered = view.producer.map(|producer| (producer.id, producer.epoch));
+        let Some((id, epoch)) = numbered.or(view.transaction.map(|stamp| (stamp.producer, stamp.epoch))) else {
+            return;
+        };
         if self.known.len() >= limit
-            && !self.known.contains_key(&producer.id)
+            && !self.known.contains_key(&id)
             && let Some(oldest) = self.known.iter().min_by_key(|(_, s)| s.seen).map(|(id, _)| *id)
         {
             self.known.remove(&oldest);
         }
-        let state = self.known.entry(producer.id).or_default();
-        if state.epoch != producer.epoch {
-            state.epoch = producer.epoch;
+        let state = self.known.entry(id).or_default();
+        if state.epoch != epoch {
+            state.epoch = epoch;
             state.batches.clear();
         }
+        state.seen = view.base;
+        let Some(producer) = view.producer else { return };
         if state.batches.len() == REMEMBERED {
             state.batches.remove(0);
         }
         let last = advance(producer.sequence, view.count - 1);
         state.batches.push(RecentBatch { first: producer.sequence, last, base: view.base });
-        state.seen = view.base;
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.known.is_empty() && self.transactions.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::ProducerStamp;
+    use super::super::format::{ProducerStamp, TransactionStamp, TransactionStep};
     use super::*;
+
+    const AT: End = End { base: 0, position: 0, offset: 0 };
 
     fn view(epoch: i16, sequence: i32, count: u32, base: u64) -> BatchHeader {
         BatchHeader {
@@ -114,6 +132,7 @@ mod tests {
             count,
             max_timestamp: 0,
             producer: Some(ProducerStamp { id: 7, epoch, sequence }),
+            transaction: None,
         }
     }
 
@@ -123,7 +142,7 @@ mod tests {
         for n in 0..8 {
             let batch = view(0, n * 10, 10, n as u64 * 10);
             assert_eq!(producers.check(&batch).unwrap(), SequenceCheck::Due);
-            producers.stored(&batch, 10);
+            producers.stored(&batch, AT, 10);
         }
         assert_eq!(producers.check(&view(0, 30, 10, 0)).unwrap(), SequenceCheck::Duplicate { base: 30 });
         assert!(matches!(producers.check(&view(0, 20, 10, 0)), Err(LogError::OutOfSequence { expected: 80, .. })));
@@ -132,15 +151,32 @@ mod tests {
         assert!(matches!(producers.check(&view(1, 5, 1, 0)), Err(LogError::OutOfSequence { expected: 0, .. })));
         let next_life = view(1, 0, 1, 80);
         assert_eq!(producers.check(&next_life).unwrap(), SequenceCheck::Due);
-        producers.stored(&next_life, 10);
+        producers.stored(&next_life, AT, 10);
         assert!(matches!(producers.check(&view(0, 80, 1, 0)), Err(LogError::Fenced { current: 1, .. })));
+    }
+
+    #[test]
+    fn an_end_with_a_newer_epoch_fences_and_starts_the_numbers_again() {
+        let mut producers = ProducerStates::default();
+        let end = |epoch| BatchHeader {
+            producer: None,
+            transaction: Some(TransactionStamp { producer: 7, epoch, step: TransactionStep::Abort }),
+            ..view(epoch, 0, 1, 10)
+        };
+        producers.stored(&view(0, 0, 10, 0), AT, 10);
+        producers.stored(&end(0), AT, 10);
+        assert_eq!(producers.check(&view(0, 10, 1, 0)).unwrap(), SequenceCheck::Due);
+        producers.stored(&end(1), AT, 10);
+        assert!(matches!(producers.check(&view(0, 10, 1, 0)), Err(LogError::Fenced { current: 1, .. })));
+        assert!(matches!(producers.check(&end(0)), Err(LogError::Fenced { current: 1, .. })));
+        assert_eq!(producers.check(&view(1, 0, 1, 0)).unwrap(), SequenceCheck::Due);
     }
 
     #[test]
     fn numbers_start_again_after_the_largest() {
         let mut producers = ProducerStates::default();
         let batch = view(0, i32::MAX - 1, 4, 0);
-        producers.stored(&batch, 10);
+        producers.stored(&batch, AT, 10);
         assert_eq!(producers.check(&view(0, 2, 1, 0)).unwrap(), SequenceCheck::Due);
         assert_eq!(producers.check(&batch).unwrap(), SequenceCheck::Duplicate { base: 0 });
     }
@@ -151,7 +187,7 @@ mod tests {
         for id in 0..4 {
             let batch =
                 BatchHeader { producer: Some(ProducerStamp { id, epoch: 0, sequence: 0 }), ..view(0, 0, 1, id as u64) };
-            producers.stored(&batch, 3);
+            producers.stored(&batch, AT, 3);
         }
         assert_eq!(producers.known.len(), 3);
         assert!(!producers.known.contains_key(&0));

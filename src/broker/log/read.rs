@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::error::LogError;
 use super::format::BatchHeader;
-use super::partition::{Inner, Partition};
+use super::partition::{End, Inner, Partition};
 use super::segment::{Segment, lock, read_some};
+use super::transactions::AbortedTransaction;
 
 /// How far apart the bytes are that tell whether a range is in memory: what the kernel reads ahead
 /// at a time.
@@ -65,15 +66,46 @@ impl SegmentSlice {
     }
 }
 
-/// A segment readers may see, and up to which byte.
-fn visible(inner: &Inner, at: usize) -> Option<(Arc<Segment>, u64)> {
+/// What a reader wants to see of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadIsolation {
+    /// Everything, also of open and aborted ones.
+    Uncommitted,
+    /// What is decided; records of aborted ones are among it, and named.
+    Committed,
+}
+
+/// What is decided, and which of it does not count.
+#[derive(Debug, Default)]
+pub struct StableRead {
+    pub slice: Option<SegmentSlice>,
+    /// The aborted transactions with records in the range, and possibly some beyond it.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+impl StableRead {
+    /// What is read whatever becomes of it.
+    pub fn all(slice: Option<SegmentSlice>) -> Self {
+        Self { slice, aborted: Vec::new() }
+    }
+}
+
+/// A segment readers may see, and up to which byte, of a log that ends for them at `end`.
+fn seen(inner: &Inner, at: usize, end: End) -> Option<(Arc<Segment>, u64)> {
     let segment = inner.segments.get(at)?;
-    let limit = match segment.base.cmp(&inner.visible.base) {
+    let limit = match segment.base.cmp(&end.base) {
         std::cmp::Ordering::Less => segment.end(),
-        std::cmp::Ordering::Equal => inner.visible.position,
+        std::cmp::Ordering::Equal => end.position,
         std::cmp::Ordering::Greater => return None,
     };
     Some((Arc::clone(segment), limit))
+}
+
+fn end_for(inner: &Inner, isolation: ReadIsolation) -> End {
+    match isolation {
+        ReadIsolation::Uncommitted => inner.visible,
+        ReadIsolation::Committed => inner.stable(),
+    }
 }
 
 impl Partition {
@@ -84,6 +116,29 @@ impl Partition {
     /// # Errors
     /// When the offset is out of range, or the file cannot be read.
     pub fn read(&self, offset: u64, max: usize, whole: bool) -> Result<Option<SegmentSlice>, LogError> {
+        Ok(self.find(offset, max, whole, ReadIsolation::Uncommitted)?.map(|(slice, _)| slice))
+    }
+
+    /// The same of what is decided.
+    ///
+    /// # Errors
+    /// When the offset is out of range, or the file cannot be read.
+    pub fn read_committed(&self, offset: u64, max: usize, whole: bool) -> Result<StableRead, LogError> {
+        let Some((slice, segment)) = self.find(offset, max, whole, ReadIsolation::Committed)? else {
+            return Ok(StableRead::default());
+        };
+        let until = segment.offset_from(slice.position + slice.len as u64)?.unwrap_or(segment.next());
+        let aborted = lock(&self.view).transactions.aborted(offset, until);
+        Ok(StableRead { slice: Some(slice), aborted })
+    }
+
+    fn find(
+        &self,
+        offset: u64,
+        max: usize,
+        whole: bool,
+        isolation: ReadIsolation,
+    ) -> Result<Option<(SegmentSlice, Arc<Segment>)>, LogError> {
         let inner = lock(&self.view);
         if self.is_deleted() {
             return Err(LogError::Deleted);
@@ -91,12 +146,13 @@ impl Partition {
         if offset < inner.start || offset > inner.visible.offset {
             return Err(LogError::OutOfRange { offset, start: inner.start, end: inner.visible.offset });
         }
-        if offset == inner.visible.offset || max == 0 && !whole {
+        let end = end_for(&inner, isolation);
+        if offset >= end.offset || max == 0 && !whole {
             return Ok(None);
         }
         let mut at = inner.segments.partition_point(|s| s.base <= offset).saturating_sub(1);
         let mut known = inner.recent(offset);
-        let mut found = visible(&inner, at);
+        let mut found = seen(&inner, at, end);
         drop(inner);
         while let Some((segment, limit)) = found {
             let place = match known.take() {
@@ -104,13 +160,13 @@ impl Partition {
                 _ => segment.locate(&*self.shared.format, offset, limit)?.map(|(position, _)| position),
             };
             if let Some(position) = place {
-                return self.slice(&segment, position, limit, max, whole).map(Some);
+                return Ok(Some((self.slice(&segment, position, limit, max, whole)?, segment)));
             }
             // Compaction leaves gaps at the end of a segment.
             at += 1;
             let inner = lock(&self.view);
             at = at.max(inner.segments.partition_point(|s| s.base <= segment.base));
-            found = visible(&inner, at);
+            found = seen(&inner, at, end);
         }
         Ok(None)
     }
@@ -144,10 +200,15 @@ impl Partition {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn find_time(&self, timestamp: i64) -> Result<Option<(BatchHeader, Vec<u8>)>, LogError> {
+    pub fn find_time(
+        &self,
+        timestamp: i64,
+        isolation: ReadIsolation,
+    ) -> Result<Option<(BatchHeader, Vec<u8>)>, LogError> {
         let (segments, start) = {
             let inner = lock(&self.view);
-            let seen: Vec<_> = (0..inner.segments.len()).map_while(|at| visible(&inner, at)).collect();
+            let end = end_for(&inner, isolation);
+            let seen: Vec<_> = (0..inner.segments.len()).map_while(|at| seen(&inner, at, end)).collect();
             (seen, inner.start)
         };
         for (segment, limit) in segments {
@@ -166,13 +227,13 @@ impl Partition {
     /// The newest time of a record, in milliseconds since the Unix epoch, that readers may see.
     pub fn max_timestamp(&self) -> Option<i64> {
         let inner = lock(&self.view);
-        let seen = (0..inner.segments.len()).map_while(|at| visible(&inner, at));
+        let seen = (0..inner.segments.len()).map_while(|at| seen(&inner, at, inner.visible));
         seen.map(|(segment, _)| segment.max_timestamp()).max().filter(|t| *t >= 0)
     }
 
     /// Bytes that readers may see.
     pub fn size(&self) -> u64 {
         let inner = lock(&self.view);
-        (0..inner.segments.len()).map_while(|at| visible(&inner, at)).map(|(_, limit)| limit).sum()
+        (0..inner.segments.len()).map_while(|at| seen(&inner, at, inner.visible)).map(|(_, limit)| limit).sum()
     }
 }

@@ -16,6 +16,7 @@ use super::checkpoint::{self, CheckpointState};
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader};
 use super::index::SegmentIndex;
+use super::partition::End;
 use super::producers::ProducerStates;
 use super::segment::{Segment, read_some, stem, write_whole};
 
@@ -170,7 +171,7 @@ fn closed(
         return Ok(Some(Segment::sealed(dir, base, end, next, index.max_timestamp)));
     }
     let file = File::open(&path).map_err(LogError::io("open", &path))?;
-    let scan = scan(&file, Scan::new(base), format, &mut |_| {}, false).map_err(LogError::io("read", &path))?;
+    let scan = scan(&file, Scan::new(base), format, &mut |_, _| {}, false).map_err(LogError::io("read", &path))?;
     if scan.end != len {
         if !trusted {
             return Ok(None);
@@ -202,12 +203,15 @@ pub(super) fn newest(
     let (mut producers, begin) = match known.filter(|known| known.end <= len) {
         Some(CheckpointState { end, next, index, producers, .. }) => (producers, Scan { end, next, index, batches: 0 }),
         None => {
-            // Without it, producers are not known and may go on anywhere.
+            // Without it, producers are not known and may go on anywhere. It is synced where a
+            // transaction is in it.
             let text = std::fs::read(dir.join(format!("{}.producers", stem(base)))).unwrap_or_default();
             (serde_json::from_slice(&text).unwrap_or_default(), Scan::new(base))
         }
     };
-    let mut note = |view: &BatchHeader| producers.stored(view, max_producers);
+    let mut note = |view: &BatchHeader, position| {
+        producers.stored(view, End { base, position, offset: view.base }, max_producers);
+    };
     let scan = scan(&file, begin, format, &mut note, true).map_err(io("read"))?;
     let mut report = Recovered { batches: scan.batches, ..Recovered::default() };
     if scan.end < len {
@@ -243,7 +247,7 @@ fn scan(
     file: &File,
     mut scan: Scan,
     format: &dyn BatchFormat,
-    each: &mut dyn FnMut(&BatchHeader),
+    each: &mut dyn FnMut(&BatchHeader, u64),
     dense: bool,
 ) -> std::io::Result<Scan> {
     let len = file.metadata()?.len();
@@ -275,7 +279,7 @@ fn scan(
         if !follows || !format.intact(&there[..view.len]) {
             return Ok(scan);
         }
-        each(&view);
+        each(&view, scan.end);
         scan.index.add(&view, scan.end);
         scan.end += view.len as u64;
         scan.next = view.next();

@@ -27,7 +27,7 @@ impl Partition {
             }
         }
         let mut gone = Vec::new();
-        {
+        let start = {
             let mut inner = lock(&self.view);
             let mut bytes: u64 = inner.segments.iter().map(|s| s.end()).sum();
             while inner.segments.len() > 1 {
@@ -47,7 +47,11 @@ impl Partition {
                 inner.start = inner.start.max(first.next());
                 gone.extend(inner.segments.pop_front());
             }
-        }
+            let start = inner.start;
+            inner.transactions.trim(start);
+            start
+        };
+        lock(&self.append).trim(start);
         for segment in &gone {
             segment.remove()?;
         }

@@ -159,6 +159,11 @@ impl Segment {
         Ok(())
     }
 
+    /// The offset of the first batch known to start at `position` or after it.
+    pub(super) fn offset_from(&self, position: u64) -> Result<Option<u64>, LogError> {
+        self.with_index(|index| index.offset_from(position))
+    }
+
     /// What is to be known of it as it stands, by whose producers.
     pub(super) fn note(&self, producers: &ProducerStates, boot: Option<&str>) -> Result<Checkpoint, LogError> {
         let (end, next) = (self.end(), self.next());

@@ -234,6 +234,11 @@ impl Log {
         self.ids.producer()
     }
 
+    /// An id that nothing else has.
+    pub fn new_id(&self) -> [u8; 16] {
+        self.ids.topic()
+    }
+
     fn partitions(&self) -> Vec<Arc<Partition>> {
         self.topics().iter().flat_map(|topic| topic.partitions()).collect()
     }

@@ -8,7 +8,7 @@ use super::users::Credential;
 
 /// The version INFO carries. Clients gate features on it, so it names the nats-server release whose
 /// client protocol is spoken; the build metadata says who really answers.
-pub const PROTOCOL_VERSION: &str = concat!("2.10.27+msgbench.", env!("CARGO_PKG_VERSION"));
+pub const PROTOCOL_VERSION: &str = concat!("2.15.2+msgbench.", env!("CARGO_PKG_VERSION"));
 
 /// The fields of INFO; those that differ between connections are filled in per connection.
 #[derive(Debug, Clone, Serialize)]

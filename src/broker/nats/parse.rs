@@ -3,7 +3,7 @@
 //! [`next`] looks at the bytes received so far and yields one operation that borrows from them, or
 //! says how many bytes it needs. It keeps no state: a stream split anywhere parses the same,
 //! because a split frame is simply looked at again. The rules and the error texts are those of
-//! nats-server 2.10, observed on the wire.
+//! nats-server 2.10 and later, observed on the wire.
 //!
 //! Invariant: the parser never asks for more than one control line plus one payload of
 //! `max_payload`, and it refuses what is too long as soon as the declared size or the line length

@@ -22,6 +22,9 @@ use crate::units::now;
 const RUN: usize = 64;
 const RUN_BYTES: usize = 32 * 1024;
 
+/// Length of the headers of a 503 without the subject that nobody listens to.
+const NO_RESPONDERS: usize = 32;
+
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CloseReason(pub Option<&'static str>);
@@ -158,7 +161,7 @@ impl Session {
         }
         let routed = self.router.publish(message, self.options.echo);
         if routed == Routed::Unwanted && self.options.no_responders && !message.reply.is_empty() {
-            self.no_responders(message.reply);
+            self.no_responders(message);
         }
     }
 
@@ -179,13 +182,17 @@ impl Session {
         true
     }
 
-    /// Tells the requester that nobody listens, through its own subscription to the reply subject.
-    fn no_responders(&mut self, reply: &[u8]) {
+    /// Tells the requester that nobody listens, and where, through its own subscription to the
+    /// reply subject.
+    fn no_responders(&mut self, message: &Publish<'_>) {
+        let (subject, reply) = (message.subject, message.reply);
         self.hub.index.search(reply, &mut self.found);
         let own = self.outlet.id;
-        let mut mine = self.found.plain.iter().chain(&self.found.queued).filter(|sub| sub.outlet.id == own);
-        if let Some(sub) = mine.next() {
-            for part in [b"HMSG ", reply, b" ", &sub.sid, b" 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"] {
+        // A member of a queue group is not told: another may be the one that asks.
+        if let Some(sub) = self.found.plain.iter().find(|sub| sub.outlet.id == own) {
+            let length = NO_RESPONDERS + subject.len();
+            let sizes = format!(" {length} {length}\r\nNATS/1.0 503\r\nNats-Subject: ");
+            for part in [b"HMSG ", reply, b" ", &sub.sid, sizes.as_bytes(), subject, b"\r\n\r\n\r\n"] {
                 self.router.answer(part);
             }
             Counters::add(&self.hub.counters.no_responders, 1);

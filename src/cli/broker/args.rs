@@ -94,7 +94,8 @@ pub struct BrokerArgs {
     #[arg(long, requires = "tls_cert", conflicts_with = "tls_first")]
     pub tls_optional: bool,
 
-    /// Largest payload accepted, headers included.
+    /// Largest payload accepted, headers included. With --kafka also the largest message of a topic
+    /// that says nothing else (`max.message.bytes`).
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub max_payload: Bytes,
 

@@ -91,6 +91,10 @@ pub struct KafkaArgs {
     pub max_request: Bytes,
 }
 
+/// What a message's batch has beside its payload: headers, a key of a usual length, and the request
+/// around it.
+const BATCH_OVERHEAD: usize = 4096;
+
 /// The sync policy, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncArg(pub SyncPolicy);
@@ -126,8 +130,8 @@ fn typed(policy: SyncPolicy) -> String {
 }
 
 impl KafkaArgs {
-    /// The configuration, with the log in `dir`.
-    pub(super) fn config(&self, listen: SocketAddr, dir: PathBuf) -> KafkaConfig {
+    /// The configuration, with the log in `dir`; messages of `max_payload` bytes are taken.
+    pub(super) fn config(&self, listen: SocketAddr, dir: PathBuf, max_payload: usize) -> KafkaConfig {
         let mut config = KafkaConfig::new(dir);
         config.listen = listen;
         config.advertise = self.advertise.clone();
@@ -138,6 +142,10 @@ impl KafkaArgs {
         config.log.max_partitions = self.max_partitions;
         let defaults = &mut config.log.defaults;
         defaults.segment_bytes = self.segment_size.0;
+        // Without a word, it is Kafka's default.
+        if max_payload != crate::broker::Config::default().max_payload {
+            defaults.max_batch = max_payload.saturating_add(BATCH_OVERHEAD);
+        }
         defaults.retention_ms = (self.retention_time.0 > 0).then_some(self.retention_time.0 / 1_000_000);
         defaults.retention_bytes = self.retention_size.map(|size| size.0);
         defaults.retention_records = self.retention_records;
@@ -146,7 +154,8 @@ impl KafkaArgs {
         config.initial_rebalance_delay = self.rebalance_delay.duration();
         let millis = |span: Span| i32::try_from(span.0 / 1_000_000).unwrap_or(i32::MAX);
         config.sessions = millis(self.session_timeout_min)..=millis(self.session_timeout_max);
-        config.max_request = usize::try_from(self.max_request.0).unwrap_or(usize::MAX);
+        let longest = config.log.defaults.max_batch.saturating_add(BATCH_OVERHEAD);
+        config.max_request = usize::try_from(self.max_request.0).unwrap_or(usize::MAX).max(longest);
         config.max_inflight = config.max_inflight.max(config.max_request);
         config
     }
@@ -165,6 +174,7 @@ impl KafkaArgs {
             "session_timeout_ms": [config.sessions.start(), config.sessions.end()],
             "storage": log.dir,
             "storage_kept": self.data.is_some(),
+            "max_message_bytes": log.defaults.max_batch,
             "sync": typed(log.sync),
             "sync_prewrite": log.prewrite && log.sync != SyncPolicy::Never,
             "segment_size": log.defaults.segment_bytes,

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::super::super::log::{Log, LogError, Partition, SegmentSlice, SyncTicket, TopicSettings};
+use super::super::super::log::{BatchDecision, Log, LogError, Partition, SyncTicket};
 use super::super::batch;
+use super::super::internal::{self, put_text, take, take_text};
 use super::super::names::OFFSETS_TOPIC;
 use crate::broker::shared::log_error;
 
@@ -23,80 +24,78 @@ pub(crate) struct Committed {
 pub(crate) type PartitionKey = (String, i32);
 type CommittedGroups = HashMap<String, BTreeMap<PartitionKey, Committed>>;
 
+#[derive(Default)]
+struct Offsets {
+    groups: CommittedGroups,
+    /// What open transactions are about to commit, by producer.
+    pending: HashMap<i64, Vec<(String, PartitionKey, Committed)>>,
+}
+
+impl Offsets {
+    fn put(&mut self, group: &str, place: PartitionKey, committed: Option<Committed>) {
+        match committed {
+            Some(committed) => {
+                self.groups.entry(group.to_owned()).or_default().insert(place, committed);
+            }
+            None => {
+                if let Some(places) = self.groups.get_mut(group) {
+                    places.remove(&place);
+                }
+            }
+        }
+    }
+
+    /// Whether there is room for more offsets of a group.
+    fn room_for(
+        &mut self,
+        group: &str,
+        changes: &[(PartitionKey, Option<Committed>)],
+        max_groups: usize,
+    ) -> Result<(), LogError> {
+        let groups = &mut self.groups;
+        if groups.len() >= max_groups && !groups.contains_key(group) {
+            groups.retain(|_, places| !places.is_empty());
+        }
+        if groups.len() >= max_groups && !groups.contains_key(group) {
+            return Err(LogError::Limit { what: "the number of groups with offsets", limit: max_groups });
+        }
+        let have = groups.get(group).map_or(0, BTreeMap::len);
+        if have + changes.len() > MAX_OFFSETS + changes.iter().filter(|(_, c)| c.is_none()).count() {
+            return Err(LogError::Limit { what: "the number of the group's offsets", limit: MAX_OFFSETS });
+        }
+        Ok(())
+    }
+}
+
 pub(crate) struct OffsetStore {
     partition: Arc<Partition>,
-    groups: Mutex<CommittedGroups>,
+    known: Mutex<Offsets>,
     max_groups: usize,
 }
 
 impl OffsetStore {
     /// Opens the topic they are in, or makes it, and reads it.
     pub(crate) fn open(log: &Log, max_groups: usize) -> Result<Self, LogError> {
-        let topic = match log.topic(OFFSETS_TOPIC) {
-            Some(topic) => topic,
-            None => {
-                let settings = TopicSettings {
-                    segment_bytes: 8 << 20,
-                    delete: false,
-                    compact: true,
-                    retention_ms: None,
-                    max_batch: 64 << 20,
-                    ..TopicSettings::default()
-                };
-                let labels = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-                log.create(OFFSETS_TOPIC, 1, settings, labels)?
-            }
-        };
-        let partition = topic.partition(0).ok_or_else(|| LogError::Unknown(OFFSETS_TOPIC.to_owned()))?;
-        let offsets = Self { partition, groups: Mutex::default(), max_groups };
-        offsets.replay()?;
-        Ok(offsets)
-    }
-
-    fn groups(&self) -> MutexGuard<'_, CommittedGroups> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn replay(&self) -> Result<(), LogError> {
-        let mut groups = self.groups();
-        let (mut at, end) = self.partition.bounds();
-        while at < end {
-            let Some(slice) = self.partition.read(at, 4 << 20, true)? else { break };
-            let mut bytes = vec![0; slice.len];
-            SegmentSlice::read(&slice, &mut bytes).map_err(|source| LogError::Io {
-                what: "read",
-                path: OFFSETS_TOPIC.into(),
-                source,
-            })?;
-            let before = at;
-            let mut rest = &bytes[..];
-            while let Ok(view) = super::super::super::log::BatchFormat::view(&batch::RecordBatches, rest)
-                && view.len <= rest.len()
-            {
-                let records = batch::records(&rest[..view.len]).into_iter().flatten().flatten();
-                for record in records {
-                    if let Some((group, place)) = record.key.and_then(read_key) {
-                        match record.value.and_then(read_value) {
-                            Some(committed) => {
-                                groups.entry(group).or_default().insert(place, committed);
-                            }
-                            None => {
-                                if let Some(places) = groups.get_mut(&group) {
-                                    places.remove(&place);
-                                }
-                            }
-                        }
-                    }
+        let partition = internal::open(log, OFFSETS_TOPIC)?;
+        let mut known = Offsets::default();
+        internal::read(&partition, OFFSETS_TOPIC, |batch, record| {
+            let Some((group, place)) = record.key.and_then(read_key) else { return };
+            let committed = record.value.and_then(read_value);
+            match (partition.decision(batch), batch.transaction) {
+                (BatchDecision::Open, Some(stamp)) => {
+                    let pending = known.pending.entry(stamp.producer).or_default();
+                    pending.extend(committed.map(|committed| (group, place, committed)));
                 }
-                at = view.next();
-                rest = &rest[view.len..];
+                (BatchDecision::Counts, _) => known.put(&group, place, committed),
+                _ => {}
             }
-            if at == before {
-                break;
-            }
-        }
-        groups.retain(|_, places| !places.is_empty());
-        Ok(())
+        })?;
+        known.groups.retain(|_, places| !places.is_empty());
+        Ok(Self { partition, known: Mutex::new(known), max_groups })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Offsets> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes offsets, or that there are none any more.
@@ -109,54 +108,80 @@ impl OffsetStore {
         if changes.is_empty() {
             return Ok(None);
         }
-        let mut groups = self.groups();
-        if groups.len() >= self.max_groups && !groups.contains_key(group) {
-            groups.retain(|_, places| !places.is_empty());
-        }
-        if groups.len() >= self.max_groups && !groups.contains_key(group) {
-            return Err(LogError::Limit { what: "the number of groups with offsets", limit: self.max_groups });
-        }
-        let have = groups.get(group).map_or(0, BTreeMap::len);
-        if have + changes.len() > MAX_OFFSETS + changes.iter().filter(|(_, c)| c.is_none()).count() {
-            return Err(LogError::Limit { what: "the number of the group's offsets", limit: MAX_OFFSETS });
-        }
-        let records: Vec<(Vec<u8>, Option<Vec<u8>>)> = changes
-            .iter()
-            .map(|(place, committed)| (write_key(group, place), committed.as_ref().map(|c| write_value(c, now))))
-            .collect();
-        let borrowed: Vec<(&[u8], Option<&[u8]>)> =
-            records.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
-        let appended = self.partition.append(&batch::encode(&borrowed, now))?;
-        let places = groups.entry(group.to_owned()).or_default();
+        let mut known = self.known();
+        known.room_for(group, &changes, self.max_groups)?;
+        let appended = self.partition.append(&encode(group, &changes, now))?;
+        known.groups.entry(group.to_owned()).or_default();
         for (place, committed) in changes {
-            match committed {
-                Some(committed) => places.insert(place, committed),
-                None => places.remove(&place),
-            };
+            known.put(group, place, committed);
         }
         Ok(appended.ticket)
     }
 
+    /// Notes offsets that count once the producer's transaction is committed.
+    pub(crate) fn commit_within(
+        &self,
+        group: &str,
+        changes: Vec<(PartitionKey, Committed)>,
+        (producer, epoch): (i64, i16),
+        now: i64,
+    ) -> Result<Option<SyncTicket>, LogError> {
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let mut known = self.known();
+        let changes: Vec<_> = changes.into_iter().map(|(place, committed)| (place, Some(committed))).collect();
+        known.room_for(group, &changes, self.max_groups)?;
+        let pending = known.pending.get(&producer).map_or(0, Vec::len);
+        if pending + changes.len() > MAX_OFFSETS {
+            return Err(LogError::Limit { what: "the number of the transaction's offsets", limit: MAX_OFFSETS });
+        }
+        let batch = batch::of_transaction(encode(group, &changes, now), producer, epoch);
+        let appended = self.partition.append(&batch)?;
+        let pending = known.pending.entry(producer).or_default();
+        pending
+            .extend(changes.into_iter().filter_map(|(place, committed)| Some((group.to_owned(), place, committed?))));
+        Ok(appended.ticket)
+    }
+
+    /// Ends the producer's transaction here, with the batch that says so.
+    pub(crate) fn end(&self, producer: i64, commit: bool, batch: &[u8]) -> Result<(), LogError> {
+        let mut known = self.known();
+        self.partition.append(batch)?;
+        for (group, place, committed) in known.pending.remove(&producer).unwrap_or_default() {
+            if commit {
+                known.put(&group, place, Some(committed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an open transaction is about to change what is committed at a place.
+    pub(crate) fn is_pending(&self, group: &str, place: &PartitionKey) -> bool {
+        let known = self.known();
+        known.pending.values().flatten().any(|(of, at, _)| of == group && at == place)
+    }
+
     /// What is committed at a place.
     pub(crate) fn get(&self, group: &str, place: &PartitionKey) -> Option<Committed> {
-        self.groups().get(group)?.get(place).cloned()
+        self.known().groups.get(group)?.get(place).cloned()
     }
 
     /// Everything a group has committed.
     pub(crate) fn all(&self, group: &str) -> BTreeMap<PartitionKey, Committed> {
-        self.groups().get(group).cloned().unwrap_or_default()
+        self.known().groups.get(group).cloned().unwrap_or_default()
     }
 
     /// Whether a group has committed anything since it was last deleted. One whose offsets are all
     /// deleted stays known until it is deleted itself, room is needed, or the broker starts again,
     /// as Kafka keeps it until its next look for such groups.
     pub(crate) fn knows(&self, group: &str) -> bool {
-        self.groups().contains_key(group)
+        self.known().groups.contains_key(group)
     }
 
     /// Forgets a group without offsets.
     pub(crate) fn forget(&self, group: &str) {
-        let mut groups = self.groups();
+        let groups = &mut self.known().groups;
         if groups.get(group).is_some_and(BTreeMap::is_empty) {
             groups.remove(group);
         }
@@ -164,7 +189,7 @@ impl OffsetStore {
 
     /// The groups that have committed anything.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.groups().keys().cloned().collect()
+        self.known().groups.keys().cloned().collect()
     }
 
     pub(crate) fn forget_topic(&self, topic: &str, now: i64) {
@@ -177,10 +202,14 @@ impl OffsetStore {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).unwrap_or(0);
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
+fn encode(group: &str, changes: &[(PartitionKey, Option<Committed>)], now: i64) -> Vec<u8> {
+    let records: Vec<(Vec<u8>, Option<Vec<u8>>)> = changes
+        .iter()
+        .map(|(place, committed)| (write_key(group, place), committed.as_ref().map(|c| write_value(c, now))))
+        .collect();
+    let borrowed: Vec<(&[u8], Option<&[u8]>)> =
+        records.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+    batch::encode(&borrowed, now)
 }
 
 fn write_key(group: &str, (topic, partition): &PartitionKey) -> Vec<u8> {
@@ -198,19 +227,6 @@ fn write_value(committed: &Committed, now: i64) -> Vec<u8> {
     put_text(&mut out, &committed.metadata);
     out.extend_from_slice(&now.to_be_bytes());
     out
-}
-
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, rest) = bytes.split_first_chunk::<N>()?;
-    *bytes = rest;
-    Some(*head)
-}
-
-fn take_text(bytes: &mut &[u8]) -> Option<String> {
-    let length = usize::from(u16::from_be_bytes(take(bytes)?));
-    let text = std::str::from_utf8(bytes.get(..length)?).ok()?.to_owned();
-    *bytes = &bytes[length..];
-    Some(text)
 }
 
 fn read_key(mut key: &[u8]) -> Option<(String, PartitionKey)> {

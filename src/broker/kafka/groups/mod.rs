@@ -1,6 +1,7 @@
 //! The group coordinator: the groups, their clock, and their committed offsets.
 
 pub(super) mod committed;
+pub(super) mod consumer;
 pub(super) mod state;
 #[cfg(test)]
 mod tests;
@@ -14,20 +15,28 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
 use super::super::log::{Log, LogError};
+use super::code;
 use super::config::KafkaConfig;
 use super::counters::{KafkaCounters, add};
 use committed::OffsetStore;
-use state::{Group, GroupReply};
+use consumer::{Beat, BeatRefusal, BeatReply, ConsumerGroupState, TopicCatalog};
+use state::{Group, GroupReply, MemberIdentity};
 use waiter::Waiter;
 
 /// How long the coordinator sleeps when no group has a deadline.
 const IDLE: Duration = Duration::from_secs(60);
 
 pub(super) type GroupTable = HashMap<String, Group<Waiter>>;
+/// Groups of the new protocol that have members.
+pub(super) type ConsumerGroups = HashMap<String, ConsumerGroupState>;
 
 /// All groups of this broker.
 pub(super) struct Coordinator {
     groups: Mutex<GroupTable>,
+    /// Never locked before `groups`.
+    consumers: Mutex<ConsumerGroups>,
+    log: Arc<Log>,
+    session: Duration,
     pub(super) offsets: OffsetStore,
     counters: Arc<KafkaCounters>,
     /// Rung when a deadline may have become earlier.
@@ -52,7 +61,10 @@ impl Coordinator {
     ) -> Result<Arc<Self>, LogError> {
         Ok(Arc::new(Self {
             groups: Mutex::default(),
+            consumers: Mutex::default(),
+            session: config.consumer_session,
             offsets: OffsetStore::open(&log, config.max_groups)?,
+            log,
             counters,
             changed: Notify::new(),
             next_member: AtomicU64::new(wall().unsigned_abs() << 20),
@@ -64,6 +76,68 @@ impl Coordinator {
 
     pub(super) fn groups(&self) -> MutexGuard<'_, GroupTable> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn consumers(&self) -> MutexGuard<'_, ConsumerGroups> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The topics that members of the new protocol may want.
+    fn catalog(&self) -> TopicCatalog {
+        let topics = self.log.topics();
+        let shown = topics.iter().filter(|topic| !topic.name().starts_with("__"));
+        shown.map(|topic| (topic.name().to_string(), (topic.id(), topic.count() as u32))).collect()
+    }
+
+    /// Takes what a member of the new protocol says.
+    pub(super) fn beat(&self, name: &str, beat: &Beat) -> Result<BeatReply, BeatRefusal> {
+        let (catalog, now) = (self.catalog(), Instant::now());
+        if self.groups().contains_key(name) {
+            return Err((code::GROUP_ID_NOT_FOUND, "the group has members of the classic protocol"));
+        }
+        let mut consumers = self.consumers();
+        if !consumers.contains_key(name) && consumers.len() >= self.max_groups {
+            return Err((code::COORDINATOR_NOT_AVAILABLE, "there are as many groups as there may be"));
+        }
+        if !consumers.contains_key(name) && beat.epoch != 0 {
+            return Err((code::GROUP_ID_NOT_FOUND, "there is no such group"));
+        }
+        let new = || ConsumerGroupState::new(self.session, self.max_members);
+        let group = consumers.entry(name.to_owned()).or_insert_with(new);
+        let before = group.rebalances;
+        let reply = group.beat(beat, &catalog, now);
+        add(&self.counters.rebalances, group.rebalances - before);
+        if group.members.is_empty() {
+            consumers.remove(name);
+        }
+        self.changed.notify_one();
+        reply
+    }
+
+    /// Removes the members that are not heard of; returns when to look again.
+    fn tick_consumers(&self, now: Instant) -> Option<Instant> {
+        let mut consumers = self.consumers();
+        let due = |group: &ConsumerGroupState| group.next_deadline().is_some_and(|deadline| deadline <= now);
+        if consumers.values().any(due) {
+            let catalog = self.catalog();
+            consumers.values_mut().filter(|group| due(group)).for_each(|group| group.tick(&catalog, now));
+            consumers.retain(|_, group| !group.members.is_empty());
+        }
+        consumers.values().filter_map(ConsumerGroupState::next_deadline).min()
+    }
+
+    /// Whether a member of the new protocol has that epoch; `None` when the group has none.
+    pub(super) fn is_current(&self, group: &str, member: &str, epoch: i32) -> Option<Result<(), i16>> {
+        self.consumers().get(group).map(|group| group.may_commit(member, epoch))
+    }
+
+    /// Whether a member may commit offsets of a group; `None` when the group is not known.
+    pub(super) fn may_commit(&self, group: &str, who: MemberIdentity<'_>) -> Option<Result<(), i16>> {
+        if let Some(group) = self.consumers().get(group) {
+            return Some(group.may_commit(who.member, who.generation));
+        }
+        let mut groups = self.groups();
+        self.with_group(&mut groups, group, |group, _| group.may_commit(who, Instant::now()))
     }
 
     /// An id no member has.
@@ -113,7 +187,9 @@ impl Coordinator {
                 for name in names {
                     self.with_group(&mut groups, &name, |group, out| group.tick(now, out));
                 }
-                groups.values().filter_map(Group::next_deadline).min()
+                let classic = groups.values().filter_map(Group::next_deadline).min();
+                drop(groups);
+                classic.into_iter().chain(self.tick_consumers(now)).min()
             };
             let until = next.unwrap_or_else(|| Instant::now() + IDLE);
             tokio::select! {

@@ -1,4 +1,4 @@
-//! Making and deleting topics and partitions; producer ids.
+//! Making and deleting topics and partitions.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -10,7 +10,7 @@ use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, Cr
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId, TopicName,
+    DeleteTopicsResponse, TopicName,
 };
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ use super::super::reply::text;
 use super::configs;
 use super::context::RequestContext;
 use super::pending::Pending;
+use super::topic_settings;
 use crate::broker::log::Topic;
 
 type AdminRefusal = (i16, String);
@@ -119,7 +120,8 @@ fn create_topic(
         let Some(value) = value else {
             return refuse(code::INVALID_CONFIG, format!("{} has no value", config.name.as_str()));
         };
-        configs::set(&mut settings, &mut labels, &config.name, value).map_err(|words| (code::INVALID_CONFIG, words))?;
+        topic_settings::set(&mut settings, &mut labels, &config.name, value)
+            .map_err(|words| (code::INVALID_CONFIG, words))?;
     }
     if validate_only {
         if count as usize > config.log.max_partitions {
@@ -211,20 +213,4 @@ fn grow(call: &RequestContext<'_>, wanted: &CreatePartitionsTopic, validate_only
         return Ok(());
     }
     call.hub.log.grow(&topic, count).map_err(|error| (code::of(&error), error.to_string()))
-}
-
-/// Gives a producer an id, or a new epoch.
-pub(super) fn init_producer_id(call: &RequestContext<'_>, request: InitProducerIdRequest) -> Pending {
-    let refused = |code| InitProducerIdResponse::default().with_error_code(code).with_producer_id(ProducerId(-1));
-    let transactional = request.transactional_id.is_some();
-    let response = if transactional {
-        refused(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED).with_producer_epoch(-1)
-    } else {
-        // An idempotent producer without transactions gets a new id each time, as from Kafka.
-        match call.hub.log.producer_id() {
-            Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
-            Err(error) => refused(code::of(&error)).with_producer_epoch(-1),
-        }
-    };
-    call.ready(&response)
 }

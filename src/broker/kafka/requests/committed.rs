@@ -1,6 +1,6 @@
 //! The requests about committed offsets, from and to the words of the protocol.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
@@ -21,9 +21,9 @@ use super::pending::Pending;
 use crate::broker::shared::log_error;
 
 /// Longest metadata of a committed offset.
-const MAX_METADATA: usize = 4096;
+pub(super) const MAX_METADATA: usize = 4096;
 /// Bound on the wait for a sync.
-const SYNC_WAIT: Duration = Duration::from_secs(60);
+pub(super) const SYNC_WAIT: Duration = Duration::from_secs(60);
 
 /// Notes offsets; answered when the sync policy covers them.
 pub(super) fn commit(call: &RequestContext<'_>, request: OffsetCommitRequest) -> Pending {
@@ -34,16 +34,13 @@ pub(super) fn commit(call: &RequestContext<'_>, request: OffsetCommitRequest) ->
         generation: request.generation_id_or_member_epoch,
     };
     let alone = who.member.is_empty() && who.generation < 0;
-    let allowed = {
-        let mut groups = coordinator.groups();
-        let may =
-            coordinator.with_group(&mut groups, &request.group_id, |group, _| group.may_commit(who, Instant::now()));
-        match may {
-            _ if request.group_id.is_empty() => Err(code::INVALID_GROUP_ID),
-            Some(may) => may,
-            None if alone => Ok(()),
-            None => Err(code::ILLEGAL_GENERATION),
-        }
+    let allowed = match coordinator.may_commit(&request.group_id, who) {
+        _ if request.group_id.is_empty() => Err(code::INVALID_GROUP_ID),
+        // What older versions call an epoch that has passed.
+        Some(Err(code::STALE_MEMBER_EPOCH)) if call.version < 9 => Err(code::ILLEGAL_GENERATION),
+        Some(may) => may,
+        None if alone => Ok(()),
+        None => Err(code::ILLEGAL_GENERATION),
     };
     let mut changes = Vec::new();
     let topics: Vec<(TopicName, Vec<(i32, i16)>)> = request
@@ -100,21 +97,31 @@ pub(super) fn commit(call: &RequestContext<'_>, request: OffsetCommitRequest) ->
 }
 
 type RequestedOffsets = Option<Vec<(TopicName, Vec<i32>)>>;
-type FetchedOffsets = Vec<(TopicName, Vec<(i32, Option<Committed>)>)>;
+type FetchedOffsets = Vec<(TopicName, Vec<(i32, Result<Option<Committed>, i16>)>)>;
 
-fn committed(call: &RequestContext<'_>, group: &str, wanted: RequestedOffsets) -> FetchedOffsets {
+/// What is committed; with `stable`, an error where an open transaction is about to change it.
+fn committed(call: &RequestContext<'_>, group: &str, wanted: RequestedOffsets, stable: bool) -> FetchedOffsets {
     let offsets = &call.hub.groups.offsets;
+    let settled = |place: &PartitionKey, committed| match stable && offsets.is_pending(group, place) {
+        true => Err(code::UNSTABLE_OFFSET_COMMIT),
+        false => Ok(committed),
+    };
     let Some(wanted) = wanted else {
         let mut all: FetchedOffsets = Vec::new();
-        for ((topic, index), committed) in offsets.all(group) {
+        for (place, committed) in offsets.all(group) {
+            let committed = settled(&place, Some(committed));
+            let (topic, index) = place;
             match all.last_mut().filter(|(name, _)| **name == *topic) {
-                Some((_, parts)) => parts.push((index, Some(committed))),
-                None => all.push((TopicName(text(topic)), vec![(index, Some(committed))])),
+                Some((_, parts)) => parts.push((index, committed)),
+                None => all.push((TopicName(text(topic)), vec![(index, committed)])),
             }
         }
         return all;
     };
-    let one = |name: &TopicName, index: i32| offsets.get(group, &PartitionKey::from((name.to_string(), index)));
+    let one = |name: &TopicName, index: i32| {
+        let place = PartitionKey::from((name.to_string(), index));
+        settled(&place, offsets.get(group, &place))
+    };
     once(wanted, |(name, _)| name.clone())
         .into_iter()
         .map(|(name, indexes)| {
@@ -125,10 +132,11 @@ fn committed(call: &RequestContext<'_>, group: &str, wanted: RequestedOffsets) -
         .collect()
 }
 
-fn fields(committed: Option<Committed>) -> (i64, i32, Option<StrBytes>) {
+fn fields(committed: Result<Option<Committed>, i16>) -> (i16, i64, i32, Option<StrBytes>) {
     match committed {
-        Some(committed) => (committed.offset, committed.epoch, Some(text(committed.metadata))),
-        None => (-1, -1, Some(StrBytes::new())),
+        Ok(Some(committed)) => (code::NONE, committed.offset, committed.epoch, Some(text(committed.metadata))),
+        Ok(None) => (code::NONE, -1, -1, Some(StrBytes::new())),
+        Err(error) => (error, -1, -1, Some(StrBytes::new())),
     }
 }
 
@@ -136,32 +144,42 @@ fn fields(committed: Option<Committed>) -> (i64, i32, Option<StrBytes>) {
 pub(super) fn fetch_offsets(call: &RequestContext<'_>, request: OffsetFetchRequest) -> Pending {
     if call.version < 8 {
         let wanted = request.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
-        let topics = committed(call, &request.group_id, wanted).into_iter().map(|(name, parts)| {
-            let parts = parts.into_iter().map(|(index, committed)| {
-                let (offset, epoch, metadata) = fields(committed);
-                OffsetFetchResponsePartition::default()
-                    .with_partition_index(index)
-                    .with_committed_offset(offset)
-                    .with_committed_leader_epoch(epoch)
-                    .with_metadata(metadata)
+        let topics =
+            committed(call, &request.group_id, wanted, request.require_stable).into_iter().map(|(name, parts)| {
+                let parts = parts.into_iter().map(|(index, committed)| {
+                    let (error, offset, epoch, metadata) = fields(committed);
+                    OffsetFetchResponsePartition::default()
+                        .with_partition_index(index)
+                        .with_error_code(error)
+                        .with_committed_offset(offset)
+                        .with_committed_leader_epoch(epoch)
+                        .with_metadata(metadata)
+                });
+                OffsetFetchResponseTopic::default().with_name(name).with_partitions(parts.collect())
             });
-            OffsetFetchResponseTopic::default().with_name(name).with_partitions(parts.collect())
-        });
         return call.ready(&OffsetFetchResponse::default().with_topics(topics.collect()));
     }
     let groups = once(request.groups, |group| group.group_id.clone()).into_iter().map(|group| {
+        let asking = group.member_id.as_deref().filter(|_| group.member_epoch >= 0);
+        if let Some(member) = asking
+            && let Some(Err(error)) = call.hub.groups.is_current(&group.group_id, member, group.member_epoch)
+        {
+            return OffsetFetchResponseGroup::default().with_group_id(group.group_id).with_error_code(error);
+        }
         let wanted = group.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
-        let topics = committed(call, &group.group_id, wanted).into_iter().map(|(name, parts)| {
-            let parts = parts.into_iter().map(|(index, committed)| {
-                let (offset, epoch, metadata) = fields(committed);
-                OffsetFetchResponsePartitions::default()
-                    .with_partition_index(index)
-                    .with_committed_offset(offset)
-                    .with_committed_leader_epoch(epoch)
-                    .with_metadata(metadata)
+        let topics =
+            committed(call, &group.group_id, wanted, request.require_stable).into_iter().map(|(name, parts)| {
+                let parts = parts.into_iter().map(|(index, committed)| {
+                    let (error, offset, epoch, metadata) = fields(committed);
+                    OffsetFetchResponsePartitions::default()
+                        .with_partition_index(index)
+                        .with_error_code(error)
+                        .with_committed_offset(offset)
+                        .with_committed_leader_epoch(epoch)
+                        .with_metadata(metadata)
+                });
+                OffsetFetchResponseTopics::default().with_name(name).with_partitions(parts.collect())
             });
-            OffsetFetchResponseTopics::default().with_name(name).with_partitions(parts.collect())
-        });
         OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone()).with_topics(topics.collect())
     });
     call.ready(&OffsetFetchResponse::default().with_groups(groups.collect()))
@@ -170,7 +188,8 @@ pub(super) fn fetch_offsets(call: &RequestContext<'_>, request: OffsetFetchReque
 /// Forgets what is committed at some places that no member reads from.
 pub(super) fn delete_offsets(call: &RequestContext<'_>, request: OffsetDeleteRequest) -> Pending {
     let coordinator = &call.hub.groups;
-    let in_use = coordinator.groups().get(request.group_id.as_str()).is_some_and(|group| !group.members.is_empty());
+    let classic = coordinator.groups().get(request.group_id.as_str()).is_some_and(|group| !group.members.is_empty());
+    let in_use = classic || coordinator.consumers().contains_key(request.group_id.as_str());
     let have = coordinator.offsets.all(&request.group_id);
     if !coordinator.offsets.knows(&request.group_id) && !in_use {
         return call.ready(&OffsetDeleteResponse::default().with_error_code(code::GROUP_ID_NOT_FOUND));

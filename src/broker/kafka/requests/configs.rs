@@ -1,10 +1,4 @@
-//! The settings of topics under Kafka's names: which there are, what they mean to the log, how they
-//! are shown and changed.
-//!
-//! A name that promises something the broker does not do is refused, unless the value is what the
-//! broker does anyway.
-
-use std::collections::BTreeMap;
+//! Settings shown and changed, those of topics and those of the broker.
 
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::describe_configs_response::{
@@ -18,10 +12,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::code;
-use super::super::compressed;
 use super::super::reply::text;
 use super::context::{RequestContext, once};
 use super::pending::Pending;
+use super::topic_settings::{ConfigKind, ConfigLabels, LEAST_REPLICAS, is_hint, set, shown};
 use crate::broker::log::{SyncPolicy, TopicSettings};
 
 /// Kinds of resources.
@@ -36,158 +30,6 @@ pub(super) enum ConfigSource {
     Cluster = 3,
     Broker = 4,
     Default = 5,
-}
-
-/// What kind of value it is, in the protocol's numbers.
-#[derive(Debug, Clone, Copy)]
-enum ConfigKind {
-    Boolean = 1,
-    Text = 2,
-    Int = 3,
-    Long = 5,
-    Double = 6,
-    List = 7,
-}
-
-impl ConfigKind {
-    /// Whether two values of this kind mean the same.
-    fn same(self, one: &str, other: &str) -> bool {
-        let other = other.trim();
-        match self {
-            Self::Boolean => one.eq_ignore_ascii_case(other),
-            Self::Double => one.parse::<f64>().ok() == other.parse().ok(),
-            _ => one == other,
-        }
-    }
-}
-
-type ConfigLabels = BTreeMap<String, String>;
-
-/// How long a Kafka keeps files that nobody can read any more. No client sees it; taken, and files
-/// go at once.
-const DELETE_DELAY: &str = "file.delete.delay.ms";
-
-/// How many replicas must have a record. Kafka 4.1 sets it for the whole cluster as it starts, and
-/// shows it so on every topic.
-const LEAST_REPLICAS: &str = "min.insync.replicas";
-
-/// Names whose one value says what the broker does anyway.
-const FIXED: [(&str, &str, ConfigKind); 23] = [
-    ("message.timestamp.type", "CreateTime", ConfigKind::Text),
-    (LEAST_REPLICAS, "1", ConfigKind::Int),
-    ("unclean.leader.election.enable", "false", ConfigKind::Boolean),
-    ("preallocate", "false", ConfigKind::Boolean),
-    ("compression.gzip.level", "-1", ConfigKind::Int),
-    ("compression.lz4.level", "9", ConfigKind::Int),
-    ("compression.zstd.level", "3", ConfigKind::Int),
-    ("flush.messages", "9223372036854775807", ConfigKind::Long),
-    ("flush.ms", "9223372036854775807", ConfigKind::Long),
-    ("follower.replication.throttled.replicas", "", ConfigKind::List),
-    ("index.interval.bytes", "4096", ConfigKind::Int),
-    ("leader.replication.throttled.replicas", "", ConfigKind::List),
-    ("local.retention.bytes", "-2", ConfigKind::Long),
-    ("local.retention.ms", "-2", ConfigKind::Long),
-    ("max.compaction.lag.ms", "9223372036854775807", ConfigKind::Long),
-    ("message.timestamp.before.max.ms", "9223372036854775807", ConfigKind::Long),
-    ("min.cleanable.dirty.ratio", "0.5", ConfigKind::Double),
-    ("min.compaction.lag.ms", "0", ConfigKind::Long),
-    ("remote.log.copy.disable", "false", ConfigKind::Boolean),
-    ("remote.log.delete.on.disable", "false", ConfigKind::Boolean),
-    ("remote.storage.enable", "false", ConfigKind::Boolean),
-    ("segment.index.bytes", "10485760", ConfigKind::Int),
-    ("segment.jitter.ms", "0", ConfigKind::Long),
-];
-
-fn limit(value: &str) -> Result<Option<u64>, String> {
-    match value.trim().parse::<i64>() {
-        Ok(-1) => Ok(None),
-        Ok(n) if n >= 0 => Ok(Some(n as u64)),
-        _ => Err(format!("`{value}` is not a number of at least -1")),
-    }
-}
-
-fn number(value: &str, least: u64, most: u64) -> Result<u64, String> {
-    let wrong = || format!("`{value}` is not a number from {least} to {most}");
-    value.trim().parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(wrong)
-}
-
-/// Takes over one value.
-///
-/// # Errors
-/// In words for the client, when the name is not known or the value is not possible.
-pub(super) fn set(
-    settings: &mut TopicSettings,
-    labels: &mut ConfigLabels,
-    name: &str,
-    value: &str,
-) -> Result<(), String> {
-    let said = |words: String| format!("{name}: {words}");
-    match name {
-        "cleanup.policy" => {
-            // None at all keeps everything, as in Kafka.
-            let parts: Vec<&str> = value.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-            if parts.iter().any(|part| !matches!(*part, "delete" | "compact")) {
-                return Err(said(format!("`{value}` is not delete, compact, or both")));
-            }
-            settings.delete = parts.contains(&"delete");
-            settings.compact = parts.contains(&"compact");
-        }
-        "retention.ms" => settings.retention_ms = limit(value).map_err(said)?,
-        "retention.bytes" => settings.retention_bytes = limit(value).map_err(said)?,
-        "retention.records" => settings.retention_records = limit(value).map_err(said)?,
-        "segment.bytes" => settings.segment_bytes = number(value, 1 << 10, 1 << 30).map_err(said)?,
-        "segment.ms" => settings.segment_ms = Some(number(value, 1, i64::MAX as u64).map_err(said)?),
-        "delete.retention.ms" => settings.tombstone_ms = number(value, 0, i64::MAX as u64).map_err(said)?,
-        "max.message.bytes" => settings.max_batch = number(value, 61, 1 << 30).map_err(said)? as usize,
-        "message.timestamp.after.max.ms" => {
-            settings.timestamp_after_ms = number(value, 0, i64::MAX as u64).map_err(said)?;
-        }
-        "compression.type" => {
-            let place = compressed::NAMES.iter().position(|name| *name == value.trim());
-            settings.codec = match (value.trim(), place) {
-                ("producer", _) => None,
-                (_, Some(codec)) => Some(codec as u8),
-                _ => return Err(said(format!("`{value}` is not producer, {}", compressed::NAMES.join(", ")))),
-            };
-        }
-        DELETE_DELAY => {
-            number(value, 0, i64::MAX as u64).map_err(said)?;
-        }
-        _ => match FIXED.iter().find(|(fixed, ..)| *fixed == name) {
-            Some((_, only, kind)) if kind.same(only, value) => {}
-            Some((_, only, _)) => return Err(said(format!("this broker has only `{only}`"))),
-            None => return Err(format!("Unknown topic config name: {name}")),
-        },
-    }
-    labels.insert(name.to_owned(), value.to_owned());
-    Ok(())
-}
-
-/// Every setting of a topic with its value and kind.
-fn shown(settings: &TopicSettings) -> Vec<(&'static str, String, ConfigKind)> {
-    let limit = |value: Option<u64>| value.map_or_else(|| "-1".to_owned(), |n| n.to_string());
-    let policy = match (settings.compact, settings.delete) {
-        (true, true) => "compact,delete",
-        (true, false) => "compact",
-        (false, true) => "delete",
-        (false, false) => "",
-    };
-    let mut all = vec![
-        ("cleanup.policy", policy.to_owned(), ConfigKind::List),
-        ("retention.ms", limit(settings.retention_ms), ConfigKind::Long),
-        ("retention.bytes", limit(settings.retention_bytes), ConfigKind::Long),
-        ("retention.records", limit(settings.retention_records), ConfigKind::Long),
-        ("segment.bytes", settings.segment_bytes.to_string(), ConfigKind::Int),
-        ("segment.ms", settings.segment_ms.unwrap_or(i64::MAX as u64).to_string(), ConfigKind::Long),
-        ("delete.retention.ms", settings.tombstone_ms.to_string(), ConfigKind::Long),
-        ("max.message.bytes", settings.max_batch.to_string(), ConfigKind::Int),
-        ("message.timestamp.after.max.ms", settings.timestamp_after_ms.to_string(), ConfigKind::Long),
-    ];
-    let codec = settings.codec.and_then(|codec| compressed::NAMES.get(usize::from(codec)));
-    all.push(("compression.type", codec.unwrap_or(&"producer").to_string(), ConfigKind::Text));
-    all.push((DELETE_DELAY, "60000".to_owned(), ConfigKind::Long));
-    all.extend(FIXED.iter().map(|(name, value, kind)| (*name, (*value).to_owned(), *kind)));
-    all
 }
 
 /// What the broker as a whole is set to, under names of its own where Kafka has none.
@@ -209,6 +51,7 @@ fn of_broker(call: &RequestContext<'_>) -> Vec<(&'static str, String, ConfigKind
         ("num.partitions", config.partitions.to_string(), ConfigKind::Int),
         ("auto.create.topics.enable", config.auto_create.to_string(), ConfigKind::Boolean),
         ("max.connections", config.max_connections.to_string(), ConfigKind::Int),
+        ("message.max.bytes", call.hub.log.defaults().max_batch.to_string(), ConfigKind::Int),
         ("socket.request.max.bytes", config.max_request.to_string(), ConfigKind::Int),
         ("group.min.session.timeout.ms", config.sessions.start().to_string(), ConfigKind::Int),
         ("group.max.session.timeout.ms", config.sessions.end().to_string(), ConfigKind::Int),
@@ -248,7 +91,7 @@ pub(super) fn describe(call: &RequestContext<'_>, request: DescribeConfigsReques
                     let value = match (kind, labels.get(name)) {
                         // A list is shown in the order it was given in.
                         (ConfigKind::List, Some(given)) => listed("", APPEND, given),
-                        (_, Some(given)) if name == DELETE_DELAY => given.trim().to_owned(),
+                        (_, Some(given)) if is_hint(name) => given.trim().to_owned(),
                         _ => value,
                     };
                     let synonym = DescribeConfigsSynonym::default()

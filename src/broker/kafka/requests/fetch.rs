@@ -20,6 +20,7 @@ pub(super) fn fetch(call: &RequestContext<'_>, request: FetchRequest) -> Pending
         let reply = head(call.correlation, call.version, code::FETCH_SESSION_ID_NOT_FOUND, 0);
         return Pending::Ready(Some(end(reply, call.version, Vec::new())));
     }
+    let committed = request.isolation_level == 1;
     let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
     let topics = request.topics.into_iter().map(|wanted| {
         let topic = call.hub.log.topic(&wanted.topic);
@@ -29,6 +30,7 @@ pub(super) fn fetch(call: &RequestContext<'_>, request: FetchRequest) -> Pending
             max: size(part.partition_max_bytes),
             epoch: part.current_leader_epoch,
             partition: topic.as_ref().and_then(|topic| topic.partition(part.partition)),
+            committed,
             found: FetchedRange::default(),
         });
         let parts = parts.collect();
@@ -41,7 +43,6 @@ pub(super) fn fetch(call: &RequestContext<'_>, request: FetchRequest) -> Pending
         deadline: Instant::now() + wait,
         min: size(request.min_bytes),
         max: size(request.max_bytes).min(call.hub.config.max_fetch),
-        committed: request.isolation_level == 1,
         topics: topics.collect(),
     })
 }

@@ -12,7 +12,7 @@ use super::super::blocking::run_blocking;
 use super::super::code;
 use super::super::names::LEADER_EPOCH;
 use super::super::reply::{Reply, finish};
-use crate::broker::log::{Partition, SegmentSlice, WakeSignal};
+use crate::broker::log::{AbortedTransaction, Partition, SegmentSlice, StableRead, WakeSignal};
 
 /// Ranges shorter than this are read into the response, longer ones sent from the file.
 const SEND_FILE: usize = 32 << 10;
@@ -26,7 +26,6 @@ pub(in crate::broker::kafka) struct FetchWait {
     pub(super) deadline: Instant,
     pub(super) min: usize,
     pub(super) max: usize,
-    pub(super) committed: bool,
     pub(super) topics: Vec<(TopicName, Vec<PartitionFetch>)>,
 }
 
@@ -36,6 +35,8 @@ pub(super) struct PartitionFetch {
     pub(super) max: usize,
     pub(super) epoch: i32,
     pub(super) partition: Option<Arc<Partition>>,
+    /// Whether only what is decided is wanted.
+    pub(super) committed: bool,
     /// What the last look found.
     pub(super) found: FetchedRange,
 }
@@ -45,24 +46,37 @@ pub(super) struct FetchedRange {
     code: i16,
     start: i64,
     end: i64,
+    stable: i64,
     slice: Option<SegmentSlice>,
+    aborted: Vec<AbortedTransaction>,
+}
+
+impl FetchedRange {
+    fn nothing(code: i16) -> Self {
+        Self { code, start: -1, end: -1, stable: -1, ..Self::default() }
+    }
 }
 
 impl PartitionFetch {
     fn look(&self, left: usize, first: bool) -> FetchedRange {
         let Some(partition) = &self.partition else {
-            return FetchedRange { code: code::UNKNOWN_TOPIC_OR_PARTITION, start: -1, end: -1, slice: None };
+            return FetchedRange::nothing(code::UNKNOWN_TOPIC_OR_PARTITION);
         };
         let (start, end) = partition.bounds();
-        let found = FetchedRange { code: code::NONE, start: start as i64, end: end as i64, slice: None };
+        let stable = partition.stable_end() as i64;
+        let found = FetchedRange { start: start as i64, end: end as i64, stable, ..FetchedRange::default() };
         if self.epoch > LEADER_EPOCH {
             return FetchedRange { code: code::UNKNOWN_LEADER_EPOCH, ..found };
         }
         let Ok(offset) = u64::try_from(self.offset) else {
             return FetchedRange { code: code::OFFSET_OUT_OF_RANGE, ..found };
         };
-        match partition.read(offset, self.max.min(left), first) {
-            Ok(slice) => FetchedRange { slice, ..found },
+        let read = match self.committed {
+            true => partition.read_committed(offset, self.max.min(left), first),
+            false => partition.read(offset, self.max.min(left), first).map(StableRead::all),
+        };
+        match read {
+            Ok(StableRead { slice, aborted }) => FetchedRange { slice, aborted, ..found },
             Err(error) => FetchedRange { code: code::of(&error), ..found },
         }
     }
@@ -100,7 +114,7 @@ impl FetchWait {
             put_name(&mut out, version, name);
             put_count(&mut out, version, parts.len());
             for part in parts {
-                put_part(&mut out, &mut files, version, part, self.committed);
+                put_part(&mut out, &mut files, version, part);
             }
             put_tags(&mut out, version);
         }
@@ -128,28 +142,21 @@ pub(super) fn end(mut out: BytesMut, version: i16, files: Vec<(usize, SegmentSli
     Reply { bytes: out, files, hangs_up: false }
 }
 
-fn put_part(
-    out: &mut BytesMut,
-    files: &mut Vec<(usize, SegmentSlice)>,
-    version: i16,
-    part: &mut PartitionFetch,
-    committed: bool,
-) {
+fn put_part(out: &mut BytesMut, files: &mut Vec<(usize, SegmentSlice)>, version: i16, part: &mut PartitionFetch) {
     let before = out.len();
     let found = std::mem::take(&mut part.found);
     out.put_i32(part.index);
     out.put_i16(found.code);
     out.put_i64(found.end);
-    out.put_i64(found.end);
+    out.put_i64(found.stable);
     if version >= 5 {
         out.put_i64(found.start);
     }
-    // Aborted transactions: there are none; who reads everything is told nothing.
-    match (committed, version >= FLEXIBLE) {
-        (true, true) => out.put_u8(1),
-        (false, true) => out.put_u8(0),
-        (true, false) => out.put_i32(0),
-        (false, false) => out.put_i32(-1),
+    match part.committed {
+        true => put_aborted(out, version, &found.aborted),
+        // Who reads everything is told nothing.
+        false if version >= FLEXIBLE => out.put_u8(0),
+        false => out.put_i32(-1),
     }
     if version >= 11 {
         out.put_i32(-1);
@@ -172,13 +179,21 @@ fn put_part(
             };
             if read.is_err() {
                 out.truncate(before);
-                let failed = FetchedRange { code: code::KAFKA_STORAGE_ERROR, slice: None, ..found };
-                part.found = failed;
-                return put_part(out, files, version, part, committed);
+                part.found = FetchedRange { code: code::KAFKA_STORAGE_ERROR, slice: None, ..found };
+                return put_part(out, files, version, part);
             }
         }
     }
     put_tags(out, version);
+}
+
+fn put_aborted(out: &mut BytesMut, version: i16, aborted: &[AbortedTransaction]) {
+    put_count(out, version, aborted.len());
+    for transaction in aborted {
+        out.put_i64(transaction.producer);
+        out.put_i64(transaction.first as i64);
+        put_tags(out, version);
+    }
 }
 
 fn put_name(out: &mut BytesMut, version: i16, name: &str) {

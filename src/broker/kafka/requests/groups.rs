@@ -45,8 +45,8 @@ fn millis(ms: i32) -> Duration {
 /// Every key's coordinator is this broker, if it has such coordinators.
 pub(super) fn find_coordinator(call: &RequestContext<'_>, request: FindCoordinatorRequest) -> Pending {
     let refusal = match request.key_type {
-        0 => None,
-        1 => Some((code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "this broker has no transactions")),
+        // Of groups and of transactional ids.
+        0 | 1 => None,
         _ => Some((code::INVALID_REQUEST, "this broker has no such coordinator")),
     };
     let (error, words) = refusal.unwrap_or((code::NONE, ""));
@@ -92,6 +92,10 @@ pub(super) fn join(call: &RequestContext<'_>, request: JoinGroupRequest) -> Pend
     }
     let session = millis(request.session_timeout_ms);
     let coordinator = &call.hub.groups;
+    if coordinator.consumers().contains_key(request.group_id.as_str()) {
+        // Its members speak the new protocol.
+        return refuse(code::INCONSISTENT_GROUP_PROTOCOL);
+    }
     let join = JoinRequest {
         member: request.member_id.to_string(),
         instance: request.group_instance_id.as_ref().map(|id| id.to_string()),
@@ -153,15 +157,6 @@ pub(super) fn heartbeat(call: &RequestContext<'_>, request: HeartbeatRequest) ->
     let mut groups = coordinator.groups();
     let beat = coordinator.with_group(&mut groups, &request.group_id, |group, _| group.heartbeat(who, Instant::now()));
     call.ready(&HeartbeatResponse::default().with_error_code(beat.unwrap_or(code::UNKNOWN_MEMBER_ID)))
-}
-
-/// Refuses a member of the new group protocol (KIP-848), which is not built.
-pub(super) fn new_protocol(call: &RequestContext<'_>, _: ConsumerGroupHeartbeatRequest) -> Pending {
-    let words = "this broker has only the classic group protocol: set group.protocol=classic";
-    let response = ConsumerGroupHeartbeatResponse::default()
-        .with_error_code(code::UNSUPPORTED_VERSION)
-        .with_error_message(Some(StrBytes::from_static_str(words)));
-    call.ready(&response)
 }
 
 /// Lets members go.
@@ -227,13 +222,17 @@ pub(super) fn list(call: &RequestContext<'_>, request: ListGroupsRequest) -> Pen
     let groups = coordinator.groups();
     let kind = |group: &Group<Waiter>| group.protocol_type.clone().unwrap_or_default();
     let live = groups.iter().map(|(name, group)| (name.clone(), kind(group), group.state));
-    let known = coordinator.offsets.names().into_iter().filter(|name| !groups.contains_key(name));
-    let all = live.chain(known.map(|name| (name, "consumer".to_owned(), GroupState::Empty)));
-    let wanted = |state: &GroupState| {
-        request.states_filter.is_empty() || request.states_filter.iter().any(|s| s.eq_ignore_ascii_case(state.name()))
+    let consumers = coordinator.consumers();
+    let new = consumers.iter().map(|(name, group)| (name.clone(), "consumer".to_owned(), group.state()));
+    let rest = |name: &String| !groups.contains_key(name) && !consumers.contains_key(name);
+    let known = coordinator.offsets.names().into_iter().filter(rest);
+    let known = known.map(|name| (name, "consumer".to_owned(), GroupState::Empty.name()));
+    let all = live.map(|(name, kind, state)| (name, kind, state.name())).chain(new).chain(known);
+    let wanted = |state: &str| {
+        request.states_filter.is_empty() || request.states_filter.iter().any(|s| s.eq_ignore_ascii_case(state))
     };
     let listed = all.filter(|(_, _, state)| wanted(state)).map(|(name, kind, state)| {
-        let state = if call.version >= 4 { state.name() } else { "" };
+        let state = if call.version >= 4 { state } else { "" };
         ListedGroup::default()
             .with_group_id(GroupId(text(name)))
             .with_protocol_type(text(kind))
@@ -250,6 +249,7 @@ pub(super) fn delete(call: &RequestContext<'_>, request: DeleteGroupsRequest) ->
         let offsets = coordinator.offsets.all(&id);
         let error = match groups.get(id.as_str()) {
             Some(group) if !group.is_idle() => code::NON_EMPTY_GROUP,
+            None if coordinator.consumers().contains_key(id.as_str()) => code::NON_EMPTY_GROUP,
             None if !coordinator.offsets.knows(&id) => code::GROUP_ID_NOT_FOUND,
             _ => {
                 groups.remove(id.as_str());

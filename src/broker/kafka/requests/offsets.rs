@@ -10,13 +10,12 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochResponse,
 };
 
-use super::super::batch;
 use super::super::code;
 use super::super::compressed::walk;
 use super::super::names::LEADER_EPOCH;
 use super::context::RequestContext;
 use super::pending::Pending;
-use crate::broker::log::{LogError, Partition};
+use crate::broker::log::{LogError, Partition, ReadIsolation};
 
 /// Times that mean something else.
 const LATEST: i64 = -1;
@@ -41,6 +40,7 @@ fn since(timestamp: i64) -> Option<i16> {
 
 /// Answers with the first offset at or after a time, or an end of the log.
 pub(super) fn list(call: &RequestContext<'_>, request: ListOffsetsRequest) -> Pending {
+    let isolation = if request.isolation_level == 1 { ReadIsolation::Committed } else { ReadIsolation::Uncommitted };
     let topics = request.topics.into_iter().map(|topic| {
         let parts = topic.partitions.into_iter().map(|part| {
             let response = ListOffsetsPartitionResponse::default()
@@ -52,7 +52,7 @@ pub(super) fn list(call: &RequestContext<'_>, request: ListOffsetsRequest) -> Pe
                 None => Err(code::UNKNOWN_TOPIC_OR_PARTITION),
                 _ if since(part.timestamp).is_none_or(|first| call.version < first) => Err(code::UNSUPPORTED_VERSION),
                 Some(_) if part.current_leader_epoch > LEADER_EPOCH => Err(code::UNKNOWN_LEADER_EPOCH),
-                Some(partition) => find(&partition, part.timestamp).map_err(|error| code::of(&error)),
+                Some(partition) => find(&partition, part.timestamp, isolation).map_err(|error| code::of(&error)),
             };
             match found {
                 Err(code) => response.with_error_code(code),
@@ -71,9 +71,9 @@ pub(super) fn list(call: &RequestContext<'_>, request: ListOffsetsRequest) -> Pe
 }
 
 /// The offset, and the time of the record there if it was looked for by time.
-fn find(partition: &Partition, timestamp: i64) -> Result<Option<(u64, i64)>, LogError> {
+fn find(partition: &Partition, timestamp: i64, isolation: ReadIsolation) -> Result<Option<(u64, i64)>, LogError> {
     let (start, end) = partition.bounds();
-    let newest = timestamp == MAX_TIMESTAMP;
+    let end = if isolation == ReadIsolation::Committed { partition.stable_end() } else { end };
     let timestamp = match timestamp {
         LATEST => return Ok(Some((end, -1))),
         EARLIEST | EARLIEST_LOCAL => return Ok(Some((start, -1))),
@@ -84,21 +84,18 @@ fn find(partition: &Partition, timestamp: i64) -> Result<Option<(u64, i64)>, Log
         },
         time => time,
     };
-    let Some((view, bytes)) = partition.find_time(timestamp)? else { return Ok(None) };
-    // Of a compressed batch only the whole is known, unless the newest time is asked for: its first
-    // offset is early, never late.
+    let Some((view, bytes)) = partition.find_time(timestamp, isolation)? else { return Ok(None) };
     let mut found = None;
-    if newest || !batch::is_compressed(&bytes) {
-        // What cannot be read on is known as far as it could be.
-        let _ = walk(&bytes, |record| {
-            let offset = view.base + u64::from(record.offset);
-            if record.timestamp >= timestamp && offset >= start {
-                found = Some((offset, record.timestamp));
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        });
-    }
+    // What cannot be read on is known as far as it could be: the first offset of the batch is
+    // early, never late.
+    let _ = walk(&bytes, |record| {
+        let offset = view.base + u64::from(record.offset);
+        if record.timestamp >= timestamp && offset >= start {
+            found = Some((offset, record.timestamp));
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
     Ok(found.or(Some((view.base.max(start), view.max_timestamp))))
 }
 

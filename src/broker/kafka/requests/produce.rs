@@ -24,10 +24,10 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// no answer, and a failure closes the connection.
 pub(super) fn produce(call: &RequestContext<'_>, request: ProduceRequest) -> Result<Option<Pending>, RequestViolation> {
     let refused = match request.acks {
-        _ if request.transactional_id.is_some() => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         -1..=1 => None,
         _ => Some(code::INVALID_REQUIRED_ACKS),
     };
+    let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str());
     let mut failed = false;
     let topics = request.topic_data.into_iter().map(|data| {
         // Clients ask for metadata first, which makes a topic; produce only finds it.
@@ -40,15 +40,21 @@ pub(super) fn produce(call: &RequestContext<'_>, request: ProduceRequest) -> Res
                 (None, None) => Err(ProduceRefusal::bare(code::UNKNOWN_TOPIC_OR_PARTITION)),
                 (None, Some(partition)) => Ok(partition),
             };
-            let result = found.and_then(|partition| admit(call, &data.name, &partition, &settings, part.records));
+            let now = wall();
+            let append_time = if settings.append_time { now } else { -1 };
+            let place = RecordsTarget { topic: &data.name, index: part.index, settings: &settings, now };
+            let records = part.records.unwrap_or_default();
+            let result = found.and_then(|partition| admit(call, &place, &partition, transactional_id, records));
             failed |= result.is_err();
             match result {
                 Ok(AppendPath::FaultQueue(decision)) => PartitionOutcome {
                     undecided: Some(decision),
+                    append_time,
                     ..outcome(part.index, Err(ProduceRefusal::default()))
                 },
                 Ok(AppendPath::Staged(partition, records)) => PartitionOutcome {
                     staged: Some((partition, records)),
+                    append_time,
                     ..outcome(part.index, Err(ProduceRefusal::default()))
                 },
                 Err(refusal) => outcome(part.index, Err(refusal)),
@@ -74,6 +80,14 @@ pub(super) fn produce(call: &RequestContext<'_>, request: ProduceRequest) -> Res
     })))
 }
 
+/// Where a batch is to go.
+struct RecordsTarget<'a> {
+    topic: &'a TopicName,
+    index: i32,
+    settings: &'a TopicSettings,
+    now: i64,
+}
+
 /// Where a batch has been put.
 enum AppendPath {
     FaultQueue(Arc<Decision>),
@@ -84,13 +98,13 @@ enum AppendPath {
 /// hands it to their server.
 fn admit(
     call: &RequestContext<'_>,
-    topic: &TopicName,
+    target: &RecordsTarget<'_>,
     partition: &Arc<Partition>,
-    settings: &TopicSettings,
-    records: Option<Bytes>,
+    transactional_id: Option<&str>,
+    records: Bytes,
 ) -> Result<AppendPath, ProduceRefusal> {
+    let RecordsTarget { topic, index, settings, now } = *target;
     let counters = &call.hub.counters;
-    let records = records.unwrap_or_default();
     let refused = |code, words: &str| refuse(counters, ProduceRefusal::new(code, words));
     if records.len() > 16 && records[16] < 2 {
         return refused(code::UNSUPPORTED_FOR_MESSAGE_FORMAT, "message formats before version 2 are not kept");
@@ -105,12 +119,24 @@ fn admit(
     if let Some(words) = batch::refusal(&records) {
         return refused(code::INVALID_RECORD, words);
     }
-    let checked = validity::check(&records, &view, settings, topic, wall());
+    if let Some(stamp) = view.transaction {
+        let member = transactional_id.ok_or(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+        let admitted = member.and_then(|id| call.hub.transactions.admits(id, stamp, topic, index));
+        if let Err(code) = admitted {
+            return refuse(counters, ProduceRefusal::bare(code));
+        }
+    }
+    if (settings.append_time || settings.codec.is_some()) && !RecordBatches.intact(&records) {
+        // Written anew, it would be sealed anew.
+        return refused(code::CORRUPT_MESSAGE, "its checksum is wrong");
+    }
+    let checked = validity::check(&records, &view, settings, topic, now);
     let records = match checked.and_then(|()| validity::recompressed(&records, settings)) {
         Ok(Some(recompressed)) => recompressed.into(),
         Ok(None) => records,
         Err(refusal) => return refuse(counters, refusal),
     };
+    let records = if settings.append_time { batch::stamped(&records, now).into() } else { records };
     match &call.hub.faults {
         Some(faults) if faults.takes(topic.as_bytes()) => {
             let (batch, decision) = QueuedBatch::new(topic.clone(), partition, records, counters, call.wake_signal);

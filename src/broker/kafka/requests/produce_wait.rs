@@ -31,6 +31,9 @@ pub(super) struct PartitionOutcome {
     pub(super) code: i16,
     pub(super) base: i64,
     pub(super) start: i64,
+    /// The time the records were given, in milliseconds since the Unix epoch; -1 when they keep
+    /// their own.
+    pub(super) append_time: i64,
     pub(super) words: Option<String>,
     /// The records it is refused for.
     pub(super) records: Vec<(i32, String)>,
@@ -48,6 +51,7 @@ pub(super) fn outcome(index: i32, result: Result<Appended, ProduceRefusal>) -> P
             code: code::NONE,
             base: appended.base as i64,
             start: appended.start as i64,
+            append_time: -1,
             words: None,
             records: Vec::new(),
             ticket: appended.ticket,
@@ -59,6 +63,7 @@ pub(super) fn outcome(index: i32, result: Result<Appended, ProduceRefusal>) -> P
             code,
             base: -1,
             start: -1,
+            append_time: -1,
             words,
             records,
             ticket: None,
@@ -83,7 +88,10 @@ pub(in crate::broker::kafka) fn append_staged<'a>(
         let batches: Vec<&[u8]> = group.iter().map(|(_, records, _)| &records[..]).collect();
         let results = group[0].0.append_all(&batches);
         for ((_, records, place), result) in group.iter_mut().zip(results) {
-            **place = outcome(place.index, counted(counters, records, result));
+            **place = PartitionOutcome {
+                append_time: place.append_time,
+                ..outcome(place.index, counted(counters, records, result))
+            };
         }
     }
 }
@@ -96,7 +104,10 @@ impl ProduceWait {
         for outcome in self.topics.iter_mut().flat_map(|(_, outcomes)| outcomes) {
             if let Some(decision) = &outcome.undecided {
                 match decision.take() {
-                    Some(Decided::Done(result)) => *outcome = self::outcome(outcome.index, result),
+                    Some(Decided::Done(result)) => {
+                        let append_time = outcome.append_time;
+                        *outcome = PartitionOutcome { append_time, ..self::outcome(outcome.index, result) };
+                    }
                     Some(Decided::Cut) => return Some(Reply { hangs_up: true, ..Reply::default() }),
                     None if late() => {
                         let words = "the fault server has not come to it in the time the request allows";
@@ -149,7 +160,7 @@ impl ProduceWait {
                     .with_index(outcome.index)
                     .with_error_code(outcome.code)
                     .with_base_offset(outcome.base)
-                    .with_log_append_time_ms(-1)
+                    .with_log_append_time_ms(if outcome.base < 0 { -1 } else { outcome.append_time })
                     .with_log_start_offset(outcome.start)
                     .with_error_message(words)
                     .with_record_errors(records.collect())

@@ -40,6 +40,11 @@ struct CheckedBatch<'a> {
     view: BatchHeader,
 }
 
+/// Whether nothing has to be known of who sent a batch.
+fn is_anonymous(batch: &BatchHeader) -> bool {
+    batch.producer.is_none() && batch.transaction.is_none()
+}
+
 type AppendResult = Result<Appended, LogError>;
 
 impl Partition {
@@ -78,9 +83,9 @@ impl Partition {
             let mut next = run[0].view.next();
             // Of a numbered batch it must be known whether it is stored before the next is looked
             // at.
-            while run[0].view.producer.is_none()
+            while is_anonymous(&run[0].view)
                 && let Some(Ok(follower)) = checked.peek_mut()
-                && follower.view.producer.is_none()
+                && is_anonymous(&follower.view)
                 && !self.is_roll_due(&appender, after, &settings, &BatchHeader { base: next, ..follower.view })
             {
                 follower.view.base = next;
@@ -170,7 +175,8 @@ impl Partition {
         let began = appender.position;
         for batch in run {
             appender.segment.added(&batch.view, appender.position);
-            appender.producers.stored(&batch.view, self.shared.options.max_producers);
+            let at = End { base, position: appender.position, offset: batch.view.base };
+            appender.producers.stored(&batch.view, at, self.shared.options.max_producers);
             appender.position += batch.view.len as u64;
             appender.next = batch.view.next();
         }
@@ -189,12 +195,16 @@ impl Partition {
         inner.written = End { base, position: appender.position, offset: appender.next };
         let mut position = began;
         for batch in run {
-            inner.remember(End { base, position, offset: batch.view.base });
+            let at = End { base, position, offset: batch.view.base };
+            inner.remember(at);
+            inner.transactions.stored(&batch.view, at);
             position += batch.view.len as u64;
         }
         let mut readers = WakeSignals::default();
         if policy != SyncPolicy::Group {
             inner.visible = inner.written;
+            let shown = inner.visible;
+            inner.transactions.shown(shown);
             readers = inner.readers.take();
         }
         if policy != SyncPolicy::Never && !inner.dirty.last().is_some_and(|last| Arc::ptr_eq(last, &appender.segment)) {

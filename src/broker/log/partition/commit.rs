@@ -108,6 +108,7 @@ impl Partition {
         let mut readers = WakeSignals::default();
         if group {
             inner.visible = written;
+            inner.transactions.shown(written);
             readers = inner.readers.take();
         }
         self.synced.store(written.offset, Ordering::Release);
@@ -184,6 +185,7 @@ impl Partition {
         appender.position = segment.end();
         appender.next = segment.next();
         appender.noted = appender.noted.min(appender.position);
+        let transactions = found.producers.transactions.clone();
         appender.producers = found.producers;
         appender.prewritten = 0;
         appender.segment = Arc::clone(&segment);
@@ -192,6 +194,7 @@ impl Partition {
         inner.segments.push_back(segment);
         inner.written = End { base: keep.base, position: appender.position, offset: appender.next };
         inner.visible = inner.written;
+        inner.transactions = transactions;
         Ok(())
     }
 

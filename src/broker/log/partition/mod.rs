@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::error::LogError;
-use super::format::BatchFormat;
+use super::format::{BatchFormat, BatchHeader, TransactionStep};
 use super::options::{LogOptions, SyncPolicy, TopicSettings};
 use super::producers::ProducerStates;
 use super::recover::{self, Recovered};
@@ -66,6 +66,19 @@ pub struct Partition {
     opened_at: u64,
 }
 
+/// What a transaction makes of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchDecision {
+    /// It counts: its transaction is committed, or it is of none.
+    Counts,
+    /// Its transaction is not decided.
+    Open,
+    /// Its transaction was aborted.
+    Aborted,
+    /// It has no records, and says how a transaction has ended.
+    Ends,
+}
+
 pub(super) struct Appender {
     segment: Arc<Segment>,
     file: Arc<File>,
@@ -78,6 +91,13 @@ pub(super) struct Appender {
     spare: SpareSegment,
     /// Up to which byte the segment's state has been noted.
     noted: u64,
+}
+
+impl Appender {
+    /// Forgets what is of no use to who reads from `start` on.
+    pub(super) fn trim(&mut self, start: u64) {
+        self.producers.transactions.trim(start);
+    }
 }
 
 impl Partition {
@@ -103,6 +123,7 @@ impl Partition {
         let (position, next) = (segment.end(), segment.next());
         let end = End { base: segment.base, position, offset: next };
         let start = found.start.max(segments.front().map_or(0, |s| s.base)).min(next);
+        let transactions = found.producers.transactions.clone();
         let appender = Appender {
             file: segment.file()?,
             segment,
@@ -114,7 +135,7 @@ impl Partition {
             spare: SpareSegment::None,
             noted: if fresh { 0 } else { found.noted },
         };
-        let inner = Inner::new(segments, start, end, fresh);
+        let inner = Inner::new(segments, start, end, fresh, transactions);
         let partition = Arc::new(Self {
             dir: dir.to_owned(),
             shared,
@@ -141,6 +162,31 @@ impl Partition {
     pub fn bounds(&self) -> (u64, u64) {
         let view = lock(&self.view);
         (view.start, view.visible.offset)
+    }
+
+    /// The offset before which all transactions are decided, of what readers may see.
+    pub fn stable_end(&self) -> u64 {
+        let view = lock(&self.view);
+        view.stable().offset.max(view.start)
+    }
+
+    /// The producers with an open transaction, and their epochs.
+    pub fn open_transactions(&self) -> Vec<(i64, i16)> {
+        lock(&self.view).transactions.open()
+    }
+
+    /// What has become of a batch that readers may see.
+    pub fn decision(&self, batch: &BatchHeader) -> BatchDecision {
+        let Some(stamp) = batch.transaction else { return BatchDecision::Counts };
+        let view = lock(&self.view);
+        if stamp.step != TransactionStep::Part {
+            return BatchDecision::Ends;
+        }
+        match view.transactions.open_since(stamp.producer) {
+            Some(since) if since <= batch.base => BatchDecision::Open,
+            _ if view.transactions.is_aborted(batch) => BatchDecision::Aborted,
+            _ => BatchDecision::Counts,
+        }
     }
 
     /// Has `wake_signal` rung when there is more to read than up to `offset`; `false` when there is

@@ -1,6 +1,6 @@
 //! From one segment to the next, and the segments of zeros that make syncs cheap.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::super::disk;
 use super::super::error::LogError;
 use super::super::format::BatchHeader;
-use super::super::options::TopicSettings;
+use super::super::options::{SyncPolicy, TopicSettings};
 use super::super::segment::{Segment, lock, stem, write_whole};
 use super::super::sync::DiskTask;
 use super::{Appender, End, Partition, create};
@@ -35,7 +35,9 @@ impl Partition {
     ) -> bool {
         let after = position + batch.len as u64;
         let full = after > settings.segment_bytes.min(u64::from(u32::MAX));
-        let old = settings.segment_ms.is_some_and(|ms| appender.opened.elapsed().as_millis() >= u128::from(ms));
+        let within = settings.compact_within_ms.filter(|_| settings.compact);
+        let longest = settings.segment_ms.into_iter().chain(within).min();
+        let old = longest.is_some_and(|ms| appender.opened.elapsed().as_millis() >= u128::from(ms));
         let many = batch.next() - appender.segment.base > u64::from(u32::MAX);
         let zeros = matches!(appender.spare, SpareSegment::Ready(_)) && after > appender.prewritten;
         position > 0 && (full || old || many || zeros)
@@ -47,7 +49,13 @@ impl Partition {
         let base = appender.next;
         if !appender.producers.is_empty() {
             let text = serde_json::to_vec(&appender.producers).unwrap_or_default();
-            write_whole(&self.dir.join(format!("{}.producers", stem(base))), &text)?;
+            let beside = self.dir.join(format!("{}.producers", stem(base)));
+            write_whole(&beside, &text)?;
+            // What was aborted must be known as long as its records are.
+            if !appender.producers.transactions.is_empty() && self.shared.options.sync != SyncPolicy::Never {
+                let synced = File::open(&beside).and_then(|file| file.sync_all());
+                synced.map_err(LogError::io("sync", &beside))?;
+            }
         }
         let path = self.dir.join(format!("{}.seg", stem(base)));
         let prewritten = match appender.spare {

@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::checkpoint::Checkpoint;
 use super::super::segment::Segment;
+use super::super::transactions::Transactions;
 use super::super::wake::WakeSignals;
 
 /// Starts of batches remembered, so that who reads at the end needs no search.
 const RECENT: usize = 16;
 
 /// A position in the log: a segment, a byte in it, and the offset that starts there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct End {
     pub(in super::super) base: u64,
     pub(in super::super) position: u64,
@@ -38,12 +41,19 @@ pub(in super::super) struct Inner {
     pub(super) waiters: WakeSignals,
     /// A note to be written once it is synced.
     pub(super) note: Option<Checkpoint>,
+    pub(in super::super) transactions: Transactions,
     recent: VecDeque<End>,
 }
 
 impl Inner {
     /// What is known of a partition whose log ends at `end`, all of it synced.
-    pub(super) fn new(segments: VecDeque<Arc<Segment>>, start: u64, end: End, new_segment: bool) -> Self {
+    pub(super) fn new(
+        segments: VecDeque<Arc<Segment>>,
+        start: u64,
+        end: End,
+        new_segment: bool,
+        transactions: Transactions,
+    ) -> Self {
         Self {
             segments,
             start,
@@ -57,8 +67,14 @@ impl Inner {
             readers: WakeSignals::default(),
             waiters: WakeSignals::default(),
             note: None,
+            transactions,
             recent: VecDeque::with_capacity(RECENT),
         }
+    }
+
+    /// How far everything is decided.
+    pub(in super::super) fn stable(&self) -> End {
+        self.transactions.stable(self.visible)
     }
 
     /// Notes the start of a batch.

@@ -35,9 +35,9 @@ fn what_is_appended_is_read_from_any_offset_and_after_a_restart() {
         assert!(partition.read(1000, 100, true).unwrap().is_none());
         assert!(matches!(partition.read(1001, 1, true), Err(LogError::OutOfRange { end: 1000, .. })));
         for time in [0, 1, 77, 250, 499] {
-            assert_eq!(partition.find_time(time).unwrap().unwrap().0.base, time as u64 * 2);
+            assert_eq!(partition.find_time(time, ReadIsolation::Uncommitted).unwrap().unwrap().0.base, time as u64 * 2);
         }
-        assert!(partition.find_time(500).unwrap().is_none());
+        assert!(partition.find_time(500, ReadIsolation::Committed).unwrap().is_none());
         log.clean();
         log.close().unwrap();
     }

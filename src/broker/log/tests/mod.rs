@@ -43,7 +43,14 @@ impl BatchFormat for PlainFormat {
             sequence: i32::from_le_bytes(number(bytes, 39)),
         });
         let max_timestamp = i64::from_le_bytes(number(bytes, 21));
-        Ok(BatchHeader { len, base: u64::from_le_bytes(number(bytes, 0)), count, max_timestamp, producer })
+        Ok(BatchHeader {
+            len,
+            base: u64::from_le_bytes(number(bytes, 0)),
+            count,
+            max_timestamp,
+            producer,
+            transaction: None,
+        })
     }
     fn intact(&self, batch: &[u8]) -> bool {
         crc32c::crc32c(&batch[17..]) == u32::from_le_bytes(number(batch, 13))

@@ -44,7 +44,7 @@ fn of_the_newest_segment_only_the_tail_is_read_again() {
         assert!((1..60).contains(&recovered.batches), "{policy:?}: {} of {count} read", recovered.batches);
         let partition = topic(&log, 1).partition(0).unwrap();
         assert!(all(&partition, 1000) == expected, "{policy:?}");
-        assert_eq!(partition.find_time(77).unwrap().unwrap().0.base, 77);
+        assert_eq!(partition.find_time(77, ReadIsolation::Committed).unwrap().unwrap().0.base, 77);
         // Who has sent what is known, on both sides of the note.
         assert!(partition.append(&numbered(count - 3)).unwrap().duplicate);
         assert!(matches!(partition.append(&numbered(count + 1)), Err(LogError::OutOfSequence { .. })));

@@ -17,6 +17,9 @@ use crate::units::{Nanos, now};
 /// Entries of a page, unless the request says otherwise.
 const LIMIT: usize = 1024;
 
+/// The one account there is, as nats-server calls it.
+const ACCOUNT: &str = "$G";
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -25,6 +28,8 @@ fn text(bytes: &[u8]) -> String {
 struct SubDetail {
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_tag: Option<&'static str>,
     subject: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     qgroup: Option<String>,
@@ -40,6 +45,8 @@ impl SubDetail {
         let max = sub.max.load(Ordering::Relaxed);
         Self {
             account,
+            // An account without a tag is tagged with its name.
+            account_tag: account,
             subject: text(&sub.subject),
             qgroup: sub.queue.as_deref().map(text),
             sid: text(&sub.sid),
@@ -82,6 +89,8 @@ struct ConnInfo {
     tls_cipher_suite: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     authorized_user: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_tag: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -121,6 +130,7 @@ impl ConnInfo {
             tls_version: member.tls.as_ref().map_or_else(String::new, |tls| tls.version.to_owned()),
             tls_cipher_suite: member.tls.as_ref().map_or_else(String::new, |tls| tls.cipher.clone()),
             authorized_user: member.user.get().filter(|_| auth).cloned().unwrap_or_default(),
+            name_tag: auth.then_some(ACCOUNT),
             subscriptions_list: Vec::new(),
             subscriptions_list_detail: Vec::new(),
             times: (member.start, active, rtt),
@@ -241,6 +251,7 @@ struct SubszDetail<'a> {
     total: usize,
     offset: usize,
     limit: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list: Vec<SubDetail>,
 }
 
@@ -258,14 +269,11 @@ pub(super) fn subsz(monitor: &Monitor, request: &HttpRequest) -> Result<String, 
         max_fanout: 0,
         avg_fanout: 0.0,
     };
-    if !asked(request, "subs") {
-        return Ok(pretty(&totals));
-    }
     let (offset, limit) = (number(request, "offset", 0)?, number(request, "limit", LIMIT)?);
     let test = request.option("test").filter(|subject| !subject.is_empty());
     let reached =
         |sub: &Subscription| test.is_none_or(|s| crate::broker::nats::subject::matches(&sub.subject, s.as_bytes()));
-    let mut all = monitor.hub.index.all(reached);
+    let mut all = if asked(request, "subs") { monitor.hub.index.all(reached) } else { Vec::new() };
     all.sort_by(|a, b| (a.outlet.id, &a.sid).cmp(&(b.outlet.id, &b.sid)));
     let page = all.iter().skip(offset).take(limit);
     Ok(pretty(&SubszDetail {
@@ -275,6 +283,6 @@ pub(super) fn subsz(monitor: &Monitor, request: &HttpRequest) -> Result<String, 
         total: all.len(),
         offset,
         limit,
-        subscriptions_list: page.map(|sub| SubDetail::of(sub, Some("$G"))).collect(),
+        subscriptions_list: page.map(|sub| SubDetail::of(sub, Some(ACCOUNT))).collect(),
     }))
 }

@@ -28,11 +28,27 @@ pub(super) fn pretty(page: &impl Serialize) -> String {
 struct DisabledPart {}
 
 #[derive(Serialize)]
-struct SlowConsumerCounts {
+struct LinkCounts {
     clients: u64,
     routes: u64,
     gateways: u64,
     leafs: u64,
+}
+
+impl LinkCounts {
+    /// There are no links but those of clients.
+    fn of_clients(clients: u64) -> Self {
+        Self { clients, routes: 0, gateways: 0, leafs: 0 }
+    }
+}
+
+/// Waits for a disk, which the router does not have.
+#[derive(Serialize)]
+struct DiskWaits {
+    waiters: u64,
+    waits: u64,
+    wait_time: u64,
+    max_wait_time: u64,
 }
 
 fn is_false(b: &bool) -> bool {
@@ -90,11 +106,22 @@ struct Varz<'a> {
     out_msgs: u64,
     in_bytes: u64,
     out_bytes: u64,
+    in_client_msgs: u64,
+    in_client_bytes: u64,
+    out_client_msgs: u64,
+    out_client_bytes: u64,
     slow_consumers: u64,
+    stale_connections: u64,
+    stalled_clients: u64,
     subscriptions: u64,
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: String,
-    slow_consumer_stats: SlowConsumerCounts,
+    config_digest: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    feature_flags: BTreeMap<&'static str, bool>,
+    slow_consumer_stats: LinkCounts,
+    stale_connection_stats: LinkCounts,
+    disk_io_wait_stats: DiskWaits,
 }
 
 fn nanos(span: std::time::Duration) -> u64 {
@@ -165,11 +192,23 @@ pub(super) fn varz(monitor: &Monitor) -> String {
         out_msgs: totals.messages_out,
         in_bytes: totals.payload_in,
         out_bytes: totals.payload_out,
+        // All traffic is that of clients.
+        in_client_msgs: totals.messages_in,
+        in_client_bytes: totals.payload_in,
+        out_client_msgs: totals.messages_out,
+        out_client_bytes: totals.payload_out,
         slow_consumers: totals.slow_consumers,
+        stale_connections: totals.stale,
+        stalled_clients: totals.stalls,
         subscriptions: totals.subscriptions,
         http_req_stats: monitor.asked.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         config_load_time: begun,
-        slow_consumer_stats: SlowConsumerCounts { clients: totals.slow_consumers, routes: 0, gateways: 0, leafs: 0 },
+        // Of a file of settings; there is none.
+        config_digest: "",
+        feature_flags: BTreeMap::new(),
+        slow_consumer_stats: LinkCounts::of_clients(totals.slow_consumers),
+        stale_connection_stats: LinkCounts::of_clients(totals.stale),
+        disk_io_wait_stats: DiskWaits { waiters: 0, waits: 0, wait_time: 0, max_wait_time: 0 },
     })
 }
 

@@ -1,0 +1,201 @@
+//! One transactional id, as a state machine: no clock, no log, no lock.
+
+use std::collections::BTreeSet;
+
+use super::super::code;
+
+/// Where a transaction is, in Kafka's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TransactionState {
+    Empty = 0,
+    Ongoing = 1,
+    PrepareCommit = 2,
+    PrepareAbort = 3,
+    CompleteCommit = 4,
+    CompleteAbort = 5,
+}
+
+impl TransactionState {
+    pub(super) fn of(number: u8) -> Option<Self> {
+        use TransactionState::*;
+        [Empty, Ongoing, PrepareCommit, PrepareAbort, CompleteCommit, CompleteAbort].get(usize::from(number)).copied()
+    }
+
+    /// Whether its end is decided and not yet written everywhere; the end is a commit or not.
+    pub(super) fn ends(self) -> Option<bool> {
+        match self {
+            Self::PrepareCommit => Some(true),
+            Self::PrepareAbort => Some(false),
+            _ => None,
+        }
+    }
+}
+
+/// A topic and a partition.
+pub(crate) type PartitionName = (String, i32);
+
+/// A producer's id and epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProducerIdentity {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+}
+
+/// What is known of a transactional id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    pub(crate) producer: ProducerIdentity,
+    /// The epoch before the last renewal by its own producer; -1 if there was none.
+    pub(crate) last_epoch: i16,
+    pub(crate) timeout_ms: i32,
+    pub(crate) state: TransactionState,
+    /// Those with records of the transaction, or whose end is still to be written.
+    pub(crate) partitions: BTreeSet<PartitionName>,
+    /// When the transaction began; -1 when there is none. In milliseconds since the Unix epoch, as
+    /// `updated`.
+    pub(crate) started: i64,
+    pub(crate) updated: i64,
+}
+
+/// What an id that begins, or begins again, is to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// A new epoch, or the one it has if it asks again.
+    Epoch,
+    /// Another producer id, as the epochs are used up.
+    Producer,
+    /// Its open transaction is to be aborted first.
+    Abort,
+}
+
+impl Transaction {
+    pub(crate) fn new(producer: ProducerIdentity, timeout_ms: i32, now: i64) -> Self {
+        Self {
+            producer,
+            last_epoch: -1,
+            timeout_ms,
+            state: TransactionState::Empty,
+            partitions: BTreeSet::new(),
+            started: -1,
+            updated: now,
+        }
+    }
+
+    /// What becomes of an id whose producer begins, and says who it has been before, if it knows.
+    pub(crate) fn renewal(&self, known: Option<ProducerIdentity>) -> Result<Renewal, i16> {
+        if known.is_some_and(|known| known.id != self.producer.id) {
+            return Err(code::PRODUCER_FENCED);
+        }
+        match self.state {
+            TransactionState::PrepareCommit | TransactionState::PrepareAbort => Err(code::CONCURRENT_TRANSACTIONS),
+            TransactionState::Ongoing => Ok(Renewal::Abort),
+            _ if self.producer.epoch >= i16::MAX - 1 => Ok(Renewal::Producer),
+            _ => match known {
+                Some(known) if known.epoch != self.producer.epoch && known.epoch != self.last_epoch => {
+                    Err(code::PRODUCER_FENCED)
+                }
+                _ => Ok(Renewal::Epoch),
+            },
+        }
+    }
+
+    /// The same id with its next epoch; asked again by who has been given it, with that one.
+    pub(crate) fn renewed(&self, known: Option<ProducerIdentity>, timeout_ms: i32, now: i64) -> Self {
+        let mut next = Self { timeout_ms, ..Self::new(self.producer, timeout_ms, now) };
+        match known {
+            Some(known) if known.epoch != self.producer.epoch => next.last_epoch = self.last_epoch,
+            Some(_) => {
+                next.last_epoch = self.producer.epoch;
+                next.producer.epoch += 1;
+            }
+            None => next.producer.epoch += 1,
+        }
+        next
+    }
+
+    fn check(&self, producer: ProducerIdentity) -> Result<(), i16> {
+        if producer.id != self.producer.id {
+            return Err(code::INVALID_PRODUCER_ID_MAPPING);
+        }
+        if producer.epoch != self.producer.epoch { Err(code::PRODUCER_FENCED) } else { Ok(()) }
+    }
+
+    /// The transaction with more partitions; `None` when it has them all.
+    pub(crate) fn with(
+        &self,
+        producer: ProducerIdentity,
+        partitions: &[PartitionName],
+        now: i64,
+    ) -> Result<Option<Self>, i16> {
+        self.check(producer)?;
+        if self.state.ends().is_some() {
+            return Err(code::CONCURRENT_TRANSACTIONS);
+        }
+        let ongoing = self.state == TransactionState::Ongoing;
+        if ongoing && partitions.iter().all(|partition| self.partitions.contains(partition)) {
+            return Ok(None);
+        }
+        let mut next = Self { state: TransactionState::Ongoing, updated: now, ..self.clone() };
+        if !ongoing {
+            next.partitions.clear();
+            next.started = now;
+        }
+        next.partitions.extend(partitions.iter().cloned());
+        Ok(Some(next))
+    }
+
+    /// The transaction with its end decided; `None` when it has ended so already.
+    pub(crate) fn ending(&self, producer: ProducerIdentity, commit: bool, now: i64) -> Result<Option<Self>, i16> {
+        self.check(producer)?;
+        match (self.state, commit) {
+            (TransactionState::Ongoing, _) => Ok(Some(self.decided(commit, now))),
+            (TransactionState::CompleteCommit, true) | (TransactionState::CompleteAbort, false) => Ok(None),
+            (TransactionState::PrepareCommit, true) | (TransactionState::PrepareAbort, false) => {
+                Err(code::CONCURRENT_TRANSACTIONS)
+            }
+            _ => Err(code::INVALID_TXN_STATE),
+        }
+    }
+
+    fn decided(&self, commit: bool, now: i64) -> Self {
+        let state = if commit { TransactionState::PrepareCommit } else { TransactionState::PrepareAbort };
+        Self { state, updated: now, ..self.clone() }
+    }
+
+    /// The open transaction to be aborted by the broker: its producer is fenced, but may begin anew
+    /// if it says who it was.
+    pub(crate) fn fenced(&self, now: i64) -> Self {
+        let mut next = self.decided(false, now);
+        next.last_epoch = self.producer.epoch;
+        next.producer.epoch = next.producer.epoch.saturating_add(1);
+        next
+    }
+
+    /// The transaction once its end is written everywhere.
+    pub(crate) fn completed(&self, now: i64) -> Self {
+        let state = match self.state {
+            TransactionState::PrepareCommit => TransactionState::CompleteCommit,
+            _ => TransactionState::CompleteAbort,
+        };
+        Self { state, partitions: BTreeSet::new(), started: -1, updated: now, ..self.clone() }
+    }
+
+    /// When the broker aborts it, in milliseconds since the Unix epoch.
+    pub(crate) fn deadline(&self) -> Option<i64> {
+        let timeout = i64::from(self.timeout_ms);
+        (self.state == TransactionState::Ongoing).then(|| self.started.saturating_add(timeout))
+    }
+
+    /// Whether its producer may write to a partition now.
+    pub(crate) fn admits(&self, producer: ProducerIdentity, topic: &str, index: i32) -> Result<(), i16> {
+        self.check(producer).map_err(|error| match error {
+            code::PRODUCER_FENCED => code::INVALID_PRODUCER_EPOCH,
+            error => error,
+        })?;
+        let has = |(name, of): &PartitionName| name == topic && *of == index;
+        match self.state {
+            TransactionState::Ongoing if self.partitions.iter().any(has) => Ok(()),
+            _ => Err(code::INVALID_TXN_STATE),
+        }
+    }
+}
