@@ -205,3 +205,35 @@ fn the_bare_protocol_balances_its_books_on_both_brokers() {
         }
     }
 }
+
+fn p50_ms(workload: &Value) -> f64 {
+    let all = workload["latency"]["e2e"]["percentiles"].as_array().unwrap();
+    all.iter().find(|p| p["quantile"] == 0.5).unwrap()["value_ns"].as_f64().unwrap() / 1e6
+}
+
+/// Two clusters and a leaf node, once with links as they are and once with a delay on some.
+#[test]
+fn every_way_between_servers_loses_nothing_and_is_later_by_its_delay() {
+    if needs::system("nats").is_none() {
+        return;
+    }
+    let record = run("topology", &[]);
+    let all = balanced(&record);
+    assert_eq!(all.len(), 2, "{}", record["skipped"]);
+    for (system, workloads) in all {
+        for workload in &workloads {
+            let ledger = &workload["ledger"];
+            assert_eq!(ledger["expected"], ledger["delivered"], "{system}: {ledger}");
+            assert_eq!(ledger["duplicated"], 0, "{system}: {ledger}");
+        }
+        let at = |name: &str| p50_ms(workloads.iter().find(|w| w["name"] == name).unwrap());
+        if system == "nats-wide" {
+            for (way, delay) in [("over-leaf", 20.0), ("over-gateway", 40.0)] {
+                let ratio = (at(way) - at("same-cluster")) / delay;
+                assert!((0.7..3.0).contains(&ratio), "{way}: {} ms, {} ms without", at(way), at("same-cluster"));
+            }
+        }
+    }
+    let settings = &record["trials"][0]["system"]["guarantees"];
+    assert!(settings["server_versions"].as_str().is_some_and(|v| v.contains("leaf-1")), "{settings}");
+}

@@ -101,6 +101,7 @@ pub mod redis;
 mod scripted;
 pub mod wire;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
@@ -114,7 +115,7 @@ use crate::plan::options::OptionSet;
 use crate::units::Nanos;
 
 /// What a driver is opened with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Target {
     /// Where the system answers.
     pub url: String,
@@ -124,6 +125,28 @@ pub struct Target {
     pub run: u32,
     /// The system's options from the scenario that concern the client.
     pub options: serde_json::Map<String, serde_json::Value>,
+    /// The address of each server that a workload may name in `at`.
+    pub places: BTreeMap<String, String>,
+    /// Whether the client stays at the servers of `url`, and goes to no other that they tell of.
+    pub pinned: bool,
+}
+
+impl Target {
+    /// The target for a client that connects to this place; to any server where there is none.
+    ///
+    /// # Errors
+    /// [`DriverError::Option`] where the system has no such place.
+    pub fn at(&self, place: Option<&str>) -> Result<Cow<'_, Self>, DriverError> {
+        let Some(place) = place else { return Ok(Cow::Borrowed(self)) };
+        match self.places.get(place) {
+            Some(url) => Ok(Cow::Owned(Self { url: url.clone(), pinned: true, ..self.clone() })),
+            None => {
+                let names: Vec<&str> = self.places.keys().map(String::as_str).collect();
+                let words = format!("key `at`: there is no server `{place}`; there are: {}", names.join(", "));
+                Err(DriverError::Option { words })
+            }
+        }
+    }
 }
 
 /// Identifies the producer or consumer that is opened.

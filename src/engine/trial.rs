@@ -29,6 +29,8 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
         timeout: case.phases.connect.duration(),
         run: (setup.seed ^ setup.seed >> 32) as u32,
         options: client_options(setup),
+        places: setup.running.places.clone(),
+        pinned: false,
     };
     // The control thread's own waits are this runtime's, too.
     let _inside = runtime.enter();

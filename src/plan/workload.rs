@@ -26,6 +26,32 @@ pub struct Workload {
     /// counted; what is in them is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<ServiceTarget>,
+    /// To which servers of the system its clients connect; any where nothing is said.
+    #[serde(default, skip_serializing_if = "Places::is_empty")]
+    pub at: Places,
+}
+
+/// Names of servers of a system that clients connect to. Clients take them in turn; none: any
+/// server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Places {
+    /// Those of producers (requesters, for request/reply).
+    pub producers: Vec<String>,
+    /// Those of consumers (responders), by group and member.
+    pub consumers: Vec<String>,
+}
+
+impl Places {
+    /// Whether clients connect to any server.
+    pub fn is_empty(&self) -> bool {
+        self.producers.is_empty() && self.consumers.is_empty()
+    }
+}
+
+fn in_turn(places: &[String], index: u32) -> Option<&str> {
+    let turn = (index as usize).checked_rem(places.len())?;
+    places.get(turn).map(String::as_str)
 }
 
 /// A service that somebody else runs, and how it is asked.
@@ -58,6 +84,16 @@ impl std::fmt::Display for ServiceTarget {
 }
 
 impl Workload {
+    /// The place that a producer connects to.
+    pub fn producer_at(&self, index: u32) -> Option<&str> {
+        in_turn(&self.at.producers, index)
+    }
+
+    /// The place that a member of a group of consumers connects to.
+    pub fn consumer_at(&self, group: u32, index: u32) -> Option<&str> {
+        in_turn(&self.at.consumers, group.wrapping_mul(self.topology.members).wrapping_add(index))
+    }
+
     /// What the consumers of a group are there for.
     pub fn role(&self, group: u32) -> Role {
         let slow = self.delivery.slow.map_or(0, |s| s.consumers);

@@ -163,6 +163,7 @@ fn case(id: &str, system: usize) -> Case {
             delivery: crate::plan::DeliverySpec::default(),
             payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Random },
             target: None,
+            at: crate::plan::Places::default(),
         }],
         phases: Phases {
             warmup: Span::secs(2),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::gate::{ExpectTable, GateTable};
+use super::places::PlacesEntry;
 use crate::faults::Faults;
 use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
@@ -112,6 +113,10 @@ pub struct WorkloadTable {
     /// system has a `url`. Messages are the payload alone, without envelope; answers are counted,
     /// and what is in them is not checked.
     pub target: Option<TargetTable>,
+    /// The servers of a launched system that clients connect to, where it has several: a name for
+    /// all clients, or `{ producers, consumers }`, each a name or a list that clients take in turn.
+    /// Default: any.
+    pub at: Option<PlacesEntry>,
 }
 
 /// The service of yours that answers.

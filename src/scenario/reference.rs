@@ -14,7 +14,7 @@ use super::{Overrides, parse, schema};
 use crate::plan::SystemTypes;
 
 /// An example of each key; a key within a table has that of the table.
-const EXAMPLES: [(&str, &str); 71] = [
+const EXAMPLES: [(&str, &str); 74] = [
     ("name", "name = \"orders\""),
     ("question", "question = \"How late are orders?\""),
     ("system", "[[system]]"),
@@ -65,6 +65,9 @@ const EXAMPLES: [(&str, &str); 71] = [
         "workload.target.correlation-header",
         "target = { topic = \"orders\", reply-topic = \"orders-answers\", correlation-header = \"kafka_correlationId\" }",
     ),
+    ("workload.at", "at = \"node-1\""),
+    ("workload.at.producers", "at = { producers = \"node-1\", consumers = \"node-1\" }"),
+    ("workload.at.consumers", "at = { producers = \"node-1\", consumers = [\"node-1\"] }"),
     ("event", "[[event]]"),
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),

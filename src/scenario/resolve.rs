@@ -9,6 +9,7 @@ use std::path::Path;
 use super::bounds::{check_count, check_span};
 use super::file::{self, ScenarioFile};
 use super::load::{Payloads, interval, load, payload};
+use super::places::places;
 use super::reword::share;
 use super::suits;
 use crate::plan::problem::{Problem, Problems};
@@ -193,8 +194,9 @@ pub(super) fn workloads(
         }
         let target = w.target.as_ref().and_then(|written| target(&at, w, written, file, problems));
         let payload = payload(&format!("{at}.payload"), w, folder, known, problems);
+        let places = places(&at, w, problems);
         if let (Some(load), Some(payload)) = (load, payload) {
-            out.push(Workload { name, pattern: w.pattern, topology, delivery, load, payload, target });
+            out.push(Workload { name, pattern: w.pattern, topology, delivery, load, payload, target, at: places });
         }
     }
     if file.workload.is_empty() {

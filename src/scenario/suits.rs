@@ -3,7 +3,9 @@
 
 use crate::plan::options::{OptionError, SystemOptions, misfits};
 use crate::plan::problem::{KEPT_DOT, Problem, Problems};
-use crate::plan::{BringUp, Case, DeliverySpec, Keys, Pattern, Plan, SystemSpec, SystemType, SystemTypes, Workload};
+use crate::plan::{
+    BringUp, Case, DeliverySpec, Keys, Pattern, Places, Plan, SystemSpec, SystemType, SystemTypes, Workload,
+};
 
 /// A system that a run leaves out, and where the scenario asks for what it lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,7 @@ fn asked_by(w: &Workload, lacks: impl Fn(&Workload) -> Option<&'static str>) -> 
     let stored = matches!(w.pattern, Pattern::Stream | Pattern::Replay);
     match () {
         () if other(&|w| w.target = None) => "target",
+        () if other(&|w| w.at = Places::default()) => "at",
         () if without(&|d| d.dead_every = 0) => "delivery.dead-every",
         () if without(&|d| d.reject_every = 0) => "delivery.reject-every",
         () if without(&|d| d.slow = None) => "delivery.slow",
@@ -84,7 +87,7 @@ fn instead(it: &Unsuited, cases: &[Case], types: &SystemTypes) -> String {
     let asked: Vec<&Workload> = asked.collect();
     let one = |t: &SystemType| t.parts.as_ref().is_none_or(|p| p.of(&SystemOptions::new()).is_ok_and(|p| p.is_empty()));
     let able = types.0.iter().filter(|t| t.external && t.present && one(t));
-    let able = able.filter(|t| asked.iter().all(|w| (t.lacks)(w).is_none()));
+    let able = able.filter(|t| asked.iter().all(|w| t.lacking(w).is_none()));
     let able: Vec<String> = able.map(|t| format!("\"{}\"", t.name)).collect();
     let key = it.path.splitn(3, '.').nth(2).unwrap_or_default();
     let otherwise = if key == "pattern" { "use another pattern".to_owned() } else { format!("remove `{key}`") };

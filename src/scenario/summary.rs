@@ -101,6 +101,11 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
         let about = "its answers are counted, what is in them is not checked";
         out.push(("target", format!("the service at {target}: {about}")));
     }
+    for (side, names) in [("producers", &w.at.producers), ("consumers", &w.at.consumers)] {
+        if !names.is_empty() {
+            out.push((side, format!("at {}", names.join(", "))));
+        }
+    }
     if d.durable {
         out.push(("stored", "by the broker, which acknowledges each message".to_owned()));
     }

@@ -7,6 +7,7 @@
 //! kernel when its parent dies).
 
 pub mod bridge;
+mod delay;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod nats;
@@ -41,6 +42,9 @@ pub struct SystemContext {
 pub struct Running {
     /// Where clients connect to.
     pub url: String,
+    /// The address of each of its servers that clients can be told to connect to, by name; empty
+    /// where they cannot be told.
+    pub places: BTreeMap<String, String>,
     /// Its processes on this host; empty when it runs elsewhere.
     pub pids: Vec<u32>,
     /// What it is and which version, where that is known better from here than by its clients.

@@ -10,3 +10,4 @@ mod needs;
 mod server;
 mod service;
 mod support;
+mod topology;

@@ -118,6 +118,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
         payload: Payload { size: PayloadSize::Fixed(Bytes(found.payload)), content: Content::Random },
         delivery: DeliverySpec::default(),
         target: None,
+        at: crate::plan::Places::default(),
     };
     let measure = Span((found.seconds * 1e9) as Nanos);
     let nothing = Span(0);

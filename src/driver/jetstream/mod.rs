@@ -232,8 +232,9 @@ impl Driver for JetstreamDriver {
     }
 
     async fn producer(&self, slot: ClientSlot) -> Result<StreamProducer, DriverError> {
-        let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-producer").await?;
         let (run, workload, index) = (self.target.run, slot.workload, slot.index);
+        let target = self.target.at(self.workloads[workload].producer_at(index))?;
+        let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-producer").await?;
         let base = format!("mbs.{run:08x}.{workload}.");
         let channels = self.workloads[workload].topology.channels;
         let acks = if self.options.publish == PublishMode::FireAndForget {
@@ -255,9 +256,10 @@ impl Driver for JetstreamDriver {
     }
 
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<StreamConsumer, DriverError> {
-        let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-consumer").await?;
         let (run, ClientSlot { workload, group, index }) = (self.target.run, slot);
         let w = &self.workloads[workload];
+        let target = self.target.at(w.consumer_at(group, index))?;
+        let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-consumer").await?;
         let inbox = format!("mbi.{run:08x}.{workload}.{group}.{index}.");
         let mut sources = vec![(SubscriptionRole::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
         let name = ConsumerName { stream: self.stream(workload), consumer: format!("g{group}") };

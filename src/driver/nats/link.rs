@@ -27,7 +27,7 @@ const SUBSCRIPTION_CAPACITY: usize = 1 << 20;
 /// Payloads are cut from allocations of this size.
 const SLAB: usize = 256 * 1024;
 /// How often a wait looks whether the server has refused something.
-const LOOK: Duration = Duration::from_millis(5);
+pub(super) const LOOK: Duration = Duration::from_millis(5);
 /// Turns that the task of the callback needs at most to run after the task of the connection has
 /// called it.
 const TURNS: usize = 8;
@@ -55,7 +55,9 @@ fn watched(
     (denied, down): (&Arc<OnceLock<String>>, &Arc<AtomicU64>),
 ) -> ConnectOptions {
     let (log, denial, gone) = (incidents.clone(), denied.clone(), down.clone());
-    ConnectOptions::new()
+    let connect = ConnectOptions::new();
+    let connect = if target.pinned { connect.ignore_discovered_servers() } else { connect };
+    connect
         .name(name)
         .connection_timeout(target.timeout)
         .request_timeout(Some(target.timeout))

@@ -14,7 +14,7 @@ use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer};
 use serde_json::{Map, Value, json};
 
-use super::options::{LaunchAuth, LaunchTls};
+use super::options::{LaunchAuth, LaunchOptions, LaunchTls};
 
 /// What the server's configuration says, and what the client needs to be let in.
 #[derive(Debug, Default)]
@@ -23,24 +23,35 @@ pub struct NatsCredentials {
     pub config: String,
     /// Options of the client.
     pub client: Map<String, Value>,
+    /// A line for the port that leaf nodes connect to.
+    pub leaf_listen: String,
+    /// What stands before the host in a leaf node's address of its hub.
+    pub leaf_user: String,
+    /// What a leaf node says of its connection besides the address.
+    pub leaf_remote: String,
 }
 
 impl NatsCredentials {
-    /// Makes what `auth` and `tls` ask for, in `dir`.
+    /// Makes what the options `auth` and `tls` ask for, in `dir`.
     ///
     /// # Errors
     /// When a file cannot be written or a key cannot be made.
-    pub fn make(dir: &Path, auth: LaunchAuth, tls: LaunchTls) -> io::Result<Self> {
+    pub fn make(dir: &Path, launch: &LaunchOptions) -> io::Result<Self> {
         let mut secrets = Self::default();
-        secrets.auth(dir, auth)?;
-        if tls != LaunchTls::None {
-            secrets.certificates(dir, tls)?;
+        secrets.auth(dir, launch.auth)?;
+        if launch.tls != LaunchTls::None {
+            secrets.certificates(dir, launch.tls)?;
         }
         Ok(secrets)
     }
 
     fn auth(&mut self, dir: &Path, auth: LaunchAuth) -> io::Result<()> {
         let random = || KeyPair::new_user().public_key();
+        if !matches!(auth, LaunchAuth::None | LaunchAuth::Creds) {
+            let password = random();
+            self.leaf_listen = format!("  authorization {{ user: \"leaf\", password: \"{password}\" }}\n");
+            self.leaf_user = format!("leaf:{password}@");
+        }
         match auth {
             LaunchAuth::None => {}
             LaunchAuth::Password => {
@@ -61,9 +72,11 @@ impl NatsCredentials {
                 self.client.insert("nkey".into(), text(&seed));
             }
             LaunchAuth::Creds => {
-                let (config, creds) = jwt().map_err(io::Error::other)?;
-                self.config += &config;
-                self.client.insert("creds".into(), text(&write(dir, "user.creds", &creds)?));
+                let made = jwt().map_err(io::Error::other)?;
+                self.config += &made.config;
+                let creds = write(dir, "user.creds", &made.creds)?;
+                self.leaf_remote = format!(", credentials: \"{}\", account: \"{}\"", creds.display(), made.account);
+                self.client.insert("creds".into(), text(&creds));
             }
         }
         Ok(())
@@ -112,12 +125,19 @@ fn write(dir: &Path, name: &str, content: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
+/// A user by JWT: the server's configuration, the `.creds`, and the account.
+struct SignedUser {
+    config: String,
+    creds: String,
+    account: String,
+}
+
 /// An operator, an account with JetStream and a user of it: the server's configuration, and the
 /// user's `.creds`.
 ///
 /// The form is that of JWT version 2 of NATS (nats-io/jwt), header `ed25519-nkey`, all numbers
 /// unlimited.
-fn jwt() -> Result<(String, String), nkeys::error::Error> {
+fn jwt() -> Result<SignedUser, nkeys::error::Error> {
     let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
     let system = KeyPair::new_account();
     let limits = json!({
@@ -153,7 +173,7 @@ fn jwt() -> Result<(String, String), nkeys::error::Error> {
          SEED-----\n{}\n------END USER NKEY SEED------\n",
         user.seed()?
     );
-    Ok((config, creds))
+    Ok(SignedUser { config, creds, account: account.public_key() })
 }
 
 fn sign(issuer: &KeyPair, subject: &str, name: &str, nats: Value) -> Result<String, nkeys::error::Error> {
