@@ -20,9 +20,9 @@ macro_rules! scenarios {
 
 /// All of them, by name.
 pub(super) const ALL: &[ShippedScenario] = scenarios![
-    "bridge" "burst" "ceiling" "client" "exactly-once" "fanin" "fanout" "floor" "mixed" "partitions" "payload"
-    "queue-group" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer" "stream" "tls"
-    "topology"
+    "auth" "bridge" "burst" "ceiling" "client" "exactly-once" "fanin" "fanout" "floor" "intruder" "mixed"
+    "partitions" "payload" "queue-group" "redelivery" "replay" "replay-file" "replicated" "request-reply"
+    "slow-consumer" "stream" "tls" "topology"
 ];
 
 /// The files that they read messages from: path relative to the scenario, and content.

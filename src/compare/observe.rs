@@ -98,6 +98,9 @@ fn ledger(l: &Ledger, field: &str) -> Option<f64> {
         "reordered" => l.reordered,
         "corrupted" => l.corrupted,
         "foreign" => l.foreign,
+        "intrusions" => l.intrusions,
+        "intrusions_refused" => l.intrusions_refused,
+        "let_in" => l.let_in,
         _ => return None,
     };
     Some(count as f64)
@@ -151,7 +154,7 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
         }
     }
     add(Quantity::Throughput("delivered".into()));
-    for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered"] {
+    for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered", "let_in"] {
         add(Quantity::Ledger(field.into()));
     }
     if result.replay.is_some() {

@@ -110,8 +110,8 @@ pub use crate::plan::facts::{Acknowledgement, Delivery, Durability, Guarantees, 
 pub use error::DriverError;
 pub use incidents::{Incidents, Noted};
 
-use crate::plan::Workload;
 use crate::plan::options::OptionSet;
+use crate::plan::{Intruder, Workload};
 use crate::units::Nanos;
 
 /// What a driver is opened with.
@@ -129,6 +129,8 @@ pub struct Target {
     pub places: BTreeMap<String, String>,
     /// Whether the client stays at the servers of `url`, and goes to no other that they tell of.
     pub pinned: bool,
+    /// Who is not to be let in, and how each connects; none where the system does not know any.
+    pub intruders: Vec<Intruder>,
 }
 
 impl Target {
@@ -215,6 +217,20 @@ pub trait Driver: Sized + Send + Sync {
     /// it, those from `start` on.
     fn consumer(&self, slot: ClientSlot, start: Start) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
 
+    /// One try of somebody without rights to publish a message to a workload, or to read from it.
+    /// What it needs is opened for it and closed again. Asked only where the type of system says
+    /// that it has intruders.
+    ///
+    /// # Errors
+    /// When nothing was decided: the system cannot be reached, or does not answer.
+    fn intrude(
+        &self,
+        _workload: usize,
+        _attempt: Intrusion<'_>,
+    ) -> impl Future<Output = Result<IntrusionOutcome, DriverError>> {
+        std::future::ready(Err(DriverError::Option { words: "this driver has no intruders".into() }))
+    }
+
     /// Is told the instant from which is measured, when it is known.
     fn measured_from(&self, _origin: Nanos) {}
 
@@ -236,6 +252,34 @@ pub trait Driver: Sized + Send + Sync {
 
     /// Removes from the server what `prepare` created.
     fn cleanup(self) -> impl Future<Output = Result<(), DriverError>>;
+}
+
+/// What an intruder tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intrusion<'a> {
+    /// The number of the try, from 0: of several ways to connect without rights, they take turns.
+    pub number: u64,
+    pub way: IntrusionWay,
+    /// The message that it tries to publish; it says who wrote it.
+    pub payload: &'a [u8],
+}
+
+/// What an intruder wants to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntrusionWay {
+    Publish,
+    Subscribe,
+}
+
+/// What came of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntrusionOutcome {
+    /// What the intruder lacks.
+    pub who: String,
+    /// Whether the system took his message or his subscription.
+    pub let_in: bool,
+    /// The system's own words, or what was observed.
+    pub words: String,
 }
 
 /// Where a consumer begins to read.

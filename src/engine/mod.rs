@@ -16,6 +16,7 @@ mod events;
 mod finish;
 mod flow;
 mod fold;
+mod intrude;
 pub mod network;
 mod observe;
 mod payload;

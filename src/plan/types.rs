@@ -26,6 +26,8 @@ pub struct SystemType {
     /// The servers of a launched one with these options that clients can be told to connect to, by
     /// name; `None` where clients choose no server.
     pub places: Option<fn(&SystemOptions) -> Vec<String>>,
+    /// Whether its clients can be intruders: without rights, or with wrong ones.
+    pub intruders: bool,
     /// Whether a launched one is made of processes: they can be observed, paused, killed.
     pub processes: bool,
     /// Whether messages come back to consumers. The register takes this from the driver.
@@ -57,6 +59,7 @@ impl SystemType {
             lacks: |_| None,
             external: true,
             places: None,
+            intruders: false,
             processes: true,
             delivers: true,
             acks_unstored: true,
@@ -72,8 +75,14 @@ impl SystemType {
 
     /// What the workload asks for and systems of this type do not have.
     pub fn lacking(&self, w: &Workload) -> Option<&'static str> {
-        let placed = !w.at.is_empty() && self.places.is_none();
-        (self.lacks)(w).or(placed.then_some("its clients cannot be told which server to connect to"))
+        match (self.lacks)(w) {
+            Some(lack) => Some(lack),
+            None if !w.at.is_empty() && self.places.is_none() => {
+                Some("its clients cannot be told which server to connect to")
+            }
+            None if w.intruders > 0 && !self.intruders => Some("its driver has no intruders"),
+            None => None,
+        }
     }
 
     /// Checks options against all that there are.

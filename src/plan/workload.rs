@@ -29,6 +29,25 @@ pub struct Workload {
     /// To which servers of the system its clients connect; any where nothing is said.
     #[serde(default, skip_serializing_if = "Places::is_empty")]
     pub at: Places,
+    /// Clients without rights that try all the while to publish to it and to read from it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub intruders: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// Somebody who has no right to the messages of a trial, and how he connects.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Intruder {
+    /// What he lacks, in a few words; shown.
+    pub name: String,
+    /// The options that he connects with, instead of those of the trial's clients.
+    pub client: serde_json::Map<String, serde_json::Value>,
+    /// Whether he may connect, publish and subscribe, in a place of his own: then only a message
+    /// that crosses over counts.
+    pub isolated: bool,
 }
 
 /// Names of servers of a system that clients connect to. Clients take them in turn; none: any

@@ -94,6 +94,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             promises: Vec::new(),
             groups: Vec::new(),
             replay: None,
+            intrusions: Vec::new(),
             ledger: Ledger {
                 scheduled: SAMPLES,
                 sent: SAMPLES,
@@ -164,6 +165,7 @@ fn case(id: &str, system: usize) -> Case {
             payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Random },
             target: None,
             at: crate::plan::Places::default(),
+            intruders: 0,
         }],
         phases: Phases {
             warmup: Span::secs(2),

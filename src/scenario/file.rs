@@ -117,6 +117,10 @@ pub struct WorkloadTable {
     /// all clients, or `{ producers, consumers }`, each a name or a list that clients take in turn.
     /// Default: any.
     pub at: Option<PlacesEntry>,
+    /// Clients that have no right to these messages and try all the while to publish some and to
+    /// read them: without credentials, with wrong ones, with those of somebody else. What comes of
+    /// it stands in the ledger; one that gets in breaks a promise. Default: 0.
+    pub intruders: Option<u32>,
 }
 
 /// The service of yours that answers.

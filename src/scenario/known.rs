@@ -131,6 +131,9 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemTy
                 format!("no message of this {pattern} is rejected"),
                 "set `delivery.reject-every` or `delivery.dead-every`, or remove it",
             ),
+            "intrusions" | "intrusions_refused" | "let_in" if w.intruders == 0 => {
+                because(format!("nobody tries to get into this {pattern}"), "set `intruders`, or remove it")
+            }
             "redelivered" | "acked_lost" if !w.delivery.durable && !of_type.acks_unstored => {
                 because("nothing is stored or acknowledged".into(), "set `delivery.durable = true`, or remove it")
             }

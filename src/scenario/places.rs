@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::file::WorkloadTable;
 use crate::plan::problem::{Problem, Problems};
 use crate::plan::{BringUp, Places, SystemSpec, SystemTypes, Workload};
 
@@ -90,8 +89,8 @@ impl<'de> Deserialize<'de> for PlaceNames {
 }
 
 /// The servers that clients connect to.
-pub(super) fn places(at: &str, w: &WorkloadTable, problems: &mut Problems) -> Places {
-    let places = match &w.at {
+pub(super) fn places(at: &str, written: Option<&PlacesEntry>, service: bool, problems: &mut Problems) -> Places {
+    let places = match written {
         None => return Places::default(),
         Some(PlacesEntry::All(name)) => Places { producers: vec![name.clone()], consumers: vec![name.clone()] },
         Some(PlacesEntry::Sides(sides)) => {
@@ -105,7 +104,7 @@ pub(super) fn places(at: &str, w: &WorkloadTable, problems: &mut Problems) -> Pl
             Places { producers: list(&sides.producers), consumers: list(&sides.consumers) }
         }
     };
-    if w.target.is_some() {
+    if service {
         let message = "`at` has no meaning beside `target`";
         problems.add(Problem::new(format!("{at}.at"), message).hint("remove it"));
     }

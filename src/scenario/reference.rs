@@ -14,7 +14,7 @@ use super::{Overrides, parse, schema};
 use crate::plan::SystemTypes;
 
 /// An example of each key; a key within a table has that of the table.
-const EXAMPLES: [(&str, &str); 74] = [
+const EXAMPLES: [(&str, &str); 75] = [
     ("name", "name = \"orders\""),
     ("question", "question = \"How late are orders?\""),
     ("system", "[[system]]"),
@@ -68,6 +68,7 @@ const EXAMPLES: [(&str, &str); 74] = [
     ("workload.at", "at = \"node-1\""),
     ("workload.at.producers", "at = { producers = \"node-1\", consumers = \"node-1\" }"),
     ("workload.at.consumers", "at = { producers = \"node-1\", consumers = [\"node-1\"] }"),
+    ("workload.intruders", "intruders = 2"),
     ("event", "[[event]]"),
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),

@@ -21,6 +21,7 @@ use crate::units::Span;
 
 const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_TRIALS: u32 = 1_000;
+const MAX_INTRUDERS: u32 = 64;
 const MAX_BACKLOG: u64 = 1_000_000_000;
 const MAX_KEYS: u32 = 1_000_000;
 const MOST_INTERVALS: u64 = 100_000;
@@ -194,9 +195,23 @@ pub(super) fn workloads(
         }
         let target = w.target.as_ref().and_then(|written| target(&at, w, written, file, problems));
         let payload = payload(&format!("{at}.payload"), w, folder, known, problems);
-        let places = places(&at, w, problems);
+        let places = places(&at, w.at.as_ref(), w.target.is_some(), problems);
+        let intruders = w.intruders.unwrap_or(0);
+        if intruders > 0 {
+            problems.take(check_count(&format!("{at}.intruders"), intruders, MAX_INTRUDERS));
+        }
         if let (Some(load), Some(payload)) = (load, payload) {
-            out.push(Workload { name, pattern: w.pattern, topology, delivery, load, payload, target, at: places });
+            out.push(Workload {
+                name,
+                pattern: w.pattern,
+                topology,
+                delivery,
+                load,
+                payload,
+                target,
+                at: places,
+                intruders,
+            });
         }
     }
     if file.workload.is_empty() {
@@ -280,6 +295,7 @@ fn target(
         ("consumers", w.consumers.is_some()),
         ("channels", w.channels.is_some()),
         ("delivery", w.delivery != file::DeliveryTable::default()),
+        ("intruders", w.intruders.is_some()),
     ] {
         if written {
             refuse(format!("{at}.{key}"), &format!("`{key}` has no meaning beside `target`"), "remove it");

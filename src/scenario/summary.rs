@@ -106,6 +106,10 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
             out.push((side, format!("at {}", names.join(", "))));
         }
     }
+    if w.intruders > 0 {
+        let about = "without the right to, who try to publish and to subscribe; none may get in";
+        out.push(("intruders", format!("{}, {about}", w.intruders)));
+    }
     if d.durable {
         out.push(("stored", "by the broker, which acknowledges each message".to_owned()));
     }

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 pub use register::{Absent, CreateRequest, Provider, Providers};
 
-use crate::plan::SystemSpec;
 use crate::plan::facts::{Durability, Stated};
+use crate::plan::{Intruder, SystemSpec};
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub struct SystemContext {
 }
 
 /// A system that is up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Running {
     /// Where clients connect to.
     pub url: String,
@@ -56,6 +56,8 @@ pub struct Running {
     /// Options that its clients need besides those of the scenario: certificates and credentials
     /// made for the trial.
     pub client: serde_json::Map<String, serde_json::Value>,
+    /// Who it must not let in: with credentials made for the trial that give no right to it.
+    pub intruders: Vec<Intruder>,
 }
 
 /// A system under measurement. What is not said of one is that of a system that msgbench does not

@@ -112,6 +112,7 @@ pub fn workload(channels: u32, groups: u32, members: u32) -> Workload {
         delivery: DeliverySpec { durable: true, ..DeliverySpec::default() },
         target: None,
         at: msgbench::plan::Places::default(),
+        intruders: 0,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod core;
 mod drops;
+mod intruders;
 mod jetstream;
 #[path = "../common/needs.rs"]
 mod needs;

@@ -55,6 +55,7 @@ impl Server {
             options: all,
             places: self.running.places.clone(),
             pinned: false,
+            intruders: self.running.intruders.clone(),
         }
     }
 

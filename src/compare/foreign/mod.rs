@@ -119,6 +119,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
         delivery: DeliverySpec::default(),
         target: None,
         at: crate::plan::Places::default(),
+        intruders: 0,
     };
     let measure = Span((found.seconds * 1e9) as Nanos);
     let nothing = Span(0);
@@ -213,6 +214,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
                 promises: Vec::new(),
                 groups: Vec::new(),
                 replay: None,
+                intrusions: Vec::new(),
             })
             .collect(),
         broker: None,

@@ -25,14 +25,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_nats::Subject;
 use serde_json::Value;
 
+use super::nats::intrude::intrude;
 use super::nats::link::{BufferArena, NatsLink, headers};
 use super::nats::listener::{Listener, MessageCount};
 use super::nats::options::ConnectionOptions;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{
-    Acknowledgement, ClientSlot, Driver, DriverError, Durability, Facts, Guarantees, Incidents, Order, Start, Stated,
-    Target,
+    Acknowledgement, ClientSlot, Driver, DriverError, Durability, Facts, Guarantees, Incidents, Intrusion,
+    IntrusionOutcome, Order, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -301,6 +302,11 @@ impl Driver for JetstreamDriver {
         let acks = Acknowledger::new(self.options.ack(), &self.options.backoff);
         let (out, account) = (Outbox::default(), MessageCount::open(&link, workload));
         Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out, account })
+    }
+
+    async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
+        let base = format!("mbs.{:08x}.{workload}", self.target.run);
+        intrude(&self.target, (&format!("{base}.0"), &format!("{base}.>")), attempt).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

@@ -14,6 +14,7 @@ pub(super) fn workload() -> Workload {
         delivery: DeliverySpec::default(),
         target: None,
         at: crate::plan::Places::default(),
+        intruders: 0,
     }
 }
 

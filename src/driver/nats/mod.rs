@@ -7,6 +7,7 @@
 //! needed.
 
 pub(super) mod interest;
+pub(super) mod intrude;
 pub(super) mod link;
 pub(super) mod listener;
 pub(super) mod options;
@@ -20,12 +21,14 @@ use async_nats::{HeaderMap, Message, StatusCode, Subject};
 
 use super::{
     Acknowledgement, ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Durability, Facts,
-    Guarantees, Incidents, Incoming, MessageSink, Order, Outgoing, Producer, Start, Stated, Target,
+    Guarantees, Incidents, Incoming, Intrusion, IntrusionOutcome, MessageSink, Order, Outgoing, Producer, Start,
+    Stated, Target,
 };
 use crate::plan::options::OptionSet;
 use crate::plan::{ServiceTarget, Workload};
 use crate::units::now;
 use interest::InterestBarrier;
+use intrude::intrude;
 use link::{BufferArena, NatsLink, header_bytes, headers};
 use listener::Listener;
 use options::ConnectionOptions;
@@ -171,6 +174,11 @@ impl Driver for NatsDriver {
         let subscriber = link.subscribe(subject, group).await?;
         let listener = Listener::new(&link, subscriber, slot.workload);
         Ok(NatsConsumer { link, listener, answers: Outbox::default() })
+    }
+
+    async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
+        let base = format!("mb.{:08x}.{workload}", self.target.run);
+        intrude(&self.target, (&format!("{base}.0"), &format!("{base}.*")), attempt).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

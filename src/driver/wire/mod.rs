@@ -24,11 +24,12 @@ use connection::{FULL, ServerFrame, WireConnection, append};
 
 use super::nats::core;
 use super::nats::interest::InterestBarrier;
+use super::nats::intrude::intrude;
 use super::nats::link::without_secrets;
 use super::nats::options::ConnectionOptions;
 use super::{
-    ClientSlot, Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, MessageSink,
-    Outgoing, Producer, Start, Target,
+    ClientSlot, Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Intrusion,
+    IntrusionOutcome, MessageSink, Outgoing, Producer, Start, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -127,6 +128,11 @@ impl Driver for WireDriver {
         let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", slot.group));
         pipe.subscribe(subject.as_bytes(), group.as_deref()).await?;
         Ok(WireConsumer { pipe })
+    }
+
+    async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
+        let base = format!("mb.{:08x}.{workload}", self.target.run);
+        intrude(&self.target, (&format!("{base}.0"), &format!("{base}.*")), attempt).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

@@ -12,8 +12,10 @@
 //! JetStream's metadata group before they know the third, which is then never let in (seen with
 //! 2.10.27). In both cases all are stopped and started again on other ports with empty stores.
 
+mod certificates;
 mod config;
 pub(super) mod external;
+mod jwt;
 mod layout;
 mod monitor;
 mod options;
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::delay::DelayLines;
 use super::process::{Child, Held, Output, tail};
@@ -136,7 +138,7 @@ impl NatsSystem {
             self.children.push(child);
         }
         match self.await_ready(deadline) {
-            Ok(Ok(infos)) => Ok(StartAttempt::Up(self.running(&infos, secrets.client))),
+            Ok(Ok(infos)) => Ok(StartAttempt::Up(self.running(&infos, secrets))),
             Ok(Err(why)) => {
                 self.children.clear();
                 Ok(StartAttempt::Again(why))
@@ -188,7 +190,7 @@ impl NatsSystem {
                         seen = words;
                         agreed = None;
                         let since = *apart.get_or_insert_with(Instant::now);
-                        if since.elapsed() > ESTRANGED + self.launch.longest_link() * ROUND_TRIPS {
+                        if since.elapsed() > self.estranged() {
                             return Ok(Err(seen));
                         }
                     }
@@ -199,7 +201,15 @@ impl NatsSystem {
         Err(self.failed(format!("no answer within {:?}: {seen}", self.context.timeout)))
     }
 
-    fn running(&self, infos: &[Value], client: Map<String, Value>) -> Running {
+    /// How long servers that answer are given to agree.
+    fn estranged(&self) -> Duration {
+        // Over gateways JetStream elects its leader anew when the clusters have found each other.
+        let usual = if self.launch.clusters > 1 { 4 * ESTRANGED } else { ESTRANGED };
+        usual + self.launch.longest_link() * ROUND_TRIPS
+    }
+
+    fn running(&self, infos: &[Value], secrets: NatsCredentials) -> Running {
+        let NatsCredentials { client, intruders, .. } = secrets;
         let mut settings = infos.first().map(settings).unwrap_or_default();
         if let Ok(varz) = monitor::ask(&format!("127.0.0.1:{}", self.nodes[0].monitor), "/varz", PROBE) {
             settings.extend(monitor::settings(&varz));
@@ -214,13 +224,16 @@ impl NatsSystem {
         for (index, raw) in self.launch.config.iter().enumerate() {
             settings.insert(format!("config.{}", index + 1), raw.clone());
         }
+        if self.launch.permissions {
+            settings.insert("permissions".to_owned(), "by subject: those that clients of a trial use".to_owned());
+        }
         if self.jetstream {
             settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));
         }
         let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_member()).map(ServerNode::url).collect();
         let places = self.nodes.iter().map(|node| (node.place.clone(), node.url())).collect();
         let pids = self.children.iter().map(Child::pid).collect();
-        Running { url: urls.join(","), places, pids, settings, client, ..Running::default() }
+        Running { url: urls.join(","), places, pids, settings, client, intruders, ..Running::default() }
     }
 }
 

@@ -53,6 +53,9 @@ pub struct LaunchOptions {
     /// How clients prove who they are; msgbench makes the secrets and gives them to its client.
     /// Default: "none".
     pub auth: LaunchAuth,
+    /// Whether the clients of a trial may use their own subjects alone, with `auth` by password,
+    /// nkey or creds. Default: false.
+    pub permissions: bool,
     /// Whether connections are encrypted, with certificates made for the trial. Default: "none".
     pub tls: LaunchTls,
     /// Lines for the server's configuration file, as they are.
@@ -77,6 +80,7 @@ impl Default for LaunchOptions {
             max_payload: None,
             max_pending: None,
             auth: LaunchAuth::None,
+            permissions: false,
             tls: LaunchTls::None,
             config: Vec::new(),
         }
@@ -119,6 +123,9 @@ impl LaunchOptions {
     pub fn from_options(options: &SystemOptions) -> Result<Self, String> {
         let launch: Self = read(options)?;
         launch.check_topology()?;
+        if launch.permissions && matches!(launch.auth, LaunchAuth::None | LaunchAuth::Token) {
+            return Err("option `permissions`: it needs users; set `auth` to password, nkey or creds".into());
+        }
         if let Some(interval) = &launch.sync_interval
             && interval != "always"
             && interval.parse::<Span>().is_err()
@@ -194,6 +201,10 @@ mod tests {
     #[test]
     fn mistakes_name_the_option_and_what_is_allowed() {
         for (value, words) in [
+            (
+                json!({ "permissions": true, "auth": "token" }),
+                "option `permissions`: it needs users; set `auth` to password, nkey or creds",
+            ),
             (json!({ "nodes": 10 }), "option `nodes`: 10 is not between 1 and 9"),
             (json!({ "nodes": 0 }), "option `nodes`: 0 is not between 1 and 9"),
             (json!({ "nodes": 5, "clusters": 2 }), "option `clusters`: 10 servers in all are more than 9"),

@@ -6,7 +6,7 @@ use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
 use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
 use super::external::{ExternalNats, NO_TOPICS};
-use super::layout::place_names;
+use super::layout::{member_names, place_names};
 use super::options::LaunchOptions;
 use super::{NatsSystem, program};
 
@@ -53,6 +53,7 @@ impl Provider for NatsType {
             by_default: true,
             protocol: Some(NATS),
             places: Some(place_names),
+            intruders: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("nats", "A NATS server, core messaging.")
         }
@@ -70,7 +71,8 @@ impl Provider for JetstreamType {
         SystemType {
             lacks: |w| w.topology.reply.then_some("no request/reply on streams"),
             protocol: Some(NATS),
-            places: Some(place_names),
+            places: Some(member_names),
+            intruders: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("jetstream", "A NATS server, streams of JetStream.")
         }
