@@ -292,3 +292,81 @@ fn the_bare_protocol_balances_its_books_on_both_brokers() {
         }
     }
 }
+
+/// Two clusters and a leaf node, once with links as they are and once with a delay on some.
+#[test]
+fn every_way_between_servers_loses_nothing_and_is_later_by_its_delay() {
+    if needs::system("nats").is_none() {
+        return;
+    }
+    let record = run("topology", &[]);
+    let all = balanced(&record);
+    assert_eq!(all.len(), 2, "{}", record["skipped"]);
+    for (system, workloads) in all {
+        for workload in &workloads {
+            let ledger = &workload["ledger"];
+            assert_eq!(ledger["expected"], ledger["delivered"], "{system}: {ledger}");
+            assert_eq!(ledger["duplicated"], 0, "{system}: {ledger}");
+        }
+        // The fastest message waited least for a core.
+        let at = |name: &str| {
+            let workload = workloads.iter().find(|w| w["name"] == name).unwrap();
+            workload["latency"]["e2e"]["min_ns"].as_f64().unwrap() / 1e6
+        };
+        if system == "nats-wide" {
+            for (way, delay) in [("over-leaf", 20.0), ("over-gateway", 40.0)] {
+                let ratio = (at(way) - at("same-server")) / delay;
+                assert!((0.9..2.0).contains(&ratio), "{way}: {} ms, {} ms without", at(way), at("same-server"));
+            }
+        }
+    }
+    let settings = &record["trials"][0]["system"]["guarantees"];
+    assert!(settings["server_versions"].as_str().is_some_and(|v| v.contains("leaf-1")), "{settings}");
+}
+
+#[test]
+fn nobody_gets_in_who_has_no_right_to() {
+    if needs::system("nats").is_none() {
+        return;
+    }
+    let record = run("intruder", &[]);
+    let all = balanced(&record);
+    assert_eq!(all.len(), 5, "{}", record["skipped"]);
+    for (system, workloads) in all {
+        let ledger = &workloads[0]["ledger"];
+        assert!(ledger["intrusions"].as_u64().unwrap() >= 4, "{system}: {ledger}");
+        assert_eq!(ledger["intrusions"], ledger["intrusions_refused"], "{system}: {ledger}");
+        assert_eq!(ledger["let_in"], 0, "{system}: {ledger}");
+        let promises = workloads[0]["promises"].as_array().unwrap();
+        assert!(promises.iter().any(|p| p["promised"] == "intruders stay out"), "{system}: {promises:?}");
+        for who in workloads[0]["intrusions"].as_array().unwrap() {
+            assert!(!who["said"].as_str().unwrap().is_empty(), "{system}: {who}");
+        }
+    }
+}
+
+/// The same at a server that asks nobody who he is: the run fails, and says why.
+#[test]
+fn somebody_who_gets_in_fails_the_run() {
+    if needs::system("nats").is_none() {
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    for pattern in ["fan-out", "request-reply"] {
+        let output = Command::new(PROGRAM)
+            .args(["run", "scenarios/intruder.toml", "--quick", "--system", "nats-password", "--format", "record"])
+            .args(["--set", "system.nats-password.options={}", "--set", &format!("workload.pattern={pattern}")])
+            .args(["--out", out.path().to_str().unwrap()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{pattern}: {said}");
+        let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let workload = &record["trials"][0]["workloads"][0];
+        assert!(workload["ledger"]["let_in"].as_u64().unwrap() > 0, "{pattern}: {workload}");
+        let broken: Vec<&Value> =
+            workload["promises"].as_array().unwrap().iter().filter(|p| p["kept"] == false).collect();
+        assert_eq!(broken.len(), 1, "{pattern}: {broken:?}");
+        assert_eq!(broken[0]["promised"], "intruders stay out");
+    }
+}

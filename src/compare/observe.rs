@@ -39,7 +39,7 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
         }
     }
     add(Quantity::Throughput("delivered".into()));
-    for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered"] {
+    for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered", "let_in"] {
         add(Quantity::Ledger(field.into()));
     }
     if result.replay.is_some() {

@@ -102,6 +102,7 @@ pub mod redis;
 mod scripted;
 pub mod wire;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
@@ -110,12 +111,12 @@ pub use crate::plan::facts::{Acknowledgement, Delivery, Durability, Guarantees, 
 pub use error::DriverError;
 pub use incidents::{Incidents, Noted};
 
-use crate::plan::Workload;
 use crate::plan::options::OptionSet;
+use crate::plan::{Intruder, Workload};
 use crate::units::Nanos;
 
 /// What a driver is opened with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Target {
     /// Where the system answers.
     pub url: String,
@@ -125,6 +126,30 @@ pub struct Target {
     pub run: u32,
     /// The system's options from the scenario that concern the client.
     pub options: serde_json::Map<String, serde_json::Value>,
+    /// The address of each server that a workload may name in `at`.
+    pub places: BTreeMap<String, String>,
+    /// Whether the client stays at the servers of `url`, and goes to no other that they tell of.
+    pub pinned: bool,
+    /// Who is not to be let in, and how each connects; none where the system does not know any.
+    pub intruders: Vec<Intruder>,
+}
+
+impl Target {
+    /// The target for a client that connects to this place; to any server where there is none.
+    ///
+    /// # Errors
+    /// [`DriverError::Option`] where the system has no such place.
+    pub fn at(&self, place: Option<&str>) -> Result<Cow<'_, Self>, DriverError> {
+        let Some(place) = place else { return Ok(Cow::Borrowed(self)) };
+        match self.places.get(place) {
+            Some(url) => Ok(Cow::Owned(Self { url: url.clone(), pinned: true, ..self.clone() })),
+            None => {
+                let names: Vec<&str> = self.places.keys().map(String::as_str).collect();
+                let words = format!("key `at`: there is no server `{place}`; there are: {}", names.join(", "));
+                Err(DriverError::Option { words })
+            }
+        }
+    }
 }
 
 /// Identifies the producer or consumer that is opened.
@@ -193,6 +218,20 @@ pub trait Driver: Sized + Send + Sync {
     /// it, those from `start` on.
     fn consumer(&self, slot: ClientSlot, start: Start) -> impl Future<Output = Result<Self::Consumer, DriverError>>;
 
+    /// One try of somebody without rights to publish a message to a workload, or to read from it.
+    /// What it needs is opened for it and closed again. Asked only where the type of system says
+    /// that it has intruders.
+    ///
+    /// # Errors
+    /// When nothing was decided: the system cannot be reached, or does not answer.
+    fn intrude(
+        &self,
+        _workload: usize,
+        _attempt: Intrusion<'_>,
+    ) -> impl Future<Output = Result<IntrusionOutcome, DriverError>> {
+        std::future::ready(Err(DriverError::Option { words: "this driver has no intruders".into() }))
+    }
+
     /// Is told the instant from which is measured, when it is known.
     fn measured_from(&self, _origin: Nanos) {}
 
@@ -214,6 +253,34 @@ pub trait Driver: Sized + Send + Sync {
 
     /// Removes from the server what `prepare` created.
     fn cleanup(self) -> impl Future<Output = Result<(), DriverError>>;
+}
+
+/// What an intruder tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intrusion<'a> {
+    /// The number of the try, from 0: of several ways to connect without rights, they take turns.
+    pub number: u64,
+    pub way: IntrusionWay,
+    /// The message that it tries to publish; it says who wrote it.
+    pub payload: &'a [u8],
+}
+
+/// What an intruder wants to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntrusionWay {
+    Publish,
+    Subscribe,
+}
+
+/// What came of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntrusionOutcome {
+    /// What the intruder lacks.
+    pub who: String,
+    /// Whether the system took his message or his subscription.
+    pub let_in: bool,
+    /// The system's own words, or what was observed.
+    pub words: String,
 }
 
 /// Where a consumer begins to read.

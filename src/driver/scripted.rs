@@ -52,7 +52,13 @@ impl ScriptedServer {
 
     pub(super) fn target(&self, options: serde_json::Value) -> Target {
         let options = options.as_object().unwrap().clone();
-        Target { url: format!("nats://{}", self.address), timeout: BOUND, run: 0xabcd_0123, options }
+        Target {
+            url: format!("nats://{}", self.address),
+            timeout: BOUND,
+            run: 0xabcd_0123,
+            options,
+            ..Target::default()
+        }
     }
 
     /// Writes messages to the newest subscription that begins with `prefix` and is no barrier, each

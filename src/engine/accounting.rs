@@ -1,10 +1,12 @@
 //! The books of one workload, closed: what was owed, what came, and whether the system kept what it
 //! promised.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::driver::{Delivery, Guarantees};
 use crate::measure::ledger::SequenceSet;
 use crate::plan::{Role, Workload};
-use crate::record::{GroupResult, Ledger, Promise, Replay};
+use crate::record::{GroupResult, IntrusionResult, Ledger, Promise, Replay};
 use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;
@@ -15,6 +17,8 @@ use super::raw::RawTrial;
 pub struct Accounting {
     /// All groups together.
     pub ledger: Ledger,
+    /// Who tried to get in, and what came of it.
+    pub intrusions: Vec<IntrusionResult>,
     /// Each group, where groups are there for different things.
     pub groups: Vec<GroupResult>,
     /// How the backlog was read.
@@ -62,6 +66,7 @@ impl Accounting {
             redelivered: heard(&|r| r.redelivered),
             ..Ledger::default()
         };
+        let intrusions = close_intrusions(raw, i, &mut ledger);
         let mut groups = Vec::new();
         // Never delivered, the warm-up included.
         let mut missing = 0;
@@ -105,6 +110,7 @@ impl Accounting {
             intended_sum: sent.iter().map(|(_, s)| s.intended_sum).sum::<i128>() * i128::from(copies.max(1)),
             received_sum: if consumed { heard_sum } else { confirmed },
             ledger,
+            intrusions,
         }
     }
 
@@ -120,6 +126,10 @@ impl Accounting {
         let mut add = |promised: &str, kept: bool, observed: String| {
             all.push(Promise { promised: promised.into(), kept, observed });
         };
+        if l.intrusions > 0 {
+            let Ledger { intrusions: tries, intrusions_refused: refused, let_in, .. } = l;
+            add("intruders stay out", *let_in == 0, format!("{tries} tries, {refused} refused, {let_in} let in"));
+        }
         let delivery = guarantees.delivery.level;
         // `None` while it is not decided.
         let none_lost = || {
@@ -159,6 +169,31 @@ impl Accounting {
         }
         all
     }
+}
+
+/// Who tried to get in. A try succeeded when the system took it, or when its message arrived,
+/// whatever the intruder was told.
+fn close_intrusions(raw: &RawTrial, i: usize, ledger: &mut Ledger) -> Vec<IntrusionResult> {
+    let (mut tried, mut let_in) = (BTreeSet::new(), BTreeSet::new());
+    let mut by: BTreeMap<&str, IntrusionResult> = BTreeMap::new();
+    for one in &raw.intruded[i] {
+        tried.extend(&one.decided);
+        let_in.extend(&one.let_in);
+        for (who, counts) in &one.by {
+            let all = by.entry(who).or_insert_with(|| IntrusionResult { tries: 0, let_in: 0, ..counts.clone() });
+            all.tries += counts.tries;
+            all.let_in += counts.let_in;
+            if all.let_in == counts.let_in && counts.let_in > 0 {
+                all.said.clone_from(&counts.said);
+            }
+        }
+    }
+    let_in.extend(raw.received[i].iter().flat_map(|(_, r)| &r.intruded));
+    tried.extend(&let_in);
+    let count = |set: &BTreeSet<&(u32, u64)>| set.len() as u64;
+    (ledger.intrusions, ledger.let_in) = (count(&tried), count(&let_in));
+    ledger.intrusions_refused = ledger.intrusions - ledger.let_in;
+    by.into_values().collect()
 }
 
 /// Of `lost` messages of the measured phase, those that the client library must have dropped, where
@@ -256,6 +291,7 @@ mod tests {
     fn of_ledger(ledger: Ledger) -> Accounting {
         Accounting {
             ledger,
+            intrusions: Vec::new(),
             groups: Vec::new(),
             replay: None,
             copies: 1,

@@ -30,7 +30,7 @@ pub fn stamps(
         let running = system.start().map_err(|e| e.to_string())?;
         let mut options = running.client;
         options.extend(choice.options);
-        let target = Target { url: running.url, timeout, run: 0x0a22, options };
+        let target = Target { url: running.url, timeout, run: 0x0a22, options, ..Target::default() };
         let seen = (choice.client.arrivals)(target, &case.workloads, trials);
         system.stop().map_err(|e| e.to_string())?;
         let seen = seen.map_err(|e| format!("{}: {e}", spec.name))?;

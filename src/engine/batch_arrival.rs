@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn target() -> Target {
-        Target { url: String::new(), timeout: Duration::from_secs(20), run: 1, options: serde_json::Map::new() }
+        Target { timeout: Duration::from_secs(20), run: 1, ..Target::default() }
     }
 
     /// Stamps each message when the sink comes to it.

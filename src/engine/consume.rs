@@ -1,6 +1,7 @@
 //! The consume loop: takes what one consumer receives, verifies it, records it and counts it.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::measure::recorder::{LatencyKind, Recorder};
 use crate::plan::Role;
 use crate::units::{Nanos, now};
 
+use super::intrude::INTRUDERS;
 use super::shared::{Shared, WorkloadCounters};
 use super::superseded::GapLog;
 
@@ -48,6 +50,8 @@ pub struct Received {
     pub redelivered: u64,
     /// Messages of another run.
     pub foreign: u64,
+    /// Messages of intruders, by intruder and number.
+    pub intruded: BTreeSet<(u32, u64)>,
     /// Messages whose checksum did not hold.
     pub corrupted: u64,
     /// Messages that arrived for the first time within the measured phase, and their bytes.
@@ -120,6 +124,8 @@ pub struct ConsumerRecorder<'a> {
     pub rule: RejectRule,
     /// Whether messages are answered, and accounted for by the requester.
     pub answer: bool,
+    /// Whether intruders try to publish to the workload.
+    pub watched: bool,
     /// Whether the load has intended times.
     pub open_loop: bool,
     /// Shared with the other threads.
@@ -141,7 +147,7 @@ pub struct ConsumerRecorder<'a> {
 impl MessageSink for ConsumerRecorder<'_> {
     #[inline]
     fn take(&mut self, message: Incoming<'_>) -> Disposition {
-        if self.answer {
+        if self.answer && !(self.watched && self.is_intrusion(message.payload)) {
             return Disposition::Answer;
         }
         // What a client reads ahead for a slow consumer waits for that: it arrives when it is
@@ -149,6 +155,10 @@ impl MessageSink for ConsumerRecorder<'_> {
         let at = if self.role == Role::Slow { now() } else { message.at };
         let e = match open(message.payload, self.run) {
             Ok(e) if (e.producer as usize) < self.received.seen.len() => e,
+            Ok(e) if e.producer >= INTRUDERS => {
+                self.received.intruded.insert((e.producer, e.sequence));
+                return Disposition::Accept;
+            }
             Err(EnvelopeError::Corrupted) => {
                 self.received.corrupted += 1;
                 return Disposition::Accept;
@@ -225,6 +235,11 @@ impl MessageSink for ConsumerRecorder<'_> {
 }
 
 impl ConsumerRecorder<'_> {
+    #[cold]
+    fn is_intrusion(&self, payload: &[u8]) -> bool {
+        open(payload, self.run).is_ok_and(|e| e.producer >= INTRUDERS)
+    }
+
     #[inline]
     fn lane(&mut self, producer: u32, sequence: u64) -> &mut OrderTracker {
         let (lanes, lane) = match &self.keys {

@@ -80,6 +80,7 @@ impl TrialControl<'_> {
         if D::DELIVERS {
             handles.extend(threads.readers(scope));
         }
+        handles.extend(threads.intruders(scope));
         let driver = threads.driver;
         drop(threads);
         let start = now() + LEAD;

@@ -139,6 +139,7 @@ fn consumer_recorder(shared: &Shared, origin: Nanos, messages: u64, recorder: Re
         keys: None,
         rule: RejectRule::default(),
         answer: false,
+        watched: false,
         open_loop: true,
         shared,
         recorder: Rc::new(RefCell::new(recorder)),

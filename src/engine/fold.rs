@@ -132,10 +132,20 @@ fn workload(
     intervals(&mut folded.intervals, &at, round, &accounting.within.by_block);
     folded.observed.push(observe(&at, &accounting, &latency));
     let promises = if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
-    let Accounting { ledger, groups, replay, .. } = accounting;
+    let Accounting { ledger, groups, replay, intrusions, .. } = accounting;
     let name = w.name.clone();
     let membership = changes(frame.events, raw.origin, &raw.received[i]);
-    folded.workloads.push(WorkloadResult { name, ledger, throughput, latency, promises, groups, replay, membership });
+    folded.workloads.push(WorkloadResult {
+        name,
+        ledger,
+        throughput,
+        latency,
+        promises,
+        groups,
+        replay,
+        membership,
+        intrusions,
+    });
     let confirmed: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.confirmed_by_interval).sum();
     match first.0.max(confirmed) {
         0 => sent_in_time,

@@ -17,6 +17,7 @@ mod execute;
 mod finish;
 mod flow;
 mod fold;
+mod intrude;
 mod membership;
 pub mod network;
 mod observe;

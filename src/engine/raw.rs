@@ -12,6 +12,7 @@ use crate::record::HistogramStore;
 use crate::units::{Nanos, now};
 
 use super::consume::Received;
+use super::intrude::Intruded;
 use super::produce::Sent;
 
 /// What a trial came to, before it is folded into the record.
@@ -40,6 +41,8 @@ pub struct RawTrial {
     pub sent: Vec<Vec<(u32, Sent)>>,
     /// One entry for each consumer of each workload, with its group.
     pub received: Vec<Vec<(u32, Received)>>,
+    /// One entry for each intruder of each workload.
+    pub intruded: Vec<Vec<Intruded>>,
     /// All samples, by workload, kind and interval.
     pub samples: HistogramStore<(usize, LatencyKind, u64)>,
     /// Clipped and negative samples by workload.
@@ -78,6 +81,8 @@ pub enum ThreadReport {
         /// Its books.
         received: Box<Received>,
     },
+    /// What an intruder came to.
+    Intruder { workload: usize, intruded: Box<Intruded> },
     /// Samples of a workload that did not fit.
     Samples {
         /// Index of the workload.
@@ -114,12 +119,24 @@ impl RawTrial {
         }
     }
 
+    /// Fails a trial in which an intruder was to try and nothing was decided: it would say that
+    /// nobody got in.
+    pub fn note_undecided(&mut self, case: &Case) {
+        let all = case.workloads.iter().zip(&self.intruded).filter(|(w, _)| w.intruders > 0);
+        let idle = all.flat_map(|(_, tried)| tried).find(|tried| tried.decided.is_empty());
+        if let (Some(idle), false) = (idle, self.interrupted || self.failed.is_some()) {
+            let why = idle.failed.clone().unwrap_or_else(|| "the measured phase was too short".to_owned());
+            self.fail("measure", format!("no try of an intruder was decided: {why}"));
+        }
+    }
+
     /// Of a trial that has not begun.
     pub fn of(case: &Case) -> Self {
         let n = case.workloads.len();
         let mut raw = Self { clipped: vec![0; n], negative: vec![0; n], client_dropped: vec![0; n], ..Self::default() };
         raw.sent.resize_with(n, Vec::new);
         raw.received.resize_with(n, Vec::new);
+        raw.intruded.resize_with(n, Vec::new);
         raw
     }
 }
@@ -130,6 +147,7 @@ pub fn collect(done: &Receiver<ThreadReport>, raw: &mut RawTrial) {
         match d {
             ThreadReport::Publisher { slot, sent } => raw.sent[slot.workload].push((slot.index, *sent)),
             ThreadReport::Consumer { slot, received } => raw.received[slot.workload].push((slot.group, *received)),
+            ThreadReport::Intruder { workload, intruded } => raw.intruded[workload].push(*intruded),
             ThreadReport::Samples { workload, clipped, negative } => {
                 raw.clipped[workload] += clipped;
                 raw.negative[workload] += negative;

@@ -208,6 +208,9 @@ impl Register {
         for case in &plan.cases {
             let Some(spec) = plan.systems.get(case.system) else { continue };
             types.suits(&spec.driver, &spec.options, &case.workloads).map_err(|e| wrong(spec, e.to_string()))?;
+            if let Some((_, error)) = case.workloads.iter().find_map(|w| types.misplaced(spec, w)) {
+                return Err(wrong(spec, error.to_string()));
+            }
         }
         Ok(())
     }

@@ -29,6 +29,9 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
         timeout: case.phases.connect.duration(),
         run: (setup.seed ^ setup.seed >> 32) as u32,
         options: client_options(setup),
+        places: setup.running.places.clone(),
+        pinned: false,
+        intruders: setup.running.intruders.clone(),
     };
     // The control thread's own waits are this runtime's, too.
     let _inside = runtime.enter();
@@ -63,6 +66,7 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     });
     collect(&done, &mut raw);
     gather(&samples, &mut raw);
+    raw.note_undecided(case);
     driver.halt();
     raw.hops = driver.hops();
     raw.client_dropped = (0..case.workloads.len()).map(|i| driver.client_dropped(i)).collect();

@@ -24,6 +24,7 @@ use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
 use super::consume::{ConsumerRecorder, Received, RejectRule};
+use super::intrude::intrude_all;
 use super::membership::{ConsumerScript, follow};
 use super::payload::{bare_templates, templates};
 use super::pieces::pieces;
@@ -58,6 +59,7 @@ enum ThreadRole {
     Consume,
     Publish,
     Read,
+    Intrude,
 }
 
 impl<'e, D: Driver> ThreadContext<'e, D> {
@@ -77,6 +79,7 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
             ThreadRole::Consume => "consume",
             ThreadRole::Publish => "publish",
             ThreadRole::Read => "catch-up",
+            ThreadRole::Intrude => "intrude",
         };
         let mut handles = Vec::new();
         for t in 0..threads.max(1) as usize {
@@ -158,6 +161,16 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
         self.spawn(scope, ThreadRole::Publish, self.setup.case.threads.publish, &slots, Some(ready))
     }
 
+    /// A thread of those who try to get in.
+    pub fn intruders<'s>(&self, scope: &'s Scope<'s, 'e>) -> ThreadHandles<'s>
+    where
+        'e: 's,
+    {
+        let slots =
+            self.slots(|workload, w| (0..w.intruders).map(|index| ClientSlot { workload, group: 0, index }).collect());
+        self.spawn(scope, ThreadRole::Intrude, 1, &slots, None)
+    }
+
     /// Threads that read a backlog, from an instant within the measured phase on.
     pub fn readers<'s>(&self, scope: &'s Scope<'s, 'e>) -> ThreadHandles<'s>
     where
@@ -190,6 +203,13 @@ impl<D: Driver> Worker<'_, D> {
             match thread_role {
                 ThreadRole::Load => self.load(slots).await.inspect(|()| report_ready(ready)),
                 ThreadRole::Publish => self.publish(slots, ready).await,
+                ThreadRole::Intrude => {
+                    for (workload, intruded) in intrude_all(self.driver, slots, self.run, self.shared).await {
+                        let intruded = Box::new(intruded);
+                        let _ = self.done.send(ThreadReport::Intruder { workload, intruded });
+                    }
+                    Ok(())
+                }
                 ThreadRole::Consume | ThreadRole::Read => self.consume(slots, ready).await,
             }
         });
@@ -365,6 +385,7 @@ impl<D: Driver> Worker<'_, D> {
             keys,
             rule: RejectRule { once: d.reject_every, always: d.dead_every },
             answer: t.reply,
+            watched: w.intruders > 0,
             open_loop: matches!(w.load, Load::Open { .. }),
             shared: self.shared,
             recorder: self.recorder(slot.workload, origin),

@@ -21,7 +21,7 @@ const KINDS: [&str; 5] = ["e2e", "rtt", "ack", "lag", "hiccup"];
 const PARTS: [&str; 5] = ["service", "slow", "before-replay", "during-replay", "after-replay"];
 const STATISTICS: [&str; 5] = ["p50", "p99", "min", "mean", "max"];
 const THROUGHPUT: [&str; 5] = ["sent", "delivered", "delivered_bytes", "received", "received_bytes"];
-const LEDGER: [&str; 19] = [
+const LEDGER: [&str; 22] = [
     "scheduled",
     "sent",
     "sent_late",
@@ -41,6 +41,9 @@ const LEDGER: [&str; 19] = [
     "superseded",
     "corrupted",
     "foreign",
+    "intrusions",
+    "intrusions_refused",
+    "let_in",
 ];
 const REPLAY: [&str; 3] = ["first_s", "catch_up_s", "rate"];
 const RESOURCES: [&str; 5] =

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::options::{OptionError, OptionSet, SystemOptions, joined, secrets, unknown_option};
 use super::problem::suggest;
-use super::{Address, AddressError, Pattern, Protocol, Workload};
+use super::{Address, AddressError, BringUp, Pattern, Protocol, SystemSpec, Workload};
 
 /// One type of system, as scenarios see it.
 #[derive(Debug, Clone)]
@@ -18,10 +18,16 @@ pub struct SystemType {
     pub name: &'static str,
     /// What it is, in one sentence; shown by editors.
     pub about: &'static str,
-    /// What the workload asks for and systems of this type do not have.
+    /// What the workload asks for and systems of this type do not have, but for what other fields
+    /// say.
     pub lacks: fn(&Workload) -> Option<&'static str>,
     /// Whether a system that is already running can be measured, at a `url`.
     pub external: bool,
+    /// The servers of a launched one with these options that clients can be told to connect to, by
+    /// name; `None` where clients choose no server.
+    pub places: Option<fn(&SystemOptions) -> Vec<String>>,
+    /// Whether its clients can be intruders: without rights, or with wrong ones.
+    pub intruders: bool,
     /// Whether a launched one is made of processes: they can be observed, paused, killed.
     pub processes: bool,
     /// Whether messages come back to consumers. The register takes this from the driver.
@@ -55,6 +61,8 @@ impl SystemType {
             about,
             lacks: |_| None,
             external: true,
+            places: None,
+            intruders: false,
             processes: true,
             delivers: true,
             acks_unstored: true,
@@ -70,9 +78,17 @@ impl SystemType {
     }
 
     /// What the workload asks for and systems of this type do not have.
-    pub fn lack(&self, w: &Workload) -> Option<&'static str> {
+    pub fn lacking(&self, w: &Workload) -> Option<&'static str> {
         let keys = (w.pattern == Pattern::KeyValue || w.gets()) && !self.key_value;
-        (self.lacks)(w).or(keys.then_some("no key-value store with watchers"))
+        match (self.lacks)(w) {
+            Some(lack) => Some(lack),
+            None if keys => Some("no key-value store with watchers"),
+            None if !w.at.is_empty() && self.places.is_none() => {
+                Some("its clients cannot be told which server to connect to")
+            }
+            None if w.intruders > 0 && !self.intruders => Some("its driver has no intruders"),
+            None => None,
+        }
     }
 
     /// Checks options against all that there are.
@@ -164,7 +180,7 @@ impl SystemTypes {
 
     /// What the workload asks for and systems of this type do not have.
     pub fn lacks(&self, name: &str, w: &Workload) -> Option<&'static str> {
-        self.get(name).and_then(|t| t.lack(w))
+        self.get(name).and_then(|t| t.lacking(w))
     }
 
     /// Checks the options of a system of this type and of its parts. A type that is not here is not
@@ -200,6 +216,27 @@ impl SystemTypes {
             self.suits(part, own, workloads)?;
         }
         of_type.sets().try_for_each(|set| set.suits(options, workloads))
+    }
+
+    /// The first place that the workload names and a system of this type does not have: which side
+    /// names it (`producers`, `consumers`), what is wrong, and what there is. A type that is not
+    /// here, or that has no places at all, is not judged.
+    pub fn misplaced(&self, spec: &SystemSpec, w: &Workload) -> Option<(&'static str, OptionError)> {
+        let of_type = self.get(&spec.driver).filter(|t| t.present)?;
+        let external = matches!(spec.bring_up, BringUp::External { .. });
+        let known = if external { Vec::new() } else { of_type.places?(&spec.options) };
+        let sides = [("producers", &w.at.producers), ("consumers", &w.at.consumers)];
+        let named = sides.into_iter().flat_map(|(side, names)| names.iter().map(move |name| (side, name)));
+        let (side, name) = named.into_iter().find(|(_, name)| !known.contains(name))?;
+        if external {
+            let words = format!("{} has a url, and which servers it has is not known", spec.name);
+            return Some((side, OptionError { words, hint: Some("remove `at`, or remove `url`".into()) }));
+        }
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let near = suggest(name, &known).filter(|s| s.starts_with("did you mean"));
+        let hint = near.unwrap_or_else(|| format!("there are: {}", known.join(", ")));
+        let words = format!("{} has no server `{}`", spec.name, name.escape_debug());
+        Some((side, OptionError { words, hint: Some(hint) }))
     }
 
     /// The addresses in the url of a system: one, or one for each of its parts, apart by blanks.

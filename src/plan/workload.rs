@@ -26,6 +26,51 @@ pub struct Workload {
     /// counted; what is in them is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<ServiceTarget>,
+    /// To which servers of the system its clients connect; any where nothing is said.
+    #[serde(default, skip_serializing_if = "Places::is_empty")]
+    pub at: Places,
+    /// Clients without rights that try all the while to publish to it and to read from it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub intruders: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// Somebody who has no right to the messages of a trial, and how he connects.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Intruder {
+    /// What he lacks, in a few words; shown.
+    pub name: String,
+    /// The options that he connects with, instead of those of the trial's clients.
+    pub client: serde_json::Map<String, serde_json::Value>,
+    /// Whether he may connect, publish and subscribe, in a place of his own: then only a message
+    /// that crosses over counts.
+    pub isolated: bool,
+}
+
+/// Names of servers of a system that clients connect to. Clients take them in turn; none: any
+/// server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Places {
+    /// Those of producers (requesters, for request/reply).
+    pub producers: Vec<String>,
+    /// Those of consumers (responders), by group and member.
+    pub consumers: Vec<String>,
+}
+
+impl Places {
+    /// Whether clients connect to any server.
+    pub fn is_empty(&self) -> bool {
+        self.producers.is_empty() && self.consumers.is_empty()
+    }
+}
+
+fn in_turn(places: &[String], index: u32) -> Option<&str> {
+    let turn = (index as usize).checked_rem(places.len())?;
+    places.get(turn).map(String::as_str)
 }
 
 /// A service that somebody else runs, and how it is asked.
@@ -73,6 +118,16 @@ impl Workload {
     /// The service that somebody else runs and that it drives.
     pub fn service(&self) -> Option<&ServiceTarget> {
         self.target.as_ref().filter(|_| !self.gets())
+    }
+
+    /// The place that a producer connects to.
+    pub fn producer_at(&self, index: u32) -> Option<&str> {
+        in_turn(&self.at.producers, index)
+    }
+
+    /// The place that a member of a group of consumers connects to.
+    pub fn consumer_at(&self, group: u32, index: u32) -> Option<&str> {
+        in_turn(&self.at.consumers, group.wrapping_mul(self.topology.members).wrapping_add(index))
     }
 
     /// What the consumers of a group are there for.
@@ -139,10 +194,6 @@ pub struct DeliverySpec {
     /// Members of the first group that events bring, and that are not there before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_members: u32,
-}
-
-fn is_zero(n: &u32) -> bool {
-    *n == 0
 }
 
 /// Consumers that take their time.

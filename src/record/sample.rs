@@ -95,6 +95,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             groups: Vec::new(),
             replay: None,
             membership: Vec::new(),
+            intrusions: Vec::new(),
             ledger: Ledger {
                 scheduled: SAMPLES,
                 sent: SAMPLES,
@@ -164,6 +165,8 @@ fn case(id: &str, system: usize) -> Case {
             delivery: crate::plan::DeliverySpec::default(),
             payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Random },
             target: None,
+            at: crate::plan::Places::default(),
+            intruders: 0,
         }],
         phases: Phases {
             warmup: Span::secs(2),

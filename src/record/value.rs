@@ -78,6 +78,9 @@ fn ledger(l: &Ledger, field: &str) -> Option<f64> {
         "reordered" => l.reordered,
         "corrupted" => l.corrupted,
         "foreign" => l.foreign,
+        "intrusions" => l.intrusions,
+        "intrusions_refused" => l.intrusions_refused,
+        "let_in" => l.let_in,
         _ => return None,
     };
     Some(count as f64)

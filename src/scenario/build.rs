@@ -17,7 +17,7 @@ use super::gate;
 use super::known::KnownNames;
 use super::load::Payloads;
 use super::sweep::{SweepPoint, id, plain};
-use super::{quick, resolve, reword, search, shape, suits};
+use super::{places, quick, resolve, reword, search, shape, suits};
 use crate::plan::problem::{Problems, segments, suggest};
 use crate::plan::{Case, Plan, SystemSpec, SystemTypes};
 
@@ -428,6 +428,9 @@ impl Builder<'_> {
             let phases = resolve::phases(&at, &mut problems);
             let threads = resolve::threads(&at.run, &mut problems);
             let workloads = resolve::workloads(&at, folder, &mut known, &mut problems);
+            for system in systems {
+                places::misplaced(system, &workloads, self.types, &mut problems);
+            }
             self.keep_all(problems, &point);
             for (index, system) in systems.iter().enumerate() {
                 cases.push(Case {

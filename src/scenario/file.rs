@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::gate::{ExpectTable, GateTable};
+use super::places::PlacesEntry;
 use super::search::SearchTable;
 use crate::faults::Faults;
 use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
@@ -120,6 +121,14 @@ pub struct WorkloadTable {
     /// system has a `url`. Messages are the payload alone, without envelope; answers are counted,
     /// and what is in them is not checked.
     pub target: Option<TargetTable>,
+    /// The servers of a launched system that clients connect to, where it has several: a name for
+    /// all clients, or `{ producers, consumers }`, each a name or a list that clients take in turn.
+    /// Default: any.
+    pub at: Option<PlacesEntry>,
+    /// Clients that have no right to these messages and try all the while to publish some and to
+    /// read them: without credentials, with wrong ones, with those of somebody else. What comes of
+    /// it stands in the ledger; one that gets in breaks a promise. Default: 0.
+    pub intruders: Option<u32>,
 }
 
 /// The service of yours that answers.

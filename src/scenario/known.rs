@@ -134,6 +134,9 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemTy
             "superseded" if w.delivery.history == 0 => {
                 because(format!("{pattern} has no key-value store"), "use `pattern = \"key-value\"`, or remove it")
             }
+            "intrusions" | "intrusions_refused" | "let_in" if w.intruders == 0 => {
+                because(format!("nobody tries to get into this {pattern}"), "set `intruders`, or remove it")
+            }
             "redelivered" | "acked_lost" if !w.delivery.durable && !of_type.acks_unstored => {
                 because("nothing is stored or acknowledged".into(), "set `delivery.durable = true`, or remove it")
             }

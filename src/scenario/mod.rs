@@ -24,6 +24,7 @@ pub mod file;
 pub mod gate;
 mod known;
 mod load;
+mod places;
 mod quick;
 mod read;
 mod reference;

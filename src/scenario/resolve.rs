@@ -10,6 +10,7 @@ use super::bounds::{check_count, check_span};
 use super::bucket::bucket;
 use super::file::{self, ScenarioFile};
 use super::load::{Payloads, interval, load, payload};
+use super::places::places;
 use super::reword::share;
 use super::suits;
 use crate::plan::problem::{Problem, Problems};
@@ -21,6 +22,7 @@ use crate::units::Span;
 
 const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_TRIALS: u32 = 1_000;
+const MAX_INTRUDERS: u32 = 64;
 const MAX_BACKLOG: u64 = 1_000_000_000;
 const MAX_KEYS: u32 = 1_000_000;
 /// Values of one key: the most that a bucket of NATS takes.
@@ -196,8 +198,23 @@ pub(super) fn workloads(
         }
         let target = w.target.as_ref().and_then(|written| target(&at, w, written, file, problems));
         let payload = payload(&format!("{at}.payload"), w, folder, known, problems);
+        let places = places(&at, w.at.as_ref(), w.target.is_some(), problems);
+        let intruders = w.intruders.unwrap_or(0);
+        if intruders > 0 {
+            problems.take(check_count(&format!("{at}.intruders"), intruders, MAX_INTRUDERS));
+        }
         if let (Some(load), Some(payload)) = (load, payload) {
-            out.push(Workload { name, pattern: w.pattern, topology, delivery, load, payload, target });
+            out.push(Workload {
+                name,
+                pattern: w.pattern,
+                topology,
+                delivery,
+                load,
+                payload,
+                target,
+                at: places,
+                intruders,
+            });
         }
     }
     if file.workload.is_empty() {
@@ -285,6 +302,7 @@ fn target(
         ("consumers", w.consumers.is_some()),
         ("channels", w.channels.is_some()),
         ("delivery", w.delivery != file::DeliveryTable::default()),
+        ("intruders", w.intruders.is_some()),
     ] {
         if written {
             refuse(format!("{at}.{key}"), &format!("`{key}` has no meaning beside `target`"), "remove it");

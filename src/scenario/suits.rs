@@ -3,7 +3,7 @@
 
 use crate::plan::options::{OptionError, SystemOptions, misfits};
 use crate::plan::problem::{KEPT_DOT, Problem, Problems};
-use crate::plan::{BringUp, Case, DeliverySpec, Keys, Plan, SystemSpec, SystemType, SystemTypes, Workload};
+use crate::plan::{BringUp, Case, DeliverySpec, Keys, Places, Plan, SystemSpec, SystemType, SystemTypes, Workload};
 
 /// A system that a run leaves out, and where the scenario asks for what it lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ fn asked_by(w: &Workload, lacks: impl Fn(&Workload) -> Option<&'static str>) -> 
     let stored = w.pattern.stored();
     match () {
         () if other(&|w| w.target = None) => "target",
+        () if other(&|w| w.at = Places::default()) => "at",
+        () if other(&|w| w.intruders = 0) => "intruders",
         () if without(&|d| d.dead_every = 0) => "delivery.dead-every",
         () if without(&|d| d.reject_every = 0) => "delivery.reject-every",
         () if without(&|d| d.slow = None) => "delivery.slow",
@@ -84,7 +86,7 @@ fn instead(it: &Unsuited, cases: &[Case], types: &SystemTypes) -> String {
     let asked: Vec<&Workload> = asked.collect();
     let one = |t: &SystemType| t.parts.as_ref().is_none_or(|p| p.of(&SystemOptions::new()).is_ok_and(|p| p.is_empty()));
     let able = types.0.iter().filter(|t| t.external && t.present && one(t));
-    let able = able.filter(|t| asked.iter().all(|w| t.lack(w).is_none()));
+    let able = able.filter(|t| asked.iter().all(|w| t.lacking(w).is_none()));
     let able: Vec<String> = able.map(|t| format!("\"{}\"", t.name)).collect();
     let key = it.path.splitn(3, '.').nth(2).unwrap_or_default();
     let otherwise = if key == "pattern" { "use another pattern".to_owned() } else { format!("remove `{key}`") };

@@ -119,6 +119,15 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
         let about = "its answers are counted, what is in them is not checked";
         out.push(("target", format!("{what} {target}: {about}")));
     }
+    for (side, names) in [("producers", &w.at.producers), ("consumers", &w.at.consumers)] {
+        if !names.is_empty() {
+            out.push((side, format!("at {}", names.join(", "))));
+        }
+    }
+    if w.intruders > 0 {
+        let about = "without the right to, who try to publish and to subscribe; none may get in";
+        out.push(("intruders", format!("{}, {about}", w.intruders)));
+    }
     if d.durable {
         out.push(("stored", "by the broker, which acknowledges each message".to_owned()));
     }

@@ -379,3 +379,39 @@ fn bursts_are_on_top_of_a_rate_and_several_intervals_long() {
         assert!(told.starts_with(words), "{told}");
     }
 }
+
+#[test]
+fn a_place_is_refused_where_it_is_named_and_a_system_without_places_is_left_out() {
+    let text = |systems: &str, at: &str| {
+        format!(
+            "name = \"t\"\nquestion = \"?\"\n{systems}[[workload]]\npattern = \"fan-out\"\nload.rate = \"1k/s\"\nat = {at}\n"
+        )
+    };
+    let nats = "[[system]]\ndriver = \"nats\"\noptions = { nodes = 2, leaf-nodes = 1 }\n";
+    let said = |systems: &str, at: &str| read(&text(systems, at), &Overrides::default()).unwrap_err().to_string();
+    for at in
+        ["\"node-2\"", "{ producers = \"leaf-1\" }", "{ producers = \"node-1\", consumers = [\"node-2\", \"leaf-1\"] }"]
+    {
+        let plan = read(&text(nats, at), &Overrides::default()).unwrap().plan;
+        assert!(!plan.cases[0].workloads[0].at.is_empty(), "{at}");
+    }
+    let wrong = said(nats, "{ producers = \"node-1\", consumers = [\"node-2\", \"leaf-2\"] }");
+    assert!(wrong.starts_with("s.toml:9:42: "), "{wrong}");
+    assert!(wrong.contains("nats has no server `leaf-2`") && wrong.contains("did you mean `leaf-1`?"), "{wrong}");
+    let wrong = said(nats, "\"east\"");
+    assert!(wrong.contains("nats has no server `east`") && wrong.contains("node-1, node-2, leaf-1"), "{wrong}");
+    assert!(said(nats, "{ consumers = [] }").contains("the list is empty"));
+    let external = "[[system]]\ndriver = \"nats\"\nurl = \"nats://127.0.0.1:4222\"\n";
+    assert!(said(external, "\"node-1\"").contains("nats has a url"));
+    // Alone it cannot do it; beside one that can it is left out.
+    let reference = "[[system]]\ndriver = \"reference\"\n";
+    let wrong = said(reference, "\"node-1\"");
+    assert!(wrong.contains("reference cannot do this: its clients cannot be told"), "{wrong}");
+    assert!(wrong.starts_with("s.toml:8:6: "), "{wrong}");
+    assert!(read(&text(&format!("{nats}{reference}"), "\"node-1\""), &Overrides::default()).is_ok());
+    // A swept place is refused in the sweep.
+    let swept = format!("{}[sweep]\n\"workload.at.consumers\" = [\"node-1\", \"leaf-9\"]\n", text(nats, "\"node-1\""));
+    let swept = swept.replace("at = \"node-1\"\n", "at = { producers = \"node-1\" }\n");
+    let wrong = read(&swept, &Overrides::default()).unwrap_err().to_string();
+    assert!(wrong.starts_with("s.toml:11:38: ") && wrong.contains("`leaf-9`"), "{wrong}");
+}

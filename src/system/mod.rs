@@ -7,6 +7,7 @@
 //! kernel when its parent dies).
 
 pub mod bridge;
+mod delay;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod nats;
@@ -24,8 +25,8 @@ use std::time::Duration;
 
 pub use register::{Absent, CreateRequest, Provider, Providers};
 
-use crate::plan::SystemSpec;
 use crate::plan::facts::{Durability, Stated};
+use crate::plan::{Intruder, SystemSpec};
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
@@ -37,10 +38,13 @@ pub struct SystemContext {
 }
 
 /// A system that is up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Running {
     /// Where clients connect to.
     pub url: String,
+    /// The address of each of its servers that clients can be told to connect to, by name; empty
+    /// where they cannot be told.
+    pub places: BTreeMap<String, String>,
     /// Its processes on this host; empty when it runs elsewhere.
     pub pids: Vec<u32>,
     /// What it is and which version, where that is known better from here than by its clients.
@@ -52,6 +56,8 @@ pub struct Running {
     /// Options that its clients need besides those of the scenario: certificates and credentials
     /// made for the trial.
     pub client: serde_json::Map<String, serde_json::Value>,
+    /// Who it must not let in: with credentials made for the trial that give no right to it.
+    pub intruders: Vec<Intruder>,
 }
 
 /// A system under measurement. What is not said of one is that of a system that msgbench does not

@@ -111,6 +111,8 @@ pub fn workload(channels: u32, groups: u32, members: u32) -> Workload {
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Text },
         delivery: DeliverySpec { durable: true, ..DeliverySpec::default() },
         target: None,
+        at: msgbench::plan::Places::default(),
+        intruders: 0,
     }
 }
 
@@ -124,7 +126,8 @@ pub struct Bench {
 pub fn target(url: &str, options: &Value) -> Target {
     static RUN: AtomicU32 = AtomicU32::new(1);
     let run = std::process::id() << 12 | RUN.fetch_add(1, Ordering::Relaxed);
-    Target { url: url.into(), timeout: BOUND, run, options: options.as_object().unwrap().clone() }
+    let options = options.as_object().unwrap().clone();
+    Target { url: url.into(), timeout: BOUND, run, options, ..Target::default() }
 }
 
 /// The same for a Kafka of one's own: its clients need what was made for them.

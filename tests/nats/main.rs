@@ -7,6 +7,7 @@ mod core;
 mod drops;
 mod expiry;
 mod flow_control;
+mod intruders;
 mod jetstream;
 mod key_value;
 #[path = "../common/needs.rs"]
@@ -14,3 +15,4 @@ mod needs;
 mod server;
 mod service;
 mod support;
+mod topology;

@@ -48,7 +48,15 @@ impl Server {
     pub fn target(&self, options: Value) -> Target {
         let mut all = self.running.client.clone();
         all.extend(map(options));
-        Target { url: self.running.url.clone(), timeout: Duration::from_secs(5), run: 0xabcd_0123, options: all }
+        Target {
+            url: self.running.url.clone(),
+            timeout: Duration::from_secs(5),
+            run: 0xabcd_0123,
+            options: all,
+            places: self.running.places.clone(),
+            pinned: false,
+            intruders: self.running.intruders.clone(),
+        }
     }
 
     /// Kills it as a crash would.
@@ -69,10 +77,15 @@ impl Server {
     }
 }
 
-/// The workload of `pattern` with `rest` written below it.
+/// The workload of `pattern` with `rest` written below it. It may name servers of any topology.
 pub fn workloads(pattern: &str, rest: &str) -> Vec<Workload> {
     // Only some systems have it, and a scenario that suits none of its systems is refused.
-    let system = if pattern == "key-value" { "[[system]]\ndriver = \"jetstream\"\n" } else { "" };
+    let driver = if matches!(pattern, "stream" | "key-value") { "jetstream" } else { "nats" };
+    let system = match rest.contains("at = ") {
+        true => format!("[[system]]\ndriver = \"{driver}\"\noptions = {{ nodes = 2, clusters = 2, leaf-nodes = 5 }}\n"),
+        false if pattern == "key-value" => format!("[[system]]\ndriver = \"{driver}\"\n"),
+        false => String::new(),
+    };
     let text = format!(
         "name = \"test\"\nquestion = \"test?\"\n{system}[[workload]]\npattern = \"{pattern}\"\nload = {{ rate = \"1k/s\" }}\n{rest}\n"
     );

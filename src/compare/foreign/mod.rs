@@ -118,6 +118,8 @@ fn record(name: &str, found: ForeignResult) -> Record {
         payload: Payload { size: PayloadSize::Fixed(Bytes(found.payload)), content: Content::Random },
         delivery: DeliverySpec::default(),
         target: None,
+        at: crate::plan::Places::default(),
+        intruders: 0,
     };
     let measure = Span((found.seconds * 1e9) as Nanos);
     let nothing = Span(0);
@@ -215,6 +217,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
                 groups: Vec::new(),
                 replay: None,
                 membership: Vec::new(),
+                intrusions: Vec::new(),
             })
             .collect(),
         broker: None,

@@ -31,12 +31,16 @@ use std::sync::{Mutex, PoisonError};
 use async_nats::Subject;
 use tokio::task::AbortHandle;
 
+use super::nats::intrude::intrude;
 use super::nats::link::{BufferArena, NatsLink, headers};
 use super::nats::listener::{Listener, MessageCount};
 use super::nats::options::ConnectionOptions;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
-use super::{ClientSlot, Driver, DriverError, Facts, Guarantees, Incidents, Order, Start, Stated, Target};
+use super::{
+    ClientSlot, Driver, DriverError, Facts, Guarantees, Incidents, Intrusion, IntrusionOutcome, Order, Start, Stated,
+    Target,
+};
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
 use crate::units::Nanos;
@@ -138,10 +142,11 @@ impl Driver for JetstreamDriver {
     }
 
     async fn producer(&self, slot: ClientSlot) -> Result<StreamProducer, DriverError> {
-        let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-producer").await?;
         let (run, workload, index) = (self.target.run, slot.workload, slot.index);
         let stream = &self.streams[workload];
         let options = &stream.options;
+        let target = self.target.at(self.workloads[workload].producer_at(index))?;
+        let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-producer").await?;
         let channels = self.workloads[workload].topology.channels;
         let reads = self.reads(workload);
         let acks = if options.publish == PublishMode::FireAndForget && reads.is_none() {
@@ -165,10 +170,11 @@ impl Driver for JetstreamDriver {
     }
 
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<StreamConsumer, DriverError> {
-        let link = NatsLink::open(&self.target, &self.connection, &self.incidents, "msgbench-consumer").await?;
         let (run, ClientSlot { workload, group, index }) = (self.target.run, slot);
         let (w, stream) = (&self.workloads[workload], &self.streams[workload]);
         let (options, filter) = (&stream.options, stream.filter());
+        let target = self.target.at(w.consumer_at(group, index))?;
+        let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-consumer").await?;
         let inbox = format!("mbi.{run:08x}.{workload}.{group}.{index}.");
         let mut sources = vec![(SubscriptionRole::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
         let name = ConsumerName { stream: stream.read(), consumer: format!("g{group}") };
@@ -220,6 +226,11 @@ impl Driver for JetstreamDriver {
         let acks = Acknowledger::new(options.ack(), &options.backoff);
         let (out, account) = (Outbox::default(), MessageCount::open(&link, workload));
         Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out, account })
+    }
+
+    async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
+        let base = format!("mbs.{:08x}.{workload}", self.target.run);
+        intrude(&self.target, (&format!("{base}.0"), &format!("{base}.>")), attempt).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

@@ -5,7 +5,13 @@ use std::time::Duration;
 
 fn target(options: serde_json::Value) -> Target {
     let options = options.as_object().unwrap().clone();
-    Target { url: "kafka://127.0.0.1:9092".into(), timeout: Duration::from_secs(1), run: 1, options }
+    Target {
+        url: "kafka://127.0.0.1:9092".into(),
+        timeout: Duration::from_secs(1),
+        run: 1,
+        options,
+        ..Target::default()
+    }
 }
 
 #[test]

@@ -13,12 +13,14 @@ pub(super) fn workload() -> Workload {
         payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Zero },
         delivery: DeliverySpec::default(),
         target: None,
+        at: crate::plan::Places::default(),
+        intruders: 0,
     }
 }
 
 fn target(url: String, options: serde_json::Value) -> Target {
     let options = options.as_object().unwrap().clone();
-    Target { url, timeout: Duration::from_millis(600), run: 7, options }
+    Target { url, timeout: Duration::from_millis(600), run: 7, options, ..Target::default() }
 }
 
 fn prepare(target: Target) -> Result<KafkaDriver, DriverError> {

@@ -27,10 +27,10 @@ const SUBSCRIPTION_CAPACITY: usize = 1 << 20;
 /// Payloads are cut from allocations of this size.
 const SLAB: usize = 256 * 1024;
 /// How often a wait looks whether the server has refused something.
-const LOOK: Duration = Duration::from_millis(5);
+pub(super) const LOOK: Duration = Duration::from_millis(5);
 /// Turns that the task of the callback needs at most to run after the task of the connection has
 /// called it.
-const TURNS: usize = 8;
+pub(super) const TURNS: usize = 8;
 
 #[derive(Debug, Clone)]
 pub struct NatsLink {
@@ -55,7 +55,9 @@ fn watched(
     (denied, down): (&Arc<OnceLock<String>>, &Arc<AtomicU64>),
 ) -> ConnectOptions {
     let (log, denial, gone) = (incidents.clone(), denied.clone(), down.clone());
-    ConnectOptions::new()
+    let connect = ConnectOptions::new();
+    let connect = if target.pinned { connect.ignore_discovered_servers() } else { connect };
+    connect
         .name(name)
         .connection_timeout(target.timeout)
         .request_timeout(Some(target.timeout))
@@ -89,6 +91,35 @@ fn watched(
         })
 }
 
+/// Why there is no connection.
+#[derive(Debug)]
+pub struct NotConnected {
+    pub error: DriverError,
+    /// Whether a server was there and refused.
+    pub by_server: bool,
+    /// Its words.
+    pub words: String,
+}
+
+/// Whether an attempt to connect ended by what the other side said or did, and not for want of one.
+fn answered(error: &async_nats::ConnectError) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut};
+    match error.kind() {
+        ConnectErrorKind::TimedOut | ConnectErrorKind::Dns | ConnectErrorKind::ServerParse => return false,
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => return true,
+        _ => {}
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let absent = [ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, TimedOut];
+        if error.downcast_ref::<std::io::Error>().is_some_and(|e| absent.contains(&e.kind())) {
+            return false;
+        }
+        cause = error.source();
+    }
+    true
+}
+
 impl NatsLink {
     /// Connects. `name` is what the server shows for the connection.
     ///
@@ -100,6 +131,19 @@ impl NatsLink {
         incidents: &Incidents,
         name: &str,
     ) -> Result<Self, DriverError> {
+        Self::reach(target, options, incidents, name).await.map_err(|not| not.error)
+    }
+
+    /// Connects, and tells a server that refuses from one that cannot be reached.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn reach(
+        target: &Target,
+        options: &ConnectionOptions,
+        incidents: &Incidents,
+        name: &str,
+    ) -> Result<Self, NotConnected> {
         let denied = Arc::new(OnceLock::new());
         let down = Arc::new(AtomicU64::new(0));
         let mut connect = watched(target, options, name, incidents, (&denied, &down));
@@ -108,8 +152,10 @@ impl NatsLink {
             words,
             remedy: remedy.to_owned(),
         };
-        let unreadable =
-            |option: &str, path: &str, e: std::io::Error| failed(format!("option `{option}`: {path}: {e}"), FILE);
+        let without = |error: DriverError| NotConnected { error, by_server: false, words: String::new() };
+        let unreadable = |option: &str, path: &str, e: std::io::Error| {
+            without(failed(format!("option `{option}`: {path}: {e}"), FILE))
+        };
         if let (Some(user), Some(password)) = (&options.user, &options.password) {
             connect = connect.user_and_password(user.clone(), password.clone());
         }
@@ -148,10 +194,19 @@ impl NatsLink {
             Ok(Err(error)) => {
                 let words = chain(&error);
                 let remedy = remedy(error.kind(), &words);
-                Err(failed(words, remedy))
+                let by_server = answered(&error);
+                Err(NotConnected { error: failed(words.clone(), remedy), by_server, words })
             }
-            Err(_) => Err(failed(format!("no answer within {} s", target.timeout.as_secs_f64()), START)),
+            Err(_) => {
+                let seconds = target.timeout.as_secs_f64();
+                Err(without(failed(format!("no answer within {seconds} s"), START)))
+            }
         }
+    }
+
+    /// The first thing that the server has forbidden, in its words.
+    pub fn denied(&self) -> Option<&str> {
+        self.denied.get().map(String::as_str)
     }
 
     /// The error that ends a producer or consumer, if the server has forbidden what it does or has

@@ -6,6 +6,8 @@
 //! producer; the answer brings the envelope back, so that no table of outstanding requests is
 //! needed.
 
+pub(super) mod interest;
+pub(super) mod intrude;
 pub(super) mod link;
 pub(super) mod listener;
 pub(super) mod options;
@@ -19,11 +21,14 @@ use async_nats::{HeaderMap, Message, StatusCode, Subject};
 
 use super::{
     Acknowledgement, ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Durability, Facts,
-    Guarantees, Incidents, Incoming, MessageSink, Order, Outgoing, Producer, Start, Stated, Target,
+    Guarantees, Incidents, Incoming, Intrusion, IntrusionOutcome, MessageSink, Order, Outgoing, Producer, Start,
+    Stated, Target,
 };
 use crate::plan::options::OptionSet;
 use crate::plan::{ServiceTarget, Workload};
 use crate::units::now;
+use interest::InterestBarrier;
+use intrude::intrude;
 use link::{BufferArena, NatsLink, header_bytes, headers};
 use listener::Listener;
 use options::ConnectionOptions;
@@ -39,11 +44,12 @@ pub struct NatsDriver {
     workloads: Vec<Workload>,
     facts: Facts,
     incidents: Incidents,
+    interest: InterestBarrier,
 }
 
 impl NatsDriver {
-    async fn connect(&self, name: &str) -> Result<NatsLink, DriverError> {
-        NatsLink::open(&self.target, &self.options, &self.incidents, name).await
+    async fn connect(&self, name: &str, place: Option<&str>) -> Result<NatsLink, DriverError> {
+        NatsLink::open(&*self.target.at(place)?, &self.options, &self.incidents, name).await
     }
     fn subject(&self, slot: ClientSlot, channel: u32) -> Subject {
         if let Some(ServiceTarget::Subject { subject }) = &self.workloads[slot.workload].target {
@@ -115,7 +121,14 @@ impl Driver for NatsDriver {
         let (version, settings) = basics(&link, &options);
         fits(&link, &options, workloads)?;
         let facts = Facts { version, client: CLIENT.into(), guarantees: core(), settings };
-        Ok(Self { target, options, workloads: workloads.to_vec(), facts, incidents })
+        Ok(Self {
+            target,
+            options,
+            workloads: workloads.to_vec(),
+            facts,
+            incidents,
+            interest: InterestBarrier::default(),
+        })
     }
     fn facts(&self) -> &Facts {
         &self.facts
@@ -125,8 +138,9 @@ impl Driver for NatsDriver {
     }
 
     async fn producer(&self, slot: ClientSlot) -> Result<NatsProducer, DriverError> {
-        let link = self.connect("msgbench-producer").await?;
         let w = &self.workloads[slot.workload];
+        self.interest.pass(&self.target, &self.options, &self.incidents, (slot.workload, w)).await?;
+        let link = self.connect("msgbench-producer", w.producer_at(slot.index)).await?;
         let topology = w.topology;
         let (mut inbox, mut tokens) = (None, None);
         if w.target.is_some() {
@@ -152,13 +166,19 @@ impl Driver for NatsDriver {
     }
 
     async fn consumer(&self, slot: ClientSlot, _: Start) -> Result<NatsConsumer, DriverError> {
-        let link = self.connect("msgbench-consumer").await?;
-        let topology = self.workloads[slot.workload].topology;
+        let w = &self.workloads[slot.workload];
+        let topology = w.topology;
+        let link = self.connect("msgbench-consumer", w.consumer_at(slot.group, slot.index)).await?;
         let subject = format!("mb.{:08x}.{}.*", self.target.run, slot.workload);
         let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", slot.group));
         let subscriber = link.subscribe(subject, group).await?;
         let listener = Listener::new(&link, subscriber, slot.workload);
         Ok(NatsConsumer { link, listener, answers: Outbox::default() })
+    }
+
+    async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
+        let base = format!("mb.{:08x}.{workload}", self.target.run);
+        intrude(&self.target, (&format!("{base}.0"), &format!("{base}.*")), attempt).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

@@ -74,6 +74,7 @@ async fn an_answer_that_the_client_has_no_room_for_is_not_lost() {
         timeout: Duration::from_secs(20),
         run: 1,
         options: serde_json::Map::new(),
+        ..Target::default()
     };
     let (reads, answers) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
     let (tell, count) = (Arc::clone(&reads), Arc::clone(&answers));

@@ -23,11 +23,13 @@ use std::collections::BTreeMap;
 use connection::{FULL, ServerFrame, WireConnection, append};
 
 use super::nats::core;
+use super::nats::interest::InterestBarrier;
+use super::nats::intrude::intrude;
 use super::nats::link::without_secrets;
 use super::nats::options::ConnectionOptions;
 use super::{
-    ClientSlot, Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, MessageSink,
-    Outgoing, Producer, Start, Target,
+    ClientSlot, Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Intrusion,
+    IntrusionOutcome, MessageSink, Outgoing, Producer, Start, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -43,11 +45,12 @@ pub struct WireDriver {
     workloads: Vec<Workload>,
     facts: Facts,
     incidents: Incidents,
+    interest: InterestBarrier,
 }
 
 impl WireDriver {
-    async fn open(&self, name: &str) -> Result<WireConnection, DriverError> {
-        Ok(WireConnection::open(&self.target, &self.incidents, name).await?.0)
+    async fn open(&self, name: &str, place: Option<&str>) -> Result<WireConnection, DriverError> {
+        Ok(WireConnection::open(&*self.target.at(place)?, &self.incidents, name).await?.0)
     }
     fn subject(&self, slot: ClientSlot, channel: u32) -> Vec<u8> {
         format!("mb.{:08x}.{}.{channel}", self.target.run, slot.workload).into_bytes()
@@ -82,7 +85,7 @@ impl Driver for WireDriver {
             BTreeMap::from([("max_payload".into(), format!("{} B", info.max_payload)), ("tls".into(), "off".into())]);
         let client = concat!("msgbench wire ", env!("CARGO_PKG_VERSION")).into();
         let facts = Facts { version: format!("{name} {}", info.version), client, guarantees: core(), settings };
-        Ok(Self { target, workloads: workloads.to_vec(), facts, incidents })
+        Ok(Self { target, workloads: workloads.to_vec(), facts, incidents, interest: InterestBarrier::default() })
     }
     fn facts(&self) -> &Facts {
         &self.facts
@@ -92,8 +95,11 @@ impl Driver for WireDriver {
     }
 
     async fn producer(&self, slot: ClientSlot) -> Result<WireProducer, DriverError> {
-        let mut pipe = self.open("msgbench-producer").await?;
-        let topology = self.workloads[slot.workload].topology;
+        let w = &self.workloads[slot.workload];
+        let topology = w.topology;
+        let options = ConnectionOptions::of(&self.target).map_err(|words| DriverError::Option { words })?;
+        self.interest.pass(&self.target, &options, &self.incidents, (slot.workload, w)).await?;
+        let mut pipe = self.open("msgbench-producer", w.producer_at(slot.index)).await?;
         let mut reply = Vec::new();
         if topology.reply {
             reply = format!("mbr.{:08x}.{}.{}", self.target.run, slot.workload, slot.index).into_bytes();
@@ -115,12 +121,18 @@ impl Driver for WireDriver {
     }
 
     async fn consumer(&self, slot: ClientSlot, _: Start) -> Result<WireConsumer, DriverError> {
-        let mut pipe = self.open("msgbench-consumer").await?;
-        let topology = self.workloads[slot.workload].topology;
+        let w = &self.workloads[slot.workload];
+        let topology = w.topology;
+        let mut pipe = self.open("msgbench-consumer", w.consumer_at(slot.group, slot.index)).await?;
         let subject = format!("mb.{:08x}.{}.*", self.target.run, slot.workload);
         let group = (topology.members > 1 || topology.reply).then(|| format!("g{}", slot.group));
         pipe.subscribe(subject.as_bytes(), group.as_deref()).await?;
         Ok(WireConsumer { pipe })
+    }
+
+    async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
+        let base = format!("mb.{:08x}.{workload}", self.target.run);
+        intrude(&self.target, (&format!("{base}.0"), &format!("{base}.*")), attempt).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

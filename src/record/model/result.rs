@@ -36,6 +36,9 @@ pub struct WorkloadResult {
     /// What it did to the members of the first group that consumers came, left and died.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub membership: Vec<MembershipChange>,
+    /// Who tried to get in, and what came of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intrusions: Vec<IntrusionResult>,
 }
 
 /// A consumer came, left or died, and what that did to the members of its group until the next
@@ -99,6 +102,19 @@ impl WorkloadResult {
     pub fn headline(&self) -> Option<(&'static str, &LatencySummary)> {
         headline(&self.latency)
     }
+}
+
+/// What came of the tries of one kind of intruder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IntrusionResult {
+    /// What he lacks.
+    pub who: String,
+    /// Tries that were decided.
+    pub tries: u64,
+    /// Of these, taken by the system. What only arrived is in the ledger alone.
+    pub let_in: u64,
+    /// What the system said, or what was observed, the first time.
+    pub said: String,
 }
 
 /// A promise of the system's configuration, held against the ledger.
@@ -204,6 +220,15 @@ pub struct Ledger {
     pub corrupted: u64,
     /// Messages of another run, or of none.
     pub foreign: u64,
+    /// Tries of intruders that were decided.
+    #[serde(default)]
+    pub intrusions: u64,
+    /// Of these, refused, or without any effect.
+    #[serde(default)]
+    pub intrusions_refused: u64,
+    /// Of these, successful: the system took a message or a subscription, or a message arrived.
+    #[serde(default)]
+    pub let_in: u64,
 }
 
 /// Rates over the measured phase, in messages per second.

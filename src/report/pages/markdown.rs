@@ -44,6 +44,7 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
         ("Groups", tables::groups_table(record)),
         ("Promises", tables::promises_table(record)),
         ("Ledger", details::ledger_table(record)),
+        ("Intruders", tables::intruders_table(record)),
         ("Guarantees", tables::guarantees_table(record)),
         ("Resources", details::resources_table(record)),
     ];

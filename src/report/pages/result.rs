@@ -101,11 +101,13 @@ fn further(record: &Record) -> Markup {
 
 fn trials(record: &Record) -> Markup {
     let promises = tables::promises_table(record);
+    let intruders = tables::intruders_table(record);
     let events: Vec<_> = record.trials.iter().flat_map(|t| t.events.iter().map(move |e| (t, e))).collect();
     html! {
         (table(&details::trials_table(record)))
         (table(&details::ledger_table(record)))
         @if !promises.rows.is_empty() { (table(&promises)) }
+        @if !intruders.rows.is_empty() { (table(&intruders)) }
         (table(&details::resources_table(record)))
         @if !events.is_empty() {
             h3 { "Events" }

@@ -156,6 +156,24 @@ pub fn promises_table(record: &Record) -> TextTable {
     table
 }
 
+/// Who tried to get in, and what came of it, one row for each of a trial.
+pub fn intruders_table(record: &Record) -> TextTable {
+    let heads = ["case", ">round", "intruder", ">tries", ">let in", "said"];
+    let mut table = TextTable::new("Intruders: who tried to publish and to subscribe without the right to", &heads);
+    for t in &record.trials {
+        for w in &t.workloads {
+            let name = if t.workloads.len() > 1 { format!("{} / {}", t.case, w.name) } else { t.case.clone() };
+            for i in &w.intrusions {
+                let counts = (i.tries.to_string(), i.let_in.to_string());
+                let row = vec![name.clone(), t.round.to_string(), i.who.clone(), counts.0, counts.1, i.said.clone()];
+                table.rows.push(row);
+                table.grade(4, (i.let_in > 0).then_some(CellGrade::Broken));
+            }
+        }
+    }
+    table
+}
+
 /// The systems as they were found, one column for each.
 pub fn guarantees_table(record: &Record) -> TextTable {
     let found: Vec<_> = record

@@ -1,41 +1,19 @@
 //! The configuration file of one nats-server.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
-use super::options::LaunchOptions;
+use super::layout::{NodeRole, ServerNode};
+use super::options::{LaunchAuth, LaunchOptions};
+use super::secrets::NatsCredentials;
 
-/// One server of a cluster, or the only one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerNode {
-    /// The name it is told, and must say back.
-    pub name: String,
-    /// Where clients connect.
-    pub port: u16,
-    /// Where it tells of itself.
-    pub monitor: u16,
-    /// Where the other servers of the cluster connect.
-    pub route: u16,
-    /// A folder of its own.
-    pub dir: PathBuf,
-}
-
-impl ServerNode {
-    pub fn log(&self) -> PathBuf {
-        self.dir.join("nats-server.log")
-    }
-    /// Where it keeps streams.
-    pub fn store(&self) -> PathBuf {
-        self.dir.join("store")
-    }
-    /// Its configuration.
-    pub fn config(&self) -> PathBuf {
-        self.dir.join("nats-server.conf")
-    }
-}
-
-/// The configuration of `node` among `all`. `secrets` are blocks made for the trial.
-pub fn render(node: &ServerNode, all: &[ServerNode], launch: &LaunchOptions, jetstream: bool, secrets: &str) -> String {
+/// The configuration of `node` among `all`. `secrets` are made for the trial.
+pub fn render(
+    node: &ServerNode,
+    all: &[ServerNode],
+    launch: &LaunchOptions,
+    jetstream: bool,
+    secrets: &NatsCredentials,
+) -> String {
     let mut text = format!(
         "server_name: \"{}\"\nlisten: \"127.0.0.1:{}\"\nhttp: \"127.0.0.1:{}\"\n",
         node.name, node.port, node.monitor
@@ -48,7 +26,7 @@ pub fn render(node: &ServerNode, all: &[ServerNode], launch: &LaunchOptions, jet
     };
     line("max_payload", launch.max_payload.map(|b| b.0.to_string()));
     line("max_pending", launch.max_pending.map(|b| b.0.to_string()));
-    if jetstream {
+    if jetstream && node.is_member() {
         let store = node.store();
         let mut block = format!("jetstream {{\n  store_dir: \"{}\"\n", store.display());
         for (name, value) in [
@@ -63,21 +41,81 @@ pub fn render(node: &ServerNode, all: &[ServerNode], launch: &LaunchOptions, jet
         text += &block;
         text += "}\n";
     }
-    if all.len() > 1 {
-        let routes: Vec<String> = all.iter().map(|n| format!("\"nats://127.0.0.1:{}\"", n.route)).collect();
-        let _ = writeln!(
-            text,
-            "cluster {{\n  name: \"msgbench\"\n  listen: \"127.0.0.1:{}\"\n  routes: [{}]\n}}",
-            node.route,
-            routes.join(", ")
-        );
-    }
-    text += secrets;
+    text += &match node.role {
+        NodeRole::Member(cluster) => member(node, cluster, all, launch, secrets),
+        NodeRole::Leaf(hub) => leaf(&all[hub], secrets),
+    };
+    text += &secrets.config;
     for raw in &launch.config {
         text += raw;
         text.push('\n');
     }
     text
+}
+
+/// How a member of a cluster is joined to the others, to the other clusters, and to leaf nodes.
+fn member(
+    node: &ServerNode,
+    cluster: u32,
+    all: &[ServerNode],
+    launch: &LaunchOptions,
+    secrets: &NatsCredentials,
+) -> String {
+    let name = |cluster: u32| if launch.clusters == 1 { "msgbench".into() } else { format!("cluster-{cluster}") };
+    let of = |cluster: u32| all.iter().filter(move |n| n.role == NodeRole::Member(cluster));
+    // Servers tell each other where they are reached: what they learn so must have the delay, too.
+    let advertised = |port: u16| format!("  advertise: \"127.0.0.1:{port}\"\n");
+    let mut text = String::new();
+    if launch.nodes > 1 || launch.clusters > 1 {
+        // JetStream wants a route where there is a cluster; one to itself is dropped by the server.
+        let others = of(cluster).filter(|n| n.place != node.place || launch.nodes == 1);
+        let routes: Vec<String> = others.map(|n| format!("\"nats://127.0.0.1:{}\"", n.route.reached)).collect();
+        let _ = writeln!(
+            text,
+            "cluster {{\n  name: \"{}\"\n  listen: \"127.0.0.1:{}\"\n{}  routes: [{}]\n}}",
+            name(cluster),
+            node.route.own,
+            advertised(node.route.reached),
+            routes.join(", ")
+        );
+    }
+    if launch.clusters > 1 {
+        let _ = writeln!(
+            text,
+            "gateway {{\n  name: \"{}\"\n  listen: \"127.0.0.1:{}\"\n{}  gateways: [",
+            name(cluster),
+            node.gateway.own,
+            advertised(node.gateway.reached)
+        );
+        let place_in = |cluster: u32| of(cluster).position(|n| n.place == node.place);
+        for other in (1..=launch.clusters).filter(|other| *other != cluster) {
+            // Any address will do: servers learn the others' and choose.
+            let partner = of(other).nth(place_in(cluster).unwrap_or(0)).map_or(0, |n| n.gateway.reached);
+            let _ = writeln!(text, "    {{ name: \"{}\", url: \"nats://127.0.0.1:{partner}\" }}", name(other));
+        }
+        text += "  ]\n}\n";
+    }
+    if launch.leaf_nodes > 0 && launch.clusters > 1 && launch.auth != LaunchAuth::Creds {
+        // The server wants it named; with operators it is.
+        text += "accounts { SYS {} }\nsystem_account: SYS\n";
+    }
+    if launch.leaf_nodes > 0 {
+        let _ = writeln!(
+            text,
+            "leafnodes {{\n  listen: \"127.0.0.1:{}\"\n{}  no_advertise: true\n{}}}",
+            node.leaf.own,
+            advertised(node.leaf.reached),
+            secrets.leaf_listen
+        );
+    }
+    text
+}
+
+/// How a leaf node is connected to its hub, and to no other.
+fn leaf(hub: &ServerNode, secrets: &NatsCredentials) -> String {
+    let NatsCredentials { leaf_user, leaf_remote, .. } = secrets;
+    let url = format!("nats-leaf://{leaf_user}127.0.0.1:{}", hub.leaf.reached);
+    format!("leafnodes {{\n  remotes: [ {{ url: \"{url}\"{leaf_remote} }} ]\n}}\n")
 }
 
 /// A checked `sync-interval` in the server's own units, which know no `us`.
@@ -90,22 +128,41 @@ fn seconds(interval: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use super::super::layout::ServerPort;
     use super::*;
     use crate::units::Bytes;
 
-    fn node(n: u16) -> ServerNode {
+    fn port(own: u16) -> ServerPort {
+        ServerPort { own, reached: own }
+    }
+
+    fn member_of(cluster: u32, n: u16) -> ServerNode {
         ServerNode {
             name: format!("n{n}"),
+            place: format!("node-{n}"),
+            role: NodeRole::Member(cluster),
             port: 4000 + n,
             monitor: 5000 + n,
-            route: 6000 + n,
+            route: port(6000 + n),
+            gateway: port(7000 + n),
+            leaf: port(8000 + n),
             dir: PathBuf::from(format!("/t/{n}")),
         }
     }
 
+    fn node(n: u16) -> ServerNode {
+        member_of(1, n)
+    }
+
+    fn config(text: &str) -> NatsCredentials {
+        NatsCredentials { config: text.into(), ..NatsCredentials::default() }
+    }
+
     #[test]
     fn a_plain_server_has_three_lines() {
-        let text = render(&node(1), &[node(1)], &LaunchOptions::default(), false, "");
+        let text = render(&node(1), &[node(1)], &LaunchOptions::default(), false, &config(""));
         insta::assert_snapshot!(text, @r#"
         server_name: "n1"
         listen: "127.0.0.1:4001"
@@ -123,7 +180,7 @@ mod tests {
             config: vec!["write_deadline: \"3s\"".into()],
             ..LaunchOptions::default()
         };
-        let text = render(&node(2), &[node(1), node(2)], &launch, true, "authorization { token: \"t\" }\n");
+        let text = render(&node(2), &[node(1), node(2)], &launch, true, &config("authorization { token: \"t\" }\n"));
         insta::assert_snapshot!(text, @r#"
         server_name: "n2"
         listen: "127.0.0.1:4002"
@@ -137,12 +194,65 @@ mod tests {
         cluster {
           name: "msgbench"
           listen: "127.0.0.1:6002"
-          routes: ["nats://127.0.0.1:6001", "nats://127.0.0.1:6002"]
+          advertise: "127.0.0.1:6002"
+          routes: ["nats://127.0.0.1:6001"]
         }
         authorization { token: "t" }
         write_deadline: "3s"
         "#);
         let always = LaunchOptions { sync_interval: Some("always".into()), ..LaunchOptions::default() };
-        assert!(render(&node(1), &[node(1)], &always, true, "").contains("sync_interval: always\n"));
+        assert!(render(&node(1), &[node(1)], &always, true, &config("")).contains("sync_interval: always\n"));
+    }
+    #[test]
+    fn a_super_cluster_with_a_leaf_node() {
+        let mut all = vec![member_of(1, 1), member_of(1, 2), member_of(2, 3), member_of(2, 4)];
+        all[3].gateway.reached = 9004;
+        all[1].leaf.reached = 9002;
+        let leaf = ServerNode { role: NodeRole::Leaf(1), place: "leaf-1".into(), ..node(5) };
+        all.push(leaf);
+        let launch = LaunchOptions { nodes: 2, clusters: 2, leaf_nodes: 1, ..LaunchOptions::default() };
+        let secrets = NatsCredentials {
+            leaf_listen: "  authorization { user: \"leaf\", password: \"pw\" }\n".into(),
+            leaf_user: "leaf:pw@".into(),
+            ..NatsCredentials::default()
+        };
+        insta::assert_snapshot!(render(&all[1], &all, &launch, true, &secrets), @r#"
+        server_name: "n2"
+        listen: "127.0.0.1:4002"
+        http: "127.0.0.1:5002"
+        jetstream {
+          store_dir: "/t/2/store"
+        }
+        cluster {
+          name: "cluster-1"
+          listen: "127.0.0.1:6002"
+          advertise: "127.0.0.1:6002"
+          routes: ["nats://127.0.0.1:6001"]
+        }
+        gateway {
+          name: "cluster-1"
+          listen: "127.0.0.1:7002"
+          advertise: "127.0.0.1:7002"
+          gateways: [
+            { name: "cluster-2", url: "nats://127.0.0.1:9004" }
+          ]
+        }
+        accounts { SYS {} }
+        system_account: SYS
+        leafnodes {
+          listen: "127.0.0.1:8002"
+          advertise: "127.0.0.1:9002"
+          no_advertise: true
+          authorization { user: "leaf", password: "pw" }
+        }
+        "#);
+        insta::assert_snapshot!(render(&all[4], &all, &launch, true, &secrets), @r#"
+        server_name: "n5"
+        listen: "127.0.0.1:4005"
+        http: "127.0.0.1:5005"
+        leafnodes {
+          remotes: [ { url: "nats-leaf://leaf:pw@127.0.0.1:9002" } ]
+        }
+        "#);
     }
 }

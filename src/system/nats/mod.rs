@@ -1,4 +1,4 @@
-//! A nats-server, or a cluster of them on this host, launched fresh on free ports of 127.0.0.1.
+//! A nats-server, or several that are joined, launched fresh on free ports of 127.0.0.1.
 //!
 //! # Invariant
 //! What answers is ours: each server is given a name of our making and must say that name back, so
@@ -12,25 +12,31 @@
 //! JetStream's metadata group before they know the third, which is then never let in (seen with
 //! 2.10.27). In both cases all are stopped and started again on other ports with empty stores.
 
+mod certificates;
 mod config;
 pub(super) mod external;
+mod jwt;
+mod layout;
 mod monitor;
 mod options;
 mod program;
+mod ready;
 mod secrets;
 mod types;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::delay::DelayLines;
 use super::process::{Child, Held, Output, tail};
 use super::settings::plain;
 use super::{Running, System, SystemContext, SystemError};
-use config::ServerNode;
 use external::{info, settings};
+use layout::{ServerNode, lay_out};
 use options::LaunchOptions;
 use secrets::NatsCredentials;
 pub use types::{JetstreamType, NatsType};
@@ -45,10 +51,6 @@ const POLL: Duration = Duration::from_millis(10);
 /// ended.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// A follower that its leader heard of within so long is there; it hears from each about once a
-/// second.
-const HEARD: Duration = Duration::from_secs(2);
-
 /// A cluster must agree for so long on end: its servers connect to each other from both sides,
 /// close what is double, and take each other for gone meanwhile.
 const STEADY: Duration = Duration::from_secs(1);
@@ -56,6 +58,9 @@ const STEADY: Duration = Duration::from_secs(1);
 /// Servers that answer and have not agreed for so long never will; where they do, it takes a second
 /// or two.
 const ESTRANGED: Duration = Duration::from_secs(5);
+
+/// Ways over a link that its two servers take to know each other, and JetStream to have a leader.
+const ROUND_TRIPS: u32 = 40;
 
 /// Lines of the log that an error carries.
 const TAIL_LINES: usize = 10;
@@ -69,6 +74,8 @@ pub struct NatsSystem {
     jetstream: bool,
     context: SystemContext,
     nodes: Vec<ServerNode>,
+    /// The links that have a delay.
+    links: Option<DelayLines>,
     children: Vec<Child>,
 }
 
@@ -84,7 +91,16 @@ impl NatsSystem {
     /// needs; the option of that name overrules it.
     pub fn new(name: &str, program: PathBuf, launch: LaunchOptions, jetstream: bool, context: SystemContext) -> Self {
         let jetstream = launch.jetstream.unwrap_or(jetstream);
-        Self { name: name.to_owned(), program, launch, jetstream, context, nodes: Vec::new(), children: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            program,
+            launch,
+            jetstream,
+            context,
+            nodes: Vec::new(),
+            links: None,
+            children: Vec::new(),
+        }
     }
 
     fn failed(&self, words: String) -> SystemError {
@@ -94,20 +110,9 @@ impl NatsSystem {
 
     /// Lays the servers out on ports that are held until the first of them is to start.
     fn choose_ports(&mut self) -> Result<Held, SystemError> {
-        self.nodes.clear();
-        let free = |error: std::io::Error| self.failed(format!("no free port: {error}"));
-        let held = Held::new(3 * self.launch.nodes as usize).map_err(free)?;
-        let ports = held.ports().map_err(free)?;
-        for (index, ports) in (1..).zip(ports.chunks_exact(3)) {
-            let (port, monitor, route) = (ports[0], ports[1], ports[2]);
-            let dir = if self.launch.nodes == 1 {
-                self.context.dir.clone()
-            } else {
-                self.context.dir.join(format!("node-{index}"))
-            };
-            let name = format!("msgbench-{}-{port}", std::process::id());
-            self.nodes.push(ServerNode { name, port, monitor, route, dir });
-        }
+        let laid = lay_out(&self.launch, &self.context.dir);
+        let (nodes, held, links) = laid.map_err(|error| self.failed(format!("no free port: {error}")))?;
+        (self.nodes, self.links) = (nodes, links);
         Ok(held)
     }
 
@@ -115,10 +120,10 @@ impl NatsSystem {
     fn attempt(&mut self, deadline: Instant) -> Result<StartAttempt, SystemError> {
         let held = self.choose_ports()?;
         let broken = |what: &str, error: std::io::Error| self.failed(format!("cannot {what}: {error}"));
-        let secrets = NatsCredentials::make(&self.context.dir, self.launch.auth, self.launch.tls)
-            .map_err(|e| broken("make credentials", e))?;
+        let secrets =
+            NatsCredentials::make(&self.context.dir, &self.launch).map_err(|e| broken("make credentials", e))?;
         for node in &self.nodes {
-            let text = config::render(node, &self.nodes, &self.launch, self.jetstream, &secrets.config);
+            let text = config::render(node, &self.nodes, &self.launch, self.jetstream, &secrets);
             // A log of an earlier attempt would be taken for this one's, and its store knows other
             // servers.
             let _ = std::fs::remove_dir_all(node.store());
@@ -133,7 +138,7 @@ impl NatsSystem {
             self.children.push(child);
         }
         match self.await_ready(deadline) {
-            Ok(Ok(info)) => Ok(StartAttempt::Up(self.running(&info, secrets.client))),
+            Ok(Ok(infos)) => Ok(StartAttempt::Up(self.running(&infos, secrets))),
             Ok(Err(why)) => {
                 self.children.clear();
                 Ok(StartAttempt::Again(why))
@@ -153,11 +158,10 @@ impl NatsSystem {
             .map_err(|error| format!("{} could not be started: {error}", self.program.display()))
     }
 
-    /// Waits until all answer and agree; the INFO of the first. Or why another try is worth it.
-    fn await_ready(&mut self, deadline: Instant) -> Result<Result<Value, String>, SystemError> {
+    /// Waits until all answer and agree; the INFO of each. Or why another try is worth it.
+    fn await_ready(&mut self, deadline: Instant) -> Result<Result<Vec<Value>, String>, SystemError> {
         let mut seen = "it has not been asked".to_owned();
-        let mut first = Value::Null;
-        let mut up = 0;
+        let mut infos = Vec::new();
         let (mut agreed, mut apart) = (None, None);
         while Instant::now() < deadline {
             if let Some(how) = self.ended() {
@@ -166,30 +170,27 @@ impl NatsSystem {
                 return if taken { Ok(Err(why)) } else { Err(self.failed(how)) };
             }
             let left = PROBE.min(deadline.saturating_duration_since(Instant::now()));
-            match self.nodes.get(up) {
+            match self.nodes.get(infos.len()) {
                 Some(node) => match info("127.0.0.1", node.port, left) {
                     Ok(info) if info.get("server_name").map(plain).as_deref() == Some(node.name.as_str()) => {
-                        if up == 0 {
-                            first = info;
-                        }
-                        up += 1;
+                        infos.push(info);
                         continue;
                     }
                     Ok(_) => seen = format!("another server answers on port {}", node.port),
                     Err(error) => seen = error.to_string(),
                 },
-                None => match self.agreed(left) {
+                None => match ready::agreed(&self.nodes, &self.launch, self.jetstream, left) {
                     Ok(()) => {
                         let since = *agreed.get_or_insert_with(Instant::now);
                         if self.nodes.len() == 1 || since.elapsed() >= STEADY {
-                            return Ok(Ok(first));
+                            return Ok(Ok(infos));
                         }
                     }
                     Err(words) => {
                         seen = words;
                         agreed = None;
                         let since = *apart.get_or_insert_with(Instant::now);
-                        if since.elapsed() > ESTRANGED {
+                        if since.elapsed() > self.estranged() {
                             return Ok(Err(seen));
                         }
                     }
@@ -200,65 +201,51 @@ impl NatsSystem {
         Err(self.failed(format!("no answer within {:?}: {seen}", self.context.timeout)))
     }
 
-    /// Whether the servers of a cluster know each other and JetStream has a leader that all follow.
-    fn agreed(&self, timeout: Duration) -> Result<(), String> {
-        let others = self.nodes.len() - 1;
-        if others == 0 {
-            return Ok(());
-        }
-        let ask = |node: &ServerNode, path: &str| {
-            monitor::ask(&format!("127.0.0.1:{}", node.monitor), path, timeout).map_err(|error| error.to_string())
-        };
-        for node in &self.nodes {
-            let routes = ask(node, "/routez")?;
-            let remotes = routes["routes"].as_array().map_or(&[][..], Vec::as_slice);
-            let mut known: Vec<&str> = remotes.iter().filter_map(|r| r["remote_id"].as_str()).collect();
-            known.sort_unstable();
-            known.dedup();
-            if known.len() != others {
-                return Err(format!("{} is connected to {} of {others} other servers", node.name, known.len()));
-            }
-        }
-        if !self.jetstream {
-            return Ok(());
-        }
-        let leader = ask(&self.nodes[0], "/jsz")?["meta_cluster"]["leader"].as_str().unwrap_or_default().to_owned();
-        let Some(node) = self.nodes.iter().find(|node| node.name == leader) else {
-            return Err("JetStream has no leader".to_owned());
-        };
-        let meta = ask(node, "/jsz")?;
-        let replicas = meta["meta_cluster"]["replicas"].as_array().map_or(&[][..], Vec::as_slice);
-        // A follower may lag until the next change of the metadata comes: what counts is that the
-        // leader hears it.
-        let heard = |r: &&Value| {
-            let recently = r["active"].as_u64().is_some_and(|ns| Duration::from_nanos(ns) < HEARD);
-            r["offline"] != true && (r["current"] == true || recently) && self.nodes.iter().any(|n| r["name"] == n.name)
-        };
-        let followers = replicas.iter().filter(heard).count();
-        if followers != others {
-            return Err(format!("the leader of JetStream is followed by {followers} of {others} servers"));
-        }
-        Ok(())
+    /// How long servers that answer are given to agree.
+    fn estranged(&self) -> Duration {
+        // Over gateways JetStream elects its leader anew when the clusters have found each other.
+        let usual = if self.launch.clusters > 1 { 4 * ESTRANGED } else { ESTRANGED };
+        usual + self.launch.longest_link() * ROUND_TRIPS
     }
 
-    fn running(&self, info: &Value, client: Map<String, Value>) -> Running {
-        let mut settings = settings(info);
+    fn running(&self, infos: &[Value], secrets: NatsCredentials) -> Running {
+        let NatsCredentials { client, intruders, .. } = secrets;
+        let mut settings = infos.first().map(settings).unwrap_or_default();
         if let Ok(varz) = monitor::ask(&format!("127.0.0.1:{}", self.nodes[0].monitor), "/varz", PROBE) {
             settings.extend(monitor::settings(&varz));
         }
         // The name was made up for this start and says nothing about the server.
         settings.remove("server_name");
         settings.insert("nodes".to_owned(), self.nodes.len().to_string());
+        settings.extend(layout::settings(&self.launch).into_iter().map(|(name, value)| (name.to_owned(), value)));
+        if self.nodes.len() > 1 {
+            settings.insert("server_versions".to_owned(), versions(&self.nodes, infos));
+        }
         for (index, raw) in self.launch.config.iter().enumerate() {
             settings.insert(format!("config.{}", index + 1), raw.clone());
+        }
+        if self.launch.permissions {
+            settings.insert("permissions".to_owned(), "by subject: those that clients of a trial use".to_owned());
         }
         if self.jetstream {
             settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));
         }
-        let urls: Vec<String> = self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.port)).collect();
+        let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_member()).map(ServerNode::url).collect();
+        let places = self.nodes.iter().map(|node| (node.place.clone(), node.url())).collect();
         let pids = self.children.iter().map(Child::pid).collect();
-        Running { url: urls.join(","), pids, settings, client, ..Running::default() }
+        Running { url: urls.join(","), places, pids, settings, client, intruders, ..Running::default() }
     }
+}
+
+/// The version that each server says it is, servers of one version together.
+fn versions(nodes: &[ServerNode], infos: &[Value]) -> String {
+    let mut by_version: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (node, info) in nodes.iter().zip(infos) {
+        let version = info.get("version").map_or_else(|| "unknown".to_owned(), plain);
+        by_version.entry(version).or_default().push(&node.place);
+    }
+    let each = by_version.into_iter().map(|(version, places)| format!("{version}: {}", places.join(", ")));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// The kind of file system that holds `dir`: syncing means little on one that is memory.
@@ -297,9 +284,12 @@ impl System for NatsSystem {
     fn ended(&mut self) -> Option<String> {
         let several = self.children.len() > 1;
         let ends = self.children.iter_mut().enumerate();
-        ends.filter_map(|(i, child)| Some((i, child.ended()?)))
-            .next()
-            .map(|(i, how)| if several { format!("server {} of the cluster: {how}", i + 1) } else { how })
+        ends.filter_map(|(i, child)| Some((i, child.ended()?))).next().map(|(i, how)| {
+            match self.nodes.get(i).filter(|_| several) {
+                Some(node) => format!("server {}: {how}", node.place),
+                None => how,
+            }
+        })
     }
 
     fn node_ended(&mut self, node: usize) -> Option<String> {
@@ -320,6 +310,7 @@ impl System for NatsSystem {
                 left.push(words);
             }
         }
+        self.links = None;
         if left.is_empty() {
             return Ok(());
         }

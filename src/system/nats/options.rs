@@ -1,13 +1,18 @@
 //! What a scenario may ask of a nats-server that msgbench launches.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::plan::options::{SystemOptions, read};
 use crate::units::{Bytes, Span};
 
-/// Servers of a cluster; more on one machine measure its scheduler.
-const MAX_NODES: u32 = 7;
+/// Servers of one system; more on one machine measure its scheduler.
+const MAX_SERVERS: u32 = 9;
+
+/// Longest delay of a link: servers give each other seconds to say who they are.
+const MAX_LINK: Span = Span::millis(500);
 
 /// The options of a launched nats-server, all under these names in `system.options`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -15,6 +20,19 @@ const MAX_NODES: u32 = 7;
 pub struct LaunchOptions {
     /// Servers; more than 1 make a cluster on this host. Default: 1.
     pub nodes: u32,
+    /// Clusters of `nodes` servers each, joined by gateways to a super-cluster. Default: 1.
+    pub clusters: u32,
+    /// Leaf nodes: servers of their own, each connected to one server of a cluster as its hub, in
+    /// turn. They have no JetStream. Default: 0.
+    pub leaf_nodes: u32,
+    /// Delay of every link between servers, each way: "20ms". Default: none.
+    pub link: Option<Span>,
+    /// Delay of the links within a cluster. Default: that of `link`.
+    pub cluster_link: Option<Span>,
+    /// Delay of the links between clusters. Default: that of `link`.
+    pub gateway_link: Option<Span>,
+    /// Delay of the links of leaf nodes. Default: that of `link`.
+    pub leaf_link: Option<Span>,
     /// Whether JetStream is on. Default: for the `jetstream` driver.
     pub jetstream: Option<bool>,
     /// How long an acknowledged message may stay unsynced: "2m", or "always". Default: the
@@ -35,6 +53,9 @@ pub struct LaunchOptions {
     /// How clients prove who they are; msgbench makes the secrets and gives them to its client.
     /// Default: "none".
     pub auth: LaunchAuth,
+    /// Whether the clients of a trial may use their own subjects alone, with `auth` by password,
+    /// nkey or creds. Default: false.
+    pub permissions: bool,
     /// Whether connections are encrypted, with certificates made for the trial. Default: "none".
     pub tls: LaunchTls,
     /// Lines for the server's configuration file, as they are.
@@ -46,6 +67,12 @@ impl Default for LaunchOptions {
     fn default() -> Self {
         Self {
             nodes: 1,
+            clusters: 1,
+            leaf_nodes: 0,
+            link: None,
+            cluster_link: None,
+            gateway_link: None,
+            leaf_link: None,
             jetstream: None,
             sync_interval: None,
             max_memory: None,
@@ -53,6 +80,7 @@ impl Default for LaunchOptions {
             max_payload: None,
             max_pending: None,
             auth: LaunchAuth::None,
+            permissions: false,
             tls: LaunchTls::None,
             config: Vec::new(),
         }
@@ -94,8 +122,9 @@ impl LaunchOptions {
     /// The option that does not fit, and what is allowed.
     pub fn from_options(options: &SystemOptions) -> Result<Self, String> {
         let launch: Self = read(options)?;
-        if !(1..=MAX_NODES).contains(&launch.nodes) {
-            return Err(format!("option `nodes`: {} is not between 1 and {MAX_NODES}", launch.nodes));
+        launch.check_topology()?;
+        if launch.permissions && matches!(launch.auth, LaunchAuth::None | LaunchAuth::Token) {
+            return Err("option `permissions`: it needs users; set `auth` to password, nkey or creds".into());
         }
         if let Some(interval) = &launch.sync_interval
             && interval != "always"
@@ -106,6 +135,43 @@ impl LaunchOptions {
             ));
         }
         Ok(launch)
+    }
+
+    /// The longest delay of a link.
+    pub fn longest_link(&self) -> Duration {
+        let all = [self.link, self.cluster_link, self.gateway_link, self.leaf_link];
+        all.into_iter().flatten().max().unwrap_or_default().duration()
+    }
+
+    fn check_topology(&self) -> Result<(), String> {
+        for (name, count, least) in
+            [("nodes", self.nodes, 1), ("clusters", self.clusters, 1), ("leaf-nodes", self.leaf_nodes, 0)]
+        {
+            if !(least..=MAX_SERVERS).contains(&count) {
+                return Err(format!("option `{name}`: {count} is not between {least} and {MAX_SERVERS}"));
+            }
+        }
+        let servers = self.clusters * self.nodes + self.leaf_nodes;
+        if servers > MAX_SERVERS {
+            let option = if self.leaf_nodes > 0 { "leaf-nodes" } else { "clusters" };
+            return Err(format!("option `{option}`: {servers} servers in all are more than {MAX_SERVERS}"));
+        }
+        let (several, joined, leaves) = (self.nodes > 1, self.clusters > 1, self.leaf_nodes > 0);
+        for (name, link, there, lacks) in [
+            ("link", self.link, several || joined || leaves, "set `nodes`, `clusters` or `leaf-nodes`"),
+            ("cluster-link", self.cluster_link, several, "set `nodes` to 2 or more"),
+            ("gateway-link", self.gateway_link, joined, "set `clusters` to 2 or more"),
+            ("leaf-link", self.leaf_link, leaves, "set `leaf-nodes`"),
+        ] {
+            match link {
+                Some(_) if !there => return Err(format!("option `{name}`: there are no such links; {lacks}")),
+                Some(delay) if delay > MAX_LINK => {
+                    return Err(format!("option `{name}`: {delay} is longer than {MAX_LINK}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The options that are written and have no meaning for a server that is already running.
@@ -135,7 +201,23 @@ mod tests {
     #[test]
     fn mistakes_name_the_option_and_what_is_allowed() {
         for (value, words) in [
-            (json!({ "nodes": 9 }), "option `nodes`: 9 is not between 1 and 7"),
+            (
+                json!({ "permissions": true, "auth": "token" }),
+                "option `permissions`: it needs users; set `auth` to password, nkey or creds",
+            ),
+            (json!({ "nodes": 10 }), "option `nodes`: 10 is not between 1 and 9"),
+            (json!({ "nodes": 0 }), "option `nodes`: 0 is not between 1 and 9"),
+            (json!({ "nodes": 5, "clusters": 2 }), "option `clusters`: 10 servers in all are more than 9"),
+            (json!({ "nodes": 8, "leaf-nodes": 2 }), "option `leaf-nodes`: 10 servers in all are more than 9"),
+            (
+                json!({ "link": "20ms" }),
+                "option `link`: there are no such links; set `nodes`, `clusters` or `leaf-nodes`",
+            ),
+            (
+                json!({ "nodes": 2, "leaf-link": "20ms" }),
+                "option `leaf-link`: there are no such links; set `leaf-nodes`",
+            ),
+            (json!({ "nodes": 2, "link": "2s" }), "option `link`: 2s is longer than 500ms"),
             (
                 json!({ "tls": "both" }),
                 "option `tls`: unknown variant `both`, expected one of `none`, `server`, `mutual`",

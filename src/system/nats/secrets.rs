@@ -1,4 +1,5 @@
-//! Throw-away certificates and credentials of one trial, written into its folder and gone with it.
+//! Throw-away certificates and credentials of one trial, written into its folder and gone with it;
+//! and those of intruders, which the server must not accept.
 //!
 //! Nothing here protects anything: it lets the cost of TLS and of each way of authentication be
 //! measured without asking the user for keys. Files are readable by their owner alone all the same.
@@ -8,13 +9,18 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::options::{LaunchAuth, LaunchTls};
+use super::certificates::Authority;
+use super::jwt::{Operator, creds};
+use super::options::{LaunchAuth, LaunchOptions, LaunchTls};
+use crate::plan::Intruder;
+
+/// The subjects that the clients of a trial use: those of core messaging, of streams, and answers.
+const OWN: [&str; 9] = ["mb.>", "mbr.>", "mbs.>", "mba.>", "mbi.>", "mbp.>", "mbd.>", "_INBOX.>", "$JS.>"];
+/// What a user who has nothing to do with the trial may use.
+const OUTSIDE: [&str; 1] = ["outside.>"];
 
 /// What the server's configuration says, and what the client needs to be let in.
 #[derive(Debug, Default)]
@@ -23,82 +29,161 @@ pub struct NatsCredentials {
     pub config: String,
     /// Options of the client.
     pub client: Map<String, Value>,
+    /// Who is not to be let in.
+    pub intruders: Vec<Intruder>,
+    /// A line for the port that leaf nodes connect to.
+    pub leaf_listen: String,
+    /// What stands before the host in a leaf node's address of its hub.
+    pub leaf_user: String,
+    /// What a leaf node says of its connection besides the address.
+    pub leaf_remote: String,
 }
 
 impl NatsCredentials {
-    /// Makes what `auth` and `tls` ask for, in `dir`.
+    /// Makes what the options `auth`, `permissions` and `tls` ask for, in `dir`.
     ///
     /// # Errors
     /// When a file cannot be written or a key cannot be made.
-    pub fn make(dir: &Path, auth: LaunchAuth, tls: LaunchTls) -> io::Result<Self> {
+    pub fn make(dir: &Path, launch: &LaunchOptions) -> io::Result<Self> {
         let mut secrets = Self::default();
-        secrets.auth(dir, auth)?;
-        if tls != LaunchTls::None {
-            secrets.certificates(dir, tls)?;
+        secrets.stranger("without credentials", []);
+        let rights: &[&str] = if launch.permissions { &OWN } else { &[] };
+        match launch.auth {
+            LaunchAuth::None => {}
+            LaunchAuth::Password => secrets.password(rights),
+            LaunchAuth::Token => secrets.token(),
+            LaunchAuth::Nkey => secrets.nkey(dir, rights)?,
+            LaunchAuth::Creds => secrets.creds(dir, rights)?,
+        }
+        if !matches!(launch.auth, LaunchAuth::None | LaunchAuth::Creds) {
+            let password = random();
+            secrets.leaf_listen = format!("  authorization {{ user: \"leaf\", password: \"{password}\" }}\n");
+            secrets.leaf_user = format!("leaf:{password}@");
+        }
+        if launch.tls != LaunchTls::None {
+            secrets.certificates(dir, launch)?;
         }
         Ok(secrets)
     }
 
-    fn auth(&mut self, dir: &Path, auth: LaunchAuth) -> io::Result<()> {
-        let random = || KeyPair::new_user().public_key();
-        match auth {
-            LaunchAuth::None => {}
-            LaunchAuth::Password => {
-                let password = random();
-                self.config += &format!("authorization {{ user: \"msgbench\", password: \"{password}\" }}\n");
-                self.client.insert("user".into(), "msgbench".into());
-                self.client.insert("password".into(), password.into());
-            }
-            LaunchAuth::Token => {
-                let token = random();
-                self.config += &format!("authorization {{ token: \"{token}\" }}\n");
-                self.client.insert("token".into(), token.into());
-            }
-            LaunchAuth::Nkey => {
-                let key = KeyPair::new_user();
-                self.config += &format!("authorization {{ users: [ {{ nkey: \"{}\" }} ] }}\n", key.public_key());
-                let seed = write(dir, "user.nk", &key.seed().map_err(io::Error::other)?)?;
-                self.client.insert("nkey".into(), text(&seed));
-            }
-            LaunchAuth::Creds => {
-                let (config, creds) = jwt().map_err(io::Error::other)?;
-                self.config += &config;
-                self.client.insert("creds".into(), text(&write(dir, "user.creds", &creds)?));
-            }
+    fn stranger<const N: usize>(&mut self, name: &str, client: [(&str, Value); N]) {
+        let client = client.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        self.intruders.push(Intruder { name: name.to_owned(), client, isolated: false });
+    }
+
+    fn password(&mut self, rights: &[&str]) {
+        let (own, outside) = (random(), random());
+        self.users(&[
+            format!("user: \"msgbench\", password: \"{own}\"{}", permissions(rights)),
+            format!("user: \"outside\", password: \"{outside}\"{}", permissions(&OUTSIDE)),
+        ]);
+        self.client.insert("user".into(), "msgbench".into());
+        self.client.insert("password".into(), own.into());
+        self.stranger("with a wrong password", [("user", "msgbench".into()), ("password", random().into())]);
+        self.stranger("as a user without rights", [("user", "outside".into()), ("password", outside.into())]);
+    }
+
+    fn token(&mut self) {
+        let token = random();
+        self.config += &format!("authorization {{ token: \"{token}\" }}\n");
+        self.client.insert("token".into(), token.into());
+        self.stranger("with a wrong token", [("token", random().into())]);
+    }
+
+    fn nkey(&mut self, dir: &Path, rights: &[&str]) -> io::Result<()> {
+        let (own, unknown, outside) = (KeyPair::new_user(), KeyPair::new_user(), KeyPair::new_user());
+        let user = |key: &KeyPair, rights: &[&str]| format!("nkey: \"{}\"{}", key.public_key(), permissions(rights));
+        self.users(&[user(&own, rights), user(&outside, &OUTSIDE)]);
+        let seed = |name: &str, key: &KeyPair| -> io::Result<Value> {
+            Ok(text(&write(dir, name, &key.seed().map_err(io::Error::other)?)?))
+        };
+        self.client.insert("nkey".into(), seed("user.nk", &own)?);
+        self.stranger("with an unknown key", [("nkey", seed("unknown.nk", &unknown)?)]);
+        self.stranger("as a user without rights", [("nkey", seed("outside.nk", &outside)?)]);
+        Ok(())
+    }
+
+    fn creds(&mut self, dir: &Path, rights: &[&str]) -> io::Result<()> {
+        let file = |name: &str, creds: Result<String, nkeys::error::Error>| -> io::Result<PathBuf> {
+            write(dir, name, &creds.map_err(io::Error::other)?)
+        };
+        let operator = Operator::new();
+        let (own, neighbour, foreign) = (KeyPair::new_account(), KeyPair::new_account(), KeyPair::new_account());
+        self.config += &operator.config(&[&own, &neighbour]).map_err(io::Error::other)?;
+        let user = file("user.creds", creds(&own, rights))?;
+        self.leaf_remote = format!(", credentials: \"{}\", account: \"{}\"", user.display(), own.public_key());
+        self.client.insert("creds".into(), text(&user));
+        self.stranger("of an unknown account", [("creds", text(&file("foreign.creds", creds(&foreign, &[]))?))]);
+        self.stranger("as a user without rights", [("creds", text(&file("outside.creds", creds(&own, &OUTSIDE))?))]);
+        self.stranger("of another account", [("creds", text(&file("neighbour.creds", creds(&neighbour, &[]))?))]);
+        if let Some(last) = self.intruders.last_mut() {
+            last.isolated = true;
         }
         Ok(())
     }
 
-    fn certificates(&mut self, dir: &Path, tls: LaunchTls) -> io::Result<()> {
-        let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.distinguished_name.push(DnType::CommonName, "msgbench throw-away authority");
-        let key = rcgen::KeyPair::generate().map_err(io::Error::other)?;
-        let root = authority.self_signed(&key).map_err(io::Error::other)?;
-        let issuer = Issuer::new(authority, key);
-        let ca = write(dir, "ca.pem", &root.pem())?;
-        let issue = |file: &str, names: &[&str], usage: ExtendedKeyUsagePurpose| -> io::Result<(PathBuf, PathBuf)> {
-            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-            let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
-            params.distinguished_name.push(DnType::CommonName, format!("msgbench {file}"));
-            params.extended_key_usages.push(usage);
-            let key = rcgen::KeyPair::generate().map_err(io::Error::other)?;
-            let certificate = params.signed_by(&key, &issuer).map_err(io::Error::other)?;
-            let cert = write(dir, &format!("{file}.pem"), &certificate.pem())?;
-            Ok((cert, write(dir, &format!("{file}.key"), &key.serialize_pem())?))
-        };
-        let (cert, key) = issue("server", &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth)?;
-        let verify = if tls == LaunchTls::Mutual { ", verify: true" } else { "" };
-        let (cert, key, root) = (cert.display(), key.display(), ca.display());
-        self.config += &format!("tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{root}\"{verify} }}\n");
+    fn users(&mut self, users: &[String]) {
+        let each: Vec<String> = users.iter().map(|user| format!("    {{ {user} }}\n")).collect();
+        self.config += &format!("authorization {{\n  users: [\n{}  ]\n}}\n", each.concat());
+    }
+
+    fn certificates(&mut self, dir: &Path, launch: &LaunchOptions) -> io::Result<()> {
+        let authority = Authority::new()?;
+        let keep = |name: &str, pem: &str| write(dir, name, pem);
+        let ca = keep("ca.pem", authority.certificate())?;
+        let (cert, key) = authority.server(&["localhost", "127.0.0.1"])?;
+        let (cert, key) = (keep("server.pem", &cert)?, keep("server.key", &key)?);
+        let mutual = launch.tls == LaunchTls::Mutual;
+        let verify = if mutual { ", verify: true" } else { "" };
+        self.config += &format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\"{verify} }}\n",
+            cert.display(),
+            key.display(),
+            ca.display()
+        );
         self.client.insert("ca".into(), text(&ca));
-        if tls == LaunchTls::Mutual {
-            let (cert, key) = issue("client", &["msgbench"], ExtendedKeyUsagePurpose::ClientAuth)?;
-            self.client.insert("cert".into(), text(&cert));
-            self.client.insert("key".into(), text(&key));
+        if mutual {
+            let client = |authority: &Authority, name: &str| -> io::Result<[(String, Value); 2]> {
+                let (cert, key) = authority.client()?;
+                let (cert, key) = (keep(&format!("{name}.pem"), &cert)?, keep(&format!("{name}.key"), &key)?);
+                Ok([("cert".into(), text(&cert)), ("key".into(), text(&key))])
+            };
+            // Whoever is refused for other reasons has a good certificate; two have none, or a bad
+            // one, and all else that is wanted.
+            let good = client(&authority, "client")?;
+            if launch.auth == LaunchAuth::None {
+                self.intruders.clear();
+            }
+            self.intruders.iter_mut().for_each(|it| it.client.extend(good.clone()));
+            let rest = self.client.clone();
+            for (name, more) in [
+                ("without a certificate", None),
+                ("with a certificate of another authority", Some(client(&Authority::new()?, "foreign")?)),
+            ] {
+                let mut own = rest.clone();
+                own.extend(more.into_iter().flatten());
+                self.intruders.push(Intruder { name: name.to_owned(), client: own, isolated: false });
+            }
+            self.client.extend(good);
         }
+        // They all know the server.
+        self.intruders.iter_mut().for_each(|it| drop(it.client.insert("ca".into(), text(&ca))));
         Ok(())
     }
+}
+
+/// The permissions of a user in a configuration; all where no subject is named.
+fn permissions(subjects: &[&str]) -> String {
+    if subjects.is_empty() {
+        return String::new();
+    }
+    let list: Vec<String> = subjects.iter().map(|s| format!("\"{s}\"")).collect();
+    let allow = format!("{{ allow: [{}] }}", list.join(", "));
+    format!(", permissions: {{ publish: {allow}, subscribe: {allow} }}")
+}
+
+fn random() -> String {
+    KeyPair::new_user().public_key()
 }
 
 fn text(path: &Path) -> Value {
@@ -110,56 +195,4 @@ fn write(dir: &Path, name: &str, content: &str) -> io::Result<PathBuf> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     file.write_all(content.as_bytes())?;
     Ok(path)
-}
-
-/// An operator, an account with JetStream and a user of it: the server's configuration, and the
-/// user's `.creds`.
-///
-/// The form is that of JWT version 2 of NATS (nats-io/jwt), header `ed25519-nkey`, all numbers
-/// unlimited.
-fn jwt() -> Result<(String, String), nkeys::error::Error> {
-    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
-    let system = KeyPair::new_account();
-    let limits = json!({
-        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
-        "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1 });
-    let operator_jwt = sign(
-        &operator,
-        &operator.public_key(),
-        "operator",
-        json!({ "type": "operator", "version": 2, "system_account": system.public_key() }),
-    )?;
-    let of_account = |kind: Value| json!({ "type": "account", "version": 2, "limits": kind });
-    let account_jwt = sign(&operator, &account.public_key(), "account", of_account(limits.clone()))?;
-    let mut plain = limits;
-    for key in ["mem_storage", "disk_storage", "streams", "consumer"] {
-        plain[key] = 0.into();
-    }
-    let system_jwt = sign(&operator, &system.public_key(), "system", of_account(plain))?;
-    let user_jwt = sign(
-        &account,
-        &user.public_key(),
-        "user",
-        json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 }),
-    )?;
-    let config = format!(
-        "operator: {operator_jwt}\nsystem_account: {system}\nresolver: MEMORY\nresolver_preload: {{\n  {account}: \
-         {account_jwt}\n  {system}: {system_jwt}\n}}\n",
-        system = system.public_key(),
-        account = account.public_key(),
-    );
-    let creds = format!(
-        "-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY \
-         SEED-----\n{}\n------END USER NKEY SEED------\n",
-        user.seed()?
-    );
-    Ok((config, creds))
-}
-
-fn sign(issuer: &KeyPair, subject: &str, name: &str, nats: Value) -> Result<String, nkeys::error::Error> {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let claims = json!({
-        "jti": subject, "iat": 1_600_000_000, "iss": issuer.public_key(), "sub": subject, "name": name, "nats": nats });
-    let head = format!("{}.{}", part(&json!({ "typ": "JWT", "alg": "ed25519-nkey" })), part(&claims));
-    Ok(format!("{head}.{}", URL_SAFE_NO_PAD.encode(issuer.sign(head.as_bytes())?)))
 }

@@ -94,14 +94,14 @@ fn three_servers_form_a_cluster_whose_jetstream_has_a_leader() {
     assert_eq!(running.pids.len(), 3);
     assert_eq!(running.settings["nodes"], "3");
     assert_eq!(nats.logs().len(), 3);
-    assert_eq!(nats.agreed(PROBE), Ok(()));
+    assert_eq!(ready::agreed(&nats.nodes, &nats.launch, true, PROBE), Ok(()));
     // SAFETY: kill touches no memory; the process is our child and not yet reaped.
     assert_eq!(unsafe { libc::kill(running.pids[1] as libc::pid_t, libc::SIGKILL) }, 0);
     let deadline = Instant::now() + Duration::from_secs(5);
     while nats.ended().is_none() && Instant::now() < deadline {
         std::thread::sleep(POLL);
     }
-    assert_eq!(nats.ended().as_deref(), Some("server 2 of the cluster: killed by SIGKILL"));
+    assert_eq!(nats.ended().as_deref(), Some("server node-2: killed by SIGKILL"));
     nats.stop().unwrap();
     assert!(running.pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
 }

@@ -6,6 +6,7 @@ use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
 use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
 use super::external::{ExternalNats, NO_TOPICS};
+use super::layout::{member_names, place_names};
 use super::options::LaunchOptions;
 use super::{NatsSystem, program};
 
@@ -51,6 +52,8 @@ impl Provider for NatsType {
             acks_unstored: false,
             by_default: true,
             protocol: Some(NATS),
+            places: Some(place_names),
+            intruders: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("nats", "A NATS server, core messaging.")
         }
@@ -69,6 +72,8 @@ impl Provider for JetstreamType {
             lacks: |w| (w.topology.reply && !w.gets()).then_some("no request/reply on streams"),
             key_value: true,
             protocol: Some(NATS),
+            places: Some(member_names),
+            intruders: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("jetstream", "A NATS server, streams of JetStream.")
         }
