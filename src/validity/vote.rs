@@ -201,9 +201,12 @@ mod tests {
     use super::*;
     use crate::measure::summary::summarise;
     use crate::plan::gate::Policy;
+    use crate::plan::search::{Ladder, Search, SearchRules};
     use crate::record::{Check, Packed, sample};
     use hdrhistogram::Histogram;
     use proptest::prelude::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
     use std::collections::BTreeMap;
     use std::sync::OnceLock;
 
@@ -253,10 +256,15 @@ mod tests {
     }
 
     fn cast(trial: &Trial, log: &[TaggedInterval], observed: CheckInput, limits: &[Expectation]) -> VoteCast {
-        static CASE: OnceLock<Case> = OnceLock::new();
-        let case = CASE.get_or_init(|| sample::record().plan.cases[0].clone());
+        let case = case();
         let evidence = Evidence { observed: &[observed], intervals: &[], log, calibration: None };
         vote(trial, case, &evidence, LimitsHeld { limits, confidence: 0.95 })
+    }
+
+    /// Made once: the sample is large.
+    fn case() -> &'static Case {
+        static CASE: OnceLock<Case> = OnceLock::new();
+        CASE.get_or_init(|| sample::record().plan.cases[0].clone())
     }
 
     fn good() -> CheckInput {
@@ -332,5 +340,65 @@ mod tests {
         trial.outcome = Outcome::Failed { phase: "measure".into(), error: "it ended".into() };
         let found = cast(&trial, &log, good(), &limits);
         assert!(found.vote == Vote::Fail && found.why.contains("it ended"), "{}", found.why);
+    }
+
+    /// A trial of so many seconds at a queue with random arrivals and service times (M/M/1), from
+    /// Lindley's recursion: each message waits for the rest of the one before it.
+    fn queue(rate: f64, served: f64, seconds: f64, random: &mut StdRng) -> (Trial, Vec<TaggedInterval>) {
+        static BLANK: OnceLock<Trial> = OnceLock::new();
+        let mut trial = BLANK.get_or_init(|| trial(1.0, 1.0, 0).0).clone();
+        let mut exponential = |rate: f64| -(1.0 - random.random::<f64>()).ln() / rate;
+        // It is as a queue is after long: begun empty, with a warm-up that is not recorded.
+        let (mut now, mut free, warm) = (0.0, 0.0f64, 5.0);
+        let mut blocks = vec![Histogram::<u64>::new(3).unwrap(); 20];
+        while now < warm + seconds {
+            now += exponential(rate);
+            free = free.max(now) + exponential(served);
+            let block = ((now - warm) / seconds * 20.0).floor();
+            if (0.0..20.0).contains(&block) {
+                blocks[block as usize].record(((free - now) * 1e9) as u64 + 1).unwrap();
+            }
+        }
+        let mut all = Histogram::<u64>::new(3).unwrap();
+        let mut log = Vec::new();
+        for (b, h) in blocks.iter().enumerate() {
+            all.add(h).unwrap();
+            let length_s = seconds / 20.0;
+            let start_s = b as f64 * length_s;
+            log.push(TaggedInterval { tag: "e2e".into(), start_s, length_s, histogram: Packed::of(h) });
+        }
+        let summary = summarise(&all, 0, 0, 0, &[0.5, 0.99]);
+        trial.workloads[0].latency = BTreeMap::from([("e2e".to_owned(), summary)]);
+        super::super::within::judge(&mut trial, case(), &[], &log);
+        trial.validity.clear();
+        (trial, log)
+    }
+
+    /// p99 of the time in an M/M/1 queue is ln(100) / (mu - lambda): the highest load that keeps a
+    /// limit x is mu - ln(100) / x. The answer holds it, or is below it by no more than what cannot
+    /// be proved in trials of that length.
+    #[test]
+    fn the_highest_load_of_a_queue_is_found() {
+        let (served, limit) = (2_000.0, 10e-3);
+        let truth = served - 100f64.ln() / limit;
+        let limits = p99_below(limit * 1e6);
+        for seed in 0..2 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut search = Search::new(Ladder::rates(100.0, 1e4, 500.0, 0.05), SearchRules::default());
+            while let Some(probe) = search.next() {
+                let seconds = 10.0 * f64::from(probe.stretch);
+                let cast = match probe.load < served {
+                    true => {
+                        let (trial, log) = queue(probe.load, served, seconds, &mut random);
+                        cast(&trial, &log, good(), &limits).vote
+                    }
+                    false => Vote::Fail,
+                };
+                search.count(cast);
+            }
+            let b = search.bracket();
+            let (lower, upper) = (b.lower.unwrap(), b.upper.unwrap());
+            assert!(lower <= truth && lower > 0.85 * truth && upper < 1.1 * truth, "{b:?} of {truth}");
+        }
     }
 }
