@@ -214,6 +214,7 @@ mod tests {
             keys: None,
             rule: RejectRule::default(),
             answer: false,
+            watched: false,
             open_loop: true,
             shared,
             recorder: Rc::clone(recorder),
