@@ -39,8 +39,11 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
         }
     }
     add(Quantity::Throughput("delivered".into()));
-    for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered", "let_in"] {
+    for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered"] {
         add(Quantity::Ledger(field.into()));
+    }
+    if result.ledger.intrusions > 0 {
+        add(Quantity::Ledger("let_in".into()));
     }
     if result.replay.is_some() {
         for field in ["catch_up_s", "rate"] {

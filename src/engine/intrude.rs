@@ -89,7 +89,7 @@ async fn intrude<D: Driver>(driver: &D, workload: usize, index: u32, run: u32, s
             break;
         }
         let payload = message.stamp(&Envelope { run, producer, sequence: number, intended: at, sent: at });
-        let way = if number % 2 == 0 { IntrusionWay::Publish } else { IntrusionWay::Subscribe };
+        let way = if number.is_multiple_of(2) { IntrusionWay::Publish } else { IntrusionWay::Subscribe };
         tokio::select! {
             biased;
             done = driver.intrude(workload, Intrusion { number, way, payload }) => match done {

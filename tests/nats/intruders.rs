@@ -19,7 +19,7 @@ async fn open(target: Target) -> NatsDriver {
 async fn tries(driver: &NatsDriver, intruders: usize) -> Vec<(IntrusionWay, IntrusionOutcome)> {
     let mut all = Vec::new();
     for number in 0..2 * intruders as u64 {
-        let way = if number % 2 == 0 { IntrusionWay::Publish } else { IntrusionWay::Subscribe };
+        let way = if number.is_multiple_of(2) { IntrusionWay::Publish } else { IntrusionWay::Subscribe };
         let attempt = Intrusion { number, way, payload: b"intruder" };
         all.push((way, driver.intrude(0, attempt).await.unwrap()));
     }
@@ -72,7 +72,7 @@ async fn permissions_by_subject_are_those_that_streams_need() {
         hear(&mut reader, &mut Collector::new(accept), 10, 0).await;
         producer.close().await.unwrap();
         for number in 0..8 {
-            let way = if number % 2 == 0 { IntrusionWay::Publish } else { IntrusionWay::Subscribe };
+            let way = if number.is_multiple_of(2) { IntrusionWay::Publish } else { IntrusionWay::Subscribe };
             let outcome = driver.intrude(0, Intrusion { number, way, payload: b"intruder" }).await.unwrap();
             assert!(!outcome.let_in, "{consumer}: {outcome:?}");
         }

@@ -59,7 +59,7 @@ async fn await_interest(
 ) -> Result<(), DriverError> {
     // Where nothing is said, clients may be anywhere.
     let all: Vec<&str> = target.places.keys().map(String::as_str).collect();
-    let named = |names: &'_ [String]| -> BTreeSet<usize> {
+    let named = |names: &[String]| -> BTreeSet<usize> {
         let of = |(i, place): (usize, &&str)| (names.is_empty() || names.iter().any(|n| n == place)).then_some(i);
         all.iter().enumerate().filter_map(of).collect()
     };

@@ -39,7 +39,7 @@ pub async fn intrude(
     let options = ConnectionOptions::from_options(&who.client).map_err(|words| DriverError::Option { words })?;
     let link = match NatsLink::reach(target, &options, &Incidents::default(), "intruder").await {
         Ok(link) => link,
-        Err(refused) if refused.by_server => return outcome(false, refused.words),
+        Err(refused) if refused.by_server => return outcome(false, refused.words.into()),
         Err(unreachable) => return Err(unreachable.error),
     };
     let subject = if attempt.way == IntrusionWay::Publish { publish } else { subscribe };

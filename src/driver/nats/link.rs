@@ -98,7 +98,7 @@ pub struct NotConnected {
     /// Whether a server was there and refused.
     pub by_server: bool,
     /// Its words.
-    pub words: String,
+    pub words: Box<str>,
 }
 
 /// Whether an attempt to connect ended by what the other side said or did, and not for want of one.
@@ -152,7 +152,7 @@ impl NatsLink {
             words,
             remedy: remedy.to_owned(),
         };
-        let without = |error: DriverError| NotConnected { error, by_server: false, words: String::new() };
+        let without = |error: DriverError| NotConnected { error, by_server: false, words: Box::default() };
         let unreadable = |option: &str, path: &str, e: std::io::Error| {
             without(failed(format!("option `{option}`: {path}: {e}"), FILE))
         };
@@ -195,7 +195,7 @@ impl NatsLink {
                 let words = chain(&error);
                 let remedy = remedy(error.kind(), &words);
                 let by_server = answered(&error);
-                Err(NotConnected { error: failed(words.clone(), remedy), by_server, words })
+                Err(NotConnected { words: words.clone().into(), error: failed(words, remedy), by_server })
             }
             Err(_) => {
                 let seconds = target.timeout.as_secs_f64();

@@ -49,7 +49,8 @@ pub struct NatsDriver {
 
 impl NatsDriver {
     async fn connect(&self, name: &str, place: Option<&str>) -> Result<NatsLink, DriverError> {
-        NatsLink::open(&*self.target.at(place)?, &self.options, &self.incidents, name).await
+        let target = self.target.at(place)?;
+        NatsLink::open(&target, &self.options, &self.incidents, name).await
     }
     fn subject(&self, slot: ClientSlot, channel: u32) -> Subject {
         if let Some(ServiceTarget::Subject { subject }) = &self.workloads[slot.workload].target {

@@ -50,7 +50,8 @@ pub struct WireDriver {
 
 impl WireDriver {
     async fn open(&self, name: &str, place: Option<&str>) -> Result<WireConnection, DriverError> {
-        Ok(WireConnection::open(&*self.target.at(place)?, &self.incidents, name).await?.0)
+        let target = self.target.at(place)?;
+        Ok(WireConnection::open(&target, &self.incidents, name).await?.0)
     }
     fn subject(&self, slot: ClientSlot, channel: u32) -> Vec<u8> {
         format!("mb.{:08x}.{}.{channel}", self.target.run, slot.workload).into_bytes()
