@@ -113,6 +113,7 @@ fn write(dir: &Path, factor: f64) {
                     promises: Vec::new(),
                     groups: Vec::new(),
                     replay: None,
+                    membership: Vec::new(),
                     latency: kinds.map(|k| (k.to_string(), summary(ns))).into_iter().collect::<BTreeMap<_, _>>(),
                 }],
                 broker: Some(Resources { cpu_us_per_msg: Some(2.0), rss_peak_bytes: 1 << 24, ..Resources::default() }),

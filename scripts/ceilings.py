@@ -279,8 +279,21 @@ def kafka():
             line = text.strip().splitlines()[-1].split(",")
             return float(line[9]), cpu
 
+        def perf_share(topic, n):
+            """The group is new each time: it begins with the first message."""
+            group = f"share-{time.time_ns()}"
+            resets = java + ["org.apache.kafka.tools.consumer.group.ShareGroupCommand", "--bootstrap-server", at, "--reset-offsets", "--group", group,
+                             "--topic", topic, "--to-earliest", "--execute"]
+            subprocess.run(resets, check=True, **quiet)
+            text, _, cpu = run(java[:1] + ["-Xmx512m"] + java[1:] + [
+                "org.apache.kafka.tools.ShareConsumerPerformance", "--topic", topic, "--num-records", str(n), "--bootstrap-server", at, "--group", group,
+                "--timeout", "20000"])
+            line = text.strip().splitlines()[-1].split(",")
+            return float(line[4]), cpu
+
         start_p = perf_produce("start", 1, 128)[1]
         start_c = perf_consume("start", 1)[1]
+        start_s = perf_share("start", 1)[1]
         rows = {}
         for size in SIZES:
             n = 3_000_000 if size < 1000 else 1_000_000
@@ -298,6 +311,13 @@ def kafka():
                 rate, cpu = perf_consume(f"p{size}", n)
                 return rate, (cpu - start_c) / n * 1e6
 
+            def share(n=n, size=size):
+                if size not in made:
+                    pub(n, size)
+                rate, cpu = perf_share(f"p{size}", n)
+                return rate, (cpu - start_s) / n * 1e6
+
+            sharing = options[:-2] + ', consumers = "share" }'
             rows[f"Kafka produce, acks=all, {size} B"] = {
                 "kafka-producer-perf-test": pub,
                 "msgbench": lambda k=k, o=options: publish(pattern="stream", options=o, **k),
@@ -305,6 +325,10 @@ def kafka():
             rows[f"Kafka consume, {size} B"] = {
                 "kafka-consumer-perf-test": sub,
                 "msgbench": lambda k=k, o=options, n=n: drain(backlog=n, seconds=6, options=o, **k),
+            }
+            rows[f"Kafka share group, {size} B"] = {
+                "kafka-share-consumer-perf-test": share,
+                "msgbench": lambda k=k, o=sharing, n=n: drain(backlog=n, seconds=6, options=o, **k),
             }
         table(rows)
     finally:

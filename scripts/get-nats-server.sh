@@ -55,6 +55,9 @@ case "${1:-}" in
     "")
         if [ -n "${NATS_VERSION:-}" ]; then
             by_go
+        elif [ -x "$folder/nats-server" ] && command -v go >/dev/null; then
+            # Another version may have been asked for before.
+            by_go
         elif program=$(found); then
             say "$program is here: $("$program" --version); nothing to do"
         elif command -v go >/dev/null; then

@@ -127,6 +127,69 @@ fn what_is_rejected_comes_again_and_what_is_dead_is_told_apart() {
     }
 }
 
+/// The same with share groups: the broker itself gives a message again, and writes the dead ones to
+/// a topic of the group.
+#[test]
+fn a_share_group_gives_again_what_is_released_and_buries_what_is_dead() {
+    if needs::system("kafka").is_none() {
+        return;
+    }
+    let sets = ["--set", "workload.consumers=2", "--set", "workload.channels=3", "--system", "kafka-share"];
+    for (system, workloads) in balanced(&run("redelivery", &sets)) {
+        let ledger = &workloads[0]["ledger"];
+        let count = |key: &str| ledger[key].as_u64().unwrap();
+        assert!(count("dead_lettered") > 10 && count("redelivered") > 20, "{system}: {ledger}");
+        assert_eq!(count("delivered") + count("dead_lettered"), count("expected"), "{system}: {ledger}");
+        assert_eq!(count("rejected"), 3 * count("dead_lettered") + count("redelivered"), "{system}: {ledger}");
+        assert_eq!(count("duplicated"), 0, "{system}: {ledger}");
+    }
+    for (system, workloads) in balanced(&run("queue-group", &["--system", "kafka-share"])) {
+        let ledger = &workloads[0]["ledger"];
+        assert_eq!(ledger["delivered"], ledger["expected"], "{system}: {ledger}");
+        assert_eq!(ledger["duplicated"], 0, "{system}: {ledger}");
+    }
+}
+
+/// A consumer joins, one leaves, one dies: each event is there with what the members noted, and
+/// what the system promises to keep is not lost.
+#[test]
+fn consumers_come_leave_and_die_while_it_is_measured() {
+    let kinds = [
+        ("reference", "reference"),
+        ("jetstream", "jetstream"),
+        ("kafka-classic", "kafka"),
+        ("kafka-consumer", "kafka"),
+        ("kafka-share", "kafka"),
+    ];
+    for (system, kind) in kinds {
+        if needs::system(kind).is_none() {
+            continue;
+        }
+        let out = tempfile::tempdir().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "scenarios/rebalance.toml", "--quick", "--system", system, "--format", "record"]);
+        // A dead member is missed when its session ends, after 10 s.
+        command.args(["--set", "run.connect=180s", "--set", "run.drain=60s", "--out"]).arg(out.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let record: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{system}: {e}: {said}"));
+        let trial = &record["trials"][0];
+        assert_eq!(trial["outcome"]["status"], "complete", "{system}: {}: {said}", trial["outcome"]);
+        let workload = &trial["workloads"][0];
+        let changes = workload["membership"].as_array().unwrap_or_else(|| panic!("{system}: {workload}"));
+        let of = |key: &str| changes.iter().map(|c| c[key].clone()).collect::<Vec<_>>();
+        assert_eq!(of("action"), ["consumer-join", "consumer-leave", "consumer-kill"], "{system}");
+        assert_eq!(of("consumer"), [3, 1, 2], "{system}");
+        assert!(changes.iter().all(|c| c["took_s"].as_f64().is_some()), "{system}: {changes:?}");
+        let last: Vec<u64> =
+            changes[2]["members"].as_array().unwrap().iter().map(|m| m["consumer"].as_u64().unwrap()).collect();
+        assert!(!last.is_empty() && !last.contains(&1) && !last.contains(&2), "{system}: {last:?}");
+        if system != "reference" {
+            assert_eq!(workload["ledger"]["lost"], 0, "{system}: {}", workload["ledger"]);
+        }
+    }
+}
+
 /// A reference broker with both halves.
 struct Broker(Child, Value);
 

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{self, Conditions, Interrupt, Register, RunSink, Tick, TrialFiles};
+use crate::engine::{self, Conditions, Interrupt, Register, RunSink, SearchProgress, Tick, TrialFiles};
 use crate::measure::recorder::histogram;
 use crate::plan::Case;
-use crate::record::{Disturbed, LatencySummary, Outcome, Skipped, TaggedInterval, Trial, WorkloadResult};
+use crate::record::{Disturbed, LatencySummary, Outcome, SearchResult, Skipped, TaggedInterval, Trial, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::units::Nanos;
 
@@ -121,7 +121,11 @@ impl ExperimentContext<'_> {
         let collector = TrialCollector::default();
         // What is being calibrated is not judged by an earlier calibration.
         let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
-        engine::run(&plan, &Conditions { register, scratch, clocksource, calibration: None, interrupt }, &collector)?;
+        engine::run(
+            &plan,
+            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[] },
+            &collector,
+        )?;
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }
@@ -145,6 +149,28 @@ impl ExperimentContext<'_> {
             return Err(failed("prepare", "the reference broker could not be started".into()));
         }
         Ok(all)
+    }
+
+    /// Searches for the highest load of a scenario, and what the host did in the trials.
+    pub fn searches(&self, experiment: &'static str, text: String) -> Result<SearchesRun, CalibrateError> {
+        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &self.register.types())?.plan;
+        let collector = TrialCollector::default();
+        let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
+        engine::run(
+            &plan,
+            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[] },
+            &collector,
+        )?;
+        if self.interrupt.count() > 0 {
+            return Err(CalibrateError::Interrupted);
+        }
+        let trials = collector.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let noise = trials.iter().fold(HostNoise::default(), |n, files| n.worse(host_noise(&files.trial)));
+        let results = collector.1.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match results.iter().find_map(|r| r.broken.clone()) {
+            Some(error) => Err(CalibrateError::Trial { experiment, phase: "prepare".into(), error }),
+            None => Ok(SearchesRun { results, noise }),
+        }
     }
 
     /// As [`run`](Self::run), of a single case.
@@ -198,8 +224,16 @@ pub fn ms(nanos: Nanos) -> String {
     format!("{}us", nanos / 1000)
 }
 
+/// What searches have found.
+pub struct SearchesRun {
+    pub results: Vec<SearchResult>,
+    /// The worst of all trials.
+    pub noise: HostNoise,
+}
+
+/// Trials, and searches as they stood last.
 #[derive(Default)]
-struct TrialCollector(Mutex<Vec<TrialFiles>>);
+struct TrialCollector(Mutex<Vec<TrialFiles>>, Mutex<Vec<SearchResult>>);
 
 impl RunSink for TrialCollector {
     fn begin(&self, _: &Case, _: u32, _: usize, _: usize) {}
@@ -207,6 +241,15 @@ impl RunSink for TrialCollector {
     fn skip(&self, _: Skipped) {}
     fn trial(&self, files: TrialFiles) -> io::Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(files);
+        Ok(())
+    }
+    fn search(&self, progress: &SearchProgress<'_>) -> io::Result<()> {
+        let mut all = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = progress.result.clone();
+        match all.iter_mut().find(|r| r.case == now.case && r.number == now.number) {
+            Some(there) => *there = now,
+            None => all.push(now),
+        }
         Ok(())
     }
 }

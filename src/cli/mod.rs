@@ -3,6 +3,7 @@
 mod adhoc;
 pub mod broker;
 mod calibrate;
+mod capacity;
 mod check;
 mod color;
 mod compare;
@@ -18,6 +19,7 @@ mod page;
 mod progress;
 mod report;
 mod results;
+mod resume;
 mod review;
 mod run;
 mod run_writer;
@@ -95,6 +97,8 @@ struct Cli {
 enum Command {
     /// Execute a scenario, print a summary, write results and a report
     Run(Box<run::RunArgs>),
+    /// Find the highest load that keeps limits, such as 99 of 100 messages within 20 ms
+    Capacity(Box<capacity::CapacityArgs>),
     /// Say all that `run` would refuse of a scenario, and print the resolved plan; starts no server
     Check(check::CheckArgs),
     /// Write a commented scenario to begin with
@@ -194,6 +198,7 @@ pub fn main() -> u8 {
     };
     let exit = match cli.command {
         Command::Run(args) => run::run(&args, cli.color.on()),
+        Command::Capacity(mut args) => capacity::run(&mut args, cli.color.on()),
         Command::Init(args) => init::run(&args),
         Command::Scenarios(args) => scenarios::run(&args),
         Command::List(args) => list::run(&args),

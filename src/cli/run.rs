@@ -11,7 +11,7 @@ use crate::record::{
     Calibration, Completion, Folder, Gravest, Host, Record, RunClock, SCHEMA, ScenarioSource, Tool, rfc3339,
 };
 use crate::report::export::summary;
-use crate::scenario::Scenario;
+use crate::scenario::{OptionEdit, Scenario};
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
 
@@ -19,7 +19,7 @@ use super::interrupt::listen;
 use super::progress::Progress;
 use super::run_writer::{RunOutput, RunWriter};
 use super::scenario_args::ScenarioArgs;
-use super::{Exit, Failure, page, pretty, print, source};
+use super::{Exit, Failure, page, pretty, print, resume, source};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// Print every percentile, every check that did not hold, and all remarks
     #[arg(long)]
     why: bool,
+    /// What `capacity` goes on with; nothing of any other command.
+    #[arg(skip)]
+    resume: Option<PathBuf>,
 }
 
 /// How a run prints its result.
@@ -59,13 +62,26 @@ enum RunFormat {
     Record,
 }
 
+impl RunArgs {
+    /// Makes it a search for the highest load, with these changes.
+    pub(super) fn search(&mut self, edits: Vec<OptionEdit>, resume: Option<PathBuf>) {
+        (self.scenario.search, self.resume) = (Some(edits), resume);
+    }
+}
+
 pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let register = Register::built_in();
     let scenario = source::load(&args.scenario, &register.types())?;
+    if args.scenario.search.is_some() && scenario.plan.search.is_none() {
+        return Err(Failure::usage(format!(
+            "{} does not say what a system must keep: give a limit, such as --limit 'e2e.p99 < 20ms'",
+            scenario.source_path.display()
+        )));
+    }
     let secrets = register.secrets(&scenario.plan);
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     let clock = RunClock::start();
-    let first = record(&scenario, &register, &clock);
+    let mut first = record(&scenario, &register, &clock);
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {
         engine::trusts(&scenario.plan, calibration).map_err(Failure::usage)?;
     }
@@ -73,18 +89,34 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let scratch = Scratch::new().map_err(Failure::internal)?;
-    let folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
+    let mut folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
+    let before = args.resume.as_deref().map(|place| resume::load(place, &first)).transpose()?;
+    let taken_up = before.as_ref().map(|b| b.record.searches.clone()).unwrap_or_default();
     let planned = super::run_writer::mean_phases(&scenario.plan.cases);
     let progress = Progress::new(args.quiet || args.format != RunFormat::Text, planned);
     swept(&progress, &scratch);
     let (clocksource, calibration) = (first.host.clocksource.clone(), first.calibration.clone());
-    let run_writer = RunWriter::new(progress, first, folder, secrets.clone());
+    let run_writer = match before {
+        Some(before) => {
+            let intervals = resume::into(&mut first, before, args.resume.as_deref(), &mut folder);
+            RunWriter::new(progress, RunOutput { record: first, intervals, folder }, secrets.clone())
+        }
+        None => {
+            if first.plan.search.is_some() {
+                // A search makes its load points as it goes; of those that it begins at none is
+                // tried as it stands.
+                first.plan.cases.clear();
+            }
+            RunWriter::new(progress, RunOutput { record: first, intervals: Vec::new(), folder }, secrets.clone())
+        }
+    };
     let conditions = Conditions {
         register: &register,
         scratch: scratch.path(),
         clocksource: &clocksource,
         calibration: calibration.as_ref(),
         interrupt: &interrupt,
+        taken_up: &taken_up,
     };
     let ran = engine::run(&scenario.plan, &conditions, &run_writer);
     let interrupted = interrupt.count() > 0;
@@ -221,6 +253,7 @@ fn record(scenario: &Scenario, register: &Register, clock: &RunClock) -> Record 
         order: Vec::new(),
         skipped: Vec::new(),
         trials: Vec::new(),
+        searches: Vec::new(),
     })
 }
 

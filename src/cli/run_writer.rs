@@ -4,11 +4,12 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::engine::{self, Tick, TrialFiles};
+use crate::engine::{self, SearchProgress, Tick, TrialFiles};
 use crate::plan::Case;
 use crate::record::store::interval_log;
-use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, Secrets, Skipped, rfc3339};
+use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, SearchResult, Secrets, Skipped, rfc3339};
 use crate::report::charts::series::RunSeries;
+use crate::report::words;
 use crate::units::now;
 
 use super::progress::Progress;
@@ -52,8 +53,7 @@ pub(super) struct RunWriter {
 
 impl RunWriter {
     /// Writes what there is at the start.
-    pub(super) fn new(progress: Progress, record: Record, folder: Folder, secrets: Secrets) -> Self {
-        let mut output = RunOutput { record, intervals: Vec::new(), folder };
+    pub(super) fn new(progress: Progress, mut output: RunOutput, secrets: Secrets) -> Self {
         output.keep(&progress);
         Self { progress, secrets, output: Mutex::new(output) }
     }
@@ -79,7 +79,7 @@ impl RunWriter {
     /// Says that a trial failed; the words of one that failed alike before are not repeated.
     fn failed(&self, label: &str, phase: &str, error: &str) {
         let alike = self.lock().record.trials.iter().find_map(|t| match &t.outcome {
-            Outcome::Failed { error: before, .. } if crate::report::words::notes::alike(before, error) => {
+            Outcome::Failed { error: before, .. } if words::notes::alike(before, error) => {
                 Some(format!("{}-{}", t.case, t.round))
             }
             _ => None,
@@ -93,10 +93,40 @@ impl RunWriter {
 
 impl engine::RunSink for RunWriter {
     fn begin(&self, case: &Case, round: u32, number: usize, of: usize) {
+        let mut output = self.lock();
+        // A search makes its load points as it goes.
+        if output.record.plan.search.is_some() && !output.record.plan.cases.iter().any(|c| c.id == case.id) {
+            let cases = &mut output.record.plan.cases;
+            let offered = crate::plan::search::offered;
+            // By system and rising load, as a sweep has them.
+            let after = |c: &Case| (c.system, offered(c)) > (case.system, offered(case));
+            let at = cases.iter().position(after).unwrap_or(cases.len());
+            cases.insert(at, case.clone());
+        }
+        drop(output);
         self.progress.begin(format!("{}, round {round}", case.id), number, of, phases(case));
     }
     fn tick(&self, tick: Tick) {
         self.progress.tick(tick);
+    }
+    fn search(&self, progress: &SearchProgress<'_>) -> io::Result<()> {
+        let result = progress.result;
+        let mut output = self.lock();
+        let output = &mut *output;
+        let wanted = output.record.plan.search.clone();
+        if let (Some(wanted), Some(last)) = (&wanted, result.trials.last()) {
+            let trial = output.record.trials.last();
+            let figures =
+                trial.map(|t| words::trial::figures(t, output.record.plan.cases.iter().find(|c| c.id == last.case)));
+            self.progress.end(&words::capacity::step(result, last, wanted, &figures.unwrap_or_default()));
+        }
+        let same = |s: &&mut SearchResult| s.case == result.case && s.number == result.number;
+        match output.record.searches.iter_mut().find(same) {
+            Some(there) => *there = result.clone(),
+            None => output.record.searches.push(result.clone()),
+        }
+        output.keep(&self.progress);
+        Ok(())
     }
     fn skip(&self, skipped: Skipped) {
         let text = |words: &str| self.secrets.text(words);
@@ -112,9 +142,13 @@ impl engine::RunSink for RunWriter {
         let line = {
             let output = self.lock();
             let case = output.record.plan.cases.iter().find(|c| c.id == files.trial.case);
-            crate::report::words::trial::line(&files.trial, case)
+            // A search says what it made of the trial when it has counted it.
+            let alone = output.record.plan.search.is_none() || files.trial.outcome != Outcome::Complete;
+            alone.then(|| words::trial::line(&files.trial, case))
         };
-        self.progress.end(&line);
+        if let Some(line) = line {
+            self.progress.end(&line);
+        }
         if let Outcome::Failed { phase, error } = &files.trial.outcome {
             self.failed(&label, phase, error);
         }

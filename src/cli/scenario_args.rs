@@ -54,6 +54,9 @@ pub struct ScenarioArgs {
     /// --quick is not in it
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
     pub(super) save: Option<PathBuf>,
+    /// What `capacity` changes in `[search]`; nothing of any other command.
+    #[arg(skip)]
+    pub(super) search: Option<Vec<OptionEdit>>,
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
@@ -130,6 +133,7 @@ impl ScenarioArgs {
             // Without the URL: a password may stand in it.
             edits.push(OptionEdit { option: "--url".into(), path, value });
         }
+        edits.extend(self.search.iter().flatten().cloned());
         Ok(edits)
     }
 

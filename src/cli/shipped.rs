@@ -20,9 +20,10 @@ macro_rules! scenarios {
 
 /// All of them, by name.
 pub(super) const ALL: &[ShippedScenario] = scenarios![
-    "batch-publish" "bridge" "burst" "ceiling" "client" "exactly-once" "fanin" "fanout" "floor" "flow-control"
-    "key-value" "mirror" "mixed" "partitions" "payload" "queue-group" "redelivery" "replay" "replay-file" "replicated"
-    "request-reply" "slow-consumer" "stream" "tls"
+    "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "exactly-once" "fanin"
+    "fanout" "floor" "flow-control" "key-value" "mirror" "mixed" "partitions" "payload" "queue-group"
+    "rebalance" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer" "stream"
+    "tls"
 ];
 
 /// The files that they read messages from: path relative to the scenario, and content.

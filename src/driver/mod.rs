@@ -69,6 +69,7 @@
 //!   redelivery says so in the `lacks` of its type, and its driver never sees `Reject`.
 //! - `settle` accepts the oldest messages on [`Disposition::Hold`]. It does not wait; what it sends
 //!   may leave with the next `receive`.
+//! - `abandon` ends a consumer without a word; it is for those whose `Drop` says that they leave.
 //! - `close` returns when all that was handed over has left the process, `cleanup` removes what
 //!   `prepare` made.
 //! - Losses that the client library decides (a full buffer) are told to
@@ -313,6 +314,14 @@ pub trait Consumer {
     /// When the connection is gone.
     fn settle(&mut self, _messages: usize) -> Result<(), DriverError> {
         Ok(())
+    }
+
+    /// Ends as the consumer of a process that is killed does: connections are closed, and nothing
+    /// is said to the server, which finds out by itself.
+    fn abandon(self)
+    where
+        Self: Sized,
+    {
     }
 }
 

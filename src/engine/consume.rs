@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::driver::{Consumer, Disposition, DriverError, Incoming, MessageSink};
 use crate::load::keys::KeyChooser;
 use crate::load::message::{EnvelopeError, open};
+use crate::measure::event_windows::EventWindows;
 use crate::measure::first_arrivals::{ArrivalPhase, FirstArrivals};
 use crate::measure::ledger::{OrderTracker, SequenceSet};
 use crate::measure::recorder::{LatencyKind, Recorder};
@@ -18,6 +19,8 @@ use super::superseded::GapLog;
 
 /// A stop is noticed at least so often.
 const TICK: Duration = Duration::from_millis(50);
+/// Longer than any trial: a sleep of it never ends.
+const FAR: Nanos = 1_000_000_000_000_000;
 /// A reader of a backlog has caught up with the first message that it gets within so long of its
 /// publication.
 const CAUGHT_UP: Nanos = 100_000_000;
@@ -60,6 +63,13 @@ pub struct Received {
     pub first_arrivals: Vec<FirstArrivals>,
     /// How the backlog was read.
     pub replay: ReplayTimes,
+    /// Its number within its group.
+    pub member: u32,
+    /// What it noted of the events of consumers.
+    pub windows: EventWindows,
+    /// How long its own events took: when they were due since the measured phase began, and the
+    /// time.
+    pub took: Vec<(Nanos, Nanos)>,
 }
 
 /// How a backlog was read.
@@ -176,6 +186,7 @@ impl MessageSink for ConsumerRecorder<'_> {
         }
         self.arrived += 1;
         self.first(producer, e.sequence, at, in_time.then_some(bytes));
+        self.received.windows.note(at, e.intended);
         if self.role == Role::CatchUp {
             self.catch_up(at, e.sent, producer + 1 == self.received.seen.len());
         }
@@ -262,16 +273,20 @@ impl ConsumerRecorder<'_> {
     }
 }
 
-/// Receives until the trial stops.
+/// Receives until the trial stops, or until this instant.
 pub async fn consume<C: Consumer>(
     consumer: &mut C,
     consumer_recorder: &mut ConsumerRecorder<'_>,
+    until: Nanos,
 ) -> Result<(), DriverError> {
+    let end = tokio::time::sleep(Duration::from_nanos(until.saturating_sub(now()).min(FAR)));
+    tokio::pin!(end);
     let mut tick = tokio::time::interval(TICK);
     let limit = if consumer_recorder.role == Role::Slow { 1 } else { usize::MAX };
-    while !consumer_recorder.shared.stopped() {
+    while !consumer_recorder.shared.stopped() && now() < until {
         tokio::select! {
             biased;
+            () = &mut end => {}
             done = consumer.receive(consumer_recorder, limit) => done?,
             _ = tick.tick() => {}
         }

@@ -39,6 +39,10 @@ impl<'a> PendingEvents<'a> {
         while let Some((event, rest)) = self.left.split_first().filter(|(e, _)| origin + e.at.0 <= now()) {
             self.left = rest;
             let what = event.action.name();
+            if event.action.of_consumer() {
+                // The thread of the consumer does it.
+                continue;
+            }
             if event.action.of_network() {
                 self.network(event, raw);
                 continue;
@@ -113,7 +117,7 @@ impl<'a> PendingEvents<'a> {
 
     /// Lets everything go on that still stands still, so that it can end in order.
     pub fn close(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
-        for event in self.left {
+        for event in self.left.iter().filter(|e| !e.action.of_consumer()) {
             let at = event.at.0 as f64 / SECOND as f64;
             raw.log.push((
                 now(),
@@ -145,7 +149,7 @@ fn signal(pid: u32, action: Action) {
         Action::Kill | Action::Restart => libc::SIGKILL,
         Action::Terminate => libc::SIGTERM,
         // Nothing of a process.
-        Action::Cut | Action::Shape | Action::Mend => return,
+        _ => return,
     };
     // SAFETY: kill touches no memory; the process is a child of ours that is not reaped, so the
     // number is still its own.

@@ -8,7 +8,7 @@ use crate::record::{
     Calibration, Finding, Interval, Ledger, Outcome, RunClock, SystemFacts, TaggedInterval, Trial, rfc3339,
 };
 use crate::system::Running;
-use crate::validity::{self, Evidence};
+use crate::validity::{self, Evidence, LimitsHeld, VoteCast};
 
 use super::fold::{FoldContext, Folded, fold};
 use super::raw::RawTrial;
@@ -27,6 +27,8 @@ pub struct TrialFiles {
     pub server_log: Option<Vec<u8>>,
     /// The log of the faults that were injected, one JSON object a line.
     pub fault_log: Option<Vec<u8>>,
+    /// Whether it kept the limits of the search that it is of.
+    pub vote: Option<VoteCast>,
 }
 
 /// What is known of a trial beside what it measured.
@@ -44,6 +46,8 @@ pub struct About<'a> {
     pub told_to_fail: bool,
     /// What disturbed the host meanwhile.
     pub disturbance: Vec<Finding>,
+    /// What a search holds it to.
+    pub held: Option<LimitsHeld<'a>>,
 }
 
 /// Folds and judges a trial; the logs of server and faults are the caller's to add.
@@ -86,11 +90,13 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
         hlog: None,
         server_log: None,
     };
+    let (observed, intervals, log) = (&folded.observed, &folded.intervals, &folded.hlog);
+    let evidence = Evidence { observed, intervals, log, calibration: about.calibration };
     // A load that never began leaves nothing to judge.
     if began {
-        let (observed, intervals, log) = (&folded.observed, &folded.intervals, &folded.hlog);
-        validity::judge(&mut trial, case, &Evidence { observed, intervals, log, calibration: about.calibration });
+        validity::judge(&mut trial, case, &evidence);
     }
+    let vote = about.held.map(|held| validity::vote(&trial, case, &evidence, held));
     TrialFiles {
         measured_at: if began { clock.at(raw.origin) } else { about.started },
         trial,
@@ -98,6 +104,7 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
         hlog: folded.hlog,
         server_log: None,
         fault_log: None,
+        vote,
     }
 }
 

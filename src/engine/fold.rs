@@ -7,12 +7,13 @@ use crate::measure::hiccup;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, LatencyKind, histogram};
 use crate::measure::summary::summarise;
-use crate::plan::{Case, Load, Role};
+use crate::plan::{Case, Load, PlannedEvent, Role};
 use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::units::{Nanos, SECOND};
 use crate::validity::CheckInput;
 
 use super::accounting::Accounting;
+use super::membership::changes;
 use super::observe::{Place, observe, of_interval};
 use super::produce::Sent;
 use super::raw::RawTrial;
@@ -56,6 +57,8 @@ pub struct FoldContext<'a> {
     pub clocksource: &'a str,
     /// The quantiles of the plan.
     pub quantiles: &'a [f64],
+    /// What the scenario did, by time.
+    pub events: &'a [PlannedEvent],
 }
 
 /// Folds `raw`, measured in `case`.
@@ -131,7 +134,8 @@ fn workload(
     let promises = if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
     let Accounting { ledger, groups, replay, .. } = accounting;
     let name = w.name.clone();
-    folded.workloads.push(WorkloadResult { name, ledger, throughput, latency, promises, groups, replay });
+    let membership = changes(frame.events, raw.origin, &raw.received[i]);
+    folded.workloads.push(WorkloadResult { name, ledger, throughput, latency, promises, groups, replay, membership });
     let confirmed: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.confirmed_by_interval).sum();
     match first.0.max(confirmed) {
         0 => sent_in_time,

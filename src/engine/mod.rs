@@ -13,9 +13,11 @@ mod consume;
 mod control;
 pub mod cost;
 mod events;
+mod execute;
 mod finish;
 mod flow;
 mod fold;
+mod membership;
 pub mod network;
 mod observe;
 mod payload;
@@ -24,9 +26,11 @@ mod produce;
 mod raw;
 mod register;
 mod run;
+mod search;
 mod send_state;
 mod setup;
 mod shared;
+mod sink;
 mod stamps;
 mod superseded;
 #[cfg(test)]
@@ -41,7 +45,8 @@ use std::time::Duration;
 
 pub use finish::TrialFiles;
 pub use register::{Client, Clients, Register};
-pub use run::{Conditions, RunError, RunSink, run, run_with, trusts};
+pub use run::{run, run_with, trusts};
+pub use sink::{Conditions, RunError, RunSink, SearchProgress};
 
 /// A request of the user to stop: once to end the trial and keep what is recorded, twice to give up
 /// at once.

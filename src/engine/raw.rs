@@ -93,6 +93,8 @@ pub enum ThreadReport {
         busy: f64,
         waiting: f64,
     },
+    /// Something happened that the scenario asks for.
+    Event { at: Nanos, kind: Incident, words: String },
     /// The system failed.
     Failed {
         /// In which phase.
@@ -136,6 +138,7 @@ pub fn collect(done: &Receiver<ThreadReport>, raw: &mut RawTrial) {
                 raw.busiest = raw.busiest.max(busy);
                 raw.waiting = raw.waiting.max(waiting);
             }
+            ThreadReport::Event { at, kind, words } => raw.log.push((at, kind, words)),
             ThreadReport::Failed { phase, error } => raw.fail(phase, error),
         }
     }

@@ -1,71 +1,21 @@
 //! Rounds of trials, in seeded random order, each on a fresh system.
 
-use std::io;
-use std::path::Path;
-
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::host::doctor::{Disturbance, FileSystemRoot};
 use crate::host::machine;
-use crate::measure::hiccup::HiccupMeter;
-use crate::plan::{BringUp, Case, Pacing, Plan, SystemSpec, SystemTypes};
+use crate::plan::{BringUp, Case, Plan, SystemSpec, SystemTypes};
 use crate::record::{Calibration, Outcome, RunClock, Skipped};
 use crate::system::scratch::Scratch;
-use crate::system::{Running, System, SystemContext, SystemError};
-use crate::units::now;
-use crate::validity;
+use crate::system::{SystemContext, SystemError};
+use crate::validity::{self, LimitsHeld};
 
-use super::finish::{About, TrialFiles, finish};
-use super::fold::FoldContext;
-use super::raw::RawTrial;
-use super::register::{Choice, Register};
-use super::setup::TrialSetup;
-use super::{Interrupt, Tick};
-
-/// Takes what a run produces, as it is produced.
-pub trait RunSink: Sync {
-    /// A trial begins: its case, its round, its number and how many there are.
-    fn begin(&self, case: &Case, round: u32, number: usize, of: usize);
-    fn tick(&self, tick: Tick);
-    /// A system is not put to the test.
-    fn skip(&self, skipped: Skipped);
-    /// A trial is over. An error ends the run.
-    fn trial(&self, trial: TrialFiles) -> io::Result<()>;
-}
-
-/// Why a run ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A system that was asked for is not there.
-    #[error("{0}")]
-    Required(SystemError),
-    /// Something of this machine failed.
-    #[error("cannot {action}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
-}
-
-/// Under what conditions a plan is executed.
-#[derive(Debug, Clone, Copy)]
-pub struct Conditions<'a> {
-    /// The types of systems there are.
-    pub register: &'a Register,
-    /// A folder for the systems' files; each trial's is removed after it.
-    pub scratch: &'a Path,
-    /// What the kernel tells the time with; recorded.
-    pub clocksource: &'a str,
-    /// The newest calibration of this host by this build, where there is one: each trial is held
-    /// against it.
-    pub calibration: Option<&'a Calibration>,
-    /// The user's wish to stop.
-    pub interrupt: &'a Interrupt,
-}
+use super::Interrupt;
+use super::execute::{PREPARE, RunContext, in_folder};
+use super::register::Register;
+use super::search;
+use super::sink::{Conditions, RunError, RunSink};
 
 /// Executes every trial of a plan with the systems of a register, in a temporary folder.
 ///
@@ -82,6 +32,7 @@ pub fn run_with(plan: &Plan, register: &Register, sink: &dyn RunSink) -> Result<
         clocksource: &host.clocksource,
         calibration: None,
         interrupt: &interrupt,
+        taken_up: &[],
     };
     run(plan, &conditions, sink)
 }
@@ -128,7 +79,11 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
     let cases: Vec<&Case> = plan.cases.iter().filter(|c| !absent[c.system]).collect();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let clock = RunClock::start();
-    let run_context = RunContext { conditions, clock: &clock, sink };
+    let held = plan.search.as_ref().map(|s| LimitsHeld { limits: &s.limits, confidence: s.confidence });
+    let run_context = RunContext { conditions, clock: &clock, sink, held };
+    if let Some(wanted) = &plan.search {
+        return search::run(plan, wanted, &cases, &run_context, &mut random);
+    }
     let mut of = cases.len() * plan.trials as usize;
     let mut number = 0;
     for round in 1..=plan.trials {
@@ -143,13 +98,7 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
             }
             number += 1;
             sink.begin(case, round, number, of);
-            let dir = scratch.join(format!("{number}"));
-            std::fs::create_dir_all(&dir)
-                .map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
-            let mut files = trial(plan, case, round, &dir, &run_context);
-            // What is left of the folder is of no use to anybody; the caller removes the scratch
-            // folder too.
-            let _ = std::fs::remove_dir_all(&dir);
+            let mut files = in_folder(plan, case, round, number, &run_context)?;
             executed[case.system] += 1;
             if let Outcome::Failed { phase, error } = &mut files.trial.outcome
                 && phase == PREPARE
@@ -173,116 +122,7 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
     Ok(())
 }
 
-/// The phase in which a system is brought up, or looked for.
-const PREPARE: &str = "prepare";
-
-/// What all trials of a run share.
-struct RunContext<'a> {
-    conditions: &'a Conditions<'a>,
-    clock: &'a RunClock,
-    sink: &'a dyn RunSink,
-}
-
 /// What a case asks for and its system does not have.
 fn lacking(types: &SystemTypes, spec: &SystemSpec, case: &Case) -> Option<&'static str> {
     case.workloads.iter().find_map(|w| types.lacks(&spec.driver, w))
-}
-
-fn spins(case: &Case, delivers: bool) -> bool {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let others = if delivers { case.threads.consume as usize + 2 } else { 1 };
-    match case.pacing {
-        Pacing::Spin => true,
-        Pacing::Sleep => false,
-        Pacing::Auto => cores >= case.threads.publish as usize + others,
-    }
-}
-
-/// FNV-1a over the case and round, so that a trial's seed depends on the plan's seed and on nothing
-/// else.
-fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
-    let bytes = case.id.bytes().chain(round.to_le_bytes()).chain(plan.seed.to_le_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
-}
-
-fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {
-    let RunContext { conditions, clock, sink } = *around;
-    let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
-    let spec = &plan.systems[case.system];
-    let choice = register.choose(spec, &case.workloads);
-    let delivers = choice.as_ref().map_or(true, |c| c.client.delivers);
-    let started = clock.at(now());
-    let seed = seed_of(plan, case, round);
-    let spin = spins(case, delivers);
-    let context = SystemContext { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
-    let failed = |phase, error: String| (RawTrial { failed: Some((phase, error)), ..RawTrial::of(case) }, Vec::new());
-    let mut running = Running::default();
-    let mut logs = Vec::new();
-    let mut fault_log = None;
-    let (quiet, host) = (FileSystemRoot::host(), Disturbance::read(&FileSystemRoot::host()));
-    let made = choice.and_then(|choice| {
-        let system = register.create(&choice.spec, context).map_err(|e| e.to_string())?;
-        Ok((choice, system))
-    });
-    let (raw, hiccups) = match made {
-        Err(words) => failed(PREPARE, words),
-        Ok((Choice { client, options, .. }, mut system)) => {
-            let outcome = match system.start() {
-                Err(e) => failed(PREPARE, e.to_string()),
-                Ok(up) => {
-                    running = up;
-                    let tick = |t| sink.tick(t);
-                    let meter = HiccupMeter::start(case.phases.interval.0).ok();
-                    let measured_from = |origin| {
-                        if let Some(meter) = &meter {
-                            meter.record_from(origin);
-                        }
-                    };
-                    let setup = TrialSetup {
-                        case,
-                        seed,
-                        options: &options,
-                        spin,
-                        running: &running,
-                        interrupt,
-                        events: &plan.events,
-                        tick: &tick,
-                        measured_from: &measured_from,
-                    };
-                    let raw = (client.execute)(&setup, system.as_mut());
-                    let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
-                    (raw, hiccups)
-                }
-            };
-            let outcome = stop(system.as_mut(), outcome, &mut logs);
-            fault_log = system.fault_log().and_then(|path| std::fs::read(path).ok());
-            outcome
-        }
-    };
-    let about = About {
-        case,
-        seed,
-        started,
-        clock,
-        frame: FoldContext { round, delivers, spin, clocksource, quantiles: &plan.percentiles },
-        calibration,
-        running,
-        told_to_fail: spec.options.contains_key("faults"),
-        disturbance: Disturbance::read(&quiet).since(&host),
-    };
-    let mut files = finish(&raw, hiccups, about);
-    let failed = matches!(files.trial.outcome, Outcome::Failed { .. });
-    files.server_log = (failed && !logs.is_empty()).then(|| logs.concat());
-    files.fault_log = fault_log;
-    files
-}
-
-type TrialOutcomes = (RawTrial, Vec<crate::measure::hiccup::HiccupInterval>);
-
-fn stop(system: &mut dyn System, (mut raw, hiccups): TrialOutcomes, logs: &mut Vec<Vec<u8>>) -> TrialOutcomes {
-    if let Err(e) = system.stop() {
-        raw.failed.get_or_insert(("tear-down", e.to_string()));
-    }
-    logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
-    (raw, hiccups)
 }

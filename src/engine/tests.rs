@@ -52,7 +52,8 @@ fn drive_beside(
     };
     let raw = execute::<FakeDriver>(&setup, system.as_mut());
     let quantiles = [0.5, 0.99];
-    let frame = FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles };
+    let frame =
+        FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles, events: &[] };
     let folded = fold(&raw, &case, Vec::new(), &frame);
     (case, raw, folded)
 }
@@ -65,11 +66,19 @@ fn check(raw: &RawTrial, case: &Case, id: &str) -> Option<Check> {
         seed: 5,
         started: std::time::SystemTime::now(),
         clock: &clock,
-        frame: FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles },
+        frame: FoldContext {
+            round: 1,
+            delivers: true,
+            spin: false,
+            clocksource: "tsc",
+            quantiles: &quantiles,
+            events: &[],
+        },
         calibration: None,
         running: Running::default(),
         told_to_fail: false,
         disturbance: Vec::new(),
+        held: None,
     };
     finish(raw, Vec::new(), about).trial.validity.into_iter().find(|c| c.id == id)
 }
@@ -316,6 +325,7 @@ fn every_check_is_made_whoever_runs_the_plan() {
         clocksource: "tsc",
         calibration: None,
         interrupt: &interrupt,
+        taken_up: &[],
     };
     super::run(&plan, &conditions, &kept).unwrap();
     let files = kept.0.into_inner().unwrap().pop().unwrap();

@@ -14,6 +14,7 @@ use crate::driver::{ClientSlot, Driver, DriverError, Producer, Start};
 use crate::load::keys::KeyChooser;
 use crate::load::pacer::Pacer;
 use crate::load::schedule::{ArrivalProcess, Schedule, ScheduleShare};
+use crate::measure::event_windows::EventWindows;
 use crate::measure::first_arrivals::FirstArrivals;
 use crate::measure::ledger::{OrderTracker, SequenceSet};
 use crate::measure::process::thread_time;
@@ -22,7 +23,8 @@ use crate::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Role, Workload};
 use crate::units::{Nanos, SECOND, Span, now};
 
 use super::backlog::Backlog;
-use super::consume::{ConsumerRecorder, Received, RejectRule, consume};
+use super::consume::{ConsumerRecorder, Received, RejectRule};
+use super::membership::{ConsumerScript, follow};
 use super::payload::{bare_templates, templates};
 use super::pieces::pieces;
 use super::produce::{Pace, Publisher, send_state};
@@ -127,15 +129,21 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
         self.spawn(scope, ThreadRole::Load, slots.len() as u32, &slots, Some(ready))
     }
 
-    /// Threads that follow what is published; slow consumers have one of their own.
+    /// Threads that follow what is published; slow consumers have one of their own, and so has each
+    /// that events are about.
     pub fn consumers<'s>(&self, scope: &'s Scope<'s, 'e>, ready: &Sender<()>) -> ThreadHandles<'s>
     where
         'e: 's,
     {
         let slow = |s: &ClientSlot| self.setup.case.workloads[s.workload].role(s.group) == Role::Slow;
-        let (slow, tail): (Vec<ClientSlot>, Vec<ClientSlot>) = self.listeners(false).into_iter().partition(slow);
+        let scripted = |s: &ClientSlot| !ConsumerScript::of(self.setup.events, *s).is_empty();
+        let (scripted, others): (Vec<ClientSlot>, Vec<ClientSlot>) =
+            self.listeners(false).into_iter().partition(scripted);
+        let (slow, tail): (Vec<ClientSlot>, Vec<ClientSlot>) = others.into_iter().partition(slow);
         let mut handles = self.spawn(scope, ThreadRole::Consume, self.setup.case.threads.consume, &tail, Some(ready));
         handles.extend(self.spawn(scope, ThreadRole::Consume, 1, &slow, Some(ready)));
+        let each = scripted.len() as u32;
+        handles.extend(self.spawn(scope, ThreadRole::Consume, each, &scripted, Some(ready)));
         handles
     }
 
@@ -311,9 +319,11 @@ impl<D: Driver> Worker<'_, D> {
                     tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now()).min(50_000_000))).await;
                 }
                 late = now();
-                open.push((slot, self.driver.consumer(slot, Start::First).await?));
+                open.push((slot, Some(self.driver.consumer(slot, Start::First).await?)));
+            } else if ConsumerScript::of(self.setup.events, slot).begins_absent() {
+                open.push((slot, None));
             } else {
-                open.push((slot, self.driver.consumer(slot, Start::Tail).await?));
+                open.push((slot, Some(self.driver.consumer(slot, Start::Tail).await?)));
             }
         }
         report_ready(ready);
@@ -321,11 +331,12 @@ impl<D: Driver> Worker<'_, D> {
         // is nothing.
         let Some((_, origin)) = self.shared.started().await else { return Ok(()) };
         let mut all = Vec::new();
-        for (slot, mut consumer) in open {
+        for (slot, consumer) in open {
             let mut consumer_recorder = self.consumer_recorder(slot, origin);
             consumer_recorder.received.replay.begun = late;
+            let script = ConsumerScript::of(self.setup.events, slot);
             all.push(async move {
-                let result = consume(&mut consumer, &mut consumer_recorder).await;
+                let result = follow(self.driver, slot, &script, consumer, &mut consumer_recorder, &self.done).await;
                 let _ = self.done.send(ThreadReport::Consumer { slot, received: Box::new(consumer_recorder.received) });
                 // A client that fails while it is being closed has nothing to say.
                 if self.shared.stopped() { Ok(()) } else { result }
@@ -366,6 +377,8 @@ impl<D: Driver> Worker<'_, D> {
                 dead: vec![SequenceSet::default(); seen.len()],
                 first_arrivals: vec![FirstArrivals::default(); if t.members > 1 { seen.len() } else { 0 }],
                 seen,
+                member: slot.index,
+                windows: EventWindows::new(self.setup.events, origin),
                 ..Received::default()
             },
             arrived: 0,

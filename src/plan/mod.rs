@@ -12,6 +12,7 @@ pub mod messages;
 pub mod metric;
 pub mod options;
 pub mod problem;
+pub mod search;
 pub mod secrets;
 mod types;
 mod workload;
@@ -62,9 +63,12 @@ pub struct Plan {
     /// What is done to the processes of launched systems in each trial, by time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<PlannedEvent>,
+    /// The search for the highest load that keeps limits; each case is then where one begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<search::SearchPlan>,
 }
 
-/// Something that is done to a process of a launched system, or to the network.
+/// Something that is done to a process of a launched system, to the network, or to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedEvent {
     /// When, since the measured phase began.
@@ -72,12 +76,15 @@ pub struct PlannedEvent {
     pub action: Action,
     /// To which of its processes, from 0.
     pub node: u32,
+    /// To which member of the first group of each workload, from 0, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<u32>,
     /// How the network is shaped, in the words of tc(8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qdisc: Option<String>,
 }
 
-/// What can be done to a process, or to the network of the trial.
+/// What can be done to a process, to the network of the trial, or to a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -98,6 +105,12 @@ pub enum Action {
     Shape,
     /// The network is there again, and as it was.
     Mend,
+    /// A consumer comes. One whose first event this is was not there before.
+    ConsumerJoin,
+    /// A consumer leaves in order.
+    ConsumerLeave,
+    /// A consumer ends as one whose process was killed does: nobody is told.
+    ConsumerKill,
 }
 
 impl Action {
@@ -112,15 +125,33 @@ impl Action {
             Self::Cut => "cut",
             Self::Shape => "shape",
             Self::Mend => "mend",
+            Self::ConsumerJoin => "consumer-join",
+            Self::ConsumerLeave => "consumer-leave",
+            Self::ConsumerKill => "consumer-kill",
         }
     }
     /// Whether it is done to the network, and to no process.
     pub fn of_network(self) -> bool {
         matches!(self, Self::Cut | Self::Shape | Self::Mend)
     }
+    /// Whether it is done to a consumer of msgbench's own.
+    pub fn of_consumer(self) -> bool {
+        matches!(self, Self::ConsumerJoin | Self::ConsumerLeave | Self::ConsumerKill)
+    }
     /// Whether the process that was there is gone afterwards.
     pub fn ends(self) -> bool {
         matches!(self, Self::Kill | Self::Terminate | Self::Restart)
+    }
+}
+
+impl PlannedEvent {
+    /// What it is done to.
+    pub fn whom(&self) -> String {
+        match self.consumer {
+            Some(consumer) => format!("consumer {consumer}"),
+            None if self.action.of_network() => "the network".into(),
+            None => format!("node {}", self.node),
+        }
     }
 }
 

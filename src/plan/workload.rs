@@ -136,6 +136,9 @@ pub struct DeliverySpec {
     /// there is none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub history: u32,
+    /// Members of the first group that events bring, and that are not there before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late_members: u32,
 }
 
 fn is_zero(n: &u32) -> bool {

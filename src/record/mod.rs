@@ -14,6 +14,7 @@ mod packed;
 pub(crate) mod sample;
 mod secrets;
 pub mod store;
+pub mod value;
 
 pub use crate::units::calendar::{RunClock, rfc3339};
 pub use calibration::{Calibration, Floor, NEAR};

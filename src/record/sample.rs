@@ -94,6 +94,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             promises: Vec::new(),
             groups: Vec::new(),
             replay: None,
+            membership: Vec::new(),
             ledger: Ledger {
                 scheduled: SAMPLES,
                 sent: SAMPLES,
@@ -204,6 +205,7 @@ pub fn record() -> Record {
             expect: Vec::new(),
             may_break: false,
             events: Vec::new(),
+            search: None,
         },
         host: Host {
             kernel: "6.18".into(),
@@ -228,6 +230,7 @@ pub fn record() -> Record {
             reason: "no `nats-server` on PATH".into(),
             remedy: "install nats-server 2.10 or later".into(),
         }],
+        searches: Vec::new(),
         trials: vec![
             trial("nats", 1, 80.0, 25, vec![check("V1", Status::Ok), check("V6", Status::Warn)]),
             trial("reference", 1, 20.0, 0, ok()),

@@ -17,7 +17,7 @@ use super::gate;
 use super::known::KnownNames;
 use super::load::Payloads;
 use super::sweep::{SweepPoint, id, plain};
-use super::{quick, resolve, reword, shape, suits};
+use super::{quick, resolve, reword, search, shape, suits};
 use crate::plan::problem::{Problems, segments, suggest};
 use crate::plan::{Case, Plan, SystemSpec, SystemTypes};
 
@@ -377,8 +377,9 @@ impl Builder<'_> {
         let events = faults::events(&file, &systems, self.types, &mut problems);
         let percentiles = resolve::check_whole(&file, &mut problems);
         self.keep_all(problems, &none);
-        let cases = self.cases(&file, &systems, overrides.quick);
+        let mut cases = self.cases(&file, &systems, overrides.quick);
         let mut problems = Problems::default();
+        faults::members(&events, &mut cases, &mut problems);
         suits::check(&systems, &cases, self.types, &mut problems);
         let known = KnownNames {
             types: self.types,
@@ -391,8 +392,11 @@ impl Builder<'_> {
         };
         let gate = file.gate.as_ref().map(|g| gate::gate(g, known, &mut problems));
         let expect = gate::expectations(&file.expect, known, &mut problems);
+        let search = file.search.as_ref();
+        let search = search.and_then(|s| search::resolve(s, &self.document, known, &mut problems));
         self.keep_all(problems, &none);
         Some(Plan {
+            search,
             gate,
             expect,
             name: file.name,
@@ -412,7 +416,9 @@ impl Builder<'_> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let mut known = Payloads::new();
         let (mut cases, mut ids) = (Vec::new(), HashSet::new());
-        let points = self.points(&file.sweep).unwrap_or_else(|mistake| {
+        let mut sweep = file.sweep.clone();
+        sweep.extend(file.search.as_ref().and_then(search::swept));
+        let points = self.points(&sweep).unwrap_or_else(|mistake| {
             self.mistakes.push(mistake);
             vec![SweepPoint::new()]
         });

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::gate::{ExpectTable, GateTable};
+use super::search::SearchTable;
 use crate::faults::Faults;
 use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
@@ -49,6 +50,10 @@ pub struct ScenarioFile {
     /// Absolute limits that the result must keep.
     #[serde(default)]
     pub expect: Vec<ExpectTable>,
+    /// The highest load that keeps limits is searched, trial by trial; the scenario's own load is
+    /// where the search begins.
+    #[serde(default)]
+    pub search: Option<SearchTable>,
 }
 
 /// One system under measurement.
@@ -69,7 +74,7 @@ pub struct SystemTable {
     pub options: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Something that is done to a process of every launched system, or to the network.
+/// Something that is done to a process of every launched system, to the network, or to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EventTable {
@@ -79,6 +84,9 @@ pub struct EventTable {
     /// To which of its processes, from 0. Default: 0. The network is that of all.
     #[serde(default)]
     pub node: u32,
+    /// With `consumer-join`, `consumer-leave` and `consumer-kill`: which member of the first group
+    /// of each workload, from 0.
+    pub consumer: Option<u32>,
     /// With `shape`: a queueing discipline in the words of tc(8), such as
     /// `netem delay 10ms loss 1%` or `tbf rate 10mbit burst 128kb latency 1s`.
     pub qdisc: Option<String>,

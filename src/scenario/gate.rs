@@ -165,6 +165,20 @@ pub(super) fn expectations(tables: &[ExpectTable], known: KnownNames<'_>, proble
 }
 
 fn expectation(i: usize, table: &ExpectTable, known: KnownNames<'_>) -> Result<Expectation, Problem> {
+    if let Some(system) = &table.system {
+        known.system(format!("expect.{i}.system"), system)?;
+    }
+    let limit = limit(&format!("expect.{i}.that"), &table.that, table.system.as_deref(), known)?;
+    Ok(Expectation { on_inconclusive: table.on_inconclusive.unwrap_or(Policy::Fail), ..limit })
+}
+
+/// Resolves `metric < value`, written at a path.
+pub(super) fn limit(
+    path: &str,
+    that: &str,
+    system: Option<&str>,
+    known: KnownNames<'_>,
+) -> Result<Expectation, Problem> {
     const COMPARATORS: [(&str, Comparator); 5] = [
         ("<=", Comparator::AtMost),
         (">=", Comparator::AtLeast),
@@ -172,24 +186,20 @@ fn expectation(i: usize, table: &ExpectTable, known: KnownNames<'_>) -> Result<E
         ("<", Comparator::Less),
         (">", Comparator::Greater),
     ];
-    let path = format!("expect.{i}.that");
-    let split = |(sign, c): (&str, Comparator)| table.that.split_once(sign).map(|(l, r)| (l, c, r));
+    let split = |(sign, c): (&str, Comparator)| that.split_once(sign).map(|(l, r)| (l, c, r));
     let Some((left, comparator, right)) = COMPARATORS.into_iter().find_map(split) else {
-        return Err(Problem::new(path, format!("`{}` compares nothing", table.that.escape_debug()))
+        return Err(Problem::new(path, format!("`{}` compares nothing", that.escape_debug()))
             .hint("write a metric, one of < <= > >= ==, and a value: \"e2e.p99 < 5ms\""));
     };
-    if let Some(system) = &table.system {
-        known.system(format!("expect.{i}.system"), system)?;
-    }
-    let metric = metric(&path, left, known, table.system.as_deref(), CaseScope::Each)?;
-    let limit = metric.quantity.read(right.trim()).map_err(|e| Problem::new(&path, e.0))?;
+    let metric = metric(path, left, known, system, CaseScope::Each)?;
+    let limit = metric.quantity.read(right.trim()).map_err(|e| Problem::new(path, e.0))?;
     Ok(Expectation {
-        that: table.that.trim().to_string(),
+        that: that.trim().to_string(),
         metric,
         comparator,
         limit,
-        system: table.system.clone(),
-        on_inconclusive: table.on_inconclusive.unwrap_or(Policy::Fail),
+        system: system.map(str::to_owned),
+        on_inconclusive: Policy::Fail,
     })
 }
 

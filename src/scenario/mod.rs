@@ -29,6 +29,7 @@ mod read;
 mod reference;
 mod resolve;
 mod reword;
+mod search;
 mod shape;
 mod suits;
 pub mod summary;

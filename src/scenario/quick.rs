@@ -2,6 +2,7 @@
 
 use super::edit::Edit;
 use super::file::ScenarioFile;
+use crate::plan::gate::Share;
 use crate::units::Span;
 
 /// What `--quick` allows for warm-up and load of all trials, without the starts of servers.
@@ -14,6 +15,10 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
     let explicit = |key: &str| edits.iter().any(|e| e.path == ["run", key]);
     for values in file.sweep.values_mut().filter(|v| v.len() > 2) {
         values.drain(1..values.len() - 1);
+    }
+    if file.search.is_some() {
+        // Each load point is a search of its own.
+        file.sweep.values_mut().for_each(|values| values.truncate(1));
     }
     let cases = file.system.len().max(1) * file.sweep.values().map(Vec::len).product::<usize>().max(1);
     let share = QUICK.0 / cases as u64;
@@ -32,6 +37,13 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
         // A bound and no length: it ends when everything is accounted for, which a cold Kafka
         // takes seconds for.
         run.drain = run.drain.min(Span::secs(4));
+    }
+    if let Some(search) = &mut file.search {
+        // It shows that a search works, and about where the limit is.
+        search.width = Some(Share(search.width.map_or(0.3, |w| w.0.max(0.3))));
+        search.lead = Some(1);
+        search.searches = Some(1);
+        search.most_trials = Some(search.most_trials.unwrap_or(16).min(16));
     }
     let factor = if before.0 == 0 { 1.0 } else { run.duration.0 as f64 / before.0 as f64 };
     let after = run.duration;

@@ -14,7 +14,7 @@ use super::{Overrides, parse, schema};
 use crate::plan::SystemTypes;
 
 /// An example of each key; a key within a table has that of the table.
-const EXAMPLES: [(&str, &str); 73] = [
+const EXAMPLES: &[(&str, &str)] = &[
     ("name", "name = \"orders\""),
     ("question", "question = \"How late are orders?\""),
     ("system", "[[system]]"),
@@ -71,6 +71,7 @@ const EXAMPLES: [(&str, &str); 73] = [
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),
     ("event.node", "node = 1"),
+    ("event.consumer", "consumer = 1"),
     ("event.qdisc", "qdisc = \"netem delay 10ms loss 1%\""),
     ("faults", "[faults]"),
     ("run", "[run]"),
@@ -94,6 +95,14 @@ const EXAMPLES: [(&str, &str); 73] = [
     ("expect", "[[expect]]"),
     ("expect.that", "that = \"e2e.p99 < 5ms\""),
     ("expect.system", "system = \"nats-2.11\""),
+    ("search", "[search]"),
+    ("search.limits", "limits = [\"e2e.p99 < 20ms\", \"ledger.lost == 0\"]"),
+    ("search.parameter", "parameter = \"workload.consumers\""),
+    ("search.values", "values = [1, 2, 4, 8]"),
+    ("search.width", "width = \"5%\""),
+    ("search.min", "min = \"100/s\""),
+    ("search.max", "max = \"1M/s\""),
+    ("search.searches", "searches = 5"),
 ];
 
 const PATTERNS: [&str; 8] =
@@ -121,7 +130,7 @@ pub fn reference(types: &SystemTypes) -> String {
     ] {
         let _ = write!(out, "\n{}\n", wrapped(paragraph));
     }
-    let parts: [(&str, &str, &str); 12] = [
+    let parts: [(&str, &str, &str); 13] = [
         ("", "The file", "Before the first table."),
         ("system", "`[[system]]`", "What is measured; several are put to the same load."),
         ("workload", "`[[workload]]`", "A stream of messages; several are driven at once."),
@@ -132,7 +141,8 @@ pub fn reference(types: &SystemTypes) -> String {
         ("sweep", "`[sweep]`", "Settings of `workload` or `run` to vary: a path, and a list of values."),
         ("gate", "`[gate]`", "When a change against a baseline is a regression."),
         ("expect", "`[[expect]]`", "Absolute limits."),
-        ("event", "`[[event]]`", "What is done to the processes of launched systems, or to the network."),
+        ("search", "`[search]`", "The highest load that keeps limits is searched; see [capacity.md](capacity.md)."),
+        ("event", "`[[event]]`", "What is done to the processes of launched systems, to the network, or to consumers."),
         ("faults", "`[faults]`", "How the launched reference broker misbehaves; see [failures.md](failures.md)."),
     ];
     let tables: Vec<&str> = parts.iter().map(|(path, ..)| *path).collect();
@@ -381,7 +391,9 @@ mod tests {
         let mut paths = Vec::new();
         for part in ["", "workload.load", "workload.payload", "workload.delivery"] {
             paths.extend(
-                keys(&schema, at(&schema, part), part, &["faults", "gate", "expect"]).into_iter().map(|k| k.path),
+                keys(&schema, at(&schema, part), part, &["faults", "gate", "expect", "search"])
+                    .into_iter()
+                    .map(|k| k.path),
             );
         }
         assert!(paths.len() > 60, "{paths:?}");
@@ -389,7 +401,8 @@ mod tests {
             assert!(example(path).is_some(), "{path} has no example");
         }
         for (path, _) in EXAMPLES {
-            let known = paths.iter().any(|p| p == path) || path.starts_with("gate.") || path.starts_with("expect.");
+            let known = paths.iter().any(|p| p == path)
+                || ["gate.", "expect.", "search."].iter().any(|part| path.starts_with(part));
             assert!(known, "{path} is no key");
         }
     }

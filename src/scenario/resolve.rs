@@ -371,6 +371,7 @@ fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Pr
         max_deliver,
         slow: d.slow,
         history,
+        late_members: 0,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::suits::unsuited;
+use crate::plan::search::{Parameter, SearchPlan};
 use crate::plan::{Arrivals, BringUp, Case, Content, Keys, Load, PayloadSize, Plan, Profile, SystemTypes, Workload};
 use crate::units::{Span, count};
 
@@ -19,6 +20,22 @@ fn trial_bound(case: &Case) -> Span {
 pub fn wall_time(plan: &Plan) -> Span {
     let round = plan.cases.iter().fold(0u64, |sum, c| sum.saturating_add(trial_bound(c).0));
     Span(round.saturating_mul(u64::from(plan.trials)))
+}
+
+/// Trials of a search, as a rule: the median of simulated ones.
+const SEARCHED: u64 = 30;
+/// What a trial takes besides its load: the start of the system, the last messages.
+const BESIDES: Span = Span::secs(1);
+
+/// How many searches a plan asks for, and about how long they take.
+fn searched(plan: &Plan, search: &SearchPlan) -> (u64, Span) {
+    let values = match &search.parameter {
+        Parameter::Rate { .. } => 1,
+        Parameter::Listed { values, .. } => values.len().max(1),
+    };
+    let each = (plan.cases.len() / values) as u64 * u64::from(search.searches);
+    let trial = plan.cases.first().map_or(0, |c| c.phases.warmup.0.saturating_add(c.phases.measure.0));
+    (each, Span((trial + BESIDES.0).saturating_mul(SEARCHED).saturating_mul(each)))
 }
 
 /// Latency samples of one trial: deliveries, or answers. None where the system decides.
@@ -141,8 +158,8 @@ fn conditions(plan: &Plan) -> Vec<(&'static str, String)> {
     for e in &plan.events {
         let whom = match &e.qdisc {
             Some(qdisc) => format!("the network: {qdisc}"),
-            None if e.action.of_network() => "the network".into(),
-            None => format!("node {} of each system", e.node),
+            None if e.action.of_network() || e.action.of_consumer() => e.whom(),
+            None => format!("{} of each system", e.whom()),
         };
         out.push(("event", format!("at {}: {} {whom}", e.at, e.action.name())));
     }
@@ -236,6 +253,14 @@ pub fn describe(plan: &Plan, types: &SystemTypes) -> String {
     line("", "");
     conditions(plan).iter().for_each(|(key, text)| line(key, text));
     line("cases", &format!("{} ({} systems x {} points)", plan.cases.len(), plan.systems.len(), points.len()));
+    if let Some(search) = &plan.search {
+        let (each, time) = searched(plan, search);
+        let limits: Vec<&str> = search.limits.iter().map(|l| l.that.as_str()).collect();
+        line("search", &format!("{}; the two loads that are left at most {} apart", limits.join(", "), search.width));
+        line("trials", &format!("about {SEARCHED} for each of {each} searches, seed {}", plan.seed));
+        line("time", &format!("about {}", about(time)));
+        return out;
+    }
     line("trials", &format!("{} of each case, seed {}", plan.trials, plan.seed));
     line("time", &format!("at most {} once connected", about(wall_time(plan))));
     out

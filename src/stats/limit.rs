@@ -48,7 +48,8 @@ pub fn most_over(total: u64, p: f64, confidence: f64) -> Option<u64> {
 pub fn proves(total: u64, over: u64, p: f64, confidence: f64, phi: f64) -> bool {
     let phi = phi.max(1.0);
     let (total, over) = ((total as f64 / phi).floor() as u64, (over as f64 / phi).ceil() as u64);
-    over <= total && most_over(total, p, confidence).is_some_and(|most| over <= most)
+    // What `most_over` seeks, asked of this number alone.
+    over <= total && odds(total - over, over, p) <= 1.0 - confidence
 }
 
 /// Whether the same messages prove the contrary: that more than the share 1 - p exceeds the limit.

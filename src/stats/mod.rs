@@ -22,6 +22,7 @@ pub mod multiple;
 pub mod quantile;
 pub mod queue;
 pub mod ranks;
+pub mod search;
 pub mod series;
 pub mod shift;
 pub mod variance;

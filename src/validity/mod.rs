@@ -12,12 +12,14 @@ mod noise;
 mod outcome;
 mod steadiness;
 mod trust;
+mod vote;
 mod within;
 
 pub use checks::CheckInput;
 pub use noise::Sends;
 pub use steadiness::BlockFlow;
 pub use trust::excess;
+pub use vote::{LimitsHeld, VoteCast, vote};
 
 use crate::plan::Case;
 use crate::record::{Calibration, Interval, TaggedInterval, Trial};

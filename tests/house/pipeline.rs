@@ -161,3 +161,61 @@ fn outside(folder: &Path, needed: &mut BTreeSet<String>) {
         }
     }
 }
+
+/// The sources below a file that another crate takes in by its path.
+fn taken_in(file: &Path) -> Vec<PathBuf> {
+    if file.file_name().is_none_or(|name| name != "mod.rs") {
+        return vec![file.to_path_buf()];
+    }
+    let mut found = Vec::new();
+    let mut folders = vec![file.parent().unwrap().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|e| e == "rs") => found.push(path),
+                false => {}
+            }
+        }
+    }
+    found
+}
+
+/// What sources import from a place of the crate: the names after it, also in braces.
+fn imported(text: &str, place: &str) -> BTreeSet<String> {
+    let uses = text.split("use ").skip(1).filter_map(|rest| rest.split_once(';')).map(|(path, _)| path);
+    let names = uses.filter_map(|path| path.strip_prefix(place)).flat_map(|rest| {
+        let rest = rest.trim_start_matches('{').trim_end_matches('}');
+        rest.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
+    });
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// A fuzz target that takes sources in by path stands in for what these import: a name that is
+/// changed in the crate is changed there. Building them needs a nightly compiler, so a pull request
+/// would not tell.
+#[test]
+fn fuzz_targets_stand_in_for_what_they_take_in() {
+    let mut held = 0;
+    for entry in std::fs::read_dir(root().join("scripts/fuzz/fuzz_targets")).unwrap() {
+        let target = entry.unwrap().path();
+        let text = std::fs::read_to_string(&target).unwrap();
+        let paths = text.split("#[path = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        for taken in paths.filter(|path| path.contains("/src/")).map(|path| target.parent().unwrap().join(path)) {
+            for source in taken_in(&taken) {
+                let all = imported(&std::fs::read_to_string(&source).unwrap(), "crate::broker::shared::");
+                for name in all {
+                    held += 1;
+                    let defined = [format!("fn {name}("), format!("struct {name} "), format!("mod {name} ")];
+                    assert!(
+                        defined.iter().any(|d| text.contains(d)),
+                        "{} needs broker::shared::{name}, which {} does not define",
+                        source.display(),
+                        target.display()
+                    );
+                }
+            }
+        }
+    }
+    assert!(held > 1, "nothing was looked at");
+}

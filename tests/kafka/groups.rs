@@ -34,6 +34,7 @@ fn every_group_has_everything_and_members_share_it() {
         (json!({ "assignor": "cooperative-sticky" }), Some("cooperative-sticky")),
         (json!({ "assignor": "range", "static-members": true }), Some("range")),
         (json!({ "consumers": "assign" }), None),
+        (json!({ "group-protocol": "consumer" }), None),
     ] {
         let bench = open_at(url, options.clone(), &workload(6, 2, 3));
         let mut members: Vec<_> = (0..6).map(|i| bench.consumer(i / 3, i % 3, Start::Tail)).collect();
@@ -54,6 +55,8 @@ fn every_group_has_everything_and_members_share_it() {
         if let Some(strategy) = settings {
             assert_eq!(bench.guarantee("consumer partition.assignment.strategy"), strategy);
         }
+        let protocol = if options.get("group-protocol").is_some() { "consumer" } else { "classic" };
+        assert_eq!(bench.guarantee("consumer group.protocol"), protocol, "{options}");
         bench.close(producer);
         drop(members);
         let begun = Instant::now();

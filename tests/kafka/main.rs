@@ -12,5 +12,6 @@ mod needs;
 #[cfg(feature = "kafka-tls")]
 mod secure;
 mod service;
+mod share;
 mod support;
 mod transactions;

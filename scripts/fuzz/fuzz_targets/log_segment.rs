@@ -21,7 +21,7 @@ mod log;
 /// The one word of the broker that the engine needs.
 mod broker {
     pub mod shared {
-        pub fn complain(words: impl std::fmt::Display) {
+        pub fn log_error(words: impl std::fmt::Display) {
             eprintln!("{words}");
         }
     }

@@ -69,6 +69,7 @@ fn record(trials: Vec<Trial>, host: &Host, types: &SystemTypes) -> Result<Record
         order: Vec::new(),
         skipped: Vec::new(),
         trials,
+        searches: Vec::new(),
     })
 }
 

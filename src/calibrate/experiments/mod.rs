@@ -1,6 +1,7 @@
 //! The experiments, numbered as in docs/calibration.md.
 
 mod arrival;
+mod capacity;
 pub mod clock;
 mod compare;
 mod counts;
@@ -19,7 +20,7 @@ use super::context::ExperimentContext;
 type RunExperiment = fn(&ExperimentContext<'_>) -> Result<Vec<Experiment>, CalibrateError>;
 
 /// What is run after clock and floor, with what is said meanwhile.
-pub const ALL: [(&str, RunExperiment); 10] = [
+pub const ALL: [(&str, RunExperiment); 11] = [
     ("a stalled broker, and the same as a closed loop sees it", stall::stall),
     ("queues with known service times, and Little's law", queue::queues),
     ("two delays, one of them rare", delay::mixture),
@@ -30,6 +31,7 @@ pub const ALL: [(&str, RunExperiment); 10] = [
     ("the recorder against sorting", recorder::recorder),
     ("messages that come together", arrival::arrival),
     ("comparisons of the broker with itself, and with a slower one", compare::comparisons),
+    ("searches for a known limit", capacity::search),
 ];
 
 fn experiment(

@@ -162,6 +162,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
             expect: Vec::new(),
             may_break: false,
             events: Vec::new(),
+            search: None,
         },
         host: Host { cpu: UNKNOWN.into(), kernel: UNKNOWN.into(), clocksource: UNKNOWN.into(), ..Host::default() },
         started_at: String::new(),
@@ -171,6 +172,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
         order: vec![(1, "foreign".into())],
         skipped: Vec::new(),
         trials: vec![trial],
+        searches: Vec::new(),
     }
 }
 
@@ -212,6 +214,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
                 promises: Vec::new(),
                 groups: Vec::new(),
                 replay: None,
+                membership: Vec::new(),
             })
             .collect(),
         broker: None,

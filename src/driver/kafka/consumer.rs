@@ -10,6 +10,7 @@ use super::options::CommitMode;
 use super::producer::TopicWriter;
 use super::reader::{BatchReader, ReceivedMessage};
 use super::retry::Retries;
+use super::share::ShareConsumer;
 use crate::driver::{Consumer, Disposition, DriverError, Incident, Incidents, Incoming, MessageSink};
 use crate::load::message::open;
 use crate::units::Nanos;
@@ -27,8 +28,43 @@ pub(super) struct ReplyWriter {
     pub(super) owed: Option<ReceivedMessage>,
 }
 
+/// A consumer, in whichever way it comes by its messages.
 #[derive(Debug)]
-pub struct KafkaConsumer {
+pub enum KafkaConsumer {
+    /// From partitions of its own.
+    Partitions(Box<PartitionConsumer>),
+    /// From partitions that it shares with others.
+    Shared(Box<ShareConsumer>),
+}
+
+impl Consumer for KafkaConsumer {
+    async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
+        match self {
+            Self::Partitions(consumer) => consumer.receive(sink, limit).await,
+            Self::Shared(consumer) => consumer.receive(sink, limit).await,
+        }
+    }
+
+    fn settle(&mut self, messages: usize) -> Result<(), DriverError> {
+        match self {
+            // Offsets are committed, whatever is on hold.
+            Self::Partitions(_) => {}
+            Self::Shared(consumer) => consumer.settle(messages),
+        }
+        Ok(())
+    }
+
+    fn abandon(self) {
+        match self {
+            Self::Partitions(mut consumer) => consumer.grouped = false,
+            Self::Shared(mut consumer) => consumer.silence(),
+        }
+    }
+}
+
+/// Reads partitions that nobody else of its group reads, through librdkafka.
+#[derive(Debug)]
+pub struct PartitionConsumer {
     pub(super) reader: BatchReader,
     pub(super) answers: Option<ReplyWriter>,
     /// Where messages are rejected.
@@ -43,7 +79,7 @@ pub struct KafkaConsumer {
     pub(super) signal: QueueSignal,
 }
 
-impl KafkaConsumer {
+impl PartitionConsumer {
     /// Takes the replies to commits that are here.
     fn committed(&mut self) {
         while let Some(event) = self.commits.event(0) {
@@ -104,7 +140,7 @@ impl KafkaConsumer {
     }
 }
 
-impl KafkaConsumer {
+impl PartitionConsumer {
     /// Sees to what was rejected, takes a batch; false when nothing is here.
     async fn fill(&mut self, sink: &mut impl MessageSink) -> Result<bool, DriverError> {
         let mut again = false;
@@ -125,7 +161,7 @@ impl KafkaConsumer {
     }
 }
 
-impl Consumer for KafkaConsumer {
+impl PartitionConsumer {
     async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
         self.settle().await?;
         self.answer().await?;
@@ -169,7 +205,7 @@ impl Consumer for KafkaConsumer {
     }
 }
 
-impl Drop for KafkaConsumer {
+impl Drop for PartitionConsumer {
     fn drop(&mut self) {
         if self.grouped {
             self.reader.leave(LEAVE);

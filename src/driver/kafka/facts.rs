@@ -33,7 +33,8 @@ const PRODUCER: [&str; 9] = [
     "max.in.flight",
     "partitioner",
 ];
-const CONSUMER: [&str; 6] = [
+const CONSUMER: [&str; 7] = [
+    "group.protocol",
     "isolation.level",
     "fetch.wait.max.ms",
     "fetch.min.bytes",
@@ -82,11 +83,17 @@ impl KafkaDriver {
         self.of_topic(&topic, &mut say);
         say("brokers", self.admin.brokers()?.to_string());
         self.of_consumers(&topic, &mut say);
+        for (key, value) in self.share.iter().flat_map(|s| &s.settings) {
+            say(&format!("group {key}"), value.clone());
+        }
         self.of_clients(&mut say)?;
         let (_, library) = rdkafka::util::get_rdkafka_version();
         Ok(Facts {
             version: "Apache Kafka protocol".to_owned(),
-            client: format!("librdkafka {library}"),
+            client: match self.share {
+                None => format!("librdkafka {library}"),
+                Some(_) => format!("librdkafka {library}; share groups by msgbench {}", env!("CARGO_PKG_VERSION")),
+            },
             guarantees: self.guarantees(&topic),
             settings: all,
         })
@@ -128,7 +135,10 @@ impl KafkaDriver {
                 Stated::new(level, format!("synced every {messages} messages or {ms} ms"))
             }
         };
-        let order = Stated::new(Order::Partition, "per producer and partition");
+        let order = match self.share {
+            None => Stated::new(Order::Partition, "per producer and partition"),
+            Some(_) => Stated::new(Order::Unpromised, "none: members take messages of one partition in turn"),
+        };
         Guarantees { delivery, order, acknowledgement, durability }
     }
 
@@ -144,7 +154,12 @@ impl KafkaDriver {
                 0 => String::new(),
                 n => format!(", {n} deliveries, then a dead-letter topic"),
             };
-            say("redelivery", format!("by consumers, from a retry topic of their group{limit}"));
+            let words = match &self.share {
+                None => format!("by consumers, from a retry topic of their group{limit}"),
+                Some(share) if share.writes_dead_letters() => format!("by the broker{limit} of the group"),
+                Some(_) => format!("by the broker{}", limit.replace("then a dead-letter topic", "then archived")),
+            };
+            say("redelivery", words);
         }
         if let Some(ServiceTarget::Topic { topic, reply_topic, correlation_header }) =
             self.workloads.iter().find_map(|w| w.target.as_ref())
@@ -170,15 +185,17 @@ impl KafkaDriver {
         let consumers = match o.consumers {
             PartitionAssignment::Assign => "partitions assigned by msgbench",
             PartitionAssignment::Group => "in consumer groups",
+            PartitionAssignment::Share => "in share groups",
         };
         say("consumers", consumers.into());
         let members = self.workloads[0].topology.members;
-        if members as i32 > topic.partitions {
+        if members as i32 > topic.partitions && o.consumers != PartitionAssignment::Share {
             let (idle, busy) = (members as i32 - topic.partitions, topic.partitions);
             say("idle consumers", format!("{idle} of {members} in a group: there are {busy} partitions"));
         }
         let commit = match o.commit {
             _ if o.consumers == PartitionAssignment::Assign => "none",
+            _ if o.consumers == PartitionAssignment::Share => "each message is acknowledged, with the next fetch",
             CommitMode::Auto => "automatic",
             CommitMode::Sync => "after each batch, waited for",
             CommitMode::Async => "after each batch, not waited for",

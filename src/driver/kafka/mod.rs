@@ -13,12 +13,14 @@
 //! back.
 //! # Scope
 //! Single messages are redelivered by retry topics (`retry`), because a group has one committed
-//! offset for each partition. No share groups (KIP-932): librdkafka has none.
+//! offset for each partition. librdkafka has no share groups (KIP-932): `share` is a consumer of
+//! our own for them.
 //! # Rejected
 //! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue.
 //! `StreamConsumer`: a message a poll.
 
 mod admin;
+mod choices;
 mod consumer;
 mod facts;
 mod health;
@@ -30,13 +32,16 @@ mod reader;
 mod retry;
 mod scalar;
 mod service;
+mod set_up;
+mod share;
+mod share_groups;
 mod transform;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-pub use consumer::KafkaConsumer;
+pub use consumer::{KafkaConsumer, PartitionConsumer};
 pub use producer::KafkaProducer;
 
 use self::admin::{Admin, TopicFacts};
@@ -49,7 +54,8 @@ use self::producer::TopicWriter;
 use self::reader::BatchReader;
 use self::retry::Retries;
 use self::service::Correlation;
-use self::transform::{TransformParts, Transformer};
+use self::share_groups::ShareSetUp;
+use self::transform::Transformer;
 use super::{ClientSlot, Driver, DriverError, Facts, Incidents, Start, Target};
 use crate::plan::options::OptionSet;
 use crate::plan::{ServiceTarget, Workload};
@@ -68,6 +74,8 @@ pub struct KafkaDriver {
     created: Vec<String>,
     groups: Mutex<BTreeMap<(usize, u32), ConsumerGroup>>,
     transformers: Vec<Transformer>,
+    /// Where consumers are members of share groups.
+    share: Option<ShareSetUp>,
     facts: Facts,
     incidents: Incidents,
 }
@@ -132,7 +140,11 @@ impl KafkaDriver {
         let name = self.group(slot);
         let topic = self.source(slot.workload);
         let partitions = self.topics[slot.workload].partitions;
-        let members = self.workloads[slot.workload].topology.members as usize;
+        let w = &self.workloads[slot.workload];
+        let members = w.topology.members as usize;
+        // Those that come later are not waited for.
+        let late = if slot.group == 0 { w.delivery.late_members as usize } else { 0 };
+        let expected = members - late.min(members);
         {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
             let group = groups.entry((slot.workload, slot.group)).or_default();
@@ -149,7 +161,7 @@ impl KafkaDriver {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
             let group = groups.entry((slot.workload, slot.group)).or_default();
             group.members.push(Arc::downgrade(reader.client()));
-            (group.members.len() == members).then(|| group.members.clone())
+            (group.members.len() == expected).then(|| group.members.clone())
         };
         let Some(all) = all else { return Ok(reader) };
         let deadline = Instant::now() + self.target.timeout;
@@ -158,7 +170,7 @@ impl KafkaDriver {
             let dealt: Vec<usize> = clients.iter().map(|c| BatchReader::assigned(c)).collect();
             let busy = dealt.iter().filter(|n| **n > 0).count();
             if dealt.iter().sum::<usize>() == partitions as usize
-                && busy == members.min(partitions as usize)
+                && busy == expected.min(partitions as usize)
                 && clients.iter().all(|c| BatchReader::joined(c))
             {
                 return Ok(reader);
@@ -212,6 +224,12 @@ impl KafkaDriver {
         Retries::new(reader, &client, (&again, &dead), (slot.index, members), w, &self.incidents)
     }
 
+    /// Has a group removed at the end.
+    fn note_group(&self, slot: ClientSlot) {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.entry((slot.workload, slot.group)).or_default();
+    }
+
     fn signal(&self) -> Result<QueueSignal, DriverError> {
         QueueSignal::new().map_err(|e| DriverError::Lost { url: "eventfd".into(), words: e.to_string() })
     }
@@ -243,6 +261,7 @@ impl Driver for KafkaDriver {
             created: Vec::new(),
             groups: Mutex::default(),
             transformers: Vec::new(),
+            share: None,
             facts: Facts::default(),
             incidents,
         };
@@ -296,6 +315,9 @@ impl Driver for KafkaDriver {
     }
 
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<KafkaConsumer, DriverError> {
+        if let Some(share) = &self.share {
+            return self.member(share, slot, start).await;
+        }
         let w = &self.workloads[slot.workload];
         let signal = self.signal()?;
         let grouped = self.options.consumers == PartitionAssignment::Group;
@@ -316,7 +338,9 @@ impl Driver for KafkaDriver {
         }
         let commit = if grouped { self.options.commit } else { CommitMode::None };
         let incidents = self.incidents.clone();
-        Ok(KafkaConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, signal })
+        let consumer =
+            PartitionConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, signal };
+        Ok(KafkaConsumer::Partitions(Box::new(consumer)))
     }
 
     async fn cleanup(mut self) -> Result<(), DriverError> {
@@ -327,84 +351,13 @@ impl Driver for KafkaDriver {
         if self.options.exactly_once.is_some() {
             names.extend((0..self.workloads.len()).map(|workload| self.transform_group(workload)));
         }
-        self.admin.remove(&self.created, &names).await
-    }
-}
-
-impl KafkaDriver {
-    /// Creates the topics and reads back what there is.
-    async fn set_up(&mut self) -> Result<(), DriverError> {
-        for workload in 0..self.workloads.len() {
-            let w = self.workloads[workload].clone();
-            let name = self.topic(workload);
-            if self.options.existing_topic.is_none() && w.target.is_none() {
-                let settings = self.options.topic_settings(&w);
-                self.create(&name, w.topology.channels as i32, &settings).await?;
-            }
-            let found = self.admin.topic(&name).await?;
-            self.admissible(&name, &w, &found)?;
-            let partitions = found.partitions;
-            self.topics.push(found);
-            if self.options.exactly_once.is_some() {
-                self.transform(workload, partitions).await?;
-            }
-            for group in 0..if retry::wanted(&w) { w.topology.groups } else { 0 } {
-                let (again, dead) = self.retry_topics(workload, group);
-                let settings = self.options.topic_settings(&w);
-                for (name, partitions) in [(again, retry::levels(&w) * w.topology.members), (dead, 1)] {
-                    self.create(&name, partitions as i32, &settings).await?;
-                    self.admin.topic(&name).await?;
-                }
-            }
-            if let Some(ServiceTarget::Topic { reply_topic, .. }) = &w.target {
-                let partitions = self.admin.topic(reply_topic).await?.partitions;
-                self.answered.insert(workload, partitions);
-            } else if w.topology.reply {
-                let name = self.reply_topic(workload);
-                self.create(&name, w.topology.producers as i32, &self.options.topic_settings(&w)).await?;
-                self.admin.topic(&name).await?;
-            }
+        // Groups first: a share group whose topic is gone is deleted only after a minute of retries
+        // (Kafka 4.4.0).
+        let removed = self.admin.remove(&[], &names).await.and(self.admin.remove(&self.created, &[]).await);
+        match &self.share {
+            Some(share) => removed.and(share.forget().await),
+            None => removed,
         }
-        self.facts = self.read_back()?;
-        Ok(())
-    }
-
-    fn transform_group(&self, workload: usize) -> String {
-        format!("{}-transform", self.topic(workload))
-    }
-
-    /// Copies what is published to the topic that consumers read, in transactions.
-    async fn transform(&mut self, workload: usize, partitions: i32) -> Result<(), DriverError> {
-        let (input, output) = (self.topic(workload), self.source(workload));
-        let settings = self.options.topic_settings(&self.workloads[workload]);
-        self.create(&output, partitions, &settings).await?;
-        self.admin.topic(&output).await?;
-        let group = self.transform_group(workload);
-        let alone = [("group.id", group.clone()), ("enable.auto.commit", "false".into())];
-        let parts = TransformParts {
-            reader: self.client(ClientKind::Consumer, workload, &alone)?,
-            start: Partitions::of(&input, (0..partitions).map(|p| (p, 0))),
-            writer: self.client(ClientKind::Producer, workload, &[("transactional.id", group)])?,
-            input,
-            output,
-            size: self.options.transaction_size as usize,
-            interval: self.options.transaction_interval.duration(),
-            timeout: self.target.timeout,
-            incidents: self.incidents.clone(),
-        };
-        self.transformers.push(Transformer::start(parts, &without_credentials(&self.target.url))?);
-        Ok(())
-    }
-
-    async fn create(
-        &mut self,
-        name: &str,
-        partitions: i32,
-        settings: &BTreeMap<String, String>,
-    ) -> Result<(), DriverError> {
-        self.admin.create(name, partitions, self.options.replicas, settings).await?;
-        self.created.push(name.to_owned());
-        Ok(())
     }
 }
 

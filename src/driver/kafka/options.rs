@@ -11,8 +11,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+pub(super) use super::choices::{Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment};
+use super::choices::{Assignor, Compression, GroupProtocol};
 use super::native::{ClientKind, ClientSettings};
 use super::scalar::Scalar;
+use super::share::ShareOptions;
 use crate::driver::{DriverError, Target};
 use crate::plan::address::KAFKA;
 use crate::plan::options::{home, read, sensitive};
@@ -52,6 +55,10 @@ pub(super) struct KafkaOptions {
     #[schemars(extend("secret" = "none"))]
     pub(super) existing_topic: Option<String>,
     pub(super) consumers: PartitionAssignment,
+    /// With `consumers = "share"`: how they fetch and acknowledge.
+    share: Option<ShareOptions>,
+    /// Who deals partitions out to the members of a group.
+    group_protocol: GroupProtocol,
     assignor: Option<Assignor>,
     static_members: bool,
     pub(super) commit: CommitMode,
@@ -86,6 +93,8 @@ impl Default for KafkaOptions {
             topic: BTreeMap::new(),
             existing_topic: None,
             consumers: PartitionAssignment::Group,
+            share: None,
+            group_protocol: GroupProtocol::Classic,
             assignor: None,
             static_members: false,
             commit: CommitMode::Auto,
@@ -100,105 +109,6 @@ impl Default for KafkaOptions {
             _broker: IgnoredAny,
         }
     }
-}
-
-/// Who must have a message before it is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "Scalar")]
-pub(super) enum Acks {
-    None,
-    Leader,
-    All,
-}
-
-impl TryFrom<Scalar> for Acks {
-    type Error = String;
-    fn try_from(value: Scalar) -> Result<Self, String> {
-        match value.to_string().as_str() {
-            "0" => Ok(Self::None),
-            "1" => Ok(Self::Leader),
-            "all" | "-1" => Ok(Self::All),
-            other => Err(format!("it is 0, 1 or \"all\", not {other:?}")),
-        }
-    }
-}
-
-impl Acks {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::None => "0",
-            Self::Leader => "1",
-            Self::All => "all",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Compression {
-    None,
-    Lz4,
-    Zstd,
-    Gzip,
-    Snappy,
-}
-
-/// How consumers come by their partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum PartitionAssignment {
-    /// The broker's group protocol deals them out.
-    Group,
-    /// msgbench does, in turn; nothing is committed unless asked for.
-    Assign,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Assignor {
-    Range,
-    Roundrobin,
-    CooperativeSticky,
-}
-
-/// When a consumer commits how far it has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum CommitMode {
-    /// librdkafka does, every `commit-interval`.
-    Auto,
-    /// After each batch, and the next batch waits for it.
-    Sync,
-    /// After each batch, without waiting.
-    Async,
-    /// Never.
-    None,
-}
-
-/// Whether messages of unfinished and aborted transactions are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Isolation {
-    ReadCommitted,
-    ReadUncommitted,
-}
-
-impl Isolation {
-    pub(super) fn setting(self) -> &'static str {
-        match self {
-            Self::ReadCommitted => "read_committed",
-            Self::ReadUncommitted => "read_uncommitted",
-        }
-    }
-}
-
-/// How exactly-once is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum ExactlyOnce {
-    /// Messages go through an input topic, a transformer that copies them within transactions, and
-    /// an output topic.
-    Transactional,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -249,6 +159,11 @@ impl KafkaOptions {
     /// The option that stands against it.
     pub(super) fn suit(map: &serde_json::Map<String, serde_json::Value>, workloads: &[Workload]) -> Result<(), String> {
         let options = Self::from_map(map)?;
+        if options.consumers == PartitionAssignment::Share
+            && let Some(w) = workloads.iter().find(|w| w.topology.reply)
+        {
+            return Err(format!("option `consumers`: {} has responders, and share groups answer nothing", w.name));
+        }
         let against = match () {
             () if options.exactly_once.is_some() => "exactly-once",
             () if options.existing_topic.is_some() => "existing-topic",
@@ -301,9 +216,19 @@ impl KafkaOptions {
         if transactional && options.existing_topic.is_some() {
             return refuse("transactions need topics of their own; remove `existing-topic`");
         }
-        if transactional && (options.acks != Acks::All || options.consumers == PartitionAssignment::Assign) {
+        if transactional && (options.acks != Acks::All || options.consumers != PartitionAssignment::Group) {
             return refuse(
                 "transactions need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `exactly-once`",
+            );
+        }
+        options.fit_for_sharing()?;
+        if options.group_protocol == GroupProtocol::Consumer && options.consumers != PartitionAssignment::Group {
+            return refuse("option `group-protocol`: only consumers = \"group\" have one; remove one of the two");
+        }
+        if options.group_protocol == GroupProtocol::Consumer && options.assignor.is_some() {
+            return refuse(
+                "option `assignor`: with group-protocol = \"consumer\" the broker assigns; remove it, or write \
+                 raw = { \"group.remote.assignor\" = \"uniform\" }",
             );
         }
         let scram = options.sasl.as_ref().is_some_and(|s| s.mechanism.starts_with("SCRAM"));
@@ -311,6 +236,35 @@ impl KafkaOptions {
             return refuse(NO_OPENSSL);
         }
         Ok(options)
+    }
+
+    /// Whether what is written goes with share groups, or without them.
+    fn fit_for_sharing(&self) -> Result<(), String> {
+        if self.consumers != PartitionAssignment::Share {
+            return match self.share {
+                Some(_) => Err("option `share`: it is for consumers = \"share\"; add that, or remove it".into()),
+                None => Ok(()),
+            };
+        }
+        self.share().check()?;
+        let against = [
+            ("assignor", self.assignor.is_some()),
+            ("static-members", self.static_members),
+            ("commit", self.commit != CommitMode::Auto),
+            ("tls", self.tls.is_some()),
+            ("sasl", self.sasl.as_ref().is_some_and(|s| s.mechanism != plain())),
+        ];
+        match against.iter().find(|(_, written)| *written) {
+            Some((option, _)) => Err(format!(
+                "option `{option}`: members of share groups do not have it; remove it, or consumers = \"share\""
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// How members of share groups fetch and acknowledge.
+    pub(super) fn share(&self) -> ShareOptions {
+        self.share.clone().unwrap_or_default()
     }
 
     /// The options of `target`.
@@ -409,8 +363,14 @@ impl KafkaOptions {
                 // librdkafka ends a client whose group has lost its broker only after a session, on
                 // a busy thread; and a static member never leaves: its place is kept for a session.
                 // So: Kafka's default of before 3.0, and the shortest session that brokers allow.
-                let session = if self.static_members { STATIC_SESSION_MS } else { SESSION_MS };
-                set("session.timeout.ms", session.to_string());
+                // With the protocol of KIP-848 sessions are the broker's to set.
+                match self.group_protocol {
+                    GroupProtocol::Classic => {
+                        let session = if self.static_members { STATIC_SESSION_MS } else { SESSION_MS };
+                        set("session.timeout.ms", session.to_string());
+                    }
+                    GroupProtocol::Consumer => set("group.protocol", "consumer".into()),
+                }
                 // Every start is an explicit offset; this is for offsets that retention has removed
                 // meanwhile.
                 set("auto.offset.reset", "earliest".into());

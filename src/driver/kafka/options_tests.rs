@@ -48,6 +48,49 @@ fn options_exclude_each_other_where_kafka_does() {
 }
 
 #[test]
+fn what_share_groups_and_the_new_protocol_do_not_have_is_named() {
+    for (options, says) in [
+        (serde_json::json!({ "share": { "batch": 10 } }), "option `share`: it is for consumers = \"share\""),
+        (serde_json::json!({ "consumers": "share", "share": { "batch": 0 } }), "batch: 0 is not between 1 and 100000"),
+        (serde_json::json!({ "consumers": "share", "share": { "lock-duration": "10us" } }), "at least \"1ms\""),
+        (serde_json::json!({ "consumers": "share", "share": { "lock": "1s" } }), "unknown field `lock`"),
+        (
+            serde_json::json!({ "consumers": "share", "assignor": "range" }),
+            "option `assignor`: members of share groups",
+        ),
+        (serde_json::json!({ "consumers": "share", "static-members": true }), "option `static-members`: members of"),
+        (serde_json::json!({ "consumers": "share", "commit": "sync" }), "option `commit`: members of share groups"),
+        (serde_json::json!({ "consumers": "share", "exactly-once": "transactional" }), "consumers in groups"),
+        (serde_json::json!({ "consumers": "share", "group-protocol": "consumer" }), "option `group-protocol`: only"),
+        (serde_json::json!({ "consumers": "assign", "group-protocol": "consumer" }), "option `group-protocol`: only"),
+        (serde_json::json!({ "assignor": "range", "group-protocol": "consumer" }), "the broker assigns"),
+    ] {
+        let told = KafkaOptions::check(options.as_object().unwrap()).unwrap_err();
+        assert!(told.contains(says), "{options}: {told}");
+    }
+    let share = serde_json::json!({ "consumers": "share" });
+    let mut w = crate::driver::kafka::tests::workload();
+    assert_eq!(KafkaOptions::suit(share.as_object().unwrap(), std::slice::from_ref(&w)), Ok(()));
+    w.topology.reply = true;
+    let told = KafkaOptions::suit(share.as_object().unwrap(), &[w]).unwrap_err();
+    assert!(told.contains("share groups answer nothing"), "{told}");
+}
+
+#[test]
+fn the_new_protocol_leaves_sessions_to_the_broker() {
+    let w = crate::driver::kafka::tests::workload();
+    let of = |options| {
+        let t = target(options);
+        KafkaOptions::read(&t).unwrap().settings(ClientKind::Consumer, &t, &w).unwrap()
+    };
+    let classic = of(serde_json::json!({}));
+    assert!(classic.contains_key("session.timeout.ms") && !classic.contains_key("group.protocol"));
+    let new = of(serde_json::json!({ "group-protocol": "consumer" }));
+    assert_eq!(new["group.protocol"], "consumer");
+    assert!(!new.contains_key("session.timeout.ms"), "librdkafka refuses it: {new:?}");
+}
+
+#[test]
 #[cfg(not(feature = "kafka-tls"))]
 fn a_build_without_openssl_says_how_to_get_it() {
     let told = |v| KafkaOptions::read(&target(v)).unwrap_err().to_string();

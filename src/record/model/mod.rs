@@ -5,6 +5,7 @@
 //! version 1; none changes its meaning.
 
 mod result;
+mod search;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use result::*;
+pub use search::*;
 
 use super::Calibration;
 use crate::plan::Plan;
@@ -53,6 +55,9 @@ pub struct Record {
     pub skipped: Vec<Skipped>,
     /// One entry for each executed trial, in order of execution.
     pub trials: Vec<Trial>,
+    /// Searches for the highest load that keeps limits, in the order in which they began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchResult>,
 }
 
 /// Whether all planned trials were executed.
@@ -254,6 +259,12 @@ impl Record {
     pub fn gravest(&self) -> Option<Gravest> {
         let any = |wrong: &dyn Fn(&Trial) -> bool| self.trials.iter().any(wrong);
         match () {
+            // A search drives systems beyond what they take: that trials fail is what it is for.
+            () if self.plan.search.is_some() => match () {
+                () if self.searches.iter().any(|s| s.broken.is_some()) => Some(Gravest::Failed),
+                () if self.searches.iter().any(|s| s.bracket.lower.is_none()) => Some(Gravest::Invalid),
+                () => None,
+            },
             () if any(&|t| matches!(t.outcome, Outcome::Failed { .. })) => Some(Gravest::Failed),
             () if !self.plan.may_break && any(&|t| !t.kept()) => Some(Gravest::Broken),
             () if self.plan.cases.iter().any(|c| self.nothing_valid_of(&c.id)) => Some(Gravest::Invalid),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Role;
 use crate::plan::facts::Incident;
+use crate::plan::{Action, Role};
 use crate::units::Nanos;
 
 /// What one workload came to.
@@ -33,6 +33,40 @@ pub struct WorkloadResult {
     /// How the backlog was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
+    /// What it did to the members of the first group that consumers came, left and died.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub membership: Vec<MembershipChange>,
+}
+
+/// A consumer came, left or died, and what that did to the members of its group until the next
+/// event of a consumer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MembershipChange {
+    /// When, seconds since the measured phase began.
+    pub at_s: f64,
+    pub action: Action,
+    /// Which member it was.
+    pub consumer: u32,
+    /// How long the call took that made it come or leave, seconds; null when it was not made.
+    pub took_s: Option<f64>,
+    /// The members that received something afterwards.
+    pub members: Vec<MemberEffect>,
+}
+
+/// What one member of a group noted after an event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemberEffect {
+    /// Which member.
+    pub consumer: u32,
+    /// From the event to its first message, seconds.
+    pub first_s: Option<f64>,
+    /// The longest time between two of its messages of which the second came after the event,
+    /// seconds.
+    pub silence_s: Option<f64>,
+    /// Messages that came more than 100 ms after they were due.
+    pub late: u64,
+    /// How late the latest of them was, seconds.
+    pub latest_s: Option<f64>,
 }
 
 /// The latencies from the intended time; the first of them that a workload has heads it.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::compare::{Comparison, ExpectResult};
+use crate::plan::search::{Ending, SearchPlan};
 use crate::record::{Ledger, Record, Status, Trial};
 use crate::report::words::answer;
 use crate::report::words::view::{response, trials, usable};
@@ -43,6 +44,28 @@ pub struct RunSummary {
     pub skipped: BTreeMap<String, String>,
     /// The limits of the scenario.
     pub limits: Vec<LimitSummary>,
+    /// What each search for the highest load has found; empty where none was made.
+    pub capacity: Vec<CapacitySummary>,
+}
+
+/// What a search for the highest load has found.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct CapacitySummary {
+    pub system: String,
+    /// Where the search began, in a word.
+    pub case: String,
+    /// Which search of it, from 1.
+    pub search: u32,
+    /// The highest load that keeps the limits; of a listed setting the number of its value, from 0.
+    pub lower: Option<f64>,
+    /// The lowest load above it that breaks one.
+    pub upper: Option<f64>,
+    /// Both for people.
+    pub keeps: Option<String>,
+    pub breaks: Option<String>,
+    /// Why the search ended.
+    pub ending: Ending,
+    pub trials: usize,
 }
 
 /// One workload of one case.
@@ -102,8 +125,24 @@ pub fn of_run(record: &Record, limits: &[ExpectResult], exit_code: u8, path: Opt
         cases: cases(record),
         skipped: record.skipped.iter().map(|s| (s.system.clone(), s.reason.clone())).collect(),
         limits,
+        capacity: record.plan.search.iter().flat_map(|s| searches(record, s)).collect(),
     };
     RunOutcome { summary }
+}
+
+fn searches<'r>(record: &'r Record, search: &'r SearchPlan) -> impl Iterator<Item = CapacitySummary> + 'r {
+    let shown = |load: Option<f64>| load.map(|l| search.shown(l));
+    record.searches.iter().map(move |s| CapacitySummary {
+        system: record.plan.systems.get(s.system).map_or_else(String::new, |of| of.name.clone()),
+        case: s.case.clone(),
+        search: s.number,
+        lower: s.bracket.lower,
+        upper: s.bracket.upper,
+        keeps: shown(s.bracket.lower),
+        breaks: shown(s.bracket.upper),
+        ending: s.bracket.ending,
+        trials: s.trials.len(),
+    })
 }
 
 fn cases(record: &Record) -> Vec<CaseSummary> {

@@ -5,7 +5,7 @@ use crate::record::Record;
 use crate::report::words::answer::{self, Answer};
 use crate::report::words::notes::{NoteTopic, notes};
 use crate::report::words::view::{self, TextTable};
-use crate::report::words::{method, tables, threats};
+use crate::report::words::{capacity, method, tables, threats};
 
 /// Remarks that stand before the others.
 const OPEN: usize = 3;
@@ -34,6 +34,7 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
         out.push_str(&format!("- **{}** {}\n", text(&remark.title), text(&remark.text)));
     }
     let (checks, held) = details::checks(record);
+    let votes = record.plan.search.as_ref().map(|s| ("Every load that was tried", capacity::table(record, s)));
     let tables = [
         ("Intervals", tables::intervals_table(record)),
         ("Trials", details::trials_table(record)),
@@ -46,7 +47,7 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
         ("Guarantees", tables::guarantees_table(record)),
         ("Resources", details::resources_table(record)),
     ];
-    for (heading, t) in tables.into_iter().filter(|(_, t)| !t.rows.is_empty()) {
+    for (heading, t) in votes.into_iter().chain(tables).filter(|(_, t)| !t.rows.is_empty()) {
         out.push_str(&format!("\n## {heading}\n\n{}.\n\n{}", text(&t.caption), table(&t)));
     }
     if !held.is_empty() {

@@ -13,7 +13,7 @@ use crate::report::pages::over_time;
 use crate::report::words::answer;
 use crate::report::words::notes::{NoteTopic, ReaderNote, notes};
 use crate::report::words::view::TextTable;
-use crate::report::words::{method, tables, threats, view};
+use crate::report::words::{capacity, method, tables, threats, view};
 use crate::units::plural;
 
 /// The page; `files` are (what it is, path relative to the page) of the raw data.
@@ -22,7 +22,10 @@ pub fn page(record: &Record, charts: &RunCharts, files: &[(String, String)]) -> 
     let notes = notes(record, &summary);
     let answer = answer::of(record);
     let more: Vec<Markup> = of_topic(&notes, NoteTopic::Other).map(|n| note(n.word, &n.text)).collect();
-    let general = drawn(charts.percentiles.iter().chain(&charts.load));
+    // Of a search the percentiles of every load that was tried would hide the one picture that
+    // matters.
+    let percentiles = charts.percentiles.iter().filter(|_| record.plan.search.is_none());
+    let general = drawn(percentiles.chain(&charts.load));
     let timed = over_time::figures(charts);
     let body = html! {
         header { p.question { (lead(record)) } }
@@ -50,6 +53,9 @@ fn behind(record: &Record, summary: &TextTable, notes: &[ReaderNote], files: &[(
         (folded("Scenario as typed", &html! { pre { (record.scenario.text) } }))
     };
     html! {
+        @if let Some(search) = &record.plan.search {
+            (folded("Every load that was tried", &html! { (table(&capacity::table(record, search))) }))
+        }
         (folded("Every percentile", &html! { (table(summary)) (signs) (further(record)) }))
         (folded(&format!("Every trial ({})", record.trials.len()), &trials(record)))
         (checks(record))
@@ -65,8 +71,8 @@ fn of_topic(notes: &[ReaderNote], topic: NoteTopic) -> impl Iterator<Item = &Rea
 
 /// `fanout: Which broker ...? 1 producer to 4 consumers ... 28 Nov 2026`.
 fn lead(record: &Record) -> String {
-    let mut workloads: Vec<String> =
-        record.plan.cases.iter().flat_map(|c| &c.workloads).map(method::describe).collect();
+    let of = if record.plan.search.is_some() { method::described_without_load } else { method::describe };
+    let mut workloads: Vec<String> = record.plan.cases.iter().flat_map(|c| &c.workloads).map(of).collect();
     workloads.dedup();
     let load = match &workloads[..] {
         [] => String::new(),

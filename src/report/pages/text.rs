@@ -3,10 +3,10 @@
 
 use crate::record::Record;
 use crate::report::words::answer::{self, Answer, AnswerSide, Measured, Remark, RunFigure};
-use crate::report::words::method::describe;
+use crate::report::words::method::{describe, described_without_load as reach_of};
 use crate::report::words::notes::{NoteTopic, notes};
 use crate::report::words::view::{CellGrade, TextTable, label, summary_table, validity};
-use crate::report::words::{tables, view};
+use crate::report::words::{capacity, tables, view};
 use crate::units::count;
 
 /// How a text is to look.
@@ -36,6 +36,9 @@ pub fn summary(record: &Record, style: TextStyle) -> String {
     out = out.replacen(&plan.name, &paint(&plan.name, "1", style.color), 1);
     let mut workloads: Vec<String> = plan.cases.iter().flat_map(|c| &c.workloads).map(describe).collect();
     workloads.dedup();
+    if plan.search.is_some() {
+        workloads = plan.cases.first().iter().flat_map(|c| &c.workloads).map(reach_of).collect();
+    }
     for w in workloads.iter().take(3) {
         out.push_str(&wrapped(&format!("  {w}"), "  ", style.width));
     }
@@ -106,12 +109,13 @@ fn last(answer: &Answer<'_>, style: TextStyle) -> String {
 fn why(record: &Record, style: TextStyle) -> String {
     let mut out = String::new();
     let table = summary_table(record);
-    for t in [
+    let votes = record.plan.search.as_ref().map(|s| capacity::table(record, s));
+    for t in votes.iter().chain([
         &table,
         &tables::intervals_table(record),
         &tables::other_latencies_table(record),
         &tables::replay_table(record),
-    ] {
+    ]) {
         if !t.rows.is_empty() {
             out.push_str(&format!("\n{}\n\n{}", t.caption, render(t, style.color)));
         }
@@ -126,6 +130,9 @@ fn why(record: &Record, style: TextStyle) -> String {
 
 /// What is read first of every case: how long, what was lost, how many trials count.
 fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
+    if record.plan.search.is_some() {
+        return search_table(answer);
+    }
     let several = record.plan.cases.iter().any(|c| c.workloads.len() > 1);
     let rate = answer.sides.iter().any(|s| s.typical.as_ref().is_some_and(|f| f.measured == Measured::Rate));
     let tail = format!(">{:.0} of 100", answer.tail * 100.0);
@@ -159,6 +166,25 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
             table.rows.push(row);
             table.grade(last, grade);
         }
+    }
+    table
+}
+
+/// Of a search: where the limit of each system is, and what it does there.
+fn search_table(answer: &Answer<'_>) -> TextTable {
+    let tail = format!(">{:.0} of 100 there", answer.tail * 100.0);
+    let mut table = TextTable::new("", &["", ">keeps", ">breaks at", ">typical there", &tail, ">trials"]);
+    for side in &answer.sides {
+        let figure = |f: &Option<RunFigure>| f.as_ref().map_or_else(|| "-".into(), RunFigure::words);
+        let (keeps, breaks) = side.loads.clone();
+        table.rows.push(vec![
+            side.name().to_owned(),
+            keeps.unwrap_or_else(|| "-".into()),
+            breaks.unwrap_or_else(|| "-".into()),
+            figure(&side.typical),
+            figure(&side.tail),
+            side.used.len().to_string(),
+        ]);
     }
     table
 }

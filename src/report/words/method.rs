@@ -22,13 +22,22 @@ pub fn describe(workload: &Workload) -> String {
             format!("each producer sends when one of its {outstanding} is answered (closed loop)")
         }
     };
-    let size = match workload.payload.size {
+    let from = plural(workload.topology.producers, "producer");
+    format!("{}: {from}, {}; {load}; payload {}", workload.pattern.name(), reach(workload), size(workload))
+}
+
+/// The same of a workload whose load is searched.
+pub fn described_without_load(workload: &Workload) -> String {
+    let from = plural(workload.topology.producers, "producer");
+    format!("{}: {from}, {}; payload {}", workload.pattern.name(), reach(workload), size(workload))
+}
+
+fn size(workload: &Workload) -> String {
+    match workload.payload.size {
         PayloadSize::Fixed(size) => size.to_string(),
         PayloadSize::Uniform { min, max } => format!("{min} to {max}"),
         PayloadSize::LogNormal { median, p99, .. } => format!("log-normal, median {median}, p99 {p99}"),
-    };
-    let from = plural(workload.topology.producers, "producer");
-    format!("{}: {from}, {}; {load}; payload {size}", workload.pattern.name(), reach(workload))
+    }
 }
 
 /// Who gets a message.
@@ -60,6 +69,9 @@ pub fn method(record: &Record) -> Vec<(String, String)> {
     let plan = &record.plan;
     let mut list: Vec<(String, String)> = Vec::new();
     let mut add = |term: &str, text: String| list.push((term.into(), text));
+    if let Some(search) = &plan.search {
+        add("Search", super::capacity::method(search));
+    }
     let mut workloads: Vec<String> = plan.cases.iter().flat_map(|c| &c.workloads).map(describe).collect();
     workloads.dedup();
     add("Workload", workloads.join("; "));

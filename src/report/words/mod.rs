@@ -1,10 +1,12 @@
 //! What is said of a result: the answer, tables of strings, notes.
 
 pub mod answer;
+pub mod capacity;
 pub mod checks;
 pub mod glossary;
 pub mod groups;
 pub mod history;
+mod membership;
 pub mod method;
 pub mod notes;
 pub mod tables;

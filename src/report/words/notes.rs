@@ -49,6 +49,7 @@ pub fn notes(record: &Record, summary: &TextTable) -> Vec<ReaderNote> {
     });
     of(NoteTopic::Other, &|add| calibration(record, add));
     of(NoteTopic::Answered, &|add| faults(record, add));
+    of(NoteTopic::Other, &|add| super::membership::changes(record).into_iter().for_each(|words| add("note", words)));
     of(NoteTopic::Other, &|add| promises(record, add));
     of(NoteTopic::Other, &|add| duplicates(record, add));
     of(NoteTopic::Other, &|add| disturbances(record, add));
@@ -206,7 +207,7 @@ fn faults(record: &Record, add: &mut Adder<'_>) {
     }
     for e in &record.plan.events {
         let action = e.action.name();
-        let whom = if e.action.of_network() { "the network".to_owned() } else { format!("node {}", e.node) };
+        let whom = e.whom();
         let how = e.qdisc.as_ref().map(|q| format!(" ({q})")).unwrap_or_default();
         add(
             "note",

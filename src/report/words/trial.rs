@@ -7,8 +7,12 @@ use crate::report::words::checks;
 use crate::report::words::view::ShownLatency;
 use crate::units::{count, digits, time_words};
 
-/// `nats, round 1: p50 145 µs, p99 0.82 ms, lost 0`; what follows says why it does not count.
-pub fn line(trial: &Trial, case: Option<&Case>) -> String {
+/// `p50 145 µs, p99 0.82 ms, lost 0`.
+pub fn figures(trial: &Trial, case: Option<&Case>) -> String {
+    figure_parts(trial, case).join(", ")
+}
+
+fn figure_parts(trial: &Trial, case: Option<&Case>) -> Vec<String> {
     let mut parts = Vec::new();
     let rate = case.and_then(|c| c.workloads.first()).is_some_and(without_schedule);
     if let Some(w) = trial.workloads.first() {
@@ -28,6 +32,12 @@ pub fn line(trial: &Trial, case: Option<&Case>) -> String {
         let lost: u64 = trial.workloads.iter().map(|w| w.ledger.lost).sum();
         parts.push(format!("lost {}", digits(lost)));
     }
+    parts
+}
+
+/// `nats, round 1: p50 145 µs, p99 0.82 ms, lost 0`; what follows says why it does not count.
+pub fn line(trial: &Trial, case: Option<&Case>) -> String {
+    let mut parts = figure_parts(trial, case);
     match &trial.outcome {
         Outcome::Failed { phase, .. } => parts.push(format!("failed in {phase}")),
         Outcome::Partial => parts.push("interrupted, does not count".into()),

@@ -161,6 +161,7 @@ impl BrokerOptions {
         }
         set("transaction.state.log.min.isr", enough.to_string());
         set("share.coordinator.state.topic.min.isr", enough.to_string());
+        group_bounds().into_iter().for_each(|(key, value)| set(&key, value.to_string()));
         // A group must not wait three seconds for members that will not come.
         set("group.initial.rebalance.delay.ms", "0".into());
         if let Some(n) = self.flush_messages {
@@ -217,6 +218,27 @@ impl BrokerOptions {
         all.extend(properties.map(|(key, value)| (format!("broker {key}"), plain(value))));
         all
     }
+}
+
+/// Sessions and bounds of the groups that the broker leads itself.
+fn group_bounds() -> Vec<(String, u32)> {
+    let mut all = vec![
+        // What a share group may ask for, not what it has: its lock is 30 s and its limit 5
+        // deliveries unless it says otherwise.
+        ("group.share.min.record.lock.duration.ms".to_owned(), 1000),
+        ("group.share.max.delivery.count.limit".to_owned(), 25),
+    ];
+    // As long as those of the classic protocol, which msgbench's clients ask for themselves.
+    for kind in ["consumer", "share"] {
+        let times = [
+            ("min.session.timeout", 6000),
+            ("session.timeout", 10_000),
+            ("min.heartbeat.interval", 1000),
+            ("heartbeat.interval", 3000),
+        ];
+        all.extend(times.map(|(name, ms)| (format!("group.{kind}.{name}.ms"), ms)));
+    }
+    all
 }
 
 /// Properties as a file: a backslash begins an escape there.

@@ -3,7 +3,8 @@
 use super::AnswerContext;
 use super::side::AnswerSide;
 use crate::compare::Verdict;
-use crate::record::Status;
+use crate::plan::search::{Ending, SearchPlan};
+use crate::record::{Record, SearchResult, Status};
 use crate::units::plural;
 
 /// From nothing to what an independent run would most likely confirm.
@@ -51,6 +52,37 @@ const FEW: usize = 4;
 
 /// Checks that say that the machine was not left alone.
 pub(super) const MACHINE: [&str; 6] = ["V2", "V6", "V9", "V13", "V15", "V17"];
+
+/// Of a search: how sure the two loads are that enclose the limit.
+pub(super) fn of_search(record: &Record, search: &SearchPlan) -> Confidence {
+    let make = |level, why: String, raise: &str| Confidence { level, why, raise: raise.into() };
+    let enclosed = |s: &&SearchResult| s.bracket.ending == Ending::Found;
+    let all = record.searches.len();
+    let found = record.searches.iter().filter(enclosed).count();
+    if record.searches.iter().all(|s| s.bracket.lower.is_none()) {
+        return make(ConfidenceLevel::None, "no load keeps the limits for sure".into(), "");
+    }
+    if record.tool.profile == "debug" {
+        return make(ConfidenceLevel::Low, "a debug build".into(), "measure with a release build");
+    }
+    if record.quick() || search.lead < 2 {
+        return make(ConfidenceLevel::Low, "one trial decides each load".into(), "search without --quick");
+    }
+    let odds = format!("each of the two loads leads by {} trials", search.lead);
+    match found {
+        n if n < all => make(
+            ConfidenceLevel::Low,
+            format!(
+                "{} of {} ended at two neighbouring loads",
+                n,
+                if all == 1 { "1 search".to_owned() } else { format!("{all} searches") }
+            ),
+            "",
+        ),
+        _ if search.searches < 5 => make(ConfidenceLevel::Medium, odds, "5 searches (--searches 5) would raise it"),
+        _ => make(ConfidenceLevel::High, format!("{odds}, in {} searches", search.searches), ""),
+    }
+}
 
 pub(super) fn confidence(context: &AnswerContext<'_>) -> Confidence {
     let make = |level, why: String, raise: String| Confidence { level, why, raise };

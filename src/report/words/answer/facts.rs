@@ -46,7 +46,9 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
     if all.iter().any(|v| (v / all[0] - 1.0).abs() > 0.01) {
         add("Delivered a second", &|s| delivered(s).map(count));
     }
-    add("Highest rate that it kept up with", &|s| highest(context, s));
+    if context.record.plan.search.is_none() {
+        add("Highest rate that it kept up with", &|s| highest(context, s));
+    }
     table
 }
 

@@ -27,6 +27,7 @@ pub use standing::Standing;
 use crate::compare::{self, CompareOptions, Comparison, ComparisonRow, ExpectVerdict, NamedRecord};
 use crate::plan::Case;
 use crate::record::{Gravest, Record, Status, Trial};
+use crate::report::words::capacity;
 use crate::report::words::view::{TextTable, quantile_name, usable};
 use crate::units::plural;
 
@@ -102,13 +103,16 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
     if record.trials.is_empty() {
         return None;
     }
-    let (cases, point) = cases_of_the_point(record);
+    let search = record.plan.search.as_ref();
+    let (cases, point) = if search.is_some() { cases_that_hold(record) } else { cases_of_the_point(record) };
     let tail = tail(record, &cases);
     let sides: Vec<AnswerSide<'_>> =
         cases.iter().filter_map(|c| AnswerSide::of(record, c, 0, tail)).filter(|s| !s.all.is_empty()).collect();
     let gate = record.plan.gate.clone().unwrap_or_default();
     let named = NamedRecord { label: &record.plan.name, record };
-    let comparison = compare::systems(named, None, &gate, CompareOptions::default()).ok();
+    // Of a search each system is shown at a load of its own: such figures are not compared.
+    let comparison = search.is_none().then(|| compare::systems(named, None, &gate, CompareOptions::default()).ok());
+    let comparison = comparison.flatten();
     let context = AnswerContext { record, sides: &sides, comparison: comparison.as_ref(), tail };
     let limits = limits(record);
     let valid = record.trials.iter().any(usable);
@@ -123,13 +127,13 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
     };
     Some(Answer {
         word,
-        headline: headline::headline(&context),
+        headline: search.map_or_else(|| headline::headline(&context), |s| capacity::headline(record, s)),
         losses: losses::losses(&context),
-        confidence: confidence::confidence(&context),
+        confidence: search.map_or_else(|| confidence::confidence(&context), |s| confidence::of_search(record, s)),
         facts: facts::table(&context),
         remarks: remarks::remarks(&context),
         standings: standing::standings(&context),
-        failures: failures(record, &sides),
+        failures: if search.is_some() { Vec::new() } else { failures(record, &sides) },
         limits,
         point,
         tail,
@@ -158,6 +162,10 @@ impl Answer<'_> {
             row
         };
         let mut first = Vec::new();
+        if self.sides.iter().any(|s| s.loads.0.is_some() || s.loads.1.is_some()) {
+            first.push(row("Keeps the limits at", &|s| s.loads.0.clone()));
+            first.push(row("Breaks one at", &|s| s.loads.1.clone()));
+        }
         if !rate {
             first.push(row("Typical (p50)", &|s| s.typical.as_ref().map(RunFigure::words)));
             first.push(row(&of_hundred(self.tail), &|s| s.tail.as_ref().map(RunFigure::words)));
@@ -194,6 +202,16 @@ fn cases_of_the_point(record: &Record) -> (Vec<&Case>, Option<String>) {
         format!("{}, one of {}", values.join(", "), plural(distinct.len() as u64, "load point"))
     });
     (of(chosen), words)
+}
+
+/// Of a search: the case of each system at the highest load that keeps the limits.
+fn cases_that_hold(record: &Record) -> (Vec<&Case>, Option<String>) {
+    let first = record.searches.iter().filter(|s| s.number == 1);
+    let held = first.filter_map(|s| {
+        let at = s.bracket.lower.and_then(|load| s.trials.iter().find(|t| t.load == load)).or(s.trials.last())?;
+        record.plan.cases.iter().find(|c| c.id == at.case)
+    });
+    (held.collect(), Some("the highest load of each system that keeps the limits, where one was found".into()))
 }
 
 /// The highest of p99 and p90 that every valid run knows.

@@ -26,6 +26,9 @@ pub struct AnswerBar<'a> {
 }
 
 impl RunFigure {
+    fn rate_words(value: f64) -> String {
+        format!("{}/s", crate::units::count(value))
+    }
     /// Its interval, or the range of its runs, where a line can show it.
     pub fn line(&self) -> Option<(f64, f64)> {
         self.range.filter(|(low, high)| high > low && high.is_finite())
@@ -45,6 +48,20 @@ impl Answer<'_> {
         };
         let typical = if rate { "Messages delivered a second".into() } else { format!("A typical {noun} {verb}") };
         let tail = format!("{} {noun}s takes longer than", one_in(self.tail));
+        if self.sides.iter().any(|s| s.capacity.is_some()) {
+            let held =
+                picture("capacity", "Highest rate that keeps the limits".into(), self.bars(|s| s.capacity.as_ref()));
+            let held = held.map(|p| AnswerPicture {
+                key: format!(
+                    "Bars from 0 to {}; thin line: up to the lowest rate that breaks a limit",
+                    RunFigure::rate_words(p.largest)
+                ),
+                ..p
+            });
+            let tail = format!("At that rate {} {noun}s takes longer than", one_in(self.tail));
+            let tail = picture("tail", tail, self.bars(|s| s.tail.as_ref().filter(|_| s.capacity.is_some())));
+            return held.into_iter().chain(tail).collect();
+        }
         let all = [
             picture("typical", typical, self.bars(|s| s.typical.as_ref())),
             picture("tail", tail, self.bars(|s| s.tail.as_ref())),

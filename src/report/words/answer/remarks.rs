@@ -9,7 +9,7 @@ use super::side::AnswerSide;
 use crate::plan::facts::Durability;
 use crate::plan::{BringUp, Load};
 use crate::record::{Completion, Outcome, Status};
-use crate::report::words::checks;
+use crate::report::words::{capacity, checks};
 use crate::units::{Span, plural, three_digits};
 
 /// One thing to know.
@@ -39,6 +39,9 @@ pub(super) fn remarks(context: &AnswerContext<'_>) -> Vec<Remark> {
     }
     if record.tool.profile == "debug" {
         add("This is a debug build:", "its own cost is in every figure. Measure with a release build.".into());
+    }
+    for words in record.plan.search.iter().flat_map(|s| capacity::remarks(record, s)) {
+        add("The search:", words);
     }
     faults(context, &mut add);
     // Advice on a load that never was would send the reader the wrong way.

@@ -1,7 +1,9 @@
 //! One system of the answer: its trials at the load point that heads the page, and its two figures.
 
+use crate::plan::search::Parameter;
 use crate::plan::{BringUp, Case, Load, SystemSpec, Workload};
 use crate::record::{Ledger, Outcome, Record, SystemFacts, Trial, WorkloadResult};
+use crate::report::words::capacity as words;
 use crate::report::words::view::{ShownLatency, trials, usable};
 use crate::stats::{median, shift};
 use crate::units::{count, time_words};
@@ -54,6 +56,18 @@ impl RunFigure {
     }
 }
 
+/// What the search has found that a case is of.
+fn capacity(record: &Record, case: &Case) -> Option<RunFigure> {
+    if !matches!(record.plan.search.as_ref()?.parameter, Parameter::Rate { .. }) {
+        return None;
+    }
+    let mut of = record.searches.iter().filter(|s| s.trials.iter().any(|t| t.case == case.id));
+    let bracket = of.next()?.bracket;
+    let value = bracket.lower?;
+    let range = Some((value, bracket.upper.unwrap_or(value)));
+    Some(RunFigure { measured: Measured::Rate, value, range, interval: false, doubtful: false })
+}
+
 /// One system at the load point of the answer.
 #[derive(Debug, Clone)]
 pub struct AnswerSide<'a> {
@@ -73,6 +87,12 @@ pub struct AnswerSide<'a> {
     pub typical: Option<RunFigure>,
     /// What 1 in 100 messages takes longer than.
     pub tail: Option<RunFigure>,
+    /// The highest rate that keeps the limits of a search; the range ends at the lowest that does
+    /// not.
+    pub capacity: Option<RunFigure>,
+    /// The same in words, of any search: the highest load that keeps the limits, the lowest that
+    /// breaks one.
+    pub loads: (Option<String>, Option<String>),
 }
 
 impl<'a> AnswerSide<'a> {
@@ -104,7 +124,9 @@ impl<'a> AnswerSide<'a> {
             let rates: Vec<f64> = results.iter().map(|r| r.throughput.delivered).collect();
             (typical, last) = (RunFigure::of(&rates, Measured::Rate, false), None);
         }
-        Some(Self { spec, case, workload, all, used, partial, kind, typical, tail: last })
+        let capacity = capacity(record, case);
+        let loads = record.plan.search.as_ref().map(|s| words::loads(record, s, &case.id)).unwrap_or_default();
+        Some(Self { spec, case, workload, all, used, partial, kind, typical, tail: last, capacity, loads })
     }
 
     /// Its name in the scenario.

@@ -1,0 +1,118 @@
+//! The words that options choose from.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::scalar::Scalar;
+
+/// Who must have a message before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "Scalar")]
+pub(super) enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+impl TryFrom<Scalar> for Acks {
+    type Error = String;
+    fn try_from(value: Scalar) -> Result<Self, String> {
+        match value.to_string().as_str() {
+            "0" => Ok(Self::None),
+            "1" => Ok(Self::Leader),
+            "all" | "-1" => Ok(Self::All),
+            other => Err(format!("it is 0, 1 or \"all\", not {other:?}")),
+        }
+    }
+}
+
+impl Acks {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "0",
+            Self::Leader => "1",
+            Self::All => "all",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Compression {
+    None,
+    Lz4,
+    Zstd,
+    Gzip,
+    Snappy,
+}
+
+/// How consumers come by their partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PartitionAssignment {
+    /// The broker's group protocol deals them out.
+    Group,
+    /// msgbench does, in turn; nothing is committed unless asked for.
+    Assign,
+    /// They have none of their own: a share group hands out single messages, each of which is
+    /// acknowledged.
+    Share,
+}
+
+/// Who deals partitions out to the members of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum GroupProtocol {
+    /// A member does, and all stop meanwhile.
+    Classic,
+    /// The broker does (KIP-848), with each member by itself.
+    Consumer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Assignor {
+    Range,
+    Roundrobin,
+    CooperativeSticky,
+}
+
+/// When a consumer commits how far it has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CommitMode {
+    /// librdkafka does, every `commit-interval`.
+    Auto,
+    /// After each batch, and the next batch waits for it.
+    Sync,
+    /// After each batch, without waiting.
+    Async,
+    /// Never.
+    None,
+}
+
+/// Whether messages of unfinished and aborted transactions are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Isolation {
+    ReadCommitted,
+    ReadUncommitted,
+}
+
+impl Isolation {
+    pub(super) fn setting(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// How exactly-once is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ExactlyOnce {
+    /// Messages go through an input topic, a transformer that copies them within transactions, and
+    /// an output topic.
+    Transactional,
+}

@@ -1,0 +1,99 @@
+//! What a trial needs at the broker: its topics, and the transformers between them.
+
+use std::collections::BTreeMap;
+
+use super::KafkaDriver;
+use super::native::ClientKind;
+use super::options::{PartitionAssignment, without_credentials};
+use super::partitions::Partitions;
+use super::retry;
+use super::transform::{TransformParts, Transformer};
+use crate::driver::DriverError;
+use crate::plan::{ServiceTarget, Workload};
+
+impl KafkaDriver {
+    /// Creates the topics and reads back what there is.
+    pub(super) async fn set_up(&mut self) -> Result<(), DriverError> {
+        for workload in 0..self.workloads.len() {
+            let w = self.workloads[workload].clone();
+            let name = self.topic(workload);
+            if self.options.existing_topic.is_none() && w.target.is_none() {
+                let settings = self.options.topic_settings(&w);
+                self.create(&name, w.topology.channels as i32, &settings).await?;
+            }
+            let found = self.admin.topic(&name).await?;
+            self.admissible(&name, &w, &found)?;
+            let partitions = found.partitions;
+            self.topics.push(found);
+            if self.options.exactly_once.is_some() {
+                self.transform(workload, partitions).await?;
+            }
+            if self.options.consumers == PartitionAssignment::Share {
+                self.share_groups(workload, &w).await?;
+            } else {
+                self.retry_groups(workload, &w).await?;
+            }
+            if let Some(ServiceTarget::Topic { reply_topic, .. }) = &w.target {
+                let partitions = self.admin.topic(reply_topic).await?.partitions;
+                self.answered.insert(workload, partitions);
+            } else if w.topology.reply {
+                let name = self.reply_topic(workload);
+                self.create(&name, w.topology.producers as i32, &self.options.topic_settings(&w)).await?;
+                self.admin.topic(&name).await?;
+            }
+        }
+        self.facts = self.read_back()?;
+        Ok(())
+    }
+
+    /// The topics that the groups of a workload try again from, where messages are rejected.
+    async fn retry_groups(&mut self, workload: usize, w: &Workload) -> Result<(), DriverError> {
+        for group in 0..if retry::wanted(w) { w.topology.groups } else { 0 } {
+            let (again, dead) = self.retry_topics(workload, group);
+            let settings = self.options.topic_settings(w);
+            for (name, partitions) in [(again, retry::levels(w) * w.topology.members), (dead, 1)] {
+                self.create(&name, partitions as i32, &settings).await?;
+                self.admin.topic(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn transform_group(&self, workload: usize) -> String {
+        format!("{}-transform", self.topic(workload))
+    }
+
+    /// Copies what is published to the topic that consumers read, in transactions.
+    async fn transform(&mut self, workload: usize, partitions: i32) -> Result<(), DriverError> {
+        let (input, output) = (self.topic(workload), self.source(workload));
+        let settings = self.options.topic_settings(&self.workloads[workload]);
+        self.create(&output, partitions, &settings).await?;
+        self.admin.topic(&output).await?;
+        let group = self.transform_group(workload);
+        let alone = [("group.id", group.clone()), ("enable.auto.commit", "false".into())];
+        let parts = TransformParts {
+            reader: self.client(ClientKind::Consumer, workload, &alone)?,
+            start: Partitions::of(&input, (0..partitions).map(|p| (p, 0))),
+            writer: self.client(ClientKind::Producer, workload, &[("transactional.id", group)])?,
+            input,
+            output,
+            size: self.options.transaction_size as usize,
+            interval: self.options.transaction_interval.duration(),
+            timeout: self.target.timeout,
+            incidents: self.incidents.clone(),
+        };
+        self.transformers.push(Transformer::start(parts, &without_credentials(&self.target.url))?);
+        Ok(())
+    }
+
+    pub(super) async fn create(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<(), DriverError> {
+        self.admin.create(name, partitions, self.options.replicas, settings).await?;
+        self.created.push(name.to_owned());
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! One trial: a system is brought up, driven, and taken down again.
+
+use std::path::Path;
+
+use crate::host::doctor::{Disturbance, FileSystemRoot};
+use crate::measure::hiccup::HiccupMeter;
+use crate::plan::{Case, Pacing, Plan};
+use crate::record::{Outcome, RunClock};
+use crate::system::{Running, System, SystemContext};
+use crate::units::now;
+use crate::validity::LimitsHeld;
+
+use super::finish::{About, TrialFiles, finish};
+use super::fold::FoldContext;
+use super::raw::RawTrial;
+use super::register::Choice;
+use super::setup::TrialSetup;
+use super::sink::{Conditions, RunError, RunSink};
+
+/// The phase in which a system is brought up, or looked for.
+pub(super) const PREPARE: &str = "prepare";
+
+/// What all trials of a run share.
+pub(super) struct RunContext<'a> {
+    pub conditions: &'a Conditions<'a>,
+    pub clock: &'a RunClock,
+    pub sink: &'a dyn RunSink,
+    /// What a search holds each trial to.
+    pub held: Option<LimitsHeld<'a>>,
+}
+
+/// Makes a trial in a folder of its own, which is removed after it.
+pub(super) fn in_folder(
+    plan: &Plan,
+    case: &Case,
+    round: u32,
+    number: usize,
+    around: &RunContext<'_>,
+) -> Result<TrialFiles, RunError> {
+    let dir = around.conditions.scratch.join(format!("{number}"));
+    std::fs::create_dir_all(&dir).map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
+    let files = trial(plan, case, round, &dir, around);
+    // What is left of the folder is of no use to anybody; the caller removes the scratch folder
+    // too.
+    let _ = std::fs::remove_dir_all(&dir);
+    Ok(files)
+}
+
+fn spins(case: &Case, delivers: bool) -> bool {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let others = if delivers { case.threads.consume as usize + 2 } else { 1 };
+    match case.pacing {
+        Pacing::Spin => true,
+        Pacing::Sleep => false,
+        Pacing::Auto => cores >= case.threads.publish as usize + others,
+    }
+}
+
+/// FNV-1a over the case and round, so that a trial's seed depends on the plan's seed and on nothing
+/// else.
+fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
+    let bytes = case.id.bytes().chain(round.to_le_bytes()).chain(plan.seed.to_le_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {
+    let RunContext { conditions, clock, sink, held } = *around;
+    let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
+    let spec = &plan.systems[case.system];
+    let choice = register.choose(spec, &case.workloads);
+    let delivers = choice.as_ref().map_or(true, |c| c.client.delivers);
+    let started = clock.at(now());
+    let seed = seed_of(plan, case, round);
+    let spin = spins(case, delivers);
+    let context = SystemContext { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
+    let failed = |phase, error: String| (RawTrial { failed: Some((phase, error)), ..RawTrial::of(case) }, Vec::new());
+    let mut running = Running::default();
+    let mut logs = Vec::new();
+    let mut fault_log = None;
+    let (quiet, host) = (FileSystemRoot::host(), Disturbance::read(&FileSystemRoot::host()));
+    let made = choice.and_then(|choice| {
+        let system = register.create(&choice.spec, context).map_err(|e| e.to_string())?;
+        Ok((choice, system))
+    });
+    let (raw, hiccups) = match made {
+        Err(words) => failed(PREPARE, words),
+        Ok((Choice { client, options, .. }, mut system)) => {
+            let outcome = match system.start() {
+                Err(e) => failed(PREPARE, e.to_string()),
+                Ok(up) => {
+                    running = up;
+                    let tick = |t| sink.tick(t);
+                    let meter = HiccupMeter::start(case.phases.interval.0).ok();
+                    let measured_from = |origin| {
+                        if let Some(meter) = &meter {
+                            meter.record_from(origin);
+                        }
+                    };
+                    let setup = TrialSetup {
+                        case,
+                        seed,
+                        options: &options,
+                        spin,
+                        running: &running,
+                        interrupt,
+                        events: &plan.events,
+                        tick: &tick,
+                        measured_from: &measured_from,
+                    };
+                    let raw = (client.execute)(&setup, system.as_mut());
+                    let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
+                    (raw, hiccups)
+                }
+            };
+            let outcome = stop(system.as_mut(), outcome, &mut logs);
+            fault_log = system.fault_log().and_then(|path| std::fs::read(path).ok());
+            outcome
+        }
+    };
+    let about = About {
+        case,
+        seed,
+        started,
+        clock,
+        frame: FoldContext { round, delivers, spin, clocksource, quantiles: &plan.percentiles, events: &plan.events },
+        calibration,
+        running,
+        told_to_fail: spec.options.contains_key("faults"),
+        disturbance: Disturbance::read(&quiet).since(&host),
+        held,
+    };
+    let mut files = finish(&raw, hiccups, about);
+    let failed = matches!(files.trial.outcome, Outcome::Failed { .. });
+    files.server_log = (failed && !logs.is_empty()).then(|| logs.concat());
+    files.fault_log = fault_log;
+    files
+}
+
+type TrialOutcomes = (RawTrial, Vec<crate::measure::hiccup::HiccupInterval>);
+
+fn stop(system: &mut dyn System, (mut raw, hiccups): TrialOutcomes, logs: &mut Vec<Vec<u8>>) -> TrialOutcomes {
+    if let Err(e) = system.stop() {
+        raw.failed.get_or_insert(("tear-down", e.to_string()));
+    }
+    logs.extend(system.logs().iter().filter_map(|path| std::fs::read(path).ok()));
+    (raw, hiccups)
+}

@@ -1,0 +1,185 @@
+//! Consumers that come, leave and die while it is measured, and what that does to the members of
+//! their group.
+//!
+//! # Design
+//! A consumer that events are about has a thread of its own: to join and to leave takes a client
+//! library its time, and nobody else's messages may wait for it. Every member of the group notes,
+//! for each event, how long it received nothing around it, and which messages came late until the
+//! next event. A member that is not there has nothing to note.
+
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use crate::driver::{ClientSlot, Consumer, Driver, DriverError, Incident, Start};
+use crate::plan::{Action, PlannedEvent};
+use crate::record::{MemberEffect, MembershipChange};
+use crate::units::{Nanos, SECOND, now};
+
+use super::consume::{ConsumerRecorder, Received, consume};
+use super::raw::ThreadReport;
+use super::shared::Shared;
+
+/// A stop is noticed at least so often by one who is not there.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What events do to one consumer, by time since the measured phase began.
+#[derive(Debug, Clone, Default)]
+pub struct ConsumerScript(Vec<(Nanos, Action)>);
+
+impl ConsumerScript {
+    /// Of the consumer in this slot.
+    pub fn of(events: &[PlannedEvent], slot: ClientSlot) -> Self {
+        let own = |e: &&PlannedEvent| slot.group == 0 && e.action.of_consumer() && e.consumer == Some(slot.index);
+        Self(events.iter().filter(own).map(|e| (e.at.0, e.action)).collect())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the consumer comes only with an event.
+    pub fn begins_absent(&self) -> bool {
+        self.0.first().is_some_and(|(_, action)| *action == Action::ConsumerJoin)
+    }
+}
+
+/// Lets a consumer receive until the trial stops, and come and go as its script says.
+pub async fn follow<D: Driver>(
+    driver: &D,
+    slot: ClientSlot,
+    script: &ConsumerScript,
+    first: Option<D::Consumer>,
+    recorder: &mut ConsumerRecorder<'_>,
+    done: &Sender<ThreadReport>,
+) -> Result<(), DriverError> {
+    let (shared, origin) = (recorder.shared, recorder.origin);
+    let mut consumer = first;
+    for (at, action) in &script.0 {
+        let due = origin + at;
+        match &mut consumer {
+            Some(consumer) => consume(consumer, recorder, due).await?,
+            None => pause(shared, due).await,
+        }
+        if shared.stopped() {
+            break;
+        }
+        let begun = now();
+        match (action, consumer.take()) {
+            (Action::ConsumerJoin, _) => {
+                recorder.received.windows.forget_last();
+                consumer = Some(driver.consumer(slot, Start::Tail).await?);
+            }
+            (Action::ConsumerKill, Some(there)) => there.abandon(),
+            (_, there) => drop(there),
+        }
+        let took = now() - begun;
+        recorder.received.took.push((*at, took));
+        let words = format!("{} {}, as the scenario asks; it took {:?}", action.name(), slot.index, rounded(took));
+        let _ = done.send(ThreadReport::Event { at: begun, kind: Incident::Planned, words });
+    }
+    match &mut consumer {
+        Some(consumer) => consume(consumer, recorder, Nanos::MAX).await,
+        None => {
+            pause(shared, Nanos::MAX).await;
+            Ok(())
+        }
+    }
+}
+
+fn rounded(took: Nanos) -> Duration {
+    Duration::from_micros(took / 1000)
+}
+
+async fn pause(shared: &Shared, until: Nanos) {
+    while !shared.stopped() && now() < until {
+        let left = Duration::from_nanos(until.saturating_sub(now()));
+        tokio::time::sleep(left.min(TICK)).await;
+    }
+}
+
+/// What each event of consumers did to the members of the first group of a workload.
+pub fn changes(events: &[PlannedEvent], origin: Nanos, received: &[(u32, Received)]) -> Vec<MembershipChange> {
+    let seconds = |nanos: Nanos| nanos as f64 / SECOND as f64;
+    let members = || received.iter().filter(|(group, _)| *group == 0).map(|(_, r)| r);
+    let of_consumers = events.iter().filter(|e| e.action.of_consumer());
+    let change = |(i, e): (usize, &PlannedEvent)| {
+        let own = members().find(|r| Some(r.member) == e.consumer);
+        let took = own.and_then(|r| r.took.iter().find(|(at, _)| *at == e.at.0));
+        let mut all: Vec<MemberEffect> = members()
+            .filter_map(|r| Some((r.member, r.windows.windows().get(i)?)))
+            .filter(|(_, w)| w.first.is_some())
+            .map(|(consumer, w)| MemberEffect {
+                consumer,
+                first_s: w.first.map(|at| seconds(at.saturating_sub(origin + e.at.0))),
+                silence_s: w.silence.map(seconds),
+                late: w.late,
+                latest_s: (w.late > 0).then(|| seconds(w.latest)),
+            })
+            .collect();
+        all.sort_by_key(|m| m.consumer);
+        MembershipChange {
+            at_s: seconds(e.at.0),
+            action: e.action,
+            consumer: e.consumer.unwrap_or_default(),
+            took_s: took.map(|(_, took)| seconds(*took)),
+            members: all,
+        }
+    };
+    of_consumers.enumerate().map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::event_windows::{EventWindows, LATE};
+    use crate::units::Span;
+    use proptest::prelude::*;
+
+    fn event(at: Nanos, action: Action, consumer: u32) -> PlannedEvent {
+        PlannedEvent { at: Span(at), action, node: 0, consumer: Some(consumer), qdisc: None }
+    }
+
+    proptest! {
+        /// Against every arrival looked at again: the longest silence that ends in a window, and
+        /// the late messages of it.
+        #[test]
+        fn silences_and_late_messages_are_those_of_the_arrivals(
+            gaps in prop::collection::vec((1u64..400_000_000, 0u64..300_000_000), 1..60), at in prop::collection::btree_set(1u64..5_000_000_000, 1..4)
+        ) {
+            let origin = 7_000_000_000;
+            let events: Vec<_> = at.iter().map(|at| event(*at, Action::ConsumerLeave, 0)).collect();
+            let mut windows = EventWindows::new(&events, origin);
+            let (mut now, mut arrivals) = (origin - 1_000_000_000, Vec::new());
+            for (gap, latency) in gaps {
+                now += gap;
+                arrivals.push((now, latency));
+                windows.note(now, now - latency);
+            }
+            let received = Received { windows, ..Received::default() };
+            let found = changes(&events, origin, &[(0, received)]);
+            for (i, change) in found.iter().enumerate() {
+                let from = origin + events[i].at.0;
+                let to = events.get(i + 1).map_or(Nanos::MAX, |e| origin + e.at.0);
+                let inside = |at: Nanos| at >= from && at < to;
+                let first = arrivals.iter().find(|(at, _)| inside(*at));
+                prop_assert_eq!(change.members.len(), usize::from(first.is_some()));
+                let Some(member) = change.members.first() else { continue };
+                let silence = arrivals.windows(2).filter(|w| inside(w[1].0)).map(|w| w[1].0 - w[0].0).max();
+                prop_assert_eq!(member.silence_s, silence.map(|s| s as f64 / 1e9));
+                let late = arrivals.iter().filter(|(at, latency)| inside(*at) && *latency > LATE).count() as u64;
+                prop_assert_eq!(member.late, late);
+                prop_assert_eq!(member.first_s, first.map(|(at, _)| (at - from) as f64 / 1e9));
+            }
+        }
+    }
+
+    #[test]
+    fn a_script_is_that_of_one_member_of_the_first_group() {
+        let events =
+            [event(1, Action::ConsumerJoin, 2), event(2, Action::ConsumerKill, 1), event(3, Action::ConsumerLeave, 2)];
+        let of = |group, index| ConsumerScript::of(&events, ClientSlot { workload: 0, group, index });
+        assert!(of(0, 2).begins_absent() && of(0, 2).0.len() == 2);
+        assert!(!of(0, 1).begins_absent() && of(0, 1).0.len() == 1);
+        assert!(of(0, 0).is_empty() && of(1, 2).is_empty());
+    }
+}

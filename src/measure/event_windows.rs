@@ -1,0 +1,71 @@
+//! What the member of a group notes around the events of consumers: how long it received nothing,
+//! and which messages came late until the next event.
+
+use crate::plan::PlannedEvent;
+use crate::units::Nanos;
+
+/// A message that comes so long after it was due is late.
+pub const LATE: Nanos = 100_000_000;
+
+/// What one member noted between an event and the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EventWindow {
+    /// Its first arrival after the event.
+    pub first: Option<Nanos>,
+    /// The longest time between two arrivals, of which the second came after the event.
+    pub silence: Option<Nanos>,
+    /// Messages that came late, and how late the latest was.
+    pub late: u64,
+    pub latest: Nanos,
+}
+
+/// What one member of a group notes of the events.
+#[derive(Debug, Clone, Default)]
+pub struct EventWindows {
+    /// When the events are.
+    starts: Vec<Nanos>,
+    windows: Vec<EventWindow>,
+    /// The window of the latest arrival, one more than its index; and that arrival.
+    at: usize,
+    last: Option<Nanos>,
+}
+
+impl EventWindows {
+    /// For the events of consumers, in a trial measured from `origin`.
+    pub fn new(events: &[PlannedEvent], origin: Nanos) -> Self {
+        let starts: Vec<Nanos> = events.iter().filter(|e| e.action.of_consumer()).map(|e| origin + e.at.0).collect();
+        Self { windows: vec![EventWindow::default(); starts.len()], starts, at: 0, last: None }
+    }
+
+    /// Notes the arrival of a message that was due at `intended`.
+    #[inline]
+    pub fn note(&mut self, at: Nanos, intended: Nanos) {
+        if self.starts.is_empty() {
+            return;
+        }
+        while self.starts.get(self.at).is_some_and(|start| *start <= at) {
+            self.at += 1;
+        }
+        let before = self.last.replace(at);
+        let Some(window) = self.at.checked_sub(1).and_then(|w| self.windows.get_mut(w)) else { return };
+        window.first.get_or_insert(at);
+        if let Some(before) = before {
+            window.silence = window.silence.max(Some(at.saturating_sub(before)));
+        }
+        let latency = at.saturating_sub(intended);
+        if latency > LATE {
+            window.late += 1;
+            window.latest = window.latest.max(latency);
+        }
+    }
+
+    /// What was noted of each event.
+    pub fn windows(&self) -> &[EventWindow] {
+        &self.windows
+    }
+
+    /// A consumer that comes again has heard nothing before.
+    pub fn forget_last(&mut self) {
+        self.last = None;
+    }
+}
