@@ -126,8 +126,8 @@ mod tests {
         }
     }
 
-    /// What the books say of it.
-    fn books(read: &[(u64, Nanos, Nanos)], put: u64, history: usize) -> BTreeSet<u64> {
+    /// What is said to be superseded.
+    fn excused(read: &[(u64, Nanos, Nanos)], put: u64, history: usize) -> BTreeSet<u64> {
         let (mut seen, mut log) = (SequenceSet::default(), GapLog::default());
         for (n, sent, at) in read {
             seen.insert(*n);
@@ -150,7 +150,7 @@ mod tests {
             }
             let last = store.read.last().map(|(n, ..)| *n);
             let passed: BTreeSet<u64> = store.replaced.iter().copied().filter(|n| Some(*n) < last).collect();
-            prop_assert_eq!(books(&store.read, store.put, history), passed);
+            prop_assert_eq!(excused(&store.read, store.put, history), passed);
         }
 
         #[test]
@@ -164,8 +164,8 @@ mod tests {
             }
             prop_assert!(store.replaced.is_empty());
             store.read.remove(drop.index(store.read.len()));
-            let excused = books(&store.read, store.put, history);
-            prop_assert!(excused.is_empty(), "{excused:?}");
+            let found = excused(&store.read, store.put, history);
+            prop_assert!(found.is_empty(), "{found:?}");
         }
     }
 }

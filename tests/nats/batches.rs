@@ -52,7 +52,7 @@ async fn every_message_of_a_batch_is_stored_in_order_and_acknowledged() {
     }
 }
 
-/// Nothing of an atomic batch is in the stream until all of it is, and what is never ended never is.
+/// Nothing of an atomic batch is in the stream until all of it is; what is never ended never is.
 #[tokio::test]
 async fn an_atomic_batch_is_stored_whole_or_not_at_all() {
     let Some(server) = launch() else { return };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use async_nats::{HeaderMap, Message, Subject};
 use serde_json::Value;
 
-use super::produce::Arrived;
+use super::answer::{Arrived, refusal};
 use crate::driver::Incident;
 use crate::driver::nats::link::NatsLink;
 use crate::units::Nanos;
@@ -176,7 +176,7 @@ impl BatchWriter {
                 let Some(batch) = self.batches.remove(place) else { return };
                 if !batch.tokens.is_empty() {
                     let n = batch.tokens.len();
-                    let words = format!("{n} messages of a batch were refused: {}", super::produce::refusal(message));
+                    let words = format!("{n} messages of a batch were refused: {}", refusal(message));
                     link.incidents.note(Incident::Refused, words);
                 }
                 out.extend(batch.tokens.into_iter().map(|token| Arrived { token, at, good: false, bytes: 0 }));

@@ -26,7 +26,8 @@ pub struct DeadLetters {
     pub stream: String,
     /// Where dead letters are published.
     pub subject: Subject,
-    /// The delivery at which the consumer itself terminates a message that it rejects, where it does.
+    /// The delivery at which the consumer itself terminates a message that it rejects, where it
+    /// does.
     pub terminate: Option<u32>,
     /// Whether the message is to be removed from its stream, because nobody else will.
     pub remove: bool,

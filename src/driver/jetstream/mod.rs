@@ -13,6 +13,7 @@
 //! Reading configurations into a client's types: fields that they do not know would not be in the
 //! record.
 
+mod answer;
 mod api;
 mod batch;
 mod consume;

@@ -10,9 +10,10 @@
 
 use std::time::Instant;
 
-use async_nats::{HeaderMap, Message, StatusCode, Subject};
+use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
 
+use super::answer::{Arrived, refusal};
 use super::batch::BatchWriter;
 use crate::driver::nats::link::{BufferArena, NatsLink};
 use crate::driver::nats::listener::Listener;
@@ -56,16 +57,6 @@ impl KeyReads {
         let prefix = self.prefixes.get((mixed % producers) as usize).map_or(&[][..], Vec::as_slice);
         arena.subject(prefix, mixed / producers % self.keys.max(1))
     }
-}
-
-/// An acknowledgement, or an answer with a value.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrived {
-    pub token: u64,
-    pub at: Nanos,
-    /// Whether the stream took the message, or has the key.
-    pub good: bool,
-    pub bytes: u64,
 }
 
 /// The acknowledgements of one producer.
@@ -157,18 +148,6 @@ impl AckTracker {
             Err(other) => Err(other),
         }
     }
-}
-
-/// Why a message was not taken, in the server's words.
-pub fn refusal(message: &Message) -> String {
-    if message.status == Some(StatusCode::NO_RESPONDERS) {
-        return "no stream has this subject".into();
-    }
-    if let Some(status) = message.status {
-        return format!("{} {}", status.as_u16(), message.description.as_deref().unwrap_or_default());
-    }
-    let answer = serde_json::from_slice(&message.payload).unwrap_or_default();
-    super::api::error_of(&answer).map_or_else(|| "without a reason".into(), |(words, _)| words)
 }
 
 /// Ends the open batch, where there is one.

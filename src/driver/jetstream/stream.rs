@@ -124,8 +124,8 @@ impl WorkloadStream {
         }
     }
 
-    /// What its consumers ask for: all keys of a bucket, as watchers do; otherwise the whole stream,
-    /// or each subject by its name.
+    /// What its consumers ask for: all keys of a bucket, as watchers do; otherwise the whole
+    /// stream, or each subject by its name.
     pub fn filter(&self) -> Option<Value> {
         if self.options.filter == Filter::Subjects {
             let channels = (0..self.channels).map(|channel| format!("{}{channel}", self.prefix));
