@@ -192,7 +192,9 @@ fn answers(address: SocketAddr) -> Answers {
         let owned: Vec<usize> = owned.collect();
         (group.error_code, group.group_state.to_string(), group.assignor_name.to_string(), owned)
     });
-    note("described", format!("{:?}", groups.collect::<Vec<_>>()));
+    let mut groups: Vec<_> = groups.collect();
+    groups.sort();
+    note("described", format!("{groups:?}"));
 
     let leave = |member: &Member| {
         ConsumerGroupHeartbeatRequest::default()

@@ -70,6 +70,8 @@ fn add(client: &mut Client, id: &str, producer: Identity, topics: &[&str], versi
         let answer = client.call(&request, version);
         let topics = answer.results_by_topic_v3_and_below.iter();
         codes = topics.map(|topic| topic.results_by_partition[0].partition_error_code).collect();
+        // A Kafka answers in an order of its own.
+        codes.sort_unstable();
         codes.first().copied().unwrap_or(0)
     });
     codes

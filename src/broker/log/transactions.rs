@@ -168,7 +168,6 @@ mod tests {
             let found: Vec<_> = transactions.aborted(from, until).iter().map(|a| (a.last, a.producer, a.first)).collect();
             prop_assert_eq!(found, expected);
             for (base, (producer, kind)) in steps.iter().enumerate().filter(|(_, (_, kind))| *kind > 1) {
-                prop_assert!(*kind > 1);
                 let base = base as u64;
                 let of = all.iter().rev().find(|(p, first, _)| p == producer && *first <= base).unwrap();
                 let expected = of.2.is_some_and(|(_, aborted)| aborted);
