@@ -15,8 +15,8 @@ use super::events::PendingEvents;
 use super::raw::{RawTrial, ThreadReport, collect, gather};
 use super::setup::TrialSetup;
 use super::shared::{Shared, copies};
+use super::threads::ThreadContext;
 use super::watch::BrokerWatch;
-use super::worker::ThreadContext;
 
 /// From the moment all threads are ready until the first message is due.
 const LEAD: Nanos = 20_000_000;

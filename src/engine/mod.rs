@@ -36,6 +36,7 @@ mod stamps;
 mod superseded;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod trial;
 mod watch;
 mod worker;

@@ -14,7 +14,7 @@ use super::control::TrialControl;
 use super::raw::{RawTrial, collect, gather};
 use super::setup::TrialSetup;
 use super::shared::Shared;
-use super::worker::ThreadContext;
+use super::threads::ThreadContext;
 
 /// Runs the load of a case through driver `D`.
 pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> RawTrial {

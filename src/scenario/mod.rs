@@ -16,6 +16,7 @@ use crate::units::{Rate, Span};
 mod bounds;
 mod bucket;
 mod build;
+mod builder;
 pub mod diagnose;
 mod edit;
 mod environment;

@@ -71,7 +71,7 @@ async fn permissions_by_subject_are_those_that_streams_need() {
         send(&mut producer, 0..10).await;
         hear(&mut reader, &mut Collector::new(accept), 10, 0).await;
         producer.close().await.unwrap();
-        for number in 0..8 {
+        for number in 0..8u64 {
             let way = if number.is_multiple_of(2) { IntrusionWay::Publish } else { IntrusionWay::Subscribe };
             let outcome = driver.intrude(0, Intrusion { number, way, payload: b"intruder" }).await.unwrap();
             assert!(!outcome.let_in, "{consumer}: {outcome:?}");

@@ -34,6 +34,7 @@
 mod checkpoint;
 mod compact;
 mod disk;
+mod end;
 mod error;
 mod format;
 mod ids;

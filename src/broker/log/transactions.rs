@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::end::End;
 use super::format::{BatchHeader, TransactionStep};
-use super::partition::End;
 
 /// A transaction that was given up: its producer's batches in this range do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +167,7 @@ mod tests {
             expected.sort_unstable();
             let found: Vec<_> = transactions.aborted(from, until).iter().map(|a| (a.last, a.producer, a.first)).collect();
             prop_assert_eq!(found, expected);
-            for (base, (producer, kind)) in steps.iter().enumerate().filter(|(_, (_, kind))| *kind > 1) {
+            for (base, (producer, _)) in steps.iter().enumerate().filter(|(_, (_, kind))| *kind > 1) {
                 let base = base as u64;
                 let of = all.iter().rev().find(|(p, first, _)| p == producer && *first <= base).unwrap();
                 let expected = of.2.is_some_and(|(_, aborted)| aborted);

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::end::End;
 use super::super::error::LogError;
 use super::super::format::BatchHeader;
 use super::super::options::{SyncPolicy, TopicSettings};
@@ -15,7 +16,7 @@ use super::super::producers::SequenceCheck;
 use super::super::segment::lock;
 use super::super::sync::DiskTask;
 use super::super::wake::WakeSignals;
-use super::{Appender, End, Partition, SyncTicket};
+use super::{Appender, Partition, SyncTicket};
 
 /// Syncs of a partition after which it is worth a segment of zeros.
 const BUSY: u32 = 16;

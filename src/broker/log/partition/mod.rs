@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::end::End;
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader, TransactionStep};
 use super::options::{LogOptions, SyncPolicy, TopicSettings};
@@ -26,7 +27,7 @@ use super::wake::WakeSignal;
 pub use append::Appended;
 pub use commit::SyncTicket;
 use roll::SpareSegment;
-pub(super) use view::{End, Inner};
+pub(super) use view::Inner;
 
 /// What all partitions of a log share.
 pub(super) struct LogContext {
