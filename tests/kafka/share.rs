@@ -10,7 +10,7 @@ use msgbench::load::message::open;
 use msgbench::plan::Workload;
 use serde_json::json;
 
-use super::support::{BOUND, Bench, open_at, shared, target, try_open, workload};
+use super::support::{BOUND, Bench, launch, open_at, open_in, shared, target, there, try_open, workload};
 
 /// Says of each message what `rule` says of its number and delivery, and keeps both.
 struct Judge<F> {
@@ -245,6 +245,25 @@ fn a_group_starts_where_it_is_told_to_and_reads_every_compression() {
         drop(members);
         bench.cleanup();
     }
+}
+
+/// Each broker leads a partition: a member has a session with each, and logs in to each.
+#[test]
+fn a_member_fetches_from_every_leader_and_logs_in() {
+    if !there() {
+        return;
+    }
+    let kafka = launch(json!({ "broker": { "nodes": 3, "heap": "256MiB", "sasl": "PLAIN" } }));
+    let bench = open_in(&kafka.running, json!({ "consumers": "share" }), &workload(3, 1, 2));
+    let mut members: Vec<_> = (0..2).map(|i| bench.consumer(0, i, Start::Tail)).collect();
+    let mut producer = bench.producer(0);
+    bench.send(&mut producer, 0, 0..300, |n| ((n % 3) as u32, None));
+    let mut judges: Vec<_> = (0..2).map(|_| judge(&bench, |_, _| Disposition::Accept)).collect();
+    receive(&bench, &mut members, &mut judges, |all| heard(all) >= 300);
+    assert!(times(&judges).into_iter().eq((0..300).map(|n| (n, 1))), "{:?}", times(&judges));
+    bench.close(producer);
+    drop(members);
+    bench.cleanup();
 }
 
 #[test]
