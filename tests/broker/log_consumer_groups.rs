@@ -87,8 +87,8 @@ impl Member {
     }
 }
 
-/// Lets members take what they are told until each has so many partitions: a Kafka takes its time to
-/// decide.
+/// Lets members take what they are told until each has so many partitions: a Kafka takes its time
+/// to decide.
 fn until(client: &mut Client, topic: Uuid, members: &mut [&mut Member], each: usize) {
     for _ in 0..1500 {
         for member in members.iter_mut() {

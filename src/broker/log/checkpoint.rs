@@ -141,7 +141,7 @@ fn decode(bytes: &[u8], base: u64, boot: Option<&str>) -> Option<CheckpointState
 #[cfg(test)]
 mod tests {
     use super::super::format::{BatchHeader, ProducerStamp};
-    use super::super::partition::End;
+    use super::super::position::End;
     use super::*;
     use proptest::prelude::*;
 

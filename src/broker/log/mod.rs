@@ -40,6 +40,7 @@ mod ids;
 mod index;
 mod options;
 mod partition;
+mod position;
 mod producers;
 mod read;
 mod recover;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
 use super::format::BatchHeader;
-use super::partition::End;
+use super::position::End;
 use super::transactions::Transactions;
 
 /// Batches remembered per producer; a client has at most so many under way.

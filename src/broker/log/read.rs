@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::error::LogError;
 use super::format::BatchHeader;
-use super::partition::{End, Inner, Partition};
+use super::partition::{Inner, Partition};
+use super::position::End;
 use super::segment::{Segment, lock, read_some};
 use super::transactions::AbortedTransaction;
 

@@ -16,7 +16,7 @@ use super::checkpoint::{self, CheckpointState};
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader};
 use super::index::SegmentIndex;
-use super::partition::End;
+use super::position::End;
 use super::producers::ProducerStates;
 use super::segment::{Segment, read_some, stem, write_whole};
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::format::{BatchHeader, TransactionStep};
-use super::partition::End;
+use super::position::End;
 
 /// A transaction that was given up: its producer's batches in this range do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

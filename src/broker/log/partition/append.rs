@@ -11,11 +11,12 @@ use std::sync::atomic::Ordering;
 use super::super::error::LogError;
 use super::super::format::BatchHeader;
 use super::super::options::{SyncPolicy, TopicSettings};
+use super::super::position::End;
 use super::super::producers::SequenceCheck;
 use super::super::segment::lock;
 use super::super::sync::DiskTask;
 use super::super::wake::WakeSignals;
-use super::{Appender, End, Partition, SyncTicket};
+use super::{Appender, Partition, SyncTicket};
 
 /// Syncs of a partition after which it is worth a segment of zeros.
 const BUSY: u32 = 16;

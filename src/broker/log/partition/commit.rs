@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use super::super::checkpoint::Checkpoint;
 use super::super::error::LogError;
 use super::super::options::SyncPolicy;
+use super::super::position::End;
 use super::super::recover;
 use super::super::segment::{Segment, lock, stem, write_whole};
 use super::super::sync::DiskTask;
 use super::super::wake::{WakeSignal, WakeSignals};
-use super::{Appender, End, Partition};
+use super::{Appender, Partition};
 use crate::broker::shared::log_error;
 
 /// A promise that records will be synced.

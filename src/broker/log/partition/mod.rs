@@ -17,6 +17,7 @@ use std::time::Instant;
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader, TransactionStep};
 use super::options::{LogOptions, SyncPolicy, TopicSettings};
+use super::position::End;
 use super::producers::ProducerStates;
 use super::recover::{self, Recovered};
 use super::segment::{Segment, lock, stem};
@@ -26,7 +27,7 @@ use super::wake::WakeSignal;
 pub use append::Appended;
 pub use commit::SyncTicket;
 use roll::SpareSegment;
-pub(super) use view::{End, Inner};
+pub(super) use view::Inner;
 
 /// What all partitions of a log share.
 pub(super) struct LogContext {

@@ -9,9 +9,10 @@ use super::super::disk;
 use super::super::error::LogError;
 use super::super::format::BatchHeader;
 use super::super::options::{SyncPolicy, TopicSettings};
+use super::super::position::End;
 use super::super::segment::{Segment, lock, stem, write_whole};
 use super::super::sync::DiskTask;
-use super::{Appender, End, Partition, create};
+use super::{Appender, Partition, create};
 
 /// Length of a segment of zeros at most.
 const PREWRITE: u64 = 64 << 20;

@@ -3,23 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::super::checkpoint::Checkpoint;
+use super::super::position::End;
 use super::super::segment::Segment;
 use super::super::transactions::Transactions;
 use super::super::wake::WakeSignals;
 
 /// Starts of batches remembered, so that who reads at the end needs no search.
 const RECENT: usize = 16;
-
-/// A position in the log: a segment, a byte in it, and the offset that starts there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(in super::super) struct End {
-    pub(in super::super) base: u64,
-    pub(in super::super) position: u64,
-    pub(in super::super) offset: u64,
-}
 
 pub(in super::super) struct Inner {
     pub(in super::super) segments: VecDeque<Arc<Segment>>,

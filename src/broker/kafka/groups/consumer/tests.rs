@@ -20,13 +20,13 @@ fn join(member: &str) -> Beat {
 
 /// A client as it should be: it takes what it is told, and says what it has.
 #[derive(Debug, Clone)]
-struct Client {
+struct TestMember {
     id: String,
     epoch: i32,
     owned: BTreeSet<PartitionId>,
 }
 
-impl Client {
+impl TestMember {
     fn beat(&mut self, group: &mut ConsumerGroupState, topics: &TopicCatalog, now: Instant) {
         let beat = match self.epoch {
             0 => join(&self.id),
@@ -57,7 +57,7 @@ proptest! {
         let mut group = ConsumerGroupState::new(Duration::from_secs(45), 10);
         let mut now = Instant::now();
         let mut topics = catalog(partitions);
-        let mut clients: BTreeMap<usize, Client> = BTreeMap::new();
+        let mut clients: BTreeMap<usize, TestMember> = BTreeMap::new();
         for (n, action) in steps {
             now += Duration::from_secs(1);
             match action {
@@ -75,7 +75,7 @@ proptest! {
                 // Nothing comes from it for a while, and it learns of that later.
                 3 => now += Duration::from_secs(20),
                 _ => {
-                    let new = || Client { id: format!("m{n}"), epoch: 0, owned: BTreeSet::new() };
+                    let new = || TestMember { id: format!("m{n}"), epoch: 0, owned: BTreeSet::new() };
                     clients.entry(n).or_insert_with(new).beat(&mut group, &topics, now);
                 }
             }
@@ -110,7 +110,7 @@ fn who_does_not_give_up_in_time_is_removed() {
     let (topics, now) = (catalog(4), Instant::now());
     assert_eq!(group.beat(&join("a"), &topics, now).unwrap().assignment.unwrap().len(), 4);
     assert_eq!(group.beat(&join("b"), &topics, now).unwrap().assignment.unwrap().len(), 0);
-    let mut stubborn = Client { id: "a".to_owned(), epoch: 1, owned: (0..4).map(|n| ([7; 16], n)).collect() };
+    let mut stubborn = TestMember { id: "a".to_owned(), epoch: 1, owned: (0..4).map(|n| ([7; 16], n)).collect() };
     let held = stubborn.owned.clone();
     for second in 0..61 {
         group.tick(&topics, now + Duration::from_secs(second));
