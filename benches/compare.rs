@@ -164,6 +164,7 @@ fn write(dir: &Path, factor: f64) {
         completion: Completion::Complete,
         order: Vec::new(),
         skipped: Vec::new(),
+        searches: Vec::new(),
         trials,
     };
     store.write(&record).unwrap();

@@ -317,7 +317,6 @@ fn answers(address: SocketAddr) -> Answers {
     note("offsets by an older epoch", format!("{}", add_offsets(client, "id", old, "g")));
     note("offsets added", format!("{}", add_offsets(client, "id", producer, "g")));
     note("by a member nobody knows", format!("{}", commit_offset(client, "id", producer, "g", ("m", 1), 5)));
-    note("by a member of no group", format!("{}", commit_offset(client, "id", producer, "h", ("m", 1), 5)));
     note("offsets written by an older epoch", format!("{}", commit_offset(client, "id", old, "g", ("", -1), 5)));
     note("offsets written", format!("{}", commit_offset(client, "id", producer, "g", ("", -1), 5)));
     note("what the group has", format!("{:?}", committed(client, "g", false)));

@@ -140,8 +140,8 @@ fn decode(bytes: &[u8], base: u64, boot: Option<&str>) -> Option<CheckpointState
 
 #[cfg(test)]
 mod tests {
-    use super::super::end::End;
     use super::super::format::{BatchHeader, ProducerStamp};
+    use super::super::position::End;
     use super::*;
     use proptest::prelude::*;
 

@@ -34,13 +34,13 @@
 mod checkpoint;
 mod compact;
 mod disk;
-mod end;
 mod error;
 mod format;
 mod ids;
 mod index;
 mod options;
 mod partition;
+mod position;
 mod producers;
 mod read;
 mod recover;

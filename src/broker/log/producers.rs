@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::end::End;
 use super::error::LogError;
 use super::format::BatchHeader;
+use super::position::End;
 use super::transactions::Transactions;
 
 /// Batches remembered per producer; a client has at most so many under way.

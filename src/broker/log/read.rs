@@ -5,10 +5,10 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::end::End;
 use super::error::LogError;
 use super::format::BatchHeader;
 use super::partition::{Inner, Partition};
+use super::position::End;
 use super::segment::{Segment, lock, read_some};
 use super::transactions::AbortedTransaction;
 

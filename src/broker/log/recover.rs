@@ -13,10 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::{self, CheckpointState};
-use super::end::End;
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader};
 use super::index::SegmentIndex;
+use super::position::End;
 use super::producers::ProducerStates;
 use super::segment::{Segment, read_some, stem, write_whole};
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::end::End;
 use super::format::{BatchHeader, TransactionStep};
+use super::position::End;
 
 /// A transaction that was given up: its producer's batches in this range do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

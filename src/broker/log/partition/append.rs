@@ -8,10 +8,10 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::end::End;
 use super::super::error::LogError;
 use super::super::format::BatchHeader;
 use super::super::options::{SyncPolicy, TopicSettings};
+use super::super::position::End;
 use super::super::producers::SequenceCheck;
 use super::super::segment::lock;
 use super::super::sync::DiskTask;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::checkpoint::Checkpoint;
-use super::super::end::End;
 use super::super::error::LogError;
 use super::super::options::SyncPolicy;
+use super::super::position::End;
 use super::super::recover;
 use super::super::segment::{Segment, lock, stem, write_whole};
 use super::super::sync::DiskTask;

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::end::End;
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader, TransactionStep};
 use super::options::{LogOptions, SyncPolicy, TopicSettings};
+use super::position::End;
 use super::producers::ProducerStates;
 use super::recover::{self, Recovered};
 use super::segment::{Segment, lock, stem};

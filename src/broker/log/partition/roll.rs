@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::disk;
-use super::super::end::End;
 use super::super::error::LogError;
 use super::super::format::BatchHeader;
 use super::super::options::{SyncPolicy, TopicSettings};
+use super::super::position::End;
 use super::super::segment::{Segment, lock, stem, write_whole};
 use super::super::sync::DiskTask;
 use super::{Appender, Partition, create};

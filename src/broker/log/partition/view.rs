@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::checkpoint::Checkpoint;
-use super::super::end::End;
+use super::super::position::End;
 use super::super::segment::Segment;
 use super::super::transactions::Transactions;
 use super::super::wake::WakeSignals;

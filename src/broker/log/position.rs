@@ -1,4 +1,4 @@
-//! A position in a log.
+//! Where something stands in a log.
 
 use serde::{Deserialize, Serialize};
 
