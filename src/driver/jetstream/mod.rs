@@ -230,8 +230,8 @@ impl Driver for JetstreamDriver {
     }
 
     async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
-        let base = format!("mbs.{:08x}.{workload}", self.target.run);
-        intrude(&self.target, (&format!("{base}.0"), &format!("{base}.>")), attempt).await
+        let prefix = &self.streams[workload].prefix;
+        intrude(&self.target, (&format!("{prefix}0"), &format!("{prefix}>")), attempt).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

@@ -18,7 +18,7 @@ use super::options::{LaunchAuth, LaunchOptions, LaunchTls};
 use crate::plan::Intruder;
 
 /// The subjects that the clients of a trial use: those of core messaging, of streams, and answers.
-const OWN: [&str; 9] = ["mb.>", "mbr.>", "mbs.>", "mba.>", "mbi.>", "mbp.>", "mbd.>", "_INBOX.>", "$JS.>"];
+const OWN: [&str; 10] = ["mb.>", "mbr.>", "mbs.>", "mba.>", "mbi.>", "mbp.>", "mbd.>", "_INBOX.>", "$JS.>", "$KV.>"];
 /// What a user who has nothing to do with the trial may use.
 const OUTSIDE: [&str; 1] = ["outside.>"];
 
