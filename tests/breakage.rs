@@ -39,6 +39,14 @@ fn command(temp: &Path, out: &Path, extra: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(["run", "scenarios/fanout.toml", "--system", "reference", "--rate", "1k/s", "--set", "run.warmup=0s"]);
     command.args(["--out", out.to_str().unwrap()]).args(extra).env("TMPDIR", temp);
+    // Tests that are run by nohup(1) have inherited that it is ignored.
+    // SAFETY: signal is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        })
+    };
     command
 }
 

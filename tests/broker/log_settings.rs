@@ -158,8 +158,8 @@ fn answers(address: SocketAddr) -> Answers {
         let topic = format!("times.{}", codec.0);
         make(client, &[&topic], &[], false);
         settled(client, &topic);
-        produced(client, &topic, batch_of(&[(true, t), (true, t + 5), (true, t + 3)], codec));
-        produced(client, &topic, batch_of(&[(true, t + 4), (true, t + 2), (true, t + 9), (true, t + 8)], codec));
+        stored(client, &topic, &batch_of(&[(true, t), (true, t + 5), (true, t + 3)], codec));
+        stored(client, &topic, &batch_of(&[(true, t + 4), (true, t + 2), (true, t + 9), (true, t + 8)], codec));
         let found: Vec<_> =
             (-1..=10).map(|ms| search(client, &topic, t + ms)).map(|(o, at)| (o, at.max(t - 1) - t)).collect();
         note(&format!("{}: searched by time", codec.0), format!("{found:?}"));
@@ -174,6 +174,19 @@ fn answers(address: SocketAddr) -> Answers {
         note(&format!("a broken batch under {name}"), produced(client, &topic, broken));
     }
     all
+}
+
+/// Waits until the batch is in the topic: a Kafka names the leader of a new one before that leads.
+fn stored(client: &mut Client, topic: &str, batch: &[u8]) {
+    let mut answer = String::new();
+    for _ in 0..200 {
+        answer = produced(client, topic, batch.to_vec());
+        if answer.starts_with("0 at ") {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{topic} takes nothing: {answer}");
 }
 
 /// The answers of Kafka 4.4.0, a line each.

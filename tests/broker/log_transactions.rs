@@ -113,6 +113,18 @@ struct Seen {
     values: Vec<String>,
 }
 
+/// Waits until readers of what is committed see this: the end of a transaction is answered when it
+/// is decided, and each partition learns of it after that.
+fn comes_to(client: &mut Client, topic: &str, expected: &[String]) {
+    for _ in 0..200 {
+        if see(client, topic, true).values == expected {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(see(client, topic, true).values, expected);
+}
+
 fn see(client: &mut Client, topic: &str, committed: bool) -> Seen {
     let mut seen = Seen { end: 0, stable: 0, aborted: Vec::new(), values: Vec::new() };
     // As a client does: a producer's records do not count from an aborted first offset on until the
@@ -422,6 +434,7 @@ fn a_restart_changes_nothing_about_transactions() {
         commit_offset(&mut client, "id", producer, "g", ("", -1), 8);
         assert_eq!(send(&mut client, "out", Some("id"), part(&[("k", "open")], producer, sequence)).0, 0);
         client.produce("out", 0, batch_of(&[("k", "beyond")]));
+        comes_to(&mut client, "out", &expected);
         let before = see(&mut client, "out", true);
         assert_eq!((&before.values, before.end - before.stable), (&expected, 2));
         drop(client);
@@ -434,7 +447,7 @@ fn a_restart_changes_nothing_about_transactions() {
         assert_eq!(send(&mut client, "out", Some("id"), part(&[("k", "more")], producer, sequence + 1)).0, 0);
         assert_eq!(end(&mut client, "id", producer, true, 3), 0);
         expected.extend(["open", "beyond", "more"].map(str::to_owned));
-        assert_eq!(see(&mut client, "out", true).values, expected);
+        comes_to(&mut client, "out", &expected);
         assert_eq!(client.committed("g", "in", 0), 8);
     }
 }
