@@ -121,6 +121,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Producer, first offset; where it ended, and whether it was aborted.
+    type NaiveTransaction = (i64, u64, Option<(u64, bool)>);
+
     fn view(producer: i64, base: u64, step: TransactionStep) -> BatchHeader {
         let transaction = Some(TransactionStamp { producer, epoch: 0, step });
         BatchHeader { len: 100, base, count: 1, max_timestamp: 0, producer: None, transaction }
@@ -139,7 +142,7 @@ mod tests {
         ) {
             let mut transactions = Transactions::default();
             // Producer, first, end and whether it was aborted.
-            let mut all: Vec<(i64, u64, Option<(u64, bool)>)> = Vec::new();
+            let mut all: Vec<NaiveTransaction> = Vec::new();
             for (base, (producer, kind)) in steps.iter().enumerate() {
                 let base = base as u64;
                 let step = match kind {

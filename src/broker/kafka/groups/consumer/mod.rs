@@ -331,7 +331,9 @@ impl ConsumerGroupState {
     pub(crate) fn tick(&mut self, catalog: &TopicCatalog, now: Instant) {
         let late = |member: &ConsumerMember| member.expires <= now || member.revoke_by.is_some_and(|by| by <= now);
         let gone: Vec<String> = self.members.iter().filter(|(_, m)| late(m)).map(|(id, _)| id.clone()).collect();
-        if gone.iter().fold(false, |any, id| self.remove(id) || any) {
+        // Each is removed, also after the first that was there.
+        let removed = gone.iter().filter(|id| self.remove(id)).count();
+        if removed > 0 {
             self.decide(catalog);
         }
     }
