@@ -115,8 +115,8 @@ impl ExperimentContext<'_> {
         if self.form == Thoroughness::Quick { quick } else { full }
     }
 
-    /// Runs a scenario of one trial for each case.
-    pub fn run(&self, experiment: &'static str, text: String) -> Result<Vec<TrialResult>, CalibrateError> {
+    /// Runs a scenario to its end.
+    fn collect(&self, text: String) -> Result<TrialCollector, CalibrateError> {
         let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &self.register.types())?.plan;
         let collector = TrialCollector::default();
         // What is being calibrated is not judged by an earlier calibration.
@@ -129,6 +129,12 @@ impl ExperimentContext<'_> {
         if self.interrupt.count() > 0 {
             return Err(CalibrateError::Interrupted);
         }
+        Ok(collector)
+    }
+
+    /// Runs a scenario of one trial for each case.
+    pub fn run(&self, experiment: &'static str, text: String) -> Result<Vec<TrialResult>, CalibrateError> {
+        let collector = self.collect(text)?;
         let failed = |phase: &str, error: String| CalibrateError::Trial { experiment, phase: phase.into(), error };
         let mut all = Vec::new();
         for files in collector.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -153,17 +159,7 @@ impl ExperimentContext<'_> {
 
     /// Searches for the highest load of a scenario, and what the host did in the trials.
     pub fn searches(&self, experiment: &'static str, text: String) -> Result<SearchesRun, CalibrateError> {
-        let plan = parse(Path::new("calibrate.toml"), text, &Overrides::default(), &self.register.types())?.plan;
-        let collector = TrialCollector::default();
-        let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
-        engine::run(
-            &plan,
-            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[] },
-            &collector,
-        )?;
-        if self.interrupt.count() > 0 {
-            return Err(CalibrateError::Interrupted);
-        }
+        let collector = self.collect(text)?;
         let trials = collector.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         let noise = trials.iter().fold(HostNoise::default(), |n, files| n.worse(host_noise(&files.trial)));
         let results = collector.1.into_inner().unwrap_or_else(PoisonError::into_inner);
