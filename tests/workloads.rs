@@ -293,6 +293,38 @@ fn the_bare_protocol_balances_its_books_on_both_brokers() {
     }
 }
 
+/// Each client of four systems is one that connects, and gets what it published.
+#[test]
+fn clients_come_and_go_on_every_system_that_is_there() {
+    let rate = "workload.connect.load.rate=100/s";
+    let all = balanced(&run("connect", &["--set", rate]));
+    assert!(all.iter().any(|(system, _)| system.contains("reference")));
+    for (system, workloads) in all {
+        let (ledger, latency) = (&workloads[0]["ledger"], &workloads[0]["latency"]);
+        assert_eq!(ledger["expected"], ledger["delivered"], "{system}: {ledger}");
+        for step in ["rtt.connected", "rtt.subscribed", "rtt.first-message"] {
+            assert!(latency[step]["count"].as_u64().unwrap() > 50, "{system}: {step}: {latency}");
+        }
+    }
+}
+
+/// The broker pays for connections that carry nothing, and keeps them.
+#[test]
+fn idle_connections_are_there_and_cost_memory() {
+    let sweep = "sweep={ \"workload.idle-connections\" = [0, 500] }";
+    let record = run("idle-connections", &["--set", sweep, "--system", "reference"]);
+    balanced(&record);
+    let trials = record["trials"].as_array().unwrap();
+    let peak = |end: &str| {
+        let trial = trials.iter().find(|t| t["case"].as_str().unwrap().ends_with(end)).unwrap();
+        assert_eq!(trial["events"].as_array().map_or(0, Vec::len), 0, "{}", trial["events"]);
+        trial["broker"]["rss_peak_bytes"].as_u64().unwrap()
+    };
+    // Two buffers of a socket in the process at least.
+    let (without, with) = (peak("-0"), peak("-500"));
+    assert!(with > without + 500 * 1024, "{without} B without, {with} B with 500 connections");
+}
+
 /// Two clusters and a leaf node, once with links as they are and once with a delay on some.
 #[test]
 fn every_way_between_servers_loses_nothing_and_is_later_by_its_delay() {

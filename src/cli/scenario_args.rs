@@ -65,7 +65,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 /// Every pattern, by its name in a scenario.
-const PATTERNS: [Pattern; 8] = [
+const PATTERNS: [Pattern; 9] = [
     Pattern::FanOut,
     Pattern::FanIn,
     Pattern::MToN,
@@ -74,6 +74,7 @@ const PATTERNS: [Pattern; 8] = [
     Pattern::Stream,
     Pattern::Replay,
     Pattern::KeyValue,
+    Pattern::Connect,
 ];
 
 fn pattern() -> impl TypedValueParser<Value = Pattern> {

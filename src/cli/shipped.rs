@@ -20,8 +20,8 @@ macro_rules! scenarios {
 
 /// All of them, by name.
 pub(super) const ALL: &[ShippedScenario] = scenarios![
-    "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "exactly-once"
-    "fanin" "fanout" "floor" "flow-control" "intruder" "key-value" "mirror" "mixed" "partitions" "payload"
+    "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "connect" "exactly-once"
+    "fanin" "fanout" "floor" "flow-control" "idle-connections" "intruder" "key-value" "mirror" "mixed" "partitions" "payload"
     "queue-group" "rebalance" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer"
     "stream" "tls" "topology"
 ];

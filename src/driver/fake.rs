@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
-    ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Facts, Guarantees, Incidents,
-    Incoming, MessageSink, Order, Outgoing, Producer, Start, Stated, Target,
+    ClientSlot, Confirmation, ConnectAttempt, ConnectSteps, Consumer, Delivery, Disposition, Driver, DriverError,
+    Facts, Guarantees, Incidents, Incoming, MessageSink, Order, Outgoing, Producer, Start, Stated, Target,
 };
 use crate::plan::Workload;
-use crate::units::now;
+use crate::units::{Nanos, now};
 
 /// Faults of every n-th message; 0 is none.
 #[derive(Debug, Clone, Copy, Default)]
@@ -125,6 +125,21 @@ impl Driver for FakeDriver {
         room.mailboxes.push((slot, send.clone()));
         let limit = self.workloads[slot.workload].delivery.max_deliver;
         Ok(FakeConsumer { again: send, mailbox, limit })
+    }
+    /// Each step takes a millisecond.
+    async fn connect_once(&self, attempt: ConnectAttempt<'_>) -> Result<ConnectSteps, DriverError> {
+        let step = Duration::from_millis(1);
+        let (faults, number, begun) = (self.faults, attempt.number, now());
+        tokio::time::sleep(3 * step + if hits(faults.late, number) { LATE } else { Duration::ZERO }).await;
+        if hits(faults.refuse, number) {
+            return Err(DriverError::Refused { words: "too many clients".into() });
+        }
+        let mut message = attempt.payload.to_vec();
+        if hits(faults.corrupt, number) {
+            message[20] ^= 1;
+        }
+        let step = step.as_nanos() as Nanos;
+        Ok(ConnectSteps { connected: begun + step, subscribed: begun + 2 * step, received: now(), message })
     }
     async fn cleanup(self) -> Result<(), DriverError> {
         Ok(())

@@ -232,6 +232,26 @@ pub trait Driver: Sized + Send + Sync {
         std::future::ready(Err(DriverError::Option { words: "this driver has no intruders".into() }))
     }
 
+    /// One client that comes and goes: it connects, subscribes to a place of its own, publishes the
+    /// message there, receives it, and is gone when the future has ended. Asked only where the type
+    /// of system says that its driver connects as load.
+    ///
+    /// # Errors
+    /// The step that failed, in the words of the server; within [`Target::timeout`].
+    fn connect_once(&self, _attempt: ConnectAttempt<'_>) -> impl Future<Output = Result<ConnectSteps, DriverError>> {
+        std::future::ready(Err(DriverError::Option { words: "this driver opens no connections as load".into() }))
+    }
+
+    /// Opens a connection that carries nothing, and gives what keeps it: that ends with an error
+    /// when the connection is lost. Asked only where the type of system says that its driver
+    /// connects as load.
+    ///
+    /// # Errors
+    /// Why there is no connection; within [`Target::timeout`].
+    fn idle(&self, _slot: ClientSlot) -> impl Future<Output = Result<IdleConnection, DriverError>> {
+        std::future::ready(Err(DriverError::Option { words: "this driver opens no connections as load".into() }))
+    }
+
     /// Is told the instant from which is measured, when it is known.
     fn measured_from(&self, _origin: Nanos) {}
 
@@ -253,6 +273,34 @@ pub trait Driver: Sized + Send + Sync {
 
     /// Removes from the server what `prepare` created.
     fn cleanup(self) -> impl Future<Output = Result<(), DriverError>>;
+}
+
+/// Keeps a connection, and ends when it is lost.
+pub type IdleConnection = futures_util::future::LocalBoxFuture<'static, DriverError>;
+
+/// A client that comes and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectAttempt<'a> {
+    /// Index of its workload in the case.
+    pub workload: usize,
+    /// The producer that counts it, and its number there: together its own.
+    pub producer: u32,
+    pub number: u64,
+    /// The message that it publishes and receives.
+    pub payload: &'a [u8],
+}
+
+/// When each step of such a client was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectSteps {
+    /// The server had accepted the connection and its login.
+    pub connected: Nanos,
+    /// The server had confirmed that it routes to the client.
+    pub subscribed: Nanos,
+    /// The message was read.
+    pub received: Nanos,
+    /// What was read.
+    pub message: Vec<u8>,
 }
 
 /// What an intruder tries.
@@ -312,6 +360,11 @@ pub struct Outgoing<'a> {
 
 /// The sending side of one connection.
 pub trait Producer {
+    /// Latencies of the steps of its messages of the measured phase, by name.
+    fn steps(&self) -> Vec<(&'static str, hdrhistogram::Histogram<u64>)> {
+        Vec::new()
+    }
+
     /// Whether every message is confirmed: acknowledged by the broker, or answered by a responder.
     fn confirms(&self) -> bool;
 

@@ -73,6 +73,12 @@ impl TrialControl<'_> {
         if !self.gathered("connect", &ready, handles.len(), bound(), system, raw) {
             return;
         }
+        let idle = threads.idle(scope, &ready_in);
+        // Thousands of connections take as long as they take; each is bounded by itself.
+        if !self.gathered("connect", &ready, idle.len(), Nanos::MAX, system, raw) {
+            return;
+        }
+        handles.extend(idle);
         let publishers = threads.publishers(scope, &ready_in);
         if !self.gathered("connect", &ready, publishers.len(), bound(), system, raw) {
             return;

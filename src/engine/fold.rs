@@ -192,7 +192,7 @@ fn latencies(
         }
         latency.insert(tag(kind, name), summarise(&total, lost, raw.clipped[i], raw.negative[i], quantiles));
     }
-    for (hop, h) in raw.hops.iter().filter(|(_, h)| i == 0 && !h.is_empty()) {
+    for ((_, hop), h) in raw.hops.iter().filter(|((workload, _), h)| *workload == i && !h.is_empty()) {
         latency.insert(format!("{name}.{hop}"), summarise(h, 0, 0, 0, quantiles));
     }
     around_replay(&mut latency, raw, i, case, accounting, quantiles);

@@ -1,12 +1,13 @@
 //! What a trial came to before it is folded, and how the reports of its threads are added to it.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 
 use hdrhistogram::Histogram;
 
 use crate::driver::{ClientSlot, Facts, Incident, Noted};
 use crate::measure::process::Usage;
-use crate::measure::recorder::{LatencyKind, SampleBatch};
+use crate::measure::recorder::{LatencyKind, SampleBatch, histogram};
 use crate::plan::Case;
 use crate::record::HistogramStore;
 use crate::units::{Nanos, now};
@@ -57,8 +58,8 @@ pub struct RawTrial {
     pub generator: Usage,
     /// CPU nanoseconds and resident bytes of the broker in each interval.
     pub broker_intervals: Vec<(u64, u64)>,
-    /// Latencies of parts of the way.
-    pub hops: Vec<(String, Histogram<u64>)>,
+    /// Latencies of parts of the way, by workload and name.
+    pub hops: BTreeMap<(usize, String), Histogram<u64>>,
     /// Incidents, with their instants.
     pub log: Vec<Noted>,
     /// Dropped by the client library in the whole trial, by workload.
@@ -74,6 +75,8 @@ pub enum ThreadReport {
         slot: ClientSlot,
         /// Its books.
         sent: Box<Sent>,
+        /// Latencies of the steps of its messages.
+        steps: Vec<(&'static str, Histogram<u64>)>,
     },
     /// The books of a consumer.
     Consumer {
@@ -130,6 +133,13 @@ impl RawTrial {
         }
     }
 
+    /// Adds latencies of a part of the way.
+    pub fn add_hop(&mut self, workload: usize, name: &str, latencies: &Histogram<u64>) {
+        let all = self.hops.entry((workload, name.to_owned())).or_insert_with(histogram);
+        // Bounds are the same everywhere.
+        let _ = all.add(latencies);
+    }
+
     /// Of a trial that has not begun.
     pub fn of(case: &Case) -> Self {
         let n = case.workloads.len();
@@ -145,7 +155,12 @@ impl RawTrial {
 pub fn collect(done: &Receiver<ThreadReport>, raw: &mut RawTrial) {
     for d in done.try_iter() {
         match d {
-            ThreadReport::Publisher { slot, sent } => raw.sent[slot.workload].push((slot.index, *sent)),
+            ThreadReport::Publisher { slot, sent, steps } => {
+                raw.sent[slot.workload].push((slot.index, *sent));
+                for (name, h) in steps {
+                    raw.add_hop(slot.workload, name, &h);
+                }
+            }
             ThreadReport::Consumer { slot, received } => raw.received[slot.workload].push((slot.group, *received)),
             ThreadReport::Intruder { workload, intruded } => raw.intruded[workload].push(*intruded),
             ThreadReport::Samples { workload, clipped, negative } => {

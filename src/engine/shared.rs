@@ -72,6 +72,10 @@ impl Shared {
     pub fn going(&self) -> bool {
         self.start.load(Ordering::Acquire) != 0
     }
+    /// When the measured phase begins; 0 before that is known.
+    pub fn origin(&self) -> Nanos {
+        self.origin.load(Ordering::Relaxed)
+    }
     /// When the measured phase ends.
     #[inline]
     pub fn end(&self) -> Nanos {

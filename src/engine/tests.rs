@@ -113,6 +113,35 @@ fn an_honest_broker_leaves_nothing_open() {
 }
 
 #[test]
+fn clients_that_come_and_go_are_counted_one_by_one() {
+    for (fault, every) in [("none", 0), ("refuse", 19), ("corrupt", 17)] {
+        let (_, raw, folded) =
+            drive("pattern = \"connect\"\nload.rate = \"2k/s\"", serde_json::json!({ fault: every }));
+        let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
+        let n = if every > 0 { hits(&raw, every) } else { 0 };
+        assert!(raw.failed.is_none() && l.scheduled > 900, "{:?} {l:?}", raw.failed);
+        match fault {
+            "refuse" => {
+                assert_eq!((l.refused, l.lost, l.sent + l.refused), (n, 0, l.scheduled), "{l:?}");
+                let words = raw.log.iter().find(|(.., words)| words.contains("too many clients"));
+                assert!(words.is_some(), "the first refusal is told: {:?}", raw.log);
+            }
+            "corrupt" => assert_eq!((l.refused, l.lost, l.sent), (0, n, l.scheduled), "{l:?}"),
+            _ => assert_eq!((l.refused, l.lost, l.delivered, l.sent), (0, 0, l.sent, l.scheduled), "{l:?}"),
+        }
+        assert_eq!(w.latency["rtt"].count, l.scheduled - n, "{fault} {l:?}");
+        // Of those that begin in the measured phase; at its edges a busy machine is late. A
+        // histogram holds three digits.
+        for (step, at_least) in [("connected", 995_000), ("subscribed", 995_000), ("first-message", 900_000)] {
+            let step = &w.latency[&format!("rtt.{step}")];
+            assert!(step.min_ns >= at_least, "{step:?}");
+            assert!(step.count > l.delivered / 2 && step.count <= l.scheduled + 200, "{step:?} {l:?}");
+        }
+        assert!(w.latency["rtt"].min_ns >= 2_900_000, "{:?}", w.latency["rtt"]);
+    }
+}
+
+#[test]
 fn faults_are_counted_to_the_message() {
     for (fault, every) in [("drop", 7), ("duplicate", 11), ("swap", 13), ("corrupt", 17), ("refuse", 19)] {
         let (_, raw, folded) = drive(FAN_OUT, serde_json::json!({ fault: every }));

@@ -53,6 +53,7 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
             ThreadRole::Publish => "publish",
             ThreadRole::Read => "catch-up",
             ThreadRole::Intrude => "intrude",
+            ThreadRole::Idle => "idle",
         };
         let mut handles = Vec::new();
         for t in 0..threads.max(1) as usize {
@@ -132,6 +133,17 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
             (0..w.topology.producers).map(|index| ClientSlot { workload, group: 0, index }).collect()
         });
         self.spawn(scope, ThreadRole::Publish, self.setup.case.threads.publish, &slots, Some(ready))
+    }
+
+    /// A thread of connections that carry nothing.
+    pub fn idle<'s>(&self, scope: &'s Scope<'s, 'e>, ready: &Sender<()>) -> ThreadHandles<'s>
+    where
+        'e: 's,
+    {
+        let slots = self.slots(|workload, w| {
+            (0..w.idle_connections).map(|index| ClientSlot { workload, group: 0, index }).collect()
+        });
+        self.spawn(scope, ThreadRole::Idle, 1, &slots, Some(ready))
     }
 
     /// A thread of those who try to get in.

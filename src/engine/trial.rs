@@ -68,7 +68,9 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     gather(&samples, &mut raw);
     raw.note_undecided(case);
     driver.halt();
-    raw.hops = driver.hops();
+    for (hop, latencies) in driver.hops() {
+        raw.add_hop(0, &hop, &latencies);
+    }
     raw.client_dropped = (0..case.workloads.len()).map(|i| driver.client_dropped(i)).collect();
     raw.backpressure = driver.incidents().backpressure_total();
     // Closing the connections is no incident: only what came before the end of the drain counts.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::driver::{ClientSlot, Driver, DriverError, Producer, Start};
 use crate::load::keys::KeyChooser;
+use crate::load::message::Template;
 use crate::load::pacer::Pacer;
 use crate::load::schedule::{ArrivalProcess, Schedule, ScheduleShare};
 use crate::measure::event_windows::EventWindows;
@@ -17,8 +18,13 @@ use crate::measure::recorder::{Recorder, SampleBatch};
 use crate::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Role, Workload};
 use crate::units::{Nanos, SECOND, Span, now};
 
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+
 use super::backlog::Backlog;
+use super::connect::ConnectProducer;
 use super::consume::{ConsumerRecorder, Received, RejectRule};
+use super::idle::{idle_all, lost_report};
 use super::intrude::intrude_all;
 use super::membership::{ConsumerScript, follow};
 use super::payload::{bare_templates, templates};
@@ -37,6 +43,7 @@ pub enum ThreadRole {
     Publish,
     Read,
     Intrude,
+    Idle,
 }
 
 pub struct Worker<'a, D> {
@@ -67,6 +74,10 @@ impl<D: Driver> Worker<'_, D> {
                         let _ = self.done.send(ThreadReport::Intruder { workload, intruded });
                     }
                     Ok(())
+                }
+                ThreadRole::Idle => {
+                    let kept = idle_all(self.driver, slots, self.shared, || report_ready(ready)).await;
+                    kept.map(|lost| drop(lost.map(|words| self.done.send(lost_report(words)))))
                 }
                 ThreadRole::Consume | ThreadRole::Read => self.consume(slots, ready).await,
             }
@@ -100,20 +111,35 @@ impl<D: Driver> Worker<'_, D> {
     }
 
     async fn publish(&self, slots: &[ClientSlot], ready: Option<&Sender<()>>) -> Result<(), DriverError> {
+        let connects = |slot: &&ClientSlot| self.setup.case.workloads[slot.workload].connects();
+        let (connecting, others): (Vec<&ClientSlot>, Vec<&ClientSlot>) = slots.iter().partition(connects);
         let mut open = Vec::new();
-        for &slot in slots {
-            open.push((slot, self.driver.producer(slot).await?));
+        for &slot in others {
+            open.push((slot, self.driver.producer(slot).await?, self.templates(slot)?));
         }
-        let mut pools = Vec::new();
-        for &slot in slots {
-            pools.push(self.templates(slot)?);
+        let mut newcomers = Vec::new();
+        for &slot in connecting {
+            let producer = ConnectProducer::new(self.driver, slot, self.shared, self.setup.case.phases.connect);
+            newcomers.push((slot, producer, self.templates(slot)?));
         }
         report_ready(ready);
         let Some((start, origin)) = self.shared.started().await else { return Ok(()) };
+        let mut all = self.publishers(open, start, origin)?;
+        all.extend(self.publishers(newcomers, start, origin)?);
+        self.run_all(all).await
+    }
+
+    /// The loops of producers, with the messages that each sends in turn.
+    fn publishers<'s, P: Producer + 's>(
+        &'s self,
+        open: Vec<(ClientSlot, P, Vec<Template>)>,
+        start: Nanos,
+        origin: Nanos,
+    ) -> Result<Vec<LocalBoxFuture<'s, Result<(), DriverError>>>, DriverError> {
         let phases = self.setup.case.phases;
         let hard_end = self.shared.end() + phases.drain.0;
         let mut all = Vec::new();
-        for ((slot, producer), templates) in open.into_iter().zip(pools) {
+        for (slot, producer, templates) in open {
             let pacer = if self.setup.spin { Pacer::spinning() } else { timer()? };
             let w = &self.setup.case.workloads[slot.workload];
             let publisher = Publisher {
@@ -135,15 +161,15 @@ impl<D: Driver> Worker<'_, D> {
                 send_state: send_state(phases.measure.0, block(&phases)),
                 look: 0,
             };
-            all.push(self.one_publisher(slot, publisher, start, hard_end));
+            all.push(self.one_publisher(slot, publisher, start, hard_end).boxed_local());
         }
-        self.run_all(all).await
+        Ok(all)
     }
 
-    async fn one_publisher(
+    async fn one_publisher<P: Producer>(
         &self,
         slot: ClientSlot,
-        mut publisher: Publisher<'_, D::Producer>,
+        mut publisher: Publisher<'_, P>,
         start: Nanos,
         hard_end: Nanos,
     ) -> Result<(), DriverError> {
@@ -153,8 +179,9 @@ impl<D: Driver> Worker<'_, D> {
         let result = tokio::time::timeout(bound, publisher.run(start)).await.unwrap_or(Ok(()));
         publisher.count_unsent(start);
         let Publisher { producer, send_state, .. } = publisher;
+        let steps = producer.steps();
         let closed = tokio::time::timeout(self.setup.case.phases.connect.duration(), producer.close()).await;
-        let _ = self.done.send(ThreadReport::Publisher { slot, sent: Box::new(send_state.sent) });
+        let _ = self.done.send(ThreadReport::Publisher { slot, sent: Box::new(send_state.sent), steps });
         result.and(closed.unwrap_or(Ok(())))
     }
 
@@ -284,7 +311,7 @@ impl<D: Driver> Worker<'_, D> {
         Ok(())
     }
 
-    fn templates(&self, slot: ClientSlot) -> Result<Vec<crate::load::message::Template>, DriverError> {
+    fn templates(&self, slot: ClientSlot) -> Result<Vec<Template>, DriverError> {
         let w = &self.setup.case.workloads[slot.workload];
         let share = ScheduleShare { index: slot.index, of: w.topology.producers };
         let make = if w.target.is_some() { bare_templates } else { templates };

@@ -28,6 +28,8 @@ pub struct SystemType {
     pub places: Option<fn(&SystemOptions) -> Vec<String>>,
     /// Whether its clients can be intruders: without rights, or with wrong ones.
     pub intruders: bool,
+    /// Whether its driver opens connections as load, for `pattern = "connect"` and idle ones.
+    pub connects: bool,
     /// Whether a launched one is made of processes: they can be observed, paused, killed.
     pub processes: bool,
     /// Whether messages come back to consumers. The register takes this from the driver.
@@ -63,6 +65,7 @@ impl SystemType {
             external: true,
             places: None,
             intruders: false,
+            connects: false,
             processes: true,
             delivers: true,
             acks_unstored: true,
@@ -85,6 +88,9 @@ impl SystemType {
             None if keys => Some("no key-value store with watchers"),
             None if !w.at.is_empty() && self.places.is_none() => {
                 Some("its clients cannot be told which server to connect to")
+            }
+            None if (w.connects() || w.idle_connections > 0) && !self.connects => {
+                Some("its driver opens no connections as load")
             }
             None if w.intruders > 0 && !self.intruders => Some("its driver has no intruders"),
             None => None,

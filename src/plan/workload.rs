@@ -32,6 +32,9 @@ pub struct Workload {
     /// Clients without rights that try all the while to publish to it and to read from it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub intruders: u32,
+    /// Connections to its system that are open all the while and carry nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub idle_connections: u32,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -110,6 +113,11 @@ impl std::fmt::Display for ServiceTarget {
 }
 
 impl Workload {
+    /// Whether each of its messages is a client that comes and goes.
+    pub fn connects(&self) -> bool {
+        self.pattern == Pattern::Connect
+    }
+
     /// Whether its requests get keys of a key-value store.
     pub fn gets(&self) -> bool {
         matches!(self.target, Some(ServiceTarget::Bucket { .. }))
@@ -258,6 +266,9 @@ pub enum Pattern {
     /// Producers put values of keys into a store, every consumer watches all keys and sees each
     /// update.
     KeyValue,
+    /// Clients come and go: each message is one client that connects, subscribes, publishes it,
+    /// receives it, and is gone.
+    Connect,
 }
 
 impl Pattern {
@@ -276,6 +287,7 @@ impl Pattern {
             Self::Stream => "stream",
             Self::Replay => "replay",
             Self::KeyValue => "key-value",
+            Self::Connect => "connect",
         }
     }
 }

@@ -167,6 +167,7 @@ fn case(id: &str, system: usize) -> Case {
             target: None,
             at: crate::plan::Places::default(),
             intruders: 0,
+            idle_connections: 0,
         }],
         phases: Phases {
             warmup: Span::secs(2),

@@ -129,6 +129,9 @@ pub struct WorkloadTable {
     /// read them: without credentials, with wrong ones, with those of somebody else. What comes of
     /// it stands in the ledger; one that gets in breaks a promise. Default: 0.
     pub intruders: Option<u32>,
+    /// Connections to the system that are open all the while and carry nothing: what they cost the
+    /// broker shows beside a case without them. Default: 0.
+    pub idle_connections: Option<u32>,
 }
 
 /// The service of yours that answers.

@@ -52,7 +52,7 @@ pub(super) fn load(at: &str, w: &file::WorkloadTable, producers: u32, problems: 
             window => Some(Load::Unthrottled { window: window.unwrap_or(0) }),
         },
         LoadMode::Closed => {
-            let acknowledged = w.pattern == Pattern::RequestReply || w.pattern.stored();
+            let acknowledged = matches!(w.pattern, Pattern::RequestReply | Pattern::Connect) || w.pattern.stored();
             if !acknowledged && w.delivery.durable != Some(true) {
                 let message = format!("a closed loop waits for answers, and {} has none", w.pattern.name());
                 problems.add(

@@ -17,6 +17,7 @@ mod bounds;
 mod bucket;
 mod build;
 mod builder;
+mod connect;
 pub mod diagnose;
 mod edit;
 mod environment;

@@ -70,6 +70,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("workload.at", "at = \"node-1\""),
     ("workload.at.producers", "at = { producers = \"node-1\", consumers = \"node-1\" }"),
     ("workload.at.consumers", "at = { producers = \"node-1\", consumers = [\"node-1\"] }"),
+    ("workload.idle-connections", "idle-connections = 1000"),
     ("workload.intruders", "intruders = 2"),
     ("event", "[[event]]"),
     ("event.at", "at = \"5s\""),
@@ -109,8 +110,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("search.searches", "searches = 5"),
 ];
 
-const PATTERNS: [&str; 8] =
-    ["fan-out", "fan-in", "m-to-n", "queue-group", "request-reply", "stream", "replay", "key-value"];
+const PATTERNS: [&str; 9] =
+    ["fan-out", "fan-in", "m-to-n", "queue-group", "request-reply", "stream", "replay", "key-value", "connect"];
 
 /// A key as the reference shows it.
 struct Key {

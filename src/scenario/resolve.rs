@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::bounds::{check_count, check_span};
 use super::bucket::bucket;
+use super::connect::check_connect;
 use super::file::{self, ScenarioFile};
 use super::load::{Payloads, interval, load, payload};
 use super::places::places;
@@ -23,6 +24,8 @@ use crate::units::Span;
 const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_TRIALS: u32 = 1_000;
 const MAX_INTRUDERS: u32 = 64;
+/// Each is a socket of the generator and one of the broker.
+const MAX_IDLE: u32 = 100_000;
 const MAX_BACKLOG: u64 = 1_000_000_000;
 const MAX_KEYS: u32 = 1_000_000;
 /// Values of one key: the most that a bucket of NATS takes.
@@ -196,12 +199,17 @@ pub(super) fn workloads(
                     .hint(format!("raise the rate, or `run.duration` above {}", file.run.duration)),
             );
         }
+        check_connect(&at, w, problems);
         let target = w.target.as_ref().and_then(|written| target(&at, w, written, file, problems));
         let payload = payload(&format!("{at}.payload"), w, folder, known, problems);
         let places = places(&at, w.at.as_ref(), w.target.is_some(), problems);
         let intruders = w.intruders.unwrap_or(0);
         if intruders > 0 {
             problems.take(check_count(&format!("{at}.intruders"), intruders, MAX_INTRUDERS));
+        }
+        let idle_connections = w.idle_connections.unwrap_or(0);
+        if idle_connections > 0 {
+            problems.take(check_count(&format!("{at}.idle-connections"), idle_connections, MAX_IDLE));
         }
         if let (Some(load), Some(payload)) = (load, payload) {
             out.push(Workload {
@@ -214,6 +222,7 @@ pub(super) fn workloads(
                 target,
                 at: places,
                 intruders,
+                idle_connections,
             });
         }
     }
@@ -399,16 +408,18 @@ fn topology(at: &str, w: &file::WorkloadTable, delivery: &DeliverySpec, problems
         Pattern::FanIn => (4, 1),
         Pattern::MToN => (4, 4),
         Pattern::RequestReply | Pattern::Stream | Pattern::Replay => (1, 1),
+        Pattern::Connect => (1, 0),
     };
     let producers = w.producers.unwrap_or(producers);
-    // Nobody of ours answers where a service does.
-    let consumers = if w.target.is_some() { 0 } else { w.consumers.unwrap_or(consumers) };
+    // Nobody of ours answers where a service does, or where a client receives its own message.
+    let none = w.target.is_some() || w.pattern == Pattern::Connect;
+    let consumers = if none { 0 } else { w.consumers.unwrap_or(consumers) };
     let channels = w.channels.unwrap_or(1);
     for (key, count) in [("producers", producers), ("channels", channels)] {
         problems.take(check_count(&format!("{at}.{key}"), count, MAX_CONNECTIONS));
     }
     // Publishing alone can be measured where consumers are independent of what is sent.
-    if w.target.is_none()
+    if !none
         && (consumers > 0 || !matches!(w.pattern, Pattern::FanOut | Pattern::FanIn | Pattern::MToN | Pattern::Stream))
     {
         problems.take(check_count(&format!("{at}.consumers"), consumers, MAX_CONNECTIONS));
@@ -418,9 +429,11 @@ fn topology(at: &str, w: &file::WorkloadTable, delivery: &DeliverySpec, problems
         Pattern::Replay => (consumers + 1, 1),
         Pattern::RequestReply if w.target.is_some() => (0, 0),
         Pattern::QueueGroup | Pattern::RequestReply => (1, consumers),
+        Pattern::Connect => (0, 0),
     };
     if let Some(slow) = delivery.slow {
         problems.take(check_count(&format!("{at}.delivery.slow.consumers"), slow.consumers, consumers));
     }
-    Topology { producers, channels, groups, members, reply: w.pattern == Pattern::RequestReply }
+    let reply = matches!(w.pattern, Pattern::RequestReply | Pattern::Connect);
+    Topology { producers, channels, groups, members, reply }
 }

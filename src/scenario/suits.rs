@@ -48,6 +48,7 @@ fn asked_by(w: &Workload, lacks: impl Fn(&Workload) -> Option<&'static str>) -> 
         () if other(&|w| w.target = None) => "target",
         () if other(&|w| w.at = Places::default()) => "at",
         () if other(&|w| w.intruders = 0) => "intruders",
+        () if other(&|w| w.idle_connections = 0) => "idle-connections",
         () if without(&|d| d.dead_every = 0) => "delivery.dead-every",
         () if without(&|d| d.reject_every = 0) => "delivery.reject-every",
         () if without(&|d| d.slow = None) => "delivery.slow",

@@ -128,6 +128,9 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
         let about = "without the right to, who try to publish and to subscribe; none may get in";
         out.push(("intruders", format!("{}, {about}", w.intruders)));
     }
+    if w.idle_connections > 0 {
+        out.push(("idle connections", format!("{}, open all the while, with nothing on them", w.idle_connections)));
+    }
     if d.durable {
         out.push(("stored", "by the broker, which acknowledges each message".to_owned()));
     }

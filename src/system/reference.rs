@@ -97,6 +97,7 @@ impl Provider for ReferenceType {
             },
             acks_unstored: false,
             faults: true,
+            connects: true,
             by_default: true,
             protocol: Some(NATS),
             options: vec![OptionSet::of::<BrokerFlags>(|_| Ok(()))],

@@ -113,6 +113,7 @@ pub fn workload(channels: u32, groups: u32, members: u32) -> Workload {
         target: None,
         at: msgbench::plan::Places::default(),
         intruders: 0,
+        idle_connections: 0,
     }
 }
 

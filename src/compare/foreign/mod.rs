@@ -120,6 +120,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
         target: None,
         at: crate::plan::Places::default(),
         intruders: 0,
+        idle_connections: 0,
     };
     let measure = Span((found.seconds * 1e9) as Nanos);
     let nothing = Span(0);

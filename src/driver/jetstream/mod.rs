@@ -16,6 +16,7 @@
 mod answer;
 mod api;
 mod batch;
+mod connect;
 mod consume;
 mod copy;
 mod dead;
@@ -39,8 +40,8 @@ use super::nats::options::ConnectionOptions;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{
-    ClientSlot, Driver, DriverError, Facts, Guarantees, Incidents, Intrusion, IntrusionOutcome, Order, Start, Stated,
-    Target,
+    ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, Guarantees, IdleConnection, Incidents,
+    Intrusion, IntrusionOutcome, Order, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -232,6 +233,16 @@ impl Driver for JetstreamDriver {
     async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
         let prefix = &self.streams[workload].prefix;
         intrude(&self.target, (&format!("{prefix}0"), &format!("{prefix}>")), attempt).await
+    }
+
+    async fn connect_once(&self, attempt: ConnectAttempt<'_>) -> Result<ConnectSteps, DriverError> {
+        connect::connect_once(self, attempt).await
+    }
+
+    async fn idle(&self, slot: ClientSlot) -> Result<IdleConnection, DriverError> {
+        let target = self.target.at(self.workloads[slot.workload].producer_at(slot.index))?;
+        let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-idle").await?;
+        link.idle(format!("mbx.{:08x}.{}.{}", self.target.run, slot.workload, slot.index)).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

@@ -21,6 +21,7 @@
 
 mod admin;
 mod choices;
+mod connect;
 mod consumer;
 mod facts;
 mod health;
@@ -56,7 +57,9 @@ use self::retry::Retries;
 use self::service::Correlation;
 use self::share_groups::ShareSetUp;
 use self::transform::Transformer;
-use super::{ClientSlot, Driver, DriverError, Facts, Incidents, Start, Target};
+use super::{
+    ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, IdleConnection, Incidents, Start, Target,
+};
 use crate::plan::options::OptionSet;
 use crate::plan::{ServiceTarget, Workload};
 
@@ -341,6 +344,14 @@ impl Driver for KafkaDriver {
         let consumer =
             PartitionConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, signal };
         Ok(KafkaConsumer::Partitions(Box::new(consumer)))
+    }
+
+    async fn idle(&self, slot: ClientSlot) -> Result<IdleConnection, DriverError> {
+        connect::idle(self, slot).await
+    }
+
+    async fn connect_once(&self, attempt: ConnectAttempt<'_>) -> Result<ConnectSteps, DriverError> {
+        connect::connect_once(self, attempt).await
     }
 
     async fn cleanup(mut self) -> Result<(), DriverError> {

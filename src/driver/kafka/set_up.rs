@@ -36,7 +36,7 @@ impl KafkaDriver {
             if let Some(ServiceTarget::Topic { reply_topic, .. }) = &w.target {
                 let partitions = self.admin.topic(reply_topic).await?.partitions;
                 self.answered.insert(workload, partitions);
-            } else if w.topology.reply {
+            } else if w.topology.reply && !w.connects() {
                 let name = self.reply_topic(workload);
                 self.create(&name, w.topology.producers as i32, &self.options.topic_settings(&w)).await?;
                 self.admin.topic(&name).await?;

@@ -8,7 +8,7 @@ use super::consumer::KafkaConsumer;
 use super::options::without_credentials;
 use super::partitions::Partitions;
 use super::retry;
-use super::share::{ShareAdmin, ShareConsumer, ShareGroupSpec, ShareParts};
+use super::share::{BrokerAccess, ShareAdmin, ShareConsumer, ShareGroupSpec, ShareParts};
 use crate::driver::{ClientSlot, DriverError, Start};
 use crate::plan::address::KAFKA;
 use crate::plan::{Address, Workload};
@@ -69,7 +69,8 @@ impl KafkaDriver {
         Ok(())
     }
 
-    async fn share_admin(&self) -> Result<ShareAdmin, DriverError> {
+    /// What a connection in Kafka's own protocol needs, and the addresses of brokers.
+    pub(super) fn broker_access(&self) -> Result<(BrokerAccess, Vec<String>), DriverError> {
         let url = without_credentials(&self.target.url);
         let common = self.options.common(&self.target)?;
         let address = Address::read(&KAFKA, &self.target.url).map_err(|e| DriverError::Connect {
@@ -79,7 +80,12 @@ impl KafkaDriver {
         })?;
         let servers = address.brokers().split(',').map(str::to_owned).collect();
         let login = common.get("sasl.username").cloned().zip(common.get("sasl.password").cloned());
-        ShareAdmin::connect(&url, servers, login, self.target.timeout).await
+        Ok((BrokerAccess { url, timeout: self.target.timeout, login }, servers))
+    }
+
+    async fn share_admin(&self) -> Result<ShareAdmin, DriverError> {
+        let (access, servers) = self.broker_access()?;
+        ShareAdmin::connect(access, servers).await
     }
 
     /// Opens a member of a share group.

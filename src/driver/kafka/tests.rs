@@ -15,6 +15,7 @@ pub(super) fn workload() -> Workload {
         target: None,
         at: crate::plan::Places::default(),
         intruders: 0,
+        idle_connections: 0,
     }
 }
 

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use super::options::ConnectionOptions;
-use crate::driver::{DriverError, Incident, Incidents, Target};
+use crate::driver::{DriverError, IdleConnection, Incident, Incidents, Target};
 use crate::plan::Address;
 use crate::plan::address::NATS;
 use crate::units::{Nanos, now};
@@ -291,6 +291,23 @@ impl NatsLink {
         };
         self.barrier().await?;
         Ok(subscriber)
+    }
+
+    /// Subscribes, and keeps the connection with nothing on it.
+    ///
+    /// # Errors
+    /// As [`NatsLink::subscribe`].
+    pub async fn idle(self, subject: String) -> Result<IdleConnection, DriverError> {
+        let subscriber = self.subscribe(subject, None).await?;
+        Ok(Box::pin(async move {
+            let _kept = subscriber;
+            loop {
+                tokio::time::sleep(self.timeout).await;
+                if let Err(error) = self.check() {
+                    return error;
+                }
+            }
+        }))
     }
 
     /// Returns when the server has treated everything that was sent before.

@@ -18,11 +18,13 @@ mod tests;
 use std::collections::BTreeMap;
 
 use async_nats::{HeaderMap, Message, StatusCode, Subject};
+use bytes::Bytes;
+use futures_util::StreamExt;
 
 use super::{
-    Acknowledgement, ClientSlot, Confirmation, Consumer, Delivery, Disposition, Driver, DriverError, Durability, Facts,
-    Guarantees, Incidents, Incoming, Intrusion, IntrusionOutcome, MessageSink, Order, Outgoing, Producer, Start,
-    Stated, Target,
+    Acknowledgement, ClientSlot, Confirmation, ConnectAttempt, ConnectSteps, Consumer, Delivery, Disposition, Driver,
+    DriverError, Durability, Facts, Guarantees, IdleConnection, Incidents, Incoming, Intrusion, IntrusionOutcome,
+    MessageSink, Order, Outgoing, Producer, Start, Stated, Target,
 };
 use crate::plan::options::OptionSet;
 use crate::plan::{ServiceTarget, Workload};
@@ -180,6 +182,26 @@ impl Driver for NatsDriver {
     async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
         let base = format!("mb.{:08x}.{workload}", self.target.run);
         intrude(&self.target, (&format!("{base}.0"), &format!("{base}.*")), attempt).await
+    }
+
+    async fn connect_once(&self, attempt: ConnectAttempt<'_>) -> Result<ConnectSteps, DriverError> {
+        let ConnectAttempt { workload, producer, number, payload } = attempt;
+        let link = self.connect("msgbench-client", self.workloads[workload].producer_at(producer)).await?;
+        let connected = now();
+        let subject = format!("mbc.{:08x}.{workload}.{producer}.{number}", self.target.run);
+        let mut own = link.subscribe(subject.clone(), None).await?;
+        let subscribed = now();
+        let payload = Bytes::copy_from_slice(payload);
+        link.publish(Subject::from(subject), None, headers(self.options.headers).as_ref(), payload).await?;
+        let message = link.within("receive its own message", own.next()).await?;
+        let message = message.ok_or_else(|| link.lost("the subscription ended"))?;
+        Ok(ConnectSteps { connected, subscribed, received: now(), message: message.payload.to_vec() })
+    }
+
+    async fn idle(&self, slot: ClientSlot) -> Result<IdleConnection, DriverError> {
+        let place = self.workloads[slot.workload].producer_at(slot.index);
+        let link = self.connect("msgbench-idle", place).await?;
+        link.idle(format!("mbi.{:08x}.{}.{}", self.target.run, slot.workload, slot.index)).await
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

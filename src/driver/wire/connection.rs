@@ -181,6 +181,15 @@ impl WireConnection {
         self.barrier().await
     }
 
+    /// Gives back the room that a connection without messages does not need.
+    pub(super) fn shrink(&mut self) {
+        if self.from == self.to {
+            (self.from, self.to) = (0, 0);
+            self.input = vec![0; 512];
+            self.out = Vec::new();
+        }
+    }
+
     /// Writes everything that is gathered; counts when the socket does not take it at once.
     pub(super) async fn write(&mut self) -> Result<(), DriverError> {
         while self.written < self.out.len() {

@@ -28,8 +28,8 @@ use super::nats::intrude::intrude;
 use super::nats::link::without_secrets;
 use super::nats::options::ConnectionOptions;
 use super::{
-    ClientSlot, Confirmation, Consumer, Disposition, Driver, DriverError, Facts, Incidents, Incoming, Intrusion,
-    IntrusionOutcome, MessageSink, Outgoing, Producer, Start, Target,
+    ClientSlot, Confirmation, ConnectAttempt, ConnectSteps, Consumer, Disposition, Driver, DriverError, Facts,
+    IdleConnection, Incidents, Incoming, Intrusion, IntrusionOutcome, MessageSink, Outgoing, Producer, Start, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -134,6 +134,49 @@ impl Driver for WireDriver {
     async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
         let base = format!("mb.{:08x}.{workload}", self.target.run);
         intrude(&self.target, (&format!("{base}.0"), &format!("{base}.*")), attempt).await
+    }
+
+    async fn connect_once(&self, attempt: ConnectAttempt<'_>) -> Result<ConnectSteps, DriverError> {
+        let ConnectAttempt { workload, producer, number, payload } = attempt;
+        let mut pipe = self.open("msgbench-client", self.workloads[workload].producer_at(producer)).await?;
+        let connected = now();
+        let subject = format!("mbc.{:08x}.{workload}.{producer}.{number}", self.target.run);
+        pipe.subscribe(subject.as_bytes(), None).await?;
+        let subscribed = now();
+        pipe.out.extend(format!("PUB {subject} ").bytes());
+        append(&mut pipe.out, payload);
+        pipe.write().await?;
+        loop {
+            match pipe.next()? {
+                ServerFrame::Message { payload: (from, to), .. } => {
+                    let message = pipe.input[from..to].to_vec();
+                    return Ok(ConnectSteps { connected, subscribed, received: pipe.at, message });
+                }
+                ServerFrame::Need(n) => pipe.fill(n).await?,
+                ServerFrame::Other | ServerFrame::Pong => pipe.write().await?,
+            }
+        }
+    }
+
+    async fn idle(&self, slot: ClientSlot) -> Result<IdleConnection, DriverError> {
+        let mut pipe = self.open("msgbench-idle", self.workloads[slot.workload].producer_at(slot.index)).await?;
+        let subject = format!("mbx.{:08x}.{}.{}", self.target.run, slot.workload, slot.index);
+        pipe.subscribe(subject.as_bytes(), None).await?;
+        pipe.shrink();
+        Ok(Box::pin(async move {
+            loop {
+                // A PING of the server wants its answer.
+                let turn = async {
+                    match pipe.next()? {
+                        ServerFrame::Need(n) => pipe.fill(n).await,
+                        _ => pipe.write().await,
+                    }
+                };
+                if let Err(error) = turn.await {
+                    return error;
+                }
+            }
+        }))
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {

@@ -50,6 +50,7 @@ fn reach(workload: &Workload) -> String {
         };
     }
     match (t.groups, t.members) {
+        _ if workload.connects() => "each message is a client that connects, subscribes and receives it".into(),
         (_, 1) if t.reply => "each request answered by the one responder".into(),
         (_, m) if t.reply => format!("each request answered by one of {m} responders"),
         (0, _) => "no consumer".into(),

@@ -68,6 +68,7 @@ impl Provider for KafkaType {
                 ),
                 _ => None,
             },
+            connects: true,
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
             ..SystemType::new("kafka", "Apache Kafka, or what speaks its protocol.")

@@ -54,6 +54,7 @@ impl Provider for NatsType {
             protocol: Some(NATS),
             places: Some(place_names),
             intruders: true,
+            connects: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("nats", "A NATS server, core messaging.")
         }
@@ -69,11 +70,12 @@ impl Provider for NatsType {
 impl Provider for JetstreamType {
     fn describe(&self) -> SystemType {
         SystemType {
-            lacks: |w| (w.topology.reply && !w.gets()).then_some("no request/reply on streams"),
+            lacks: |w| (w.topology.reply && !w.gets() && !w.connects()).then_some("no request/reply on streams"),
             key_value: true,
             protocol: Some(NATS),
             places: Some(member_names),
             intruders: true,
+            connects: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],
             ..SystemType::new("jetstream", "A NATS server, streams of JetStream.")
         }

@@ -17,7 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 use rand::RngExt;
 use std::time::{Duration, Instant};
 
-use super::connection::{ShareAccess, ShareConnection, words_of};
+use super::connection::{BrokerAccess, BrokerConnection, words_of};
 use super::member::ShareIdentity;
 use super::options::ShareOptions;
 use crate::driver::DriverError;
@@ -47,7 +47,7 @@ const REMEDY: &str = "share groups are there since Kafka 4.2 (feature share.vers
 /// Administration of the share groups of a trial.
 #[derive(Debug)]
 pub(in crate::driver::kafka) struct ShareAdmin {
-    access: ShareAccess,
+    access: BrokerAccess,
     servers: Vec<String>,
     /// The level of the cluster's feature `share.version`.
     level: i16,
@@ -68,7 +68,7 @@ pub(in crate::driver::kafka) struct ShareGroupSpec<'a> {
 
 /// What the names of dead-letter topics must begin with: the broker archives a message that it may
 /// not write there, and says nothing of it. The default where the broker does not tell.
-async fn prefix(connection: &mut ShareConnection) -> Result<String, DriverError> {
+async fn prefix(connection: &mut BrokerConnection) -> Result<String, DriverError> {
     let brokers = connection.call(&MetadataRequest::default().with_topics(Some(Vec::new())), 12).await?;
     let node = brokers.brokers.first().map_or(0, |b| b.node_id.0);
     let resource = DescribeConfigsResource::default()
@@ -89,12 +89,9 @@ fn text(words: &str) -> StrBytes {
 impl ShareAdmin {
     /// Asks a broker whether there are share groups.
     pub(in crate::driver::kafka) async fn connect(
-        url: &str,
+        access: BrokerAccess,
         servers: Vec<String>,
-        login: Option<(String, String)>,
-        timeout: Duration,
     ) -> Result<Self, DriverError> {
-        let access = ShareAccess { url: url.to_owned(), timeout, login };
         let mut connection = ShareIdentity::any(&access, &servers).await?;
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("msgbench"))
@@ -140,7 +137,7 @@ impl ShareAdmin {
 
     async fn alter(
         &self,
-        connection: &mut ShareConnection,
+        connection: &mut BrokerConnection,
         group: &str,
         settings: &[(String, i8, Option<String>)],
     ) -> Result<(), DriverError> {
@@ -171,7 +168,7 @@ impl ShareAdmin {
     /// The settings of a group that concern it as a share group.
     async fn describe(
         &self,
-        connection: &mut ShareConnection,
+        connection: &mut BrokerConnection,
         group: &str,
     ) -> Result<BTreeMap<String, String>, DriverError> {
         let resource = DescribeConfigsResource::default().with_resource_type(GROUP).with_resource_name(text(group));

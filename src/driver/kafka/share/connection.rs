@@ -22,17 +22,17 @@ const CLIENT: StrBytes = StrBytes::from_static_str("msgbench");
 
 /// What every connection of a client needs.
 #[derive(Debug, Clone)]
-pub(super) struct ShareAccess {
+pub(in crate::driver::kafka) struct BrokerAccess {
     /// The URL without credentials: what errors say.
-    pub(super) url: String,
+    pub(in crate::driver::kafka) url: String,
     /// Bound on a connection attempt and on a request.
-    pub(super) timeout: Duration,
+    pub(in crate::driver::kafka) timeout: Duration,
     /// User and password for SASL PLAIN.
-    pub(super) login: Option<(String, String)>,
+    pub(in crate::driver::kafka) login: Option<(String, String)>,
 }
 
-impl ShareAccess {
-    pub(super) fn lost(&self, words: impl Into<String>) -> DriverError {
+impl BrokerAccess {
+    pub(in crate::driver::kafka) fn lost(&self, words: impl Into<String>) -> DriverError {
         DriverError::Lost { url: self.url.clone(), words: words.into() }
     }
 
@@ -44,13 +44,13 @@ impl ShareAccess {
             .map_err(|e| self.lost(format!("an answer cannot be read: {e}")))
     }
 
-    pub(super) fn refused(&self, action: &str, words: String, remedy: &str) -> DriverError {
+    pub(in crate::driver::kafka) fn refused(&self, action: &str, words: String, remedy: &str) -> DriverError {
         DriverError::Admin { action: action.into(), url: self.url.clone(), words, remedy: remedy.into() }
     }
 }
 
 /// The broker's words, or the name of the error code.
-pub(super) fn words_of(code: i16, message: Option<&StrBytes>) -> String {
+pub(in crate::driver::kafka) fn words_of(code: i16, message: Option<&StrBytes>) -> String {
     let name = match ResponseError::try_from_code(code) {
         Some(ResponseError::Unknown(code)) => format!("error {code}"),
         Some(error) => error.to_string(),
@@ -63,19 +63,19 @@ pub(super) fn words_of(code: i16, message: Option<&StrBytes>) -> String {
 }
 
 #[derive(Debug)]
-pub(super) struct ShareConnection {
+pub(in crate::driver::kafka) struct BrokerConnection {
     stream: TcpStream,
     out: BytesMut,
     input: BytesMut,
     correlation: i32,
     /// When the latest read returned.
-    pub(super) at: Nanos,
-    access: ShareAccess,
+    pub(in crate::driver::kafka) at: Nanos,
+    access: BrokerAccess,
 }
 
-impl ShareConnection {
+impl BrokerConnection {
     /// Connects to `host:port` and logs in, within the bound.
-    pub(super) async fn open(address: &str, access: &ShareAccess) -> Result<Self, DriverError> {
+    pub(in crate::driver::kafka) async fn open(address: &str, access: &BrokerAccess) -> Result<Self, DriverError> {
         let failed = |words: String| DriverError::Connect {
             url: access.url.clone(),
             words: format!("{address}: {words}"),
@@ -105,7 +105,7 @@ impl ShareConnection {
     }
 
     async fn log_in(&mut self, user: &str, password: &str) -> Result<(), DriverError> {
-        let refused = |access: &ShareAccess, words: String| DriverError::Connect {
+        let refused = |access: &BrokerAccess, words: String| DriverError::Connect {
             url: access.url.clone(),
             words,
             remedy: "the broker wants other credentials: see the option sasl".into(),
@@ -131,7 +131,11 @@ impl ShareConnection {
     }
 
     /// Puts a request behind what is to be written.
-    pub(super) fn enqueue<R: Request>(&mut self, request: &R, version: i16) -> Result<(), DriverError> {
+    pub(in crate::driver::kafka) fn enqueue<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<(), DriverError> {
         self.correlation = self.correlation.wrapping_add(1);
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -149,7 +153,7 @@ impl ShareConnection {
     }
 
     /// Writes what the socket takes.
-    pub(super) fn write(&mut self) -> Result<(), DriverError> {
+    pub(in crate::driver::kafka) fn write(&mut self) -> Result<(), DriverError> {
         while !self.out.is_empty() {
             match self.stream.try_write(&self.out) {
                 Ok(n) => self.out.advance(n),
@@ -187,6 +191,19 @@ impl ShareConnection {
         }
     }
 
+    /// Waits until the broker closes it, or says something that nothing has asked for.
+    pub(in crate::driver::kafka) async fn closed(&mut self) -> DriverError {
+        self.input = BytesMut::new();
+        loop {
+            let ready = self.stream.readable().await;
+            match ready.map_err(|e| self.lost(e.to_string())).and_then(|()| self.read()) {
+                Ok(None) => {}
+                Ok(Some(_)) => return self.lost("the broker answered what was not asked"),
+                Err(error) => return error,
+            }
+        }
+    }
+
     /// Ready when there is something to read, or room for what is to be written.
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.out.is_empty() && self.stream.poll_write_ready(cx).is_ready() {
@@ -198,7 +215,11 @@ impl ShareConnection {
     }
 
     /// Sends a request and waits for its response, within the bound. Nothing else may be under way.
-    pub(super) async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, DriverError> {
+    pub(in crate::driver::kafka) async fn call<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, DriverError> {
         self.enqueue(request, version)?;
         let bound = self.access.timeout;
         let exchange = async {

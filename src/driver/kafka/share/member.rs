@@ -17,7 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use super::connection::{ShareAccess, ShareConnection, words_of};
+use super::connection::{BrokerAccess, BrokerConnection, words_of};
 use crate::driver::{DriverError, Incident, Incidents};
 
 /// From one heartbeat to the next while nothing is assigned yet.
@@ -38,7 +38,7 @@ const UNKNOWN: [i16; 2] = [25, 110];
 /// Who a member is, and where its group is.
 #[derive(Debug)]
 pub(in crate::driver::kafka) struct ShareIdentity {
-    pub(super) access: ShareAccess,
+    pub(super) access: BrokerAccess,
     /// Brokers to begin with, `host:port`.
     pub(super) servers: Vec<String>,
     pub(super) group: String,
@@ -66,10 +66,10 @@ pub(super) struct ShareMember {
 
 impl ShareIdentity {
     /// A connection to any broker that answers.
-    pub(super) async fn any(access: &ShareAccess, servers: &[String]) -> Result<ShareConnection, DriverError> {
+    pub(super) async fn any(access: &BrokerAccess, servers: &[String]) -> Result<BrokerConnection, DriverError> {
         let mut last = access.lost("there is no address of a broker");
         for server in servers {
-            match ShareConnection::open(server, access).await {
+            match BrokerConnection::open(server, access).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
             }
@@ -80,10 +80,10 @@ impl ShareIdentity {
     /// A connection to the coordinator of a group. One that is not there yet is an error that may
     /// pass.
     pub(super) async fn coordinator(
-        access: &ShareAccess,
+        access: &BrokerAccess,
         servers: &[String],
         group: &str,
-    ) -> Result<ShareConnection, DriverError> {
+    ) -> Result<BrokerConnection, DriverError> {
         let mut first = Self::any(access, servers).await?;
         let request =
             FindCoordinatorRequest::default().with_coordinator_keys(vec![StrBytes::from_string(group.to_owned())]);
@@ -99,13 +99,13 @@ impl ShareIdentity {
                 access.refused("find the coordinator of the share group", words, "check the user's right to the group")
             });
         }
-        ShareConnection::open(&format!("{}:{}", found.host, found.port), access).await
+        BrokerConnection::open(&format!("{}:{}", found.host, found.port), access).await
     }
 
     /// The identifier of a topic, and the address of the leader of each of its partitions.
     pub(super) async fn topic(
-        connection: &mut ShareConnection,
-        access: &ShareAccess,
+        connection: &mut BrokerConnection,
+        access: &BrokerAccess,
         name: &str,
     ) -> Result<(Uuid, BTreeMap<i32, String>), DriverError> {
         let topic = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))));
@@ -198,7 +198,7 @@ impl Drop for ShareMember {
 /// The task of a member.
 struct Heartbeats {
     identity: Arc<ShareIdentity>,
-    coordinator: Option<ShareConnection>,
+    coordinator: Option<BrokerConnection>,
     epoch: i32,
     assigned: Vec<i32>,
     /// Whether the leaders are to be looked up.

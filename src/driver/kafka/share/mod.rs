@@ -30,7 +30,9 @@ mod session;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(super) use admin::{ShareAdmin, ShareGroupSpec};
+pub(super) use connection::{BrokerAccess, BrokerConnection, words_of};
 pub(super) use options::ShareOptions;
+pub(super) use records::each_record;
 
 use self::acks::ShareAck;
 use self::member::{ShareIdentity, ShareLayout, ShareMember};

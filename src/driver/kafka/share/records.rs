@@ -21,7 +21,10 @@ const SNAPPY_RATIO: usize = 32;
 ///
 /// # Errors
 /// What cannot be read, in words. Records before it were given.
-pub(super) fn each_record(mut batches: Bytes, mut each: impl FnMut(i64, Bytes)) -> Result<(), String> {
+pub(in crate::driver::kafka) fn each_record(
+    mut batches: Bytes,
+    mut each: impl FnMut(i64, Bytes),
+) -> Result<(), String> {
     // The broker may cut off the last batch of all.
     while batches.len() >= HEADER {
         let field = |at: usize, n: usize| batches[at..at + n].iter().fold(0i64, |v, b| v << 8 | i64::from(*b));

@@ -17,7 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::task::JoinHandle;
 
 use super::acks::{ShareAck, ShareAcks};
-use super::connection::{ShareConnection, words_of};
+use super::connection::{BrokerConnection, words_of};
 use super::member::ShareIdentity;
 use super::options::ShareOptions;
 use super::records::each_record;
@@ -52,8 +52,8 @@ pub(super) struct ShareRecord {
 #[derive(Debug)]
 enum ShareLink {
     Closed,
-    Connecting(JoinHandle<Result<ShareConnection, DriverError>>),
-    Open(ShareConnection),
+    Connecting(JoinHandle<Result<BrokerConnection, DriverError>>),
+    Open(BrokerConnection),
 }
 
 /// The request that is under way.
@@ -162,7 +162,7 @@ impl ShareSession {
         if matches!(self.link, ShareLink::Closed) && !self.wanted.is_empty() {
             let (address, access) = (self.address.clone(), identity.access.clone());
             self.link =
-                ShareLink::Connecting(tokio::spawn(async move { ShareConnection::open(&address, &access).await }));
+                ShareLink::Connecting(tokio::spawn(async move { BrokerConnection::open(&address, &access).await }));
         }
         loop {
             let ShareLink::Open(connection) = &mut self.link else { return Ok(()) };

@@ -72,6 +72,7 @@ fn first_words(side: &AnswerSide<'_>) -> String {
     match (figure.measured, side.kind) {
         (Measured::Rate, _) => format!("{name} delivers {}", figure.words()),
         (_, _) if figure.value.is_infinite() => format!("{name} loses most messages"),
+        _ if side.plan().connects() => format!("{name} gives a new client its first message in {}", figure.words()),
         (_, kind) if kind.starts_with("rtt") => format!("{name} answers a request in {}", figure.words()),
         (_, kind) if kind.starts_with("ack") => format!("{name} confirms a message in {}", figure.words()),
         _ => format!("{name} delivers a message in {}", figure.words()),
@@ -86,6 +87,7 @@ fn tail_words(side: &AnswerSide<'_>, quantile: f64) -> String {
         return format!("; more than {} never arrive", super::one_in(quantile));
     }
     let verb = match side.kind {
+        _ if side.plan().connects() => "get theirs",
         kind if kind.starts_with("rtt") => "come back",
         kind if kind.starts_with("ack") => "are confirmed",
         _ => "arrive",

@@ -41,7 +41,9 @@ impl Answer<'_> {
     pub fn pictures(&self) -> Vec<AnswerPicture<'_>> {
         let kind = self.sides.iter().find(|s| s.typical.is_some()).map_or("e2e", |s| s.kind);
         let rate = self.sides.iter().any(|s| s.typical.as_ref().is_some_and(|f| f.measured == Measured::Rate));
+        let connects = self.sides.iter().any(|s| s.plan().connects());
         let (noun, verb) = match kind {
+            _ if connects => ("client", "gets its first message in"),
             k if k.starts_with("rtt") => ("request", "is answered in"),
             k if k.starts_with("ack") => ("message", "is confirmed in"),
             _ => ("message", "takes"),

@@ -1,0 +1,208 @@
+//! A client that comes and goes at Kafka: it learns where the leader of a partition is, where the
+//! partition ends, appends a message and reads from there until it has found it.
+//!
+//! # Design
+//! In Kafka's own protocol (`share::connection`): a client of librdkafka is three threads and more,
+//! and what starting those costs is no property of the broker. Clients take the partitions in turn.
+//! Others append to the same partition meanwhile; a client reads past their messages, as any that
+//! has a partition does.
+//! # Scope
+//! No TLS and no SASL but PLAIN. No consumer group: what a join costs, the scenario `rebalance`
+//! shows.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::indexmap::IndexMap;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, BrokerId, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+
+use super::KafkaDriver;
+use super::choices::Acks;
+use super::share::{BrokerAccess, BrokerConnection, each_record, words_of};
+use crate::driver::{ClientSlot, ConnectAttempt, ConnectSteps, DriverError, IdleConnection};
+use crate::units::now;
+
+/// Versions of the requests that Kafka speaks from 4.0 on, topics by name.
+const API_VERSIONS: i16 = 3;
+const METADATA: i16 = 12;
+const LIST_OFFSETS: i16 = 7;
+const PRODUCE: i16 = 9;
+const FETCH: i16 = 12;
+/// The end of a partition, asked for as a time.
+const END: i64 = -1;
+/// Longest wait of a fetch, and most bytes that it brings.
+const WAIT_MS: i32 = 500;
+const MOST_BYTES: i32 = 8 << 20;
+
+fn text(words: &str) -> StrBytes {
+    StrBytes::from_string(words.to_owned())
+}
+
+/// Says what an error code means.
+fn check(access: &BrokerAccess, action: &str, code: i16) -> Result<(), DriverError> {
+    match code {
+        0 => Ok(()),
+        code => Err(access.refused(action, words_of(code, None), "see the broker's log")),
+    }
+}
+
+/// One client, from its connection to its message.
+pub(super) async fn connect_once(
+    driver: &KafkaDriver,
+    attempt: ConnectAttempt<'_>,
+) -> Result<ConnectSteps, DriverError> {
+    let (access, servers) = driver.broker_access()?;
+    let topic = TopicName(text(&driver.topic(attempt.workload)));
+    let partitions = driver.topics[attempt.workload].partitions.max(1);
+    let partition = (attempt.number % partitions as u64) as i32;
+    let mut connection = leader(&access, &servers, &topic, partition).await?;
+    let connected = now();
+    let offset = end(&mut connection, &access, &topic, partition).await?;
+    let subscribed = now();
+    let acks = match driver.options.acks {
+        Acks::None => 0,
+        Acks::Leader => 1,
+        Acks::All => -1,
+    };
+    append(&mut connection, &access, (&topic, partition), acks, attempt.payload).await?;
+    let (received, message) = find(&mut connection, &access, (&topic, partition, offset), attempt.payload).await?;
+    Ok(ConnectSteps { connected, subscribed, received, message: message.to_vec() })
+}
+
+/// A connection that carries nothing.
+pub(super) async fn idle(driver: &KafkaDriver, slot: ClientSlot) -> Result<IdleConnection, DriverError> {
+    let (access, servers) = driver.broker_access()?;
+    let topic = TopicName(text(&driver.topic(slot.workload)));
+    let partitions = driver.topics[slot.workload].partitions.max(1);
+    let mut connection = leader(&access, &servers, &topic, (slot.index % partitions as u32) as i32).await?;
+    Ok(Box::pin(async move { connection.closed().await }))
+}
+
+/// A connection to the leader of a partition, found as a client finds it.
+async fn leader(
+    access: &BrokerAccess,
+    servers: &[String],
+    topic: &TopicName,
+    partition: i32,
+) -> Result<BrokerConnection, DriverError> {
+    let first = servers.first().ok_or_else(|| access.lost("there is no address of a broker"))?;
+    let mut connection = BrokerConnection::open(first, access).await?;
+    let hello = ApiVersionsRequest::default()
+        .with_client_software_name(text("msgbench"))
+        .with_client_software_version(text(env!("CARGO_PKG_VERSION")));
+    check(access, "agree on versions", connection.call(&hello, API_VERSIONS).await?.error_code)?;
+    let asked = MetadataRequestTopic::default().with_name(Some(topic.clone()));
+    let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
+    let answer = connection.call(&request, METADATA).await?;
+    let found = answer.topics.iter().flat_map(|t| &t.partitions).find(|p| p.partition_index == partition);
+    let leader = found.ok_or_else(|| access.lost(format!("the topic has no partition {partition}")))?;
+    check(access, "find the leader of a partition", leader.error_code)?;
+    let broker = answer.brokers.iter().find(|b| b.node_id == leader.leader_id);
+    let broker = broker.ok_or_else(|| access.lost(format!("partition {partition} has no leader")))?;
+    let address = format!("{}:{}", broker.host, broker.port);
+    if address == *first { Ok(connection) } else { BrokerConnection::open(&address, access).await }
+}
+
+/// Where a partition ends.
+async fn end(
+    connection: &mut BrokerConnection,
+    access: &BrokerAccess,
+    topic: &TopicName,
+    partition: i32,
+) -> Result<i64, DriverError> {
+    let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(END);
+    let asked = ListOffsetsTopic::default().with_name(topic.clone()).with_partitions(vec![asked]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
+    let answer = connection.call(&request, LIST_OFFSETS).await?;
+    let found = answer.topics.iter().flat_map(|t| &t.partitions).next();
+    let found = found.ok_or_else(|| access.lost("the broker does not say where the partition ends"))?;
+    check(access, "ask for the end of a partition", found.error_code)?;
+    Ok(found.offset)
+}
+
+/// Appends one message.
+async fn append(
+    connection: &mut BrokerConnection,
+    access: &BrokerAccess,
+    (topic, partition): (&TopicName, i32),
+    acks: i16,
+    payload: &[u8],
+) -> Result<(), DriverError> {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let record = Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: -1,
+        producer_id: -1,
+        producer_epoch: -1,
+        timestamp_type: TimestampType::Creation,
+        offset: 0,
+        sequence: -1,
+        timestamp: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+        key: None,
+        value: Some(Bytes::copy_from_slice(payload)),
+        headers: IndexMap::new(),
+    };
+    let mut batch = BytesMut::new();
+    let plain = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut batch, [&record], &plain)
+        .map_err(|e| access.lost(format!("a message cannot be written: {e}")))?;
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.freeze()));
+    let data = TopicProduceData::default().with_name(topic.clone()).with_partition_data(vec![data]);
+    let timeout_ms = i32::try_from(access.timeout.as_millis()).unwrap_or(i32::MAX);
+    let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(timeout_ms).with_topic_data(vec![data]);
+    if acks == 0 {
+        connection.enqueue(&request, PRODUCE)?;
+        return connection.write();
+    }
+    let answer = connection.call(&request, PRODUCE).await?;
+    let found = answer.responses.iter().flat_map(|t| &t.partition_responses).next();
+    check(access, "append a message", found.map_or(-1, |p| p.error_code))
+}
+
+/// Reads from an offset on until the message is there.
+async fn find(
+    connection: &mut BrokerConnection,
+    access: &BrokerAccess,
+    (topic, partition, mut offset): (&TopicName, i32, i64),
+    payload: &[u8],
+) -> Result<(u64, Bytes), DriverError> {
+    loop {
+        let asked = FetchPartition::default()
+            .with_partition(partition)
+            .with_fetch_offset(offset)
+            .with_partition_max_bytes(MOST_BYTES);
+        let asked = FetchTopic::default().with_topic(topic.clone()).with_partitions(vec![asked]);
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(WAIT_MS)
+            .with_min_bytes(1)
+            .with_max_bytes(MOST_BYTES)
+            .with_session_epoch(-1)
+            .with_topics(vec![asked]);
+        let answer = connection.call(&request, FETCH).await?;
+        let at = connection.at;
+        let Some(found) = answer.responses.into_iter().flat_map(|t| t.partitions).next() else {
+            return Err(access.lost("the broker answers a fetch without its partition"));
+        };
+        check(access, "read a partition", found.error_code)?;
+        let mut own = None;
+        let read = each_record(found.records.unwrap_or_default(), |number, value| {
+            offset = offset.max(number + 1);
+            if own.is_none() && value == payload {
+                own = Some(value);
+            }
+        });
+        read.map_err(|words| access.lost(words))?;
+        if let Some(own) = own {
+            return Ok((at, own));
+        }
+    }
+}
