@@ -40,6 +40,10 @@ impl JetstreamDriver {
                 let (durability, settings) = stream_facts(&made["config"]);
                 self.facts.guarantees.durability = durability;
                 self.facts.settings.extend(settings);
+                let account = call(&self.link, "ask for the account", "INFO", &Value::Null).await?;
+                if let Some(level) = account["api"]["level"].as_u64() {
+                    self.facts.settings.insert("jetstream_api_level".into(), level.to_string());
+                }
                 let probed = self.probe(stream, w).await?;
                 self.facts.settings.extend(probed);
             }

@@ -10,8 +10,11 @@
 //! No TLS and no SASL but PLAIN. No consumer group: what a join costs, the scenario `rebalance`
 //! shows.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
+use kafka_protocol::messages::api_versions_response::FinalizedFeatureKey;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -34,6 +37,8 @@ const METADATA: i16 = 12;
 const LIST_OFFSETS: i16 = 7;
 const PRODUCE: i16 = 9;
 const FETCH: i16 = 12;
+/// Bound on a question whose answer is only shown.
+const SOON: Duration = Duration::from_secs(2);
 /// The end of a partition, asked for as a time.
 const END: i64 = -1;
 /// Longest wait of a fetch, and most bytes that it brings.
@@ -75,6 +80,34 @@ pub(super) async fn connect_once(
     Ok(ConnectSteps { connected, subscribed, received, message: message.to_vec() })
 }
 
+/// The levels of the protocol's features that the cluster has agreed on (KIP-584), as
+/// `metadata.version 29`; why they are not known where they cannot be asked for.
+pub(super) async fn features(driver: &KafkaDriver) -> String {
+    let asked = async {
+        let (mut access, servers) = driver.broker_access()?;
+        // It is answered before a login; a broker that wants TLS may say nothing at all.
+        (access.login, access.timeout) = (None, access.timeout.min(SOON));
+        let first = servers.first().ok_or_else(|| access.lost("there is no address of a broker"))?;
+        let mut connection = BrokerConnection::open(first, &access).await?;
+        connection.call(&hello(), API_VERSIONS).await
+    };
+    match asked.await {
+        Err(error) => format!("unknown: {error}"),
+        Ok(answer) => {
+            let level = |f: &FinalizedFeatureKey| format!("{} {}", f.name, f.max_version_level);
+            let mut all: Vec<String> = answer.finalized_features.iter().map(level).collect();
+            all.sort();
+            if all.is_empty() { "no versioned features".into() } else { all.join(", ") }
+        }
+    }
+}
+
+fn hello() -> ApiVersionsRequest {
+    ApiVersionsRequest::default()
+        .with_client_software_name(text("msgbench"))
+        .with_client_software_version(text(env!("CARGO_PKG_VERSION")))
+}
+
 /// A connection that carries nothing.
 pub(super) async fn idle(driver: &KafkaDriver, slot: ClientSlot) -> Result<IdleConnection, DriverError> {
     let (access, servers) = driver.broker_access()?;
@@ -93,10 +126,7 @@ async fn leader(
 ) -> Result<BrokerConnection, DriverError> {
     let first = servers.first().ok_or_else(|| access.lost("there is no address of a broker"))?;
     let mut connection = BrokerConnection::open(first, access).await?;
-    let hello = ApiVersionsRequest::default()
-        .with_client_software_name(text("msgbench"))
-        .with_client_software_version(text(env!("CARGO_PKG_VERSION")));
-    check(access, "agree on versions", connection.call(&hello, API_VERSIONS).await?.error_code)?;
+    check(access, "agree on versions", connection.call(&hello(), API_VERSIONS).await?.error_code)?;
     let asked = MetadataRequestTopic::default().with_name(Some(topic.clone()));
     let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
     let answer = connection.call(&request, METADATA).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::KafkaDriver;
+use super::connect;
 use super::native::ClientKind;
 use super::options::{PartitionAssignment, without_credentials};
 use super::partitions::Partitions;
@@ -43,6 +44,7 @@ impl KafkaDriver {
             }
         }
         self.facts = self.read_back()?;
+        self.facts.settings.insert("protocol".into(), connect::features(self).await);
         Ok(())
     }
 

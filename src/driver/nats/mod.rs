@@ -77,6 +77,7 @@ pub(super) fn core() -> Guarantees {
 pub(super) fn basics(link: &NatsLink, options: &ConnectionOptions) -> (String, BTreeMap<String, String>) {
     let info = link.client.server_info();
     let settings = BTreeMap::from([
+        ("protocol".into(), format!("NATS {}", info.proto)),
         ("max_payload".into(), format!("{} B", info.max_payload)),
         ("tls".into(), tls(info.tls_required, options).into()),
         ("authentication".into(), options.authentication().into()),

@@ -25,13 +25,14 @@ pub(super) struct InfoLine {
     pub(super) server_name: String,
     pub(super) go: String,
     pub(super) max_payload: u64,
+    pub(super) proto: u8,
     tls_required: bool,
 }
 
 impl Default for InfoLine {
     fn default() -> Self {
         let none = String::new;
-        Self { version: none(), server_name: none(), go: none(), max_payload: 1 << 20, tls_required: false }
+        Self { version: none(), server_name: none(), go: none(), max_payload: 1 << 20, proto: 0, tls_required: false }
     }
 }
 

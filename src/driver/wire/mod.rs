@@ -82,8 +82,11 @@ impl Driver for WireDriver {
             });
         }
         let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
-        let settings =
-            BTreeMap::from([("max_payload".into(), format!("{} B", info.max_payload)), ("tls".into(), "off".into())]);
+        let settings = BTreeMap::from([
+            ("protocol".into(), format!("NATS {}", info.proto)),
+            ("max_payload".into(), format!("{} B", info.max_payload)),
+            ("tls".into(), "off".into()),
+        ]);
         let client = concat!("msgbench wire ", env!("CARGO_PKG_VERSION")).into();
         let facts = Facts { version: format!("{name} {}", info.version), client, guarantees: core(), settings };
         Ok(Self { target, workloads: workloads.to_vec(), facts, incidents, interest: InterestBarrier::default() })
