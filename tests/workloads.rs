@@ -325,6 +325,21 @@ fn idle_connections_are_there_and_cost_memory() {
     assert!(with > without + 500 * 1024, "{without} B without, {with} B with 500 connections");
 }
 
+/// What no other test runs: a broker pushed to its limit, messages of 64 B to 1 MiB, three copies.
+#[test]
+fn the_rest_of_the_scenarios_runs() {
+    for (scenario, set) in [
+        ("ceiling", "sweep={ \"workload.consumers\" = [1, 4] }"),
+        ("payload", "sweep={ \"workload.payload.size\" = [\"64B\", \"1MiB\"] }"),
+        ("replicated", "run.drain=20s"),
+    ] {
+        for (system, workloads) in balanced(&run(scenario, &["--set", set])) {
+            let ledger = &workloads[0]["ledger"];
+            assert_eq!(ledger["expected"], ledger["delivered"], "{scenario} on {system}: {ledger}");
+        }
+    }
+}
+
 /// Two clusters and a leaf node, once with links as they are and once with a delay on some.
 #[test]
 fn every_way_between_servers_loses_nothing_and_is_later_by_its_delay() {
