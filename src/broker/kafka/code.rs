@@ -71,6 +71,7 @@ pub(super) fn of(error: &LogError) -> i16 {
         LogError::TooLarge { .. } => MESSAGE_TOO_LARGE,
         LogError::OutOfSequence { .. } => OUT_OF_ORDER_SEQUENCE_NUMBER,
         LogError::Fenced { .. } => INVALID_PRODUCER_EPOCH,
+        LogError::Transaction { .. } => INVALID_TXN_STATE,
         LogError::Deleted | LogError::Unknown(_) => UNKNOWN_TOPIC_OR_PARTITION,
         LogError::Exists(_) => TOPIC_ALREADY_EXISTS,
         LogError::Limit { .. } => POLICY_VIOLATION,
