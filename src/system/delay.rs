@@ -30,6 +30,8 @@ use crate::units::{Nanos, SECOND, Span, now};
 const BOUND: usize = 32 << 20;
 /// Bytes that are read at once.
 const BLOCK: usize = 64 * 1024;
+/// Blocks that are read of one connection before the others have their turn.
+const TURN: usize = 8;
 /// A server that does not take a connection yet is asked again after this.
 const RETRY: Nanos = 10_000_000;
 /// So long it is asked; then who connected is turned away, as by the server itself.
@@ -126,10 +128,16 @@ impl Direction {
         }
     }
 
+    /// Reads a few blocks; what is left is read in the next turn, so that one connection does not
+    /// hold up the others.
     fn read(&mut self, from: &mut TcpStream, delay: Nanos, buffer: &mut [u8]) {
-        let due = now() + delay;
-        while self.reads() {
-            match from.read(buffer) {
+        for _ in 0..TURN {
+            if !self.reads() {
+                return;
+            }
+            let read = from.read(buffer);
+            let due = now() + delay;
+            match read {
                 Ok(n) if n > 0 => {
                     self.held += n;
                     self.blocks.push_back((due, buffer[..n].to_vec()));
@@ -366,6 +374,32 @@ mod tests {
         server.write_all(b"done").unwrap();
         drop(server);
         assert_eq!(writer.join().unwrap(), b"done");
+    }
+
+    /// A sender that never pauses: no byte of it is early.
+    #[test]
+    fn no_block_of_a_long_stream_is_early() {
+        const DELAY: Nanos = 5_000_000;
+        let (_lines, mut client, mut server) = through(Span(DELAY));
+        let writer = std::thread::spawn(move || {
+            let block = vec![7; 16 * 1024];
+            let write = |_| {
+                let at = now();
+                client.write_all(&block).unwrap();
+                at
+            };
+            // When each block was begun; it left no earlier.
+            (0..4096).map(write).collect::<Vec<Nanos>>()
+        });
+        let mut block = vec![0; 16 * 1024];
+        let read = |_| {
+            server.read_exact(&mut block).unwrap();
+            now()
+        };
+        let read: Vec<Nanos> = (0..4096).map(read).collect();
+        let written = writer.join().unwrap();
+        let least = read.iter().zip(&written).map(|(read, written)| read.saturating_sub(*written)).min().unwrap();
+        assert!(least >= DELAY, "a block came {least} ns after it was sent");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Transactions: what a Kafka answers at each step and beside it, and what this broker does; what
 //! is left of them by a restart, compaction and kill -9.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use crate::log_support::*;
 use kafka_protocol::messages::*;
 use msgbench::broker::kafka::{KafkaConfig, batch};
 use msgbench::broker::log::{BatchFormat as _, SyncPolicy};
+use msgbench::faults::Faults;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -339,6 +341,18 @@ fn answers(address: SocketAddr) -> Answers {
     note("offsets committed", format!("{}", end(client, "id", producer, true, 3)));
     note("what it has in the end", format!("{:?}", committed(client, "g", true)));
 
+    // Of an offset in a transaction and one beside it the later record counts, whenever that ends.
+    add_offsets(client, "id", producer, "g");
+    commit_offset(client, "id", producer, "g", ("", -1), 7);
+    note("an offset beside it", format!("{}", client.commit("g", "in", 0, 9)));
+    note("and committed", format!("{}", end(client, "id", producer, true, 3)));
+    note("which counts", format!("{:?}", committed(client, "g", true)));
+    add(client, "id", producer, &["out"], 3);
+    note("one more part", format!("{:?}", send(client, "out", Some("id"), batch(producer, 6))));
+    let beside = numbered(&[("k", "beside")], producer.0, producer.1, 8);
+    note("a batch of no transaction while one is open", format!("{:?}", send(client, "out", None, beside)));
+    note("and committed, too", format!("{}", end(client, "id", producer, true, 3)));
+
     // A successor ends what is open.
     add(client, "id", producer, &["other"], 3);
     note("left open", format!("{:?}", send(client, "other", Some("id"), batch(producer, 0))));
@@ -450,6 +464,34 @@ fn a_restart_changes_nothing_about_transactions() {
         comes_to(&mut client, "out", &expected);
         assert_eq!(client.committed("g", "in", 0), 8);
     }
+}
+
+/// A batch on its way while its transaction ends is a part of none, not of the next.
+#[test]
+fn a_batch_that_comes_after_the_end_of_its_transaction_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = KafkaConfig::new(dir.path());
+    // The end overtakes it.
+    config.fault_options.faults = Faults::default().with_flags(&["delay=fixed:1s".to_owned()]).unwrap();
+    let broker = start(config);
+    let mut client = Client::connect(broker.address);
+    client.create("out", 1, &[]);
+    let producer = begin(&mut client, "id", &["out"]);
+    let late = part(&[("k", "late")], producer, 0);
+    let late = produce("out", 0, late, -1).with_transactional_id(Some(TransactionalId(text("id"))));
+    let abort = EndTxnRequest::default()
+        .with_transactional_id(TransactionalId(text("id")))
+        .with_producer_id(ProducerId(producer.0))
+        .with_producer_epoch(producer.1);
+    // Together: the batch is admitted, and the end is carried out while it waits.
+    let mut other = Client::connect(broker.address);
+    other.stream.write_all(&[&frame(&late, 9, 1)[..], &frame(&abort, 3, 2)].concat()).unwrap();
+    let refused = other.receive::<ProduceResponse>(9).unwrap().1.responses[0].partition_responses[0].error_code;
+    assert_eq!(other.receive::<EndTxnResponse>(3).unwrap().1.error_code, 0);
+    assert_eq!(refused, 48);
+    assert_eq!(add(&mut client, "id", producer, &["out"], 3), [0]);
+    assert_eq!(end(&mut client, "id", producer, true, 3), 0);
+    assert_eq!(decided(&mut client, "out").values, Vec::<String>::new());
 }
 
 /// Of a key, compaction keeps the newest value that counts.

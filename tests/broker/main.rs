@@ -9,6 +9,7 @@ mod log_compressed;
 mod log_consumer_groups;
 mod log_crash;
 mod log_faults;
+mod log_fetch_sessions;
 mod log_process;
 mod log_protocol;
 mod log_rules;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::*;
+use futures_util::StreamExt as _;
 use msgbench::driver::jetstream::JetstreamDriver;
 use msgbench::driver::nats::NatsDriver;
 use msgbench::driver::wire::WireDriver;
@@ -58,6 +59,44 @@ async fn every_kind_of_link_passes_messages_from_the_first_on() {
     }
 }
 
+/// What is published before its server knows of a subscription at another goes nowhere, and nobody
+/// is told: this is what producers wait for. A server cannot know of one earlier than the link is
+/// long.
+#[tokio::test]
+async fn what_is_published_before_servers_know_each_others_subscriptions_is_lost() {
+    const LINK: Duration = Duration::from_millis(500);
+    let Some(server) = Server::launch("nats", json!({ "nodes": 2, "link": "500ms" })) else { return };
+    let connect = |place: &str| {
+        let target = server.target(json!({}));
+        let url = target.at(Some(place)).unwrap().url.clone();
+        async move { async_nats::connect(url).await.unwrap() }
+    };
+    let (near, far) = (connect("node-1").await, connect("node-2").await);
+    for attempt in 0.. {
+        let subject = format!("proof.{attempt}");
+        let asked = Instant::now();
+        let mut subscriber = far.subscribe(subject.clone()).await.unwrap();
+        far.flush().await.unwrap();
+        near.publish(subject.clone(), "early".into()).await.unwrap();
+        near.flush().await.unwrap();
+        let in_time = asked.elapsed() < LINK;
+        let first = loop {
+            near.publish(subject.clone(), "late".into()).await.unwrap();
+            let next = tokio::time::timeout(Duration::from_millis(100), subscriber.next());
+            if let Ok(message) = next.await {
+                break message.unwrap();
+            }
+            assert!(asked.elapsed() < TIMEOUT, "nothing came");
+        };
+        // On a busy machine it may have taken too long to prove anything.
+        if in_time {
+            assert_eq!(&first.payload[..], b"late", "the server knew before it could");
+            return;
+        }
+        assert!(attempt < 20, "no attempt was quicker than the link");
+    }
+}
+
 /// Clients may be at any server where nothing is said.
 #[tokio::test]
 async fn a_cluster_without_places_loses_no_first_message() {
@@ -78,10 +117,12 @@ async fn a_cluster_without_places_loses_no_first_message() {
 /// Streams are reached from every member of a cluster.
 #[tokio::test]
 async fn streams_are_reached_from_all_clusters() {
-    let Some(server) = Server::launch("jetstream", everything(None)) else { return };
-    for far in ["node-1", "node-2", "cluster-2-node-2"] {
-        for pair in [("node-1", far), (far, "node-1")] {
-            crosses::<JetstreamDriver>(&server, pair, "stream").await;
+    for link in [None, Some("30ms")] {
+        let Some(server) = Server::launch("jetstream", everything(link)) else { return };
+        for far in ["node-1", "node-2", "cluster-2-node-2"] {
+            for pair in [("node-1", far), (far, "node-1")] {
+                crosses::<JetstreamDriver>(&server, pair, "stream").await;
+            }
         }
     }
 }

@@ -44,6 +44,7 @@ pub(super) const SASL_AUTHENTICATION_FAILED: i16 = 58;
 pub(super) const NON_EMPTY_GROUP: i16 = 68;
 pub(super) const GROUP_ID_NOT_FOUND: i16 = 69;
 pub(super) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+pub(super) const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 pub(super) const FENCED_LEADER_EPOCH: i16 = 74;
 pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
 pub(super) const MEMBER_ID_REQUIRED: i16 = 79;
@@ -71,6 +72,7 @@ pub(super) fn of(error: &LogError) -> i16 {
         LogError::TooLarge { .. } => MESSAGE_TOO_LARGE,
         LogError::OutOfSequence { .. } => OUT_OF_ORDER_SEQUENCE_NUMBER,
         LogError::Fenced { .. } => INVALID_PRODUCER_EPOCH,
+        LogError::Transaction { .. } => INVALID_TXN_STATE,
         LogError::Deleted | LogError::Unknown(_) => UNKNOWN_TOPIC_OR_PARTITION,
         LogError::Exists(_) => TOPIC_ALREADY_EXISTS,
         LogError::Limit { .. } => POLICY_VIOLATION,

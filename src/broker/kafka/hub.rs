@@ -12,6 +12,7 @@ use super::config::KafkaConfig;
 use super::counters::KafkaCounters;
 use super::faults::BatchFaultQueue;
 use super::faults::QueuedBatch;
+use super::fetch_sessions::FetchSessions;
 use super::groups::Coordinator;
 use super::transactions::TransactionCoordinator;
 
@@ -21,6 +22,7 @@ pub(super) struct KafkaHub {
     pub(super) counters: Arc<KafkaCounters>,
     pub(super) groups: Arc<Coordinator>,
     pub(super) transactions: Arc<TransactionCoordinator>,
+    pub(super) fetch_sessions: Arc<FetchSessions>,
     /// Budget of long requests, in KiB.
     pub(super) memory: Arc<Semaphore>,
     pub(super) acceptor: Option<TlsAcceptor>,
@@ -64,6 +66,7 @@ impl KafkaHub {
             counters,
             groups,
             transactions,
+            fetch_sessions: Arc::default(),
             memory,
             acceptor,
             closing,

@@ -22,9 +22,7 @@
 //! share of a budget common to all connections before memory is reserved for it. (7) The group
 //! coordinator is a state machine without clock or sockets; one task wakes at its next deadline.
 //!
-//! **Rejected.** A request queue with handler threads, as Kafka has (two wake-ups per request);
-//! fetch sessions (their gain is in thousands of partitions per consumer; clients accept session 0
-//! as "none").
+//! **Rejected.** A request queue with handler threads, as Kafka has (two wake-ups per request).
 
 mod api;
 pub mod batch;
@@ -37,6 +35,7 @@ mod connection;
 mod cost_tests;
 mod counters;
 mod faults;
+mod fetch_sessions;
 mod groups;
 mod hub;
 mod internal;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::super::log::{Appended, BatchFormat as _, LogError, Partition};
 use super::batch::RecordBatches;
 use super::code;
@@ -33,13 +35,19 @@ pub(super) fn refuse<T>(counters: &KafkaCounters, refusal: ProduceRefusal) -> Re
     Err(refusal)
 }
 
+/// A batch to be appended.
+pub(super) struct StagedBatch {
+    pub(super) partition: Arc<Partition>,
+    pub(super) records: Bytes,
+    /// For a part of a transaction: what [`Partition::next_offset`] was when it was admitted.
+    pub(super) admitted: Option<u64>,
+}
+
 /// Appends a batch and counts it.
-pub(super) fn store(
-    counters: &KafkaCounters,
-    partition: &Arc<Partition>,
-    records: &[u8],
-) -> Result<Appended, ProduceRefusal> {
-    counted(counters, records, partition.append(records))
+pub(super) fn store(counters: &KafkaCounters, batch: &StagedBatch) -> Result<Appended, ProduceRefusal> {
+    let StagedBatch { partition, records, admitted } = batch;
+    let outcome = partition.append_admitted(&[(records, *admitted)]).pop();
+    counted(counters, records, outcome.unwrap_or(Err(LogError::Deleted)))
 }
 
 /// Counts what an append has come to, and puts a failure into the protocol's words.

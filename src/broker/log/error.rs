@@ -68,6 +68,13 @@ pub enum LogError {
         /// The newest epoch.
         current: i16,
     },
+    /// A batch does not go with the transaction of its producer.
+    #[error("producer {producer}: {reason}")]
+    Transaction {
+        /// The producer's id.
+        producer: i64,
+        reason: &'static str,
+    },
     /// The topic has been deleted.
     #[error("the topic has been deleted")]
     Deleted,

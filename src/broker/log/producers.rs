@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
-use super::format::BatchHeader;
+use super::format::{BatchHeader, TransactionStep};
 use super::position::End;
 use super::transactions::Transactions;
 
@@ -37,6 +37,9 @@ struct ProducerState {
     batches: Vec<RecentBatch>,
     /// Offset of the last batch, by which the one unseen for longest is found.
     seen: u64,
+    /// Offset of the batch that ended its last transaction, since the log was opened.
+    #[serde(skip)]
+    ended: Option<u64>,
 }
 
 /// The producers of one partition.
@@ -79,11 +82,26 @@ impl ProducerStates {
             Some(batch) if producer.epoch == state.epoch => advance(batch.last, 1),
             _ => 0,
         };
-        if producer.sequence == expected {
-            Ok(SequenceCheck::Due)
-        } else {
-            Err(LogError::OutOfSequence { producer: producer.id, got: producer.sequence, expected })
+        if producer.sequence != expected {
+            return Err(LogError::OutOfSequence { producer: producer.id, got: producer.sequence, expected });
         }
+        if view.transaction.is_none() && self.transactions.open_since(producer.id).is_some() {
+            let reason = "its transaction is open, and this batch is no part of one";
+            return Err(LogError::Transaction { producer: producer.id, reason });
+        }
+        Ok(SequenceCheck::Due)
+    }
+
+    /// Whether the transaction that a batch was admitted to is still the producer's; `admitted` is
+    /// the offset that the next batch would have had then.
+    pub(super) fn check_admitted(&self, view: &BatchHeader, admitted: u64) -> Result<(), LogError> {
+        let Some(stamp) = view.transaction else { return Ok(()) };
+        let ended = self.known.get(&stamp.producer).and_then(|state| state.ended);
+        if ended.is_some_and(|ended| ended >= admitted) {
+            let reason = "its transaction has ended before this batch was stored";
+            return Err(LogError::Transaction { producer: stamp.producer, reason });
+        }
+        Ok(())
     }
 
     /// Notes a batch that was stored at `at`.
@@ -95,7 +113,7 @@ impl ProducerStates {
         };
         if self.known.len() >= limit
             && !self.known.contains_key(&id)
-            && let Some(oldest) = self.known.iter().min_by_key(|(_, s)| s.seen).map(|(id, _)| *id)
+            && let Some(oldest) = self.oldest()
         {
             self.known.remove(&oldest);
         }
@@ -105,12 +123,21 @@ impl ProducerStates {
             state.batches.clear();
         }
         state.seen = view.base;
+        if view.transaction.is_some_and(|stamp| stamp.step != TransactionStep::Part) {
+            state.ended = Some(view.base);
+        }
         let Some(producer) = view.producer else { return };
         if state.batches.len() == REMEMBERED {
             state.batches.remove(0);
         }
         let last = advance(producer.sequence, view.count - 1);
         state.batches.push(RecentBatch { first: producer.sequence, last, base: view.base });
+    }
+
+    /// The producer unseen for longest; one whose transaction is open is not forgotten.
+    fn oldest(&self) -> Option<i64> {
+        let closed = self.known.iter().filter(|(id, _)| self.transactions.open_since(**id).is_none());
+        closed.min_by_key(|(_, state)| state.seen).map(|(id, _)| *id)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -170,6 +197,49 @@ mod tests {
         assert!(matches!(producers.check(&view(0, 10, 1, 0)), Err(LogError::Fenced { current: 1, .. })));
         assert!(matches!(producers.check(&end(0)), Err(LogError::Fenced { current: 1, .. })));
         assert_eq!(producers.check(&view(1, 0, 1, 0)).unwrap(), SequenceCheck::Due);
+    }
+
+    #[test]
+    fn a_producer_with_an_open_transaction_sends_nothing_beside_it() {
+        let mut producers = ProducerStates::default();
+        let part = |sequence, step| BatchHeader {
+            transaction: Some(TransactionStamp { producer: 7, epoch: 0, step }),
+            ..view(0, sequence, 1, sequence as u64)
+        };
+        producers.stored(&part(0, TransactionStep::Part), AT, 10);
+        assert!(matches!(producers.check(&view(0, 1, 1, 0)), Err(LogError::Transaction { producer: 7, .. })));
+        assert_eq!(producers.check(&part(1, TransactionStep::Part)).unwrap(), SequenceCheck::Due);
+        producers.stored(&BatchHeader { producer: None, ..part(1, TransactionStep::Commit) }, AT, 10);
+        assert_eq!(producers.check(&view(0, 1, 1, 0)).unwrap(), SequenceCheck::Due);
+    }
+
+    #[test]
+    fn a_batch_admitted_to_a_transaction_is_refused_when_that_has_ended() {
+        let mut producers = ProducerStates::default();
+        let stamp = |step| Some(TransactionStamp { producer: 7, epoch: 0, step });
+        let part = BatchHeader { transaction: stamp(TransactionStep::Part), ..view(0, 0, 1, 0) };
+        assert!(producers.check_admitted(&part, 5).is_ok());
+        let end = BatchHeader { producer: None, transaction: stamp(TransactionStep::Abort), ..view(0, 0, 1, 5) };
+        producers.stored(&end, AT, 10);
+        assert!(matches!(producers.check_admitted(&part, 5), Err(LogError::Transaction { producer: 7, .. })));
+        assert!(producers.check_admitted(&part, 6).is_ok());
+        assert!(producers.check_admitted(&view(0, 0, 1, 0), 0).is_ok(), "it is no part of one");
+    }
+
+    #[test]
+    fn a_producer_with_an_open_transaction_is_not_forgotten() {
+        let mut producers = ProducerStates::default();
+        let part = BatchHeader {
+            transaction: Some(TransactionStamp { producer: 7, epoch: 0, step: TransactionStep::Part }),
+            ..view(0, 0, 1, 0)
+        };
+        producers.stored(&part, AT, 3);
+        for id in 10..20 {
+            let producer = Some(ProducerStamp { id, epoch: 0, sequence: 0 });
+            producers.stored(&BatchHeader { producer, ..view(0, 0, 1, id as u64) }, AT, 3);
+        }
+        assert_eq!(producers.known.len(), 3);
+        assert!(producers.known.contains_key(&7));
     }
 
     #[test]

@@ -128,12 +128,23 @@ impl Partition {
         let Some((slice, segment)) = self.find(offset, max, whole, ReadIsolation::Committed)? else {
             return Ok(StableRead::default());
         };
+        self.judged(offset, slice, &segment)
+    }
+
+    /// A range of what is decided, with the aborted transactions in it.
+    pub(super) fn judged(&self, offset: u64, slice: SegmentSlice, segment: &Segment) -> Result<StableRead, LogError> {
         let until = segment.offset_from(slice.position + slice.len as u64)?.unwrap_or(segment.next());
-        let aborted = lock(&self.view).transactions.aborted(offset, until);
+        let inner = lock(&self.view);
+        // What was let go meanwhile is in the range still, and which of it does not count is
+        // forgotten.
+        if offset < inner.start {
+            return Err(LogError::OutOfRange { offset, start: inner.start, end: inner.visible.offset });
+        }
+        let aborted = inner.transactions.aborted(offset, until);
         Ok(StableRead { slice: Some(slice), aborted })
     }
 
-    fn find(
+    pub(super) fn find(
         &self,
         offset: u64,
         max: usize,

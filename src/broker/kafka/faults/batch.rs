@@ -3,20 +3,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use kafka_protocol::messages::TopicName;
 
 use super::stored::{StoreAction, StoredBatch};
 use crate::broker::kafka::batch;
 use crate::broker::kafka::counters::KafkaCounters;
-use crate::broker::kafka::store::{ProduceRefusal, store};
-use crate::broker::log::{Appended, Partition, WakeSignal};
+use crate::broker::kafka::store::{ProduceRefusal, StagedBatch, store};
+use crate::broker::log::{Appended, WakeSignal};
 
 /// A batch on its way through the fault server.
 pub(in crate::broker::kafka) struct QueuedBatch {
     topic: TopicName,
-    partition: Arc<Partition>,
-    records: Bytes,
+    batch: StagedBatch,
     counters: Arc<KafkaCounters>,
     decision: Arc<Decision>,
 }
@@ -37,14 +35,12 @@ pub(in crate::broker::kafka) enum Decided {
 impl QueuedBatch {
     pub(in crate::broker::kafka) fn new(
         topic: TopicName,
-        partition: &Arc<Partition>,
-        records: Bytes,
+        batch: StagedBatch,
         counters: &Arc<KafkaCounters>,
         wake_signal: &Arc<WakeSignal>,
     ) -> (Self, Arc<Decision>) {
         let decision = Arc::new(Decision { made: Mutex::default(), wake_signal: Arc::clone(wake_signal) });
-        let (partition, counters) = (Arc::clone(partition), Arc::clone(counters));
-        (Self { topic, partition, records, counters, decision: Arc::clone(&decision) }, decision)
+        (Self { topic, batch, counters: Arc::clone(counters), decision: Arc::clone(&decision) }, decision)
     }
 }
 
@@ -61,35 +57,38 @@ impl StoredBatch for QueuedBatch {
     }
 
     fn payload(&self) -> &[u8] {
-        let first = batch::records(&self.records).and_then(|mut records| records.next()).flatten();
+        let first = batch::records(&self.batch.records).and_then(|mut records| records.next()).flatten();
         first.and_then(|record| record.value).unwrap_or_default()
     }
 
     fn memory_bytes(&self) -> usize {
-        self.records.len() + size_of::<Self>()
+        self.batch.records.len() + size_of::<Self>()
     }
 
     fn corrupt(&mut self) -> bool {
-        let corrupted_copy = batch::corrupted_copy(&self.records);
+        let corrupted_copy = batch::corrupted_copy(&self.batch.records);
         let can = corrupted_copy.is_some();
         if let Some(corrupted_copy) = corrupted_copy {
-            self.records = corrupted_copy.into();
+            self.batch.records = corrupted_copy.into();
         }
         can
     }
 
-    fn settle(self, how: StoreAction) {
+    fn settle(mut self, how: StoreAction) {
         let result = match how.copies {
             0 => {
-                let (start, end) = self.partition.bounds();
+                let (start, end) = self.batch.partition.bounds();
                 // As if it were there: the offset it would have had.
                 Ok(Appended { base: end, start, duplicate: false, ticket: None })
             }
             copies => {
-                let first = store(&self.counters, &self.partition, &self.records);
-                for _ in 1..copies {
+                let first = store(&self.counters, &self.batch);
+                if copies > 1 {
                     // Without its producer's number, or the log would know it again.
-                    let again = store(&self.counters, &self.partition, &batch::anonymous(&self.records));
+                    self.batch.records = batch::anonymous(&self.batch.records).into();
+                }
+                for _ in 1..copies {
+                    let again = store(&self.counters, &self.batch);
                     if let Err(refusal) = again {
                         crate::broker::shared::log_error(format_args!(
                             "a duplicate is not stored: {}",

@@ -22,26 +22,51 @@ pub(crate) struct Committed {
 
 /// A topic and a partition.
 pub(crate) type PartitionKey = (String, i32);
-type CommittedGroups = HashMap<String, BTreeMap<PartitionKey, Committed>>;
+type CommittedGroups = HashMap<String, BTreeMap<PartitionKey, StoredOffset>>;
+
+/// A committed offset, and where in the log it is: of two the later record counts, also where it is
+/// a part of a transaction that ends later.
+struct StoredOffset {
+    at: u64,
+    committed: Committed,
+}
+
+/// What an open transaction is about to commit; nothing where a later record has deleted it.
+struct PendingOffset {
+    group: String,
+    place: PartitionKey,
+    stored: Option<StoredOffset>,
+}
 
 #[derive(Default)]
 struct Offsets {
     groups: CommittedGroups,
     /// What open transactions are about to commit, by producer.
-    pending: HashMap<i64, Vec<(String, PartitionKey, Committed)>>,
+    pending: HashMap<i64, Vec<PendingOffset>>,
 }
 
 impl Offsets {
-    fn put(&mut self, group: &str, place: PartitionKey, committed: Option<Committed>) {
+    fn put(&mut self, group: &str, place: PartitionKey, stored: StoredOffset) {
+        let places = self.groups.entry(group.to_owned()).or_default();
+        if places.get(&place).is_none_or(|there| there.at <= stored.at) {
+            places.insert(place, stored);
+        }
+    }
+
+    fn delete(&mut self, group: &str, place: &PartitionKey) {
+        if let Some(places) = self.groups.get_mut(group) {
+            places.remove(place);
+        }
+        let pending = self.pending.values_mut().flatten();
+        for offset in pending.filter(|offset| offset.group == group && offset.place == *place) {
+            offset.stored = None;
+        }
+    }
+
+    fn change(&mut self, group: &str, place: PartitionKey, committed: Option<Committed>, at: u64) {
         match committed {
-            Some(committed) => {
-                self.groups.entry(group.to_owned()).or_default().insert(place, committed);
-            }
-            None => {
-                if let Some(places) = self.groups.get_mut(group) {
-                    places.remove(&place);
-                }
-            }
+            Some(committed) => self.put(group, place, StoredOffset { at, committed }),
+            None => self.delete(group, &place),
         }
     }
 
@@ -80,13 +105,17 @@ impl OffsetStore {
         let mut known = Offsets::default();
         internal::read(&partition, OFFSETS_TOPIC, |batch, record| {
             let Some((group, place)) = record.key.and_then(read_key) else { return };
-            let committed = record.value.and_then(read_value);
+            let (committed, at) = (record.value.and_then(read_value), batch.base);
             match (partition.decision(batch), batch.transaction) {
                 (BatchDecision::Open, Some(stamp)) => {
                     let pending = known.pending.entry(stamp.producer).or_default();
-                    pending.extend(committed.map(|committed| (group, place, committed)));
+                    pending.extend(committed.map(|committed| PendingOffset {
+                        group,
+                        place,
+                        stored: Some(StoredOffset { at, committed }),
+                    }));
                 }
-                (BatchDecision::Counts, _) => known.put(&group, place, committed),
+                (BatchDecision::Counts, _) => known.change(&group, place, committed, at),
                 _ => {}
             }
         })?;
@@ -113,17 +142,23 @@ impl OffsetStore {
         let appended = self.partition.append(&encode(group, &changes, now))?;
         known.groups.entry(group.to_owned()).or_default();
         for (place, committed) in changes {
-            known.put(group, place, committed);
+            known.change(group, place, committed, appended.base);
         }
         Ok(appended.ticket)
     }
 
-    /// Notes offsets that count once the producer's transaction is committed.
+    /// The offset of the next record, by which it is known whether a transaction has ended since.
+    pub(crate) fn next_record(&self) -> u64 {
+        self.partition.next_offset()
+    }
+
+    /// Notes offsets that count once the producer's transaction is committed. `admitted` is what
+    /// [`next_record`](Self::next_record) was when it was seen to be open.
     pub(crate) fn commit_within(
         &self,
         group: &str,
         changes: Vec<(PartitionKey, Committed)>,
-        (producer, epoch): (i64, i16),
+        (producer, epoch, admitted): (i64, i16, u64),
         now: i64,
     ) -> Result<Option<SyncTicket>, LogError> {
         if changes.is_empty() {
@@ -137,39 +172,44 @@ impl OffsetStore {
             return Err(LogError::Limit { what: "the number of the transaction's offsets", limit: MAX_OFFSETS });
         }
         let batch = batch::of_transaction(encode(group, &changes, now), producer, epoch);
-        let appended = self.partition.append(&batch)?;
+        let outcome = self.partition.append_admitted(&[(&batch, Some(admitted))]).pop();
+        let appended = outcome.unwrap_or(Err(LogError::Deleted))?;
         let pending = known.pending.entry(producer).or_default();
-        pending
-            .extend(changes.into_iter().filter_map(|(place, committed)| Some((group.to_owned(), place, committed?))));
+        pending.extend(changes.into_iter().filter_map(|(place, committed)| {
+            let stored = Some(StoredOffset { at: appended.base, committed: committed? });
+            Some(PendingOffset { group: group.to_owned(), place, stored })
+        }));
         Ok(appended.ticket)
     }
 
     /// Ends the producer's transaction here, with the batch that says so.
-    pub(crate) fn end(&self, producer: i64, commit: bool, batch: &[u8]) -> Result<(), LogError> {
+    pub(crate) fn end(&self, producer: i64, commit: bool, batch: &[u8]) -> Result<Option<SyncTicket>, LogError> {
         let mut known = self.known();
-        self.partition.append(batch)?;
-        for (group, place, committed) in known.pending.remove(&producer).unwrap_or_default() {
-            if commit {
-                known.put(&group, place, Some(committed));
+        let appended = self.partition.append(batch)?;
+        for PendingOffset { group, place, stored } in known.pending.remove(&producer).unwrap_or_default() {
+            if let Some(stored) = stored.filter(|_| commit) {
+                known.put(&group, place, stored);
             }
         }
-        Ok(())
+        Ok(appended.ticket)
     }
 
     /// Whether an open transaction is about to change what is committed at a place.
     pub(crate) fn is_pending(&self, group: &str, place: &PartitionKey) -> bool {
         let known = self.known();
-        known.pending.values().flatten().any(|(of, at, _)| of == group && at == place)
+        known.pending.values().flatten().any(|offset| offset.group == group && offset.place == *place)
     }
 
     /// What is committed at a place.
     pub(crate) fn get(&self, group: &str, place: &PartitionKey) -> Option<Committed> {
-        self.known().groups.get(group)?.get(place).cloned()
+        self.known().groups.get(group)?.get(place).map(|stored| stored.committed.clone())
     }
 
     /// Everything a group has committed.
     pub(crate) fn all(&self, group: &str) -> BTreeMap<PartitionKey, Committed> {
-        self.known().groups.get(group).cloned().unwrap_or_default()
+        let known = self.known();
+        let places = known.groups.get(group).into_iter().flatten();
+        places.map(|(place, stored)| (place.clone(), stored.committed.clone())).collect()
     }
 
     /// Whether a group has committed anything since it was last deleted. One whose offsets are all
@@ -243,4 +283,47 @@ fn read_value(mut value: &[u8]) -> Option<Committed> {
     let epoch = i32::from_be_bytes(take(&mut value)?);
     let metadata = take_text(&mut value)?;
     (version == 3).then_some(Committed { offset, epoch, metadata })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::log::LogOptions;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever is committed, deleted and left open in whichever order: what the broker knows is
+        /// what it would read back.
+        #[test]
+        fn what_is_known_is_what_would_be_read_back(
+            steps in proptest::collection::vec((0u8..5, 0i64..3, 0i32..2), 1..40),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let log = Log::open(LogOptions::new(dir.path()), Arc::new(batch::RecordBatches)).unwrap().0;
+            let offsets = OffsetStore::open(&log, 10).unwrap();
+            let places = [("t".to_owned(), 0), ("t".to_owned(), 1)];
+            for (n, (kind, producer, index)) in steps.into_iter().enumerate() {
+                let place = ("t".to_owned(), index);
+                let committed = Committed { offset: n as i64, epoch: 0, metadata: String::new() };
+                match kind {
+                    0 => drop(offsets.commit("g", vec![(place, Some(committed))], 0).unwrap()),
+                    1 => drop(offsets.commit("g", vec![(place, None)], 0).unwrap()),
+                    2 => {
+                        let who = (producer, 0, offsets.next_record());
+                        drop(offsets.commit_within("g", vec![(place, committed)], who, 0).unwrap());
+                    }
+                    commit => {
+                        let end = batch::end_of_transaction(producer, 0, commit == 3, 0);
+                        drop(offsets.end(producer, commit == 3, &end).unwrap());
+                    }
+                }
+                let again = OffsetStore::open(&log, 10).unwrap();
+                prop_assert_eq!(offsets.all("g"), again.all("g"));
+                for place in &places {
+                    prop_assert_eq!(offsets.is_pending("g", place), again.is_pending("g", place));
+                }
+            }
+        }
+    }
 }

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
-use kafka_protocol::messages::TopicName;
 use tokio::time::Instant;
 
 use super::super::blocking::run_blocking;
 use super::super::code;
+use super::super::fetch_sessions::{FetchSessions, PartitionNews, SessionRole, WantedPartition};
 use super::super::names::LEADER_EPOCH;
 use super::super::reply::{Reply, finish};
 use crate::broker::log::{AbortedTransaction, Partition, SegmentSlice, StableRead, WakeSignal};
@@ -26,14 +26,14 @@ pub(in crate::broker::kafka) struct FetchWait {
     pub(super) deadline: Instant,
     pub(super) min: usize,
     pub(super) max: usize,
-    pub(super) topics: Vec<(TopicName, Vec<PartitionFetch>)>,
+    pub(super) parts: Vec<PartitionFetch>,
+    /// What it is to its session.
+    pub(super) role: SessionRole,
+    pub(super) sessions: Arc<FetchSessions>,
 }
 
 pub(super) struct PartitionFetch {
-    pub(super) index: i32,
-    pub(super) offset: i64,
-    pub(super) max: usize,
-    pub(super) epoch: i32,
+    pub(super) wanted: WantedPartition,
     pub(super) partition: Option<Arc<Partition>>,
     /// Whether only what is decided is wanted.
     pub(super) committed: bool,
@@ -65,20 +65,26 @@ impl PartitionFetch {
         let (start, end) = partition.bounds();
         let stable = partition.stable_end() as i64;
         let found = FetchedRange { start: start as i64, end: end as i64, stable, ..FetchedRange::default() };
-        if self.epoch > LEADER_EPOCH {
-            return FetchedRange { code: code::UNKNOWN_LEADER_EPOCH, ..found };
+        if self.wanted.leader_epoch > LEADER_EPOCH {
+            return FetchedRange::nothing(code::UNKNOWN_LEADER_EPOCH);
         }
-        let Ok(offset) = u64::try_from(self.offset) else {
-            return FetchedRange { code: code::OFFSET_OUT_OF_RANGE, ..found };
+        let Ok(offset) = u64::try_from(self.wanted.offset) else {
+            return FetchedRange::nothing(code::OFFSET_OUT_OF_RANGE);
         };
+        let max = size(self.wanted.max).min(left);
         let read = match self.committed {
-            true => partition.read_committed(offset, self.max.min(left), first),
-            false => partition.read(offset, self.max.min(left), first).map(StableRead::all),
+            true => partition.read_committed(offset, max, first),
+            false => partition.read(offset, max, first).map(StableRead::all),
         };
         match read {
             Ok(StableRead { slice, aborted }) => FetchedRange { slice, aborted, ..found },
-            Err(error) => FetchedRange { code: code::of(&error), ..found },
+            Err(error) => FetchedRange::nothing(code::of(&error)),
         }
+    }
+
+    fn news(&self) -> PartitionNews {
+        let FetchedRange { code, start, end, slice, .. } = &self.found;
+        PartitionNews { code: *code, has_records: slice.is_some(), end: *end, start: *start }
     }
 }
 
@@ -87,7 +93,7 @@ impl FetchWait {
     pub(super) fn poll(&mut self, wake_signal: &Arc<WakeSignal>) -> Option<Reply> {
         loop {
             let (mut total, mut wrong) = (0, false);
-            for part in self.topics.iter_mut().flat_map(|(_, parts)| parts) {
+            for part in &mut self.parts {
                 part.found = part.look(self.max.saturating_sub(total), total == 0);
                 wrong |= part.found.code != code::NONE;
                 total += part.found.slice.as_ref().map_or(0, |slice| slice.len);
@@ -95,8 +101,7 @@ impl FetchWait {
             if wrong || total >= self.min || Instant::now() >= self.deadline {
                 return Some(self.reply());
             }
-            let mut parts = self.topics.iter().flat_map(|(_, parts)| parts);
-            let unchanged = parts.all(|part| {
+            let unchanged = self.parts.iter().all(|part| {
                 let end = u64::try_from(part.found.end).unwrap_or(0);
                 part.partition.as_ref().is_none_or(|partition| partition.await_more(end, wake_signal))
             });
@@ -108,10 +113,29 @@ impl FetchWait {
 
     fn reply(&mut self) -> Reply {
         let version = self.version;
-        let mut out = head(self.correlation, version, code::NONE, self.topics.len());
+        let session = match self.role {
+            SessionRole::Alone => 0,
+            SessionRole::Begins => {
+                let answered = self.parts.iter().map(|part| (part.wanted.clone(), part.news()));
+                self.sessions.begin(answered, std::time::Instant::now())
+            }
+            SessionRole::GoesOn { id, epoch } => {
+                let news: Vec<PartitionNews> = self.parts.iter().map(PartitionFetch::news).collect();
+                match self.sessions.news((id, epoch), &news) {
+                    Ok(told) => {
+                        let mut told = told.into_iter();
+                        self.parts.retain(|_| told.next().unwrap_or(true));
+                        id
+                    }
+                    Err(error) => return refused(self.correlation, version, error),
+                }
+            }
+        };
+        let topics = || self.parts.chunk_by(|a, b| a.wanted.topic == b.wanted.topic);
+        let mut out = head(self.correlation, version, (code::NONE, session), topics().count());
         let mut files = Vec::new();
-        for (name, parts) in &mut self.topics {
-            put_name(&mut out, version, name);
+        for parts in self.parts.chunk_by_mut(|a, b| a.wanted.topic == b.wanted.topic) {
+            put_name(&mut out, version, &parts[0].wanted.topic);
             put_count(&mut out, version, parts.len());
             for part in parts {
                 put_part(&mut out, &mut files, version, part);
@@ -122,7 +146,17 @@ impl FetchWait {
     }
 }
 
-pub(super) fn head(correlation: i32, version: i16, error: i16, topics: usize) -> BytesMut {
+/// A number of bytes; what is negative is none.
+pub(super) fn size(bytes: i32) -> usize {
+    usize::try_from(bytes).unwrap_or(0)
+}
+
+/// The answer that is an error as a whole.
+pub(super) fn refused(correlation: i32, version: i16, error: i16) -> Reply {
+    end(head(correlation, version, (error, 0), 0), version, Vec::new())
+}
+
+fn head(correlation: i32, version: i16, (error, session): (i16, i32), topics: usize) -> BytesMut {
     let mut out = BytesMut::with_capacity(256);
     out.put_i32(0);
     out.put_i32(correlation);
@@ -130,13 +164,13 @@ pub(super) fn head(correlation: i32, version: i16, error: i16, topics: usize) ->
     out.put_i32(0);
     if version >= 7 {
         out.put_i16(error);
-        out.put_i32(0);
+        out.put_i32(session);
     }
     put_count(&mut out, version, topics);
     out
 }
 
-pub(super) fn end(mut out: BytesMut, version: i16, files: Vec<(usize, SegmentSlice)>) -> Reply {
+fn end(mut out: BytesMut, version: i16, files: Vec<(usize, SegmentSlice)>) -> Reply {
     put_tags(&mut out, version);
     finish(&mut out, files.iter().map(|(_, slice)| slice.len).sum());
     Reply { bytes: out, files, hangs_up: false }
@@ -145,7 +179,7 @@ pub(super) fn end(mut out: BytesMut, version: i16, files: Vec<(usize, SegmentSli
 fn put_part(out: &mut BytesMut, files: &mut Vec<(usize, SegmentSlice)>, version: i16, part: &mut PartitionFetch) {
     let before = out.len();
     let found = std::mem::take(&mut part.found);
-    out.put_i32(part.index);
+    out.put_i32(part.wanted.index);
     out.put_i16(found.code);
     out.put_i64(found.end);
     out.put_i64(found.stable);

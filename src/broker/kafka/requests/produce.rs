@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::batch::{self, RecordBatches};
 use super::super::faults::{Decision, QueuedBatch};
 use super::super::groups::wall;
-use super::super::store::{ProduceRefusal, refuse};
+use super::super::store::{ProduceRefusal, StagedBatch, refuse};
 use super::super::{code, validity};
 use super::context::{RequestContext, RequestViolation};
 use super::pending::Pending;
@@ -52,8 +52,8 @@ pub(super) fn produce(call: &RequestContext<'_>, request: ProduceRequest) -> Res
                     append_time,
                     ..outcome(part.index, Err(ProduceRefusal::default()))
                 },
-                Ok(AppendPath::Staged(partition, records)) => PartitionOutcome {
-                    staged: Some((partition, records)),
+                Ok(AppendPath::Staged(batch)) => PartitionOutcome {
+                    staged: Some(batch),
                     append_time,
                     ..outcome(part.index, Err(ProduceRefusal::default()))
                 },
@@ -91,7 +91,7 @@ struct RecordsTarget<'a> {
 /// Where a batch has been put.
 enum AppendPath {
     FaultQueue(Arc<Decision>),
-    Staged(Arc<Partition>, Bytes),
+    Staged(StagedBatch),
 }
 
 /// Looks whether a batch is one, and keeps it to be appended with what comes with it; with faults,
@@ -119,11 +119,12 @@ fn admit(
     if let Some(words) = batch::refusal(&records) {
         return refused(code::INVALID_RECORD, words);
     }
+    let mut admitted = None;
     if let Some(stamp) = view.transaction {
         let member = transactional_id.ok_or(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-        let admitted = member.and_then(|id| call.hub.transactions.admits(id, stamp, topic, index));
-        if let Err(code) = admitted {
-            return refuse(counters, ProduceRefusal::bare(code));
+        match member.and_then(|id| call.hub.transactions.admits(id, stamp, (topic, index), partition)) {
+            Ok(next) => admitted = Some(next),
+            Err(code) => return refuse(counters, ProduceRefusal::bare(code)),
         }
     }
     if (settings.append_time || settings.codec.is_some()) && !RecordBatches.intact(&records) {
@@ -139,10 +140,11 @@ fn admit(
     let records = if settings.append_time { batch::stamped(&records, now).into() } else { records };
     match &call.hub.faults {
         Some(faults) if faults.takes(topic.as_bytes()) => {
-            let (batch, decision) = QueuedBatch::new(topic.clone(), partition, records, counters, call.wake_signal);
+            let batch = StagedBatch { partition: Arc::clone(partition), records, admitted };
+            let (batch, decision) = QueuedBatch::new(topic.clone(), batch, counters, call.wake_signal);
             faults.send(batch);
             Ok(AppendPath::FaultQueue(decision))
         }
-        _ => Ok(AppendPath::Staged(Arc::clone(partition), records)),
+        _ => Ok(AppendPath::Staged(StagedBatch { partition: Arc::clone(partition), records, admitted })),
     }
 }

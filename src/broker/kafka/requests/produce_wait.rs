@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
@@ -13,8 +12,8 @@ use super::super::code;
 use super::super::counters::KafkaCounters;
 use super::super::faults::{Decided, Decision};
 use super::super::reply::{Reply, respond, text};
-use super::super::store::{ProduceRefusal, counted};
-use crate::broker::log::{Appended, Partition, SyncTicket, WakeSignal};
+use super::super::store::{ProduceRefusal, StagedBatch, counted};
+use crate::broker::log::{Appended, SyncTicket, WakeSignal};
 
 /// A produce request whose records are written.
 pub(in crate::broker::kafka) struct ProduceWait {
@@ -41,7 +40,7 @@ pub(super) struct PartitionOutcome {
     /// What the fault server has not decided yet.
     pub(super) undecided: Option<Arc<Decision>>,
     /// What is to be appended together with what has come with it.
-    pub(super) staged: Option<(Arc<Partition>, Bytes)>,
+    pub(super) staged: Option<StagedBatch>,
 }
 
 pub(super) fn outcome(index: i32, result: Result<Appended, ProduceRefusal>) -> PartitionOutcome {
@@ -79,18 +78,17 @@ pub(in crate::broker::kafka) fn append_staged<'a>(
     requests: impl Iterator<Item = &'a mut ProduceWait>,
 ) {
     let outcomes = requests.flat_map(|wait| &mut wait.topics).flat_map(|(_, outcomes)| outcomes);
-    let mut staged: Vec<(Arc<Partition>, Bytes, &mut PartitionOutcome)> = outcomes
-        .filter_map(|outcome| outcome.staged.take().map(|(partition, records)| (partition, records, outcome)))
-        .collect();
+    let mut staged: Vec<(StagedBatch, &mut PartitionOutcome)> =
+        outcomes.filter_map(|outcome| Some((outcome.staged.take()?, outcome))).collect();
     // Stable: the order within a partition stays.
-    staged.sort_by_key(|(partition, ..)| Arc::as_ptr(partition));
-    for group in staged.chunk_by_mut(|a, b| Arc::ptr_eq(&a.0, &b.0)) {
-        let batches: Vec<&[u8]> = group.iter().map(|(_, records, _)| &records[..]).collect();
-        let results = group[0].0.append_all(&batches);
-        for ((_, records, place), result) in group.iter_mut().zip(results) {
+    staged.sort_by_key(|(batch, _)| Arc::as_ptr(&batch.partition));
+    for group in staged.chunk_by_mut(|a, b| Arc::ptr_eq(&a.0.partition, &b.0.partition)) {
+        let batches: Vec<_> = group.iter().map(|(batch, _)| (&batch.records[..], batch.admitted)).collect();
+        let results = group[0].0.partition.append_admitted(&batches);
+        for ((batch, place), result) in group.iter_mut().zip(results) {
             **place = PartitionOutcome {
                 append_time: place.append_time,
-                ..outcome(place.index, counted(counters, records, result))
+                ..outcome(place.index, counted(counters, &batch.records, result))
             };
         }
     }

@@ -142,7 +142,10 @@ pub(super) fn add_offsets(call: &RequestContext<'_>, request: AddOffsetsToTxnReq
 
 /// Commits offsets within a transaction.
 pub(super) fn commit_offsets(call: &RequestContext<'_>, request: TxnOffsetCommitRequest) -> Pending {
-    let allowed = may_commit(call, &request);
+    let (allowed, admitted) = match may_commit(call, &request) {
+        Ok(admitted) => (Ok(()), admitted),
+        Err(error) => (Err(error), 0),
+    };
     let mut changes: Vec<(PartitionKey, Committed)> = Vec::new();
     let topics = request.topics.into_iter().map(|topic| {
         let known = call.hub.log.topic(&topic.name);
@@ -177,7 +180,7 @@ pub(super) fn commit_offsets(call: &RequestContext<'_>, request: TxnOffsetCommit
         });
         TxnOffsetCommitResponse::default().with_topics(topics.collect())
     };
-    let producer = (request.producer_id.0, request.producer_epoch);
+    let producer = (request.producer_id.0, request.producer_epoch, admitted);
     match call.hub.groups.offsets.commit_within(&request.group_id, changes, producer, wall()) {
         Ok(ticket) => once_synced(call, ticket, response),
         Err(error) => {
@@ -187,12 +190,14 @@ pub(super) fn commit_offsets(call: &RequestContext<'_>, request: TxnOffsetCommit
     }
 }
 
-fn may_commit(call: &RequestContext<'_>, request: &TxnOffsetCommitRequest) -> Result<(), i16> {
+/// Whether the producer may commit offsets of this group within its transaction; what the next
+/// record of offsets was to be when that was so.
+fn may_commit(call: &RequestContext<'_>, request: &TxnOffsetCommitRequest) -> Result<u64, i16> {
     if request.group_id.is_empty() {
         return Err(code::INVALID_GROUP_ID);
     }
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
-    call.hub.transactions.admits_offsets(&request.transactional_id, producer)?;
+    let admitted = call.hub.transactions.admits_offsets(&request.transactional_id, producer)?;
     let who = MemberIdentity {
         member: &request.member_id,
         instance: request.group_instance_id.as_deref(),
@@ -200,11 +205,11 @@ fn may_commit(call: &RequestContext<'_>, request: &TxnOffsetCommitRequest) -> Re
     };
     if who.member.is_empty() && who.generation < 0 && who.instance.is_none() {
         // Who reads without a group, or is too old to say who it is.
-        return Ok(());
+        return Ok(admitted);
     }
     match call.hub.groups.may_commit(&request.group_id, who) {
         Some(Err(code::STALE_MEMBER_EPOCH)) | None => Err(code::ILLEGAL_GENERATION),
-        Some(may) => may,
+        Some(may) => may.map(|()| admitted),
     }
 }
 

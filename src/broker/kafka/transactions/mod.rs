@@ -7,9 +7,10 @@
 //! **Design.** (1) A transactional id is a state machine ([`state`]); every change is a record of a
 //! compacted topic ([`store`]) before it is answered, as the sync policy says. (2) The end is
 //! decided by one such record (`Prepare`); only when that is synced, where the policy syncs first,
-//! a batch that says how it ended goes into every partition, and then a record that all of it is
-//! done. A start after a crash goes on with what was decided. (3) Without a wait for a sync all of
-//! this is done in the request; otherwise by the one task that also aborts what has taken too long.
+//! a batch that says how it ended goes into every partition; and only when these are synced, too, a
+//! record that all of it is done. A start after a crash goes on with what was decided. (3) Without a
+//! wait for a sync all of this is done in the request; otherwise by the one task that also aborts
+//! what has taken too long.
 //! (4) A producer is fenced by its epoch: the coordinator and every partition refuse an older one.
 //! (5) What a partition has open and no id knows (a loss of power under a policy that may lose) is
 //! aborted at the start, or readers would wait for ever.
@@ -19,14 +20,16 @@
 
 pub(super) mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::messages::EndTxnResponse;
 
-use super::super::log::{Log, LogError, SyncTicket, TransactionStamp, WakeSignal};
+use super::super::log::{Log, LogError, Partition, SyncTicket, TransactionStamp, WakeSignal};
 use super::batch::end_of_transaction;
 use super::code;
 use super::groups::{Coordinator, wall};
@@ -60,18 +63,48 @@ impl EndWaiter {
 
 struct Entry {
     current: Transaction,
+    /// The sync of the latest record of it, where one was waited for.
+    saved: Option<SyncTicket>,
     /// Its decided end, to be written everywhere once this is synced; and what it was before.
     deciding: Option<(SyncTicket, Transaction)>,
+    /// Where its end is written and not synced yet.
+    ending: EndTickets,
     waiting: Option<EndWaiter>,
 }
 
 impl Entry {
-    fn of(current: Transaction) -> Self {
-        Self { current, deciding: None, waiting: None }
+    fn of(current: Transaction, saved: Option<SyncTicket>) -> Self {
+        Self { current, saved, deciding: None, ending: EndTickets::new(), waiting: None }
+    }
+
+    /// Tells who waits for the end.
+    fn answer(&mut self, error: i16) {
+        if let Some(waiter) = self.waiting.take() {
+            waiter.answer(error);
+        }
     }
 }
 
 type Ids = HashMap<String, Entry>;
+type EndTickets = BTreeMap<PartitionName, SyncTicket>;
+
+/// An open transaction that no id knows of.
+struct UnknownTransaction {
+    name: PartitionName,
+    producer: ProducerIdentity,
+    ending: EndTickets,
+}
+
+/// What has become of the end of a transaction in one partition.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PartitionEnd {
+    /// It is there for good.
+    Done,
+    /// It is written, and not synced yet.
+    Waits,
+    /// It is to be tried again.
+    Failed,
+}
 
 /// What has become of a wish to end a transaction.
 pub(super) enum EndOutcome {
@@ -86,6 +119,8 @@ pub(super) struct TransactionCoordinator {
     groups: Arc<Coordinator>,
     store: TransactionStore,
     ids: Mutex<Ids>,
+    /// What is aborted since no id knows of it.
+    unknown: Mutex<Vec<UnknownTransaction>>,
     changed: Arc<WakeSignal>,
 }
 
@@ -93,8 +128,10 @@ impl TransactionCoordinator {
     /// Reads what is known, goes on with what was decided, and aborts what nobody knows.
     pub(super) fn open(log: Arc<Log>, groups: Arc<Coordinator>) -> Result<Arc<Self>, LogError> {
         let (store, known) = TransactionStore::open(&log)?;
-        let ids = known.into_iter().map(|(id, current)| (id, Entry::of(current))).collect();
-        let coordinator = Self { log, groups, store, ids: Mutex::new(ids), changed: WakeSignal::new() };
+        let ids = known.into_iter().map(|(id, current)| (id, Entry::of(current, None))).collect();
+        let (ids, unknown) = (Mutex::new(ids), Mutex::default());
+        let coordinator = Self { log, groups, store, ids, unknown, changed: WakeSignal::new() };
+        coordinator.find_unknown();
         coordinator.abort_unknown();
         let mut ids = coordinator.ids();
         for (id, entry) in ids.iter_mut().filter(|(_, entry)| entry.current.state.ends().is_some()) {
@@ -108,9 +145,10 @@ impl TransactionCoordinator {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Aborts what partitions have open and no id knows of.
-    fn abort_unknown(&self) {
+    /// Notes what partitions have open and no id knows of.
+    fn find_unknown(&self) {
         let ids = self.ids();
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         for topic in self.log.topics() {
             for index in 0..topic.count() as i32 {
                 let Some(partition) = topic.partition(index) else { continue };
@@ -121,40 +159,87 @@ impl TransactionCoordinator {
                         entry.current.producer.id == id && is_open && entry.current.partitions.contains(&name)
                     });
                     if !known {
-                        self.write_end(&name, ProducerIdentity { id, epoch }, false);
+                        let (name, producer) = (name.clone(), ProducerIdentity { id, epoch });
+                        unknown.push(UnknownTransaction { name, producer, ending: EndTickets::new() });
                     }
                 }
             }
         }
     }
 
-    /// Writes the end of a transaction into one partition; `false` when it is to be tried again.
-    fn write_end(&self, (topic, index): &PartitionName, producer: ProducerIdentity, commit: bool) -> bool {
+    /// Aborts what no id knows of. What could not be written stays to be tried again.
+    fn abort_unknown(&self) {
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        unknown.retain_mut(|it| self.end_in(&it.name, it.producer, false, &mut it.ending) != PartitionEnd::Done);
+    }
+
+    /// Ends a transaction in one partition: writes the end, or looks whether what was written is
+    /// synced. `ending` has the ends that wait for a sync.
+    fn end_in(
+        &self,
+        name: &PartitionName,
+        producer: ProducerIdentity,
+        commit: bool,
+        ending: &mut EndTickets,
+    ) -> PartitionEnd {
+        let ticket = match ending.remove(name) {
+            // It is gone, and is written once more at the next look.
+            Some(ticket) if ticket.state() == Some(false) => return PartitionEnd::Failed,
+            Some(ticket) => ticket,
+            None => match self.write_end(name, producer, commit) {
+                Ok(None) => return PartitionEnd::Done,
+                Ok(Some(ticket)) => ticket,
+                Err(()) => return PartitionEnd::Failed,
+            },
+        };
+        if ticket.poll(&self.changed) == Some(true) {
+            return PartitionEnd::Done;
+        }
+        ending.insert(name.clone(), ticket);
+        PartitionEnd::Waits
+    }
+
+    /// Writes the end of a transaction into one partition: its sync, where that is waited for; an
+    /// error when it is to be tried again.
+    fn write_end(
+        &self,
+        (topic, index): &PartitionName,
+        producer: ProducerIdentity,
+        commit: bool,
+    ) -> Result<Option<SyncTicket>, ()> {
         let now = wall();
         let batch = end_of_transaction(producer.id, producer.epoch, commit, now);
         let result = if topic == OFFSETS_TOPIC {
             self.groups.offsets.end(producer.id, commit, &batch)
         } else {
             match self.log.topic(topic).and_then(|topic| topic.partition(*index)) {
-                Some(partition) => partition.append(&batch).map(|_| ()),
-                None => return true,
+                Some(partition) => partition.append(&batch).map(|appended| appended.ticket),
+                None => return Ok(None),
             }
         };
         match result {
+            Ok(ticket) => Ok(ticket),
             // A newer epoch has ended it already.
-            Ok(()) | Err(LogError::Deleted | LogError::Fenced { .. }) => true,
+            Err(LogError::Deleted | LogError::Fenced { .. }) => Ok(None),
             Err(error) => {
                 log_error(&error);
-                false
+                Err(())
             }
         }
     }
 
-    /// Writes the decided end everywhere. What could not be written stays to be tried again.
+    /// Writes the decided end everywhere, and notes that all of it is done when it is synced there.
+    /// What could not be written stays to be tried again. Who waits is told when all is done, or
+    /// when that takes another try: it is decided for good.
     fn complete(&self, id: &str, entry: &mut Entry) {
         let Some(commit) = entry.current.state.ends() else { return };
         let producer = entry.current.producer;
-        entry.current.partitions.retain(|name| !self.write_end(name, producer, commit));
+        let (mut failed, ending) = (false, &mut entry.ending);
+        entry.current.partitions.retain(|name| {
+            let end = self.end_in(name, producer, commit, ending);
+            failed |= end == PartitionEnd::Failed;
+            end != PartitionEnd::Done
+        });
         if entry.current.partitions.is_empty() {
             let now = wall();
             entry.current = entry.current.completed(now);
@@ -162,7 +247,10 @@ impl TransactionCoordinator {
             if let Err(error) = self.store.save(id, Some(&entry.current), now) {
                 log_error(&error);
             }
+        } else if !failed {
+            return;
         }
+        entry.answer(code::NONE);
     }
 
     /// Decides the end of a transaction, and writes it everywhere unless the decision must be
@@ -222,7 +310,7 @@ impl TransactionCoordinator {
         };
         let ticket = self.store.save(id, Some(&next), now).map_err(failed)?;
         let identity = next.producer;
-        ids.insert(id.to_owned(), Entry::of(next));
+        ids.insert(id.to_owned(), Entry::of(next, ticket.clone()));
         Ok((identity, ticket))
     }
 
@@ -248,7 +336,14 @@ impl TransactionCoordinator {
         let now = wall();
         let mut ids = self.ids();
         let entry = ids.get_mut(id).ok_or(code::INVALID_PRODUCER_ID_MAPPING)?;
-        let Some(next) = entry.current.with(producer, partitions, now)? else { return Ok(None) };
+        let next = match (entry.current.with(producer, partitions, now)?, &entry.saved) {
+            (Some(next), _) => next,
+            (None, None) => return Ok(None),
+            // It has them all, and who asks again is not told so before that is synced.
+            (None, Some(saved)) if saved.state() != Some(false) => return Ok(Some(saved.clone())),
+            // A failed sync has taken the record away.
+            (None, Some(_)) => entry.current.clone(),
+        };
         if next.partitions.len() > MAX_PARTITIONS {
             return Err(code::POLICY_VIOLATION);
         }
@@ -257,6 +352,7 @@ impl TransactionCoordinator {
             code::COORDINATOR_NOT_AVAILABLE
         })?;
         entry.current = next;
+        entry.saved.clone_from(&ticket);
         Ok(ticket)
     }
 
@@ -282,39 +378,45 @@ impl TransactionCoordinator {
         Ok(outcome)
     }
 
-    /// Whether a batch of a transaction may be written to a partition.
-    pub(super) fn admits(&self, id: &str, stamp: TransactionStamp, topic: &str, index: i32) -> Result<(), i16> {
+    /// Whether a batch of a transaction may be written to a partition. Gives the offset that the
+    /// next batch there gets: if the transaction ends before this one is written, its end is there
+    /// or beyond, and the partition refuses the batch.
+    pub(super) fn admits(
+        &self,
+        id: &str,
+        stamp: TransactionStamp,
+        (topic, index): (&str, i32),
+        partition: &Partition,
+    ) -> Result<u64, i16> {
+        // Ends are written under the same lock.
         let ids = self.ids();
         let entry = ids.get(id).ok_or(code::INVALID_PRODUCER_ID_MAPPING)?;
-        entry.current.admits(ProducerIdentity { id: stamp.producer, epoch: stamp.epoch }, topic, index)
+        entry.current.admits(ProducerIdentity { id: stamp.producer, epoch: stamp.epoch }, topic, index)?;
+        Ok(partition.next_offset())
     }
 
-    /// Whether offsets may be committed within the producer's transaction.
-    pub(super) fn admits_offsets(&self, id: &str, producer: ProducerIdentity) -> Result<(), i16> {
+    /// Whether offsets may be committed within the producer's transaction, as
+    /// [`admits`](Self::admits).
+    pub(super) fn admits_offsets(&self, id: &str, producer: ProducerIdentity) -> Result<u64, i16> {
         let ids = self.ids();
-        ids.get(id).ok_or(code::INVALID_PRODUCER_ID_MAPPING)?.current.admits(producer, OFFSETS_TOPIC, 0)
+        ids.get(id).ok_or(code::INVALID_PRODUCER_ID_MAPPING)?.current.admits(producer, OFFSETS_TOPIC, 0)?;
+        Ok(self.groups.offsets.next_record())
     }
 
     /// Goes on with what is synced, and aborts what has taken too long; returns when to look again.
     fn work(&self) -> Duration {
+        self.abort_unknown();
         let now = wall();
         let mut next = IDLE;
         for (id, entry) in self.ids().iter_mut() {
             match entry.deciding.take() {
                 Some((ticket, before)) => match ticket.poll(&self.changed) {
                     None => entry.deciding = Some((ticket, before)),
-                    Some(synced) => {
-                        let error = if synced {
-                            self.complete(id, entry);
-                            code::NONE
-                        } else {
-                            // The decision is lost, and so none: it can be made again.
-                            entry.current = before;
-                            code::COORDINATOR_NOT_AVAILABLE
-                        };
-                        if let Some(waiter) = entry.waiting.take() {
-                            waiter.answer(error);
-                        }
+                    Some(true) => self.complete(id, entry),
+                    Some(false) => {
+                        // The decision is lost, and so none: it can be made again.
+                        entry.current = before;
+                        entry.answer(code::COORDINATOR_NOT_AVAILABLE);
                     }
                 },
                 None if entry.current.state.ends().is_some() => self.complete(id, entry),

@@ -89,11 +89,13 @@ impl Transaction {
         match self.state {
             TransactionState::PrepareCommit | TransactionState::PrepareAbort => Err(code::CONCURRENT_TRANSACTIONS),
             TransactionState::Ongoing => Ok(Renewal::Abort),
-            _ if self.producer.epoch >= i16::MAX - 1 => Ok(Renewal::Producer),
             _ => match known {
                 Some(known) if known.epoch != self.producer.epoch && known.epoch != self.last_epoch => {
                     Err(code::PRODUCER_FENCED)
                 }
+                // It asks again for what it has been given.
+                Some(known) if known.epoch != self.producer.epoch => Ok(Renewal::Epoch),
+                _ if self.producer.epoch >= i16::MAX - 1 => Ok(Renewal::Producer),
                 _ => Ok(Renewal::Epoch),
             },
         }
@@ -196,6 +198,40 @@ impl Transaction {
         match self.state {
             TransactionState::Ongoing if self.partitions.iter().any(has) => Ok(()),
             _ => Err(code::INVALID_TXN_STATE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Only who has the present epoch, or the one before, begins anew as the same producer, also
+        /// where the epochs are used up.
+        #[test]
+        fn an_older_epoch_never_begins_anew(
+            epoch in prop_oneof![0i16..5, i16::MAX - 4..i16::MAX], has_last: bool, known in 0i16..=i16::MAX, near in 0i16..4,
+        ) {
+            let producer = ProducerIdentity { id: 7, epoch };
+            let mut transaction = Transaction::new(producer, 1000, 0);
+            transaction.last_epoch = if has_last { epoch - 1 } else { -1 };
+            for epoch in [known, epoch.saturating_sub(near)] {
+                let known = ProducerIdentity { epoch, ..producer };
+                let fenced = epoch != producer.epoch && epoch != transaction.last_epoch;
+                prop_assert_eq!(transaction.renewal(Some(known)) == Err(code::PRODUCER_FENCED), fenced);
+            }
+            // Who has been given the last epoch and has not heard of it is given it again.
+            if has_last && epoch > 0 {
+                let before = ProducerIdentity { epoch: epoch - 1, ..producer };
+                prop_assert_eq!(transaction.renewal(Some(before)), Ok(Renewal::Epoch));
+                prop_assert_eq!(transaction.renewed(Some(before), 1000, 1).producer, producer);
+            }
+            let used_up = epoch >= i16::MAX - 1;
+            let expected = if used_up { Renewal::Producer } else { Renewal::Epoch };
+            prop_assert_eq!(transaction.renewal(Some(producer)), Ok(expected));
+            prop_assert_eq!(transaction.renewal(None), Ok(expected));
         }
     }
 }

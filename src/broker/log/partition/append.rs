@@ -39,6 +39,7 @@ pub struct Appended {
 struct CheckedBatch<'a> {
     bytes: &'a [u8],
     view: BatchHeader,
+    admitted: Option<u64>,
 }
 
 /// Whether nothing has to be known of who sent a batch.
@@ -62,10 +63,17 @@ impl Partition {
     /// Appends batches one after another; there is an outcome for each, as [`append`](Self::append)
     /// gives it.
     pub fn append_all(self: &Arc<Self>, batches: &[&[u8]]) -> Vec<AppendResult> {
+        let batches: Vec<_> = batches.iter().map(|batch| (*batch, None)).collect();
+        self.append_admitted(&batches)
+    }
+
+    /// The same with what [`next_offset`](Self::next_offset) was when each batch was admitted to the
+    /// transaction of its producer: it is refused when that has ended since.
+    pub fn append_admitted(self: &Arc<Self>, batches: &[(&[u8], Option<u64>)]) -> Vec<AppendResult> {
         let settings = Arc::clone(&lock(&self.settings));
         let mut outcomes = Vec::with_capacity(batches.len());
         // Checksums are compared before anybody has to wait for this.
-        let checked: Vec<_> = batches.iter().map(|batch| self.check(batch, &settings)).collect();
+        let checked: Vec<_> = batches.iter().map(|(batch, admitted)| self.check(batch, *admitted, &settings)).collect();
         let mut checked = checked.into_iter().peekable();
         let mut appender = lock(&self.append);
         while let Some(first) = checked.next() {
@@ -76,7 +84,8 @@ impl Partition {
                     continue;
                 }
             };
-            if let Some(outcome) = self.begin(&mut appender, &settings, &mut run[0].view) {
+            let admitted = run[0].admitted;
+            if let Some(outcome) = self.begin(&mut appender, &settings, &mut run[0].view, admitted) {
                 outcomes.push(outcome);
                 continue;
             }
@@ -105,7 +114,12 @@ impl Partition {
         outcomes
     }
 
-    fn check<'a>(&self, bytes: &'a [u8], settings: &TopicSettings) -> Result<CheckedBatch<'a>, LogError> {
+    fn check<'a>(
+        &self,
+        bytes: &'a [u8],
+        admitted: Option<u64>,
+        settings: &TopicSettings,
+    ) -> Result<CheckedBatch<'a>, LogError> {
         let format = &*self.shared.format;
         let view = format.view(bytes).map_err(|malformed| LogError::Malformed(malformed.0))?;
         if view.len != bytes.len() {
@@ -117,7 +131,7 @@ impl Partition {
         if !format.intact(bytes) {
             return Err(LogError::Malformed("its checksum is wrong"));
         }
-        Ok(CheckedBatch { bytes, view })
+        Ok(CheckedBatch { bytes, view, admitted })
     }
 
     /// Gives a batch its offset, in a segment that takes it; an outcome if it is not to be written.
@@ -126,6 +140,7 @@ impl Partition {
         appender: &mut Appender,
         settings: &TopicSettings,
         view: &mut BatchHeader,
+        admitted: Option<u64>,
     ) -> Option<AppendResult> {
         if self.is_deleted() {
             return Some(Err(LogError::Deleted));
@@ -137,8 +152,13 @@ impl Partition {
                 let ticket = waits.then(|| self.ticket(stored));
                 return Some(Ok(Appended { base, start: self.bounds().0, duplicate: true, ticket }));
             }
-            Ok(_) => {}
+            Ok(SequenceCheck::Due) => {}
             Err(error) => return Some(Err(error)),
+        }
+        if let Some(admitted) = admitted
+            && let Err(error) = appender.producers.check_admitted(view, admitted)
+        {
+            return Some(Err(error));
         }
         view.base = appender.next;
         if self.is_roll_due(appender, appender.position, settings, view)

@@ -16,6 +16,7 @@ use super::{Appender, Partition};
 use crate::broker::shared::log_error;
 
 /// A promise that records will be synced.
+#[derive(Clone)]
 pub struct SyncTicket {
     partition: Arc<Partition>,
     offset: u64,
@@ -33,7 +34,8 @@ impl SyncTicket {
         })
     }
 
-    fn state(&self) -> Option<bool> {
+    /// The same without a wish to be told.
+    pub fn state(&self) -> Option<bool> {
         let partition = &self.partition;
         if partition.generation.load(Ordering::Acquire) != self.generation || partition.is_deleted() {
             return Some(false);

@@ -165,6 +165,11 @@ impl Partition {
         (view.start, view.visible.offset)
     }
 
+    /// The offset that the next record gets, whether readers may see those before it or not.
+    pub fn next_offset(&self) -> u64 {
+        lock(&self.view).written.offset
+    }
+
     /// The offset before which all transactions are decided, of what readers may see.
     pub fn stable_end(&self) -> u64 {
         let view = lock(&self.view);

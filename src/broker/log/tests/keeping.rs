@@ -258,3 +258,24 @@ proptest! {
         prop_assert_eq!(together.size(), single.size());
     }
 }
+
+/// Between the look for a range and for the aborted transactions in it retention may let both go.
+#[test]
+fn what_is_let_go_while_it_is_read_is_not_given_as_decided() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(options(dir.path(), SyncPolicy::Never));
+    let partition = topic(&log, 1).partition(0).unwrap();
+    let body = vec![0; 3000];
+    partition.append(&step_of(7, TransactionStep::Part, &body)).unwrap();
+    partition.append(&step_of(7, TransactionStep::Abort, b"")).unwrap();
+    // Others after it, in segments of their own.
+    (0..3).for_each(|_| drop(partition.append(&batch(&body)).unwrap()));
+    let look = || partition.find(0, 100, true, ReadIsolation::Committed).unwrap().unwrap();
+    let (slice, segment) = look();
+    assert_eq!(partition.judged(0, slice, &segment).unwrap().aborted.len(), 1);
+    let (slice, segment) = look();
+    partition.trim(3).unwrap();
+    log.clean();
+    let judged = partition.judged(0, slice, &segment);
+    assert!(matches!(judged, Err(LogError::OutOfRange { offset: 0, .. })), "{judged:?}");
+}

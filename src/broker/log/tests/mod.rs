@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use super::*;
 
 /// Base 8, length 4, magic 1, checksum 4 (of what follows), count 4, time 8, producer 8, epoch 2,
-/// sequence 4, then a body: for compaction, `key` or `key=value` of the one record.
+/// sequence 4, then a body: for compaction, `key` or `key=value` of the one record. The magic says
+/// whether it is a part of a transaction, or its end.
 struct PlainFormat;
 
 const HEADER: usize = 43;
@@ -28,7 +29,7 @@ impl BatchFormat for PlainFormat {
         8
     }
     fn view(&self, bytes: &[u8]) -> Result<BatchHeader, Malformed> {
-        if bytes.len() < HEADER || bytes[12] != 7 {
+        if bytes.len() < HEADER || !(7..=10).contains(&bytes[12]) {
             return Err(Malformed("no header"));
         }
         let len = u32::from_le_bytes(number(bytes, 8)) as usize;
@@ -42,15 +43,16 @@ impl BatchFormat for PlainFormat {
             epoch: i16::from_le_bytes(number(bytes, 37)),
             sequence: i32::from_le_bytes(number(bytes, 39)),
         });
+        let step = match bytes[12] {
+            8 => Some(TransactionStep::Part),
+            9 => Some(TransactionStep::Commit),
+            10 => Some(TransactionStep::Abort),
+            _ => None,
+        };
+        let transaction = step.map(|step| TransactionStamp { producer: id, epoch: 0, step });
+        let producer = producer.filter(|_| transaction.is_none());
         let max_timestamp = i64::from_le_bytes(number(bytes, 21));
-        Ok(BatchHeader {
-            len,
-            base: u64::from_le_bytes(number(bytes, 0)),
-            count,
-            max_timestamp,
-            producer,
-            transaction: None,
-        })
+        Ok(BatchHeader { len, base: u64::from_le_bytes(number(bytes, 0)), count, max_timestamp, producer, transaction })
     }
     fn intact(&self, batch: &[u8]) -> bool {
         crc32c::crc32c(&batch[17..]) == u32::from_le_bytes(number(batch, 13))
@@ -87,6 +89,17 @@ fn batch_of(count: u32, time: i64, producer: Option<(i64, i16, i32)>, body: &[u8
 
 fn batch(body: &[u8]) -> Vec<u8> {
     batch_of(1, 1000, None, body)
+}
+
+/// A part of the transaction of a producer, or its end.
+fn step_of(producer: i64, step: TransactionStep, body: &[u8]) -> Vec<u8> {
+    let mut out = batch_of(1, 1000, Some((producer, 0, 0)), body);
+    out[12] = match step {
+        TransactionStep::Part => 8,
+        TransactionStep::Commit => 9,
+        TransactionStep::Abort => 10,
+    };
+    out
 }
 
 fn options(dir: &Path, sync: SyncPolicy) -> LogOptions {

@@ -162,6 +162,13 @@ impl ShareMember {
         Self { identity, layout, refresh, task }
     }
 
+    /// One without heartbeats, that is told its partitions by the other end of `layout`.
+    #[cfg(test)]
+    pub(super) fn told(identity: ShareIdentity, layout: watch::Receiver<ShareLayout>) -> Self {
+        let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        Self { identity: Arc::new(identity), layout, refresh: Arc::default(), task }
+    }
+
     /// Waits until something is assigned.
     pub(super) async fn assigned(&mut self) -> Result<(), DriverError> {
         let identity = self.identity.clone();

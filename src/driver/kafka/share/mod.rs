@@ -26,6 +26,8 @@ mod options;
 mod records;
 mod requests;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -37,7 +39,7 @@ pub(super) use records::each_record;
 use self::acks::ShareAck;
 use self::member::{ShareIdentity, ShareLayout, ShareMember};
 use self::options::RejectedMessages;
-use self::session::{ShareRecord, ShareSession};
+use self::session::{SessionId, ShareRecord, ShareSession};
 use super::native::QueueSignal;
 use super::reader::BatchReader;
 use crate::driver::{Disposition, DriverError, Incidents, Incoming, MessageSink};
@@ -49,8 +51,9 @@ const LEAVE: std::time::Duration = std::time::Duration::from_secs(2);
 #[derive(Debug)]
 pub struct ShareConsumer {
     member: ShareMember,
-    /// One for each broker that leads partitions of it.
+    /// One for each broker that leads partitions of it; and how many there have been.
     sessions: Vec<ShareSession>,
+    begun: u64,
     options: ShareOptions,
     /// A message is archived after so many deliveries.
     limit: u32,
@@ -59,11 +62,14 @@ pub struct ShareConsumer {
     /// Whether dead letters are those that this member has rejected for the last time.
     counts_dead: bool,
     /// Given, and not to be acknowledged before the taker says so.
-    held: VecDeque<(i32, i64)>,
+    held: VecDeque<HeldMessage>,
     incidents: Incidents,
     /// Whether nothing is said at the end.
     silent: bool,
 }
+
+/// A message that is on hold: the session it is locked in, its partition and offset.
+type HeldMessage = (SessionId, i32, i64);
 
 /// What the members of a group have in common.
 pub(super) struct ShareParts {
@@ -83,7 +89,7 @@ impl ShareConsumer {
         member.layout.mark_changed();
         let ShareParts { options, limit, dead, counts_dead, incidents } = parts;
         let (sessions, held) = (Vec::new(), VecDeque::new());
-        Ok(Self { member, sessions, options, limit, dead, counts_dead, held, incidents, silent: false })
+        Ok(Self { member, sessions, begun: 0, options, limit, dead, counts_dead, held, incidents, silent: false })
     }
 
     /// Takes what has changed of the assignment.
@@ -104,7 +110,8 @@ impl ShareConsumer {
                 session.want(by_address.remove(&session.address).unwrap_or_default());
             }
             for (address, wanted) in by_address {
-                let mut session = ShareSession::new(&address);
+                self.begun += 1;
+                let mut session = ShareSession::new(&address, self.begun);
                 session.want(wanted);
                 self.sessions.push(session);
             }
@@ -127,7 +134,7 @@ impl ShareConsumer {
                 match taken {
                     Disposition::Accept | Disposition::Answer => session.acks.say(partition, offset, ShareAck::Accept),
                     Disposition::Leave => {}
-                    Disposition::Hold => self.held.push_back((partition, offset)),
+                    Disposition::Hold => self.held.push_back((session.id, partition, offset)),
                     Disposition::Reject => {
                         let at_once = self.options.rejected == RejectedMessages::Reject;
                         let ack = if at_once { ShareAck::Reject } else { ShareAck::Release };
@@ -216,11 +223,12 @@ impl ShareConsumer {
         self.silent = true;
     }
 
-    /// Accepts the oldest of the messages that are on hold.
+    /// Accepts the oldest of the messages that are on hold. What was locked in a session that is
+    /// lost comes again, and is accepted then.
     pub(super) fn settle(&mut self, messages: usize) {
         for _ in 0..messages {
-            let Some((partition, offset)) = self.held.pop_front() else { break };
-            if let Some(session) = self.sessions.iter_mut().find(|s| s.reads(partition)) {
+            let Some((id, partition, offset)) = self.held.pop_front() else { break };
+            if let Some(session) = self.sessions.iter_mut().find(|s| s.id == id) {
                 session.acks.say(partition, offset, ShareAck::Accept);
             }
         }

@@ -136,13 +136,13 @@ fn snappy(body: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A batch as a producer writes it, its checksum left out: readers of a share group have it
     /// from a broker that has checked it.
-    fn batch(base: i64, codec: u8, values: &[Vec<u8>]) -> Vec<u8> {
+    pub fn batch(base: i64, codec: u8, values: &[Vec<u8>]) -> Vec<u8> {
         let mut body = Vec::new();
         for (delta, value) in values.iter().enumerate() {
             let mut one = vec![0];

@@ -63,15 +63,27 @@ enum ShareRequest {
     Acknowledge,
 }
 
+/// A session of a member, and how often it has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SessionId {
+    pub(super) serial: u64,
+    begun: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct ShareSession {
     pub(super) address: String,
+    /// Which of the member's sessions it is, and how often it has begun: what was locked in an
+    /// earlier one is not locked any more.
+    pub(super) id: SessionId,
     link: ShareLink,
     epoch: i32,
     /// Partitions that are to be fetched from, and those that the session has.
     wanted: BTreeSet<i32>,
     known: BTreeSet<i32>,
     waiting: Option<ShareRequest>,
+    /// When the answer to it is given up.
+    overdue: Option<Instant>,
     pub(super) acks: ShareAcks,
     /// What was fetched and not yet given to the sink, and when it arrived.
     pub(super) batch: VecDeque<ShareRecord>,
@@ -90,14 +102,17 @@ pub(super) struct ShareSession {
 }
 
 impl ShareSession {
-    pub(super) fn new(address: &str) -> Self {
+    /// A session with the broker at `address`; no other of the member has this serial number.
+    pub(super) fn new(address: &str, serial: u64) -> Self {
         Self {
             address: address.to_owned(),
+            id: SessionId { serial, begun: 0 },
             link: ShareLink::Closed,
             epoch: OPENS,
             wanted: BTreeSet::new(),
             known: BTreeSet::new(),
             waiting: None,
+            overdue: None,
             acks: ShareAcks::default(),
             batch: VecDeque::new(),
             at: 0,
@@ -116,18 +131,15 @@ impl ShareSession {
         self.wanted = partitions;
     }
 
-    pub(super) fn reads(&self, partition: i32) -> bool {
-        self.wanted.contains(&partition) || self.known.contains(&partition)
-    }
-
-    /// Whether it has nothing to fetch and nothing to say any more.
+    /// Whether it has nothing to fetch, to say and to give any more.
     pub(super) fn over(&self) -> bool {
-        self.wanted.is_empty() && self.waiting.is_none() && self.acks.is_empty() && self.batch.is_empty()
+        let given = self.batch.is_empty() && self.dead.is_empty();
+        self.wanted.is_empty() && self.waiting.is_none() && self.acks.is_empty() && given
     }
 
-    /// When it may go on; `None` when something else wakes it.
+    /// When it has something to do; `None` when something else wakes it.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.later
+        self.later.into_iter().chain(self.overdue).min()
     }
 
     /// Does what can be done without waiting: connects, sends the next request, reads what is here.
@@ -144,13 +156,25 @@ impl ShareSession {
         if let Some(error) = self.refusal.take() {
             return self.lose(identity, incidents, error);
         }
-        match self.exchange(identity, options, incidents) {
+        match self.exchange(identity, options, incidents).and_then(|()| self.in_time(identity)) {
             Ok(()) => Ok(()),
             Err(error @ (DriverError::Lost { .. } | DriverError::Connect { .. } | DriverError::Timeout { .. })) => {
                 self.lose(identity, incidents, error)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the answer that is waited for may still come.
+    fn in_time(&self, identity: &ShareIdentity) -> Result<(), DriverError> {
+        if self.overdue.is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        Err(DriverError::Timeout {
+            action: "wait for the broker's answer to a fetch".into(),
+            url: identity.access.url.clone(),
+            seconds: identity.access.timeout.as_secs_f64(),
+        })
     }
 
     fn exchange(
@@ -184,6 +208,7 @@ impl ShareSession {
         incidents: &Incidents,
     ) -> Result<(), DriverError> {
         let access = &identity.access;
+        self.overdue = None;
         match self.waiting.take() {
             Some(ShareRequest::Fetch) => {
                 let answer = access.decode::<ShareFetchRequest>(frame, SHARE)?;
@@ -251,6 +276,7 @@ impl ShareSession {
             connection.enqueue(&acknowledgement(identity, self.epoch, acks), SHARE)?;
             self.waiting = Some(ShareRequest::Acknowledge);
         }
+        self.overdue = Some(Instant::now() + options.fetch_wait.duration() + identity.access.timeout);
         connection.write()
     }
 
@@ -354,8 +380,9 @@ impl ShareSession {
         }
         drop(self.acks.take());
         self.epoch = OPENS;
+        self.id.begun += 1;
         self.known.clear();
-        self.waiting = None;
+        (self.waiting, self.overdue) = (None, None);
         // Not locked for this member any more.
         self.batch.clear();
         self.dying.clear();
