@@ -19,11 +19,13 @@
 //! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue.
 //! `StreamConsumer`: a message a poll.
 
+mod access;
 mod admin;
 mod choices;
 mod consumer;
 mod facts;
 mod health;
+mod intrude;
 mod native;
 mod options;
 mod partitions;
@@ -56,7 +58,7 @@ use self::retry::Retries;
 use self::service::Correlation;
 use self::share_groups::ShareSetUp;
 use self::transform::Transformer;
-use super::{ClientSlot, Driver, DriverError, Facts, Incidents, Start, Target};
+use super::{ClientSlot, Driver, DriverError, Facts, Incidents, Intrusion, IntrusionOutcome, Start, Target};
 use crate::plan::options::OptionSet;
 use crate::plan::{ServiceTarget, Workload};
 
@@ -341,6 +343,10 @@ impl Driver for KafkaDriver {
         let consumer =
             PartitionConsumer { reader, answers, retries, commit, commits, committing: 0, grouped, incidents, signal };
         Ok(KafkaConsumer::Partitions(Box::new(consumer)))
+    }
+
+    async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
+        intrude::intrude(&self.target, &self.topic(workload), attempt).await
     }
 
     async fn cleanup(mut self) -> Result<(), DriverError> {
