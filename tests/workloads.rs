@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "workloads/kept.rs"]
+mod kept;
 #[path = "common/needs.rs"]
 mod needs;
 

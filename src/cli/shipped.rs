@@ -20,9 +20,9 @@ macro_rules! scenarios {
 
 /// All of them, by name.
 pub(super) const ALL: &[ShippedScenario] = scenarios![
-    "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "exactly-once"
+    "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "compaction" "exactly-once"
     "fanin" "fanout" "floor" "flow-control" "intruder" "key-value" "mirror" "mixed" "partitions" "payload"
-    "queue-group" "rebalance" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer"
+    "queue-group" "rebalance" "redelivery" "replay" "replay-file" "replicated" "request-reply" "retention" "slow-consumer"
     "stream" "tls" "topology"
 ];
 

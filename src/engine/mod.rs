@@ -18,6 +18,7 @@ mod finish;
 mod flow;
 mod fold;
 mod intrude;
+mod kept;
 mod membership;
 pub mod network;
 mod observe;

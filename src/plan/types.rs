@@ -36,6 +36,8 @@ pub struct SystemType {
     pub acks_unstored: bool,
     /// Whether it has a key-value store whose keys can be watched.
     pub key_value: bool,
+    /// Whether it can be told what to keep of what it stores, and what is kept can be read again.
+    pub keeps: bool,
     /// Whether a launched one takes `[faults]`.
     pub faults: bool,
     /// Whether it is measured where a scenario names no system.
@@ -67,6 +69,7 @@ impl SystemType {
             delivers: true,
             acks_unstored: true,
             key_value: false,
+            keeps: false,
             faults: false,
             by_default: false,
             protocol: None,
@@ -86,6 +89,7 @@ impl SystemType {
             None if !w.at.is_empty() && self.places.is_none() => {
                 Some("its clients cannot be told which server to connect to")
             }
+            None if w.delivery.keep.is_some() && !self.keeps => Some("it is not told what to keep"),
             None if w.intruders > 0 && !self.intruders => Some("its driver has no intruders"),
             None => None,
         }

@@ -100,10 +100,14 @@ impl Provider for ReferenceType {
                 d if !d.durable && (d.reject_every > 0 || d.dead_every > 0) => {
                     Some("no redelivery of messages that are not stored")
                 }
+                d if d.keep.and_then(|keep| keep.per_key).is_some_and(|values| values > 1) => {
+                    Some("compaction keeps one value of each key")
+                }
                 _ if matches!(w.target, Some(ServiceTarget::Topic { .. })) => Some(NO_TOPICS),
                 _ => None,
             },
             acks_unstored: false,
+            keeps: true,
             faults: true,
             by_default: true,
             protocol: Some(NATS),

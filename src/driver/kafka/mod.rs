@@ -345,6 +345,29 @@ impl Driver for KafkaDriver {
         Ok(KafkaConsumer::Partitions(Box::new(consumer)))
     }
 
+    async fn reread(&self, workload: usize) -> Result<KafkaConsumer, DriverError> {
+        let topic = self.source(workload);
+        let from = self.admin.resolve(&topic, self.topics[workload].partitions, Start::First)?;
+        let alone = [("enable.auto.commit", "false".into())];
+        let reader = self.alone(workload, format!("{topic}-kept"), &alone)?;
+        reader.assign(&Partitions::of(&topic, from))?;
+        let signal = self.signal()?;
+        reader.attach(&signal);
+        let commits = reader.client().new_queue();
+        let consumer = PartitionConsumer {
+            reader,
+            answers: None,
+            retries: None,
+            commit: CommitMode::None,
+            commits,
+            committing: 0,
+            grouped: false,
+            incidents: self.incidents.clone(),
+            signal,
+        };
+        Ok(KafkaConsumer::Partitions(Box::new(consumer)))
+    }
+
     async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
         intrude::intrude(&self.target, &self.topic(workload), attempt).await
     }

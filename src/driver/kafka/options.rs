@@ -20,7 +20,7 @@ use super::share::ShareOptions;
 use crate::driver::{DriverError, Target};
 use crate::plan::address::KAFKA;
 use crate::plan::options::{home, read, sensitive};
-use crate::plan::{Address, Workload};
+use crate::plan::{Address, Keep, Workload};
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
@@ -132,6 +132,9 @@ impl KafkaOptions {
         {
             return Err(format!("option `consumers`: {} has responders, and share groups answer nothing", w.name));
         }
+        if let Some(w) = workloads.iter().find(|w| w.delivery.keep.is_some()) {
+            options.suit_keeping(w)?;
+        }
         let against = match () {
             () if options.exactly_once.is_some() => "exactly-once",
             () if options.existing_topic.is_some() => "existing-topic",
@@ -140,6 +143,23 @@ impl KafkaOptions {
         match workloads.iter().find(|w| w.target.is_some()) {
             Some(w) => {
                 Err(format!("option `{against}`: {} asks a service, which has topics of its own; remove it", w.name))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what is kept of a workload can be told to the broker, and counted.
+    fn suit_keeping(&self, w: &Workload) -> Result<(), String> {
+        let counted = w.delivery.keep.is_some_and(|keep| keep.bytes.is_some());
+        let compressed = self.compression.is_some_and(|c| !matches!(c, Compression::None));
+        let against = [
+            ("exactly-once", self.exactly_once.is_some(), "consumers read another topic"),
+            ("existing-topic", self.existing_topic.is_some(), "its settings are its own"),
+            ("compression", counted && compressed, "bytes are counted as stored"),
+        ];
+        match against.iter().find(|(_, written, _)| *written) {
+            Some((option, _, why)) => {
+                Err(format!("option `{option}`: {} says what is to be kept, and {why}; remove one of the two", w.name))
             }
             None => Ok(()),
         }
@@ -359,6 +379,7 @@ impl KafkaOptions {
         if let Some(n) = self.min_insync_replicas {
             all.insert("min.insync.replicas".into(), n.to_string());
         }
+        all.extend(workload.delivery.keep.iter().flat_map(kept));
         all.extend(self.topic.iter().map(|(key, value)| (key.clone(), value.to_string())));
         all
     }
@@ -369,6 +390,23 @@ impl KafkaOptions {
             (format!("raw {key}"), if sensitive(key) { "(not recorded)".into() } else { value.to_string() })
         })
     }
+}
+
+/// A limit of what is kept, as settings of a topic.
+fn kept(keep: &Keep) -> Vec<(String, String)> {
+    let all = match *keep {
+        Keep { age: Some(age), .. } => vec![("retention.ms", age.0.div_ceil(1_000_000).to_string())],
+        Keep { bytes: Some(bytes), .. } => {
+            vec![("retention.bytes", bytes.0.to_string()), ("retention.ms", "-1".to_owned())]
+        }
+        // Only the reference broker has it.
+        Keep { messages: Some(n), .. } => {
+            vec![("retention.records", n.to_string()), ("retention.ms", "-1".to_owned())]
+        }
+        Keep { per_key: Some(_), .. } => vec![("cleanup.policy", "compact".to_owned())],
+        _ => vec![("retention.ms", "-1".to_owned())],
+    };
+    all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// The URL without user and password: an error may be printed and kept.

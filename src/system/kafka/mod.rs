@@ -69,12 +69,19 @@ impl Provider for KafkaType {
     fn describe(&self) -> SystemType {
         SystemType {
             lacks: |w| match &w.target {
+                _ if w.delivery.keep.is_some_and(|keep| keep.messages.is_some()) => {
+                    Some("no limit by a number of messages")
+                }
+                _ if w.delivery.keep.and_then(|keep| keep.per_key).is_some_and(|values| values > 1) => {
+                    Some("compaction keeps one value of each key")
+                }
                 Some(ServiceTarget::Subject { .. }) => Some(
                     "its services have topics, target = { topic = \"...\", reply-topic = \"...\" }, and no subject",
                 ),
                 _ => None,
             },
             intruders: true,
+            keeps: true,
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
             ..SystemType::new("kafka", "Apache Kafka, or what speaks its protocol.")
