@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "workloads/kept.rs"]
+mod kept;
 #[path = "common/needs.rs"]
 mod needs;
 
@@ -378,7 +380,13 @@ fn nobody_gets_in_who_has_no_right_to() {
     }
     let record = run("intruder", &[]);
     let all = balanced(&record);
-    assert_eq!(all.len(), 5, "{}", record["skipped"]);
+    let kafka = match (needs::system("kafka"), cfg!(feature = "kafka-tls")) {
+        (None, _) => 0,
+        // The others need OpenSSL.
+        (Some(_), false) => 1,
+        (Some(_), true) => 4,
+    };
+    assert_eq!(all.len(), 5 + kafka, "{}", record["skipped"]);
     for (system, workloads) in all {
         let ledger = &workloads[0]["ledger"];
         assert!(ledger["intrusions"].as_u64().unwrap() >= 4, "{system}: {ledger}");
@@ -388,6 +396,29 @@ fn nobody_gets_in_who_has_no_right_to() {
         assert!(promises.iter().any(|p| p["promised"] == "intruders stay out"), "{system}: {promises:?}");
         for who in workloads[0]["intrusions"].as_array().unwrap() {
             assert!(!who["said"].as_str().unwrap().is_empty(), "{system}: {who}");
+        }
+    }
+}
+
+/// Every way of showing who connects carries messages, on each system that has it.
+#[test]
+fn every_way_of_showing_who_one_is_carries_messages() {
+    let (nats, kafka) = (needs::system("nats").is_some(), needs::system("kafka").is_some());
+    for (scenario, own, of_nats, of_kafka, with_openssl) in [("auth", 2, 6, 3, 6), ("tls", 3, 3, 1, 3)] {
+        let record = run(scenario, &[]);
+        let all = balanced(&record);
+        let of_kafka = if cfg!(feature = "kafka-tls") { with_openssl } else { of_kafka };
+        let count = |there: bool, n: usize| if there { n } else { 0 };
+        let there = own + count(nats, of_nats) + count(kafka, of_kafka);
+        assert_eq!(all.len(), there, "{scenario}: {}", record["skipped"]);
+        for (system, workloads) in all {
+            let ledger = &workloads[0]["ledger"];
+            assert_eq!(ledger["expected"], ledger["delivered"], "{scenario} on {system}: {ledger}");
+        }
+        // What this build has not comes with the way to have it.
+        for skipped in record["skipped"].as_array().into_iter().flatten() {
+            let remedy = skipped["remedy"].as_str().unwrap();
+            assert!(!nats || !kafka || remedy.contains("--features kafka-tls"), "{skipped}");
         }
     }
 }

@@ -20,10 +20,10 @@ macro_rules! scenarios {
 
 /// All of them, by name.
 pub(super) const ALL: &[ShippedScenario] = scenarios![
-    "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "connect" "exactly-once"
-    "fanin" "fanout" "floor" "flow-control" "idle-connections" "intruder" "key-value" "mirror" "mixed" "partitions" "payload"
-    "queue-group" "rebalance" "redelivery" "replay" "replay-file" "replicated" "request-reply" "slow-consumer"
-    "stream" "tls" "topology"
+    "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "compaction"
+    "connect" "exactly-once" "fanin" "fanout" "floor" "flow-control" "idle-connections" "intruder" "key-value"
+    "mirror" "mixed" "partitions" "payload" "queue-group" "rebalance" "redelivery" "replay" "replay-file"
+    "replicated" "request-reply" "retention" "slow-consumer" "stream" "tls" "topology"
 ];
 
 /// The files that they read messages from: path relative to the scenario, and content.

@@ -50,6 +50,11 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
             add(Quantity::Replay(field.into()));
         }
     }
+    if result.kept.is_some() {
+        for field in ["missing", "settled_s"] {
+            add(Quantity::Kept(field.into()));
+        }
+    }
     add(Quantity::Broker("cpu_us_per_msg".into()));
     add(Quantity::Broker("rss_peak_bytes".into()));
     list

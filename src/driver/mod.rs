@@ -174,6 +174,17 @@ pub struct Facts {
     pub guarantees: Guarantees,
     /// Effective settings that bear on guarantees or speed, by name.
     pub settings: BTreeMap<String, String>,
+    /// How exactly it keeps to limits of what it keeps.
+    pub keeping: Keeping,
+}
+
+/// How exactly a system keeps to a limit of what it keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// Bytes of a file that is removed, or cleaned, as a whole; 0 where messages go one by one.
+    pub segment: u64,
+    /// Bytes that a stored message has beside its payload: at least, and at most.
+    pub overhead: (u64, u64),
 }
 
 impl Facts {
@@ -250,6 +261,13 @@ pub trait Driver: Sized + Send + Sync {
     /// Why there is no connection; within [`Target::timeout`].
     fn idle(&self, _slot: ClientSlot) -> impl Future<Output = Result<IdleConnection, DriverError>> {
         std::future::ready(Err(DriverError::Option { words: "this driver opens no connections as load".into() }))
+    }
+
+    /// Opens a reader of all that is stored of a workload, in the order in which it is stored and
+    /// from the first message on, which changes nothing. Asked only where the type of system says
+    /// that it keeps limits.
+    fn reread(&self, _workload: usize) -> impl Future<Output = Result<Self::Consumer, DriverError>> {
+        std::future::ready(Err(DriverError::Option { words: "this driver reads nothing again".into() }))
     }
 
     /// Is told the instant from which is measured, when it is known.

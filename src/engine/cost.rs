@@ -180,7 +180,7 @@ pub fn publishing(messages: u64) -> f64 {
         recorder: Rc::new(RefCell::new(Recorder::new(0, origin, SECOND, out))),
         origin,
         interval: SECOND,
-        send_state: send_state(length, SECOND),
+        send_state: send_state(length, SECOND, false),
         look: 0,
     };
     let begun = now();

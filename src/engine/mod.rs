@@ -20,6 +20,7 @@ mod flow;
 mod fold;
 mod idle;
 mod intrude;
+mod kept;
 mod membership;
 pub mod network;
 mod observe;

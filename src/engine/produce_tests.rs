@@ -211,7 +211,7 @@ fn publish(producer: FakeBroker, pace: Pace, length: Nanos) -> (Result<(), Drive
         recorder: Rc::new(RefCell::new(Recorder::new(0, origin, SECOND, out))),
         origin,
         interval: SECOND,
-        send_state: send_state(length, SECOND),
+        send_state: send_state(length, SECOND, false),
         look: 0,
     };
     let result = runtime.block_on(async {

@@ -9,7 +9,7 @@ use crate::driver::{ClientSlot, Facts, Incident, Noted};
 use crate::measure::process::Usage;
 use crate::measure::recorder::{LatencyKind, SampleBatch, histogram};
 use crate::plan::Case;
-use crate::record::HistogramStore;
+use crate::record::{HistogramStore, Kept};
 use crate::units::{Nanos, now};
 
 use super::consume::Received;
@@ -44,6 +44,8 @@ pub struct RawTrial {
     pub received: Vec<Vec<(u32, Received)>>,
     /// One entry for each intruder of each workload.
     pub intruded: Vec<Vec<Intruded>>,
+    /// What was kept of each workload that says what is to be.
+    pub kept: Vec<Option<Kept>>,
     /// All samples, by workload, kind and interval.
     pub samples: HistogramStore<(usize, LatencyKind, u64)>,
     /// Clipped and negative samples by workload.

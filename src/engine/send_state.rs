@@ -57,6 +57,9 @@ pub struct Sent {
     /// When the first messages of the measured phase were handed over: as many as there is room
     /// for.
     pub first: Vec<Nanos>,
+    /// Numbers of the measured phase with the instants at which they were handed over, [`TIMES`]
+    /// apart or more: as many as there is room for.
+    pub times: Vec<(u64, Nanos)>,
     /// Messages due, and messages handed over, in each block of the measured phase
     /// ([`super::shared::parts`] of an interval): by wall time, so that those of the warm-up that
     /// were late are here, and those sent afterwards are not.
@@ -91,6 +94,9 @@ pub(super) struct ConfirmContext {
     pub(super) end: Nanos,
 }
 
+/// Between two of the times at which messages were handed over that are kept.
+const TIMES: Nanos = 10_000_000;
+
 pub(super) fn bump(counts: &mut Vec<u64>, at: Nanos, origin: Nanos, interval: Nanos) {
     let index = (at.saturating_sub(origin) / interval) as usize;
     if index >= counts.len() {
@@ -116,6 +122,10 @@ impl SendState {
         self.sent.intended_sum += i128::from(intended - origin);
         if self.sent.first.len() < self.sent.first.capacity() {
             self.sent.first.push(at);
+        }
+        let times = &mut self.sent.times;
+        if times.len() < times.capacity() && times.last().is_none_or(|(_, last)| at - last >= TIMES) {
+            times.push((sequence, at));
         }
     }
 
@@ -245,11 +255,15 @@ impl SendState {
     }
 }
 
-/// Room for the intervals of a trial, so that the loops do not grow anything.
-pub fn send_state(measure: Nanos, interval: Nanos) -> SendState {
+/// Room for the intervals of a trial, so that the loops do not grow anything; with `timed` also for
+/// the times at which messages were handed over.
+pub fn send_state(measure: Nanos, interval: Nanos, timed: bool) -> SendState {
     let room = (measure / interval.max(1) + 2).min(SECOND) as usize;
     let mut send_state = SendState::default();
     send_state.sent.first.reserve_exact(GAPS + 1);
+    if timed {
+        send_state.sent.times.reserve_exact((2 * measure / TIMES + 2).min(SECOND) as usize);
+    }
     send_state.sent.scheduled_by_interval.reserve(room);
     send_state.sent.sent_by_interval.reserve(room);
     send_state.sent.confirmed_by_interval.reserve(room);

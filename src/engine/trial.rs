@@ -11,6 +11,7 @@ use crate::driver::{Driver, Target};
 use crate::system::System;
 
 use super::control::TrialControl;
+use super::kept::look_all;
 use super::raw::{RawTrial, collect, gather};
 use super::setup::TrialSetup;
 use super::shared::Shared;
@@ -67,6 +68,12 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     collect(&done, &mut raw);
     gather(&samples, &mut raw);
     raw.note_undecided(case);
+    if raw.failed.is_none() && !raw.interrupted {
+        match runtime.block_on(look_all(&driver, case, (target.run, setup.seed), &raw)) {
+            Ok(kept) => raw.kept = kept,
+            Err(e) => raw.fail("look at what is kept", e.to_string()),
+        }
+    }
     driver.halt();
     for (hop, latencies) in driver.hops() {
         raw.add_hop(0, &hop, &latencies);

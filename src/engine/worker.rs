@@ -158,7 +158,7 @@ impl<D: Driver> Worker<'_, D> {
                 recorder: self.recorder(slot.workload, origin),
                 origin,
                 interval: block(&phases),
-                send_state: send_state(phases.measure.0, block(&phases)),
+                send_state: send_state(phases.measure.0, block(&phases), w.delivery.keep.is_some()),
                 look: 0,
             };
             all.push(self.one_publisher(slot, publisher, start, hard_end).boxed_local());
@@ -320,13 +320,7 @@ impl<D: Driver> Worker<'_, D> {
     }
 
     fn keys(&self, w: &Workload) -> Option<KeyChooser> {
-        let seed = self.setup.seed;
-        match w.delivery.keys {
-            KeyPlan::None => None,
-            KeyPlan::RoundRobin(n) => Some(KeyChooser::round_robin(n)),
-            KeyPlan::Uniform(n) => Some(KeyChooser::uniform(n, seed)),
-            KeyPlan::Zipf { n, exponent } => Some(KeyChooser::zipf(n, exponent, seed)),
-        }
+        key_chooser(w.delivery.keys, self.setup.seed)
     }
 
     /// The recorder of a workload on this thread.
@@ -339,6 +333,16 @@ impl<D: Driver> Worker<'_, D> {
         let recorder = Rc::new(RefCell::new(Recorder::new(workload, origin, length, self.samples.clone())));
         recorders.push((workload, Rc::clone(&recorder)));
         recorder
+    }
+}
+
+/// Which key a message has; none where there are no keys.
+pub fn key_chooser(keys: KeyPlan, seed: u64) -> Option<KeyChooser> {
+    match keys {
+        KeyPlan::None => None,
+        KeyPlan::RoundRobin(n) => Some(KeyChooser::round_robin(n)),
+        KeyPlan::Uniform(n) => Some(KeyChooser::uniform(n, seed)),
+        KeyPlan::Zipf { n, exponent } => Some(KeyChooser::zipf(n, exponent, seed)),
     }
 }
 

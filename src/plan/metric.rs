@@ -47,6 +47,7 @@ const LEDGER: [&str; 22] = [
     "let_in",
 ];
 const REPLAY: [&str; 3] = ["first_s", "catch_up_s", "rate"];
+const KEPT: [&str; 7] = ["owed", "missing", "read", "beyond", "beyond_bytes", "reordered", "settled_s"];
 const RESOURCES: [&str; 5] =
     ["cpu_us_per_msg", "cpu_seconds", "rss_peak_bytes", "voluntary_switches", "involuntary_switches"];
 
@@ -76,6 +77,8 @@ pub enum Quantity {
     Ledger(String),
     /// How a backlog was read.
     Replay(String),
+    /// What was kept when the load was over.
+    Kept(String),
     /// What the broker's processes used.
     Broker(String),
     /// What the generator used.
@@ -148,6 +151,11 @@ impl Quantity {
             Self::Ledger(_) => Unit::Count,
             Self::Replay(field) if field == "rate" => Unit::Rate,
             Self::Replay(_) => Unit::Seconds,
+            Self::Kept(field) => match field.as_str() {
+                "settled_s" => Unit::Seconds,
+                "beyond_bytes" => Unit::Bytes,
+                _ => Unit::Count,
+            },
             Self::Broker(field) | Self::Generator(field) => match field.as_str() {
                 "cpu_us_per_msg" => Unit::Micros,
                 "cpu_seconds" => Unit::Seconds,
@@ -161,6 +169,7 @@ impl Quantity {
         match self {
             Self::Throughput(_) => false,
             Self::Replay(field) => field != "rate",
+            Self::Kept(field) => !matches!(field.as_str(), "owed" | "read"),
             Self::Ledger(field) => !matches!(field.as_str(), "scheduled" | "sent" | "acked" | "expected" | "delivered"),
             _ => true,
         }
@@ -219,6 +228,7 @@ impl fmt::Display for Quantity {
             Self::Throughput(field) => write!(f, "throughput.{field}"),
             Self::Ledger(field) => write!(f, "ledger.{field}"),
             Self::Replay(field) => write!(f, "replay.{field}"),
+            Self::Kept(field) => write!(f, "kept.{field}"),
             Self::Broker(field) => write!(f, "broker.{field}"),
             Self::Generator(field) => write!(f, "generator.{field}"),
         }
@@ -261,14 +271,15 @@ impl FromStr for Statistic {
 impl FromStr for Quantity {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const FAMILIES: [&str; 10] =
-            ["e2e", "rtt", "ack", "lag", "hiccup", "throughput", "ledger", "replay", "broker", "generator"];
+        const FAMILIES: [&str; 11] =
+            ["e2e", "rtt", "ack", "lag", "hiccup", "throughput", "ledger", "replay", "kept", "broker", "generator"];
         let (family, rest) = text.split_once('.').unwrap_or((text, ""));
         let field = |valid: &[&str]| one_of(rest, valid, &format!("a metric of `{family}`"));
         match family {
             "throughput" => field(&THROUGHPUT).map(Self::Throughput),
             "ledger" => field(&LEDGER).map(Self::Ledger),
             "replay" => field(&REPLAY).map(Self::Replay),
+            "kept" => field(&KEPT).map(Self::Kept),
             "broker" => field(&RESOURCES).map(Self::Broker),
             "generator" => field(&RESOURCES).map(Self::Generator),
             "hiccup" => rest.parse().map(Self::Hiccup),
@@ -336,6 +347,7 @@ mod tests {
             "ack.during-replay.p99",
             "replay.catch_up_s",
             "hiccup.p99",
+            "kept.beyond_bytes",
             "orders.ledger.duplicated",
         ] {
             assert_eq!(text.parse::<Metric>().unwrap().to_string(), text);

@@ -38,6 +38,8 @@ pub struct SystemType {
     pub acks_unstored: bool,
     /// Whether it has a key-value store whose keys can be watched.
     pub key_value: bool,
+    /// Whether it can be told what to keep of what it stores, and what is kept can be read again.
+    pub keeps: bool,
     /// Whether a launched one takes `[faults]`.
     pub faults: bool,
     /// Whether it is measured where a scenario names no system.
@@ -70,6 +72,7 @@ impl SystemType {
             delivers: true,
             acks_unstored: true,
             key_value: false,
+            keeps: false,
             faults: false,
             by_default: false,
             protocol: None,
@@ -92,6 +95,7 @@ impl SystemType {
             None if (w.connects() || w.idle_connections > 0) && !self.connects => {
                 Some("its driver opens no connections as load")
             }
+            None if w.delivery.keep.is_some() && !self.keeps => Some("it is not told what to keep"),
             None if w.intruders > 0 && !self.intruders => Some("its driver has no intruders"),
             None => None,
         }

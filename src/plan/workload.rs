@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Load, Payload};
-use crate::units::Span;
+use crate::units::{Bytes, Span};
 
 /// One stream of messages with its producers and consumers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -199,9 +199,61 @@ pub struct DeliverySpec {
     /// there is none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub history: u32,
+    /// What the broker is to keep of the messages; what it has kept when the load is over is read
+    /// and held against it. None: nothing is said, and nothing looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
     /// Members of the first group that events bring, and that are not there before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_members: u32,
+}
+
+/// What a broker is to keep of what it has stored: all of it where no limit is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Keep {
+    /// Messages that are younger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age: Option<Span>,
+    /// The newest so many bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Bytes>,
+    /// The newest so many messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u64>,
+    /// The newest so many values of each key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_key: Option<u32>,
+    /// How soon the rest must be gone when the load is over. Default: 10s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<Span>,
+}
+
+impl Keep {
+    /// How soon the rest must be gone.
+    pub fn within(&self) -> Span {
+        self.within.unwrap_or(Span::secs(10))
+    }
+
+    /// How many limits are written.
+    pub fn limits(&self) -> usize {
+        let all = [self.age.is_some(), self.bytes.is_some(), self.messages.is_some(), self.per_key.is_some()];
+        all.into_iter().filter(|written| *written).count()
+    }
+}
+
+impl std::fmt::Display for Keep {
+    /// `messages of the last 5s`, `the newest 4MiB`, ...
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self { age: Some(age), .. } => write!(f, "messages of the last {age}"),
+            Self { bytes: Some(bytes), .. } => write!(f, "the newest {bytes}"),
+            Self { messages: Some(n), .. } => write!(f, "the newest {n} messages"),
+            Self { per_key: Some(1), .. } => f.write_str("the last value of each key"),
+            Self { per_key: Some(n), .. } => write!(f, "the last {n} values of each key"),
+            _ => f.write_str("every message"),
+        }
+    }
 }
 
 /// Consumers that take their time.

@@ -94,6 +94,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             promises: Vec::new(),
             groups: Vec::new(),
             replay: None,
+            kept: None,
             membership: Vec::new(),
             intrusions: Vec::new(),
             ledger: Ledger {

@@ -115,6 +115,19 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
                 _ => None,
             }
         }
+        Quantity::Kept(field) => {
+            let kept = of()?.kept.as_ref()?;
+            match field.as_str() {
+                "owed" => plain(kept.owed as f64),
+                "missing" => plain(kept.missing as f64),
+                "read" => plain(kept.read as f64),
+                "beyond" => plain(kept.beyond as f64),
+                "beyond_bytes" => plain(kept.beyond_bytes as f64),
+                "reordered" => plain(kept.reordered as f64),
+                "settled_s" => plain(kept.settled_s.unwrap_or(f64::INFINITY)),
+                _ => None,
+            }
+        }
         Quantity::Broker(field) => plain(resources(trial.broker.as_ref()?, field)?),
         Quantity::Generator(field) => plain(resources(&trial.generator, field)?),
     }

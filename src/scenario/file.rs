@@ -16,7 +16,7 @@ use super::gate::{ExpectTable, GateTable};
 use super::places::PlacesEntry;
 use super::search::SearchTable;
 use crate::faults::Faults;
-use crate::plan::{Action, Arrivals, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
+use crate::plan::{Action, Arrivals, Keep, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -175,6 +175,10 @@ pub struct DeliveryTable {
     pub dead_every: Option<u64>,
     /// Deliveries of one message before it is a dead letter. Default: 3 with `dead-every`.
     pub max_deliver: Option<u32>,
+    /// What the broker is to keep of the messages: one of `age`, `bytes`, `messages` and `per-key`,
+    /// or `{}` for all of them. The driver sets up the stream or topic so, unless its own options
+    /// say otherwise. What it has kept when the load is over is read, and is held against it.
+    pub keep: Option<Keep>,
     /// Consumers that take their time.
     pub slow: Option<SlowConsumers>,
 }

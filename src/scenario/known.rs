@@ -119,6 +119,9 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemTy
         Quantity::Replay(_) if w.delivery.backlog == 0 => {
             because(format!("{pattern} reads no backlog"), "use `pattern = \"replay\"`, or remove it")
         }
+        Quantity::Kept(_) if w.delivery.keep.is_none() => {
+            because(format!("nothing says what is to be kept of this {pattern}"), "set `delivery.keep`, or remove it")
+        }
         Quantity::Broker(_) if matches!(spec.bring_up, BringUp::External { .. }) => because(
             "a system that is already running has no process of ours to look at".into(),
             "remove it, or let msgbench start the system (no `url`)",

@@ -24,6 +24,7 @@ mod environment;
 mod faults;
 pub mod file;
 pub mod gate;
+mod keep;
 mod known;
 mod load;
 mod places;

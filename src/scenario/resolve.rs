@@ -365,7 +365,9 @@ fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Pr
         refuse("max-deliver", "must be at least 2".into(), "1 would deliver nothing again");
     }
     let key_value = w.pattern == Pattern::KeyValue;
-    let history = d.history.unwrap_or(u32::from(key_value));
+    // What a consumer that lags misses of a key is superseded, where the broker keeps no more.
+    let per_key = d.keep.and_then(|keep| keep.per_key).unwrap_or(0);
+    let history = d.history.unwrap_or(if key_value { 1 } else { per_key });
     if d.history.is_some() && !key_value {
         refuse("history", format!("{} has no key-value store", w.pattern.name()), "use `pattern = \"key-value\"`");
     } else if key_value && !(1..=MAX_HISTORY).contains(&history) {
@@ -387,6 +389,9 @@ fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Pr
     if let Some(slow) = d.slow {
         problems.take(check_span(&format!("{at}.slow.think"), slow.think, false));
     }
+    if let Some(keep) = d.keep {
+        super::keep::check(at, w, keep, durable, problems);
+    }
     let max_deliver = d.max_deliver.unwrap_or(if d.dead_every.is_some() { 3 } else { 0 });
     DeliverySpec {
         durable,
@@ -398,6 +403,7 @@ fn delivery(at: &str, w: &file::WorkloadTable, duration: Span, problems: &mut Pr
         max_deliver,
         slow: d.slow,
         history,
+        keep: d.keep,
         late_members: 0,
     }
 }

@@ -51,6 +51,7 @@ fn asked_by(w: &Workload, lacks: impl Fn(&Workload) -> Option<&'static str>) -> 
         () if other(&|w| w.idle_connections = 0) => "idle-connections",
         () if without(&|d| d.dead_every = 0) => "delivery.dead-every",
         () if without(&|d| d.reject_every = 0) => "delivery.reject-every",
+        () if without(&|d| d.keep = None) => "delivery.keep",
         () if without(&|d| d.slow = None) => "delivery.slow",
         () if without(&|d| d.keys = Keys::None) => "delivery.keys",
         () if !stored && without(&|d| d.durable = false) => "delivery.durable",

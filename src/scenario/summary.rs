@@ -143,6 +143,9 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
     if d.history > 0 {
         out.push(("history", format!("{} of each key", crate::units::plural(d.history.into(), "value"))));
     }
+    if let Some(keep) = d.keep {
+        out.push(("kept", format!("{keep}; looked at when the load is over, for up to {}", keep.within())));
+    }
     if d.backlog > 0 {
         out.push(("backlog", format!("{} messages, read after {}", count(d.backlog as f64), d.replay_after)));
     }

@@ -7,6 +7,7 @@
 //! kernel when its parent dies).
 
 pub mod bridge;
+mod certificates;
 mod delay;
 #[cfg(feature = "kafka")]
 pub mod kafka;

@@ -5,6 +5,8 @@
 //! of JSON on its standard output, so no port can be lost in between. What it prints after that
 //! goes to its log.
 
+mod access;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::access::Access;
 use super::nats::external::{ExternalNats, NO_TOPICS};
 use super::process::{Child, Output, open_log, tail};
 use super::settings::plain;
@@ -63,6 +66,11 @@ struct BrokerFlags {
     workers: Value,
     /// What happens to a consumer that is too slow.
     slow_consumer: Value,
+    /// How clients log in: none, or password, with one made for the trial.
+    auth: Value,
+    /// Whether connections are encrypted, with certificates made for the trial: none, server or
+    /// mutual.
+    tls: Value,
     /// When the log half syncs: never, group, or after a duration.
     sync: Value,
     /// Bytes of one file of the log half.
@@ -92,15 +100,19 @@ impl Provider for ReferenceType {
                 d if !d.durable && (d.reject_every > 0 || d.dead_every > 0) => {
                     Some("no redelivery of messages that are not stored")
                 }
+                d if d.keep.and_then(|keep| keep.per_key).is_some_and(|values| values > 1) => {
+                    Some("compaction keeps one value of each key")
+                }
                 _ if matches!(w.target, Some(ServiceTarget::Topic { .. })) => Some(NO_TOPICS),
                 _ => None,
             },
             acks_unstored: false,
+            keeps: true,
             faults: true,
             connects: true,
             by_default: true,
             protocol: Some(NATS),
-            options: vec![OptionSet::of::<BrokerFlags>(|_| Ok(()))],
+            options: vec![OptionSet::of::<BrokerFlags>(|options| Access::of(options).map(drop))],
             ..SystemType::new(
                 "reference",
                 "The built-in broker: over the NATS protocol, or, where messages are to be stored, over the Kafka protocol.",
@@ -115,7 +127,10 @@ impl Provider for ReferenceType {
         if let BringUp::External { url } = &spec.bring_up {
             return Ok(Box::new(ExternalNats::of(spec, url, context.timeout)));
         }
-        Ok(Box::new(ReferenceSystem::new(&spec.name, program, &spec.options, context)))
+        let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
+        let access = Access::of(&spec.options).map_err(wrong)?;
+        let system = ReferenceSystem::new(&spec.name, program, &spec.options, context);
+        Ok(Box::new(ReferenceSystem { access, ..system }))
     }
 }
 
@@ -154,6 +169,7 @@ pub struct ReferenceSystem {
     flags: Vec<String>,
     faults: Option<serde_json::Value>,
     log_half: bool,
+    access: Access,
     context: SystemContext,
     child: Option<Child>,
     /// Where it listens since it was first started: for NATS clients, and for Kafka clients.
@@ -192,6 +208,7 @@ impl ReferenceSystem {
             flags,
             faults,
             log_half,
+            access: Access::default(),
             context,
             child: None,
             addresses: None,
@@ -301,6 +318,9 @@ impl System for ReferenceSystem {
             return Err(self.failed("it was started already".to_owned()));
         }
         let deadline = Instant::now() + self.context.timeout;
+        let made = self.access.make(&self.context.dir, self.log_half);
+        let (flags, client) = made.map_err(|e| self.failed(format!("cannot make certificates: {e}")))?;
+        self.flags.extend(flags);
         let (mut child, receiver) = self.spawn()?;
         let ready = self.await_ready(&mut child, &receiver, deadline)?;
         let mut settings: std::collections::BTreeMap<String, String> =
@@ -323,7 +343,7 @@ impl System for ReferenceSystem {
         }
         self.addresses = Some((nats, self.log_half.then(|| bare(&url))));
         let pids = vec![child.pid()];
-        let running = Running { url, pids, version, durability: stored, settings, ..Running::default() };
+        let running = Running { url, pids, version, durability: stored, settings, client, ..Running::default() };
         self.child = Some(child);
         Ok(running)
     }
@@ -456,7 +476,7 @@ exec sleep 60"#;
 
     #[test]
     fn every_flag_is_an_option() {
-        let mut names = [&FLAGS[..], &LOG_FLAGS, &[LOG, FAULTS]].concat();
+        let mut names = [&FLAGS[..], &LOG_FLAGS, &[LOG, FAULTS, "auth", "tls"]].concat();
         names.sort_unstable();
         assert_eq!(ReferenceType.describe().options[0].names(), names);
     }

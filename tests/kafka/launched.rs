@@ -57,8 +57,14 @@ fn a_login_lets_the_right_password_in_and_says_what_is_wrong_with_another() {
     if !there() {
         return;
     }
-    let broker = launch(json!({ "broker": { "sasl": "PLAIN", "heap": "256MiB" } }));
-    let bench = open_in(&broker.running, json!({}), &workload(1, 1, 1));
+    // Whatever else Kafka can be told reaches the broker, and the topic.
+    let properties = json!({ "log.retention.ms": 7_200_000, "quota.window.num": 7 });
+    let broker = launch(json!({ "broker": { "sasl": "PLAIN", "heap": "256MiB", "properties": properties } }));
+    let topic = json!({ "topic": { "segment.bytes": 2_097_152 } });
+    let bench = open_in(&broker.running, topic, &workload(1, 1, 1));
+    assert_eq!(bench.guarantee("topic retention.ms"), "7200000");
+    assert_eq!(bench.guarantee("topic segment.bytes"), "2097152");
+    assert_eq!(broker.running.settings["broker quota.window.num"], "7");
     let mut consumer = bench.consumer(0, 0, Start::Tail);
     let mut producer = bench.producer(0);
     bench.send(&mut producer, 0, 0..10, |_| (0, None));

@@ -6,6 +6,7 @@
 mod delivery;
 mod failures;
 mod groups;
+mod intruders;
 mod launched;
 #[path = "../common/needs.rs"]
 mod needs;

@@ -136,7 +136,7 @@ pub fn target_of(running: &Running, options: &Value) -> Target {
     let mut to = target(&running.url, options);
     let mut all = running.client.clone();
     all.append(&mut to.options);
-    Target { options: all, ..to }
+    Target { options: all, intruders: running.intruders.clone(), ..to }
 }
 
 pub fn open_in(running: &Running, options: Value, workload: &Workload) -> Bench {

@@ -217,6 +217,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
                 promises: Vec::new(),
                 groups: Vec::new(),
                 replay: None,
+                kept: None,
                 membership: Vec::new(),
                 intrusions: Vec::new(),
             })

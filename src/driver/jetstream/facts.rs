@@ -26,6 +26,7 @@ pub fn stream_facts(c: &Value) -> (Stated<Durability>, BTreeMap<String, String>)
         ("discard".into(), word("discard")),
         ("max_messages".into(), limit(&c["max_msgs"], false)),
         ("max_bytes".into(), limit(&c["max_bytes"], false)),
+        ("max_messages_per_subject".into(), limit(&c["max_msgs_per_subject"], false)),
         ("max_age".into(), limit(&c["max_age"], true)),
         ("duplicate_window".into(), limit(&c["duplicate_window"], true)),
     ]);

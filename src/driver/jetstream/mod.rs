@@ -28,6 +28,7 @@ mod setup;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_nats::Subject;
@@ -41,7 +42,7 @@ use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{
     ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, Guarantees, IdleConnection, Incidents,
-    Intrusion, IntrusionOutcome, Order, Start, Stated, Target,
+    Intrusion, IntrusionOutcome, Keeping, Order, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -70,11 +71,78 @@ pub struct JetstreamDriver {
     made: tokio::sync::Mutex<BTreeSet<(usize, u32)>>,
     /// What runs on the control thread while load runs.
     tasks: Mutex<Vec<AbortHandle>>,
+    /// How often what is kept was read.
+    rereads: AtomicU32,
 }
 
 impl JetstreamDriver {
     fn dead_subject(&self, workload: usize, group: u32) -> String {
         format!("mbd.{:08x}.{workload}.{group}", self.target.run)
+    }
+
+    /// A consumer of a stream, which is that of the workload, with options of its own.
+    async fn consumer_of(
+        &self,
+        stream: &WorkloadStream,
+        slot: ClientSlot,
+        start: Start,
+    ) -> Result<StreamConsumer, DriverError> {
+        let (run, ClientSlot { workload, group, index }) = (self.target.run, slot);
+        let w = &self.workloads[workload];
+        let (options, filter) = (&stream.options, stream.filter());
+        let target = self.target.at(w.consumer_at(group, index))?;
+        let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-consumer").await?;
+        let inbox = format!("mbi.{run:08x}.{workload}.{group}.{index}.");
+        let mut sources = vec![(SubscriptionRole::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
+        let name = ConsumerName { stream: stream.read(), consumer: format!("g{group}") };
+        let shared = w.topology.members > 1 && options.consumer() != ConsumeMode::Ordered;
+        // The server looks for a subscription to this very subject: one with a wildcard would not
+        // do.
+        let own = if shared { String::new() } else { format!(".{index}") };
+        let deliver = format!("mbp.{run:08x}.{workload}.{group}{own}");
+        if matches!(options.consumer(), ConsumeMode::Push | ConsumeMode::Ordered) {
+            let subscriber = link.subscribe(deliver.clone(), shared.then(|| name.consumer.clone())).await?;
+            sources.insert(0, (SubscriptionRole::Deliver, subscriber));
+        }
+        let max_deliver = w.delivery.max_deliver;
+        let dead = (max_deliver > 0).then(|| DeadLetters {
+            stream: name.stream.clone(),
+            subject: Subject::from(self.dead_subject(workload, group)),
+            terminate: (options.dead_letters == DeadLetterMode::Term).then_some(max_deliver),
+            remove: options.retention == Retention::WorkQueue,
+            open: BTreeMap::new(),
+        });
+        if dead.is_some() {
+            let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
+            sources.push((SubscriptionRole::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
+        }
+        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream, shared);
+        let start = setup::start(stream, start);
+        if let Some(name) = flow.ordered() {
+            let request = ConsumerRequest {
+                deliver: Some((&deliver, None)),
+                filter: filter.as_ref(),
+                ..ConsumerRequest::new(&name, options, start)
+            };
+            let made = call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
+            flow.begun(&made);
+        } else {
+            let mut made = self.made.lock().await;
+            if !made.contains(&(workload, group)) {
+                let request = ConsumerRequest {
+                    max_deliver,
+                    deliver: (options.consumer() == ConsumeMode::Push)
+                        .then(|| (deliver.as_str(), shared.then_some(name.consumer.as_str()))),
+                    filter: filter.as_ref(),
+                    ..ConsumerRequest::new(&name, options, start)
+                };
+                call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
+                made.insert((workload, group));
+            }
+        }
+        let acks = Acknowledger::new(options.ack(), &options.backoff);
+        let (out, account) = (Outbox::default(), MessageCount::open(&link, workload));
+        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out, account })
     }
 }
 
@@ -104,8 +172,8 @@ impl Driver for JetstreamDriver {
         let made = tokio::sync::Mutex::default();
         let streams = WorkloadStream::all(target.run, workloads, &options);
         let workloads = workloads.to_vec();
-        let mut it =
-            Self { target, connection, workloads, streams, link, facts, incidents, made, tasks: Mutex::default() };
+        let (tasks, rereads) = (Mutex::default(), AtomicU32::new(0));
+        let mut it = Self { target, connection, workloads, streams, link, facts, incidents, made, tasks, rereads };
         // All have the same options, but for what a bucket has by default.
         let options = it.streams.first().map_or(options, |s| s.options.clone());
         it.facts.guarantees = Guarantees {
@@ -115,6 +183,11 @@ impl Driver for JetstreamDriver {
             durability: Stated::default(),
         };
         let unknown = "unknown: give the server's monitoring port as option `monitor`";
+        if let (Some(stream), Some(w)) = (it.streams.first(), it.workloads.first()) {
+            let headers = it.connection.headers > 0 || options.message_ttl.is_some() || options.exactly_once;
+            let keyed = w.delivery.keys.count() > 0;
+            it.facts.keeping = Keeping { segment: 0, overhead: stream.overhead(keyed, headers) };
+        }
         it.facts.settings.insert("sync_interval".into(), unknown.into());
         if let Err(error) = it.set_up().await {
             // What was made before the error goes; that this may fail as well adds nothing to the
@@ -172,62 +245,16 @@ impl Driver for JetstreamDriver {
     }
 
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<StreamConsumer, DriverError> {
-        let (run, ClientSlot { workload, group, index }) = (self.target.run, slot);
-        let (w, stream) = (&self.workloads[workload], &self.streams[workload]);
-        let (options, filter) = (&stream.options, stream.filter());
-        let target = self.target.at(w.consumer_at(group, index))?;
-        let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-consumer").await?;
-        let inbox = format!("mbi.{run:08x}.{workload}.{group}.{index}.");
-        let mut sources = vec![(SubscriptionRole::Inbox, link.subscribe(format!("{inbox}>"), None).await?)];
-        let name = ConsumerName { stream: stream.read(), consumer: format!("g{group}") };
-        let shared = w.topology.members > 1;
-        // The server looks for a subscription to this very subject: one with a wildcard would not
-        // do.
-        let own = if shared { String::new() } else { format!(".{index}") };
-        let deliver = format!("mbp.{run:08x}.{workload}.{group}{own}");
-        if matches!(options.consumer(), ConsumeMode::Push | ConsumeMode::Ordered) {
-            let subscriber = link.subscribe(deliver.clone(), shared.then(|| name.consumer.clone())).await?;
-            sources.insert(0, (SubscriptionRole::Deliver, subscriber));
-        }
-        let max_deliver = w.delivery.max_deliver;
-        let dead = (max_deliver > 0).then(|| DeadLetters {
-            stream: name.stream.clone(),
-            subject: Subject::from(self.dead_subject(workload, group)),
-            terminate: (options.dead_letters == DeadLetterMode::Term).then_some(max_deliver),
-            remove: options.retention == Retention::WorkQueue,
-            open: BTreeMap::new(),
-        });
-        if dead.is_some() {
-            let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
-            sources.push((SubscriptionRole::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
-        }
-        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream, shared);
-        let start = setup::start(stream, start);
-        if let Some(name) = flow.ordered() {
-            let request = ConsumerRequest {
-                deliver: Some((&deliver, None)),
-                filter: filter.as_ref(),
-                ..ConsumerRequest::new(&name, options, start)
-            };
-            let made = call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
-            flow.begun(&made);
-        } else {
-            let mut made = self.made.lock().await;
-            if !made.contains(&(workload, group)) {
-                let request = ConsumerRequest {
-                    max_deliver,
-                    deliver: (options.consumer() == ConsumeMode::Push)
-                        .then(|| (deliver.as_str(), shared.then_some(name.consumer.as_str()))),
-                    filter: filter.as_ref(),
-                    ..ConsumerRequest::new(&name, options, start)
-                };
-                call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
-                made.insert((workload, group));
-            }
-        }
-        let acks = Acknowledger::new(options.ack(), &options.backoff);
-        let (out, account) = (Outbox::default(), MessageCount::open(&link, workload));
-        Ok(StreamConsumer { link, sources, inbox, flow, acks, dead, out, account })
+        self.consumer_of(&self.streams[slot.workload], slot, start).await
+    }
+
+    async fn reread(&self, workload: usize) -> Result<StreamConsumer, DriverError> {
+        let mut stream = self.streams[workload].clone();
+        (stream.options.consumer, stream.options.ack) = (Some(ConsumeMode::Ordered), None);
+        // A group that there is not otherwise, and a name that was not used before.
+        let index = self.rereads.fetch_add(1, Ordering::Relaxed);
+        let slot = ClientSlot { workload, group: self.workloads[workload].topology.groups, index };
+        self.consumer_of(&stream, slot, Start::First).await
     }
 
     async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {

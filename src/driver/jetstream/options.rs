@@ -40,6 +40,8 @@ pub struct JetstreamOptions {
     pub max_bytes: Option<Bytes>,
     /// How long a stream keeps a message. Default: without limit.
     pub max_age: Option<Span>,
+    /// Messages that a stream keeps of each key. Default: as the workload says, or without limit.
+    pub max_messages_per_key: Option<u32>,
     /// How long a message identifier is remembered. Default: the server's, 2 minutes.
     pub duplicate_window: Option<Span>,
     /// How messages are published. Default: "async".
@@ -100,6 +102,7 @@ impl Default for JetstreamOptions {
             max_messages: None,
             max_bytes: None,
             max_age: None,
+            max_messages_per_key: None,
             duplicate_window: None,
             publish: PublishMode::Async,
             in_flight: 4096,
@@ -306,6 +309,11 @@ impl JetstreamOptions {
             let bucket = w.pattern == Pattern::KeyValue;
             if self.read_from != ReadFrom::Stream && (bucket || w.gets()) {
                 return Err(format!("option `read-from`: {} is a bucket, which is read itself", w.name));
+            }
+            if w.delivery.keep.is_some() && (self.read_from != ReadFrom::Stream || self.retention != Retention::Limits)
+            {
+                let option = if self.read_from != ReadFrom::Stream { "read-from" } else { "retention" };
+                return Err(format!("option `{option}`: {} says what its stream is to keep; remove it", w.name));
             }
             if self.read_from != ReadFrom::Stream && self.retention != Retention::Limits {
                 return Err("option `retention`: acknowledging a copy removes nothing; use limits".to_owned());

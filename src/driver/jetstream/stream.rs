@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::api;
 use super::batch::{BatchKind, BatchWriter};
-use super::options::{ConsumeMode, Filter, JetstreamOptions, PublishMode, ReadFrom};
+use super::options::{ConsumeMode, Filter, JetstreamOptions, PublishMode, ReadFrom, Storage};
 use crate::plan::{Pattern, ServiceTarget, Workload};
 use crate::units::Span;
 
@@ -18,6 +18,8 @@ pub struct WorkloadStream {
     pub options: JetstreamOptions,
     /// Values that it keeps of each key, where it is a bucket of a key-value store; otherwise 0.
     history: u32,
+    /// Values that it keeps of each key, where the workload says so.
+    per_key: Option<u32>,
     channels: u32,
 }
 
@@ -25,15 +27,21 @@ impl WorkloadStream {
     /// The stream of workload `index` of a trial.
     pub fn of(run: u32, index: usize, w: &Workload, options: &JetstreamOptions) -> Self {
         let mut options = options.clone();
+        let per_key = w.delivery.keep.and_then(|keep| keep.per_key);
+        if let Some(keep) = w.delivery.keep {
+            options.max_age = options.max_age.or(keep.age);
+            options.max_bytes = options.max_bytes.or(keep.bytes);
+            options.max_messages = options.max_messages.or(keep.messages);
+        }
         if w.pattern != Pattern::KeyValue {
             let (name, prefix) = (format!("MSGBENCH_{run:08x}_{index}"), format!("mbs.{run:08x}.{index}."));
-            return Self { name, prefix, options, history: 0, channels: w.topology.channels };
+            return Self { name, prefix, options, history: 0, per_key, channels: w.topology.channels };
         }
         // The watchers of NATS clients are ordered consumers.
         options.consumer.get_or_insert(ConsumeMode::Ordered);
         let bucket = format!("msgbench_{run:08x}_{index}");
         let (name, prefix) = (format!("KV_{bucket}"), format!("$KV.{bucket}."));
-        Self { name, prefix, options, history: w.delivery.history, channels: w.topology.channels }
+        Self { name, prefix, options, history: w.delivery.history, per_key, channels: w.topology.channels }
     }
 
     /// The streams of a case: a workload that gets keys has the bucket of another one.
@@ -61,6 +69,9 @@ impl WorkloadStream {
                 config[allowed] = true.into();
             }
         }
+        if let Some(values) = self.options.max_messages_per_key.or(self.per_key) {
+            config["max_msgs_per_subject"] = values.into();
+        }
         if self.options.message_ttl.is_some() {
             config["allow_msg_ttl"] = true.into();
         }
@@ -78,6 +89,16 @@ impl WorkloadStream {
         let mut headers = asked.unwrap_or_default();
         headers.insert("Nats-TTL", format!("{}s", ttl.0 / Span::secs(1).0));
         Some(headers)
+    }
+
+    /// Bytes of a stored message beside its payload, at least and at most: subject and headers, and
+    /// what the store of nats-server adds to each (22 and 8, with headers 4; in memory 16).
+    pub fn overhead(&self, keyed: bool, headers: bool) -> (u64, u64) {
+        let store = if self.options.storage == Storage::Memory { 16 } else { 30 };
+        let subject = self.prefix.len() as u64;
+        let (least, most) = if keyed { (5, 14) } else { (1, 5) };
+        let head = if headers { 4096 } else { 0 };
+        (store + subject + least, store + subject + if self.channels == 1 && !keyed { least } else { most } + head)
     }
 
     /// The batches of a producer, where messages are published so.

@@ -16,7 +16,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr as Code};
 
 use super::health::ConnectionHealth;
-use super::native::{ClientKind, ClientSettings, EventQueue, NativeClient, words};
+use super::native::{ClientKind, ClientSettings, EventQueue, NativeClient, TOKEN, give_token, words};
 use super::partitions::Partitions;
 use crate::driver::{DriverError, Start};
 
@@ -74,8 +74,14 @@ impl Admin {
                 return Err(refused(format!("{words}{waited}"), remedy));
             }
         }
-        let config: ClientConfig = settings.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        let client = config.create().map_err(|e| refused(e.to_string(), "correct `system.options`"))?;
+        let known = settings.iter().filter(|(key, _)| *key != TOKEN);
+        let config: ClientConfig = known.map(|(k, v)| (k.clone(), v.clone())).collect();
+        let client: AdminClient<DefaultClientContext> =
+            config.create().map_err(|e| refused(e.to_string(), "correct `system.options`"))?;
+        if let Some(token) = settings.get(TOKEN) {
+            give_token(client.inner().native_ptr(), token)
+                .map_err(|words| refused(words, "correct `system.options.sasl`"))?;
+        }
         Ok(Self { native, client, url, timeout })
     }
 

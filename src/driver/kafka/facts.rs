@@ -7,16 +7,17 @@ use super::admin::TopicFacts;
 use super::native::ClientKind;
 use super::options::{Acks, CommitMode, ExactlyOnce, PartitionAssignment, without_credentials};
 use super::retry;
-use crate::driver::{Acknowledgement, Delivery, DriverError, Durability, Facts, Guarantees, Order, Stated};
+use crate::driver::{Acknowledgement, Delivery, DriverError, Durability, Facts, Guarantees, Keeping, Order, Stated};
 use crate::plan::{ServiceTarget, Workload};
 
 /// The topic's settings that bear on guarantees or speed.
-const TOPIC: [&str; 8] = [
+const TOPIC: [&str; 9] = [
     "min.insync.replicas",
     "flush.messages",
     "flush.ms",
     "retention.ms",
     "retention.bytes",
+    "segment.bytes",
     "cleanup.policy",
     "max.message.bytes",
     "unclean.leader.election.enable",
@@ -42,6 +43,9 @@ const CONSUMER: [&str; 7] = [
     "partition.assignment.strategy",
     "session.timeout.ms",
 ];
+/// Bytes of a record beside key and value (format 2): its lengths and deltas, at least; and with a
+/// key of 8 bytes and the head of a batch of its own, at most.
+const OVERHEAD: (u64, u64) = (7, 100);
 /// Kafka's way of writing "never".
 const NEVER: &str = "9223372036854775807";
 
@@ -96,6 +100,10 @@ impl KafkaDriver {
             },
             guarantees: self.guarantees(&topic),
             settings: all,
+            keeping: Keeping {
+                segment: topic.settings.get("segment.bytes").and_then(|v| v.parse().ok()).unwrap_or_default(),
+                overhead: OVERHEAD,
+            },
         })
     }
 

@@ -19,12 +19,14 @@
 //! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue.
 //! `StreamConsumer`: a message a poll.
 
+mod access;
 mod admin;
 mod choices;
 mod connect;
 mod consumer;
 mod facts;
 mod health;
+mod intrude;
 mod native;
 mod options;
 mod partitions;
@@ -58,7 +60,8 @@ use self::service::Correlation;
 use self::share_groups::ShareSetUp;
 use self::transform::Transformer;
 use super::{
-    ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, IdleConnection, Incidents, Start, Target,
+    ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, IdleConnection, Incidents, Intrusion,
+    IntrusionOutcome, Start, Target,
 };
 use crate::plan::options::OptionSet;
 use crate::plan::{ServiceTarget, Workload};
@@ -352,6 +355,33 @@ impl Driver for KafkaDriver {
 
     async fn connect_once(&self, attempt: ConnectAttempt<'_>) -> Result<ConnectSteps, DriverError> {
         connect::connect_once(self, attempt).await
+    }
+
+    async fn reread(&self, workload: usize) -> Result<KafkaConsumer, DriverError> {
+        let topic = self.source(workload);
+        let from = self.admin.resolve(&topic, self.topics[workload].partitions, Start::First)?;
+        let alone = [("enable.auto.commit", "false".into())];
+        let reader = self.alone(workload, format!("{topic}-kept"), &alone)?;
+        reader.assign(&Partitions::of(&topic, from))?;
+        let signal = self.signal()?;
+        reader.attach(&signal);
+        let commits = reader.client().new_queue();
+        let consumer = PartitionConsumer {
+            reader,
+            answers: None,
+            retries: None,
+            commit: CommitMode::None,
+            commits,
+            committing: 0,
+            grouped: false,
+            incidents: self.incidents.clone(),
+            signal,
+        };
+        Ok(KafkaConsumer::Partitions(Box::new(consumer)))
+    }
+
+    async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {
+        intrude::intrude(&self.target, &self.topic(workload), attempt).await
     }
 
     async fn cleanup(mut self) -> Result<(), DriverError> {

@@ -23,8 +23,14 @@ use tokio::io::unix::AsyncFd;
 
 use super::health::ConnectionHealth;
 
-/// Settings of a client under librdkafka's own names.
+/// Settings of a client under librdkafka's own names, and [`TOKEN`].
 pub(super) type ClientSettings = BTreeMap<String, String>;
+
+/// What a token for SASL OAUTHBEARER is kept under: librdkafka takes it by a call of its own.
+pub(super) const TOKEN: &str = "oauthbearer token";
+/// How long librdkafka is told that a token is good, in milliseconds: longer than any trial, because
+/// it is not renewed. The broker knows better.
+const TOKEN_LIFE_MS: i64 = 24 * 3600 * 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientKind {
@@ -108,7 +114,11 @@ impl NativeClient {
         let raw = unsafe { rd::rd_kafka_new(which, conf.0, text.as_mut_ptr(), text.len()) };
         let Some(raw) = NonNull::new(raw) else { return Err(text_of(&text)) };
         std::mem::forget(conf);
-        Ok(Arc::new(Self { raw, health }))
+        let client = Arc::new(Self { raw, health });
+        if let Some(token) = settings.get(TOKEN) {
+            give_token(client.raw(), token)?;
+        }
+        Ok(client)
     }
 
     pub(super) fn raw(&self) -> *mut rd::rd_kafka_t {
@@ -164,6 +174,32 @@ impl Drop for NativeClient {
     }
 }
 
+/// Gives a client its token for SASL OAUTHBEARER.
+///
+/// # Errors
+/// librdkafka's words about it.
+pub(super) fn give_token(client: *mut rd::rd_kafka_t, token: &str) -> Result<(), String> {
+    let token = CString::new(token).map_err(|_| "the token holds a zero byte".to_owned())?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let until = i64::try_from(now.as_millis()).unwrap_or(0) + TOKEN_LIFE_MS;
+    let (principal, mut text) = (c"msgbench", [0; 512]);
+    // SAFETY: the client is valid; the strings and the buffer live through the call, which copies
+    // them; the buffer is as long as said.
+    let code = unsafe {
+        rd::rd_kafka_oauthbearer_set_token(
+            client,
+            token.as_ptr(),
+            until,
+            principal.as_ptr(),
+            std::ptr::null_mut(),
+            0,
+            text.as_mut_ptr(),
+            text.len(),
+        )
+    };
+    if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(text_of(&text)) }
+}
+
 fn text_of(buffer: &[c_char]) -> String {
     buffer.iter().take_while(|&&c| c != 0).map(|&c| char::from(c as u8)).collect()
 }
@@ -176,7 +212,7 @@ impl ClientConf {
         // SAFETY: creates an object that Drop destroys.
         let conf = Self(unsafe { rd::rd_kafka_conf_new() });
         let mut text = [0; 512];
-        for (key, value) in settings {
+        for (key, value) in settings.iter().filter(|(key, _)| *key != TOKEN) {
             let zero = |_| format!("`{key}` holds a zero byte");
             let (k, v) = (CString::new(key.as_str()).map_err(zero)?, CString::new(value.as_str()).map_err(zero)?);
             // SAFETY: the strings and the buffer live through the call, the buffer is as long as

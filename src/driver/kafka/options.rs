@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::access::{SaslOptions, TlsOptions};
 pub(super) use super::choices::{Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment};
 use super::choices::{Assignor, Compression, GroupProtocol};
 use super::native::{ClientKind, ClientSettings};
@@ -19,16 +20,15 @@ use super::share::ShareOptions;
 use crate::driver::{DriverError, Target};
 use crate::plan::address::KAFKA;
 use crate::plan::options::{home, read, sensitive};
-use crate::plan::{Address, Workload};
+use crate::plan::{Address, Keep, Workload};
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
 const ORDINARY_MESSAGE: u64 = 1_000_000;
-/// What to do about a password that is not there.
-const PASSWORD: &str = "write `password`, or `password-env` and set that variable";
 /// What a build without OpenSSL says.
-const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM for Kafka; build it with `--features kafka-tls` (needs \
-                          OpenSSL's headers) or `kafka-tls-vendored`";
+const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM nor OAUTHBEARER for Kafka; build it with \
+                          `--features kafka-tls` (needs OpenSSL's headers: apt-get install libssl-dev pkg-config) or \
+                          `--features kafka-tls-vendored` (needs perl, and minutes)";
 /// Sessions of group members, in milliseconds.
 const SESSION_MS: u64 = 10_000;
 const STATIC_SESSION_MS: u64 = 6000;
@@ -111,44 +111,12 @@ impl Default for KafkaOptions {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct TlsOptions {
-    #[schemars(extend("secret" = "file"))]
-    ca: Option<String>,
-    #[schemars(extend("secret" = "file"))]
-    certificate: Option<String>,
-    #[schemars(extend("secret" = "file"))]
-    key: Option<String>,
-    /// Whether the broker's name must be the one in its certificate. Default: true.
-    verify_name: Option<bool>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct SaslOptions {
-    #[serde(default = "plain")]
-    #[schemars(extend("secret" = "none"))]
-    mechanism: String,
-    #[schemars(extend("secret" = "none"))]
-    user: String,
-    #[schemars(extend("secret" = "value"))]
-    password: Option<String>,
-    /// The environment variable that holds the password, so that the record does not.
-    #[schemars(extend("secret" = "variable"))]
-    password_env: Option<String>,
-}
-
-fn plain() -> String {
-    "PLAIN".into()
-}
-
 impl KafkaOptions {
     /// Checks them.
     pub(super) fn check(map: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
         let options = Self::from_map(map)?;
         if let Some(sasl) = &options.sasl {
-            sasl.secret().map_err(|words| format!("option `sasl`: {words}; {PASSWORD}"))?;
+            sasl.check().map_err(|words| format!("option `sasl`: {words}"))?;
         }
         options.offline()
     }
@@ -164,6 +132,9 @@ impl KafkaOptions {
         {
             return Err(format!("option `consumers`: {} has responders, and share groups answer nothing", w.name));
         }
+        if let Some(w) = workloads.iter().find(|w| w.delivery.keep.is_some()) {
+            options.suit_keeping(w)?;
+        }
         let against = match () {
             () if options.exactly_once.is_some() => "exactly-once",
             () if options.existing_topic.is_some() => "existing-topic",
@@ -177,9 +148,26 @@ impl KafkaOptions {
         }
     }
 
+    /// Whether what is kept of a workload can be told to the broker, and counted.
+    fn suit_keeping(&self, w: &Workload) -> Result<(), String> {
+        let counted = w.delivery.keep.is_some_and(|keep| keep.bytes.is_some());
+        let compressed = self.compression.is_some_and(|c| !matches!(c, Compression::None));
+        let against = [
+            ("exactly-once", self.exactly_once.is_some(), "consumers read another topic"),
+            ("existing-topic", self.existing_topic.is_some(), "its settings are its own"),
+            ("compression", counted && compressed, "bytes are counted as stored"),
+        ];
+        match against.iter().find(|(_, written, _)| *written) {
+            Some((option, _, why)) => {
+                Err(format!("option `{option}`: {} says what is to be kept, and {why}; remove one of the two", w.name))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Has librdkafka check the settings that are passed on to it.
     fn offline(&self) -> Result<(), String> {
-        let mechanism = self.sasl.iter().map(|s| ("sasl.mechanisms", "sasl", s.mechanism.clone()));
+        let mechanism = self.sasl.iter().map(|s| ("sasl.mechanisms", "sasl", s.mechanism().to_owned()));
         let partitioner = self.partitioner.iter().map(|p| ("partitioner", "partitioner", p.clone()));
         let raw = self.raw.iter().map(|(key, value)| (key.as_str(), "raw", value.to_string()));
         for (key, option, value) in mechanism.chain(partitioner).chain(raw) {
@@ -196,9 +184,7 @@ impl KafkaOptions {
     pub(super) fn from_map(map: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
         let mut options: Self = read(map)?;
         if let Some(tls) = &mut options.tls {
-            for file in [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten() {
-                *file = home(file);
-            }
+            tls.find_files();
         }
         for (_, value) in options.raw.iter_mut().filter(|(key, _)| key.ends_with(".location")) {
             *value = Scalar::Text(home(&value.to_string()));
@@ -231,8 +217,8 @@ impl KafkaOptions {
                  raw = { \"group.remote.assignor\" = \"uniform\" }",
             );
         }
-        let scram = options.sasl.as_ref().is_some_and(|s| s.mechanism.starts_with("SCRAM"));
-        if !cfg!(feature = "kafka-tls") && (options.tls.is_some() || scram) {
+        let openssl = options.tls.is_some() || options.sasl.as_ref().is_some_and(SaslOptions::needs_openssl);
+        if !cfg!(feature = "kafka-tls") && openssl {
             return refuse(NO_OPENSSL);
         }
         Ok(options)
@@ -252,7 +238,7 @@ impl KafkaOptions {
             ("static-members", self.static_members),
             ("commit", self.commit != CommitMode::Auto),
             ("tls", self.tls.is_some()),
-            ("sasl", self.sasl.as_ref().is_some_and(|s| s.mechanism != plain())),
+            ("sasl", self.sasl.as_ref().is_some_and(|s| !s.is_plain())),
         ];
         match against.iter().find(|(_, written)| *written) {
             Some((option, _)) => Err(format!(
@@ -290,35 +276,20 @@ impl KafkaOptions {
         set("bootstrap.servers", &address.brokers());
         set("client.id", "msgbench");
         set("allow.auto.create.topics", "false");
-        let tls = self.tls.is_some();
-        let user = self.sasl.as_ref().map(|s| s.user.clone()).or(address.user);
-        let protocol = match (tls, user.is_some()) {
+        let login = match (&self.sasl, address.user) {
+            (Some(sasl), _) => Some(sasl.settings(target)?),
+            (None, Some(user)) => Some(SaslOptions::plain(user, address.password).settings(target)?),
+            (None, None) => None,
+        };
+        let protocol = match (self.tls.is_some(), login.is_some()) {
             (false, false) => "plaintext",
             (true, false) => "ssl",
             (false, true) => "sasl_plaintext",
             (true, true) => "sasl_ssl",
         };
         set("security.protocol", protocol);
-        if let Some(ca) = self.tls.as_ref().and_then(|t| t.ca.clone()) {
-            set("ssl.ca.location", &ca);
-        }
-        if let Some(t) = &self.tls {
-            let files = [("ssl.certificate.location", &t.certificate), ("ssl.key.location", &t.key)];
-            files.iter().filter_map(|(key, file)| Some((key, file.as_ref()?))).for_each(|(key, file)| set(key, file));
-            if t.verify_name == Some(false) {
-                set("ssl.endpoint.identification.algorithm", "none");
-            }
-        }
-        if let Some(user) = user {
-            let mechanism = self.sasl.as_ref().map_or_else(plain, |s| s.mechanism.clone());
-            set("sasl.mechanisms", &mechanism);
-            set("sasl.username", &user);
-            let password = match &self.sasl {
-                None => address.password.unwrap_or_default(),
-                Some(sasl) => sasl.password(target)?,
-            };
-            set("sasl.password", &password);
-        }
+        s.extend(self.tls.iter().flat_map(TlsOptions::settings));
+        s.extend(login.into_iter().flatten());
         s.extend(self.raw.iter().map(|(key, value)| (key.clone(), value.to_string())));
         Ok(s)
     }
@@ -408,6 +379,7 @@ impl KafkaOptions {
         if let Some(n) = self.min_insync_replicas {
             all.insert("min.insync.replicas".into(), n.to_string());
         }
+        all.extend(workload.delivery.keep.iter().flat_map(kept));
         all.extend(self.topic.iter().map(|(key, value)| (key.clone(), value.to_string())));
         all
     }
@@ -420,23 +392,21 @@ impl KafkaOptions {
     }
 }
 
-impl SaslOptions {
-    fn password(&self, target: &Target) -> Result<String, DriverError> {
-        self.secret().map_err(|words| DriverError::Admin {
-            action: "use `system.options.sasl`".into(),
-            url: without_credentials(&target.url),
-            words,
-            remedy: PASSWORD.into(),
-        })
-    }
-
-    fn secret(&self) -> Result<String, String> {
-        match (&self.password, &self.password_env) {
-            (Some(password), None) => Ok(password.clone()),
-            (None, Some(name)) => std::env::var(name).map_err(|e| format!("{name}: {e}")),
-            _ => Err("neither or both of `password` and `password-env` are there".into()),
+/// A limit of what is kept, as settings of a topic.
+fn kept(keep: &Keep) -> Vec<(String, String)> {
+    let all = match *keep {
+        Keep { age: Some(age), .. } => vec![("retention.ms", age.0.div_ceil(1_000_000).to_string())],
+        Keep { bytes: Some(bytes), .. } => {
+            vec![("retention.bytes", bytes.0.to_string()), ("retention.ms", "-1".to_owned())]
         }
-    }
+        // Only the reference broker has it.
+        Keep { messages: Some(n), .. } => {
+            vec![("retention.records", n.to_string()), ("retention.ms", "-1".to_owned())]
+        }
+        Keep { per_key: Some(_), .. } => vec![("cleanup.policy", "compact".to_owned())],
+        _ => vec![("retention.ms", "-1".to_owned())],
+    };
+    all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// The URL without user and password: an error may be printed and kept.

@@ -173,6 +173,11 @@ impl TopicWriter {
         self.accepted(signal, |topic| topic.produce_with(header, payload, token)).await
     }
 
+    /// Hands one message to the client, which may refuse it.
+    pub(super) fn hand_over(&self, partition: i32, payload: &[u8]) -> Result<(), Code> {
+        self.topic.produce(partition, None, payload, 0)
+    }
+
     async fn accepted(
         &mut self,
         signal: &QueueSignal,

@@ -124,7 +124,7 @@ impl Driver for NatsDriver {
         let link = NatsLink::open(&target, &options, &incidents, "msgbench-admin").await?;
         let (version, settings) = basics(&link, &options);
         fits(&link, &options, workloads)?;
-        let facts = Facts { version, client: CLIENT.into(), guarantees: core(), settings };
+        let facts = Facts { version, client: CLIENT.into(), guarantees: core(), settings, ..Facts::default() };
         Ok(Self {
             target,
             options,

@@ -156,7 +156,7 @@ async fn describe(connection: &mut RedisConnection) -> Result<Facts, DriverError
         durability: durability(&settings),
     };
     settings.insert("tls".to_owned(), "off".to_owned());
-    Ok(Facts { version: format!("Redis {version}"), client: CLIENT.into(), guarantees, settings })
+    Ok(Facts { version: format!("Redis {version}"), client: CLIENT.into(), guarantees, settings, ..Facts::default() })
 }
 
 /// Where an acknowledged message is, by the server's settings.

@@ -88,7 +88,13 @@ impl Driver for WireDriver {
             ("tls".into(), "off".into()),
         ]);
         let client = concat!("msgbench wire ", env!("CARGO_PKG_VERSION")).into();
-        let facts = Facts { version: format!("{name} {}", info.version), client, guarantees: core(), settings };
+        let facts = Facts {
+            version: format!("{name} {}", info.version),
+            client,
+            guarantees: core(),
+            settings,
+            ..Facts::default()
+        };
         Ok(Self { target, workloads: workloads.to_vec(), facts, incidents, interest: InterestBarrier::default() })
     }
     fn facts(&self) -> &Facts {

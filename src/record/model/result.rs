@@ -33,6 +33,9 @@ pub struct WorkloadResult {
     /// How the backlog was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
+    /// What was kept of its messages, where the scenario says what is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
     /// What it did to the members of the first group that consumers came, left and died.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub membership: Vec<MembershipChange>,
@@ -127,6 +130,49 @@ pub struct Promise {
     pub kept: bool,
     /// What the ledger shows.
     pub observed: String,
+}
+
+/// What a system has kept of a workload when its load was over, held against what it was to keep.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Kept {
+    /// What was promised, in words.
+    pub promise: String,
+    /// Whether it was kept.
+    pub holds: bool,
+    /// Acknowledged messages that had to be there when they were first read.
+    pub owed: u64,
+    /// Of these, not there. Of those that are read again later, too.
+    pub missing: u64,
+    /// Messages that were there when they were first read.
+    pub read: u64,
+    /// Messages that were there at the end and should have been gone.
+    pub beyond: u64,
+    /// Their bytes as stored, at least.
+    pub beyond_bytes: u64,
+    /// Messages that were read after a later one of the same producer and channel, or key.
+    pub reordered: u64,
+    /// Messages that were there more than once.
+    pub duplicated: u64,
+    /// Messages that could not be read.
+    pub corrupted: u64,
+    /// How long after the end of the load what should be gone was gone, but for what may be there
+    /// beyond the limit; null when it was not within its time.
+    pub settled_s: Option<f64>,
+}
+
+impl Kept {
+    /// The same as a promise.
+    pub fn as_promise(&self) -> Promise {
+        let Self { owed, missing, read, beyond, beyond_bytes, .. } = self;
+        let mut observed =
+            format!("{read} read, {missing} of {owed} missing, {beyond} more than promised ({beyond_bytes} B)");
+        for (count, what) in [(self.reordered, "out of order"), (self.corrupted, "damaged")] {
+            if count > 0 {
+                observed += &format!(", {count} {what}");
+            }
+        }
+        Promise { promised: self.promise.clone(), kept: self.holds, observed }
+    }
 }
 
 /// The books of one group of consumers.

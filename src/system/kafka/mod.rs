@@ -6,10 +6,12 @@
 //! plain listener of their own; TLS and SASL are for the clients' listener. KRaft wants every port
 //! beforehand; where one is taken meanwhile, the whole cluster is started anew on others.
 
+mod acls;
 mod external;
 mod home;
 mod options;
 mod security;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,6 +57,10 @@ const TAIL_LINES: usize = 12;
 /// What it holds is thrown away: after so long it is killed.
 const STOP: Duration = Duration::from_secs(3);
 
+/// What to do where clients need OpenSSL, and this build is without.
+const OPENSSL: &str = "build it with `--features kafka-tls` (needs OpenSSL's headers: apt-get install libssl-dev \
+                       pkg-config) or with `--features kafka-tls-vendored` (needs perl, and minutes)";
+
 /// `driver = "kafka"`.
 #[derive(Debug, Clone, Copy)]
 pub struct KafkaType;
@@ -63,12 +69,20 @@ impl Provider for KafkaType {
     fn describe(&self) -> SystemType {
         SystemType {
             lacks: |w| match &w.target {
+                _ if w.delivery.keep.is_some_and(|keep| keep.messages.is_some()) => {
+                    Some("no limit by a number of messages")
+                }
+                _ if w.delivery.keep.and_then(|keep| keep.per_key).is_some_and(|values| values > 1) => {
+                    Some("compaction keeps one value of each key")
+                }
                 Some(ServiceTarget::Subject { .. }) => Some(
                     "its services have topics, target = { topic = \"...\", reply-topic = \"...\" }, and no subject",
                 ),
                 _ => None,
             },
             connects: true,
+            intruders: true,
+            keeps: true,
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
             ..SystemType::new("kafka", "Apache Kafka, or what speaks its protocol.")
@@ -86,6 +100,13 @@ impl Provider for KafkaType {
         }
         let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
         let options = BrokerOptions::read(&spec.options).map_err(wrong)?;
+        if let Some(what) = options.needs_openssl().filter(|_| !cfg!(feature = "kafka-tls")) {
+            return Err(SystemError::Unavailable {
+                system: spec.name.clone(),
+                reason: format!("this msgbench has no {what} for Kafka"),
+                remedy: OPENSSL.to_owned(),
+            });
+        }
         Ok(Box::new(KafkaSystem::new(&spec.name, program, options, context)))
     }
 }
@@ -98,12 +119,15 @@ pub struct KafkaSystem {
     context: SystemContext,
     brokers: Vec<Child>,
     logs: Vec<PathBuf>,
+    /// Arguments of Java that the way of logging in needs.
+    java_security: Vec<String>,
 }
 
 impl KafkaSystem {
     /// `name` and `options` as in the plan, `home` from `availability`.
     pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: SystemContext) -> Self {
-        Self { name: name.to_owned(), home, options, context, brokers: Vec::new(), logs: Vec::new() }
+        let (name, brokers, logs) = (name.to_owned(), Vec::new(), Vec::new());
+        Self { name, home, options, context, brokers, logs, java_security: Vec::new() }
     }
 
     fn failed(&self, words: String, log: Option<&Path>) -> SystemError {
@@ -135,22 +159,16 @@ impl KafkaSystem {
             // Left over from an attempt whose port was taken.
             let _ = std::fs::remove_dir_all(&dir);
             std::fs::create_dir_all(&dir).map_err(|e| io("make a folder", e))?;
-            let properties = options.properties(
-                node,
-                &ports,
-                &dir.join("data"),
-                security.keystore.as_deref(),
-                security.login.as_ref(),
-            );
+            let properties = options.properties(node, &ports, &dir.join("data"), &security.properties);
             std::fs::write(dir.join("server.properties"), file_of(&properties))
                 .map_err(|e| io("write properties", e))?;
             nodes.push(dir);
         }
         self.logs = nodes.iter().map(|dir| dir.join("kafka.log")).collect();
-        self.format(&nodes, &logging, options, &security, deadline)?;
+        self.format(&nodes, &logging, &security, deadline)?;
         drop(held);
         for node in 0..nodes.len() {
-            let child = self.spawn(node).map_err(|words| self.failed(words, None))?;
+            let child = self.spawn(node, &security.java).map_err(|words| self.failed(words, None))?;
             self.brokers.push(child);
         }
         let mut seen = "it has not been asked".to_owned();
@@ -167,6 +185,10 @@ impl KafkaSystem {
             }
             match probe.fetch_metadata(None, PROBE) {
                 Ok(found) if found.brokers().len() == nodes.len() => {
+                    if let Some(principal) = &security.principal {
+                        acls::grant(&ports, principal, deadline).map_err(|words| self.failed(words, None))?;
+                    }
+                    self.java_security = security.java.clone();
                     return Ok(Some(self.running(options, &ports, &security)));
                 }
                 Ok(found) => seen = format!("{} of {} brokers are there", found.brokers().len(), nodes.len()),
@@ -180,10 +202,11 @@ impl KafkaSystem {
     }
 
     /// Starts a broker whose properties are written and whose storage is formatted.
-    fn spawn(&self, node: usize) -> Result<Child, String> {
+    fn spawn(&self, node: usize, security: &[String]) -> Result<Child, String> {
         let mut command = self.java(&self.context.dir.join(LOGGING_FILE));
         let heap = self.options.heap.0;
-        command.args([format!("-Xms{heap}"), format!("-Xmx{heap}")]).args(JAVA).args(&self.options.java_options);
+        command.args([format!("-Xms{heap}"), format!("-Xmx{heap}")]).args(JAVA);
+        command.args(security).args(&self.options.java_options);
         let log = &self.logs[node];
         command.arg("kafka.Kafka").arg(log.with_file_name("server.properties"));
         Child::spawn(command, log, Output::Log)
@@ -195,7 +218,6 @@ impl KafkaSystem {
         &mut self,
         nodes: &[PathBuf],
         logging: &Path,
-        options: &BrokerOptions,
         security: &Security,
         deadline: Instant,
     ) -> Result<(), SystemError> {
@@ -208,11 +230,8 @@ impl KafkaSystem {
             command
                 .args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"])
                 .arg(dir.join("server.properties"));
-            if let (Some(login), Some(mechanism)) = (&security.login, options.sasl)
-                && mechanism != options::Mechanism::Plain
-            {
-                let credential = format!("{}=[name={},password={}]", mechanism.name(), login.user, login.password);
-                command.args(["--add-scram", &credential]);
+            for credential in &security.scram {
+                command.args(["--add-scram", credential]);
             }
             let log = dir.join("format.log");
             let child = Child::spawn(command, &log, Output::Log)
@@ -244,7 +263,8 @@ impl KafkaSystem {
             pids: self.brokers.iter().map(Child::pid).collect(),
             version,
             settings,
-            client: security.client(options),
+            client: security.client.clone(),
+            intruders: security.intruders.clone(),
             ..Running::default()
         }
     }
@@ -292,7 +312,7 @@ impl System for KafkaSystem {
     fn restart(&mut self, node: usize) -> Result<u32, String> {
         let child = self.brokers.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?;
         child.kill()?;
-        self.brokers[node] = self.spawn(node)?;
+        self.brokers[node] = self.spawn(node, &self.java_security)?;
         Ok(self.brokers[node].pid())
     }
 

@@ -35,10 +35,14 @@ pub struct BrokerOptions {
     flush_interval: Option<Span>,
     /// Bound on coming up; `run.connect` where that is longer.
     pub(super) start_timeout: Span,
-    /// Whether clients speak TLS, to a certificate made for the trial.
-    pub(super) tls: bool,
+    /// Whether clients speak TLS, to a certificate made for the trial; with "mutual" they show one,
+    /// too.
+    #[schemars(extend("secret" = "none"))]
+    pub(super) tls: LaunchTls,
     /// The SASL mechanism that clients log in with.
     pub(super) sasl: Option<Mechanism>,
+    /// Whether access lists say who may do what (StandardAuthorizer).
+    pub(super) acls: bool,
     /// Any property of Kafka's; wins over all others.
     #[schemars(extend("secret" = "entries"))]
     pub(super) properties: BTreeMap<String, serde_json::Value>,
@@ -53,9 +57,44 @@ impl Default for BrokerOptions {
             flush_messages: None,
             flush_interval: None,
             start_timeout: Span::secs(60),
-            tls: false,
+            tls: LaunchTls::None,
             sasl: None,
+            acls: false,
             properties: BTreeMap::new(),
+        }
+    }
+}
+
+/// Which side of a TLS connection shows a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(try_from = "TlsWord")]
+pub(super) enum LaunchTls {
+    #[default]
+    None,
+    Server,
+    Mutual,
+}
+
+/// As it is written.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum TlsWord {
+    Flag(bool),
+    Word(String),
+}
+
+impl TryFrom<TlsWord> for LaunchTls {
+    type Error = String;
+    fn try_from(word: TlsWord) -> Result<Self, String> {
+        match word {
+            TlsWord::Flag(false) => Ok(Self::None),
+            TlsWord::Flag(true) => Ok(Self::Server),
+            TlsWord::Word(word) => match word.as_str() {
+                "none" => Ok(Self::None),
+                "server" => Ok(Self::Server),
+                "mutual" => Ok(Self::Mutual),
+                other => Err(format!("`tls` is \"none\", \"server\" or \"mutual\", not {other:?}")),
+            },
         }
     }
 }
@@ -69,6 +108,9 @@ pub(super) enum Mechanism {
     Scram256,
     #[serde(rename = "SCRAM-SHA-512")]
     Scram512,
+    /// Tokens that an issuer made for the trial has signed.
+    #[serde(rename = "OAUTHBEARER")]
+    OauthBearer,
 }
 
 impl Mechanism {
@@ -77,7 +119,12 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::Scram256 => "SCRAM-SHA-256",
             Self::Scram512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
         }
+    }
+    /// Whether its passwords are in the metadata of the cluster.
+    pub(super) fn is_scram(self) -> bool {
+        matches!(self, Self::Scram256 | Self::Scram512)
     }
 }
 
@@ -87,13 +134,6 @@ pub(super) struct Ports {
     pub(super) client: u16,
     pub(super) broker: u16,
     pub(super) controller: u16,
-}
-
-/// What clients log in with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SaslLogin {
-    pub(super) user: String,
-    pub(super) password: String,
 }
 
 impl BrokerOptions {
@@ -110,7 +150,16 @@ impl BrokerOptions {
         if !(1..=MAX_NODES).contains(&read.nodes) {
             return Err(format!("option `nodes`: {} is not between 1 and {MAX_NODES}", read.nodes));
         }
+        if read.acls && read.sasl.is_none() && read.tls != LaunchTls::Mutual {
+            return Err("option `acls`: nobody says who he is; add `sasl`, or tls = \"mutual\"".into());
+        }
         Ok(read)
+    }
+
+    /// What of it clients have with OpenSSL alone.
+    pub(super) fn needs_openssl(&self) -> Option<&'static str> {
+        let mechanism = self.sasl.filter(|mechanism| *mechanism != Mechanism::Plain);
+        if self.tls != LaunchTls::None { Some("TLS") } else { mechanism.map(Mechanism::name) }
     }
 
     /// Checks the options of the table.
@@ -118,21 +167,21 @@ impl BrokerOptions {
         Self::of(table.clone().into()).map(drop)
     }
 
-    /// The properties of broker `node` (from 1), as Kafka reads them.
+    /// The properties of broker `node` (from 1), as Kafka reads them; `security` is what the
+    /// listener of clients needs.
     pub(super) fn properties(
         &self,
         node: usize,
         all: &[Ports],
         data: &Path,
-        keystore: Option<&Path>,
-        login: Option<&SaslLogin>,
+        security: &BTreeMap<String, String>,
     ) -> BTreeMap<String, String> {
         let here = all[node - 1];
         let own = self.nodes.min(OWN_REPLICAS);
         let enough = if own >= 3 { 2 } else { 1 };
         let voters: Vec<String> =
             all.iter().enumerate().map(|(i, p)| format!("{}@127.0.0.1:{}", i + 1, p.controller)).collect();
-        let client = match (self.tls, login.is_some()) {
+        let client = match (self.tls != LaunchTls::None, self.sasl.is_some()) {
             (false, false) => "PLAINTEXT",
             (true, false) => "SSL",
             (false, true) => "SASL_PLAINTEXT",
@@ -172,24 +221,7 @@ impl BrokerOptions {
             set("log.flush.interval.ms", ms.to_string());
             set("log.flush.scheduler.interval.ms", ms.to_string());
         }
-        if let Some(keystore) = keystore {
-            set("listener.name.client.ssl.keystore.type", "PEM".into());
-            set("listener.name.client.ssl.keystore.location", keystore.display().to_string());
-        }
-        if let (Some(login), Some(mechanism)) = (login, self.sasl) {
-            let module = match mechanism {
-                Mechanism::Plain => {
-                    let SaslLogin { user, password } = login;
-                    format!(
-                        "org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";"
-                    )
-                }
-                _ => "org.apache.kafka.common.security.scram.ScramLoginModule required;".into(),
-            };
-            let name = mechanism.name();
-            set("listener.name.client.sasl.enabled.mechanisms", name.into());
-            set(&format!("listener.name.client.{}.sasl.jaas.config", name.to_lowercase()), module);
-        }
+        p.extend(security.iter().map(|(key, value)| (key.clone(), value.clone())));
         p.extend(self.properties.iter().map(|(key, value)| (key.clone(), plain(value))));
         p
     }
@@ -203,8 +235,14 @@ impl BrokerOptions {
         if !self.java_options.is_empty() {
             all.insert("java options".into(), self.java_options.join(" "));
         }
-        if self.tls {
+        if self.tls != LaunchTls::None {
             all.insert("broker certificate".into(), "made for the trial".into());
+        }
+        if self.tls == LaunchTls::Mutual {
+            all.insert("client certificates".into(), "required".into());
+        }
+        if self.acls {
+            all.insert("acls".into(), "StandardAuthorizer; clients have rights to names of theirs".into());
         }
         if let Some(mechanism) = self.sasl {
             all.insert("sasl".into(), mechanism.name().into());
@@ -263,7 +301,7 @@ mod tests {
     fn nothing_said_is_one_broker() {
         let options = read(serde_json::json!({ "acks": 1 })).unwrap();
         assert_eq!(options, BrokerOptions::default());
-        let p = options.properties(1, &ports(1), Path::new("/d"), None, None);
+        let p = options.properties(1, &ports(1), Path::new("/d"), &BTreeMap::new());
         assert_eq!(p["controller.quorum.voters"], "1@127.0.0.1:300");
         assert_eq!(p["default.replication.factor"], "1");
         assert_eq!(p["min.insync.replicas"], "1");
@@ -277,7 +315,7 @@ mod tests {
             "nodes": 3, "heap": "256MiB", "flush-messages": 1, "properties": { "num.io.threads": 2, "min.insync.replicas": 1 }
         } }))
         .unwrap();
-        let p = options.properties(2, &ports(3), Path::new("/d"), None, None);
+        let p = options.properties(2, &ports(3), Path::new("/d"), &BTreeMap::new());
         assert_eq!(p["listeners"], "CLIENT://127.0.0.1:101,BROKER://127.0.0.1:201,CONTROLLER://127.0.0.1:301");
         assert_eq!(p["offsets.topic.replication.factor"], "3");
         assert_eq!(p["transaction.state.log.min.isr"], "2");
@@ -289,20 +327,14 @@ mod tests {
     }
 
     #[test]
-    fn logins_are_for_the_clients_listener_alone() {
-        let options = read(serde_json::json!({ "broker": { "tls": true, "sasl": "PLAIN" } })).unwrap();
-        let login = SaslLogin { user: "u".into(), password: "p".into() };
-        let p = options.properties(1, &ports(1), Path::new("/d"), Some(Path::new("/k.pem")), Some(&login));
-        assert!(p["listener.security.protocol.map"].starts_with("CLIENT:SASL_SSL,BROKER:PLAINTEXT"));
-        assert!(p["listener.name.client.plain.sasl.jaas.config"].contains("user_u=\"p\""));
-        assert_eq!(p["listener.name.client.ssl.keystore.location"], "/k.pem");
-    }
-
-    #[test]
     fn mistakes_are_named() {
         assert!(read(serde_json::json!({ "broker": { "node": 3 } })).unwrap_err().contains("unknown field `node`"));
         assert!(read(serde_json::json!({ "broker": { "nodes": 0 } })).unwrap_err().contains("not between 1 and 9"));
         assert!(read(serde_json::json!({ "broker": { "sasl": "GSSAPI" } })).unwrap_err().contains("SCRAM-SHA-256"));
+        let told = |broker| read(serde_json::json!({ "broker": broker })).unwrap_err();
+        assert!(told(serde_json::json!({ "tls": "both" })).contains("\"mutual\", not \"both\""));
+        assert!(told(serde_json::json!({ "acls": true, "tls": true })).contains("nobody says who he is"));
+        assert!(read(serde_json::json!({ "broker": { "acls": true, "tls": "mutual" } })).is_ok());
     }
 
     #[test]

@@ -12,7 +12,6 @@
 //! JetStream's metadata group before they know the third, which is then never let in (seen with
 //! 2.10.27). In both cases all are stopped and started again on other ports with empty stores.
 
-mod certificates;
 mod config;
 pub(super) mod external;
 mod jwt;

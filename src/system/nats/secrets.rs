@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use nkeys::KeyPair;
 use serde_json::{Map, Value};
 
-use super::certificates::Authority;
 use super::jwt::{Operator, creds};
 use super::options::{LaunchAuth, LaunchOptions, LaunchTls};
 use crate::plan::Intruder;
+use crate::system::certificates::Authority;
 
 /// The subjects that the clients of a trial use: those of core messaging, of streams, and answers.
 const OWN: [&str; 10] = ["mb.>", "mbr.>", "mbs.>", "mba.>", "mbi.>", "mbp.>", "mbd.>", "_INBOX.>", "$JS.>", "$KV.>"];
@@ -144,7 +144,7 @@ impl NatsCredentials {
         self.client.insert("ca".into(), text(&ca));
         if mutual {
             let client = |authority: &Authority, name: &str| -> io::Result<[(String, Value); 2]> {
-                let (cert, key) = authority.client()?;
+                let (cert, key) = authority.client("msgbench")?;
                 let (cert, key) = (keep(&format!("{name}.pem"), &cert)?, keep(&format!("{name}.key"), &key)?);
                 Ok([("cert".into(), text(&cert)), ("key".into(), text(&key))])
             };

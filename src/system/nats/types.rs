@@ -72,6 +72,7 @@ impl Provider for JetstreamType {
         SystemType {
             lacks: |w| (w.topology.reply && !w.gets() && !w.connects()).then_some("no request/reply on streams"),
             key_value: true,
+            keeps: true,
             protocol: Some(NATS),
             places: Some(member_names),
             intruders: true,

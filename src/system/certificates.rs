@@ -34,21 +34,21 @@ impl Authority {
     /// # Errors
     /// When a key cannot be made.
     pub fn server(&self, names: &[&str]) -> io::Result<(String, String)> {
-        self.issue("server", names, ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue("msgbench server", names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A certificate of a client, and its key, as PEM.
+    /// A certificate of the client of this name, and its key, as PEM.
     ///
     /// # Errors
     /// When a key cannot be made.
-    pub fn client(&self) -> io::Result<(String, String)> {
-        self.issue("client", &["msgbench"], ExtendedKeyUsagePurpose::ClientAuth)
+    pub fn client(&self, name: &str) -> io::Result<(String, String)> {
+        self.issue(name, &[name], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    fn issue(&self, what: &str, names: &[&str], usage: ExtendedKeyUsagePurpose) -> io::Result<(String, String)> {
+    fn issue(&self, name: &str, names: &[&str], usage: ExtendedKeyUsagePurpose) -> io::Result<(String, String)> {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
-        params.distinguished_name.push(DnType::CommonName, format!("msgbench {what}"));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages.push(usage);
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
