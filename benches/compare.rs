@@ -113,6 +113,7 @@ fn write(dir: &Path, factor: f64) {
                     promises: Vec::new(),
                     groups: Vec::new(),
                     replay: None,
+                    kept: None,
                     membership: Vec::new(),
                     intrusions: Vec::new(),
                     latency: kinds.map(|k| (k.to_string(), summary(ns))).into_iter().collect::<BTreeMap<_, _>>(),

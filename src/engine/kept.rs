@@ -3,9 +3,9 @@
 //! # Design
 //! When the load is over, all that is stored is read from the first message on, by a reader of its
 //! own. Each message names its producer and number, and says when it was sent: so it is known of
-//! each acknowledged message whether it had to be there, and of each that is there whether it should
-//! be gone. What has to be there and is not is missing, at once and for good. What should be gone
-//! has time (`keep.within`): it is read again until the system has kept the limit.
+//! each acknowledged message whether it had to be there, and of each that is there whether it
+//! should be gone. What has to be there and is not is missing, at once and for good. What should be
+//! gone has time (`keep.within`): it is read again until the system has kept the limit.
 //!
 //! Systems remove whole files (segments), and clean all but the one that they write. So beyond the
 //! limit there may be one segment, or what that one replaces as well, where only the newest values
@@ -71,7 +71,7 @@ impl MessageSink for Reading {
 }
 
 /// What is known of a workload when its load is over.
-struct Stored<'a> {
+struct StoredWorkload<'a> {
     workload: &'a Workload,
     keep: Keep,
     keeping: Keeping,
@@ -80,7 +80,7 @@ struct Stored<'a> {
     sent: Vec<(u32, &'a Sent)>,
 }
 
-impl Stored<'_> {
+impl StoredWorkload<'_> {
     /// Which lane a message is in: messages of one lane keep their order.
     fn lane(&self, producer: u32, sequence: u64) -> (u32, u64) {
         match &self.keys {
@@ -261,7 +261,7 @@ pub async fn look_all<D: Driver>(
         };
         let sent = raw.sent[index].iter().map(|(producer, sent)| (*producer, sent)).collect();
         let keys = key_chooser(w.delivery.keys, seed);
-        let stored = Stored { workload: w, keep, keeping: driver.facts().keeping, keys, sent };
+        let stored = StoredWorkload { workload: w, keep, keeping: driver.facts().keeping, keys, sent };
         all.push(Some(look(driver, index, &stored, run, raw.origin + raw.measured).await?));
     }
     Ok(all)
@@ -272,7 +272,7 @@ pub async fn look_all<D: Driver>(
 async fn look<D: Driver>(
     driver: &D,
     index: usize,
-    stored: &Stored<'_>,
+    stored: &StoredWorkload<'_>,
     run: u32,
     ended: Nanos,
 ) -> Result<Kept, DriverError> {
@@ -305,7 +305,12 @@ async fn look<D: Driver>(
 }
 
 /// Reads all that is there.
-async fn read<D: Driver>(driver: &D, index: usize, stored: &Stored<'_>, run: u32) -> Result<Reading, DriverError> {
+async fn read<D: Driver>(
+    driver: &D,
+    index: usize,
+    stored: &StoredWorkload<'_>,
+    run: u32,
+) -> Result<Reading, DriverError> {
     let mut reading = Reading { run, begun: now(), ..Reading::default() };
     let mut consumer = driver.reread(index).await?;
     let mut ends = stored.ends(&stored.owed(reading.begun));

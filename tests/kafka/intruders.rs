@@ -1,5 +1,5 @@
-//! Intruders at a real Kafka: who has no right to is refused, whatever he comes with; who gets in is
-//! seen.
+//! Intruders at a real Kafka: who has no right to is refused, whatever he comes with; who gets in
+//! is seen.
 
 use std::collections::BTreeMap;
 

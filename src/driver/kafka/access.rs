@@ -4,8 +4,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::native::TOKEN;
-use super::options::without_credentials;
-use crate::driver::{DriverError, Target};
 use crate::plan::options::home;
 
 const PLAIN: &str = "PLAIN";
@@ -116,13 +114,11 @@ impl SaslOptions {
     }
 
     /// What librdkafka is told. A token goes under [`TOKEN`], which is not a setting of its own.
-    pub(super) fn settings(&self, target: &Target) -> Result<Vec<(String, String)>, DriverError> {
-        let secret = self.secret().map_err(|words| DriverError::Admin {
-            action: "use `system.options.sasl`".into(),
-            url: without_credentials(&target.url),
-            words,
-            remedy: "correct the options".into(),
-        })?;
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(super) fn settings(&self) -> Result<Vec<(String, String)>, String> {
+        let secret = self.secret()?;
         let mut all = vec![("sasl.mechanisms".to_owned(), self.mechanism.clone())];
         if self.bears_token() {
             all.push((TOKEN.into(), secret));

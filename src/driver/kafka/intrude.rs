@@ -54,8 +54,8 @@ pub(super) async fn intrude(
         IntrusionWay::Subscribe => begun.subscribe(settings, health).await?,
     };
     let (let_in, words) = match decision {
-        Decision::LetIn(words) => (true, words),
-        Decision::Refused(words) => (false, words),
+        BrokerDecision::LetIn(words) => (true, words),
+        BrokerDecision::Refused(words) => (false, words),
     };
     Ok(IntrusionOutcome { who: who.name.clone(), let_in, words })
 }
@@ -67,7 +67,7 @@ fn ca(target: &Target) -> serde_json::Map<String, serde_json::Value> {
     tls.map(|tls| ("tls".to_owned(), tls.into())).into_iter().collect()
 }
 
-enum Decision {
+enum BrokerDecision {
     LetIn(String),
     Refused(String),
 }
@@ -97,7 +97,7 @@ impl Begun {
         settings: ClientSettings,
         health: ConnectionHealth,
         payload: &[u8],
-    ) -> Result<Decision, DriverError> {
+    ) -> Result<BrokerDecision, DriverError> {
         let client = self.client(ClientKind::Producer, &settings, health)?;
         let mut writer = TopicWriter::new(client.clone(), &self.topic, &Incidents::default())?;
         if let Err(code) = writer.hand_over(0, payload) {
@@ -108,7 +108,7 @@ impl Begun {
             writer.collect();
             let decided = writer.reports.drain(..).find_map(|(_, code, _)| match code {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                    Some(Decision::LetIn(format!("the broker took a message in {}", self.topic)))
+                    Some(BrokerDecision::LetIn(format!("the broker took a message in {}", self.topic)))
                 }
                 code => self.by_code(code),
             });
@@ -119,7 +119,11 @@ impl Begun {
         }
     }
 
-    async fn subscribe(&self, mut settings: ClientSettings, health: ConnectionHealth) -> Result<Decision, DriverError> {
+    async fn subscribe(
+        &self,
+        mut settings: ClientSettings,
+        health: ConnectionHealth,
+    ) -> Result<BrokerDecision, DriverError> {
         let more = [
             ("group.id", format!("{}-intruder", self.topic)),
             ("enable.auto.commit", "false".into()),
@@ -145,7 +149,7 @@ impl Begun {
                     Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => Some("the offsets of"),
                     _ => None,
                 };
-                let decided = decided.map(|what| Decision::LetIn(format!("he read {what} {}", self.topic)));
+                let decided = decided.map(|what| BrokerDecision::LetIn(format!("he read {what} {}", self.topic)));
                 if let Some(decided) = decided.or_else(|| self.by_code(code)) {
                     return Ok(decided);
                 }
@@ -159,21 +163,21 @@ impl Begun {
     }
 
     /// What the broker said of a right.
-    fn by_code(&self, code: Code) -> Option<Decision> {
+    fn by_code(&self, code: Code) -> Option<BrokerDecision> {
         let refusals = [
             Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
             Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
             Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
             Code::RD_KAFKA_RESP_ERR__AUTHENTICATION,
         ];
-        refusals.contains(&code).then(|| Decision::Refused(words(code)))
+        refusals.contains(&code).then(|| BrokerDecision::Refused(words(code)))
     }
 
     /// What became of the connection; nothing yet where there is no decision.
-    fn by_connection(&self, client: &NativeClient, begun: Instant) -> Result<Option<Decision>, DriverError> {
+    fn by_connection(&self, client: &NativeClient, begun: Instant) -> Result<Option<BrokerDecision>, DriverError> {
         let said = client.health().last();
         if client.health().is_fatal() {
-            return Ok(said.map(Decision::Refused));
+            return Ok(said.map(BrokerDecision::Refused));
         }
         let late = begun.elapsed() >= self.timeout;
         if !client.health().down() && !late {
@@ -182,7 +186,7 @@ impl Begun {
         let words = said.unwrap_or_else(|| "the connection was closed".to_owned());
         match self.listens() {
             // It does not want to hear him.
-            Ok(()) if !late => Ok(Some(Decision::Refused(words))),
+            Ok(()) if !late => Ok(Some(BrokerDecision::Refused(words))),
             Ok(()) => Err(DriverError::Timeout {
                 action: "wait for the broker's decision on an intruder".into(),
                 url: self.url.clone(),

@@ -28,8 +28,8 @@ pub(super) type ClientSettings = BTreeMap<String, String>;
 
 /// What a token for SASL OAUTHBEARER is kept under: librdkafka takes it by a call of its own.
 pub(super) const TOKEN: &str = "oauthbearer token";
-/// How long librdkafka is told that a token is good, in milliseconds: longer than any trial, because
-/// it is not renewed. The broker knows better.
+/// How long librdkafka is told that a token is good, in milliseconds: longer than any trial,
+/// because it is not renewed. The broker knows better.
 const TOKEN_LIFE_MS: i64 = 24 * 3600 * 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

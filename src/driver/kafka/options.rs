@@ -277,10 +277,16 @@ impl KafkaOptions {
         set("client.id", "msgbench");
         set("allow.auto.create.topics", "false");
         let login = match (&self.sasl, address.user) {
-            (Some(sasl), _) => Some(sasl.settings(target)?),
-            (None, Some(user)) => Some(SaslOptions::plain(user, address.password).settings(target)?),
+            (Some(sasl), _) => Some(sasl.settings()),
+            (None, Some(user)) => Some(SaslOptions::plain(user, address.password).settings()),
             (None, None) => None,
         };
+        let login = login.transpose().map_err(|words| DriverError::Admin {
+            action: "use `system.options.sasl`".into(),
+            url: without_credentials(&target.url),
+            words,
+            remedy: "correct the options".into(),
+        })?;
         let protocol = match (self.tls.is_some(), login.is_some()) {
             (false, false) => "plaintext",
             (true, false) => "ssl",

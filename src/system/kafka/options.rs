@@ -38,7 +38,7 @@ pub struct BrokerOptions {
     /// Whether clients speak TLS, to a certificate made for the trial; with "mutual" they show one,
     /// too.
     #[schemars(extend("secret" = "none"))]
-    pub(super) tls: LaunchTls,
+    pub(super) tls: BrokerTls,
     /// The SASL mechanism that clients log in with.
     pub(super) sasl: Option<Mechanism>,
     /// Whether access lists say who may do what (StandardAuthorizer).
@@ -57,7 +57,7 @@ impl Default for BrokerOptions {
             flush_messages: None,
             flush_interval: None,
             start_timeout: Span::secs(60),
-            tls: LaunchTls::None,
+            tls: BrokerTls::None,
             sasl: None,
             acls: false,
             properties: BTreeMap::new(),
@@ -68,7 +68,7 @@ impl Default for BrokerOptions {
 /// Which side of a TLS connection shows a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(try_from = "TlsWord")]
-pub(super) enum LaunchTls {
+pub(super) enum BrokerTls {
     #[default]
     None,
     Server,
@@ -83,7 +83,7 @@ enum TlsWord {
     Word(String),
 }
 
-impl TryFrom<TlsWord> for LaunchTls {
+impl TryFrom<TlsWord> for BrokerTls {
     type Error = String;
     fn try_from(word: TlsWord) -> Result<Self, String> {
         match word {
@@ -150,7 +150,7 @@ impl BrokerOptions {
         if !(1..=MAX_NODES).contains(&read.nodes) {
             return Err(format!("option `nodes`: {} is not between 1 and {MAX_NODES}", read.nodes));
         }
-        if read.acls && read.sasl.is_none() && read.tls != LaunchTls::Mutual {
+        if read.acls && read.sasl.is_none() && read.tls != BrokerTls::Mutual {
             return Err("option `acls`: nobody says who he is; add `sasl`, or tls = \"mutual\"".into());
         }
         Ok(read)
@@ -159,7 +159,7 @@ impl BrokerOptions {
     /// What of it clients have with OpenSSL alone.
     pub(super) fn needs_openssl(&self) -> Option<&'static str> {
         let mechanism = self.sasl.filter(|mechanism| *mechanism != Mechanism::Plain);
-        if self.tls != LaunchTls::None { Some("TLS") } else { mechanism.map(Mechanism::name) }
+        if self.tls != BrokerTls::None { Some("TLS") } else { mechanism.map(Mechanism::name) }
     }
 
     /// Checks the options of the table.
@@ -181,7 +181,7 @@ impl BrokerOptions {
         let enough = if own >= 3 { 2 } else { 1 };
         let voters: Vec<String> =
             all.iter().enumerate().map(|(i, p)| format!("{}@127.0.0.1:{}", i + 1, p.controller)).collect();
-        let client = match (self.tls != LaunchTls::None, self.sasl.is_some()) {
+        let client = match (self.tls != BrokerTls::None, self.sasl.is_some()) {
             (false, false) => "PLAINTEXT",
             (true, false) => "SSL",
             (false, true) => "SASL_PLAINTEXT",
@@ -235,10 +235,10 @@ impl BrokerOptions {
         if !self.java_options.is_empty() {
             all.insert("java options".into(), self.java_options.join(" "));
         }
-        if self.tls != LaunchTls::None {
+        if self.tls != BrokerTls::None {
             all.insert("broker certificate".into(), "made for the trial".into());
         }
-        if self.tls == LaunchTls::Mutual {
+        if self.tls == BrokerTls::Mutual {
             all.insert("client certificates".into(), "required".into());
         }
         if self.acls {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 
-use super::options::{BrokerOptions, LaunchTls, Mechanism};
+use super::options::{BrokerOptions, BrokerTls, Mechanism};
 use super::tokens::{AUDIENCE, Ends, ISSUER, TokenIssuer};
 use crate::plan::Intruder;
 use crate::system::certificates::Authority;
@@ -48,8 +48,8 @@ impl Security {
             made.log_in(mechanism, dir)?;
             made.principal = Some(format!("User:{USER}"));
         }
-        if options.tls != LaunchTls::None {
-            let mutual = options.tls == LaunchTls::Mutual;
+        if options.tls != BrokerTls::None {
+            let mutual = options.tls == BrokerTls::Mutual;
             made.certificates(mutual, dir).map_err(|e| format!("cannot make certificates: {e}"))?;
         }
         if options.acls {
