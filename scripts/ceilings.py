@@ -1,21 +1,23 @@
 #!/usr/bin/env python3
 """How fast msgbench drives a system against that system's own tool: same server, same settings, alternating, medians.
 
-    cargo build --release
+    cargo build --release --bins --examples
     scripts/ceilings.py nats        # nats bench (natscli) and nats-server on PATH, or $MSGBENCH_NATS_CLI, $MSGBENCH_NATS_SERVER
     scripts/ceilings.py reference   # the same with the reference broker as the server: nats-server is slower than both tools
     scripts/ceilings.py jetstream
     scripts/ceilings.py kafka       # Kafka of scripts/get-kafka.sh or $MSGBENCH_KAFKA_HOME
 
+SIZES (`128 1024`), ROUNDS (5) and SECONDS_EACH (3) say how much. No message of msgbench is smaller than 44 B, its stamps.
 Rates are messages per second. CPU is of the generating processes alone, user and system, microseconds per message; of Kafka's
 tools the start of the Java virtual machine is taken off, as a run of one message shows it. Needs Python 3.8 alone.
 """
 import json, os, re, resource, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
-SIZES = [128, 1024]
+SIZES = [int(size) for size in os.environ.get("SIZES", "128 1024").split()]
 SECONDS = os.environ.get("SECONDS_EACH", "3")
 MSGBENCH = os.environ.get("MSGBENCH", "target/release/msgbench")
+BARE = os.environ.get("BARE", "target/release/examples/bare_nats")
 CLI = os.environ.get("MSGBENCH_NATS_CLI") or shutil.which("nats")
 SERVER = os.environ.get("MSGBENCH_NATS_SERVER") or shutil.which("nats-server")
 KAFKA = os.environ.get("MSGBENCH_KAFKA_HOME", ".cache/kafka")
@@ -55,7 +57,7 @@ def run(command, others=(), lead=0.5):
     return done.stdout, texts, cpu
 
 
-def number(pattern, text):
+def number_of(pattern, text):
     found = re.findall(pattern, text)
     if not found:
         sys.exit(f"no {pattern} in: {text}")
@@ -106,24 +108,11 @@ def scenario(folder, **k):
     return path
 
 
-def bare(number, size, n):
-    """What the server takes from a socket: one block of whole messages, written again and again."""
-    message = b"PUB ceil %d\r\n" % size + b"x" * size + b"\r\n"
-    each = max(1, 65536 // len(message))
-    block, writes = message * each, n // each
-    with socket.create_connection(("127.0.0.1", number), 10) as s:
-        s.settimeout(60)
-        s.recv(65536)
-        s.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
-        s.recv(100)
-        began, before = time.time(), os.times()
-        for _ in range(writes):
-            s.sendall(block)
-        s.sendall(b"PING\r\n")
-        s.recv(100)
-        took, after = time.time() - began, os.times()
-    cpu = after.user - before.user + after.system - before.system
-    return writes * each / took, cpu / (writes * each) * 1e6
+def bare(number, *what):
+    """What the server takes from a client, or gives to one, that does nothing but move bytes: examples/bare_nats."""
+    kind, *rest = map(str, what)
+    text, _, _ = run([BARE, kind, f"127.0.0.1:{number}", *rest])
+    return number_of(r"([\d,]+) messages/s", text), number_of(r"([\d.]+) us CPU", text)
 
 
 def publish(folder, **k):
@@ -192,12 +181,12 @@ def nats(jetstream=False, reference=False):
 
                 def pub(each=each):
                     text, _, cpu = run(bench + ["js", "pub", "async", "ceil", "--create", "--purge", *batch, *count, *each])
-                    return number(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
+                    return number_of(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
 
-                def sub(each=each, pub=pub):
+                def sub(ack, each=each, pub=pub):
                     pub()
-                    text, _, cpu = run(bench + ["js", "consume", *count, *each])
-                    return number(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
+                    text, _, cpu = run(bench + ["js", "consume", "--acks", ack, *count, *each])
+                    return number_of(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
 
                 k.update(driver="jetstream", warmup="500ms")
                 options = f"{{ in-flight = {IN_FLIGHT} }}"
@@ -205,22 +194,25 @@ def nats(jetstream=False, reference=False):
                     "nats bench js pub async": pub,
                     "msgbench": lambda k=k, o=options: publish(pattern="stream", options=o, **k),
                 }
-                rows[f"JetStream file, pull consume, explicit acknowledgement, {size} B"] = {
-                    "nats bench js consume": sub,
-                    "msgbench": lambda k=k: drain(backlog=n, seconds=6, options="{ batch = 500 }", **k),
-                }
+                for ack in ["explicit", "all"]:
+                    options = f'{{ batch = 500, ack = "{ack}" }}'
+                    rows[f"JetStream file, pull consume, acknowledgement {ack}, {size} B"] = {
+                        "nats bench js consume": lambda ack=ack, sub=sub: sub(ack),
+                        "msgbench": lambda k=k, o=options: drain(backlog=n, seconds=6, options=o, **k),
+                        "a bare client": lambda size=size, ack=ack: bare(at, "pull", size, n, ack),
+                    }
             else:
-                n = 4_000_000 if size < 1000 else 1_500_000
+                n = 4_000_000 if size < 1000 else 1_500_000 if size < 4000 else 100_000
                 count = ["--msgs", str(n)]
 
                 def pub(each=each, count=count, n=n):
                     text, _, cpu = run(bench + ["pub", "ceil", *count, *each])
-                    return number(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
+                    return number_of(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
 
                 def both(each=each, count=count, n=n):
                     publisher = bench + ["pub", "ceil", *count, *each]
                     _, (text,), cpu = run(publisher, [bench + ["sub", "ceil", *count, *each]])
-                    return number(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
+                    return number_of(r"stats: ([\d,]+) msgs/sec", text), cpu / n * 1e6
 
                 k["driver"] = "nats"
                 wire = '{ client = "wire" }'
@@ -228,12 +220,13 @@ def nats(jetstream=False, reference=False):
                     "nats bench pub": pub,
                     "msgbench, wire": lambda k=k: publish(options=wire, **k),
                     "msgbench, async-nats": lambda k=k: publish(**k),
-                    "a bare writer: what the server takes": lambda size=size, n=n: bare(at, size, n),
+                    "a bare writer": lambda size=size: bare(at, "write", size, SECONDS),
                 }
                 rows[f"publish and subscribe, 1 to 1, {size} B"] = {
                     "nats bench pub and sub": both,
                     "msgbench, wire": lambda k=k: deliver(options=wire, **k),
                     "msgbench, async-nats": lambda k=k: deliver(**k),
+                    "a bare writer and reader": lambda size=size: bare(at, "stream", size, SECONDS),
                 }
         table(rows)
     finally:
@@ -271,7 +264,7 @@ def kafka():
                 "org.apache.kafka.tools.ProducerPerformance", "--topic", topic, "--num-records", str(n), "--record-size", str(size),
                 "--throughput", "-1", "--producer-props", f"bootstrap.servers={at}", "acks=all", f"linger.ms={linger}", f"batch.size={batch}",
                 "enable.idempotence=false"])
-            return number(r"([\d.]+) records/sec", text), cpu
+            return number_of(r"([\d.]+) records/sec", text), cpu
 
         def perf_consume(topic, n):
             text, _, cpu = run(java[:1] + ["-Xmx512m"] + java[1:] + [

@@ -61,6 +61,8 @@
 //!   client and counts each such wait in [`Incidents::backpressure`]. It does not wait for an
 //!   acknowledgement. [`DriverError::Refused`] concerns one message, every other error ends the
 //!   producer.
+//! - `keep`, `kept` and `send_kept` are for a client that can send a body from where it stands; who
+//!   leaves them out is given every message by `send`.
 //! - `flush` pushes out what is held back. It is called when no further message is due yet, often.
 //! - `confirmed` waits for one confirmation and gives all that are here; without confirmations it
 //!   never returns ([`std::future::pending`]). [`Producer::confirms`] says which.
@@ -392,6 +394,25 @@ pub trait Producer {
     /// # Errors
     /// [`DriverError::Refused`] concerns this message only; every other error ends the producer.
     fn send(&mut self, message: Outgoing<'_>) -> impl Future<Output = Result<(), DriverError>>;
+
+    /// Keeps the messages that will be sent in turn, each to the next channel in turn, in the form
+    /// in which they go out; false where the client cannot. If it does, every message is stamped
+    /// where [`Producer::kept`] says and sent by [`Producer::send_kept`], and none by
+    /// [`Producer::send`]. Keys are of no concern to who keeps messages, and none is refused.
+    fn keep(&mut self, _messages: &[&[u8]]) -> bool {
+        false
+    }
+
+    /// The bytes of the kept message that is next, its envelope first.
+    fn kept(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    /// Takes the kept message that is next to what goes out; true where there is no room for
+    /// another before the next [`Producer::flush`].
+    fn send_kept(&mut self) -> bool {
+        false
+    }
 
     /// Pushes out what the client still holds back to fill a batch. Called whenever no further
     /// message is due yet.

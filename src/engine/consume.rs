@@ -10,7 +10,7 @@ use crate::load::keys::KeyChooser;
 use crate::load::message::{EnvelopeError, open};
 use crate::measure::event_windows::EventWindows;
 use crate::measure::first_arrivals::{ArrivalPhase, FirstArrivals};
-use crate::measure::ledger::{OrderTracker, SequenceSet};
+use crate::measure::ledger::{LaneOrder, SequenceSet};
 use crate::measure::recorder::{LatencyKind, Recorder};
 use crate::plan::Role;
 use crate::units::{Nanos, now};
@@ -19,8 +19,6 @@ use super::intrude::INTRUDERS;
 use super::shared::{Shared, WorkloadCounters};
 use super::superseded::GapLog;
 
-/// A stop is noticed at least so often.
-const TICK: Duration = Duration::from_millis(50);
 /// Longer than any trial: a sleep of it never ends.
 const FAR: Nanos = 1_000_000_000_000_000;
 /// A reader of a backlog has caught up with the first message that it gets within so long of its
@@ -137,11 +135,15 @@ pub struct ConsumerRecorder<'a> {
     /// Length of a block of counts.
     pub block: Nanos,
     /// For each producer and channel, or key.
-    pub order: Vec<OrderTracker>,
+    pub order: LaneOrder,
     /// What it has received so far.
     pub received: Received,
     /// Arrivals not yet added to the shared counter.
     pub arrived: u64,
+    /// How often it looks at the connection while nothing comes.
+    pub look: Duration,
+    /// The latest instant of arrival, and its block where it is within the measured phase.
+    pub instant: (Nanos, Option<usize>),
 }
 
 impl MessageSink for ConsumerRecorder<'_> {
@@ -181,7 +183,8 @@ impl MessageSink for ConsumerRecorder<'_> {
             }
             self.received.redelivered += u64::from(measured);
         }
-        let in_time = at >= self.origin && at < self.shared.end();
+        let block = self.block_of(at);
+        let in_time = block.is_some();
         let bytes = message.payload.len() as u64;
         if in_time {
             self.received.arrived_in_time.0 += 1;
@@ -195,12 +198,12 @@ impl MessageSink for ConsumerRecorder<'_> {
             gaps.note(e.sequence, e.sent, at);
         }
         self.arrived += 1;
-        self.first(producer, e.sequence, at, in_time.then_some(bytes));
+        self.first(producer, e.sequence, at, block.map(|block| (block, bytes)));
         self.received.windows.note(at, e.intended, self.shared.end());
         if self.role == Role::CatchUp {
             self.catch_up(at, e.sent, producer + 1 == self.received.seen.len());
         }
-        let late = self.lane(e.producer, e.sequence).late(e.sequence);
+        let late = self.late(e.producer, e.sequence);
         if measured {
             self.received.reordered += u64::from(late && !RejectRule::hits(self.rule.once, e.sequence));
             let mut recorder = self.recorder.borrow_mut();
@@ -241,24 +244,34 @@ impl ConsumerRecorder<'_> {
     }
 
     #[inline]
-    fn lane(&mut self, producer: u32, sequence: u64) -> &mut OrderTracker {
-        let (lanes, lane) = match &self.keys {
-            None => (self.channels, sequence % self.channels),
-            Some(keys) => (keys.count(), keys.of(producer, sequence)),
+    fn late(&mut self, producer: u32, sequence: u64) -> bool {
+        let lane = match &self.keys {
+            None if self.channels == 1 => 0,
+            None => sequence % self.channels,
+            Some(keys) => keys.of(producer, sequence),
         };
-        &mut self.order[(u64::from(producer) * lanes + lane) as usize]
+        self.order.late(producer.into(), lane, sequence)
     }
 
-    /// Counts a first delivery to this consumer; with its bytes where it came within the measured
-    /// phase.
+    /// The block of an instant of the measured phase; messages of a batch share it.
     #[inline]
-    fn first(&mut self, producer: usize, sequence: u64, at: Nanos, bytes: Option<u64>) {
+    fn block_of(&mut self, at: Nanos) -> Option<usize> {
+        if self.instant.0 != at {
+            let in_time = at >= self.origin && at < self.shared.end();
+            self.instant = (at, in_time.then(|| ((at - self.origin) / self.block) as usize));
+        }
+        self.instant.1
+    }
+
+    /// Counts a first delivery to this consumer; with its block and bytes where it came within the
+    /// measured phase.
+    #[inline]
+    fn first(&mut self, producer: usize, sequence: u64, at: Nanos, in_time: Option<(usize, u64)>) {
         let received = &mut self.received;
         let mut when = if at < self.origin { ArrivalPhase::Before } else { ArrivalPhase::After };
-        if let Some(bytes) = bytes {
+        if let Some((block, bytes)) = in_time {
             received.in_time.0 += 1;
             received.in_time.1 += bytes;
-            let block = ((at - self.origin) / self.block) as usize;
             if block >= received.by_block.len() {
                 received.by_block.resize(block + 1, 0);
             }
@@ -298,13 +311,18 @@ pub async fn consume<C: Consumer>(
     let ends = until != Nanos::MAX;
     let end = tokio::time::sleep(Duration::from_nanos(until.saturating_sub(now()).min(FAR)));
     tokio::pin!(end);
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick = tokio::time::interval(consumer_recorder.look);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let shared = consumer_recorder.shared;
+    let mut stopping = std::pin::pin!(shared.stopping());
+    stopping.as_mut().enable();
     let limit = if consumer_recorder.role == Role::Slow { 1 } else { usize::MAX };
     while !consumer_recorder.shared.stopped() && (!ends || now() < until) {
         tokio::select! {
             biased;
             () = &mut end, if ends => {}
             done = consumer.receive(consumer_recorder, limit) => done?,
+            () = &mut stopping => {}
             _ = tick.tick() => {}
         }
         let taken = consumer_recorder.arrived > 0;

@@ -10,7 +10,7 @@ use crate::driver::{Confirmation, Consumer, DriverError, Incoming, MessageSink, 
 use crate::load::message::{Envelope, Template};
 use crate::load::pacer::Pacer;
 use crate::load::schedule::{ArrivalProcess, RatePiece, Schedule, ScheduleShare};
-use crate::measure::ledger::{OrderTracker, SequenceSet};
+use crate::measure::ledger::{LaneOrder, SequenceSet};
 use crate::measure::recorder::{Recorder, SampleBatch};
 use crate::plan::Role;
 use crate::units::{Nanos, SECOND, now};
@@ -145,13 +145,15 @@ fn consumer_recorder(shared: &Shared, origin: Nanos, messages: u64, recorder: Re
         recorder: Rc::new(RefCell::new(recorder)),
         origin,
         block: SECOND,
-        order: vec![OrderTracker::default()],
+        order: LaneOrder::new(1, 1),
         received: Received {
             seen: vec![SequenceSet::with_capacity(messages)],
             dead: vec![SequenceSet::default()],
             ..Received::default()
         },
         arrived: 0,
+        look: Duration::from_secs(1),
+        instant: (Nanos::MAX, None),
     }
 }
 
@@ -174,13 +176,15 @@ pub fn publishing(messages: u64) -> f64 {
         run: 1,
         channels: 1,
         templates: vec![Template::new(&[7; 84])],
+        kept: false,
         pacer: Pacer::spinning(),
         pace: Pace::Open(Schedule::new(pieces, false, &ArrivalProcess::Constant, ScheduleShare { index: 0, of: 1 })),
         shared: &shared,
         recorder: Rc::new(RefCell::new(Recorder::new(0, origin, SECOND, out))),
         origin,
         interval: SECOND,
-        send_state: send_state(length, SECOND, false),
+        send_state: send_state(length, SECOND, vec![128], false),
+        longest: SECOND / 20,
         look: 0,
     };
     let begun = now();

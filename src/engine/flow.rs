@@ -184,7 +184,7 @@ mod tests {
     use crate::driver::{Incoming, MessageSink};
     use crate::load::message::{ENVELOPE, Envelope, Template};
     use crate::measure::first_arrivals::FirstArrivals;
-    use crate::measure::ledger::OrderTracker;
+    use crate::measure::ledger::LaneOrder;
     use crate::measure::recorder::Recorder;
     use crate::record::sample;
 
@@ -220,9 +220,11 @@ mod tests {
             recorder: Rc::clone(recorder),
             origin: ORIGIN,
             block: BLOCK,
-            order: vec![OrderTracker::default(); PRODUCERS],
+            order: LaneOrder::new(PRODUCERS as u64, 1),
             received: Received { seen, dead, first_arrivals, ..Received::default() },
             arrived: 0,
+            look: Duration::from_secs(1),
+            instant: (Nanos::MAX, None),
         }
     }
 

@@ -9,6 +9,7 @@ mod accounting;
 pub mod arrival;
 mod backlog;
 mod batch_arrival;
+mod burst;
 mod connect;
 mod consume;
 mod control;

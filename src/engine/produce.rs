@@ -15,16 +15,14 @@ use crate::load::schedule::Schedule;
 use crate::measure::recorder::{LatencyKind, Recorder};
 use crate::units::{Nanos, now};
 
-use super::send_state::{ConfirmContext, bump};
+use super::send_state::ConfirmContext;
 pub use super::send_state::{GAPS, SendState, Sent, send_state};
 use super::shared::Shared;
 
-/// No wait in the loop is longer, so that a stop is noticed.
-const SLICE: Nanos = 50_000_000;
 /// A full window is looked at again after so long.
-const WINDOW_POLL: Nanos = 20_000;
+pub(super) const WINDOW_POLL: Nanos = 20_000;
 /// The shared counters are a batch behind at most.
-const BATCH: u64 = 256;
+pub(super) const BATCH: u64 = 256;
 
 /// When the next message is due.
 #[derive(Debug)]
@@ -69,6 +67,8 @@ pub struct Publisher<'a, P> {
     pub channels: u32,
     /// Messages in turn.
     pub templates: Vec<Template>,
+    /// Whether the client keeps them, and stamps are written where they stand.
+    pub kept: bool,
     /// Waits.
     pub pacer: Pacer,
     /// When.
@@ -82,6 +82,8 @@ pub struct Publisher<'a, P> {
     pub interval: Nanos,
     /// What it has received so far.
     pub send_state: SendState,
+    /// No wait in the loop is longer, so that a stop is noticed.
+    pub longest: Nanos,
     /// No wait lasts beyond it; see [`Publisher::slice`].
     pub look: Nanos,
 }
@@ -92,28 +94,18 @@ impl<P: Producer> Publisher<'_, P> {
     pub async fn run(&mut self, start: Nanos) -> Result<(), DriverError> {
         self.send_state.sent.range = (u64::MAX, 0);
         self.send_state.sent.acknowledged = self.producer.confirms() && !self.reply;
-        self.send_state.sent.sizes = self.templates.iter().map(|t| t.len() as u32).collect();
-        let mut unthrottled = 0u32;
         self.wait(start).await?;
+        if let Pace::Unthrottled { window, copies } = self.pace {
+            self.unthrottled(window, copies).await?;
+            return self.end().await;
+        }
         loop {
             let due = match &mut self.pace {
                 Pace::Open(schedule) => match schedule.next().map(|offset| start + offset) {
                     Some(due) if due < self.shared.end() => Some(due),
                     _ => break,
                 },
-                Pace::Unthrottled { window, copies } => {
-                    let (window, copies) = (*window, *copies);
-                    unthrottled += 1;
-                    if unthrottled.is_multiple_of(64) {
-                        tokio::task::yield_now().await;
-                        self.poll_confirmations().await?;
-                        while window > 0 && self.shared.on_the_way(self.workload, copies) >= window && !self.over() {
-                            self.producer.flush().await?;
-                            self.wait_or_confirmation(now() + WINDOW_POLL).await?;
-                        }
-                    }
-                    None
-                }
+                Pace::Unthrottled { .. } => None,
                 Pace::Closed { outstanding, think, patience } => {
                     let (outstanding, think, patience) = (*outstanding, *think, *patience);
                     self.wait_for_answers(outstanding, patience).await?;
@@ -141,15 +133,8 @@ impl<P: Producer> Publisher<'_, P> {
             } else {
                 self.send_state.due(at, self.origin, self.interval);
             }
-            while self.send_state.stamps.full() && !self.over() {
-                if self.reply || matches!(self.pace, Pace::Closed { .. }) {
-                    self.send_state.stamps.forget();
-                    break;
-                }
-                // The stamps of what is not acknowledged must be kept: wait, and let it show as
-                // lag.
-                let slice = self.slice();
-                self.wait_or_confirmation(slice).await?;
+            if self.send_state.stamps.full() {
+                self.make_room().await?;
                 at = now();
             }
             if self.shared.stopped() {
@@ -157,6 +142,26 @@ impl<P: Producer> Publisher<'_, P> {
             }
             self.send(due.unwrap_or(at), at).await?;
         }
+        self.end().await
+    }
+
+    /// Waits until stamps can be kept of more messages, or forgets the oldest.
+    #[cold]
+    pub(super) async fn make_room(&mut self) -> Result<(), DriverError> {
+        while self.send_state.stamps.full() && !self.over() {
+            if self.reply || matches!(self.pace, Pace::Closed { .. }) {
+                self.send_state.stamps.forget();
+                break;
+            }
+            // The stamps of what is not acknowledged must be kept: wait, and let it show as lag.
+            let slice = self.slice();
+            self.wait_or_confirmation(slice).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what is outstanding.
+    async fn end(&mut self) -> Result<(), DriverError> {
         self.producer.flush().await?;
         while self.send_state.outstanding() > 0 && !self.shared.stopped() {
             let slice = self.slice();
@@ -193,45 +198,72 @@ impl<P: Producer> Publisher<'_, P> {
         Ok(())
     }
 
-    fn over(&self) -> bool {
+    pub(super) fn over(&self) -> bool {
         self.shared.stopped() || now() >= self.shared.end()
+    }
+
+    /// The envelope of the next message, whose stamps are kept where it is confirmed.
+    #[inline]
+    fn envelope(&mut self, intended: Nanos, at: Nanos) -> Envelope {
+        let sequence = self.send_state.sequence;
+        self.send_state.sequence += 1;
+        if self.producer.confirms() {
+            self.send_state.stamp(sequence, intended, at);
+        }
+        Envelope { run: self.run, producer: self.index, sequence, intended, sent: at }
+    }
+
+    /// Stamps the next message where the client keeps it and hands it over; true where the client
+    /// must be flushed before the next one.
+    #[inline]
+    pub(super) fn hand_over_kept(&mut self, intended: Nanos, at: Nanos) -> bool {
+        let envelope = self.envelope(intended, at);
+        if let Some(head) = self.producer.kept().first_chunk_mut() {
+            envelope.write(head);
+        }
+        self.producer.send_kept()
+    }
+
+    /// Stamps the next message and hands it over; false where it was refused.
+    #[inline]
+    pub(super) async fn hand_over(&mut self, intended: Nanos, at: Nanos) -> Result<bool, DriverError> {
+        if self.kept {
+            return if self.hand_over_kept(intended, at) {
+                self.producer.flush().await.map(|()| true)
+            } else {
+                Ok(true)
+            };
+        }
+        let envelope = self.envelope(intended, at);
+        let sequence = envelope.sequence;
+        let key = self.keys.as_ref().map(|keys| keys.of(self.index, sequence));
+        let template = (sequence % self.templates.len() as u64) as usize;
+        let channel = (sequence % u64::from(self.channels)) as u32;
+        let payload = self.templates[template].stamp(&envelope);
+        match self.producer.send(Outgoing { channel, key, payload, token: sequence }).await {
+            Ok(()) => Ok(true),
+            Err(DriverError::Refused { .. }) => {
+                self.send_state.sent.refused += u64::from(intended >= self.origin);
+                self.send_state.stamps.take(sequence);
+                Ok(false)
+            }
+            Err(other) => Err(other),
+        }
     }
 
     #[inline]
     async fn send(&mut self, intended: Nanos, at: Nanos) -> Result<(), DriverError> {
         let sequence = self.send_state.sequence;
-        let key = self.keys.as_ref().map(|keys| keys.of(self.index, sequence));
-        let template = (sequence % self.templates.len() as u64) as usize;
-        let channel = (sequence % u64::from(self.channels)) as u32;
-        let envelope = Envelope { run: self.run, producer: self.index, sequence, intended, sent: at };
-        let message = self.templates[template].stamp(&envelope);
-        if self.producer.confirms() {
-            self.send_state.stamp(sequence, intended, at);
-        }
-        self.send_state.sequence += 1;
-        match self.producer.send(Outgoing { channel, key, payload: message, token: sequence }).await {
-            Ok(()) => {}
-            Err(DriverError::Refused { .. }) => {
-                self.send_state.sent.refused += u64::from(intended >= self.origin);
-                self.send_state.stamps.take(sequence);
-                return Ok(());
-            }
-            Err(other) => return Err(other),
+        if !self.hand_over(intended, at).await? {
+            return Ok(());
         }
         self.send_state.unshared.0 += 1;
         if self.send_state.unshared.0 >= BATCH {
             self.send_state.share(&self.shared.counters[self.workload]);
         }
-        let in_time = at < self.shared.end();
-        if in_time && at >= self.origin {
-            bump(&mut self.send_state.sent.sent_by_interval, at, self.origin, self.interval);
-        }
-        if intended >= self.origin {
-            self.send_state.handed_over(sequence, intended, at, self.origin);
-            self.send_state.sent.sent_late += u64::from(!in_time);
-            if matches!(self.pace, Pace::Open(_)) {
-                self.recorder.borrow_mut().record(LatencyKind::Lag, intended, intended, at);
-            }
+        self.send_state.handed_over(sequence, (intended, at), self.origin, self.interval, self.shared.end());
+        if intended >= self.origin && matches!(self.pace, Pace::Open(_)) {
+            self.recorder.borrow_mut().record(LatencyKind::Lag, intended, intended, at);
         }
         Ok(())
     }
@@ -252,13 +284,13 @@ impl<P: Producer> Publisher<'_, P> {
     fn slice(&mut self) -> Nanos {
         let at = now();
         if at >= self.look {
-            self.look = at + SLICE;
+            self.look = at + self.longest;
         }
         self.look
     }
 
     /// Waits until `slice` or for confirmations, whichever comes first.
-    async fn wait_or_confirmation(&mut self, slice: Nanos) -> Result<(), DriverError> {
+    pub(super) async fn wait_or_confirmation(&mut self, slice: Nanos) -> Result<(), DriverError> {
         self.send_state.share(&self.shared.counters[self.workload]);
         let timer = |e: std::io::Error| DriverError::Lost { url: "timer".into(), words: e.to_string() };
         if !self.producer.confirms() {
@@ -283,7 +315,7 @@ impl<P: Producer> Publisher<'_, P> {
         }
     }
 
-    async fn poll_confirmations(&mut self) -> Result<(), DriverError> {
+    pub(super) async fn poll_confirmations(&mut self) -> Result<(), DriverError> {
         if self.producer.confirms() {
             self.wait_or_confirmation(0).await?;
         }

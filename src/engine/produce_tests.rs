@@ -205,13 +205,15 @@ fn publish(producer: FakeBroker, pace: Pace, length: Nanos) -> (Result<(), Drive
         run: 1,
         channels: 1,
         templates: vec![Template::new(&[7; 84])],
+        kept: false,
         pacer: Pacer::sleeping().unwrap(),
         pace,
         shared: &shared,
         recorder: Rc::new(RefCell::new(Recorder::new(0, origin, SECOND, out))),
         origin,
         interval: SECOND,
-        send_state: send_state(length, SECOND, false),
+        send_state: send_state(length, SECOND, vec![128], false),
+        longest: SECOND / 20,
         look: 0,
     };
     let result = runtime.block_on(async {

@@ -83,6 +83,15 @@ pub struct SendState {
     pub(super) latest: Nanos,
 }
 
+/// Messages that share an instant, from the number `first` to the latest one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Burst {
+    pub(super) first: u64,
+    /// How many were handed over, and the first and the end of their numbers.
+    pub(super) sent: u64,
+    pub(super) range: (u64, u64),
+}
+
 /// What a confirmation is measured against.
 #[derive(Clone, Copy)]
 pub(super) struct ConfirmContext {
@@ -97,12 +106,16 @@ pub(super) struct ConfirmContext {
 /// Between two of the times at which messages were handed over that are kept.
 const TIMES: Nanos = 10_000_000;
 
-pub(super) fn bump(counts: &mut Vec<u64>, at: Nanos, origin: Nanos, interval: Nanos) {
+fn bump(counts: &mut Vec<u64>, at: Nanos, origin: Nanos, interval: Nanos) {
+    add(counts, 1, at, origin, interval);
+}
+
+fn add(counts: &mut Vec<u64>, n: u64, at: Nanos, origin: Nanos, interval: Nanos) {
     let index = (at.saturating_sub(origin) / interval) as usize;
     if index >= counts.len() {
         counts.resize(index + 1, 0);
     }
-    counts[index] += 1;
+    counts[index] += n;
 }
 
 impl SendState {
@@ -116,13 +129,61 @@ impl SendState {
         }
     }
 
-    pub(super) fn handed_over(&mut self, sequence: u64, intended: Nanos, at: Nanos, origin: Nanos) {
-        self.sent.sent += 1;
-        self.sent.range = (self.sent.range.0.min(sequence), sequence + 1);
-        self.sent.intended_sum += i128::from(intended - origin);
-        if self.sent.first.len() < self.sent.first.capacity() {
-            self.sent.first.push(at);
+    /// The same as [`SendState::due`] and [`SendState::handed_over`] for messages that share an
+    /// instant.
+    pub(super) fn burst(&mut self, burst: Burst, at: Nanos, origin: Nanos, interval: Nanos) {
+        if at < origin {
+            return;
         }
+        let (due, sent) = (self.sequence - burst.first, burst.sent);
+        let all = &mut self.sent;
+        if all.scheduled == 0 {
+            all.base = burst.first;
+        }
+        all.scheduled += due;
+        add(&mut all.scheduled_by_interval, due, at, origin, interval);
+        if sent == 0 {
+            return;
+        }
+        add(&mut all.sent_by_interval, sent, at, origin, interval);
+        all.sent += sent;
+        all.range = (all.range.0.min(burst.range.0), burst.range.1);
+        all.intended_sum += i128::from(sent) * i128::from(at - origin);
+        let room = all.first.capacity() - all.first.len();
+        all.first.extend(std::iter::repeat_n(at, room.min(sent as usize)));
+        self.note_time(burst.range.1 - 1, at);
+    }
+
+    /// A message that was due at `intended` was handed over at `at`.
+    #[inline]
+    pub(super) fn handed_over(
+        &mut self,
+        sequence: u64,
+        (intended, at): (Nanos, Nanos),
+        origin: Nanos,
+        interval: Nanos,
+        end: Nanos,
+    ) {
+        let (all, in_time) = (&mut self.sent, at < end);
+        if in_time && at >= origin {
+            bump(&mut all.sent_by_interval, at, origin, interval);
+        }
+        if intended < origin {
+            return;
+        }
+        all.sent += 1;
+        all.sent_late += u64::from(!in_time);
+        all.range = (all.range.0.min(sequence), sequence + 1);
+        all.intended_sum += i128::from(intended - origin);
+        if all.first.len() < all.first.capacity() {
+            all.first.push(at);
+        }
+        self.note_time(sequence, at);
+    }
+
+    /// Keeps when a message was handed over, where there is room for that.
+    #[inline]
+    fn note_time(&mut self, sequence: u64, at: Nanos) {
         let times = &mut self.sent.times;
         if times.len() < times.capacity() && times.last().is_none_or(|(_, last)| at - last >= TIMES) {
             times.push((sequence, at));
@@ -255,11 +316,12 @@ impl SendState {
     }
 }
 
-/// Room for the intervals of a trial, so that the loops do not grow anything; with `timed` also for
-/// the times at which messages were handed over.
-pub fn send_state(measure: Nanos, interval: Nanos, timed: bool) -> SendState {
+/// Room for the intervals of a trial, so that the loops do not grow anything; `sizes` are those of
+/// the messages. With `timed` also for the times at which messages were handed over.
+pub fn send_state(measure: Nanos, interval: Nanos, sizes: Vec<u32>, timed: bool) -> SendState {
     let room = (measure / interval.max(1) + 2).min(SECOND) as usize;
     let mut send_state = SendState::default();
+    send_state.sent.sizes = sizes;
     send_state.sent.first.reserve_exact(GAPS + 1);
     if timed {
         send_state.sent.times.reserve_exact((2 * measure / TIMES + 2).min(SECOND) as usize);

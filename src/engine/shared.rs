@@ -3,6 +3,10 @@
 //! once for a batch.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::plan::Workload;
 use crate::units::Nanos;
@@ -14,6 +18,8 @@ pub struct Shared {
     origin: AtomicU64,
     end: AtomicU64,
     stopped: AtomicBool,
+    /// Wakes who waits for the stop.
+    stop: Notify,
     /// One for each workload.
     pub counters: Vec<WorkloadCounters>,
 }
@@ -65,7 +71,7 @@ impl Shared {
             if start != 0 {
                 return Some((start, self.origin.load(Ordering::Relaxed)));
             }
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
     /// Whether the threads were released.
@@ -88,6 +94,11 @@ impl Shared {
     /// Tells every thread to finish.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
+        self.stop.notify_waiters();
+    }
+    /// Ends with the stop, if it is polled or enabled before that.
+    pub fn stopping(&self) -> Notified<'_> {
+        self.stop.notified()
     }
     /// Whether to finish.
     #[inline]
@@ -135,6 +146,12 @@ const BLOCKS: u64 = 20;
 pub fn parts(measure: Nanos, interval: Nanos) -> u64 {
     let wanted = (BLOCKS * interval).div_ceil(measure.max(1)).clamp(1, interval.max(1));
     (wanted..=2 * wanted + 8).find(|n| interval.is_multiple_of(*n)).unwrap_or(1)
+}
+
+/// How often a connection looks whether all is well while nothing happens on it, where a thread has
+/// so many: the more there are the less often, so that looking costs a thread the same.
+pub fn look_every(connections: usize) -> Duration {
+    Duration::from_millis(50) * connections.div_ceil(16).clamp(1, 20) as u32
 }
 
 /// Lets timers of the calling thread fire when they are due: the kernel may otherwise delay them by

@@ -12,7 +12,7 @@ use crate::load::pacer::Pacer;
 use crate::load::schedule::{ArrivalProcess, Schedule, ScheduleShare};
 use crate::measure::event_windows::EventWindows;
 use crate::measure::first_arrivals::FirstArrivals;
-use crate::measure::ledger::{OrderTracker, SequenceSet};
+use crate::measure::ledger::{LaneOrder, SequenceSet};
 use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, SampleBatch};
 use crate::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Role, Workload};
@@ -32,7 +32,7 @@ use super::pieces::pieces;
 use super::produce::{Pace, Publisher, send_state};
 use super::raw::ThreadReport;
 use super::setup::TrialSetup;
-use super::shared::{Shared, copies, exact_timers, parts};
+use super::shared::{Shared, copies, exact_timers, look_every, parts};
 use super::superseded::GapLog;
 
 /// What a thread does.
@@ -138,10 +138,13 @@ impl<D: Driver> Worker<'_, D> {
     ) -> Result<Vec<LocalBoxFuture<'s, Result<(), DriverError>>>, DriverError> {
         let phases = self.setup.case.phases;
         let hard_end = self.shared.end() + phases.drain.0;
+        let longest = look_every(open.len()).as_nanos() as Nanos;
         let mut all = Vec::new();
-        for (slot, producer, templates) in open {
+        for (slot, mut producer, mut templates) in open {
             let pacer = if self.setup.spin { Pacer::spinning() } else { timer()? };
             let w = &self.setup.case.workloads[slot.workload];
+            let sizes = templates.iter().map(|t| t.len() as u32).collect();
+            let kept = keep(&mut producer, &mut templates);
             let publisher = Publisher {
                 producer,
                 index: slot.index,
@@ -152,13 +155,15 @@ impl<D: Driver> Worker<'_, D> {
                 run: self.run,
                 channels: w.topology.channels,
                 templates,
+                kept,
                 pacer,
                 pace: self.pace(slot),
                 shared: self.shared,
                 recorder: self.recorder(slot.workload, origin),
                 origin,
                 interval: block(&phases),
-                send_state: send_state(phases.measure.0, block(&phases), w.delivery.keep.is_some()),
+                send_state: send_state(phases.measure.0, block(&phases), sizes, w.delivery.keep.is_some()),
+                longest,
                 look: 0,
             };
             all.push(self.one_publisher(slot, publisher, start, hard_end).boxed_local());
@@ -237,7 +242,7 @@ impl<D: Driver> Worker<'_, D> {
         let Some((_, origin)) = self.shared.started().await else { return Ok(()) };
         let mut all = Vec::new();
         for (slot, consumer) in open {
-            let mut consumer_recorder = self.consumer_recorder(slot, origin);
+            let mut consumer_recorder = self.consumer_recorder(slot, origin, look_every(slots.len()));
             consumer_recorder.received.replay.begun = late;
             let script = ConsumerScript::of(self.setup.events, slot);
             all.push(async move {
@@ -250,7 +255,7 @@ impl<D: Driver> Worker<'_, D> {
         self.run_all(all).await
     }
 
-    fn consumer_recorder(&self, slot: ClientSlot, origin: Nanos) -> ConsumerRecorder<'_> {
+    fn consumer_recorder(&self, slot: ClientSlot, origin: Nanos, look: Duration) -> ConsumerRecorder<'_> {
         let phases = self.setup.case.phases;
         let w = &self.setup.case.workloads[slot.workload];
         let (t, d) = (w.topology, w.delivery);
@@ -276,7 +281,7 @@ impl<D: Driver> Worker<'_, D> {
             recorder: self.recorder(slot.workload, origin),
             origin,
             block: block(&phases),
-            order: vec![OrderTracker::default(); seen.len() * lanes as usize],
+            order: LaneOrder::new(seen.len() as u64, lanes),
             received: Received {
                 gaps: vec![GapLog::default(); if d.history > 0 { seen.len() } else { 0 }],
                 keys: self.keys(w).filter(|_| d.history > 0),
@@ -288,6 +293,8 @@ impl<D: Driver> Worker<'_, D> {
                 ..Received::default()
             },
             arrived: 0,
+            look,
+            instant: (Nanos::MAX, None),
         }
     }
 
@@ -349,6 +356,16 @@ pub fn key_chooser(keys: KeyPlan, seed: u64) -> Option<KeyChooser> {
 /// Length of a block of counts.
 fn block(phases: &Phases) -> Nanos {
     phases.interval.0 / parts(phases.measure.0, phases.interval.0)
+}
+
+/// Gives the client the messages to keep, if it can; then they are not kept here as well.
+fn keep(producer: &mut impl Producer, templates: &mut Vec<Template>) -> bool {
+    let unstamped: Option<Vec<&[u8]>> = templates.iter().map(Template::unstamped).collect();
+    let kept = unstamped.is_some_and(|all| producer.keep(&all));
+    if kept {
+        *templates = Vec::new();
+    }
+    kept
 }
 
 fn report_ready(ready: Option<&Sender<()>>) {

@@ -14,6 +14,7 @@
 //! All little-endian. Two checksums, so that stamping costs the same for any size: the body's is
 //! computed once.
 
+use super::checksum;
 use crate::units::Nanos;
 
 /// Bytes of the envelope.
@@ -34,6 +35,31 @@ pub struct Envelope {
     pub intended: Nanos,
     /// When it was handed to the client.
     pub sent: Nanos,
+}
+
+impl Envelope {
+    /// Stamps the head of a message; its magic and the checksum of its body stand there already.
+    #[inline]
+    pub fn write(&self, head: &mut [u8; ENVELOPE]) {
+        let word = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let (low, high) = (|n: u64| n as u32, |n: u64| (n >> 32) as u32);
+        let body = u32_at(head, 36);
+        let words = [
+            word(u32::from_le_bytes(MAGIC), self.run),
+            word(self.producer, low(self.sequence)),
+            word(high(self.sequence), low(self.intended)),
+            word(high(self.intended), low(self.sent)),
+            word(high(self.sent), body),
+        ];
+        let crc = checksum::of_words(words);
+        head.as_chunks_mut().0.iter_mut().zip(words).for_each(|(to, word)| *to = word.to_le_bytes());
+        head[40..].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+#[inline]
+fn u32_at(head: &[u8; ENVELOPE], at: usize) -> u32 {
+    u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
 /// Why bytes are not a message of this trial.
@@ -60,7 +86,7 @@ impl Template {
         bytes.extend_from_slice(&MAGIC);
         bytes.resize(ENVELOPE, 0);
         bytes.extend_from_slice(body);
-        bytes[36..40].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+        bytes[36..40].copy_from_slice(&checksum::of_bytes(body).to_le_bytes());
         Self { bytes, bare: false }
     }
 
@@ -73,18 +99,16 @@ impl Template {
     /// Stamps the envelope and gives the bytes to send.
     #[inline]
     pub fn stamp(&mut self, e: &Envelope) -> &[u8] {
-        let b = &mut self.bytes;
-        if self.bare {
-            return b;
+        if let Some(head) = self.bytes.first_chunk_mut().filter(|_| !self.bare) {
+            e.write(head);
         }
-        b[4..8].copy_from_slice(&e.run.to_le_bytes());
-        b[8..12].copy_from_slice(&e.producer.to_le_bytes());
-        b[12..20].copy_from_slice(&e.sequence.to_le_bytes());
-        b[20..28].copy_from_slice(&e.intended.to_le_bytes());
-        b[28..36].copy_from_slice(&e.sent.to_le_bytes());
-        let crc = crc32c::crc32c(&b[..40]);
-        b[40..44].copy_from_slice(&crc.to_le_bytes());
-        b
+        &self.bytes
+    }
+
+    /// The bytes with room for the envelope in front, for who stamps them elsewhere; none where
+    /// there is no envelope.
+    pub fn unstamped(&self) -> Option<&[u8]> {
+        (!self.bare).then_some(&self.bytes)
     }
 
     /// Bytes on the wire.
@@ -105,9 +129,10 @@ pub fn open(bytes: &[u8], run: u32) -> Result<Envelope, EnvelopeError> {
     if head[..4] != MAGIC {
         return Err(EnvelopeError::Foreign);
     }
-    let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let u32_at = |at: usize| u32_at(head, at);
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-    if crc32c::crc32c(&head[..40]) != u32_at(40) || crc32c::crc32c(body) != u32_at(36) {
+    let words = [0, 8, 16, 24, 32].map(u64_at);
+    if checksum::of_words(words) != u32_at(40) || checksum::of_bytes(body) != u32_at(36) {
         return Err(EnvelopeError::Corrupted);
     }
     if u32_at(4) != run {

@@ -1,6 +1,7 @@
 //! The load: when each message is due ([`schedule`]), how to wait for that instant ([`pacer`]),
-//! what is in it ([`message`]), which key it has ([`keys`]).
+//! what is in it ([`message`], [`checksum`]), which key it has ([`keys`]).
 
+pub mod checksum;
 pub mod keys;
 pub mod message;
 pub mod pacer;

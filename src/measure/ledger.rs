@@ -1,18 +1,28 @@
 //! The books: which messages of each producer a consumer has seen, exactly.
 
-/// Numbers of a chunk; one is set aside when all of them were seen.
-const CHUNK: u64 = 1 << 16;
+use std::collections::{HashMap, VecDeque};
+
+use foldhash::fast::RandomState;
+
+/// Numbers of a chunk; one is set aside when all of them were seen. A consumer of a thousand has
+/// one of each of a thousand producers: a large chunk for a few messages of each took gigabytes.
+const CHUNK: u64 = 1 << 12;
 const WORDS: usize = (CHUNK / 64) as usize;
+/// Chunks that room is made for at first.
+const ROOM: u64 = 2;
 
 /// The sequence numbers of one producer that were seen: one bit each, so that duplicates are found
 /// and loss is counted to the message, also where the members of a group share a stream and each
 /// sees only a part of it.
 ///
 /// Where everything arrives, chunks fill up and their bits are used again for the next one: a run
-/// of any length needs the memory of its gaps.
+/// of any length needs the memory of its gaps. What is seen without a gap from the beginning on is
+/// a number.
 #[derive(Debug, Clone, Default)]
 pub struct SequenceSet {
-    chunks: Vec<Chunk>,
+    /// So many chunks from the beginning are full, and not in `chunks`.
+    full: usize,
+    chunks: VecDeque<Chunk>,
     /// Bits of a chunk that is full.
     spare: Option<Box<[u64; WORDS]>>,
 }
@@ -48,13 +58,13 @@ impl Chunk {
 impl SequenceSet {
     /// Room for so many messages without growing, where they come in order.
     pub fn with_capacity(messages: u64) -> Self {
-        Self { chunks: Vec::with_capacity((messages / CHUNK + 1).min(1 << 20) as usize), spare: None }
+        Self { chunks: VecDeque::with_capacity((messages / CHUNK + 1).min(ROOM) as usize), ..Self::default() }
     }
     /// Marks a number; true when it was new.
     #[inline]
     pub fn insert(&mut self, sequence: u64) -> bool {
-        let chunk = (sequence / CHUNK) as usize;
         let (word, bit) = ((sequence % CHUNK / 64) as usize, 1u64 << (sequence % 64));
+        let Some(chunk) = ((sequence / CHUNK) as usize).checked_sub(self.full) else { return false };
         if chunk >= self.chunks.len() {
             self.chunks.resize_with(chunk + 1, Chunk::default);
         }
@@ -65,10 +75,8 @@ impl SequenceSet {
                 }
                 bits[word] |= bit;
                 *missing -= 1;
-                if *missing == 0
-                    && let Chunk::Part { bits, .. } = std::mem::replace(&mut self.chunks[chunk], Chunk::Full)
-                {
-                    self.spare = Some(bits);
+                if *missing == 0 {
+                    self.fill(chunk);
                 }
                 true
             }
@@ -82,43 +90,65 @@ impl SequenceSet {
             }
         }
     }
+    /// Sets the bits of a chunk aside of which all numbers were seen.
+    #[cold]
+    fn fill(&mut self, chunk: usize) {
+        if let Chunk::Part { bits, .. } = std::mem::replace(&mut self.chunks[chunk], Chunk::Full) {
+            self.spare = Some(bits);
+        }
+        self.advance();
+    }
+    fn advance(&mut self) {
+        while matches!(self.chunks.front(), Some(Chunk::Full)) {
+            self.chunks.pop_front();
+            self.full += 1;
+        }
+    }
+    /// Chunks up to the last one that is not empty for sure.
+    fn len(&self) -> usize {
+        self.full + self.chunks.len()
+    }
+    /// The 64 numbers from `64 * at` on.
+    #[inline]
+    fn word(&self, at: usize) -> u64 {
+        match (at / WORDS).checked_sub(self.full) {
+            None => u64::MAX,
+            Some(chunk) => self.chunks.get(chunk).map_or(0, |chunk| chunk.word(at % WORDS)),
+        }
+    }
     /// Whether a number was seen.
     pub fn contains(&self, sequence: u64) -> bool {
-        let word = self.chunks.get((sequence / CHUNK) as usize).map_or(0, |c| c.word((sequence % CHUNK / 64) as usize));
-        word >> (sequence % 64) & 1 == 1
+        self.word((sequence / 64) as usize) >> (sequence % 64) & 1 == 1
     }
     /// Adds what another member of the group saw; returns how many both had.
     pub fn merge(&mut self, other: &Self) -> u64 {
-        if other.chunks.len() > self.chunks.len() {
-            self.chunks.resize_with(other.chunks.len(), Chunk::default);
-        }
-        let mut both = 0;
-        for (mine, theirs) in self.chunks.iter_mut().zip(&other.chunks) {
-            if matches!(theirs, Chunk::Empty) {
-                continue;
-            }
-            let mut union = Box::new([0; WORDS]);
-            for (at, word) in union.iter_mut().enumerate() {
-                let (mine, theirs) = (mine.word(at), theirs.word(at));
+        let mut both = self.full.min(other.full) as u64 * CHUNK;
+        let mut union = Self { full: self.full.min(other.full), ..Self::default() };
+        for chunk in union.full..self.len().max(other.len()) {
+            let (mut bits, mut any) = (Box::new([0; WORDS]), 0);
+            for (at, word) in bits.iter_mut().enumerate() {
+                let (mine, theirs) = (self.word(chunk * WORDS + at), other.word(chunk * WORDS + at));
                 both += u64::from((mine & theirs).count_ones());
                 *word = mine | theirs;
+                any |= *word;
             }
-            *mine = Chunk::of(union);
+            union.chunks.push_back(if any == 0 { Chunk::Empty } else { Chunk::of(bits) });
         }
+        union.advance();
+        *self = union;
         both
     }
     /// One above the highest number that was seen; 0 where none was.
     pub fn end(&self) -> u64 {
-        let last = (0..self.chunks.len() * WORDS).rev().map(|at| (at, self.chunks[at / WORDS].word(at % WORDS)));
+        let last = (self.full * WORDS..self.len() * WORDS).rev().map(|at| (at, self.word(at)));
         last.filter(|(_, word)| *word != 0)
             .map(|(at, word)| at as u64 * 64 + 64 - u64::from(word.leading_zeros()))
             .next()
-            .unwrap_or(0)
+            .unwrap_or(self.full as u64 * CHUNK)
     }
     /// How many numbers of `from..to` were seen here and not there.
     pub fn count_without(&self, other: &Self, from: u64, to: u64) -> u64 {
-        let theirs = |at: usize| other.chunks.get(at / WORDS).map_or(0, |chunk| chunk.word(at % WORDS));
-        self.ones(from, to, |at, mine| mine & !theirs(at))
+        self.ones(from, to, |at, mine| mine & !other.word(at))
     }
     /// How many numbers of `from..to` were seen.
     pub fn count(&self, from: u64, to: u64) -> u64 {
@@ -126,13 +156,13 @@ impl SequenceSet {
     }
     /// The ones of `from..to` in words that are made of ours.
     fn ones(&self, from: u64, to: u64, of: impl Fn(usize, u64) -> u64) -> u64 {
-        let words = (from / 64) as usize..to.div_ceil(64).min(self.chunks.len() as u64 * WORDS as u64) as usize;
+        let words = (from / 64) as usize..to.div_ceil(64).min(self.len() as u64 * WORDS as u64) as usize;
         let one = |at: usize| {
             let start = at as u64 * 64;
             let low = from.saturating_sub(start);
             let high = (to - start).min(64);
             let mask = (u64::MAX << low) & (u64::MAX >> (64 - high));
-            u64::from((of(at, self.chunks[at / WORDS].word(at % WORDS)) & mask).count_ones())
+            u64::from((of(at, self.word(at)) & mask).count_ones())
         };
         words.map(one).sum()
     }
@@ -153,6 +183,37 @@ impl OrderTracker {
         }
         self.next = sequence + 1;
         false
+    }
+}
+
+/// The order on each lane of each producer: a channel, or a key. Where there are more of them than
+/// messages are likely, those that had a message are kept.
+#[derive(Debug, Clone)]
+pub struct LaneOrder {
+    lanes: u64,
+    all: Vec<OrderTracker>,
+    some: HashMap<u64, OrderTracker, RandomState>,
+}
+
+/// With more lanes of all producers than this, only those that had a message are kept.
+const MOST: u64 = 1 << 13;
+
+impl LaneOrder {
+    /// For so many producers with so many lanes each.
+    pub fn new(producers: u64, lanes: u64) -> Self {
+        let count = producers.saturating_mul(lanes);
+        let all = vec![OrderTracker::default(); if count > MOST { 0 } else { count as usize }];
+        Self { lanes, all, some: HashMap::default() }
+    }
+
+    /// Takes a number; true when a later one came before it.
+    #[inline]
+    pub fn late(&mut self, producer: u64, lane: u64, sequence: u64) -> bool {
+        let lane = producer * self.lanes + lane;
+        match self.all.get_mut(lane as usize) {
+            Some(order) => order.late(sequence),
+            None => self.some.entry(lane).or_default().late(sequence),
+        }
     }
 }
 
@@ -196,6 +257,52 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        /// Ranges that fill chunks, and holes in them.
+        #[test]
+        fn whole_chunks_agree_with_a_set(
+            ranges in prop::collection::vec((0..6 * CHUNK, 0..3 * CHUNK), 0..4),
+            others in prop::collection::vec((0..6 * CHUNK, 0..3 * CHUNK), 0..4),
+            whole in 0u64..4, holes in prop::collection::btree_set(0..9 * CHUNK, 0..3),
+            from in 0..9 * CHUNK, len in 0..9 * CHUNK,
+        ) {
+            let all = |ranges: &[(u64, u64)], whole: u64| -> (SequenceSet, BTreeSet<u64>) {
+                let (mut seen, mut set) = (SequenceSet::default(), BTreeSet::new());
+                for (from, len) in [(0, whole * CHUNK)].iter().chain(ranges) {
+                    for n in (*from..from + len).filter(|n| !holes.contains(n)) {
+                        assert_eq!(seen.insert(n), set.insert(n));
+                    }
+                }
+                (seen, set)
+            };
+            let ((mut a, a_set), (b, b_set)) = (all(&ranges, whole), all(&others, 1));
+            let within = |set: &BTreeSet<u64>| set.range(from..from + len).count() as u64;
+            prop_assert_eq!((a.end(), a.count(from, from + len)), (a_set.last().map_or(0, |n| n + 1), within(&a_set)));
+            let without = a_set.difference(&b_set).filter(|n| (from..from + len).contains(*n)).count() as u64;
+            prop_assert_eq!(a.count_without(&b, from, from + len), without);
+            prop_assert_eq!(a.merge(&b), a_set.intersection(&b_set).count() as u64);
+            let union: BTreeSet<u64> = a_set.union(&b_set).copied().collect();
+            prop_assert_eq!((a.count(from, from + len), a.end()), (within(&union), union.last().map_or(0, |n| n + 1)));
+            prop_assert!(!matches!(a.chunks.front(), Some(Chunk::Full)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lanes_agree_with_a_map(
+            lanes in prop_oneof![1u64..20, 10_000u64..1_000_000], seen in prop::collection::vec((0u64..3, any::<u64>(), 0u64..50), 0..200),
+        ) {
+            let (mut order, mut latest) = (LaneOrder::new(3, lanes), std::collections::BTreeMap::new());
+            for (producer, lane, sequence) in seen {
+                let lane = lane % lanes;
+                let before = latest.get(&(producer, lane)).copied();
+                prop_assert_eq!(order.late(producer, lane, sequence), before.is_some_and(|before| sequence <= before));
+                latest.insert((producer, lane), before.map_or(sequence, |before: u64| before.max(sequence)));
+            }
+        }
+    }
+
     #[test]
     fn full_chunks_give_their_bits_back() {
         let mut seen = SequenceSet::default();
@@ -206,7 +313,7 @@ mod tests {
         }
         assert_eq!(seen.count(0, u64::MAX), numbers);
         assert_eq!(seen.count(CHUNK - 1, 2 * CHUNK + 1), CHUNK + 2);
-        assert!(seen.chunks[..5].iter().all(|chunk| matches!(chunk, Chunk::Full)));
+        assert_eq!((seen.full, seen.chunks.len()), (5, 1));
         let mut other = SequenceSet::default();
         assert!((0..CHUNK).all(|n| other.insert(n)));
         assert_eq!(seen.count_without(&other, 0, numbers), numbers - CHUNK);

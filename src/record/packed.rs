@@ -74,8 +74,8 @@ pub struct HistogramStore<K> {
     file: Option<(Arc<File>, u64)>,
 }
 
-/// Bytes of histograms that a [`HistogramStore`] keeps in memory. Most trials need less.
-const BOUND: usize = 8 << 20;
+/// Bytes of histograms that a [`HistogramStore`] keeps in memory: those of a minute or so.
+const BOUND: usize = 1 << 20;
 
 impl<K: Ord + Copy> Default for HistogramStore<K> {
     fn default() -> Self {

@@ -349,7 +349,7 @@ pub struct RunTable {
     /// At most so long may a connection, or the start of a server, take.
     pub connect: Span,
     /// Length of one interval of the time series. Default: a quarter of the shortest burst, 1s at
-    /// most.
+    /// most; without bursts 1s for each 10m of the run.
     pub interval: Option<Span>,
     /// Trials of each case.
     pub trials: u32,

@@ -31,6 +31,8 @@ const MAX_KEYS: u32 = 1_000_000;
 /// Values of one key: the most that a bucket of NATS takes.
 const MAX_HISTORY: u32 = 64;
 const MOST_INTERVALS: u64 = 100_000;
+/// Intervals where nothing needs more.
+const USUAL_INTERVALS: u64 = 600;
 
 /// Whether a name can be part of a file name and of a path with dots.
 fn check_name(path: &str, name: &str) -> Result<(), Problem> {
@@ -141,9 +143,12 @@ pub(super) fn check_whole(file: &ScenarioFile, problems: &mut Problems) -> Vec<f
 /// The phases of a trial.
 pub(super) fn phases(file: &ScenarioFile, problems: &mut Problems) -> Phases {
     let run = &file.run;
-    let shortest = file.workload.iter().filter_map(|w| interval(&w.load)).min().unwrap_or(Span::secs(1));
+    // The result of an hour at 20k/s took 55 MB with intervals of a second.
+    let usual = Span::secs(run.duration.0.div_ceil(USUAL_INTERVALS * Span::secs(1).0).max(1));
+    let shortest = file.workload.iter().filter_map(|w| interval(&w.load)).min();
+    let usual = shortest.map_or(usual, |shortest| shortest.min(Span::secs(1)));
     // A long run with short bursts has no more intervals than can be drawn and kept.
-    let interval = run.interval.unwrap_or(shortest.min(Span::secs(1)).max(Span(run.duration.0 / MOST_INTERVALS)));
+    let interval = run.interval.unwrap_or(usual.max(Span(run.duration.0 / MOST_INTERVALS)));
     let each = [
         ("warmup", run.warmup),
         ("duration", run.duration),

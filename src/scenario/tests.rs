@@ -344,6 +344,14 @@ fn a_rate_is_of_all_producers_or_of_each() {
 }
 
 #[test]
+fn a_long_run_has_no_more_intervals_than_are_looked_at() {
+    for (duration, interval) in [("5s", 1), ("10m", 1), ("601s", 2), ("1h", 6), ("24h", 144)] {
+        let plan = read(GOOD, &set("run.duration", duration)).unwrap().plan;
+        assert_eq!(plan.cases[0].phases.interval, Span::secs(interval), "{duration}");
+    }
+}
+
+#[test]
 fn bursts_are_on_top_of_a_rate_and_several_intervals_long() {
     let of = |burst: &str, o: &Overrides| {
         let load = format!("rate = \"3k/s\"\nburst = {burst}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use super::frames::FrameRing;
 use crate::driver::nats::link::without_secrets;
 use crate::driver::nats::options::ConnectionOptions;
 use crate::driver::{DriverError, Incident, Incidents, Target};
@@ -52,6 +53,9 @@ pub(super) struct WireConnection {
     url: String,
     timeout: Duration,
     incidents: Incidents,
+    /// The control line of the latest message, to its end, the bytes behind it, and where its reply
+    /// subject stands in it: the next one often begins alike.
+    latest: (Vec<u8>, usize, (usize, usize)),
 }
 
 /// What the server sent.
@@ -108,6 +112,7 @@ impl WireConnection {
             url: url.clone(),
             timeout: target.timeout,
             incidents: incidents.clone(),
+            latest: (Vec::new(), 0, (0, 0)),
         };
         let info = tokio::time::timeout(target.timeout, pipe.hello())
             .await
@@ -193,19 +198,27 @@ impl WireConnection {
 
     /// Writes everything that is gathered; counts when the socket does not take it at once.
     pub(super) async fn write(&mut self) -> Result<(), DriverError> {
-        while self.written < self.out.len() {
-            match self.stream.try_write(&self.out[self.written..]) {
-                Ok(n) => self.written += n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.incidents.backpressure();
-                    self.stream.writable().await.map_err(|e| self.lost(e.to_string()))?;
-                }
-                Err(e) => return Err(self.lost(self.server_error(e.to_string()))),
-            }
-        }
+        let pushed = push(&self.stream, &self.incidents, &self.out, &mut self.written).await;
+        pushed.map_err(|e| self.unwritten(&e))?;
         self.out.clear();
         self.written = 0;
         Ok(())
+    }
+
+    /// Writes the frames that were taken, and what is gathered behind them; before them where some
+    /// of that is out already.
+    pub(super) async fn write_frames(&mut self, ring: &mut FrameRing) -> Result<(), DriverError> {
+        if self.written > 0 {
+            self.write().await?;
+        }
+        let (taken, written) = ring.pending();
+        let pushed = push(&self.stream, &self.incidents, taken, written).await;
+        pushed.map_err(|e| self.unwritten(&e))?;
+        if self.out.is_empty() { Ok(()) } else { self.write().await }
+    }
+
+    fn unwritten(&self, error: &std::io::Error) -> DriverError {
+        self.lost(self.server_error(error.to_string()))
     }
 
     /// What the server said before it closed, where it said something.
@@ -253,6 +266,16 @@ impl WireConnection {
     #[inline]
     pub(super) fn next(&mut self) -> Result<ServerFrame, DriverError> {
         let input = &self.input[self.from..self.to];
+        let (same, total, reply) = &self.latest;
+        if !same.is_empty() && input.starts_with(same) {
+            let (after, total) = (self.from + same.len(), *total);
+            if self.to < after + total + 2 {
+                return Ok(ServerFrame::Need(after + total + 2 - self.to));
+            }
+            let reply = (self.from + reply.0, self.from + reply.1);
+            self.from = after + total + 2;
+            return Ok(ServerFrame::Message { payload: (after, after + total), reply, no_responders: false });
+        }
         let Some(end) = memchr::memchr(b'\n', input) else { return Ok(ServerFrame::Need(1)) };
         let line = &input[..end];
         let after = self.from + end + 1;
@@ -269,8 +292,14 @@ impl WireConnection {
                     return Ok(ServerFrame::Need(after + total + 2 - self.to));
                 }
                 let no_responders = headers && self.input[after..after + head].starts_with(b"NATS/1.0 503");
-                let reply = fields.reply(headers).map_or((0, 0), |(from, to)| (self.from + from, self.from + to));
+                let place = fields.reply(headers).unwrap_or((0, 0));
+                let reply = (self.from + place.0, self.from + place.1);
                 let payload = (after + head, after + total);
+                if !headers {
+                    self.latest.0.clear();
+                    self.latest.0.extend_from_slice(&self.input[self.from..after]);
+                    (self.latest.1, self.latest.2) = (total, place);
+                }
                 self.from = after + total + 2;
                 return Ok(ServerFrame::Message { payload, reply, no_responders });
             }
@@ -293,6 +322,22 @@ impl WireConnection {
         }
         Ok(ServerFrame::Other)
     }
+}
+
+/// Writes all of `bytes`, of which `written` are written; counts when the socket does not take it
+/// at once.
+async fn push(stream: &TcpStream, incidents: &Incidents, bytes: &[u8], written: &mut usize) -> std::io::Result<()> {
+    while *written < bytes.len() {
+        match stream.try_write(&bytes[*written..]) {
+            Ok(n) => *written += n,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                incidents.backpressure();
+                stream.writable().await?;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Appends `<size>\r\n<payload>\r\n`.

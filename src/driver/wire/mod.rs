@@ -6,9 +6,10 @@
 //! can saturate a large server from a small machine, and, by running the same scenario with both
 //! clients, see what the library costs.
 //! # Design
-//! Messages are gathered in one buffer and written when it is full or when nothing more is due;
-//! what arrives is parsed where it was read and given to the sink without a copy. Nothing is
-//! allocated for a message.
+//! The messages of a producer stand in memory as they go out, are stamped in place and written from
+//! there, when there are enough of them or when nothing more is due; where that would take too much
+//! room they are gathered in one buffer. What arrives is parsed where it was read and given to the
+//! sink without a copy. Nothing is allocated for a message.
 //! # Rejected
 //! A task for reading and a channel between (as async-nats has): a wake-up and a copy for each
 //! message.
@@ -17,10 +18,12 @@
 //! lost connection ends the trial, as it should where every message is counted.
 
 mod connection;
+mod frames;
 
 use std::collections::BTreeMap;
 
 use connection::{FULL, ServerFrame, WireConnection, append};
+use frames::FrameRing;
 
 use super::nats::core;
 use super::nats::interest::InterestBarrier;
@@ -127,7 +130,8 @@ impl Driver for WireDriver {
             head
         };
         let heads = (0..topology.channels).map(head).collect();
-        Ok(WireProducer { pipe, heads, replies: topology.reply, looked: now() })
+        let room = frames::ALL / topology.producers.max(1) as usize;
+        Ok(WireProducer { pipe, heads, ring: FrameRing::default(), room, replies: topology.reply, looked: now() })
     }
 
     async fn consumer(&self, slot: ClientSlot, _: Start) -> Result<WireConsumer, DriverError> {
@@ -198,6 +202,9 @@ impl Driver for WireDriver {
 pub struct WireProducer {
     pipe: WireConnection,
     heads: Vec<Vec<u8>>,
+    ring: FrameRing,
+    /// Bytes that the ring may take.
+    room: usize,
     replies: bool,
     looked: Nanos,
 }
@@ -215,6 +222,11 @@ impl WireProducer {
         }
         Ok(())
     }
+
+    async fn write(&mut self) -> Result<(), DriverError> {
+        self.look()?;
+        self.pipe.write_frames(&mut self.ring).await
+    }
 }
 
 impl Producer for WireProducer {
@@ -226,19 +238,30 @@ impl Producer for WireProducer {
     async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
         self.pipe.out.extend_from_slice(&self.heads[message.channel as usize]);
         append(&mut self.pipe.out, message.payload);
-        if self.pipe.out.len() >= FULL {
-            self.look()?;
-            self.pipe.write().await?;
-        }
-        Ok(())
+        if self.pipe.out.len() >= FULL { self.write().await } else { Ok(()) }
+    }
+
+    fn keep(&mut self, messages: &[&[u8]]) -> bool {
+        let Some(ring) = FrameRing::of(&self.heads, messages, self.room) else { return false };
+        self.ring = ring;
+        true
+    }
+
+    #[inline]
+    fn kept(&mut self) -> &mut [u8] {
+        self.ring.payload()
+    }
+
+    #[inline]
+    fn send_kept(&mut self) -> bool {
+        self.ring.take()
     }
 
     async fn flush(&mut self) -> Result<(), DriverError> {
-        if self.pipe.out.is_empty() {
+        if self.pipe.out.is_empty() && self.ring.is_empty() {
             return Ok(());
         }
-        self.look()?;
-        self.pipe.write().await
+        self.write().await
     }
 
     async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
@@ -255,7 +278,7 @@ impl Producer for WireProducer {
                 ServerFrame::Other | ServerFrame::Pong => continue,
                 ServerFrame::Need(_) if given => return Ok(()),
                 ServerFrame::Need(n) => {
-                    self.pipe.write().await?;
+                    self.pipe.write_frames(&mut self.ring).await?;
                     self.pipe.fill(n).await?;
                     continue;
                 }
@@ -265,6 +288,7 @@ impl Producer for WireProducer {
     }
 
     async fn close(mut self) -> Result<(), DriverError> {
+        self.write().await?;
         self.pipe.barrier().await
     }
 }

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::{Decodable as _, Encodable as _};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::connection::ShareAccess;
+use super::connection::BrokerAccess;
 use super::records::tests::batch;
 use super::*;
 use crate::driver::MessageSink;
@@ -91,7 +91,7 @@ struct Bench {
 /// A member that reads partition 0 of the broker.
 fn member(address: &str, timeout: Duration) -> Bench {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let access = ShareAccess { url: address.into(), timeout, login: None };
+    let access = BrokerAccess { url: address.into(), timeout, login: None };
     let identity = ShareIdentity {
         access,
         servers: Vec::new(),
