@@ -18,8 +18,8 @@ mod shared;
 pub use faults::FaultOptions;
 pub use nats::users;
 pub use nats::{
-    Auth, Broker, Config, Counters, Credential, LameDuck, PROTOCOL_VERSION, Permissions, SlowConsumer, Subjects,
-    Totals, User,
+    Auth, Broker, Config, Counters, Credential, LameDuck, PROTOCOL_VERSION, Permissions, SlowConsumer, StreamStorage,
+    Subjects, Totals, User,
 };
 pub use shared::error::BrokerError;
 pub use shared::{Shutdown, TlsFiles};

@@ -58,7 +58,9 @@ pub struct Clients {
     usual: Option<Client>,
     /// Used where this option has this value.
     chosen: Vec<(&'static str, &'static str, Client)>,
-    stored: Option<Stored>,
+    /// For workloads whose messages are to be stored: the first one, or that where an option has
+    /// this value.
+    stored: Vec<(Option<(&'static str, &'static str)>, Stored)>,
 }
 
 /// The client for workloads whose messages are to be stored.
@@ -74,7 +76,7 @@ struct Stored {
 impl Clients {
     /// One client for all.
     pub fn of<D: Driver>() -> Self {
-        Self { usual: Some(Client::of::<D>()), chosen: Vec::new(), stored: None }
+        Self { usual: Some(Client::of::<D>()), chosen: Vec::new(), stored: Vec::new() }
     }
 
     /// Another one where the scenario sets `option` to `value`.
@@ -86,19 +88,43 @@ impl Clients {
     /// Another one where messages are to be stored: the system is then started with the option
     /// `flag` set, and this client reads the options in the table `table`.
     pub fn stored<D: Driver>(mut self, flag: &'static str, table: &'static str) -> Self {
-        self.stored = Some(Stored { client: Client::of::<D>(), flag, table });
+        self.stored.insert(0, (None, Stored { client: Client::of::<D>(), flag, table }));
         self
+    }
+
+    /// The same where the scenario sets `option` to `value`.
+    pub fn stored_where<D: Driver>(
+        mut self,
+        (option, value): (&'static str, &'static str),
+        flag: &'static str,
+        table: &'static str,
+    ) -> Self {
+        self.stored.push((Some((option, value)), Stored { client: Client::of::<D>(), flag, table }));
+        self
+    }
+
+    /// The client of these workloads where their messages are to be stored: one of them says so, or
+    /// the option that chooses it does. Requests are answered without.
+    fn store(&self, options: &SystemOptions, workloads: &[Workload]) -> Option<Stored> {
+        let written = |option: &str| options.get(option).and_then(|v| v.as_str());
+        let chosen = |when: &Option<(&str, &str)>| when.is_some_and(|(option, value)| written(option) == Some(value));
+        let durable = workloads.iter().any(|w| w.delivery.durable);
+        match self.stored.iter().find(|(when, _)| chosen(when)) {
+            Some((_, stored)) if durable || !workloads.iter().any(|w| w.topology.reply) => Some(*stored),
+            Some(_) => None,
+            None => self.stored.iter().find(|(when, _)| durable && when.is_none()).map(|(_, stored)| *stored),
+        }
     }
 
     /// Of a type that this build does not have.
     fn none() -> Self {
-        Self { usual: None, chosen: Vec::new(), stored: None }
+        Self { usual: None, chosen: Vec::new(), stored: Vec::new() }
     }
 
     fn options(&self) -> Vec<OptionSet> {
         // All that can be chosen by an option read the same ones.
         let mut all = self.usual.map(|c| (c.options)()).unwrap_or_default();
-        if let Some(stored) = &self.stored {
+        for (_, stored) in &self.stored {
             all.extend((stored.client.options)().into_iter().map(|set| set.within(stored.table)));
         }
         all
@@ -133,6 +159,8 @@ impl Register {
         let router = Clients::of::<NatsDriver>().or::<WireDriver>(wire.0, wire.1);
         #[cfg(feature = "kafka")]
         let router = router.stored::<KafkaDriver>(reference::LOG, "kafka");
+        let streams = (reference::STORED_BY, "streams");
+        let router = router.stored_where::<JetstreamDriver>(streams, reference::STREAMS, "jetstream");
         let it = Self::empty()
             .add(reference::ReferenceType, router)
             .add(nats::NatsType, Clients::of::<NatsDriver>().or::<WireDriver>(wire.0, wire.1))
@@ -236,7 +264,7 @@ impl Register {
         let clients = self.clients.get(spec.driver.as_str());
         let clients = clients.ok_or_else(|| format!("this msgbench has no driver `{}`", spec.driver))?;
         let mut spec = spec.clone();
-        if let Some(stored) = clients.stored.filter(|_| workloads.iter().any(|w| w.delivery.durable)) {
+        if let Some(stored) = clients.store(&spec.options, workloads) {
             spec.options.insert(stored.flag.to_owned(), true.into());
             let own = spec.options.get(stored.table).and_then(|v| v.as_object());
             let options = own.cloned().unwrap_or_default();

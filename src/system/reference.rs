@@ -43,14 +43,22 @@ const FAULT_LOG: &str = "faults.jsonl";
 
 /// The subjects of faults where a scenario says nothing: what the NATS driver publishes on.
 const ALL_PUBLISHED: &str = "mb.*.*.*";
+/// The same of the driver for streams.
+const ALL_STORED: &str = "mbs.>";
 
 /// Those of its log half, which is started where messages are to be stored.
 const LOG_FLAGS: [&str; 6] =
     ["sync", "segment-size", "retention-time", "retention-size", "retention-records", "housekeeping"];
 
+/// What stores messages that are to be stored.
+pub const STORED_BY: &str = "stored-by";
+
 /// Says that messages are to be stored: the broker then serves the Kafka protocol, too, and clients
 /// are sent there.
 pub const LOG: &str = "log";
+
+/// Says that messages are to be stored in streams: the broker then serves JetStream.
+pub const STREAMS: &str = "streams";
 
 /// The options of a launched broker; docs/broker.md says what each may be. The broker checks them
 /// itself.
@@ -85,6 +93,12 @@ struct BrokerFlags {
     housekeeping: Value,
     /// Whether messages are stored. Default: where the workload asks for it.
     log: Value,
+    /// Whether messages are stored in streams. Default: where the workload asks for storage, and
+    /// `stored-by` is "streams".
+    streams: Value,
+    /// What stores messages: "log", the log half, where they are to be stored; or "streams",
+    /// streams of the router, all but requests and answers. Default: "log".
+    stored_by: Value,
     /// The `[faults]` of the scenario; written there.
     faults: Value,
 }
@@ -112,7 +126,7 @@ impl Provider for ReferenceType {
             connects: true,
             by_default: true,
             protocol: Some(NATS),
-            options: vec![OptionSet::of::<BrokerFlags>(|options| Access::of(options).map(drop))],
+            options: vec![OptionSet::of::<BrokerFlags>(check)],
             ..SystemType::new(
                 "reference",
                 "The built-in broker: over the NATS protocol, or, where messages are to be stored, over the Kafka protocol.",
@@ -131,6 +145,14 @@ impl Provider for ReferenceType {
         let access = Access::of(&spec.options).map_err(wrong)?;
         let system = ReferenceSystem::new(&spec.name, program, &spec.options, context);
         Ok(Box::new(ReferenceSystem { access, ..system }))
+    }
+}
+
+fn check(options: &crate::plan::options::SystemOptions) -> Result<(), String> {
+    Access::of(options)?;
+    match options.get(STORED_BY).map(plain).as_deref() {
+        None | Some("log" | "streams") => Ok(()),
+        Some(other) => Err(format!("option `{STORED_BY}`: there is no `{other}`; write \"log\" or \"streams\"")),
     }
 }
 
@@ -170,6 +192,8 @@ pub struct ReferenceSystem {
     faults: Option<serde_json::Value>,
     log_half: bool,
     access: Access,
+    /// How streams are synced, where messages are stored in them.
+    streams: Option<String>,
     context: SystemContext,
     child: Option<Child>,
     /// Where it listens since it was first started: for NATS clients, and for Kafka clients.
@@ -194,7 +218,19 @@ impl ReferenceSystem {
             flags.extend(["--data", "log"].map(str::to_owned));
             flags.extend(LOG_FLAGS.iter().filter_map(flag).flatten());
         }
+        let streams = (options.get(STREAMS) == Some(&true.into()))
+            .then(|| options.get("sync").map_or_else(|| "never".to_owned(), plain));
+        if let Some(sync) = &streams {
+            flags.extend(["--jetstream", "streams", "--jetstream-sync", sync].map(str::to_owned));
+        }
         let mut faults = options.get(FAULTS).cloned();
+        if streams.is_some()
+            && let Some(serde_json::Value::Object(faults)) = &mut faults
+            && faults.get("subjects").and_then(|s| s.as_str()) == Some(ALL_PUBLISHED)
+        {
+            // Those of streams have other names.
+            faults.insert("subjects".to_owned(), ALL_STORED.into());
+        }
         if log_half
             && let Some(serde_json::Value::Object(faults)) = &mut faults
             && faults.get("subjects").and_then(|s| s.as_str()) == Some(ALL_PUBLISHED)
@@ -209,6 +245,7 @@ impl ReferenceSystem {
             faults,
             log_half,
             access: Access::default(),
+            streams,
             context,
             child: None,
             addresses: None,
@@ -332,7 +369,7 @@ impl System for ReferenceSystem {
         }
         let mut url = ready.url;
         let nats = bare(&url);
-        let mut stored = None;
+        let mut stored = self.streams.as_deref().map(durability);
         if self.log_half {
             let Some(kafka) = settings.remove("kafka") else {
                 return Err(self.failed("it does not say where its log half listens".to_owned()));
@@ -476,7 +513,7 @@ exec sleep 60"#;
 
     #[test]
     fn every_flag_is_an_option() {
-        let mut names = [&FLAGS[..], &LOG_FLAGS, &[LOG, FAULTS, "auth", "tls"]].concat();
+        let mut names = [&FLAGS[..], &LOG_FLAGS, &[LOG, FAULTS, STREAMS, STORED_BY, "auth", "tls"]].concat();
         names.sort_unstable();
         assert_eq!(ReferenceType.describe().options[0].names(), names);
     }

@@ -26,6 +26,7 @@ mod router_monitor;
 mod router_process;
 mod router_protocol;
 mod router_python;
+mod router_streams;
 mod router_support;
 mod router_users;
 mod running;

@@ -1,13 +1,13 @@
 //! Fetch sessions (KIP-227): what a client wants of its partitions is kept, so that it says only
-//! what has changed, and is told only of partitions with news.
+//! what has changed, and is told only of partitions that have changed.
 //!
 //! **Meaning.** A session is a list of partitions and what was last told of each. Its epoch counts
 //! the requests: one that is lost or comes twice is noticed. The order of the list is that of
 //! answers; what had records goes to its end, so that a small answer is not always of the same
 //! partitions.
 //!
-//! **Bounds.** So many sessions and partitions in all. A new session takes the place of one that was
-//! not used for [`IDLE`], or of a smaller one as old; where there is none, the client gets no
+//! **Bounds.** So many sessions and partitions in all. A new session takes the place of one that
+//! was not used for [`IDLE`], or of a smaller one as old; where there is none, the client gets no
 //! session and goes on without.
 
 use std::collections::{HashMap, HashSet};
@@ -51,7 +51,7 @@ pub(super) type PartitionPlace = (TopicName, i32);
 
 /// What an answer would say of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PartitionNews {
+pub(super) struct PartitionStatus {
     pub(super) code: i16,
     pub(super) has_records: bool,
     pub(super) end: i64,
@@ -166,8 +166,12 @@ impl FetchSessions {
     }
 
     /// Makes a session of what is being answered; its number, or 0 where there is no room for it.
-    pub(super) fn begin(&self, answered: impl Iterator<Item = (WantedPartition, PartitionNews)>, now: Instant) -> i32 {
-        let parts = answered.map(|(wanted, news)| SessionPartition { wanted, told: news.told() });
+    pub(super) fn begin(
+        &self,
+        answered: impl Iterator<Item = (WantedPartition, PartitionStatus)>,
+        now: Instant,
+    ) -> i32 {
+        let parts = answered.map(|(wanted, status)| SessionPartition { wanted, told: status.told() });
         let session = FetchSession { epoch: after(BEGINS), parts: parts.collect() };
         let size = session.parts.len();
         let mut slots = lock(&self.slots);
@@ -207,32 +211,32 @@ impl FetchSessions {
     ///
     /// # Errors
     /// When a later request has come meanwhile, or the session is no more.
-    pub(super) fn news(&self, (id, epoch): (i32, i32), news: &[PartitionNews]) -> Result<Vec<bool>, i16> {
+    pub(super) fn status(&self, (id, epoch): (i32, i32), status: &[PartitionStatus]) -> Result<Vec<bool>, i16> {
         let slots = lock(&self.slots);
         let shared = slots.get(&id).map(|slot| Arc::clone(&slot.session)).ok_or(code::FETCH_SESSION_ID_NOT_FOUND)?;
         drop(slots);
         let mut session = lock(&shared);
-        if session.epoch != epoch || session.parts.len() != news.len() {
+        if session.epoch != epoch || session.parts.len() != status.len() {
             return Err(code::INVALID_FETCH_SESSION_EPOCH);
         }
-        let told = session.parts.iter_mut().zip(news).map(|(part, news)| {
-            let tell = news.has_records || news.code != code::NONE || part.told != news.told();
-            part.told = news.told();
+        let told = session.parts.iter_mut().zip(status).map(|(part, status)| {
+            let tell = status.has_records || status.code != code::NONE || part.told != status.told();
+            part.told = status.told();
             tell
         });
         let told = told.collect();
-        let mut with_records = news.iter().map(|news| news.has_records);
-        if with_records.any(|with| with) && news.len() > 1 {
+        let mut with_records = status.iter().map(|status| status.has_records);
+        if with_records.any(|with| with) && status.len() > 1 {
             let parts = std::mem::take(&mut session.parts);
             let (served, others): (Vec<_>, Vec<_>) =
-                parts.into_iter().zip(news).partition(|(_, news)| news.has_records);
+                parts.into_iter().zip(status).partition(|(_, status)| status.has_records);
             session.parts = others.into_iter().chain(served).map(|(part, _)| part).collect();
         }
         Ok(told)
     }
 }
 
-impl PartitionNews {
+impl PartitionStatus {
     /// What is remembered of it; an error is told until it is over, and then the partition once.
     fn told(&self) -> Option<(i64, i64)> {
         (self.code == code::NONE).then_some((self.end, self.start))
@@ -270,7 +274,7 @@ mod tests {
         WantedPartition { topic, index, offset, max: 100, leader_epoch: -1 }
     }
 
-    const QUIET: PartitionNews = PartitionNews { code: 0, has_records: false, end: 0, start: 0 };
+    const QUIET: PartitionStatus = PartitionStatus { code: 0, has_records: false, end: 0, start: 0 };
 
     fn begin(sessions: &FetchSessions, size: i32, now: Instant) -> i32 {
         sessions.begin((0..size).map(|index| (wanted(index, 0), QUIET)), now)
@@ -317,8 +321,8 @@ mod tests {
         assert_eq!(take(1).unwrap().0, SessionRole::GoesOn { id, epoch: 2 });
         assert_eq!(take(1).unwrap_err(), code::INVALID_FETCH_SESSION_EPOCH);
         assert_eq!(take(2).unwrap().0, SessionRole::GoesOn { id, epoch: 3 });
-        assert_eq!(sessions.news((id, 2), &[QUIET; 2]), Err(code::INVALID_FETCH_SESSION_EPOCH));
-        assert_eq!(sessions.news((id, 3), &[QUIET; 2]), Ok(vec![false; 2]));
+        assert_eq!(sessions.status((id, 2), &[QUIET; 2]), Err(code::INVALID_FETCH_SESSION_EPOCH));
+        assert_eq!(sessions.status((id, 3), &[QUIET; 2]), Ok(vec![false; 2]));
         assert_eq!(sessions.take((id, 0), Vec::new(), &none, now).unwrap().0, SessionRole::Begins);
         assert_eq!(take(3).unwrap_err(), code::FETCH_SESSION_ID_NOT_FOUND);
         let forgotten = [wanted(0, 0).place(), wanted(1, 0).place()].into();
@@ -336,8 +340,8 @@ mod tests {
             all.iter().map(|part| part.index).collect::<Vec<_>>()
         };
         assert_eq!(order(1), [0, 1, 2, 3]);
-        let records = PartitionNews { has_records: true, ..QUIET };
-        assert_eq!(sessions.news((id, 2), &[records, QUIET, records, QUIET]), Ok(vec![true, false, true, false]));
+        let records = PartitionStatus { has_records: true, ..QUIET };
+        assert_eq!(sessions.status((id, 2), &[records, QUIET, records, QUIET]), Ok(vec![true, false, true, false]));
         assert_eq!(order(2), [1, 3, 0, 2]);
     }
 
@@ -353,11 +357,11 @@ mod tests {
         ) {
             let (sessions, now) = (FetchSessions::default(), Instant::now());
             let (mut at, mut expected) = ((0, BEGINS), HashMap::new());
-            let mut known: HashMap<i32, PartitionNews> = HashMap::new();
+            let mut known: HashMap<i32, PartitionStatus> = HashMap::new();
             for (changes, forgotten, states) in steps {
-                let news = |index: i32| {
+                let status = |index: i32| {
                     let (code, has_records, end, start) = states[index as usize];
-                    PartitionNews { code, has_records: has_records && code == 0, end, start }
+                    PartitionStatus { code, has_records: has_records && code == 0, end, start }
                 };
                 if at.1 == BEGINS {
                     expected.clear();
@@ -372,25 +376,25 @@ mod tests {
                 let (role, all) = sessions.take(at, changes, &forget, now).unwrap();
                 let offsets: HashMap<i32, i64> = all.iter().map(|part| (part.index, part.offset)).collect();
                 prop_assert_eq!(&offsets, &expected);
-                let now_is: Vec<_> = all.iter().map(|part| news(part.index)).collect();
+                let now_is: Vec<_> = all.iter().map(|part| status(part.index)).collect();
                 match role {
                     SessionRole::Begins => {
-                        known.extend(all.iter().map(|part| (part.index, news(part.index))));
+                        known.extend(all.iter().map(|part| (part.index, status(part.index))));
                         let id = sessions.begin(all.into_iter().zip(now_is), now);
                         at = (id, if id == 0 { BEGINS } else { 1 });
                     }
                     SessionRole::GoesOn { id, epoch } => {
-                        let told = sessions.news((id, epoch), &now_is).unwrap();
+                        let told = sessions.status((id, epoch), &now_is).unwrap();
                         let told = all.iter().zip(told).filter(|(_, tell)| *tell);
-                        known.extend(told.map(|(part, _)| (part.index, news(part.index))));
+                        known.extend(told.map(|(part, _)| (part.index, status(part.index))));
                         at = (id, epoch);
                     }
                     SessionRole::Alone => at = (0, BEGINS),
                 }
                 for index in expected.keys() {
-                    let (told, is) = (known[index], news(*index));
+                    let (told, is) = (known[index], status(*index));
                     // Records are told when they are there, and not afterwards.
-                    prop_assert_eq!(PartitionNews { has_records: is.has_records, ..told }, is);
+                    prop_assert_eq!(PartitionStatus { has_records: is.has_records, ..told }, is);
                     prop_assert!(!is.has_records || told.has_records);
                 }
             }

@@ -1,12 +1,14 @@
 //! What a broker can be told. Every default is nats-server's unless its docstring says otherwise.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::users::User;
 use crate::broker::faults::FaultOptions;
+use crate::broker::log::SyncPolicy;
 use crate::broker::shared::TlsFiles;
 
 /// Everything a [`Broker`](super::Broker) is bound with.
@@ -58,6 +60,17 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How it misbehaves on purpose; the default is not at all.
     pub fault_options: FaultOptions,
+    /// Where streams of JetStream are kept, if they are served.
+    pub jetstream: Option<StreamStorage>,
+}
+
+/// Where streams are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamStorage {
+    /// Made if it is not there.
+    pub dir: PathBuf,
+    /// When messages are made to survive a loss of power.
+    pub sync: SyncPolicy,
 }
 
 impl Default for Config {
@@ -85,6 +98,7 @@ impl Default for Config {
             lame_duck: LameDuck::default(),
             drain_timeout: Duration::from_secs(5),
             fault_options: FaultOptions::default(),
+            jetstream: None,
         }
     }
 }

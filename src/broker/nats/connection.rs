@@ -264,11 +264,10 @@ impl ConnectionReader {
         Counters::add(&self.hub.counters.stalls, 1);
         let start = Instant::now();
         for outlet in pressed {
-            let left = limit.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                break;
+            let left = if outlet.is_waited_for() { Duration::MAX } else { limit.saturating_sub(start.elapsed()) };
+            if !left.is_zero() {
+                outlet.room(left).await;
             }
-            outlet.room(left).await;
         }
     }
 

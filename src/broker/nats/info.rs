@@ -22,6 +22,8 @@ pub(super) struct ServerInfo {
     pub port: u16,
     headers: bool,
     #[serde(skip_serializing_if = "is_false")]
+    jetstream: bool,
+    #[serde(skip_serializing_if = "is_false")]
     pub auth_required: bool,
     #[serde(skip_serializing_if = "is_false")]
     tls_required: bool,
@@ -53,6 +55,7 @@ impl ServerInfo {
             host: address.ip().to_string(),
             port: address.port(),
             headers: true,
+            jetstream: config.jetstream.is_some(),
             auth_required: requires_credentials(&config.auth),
             tls_required: config.tls.is_some() && !config.tls_optional,
             tls_available: config.tls.is_some() && config.tls_optional,

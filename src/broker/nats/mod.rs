@@ -1,7 +1,7 @@
 //! The router: a single node that speaks the NATS client protocol to ordinary clients.
 //!
-//! **Scope.** No cluster, no JetStream, no accounts: who needs those points the same scenario at
-//! NATS. It knows nothing of benchmarks.
+//! **Scope.** No cluster, no accounts, and of JetStream what `jetstream` says: who needs more
+//! points the same scenario at NATS. It knows nothing of benchmarks.
 //!
 //! **Design.** One reader task per connection parses in place ([`parse`]), routes through what it
 //! remembers of the subscription index (`router`, `index`), gathers a whole read batch per target
@@ -27,6 +27,7 @@ mod frames;
 mod hub;
 mod index;
 mod info;
+mod jetstream;
 mod listen;
 mod monitor;
 mod outlet;
@@ -43,7 +44,7 @@ pub mod users;
 mod websocket;
 mod writer;
 
-pub use config::{Auth, Config, LameDuck, SlowConsumer};
+pub use config::{Auth, Config, LameDuck, SlowConsumer, StreamStorage};
 pub use counters::{Counters, Totals};
 pub use info::PROTOCOL_VERSION;
 pub use server::Broker;

@@ -374,6 +374,11 @@ impl Outlet {
         }
     }
 
+    /// Whether publishers wait for it, however long that takes.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.rules.policy == SlowConsumer::Block
+    }
+
     /// Waits until a publisher may go on, at most `limit`.
     pub(super) async fn room(&self, limit: Duration) {
         self.wait(limit, |outlet| outlet.pending() <= outlet.rules.high_water()).await;

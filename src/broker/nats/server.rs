@@ -9,16 +9,18 @@ use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::config::Config;
+use super::config::{Config, StreamStorage};
 use super::connection;
 use super::counters::Counters;
 use super::faults;
 use super::faults::FaultPath;
 use super::hub::{NatsHub, Phase};
 use super::info::ServerInfo;
+use super::jetstream::JetStream;
 use super::outlet::OutletLimits;
 use super::pool::BufferPool;
 use super::{auth, listen, monitor, websocket};
+use crate::broker::log::LogOptions;
 use crate::broker::shared::error::BrokerError;
 use crate::broker::shared::{Shutdown, tls};
 
@@ -32,6 +34,8 @@ pub struct Broker {
     websocket: Option<(TcpListener, SocketAddr)>,
     /// Where faults are changed while it runs.
     control: Option<(TcpListener, SocketAddr)>,
+    /// Streams, where they are served.
+    jetstream: Option<JetStream>,
 }
 
 impl Broker {
@@ -45,6 +49,10 @@ impl Broker {
         check(&config)?;
         auth::check(&config)?;
         let fault_path = FaultPath::new(&config.fault_options)?.map(Arc::new);
+        let jetstream = match &config.jetstream {
+            Some(storage) => Some(open_streams(storage).await?),
+            None => None,
+        };
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for address in std::iter::once(&config.listen).chain(&config.listen_too) {
@@ -73,7 +81,7 @@ impl Broker {
         });
         let info = ServerInfo::new(&config, server_id(), addresses[0]);
         let hub = Arc::new(NatsHub::new(config, rules, info, acceptor, fault_path));
-        Ok(Self { hub, listeners, addresses, monitor, websocket, control })
+        Ok(Self { hub, listeners, addresses, monitor, websocket, control, jetstream })
     }
 
     /// The address listened on, with the port that port 0 became.
@@ -117,7 +125,7 @@ impl Broker {
     /// # Errors
     /// When the operating system refuses to accept for a reason that will not pass.
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) -> Result<(), BrokerError> {
-        let Self { hub, listeners, monitor, websocket, control, .. } = self;
+        let Self { hub, listeners, monitor, websocket, control, jetstream, .. } = self;
         // Connections are tasks of their own; this ends them even if this future is dropped.
         let closing = CloseOnDrop(Arc::clone(&hub));
         tokio::pin!(shutdown);
@@ -134,6 +142,7 @@ impl Broker {
         if let Some((listener, _)) = websocket {
             controlled.spawn(websocket::serve(Arc::clone(&hub), listener));
         }
+        let streams = jetstream.map(|streams| tokio::spawn(streams.serve(Arc::clone(&hub))));
         let how = loop {
             tokio::select! {
                 how = &mut shutdown => break how,
@@ -169,6 +178,10 @@ impl Broker {
         if let Some(end) = misbehaving {
             // Its log is whole then.
             let _ = timeout(Duration::from_secs(1), end).await;
+        }
+        if let Some(streams) = streams {
+            // What it has taken is written down then.
+            let _ = timeout(Duration::from_secs(10), streams).await;
         }
         // The readers see their sockets close; the bound is for a runtime that is itself being
         // stopped.
@@ -241,6 +254,16 @@ async fn lame_duck(hub: &NatsHub) {
         member.outlet.close();
         sleep(pause).await;
     }
+}
+
+/// Opens the streams that are kept there.
+async fn open_streams(storage: &StreamStorage) -> Result<JetStream, BrokerError> {
+    let mut options = LogOptions::new(&storage.dir);
+    options.sync = storage.sync;
+    options.defaults.retention_ms = None;
+    let opened = tokio::task::spawn_blocking(|| JetStream::open(options)).await;
+    let failed = |words: String| BrokerError::System { what: "open the streams", source: std::io::Error::other(words) };
+    opened.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
 }
 
 fn check(config: &Config) -> Result<(), BrokerError> {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::kafka;
-use crate::broker::{Auth, BrokerError, Config, FaultOptions, LameDuck, SlowConsumer, TlsFiles, User, users};
+use crate::broker::{
+    Auth, BrokerError, Config, FaultOptions, LameDuck, SlowConsumer, StreamStorage, TlsFiles, User, users,
+};
 use crate::faults::Faults;
 use crate::units::{Bytes, Span};
 
@@ -144,6 +146,15 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     pub drain_timeout: Span,
 
+    /// Serve streams of JetStream too, as far as docs/broker.md says, and keep them in this
+    /// directory.
+    #[arg(long, value_name = "DIR")]
+    pub jetstream: Option<PathBuf>,
+
+    /// When messages of streams are made to survive a loss of power, as --sync says it of the log.
+    #[arg(long, value_name = "POLICY", default_value = "never", requires = "jetstream")]
+    pub jetstream_sync: kafka::SyncArg,
+
     /// Threads that serve; the default is one per core, at most four.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
@@ -270,6 +281,7 @@ impl BrokerArgs {
             lame_duck: LameDuck { grace: self.lame_duck_grace.duration(), spread: self.lame_duck_spread.duration() },
             drain_timeout: self.drain_timeout.duration(),
             fault_options: self.fault_options()?,
+            jetstream: self.jetstream.clone().map(|dir| StreamStorage { dir, sync: self.jetstream_sync.0 }),
         })
     }
 }

@@ -120,7 +120,7 @@ impl FromStr for SyncArg {
 }
 
 /// The policy as it is typed.
-fn typed(policy: SyncPolicy) -> String {
+pub(super) fn typed(policy: SyncPolicy) -> String {
     match policy {
         SyncPolicy::Never => "never".to_owned(),
         SyncPolicy::Interval(every) => Span(super::nanos(every)).to_string(),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use super::args::{BrokerArgs, LineFormat};
-use super::{BrokerParts, BrokerTotals, nanos};
+use super::{BrokerParts, BrokerTotals, kafka, nanos};
 use crate::broker::{Auth, Broker};
 
 /// What the caller reads when clients may connect.
@@ -56,6 +56,11 @@ pub(super) fn ready(args: &BrokerArgs, parts: &BrokerParts, workers: usize, file
     }
     if let Some(at) = parts.router.as_ref().and_then(Broker::websocket_addr) {
         policy["websocket"] = format!("{}://{at}", if config.tls.is_some() { "wss" } else { "ws" }).into();
+    }
+    if let Some(storage) = parts.router.as_ref().and_then(|broker| broker.config().jetstream.as_ref()) {
+        policy["storage"] = "streams".into();
+        policy["streams"] = storage.dir.display().to_string().into();
+        policy["sync"] = kafka::typed(args.jetstream_sync.0).into();
     }
     if let Some(monitor) = monitor {
         policy["monitor"] = monitor.into();

@@ -293,8 +293,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Whatever is committed, deleted and left open in whichever order: what the broker knows is
-        /// what it would read back.
+        /// Whatever is committed, deleted and left open in whichever order: what the broker knows
+        /// is what it would read back.
         #[test]
         fn what_is_known_is_what_would_be_read_back(
             steps in proptest::collection::vec((0u8..5, 0i64..3, 0i32..2), 1..40),

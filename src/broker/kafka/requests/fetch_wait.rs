@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::blocking::run_blocking;
 use super::super::code;
-use super::super::fetch_sessions::{FetchSessions, PartitionNews, SessionRole, WantedPartition};
+use super::super::fetch_sessions::{FetchSessions, PartitionStatus, SessionRole, WantedPartition};
 use super::super::names::LEADER_EPOCH;
 use super::super::reply::{Reply, finish};
 use crate::broker::log::{AbortedTransaction, Partition, SegmentSlice, StableRead, WakeSignal};
@@ -82,9 +82,9 @@ impl PartitionFetch {
         }
     }
 
-    fn news(&self) -> PartitionNews {
+    fn status(&self) -> PartitionStatus {
         let FetchedRange { code, start, end, slice, .. } = &self.found;
-        PartitionNews { code: *code, has_records: slice.is_some(), end: *end, start: *start }
+        PartitionStatus { code: *code, has_records: slice.is_some(), end: *end, start: *start }
     }
 }
 
@@ -116,12 +116,12 @@ impl FetchWait {
         let session = match self.role {
             SessionRole::Alone => 0,
             SessionRole::Begins => {
-                let answered = self.parts.iter().map(|part| (part.wanted.clone(), part.news()));
+                let answered = self.parts.iter().map(|part| (part.wanted.clone(), part.status()));
                 self.sessions.begin(answered, std::time::Instant::now())
             }
             SessionRole::GoesOn { id, epoch } => {
-                let news: Vec<PartitionNews> = self.parts.iter().map(PartitionFetch::news).collect();
-                match self.sessions.news((id, epoch), &news) {
+                let status: Vec<PartitionStatus> = self.parts.iter().map(PartitionFetch::status).collect();
+                match self.sessions.status((id, epoch), &status) {
                     Ok(told) => {
                         let mut told = told.into_iter();
                         self.parts.retain(|_| told.next().unwrap_or(true));

@@ -8,8 +8,8 @@
 //! compacted topic ([`store`]) before it is answered, as the sync policy says. (2) The end is
 //! decided by one such record (`Prepare`); only when that is synced, where the policy syncs first,
 //! a batch that says how it ended goes into every partition; and only when these are synced, too, a
-//! record that all of it is done. A start after a crash goes on with what was decided. (3) Without a
-//! wait for a sync all of this is done in the request; otherwise by the one task that also aborts
+//! record that all of it is done. A start after a crash goes on with what was decided. (3) Without
+//! a wait for a sync all of this is done in the request; otherwise by the one task that also aborts
 //! what has taken too long.
 //! (4) A producer is fenced by its epoch: the coordinator and every partition refuse an older one.
 //! (5) What a partition has open and no id knows (a loss of power under a policy that may lose) is

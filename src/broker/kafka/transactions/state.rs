@@ -208,8 +208,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Only who has the present epoch, or the one before, begins anew as the same producer, also
-        /// where the epochs are used up.
+        /// Only who has the present epoch, or the one before, begins anew as the same producer,
+        /// also where the epochs are used up.
         #[test]
         fn an_older_epoch_never_begins_anew(
             epoch in prop_oneof![0i16..5, i16::MAX - 4..i16::MAX], has_last: bool, known in 0i16..=i16::MAX, near in 0i16..4,

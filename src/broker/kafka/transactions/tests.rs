@@ -14,13 +14,13 @@ use crate::broker::log::{BatchDecision, BatchFormat as _, Disk, LogOptions, Sync
 
 /// A disk on which files of one topic cannot be synced for a while.
 #[derive(Default)]
-struct FailingDisk {
+struct FailingTopicDisk {
     fails: AtomicBool,
     /// A part of the path of these files.
     topic: &'static str,
 }
 
-impl Disk for FailingDisk {
+impl Disk for FailingTopicDisk {
     fn write(&self, file: &File, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         SystemDisk.write(file, parts, position)
     }
@@ -33,13 +33,13 @@ impl Disk for FailingDisk {
     }
 }
 
-struct Bench {
+struct CoordinatorBench {
     log: Arc<Log>,
     coordinator: Arc<TransactionCoordinator>,
     wake: Arc<WakeSignal>,
 }
 
-fn open(dir: &Path, disk: Arc<dyn Disk>) -> Bench {
+fn open(dir: &Path, disk: Arc<dyn Disk>) -> CoordinatorBench {
     let mut options = LogOptions::new(dir);
     (options.sync, options.disk, options.prewrite) = (SyncPolicy::Group, disk, false);
     let log = Log::open(options, Arc::new(RecordBatches)).unwrap().0;
@@ -48,10 +48,10 @@ fn open(dir: &Path, disk: Arc<dyn Disk>) -> Bench {
     }
     let groups = Coordinator::open(Arc::clone(&log), &KafkaConfig::new(dir), Arc::default()).unwrap();
     let coordinator = TransactionCoordinator::open(Arc::clone(&log), groups).unwrap();
-    Bench { log, coordinator, wake: WakeSignal::new() }
+    CoordinatorBench { log, coordinator, wake: WakeSignal::new() }
 }
 
-impl Bench {
+impl CoordinatorBench {
     /// Waits while the coordinator works.
     fn until(&self, what: &str, come_true: impl Fn(&Self) -> bool) {
         self.wait(what, |bench| {
@@ -117,7 +117,7 @@ impl Bench {
 #[test]
 fn an_end_that_a_failed_sync_has_taken_is_written_again() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(FailingDisk { topic: "/out/", ..FailingDisk::default() });
+    let disk = Arc::new(FailingTopicDisk { topic: "/out/", ..FailingTopicDisk::default() });
     let bench = open(dir.path(), disk.clone());
     let producer = bench.begin();
     disk.fails.store(true, Ordering::Release);
@@ -135,7 +135,7 @@ fn an_end_that_a_failed_sync_has_taken_is_written_again() {
 #[test]
 fn a_loss_of_power_between_decision_and_ends_keeps_the_decision() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(FailingDisk { topic: "/out/", ..FailingDisk::default() });
+    let disk = Arc::new(FailingTopicDisk { topic: "/out/", ..FailingTopicDisk::default() });
     let bench = open(dir.path(), disk.clone());
     let producer = bench.begin();
     let synced = bench.out().next_offset();
@@ -157,7 +157,7 @@ fn a_loss_of_power_between_decision_and_ends_keeps_the_decision() {
 #[test]
 fn partitions_are_not_said_to_be_added_before_that_is_synced() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(FailingDisk { topic: "__transaction_state", ..FailingDisk::default() });
+    let disk = Arc::new(FailingTopicDisk { topic: "__transaction_state", ..FailingTopicDisk::default() });
     let bench = open(dir.path(), disk.clone());
     let (producer, ticket) = bench.coordinator.init("id", 60_000, None).unwrap();
     assert!(bench.synced(ticket));

@@ -67,8 +67,8 @@ impl Partition {
         self.append_admitted(&batches)
     }
 
-    /// The same with what [`next_offset`](Self::next_offset) was when each batch was admitted to the
-    /// transaction of its producer: it is refused when that has ended since.
+    /// The same with what [`next_offset`](Self::next_offset) was when each batch was admitted to
+    /// the transaction of its producer: it is refused when that has ended since.
     pub fn append_admitted(self: &Arc<Self>, batches: &[(&[u8], Option<u64>)]) -> Vec<AppendResult> {
         let settings = Arc::clone(&lock(&self.settings));
         let mut outcomes = Vec::with_capacity(batches.len());

@@ -82,14 +82,14 @@ fn lost_session() -> ShareFetchResponse {
     ShareFetchResponse::default().with_error_code(122)
 }
 
-struct Bench {
+struct MemberBench {
     runtime: tokio::runtime::Runtime,
     consumer: ShareConsumer,
     _layout: watch::Sender<ShareLayout>,
 }
 
 /// A member that reads partition 0 of the broker.
-fn member(address: &str, timeout: Duration) -> Bench {
+fn member(address: &str, timeout: Duration) -> MemberBench {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let access = BrokerAccess { url: address.into(), timeout, login: None };
     let identity = ShareIdentity {
@@ -118,7 +118,7 @@ fn member(address: &str, timeout: Duration) -> Bench {
             silent: true,
         }
     });
-    Bench { runtime, consumer, _layout: layout }
+    MemberBench { runtime, consumer, _layout: layout }
 }
 
 /// Holds everything.
@@ -132,7 +132,7 @@ impl MessageSink for Holder {
     fn dead_letter(&mut self, _: Incoming<'_>) {}
 }
 
-impl Bench {
+impl MemberBench {
     /// Receives until `enough` messages came, or for a moment.
     fn receive(&mut self, holder: &mut Holder, enough: usize) {
         let end = Instant::now() + LONG;
