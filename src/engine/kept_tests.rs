@@ -36,13 +36,13 @@ fn sent(messages: u64) -> Sent {
 }
 
 /// A log in segments of so many messages, as a broker keeps it at one instant.
-struct Log {
+struct KeptLog {
     messages: u64,
     segment: u64,
     now: Nanos,
 }
 
-impl Log {
+impl KeptLog {
     fn segments(&self) -> Vec<std::ops::Range<u64>> {
         let starts = (0..self.messages).step_by(self.segment.max(1) as usize);
         starts.map(|from| from..(from + self.segment).min(self.messages)).collect()
@@ -78,7 +78,7 @@ impl Log {
 fn judge(keep: Keep, segment: u64, messages: u64, there: &[u64], now: Nanos) -> (Kept, bool) {
     let keys = if keep.per_key.is_some() { Keys::Uniform(KEYS) } else { Keys::None };
     let (workload, sent) = (workload(keys), sent(messages));
-    let stored = Stored {
+    let stored = StoredWorkload {
         workload: &workload,
         keep,
         // A segment of one message is a system without segments.
@@ -112,7 +112,7 @@ proptest! {
     fn what_keeps_the_promise_is_said_to(keep in any_keep(), segment in 1u64..40, messages in 1u64..400, later in 0u64..20) {
         // Where messages go one by one a newer value replaces an older one at once.
         let segment = if keep.per_key.is_some() { segment.max(2) } else { segment };
-        let log = Log { messages, segment, now: (messages + later) * MILLISECOND };
+        let log = KeptLog { messages, segment, now: (messages + later) * MILLISECOND };
         let (kept, settled) = judge(keep, segment, messages, &log.kept(keep, key), log.now);
         prop_assert_eq!((kept.missing, kept.reordered, kept.duplicated), (0, 0, 0), "{:?}", keep);
         prop_assert!(settled, "{keep:?}: {kept:?}");
@@ -120,7 +120,7 @@ proptest! {
 
     #[test]
     fn a_message_that_had_to_be_there_is_missed(keep in any_keep(), which in any::<prop::sample::Index>()) {
-        let log = Log { messages: 300, segment: 10, now: 300 * MILLISECOND };
+        let log = KeptLog { messages: 300, segment: 10, now: 300 * MILLISECOND };
         let mut there = log.kept(keep, key);
         // Of the newest, which every limit here keeps: but the last value of its key.
         let newest = there.len() - 8..there.len();
@@ -134,7 +134,7 @@ proptest! {
 
     #[test]
     fn who_keeps_less_than_promised_is_seen(keep in any_keep(), segment in 1u64..20) {
-        let log = Log { messages: 1000, segment, now: 1000 * MILLISECOND };
+        let log = KeptLog { messages: 1000, segment, now: 1000 * MILLISECOND };
         let less = Keep {
             age: keep.age.map(|age| Span(age.0 / 4)),
             bytes: keep.bytes.map(|bytes| Bytes(bytes.0 / 4)),
