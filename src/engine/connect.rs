@@ -8,8 +8,8 @@
 //! # Design
 //! A client is begun when its message is due, whatever became of those before. Its message is
 //! answered when it was received: so the ledger, the latency from the due instant, and all checks
-//! are those of requests. The steps between are recorded beside. A client that fails is a refused
-//! message, and the first words of the server are noted.
+//! are those of requests. The steps between are recorded beside. A client that fails has lost its
+//! message, which counts as refused beside, and the first words of the server are noted.
 //!
 //! All clients of a producer are polled where the producer is, so that no message crosses a thread.
 //! More than [`MOST`] at once are not begun: what is due then waits, and shows as lag.

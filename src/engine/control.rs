@@ -30,6 +30,9 @@ const QUIET: Nanos = 500_000_000;
 /// twice as long.
 const QUIET_NETWORK: Nanos = 10_000_000_000;
 
+/// What one of thousands of connections may take, which are opened one after another.
+const EACH_IDLE: Nanos = 10_000_000;
+
 /// Where the members of a group share a stream, a message that two of them got counts as two
 /// arrivals: then everything is here only when nothing more has come for so long.
 const SETTLE: Nanos = 100_000_000;
@@ -61,7 +64,8 @@ impl TrialControl<'_> {
     ) {
         let case = self.setup.case;
         let phases = case.phases;
-        let bound = || now() + 2 * phases.connect.0 + 1_000_000_000;
+        let idle: u64 = case.workloads.iter().map(|w| u64::from(w.idle_connections)).sum();
+        let bound = || now() + 2 * phases.connect.0 + 1_000_000_000 + idle * EACH_IDLE;
         let (ready_in, ready) = channel();
         let loaders = threads.loaders(scope, &ready_in);
         // A backlog takes as long as it takes while it gets on: its threads bound each wait
@@ -70,15 +74,10 @@ impl TrialControl<'_> {
             return;
         }
         let mut handles = if D::DELIVERS { threads.consumers(scope, &ready_in) } else { Vec::new() };
+        handles.extend(threads.idle(scope, &ready_in));
         if !self.gathered("connect", &ready, handles.len(), bound(), system, raw) {
             return;
         }
-        let idle = threads.idle(scope, &ready_in);
-        // Thousands of connections take as long as they take; each is bounded by itself.
-        if !self.gathered("connect", &ready, idle.len(), Nanos::MAX, system, raw) {
-            return;
-        }
-        handles.extend(idle);
         let publishers = threads.publishers(scope, &ready_in);
         if !self.gathered("connect", &ready, publishers.len(), bound(), system, raw) {
             return;

@@ -34,6 +34,7 @@ mod reference;
 mod resolve;
 mod reword;
 mod search;
+mod service;
 mod shape;
 mod suits;
 pub mod summary;

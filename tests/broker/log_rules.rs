@@ -81,12 +81,22 @@ pub fn settled(client: &mut Client, topic: &str) {
         let one = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
         let request = MetadataRequest::default().with_topics(Some(vec![one])).with_allow_auto_topic_creation(false);
         let answer = client.call(&request, 9);
-        if answer.topics[0].error_code == 0 && answer.topics[0].partitions[0].leader_id.0 >= 0 {
+        let led = answer.topics[0].error_code == 0 && answer.topics[0].partitions[0].leader_id.0 >= 0;
+        // A Kafka names the leader of a new partition before that leads.
+        if led && leads(client, topic) {
             return;
         }
         thread::sleep(Duration::from_millis(50));
     }
     panic!("{topic} has no leader");
+}
+
+/// Whether the broker answers for the first partition of a topic.
+fn leads(client: &mut Client, topic: &str) -> bool {
+    let part = list_offsets_request::ListOffsetsPartition::default().with_timestamp(-1);
+    let of = list_offsets_request::ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![part]);
+    let request = ListOffsetsRequest::default().with_topics(vec![of]).with_replica_id(BrokerId(-1));
+    client.call(&request, 5).topics[0].partitions[0].error_code == 0
 }
 
 fn join(client: &mut Client, group: &str, session: i32) -> i16 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::frames::FrameRing;
+use super::frames::{FULL, FrameRing};
 use crate::driver::nats::link::without_secrets;
 use crate::driver::nats::options::ConnectionOptions;
 use crate::driver::{DriverError, Incident, Incidents, Target};
@@ -13,8 +13,6 @@ use crate::plan::address::NATS;
 use crate::plan::{Address, Server};
 use crate::units::{Nanos, now};
 
-/// What is gathered is written at this size.
-pub(super) const FULL: usize = 64 * 1024;
 /// Read at a time, and at least what the largest message needs.
 const ROOM: usize = 256 * 1024;
 
@@ -338,26 +336,6 @@ async fn push(stream: &TcpStream, incidents: &Incidents, bytes: &[u8], written: 
         }
     }
     Ok(())
-}
-
-/// Appends `<size>\r\n<payload>\r\n`.
-#[inline]
-pub(super) fn append(out: &mut Vec<u8>, payload: &[u8]) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut n = payload.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(payload);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// The blank-separated fields of a control line, as places in it; at most six.

@@ -8,7 +8,8 @@
 //! A frame is not touched between its [`FrameRing::take`] and the end of the writing of its bytes:
 //! when the ring comes to its end, everything is written before it begins again.
 
-use super::connection::{FULL, append};
+/// What is gathered is written at this size.
+pub(super) const FULL: usize = 64 * 1024;
 
 /// The rings of all producers of a workload take about so many bytes, unless twice the messages
 /// themselves take more.
@@ -93,6 +94,26 @@ impl FrameRing {
 
 fn greatest_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { greatest_divisor(b, a % b) }
+}
+
+/// Appends `<size>\r\n<payload>\r\n`.
+#[inline]
+pub(super) fn append(out: &mut Vec<u8>, payload: &[u8]) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut n = payload.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ mod frames;
 
 use std::collections::BTreeMap;
 
-use connection::{FULL, ServerFrame, WireConnection, append};
-use frames::FrameRing;
+use connection::{ServerFrame, WireConnection};
+use frames::{FULL, FrameRing, append};
 
 use super::nats::core;
 use super::nats::interest::InterestBarrier;
