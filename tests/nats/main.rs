@@ -13,6 +13,7 @@ mod jetstream;
 mod key_value;
 #[path = "../common/needs.rs"]
 mod needs;
+mod priority;
 mod server;
 mod service;
 mod support;

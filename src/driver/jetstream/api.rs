@@ -146,6 +146,7 @@ impl<'a> ConsumerRequest<'a> {
         for (key, value) in self.filter.and_then(Value::as_object).into_iter().flatten() {
             set(key, value.clone());
         }
+        options.set_priority(&mut set);
         self.start(&mut set);
         self.delivery(&mut set);
         json!({ "stream_name": name.stream, "config": config })

@@ -196,6 +196,7 @@ impl StreamConsumer {
             self.flow.status(status, &message, &self.link, &mut self.out)?;
             return Ok(false);
         }
+        self.flow.note_headers(message.headers.as_ref(), &self.link);
         let Some(reply) = message.reply else { return Ok(false) };
         let delivery = DeliveryInfo::read(&reply);
         if !self.flow.arrived(delivery.as_ref(), &self.link, &mut self.out)? {

@@ -1,13 +1,14 @@
 //! How messages are made to come: by asking for them, by letting the server send, or by following
 //! it and seeing the gaps.
 
-use async_nats::{Message, StatusCode, Subject};
+use async_nats::{HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
 use super::api::{self, ConsumerName, ConsumerRequest};
 use super::options::{ConsumeMode, JetstreamOptions};
+use super::priority::PullPriority;
 use super::stream::WorkloadStream;
 use crate::driver::nats::link::NatsLink;
 use crate::driver::nats::outbox::Outbox;
@@ -15,6 +16,8 @@ use crate::driver::{DriverError, Incident, Start};
 
 /// A pull ends after so long, if it is not filled.
 const EXPIRES: Duration = Duration::from_secs(30);
+/// Status of a pull that named a pin which holds no more.
+const WRONG_PIN: u16 = 423;
 /// Pause before asking again where nobody answered: a cluster may be choosing another leader.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,7 +52,9 @@ struct Pull {
     /// More is asked for when no more than this is outstanding.
     refill_at: u32,
     outstanding: u32,
+    expires: Duration,
     heartbeat: Duration,
+    priority: Option<PullPriority>,
 }
 
 /// A consumer that is made again, from the message after the last one, whenever one is missing.
@@ -102,10 +107,19 @@ impl<'a> DeliveryInfo<'a> {
 
 impl ConsumeFlow {
     /// The flow of a consumer whose inbox begins with `inbox`, a dot at the end, and that is pushed
-    /// to at `deliver`.
-    pub fn new(name: &ConsumerName, inbox: &str, deliver: &str, stream: &WorkloadStream, shared: bool) -> Self {
+    /// to at `deliver`. It is number `index` of those that share it, if others do.
+    pub fn new(
+        name: &ConsumerName,
+        inbox: &str,
+        deliver: &str,
+        stream: &WorkloadStream,
+        (index, shared): (u32, bool),
+    ) -> Self {
         let options = &stream.options;
-        let heartbeat = options.heartbeat().duration();
+        let priority = PullPriority::of(options, index);
+        let expires = priority.as_ref().map_or(EXPIRES, |p| p.expires(EXPIRES));
+        // The server wants at least two in the time of a pull.
+        let heartbeat = options.heartbeat().duration().min(expires / 2);
         let kind = match options.consumer() {
             ConsumeMode::Pull | ConsumeMode::Fetch => FlowKind::Pull(Pull {
                 next: Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.MSG.NEXT"))),
@@ -113,7 +127,9 @@ impl ConsumeFlow {
                 batch: options.batch,
                 refill_at: if options.consumer() == ConsumeMode::Pull { options.batch / 2 } else { 0 },
                 outstanding: 0,
+                expires,
                 heartbeat,
+                priority,
             }),
             ConsumeMode::Push => FlowKind::Push { beats: !shared },
             ConsumeMode::Ordered => FlowKind::Ordered(Box::new(OrderedConsumer {
@@ -197,6 +213,16 @@ impl ConsumeFlow {
         }
     }
 
+    /// Takes from the headers of a message what the next pulls must say.
+    #[inline]
+    pub fn note_headers(&mut self, headers: Option<&HeaderMap>, link: &NatsLink) {
+        if let FlowKind::Pull(Pull { priority: Some(priority), .. }) = &mut self.kind
+            && priority.pinned(headers)
+        {
+            link.incidents.note(Incident::Client, "a consumer is pinned: it gets all messages of its group");
+        }
+    }
+
     /// Counts a message that came; false when it is not to be taken, because it follows a gap.
     #[inline]
     pub fn arrived(
@@ -250,6 +276,15 @@ impl ConsumeFlow {
             let words = format!("{} {words}", status.as_u16());
             return Err(link.refused("read from the stream", words, "see the options of the jetstream driver"));
         }
+        if status.as_u16() == WRONG_PIN {
+            // One refusal for each pull that named the pin; the first one is answered for all.
+            if pull.priority.as_mut().is_some_and(PullPriority::unpinned) {
+                link.incidents.note(Incident::Client, "a consumer is not pinned any more: it waits");
+                pull.outstanding = 0;
+                return pull.refill(link, out);
+            }
+            return Ok(());
+        }
         match header("Nats-Pending-Messages").and_then(|n| n.parse::<u32>().ok()) {
             Some(unfilled) => pull.outstanding = pull.outstanding.saturating_sub(unfilled),
             None => pull.outstanding = 0,
@@ -289,8 +324,9 @@ impl Pull {
         }
         let batch = self.batch - self.outstanding;
         self.outstanding = self.batch;
-        let (expires, heartbeat) = (EXPIRES.as_nanos(), self.heartbeat.as_nanos());
-        let request = format!("{{\"batch\":{batch},\"expires\":{expires},\"idle_heartbeat\":{heartbeat}}}");
+        let (expires, heartbeat) = (self.expires.as_nanos(), self.heartbeat.as_nanos());
+        let priority = self.priority.as_ref().map(PullPriority::fields).unwrap_or_default();
+        let request = format!("{{\"batch\":{batch},\"expires\":{expires},\"idle_heartbeat\":{heartbeat}{priority}}}");
         out.offer(link, self.next.clone(), Some(self.reply.clone()), request.into())
     }
 }

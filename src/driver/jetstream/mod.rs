@@ -23,6 +23,7 @@ mod dead;
 mod facts;
 mod flow;
 mod options;
+mod priority;
 mod produce;
 mod setup;
 mod stream;
@@ -116,7 +117,7 @@ impl JetstreamDriver {
             let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
             sources.push((SubscriptionRole::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
         }
-        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream, shared);
+        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream, (index, shared));
         let start = setup::start(stream, start);
         if let Some(name) = flow.ordered() {
             let request = ConsumerRequest {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::priority::PriorityPolicy;
 use crate::plan::facts::{Delivery, Stated};
 use crate::plan::options::{SystemOptions, read};
 use crate::plan::{Pattern, Role, Workload};
@@ -66,6 +67,18 @@ pub struct JetstreamOptions {
     pub ack_wait: Option<Span>,
     /// Deliveries that a consumer may leave unacknowledged. Default: the server's, 1000.
     pub max_ack_pending: Option<u32>,
+    /// With "pull" and "fetch": which consumer of a group is served first. Server 2.11 or later.
+    /// Default: none.
+    pub priority_policy: Option<PriorityPolicy>,
+    /// With "pinned-client": after how long without a request of the pinned consumer another one is
+    /// pinned. Default: the server's, 2 minutes.
+    pub priority_timeout: Option<Span>,
+    /// With "overflow": messages that wait before all but the first consumer of a group are served.
+    /// Default: none.
+    pub min_pending: Option<u64>,
+    /// With "overflow": unacknowledged messages before all but the first consumer of a group are
+    /// served. Default: none.
+    pub min_ack_pending: Option<u64>,
     /// With "push" and "ordered": bytes per second that the server sends to a consumer. Default:
     /// without limit.
     pub rate_limit: Option<Bytes>,
@@ -114,6 +127,10 @@ impl Default for JetstreamOptions {
             ack: None,
             ack_wait: None,
             max_ack_pending: None,
+            priority_policy: None,
+            priority_timeout: None,
+            min_pending: None,
+            min_ack_pending: None,
             rate_limit: None,
             flow_control: None,
             idle_heartbeat: None,
@@ -287,6 +304,7 @@ impl JetstreamOptions {
         if it.consumer() == ConsumeMode::Ordered && it.ack.is_some_and(|ack| ack != AckMode::None) {
             return Err("option `ack`: an ordered consumer acknowledges nothing; remove it".to_owned());
         }
+        it.check_priority()?;
         if it.exactly_once {
             if it.publish == PublishMode::FireAndForget {
                 return Err(

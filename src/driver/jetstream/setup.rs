@@ -15,7 +15,7 @@ use super::stream::WorkloadStream;
 use crate::driver::nats::link::NatsLink;
 use crate::driver::{ClientSlot, Confirmation, Driver, DriverError, Incident, Outgoing, Producer, Start};
 use crate::plan::{ServiceTarget, Workload};
-use crate::units::{Nanos, now};
+use crate::units::{Nanos, Span, now};
 
 impl JetstreamDriver {
     /// Makes streams and reads back what they became.
@@ -131,6 +131,12 @@ impl JetstreamDriver {
             let bits = c["rate_limit_bps"].as_u64();
             let rate = bits.map_or_else(|| "unlimited".into(), |bits| format!("{} B/s", bits / 8));
             settings.insert("rate_limit".into(), rate);
+        }
+        if let Some(policy) = c["priority_policy"].as_str().filter(|policy| *policy != "none") {
+            settings.insert("priority_policy".into(), policy.into());
+        }
+        if let Some(timeout) = c["priority_timeout"].as_u64().filter(|timeout| *timeout > 0) {
+            settings.insert("priority_timeout".into(), Span(timeout).to_string());
         }
         if pushed && w.topology.members == 1 {
             settings.insert("flow_control".into(), (c["flow_control"] == true).to_string());
