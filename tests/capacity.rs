@@ -147,3 +147,31 @@ fn an_interrupted_search_is_taken_up() {
     assert_eq!(other.status.code(), Some(2));
     assert!(said(&other).contains("it searched for something else"), "{}", said(&other));
 }
+
+/// A promise about the capacity is held to what the search knows for sure; two results are compared
+/// by it.
+#[test]
+fn a_capacity_can_be_promised_and_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = CAPPED.replace("600ms", "300ms");
+    let promised = |that: &str| format!("{short}\n[[expect]]\nthat = \"{that}\"\n");
+    let kept = capacity(dir.path(), &promised("capacity >= 500/s"), &[]);
+    let words = said(&kept);
+    assert_eq!(kept.status.code(), Some(0), "{words}");
+    let broken = capacity(dir.path(), &promised("capacity >= 20k/s").replace("capped", "again"), &[]);
+    let words = said(&broken);
+    assert_ne!(broken.status.code(), Some(0), "{words}");
+    assert!(words.contains("the search breaks `capacity >= 20k/s`"), "{words}");
+    // Only a search has a capacity.
+    let without = promised("capacity >= 500/s").replace("[search]", "[run.threads]").replace("limits", "#");
+    let file = dir.path().join("run.toml");
+    let text = without.split("[run.threads]").next().unwrap().to_owned() + "[[expect]]\nthat = \"capacity >= 1/s\"\n";
+    std::fs::write(&file, text).unwrap();
+    let refused = Command::new(PROGRAM).arg("check").arg(&file).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("capacity"), "{}", said(&refused));
+    let place = |name: &str| std::fs::read_dir(dir.path().join(name)).unwrap().next().unwrap().unwrap().path();
+    let compared = Command::new(PROGRAM).arg("compare").args([place("capped"), place("again")]).output().unwrap();
+    let words = said(&compared);
+    assert!(words.contains("capacity") && words.contains("1 + 1 searches"), "{words}");
+}

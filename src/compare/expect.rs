@@ -11,6 +11,7 @@ use super::model::{Comparison, ExpectResult, ExpectVerdict};
 use super::observe;
 use super::overall;
 use crate::plan::gate::{Expectation, Policy};
+use crate::plan::metric::Quantity;
 use crate::record::{Outcome, Record, Status};
 use crate::stats::median;
 use crate::stats::quantile::{PercentileUse, may};
@@ -34,6 +35,13 @@ pub fn expectations(record: &Record, expect: &[Expectation]) -> Vec<ExpectResult
     let mut list = Vec::new();
     for e in expect {
         let before = list.len();
+        if e.metric.quantity == Quantity::Capacity {
+            list.extend(super::capacity::expectations(record, e));
+            if list.len() == before {
+                list.push(no_case(record, e));
+            }
+            continue;
+        }
         for case in &record.plan.cases {
             let system = record.plan.systems.get(case.system).map_or("", |s| s.name.as_str());
             if e.system.as_deref().is_some_and(|s| s != system) || record.skipped.iter().any(|s| s.system == system) {

@@ -18,6 +18,8 @@ const POWER: f64 = 0.8;
 /// A row without its verdict.
 pub(super) struct DraftRow {
     row: ComparisonRow,
+    /// How far apart the two ends of a value are at most, as a share; of a search only.
+    wide: f64,
     /// What the samples behind a percentile allow.
     may: PercentileUse,
     /// Why they do not allow more.
@@ -56,9 +58,13 @@ pub(super) fn drafts(pair: &CasePair<'_>, gate: &Gate) -> Vec<DraftRow> {
         .copied()
         .filter(|q| b.record.plan.percentiles.iter().any(|p| (p - q).abs() < 1e-9))
         .collect();
-    let n = a.trials.len().min(b.trials.len());
+    let n = a.runs().min(b.runs());
     let look = runs_looked_at(gate, n);
     let mut list = Vec::new();
+    if a.capacities.is_some() {
+        // A load that was tried on the way is no result.
+        return vec![draft(pair, 0, Metric { workload: None, quantity: Quantity::Capacity }, true, gate, &look)];
+    }
     for index in 0..a.case.workloads.len() {
         let Some(template) = template(a, b, index) else {
             let quantity = Quantity::Throughput("delivered".into());
@@ -133,6 +139,17 @@ fn sample(side: &CaseSide<'_>, v: &[f64]) -> SideSample {
     }
 }
 
+/// Upper by lower end of the widest interval that a search has left; 1 where values are exact.
+fn wide(side: &CaseSide<'_>) -> f64 {
+    side.capacities.iter().flatten().map(|c| c.upper / c.lower).fold(1.0, f64::max)
+}
+
+/// The intervals of a ratio whose values are lower ends, each true up to so many times as much.
+fn widened(ratio: Effect, a: f64, b: f64) -> Effect {
+    let wider = |(low, high): (f64, f64)| (low / a, high * b);
+    Effect { value: ratio.value, ci95: ratio.ci95.map(wider), ci90: ratio.ci90.map(wider) }
+}
+
 fn draft(
     pair: &CasePair<'_>,
     index: usize,
@@ -142,8 +159,12 @@ fn draft(
     look: &RunsLookedAt,
 ) -> DraftRow {
     let take = |side: &CaseSide<'_>| -> Vec<(u32, ObservedValue)> {
-        let all = side.trials.iter();
         let limit = if let RunsLookedAt::First { runs, .. } = look { *runs } else { usize::MAX };
+        if metric.quantity == Quantity::Capacity {
+            let found = side.capacities.iter().flatten();
+            return found.map(|c| (c.number, observe::exact(c.lower))).take(limit).collect();
+        }
+        let all = side.trials.iter();
         all.filter_map(|t| Some((t.round, observe::value(t, index, &metric.quantity)?))).take(limit).collect()
     };
     let (xa, xb) = (take(&pair.a), take(&pair.b));
@@ -163,7 +184,7 @@ fn draft(
         let e = f(0.95)?;
         Some(Effect { value: e.value, ci95: e.interval, ci90: f(0.90).and_then(|e| e.interval) })
     };
-    let ratio = effect(&|c| shift::ratio(&a, &b, c));
+    let ratio = effect(&|c| shift::ratio(&a, &b, c)).map(|r| widened(r, wide(&pair.a), wide(&pair.b)));
     let differences: Vec<f64> = match ratio {
         Some(_) => pairs.iter().map(|(x, y)| y.ln() - x.ln()).collect(),
         None => pairs.iter().map(|(x, y)| y - x).collect(),
@@ -209,7 +230,8 @@ fn draft(
         sentence: if pair.interleaved { "interleaved ".into() } else { String::new() },
     };
     let left_out = [&pair.a, &pair.b].map(|s| s.why_excluded.as_ref().map(|f| f.short.clone()));
-    DraftRow { row, may: worth.map_or(PercentileUse::Gate, may), thin, undecidable, left_out }
+    let wide = wide(&pair.a).max(wide(&pair.b)) - 1.0;
+    DraftRow { wide, row, may: worth.map_or(PercentileUse::Gate, may), thin, undecidable, left_out }
 }
 
 /// Corrects the p-values of all rows, then decides each.
@@ -237,7 +259,7 @@ fn worse(row: &ComparisonRow, interval: (f64, f64)) -> (f64, f64) {
 }
 
 fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Question) -> ComparisonRow {
-    let DraftRow { mut row, may, thin, undecidable, left_out: [of_a, of_b] } = draft;
+    let DraftRow { mut row, wide, may, thin, undecidable, left_out: [of_a, of_b] } = draft;
     let interleaved = !row.sentence.is_empty();
     let (n, m) = (row.a.n, row.b.n);
     let look = std::mem::take(&mut row.reason);
@@ -254,7 +276,7 @@ fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Que
             (None, _) => "it was not measured".into(),
         };
         row.gate = Verdict::Invalid;
-        (Verdict::Invalid, format!("no valid run of {}: {why}", side.label))
+        (Verdict::Invalid, format!("no valid {} of {}: {why}", row.one(), side.label))
     } else {
         let gated = by_figures(&row, gate, alpha, family, undecidable.or(thin));
         row.gate = gated.0;
@@ -265,7 +287,18 @@ fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Que
         true => reason,
         false => format!("{reason}; {look}"),
     };
-    if matches!(verdict, Verdict::Inconclusive | Verdict::NotDecided) && by_runs {
+    let open = matches!(verdict, Verdict::Inconclusive | Verdict::NotDecided);
+    let enough = if question == Question::Systems { FOR_AN_INTERVAL } else { u64::from(gate.min_runs) };
+    // More searches do not tell apart what each of them leaves open.
+    let too_wide = wide >= row.max_change && n.min(m) as u64 >= enough;
+    if open && too_wide {
+        row.reason = format!(
+            "{}; each capacity is known to within {} only: search with a smaller width",
+            row.reason,
+            sentence::percent(wide)
+        );
+    }
+    if open && by_runs && !too_wide {
         let level = match question {
             Question::Systems => SIDE_BY_SIDE,
             Question::Change if row.primary => alpha / family as f64,
@@ -318,7 +351,7 @@ fn side_by_side(row: &ComparisonRow) -> (Verdict, String) {
         return (verdict, reason);
     };
     let (Some(ci95), Some(ci90)) = (ratio.ci95, ratio.ci90) else {
-        return (Verdict::NotDecided, format!("{} + {} runs are too few for an interval", row.a.n, row.b.n));
+        return (Verdict::NotDecided, format!("{} + {} {} are too few for an interval", row.a.n, row.b.n, row.many()));
     };
     match worse(row, ci95) {
         // A difference that is certain and too small to matter is none.
@@ -360,13 +393,13 @@ fn by_figures(
     if n.min(m) < gate.min_runs as usize {
         return (
             Verdict::Inconclusive,
-            format!("{n} + {m} runs are fewer than the {} that a verdict needs", gate.min_runs),
+            format!("{n} + {m} {} are fewer than the {} that a verdict needs", row.many(), gate.min_runs),
         );
     }
     let significant = row.p_adjusted.is_some_and(|p| p < alpha);
     let Some(ratio) = row.ratio else { return by_difference(row, significant) };
     let (Some(ci95), Some(ci90)) = (ratio.ci95, ratio.ci90) else {
-        return (Verdict::Inconclusive, format!("{n} + {m} runs are too few for an interval"));
+        return (Verdict::Inconclusive, format!("{n} + {m} {} are too few for an interval", row.many()));
     };
     let limit = 1.0 + row.max_change;
     let (low, high) = worse(row, ci95);
@@ -391,7 +424,8 @@ fn by_figures(
     let tests = if row.primary { family } else { 1 };
     if ranks::smallest_p(n, m) * tests as f64 >= alpha {
         let reason = format!(
-            "with {n} + {m} runs no difference, however large, could be certain at alpha {alpha:.3} over {tests} tests"
+            "with {n} + {m} {} no difference, however large, could be certain at alpha {alpha:.3} over {tests} tests",
+            row.many()
         );
         return (Verdict::Inconclusive, reason);
     }

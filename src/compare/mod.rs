@@ -13,6 +13,7 @@
 //! histograms (destroys the variance between runs), Welch's test as the judge (runs are rarely
 //! normal), bootstrap (random verdicts).
 
+mod capacity;
 mod copies;
 mod differences;
 mod expect;

@@ -288,6 +288,15 @@ pub struct ComparisonRow {
 }
 
 impl ComparisonRow {
+    /// What is repeated to know its value: a run, or a search.
+    pub fn one(&self) -> &'static str {
+        if self.metric.quantity == Quantity::Capacity { "search" } else { "run" }
+    }
+
+    pub fn many(&self) -> &'static str {
+        if self.metric.quantity == Quantity::Capacity { "searches" } else { "runs" }
+    }
+
     /// The verdict in words that fit what was measured: of a rate, `FASTER` would be `HIGHER`.
     pub fn word(&self) -> &'static str {
         let latency = matches!(self.metric.quantity, Quantity::Latency(..) | Quantity::Hiccup(_));

@@ -2,7 +2,7 @@
 
 use crate::plan::metric::{Metric, Quantity, Statistic};
 use crate::record::WorkloadResult;
-pub use crate::record::value::{ObservedValue, value};
+pub use crate::record::value::{ObservedValue, exact, value};
 use crate::stats::quantile::GATE_AT;
 use crate::units::{count, three_digits};
 

@@ -57,7 +57,7 @@ fn brief(value: f64) -> String {
 }
 
 fn runs(row: &ComparisonRow, interleaved: bool) -> String {
-    format!("{} + {} {}runs", row.a.n, row.b.n, if interleaved { "interleaved " } else { "" })
+    format!("{} + {} {}{}", row.a.n, row.b.n, if interleaved { "interleaved " } else { "" }, row.many())
 }
 
 /// The change that was seen, as a share of the smaller side.
@@ -71,11 +71,12 @@ pub fn needed(row: &ComparisonRow) -> Option<String> {
     if row.verdict == Verdict::NotDecided {
         return more_runs(row);
     }
-    let threshold =
-        row.runs_needed.map(|n| format!("about {n} runs each would find a change by {}", percent(row.max_change)));
+    let threshold = row
+        .runs_needed
+        .map(|n| format!("about {n} {} each would find a change by {}", row.many(), percent(row.max_change)));
     let larger = row.runs_needed_seen.map(|n| match threshold {
         Some(_) => format!("about {n} one by the {} seen", percent(seen(row))),
-        None => format!("about {n} runs each would find a change by the {} seen", percent(seen(row))),
+        None => format!("about {n} {} each would find a change by the {} seen", row.many(), percent(seen(row))),
     });
     match (threshold, larger) {
         (Some(x), Some(y)) => Some(format!("{x}, {y}")),
@@ -88,8 +89,8 @@ pub fn needed(row: &ComparisonRow) -> Option<String> {
 fn more_runs(row: &ComparisonRow) -> Option<String> {
     let have = row.a.n.min(row.b.n) as u64;
     let runs = |n: u64| match n.saturating_sub(have) {
-        1 => "1 more run".to_string(),
-        more => format!("{more} more runs"),
+        1 => format!("1 more {}", row.one()),
+        more => format!("{more} more {}", row.many()),
     };
     match (row.runs_needed_seen, row.runs_needed) {
         (Some(n), _) => Some(format!("{} of each would decide, if the difference is the one seen", runs(n))),
@@ -105,12 +106,12 @@ fn more_runs(row: &ComparisonRow) -> Option<String> {
 pub fn needed_brief(row: &ComparisonRow) -> Option<String> {
     if row.verdict == Verdict::NotDecided {
         let needed = row.runs_needed_seen.or(row.runs_needed)?;
-        return Some(format!("{} more runs", needed.saturating_sub(row.a.n.min(row.b.n) as u64)));
+        return Some(format!("{} more {}", needed.saturating_sub(row.a.n.min(row.b.n) as u64), row.many()));
     }
     let first = row.runs_needed?;
     let larger =
         row.runs_needed_seen.map_or_else(String::new, |n| format!(", {n} for the {} seen", percent(seen(row))));
-    Some(format!("needs about {first} runs for {}{larger}", percent(row.max_change)))
+    Some(format!("needs about {first} {} for {}{larger}", row.many(), percent(row.max_change)))
 }
 
 /// The kind of a latency for people: `e2e` is `delivery time`.

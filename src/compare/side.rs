@@ -1,5 +1,6 @@
 //! One side of a comparison, before anything is compared.
 
+use super::capacity::FoundCapacity;
 use crate::plan::Case;
 use crate::record::{Host, Record, Trial};
 
@@ -11,9 +12,18 @@ pub(super) struct CaseSide<'a> {
     pub record: &'a Record,
     /// Valid trials, by round.
     pub trials: Vec<&'a Trial>,
+    /// What its searches have found, where searches are compared.
+    pub capacities: Option<Vec<FoundCapacity>>,
     pub excluded: usize,
     /// Why the first of them was left out.
     pub why_excluded: Option<Fault>,
+}
+
+impl CaseSide<'_> {
+    /// How many values it has at most: its searches, or its valid trials.
+    pub fn runs(&self) -> usize {
+        self.capacities.as_ref().map_or(self.trials.len(), Vec::len)
+    }
 }
 
 /// Why a trial is not compared.

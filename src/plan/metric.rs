@@ -51,6 +51,9 @@ const KEPT: [&str; 7] = ["owed", "missing", "read", "beyond", "beyond_bytes", "r
 const RESOURCES: [&str; 5] =
     ["cpu_us_per_msg", "cpu_seconds", "rss_peak_bytes", "voluntary_switches", "involuntary_switches"];
 
+/// What a search finds.
+const CAPACITY: &str = "capacity";
+
 /// A statistic of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Statistic {
@@ -83,6 +86,8 @@ pub enum Quantity {
     Broker(String),
     /// What the generator used.
     Generator(String),
+    /// The highest rate that keeps the limits of a search.
+    Capacity,
 }
 
 /// A quantity, of one workload where it is named.
@@ -147,7 +152,7 @@ impl Quantity {
         match self {
             Self::Latency(..) | Self::Hiccup(_) => Unit::Nanos,
             Self::Throughput(field) if field.ends_with("_bytes") => Unit::ByteRate,
-            Self::Throughput(_) => Unit::Rate,
+            Self::Throughput(_) | Self::Capacity => Unit::Rate,
             Self::Ledger(_) => Unit::Count,
             Self::Replay(field) if field == "rate" => Unit::Rate,
             Self::Replay(_) => Unit::Seconds,
@@ -167,7 +172,7 @@ impl Quantity {
     /// Whether a smaller value is the better one.
     pub fn lower_is_better(&self) -> bool {
         match self {
-            Self::Throughput(_) => false,
+            Self::Throughput(_) | Self::Capacity => false,
             Self::Replay(field) => field != "rate",
             Self::Kept(field) => !matches!(field.as_str(), "owed" | "read"),
             Self::Ledger(field) => !matches!(field.as_str(), "scheduled" | "sent" | "acked" | "expected" | "delivered"),
@@ -231,6 +236,7 @@ impl fmt::Display for Quantity {
             Self::Kept(field) => write!(f, "kept.{field}"),
             Self::Broker(field) => write!(f, "broker.{field}"),
             Self::Generator(field) => write!(f, "generator.{field}"),
+            Self::Capacity => f.write_str(CAPACITY),
         }
     }
 }
@@ -271,8 +277,23 @@ impl FromStr for Statistic {
 impl FromStr for Quantity {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const FAMILIES: [&str; 11] =
-            ["e2e", "rtt", "ack", "lag", "hiccup", "throughput", "ledger", "replay", "kept", "broker", "generator"];
+        const FAMILIES: [&str; 12] = [
+            "e2e",
+            "rtt",
+            "ack",
+            "lag",
+            "hiccup",
+            "throughput",
+            "ledger",
+            "replay",
+            "kept",
+            "broker",
+            "generator",
+            CAPACITY,
+        ];
+        if text == CAPACITY {
+            return Ok(Self::Capacity);
+        }
         let (family, rest) = text.split_once('.').unwrap_or((text, ""));
         let field = |valid: &[&str]| one_of(rest, valid, &format!("a metric of `{family}`"));
         match family {
@@ -347,7 +368,7 @@ mod tests {
             "ack.during-replay.p99",
             "replay.catch_up_s",
             "hiccup.p99",
-            "kept.beyond_bytes",
+            "capacity",
             "orders.ledger.duplicated",
         ] {
             assert_eq!(text.parse::<Metric>().unwrap().to_string(), text);

@@ -87,11 +87,16 @@ impl OptionSet {
         names(&self.shape())
     }
 
-    /// Checks what is written. Of a table of its own, all must be known.
+    /// The table that they stand in, and their names there.
+    pub fn in_table(&self) -> (Option<&'static str>, Vec<String>) {
+        (self.table, names(&(self.shape)()))
+    }
+
+    /// Checks what is written. Of a table, all must be among `known`: its readers may be several.
     ///
     /// # Errors
     /// The option that does not fit, and what is allowed.
-    pub fn check(&self, options: &SystemOptions) -> Result<(), OptionError> {
+    pub fn check(&self, options: &SystemOptions, known: &[String]) -> Result<(), OptionError> {
         let Some(table) = self.table else { return Ok((self.check)(options)?) };
         let own = match options.get(table) {
             None => return Ok((self.check)(&SystemOptions::new())?),
@@ -99,7 +104,7 @@ impl OptionSet {
             Some(_) => return Err(format!("option `{table}`: a table of options is expected").into()),
         };
         let inside = |e: OptionError| OptionError { words: format!("`{table}`: {}", e.words), ..e };
-        if let Some(unknown) = unknown_option(own, &format!("the table `{table}`"), &names(&(self.shape)())) {
+        if let Some(unknown) = unknown_option(own, &format!("the table `{table}`"), known) {
             return Err(inside(unknown));
         }
         (self.check)(own).map_err(|words| inside(words.into()))

@@ -26,11 +26,24 @@ pub fn joined(shapes: impl IntoIterator<Item = Value>) -> Value {
     for mut shape in shapes {
         if let Some(Value::Object(own)) = shape.get_mut("properties").map(Value::take) {
             for (name, option) in own {
-                all.entry(name).or_insert(option);
+                match all.get_mut(&name) {
+                    None => drop(all.insert(name, option)),
+                    Some(there) => add_fields(there, option),
+                }
             }
         }
     }
     json!({ "type": "object", "properties": all })
+}
+
+/// Adds the fields of a table that several read.
+fn add_fields(table: &mut Value, mut more: Value) {
+    let more = more.get_mut("properties").map(Value::take);
+    if let (Some(Value::Object(fields)), Some(Value::Object(more))) = (table.get_mut("properties"), more) {
+        for (name, field) in more {
+            fields.entry(name).or_insert(field);
+        }
+    }
 }
 
 /// The secrets that stand in options of this schema.

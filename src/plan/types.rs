@@ -110,7 +110,12 @@ impl SystemType {
         if let Some(unknown) = unknown_option(options, self.name, &known) {
             return Err(unknown);
         }
-        self.sets().try_for_each(|set| set.check(options))
+        let sets: Vec<_> = self.sets().map(|set| (set, set.in_table())).collect();
+        sets.iter().try_for_each(|(set, (table, _))| {
+            let beside = sets.iter().filter(|(_, (other, _))| other == table);
+            let known: Vec<String> = beside.flat_map(|(_, (_, names))| names.clone()).collect();
+            set.check(options, &known)
+        })
     }
 
     /// The first option that only a launched system has.

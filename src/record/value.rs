@@ -20,8 +20,13 @@ pub struct ObservedValue {
     pub ci95: Option<(f64, f64)>,
 }
 
+/// A value that no samples stand behind.
+pub fn exact(value: f64) -> ObservedValue {
+    ObservedValue { value, exceedances: None, counted: None, ends: None, ci95: None }
+}
+
 fn plain(value: f64) -> Option<ObservedValue> {
-    Some(ObservedValue { value, exceedances: None, counted: None, ends: None, ci95: None })
+    Some(exact(value))
 }
 
 fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<ObservedValue> {
@@ -130,5 +135,7 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
         }
         Quantity::Broker(field) => plain(resources(trial.broker.as_ref()?, field)?),
         Quantity::Generator(field) => plain(resources(&trial.generator, field)?),
+        // It is of all trials of a search together.
+        Quantity::Capacity => None,
     }
 }

@@ -14,7 +14,7 @@ use super::environment;
 use super::faults;
 use super::file::ScenarioFile;
 use super::gate;
-use super::known::KnownNames;
+use super::known::{KnownNames, Searched};
 use super::load::Payloads;
 use super::sweep::{SweepPoint, id, plain};
 use super::{places, quick, resolve, reword, search, shape, suits};
@@ -177,6 +177,7 @@ impl Builder<'_> {
             left_out: &self.left_out,
             cases: &cases,
             percentiles: &percentiles,
+            search: file.search.as_ref().map_or(Searched::Nothing, search::searched),
             // Where a part could not be read, nobody knows what is measured.
             by_pattern: self.doubtful.is_empty(),
         };

@@ -184,7 +184,13 @@ impl Builder<'_> {
     pub fn keep_all(&mut self, problems: Problems, point: &SweepPoint) {
         for problem in problems.0 {
             let wanted = segments(&problem.path);
-            let follows = |d: &Vec<String>| d.starts_with(&wanted) || wanted.starts_with(d);
+            // A key that was taken out as misspelt is not missing as well.
+            let misspelt = |d: &Vec<String>| {
+                let n = d.len().saturating_sub(1);
+                let (Some(wrong), Some(key)) = (d.get(n), wanted.get(n)) else { return false };
+                d[..n] == wanted[..n] && reword::near(wrong, key) && !self.has(&wanted[..=n])
+            };
+            let follows = |d: &Vec<String>| d.starts_with(&wanted) || wanted.starts_with(d) || misspelt(d);
             if !self.doubtful.iter().any(follows) {
                 let place = self.place(&wanted, point);
                 let mistake = Diagnosis { place, message: problem.message, hint: problem.hint };
@@ -194,6 +200,18 @@ impl Builder<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the scenario has such a key.
+    fn has(&self, path: &[String]) -> bool {
+        let Some((first, rest)) = path.split_first() else { return false };
+        let next = |value: &Value, key: &String| match value {
+            Value::Table(table) => table.get(key).cloned(),
+            Value::Array(list) => key.parse::<usize>().ok().and_then(|i| list.get(i).cloned()),
+            _ => None,
+        };
+        let found = self.document.get(first).cloned();
+        rest.iter().try_fold(found, |at, key| at.as_ref().map(|v| next(v, key))).flatten().is_some()
     }
 
     pub fn place(&self, wanted: &[String], point: &SweepPoint) -> MistakePlace {

@@ -3,6 +3,7 @@
 
 use crate::plan::metric::{Metric, Quantity, Statistic, quantile_name};
 use crate::plan::problem::{Problem, suggest};
+use crate::plan::search::Parameter;
 use crate::plan::{BringUp, Case, Load, Plan, SystemSpec, SystemType, SystemTypes, Workload};
 
 /// What there is in a plan.
@@ -16,8 +17,28 @@ pub(super) struct KnownNames<'a> {
     pub left_out: &'a [String],
     pub cases: &'a [Case],
     pub percentiles: &'a [f64],
+    pub search: Searched,
     /// Whether the cases say what is measured. Those of another tool's result do not.
     pub by_pattern: bool,
+}
+
+/// What a plan searches for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Searched {
+    Nothing,
+    Rate,
+    /// Another setting, whose values are listed.
+    Listed,
+}
+
+impl Searched {
+    fn of(plan: &Plan) -> Self {
+        match plan.search.as_ref().map(|s| &s.parameter) {
+            None => Self::Nothing,
+            Some(Parameter::Rate { .. }) => Self::Rate,
+            Some(Parameter::Listed { .. }) => Self::Listed,
+        }
+    }
 }
 
 /// How many of the cases that a metric applies to must have it.
@@ -37,6 +58,7 @@ impl<'a> KnownNames<'a> {
             left_out: &[],
             cases: &plan.cases,
             percentiles: &plan.percentiles,
+            search: Searched::of(plan),
             by_pattern,
         }
     }
@@ -54,6 +76,9 @@ impl<'a> KnownNames<'a> {
     /// Whether the metric is measured where it applies: at all systems, or at the one that is
     /// named.
     pub fn metric(&self, path: &str, metric: &Metric, system: Option<&str>, of: CaseScope) -> Result<(), Problem> {
+        if metric.quantity == Quantity::Capacity {
+            return self.capacity(path, metric);
+        }
         if let Some(wanted) = metric.workload.as_deref() {
             let mut names: Vec<&str> = self.cases.iter().flat_map(|c| &c.workloads).map(|w| w.name.as_str()).collect();
             names.sort_unstable();
@@ -72,6 +97,26 @@ impl<'a> KnownNames<'a> {
             .hint(format!("add {q} to run.percentiles")));
         }
         if self.by_pattern { self.measured(path, metric, system, of) } else { Ok(()) }
+    }
+
+    /// Whether there is a search that finds a capacity.
+    fn capacity(&self, path: &str, metric: &Metric) -> Result<(), Problem> {
+        let problem = |why: &str, hint: &str| Err(Problem::new(path, why.to_owned()).hint(hint));
+        match self.search {
+            _ if metric.workload.is_some() => {
+                problem("the capacity is one of all workloads together", "write `capacity` without a workload")
+            }
+            // Where a part could not be read, nobody knows what is searched.
+            Searched::Nothing if self.by_pattern => problem(
+                "nothing is searched, so that no `capacity` is found",
+                "add `[search]` with its limits, or remove it",
+            ),
+            Searched::Listed => problem(
+                "the search varies a listed setting, and `capacity` is a rate",
+                "search the rate (no `search.parameter`), or remove it",
+            ),
+            Searched::Nothing | Searched::Rate => Ok(()),
+        }
     }
 
     fn measured(&self, path: &str, metric: &Metric, system: Option<&str>, of: CaseScope) -> Result<(), Problem> {

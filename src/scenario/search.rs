@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::edit;
 use super::gate;
-use super::known::KnownNames;
+use super::known::{KnownNames, Searched};
 use super::sweep::plain;
 use crate::plan::gate::Share;
 use crate::plan::problem::{Problem, Problems};
@@ -57,6 +57,11 @@ pub(super) fn swept(search: &SearchTable) -> Option<(String, Vec<toml::Value>)> 
     Some((parameter, search.values.clone().unwrap_or_default()))
 }
 
+/// What a table searches for.
+pub(super) fn searched(search: &SearchTable) -> Searched {
+    if swept(search).is_some() { Searched::Listed } else { Searched::Rate }
+}
+
 /// Resolves `[search]` for the cases of a plan.
 pub(super) fn resolve(
     table: &SearchTable,
@@ -106,6 +111,8 @@ fn limits(table: &SearchTable, known: KnownNames<'_>, problems: &mut Problems) -
                 .hint("write limits = [\"e2e.p99 < 20ms\"], or give --limit 'e2e.p99 < 20ms'"),
         );
     }
+    // What a trial is held to cannot be what all of them find.
+    let known = KnownNames { search: Searched::Nothing, ..known };
     let each = table.limits.iter().enumerate();
     each.filter_map(|(i, that)| problems.take(gate::limit(&format!("search.limits.{i}"), that, None, known))).collect()
 }

@@ -64,6 +64,8 @@ async fn one_consumer_is_pinned_until_it_is_gone() {
         assert!(two.heard.is_empty(), "{consumer}: {} went to the second", two.heard.len());
         drop(first);
         let gone = Instant::now();
+        // What is sent to a client that is going would come again much later.
+        waiting(&server, 1).await;
         send(&mut producer, 300..400).await;
         hear(&mut second, &mut two, 100, 0).await;
         let took = gone.elapsed();

@@ -132,7 +132,15 @@ impl SaslOptions {
     fn secret(&self) -> Result<String, String> {
         let (value, variable, names, remedy) = match self.bears_token() {
             true => (&self.token, &self.token_env, "`token` and `token-env`", BEARER),
-            false if self.user.is_none() => return Err(format!("{} needs a `user`; write it", self.mechanism)),
+            false if self.token.is_some() || self.token_env.is_some() => {
+                return Err(format!(
+                    "a token is for OAUTHBEARER, and the mechanism is {}; write mechanism = \"OAUTHBEARER\"",
+                    self.mechanism
+                ));
+            }
+            false if self.user.is_none() => {
+                return Err(format!("it needs `user` beside it: the mechanism is {}", self.mechanism));
+            }
             false => (&self.password, &self.password_env, "`password` and `password-env`", PASSWORD),
         };
         match (value, variable) {

@@ -1,0 +1,247 @@
+//! Capacities: what the searches of a record have found, held to a limit and taken as the values of
+//! a side.
+//!
+//! A search encloses the capacity between the load that keeps the limits and the next one, which
+//! breaks one. So a limit is kept only by the lower end and broken only by the upper end, and a
+//! ratio of two capacities is known no better than both intervals are wide, however many searches
+//! agree.
+
+use super::model::{ExcludedTrial, ExpectResult, ExpectVerdict};
+use super::side::{CaseSide, Fault};
+use crate::plan::Case;
+use crate::plan::gate::{Comparator, Expectation};
+use crate::plan::metric::Unit;
+use crate::plan::search::{Ending, Parameter, SearchPlan, offered};
+use crate::record::{Record, SearchResult};
+use crate::units::plural;
+
+/// The capacity that one search has found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct FoundCapacity {
+    /// Which search of its case it is, from 1.
+    pub number: u32,
+    /// Messages per second that keep the limits.
+    pub lower: f64,
+    /// The next load, which does not.
+    pub upper: f64,
+}
+
+/// The searches of one system at one load point.
+#[derive(Debug)]
+pub(super) struct SearchedCase<'a> {
+    /// The case of the first trial.
+    pub case: &'a Case,
+    pub results: Vec<&'a SearchResult>,
+}
+
+/// The search of a record, where it is over the rate.
+pub(super) fn by_rate(record: &Record) -> Option<&SearchPlan> {
+    record.plan.search.as_ref().filter(|s| matches!(s.parameter, Parameter::Rate { .. }) && !record.searches.is_empty())
+}
+
+/// The searches of a record, each system and load point once.
+pub(super) fn searched(record: &Record) -> Vec<SearchedCase<'_>> {
+    let mut list: Vec<SearchedCase<'_>> = Vec::new();
+    for result in &record.searches {
+        let there = |s: &&mut SearchedCase<'_>| s.results[0].case == result.case;
+        if let Some(there) = list.iter_mut().find(there) {
+            there.results.push(result);
+            continue;
+        }
+        let of = |id: &str| record.plan.cases.iter().find(|c| c.id == id);
+        if let Some(case) = result.trials.first().and_then(|t| of(&t.case)) {
+            list.push(SearchedCase { case, results: vec![result] });
+        }
+    }
+    list
+}
+
+/// A case without the rate that was searched, so that two searches of the same are alike: the
+/// workloads keep their shares of the rate.
+pub(super) fn without_rate(case: &Case) -> Case {
+    let mut bare = case.clone();
+    bare.point.pop();
+    let all = offered(case);
+    for workload in &mut bare.workloads {
+        if let crate::plan::Load::Open { profile, .. } = &mut workload.load {
+            for s in &mut profile.segments {
+                let share = |rate: f64| crate::units::Rate((1e6 * rate / all).round());
+                (s.from, s.to) = (share(s.from.0), share(s.to.0));
+            }
+        }
+    }
+    bare
+}
+
+/// The capacity of a search that has enclosed it.
+///
+/// # Errors
+/// Why it has not, and what to do.
+fn found(result: &SearchResult) -> Result<FoundCapacity, String> {
+    let bracket = result.bracket;
+    let shown = |load: Option<f64>| load.map_or_else(|| "-".into(), |l| Unit::Rate.show(l));
+    if let Some(error) = &result.broken {
+        return Err(format!("the system failed: {error}"));
+    }
+    match (bracket.ending, bracket.lower, bracket.upper) {
+        (Ending::Found, Some(lower), Some(upper)) => Ok(FoundCapacity { number: result.number, lower, upper }),
+        (Ending::AboveMax, lower, _) => {
+            Err(format!("even {}, the most that was tried, keeps the limits: raise search.max", shown(lower)))
+        }
+        (Ending::GeneratorLimited, Some(_), _) => {
+            Err(format!("above {} the generator is the limit", shown(bracket.lower)))
+        }
+        (Ending::GeneratorLimited, None, _) => Err("the generator is the limit at every load".into()),
+        (Ending::OutOfTrials, ..) => {
+            Err(format!("it did not end within {}", plural(result.trials.len() as u64, "trial")))
+        }
+        _ => Err("no load that was tried keeps the limits for sure: lower search.min".into()),
+    }
+}
+
+/// A side whose values are the capacities of its searches.
+pub(super) fn side<'a>(
+    label: String,
+    of: super::NamedRecord<'a>,
+    searched: &SearchedCase<'a>,
+    excluded: &mut Vec<ExcludedTrial>,
+) -> CaseSide<'a> {
+    let mine = |case: &str, round: u32| {
+        searched.results.iter().flat_map(|r| &r.trials).any(|t| t.case == case && t.round == round)
+    };
+    let trials = of.record.trials.iter().filter(|t| mine(&t.case, t.round)).collect();
+    let mut side = CaseSide {
+        label,
+        case: searched.case,
+        record: of.record,
+        trials,
+        capacities: Some(Vec::new()),
+        excluded: 0,
+        why_excluded: None,
+    };
+    for result in &searched.results {
+        match found(result) {
+            Ok(capacity) => side.capacities.get_or_insert_default().push(capacity),
+            Err(why) => {
+                side.excluded += 1;
+                side.why_excluded.get_or_insert_with(|| Fault {
+                    reason: why.clone(),
+                    short: why.clone(),
+                    checks: Vec::new(),
+                });
+                let entry = ExcludedTrial {
+                    of: of.label.into(),
+                    case: result.case.clone(),
+                    round: result.number,
+                    reason: format!("search {}: {why}", result.number),
+                    checks: Vec::new(),
+                };
+                if !excluded.contains(&entry) {
+                    excluded.push(entry);
+                }
+            }
+        }
+    }
+    side
+}
+
+/// Whether a search shows that the capacity keeps a limit, or breaks it; `None` where the limit lies
+/// within its interval, or it did not end.
+fn held(result: &SearchResult, e: &Expectation) -> Option<bool> {
+    let bracket = result.bracket;
+    let (low, high) = match bracket.ending {
+        Ending::OutOfTrials => return None,
+        Ending::BelowMin => (0.0, bracket.upper?),
+        // What breaks there is the generator.
+        Ending::GeneratorLimited => (bracket.lower?, f64::INFINITY),
+        Ending::Found | Ending::AboveMax => (bracket.lower?, bracket.upper.unwrap_or(f64::INFINITY)),
+    };
+    let limit = e.limit;
+    // The capacity is at least `low` and below `high`.
+    let (kept, broken) = match e.comparator {
+        Comparator::AtLeast => (low >= limit, high <= limit),
+        Comparator::Greater => (low > limit, high <= limit),
+        Comparator::AtMost => (high <= limit, low > limit),
+        Comparator::Less => (high <= limit, low >= limit),
+        Comparator::Equal => (false, low > limit || high <= limit),
+    };
+    (kept || broken).then_some(kept)
+}
+
+/// Holds the searches of a record to a limit of the capacity: one answer for each system and load
+/// point.
+pub(super) fn expectations(record: &Record, e: &Expectation) -> Vec<ExpectResult> {
+    if by_rate(record).is_none() {
+        return Vec::new();
+    }
+    let mut cases: Vec<&SearchResult> = Vec::new();
+    for result in &record.searches {
+        let name = record.plan.systems.get(result.system).map_or("", |s| s.name.as_str());
+        if e.system.as_deref().is_none_or(|s| s == name) && !cases.iter().any(|c| c.case == result.case) {
+            cases.push(result);
+        }
+    }
+    cases.into_iter().map(|of| expectation(record, &of.case, e)).collect()
+}
+
+fn expectation(record: &Record, case: &str, e: &Expectation) -> ExpectResult {
+    let all: Vec<&SearchResult> = record.searches.iter().filter(|s| s.case == case).collect();
+    let known = |s: &&&SearchResult| {
+        s.broken.is_none() && (s.bracket.lower.is_some() || s.bracket.upper.is_some_and(|_| below_all(s)))
+    };
+    let usable: Vec<&SearchResult> = all.iter().filter(known).copied().collect();
+    let answers: Vec<Option<bool>> = usable.iter().map(|s| held(s, e)).collect();
+    let count = |of: Option<bool>| answers.iter().filter(|a| **a == of).count();
+    let (n, kept, broken) = (usable.len(), count(Some(true)), count(Some(false)));
+    let intervals: Vec<String> = usable.iter().map(|s| interval(s)).collect();
+    let searches = if n == 1 { "search".to_owned() } else { format!("{n} searches") };
+    let shown = intervals.join(", ");
+    let (verdict, sentence) = match () {
+        () if n == 0 => {
+            let why = all.iter().find_map(|s| found(s).err()).unwrap_or_default();
+            (ExpectVerdict::Invalid, format!("`{}` has no search to hold it to: {why}", e.that))
+        }
+        () if 2 * broken > n => {
+            let which = if n == 1 { "the search".to_owned() } else { format!("{broken} of {n} searches") };
+            let verb = if broken == 1 { "breaks" } else { "break" };
+            (ExpectVerdict::Unmet, format!("{which} {verb} `{}`: {shown}", e.that))
+        }
+        () if kept == n => {
+            let which = if n == 1 { "the search keeps".to_owned() } else { format!("all {n} searches keep") };
+            (ExpectVerdict::Met, format!("{which} `{}`: {shown}", e.that))
+        }
+        () => {
+            let words = format!("the limit of `{}` lies within what the {searches} found: {shown}", e.that);
+            (ExpectVerdict::Inconclusive, words)
+        }
+    };
+    ExpectResult {
+        case: case.into(),
+        that: e.that.clone(),
+        metric: e.metric.clone(),
+        verdict,
+        values: usable.iter().filter_map(|s| s.bracket.lower).collect(),
+        sentence,
+        on_inconclusive: e.on_inconclusive,
+    }
+}
+
+/// Whether the lowest load that was tried breaks a limit, for sure.
+fn below_all(s: &SearchResult) -> bool {
+    s.bracket.ending == Ending::BelowMin
+}
+
+/// `48.7k/s to 53.1k/s`, as far as a search knows.
+fn interval(s: &SearchResult) -> String {
+    let show = |v: f64| Unit::Rate.show(v);
+    let unsure = if s.bracket.ending == Ending::OutOfTrials { " (not ended)" } else { "" };
+    match (s.bracket.ending, s.bracket.lower, s.bracket.upper) {
+        (Ending::GeneratorLimited, Some(low), _) => {
+            format!("at least {}, above which the generator is the limit", show(low))
+        }
+        (_, Some(low), Some(high)) => format!("{} to {}{unsure}", show(low), show(high)),
+        (_, Some(low), None) => format!("at least {}{unsure}", show(low)),
+        (_, None, Some(high)) => format!("below {}{unsure}", show(high)),
+        (_, None, None) => "nothing known".into(),
+    }
+}
