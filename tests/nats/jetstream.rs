@@ -477,6 +477,10 @@ async fn what_cannot_be_had_is_said_with_the_servers_words_and_a_remedy() {
     for (options, pattern, rest, expected) in [
         (json!({ "ack": "all" }), "stream", "delivery = { reject-every = 5 }", "need explicit or double"),
         (json!({ "consumer": "ordered" }), "queue-group", "", "share messages; ordered ones cannot"),
+        // What is asked of a consumer that the pattern chooses.
+        (json!({ "pause-consumers": "2s" }), "key-value", "", "watchers of key-value are ordered"),
+        (json!({ "priority-policy": "pinned-client" }), "key-value", "", "watchers of key-value are ordered"),
+        (json!({ "ack": "explicit" }), "key-value", "", "watchers of key-value are ordered"),
         (json!({ "retention": "workqueue" }), "fan-out", "", "a work queue has one"),
         (json!({ "retention": "interest" }), "replay", "", "only limits keeps them"),
         (

@@ -71,7 +71,8 @@ async fn one_consumer_is_pinned_until_it_is_gone() {
         let took = gone.elapsed();
         println!("{consumer}: the other consumer took over after {took:?}");
         assert_eq!(two.texts(), tokens(300..400));
-        assert!(took < PINNED + TIMEOUT / 2, "{consumer}: {took:?}");
+        // Below the 30 s after which the server would deliver again what the first one had.
+        assert!(took < PINNED + Duration::from_secs(15), "{consumer}: {took:?}");
         driver.cleanup().await.unwrap();
     }
 }

@@ -283,28 +283,13 @@ impl JetstreamOptions {
         if it.message_ttl.is_some_and(|ttl| ttl.0 < Span::secs(1).0 || ttl.0 % Span::secs(1).0 != 0) {
             return Err("option `message-ttl`: the server knows whole seconds only, from 1s on".to_owned());
         }
-        if it.pause_consumers.is_some() && it.consumer() == ConsumeMode::Ordered {
-            return Err(
-                "option `pause-consumers`: an ordered consumer is not paused; use pull, fetch or push".to_owned()
-            );
-        }
-        let pushed = matches!(it.consumer(), ConsumeMode::Push | ConsumeMode::Ordered);
         if it.rate_limit.is_some_and(|limit| !(MIN_RATE..=MAX_RATE).contains(&limit.0)) {
             return Err("option `rate-limit`: must be between 1KiB and 1TiB, of a second".to_owned());
-        }
-        if it.rate_limit.is_some() && !pushed {
-            return Err("option `rate-limit`: who asks for messages sets the pace; use consumer = push".to_owned());
-        }
-        if it.flow_control.is_some() && it.consumer() != ConsumeMode::Push {
-            return Err("option `flow-control`: only a consumer that is pushed to has the choice; remove it".to_owned());
         }
         if it.idle_heartbeat.is_some_and(|span| !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&span)) {
             return Err(format!("option `idle-heartbeat`: must be between {MIN_HEARTBEAT} and {MAX_HEARTBEAT}"));
         }
-        if it.consumer() == ConsumeMode::Ordered && it.ack.is_some_and(|ack| ack != AckMode::None) {
-            return Err("option `ack`: an ordered consumer acknowledges nothing; remove it".to_owned());
-        }
-        it.check_priority()?;
+        it.check_consumer()?;
         if it.exactly_once {
             if it.publish == PublishMode::FireAndForget {
                 return Err(
@@ -316,6 +301,26 @@ impl JetstreamOptions {
             }
         }
         Ok(it)
+    }
+
+    /// Whether the options fit the way of consuming.
+    fn check_consumer(&self) -> Result<(), String> {
+        if self.pause_consumers.is_some() && self.consumer() == ConsumeMode::Ordered {
+            return Err(
+                "option `pause-consumers`: an ordered consumer is not paused; use pull, fetch or push".to_owned()
+            );
+        }
+        let pushed = matches!(self.consumer(), ConsumeMode::Push | ConsumeMode::Ordered);
+        if self.rate_limit.is_some() && !pushed {
+            return Err("option `rate-limit`: who asks for messages sets the pace; use consumer = push".to_owned());
+        }
+        if self.flow_control.is_some() && self.consumer() != ConsumeMode::Push {
+            return Err("option `flow-control`: only a consumer that is pushed to has the choice; remove it".to_owned());
+        }
+        if self.consumer() == ConsumeMode::Ordered && self.ack.is_some_and(|ack| ack != AckMode::None) {
+            return Err("option `ack`: an ordered consumer acknowledges nothing; remove it".to_owned());
+        }
+        self.check_priority()
     }
 
     /// Whether what the workloads ask for can be had with these options.
@@ -340,8 +345,10 @@ impl JetstreamOptions {
                 let option = if self.message_ttl.is_some() { "message-ttl" } else { "filter" };
                 return Err(format!("option `{option}`: {} is a bucket, of which all keys are watched", w.name));
             }
-            if bucket && self.pause_consumers.is_some() && self.consumer.is_none() {
-                return Err(format!("option `pause-consumers`: the watchers of {} are ordered consumers", w.name));
+            if bucket && self.consumer.is_none() {
+                let watched = Self { consumer: Some(ConsumeMode::Ordered), ..self.clone() };
+                let because = |words| format!("{words}; the watchers of {} are ordered consumers", w.name);
+                watched.check_consumer().map_err(because)?;
             }
             if bucket && self.retention != Retention::Limits {
                 return Err(format!("option `retention`: {} is a bucket, which has limits; remove it", w.name));

@@ -125,7 +125,6 @@ impl PullPriority {
             }
         }
         if let Some(pin) = &self.pin {
-            // Letters and digits.
             fields += &format!(",\"id\":\"{pin}\"");
         }
         fields
@@ -137,8 +136,11 @@ impl PullPriority {
         if self.policy != PriorityPolicy::PinnedClient {
             return false;
         }
-        let Some(pin) = headers.and_then(|h| h.get("Nats-Pin-Id")).map(|v| v.as_str()) else { return false };
-        if self.pin.as_deref() == Some(pin) {
+        // One that was published comes before the server's.
+        let Some(pin) = headers.and_then(|h| h.get_last("Nats-Pin-Id")).map(|v| v.as_str()) else { return false };
+        // It stands in a request as it is.
+        let plain = pin.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !plain || self.pin.as_deref() == Some(pin) {
             return false;
         }
         self.pin = Some(pin.to_owned());
@@ -168,7 +170,9 @@ mod tests {
         assert_eq!(pull.expires(Duration::from_secs(30)), Duration::from_secs(2));
         assert_eq!(pull.fields(), ",\"group\":\"msgbench\"");
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Pin-Id", "abc");
+        headers.append("Nats-Pin-Id", "\",\"id\":\"published");
+        assert!(!pull.pinned(Some(&headers)));
+        headers.append("Nats-Pin-Id", "abc");
         assert!(!pull.pinned(None) && pull.pinned(Some(&headers)) && !pull.pinned(Some(&headers)));
         assert_eq!(pull.fields(), ",\"group\":\"msgbench\",\"id\":\"abc\"");
         assert!(pull.unpinned() && !pull.unpinned());
