@@ -89,6 +89,7 @@
 //! # Rejected
 //! `dyn Driver` with boxed futures: one allocation for each message on the measured path.
 
+mod attempt;
 pub mod bridge;
 mod error;
 #[cfg(test)]
@@ -110,6 +111,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use crate::plan::facts::{Acknowledgement, Delivery, Durability, Guarantees, Incident, Order, Stated};
+pub use attempt::{ConnectAttempt, ConnectSteps, IdleConnection, Intrusion, IntrusionOutcome, IntrusionWay};
 pub use error::DriverError;
 pub use incidents::{Incidents, Noted};
 
@@ -137,6 +139,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// The intruder whose turn a try is: publishing and subscribing take turns for each of them.
+    pub fn intruder(&self, number: u64) -> Option<&Intruder> {
+        let turn = (number as usize / 2).checked_rem(self.intruders.len())?;
+        self.intruders.get(turn)
+    }
+
     /// The target for a client that connects to this place; to any server where there is none.
     ///
     /// # Errors
@@ -293,62 +301,6 @@ pub trait Driver: Sized + Send + Sync {
 
     /// Removes from the server what `prepare` created.
     fn cleanup(self) -> impl Future<Output = Result<(), DriverError>>;
-}
-
-/// Keeps a connection, and ends when it is lost.
-pub type IdleConnection = futures_util::future::LocalBoxFuture<'static, DriverError>;
-
-/// A client that comes and goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectAttempt<'a> {
-    /// Index of its workload in the case.
-    pub workload: usize,
-    /// The producer that counts it, and its number there: together its own.
-    pub producer: u32,
-    pub number: u64,
-    /// The message that it publishes and receives.
-    pub payload: &'a [u8],
-}
-
-/// When each step of such a client was done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectSteps {
-    /// The server had accepted the connection and its login.
-    pub connected: Nanos,
-    /// The server had confirmed that it routes to the client.
-    pub subscribed: Nanos,
-    /// The message was read.
-    pub received: Nanos,
-    /// What was read.
-    pub message: Vec<u8>,
-}
-
-/// What an intruder tries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intrusion<'a> {
-    /// The number of the try, from 0: of several ways to connect without rights, they take turns.
-    pub number: u64,
-    pub way: IntrusionWay,
-    /// The message that it tries to publish; it says who wrote it.
-    pub payload: &'a [u8],
-}
-
-/// What an intruder wants to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IntrusionWay {
-    Publish,
-    Subscribe,
-}
-
-/// What came of a try.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IntrusionOutcome {
-    /// What the intruder lacks.
-    pub who: String,
-    /// Whether the system took his message or his subscription.
-    pub let_in: bool,
-    /// The system's own words, or what was observed.
-    pub words: String,
 }
 
 /// Where a consumer begins to read.

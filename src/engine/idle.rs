@@ -3,6 +3,8 @@
 //! They are there before the warm-up begins. One that is lost is an incident: a broker that closes
 //! idle connections does not pay for them.
 
+use std::sync::mpsc::Sender;
+
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::driver::{ClientSlot, Driver, DriverError, Incident};
@@ -13,40 +15,43 @@ use super::shared::Shared;
 
 /// So many are opened at a time.
 const AT_ONCE: usize = 32;
-/// A stop is noticed at least so often.
-const TICK: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Opens a connection for each slot, says that they are there, and keeps them until the trial is
-/// over; what the first that was lost was lost by, and how many were.
+/// over; reports those that were lost.
 pub async fn idle_all<D: Driver>(
     driver: &D,
     slots: &[ClientSlot],
     shared: &Shared,
     ready: impl FnOnce(),
-) -> Result<Option<String>, DriverError> {
-    let kept = FuturesUnordered::new();
+    done: &Sender<ThreadReport>,
+) -> Result<(), DriverError> {
+    let mut stopping = std::pin::pin!(shared.stopping());
+    stopping.as_mut().enable();
+    let mut kept = FuturesUnordered::new();
     let mut opening = futures_util::stream::iter(slots.iter().map(|slot| driver.idle(*slot))).buffer_unordered(AT_ONCE);
     while let Some(opened) = opening.next().await {
         kept.push(opened?);
         if shared.stopped() {
-            return Ok(None);
+            return Ok(());
         }
     }
     ready();
-    let (mut kept, mut lost) = (kept, Vec::new());
+    let (mut lost, mut first) = (0, String::new());
     while !shared.stopped() {
         // What keeps a connection must run for it to answer the server.
-        if let Ok(Some(error)) = tokio::time::timeout(TICK, kept.next()).await {
-            lost.push(error.to_string());
-        }
-        if kept.is_empty() {
-            tokio::time::sleep(TICK).await;
+        tokio::select! {
+            () = &mut stopping => {}
+            Some(error) = kept.next() => {
+                if lost == 0 {
+                    first = error.to_string();
+                }
+                lost += 1;
+            }
         }
     }
-    Ok(lost.first().map(|first| format!("{} of {} idle connections were lost: {first}", lost.len(), slots.len())))
-}
-
-/// The report of lost connections.
-pub fn lost_report(words: String) -> ThreadReport {
-    ThreadReport::Event { at: now(), kind: Incident::Disconnected, words }
+    if lost > 0 {
+        let words = format!("{lost} of {} idle connections were lost: {first}", slots.len());
+        let _ = done.send(ThreadReport::Event { at: now(), kind: Incident::Disconnected, words });
+    }
+    Ok(())
 }

@@ -31,6 +31,8 @@ use super::worker::key_chooser;
 const COMPLETE: Duration = Duration::from_millis(100);
 const EMPTY: Duration = Duration::from_secs(2);
 const MISSING: Duration = Duration::from_secs(5);
+/// Messages that are read at most: of an envelope each.
+const MOST: u64 = 50_000_000;
 /// Pause before it is read again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -340,9 +342,6 @@ async fn read<D: Driver>(
     reading.ended = now();
     Ok(reading)
 }
-
-/// Messages that are read at most: of an envelope each.
-const MOST: u64 = 50_000_000;
 
 #[cfg(test)]
 #[path = "kept_tests.rs"]

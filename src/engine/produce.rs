@@ -95,17 +95,17 @@ impl<P: Producer> Publisher<'_, P> {
         self.send_state.sent.range = (u64::MAX, 0);
         self.send_state.sent.acknowledged = self.producer.confirms() && !self.reply;
         self.wait(start).await?;
-        if let Pace::Unthrottled { window, copies } = self.pace {
-            self.unthrottled(window, copies).await?;
-            return self.end().await;
-        }
         loop {
             let due = match &mut self.pace {
                 Pace::Open(schedule) => match schedule.next().map(|offset| start + offset) {
                     Some(due) if due < self.shared.end() => Some(due),
                     _ => break,
                 },
-                Pace::Unthrottled { .. } => None,
+                Pace::Unthrottled { window, copies } => {
+                    let (window, copies) = (*window, *copies);
+                    self.unthrottled(window, copies).await?;
+                    break;
+                }
                 Pace::Closed { outstanding, think, patience } => {
                     let (outstanding, think, patience) = (*outstanding, *think, *patience);
                     self.wait_for_answers(outstanding, patience).await?;

@@ -24,7 +24,7 @@ use futures_util::future::LocalBoxFuture;
 use super::backlog::Backlog;
 use super::connect::ConnectProducer;
 use super::consume::{ConsumerRecorder, Received, RejectRule};
-use super::idle::{idle_all, lost_report};
+use super::idle::idle_all;
 use super::intrude::intrude_all;
 use super::membership::{ConsumerScript, follow};
 use super::payload::{bare_templates, templates};
@@ -75,10 +75,7 @@ impl<D: Driver> Worker<'_, D> {
                     }
                     Ok(())
                 }
-                ThreadRole::Idle => {
-                    let kept = idle_all(self.driver, slots, self.shared, || report_ready(ready)).await;
-                    kept.map(|lost| drop(lost.map(|words| self.done.send(lost_report(words)))))
-                }
+                ThreadRole::Idle => idle_all(self.driver, slots, self.shared, || report_ready(ready), &self.done).await,
                 ThreadRole::Consume | ThreadRole::Read => self.consume(slots, ready).await,
             }
         });

@@ -20,14 +20,14 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, BrokerId, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    BrokerId, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
 use super::KafkaDriver;
 use super::choices::Acks;
-use super::share::{BrokerAccess, BrokerConnection, each_record, words_of};
+use super::share::{BrokerAccess, BrokerConnection, each_record, hello, words_of};
 use crate::driver::{ClientSlot, ConnectAttempt, ConnectSteps, DriverError, IdleConnection};
 use crate::units::now;
 
@@ -100,12 +100,6 @@ pub(super) async fn features(driver: &KafkaDriver) -> String {
             if all.is_empty() { "no versioned features".into() } else { all.join(", ") }
         }
     }
-}
-
-fn hello() -> ApiVersionsRequest {
-    ApiVersionsRequest::default()
-        .with_client_software_name(text("msgbench"))
-        .with_client_software_version(text(env!("CARGO_PKG_VERSION")))
 }
 
 /// A connection that carries nothing.

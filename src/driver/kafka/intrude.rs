@@ -38,11 +38,7 @@ pub(super) async fn intrude(
     attempt: Intrusion<'_>,
 ) -> Result<IntrusionOutcome, DriverError> {
     let nobody = Intruder { name: "without credentials".into(), client: ca(target), isolated: false };
-    let who = match target.intruders.len() {
-        0 => &nobody,
-        // Publishing and subscribing take turns for each of them.
-        n => &target.intruders[attempt.number as usize / 2 % n],
-    };
+    let who = target.intruder(attempt.number).unwrap_or(&nobody);
     let url = without_credentials(&target.url);
     let own = Target { url: url.clone(), options: who.client.clone(), ..target.clone() };
     let mut settings = KafkaOptions::read(&own)?.common(&own)?;

@@ -30,11 +30,7 @@ pub async fn intrude(
     attempt: Intrusion<'_>,
 ) -> Result<IntrusionOutcome, DriverError> {
     let nobody = Intruder { name: "without credentials".into(), client: ca(target), isolated: false };
-    let who = match target.intruders.len() {
-        0 => &nobody,
-        // Publishing and subscribing take turns for each of them.
-        n => &target.intruders[attempt.number as usize / 2 % n],
-    };
+    let who = target.intruder(attempt.number).unwrap_or(&nobody);
     let outcome = |let_in, words: String| Ok(IntrusionOutcome { who: who.name.clone(), let_in, words });
     let options = ConnectionOptions::from_options(&who.client).map_err(|words| DriverError::Option { words })?;
     let link = match NatsLink::reach(target, &options, &Incidents::default(), "intruder").await {

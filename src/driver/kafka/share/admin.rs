@@ -10,14 +10,14 @@ use kafka_protocol::messages::alter_share_group_offsets_request::{
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    AlterShareGroupOffsetsRequest, ApiKey, ApiVersionsRequest, DescribeConfigsRequest, GroupId,
-    IncrementalAlterConfigsRequest, MetadataRequest, TopicName,
+    AlterShareGroupOffsetsRequest, ApiKey, DescribeConfigsRequest, GroupId, IncrementalAlterConfigsRequest,
+    MetadataRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use rand::RngExt;
 use std::time::{Duration, Instant};
 
-use super::connection::{BrokerAccess, BrokerConnection, words_of};
+use super::connection::{BrokerAccess, BrokerConnection, hello, words_of};
 use super::member::ShareIdentity;
 use super::options::ShareOptions;
 use crate::driver::DriverError;
@@ -93,10 +93,7 @@ impl ShareAdmin {
         servers: Vec<String>,
     ) -> Result<Self, DriverError> {
         let mut connection = ShareIdentity::any(&access, &servers).await?;
-        let request = ApiVersionsRequest::default()
-            .with_client_software_name(StrBytes::from_static_str("msgbench"))
-            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let answer = connection.call(&request, 3).await?;
+        let answer = connection.call(&hello(), 3).await?;
         let has = |key: ApiKey| {
             answer.api_keys.iter().any(|a| a.api_key == key as i16 && (a.min_version..=a.max_version).contains(&1))
         };

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tokio::net::TcpStream;
 
@@ -60,6 +62,13 @@ pub(in crate::driver::kafka) fn words_of(code: i16, message: Option<&StrBytes>) 
         Some(message) => format!("{name} ({message})"),
         None => name,
     }
+}
+
+/// The question which versions a broker speaks.
+pub(in crate::driver::kafka) fn hello() -> ApiVersionsRequest {
+    ApiVersionsRequest::default()
+        .with_client_software_name(CLIENT)
+        .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")))
 }
 
 #[derive(Debug)]

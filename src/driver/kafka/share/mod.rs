@@ -32,7 +32,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(super) use admin::{ShareAdmin, ShareGroupSpec};
-pub(super) use connection::{BrokerAccess, BrokerConnection, words_of};
+pub(super) use connection::{BrokerAccess, BrokerConnection, hello, words_of};
 pub(super) use options::ShareOptions;
 pub(super) use records::each_record;
 
