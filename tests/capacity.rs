@@ -163,13 +163,12 @@ fn a_capacity_can_be_promised_and_compared() {
     assert_ne!(broken.status.code(), Some(0), "{words}");
     assert!(words.contains("the search breaks `capacity >= 20k/s`"), "{words}");
     // Only a search has a capacity.
-    let without = promised("capacity >= 500/s").replace("[search]", "[run.threads]").replace("limits", "#");
     let file = dir.path().join("run.toml");
-    let text = without.split("[run.threads]").next().unwrap().to_owned() + "[[expect]]\nthat = \"capacity >= 1/s\"\n";
-    std::fs::write(&file, text).unwrap();
+    let run = CAPPED.split("[search]").next().unwrap();
+    std::fs::write(&file, format!("{run}[[expect]]\nthat = \"capacity >= 1/s\"\n")).unwrap();
     let refused = Command::new(PROGRAM).arg("check").arg(&file).output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
-    assert!(said(&refused).contains("capacity"), "{}", said(&refused));
+    assert!(said(&refused).contains("nothing is searched, so that no `capacity` is found"), "{}", said(&refused));
     let place = |name: &str| std::fs::read_dir(dir.path().join(name)).unwrap().next().unwrap().unwrap().path();
     let compared = Command::new(PROGRAM).arg("compare").args([place("capped"), place("again")]).output().unwrap();
     let words = said(&compared);

@@ -245,3 +245,88 @@ fn interval(s: &SearchResult) -> String {
         (_, None, None) => "nothing known".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::{Comparison, ComparisonRow, Verdict};
+    use super::super::sample::{A, B};
+    use super::super::{CompareOptions, NamedRecord, systems};
+    use super::*;
+    use crate::plan::gate::{Gate, Share};
+    use crate::plan::search::{Bracket, Purpose, Vote};
+    use crate::record::SearchTrial;
+    use crate::units::Rate;
+
+    /// Searches of two systems that found these rates, each so wide.
+    fn compared(reference: &[f64], nats: &[f64], width: f64) -> Comparison {
+        let mut record = super::super::sample::record(&A, &B);
+        let (min, max, start) = (Rate(1.0), Rate(1e9), Rate(1e3));
+        record.plan.search = Some(SearchPlan {
+            limits: Vec::new(),
+            parameter: Parameter::Rate { min, max, start },
+            width: Share(width),
+            confidence: 0.95,
+            lead: 3,
+            most_trials: 100,
+            searches: 4,
+        });
+        for (system, found) in [reference, nats].into_iter().enumerate() {
+            let case = record.plan.cases[system].id.clone();
+            for (i, lower) in found.iter().enumerate() {
+                let round = i as u32 + 1;
+                let trial = SearchTrial {
+                    case: case.clone(),
+                    round,
+                    load: *lower,
+                    purpose: Purpose::Climb,
+                    vote: Vote::Pass,
+                    broken: Vec::new(),
+                    why: String::new(),
+                };
+                let upper = Some(lower * (1.0 + width));
+                record.searches.push(SearchResult {
+                    case: format!("search-{case}"),
+                    system,
+                    number: round,
+                    bracket: Bracket { lower: Some(*lower), upper, ending: Ending::Found },
+                    trials: vec![trial],
+                    votes: Vec::new(),
+                    broken: None,
+                });
+            }
+        }
+        let of = NamedRecord { label: "result", record: &record };
+        systems(of, Some("reference"), &Gate::default(), CompareOptions::default()).unwrap()
+    }
+
+    fn only(c: &Comparison) -> &ComparisonRow {
+        let [row] = c.rows.as_slice() else { panic!("{:?}", c.rows) };
+        assert_eq!(row.metric.to_string(), "capacity");
+        row
+    }
+
+    #[test]
+    fn a_difference_beyond_both_intervals_is_one() {
+        let (slow, fast) = ([1000.0, 1045.0, 1000.0, 1000.0], [1300.0, 1250.0, 1250.0, 1300.0]);
+        let c = compared(&slow, &fast, 0.045);
+        let row = only(&c);
+        assert_eq!(row.verdict, Verdict::Faster, "{}", row.reason);
+        let ratio = row.ratio.unwrap();
+        let (low, high) = ratio.ci95.unwrap();
+        // Of every true capacity that the searches allow.
+        assert!(low <= 1250.0 / (1045.0 * 1.045) && high >= 1300.0 * 1.045 / 1000.0, "{ratio:?}");
+        assert_eq!(only(&compared(&fast, &slow, 0.045)).verdict, Verdict::Slower);
+    }
+
+    #[test]
+    fn what_the_searches_leave_open_is_not_decided() {
+        let same = [1000.0; 4];
+        let c = compared(&same, &same, 0.06);
+        let row = only(&c);
+        assert_eq!(row.verdict, Verdict::NotDecided);
+        assert!(row.reason.contains("search with a smaller width"), "{}", row.reason);
+        assert_eq!(only(&compared(&same, &same, 0.045)).verdict, Verdict::Same);
+        let c = compared(&same[..3], &same[..3], 0.045);
+        assert!(only(&c).reason.contains("3 + 3 searches are too few for an interval"), "{}", only(&c).reason);
+    }
+}

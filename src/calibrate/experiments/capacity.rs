@@ -6,8 +6,9 @@ use crate::calibrate::certificate::{ClaimLine, Experiment, FigureUnit, HostNoise
 use crate::calibrate::context::ExperimentContext;
 use crate::record::SearchResult;
 
-/// Messages per second that the broker passes.
-const CAP: f64 = 2_000.0;
+/// Messages per second that the broker passes: none of the rates that the search tries. In a trial
+/// of 2 s up to 2.5 % more stay below 50 ms; the next higher rate is 3.6 % above it.
+const CAP: f64 = 1_930.0;
 /// How far apart the two rates of an answer may be.
 const WIDTH: f64 = 0.05;
 /// Three digits of a rate add to it.
@@ -81,9 +82,9 @@ mod tests {
     #[test]
     fn an_interval_passes_that_is_narrow_and_holds_the_limit() {
         let (pass, fail) = (ClaimVerdict::Pass, ClaimVerdict::Fail);
-        assert_eq!(verdicts(1_950.0, 2_040.0), [pass, pass]);
-        assert_eq!(verdicts(1_900.0, 1_980.0), [fail, pass]);
-        assert_eq!(verdicts(2_010.0, 2_100.0), [fail, pass]);
+        assert_eq!(verdicts(1_910.0, 2_000.0), [pass, pass]);
+        assert_eq!(verdicts(1_840.0, 1_920.0), [fail, pass]);
+        assert_eq!(verdicts(1_940.0, 2_030.0), [fail, pass]);
         assert_eq!(verdicts(1_800.0, 2_100.0), [pass, fail]);
     }
 }
