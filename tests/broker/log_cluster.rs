@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::log_rules::{Answers, incremental, kafka, lines, make, now, settled};
+use crate::log_rules::{Answers, incremental, make, now, settled, so_by_kafka};
 use crate::log_support::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -214,8 +214,5 @@ fn a_cluster_of_one_answers_as_kafka() {
 
 #[test]
 fn the_clusters_answers_are_kafkas() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some((_system, address)) = kafka(dir.path()) else { return };
-    let theirs = lines(&answers(address));
-    assert!(theirs == KAFKA.lines().collect::<Vec<_>>(), "{}", theirs.join("\n"));
+    so_by_kafka(KAFKA, answers);
 }

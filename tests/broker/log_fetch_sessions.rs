@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use crate::log_rules::{Answers, kafka, lines, make, settled};
+use crate::log_rules::{Answers, as_by_kafka, make, settled, so_by_kafka};
 use crate::log_support::*;
 use bytes::Bytes;
 use kafka_protocol::messages::*;
@@ -136,28 +135,18 @@ fn answers(address: SocketAddr) -> Answers {
 }
 
 /// The answers of Kafka 4.4.0, a line each.
-fn of_kafka() -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/broker/log_fetch_sessions.txt");
-    std::fs::read_to_string(path).unwrap()
-}
+const KAFKA: &str = include_str!("log_fetch_sessions.txt");
 
 #[test]
 fn fetch_sessions_are_answered_as_by_kafka() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(KafkaConfig::new(dir.path()));
-    let ours = lines(&answers(broker.address));
-    let kafka = of_kafka();
-    let different: Vec<_> = ours.iter().zip(kafka.lines()).filter(|(ours, kafka)| ours != kafka).collect();
-    assert!(different.is_empty(), "{different:#?}");
-    assert_eq!(ours.len(), kafka.lines().count());
+    as_by_kafka(&answers(broker.address), KAFKA);
 }
 
 #[test]
 fn fetch_sessions_are_answered_so_by_kafka() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some((_system, address)) = kafka(dir.path()) else { return };
-    let theirs = lines(&answers(address));
-    assert!(theirs == of_kafka().lines().collect::<Vec<_>>(), "{}", theirs.join("\n"));
+    so_by_kafka(KAFKA, answers);
 }
 
 /// What a client knows of a partition: error, end, start.

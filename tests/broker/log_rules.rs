@@ -274,6 +274,22 @@ pub fn lines(answers: &Answers) -> Vec<String> {
     answers.iter().map(|(what, answer)| format!("{what}: {answer}")).collect()
 }
 
+/// Holds this broker's answers against Kafka's, a line each.
+pub fn as_by_kafka(ours: &Answers, kafka: &str) {
+    let ours = lines(ours);
+    let different: Vec<_> = ours.iter().zip(kafka.lines()).filter(|(ours, kafka)| ours != kafka).collect();
+    assert!(different.is_empty(), "{different:#?}");
+    assert_eq!(ours.len(), kafka.lines().count());
+}
+
+/// Holds a real Kafka against the answers that are kept as Kafka's.
+pub fn so_by_kafka(kept: &str, answers: impl FnOnce(SocketAddr) -> Answers) {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((_system, address)) = kafka(dir.path()) else { return };
+    let theirs = lines(&answers(address));
+    assert!(theirs == kept.lines().collect::<Vec<_>>(), "{}", theirs.join("\n"));
+}
+
 #[test]
 fn the_rules_are_kept() {
     let (_dir, broker) = ours(|_| {});

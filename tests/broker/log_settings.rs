@@ -2,10 +2,9 @@
 //! to a Kafka and to this broker.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use crate::log_compressed::{CODECS, batch_of, produced};
-use crate::log_rules::{Answers, kafka, lines, make, newest, now, settled};
+use crate::log_rules::{Answers, lines, make, newest, now, settled, so_by_kafka};
 use crate::log_support::{Client, fetch, produce, start, text, topic_name};
 use kafka_protocol::messages::*;
 use msgbench::broker::kafka::{KafkaConfig, batch};
@@ -190,10 +189,7 @@ fn stored(client: &mut Client, topic: &str, batch: &[u8]) {
 }
 
 /// The answers of Kafka 4.4.0, a line each.
-fn of_kafka() -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/broker/log_settings.txt");
-    std::fs::read_to_string(path).unwrap()
-}
+const KAFKA: &str = include_str!("log_settings.txt");
 
 /// Whether this broker answers otherwise, on purpose.
 fn is_otherwise(what: &str) -> bool {
@@ -209,18 +205,14 @@ fn settings_are_answered_as_by_kafka() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(KafkaConfig::new(dir.path()));
     let ours = lines(&answers(broker.address));
-    let kafka = of_kafka();
     let differs =
         |(ours, kafka): &(&String, &str)| ours.as_str() != *kafka && !is_otherwise(kafka.split(':').next().unwrap());
-    let different: Vec<_> = ours.iter().zip(kafka.lines()).filter(differs).collect();
+    let different: Vec<_> = ours.iter().zip(KAFKA.lines()).filter(differs).collect();
     assert!(different.is_empty(), "{different:#?}");
-    assert_eq!(ours.len(), kafka.lines().count());
+    assert_eq!(ours.len(), KAFKA.lines().count());
 }
 
 #[test]
 fn settings_are_answered_so_by_kafka() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some((_system, address)) = kafka(dir.path()) else { return };
-    let theirs = lines(&answers(address));
-    assert!(theirs == of_kafka().lines().collect::<Vec<_>>(), "{}", theirs.join("\n"));
+    so_by_kafka(KAFKA, answers);
 }

@@ -3,10 +3,10 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::log_rules::{Answers, kafka, lines, make, settled};
+use crate::log_rules::{Answers, as_by_kafka, make, settled, so_by_kafka};
 use crate::log_support::*;
 use kafka_protocol::messages::*;
 use msgbench::broker::kafka::{KafkaConfig, batch};
@@ -382,10 +382,7 @@ fn answers(address: SocketAddr) -> Answers {
 }
 
 /// The answers of Kafka 4.4.0, a line each.
-fn of_kafka() -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/broker/log_transactions.txt");
-    std::fs::read_to_string(path).unwrap()
-}
+const KAFKA: &str = include_str!("log_transactions.txt");
 
 #[test]
 fn transactions_are_answered_as_by_kafka() {
@@ -394,21 +391,14 @@ fn transactions_are_answered_as_by_kafka() {
         let mut config = KafkaConfig::new(dir.path());
         config.log.sync = sync;
         let broker = start(config);
-        let ours = lines(&answers(broker.address));
-        let kafka = of_kafka();
-        let different: Vec<_> = ours.iter().zip(kafka.lines()).filter(|(ours, kafka)| ours != kafka).collect();
-        assert!(different.is_empty(), "{sync:?}: {different:#?}");
-        assert_eq!(ours.len(), kafka.lines().count());
+        as_by_kafka(&answers(broker.address), KAFKA);
         assert_eq!(broker.counters.totals().protocol_errors, 0);
     }
 }
 
 #[test]
 fn transactions_are_answered_so_by_kafka() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some((_system, address)) = kafka(dir.path()) else { return };
-    let theirs = lines(&answers(address));
-    assert!(theirs == of_kafka().lines().collect::<Vec<_>>(), "{}", theirs.join("\n"));
+    so_by_kafka(KAFKA, answers);
 }
 
 /// What is committed, aborted and open is that after a restart, also when it is spread over
