@@ -18,3 +18,4 @@ mod server;
 mod service;
 mod support;
 mod topology;
+mod transform;

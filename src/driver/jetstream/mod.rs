@@ -27,6 +27,7 @@ mod priority;
 mod produce;
 mod setup;
 mod stream;
+mod transform;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,6 +58,7 @@ pub(super) use options::JetstreamOptions;
 use options::{ConsumeMode, DeadLetterMode, PublishMode, Retention};
 use produce::{AckTracker, StreamProducer};
 use stream::WorkloadStream;
+use transform::Transformer;
 
 #[derive(Debug)]
 pub struct JetstreamDriver {
@@ -72,6 +74,8 @@ pub struct JetstreamDriver {
     made: tokio::sync::Mutex<BTreeSet<(usize, u32)>>,
     /// What runs on the control thread while load runs.
     tasks: Mutex<Vec<AbortHandle>>,
+    /// Those that copy messages to the streams that consumers read.
+    transformers: Vec<Transformer>,
     /// How often what is kept was read.
     rereads: AtomicU32,
 }
@@ -173,8 +177,9 @@ impl Driver for JetstreamDriver {
         let made = tokio::sync::Mutex::default();
         let streams = WorkloadStream::all(target.run, workloads, &options);
         let workloads = workloads.to_vec();
-        let (tasks, rereads) = (Mutex::default(), AtomicU32::new(0));
-        let mut it = Self { target, connection, workloads, streams, link, facts, incidents, made, tasks, rereads };
+        let (tasks, transformers, rereads) = (Mutex::default(), Vec::new(), AtomicU32::new(0));
+        let mut it =
+            Self { target, connection, workloads, streams, link, facts, incidents, made, tasks, transformers, rereads };
         // All have the same options, but for what a bucket has by default.
         let options = it.streams.first().map_or(options, |s| s.options.clone());
         it.facts.guarantees = Guarantees {
@@ -215,6 +220,7 @@ impl Driver for JetstreamDriver {
     fn halt(&mut self) {
         let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
         tasks.drain(..).for_each(|task| task.abort());
+        self.transformers.clear();
     }
 
     async fn producer(&self, slot: ClientSlot) -> Result<StreamProducer, DriverError> {
@@ -273,7 +279,8 @@ impl Driver for JetstreamDriver {
         link.idle(format!("mbx.{:08x}.{}.{}", self.target.run, slot.workload, slot.index)).await
     }
 
-    async fn cleanup(self) -> Result<(), DriverError> {
+    async fn cleanup(mut self) -> Result<(), DriverError> {
+        self.transformers.clear();
         self.remove().await
     }
 }

@@ -54,6 +54,8 @@ pub struct JetstreamOptions {
     /// With "atomic-batch" and "fast-batch": how long a batch that is not full is open at most.
     /// Default: 5ms.
     pub publish_linger: Span,
+    /// Who copies messages to another stream, which consumers read. Default: nobody.
+    pub transform: Option<Transform>,
     /// Which stream consumers read. Default: "stream".
     pub read_from: ReadFrom,
     /// How messages are consumed. Default: "pull"; "ordered" for the watchers of key-value.
@@ -121,6 +123,7 @@ impl Default for JetstreamOptions {
             in_flight: 4096,
             publish_batch: 100,
             publish_linger: Span::millis(5),
+            transform: None,
             read_from: ReadFrom::Stream,
             consumer: None,
             batch: 512,
@@ -208,6 +211,14 @@ pub enum DeadLetterMode {
     Server,
     /// The consumer, which terminates the message (AckTerm) at its last delivery.
     Term,
+}
+
+/// Who copies messages from the stream that is published to into the one that consumers read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transform {
+    /// A durable consumer of msgbench's own that publishes each message again.
+    Client,
 }
 
 /// Which stream consumers read.
@@ -330,6 +341,9 @@ impl JetstreamOptions {
     pub fn suit(&self, workloads: &[Workload]) -> Result<(), String> {
         for w in workloads {
             let bucket = w.pattern == Pattern::KeyValue;
+            if self.transform.is_some() {
+                self.suit_transform(w)?;
+            }
             if self.read_from != ReadFrom::Stream && (bucket || w.gets()) {
                 return Err(format!("option `read-from`: {} is a bucket, which is read itself", w.name));
             }
@@ -392,6 +406,24 @@ impl JetstreamOptions {
                     deliveries - 1
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether messages of a workload can be copied to another stream.
+    fn suit_transform(&self, w: &Workload) -> Result<(), String> {
+        let batches = matches!(self.publish, PublishMode::AtomicBatch | PublishMode::FastBatch);
+        let against = [
+            (w.pattern == Pattern::KeyValue || w.gets(), "is a bucket, which is read itself"),
+            (w.delivery.keep.is_some(), "says what is to be kept, and consumers read another stream"),
+            (w.connects(), "has clients that publish and read by themselves"),
+        ];
+        if let Some((_, why)) = against.iter().find(|(is, _)| *is) {
+            return Err(format!("option `transform`: {} {why}; remove it", w.name));
+        }
+        if self.read_from != ReadFrom::Stream || batches {
+            let option = if batches { "publish" } else { "read-from" };
+            return Err(format!("option `{option}`: it does not go with `transform`; remove one of the two"));
         }
         Ok(())
     }

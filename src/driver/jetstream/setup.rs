@@ -12,6 +12,7 @@ use super::facts::stream_facts;
 use super::options::{ConsumeMode, JetstreamOptions, Retention};
 use super::produce::KeyReads;
 use super::stream::WorkloadStream;
+use super::transform::{TransformParts, Transformer};
 use crate::driver::nats::link::NatsLink;
 use crate::driver::{ClientSlot, Confirmation, Driver, DriverError, Incident, Outgoing, Producer, Start};
 use crate::plan::{ServiceTarget, Workload};
@@ -25,6 +26,19 @@ impl JetstreamDriver {
             let made = create(&self.link, &stream.config()).await?;
             if let Some(copy) = stream.copy() {
                 create(&self.link, &copy).await?;
+            }
+            if let Some(output) = stream.output() {
+                create(&self.link, &output).await?;
+                let parts = TransformParts {
+                    target: self.target.clone(),
+                    connection: self.connection.clone(),
+                    incidents: self.incidents.clone(),
+                    stream: stream.clone(),
+                    inbox: format!("mbi.{:08x}.{i}.transform.", self.target.run),
+                };
+                self.transformers.push(Transformer::start(parts).await?);
+                let words = "by msgbench, a durable consumer: acknowledged when the output stream has it";
+                self.facts.settings.insert("transform".into(), words.into());
             }
             if w.delivery.max_deliver > 0 {
                 let dead = JetstreamOptions {
@@ -175,7 +189,8 @@ impl JetstreamDriver {
             let dead = (w.delivery.max_deliver > 0).then(|| format!("{name}_DEAD"));
             // A copy goes before what it is a copy of.
             let copy = stream.copy().map(|_| stream.read());
-            for name in [copy, Some(name), dead].into_iter().flatten() {
+            let output = stream.output().map(|_| stream.read());
+            for name in [copy, Some(name), output, dead].into_iter().flatten() {
                 let removed = call(&self.link, "remove a stream", &format!("STREAM.DELETE.{name}"), &Value::Null).await;
                 // Every stream is tried, and the first failure told.
                 result = result.and(removed.map(|_| ()));

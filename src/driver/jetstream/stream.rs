@@ -61,7 +61,21 @@ impl WorkloadStream {
 
     /// Its configuration; that of a bucket is the one that NATS clients make (ADR-8).
     pub fn config(&self) -> Value {
-        let mut config = api::stream(&self.name, &format!("{}>", self.prefix), &self.options);
+        self.config_of(&self.name, &self.prefix)
+    }
+
+    /// The configuration of the stream that messages are copied to, where they are.
+    pub fn output(&self) -> Option<Value> {
+        self.options.transform.map(|_| self.config_of(&self.read(), &self.output_prefix()))
+    }
+
+    /// What the subjects begin with under which messages are copied.
+    pub fn output_prefix(&self) -> String {
+        self.prefix.replacen("mbs.", "mbs.out.", 1)
+    }
+
+    fn config_of(&self, name: &str, prefix: &str) -> Value {
+        let mut config = api::stream(name, &format!("{prefix}>"), &self.options);
         if self.history > 0 {
             config["max_msgs_per_subject"] = self.history.into();
             config["discard"] = "new".into();
@@ -114,6 +128,9 @@ impl WorkloadStream {
 
     /// The stream that consumers read.
     pub fn read(&self) -> String {
+        if self.options.transform.is_some() {
+            return format!("{}_OUT", self.name);
+        }
         match self.options.read_from {
             ReadFrom::Stream => self.name.clone(),
             ReadFrom::Mirror => format!("{}_MIRROR", self.name),
@@ -149,8 +166,9 @@ impl WorkloadStream {
     /// stream, or each subject by its name.
     pub fn filter(&self) -> Option<Value> {
         if self.options.filter == Filter::Subjects {
-            let channels = (0..self.channels).map(|channel| format!("{}{channel}", self.prefix));
-            let subjects: Vec<String> = channels.chain([format!("{}key.>", self.prefix)]).collect();
+            let prefix = if self.options.transform.is_some() { self.output_prefix() } else { self.prefix.clone() };
+            let channels = (0..self.channels).map(|channel| format!("{prefix}{channel}"));
+            let subjects: Vec<String> = channels.chain([format!("{prefix}key.>")]).collect();
             return Some(json!({ "filter_subjects": subjects }));
         }
         (self.history > 0).then(|| json!({ "filter_subject": format!("{}>", self.prefix) }))
