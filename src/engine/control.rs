@@ -95,7 +95,7 @@ impl TrialControl<'_> {
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
         let mut pending_events = PendingEvents::new(self.setup.events, &self.setup.running.pids);
-        let mut watch = BrokerWatch::new(origin, phases.interval.0);
+        let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
         let both = &mut (&mut pending_events, &mut watch);
         self.phase("warm-up", origin, system, raw, both, &|| false);
         self.phase("measure", Nanos::MAX, system, raw, both, &|| now() >= self.shared.end());

@@ -83,6 +83,7 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
         workloads: folded.workloads,
         broker: folded.broker,
         generator: folded.generator,
+        application: folded.application,
         disturbance: about.disturbance,
         hiccup: folded.hiccup,
         validity: Vec::new(),

@@ -27,6 +27,7 @@ pub struct Folded {
     pub workloads: Vec<WorkloadResult>,
     pub broker: Option<Resources>,
     pub generator: Resources,
+    pub application: Option<Resources>,
     pub hiccup: LatencySummary,
     /// What the checks look at, one for each workload.
     pub observed: Vec<CheckInput>,
@@ -76,6 +77,7 @@ pub fn fold(raw: &RawTrial, case: &Case, hiccups: Vec<hiccup::HiccupInterval>, f
         broker.rss_mean_bytes = sum.checked_div(samples.len() as u64);
     }
     folded.generator = resources(raw.generator, messages);
+    folded.application = raw.application.map(|usage| resources(usage, messages));
     let mut all = histogram();
     let length = case.phases.interval.0;
     for (interval, h) in &hiccups {

@@ -58,6 +58,8 @@ pub struct RawTrial {
     /// interval.
     pub broker: Option<Usage>,
     pub generator: Usage,
+    /// Usage of a stream processor beside the broker over the measured phase.
+    pub application: Option<Usage>,
     /// CPU nanoseconds and resident bytes of the broker in each interval.
     pub broker_intervals: Vec<(u64, u64)>,
     /// Latencies of parts of the way, by workload and name.

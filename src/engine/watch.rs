@@ -37,13 +37,23 @@ pub struct BrokerWatch {
     /// When the next sample is due, and the next of all counters.
     next: (Nanos, Nanos),
     samples: Vec<UsageSample>,
-    /// First and latest, of the broker and of msgbench.
-    all: [Option<(Option<Usage>, Usage)>; 2],
+    application: Option<Meter>,
+    /// First and latest.
+    all: [Option<UsageOfAll>; 2],
+}
+
+/// All counters of the broker, of the application beside it, and of msgbench.
+#[derive(Debug, Clone, Copy)]
+struct UsageOfAll {
+    broker: Option<Usage>,
+    application: Option<Usage>,
+    own: Usage,
 }
 
 impl BrokerWatch {
-    /// Samples from `origin` on, where the measured phase begins.
-    pub fn new(origin: Nanos, interval: Nanos) -> Self {
+    /// Samples from `origin` on, where the measured phase begins. `application` is the process of a
+    /// stream processor, where there is one.
+    pub fn new(origin: Nanos, interval: Nanos, application: Option<u32>) -> Self {
         Self {
             broker: ProcessUsage::default(),
             own: Meter::own(),
@@ -51,6 +61,7 @@ impl BrokerWatch {
             interval: interval.max(1),
             next: (origin, origin),
             samples: Vec::new(),
+            application: application.map(|pid| Meter::new(&[pid])),
             all: [None; 2],
         }
     }
@@ -83,9 +94,10 @@ impl BrokerWatch {
         // All counters take milliseconds: too long for the one whose instant matters.
         self.sample_cpu_and_memory(pids);
         let broker = (!pids.is_empty()).then(|| self.broker.sample(pids));
-        let both = (broker, self.own.sample());
-        self.all[0].get_or_insert(both);
-        self.all[1] = Some(both);
+        let application = self.application.as_ref().map(Meter::sample);
+        let all = UsageOfAll { broker, application, own: self.own.sample() };
+        self.all[0].get_or_insert(all);
+        self.all[1] = Some(all);
     }
 
     /// Samples CPU time and memory alone.
@@ -98,8 +110,10 @@ impl BrokerWatch {
     /// Puts what was seen into `raw`, whose measured phase is over.
     pub fn fold(&self, raw: &mut RawTrial) {
         let [Some(first), Some(last)] = self.all else { return };
-        raw.generator = last.1.since(&first.1);
-        raw.broker = last.0.zip(first.0).map(|(last, first)| last.since(&first));
+        let between = |last: Option<Usage>, first: Option<Usage>| Some(last?.since(&first?));
+        raw.generator = last.own.since(&first.own);
+        raw.broker = between(last.broker, first.broker);
+        raw.application = between(last.application, first.application);
         raw.broker_intervals = by_interval(&self.samples, self.origin, self.interval, raw.measured);
     }
 }
@@ -201,10 +215,10 @@ mod tests {
     #[test]
     fn a_look_is_due_at_each_boundary_but_not_too_often() {
         let origin = now();
-        let mut watch = BrokerWatch::new(origin, 1_000_000);
+        let mut watch = BrokerWatch::new(origin, 1_000_000, None);
         watch.tick(&[]);
         assert!(watch.next() >= origin + GRAIN);
-        let mut watch = BrokerWatch::new(origin, 50_000_000);
+        let mut watch = BrokerWatch::new(origin, 50_000_000, None);
         let before = now();
         watch.tick(&[]);
         // The thread may rest here for longer than the interval: what is due is later than the

@@ -86,6 +86,8 @@ pub enum Quantity {
     Broker(String),
     /// What the generator used.
     Generator(String),
+    /// What a stream processor beside the broker used.
+    Application(String),
     /// The highest rate that keeps the limits of a search.
     Capacity,
 }
@@ -161,7 +163,7 @@ impl Quantity {
                 "beyond_bytes" => Unit::Bytes,
                 _ => Unit::Count,
             },
-            Self::Broker(field) | Self::Generator(field) => match field.as_str() {
+            Self::Broker(field) | Self::Generator(field) | Self::Application(field) => match field.as_str() {
                 "cpu_us_per_msg" => Unit::Micros,
                 "cpu_seconds" => Unit::Seconds,
                 "rss_peak_bytes" => Unit::Bytes,
@@ -236,6 +238,7 @@ impl fmt::Display for Quantity {
             Self::Kept(field) => write!(f, "kept.{field}"),
             Self::Broker(field) => write!(f, "broker.{field}"),
             Self::Generator(field) => write!(f, "generator.{field}"),
+            Self::Application(field) => write!(f, "application.{field}"),
             Self::Capacity => f.write_str(CAPACITY),
         }
     }
@@ -277,7 +280,7 @@ impl FromStr for Statistic {
 impl FromStr for Quantity {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const FAMILIES: [&str; 12] = [
+        const FAMILIES: [&str; 13] = [
             "e2e",
             "rtt",
             "ack",
@@ -289,6 +292,7 @@ impl FromStr for Quantity {
             "kept",
             "broker",
             "generator",
+            "application",
             CAPACITY,
         ];
         if text == CAPACITY {
@@ -303,6 +307,7 @@ impl FromStr for Quantity {
             "kept" => field(&KEPT).map(Self::Kept),
             "broker" => field(&RESOURCES).map(Self::Broker),
             "generator" => field(&RESOURCES).map(Self::Generator),
+            "application" => field(&RESOURCES).map(Self::Application),
             "hiccup" => rest.parse().map(Self::Hiccup),
             kind if KINDS.contains(&kind) => match rest.split_once('.').filter(|(part, _)| PARTS.contains(part)) {
                 Some((part, statistic)) => Ok(Self::Latency(format!("{kind}.{part}"), statistic.parse()?)),
@@ -363,6 +368,7 @@ mod tests {
             "throughput.received",
             "ledger.lost",
             "broker.cpu_us_per_msg",
+            "application.cpu_us_per_msg",
             "e2e.service.p99",
             "orders.e2e.p99.99",
             "ack.during-replay.p99",

@@ -130,6 +130,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             voluntary_switches: 40_000,
             ..Resources::default()
         },
+        application: None,
         disturbance: Vec::new(),
         hiccup: latencies(20.0, 0),
         validity,

@@ -135,6 +135,7 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
         }
         Quantity::Broker(field) => plain(resources(trial.broker.as_ref()?, field)?),
         Quantity::Generator(field) => plain(resources(&trial.generator, field)?),
+        Quantity::Application(field) => plain(resources(trial.application.as_ref()?, field)?),
         // It is of all trials of a search together.
         Quantity::Capacity => None,
     }

@@ -117,6 +117,7 @@ impl System for BridgeSystem {
             self.sizes.push(running.pids.len());
             urls.push(running.url);
             both.pids.extend(running.pids);
+            both.application = both.application.or(running.application);
             both.settings.extend(running.settings.into_iter().map(|(k, v)| (format!("{name}: {k}"), v)));
             launched.insert(name.clone(), running.client.into());
         }

@@ -48,6 +48,9 @@ pub struct Running {
     pub places: BTreeMap<String, String>,
     /// Its processes on this host; empty when it runs elsewhere.
     pub pids: Vec<u32>,
+    /// The process of a stream processor that runs beside it, where there is one: it is counted by
+    /// itself.
+    pub application: Option<u32>,
     /// What it is and which version, where that is known better from here than by its clients.
     pub version: Option<String>,
     /// Where it keeps messages, where that is known better from here than by its clients.

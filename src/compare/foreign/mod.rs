@@ -224,6 +224,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
             .collect(),
         broker: None,
         generator: Resources::default(),
+        application: None,
         disturbance: Vec::new(),
         hiccup: LatencySummary::default(),
         validity: std::iter::once(check).chain(found.overload.clone()).collect(),

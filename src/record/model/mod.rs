@@ -222,6 +222,10 @@ pub struct Trial {
     pub broker: Option<Resources>,
     /// The same of the generator.
     pub generator: Resources,
+    /// The same of a stream processor that the system runs beside the broker; absent where there is
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<Resources>,
     /// What disturbed the host while the trial ran: stolen time, throttling, swap, network drops.
     #[serde(default)]
     pub disturbance: Vec<Finding>,

@@ -137,28 +137,30 @@ const MIB: f64 = 1_048_576.0;
 
 /// CPU, memory and host pauses of every trial.
 pub fn resources_table(record: &Record) -> TextTable {
-    let mut table = TextTable::new(
-        "Resources over the measured phase",
-        &[
-            "case",
-            ">round",
-            ">broker CPU s",
-            ">broker us/msg",
-            ">broker RSS MiB (mean/peak)",
-            ">broker disk MiB",
-            ">broker threads",
-            ">broker switches (vol/invol)",
-            ">generator CPU s",
-            ">generator us/msg",
-            ">generator switches (vol/invol)",
-            ">host pause p99.9",
-            ">host pause max",
-        ],
-    );
+    let mut heads = vec![
+        "case",
+        ">round",
+        ">broker CPU s",
+        ">broker us/msg",
+        ">broker RSS MiB (mean/peak)",
+        ">broker disk MiB",
+        ">broker threads",
+        ">broker switches (vol/invol)",
+        ">generator CPU s",
+        ">generator us/msg",
+        ">generator switches (vol/invol)",
+        ">host pause p99.9",
+        ">host pause max",
+    ];
+    let beside = record.trials.iter().any(|t| t.application.is_some());
+    if beside {
+        heads.extend([">application CPU s", ">application us/msg", ">application peak RSS MiB"]);
+    }
+    let mut table = TextTable::new("Resources over the measured phase", &heads);
     for t in &record.trials {
         let broker =
             |f: &dyn Fn(&crate::record::Resources) -> Option<f64>| or_dash(t.broker.as_ref().and_then(f), three_digits);
-        table.rows.push(vec![
+        let mut cells = vec![
             t.case.clone(),
             t.round.to_string(),
             broker(&|r| Some(r.cpu_seconds)),
@@ -183,7 +185,14 @@ pub fn resources_table(record: &Record) -> TextTable {
             format!("{}/{}", t.generator.voluntary_switches, t.generator.involuntary_switches),
             ShownLatency::of(t.hiccup.at(0.999)).to_string(),
             t.hiccup.max_ns.map_or(ShownLatency::Absent, ShownLatency::Finite).to_string(),
-        ]);
+        ];
+        if beside {
+            let of = t.application.as_ref();
+            cells.push(or_dash(of.map(|r| r.cpu_seconds), three_digits));
+            cells.push(or_dash(of.and_then(|r| r.cpu_us_per_msg), three_digits));
+            cells.push(or_dash(of.map(|r| r.rss_peak_bytes as f64 / MIB), three_digits));
+        }
+        table.rows.push(cells);
     }
     table
 }
