@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches Apache Kafka (broker and tools) from Maven Central with Maven into .cache/kafka, which git ignores.
+# Fetches Apache Kafka (broker, tools, Kafka Streams) from Maven Central with Maven into .cache/kafka, which git ignores.
 # Maven pins every version (scripts/kafka/pom.xml) and verifies every checksum; where it fetches from is a matter of its
 # own settings. KAFKA_VERSION=4.1.1 asks for another version. An unpacked tarball of Apache Kafka does as well: set
 # MSGBENCH_KAFKA_HOME to its folder, and nothing is fetched. May be run again: what is already there is kept.
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 say() { echo "get-kafka: $*"; }
 fail() { say "$*" >&2; exit 1; }
 
-# msgbench starts Kafka with it, wherever Kafka comes from.
+# msgbench starts Kafka with it, wherever Kafka comes from. It compiles its application of Kafka Streams itself, with javac.
 command -v java >/dev/null || fail "no java; Kafka needs Java 17 or newer: apt-get install openjdk-17-jre-headless"
 major=$(java -version 2>&1 | sed -n '1s/.*version "\([0-9]*\).*/\1/p')
 [ "${major:-0}" -ge 17 ] || fail "java is version ${major:-unknown}; Kafka 4 needs 17 or newer"

@@ -144,7 +144,7 @@ mod what_run_refuses_check_refuses {
     use msgbench::system::{SystemContext, SystemError};
     use proptest::prelude::*;
 
-    const OPTIONS: [&str; 24] = [
+    const OPTIONS: [&str; 27] = [
         "max-payload = \"8MiB\"",
         "max-payload = 8",
         "nodes = 3",
@@ -167,8 +167,11 @@ mod what_run_refuses_check_refuses {
         "broker = { nodes = 3 }",
         "broker = { nodez = 3 }",
         "kafka = { acks = 1 }",
+        "kafka = { transform = \"streams\" }",
         "raw = { \"linger.mz\" = 1 }",
         "speed = 3",
+        "transform = \"client\"",
+        "transform = \"streams\"",
     ];
     const URLS: [&str; 7] = [
         "",

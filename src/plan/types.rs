@@ -48,6 +48,8 @@ pub struct SystemType {
     pub protocol: Option<Protocol>,
     /// The options of a launched one.
     pub options: Vec<OptionSet>,
+    /// Options of its clients, each with the word of it that only a launched one has.
+    pub launched_words: &'static [(&'static str, &'static str)],
     /// The options of its clients. The register takes them from the drivers.
     pub client_options: Vec<OptionSet>,
     /// Whether this build has it. The register takes this from the driver.
@@ -77,6 +79,7 @@ impl SystemType {
             by_default: false,
             protocol: None,
             options: Vec::new(),
+            launched_words: &[],
             client_options: Vec::new(),
             present: true,
             parts: None,
@@ -121,7 +124,11 @@ impl SystemType {
     /// The first option that only a launched system has.
     fn launched_only(&self, options: &SystemOptions) -> Result<(), OptionError> {
         let names: Vec<String> = self.options.iter().flat_map(OptionSet::names).collect();
-        let Some(option) = options.keys().find(|key| names.contains(key)) else { return Ok(()) };
+        let word = |key: &str| options.get(key).and_then(Value::as_str);
+        let only = |key: &String| {
+            names.contains(key) || self.launched_words.iter().any(|(o, w)| o == key && word(key) == Some(w))
+        };
+        let Some(option) = options.keys().find(|key| only(key)) else { return Ok(()) };
         Err(OptionError {
             words: format!("option `{option}` is for a server that msgbench starts, and this one has a url"),
             hint: Some(format!("remove `{option}` and set it in that server's own configuration, or remove `url`")),

@@ -150,6 +150,11 @@ impl Provider for ReferenceType {
 
 fn check(options: &crate::plan::options::SystemOptions) -> Result<(), String> {
     Access::of(options)?;
+    if options.get("kafka").and_then(|own| own.get("transform")).is_some_and(|word| word == "streams") {
+        return Err("option `kafka`: `transform`: the application of \"streams\" runs beside a launched Kafka; use \
+                    \"client\""
+            .to_owned());
+    }
     match options.get(STORED_BY).map(plain).as_deref() {
         None | Some("log" | "streams") => Ok(()),
         Some(other) => Err(format!("option `{STORED_BY}`: there is no `{other}`; write \"log\" or \"streams\"")),

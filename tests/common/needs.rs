@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use msgbench::engine::Register;
-use msgbench::system::Availability;
+use msgbench::plan::{BringUp, SystemSpec};
+use msgbench::system::{Availability, SystemContext, SystemError};
 
 /// Notes that the running test, or a part of it, is skipped. Fails it where skipping is forbidden.
 pub fn lack(reason: &str, remedy: &str) {
@@ -84,6 +85,27 @@ pub fn system(kind: &str) -> Option<(PathBuf, String)> {
             None
         }
     }
+}
+
+/// Whether this system can be created with its options; where a part of it is missing, the test is
+/// skipped.
+pub fn part(spec: &SystemSpec) -> bool {
+    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
+    match Register::built_in().create(spec, context) {
+        Ok(_) => true,
+        Err(SystemError::Unavailable { reason, remedy, .. }) => {
+            lack(&reason, &remedy);
+            false
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// A Kafka that can be launched with the application of Kafka Streams beside it.
+pub fn kafka_streams() -> bool {
+    let options = serde_json::json!({ "transform": "streams" }).as_object().cloned().unwrap_or_default();
+    let (name, driver) = ("kafka".to_owned(), "kafka".to_owned());
+    part(&SystemSpec { name, driver, bring_up: BringUp::Launch, require: false, options })
 }
 
 /// A nats-server that is 2.`minor` or later.

@@ -14,5 +14,6 @@ mod needs;
 mod secure;
 mod service;
 mod share;
+mod streams;
 mod support;
 mod transactions;

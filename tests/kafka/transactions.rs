@@ -8,15 +8,10 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
-use super::support::{BOUND, numbers, open_at, shared, target, try_open, workload};
+use super::support::{BOUND, Bench, numbers, open_at, shared, target, try_open, workload};
 
-#[test]
-fn every_message_comes_out_of_the_transformer_once_and_in_order() {
-    let Some(url) = shared() else { return };
-    let options = json!({ "exactly-once": "transactional", "transaction-size": 64, "transaction-interval": "20ms" });
-    let bench = open_at(url, options, &workload(3, 2, 1));
-    assert!(bench.guarantee("delivery").starts_with("exactly once"));
-    assert_eq!(bench.guarantee("producer enable.idempotence"), "true");
+/// Sends through the hop of a driver and holds what comes out of it against what went in.
+pub fn copied_once_and_in_order(bench: Bench) {
     let mut groups: Vec<_> = (0..2).map(|g| bench.consumer(g, 0, Start::Tail)).collect();
     let mut producer = bench.producer(0);
     assert_eq!(bench.send(&mut producer, 0, 0..1500, |n| ((n % 3) as u32, None)).acked.len(), 1500);
@@ -29,10 +24,24 @@ fn every_message_comes_out_of_the_transformer_once_and_in_order() {
         assert!(bench.silent(consumer, Duration::from_millis(300)), "something came twice");
     }
     let log = bench.driver.incidents().take_log();
-    assert!(log.iter().all(|(.., text)| !text.contains("transaction")), "{log:?}");
+    assert!(log.iter().all(|(.., text)| !text.contains("transaction") && !text.contains("copied")), "{log:?}");
     bench.close(producer);
     drop(groups);
     bench.cleanup();
+}
+
+#[test]
+fn every_message_comes_out_of_the_transformer_once_and_in_order() {
+    let Some(url) = shared() else { return };
+    let options = json!({ "exactly-once": "transactional", "transaction-size": 64, "transaction-interval": "20ms" });
+    let bench = open_at(url, options, &workload(3, 2, 1));
+    assert!(bench.guarantee("delivery").starts_with("exactly once"));
+    assert_eq!(bench.guarantee("producer enable.idempotence"), "true");
+    copied_once_and_in_order(bench);
+    let bench = open_at(url, json!({ "transform": "client" }), &workload(3, 2, 1));
+    assert_eq!(bench.guarantee("delivery"), "at least once");
+    assert!(bench.guarantee("transform").starts_with("by msgbench"));
+    copied_once_and_in_order(bench);
 }
 
 #[test]

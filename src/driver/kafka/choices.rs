@@ -108,6 +108,16 @@ impl Isolation {
     }
 }
 
+/// Who copies messages from the topic that is published to into the one that consumers read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Transform {
+    /// A loop of msgbench's own: consume, produce, commit.
+    Client,
+    /// An application of Kafka Streams, which a launched system starts.
+    Streams,
+}
+
 /// How exactly-once is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::KafkaDriver;
 use super::admin::TopicFacts;
 use super::native::ClientKind;
-use super::options::{Acks, CommitMode, ExactlyOnce, PartitionAssignment, without_credentials};
+use super::options::{Acks, CommitMode, ExactlyOnce, PartitionAssignment, Transform, without_credentials};
 use super::retry;
 use crate::driver::{Acknowledgement, Delivery, DriverError, Durability, Facts, Guarantees, Keeping, Order, Stated};
 use crate::plan::{ServiceTarget, Workload};
@@ -152,10 +152,21 @@ impl KafkaDriver {
 
     fn of_topic(&self, topic: &TopicFacts, say: &mut impl FnMut(&str, String)) {
         let o = &self.options;
+        let by = match o.transform() {
+            Some(Transform::Client) => Some("by msgbench with librdkafka, one thread"),
+            Some(Transform::Streams) => Some("by Kafka Streams, one thread, a process of its own"),
+            None => None,
+        };
+        if let Some(by) = by {
+            say("transform", by.into());
+        }
         if o.exactly_once.is_some() {
             let (size, interval) = (o.transaction_size, o.transaction_interval);
-            let words = format!("up to {size} messages or {interval} each; consumers read {}", o.isolation.setting());
-            say("transactions", words);
+            let each = match o.transform() {
+                Some(Transform::Streams) => format!("exactly_once_v2, {interval} each"),
+                _ => format!("up to {size} messages or {interval} each"),
+            };
+            say("transactions", format!("{each}; consumers read {}", o.isolation.setting()));
         }
         if let Some(w) = self.workloads.iter().find(|w| retry::wanted(w)) {
             let limit = match w.delivery.max_deliver {

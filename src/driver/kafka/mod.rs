@@ -38,6 +38,7 @@ mod service;
 mod set_up;
 mod share;
 mod share_groups;
+mod streams;
 mod transform;
 
 use std::collections::BTreeMap;
@@ -51,13 +52,14 @@ use self::admin::{Admin, TopicFacts};
 use self::consumer::ReplyWriter;
 use self::health::ConnectionHealth;
 use self::native::{ClientKind, NativeClient, QueueSignal};
-use self::options::{Acks, CommitMode, KafkaOptions, PartitionAssignment, without_credentials};
+use self::options::{Acks, CommitMode, KafkaOptions, PartitionAssignment, Transform, without_credentials};
 use self::partitions::Partitions;
 use self::producer::TopicWriter;
 use self::reader::BatchReader;
 use self::retry::Retries;
 use self::service::Correlation;
 use self::share_groups::ShareSetUp;
+use self::streams::StreamsHop;
 use self::transform::Transformer;
 use super::{
     ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, IdleConnection, Incidents, Intrusion,
@@ -80,6 +82,7 @@ pub struct KafkaDriver {
     created: Vec<String>,
     groups: Mutex<BTreeMap<(usize, u32), ConsumerGroup>>,
     transformers: Vec<Transformer>,
+    streams: Vec<StreamsHop>,
     /// Where consumers are members of share groups.
     share: Option<ShareSetUp>,
     facts: Facts,
@@ -108,7 +111,7 @@ impl KafkaDriver {
     /// What consumers read: the topic that is published to, or what a transformer makes of it.
     fn source(&self, workload: usize) -> String {
         let topic = self.topic(workload);
-        if self.options.exactly_once.is_some() { format!("{topic}-out") } else { topic }
+        if self.options.transform().is_some() { format!("{topic}-out") } else { topic }
     }
 
     fn group(&self, slot: ClientSlot) -> String {
@@ -267,6 +270,7 @@ impl Driver for KafkaDriver {
             created: Vec::new(),
             groups: Mutex::default(),
             transformers: Vec::new(),
+            streams: Vec::new(),
             share: None,
             facts: Facts::default(),
             incidents,
@@ -386,10 +390,12 @@ impl Driver for KafkaDriver {
 
     async fn cleanup(mut self) -> Result<(), DriverError> {
         self.transformers.clear();
+        self.streams.clear();
         let groups = std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner));
         let mut names: Vec<String> =
             groups.keys().map(|&(workload, group)| self.group(ClientSlot { workload, group, index: 0 })).collect();
-        if self.options.exactly_once.is_some() {
+        // Members of Kafka Streams do not leave their group; theirs goes with the broker of the trial.
+        if self.options.transform() == Some(Transform::Client) {
             names.extend((0..self.workloads.len()).map(|workload| self.transform_group(workload)));
         }
         // Groups first: a share group whose topic is gone is deleted only after a minute of retries

@@ -2,17 +2,15 @@
 //! settings.
 //!
 //! Everything librdkafka can be told may also be written under `raw`, which wins over what msgbench
-//! would set. The table `broker` belongs to the launched broker (see `system::kafka`) and is not
-//! looked into here.
+//! would set. The table `broker` belongs to the launched broker (see `system::kafka`).
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::access::{SaslOptions, TlsOptions};
-pub(super) use super::choices::{Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment};
+pub(super) use super::choices::{Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment, Transform};
 use super::choices::{Assignor, Compression, GroupProtocol};
 use super::native::{ClientKind, ClientSettings};
 use super::scalar::Scalar;
@@ -41,9 +39,9 @@ pub(super) struct KafkaOptions {
     #[schemars(extend("secret" = "none"))]
     pub(super) acks: Acks,
     pub(super) idempotence: bool,
-    compression: Option<Compression>,
-    linger: Option<Span>,
-    batch_size: Option<Bytes>,
+    pub(super) compression: Option<Compression>,
+    pub(super) linger: Option<Span>,
+    pub(super) batch_size: Option<Bytes>,
     #[schemars(extend("secret" = "none"))]
     partitioner: Option<String>,
     pub(super) replicas: Option<i32>,
@@ -64,6 +62,9 @@ pub(super) struct KafkaOptions {
     pub(super) commit: CommitMode,
     commit_interval: Option<Span>,
     pub(super) isolation: Isolation,
+    /// Who copies messages from the topic that is published to into another one, which consumers
+    /// read. Default: nobody; "client" with `exactly-once`.
+    transform: Option<Transform>,
     pub(super) exactly_once: Option<ExactlyOnce>,
     /// Messages of one transaction, and the time after which a smaller one is committed.
     pub(super) transaction_size: u32,
@@ -73,10 +74,8 @@ pub(super) struct KafkaOptions {
     /// Any librdkafka setting.
     #[schemars(extend("secret" = "entries"))]
     raw: BTreeMap<String, Scalar>,
-    /// The system reads it; here it only must not be an unknown key.
-    #[serde(rename = "broker")]
-    #[schemars(with = "serde_json::Value")]
-    _broker: IgnoredAny,
+    /// The system reads it.
+    broker: serde_json::Value,
 }
 
 impl Default for KafkaOptions {
@@ -100,13 +99,14 @@ impl Default for KafkaOptions {
             commit: CommitMode::Auto,
             commit_interval: None,
             isolation: Isolation::ReadCommitted,
+            transform: None,
             exactly_once: None,
             transaction_size: 1000,
             transaction_interval: Span::millis(100),
             tls: None,
             sasl: None,
             raw: BTreeMap::new(),
-            _broker: IgnoredAny,
+            broker: serde_json::Value::Null,
         }
     }
 }
@@ -136,6 +136,7 @@ impl KafkaOptions {
             options.suit_keeping(w)?;
         }
         let against = match () {
+            () if options.transform.is_some() => "transform",
             () if options.exactly_once.is_some() => "exactly-once",
             () if options.existing_topic.is_some() => "existing-topic",
             () => return Ok(()),
@@ -153,6 +154,7 @@ impl KafkaOptions {
         let counted = w.delivery.keep.is_some_and(|keep| keep.bytes.is_some());
         let compressed = self.compression.is_some_and(|c| !matches!(c, Compression::None));
         let against = [
+            ("transform", self.transform.is_some(), "consumers read another topic"),
             ("exactly-once", self.exactly_once.is_some(), "consumers read another topic"),
             ("existing-topic", self.existing_topic.is_some(), "its settings are its own"),
             ("compression", counted && compressed, "bytes are counted as stored"),
@@ -198,15 +200,7 @@ impl KafkaOptions {
                 "a transaction has no messages or no time; raise `transaction-size` and `transaction-interval`",
             );
         }
-        let transactional = options.exactly_once.is_some();
-        if transactional && options.existing_topic.is_some() {
-            return refuse("transactions need topics of their own; remove `existing-topic`");
-        }
-        if transactional && (options.acks != Acks::All || options.consumers != PartitionAssignment::Group) {
-            return refuse(
-                "transactions need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `exactly-once`",
-            );
-        }
+        options.fit_for_transforming()?;
         options.fit_for_sharing()?;
         if options.group_protocol == GroupProtocol::Consumer && options.consumers != PartitionAssignment::Group {
             return refuse("option `group-protocol`: only consumers = \"group\" have one; remove one of the two");
@@ -222,6 +216,38 @@ impl KafkaOptions {
             return refuse(NO_OPENSSL);
         }
         Ok(options)
+    }
+
+    /// Who copies messages to the topic that consumers read; nobody where they read the first one.
+    pub(super) fn transform(&self) -> Option<Transform> {
+        self.transform.or(self.exactly_once.map(|_| Transform::Client))
+    }
+
+    /// Whether what is written goes with messages that are copied to another topic.
+    fn fit_for_transforming(&self) -> Result<(), String> {
+        let what = match (self.exactly_once, self.transform) {
+            (Some(_), _) => "transactions",
+            (None, Some(_)) => "option `transform`: messages that are copied",
+            (None, None) => return Ok(()),
+        };
+        if self.existing_topic.is_some() {
+            return Err(format!("{what} need topics of their own; remove `existing-topic`"));
+        }
+        if self.acks != Acks::All || self.consumers != PartitionAssignment::Group {
+            let option = if self.exactly_once.is_some() { "exactly-once" } else { "transform" };
+            return Err(format!(
+                "{what} need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `{option}`"
+            ));
+        }
+        let secured = ["tls", "sasl", "acls"].iter().any(|key| self.broker.get(*key).is_some());
+        if self.transform == Some(Transform::Streams) && (self.tls.is_some() || self.sasl.is_some() || secured) {
+            return Err(
+                "option `transform`: the application of Kafka Streams has neither TLS nor SASL; remove `tls`, \
+                        `sasl` and `acls`, or use \"client\""
+                    .into(),
+            );
+        }
+        Ok(())
     }
 
     /// Whether what is written goes with share groups, or without them.
@@ -309,10 +335,9 @@ impl KafkaOptions {
     ) -> Result<ClientSettings, DriverError> {
         let mut s = self.common(target)?;
         let mut set = |key: &str, value: String| drop(s.insert(key.into(), value));
-        let largest = workload.payload.size.largest().0;
-        let large = largest + BATCH_OVERHEAD > ORDINARY_MESSAGE;
-        if large {
-            set("message.max.bytes", (largest + BATCH_OVERHEAD).to_string());
+        let large = Self::large(workload);
+        if let Some(largest) = large {
+            set("message.max.bytes", largest.to_string());
         }
         match kind {
             ClientKind::Producer => {
@@ -359,15 +384,21 @@ impl KafkaOptions {
                     };
                     set("partition.assignment.strategy", name.into());
                 }
-                if large {
+                if let Some(largest) = large {
                     // A fetch returns a first batch of any size, but librdkafka bounds a response
                     // by this.
-                    set("receive.message.max.bytes", (largest + BATCH_OVERHEAD + 64 * 1024 * 1024).to_string());
+                    set("receive.message.max.bytes", (largest + 64 * 1024 * 1024).to_string());
                 }
             }
         }
         s.extend(self.raw.iter().map(|(key, value)| (key.clone(), value.to_string())));
         Ok(s)
+    }
+
+    /// Bytes of the largest batch of a workload, where Kafka would not take it without being asked.
+    pub(super) fn large(workload: &Workload) -> Option<u64> {
+        let largest = workload.payload.size.largest().0 + BATCH_OVERHEAD;
+        (largest > ORDINARY_MESSAGE).then_some(largest)
     }
 
     /// The name of a static member, where members are to be static.
@@ -378,9 +409,8 @@ impl KafkaOptions {
     /// What a new topic is told: what is written, and what its messages need.
     pub(super) fn topic_settings(&self, workload: &Workload) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
-        let largest = workload.payload.size.largest().0;
-        if largest + BATCH_OVERHEAD > ORDINARY_MESSAGE {
-            all.insert("max.message.bytes".into(), (largest + BATCH_OVERHEAD).to_string());
+        if let Some(largest) = Self::large(workload) {
+            all.insert("max.message.bytes".into(), largest.to_string());
         }
         if let Some(n) = self.min_insync_replicas {
             all.insert("min.insync.replicas".into(), n.to_string());

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::KafkaDriver;
 use super::connect;
 use super::native::ClientKind;
-use super::options::{PartitionAssignment, without_credentials};
+use super::options::{PartitionAssignment, Transform, without_credentials};
 use super::partitions::Partitions;
 use super::retry;
+use super::streams::StreamsHop;
 use super::transform::{TransformParts, Transformer};
 use crate::driver::DriverError;
 use crate::plan::{ServiceTarget, Workload};
@@ -26,7 +27,7 @@ impl KafkaDriver {
             self.admissible(&name, &w, &found)?;
             let partitions = found.partitions;
             self.topics.push(found);
-            if self.options.exactly_once.is_some() {
+            if self.options.transform().is_some() {
                 self.transform(workload, partitions).await?;
             }
             if self.options.consumers == PartitionAssignment::Share {
@@ -65,18 +66,28 @@ impl KafkaDriver {
         format!("{}-transform", self.topic(workload))
     }
 
-    /// Copies what is published to the topic that consumers read, in transactions.
+    /// Copies what is published to the topic that consumers read, in transactions where it must come
+    /// out exactly once.
     async fn transform(&mut self, workload: usize, partitions: i32) -> Result<(), DriverError> {
         let (input, output) = (self.topic(workload), self.source(workload));
         let settings = self.options.topic_settings(&self.workloads[workload]);
         self.create(&output, partitions, &settings).await?;
         self.admin.topic(&output).await?;
         let group = self.transform_group(workload);
+        if self.options.transform() == Some(Transform::Streams) {
+            let settings =
+                self.options.streams(&self.target, &self.workloads[workload], (&group, &input, &output), partitions)?;
+            self.streams.push(StreamsHop::start(&self.target, &settings, &self.incidents).await?);
+            return Ok(());
+        }
+        let transactional = self.options.exactly_once.is_some();
+        let id = transactional.then(|| ("transactional.id", group.clone()));
         let alone = [("group.id", group.clone()), ("enable.auto.commit", "false".into())];
         let parts = TransformParts {
             reader: self.client(ClientKind::Consumer, workload, &alone)?,
             start: Partitions::of(&input, (0..partitions).map(|p| (p, 0))),
-            writer: self.client(ClientKind::Producer, workload, &[("transactional.id", group)])?,
+            writer: self.client(ClientKind::Producer, workload, id.as_slice())?,
+            transactional,
             input,
             output,
             size: self.options.transaction_size as usize,

@@ -1,11 +1,15 @@
-//! Exactly once, the way Kafka means it: consume, transform, produce, with output and input offsets
-//! in one transaction.
+//! Stream processing in a client: consume, transform, produce.
 //!
 //! The transformer copies each message of the input topic to the same partition of the output
 //! topic. It is a thread of its own, because librdkafka's transactional calls block, and the only
-//! reader of its input, so that no rebalance can fence it. A batch whose transaction must be
-//! aborted is still in memory and is tried again; what the aborted one wrote is never read.
+//! reader of its input, so that no rebalance can fence it.
+//!
+//! Exactly once, the way Kafka means it, is output and input offsets in one transaction. A batch
+//! whose transaction must be aborted is still in memory and is tried again; what the aborted one
+//! wrote is never read. Without transactions each message goes on as soon as it is here, and how
+//! far it has read is committed now and then, when the broker has everything before.
 
+use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaRespErr as Code;
+use tokio::runtime::Runtime;
 
-use super::native::{ClientKind, EventQueue, NativeClient, taken, words};
+use super::native::{ClientKind, EventQueue, NativeClient, QueueSignal, taken, words};
 use super::partitions::Partitions;
 use super::producer::TopicHandle;
 use super::reader::{BatchReader, ReceivedMessage};
@@ -26,6 +31,12 @@ use crate::driver::{DriverError, Incident, Incidents};
 const ATTEMPTS: u32 = 5;
 /// Waits of the thread are cut into such pieces, so that a stop is noticed, in milliseconds.
 const SLICE_MS: c_int = 20;
+/// How often it is committed without transactions how far the input is read, as librdkafka does by
+/// default.
+const COMMIT: Duration = Duration::from_secs(5);
+
+/// What is noted when it gives up.
+const STOPPED: &str = "the transformer has stopped: nothing reaches the output topic";
 
 /// What the transformer works with.
 pub(super) struct TransformParts {
@@ -34,8 +45,9 @@ pub(super) struct TransformParts {
     pub(super) start: Partitions,
     pub(super) input: String,
     pub(super) output: String,
-    /// Its settings have a `transactional.id`.
     pub(super) writer: Arc<NativeClient>,
+    /// Whether the settings of the writer have a `transactional.id`.
+    pub(super) transactional: bool,
     /// Messages of one transaction at most, and how long a smaller one is waited for.
     pub(super) size: usize,
     pub(super) interval: Duration,
@@ -52,10 +64,11 @@ pub(super) struct Transformer {
 }
 
 impl Transformer {
-    /// Starts it; on return its transactional producer is known to the coordinator.
+    /// Starts it; on return a transactional producer of it is known to the coordinator.
     pub(super) fn start(parts: TransformParts, url: &str) -> Result<Self, DriverError> {
+        let transactional = parts.transactional;
         let failed = |words: String| DriverError::Admin {
-            action: "start the transactional transformer".into(),
+            action: format!("start the {}transformer", if transactional { "transactional " } else { "" }),
             url: url.to_owned(),
             words,
             remedy:
@@ -95,31 +108,102 @@ impl Drop for Transformer {
 }
 
 struct TransformLoop {
-    // Handles before their clients, see `native`.
+    // Handles before their clients, and queues before what they ring, see `native`.
     reader: BatchReader,
     topic: TopicHandle,
     reports: EventQueue,
     parts: TransformParts,
+    /// Which transaction it is; its messages carry the number.
+    attempt: u64,
+    /// Rings when there is something to read or to collect; without transactions.
+    waiting: Option<(QueueSignal, Runtime)>,
+}
+
+/// Messages that were handed to the writer and not reported yet, and the first failure.
+#[derive(Default)]
+struct Outstanding {
+    messages: usize,
+    failed: Option<String>,
 }
 
 impl TransformLoop {
     fn new(parts: TransformParts) -> Result<Self, String> {
         let timeout = milliseconds(parts.timeout);
-        // SAFETY: the client is valid; the call is bounded, its error is taken.
-        taken(unsafe { rd::rd_kafka_init_transactions(parts.writer.raw(), timeout) })?;
+        if parts.transactional {
+            // SAFETY: the client is valid; the call is bounded, its error is taken.
+            taken(unsafe { rd::rd_kafka_init_transactions(parts.writer.raw(), timeout) })?;
+        }
         let topic = TopicHandle::new(&parts.writer, &parts.output).map_err(|e| e.to_string())?;
         let reader = BatchReader::new(parts.reader.clone());
         reader.assign(&parts.start).map_err(|e| e.to_string())?;
-        Ok(Self { reader, topic, reports: parts.writer.queue(ClientKind::Producer), parts })
+        let reports = parts.writer.queue(ClientKind::Producer);
+        let mut waiting = None;
+        if !parts.transactional {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| format!("no runtime: {e}"))?;
+            let inside = runtime.enter();
+            let signal = QueueSignal::new().map_err(|e| format!("no eventfd: {e}"))?;
+            drop(inside);
+            reader.attach(&signal);
+            signal.attach(&reports);
+            waiting = Some((signal, runtime));
+        }
+        Ok(Self { reader, topic, reports, parts, attempt: 0, waiting })
     }
 
     fn run(&mut self, stop: &AtomicBool) {
+        if self.parts.transactional {
+            return self.run_transactions(stop);
+        }
+        if let Err(words) = self.forward(stop) {
+            self.parts.incidents.note(Incident::Client, format!("a message was not copied: {words}"));
+            self.parts.incidents.note(Incident::Client, STOPPED);
+        }
+    }
+
+    /// Copies what is here as soon as it is, without transactions.
+    fn forward(&mut self, stop: &AtomicBool) -> Result<(), String> {
+        let (mut next, mut open, mut committed) = (BTreeMap::new(), Outstanding::default(), Instant::now());
+        while !stop.load(Ordering::Acquire) {
+            if let Err(error) = self.reader.fill() {
+                self.parts.incidents.note(Incident::Client, format!("the transformer cannot read: {error}"));
+                std::thread::sleep(Duration::from_millis(SLICE_MS as u64));
+            }
+            let mut copied = 0;
+            while let Some(message) = self.reader.next() {
+                self.produce(&message, &mut open)?;
+                next.insert(message.partition(), message.offset() + 1);
+                copied += 1;
+            }
+            let reported = self.collect(&mut open, 0);
+            if let Some(words) = open.failed.take() {
+                return Err(words);
+            }
+            if committed.elapsed() >= COMMIT && !next.is_empty() {
+                self.acknowledged(&mut open)?;
+                let offsets = Partitions::of(&self.parts.input, std::mem::take(&mut next));
+                // SAFETY: client and list are valid; the list is copied. What could not be
+                // committed is with the next commit.
+                unsafe { rd::rd_kafka_commit(self.parts.reader.raw(), offsets.raw(), 1) };
+                committed = Instant::now();
+            }
+            if let (0, false, Some((signal, runtime))) = (copied, reported, &self.waiting) {
+                // It rings for either queue; the bound is for a stop.
+                let bound = Duration::from_millis(SLICE_MS as u64);
+                let _ = runtime.block_on(async { tokio::time::timeout(bound, signal.wait()).await });
+            }
+        }
+        Ok(())
+    }
+
+    fn run_transactions(&mut self, stop: &AtomicBool) {
         let mut failures = 0;
         let mut batch: Vec<ReceivedMessage> = Vec::with_capacity(self.parts.size);
         while !stop.load(Ordering::Acquire) {
             if batch.is_empty() && !self.gather(&mut batch, stop) {
                 continue;
             }
+            self.attempt += 1;
             match self.transact(&batch) {
                 Ok(()) => {
                     failures = 0;
@@ -131,9 +215,7 @@ impl TransformLoop {
                     if !again || failures >= ATTEMPTS {
                         // The writer's own clients notice nothing: note it for the timeline, and
                         // stop.
-                        self.parts
-                            .incidents
-                            .note(Incident::Client, "the transformer has stopped: nothing reaches the output topic");
+                        self.parts.incidents.note(Incident::Client, STOPPED);
                         return;
                     }
                 }
@@ -195,42 +277,58 @@ impl TransformLoop {
     /// Writes the batch and waits until the broker has it: with delivery events, a commit would not
     /// wait by itself.
     fn copy(&self, batch: &[ReceivedMessage]) -> Result<(), String> {
-        let mut failed = None;
-        let mut outstanding = batch.len();
-        let mut collect = |outstanding: &mut usize, wait: c_int| {
-            let Some(event) = self.reports.event(wait) else { return };
-            match event.kind() {
-                rd::RD_KAFKA_EVENT_DR => event.deliveries(|_, code| {
-                    *outstanding -= 1;
+        let mut open = Outstanding::default();
+        batch.iter().try_for_each(|message| self.produce(message, &mut open))?;
+        self.acknowledged(&mut open)
+    }
+
+    /// Hands a copy of a message to the writer, waiting while that is full.
+    fn produce(&self, message: &ReceivedMessage, open: &mut Outstanding) -> Result<(), String> {
+        let (partition, key, payload) = (message.partition(), message.key(), message.payload());
+        while let Err(code) = self.topic.produce(partition, key, payload, self.attempt) {
+            if code != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL {
+                return Err(words(code));
+            }
+            self.collect(open, SLICE_MS);
+        }
+        open.messages += 1;
+        Ok(())
+    }
+
+    /// Takes an event of the writer, waiting so many milliseconds for one; whether there was one.
+    fn collect(&self, open: &mut Outstanding, wait: c_int) -> bool {
+        let Some(event) = self.reports.event(wait) else { return false };
+        match event.kind() {
+            // Those of a transaction that was aborted come late.
+            rd::RD_KAFKA_EVENT_DR => event.deliveries(|attempt, code| {
+                if attempt == self.attempt {
+                    open.messages = open.messages.saturating_sub(1);
                     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                        failed.get_or_insert(words(code));
+                        open.failed.get_or_insert(words(code));
                     }
-                }),
-                _ => drop(event.error().map_err(|(_, text)| failed.get_or_insert(text).clone())),
-            }
-        };
-        for message in batch {
-            while let Err(code) = self.topic.produce(message.partition(), message.key(), message.payload(), 0) {
-                if code != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL {
-                    return Err(words(code));
                 }
-                collect(&mut outstanding, SLICE_MS);
-            }
+            }),
+            _ => drop(event.error().map_err(|(_, text)| open.failed.get_or_insert(text).clone())),
         }
+        true
+    }
+
+    /// Waits until the broker has all that was handed to the writer.
+    fn acknowledged(&self, open: &mut Outstanding) -> Result<(), String> {
         let deadline = Instant::now() + self.parts.timeout;
-        while outstanding > 0 {
-            collect(&mut outstanding, SLICE_MS);
+        while open.messages > 0 {
+            self.collect(open, SLICE_MS);
             if Instant::now() >= deadline {
-                return Err(format!("{outstanding} messages were not acknowledged in time"));
+                return Err(format!("{} messages were not acknowledged in time", open.messages));
             }
         }
-        failed.map_or(Ok(()), Err)
+        open.failed.take().map_or(Ok(()), Err)
     }
 }
 
 /// For each partition of a batch, the offset after its last message.
 fn next_offsets(topic: &str, batch: &[ReceivedMessage]) -> Partitions {
-    let mut last = std::collections::BTreeMap::new();
+    let mut last = BTreeMap::new();
     for message in batch {
         last.insert(message.partition(), message.offset() + 1);
     }

@@ -47,9 +47,18 @@ fn find(explicit: Option<OsString>) -> Result<(PathBuf, String), String> {
 
 /// The `java` to run: of JAVA_HOME, else of PATH.
 pub(super) fn java() -> PathBuf {
-    match std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java")) {
+    tool("java")
+}
+
+/// The Java compiler: of JAVA_HOME, else of PATH.
+pub(super) fn compiler() -> PathBuf {
+    tool("javac")
+}
+
+fn tool(name: &str) -> PathBuf {
+    match std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin").join(name)) {
         Some(program) if program.is_file() => program,
-        _ => PathBuf::from("java"),
+        _ => PathBuf::from(name),
     }
 }
 

@@ -11,6 +11,7 @@ mod external;
 mod home;
 mod options;
 mod security;
+mod streams;
 mod tokens;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use options::BrokerOptions;
 
 use self::options::{Ports, file_of};
 use self::security::Security;
+use self::streams::{Compilation, StreamsProcess};
 use super::process::{Child, Held, Output, exception, tail};
 use super::{Availability, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
@@ -85,6 +87,7 @@ impl Provider for KafkaType {
             keeps: true,
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
+            launched_words: &[streams::WANTED],
             ..SystemType::new("kafka", "Apache Kafka, or what speaks its protocol.")
         }
     }
@@ -96,6 +99,7 @@ impl Provider for KafkaType {
         if let BringUp::External { url } = &spec.bring_up {
             let written = spec.options.contains_key(options::TABLE).then(|| options::TABLE.to_owned());
             super::in_vain(spec, "broker", written)?;
+            super::in_vain(spec, "server", streams::wanted(&spec.options).then(|| "transform".to_owned()))?;
             return Ok(Box::new(ExternalKafka::new(&spec.name, url, context.timeout)));
         }
         let wrong = |words: String| SystemError::Option { system: spec.name.clone(), words };
@@ -107,7 +111,11 @@ impl Provider for KafkaType {
                 remedy: OPENSSL.to_owned(),
             });
         }
-        Ok(Box::new(KafkaSystem::new(&spec.name, program, options, context)))
+        let streams = streams::wanted(&spec.options);
+        if let Some((reason, remedy)) = streams.then(|| streams::missing(&program)).flatten() {
+            return Err(SystemError::Unavailable { system: spec.name.clone(), reason, remedy: remedy.to_owned() });
+        }
+        Ok(Box::new(KafkaSystem { streams, ..KafkaSystem::new(&spec.name, program, options, context) }))
     }
 }
 
@@ -121,13 +129,17 @@ pub struct KafkaSystem {
     logs: Vec<PathBuf>,
     /// Arguments of Java that the way of logging in needs.
     java_security: Vec<String>,
+    /// Whether an application of Kafka Streams runs beside it, and the application.
+    streams: bool,
+    application: Option<StreamsProcess>,
 }
 
 impl KafkaSystem {
     /// `name` and `options` as in the plan, `home` from `availability`.
     pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: SystemContext) -> Self {
         let (name, brokers, logs) = (name.to_owned(), Vec::new(), Vec::new());
-        Self { name, home, options, context, brokers, logs, java_security: Vec::new() }
+        let (java_security, streams, application) = (Vec::new(), false, None);
+        Self { name, home, options, context, brokers, logs, java_security, streams, application }
     }
 
     fn failed(&self, words: String, log: Option<&Path>) -> SystemError {
@@ -269,6 +281,26 @@ impl KafkaSystem {
         }
     }
 
+    fn application_failed(&self, words: String) -> SystemError {
+        self.failed(format!("the application of Kafka Streams: {words}"), Some(&streams::log(&self.context.dir)))
+    }
+
+    /// Starts the application of Kafka Streams beside brokers that are up.
+    fn start_application(
+        &mut self,
+        compiled: Compilation,
+        running: &mut Running,
+        deadline: Instant,
+    ) -> Result<(), SystemError> {
+        self.logs.push(streams::log(&self.context.dir));
+        let started = compiled.start(&self.context.dir.join(LOGGING_FILE), deadline);
+        let application = started.map_err(|words| self.application_failed(words))?;
+        running.application = Some(application.child.pid());
+        running.client.insert(streams::PORT.to_owned(), application.port.into());
+        self.application = Some(application);
+        Ok(())
+    }
+
     fn first_ended(&mut self) -> Option<(usize, String)> {
         self.brokers.iter_mut().enumerate().find_map(|(node, child)| Some((node, child.ended()?)))
     }
@@ -291,8 +323,13 @@ impl System for KafkaSystem {
         }
         let options = self.options.clone();
         let deadline = Instant::now() + self.context.timeout.max(options.start_timeout.duration());
+        let compiled = self.streams.then(|| Compilation::begin(&self.home, &self.context.dir)).transpose();
+        let compiled = compiled.map_err(|words| self.application_failed(words))?;
         for _ in 0..ATTEMPTS {
-            if let Some(running) = self.attempt(&options, deadline)? {
+            if let Some(mut running) = self.attempt(&options, deadline)? {
+                if let Some(compiled) = compiled {
+                    self.start_application(compiled, &mut running, deadline)?;
+                }
                 return Ok(running);
             }
         }
@@ -300,6 +337,9 @@ impl System for KafkaSystem {
     }
 
     fn ended(&mut self) -> Option<String> {
+        if let Some(how) = self.application.as_mut().and_then(|application| application.child.ended()) {
+            return Some(format!("the application of Kafka Streams {how}"));
+        }
         let all = self.brokers.len();
         let (node, end) = self.first_ended()?;
         Some(if all == 1 { end } else { format!("broker {} {end}", node + 1) })
@@ -318,6 +358,7 @@ impl System for KafkaSystem {
 
     fn stop(&mut self) -> Result<(), SystemError> {
         let mut brokers = std::mem::take(&mut self.brokers);
+        brokers.extend(self.application.take().map(|application| application.child));
         // All at once: a controller that has lost the others waits for them.
         let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
             let stopping: Vec<_> = brokers.iter_mut().map(|child| scope.spawn(|| child.stop(STOP))).collect();
