@@ -80,6 +80,36 @@ fn stored_messages_balance_on_the_reference_log() {
     }
 }
 
+/// What a stream processor copies is all there, whoever it is.
+#[test]
+fn what_a_stream_processor_copies_is_there_once() {
+    let mut systems = vec!["reference-client"];
+    if needs::system("jetstream").is_some() {
+        systems.extend(["jetstream-client", "jetstream-client-once"]);
+    }
+    if needs::system("kafka").is_some() {
+        systems.extend(["kafka-client", "kafka-client-once"]);
+        if needs::kafka_streams() {
+            systems.extend(["kafka-streams", "kafka-streams-once"]);
+        }
+    }
+    let mut args = vec!["--set", "run.drain=60s"];
+    systems.iter().for_each(|system| args.extend(["--system", system]));
+    let record = run("stream-processing", &args);
+    let all = balanced(&record);
+    assert_eq!(all.len(), systems.len());
+    for (system, workloads) in all {
+        let ledger = &workloads[0]["ledger"];
+        assert_eq!(ledger["expected"], ledger["delivered"], "{system}: {ledger}");
+        assert_eq!(ledger["duplicated"], 0, "{system}: {ledger}");
+    }
+    for trial in record["trials"].as_array().unwrap() {
+        let streams = trial["case"].as_str().unwrap().contains("streams");
+        let used = trial["application"]["cpu_seconds"].as_f64();
+        assert_eq!(used.is_some_and(|used| used > 0.0), streams, "{}: {used:?}", trial["case"]);
+    }
+}
+
 /// The scenarios that only streams of NATS have, by their systems.
 #[test]
 fn scenarios_of_jetstream_balance() {

@@ -23,7 +23,7 @@ pub(super) const ALL: &[ShippedScenario] = scenarios![
     "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "compaction"
     "connect" "exactly-once" "fanin" "fanout" "floor" "flow-control" "idle-connections" "intruder" "key-value"
     "mirror" "mixed" "partitions" "payload" "queue-group" "rebalance" "redelivery" "replay" "replay-file"
-    "replicated" "request-reply" "retention" "slow-consumer" "stream" "tls" "topology"
+    "replicated" "request-reply" "retention" "slow-consumer" "stream" "stream-processing" "tls" "topology"
 ];
 
 /// The files that they read messages from: path relative to the scenario, and content.
