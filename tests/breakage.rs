@@ -205,7 +205,8 @@ fn folders_of_killed_runs_are_removed_by_a_later_run_and_those_of_live_ones_are_
 fn unwritten(output: &Output, out: &Path, os: &str) {
     let (code, summary, said) = words(output);
     assert_eq!(code, Some(7), "{said}\n{summary}");
-    assert!(summary.contains("typical") && summary.contains("reference delivers a message in"), "{summary}");
+    // On a busy machine no trial counts; what arrived is known all the same.
+    assert!(summary.contains("typical") && summary.contains("reference lost no message ("), "{summary}");
     assert_eq!(said.matches(os).count(), 1, "once: {said}");
     assert!(said.contains(out.to_str().unwrap()), "the place: {said}");
     for folder in entries(&out.join("fanout")) {

@@ -8,6 +8,7 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("JAVA_HOME", "the Java that Kafka runs on [default: java on the PATH]"),
     ("MSGBENCH_BIN", "the program that serves as the reference broker [default: msgbench itself]"),
     ("MSGBENCH_CERTIFICATE", "the certificate of `calibrate` that runs cite; empty: none"),
+    ("MSGBENCH_HOST_ROOT", "the folder with /proc and /sys of the host, mounted in a container [default: /]"),
     ("XDG_DATA_HOME", "the folder that certificates are kept below [default: ~/.local/share]"),
     ("HOME", "what ~ stands for in the paths of a scenario"),
     ("PATH", "where programs of systems are looked for"),

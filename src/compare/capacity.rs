@@ -7,24 +7,13 @@
 //! agree.
 
 use super::model::{ExcludedTrial, ExpectResult, ExpectVerdict};
-use super::side::{CaseSide, Fault};
+use super::side::{CaseSide, Fault, FoundCapacity};
 use crate::plan::Case;
 use crate::plan::gate::{Comparator, Expectation};
 use crate::plan::metric::Unit;
 use crate::plan::search::{Ending, Parameter, SearchPlan, offered};
 use crate::record::{Record, SearchResult};
 use crate::units::plural;
-
-/// The capacity that one search has found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct FoundCapacity {
-    /// Which search of its case it is, from 1.
-    pub number: u32,
-    /// Messages per second that keep the limits.
-    pub lower: f64,
-    /// The next load, which does not.
-    pub upper: f64,
-}
 
 /// The searches of one system at one load point.
 #[derive(Debug)]
@@ -145,8 +134,8 @@ pub(super) fn side<'a>(
     side
 }
 
-/// Whether a search shows that the capacity keeps a limit, or breaks it; `None` where the limit lies
-/// within its interval, or it did not end.
+/// Whether a search shows that the capacity keeps a limit, or breaks it; `None` where the limit
+/// lies within its interval, or it did not end.
 fn held(result: &SearchResult, e: &Expectation) -> Option<bool> {
     let bracket = result.bracket;
     let (low, high) = match bracket.ending {

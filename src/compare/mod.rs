@@ -4,14 +4,14 @@
 //! Background: two runs of the same program differ. A percentile of one run against that of
 //! another, or two intervals from within runs that do not overlap, show only that. Scope: pure;
 //! records in, a comparison out. Invariant: the unit of replication is the trial; INVALID, partial
-//! and failed trials are listed and never compared; nothing is dropped silently. Design: `pair`
-//! finds what is comparable and says what is not; `observe` takes the value of each metric from
-//! each valid trial; `judge` tests one metric (Hodges-Lehmann ratio with exact interval, exact
-//! Mann-Whitney test, Cliff's delta); the p-values of all primary metrics are corrected together
-//! (Holm), the others among themselves (Benjamini-Hochberg), and only then is a verdict given;
-//! `sentence` says it in words; `expect` holds absolute limits. Rejected: comparing merged
-//! histograms (destroys the variance between runs), Welch's test as the judge (runs are rarely
-//! normal), bootstrap (random verdicts).
+//! and failed trials are listed and never compared; nothing is dropped silently. Design: `pair` and
+//! `search_pairs` find what is comparable and say what is not; `observe` takes the value of each
+//! metric from each valid trial; `judge` tests one metric (Hodges-Lehmann ratio with exact
+//! interval, exact Mann-Whitney test, Cliff's delta); the p-values of all primary metrics are
+//! corrected together (Holm), the others among themselves (Benjamini-Hochberg), and only then does
+//! `verdict` give one; `sentence` says it in words; `expect` holds absolute limits. Rejected:
+//! comparing merged histograms (destroys the variance between runs), Welch's test as the judge
+//! (runs are rarely normal), bootstrap (random verdicts).
 
 mod capacity;
 mod copies;
@@ -24,19 +24,22 @@ mod model;
 mod observe;
 mod overall;
 mod pair;
+mod pairing;
 mod pool;
 #[cfg(test)]
 pub(crate) mod sample;
+mod search_pairs;
 mod sentence;
 mod side;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod workloads;
 
 pub use differences::PROMISES;
 pub use expect::expectations;
 pub use model::*;
-pub use pair::{CompareOptions, NotComparable};
+pub use pairing::{CompareOptions, NotComparable};
 pub use pool::{PoolError, pool};
 pub use sentence::{latency_words, needed, needed_brief, percent};
 pub use workloads::WorkloadChange;
@@ -89,7 +92,7 @@ pub fn systems(
 }
 
 /// The metrics that were to decide and that no workload of any contest answers to.
-fn unmatched(rows: &[ComparisonRow], pairs: &[pair::CasePair<'_>], gate: &Gate) -> Vec<RefusedCase> {
+fn unmatched(rows: &[ComparisonRow], pairs: &[pairing::CasePair<'_>], gate: &Gate) -> Vec<RefusedCase> {
     let decided = |m: &Metric| {
         let names = |w: &String| pairs.iter().any(|c| c.a.case.workloads.iter().any(|x| x.name == *w));
         m.workload.as_ref().is_none_or(names) && rows.iter().any(|r| r.primary && r.metric.quantity == m.quantity)
@@ -117,7 +120,7 @@ impl Comparison {
     }
 }
 
-fn assemble(pairing: pair::Pairing<'_>, gate: &Gate) -> Comparison {
+fn assemble(pairing: pairing::Pairing<'_>, gate: &Gate) -> Comparison {
     let mut drafts = Vec::new();
     for pair in &pairing.pairs {
         drafts.extend(judge::drafts(pair, gate));

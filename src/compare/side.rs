@@ -1,8 +1,18 @@
 //! One side of a comparison, before anything is compared.
 
-use super::capacity::FoundCapacity;
 use crate::plan::Case;
 use crate::record::{Host, Record, Trial};
+
+/// The capacity that one search has found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct FoundCapacity {
+    /// Which search of its case it is, from 1.
+    pub number: u32,
+    /// Messages per second that keep the limits.
+    pub lower: f64,
+    /// The next load, which does not.
+    pub upper: f64,
+}
 
 /// One side of a contest.
 #[derive(Debug)]

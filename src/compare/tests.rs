@@ -16,7 +16,7 @@ fn against(reference: &[f64], nats: &[f64], gate: &Gate) -> Comparison {
 }
 fn as_change(record: &Record, gate: &Gate) -> Comparison {
     let pairing = pair::systems(named(record), Some("reference"), CompareOptions::default()).unwrap();
-    assemble(pair::Pairing { question: Question::Change, gated: true, ..pairing }, gate)
+    assemble(pairing::Pairing { question: Question::Change, gated: true, ..pairing }, gate)
 }
 /// The same as two systems side by side.
 fn side_by_side(reference: &[f64], nats: &[f64]) -> Comparison {

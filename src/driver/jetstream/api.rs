@@ -53,6 +53,7 @@ fn remedy(code: u64) -> &'static str {
         10074 => "use `replicas = 1`, or a cluster (option `nodes` where it is launched)",
         10005 => "use no more `replicas` than the cluster has servers",
         10023 | 10028 | 10047 => "raise `max-memory` or `max-file` of the server, or give the stream lower limits",
+        10026 => "give the stream fewer consumers, or raise `max-consumers` of the account",
         10008 => "wait until the cluster has a leader",
         10058 | 10065 => "another stream has this name or these subjects: remove it",
         _ => "see the options of the jetstream driver in docs/nats.md",

@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::priority::PriorityPolicy;
 use crate::plan::facts::{Delivery, Stated};
 use crate::plan::options::{SystemOptions, read};
 use crate::plan::{Pattern, Role, Workload};
@@ -246,6 +245,16 @@ pub enum ConsumeMode {
     /// Sent by the server without acknowledgement; the client sees gaps and starts again from
     /// there.
     Ordered,
+}
+
+/// Which client of a group is served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PriorityPolicy {
+    /// The first consumer of each group always; the others only above a number of messages.
+    Overflow,
+    /// One of them until it asks for nothing for `priority-timeout`, then another one.
+    PinnedClient,
 }
 
 /// How consumers acknowledge.

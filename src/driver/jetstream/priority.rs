@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::options::{AckMode, ConsumeMode, JetstreamOptions};
+use super::options::{AckMode, ConsumeMode, JetstreamOptions, PriorityPolicy};
 use crate::units::Span;
 
 /// A consumer has one group: nats-server 2.15 uses the first one alone.
@@ -18,16 +16,6 @@ const MIN_TIMEOUT: Span = Span::millis(500);
 const MAX_TIMEOUT: Span = Span::secs(600);
 /// What the server does where nothing is said.
 const DEFAULT_TIMEOUT: Span = Span::secs(120);
-
-/// Which client of a group is served first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PriorityPolicy {
-    /// The first consumer of each group always; the others only above a number of messages.
-    Overflow,
-    /// One of them until it asks for nothing for `priority-timeout`, then another one.
-    PinnedClient,
-}
 
 impl JetstreamOptions {
     /// Whether the options of priority groups fit together.

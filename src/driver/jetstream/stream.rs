@@ -21,13 +21,19 @@ pub struct WorkloadStream {
     /// Values that it keeps of each key, where the workload says so.
     per_key: Option<u32>,
     channels: u32,
+    /// Consumers that may read it at the same time, the one that is made to be read back too.
+    consumers: u64,
 }
+
+/// Consumers that nats-server 2.15 allows a stream which does not say how many.
+const DEFAULT_CONSUMERS: u64 = 1_000;
 
 impl WorkloadStream {
     /// The stream of workload `index` of a trial.
     pub fn of(run: u32, index: usize, w: &Workload, options: &JetstreamOptions) -> Self {
         let mut options = options.clone();
         let per_key = w.delivery.keep.and_then(|keep| keep.per_key);
+        let consumers = u64::from(w.topology.groups) * u64::from(w.topology.members.max(1)) + 1;
         if let Some(keep) = w.delivery.keep {
             options.max_age = options.max_age.or(keep.age);
             options.max_bytes = options.max_bytes.or(keep.bytes);
@@ -35,13 +41,13 @@ impl WorkloadStream {
         }
         if w.pattern != Pattern::KeyValue {
             let (name, prefix) = (format!("MSGBENCH_{run:08x}_{index}"), format!("mbs.{run:08x}.{index}."));
-            return Self { name, prefix, options, history: 0, per_key, channels: w.topology.channels };
+            return Self { name, prefix, options, history: 0, per_key, channels: w.topology.channels, consumers };
         }
         // The watchers of NATS clients are ordered consumers.
         options.consumer.get_or_insert(ConsumeMode::Ordered);
         let bucket = format!("msgbench_{run:08x}_{index}");
         let (name, prefix) = (format!("KV_{bucket}"), format!("$KV.{bucket}."));
-        Self { name, prefix, options, history: w.delivery.history, per_key, channels: w.topology.channels }
+        Self { name, prefix, options, history: w.delivery.history, per_key, channels: w.topology.channels, consumers }
     }
 
     /// The streams of a case: a workload that gets keys has the bucket of another one.
@@ -89,6 +95,7 @@ impl WorkloadStream {
         if self.options.message_ttl.is_some() {
             config["allow_msg_ttl"] = true.into();
         }
+        self.allow_consumers(&mut config);
         match self.options.publish {
             PublishMode::AtomicBatch => config["allow_atomic"] = true.into(),
             PublishMode::FastBatch => config["allow_batched"] = true.into(),
@@ -150,7 +157,14 @@ impl WorkloadStream {
         // It gets its messages from the other one, and knows none again.
         config["subjects"] = json!([]);
         config["duplicate_window"] = 0.into();
+        self.allow_consumers(&mut config);
         Some(config)
+    }
+
+    fn allow_consumers(&self, config: &mut Value) {
+        if self.consumers > DEFAULT_CONSUMERS {
+            config["max_consumers"] = self.consumers.into();
+        }
     }
 
     /// What the number of a key is put behind. Each producer puts keys of its own, so that it is

@@ -23,6 +23,7 @@ fn unknown(item: &str, path: &str) -> Finding {
 /// Every item, in the order in which a reader should look at them.
 pub fn audit(root: &FileSystemRoot) -> Vec<Finding> {
     let mut all = vec![
+        place(root),
         virtualisation(root),
         cores(root),
         other_load(root),
@@ -44,6 +45,15 @@ pub fn audit(root: &FileSystemRoot) -> Vec<Finding> {
     ];
     all.retain(|f| !f.item.is_empty());
     all
+}
+
+/// Where the files were read; no item where that is this host's own root.
+fn place(root: &FileSystemRoot) -> Finding {
+    let elsewhere = root.0.as_os_str() != "/";
+    let item = if elsewhere { "host files" } else { "" };
+    let observed = format!("/proc and /sys are read below {}", root.0.display());
+    let why = "what is said of the host holds only if these are its own files";
+    finding(item, Grade::Warn, observed, why, "unset MSGBENCH_HOST_ROOT on the host itself")
 }
 
 fn virtualisation(root: &FileSystemRoot) -> Finding {

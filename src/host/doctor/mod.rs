@@ -12,14 +12,18 @@ pub use items::audit;
 
 pub use crate::record::{Finding, Grade};
 
-/// The file system as the audit sees it: `/`, or a folder that a test has made.
+/// Names the folder that holds /proc and /sys of the host, where a container has its own.
+const ROOT_VARIABLE: &str = "MSGBENCH_HOST_ROOT";
+
+/// The file system as the audit sees it: `/`, or another folder with `proc` and `sys` in it.
 #[derive(Debug, Clone)]
 pub struct FileSystemRoot(PathBuf);
 
 impl FileSystemRoot {
     /// This host.
     pub fn host() -> Self {
-        Self("/".into())
+        let named = std::env::var_os(ROOT_VARIABLE).filter(|v| !v.is_empty());
+        Self(named.map_or_else(|| "/".into(), PathBuf::from))
     }
     /// A folder with `proc` and `sys` in it.
     pub fn at(folder: &Path) -> Self {
