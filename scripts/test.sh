@@ -29,9 +29,9 @@ fi
 if ! command -v chromium >/dev/null && [ -z "${MSGBENCH_CHROMIUM:-}" ]; then
     echo "scripts/test.sh: no chromium: tests of the pages in a browser are skipped (apt-get install chromium)" >&2
 fi
-if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
+if ! command -v javac >/dev/null || ! command -v mvn >/dev/null; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-        apt-get update -qq && apt-get install -y -qq maven openjdk-17-jre-headless >/dev/null || true
+        apt-get update -qq && apt-get install -y -qq maven openjdk-17-jdk-headless >/dev/null || true
     fi
 fi
 # Kafka comes from Maven Central; where it cannot be had, its tests say that they are skipped.

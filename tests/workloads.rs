@@ -85,13 +85,10 @@ fn stored_messages_balance_on_the_reference_log() {
 fn what_a_stream_processor_copies_is_there_once() {
     let mut systems = vec!["reference-client"];
     if needs::system("jetstream").is_some() {
-        systems.extend(["jetstream-client", "jetstream-client-once"]);
+        systems.push("jetstream-client");
     }
-    if needs::system("kafka").is_some() {
-        systems.extend(["kafka-client", "kafka-client-once"]);
-        if needs::kafka_streams() {
-            systems.extend(["kafka-streams", "kafka-streams-once"]);
-        }
+    if needs::kafka_streams() {
+        systems.push("kafka-streams");
     }
     let mut args = vec!["--set", "run.drain=60s"];
     systems.iter().for_each(|system| args.extend(["--system", system]));
