@@ -58,7 +58,7 @@ pub(super) use options::JetstreamOptions;
 use options::{ConsumeMode, DeadLetterMode, PublishMode, Retention};
 use produce::{AckTracker, StreamProducer};
 use stream::WorkloadStream;
-use transform::Transformer;
+use transform::StreamTransformer;
 
 #[derive(Debug)]
 pub struct JetstreamDriver {
@@ -75,7 +75,7 @@ pub struct JetstreamDriver {
     /// What runs on the control thread while load runs.
     tasks: Mutex<Vec<AbortHandle>>,
     /// Those that copy messages to the streams that consumers read.
-    transformers: Vec<Transformer>,
+    transformers: Vec<StreamTransformer>,
     /// How often what is kept was read.
     rereads: AtomicU32,
 }

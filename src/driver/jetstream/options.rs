@@ -54,7 +54,7 @@ pub struct JetstreamOptions {
     /// Default: 5ms.
     pub publish_linger: Span,
     /// Who copies messages to another stream, which consumers read. Default: nobody.
-    pub transform: Option<Transform>,
+    pub transform: Option<StreamTransform>,
     /// Which stream consumers read. Default: "stream".
     pub read_from: ReadFrom,
     /// How messages are consumed. Default: "pull"; "ordered" for the watchers of key-value.
@@ -215,7 +215,7 @@ pub enum DeadLetterMode {
 /// Who copies messages from the stream that is published to into the one that consumers read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Transform {
+pub enum StreamTransform {
     /// A durable consumer of msgbench's own that publishes each message again.
     Client,
 }

@@ -12,7 +12,7 @@ use super::facts::stream_facts;
 use super::options::{ConsumeMode, JetstreamOptions, Retention};
 use super::produce::KeyReads;
 use super::stream::WorkloadStream;
-use super::transform::{TransformParts, Transformer};
+use super::transform::{StreamTransformParts, StreamTransformer};
 use crate::driver::nats::link::NatsLink;
 use crate::driver::{ClientSlot, Confirmation, Driver, DriverError, Incident, Outgoing, Producer, Start};
 use crate::plan::{ServiceTarget, Workload};
@@ -29,14 +29,14 @@ impl JetstreamDriver {
             }
             if let Some(output) = stream.output() {
                 create(&self.link, &output).await?;
-                let parts = TransformParts {
+                let parts = StreamTransformParts {
                     target: self.target.clone(),
                     connection: self.connection.clone(),
                     incidents: self.incidents.clone(),
                     stream: stream.clone(),
                     inbox: format!("mbi.{:08x}.{i}.transform.", self.target.run),
                 };
-                self.transformers.push(Transformer::start(parts).await?);
+                self.transformers.push(StreamTransformer::start(parts).await?);
                 let words = "by msgbench, a durable consumer: acknowledged when the output stream has it";
                 self.facts.settings.insert("transform".into(), words.into());
             }

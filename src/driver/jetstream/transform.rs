@@ -32,7 +32,7 @@ use crate::driver::{DriverError, Incident, Incidents, Start, Target};
 const AGAIN: &[u8] = b"-NAK {\"delay\":100000000}";
 
 /// What the transformer works with.
-pub struct TransformParts {
+pub struct StreamTransformParts {
     pub target: Target,
     pub connection: ConnectionOptions,
     pub incidents: Incidents,
@@ -44,17 +44,17 @@ pub struct TransformParts {
 
 /// A running transformer; dropping it stops it.
 #[derive(Debug)]
-pub struct Transformer {
+pub struct StreamTransformer {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Transformer {
+impl StreamTransformer {
     /// Starts it; on return its consumer is there.
     ///
     /// # Errors
     /// Why it cannot connect, or has no consumer.
-    pub async fn start(parts: TransformParts) -> Result<Self, DriverError> {
+    pub async fn start(parts: StreamTransformParts) -> Result<Self, DriverError> {
         let failed = |words: String| DriverError::Refused { words: format!("the transformer: {words}") };
         let (stop, stopped) = oneshot::channel();
         let (ready_in, ready) = oneshot::channel();
@@ -91,7 +91,7 @@ impl Transformer {
     }
 }
 
-impl Drop for Transformer {
+impl Drop for StreamTransformer {
     fn drop(&mut self) {
         // Whoever waits for it sees that it is gone.
         drop(self.stop.take());
@@ -117,8 +117,8 @@ struct CopyLoop {
 }
 
 impl CopyLoop {
-    async fn open(parts: TransformParts) -> Result<Self, DriverError> {
-        let TransformParts { target, connection, incidents, mut stream, inbox } = parts;
+    async fn open(parts: StreamTransformParts) -> Result<Self, DriverError> {
+        let StreamTransformParts { target, connection, incidents, mut stream, inbox } = parts;
         let link = NatsLink::open(&target, &connection, &incidents, "msgbench-transform").await?;
         let source = link.subscribe(format!("{inbox}>"), None).await?;
         let name = ConsumerName { stream: stream.name.clone(), consumer: "transform".into() };
