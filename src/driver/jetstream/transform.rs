@@ -6,7 +6,7 @@
 //! server leaves unacknowledged. It is a thread of its own, with a connection of its own, as a
 //! stream processor is a process of its own.
 //! # Promise
-//! At least once. A message whose acknowledgement is lost comes again, and is published again: where
+//! At least once. A message whose acknowledgement is lost comes again and is published again: where
 //! messages carry an identifier (`exactly-once`) the other stream knows it, within its window.
 
 use std::collections::HashMap;

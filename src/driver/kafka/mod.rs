@@ -394,7 +394,7 @@ impl Driver for KafkaDriver {
         let groups = std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner));
         let mut names: Vec<String> =
             groups.keys().map(|&(workload, group)| self.group(ClientSlot { workload, group, index: 0 })).collect();
-        // Members of Kafka Streams do not leave their group; theirs goes with the broker of the trial.
+        // Members of Kafka Streams do not leave their group; it goes with the broker of the trial.
         if self.options.transform() == Some(Transform::Client) {
             names.extend((0..self.workloads.len()).map(|workload| self.transform_group(workload)));
         }

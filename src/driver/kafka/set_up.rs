@@ -66,8 +66,8 @@ impl KafkaDriver {
         format!("{}-transform", self.topic(workload))
     }
 
-    /// Copies what is published to the topic that consumers read, in transactions where it must come
-    /// out exactly once.
+    /// Copies what is published to the topic that consumers read, in transactions where it must
+    /// come out exactly once.
     async fn transform(&mut self, workload: usize, partitions: i32) -> Result<(), DriverError> {
         let (input, output) = (self.topic(workload), self.source(workload));
         let settings = self.options.topic_settings(&self.workloads[workload]);

@@ -112,8 +112,8 @@ impl Compilation {
         let mut child = Child::spawn(command, &log, Output::Log)
             .map_err(|e| format!("{} could not be started: {e}", home::java().display()))?;
         loop {
-            let said = std::fs::read(&log).unwrap_or_default();
-            if let Some(port) = port(&String::from_utf8_lossy(&said)) {
+            let output = std::fs::read(&log).unwrap_or_default();
+            if let Some(port) = port(&String::from_utf8_lossy(&output)) {
                 return Ok(StreamsProcess { child, port });
             }
             if let Some(how) = child.ended() {
@@ -128,8 +128,8 @@ impl Compilation {
 }
 
 /// The port in what it has said, once the line is whole.
-fn port(said: &str) -> Option<u16> {
-    let (_, rest) = said.split_once(LISTENING)?;
+fn port(output: &str) -> Option<u16> {
+    let (_, rest) = output.split_once(LISTENING)?;
     rest.split_once('\n')?.0.trim().parse().ok()
 }
 
