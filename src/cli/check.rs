@@ -54,7 +54,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 type Notes = Vec<(&'static str, String)>;
 
 fn context(scratch: &Scratch, timeout: Span) -> SystemContext {
-    SystemContext { dir: scratch.path().to_path_buf(), timeout: timeout.duration() }
+    SystemContext { dir: scratch.path().to_path_buf(), timeout: timeout.duration(), cpus: None }
 }
 
 /// Whether each system can be launched here. A scenario is right wherever it is checked: what this
