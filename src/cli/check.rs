@@ -76,6 +76,12 @@ fn systems(scenario: &Scenario, register: &Register, secrets: &Secrets, tried: b
             _ => refused.push(scenario.about_system(i, "driver", words, None).to_string()),
         }
     }
+    if let Err((i, words)) = crate::system::cpus::possible(&scenario.plan) {
+        match tried {
+            true => refused.push(scenario.about_system(i, "cpus", words, None).to_string()),
+            false => notes.push(("not here", format!("what {} is bound to: {words}", scenario.plan.systems[i].name))),
+        }
+    }
     if refused.is_empty() { Ok(notes) } else { Err(Failure::system(refused.join("\n\n"))) }
 }
 

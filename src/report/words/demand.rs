@@ -1,10 +1,12 @@
 //! The demand curve: the highest rate that a system holds at each value of a setting that is swept
 //! around a search, and the smallest value that holds what is needed.
 
+use std::cmp::Ordering;
+
 use crate::plan::search::{Ending, Parameter, RATE, SearchPlan};
 use crate::record::{Record, SearchResult};
 use crate::report::words::capacity;
-use crate::units::Rate;
+use crate::units::{Bytes, Rate};
 
 /// What a system holds over one setting.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +18,7 @@ pub struct DemandCurve<'a> {
     pub path: &'a str,
     /// The other settings of its load points: `size=1KiB`; empty where there are none.
     pub rest: String,
-    /// By ascending value where all are numbers, else in the order of the sweep.
+    /// By ascending value where all are numbers or sizes, else as they were first tried.
     pub points: Vec<DemandPoint<'a>>,
 }
 
@@ -90,16 +92,17 @@ pub fn curves(record: &Record) -> Vec<DemandCurve<'_>> {
     }
     list.retain(|c| c.points.len() > 1);
     for curve in &mut list {
-        let numbers: Option<Vec<f64>> = curve.points.iter().map(|p| p.value.parse().ok()).collect();
-        if numbers.is_some() {
-            curve.points.sort_by(|a, b| number(a).total_cmp(&number(b)));
+        if curve.points.iter().all(|p| number(p).is_some()) {
+            curve.points.sort_by(|a, b| number(a).partial_cmp(&number(b)).unwrap_or(Ordering::Equal));
         }
     }
     list
 }
 
-fn number(point: &DemandPoint<'_>) -> f64 {
-    point.value.parse().unwrap_or(f64::NAN)
+/// A number, or a size.
+fn number(point: &DemandPoint<'_>) -> Option<f64> {
+    let size = || point.value.parse::<Bytes>().ok().map(|b| b.0 as f64);
+    point.value.parse().ok().or_else(size)
 }
 
 fn at<'r>(record: &Record, result: &SearchResult, value: &'r str) -> DemandPoint<'r> {
@@ -229,6 +232,8 @@ pub(in crate::report) mod tests {
             assert!(lower <= most && most < upper && upper <= lower * 1.0501, "{point:?}");
         }
         assert_eq!(curves(&swept(&[("1", 50e3)], None)), [], "one value is no curve");
+        let sizes = swept(&[("1KiB", 50e3), ("128B", 90e3)], None);
+        assert_eq!(curves(&sizes)[0].points[0].value, "128B");
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub struct AnswerSide<'a> {
 
 impl<'a> AnswerSide<'a> {
     pub fn of(record: &'a Record, case: &'a Case, workload: usize, tail: f64) -> Option<Self> {
-        let spec = record.plan.systems.get(case.system)?;
+        let spec = case.changed.as_ref().or(record.plan.systems.get(case.system))?;
         let all: Vec<&Trial> = trials(record, &case.id).collect();
         let mut used: Vec<&Trial> = all.iter().copied().filter(|t| usable(t)).collect();
         if let Some(result) = words::search_of(record, &case.id) {
