@@ -59,7 +59,8 @@ fn chart(record: &Record, rest: &str, curves: &[&DemandCurve<'_>]) -> Option<Cha
         search.need.iter().map(|n| Shape::Limit { at: n.0, label: format!("needed {n}") }).collect();
     for curve in curves {
         let series = curve.series;
-        let both = |p: &DemandPoint<'_>| Some((place(p.value), p.lower?, p.upper.or(p.lower)?));
+        // Of one that breaks a limit at the least that was tried: from nothing.
+        let both = |p: &DemandPoint<'_>| Some((place(p.value), p.lower.unwrap_or(0.0), p.upper.or(p.lower)?));
         shapes.push(Shape::Band { series, points: curve.points.iter().filter_map(both).collect() });
         let line = curve.points.iter().filter_map(|p| Some((place(p.value), p.lower?))).collect();
         shapes.push(through(series, Weight::Normal, vec![line], curve.system));

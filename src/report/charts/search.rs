@@ -133,8 +133,7 @@ fn chart(record: &Record, search: &SearchPlan, case: &str) -> Option<Chart> {
     for m in &marks {
         let (series, _) = look(m.trial.vote);
         let says = says(name, search, m, of.len() > 1);
-        let hollow = m.trial.vote == Vote::Undecided;
-        shapes.push(Shape::Mark { series, at: (m.trial.load, m.height), hollow, says });
+        shapes.push(Shape::Mark { series, at: (m.trial.load, m.height), hollow: false, says });
     }
     let what = match limit.map(|l| &l.metric.quantity) {
         Some(quantity) => quantity.to_string(),

@@ -118,6 +118,25 @@ fn at<'r>(record: &Record, result: &SearchResult, value: &'r str) -> DemandPoint
     DemandPoint { value, lower: bracket.lower, upper }
 }
 
+/// The answer where one setting is swept: `99 of 100 within 20 ms: nats holds 61.2k to 64k messages a
+/// second at cpus = 0.5, 120k to 126k at 1`. None where several are, or none is.
+pub fn headline(record: &Record, search: &SearchPlan) -> Option<String> {
+    let all = curves(record);
+    if all.is_empty() || all.iter().any(|c| !c.rest.is_empty()) {
+        return None;
+    }
+    let unit = " messages a second";
+    let one = |c: &DemandCurve<'_>| {
+        let each = c.points.iter().enumerate().map(|(i, p)| match i {
+            0 => format!("{} at {} = {}", p.words(), c.setting(), p.value),
+            _ => format!("{} at {}", p.words().trim_end_matches(unit), p.value),
+        });
+        format!("{} holds {}", c.system, each.collect::<Vec<_>>().join(", "))
+    };
+    let each: Vec<String> = all.iter().map(one).collect();
+    Some(format!("{}: {}.", capacity::capitalised(&capacity::limits(search)), each.join("; ")))
+}
+
 /// What is needed of each setting for a rate: `nats needs cpus = 2 for 100k/s, where it holds 120k
 /// to 126k messages a second; at 1 it holds 61.2k to 64k messages a second`.
 pub fn needs(record: &Record, need: Rate) -> Vec<String> {
@@ -234,6 +253,16 @@ pub(in crate::report) mod tests {
         assert_eq!(curves(&swept(&[("1", 50e3)], None)), [], "one value is no curve");
         let sizes = swept(&[("1KiB", 50e3), ("128B", 90e3)], None);
         assert_eq!(curves(&sizes)[0].points[0].value, "128B");
+    }
+
+    #[test]
+    fn the_headline_names_each_value_once() {
+        let record = swept(&[("1", 100e3), ("2", 200e3)], None);
+        let words = headline(&record, record.plan.search.as_ref().unwrap()).unwrap();
+        assert_eq!(words.matches("messages a second at cpus = 1, ").count(), 1, "{words}");
+        assert!(words.contains(": reference holds ") && words.ends_with(" at 2."), "{words}");
+        let one = swept(&[("1", 100e3)], None);
+        assert_eq!(headline(&one, one.plan.search.as_ref().unwrap()), None);
     }
 
     #[test]

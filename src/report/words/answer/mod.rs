@@ -223,7 +223,8 @@ fn cases_that_hold(record: &Record) -> (Vec<&Case>, Option<String>) {
 fn searched(record: &Record, search: &SearchPlan) -> String {
     let needs = search.need.map(|need| demand::needs(record, need)).unwrap_or_default();
     let needs: String = needs.iter().map(|n| format!("{n}. ")).collect();
-    format!("{needs}{}", capacity::headline(record, search))
+    let held = demand::headline(record, search).unwrap_or_else(|| capacity::headline(record, search));
+    format!("{needs}{held}")
 }
 
 /// The quantile that the search holds the response to, so that the figure beside the rate is the one
