@@ -36,8 +36,8 @@ pub struct SearchTable {
     pub min: Option<Rate>,
     /// The highest rate that is tried. Default: 10M/s.
     pub max: Option<Rate>,
-    /// The rate that is needed: where settings are swept, the smallest value of each that holds it is
-    /// named.
+    /// The rate that is needed: where settings are swept, the smallest value of each that holds it
+    /// is named.
     pub need: Option<Rate>,
     /// Trials by which a verdict leads at the two rates that are left. Default: 3.
     pub lead: Option<u32>,

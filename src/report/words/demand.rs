@@ -118,8 +118,8 @@ fn at<'r>(record: &Record, result: &SearchResult, value: &'r str) -> DemandPoint
     DemandPoint { value, lower: bracket.lower, upper }
 }
 
-/// The answer where one setting is swept: `99 of 100 within 20 ms: nats holds 61.2k to 64k messages a
-/// second at cpus = 0.5, 120k to 126k at 1`. None where several are, or none is.
+/// The answer where one setting is swept: `99 of 100 within 20 ms: nats holds 61.2k to 64k messages
+/// a second at cpus = 0.5, 120k to 126k at 1`. None where several are, or none is.
 pub fn headline(record: &Record, search: &SearchPlan) -> Option<String> {
     let all = curves(record);
     if all.is_empty() || all.iter().any(|c| !c.rest.is_empty()) {
