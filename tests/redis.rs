@@ -160,15 +160,16 @@ fn a_server_that_is_running_is_measured_by_url_and_left_as_it_was() {
         driver: "redis".into(),
         bring_up: BringUp::Launch,
         require: true,
+        cpus: None,
         options: options.as_object().unwrap().clone(),
     };
     // With a password INFO is refused: that is no answer of the server that was started.
-    let short = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(3) };
+    let short = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(3), cpus: None };
     let words = register.create(&spec, short).unwrap().start().unwrap_err().to_string();
     assert!(words.contains("NOAUTH"), "{words}");
 
     let spec = SystemSpec { options: serde_json::Map::new(), ..spec };
-    let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(30) };
+    let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(30), cpus: None };
     let mut system = register.create(&spec, context).unwrap();
     let running = system.start().unwrap();
     let url = format!("url = \"{}\"", running.url);

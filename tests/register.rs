@@ -228,7 +228,7 @@ mod what_run_refuses_check_refuses {
             match parse(Path::new("t.toml"), text.clone(), &Overrides::default(), &types) {
                 Ok(scenario) => {
                     register.check(&scenario.plan).unwrap();
-                    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_millis(50) };
+                    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_millis(50), cpus: None };
                     for case in &scenario.plan.cases {
                         let lacks = case.workloads.iter().find_map(|w| types.lacks(driver, w));
                         prop_assert!(lacks.is_none(), "{text}: {lacks:?}");

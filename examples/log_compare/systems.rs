@@ -28,10 +28,16 @@ pub fn up(name: &'static str, driver: &str, options: Value) -> Outcome<Option<Up
         return Ok(None);
     }
     let options = options.as_object().cloned().unwrap_or_default();
-    let spec =
-        SystemSpec { name: name.into(), driver: driver.into(), bring_up: BringUp::Launch, require: true, options };
+    let spec = SystemSpec {
+        name: name.into(),
+        driver: driver.into(),
+        bring_up: BringUp::Launch,
+        require: true,
+        cpus: None,
+        options,
+    };
     let dir = tempfile::tempdir()?;
-    let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(60) };
+    let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(60), cpus: None };
     let mut system = Register::built_in().create(&spec, context)?;
     let running = system.start()?;
     let address = running.url.rsplit('/').next().unwrap_or_default().parse()?;

@@ -28,6 +28,9 @@ pub struct CapacityArgs {
     /// The highest rate that is tried
     #[arg(long, value_name = "RATE")]
     max: Option<Rate>,
+    /// The rate that is needed: where a setting is swept, the smallest value that holds it is named
+    #[arg(long, value_name = "RATE")]
+    need: Option<Rate>,
     /// How often each search is made; five give the median an interval
     #[arg(long, value_name = "N")]
     searches: Option<u32>,
@@ -56,6 +59,7 @@ pub(super) fn run(args: &mut CapacityArgs, color: bool) -> Result<Exit, Failure>
     edits.extend(one("width", "width", args.width.map(|w| w.to_string())));
     edits.extend(one("min", "min", args.min.map(|r| r.to_string())));
     edits.extend(one("max", "max", args.max.map(|r| r.to_string())));
+    edits.extend(one("need", "need", args.need.map(|r| r.to_string())));
     edits.extend(args.searches.map(|n| edit(format!("--searches {n}"), "searches", n.to_string())));
     args.run.search(edits, args.resume.take());
     run::run(&args.run, color)

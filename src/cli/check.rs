@@ -54,7 +54,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 type Notes = Vec<(&'static str, String)>;
 
 fn context(scratch: &Scratch, timeout: Span) -> SystemContext {
-    SystemContext { dir: scratch.path().to_path_buf(), timeout: timeout.duration() }
+    SystemContext { dir: scratch.path().to_path_buf(), timeout: timeout.duration(), cpus: None }
 }
 
 /// Whether each system can be launched here. A scenario is right wherever it is checked: what this
@@ -74,6 +74,12 @@ fn systems(scenario: &Scenario, register: &Register, secrets: &Secrets, tried: b
                 notes.push(("not here", format!("{}, without which a run ends: {reason}; {remedy}", spec.name)));
             }
             _ => refused.push(scenario.about_system(i, "driver", words, None).to_string()),
+        }
+    }
+    if let Err((i, words)) = crate::system::cpus::possible(&scenario.plan) {
+        match tried {
+            true => refused.push(scenario.about_system(i, "cpus", words, None).to_string()),
+            false => notes.push(("not here", format!("what {} is bound to: {words}", scenario.plan.systems[i].name))),
         }
     }
     if refused.is_empty() { Ok(notes) } else { Err(Failure::system(refused.join("\n\n"))) }

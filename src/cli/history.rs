@@ -27,7 +27,8 @@ pub struct HistoryArgs {
     /// What the added results measured, such as a commit
     #[arg(long, value_name = "NAME", requires = "add")]
     commit: Option<String>,
-    /// Only these metrics [default: p50 and p99 of every latency, throughput.delivered]
+    /// Only these metrics [default: p50 and p99 of every latency,
+    /// throughput.delivered, capacity]
     #[arg(long = "metric", value_name = "METRIC")]
     metrics: Vec<Metric>,
     /// The largest change that is of no practical importance
@@ -157,6 +158,7 @@ fn usual(metric: &Metric) -> bool {
         Quantity::Latency(kind, Statistic::Quantile(q)) => usual(*q) && !kind.ends_with(".service"),
         Quantity::Hiccup(Statistic::Quantile(q)) => usual(*q),
         Quantity::Throughput(field) => field == "delivered",
+        Quantity::Capacity => true,
         _ => false,
     }
 }

@@ -80,6 +80,9 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     }
     let secrets = register.secrets(&scenario.plan);
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
+    crate::system::cpus::possible(&scenario.plan).map_err(|(system, words)| {
+        Failure::usage(scenario.about_system(system, "cpus", secrets.text(&words), None).to_string())
+    })?;
     let clock = RunClock::start();
     let mut first = record(&scenario, &register, &clock);
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {

@@ -23,6 +23,13 @@ pub(super) struct SearchedCase<'a> {
     pub results: Vec<&'a SearchResult>,
 }
 
+impl SearchedCase<'_> {
+    /// The capacities that were found.
+    pub fn found(&self) -> Vec<FoundCapacity> {
+        self.results.iter().filter_map(|r| found(r).ok()).collect()
+    }
+}
+
 /// The search of a record, where it is over the rate.
 pub(super) fn by_rate(record: &Record) -> Option<&SearchPlan> {
     record.plan.search.as_ref().filter(|s| matches!(s.parameter, Parameter::Rate { .. }) && !record.searches.is_empty())
@@ -236,7 +243,7 @@ fn interval(s: &SearchResult) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::model::{Comparison, ComparisonRow, Verdict};
     use super::super::sample::{A, B};
     use super::super::{CompareOptions, NamedRecord, systems};
@@ -247,7 +254,7 @@ mod tests {
     use crate::units::Rate;
 
     /// Searches of two systems that found these rates, each so wide.
-    fn compared(reference: &[f64], nats: &[f64], width: f64) -> Comparison {
+    pub(in crate::compare) fn searched_record(reference: &[f64], nats: &[f64], width: f64) -> Record {
         let mut record = super::super::sample::record(&A, &B);
         let (min, max, start) = (Rate(1.0), Rate(1e9), Rate(1e3));
         record.plan.search = Some(SearchPlan {
@@ -258,6 +265,7 @@ mod tests {
             lead: 3,
             most_trials: 100,
             searches: 4,
+            need: None,
         });
         for (system, found) in [reference, nats].into_iter().enumerate() {
             let case = record.plan.cases[system].id.clone();
@@ -284,6 +292,11 @@ mod tests {
                 });
             }
         }
+        record
+    }
+
+    fn compared(reference: &[f64], nats: &[f64], width: f64) -> Comparison {
+        let record = searched_record(reference, nats, width);
         let of = NamedRecord { label: "result", record: &record };
         systems(of, Some("reference"), &Gate::default(), CompareOptions::default()).unwrap()
     }

@@ -70,7 +70,7 @@ pub(super) fn facts(prefix: &str, a: &CaseSide<'_>, b: &CaseSide<'_>) -> Vec<Dif
             out.insert("client".to_string(), found.client.clone());
             out.extend(found.guarantees.clone());
         }
-        if let Some(spec) = s.record.plan.systems.get(s.case.system) {
+        if let Some(spec) = s.case.changed.as_ref().or(s.record.plan.systems.get(s.case.system)) {
             for (k, v) in &spec.options {
                 out.insert(format!("option {k}"), v.to_string());
             }

@@ -13,8 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::observe;
-use crate::plan::metric::Metric;
+use super::{capacity, observe};
+use crate::plan::metric::{Metric, Quantity};
+use crate::plan::search::SearchPlan;
 use crate::record::{Outcome, Record, Status};
 use crate::stats::change::{self, CONFIRMED_AT};
 use crate::stats::quantile::{PercentileUse, may};
@@ -48,13 +49,21 @@ pub struct HistoryEntry {
     pub settings: BTreeMap<String, String>,
     /// Valid trials; 0 where there are trials and none is valid.
     pub runs: usize,
-    /// Median over the valid trials of each metric that may be gated on.
+    /// Median over the valid trials of each metric that may be gated on; of a search the median of
+    /// its capacities.
     pub metrics: BTreeMap<String, f64>,
+    /// Of a metric that is known as an interval: from the lowest to the highest that its searches
+    /// found.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, (f64, f64)>,
 }
 
 /// The lines of a result. A case without a valid trial has one without metrics: that it could not
 /// be judged is a result too.
 pub fn entries(record: &Record, commit: Option<&str>) -> Vec<HistoryEntry> {
+    if let Some(search) = capacity::by_rate(record) {
+        return of_searches(record, search, commit);
+    }
     let mut list = Vec::new();
     for case in &record.plan.cases {
         let usable = |t: &&crate::record::Trial| {
@@ -75,8 +84,7 @@ pub fn entries(record: &Record, commit: Option<&str>) -> Vec<HistoryEntry> {
                 }
             }
         }
-        let h = &record.host;
-        let host = format!("{}, {} CPUs, {} GiB", h.cpu, h.cpus, (h.memory_bytes as f64 / f64::from(1 << 30)).round());
+        let host = machine(record);
         let (series, settings) = driven(record, case, &host);
         list.push(HistoryEntry {
             schema: SCHEMA.into(),
@@ -89,9 +97,53 @@ pub fn entries(record: &Record, commit: Option<&str>) -> Vec<HistoryEntry> {
             settings,
             runs: trials.len(),
             metrics,
+            intervals: BTreeMap::new(),
         });
     }
     list
+}
+
+/// Of a search one line for each system and load point: the loads that were tried on the way are no
+/// results.
+fn of_searches(record: &Record, search: &SearchPlan, commit: Option<&str>) -> Vec<HistoryEntry> {
+    let host = machine(record);
+    let line = |of: &capacity::SearchedCase<'_>| {
+        let found = of.found();
+        let name = Quantity::Capacity.to_string();
+        let ends = found.iter().fold((f64::INFINITY, 0.0f64), |(l, h), c| (l.min(c.lower), h.max(c.upper)));
+        let (mut metrics, mut intervals) = (BTreeMap::new(), BTreeMap::new());
+        if let Some(middle) = median(&found.iter().map(|c| c.lower).collect::<Vec<_>>()) {
+            metrics.insert(name.clone(), middle);
+            intervals.insert(name, ends);
+        }
+        let (driven, mut settings) = driven(record, &capacity::without_rate(of.case), &host);
+        // Another promise has another capacity.
+        let held = serde_json::json!({ "search": {
+            "limits": search.limits.iter().map(|l| &l.that).collect::<Vec<_>>(),
+            "width": search.width.0,
+        }});
+        self::name("", &held, &mut settings);
+        HistoryEntry {
+            schema: SCHEMA.into(),
+            at: record.started_at.clone(),
+            commit: commit.map(String::from),
+            scenario: record.plan.name.clone(),
+            case: of.results[0].case.clone(),
+            series: digest(&format!("{driven} {held}")),
+            host: host.clone(),
+            settings,
+            runs: found.len(),
+            metrics,
+            intervals,
+        }
+    };
+    capacity::searched(record).iter().map(line).collect()
+}
+
+/// The machine in a line.
+fn machine(record: &Record) -> String {
+    let h = &record.host;
+    format!("{}, {} CPUs, {} GiB", h.cpu, h.cpus, (h.memory_bytes as f64 / f64::from(1 << 30)).round())
 }
 
 /// The fingerprint of what is driven and of the machine, and the same by setting.
@@ -99,12 +151,17 @@ fn driven(record: &Record, case: &crate::plan::Case, host: &str) -> (String, BTr
     let mut case = case.clone();
     // The name of a case and its place in the file do not change what is driven.
     case.id.clear();
-    let system = record.plan.systems.get(case.system).map(|s| (&s.name, &s.driver, &s.bring_up, &s.options));
+    let changed = case.changed.take();
+    let system = changed.as_ref().or(record.plan.systems.get(case.system));
+    let cpus = system.and_then(|s| s.cpus);
+    let system = system.map(|s| (&s.name, &s.driver, &s.bring_up, &s.options));
     case.system = 0;
-    let text = serde_json::to_string(&(&case, &system, host, &record.tool.profile)).unwrap_or_default();
+    let mut text = serde_json::to_string(&(&case, &system, host, &record.tool.profile)).unwrap_or_default();
+    // Where nothing is bound the fingerprint is that of the lines of before.
+    text.extend(cpus.map(|c| format!(" cpus {c}")));
     let mut settings = BTreeMap::new();
     let system = system.map(|(name, driver, up, options)| {
-        serde_json::json!({ "name": name, "driver": driver, "bring-up": up, "options": options })
+        serde_json::json!({ "name": name, "driver": driver, "bring-up": up, "options": options, "cpus": cpus })
     });
     let all = serde_json::json!({ "system": system, "machine": host, "build profile": record.tool.profile });
     name("", &serde_json::to_value(&case).unwrap_or_default(), &mut settings);
@@ -217,6 +274,8 @@ pub struct MetricSeries {
     pub commits: Vec<Option<String>>,
     /// Value of each result.
     pub values: Vec<f64>,
+    /// The interval of each, where the metric is known as one.
+    pub intervals: Vec<Option<(f64, f64)>>,
     /// Where the level changed.
     pub changes: Vec<LevelChange>,
     /// Change for each result within the present level, as a share; where it is certain that there
@@ -300,6 +359,9 @@ fn continued(list: &[MetricSeries], s: &MetricSeries, by: &dyn Fn(&MetricSeries)
 fn unjudged(found: &MetricSeries, of: &[&HistoryEntry], opened: Option<&str>) -> Option<String> {
     let last = of.last()?;
     let n = found.values.len();
+    if last.runs == 0 && found.metric.quantity == Quantity::Capacity {
+        return Some(format!("no search of the result of {} found where its limit is", last.at));
+    }
     if last.runs == 0 {
         return Some(format!("the result of {} has no valid trial of it", last.at));
     }
@@ -325,6 +387,7 @@ fn one(first: &HistoryEntry, of: &[&HistoryEntry], metric: Metric, name: &str, m
         at: points.iter().map(|p| p.0.at.clone()).collect(),
         commits: points.iter().map(|p| p.0.commit.clone()).collect(),
         values: values.clone(),
+        intervals: points.iter().map(|p| p.0.intervals.get(name).copied()).collect(),
         changes: Vec::new(),
         trend: None,
         note: None,
@@ -400,6 +463,33 @@ mod tests {
         assert_eq!(parse(&text).unwrap(), list);
         assert_eq!(parse("\n{\"schema\":1}\n").unwrap_err().0, 2);
         assert!(parse(&text.replace("history/1", "history/2")).unwrap_err().1.contains("history/2"));
+    }
+
+    /// A search is one line with its interval, not a line for each load on its way; another limit is
+    /// another series.
+    #[test]
+    fn a_search_is_one_result_with_its_interval() {
+        use crate::compare::capacity::tests::searched_record;
+        let of = |record: &Record| entries(record, Some("abc"));
+        let record = searched_record(&[1000.0, 1100.0, 1050.0, 1000.0], &[500.0], 0.05);
+        let list = of(&record);
+        assert_eq!(list.iter().map(|e| e.runs).collect::<Vec<_>>(), [4, 1]);
+        assert_eq!(list[0].metrics, BTreeMap::from([("capacity".to_string(), 1025.0)]));
+        assert_eq!(list[0].intervals["capacity"], (1000.0, 1100.0 * 1.05));
+        let text: String = list.iter().map(|e| serde_json::to_string(e).unwrap() + "\n").collect();
+        assert_eq!(parse(&text).unwrap(), list);
+        let [first, _] = &judge(&list, &[], 0.05)[..] else { panic!("two series") };
+        assert_eq!((first.values[0], first.intervals[0]), (1025.0, Some((1000.0, 1100.0 * 1.05))));
+        // The rate that a search found is no setting of it.
+        let faster = of(&searched_record(&[2000.0; 4], &[500.0], 0.05));
+        assert_eq!(faster[0].series, list[0].series);
+        let mut other = record.clone();
+        other.plan.search.as_mut().unwrap().width = crate::plan::gate::Share(0.02);
+        assert_ne!(of(&other)[0].series, list[0].series);
+        // None that ended: it is said so.
+        let mut open = record;
+        open.searches.iter_mut().for_each(|s| s.bracket.ending = crate::plan::search::Ending::OutOfTrials);
+        assert_eq!((of(&open)[0].runs, of(&open)[0].metrics.len()), (0, 0));
     }
 
     #[test]

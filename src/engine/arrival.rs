@@ -21,12 +21,13 @@ pub fn stamps(
 ) -> Result<Vec<ArrivalResult>, String> {
     let mut all = Vec::new();
     for case in &plan.cases {
-        let choice = register.choose(&plan.systems[case.system], &case.workloads)?;
+        let choice = register.choose(plan.spec(case), &case.workloads)?;
         let spec = choice.spec;
         let dir = scratch.join(format!("arrival-{}", spec.name));
         std::fs::create_dir_all(&dir).map_err(|e| format!("cannot make a folder for the server: {e}"))?;
         let timeout = case.phases.connect.duration();
-        let mut system = register.create(&spec, SystemContext { dir, timeout }).map_err(|e| e.to_string())?;
+        let mut system =
+            register.create(&spec, SystemContext { dir, timeout, cpus: None }).map_err(|e| e.to_string())?;
         let running = system.start().map_err(|e| e.to_string())?;
         let mut options = running.client;
         options.extend(choice.options);

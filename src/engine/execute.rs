@@ -6,7 +6,7 @@ use crate::host::doctor::{Disturbance, FileSystemRoot};
 use crate::measure::hiccup::HiccupMeter;
 use crate::plan::{Case, Pacing, Plan};
 use crate::record::{Outcome, RunClock};
-use crate::system::{Running, System, SystemContext};
+use crate::system::{CpuLimit, Running, System, SystemContext, cpus};
 use crate::units::now;
 use crate::validity::LimitsHeld;
 
@@ -66,27 +66,33 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {
     let RunContext { conditions, clock, sink, held } = *around;
     let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
-    let spec = &plan.systems[case.system];
+    let spec = plan.spec(case);
+    let cpus = cpus::limit(spec);
     let choice = register.choose(spec, &case.workloads);
     let delivers = choice.as_ref().map_or(true, |c| c.client.delivers);
     let started = clock.at(now());
     let seed = seed_of(plan, case, round);
     let spin = spins(case, delivers);
-    let context = SystemContext { dir: dir.to_path_buf(), timeout: case.phases.connect.duration() };
+    let context = SystemContext {
+        dir: dir.to_path_buf(),
+        timeout: case.phases.connect.duration(),
+        cpus: cpus.clone().ok().flatten(),
+    };
     let failed = |phase, error: String| (RawTrial { failed: Some((phase, error)), ..RawTrial::of(case) }, Vec::new());
     let mut running = Running::default();
     let mut logs = Vec::new();
     let mut fault_log = None;
     let (quiet, host) = (FileSystemRoot::host(), Disturbance::read(&FileSystemRoot::host()));
-    let made = choice.and_then(|choice| {
+    let made = cpus.clone().and(choice).and_then(|choice| {
         let system = register.create(&choice.spec, context).map_err(|e| e.to_string())?;
         Ok((choice, system))
     });
     let (raw, hiccups) = match made {
         Err(words) => failed(PREPARE, words),
         Ok((Choice { client, options, .. }, mut system)) => {
-            let outcome = match system.start() {
-                Err(e) => failed(PREPARE, e.to_string()),
+            let bound = |up| bound(up, cpus.as_ref().ok().and_then(|c| c.as_deref()));
+            let outcome = match system.start().map_err(|e| e.to_string()).and_then(bound) {
+                Err(e) => failed(PREPARE, e),
                 Ok(up) => {
                     running = up;
                     let tick = |t| sink.tick(t);
@@ -134,6 +140,14 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
     files.server_log = (failed && !logs.is_empty()).then(|| logs.concat());
     files.fault_log = fault_log;
     files
+}
+
+/// Of a system whose processor time is bounded, what the kernel says of that.
+fn bound(mut up: Running, cpus: Option<&CpuLimit>) -> Result<Running, String> {
+    if let Some(limit) = cpus {
+        up.settings.insert("cpus".to_owned(), limit.read_back(&up.pids)?);
+    }
+    Ok(up)
 }
 
 type TrialOutcomes = (RawTrial, Vec<crate::measure::hiccup::HiccupInterval>);

@@ -234,7 +234,10 @@ impl Register {
             types.check(&spec.driver, &spec.options, external).map_err(|e| wrong(spec, e.to_string()))?;
         }
         for case in &plan.cases {
-            let Some(spec) = plan.systems.get(case.system) else { continue };
+            let spec = plan.spec(case);
+            if case.changed.is_some() {
+                types.check(&spec.driver, &spec.options, false).map_err(|e| wrong(spec, e.to_string()))?;
+            }
             types.suits(&spec.driver, &spec.options, &case.workloads).map_err(|e| wrong(spec, e.to_string()))?;
             if let Some((_, error)) = case.workloads.iter().find_map(|w| types.misplaced(spec, w)) {
                 return Err(wrong(spec, error.to_string()));
@@ -253,7 +256,8 @@ impl Register {
             };
             types.secrets(&spec.driver, &spec.options, url)
         };
-        Secrets::new(plan.systems.iter().flat_map(of))
+        let changed = plan.cases.iter().filter_map(|c| c.changed.as_ref());
+        Secrets::new(plan.systems.iter().chain(changed).flat_map(of))
     }
 
     /// What drives these workloads on this system.

@@ -56,7 +56,8 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
     let mut absent = vec![false; plan.systems.len()];
     let mut executed = vec![0; plan.systems.len()];
     for (i, spec) in plan.systems.iter().enumerate() {
-        let context = SystemContext { dir: scratch.to_path_buf(), timeout: std::time::Duration::from_secs(10) };
+        let context =
+            SystemContext { dir: scratch.to_path_buf(), timeout: std::time::Duration::from_secs(10), cpus: None };
         if let Err(e) = register.create(spec, context) {
             let SystemError::Unavailable { system, reason, remedy } = e.clone() else {
                 return Err(RunError::Required(e));
@@ -69,7 +70,7 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
         }
     }
     for case in &plan.cases {
-        let spec = &plan.systems[case.system];
+        let spec = plan.spec(case);
         if let Some(lack) = lacking(&types, spec, case).filter(|_| !absent[case.system]) {
             absent[case.system] = true;
             let reason = format!("has no such feature: {lack}");

@@ -33,7 +33,7 @@ fn drive_beside(
     let plan =
         parse(std::path::Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan;
     let case = plan.cases[0].clone();
-    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
+    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1), cpus: None };
     // Any system will do: the fake is the client.
     let spec = SystemSpec { driver: "null".into(), ..plan.systems[0].clone() };
     let mut system = Register::built_in().create(&spec, context).unwrap();

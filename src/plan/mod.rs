@@ -68,6 +68,16 @@ pub struct Plan {
     pub search: Option<search::SearchPlan>,
 }
 
+impl Plan {
+    /// The system of a case, as it is at its load point.
+    ///
+    /// # Panics
+    /// When the case is of another plan.
+    pub fn spec<'p>(&'p self, case: &'p Case) -> &'p SystemSpec {
+        case.changed.as_ref().unwrap_or(&self.systems[case.system])
+    }
+}
+
 /// Something that is done to a process of a launched system, to the network, or to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedEvent {
@@ -166,6 +176,9 @@ pub struct SystemSpec {
     pub bring_up: BringUp,
     /// Whether its absence makes the run fail with exit code 6 rather than be listed as skipped.
     pub require: bool,
+    /// Processors that a launched one may use, all its processes together; no bound where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
     /// Settings of the launched server or of the client, as written; each driver and system
     /// documents its own.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
@@ -192,6 +205,9 @@ pub struct Case {
     pub id: String,
     /// Index into `Plan::systems`.
     pub system: usize,
+    /// The system as it is at this load point, where a setting of it is swept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<SystemSpec>,
     /// The swept settings that make this load point, as (path, value); empty when nothing is swept.
     pub point: Vec<(String, String)>,
     /// What is driven, all at once.

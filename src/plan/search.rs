@@ -28,6 +28,9 @@ pub struct SearchPlan {
     pub most_trials: u32,
     /// How often each search is made, from its start.
     pub searches: u32,
+    /// The rate that is needed of the systems, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub need: Option<Rate>,
 }
 
 /// What a search varies.

@@ -150,6 +150,7 @@ fn system(name: &str, driver: &str) -> SystemSpec {
         driver: driver.into(),
         bring_up: BringUp::Launch,
         require: false,
+        cpus: None,
         options: serde_json::Map::new(),
     }
 }
@@ -158,6 +159,7 @@ fn case(id: &str, system: usize) -> Case {
     Case {
         id: id.into(),
         system,
+        changed: None,
         point: vec![],
         workloads: vec![Workload {
             name: "main".into(),

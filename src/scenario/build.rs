@@ -16,7 +16,7 @@ use super::file::ScenarioFile;
 use super::gate;
 use super::known::{KnownNames, Searched};
 use super::load::Payloads;
-use super::sweep::{SweepPoint, id, plain};
+use super::sweep::{self, SweepPoint, id, plain};
 use super::{places, quick, resolve, reword, search, shape, suits};
 use crate::plan::problem::Problems;
 use crate::plan::{Case, Plan, SystemSpec, SystemTypes};
@@ -86,6 +86,26 @@ fn secrets(document: &Table, types: &SystemTypes) -> Vec<String> {
     systems.flat_map(of).filter(|s| !s.is_empty()).collect()
 }
 
+/// The systems as they are at a point of the sweep; none where no setting of one is swept.
+fn changed(
+    at: &ScenarioFile,
+    systems: &[SystemSpec],
+    point: &SweepPoint,
+    types: &SystemTypes,
+    problems: &mut Problems,
+) -> Vec<SystemSpec> {
+    if !point.iter().any(|(path, ..)| path[0] == "system") {
+        return Vec::new();
+    }
+    let mut own = Problems::default();
+    let mut changed = resolve::systems(at, types, &mut own);
+    faults::apply_to_systems(at, &mut changed, types, &mut own);
+    // What is wrong with no setting of the sweep was told of the systems as they are written.
+    let swept = |p: &str| point.iter().any(|(path, ..)| p.starts_with(&path[..2].join(".")));
+    own.0.into_iter().filter(|p| swept(&p.path)).for_each(|p| problems.add(p));
+    if changed.len() == systems.len() { changed } else { Vec::new() }
+}
+
 impl Builder<'_> {
     /// The cross product of the swept values; one empty point when nothing is swept.
     fn points(&self, sweep: &BTreeMap<String, Vec<Value>>) -> Result<Vec<SweepPoint>, Diagnosis> {
@@ -96,11 +116,12 @@ impl Builder<'_> {
             let fixed = ["trials", "seed", "percentiles", "may-break"];
             let of_case = match path[0].as_str() {
                 "workload" => path.len() > 2,
+                "system" => path.len() > 2 && matches!(path[2].as_str(), "cpus" | "options"),
                 "run" => path.get(1).is_some_and(|k| !fixed.contains(&k.as_str())),
                 _ => false,
             };
             if !of_case {
-                let hint = "sweep settings of `workload` or `run`, except trials, seed and percentiles";
+                let hint = "sweep settings of `workload` or `run`, except trials, seed and percentiles, or `cpus` and `options` of a system";
                 return Err(bad(format!("`{key}` cannot be swept"), Some(hint.into())));
             }
             if values.is_empty() {
@@ -219,15 +240,18 @@ impl Builder<'_> {
             let phases = resolve::phases(&at, &mut problems);
             let threads = resolve::threads(&at.run, &mut problems);
             let workloads = resolve::workloads(&at, folder, &mut known, &mut problems);
-            for system in systems {
-                places::misplaced(system, &workloads, self.types, &mut problems);
+            let changed = changed(&at, systems, &point, self.types, &mut problems);
+            for (index, system) in systems.iter().enumerate() {
+                places::misplaced(changed.get(index).unwrap_or(system), &workloads, self.types, &mut problems);
             }
             self.keep_all(problems, &point);
             for (index, system) in systems.iter().enumerate() {
+                let Some(own) = sweep::of_system(index, &point) else { continue };
                 cases.push(Case {
-                    id: id(&system.name, &point, &mut ids),
+                    id: id(&system.name, &own, &mut ids),
                     system: index,
-                    point: point.iter().map(|(path, _, value, _)| (path.join("."), plain(value))).collect(),
+                    changed: changed.get(index).filter(|c| *c != system).cloned(),
+                    point: own.iter().map(|(path, _, value, _)| (sweep::path(path), plain(value))).collect(),
                     workloads: workloads.clone(),
                     phases,
                     pacing: at.run.pacing,

@@ -70,6 +70,11 @@ pub struct SystemTable {
     /// Whether its absence makes the run fail rather than be listed as skipped.
     #[serde(default)]
     pub require: bool,
+    /// Processors that the system may use where msgbench starts it, all its processes together: a
+    /// whole number binds them to so many, a fraction such as 0.5 is a quota of a control group,
+    /// where the host allows one. Default: all.
+    #[serde(default)]
+    pub cpus: Option<f64>,
     /// Settings of the server or the client.
     #[serde(default)]
     pub options: serde_json::Map<String, serde_json::Value>,

@@ -34,6 +34,8 @@ mod reference;
 mod resolve;
 mod reword;
 mod search;
+#[cfg(test)]
+mod search_tests;
 mod service;
 mod shape;
 mod suits;

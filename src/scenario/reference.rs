@@ -22,6 +22,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("system.driver", "driver = \"TYPE\""),
     ("system.url", "url = \"nats://127.0.0.1:4222\""),
     ("system.require", "require = true"),
+    ("system.cpus", "cpus = 1"),
     ("system.options", "options = { max-payload = \"8MiB\" }"),
     ("workload", "[[workload]]"),
     ("workload.name", "name = \"orders\""),
@@ -116,6 +117,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("search.width", "width = \"5%\""),
     ("search.min", "min = \"100/s\""),
     ("search.max", "max = \"1M/s\""),
+    ("search.need", "need = \"100k/s\""),
     ("search.searches", "searches = 5"),
 ];
 

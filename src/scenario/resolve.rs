@@ -28,6 +28,9 @@ const MAX_INTRUDERS: u32 = 64;
 const MAX_IDLE: u32 = 100_000;
 const MAX_BACKLOG: u64 = 1_000_000_000;
 const MAX_KEYS: u32 = 1_000_000;
+/// A twentieth: below it a server hardly starts.
+const LEAST_CPUS: f64 = 0.05;
+const MOST_CPUS: f64 = 1024.0;
 /// Values of one key: the most that a bucket of NATS takes.
 const MAX_HISTORY: u32 = 64;
 const MOST_INTERVALS: u64 = 100_000;
@@ -85,8 +88,11 @@ pub(super) fn systems(file: &ScenarioFile, types: &SystemTypes, problems: &mut P
                 BringUp::External { url: url.clone() }
             }
         };
-        let spec =
-            SystemSpec { name, driver: s.driver.clone(), bring_up, require: s.require, options: s.options.clone() };
+        if let Some(cpus) = s.cpus {
+            problems.take(check_cpus(&at("cpus"), cpus, &bring_up, known));
+        }
+        let (driver, options) = (s.driver.clone(), s.options.clone());
+        let spec = SystemSpec { name, driver, bring_up, require: s.require, cpus: s.cpus, options };
         suits::check_options(i, &spec, types, problems);
         out.push(spec);
     }
@@ -94,6 +100,25 @@ pub(super) fn systems(file: &ScenarioFile, types: &SystemTypes, problems: &mut P
         problems.add(Problem::new("system", "there is no system").hint("add a [[system]] table, or remove the key"));
     }
     out
+}
+
+/// Whether the processor time of a system can be bounded; what this host allows is asked when it is
+/// run.
+fn check_cpus(path: &str, cpus: f64, bring_up: &BringUp, known: Option<&SystemType>) -> Result<(), Problem> {
+    if !(LEAST_CPUS..=MOST_CPUS).contains(&cpus) {
+        return Err(Problem::new(path, format!("{cpus} processors are not between {LEAST_CPUS} and {MOST_CPUS}"))
+            .hint("write a number such as 1, 2 or 0.5"));
+    }
+    if *bring_up != BringUp::Launch {
+        return Err(Problem::new(path, "a server that is already running is not bound by msgbench")
+            .hint("remove `cpus`, or remove `url`"));
+    }
+    match known {
+        Some(of_type) if !of_type.processes => {
+            Err(Problem::new(path, format!("the {} driver starts no process", of_type.name)).hint("remove `cpus`"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_url(

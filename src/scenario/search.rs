@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::edit;
 use super::gate;
 use super::known::{KnownNames, Searched};
-use super::sweep::plain;
+use super::sweep::{self, plain};
 use crate::plan::gate::Share;
 use crate::plan::problem::{Problem, Problems};
 use crate::plan::search::{Parameter, SearchPlan, SearchRules, offered};
@@ -36,6 +36,9 @@ pub struct SearchTable {
     pub min: Option<Rate>,
     /// The highest rate that is tried. Default: 10M/s.
     pub max: Option<Rate>,
+    /// The rate that is needed: where settings are swept, the smallest value of each that holds it
+    /// is named.
+    pub need: Option<Rate>,
     /// Trials by which a verdict leads at the two rates that are left. Default: 3.
     pub lead: Option<u32>,
     /// Trials after which a search ends with what it knows. Default: 100.
@@ -99,9 +102,9 @@ pub(super) fn resolve(
     }
     let parameter = match table.parameter.as_deref() {
         None | Some(BY_RATE) => by_rate(table, known, problems)?,
-        Some(path) => listed(path, table, document, problems)?,
+        Some(path) => listed(path, table, document, known.systems.len(), problems)?,
     };
-    Some(SearchPlan { limits, parameter, width, confidence, lead, most_trials, searches })
+    Some(SearchPlan { limits, parameter, width, confidence, lead, most_trials, searches, need: table.need })
 }
 
 fn limits(table: &SearchTable, known: KnownNames<'_>, problems: &mut Problems) -> Vec<crate::plan::gate::Expectation> {
@@ -144,7 +147,13 @@ fn by_rate(table: &SearchTable, known: KnownNames<'_>, problems: &mut Problems) 
     Some(Parameter::Rate { min, max, start: Rate(first.clamp(min.0, max.0)) })
 }
 
-fn listed(path: &str, table: &SearchTable, document: &toml::Table, problems: &mut Problems) -> Option<Parameter> {
+fn listed(
+    path: &str,
+    table: &SearchTable,
+    document: &toml::Table,
+    systems: usize,
+    problems: &mut Problems,
+) -> Option<Parameter> {
     let values = table.values.as_deref().unwrap_or_default();
     if values.len() < 2 {
         problems.add(
@@ -153,7 +162,7 @@ fn listed(path: &str, table: &SearchTable, document: &toml::Table, problems: &mu
         );
         return None;
     }
-    for (key, given) in [("min", table.min), ("max", table.max)] {
+    for (key, given) in [("min", table.min), ("max", table.max), ("need", table.need)] {
         if given.is_some() {
             problems.add(
                 Problem::new(format!("search.{key}"), "it is for a search over the rate")
@@ -162,6 +171,14 @@ fn listed(path: &str, table: &SearchTable, document: &toml::Table, problems: &mu
         }
     }
     // What it means in the document; a path that means nothing was said where cases are made.
-    let path = edit::normalise(document, path).ok()?.join(".");
+    let normal = edit::normalise(document, path).ok()?;
+    if normal[0] == "system" && systems > 1 {
+        problems.add(
+            Problem::new("search.parameter", format!("`{path}` is a setting of one system, and there are {systems}"))
+                .hint("search with one system (--system NAME), or over the rate with the setting in [sweep]"),
+        );
+        return None;
+    }
+    let path = sweep::path(&normal);
     Some(Parameter::Listed { path, values: values.iter().map(plain).collect() })
 }

@@ -77,7 +77,7 @@ pub(super) fn check(systems: &[SystemSpec], cases: &[Case], types: &SystemTypes,
         }
         for case in cases.iter().filter(|c| c.system == i) {
             let check = |options: &_| types.suits(&spec.driver, options, &case.workloads);
-            option_problems(i, spec, check, problems);
+            option_problems(i, case.changed.as_ref().unwrap_or(spec), check, problems);
         }
     }
 }

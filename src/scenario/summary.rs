@@ -216,8 +216,8 @@ pub fn describe(plan: &Plan, types: &SystemTypes) -> String {
         };
         let require = if s.require { ", required" } else { "" };
         line(if i == 0 { "systems" } else { "" }, &format!("{} ({}, {up}{require})", s.name, s.driver));
-        let options: Vec<String> =
-            s.options.iter().filter(|(k, _)| *k != "faults").map(|(k, v)| format!("{k} = {v}")).collect();
+        let options = s.options.iter().filter(|(k, _)| *k != "faults").map(|(k, v)| format!("{k} = {v}"));
+        let options: Vec<String> = s.cpus.map(|n| format!("cpus = {n}")).into_iter().chain(options).collect();
         if !options.is_empty() {
             line("", &format!("  {}", options.join(", ")));
         }

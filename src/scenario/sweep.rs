@@ -13,6 +13,25 @@ pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), String::from)
 }
 
+/// What a point is to one system: a setting of another one is not its own. `None` where it would be
+/// the same as at the first value of that setting.
+pub(super) fn of_system(index: usize, point: &SweepPoint) -> Option<SweepPoint> {
+    let number = index.to_string();
+    let other = |path: &[String]| path[0] == "system" && path.get(1) != Some(&number);
+    if point.iter().any(|(path, _, _, value)| other(path) && value != "0") {
+        return None;
+    }
+    Some(point.iter().filter(|(path, ..)| !other(path)).cloned().collect())
+}
+
+/// A setting as a load point has it: one of a system without its number, so that systems that are
+/// swept alike are at the same point.
+pub(super) fn path(path: &[String]) -> String {
+    let all: Vec<&str> =
+        path.iter().enumerate().filter(|(i, _)| *i != 1 || path[0] != "system").map(|p| p.1.as_str()).collect();
+    all.join(".")
+}
+
 /// `nats-rate-20k`: fit for a file name, and told apart by a number where two points read the same.
 pub(super) fn id(system: &str, point: &SweepPoint, ids: &mut HashSet<String>) -> String {
     let mut id = system.to_string();

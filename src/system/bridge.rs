@@ -78,9 +78,10 @@ impl Provider for BridgeType {
                 driver: name.clone(),
                 bring_up,
                 require: spec.require,
+                cpus: None,
                 options,
             };
-            let context = SystemContext { dir, timeout: order.context.timeout };
+            let context = SystemContext { dir, timeout: order.context.timeout, cpus: order.context.cpus.clone() };
             parts.push((name, order.providers.create(&part, context)?));
         }
         Ok(Box::new(BridgeSystem { parts, sizes: Vec::new() }))

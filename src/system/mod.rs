@@ -8,6 +8,7 @@
 
 pub mod bridge;
 mod certificates;
+pub mod cpus;
 mod delay;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -22,8 +23,10 @@ mod settings;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use cpus::CpuLimit;
 pub use register::{Absent, CreateRequest, Provider, Providers};
 
 use crate::plan::facts::{Durability, Stated};
@@ -36,6 +39,8 @@ pub struct SystemContext {
     pub dir: PathBuf,
     /// Bound on coming up and on going away.
     pub timeout: Duration,
+    /// What bounds the processor time of all its processes together.
+    pub cpus: Option<Arc<CpuLimit>>,
 }
 
 /// A system that is up.
@@ -193,12 +198,13 @@ mod tests {
             driver: driver.to_owned(),
             bring_up,
             require: false,
+            cpus: None,
             options: serde_json::Map::new(),
         }
     }
 
     fn context() -> SystemContext {
-        SystemContext { dir: std::env::temp_dir(), timeout: Duration::from_millis(200) }
+        SystemContext { dir: std::env::temp_dir(), timeout: Duration::from_millis(200), cpus: None }
     }
 
     fn create(spec: &SystemSpec) -> Result<Box<dyn System>, SystemError> {

@@ -18,6 +18,8 @@ use std::path::Path;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::CpuLimit;
+
 /// How often a waiting caller looks whether the child has ended.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -53,19 +55,20 @@ pub struct Child {
 
 impl Child {
     /// Starts `command` in a process group of its own, with no standard input and standard error
-    /// appended to `log`.
+    /// appended to `log`, within a bound of its processor time.
     ///
     /// The child gets SIGKILL when the calling thread ends (see the module head).
     ///
     /// # Errors
     /// When the log cannot be opened or the program cannot be started.
-    pub fn spawn(mut command: Command, log: &Path, output: Output) -> io::Result<Self> {
+    pub fn spawn(mut command: Command, log: &Path, output: Output, cpus: Option<&CpuLimit>) -> io::Result<Self> {
         let errors = open_log(log)?;
         let stdout = match output {
             Output::Piped => Stdio::piped(),
             Output::Log => errors.try_clone()?.into(),
         };
         command.stdin(Stdio::null()).stdout(stdout).stderr(errors).process_group(0);
+        cpus.map_or(Ok(()), |limit| limit.put_on(&mut command))?;
         let parent = std::process::id();
         // SAFETY: between fork and exec the closure makes only the system calls prctl and getppid,
         // both async-signal-safe, and allocates nothing.
@@ -188,7 +191,8 @@ impl Drop for Child {
 pub(super) fn printed_version(program: &Path, args: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program);
     command.args(args);
-    let mut child = Child::spawn(command, Path::new("/dev/null"), Output::Piped).map_err(|error| error.to_string())?;
+    let mut child =
+        Child::spawn(command, Path::new("/dev/null"), Output::Piped, None).map_err(|error| error.to_string())?;
     let stdout = child.take_stdout();
     let status = child.wait(VERSION_BOUND).ok_or_else(|| format!("no version within {VERSION_BOUND:?}"))?;
     let text = stdout.map(io::read_to_string).transpose().map_err(|error| error.to_string())?.unwrap_or_default();
@@ -304,7 +308,7 @@ mod tests {
     fn shell(script: &str, dir: &Path, output: Output) -> Child {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        Child::spawn(command, &dir.join("log"), output).unwrap()
+        Child::spawn(command, &dir.join("log"), output, None).unwrap()
     }
 
     fn alive(pid: u32) -> bool {
@@ -340,7 +344,7 @@ mod tests {
         let script = "trap '' TERM; sleep 60 & echo $! > helper; mv helper pid; while :; do sleep 1; done";
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).current_dir(dir.path());
-        let mut child = Child::spawn(command, &dir.path().join("log"), Output::Log).unwrap();
+        let mut child = Child::spawn(command, &dir.path().join("log"), Output::Log, None).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while !dir.path().join("pid").exists() && Instant::now() < deadline {
             std::thread::sleep(POLL);
@@ -440,7 +444,8 @@ mod tests {
     #[test]
     fn a_missing_program_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let error = Child::spawn(Command::new("/no/such/program"), &dir.path().join("log"), Output::Log).unwrap_err();
+        let program = Command::new("/no/such/program");
+        let error = Child::spawn(program, &dir.path().join("log"), Output::Log, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -176,7 +176,7 @@ impl RedisSystem {
     fn spawn(&self) -> Result<Child, String> {
         let mut command = Command::new(&self.program);
         command.arg(self.context.dir.join("redis.conf"));
-        Child::spawn(command, &self.log(), Output::Log)
+        Child::spawn(command, &self.log(), Output::Log, self.context.cpus.as_deref())
             .map_err(|error| format!("{} could not be started: {error}", self.program.display()))
     }
 

@@ -333,7 +333,7 @@ impl ReferenceSystem {
         }
         let log = self.log();
         let copy = open_log(&log).map_err(cannot)?;
-        let mut child = Child::spawn(command, &log, Output::Piped).map_err(cannot)?;
+        let mut child = Child::spawn(command, &log, Output::Piped, self.context.cpus.as_deref()).map_err(cannot)?;
         let (sender, receiver) = mpsc::sync_channel(1);
         let stdout = child.take_stdout().ok_or_else(|| self.failed("its output is not to be had".to_owned()))?;
         std::thread::Builder::new()
@@ -453,7 +453,7 @@ mod tests {
     /// `broker --listen ...`: it runs `script`.
     fn scripted(dir: &Path, script: &str, options: serde_json::Value, timeout: Duration) -> ReferenceSystem {
         std::fs::write(dir.join("broker"), script).unwrap();
-        let context = SystemContext { dir: dir.to_owned(), timeout };
+        let context = SystemContext { dir: dir.to_owned(), timeout, cpus: None };
         ReferenceSystem::new("reference", PathBuf::from("/bin/sh"), options.as_object().unwrap(), context)
     }
 

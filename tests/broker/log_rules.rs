@@ -309,9 +309,15 @@ fn the_rules_are_kept() {
 pub fn kafka(dir: &std::path::Path) -> Option<(Box<dyn System>, SocketAddr)> {
     crate::needs::system("kafka")?;
     let options = serde_json::json!({ "broker": { "heap": "384MiB" } }).as_object().unwrap().clone();
-    let spec =
-        SystemSpec { name: "kafka".into(), driver: "kafka".into(), bring_up: BringUp::Launch, require: false, options };
-    let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(180) };
+    let spec = SystemSpec {
+        name: "kafka".into(),
+        driver: "kafka".into(),
+        bring_up: BringUp::Launch,
+        require: false,
+        cpus: None,
+        options,
+    };
+    let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(180), cpus: None };
     let mut system = Register::built_in().create(&spec, context).unwrap();
     let running = system.start().unwrap_or_else(|error| panic!("{error}"));
     let address = running.url.trim_start_matches("kafka://").parse().unwrap();

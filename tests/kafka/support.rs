@@ -47,11 +47,19 @@ pub fn turn() -> MutexGuard<'static, ()> {
 
 pub fn spec(options: &Value) -> SystemSpec {
     let options = options.as_object().unwrap().clone();
-    SystemSpec { name: "kafka".into(), driver: "kafka".into(), bring_up: BringUp::Launch, require: false, options }
+    SystemSpec {
+        name: "kafka".into(),
+        driver: "kafka".into(),
+        bring_up: BringUp::Launch,
+        require: false,
+        cpus: None,
+        options,
+    }
 }
 
 fn launch_in(dir: PathBuf, kept: Option<tempfile::TempDir>, options: &Value) -> Launched {
-    let mut system = Register::built_in().create(&spec(options), SystemContext { dir, timeout: START }).unwrap();
+    let mut system =
+        Register::built_in().create(&spec(options), SystemContext { dir, timeout: START, cpus: None }).unwrap();
     let running = system.start().unwrap_or_else(|e| panic!("{e}"));
     Launched { system, running, _dir: kept, _turn: None }
 }

@@ -34,9 +34,10 @@ impl Server {
             driver: driver.to_owned(),
             bring_up: BringUp::Launch,
             require: true,
+            cpus: None,
             options: options.as_object().unwrap().clone(),
         };
-        let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(30) };
+        let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(30), cpus: None };
         let mut system = Register::built_in().create(&spec, context).unwrap();
         let running = system.start().unwrap();
         Some(Self { running, system, _dir: dir })

@@ -127,6 +127,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
     let case = Case {
         id: "foreign".into(),
         system: 0,
+        changed: None,
         point: Vec::new(),
         workloads: found.streams.iter().map(workload).collect(),
         phases: Phases { warmup: nothing, measure, drain: nothing, connect: nothing, interval: nothing },
@@ -155,6 +156,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
                 driver,
                 bring_up: BringUp::External { url: UNKNOWN.into() },
                 require: false,
+                cpus: None,
                 options,
             }],
             cases: vec![case],

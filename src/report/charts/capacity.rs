@@ -98,8 +98,7 @@ fn points(record: &Record, sweep: &Sweep<'_>, quantile: f64) -> Vec<CapacityPoin
 /// The limit of the scenario for a percentile of the response, in nanoseconds.
 fn limit(record: &Record, quantile: f64) -> Option<f64> {
     let at_most = |c| matches!(c, Comparator::Less | Comparator::AtMost);
-    let searched = record.plan.search.iter().flat_map(|s| &s.limits);
-    let of = record.plan.expect.iter().chain(searched).filter(|e| at_most(e.comparator));
+    let of = record.plan.expect.iter().filter(|e| at_most(e.comparator));
     let headline = |q: &Quantity| matches!(q, Quantity::Latency(kind, _) if RESPONSES.contains(&kind.as_str()));
     let same = |q: &Quantity| headline(q) && q.quantile().is_some_and(|x| (x - quantile).abs() < 1e-9);
     of.filter(|e| same(&e.metric.quantity)).map(|e| e.limit).min_by(f64::total_cmp)

@@ -22,6 +22,8 @@ pub struct Chart {
     pub ramp: Vec<String>,
     /// The events that are numbered in the drawing, from 1.
     pub events: Vec<String>,
+    /// Whether the series are marks alone, so that the legend has no lines.
+    pub marks_only: bool,
 }
 
 /// The two kinds of drawings.
@@ -77,6 +79,9 @@ pub enum Shape {
     Column { from: f64, to: f64, says: String },
     /// A limit: a horizontal line.
     Limit { at: f64, label: String },
+    /// A part of the horizontal axis with its name above: the answer, where it is `known`, or where
+    /// nothing is known.
+    Interval { from: f64, to: f64, known: bool, label: String },
     /// Something that happened: an upright line with its number or name.
     Event { at: f64, label: String },
     /// Cells of one colour of the ramp: (left, right, low, high).
@@ -162,6 +167,7 @@ impl Chart {
             linear: None,
             ramp: Vec::new(),
             events: Vec::new(),
+            marks_only: false,
         }
     }
 

@@ -40,7 +40,7 @@ fn tall(panel: &Panel, width: f64) -> f64 {
 }
 
 fn head(plot: &Plot) -> f64 {
-    let event = |p: &Panel| p.shapes.iter().any(|s| matches!(s, Shape::Event { .. }));
+    let event = |p: &Panel| p.shapes.iter().any(|s| matches!(s, Shape::Event { .. } | Shape::Interval { .. }));
     if plot.panels.iter().any(event) { 48.0 } else { 30.0 }
 }
 
@@ -174,6 +174,19 @@ fn draw_shape<B: Canvas>(pen: &mut Pen<'_, B>, frame: &Frame<'_>, shape: &Shape)
             for (left, right, low, high) in cells {
                 pen.rect(frame.at((*left, *high)), frame.at((*right, *low)), Ink::Heat(*level), 1.0);
             }
+        }
+        Shape::Interval { from, to, known, label } => {
+            let ink = if *known { Ink::Good } else { Ink::Quiet };
+            let (left, right) = (frame.at_x(*from), frame.at_x(*to));
+            let (top, bottom) = frame.down;
+            pen.rect((left, top), (right, bottom), ink, 0.18);
+            for x in [left, right] {
+                pen.line(&[(x, top), (x, bottom)], Stroke::new(ink, 1.0));
+            }
+            let half = width_of(label, TEXT) / 2.0;
+            let middle = f64::midpoint(left, right).min(frame.across.1 - half).max(frame.across.0 + half);
+            pen.text((middle, top - 26.0), HPos::Center, ink, TEXT, label);
+            pen.line(&[(middle, top - 21.0), (f64::midpoint(left, right), top)], Stroke::new(ink, 1.0));
         }
         Shape::Event { .. } => {}
     }

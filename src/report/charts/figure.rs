@@ -90,17 +90,19 @@ fn drawing(chart: &Chart, body: &Body, id: &str, width: f64) -> Markup {
     PreEscaped(svg.finish(id, &chart.title, chart.description()))
 }
 
-/// What stands for a series in a legend: its dash and its shape.
-fn key(series: usize) -> Markup {
+/// What stands for a series in a legend: its dash, unless it has `marks_only`, and its shape.
+fn key(series: usize, marks_only: bool) -> Markup {
     let mut svg = SvgBackend::new(34.0, 14.0);
-    swatch(&mut Pen::new(&mut svg, UNITS), series, (0.0, 7.0));
+    swatch(&mut Pen::new(&mut svg, UNITS), (series, marks_only), (0.0, 7.0));
     PreEscaped(svg.key())
 }
 
-fn swatch<B: Canvas>(pen: &mut Pen<'_, B>, series: usize, (x, y): (f64, f64)) {
+fn swatch<B: Canvas>(pen: &mut Pen<'_, B>, (series, marks_only): (usize, bool), (x, y): (f64, f64)) {
     pen.series(Some(series));
     let stroke = Stroke::new(Ink::Series(series), 2.0).dashed(DASHES[series % SERIES]);
-    pen.line(&[(x + 1.0, y), (x + 33.0, y)], stroke);
+    if !marks_only {
+        pen.line(&[(x + 1.0, y), (x + 33.0, y)], stroke);
+    }
     pen.mark(series, (x + 17.0, y), 4.5, false, None);
     pen.series(None);
 }
@@ -110,9 +112,9 @@ fn figure(chart: &Chart) -> Markup {
     html! {
         figure id=(chart.name) {
             figcaption { b { (chart.title) } " " (chart.caption) }
-            @if chart.series.len() > 1 {
+            @if chart.series.len() > 1 || chart.marks_only {
                 ul.legend {
-                    @for (series, name) in &chart.series { li data-series=(series) { (key(*series)) (name) } }
+                    @for (series, name) in &chart.series { li data-series=(series) { (key(*series, chart.marks_only)) (name) } }
                 }
             }
             (scale(chart, "shown", &chart.body))
@@ -186,7 +188,7 @@ impl<'a> Sheet<'a> {
         let room = SHEET - 2.0 * MARGIN;
         // Named at the ends of their lines, or beside their bars, they need no legend.
         let named = match &chart.body {
-            Body::Plot(plot) => chart.series.len() < 2 || beside(plot, room).is_some(),
+            Body::Plot(plot) => chart.series.len() < 2 || !chart.marks_only && beside(plot, room).is_some(),
             Body::Rows(_) => true,
         };
         let series: &[(usize, String)] = if named { &[] } else { &chart.series };
@@ -223,7 +225,7 @@ impl<'a> Sheet<'a> {
             for (series, name, at) in &self.legend {
                 let Some(pen) = &mut pen else { break };
                 let (x, y) = (MARGIN + at.0, y + at.1 + 10.0);
-                swatch(pen, *series, (x, y));
+                swatch(pen, (*series, self.chart.marks_only), (x, y));
                 pen.text((x + 40.0, y + 4.0), HPos::Left, Ink::Text, TEXT, name);
             }
             y += last.1 + LINE + 6.0;

@@ -31,11 +31,13 @@ fn chart(of: &[&MetricSeries]) -> Option<Chart> {
     let (metric, unit) = (first.metric.to_string(), first.metric.quantity.unit());
     let positive = |v: &f64| v.is_finite() && *v > 0.0;
     let values: Vec<f64> = of.iter().flat_map(|s| &s.values).copied().filter(positive).collect();
+    let ends = of.iter().flat_map(|s| &s.intervals).flatten().flat_map(|(low, high)| [*low, *high]);
+    let ends: Vec<f64> = ends.filter(positive).collect();
     let total: usize = of.iter().map(|s| s.values.len()).sum();
     let middle = median(&values).filter(|_| total > 1)?;
     // Logarithmic, because a change is a ratio. A change by 5 % is to be seen, and noise of 1 % is
     // not to fill the chart.
-    let range = values.iter().copied().chain([0.9 * middle, 1.1 * middle]);
+    let range = values.iter().copied().chain(ends).chain([0.9 * middle, 1.1 * middle]);
     let y = Axis::log_of(&format!("{metric}, logarithmic"), unit, range);
     let (mut shapes, mut levels, mut events, mut ticks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut start = 0usize;
@@ -45,6 +47,8 @@ fn chart(of: &[&MetricSeries]) -> Option<Chart> {
             s.values.iter().enumerate().filter(|p| positive(p.1)).map(|(i, v)| (x(i), *v)).collect();
         ticks.extend((0..s.values.len()).map(|i| (x(i), tick(s, i))));
         shapes.push(line(0, Weight::Thin, points));
+        let known = s.intervals.iter().enumerate().filter_map(|(i, ends)| Some((x(i), (*ends)?)));
+        shapes.extend(known.map(|(x, (low, high))| line(0, Weight::Normal, vec![(x, low), (x, high)])));
         shapes.extend(s.values.iter().enumerate().filter(|p| positive(p.1)).map(|(i, v)| {
             let says = format!("{}: {}", tick(s, i).trim_end().replace('\n', " "), unit.show(*v));
             Shape::Mark { series: 0, at: (x(i), *v), hollow: false, says }

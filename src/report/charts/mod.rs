@@ -1,7 +1,8 @@
 //! Charts. Each is described once, as a [`chart::Chart`]: `bars`, `latency`, `capacity`, `heat`,
-//! `timeline` and `comparison` say what there is to see, in the values of the axes. [`draw`] draws
-//! them all, with plotters' bitmap backend for pictures and with [`mod@svg`] for pages.
-//! [`mod@figure`] hands them out: `figure` for a page, `svg` and `png` for a file of its own.
+//! `search`, `demand`, `timeline` and `comparison` say what there is to see, in the values of the
+//! axes. [`draw`] draws them all, with plotters' bitmap backend for pictures and with [`mod@svg`]
+//! for pages. [`mod@figure`] hands them out: `figure` for a page, `svg` and `png` for a file of its
+//! own.
 
 pub mod axis;
 pub mod bars;
@@ -9,6 +10,7 @@ pub mod canvas;
 pub mod capacity;
 pub mod chart;
 pub mod comparison;
+pub mod demand;
 pub mod draw;
 pub mod figure;
 mod frame;
@@ -18,6 +20,7 @@ pub mod history;
 pub mod latency;
 mod rows;
 pub mod run;
+pub mod search;
 pub mod series;
 pub mod sides;
 pub mod svg;

@@ -6,7 +6,7 @@ use super::heat_chart::{self, EventMark};
 use super::latency::{lines_over_time, percentiles, series as cases};
 use super::series::RunSeries;
 use super::timeline::{self, TrialTrack};
-use super::{bars, capacity};
+use super::{bars, capacity, demand, search};
 use crate::plan::{Case, Workload};
 use crate::record::{Record, Trial};
 use crate::report::words::view::{label, median_trial, response, trials};
@@ -46,7 +46,10 @@ impl RunCharts {
         let over_time = over_time(record, series);
         Self {
             bars: bars::pictures(record),
-            load: capacity::charts(record),
+            load: match record.plan.search {
+                Some(_) => demand::charts(record).into_iter().chain(search::charts(record)).collect(),
+                None => capacity::charts(record),
+            },
             percentiles: percentiles(record),
             over_time,
         }

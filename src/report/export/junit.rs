@@ -7,6 +7,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::compare::{Comparison, ComparisonRow, ExpectResult, ExpectVerdict, Verdict};
 use crate::plan::gate::Policy;
+use crate::plan::metric::Quantity;
 use crate::report::pages::comparison::doubt;
 
 /// REGRESSED and UNMET are failures, INVALID is an error, INCONCLUSIVE is skipped, or a failure
@@ -85,7 +86,9 @@ fn of_limit(c: &Comparison, e: &ExpectResult) -> (String, TestCase) {
         ExpectVerdict::Invalid => failed(NonSuccessKind::Error, "INVALID"),
         ExpectVerdict::Inconclusive | ExpectVerdict::NotJudged => open(e.on_inconclusive),
     };
-    let runs = format!("runs ({}): {}", e.metric.quantity.unit().name(), values(&e.values));
+    let of = if e.metric.quantity == Quantity::Capacity { "lower ends of the searches" } else { "runs" };
+    let found = if e.values.is_empty() { "none".into() } else { values(&e.values) };
+    let runs = format!("{of} ({}): {found}", e.metric.quantity.unit().name());
     case(&c.scenario, &format!("{} {}", e.case, e.that), status, &e.sentence, &runs)
 }
 

@@ -7,10 +7,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::compare::{Comparison, ExpectResult};
-use crate::plan::search::{Ending, SearchPlan};
+use crate::plan::search::{Ending, SearchPlan, Tally};
 use crate::record::{Ledger, Record, Status, Trial};
-use crate::report::words::answer;
 use crate::report::words::view::{response, trials, usable};
+use crate::report::words::{answer, demand};
 use crate::units::{Nanos, latency};
 
 /// The schema this program writes.
@@ -54,6 +54,8 @@ pub struct CapacitySummary {
     pub system: String,
     /// Where the search began, in a word.
     pub case: String,
+    /// The swept settings that make its load point, without what was searched.
+    pub point: BTreeMap<String, String>,
     /// Which search of it, from 1.
     pub search: u32,
     /// The highest load that keeps the limits; of a listed setting the number of its value, from 0.
@@ -65,7 +67,28 @@ pub struct CapacitySummary {
     pub breaks: Option<String>,
     /// Why the search ended.
     pub ending: Ending,
+    /// What breaks at `upper`: a limit of the search as typed, or `keeps up` where the backlog grew;
+    /// null where no trial there failed.
+    pub binding: Option<String>,
+    /// Votes for each load; at `lower` and `upper` those of the confirmation, where there was one.
+    pub votes: Vec<LoadVotes>,
     pub trials: usize,
+    /// Of these, how many have no vote, as the host or the generator spoiled them.
+    pub spoiled: usize,
+    /// The error of a system that did not come up; null of any other.
+    pub error: Option<String>,
+}
+
+/// What became of the trials at one load.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct LoadVotes {
+    /// Messages a second; of a listed setting the number of its value, from 0.
+    pub load: f64,
+    /// The same for people.
+    pub shown: String,
+    pub kept: u32,
+    pub broke: u32,
+    pub undecided: u32,
 }
 
 /// One workload of one case.
@@ -132,16 +155,29 @@ pub fn of_run(record: &Record, limits: &[ExpectResult], exit_code: u8, path: Opt
 
 fn searches<'r>(record: &'r Record, search: &'r SearchPlan) -> impl Iterator<Item = CapacitySummary> + 'r {
     let shown = |load: Option<f64>| load.map(|l| search.shown(l));
+    let binding = |of: Option<usize>| of.and_then(|i| search.limits.get(i)).map_or("keeps up", |l| &l.that).to_owned();
+    let votes = |(load, tally): &(f64, Tally)| LoadVotes {
+        load: *load,
+        shown: search.shown(*load),
+        kept: tally.passed,
+        broke: tally.failed,
+        undecided: tally.undecided,
+    };
     record.searches.iter().map(move |s| CapacitySummary {
         system: record.plan.systems.get(s.system).map_or_else(String::new, |of| of.name.clone()),
         case: s.case.clone(),
+        point: demand::point_of(record, s).into_iter().cloned().collect(),
         search: s.number,
         lower: s.bracket.lower,
         upper: s.bracket.upper,
         keeps: shown(s.bracket.lower),
         breaks: shown(s.bracket.upper),
         ending: s.bracket.ending,
+        binding: s.binding().map(binding),
+        votes: s.votes.iter().map(votes).collect(),
         trials: s.trials.len(),
+        spoiled: s.spoiled(),
+        error: s.broken.clone(),
     })
 }
 

@@ -29,7 +29,12 @@ fn table(list: &[MetricSeries]) -> TextTable {
             s.metric.to_string(),
             s.values.len().to_string(),
             show(s.values.first()),
-            show(s.values.last()),
+            match s.intervals.last() {
+                Some(Some((low, high))) => {
+                    format!("{} ({} to {})", show(s.values.last()), unit.show(*low), unit.show(*high))
+                }
+                _ => show(s.values.last()),
+            },
             level,
             s.changes.last().map_or_else(String::new, words::since),
             // Its many digits say nothing more.
@@ -142,6 +147,7 @@ mod tests {
             metric: "e2e.p99".parse().unwrap(),
             at: (1..=24).map(|d| format!("2026-11-{d:02}")).collect(),
             commits: (1..=24).map(|d| Some(format!("c{d}"))).collect(),
+            intervals: vec![None; 24],
             values: (0..24).map(|i| if i < 18 { 1e6 + f64::from(i % 3) * 1e4 } else { 1.2e6 }).collect(),
             changes: vec![LevelChange {
                 index: 18,
@@ -168,6 +174,7 @@ mod tests {
             at: (1..=4).map(|d| format!("2026-12-{d:02}T09:30:00Z")).collect(),
             commits: vec![None; 4],
             values: vec![3e6; 4],
+            intervals: vec![None; 4],
             changes: Vec::new(),
             note: Some("4 results".into()),
             opened: Some("workloads.0.topology.producers is 9 instead of 1".into()),

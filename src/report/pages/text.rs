@@ -135,7 +135,7 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
     }
     let several = record.plan.cases.iter().any(|c| c.workloads.len() > 1);
     let rate = answer.sides.iter().any(|s| s.typical.as_ref().is_some_and(|f| f.measured == Measured::Rate));
-    let tail = format!(">{:.0} of 100", answer.tail * 100.0);
+    let tail = format!(">{}", capacity::share(answer.tail));
     let mut heads = vec![""];
     if !rate {
         heads.extend([">typical", &tail]);
@@ -172,7 +172,7 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
 
 /// Of a search: where the limit of each system is, and what it does there.
 fn search_table(answer: &Answer<'_>) -> TextTable {
-    let tail = format!(">{:.0} of 100 there", answer.tail * 100.0);
+    let tail = format!(">{} there", capacity::share(answer.tail));
     let mut table = TextTable::new("", &["", ">keeps", ">breaks at", ">typical there", &tail, ">trials"]);
     for side in &answer.sides {
         let figure = |f: &Option<RunFigure>| f.as_ref().map_or_else(|| "-".into(), RunFigure::words);

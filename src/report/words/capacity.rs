@@ -7,17 +7,23 @@ use crate::record::{RESPONSES, Record, SearchResult, SearchTrial};
 use crate::report::words::view::TextTable;
 use crate::units::{plural, time_words};
 
+const NOTHING_LOST: &str = "nothing lost";
+
+/// `99 of 100`, `999 of 1,000`.
+pub fn share(quantile: f64) -> String {
+    match (quantile * 1e5).round() / 1e3 {
+        s if (s * 10.0).fract() != 0.0 => format!("{} of 10,000", (s * 100.0).round()),
+        s if s.fract() != 0.0 => format!("{} of 1,000", (s * 10.0).round()),
+        s => format!("{s} of 100"),
+    }
+}
+
 /// `99 of 100 within 20 ms`, `nothing lost`, or the limit as typed.
 fn limit(limit: &Expectation) -> String {
     let at_most = matches!(limit.comparator, Comparator::Less | Comparator::AtMost);
     match &limit.metric.quantity {
         Quantity::Latency(kind, Statistic::Quantile(q)) if at_most && RESPONSES.contains(&kind.as_str()) => {
-            let share = (q * 1e5).round() / 1e3;
-            let of = match share {
-                s if (s * 10.0).fract() != 0.0 => format!("{} of 10,000", (s * 100.0).round()),
-                s if s.fract() != 0.0 => format!("{} of 1,000", (s * 10.0).round()),
-                s => format!("{s} of 100"),
-            };
+            let of = share(*q);
             let answered = match kind.as_str() {
                 "rtt" => " answered",
                 "ack" => " confirmed",
@@ -25,7 +31,7 @@ fn limit(limit: &Expectation) -> String {
             };
             format!("{of}{answered} within {}", time_words(limit.limit as u64))
         }
-        Quantity::Ledger(field) if field == "lost" && at_most_zero(limit) => "nothing lost".into(),
+        Quantity::Ledger(field) if field == "lost" && at_most_zero(limit) => NOTHING_LOST.into(),
         _ => limit.that.clone(),
     }
 }
@@ -40,7 +46,8 @@ pub fn limits(search: &SearchPlan) -> String {
     all.join(" and ")
 }
 
-fn name<'r>(record: &'r Record, result: &'r SearchResult) -> &'r str {
+/// The system of a search; where it was searched at several load points, the case.
+pub fn name<'r>(record: &'r Record, result: &'r SearchResult) -> &'r str {
     let of_system = record.searches.iter().filter(|s| s.system == result.system && s.number == result.number).count();
     match record.plan.systems.get(result.system) {
         Some(system) if of_system == 1 => &system.name,
@@ -58,9 +65,39 @@ fn of_what(search: &SearchPlan) -> String {
     }
 }
 
-/// What one search has found: `nats holds 61.2k/s (64k/s is too much)`.
-fn found(record: &Record, search: &SearchPlan, result: &SearchResult) -> String {
-    let name = name(record, result);
+/// `holds 99 of 100 within 20 ms`, `loses nothing`.
+fn holds(search: &SearchPlan) -> String {
+    match &search.limits[..] {
+        [only] if limit(only) == NOTHING_LOST => "loses nothing".into(),
+        _ => format!("holds {}", limits(search)),
+    }
+}
+
+/// `up to 61.2k to 64k messages a second`: the two ends of an answer.
+fn up_to(search: &SearchPlan, lower: f64, upper: f64) -> String {
+    let bare = |load: f64| search.shown(load).trim_end_matches("/s").to_owned();
+    match &search.parameter {
+        Parameter::Rate { .. } => format!("up to {} to {} messages a second", bare(lower), bare(upper)),
+        Parameter::Listed { .. } => {
+            format!("up to {}{} ({} is too much)", of_what(search), bare(lower), bare(upper))
+        }
+    }
+}
+
+/// What one search has found: `nats holds 99 of 100 within 20 ms up to 61.2k to 64k messages a
+/// second`.
+pub fn found(record: &Record, search: &SearchPlan, result: &SearchResult) -> String {
+    let (name, what) = (name(record, result), holds(search));
+    said(search, result, name, &what)
+}
+
+/// `nats holds up to ...`, where the limits are said beside it.
+fn found_alone(record: &Record, search: &SearchPlan, result: &SearchResult) -> String {
+    said(search, result, name(record, result), "holds")
+}
+
+/// An answer; `what` is the verb, with the limits or without.
+fn said(search: &SearchPlan, result: &SearchResult, name: &str, what: &str) -> String {
     if let Some(error) = &result.broken {
         return format!("{name} failed: {error}");
     }
@@ -69,15 +106,16 @@ fn found(record: &Record, search: &SearchPlan, result: &SearchResult) -> String 
     let bracket = result.bracket;
     match (bracket.ending, bracket.lower) {
         (Ending::Found, _) => {
-            format!("{name} holds {} ({} is too much)", shown(bracket.lower), shown(bracket.upper))
+            let (lower, upper) = (bracket.lower.unwrap_or_default(), bracket.upper.unwrap_or_default());
+            format!("{name} {what} {}", up_to(search, lower, upper))
         }
-        (Ending::AboveMax, _) => format!("{name} holds even {}, the most that was tried", shown(bracket.lower)),
+        (Ending::AboveMax, _) => format!("{name} {what} even at {}, the most that was tried", shown(bracket.lower)),
         (Ending::BelowMin, _) => match bracket.upper {
-            Some(_) => format!("{name} does not hold even {}, the least that was tried", shown(bracket.upper)),
-            None => format!("{name} holds no load for sure of those that were tried"),
+            Some(_) => format!("{name} breaks a limit even at {}, the least that was tried", shown(bracket.upper)),
+            None => format!("{name} {what} at no load for sure of those that were tried"),
         },
         (Ending::GeneratorLimited, Some(load)) => format!(
-            "{name} holds at least {}; above that the generator is the limit, so nothing is known of {name}",
+            "{name} {what} up to {} at least; above that the generator is the limit, so nothing is known of {name}",
             at(load)
         ),
         (Ending::GeneratorLimited, None) => {
@@ -86,11 +124,9 @@ fn found(record: &Record, search: &SearchPlan, result: &SearchResult) -> String 
         (Ending::OutOfTrials, _) => {
             let n = plural(result.trials.len() as u64, "trial");
             match (bracket.lower, bracket.upper) {
-                (Some(l), Some(u)) => {
-                    format!("{name} holds {} ({} is too much), as far as {n} tell", at(l), at(u))
-                }
-                (Some(l), None) => format!("{name} holds at least {}, as far as {n} tell", at(l)),
-                (None, Some(u)) => format!("{name} does not hold {}, as far as {n} tell", at(u)),
+                (Some(l), Some(u)) => format!("{name} {what} {}, as far as {n} tell", up_to(search, l, u)),
+                (Some(l), None) => format!("{name} {what} up to {} at least, as far as {n} tell", at(l)),
+                (None, Some(u)) => format!("{name} breaks a limit at {}, as far as {n} tell", at(u)),
                 (None, None) => format!("of {name} nothing is known after {n}"),
             }
         }
@@ -102,31 +138,53 @@ fn first(record: &Record) -> impl Iterator<Item = &SearchResult> {
     record.searches.iter().filter(|s| s.number == 1)
 }
 
-/// The answer: `99 of 100 within 20 ms: nats holds 61.2k/s (64k/s is too much); kafka ...`.
+/// The answer: `nats holds 99 of 100 within 20 ms up to 61.2k to 64k messages a second`; of several
+/// systems the limits stand first.
 pub fn headline(record: &Record, search: &SearchPlan) -> String {
-    let each: Vec<String> = first(record).map(|s| across(record, search, s)).collect();
-    if each.is_empty() {
-        return "No search was made.".into();
+    let all: Vec<&SearchResult> = first(record).collect();
+    match &all[..] {
+        [] => "No search was made.".into(),
+        [one] => format!("{}.", across(record, search, one)),
+        _ => {
+            let each: Vec<String> = all.iter().map(|s| across_alone(record, search, s)).collect();
+            format!("{}: {}.", capitalised(&limits(search)), each.join("; "))
+        }
     }
-    format!("{}: {}.", limits(search), each.join("; "))
 }
 
-/// What all searches of a case have found: the first, with the range of the others.
-fn across(record: &Record, search: &SearchPlan, one: &SearchResult) -> String {
-    let all: Vec<&SearchResult> =
-        record.searches.iter().filter(|s| s.case == one.case && s.bracket.ending == Ending::Found).collect();
-    let lower: Vec<f64> = all.iter().filter_map(|s| s.bracket.lower).collect();
-    if all.len() < 2 {
-        return found(record, search, one);
+pub fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}
+
+/// What all searches of a case have found: of several the median, and from where to where they
+/// lie.
+pub fn across(record: &Record, search: &SearchPlan, one: &SearchResult) -> String {
+    let holds = holds(search);
+    several(record, search, one, &holds).unwrap_or_else(|| found(record, search, one))
+}
+
+fn across_alone(record: &Record, search: &SearchPlan, one: &SearchResult) -> String {
+    several(record, search, one, "holds").unwrap_or_else(|| found_alone(record, search, one))
+}
+
+fn several(record: &Record, search: &SearchPlan, one: &SearchResult, what: &str) -> Option<String> {
+    let lower = found_lower(record, &one.case);
+    if lower.len() < 2 {
+        return None;
     }
-    let ends = |values: &[f64]| {
-        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-        (search.shown(least), search.shown(values.iter().copied().fold(0.0, f64::max)))
-    };
-    let (least, most) = ends(&lower);
-    let middle = crate::stats::median(&lower).map(|m| search.shown(m)).unwrap_or_default();
-    let n = all.len();
-    format!("{} holds {}{middle} (median of {n} searches, {least} to {most})", name(record, one), of_what(search))
+    let ends = lower.iter().fold((f64::INFINITY, 0.0f64), |(l, h), v| (l.min(*v), h.max(*v)));
+    let middle = search.shown(crate::stats::median(&lower)?);
+    let (least, most) = (search.shown(ends.0), search.shown(ends.1));
+    let n = lower.len();
+    let of = of_what(search);
+    Some(format!("{} {what} up to {of}{middle} (median of {n} searches, {least} to {most})", name(record, one)))
+}
+
+/// The loads that the searches of a case have found to keep the limits.
+pub fn found_lower(record: &Record, case: &str) -> Vec<f64> {
+    let of = record.searches.iter().filter(|s| s.case == case && s.bracket.ending == Ending::Found);
+    of.filter_map(|s| s.bracket.lower).collect()
 }
 
 /// What stands beside the answer: trials, what binds, what was passed above it, what did not count.
@@ -198,9 +256,14 @@ pub fn step(result: &SearchResult, last: &SearchTrial, search: &SearchPlan, figu
     format!("{} at {load}: {figures}: {what}{bracket}", result.case)
 }
 
+/// The first search that tried a case.
+pub fn search_of<'r>(record: &'r Record, case: &str) -> Option<&'r SearchResult> {
+    record.searches.iter().find(|s| s.trials.iter().any(|t| t.case == case))
+}
+
 /// The two loads that enclose the limit, for each side of an answer: `holds`, `does not hold`.
 pub fn loads(record: &Record, search: &SearchPlan, case: &str) -> (Option<String>, Option<String>) {
-    let of = record.searches.iter().find(|s| s.trials.iter().any(|t| t.case == case));
+    let of = search_of(record, case);
     let shown = |load: Option<f64>| load.map(|l| search.shown(l));
     of.map_or((None, None), |s| (shown(s.bracket.lower), shown(s.bracket.upper)))
 }

@@ -86,7 +86,11 @@ fn results(s: &MetricSeries) -> String {
 }
 
 fn last(s: &MetricSeries) -> String {
-    s.values.last().map_or_else(|| "-".into(), |v| value(s, *v))
+    let at = s.values.last().map_or_else(|| "-".into(), |v| value(s, *v));
+    match s.intervals.last() {
+        Some(Some((low, high))) => format!("{at}, the searches from {} to {}", value(s, *low), value(s, *high)),
+        _ => at,
+    }
 }
 
 /// `nats e2e.p99`, with the scenario where there are several.

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod capacity;
 pub mod checks;
+pub mod demand;
 pub mod glossary;
 pub mod groups;
 pub mod history;

@@ -221,7 +221,7 @@ impl KafkaSystem {
         command.args(security).args(&self.options.java_options);
         let log = &self.logs[node];
         command.arg("kafka.Kafka").arg(log.with_file_name("server.properties"));
-        Child::spawn(command, log, Output::Log)
+        Child::spawn(command, log, Output::Log, self.context.cpus.as_deref())
             .map_err(|e| format!("{} could not be started: {e}", home::java().display()))
     }
 
@@ -246,7 +246,7 @@ impl KafkaSystem {
                 command.args(["--add-scram", credential]);
             }
             let log = dir.join("format.log");
-            let child = Child::spawn(command, &log, Output::Log)
+            let child = Child::spawn(command, &log, Output::Log, None)
                 .map_err(|e| self.failed(format!("{} could not be started: {e}", home::java().display()), None))?;
             children.push((child, log));
         }
@@ -386,7 +386,7 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(20) };
+        let context = SystemContext { dir: dir.path().to_owned(), timeout: Duration::from_secs(20), cpus: None };
         let mut kafka = KafkaSystem::new("kafka", PathBuf::from("/no/kafka"), BrokerOptions::default(), context);
         let told = kafka.start().unwrap_err().to_string();
         assert!(

@@ -153,7 +153,7 @@ impl NatsSystem {
         let node = &self.nodes[index];
         let mut command = Command::new(&self.program);
         command.arg("-c").arg(node.config()).arg("-l").arg(node.log());
-        Child::spawn(command, &node.log(), Output::Log)
+        Child::spawn(command, &node.log(), Output::Log, self.context.cpus.as_deref())
             .map_err(|error| format!("{} could not be started: {error}", self.program.display()))
     }
 

@@ -3,7 +3,7 @@ use crate::needs;
 use options::{LaunchAuth, LaunchTls};
 
 fn nats(program: PathBuf, launch: LaunchOptions, jetstream: bool, dir: &Path) -> NatsSystem {
-    let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(30) };
+    let context = SystemContext { dir: dir.to_owned(), timeout: Duration::from_secs(30), cpus: None };
     NatsSystem::new("nats", program, launch, jetstream, context)
 }
 

@@ -26,10 +26,12 @@ pub use standing::Standing;
 
 use crate::compare::{self, CompareOptions, Comparison, ComparisonRow, ExpectVerdict, NamedRecord};
 use crate::plan::Case;
-use crate::record::{Gravest, Record, Status, Trial};
-use crate::report::words::capacity;
+use crate::plan::metric::{Quantity, Statistic};
+use crate::plan::search::SearchPlan;
+use crate::record::{Gravest, RESPONSES, Record, Status, Trial};
 use crate::report::words::view::{TextTable, quantile_name, usable};
-use crate::units::plural;
+use crate::report::words::{capacity, demand};
+use crate::units::{digits, plural};
 
 /// What a run answers.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct Answer<'a> {
     pub standings: Vec<Standing>,
     /// The quantile of the second figure.
     pub tail: f64,
+    /// Whether it is of a search in which one trial decides each load.
+    pub one_trial: bool,
     /// A row for each question, a column for each system.
     pub facts: TextTable,
     /// What must be known before the answer is quoted, the gravest first.
@@ -105,7 +109,7 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
     }
     let search = record.plan.search.as_ref();
     let (cases, point) = if search.is_some() { cases_that_hold(record) } else { cases_of_the_point(record) };
-    let tail = tail(record, &cases);
+    let tail = search.and_then(|s| limit_quantile(record, s)).unwrap_or_else(|| tail(record, &cases));
     let sides: Vec<AnswerSide<'_>> =
         cases.iter().filter_map(|c| AnswerSide::of(record, c, 0, tail)).filter(|s| !s.all.is_empty()).collect();
     let gate = record.plan.gate.clone().unwrap_or_default();
@@ -127,7 +131,7 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
     };
     Some(Answer {
         word,
-        headline: search.map_or_else(|| headline::headline(&context), |s| capacity::headline(record, s)),
+        headline: search.map_or_else(|| headline::headline(&context), |s| searched(record, s)),
         losses: losses::losses(&context),
         confidence: search.map_or_else(|| confidence::confidence(&context), |s| confidence::of_search(record, s)),
         facts: facts::table(&context),
@@ -135,6 +139,7 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
         standings: standing::standings(&context),
         failures: if search.is_some() { Vec::new() } else { failures(record, &sides) },
         limits,
+        one_trial: search.is_some_and(|s| record.quick() || s.lead < 2),
         point,
         tail,
         sides,
@@ -214,6 +219,27 @@ fn cases_that_hold(record: &Record) -> (Vec<&Case>, Option<String>) {
     (held.collect(), Some("the highest load of each system that keeps the limits, where one was found".into()))
 }
 
+/// The answer of a search: what is needed, where that was asked, then what each system holds.
+fn searched(record: &Record, search: &SearchPlan) -> String {
+    let needs = search.need.map(|need| demand::needs(record, need)).unwrap_or_default();
+    let needs: String = needs.iter().map(|n| format!("{n}. ")).collect();
+    let held = demand::headline(record, search).unwrap_or_else(|| capacity::headline(record, search));
+    format!("{needs}{held}")
+}
+
+/// The quantile that the search holds the response to, so that the figure beside the rate is the one
+/// that the limit is of.
+fn limit_quantile(record: &Record, search: &SearchPlan) -> Option<f64> {
+    search
+        .limits
+        .iter()
+        .find_map(|l| match &l.metric.quantity {
+            Quantity::Latency(kind, Statistic::Quantile(q)) if RESPONSES.contains(&kind.as_str()) => Some(*q),
+            _ => None,
+        })
+        .filter(|q| record.plan.percentiles.iter().any(|p| (p - q).abs() < 1e-9))
+}
+
 /// The highest of p99 and p90 that every valid run knows.
 fn tail(record: &Record, cases: &[&Case]) -> f64 {
     let trials: Vec<&Trial> =
@@ -228,14 +254,14 @@ fn tail(record: &Record, cases: &[&Case]) -> f64 {
     if !known(0.99) && known(0.9) { 0.9 } else { 0.99 }
 }
 
-/// `1 in 100`, `1 in 10`.
+/// `1 in 100`, `1 in 10`, `1 in 1,000`.
 pub fn one_in(quantile: f64) -> String {
-    format!("1 in {:.0}", 1.0 / (1.0 - quantile))
+    format!("1 in {}", digits((1.0 / (1.0 - quantile)).round() as u64))
 }
 
 /// `99 of 100 within` beside `p99`.
 pub fn of_hundred(quantile: f64) -> String {
-    format!("{:.0} of 100 within ({})", quantile * 100.0, quantile_name(quantile))
+    format!("{} within ({})", capacity::share(quantile), quantile_name(quantile))
 }
 
 fn limits(record: &Record) -> Vec<(&'static str, String)> {

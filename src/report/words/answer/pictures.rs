@@ -55,8 +55,9 @@ impl Answer<'_> {
                 picture("capacity", "Highest rate that keeps the limits".into(), self.bars(|s| s.capacity.as_ref()));
             let held = held.map(|p| AnswerPicture {
                 key: format!(
-                    "Bars from 0 to {}; thin line: up to the lowest rate that breaks a limit",
-                    RunFigure::rate_words(p.largest)
+                    "Bars from 0 to {}; thin line: up to the lowest rate that breaks a limit{}",
+                    RunFigure::rate_words(p.largest),
+                    if self.one_trial { "; one trial decides each" } else { "" }
                 ),
                 ..p
             });
@@ -73,7 +74,7 @@ impl Answer<'_> {
 
     fn bars<'s>(&'s self, of: impl Fn(&'s AnswerSide<'_>) -> Option<&'s RunFigure>) -> Vec<AnswerBar<'s>> {
         let bar = |side: &'s AnswerSide<'_>| {
-            Some(AnswerBar { system: &side.spec.name, series: side.case.system, figure: of(side)? })
+            Some(AnswerBar { system: side.name(), series: side.case.system, figure: of(side)? })
         };
         self.sides.iter().filter_map(bar).collect()
     }

@@ -1,8 +1,8 @@
 //! One system of the answer: its trials at the load point that heads the page, and its two figures.
 
-use crate::plan::search::Parameter;
+use crate::plan::search::{Ending, Parameter, Purpose, Vote};
 use crate::plan::{BringUp, Case, Load, SystemSpec, Workload};
-use crate::record::{Ledger, Outcome, Record, SystemFacts, Trial, WorkloadResult};
+use crate::record::{Ledger, Outcome, Record, SearchResult, SystemFacts, Trial, WorkloadResult};
 use crate::report::words::capacity as words;
 use crate::report::words::view::{ShownLatency, trials, usable};
 use crate::stats::{median, shift};
@@ -61,17 +61,35 @@ fn capacity(record: &Record, case: &Case) -> Option<RunFigure> {
     if !matches!(record.plan.search.as_ref()?.parameter, Parameter::Rate { .. }) {
         return None;
     }
-    let mut of = record.searches.iter().filter(|s| s.trials.iter().any(|t| t.case == case.id));
-    let bracket = of.next()?.bracket;
-    let value = bracket.lower?;
-    let range = Some((value, bracket.upper.unwrap_or(value)));
-    Some(RunFigure { measured: Measured::Rate, value, range, interval: false, doubtful: false })
+    let result = words::search_of(record, &case.id)?;
+    let value = result.bracket.lower?;
+    let mut range = (value, result.bracket.upper.unwrap_or(value));
+    // Of several searches: the median, and from the lowest to the highest answer.
+    let all: Vec<_> = record.searches.iter().filter(|s| s.case == result.case).map(|s| s.bracket).collect();
+    for bracket in all.iter().filter(|b| b.ending == Ending::Found) {
+        range.0 = range.0.min(bracket.lower.unwrap_or(range.0));
+        range.1 = range.1.max(bracket.upper.unwrap_or(range.1));
+    }
+    let value = median(&words::found_lower(record, &result.case)).unwrap_or(value);
+    Some(RunFigure { measured: Measured::Rate, value, range: Some(range), interval: false, doubtful: false })
+}
+
+/// Whether a trial is one of those that a search decided its case by: a warm-up, and what host or
+/// generator spoiled, says nothing of the system; where a load was confirmed, what led there is no
+/// evidence.
+fn decides(result: &SearchResult, trial: &Trial) -> bool {
+    let of = || result.trials.iter().filter(|t| t.case == trial.case && t.vote != Vote::Spoiled);
+    let confirmed = of().any(|t| t.purpose == Purpose::Confirm);
+    let counts = |p: Purpose| if confirmed { p == Purpose::Confirm } else { p != Purpose::WarmUp };
+    of().any(|t| t.round == trial.round && counts(t.purpose))
 }
 
 /// One system at the load point of the answer.
 #[derive(Debug, Clone)]
 pub struct AnswerSide<'a> {
     pub spec: &'a SystemSpec,
+    /// Its name in the scenario; with its settings where it was searched at several load points.
+    label: &'a str,
     pub case: &'a Case,
     /// Index of the workload.
     pub workload: usize,
@@ -97,9 +115,12 @@ pub struct AnswerSide<'a> {
 
 impl<'a> AnswerSide<'a> {
     pub fn of(record: &'a Record, case: &'a Case, workload: usize, tail: f64) -> Option<Self> {
-        let spec = record.plan.systems.get(case.system)?;
+        let spec = case.changed.as_ref().or(record.plan.systems.get(case.system))?;
         let all: Vec<&Trial> = trials(record, &case.id).collect();
         let mut used: Vec<&Trial> = all.iter().copied().filter(|t| usable(t)).collect();
+        if let Some(result) = words::search_of(record, &case.id) {
+            used.retain(|t| decides(result, t));
+        }
         let partial = used.is_empty() && all.iter().any(|t| t.outcome == Outcome::Partial);
         if partial {
             used = all.iter().copied().filter(|t| t.outcome == Outcome::Partial).collect();
@@ -126,12 +147,13 @@ impl<'a> AnswerSide<'a> {
         }
         let capacity = capacity(record, case);
         let loads = record.plan.search.as_ref().map(|s| words::loads(record, s, &case.id)).unwrap_or_default();
-        Some(Self { spec, case, workload, all, used, partial, kind, typical, tail: last, capacity, loads })
+        let label = words::search_of(record, &case.id).map_or(spec.name.as_str(), |s| words::name(record, s));
+        Some(Self { spec, label, case, workload, all, used, partial, kind, typical, tail: last, capacity, loads })
     }
 
-    /// Its name in the scenario.
+    /// Its name beside the others.
     pub fn name(&self) -> &'a str {
-        &self.spec.name
+        self.label
     }
 
     /// As it was found in the last trial.
