@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "common/calm.rs"]
+mod calm;
 #[path = "common/needs.rs"]
 mod needs;
 
@@ -181,7 +183,9 @@ fn checked(browser: &Path, page: &Path, charts: usize) -> Value {
 }
 
 fn msgbench(args: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(PROGRAM).args(args).output().unwrap();
+    let mut command = Command::new(PROGRAM);
+    let _host = calm::calm(&mut command);
+    let output = command.args(args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code(), text)
 }
