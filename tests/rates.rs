@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "common/calm.rs"]
+mod calm;
+
 use std::process::Command;
 
 use serde_json::Value;
@@ -49,8 +52,9 @@ fn run(system: &str, workload: &str, rest: &str) -> Ran {
          [[workload]]\n{workload}\n[run]\nwarmup = \"0s\"\ntrials = 1\ndrain = \"20s\"\n{rest}\n"
     );
     std::fs::write(&file, text).unwrap();
-    let output =
-        Command::new(PROGRAM).arg("run").arg(&file).args(["--force", "--out"]).arg(dir.path()).output().unwrap();
+    let mut command = Command::new(PROGRAM);
+    let _host = calm::calm(&mut command);
+    let output = command.arg("run").arg(&file).args(["--force", "--out"]).arg(dir.path()).output().unwrap();
     let words = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let folder = std::fs::read_dir(dir.path().join("rates")).unwrap_or_else(|e| panic!("{e}: {words}"));
     let folder = folder.last().unwrap().unwrap().path();
