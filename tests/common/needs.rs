@@ -90,7 +90,7 @@ pub fn system(kind: &str) -> Option<(PathBuf, String)> {
 /// Whether this system can be created with its options; where a part of it is missing, the test is
 /// skipped.
 pub fn part(spec: &SystemSpec) -> bool {
-    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1) };
+    let context = SystemContext { dir: std::env::temp_dir(), timeout: std::time::Duration::from_secs(1), cpus: None };
     match Register::built_in().create(spec, context) {
         Ok(_) => true,
         Err(SystemError::Unavailable { reason, remedy, .. }) => {
@@ -105,7 +105,7 @@ pub fn part(spec: &SystemSpec) -> bool {
 pub fn kafka_streams() -> bool {
     let options = serde_json::json!({ "transform": "streams" }).as_object().cloned().unwrap_or_default();
     let (name, driver) = ("kafka".to_owned(), "kafka".to_owned());
-    part(&SystemSpec { name, driver, bring_up: BringUp::Launch, require: false, options })
+    part(&SystemSpec { name, driver, bring_up: BringUp::Launch, require: false, cpus: None, options })
 }
 
 /// A nats-server that is 2.`minor` or later.

@@ -293,7 +293,7 @@ impl KafkaSystem {
         deadline: Instant,
     ) -> Result<(), SystemError> {
         self.logs.push(streams::log(&self.context.dir));
-        let started = compiled.start(&self.context.dir.join(LOGGING_FILE), deadline);
+        let started = compiled.start(&self.context.dir.join(LOGGING_FILE), deadline, self.context.cpus.as_deref());
         let application = started.map_err(|words| self.application_failed(words))?;
         running.application = Some(application.child.pid());
         running.client.insert(streams::PORT.to_owned(), application.port.into());

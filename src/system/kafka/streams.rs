@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::home;
 use crate::plan::options::SystemOptions;
+use crate::system::CpuLimit;
 use crate::system::process::{Child, Output};
 
 /// The application.
@@ -89,13 +90,18 @@ impl Compilation {
         // A short life, as that of other tools of Kafka.
         command.args(["-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-J-XX:-UsePerfData", "-proc:none", "-cp"]);
         command.arg(home.join("libs/*")).arg("-d").arg(&into).arg(&source);
-        let compiler = Child::spawn(command, &log(dir), Output::Log)
+        let compiler = Child::spawn(command, &log(dir), Output::Log, None)
             .map_err(|e| format!("{} could not be started: {e}", home::compiler().display()))?;
         Ok(Self { compiler, home: home.to_owned(), dir: dir.to_owned() })
     }
 
     /// Waits for the compiler, starts the application and waits until it says where it listens.
-    pub(super) fn start(mut self, logging: &Path, deadline: Instant) -> Result<StreamsProcess, String> {
+    pub(super) fn start(
+        mut self,
+        logging: &Path,
+        deadline: Instant,
+        cpus: Option<&CpuLimit>,
+    ) -> Result<StreamsProcess, String> {
         let left = || deadline.saturating_duration_since(Instant::now());
         match self.compiler.wait(left()) {
             Some(status) if status.success() => {}
@@ -109,7 +115,7 @@ impl Compilation {
         let path: Vec<_> = path.iter().map(|part| part.display().to_string()).collect();
         command.arg("-cp").arg(path.join(":")).arg(CLASS).current_dir(&self.dir);
         let log = log(&self.dir);
-        let mut child = Child::spawn(command, &log, Output::Log)
+        let mut child = Child::spawn(command, &log, Output::Log, cpus)
             .map_err(|e| format!("{} could not be started: {e}", home::java().display()))?;
         loop {
             let output = std::fs::read(&log).unwrap_or_default();
