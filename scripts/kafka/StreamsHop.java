@@ -71,7 +71,8 @@ public final class StreamsHop {
             out.println("failed: " + line(e));
             return;
         }
-        try (streams) {
+        // Not its resource: that would be closed first, and without a bound.
+        try {
             streams.setUncaughtExceptionHandler(e -> {
                 e.printStackTrace();
                 if (failure.compareAndSet(null, e)) {
@@ -82,9 +83,6 @@ public final class StreamsHop {
             streams.start();
             while (failure.get() == null && tasks(streams) < partitions) {
                 Thread.sleep(LOOK_MS);
-                if (in.ready() && in.read() < 0) {
-                    return;
-                }
             }
             if (failure.get() == null) {
                 out.println("running");

@@ -145,7 +145,8 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
 /// Of a system whose processor time is bounded, what the kernel says of that.
 fn bound(mut up: Running, cpus: Option<&CpuLimit>) -> Result<Running, String> {
     if let Some(limit) = cpus {
-        up.settings.insert("cpus".to_owned(), limit.read_back(&up.pids)?);
+        let pids: Vec<u32> = up.pids.iter().copied().chain(up.application).collect();
+        up.settings.insert("cpus".to_owned(), limit.read_back(&pids)?);
     }
     Ok(up)
 }

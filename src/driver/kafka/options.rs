@@ -239,7 +239,8 @@ impl KafkaOptions {
                 "{what} need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `{option}`"
             ));
         }
-        let secured = ["tls", "sasl", "acls"].iter().any(|key| self.broker.get(*key).is_some());
+        let none = |v: &serde_json::Value| v.is_null() || *v == false || *v == "none";
+        let secured = ["tls", "sasl", "acls"].iter().any(|key| self.broker.get(*key).is_some_and(|v| !none(v)));
         if self.transform == Some(Transform::Streams) && (self.tls.is_some() || self.sasl.is_some() || secured) {
             return Err(
                 "option `transform`: the application of Kafka Streams has neither TLS nor SASL; remove `tls`, \

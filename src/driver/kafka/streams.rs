@@ -47,7 +47,8 @@ impl StreamsHop {
             action: "start copying by Kafka Streams".into(),
             url: without_credentials(&target.url),
             words,
-            remedy: "see streams.log of the trial, and transaction.state.log.replication.factor of the broker".into(),
+            remedy: "see the server log of the trial; transactions need transaction.state.log.replication.factor of it"
+                .into(),
         };
         let port = target.options.get(PORT).and_then(serde_json::Value::as_u64).and_then(|p| u16::try_from(p).ok());
         let Some(port) = port else {

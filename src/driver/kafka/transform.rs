@@ -71,9 +71,13 @@ impl Transformer {
             action: format!("start the {}transformer", if transactional { "transactional " } else { "" }),
             url: url.to_owned(),
             words,
-            remedy:
-                "check transaction.state.log.replication.factor of the broker, and the user's right to transactions"
-                    .into(),
+            remedy: match transactional {
+                true => {
+                    "check transaction.state.log.replication.factor of the broker, and the user's right to transactions"
+                }
+                false => "see the server log of the trial",
+            }
+            .into(),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let (ready_in, ready) = mpsc::sync_channel(1);
@@ -123,6 +127,8 @@ struct TransformLoop {
 #[derive(Default)]
 struct Outstanding {
     messages: usize,
+    /// Those before the offsets that are to be committed; without transactions.
+    earlier: usize,
     failed: Option<String>,
 }
 
@@ -164,6 +170,8 @@ impl TransformLoop {
     /// Copies what is here as soon as it is, without transactions.
     fn forward(&mut self, stop: &AtomicBool) -> Result<(), String> {
         let (mut next, mut open, mut committed) = (BTreeMap::new(), Outstanding::default(), Instant::now());
+        // Offsets whose messages are under way; they are committed when the broker has those.
+        let mut due = BTreeMap::new();
         while !stop.load(Ordering::Acquire) {
             if let Err(error) = self.reader.fill() {
                 self.parts.incidents.note(Incident::Client, format!("the transformer cannot read: {error}"));
@@ -171,7 +179,9 @@ impl TransformLoop {
             }
             let mut copied = 0;
             while let Some(message) = self.reader.next() {
-                self.produce(&message, &mut open)?;
+                if !self.produce(&message, &mut open, stop)? {
+                    return Ok(());
+                }
                 next.insert(message.partition(), message.offset() + 1);
                 copied += 1;
             }
@@ -179,9 +189,14 @@ impl TransformLoop {
             if let Some(words) = open.failed.take() {
                 return Err(words);
             }
-            if committed.elapsed() >= COMMIT && !next.is_empty() {
-                self.acknowledged(&mut open)?;
-                let offsets = Partitions::of(&self.parts.input, std::mem::take(&mut next));
+            self.parts.writer.health().check().map_err(|e| e.to_string())?;
+            if due.is_empty() && committed.elapsed() >= COMMIT && !next.is_empty() {
+                due = std::mem::take(&mut next);
+                open.earlier = std::mem::take(&mut open.messages);
+                self.attempt += 1;
+            }
+            if !due.is_empty() && open.earlier == 0 {
+                let offsets = Partitions::of(&self.parts.input, std::mem::take(&mut due));
                 // SAFETY: client and list are valid; the list is copied. What could not be
                 // committed is with the next commit.
                 unsafe { rd::rd_kafka_commit(self.parts.reader.raw(), offsets.raw(), 1) };
@@ -204,7 +219,7 @@ impl TransformLoop {
                 continue;
             }
             self.attempt += 1;
-            match self.transact(&batch) {
+            match self.transact(&batch, stop) {
                 Ok(()) => {
                     failures = 0;
                     batch.clear();
@@ -247,13 +262,13 @@ impl TransformLoop {
     }
 
     /// One transaction over a batch; an error says whether to try again.
-    fn transact(&self, batch: &[ReceivedMessage]) -> Result<(), (String, bool)> {
+    fn transact(&self, batch: &[ReceivedMessage], stop: &AtomicBool) -> Result<(), (String, bool)> {
         let raw = self.parts.writer.raw();
         let timeout = milliseconds(self.parts.timeout);
         // SAFETY: here and below the client is valid, the calls are bounded, their errors are
         // taken.
         taken(unsafe { rd::rd_kafka_begin_transaction(raw) }).map_err(|words| (words, false))?;
-        let done = self.copy(batch).and_then(|()| {
+        let done = self.copy(batch, stop).and_then(|()| {
             let offsets = next_offsets(&self.parts.input, batch);
             // SAFETY: as above; the group's metadata is destroyed after its use.
             unsafe {
@@ -276,39 +291,55 @@ impl TransformLoop {
 
     /// Writes the batch and waits until the broker has it: with delivery events, a commit would not
     /// wait by itself.
-    fn copy(&self, batch: &[ReceivedMessage]) -> Result<(), String> {
+    fn copy(&self, batch: &[ReceivedMessage], stop: &AtomicBool) -> Result<(), String> {
         let mut open = Outstanding::default();
-        batch.iter().try_for_each(|message| self.produce(message, &mut open))?;
+        for message in batch {
+            if !self.produce(message, &mut open, stop)? {
+                return Err("it was stopped".into());
+            }
+        }
         self.acknowledged(&mut open)
     }
 
-    /// Hands a copy of a message to the writer, waiting while that is full.
-    fn produce(&self, message: &ReceivedMessage, open: &mut Outstanding) -> Result<(), String> {
+    /// Hands a copy of a message to the writer, waiting while that is full; false when it is to
+    /// stop.
+    fn produce(&self, message: &ReceivedMessage, open: &mut Outstanding, stop: &AtomicBool) -> Result<bool, String> {
         let (partition, key, payload) = (message.partition(), message.key(), message.payload());
         while let Err(code) = self.topic.produce(partition, key, payload, self.attempt) {
             if code != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL {
                 return Err(words(code));
             }
             self.collect(open, SLICE_MS);
+            if stop.load(Ordering::Acquire) {
+                return Ok(false);
+            }
         }
         open.messages += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// Takes an event of the writer, waiting so many milliseconds for one; whether there was one.
     fn collect(&self, open: &mut Outstanding, wait: c_int) -> bool {
         let Some(event) = self.reports.event(wait) else { return false };
+        let health = self.parts.writer.health();
         match event.kind() {
-            // Those of a transaction that was aborted come late.
             rd::RD_KAFKA_EVENT_DR => event.deliveries(|attempt, code| {
-                if attempt == self.attempt {
-                    open.messages = open.messages.saturating_sub(1);
-                    if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                let of = match self.attempt - attempt {
+                    0 => &mut open.messages,
+                    1 if open.earlier > 0 => &mut open.earlier,
+                    // Those of a transaction that was aborted come late.
+                    _ => return,
+                };
+                *of = of.saturating_sub(1);
+                match code {
+                    Code::RD_KAFKA_RESP_ERR_NO_ERROR => health.note_recovery(),
+                    code => {
                         open.failed.get_or_insert(words(code));
                     }
                 }
             }),
-            _ => drop(event.error().map_err(|(_, text)| open.failed.get_or_insert(text).clone())),
+            // Of a connection, and of no message: librdkafka tries again.
+            _ => drop(event.error().map_err(|(code, text)| health.note_error(code as c_int, text))),
         }
         true
     }

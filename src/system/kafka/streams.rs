@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::home;
 use crate::plan::options::SystemOptions;
 use crate::system::CpuLimit;
-use crate::system::process::{Child, Output};
+use crate::system::process::{Child, Output, printed_version};
 
 /// The application.
 const SOURCE: &str = include_str!("../../../scripts/kafka/StreamsHop.java");
@@ -49,11 +49,9 @@ pub(super) fn missing(home: &Path) -> Option<(String, &'static str)> {
     if !names.any(|name| name.starts_with("kafka-streams-") && name.ends_with(".jar")) {
         return Some((format!("{} has no libs/kafka-streams-*.jar", home.display()), JARS));
     }
-    match Command::new(home::compiler()).arg("-version").output() {
-        Ok(done) if done.status.success() => None,
-        Ok(done) => Some((format!("the Java compiler does not run: {}", done.status), COMPILER)),
-        Err(e) => Some((format!("no Java compiler ({}: {e})", home::compiler().display()), COMPILER)),
-    }
+    let compiler = home::compiler();
+    let failed = printed_version(&compiler, &["-version"]).err()?;
+    Some((format!("the Java compiler does not run ({}: {failed})", compiler.display()), COMPILER))
 }
 
 /// The compiler at work.
