@@ -15,6 +15,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 
 TOKEN = re.compile(r'\s+|#[^\n]*|//[^\n]*|(?P<q>"[^"]*"|\'[^\']*\')|(?P<p>[{}\[\]:=,;])|(?P<w>[^\s{}\[\]:=,;#"\']+)')
 
@@ -193,13 +194,11 @@ def translate(config):
     flags, users = [], []
     mapped = config.get('tls', {}).get('verify_and_map') in ON
     for key, item in config.items():
-        if key in ELSEWHERE or key in LOGGED:
+        if key in ELSEWHERE or key in LOGGED or key == 'jetstream':
             continue
         elif key in PLAIN:
             option, written = PLAIN[key]
             flags += [option, written(item)]
-        elif key == 'jetstream':
-            note('jetstream is not served; its requests get no responders')
         elif key == 'authorization':
             single = {}
             for inner, it in item.items():
@@ -285,6 +284,19 @@ def listening(flags, config):
     return found
 
 
+def jetstream_flags(flags, given):
+    """Where streams are kept: in a folder of this name under the one that is told, as nats-server does."""
+    if given is None or given == 'disabled' or not isinstance(given, dict) and given not in ON and given != 'enabled':
+        return []
+    table = given if isinstance(given, dict) else {}
+    if set(table) - {'store_dir', 'max_mem', 'max_memory_store', 'max_file', 'max_file_store', 'domain'}:
+        raise Unsupported(f'jetstream with {sorted(table)}')
+    if 'domain' in table:
+        note('a domain of JetStream is not known')
+    folder = flags.get('sd') or table.get('store_dir') or tempfile.mkdtemp(prefix='jetstream-')
+    return ['--jetstream', os.path.join(folder, 'jetstream')]
+
+
 def main(args):
     flags = read_flags(args)
     if 'v' in flags or 'version' in flags:
@@ -308,6 +320,7 @@ def main(args):
         config['tls'] = {key: flags[flag] for flag, key in names.items() if flag in flags}
         config['tls']['verify'] = 'tlsverify' in flags
     command = [os.environ.get('MSGBENCH', 'msgbench'), 'broker'] + listening(flags, config) + translate(config)
+    command += jetstream_flags(flags, config.get('jetstream'))
     for flag, option in {'user': '--user', 'pass': '--pass', 'auth': '--token', 'n': '--name'}.items():
         if flag in flags:
             command += [option, flags[flag]]
