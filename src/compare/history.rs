@@ -465,8 +465,8 @@ mod tests {
         assert!(parse(&text.replace("history/1", "history/2")).unwrap_err().1.contains("history/2"));
     }
 
-    /// A search is one line with its interval, not a line for each load on its way; another limit is
-    /// another series.
+    /// A search is one line with its interval, not a line for each load on its way; another limit
+    /// is another series.
     #[test]
     fn a_search_is_one_result_with_its_interval() {
         use crate::compare::capacity::tests::searched_record;

@@ -350,14 +350,16 @@ mod tests {
     /// not, the reason is said.
     #[test]
     fn a_fraction_is_a_quota_or_is_refused_with_the_reason() {
-        let limit = match CpuLimit::of(0.5) {
-            Ok(limit) => limit,
+        match CpuLimit::of(0.5) {
+            Ok(limit) => half_is_a_quota(limit),
             Err(words) => {
                 let said = ["needs a control group", "lets no process into the group"];
                 assert!(said.iter().any(|s| words.contains(s)), "{words}");
-                return;
             }
-        };
+        }
+    }
+
+    fn half_is_a_quota(limit: CpuLimit) {
         let Means::Quota { group, .. } = &limit.means else { panic!("a quota") };
         let group = group.clone();
         let child = started(&limit);

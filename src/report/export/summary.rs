@@ -67,8 +67,8 @@ pub struct CapacitySummary {
     pub breaks: Option<String>,
     /// Why the search ended.
     pub ending: Ending,
-    /// What breaks at `upper`: a limit of the search as typed, or `keeps up` where the backlog grew;
-    /// null where no trial there failed.
+    /// What breaks at `upper`: a limit of the search as typed, or `keeps up` where the backlog
+    /// grew; null where no trial there failed.
     pub binding: Option<String>,
     /// Votes for each load; at `lower` and `upper` those of the confirmation, where there was one.
     pub votes: Vec<LoadVotes>,

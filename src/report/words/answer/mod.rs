@@ -227,8 +227,8 @@ fn searched(record: &Record, search: &SearchPlan) -> String {
     format!("{needs}{held}")
 }
 
-/// The quantile that the search holds the response to, so that the figure beside the rate is the one
-/// that the limit is of.
+/// The quantile that the search holds the response to, so that the figure beside the rate is the
+/// one that the limit is of.
 fn limit_quantile(record: &Record, search: &SearchPlan) -> Option<f64> {
     search
         .limits
