@@ -150,7 +150,7 @@ fn need_of(curve: &DemandCurve<'_>, need: Rate) -> String {
     let holds = |p: &DemandPoint<'_>| p.lower.is_some_and(|l| l >= need.0);
     // The need lies within what the search found, or above what it could try.
     let open = |p: &&DemandPoint<'_>| !holds(p) && p.upper.is_none_or(|u| u > need.0);
-    let Some(first) = points.iter().position(|p| holds(p)) else {
+    let Some(first) = points.iter().position(holds) else {
         let most = points
             .iter()
             .filter(|p| p.lower.is_some())
