@@ -119,6 +119,7 @@ fn write(dir: &Path, factor: f64) {
                     latency: kinds.map(|k| (k.to_string(), summary(ns))).into_iter().collect::<BTreeMap<_, _>>(),
                 }],
                 broker: Some(Resources { cpu_us_per_msg: Some(2.0), rss_peak_bytes: 1 << 24, ..Resources::default() }),
+                application: None,
                 generator: Resources::default(),
                 hiccup: summary(5_000.0),
                 validity: Vec::new(),

@@ -42,8 +42,6 @@ export MSGBENCH_CERTIFICATE=
 MSGBENCH_SKIPPED=$(mktemp)
 export MSGBENCH_SKIPPED
 trap 'rm -f "$MSGBENCH_SKIPPED"' EXIT
-# Most tests wait for trials to pass and use a part of a core.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 status=0
 cargo test --locked --no-fail-fast "$@" || status=$?
 skipped=$(cut -f1 "$MSGBENCH_SKIPPED" | sort -u | wc -l)
