@@ -103,6 +103,7 @@ pub mod null;
 pub mod redis;
 #[cfg(test)]
 mod scripted;
+mod side_thread;
 pub mod wire;
 
 use std::borrow::Cow;
@@ -114,6 +115,7 @@ pub use crate::plan::facts::{Acknowledgement, Delivery, Durability, Guarantees, 
 pub use attempt::{ConnectAttempt, ConnectSteps, IdleConnection, Intrusion, IntrusionOutcome, IntrusionWay};
 pub use error::DriverError;
 pub use incidents::{Incidents, Noted};
+use side_thread::SideThread;
 
 use crate::plan::options::OptionSet;
 use crate::plan::{Intruder, Workload};

@@ -205,6 +205,40 @@ fn a_run_by_the_program_accounts_for_every_message_and_leaves_nothing() {
     assert!(Path::new("scenarios/fanout.toml").exists());
 }
 
+/// A client that copies messages takes a broker that is away for what it is: librdkafka tries
+/// again, and what was published comes out when the broker is back.
+#[test]
+fn what_a_client_copies_survives_a_restart_of_the_broker() {
+    if !there() {
+        return;
+    }
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("s.toml");
+    let text = "name = \"restarted\"\nquestion = \"Is everything copied when the broker was away?\"\n\
+        [[system]]\ndriver = \"kafka\"\n[system.options]\ntransform = \"client\"\nbroker = { heap = \"256MiB\" }\n\
+        [[workload]]\npattern = \"stream\"\nload.rate = \"200/s\"\n\
+        [[event]]\nat = \"1s\"\naction = \"kill\"\n[[event]]\nat = \"3s\"\naction = \"restart\"\n\
+        [run]\nwarmup = \"1s\"\nduration = \"6s\"\nconnect = \"60s\"\ndrain = \"60s\"\ntrials = 1\n\
+        percentiles = [0.5, 0.9]\n";
+    std::fs::write(&scenario, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_msgbench"))
+        .arg("run")
+        .arg(&scenario)
+        .args(["--format", "record", "--out"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let trial = &record["trials"][0];
+    assert_eq!(trial["outcome"]["status"], "complete", "{}", trial["outcome"]);
+    assert!(!trial["events"].to_string().contains("the transformer has stopped"), "{}", trial["events"]);
+    let ledger = &trial["workloads"][0]["ledger"];
+    assert_eq!((&ledger["acked"], &ledger["acked_lost"]), (&ledger["sent"], &0.into()), "{ledger}");
+    assert_eq!(ledger["sent"], 1200, "{ledger}");
+}
+
 /// One of three brokers stands still for 800 ms: the messages of its partition wait, and those of
 /// the others go on.
 #[test]

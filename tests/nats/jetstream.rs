@@ -623,6 +623,34 @@ fn rejected_messages_and_dead_letters_are_counted_exactly() {
     promises_are_kept(record, 0);
 }
 
+/// nats-server 2.15 allows a stream 1,000 consumers where nobody says more, and by itself keeps
+/// that of a client which is gone for seconds.
+#[test]
+fn more_clients_come_and_go_than_a_stream_may_have_consumers() {
+    let Some(server) = launch(json!({})) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("scenario.toml");
+    let text = format!(
+        "name = \"test\"\nquestion = \"test?\"\n[[system]]\ndriver = \"jetstream\"\nurl = \"{}\"\n\
+         [[workload]]\npattern = \"connect\"\nload = {{ rate = \"250/s\" }}\n\
+         [run]\nwarmup = \"0s\"\nduration = \"5s\"\ndrain = \"60s\"\ntrials = 1\n",
+        server.running.url
+    );
+    std::fs::write(&file, text).unwrap();
+    let (output, record) = run_file(&file, &["--duration", "5s"]);
+    let trial = &record["trials"][0];
+    assert_eq!(
+        trial["outcome"]["status"],
+        "complete",
+        "{}: {}",
+        trial["outcome"],
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(!trial["events"].to_string().contains("maximum consumers"), "{}", trial["events"]);
+    let ledger = &trial["workloads"][0]["ledger"];
+    assert_eq!((&ledger["sent"], &ledger["delivered"]), (&json!(1250), &json!(1250)), "{ledger}");
+}
+
 #[test]
 fn a_server_of_somebody_else_that_dies_is_named_and_what_was_measured_is_kept() {
     let Some(server) = launch(json!({})) else { return };

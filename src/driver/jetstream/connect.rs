@@ -2,10 +2,11 @@
 //! is acknowledged, and pulls it.
 //!
 //! # Design
-//! The consumer is kept in memory. Its client removes it when it goes, after the last instant that
-//! is measured: nats-server 2.15 allows a stream 1,000 consumers where nothing else is said, and
-//! without that forgets one only [`FORGOTTEN`] after its client is gone. The pull is asked for
-//! before the message is published, as a waiting consumer does.
+//! The consumer is kept in memory, and removed when its client has its message: nats-server 2.15
+//! allows a stream 1,000 consumers where nothing else is said, and by itself forgets one only
+//! [`FORGOTTEN`] after its client is gone. Another connection asks for that and waits for no
+//! answer: nothing that happens to the request can make a received message a lost one. The pull is
+//! asked for before the message is published, as a waiting consumer does.
 
 use async_nats::Subject;
 use bytes::Bytes;
@@ -74,6 +75,7 @@ pub(super) async fn connect_once(
     }
     let (received, message) = read.ok_or_else(|| link.lost("the subscription ended"))?;
     // Where that fails the server forgets it, later.
-    let _ = call(&link, "remove its consumer", &name.verb("CONSUMER.DELETE"), &serde_json::Value::Null).await;
+    let remove = Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.DELETE")));
+    let _ = driver.link.publish(remove, None, None, Bytes::new()).await;
     Ok(ConnectSteps { connected, subscribed, received, message: message.to_vec() })
 }

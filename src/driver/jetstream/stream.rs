@@ -188,3 +188,31 @@ impl WorkloadStream {
         (self.history > 0).then(|| json!({ "filter_subject": format!("{}>", self.prefix) }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Content, DeliverySpec, Load, Payload, PayloadSize, Places, Topology};
+    use crate::units::Bytes;
+
+    #[test]
+    fn a_stream_for_more_consumers_than_the_server_allows_says_how_many() {
+        let options = JetstreamOptions::default();
+        let of = |groups: u32| {
+            let w = Workload {
+                name: "w".into(),
+                pattern: Pattern::Stream,
+                topology: Topology { producers: 1, channels: 1, groups, members: 1, reply: false },
+                load: Load::Unthrottled { window: 0 },
+                payload: Payload { size: PayloadSize::Fixed(Bytes(128)), content: Content::Zero },
+                delivery: DeliverySpec::default(),
+                target: None,
+                at: Places::default(),
+                intruders: 0,
+                idle_connections: 0,
+            };
+            WorkloadStream::of(1, 0, &w, &options).config()["max_consumers"].clone()
+        };
+        assert_eq!((of(4), of(1_000)), (json!(-1), json!(1_001)));
+    }
+}

@@ -10,7 +10,6 @@
 //! messages carry an identifier (`exactly-once`) the other stream knows it, within its window.
 
 use std::collections::HashMap;
-use std::thread::JoinHandle;
 
 use async_nats::{Message, Subject, Subscriber};
 use bytes::Bytes;
@@ -26,7 +25,7 @@ use super::stream::WorkloadStream;
 use crate::driver::nats::link::NatsLink;
 use crate::driver::nats::options::ConnectionOptions;
 use crate::driver::nats::outbox::Outbox;
-use crate::driver::{DriverError, Incident, Incidents, Start, Target};
+use crate::driver::{DriverError, Incident, Incidents, SideThread, Start, Target};
 
 /// Asks for a message again after 100 ms, in nanoseconds: what refused it may last.
 const AGAIN: &[u8] = b"-NAK {\"delay\":100000000}";
@@ -45,8 +44,7 @@ pub struct StreamTransformParts {
 /// A running transformer; dropping it stops it.
 #[derive(Debug)]
 pub struct StreamTransformer {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: SideThread,
 }
 
 impl StreamTransformer {
@@ -56,10 +54,9 @@ impl StreamTransformer {
     /// Why it cannot connect, or has no consumer.
     pub async fn start(parts: StreamTransformParts) -> Result<Self, DriverError> {
         let failed = |words: String| DriverError::Refused { words: format!("the transformer: {words}") };
-        let (stop, stopped) = oneshot::channel();
         let (ready_in, ready) = oneshot::channel();
         let (incidents, bound) = (parts.incidents.clone(), 2 * parts.target.timeout);
-        let body = move || {
+        let body = move |stopped| {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(e) => return drop(ready_in.send(Err(failed(format!("no runtime: {e}"))))),
@@ -80,24 +77,11 @@ impl StreamTransformer {
                 }
             });
         };
-        let thread = std::thread::Builder::new().name("nats-transform".into()).spawn(body);
-        let thread = thread.map_err(|e| failed(e.to_string()))?;
-        let started = Self { stop: Some(stop), thread: Some(thread) };
+        let started = Self { _thread: SideThread::spawn("nats-transform", body).map_err(|e| failed(e.to_string()))? };
         match tokio::time::timeout(bound, ready).await {
             Ok(Ok(done)) => done.map(|()| started),
             Ok(Err(_)) => Err(failed("its thread ended".into())),
             Err(_) => Err(failed(format!("it was not ready within {} s", bound.as_secs_f64()))),
-        }
-    }
-}
-
-impl Drop for StreamTransformer {
-    fn drop(&mut self) {
-        // Whoever waits for it sees that it is gone.
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed; nothing else is to be done about it.
-            let _ = thread.join();
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::options::{KafkaOptions, without_credentials};
-use crate::driver::{DriverError, Incident, Incidents, Target};
+use crate::driver::{DriverError, Incident, Incidents, SideThread, Target};
 use crate::plan::address::KAFKA;
 use crate::plan::{Address, Workload};
 
@@ -32,8 +32,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// A copied topic; dropping it ends the copying.
 #[derive(Debug)]
 pub(super) struct StreamsHop {
-    stop: Option<oneshot::Sender<()>>,
-    watcher: Option<std::thread::JoinHandle<()>>,
+    _watcher: SideThread,
 }
 
 impl StreamsHop {
@@ -75,11 +74,9 @@ impl StreamsHop {
             other => return Err(failed(other.trim_start_matches(FAILED).to_owned())),
         }
         let stream = stream.into_inner().into_std().map_err(|e| failed(e.to_string()))?;
-        let (stop, stopped) = oneshot::channel();
         let incidents = incidents.clone();
-        let watch = move || watch(stream, stopped, &incidents);
-        let watcher = std::thread::Builder::new().name("kafka-streams".into()).spawn(watch);
-        Ok(Self { stop: Some(stop), watcher: Some(watcher.map_err(|e| failed(e.to_string()))?) })
+        let watcher = SideThread::spawn("kafka-streams", move |stopped| watch(stream, stopped, &incidents));
+        Ok(Self { _watcher: watcher.map_err(|e| failed(e.to_string()))? })
     }
 }
 
@@ -109,17 +106,6 @@ fn watch(stream: std::net::TcpStream, stopped: oneshot::Receiver<()>, incidents:
         let rest = async { while stream.read_line(&mut words).await.is_ok_and(|n| n > 0) {} };
         let _ = timeout(CLOSE, rest).await;
     });
-}
-
-impl Drop for StreamsHop {
-    fn drop(&mut self) {
-        // Whoever waits for it sees that it is gone.
-        drop(self.stop.take());
-        if let Some(watcher) = self.watcher.take() {
-            // A panic of the thread was printed; nothing else is to be done about it.
-            let _ = watcher.join();
-        }
-    }
 }
 
 impl KafkaOptions {

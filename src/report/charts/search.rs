@@ -33,11 +33,9 @@ const VOTES: [Vote; 4] = [Vote::Pass, Vote::Fail, Vote::Undecided, Vote::Spoiled
 /// A chart for each system and load point that was searched.
 pub fn charts(record: &Record) -> Vec<Chart> {
     let Some(search) = &record.plan.search else { return Vec::new() };
-    let mut cases: Vec<&str> = record.searches.iter().map(|s| s.case.as_str()).collect();
-    cases.dedup();
     let mut seen = std::collections::BTreeSet::new();
-    cases.retain(|c| seen.insert(*c));
-    cases.into_iter().filter_map(|case| chart(record, search, case)).collect()
+    let cases = record.searches.iter().map(|s| s.case.as_str()).filter(|c| seen.insert(*c));
+    cases.filter_map(|case| chart(record, search, case)).collect()
 }
 
 /// The first limit that is a percentile of a latency.

@@ -113,7 +113,8 @@ fn at<'r>(record: &Record, result: &SearchResult, value: &'r str) -> DemandPoint
         let upper = found.iter().filter_map(|s| s.bracket.upper).max_by(f64::total_cmp);
         return DemandPoint { value, lower, upper };
     }
-    let bracket = result.bracket;
+    // The first one, unless another one knows more.
+    let bracket = found.first().map_or(result.bracket, |s| s.bracket);
     let upper = bracket.upper.filter(|_| bracket.ending != Ending::GeneratorLimited);
     DemandPoint { value, lower: bracket.lower, upper }
 }
