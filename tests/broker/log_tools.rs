@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::log_support::start;
+use crate::log_support::{Client, start, text};
 use crate::needs;
 use msgbench::broker::kafka::KafkaConfig;
 use msgbench::broker::log::SyncPolicy;
