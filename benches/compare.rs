@@ -125,6 +125,7 @@ fn write(dir: &Path, factor: f64) {
                 validity: Vec::new(),
                 disturbance: Vec::new(),
                 events: Vec::new(),
+                faults: Vec::new(),
                 hlog: None,
                 server_log: None,
             });

@@ -2,6 +2,7 @@
 
 use crate::plan::facts::Incident;
 use crate::plan::{Action, PlannedEvent};
+use crate::record::FaultRecord;
 use crate::system::System;
 use crate::units::{Nanos, SECOND, now};
 
@@ -11,6 +12,8 @@ use super::raw::RawTrial;
 /// The events of a trial that are still to come.
 pub struct PendingEvents<'a> {
     left: &'a [PlannedEvent],
+    /// Which of the plan's events is the next one.
+    number: u32,
     /// The processes by node; a restart gives a node another one.
     pids: Vec<u32>,
     paused: Vec<u32>,
@@ -21,7 +24,7 @@ pub struct PendingEvents<'a> {
 impl<'a> PendingEvents<'a> {
     /// Of a system with these processes.
     pub fn new(events: &'a [PlannedEvent], pids: &'a [u32]) -> Self {
-        Self { left: events, pids: pids.to_vec(), paused: Vec::new(), unmended: false }
+        Self { left: events, number: 0, pids: pids.to_vec(), paused: Vec::new(), unmended: false }
     }
 
     /// The processes of the system as they are now.
@@ -38,13 +41,14 @@ impl<'a> PendingEvents<'a> {
     pub fn act(&mut self, origin: Nanos, system: &mut dyn System, raw: &mut RawTrial) {
         while let Some((event, rest)) = self.left.split_first().filter(|(e, _)| origin + e.at.0 <= now()) {
             self.left = rest;
+            self.number += 1;
             let what = event.action.name();
             if event.action.of_consumer() {
                 // The thread of the consumer does it.
                 continue;
             }
             if event.action.of_network() {
-                self.network(event, raw);
+                self.network(event, origin, raw);
                 continue;
             }
             let Some(&pid) = self.pids.get(event.node as usize) else {
@@ -53,7 +57,7 @@ impl<'a> PendingEvents<'a> {
                 return;
             };
             if event.action == Action::Restart {
-                self.restart(event.node as usize, pid, system, raw);
+                self.restart(event, pid, origin, system, raw);
                 continue;
             }
             // A process that has ended may be reaped, and its number be somebody else's.
@@ -65,7 +69,14 @@ impl<'a> PendingEvents<'a> {
                 ));
                 continue;
             }
+            let begun = now() - origin;
             signal(pid, event.action);
+            match event.action {
+                Action::Resume => {
+                    raw.undo_fault(now() - origin, |f| f.action == Action::Pause && f.nodes == [event.node])
+                }
+                _ => raw.add_fault(self.fault(event, begun)),
+            }
             raw.log.push((
                 now(),
                 Incident::Planned,
@@ -81,11 +92,33 @@ impl<'a> PendingEvents<'a> {
         }
     }
 
-    fn network(&mut self, event: &PlannedEvent, raw: &mut RawTrial) {
+    /// The event that is done now, begun at this instant of the measured phase.
+    fn fault(&self, event: &PlannedEvent, at_ns: Nanos) -> FaultRecord {
+        FaultRecord {
+            event: self.number.saturating_sub(1),
+            occurrence: 1,
+            action: event.action,
+            nodes: if event.action.of_network() { Vec::new() } else { vec![event.node] },
+            role: None,
+            consumer: None,
+            due_ns: event.at.0,
+            at_ns,
+            undone_ns: None,
+            settled_ns: None,
+        }
+    }
+
+    fn network(&mut self, event: &PlannedEvent, origin: Nanos, raw: &mut RawTrial) {
         let what = event.action.name();
         let how = event.qdisc.as_ref().map(|q| format!(" by {q}")).unwrap_or_default();
+        let begun = now() - origin;
         match network::act(event.action, event.qdisc.as_deref()) {
             Ok(()) => {
+                // A network that is shaped anew is as it was before in no moment.
+                raw.undo_fault(now() - origin, |f| f.action.of_network());
+                if event.action != Action::Mend {
+                    raw.add_fault(self.fault(event, begun));
+                }
                 raw.log.push((now(), Incident::Planned, format!("{what} the network{how}, as the scenario asks")))
             }
             Err(words) => drop(raw.failed.get_or_insert(("measure", format!("{what} the network{how}: {words}")))),
@@ -95,13 +128,19 @@ impl<'a> PendingEvents<'a> {
         raw.end_expected |= event.action == Action::Cut;
     }
 
-    fn restart(&mut self, node: usize, pid: u32, system: &mut dyn System, raw: &mut RawTrial) {
+    fn restart(&mut self, event: &PlannedEvent, pid: u32, origin: Nanos, system: &mut dyn System, raw: &mut RawTrial) {
+        let (node, begun) = (event.node as usize, now() - origin);
+        let running = system.node_ended(node).is_none();
         let before = system.node_ended(node).map_or("killed".to_owned(), |how| format!("it has ended already, {how}"));
         // What fails from here on is the scenario's doing.
         raw.end_expected = true;
         match system.restart(node) {
             Ok(new) => {
                 self.pids[node] = new;
+                if running {
+                    raw.add_fault(self.fault(event, begun));
+                }
+                raw.undo_fault(now() - origin, |f| f.action.of_process() && f.nodes == [event.node]);
                 let words = format!(
                     "restart node {node} (process {pid}): {before}; started again as process {new}, as the scenario asks"
                 );

@@ -9,7 +9,7 @@ use crate::driver::{ClientSlot, Facts, Incident, Noted};
 use crate::measure::process::Usage;
 use crate::measure::recorder::{LatencyKind, SampleBatch, histogram};
 use crate::plan::Case;
-use crate::record::{HistogramStore, Kept};
+use crate::record::{FaultRecord, HistogramStore, Kept};
 use crate::units::{Nanos, now};
 
 use super::consume::Received;
@@ -66,6 +66,8 @@ pub struct RawTrial {
     pub hops: BTreeMap<(usize, String), Histogram<u64>>,
     /// Incidents, with their instants.
     pub log: Vec<Noted>,
+    /// What the scenario did, in order of time; instants count from `origin`.
+    pub faults: Vec<FaultRecord>,
     /// Dropped by the client library in the whole trial, by workload.
     pub client_dropped: Vec<u64>,
     /// Sends that met a full client buffer.
@@ -105,8 +107,12 @@ pub enum ThreadReport {
         busy: f64,
         waiting: f64,
     },
-    /// Something happened that the scenario asks for.
+    /// Something happened that goes into the log.
     Event { at: Nanos, kind: Incident, words: String },
+    /// A fault that the scenario asks for was done.
+    Fault(FaultRecord),
+    /// A consumer is there again that was made to leave.
+    Rejoined { consumer: u32, at_ns: Nanos },
     /// The system failed.
     Failed {
         /// In which phase.
@@ -135,6 +141,26 @@ impl RawTrial {
             let why = idle.failed.clone().unwrap_or_else(|| "the measured phase was too short".to_owned());
             self.fail("measure", format!("no try of an intruder was decided: {why}"));
         }
+    }
+
+    /// Adds a fault; what is done to the same member of several workloads is one.
+    pub fn add_fault(&mut self, fault: FaultRecord) {
+        let same = |f: &&mut FaultRecord| {
+            fault.consumer.is_some() && (f.event, f.occurrence) == (fault.event, fault.occurrence)
+        };
+        match self.faults.iter_mut().find(same) {
+            Some(known) => known.at_ns = known.at_ns.min(fault.at_ns),
+            None => {
+                let place = self.faults.partition_point(|f| f.at_ns <= fault.at_ns);
+                self.faults.insert(place, fault);
+            }
+        }
+    }
+
+    /// Notes when faults of this kind were undone, as far as they still lasted.
+    pub fn undo_fault(&mut self, at_ns: Nanos, which: impl Fn(&FaultRecord) -> bool) {
+        let lasting = self.faults.iter_mut().filter(|f| f.undone_ns.is_none() && which(f));
+        lasting.for_each(|f| f.undone_ns = Some(at_ns));
     }
 
     /// Adds latencies of a part of the way.
@@ -176,6 +202,10 @@ pub fn collect(done: &Receiver<ThreadReport>, raw: &mut RawTrial) {
                 raw.waiting = raw.waiting.max(waiting);
             }
             ThreadReport::Event { at, kind, words } => raw.log.push((at, kind, words)),
+            ThreadReport::Fault(fault) => raw.add_fault(fault),
+            ThreadReport::Rejoined { consumer, at_ns } => {
+                raw.undo_fault(at_ns, |f| f.consumer == Some(consumer));
+            }
             ThreadReport::Failed { phase, error } => raw.fail(phase, error),
         }
     }

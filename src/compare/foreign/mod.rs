@@ -231,6 +231,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
         hiccup: LatencySummary::default(),
         validity: std::iter::once(check).chain(found.overload.clone()).collect(),
         events: Vec::new(),
+        faults: Vec::new(),
         hlog: None,
         server_log: None,
     }
