@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use super::bounds::check_span;
 use super::file::ScenarioFile;
 use crate::plan::problem::{Problem, Problems};
-use crate::plan::{Action, BringUp, Case, PlannedEvent, SystemSpec, SystemType, SystemTypes};
+use crate::plan::{Action, BringUp, Case, OutageSpec, PlannedEvent, SystemSpec, SystemType, SystemTypes};
 
 /// What the NATS driver publishes on: barriers and answers are not hit.
 const SUBJECTS: &str = "mb.*.*.*";
@@ -115,6 +116,16 @@ pub(super) fn events(
     }
     events.sort_by_key(|e| e.at);
     events
+}
+
+/// How outages are measured.
+pub(super) fn outage(file: &ScenarioFile, problems: &mut Problems) -> OutageSpec {
+    let mut outage = OutageSpec::default();
+    if let Some(deadline) = file.outage.deadline {
+        problems.take(check_span("outage.deadline", deadline, false));
+        outage.deadline = deadline;
+    }
+    outage
 }
 
 /// Who of the consumers comes late, by the events by time; and whether each event finds its
