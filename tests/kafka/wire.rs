@@ -129,7 +129,7 @@ fn a_broker_that_ends_is_told() {
     let bench = open_in(&kafka.running, json!({ "producers": "wire", "linger": "0s" }), &workload(1, 1, 1));
     let mut producer = bench.producer(0);
     bench.send(&mut producer, 0, 0..10, |_| (0, None));
-    kafka.system.stop();
+    kafka.system.stop().unwrap();
     let ended = bench.runtime.block_on(async {
         let until = tokio::time::Instant::now() + BOUND;
         loop {
