@@ -6,7 +6,7 @@ use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
 use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
 use super::external::{ExternalNats, NO_TOPICS};
-use super::layout::{member_names, place_names};
+use super::layout::place_names;
 use super::options::LaunchOptions;
 use super::{NatsSystem, program};
 
@@ -74,7 +74,7 @@ impl Provider for JetstreamType {
             key_value: true,
             keeps: true,
             protocol: Some(NATS),
-            places: Some(member_names),
+            places: Some(place_names),
             intruders: true,
             connects: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],
