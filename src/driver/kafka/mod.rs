@@ -41,6 +41,7 @@ mod share_groups;
 mod streams;
 mod transform;
 mod wire;
+mod wire_options;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

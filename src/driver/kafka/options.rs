@@ -17,7 +17,6 @@ use super::choices::{Assignor, Compression, GroupProtocol};
 use super::native::{ClientKind, ClientSettings};
 use super::scalar::Scalar;
 use super::share::ShareOptions;
-use super::wire::BatchRules;
 use crate::driver::{DriverError, Target};
 use crate::plan::address::KAFKA;
 use crate::plan::options::{home, read, sensitive};
@@ -26,9 +25,6 @@ use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
 const ORDINARY_MESSAGE: u64 = 1_000_000;
-/// librdkafka's defaults of linger.ms and batch.size.
-const LINGER: Span = Span::millis(5);
-const BATCH: usize = 1_000_000;
 /// What a build without OpenSSL says.
 const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM nor OAUTHBEARER for Kafka; build it with \
                           `--features kafka-tls` (needs OpenSSL's headers: apt-get install libssl-dev pkg-config) or \
@@ -51,7 +47,7 @@ pub(super) struct KafkaOptions {
     pub(super) linger: Option<Span>,
     pub(super) batch_size: Option<Bytes>,
     #[schemars(extend("secret" = "none"))]
-    partitioner: Option<String>,
+    pub(super) partitioner: Option<String>,
     pub(super) replicas: Option<i32>,
     min_insync_replicas: Option<u32>,
     /// Settings of the topics that are created.
@@ -77,8 +73,8 @@ pub(super) struct KafkaOptions {
     /// Messages of one transaction, and the time after which a smaller one is committed.
     pub(super) transaction_size: u32,
     pub(super) transaction_interval: Span,
-    tls: Option<TlsOptions>,
-    sasl: Option<SaslOptions>,
+    pub(super) tls: Option<TlsOptions>,
+    pub(super) sasl: Option<SaslOptions>,
     /// Any librdkafka setting.
     #[schemars(extend("secret" = "entries"))]
     raw: BTreeMap<String, Scalar>,
@@ -289,37 +285,6 @@ impl KafkaOptions {
                 "option `{option}`: members of share groups do not have it; remove it, or consumers = \"share\""
             )),
             None => Ok(()),
-        }
-    }
-
-    /// Whether what is written goes with producers of msgbench's own.
-    fn fit_for_wire(&self) -> Result<(), String> {
-        if self.producers != ProducerClient::Wire {
-            return Ok(());
-        }
-        let against = [
-            ("acks", self.acks == Acks::None),
-            ("idempotence", self.idempotence),
-            ("compression", self.compression.is_some_and(|c| c != Compression::None)),
-            ("partitioner", self.partitioner.is_some()),
-            ("exactly-once", self.exactly_once.is_some()),
-            ("tls", self.tls.is_some()),
-            ("sasl", self.sasl.as_ref().is_some_and(|s| !s.is_plain())),
-        ];
-        match against.iter().find(|(_, written)| *written) {
-            Some((option, _)) => {
-                Err(format!("option `{option}`: producers = \"wire\" do not have that; remove one of the two"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// How producers of msgbench's own gather messages, by the defaults of librdkafka.
-    pub(super) fn batch_rules(&self) -> BatchRules {
-        BatchRules {
-            acks: self.acks.number(),
-            linger: self.linger.unwrap_or(LINGER).0,
-            size: self.batch_size.map_or(BATCH, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         }
     }
 
