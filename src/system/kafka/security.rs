@@ -108,14 +108,15 @@ impl Security {
         for (key, value) in [
             ("sasl.jaas.config", format!("{class}LoginModule required;")),
             ("sasl.server.callback.handler.class", format!("{class}ValidatorCallbackHandler")),
-            // Kafka 4.1.0 and 4.1.1 verify no signature without it: any token lets its bearer in.
-            ("sasl.oauthbearer.jwt.validator.class", format!("{MODULES}.oauthbearer.BrokerJwtValidator")),
             ("sasl.oauthbearer.jwks.endpoint.url", url.clone()),
             ("sasl.oauthbearer.expected.issuer", ISSUER.to_owned()),
             ("sasl.oauthbearer.expected.audience", AUDIENCE.to_owned()),
         ] {
             self.set(&format!("oauthbearer.{key}"), value);
         }
+        // Without it Kafka 4.1.1 verifies no signature: any token lets its bearer in. It is looked
+        // for without the mechanism before its name.
+        self.set("sasl.oauthbearer.jwt.validator.class", format!("{MODULES}.oauthbearer.BrokerJwtValidator"));
         // Kafka reads keys from where it is allowed to (since 4.0).
         self.java.push(format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={url}"));
         let login = |token: String| json!({ "mechanism": "OAUTHBEARER", "token": token });
