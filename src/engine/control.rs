@@ -11,7 +11,7 @@ use crate::system::System;
 use crate::units::{Nanos, now};
 
 use super::Tick;
-use super::events::PendingEvents;
+use super::events::{EventScene, PendingEvents};
 use super::raw::{RawTrial, ThreadReport, collect, gather};
 use super::setup::TrialSetup;
 use super::shared::{Shared, copies};
@@ -94,7 +94,15 @@ impl TrialControl<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let mut pending_events = PendingEvents::new(self.setup.events, &self.setup.running.pids);
+        let names = case.workloads.iter().map(|w| w.name.clone());
+        let mut pending_events = PendingEvents::new(EventScene {
+            events: self.setup.events,
+            pids: &self.setup.running.pids,
+            seed: self.setup.seed,
+            origin,
+            view: system.view().filter(|_| !self.setup.events.is_empty()),
+            stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
+        });
         let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
         let both = &mut (&mut pending_events, &mut watch);
         self.phase("warm-up", origin, system, raw, both, &|| false);
@@ -122,6 +130,7 @@ impl TrialControl<'_> {
         while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {
             self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
             self.sample_all("drain", system, raw);
+            pending_events.undo_due(system, raw);
         }
         raw.drained = now() - begun;
         raw.abandoned = self.setup.interrupt.count() > 1;
@@ -175,7 +184,7 @@ impl TrialControl<'_> {
         while now() < until && !over() && raw.failed.is_none() && !raw.interrupted {
             let wait = Duration::from_nanos(until.saturating_sub(now()).min(WATCH.as_nanos() as u64));
             let wait = wait.min(Duration::from_nanos(self.shared.end().min(watch.next()).saturating_sub(now())));
-            let event = Duration::from_nanos(pending_events.next(raw.origin).saturating_sub(now()));
+            let event = Duration::from_nanos(pending_events.next().saturating_sub(now()));
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
@@ -183,7 +192,7 @@ impl TrialControl<'_> {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
             }
-            pending_events.act(raw.origin, system, raw);
+            pending_events.act(system, raw);
             self.sample_all(name, system, raw);
             watch.tick(pending_events.pids());
             if now() - shown > 250_000_000 {

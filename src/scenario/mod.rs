@@ -21,6 +21,7 @@ mod connect;
 pub mod diagnose;
 mod edit;
 mod environment;
+mod events;
 mod faults;
 pub mod file;
 pub mod gate;
