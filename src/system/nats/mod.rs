@@ -211,7 +211,7 @@ impl NatsSystem {
     }
 
     fn running(&self, infos: &[Value], secrets: NatsCredentials) -> Running {
-        let NatsCredentials { client, intruders, .. } = secrets;
+        let NatsCredentials { mut client, intruders, .. } = secrets;
         let mut settings = infos.first().map(settings).unwrap_or_default();
         if let Ok(varz) = monitor::ask(&format!("127.0.0.1:{}", self.nodes[0].monitor), "/varz", PROBE) {
             settings.extend(monitor::settings(&varz));
@@ -228,6 +228,10 @@ impl NatsSystem {
         }
         if self.launch.permissions {
             settings.insert("permissions".to_owned(), "by subject: those that clients of a trial use".to_owned());
+        }
+        if self.jetstream && self.launch.leaf_nodes > 0 {
+            // Of the driver, where the scenario does not name another.
+            client.insert("domain".to_owned(), config::HUB_DOMAIN.into());
         }
         if self.jetstream {
             settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));

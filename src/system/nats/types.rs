@@ -6,7 +6,7 @@ use crate::plan::{BringUp, ClusterRole, ServiceTarget, SystemSpec, SystemType};
 use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
 use super::external::{ExternalNats, NO_TOPICS};
-use super::layout::{member_names, place_names};
+use super::layout::place_names;
 use super::options::LaunchOptions;
 use super::{NatsSystem, program};
 
@@ -75,7 +75,7 @@ impl Provider for JetstreamType {
             keeps: true,
             roles: &[ClusterRole::Leader, ClusterRole::Follower, ClusterRole::MetaLeader],
             protocol: Some(NATS),
-            places: Some(member_names),
+            places: Some(place_names),
             intruders: true,
             connects: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],
