@@ -11,6 +11,7 @@ use crate::system::System;
 use crate::units::{Nanos, now};
 
 use super::Tick;
+use super::drain::DrainWatch;
 use super::events::{EventScene, PendingEvents};
 use super::raw::{RawTrial, ThreadReport, collect, gather};
 use super::setup::TrialSetup;
@@ -22,20 +23,8 @@ use super::watch::BrokerWatch;
 const LEAD: Nanos = 20_000_000;
 /// How often the control thread looks.
 const WATCH: Duration = Duration::from_millis(50);
-/// Nothing more is coming when nothing has arrived for so long after everything was sent, unless
-/// something was rejected or the broker stores messages: nats-server was silent for 3 s while it
-/// still stored what a flood had left it.
-const QUIET: Nanos = 500_000_000;
-/// The same where the scenario disturbs the network: TCP waits before it sends again, each time
-/// twice as long.
-const QUIET_NETWORK: Nanos = 10_000_000_000;
-
 /// What one of thousands of connections may take, which are opened one after another.
 const EACH_IDLE: Nanos = 10_000_000;
-
-/// Where the members of a group share a stream, a message that two of them got counts as two
-/// arrivals: then everything is here only when nothing more has come for so long.
-const SETTLE: Nanos = 100_000_000;
 
 /// Conducts one trial.
 pub struct TrialControl<'a> {
@@ -110,31 +99,21 @@ impl TrialControl<'_> {
         watch.sample_all(pending_events.pids());
         raw.measured = self.shared.end().saturating_sub(origin);
         let drain_until = now() + phases.drain.0;
-        let copies: Vec<u64> = case.workloads.iter().map(|w| copies(w, D::DELIVERS)).collect();
-        let rejecting = case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0);
-        let shared = case.workloads.iter().any(|w| w.topology.members > 1 && !w.topology.reply);
-        let disturbed = self.setup.events.iter().any(|e| e.action.of_network());
-        let bound = if disturbed { QUIET_NETWORK } else { QUIET };
+        let mut drain = DrainWatch::of(case, self.setup.events, (D::DELIVERS, D::STORES), self.shared);
         let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
-        let (mut last, mut since) = (self.shared.arrived(), now());
-        let mut quiet = || {
-            let arrived = self.shared.arrived();
-            if arrived != last {
-                (last, since) = (arrived, now());
-            }
-            let silent = now() - since;
-            let complete = self.shared.complete(&copies) && (!shared || silent > SETTLE);
-            sent_all() && (complete || (!rejecting && !D::STORES && silent > bound))
-        };
         let begun = now();
-        while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {
+        while now() < drain_until
+            && raw.failed.is_none()
+            && !drain.over(self.shared, sent_all())
+            && self.setup.interrupt.count() < 2
+        {
             self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
             self.sample_all("drain", system, raw);
             pending_events.undo_due(system, raw);
         }
         raw.drained = now() - begun;
         raw.abandoned = self.setup.interrupt.count() > 1;
-        raw.arriving = now() >= drain_until && since > begun && now() - since < QUIET;
+        raw.arriving = now() >= drain_until && drain.moving();
         pending_events.close(system, raw);
         self.shared.stop();
         handles.extend(publishers);

@@ -244,11 +244,12 @@ impl PlannedEvent {
             Some(within) => format!("at {} to {}", self.at, Span(self.at.0.saturating_add(within.0))),
             None => format!("at {}", self.at),
         };
-        if let Some(repeat) = self.repeat {
+        let again = self.repeat.filter(|r| r.count > 1);
+        if let Some(repeat) = again {
             words += &format!(", every {}, {} times", repeat.every, repeat.count);
         }
         if let Some(lasts) = self.lasts {
-            words += &format!(", {}for {lasts}", if self.repeat.is_some() { "each " } else { "" });
+            words += &format!(", {}for {lasts}", if again.is_some() { "each " } else { "" });
         }
         words
     }

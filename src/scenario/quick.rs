@@ -41,7 +41,7 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
     if !explicit("drain") {
         // A bound and no length: it ends when everything is accounted for, which a cold Kafka
         // takes seconds for.
-        let bound = if file.event.iter().any(disturbs) { 2 * DISTURBED.0 } else { Span::secs(4).0 };
+        let bound = if file.event.iter().any(disturbs) { 5 * DISTURBED.0 } else { Span::secs(4).0 };
         run.drain = run.drain.min(Span(bound));
     }
     if let Some(search) = &mut file.search {

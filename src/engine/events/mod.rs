@@ -204,8 +204,8 @@ impl<'a> PendingEvents<'a> {
     /// ` (3 of 20)`, where the event comes again.
     fn of_several(&self, next: &Occurrence) -> String {
         match self.scene.events[next.event as usize].repeat {
-            Some(repeat) => format!(" ({} of {})", next.number, repeat.count),
-            None => String::new(),
+            Some(repeat) if repeat.count > 1 => format!(" ({} of {})", next.number, repeat.count),
+            _ => String::new(),
         }
     }
 
@@ -480,3 +480,6 @@ fn signal(pid: u32, action: Action) {
     // number is still its own.
     unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
+
+#[cfg(test)]
+mod tests;

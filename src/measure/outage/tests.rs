@@ -229,8 +229,7 @@ fn outages_belong_to_their_faults() {
         "tenths of a second"
     );
     assert_eq!(found.iter().map(|f| f.unsettled).collect::<Vec<_>>(), [false, false, false, true, false]);
-    let back: Vec<Option<u64>> =
-        found.iter().map(|f| f.back.map(|at| (at - ORIGIN + 50 * MS) / (100 * MS))).collect();
+    let back: Vec<Option<u64>> = found.iter().map(|f| f.back.map(|at| (at - ORIGIN + 50 * MS) / (100 * MS))).collect();
     assert_eq!(back, [Some(70), Some(185), None, Some(360), Some(450)]);
 }
 
