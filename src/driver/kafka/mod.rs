@@ -294,6 +294,10 @@ impl Driver for KafkaDriver {
         &self.incidents
     }
 
+    fn stored_in(&self, workload: usize) -> Option<(&'static str, String)> {
+        Some(("topic", self.topic(workload)))
+    }
+
     async fn producer(&self, slot: ClientSlot) -> Result<KafkaProducer, DriverError> {
         let w = &self.workloads[slot.workload];
         let signal = self.signal()?;
