@@ -167,7 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn event(at: Nanos, action: Action, consumer: u32) -> PlannedEvent {
-        PlannedEvent { at: Span(at), action, node: 0, consumer: Some(consumer), qdisc: None }
+        PlannedEvent { consumer: Some(consumer), ..PlannedEvent::once(Span(at), action) }
     }
 
     proptest! {

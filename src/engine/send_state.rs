@@ -80,6 +80,8 @@ pub struct SendState {
     pub(super) sequence: u64,
     /// Sent and arrived, not yet added to the shared counters.
     pub(super) unshared: (u64, u64),
+    /// The same of acknowledged.
+    unshared_acks: u64,
     pub(super) stamps: OpenStamps,
     /// When the latest confirmed or refused message was handed over; kept in a closed loop.
     pub(super) latest: Nanos,
@@ -209,6 +211,7 @@ impl SendState {
     pub(super) fn share(&mut self, counters: &WorkloadCounters) {
         WorkloadCounters::add(&counters.sent, &mut self.unshared.0);
         WorkloadCounters::add(&counters.arrived, &mut self.unshared.1);
+        WorkloadCounters::add(&counters.acked, &mut self.unshared_acks);
     }
 
     #[inline]
@@ -275,6 +278,7 @@ impl SendState {
             self.sent.duplicated += 1;
             return;
         }
+        self.unshared_acks += 1;
         if at >= f.origin && at < f.end {
             bump(&mut self.sent.confirmed_by_interval, at, f.origin, f.interval);
         }

@@ -298,6 +298,10 @@ impl Driver for KafkaDriver {
         &self.incidents
     }
 
+    fn stored_in(&self, workload: usize) -> Option<(&'static str, String)> {
+        Some(("topic", self.topic(workload)))
+    }
+
     async fn producer(&self, slot: ClientSlot) -> Result<KafkaProducer, DriverError> {
         if self.options.producers == ProducerClient::Wire {
             return connect::producer(self, slot).await;
