@@ -222,3 +222,25 @@ impl Drop for Mount {
         let _ = Command::new("umount").arg(&self.0).status();
     }
 }
+
+/// A mount namespace of the test's own thread, in which `program`, which is msgbench, serves stores
+/// that lose their power; they go with the thread and what it has started.
+pub fn power(program: &str) -> Option<()> {
+    use msgbench::system::power::{NameLoss, PowerStore, separate};
+    let probe = || {
+        separate()?;
+        let dir = tempfile::tempdir()?;
+        let (kept, at) = (dir.path().join("kept"), dir.path().join("at"));
+        PowerStore::open(Path::new(program), &kept, &at, NameLoss::Ordered).map(drop)
+    };
+    match probe() {
+        Ok(()) => Some(()),
+        Err(error) => {
+            lack(
+                &format!("no store that loses its power ({error})"),
+                "run the tests as root, where there is /dev/fuse",
+            );
+            None
+        }
+    }
+}

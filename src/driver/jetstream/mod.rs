@@ -214,6 +214,10 @@ impl Driver for JetstreamDriver {
         &self.incidents
     }
 
+    fn stored_in(&self, workload: usize) -> Option<(&'static str, String)> {
+        Some(("stream", self.streams.get(workload)?.name.clone()))
+    }
+
     fn measured_from(&self, origin: Nanos) {
         let copied = self.streams.iter().filter_map(|s| s.copy().map(|_| (s.read(), s.api.clone())));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);

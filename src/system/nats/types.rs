@@ -2,7 +2,7 @@
 
 use crate::plan::address::NATS;
 use crate::plan::options::{OptionSet, SystemOptions};
-use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
+use crate::plan::{BringUp, ClusterRole, ServiceTarget, SystemSpec, SystemType};
 use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
 use super::external::{ExternalNats, NO_TOPICS};
@@ -73,6 +73,7 @@ impl Provider for JetstreamType {
             lacks: |w| (w.topology.reply && !w.gets() && !w.connects()).then_some("no request/reply on streams"),
             key_value: true,
             keeps: true,
+            roles: &[ClusterRole::Leader, ClusterRole::Follower, ClusterRole::MetaLeader],
             protocol: Some(NATS),
             places: Some(place_names),
             intruders: true,
