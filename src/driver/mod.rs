@@ -282,6 +282,12 @@ pub trait Driver: Sized + Send + Sync {
         std::future::ready(Err(DriverError::Option { words: "this driver reads nothing again".into() }))
     }
 
+    /// Where the messages of a workload are stored: what that is called by the system (`stream`,
+    /// `topic`), and its name. `None` where they are not stored.
+    fn stored_in(&self, _workload: usize) -> Option<(&'static str, String)> {
+        None
+    }
+
     /// Is told the instant from which is measured, when it is known.
     fn measured_from(&self, _origin: Nanos) {}
 

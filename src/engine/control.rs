@@ -11,7 +11,8 @@ use crate::system::System;
 use crate::units::{Nanos, now};
 
 use super::Tick;
-use super::events::PendingEvents;
+use super::drain::DrainWatch;
+use super::events::{EventScene, PendingEvents};
 use super::raw::{RawTrial, ThreadReport, collect, gather};
 use super::setup::TrialSetup;
 use super::shared::{Shared, copies};
@@ -22,20 +23,8 @@ use super::watch::BrokerWatch;
 const LEAD: Nanos = 20_000_000;
 /// How often the control thread looks.
 const WATCH: Duration = Duration::from_millis(50);
-/// Nothing more is coming when nothing has arrived for so long after everything was sent, unless
-/// something was rejected or the broker stores messages: nats-server was silent for 3 s while it
-/// still stored what a flood had left it.
-const QUIET: Nanos = 500_000_000;
-/// The same where the scenario disturbs the network: TCP waits before it sends again, each time
-/// twice as long.
-const QUIET_NETWORK: Nanos = 10_000_000_000;
-
 /// What one of thousands of connections may take, which are opened one after another.
 const EACH_IDLE: Nanos = 10_000_000;
-
-/// Where the members of a group share a stream, a message that two of them got counts as two
-/// arrivals: then everything is here only when nothing more has come for so long.
-const SETTLE: Nanos = 100_000_000;
 
 /// Conducts one trial.
 pub struct TrialControl<'a> {
@@ -94,7 +83,15 @@ impl TrialControl<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let mut pending_events = PendingEvents::new(self.setup.events, &self.setup.running.pids);
+        let names = case.workloads.iter().map(|w| w.name.clone());
+        let mut pending_events = PendingEvents::new(EventScene {
+            events: self.setup.events,
+            pids: &self.setup.running.pids,
+            seed: self.setup.seed,
+            origin,
+            view: system.view().filter(|_| !self.setup.events.is_empty()),
+            stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
+        });
         let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
         let both = &mut (&mut pending_events, &mut watch);
         self.phase("warm-up", origin, system, raw, both, &|| false);
@@ -102,30 +99,21 @@ impl TrialControl<'_> {
         watch.sample_all(pending_events.pids());
         raw.measured = self.shared.end().saturating_sub(origin);
         let drain_until = now() + phases.drain.0;
-        let copies: Vec<u64> = case.workloads.iter().map(|w| copies(w, D::DELIVERS)).collect();
-        let rejecting = case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0);
-        let shared = case.workloads.iter().any(|w| w.topology.members > 1 && !w.topology.reply);
-        let disturbed = self.setup.events.iter().any(|e| e.action.of_network());
-        let bound = if disturbed { QUIET_NETWORK } else { QUIET };
+        let mut drain = DrainWatch::of(case, self.setup.events, (D::DELIVERS, D::STORES), self.shared);
         let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
-        let (mut last, mut since) = (self.shared.arrived(), now());
-        let mut quiet = || {
-            let arrived = self.shared.arrived();
-            if arrived != last {
-                (last, since) = (arrived, now());
-            }
-            let silent = now() - since;
-            let complete = self.shared.complete(&copies) && (!shared || silent > SETTLE);
-            sent_all() && (complete || (!rejecting && !D::STORES && silent > bound))
-        };
         let begun = now();
-        while now() < drain_until && raw.failed.is_none() && !quiet() && self.setup.interrupt.count() < 2 {
+        while now() < drain_until
+            && raw.failed.is_none()
+            && !drain.over(self.shared, sent_all())
+            && self.setup.interrupt.count() < 2
+        {
             self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
             self.sample_all("drain", system, raw);
+            pending_events.undo_due(system, raw);
         }
         raw.drained = now() - begun;
         raw.abandoned = self.setup.interrupt.count() > 1;
-        raw.arriving = now() >= drain_until && since > begun && now() - since < QUIET;
+        raw.arriving = now() >= drain_until && drain.moving();
         pending_events.close(system, raw);
         self.shared.stop();
         handles.extend(publishers);
@@ -175,7 +163,7 @@ impl TrialControl<'_> {
         while now() < until && !over() && raw.failed.is_none() && !raw.interrupted {
             let wait = Duration::from_nanos(until.saturating_sub(now()).min(WATCH.as_nanos() as u64));
             let wait = wait.min(Duration::from_nanos(self.shared.end().min(watch.next()).saturating_sub(now())));
-            let event = Duration::from_nanos(pending_events.next(raw.origin).saturating_sub(now()));
+            let event = Duration::from_nanos(pending_events.next().saturating_sub(now()));
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
@@ -183,7 +171,7 @@ impl TrialControl<'_> {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
             }
-            pending_events.act(raw.origin, system, raw);
+            pending_events.act(system, raw);
             self.sample_all(name, system, raw);
             watch.tick(pending_events.pids());
             if now() - shown > 250_000_000 {

@@ -88,6 +88,7 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
         hiccup: folded.hiccup,
         validity: Vec::new(),
         events: folded.events,
+        faults: raw.faults.clone(),
         hlog: None,
         server_log: None,
     };

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::driver::{ClientSlot, Consumer, Driver, DriverError, Incident, Start};
 use crate::plan::{Action, PlannedEvent};
-use crate::record::{MemberEffect, MembershipChange};
+use crate::record::{FaultRecord, MemberEffect, MembershipChange};
 use crate::units::{Nanos, SECOND, now};
 
 use super::consume::{ConsumerRecorder, Received, consume};
@@ -24,13 +24,23 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// What events do to one consumer, by time since the measured phase began.
 #[derive(Debug, Clone, Default)]
-pub struct ConsumerScript(Vec<(Nanos, Action)>);
+pub struct ConsumerScript(Vec<ScriptedEvent>);
+
+/// An event of one consumer.
+#[derive(Debug, Clone, Copy)]
+struct ScriptedEvent {
+    /// Which of the plan's events it is.
+    number: u32,
+    at: Nanos,
+    action: Action,
+}
 
 impl ConsumerScript {
     /// Of the consumer in this slot.
     pub fn of(events: &[PlannedEvent], slot: ClientSlot) -> Self {
-        let own = |e: &&PlannedEvent| slot.group == 0 && e.action.of_consumer() && e.consumer == Some(slot.index);
-        Self(events.iter().filter(own).map(|e| (e.at.0, e.action)).collect())
+        let own = |e: &PlannedEvent| slot.group == 0 && e.action.of_consumer() && e.consumer == Some(slot.index);
+        let numbered = (0..).zip(events).filter(|(_, e)| own(e));
+        Self(numbered.map(|(number, e)| ScriptedEvent { number, at: e.at.0, action: e.action }).collect())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -39,7 +49,7 @@ impl ConsumerScript {
 
     /// Whether the consumer comes only with an event.
     pub fn begins_absent(&self) -> bool {
-        self.0.first().is_some_and(|(_, action)| *action == Action::ConsumerJoin)
+        self.0.first().is_some_and(|e| e.action == Action::ConsumerJoin)
     }
 }
 
@@ -54,7 +64,7 @@ pub async fn follow<D: Driver>(
 ) -> Result<(), DriverError> {
     let (shared, origin) = (recorder.shared, recorder.origin);
     let mut consumer = first;
-    for (at, action) in &script.0 {
+    for ScriptedEvent { number, at, action } in &script.0 {
         let due = origin + at;
         match &mut consumer {
             Some(consumer) => consume(consumer, recorder, due).await?,
@@ -76,6 +86,12 @@ pub async fn follow<D: Driver>(
         recorder.received.took.push((*at, took));
         let words = format!("{} {}, as the scenario asks; it took {:?}", action.name(), slot.index, rounded(took));
         let _ = done.send(ThreadReport::Event { at: begun, kind: Incident::Planned, words });
+        let index = slot.index;
+        let fault = match action {
+            Action::ConsumerJoin => ThreadReport::Rejoined { consumer: index, at_ns: now() - origin },
+            _ => ThreadReport::Fault(consumer_fault(*number, *action, index, *at, begun - origin)),
+        };
+        let _ = done.send(fault);
     }
     match &mut consumer {
         Some(consumer) => consume(consumer, recorder, Nanos::MAX).await,
@@ -83,6 +99,21 @@ pub async fn follow<D: Driver>(
             pause(shared, Nanos::MAX).await;
             Ok(())
         }
+    }
+}
+
+fn consumer_fault(event: u32, action: Action, consumer: u32, due_ns: Nanos, at_ns: Nanos) -> FaultRecord {
+    FaultRecord {
+        event,
+        occurrence: 1,
+        action,
+        nodes: Vec::new(),
+        role: None,
+        consumer: Some(consumer),
+        due_ns,
+        at_ns,
+        undone_ns: None,
+        settled_ns: None,
     }
 }
 
@@ -136,7 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn event(at: Nanos, action: Action, consumer: u32) -> PlannedEvent {
-        PlannedEvent { at: Span(at), action, node: 0, consumer: Some(consumer), qdisc: None }
+        PlannedEvent { consumer: Some(consumer), ..PlannedEvent::once(Span(at), action) }
     }
 
     proptest! {

@@ -6,10 +6,11 @@ use std::sync::mpsc::Receiver;
 use hdrhistogram::Histogram;
 
 use crate::driver::{ClientSlot, Facts, Incident, Noted};
+use crate::measure::outage::OutageLog;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{LatencyKind, SampleBatch, histogram};
 use crate::plan::Case;
-use crate::record::{HistogramStore, Kept};
+use crate::record::{FaultRecord, HistogramStore, Kept};
 use crate::units::{Nanos, now};
 
 use super::consume::Received;
@@ -66,6 +67,10 @@ pub struct RawTrial {
     pub hops: BTreeMap<(usize, String), Histogram<u64>>,
     /// Incidents, with their instants.
     pub log: Vec<Noted>,
+    /// What the scenario did, in order of time; instants count from `origin`.
+    pub faults: Vec<FaultRecord>,
+    /// What was noted of outages, by workload.
+    pub outages: Vec<Option<OutageLog>>,
     /// Dropped by the client library in the whole trial, by workload.
     pub client_dropped: Vec<u64>,
     /// Sends that met a full client buffer.
@@ -99,14 +104,20 @@ pub enum ThreadReport {
         /// Below zero.
         negative: u64,
     },
+    /// What was noted of the outages of a workload.
+    Outages { workload: usize, outages: Box<OutageLog> },
     /// How a thread spent its time: shares of wall time computing, and waiting for a core.
     Thread {
         /// Computing.
         busy: f64,
         waiting: f64,
     },
-    /// Something happened that the scenario asks for.
+    /// Something happened that goes into the log.
     Event { at: Nanos, kind: Incident, words: String },
+    /// A fault that the scenario asks for was done.
+    Fault(FaultRecord),
+    /// A consumer is there again that was made to leave.
+    Rejoined { consumer: u32, at_ns: Nanos },
     /// The system failed.
     Failed {
         /// In which phase.
@@ -137,6 +148,26 @@ impl RawTrial {
         }
     }
 
+    /// Adds a fault; what is done to the same member of several workloads is one.
+    pub fn add_fault(&mut self, fault: FaultRecord) {
+        let same = |f: &&mut FaultRecord| {
+            fault.consumer.is_some() && (f.event, f.occurrence) == (fault.event, fault.occurrence)
+        };
+        match self.faults.iter_mut().find(same) {
+            Some(known) => known.at_ns = known.at_ns.min(fault.at_ns),
+            None => {
+                let place = self.faults.partition_point(|f| f.at_ns <= fault.at_ns);
+                self.faults.insert(place, fault);
+            }
+        }
+    }
+
+    /// Notes when faults of this kind were undone, as far as they still lasted.
+    pub fn undo_fault(&mut self, at_ns: Nanos, which: impl Fn(&FaultRecord) -> bool) {
+        let lasting = self.faults.iter_mut().filter(|f| f.undone_ns.is_none() && which(f));
+        lasting.for_each(|f| f.undone_ns = Some(at_ns));
+    }
+
     /// Adds latencies of a part of the way.
     pub fn add_hop(&mut self, workload: usize, name: &str, latencies: &Histogram<u64>) {
         let all = self.hops.entry((workload, name.to_owned())).or_insert_with(histogram);
@@ -151,6 +182,7 @@ impl RawTrial {
         raw.sent.resize_with(n, Vec::new);
         raw.received.resize_with(n, Vec::new);
         raw.intruded.resize_with(n, Vec::new);
+        raw.outages.resize_with(n, || None);
         raw
     }
 }
@@ -171,11 +203,19 @@ pub fn collect(done: &Receiver<ThreadReport>, raw: &mut RawTrial) {
                 raw.clipped[workload] += clipped;
                 raw.negative[workload] += negative;
             }
+            ThreadReport::Outages { workload, outages } => match &mut raw.outages[workload] {
+                Some(all) => all.merge(*outages),
+                none => *none = Some(*outages),
+            },
             ThreadReport::Thread { busy, waiting } => {
                 raw.busiest = raw.busiest.max(busy);
                 raw.waiting = raw.waiting.max(waiting);
             }
             ThreadReport::Event { at, kind, words } => raw.log.push((at, kind, words)),
+            ThreadReport::Fault(fault) => raw.add_fault(fault),
+            ThreadReport::Rejoined { consumer, at_ns } => {
+                raw.undo_fault(at_ns, |f| f.consumer == Some(consumer));
+            }
             ThreadReport::Failed { phase, error } => raw.fail(phase, error),
         }
     }

@@ -30,6 +30,8 @@ pub struct Shared {
 pub struct WorkloadCounters {
     /// Messages handed over.
     pub sent: AtomicU64,
+    /// Messages that the broker acknowledged.
+    pub acked: AtomicU64,
     /// Messages that arrived, each once for each consumer or requester; dead letters included.
     pub arrived: AtomicU64,
     /// Messages stored as a backlog.
@@ -117,6 +119,18 @@ impl Shared {
     pub fn on_the_way(&self, workload: usize, copies: u64) -> u64 {
         let c = &self.counters[workload];
         (WorkloadCounters::get(&c.sent) * copies).saturating_sub(WorkloadCounters::get(&c.arrived))
+    }
+    /// Messages that were acknowledged, of all workloads.
+    pub fn acked(&self) -> u64 {
+        self.counters.iter().map(|c| WorkloadCounters::get(&c.acked)).sum()
+    }
+    /// Whether everything that was acknowledged has arrived, as far as numbers tell: of what was
+    /// not, nobody knows whether it comes.
+    pub fn owed_is_here(&self, copies: &[u64]) -> bool {
+        self.counters.iter().zip(copies).all(|(c, copies)| {
+            WorkloadCounters::get(&c.arrived)
+                >= WorkloadCounters::get(&c.acked) * copies + WorkloadCounters::get(&c.stored)
+        })
     }
     /// Whether everything that was sent and stored has arrived, given how often each workload
     /// delivers a message. A message that two members of a group got has arrived twice.

@@ -82,8 +82,7 @@ mod tests {
     /// the part of the silence that lies in the load is one.
     #[test]
     fn a_silence_ends_with_the_load() {
-        let event =
-            PlannedEvent { at: Span(10), action: Action::ConsumerKill, node: 0, consumer: Some(1), qdisc: None };
+        let event = PlannedEvent { consumer: Some(1), ..PlannedEvent::once(Span(10), Action::ConsumerKill) };
         let mut windows = EventWindows::new(&[event], 100);
         for at in [105, 109, 130, 140] {
             windows.note(at, at, 150);

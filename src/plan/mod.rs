@@ -5,15 +5,18 @@
 //! the scenario as typed, so that a result says exactly what was done.
 
 pub mod address;
+mod event;
 pub mod facts;
 pub mod gate;
 mod load;
 pub mod messages;
 pub mod metric;
 pub mod options;
+mod outage;
 pub mod problem;
 pub mod search;
 pub mod secrets;
+mod share;
 mod types;
 mod workload;
 
@@ -21,8 +24,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, AddressError, Protocol, Server};
+pub use event::*;
 use gate::{Expectation, Gate};
 pub use load::*;
+pub use outage::{OfFaults, OutageField, OutageMetric, OutageSpec};
 pub use types::{Parts, SystemType, SystemTypes};
 pub use workload::*;
 
@@ -63,105 +68,26 @@ pub struct Plan {
     /// What is done to the processes of launched systems in each trial, by time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<PlannedEvent>,
+    /// How outages are measured.
+    #[serde(default, skip_serializing_if = "OutageSpec::is_usual")]
+    pub outage: OutageSpec,
     /// The search for the highest load that keeps limits; each case is then where one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<search::SearchPlan>,
 }
 
 impl Plan {
+    /// What is in time, where outages are measured: where something is done to a system.
+    pub fn outage_deadline(&self) -> Option<Span> {
+        (!self.events.is_empty()).then_some(self.outage.deadline)
+    }
+
     /// The system of a case, as it is at its load point.
     ///
     /// # Panics
     /// When the case is of another plan.
     pub fn spec<'p>(&'p self, case: &'p Case) -> &'p SystemSpec {
         case.changed.as_ref().unwrap_or(&self.systems[case.system])
-    }
-}
-
-/// Something that is done to a process of a launched system, to the network, or to a consumer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PlannedEvent {
-    /// When, since the measured phase began.
-    pub at: Span,
-    pub action: Action,
-    /// To which of its processes, from 0.
-    pub node: u32,
-    /// To which member of the first group of each workload, from 0, where it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub consumer: Option<u32>,
-    /// How the network is shaped, in the words of tc(8).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub qdisc: Option<String>,
-}
-
-/// What can be done to a process, to the network of the trial, or to a consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// It stands still (SIGSTOP).
-    Pause,
-    /// It goes on (SIGCONT).
-    Resume,
-    /// It is killed (SIGKILL).
-    Kill,
-    /// It is asked to end (SIGTERM).
-    Terminate,
-    /// It is killed, unless it has ended already, and started again on the same port and with the
-    /// same files.
-    Restart,
-    /// The network between all processes of the trial is gone; connections are not closed.
-    Cut,
-    /// The network is shaped by a queueing discipline of the kernel: delay, loss, rate.
-    Shape,
-    /// The network is there again, and as it was.
-    Mend,
-    /// A consumer comes. One whose first event this is was not there before.
-    ConsumerJoin,
-    /// A consumer leaves in order.
-    ConsumerLeave,
-    /// A consumer ends as one whose process was killed does: nobody is told.
-    ConsumerKill,
-}
-
-impl Action {
-    /// The name in a scenario.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Kill => "kill",
-            Self::Terminate => "terminate",
-            Self::Restart => "restart",
-            Self::Cut => "cut",
-            Self::Shape => "shape",
-            Self::Mend => "mend",
-            Self::ConsumerJoin => "consumer-join",
-            Self::ConsumerLeave => "consumer-leave",
-            Self::ConsumerKill => "consumer-kill",
-        }
-    }
-    /// Whether it is done to the network, and to no process.
-    pub fn of_network(self) -> bool {
-        matches!(self, Self::Cut | Self::Shape | Self::Mend)
-    }
-    /// Whether it is done to a consumer of msgbench's own.
-    pub fn of_consumer(self) -> bool {
-        matches!(self, Self::ConsumerJoin | Self::ConsumerLeave | Self::ConsumerKill)
-    }
-    /// Whether the process that was there is gone afterwards.
-    pub fn ends(self) -> bool {
-        matches!(self, Self::Kill | Self::Terminate | Self::Restart)
-    }
-}
-
-impl PlannedEvent {
-    /// What it is done to.
-    pub fn whom(&self) -> String {
-        match self.consumer {
-            Some(consumer) => format!("consumer {consumer}"),
-            None if self.action.of_network() => "the network".into(),
-            None => format!("node {}", self.node),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::options::{OptionError, OptionSet, SystemOptions, joined, secrets, unknown_option};
 use super::problem::suggest;
-use super::{Address, AddressError, BringUp, Pattern, Protocol, SystemSpec, Workload};
+use super::{Address, AddressError, BringUp, ClusterRole, Pattern, Protocol, SystemSpec, Workload};
 
 /// One type of system, as scenarios see it.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct SystemType {
     pub connects: bool,
     /// Whether a launched one is made of processes: they can be observed, paused, killed.
     pub processes: bool,
+    /// The roles that nodes of a launched one have, and can be asked for while it runs.
+    pub roles: &'static [ClusterRole],
     /// Whether messages come back to consumers. The register takes this from the driver.
     pub delivers: bool,
     /// Whether a message that is not stored is acknowledged.
@@ -71,6 +73,7 @@ impl SystemType {
             intruders: false,
             connects: false,
             processes: true,
+            roles: &[],
             delivers: true,
             acks_unstored: true,
             key_value: false,

@@ -11,11 +11,13 @@ use super::builder::{Builder, read, system};
 use super::diagnose::{Diagnosis, in_order};
 use super::edit::{self};
 use super::environment;
+use super::events;
 use super::faults;
 use super::file::ScenarioFile;
 use super::gate;
 use super::known::{KnownNames, Searched};
 use super::load::Payloads;
+use super::outage;
 use super::sweep::{self, SweepPoint, id, plain};
 use super::{places, quick, resolve, reword, search, shape, suits};
 use crate::plan::problem::Problems;
@@ -185,18 +187,21 @@ impl Builder<'_> {
         let mut problems = Problems::default();
         let mut systems = resolve::systems(&file, self.types, &mut problems);
         faults::apply_to_systems(&file, &mut systems, self.types, &mut problems);
-        let events = faults::events(&file, &systems, self.types, &mut problems);
+        let mut events = events::events(&file, &systems, self.types, overrides.quick, &mut problems);
+        let outage = outage::outage(&file, &mut problems);
         let percentiles = resolve::check_whole(&file, &mut problems);
         self.keep_all(problems, &none);
         let mut cases = self.cases(&file, &systems, overrides.quick);
         let mut problems = Problems::default();
-        faults::members(&events, &mut cases, &mut problems);
+        events::members(&events, &mut cases, &mut problems);
+        events::of_workloads(&mut events, &cases, &mut problems);
         suits::check(&systems, &cases, self.types, &mut problems);
         let known = KnownNames {
             types: self.types,
             systems: &systems,
             left_out: &self.left_out,
             cases: &cases,
+            events: !events.is_empty(),
             percentiles: &percentiles,
             search: file.search.as_ref().map_or(Searched::Nothing, search::searched),
             // Where a part could not be read, nobody knows what is measured.
@@ -220,6 +225,7 @@ impl Builder<'_> {
             percentiles,
             may_break: file.run.may_break,
             events,
+            outage,
         })
     }
 

@@ -1,14 +1,11 @@
-//! The `[faults]` table and the `[[event]]` entries of a scenario: what is to go wrong, and to
-//! whom.
+//! The `[faults]` table of a scenario: how the reference broker is to misbehave.
 //!
 //! Faults become an option of the launched reference broker, so that every result shows them with
 //! its settings.
 
-use std::collections::BTreeSet;
-
 use super::file::ScenarioFile;
 use crate::plan::problem::{Problem, Problems};
-use crate::plan::{Action, BringUp, Case, PlannedEvent, SystemSpec, SystemType, SystemTypes};
+use crate::plan::{BringUp, SystemSpec, SystemType, SystemTypes};
 
 /// What the NATS driver publishes on: barriers and answers are not hit.
 const SUBJECTS: &str = "mb.*.*.*";
@@ -63,131 +60,15 @@ fn takers(types: &SystemTypes) -> String {
     format!("faults need driver = \"{}\"", names.join("\" or \""))
 }
 
-/// The events by time.
-pub(super) fn events(
-    file: &ScenarioFile,
-    systems: &[SystemSpec],
-    types: &SystemTypes,
-    problems: &mut Problems,
-) -> Vec<PlannedEvent> {
-    let mut events = Vec::new();
-    for (i, e) in file.event.iter().enumerate() {
-        let end = file.run.duration;
-        if e.at >= end && end.0 > 0 {
-            problems.add(
-                Problem::new(format!("event.{i}.at"), format!("the measured phase ends after {end}"))
-                    .hint("make it earlier, or the duration longer"),
-            );
-        }
-        match (e.action == Action::Shape, &e.qdisc) {
-            (true, None) => problems.add(
-                Problem::new(format!("event.{i}"), "it does not say how the network is shaped")
-                    .hint("write a queueing discipline: qdisc = \"netem delay 10ms loss 1%\""),
-            ),
-            (false, Some(_)) => problems.add(
-                Problem::new(format!("event.{i}.qdisc"), "only `shape` has one")
-                    .hint("write action = \"shape\", or leave qdisc out"),
-            ),
-            _ => {}
-        }
-        match (e.action.of_consumer(), e.consumer) {
-            (true, None) => problems.add(
-                Problem::new(format!("event.{i}"), "it does not say which consumer")
-                    .hint("write consumer = 0 for the first member of the first group"),
-            ),
-            (false, Some(_)) => problems.add(
-                Problem::new(format!("event.{i}.consumer"), format!("`{}` is done to no consumer", e.action.name()))
-                    .hint("leave it out, or write action = \"consumer-leave\" or the like"),
-            ),
-            _ => {}
-        }
-        let (node, consumer) = (e.node, e.consumer);
-        events.push(PlannedEvent { at: e.at, action: e.action, node, consumer, qdisc: e.qdisc.clone() });
-    }
-    let of_systems = events.iter().any(|e| !e.action.of_consumer());
-    let processes = |s: &SystemSpec| types.get(&s.driver).is_none_or(|t| t.processes);
-    let others = systems.iter().enumerate().filter(|(_, s)| s.bring_up != BringUp::Launch || !processes(s));
-    for (i, system) in others.filter(|_| of_systems) {
-        problems.add(
-            Problem::new(format!("system.{i}"), format!("{} has no process of ours", system.name))
-                .hint("events need systems that msgbench starts itself"),
-        );
-    }
-    events.sort_by_key(|e| e.at);
-    events
-}
-
-/// Who of the consumers comes late, by the events by time; and whether each event finds its
-/// consumer there, or not there.
-pub(super) fn members(events: &[PlannedEvent], cases: &mut [Case], problems: &mut Problems) {
-    let of_consumers = || events.iter().filter(|e| e.action.of_consumer());
-    let numbers: BTreeSet<u32> = of_consumers().filter_map(|e| e.consumer).collect();
-    for &number in &numbers {
-        let mut there = None;
-        for event in of_consumers().filter(|e| e.consumer == Some(number)) {
-            let joins = event.action == Action::ConsumerJoin;
-            if there == Some(joins) {
-                let state = if joins { "there already" } else { "not there any more" };
-                let message = format!("{} at {}: consumer {number} is {state}", event.action.name(), event.at);
-                problems.add(Problem::new("event", message).hint("a consumer joins and leaves by turns"));
-            }
-            there = Some(joins);
-        }
-    }
-    let late = |number: u32| {
-        let first = of_consumers().find(|e| e.consumer == Some(number));
-        first.is_some_and(|e| e.action == Action::ConsumerJoin)
-    };
-    let mut most = 0;
-    for w in cases.iter_mut().flat_map(|c| &mut c.workloads) {
-        let members = if w.topology.groups > 0 { w.topology.members } else { 0 };
-        most = most.max(members);
-        w.delivery.late_members = numbers.iter().filter(|n| **n < members && late(**n)).count() as u32;
-    }
-    if let Some(number) = numbers.iter().find(|n| **n >= most) {
-        let message = format!("there is no consumer {number}: the largest group has {most}");
-        problems.add(Problem::new("event", message).hint("they are counted from 0, within the first group"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use crate::plan::{Action, Plan};
+    use crate::plan::{Action, NodeChoice, Plan};
     use crate::scenario::{Overrides, ScenarioError, parse};
     use crate::units::Span;
 
-    /// A queue group of three under `events`.
-    fn group(events: &str) -> Result<Plan, ScenarioError> {
-        let text = format!(
-            "name = \"t\"\nquestion = \"q?\"\n[[workload]]\npattern = \"queue-group\"\nconsumers = 3\nload.rate = \"1k/s\"\n{events}[run]\nduration = \"10s\"\n"
-        );
-        read(&text, false)
-    }
-
-    #[test]
-    fn a_consumer_that_joins_first_is_late_and_the_others_are_there() {
-        let event = |at: u32, action: &str, n: u32| {
-            format!("[[event]]\nat = \"{at}s\"\naction = \"consumer-{action}\"\nconsumer = {n}\n")
-        };
-        let plan =
-            group(&[event(2, "join", 2), event(4, "leave", 1), event(6, "join", 1), event(8, "kill", 0)].concat())
-                .unwrap();
-        assert_eq!(plan.cases[0].workloads[0].delivery.late_members, 1);
-        assert_eq!(plan.events.iter().map(|e| e.consumer).collect::<Vec<_>>(), [Some(2), Some(1), Some(1), Some(0)]);
-        for (events, says) in [
-            (event(2, "join", 3), "there is no consumer 3"),
-            ([event(2, "leave", 1), event(4, "kill", 1)].concat(), "consumer 1 is not there any more"),
-            ([event(2, "join", 1), event(4, "join", 1)].concat(), "consumer 1 is there already"),
-            ("[[event]]\nat = \"1s\"\naction = \"consumer-kill\"\n".into(), "it does not say which consumer"),
-            ("[[event]]\nat = \"1s\"\naction = \"pause\"\nconsumer = 1\n".into(), "`pause` is done to no consumer"),
-        ] {
-            let told = group(&events).unwrap_err().to_string();
-            assert!(told.contains(says), "{told}");
-        }
-    }
-
+    const FIRST: NodeChoice = NodeChoice::Number(0);
     const GOOD: &str = r#"name = "t"
 question = "q?"
 [[workload]]
@@ -225,7 +106,7 @@ duration = "10s"
         let faults = &plan.systems[0].options["faults"];
         assert_eq!((faults["subjects"].as_str(), faults["drop"]["every"].as_u64()), (Some("mb.*.*.*"), Some(7)));
         let events: Vec<_> = plan.events.iter().map(|e| (e.at, e.action, e.node)).collect();
-        assert_eq!(events, [(Span::secs(1), Action::Pause, 0), (Span::secs(3), Action::Resume, 0)]);
+        assert_eq!(events, [(Span::secs(1), Action::Pause, FIRST), (Span::secs(3), Action::Resume, FIRST)]);
         let json = serde_json::to_value(&plan).unwrap();
         assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);
     }

@@ -16,7 +16,7 @@ use super::gate::{ExpectTable, GateTable};
 use super::places::PlacesEntry;
 use super::search::SearchTable;
 use crate::faults::Faults;
-use crate::plan::{Action, Arrivals, Keep, Keys, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
+use crate::plan::{Action, Arrivals, Keep, Keys, NodeChoice, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -35,6 +35,9 @@ pub struct ScenarioFile {
     /// What is done to the processes of launched systems while it is measured.
     #[serde(default)]
     pub event: Vec<EventTable>,
+    /// How outages are measured, where something is done to a system.
+    #[serde(default)]
+    pub outage: OutageTable,
     /// How the launched reference broker misbehaves; then it is the only system.
     pub faults: Option<Faults>,
     /// How long, how often and how.
@@ -87,15 +90,44 @@ pub struct EventTable {
     /// When, since the measured phase began.
     pub at: Span,
     pub action: Action,
-    /// To which of its processes, from 0. Default: 0. The network is that of all.
-    #[serde(default)]
-    pub node: u32,
+    /// To which of its processes: a number from 0, or the role that it has when the event fires:
+    /// `leader` or `follower` (of the stream, or of partition 0 of the topic, of `workload`),
+    /// `controller` (Kafka), `meta-leader` (JetStream), `all`. The network is that of all.
+    #[serde(default = "first_node")]
+    pub node: NodeChoice,
+    /// With `leader` and `follower`: of which workload. Default: the first.
+    pub workload: Option<String>,
     /// With `consumer-join`, `consumer-leave` and `consumer-kill`: which member of the first group
     /// of each workload, from 0.
     pub consumer: Option<u32>,
     /// With `shape`: a queueing discipline in the words of tc(8), such as
     /// `netem delay 10ms loss 1%` or `tbf rate 10mbit burst 128kb latency 1s`.
     pub qdisc: Option<String>,
+    /// It comes again after each such time, `count` times in all. A time that comes before the
+    /// cluster has settled from the one before waits, 60s at most: each node answers, and every
+    /// replica is up to date.
+    pub every: Option<Span>,
+    /// With `every`: how often in all.
+    pub count: Option<u32>,
+    /// Each time is later by a random part of this, by the seed.
+    pub within: Option<Span>,
+    /// So long after it began it is undone, on the same nodes: who was paused goes on, who was
+    /// ended starts again, the network is mended.
+    #[serde(rename = "for")]
+    pub lasts: Option<Span>,
+}
+
+fn first_node() -> NodeChoice {
+    NodeChoice::Number(0)
+}
+
+/// How outages are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct OutageTable {
+    /// A message that is acknowledged, or delivered, at most so long after it was due is in time.
+    /// An outage is a run of messages that are not. Default: 1s.
+    pub deadline: Option<Span>,
 }
 
 /// One stream of messages.

@@ -1,12 +1,15 @@
 //! `--quick`: a scenario made so short that it is a smoke test.
 
 use super::edit::Edit;
-use super::file::ScenarioFile;
+use super::file::{EventTable, ScenarioFile};
 use crate::plan::gate::Share;
 use crate::units::Span;
 
 /// What `--quick` allows for warm-up and load of all trials, without the starts of servers.
 const QUICK: Span = Span::secs(10);
+
+/// The measured phase where a cluster is disturbed: servers end, start again and elect.
+const DISTURBED: Span = Span::secs(4);
 
 /// One short trial of the ends of each sweep; ramps, steps and long bursts shrink in
 /// proportion, so that all of them is still seen. Load takes no longer than [`QUICK`] over all
@@ -27,7 +30,9 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
     if !explicit("trials") {
         run.trials = 1;
     }
-    if !explicit("duration") {
+    if !explicit("duration") && file.event.iter().any(disturbs) {
+        run.duration = run.duration.min(DISTURBED).min(Span(share / 8 * 7));
+    } else if !explicit("duration") {
         run.duration = run.duration.min(Span::secs(2)).min(Span(share / 8 * 5).max(Span::millis(300)));
     }
     if !explicit("warmup") {
@@ -35,8 +40,9 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
     }
     if !explicit("drain") {
         // A bound and no length: it ends when everything is accounted for, which a cold Kafka
-        // takes seconds for.
-        run.drain = run.drain.min(Span::secs(4));
+        // takes seconds for, and one whose leader died half a minute.
+        let bound = if file.event.iter().any(disturbs) { 30 } else { 4 };
+        run.drain = run.drain.min(Span::secs(bound));
     }
     if let Some(search) = &mut file.search {
         // It shows that a search works, and about where the limit is.
@@ -51,9 +57,7 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
         // Zero stays zero, to be refused as such.
         span.0 = ((span.0 as f64 * factor).round() as u64).max(span.0.min(1));
     };
-    for event in &mut file.event {
-        shorten(&mut event.at);
-    }
+    shorten_events(&mut file.event, before, after);
     if let Some(at) = file.faults.as_mut().and_then(|f| f.stall.as_mut()?.at.as_mut()) {
         shorten(at);
     }
@@ -80,5 +84,29 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
                     .for_each(shorten);
             }
         }
+    }
+}
+
+/// Whether it takes a cluster its time.
+fn disturbs(event: &EventTable) -> bool {
+    event.every.is_some() || event.lasts.is_some() || event.node.role().is_some()
+}
+
+/// Events happen once, and all of their times shrink alike, so that they keep their order and fit.
+fn shorten_events(events: &mut [EventTable], before: Span, after: Span) {
+    for event in events.iter_mut().filter(|e| e.every.is_some()) {
+        event.count = event.count.map(|count| count.min(1));
+    }
+    let span = |s: Option<Span>| s.map_or(0, |s| s.0);
+    let end = |e: &EventTable| e.at.0.saturating_add(span(e.within)).saturating_add(span(e.lasts));
+    let last = events.iter().map(end).max().unwrap_or(0);
+    // What did not fit before is to be refused, and not to be made to fit.
+    let whole = if events.iter().any(disturbs) { last.saturating_add(last / 2).min(before.0) } else { before.0 };
+    let factor = if whole == 0 { 1.0 } else { (after.0 as f64 / whole as f64).min(1.0) };
+    for event in events {
+        let times = [Some(&mut event.at), event.within.as_mut(), event.lasts.as_mut(), event.every.as_mut()];
+        // Zero stays zero, to be refused as such.
+        let shorten = |s: &mut Span| s.0 = ((s.0 as f64 * factor) as u64).max(s.0.min(1));
+        times.into_iter().flatten().for_each(shorten);
     }
 }

@@ -82,10 +82,17 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("workload.at.consumers", "at = { producers = \"node-1\", consumers = [\"node-1\"] }"),
     ("workload.idle-connections", "idle-connections = 1000"),
     ("workload.intruders", "intruders = 2"),
+    ("outage", "[outage]"),
+    ("outage.deadline", "deadline = \"200ms\""),
     ("event", "[[event]]"),
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),
-    ("event.node", "node = 1"),
+    ("event.node", "node = \"leader\""),
+    ("event.workload", "workload = \"orders\""),
+    ("event.every", "every = \"30s\""),
+    ("event.count", "count = 20"),
+    ("event.within", "within = \"5s\""),
+    ("event.for", "for = \"5s\""),
     ("event.consumer", "consumer = 1"),
     ("event.qdisc", "qdisc = \"netem delay 10ms loss 1%\""),
     ("faults", "[faults]"),
@@ -146,7 +153,7 @@ pub fn reference(types: &SystemTypes) -> String {
     ] {
         let _ = write!(out, "\n{}\n", wrapped(paragraph));
     }
-    let parts: [(&str, &str, &str); 13] = [
+    let parts: [(&str, &str, &str); 14] = [
         ("", "The file", "Before the first table."),
         ("system", "`[[system]]`", "What is measured; several are put to the same load."),
         ("workload", "`[[workload]]`", "A stream of messages; several are driven at once."),
@@ -159,6 +166,7 @@ pub fn reference(types: &SystemTypes) -> String {
         ("expect", "`[[expect]]`", "Absolute limits."),
         ("search", "`[search]`", "The highest load that keeps limits is searched; see [capacity.md](capacity.md)."),
         ("event", "`[[event]]`", "What is done to the processes of launched systems, to the network, or to consumers."),
+        ("outage", "`[outage]`", "How outages are measured, where something is done to a system."),
         ("faults", "`[faults]`", "How the launched reference broker misbehaves; see [failures.md](failures.md)."),
     ];
     let tables: Vec<&str> = parts.iter().map(|(path, ..)| *path).collect();

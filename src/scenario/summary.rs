@@ -173,10 +173,10 @@ fn conditions(plan: &Plan) -> Vec<(&'static str, String)> {
     for e in &plan.events {
         let whom = match &e.qdisc {
             Some(qdisc) => format!("the network: {qdisc}"),
-            None if e.action.of_network() || e.action.of_consumer() => e.whom(),
-            None => format!("{} of each system", e.whom()),
+            None if e.action.of_process() => format!("{} of each system", e.whom()),
+            None => e.whom(),
         };
-        out.push(("event", format!("at {}: {} {whom}", e.at, e.action.name())));
+        out.push(("event", format!("{}: {} {whom}", e.when(), e.action.name())));
     }
     if let Some(g) = &plan.gate {
         let primary: Vec<String> = g.primary.iter().map(ToString::to_string).collect();

@@ -21,6 +21,7 @@ pub mod reference;
 pub mod register;
 pub mod scratch;
 mod settings;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub use cpus::CpuLimit;
 pub use register::{Absent, CreateRequest, Provider, Providers};
+pub use view::ClusterView;
 
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::{Intruder, SystemSpec};
@@ -96,6 +98,11 @@ pub trait System: Send {
     /// When it is not a process of ours, or could not be started.
     fn restart(&mut self, node: usize) -> Result<u32, String> {
         Err(format!("node {node} is no process that msgbench has started"))
+    }
+
+    /// Who can be asked about its nodes while it runs; none where nodes have no roles.
+    fn view(&self) -> Option<Arc<dyn ClusterView>> {
+        None
     }
 
     /// Stops it and waits until it is gone; kills it when it does not go within the bound. Does

@@ -5,6 +5,7 @@
 mod batches;
 mod connect;
 mod core;
+mod domains;
 mod drops;
 mod expiry;
 mod flow_control;

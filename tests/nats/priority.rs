@@ -12,7 +12,7 @@ const SEATS: [ClientSlot; 2] =
 const CONSUMER: &str = "CONSUMER.INFO.MSGBENCH_abcd0123_0.g0";
 
 fn launch() -> Option<Server> {
-    crate::needs::nats_server_since(11)?;
+    crate::needs::since("nats", "2.11")?;
     Server::launch("jetstream", json!({}))
 }
 
@@ -134,6 +134,40 @@ async fn the_others_get_what_overflows() {
             hear(&mut second, &mut two, 20, 0).await;
             assert_eq!(two.texts(), tokens(20..40), "{bound}");
         }
+        driver.cleanup().await.unwrap();
+    }
+}
+
+/// Of those that wait, the one with the lowest number is served, whoever asked first.
+#[tokio::test]
+async fn the_first_of_a_group_is_served_before_the_second_where_both_wait() {
+    if crate::needs::since("nats", "2.12").is_none() {
+        return;
+    }
+    let Some(server) = Server::launch("jetstream", json!({})) else { return };
+    for late in [0, 1] {
+        let driver = open(&server, json!({ "priority-policy": "prioritized", "consumer": "fetch", "batch": 10 })).await;
+        assert_eq!(driver.facts().words()["priority_policy"], "prioritized");
+        let mut consumers = Vec::new();
+        for slot in SEATS {
+            consumers.push(driver.consumer(slot, Start::Tail).await.unwrap());
+        }
+        let mut heard = [Collector::new(accept), Collector::new(accept)];
+        for (n, index) in [1 - late, late].into_iter().enumerate() {
+            hear_for(&mut consumers[index], &mut heard[index], Duration::from_millis(1)).await;
+            waiting(&server, n as u64 + 1).await;
+        }
+        // The first one is asked for its ten before the other has anything.
+        let mut producer = driver.producer(SEATS[0]).await.unwrap();
+        send(&mut producer, 0..20).await;
+        waiting(&server, 0).await;
+        let [first, second] = consumers.as_mut_slice() else { unreachable!() };
+        let [one, two] = &mut heard;
+        // No longer than until these are here: it would ask for more.
+        hear(first, one, 10, 0).await;
+        hear(second, two, 10, 0).await;
+        assert_eq!(one.texts(), tokens(0..10), "{late} asked last");
+        assert_eq!(two.texts(), tokens(10..20), "{late} asked last");
         driver.cleanup().await.unwrap();
     }
 }

@@ -6,26 +6,33 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::domain::ApiRoot;
 use super::options::{AckMode, ConsumeMode, JetstreamOptions};
 use crate::driver::nats::link::NatsLink;
 use crate::driver::{DriverError, Start};
 use crate::units::Span;
 
-/// Makes the request `verb` and gives the answer.
+/// Makes the request `verb` under `root` and gives the answer.
 ///
 /// # Errors
 /// [`DriverError::Admin`] with the server's words and a remedy, [`DriverError::Timeout`].
-pub async fn call(link: &NatsLink, action: &str, verb: &str, body: &Value) -> Result<Value, DriverError> {
+pub async fn call(
+    link: &NatsLink,
+    root: &ApiRoot,
+    action: &str,
+    verb: &str,
+    body: &Value,
+) -> Result<Value, DriverError> {
     let payload = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-    let asked = link.within(action, link.client.request(format!("$JS.API.{verb}"), payload)).await?;
+    let asked = link.within(action, link.client.request(root.subject(verb), payload)).await?;
     let answer = match asked {
         Ok(answer) => answer,
         Err(error) => {
             link.check()?;
             let words = error.to_string();
             if words.contains("no responders") {
-                let remedy = "switch JetStream on in the server's configuration, or let msgbench launch the server";
-                return Err(link.refused(action, "no responders: JetStream is not enabled".into(), remedy));
+                let (words, remedy) = root.nobody();
+                return Err(link.refused(action, words, remedy));
             }
             return Err(link.refused(action, words, "check that JetStream has a leader"));
         }

@@ -43,11 +43,11 @@ pub(super) async fn connect_once(
             "replay_policy": "instant", "mem_storage": true, "num_replicas": 1, "inactive_threshold": FORGOTTEN,
         },
     });
-    call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+    call(&link, &stream.api, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
     let subscribed = now();
     let to = |word: &str| Subject::from(format!("{inbox}.{word}"));
     let pull = json!({ "batch": 1, "expires": link.timeout.as_nanos() as u64 }).to_string();
-    let next = Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.MSG.NEXT")));
+    let next = Subject::from(stream.api.subject(&name.verb("CONSUMER.MSG.NEXT")));
     link.publish(next, Some(to("pull")), None, Bytes::from(pull)).await?;
     let headers = stream.headers(headers(driver.connection.headers));
     let body = Bytes::copy_from_slice(payload);
@@ -75,7 +75,7 @@ pub(super) async fn connect_once(
     }
     let (received, message) = read.ok_or_else(|| link.lost("the subscription ended"))?;
     // Where that fails the server forgets it, later.
-    let remove = Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.DELETE")));
+    let remove = Subject::from(stream.api.subject(&name.verb("CONSUMER.DELETE")));
     let _ = driver.link.publish(remove, None, None, Bytes::new()).await;
     Ok(ConnectSteps { connected, subscribed, received, message: message.to_vec() })
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use super::api::call;
+use super::domain::ApiRoot;
 use crate::driver::Incident;
 use crate::driver::nats::link::NatsLink;
 use crate::units::{Nanos, now};
@@ -20,14 +21,15 @@ const EVERY: Duration = Duration::from_millis(250);
 const SMALL: u64 = 64;
 
 /// Follows the stream of this name until it is told to stop.
-pub fn follow(link: NatsLink, name: String, origin: Nanos) -> AbortHandle {
+pub fn follow(link: NatsLink, (name, api): (String, ApiRoot), origin: Nanos) -> AbortHandle {
     let task = async move {
         tokio::time::sleep(Duration::from_nanos(origin.saturating_sub(now()))).await;
         let mut noted = None;
         loop {
             tokio::time::sleep(EVERY).await;
             // An answer that did not come is no lag; what else it means others find out.
-            let Ok(info) = call(&link, "look at the copy", &format!("STREAM.INFO.{name}"), &Value::Null).await else {
+            let verb = format!("STREAM.INFO.{name}");
+            let Ok(info) = call(&link, &api, "look at the copy", &verb, &Value::Null).await else {
                 continue;
             };
             let Some(lag) = lag(&info) else { continue };

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::domain::ApiRoot;
 use crate::driver::nats::link::NatsLink;
 use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Incident, Incoming, MessageSink};
@@ -24,6 +25,8 @@ use crate::units::Nanos;
 pub struct DeadLetters {
     /// The stream that the messages come from.
     pub stream: String,
+    /// What is asked there begins with it.
+    pub api: ApiRoot,
     /// Where dead letters are published.
     pub subject: Subject,
     /// The delivery at which the consumer itself terminates a message that it rejects, where it
@@ -100,7 +103,7 @@ impl DeadLetters {
     }
 
     fn fetch(&self, sequence: u64, inbox: &str, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
-        let verb = Subject::from(format!("$JS.API.STREAM.MSG.GET.{}", self.stream));
+        let verb = Subject::from(self.api.subject(&format!("STREAM.MSG.GET.{}", self.stream)));
         let reply = Subject::from(format!("{inbox}g.{sequence}"));
         out.offer(link, verb, Some(reply), format!("{{\"seq\":{sequence}}}").into())
     }
@@ -156,7 +159,7 @@ impl DeadLetters {
         }
         sink.dead_letter(Incoming { payload: &payload, at, attempt: open.attempts });
         if self.remove {
-            let verb = Subject::from(format!("$JS.API.STREAM.MSG.DELETE.{}", self.stream));
+            let verb = Subject::from(self.api.subject(&format!("STREAM.MSG.DELETE.{}", self.stream)));
             let ignored = Subject::from(format!("{inbox}x"));
             out.offer(link, verb, Some(ignored), format!("{{\"seq\":{sequence}}}").into())?;
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 use super::api::{self, ConsumerName, ConsumerRequest};
+use super::domain::ApiRoot;
 use super::options::{ConsumeMode, JetstreamOptions};
 use super::priority::PullPriority;
 use super::stream::WorkloadStream;
@@ -61,6 +62,7 @@ struct Pull {
 #[derive(Debug)]
 struct OrderedConsumer {
     stream: String,
+    api: ApiRoot,
     base: String,
     inbox: String,
     /// The same for each generation: the server wants a subscription to this very subject, no
@@ -122,7 +124,7 @@ impl ConsumeFlow {
         let heartbeat = options.heartbeat().duration().min(expires / 2);
         let kind = match options.consumer() {
             ConsumeMode::Pull | ConsumeMode::Fetch => FlowKind::Pull(Pull {
-                next: Subject::from(format!("$JS.API.{}", name.verb("CONSUMER.MSG.NEXT"))),
+                next: Subject::from(stream.api.subject(&name.verb("CONSUMER.MSG.NEXT"))),
                 reply: Subject::from(format!("{inbox}p")),
                 batch: options.batch,
                 refill_at: if options.consumer() == ConsumeMode::Pull { options.batch / 2 } else { 0 },
@@ -134,6 +136,7 @@ impl ConsumeFlow {
             ConsumeMode::Push => FlowKind::Push { beats: !shared },
             ConsumeMode::Ordered => FlowKind::Ordered(Box::new(OrderedConsumer {
                 stream: name.stream.clone(),
+                api: stream.api.clone(),
                 base: name.consumer.clone(),
                 inbox: inbox.to_owned(),
                 deliver: deliver.to_owned(),
@@ -354,7 +357,7 @@ impl OrderedConsumer {
     /// Removes the consumer and makes another that begins after the last message.
     fn make(&mut self, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
         let ignored = Subject::from(format!("{}x", self.inbox));
-        let remove = format!("$JS.API.{}", self.name().verb("CONSUMER.DELETE"));
+        let remove = self.api.subject(&self.name().verb("CONSUMER.DELETE"));
         out.offer(link, remove.into(), Some(ignored), Bytes::new())?;
         self.generation += 1;
         self.last.1 = 0;
@@ -370,7 +373,7 @@ impl OrderedConsumer {
         };
         let request = request.body();
         let reply = Subject::from(format!("{}c.{}", self.inbox, self.generation));
-        let verb = format!("$JS.API.{}", name.verb("CONSUMER.CREATE"));
+        let verb = self.api.subject(&name.verb("CONSUMER.CREATE"));
         out.offer(link, verb.into(), Some(reply), request.to_string().into())
     }
 }

@@ -20,6 +20,7 @@ mod connect;
 mod consume;
 mod copy;
 mod dead;
+mod domain;
 mod facts;
 mod flow;
 mod options;
@@ -112,6 +113,7 @@ impl JetstreamDriver {
         let max_deliver = w.delivery.max_deliver;
         let dead = (max_deliver > 0).then(|| DeadLetters {
             stream: name.stream.clone(),
+            api: stream.api.clone(),
             subject: Subject::from(self.dead_subject(workload, group)),
             terminate: (options.dead_letters == DeadLetterMode::Term).then_some(max_deliver),
             remove: options.retention == Retention::WorkQueue,
@@ -129,7 +131,8 @@ impl JetstreamDriver {
                 filter: filter.as_ref(),
                 ..ConsumerRequest::new(&name, options, start)
             };
-            let made = call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
+            let made =
+                call(&link, &stream.api, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
             flow.begun(&made);
         } else {
             let mut made = self.made.lock().await;
@@ -141,7 +144,7 @@ impl JetstreamDriver {
                     filter: filter.as_ref(),
                     ..ConsumerRequest::new(&name, options, start)
                 };
-                call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
+                call(&link, &stream.api, "make a consumer", &name.verb("CONSUMER.CREATE"), &request.body()).await?;
                 made.insert((workload, group));
             }
         }
@@ -195,6 +198,7 @@ impl Driver for JetstreamDriver {
             it.facts.keeping = Keeping { segment: 0, overhead: stream.overhead(keyed, headers) };
         }
         it.facts.settings.insert("sync_interval".into(), unknown.into());
+        it.facts.settings.extend(options.domain.clone().map(|domain| ("domain".to_owned(), domain)));
         if let Err(error) = it.set_up().await {
             // What was made before the error goes; that this may fail as well adds nothing to the
             // error.
@@ -210,11 +214,15 @@ impl Driver for JetstreamDriver {
         &self.incidents
     }
 
+    fn stored_in(&self, workload: usize) -> Option<(&'static str, String)> {
+        Some(("stream", self.streams.get(workload)?.name.clone()))
+    }
+
     fn measured_from(&self, origin: Nanos) {
-        let copied = self.streams.iter().filter_map(|s| s.copy().map(|_| s.read()));
+        let copied = self.streams.iter().filter_map(|s| s.copy().map(|_| (s.read(), s.api.clone())));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.extend(self.pause(origin));
-        tasks.extend(copied.map(|name| copy::follow(self.link.clone(), name, origin)));
+        tasks.extend(copied.map(|copy| copy::follow(self.link.clone(), copy, origin)));
     }
 
     fn halt(&mut self) {
@@ -242,7 +250,7 @@ impl Driver for JetstreamDriver {
         Ok(StreamProducer {
             link,
             subjects: (0..channels).map(|channel| Subject::from(format!("{}{channel}", stream.prefix))).collect(),
-            keyed: stream.keys(index).into_bytes(),
+            keyed: stream.puts(index).into_bytes(),
             acks,
             reads,
             headers: stream.headers(headers(self.connection.headers)),

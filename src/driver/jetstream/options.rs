@@ -26,6 +26,10 @@ const MAX_BATCH: u32 = 100_000;
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct JetstreamOptions {
+    /// The domain of JetStream that has the streams. Default: that of the server where a client is;
+    /// "hub" where leaf nodes are launched.
+    #[schemars(extend("secret" = "none"))]
+    pub domain: Option<String>,
     /// Where messages are kept. Default: "file".
     pub storage: Storage,
     /// Servers that keep each message. Default: 1.
@@ -109,6 +113,7 @@ pub struct JetstreamOptions {
 impl Default for JetstreamOptions {
     fn default() -> Self {
         Self {
+            domain: None,
             storage: Storage::File,
             replicas: 1,
             retention: Retention::Limits,
@@ -255,6 +260,8 @@ pub enum PriorityPolicy {
     Overflow,
     /// One of them until it asks for nothing for `priority-timeout`, then another one.
     PinnedClient,
+    /// Of those that wait the first one of the group, then the second one... Server 2.12 or later.
+    Prioritized,
 }
 
 /// How consumers acknowledge.
@@ -309,6 +316,7 @@ impl JetstreamOptions {
         if it.idle_heartbeat.is_some_and(|span| !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&span)) {
             return Err(format!("option `idle-heartbeat`: must be between {MIN_HEARTBEAT} and {MAX_HEARTBEAT}"));
         }
+        it.check_domain()?;
         it.check_consumer()?;
         if it.exactly_once {
             if it.publish == PublishMode::FireAndForget {

@@ -14,6 +14,8 @@ const GROUP: &str = "msgbench";
 /// The server takes shorter ones, but a client that is not scheduled for that long loses its pin.
 const MIN_TIMEOUT: Span = Span::millis(500);
 const MAX_TIMEOUT: Span = Span::secs(600);
+/// Highest number of a client, which is served last, by the server's own limit.
+const LAST: u32 = 9;
 /// What the server does where nothing is said.
 const DEFAULT_TIMEOUT: Span = Span::secs(120);
 
@@ -61,6 +63,7 @@ impl JetstreamOptions {
                 set("priority_policy", "pinned_client".into());
                 set("priority_timeout", self.pinned_for().0.into());
             }
+            PriorityPolicy::Prioritized => set("priority_policy", "prioritized".into()),
         }
     }
 
@@ -76,6 +79,8 @@ pub struct PullPriority {
     /// It is served only when so many messages wait, or are unacknowledged; 0 is no such bound.
     min_pending: u64,
     min_ack_pending: u64,
+    /// With "prioritized": who has a lower number and waits is served before it.
+    rank: u32,
     /// What the server called it when it was pinned.
     pin: Option<String>,
     timeout: Duration,
@@ -90,6 +95,7 @@ impl PullPriority {
             policy,
             min_pending: bound(options.min_pending),
             min_ack_pending: bound(options.min_ack_pending),
+            rank: index.min(LAST),
             pin: None,
             timeout: options.pinned_for().duration(),
         })
@@ -99,7 +105,7 @@ impl PullPriority {
     /// a pinned client asks twice in it.
     pub fn expires(&self, longest: Duration) -> Duration {
         match self.policy {
-            PriorityPolicy::Overflow => longest,
+            PriorityPolicy::Overflow | PriorityPolicy::Prioritized => longest,
             PriorityPolicy::PinnedClient => longest.min(self.timeout / 2),
         }
     }
@@ -111,6 +117,9 @@ impl PullPriority {
             if bound > 0 {
                 fields += &format!(",\"{key}\":{bound}");
             }
+        }
+        if self.policy == PriorityPolicy::Prioritized {
+            fields += &format!(",\"priority\":{}", self.rank);
         }
         if let Some(pin) = &self.pin {
             fields += &format!(",\"id\":\"{pin}\"");
@@ -172,6 +181,12 @@ mod tests {
         assert_eq!(fields(0), ",\"group\":\"msgbench\"");
         assert_eq!(fields(1), ",\"group\":\"msgbench\",\"min_pending\":7,\"min_ack_pending\":3");
         assert!(PullPriority::of(&JetstreamOptions::default(), 0).is_none());
+
+        let ranked = read(&json!({ "priority-policy": "prioritized" })).unwrap();
+        for (index, rank) in [(0, 0), (9, 9), (40, 9)] {
+            let fields = PullPriority::of(&ranked, index).unwrap().fields();
+            assert_eq!(fields, format!(",\"group\":\"msgbench\",\"priority\":{rank}"));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::JetstreamDriver;
 use super::api::{self, ConsumerName, ConsumerRequest, call, limit};
+use super::domain::ApiRoot;
 use super::facts::stream_facts;
 use super::options::{ConsumeMode, JetstreamOptions, Retention};
 use super::produce::KeyReads;
@@ -23,12 +24,12 @@ impl JetstreamDriver {
     pub(super) async fn set_up(&mut self) -> Result<(), DriverError> {
         let mut known = false;
         for (i, (w, stream)) in self.workloads.iter().zip(&self.streams).enumerate().filter(|(_, (w, _))| !w.gets()) {
-            let made = create(&self.link, &stream.config()).await?;
+            let made = create(&self.link, &stream.api, &stream.config()).await?;
             if let Some(copy) = stream.copy() {
-                create(&self.link, &copy).await?;
+                create(&self.link, &stream.api, &copy).await?;
             }
             if let Some(output) = stream.output() {
-                create(&self.link, &output).await?;
+                create(&self.link, &stream.api, &output).await?;
                 let parts = StreamTransformParts {
                     target: self.target.clone(),
                     connection: self.connection.clone(),
@@ -47,14 +48,15 @@ impl JetstreamDriver {
                     ..JetstreamOptions::default()
                 };
                 let subjects = format!("mbd.{:08x}.{i}.>", self.target.run);
-                create(&self.link, &api::stream(&format!("{}_DEAD", stream.name), &subjects, &dead)).await?;
+                let config = api::stream(&format!("{}_DEAD", stream.name), &subjects, &dead);
+                create(&self.link, &stream.api, &config).await?;
             }
             if !known {
                 known = true;
                 let (durability, settings) = stream_facts(&made["config"]);
                 self.facts.guarantees.durability = durability;
                 self.facts.settings.extend(settings);
-                let account = call(&self.link, "ask for the account", "INFO", &Value::Null).await?;
+                let account = call(&self.link, &stream.api, "ask for the account", "INFO", &Value::Null).await?;
                 if let Some(level) = account["api"]["level"].as_u64() {
                     self.facts.settings.insert("jetstream_api_level".into(), level.to_string());
                 }
@@ -124,9 +126,9 @@ impl JetstreamDriver {
             filter: filter.as_ref(),
             ..ConsumerRequest::new(&name, &stream.options, start(stream, Start::Tail))
         };
-        let request = request.body();
-        let made = call(&self.link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
-        call(&self.link, "remove a consumer", &name.verb("CONSUMER.DELETE"), &Value::Null).await?;
+        let (request, link, api) = (request.body(), &self.link, &stream.api);
+        let made = call(link, api, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+        call(link, api, "remove a consumer", &name.verb("CONSUMER.DELETE"), &Value::Null).await?;
         let c = &made["config"];
         let mut settings = BTreeMap::from([
             ("consumer".into(), format!("{mode:?}").to_lowercase()),
@@ -164,15 +166,15 @@ impl JetstreamDriver {
         let length = self.streams.iter().find_map(|s| s.options.pause_consumers)?;
         let names = self.workloads.iter().zip(&self.streams).flat_map(|(w, stream)| {
             let name = |group| ConsumerName { stream: stream.read(), consumer: format!("g{group}") };
-            (0..w.topology.groups).map(name)
+            (0..w.topology.groups).map(move |group| (name(group), stream.api.clone()))
         });
         let (names, link): (Vec<_>, _) = (names.collect(), self.link.clone());
         let task = async move {
             tokio::time::sleep(Duration::from_nanos(origin.saturating_sub(now()))).await;
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
             let body = json!({ "pause_until": api::rfc3339(wall + length.0) });
-            for name in names {
-                let said = match call(&link, "pause a consumer", &name.verb("CONSUMER.PAUSE"), &body).await {
+            for (name, api) in names {
+                let said = match call(&link, &api, "pause a consumer", &name.verb("CONSUMER.PAUSE"), &body).await {
                     Ok(_) => format!("consumer {} is paused for {length}", name.consumer),
                     Err(error) => error.to_string(),
                 };
@@ -191,7 +193,8 @@ impl JetstreamDriver {
             let copy = stream.copy().map(|_| stream.read());
             let output = stream.output().map(|_| stream.read());
             for name in [copy, Some(name), output, dead].into_iter().flatten() {
-                let removed = call(&self.link, "remove a stream", &format!("STREAM.DELETE.{name}"), &Value::Null).await;
+                let verb = format!("STREAM.DELETE.{name}");
+                let removed = call(&self.link, &stream.api, "remove a stream", &verb, &Value::Null).await;
                 // Every stream is tried, and the first failure told.
                 result = result.and(removed.map(|_| ()));
             }
@@ -205,7 +208,7 @@ pub fn start(stream: &WorkloadStream, start: Start) -> Start {
     if stream.options.retention == Retention::WorkQueue { Start::First } else { start }
 }
 
-async fn create(link: &NatsLink, config: &Value) -> Result<Value, DriverError> {
+async fn create(link: &NatsLink, api: &ApiRoot, config: &Value) -> Result<Value, DriverError> {
     let name = config["name"].as_str().unwrap_or_default();
-    call(link, "make a stream", &format!("STREAM.CREATE.{name}"), config).await
+    call(link, api, "make a stream", &format!("STREAM.CREATE.{name}"), config).await
 }

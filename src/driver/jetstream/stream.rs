@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::api;
 use super::batch::{BatchKind, BatchWriter};
+use super::domain::ApiRoot;
 use super::options::{ConsumeMode, Filter, JetstreamOptions, PublishMode, ReadFrom, Storage};
 use crate::plan::{Pattern, ServiceTarget, Workload};
 use crate::units::Span;
@@ -13,6 +14,8 @@ use crate::units::Span;
 #[derive(Debug, Clone)]
 pub struct WorkloadStream {
     pub name: String,
+    /// What is asked of it begins with it.
+    pub api: ApiRoot,
     /// What all of its subjects begin with, a dot at the end.
     pub prefix: String,
     pub options: JetstreamOptions,
@@ -31,7 +34,7 @@ const DEFAULT_CONSUMERS: u64 = 1_000;
 impl WorkloadStream {
     /// The stream of workload `index` of a trial.
     pub fn of(run: u32, index: usize, w: &Workload, options: &JetstreamOptions) -> Self {
-        let mut options = options.clone();
+        let (mut options, api) = (options.clone(), ApiRoot::of(options.domain.as_deref()));
         let per_key = w.delivery.keep.and_then(|keep| keep.per_key);
         let consumers = u64::from(w.topology.groups) * u64::from(w.topology.members.max(1)) + 1;
         if let Some(keep) = w.delivery.keep {
@@ -41,13 +44,22 @@ impl WorkloadStream {
         }
         if w.pattern != Pattern::KeyValue {
             let (name, prefix) = (format!("MSGBENCH_{run:08x}_{index}"), format!("mbs.{run:08x}.{index}."));
-            return Self { name, prefix, options, history: 0, per_key, channels: w.topology.channels, consumers };
+            return Self { name, api, prefix, options, history: 0, per_key, channels: w.topology.channels, consumers };
         }
         // The watchers of NATS clients are ordered consumers.
         options.consumer.get_or_insert(ConsumeMode::Ordered);
         let bucket = format!("msgbench_{run:08x}_{index}");
         let (name, prefix) = (format!("KV_{bucket}"), format!("$KV.{bucket}."));
-        Self { name, prefix, options, history: w.delivery.history, per_key, channels: w.topology.channels, consumers }
+        Self {
+            name,
+            api,
+            prefix,
+            options,
+            history: w.delivery.history,
+            per_key,
+            channels: w.topology.channels,
+            consumers,
+        }
     }
 
     /// The streams of a case: a workload that gets keys has the bucket of another one.
@@ -62,7 +74,7 @@ impl WorkloadStream {
 
     /// What is asked to get a key of a producer, to which its number is added.
     pub fn gets(&self, producer: u32) -> String {
-        format!("$JS.API.DIRECT.GET.{}.{}", self.name, self.keys(producer))
+        self.api.subject(&format!("DIRECT.GET.{}.{}", self.name, self.keys(producer)))
     }
 
     /// Its configuration; that of a bucket is the one that NATS clients make (ADR-8).
@@ -174,6 +186,12 @@ impl WorkloadStream {
             0 => format!("{}key.", self.prefix),
             _ => format!("{}p{producer}.", self.prefix),
         }
+    }
+
+    /// What the number of a key is put behind in the subject of a put.
+    pub fn puts(&self, producer: u32) -> String {
+        let keys = self.keys(producer);
+        if self.history == 0 { keys } else { self.api.put(keys) }
     }
 
     /// What its consumers ask for: all keys of a bucket, as watchers do; otherwise the whole

@@ -113,7 +113,7 @@ impl CopyLoop {
             (Some(ConsumeMode::Pull), Some(AckMode::Explicit), None);
         options.backoff.clear();
         let request = ConsumerRequest::new(&name, &stream.options, Start::First).body();
-        call(&link, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
+        call(&link, &stream.api, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
         let flow = ConsumeFlow::new(&name, &inbox, "", &stream, (0, false));
         let (out, open) = (Outbox::default(), HashMap::new());
         Ok(Self { link, inbox, source, flow, out, prefixes, open, number: 0, refused: false })

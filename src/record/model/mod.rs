@@ -4,6 +4,8 @@
 //! latency of `null` is +infinity: the message never arrived. New fields may be added within
 //! version 1; none changes its meaning.
 
+mod fault;
+mod outage;
 mod result;
 mod search;
 
@@ -12,6 +14,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use fault::*;
+pub use outage::*;
 pub use result::*;
 pub use search::*;
 
@@ -236,6 +240,9 @@ pub struct Trial {
     /// What happened on the way: disconnects, server errors, events; with the offset from the start
     /// of measurement.
     pub events: Vec<Event>,
+    /// What the scenario did to the system, to the network and to consumers, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultRecord>,
     /// Interval log of the trial, relative to `run.json`.
     pub hlog: Option<String>,
     /// The server's log, kept when the trial failed.

@@ -209,10 +209,9 @@ fn faults(record: &Record, add: &mut Adder<'_>) {
         let action = e.action.name();
         let whom = e.whom();
         let how = e.qdisc.as_ref().map(|q| format!(" ({q})")).unwrap_or_default();
-        add(
-            "note",
-            format!("The scenario itself does this to {whom}: {action}{how} {} into the measured phase.", e.at),
-        );
+        let once = e.repeat.is_none() && e.within.is_none() && e.lasts.is_none();
+        let when = if once { format!(" {} into", e.at) } else { format!(", {} of", e.when()) };
+        add("note", format!("The scenario itself does this to {whom}: {action}{how}{when} the measured phase."));
     }
 }
 

@@ -5,22 +5,17 @@
 //! The lists are made over the listener between brokers, whose user is a super user. A broker
 //! applies them when it has read them in the metadata: each is asked until it knows all.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_acls_request::AclCreation;
-use kafka_protocol::messages::{CreateAclsRequest, DescribeAclsRequest, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::messages::{CreateAclsRequest, DescribeAclsRequest};
+use kafka_protocol::protocol::StrBytes;
 
+use super::ask::{ask, named};
 use super::options::Ports;
 
 /// The version of both requests.
 const VERSION: i16 = 1;
-/// The longest answer that is taken for one.
-const MAX_ANSWER: usize = 1 << 20;
 /// Pause between two looks.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -67,7 +62,8 @@ pub(super) fn grant(brokers: &[Ports], principal: &str, deadline: Instant) -> Re
     });
     let request = CreateAclsRequest::default().with_creations(creations.to_vec());
     let Some(first) = brokers.first() else { return Ok(()) };
-    let answer = ask(first.broker, &request, deadline).map_err(|words| format!("cannot make access lists: {words}"))?;
+    let answer =
+        ask(first.broker, &request, VERSION, deadline).map_err(|words| format!("cannot make access lists: {words}"))?;
     if let Some(failed) = answer.results.iter().find(|r| r.error_code != 0) {
         let words = failed.error_message.as_ref().map_or_else(|| named(failed.error_code), ToString::to_string);
         return Err(format!("the broker makes no access lists: {words}"));
@@ -90,7 +86,8 @@ fn known(port: u16, deadline: Instant) -> Result<(), String> {
         .with_operation(ANY)
         .with_permission_type(ANY);
     loop {
-        let answer = ask(port, &everything, deadline).map_err(|words| format!("cannot read access lists: {words}"))?;
+        let answer =
+            ask(port, &everything, VERSION, deadline).map_err(|words| format!("cannot read access lists: {words}"))?;
         let found: usize = answer.resources.iter().map(|r| r.acls.len()).sum();
         if answer.error_code == 0 && found >= RIGHTS.len() {
             return Ok(());
@@ -101,37 +98,4 @@ fn known(port: u16, deadline: Instant) -> Result<(), String> {
         }
         std::thread::sleep(POLL);
     }
-}
-
-fn named(code: i16) -> String {
-    ResponseError::try_from_code(code).map_or_else(|| "no error".to_owned(), |error| error.to_string())
-}
-
-/// One request and its answer on a connection of their own.
-fn ask<R: Request>(port: u16, request: &R, deadline: Instant) -> Result<R::Response, String> {
-    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-    let exchange = || -> std::io::Result<Bytes> {
-        let mut stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), left)?;
-        stream.set_read_timeout(Some(left))?;
-        stream.set_write_timeout(Some(left))?;
-        let mut body = BytesMut::new();
-        let header = RequestHeader::default().with_request_api_key(R::KEY).with_request_api_version(VERSION);
-        header.encode(&mut body, R::header_version(VERSION)).map_err(std::io::Error::other)?;
-        request.encode(&mut body, VERSION).map_err(std::io::Error::other)?;
-        let length = u32::try_from(body.len()).map_err(std::io::Error::other)?;
-        stream.write_all(&[&length.to_be_bytes()[..], &body].concat())?;
-        let mut length = [0; 4];
-        stream.read_exact(&mut length)?;
-        let length = u32::from_be_bytes(length) as usize;
-        if length > MAX_ANSWER {
-            return Err(std::io::Error::other(format!("an answer of {length} B")));
-        }
-        let mut answer = vec![0; length];
-        stream.read_exact(&mut answer)?;
-        Ok(answer.into())
-    };
-    let mut answer = exchange().map_err(|e| format!("127.0.0.1:{port}: {e}"))?;
-    ResponseHeader::decode(&mut answer, R::Response::header_version(VERSION))
-        .and_then(|_| R::Response::decode(&mut answer, VERSION))
-        .map_err(|e| format!("127.0.0.1:{port}: an answer cannot be read: {e}"))
 }

@@ -7,15 +7,18 @@
 //! beforehand; where one is taken meanwhile, the whole cluster is started anew on others.
 
 mod acls;
+mod ask;
 mod external;
 mod home;
 mod options;
 mod security;
 mod streams;
 mod tokens;
+mod view;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -28,11 +31,12 @@ use options::BrokerOptions;
 use self::options::{Ports, file_of};
 use self::security::Security;
 use self::streams::{Compilation, StreamsProcess};
+use self::view::KafkaView;
 use super::process::{Child, Held, Output, exception, tail};
-use super::{Availability, CreateRequest, Provider, Running, System, SystemContext, SystemError};
+use super::{Availability, ClusterView, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
 use crate::plan::options::OptionSet;
-use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
+use crate::plan::{BringUp, ClusterRole, ServiceTarget, SystemSpec, SystemType};
 
 /// Kafka's log to standard output: the same file that the script puts beside what it fetched.
 const LOGGING: &str = include_str!("../../../scripts/kafka/log4j2.properties");
@@ -85,6 +89,7 @@ impl Provider for KafkaType {
             connects: true,
             intruders: true,
             keeps: true,
+            roles: &[ClusterRole::Leader, ClusterRole::Follower, ClusterRole::Controller],
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
             launched_words: &[streams::WANTED],
@@ -127,6 +132,8 @@ pub struct KafkaSystem {
     context: SystemContext,
     brokers: Vec<Child>,
     logs: Vec<PathBuf>,
+    /// Where the brokers listen, once they are up.
+    ports: Vec<Ports>,
     /// Arguments of Java that the way of logging in needs.
     java_security: Vec<String>,
     /// Whether an application of Kafka Streams runs beside it, and the application.
@@ -137,9 +144,9 @@ pub struct KafkaSystem {
 impl KafkaSystem {
     /// `name` and `options` as in the plan, `home` from `availability`.
     pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: SystemContext) -> Self {
-        let (name, brokers, logs) = (name.to_owned(), Vec::new(), Vec::new());
+        let (name, brokers, logs, ports) = (name.to_owned(), Vec::new(), Vec::new(), Vec::new());
         let (java_security, streams, application) = (Vec::new(), false, None);
-        Self { name, home, options, context, brokers, logs, java_security, streams, application }
+        Self { name, home, options, context, brokers, logs, ports, java_security, streams, application }
     }
 
     fn failed(&self, words: String, log: Option<&Path>) -> SystemError {
@@ -201,6 +208,7 @@ impl KafkaSystem {
                         acls::grant(&ports, principal, deadline).map_err(|words| self.failed(words, None))?;
                     }
                     self.java_security = security.java.clone();
+                    self.ports.clone_from(&ports);
                     return Ok(Some(self.running(options, &ports, &security)));
                 }
                 Ok(found) => seen = format!("{} of {} brokers are there", found.brokers().len(), nodes.len()),
@@ -354,6 +362,10 @@ impl System for KafkaSystem {
         child.kill()?;
         self.brokers[node] = self.spawn(node, &self.java_security)?;
         Ok(self.brokers[node].pid())
+    }
+
+    fn view(&self) -> Option<Arc<dyn ClusterView>> {
+        Some(Arc::new(KafkaView { ports: self.ports.clone() }))
     }
 
     fn stop(&mut self) -> Result<(), SystemError> {

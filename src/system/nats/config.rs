@@ -6,6 +6,9 @@ use super::layout::{NodeRole, ServerNode};
 use super::options::{LaunchAuth, LaunchOptions};
 use super::secrets::NatsCredentials;
 
+/// The domain of JetStream that clusters have, where there are leaf nodes.
+pub const HUB_DOMAIN: &str = "hub";
+
 /// The configuration of `node` among `all`. `secrets` are made for the trial.
 pub fn render(
     node: &ServerNode,
@@ -26,10 +29,11 @@ pub fn render(
     };
     line("max_payload", launch.max_payload.map(|b| b.0.to_string()));
     line("max_pending", launch.max_pending.map(|b| b.0.to_string()));
-    if jetstream && node.is_member() {
+    if jetstream {
         let store = node.store();
         let mut block = format!("jetstream {{\n  store_dir: \"{}\"\n", store.display());
         for (name, value) in [
+            ("domain", domain(node, launch)),
             ("max_memory_store", launch.max_memory.map(|b| b.0.to_string())),
             ("max_file_store", launch.max_file.map(|b| b.0.to_string())),
             ("sync_interval", launch.sync_interval.as_deref().map(seconds)),
@@ -51,6 +55,13 @@ pub fn render(
         text.push('\n');
     }
     text
+}
+
+/// The domain of JetStream of a server: where there are leaf nodes each has streams of its own, and
+/// so has their hub.
+pub fn domain(node: &ServerNode, launch: &LaunchOptions) -> Option<String> {
+    let name = if node.is_member() { HUB_DOMAIN } else { &node.place };
+    (launch.leaf_nodes > 0).then(|| name.to_owned())
 }
 
 /// How a member of a cluster is joined to the others, to the other clusters, and to leaf nodes.

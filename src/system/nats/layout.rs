@@ -107,11 +107,6 @@ pub fn place_names(options: &SystemOptions) -> Vec<String> {
     launch.into_iter().map(|(name, _)| name).collect()
 }
 
-/// The same without leaf nodes: from there the streams of the hub are not reached.
-pub fn member_names(options: &SystemOptions) -> Vec<String> {
-    place_names(&SystemOptions::from_iter(options.clone().into_iter().filter(|(key, _)| key != "leaf-nodes")))
-}
-
 /// Lays the servers out on ports that are held until the first of them is to start, and opens the
 /// links that have a delay.
 ///

@@ -22,10 +22,12 @@ mod program;
 mod ready;
 mod secrets;
 mod types;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -33,12 +35,13 @@ use serde_json::Value;
 use super::delay::DelayLines;
 use super::process::{Child, Held, Output, tail};
 use super::settings::plain;
-use super::{Running, System, SystemContext, SystemError};
+use super::{ClusterView, Running, System, SystemContext, SystemError};
 use external::{info, settings};
 use layout::{ServerNode, lay_out};
 use options::LaunchOptions;
 use secrets::NatsCredentials;
 pub use types::{JetstreamType, NatsType};
+use view::NatsView;
 
 /// Starts when a port turns out to be taken, or a cluster does not come together.
 const ATTEMPTS: u32 = 3;
@@ -208,7 +211,7 @@ impl NatsSystem {
     }
 
     fn running(&self, infos: &[Value], secrets: NatsCredentials) -> Running {
-        let NatsCredentials { client, intruders, .. } = secrets;
+        let NatsCredentials { mut client, intruders, .. } = secrets;
         let mut settings = infos.first().map(settings).unwrap_or_default();
         if let Ok(varz) = monitor::ask(&format!("127.0.0.1:{}", self.nodes[0].monitor), "/varz", PROBE) {
             settings.extend(monitor::settings(&varz));
@@ -225,6 +228,10 @@ impl NatsSystem {
         }
         if self.launch.permissions {
             settings.insert("permissions".to_owned(), "by subject: those that clients of a trial use".to_owned());
+        }
+        if self.jetstream && self.launch.leaf_nodes > 0 {
+            // Of the driver, where the scenario does not name another.
+            client.insert("domain".to_owned(), config::HUB_DOMAIN.into());
         }
         if self.jetstream {
             settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));
@@ -300,6 +307,11 @@ impl System for NatsSystem {
         child.kill()?;
         self.children[node] = self.spawn(node)?;
         Ok(self.children[node].pid())
+    }
+
+    fn view(&self) -> Option<Arc<dyn ClusterView>> {
+        let (nodes, launch) = (self.nodes.clone(), self.launch.clone());
+        Some(Arc::new(NatsView { nodes, launch, jetstream: self.jetstream }))
     }
 
     fn stop(&mut self) -> Result<(), SystemError> {

@@ -23,7 +23,8 @@ pub struct LaunchOptions {
     /// Clusters of `nodes` servers each, joined by gateways to a super-cluster. Default: 1.
     pub clusters: u32,
     /// Leaf nodes: servers of their own, each connected to one server of a cluster as its hub, in
-    /// turn. They have no JetStream. Default: 0.
+    /// turn. With JetStream each has a domain of its own, "leaf-1"..., beside that of its hub,
+    /// "hub". Default: 0.
     pub leaf_nodes: u32,
     /// Delay of every link between servers, each way: "20ms". Default: none.
     pub link: Option<Span>,

@@ -2,11 +2,11 @@
 
 use crate::plan::address::NATS;
 use crate::plan::options::{OptionSet, SystemOptions};
-use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
+use crate::plan::{BringUp, ClusterRole, ServiceTarget, SystemSpec, SystemType};
 use crate::system::{Availability, CreateRequest, Provider, System, SystemError, in_vain};
 
 use super::external::{ExternalNats, NO_TOPICS};
-use super::layout::{member_names, place_names};
+use super::layout::place_names;
 use super::options::LaunchOptions;
 use super::{NatsSystem, program};
 
@@ -73,8 +73,9 @@ impl Provider for JetstreamType {
             lacks: |w| (w.topology.reply && !w.gets() && !w.connects()).then_some("no request/reply on streams"),
             key_value: true,
             keeps: true,
+            roles: &[ClusterRole::Leader, ClusterRole::Follower, ClusterRole::MetaLeader],
             protocol: Some(NATS),
-            places: Some(member_names),
+            places: Some(place_names),
             intruders: true,
             connects: true,
             options: vec![OptionSet::of::<LaunchOptions>(check)],

@@ -1,0 +1,82 @@
+//! Runs of due messages that were not done in time.
+
+use crate::units::Nanos;
+
+use super::slots::{DoneCell, DueCell, SlotGrid};
+
+/// A run of messages, by due time, of which none was done in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutageRun {
+    /// When the first of them was due.
+    pub from: Nanos,
+    /// When the first one after them that was in time was done; `None` where there was none before
+    /// the load ended.
+    pub to: Option<Nanos>,
+}
+
+impl OutageRun {
+    /// How long it lasted; `None` where that is not known.
+    pub fn length(&self) -> Option<Nanos> {
+        self.to.map(|to| to.saturating_sub(self.from))
+    }
+}
+
+/// What a fault did to one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LaneOutage {
+    /// The group of consumers, for deliveries, and the partition or subject.
+    pub group: u32,
+    pub lane: u32,
+    /// The longest run that began in the window of the fault; none where all were in time.
+    pub run: Option<OutageRun>,
+    /// When the first message was done that was due after the fault.
+    pub first: Option<Nanos>,
+    /// Messages due in the window of the fault, and of these not done in time.
+    pub due: u64,
+    pub late: u64,
+}
+
+/// All runs of a lane by time. What was due after `known` and is not done may still come in time.
+pub(super) fn runs(grid: &SlotGrid, due: &[DueCell], done: &[DoneCell], known: Nanos) -> Vec<OutageRun> {
+    let mut all = Vec::new();
+    let mut open: Option<Nanos> = None;
+    for (slot, (due, done)) in due.iter().zip(done).enumerate().filter(|(_, (due, _))| due.due > 0) {
+        let start = grid.start(slot);
+        if done.timely == 0 {
+            if start + Nanos::from(due.last) <= known {
+                open.get_or_insert(start + Nanos::from(due.first));
+            }
+            continue;
+        }
+        let first = start + Nanos::from(done.first);
+        // Late ones at the head of the slot.
+        let from = open.take().or((due.first < done.first).then(|| start + Nanos::from(due.first)));
+        all.extend(from.map(|from| OutageRun { from, to: Some(first + 1000 * Nanos::from(done.first_took)) }));
+        // Late ones at its end.
+        if due.last > done.last && start + Nanos::from(due.last) <= known {
+            let gap = (due.last - due.first) / (due.due - 1).max(1);
+            open = Some(start + Nanos::from(due.last.min(done.last + gap)));
+        }
+    }
+    all.extend(open.map(|from| OutageRun { from, to: None }));
+    all
+}
+
+/// When the first message was done that was due from `from` on and before `to`: of the slots that
+/// lie between them as a whole.
+pub(super) fn first_done(grid: &SlotGrid, done: &[DoneCell], from: Nanos, to: Nanos) -> Option<Nanos> {
+    let slots = (from.saturating_sub(grid.origin)).div_ceil(grid.width) as usize..grid.slot(to).saturating_add(1);
+    let mut first: Option<Nanos> = None;
+    for slot in slots {
+        let (start, Some(cell)) = (grid.start(slot), done.get(slot)) else { break };
+        // Nothing is done before it is due.
+        if start >= to || first.is_some_and(|first| first < start) {
+            break;
+        }
+        if cell.done > 0 {
+            let at = start + 1000 * Nanos::from(cell.earliest);
+            first = Some(first.map_or(at, |first| first.min(at)));
+        }
+    }
+    first
+}

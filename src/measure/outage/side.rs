@@ -1,0 +1,132 @@
+//! What each fault did to a workload, on one side: to its writes, or to its deliveries.
+
+use crate::units::Nanos;
+
+use super::backlog::{backlog, peak};
+use super::recovery::{BAND, LatencyWindows};
+use super::runs::{LaneOutage, OutageRun, first_done, runs};
+use super::slots::{DoneCell, DueCell, OutageLog, OutageSide, SlotGrid};
+
+/// A fault and the time until the next one, or until the load ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FaultWindow {
+    pub at: Nanos,
+    pub until: Nanos,
+}
+
+impl FaultWindow {
+    /// The windows of faults, by time, in a load that ended at `end`.
+    pub fn of(faults: &[Nanos], end: Nanos) -> Vec<Self> {
+        let next = |i: usize| faults.get(i + 1).copied().unwrap_or(end).min(end);
+        faults.iter().enumerate().map(|(i, at)| Self { at: *at, until: next(i).max(*at) }).collect()
+    }
+}
+
+/// What one fault did to one side of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SideOutage {
+    /// Each lane in which something was due.
+    pub lanes: Vec<LaneOutage>,
+    /// Whether an outage of before was still going on in a lane when the fault came: then what is
+    /// found is not the fault's alone.
+    pub unsettled: bool,
+    /// When the p99 of what was due was again as before the fault; `None` where it was not.
+    pub back: Option<Nanos>,
+    /// Whether enough was due before to know what it was.
+    pub judged: bool,
+    /// The most messages that were due and not done, and how long until they were gone; see
+    /// [`super::backlog`].
+    pub backlog: u64,
+    pub drained: Option<Nanos>,
+}
+
+impl SideOutage {
+    /// The longest outage of a lane: `Some(None)` where one was not over, `None` where there was
+    /// none.
+    pub fn worst(&self) -> Option<Option<Nanos>> {
+        let lengths = || self.lanes.iter().filter_map(|lane| lane.run).map(|run| run.length());
+        if lengths().any(|length| length.is_none()) { Some(None) } else { lengths().max() }
+    }
+}
+
+/// A lane with its runs, each with the fault that it belongs to.
+struct LaneRuns<'a> {
+    lane: usize,
+    due: &'a [DueCell],
+    done: &'a [DoneCell],
+    runs: Vec<(Option<usize>, OutageRun)>,
+}
+
+/// What each fault did to one side; nothing where nothing was noted of it. What was due after
+/// `known` and is not done may still come in time.
+pub fn side_outages(log: &OutageLog, side: OutageSide, faults: &[FaultWindow], known: Nanos) -> Vec<SideOutage> {
+    let Some(done) = log.done(side) else { return Vec::new() };
+    let grid = log.grid();
+    let windows = LatencyWindows::new(log, done);
+    let backlog = backlog(grid, done);
+    let lane = |(lane, done)| {
+        let due = log.due_of(lane);
+        let runs = runs(grid, due, done, known).into_iter();
+        LaneRuns { lane, due, done, runs: runs.map(|run| (fault_of(&run, faults, grid.deadline), run)).collect() }
+    };
+    let lanes: Vec<LaneRuns<'_>> = done.cells.chunks(grid.slots).enumerate().map(lane).collect();
+    // When all was well, the last time before a fault.
+    let mut calm = (grid.origin, grid.origin);
+    let mut settled = Some(grid.origin);
+    let mut all = Vec::new();
+    for (i, fault) in faults.iter().enumerate() {
+        if let Some(since) = settled {
+            // What was on its way when the fault came belongs to the fault.
+            let until = fault.at.saturating_sub(grid.deadline.min(fault.at.saturating_sub(since) / 4));
+            if until >= since + BAND || calm.1 == calm.0 {
+                calm = (since, until.max(since));
+            }
+        }
+        let peak = peak(grid, &backlog, calm, (fault.at, fault.until));
+        settled = windows.back(calm, fault.at, fault.until);
+        all.push(SideOutage {
+            lanes: lanes.iter().filter_map(|lane| lane.effect(grid, i, fault)).collect(),
+            unsettled: lanes.iter().any(|lane| lane.unsettled(i, fault)),
+            back: settled,
+            judged: windows.band(calm.0, calm.1).is_some(),
+            backlog: peak.peak,
+            drained: peak.drained,
+        });
+    }
+    all
+}
+
+/// The fault that a run belongs to: the last one before it began, or before its first messages were
+/// done, where it began with what was on its way.
+fn fault_of(run: &OutageRun, faults: &[FaultWindow], deadline: Nanos) -> Option<usize> {
+    let goes_beyond = |at: Nanos| run.to.is_none_or(|to| to > at);
+    faults.iter().rposition(|f| f.at <= run.from || (f.at <= run.from + deadline && goes_beyond(f.at)))
+}
+
+impl LaneRuns<'_> {
+    /// What a fault did to the lane; `None` where nothing was due.
+    fn effect(&self, grid: &SlotGrid, i: usize, fault: &FaultWindow) -> Option<LaneOutage> {
+        let slots = grid.slot(fault.at)..grid.slot(fault.until.max(fault.at + 1) - 1) + 1;
+        let due = self.due.get(slots.clone())?;
+        let late = due.iter().zip(&self.done[slots]).map(|(due, done)| u64::from(due.due.saturating_sub(done.timely)));
+        let effect = LaneOutage {
+            group: (self.lane / grid.lanes) as u32,
+            lane: (self.lane % grid.lanes) as u32,
+            run: self.of(i).max_by_key(|run| run.length().unwrap_or(Nanos::MAX)),
+            first: first_done(grid, self.done, fault.at, fault.until),
+            due: due.iter().map(|cell| u64::from(cell.due)).sum(),
+            late: late.sum(),
+        };
+        (effect.due > 0).then_some(effect)
+    }
+
+    fn of(&self, fault: usize) -> impl Iterator<Item = OutageRun> {
+        self.runs.iter().filter(move |(of, _)| *of == Some(fault)).map(|(_, run)| *run)
+    }
+
+    /// Whether a run of before was still going on when the fault came.
+    fn unsettled(&self, i: usize, fault: &FaultWindow) -> bool {
+        let before = self.runs.iter().filter(|(of, _)| of.is_none_or(|of| of < i));
+        before.into_iter().any(|(_, run)| run.from < fault.at && run.to.is_none_or(|to| to > fault.at))
+    }
+}

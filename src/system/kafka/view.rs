@@ -1,0 +1,157 @@
+//! What the brokers of a launched cluster say of each other while it runs.
+//!
+//! # Design
+//! Metadata is what a broker has heard: one that was cut off tells of a leader that is none any
+//! more. So all are asked side by side, each on a connection of its own, the answer of the highest
+//! epoch counts, and the leader itself must answer. The active controller is asked for by
+//! DescribeQuorum, which a broker passes on to it: what Metadata calls the controller is any broker
+//! (KIP-590).
+
+use std::time::Instant;
+
+use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
+use kafka_protocol::messages::{DescribeQuorumRequest, MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::ask::{ask, named};
+use super::options::Ports;
+use crate::plan::ClusterRole;
+use crate::system::ClusterView;
+
+/// Versions of the requests that Kafka speaks since 3.3, when it had KRaft.
+const METADATA: i16 = 12;
+const QUORUM: i16 = 0;
+/// Where KRaft keeps what the controllers agree on.
+const QUORUM_TOPIC: &str = "__cluster_metadata";
+
+/// The brokers by their ports: node 0 is broker 1.
+pub(super) struct KafkaView {
+    pub(super) ports: Vec<Ports>,
+}
+
+/// What each broker answers, or why it does not, by node.
+type Answers = Vec<Result<MetadataResponse, String>>;
+
+impl KafkaView {
+    /// The metadata of one topic, or of all, as every broker knows it.
+    fn metadata(&self, topic: Option<&str>, deadline: Instant) -> Answers {
+        let named = |name: &str| {
+            let name = TopicName(StrBytes::from_string(name.to_owned()));
+            vec![MetadataRequestTopic::default().with_name(Some(name))]
+        };
+        let request = MetadataRequest::default().with_topics(topic.map(named)).with_allow_auto_topic_creation(false);
+        let one = |port: u16| ask(port, &request, METADATA, deadline);
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = self.ports.iter().map(|p| scope.spawn(move || one(p.broker))).collect();
+            asked.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("the question panicked".into()))).collect()
+        })
+    }
+
+    fn node(&self, broker: i32) -> Option<u32> {
+        u32::try_from(broker - 1).ok().filter(|node| (*node as usize) < self.ports.len())
+    }
+
+    /// Partition 0 of a topic as it is now.
+    fn first_partition(&self, topic: &str, deadline: Instant) -> Result<MetadataResponsePartition, String> {
+        let answers = self.metadata(Some(topic), deadline);
+        let newest = answers.iter().flatten().filter_map(first_partition).max_by_key(|p| p.leader_epoch);
+        let Some(partition) = newest else {
+            return Err(format!("no broker knows the topic {topic} ({})", silent(&answers)));
+        };
+        let leader = self.node(partition.leader_id.0).ok_or_else(|| format!("partition 0 of {topic} has no leader"))?;
+        match &answers[leader as usize] {
+            Ok(own) if first_partition(own).is_some_and(|p| p.leader_id == partition.leader_id) => {
+                Ok(partition.clone())
+            }
+            Ok(_) => Err(format!("node {leader} does not know that it leads partition 0 of {topic}")),
+            Err(why) => Err(format!("node {leader} leads partition 0 of {topic}, and does not answer: {why}")),
+        }
+    }
+
+    fn controller(&self, deadline: Instant) -> Result<u32, String> {
+        let partition = PartitionData::default().with_partition_index(0);
+        let topic = TopicData::default()
+            .with_topic_name(TopicName(StrBytes::from_static_str(QUORUM_TOPIC)))
+            .with_partitions(vec![partition]);
+        let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
+        let mut why = "there are no brokers".to_owned();
+        for ports in &self.ports {
+            let answer = ask(ports.broker, &request, QUORUM, deadline);
+            let told = answer.and_then(|a| match a.topics.first().and_then(|t| t.partitions.first()) {
+                Some(p) if a.error_code == 0 && p.error_code == 0 => Ok(p.leader_id.0),
+                Some(p) if a.error_code == 0 => Err(named(p.error_code)),
+                _ => Err(named(a.error_code)),
+            });
+            match told.map(|id| self.node(id)) {
+                Ok(Some(node)) => return Ok(node),
+                Ok(None) => why = "the quorum has no leader".into(),
+                Err(words) => why = words,
+            }
+        }
+        Err(format!("the controller is not known: {why}"))
+    }
+}
+
+fn first_partition(answer: &MetadataResponse) -> Option<&MetadataResponsePartition> {
+    answer.topics.first()?.partitions.iter().find(|p| p.partition_index == 0 && p.leader_id.0 >= 0)
+}
+
+/// Who did not answer, and why.
+fn silent(answers: &Answers) -> String {
+    let each = answers.iter().enumerate().filter_map(|(node, a)| Some(format!("node {node}: {}", a.as_ref().err()?)));
+    let all: Vec<String> = each.collect();
+    if all.is_empty() { "all answer".into() } else { all.join("; ") }
+}
+
+impl ClusterView for KafkaView {
+    fn nodes(&self, role: ClusterRole, stored: Option<&str>, deadline: Instant) -> Result<Vec<u32>, String> {
+        let of_topic = || {
+            let topic = stored.ok_or("the workload has no topic")?;
+            self.first_partition(topic, deadline)
+        };
+        match role {
+            ClusterRole::All => Ok((0..self.ports.len() as u32).collect()),
+            ClusterRole::Controller => Ok(vec![self.controller(deadline)?]),
+            ClusterRole::Leader => Ok(self.node(of_topic()?.leader_id.0).into_iter().collect()),
+            ClusterRole::Follower => {
+                let partition = of_topic()?;
+                let others = partition.isr_nodes.iter().filter(|id| **id != partition.leader_id);
+                match others.filter_map(|id| self.node(id.0)).collect::<Vec<u32>>() {
+                    none if none.is_empty() => Err("no replica follows the leader".into()),
+                    some => Ok(some),
+                }
+            }
+            ClusterRole::MetaLeader => Err("Kafka has no meta-leader".into()),
+        }
+    }
+
+    fn settled(&self, deadline: Instant) -> Result<(), String> {
+        let all = self.ports.len();
+        let mut answers = Vec::new();
+        for (node, answer) in self.metadata(None, deadline).into_iter().enumerate() {
+            let answer = answer.map_err(|why| format!("node {node} does not answer: {why}"))?;
+            if answer.brokers.len() != all {
+                return Err(format!("node {node} knows {} of {all} brokers", answer.brokers.len()));
+            }
+            answers.push(answer);
+        }
+        for topic in answers.iter().flat_map(|a| &a.topics) {
+            let name = topic.name.as_ref().map_or("", |n| &n.0);
+            for p in &topic.partitions {
+                if p.leader_id.0 < 0 {
+                    return Err(format!("partition {} of {name} has no leader", p.partition_index));
+                }
+                if p.isr_nodes.len() != p.replica_nodes.len() {
+                    let (current, replicas) = (p.isr_nodes.len(), p.replica_nodes.len());
+                    return Err(format!(
+                        "{current} of {replicas} replicas of partition {} of {name} are in sync",
+                        p.partition_index
+                    ));
+                }
+            }
+        }
+        self.controller(deadline).map(drop)
+    }
+}
