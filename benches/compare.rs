@@ -115,6 +115,7 @@ fn write(dir: &Path, factor: f64) {
                     replay: None,
                     kept: None,
                     membership: Vec::new(),
+                    outages: Vec::new(),
                     intrusions: Vec::new(),
                     latency: kinds.map(|k| (k.to_string(), summary(ns))).into_iter().collect::<BTreeMap<_, _>>(),
                 }],

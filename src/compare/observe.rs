@@ -1,10 +1,22 @@
 //! Which metrics are compared, and when too few samples stand behind one.
 
 use crate::plan::metric::{Metric, Quantity, Statistic};
+use crate::plan::{OfFaults, OutageField, OutageMetric};
 use crate::record::WorkloadResult;
 pub use crate::record::value::{ObservedValue, exact, value};
 use crate::stats::quantile::GATE_AT;
 use crate::units::{count, three_digits};
+
+/// What is compared of outages.
+const OUTAGE: [OutageField; 7] = [
+    OutageField::Write,
+    OutageField::Read,
+    OutageField::FirstAck,
+    OutageField::Recovery,
+    OutageField::LateShare,
+    OutageField::Redundancy,
+    OutageField::LostAcked,
+];
 
 /// Why too few samples stand behind a percentile to decide anything, and what to do: there are too
 /// few of them, or enough that depend on each other. `counted` is their mere number above it in a
@@ -53,6 +65,11 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
     if result.kept.is_some() {
         for field in ["missing", "settled_s"] {
             add(Quantity::Kept(field.into()));
+        }
+    }
+    if !result.outages.is_empty() {
+        for field in OUTAGE {
+            add(Quantity::Outage(OutageMetric { field, of: OfFaults::Typical }));
         }
     }
     add(Quantity::Broker("cpu_us_per_msg".into()));

@@ -11,6 +11,7 @@ use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;
 use super::flow::DeliveryCounts;
+use super::outages::LostSpan;
 use super::produce::Sent;
 use super::raw::RawTrial;
 
@@ -27,6 +28,8 @@ pub struct Accounting {
     pub dropped: u64,
     /// How often each message is owed to those whose latency is the headline.
     pub copies: u64,
+    /// Acknowledged messages that were lost, by when they were sent, where that is noted.
+    pub lost_spans: Vec<LostSpan>,
     /// Whether the broker acknowledges messages: then it owes those alone.
     acknowledged: bool,
     /// Whether somebody else's service answers: what it leaves unanswered, or answers twice, is no
@@ -69,10 +72,10 @@ impl Accounting {
         let intrusions = close_intrusions(raw, i, &mut ledger);
         let mut groups = Vec::new();
         // Never delivered, the warm-up included.
-        let mut missing = 0;
+        let (mut missing, mut lost_spans) = (0, Vec::new());
         if consumed {
             for group in 0..w.topology.groups {
-                groups.push(close_group(group, raw, i, w, (&mut ledger, &mut missing)));
+                groups.push(close_group(group, raw, i, w, (&mut ledger, &mut missing, &mut lost_spans)));
             }
         } else if answered {
             ledger.expected = ledger.sent;
@@ -96,9 +99,11 @@ impl Accounting {
             let known = ledger.client_dropped.min(ledger.lost);
             (ledger.in_flight, ledger.lost, ledger.acked_lost) = (ledger.lost - known, known, 0);
             groups.iter_mut().for_each(|g| g.lost = 0);
+            lost_spans.clear();
         }
         Self {
             replay: replay(raw, i, w),
+            lost_spans,
             copies,
             dropped,
             groups,
@@ -209,7 +214,7 @@ fn close_group(
     raw: &RawTrial,
     i: usize,
     w: &Workload,
-    (ledger, missing): (&mut Ledger, &mut u64),
+    (ledger, missing, spans): (&mut Ledger, &mut u64, &mut Vec<LostSpan>),
 ) -> GroupResult {
     let members: Vec<&Received> = raw.received[i].iter().filter(|(g, _)| *g == group).map(|(_, r)| r).collect();
     let mut result = GroupResult { group, role: w.role(group), expected: 0, delivered: 0, lost: 0 };
@@ -238,13 +243,33 @@ fn close_group(
         // What a slow consumer has not come to by the end of the drain is late, not lost by the
         // system.
         if w.role(group) != Role::Slow {
-            ledger.acked_lost += s.acks.count_without(&seen, from, to);
+            let lost = s.acks.count_without(&seen, from, to);
+            ledger.acked_lost += lost;
+            if lost > 0 {
+                spans.extend(lost_spans(s, &seen, (from, to)));
+            }
         }
     }
     ledger.expected += result.expected;
     ledger.delivered += result.delivered;
     ledger.lost += result.lost;
     result
+}
+
+/// Acknowledged messages of a producer that a group has not seen, by when they were sent.
+fn lost_spans(s: &Sent, seen: &SequenceSet, (from, to): (u64, u64)) -> Vec<LostSpan> {
+    let next = |i: usize| s.times.get(i + 1).map_or((to, None), |(number, at)| (*number, Some(*at)));
+    let mut all = Vec::new();
+    for (i, (number, at)) in s.times.iter().enumerate() {
+        let (end, then) = next(i);
+        // What is before the first that is known was sent just before it.
+        let messages = s.acks.count_without(seen, if i == 0 { from } else { *number }, end);
+        if messages > 0 {
+            let length = then.map_or(0, |then| then.saturating_sub(*at));
+            all.push(LostSpan { at: *at, length, messages });
+        }
+    }
+    all
 }
 
 fn replay(raw: &RawTrial, i: usize, w: &Workload) -> Option<Replay> {
@@ -294,6 +319,7 @@ mod tests {
             intrusions: Vec::new(),
             groups: Vec::new(),
             replay: None,
+            lost_spans: Vec::new(),
             copies: 1,
             dropped: 0,
             acknowledged: true,

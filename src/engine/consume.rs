@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use crate::driver::{Consumer, Disposition, DriverError, Incoming, MessageSink};
 use crate::load::keys::KeyChooser;
-use crate::load::message::{EnvelopeError, open};
+use crate::load::message::{Envelope, EnvelopeError, open};
 use crate::measure::event_windows::EventWindows;
 use crate::measure::first_arrivals::{ArrivalPhase, FirstArrivals};
 use crate::measure::ledger::{LaneOrder, SequenceSet};
+use crate::measure::outage::Mishap;
 use crate::measure::recorder::{LatencyKind, Recorder};
 use crate::plan::Role;
 use crate::units::{Nanos, now};
 
 use super::intrude::INTRUDERS;
+use super::lanes::Lanes;
 use super::shared::{Shared, WorkloadCounters};
 use super::superseded::GapLog;
 
@@ -114,10 +116,10 @@ pub struct ConsumerRecorder<'a> {
     pub role: Role,
     /// What a slow consumer does with each message, as time.
     pub think: Duration,
-    /// Channels of the workload.
-    pub channels: u64,
-    /// Which key a message has.
-    pub keys: Option<KeyChooser>,
+    /// Its group.
+    pub group: u32,
+    /// Which channel or key a message has.
+    pub lanes: Lanes,
     /// What is rejected.
     pub rule: RejectRule,
     /// Whether messages are answered, and accounted for by the requester.
@@ -192,6 +194,7 @@ impl MessageSink for ConsumerRecorder<'_> {
         }
         if !self.received.seen[producer].insert(e.sequence) {
             self.received.duplicated += u64::from(measured);
+            self.note(Mishap::Duplicated, at);
             return Disposition::Accept;
         }
         if let Some(gaps) = self.received.gaps.get_mut(producer) {
@@ -203,21 +206,14 @@ impl MessageSink for ConsumerRecorder<'_> {
         if self.role == Role::CatchUp {
             self.catch_up(at, e.sent, producer + 1 == self.received.seen.len());
         }
-        let late = self.late(e.producer, e.sequence);
+        let lane = self.lanes.of(e.producer, e.sequence);
+        let late = self.order.late(e.producer.into(), lane, e.sequence);
         if measured {
-            self.received.reordered += u64::from(late && !RejectRule::hits(self.rule.once, e.sequence));
-            let mut recorder = self.recorder.borrow_mut();
-            match self.role {
-                Role::Tail => {
-                    self.received.received_sum += i128::from(at) - i128::from(self.origin);
-                    if self.open_loop {
-                        recorder.record(LatencyKind::Response, e.intended, e.intended, at);
-                    }
-                    recorder.record(LatencyKind::Service, e.intended, e.sent, at);
-                }
-                Role::Slow => recorder.record(LatencyKind::Slow, e.intended, e.intended, at),
-                Role::CatchUp => {}
+            if late && !RejectRule::hits(self.rule.once, e.sequence) {
+                self.received.reordered += 1;
+                self.note(Mishap::Reordered, at);
             }
+            self.record(&e, lane, at);
         }
         Disposition::Accept
     }
@@ -243,14 +239,32 @@ impl ConsumerRecorder<'_> {
         open(payload, self.run).is_ok_and(|e| e.producer >= INTRUDERS)
     }
 
+    /// Records the latencies of a message of the measured phase.
     #[inline]
-    fn late(&mut self, producer: u32, sequence: u64) -> bool {
-        let lane = match &self.keys {
-            None if self.channels == 1 => 0,
-            None => sequence % self.channels,
-            Some(keys) => keys.of(producer, sequence),
-        };
-        self.order.late(producer.into(), lane, sequence)
+    fn record(&mut self, e: &Envelope, lane: u64, at: Nanos) {
+        let mut recorder = self.recorder.borrow_mut();
+        match self.role {
+            Role::Tail => {
+                self.received.received_sum += i128::from(at) - i128::from(self.origin);
+                if self.open_loop {
+                    recorder.record(LatencyKind::Response, e.intended, e.intended, at);
+                    if let Some(log) = recorder.outages() {
+                        log.delivered(self.group, lane, e.intended, at);
+                    }
+                }
+                recorder.record(LatencyKind::Service, e.intended, e.sent, at);
+            }
+            Role::Slow => recorder.record(LatencyKind::Slow, e.intended, e.intended, at),
+            Role::CatchUp => {}
+        }
+    }
+
+    /// Notes what went wrong with a message, where outages are noted.
+    #[cold]
+    fn note(&self, mishap: Mishap, at: Nanos) {
+        if let Some(log) = self.recorder.borrow_mut().outages() {
+            log.note(mishap, at);
+        }
     }
 
     /// The block of an instant of the measured phase; messages of a batch share it.

@@ -16,6 +16,7 @@ use crate::plan::Role;
 use crate::units::{Nanos, SECOND, now};
 
 use super::consume::{ConsumerRecorder, Received, RejectRule};
+use super::lanes::Lanes;
 use super::produce::{Pace, Publisher, send_state};
 use super::shared::Shared;
 
@@ -135,8 +136,8 @@ fn consumer_recorder(shared: &Shared, origin: Nanos, messages: u64, recorder: Re
         workload: 0,
         role: Role::Tail,
         think: Duration::ZERO,
-        channels: 1,
-        keys: None,
+        group: 0,
+        lanes: Lanes { channels: 1, keys: None },
         rule: RejectRule::default(),
         answer: false,
         watched: false,

@@ -179,6 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::consume::{ConsumerRecorder, RejectRule};
+    use super::super::lanes::Lanes;
     use super::super::shared::Shared;
     use super::*;
     use crate::driver::{Incoming, MessageSink};
@@ -210,8 +211,8 @@ mod tests {
             workload: 0,
             role: Role::Tail,
             think: Duration::ZERO,
-            channels: 1,
-            keys: None,
+            group: 0,
+            lanes: Lanes { channels: 1, keys: None },
             rule: RejectRule::default(),
             answer: false,
             watched: false,

@@ -17,6 +17,7 @@ use crate::validity::CheckInput;
 use super::accounting::Accounting;
 use super::membership::changes;
 use super::observe::{Place, observe, of_interval};
+use super::outages::effects;
 use super::produce::Sent;
 use super::raw::RawTrial;
 use super::shared::parts;
@@ -138,6 +139,7 @@ fn workload(
     let mut promises = if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
     let kept = raw.kept.get(i).cloned().flatten();
     promises.extend(kept.as_ref().map(Kept::as_promise));
+    let outages = effects(raw, i, &accounting.lost_spans, case.phases.interval.0);
     let Accounting { ledger, groups, replay, intrusions, .. } = accounting;
     let name = w.name.clone();
     let membership = changes(frame.events, raw.origin, &raw.received[i]);
@@ -151,6 +153,7 @@ fn workload(
         replay,
         kept,
         membership,
+        outages,
         intrusions,
     });
     let confirmed: u64 = raw.sent[i].iter().flat_map(|(_, s)| &s.confirmed_by_interval).sum();

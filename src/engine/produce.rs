@@ -117,7 +117,7 @@ impl<P: Producer> Publisher<'_, P> {
             };
             let mut at = now();
             if let Some(due) = due {
-                self.send_state.due(due, self.origin, self.interval);
+                self.due(due);
                 if at < due {
                     self.producer.flush().await?;
                     self.wait(due).await?;
@@ -177,7 +177,17 @@ impl<P: Producer> Publisher<'_, P> {
         if let Pace::Open(schedule) = &mut self.pace {
             for due in schedule.map(|offset| start + offset).take_while(|due| *due < self.shared.end()) {
                 self.send_state.due(due, self.origin, self.interval);
+                self.send_state.note_due(due, &mut self.recorder.borrow_mut());
             }
+        }
+    }
+
+    /// A message is due by the schedule.
+    #[inline]
+    fn due(&mut self, due: Nanos) {
+        self.send_state.due(due, self.origin, self.interval);
+        if self.send_state.lanes.is_some() {
+            self.send_state.note_due(due, &mut self.recorder.borrow_mut());
         }
     }
 

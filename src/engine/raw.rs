@@ -6,6 +6,7 @@ use std::sync::mpsc::Receiver;
 use hdrhistogram::Histogram;
 
 use crate::driver::{ClientSlot, Facts, Incident, Noted};
+use crate::measure::outage::OutageLog;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{LatencyKind, SampleBatch, histogram};
 use crate::plan::Case;
@@ -68,6 +69,8 @@ pub struct RawTrial {
     pub log: Vec<Noted>,
     /// What the scenario did, in order of time; instants count from `origin`.
     pub faults: Vec<FaultRecord>,
+    /// What was noted of outages, by workload.
+    pub outages: Vec<Option<OutageLog>>,
     /// Dropped by the client library in the whole trial, by workload.
     pub client_dropped: Vec<u64>,
     /// Sends that met a full client buffer.
@@ -101,6 +104,8 @@ pub enum ThreadReport {
         /// Below zero.
         negative: u64,
     },
+    /// What was noted of the outages of a workload.
+    Outages { workload: usize, outages: Box<OutageLog> },
     /// How a thread spent its time: shares of wall time computing, and waiting for a core.
     Thread {
         /// Computing.
@@ -177,6 +182,7 @@ impl RawTrial {
         raw.sent.resize_with(n, Vec::new);
         raw.received.resize_with(n, Vec::new);
         raw.intruded.resize_with(n, Vec::new);
+        raw.outages.resize_with(n, || None);
         raw
     }
 }
@@ -197,6 +203,10 @@ pub fn collect(done: &Receiver<ThreadReport>, raw: &mut RawTrial) {
                 raw.clipped[workload] += clipped;
                 raw.negative[workload] += negative;
             }
+            ThreadReport::Outages { workload, outages } => match &mut raw.outages[workload] {
+                Some(all) => all.merge(*outages),
+                none => *none = Some(*outages),
+            },
             ThreadReport::Thread { busy, waiting } => {
                 raw.busiest = raw.busiest.max(busy);
                 raw.waiting = raw.waiting.max(waiting);

@@ -3,9 +3,11 @@
 use crate::driver::Confirmation;
 use crate::load::message::{EnvelopeError, open};
 use crate::measure::ledger::SequenceSet;
+use crate::measure::outage::Mishap;
 use crate::measure::recorder::{LatencyKind, Recorder};
-use crate::units::{Nanos, SECOND};
+use crate::units::{Nanos, SECOND, now};
 
+use super::lanes::ProducerLanes;
 use super::shared::WorkloadCounters;
 use super::stamps::{OpenStamps, Stamp};
 
@@ -83,6 +85,8 @@ pub struct SendState {
     pub(super) stamps: OpenStamps,
     /// When the latest confirmed or refused message was handed over; kept in a closed loop.
     pub(super) latest: Nanos,
+    /// Where outages are noted: the partition or subject of each message.
+    pub(super) lanes: Option<ProducerLanes>,
 }
 
 /// Messages that share an instant, from the number `first` to the latest one.
@@ -214,7 +218,7 @@ impl SendState {
     pub(super) fn confirm(&mut self, c: Confirmation<'_>, recorder: &mut Recorder, f: ConfirmContext) {
         match c {
             Confirmation::Failed { token } => match self.settle(token, f) {
-                Some(stamp) => self.sent.refused += u64::from(stamp.intended >= f.origin),
+                Some(stamp) => self.refused(stamp.intended, recorder, f),
                 None if !self.stamps.sent(token) => self.sent.foreign += 1,
                 None => self.sent.duplicated += self.sent.acks.count(token, token + 1),
             },
@@ -234,6 +238,22 @@ impl SendState {
                 None if !self.stamps.sent(token) => self.sent.foreign += 1,
                 None => self.sent.duplicated += self.sent.answers.count(token, token + 1),
             },
+        }
+    }
+
+    /// Counts a message that the broker refused.
+    #[cold]
+    fn refused(&mut self, intended: Nanos, recorder: &mut Recorder, f: ConfirmContext) {
+        self.sent.refused += u64::from(intended >= f.origin);
+        if let Some(log) = recorder.outages() {
+            log.note(Mishap::Refused, now());
+        }
+    }
+
+    /// A message is due by the schedule: noted where outages are.
+    pub(super) fn note_due(&mut self, due: Nanos, recorder: &mut Recorder) {
+        if let (Some(lanes), Some(log)) = (&mut self.lanes, recorder.outages()) {
+            log.due(lanes.next_due(), due);
         }
     }
 
@@ -270,6 +290,9 @@ impl SendState {
         }
         if f.open_loop {
             recorder.record(LatencyKind::Ack, intended, intended, at);
+        }
+        if let (Some(lanes), Some(log)) = (&self.lanes, recorder.outages()) {
+            log.acked(lanes.of(token), intended, at);
         }
         recorder.record(LatencyKind::AckService, intended, sent, at);
     }
@@ -315,6 +338,9 @@ impl SendState {
         self.sent.confirmed_sum += i128::from(at) - i128::from(f.origin);
         if f.open_loop {
             recorder.record(LatencyKind::Response, e.intended, e.intended, at);
+        }
+        if let (Some(lanes), Some(log)) = (&self.lanes, recorder.outages()) {
+            log.delivered(0, lanes.of(e.sequence), e.intended, at);
         }
         recorder.record(LatencyKind::Service, e.intended, e.sent, at);
     }

@@ -21,6 +21,9 @@ pub struct TrialSetup<'a> {
     pub interrupt: &'a Interrupt,
     /// What is done to the system, by time.
     pub events: &'a [PlannedEvent],
+    /// A message that is done so long after it was due is in time; outages are noted where it is
+    /// given.
+    pub deadline: Option<Nanos>,
     /// Shows progress.
     pub tick: &'a (dyn Fn(Tick) + Sync),
     /// Is told the instant from which is measured, as soon as it is known.

@@ -47,6 +47,7 @@ fn drive_beside(
         running: &running,
         interrupt: &interrupt,
         events: &[],
+        deadline: None,
         tick: &|_| {},
         measured_from: &|_| {},
     };

@@ -13,6 +13,7 @@ use crate::load::schedule::{ArrivalProcess, Schedule, ScheduleShare};
 use crate::measure::event_windows::EventWindows;
 use crate::measure::first_arrivals::FirstArrivals;
 use crate::measure::ledger::{LaneOrder, SequenceSet};
+use crate::measure::outage::SlotGrid;
 use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, SampleBatch};
 use crate::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Role, Workload};
@@ -26,10 +27,11 @@ use super::connect::ConnectProducer;
 use super::consume::{ConsumerRecorder, Received, RejectRule};
 use super::idle::idle_all;
 use super::intrude::intrude_all;
+use super::lanes::{Lanes, ProducerLanes};
 use super::membership::{ConsumerScript, follow};
 use super::payload::{bare_templates, templates};
 use super::pieces::pieces;
-use super::produce::{Pace, Publisher, send_state};
+use super::produce::{Pace, Publisher, SendState, send_state};
 use super::raw::ThreadReport;
 use super::setup::TrialSetup;
 use super::shared::{Shared, copies, exact_timers, look_every, parts};
@@ -81,7 +83,11 @@ impl<D: Driver> Worker<'_, D> {
         });
         for (workload, recorder) in self.recorders.take() {
             if let Some(recorder) = Rc::into_inner(recorder) {
-                let (clipped, negative) = recorder.into_inner().finish();
+                let mut recorder = recorder.into_inner();
+                if let Some(outages) = recorder.take_outages() {
+                    let _ = self.done.send(ThreadReport::Outages { workload, outages });
+                }
+                let (clipped, negative) = recorder.finish();
                 let _ = self.done.send(ThreadReport::Samples { workload, clipped, negative });
             }
         }
@@ -159,13 +165,24 @@ impl<D: Driver> Worker<'_, D> {
                 recorder: self.recorder(slot.workload, origin),
                 origin,
                 interval: block(&phases),
-                send_state: send_state(phases.measure.0, block(&phases), sizes, w.delivery.keep.is_some()),
+                send_state: self.send_state(slot, sizes),
                 longest,
                 look: 0,
             };
             all.push(self.one_publisher(slot, publisher, start, hard_end).boxed_local());
         }
         Ok(all)
+    }
+
+    fn send_state(&self, slot: ClientSlot, sizes: Vec<u32>) -> SendState {
+        let (phases, w) = (self.setup.case.phases, &self.setup.case.workloads[slot.workload]);
+        let timed = w.delivery.keep.is_some() || self.setup.deadline.is_some();
+        let mut state = send_state(phases.measure.0, block(&phases), sizes, timed);
+        if self.setup.deadline.is_some() && matches!(w.load, Load::Open { .. }) {
+            let lanes = Lanes { channels: u64::from(w.topology.channels), keys: self.keys(w) };
+            state.lanes = Some(ProducerLanes::new(lanes, slot.index));
+        }
+        state
     }
 
     async fn one_publisher<P: Producer>(
@@ -262,14 +279,15 @@ impl<D: Driver> Worker<'_, D> {
         let mut seen: Vec<SequenceSet> = (0..t.producers).map(|_| SequenceSet::with_capacity(each)).collect();
         seen.extend((0..loaders).map(|_| SequenceSet::with_capacity(d.backlog)));
         let keys = self.keys(w);
-        let lanes = keys.as_ref().map_or(u64::from(t.channels), KeyChooser::count);
+        let lanes = Lanes { channels: u64::from(t.channels), keys };
         ConsumerRecorder {
             run: self.run,
             workload: slot.workload,
             role: w.role(slot.group),
             think: d.slow.map_or(Duration::ZERO, |s| s.think.duration()),
-            channels: u64::from(t.channels),
-            keys,
+            group: slot.group,
+            order: LaneOrder::new(seen.len() as u64, lanes.count()),
+            lanes,
             rule: RejectRule { once: d.reject_every, always: d.dead_every },
             answer: t.reply,
             watched: w.intruders > 0,
@@ -278,7 +296,6 @@ impl<D: Driver> Worker<'_, D> {
             recorder: self.recorder(slot.workload, origin),
             origin,
             block: block(&phases),
-            order: LaneOrder::new(seen.len() as u64, lanes),
             received: Received {
                 gaps: vec![GapLog::default(); if d.history > 0 { seen.len() } else { 0 }],
                 keys: self.keys(w).filter(|_| d.history > 0),
@@ -327,6 +344,16 @@ impl<D: Driver> Worker<'_, D> {
         key_chooser(w.delivery.keys, self.setup.seed)
     }
 
+    /// The slots of a workload in which outages are noted; none where they are not.
+    fn outage_grid(&self, workload: usize, origin: Nanos) -> Option<SlotGrid> {
+        let deadline = self.setup.deadline?;
+        let w = &self.setup.case.workloads[workload];
+        let lanes = Lanes { channels: u64::from(w.topology.channels), keys: self.keys(w) };
+        let (measure, groups) = (self.setup.case.phases.measure.0, u64::from(w.topology.groups));
+        let open = matches!(w.load, Load::Open { .. });
+        open.then(|| SlotGrid::new(origin, measure, lanes.count(), groups, deadline))
+    }
+
     /// The recorder of a workload on this thread.
     fn recorder(&self, workload: usize, origin: Nanos) -> Rc<RefCell<Recorder>> {
         let mut recorders = self.recorders.borrow_mut();
@@ -334,7 +361,11 @@ impl<D: Driver> Worker<'_, D> {
             return Rc::clone(recorder);
         }
         let length = self.setup.case.phases.interval.0;
-        let recorder = Rc::new(RefCell::new(Recorder::new(workload, origin, length, self.samples.clone())));
+        let mut recorder = Recorder::new(workload, origin, length, self.samples.clone());
+        if let Some(grid) = self.outage_grid(workload, origin) {
+            recorder.watch_outages(grid);
+        }
+        let recorder = Rc::new(RefCell::new(recorder));
         recorders.push((workload, Rc::clone(&recorder)));
         recorder
     }

@@ -1,6 +1,6 @@
 //! What is measured while load is driven: latencies ([`recorder`]), the accounts ([`ledger`],
-//! [`first_arrivals`], [`event_windows`]), outages ([`outage`]), pauses of the host ([`hiccup`]) and
-//! its processes ([`process`]).
+//! [`first_arrivals`], [`event_windows`]), outages ([`outage`]), pauses of the host ([`hiccup`])
+//! and its processes ([`process`]).
 
 pub mod event_windows;
 pub mod first_arrivals;

@@ -11,6 +11,7 @@ use std::sync::mpsc::Sender;
 
 use hdrhistogram::Histogram;
 
+use super::outage::{OutageLog, SlotGrid};
 use crate::units::{Nanos, SECOND};
 
 /// Latencies above this are clipped to it, counted, and make the trial invalid where they bear on a
@@ -110,6 +111,7 @@ pub struct Recorder {
     late: [Vec<(u64, u64)>; KINDS.len()],
     clipped: u64,
     negative: u64,
+    outages: Option<Box<OutageLog>>,
     out: Sender<SampleBatch>,
 }
 
@@ -132,8 +134,25 @@ impl Recorder {
             late: Default::default(),
             clipped: 0,
             negative: 0,
+            outages: None,
             out,
         }
+    }
+
+    /// Lets it note outages in these slots, too.
+    pub fn watch_outages(&mut self, grid: SlotGrid) {
+        self.outages = Some(Box::new(OutageLog::new(grid)));
+    }
+
+    /// Where outages are noted, if they are.
+    #[inline]
+    pub fn outages(&mut self) -> Option<&mut OutageLog> {
+        self.outages.as_deref_mut()
+    }
+
+    /// What was noted of outages.
+    pub fn take_outages(&mut self) -> Option<Box<OutageLog>> {
+        self.outages.take()
     }
 
     /// Records the span from `from` to `to` of a message intended at `intended`, which is not

@@ -11,7 +11,9 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::outage::{OutageField, OutageMetric};
 use super::problem::suggest;
+use super::share::Share;
 use crate::units::{Bytes, ParseError, Rate, Span};
 
 /// The latencies that can be asked for.
@@ -82,6 +84,8 @@ pub enum Quantity {
     Replay(String),
     /// What was kept when the load was over.
     Kept(String),
+    /// What the faults of a trial did.
+    Outage(OutageMetric),
     /// What the broker's processes used.
     Broker(String),
     /// What the generator used.
@@ -116,9 +120,20 @@ pub enum Unit {
     ByteRate,
     Bytes,
     Count,
+    /// A share of all.
+    Share,
 }
 
 impl Unit {
+    fn of_outage(field: OutageField) -> Self {
+        use OutageField as F;
+        match field {
+            F::LateShare | F::Blast => Self::Share,
+            F::CatchUpCpu => Self::Seconds,
+            F::Backlog | F::LostAcked | F::Duplicated | F::Reordered | F::Refused | F::Disconnects => Self::Count,
+            _ => Self::Nanos,
+        }
+    }
     /// Its sign in a table or a file.
     pub fn name(self) -> &'static str {
         match self {
@@ -128,7 +143,7 @@ impl Unit {
             Self::Rate => "msg/s",
             Self::ByteRate => "B/s",
             Self::Bytes => "B",
-            Self::Count => "",
+            Self::Count | Self::Share => "",
         }
     }
     /// A value for people.
@@ -144,6 +159,7 @@ impl Unit {
             Self::ByteRate => format!("{}B/s", count(value)),
             Self::Bytes => format!("{}B", count(value)),
             Self::Count => count(value),
+            Self::Share => format!("{} %", three_digits(100.0 * value)),
         }
     }
 }
@@ -163,6 +179,7 @@ impl Quantity {
                 "beyond_bytes" => Unit::Bytes,
                 _ => Unit::Count,
             },
+            Self::Outage(metric) => Unit::of_outage(metric.field),
             Self::Broker(field) | Self::Generator(field) | Self::Application(field) => match field.as_str() {
                 "cpu_us_per_msg" => Unit::Micros,
                 "cpu_seconds" => Unit::Seconds,
@@ -204,6 +221,7 @@ impl Quantity {
         match self.unit() {
             Unit::Nanos => text.parse::<Span>().map(|s| s.0 as f64),
             Unit::Rate => text.parse::<Rate>().map(|r| r.0),
+            Unit::Share => text.parse::<Share>().map(|s| s.0),
             Unit::Bytes => text.parse::<Bytes>().map(|b| b.0 as f64).or_else(|_| plain()),
             _ => plain(),
         }
@@ -236,6 +254,7 @@ impl fmt::Display for Quantity {
             Self::Ledger(field) => write!(f, "ledger.{field}"),
             Self::Replay(field) => write!(f, "replay.{field}"),
             Self::Kept(field) => write!(f, "kept.{field}"),
+            Self::Outage(metric) => write!(f, "outage.{metric}"),
             Self::Broker(field) => write!(f, "broker.{field}"),
             Self::Generator(field) => write!(f, "generator.{field}"),
             Self::Application(field) => write!(f, "application.{field}"),
@@ -280,7 +299,7 @@ impl FromStr for Statistic {
 impl FromStr for Quantity {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const FAMILIES: [&str; 13] = [
+        const FAMILIES: [&str; 14] = [
             "e2e",
             "rtt",
             "ack",
@@ -290,6 +309,7 @@ impl FromStr for Quantity {
             "ledger",
             "replay",
             "kept",
+            "outage",
             "broker",
             "generator",
             "application",
@@ -305,6 +325,10 @@ impl FromStr for Quantity {
             "ledger" => field(&LEDGER).map(Self::Ledger),
             "replay" => field(&REPLAY).map(Self::Replay),
             "kept" => field(&KEPT).map(Self::Kept),
+            "outage" => match OutageMetric::read(rest) {
+                Some(metric) => Ok(Self::Outage(metric)),
+                None => field(&OutageField::ALL.map(OutageField::name)).and_then(|_| Err(ParseError(text.into()))),
+            },
             "broker" => field(&RESOURCES).map(Self::Broker),
             "generator" => field(&RESOURCES).map(Self::Generator),
             "application" => field(&RESOURCES).map(Self::Application),
@@ -374,6 +398,9 @@ mod tests {
             "ack.during-replay.p99",
             "replay.catch_up_s",
             "hiccup.p99",
+            "outage.write",
+            "orders.outage.read.max",
+            "outage.lost_acked",
             "capacity",
             "orders.ledger.duplicated",
         ] {
@@ -389,7 +416,9 @@ mod tests {
     fn mistakes_are_answered() {
         let said = |text: &str| text.parse::<Metric>().unwrap_err().to_string();
         insta::assert_snapshot!(
-            ["e2e.p100", "e2f.p99", "ledger.losst", "e2e.", "throughput", "a.b.c.d", ""].map(said).join("\n")
+            ["e2e.p100", "e2f.p99", "ledger.losst", "e2e.", "throughput", "a.b.c.d", "", "outage.writes"]
+                .map(said)
+                .join("\n")
         );
     }
 
@@ -399,6 +428,8 @@ mod tests {
         assert_eq!(read("e2e.p99", "5ms").unwrap(), 5e6);
         assert_eq!(read("throughput.delivered", "20k/s").unwrap(), 20e3);
         assert_eq!(read("ledger.lost", "0").unwrap(), 0.0);
+        assert_eq!(read("outage.write", "5s").unwrap(), 5e9);
+        assert_eq!(read("outage.late_share.max", "1%").unwrap(), 0.01);
         assert!(read("e2e.p99", "5").is_err() && read("ledger.lost", "-1").is_err());
     }
 }

@@ -12,9 +12,11 @@ mod load;
 pub mod messages;
 pub mod metric;
 pub mod options;
+mod outage;
 pub mod problem;
 pub mod search;
 pub mod secrets;
+mod share;
 mod types;
 mod workload;
 
@@ -25,6 +27,7 @@ pub use address::{Address, AddressError, Protocol, Server};
 pub use event::*;
 use gate::{Expectation, Gate};
 pub use load::*;
+pub use outage::{OfFaults, OutageField, OutageMetric, OutageSpec};
 pub use types::{Parts, SystemType, SystemTypes};
 pub use workload::*;
 
@@ -65,12 +68,20 @@ pub struct Plan {
     /// What is done to the processes of launched systems in each trial, by time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<PlannedEvent>,
+    /// How outages are measured.
+    #[serde(default, skip_serializing_if = "OutageSpec::is_usual")]
+    pub outage: OutageSpec,
     /// The search for the highest load that keeps limits; each case is then where one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<search::SearchPlan>,
 }
 
 impl Plan {
+    /// What is in time, where outages are measured: where something is done to a system.
+    pub fn outage_deadline(&self) -> Option<Span> {
+        (!self.events.is_empty()).then_some(self.outage.deadline)
+    }
+
     /// The system of a case, as it is at its load point.
     ///
     /// # Panics

@@ -9,6 +9,7 @@ mod calibration;
 mod folder;
 pub mod hlog;
 mod model;
+mod outage;
 mod packed;
 #[cfg(test)]
 pub(crate) mod sample;

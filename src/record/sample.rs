@@ -96,6 +96,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             replay: None,
             kept: None,
             membership: Vec::new(),
+            outages: Vec::new(),
             intrusions: Vec::new(),
             ledger: Ledger {
                 scheduled: SAMPLES,
@@ -214,6 +215,7 @@ pub fn record() -> Record {
             expect: Vec::new(),
             may_break: false,
             events: Vec::new(),
+            outage: crate::plan::OutageSpec::default(),
             search: None,
         },
         host: Host {

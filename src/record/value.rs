@@ -1,5 +1,6 @@
 //! The value of a metric in one trial.
 
+use super::outage;
 use super::{LatencySummary, Ledger, Resources, Throughput, Trial};
 use crate::plan::metric::{Quantity, Statistic};
 
@@ -133,6 +134,7 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
                 _ => None,
             }
         }
+        Quantity::Outage(metric) => plain(outage::value(trial, of()?, *metric)?),
         Quantity::Broker(field) => plain(resources(trial.broker.as_ref()?, field)?),
         Quantity::Generator(field) => plain(resources(&trial.generator, field)?),
         Quantity::Application(field) => plain(resources(trial.application.as_ref()?, field)?),

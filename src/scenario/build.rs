@@ -187,6 +187,7 @@ impl Builder<'_> {
         let mut systems = resolve::systems(&file, self.types, &mut problems);
         faults::apply_to_systems(&file, &mut systems, self.types, &mut problems);
         let mut events = events::events(&file, &systems, self.types, overrides.quick, &mut problems);
+        let outage = faults::outage(&file, &mut problems);
         let percentiles = resolve::check_whole(&file, &mut problems);
         self.keep_all(problems, &none);
         let mut cases = self.cases(&file, &systems, overrides.quick);
@@ -199,6 +200,7 @@ impl Builder<'_> {
             systems: &systems,
             left_out: &self.left_out,
             cases: &cases,
+            events: !events.is_empty(),
             percentiles: &percentiles,
             search: file.search.as_ref().map_or(Searched::Nothing, search::searched),
             // Where a part could not be read, nobody knows what is measured.
@@ -222,6 +224,7 @@ impl Builder<'_> {
             percentiles,
             may_break: file.run.may_break,
             events,
+            outage,
         })
     }
 

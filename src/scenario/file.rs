@@ -35,6 +35,9 @@ pub struct ScenarioFile {
     /// What is done to the processes of launched systems while it is measured.
     #[serde(default)]
     pub event: Vec<EventTable>,
+    /// How outages are measured, where something is done to a system.
+    #[serde(default)]
+    pub outage: OutageTable,
     /// How the launched reference broker misbehaves; then it is the only system.
     pub faults: Option<Faults>,
     /// How long, how often and how.
@@ -116,6 +119,15 @@ pub struct EventTable {
 
 fn first_node() -> NodeChoice {
     NodeChoice::Number(0)
+}
+
+/// How outages are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct OutageTable {
+    /// A message that is acknowledged, or delivered, at most so long after it was due is in time.
+    /// An outage is a run of messages that are not. Default: 1s.
+    pub deadline: Option<Span>,
 }
 
 /// One stream of messages.

@@ -18,6 +18,8 @@ pub(super) struct KnownNames<'a> {
     pub cases: &'a [Case],
     pub percentiles: &'a [f64],
     pub search: Searched,
+    /// Whether anything is done to the systems.
+    pub events: bool,
     /// Whether the cases say what is measured. Those of another tool's result do not.
     pub by_pattern: bool,
 }
@@ -59,6 +61,7 @@ impl<'a> KnownNames<'a> {
             cases: &plan.cases,
             percentiles: &plan.percentiles,
             search: Searched::of(plan),
+            events: !plan.events.is_empty(),
             by_pattern,
         }
     }
@@ -131,7 +134,7 @@ impl<'a> KnownNames<'a> {
             // What a driver cannot do at all is said when the run skips it.
             let streams = case.workloads.iter().filter(|w| self.types.lacks(&spec.driver, w).is_none());
             for w in streams.filter(|w| metric.workload.as_ref().is_none_or(|name| *name == w.name)) {
-                match lack(&metric.quantity, w, spec, &of_type) {
+                match lack(&metric.quantity, w, spec, (&of_type, self.events)) {
                     None => some = true,
                     Some(found) => first = first.or(Some((found, spec, w, case.workloads.len() > 1))),
                 }
@@ -156,7 +159,12 @@ fn hinted(problem: Problem, wrong: &str, valid: &[&str]) -> Problem {
 
 /// Why a quantity is never measured for a workload of a system, and what to write instead; `None`
 /// where it can be.
-fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemType) -> Option<(String, String)> {
+fn lack(
+    quantity: &Quantity,
+    w: &Workload,
+    spec: &SystemSpec,
+    (of_type, events): (&SystemType, bool),
+) -> Option<(String, String)> {
     let because = |why: String, hint: &str| Some((why, hint.to_string()));
     let pattern = w.pattern.name();
     match quantity {
@@ -167,6 +175,13 @@ fn lack(quantity: &Quantity, w: &Workload, spec: &SystemSpec, of_type: &SystemTy
         Quantity::Kept(_) if w.delivery.keep.is_none() => {
             because(format!("nothing says what is to be kept of this {pattern}"), "set `delivery.keep`, or remove it")
         }
+        Quantity::Outage(_) if !events => {
+            because("nothing is done to the system".into(), "write an [[event]], or remove it")
+        }
+        Quantity::Outage(_) if !matches!(w.load, Load::Open { .. }) => because(
+            "without a schedule no message is late".into(),
+            "give the workload a rate instead of a `load.mode`, or remove it",
+        ),
         Quantity::Broker(_) if matches!(spec.bring_up, BringUp::External { .. }) => because(
             "a system that is already running has no process of ours to look at".into(),
             "remove it, or let msgbench start the system (no `url`)",

@@ -82,6 +82,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("workload.at.consumers", "at = { producers = \"node-1\", consumers = [\"node-1\"] }"),
     ("workload.idle-connections", "idle-connections = 1000"),
     ("workload.intruders", "intruders = 2"),
+    ("outage", "[outage]"),
+    ("outage.deadline", "deadline = \"200ms\""),
     ("event", "[[event]]"),
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),
@@ -151,7 +153,7 @@ pub fn reference(types: &SystemTypes) -> String {
     ] {
         let _ = write!(out, "\n{}\n", wrapped(paragraph));
     }
-    let parts: [(&str, &str, &str); 13] = [
+    let parts: [(&str, &str, &str); 14] = [
         ("", "The file", "Before the first table."),
         ("system", "`[[system]]`", "What is measured; several are put to the same load."),
         ("workload", "`[[workload]]`", "A stream of messages; several are driven at once."),
@@ -164,6 +166,7 @@ pub fn reference(types: &SystemTypes) -> String {
         ("expect", "`[[expect]]`", "Absolute limits."),
         ("search", "`[search]`", "The highest load that keeps limits is searched; see [capacity.md](capacity.md)."),
         ("event", "`[[event]]`", "What is done to the processes of launched systems, to the network, or to consumers."),
+        ("outage", "`[outage]`", "How outages are measured, where something is done to a system."),
         ("faults", "`[faults]`", "How the launched reference broker misbehaves; see [failures.md](failures.md)."),
     ];
     let tables: Vec<&str> = parts.iter().map(|(path, ..)| *path).collect();

@@ -167,6 +167,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
             expect: Vec::new(),
             may_break: false,
             events: Vec::new(),
+            outage: crate::plan::OutageSpec::default(),
             search: None,
         },
         host: Host { cpu: UNKNOWN.into(), kernel: UNKNOWN.into(), clocksource: UNKNOWN.into(), ..Host::default() },
@@ -221,6 +222,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
                 replay: None,
                 kept: None,
                 membership: Vec::new(),
+                outages: Vec::new(),
                 intrusions: Vec::new(),
             })
             .collect(),

@@ -10,11 +10,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::access::{SaslOptions, TlsOptions};
-pub(super) use super::choices::{Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment, Transform};
+pub(super) use super::choices::{
+    Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment, ProducerClient, Transform,
+};
 use super::choices::{Assignor, Compression, GroupProtocol};
 use super::native::{ClientKind, ClientSettings};
 use super::scalar::Scalar;
 use super::share::ShareOptions;
+use super::wire::BatchRules;
 use crate::driver::{DriverError, Target};
 use crate::plan::address::KAFKA;
 use crate::plan::options::{home, read, sensitive};
@@ -23,6 +26,9 @@ use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
 const ORDINARY_MESSAGE: u64 = 1_000_000;
+/// librdkafka's defaults of linger.ms and batch.size.
+const LINGER: Span = Span::millis(5);
+const BATCH: usize = 1_000_000;
 /// What a build without OpenSSL says.
 const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM nor OAUTHBEARER for Kafka; build it with \
                           `--features kafka-tls` (needs OpenSSL's headers: apt-get install libssl-dev pkg-config) or \
@@ -38,6 +44,8 @@ const BATCH_OVERHEAD: u64 = 4096;
 pub(super) struct KafkaOptions {
     #[schemars(extend("secret" = "none"))]
     pub(super) acks: Acks,
+    /// What sends messages. Default: "librdkafka".
+    pub(super) producers: ProducerClient,
     pub(super) idempotence: bool,
     pub(super) compression: Option<Compression>,
     pub(super) linger: Option<Span>,
@@ -82,6 +90,7 @@ impl Default for KafkaOptions {
     fn default() -> Self {
         Self {
             acks: Acks::All,
+            producers: ProducerClient::Librdkafka,
             idempotence: false,
             compression: None,
             linger: None,
@@ -134,6 +143,13 @@ impl KafkaOptions {
         }
         if let Some(w) = workloads.iter().find(|w| w.delivery.keep.is_some()) {
             options.suit_keeping(w)?;
+        }
+        if options.producers == ProducerClient::Wire {
+            let asks = |w: &&Workload| w.topology.reply || w.target.is_some() || w.delivery.keys.count() > 0;
+            if let Some(w) = workloads.iter().find(asks) {
+                let what = if w.delivery.keys.count() > 0 { "keys" } else { "answers" };
+                return Err(format!("option `producers`: {} has {what}, which \"wire\" does not; remove it", w.name));
+            }
         }
         let against = match () {
             () if options.transform.is_some() => "transform",
@@ -202,6 +218,7 @@ impl KafkaOptions {
         }
         options.fit_for_transforming()?;
         options.fit_for_sharing()?;
+        options.fit_for_wire()?;
         if options.group_protocol == GroupProtocol::Consumer && options.consumers != PartitionAssignment::Group {
             return refuse("option `group-protocol`: only consumers = \"group\" have one; remove one of the two");
         }
@@ -272,6 +289,37 @@ impl KafkaOptions {
                 "option `{option}`: members of share groups do not have it; remove it, or consumers = \"share\""
             )),
             None => Ok(()),
+        }
+    }
+
+    /// Whether what is written goes with producers of msgbench's own.
+    fn fit_for_wire(&self) -> Result<(), String> {
+        if self.producers != ProducerClient::Wire {
+            return Ok(());
+        }
+        let against = [
+            ("acks", self.acks == Acks::None),
+            ("idempotence", self.idempotence),
+            ("compression", self.compression.is_some_and(|c| c != Compression::None)),
+            ("partitioner", self.partitioner.is_some()),
+            ("exactly-once", self.exactly_once.is_some()),
+            ("tls", self.tls.is_some()),
+            ("sasl", self.sasl.as_ref().is_some_and(|s| !s.is_plain())),
+        ];
+        match against.iter().find(|(_, written)| *written) {
+            Some((option, _)) => {
+                Err(format!("option `{option}`: producers = \"wire\" do not have that; remove one of the two"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// How producers of msgbench's own gather messages, by the defaults of librdkafka.
+    pub(super) fn batch_rules(&self) -> BatchRules {
+        BatchRules {
+            acks: self.acks.number(),
+            linger: self.linger.unwrap_or(LINGER).0,
+            size: self.batch_size.map_or(BATCH, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         }
     }
 

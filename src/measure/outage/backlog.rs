@@ -32,7 +32,8 @@ pub(super) fn backlog(grid: &SlotGrid, log: &DoneLog) -> Vec<u64> {
 /// the instants of `calm`.
 pub(super) fn peak(grid: &SlotGrid, backlog: &[u64], calm: (Nanos, Nanos), fault: (Nanos, Nanos)) -> BacklogPeak {
     let slots = |(from, to): (Nanos, Nanos)| grid.slot(from)..grid.slot(to.max(from + 1) - 1) + 1;
-    let usual = backlog[slots(calm)].iter().max().copied().unwrap_or(0);
+    // One is on its way now and then, whether the end of a slot has seen it before or not.
+    let usual = backlog[slots(calm)].iter().max().copied().unwrap_or(0).max(1);
     let window = &backlog[slots(fault)];
     let Some((at, peak)) = window.iter().copied().enumerate().rev().max_by_key(|(_, n)| *n) else {
         return BacklogPeak::default();

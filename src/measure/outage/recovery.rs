@@ -9,6 +9,9 @@ use super::slots::{DoneLog, OutageLog, SlotGrid};
 pub(super) const BAND: Nanos = SECOND;
 /// It must be in the band for so long, or until the next fault.
 const STEADY: Nanos = 5 * SECOND;
+/// The band ends so many classes above the highest p99 of before: at half as much again. From one
+/// second to the next a p99 changes by as much where all is well.
+const SLACK: usize = 5;
 /// The share of messages that may be slower than a p99.
 const BEYOND: f64 = 0.01;
 /// A share of slow messages between what a p99 allows and that of one partition of many.
@@ -48,7 +51,7 @@ impl LatencyWindows {
 
     /// The class of the p99 of windows of [`BAND`] that lie between two instants: the highest of
     /// all of them; `None` where there is none.
-    fn band(&self, from: Nanos, to: Nanos) -> Option<usize> {
+    pub(super) fn band(&self, from: Nanos, to: Nanos) -> Option<usize> {
         let size = (BAND / self.length).max(1) as usize;
         let end = (to.saturating_sub(self.origin) / self.length) as usize;
         let range = self.counts.get(self.after(from)..end.min(self.counts.len()))?;
@@ -77,7 +80,7 @@ impl LatencyWindows {
     /// from `before` until `until`, for [`STEADY`] or until `end`. `None` where there is no such
     /// instant, or no band.
     pub(super) fn back(&self, (before, until): (Nanos, Nanos), at: Nanos, end: Nanos) -> Option<Nanos> {
-        let band = self.band(before, until)?;
+        let band = (self.band(before, until)? + SLACK).min(CLASSES - 2);
         let first = self.after(at);
         let last = ((end.saturating_sub(self.origin) / self.length) as usize).min(self.counts.len());
         let (steady, least) = ((STEADY / self.length) as usize, (BAND / self.length).max(1) as usize);
@@ -101,9 +104,9 @@ impl LatencyWindows {
     }
 }
 
-/// How many of these windows are still of the slow part at their head: the change point between more
-/// slow messages than [`CHANGE`] and fewer. What may be beyond a p99 is not of the new state for
-/// that.
+/// How many of these windows are still of the slow part at their head: the change point between
+/// more slow messages than [`CHANGE`] and fewer. What may be beyond a p99 is not of the new state
+/// for that.
 fn slow_head(windows: &[(u64, u64)]) -> usize {
     let (mut sum, mut best) = (0.0, (0.0, 0));
     for (i, (all, slow)) in windows.iter().enumerate() {

@@ -30,9 +30,10 @@ pub struct SideOutage {
     /// Whether an outage of before was still going on in a lane when the fault came: then what is
     /// found is not the fault's alone.
     pub unsettled: bool,
-    /// When the p99 of what was due was again as before the fault; `None` where it was not, or
-    /// where too little was due before.
+    /// When the p99 of what was due was again as before the fault; `None` where it was not.
     pub back: Option<Nanos>,
+    /// Whether enough was due before to know what it was.
+    pub judged: bool,
     /// The most messages that were due and not done, and how long until they were gone; see
     /// [`super::backlog`].
     pub backlog: u64,
@@ -87,6 +88,7 @@ pub fn side_outages(log: &OutageLog, side: OutageSide, faults: &[FaultWindow], k
             lanes: lanes.iter().filter_map(|lane| lane.effect(grid, i, fault)).collect(),
             unsettled: lanes.iter().any(|lane| lane.unsettled(i, fault)),
             back: settled,
+            judged: windows.band(calm.0, calm.1).is_some(),
             backlog: peak.peak,
             drained: peak.drained,
         });

@@ -244,6 +244,9 @@ impl OutageLog {
     /// Something else happened at this instant.
     #[cold]
     pub fn note(&mut self, mishap: Mishap, at: Nanos) {
+        if at < self.grid.origin {
+            return;
+        }
         if self.mishaps.is_empty() {
             self.mishaps = vec![[0; 3]; self.grid.slots];
         }
@@ -280,7 +283,8 @@ impl OutageLog {
 
     /// How often it happened from one instant until before another.
     pub fn count(&self, mishap: Mishap, from: Nanos, to: Nanos) -> u64 {
-        let slots = self.grid.slot(from)..self.grid.slot(to);
+        let end = if to < self.grid.start(self.grid.slots) { self.grid.slot(to) } else { self.grid.slots };
+        let slots = self.grid.slot(from)..end.max(self.grid.slot(from));
         let of = self.mishaps.get(slots.start..slots.end.min(self.mishaps.len())).unwrap_or_default();
         of.iter().map(|counts| u64::from(counts[mishap as usize])).sum()
     }

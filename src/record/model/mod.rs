@@ -5,6 +5,7 @@
 //! version 1; none changes its meaning.
 
 mod fault;
+mod outage;
 mod result;
 mod search;
 
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use fault::*;
+pub use outage::*;
 pub use result::*;
 pub use search::*;
 

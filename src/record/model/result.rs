@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::outage::FaultEffect;
 use crate::plan::facts::Incident;
 use crate::plan::{Action, Role};
 use crate::units::Nanos;
@@ -39,6 +40,9 @@ pub struct WorkloadResult {
     /// What it did to the members of the first group that consumers came, left and died.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub membership: Vec<MembershipChange>,
+    /// What each fault of the trial did to it; absent where nothing was done to the system.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outages: Vec<FaultEffect>,
     /// Who tried to get in, and what came of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intrusions: Vec<IntrusionResult>,

@@ -108,6 +108,8 @@ impl Security {
         for (key, value) in [
             ("sasl.jaas.config", format!("{class}LoginModule required;")),
             ("sasl.server.callback.handler.class", format!("{class}ValidatorCallbackHandler")),
+            // Kafka 4.1.0 and 4.1.1 verify no signature without it: any token lets its bearer in.
+            ("sasl.oauthbearer.jwt.validator.class", format!("{MODULES}.oauthbearer.BrokerJwtValidator")),
             ("sasl.oauthbearer.jwks.endpoint.url", url.clone()),
             ("sasl.oauthbearer.expected.issuer", ISSUER.to_owned()),
             ("sasl.oauthbearer.expected.audience", AUDIENCE.to_owned()),

@@ -84,7 +84,7 @@ pub(super) fn commit(call: &RequestContext<'_>, request: OffsetCommitRequest) ->
         Ok(Some(ticket)) => {
             let failed = response(Some(code::COORDINATOR_NOT_AVAILABLE));
             Pending::Commit(
-                ticket,
+                vec![ticket],
                 tokio::time::Instant::now() + SYNC_WAIT,
                 Some(Box::new((call.reply(&response(None)), call.reply(&failed)))),
             )
