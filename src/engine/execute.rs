@@ -110,6 +110,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
                         running: &running,
                         interrupt,
                         events: &plan.events,
+                        reconnect: plan.outage.reconnect,
                         deadline: plan.outage_deadline().map(|deadline| deadline.0),
                         tick: &tick,
                         measured_from: &measured_from,

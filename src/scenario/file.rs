@@ -16,7 +16,9 @@ use super::gate::{ExpectTable, GateTable};
 use super::places::PlacesEntry;
 use super::search::SearchTable;
 use crate::faults::Faults;
-use crate::plan::{Action, Arrivals, Keep, Keys, NodeChoice, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
+use crate::plan::{
+    Action, Arrivals, Keep, Keys, NodeChoice, Pacing, Pattern, ReconnectPace, SlowConsumers, SystemType, SystemTypes,
+};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -128,6 +130,9 @@ pub struct OutageTable {
     /// A message that is acknowledged, or delivered, at most so long after it was due is in time.
     /// An outage is a run of messages that are not. Default: 1s.
     pub deadline: Option<Span>,
+    /// How soon a client that has lost its connection tries again: `usual`, as its library does, or
+    /// `fast`, every 10 ms and through every client alike. Default: usual.
+    pub reconnect: ReconnectPace,
 }
 
 /// One stream of messages.

@@ -2,7 +2,7 @@
 
 use crate::units::{Nanos, SECOND};
 
-use super::ladder::{CLASSES, LatencyLadder};
+use super::ladder::{CLASSES, LatencyLadder, upper};
 use super::slots::{DoneLog, OutageLog, SlotGrid};
 
 /// The band is that of windows of this length; the latency must be in it at least so long.
@@ -12,10 +12,21 @@ const STEADY: Nanos = 5 * SECOND;
 /// The band ends so many classes above the highest p99 of before: at half as much again. From one
 /// second to the next a p99 changes by as much where all is well.
 const SLACK: usize = 5;
+/// Between two points of a trace; and points of it at most.
+const STEP: Nanos = SECOND / 10;
+const POINTS: usize = 250;
 /// The share of messages that may be slower than a p99.
 const BEYOND: f64 = 0.01;
 /// A share of slow messages between what a p99 allows and that of one partition of many.
 const CHANGE: f64 = 0.03;
+
+/// The latency of what was due from an instant on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TracePoint {
+    pub at: Nanos,
+    /// `None` where more than 1 % of it was never done.
+    pub p99: Option<Nanos>,
+}
 
 /// Counts by class of all messages due in each window, and those that were never done: they are
 /// slower than all others.
@@ -75,6 +86,21 @@ impl<'a> LatencyWindows<'a> {
             }
         }
         band
+    }
+
+    /// The p99 of what was due between two instants in steps of [`STEP`], or longer ones where there
+    /// would be too many: from when, and what; `None` where more than 1 % was never done.
+    pub(super) fn trace(&self, from: Nanos, to: Nanos) -> Vec<TracePoint> {
+        let range = self.after(from)..self.after(to);
+        let step = (STEP.div_ceil(self.length) as usize).max(range.len().div_ceil(POINTS)).max(1);
+        let mut all = Vec::new();
+        for start in range.clone().step_by(step) {
+            let mut sum = [0u64; CLASSES];
+            (start..(start + step).min(range.end)).for_each(|window| self.add(window, &mut sum, |sum, n| sum + n));
+            let at = self.origin + start as Nanos * self.length;
+            all.extend(p99(&sum).map(|class| TracePoint { at, p99: (class + 1 < CLASSES).then(|| upper(class)) }));
+        }
+        all
     }
 
     /// Messages of a window, and of these slower than a class.
