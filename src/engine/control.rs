@@ -91,15 +91,7 @@ impl TrialControl<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let names = case.workloads.iter().map(|w| w.name.clone());
-        let mut pending_events = PendingEvents::new(EventScene {
-            events: self.setup.events,
-            pids: &self.setup.running.pids,
-            seed: self.setup.seed,
-            origin,
-            view: system.view().filter(|_| !self.setup.events.is_empty()),
-            stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
-        });
+        let mut pending_events = PendingEvents::new(self.scene(driver, system, origin));
         let stored = driver.stored_in(0).map(|(_, name)| name);
         let deadline = self.setup.deadline.filter(|_| !self.setup.events.is_empty());
         let readiness = deadline.and_then(|_| Readiness::of(&self.setup.running.url, system.view(), stored));
@@ -135,6 +127,19 @@ impl TrialControl<'_> {
         }
         watch.fold(raw);
         ready.fold(raw);
+    }
+
+    /// Where the events of the trial are done to.
+    fn scene<D: Driver>(&self, driver: &D, system: &mut dyn System, origin: Nanos) -> EventScene<'_> {
+        let names = self.setup.case.workloads.iter().map(|w| w.name.clone());
+        EventScene {
+            events: self.setup.events,
+            pids: &self.setup.running.pids,
+            seed: self.setup.seed,
+            origin,
+            view: system.view().filter(|_| !self.setup.events.is_empty()),
+            stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
+        }
     }
 
     fn gathered(
