@@ -11,7 +11,7 @@ SIZES (`128 1024`), ROUNDS (5) and SECONDS_EACH (3) say how much. No message of 
 Rates are messages per second. CPU is of the generating processes alone, user and system, microseconds per message; of Kafka's
 tools the start of the Java virtual machine is taken off, as a run of one message shows it. Needs Python 3.8 alone.
 """
-import json, os, re, resource, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
+import json, os, re, resource, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SIZES = [int(size) for size in os.environ.get("SIZES", "128 1024").split()]
@@ -235,6 +235,109 @@ def nats(jetstream=False, reference=False):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def crc32c(data):
+    """CRC-32C, as a batch of Kafka's has it; slow, for one batch."""
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ table[(crc ^ byte) & 255]
+    return crc ^ 0xFFFFFFFF
+
+
+def varint(n):
+    n, out = n << 1, b""
+    while n > 127:
+        out, n = out + bytes([n & 127 | 128]), n >> 7
+    return out + bytes([n])
+
+
+class BareKafka:
+    """A client that does nothing but move bytes: one batch that was made once is produced again and again, or what was
+    stored is fetched and only its offsets are looked at. Produce 7 and Fetch 11 of the protocol."""
+
+    def __init__(self, number, topic):
+        self.socket, self.topic, self.buffer = socket.create_connection(("127.0.0.1", number), 10), topic.encode(), bytearray(1 << 22)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def frame(self, api, version, body):
+        head = struct.pack(">hhih", api, version, 7, 4) + b"bare"
+        return struct.pack(">i", len(head) + len(body)) + head + body
+
+    def answer(self):
+        view, have = memoryview(self.buffer), 0
+        while have < 4 or have < 4 + struct.unpack_from(">i", view)[0]:
+            want = 4 - have if have < 4 else 4 + struct.unpack_from(">i", view)[0] - have
+            got = self.socket.recv_into(view[have:], want)
+            if got == 0:
+                sys.exit("Kafka closed the connection of the bare client")
+            have += got
+        return view[4:have]
+
+    def measured(self, work):
+        before, begun = os.times(), time.perf_counter()
+        n = work()
+        spent, after = time.perf_counter() - begun, os.times()
+        return n / spent, (after.user - before.user + after.system - before.system) / n * 1e6
+
+    def produce(self, size, batch_size, seconds, in_flight=5):
+        value = os.urandom(size)
+        count = batch_size // (size + 12)
+        records = b"".join(varint(len(r)) + r for r in (
+            b"\0\0" + varint(i) + b"\x01" + varint(size) + value + b"\0" for i in range(count)))
+        now = int(time.time() * 1000)
+        rest = struct.pack(">hiqqqhii", 0, count - 1, now, now, -1, -1, -1, count) + records
+        batch = struct.pack(">qiibI", 0, len(rest) + 9, -1, 2, crc32c(rest)) + rest
+        topics = struct.pack(">ih", 1, len(self.topic)) + self.topic + struct.pack(">iii", 1, 0, len(batch)) + batch
+        frame = self.frame(0, 7, struct.pack(">hhi", -1, -1, 30000) + topics)
+
+        def work():
+            done, until = 0, time.perf_counter() + seconds
+            for _ in range(in_flight):
+                self.socket.sendall(frame)
+            while time.perf_counter() < until:
+                error = struct.unpack_from(">h", self.answer(), 4 + 4 + 2 + len(self.topic) + 4 + 4)[0]
+                if error:
+                    sys.exit(f"Kafka refused what the bare client produced: error {error}")
+                done += count
+                self.socket.sendall(frame)
+            for _ in range(in_flight):
+                self.answer()
+            return done + in_flight * count
+
+        return self.measured(work)
+
+    def consume(self, n, most=1 << 20):
+        def request(offset):
+            part = struct.pack(">iiqqi", 0, -1, offset, -1, most)
+            topics = struct.pack(">ih", 1, len(self.topic)) + self.topic + struct.pack(">i", 1) + part
+            return self.frame(1, 11, struct.pack(">iiiibii", -1, 500, 1, 50 << 20, 0, 0, -1) + topics + struct.pack(">ih", 0, 0))
+
+        def work():
+            offset = 0
+            while offset < n:
+                self.socket.sendall(request(offset))
+                at = self.answer()
+                skip = 4 + 4 + 2 + 4 + 4 + 2 + len(self.topic) + 4 + 4
+                error, = struct.unpack_from(">h", at, skip)
+                aborted, = struct.unpack_from(">i", at, skip + 2 + 24)
+                here = skip + 2 + 24 + 4 + max(aborted, 0) * 16 + 4
+                size, = struct.unpack_from(">i", at, here)
+                if error:
+                    sys.exit(f"Kafka refused what the bare client fetched: error {error}")
+                here, end = here + 4, here + 4 + size
+                while here + 61 <= end:
+                    base, length = struct.unpack_from(">qi", at, here)
+                    offset = base + struct.unpack_from(">i", at, here + 23)[0] + 1
+                    here += 12 + length
+            return n
+
+        return self.measured(work)
+
+
 def kafka():
     home = os.path.abspath(KAFKA)
     java = ["java", "-XX:-UsePerfData", f"-Dlog4j2.configurationFile={home}/config/log4j2.properties", "-cp", f"{home}/libs/*"]
@@ -310,14 +413,18 @@ def kafka():
                 rate, cpu = perf_share(f"p{size}", n)
                 return rate, (cpu - start_s) / n * 1e6
 
+            wire = f'{{ linger = "{linger}ms", batch-size = "{batch}B", producers = "wire" }}'
             sharing = options[:-2] + ', consumers = "share" }'
             rows[f"Kafka produce, acks=all, {size} B"] = {
                 "kafka-producer-perf-test": pub,
                 "msgbench": lambda k=k, o=options: publish(pattern="stream", options=o, **k),
+                "msgbench, producers = wire": lambda k=k, o=wire: publish(pattern="stream", options=o, **k),
+                "a bare client, 5 requests in flight": lambda size=size: BareKafka(client, f"p{size}").produce(size, batch, float(SECONDS)),
             }
             rows[f"Kafka consume, {size} B"] = {
                 "kafka-consumer-perf-test": sub,
                 "msgbench": lambda k=k, o=options, n=n: drain(backlog=n, seconds=6, options=o, **k),
+                "a bare client": lambda n=n, size=size, pub=pub: (size in made or pub(), BareKafka(client, f"p{size}").consume(n))[1],
             }
             rows[f"Kafka share group, {size} B"] = {
                 "kafka-share-consumer-perf-test": share,

@@ -113,7 +113,12 @@ fn scenarios_of_jetstream_balance() {
     if needs::system("jetstream").is_none() {
         return;
     }
-    for scenario in ["key-value", "flow-control", "mirror", "batch-publish"] {
+    for (scenario, since) in
+        [("key-value", "2.10"), ("flow-control", "2.10"), ("mirror", "2.10"), ("batch-publish", "2.14")]
+    {
+        if needs::since("jetstream", since).is_none() {
+            return;
+        }
         for (system, workloads) in balanced(&run(scenario, &["--set", "run.drain=60s"])) {
             for workload in workloads {
                 let ledger = &workload["ledger"];
@@ -160,7 +165,7 @@ fn what_is_rejected_comes_again_and_what_is_dead_is_told_apart() {
 /// a topic of the group.
 #[test]
 fn a_share_group_gives_again_what_is_released_and_buries_what_is_dead() {
-    if needs::system("kafka").is_none() {
+    if needs::since("kafka", "4.2").is_none() {
         return;
     }
     let sets = ["--set", "workload.consumers=2", "--set", "workload.channels=3", "--system", "kafka-share"];
@@ -184,14 +189,14 @@ fn a_share_group_gives_again_what_is_released_and_buries_what_is_dead() {
 #[test]
 fn consumers_come_leave_and_die_while_it_is_measured() {
     let kinds = [
-        ("reference", "reference"),
-        ("jetstream", "jetstream"),
-        ("kafka-classic", "kafka"),
-        ("kafka-consumer", "kafka"),
-        ("kafka-share", "kafka"),
+        ("reference", "reference", "0.2"),
+        ("jetstream", "jetstream", "2.10"),
+        ("kafka-classic", "kafka", "4.0"),
+        ("kafka-consumer", "kafka", "4.0"),
+        ("kafka-share", "kafka", "4.2"),
     ];
-    for (system, kind) in kinds {
-        if needs::system(kind).is_none() {
+    for (system, kind, since) in kinds {
+        if needs::since(kind, since).is_none() {
             continue;
         }
         let out = tempfile::tempdir().unwrap();

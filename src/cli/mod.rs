@@ -16,6 +16,7 @@ mod interrupt;
 mod list;
 mod man;
 mod page;
+mod power;
 mod progress;
 mod report;
 mod results;
@@ -141,6 +142,9 @@ enum Command {
     /// Write the manual pages into a folder
     #[command(hide = true)]
     Man(man::ManArgs),
+    /// Serve a folder that loses what was not synced when its power goes; msgbench starts it
+    #[command(hide = true)]
+    PowerStore(power::PowerArgs),
 }
 
 /// What there is a JSON schema of.
@@ -203,6 +207,7 @@ pub fn main() -> u8 {
         Command::Scenarios(args) => scenarios::run(&args),
         Command::List(args) => list::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::PowerStore(args) => power::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::History(args) => history::run(&args, cli.color.on()),

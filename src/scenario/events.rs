@@ -357,7 +357,7 @@ mod tests {
             read(&clusters(event), false).unwrap();
             let plan = read(&clusters(event), true).unwrap();
             let (event, phases) = (&plan.events[0], plan.cases[0].phases);
-            assert_eq!((event.count(), phases.measure), (1, Span::secs(6)));
+            assert_eq!((event.count(), phases.measure), (1, Span::secs(4)));
             assert!(event.end() <= phases.measure && event.at.0 > 0, "{event:?}");
             assert_eq!(event.lasts.is_some(), plan.events[0].action != Action::Restart);
         }

@@ -9,7 +9,7 @@ use crate::units::Span;
 const QUICK: Span = Span::secs(10);
 
 /// The measured phase where a cluster is disturbed: servers end, start again and elect.
-const DISTURBED: Span = Span::secs(6);
+const DISTURBED: Span = Span::secs(4);
 
 /// One short trial of the ends of each sweep; ramps, steps and long bursts shrink in
 /// proportion, so that all of them is still seen. Load takes no longer than [`QUICK`] over all
@@ -31,7 +31,7 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
         run.trials = 1;
     }
     if !explicit("duration") && file.event.iter().any(disturbs) {
-        run.duration = run.duration.min(DISTURBED);
+        run.duration = run.duration.min(DISTURBED).min(Span(share / 8 * 7));
     } else if !explicit("duration") {
         run.duration = run.duration.min(Span::secs(2)).min(Span(share / 8 * 5).max(Span::millis(300)));
     }
@@ -40,9 +40,9 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
     }
     if !explicit("drain") {
         // A bound and no length: it ends when everything is accounted for, which a cold Kafka
-        // takes seconds for.
-        let bound = if file.event.iter().any(disturbs) { 5 * DISTURBED.0 } else { Span::secs(4).0 };
-        run.drain = run.drain.min(Span(bound));
+        // takes seconds for, and one whose leader died half a minute.
+        let bound = if file.event.iter().any(disturbs) { 30 } else { 4 };
+        run.drain = run.drain.min(Span::secs(bound));
     }
     if let Some(search) = &mut file.search {
         // It shows that a search works, and about where the limit is.

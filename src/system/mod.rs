@@ -14,6 +14,7 @@ mod delay;
 pub mod kafka;
 pub mod nats;
 pub mod none;
+pub mod power;
 mod process;
 pub mod redis;
 pub mod reference;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::log_support::start;
+use crate::log_support::{Client, start, text};
 use crate::needs;
 use msgbench::broker::kafka::KafkaConfig;
 use msgbench::broker::log::SyncPolicy;
@@ -162,5 +162,11 @@ fn the_performance_tool_commits_transactions() {
         ["--topic", "perf", "--isolation-level", "read_committed", "--from-beginning", "--max-messages", "20000"];
     let read = tools.ask("consumer.ConsoleConsumer", &[&args[..], &["--timeout-ms", "30000"]].concat(), "");
     assert_eq!(read.lines().count(), 20_000);
+    // Each of its transactions has given it an epoch (KIP-890); without, this would be its second.
+    let known = kafka_protocol::messages::InitProducerIdRequest::default()
+        .with_transactional_id(Some(kafka_protocol::messages::TransactionalId(text("perf"))))
+        .with_transaction_timeout_ms(60_000);
+    let answer = Client::connect(broker.address).call(&known, 5);
+    assert!(answer.error_code == 0 && answer.producer_epoch > 2, "{answer:?}");
     assert_eq!(broker.counters.totals().protocol_errors, 0);
 }

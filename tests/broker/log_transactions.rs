@@ -16,10 +16,10 @@ use msgbench::faults::Faults;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A producer's id and epoch.
-type Identity = (i64, i16);
+pub type Identity = (i64, i16);
 
 /// Asks again while a coordinator is not there yet or has something else to end.
-fn settle(mut ask: impl FnMut() -> i16) -> i16 {
+pub fn settle(mut ask: impl FnMut() -> i16) -> i16 {
     let end = Instant::now() + PATIENCE / 6;
     loop {
         match ask() {
@@ -29,7 +29,7 @@ fn settle(mut ask: impl FnMut() -> i16) -> i16 {
     }
 }
 
-fn init(client: &mut Client, id: &str, timeout: i32, known: Identity, version: i16) -> (i16, Identity) {
+pub fn init(client: &mut Client, id: &str, timeout: i32, known: Identity, version: i16) -> (i16, Identity) {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(TransactionalId(text(id))))
         .with_transaction_timeout_ms(timeout)
@@ -44,7 +44,7 @@ fn init(client: &mut Client, id: &str, timeout: i32, known: Identity, version: i
     (code, identity)
 }
 
-const NOBODY: Identity = (-1, -1);
+pub const NOBODY: Identity = (-1, -1);
 
 /// A producer with an open transaction in partition 0 of these topics.
 fn begin(client: &mut Client, id: &str, topics: &[&str]) -> Identity {
@@ -89,7 +89,7 @@ fn end(client: &mut Client, id: &str, producer: Identity, commit: bool, version:
 }
 
 /// A batch as a part of the producer's transaction.
-fn part(records: &[(&str, &str)], producer: Identity, sequence: i32) -> Vec<u8> {
+pub fn part(records: &[(&str, &str)], producer: Identity, sequence: i32) -> Vec<u8> {
     let mut batch = numbered(records, producer.0, producer.1, sequence);
     batch[22] |= 0x10;
     let sum = crc32c::crc32c(&batch[21..]);
@@ -106,13 +106,13 @@ fn send(client: &mut Client, topic: &str, id: Option<&str>, batch: Vec<u8>) -> (
 
 /// What a reader of committed or of all records is given.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    end: i64,
-    stable: i64,
+pub struct Seen {
+    pub end: i64,
+    pub stable: i64,
     /// First offsets of the aborted transactions named.
-    aborted: Vec<i64>,
+    pub aborted: Vec<i64>,
     /// Values, without those of aborted transactions.
-    values: Vec<String>,
+    pub values: Vec<String>,
 }
 
 /// Waits until readers of what is committed see this: the end of a transaction is answered when it
@@ -127,7 +127,7 @@ fn comes_to(client: &mut Client, topic: &str, expected: &[String]) {
     assert_eq!(see(client, topic, true).values, expected);
 }
 
-fn see(client: &mut Client, topic: &str, committed: bool) -> Seen {
+pub fn see(client: &mut Client, topic: &str, committed: bool) -> Seen {
     let mut seen = Seen { end: 0, stable: 0, aborted: Vec::new(), values: Vec::new() };
     // As a client does: a producer's records do not count from an aborted first offset on until the
     // batch that ends the transaction.
@@ -217,7 +217,7 @@ fn commit_offset(
 }
 
 /// Error and offset that a group has at partition 0 of a topic.
-fn committed(client: &mut Client, group: &str, stable: bool) -> (i16, i64) {
+pub fn committed(client: &mut Client, group: &str, stable: bool) -> (i16, i64) {
     let topic = offset_fetch_request::OffsetFetchRequestTopic::default()
         .with_name(topic_name("in"))
         .with_partition_indexes(vec![0]);
@@ -236,7 +236,7 @@ fn committed(client: &mut Client, group: &str, stable: bool) -> (i16, i64) {
 }
 
 /// Waits until a reader of committed records is given everything.
-fn decided(client: &mut Client, topic: &str) -> Seen {
+pub fn decided(client: &mut Client, topic: &str) -> Seen {
     let end = Instant::now() + PATIENCE;
     loop {
         let seen = see(client, topic, true);

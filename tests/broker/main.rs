@@ -16,6 +16,7 @@ mod log_rules;
 mod log_settings;
 mod log_support;
 mod log_tools;
+mod log_transaction_epochs;
 mod log_transactions;
 #[path = "../common/needs.rs"]
 mod needs;

@@ -2,6 +2,9 @@
 //! test is skipped. That is said at once on standard error and counted at the end of the run
 //! (`tests/zz_skipped.rs`, `scripts/test.sh`). With MSGBENCH_NO_SKIP=1 the test fails instead. A
 //! test skips in no other way, which `tests/house/skips.rs` holds.
+//!
+//! What an older server has not yet is another matter: with MSGBENCH_OLD_SERVERS=1, as `.ci/run
+//! oldest` says, such a test is left out, and is in the count, and does not fail.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -18,6 +21,11 @@ use msgbench::system::{Availability, SystemContext, SystemError};
 pub fn lack(reason: &str, remedy: &str) {
     let forbidden = std::env::var_os("MSGBENCH_NO_SKIP").is_some_and(|value| value == "1");
     assert!(!forbidden, "MSGBENCH_NO_SKIP=1, but {reason}; {remedy}");
+    leave_out(reason, remedy);
+}
+
+/// Says that the running test, or a part of it, is not run, and counts it.
+fn leave_out(reason: &str, remedy: &str) {
     let binary = std::env::current_exe().ok();
     let binary = binary.as_deref().and_then(Path::file_stem).map_or_else(String::new, |n| n.to_string_lossy().into());
     // Cargo puts a hash behind the name.
@@ -108,16 +116,30 @@ pub fn kafka_streams() -> bool {
     part(&SystemSpec { name, driver, bring_up: BringUp::Launch, require: false, cpus: None, options })
 }
 
-/// A nats-server that is 2.`minor` or later.
-pub fn nats_server_since(minor: u32) -> Option<()> {
-    let (_, version) = nats_server()?;
-    let number = version.split_whitespace().find_map(|word| word.trim_start_matches('v').strip_prefix("2."));
-    let found = number.and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
-    if found.is_none_or(|found| found >= minor) {
+/// A system that can be launched, in this version or a later one: `since("nats", "2.11")`. Where
+/// nobody knows the version it is taken for the newest.
+pub fn since(kind: &str, wanted: &str) -> Option<()> {
+    let (program, version) = system(kind)?;
+    if numbers(&version).is_none_or(|found| Some(found) >= numbers(wanted)) {
         return Some(());
     }
-    lack(&format!("{version} is too old"), &format!("name a nats-server from 2.{minor} on in MSGBENCH_NATS_SERVER"));
+    let reason = format!("{kind} {version} is older than {wanted}");
+    let remedy = format!("a newer one than {} has what is tested", program.display());
+    if std::env::var_os("MSGBENCH_OLD_SERVERS").is_some_and(|value| value == "1") {
+        leave_out(&reason, &remedy);
+    } else {
+        lack(&reason, &remedy);
+    }
     None
+}
+
+/// The first two numbers of a version.
+pub fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut words = version.split(|c: char| c.is_whitespace() || c == '-').map(|word| word.trim_start_matches('v'));
+    words.find_map(|word| {
+        let mut parts = word.split('.').map(|part| part.parse().ok());
+        Some((parts.next()??, parts.next()??))
+    })
 }
 
 /// The nats-server and its version.
@@ -198,5 +220,27 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// A mount namespace of the test's own thread, in which `program`, which is msgbench, serves stores
+/// that lose their power; they go with the thread and what it has started.
+pub fn power(program: &str) -> Option<()> {
+    use msgbench::system::power::{NameLoss, PowerStore, separate};
+    let probe = || {
+        separate()?;
+        let dir = tempfile::tempdir()?;
+        let (kept, at) = (dir.path().join("kept"), dir.path().join("at"));
+        PowerStore::open(Path::new(program), &kept, &at, NameLoss::Ordered).map(drop)
+    };
+    match probe() {
+        Ok(()) => Some(()),
+        Err(error) => {
+            lack(
+                &format!("no store that loses its power ({error})"),
+                "run the tests as root, where there is /dev/fuse",
+            );
+            None
+        }
     }
 }

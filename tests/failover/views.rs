@@ -109,7 +109,8 @@ fn jetstream_tells_who_leads_before_and_after_the_leader_dies() {
     };
     let leader = one(&*view, ClusterRole::Leader, "S");
     assert_eq!(leader, told(0));
-    let followers = view.nodes(ClusterRole::Follower, Some("S"), soon()).unwrap();
+    let mut followers = view.nodes(ClusterRole::Follower, Some("S"), soon()).unwrap();
+    followers.sort_unstable();
     assert_eq!(followers, (0..3).filter(|n| *n != leader).collect::<Vec<u32>>());
     let nobody = view.nodes(ClusterRole::Leader, Some("T"), soon()).unwrap_err();
     assert!(nobody.contains("no node says that it leads stream T"), "{nobody}");

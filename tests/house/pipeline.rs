@@ -97,7 +97,9 @@ const SIDE_BY_SIDE: [(&str, &str); 1] = [("broker", "a single nats-server that h
 fn binaries_with_real_servers_run_one_test_at_a_time() {
     let groups = groups(&read(".config/nextest.toml"));
     // This binary only speaks of servers.
-    let asks = |source: &str| ["needs::system(", "needs::nats_server("].iter().any(|call| source.contains(call));
+    let asks = |source: &str| {
+        ["needs::system(", "needs::nats_server(", "needs::since("].iter().any(|call| source.contains(call))
+    };
     let asking = binaries().into_iter().filter(|(name, source)| name != "house" && asks(source));
     let asking: BTreeSet<_> = asking.map(|(name, _)| name).collect();
     assert!(asking.contains("nats") && asking.contains("redis"), "{asking:?}");

@@ -266,3 +266,18 @@ fn skipped_tests_are_counted_once_each() {
     // The file is one of this run: the process that started this one lives.
     assert!(needs::started(std::os::unix::process::parent_id()).is_some());
 }
+
+#[test]
+fn versions_of_servers_are_compared_by_their_numbers() {
+    for (version, expected) in [
+        ("2.10.27", Some((2, 10))),
+        ("v2.9.1", Some((2, 9))),
+        ("nats-server: v2.15.2", Some((2, 15))),
+        ("2.14.0-preview.1", Some((2, 14))),
+        ("4.4.0", Some((4, 4))),
+        ("unknown", None),
+    ] {
+        assert_eq!(needs::numbers(version), expected, "{version}");
+    }
+    assert!(needs::numbers("2.9") < needs::numbers("2.10"));
+}

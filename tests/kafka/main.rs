@@ -17,3 +17,4 @@ mod share;
 mod streams;
 mod support;
 mod transactions;
+mod wire;

@@ -10,7 +10,16 @@ use msgbench::load::message::open;
 use msgbench::plan::Workload;
 use serde_json::json;
 
-use super::support::{BOUND, Bench, launch, open_at, open_in, shared, target, there, try_open, workload};
+use super::support::{BOUND, Bench, launch, open_at, open_in, shared, target, try_open, workload};
+
+/// The first Kafka whose clusters have share groups where nothing else is asked for.
+const SINCE: &str = "4.2";
+
+/// The shared broker, where it has share groups.
+fn sharing() -> Option<&'static str> {
+    crate::needs::since("kafka", SINCE)?;
+    shared()
+}
 
 /// Says of each message what `rule` says of its number and delivery, and keeps both.
 struct Judge<F> {
@@ -79,7 +88,7 @@ fn open_sharing(url: &str, share: serde_json::Value, w: &Workload) -> Bench {
 
 #[test]
 fn members_share_one_partition_and_each_message_comes_once_to_each_group() {
-    let Some(url) = shared() else { return };
+    let Some(url) = sharing() else { return };
     let bench = open_sharing(url, json!({ "batch": 20 }), &workload(1, 2, 3));
     let mut members: Vec<_> = (0..6).map(|i| bench.consumer(i / 3, i % 3, Start::Tail)).collect();
     let mut producer = bench.producer(0);
@@ -108,7 +117,7 @@ fn members_share_one_partition_and_each_message_comes_once_to_each_group() {
 
 #[test]
 fn what_is_released_comes_again_and_is_a_dead_letter_after_its_last_delivery() {
-    let Some(url) = shared() else { return };
+    let Some(url) = sharing() else { return };
     let bench = open_sharing(url, json!({}), &rejecting(3, 2));
     let mut members: Vec<_> = (0..2).map(|i| bench.consumer(0, i, Start::Tail)).collect();
     let mut producer = bench.producer(0);
@@ -146,7 +155,7 @@ fn what_is_released_comes_again_and_is_a_dead_letter_after_its_last_delivery() {
 
 #[test]
 fn what_is_rejected_is_a_dead_letter_at_once() {
-    let Some(url) = shared() else { return };
+    let Some(url) = sharing() else { return };
     let bench = open_sharing(url, json!({ "rejected": "reject" }), &rejecting(3, 1));
     let mut members = vec![bench.consumer(0, 0, Start::Tail)];
     let mut producer = bench.producer(0);
@@ -163,7 +172,7 @@ fn what_is_rejected_is_a_dead_letter_at_once() {
 
 #[test]
 fn a_lock_runs_out_and_another_member_gets_the_message() {
-    let Some(url) = shared() else { return };
+    let Some(url) = sharing() else { return };
     let bench = open_sharing(url, json!({ "lock-duration": "2s" }), &workload(1, 1, 2));
     let mut members: Vec<_> = (0..2).map(|i| bench.consumer(0, i, Start::Tail)).collect();
     let mut producer = bench.producer(0);
@@ -184,7 +193,7 @@ fn a_lock_runs_out_and_another_member_gets_the_message() {
 
 #[test]
 fn what_a_member_leaves_behind_goes_to_the_others() {
-    let Some(url) = shared() else { return };
+    let Some(url) = sharing() else { return };
     let bench = open_sharing(url, json!({}), &workload(1, 1, 2));
     let mut members: Vec<_> = (0..2).map(|i| bench.consumer(0, i, Start::Tail)).collect();
     let mut producer = bench.producer(0);
@@ -207,7 +216,7 @@ fn what_a_member_leaves_behind_goes_to_the_others() {
 
 #[test]
 fn what_a_dead_member_holds_goes_to_the_others_without_a_word_of_it() {
-    let Some(url) = shared() else { return };
+    let Some(url) = sharing() else { return };
     let bench = open_sharing(url, json!({}), &workload(1, 1, 2));
     let mut members: Vec<_> = (0..2).map(|i| bench.consumer(0, i, Start::Tail)).collect();
     let mut producer = bench.producer(0);
@@ -226,7 +235,7 @@ fn what_a_dead_member_holds_goes_to_the_others_without_a_word_of_it() {
 
 #[test]
 fn a_group_starts_where_it_is_told_to_and_reads_every_compression() {
-    let Some(url) = shared() else { return };
+    let Some(url) = sharing() else { return };
     for codec in ["none", "lz4", "zstd", "gzip", "snappy"] {
         let options = json!({ "consumers": "share", "compression": codec, "linger": "2ms" });
         let bench = open_at(url, options, &workload(1, 3, 1));
@@ -250,7 +259,7 @@ fn a_group_starts_where_it_is_told_to_and_reads_every_compression() {
 /// Each broker leads a partition: a member has a session with each, and logs in to each.
 #[test]
 fn a_member_fetches_from_every_leader_and_logs_in() {
-    if !there() {
+    if crate::needs::since("kafka", SINCE).is_none() {
         return;
     }
     let kafka = launch(json!({ "broker": { "nodes": 3, "heap": "256MiB", "sasl": "PLAIN" } }));
@@ -268,7 +277,7 @@ fn a_member_fetches_from_every_leader_and_logs_in() {
 
 #[test]
 fn what_a_share_group_cannot_be_is_said_with_the_brokers_words() {
-    let Some(url) = shared() else { return };
+    let Some(url) = sharing() else { return };
     let told = |options: serde_json::Value, w: &Workload| try_open(target(url, &options), w).err().unwrap().to_string();
     // More than any broker allows.
     let told_limit = told(json!({ "consumers": "share" }), &rejecting(200, 1));

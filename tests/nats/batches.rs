@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 const SEAT: ClientSlot = ClientSlot { workload: 0, group: 0, index: 0 };
 const STREAM: &str = "MSGBENCH_abcd0123_0";
-const BATCHES: [&str; 2] = ["atomic-batch", "fast-batch"];
 
 async fn open(server: &Server, options: Value) -> JetstreamDriver {
     JetstreamDriver::prepare(server.target(options), &workloads("stream", "producers = 2")).await.unwrap()
@@ -19,16 +18,16 @@ async fn stored(server: &Server) -> u64 {
     server.api(&format!("STREAM.INFO.{STREAM}"), "").await["state"]["messages"].as_u64().unwrap()
 }
 
-/// A server that has batches.
-fn launch() -> Option<Server> {
-    crate::needs::nats_server_since(14)?;
+/// A server that has batches of this kind.
+fn launch(publish: &str) -> Option<Server> {
+    crate::needs::since("nats", if publish == "atomic-batch" { "2.12" } else { "2.14" })?;
     Server::launch("jetstream", json!({}))
 }
 
 #[tokio::test]
 async fn every_message_of_a_batch_is_stored_in_order_and_acknowledged() {
-    let Some(server) = launch() else { return };
-    for publish in BATCHES {
+    for publish in ["atomic-batch", "fast-batch"] {
+        let Some(server) = launch(publish) else { return };
         // The last batch is not full: it ends by itself. In 250 a fast one waits for the server.
         for (size, in_flight) in [(1, 4096), (7, 4096), (250, 4096), (100, 30)] {
             let options = json!({ "publish": publish, "publish-batch": size, "in-flight": in_flight });
@@ -55,8 +54,8 @@ async fn every_message_of_a_batch_is_stored_in_order_and_acknowledged() {
 /// Nothing of an atomic batch is in the stream until all of it is; what is never ended never is.
 #[tokio::test]
 async fn an_atomic_batch_is_stored_whole_or_not_at_all() {
-    let Some(server) = launch() else { return };
     for (publish, before) in [("atomic-batch", 0), ("fast-batch", 60)] {
+        let Some(server) = launch(publish) else { return };
         let options = json!({ "publish": publish, "publish-batch": 100, "publish-linger": "5s" });
         let driver = open(&server, options).await;
         let mut producer = driver.producer(SEAT).await.unwrap();
@@ -82,8 +81,8 @@ async fn an_atomic_batch_is_stored_whole_or_not_at_all() {
 
 #[tokio::test]
 async fn a_batch_that_is_refused_fails_each_of_its_messages() {
-    let Some(server) = launch() else { return };
-    for publish in BATCHES {
+    for publish in ["atomic-batch", "fast-batch"] {
+        let Some(server) = launch(publish) else { return };
         let options = json!({ "publish": publish, "publish-batch": 20 });
         let driver = open(&server, options).await;
         let mut producer = driver.producer(SEAT).await.unwrap();
@@ -127,15 +126,15 @@ async fn a_copy_has_every_message_in_order() {
 
 #[test]
 fn runs_with_batches_and_copies_balance_and_the_lag_is_noted() {
-    if launch().is_none() {
-        return;
-    }
-    for options in [
+    for (since, options) in [
+        ("2.10", "read-from = \"mirror\""),
         // With files each atomic batch is synced, which a busy disk takes too long for.
-        "publish = \"atomic-batch\", storage = \"memory\"",
-        "publish = \"fast-batch\", publish-batch = 500, publish-linger = \"20ms\"",
-        "read-from = \"mirror\"",
+        ("2.12", "publish = \"atomic-batch\", storage = \"memory\""),
+        ("2.14", "publish = \"fast-batch\", publish-batch = 500, publish-linger = \"20ms\""),
     ] {
+        if crate::needs::since("nats", since).is_none() {
+            return;
+        }
         let text = format!(
             "name = \"test\"\nquestion = \"test?\"\n[[system]]\ndriver = \"jetstream\"\noptions = {{ {options} }}\n\
              [[workload]]\npattern = \"stream\"\nproducers = 2\nload = {{ rate = \"2k/s\" }}\n[run]\ndrain = \"60s\"\n"

@@ -75,8 +75,8 @@ async fn every_way_of_publishing_and_reading_passes_a_leaf_node() {
     for copy in ["mirror", "source"] {
         crosses(&server, ("leaf-1", "leaf-1"), json!({ "read-from": copy })).await;
     }
-    if crate::needs::nats_server_since(14).is_some() {
-        for publish in ["atomic-batch", "fast-batch"] {
+    for (publish, since) in [("atomic-batch", "2.12"), ("fast-batch", "2.14")] {
+        if crate::needs::since("nats", since).is_some() {
             crosses(&server, ("leaf-1", "leaf-1"), json!({ "publish": publish })).await;
         }
     }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 const SEAT: ClientSlot = ClientSlot { workload: 0, group: 0, index: 0 };
 const STREAM: &str = "MSGBENCH_abcd0123_0";
 
-fn launch() -> Option<Server> {
-    crate::needs::nats_server_since(11)?;
+/// A server that is this or newer.
+fn launch(version: &str) -> Option<Server> {
+    crate::needs::since("nats", version)?;
     Server::launch("jetstream", json!({}))
 }
 
@@ -26,7 +27,7 @@ async fn stored(server: &Server) -> u64 {
 
 #[tokio::test]
 async fn a_message_is_kept_as_long_as_its_header_says() {
-    let Some(server) = launch() else { return };
+    let Some(server) = launch("2.11") else { return };
     for (ttl, publish) in [("2s", "async"), ("3600s", "async"), ("2s", "sync")] {
         let driver = open(&server, json!({ "message-ttl": ttl, "publish": publish, "headers": 1 }), "").await;
         let mut producer = driver.producer(SEAT).await.unwrap();
@@ -47,7 +48,7 @@ async fn a_message_is_kept_as_long_as_its_header_says() {
 
 #[tokio::test]
 async fn consumers_are_paused_from_the_measured_phase_on() {
-    let Some(server) = launch() else { return };
+    let Some(server) = launch("2.11") else { return };
     for consumer in ["pull", "push"] {
         let options = json!({ "pause-consumers": "2s", "consumer": consumer });
         let mut driver = open(&server, options, "consumers = 2").await;
@@ -77,7 +78,7 @@ async fn consumers_are_paused_from_the_measured_phase_on() {
 
 #[tokio::test]
 async fn filtered_consumers_get_the_subjects_of_the_workload_and_no_other() {
-    let Some(server) = launch() else { return };
+    let Some(server) = launch("2.10") else { return };
     for (consumer, filter) in [("pull", "subjects"), ("push", "subjects"), ("ordered", "subjects"), ("pull", "stream")]
     {
         let options = json!({ "filter": filter, "consumer": consumer });
@@ -100,7 +101,7 @@ async fn filtered_consumers_get_the_subjects_of_the_workload_and_no_other() {
 /// A consumer that terminates what it rejects for the last time needs no advisory of the server.
 #[tokio::test]
 async fn what_is_terminated_is_a_dead_letter() {
-    let Some(server) = launch() else { return };
+    let Some(server) = launch("2.10") else { return };
     for (mode, advised) in [("term", false), ("server", true)] {
         let client = async_nats::connect(&server.running.url).await.unwrap();
         let subject = format!("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{STREAM}.g0");

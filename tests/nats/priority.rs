@@ -12,7 +12,7 @@ const SEATS: [ClientSlot; 2] =
 const CONSUMER: &str = "CONSUMER.INFO.MSGBENCH_abcd0123_0.g0";
 
 fn launch() -> Option<Server> {
-    crate::needs::nats_server_since(11)?;
+    crate::needs::since("nats", "2.11")?;
     Server::launch("jetstream", json!({}))
 }
 
@@ -141,7 +141,7 @@ async fn the_others_get_what_overflows() {
 /// Of those that wait, the one with the lowest number is served, whoever asked first.
 #[tokio::test]
 async fn the_first_of_a_group_is_served_before_the_second_where_both_wait() {
-    if crate::needs::nats_server_since(12).is_none() {
+    if crate::needs::since("nats", "2.12").is_none() {
         return;
     }
     let Some(server) = Server::launch("jetstream", json!({})) else { return };
@@ -149,8 +149,8 @@ async fn the_first_of_a_group_is_served_before_the_second_where_both_wait() {
         let driver = open(&server, json!({ "priority-policy": "prioritized", "consumer": "fetch", "batch": 10 })).await;
         assert_eq!(driver.facts().words()["priority_policy"], "prioritized");
         let mut consumers = Vec::new();
-        for seat in SEATS {
-            consumers.push(driver.consumer(seat, Start::Tail).await.unwrap());
+        for slot in SEATS {
+            consumers.push(driver.consumer(slot, Start::Tail).await.unwrap());
         }
         let mut heard = [Collector::new(accept), Collector::new(accept)];
         for (n, index) in [1 - late, late].into_iter().enumerate() {

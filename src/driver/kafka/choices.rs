@@ -27,6 +27,15 @@ impl TryFrom<Scalar> for Acks {
 }
 
 impl Acks {
+    /// As requests have it.
+    pub(super) fn number(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Leader => 1,
+            Self::All => -1,
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::None => "0",
@@ -34,6 +43,17 @@ impl Acks {
             Self::All => "all",
         }
     }
+}
+
+/// What sends messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ProducerClient {
+    /// librdkafka.
+    Librdkafka,
+    /// msgbench itself, in Kafka's protocol: plain connections, no compression, keys, idempotence
+    /// or transactions; nothing is sent again, and a lost connection ends the trial.
+    Wire,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

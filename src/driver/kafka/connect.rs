@@ -10,6 +10,7 @@
 //! No TLS and no SASL but PLAIN. No consumer group: what a join costs, the scenario `rebalance`
 //! shows.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -26,8 +27,9 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
 use super::KafkaDriver;
-use super::choices::Acks;
+use super::producer::KafkaProducer;
 use super::share::{BrokerAccess, BrokerConnection, each_record, hello, words_of};
+use super::wire::ProtocolProducer;
 use crate::driver::{ClientSlot, ConnectAttempt, ConnectSteps, DriverError, IdleConnection};
 use crate::units::now;
 
@@ -70,11 +72,7 @@ pub(super) async fn connect_once(
     let connected = now();
     let offset = end(&mut connection, &access, &topic, partition).await?;
     let subscribed = now();
-    let acks = match driver.options.acks {
-        Acks::None => 0,
-        Acks::Leader => 1,
-        Acks::All => -1,
-    };
+    let acks = driver.options.acks.number();
     append(&mut connection, &access, (&topic, partition), acks, attempt.payload).await?;
     let (received, message) = find(&mut connection, &access, (&topic, partition, offset), attempt.payload).await?;
     Ok(ConnectSteps { connected, subscribed, received, message: message.to_vec() })
@@ -111,6 +109,17 @@ pub(super) async fn idle(driver: &KafkaDriver, slot: ClientSlot) -> Result<IdleC
     Ok(Box::pin(async move { connection.closed().await }))
 }
 
+/// A producer without librdkafka, connected to the leaders of its partitions.
+pub(super) async fn producer(driver: &KafkaDriver, slot: ClientSlot) -> Result<KafkaProducer, DriverError> {
+    let (access, servers) = driver.broker_access()?;
+    let topic = TopicName(text(&driver.topic(slot.workload)));
+    let channels = driver.workloads[slot.workload].topology.channels as i32;
+    let leaders = leaders(&access, &servers, &topic, channels).await?;
+    let rules = driver.options.batch_rules();
+    let producer = ProtocolProducer::new(access, topic, rules, leaders, &driver.incidents);
+    Ok(KafkaProducer::Wire(Box::new(producer)))
+}
+
 /// A connection to the leader of a partition, found as a client finds it.
 async fn leader(
     access: &BrokerAccess,
@@ -118,19 +127,56 @@ async fn leader(
     topic: &TopicName,
     partition: i32,
 ) -> Result<BrokerConnection, DriverError> {
+    let (connection, first, mut leaders) = layout(access, servers, topic, partition..partition + 1).await?;
+    let address = leaders.swap_remove(0);
+    if address == first { Ok(connection) } else { BrokerConnection::open(&address, access).await }
+}
+
+/// A connection to each broker that leads one of the first partitions of a topic, and for each
+/// partition which of them does.
+async fn leaders(
+    access: &BrokerAccess,
+    servers: &[String],
+    topic: &TopicName,
+    partitions: i32,
+) -> Result<(Vec<BrokerConnection>, Vec<usize>), DriverError> {
+    let (_, _, leaders) = layout(access, servers, topic, 0..partitions).await?;
+    let (mut connections, mut addresses, mut of) = (Vec::new(), Vec::new(), Vec::new());
+    for address in leaders {
+        let known = addresses.iter().position(|a| *a == address);
+        if known.is_none() {
+            connections.push(BrokerConnection::open(&address, access).await?);
+            addresses.push(address);
+        }
+        of.push(known.unwrap_or(addresses.len() - 1));
+    }
+    Ok((connections, of))
+}
+
+/// Where each of these partitions is led; and the connection by which it was asked, with its
+/// address.
+async fn layout<'a>(
+    access: &BrokerAccess,
+    servers: &'a [String],
+    topic: &TopicName,
+    partitions: Range<i32>,
+) -> Result<(BrokerConnection, &'a str, Vec<String>), DriverError> {
     let first = servers.first().ok_or_else(|| access.lost("there is no address of a broker"))?;
     let mut connection = BrokerConnection::open(first, access).await?;
     check(access, "agree on versions", connection.call(&hello(), API_VERSIONS).await?.error_code)?;
     let asked = MetadataRequestTopic::default().with_name(Some(topic.clone()));
     let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
     let answer = connection.call(&request, METADATA).await?;
-    let found = answer.topics.iter().flat_map(|t| &t.partitions).find(|p| p.partition_index == partition);
-    let leader = found.ok_or_else(|| access.lost(format!("the topic has no partition {partition}")))?;
-    check(access, "find the leader of a partition", leader.error_code)?;
-    let broker = answer.brokers.iter().find(|b| b.node_id == leader.leader_id);
-    let broker = broker.ok_or_else(|| access.lost(format!("partition {partition} has no leader")))?;
-    let address = format!("{}:{}", broker.host, broker.port);
-    if address == *first { Ok(connection) } else { BrokerConnection::open(&address, access).await }
+    let mut leaders = Vec::new();
+    for partition in partitions {
+        let found = answer.topics.iter().flat_map(|t| &t.partitions).find(|p| p.partition_index == partition);
+        let leader = found.ok_or_else(|| access.lost(format!("the topic has no partition {partition}")))?;
+        check(access, "find the leader of a partition", leader.error_code)?;
+        let broker = answer.brokers.iter().find(|b| b.node_id == leader.leader_id);
+        let broker = broker.ok_or_else(|| access.lost(format!("partition {partition} has no leader")))?;
+        leaders.push(format!("{}:{}", broker.host, broker.port));
+    }
+    Ok((connection, first, leaders))
 }
 
 /// Where a partition ends.

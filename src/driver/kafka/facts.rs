@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use super::KafkaDriver;
 use super::admin::TopicFacts;
 use super::native::ClientKind;
-use super::options::{Acks, CommitMode, ExactlyOnce, PartitionAssignment, Transform, without_credentials};
-use super::retry;
+use super::options::{
+    Acks, CommitMode, ExactlyOnce, PartitionAssignment, ProducerClient, Transform, without_credentials,
+};
+use super::{retry, wire};
 use crate::driver::{Acknowledgement, Delivery, DriverError, Durability, Facts, Guarantees, Keeping, Order, Stated};
 use crate::plan::{ServiceTarget, Workload};
 
@@ -101,10 +103,7 @@ impl KafkaDriver {
         let (_, library) = rdkafka::util::get_rdkafka_version();
         Ok(Facts {
             version: "Apache Kafka protocol".to_owned(),
-            client: match self.share {
-                None => format!("librdkafka {library}"),
-                Some(_) => format!("librdkafka {library}; share groups by msgbench {}", env!("CARGO_PKG_VERSION")),
-            },
+            client: self.client_words(&library),
             guarantees: self.guarantees(&topic),
             settings: all,
             keeping: Keeping {
@@ -112,6 +111,32 @@ impl KafkaDriver {
                 overhead: OVERHEAD,
             },
         })
+    }
+
+    /// Which client does what.
+    fn client_words(&self, library: &str) -> String {
+        let own =
+            [(self.share.is_some(), "share groups"), (self.options.producers == ProducerClient::Wire, "producers")];
+        let own: Vec<&str> = own.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+        match own.as_slice() {
+            [] => format!("librdkafka {library}"),
+            own => format!("librdkafka {library}; {} by msgbench {}", own.join(" and "), env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// What producers of msgbench's own are set to.
+    fn of_wire(&self, say: &mut impl FnMut(&str, String)) {
+        let rules = self.options.batch_rules();
+        let settings = [
+            ("acks", rules.acks.to_string()),
+            ("enable.idempotence", "false".into()),
+            ("compression.type", "none".into()),
+            ("linger.ms", (rules.linger as f64 / 1e6).to_string()),
+            ("batch.size", rules.size.to_string()),
+            ("queue.buffering.max.messages", wire::MOST.to_string()),
+            ("max.in.flight", wire::IN_FLIGHT.to_string()),
+        ];
+        settings.into_iter().for_each(|(key, value)| say(&format!("producer {key}"), value));
     }
 
     fn guarantees(&self, topic: &TopicFacts) -> Guarantees {
@@ -239,7 +264,14 @@ impl KafkaDriver {
         }
         let clients =
             [(ClientKind::Producer, "producer", PRODUCER.as_slice()), (ClientKind::Consumer, "consumer", &CONSUMER)];
+        let wire = self.options.producers == ProducerClient::Wire;
+        if wire {
+            self.of_wire(say);
+        }
         for (kind, name, keys) in clients {
+            if wire && kind == ClientKind::Producer {
+                continue;
+            }
             let client = self.client(kind, 0, &[("group.id", "mb-read-back".into())])?;
             for key in keys {
                 if let Some(value) = client.setting(key) {

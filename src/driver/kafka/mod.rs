@@ -40,19 +40,23 @@ mod share;
 mod share_groups;
 mod streams;
 mod transform;
+mod wire;
+mod wire_options;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 pub use consumer::{KafkaConsumer, PartitionConsumer};
-pub use producer::KafkaProducer;
+pub use producer::{KafkaProducer, LibraryProducer};
 
 use self::admin::{Admin, TopicFacts};
 use self::consumer::ReplyWriter;
 use self::health::ConnectionHealth;
 use self::native::{ClientKind, NativeClient, QueueSignal};
-use self::options::{Acks, CommitMode, KafkaOptions, PartitionAssignment, Transform, without_credentials};
+use self::options::{
+    Acks, CommitMode, KafkaOptions, PartitionAssignment, ProducerClient, Transform, without_credentials,
+};
 use self::partitions::Partitions;
 use self::producer::TopicWriter;
 use self::reader::BatchReader;
@@ -299,6 +303,9 @@ impl Driver for KafkaDriver {
     }
 
     async fn producer(&self, slot: ClientSlot) -> Result<KafkaProducer, DriverError> {
+        if self.options.producers == ProducerClient::Wire {
+            return connect::producer(self, slot).await;
+        }
         let w = &self.workloads[slot.workload];
         let signal = self.signal()?;
         let (mut replies, mut service) = (None, None);
@@ -325,7 +332,8 @@ impl Driver for KafkaDriver {
         let writer = TopicWriter::new(client, &self.topic(slot.workload), &self.incidents)?;
         writer.attach(&signal);
         let acknowledged = replies.is_none() && self.options.acks != Acks::None;
-        Ok(KafkaProducer { writer, replies, service, acknowledged, unlooked: 0, signal })
+        let producer = LibraryProducer { writer, replies, service, acknowledged, unlooked: 0, signal };
+        Ok(KafkaProducer::Library(Box::new(producer)))
     }
 
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<KafkaConsumer, DriverError> {

@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::access::{SaslOptions, TlsOptions};
-pub(super) use super::choices::{Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment, Transform};
+pub(super) use super::choices::{
+    Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment, ProducerClient, Transform,
+};
 use super::choices::{Assignor, Compression, GroupProtocol};
 use super::native::{ClientKind, ClientSettings};
 use super::scalar::Scalar;
@@ -48,12 +50,14 @@ const BATCH_OVERHEAD: u64 = 4096;
 pub(super) struct KafkaOptions {
     #[schemars(extend("secret" = "none"))]
     pub(super) acks: Acks,
+    /// What sends messages. Default: "librdkafka".
+    pub(super) producers: ProducerClient,
     pub(super) idempotence: bool,
     pub(super) compression: Option<Compression>,
     pub(super) linger: Option<Span>,
     pub(super) batch_size: Option<Bytes>,
     #[schemars(extend("secret" = "none"))]
-    partitioner: Option<String>,
+    pub(super) partitioner: Option<String>,
     pub(super) replicas: Option<i32>,
     min_insync_replicas: Option<u32>,
     /// Settings of the topics that are created.
@@ -79,8 +83,8 @@ pub(super) struct KafkaOptions {
     /// Messages of one transaction, and the time after which a smaller one is committed.
     pub(super) transaction_size: u32,
     pub(super) transaction_interval: Span,
-    tls: Option<TlsOptions>,
-    sasl: Option<SaslOptions>,
+    pub(super) tls: Option<TlsOptions>,
+    pub(super) sasl: Option<SaslOptions>,
     /// Any librdkafka setting.
     #[schemars(extend("secret" = "entries"))]
     raw: BTreeMap<String, Scalar>,
@@ -92,6 +96,7 @@ impl Default for KafkaOptions {
     fn default() -> Self {
         Self {
             acks: Acks::All,
+            producers: ProducerClient::Librdkafka,
             idempotence: false,
             compression: None,
             linger: None,
@@ -144,6 +149,13 @@ impl KafkaOptions {
         }
         if let Some(w) = workloads.iter().find(|w| w.delivery.keep.is_some()) {
             options.suit_keeping(w)?;
+        }
+        if options.producers == ProducerClient::Wire {
+            let asks = |w: &&Workload| w.topology.reply || w.target.is_some() || w.delivery.keys.count() > 0;
+            if let Some(w) = workloads.iter().find(asks) {
+                let what = if w.delivery.keys.count() > 0 { "keys" } else { "answers" };
+                return Err(format!("option `producers`: {} has {what}, which \"wire\" does not; remove it", w.name));
+            }
         }
         let against = match () {
             () if options.transform.is_some() => "transform",
@@ -212,6 +224,7 @@ impl KafkaOptions {
         }
         options.fit_for_transforming()?;
         options.fit_for_sharing()?;
+        options.fit_for_wire()?;
         if options.group_protocol == GroupProtocol::Consumer && options.consumers != PartitionAssignment::Group {
             return refuse("option `group-protocol`: only consumers = \"group\" have one; remove one of the two");
         }

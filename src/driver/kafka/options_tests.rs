@@ -83,6 +83,33 @@ fn what_share_groups_and_the_new_protocol_do_not_have_is_named() {
 }
 
 #[test]
+fn what_producers_of_our_own_do_not_have_is_named() {
+    for (key, value) in [
+        ("acks", serde_json::json!(0)),
+        ("idempotence", serde_json::json!(true)),
+        ("compression", serde_json::json!("lz4")),
+        ("partitioner", serde_json::json!("murmur2")),
+        ("exactly-once", serde_json::json!("transactional")),
+    ] {
+        let options = serde_json::json!({ "producers": "wire", key: value });
+        let told = KafkaOptions::check(options.as_object().unwrap()).unwrap_err();
+        assert!(told.contains(&format!("option `{key}`: producers = \"wire\" do not have that")), "{told}");
+    }
+    let options = serde_json::json!({ "producers": "wire", "compression": "none", "linger": "2ms" });
+    let options = options.as_object().unwrap();
+    let (mut w, rules) =
+        (crate::driver::kafka::tests::workload(), KafkaOptions::from_map(options).unwrap().batch_rules());
+    assert_eq!((rules.acks, rules.linger, rules.size), (-1, 2_000_000, 1_000_000));
+    assert_eq!(KafkaOptions::suit(options, std::slice::from_ref(&w)), Ok(()));
+    w.delivery.keys = crate::plan::Keys::RoundRobin(3);
+    let told = KafkaOptions::suit(options, std::slice::from_ref(&w)).unwrap_err();
+    assert!(told.contains("has keys"), "{told}");
+    w.topology.reply = true;
+    w.delivery.keys = crate::plan::Keys::None;
+    assert!(KafkaOptions::suit(options, &[w]).unwrap_err().contains("has answers"));
+}
+
+#[test]
 fn the_new_protocol_leaves_sessions_to_the_broker() {
     let w = crate::driver::kafka::tests::workload();
     let of = |options| {

@@ -11,6 +11,7 @@ use super::native::{ClientKind, EventQueue, NativeClient, QueueSignal, words};
 use super::partitions::UNASSIGNED;
 use super::reader::BatchReader;
 use super::service::{Correlation, RecordHeader};
+use super::wire::ProtocolProducer;
 use crate::driver::{Confirmation, DriverError, Incident, Incidents, Outgoing, Producer};
 use crate::units::{Nanos, now};
 
@@ -234,9 +235,56 @@ impl TopicWriter {
     }
 }
 
+/// A producer, by whichever client.
+#[derive(Debug)]
+pub enum KafkaProducer {
+    /// By librdkafka.
+    Library(Box<LibraryProducer>),
+    /// By msgbench itself.
+    Wire(Box<ProtocolProducer>),
+}
+
+impl Producer for KafkaProducer {
+    fn confirms(&self) -> bool {
+        match self {
+            Self::Library(producer) => producer.confirms(),
+            Self::Wire(producer) => producer.confirms(),
+        }
+    }
+
+    #[inline]
+    async fn send(&mut self, message: Outgoing<'_>) -> Result<(), DriverError> {
+        match self {
+            Self::Library(producer) => producer.send(message).await,
+            Self::Wire(producer) => producer.send(message).await,
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), DriverError> {
+        match self {
+            Self::Library(producer) => producer.flush().await,
+            Self::Wire(producer) => producer.flush().await,
+        }
+    }
+
+    async fn confirmed(&mut self, sink: &mut impl FnMut(Confirmation<'_>)) -> Result<(), DriverError> {
+        match self {
+            Self::Library(producer) => producer.confirmed(sink).await,
+            Self::Wire(producer) => producer.confirmed(sink).await,
+        }
+    }
+
+    async fn close(self) -> Result<(), DriverError> {
+        match self {
+            Self::Library(producer) => producer.close().await,
+            Self::Wire(producer) => producer.close().await,
+        }
+    }
+}
+
 /// Publishes with a client of its own; a requester also reads its partition of the reply topic.
 #[derive(Debug)]
-pub struct KafkaProducer {
+pub struct LibraryProducer {
     pub(super) writer: TopicWriter,
     pub(super) replies: Option<BatchReader>,
     /// Where a service of others answers.
@@ -248,7 +296,7 @@ pub struct KafkaProducer {
     pub(super) signal: QueueSignal,
 }
 
-impl Producer for KafkaProducer {
+impl Producer for LibraryProducer {
     fn confirms(&self) -> bool {
         self.acknowledged || self.replies.is_some()
     }

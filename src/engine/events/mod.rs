@@ -24,7 +24,7 @@ use crate::units::{Nanos, SECOND, now};
 use super::network;
 use super::raw::RawTrial;
 use occurrences::{Occurrence, occurrences};
-use question::{Question, SettleWatch};
+use question::{RoleQuestion, SettleWatch};
 
 /// A repetition waits so long for the cluster to settle; then the trial has failed.
 const SETTLE_BOUND: Nanos = 60 * SECOND;
@@ -71,7 +71,7 @@ pub struct PendingEvents<'a> {
     unmended: bool,
     lasting: Vec<Lasting>,
     /// What is asked for the event that is next.
-    question: Option<Question>,
+    question: Option<RoleQuestion>,
     watch: Option<SettleWatch>,
     /// Chooses one of several followers.
     random: StdRng,
@@ -163,7 +163,7 @@ impl<'a> PendingEvents<'a> {
             (Some(question), _) => question.answer()?,
             (None, Some(view)) => {
                 let stored = self.stored(event).map(|(_, name)| name.clone());
-                self.question = Some(Question::ask(Arc::clone(view), role, stored));
+                self.question = Some(RoleQuestion::ask(Arc::clone(view), role, stored));
                 return None;
             }
             (None, None) => Err("its nodes have no roles".to_owned()),

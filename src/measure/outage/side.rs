@@ -88,7 +88,10 @@ pub fn side_outages(log: &OutageLog, side: OutageSide, faults: &[FaultWindow], k
             }
         }
         let peak = peak(grid, &backlog, calm, (fault.at, fault.until));
-        settled = windows.back(calm, fault.at, fault.until);
+        // What was due in an outage is no new state, however wide the band is by then.
+        let ends = lanes.iter().flat_map(|lane| lane.of(i)).map(|run| run.to);
+        let over = ends.into_iter().try_fold(fault.at, |last, end| end.map(|end| last.max(end)));
+        settled = over.and_then(|over| windows.back(calm, over, fault.until));
         all.push(SideOutage {
             lanes: lanes.iter().filter_map(|lane| lane.effect(grid, i, fault)).collect(),
             unsettled: lanes.iter().any(|lane| lane.unsettled(i, fault)),

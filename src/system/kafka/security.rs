@@ -114,6 +114,9 @@ impl Security {
         ] {
             self.set(&format!("oauthbearer.{key}"), value);
         }
+        // Without it Kafka 4.1.1 verifies no signature: any token lets its bearer in. It is looked
+        // for without the mechanism before its name.
+        self.set("sasl.oauthbearer.jwt.validator.class", format!("{MODULES}.oauthbearer.BrokerJwtValidator"));
         // Kafka reads keys from where it is allowed to (since 4.0).
         self.java.push(format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={url}"));
         let login = |token: String| json!({ "mechanism": "OAUTHBEARER", "token": token });

@@ -32,11 +32,11 @@ pub(super) struct KafkaView {
 }
 
 /// What each broker answers, or why it does not, by node.
-type Answers = Vec<Result<MetadataResponse, String>>;
+type MetadataAnswers = Vec<Result<MetadataResponse, String>>;
 
 impl KafkaView {
     /// The metadata of one topic, or of all, as every broker knows it.
-    fn metadata(&self, topic: Option<&str>, deadline: Instant) -> Answers {
+    fn metadata(&self, topic: Option<&str>, deadline: Instant) -> MetadataAnswers {
         let named = |name: &str| {
             let name = TopicName(StrBytes::from_string(name.to_owned()));
             vec![MetadataRequestTopic::default().with_name(Some(name))]
@@ -99,7 +99,7 @@ fn first_partition(answer: &MetadataResponse) -> Option<&MetadataResponsePartiti
 }
 
 /// Who did not answer, and why.
-fn silent(answers: &Answers) -> String {
+fn silent(answers: &MetadataAnswers) -> String {
     let each = answers.iter().enumerate().filter_map(|(node, a)| Some(format!("node {node}: {}", a.as_ref().err()?)));
     let all: Vec<String> = each.collect();
     if all.is_empty() { "all answer".into() } else { all.join("; ") }

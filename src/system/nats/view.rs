@@ -4,6 +4,9 @@
 //! # Design
 //! A server tells what it has heard: a follower names a leader that was killed for seconds (seen
 //! with 2.15.2). So all are asked side by side, and the leader is who says so of itself.
+//!
+//! A replica is up to date when it has what the leader had a moment ago. The flag `current` of the
+//! leader is about this very moment: under load it is false again and again (500/s was enough).
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +23,8 @@ const PATH: &str = "/jsz?accounts=true&streams=true&consumers=true";
 /// A replica that its leader heard of within so long is there; it hears from each about once a
 /// second.
 const HEARD: Duration = Duration::from_secs(2);
+/// Pause between two looks whether a replica has caught up.
+const PAUSE: Duration = Duration::from_millis(30);
 /// So much time a server has to answer, however near the deadline is.
 const LEAST: Duration = Duration::from_millis(100);
 
@@ -31,10 +36,10 @@ pub(super) struct NatsView {
 }
 
 /// What each server answers, or why it does not.
-type Answers = Vec<Result<Value, String>>;
+type MonitorAnswers = Vec<Result<Value, String>>;
 
 impl NatsView {
-    fn ask_all(&self, deadline: Instant) -> Answers {
+    fn ask_all(&self, deadline: Instant) -> MonitorAnswers {
         let left = deadline.saturating_duration_since(Instant::now()).max(LEAST);
         let one = |node: &ServerNode| {
             monitor::ask(&format!("127.0.0.1:{}", node.monitor), PATH, left).map_err(|e| e.to_string())
@@ -54,7 +59,7 @@ impl NatsView {
     /// that in an answer.
     fn leading<'a>(
         &self,
-        answers: &'a Answers,
+        answers: &'a MonitorAnswers,
         what: &str,
         group: impl Fn(&'a Value) -> Option<&'a Value>,
     ) -> Result<(u32, &'a Value), String> {
@@ -70,14 +75,14 @@ impl NatsView {
         }
     }
 
-    fn meta_leader(&self, answers: &Answers) -> Result<u32, String> {
+    fn meta_leader(&self, answers: &MonitorAnswers) -> Result<u32, String> {
         if self.nodes.len() == 1 {
             return if answers[0].is_ok() { Ok(0) } else { Err(silent(answers)) };
         }
         self.leading(answers, "the metadata of JetStream", |a| Some(&a["meta_cluster"])).map(|(node, _)| node)
     }
 
-    fn stream<'a>(&self, answers: &'a Answers, name: &str) -> Result<(u32, &'a Value), String> {
+    fn stream<'a>(&self, answers: &'a MonitorAnswers, name: &str) -> Result<(u32, &'a Value), String> {
         let find = |answer: &'a Value| streams(answer).find(|s| s["name"] == name).map(|s| &s["cluster"]);
         if let [Ok(answer)] = &answers[..]
             && let Some(stream) = find(answer)
@@ -88,19 +93,33 @@ impl NatsView {
         self.leading(answers, &format!("stream {name}"), find)
     }
 
-    /// Whether all that the leader of a group names are there, and up to date where that is asked.
-    fn followed(&self, what: &str, group: &Value, current: bool) -> Result<(), String> {
-        for replica in replicas(group) {
-            let name =
-                self.index(&replica["name"]).map_or_else(|| replica["name"].to_string(), |n| format!("node {n}"));
-            if !heard(replica) {
-                return Err(format!("{name} is not heard by the leader of {what}"));
+    /// Whether all that the leader of a group names are there.
+    fn followed(&self, what: &str, group: &Value) -> Result<(), String> {
+        let missing = replicas(group).find(|replica| !heard(replica));
+        let name = |r: &Value| self.index(&r["name"]).map_or_else(|| r["name"].to_string(), |n| format!("node {n}"));
+        missing.map_or(Ok(()), |r| Err(format!("{} is not heard by the leader of {what}", name(r))))
+    }
+
+    /// The number of the last message of a stream that a server has stored.
+    fn stored(&self, answers: &MonitorAnswers, node: u32, name: &str) -> Option<u64> {
+        let answer = answers.get(node as usize)?.as_ref().ok()?;
+        streams(answer).find(|s| s["name"] == name)?["state"]["last_seq"].as_u64()
+    }
+
+    /// Whether each replica of a stream has what its leader had in these answers.
+    fn caught_up(&self, name: &str, mut answers: MonitorAnswers, deadline: Instant) -> Result<(), String> {
+        let (leader, group) = self.stream(&answers, name)?;
+        let nodes: Vec<u32> = replicas(group).filter_map(|r| self.index(&r["name"])).collect();
+        let wanted = self.stored(&answers, leader, name).unwrap_or(0);
+        loop {
+            let has = |node: &u32| self.stored(&answers, *node, name).unwrap_or(0);
+            let Some(behind) = nodes.iter().find(|node| has(node) < wanted) else { return Ok(()) };
+            if Instant::now() + PAUSE >= deadline {
+                return Err(format!("node {behind} has {} of {wanted} messages of stream {name}", has(behind)));
             }
-            if current && replica["current"] != true {
-                return Err(format!("{name} is not up to date with {what}"));
-            }
+            std::thread::sleep(PAUSE);
+            answers = self.ask_all(deadline);
         }
-        Ok(())
     }
 }
 
@@ -119,7 +138,7 @@ fn heard(replica: &Value) -> bool {
 }
 
 /// Who did not answer, and why.
-fn silent(answers: &Answers) -> String {
+fn silent(answers: &MonitorAnswers) -> String {
     let each = answers.iter().enumerate().filter_map(|(node, a)| Some(format!("node {node}: {}", a.as_ref().err()?)));
     let all: Vec<String> = each.collect();
     if all.is_empty() { "all answer".into() } else { all.join("; ") }
@@ -167,7 +186,7 @@ impl ClusterView for NatsView {
         names.dedup();
         for name in names {
             let (leader, group) = self.stream(&answers, name)?;
-            self.followed(&format!("stream {name}"), group, true)?;
+            self.followed(&format!("stream {name}"), group)?;
             let own = answers[leader as usize].iter().flat_map(streams).find(|s| s["name"] == name);
             let consumers = own.and_then(|s| s["consumer_detail"].as_array()).into_iter().flatten();
             for consumer in consumers.filter_map(|c| c["name"].as_str()) {
@@ -178,8 +197,9 @@ impl ClusterView for NatsView {
                     all.iter().find(|c| c["name"] == consumer).map(|c| &c["cluster"])
                 };
                 let (_, group) = self.leading(&answers, &what, of)?;
-                self.followed(&what, group, false)?;
+                self.followed(&what, group)?;
             }
+            self.caught_up(name, answers.clone(), deadline)?;
         }
         Ok(())
     }

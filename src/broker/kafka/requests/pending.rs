@@ -19,8 +19,9 @@ pub(in crate::broker::kafka) enum Pending {
     Fetch(FetchWait),
     /// Waits for the other members of its group.
     Group(Arc<ReplySlot>, Instant),
-    /// Waits for offsets to be synced: the answer if they are, and if they are not.
-    Commit(SyncTicket, Instant, Option<Box<(Reply, Reply)>>),
+    /// Waits for offsets, or what else these are of, to be synced: the answer if they are, and if
+    /// they are not.
+    Commit(Vec<SyncTicket>, Instant, Option<Box<(Reply, Reply)>>),
 }
 
 fn late(deadline: Instant) -> bool {
@@ -36,8 +37,12 @@ impl Pending {
             Self::Fetch(wait) => wait.poll(wake_signal),
             // The coordinator is to answer long before; what never comes is no answer.
             Self::Group(slot, deadline) => slot.take().or_else(|| late(*deadline).then(Reply::default)),
-            Self::Commit(ticket, deadline, replies) => {
-                let kept = ticket.poll(wake_signal).or_else(|| late(*deadline).then_some(false))?;
+            Self::Commit(tickets, deadline, replies) => {
+                let mut kept = true;
+                while let Some(ticket) = tickets.last().filter(|_| kept) {
+                    kept = ticket.poll(wake_signal).or_else(|| late(*deadline).then_some(false))?;
+                    tickets.pop();
+                }
                 let (good, bad) = *replies.take()?;
                 Some(if kept { good } else { bad })
             }

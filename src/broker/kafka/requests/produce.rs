@@ -11,12 +11,15 @@ use super::super::batch::{self, RecordBatches};
 use super::super::faults::{Decision, QueuedBatch};
 use super::super::groups::wall;
 use super::super::store::{ProduceRefusal, StagedBatch, refuse};
+use super::super::transactions::state::ProducerIdentity;
 use super::super::{code, validity};
 use super::context::{RequestContext, RequestViolation};
 use super::pending::Pending;
 use super::produce_wait::{PartitionOutcome, ProduceWait, outcome};
-use crate::broker::log::{BatchFormat as _, Partition, TopicSettings};
+use crate::broker::log::{BatchFormat as _, Partition, SyncTicket, TopicSettings, TransactionStamp};
 
+/// From this version on a partition becomes a part of a transaction by being written to (KIP-890).
+const PARTITIONS_ADDED: i16 = 12;
 /// Longest wait for a sync, whatever the client allows.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -47,13 +50,15 @@ pub(super) fn produce(call: &RequestContext<'_>, request: ProduceRequest) -> Res
             let result = found.and_then(|partition| admit(call, &place, &partition, transactional_id, records));
             failed |= result.is_err();
             match result {
-                Ok(AppendPath::FaultQueue(decision)) => PartitionOutcome {
+                Ok((AppendPath::FaultQueue(decision), joined)) => PartitionOutcome {
                     undecided: Some(decision),
+                    joined,
                     append_time,
                     ..outcome(part.index, Err(ProduceRefusal::default()))
                 },
-                Ok(AppendPath::Staged(batch)) => PartitionOutcome {
+                Ok((AppendPath::Staged(batch), joined)) => PartitionOutcome {
                     staged: Some(batch),
+                    joined,
                     append_time,
                     ..outcome(part.index, Err(ProduceRefusal::default()))
                 },
@@ -94,6 +99,31 @@ enum AppendPath {
     Staged(StagedBatch),
 }
 
+/// What the next batch of the partition was to be when a batch of the producer's transaction was
+/// admitted. Where the client leaves that to the broker the partition becomes a part of it, and the
+/// batch is not there before that is synced: it could be aborted alone, by a start that knows of no
+/// transaction.
+fn admitted(
+    call: &RequestContext<'_>,
+    id: &str,
+    stamp: TransactionStamp,
+    (topic, index): (&TopicName, i32),
+    partition: &Partition,
+) -> Result<(u64, Option<SyncTicket>), i16> {
+    let transactions = &call.hub.transactions;
+    let mut joined = None;
+    if call.version >= PARTITIONS_ADDED {
+        let producer = ProducerIdentity { id: stamp.producer, epoch: stamp.epoch };
+        joined = transactions.add(id, producer, &[(topic.to_string(), index)]).map_err(of_a_batch)?;
+    }
+    Ok((transactions.admits(id, stamp, (topic, index), partition)?, joined))
+}
+
+/// What a batch of a producer that is fenced is told.
+fn of_a_batch(error: i16) -> i16 {
+    if error == code::PRODUCER_FENCED { code::INVALID_PRODUCER_EPOCH } else { error }
+}
+
 /// Looks whether a batch is one, and keeps it to be appended with what comes with it; with faults,
 /// hands it to their server.
 fn admit(
@@ -102,7 +132,7 @@ fn admit(
     partition: &Arc<Partition>,
     transactional_id: Option<&str>,
     records: Bytes,
-) -> Result<AppendPath, ProduceRefusal> {
+) -> Result<(AppendPath, Option<SyncTicket>), ProduceRefusal> {
     let RecordsTarget { topic, index, settings, now } = *target;
     let counters = &call.hub.counters;
     let refused = |code, words: &str| refuse(counters, ProduceRefusal::new(code, words));
@@ -119,11 +149,11 @@ fn admit(
     if let Some(words) = batch::refusal(&records) {
         return refused(code::INVALID_RECORD, words);
     }
-    let mut admitted = None;
+    let (mut next, mut joined) = (None, None);
     if let Some(stamp) = view.transaction {
         let member = transactional_id.ok_or(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-        match member.and_then(|id| call.hub.transactions.admits(id, stamp, (topic, index), partition)) {
-            Ok(next) => admitted = Some(next),
+        match member.and_then(|id| admitted(call, id, stamp, (topic, index), partition)) {
+            Ok((offset, ticket)) => (next, joined) = (Some(offset), ticket),
             Err(code) => return refuse(counters, ProduceRefusal::bare(code)),
         }
     }
@@ -140,11 +170,14 @@ fn admit(
     let records = if settings.append_time { batch::stamped(&records, now).into() } else { records };
     match &call.hub.faults {
         Some(faults) if faults.takes(topic.as_bytes()) => {
-            let batch = StagedBatch { partition: Arc::clone(partition), records, admitted };
+            let batch = StagedBatch { partition: Arc::clone(partition), records, admitted: next };
             let (batch, decision) = QueuedBatch::new(topic.clone(), batch, counters, call.wake_signal);
             faults.send(batch);
-            Ok(AppendPath::FaultQueue(decision))
+            Ok((AppendPath::FaultQueue(decision), joined))
         }
-        _ => Ok(AppendPath::Staged(StagedBatch { partition: Arc::clone(partition), records, admitted })),
+        _ => {
+            let batch = StagedBatch { partition: Arc::clone(partition), records, admitted: next };
+            Ok((AppendPath::Staged(batch), joined))
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct PartitionOutcome {
     /// The records it is refused for.
     pub(super) records: Vec<(i32, String)>,
     pub(super) ticket: Option<SyncTicket>,
+    /// The sync of what made the partition a part of a transaction.
+    pub(super) joined: Option<SyncTicket>,
     /// What the fault server has not decided yet.
     pub(super) undecided: Option<Arc<Decision>>,
     /// What is to be appended together with what has come with it.
@@ -54,6 +56,7 @@ pub(super) fn outcome(index: i32, result: Result<Appended, ProduceRefusal>) -> P
             words: None,
             records: Vec::new(),
             ticket: appended.ticket,
+            joined: None,
             undecided: None,
             staged: None,
         },
@@ -66,6 +69,7 @@ pub(super) fn outcome(index: i32, result: Result<Appended, ProduceRefusal>) -> P
             words,
             records,
             ticket: None,
+            joined: None,
             undecided: None,
             staged: None,
         },
@@ -88,6 +92,7 @@ pub(in crate::broker::kafka) fn append_staged<'a>(
         for ((batch, place), result) in group.iter_mut().zip(results) {
             **place = PartitionOutcome {
                 append_time: place.append_time,
+                joined: place.joined.take(),
                 ..outcome(place.index, counted(counters, &batch.records, result))
             };
         }
@@ -103,8 +108,8 @@ impl ProduceWait {
             if let Some(decision) = &outcome.undecided {
                 match decision.take() {
                     Some(Decided::Done(result)) => {
-                        let append_time = outcome.append_time;
-                        *outcome = PartitionOutcome { append_time, ..self::outcome(outcome.index, result) };
+                        let (append_time, joined) = (outcome.append_time, outcome.joined.take());
+                        *outcome = PartitionOutcome { append_time, joined, ..self::outcome(outcome.index, result) };
                     }
                     Some(Decided::Cut) => return Some(Reply { hangs_up: true, ..Reply::default() }),
                     None if late() => {
@@ -118,17 +123,24 @@ impl ProduceWait {
                     }
                 }
             }
-            let Some(ticket) = outcome.ticket.as_ref().filter(|_| !self.silent) else { continue };
-            let kept = match ticket.poll(wake_signal) {
-                Some(kept) => kept,
-                None if late() => false,
-                None => {
-                    waits = true;
-                    continue;
+            if self.silent || outcome.code != code::NONE {
+                continue;
+            }
+            let mut kept = true;
+            for place in [&mut outcome.ticket, &mut outcome.joined] {
+                match place.as_ref().map(|ticket| ticket.poll(wake_signal)) {
+                    None => continue,
+                    Some(Some(synced)) => kept &= synced,
+                    Some(None) if late() => kept = false,
+                    Some(None) => {
+                        waits = true;
+                        continue;
+                    }
                 }
-            };
-            outcome.ticket = None;
+                *place = None;
+            }
             if !kept {
+                (outcome.ticket, outcome.joined) = (None, None);
                 outcome.code = code::KAFKA_STORAGE_ERROR;
                 outcome.base = -1;
                 outcome.words = Some("the records could not be synced".to_owned());

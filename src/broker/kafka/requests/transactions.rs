@@ -17,7 +17,7 @@ use super::super::groups::wall;
 use super::super::names::OFFSETS_TOPIC;
 use super::super::reply::ReplySlot;
 use super::super::transactions::state::{PartitionName, ProducerIdentity};
-use super::super::transactions::{EndOutcome, EndWaiter};
+use super::super::transactions::{EndOutcome, EndWaiter, end_response};
 use super::committed::{MAX_METADATA, SYNC_WAIT};
 use super::context::RequestContext;
 use super::pending::Pending;
@@ -28,21 +28,29 @@ use crate::broker::shared::log_error;
 /// `transaction.max.timeout.ms`.
 const MAX_TIMEOUT: i32 = 900_000;
 
+/// From this version on offsets become a part of the transaction by being committed (KIP-890).
+const OFFSETS_ADDED: i16 = 5;
+
 /// What older versions call a producer that is fenced.
 fn spoken(error: i16, version: i16, fenced_since: i16) -> i16 {
     if error == code::PRODUCER_FENCED && version < fenced_since { code::INVALID_PRODUCER_EPOCH } else { error }
 }
 
-/// An answer that waits for a sync, if one is due: the good one, and the one when it fails.
-fn once_synced<T>(call: &RequestContext<'_>, ticket: Option<SyncTicket>, response: impl Fn(i16) -> T) -> Pending
+/// An answer that waits for syncs, if any are due: the good one, and the one when one fails.
+fn once_synced<T>(
+    call: &RequestContext<'_>,
+    tickets: impl IntoIterator<Item = SyncTicket>,
+    response: impl Fn(i16) -> T,
+) -> Pending
 where
     T: kafka_protocol::protocol::Encodable + kafka_protocol::protocol::HeaderVersion,
 {
-    match ticket {
-        None => call.ready(&response(code::NONE)),
-        Some(ticket) => {
+    let tickets: Vec<SyncTicket> = tickets.into_iter().collect();
+    match tickets.is_empty() {
+        true => call.ready(&response(code::NONE)),
+        false => {
             let replies = (call.reply(&response(code::NONE)), call.reply(&response(code::COORDINATOR_NOT_AVAILABLE)));
-            Pending::Commit(ticket, tokio::time::Instant::now() + SYNC_WAIT, Some(Box::new(replies)))
+            Pending::Commit(tickets, tokio::time::Instant::now() + SYNC_WAIT, Some(Box::new(replies)))
         }
     }
 }
@@ -142,9 +150,9 @@ pub(super) fn add_offsets(call: &RequestContext<'_>, request: AddOffsetsToTxnReq
 
 /// Commits offsets within a transaction.
 pub(super) fn commit_offsets(call: &RequestContext<'_>, request: TxnOffsetCommitRequest) -> Pending {
-    let (allowed, admitted) = match may_commit(call, &request) {
-        Ok(admitted) => (Ok(()), admitted),
-        Err(error) => (Err(error), 0),
+    let (allowed, admitted, joined) = match may_commit(call, &request) {
+        Ok((admitted, joined)) => (Ok(()), admitted, joined),
+        Err(error) => (Err(error), 0, None),
     };
     let mut changes: Vec<(PartitionKey, Committed)> = Vec::new();
     let topics = request.topics.into_iter().map(|topic| {
@@ -182,7 +190,7 @@ pub(super) fn commit_offsets(call: &RequestContext<'_>, request: TxnOffsetCommit
     };
     let producer = (request.producer_id.0, request.producer_epoch, admitted);
     match call.hub.groups.offsets.commit_within(&request.group_id, changes, producer, wall()) {
-        Ok(ticket) => once_synced(call, ticket, response),
+        Ok(ticket) => once_synced(call, ticket.into_iter().chain(joined), response),
         Err(error) => {
             log_error(&error);
             call.ready(&response(code::of(&error)))
@@ -191,12 +199,19 @@ pub(super) fn commit_offsets(call: &RequestContext<'_>, request: TxnOffsetCommit
 }
 
 /// Whether the producer may commit offsets of this group within its transaction; what the next
-/// record of offsets was to be when that was so.
-fn may_commit(call: &RequestContext<'_>, request: &TxnOffsetCommitRequest) -> Result<u64, i16> {
+/// record of offsets was to be when that was so. Where the client leaves that to the broker the
+/// offsets become a part of the transaction, by a record whose sync is given.
+fn may_commit(call: &RequestContext<'_>, request: &TxnOffsetCommitRequest) -> Result<(u64, Option<SyncTicket>), i16> {
     if request.group_id.is_empty() {
         return Err(code::INVALID_GROUP_ID);
     }
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
+    let mut joined = None;
+    if call.version >= OFFSETS_ADDED {
+        let added = add(call, &request.transactional_id, producer, &[(OFFSETS_TOPIC.to_owned(), 0)]);
+        joined =
+            added.map_err(|error| if error == code::PRODUCER_FENCED { code::INVALID_PRODUCER_EPOCH } else { error })?;
+    }
     let admitted = call.hub.transactions.admits_offsets(&request.transactional_id, producer)?;
     let who = MemberIdentity {
         member: &request.member_id,
@@ -205,27 +220,28 @@ fn may_commit(call: &RequestContext<'_>, request: &TxnOffsetCommitRequest) -> Re
     };
     if who.member.is_empty() && who.generation < 0 && who.instance.is_none() {
         // Who reads without a group, or is too old to say who it is.
-        return Ok(admitted);
+        return Ok((admitted, joined));
     }
     match call.hub.groups.may_commit(&request.group_id, who) {
+        None if who.generation < 0 => Ok((admitted, joined)),
         Some(Err(code::STALE_MEMBER_EPOCH)) | None => Err(code::ILLEGAL_GENERATION),
-        Some(may) => may.map(|()| admitted),
+        Some(may) => may.map(|()| (admitted, joined)),
     }
 }
 
 /// Ends a transaction; answered when that is decided for good.
 pub(super) fn end(call: &RequestContext<'_>, request: EndTxnRequest) -> Pending {
     let producer = ProducerIdentity { id: request.producer_id.0, epoch: request.producer_epoch };
-    let response = |error| EndTxnResponse::default().with_error_code(spoken(error, call.version, 2));
+    let refused = |error| end_response(Err(spoken(error, call.version, 2)));
     if request.transactional_id.is_empty() {
-        return call.ready(&response(code::INVALID_REQUEST));
+        return call.ready(&refused(code::INVALID_REQUEST));
     }
     let slot = ReplySlot::new(call.wake_signal);
     let waiter = EndWaiter { slot: std::sync::Arc::clone(&slot), correlation: call.correlation, version: call.version };
     match call.hub.transactions.end(&request.transactional_id, producer, request.committed, waiter) {
-        Ok(EndOutcome::Done) => call.ready(&response(code::NONE)),
+        Ok(EndOutcome::Done(producer)) => call.ready(&end_response(Ok(producer))),
         Ok(EndOutcome::Waits) => Pending::Group(slot, tokio::time::Instant::now() + END_WAIT),
-        Err(error) => call.ready(&response(error)),
+        Err(error) => call.ready(&refused(error)),
     }
 }
 

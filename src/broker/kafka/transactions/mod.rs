@@ -12,6 +12,7 @@
 //! a wait for a sync all of this is done in the request; otherwise by the one task that also aborts
 //! what has taken too long.
 //! (4) A producer is fenced by its epoch: the coordinator and every partition refuse an older one.
+//! A client that knows KIP-890 is given its next epoch with each end.
 //! (5) What a partition has open and no id knows (a loss of power under a policy that may lose) is
 //! aborted at the start, or readers would wait for ever.
 //!
@@ -27,7 +28,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kafka_protocol::messages::EndTxnResponse;
+use kafka_protocol::messages::{EndTxnResponse, ProducerId};
 
 use super::super::log::{Log, LogError, Partition, SyncTicket, TransactionStamp, WakeSignal};
 use super::batch::end_of_transaction;
@@ -47,6 +48,9 @@ const MAX_PARTITIONS: usize = 10_000;
 /// what could not be written.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// From this version of EndTxn on the producer gets its next epoch with each end.
+const EPOCH_AT_END: i16 = 5;
+
 /// Who waits for the end of a transaction.
 pub(super) struct EndWaiter {
     pub(super) slot: Arc<ReplySlot>,
@@ -54,10 +58,27 @@ pub(super) struct EndWaiter {
     pub(super) version: i16,
 }
 
+/// The answer to a wish to end a transaction: an error, or who the producer is from then on, which
+/// the versions before 5 do not tell.
+pub(super) fn end_response(result: Result<ProducerIdentity, i16>) -> EndTxnResponse {
+    let (error, producer) = match result {
+        Ok(producer) => (code::NONE, producer),
+        Err(error) => (error, ProducerIdentity { id: -1, epoch: -1 }),
+    };
+    EndTxnResponse::default()
+        .with_error_code(error)
+        .with_producer_id(ProducerId(producer.id))
+        .with_producer_epoch(producer.epoch)
+}
+
 impl EndWaiter {
-    fn answer(self, error: i16) {
-        let response = EndTxnResponse::default().with_error_code(error);
-        self.slot.fill(respond(self.correlation, self.version, &response));
+    /// Whether the client takes a new epoch from each end (KIP-890).
+    fn takes_epochs(&self) -> bool {
+        self.version >= EPOCH_AT_END
+    }
+
+    fn answer(self, result: Result<ProducerIdentity, i16>) {
+        self.slot.fill(respond(self.correlation, self.version, &end_response(result)));
     }
 }
 
@@ -77,10 +98,11 @@ impl Entry {
         Self { current, saved, deciding: None, ending: EndTickets::new(), waiting: None }
     }
 
-    /// Tells who waits for the end.
-    fn answer(&mut self, error: i16) {
+    /// Tells who waits for the end that it is decided.
+    fn answer(&mut self) {
+        let following = self.current.following();
         if let Some(waiter) = self.waiting.take() {
-            waiter.answer(error);
+            waiter.answer(Ok(following));
         }
     }
 }
@@ -108,7 +130,8 @@ enum PartitionEnd {
 
 /// What has become of a wish to end a transaction.
 pub(super) enum EndOutcome {
-    Done,
+    /// Who the producer is from then on.
+    Done(ProducerIdentity),
     /// The waiter will be told.
     Waits,
 }
@@ -250,7 +273,7 @@ impl TransactionCoordinator {
         } else if !failed {
             return;
         }
-        entry.answer(code::NONE);
+        entry.answer();
     }
 
     /// Decides the end of a transaction, and writes it everywhere unless the decision must be
@@ -260,8 +283,9 @@ impl TransactionCoordinator {
         let before = std::mem::replace(&mut entry.current, decided);
         match ticket {
             None => {
+                let following = entry.current.following();
                 self.complete(id, entry);
-                Ok(EndOutcome::Done)
+                Ok(EndOutcome::Done(following))
             }
             Some(ticket) => {
                 entry.deciding = Some((ticket, before));
@@ -367,11 +391,20 @@ impl TransactionCoordinator {
         let now = wall();
         let mut ids = self.ids();
         let entry = ids.get_mut(id).ok_or(code::INVALID_PRODUCER_ID_MAPPING)?;
-        let Some(decided) = entry.current.ending(producer, commit, now)? else { return Ok(EndOutcome::Done) };
-        let outcome = self.decide(id, entry, decided, now).map_err(|error| {
+        let current = &entry.current;
+        let ended = match waiter.takes_epochs() {
+            true => current.ending_anew(producer, commit, now)?,
+            false => current.ending(producer, commit, now)?,
+        };
+        let Some(mut decided) = ended else { return Ok(EndOutcome::Done(current.following())) };
+        let unavailable = |error: LogError| {
             log_error(&error);
             code::COORDINATOR_NOT_AVAILABLE
-        })?;
+        };
+        if waiter.takes_epochs() && decided.is_used_up() {
+            decided.successor = self.log.producer_id().map_err(unavailable)?;
+        }
+        let outcome = self.decide(id, entry, decided, now).map_err(unavailable)?;
         if matches!(outcome, EndOutcome::Waits) {
             entry.waiting = Some(waiter);
         }
@@ -416,7 +449,9 @@ impl TransactionCoordinator {
                     Some(false) => {
                         // The decision is lost, and so none: it can be made again.
                         entry.current = before;
-                        entry.answer(code::COORDINATOR_NOT_AVAILABLE);
+                        if let Some(waiter) = entry.waiting.take() {
+                            waiter.answer(Err(code::COORDINATOR_NOT_AVAILABLE));
+                        }
                     }
                 },
                 None if entry.current.state.ends().is_some() => self.complete(id, entry),

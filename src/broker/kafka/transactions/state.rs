@@ -47,6 +47,10 @@ pub(crate) struct Transaction {
     pub(crate) producer: ProducerIdentity,
     /// The epoch before the last renewal by its own producer; -1 if there was none.
     pub(crate) last_epoch: i16,
+    /// The producer id that follows when the end is written everywhere, where that end has used up
+    /// the epochs; and the one before this one. -1 is none.
+    pub(crate) successor: i64,
+    pub(crate) previous: i64,
     pub(crate) timeout_ms: i32,
     pub(crate) state: TransactionState,
     /// Those with records of the transaction, or whose end is still to be written.
@@ -73,6 +77,8 @@ impl Transaction {
         Self {
             producer,
             last_epoch: -1,
+            successor: -1,
+            previous: -1,
             timeout_ms,
             state: TransactionState::Empty,
             partitions: BTreeSet::new(),
@@ -139,6 +145,7 @@ impl Transaction {
         }
         let mut next = Self { state: TransactionState::Ongoing, updated: now, ..self.clone() };
         if !ongoing {
+            next.previous = -1;
             next.partitions.clear();
             next.started = now;
         }
@@ -157,6 +164,51 @@ impl Transaction {
             }
             _ => Err(code::INVALID_TXN_STATE),
         }
+    }
+
+    /// The same where each end gives the producer its next epoch (KIP-890): what comes late of a
+    /// transaction is then of an older epoch than its end. Who has not heard of an end asks again
+    /// with the epoch before; with the present one he ends what he has just begun, which may be
+    /// nothing.
+    pub(crate) fn ending_anew(&self, producer: ProducerIdentity, commit: bool, now: i64) -> Result<Option<Self>, i16> {
+        use TransactionState::*;
+        let last = i16::MAX - 1;
+        let renamed = producer == ProducerIdentity { id: self.previous, epoch: last } && self.producer.epoch == 0;
+        if producer.id != self.producer.id && !renamed {
+            return Err(code::INVALID_PRODUCER_ID_MAPPING);
+        }
+        let again = renamed || producer.epoch.checked_add(1) == Some(self.producer.epoch);
+        let valid = match self.state {
+            Empty | Ongoing => producer.epoch == self.producer.epoch,
+            PrepareCommit | PrepareAbort => again,
+            CompleteCommit | CompleteAbort => again || producer.epoch == self.producer.epoch,
+        };
+        if !valid {
+            return Err(code::PRODUCER_FENCED);
+        }
+        let bumped = |it: &Self| {
+            let mut next = it.decided(commit, now);
+            next.last_epoch = it.producer.epoch;
+            next.producer.epoch = it.producer.epoch.saturating_add(1);
+            next
+        };
+        match (self.state, commit) {
+            (Ongoing, _) => Ok(Some(bumped(self))),
+            (PrepareCommit, true) | (PrepareAbort, false) => Err(code::CONCURRENT_TRANSACTIONS),
+            (CompleteCommit, true) | (CompleteAbort, false) if again => Ok(None),
+            (Empty | CompleteCommit | CompleteAbort, false) if !again => Ok(Some(bumped(self))),
+            _ => Err(code::INVALID_TXN_STATE),
+        }
+    }
+
+    /// Whether the end that is decided has used up the epochs of the producer id.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.producer.epoch == i16::MAX
+    }
+
+    /// Who the producer is once the end is written everywhere.
+    pub(crate) fn following(&self) -> ProducerIdentity {
+        if self.successor >= 0 { ProducerIdentity { id: self.successor, epoch: 0 } } else { self.producer }
     }
 
     fn decided(&self, commit: bool, now: i64) -> Self {
@@ -179,7 +231,11 @@ impl Transaction {
             TransactionState::PrepareCommit => TransactionState::CompleteCommit,
             _ => TransactionState::CompleteAbort,
         };
-        Self { state, partitions: BTreeSet::new(), started: -1, updated: now, ..self.clone() }
+        let next = Self { state, partitions: BTreeSet::new(), started: -1, updated: now, ..self.clone() };
+        if self.successor < 0 {
+            return next;
+        }
+        Self { producer: self.following(), last_epoch: -1, previous: self.producer.id, successor: -1, ..next }
     }
 
     /// When the broker aborts it, in milliseconds since the Unix epoch.

@@ -74,6 +74,9 @@ fn write_value(transaction: &Transaction) -> Vec<u8> {
     }
     out.extend_from_slice(&transaction.updated.to_be_bytes());
     out.extend_from_slice(&transaction.started.to_be_bytes());
+    // What Kafka's first version of the record has not; readers of that version stop before it.
+    out.extend_from_slice(&transaction.successor.to_be_bytes());
+    out.extend_from_slice(&transaction.previous.to_be_bytes());
     out
 }
 
@@ -95,6 +98,8 @@ fn read_value(mut value: &[u8]) -> Option<Transaction> {
     }
     transaction.updated = i64::from_be_bytes(take(value)?);
     transaction.started = i64::from_be_bytes(take(value)?);
+    transaction.successor = take(value).map_or(-1, i64::from_be_bytes);
+    transaction.previous = take(value).map_or(-1, i64::from_be_bytes);
     Some(transaction)
 }
 
@@ -108,12 +113,13 @@ mod tests {
         fn what_is_written_is_read_back(
             id in "[a-z]{1,20}", producer in 0i64..i64::MAX, epoch in 0i16..i16::MAX, state in 0u8..6,
             partitions in proptest::collection::btree_set(("[a-c]{1,3}", 0i32..5), 0..10),
-            times in (0i64..i64::MAX, -1i64..i64::MAX),
+            times in (0i64..i64::MAX, -1i64..i64::MAX), ids in (-1i64..i64::MAX, -1i64..i64::MAX),
         ) {
             let state = TransactionState::of(state).unwrap();
             let producer = ProducerIdentity { id: producer, epoch };
             let mut transaction = Transaction { state, partitions, ..Transaction::new(producer, 60_000, times.0) };
             transaction.started = times.1;
+            (transaction.successor, transaction.previous) = ids;
             prop_assert_eq!(read_value(&write_value(&transaction)), Some(transaction));
             prop_assert_eq!(read_key(&write_key(&id)), Some(id));
         }

@@ -176,6 +176,46 @@ fn partitions_are_not_said_to_be_added_before_that_is_synced() {
     assert_eq!(known["id"].partitions.len(), 1);
 }
 
+/// With the last of the epochs an end gives the producer another id, whatever happens meanwhile.
+#[test]
+fn the_end_that_uses_up_the_epochs_gives_another_producer_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open(dir.path(), Arc::new(SystemDisk));
+    let (first, ticket) = bench.coordinator.init("id", 60_000, None).unwrap();
+    assert!(bench.synced(ticket));
+    let last = ProducerIdentity { epoch: i16::MAX - 1, ..first };
+    let ticket = bench.coordinator.store.save("id", Some(&Transaction::new(last, 60_000, 0)), 0).unwrap();
+    assert!(bench.synced(ticket));
+    bench.log.close().unwrap();
+    drop(bench);
+    let bench = open(dir.path(), Arc::new(SystemDisk));
+    let ticket = bench.coordinator.add("id", last, &[("out".to_owned(), 0)]).unwrap();
+    assert!(bench.synced(ticket));
+    let end = |bench: &CoordinatorBench| {
+        let slot = ReplySlot::new(&bench.wake);
+        let waiter = EndWaiter { slot: Arc::clone(&slot), correlation: 1, version: 5 };
+        (bench.coordinator.end("id", last, true, waiter), slot)
+    };
+    let (outcome, slot) = end(&bench);
+    assert!(matches!(outcome, Ok(EndOutcome::Waits)));
+    bench.until("who waits is told", |_| slot.take().is_some());
+    bench.until("it is noted", |bench| bench.coordinator.ids()["id"].current.successor < 0);
+    let then = bench.coordinator.ids()["id"].current.producer;
+    assert!(then.id != first.id && then.epoch == 0, "{then:?}");
+    // Who has not heard of it asks again, also after a restart.
+    assert!(matches!(end(&bench).0, Ok(EndOutcome::Done(told)) if told == then));
+    bench.coordinator_synced();
+    bench.log.close().unwrap();
+    drop(bench);
+    let bench = open(dir.path(), Arc::new(SystemDisk));
+    assert!(matches!(end(&bench).0, Ok(EndOutcome::Done(told)) if told == then));
+    let late = bench.coordinator.add("id", last, &[("out".to_owned(), 0)]);
+    assert_eq!(late.err(), Some(code::INVALID_PRODUCER_ID_MAPPING));
+    let ticket = bench.coordinator.add("id", then, &[("out".to_owned(), 0)]).unwrap();
+    assert!(bench.synced(ticket));
+    assert_eq!(end(&bench).0.err(), Some(code::INVALID_PRODUCER_ID_MAPPING), "another transaction is open");
+}
+
 fn duplicate(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

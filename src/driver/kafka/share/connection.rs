@@ -39,7 +39,11 @@ impl BrokerAccess {
     }
 
     /// Reads what a response says.
-    pub(super) fn decode<R: Request>(&self, mut frame: Bytes, version: i16) -> Result<R::Response, DriverError> {
+    pub(in crate::driver::kafka) fn decode<R: Request>(
+        &self,
+        mut frame: Bytes,
+        version: i16,
+    ) -> Result<R::Response, DriverError> {
         let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version));
         header
             .and_then(|_| R::Response::decode(&mut frame, version))
@@ -173,8 +177,13 @@ impl BrokerConnection {
         Ok(())
     }
 
+    /// Whether the socket has taken everything.
+    pub(in crate::driver::kafka) fn is_written(&self) -> bool {
+        self.out.is_empty()
+    }
+
     /// The response to the oldest request, where all of it is here.
-    pub(super) fn read(&mut self) -> Result<Option<Bytes>, DriverError> {
+    pub(in crate::driver::kafka) fn read(&mut self) -> Result<Option<Bytes>, DriverError> {
         loop {
             let need = match self.input.get(..4) {
                 None => 4,
@@ -214,7 +223,7 @@ impl BrokerConnection {
     }
 
     /// Ready when there is something to read, or room for what is to be written.
-    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::driver::kafka) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.out.is_empty() && self.stream.poll_write_ready(cx).is_ready() {
             return Poll::Ready(());
         }

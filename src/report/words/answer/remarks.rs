@@ -8,7 +8,7 @@ use super::facts::delivery_words;
 use super::side::AnswerSide;
 use crate::plan::facts::Durability;
 use crate::plan::{BringUp, Load};
-use crate::record::{Completion, Outcome, Status};
+use crate::record::{Completion, Outcome, Status, Trial};
 use crate::report::words::{capacity, checks};
 use crate::units::{Span, plural, three_digits};
 
@@ -75,17 +75,20 @@ fn faults(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
 
 /// Trials that do not count.
 fn left_out(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
+    // A search shows the trials that decided its load: the others of that load are no loss.
     let all: Vec<_> = context.sides.iter().flat_map(|s| &s.all).copied().collect();
-    let used: usize = context.sides.iter().map(|s| s.used.len()).sum();
-    let out = all.len().saturating_sub(used);
-    if out == 0 || used == 0 {
+    let failed = all.iter().filter(|t| matches!(t.outcome, Outcome::Failed { .. })).count();
+    let interrupted = all.iter().filter(|t| t.outcome == Outcome::Partial).count();
+    let counts = |t: &&&Trial| t.outcome == Outcome::Complete && t.validity_status() != Status::Invalid;
+    let out = all.len() - all.iter().filter(counts).count();
+    if out == 0 || context.sides.iter().all(|s| s.used.is_empty()) {
         return;
     }
-    let reasons = super::invalid_because(all.iter().copied());
-    let failed = all.iter().filter(|t| matches!(t.outcome, Outcome::Failed { .. })).count();
-    let mut why = reasons;
-    if failed > 0 {
-        why.insert(0, format!("{failed} failed"));
+    let mut why = super::invalid_because(all.iter().copied());
+    for (n, word) in [(interrupted, "interrupted"), (failed, "failed")] {
+        if n > 0 {
+            why.insert(0, format!("{n} {word}"));
+        }
     }
     add(&format!("{out} of {} are left out:", plural(all.len() as u64, "run")), format!("{}.", why.join(", ")));
 }

@@ -111,6 +111,24 @@ fn check(id: &str, status: Status) -> Check {
     }
 }
 
+/// Trials that are not shown because a search had others to decide by are no loss, and every loss
+/// has its reason.
+#[test]
+fn what_is_left_out_has_a_reason() {
+    let mut r = record(&A, &B);
+    r.trials[0].outcome = Outcome::Partial;
+    r.trials[1].outcome = Outcome::Failed { phase: "measure".into(), error: "the server ended".into() };
+    r.trials[2].validity.push(check("V1", Status::Invalid));
+    let a = of(&r).unwrap();
+    let remark = a.remarks.iter().find(|m| m.title.ends_with("are left out:")).unwrap();
+    assert!(remark.text.starts_with("1 failed, 1 interrupted, ") && remark.text.len() > 30, "{remark:?}");
+    r.trials[0].outcome = Outcome::Complete;
+    r.trials[1].outcome = Outcome::Complete;
+    r.trials[2].validity.clear();
+    let a = of(&r).unwrap();
+    assert!(!a.remarks.iter().any(|m| m.title.contains("left out")), "{:?}", a.remarks);
+}
+
 /// A page is INVALID only when nothing is left to judge.
 #[test]
 fn one_trial_that_counts_is_an_answer() {

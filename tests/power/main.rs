@@ -1,0 +1,9 @@
+//! Losses of power: what a store that loses its power keeps, and what systems on it do.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+#[path = "../common/needs.rs"]
+mod needs;
+mod store;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");
