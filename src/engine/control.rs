@@ -91,21 +91,11 @@ impl TrialControl<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let names = case.workloads.iter().map(|w| w.name.clone());
-        let mut pending_events = PendingEvents::new(EventScene {
-            events: self.setup.events,
-            pids: &self.setup.running.pids,
-            seed: self.setup.seed,
-            origin,
-            view: system.view().filter(|_| !self.setup.events.is_empty()),
-            stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
-        });
+        let mut pending_events = PendingEvents::new(self.scene(driver, origin, system));
         let stored = driver.stored_in(0).map(|(_, name)| name);
-        let deadline = self.setup.deadline.filter(|_| !self.setup.events.is_empty());
-        let readiness = deadline.and_then(|_| Readiness::of(&self.setup.running.url, system.view(), stored));
-        let mut ready = ReadyWatch::new(readiness);
+        let mut ready_watch = ReadyWatch::new(Readiness::of(self.setup, system.view(), stored));
         let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
-        let both = &mut TrialWatches { events: &mut pending_events, broker: &mut watch, ready: &mut ready };
+        let both = &mut TrialWatches { events: &mut pending_events, broker: &mut watch, ready: &mut ready_watch };
         self.phase("warm-up", origin, system, raw, both, &|| false);
         self.phase("measure", Nanos::MAX, system, raw, both, &|| now() >= self.shared.end());
         watch.sample_all(pending_events.pids());
@@ -134,7 +124,20 @@ impl TrialControl<'_> {
             let _ = handle.join();
         }
         watch.fold(raw);
-        ready.fold(raw);
+        ready_watch.fold(raw);
+    }
+
+    /// Where the events of the trial are done to.
+    fn scene(&self, driver: &impl Driver, origin: Nanos, system: &dyn System) -> EventScene<'_> {
+        let names = self.setup.case.workloads.iter().map(|w| w.name.clone());
+        EventScene {
+            events: self.setup.events,
+            pids: &self.setup.running.pids,
+            seed: self.setup.seed,
+            origin,
+            view: system.view().filter(|_| !self.setup.events.is_empty()),
+            stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
+        }
     }
 
     fn gathered(

@@ -88,8 +88,8 @@ impl<'a> LatencyWindows<'a> {
         band
     }
 
-    /// The p99 of what was due between two instants in steps of [`STEP`], or longer ones where there
-    /// would be too many: from when, and what; `None` where more than 1 % was never done.
+    /// The p99 of what was due between two instants in steps of [`STEP`], or longer ones where
+    /// there would be too many.
     pub(super) fn trace(&self, from: Nanos, to: Nanos) -> Vec<TracePoint> {
         let range = self.after(from)..self.after(to);
         let step = (STEP.div_ceil(self.length) as usize).max(range.len().div_ceil(POINTS)).max(1);

@@ -1,5 +1,5 @@
-//! What faults did: the latency around them by when messages were due, the outage of each fault with
-//! the median and its interval, and the outage of each partition.
+//! What faults did: the latency around them by when messages were due, the outage of each fault
+//! with the median and its interval, and the outage of each partition.
 
 use super::axis::{Axis, AxisScale};
 use super::bars::from_zero;
