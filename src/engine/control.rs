@@ -91,7 +91,7 @@ impl TrialControl<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let mut pending_events = PendingEvents::new(self.scene(driver, origin, system));
+        let mut pending_events = PendingEvents::new(self.scene(driver, system, origin));
         let stored = driver.stored_in(0).map(|(_, name)| name);
         let mut ready_watch = ReadyWatch::new(Readiness::of(self.setup, system.view(), stored));
         let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
@@ -128,7 +128,7 @@ impl TrialControl<'_> {
     }
 
     /// Where the events of the trial are done to.
-    fn scene(&self, driver: &impl Driver, origin: Nanos, system: &dyn System) -> EventScene<'_> {
+    fn scene<D: Driver>(&self, driver: &D, system: &mut dyn System, origin: Nanos) -> EventScene<'_> {
         let names = self.setup.case.workloads.iter().map(|w| w.name.clone());
         EventScene {
             events: self.setup.events,

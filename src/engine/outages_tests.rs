@@ -1,5 +1,5 @@
 //! Outages of a fake whose channels take nothing at known times, through the whole engine; and what
-//! is made of the books of a trial with faults.
+//! is made of what a trial with faults has noted.
 
 use super::outages::{LostSpan, effects};
 use super::raw::RawTrial;
@@ -80,8 +80,8 @@ fn what_comes_twice_or_never_after_an_outage_is_the_faults() {
     assert!(about(write.longest_s, 0.6) && about(read.longest_s, 0.6), "{write:?} {read:?}");
 }
 
-/// Books of a trial of 60 s with faults at 20 and 40 s and an outage of 2 s after each.
-fn books() -> RawTrial {
+/// What a trial has noted, of 60 s with faults at 20 and 40 s and an outage of 2 s after each.
+fn noted() -> RawTrial {
     let origin = 5 * SECOND;
     let mut log = OutageLog::new(SlotGrid::new(origin, 60 * SECOND, 1, 1, SECOND));
     for k in 0..6_000u64 {
@@ -117,7 +117,7 @@ fn books() -> RawTrial {
 
 #[test]
 fn each_fault_has_what_happened_in_its_window() {
-    let raw = books();
+    let raw = noted();
     let found = effects(&raw, 0, &[], SECOND);
     let counts = |f: &FaultEffect| [f.duplicated, f.reordered, f.refused, f.disconnects];
     assert_eq!(found.iter().map(counts).collect::<Vec<_>>(), [[1, 1, 0, 2], [0, 0, 2, 1]]);
@@ -136,7 +136,7 @@ fn each_fault_has_what_happened_in_its_window() {
 
 #[test]
 fn what_was_lost_belongs_to_the_fault_that_can_have_lost_it() {
-    let raw = books();
+    let raw = noted();
     let span = |s: u64| LostSpan { at: raw.origin + s * SECOND, length: SECOND / 100, messages: 1 };
     // Before the first fault; in its outage, and until all replicas were up to date; between; and
     // after the last one.

@@ -25,6 +25,7 @@ mod choices;
 mod connect;
 mod consumer;
 mod facts;
+mod fit;
 mod health;
 mod intrude;
 mod native;
@@ -41,7 +42,6 @@ mod share_groups;
 mod streams;
 mod transform;
 mod wire;
-mod wire_options;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -58,17 +58,17 @@ pub(super) struct KafkaOptions {
     pub(super) existing_topic: Option<String>,
     pub(super) consumers: PartitionAssignment,
     /// With `consumers = "share"`: how they fetch and acknowledge.
-    share: Option<ShareOptions>,
+    pub(super) share: Option<ShareOptions>,
     /// Who deals partitions out to the members of a group.
     group_protocol: GroupProtocol,
-    assignor: Option<Assignor>,
-    static_members: bool,
+    pub(super) assignor: Option<Assignor>,
+    pub(super) static_members: bool,
     pub(super) commit: CommitMode,
     commit_interval: Option<Span>,
     pub(super) isolation: Isolation,
     /// Who copies messages from the topic that is published to into another one, which consumers
     /// read. Default: nobody; "client" with `exactly-once`.
-    transform: Option<Transform>,
+    pub(super) transform: Option<Transform>,
     pub(super) exactly_once: Option<ExactlyOnce>,
     /// Messages of one transaction, and the time after which a smaller one is committed.
     pub(super) transaction_size: u32,
@@ -79,7 +79,7 @@ pub(super) struct KafkaOptions {
     #[schemars(extend("secret" = "entries"))]
     raw: BTreeMap<String, Scalar>,
     /// The system reads it.
-    broker: serde_json::Value,
+    pub(super) broker: serde_json::Value,
 }
 
 impl Default for KafkaOptions {
@@ -234,58 +234,6 @@ impl KafkaOptions {
     /// Who copies messages to the topic that consumers read; nobody where they read the first one.
     pub(super) fn transform(&self) -> Option<Transform> {
         self.transform.or(self.exactly_once.map(|_| Transform::Client))
-    }
-
-    /// Whether what is written goes with messages that are copied to another topic.
-    fn fit_for_transforming(&self) -> Result<(), String> {
-        let what = match (self.exactly_once, self.transform) {
-            (Some(_), _) => "transactions",
-            (None, Some(_)) => "option `transform`: messages that are copied",
-            (None, None) => return Ok(()),
-        };
-        if self.existing_topic.is_some() {
-            return Err(format!("{what} need topics of their own; remove `existing-topic`"));
-        }
-        if self.acks != Acks::All || self.consumers != PartitionAssignment::Group {
-            let option = if self.exactly_once.is_some() { "exactly-once" } else { "transform" };
-            return Err(format!(
-                "{what} need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `{option}`"
-            ));
-        }
-        let none = |v: &serde_json::Value| v.is_null() || *v == false || *v == "none";
-        let secured = ["tls", "sasl", "acls"].iter().any(|key| self.broker.get(*key).is_some_and(|v| !none(v)));
-        if self.transform == Some(Transform::Streams) && (self.tls.is_some() || self.sasl.is_some() || secured) {
-            return Err(
-                "option `transform`: the application of Kafka Streams has neither TLS nor SASL; remove `tls`, \
-                        `sasl` and `acls`, or use \"client\""
-                    .into(),
-            );
-        }
-        Ok(())
-    }
-
-    /// Whether what is written goes with share groups, or without them.
-    fn fit_for_sharing(&self) -> Result<(), String> {
-        if self.consumers != PartitionAssignment::Share {
-            return match self.share {
-                Some(_) => Err("option `share`: it is for consumers = \"share\"; add that, or remove it".into()),
-                None => Ok(()),
-            };
-        }
-        self.share().check()?;
-        let against = [
-            ("assignor", self.assignor.is_some()),
-            ("static-members", self.static_members),
-            ("commit", self.commit != CommitMode::Auto),
-            ("tls", self.tls.is_some()),
-            ("sasl", self.sasl.as_ref().is_some_and(|s| !s.is_plain())),
-        ];
-        match against.iter().find(|(_, written)| *written) {
-            Some((option, _)) => Err(format!(
-                "option `{option}`: members of share groups do not have it; remove it, or consumers = \"share\""
-            )),
-            None => Ok(()),
-        }
     }
 
     /// How members of share groups fetch and acknowledge.

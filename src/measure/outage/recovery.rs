@@ -89,7 +89,7 @@ impl<'a> LatencyWindows<'a> {
     }
 
     /// The p99 of what was due between two instants in steps of [`STEP`], or longer ones where
-    /// there would be too many.
+    /// there would be too many: from when, and what; `None` where more than 1 % was never done.
     pub(super) fn trace(&self, from: Nanos, to: Nanos) -> Vec<TracePoint> {
         let range = self.after(from)..self.after(to);
         let step = (STEP.div_ceil(self.length) as usize).max(range.len().div_ceil(POINTS)).max(1);
