@@ -36,14 +36,20 @@ pub struct LaneOutage {
     pub late: u64,
 }
 
+/// A run at the end of the load that is not over and is shorter than this, by when its messages were
+/// due, says nothing: the last message may be one of a few that were lost.
+const LEAST_OPEN: Nanos = 10_000_000;
+
 /// All runs of a lane by time. What was due after `known` and is not done may still come in time.
 pub(super) fn runs(grid: &SlotGrid, due: &[DueCell], done: &[DoneCell], known: Nanos) -> Vec<OutageRun> {
     let mut all = Vec::new();
     let mut open: Option<Nanos> = None;
+    let mut last = grid.origin;
     for (slot, (due, done)) in due.iter().zip(done).enumerate().filter(|(_, (due, _))| due.due > 0) {
         let start = grid.start(slot);
         if done.timely == 0 {
             if start + Nanos::from(due.last) <= known {
+                last = start + Nanos::from(due.last);
                 open.get_or_insert(start + Nanos::from(due.first));
             }
             continue;
@@ -55,10 +61,11 @@ pub(super) fn runs(grid: &SlotGrid, due: &[DueCell], done: &[DoneCell], known: N
         // Late ones at its end.
         if due.last > done.last && start + Nanos::from(due.last) <= known {
             let gap = (due.last - due.first) / (due.due - 1).max(1);
+            last = start + Nanos::from(due.last);
             open = Some(start + Nanos::from(due.last.min(done.last + gap)));
         }
     }
-    all.extend(open.map(|from| OutageRun { from, to: None }));
+    all.extend(open.filter(|from| last >= from + LEAST_OPEN).map(|from| OutageRun { from, to: None }));
     all
 }
 
