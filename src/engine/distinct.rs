@@ -48,7 +48,7 @@ mod tests {
     fn what_two_members_have_counts_once_and_once_for_each_group() {
         let set = |numbers: std::ops::Range<u64>| {
             let mut set = SequenceSet::default();
-            numbers.for_each(|n| drop(set.insert(n)));
+            numbers.for_each(|n| assert!(set.insert(n)));
             set
         };
         let distinct = Distinct::default();

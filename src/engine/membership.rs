@@ -17,7 +17,6 @@ use crate::units::{Nanos, SECOND, now};
 
 use super::consume::{ConsumerRecorder, Received, consume};
 use super::raw::ThreadReport;
-use super::shared::Shared;
 
 /// A stop is noticed at least so often by one who is not there.
 const TICK: Duration = Duration::from_millis(20);
