@@ -78,7 +78,8 @@ fn what_comes_twice_or_never_after_an_outage_is_the_faults() {
     assert!(lost.abs_diff(sent / 50) <= 2, "{lost} of {sent}");
     assert!(effect.lost_acked_s > 1.0 && effect.lost_acked_s <= 5.1, "{}", effect.lost_acked_s);
     let (write, read) = (effect.write.as_ref().unwrap(), effect.read.as_ref().unwrap());
-    assert!(about(write.longest_s, 0.6) && about(read.longest_s, 0.6), "{write:?} {read:?}");
+    // The last message of a lane is one of the lost: that outage is not over.
+    assert!(about(write.longest_s, 0.6) && about(Some(read.at_least_s), 0.6), "{write:?} {read:?}");
 }
 
 /// What a trial has noted, of 60 s with faults at 20 and 40 s and an outage of 2 s after each.

@@ -93,8 +93,7 @@ fn around(kind: &FaultKind, way: Way, of: &[&FaultGroup<'_>]) -> Option<Chart> {
         };
         group.faults.iter().map(|(.., effect)| way.of(effect).map(points).unwrap_or_default()).collect()
     };
-    let all: Vec<(usize, &FaultGroup<'_>, Vec<Vec<(f64, f64)>>)> =
-        of.iter().map(|group| (group.place, *group, traces(group))).collect();
+    let all: Vec<_> = of.iter().map(|group| (group.place, *group, traces(group))).collect();
     let points = || all.iter().flat_map(|(.., traces)| traces).flatten();
     let (start, end) = points().fold((0.0f64, 1.0f64), |(low, high), p| (low.min(p.0), high.max(p.0)));
     points().next()?;
