@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::host::doctor::{Disturbance, FileSystemRoot};
 use crate::measure::hiccup::HiccupMeter;
-use crate::plan::{Case, Pacing, Plan};
+use crate::plan::{Action, Case, Pacing, Plan};
 use crate::record::{Outcome, RunClock};
 use crate::system::{CpuLimit, Running, System, SystemContext, cpus};
 use crate::units::now;
@@ -91,7 +91,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         Err(words) => failed(PREPARE, words),
         Ok((Choice { client, options, .. }, mut system)) => {
             let bound = |up| bound(up, cpus.as_ref().ok().and_then(|c| c.as_deref()));
-            let outcome = match system.start().map_err(|e| e.to_string()).and_then(bound) {
+            let outcome = match start(plan, system.as_mut()).and_then(bound) {
                 Err(e) => failed(PREPARE, e),
                 Ok(up) => {
                     running = up;
@@ -142,6 +142,14 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
     files.server_log = (failed && !logs.is_empty()).then(|| logs.concat());
     files.fault_log = fault_log;
     files
+}
+
+/// Starts a system, on files that can lose their power where that is to happen.
+fn start(plan: &Plan, system: &mut dyn System) -> Result<Running, String> {
+    if plan.events.iter().any(|e| e.action == Action::Power) {
+        system.on_power()?;
+    }
+    system.start().map_err(|e| e.to_string())
 }
 
 /// Of a system whose processor time is bounded, what the kernel says of that.

@@ -87,6 +87,9 @@ pub enum Action {
     /// It is killed, unless it has ended already, and started again on the same port and with the
     /// same files.
     Restart,
+    /// It is killed, its files lose what was not synced, and it is started again on the same port
+    /// with what is left.
+    Power,
     /// The network between all processes of the trial is gone; connections are not closed.
     Cut,
     /// The network is shaped by a queueing discipline of the kernel: delay, loss, rate.
@@ -110,6 +113,7 @@ impl Action {
             Self::Kill => "kill",
             Self::Terminate => "terminate",
             Self::Restart => "restart",
+            Self::Power => "power",
             Self::Cut => "cut",
             Self::Shape => "shape",
             Self::Mend => "mend",
@@ -132,13 +136,17 @@ impl Action {
     }
     /// Whether the process that was there is gone afterwards.
     pub fn ends(self) -> bool {
-        matches!(self, Self::Kill | Self::Terminate | Self::Restart)
+        matches!(self, Self::Kill | Self::Terminate | Self::Restart | Self::Power)
+    }
+    /// Whether a node that it was done to is started again at once, where it is not said when.
+    pub fn starts_again(self) -> bool {
+        matches!(self, Self::Restart | Self::Power)
     }
     /// What undoes it after a while; `None` where nothing does.
     pub fn undone_by(self) -> Option<Self> {
         match self {
             Self::Pause => Some(Self::Resume),
-            Self::Kill | Self::Terminate => Some(Self::Restart),
+            Self::Kill | Self::Terminate | Self::Power => Some(Self::Restart),
             Self::Cut | Self::Shape => Some(Self::Mend),
             _ => None,
         }

@@ -44,6 +44,9 @@ pub(super) fn events(
     }
     of_launched(&events, systems, types, problems);
     for (i, e) in file.event.iter().enumerate() {
+        if e.action == Action::Power {
+            powered(&format!("event.{i}.action"), systems, types, problems);
+        }
         if let NodeChoice::Role(role) = e.node {
             played(role, &format!("event.{i}.node"), systems, types, problems);
         }
@@ -127,7 +130,7 @@ fn repeats(e: &EventTable, at: &str, quick: bool, problems: &mut Problems) {
         Some(_) => {}
     }
     match (e.action, e.action.undone_by()) {
-        (Action::Restart, _) => {}
+        (action, _) if action.starts_again() => {}
         (_, None) => problems
             .add(Problem::new(key("every"), format!("`{name}` does not come again")).hint("repeat what it undoes")),
         (_, Some(undo)) if e.lasts.is_none() => problems.add(
@@ -184,6 +187,17 @@ fn of_launched(events: &[PlannedEvent], systems: &[SystemSpec], types: &SystemTy
         problems.add(
             Problem::new(format!("system.{i}"), format!("{} has no process of ours", system.name))
                 .hint("events need systems that msgbench starts itself"),
+        );
+    }
+}
+
+/// Whether the files of every system can lose their power.
+fn powered(at: &str, systems: &[SystemSpec], types: &SystemTypes, problems: &mut Problems) {
+    if let Some(system) = systems.iter().find(|s| types.get(&s.driver).is_some_and(|t| !t.power)) {
+        let able: Vec<&str> = types.0.iter().filter(|t| t.power).map(|t| t.name).collect();
+        problems.add(
+            Problem::new(at, format!("the files of {} cannot lose their power", system.name))
+                .hint(format!("it is for launched systems of driver {}", able.join(", "))),
         );
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
 
 /// Whether it takes a cluster its time.
 fn disturbs(event: &EventTable) -> bool {
-    event.every.is_some() || event.lasts.is_some() || event.node.role().is_some()
+    event.every.is_some() || event.lasts.is_some() || event.node.role().is_some() || event.action.starts_again()
 }
 
 /// Events happen once, and all of their times shrink alike, so that they keep their order and fit.

@@ -14,6 +14,7 @@ mod delay;
 pub mod kafka;
 pub mod nats;
 pub mod none;
+mod own_program;
 pub mod power;
 mod process;
 pub mod redis;
@@ -34,6 +35,7 @@ pub use view::ClusterView;
 
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::{Intruder, SystemSpec};
+use power::PowerLoss;
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
@@ -98,6 +100,24 @@ pub trait System: Send {
     /// When it is not a process of ours, or could not be started.
     fn restart(&mut self, node: usize) -> Result<u32, String> {
         Err(format!("node {node} is no process that msgbench has started"))
+    }
+
+    /// Before it is started: puts the files of each of its processes where they can lose their
+    /// power.
+    ///
+    /// # Errors
+    /// In words, when they cannot.
+    fn on_power(&mut self) -> Result<(), String> {
+        Err("its files cannot lose their power".to_owned())
+    }
+
+    /// Kills one of its processes, unless it has ended already, takes away what its files had not
+    /// synced, and starts it again, as [`restart`](Self::restart) does.
+    ///
+    /// # Errors
+    /// The same, and where the files cannot lose their power.
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        Err(format!("the files of node {node} cannot lose their power"))
     }
 
     /// Who can be asked about its nodes while it runs; none where nodes have no roles.

@@ -32,6 +32,7 @@ use self::options::{Ports, file_of};
 use self::security::Security;
 use self::streams::{Compilation, StreamsProcess};
 use self::view::KafkaView;
+use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, exception, tail};
 use super::{Availability, ClusterView, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
@@ -89,6 +90,7 @@ impl Provider for KafkaType {
             connects: true,
             intruders: true,
             keeps: true,
+            power: true,
             roles: &[ClusterRole::Leader, ClusterRole::Follower, ClusterRole::Controller],
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
@@ -139,14 +141,15 @@ pub struct KafkaSystem {
     /// Whether an application of Kafka Streams runs beside it, and the application.
     streams: bool,
     application: Option<StreamsProcess>,
+    power: PowerSupply,
 }
 
 impl KafkaSystem {
     /// `name` and `options` as in the plan, `home` from `availability`.
     pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: SystemContext) -> Self {
         let (name, brokers, logs, ports) = (name.to_owned(), Vec::new(), Vec::new(), Vec::new());
-        let (java_security, streams, application) = (Vec::new(), false, None);
-        Self { name, home, options, context, brokers, logs, ports, java_security, streams, application }
+        let (java_security, streams, application, power) = (Vec::new(), false, None, PowerSupply::default());
+        Self { name, home, options, context, brokers, logs, ports, java_security, streams, application, power }
     }
 
     fn failed(&self, words: String, log: Option<&Path>) -> SystemError {
@@ -164,6 +167,7 @@ impl KafkaSystem {
 
     /// One start on one set of ports; `Ok(None)` when a port was taken.
     fn attempt(&mut self, options: &BrokerOptions, deadline: Instant) -> Result<Option<Running>, SystemError> {
+        self.power.clear();
         let io = |what: &str, e: std::io::Error| self.failed(format!("cannot {what}: {e}"), None);
         let security = Security::make(options, &self.context.dir).map_err(|words| self.failed(words, None))?;
         let held = Held::new(3 * options.nodes as usize).map_err(|e| io("find free ports", e))?;
@@ -183,6 +187,8 @@ impl KafkaSystem {
                 .map_err(|e| io("write properties", e))?;
             nodes.push(dir);
         }
+        let places: Vec<PathBuf> = nodes.iter().map(|dir| dir.join("data")).collect();
+        self.power.put_at(&places).map_err(|words| self.failed(words, None))?;
         self.logs = nodes.iter().map(|dir| dir.join("kafka.log")).collect();
         self.format(&nodes, &logging, &security, deadline)?;
         drop(held);
@@ -362,6 +368,16 @@ impl System for KafkaSystem {
         child.kill()?;
         self.brokers[node] = self.spawn(node, &self.java_security)?;
         Ok(self.brokers[node].pid())
+    }
+
+    fn on_power(&mut self) -> Result<(), String> {
+        self.power.want()
+    }
+
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        self.brokers.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?.kill()?;
+        let loss = self.power.cut(node)?;
+        Ok((self.restart(node)?, loss))
     }
 
     fn view(&self) -> Option<Arc<dyn ClusterView>> {

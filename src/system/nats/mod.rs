@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::delay::DelayLines;
+use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, tail};
 use super::settings::plain;
 use super::{ClusterView, Running, System, SystemContext, SystemError};
@@ -79,6 +80,7 @@ pub struct NatsSystem {
     /// The links that have a delay.
     links: Option<DelayLines>,
     children: Vec<Child>,
+    power: PowerSupply,
 }
 
 /// How one start went.
@@ -102,6 +104,7 @@ impl NatsSystem {
             nodes: Vec::new(),
             links: None,
             children: Vec::new(),
+            power: PowerSupply::default(),
         }
     }
 
@@ -120,6 +123,7 @@ impl NatsSystem {
 
     /// One start on free ports.
     fn attempt(&mut self, deadline: Instant) -> Result<StartAttempt, SystemError> {
+        self.power.clear();
         let held = self.choose_ports()?;
         let broken = |what: &str, error: std::io::Error| self.failed(format!("cannot {what}: {error}"));
         let secrets =
@@ -133,6 +137,10 @@ impl NatsSystem {
                 .and_then(|()| std::fs::write(node.config(), text))
                 .and_then(|()| std::fs::write(node.log(), ""));
             fresh.map_err(|e| broken("write its configuration", e))?;
+        }
+        if self.jetstream {
+            let places: Vec<PathBuf> = self.nodes.iter().map(ServerNode::store).collect();
+            self.power.put_at(&places).map_err(|words| self.failed(words))?;
         }
         drop(held);
         for index in 0..self.nodes.len() {
@@ -234,7 +242,7 @@ impl NatsSystem {
             client.insert("domain".to_owned(), config::HUB_DOMAIN.into());
         }
         if self.jetstream {
-            settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));
+            settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].store()));
         }
         let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_member()).map(ServerNode::url).collect();
         let places = self.nodes.iter().map(|node| (node.place.clone(), node.url())).collect();
@@ -312,6 +320,16 @@ impl System for NatsSystem {
     fn view(&self) -> Option<Arc<dyn ClusterView>> {
         let (nodes, launch) = (self.nodes.clone(), self.launch.clone());
         Some(Arc::new(NatsView { nodes, launch, jetstream: self.jetstream }))
+    }
+
+    fn on_power(&mut self) -> Result<(), String> {
+        self.power.want()
+    }
+
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        self.children.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?.kill()?;
+        let loss = self.power.cut(node)?;
+        Ok((self.restart(node)?, loss))
     }
 
     fn stop(&mut self) -> Result<(), SystemError> {
