@@ -91,6 +91,7 @@ impl TrialControl<'_> {
             origin,
             view: system.view().filter(|_| !self.setup.events.is_empty()),
             stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
+            hand_over: &|workload| driver.hand_over(workload),
         });
         let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
         let both = &mut (&mut pending_events, &mut watch);

@@ -87,6 +87,12 @@ pub enum Action {
     /// It is killed, unless it has ended already, and started again on the same port and with the
     /// same files.
     Restart,
+    /// What leads the stream, or partition 0 of the topic, of a workload hands over to another
+    /// node, as before maintenance.
+    Transfer,
+    /// Each node in turn is asked to end (SIGTERM) and started again when it has; the next one when
+    /// the cluster has settled.
+    RollingRestart,
     /// The network between all processes of the trial is gone; connections are not closed.
     Cut,
     /// The network is shaped by a queueing discipline of the kernel: delay, loss, rate.
@@ -110,6 +116,8 @@ impl Action {
             Self::Kill => "kill",
             Self::Terminate => "terminate",
             Self::Restart => "restart",
+            Self::Transfer => "transfer",
+            Self::RollingRestart => "rolling-restart",
             Self::Cut => "cut",
             Self::Shape => "shape",
             Self::Mend => "mend",
@@ -132,7 +140,11 @@ impl Action {
     }
     /// Whether the process that was there is gone afterwards.
     pub fn ends(self) -> bool {
-        matches!(self, Self::Kill | Self::Terminate | Self::Restart)
+        matches!(self, Self::Kill | Self::Terminate | Self::Restart | Self::RollingRestart)
+    }
+    /// Whether it is over by itself.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Restart | Self::Transfer | Self::RollingRestart)
     }
     /// What undoes it after a while; `None` where nothing does.
     pub fn undone_by(self) -> Option<Self> {
@@ -229,6 +241,7 @@ impl PlannedEvent {
         match (self.consumer, self.node) {
             (Some(consumer), _) => format!("consumer {consumer}"),
             (None, _) if self.action.of_network() => "the network".into(),
+            (None, _) if self.action == Action::RollingRestart => "each node in turn".into(),
             (None, NodeChoice::Number(node)) => format!("node {node}"),
             (None, NodeChoice::Role(ClusterRole::All)) => "all nodes".into(),
             (None, NodeChoice::Role(role)) => match &self.workload {

@@ -31,7 +31,7 @@ pub(super) fn events(
         let event = PlannedEvent {
             at: e.at,
             action: e.action,
-            node: e.node,
+            node: of_role(e),
             workload: e.workload.clone(),
             consumer: e.consumer,
             qdisc: e.qdisc.clone(),
@@ -44,12 +44,21 @@ pub(super) fn events(
     }
     of_launched(&events, systems, types, problems);
     for (i, e) in file.event.iter().enumerate() {
-        if let NodeChoice::Role(role) = e.node {
+        if let NodeChoice::Role(role) = of_role(e) {
             played(role, &format!("event.{i}.node"), systems, types, problems);
         }
     }
     events.sort_by_key(|e| e.at);
     events
+}
+
+/// The nodes of an event; some actions are always about the same ones.
+fn of_role(e: &EventTable) -> NodeChoice {
+    match e.action {
+        Action::Transfer => NodeChoice::Role(ClusterRole::Leader),
+        Action::RollingRestart => NodeChoice::Role(ClusterRole::All),
+        _ => e.node,
+    }
 }
 
 /// Whether it says to whom it is done, and no more.
@@ -76,6 +85,11 @@ fn whom(e: &EventTable, at: &str, problems: &mut Problems) {
         ),
         _ => {}
     }
+    let always = of_role(e);
+    if always != e.node && e.node != NodeChoice::Number(0) {
+        let whom = always.role().map_or("", ClusterRole::name);
+        problems.add(Problem::new(key("node"), format!("`{name}` is always about: {whom}")).hint("leave it out"));
+    }
     if e.node.role().is_some() && !e.action.of_process() {
         problems.add(Problem::new(key("node"), format!("`{name}` is done to no node")).hint("leave it out"));
     }
@@ -85,7 +99,7 @@ fn whom(e: &EventTable, at: &str, problems: &mut Problems) {
                 .hint("write `for` with the pause: who was paused goes on"),
         );
     }
-    if e.workload.is_some() && !e.node.role().is_some_and(ClusterRole::of_workload) {
+    if e.workload.is_some() && !always.role().is_some_and(ClusterRole::of_workload) {
         problems.add(
             Problem::new(key("workload"), "only a leader and a follower are of a workload")
                 .hint("write node = \"leader\", or leave it out"),
@@ -127,7 +141,7 @@ fn repeats(e: &EventTable, at: &str, quick: bool, problems: &mut Problems) {
         Some(_) => {}
     }
     match (e.action, e.action.undone_by()) {
-        (Action::Restart, _) => {}
+        (action, _) if action.passes() => {}
         (_, None) => problems
             .add(Problem::new(key("every"), format!("`{name}` does not come again")).hint("repeat what it undoes")),
         (_, Some(undo)) if e.lasts.is_none() => problems.add(
@@ -337,6 +351,8 @@ mod tests {
             (format!("{one}\nfor = \"581s\""), "it is over after 601s"),
             (format!("{one}\nwithin = \"581s\""), "it is over after 601s"),
             (format!("{one}\nfor = \"0s\""), "it is zero"),
+            ("at = \"1s\"\naction = \"transfer\"\nnode = 1".into(), "`transfer` is always about: leader"),
+            ("at = \"1s\"\naction = \"rolling-restart\"\nfor = \"9s\"".into(), "is not undone after a while"),
             ("at = \"1s\"\naction = \"resume\"\nfor = \"1s\"".into(), "`resume` is not undone after a while"),
             ("at = \"1s\"\naction = \"resume\"\nevery = \"9s\"\ncount = 2".into(), "`resume` does not come again"),
             ("at = \"1s\"\naction = \"resume\"\nnode = \"leader\"".into(), "has no role"),

@@ -2,6 +2,7 @@
 
 use super::edit::Edit;
 use super::file::{EventTable, ScenarioFile};
+use crate::plan::Action;
 use crate::plan::gate::Share;
 use crate::units::Span;
 
@@ -89,7 +90,8 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
 
 /// Whether it takes a cluster its time.
 fn disturbs(event: &EventTable) -> bool {
-    event.every.is_some() || event.lasts.is_some() || event.node.role().is_some()
+    let planned = matches!(event.action, Action::Transfer | Action::RollingRestart);
+    planned || event.every.is_some() || event.lasts.is_some() || event.node.role().is_some()
 }
 
 /// Events happen once, and all of their times shrink alike, so that they keep their order and fit.

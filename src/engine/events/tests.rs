@@ -124,6 +124,7 @@ fn each_event_asks_anew_and_the_control_thread_does_not_wait() {
         origin: now(),
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
+        hand_over: &|_| None,
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -157,6 +158,7 @@ fn a_repetition_waits_until_the_cluster_has_settled() {
         origin: now(),
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
+        hand_over: &|_| None,
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -180,7 +182,15 @@ fn without_an_answer_nothing_is_done_and_the_trial_fails() {
     let mut system = Sleepers::new(2);
     let pids = system.pids();
     let events = [event(Span(0), Action::Kill)];
-    let scene = EventScene { events: &events, pids: &pids, seed: 1, origin: now(), view: None, stored: stored() };
+    let scene = EventScene {
+        events: &events,
+        pids: &pids,
+        seed: 1,
+        origin: now(),
+        view: None,
+        stored: stored(),
+        hand_over: &|_| None,
+    };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
     drive(&mut pending, &mut system, &mut raw, |raw| raw.failed.is_some());
@@ -199,7 +209,15 @@ fn all_nodes_are_ended_and_started_again() {
         ..PlannedEvent::once(Span(0), Action::Terminate)
     };
     let events = [all];
-    let scene = EventScene { events: &events, pids: &pids, seed: 1, origin: now(), view: None, stored: stored() };
+    let scene = EventScene {
+        events: &events,
+        pids: &pids,
+        seed: 1,
+        origin: now(),
+        view: None,
+        stored: stored(),
+        hand_over: &|_| None,
+    };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
     drive(&mut pending, &mut system, &mut raw, |raw| raw.faults.iter().any(|f| f.settled_ns.is_some()));
