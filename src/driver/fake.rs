@@ -5,6 +5,7 @@
 //! follows how often each was injected.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -73,9 +74,16 @@ struct FakeStore {
     turn: usize,
 }
 
+/// Channels that take nothing for a while, and pass on at its end what came meanwhile: channel, and
+/// from when until when since the measured phase began, ms.
+type Away = Arc<Vec<(u32, u64, u64)>>;
+
 #[derive(Debug)]
 pub struct FakeDriver {
     faults: FakeFaults,
+    away: Away,
+    /// When the measured phase began; 0 before that is known.
+    origin: Arc<AtomicU64>,
     workloads: Vec<Workload>,
     room: Arc<Mutex<FakeStore>>,
     facts: Facts,
@@ -87,6 +95,7 @@ impl Driver for FakeDriver {
     type Consumer = FakeConsumer;
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
+        let away = target.options.get("away").and_then(|v| serde_json::from_value(v.clone()).ok());
         let delivery = target.options.get("delivery").and_then(|v| serde_json::from_value(v.clone()).ok());
         let delivery = delivery.unwrap_or(Delivery::AtLeastOnce);
         let guarantees = Guarantees {
@@ -96,6 +105,8 @@ impl Driver for FakeDriver {
         };
         Ok(Self {
             faults: FakeFaults::of(&target),
+            away: Arc::new(away.unwrap_or_default()),
+            origin: Arc::default(),
             workloads: workloads.to_vec(),
             room: Arc::default(),
             facts: Facts { guarantees, ..Facts::default() },
@@ -112,7 +123,9 @@ impl Driver for FakeDriver {
         let durable = self.workloads[slot.workload].delivery.durable;
         let (acks_in, acks) = unbounded_channel();
         let room = Arc::clone(&self.room);
-        Ok(FakeProducer { faults: self.faults, slot, durable, room, held: None, acks_in, acks })
+        let way = FakeWay { faults: self.faults, slot, durable, room, held: None, acks_in };
+        let (away, origin) = (Arc::clone(&self.away), Arc::clone(&self.origin));
+        Ok(FakeProducer { way, acks, away, origin })
     }
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<FakeConsumer, DriverError> {
         let (send, mailbox) = unbounded_channel();
@@ -125,6 +138,9 @@ impl Driver for FakeDriver {
         room.mailboxes.push((slot, send.clone()));
         let limit = self.workloads[slot.workload].delivery.max_deliver;
         Ok(FakeConsumer { again: send, mailbox, limit })
+    }
+    fn measured_from(&self, origin: Nanos) {
+        self.origin.store(origin, Ordering::Relaxed);
     }
     /// Each step takes a millisecond.
     async fn connect_once(&self, attempt: ConnectAttempt<'_>) -> Result<ConnectSteps, DriverError> {
@@ -149,16 +165,36 @@ impl Driver for FakeDriver {
 /// Its sending side.
 #[derive(Debug)]
 pub struct FakeProducer {
+    way: FakeWay,
+    acks: UnboundedReceiver<u64>,
+    away: Away,
+    origin: Arc<AtomicU64>,
+}
+
+impl FakeProducer {
+    /// How long a channel takes nothing from now on.
+    fn away(&self, channel: u32) -> Option<Duration> {
+        let origin = self.origin.load(Ordering::Relaxed);
+        let since = now().checked_sub(origin).filter(|_| origin > 0)?;
+        let of = self.away.iter().find(|(of, from, to)| *of == channel && (from * MS..to * MS).contains(&since))?;
+        Some(Duration::from_nanos(of.2 * MS - since))
+    }
+}
+
+const MS: Nanos = 1_000_000;
+
+/// What a message meets on its way.
+#[derive(Debug, Clone)]
+struct FakeWay {
     faults: FakeFaults,
     slot: ClientSlot,
     durable: bool,
     room: Arc<Mutex<FakeStore>>,
     held: Option<Vec<u8>>,
     acks_in: UnboundedSender<u64>,
-    acks: UnboundedReceiver<u64>,
 }
 
-impl FakeProducer {
+impl FakeWay {
     fn acknowledge(&self, token: u64) {
         let acks = self.acks_in.clone();
         if hits(self.faults.late, token) {
@@ -174,6 +210,31 @@ impl FakeProducer {
         }
         if hits(self.faults.stray, token) {
             let _ = acks.send(token + (1 << 40));
+        }
+    }
+
+    fn pass(&mut self, token: u64, mut message: Vec<u8>) {
+        let f = self.faults;
+        if self.durable && !hits(f.drop, token) {
+            self.acknowledge(token);
+        }
+        if hits(f.drop, token) || hits(f.lose_acked, token) {
+            return;
+        }
+        if hits(f.corrupt, token) {
+            let last = message.len() - 1;
+            message[last] ^= 1;
+        }
+        if hits(f.swap, token) {
+            self.held = Some(message);
+            return;
+        }
+        self.deliver(&message);
+        if hits(f.duplicate, token) {
+            self.deliver(&message);
+        }
+        if let Some(held) = self.held.take() {
+            self.deliver(&held);
         }
     }
 
@@ -196,34 +257,22 @@ impl FakeProducer {
 
 impl Producer for FakeProducer {
     fn confirms(&self) -> bool {
-        self.durable
+        self.way.durable
     }
     async fn send(&mut self, out: Outgoing<'_>) -> Result<(), DriverError> {
-        let f = self.faults;
-        if hits(f.refuse, out.token) {
+        if hits(self.way.faults.refuse, out.token) {
             return Err(DriverError::Refused { words: "as told".into() });
         }
-        if self.durable && !hits(f.drop, out.token) {
-            self.acknowledge(out.token);
-        }
-        if hits(f.drop, out.token) || hits(f.lose_acked, out.token) {
-            return Ok(());
-        }
-        let mut message = out.payload.to_vec();
-        if hits(f.corrupt, out.token) {
-            let last = message.len() - 1;
-            message[last] ^= 1;
-        }
-        if hits(f.swap, out.token) {
-            self.held = Some(message);
-            return Ok(());
-        }
-        self.deliver(&message);
-        if hits(f.duplicate, out.token) {
-            self.deliver(&message);
-        }
-        if let Some(held) = self.held.take() {
-            self.deliver(&held);
+        let message = out.payload.to_vec();
+        match self.away(out.channel) {
+            None => self.way.pass(out.token, message),
+            Some(wait) => {
+                let (mut later, token) = (self.way.clone(), out.token);
+                tokio::spawn(async move {
+                    tokio::time::sleep(wait).await;
+                    later.pass(token, message);
+                });
+            }
         }
         Ok(())
     }
@@ -240,8 +289,8 @@ impl Producer for FakeProducer {
         Ok(())
     }
     async fn close(self) -> Result<(), DriverError> {
-        if let Some(held) = &self.held {
-            self.deliver(held);
+        if let Some(held) = &self.way.held {
+            self.way.deliver(held);
         }
         Ok(())
     }

@@ -119,7 +119,7 @@ pub use incidents::{Incidents, Noted};
 use side_thread::SideThread;
 
 use crate::plan::options::OptionSet;
-use crate::plan::{Intruder, Workload};
+use crate::plan::{Intruder, ReconnectPace, Workload};
 use crate::units::Nanos;
 
 /// What a driver is opened with.
@@ -137,6 +137,8 @@ pub struct Target {
     pub places: BTreeMap<String, String>,
     /// Whether the client stays at the servers of `url`, and goes to no other that they tell of.
     pub pinned: bool,
+    /// How soon the client tries again to connect.
+    pub reconnect: ReconnectPace,
     /// Who is not to be let in, and how each connects; none where the system does not know any.
     pub intruders: Vec<Intruder>,
 }

@@ -14,6 +14,7 @@ use super::Tick;
 use super::drain::DrainWatch;
 use super::events::{EventScene, PendingEvents};
 use super::raw::{RawTrial, ThreadReport, collect, gather};
+use super::ready_watch::{Readiness, ReadyWatch};
 use super::setup::TrialSetup;
 use super::shared::{Shared, copies};
 use super::threads::ThreadContext;
@@ -25,6 +26,13 @@ const LEAD: Nanos = 20_000_000;
 const WATCH: Duration = Duration::from_millis(50);
 /// What one of thousands of connections may take, which are opened one after another.
 const EACH_IDLE: Nanos = 10_000_000;
+
+/// What is looked after while load runs.
+struct TrialWatches<'a, 'e> {
+    events: &'a mut PendingEvents<'e>,
+    broker: &'a mut BrokerWatch,
+    ready: &'a mut ReadyWatch,
+}
 
 /// Conducts one trial.
 pub struct TrialControl<'a> {
@@ -83,18 +91,13 @@ impl TrialControl<'_> {
         (self.setup.measured_from)(origin);
         driver.measured_from(origin);
         self.shared.go(start, origin, origin + phases.measure.0);
-        let names = case.workloads.iter().map(|w| w.name.clone());
-        let mut pending_events = PendingEvents::new(EventScene {
-            events: self.setup.events,
-            pids: &self.setup.running.pids,
-            seed: self.setup.seed,
-            origin,
-            view: system.view().filter(|_| !self.setup.events.is_empty()),
-            stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
-            hand_over: &|workload| driver.hand_over(workload),
-        });
+        let mut pending_events = PendingEvents::new(self.scene(driver, system, origin));
+        let stored = driver.stored_in(0).map(|(_, name)| name);
+        let deadline = self.setup.deadline.filter(|_| !self.setup.events.is_empty());
+        let readiness = deadline.and_then(|_| Readiness::of(&self.setup.running.url, system.view(), stored));
+        let mut ready = ReadyWatch::new(readiness);
         let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
-        let both = &mut (&mut pending_events, &mut watch);
+        let both = &mut TrialWatches { events: &mut pending_events, broker: &mut watch, ready: &mut ready };
         self.phase("warm-up", origin, system, raw, both, &|| false);
         self.phase("measure", Nanos::MAX, system, raw, both, &|| now() >= self.shared.end());
         watch.sample_all(pending_events.pids());
@@ -123,6 +126,21 @@ impl TrialControl<'_> {
             let _ = handle.join();
         }
         watch.fold(raw);
+        ready.fold(raw);
+    }
+
+    /// Where the events of the trial are done to.
+    fn scene<'a, D: Driver>(&'a self, driver: &'a D, system: &mut dyn System, origin: Nanos) -> EventScene<'a> {
+        let names = self.setup.case.workloads.iter().map(|w| w.name.clone());
+        EventScene {
+            events: self.setup.events,
+            pids: &self.setup.running.pids,
+            seed: self.setup.seed,
+            origin,
+            view: system.view().filter(|_| !self.setup.events.is_empty()),
+            stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
+            hand_over: Box::new(|workload| driver.hand_over(workload)),
+        }
     }
 
     fn gathered(
@@ -157,14 +175,15 @@ impl TrialControl<'_> {
         until: Nanos,
         system: &mut dyn System,
         raw: &mut RawTrial,
-        (pending_events, watch): &mut (&mut PendingEvents<'_>, &mut BrokerWatch),
+        watches: &mut TrialWatches<'_, '_>,
         over: &dyn Fn() -> bool,
     ) {
         let mut shown = 0;
         while now() < until && !over() && raw.failed.is_none() && !raw.interrupted {
             let wait = Duration::from_nanos(until.saturating_sub(now()).min(WATCH.as_nanos() as u64));
-            let wait = wait.min(Duration::from_nanos(self.shared.end().min(watch.next()).saturating_sub(now())));
-            let event = Duration::from_nanos(pending_events.next().saturating_sub(now()));
+            let wait =
+                wait.min(Duration::from_nanos(self.shared.end().min(watches.broker.next()).saturating_sub(now())));
+            let event = Duration::from_nanos(watches.events.next().saturating_sub(now()));
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
@@ -172,9 +191,10 @@ impl TrialControl<'_> {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
             }
-            pending_events.act(system, raw);
+            watches.events.act(system, raw);
+            watches.ready.note(&raw.faults);
             self.sample_all(name, system, raw);
-            watch.tick(pending_events.pids());
+            watches.broker.tick(watches.events.pids());
             if now() - shown > 250_000_000 {
                 shown = now();
                 (self.setup.tick)(Tick {

@@ -91,7 +91,10 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         Err(words) => failed(PREPARE, words),
         Ok((Choice { client, options, .. }, mut system)) => {
             let bound = |up| bound(up, cpus.as_ref().ok().and_then(|c| c.as_deref()));
-            let outcome = match system.start().map_err(|e| e.to_string()).and_then(bound) {
+            let alone = plan.events.iter().any(|e| e.alone);
+            let told = if alone { system.isolate() } else { Ok(()) };
+            let up = told.and_then(|()| system.start().map_err(|e| e.to_string())).and_then(bound);
+            let outcome = match up {
                 Err(e) => failed(PREPARE, e),
                 Ok(up) => {
                     running = up;
@@ -110,6 +113,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
                         running: &running,
                         interrupt,
                         events: &plan.events,
+                        reconnect: plan.outage.reconnect,
                         deadline: plan.outage_deadline().map(|deadline| deadline.0),
                         tick: &tick,
                         measured_from: &measured_from,

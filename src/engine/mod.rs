@@ -28,10 +28,13 @@ mod membership;
 pub mod network;
 mod observe;
 mod outages;
+#[cfg(test)]
+mod outages_tests;
 mod payload;
 mod pieces;
 mod produce;
 mod raw;
+mod ready_watch;
 mod register;
 mod run;
 mod search;

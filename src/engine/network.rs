@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Command;
 
 use crate::plan::{Action, Plan};
+use crate::system::NodeNetworks;
 
 /// Where `tc` is looked for.
 const TC: [&str; 3] = ["tc", "/usr/sbin/tc", "/sbin/tc"];
@@ -35,6 +36,9 @@ pub fn enter(plan: &Plan) -> Result<(), String> {
         format!("a network namespace cannot be made ({e}), which `cut` and `shape` need; run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)")
     })?;
     loopback(true).map_err(|e| format!("the loopback of the new network namespace cannot be brought up: {e}"))?;
+    if plan.events.iter().any(|e| e.alone) {
+        NodeNetworks::make(1).map_err(|e| format!("no node can be cut off alone: {e}"))?;
+    }
     for qdisc in of_network().filter_map(|e| e.qdisc.as_deref()) {
         shape(qdisc)?;
         remove_qdisc()?;

@@ -2,7 +2,7 @@
 
 use crate::measure::outage::{FaultWindow, Mishap, OutageSide, SideOutage, side_outages};
 use crate::plan::facts::Incident;
-use crate::record::{FaultEffect, FaultRecord, LaneResult, OutageResult};
+use crate::record::{FaultEffect, FaultRecord, LaneResult, LatencyAround, OutageResult};
 use crate::units::{Nanos, SECOND};
 
 use super::raw::RawTrial;
@@ -43,6 +43,7 @@ pub fn effects(raw: &RawTrial, i: usize, lost: &[LostSpan], interval: Nanos) -> 
             fault: k as u32,
             write: write.map(|side| result(side, window, raw.origin, end)),
             read: read.map(|side| result(side, window, raw.origin, end)),
+            ready_s: raw.ready.get(&fault.at_ns).map(|at| seconds(at.saturating_sub(window.at))),
             duplicated: count(Mishap::Duplicated),
             reordered: count(Mishap::Reordered),
             refused: count(Mishap::Refused),
@@ -123,6 +124,11 @@ fn result(side: &SideOutage, window: &FaultWindow, origin: Nanos, end: Nanos) ->
         backlog: side.backlog,
         drain_s: side.drained.map(seconds),
         unsettled: side.unsettled,
+        around: side
+            .trace
+            .iter()
+            .map(|p| LatencyAround { s: (p.at as f64 - window.at as f64) / SECOND as f64, p99_ns: p.p99 })
+            .collect(),
         by_lane: runs()
             .map(|(lane, run)| LaneResult {
                 group: lane.group,

@@ -69,6 +69,8 @@ pub struct RawTrial {
     pub log: Vec<Noted>,
     /// What the scenario did, in order of time; instants count from `origin`.
     pub faults: Vec<FaultRecord>,
+    /// When the system itself was ready again after a fault, by when that was, where it was seen.
+    pub ready: BTreeMap<Nanos, Nanos>,
     /// What was noted of outages, by workload.
     pub outages: Vec<Option<OutageLog>>,
     /// Dropped by the client library in the whole trial, by workload.

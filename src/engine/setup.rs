@@ -1,6 +1,6 @@
 //! What a trial needs.
 
-use crate::plan::{Case, PlannedEvent};
+use crate::plan::{Case, PlannedEvent, ReconnectPace};
 use crate::system::Running;
 use crate::units::Nanos;
 
@@ -24,6 +24,8 @@ pub struct TrialSetup<'a> {
     /// A message that is done so long after it was due is in time; outages are noted where it is
     /// given.
     pub deadline: Option<Nanos>,
+    /// How soon clients connect again.
+    pub reconnect: ReconnectPace,
     /// Shows progress.
     pub tick: &'a (dyn Fn(Tick) + Sync),
     /// Is told the instant from which is measured, as soon as it is known.

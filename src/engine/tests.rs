@@ -13,6 +13,7 @@ use crate::plan::{Case, Role, SystemSpec};
 use crate::record::{Check, RunClock, Status, WorkloadResult};
 use crate::scenario::{Overrides, parse};
 use crate::system::{Running, SystemContext};
+use crate::units::Nanos;
 
 /// Drives the workload against a fake with these options.
 fn drive(workload: &str, options: serde_json::Value) -> (Case, RawTrial, Folded) {
@@ -30,6 +31,19 @@ fn drive_beside(
         "name = \"t\"\nquestion = \"does it add up?\"\n[[system]]\nname = \"null\"\ndriver = \"reference\"\n[[workload]]\n{workload}\n\
          [run]\nwarmup = \"100ms\"\nduration = \"500ms\"\ninterval = \"{interval}ms\"\ndrain = \"2s\"\ntrials = 1\n"
     );
+    let (case, raw) = drive_text(text, options, &running, None);
+    let folded = folded(&raw, &case);
+    (case, raw, folded)
+}
+
+/// Drives the first case of a scenario against a fake with these options; outages are noted with a
+/// deadline.
+pub(super) fn drive_text(
+    text: String,
+    options: serde_json::Value,
+    running: &Running,
+    deadline: Option<Nanos>,
+) -> (Case, RawTrial) {
     let plan =
         parse(std::path::Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan;
     let case = plan.cases[0].clone();
@@ -44,19 +58,24 @@ fn drive_beside(
         seed: 5,
         options: &options,
         spin: false,
-        running: &running,
+        running,
         interrupt: &interrupt,
         events: &[],
-        deadline: None,
+        deadline,
+        reconnect: Default::default(),
         tick: &|_| {},
         measured_from: &|_| {},
     };
     let raw = execute::<FakeDriver>(&setup, system.as_mut());
+    (case, raw)
+}
+
+/// A trial as it is folded.
+pub(super) fn folded(raw: &RawTrial, case: &Case) -> Folded {
     let quantiles = [0.5, 0.99];
     let frame =
         FoldContext { round: 1, delivers: true, spin: false, clocksource: "tsc", quantiles: &quantiles, events: &[] };
-    let folded = fold(&raw, &case, Vec::new(), &frame);
-    (case, raw, folded)
+    fold(raw, case, Vec::new(), &frame)
 }
 
 /// A check of the finished trial.

@@ -32,6 +32,7 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
         options: client_options(setup),
         places: setup.running.places.clone(),
         pinned: false,
+        reconnect: setup.reconnect,
         intruders: setup.running.intruders.clone(),
     };
     // The control thread's own waits are this runtime's, too.

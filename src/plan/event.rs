@@ -17,6 +17,9 @@ pub struct PlannedEvent {
     pub action: Action,
     /// To which of its processes.
     pub node: NodeChoice,
+    /// With an action of the network: it is about the network of that node alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// The workload whose stream or topic a role is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
@@ -214,6 +217,7 @@ impl PlannedEvent {
             at,
             action,
             node: NodeChoice::Number(0),
+            alone: false,
             workload: None,
             consumer: None,
             qdisc: None,
@@ -240,7 +244,7 @@ impl PlannedEvent {
     pub fn whom(&self) -> String {
         match (self.consumer, self.node) {
             (Some(consumer), _) => format!("consumer {consumer}"),
-            (None, _) if self.action.of_network() => "the network".into(),
+            (None, _) if self.action.of_network() && !self.alone => "the network".into(),
             (None, _) if self.action == Action::RollingRestart => "each node in turn".into(),
             (None, NodeChoice::Number(node)) => format!("node {node}"),
             (None, NodeChoice::Role(ClusterRole::All)) => "all nodes".into(),

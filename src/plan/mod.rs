@@ -27,7 +27,7 @@ pub use address::{Address, AddressError, Protocol, Server};
 pub use event::*;
 use gate::{Expectation, Gate};
 pub use load::*;
-pub use outage::{OfFaults, OutageField, OutageMetric, OutageSpec};
+pub use outage::{OfFaults, OutageField, OutageMetric, OutageSpec, ReconnectPace};
 pub use types::{Parts, SystemType, SystemTypes};
 pub use workload::*;
 

@@ -12,11 +12,25 @@ use crate::units::Span;
 pub struct OutageSpec {
     /// A message that is acknowledged, or delivered, at most so long after it was due is in time.
     pub deadline: Span,
+    /// How soon clients connect again.
+    #[serde(default)]
+    pub reconnect: ReconnectPace,
+}
+
+/// How soon a client that has lost its connection, or whose request has failed, tries again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReconnectPace {
+    /// As its library does unless it is told otherwise.
+    #[default]
+    Usual,
+    /// Every 10 ms, through every client alike; a server that says nothing for 2 s is given up.
+    Fast,
 }
 
 impl Default for OutageSpec {
     fn default() -> Self {
-        Self { deadline: Span::secs(1) }
+        Self { deadline: Span::secs(1), reconnect: ReconnectPace::Usual }
     }
 }
 
@@ -52,6 +66,9 @@ pub enum OutageField {
     Drain,
     /// From the fault until all nodes and replicas were there again.
     Redundancy,
+    /// From when a bare client found the system ready until every lane had done a message that was
+    /// due after the fault: what the client adds.
+    Client,
     /// CPU seconds beyond what was used before.
     CatchUpCpu,
     /// Messages that were acknowledged and never delivered; and how much time has such messages.
@@ -66,7 +83,7 @@ pub enum OutageField {
 
 impl OutageField {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Write,
         Self::WriteSum,
         Self::Read,
@@ -79,6 +96,7 @@ impl OutageField {
         Self::Backlog,
         Self::Drain,
         Self::Redundancy,
+        Self::Client,
         Self::CatchUpCpu,
         Self::LostAcked,
         Self::LostAckedSpan,
@@ -103,6 +121,7 @@ impl OutageField {
             Self::Backlog => "backlog",
             Self::Drain => "drain",
             Self::Redundancy => "redundancy",
+            Self::Client => "client",
             Self::CatchUpCpu => "catch_up_cpu_s",
             Self::LostAcked => "lost_acked",
             Self::LostAckedSpan => "lost_acked_span",

@@ -9,7 +9,7 @@ mod calibration;
 mod folder;
 pub mod hlog;
 mod model;
-mod outage;
+pub mod outage;
 mod packed;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -33,6 +33,10 @@ pub fn of_fault(trial: &Trial, effect: &FaultEffect, field: OutageField) -> Opti
             let fault = trial.faults.get(effect.fault as usize)?;
             fault.settled_ns.map(|at| at.saturating_sub(fault.at_ns) as f64)
         }
+        OutageField::Client => {
+            let first = write.or(read)?.first_s?;
+            Some(nanos(Some((first - effect.ready_s?).max(0.0))))
+        }
         OutageField::CatchUpCpu => effect.catch_up_cpu_s,
         OutageField::LostAcked => Some(effect.lost_acked as f64),
         OutageField::LostAckedSpan => Some(nanos(Some(effect.lost_acked_s))),

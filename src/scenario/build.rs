@@ -17,6 +17,7 @@ use super::file::ScenarioFile;
 use super::gate;
 use super::known::{KnownNames, Searched};
 use super::load::Payloads;
+use super::outage;
 use super::sweep::{self, SweepPoint, id, plain};
 use super::{places, quick, resolve, reword, search, shape, suits};
 use crate::plan::problem::Problems;
@@ -187,7 +188,7 @@ impl Builder<'_> {
         let mut systems = resolve::systems(&file, self.types, &mut problems);
         faults::apply_to_systems(&file, &mut systems, self.types, &mut problems);
         let mut events = events::events(&file, &systems, self.types, overrides.quick, &mut problems);
-        let outage = faults::outage(&file, &mut problems);
+        let outage = outage::outage(&file, &mut problems);
         let percentiles = resolve::check_whole(&file, &mut problems);
         self.keep_all(problems, &none);
         let mut cases = self.cases(&file, &systems, overrides.quick);

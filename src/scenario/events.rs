@@ -32,6 +32,7 @@ pub(super) fn events(
             at: e.at,
             action: e.action,
             node: of_role(e),
+            alone: e.action.of_network() && e.node.is_some(),
             workload: e.workload.clone(),
             consumer: e.consumer,
             qdisc: e.qdisc.clone(),
@@ -43,6 +44,7 @@ pub(super) fn events(
         events.push(event);
     }
     of_launched(&events, systems, types, problems);
+    isolated(&events, systems, types, problems);
     for (i, e) in file.event.iter().enumerate() {
         if let NodeChoice::Role(role) = of_role(e) {
             played(role, &format!("event.{i}.node"), systems, types, problems);
@@ -57,7 +59,7 @@ fn of_role(e: &EventTable) -> NodeChoice {
     match e.action {
         Action::Transfer => NodeChoice::Role(ClusterRole::Leader),
         Action::RollingRestart => NodeChoice::Role(ClusterRole::All),
-        _ => e.node,
+        _ => e.node.unwrap_or(NodeChoice::Number(0)),
     }
 }
 
@@ -86,17 +88,20 @@ fn whom(e: &EventTable, at: &str, problems: &mut Problems) {
         _ => {}
     }
     let always = of_role(e);
-    if always != e.node && e.node != NodeChoice::Number(0) {
+    if e.node.is_some_and(|node| node != always) {
         let whom = always.role().map_or("", ClusterRole::name);
         problems.add(Problem::new(key("node"), format!("`{name}` is always about: {whom}")).hint("leave it out"));
     }
-    if e.node.role().is_some() && !e.action.of_process() {
+    let of_nodes = e.action.of_process() || matches!(e.action, Action::Cut | Action::Mend);
+    if e.node.is_some() && !of_nodes {
         problems.add(Problem::new(key("node"), format!("`{name}` is done to no node")).hint("leave it out"));
     }
-    if e.action == Action::Resume && e.node.role().is_some_and(|role| role != ClusterRole::All) {
+    if matches!(e.action, Action::Resume | Action::Mend)
+        && e.node.and_then(NodeChoice::role).is_some_and(|role| role != ClusterRole::All)
+    {
         problems.add(
-            Problem::new(key("node"), "a node that stands still has no role")
-                .hint("write `for` with the pause: who was paused goes on"),
+            Problem::new(key("node"), "who stands still, or is cut off, has no role")
+                .hint("write `for` with the fault: it is undone on the same node"),
         );
     }
     if e.workload.is_some() && !always.role().is_some_and(ClusterRole::of_workload) {
@@ -198,6 +203,26 @@ fn of_launched(events: &[PlannedEvent], systems: &[SystemSpec], types: &SystemTy
         problems.add(
             Problem::new(format!("system.{i}"), format!("{} has no process of ours", system.name))
                 .hint("events need systems that msgbench starts itself"),
+        );
+    }
+}
+
+/// Whether nodes can have networks of their own, where one is to be cut off.
+fn isolated(events: &[PlannedEvent], systems: &[SystemSpec], types: &SystemTypes, problems: &mut Problems) {
+    if !events.iter().any(|e| e.alone) {
+        return;
+    }
+    let isolates = |s: &SystemSpec| types.get(&s.driver).is_none_or(|t| t.isolates);
+    for (i, system) in systems.iter().enumerate().filter(|(_, s)| !isolates(s)) {
+        let message = format!("a node of {} cannot be cut off alone", system.name);
+        problems.add(
+            Problem::new(format!("system.{i}"), message).hint("leave `node` out: then the network between all is cut"),
+        );
+    }
+    if events.iter().any(|e| e.action == Action::Shape) {
+        problems.add(
+            Problem::new("event", "the network is shaped, and a node has one of its own")
+                .hint("write a scenario for each"),
         );
     }
 }
@@ -356,7 +381,8 @@ mod tests {
             ("at = \"1s\"\naction = \"resume\"\nfor = \"1s\"".into(), "`resume` is not undone after a while"),
             ("at = \"1s\"\naction = \"resume\"\nevery = \"9s\"\ncount = 2".into(), "`resume` does not come again"),
             ("at = \"1s\"\naction = \"resume\"\nnode = \"leader\"".into(), "has no role"),
-            ("at = \"1s\"\naction = \"mend\"\nnode = \"all\"".into(), "`mend` is done to no node"),
+            ("at = \"1s\"\naction = \"shape\"\nqdisc = \"netem\"\nnode = 1".into(), "`shape` is done to no node"),
+            ("at = \"1s\"\naction = \"mend\"\nnode = \"leader\"".into(), "has no role"),
             ("at = \"1s\"\naction = \"consumer-kill\"\nconsumer = 0\nwithin = \"2s\"".into(), "is done once"),
         ] {
             let told = read(&clusters(&event), false).unwrap_err().to_string();

@@ -3,10 +3,9 @@
 //! Faults become an option of the launched reference broker, so that every result shows them with
 //! its settings.
 
-use super::bounds::check_span;
 use super::file::ScenarioFile;
 use crate::plan::problem::{Problem, Problems};
-use crate::plan::{BringUp, OutageSpec, SystemSpec, SystemType, SystemTypes};
+use crate::plan::{BringUp, SystemSpec, SystemType, SystemTypes};
 
 /// What the NATS driver publishes on: barriers and answers are not hit.
 const SUBJECTS: &str = "mb.*.*.*";
@@ -59,16 +58,6 @@ pub(super) fn apply_to_systems(
 fn takers(types: &SystemTypes) -> String {
     let names: Vec<&str> = types.0.iter().filter(|t| t.faults).map(|t: &SystemType| t.name).collect();
     format!("faults need driver = \"{}\"", names.join("\" or \""))
-}
-
-/// How outages are measured.
-pub(super) fn outage(file: &ScenarioFile, problems: &mut Problems) -> OutageSpec {
-    let mut outage = OutageSpec::default();
-    if let Some(deadline) = file.outage.deadline {
-        problems.take(check_span("outage.deadline", deadline, false));
-        outage.deadline = deadline;
-    }
-    outage
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ use super::gate::{ExpectTable, GateTable};
 use super::places::PlacesEntry;
 use super::search::SearchTable;
 use crate::faults::Faults;
-use crate::plan::{Action, Arrivals, Keep, Keys, NodeChoice, Pacing, Pattern, SlowConsumers, SystemType, SystemTypes};
+use crate::plan::{
+    Action, Arrivals, Keep, Keys, NodeChoice, Pacing, Pattern, ReconnectPace, SlowConsumers, SystemType, SystemTypes,
+};
 use crate::units::{Bytes, Rate, Span};
 
 /// A scenario: one question, the load that answers it, and the systems it is put to.
@@ -92,9 +94,9 @@ pub struct EventTable {
     pub action: Action,
     /// To which of its processes: a number from 0, or the role that it has when the event fires:
     /// `leader` or `follower` (of the stream, or of partition 0 of the topic, of `workload`),
-    /// `controller` (Kafka), `meta-leader` (JetStream), `all`. The network is that of all.
-    #[serde(default = "first_node")]
-    pub node: NodeChoice,
+    /// `controller` (Kafka), `meta-leader` (JetStream), `all`. With `cut` and `mend`: that node
+    /// alone, which then has a network of its own; without it the network between all.
+    pub node: Option<NodeChoice>,
     /// With `leader` and `follower`: of which workload. Default: the first.
     pub workload: Option<String>,
     /// With `consumer-join`, `consumer-leave` and `consumer-kill`: which member of the first group
@@ -117,10 +119,6 @@ pub struct EventTable {
     pub lasts: Option<Span>,
 }
 
-fn first_node() -> NodeChoice {
-    NodeChoice::Number(0)
-}
-
 /// How outages are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -128,6 +126,9 @@ pub struct OutageTable {
     /// A message that is acknowledged, or delivered, at most so long after it was due is in time.
     /// An outage is a run of messages that are not. Default: 1s.
     pub deadline: Option<Span>,
+    /// How soon a client that has lost its connection tries again: `usual`, as its library does, or
+    /// `fast`, every 10 ms and through every client alike. Default: usual.
+    pub reconnect: ReconnectPace,
 }
 
 /// One stream of messages.

@@ -28,6 +28,7 @@ pub mod gate;
 mod keep;
 mod known;
 mod load;
+mod outage;
 mod places;
 mod quick;
 mod read;

@@ -84,6 +84,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("workload.intruders", "intruders = 2"),
     ("outage", "[outage]"),
     ("outage.deadline", "deadline = \"200ms\""),
+    ("outage.reconnect", "reconnect = \"fast\""),
     ("event", "[[event]]"),
     ("event.at", "at = \"5s\""),
     ("event.action", "action = \"pause\""),

@@ -116,7 +116,13 @@ struct Direction {
 
 impl Direction {
     fn reads(&self) -> bool {
-        self.end.is_none() && self.held < BOUND
+        self.end.is_none() && !self.closed && self.held < BOUND
+    }
+
+    /// The other side takes nothing any more. What it has sent before is on its way all the same.
+    fn give_up(&mut self) {
+        (self.blocks, self.written, self.held) = (VecDeque::new(), 0, 0);
+        self.closed = true;
     }
 
     /// When it has something to write; none while the other side takes nothing.
@@ -185,7 +191,6 @@ struct Pipe {
     /// From the first end to the second, and back.
     ways: [Direction; 2],
     delay: Nanos,
-    broken: bool,
 }
 
 impl Pipe {
@@ -206,12 +211,14 @@ impl Pipe {
             }
         }
         for way in 0..2 {
-            self.broken |= self.ways[way].write(&mut self.ends[1 - way], at).is_err();
+            if self.ways[way].write(&mut self.ends[1 - way], at).is_err() {
+                self.ways[way].give_up();
+            }
         }
     }
 
     fn over(&self) -> bool {
-        self.broken || self.ways.iter().all(|way| way.closed)
+        self.ways.iter().all(|way| way.closed)
     }
 }
 
@@ -306,7 +313,7 @@ fn pipe(from: TcpStream, to: TcpStream, delay: Nanos) -> io::Result<Pipe> {
         end.set_nonblocking(true)?;
         end.set_nodelay(true)?;
     }
-    Ok(Pipe { ends: [from, to], ways: Default::default(), delay, broken: false })
+    Ok(Pipe { ends: [from, to], ways: Default::default(), delay })
 }
 
 #[cfg(test)]
@@ -352,6 +359,41 @@ mod tests {
                 assert!((all[10] as f64) < delay.0 as f64 * most, "{all:?}");
             }
         }
+    }
+
+    /// A server that dies while its client goes on sending: what it sent before comes, as late as
+    /// ever.
+    #[test]
+    fn what_a_dead_server_has_sent_is_on_its_way_all_the_same() {
+        let delay = Span::millis(500);
+        let (_lines, client, mut server) = through(delay);
+        let mut sender = client.try_clone().unwrap();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        let sending = std::thread::spawn(move || {
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) && sender.write_all(&[1]).is_ok() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let mut byte = [0];
+        server.read_exact(&mut byte).unwrap();
+        let sent = now();
+        server.write_all(b"last").unwrap();
+        // What comes for it from now on is refused.
+        std::thread::sleep(Duration::from_millis(50));
+        drop(server);
+        let (mut client, mut got) = (client, Vec::new());
+        // The end may be a reset.
+        let mut block = [0; 16];
+        while let Ok(n) = client.read(&mut block)
+            && n > 0
+        {
+            got.extend_from_slice(&block[..n]);
+            assert!(now() - sent >= delay.0);
+        }
+        assert_eq!(got, b"last");
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        sending.join().unwrap();
     }
 
     /// More than a line holds at once passes whole and in order, while the other side is slow, and

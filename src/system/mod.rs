@@ -13,6 +13,7 @@ mod delay;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod nats;
+mod networks;
 pub mod none;
 pub mod power;
 mod process;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cpus::CpuLimit;
+pub use networks::NodeNetworks;
 pub use register::{Absent, CreateRequest, Provider, Providers};
 pub use view::ClusterView;
 
@@ -98,6 +100,22 @@ pub trait System: Send {
     /// When it is not a process of ours, or could not be started.
     fn restart(&mut self, node: usize) -> Result<u32, String> {
         Err(format!("node {node} is no process that msgbench has started"))
+    }
+
+    /// Is told, before it starts, that each of its nodes is to have a network of its own.
+    ///
+    /// # Errors
+    /// When its nodes cannot have one.
+    fn isolate(&mut self) -> Result<(), String> {
+        Err("its nodes have no network of their own".into())
+    }
+
+    /// Cuts one of its nodes off from the others and from its clients, or joins it to them again.
+    ///
+    /// # Errors
+    /// When the node has no network of its own, or the kernel refuses.
+    fn cut(&mut self, _node: usize, _off: bool) -> Result<(), String> {
+        Err("its nodes have no network of their own".into())
     }
 
     /// Who can be asked about its nodes while it runs; none where nodes have no roles.

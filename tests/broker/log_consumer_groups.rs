@@ -205,6 +205,15 @@ fn answers(address: SocketAddr) -> Answers {
     note("the first leaves", told(&ask(client, &leave(&a))));
     until(client, id, &mut [&mut b], 6);
     note("the second leaves", told(&ask(client, &leave(&b))));
+    // Who is in no group may have an id.
+    for (what, group) in [("a group without members", "g"), ("a group nobody knows", "new")] {
+        for (member, epoch) in [("z", -1), ("z", 3), ("", -1)] {
+            for version in [8, 9] {
+                let code = commit(client, group, member, epoch, version);
+                note(&format!("{what}: a commit by `{member}` of epoch {epoch}, version {version}"), format!("{code}"));
+            }
+        }
+    }
     all
 }
 

@@ -87,3 +87,47 @@ fn a_role_that_nobody_has_fails_the_trial() {
     assert!(error.starts_with("kill the leader of stream: no node says that it leads stream"), "{error}");
     assert_eq!(faults(&trial).len(), 1);
 }
+
+/// The leader hands over, and another node leads afterwards: each time the one that took over
+/// before hands over in its turn.
+#[test]
+fn a_leader_hands_over_when_it_is_asked() {
+    if needs::nats_server().is_none() {
+        return;
+    }
+    let trial = trial("[[event]]\nat = \"1s\"\naction = \"transfer\"\nevery = \"7s\"\ncount = 3\n");
+    complete(&trial);
+    let faults = faults(&trial);
+    assert_eq!(faults.len(), 3, "{faults:?} {}", trial["events"]);
+    let lines = said(&trial, "transfer from node");
+    for (fault, line) in faults.iter().zip(&lines) {
+        let from = &fault["nodes"][0];
+        assert!(line.starts_with(&format!("transfer from node {from}, the leader of stream MSGBENCH_")), "{line}");
+        assert!(!line.contains(&format!(" to node {from},")), "{line}");
+        let (at, undone) = (number(fault, "at_ns"), number(fault, "undone_ns"));
+        assert!(undone > at && undone < at + 10_000_000_000, "{fault}");
+    }
+    for (line, next) in lines.iter().zip(&faults[1..]) {
+        assert!(line.contains(&format!(" to node {},", next["nodes"][0])), "{lines:?}");
+    }
+    assert_eq!(trial["workloads"][0]["ledger"]["acked_lost"], 0);
+}
+
+/// One node after the other ends and comes back, and never two are away at a time.
+#[test]
+fn nodes_are_restarted_in_turn() {
+    if needs::nats_server().is_none() {
+        return;
+    }
+    let trial = trial("[[event]]\nat = \"1s\"\naction = \"rolling-restart\"\n");
+    complete(&trial);
+    let faults = faults(&trial);
+    let nodes: Vec<&Value> = faults.iter().map(|f| &f["nodes"][0]).collect();
+    assert_eq!(nodes, [0, 1, 2], "{faults:?} {}", trial["events"]);
+    for pair in faults.windows(2) {
+        assert!(number(&pair[1], "at_ns") >= number(&pair[0], "settled_ns"), "{faults:?}");
+    }
+    // It is asked to end, and not killed.
+    let killed = trial["events"].to_string().contains("SIGKILL");
+    assert!(!killed && said(&trial, "restart node").len() == 3, "{}", trial["events"]);
+}

@@ -10,13 +10,16 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::imports;
 
 /// Files beside its own and the register that name a type of system, with the reason.
-const NAMES: [(&str, &str); 13] = [
+const NAMES: [(&str, &str); 16] = [
     ("src/calibrate: reference", "the reference broker injects what is known to be true"),
     ("src/calibrate: null", "the floor of the harness is measured without a broker"),
     ("src/calibrate: kafka", "it asks for the cargo feature"),
     ("src/cli/broker/lines.rs: kafka", "a key of the ready line of the built-in broker"),
     ("src/cli/broker/lines.rs: nats", "a scheme of addresses"),
     ("src/cli/shipped.rs: bridge", "a file of scenarios/"),
+    ("src/engine/ready_watch.rs: kafka", "a scheme of addresses, and what its protocol says first"),
+    ("src/engine/ready_watch.rs: nats", "a scheme of addresses"),
+    ("src/engine/ready_watch.rs: redis", "a scheme of addresses, and what its protocol says first"),
     ("src/plan/address.rs: kafka", "a scheme of addresses"),
     ("src/plan/address.rs: nats", "a scheme of addresses"),
     ("src/system/nats/external.rs: jetstream", "a field of INFO"),

@@ -149,8 +149,8 @@ async fn the_first_of_a_group_is_served_before_the_second_where_both_wait() {
         let driver = open(&server, json!({ "priority-policy": "prioritized", "consumer": "fetch", "batch": 10 })).await;
         assert_eq!(driver.facts().words()["priority_policy"], "prioritized");
         let mut consumers = Vec::new();
-        for seat in SEATS {
-            consumers.push(driver.consumer(seat, Start::Tail).await.unwrap());
+        for slot in SEATS {
+            consumers.push(driver.consumer(slot, Start::Tail).await.unwrap());
         }
         let mut heard = [Collector::new(accept), Collector::new(accept)];
         for (n, index) in [1 - late, late].into_iter().enumerate() {

@@ -56,6 +56,7 @@ impl Server {
             places: self.running.places.clone(),
             pinned: false,
             intruders: self.running.intruders.clone(),
+            ..Target::default()
         }
     }
 

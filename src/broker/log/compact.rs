@@ -13,11 +13,12 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 
+use super::disk::write_whole;
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader, TransactionStep};
 use super::index::SegmentIndex;
 use super::partition::{BatchDecision, Partition};
-use super::segment::{Segment, lock, write_whole};
+use super::segment::{Segment, lock};
 
 /// Keys noted at most; beyond that the oldest segments are compacted against the keys noted so far
 /// only.
@@ -118,14 +119,16 @@ impl Partition {
             return std::fs::remove_file(&path).map_err(LogError::io("remove", &path)).map(|()| 0);
         }
         let file = out.into_inner().map_err(|error| LogError::io("write", &path)(error.into_error()))?;
-        file.sync_all().map_err(LogError::io("sync", &path))?;
+        self.shared.options.disk.sync(&file).map_err(LogError::io("sync", &path))?;
         let max = index.max_timestamp;
         let next = segment.next();
         segment.pin()?;
         // Without the index, a crash in between leaves a segment that is walked.
         let _ = std::fs::remove_file(segment.index_path());
         std::fs::rename(&path, segment.path()).map_err(LogError::io("rename to", segment.path()))?;
-        write_whole(&segment.index_path(), &index.encode(position, next))?;
+        // Only the index tells what went from the end of it.
+        write_whole(Some(&*self.shared.options.disk), &segment.index_path(), &index.encode(position, next))?;
+        self.sync_names()?;
         let replacement = Arc::new(Segment::sealed(&self.dir, segment.base, position, next, max));
         let mut inner = lock(&self.view);
         if let Some(place) = inner.segments.iter_mut().find(|s| Arc::ptr_eq(s, segment)) {

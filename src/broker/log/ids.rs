@@ -1,12 +1,13 @@
 //! Ids that are given once: of producers, of topics.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use super::disk::{Disk, is_unwritten, write_whole};
 use super::error::LogError;
-use super::segment::{lock, write_whole};
+use super::segment::lock;
 
 /// Producer ids that are taken out of the file at a time.
 const PRODUCER_BLOCK: i64 = 1000;
@@ -15,8 +16,13 @@ const PRODUCER_BLOCK: i64 = 1000;
 pub(super) struct IdAllocator {
     /// Where it is written down up to which producer id they are taken.
     path: PathBuf,
+    disk: Arc<dyn Disk>,
     producers: Mutex<ProducerIds>,
     next: AtomicU64,
+}
+
+fn number(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 #[derive(Default)]
@@ -27,24 +33,28 @@ struct ProducerIds {
 
 impl IdAllocator {
     /// Ids for a log in that directory.
-    pub(super) fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path, disk: Arc<dyn Disk>) -> Self {
         let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-        Self { path: dir.join("producer-ids"), producers: Mutex::default(), next: seed.into() }
+        Self { path: dir.join("producer-ids"), disk, producers: Mutex::default(), next: seed.into() }
     }
 
     /// An id no producer of this log has had.
     pub(super) fn producer(&self) -> Result<i64, LogError> {
         let mut ids = lock(&self.producers);
         if ids.next >= ids.reserved {
-            let taken = match std::fs::read_to_string(&self.path) {
-                Ok(text) => text.trim().parse().map_err(|_| LogError::Damaged {
+            let taken = match std::fs::read(&self.path) {
+                Ok(text) if !is_unwritten(&text) => number(&text).ok_or_else(|| LogError::Damaged {
                     path: self.path.clone(),
                     reason: "it should hold one number".into(),
                 })?,
-                Err(_) => 0i64,
+                _ => 0,
             };
             let reserved = taken.max(ids.reserved) + PRODUCER_BLOCK;
-            write_whole(&self.path, reserved.to_string().as_bytes())?;
+            // Whatever the policy: an id given twice would have one producer's records taken for
+            // those of another.
+            write_whole(Some(&*self.disk), &self.path, reserved.to_string().as_bytes())?;
+            let dir = self.path.parent().unwrap_or(Path::new("."));
+            self.disk.sync_names(dir).map_err(LogError::io("sync", dir))?;
             ids.next = reserved - PRODUCER_BLOCK;
             ids.reserved = reserved;
         }

@@ -67,6 +67,14 @@ impl LogOptions {
     }
 }
 
+impl LogOptions {
+    /// The disk where what is changed besides records must survive a loss of power before anybody
+    /// is told of it; none where nothing is promised.
+    pub(super) fn lasting(&self) -> Option<&dyn Disk> {
+        (self.sync != SyncPolicy::Never).then_some(&*self.disk)
+    }
+}
+
 /// What can be set per topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicSettings {

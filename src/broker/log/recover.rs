@@ -3,9 +3,11 @@
 //! Closed segments known to be synced are taken as their index says, and under
 //! [`SyncPolicy::Never`](super::SyncPolicy::Never) all closed ones are: a crash of the process
 //! loses nothing of them. The others, and the newest, are read batch by batch, checksum and offsets
-//! compared. The log ends with the last whole batch. What follows is a torn tail, or zeros written
-//! beforehand, and is cut. If a whole batch lies beyond the cut, all that is cut is kept in a file
-//! beside; segments beyond it are kept under another name.
+//! compared. The log ends with the last whole batch, or before the first offset that is not there.
+//! What follows is a torn tail, or zeros written beforehand, and is cut. If a whole batch lies
+//! beyond the cut, all that is cut is kept in a file beside; segments beyond it are kept under
+//! another name. What a loss of power leaves of a file that was not synced (nothing, or zeros) is
+//! never an error; a segment known to be synced that is not whole is one.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -13,12 +15,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::{self, CheckpointState};
+use super::disk::{is_unwritten, write_whole};
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader};
 use super::index::SegmentIndex;
+use super::options::LogOptions;
 use super::position::End;
 use super::producers::ProducerStates;
-use super::segment::{Segment, read_some, stem, write_whole};
+use super::segment::{Segment, read_some, stem};
 
 /// What recovery did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,15 +71,63 @@ const STRIDE: usize = 4 << 10;
 /// The file that says below which segment everything is synced.
 pub(super) const SYNCED: &str = "synced";
 
-/// Reads a partition's directory. With `trusting`, closed segments that agree with their index are
-/// not read.
-pub(super) fn segments(
-    dir: &Path,
-    format: &dyn BatchFormat,
-    max_producers: usize,
-    trusting: bool,
-    boot: Option<&str>,
-) -> Result<FoundSegments, LogError> {
+/// By what a directory is read.
+#[derive(Clone, Copy)]
+pub(super) struct RecoveryRules<'a> {
+    pub(super) options: &'a LogOptions,
+    pub(super) format: &'a dyn BatchFormat,
+    /// Which start of the system this is.
+    pub(super) boot: Option<&'a str>,
+    /// Whether offsets may have gaps.
+    pub(super) compacted: bool,
+}
+
+/// Reads a partition's directory. Under a policy that does not sync, closed segments that agree
+/// with their index are not read.
+pub(super) fn segments(dir: &Path, rules: RecoveryRules<'_>) -> Result<FoundSegments, LogError> {
+    let bases = bases(dir)?;
+    let mut found = FoundSegments {
+        segments: VecDeque::new(),
+        producers: ProducerStates::default(),
+        start: number(&dir.join("start"))?,
+        noted: 0,
+        notes: 0,
+        report: Recovered::default(),
+    };
+    let Some(mut newest_base) = bases.back().copied() else { return Ok(found) };
+    let mut known = checkpoint::find(dir, newest_base, rules.boot);
+    // Not there, or not whole, it vouches for nothing.
+    let synced = number(&dir.join(SYNCED)).unwrap_or(0);
+    let search = ClosedSearch { dir, rules, synced };
+    let (closed, last) = search.all(bases, &mut found.report)?;
+    found.segments = closed;
+    let Some(last) = last else { return Ok(found) };
+    if last != newest_base {
+        newest_base = last;
+        // What was noted of it may be of before it was compacted.
+        checkpoint::forget(dir).map_err(LogError::io("remove the notes of", dir))?;
+        known = None;
+    }
+    let path = dir.join(format!("{}.seg", stem(newest_base)));
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
+    // An index beside it would be of an earlier end.
+    let _ = std::fs::remove_file(path.with_extension("index"));
+    (found.noted, found.notes) = known.as_ref().map_or((0, 0), |known| (known.end, known.turn + 1));
+    let newest = newest(dir, newest_base, file, rules, known)?;
+    if let Some(disk) = rules.options.lasting() {
+        // What a crash has left in memory alone is served from now on: no loss of power may take
+        // it.
+        disk.sync(&*newest.segment.file()?).map_err(LogError::io("sync", &path))?;
+        disk.sync_names(dir).map_err(LogError::io("sync", dir))?;
+    }
+    found.producers = newest.producers;
+    found.report.add(newest.report);
+    found.segments.push_back(Arc::new(newest.segment));
+    Ok(found)
+}
+
+/// The first offsets of the segments, by their names; what is of no use is removed.
+fn bases(dir: &Path) -> Result<VecDeque<u64>, LogError> {
     let mut bases = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(LogError::io("read", dir))? {
         let entry = entry.map_err(LogError::io("read", dir))?;
@@ -88,104 +140,120 @@ pub(super) fn segments(
         }
     }
     bases.sort_unstable();
-    let start = match std::fs::read_to_string(dir.join("start")) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| LogError::Damaged { path: dir.join("start"), reason: "it should hold one number".into() })?,
-        Err(_) => 0,
-    };
-    let mut found = FoundSegments {
-        segments: VecDeque::new(),
-        producers: ProducerStates::default(),
-        start,
-        noted: 0,
-        notes: 0,
-        report: Recovered::default(),
-    };
-    // Not there, or not whole, it vouches for nothing.
-    let text = std::fs::read_to_string(dir.join(SYNCED)).unwrap_or_default();
-    let synced: u64 = text.trim().parse().unwrap_or(0);
-    let Some(mut newest_base) = bases.pop() else { return Ok(found) };
-    let mut known = checkpoint::find(dir, newest_base, boot);
-    for (n, base) in bases.iter().enumerate() {
-        let trusted = trusting || *base < synced;
-        match closed(dir, *base, format, trusted, &mut found.report)? {
-            Some(segment) => found.segments.push_back(Arc::new(segment)),
-            // The log ends here; what was written after it has never been promised.
-            None => {
-                for later in bases[n + 1..].iter().chain([&newest_base]) {
-                    found.report.kept += quarantine_segment(dir, *later)?;
-                }
-                newest_base = *base;
-                // What was noted of it may be of before it was compacted.
-                checkpoint::forget(dir).map_err(LogError::io("remove the notes of", dir))?;
-                known = None;
-                break;
-            }
-        }
-    }
-    let path = dir.join(format!("{}.seg", stem(newest_base)));
-    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
-    // An index beside it would be of an earlier end.
-    let _ = std::fs::remove_file(path.with_extension("index"));
-    (found.noted, found.notes) = known.as_ref().map_or((0, 0), |known| (known.end, known.turn + 1));
-    let newest = newest(dir, newest_base, file, format, max_producers, known)?;
-    if !trusting {
-        // What a crash has left in memory alone is served from now on: no loss of power may take
-        // it.
-        newest.segment.file()?.sync_data().map_err(LogError::io("sync", &path))?;
-    }
-    found.producers = newest.producers;
-    found.report.add(newest.report);
-    found.segments.push_back(Arc::new(newest.segment));
-    Ok(found)
+    Ok(bases.into())
 }
 
-/// Renames a segment so that it is no part of the log; returns its length.
+/// The number in a file; 0 where it is not there, or was not synced when the power went.
+fn number(path: &Path) -> Result<u64, LogError> {
+    match std::fs::read(path) {
+        Ok(text) if !is_unwritten(&text) => {
+            let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+            let reason = "it should hold one number".to_owned();
+            number.ok_or_else(|| LogError::Damaged { path: path.to_owned(), reason })
+        }
+        _ => Ok(0),
+    }
+}
+
+/// Takes a segment out of the log: it is kept under another name, unless nothing was written to it.
+/// Returns its length.
 fn quarantine_segment(dir: &Path, base: u64) -> Result<u64, LogError> {
     let path = dir.join(format!("{}.seg", stem(base)));
     let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
-    std::fs::rename(&path, path.with_extension("seg.cut")).map_err(LogError::io("rename", &path))?;
+    if len == 0 {
+        std::fs::remove_file(&path).map_err(LogError::io("remove", &path))?;
+    } else {
+        std::fs::rename(&path, path.with_extension("seg.cut")).map_err(LogError::io("rename", &path))?;
+    }
     for beside in ["index", "producers"] {
         let _ = std::fs::remove_file(path.with_extension(beside));
     }
     Ok(len)
 }
 
-/// A closed segment; `None` when it is not whole and need not be, because it was not synced.
-fn closed(
-    dir: &Path,
-    base: u64,
-    format: &dyn BatchFormat,
-    trusted: bool,
-    report: &mut Recovered,
-) -> Result<Option<Segment>, LogError> {
-    let path = dir.join(format!("{}.seg", stem(base)));
-    let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
-    let index = std::fs::read(path.with_extension("index")).ok();
-    if trusted
-        && let Some((index, end, next)) = index.and_then(|bytes| SegmentIndex::decode(base, &bytes))
-        && end == len
-    {
-        return Ok(Some(Segment::sealed(dir, base, end, next, index.max_timestamp)));
-    }
-    let file = File::open(&path).map_err(LogError::io("open", &path))?;
-    let scan = scan(&file, Scan::new(base), format, &mut |_, _| {}, false).map_err(LogError::io("read", &path))?;
-    if scan.end != len {
-        if !trusted {
-            return Ok(None);
+/// Looks for the closed segments, and for where the log ends.
+struct ClosedSearch<'a> {
+    dir: &'a Path,
+    rules: RecoveryRules<'a>,
+    /// Everything below this segment is known to be synced.
+    synced: u64,
+}
+
+/// What a segment before others is.
+enum ClosedSegment {
+    Whole(Segment),
+    /// The log ends in it, or with it: what follows has never been promised.
+    Last,
+}
+
+impl ClosedSearch<'_> {
+    /// The closed segments, and the first offset of the one that is written, if there is one.
+    fn all(
+        &self,
+        mut bases: VecDeque<u64>,
+        report: &mut Recovered,
+    ) -> Result<(VecDeque<Arc<Segment>>, Option<u64>), LogError> {
+        let mut found = VecDeque::<Arc<Segment>>::new();
+        while let Some(base) = bases.pop_front() {
+            if found.back().is_some_and(|before| base < before.next()) {
+                // It was taken out of the log after a sync had failed, and a loss of power has
+                // brought it back.
+                report.kept += quarantine_segment(self.dir, base)?;
+                continue;
+            }
+            let Some(following) = bases.front() else { return Ok((found, Some(base))) };
+            match self.one(base, *following, report)? {
+                ClosedSegment::Whole(segment) => found.push_back(Arc::new(segment)),
+                ClosedSegment::Last => {
+                    for later in bases {
+                        report.kept += quarantine_segment(self.dir, later)?;
+                    }
+                    return Ok((found, Some(base)));
+                }
+            }
         }
-        let reason = format!("byte {} is not the start of a batch, and newer segments follow", scan.end);
-        return Err(LogError::Damaged { path, reason });
+        Ok((found, None))
     }
-    if !trusted {
-        file.sync_data().map_err(LogError::io("sync", &path))?;
+
+    /// The segment that starts with offset `base`, before one that starts with `following`.
+    fn one(&self, base: u64, following: u64, report: &mut Recovered) -> Result<ClosedSegment, LogError> {
+        let (dir, disk) = (self.dir, self.rules.options.lasting());
+        // Known to be synced, it must be whole.
+        let promised = disk.is_some() && base < self.synced;
+        let path = dir.join(format!("{}.seg", stem(base)));
+        let len = std::fs::metadata(&path).map_err(LogError::io("look at", &path))?.len();
+        let index = std::fs::read(path.with_extension("index")).ok();
+        if (promised || disk.is_none())
+            && let Some((index, end, next)) = index.and_then(|bytes| SegmentIndex::decode(base, &bytes))
+            && end == len
+        {
+            return Ok(ClosedSegment::Whole(Segment::sealed(dir, base, end, next, index.max_timestamp)));
+        }
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
+        let read = LogError::io("read", &path);
+        let scan = scan(&file, Scan::new(base), self.rules.format, &mut |_, _| {}, false).map_err(read)?;
+        let follows = scan.next == following || (scan.next < following && (self.rules.compacted || promised));
+        if scan.end != len {
+            // Zeros that it was made with, and that were not cut off when it was closed.
+            let zeros = follows && rest_is_zero(&file, scan.end).map_err(LogError::io("read", &path))?;
+            if !zeros && promised {
+                let reason = format!("byte {} is not the start of a batch, and newer segments follow", scan.end);
+                return Err(LogError::Damaged { path, reason });
+            }
+            if !zeros {
+                return Ok(ClosedSegment::Last);
+            }
+            file.set_len(scan.end).map_err(LogError::io("shorten", &path))?;
+        }
+        if !follows {
+            return Ok(ClosedSegment::Last);
+        }
+        disk.map_or(Ok(()), |disk| disk.sync(&file)).map_err(LogError::io("sync", &path))?;
+        write_whole(None, &path.with_extension("index"), &scan.index.encode(scan.end, scan.next))?;
+        report.indexes += 1;
+        report.batches += scan.batches;
+        Ok(ClosedSegment::Whole(Segment::sealed(dir, base, scan.end, scan.next, scan.index.max_timestamp)))
     }
-    write_whole(&path.with_extension("index"), &scan.index.encode(scan.end, scan.next))?;
-    report.indexes += 1;
-    report.batches += scan.batches;
-    Ok(Some(Segment::sealed(dir, base, scan.end, scan.next, scan.index.max_timestamp)))
 }
 
 /// Reads the newest segment, beyond what is known of it, and cuts what is not whole.
@@ -193,24 +261,28 @@ pub(super) fn newest(
     dir: &Path,
     base: u64,
     file: File,
-    format: &dyn BatchFormat,
-    max_producers: usize,
+    rules: RecoveryRules<'_>,
     known: Option<CheckpointState>,
 ) -> Result<NewestSegment, LogError> {
     let path = dir.join(format!("{}.seg", stem(base)));
+    let format = rules.format;
     let io = |what| LogError::io(what, path.clone());
     let len = file.metadata().map_err(io("look at"))?.len();
+    if known.as_ref().is_some_and(|known| known.end > len) {
+        // Once the segment is so long again, it is another.
+        checkpoint::forget(dir).map_err(io("remove the notes of"))?;
+    }
     let (mut producers, begin) = match known.filter(|known| known.end <= len) {
         Some(CheckpointState { end, next, index, producers, .. }) => (producers, Scan { end, next, index, batches: 0 }),
         None => {
-            // Without it, producers are not known and may go on anywhere. It is synced where a
-            // transaction is in it.
+            // Without it, producers are not known and may go on anywhere. Where syncs are promised
+            // it was synced before the segment was made.
             let text = std::fs::read(dir.join(format!("{}.producers", stem(base)))).unwrap_or_default();
             (serde_json::from_slice(&text).unwrap_or_default(), Scan::new(base))
         }
     };
     let mut note = |view: &BatchHeader, position| {
-        producers.stored(view, End { base, position, offset: view.base }, max_producers);
+        producers.stored(view, End { base, position, offset: view.base }, rules.options.max_producers);
     };
     let scan = scan(&file, begin, format, &mut note, true).map_err(io("read"))?;
     let mut report = Recovered { batches: scan.batches, ..Recovered::default() };
@@ -222,7 +294,7 @@ pub(super) fn newest(
             }
         }
         file.set_len(scan.end).map_err(io("shorten"))?;
-        file.sync_all().map_err(io("sync"))?;
+        rules.options.disk.sync(&file).map_err(io("sync"))?;
     }
     let segment = Segment::recovered(dir, file, scan.index, scan.end, scan.next, base);
     Ok(NewestSegment { segment, producers, report })

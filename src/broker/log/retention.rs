@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::disk::write_whole;
 use super::error::LogError;
 use super::partition::Partition;
-use super::segment::{Segment, lock, write_whole};
+use super::segment::{Segment, lock};
 
 impl Partition {
     /// Removes the segments that the topic's settings no longer keep; `now` in milliseconds since
@@ -72,7 +73,9 @@ impl Partition {
             inner.start = inner.start.max(offset);
             inner.start
         };
-        write_whole(&self.dir.join("start"), start.to_string().as_bytes())?;
+        let disk = self.shared.options.lasting();
+        write_whole(disk, &self.dir.join("start"), start.to_string().as_bytes())?;
+        self.sync_names()?;
         Ok(start)
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
+use super::disk::write_whole;
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader};
 use super::index::SegmentIndex;
@@ -173,7 +174,8 @@ impl Segment {
     /// Writes the index beside the segment.
     pub(super) fn save_index(&self) -> Result<(), LogError> {
         let bytes = self.with_index(|index| index.encode(self.end(), self.next()))?;
-        write_whole(&self.index_path(), &bytes)
+        // Without it, a start reads the segment.
+        write_whole(None, &self.index_path(), &bytes)
     }
 
     /// Closes file and index if nobody has used them for so long.
@@ -278,12 +280,4 @@ pub(super) fn read_some(file: &File, buffer: &mut [u8], position: u64) -> std::i
         }
     }
     Ok(held)
-}
-
-/// Writes a file so that it appears whole or not at all.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LogError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    std::fs::write(&name, bytes).map_err(LogError::io("write", path))?;
-    std::fs::rename(&name, path).map_err(LogError::io("rename to", path))
 }

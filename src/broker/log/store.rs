@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use super::checkpoint;
+use super::disk::make_folder;
 use super::error::LogError;
 use super::format::BatchFormat;
 use super::ids::IdAllocator;
@@ -59,7 +60,7 @@ impl Log {
     pub fn open(options: LogOptions, format: Arc<dyn BatchFormat>) -> Result<(Arc<Self>, Recovered), LogError> {
         let dir = options.dir.clone();
         let topics_dir = dir.join("topics");
-        std::fs::create_dir_all(&topics_dir).map_err(LogError::io("make", &topics_dir))?;
+        make_folder(options.lasting(), &topics_dir)?;
         let lock_path = dir.join("lock");
         let held = File::create(&lock_path).map_err(LogError::io("make", &lock_path))?;
         match held.try_lock() {
@@ -71,6 +72,7 @@ impl Log {
             SyncPolicy::Never => None,
             _ => Some(Syncer::start(options.sync_threads)?),
         };
+        let ids = IdAllocator::new(&dir, Arc::clone(&options.disk));
         let boot = checkpoint::boot();
         let shared = Arc::new(LogContext { options, format, syncer, boot, syncs: 0.into(), failures: 0.into() });
         let mut report = Recovered::default();
@@ -89,7 +91,7 @@ impl Log {
                 std::fs::remove_dir_all(&path).map_err(LogError::io("remove", &path))?;
                 continue;
             }
-            let topic = Topic::open(&shared, name, path, &mut report)?;
+            let topic = Topic::open(&shared, &ids, name, path, &mut report)?;
             partitions += topic.count();
             topics.insert(Arc::clone(topic.name()), Arc::new(topic));
         }
@@ -97,7 +99,7 @@ impl Log {
             return Err(LogError::Limit { what: "the partitions found", limit: shared.options.max_partitions });
         }
         let log = Arc::new(Self {
-            ids: IdAllocator::new(&dir),
+            ids,
             dir,
             shared,
             topics: RwLock::new(topics),
@@ -178,7 +180,8 @@ impl Log {
         self.room_for(partitions as usize)?;
         let dir = self.dir.join("topics").join(name);
         std::fs::create_dir_all(&dir).map_err(LogError::io("make", &dir))?;
-        let topic = Topic::new(name.into(), self.ids.topic(), dir, settings, labels);
+        let disk = Arc::clone(&self.shared.options.disk);
+        let topic = Topic::new(name.into(), self.ids.topic(), dir, settings, labels, disk);
         if let Err(error) = topic.grow(&self.shared, partitions) {
             // What was made of it is worth nothing.
             let _ = std::fs::remove_dir_all(topic.dir());
@@ -223,6 +226,10 @@ impl Log {
         // A name no topic can have, so that the next start removes what this one cannot.
         let gone = self.dir.join("topics").join(format!("{}~", hex(topic.id())));
         std::fs::rename(topic.dir(), &gone).map_err(LogError::io("rename", topic.dir()))?;
+        if let Some(disk) = self.shared.options.lasting() {
+            let topics = self.dir.join("topics");
+            disk.sync_names(&topics).map_err(LogError::io("sync", topics))?;
+        }
         std::fs::remove_dir_all(&gone).map_err(LogError::io("remove", &gone))
     }
 
@@ -269,7 +276,7 @@ impl Log {
         }
     }
 
-    /// Ends the threads, syncs everything whatever the policy.
+    /// Ends the threads, and syncs what is written: whatever the policy, the newest segments.
     ///
     /// # Errors
     /// The first of what went wrong; everything is attempted.

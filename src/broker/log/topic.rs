@@ -1,7 +1,6 @@
 //! A topic: its partitions, its settings, the file they are written down in.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,11 +8,14 @@ use std::thread::ScopedJoinHandle;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::{Disk, is_unwritten, write_whole};
 use super::error::LogError;
-use super::options::{SyncPolicy, TopicSettings};
+use super::ids::IdAllocator;
+use super::options::TopicSettings;
 use super::partition::{LogContext, Partition};
 use super::recover::Recovered;
-use super::segment::{lock, write_whole};
+use super::segment::lock;
+use crate::broker::shared::log_error;
 
 /// Longest name of a topic.
 const MAX_NAME: usize = 249;
@@ -34,6 +36,7 @@ pub struct Topic {
     dir: PathBuf,
     partitions: RwLock<Vec<Arc<Partition>>>,
     meta: Mutex<TopicMeta>,
+    disk: Arc<dyn Disk>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +48,19 @@ struct TopicMeta {
     labels: BTreeMap<String, String>,
 }
 
+impl TopicMeta {
+    /// Of a topic in `dir` whose file says nothing.
+    fn guessed(dir: &Path, id: String, settings: TopicSettings) -> Self {
+        let partitions = (0..).take_while(|n: &u32| dir.join(n.to_string()).is_dir()).count() as u32;
+        Self { id, partitions, settings, labels: BTreeMap::new() }
+    }
+}
+
+fn write_meta(disk: Option<&dyn Disk>, dir: &Path, meta: &TopicMeta) -> Result<(), LogError> {
+    let text = serde_json::to_vec_pretty(meta).unwrap_or_default();
+    write_whole(disk, &dir.join("topic.json"), &text)
+}
+
 impl Topic {
     /// A topic without partitions, of which nothing is written down.
     pub(super) fn new(
@@ -53,14 +69,16 @@ impl Topic {
         dir: PathBuf,
         settings: TopicSettings,
         labels: BTreeMap<String, String>,
+        disk: Arc<dyn Disk>,
     ) -> Self {
         let meta = Mutex::new(TopicMeta { id: hex(id), partitions: 0, settings, labels });
-        Self { name, id, dir, partitions: RwLock::default(), meta }
+        Self { name, id, dir, partitions: RwLock::default(), meta, disk }
     }
 
     /// Opens a topic that is there, and adds to `report` what recovery did.
     pub(super) fn open(
         shared: &Arc<LogContext>,
+        ids: &IdAllocator,
         name: Arc<str>,
         dir: PathBuf,
         report: &mut Recovered,
@@ -68,7 +86,15 @@ impl Topic {
         let path = dir.join("topic.json");
         let damaged = |reason: String| LogError::Damaged { path: path.clone(), reason };
         let text = std::fs::read(&path).map_err(LogError::io("read", &path))?;
-        let meta: TopicMeta = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let meta: TopicMeta = if is_unwritten(&text) {
+            let meta = TopicMeta::guessed(&dir, hex(ids.topic()), shared.options.defaults.clone());
+            let words = format!("it was not synced when the power went; {} partitions found", meta.partitions);
+            log_error(&damaged(words));
+            write_meta(Some(&*shared.options.disk), &dir, &meta)?;
+            meta
+        } else {
+            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?
+        };
         let mut id = [0; 16];
         for (n, byte) in id.iter_mut().enumerate() {
             let digits = meta.id.get(n * 2..n * 2 + 2).unwrap_or("");
@@ -85,7 +111,8 @@ impl Topic {
             report.add(found);
             partitions.push(partition);
         }
-        Ok(Self { name, id, dir, partitions: RwLock::new(partitions), meta: Mutex::new(meta) })
+        let disk = Arc::clone(&shared.options.disk);
+        Ok(Self { name, id, dir, partitions: RwLock::new(partitions), meta: Mutex::new(meta), disk })
     }
 
     /// Makes partitions until there are `count`, and writes that down.
@@ -98,10 +125,10 @@ impl Topic {
         };
         let new = (self.count() as u32..count).map(open).collect::<Result<Vec<_>, _>>()?;
         let changed = TopicMeta { partitions: count, ..meta.clone() };
-        self.save(&changed)?;
-        if shared.options.sync != SyncPolicy::Never {
+        write_meta(shared.options.lasting(), &self.dir, &changed)?;
+        if let Some(disk) = shared.options.lasting() {
             for dir in self.dir.ancestors().take(2) {
-                File::open(dir).and_then(|d| d.sync_all()).map_err(LogError::io("sync", dir))?;
+                disk.sync_names(dir).map_err(LogError::io("sync", dir))?;
             }
         }
         *meta = changed;
@@ -144,19 +171,16 @@ impl Topic {
         lock(&self.meta).labels.clone()
     }
 
-    fn save(&self, meta: &TopicMeta) -> Result<(), LogError> {
-        let text = serde_json::to_vec_pretty(meta).unwrap_or_default();
-        write_whole(&self.dir.join("topic.json"), &text)
-    }
-
-    /// Changes settings and labels.
+    /// Changes settings and labels, so that they survive a loss of power whatever the policy: what
+    /// was there before would be lost with them.
     ///
     /// # Errors
     /// When they cannot be written down; nothing changes then.
     pub fn change(&self, settings: TopicSettings, labels: BTreeMap<String, String>) -> Result<(), LogError> {
         let mut meta = lock(&self.meta);
         let changed = TopicMeta { settings: settings.clone(), labels, ..meta.clone() };
-        self.save(&changed)?;
+        write_meta(Some(&*self.disk), &self.dir, &changed)?;
+        self.disk.sync_names(&self.dir).map_err(LogError::io("sync", &self.dir))?;
         *meta = changed;
         let settings = Arc::new(settings);
         for partition in read(&self.partitions).iter() {

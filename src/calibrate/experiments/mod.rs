@@ -8,6 +8,7 @@ mod counts;
 mod delay;
 pub mod floor;
 mod generator;
+mod outage;
 mod queue;
 mod rate;
 mod recorder;
@@ -20,7 +21,7 @@ use super::context::ExperimentContext;
 type RunExperiment = fn(&ExperimentContext<'_>) -> Result<Vec<Experiment>, CalibrateError>;
 
 /// What is run after clock and floor, with what is said meanwhile.
-pub const ALL: [(&str, RunExperiment); 11] = [
+pub const ALL: [(&str, RunExperiment); 12] = [
     ("a stalled broker, and the same as a closed loop sees it", stall::stall),
     ("queues with known service times, and Little's law", queue::queues),
     ("two delays, one of them rare", delay::mixture),
@@ -32,6 +33,7 @@ pub const ALL: [(&str, RunExperiment); 11] = [
     ("messages that come together", arrival::arrival),
     ("comparisons of the broker with itself, and with a slower one", compare::comparisons),
     ("searches for a known limit", capacity::search),
+    ("a broker that stands still for known times", outage::outage),
 ];
 
 fn experiment(

@@ -1,5 +1,5 @@
-//! Domains of JetStream: a leaf node has streams of its own beside those of its hub, and a client at
-//! either says in the subjects of its requests which it means.
+//! Domains of JetStream: a leaf node has streams of its own beside those of its hub, and a client
+//! at either says in the subjects of its requests which it means.
 
 use super::options::JetstreamOptions;
 

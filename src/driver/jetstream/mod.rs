@@ -175,7 +175,7 @@ impl Driver for JetstreamDriver {
         options.suit(workloads).map_err(wrong)?;
         let link = NatsLink::open(&target, &connection, &incidents, "msgbench-admin").await?;
         fits(&link, &connection, workloads)?;
-        let (version, settings) = basics(&link, &connection);
+        let (version, settings) = basics(&link, &connection, &target);
         let facts = Facts { version, client: CLIENT.into(), settings, ..Facts::default() };
         let made = tokio::sync::Mutex::default();
         let streams = WorkloadStream::all(target.run, workloads, &options);

@@ -25,7 +25,7 @@ const TOPIC: [&str; 9] = [
     "unclean.leader.election.enable",
 ];
 /// The producer's, and the consumer's.
-const PRODUCER: [&str; 9] = [
+const PRODUCER: [&str; 16] = [
     "acks",
     "enable.idempotence",
     "compression.type",
@@ -35,6 +35,13 @@ const PRODUCER: [&str; 9] = [
     "queue.buffering.max.messages",
     "max.in.flight",
     "partitioner",
+    "reconnect.backoff.ms",
+    "reconnect.backoff.max.ms",
+    "retry.backoff.ms",
+    "topic.metadata.refresh.fast.interval.ms",
+    "socket.connection.setup.timeout.ms",
+    "socket.timeout.ms",
+    "request.timeout.ms",
 ];
 const CONSUMER: [&str; 7] = [
     "group.protocol",

@@ -25,6 +25,7 @@ mod choices;
 mod connect;
 mod consumer;
 mod facts;
+mod fit;
 mod health;
 mod intrude;
 mod native;

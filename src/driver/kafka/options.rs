@@ -17,22 +17,28 @@ use super::choices::{Assignor, Compression, GroupProtocol};
 use super::native::{ClientKind, ClientSettings};
 use super::scalar::Scalar;
 use super::share::ShareOptions;
-use super::wire::BatchRules;
 use crate::driver::{DriverError, Target};
 use crate::plan::address::KAFKA;
 use crate::plan::options::{home, read, sensitive};
-use crate::plan::{Address, Keep, Workload};
+use crate::plan::{Address, Keep, ReconnectPace, Workload};
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
 const ORDINARY_MESSAGE: u64 = 1_000_000;
-/// librdkafka's defaults of linger.ms and batch.size.
-const LINGER: Span = Span::millis(5);
-const BATCH: usize = 1_000_000;
 /// What a build without OpenSSL says.
 const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM nor OAUTHBEARER for Kafka; build it with \
                           `--features kafka-tls` (needs OpenSSL's headers: apt-get install libssl-dev pkg-config) or \
                           `--features kafka-tls-vendored` (needs perl, and minutes)";
+/// What makes a client try again as soon as others do: see [`ReconnectPace::Fast`].
+const FAST: [(&str, &str); 7] = [
+    ("reconnect.backoff.ms", "10"),
+    ("reconnect.backoff.max.ms", "10"),
+    ("retry.backoff.ms", "10"),
+    ("retry.backoff.max.ms", "10"),
+    ("topic.metadata.refresh.fast.interval.ms", "10"),
+    ("socket.connection.setup.timeout.ms", "1000"),
+    ("socket.timeout.ms", "2000"),
+];
 /// Sessions of group members, in milliseconds.
 const SESSION_MS: u64 = 10_000;
 const STATIC_SESSION_MS: u64 = 6000;
@@ -51,7 +57,7 @@ pub(super) struct KafkaOptions {
     pub(super) linger: Option<Span>,
     pub(super) batch_size: Option<Bytes>,
     #[schemars(extend("secret" = "none"))]
-    partitioner: Option<String>,
+    pub(super) partitioner: Option<String>,
     pub(super) replicas: Option<i32>,
     min_insync_replicas: Option<u32>,
     /// Settings of the topics that are created.
@@ -62,28 +68,28 @@ pub(super) struct KafkaOptions {
     pub(super) existing_topic: Option<String>,
     pub(super) consumers: PartitionAssignment,
     /// With `consumers = "share"`: how they fetch and acknowledge.
-    share: Option<ShareOptions>,
+    pub(super) share: Option<ShareOptions>,
     /// Who deals partitions out to the members of a group.
     group_protocol: GroupProtocol,
-    assignor: Option<Assignor>,
-    static_members: bool,
+    pub(super) assignor: Option<Assignor>,
+    pub(super) static_members: bool,
     pub(super) commit: CommitMode,
     commit_interval: Option<Span>,
     pub(super) isolation: Isolation,
     /// Who copies messages from the topic that is published to into another one, which consumers
     /// read. Default: nobody; "client" with `exactly-once`.
-    transform: Option<Transform>,
+    pub(super) transform: Option<Transform>,
     pub(super) exactly_once: Option<ExactlyOnce>,
     /// Messages of one transaction, and the time after which a smaller one is committed.
     pub(super) transaction_size: u32,
     pub(super) transaction_interval: Span,
-    tls: Option<TlsOptions>,
-    sasl: Option<SaslOptions>,
+    pub(super) tls: Option<TlsOptions>,
+    pub(super) sasl: Option<SaslOptions>,
     /// Any librdkafka setting.
     #[schemars(extend("secret" = "entries"))]
     raw: BTreeMap<String, Scalar>,
     /// The system reads it.
-    broker: serde_json::Value,
+    pub(super) broker: serde_json::Value,
 }
 
 impl Default for KafkaOptions {
@@ -240,89 +246,6 @@ impl KafkaOptions {
         self.transform.or(self.exactly_once.map(|_| Transform::Client))
     }
 
-    /// Whether what is written goes with messages that are copied to another topic.
-    fn fit_for_transforming(&self) -> Result<(), String> {
-        let what = match (self.exactly_once, self.transform) {
-            (Some(_), _) => "transactions",
-            (None, Some(_)) => "option `transform`: messages that are copied",
-            (None, None) => return Ok(()),
-        };
-        if self.existing_topic.is_some() {
-            return Err(format!("{what} need topics of their own; remove `existing-topic`"));
-        }
-        if self.acks != Acks::All || self.consumers != PartitionAssignment::Group {
-            let option = if self.exactly_once.is_some() { "exactly-once" } else { "transform" };
-            return Err(format!(
-                "{what} need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `{option}`"
-            ));
-        }
-        let none = |v: &serde_json::Value| v.is_null() || *v == false || *v == "none";
-        let secured = ["tls", "sasl", "acls"].iter().any(|key| self.broker.get(*key).is_some_and(|v| !none(v)));
-        if self.transform == Some(Transform::Streams) && (self.tls.is_some() || self.sasl.is_some() || secured) {
-            return Err(
-                "option `transform`: the application of Kafka Streams has neither TLS nor SASL; remove `tls`, \
-                        `sasl` and `acls`, or use \"client\""
-                    .into(),
-            );
-        }
-        Ok(())
-    }
-
-    /// Whether what is written goes with share groups, or without them.
-    fn fit_for_sharing(&self) -> Result<(), String> {
-        if self.consumers != PartitionAssignment::Share {
-            return match self.share {
-                Some(_) => Err("option `share`: it is for consumers = \"share\"; add that, or remove it".into()),
-                None => Ok(()),
-            };
-        }
-        self.share().check()?;
-        let against = [
-            ("assignor", self.assignor.is_some()),
-            ("static-members", self.static_members),
-            ("commit", self.commit != CommitMode::Auto),
-            ("tls", self.tls.is_some()),
-            ("sasl", self.sasl.as_ref().is_some_and(|s| !s.is_plain())),
-        ];
-        match against.iter().find(|(_, written)| *written) {
-            Some((option, _)) => Err(format!(
-                "option `{option}`: members of share groups do not have it; remove it, or consumers = \"share\""
-            )),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether what is written goes with producers of msgbench's own.
-    fn fit_for_wire(&self) -> Result<(), String> {
-        if self.producers != ProducerClient::Wire {
-            return Ok(());
-        }
-        let against = [
-            ("acks", self.acks == Acks::None),
-            ("idempotence", self.idempotence),
-            ("compression", self.compression.is_some_and(|c| c != Compression::None)),
-            ("partitioner", self.partitioner.is_some()),
-            ("exactly-once", self.exactly_once.is_some()),
-            ("tls", self.tls.is_some()),
-            ("sasl", self.sasl.as_ref().is_some_and(|s| !s.is_plain())),
-        ];
-        match against.iter().find(|(_, written)| *written) {
-            Some((option, _)) => {
-                Err(format!("option `{option}`: producers = \"wire\" do not have that; remove one of the two"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// How producers of msgbench's own gather messages, by the defaults of librdkafka.
-    pub(super) fn batch_rules(&self) -> BatchRules {
-        BatchRules {
-            acks: self.acks.number(),
-            linger: self.linger.unwrap_or(LINGER).0,
-            size: self.batch_size.map_or(BATCH, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
-        }
-    }
-
     /// How members of share groups fetch and acknowledge.
     pub(super) fn share(&self) -> ShareOptions {
         self.share.clone().unwrap_or_default()
@@ -351,6 +274,9 @@ impl KafkaOptions {
         set("bootstrap.servers", &address.brokers());
         set("client.id", "msgbench");
         set("allow.auto.create.topics", "false");
+        if target.reconnect == ReconnectPace::Fast {
+            FAST.iter().for_each(|(key, value)| set(key, value));
+        }
         let login = match (&self.sasl, address.user) {
             (Some(sasl), _) => Some(sasl.settings()),
             (None, Some(user)) => Some(SaslOptions::plain(user, address.password).settings()),

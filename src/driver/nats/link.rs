@@ -17,13 +17,18 @@ use futures_util::StreamExt;
 
 use super::options::ConnectionOptions;
 use crate::driver::{DriverError, IdleConnection, Incident, Incidents, Target};
-use crate::plan::Address;
 use crate::plan::address::NATS;
+use crate::plan::{Address, ReconnectPace};
 use crate::units::{Nanos, now};
 
 /// Messages that a subscription may hold before async-nats drops them; its default of 65,536 is 0.1
 /// s at high rates.
 const SUBSCRIPTION_CAPACITY: usize = 1 << 20;
+/// With a fast pace: between two tries to connect; between two pings, of which the second one
+/// without an answer ends the connection; and the bound on a try.
+const AGAIN: Duration = Duration::from_millis(10);
+const PING: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Payloads are cut from allocations of this size.
 const SLAB: usize = 256 * 1024;
 /// How often a wait looks whether the server has refused something.
@@ -57,9 +62,12 @@ fn watched(
     let (log, denial, gone) = (incidents.clone(), denied.clone(), down.clone());
     let connect = ConnectOptions::new();
     let connect = if target.pinned { connect.ignore_discovered_servers() } else { connect };
+    let fast = target.reconnect == ReconnectPace::Fast;
+    let connect = if fast { connect.reconnect_delay_callback(|_| AGAIN).ping_interval(PING) } else { connect };
+    let timeout = if fast { target.timeout.min(PATIENCE) } else { target.timeout };
     connect
         .name(name)
-        .connection_timeout(target.timeout)
+        .connection_timeout(timeout)
         .request_timeout(Some(target.timeout))
         .subscription_capacity(options.subscription_capacity.unwrap_or(SUBSCRIPTION_CAPACITY))
         .event_callback(move |event| {
@@ -89,6 +97,15 @@ fn watched(
             }
             std::future::ready(())
         })
+}
+
+/// How soon a client connects again, in words.
+pub fn pace(target: &Target) -> &'static str {
+    match target.reconnect {
+        // Its defaults, which it does not tell: connector.rs and options.rs of async-nats 0.51.
+        ReconnectPace::Usual => "at once, then after 2 ms, twice as long each time, 4 s at most; ping every 60 s",
+        ReconnectPace::Fast => "every 10 ms, each try for 1 s at most; ping every 1 s",
+    }
 }
 
 /// Why there is no connection.

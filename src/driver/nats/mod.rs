@@ -74,12 +74,17 @@ pub(super) fn core() -> Guarantees {
 
 /// What the server says of itself when a client connects, and how the client came in: its version,
 /// and settings.
-pub(super) fn basics(link: &NatsLink, options: &ConnectionOptions) -> (String, BTreeMap<String, String>) {
+pub(super) fn basics(
+    link: &NatsLink,
+    options: &ConnectionOptions,
+    target: &Target,
+) -> (String, BTreeMap<String, String>) {
     let info = link.client.server_info();
     let settings = BTreeMap::from([
         ("protocol".into(), format!("NATS {}", info.proto)),
         ("max_payload".into(), format!("{} B", info.max_payload)),
         ("tls".into(), tls(info.tls_required, options).into()),
+        ("client_reconnect".into(), link::pace(target).into()),
         ("authentication".into(), options.authentication().into()),
         ("message_headers".into(), options.headers.to_string()),
     ]);
@@ -122,7 +127,7 @@ impl Driver for NatsDriver {
         let incidents = Incidents::default();
         let options = ConnectionOptions::of(&target).map_err(|words| DriverError::Option { words })?;
         let link = NatsLink::open(&target, &options, &incidents, "msgbench-admin").await?;
-        let (version, settings) = basics(&link, &options);
+        let (version, settings) = basics(&link, &options, &target);
         fits(&link, &options, workloads)?;
         let facts = Facts { version, client: CLIENT.into(), guarantees: core(), settings, ..Facts::default() };
         Ok(Self {

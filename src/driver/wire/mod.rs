@@ -86,6 +86,7 @@ impl Driver for WireDriver {
         }
         let name = if info.server_name == "msgbench" || info.go.is_empty() { "NATS protocol" } else { "nats-server" };
         let settings = BTreeMap::from([
+            ("client_reconnect".into(), "never".into()),
             ("protocol".into(), format!("NATS {}", info.proto)),
             ("max_payload".into(), format!("{} B", info.max_payload)),
             ("tls".into(), "off".into()),

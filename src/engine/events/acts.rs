@@ -1,10 +1,10 @@
 //! What is done to nodes and the network, and undone again.
 
 use crate::plan::facts::Incident;
-use crate::plan::{Action, ClusterRole};
+use crate::plan::Action;
 use crate::record::FaultRecord;
 use crate::system::System;
-use crate::units::{Nanos, SECOND, now};
+use crate::units::{SECOND, now};
 
 use super::super::network;
 use super::super::raw::RawTrial;
@@ -126,7 +126,7 @@ impl PendingEvents<'_> {
     }
 
     /// Notes that faults are undone, and looks from now on whether all is well again.
-    fn undone(&mut self, raw: &mut RawTrial, which: impl Fn(&FaultRecord) -> bool) {
+    pub(super) fn undone(&mut self, raw: &mut RawTrial, which: impl Fn(&FaultRecord) -> bool) {
         raw.undo_fault(self.since_origin(), which);
         self.watch = self.scene.view.clone().map(SettleWatch::start);
     }
@@ -171,8 +171,10 @@ impl PendingEvents<'_> {
     fn undo(&mut self, lasting: &mut Lasting, system: &mut dyn System, raw: &mut RawTrial) {
         let (at, action) = (lasting.at, lasting.action);
         if action.of_network() {
-            lasting.nodes.clear();
-            self.mend(raw);
+            match std::mem::take(&mut lasting.nodes) {
+                none if none.is_empty() => self.mend(raw),
+                nodes => self.mend_nodes(&nodes, system, raw),
+            }
             return;
         }
         let mut waiting = Vec::new();
@@ -279,6 +281,11 @@ impl PendingEvents<'_> {
             let what = self.scene.events[next.event as usize].action.name();
             let words = format!("{what}{} at {at} s was not done: the trial ended before", self.of_several(next));
             raw.log.push((now(), Incident::Planned, words));
+        }
+        let cut_off = std::mem::take(&mut self.cut_off);
+        if !cut_off.is_empty() {
+            self.mend_nodes(&cut_off, system, raw);
+            self.watch = None;
         }
         if std::mem::take(&mut self.unmended) {
             let words = match network::act(Action::Mend, None) {

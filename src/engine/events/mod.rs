@@ -7,6 +7,7 @@
 //! does so when the kernel has taken the old process away.
 
 mod acts;
+mod links;
 mod occurrences;
 mod question;
 
@@ -17,7 +18,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::driver::HandOver;
-use crate::plan::facts::Incident;
 use crate::plan::{Action, ClusterRole, NodeChoice, PlannedEvent};
 use crate::record::FaultRecord;
 use crate::system::{ClusterView, System};
@@ -25,7 +25,7 @@ use crate::units::{Nanos, SECOND, now};
 
 use super::raw::RawTrial;
 use occurrences::{Occurrence, occurrences};
-use question::{Question, SettleWatch, Transfer};
+use question::{RoleQuestion, SettleWatch, Transfer};
 
 /// A repetition waits so long for the cluster to settle; then the trial has failed.
 const SETTLE_BOUND: Nanos = 60 * SECOND;
@@ -51,7 +51,7 @@ pub struct EventScene<'a> {
     /// Name of each workload, and where its messages are stored.
     pub stored: Vec<(String, StoredIn)>,
     /// The client's request that another node leads what stores a workload.
-    pub hand_over: &'a dyn Fn(usize) -> Option<HandOver>,
+    pub hand_over: Box<dyn Fn(usize) -> Option<HandOver> + 'a>,
 }
 
 /// A fault that is to be undone.
@@ -72,9 +72,11 @@ pub struct PendingEvents<'a> {
     paused: Vec<u32>,
     /// Whether the network is not as it was.
     unmended: bool,
+    /// Nodes that are cut off from all others.
+    cut_off: Vec<u32>,
     lasting: Vec<Lasting>,
     /// What is asked for the event that is next.
-    question: Option<Question>,
+    question: Option<RoleQuestion>,
     watch: Option<SettleWatch>,
     /// A leader is handing over.
     transfer: Option<(Occurrence, Transfer)>,
@@ -95,6 +97,7 @@ impl<'a> PendingEvents<'a> {
             scene,
             paused: Vec::new(),
             unmended: false,
+            cut_off: Vec::new(),
             lasting: Vec::new(),
             question: None,
             watch: None,
@@ -135,6 +138,11 @@ impl<'a> PendingEvents<'a> {
                 Action::RollingRestart => {
                     self.rolling = Some((next, 0, now()));
                     self.roll_on(system, raw);
+                }
+                action if action.of_network() && self.isolated() => {
+                    let all = || Some((0..self.pids.len() as u32).collect());
+                    let Some(nodes) = (if event.alone { self.choose(&next, raw) } else { all() }) else { return };
+                    self.cut_or_mend(&next, &nodes, system, raw);
                 }
                 action if action.of_network() => self.network(&next, raw),
                 _ => {
@@ -182,7 +190,7 @@ impl<'a> PendingEvents<'a> {
             (Some(question), _) => question.answer()?,
             (None, Some(view)) => {
                 let stored = self.stored(event).map(|(_, name)| name.clone());
-                self.question = Some(Question::ask(Arc::clone(view), role, stored));
+                self.question = Some(RoleQuestion::ask(Arc::clone(view), role, stored));
                 return None;
             }
             (None, None) => Err("its nodes have no roles".to_owned()),
@@ -240,6 +248,11 @@ impl<'a> PendingEvents<'a> {
         words
     }
 
+    /// Whether each node has a network of its own.
+    fn isolated(&self) -> bool {
+        self.scene.events.iter().any(|e| e.alone)
+    }
+
     fn since_origin(&self) -> Nanos {
         now().saturating_sub(self.scene.origin)
     }
@@ -252,7 +265,7 @@ impl<'a> PendingEvents<'a> {
             occurrence: next.number,
             action: event.action,
             nodes: nodes.to_vec(),
-            role: event.node.role().filter(|_| event.action.of_process()),
+            role: event.node.role().filter(|_| event.action.of_process() || event.alone),
             consumer: None,
             due_ns: next.due,
             at_ns,

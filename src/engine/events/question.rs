@@ -24,11 +24,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 const STEADY: Nanos = SECOND;
 
 /// Who has a role, asked when an event is due, and for that event alone.
-pub struct Question {
+pub struct RoleQuestion {
     answer: Receiver<Result<Vec<u32>, String>>,
 }
 
-impl Question {
+impl RoleQuestion {
     /// Asks it.
     pub fn ask(view: Arc<dyn ClusterView>, role: ClusterRole, stored: Option<String>) -> Self {
         let (told, answer) = channel();

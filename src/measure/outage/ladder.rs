@@ -20,6 +20,13 @@ pub(super) fn class(latency: Nanos) -> usize {
     ((octave * PARTS + part + 1) as usize).min(CLASSES - 1)
 }
 
+/// The upper end of a class.
+pub(super) fn upper(class: usize) -> Nanos {
+    let Some(above) = class.checked_sub(1) else { return 1 << LOW };
+    let (octave, part) = (above as u32 / PARTS, above as u32 % PARTS);
+    (Nanos::from(PARTS + part + 1) << (LOW + octave)) / Nanos::from(PARTS)
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct LatencyLadder {
@@ -58,6 +65,9 @@ mod tests {
         fn classes_ascend_and_are_narrow(a in 1u64..100_000_000_000, b in 1u64..100_000_000_000) {
             let (low, high) = (a.min(b), a.max(b));
             prop_assert!(class(low) <= class(high));
+            if low < 1 << (LOW + OCTAVES - 1) {
+                prop_assert!(upper(class(low)) >= low && class(upper(class(low)) - 1) == class(low), "{low}");
+            }
             if low > 1 << LOW && high < 1 << (LOW + OCTAVES) && class(low) == class(high) {
                 prop_assert!(high as f64 / low as f64 <= 1.126, "{low} and {high} are of one class");
             }

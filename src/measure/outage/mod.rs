@@ -15,6 +15,7 @@ pub mod slots;
 #[cfg(test)]
 mod tests;
 
+pub use recovery::TracePoint;
 pub use runs::{LaneOutage, OutageRun};
 pub use side::{FaultWindow, SideOutage, side_outages};
 pub use slots::{Mishap, OutageLog, OutageSide, SlotGrid};

@@ -2,7 +2,7 @@
 
 use crate::units::{Nanos, SECOND};
 
-use super::ladder::CLASSES;
+use super::ladder::{CLASSES, LatencyLadder, upper};
 use super::slots::{DoneLog, OutageLog, SlotGrid};
 
 /// The band is that of windows of this length; the latency must be in it at least so long.
@@ -12,41 +12,61 @@ const STEADY: Nanos = 5 * SECOND;
 /// The band ends so many classes above the highest p99 of before: at half as much again. From one
 /// second to the next a p99 changes by as much where all is well.
 const SLACK: usize = 5;
+/// Between two points of a trace; and points of it at most.
+const STEP: Nanos = SECOND / 10;
+const POINTS: usize = 250;
 /// The share of messages that may be slower than a p99.
 const BEYOND: f64 = 0.01;
 /// A share of slow messages between what a p99 allows and that of one partition of many.
 const CHANGE: f64 = 0.03;
 
-/// Counts by class of all messages due in each window, with those that were never done in the last
-/// class.
-pub(super) struct LatencyWindows {
+/// The latency of what was due from an instant on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TracePoint {
+    pub at: Nanos,
+    /// `None` where more than 1 % of it was never done.
+    pub p99: Option<Nanos>,
+}
+
+/// Counts by class of all messages due in each window, and those that were never done: they are
+/// slower than all others.
+pub(super) struct LatencyWindows<'a> {
     origin: Nanos,
     /// Length of a window.
     length: Nanos,
-    counts: Vec<[u32; CLASSES]>,
+    ladder: &'a LatencyLadder,
+    /// Never done, by window.
+    never: Vec<u32>,
 }
 
-impl LatencyWindows {
-    pub(super) fn new(log: &OutageLog, done: &DoneLog) -> Self {
+impl<'a> LatencyWindows<'a> {
+    pub(super) fn new(log: &OutageLog, done: &'a DoneLog) -> Self {
         let grid: &SlotGrid = log.grid();
         let lanes = done.cells.len() / grid.slots;
-        let mut counts = vec![[0u32; CLASSES]; grid.windows()];
-        for (window, counts) in counts.iter_mut().enumerate() {
-            let all = done.ladder.window(window).iter();
-            counts.iter_mut().zip(all).for_each(|(sum, n)| *sum = u32::from(*n));
-        }
+        let mut never = vec![0u32; grid.windows()];
         for lane in 0..lanes {
             let cells = &done.cells[lane * grid.slots..(lane + 1) * grid.slots];
             for (slot, (due, done)) in log.due_of(lane).iter().zip(cells).enumerate() {
-                counts[slot / grid.window()][CLASSES - 1] += due.due.saturating_sub(done.done);
+                never[slot / grid.window()] += due.due.saturating_sub(done.done);
             }
         }
-        Self { origin: grid.origin, length: grid.width * grid.window() as Nanos, counts }
+        Self { origin: grid.origin, length: grid.width * grid.window() as Nanos, ladder: &done.ladder, never }
+    }
+
+    fn count(&self) -> usize {
+        self.never.len()
+    }
+
+    /// Adds the messages of a window to counts by class, or takes them off.
+    fn add(&self, window: usize, sum: &mut [u64; CLASSES], step: impl Fn(u64, u64) -> u64) {
+        let counts = self.ladder.window(window).iter();
+        sum.iter_mut().zip(counts).for_each(|(sum, n)| *sum = step(*sum, u64::from(*n)));
+        sum[CLASSES - 1] = step(sum[CLASSES - 1], u64::from(self.never[window]));
     }
 
     /// The first window that begins at or after an instant.
     fn after(&self, at: Nanos) -> usize {
-        (at.saturating_sub(self.origin).div_ceil(self.length) as usize).min(self.counts.len())
+        (at.saturating_sub(self.origin).div_ceil(self.length) as usize).min(self.count())
     }
 
     /// The class of the p99 of windows of [`BAND`] that lie between two instants: the highest of
@@ -54,13 +74,12 @@ impl LatencyWindows {
     pub(super) fn band(&self, from: Nanos, to: Nanos) -> Option<usize> {
         let size = (BAND / self.length).max(1) as usize;
         let end = (to.saturating_sub(self.origin) / self.length) as usize;
-        let range = self.counts.get(self.after(from)..end.min(self.counts.len()))?;
         let mut sum = [0u64; CLASSES];
         let mut band = None;
-        for (i, counts) in range.iter().enumerate() {
-            sum.iter_mut().zip(counts).for_each(|(sum, n)| *sum += u64::from(*n));
-            if let Some(old) = i.checked_sub(size) {
-                sum.iter_mut().zip(&range[old]).for_each(|(sum, n)| *sum -= u64::from(*n));
+        for (i, window) in (self.after(from)..end.min(self.count())).enumerate() {
+            self.add(window, &mut sum, |sum, n| sum + n);
+            if i >= size {
+                self.add(window - size, &mut sum, |sum, n| sum - n);
             }
             if i + 1 >= size {
                 band = band.max(p99(&sum));
@@ -69,10 +88,25 @@ impl LatencyWindows {
         band
     }
 
+    /// The p99 of what was due between two instants in steps of [`STEP`], or longer ones where
+    /// there would be too many: from when, and what; `None` where more than 1 % was never done.
+    pub(super) fn trace(&self, from: Nanos, to: Nanos) -> Vec<TracePoint> {
+        let range = self.after(from)..self.after(to);
+        let step = (STEP.div_ceil(self.length) as usize).max(range.len().div_ceil(POINTS)).max(1);
+        let mut all = Vec::new();
+        for start in range.clone().step_by(step) {
+            let mut sum = [0u64; CLASSES];
+            (start..(start + step).min(range.end)).for_each(|window| self.add(window, &mut sum, |sum, n| sum + n));
+            let at = self.origin + start as Nanos * self.length;
+            all.extend(p99(&sum).map(|class| TracePoint { at, p99: (class + 1 < CLASSES).then(|| upper(class)) }));
+        }
+        all
+    }
+
     /// Messages of a window, and of these slower than a class.
     fn slow(&self, window: usize, band: usize) -> (u64, u64) {
-        let counts = &self.counts[window];
-        let sum = |counts: &[u32]| counts.iter().map(|n| u64::from(*n)).sum::<u64>();
+        let (counts, never) = (self.ladder.window(window), u64::from(self.never[window]));
+        let sum = |counts: &[u16]| counts.iter().map(|n| u64::from(*n)).sum::<u64>() + never;
         (sum(counts), sum(&counts[band + 1..]))
     }
 
@@ -82,7 +116,7 @@ impl LatencyWindows {
     pub(super) fn back(&self, (before, until): (Nanos, Nanos), at: Nanos, end: Nanos) -> Option<Nanos> {
         let band = (self.band(before, until)? + SLACK).min(CLASSES - 2);
         let first = self.after(at);
-        let last = ((end.saturating_sub(self.origin) / self.length) as usize).min(self.counts.len());
+        let last = ((end.saturating_sub(self.origin) / self.length) as usize).min(self.count());
         let (steady, least) = ((STEADY / self.length) as usize, (BAND / self.length).max(1) as usize);
         let slow: Vec<(u64, u64)> = (first..last).map(|window| self.slow(window, band)).collect();
         let (mut all, mut beyond, mut reach) = (0u64, 0u64, 0usize);

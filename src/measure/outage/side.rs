@@ -1,11 +1,14 @@
 //! What each fault did to a workload, on one side: to its writes, or to its deliveries.
 
-use crate::units::Nanos;
+use crate::units::{Nanos, SECOND};
 
 use super::backlog::{backlog, peak};
-use super::recovery::{BAND, LatencyWindows};
+use super::recovery::{BAND, LatencyWindows, TracePoint};
 use super::runs::{LaneOutage, OutageRun, first_done, runs};
 use super::slots::{DoneCell, DueCell, OutageLog, OutageSide, SlotGrid};
+
+/// So long before a fault the latency around it begins.
+const BEFORE: Nanos = 2 * SECOND;
 
 /// A fault and the time until the next one, or until the load ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct SideOutage {
     /// [`super::backlog`].
     pub backlog: u64,
     pub drained: Option<Nanos>,
+    /// The latency of what was due around the fault.
+    pub trace: Vec<TracePoint>,
 }
 
 impl SideOutage {
@@ -83,7 +88,10 @@ pub fn side_outages(log: &OutageLog, side: OutageSide, faults: &[FaultWindow], k
             }
         }
         let peak = peak(grid, &backlog, calm, (fault.at, fault.until));
-        settled = windows.back(calm, fault.at, fault.until);
+        // What was due in an outage is no new state, however wide the band is by then.
+        let ends = lanes.iter().flat_map(|lane| lane.of(i)).map(|run| run.to);
+        let over = ends.into_iter().try_fold(fault.at, |last, end| end.map(|end| last.max(end)));
+        settled = over.and_then(|over| windows.back(calm, over, fault.until));
         all.push(SideOutage {
             lanes: lanes.iter().filter_map(|lane| lane.effect(grid, i, fault)).collect(),
             unsettled: lanes.iter().any(|lane| lane.unsettled(i, fault)),
@@ -91,9 +99,16 @@ pub fn side_outages(log: &OutageLog, side: OutageSide, faults: &[FaultWindow], k
             judged: windows.band(calm.0, calm.1).is_some(),
             backlog: peak.peak,
             drained: peak.drained,
+            trace: windows.trace(fault.at.saturating_sub(BEFORE).max(grid.origin), after(fault, settled)),
         });
     }
     all
+}
+
+/// Until when the latency around a fault is of interest.
+fn after(fault: &FaultWindow, settled: Option<Nanos>) -> Nanos {
+    let back = settled.unwrap_or(fault.until);
+    (back + (back - fault.at) / 4 + BEFORE).min(fault.until)
 }
 
 /// The fault that a run belongs to: the last one before it began, or before its first messages were

@@ -15,8 +15,9 @@ const WIDTHS: [Nanos; 6] = [2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000
 const MOST: u64 = 1 << 20;
 /// Lanes that are told apart; more are counted together.
 pub const LANES: u64 = 256;
-/// Windows of latency are at least so long.
+/// Windows of latency are at least so long, and not more than these.
 const WINDOW: Nanos = 10_000_000;
+const WINDOWS: usize = 60_000;
 
 /// Where the slots of a workload lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl SlotGrid {
 
     /// Slots of a window of latencies.
     pub(super) fn window(&self) -> usize {
-        WINDOW.div_ceil(self.width).max(1) as usize
+        (WINDOW.div_ceil(self.width) as usize).max(self.slots.div_ceil(WINDOWS))
     }
 
     /// Windows of the measured phase.

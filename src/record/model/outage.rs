@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::units::Nanos;
+
 /// What one fault did to a workload: to what was due, or came, from the fault until the next one,
 /// or until the load ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +15,11 @@ pub struct FaultEffect {
     pub write: Option<OutageResult>,
     /// From when messages were due until they were delivered, or answered; null where nothing is.
     pub read: Option<OutageResult>,
+    /// From the fault until a bare client, which tries every 10 ms, found the system ready: the one
+    /// server answered, or a node of the cluster led the stream or first partition of the first
+    /// workload. Null where it was never seen away, or not ready again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_s: Option<f64>,
     /// Messages that were acknowledged and never delivered, as far as they are the fault's: sent
     /// before it and after the one before, or before all was as it was.
     pub lost_acked: u64,
@@ -69,9 +76,21 @@ pub struct OutageResult {
     /// the fault's alone, and is in no metric.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsettled: bool,
+    /// The latency around the fault, by when messages were due.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub around: Vec<LatencyAround>,
     /// Each lane with an outage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_lane: Vec<LaneResult>,
+}
+
+/// The latency of what was due in a short time around a fault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LatencyAround {
+    /// When that time begins, seconds since the fault.
+    pub s: f64,
+    /// The p99, to an eighth; null where more than 1 % was never done.
+    pub p99_ns: Option<Nanos>,
 }
 
 /// The outage of one lane.

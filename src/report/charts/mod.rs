@@ -1,8 +1,8 @@
 //! Charts. Each is described once, as a [`chart::Chart`]: `bars`, `latency`, `capacity`, `heat`,
-//! `search`, `demand`, `timeline` and `comparison` say what there is to see, in the values of the
-//! axes. [`draw`] draws them all, with plotters' bitmap backend for pictures and with [`mod@svg`]
-//! for pages. [`mod@figure`] hands them out: `figure` for a page, `svg` and `png` for a file of its
-//! own.
+//! `search`, `demand`, `outages`, `timeline` and `comparison` say what there is to see, in the
+//! values of the axes. [`draw`] draws them all, with plotters' bitmap backend for pictures and
+//! with [`mod@svg`] for pages. [`mod@figure`] hands them out: `figure` for a page, `svg` and `png`
+//! for a file of its own.
 
 pub mod axis;
 pub mod bars;
@@ -18,6 +18,7 @@ pub mod heat;
 pub mod heat_chart;
 pub mod history;
 pub mod latency;
+pub mod outages;
 mod rows;
 pub mod run;
 pub mod search;

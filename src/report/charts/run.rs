@@ -6,7 +6,7 @@ use super::heat_chart::{self, EventMark};
 use super::latency::{lines_over_time, percentiles, series as cases};
 use super::series::RunSeries;
 use super::timeline::{self, TrialTrack};
-use super::{bars, capacity, demand, search};
+use super::{bars, capacity, demand, outages, search};
 use crate::plan::{Case, Workload};
 use crate::record::{Record, Trial};
 use crate::report::words::view::{label, median_trial, response, trials};
@@ -22,6 +22,8 @@ pub struct RunCharts {
     /// Latency over offered load.
     pub load: Vec<Chart>,
     pub percentiles: Vec<Chart>,
+    /// What faults did.
+    pub outages: Vec<Chart>,
     /// For each case, where there are intervals.
     pub over_time: Vec<TimeCharts>,
 }
@@ -51,6 +53,7 @@ impl RunCharts {
                 None => capacity::charts(record),
             },
             percentiles: percentiles(record),
+            outages: outages::charts(record),
             over_time,
         }
     }
@@ -58,7 +61,7 @@ impl RunCharts {
     /// In the order of the page.
     pub fn all(&self) -> impl Iterator<Item = &Chart> {
         let timed = self.over_time.iter().flat_map(TimeCharts::all);
-        self.bars.iter().chain(&self.load).chain(&self.percentiles).chain(timed)
+        self.bars.iter().chain(&self.outages).chain(&self.load).chain(&self.percentiles).chain(timed)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::details;
 use crate::record::Record;
-use crate::report::words::answer::{self, Answer};
+use crate::report::words::answer::{self, Answer, outages};
 use crate::report::words::notes::{NoteTopic, notes};
 use crate::report::words::view::{self, TextTable};
 use crate::report::words::{capacity, method, tables, threats};
@@ -42,6 +42,7 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
         ("Other latencies", tables::other_latencies_table(record)),
         ("Replay", tables::replay_table(record)),
         ("Groups", tables::groups_table(record)),
+        ("Faults", outages::table(record)),
         ("Promises", tables::promises_table(record)),
         ("Ledger", details::ledger_table(record)),
         ("Intruders", tables::intruders_table(record)),

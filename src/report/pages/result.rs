@@ -27,6 +27,7 @@ pub fn page(record: &Record, charts: &RunCharts, files: &[(String, String)]) -> 
     let percentiles = charts.percentiles.iter().filter(|_| record.plan.search.is_none());
     let general = drawn(percentiles.chain(&charts.load));
     let timed = over_time::figures(charts);
+    let faults = answer::outages::table(record);
     let body = html! {
         header { p.question { (lead(record)) } }
         @match &answer {
@@ -34,6 +35,9 @@ pub fn page(record: &Record, charts: &RunCharts, files: &[(String, String)]) -> 
             None => h1 { (record.plan.name) ": nothing was measured." },
         }
         (before_you_quote(answer.as_ref().map_or(&[], |a| &a.remarks), &more))
+        @if !faults.rows.is_empty() {
+            (section("What the faults did", &html! { (figures(&drawn(&charts.outages))) (table(&faults)) }))
+        }
         @if !general.0.is_empty() { (section("How long messages take", &figures(&general))) }
         @if !timed.0.is_empty() { (section("Over time", &timed)) }
         (section("Behind it", &behind(record, &summary, &notes, files)))

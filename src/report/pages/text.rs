@@ -63,8 +63,20 @@ pub fn summary(record: &Record, style: TextStyle) -> String {
     let wide = render(&table, style.color);
     let fits = render(&table, false).lines().all(|l| l.chars().count() <= style.width);
     out.push_str(&format!("\n{}\n", if fits { wide } else { stacked(&table, style) }));
+    out.push_str(&faults(record, style));
     out.push_str(&last(&answer, style));
     out
+}
+
+/// What the faults of the scenario did; nothing where there were none.
+fn faults(record: &Record, style: TextStyle) -> String {
+    let table = answer::outages::table(record);
+    if table.rows.is_empty() {
+        return String::new();
+    }
+    let fits = render(&table, false).lines().all(|l| l.chars().count() <= style.width);
+    let shown = if fits { render(&table, style.color) } else { stacked(&table, style) };
+    format!("{}{shown}\n", wrapped(&format!("{}.", table.caption), "", style.width))
 }
 
 /// What stands last: the answer, what became of the messages, the confidence, three remarks.

@@ -38,11 +38,11 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// What `options` ask for, its files in `dir`.
+    /// What `options` ask for, its files in `dir`; a certificate is made out to `names`.
     ///
     /// # Errors
     /// When a file cannot be written, or a key cannot be made.
-    pub(super) fn make(options: &BrokerOptions, dir: &Path) -> Result<Self, String> {
+    pub(super) fn make(options: &BrokerOptions, dir: &Path, names: &[String]) -> Result<Self, String> {
         let mut made = Self::default();
         if let Some(mechanism) = options.sasl {
             made.log_in(mechanism, dir)?;
@@ -50,7 +50,7 @@ impl Security {
         }
         if options.tls != BrokerTls::None {
             let mutual = options.tls == BrokerTls::Mutual;
-            made.certificates(mutual, dir).map_err(|e| format!("cannot make certificates: {e}"))?;
+            made.certificates(mutual, dir, names).map_err(|e| format!("cannot make certificates: {e}"))?;
         }
         if options.acls {
             let all = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
@@ -108,14 +108,15 @@ impl Security {
         for (key, value) in [
             ("sasl.jaas.config", format!("{class}LoginModule required;")),
             ("sasl.server.callback.handler.class", format!("{class}ValidatorCallbackHandler")),
-            // Kafka 4.1.0 and 4.1.1 verify no signature without it: any token lets its bearer in.
-            ("sasl.oauthbearer.jwt.validator.class", format!("{MODULES}.oauthbearer.BrokerJwtValidator")),
             ("sasl.oauthbearer.jwks.endpoint.url", url.clone()),
             ("sasl.oauthbearer.expected.issuer", ISSUER.to_owned()),
             ("sasl.oauthbearer.expected.audience", AUDIENCE.to_owned()),
         ] {
             self.set(&format!("oauthbearer.{key}"), value);
         }
+        // Without it Kafka 4.1.1 verifies no signature: any token lets its bearer in. It is looked
+        // for without the mechanism before its name.
+        self.set("sasl.oauthbearer.jwt.validator.class", format!("{MODULES}.oauthbearer.BrokerJwtValidator"));
         // Kafka reads keys from where it is allowed to (since 4.0).
         self.java.push(format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={url}"));
         let login = |token: String| json!({ "mechanism": "OAUTHBEARER", "token": token });
@@ -127,14 +128,14 @@ impl Security {
     }
 
     /// A certificate of the brokers, and, where both sides show one, those of clients.
-    fn certificates(&mut self, mutual: bool, dir: &Path) -> io::Result<()> {
+    fn certificates(&mut self, mutual: bool, dir: &Path, names: &[String]) -> io::Result<()> {
         let authority = Authority::new()?;
         let keep = |name: &str, pem: &str| -> io::Result<PathBuf> {
             let path = dir.join(name);
             std::fs::write(&path, pem).map(|()| path)
         };
         let ca = keep("ca.pem", authority.certificate())?;
-        let (certificate, key) = authority.server(&["127.0.0.1", "localhost"])?;
+        let (certificate, key) = authority.server(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         let keystore = keep("broker.pem", &format!("{key}{certificate}{}", authority.certificate()))?;
         self.set("ssl.keystore.type", "PEM");
         self.set("ssl.keystore.location", keystore.display().to_string());
@@ -195,7 +196,7 @@ mod tests {
     fn make(broker: Value) -> (tempfile::TempDir, Security) {
         let dir = tempfile::tempdir().unwrap();
         let options = BrokerOptions::read(json!({ "broker": broker }).as_object().unwrap()).unwrap();
-        let made = Security::make(&options, dir.path()).unwrap();
+        let made = Security::make(&options, dir.path(), &["localhost".to_owned()]).unwrap();
         (dir, made)
     }
 

@@ -7,6 +7,7 @@
 //! DescribeQuorum, which a broker passes on to it: what Metadata calls the controller is any broker
 //! (KIP-590).
 
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
@@ -45,16 +46,16 @@ pub(super) struct KafkaView {
 }
 
 /// What each broker answers, or why it does not, by node.
-type Answers = Vec<Result<MetadataResponse, String>>;
+type MetadataAnswers = Vec<Result<MetadataResponse, String>>;
 
 impl KafkaView {
     /// The metadata of one topic, or of all, as every broker knows it.
-    fn metadata(&self, topic: Option<&str>, deadline: Instant) -> Answers {
+    fn metadata(&self, topic: Option<&str>, deadline: Instant) -> MetadataAnswers {
         let named = |name: &str| vec![MetadataRequestTopic::default().with_name(Some(topic_name(name)))];
         let request = MetadataRequest::default().with_topics(topic.map(named)).with_allow_auto_topic_creation(false);
-        let one = |port: u16| ask(port, &request, METADATA, deadline);
+        let one = |to: SocketAddrV4| ask(to, &request, METADATA, deadline);
         std::thread::scope(|scope| {
-            let asked: Vec<_> = self.ports.iter().map(|p| scope.spawn(move || one(p.broker))).collect();
+            let asked: Vec<_> = self.ports.iter().map(|p| scope.spawn(move || one(p.between_brokers()))).collect();
             asked.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("the question panicked".into()))).collect()
         })
     }
@@ -82,7 +83,7 @@ impl KafkaView {
 
     /// Asks brokers in turn until one answers.
     fn ask_any<R: Request>(&self, request: &R, version: i16, deadline: Instant) -> Result<R::Response, String> {
-        let mut answers = self.ports.iter().map(|ports| ask(ports.broker, request, version, deadline));
+        let mut answers = self.ports.iter().map(|ports| ask(ports.between_brokers(), request, version, deadline));
         let mut last = Err("there are no brokers".to_owned());
         answers.find_map(|answer| answer.map_err(|words| last = Err(words)).ok()).map_or(last, Ok)
     }
@@ -120,7 +121,7 @@ impl KafkaView {
         let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
         let mut why = "there are no brokers".to_owned();
         for ports in &self.ports {
-            let answer = ask(ports.broker, &request, QUORUM, deadline);
+            let answer = ask(ports.between_brokers(), &request, QUORUM, deadline);
             let told = answer.and_then(|a| match a.topics.first().and_then(|t| t.partitions.first()) {
                 Some(p) if a.error_code == 0 && p.error_code == 0 => Ok(p.leader_id.0),
                 Some(p) if a.error_code == 0 => Err(named(p.error_code)),
@@ -145,7 +146,7 @@ fn first_partition(answer: &MetadataResponse) -> Option<&MetadataResponsePartiti
 }
 
 /// Who did not answer, and why.
-fn silent(answers: &Answers) -> String {
+fn silent(answers: &MetadataAnswers) -> String {
     let each = answers.iter().enumerate().filter_map(|(node, a)| Some(format!("node {node}: {}", a.as_ref().err()?)));
     let all: Vec<String> = each.collect();
     if all.is_empty() { "all answer".into() } else { all.join("; ") }

@@ -36,14 +36,12 @@ pub(super) struct NatsView {
 }
 
 /// What each server answers, or why it does not.
-type Answers = Vec<Result<Value, String>>;
+type MonitorAnswers = Vec<Result<Value, String>>;
 
 impl NatsView {
-    fn ask_all(&self, deadline: Instant) -> Answers {
+    fn ask_all(&self, deadline: Instant) -> MonitorAnswers {
         let left = deadline.saturating_duration_since(Instant::now()).max(LEAST);
-        let one = |node: &ServerNode| {
-            monitor::ask(&format!("127.0.0.1:{}", node.monitor), PATH, left).map_err(|e| e.to_string())
-        };
+        let one = |node: &ServerNode| monitor::ask(&node.monitor_address(), PATH, left).map_err(|e| e.to_string());
         std::thread::scope(|scope| {
             let asked: Vec<_> = self.nodes.iter().map(|node| scope.spawn(move || one(node))).collect();
             asked.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("the question panicked".into()))).collect()
@@ -59,7 +57,7 @@ impl NatsView {
     /// that in an answer.
     fn leading<'a>(
         &self,
-        answers: &'a Answers,
+        answers: &'a MonitorAnswers,
         what: &str,
         group: impl Fn(&'a Value) -> Option<&'a Value>,
     ) -> Result<(u32, &'a Value), String> {
@@ -75,14 +73,14 @@ impl NatsView {
         }
     }
 
-    fn meta_leader(&self, answers: &Answers) -> Result<u32, String> {
+    fn meta_leader(&self, answers: &MonitorAnswers) -> Result<u32, String> {
         if self.nodes.len() == 1 {
             return if answers[0].is_ok() { Ok(0) } else { Err(silent(answers)) };
         }
         self.leading(answers, "the metadata of JetStream", |a| Some(&a["meta_cluster"])).map(|(node, _)| node)
     }
 
-    fn stream<'a>(&self, answers: &'a Answers, name: &str) -> Result<(u32, &'a Value), String> {
+    fn stream<'a>(&self, answers: &'a MonitorAnswers, name: &str) -> Result<(u32, &'a Value), String> {
         let find = |answer: &'a Value| streams(answer).find(|s| s["name"] == name).map(|s| &s["cluster"]);
         if let [Ok(answer)] = &answers[..]
             && let Some(stream) = find(answer)
@@ -101,13 +99,13 @@ impl NatsView {
     }
 
     /// The number of the last message of a stream that a server has stored.
-    fn stored(&self, answers: &Answers, node: u32, name: &str) -> Option<u64> {
+    fn stored(&self, answers: &MonitorAnswers, node: u32, name: &str) -> Option<u64> {
         let answer = answers.get(node as usize)?.as_ref().ok()?;
         streams(answer).find(|s| s["name"] == name)?["state"]["last_seq"].as_u64()
     }
 
     /// Whether each replica of a stream has what its leader had in these answers.
-    fn caught_up(&self, name: &str, mut answers: Answers, deadline: Instant) -> Result<(), String> {
+    fn caught_up(&self, name: &str, mut answers: MonitorAnswers, deadline: Instant) -> Result<(), String> {
         let (leader, group) = self.stream(&answers, name)?;
         let nodes: Vec<u32> = replicas(group).filter_map(|r| self.index(&r["name"])).collect();
         let wanted = self.stored(&answers, leader, name).unwrap_or(0);
@@ -138,7 +136,7 @@ fn heard(replica: &Value) -> bool {
 }
 
 /// Who did not answer, and why.
-fn silent(answers: &Answers) -> String {
+fn silent(answers: &MonitorAnswers) -> String {
     let each = answers.iter().enumerate().filter_map(|(node, a)| Some(format!("node {node}: {}", a.as_ref().err()?)));
     let all: Vec<String> = each.collect();
     if all.is_empty() { "all answer".into() } else { all.join("; ") }

@@ -33,13 +33,15 @@ pub(super) fn commit(call: &RequestContext<'_>, request: OffsetCommitRequest) ->
         instance: request.group_instance_id.as_deref(),
         generation: request.generation_id_or_member_epoch,
     };
-    let alone = who.member.is_empty() && who.generation < 0;
+    let alone = who.generation < 0;
     let allowed = match coordinator.may_commit(&request.group_id, who) {
         _ if request.group_id.is_empty() => Err(code::INVALID_GROUP_ID),
         // What older versions call an epoch that has passed.
         Some(Err(code::STALE_MEMBER_EPOCH)) if call.version < 9 => Err(code::ILLEGAL_GENERATION),
         Some(may) => may,
         None if alone => Ok(()),
+        // A group that has committed offsets is there, and has no members.
+        None if coordinator.offsets.knows(&request.group_id) => Err(code::UNKNOWN_MEMBER_ID),
         None => Err(code::ILLEGAL_GENERATION),
     };
     let mut changes = Vec::new();

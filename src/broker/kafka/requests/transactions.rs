@@ -223,6 +223,7 @@ fn may_commit(call: &RequestContext<'_>, request: &TxnOffsetCommitRequest) -> Re
         return Ok((admitted, joined));
     }
     match call.hub.groups.may_commit(&request.group_id, who) {
+        None if who.generation < 0 => Ok((admitted, joined)),
         Some(Err(code::STALE_MEMBER_EPOCH)) | None => Err(code::ILLEGAL_GENERATION),
         Some(may) => may.map(|()| (admitted, joined)),
     }

@@ -1,15 +1,16 @@
 //! Making what is appended survive a loss of power, and what becomes of it when that fails.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::checkpoint::Checkpoint;
+use super::super::disk::write_whole;
 use super::super::error::LogError;
 use super::super::options::SyncPolicy;
 use super::super::position::End;
 use super::super::recover;
-use super::super::segment::{Segment, lock, stem, write_whole};
+use super::super::segment::{Segment, lock, stem};
 use super::super::sync::DiskTask;
 use super::super::wake::{WakeSignal, WakeSignals};
 use super::{Appender, Partition};
@@ -85,14 +86,13 @@ impl Partition {
         let mut result = dirty.iter().try_for_each(sync);
         if new_segment && result.is_ok() {
             // A file survives when its directory does.
-            let directory = File::open(&self.dir).and_then(|dir| dir.sync_all());
-            result = directory.map_err(LogError::io("sync", &self.dir));
+            result = self.sync_names();
         }
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         let group = self.shared.options.sync == SyncPolicy::Group;
         if result.is_ok() && self.marked.swap(written.base, Ordering::AcqRel) != written.base {
             // If it cannot be written, or does not survive, recovery reads more than it had to.
-            let _ = write_whole(&self.dir.join(recover::SYNCED), written.base.to_string().as_bytes());
+            let _ = write_whole(None, &self.dir.join(recover::SYNCED), written.base.to_string().as_bytes());
         }
         if let Err(error) = result
             && !self.is_deleted()
@@ -178,11 +178,12 @@ impl Partition {
         for segment in gone {
             segment.remove()?;
         }
+        // Who has them back after a loss of power finds that they do not follow.
+        let _ = self.sync_names();
         let path = self.dir.join(format!("{}.seg", stem(keep.base)));
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
         file.set_len(keep.position).map_err(LogError::io("shorten", &path))?;
-        let limit = self.shared.options.max_producers;
-        let found = recover::newest(&self.dir, keep.base, file, &*self.shared.format, limit, None)?;
+        let found = recover::newest(&self.dir, keep.base, file, self.shared.rules(false), None)?;
         let segment = Arc::new(found.segment);
         appender.file = segment.file()?;
         appender.position = segment.end();
@@ -201,6 +202,12 @@ impl Partition {
         Ok(())
     }
 
+    /// Syncs the names of its files, if anything is to be synced at all.
+    pub(in super::super) fn sync_names(&self) -> Result<(), LogError> {
+        let disk = self.shared.options.lasting();
+        disk.map_or(Ok(()), |disk| disk.sync_names(&self.dir)).map_err(LogError::io("sync", &self.dir))
+    }
+
     /// Syncs and closes: what is in the files is all there is, and the next start needs no search.
     pub(in super::super) fn close(self: &Arc<Self>) -> Result<(), LogError> {
         if lock(&self.append).next == self.opened_at {
@@ -210,9 +217,9 @@ impl Partition {
         let appender = lock(&self.append);
         let path = appender.segment.path();
         appender.file.set_len(appender.position).map_err(LogError::io("shorten", path))?;
-        appender.file.sync_all().map_err(LogError::io("sync", path))?;
+        self.shared.options.disk.sync(&appender.file).map_err(LogError::io("sync", path))?;
         if self.shared.options.sync != SyncPolicy::Never {
-            write_whole(&self.dir.join(recover::SYNCED), appender.segment.base.to_string().as_bytes())?;
+            write_whole(None, &self.dir.join(recover::SYNCED), appender.segment.base.to_string().as_bytes())?;
         }
         self.write_note(&appender.segment.note(&appender.producers, None)?);
         match std::fs::remove_file(self.spare()) {

@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::disk::make_folder;
 use super::error::LogError;
 use super::format::{BatchFormat, BatchHeader, TransactionStep};
-use super::options::{LogOptions, SyncPolicy, TopicSettings};
+use super::options::{LogOptions, TopicSettings};
 use super::position::End;
 use super::producers::ProducerStates;
-use super::recover::{self, Recovered};
+use super::recover::{self, Recovered, RecoveryRules};
 use super::segment::{Segment, lock, stem};
 use super::sync::{DiskTask, SyncTarget, Syncer};
 use super::wake::WakeSignal;
@@ -40,6 +41,13 @@ pub(super) struct LogContext {
     /// Syncs done, and syncs and writes that failed.
     pub(super) syncs: AtomicU64,
     pub(super) failures: AtomicU64,
+}
+
+impl LogContext {
+    /// By what a directory is read, with gaps in offsets or without.
+    fn rules(&self, compacted: bool) -> RecoveryRules<'_> {
+        RecoveryRules { options: &self.options, format: &*self.format, boot: self.boot.as_deref(), compacted }
+    }
 }
 
 /// A partition of a topic.
@@ -108,10 +116,8 @@ impl Partition {
         shared: Arc<LogContext>,
         settings: Arc<TopicSettings>,
     ) -> Result<(Arc<Self>, Recovered), LogError> {
-        std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
-        let trusting = shared.options.sync == SyncPolicy::Never;
-        let limit = shared.options.max_producers;
-        let found = recover::segments(dir, &*shared.format, limit, trusting, shared.boot.as_deref())?;
+        make_folder(shared.options.lasting(), dir)?;
+        let found = recover::segments(dir, shared.rules(settings.compact))?;
         let report = found.report;
         let mut segments = found.segments;
         let fresh = segments.back().is_none_or(|last| last.is_sealed());

@@ -1,6 +1,6 @@
 //! From one segment to the next, and the segments of zeros that make syncs cheap.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::super::error::LogError;
 use super::super::format::BatchHeader;
 use super::super::options::{SyncPolicy, TopicSettings};
 use super::super::position::End;
-use super::super::segment::{Segment, lock, stem, write_whole};
+use super::super::segment::{Segment, lock, stem};
 use super::super::sync::DiskTask;
 use super::{Appender, Partition, create};
 
@@ -50,13 +50,10 @@ impl Partition {
         let base = appender.next;
         if !appender.producers.is_empty() {
             let text = serde_json::to_vec(&appender.producers).unwrap_or_default();
+            // Synced before the segment is there: who has sent what, and what was aborted, must be
+            // known as long as its records are.
             let beside = self.dir.join(format!("{}.producers", stem(base)));
-            write_whole(&beside, &text)?;
-            // What was aborted must be known as long as its records are.
-            if !appender.producers.transactions.is_empty() && self.shared.options.sync != SyncPolicy::Never {
-                let synced = File::open(&beside).and_then(|file| file.sync_all());
-                synced.map_err(LogError::io("sync", &beside))?;
-            }
+            disk::write_whole(self.shared.options.lasting(), &beside, &text)?;
         }
         let path = self.dir.join(format!("{}.seg", stem(base)));
         let prewritten = match appender.spare {
@@ -72,6 +69,7 @@ impl Partition {
             appender.spare = SpareSegment::None;
         }
         let segment = Arc::new(Segment::create(&self.dir, base, file));
+        let sealed = Arc::clone(&appender.segment);
         appender.file = segment.file()?;
         appender.position = 0;
         appender.noted = 0;
@@ -79,6 +77,11 @@ impl Partition {
         appender.prewritten = prewritten;
         appender.segment = Arc::clone(&segment);
         let mut inner = lock(&self.view);
+        // Its length has changed, though all its records may be synced.
+        if self.shared.options.sync != SyncPolicy::Never && !inner.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, &sealed))
+        {
+            inner.dirty.push(sealed);
+        }
         inner.segments.push_back(segment);
         inner.new_segment = true;
         inner.written = End { base, position: 0, offset: base };
@@ -104,7 +107,8 @@ impl Partition {
     pub(super) fn make_spare(&self) {
         let len = lock(&self.settings).segment_bytes.min(PREWRITE);
         let path = self.spare();
-        let made = create(&path).and_then(|file| disk::fill(&file, len).map_err(LogError::io("fill", &path)));
+        let made = create(&path)
+            .and_then(|file| disk::fill(&*self.shared.options.disk, &file, len).map_err(LogError::io("fill", &path)));
         let mut appender = lock(&self.append);
         appender.spare = match made {
             Ok(()) if !self.is_deleted() => SpareSegment::Ready(len),

@@ -151,7 +151,7 @@ pub(super) fn duplicate(from: &Path, to: &Path) {
 }
 
 /// Knuth's MMIX generator, for a sequence that a seed repeats.
-fn next(random: &mut u64) -> u64 {
+pub(super) fn next(random: &mut u64) -> u64 {
     *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *random >> 33
 }

@@ -2,6 +2,7 @@
 
 mod failing;
 mod keeping;
+mod power;
 mod recovery;
 
 use std::path::Path;

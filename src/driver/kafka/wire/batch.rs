@@ -1,7 +1,8 @@
 //! Record batches of Kafka (format 2) as they are gathered: records are written where they go out
 //! from, the head of the batch when it is full.
 //!
-//! Source: the protocol's description of record batches, kafka.apache.org/documentation/#recordbatch.
+//! Source: the description of record batches,
+//! <https://kafka.apache.org/documentation/#recordbatch>.
 
 use bytes::Bytes;
 

@@ -13,6 +13,7 @@ mod confidence;
 mod facts;
 mod headline;
 mod losses;
+pub mod outages;
 mod pictures;
 mod remarks;
 mod side;
@@ -129,9 +130,12 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
         _ if limits.iter().any(|(word, _)| *word == ExpectVerdict::Unmet.word()) => "UNMET",
         _ => "OK",
     };
+    let met: Vec<(&str, &str, usize)> = sides.iter().map(|s| (s.name(), s.case.id.as_str(), s.workload)).collect();
+    let mut headline = outages::sentences(record, &met);
+    headline.push(search.map_or_else(|| headline::headline(&context), |s| searched(record, s)));
     Some(Answer {
         word,
-        headline: search.map_or_else(|| headline::headline(&context), |s| searched(record, s)),
+        headline: headline.join(" "),
         losses: losses::losses(&context),
         confidence: search.map_or_else(|| confidence::confidence(&context), |s| confidence::of_search(record, s)),
         facts: facts::table(&context),

@@ -41,6 +41,11 @@ impl RunFigure {
         Some(Self { measured, value, range, interval: interval.is_some(), doubtful })
     }
 
+    /// Of times in nanoseconds, one for each run or fault.
+    pub fn of_times(values: &[f64]) -> Option<Self> {
+        Self::of(values, Measured::Time, false)
+    }
+
     /// A value of it in words: `145 µs`, `1.03M/s`, `never`.
     pub fn show(&self, value: f64) -> String {
         match self.measured {

@@ -127,8 +127,11 @@ impl<W> Group<W> {
 
     /// Whether `who` may commit offsets. Who is no member may do so while the group is empty.
     pub(crate) fn may_commit(&mut self, who: MemberIdentity<'_>, now: Instant) -> Result<(), i16> {
+        if who.generation < 0 && self.members.is_empty() {
+            return Ok(());
+        }
         if who.generation < 0 && who.member.is_empty() {
-            return if self.members.is_empty() { Ok(()) } else { Err(code::UNKNOWN_MEMBER_ID) };
+            return Err(code::UNKNOWN_MEMBER_ID);
         }
         self.check(who)?;
         if let Some(member) = self.members.get_mut(who.member) {
