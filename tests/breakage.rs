@@ -255,7 +255,7 @@ fn files_that_may_not_grow_cost_no_figures_and_no_trial_that_fits() {
 
 #[test]
 fn a_full_disk_costs_no_figures_and_no_trial_that_fits() {
-    for size in ["4k", "160k", "400k"] {
+    for size in ["4k", "160k", "480k"] {
         let (temp, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let size = format!("size={size}");
         let Some(_mount) = Mount::new(&["-t", "tmpfs", "-o", &size, "tmpfs"], out.path()) else {
@@ -263,7 +263,7 @@ fn a_full_disk_costs_no_figures_and_no_trial_that_fits() {
         };
         let output = command(temp.path(), out.path(), &["--trials", "3", "--duration", "300ms"]).output().unwrap();
         unwritten(&output, out.path(), "No space left on device");
-        if size == "size=400k" {
+        if size == "size=480k" {
             let kept = json(std::fs::read(result(out.path()).unwrap().join("run.json")).unwrap());
             assert_eq!(kept["trials"].as_array().unwrap().len(), 3, "the record of all trials fits");
             assert_eq!(kept["completion"], "complete");

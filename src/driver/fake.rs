@@ -76,12 +76,12 @@ struct FakeStore {
 
 /// Channels that take nothing for a while, and pass on at its end what came meanwhile: channel, and
 /// from when until when since the measured phase began, ms.
-type Away = Arc<Vec<(u32, u64, u64)>>;
+type AwayTimes = Arc<Vec<(u32, u64, u64)>>;
 
 #[derive(Debug)]
 pub struct FakeDriver {
     faults: FakeFaults,
-    away: Away,
+    away: AwayTimes,
     /// When the measured phase began; 0 before that is known.
     origin: Arc<AtomicU64>,
     workloads: Vec<Workload>,
@@ -167,7 +167,7 @@ impl Driver for FakeDriver {
 pub struct FakeProducer {
     way: FakeWay,
     acks: UnboundedReceiver<u64>,
-    away: Away,
+    away: AwayTimes,
     origin: Arc<AtomicU64>,
 }
 

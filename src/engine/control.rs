@@ -93,11 +93,9 @@ impl TrialControl<'_> {
         self.shared.go(start, origin, origin + phases.measure.0);
         let mut pending_events = PendingEvents::new(self.scene(driver, system, origin));
         let stored = driver.stored_in(0).map(|(_, name)| name);
-        let deadline = self.setup.deadline.filter(|_| !self.setup.events.is_empty());
-        let readiness = deadline.and_then(|_| Readiness::of(&self.setup.running.url, system.view(), stored));
-        let mut ready = ReadyWatch::new(readiness);
+        let mut ready_watch = ReadyWatch::new(Readiness::of(self.setup, system.view(), stored));
         let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
-        let both = &mut TrialWatches { events: &mut pending_events, broker: &mut watch, ready: &mut ready };
+        let both = &mut TrialWatches { events: &mut pending_events, broker: &mut watch, ready: &mut ready_watch };
         self.phase("warm-up", origin, system, raw, both, &|| false);
         self.phase("measure", Nanos::MAX, system, raw, both, &|| now() >= self.shared.end());
         watch.sample_all(pending_events.pids());
@@ -126,7 +124,7 @@ impl TrialControl<'_> {
             let _ = handle.join();
         }
         watch.fold(raw);
-        ready.fold(raw);
+        ready_watch.fold(raw);
     }
 
     /// Where the events of the trial are done to.

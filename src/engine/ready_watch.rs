@@ -19,6 +19,7 @@ use crate::system::ClusterView;
 use crate::units::{Nanos, now};
 
 use super::raw::RawTrial;
+use super::setup::TrialSetup;
 
 /// Between two tries, and the bound on one.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -36,8 +37,14 @@ pub enum Readiness {
 }
 
 impl Readiness {
+    /// Of the system of a trial, where something is done to it and outages are noted.
+    pub fn of(setup: &TrialSetup<'_>, view: Option<Arc<dyn ClusterView>>, stored: Option<String>) -> Option<Self> {
+        let noted = setup.deadline.is_some() && !setup.events.is_empty();
+        noted.then(|| Self::at(&setup.running.url, view, stored))?
+    }
+
     /// Of a system at this URL; `None` where it is not known how to ask it.
-    pub fn of(url: &str, view: Option<Arc<dyn ClusterView>>, stored: Option<String>) -> Option<Self> {
+    fn at(url: &str, view: Option<Arc<dyn ClusterView>>, stored: Option<String>) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let address = rest.rsplit('@').next()?.trim_end_matches('/').to_owned();
         match (view, stored) {
@@ -171,7 +178,7 @@ mod tests {
     fn a_server_is_ready_when_it_speaks_and_not_when_the_kernel_takes_the_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("kafka://{}", listener.local_addr().unwrap());
-        let readiness = Readiness::of(&url, None, None).unwrap();
+        let readiness = Readiness::at(&url, None, None).unwrap();
         assert!(!readiness.ready(), "nobody accepts");
         let serve = move || {
             let mut asked = [0; 14];
@@ -183,7 +190,7 @@ mod tests {
         };
         std::thread::spawn(serve);
         assert!(readiness.ready(), "it answers");
-        assert!(Readiness::of("null://", None, None).is_none());
-        assert!(Readiness::of("nats://a:1,b:2", None, None).is_none(), "a cluster without roles");
+        assert!(Readiness::at("null://", None, None).is_none());
+        assert!(Readiness::at("nats://a:1,b:2", None, None).is_none(), "a cluster without roles");
     }
 }

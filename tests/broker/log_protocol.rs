@@ -43,7 +43,7 @@ fn every_announced_version_is_answered_in_its_form() {
     let announced = client.call(&ApiVersionsRequest::default(), 0);
     let versions: Vec<(i16, i16, i16)> =
         announced.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
-    assert!(versions.contains(&(0, 0, 11)), "Produce from 0, or librdkafka stops compressing");
+    assert!(versions.contains(&(0, 0, 12)), "Produce from 0, or librdkafka stops compressing");
     let name = || topic_name("t");
     let group = || GroupId(text("g"));
     every_version(&mut client, &versions, |_| ApiVersionsRequest::default());

@@ -89,7 +89,7 @@ impl Topic {
         let meta: TopicMeta = if is_unwritten(&text) {
             let meta = TopicMeta::guessed(&dir, hex(ids.topic()), shared.options.defaults.clone());
             let words = format!("it was not synced when the power went; {} partitions found", meta.partitions);
-            log_error(&damaged(words));
+            log_error(damaged(words));
             write_meta(Some(&*shared.options.disk), &dir, &meta)?;
             meta
         } else {

@@ -4,6 +4,26 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::scalar::Scalar;
+use crate::plan::ReconnectPace;
+
+/// What makes a client try again as soon as others do: see [`ReconnectPace::Fast`].
+const FAST: [(&str, &str); 7] = [
+    ("reconnect.backoff.ms", "10"),
+    ("reconnect.backoff.max.ms", "10"),
+    ("retry.backoff.ms", "10"),
+    ("retry.backoff.max.ms", "10"),
+    ("topic.metadata.refresh.fast.interval.ms", "10"),
+    ("socket.connection.setup.timeout.ms", "1000"),
+    ("socket.timeout.ms", "2000"),
+];
+
+/// What a client is told of how soon it tries again.
+pub(super) fn pace(pace: ReconnectPace) -> &'static [(&'static str, &'static str)] {
+    match pace {
+        ReconnectPace::Usual => &[],
+        ReconnectPace::Fast => &FAST,
+    }
+}
 
 /// Who must have a message before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -13,14 +13,14 @@ use super::access::{SaslOptions, TlsOptions};
 pub(super) use super::choices::{
     Acks, CommitMode, ExactlyOnce, Isolation, PartitionAssignment, ProducerClient, Transform,
 };
-use super::choices::{Assignor, Compression, GroupProtocol};
+use super::choices::{Assignor, Compression, GroupProtocol, pace};
 use super::native::{ClientKind, ClientSettings};
 use super::scalar::Scalar;
 use super::share::ShareOptions;
 use crate::driver::{DriverError, Target};
 use crate::plan::address::KAFKA;
 use crate::plan::options::{home, read, sensitive};
-use crate::plan::{Address, Keep, ReconnectPace, Workload};
+use crate::plan::{Address, Keep, Workload};
 use crate::units::{Bytes, Span};
 
 /// What Kafka and librdkafka take without being asked: messages up to so many bytes.
@@ -29,16 +29,6 @@ const ORDINARY_MESSAGE: u64 = 1_000_000;
 const NO_OPENSSL: &str = "this msgbench has neither TLS nor SCRAM nor OAUTHBEARER for Kafka; build it with \
                           `--features kafka-tls` (needs OpenSSL's headers: apt-get install libssl-dev pkg-config) or \
                           `--features kafka-tls-vendored` (needs perl, and minutes)";
-/// What makes a client try again as soon as others do: see [`ReconnectPace::Fast`].
-const FAST: [(&str, &str); 7] = [
-    ("reconnect.backoff.ms", "10"),
-    ("reconnect.backoff.max.ms", "10"),
-    ("retry.backoff.ms", "10"),
-    ("retry.backoff.max.ms", "10"),
-    ("topic.metadata.refresh.fast.interval.ms", "10"),
-    ("socket.connection.setup.timeout.ms", "1000"),
-    ("socket.timeout.ms", "2000"),
-];
 /// Sessions of group members, in milliseconds.
 const SESSION_MS: u64 = 10_000;
 const STATIC_SESSION_MS: u64 = 6000;
@@ -274,9 +264,7 @@ impl KafkaOptions {
         set("bootstrap.servers", &address.brokers());
         set("client.id", "msgbench");
         set("allow.auto.create.topics", "false");
-        if target.reconnect == ReconnectPace::Fast {
-            FAST.iter().for_each(|(key, value)| set(key, value));
-        }
+        pace(target.reconnect).iter().for_each(|(key, value)| set(key, value));
         let login = match (&self.sasl, address.user) {
             (Some(sasl), _) => Some(sasl.settings()),
             (None, Some(user)) => Some(SaslOptions::plain(user, address.password).settings()),

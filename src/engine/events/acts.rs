@@ -1,7 +1,7 @@
 //! What is done to nodes and the network, and undone again.
 
-use crate::plan::facts::Incident;
 use crate::plan::Action;
+use crate::plan::facts::Incident;
 use crate::record::FaultRecord;
 use crate::system::System;
 use crate::units::{SECOND, now};

@@ -13,8 +13,8 @@ const STEADY: Nanos = 5 * SECOND;
 /// second to the next a p99 changes by as much where all is well.
 const SLACK: usize = 5;
 /// Between two points of a trace; and points of it at most.
-const STEP: Nanos = SECOND / 10;
-const POINTS: usize = 250;
+const STEP: Nanos = SECOND / 50;
+const POINTS: usize = 300;
 /// The share of messages that may be slower than a p99.
 const BEYOND: f64 = 0.01;
 /// A share of slow messages between what a p99 allows and that of one partition of many.

@@ -48,22 +48,19 @@ impl Way {
     }
 }
 
-/// A group with the colour of its case.
-type Colored<'a> = (usize, FaultGroup<'a>);
-
 /// The charts of a result, for each kind of fault.
 pub fn charts(record: &Record) -> Vec<Chart> {
-    let groups: Vec<Colored<'_>> = FaultGroup::all(record).into_iter().enumerate().collect();
+    let groups = FaultGroup::all(record);
     let mut kinds: Vec<FaultKind> = Vec::new();
-    for (_, group) in &groups {
+    for group in &groups {
         if !kinds.contains(&group.kind) {
             kinds.push(group.kind.clone());
         }
     }
     let mut all = Vec::new();
     for kind in &kinds {
-        let of: Vec<&Colored<'_>> = groups.iter().filter(|(_, group)| group.kind == *kind).collect();
-        let way = if of.iter().any(|(_, g)| g.faults.iter().any(|(.., e)| e.write.is_some())) {
+        let of: Vec<&FaultGroup<'_>> = groups.iter().filter(|group| group.kind == *kind).collect();
+        let way = if of.iter().any(|g| g.faults.iter().any(|(.., e)| e.write.is_some())) {
             Way::Writes
         } else {
             Way::Deliveries
@@ -89,15 +86,14 @@ fn median_fault(way: Way, group: &FaultGroup<'_>) -> Option<usize> {
 }
 
 /// The latency around the faults by when messages were due, one line for each fault.
-fn around(kind: &FaultKind, way: Way, of: &[&Colored<'_>]) -> Option<Chart> {
+fn around(kind: &FaultKind, way: Way, of: &[&FaultGroup<'_>]) -> Option<Chart> {
     let traces = |group: &FaultGroup<'_>| -> Vec<Vec<(f64, f64)>> {
         let points = |r: &OutageResult| {
             r.around.iter().map(|p| (p.s, p.p99_ns.map_or(f64::INFINITY, |ns| ns as f64))).collect::<Vec<_>>()
         };
         group.faults.iter().map(|(.., effect)| way.of(effect).map(points).unwrap_or_default()).collect()
     };
-    let all: Vec<(usize, &FaultGroup<'_>, Vec<Vec<(f64, f64)>>)> =
-        of.iter().map(|(series, group)| (*series, group, traces(group))).collect();
+    let all: Vec<_> = of.iter().map(|group| (group.place, *group, traces(group))).collect();
     let points = || all.iter().flat_map(|(.., traces)| traces).flatten();
     let (start, end) = points().fold((0.0f64, 1.0f64), |(low, high), p| (low.min(p.0), high.max(p.0)));
     points().next()?;
@@ -134,9 +130,9 @@ fn since(start: f64, end: f64) -> Axis {
 }
 
 /// The outage of each fault in the order of time, with the median and its interval.
-fn each(kind: &FaultKind, way: Way, of: &[&Colored<'_>]) -> Option<Chart> {
+fn each(kind: &FaultKind, way: Way, of: &[&FaultGroup<'_>]) -> Option<Chart> {
     let all: Vec<(usize, &FaultGroup<'_>, Vec<f64>)> =
-        of.iter().map(|(series, group)| (*series, group, group.values(way.field()))).collect();
+        of.iter().map(|group| (group.place, *group, group.values(way.field()))).collect();
     let most = all.iter().map(|(.., values)| values.len()).max().filter(|n| *n > 1)?;
     let highest = all.iter().flat_map(|(.., values)| values).filter(|v| v.is_finite()).fold(0.0, |a: f64, b| a.max(*b));
     let y =
@@ -183,7 +179,7 @@ fn each(kind: &FaultKind, way: Way, of: &[&Colored<'_>]) -> Option<Chart> {
 }
 
 /// The outage of each partition or subject at the fault that is the median.
-fn lanes(way: Way, (series, group): &Colored<'_>) -> Option<Chart> {
+fn lanes(way: Way, group: &FaultGroup<'_>) -> Option<Chart> {
     let i = median_fault(way, group)?;
     let result = way.of(group.faults[i].2)?;
     if result.lanes < 2 || result.by_lane.is_empty() {
@@ -195,9 +191,10 @@ fn lanes(way: Way, (series, group): &Colored<'_>) -> Option<Chart> {
     let several = hit.iter().any(|lane| lane.group > 0);
     let rows = hit.iter().take(BARS).map(|lane| {
         let words = lane.outage_s.map_or("not over".into(), |s| time_words((s * SECOND as f64) as u64));
-        let place = if several { format!("group {}, {}", lane.group, lane.lane) } else { lane.lane.to_string() };
+        let of_group = if several { format!("group {}, ", lane.group) } else { String::new() };
+        let place = format!("{of_group}{} {}", if group.keyed { "key" } else { "channel" }, lane.lane);
         Row {
-            series: *series,
+            series: group.place,
             label: place.clone(),
             value: value(lane.outage_s),
             interval: None,

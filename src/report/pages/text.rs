@@ -204,10 +204,11 @@ fn search_table(answer: &Answer<'_>) -> TextTable {
 /// A table as blocks of lines, for a narrow terminal.
 pub(super) fn stacked(table: &TextTable, style: TextStyle) -> String {
     let mut out = String::new();
+    let width = table.head.iter().map(|h| h.chars().count()).max().unwrap_or(0).max(12);
     for row in &table.rows {
         out.push_str(&format!("{}\n", paint(&row[0], "1", style.color)));
         for (head, cell) in table.head.iter().zip(row).skip(1).filter(|(_, c)| !c.is_empty()) {
-            out.push_str(format!("  {head:<12} {cell}").trim_end());
+            out.push_str(format!("  {head:<width$} {cell}").trim_end());
             out.push('\n');
         }
     }

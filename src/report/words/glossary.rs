@@ -105,6 +105,18 @@ pub const TERMS: &[Term] = &[
     term("gate", "The thresholds and policies that turn a comparison into an exit code."),
     term("hiccup", "A pause of the host that a thread doing nothing else noticed."),
     term("backlog", "Messages sent and not yet received."),
+    term(
+        "outage",
+        "A run of messages, by when they were due, that were not done within a deadline: from when the first of them was due until the first one afterwards that was in time was done. In metrics `outage.write` and `outage.read`.",
+    ),
+    term("lane", "A partition or subject: the channel of a message, or its key where messages have keys."),
+    term("fault", "What the scenario did to a system, or one repetition of it."),
+    term("no writes for", "The longest outage of acknowledgements of any lane after a fault."),
+    term("no deliveries for", "The longest outage of deliveries of any lane after a fault."),
+    term(
+        "of that the client",
+        "From when a bare client that tries every 10 ms found the system ready until the last lane had done a message: what the client library adds with its pauses.",
+    ),
     term("open loop", "Messages are sent by a schedule that was decided before, whatever the system does."),
     term(
         "closed loop",

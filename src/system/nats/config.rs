@@ -240,6 +240,7 @@ mod tests {
         http: "127.0.0.1:5002"
         jetstream {
           store_dir: "/t/2/store"
+          domain: hub
         }
         cluster {
           name: "cluster-1"
@@ -268,6 +269,10 @@ mod tests {
         server_name: "n5"
         listen: "127.0.0.1:4005"
         http: "127.0.0.1:5005"
+        jetstream {
+          store_dir: "/t/5/store"
+          domain: leaf-1
+        }
         leafnodes {
           remotes: [ { url: "nats-leaf://leaf:pw@127.0.0.1:9002" } ]
         }

@@ -2,7 +2,7 @@
 //! count.
 
 use super::side::RunFigure;
-use crate::plan::{Action, ClusterRole, OutageField, OutageSpec};
+use crate::plan::{Action, ClusterRole, Keys, OutageField, OutageSpec};
 use crate::record::{FaultEffect, FaultRecord, Record, Trial, WorkloadResult, outage::of_fault};
 use crate::report::words::view::{TextTable, label, trials, usable};
 use crate::units::{count, digits, plural, three_digits, time_words};
@@ -60,6 +60,10 @@ impl FaultKind {
 pub struct FaultGroup<'a> {
     /// The case, with its workload where it has several.
     pub label: String,
+    /// Which of all cases and workloads it is, in their order.
+    pub place: usize,
+    /// Whether its lanes are keys, and no channels.
+    pub keyed: bool,
     pub kind: FaultKind,
     /// Every fault with its trial and what it did.
     pub faults: Vec<(&'a Trial, &'a FaultRecord, &'a FaultEffect)>,
@@ -71,6 +75,8 @@ impl<'a> FaultGroup<'a> {
         let mut all: Vec<Self> = Vec::new();
         let Some(plan) = record.plan.cases.iter().find(|c| c.id == case) else { return all };
         let Some(workload) = plan.workloads.get(index) else { return all };
+        let before = record.plan.cases.iter().take_while(|c| c.id != case);
+        let place = before.map(|c| c.workloads.len()).sum::<usize>() + index;
         for trial in trials(record, &plan.id).filter(|t| usable(t)) {
             let effects = trial.workloads.get(index).map_or(&[][..], |w: &WorkloadResult| &w.outages);
             for effect in effects {
@@ -80,7 +86,8 @@ impl<'a> FaultGroup<'a> {
                     Some(group) => group.faults.push((trial, fault, effect)),
                     None => {
                         let faults = vec![(trial, fault, effect)];
-                        all.push(Self { label: label(plan, workload), kind, faults });
+                        let keyed = workload.delivery.keys != Keys::None;
+                        all.push(Self { label: label(plan, workload), place, keyed, kind, faults });
                     }
                 }
             }
@@ -149,8 +156,11 @@ fn with_range(figure: &RunFigure) -> String {
         return "none".into();
     }
     match figure.range {
-        Some((low, high)) if low < high => {
-            format!("{} ({} to {})", shown(figure, figure.value), shown(figure, low), shown(figure, high))
+        Some((low, high)) if shown(figure, low) != shown(figure, high) => {
+            let (low, high) = (shown(figure, low), shown(figure, high));
+            // `4.4 to 6.9 s`
+            let same = low.rsplit_once(' ').filter(|(_, unit)| high.ends_with(&format!(" {unit}")));
+            format!("{} ({} to {high})", shown(figure, figure.value), same.map_or(low.as_str(), |(low, _)| low))
         }
         _ => shown(figure, figure.value),
     }
@@ -235,7 +245,7 @@ pub(super) fn sentences(record: &Record, of: &[(&str, &str, usize)]) -> Vec<Stri
 }
 
 /// `After the leader is killed, jetstream takes 5.1 s (4.4 to 6.9 s) to accept writes again, kafka
-/// 9.2 s (9 s to 9.4 s): the median of 20 faults each (nats-server 2.15.2; kafka 4.4.0).`
+/// 9.2 s (9 to 9.4 s) (the median of 20 faults each, nats-server 2.15.2; kafka 4.4.0).`
 fn sentence(kind: &FaultKind, of: &[&(&str, FaultGroup<'_>)], spec: &OutageSpec) -> Option<String> {
     let writes = of.iter().any(|(_, group)| group.figure(OutageField::Write).is_some());
     let (field, again) =
