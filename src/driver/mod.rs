@@ -300,6 +300,11 @@ pub trait Driver: Sized + Send + Sync {
         None
     }
 
+    /// Lets each producer that has transactions die in the middle of one; how many there are.
+    fn kill_producers(&self) -> usize {
+        0
+    }
+
     /// Is told the instant from which is measured, when it is known.
     fn measured_from(&self, _origin: Nanos) {}
 

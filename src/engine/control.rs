@@ -138,6 +138,7 @@ impl TrialControl<'_> {
             view: system.view().filter(|_| !self.setup.events.is_empty()),
             stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
             hand_over: Box::new(|workload| driver.hand_over(workload)),
+            kill_producers: Box::new(|| driver.kill_producers()),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::validity::LimitsHeld;
 
 use super::finish::{About, TrialFiles, finish};
 use super::fold::FoldContext;
+use super::network;
 use super::raw::RawTrial;
 use super::register::Choice;
 use super::setup::TrialSetup;
@@ -92,7 +93,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         Ok((Choice { client, options, .. }, mut system)) => {
             let bound = |up| bound(up, cpus.as_ref().ok().and_then(|c| c.as_deref()));
             let alone = plan.events.iter().any(|e| e.alone);
-            let told = if alone { system.isolate() } else { Ok(()) };
+            let told = if alone { network::separated().and_then(|()| system.isolate()) } else { Ok(()) };
             let up = told.and_then(|()| system.start().map_err(|e| e.to_string())).and_then(bound);
             let outcome = match up {
                 Err(e) => failed(PREPARE, e),

@@ -51,14 +51,23 @@ pub fn enter(plan: &Plan) -> Result<(), String> {
 /// # Errors
 /// In words; and always outside of a namespace that [`enter`] has made.
 pub fn act(action: Action, qdisc: Option<&str>) -> Result<(), String> {
-    if !in_own_namespace() {
-        return Err("not in a network namespace of its own; the host's network is left alone".into());
-    }
+    separated()?;
     match (action, qdisc) {
         (Action::Cut, _) => loopback(false).map_err(|e| format!("the loopback does not go down: {e}")),
         (Action::Shape, Some(qdisc)) => shape(qdisc),
         _ => remove_qdisc(),
     }
+}
+
+/// Whether what is done to the network is done to that of the run alone.
+///
+/// # Errors
+/// Outside of a namespace that [`enter`] has made.
+pub fn separated() -> Result<(), String> {
+    if in_own_namespace() {
+        return Ok(());
+    }
+    Err("not in a network namespace of its own; the host's network is left alone".into())
 }
 
 /// Whether the network is not that of the process that started this one.

@@ -102,6 +102,9 @@ pub enum Action {
     Shape,
     /// The network is there again, and as it was.
     Mend,
+    /// Each producer that has transactions dies in the middle of one, and another one takes its
+    /// place.
+    ProducerKill,
     /// A consumer comes. One whose first event this is was not there before.
     ConsumerJoin,
     /// A consumer leaves in order.
@@ -124,6 +127,7 @@ impl Action {
             Self::Cut => "cut",
             Self::Shape => "shape",
             Self::Mend => "mend",
+            Self::ProducerKill => "producer-kill",
             Self::ConsumerJoin => "consumer-join",
             Self::ConsumerLeave => "consumer-leave",
             Self::ConsumerKill => "consumer-kill",
@@ -139,7 +143,7 @@ impl Action {
     }
     /// Whether it is done to a process of the system.
     pub fn of_process(self) -> bool {
-        !self.of_network() && !self.of_consumer()
+        !self.of_network() && !self.of_consumer() && self != Self::ProducerKill
     }
     /// Whether the process that was there is gone afterwards.
     pub fn ends(self) -> bool {
@@ -147,7 +151,7 @@ impl Action {
     }
     /// Whether it is over by itself.
     pub fn passes(self) -> bool {
-        matches!(self, Self::Restart | Self::Transfer | Self::RollingRestart)
+        matches!(self, Self::Restart | Self::Transfer | Self::RollingRestart | Self::ProducerKill)
     }
     /// What undoes it after a while; `None` where nothing does.
     pub fn undone_by(self) -> Option<Self> {
@@ -245,6 +249,7 @@ impl PlannedEvent {
         match (self.consumer, self.node) {
             (Some(consumer), _) => format!("consumer {consumer}"),
             (None, _) if self.action.of_network() && !self.alone => "the network".into(),
+            (None, _) if self.action == Action::ProducerKill => "each producer with transactions".into(),
             (None, _) if self.action == Action::RollingRestart => "each node in turn".into(),
             (None, NodeChoice::Number(node)) => format!("node {node}"),
             (None, NodeChoice::Role(ClusterRole::All)) => "all nodes".into(),

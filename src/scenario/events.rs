@@ -196,7 +196,7 @@ fn within_run(event: &PlannedEvent, at: &str, duration: Span, problems: &mut Pro
 
 /// Whether the systems have processes of ours, where something is done to them.
 fn of_launched(events: &[PlannedEvent], systems: &[SystemSpec], types: &SystemTypes, problems: &mut Problems) {
-    let of_systems = events.iter().any(|e| !e.action.of_consumer());
+    let of_systems = events.iter().any(|e| e.action.of_process() || e.action.of_network());
     let processes = |s: &SystemSpec| types.get(&s.driver).is_none_or(|t| t.processes);
     let others = systems.iter().enumerate().filter(|(_, s)| s.bring_up != BringUp::Launch || !processes(s));
     for (i, system) in others.filter(|_| of_systems) {

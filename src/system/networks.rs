@@ -50,8 +50,8 @@ impl NodeNetworks {
     /// # Errors
     /// In words: what the kernel does not allow, or has not.
     pub fn make(nodes: usize) -> Result<Self, String> {
-        // Of a trial before, where the kernel has not removed it yet.
-        drop(ip(&format!("link del {BRIDGE}\n")));
+        // Of a trial before, should it have left something.
+        clear(nodes);
         ip(&format!(
             "link add {BRIDGE} address {} type bridge stp_state 0 forward_delay 0\naddr add {}/24 dev {BRIDGE}\nlink set {BRIDGE} up\n",
             ethernet(None),
@@ -108,10 +108,15 @@ impl NodeNetworks {
 
 impl Drop for NodeNetworks {
     fn drop(&mut self) {
-        // What is left goes with the namespace of the run.
-        let ports: String = (0..self.namespaces.len()).map(|node| format!("link del {}\n", port(node))).collect();
-        drop(ip(&format!("{ports}link del {BRIDGE}\n")));
+        clear(self.namespaces.len());
     }
+}
+
+/// Removes what there is; the rest goes with the namespace of the run.
+fn clear(nodes: usize) {
+    let ports: String = (0..nodes).map(|node| format!("link del {}\n", port(node))).collect();
+    // What is not there needs not be removed.
+    drop(run("ip", &["-force", "-batch", "-"], &format!("{ports}link del {BRIDGE}\n")));
 }
 
 fn port(node: usize) -> String {

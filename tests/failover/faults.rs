@@ -131,3 +131,45 @@ fn nodes_are_restarted_in_turn() {
     let killed = trial["events"].to_string().contains("SIGKILL");
     assert!(!killed && said(&trial, "restart node").len() == 3, "{}", trial["events"]);
 }
+
+/// A producer of the reference log, or of Kafka, dies with an open transaction: what it wrote is not
+/// read, and its successor writes it once.
+#[test]
+fn a_producer_that_dies_in_a_transaction_loses_and_doubles_nothing() {
+    let mut systems = vec!["driver = \"reference\"\noptions = { kafka = { exactly-once = \"transactional\" } }"];
+    if needs::system("kafka").is_some() {
+        systems
+            .push("driver = \"kafka\"\noptions = { exactly-once = \"transactional\", broker = { heap = \"384MiB\" } }");
+    }
+    for system in systems {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("s.toml");
+        let text = format!(
+            "name = \"transactions\"\nquestion = \"Is each message there once?\"\n[[system]]\n{system}\n[[workload]]\n\
+             pattern = \"stream\"\nload.rate = \"300/s\"\n[[event]]\nat = \"1s\"\naction = \"producer-kill\"\n\
+             every = \"3s\"\ncount = 3\n[run]\nwarmup = \"0s\"\nduration = \"10s\"\ntrials = 1\ndrain = \"60s\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let trial = trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0);
+        complete(&trial);
+        assert_eq!(faults(&trial).len(), 3, "{system}: {}", trial["events"]);
+        assert_eq!(said(&trial, "the producer died in a transaction of ").len(), 3, "{system}: {}", trial["events"]);
+        assert_eq!(said(&trial, "another producer took its place").len(), 3, "{system}: {}", trial["events"]);
+        let ledger = &trial["workloads"][0]["ledger"];
+        let counts = ["lost", "duplicated", "reordered"].map(|key| ledger[key].as_u64().unwrap());
+        assert_eq!((counts, ledger["delivered"].as_u64()), ([0; 3], Some(3_000)), "{system}: {ledger}");
+    }
+}
+
+/// Who has no transactions says so.
+#[test]
+fn without_transactions_no_producer_dies_in_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("s.toml");
+    let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"reference\"\n[[workload]]\npattern = \"fan-out\"\n\
+                load.rate = \"100/s\"\n[[event]]\nat = \"500ms\"\naction = \"producer-kill\"\n[run]\nduration = \"1s\"\n\
+                trials = 1\n";
+    std::fs::write(&file, text).unwrap();
+    let trial = trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0);
+    assert!(trial["outcome"]["error"].as_str().unwrap().contains("no producer of this system has transactions"));
+}

@@ -298,6 +298,10 @@ impl Driver for KafkaDriver {
         &self.incidents
     }
 
+    fn kill_producers(&self) -> usize {
+        self.transformers.iter().filter(|transformer| transformer.kill()).count()
+    }
+
     fn stored_in(&self, workload: usize) -> Option<(&'static str, String)> {
         Some(("topic", self.topic(workload)))
     }

@@ -6,7 +6,10 @@
 //!
 //! Exactly once, the way Kafka means it, is output and input offsets in one transaction. A batch
 //! whose transaction must be aborted is still in memory and is tried again; what the aborted one
-//! wrote is never read. Without transactions each message goes on as soon as it is here, and how
+//! wrote is never read. A producer that is to die in a transaction does so when the broker has the
+//! batch and nothing is committed: another one with its `transactional.id` takes its place, which
+//! makes the broker abort what the dead one left, and tries the batch again. That is what a new
+//! process would read, because nothing behind the batch was committed. Without transactions each message goes on as soon as it is here, and how
 //! far it has read is committed now and then, when the broker has everything before.
 
 use std::collections::BTreeMap;
@@ -38,6 +41,9 @@ const COMMIT: Duration = Duration::from_secs(5);
 /// What is noted when it gives up.
 const STOPPED: &str = "the transformer has stopped: nothing reaches the output topic";
 
+/// Makes a client in the place of one that died.
+pub(super) type Successor = Box<dyn Fn() -> Result<Arc<NativeClient>, String> + Send>;
+
 /// What the transformer works with.
 pub(super) struct TransformParts {
     /// Reads the input topic from these offsets on.
@@ -48,6 +54,8 @@ pub(super) struct TransformParts {
     pub(super) writer: Arc<NativeClient>,
     /// Whether the settings of the writer have a `transactional.id`.
     pub(super) transactional: bool,
+    /// Makes another client with the settings of the writer.
+    pub(super) successor: Successor,
     /// Messages of one transaction at most, and how long a smaller one is waited for.
     pub(super) size: usize,
     pub(super) interval: Duration,
@@ -60,6 +68,8 @@ pub(super) struct TransformParts {
 #[derive(Debug)]
 pub(super) struct Transformer {
     stop: Arc<AtomicBool>,
+    /// Asks its producer to die in a transaction; none where it has none.
+    kill: Option<Arc<AtomicBool>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,8 +91,9 @@ impl Transformer {
         };
         let stop = Arc::new(AtomicBool::new(false));
         let (ready_in, ready) = mpsc::sync_channel(1);
-        let seen = stop.clone();
-        let work = move || match TransformLoop::new(parts) {
+        let (seen, kill) = (stop.clone(), Arc::new(AtomicBool::new(false)));
+        let asked = kill.clone();
+        let work = move || match TransformLoop::new(parts, asked) {
             Ok(mut work) => {
                 // The receiver waits for it.
                 let _ = ready_in.send(Ok(()));
@@ -92,12 +103,20 @@ impl Transformer {
         };
         let thread = std::thread::Builder::new().name("kafka-transform".into()).spawn(work);
         let thread = thread.map_err(|e| failed(e.to_string()))?;
-        let started = Self { stop, thread: Some(thread) };
+        let started = Self { stop, kill: transactional.then_some(kill), thread: Some(thread) };
         match ready.recv() {
             Ok(Ok(())) => Ok(started),
             Ok(Err(words)) => Err(failed(words)),
             Err(_) => Err(failed("its thread ended".into())),
         }
+    }
+
+    /// Lets its producer die in the next transaction; false where it has none.
+    pub(super) fn kill(&self) -> bool {
+        if let Some(kill) = &self.kill {
+            kill.store(true, Ordering::Release);
+        }
+        self.kill.is_some()
     }
 }
 
@@ -117,6 +136,7 @@ struct TransformLoop {
     topic: TopicHandle,
     reports: EventQueue,
     parts: TransformParts,
+    kill: Arc<AtomicBool>,
     /// Which transaction it is; its messages carry the number.
     attempt: u64,
     /// Rings when there is something to read or to collect; without transactions.
@@ -133,7 +153,7 @@ struct Outstanding {
 }
 
 impl TransformLoop {
-    fn new(parts: TransformParts) -> Result<Self, String> {
+    fn new(parts: TransformParts, kill: Arc<AtomicBool>) -> Result<Self, String> {
         let timeout = milliseconds(parts.timeout);
         if parts.transactional {
             // SAFETY: the client is valid; the call is bounded, its error is taken.
@@ -154,7 +174,7 @@ impl TransformLoop {
             signal.attach(&reports);
             waiting = Some((signal, runtime));
         }
-        Ok(Self { reader, topic, reports, parts, attempt: 0, waiting })
+        Ok(Self { reader, topic, reports, parts, kill, attempt: 0, waiting })
     }
 
     fn run(&mut self, stop: &AtomicBool) {
@@ -220,9 +240,17 @@ impl TransformLoop {
             }
             self.attempt += 1;
             match self.transact(&batch, stop) {
-                Ok(()) => {
+                Ok(true) => {
                     failures = 0;
                     batch.clear();
+                }
+                Ok(false) => {
+                    if let Err(words) = self.succeed(batch.len()) {
+                        let words = format!("no producer takes the place of the one that died: {words}");
+                        self.parts.incidents.note(Incident::Client, words);
+                        self.parts.incidents.note(Incident::Client, STOPPED);
+                        return;
+                    }
                 }
                 Err((words, again)) => {
                     failures += 1;
@@ -261,14 +289,34 @@ impl TransformLoop {
         !batch.is_empty()
     }
 
-    /// One transaction over a batch; an error says whether to try again.
-    fn transact(&self, batch: &[ReceivedMessage], stop: &AtomicBool) -> Result<(), (String, bool)> {
+    /// Puts another producer in the place of one that died with an open transaction.
+    fn succeed(&mut self, messages: usize) -> Result<(), String> {
+        let begun = Instant::now();
+        let words = format!("the producer died in a transaction of {messages} messages, as the scenario asks");
+        self.parts.incidents.note(Incident::Planned, words);
+        let writer = (self.parts.successor)()?;
+        // SAFETY: the client is valid; the call is bounded, its error is taken.
+        taken(unsafe { rd::rd_kafka_init_transactions(writer.raw(), milliseconds(self.parts.timeout)) })?;
+        self.topic = TopicHandle::new(&writer, &self.parts.output).map_err(|e| e.to_string())?;
+        self.reports = writer.queue(ClientKind::Producer);
+        self.parts.writer = writer;
+        let took = begun.elapsed().as_millis();
+        self.parts.incidents.note(Incident::Planned, format!("another producer took its place in {took} ms"));
+        Ok(())
+    }
+
+    /// One transaction over a batch; false where the producer died in it. An error says whether to
+    /// try again.
+    fn transact(&self, batch: &[ReceivedMessage], stop: &AtomicBool) -> Result<bool, (String, bool)> {
         let raw = self.parts.writer.raw();
         let timeout = milliseconds(self.parts.timeout);
         // SAFETY: here and below the client is valid, the calls are bounded, their errors are
         // taken.
         taken(unsafe { rd::rd_kafka_begin_transaction(raw) }).map_err(|words| (words, false))?;
         let done = self.copy(batch, stop).and_then(|()| {
+            if self.kill.swap(false, Ordering::AcqRel) {
+                return Ok(false);
+            }
             let offsets = next_offsets(&self.parts.input, batch);
             // SAFETY: as above; the group's metadata is destroyed after its use.
             unsafe {
@@ -276,7 +324,7 @@ impl TransformLoop {
                 let sent = rd::rd_kafka_send_offsets_to_transaction(raw, offsets.raw(), group, timeout);
                 rd::rd_kafka_consumer_group_metadata_destroy(group);
                 taken(sent)?;
-                taken(rd::rd_kafka_commit_transaction(raw, timeout))
+                taken(rd::rd_kafka_commit_transaction(raw, timeout)).map(|()| true)
             }
         });
         done.map_err(|words| {

@@ -70,6 +70,20 @@ impl PendingEvents<'_> {
         self.undo_due(system, raw);
     }
 
+    /// Lets the producers that have transactions die; their threads do it, and note it.
+    pub(super) fn kill_producers(&self, next: &Occurrence, raw: &mut RawTrial) {
+        let begun = self.since_origin();
+        if (self.scene.kill_producers)() == 0 {
+            let words = "producer-kill: no producer of this system has transactions; with Kafka's clients, set \
+                         exactly-once = \"transactional\"";
+            raw.failed.get_or_insert(("measure", words.into()));
+            return;
+        }
+        let words = format!("producer-kill in the next transaction{}", self.asked(next, begun));
+        raw.log.push((now(), Incident::Planned, words));
+        raw.add_fault(self.fault(next, &[], begun));
+    }
+
     /// Asks a leader to hand over, on a thread of its own.
     pub(super) fn begin_transfer(&mut self, next: &Occurrence, raw: &mut RawTrial) {
         let event = &self.scene.events[next.event as usize];

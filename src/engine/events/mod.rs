@@ -52,6 +52,8 @@ pub struct EventScene<'a> {
     pub stored: Vec<(String, StoredIn)>,
     /// The client's request that another node leads what stores a workload.
     pub hand_over: Box<dyn Fn(usize) -> Option<HandOver> + 'a>,
+    /// Lets the producers that have transactions die in one; how many there are.
+    pub kill_producers: Box<dyn Fn() -> usize + 'a>,
 }
 
 /// A fault that is to be undone.
@@ -134,6 +136,7 @@ impl<'a> PendingEvents<'a> {
             }
             let event = &self.scene.events[next.event as usize];
             match event.action {
+                Action::ProducerKill => self.kill_producers(&next, raw),
                 Action::Transfer => self.begin_transfer(&next, raw),
                 Action::RollingRestart => {
                     self.rolling = Some((next, 0, now()));

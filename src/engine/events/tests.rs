@@ -129,6 +129,7 @@ fn each_event_asks_anew_and_the_control_thread_does_not_wait() {
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
         hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -163,6 +164,7 @@ fn a_repetition_waits_until_the_cluster_has_settled() {
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
         hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -194,6 +196,7 @@ fn without_an_answer_nothing_is_done_and_the_trial_fails() {
         view: None,
         stored: stored(),
         hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -221,6 +224,7 @@ fn all_nodes_are_ended_and_started_again() {
         view: None,
         stored: stored(),
         hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -250,6 +254,7 @@ fn a_rolling_restart_takes_one_node_at_a_time() {
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
         hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -278,6 +283,7 @@ fn the_leader_alone_is_cut_off_and_mended() {
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
         hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
