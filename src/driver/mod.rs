@@ -300,8 +300,9 @@ pub trait Driver: Sized + Send + Sync {
         None
     }
 
-    /// Lets each producer that has transactions die in the middle of one; how many there are.
-    fn kill_producers(&self) -> usize {
+    /// Lets each producer that has transactions die in the middle of one, and another one take its
+    /// place so long after; how many there are.
+    fn kill_producers(&self, _away: Duration) -> usize {
         0
     }
 

@@ -114,7 +114,7 @@ impl TrialControl<'_> {
             pending_events.undo_due(system, raw);
         }
         raw.drained = now() - begun;
-        raw.abandoned = self.setup.interrupt.count() > 1;
+        raw.abandoned = self.setup.interrupt.count() > 1 || raw.failed.is_some();
         raw.arriving = now() >= drain_until && drain.moving();
         pending_events.close(system, raw);
         self.shared.stop();
@@ -138,7 +138,7 @@ impl TrialControl<'_> {
             view: system.view().filter(|_| !self.setup.events.is_empty()),
             stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
             hand_over: Box::new(|workload| driver.hand_over(workload)),
-            kill_producers: Box::new(|| driver.kill_producers()),
+            kill_producers: Box::new(|away| driver.kill_producers(away)),
         }
     }
 
@@ -186,6 +186,8 @@ impl TrialControl<'_> {
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
+                // Who asks for something through the driver's own connection waits for its turn.
+                self.runtime.block_on(tokio::task::yield_now());
             } else {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));

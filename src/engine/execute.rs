@@ -64,6 +64,15 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// Starts a system, each of its nodes in a network of its own where one is to be cut off alone.
+fn start(plan: &Plan, system: &mut dyn System) -> Result<Running, String> {
+    if plan.events.iter().any(|e| e.alone) {
+        network::separated()?;
+        system.isolate()?;
+    }
+    system.start().map_err(|e| e.to_string())
+}
+
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {
     let RunContext { conditions, clock, sink, held } = *around;
     let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
@@ -92,10 +101,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         Err(words) => failed(PREPARE, words),
         Ok((Choice { client, options, .. }, mut system)) => {
             let bound = |up| bound(up, cpus.as_ref().ok().and_then(|c| c.as_deref()));
-            let alone = plan.events.iter().any(|e| e.alone);
-            let told = if alone { network::separated().and_then(|()| system.isolate()) } else { Ok(()) };
-            let up = told.and_then(|()| system.start().map_err(|e| e.to_string())).and_then(bound);
-            let outcome = match up {
+            let outcome = match start(plan, system.as_mut()).and_then(bound) {
                 Err(e) => failed(PREPARE, e),
                 Ok(up) => {
                     running = up;

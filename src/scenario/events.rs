@@ -92,7 +92,7 @@ fn whom(e: &EventTable, at: &str, problems: &mut Problems) {
         let whom = always.role().map_or("", ClusterRole::name);
         problems.add(Problem::new(key("node"), format!("`{name}` is always about: {whom}")).hint("leave it out"));
     }
-    let of_nodes = e.action.of_process() || matches!(e.action, Action::Cut | Action::Mend);
+    let of_nodes = e.action.of_process() || e.action.of_network();
     if e.node.is_some() && !of_nodes {
         problems.add(Problem::new(key("node"), format!("`{name}` is done to no node")).hint("leave it out"));
     }
@@ -115,10 +115,10 @@ fn whom(e: &EventTable, at: &str, problems: &mut Problems) {
 /// Whether the times of an event fit to each other.
 fn repeats(e: &EventTable, at: &str, quick: bool, problems: &mut Problems) {
     let (name, key) = (e.action.name(), |key: &str| format!("{at}.{key}"));
-    if e.lasts.is_some() && e.action.undone_by().is_none() {
+    if e.lasts.is_some() && e.action.undone_by().is_none() && e.action != Action::ProducerKill {
         problems.add(
             Problem::new(key("for"), format!("`{name}` is not undone after a while"))
-                .hint("it is for pause, kill, terminate, cut and shape"),
+                .hint("it is for pause, kill, terminate, cut, shape and producer-kill"),
         );
     }
     for (word, span) in [("for", e.lasts), ("every", e.every)] {
@@ -173,7 +173,8 @@ fn within_run(event: &PlannedEvent, at: &str, duration: Span, problems: &mut Pro
     if event.at >= duration {
         problems.add(
             Problem::new(format!("{at}.at"), format!("the measured phase ends after {duration}"))
-                .hint("make it earlier, or the duration longer"),
+                .hint("make it earlier, or the duration longer")
+                .beside("run.duration"),
         );
         return;
     }
@@ -189,7 +190,8 @@ fn within_run(event: &PlannedEvent, at: &str, duration: Span, problems: &mut Pro
                 format!("{at}.{word}"),
                 format!("it is over after {end}, the measured phase after {duration}"),
             )
-            .hint("make it earlier, fewer or shorter, or the duration longer"),
+            .hint("make it earlier, fewer or shorter, or the duration longer")
+            .beside("run.duration"),
         );
     }
 }
@@ -219,10 +221,10 @@ fn isolated(events: &[PlannedEvent], systems: &[SystemSpec], types: &SystemTypes
             Problem::new(format!("system.{i}"), message).hint("leave `node` out: then the network between all is cut"),
         );
     }
-    if events.iter().any(|e| e.action == Action::Shape) {
+    if events.iter().any(|e| e.action == Action::Shape && !e.alone) {
         problems.add(
-            Problem::new("event", "the network is shaped, and a node has one of its own")
-                .hint("write a scenario for each"),
+            Problem::new("event", "the network between all is shaped, and each node has one of its own")
+                .hint("write node = \"all\" there"),
         );
     }
 }
@@ -381,12 +383,27 @@ mod tests {
             ("at = \"1s\"\naction = \"resume\"\nfor = \"1s\"".into(), "`resume` is not undone after a while"),
             ("at = \"1s\"\naction = \"resume\"\nevery = \"9s\"\ncount = 2".into(), "`resume` does not come again"),
             ("at = \"1s\"\naction = \"resume\"\nnode = \"leader\"".into(), "has no role"),
-            ("at = \"1s\"\naction = \"shape\"\nqdisc = \"netem\"\nnode = 1".into(), "`shape` is done to no node"),
+            (
+                "at = \"1s\"\naction = \"shape\"\nqdisc = \"netem\"\n[[event]]\nat = \"2s\"\naction = \"cut\"\nnode = 1"
+                    .into(),
+                "the network between all is shaped",
+            ),
             ("at = \"1s\"\naction = \"mend\"\nnode = \"leader\"".into(), "has no role"),
             ("at = \"1s\"\naction = \"consumer-kill\"\nconsumer = 0\nwithin = \"2s\"".into(), "is done once"),
         ] {
             let told = read(&clusters(&event), false).unwrap_err().to_string();
             assert!(told.contains(says), "{event}: {told}");
+        }
+    }
+
+    /// Nobody knows how long the measured phase was to be, so nothing is too late for it.
+    #[test]
+    fn a_duration_that_cannot_be_read_is_the_only_mistake() {
+        for duration in ["duration = \"10 minutes\"", "duraton = \"10m\""] {
+            let text = clusters(FAILOVER).replace("duration = \"10m\"", duration);
+            let told = read(&text, false).unwrap_err().to_string();
+            let places = told.lines().filter(|line| line.starts_with("s.toml:")).count();
+            assert!(places == 1 && told.contains("durat"), "{told}");
         }
     }
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cpus::CpuLimit;
-pub use networks::NodeNetworks;
+pub use networks::{NodeLink, NodeNetworks};
 pub use register::{Absent, CreateRequest, Provider, Providers};
 pub use view::ClusterView;
 
@@ -110,11 +110,12 @@ pub trait System: Send {
         Err("its nodes have no network of their own".into())
     }
 
-    /// Cuts one of its nodes off from the others and from its clients, or joins it to them again.
+    /// Cuts one of its nodes off from the others and from its clients, shapes what goes between
+    /// them, or makes it as it was.
     ///
     /// # Errors
     /// When the node has no network of its own, or the kernel refuses.
-    fn cut(&mut self, _node: usize, _off: bool) -> Result<(), String> {
+    fn link(&mut self, _node: usize, _link: NodeLink<'_>) -> Result<(), String> {
         Err("its nodes have no network of their own".into())
     }
 

@@ -1,5 +1,5 @@
 //! A network of its own for each node of a launched cluster, so that one node can be cut off from
-//! the others and from the clients.
+//! the others and from the clients, or be far away from them.
 //!
 //! # Design
 //! Each node has a network namespace (network_namespaces(7)) with one end of a pair of virtual
@@ -7,6 +7,8 @@
 //! which has an address there, too. A node is cut off by disabling its port (bridge(8), `state`):
 //! links stay up, and frames are dropped without a word, as behind a switch that has died. Addresses
 //! of the Ethernet are fixed beforehand: who asks for one would be told that there is no such host.
+//! A node is shaped by a queueing discipline (tc(8)) on both ends of its pair: one for what goes to
+//! it, one for what comes from it.
 //!
 //! Namespaces live as long as a descriptor or a process holds them. They are made for each trial
 //! and go with it. The run must be in a network namespace of its own already, so that no name or
@@ -33,6 +35,17 @@ const PATHS: [&str; 3] = ["", "/usr/sbin/", "/sbin/"];
 /// States of a port of a bridge.
 const DISABLED: &str = "0";
 const FORWARDING: &str = "3";
+
+/// What the network of one node is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeLink<'a> {
+    /// As it was made.
+    Whole,
+    /// Nothing goes to it or comes from it.
+    Cut,
+    /// Delayed, lossy or slow, in the words of tc(8), either way.
+    Shaped(&'a str),
+}
 
 /// The networks of the nodes of one trial.
 #[derive(Debug)]
@@ -93,16 +106,33 @@ impl NodeNetworks {
         }
     }
 
-    /// Cuts a node off from all others and from the clients, or joins it to them again.
+    /// Makes the network of a node so.
     ///
     /// # Errors
-    /// In the words of `bridge`.
-    pub fn cut(&self, node: usize, off: bool) -> Result<(), String> {
+    /// In the words of `bridge` or `tc`.
+    pub fn set(&self, node: usize, link: NodeLink<'_>) -> Result<(), String> {
         if node >= self.namespaces.len() {
             return Err(format!("node {node} has no network of its own"));
         }
-        let state = if off { DISABLED } else { FORWARDING };
-        run("bridge", &["link", "set", "dev", &port(node), "state", state], "")
+        let port = port(node);
+        let state = |state| run("bridge", &["link", "set", "dev", &port, "state", state], "", |_| {});
+        match link {
+            NodeLink::Cut => state(DISABLED),
+            NodeLink::Shaped(qdisc) => self.tc(node, "replace", qdisc),
+            NodeLink::Whole => {
+                // Where it was not shaped there is nothing to remove.
+                drop(self.tc(node, "del", ""));
+                state(FORWARDING)
+            }
+        }
+    }
+
+    /// What tc(8) does to the root of both ends of a node's pair.
+    fn tc(&self, node: usize, verb: &str, qdisc: &str) -> Result<(), String> {
+        let port = port(node);
+        let words = |device| ["qdisc", verb, "dev", device, "root"].into_iter().chain(qdisc.split_whitespace());
+        let to = run("tc", &words(port.as_str()).collect::<Vec<_>>(), "", |_| {});
+        to.and(run("tc", &words(DEVICE).collect::<Vec<_>>(), "", |tc| self.put_on(node, tc)))
     }
 }
 
@@ -116,7 +146,7 @@ impl Drop for NodeNetworks {
 fn clear(nodes: usize) {
     let ports: String = (0..nodes).map(|node| format!("link del {}\n", port(node))).collect();
     // What is not there needs not be removed.
-    drop(run("ip", &["-force", "-batch", "-"], &format!("{ports}link del {BRIDGE}\n")));
+    drop(run("ip", &["-force", "-batch", "-"], &format!("{ports}link del {BRIDGE}\n"), |_| {}));
 }
 
 fn port(node: usize) -> String {
@@ -177,13 +207,14 @@ fn attach(node: usize, nodes: usize) -> Result<File, String> {
 
 /// Lines of ip(8), each without the name of the program.
 fn ip(lines: &str) -> Result<(), String> {
-    run("ip", &["-batch", "-"], lines)
+    run("ip", &["-batch", "-"], lines, |_| {})
 }
 
-fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
+fn run(program: &str, args: &[&str], input: &str, place: impl Fn(&mut Command)) -> Result<(), String> {
     for path in PATHS {
         let mut command = Command::new(format!("{path}{program}"));
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        place(&mut command);
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,

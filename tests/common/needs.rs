@@ -205,7 +205,7 @@ pub fn network(said: &str) {
 /// Whether a run, or a check, was given the network that it wants, by its exit code and what it
 /// said.
 pub fn own_network(code: Option<i32>, said: &str) -> bool {
-    let lacks = ["a network namespace cannot be made", "no node can be cut off alone"];
+    let lacks = ["a network namespace cannot be made", "no node can be cut off alone", "cannot be shaped by"];
     let given = code != Some(2) || !lacks.iter().any(|lack| said.contains(lack));
     if !given {
         network(said);

@@ -70,6 +70,31 @@ fn a_leader_of_kafka_is_cut_off_alone() {
     assert!(longest > 6.0, "{longest} s");
 }
 
+/// What goes to the leader, and comes from it, waits in a queue of the kernel.
+#[test]
+fn a_leader_of_jetstream_is_far_away_alone() {
+    if needs::nats_server().is_none() {
+        return;
+    }
+    // A quarter of what it needs: the queue is full within a moment, and three seconds long.
+    let qdisc = "tbf rate 200kbit burst 4kb latency 3s";
+    let event =
+        format!("[[event]]\nat = \"2s\"\naction = \"shape\"\nqdisc = \"{qdisc}\"\nnode = \"leader\"\nfor = \"6s\"\n");
+    let Some(trial) = trial(JETSTREAM, 12, &event) else { return };
+    complete(&trial);
+    let faults = faults(&trial);
+    assert_eq!((faults.len(), &faults[0]["action"]), (1, &"shape".into()), "{faults:?} {}", trial["events"]);
+    let node = &faults[0]["nodes"][0];
+    let lines = said(&trial, &format!("shape the network of node {node}, the leader of "));
+    assert!(lines[0].contains(qdisc), "{lines:?}");
+    assert_eq!(said(&trial, &format!("mend the network of node {node}")).len(), 1, "{}", trial["events"]);
+    assert!(faults[0]["settled_ns"].as_u64() >= faults[0]["undone_ns"].as_u64(), "{faults:?}");
+    let ledger = &trial["workloads"][0]["ledger"];
+    let longest = trial["workloads"][0]["latency"]["ack"]["max_ns"].as_f64().map_or(f64::INFINITY, |ns| ns / 1e9);
+    assert!(longest > 1.0, "{longest} s, {ledger}");
+    assert_eq!(ledger["acked_lost"], 0, "{ledger}");
+}
+
 /// The same nodes and the same load, and nothing is cut: what is seen above is the cut's.
 #[test]
 fn who_is_cut_off_for_an_instant_is_not_missed() {

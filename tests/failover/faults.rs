@@ -132,32 +132,66 @@ fn nodes_are_restarted_in_turn() {
     assert!(!killed && said(&trial, "restart node").len() == 3, "{}", trial["events"]);
 }
 
-/// A producer of the reference log, or of Kafka, dies with an open transaction: what it wrote is not
-/// read, and its successor writes it once.
-#[test]
-fn a_producer_that_dies_in_a_transaction_loses_and_doubles_nothing() {
-    let mut systems = vec!["driver = \"reference\"\noptions = { kafka = { exactly-once = \"transactional\" } }"];
+/// The trials of systems with transactions whose producer is killed; each message was there once.
+fn killed_producers(event: &str, seconds: u64) -> Vec<Value> {
+    let raw = "raw = { \"transaction.timeout.ms\" = 3000 }";
+    let once = format!("exactly-once = \"transactional\", {raw}");
+    let mut systems = vec![format!("driver = \"reference\"\noptions = {{ kafka = {{ {once} }} }}")];
     if needs::system("kafka").is_some() {
-        systems
-            .push("driver = \"kafka\"\noptions = { exactly-once = \"transactional\", broker = { heap = \"384MiB\" } }");
+        let often = "\"transaction.abort.timed.out.transaction.cleanup.interval.ms\" = 500";
+        let broker = format!("broker = {{ heap = \"384MiB\", properties = {{ {often} }} }}");
+        systems.push(format!("driver = \"kafka\"\noptions = {{ {once}, {broker} }}"));
     }
+    let mut all = Vec::new();
     for system in systems {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("s.toml");
         let text = format!(
             "name = \"transactions\"\nquestion = \"Is each message there once?\"\n[[system]]\n{system}\n[[workload]]\n\
-             pattern = \"stream\"\nload.rate = \"300/s\"\n[[event]]\nat = \"1s\"\naction = \"producer-kill\"\n\
-             every = \"3s\"\ncount = 3\n[run]\nwarmup = \"0s\"\nduration = \"10s\"\ntrials = 1\ndrain = \"60s\"\n"
+             pattern = \"stream\"\nload.rate = \"300/s\"\n[[event]]\nat = \"1s\"\naction = \"producer-kill\"\n{event}\n\
+             [run]\nwarmup = \"0s\"\nduration = \"{seconds}s\"\ntrials = 1\ndrain = \"60s\"\n"
         );
         std::fs::write(&file, text).unwrap();
         let trial = trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0);
         complete(&trial);
-        assert_eq!(faults(&trial).len(), 3, "{system}: {}", trial["events"]);
-        assert_eq!(said(&trial, "the producer died in a transaction of ").len(), 3, "{system}: {}", trial["events"]);
-        assert_eq!(said(&trial, "another producer took its place").len(), 3, "{system}: {}", trial["events"]);
         let ledger = &trial["workloads"][0]["ledger"];
         let counts = ["lost", "duplicated", "reordered"].map(|key| ledger[key].as_u64().unwrap());
-        assert_eq!((counts, ledger["delivered"].as_u64()), ([0; 3], Some(3_000)), "{system}: {ledger}");
+        assert_eq!((counts, ledger["delivered"].as_u64()), ([0; 3], Some(300 * seconds)), "{system}: {ledger}");
+        all.push(trial);
+    }
+    all
+}
+
+/// The milliseconds that a line begins to tell after these words.
+fn milliseconds(trial: &Value, words: &str) -> Vec<u64> {
+    let lines = said(trial, words);
+    lines.iter().map(|line| line[words.len()..].split(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+/// A producer of the reference log, or of Kafka, dies with an open transaction: what it wrote is not
+/// read, and its successor writes it once.
+#[test]
+fn a_producer_that_dies_in_a_transaction_loses_and_doubles_nothing() {
+    for trial in killed_producers("every = \"3s\"\ncount = 3", 10) {
+        assert_eq!(faults(&trial).len(), 3, "{}", trial["events"]);
+        assert_eq!(said(&trial, "the producer died in a transaction of ").len(), 3, "{}", trial["events"]);
+        assert_eq!(said(&trial, "another producer took its place").len(), 3, "{}", trial["events"]);
+        assert!(said(&trial, "the broker aborted its transaction").is_empty(), "{}", trial["events"]);
+    }
+}
+
+/// Where nobody takes its place the broker aborts the transaction when its time is over.
+#[test]
+fn a_transaction_of_a_dead_producer_ends_at_its_timeout() {
+    for trial in killed_producers("for = \"9s\"", 12) {
+        let aborted = milliseconds(&trial, "the broker aborted its transaction by itself, ");
+        // It began a moment before its producer died, which is 100 ms or so.
+        assert!(matches!(aborted[..], [ms] if (2_000..9_000).contains(&ms)), "{aborted:?} {}", trial["events"]);
+        let replaced = milliseconds(&trial, "another producer took its place, ");
+        assert!(matches!(replaced[..], [ms] if ms >= 9_000), "{replaced:?}");
+        // Nothing came through in the meantime, and the books say so.
+        let longest = trial["workloads"][0]["latency"]["e2e"]["max_ns"].as_f64().unwrap() / 1e9;
+        assert!(longest > 8.0, "{longest} s");
     }
 }
 

@@ -77,5 +77,8 @@ fn a_consumer_that_crashes_loses_nothing() {
         assert!(faults[1]["undone_ns"].is_null(), "{faults:?}");
         let ledger = &trial["workloads"][0]["ledger"];
         assert_eq!((&ledger["lost"], &ledger["corrupted"]), (&0.into(), &0.into()), "{}: {ledger}", trial["case"]);
+        // What comes again has no place in the order, and breaks no promise of it.
+        let promises = trial["workloads"][0]["promises"].as_array().unwrap();
+        assert!(promises.iter().all(|p| p["kept"] == true), "{}: {promises:?}", trial["case"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::KafkaDriver;
+use super::choices::Isolation;
 use super::connect;
 use super::health::ConnectionHealth;
 use super::native::{ClientKind, NativeClient};
@@ -89,6 +90,7 @@ impl KafkaDriver {
             start: Partitions::of(&input, (0..partitions).map(|p| (p, 0))),
             writer: self.client(ClientKind::Producer, workload, id.as_slice())?,
             transactional,
+            committed: self.options.isolation == Isolation::ReadCommitted,
             successor: self.successor(workload, id.as_slice())?,
             input,
             output,

@@ -7,16 +7,17 @@
 //! Exactly once, the way Kafka means it, is output and input offsets in one transaction. A batch
 //! whose transaction must be aborted is still in memory and is tried again; what the aborted one
 //! wrote is never read. A producer that is to die in a transaction does so when the broker has the
-//! batch and nothing is committed: another one with its `transactional.id` takes its place, which
-//! makes the broker abort what the dead one left, and tries the batch again. That is what a new
-//! process would read, because nothing behind the batch was committed. Without transactions each message goes on as soon as it is here, and how
-//! far it has read is committed now and then, when the broker has everything before.
+//! batch and nothing is committed. Another one with its `transactional.id` takes its place, which
+//! makes the broker abort what the dead one left, unless it has done so before, because the
+//! transaction took too long; and it tries the batch again. That is what a new process would read,
+//! because nothing behind the batch was committed. Without transactions each
+//! message goes on as soon as it is here, and how far it has read is committed now and then, when
+//! the broker has everything before.
 
 use std::collections::BTreeMap;
 use std::ffi::c_int;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,22 @@ const COMMIT: Duration = Duration::from_secs(5);
 /// What is noted when it gives up.
 const STOPPED: &str = "the transformer has stopped: nothing reaches the output topic";
 
+/// While nobody takes the place of a dead producer, it is looked so often whether its transaction is
+/// over.
+const LOOK: Duration = Duration::from_millis(50);
+/// The end of a partition, as a time of Kafka's.
+const END: i64 = -1;
+
+/// That the producer is to die in its next transaction, and for how long nobody takes its place.
+type DeathRequest = Arc<Mutex<Option<Duration>>>;
+
+/// What became of a transaction that did not fail.
+enum TransactionEnd {
+    Committed,
+    /// Its producer died in it; for so long nobody takes its place.
+    Died(Duration),
+}
+
 /// Makes a client in the place of one that died.
 pub(super) type Successor = Box<dyn Fn() -> Result<Arc<NativeClient>, String> + Send>;
 
@@ -54,6 +71,8 @@ pub(super) struct TransformParts {
     pub(super) writer: Arc<NativeClient>,
     /// Whether the settings of the writer have a `transactional.id`.
     pub(super) transactional: bool,
+    /// Whether the reader is told of the end of what is committed.
+    pub(super) committed: bool,
     /// Makes another client with the settings of the writer.
     pub(super) successor: Successor,
     /// Messages of one transaction at most, and how long a smaller one is waited for.
@@ -69,7 +88,7 @@ pub(super) struct TransformParts {
 pub(super) struct Transformer {
     stop: Arc<AtomicBool>,
     /// Asks its producer to die in a transaction; none where it has none.
-    kill: Option<Arc<AtomicBool>>,
+    kill: Option<DeathRequest>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -91,7 +110,7 @@ impl Transformer {
         };
         let stop = Arc::new(AtomicBool::new(false));
         let (ready_in, ready) = mpsc::sync_channel(1);
-        let (seen, kill) = (stop.clone(), Arc::new(AtomicBool::new(false)));
+        let (seen, kill) = (stop.clone(), DeathRequest::default());
         let asked = kill.clone();
         let work = move || match TransformLoop::new(parts, asked) {
             Ok(mut work) => {
@@ -111,10 +130,11 @@ impl Transformer {
         }
     }
 
-    /// Lets its producer die in the next transaction; false where it has none.
-    pub(super) fn kill(&self) -> bool {
+    /// Lets its producer die in the next transaction, and another one come so long after; false
+    /// where it has none.
+    pub(super) fn kill(&self, away: Duration) -> bool {
         if let Some(kill) = &self.kill {
-            kill.store(true, Ordering::Release);
+            *kill.lock().unwrap_or_else(PoisonError::into_inner) = Some(away);
         }
         self.kill.is_some()
     }
@@ -136,7 +156,7 @@ struct TransformLoop {
     topic: TopicHandle,
     reports: EventQueue,
     parts: TransformParts,
-    kill: Arc<AtomicBool>,
+    kill: DeathRequest,
     /// Which transaction it is; its messages carry the number.
     attempt: u64,
     /// Rings when there is something to read or to collect; without transactions.
@@ -153,7 +173,7 @@ struct Outstanding {
 }
 
 impl TransformLoop {
-    fn new(parts: TransformParts, kill: Arc<AtomicBool>) -> Result<Self, String> {
+    fn new(parts: TransformParts, kill: DeathRequest) -> Result<Self, String> {
         let timeout = milliseconds(parts.timeout);
         if parts.transactional {
             // SAFETY: the client is valid; the call is bounded, its error is taken.
@@ -240,12 +260,12 @@ impl TransformLoop {
             }
             self.attempt += 1;
             match self.transact(&batch, stop) {
-                Ok(true) => {
+                Ok(TransactionEnd::Committed) => {
                     failures = 0;
                     batch.clear();
                 }
-                Ok(false) => {
-                    if let Err(words) = self.succeed(batch.len()) {
+                Ok(TransactionEnd::Died(away)) => {
+                    if let Err(words) = self.succeed(&batch, away, stop) {
                         let words = format!("no producer takes the place of the one that died: {words}");
                         self.parts.incidents.note(Incident::Client, words);
                         self.parts.incidents.note(Incident::Client, STOPPED);
@@ -289,33 +309,56 @@ impl TransformLoop {
         !batch.is_empty()
     }
 
-    /// Puts another producer in the place of one that died with an open transaction.
-    fn succeed(&mut self, messages: usize) -> Result<(), String> {
-        let begun = Instant::now();
-        let words = format!("the producer died in a transaction of {messages} messages, as the scenario asks");
-        self.parts.incidents.note(Incident::Planned, words);
+    /// Puts another producer in the place of one that died with an open transaction, so long after.
+    fn succeed(&mut self, batch: &[ReceivedMessage], away: Duration, stop: &AtomicBool) -> Result<(), String> {
+        let died = Instant::now();
+        let note = |incidents: &Incidents, words| incidents.note(Incident::Planned, words);
+        let words = format!("the producer died in a transaction of {} messages, as the scenario asks", batch.len());
+        note(&self.parts.incidents, words);
+        let open = self.ends(batch);
+        // It asks for nothing before it is told to begin; the old one ends when it is replaced.
         let writer = (self.parts.successor)()?;
-        // SAFETY: the client is valid; the call is bounded, its error is taken.
-        taken(unsafe { rd::rd_kafka_init_transactions(writer.raw(), milliseconds(self.parts.timeout)) })?;
         self.topic = TopicHandle::new(&writer, &self.parts.output).map_err(|e| e.to_string())?;
         self.reports = writer.queue(ClientKind::Producer);
         self.parts.writer = writer;
-        let took = begun.elapsed().as_millis();
-        self.parts.incidents.note(Incident::Planned, format!("another producer took its place in {took} ms"));
+        let mut aborted = !self.parts.committed || open.is_none();
+        while died.elapsed() < away && !stop.load(Ordering::Acquire) {
+            std::thread::sleep(LOOK.min(away.saturating_sub(died.elapsed())));
+            if !aborted && passed(open.as_ref(), self.ends(batch).as_ref()) {
+                aborted = true;
+                let ms = died.elapsed().as_millis();
+                note(&self.parts.incidents, format!("the broker aborted its transaction by itself, {ms} ms after"));
+            }
+        }
+        // SAFETY: the client is valid; the call is bounded, its error is taken.
+        taken(unsafe { rd::rd_kafka_init_transactions(self.parts.writer.raw(), milliseconds(self.parts.timeout)) })?;
+        let ms = died.elapsed().as_millis();
+        note(&self.parts.incidents, format!("another producer took its place, {ms} ms after"));
         Ok(())
     }
 
-    /// One transaction over a batch; false where the producer died in it. An error says whether to
-    /// try again.
-    fn transact(&self, batch: &[ReceivedMessage], stop: &AtomicBool) -> Result<bool, (String, bool)> {
+    /// Up to where readers are given the partitions of a batch in the output topic, where that is
+    /// known.
+    fn ends(&self, batch: &[ReceivedMessage]) -> Option<BTreeMap<i32, i64>> {
+        let partitions: BTreeMap<i32, i64> = batch.iter().map(|message| (message.partition(), END)).collect();
+        let list = Partitions::of(&self.parts.output, partitions);
+        let timeout = milliseconds(self.parts.timeout);
+        // SAFETY: client and list are valid; the call fills in offsets and is bounded.
+        let code = unsafe { rd::rd_kafka_offsets_for_times(self.parts.reader.raw(), list.raw(), timeout) };
+        let known = code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && list.error().is_none();
+        known.then(|| list.offsets().collect())
+    }
+
+    /// One transaction over a batch. An error says whether to try again.
+    fn transact(&self, batch: &[ReceivedMessage], stop: &AtomicBool) -> Result<TransactionEnd, (String, bool)> {
         let raw = self.parts.writer.raw();
         let timeout = milliseconds(self.parts.timeout);
         // SAFETY: here and below the client is valid, the calls are bounded, their errors are
         // taken.
         taken(unsafe { rd::rd_kafka_begin_transaction(raw) }).map_err(|words| (words, false))?;
         let done = self.copy(batch, stop).and_then(|()| {
-            if self.kill.swap(false, Ordering::AcqRel) {
-                return Ok(false);
+            if let Some(away) = self.kill.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Ok(TransactionEnd::Died(away));
             }
             let offsets = next_offsets(&self.parts.input, batch);
             // SAFETY: as above; the group's metadata is destroyed after its use.
@@ -324,7 +367,7 @@ impl TransformLoop {
                 let sent = rd::rd_kafka_send_offsets_to_transaction(raw, offsets.raw(), group, timeout);
                 rd::rd_kafka_consumer_group_metadata_destroy(group);
                 taken(sent)?;
-                taken(rd::rd_kafka_commit_transaction(raw, timeout)).map(|()| true)
+                taken(rd::rd_kafka_commit_transaction(raw, timeout)).map(|()| TransactionEnd::Committed)
             }
         });
         done.map_err(|words| {
@@ -412,6 +455,12 @@ fn next_offsets(topic: &str, batch: &[ReceivedMessage]) -> Partitions {
         last.insert(message.partition(), message.offset() + 1);
     }
     Partitions::of(topic, last)
+}
+
+/// Whether every partition goes on beyond where it did before.
+fn passed(before: Option<&BTreeMap<i32, i64>>, after: Option<&BTreeMap<i32, i64>>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return false };
+    before.iter().all(|(partition, end)| after.get(partition).is_some_and(|later| later > end))
 }
 
 fn milliseconds(span: Duration) -> c_int {

@@ -1,10 +1,12 @@
 //! What is done to nodes and the network, and undone again.
 
+use std::time::Duration;
+
 use crate::plan::Action;
 use crate::plan::facts::Incident;
 use crate::record::FaultRecord;
 use crate::system::System;
-use crate::units::{SECOND, now};
+use crate::units::{SECOND, Span, now};
 
 use super::super::network;
 use super::super::raw::RawTrial;
@@ -73,13 +75,15 @@ impl PendingEvents<'_> {
     /// Lets the producers that have transactions die; their threads do it, and note it.
     pub(super) fn kill_producers(&self, next: &Occurrence, raw: &mut RawTrial) {
         let begun = self.since_origin();
-        if (self.scene.kill_producers)() == 0 {
+        let away = self.scene.events[next.event as usize].lasts;
+        if (self.scene.kill_producers)(away.map_or(Duration::ZERO, Span::duration)) == 0 {
             let words = "producer-kill: no producer of this system has transactions; with Kafka's clients, set \
                          exactly-once = \"transactional\"";
             raw.failed.get_or_insert(("measure", words.into()));
             return;
         }
-        let words = format!("producer-kill in the next transaction{}", self.asked(next, begun));
+        let away = away.map(|away| format!(", for {away}")).unwrap_or_default();
+        let words = format!("producer-kill in the next transaction{away}{}", self.asked(next, begun));
         raw.log.push((now(), Incident::Planned, words));
         raw.add_fault(self.fault(next, &[], begun));
     }
@@ -290,15 +294,19 @@ impl PendingEvents<'_> {
             let words = format!("rolling-restart from node {node} on was not done: the trial ended before");
             raw.log.push((now(), Incident::Planned, words));
         }
+        if let Some((next, _)) = self.transfer.take() {
+            let words = format!("transfer{} was not over when the trial ended", self.of_several(&next));
+            raw.log.push((now(), Incident::Planned, words));
+        }
         for next in &self.left {
             let at = next.due as f64 / SECOND as f64;
             let what = self.scene.events[next.event as usize].action.name();
             let words = format!("{what}{} at {at} s was not done: the trial ended before", self.of_several(next));
             raw.log.push((now(), Incident::Planned, words));
         }
-        let cut_off = std::mem::take(&mut self.cut_off);
-        if !cut_off.is_empty() {
-            self.mend_nodes(&cut_off, system, raw);
+        let disturbed = std::mem::take(&mut self.disturbed);
+        if !disturbed.is_empty() {
+            self.mend_nodes(&disturbed, system, raw);
             self.watch = None;
         }
         if std::mem::take(&mut self.unmended) {

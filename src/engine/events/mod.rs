@@ -13,6 +13,7 @@ mod question;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -52,8 +53,9 @@ pub struct EventScene<'a> {
     pub stored: Vec<(String, StoredIn)>,
     /// The client's request that another node leads what stores a workload.
     pub hand_over: Box<dyn Fn(usize) -> Option<HandOver> + 'a>,
-    /// Lets the producers that have transactions die in one; how many there are.
-    pub kill_producers: Box<dyn Fn() -> usize + 'a>,
+    /// Lets the producers that have transactions die in one, and others come so long after; how many
+    /// there are.
+    pub kill_producers: Box<dyn Fn(Duration) -> usize + 'a>,
 }
 
 /// A fault that is to be undone.
@@ -74,8 +76,8 @@ pub struct PendingEvents<'a> {
     paused: Vec<u32>,
     /// Whether the network is not as it was.
     unmended: bool,
-    /// Nodes that are cut off from all others.
-    cut_off: Vec<u32>,
+    /// Nodes that are cut off from all others, or whose networks are shaped.
+    disturbed: Vec<u32>,
     lasting: Vec<Lasting>,
     /// What is asked for the event that is next.
     question: Option<RoleQuestion>,
@@ -99,7 +101,7 @@ impl<'a> PendingEvents<'a> {
             scene,
             paused: Vec::new(),
             unmended: false,
-            cut_off: Vec::new(),
+            disturbed: Vec::new(),
             lasting: Vec::new(),
             question: None,
             watch: None,
@@ -145,7 +147,7 @@ impl<'a> PendingEvents<'a> {
                 action if action.of_network() && self.isolated() => {
                     let all = || Some((0..self.pids.len() as u32).collect());
                     let Some(nodes) = (if event.alone { self.choose(&next, raw) } else { all() }) else { return };
-                    self.cut_or_mend(&next, &nodes, system, raw);
+                    self.of_nodes(&next, &nodes, system, raw);
                 }
                 action if action.of_network() => self.network(&next, raw),
                 _ => {

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::plan::Repeat;
-use crate::system::{Running, SystemError};
+use crate::system::{NodeLink, Running, SystemError};
 use crate::units::Span;
 
 /// Processes that do nothing, as the nodes of a system.
-struct Sleepers(Vec<Child>, Vec<(usize, bool)>);
+struct Sleepers(Vec<Child>, Vec<(usize, String)>);
 
 fn sleeper() -> Child {
     Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap()
@@ -42,8 +42,8 @@ impl System for Sleepers {
     fn node_ended(&mut self, node: usize) -> Option<String> {
         self.0[node].try_wait().unwrap().map(|status| status.to_string())
     }
-    fn cut(&mut self, node: usize, off: bool) -> Result<(), String> {
-        self.1.push((node, off));
+    fn link(&mut self, node: usize, link: NodeLink<'_>) -> Result<(), String> {
+        self.1.push((node, format!("{link:?}")));
         Ok(())
     }
     fn restart(&mut self, node: usize) -> Result<u32, String> {
@@ -129,7 +129,7 @@ fn each_event_asks_anew_and_the_control_thread_does_not_wait() {
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
         hand_over: Box::new(|_| None),
-        kill_producers: Box::new(|| 0),
+        kill_producers: Box::new(|_| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -164,7 +164,7 @@ fn a_repetition_waits_until_the_cluster_has_settled() {
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
         hand_over: Box::new(|_| None),
-        kill_producers: Box::new(|| 0),
+        kill_producers: Box::new(|_| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -196,7 +196,7 @@ fn without_an_answer_nothing_is_done_and_the_trial_fails() {
         view: None,
         stored: stored(),
         hand_over: Box::new(|_| None),
-        kill_producers: Box::new(|| 0),
+        kill_producers: Box::new(|_| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -224,7 +224,7 @@ fn all_nodes_are_ended_and_started_again() {
         view: None,
         stored: stored(),
         hand_over: Box::new(|_| None),
-        kill_producers: Box::new(|| 0),
+        kill_producers: Box::new(|_| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -254,7 +254,7 @@ fn a_rolling_restart_takes_one_node_at_a_time() {
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
         hand_over: Box::new(|_| None),
-        kill_producers: Box::new(|| 0),
+        kill_producers: Box::new(|_| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -283,7 +283,7 @@ fn the_leader_alone_is_cut_off_and_mended() {
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
         hand_over: Box::new(|_| None),
-        kill_producers: Box::new(|| 0),
+        kill_producers: Box::new(|_| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -291,7 +291,7 @@ fn the_leader_alone_is_cut_off_and_mended() {
     let fault = &raw.faults[0];
     assert_eq!((&fault.nodes[..], fault.role), (&[0][..], Some(ClusterRole::Leader)));
     assert!(fault.undone_ns.unwrap() >= fault.at_ns + 300_000_000, "{fault:?}");
-    assert_eq!(system.1, [(0, true), (0, false)]);
+    assert_eq!(system.1, [(0, "Cut".into()), (0, "Whole".into())]);
     assert!(raw.log[0].2.starts_with("cut node 0, the leader of stream S2 off from all others"), "{:?}", raw.log);
     assert_eq!(system.pids(), pids, "no process is touched");
 }

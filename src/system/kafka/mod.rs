@@ -33,7 +33,7 @@ use self::options::{Ports, file_of};
 use self::security::Security;
 use self::streams::{Compilation, StreamsProcess};
 use self::view::KafkaView;
-use super::networks::NodeNetworks;
+use super::networks::{NodeLink, NodeNetworks};
 use super::process::{Child, Held, Output, exception, tail};
 use super::{Availability, ClusterView, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
@@ -400,8 +400,8 @@ impl System for KafkaSystem {
         Ok(())
     }
 
-    fn cut(&mut self, node: usize, off: bool) -> Result<(), String> {
-        self.networks.as_ref().ok_or("its nodes share a network")?.cut(node, off)
+    fn link(&mut self, node: usize, link: NodeLink<'_>) -> Result<(), String> {
+        self.networks.as_ref().ok_or("its nodes share a network")?.set(node, link)
     }
 
     fn view(&self) -> Option<Arc<dyn ClusterView>> {

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::delay::DelayLines;
-use super::networks::NodeNetworks;
+use super::networks::{NodeLink, NodeNetworks};
 use super::process::{Child, Held, Output, tail};
 use super::settings::plain;
 use super::{ClusterView, Running, System, SystemContext, SystemError};
@@ -345,8 +345,8 @@ impl System for NatsSystem {
         Ok(())
     }
 
-    fn cut(&mut self, node: usize, off: bool) -> Result<(), String> {
-        self.networks.as_ref().ok_or("its nodes share a network")?.cut(node, off)
+    fn link(&mut self, node: usize, link: NodeLink<'_>) -> Result<(), String> {
+        self.networks.as_ref().ok_or("its nodes share a network")?.set(node, link)
     }
 
     fn view(&self) -> Option<Arc<dyn ClusterView>> {
