@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::host::doctor::{Disturbance, FileSystemRoot};
 use crate::measure::hiccup::HiccupMeter;
-use crate::plan::{Case, Pacing, Plan};
+use crate::plan::{Action, Case, Pacing, Plan};
 use crate::record::{Outcome, RunClock};
 use crate::system::{CpuLimit, Running, System, SystemContext, cpus};
 use crate::units::now;
@@ -64,8 +64,12 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// Starts a system, each of its nodes in a network of its own where one is to be cut off alone.
+/// Starts a system, on files that can lose their power where that is to happen, and each of its
+/// nodes in a network of its own where one is to be cut off alone.
 fn start(plan: &Plan, system: &mut dyn System) -> Result<Running, String> {
+    if plan.events.iter().any(|e| e.action == Action::Power) {
+        system.on_power()?;
+    }
     if plan.events.iter().any(|e| e.alone) {
         network::separated()?;
         system.isolate()?;

@@ -26,13 +26,15 @@ mod intrude;
 mod kept;
 mod lanes;
 mod membership;
-pub mod network;
+mod namespaces;
+mod network;
 mod observe;
 mod outages;
 #[cfg(test)]
 mod outages_tests;
 mod payload;
 mod pieces;
+mod power;
 mod produce;
 mod raw;
 mod ready_watch;
@@ -57,6 +59,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use finish::TrialFiles;
+pub use namespaces::enter;
 pub use register::{Client, Clients, Register};
 pub use run::{run, run_with, trusts};
 pub use sink::{Conditions, RunError, RunSink, SearchProgress};

@@ -96,6 +96,9 @@ pub enum Action {
     /// Each node in turn is asked to end (SIGTERM) and started again when it has; the next one when
     /// the cluster has settled.
     RollingRestart,
+    /// It is killed, its files lose what was not synced, and it is started again on the same port
+    /// with what is left.
+    Power,
     /// The network between all processes of the trial is gone; connections are not closed.
     Cut,
     /// The network is shaped by a queueing discipline of the kernel: delay, loss, rate.
@@ -124,6 +127,7 @@ impl Action {
             Self::Restart => "restart",
             Self::Transfer => "transfer",
             Self::RollingRestart => "rolling-restart",
+            Self::Power => "power",
             Self::Cut => "cut",
             Self::Shape => "shape",
             Self::Mend => "mend",
@@ -147,17 +151,21 @@ impl Action {
     }
     /// Whether the process that was there is gone afterwards.
     pub fn ends(self) -> bool {
-        matches!(self, Self::Kill | Self::Terminate | Self::Restart | Self::RollingRestart)
+        matches!(self, Self::Kill | Self::Terminate | Self::Restart | Self::Power | Self::RollingRestart)
+    }
+    /// Whether a node that it was done to is started again at once, where it is not said when.
+    pub fn starts_again(self) -> bool {
+        matches!(self, Self::Restart | Self::Power)
     }
     /// Whether it is over by itself.
     pub fn passes(self) -> bool {
-        matches!(self, Self::Restart | Self::Transfer | Self::RollingRestart | Self::ProducerKill)
+        self.starts_again() || matches!(self, Self::Transfer | Self::RollingRestart | Self::ProducerKill)
     }
     /// What undoes it after a while; `None` where nothing does.
     pub fn undone_by(self) -> Option<Self> {
         match self {
             Self::Pause => Some(Self::Resume),
-            Self::Kill | Self::Terminate => Some(Self::Restart),
+            Self::Kill | Self::Terminate | Self::Power => Some(Self::Restart),
             Self::Cut | Self::Shape => Some(Self::Mend),
             _ => None,
         }

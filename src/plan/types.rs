@@ -34,6 +34,8 @@ pub struct SystemType {
     pub processes: bool,
     /// Whether each node of a launched one can have a network of its own.
     pub isolates: bool,
+    /// Whether the files of a launched one can lose their power.
+    pub power: bool,
     /// The roles that nodes of a launched one have, and can be asked for while it runs.
     pub roles: &'static [ClusterRole],
     /// Whether messages come back to consumers. The register takes this from the driver.
@@ -76,6 +78,7 @@ impl SystemType {
             connects: false,
             processes: true,
             isolates: false,
+            power: false,
             roles: &[],
             delivers: true,
             acks_unstored: true,

@@ -46,6 +46,9 @@ pub(super) fn events(
     of_launched(&events, systems, types, problems);
     isolated(&events, systems, types, problems);
     for (i, e) in file.event.iter().enumerate() {
+        if e.action == Action::Power {
+            powered(&format!("event.{i}.action"), systems, types, problems);
+        }
         if let NodeChoice::Role(role) = of_role(e) {
             played(role, &format!("event.{i}.node"), systems, types, problems);
         }
@@ -225,6 +228,17 @@ fn isolated(events: &[PlannedEvent], systems: &[SystemSpec], types: &SystemTypes
         problems.add(
             Problem::new("event", "the network between all is shaped, and each node has one of its own")
                 .hint("write node = \"all\" there"),
+        );
+    }
+}
+
+/// Whether the files of every system can lose their power.
+fn powered(at: &str, systems: &[SystemSpec], types: &SystemTypes, problems: &mut Problems) {
+    if let Some(system) = systems.iter().find(|s| types.get(&s.driver).is_some_and(|t| !t.power)) {
+        let able: Vec<&str> = types.0.iter().filter(|t| t.power).map(|t| t.name).collect();
+        problems.add(
+            Problem::new(at, format!("the files of {} cannot lose their power", system.name))
+                .hint(format!("it is for launched systems of driver {}", able.join(", "))),
         );
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
 
 /// Whether it takes a cluster its time.
 fn disturbs(event: &EventTable) -> bool {
-    let planned = matches!(event.action, Action::Transfer | Action::RollingRestart);
+    let planned = matches!(event.action, Action::Transfer | Action::RollingRestart) || event.action.starts_again();
     planned || event.every.is_some() || event.lasts.is_some() || event.node.is_some_and(|n| n.role().is_some())
 }
 

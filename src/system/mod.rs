@@ -15,6 +15,7 @@ pub mod kafka;
 pub mod nats;
 mod networks;
 pub mod none;
+mod own_program;
 pub mod power;
 mod process;
 pub mod redis;
@@ -36,6 +37,7 @@ pub use view::ClusterView;
 
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::{Intruder, SystemSpec};
+use power::PowerLoss;
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
@@ -117,6 +119,24 @@ pub trait System: Send {
     /// When the node has no network of its own, or the kernel refuses.
     fn link(&mut self, _node: usize, _link: NodeLink<'_>) -> Result<(), String> {
         Err("its nodes have no network of their own".into())
+    }
+
+    /// Before it is started: puts the files of each of its processes where they can lose their
+    /// power.
+    ///
+    /// # Errors
+    /// In words, when they cannot.
+    fn on_power(&mut self) -> Result<(), String> {
+        Err("its files cannot lose their power".to_owned())
+    }
+
+    /// Kills one of its processes, unless it has ended already, takes away what its files had not
+    /// synced, and starts it again, as [`restart`](Self::restart) does.
+    ///
+    /// # Errors
+    /// The same, and where the files cannot lose their power.
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        Err(format!("the files of node {node} cannot lose their power"))
     }
 
     /// Who can be asked about its nodes while it runs; none where nodes have no roles.

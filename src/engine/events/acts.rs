@@ -38,14 +38,14 @@ impl PendingEvents<'_> {
         raw.end_expected |= event.action.ends();
         let (role, asked) = (self.role(event), self.asked(next, begun));
         for (node, pid, how) in &gone {
-            if event.action != Action::Restart {
+            if !event.action.starts_again() {
                 let words = format!("{what} node {node} (process {pid}): it has ended already, {how}");
                 raw.log.push((now(), Incident::Planned, words));
             }
         }
         for (node, pid) in &done {
             // What is started again is told of when it is.
-            if event.action != Action::Restart || !role.is_empty() || event.repeat.is_some() {
+            if !event.action.starts_again() || !role.is_empty() || event.repeat.is_some() {
                 raw.log.push((now(), Incident::Planned, format!("{what} node {node} (process {pid}){role}{asked}")));
             }
             match event.action {
@@ -62,10 +62,10 @@ impl PendingEvents<'_> {
             self.watch = None;
             raw.add_fault(self.fault(next, &nodes, begun));
         }
-        let until = match (event.action, event.lasts) {
-            (Action::Restart | Action::RollingRestart, _) => 0,
-            (_, Some(lasts)) => self.scene.origin + begun + lasts.0,
-            _ => return,
+        let until = match event.lasts {
+            Some(lasts) => self.scene.origin + begun + lasts.0,
+            None if event.action.starts_again() || event.action == Action::RollingRestart => 0,
+            None => return,
         };
         let all = nodes.into_iter().chain(gone.iter().map(|(node, ..)| *node));
         self.lasting.push(Lasting { at: *next, action: event.action, nodes: all.collect(), until });
@@ -224,17 +224,21 @@ impl PendingEvents<'_> {
             raw.faults.iter().any(|f| (f.event, f.occurrence) == (at.event, at.number) && f.nodes.contains(&node));
         let action = self.scene.events[at.event as usize].action;
         let before = match (own, action) {
-            (true, Action::Restart) => "killed".to_owned(),
+            (true, action) if action.starts_again() => "killed".to_owned(),
             (true, _) => how.to_owned(),
             (false, _) => format!("it has ended already, {how}"),
         };
         // What fails from here on is the scenario's doing.
         raw.end_expected = true;
-        match system.restart(node as usize) {
-            Ok(new) => {
+        let again = match action {
+            Action::Power => system.power(node as usize).map(|(new, loss)| (new, format!("; {loss}"))),
+            _ => system.restart(node as usize).map(|new| (new, String::new())),
+        };
+        match again {
+            Ok((new, lost)) => {
                 self.pids[node as usize] = new;
                 let words = format!(
-                    "restart node {node} (process {pid}): {before}; started again as process {new}, as the scenario asks{}",
+                    "restart node {node} (process {pid}): {before}{lost}; started again as process {new}, as the scenario asks{}",
                     self.of_several(at)
                 );
                 raw.log.push((now(), Incident::Planned, words));
@@ -330,7 +334,7 @@ fn signal(pid: u32, action: Action) {
     let signal = match action {
         Action::Pause => libc::SIGSTOP,
         Action::Resume => libc::SIGCONT,
-        Action::Kill | Action::Restart => libc::SIGKILL,
+        Action::Kill | Action::Restart | Action::Power => libc::SIGKILL,
         Action::Terminate | Action::RollingRestart => libc::SIGTERM,
         // Nothing of a process.
         _ => return,

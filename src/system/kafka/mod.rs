@@ -34,6 +34,7 @@ use self::security::Security;
 use self::streams::{Compilation, StreamsProcess};
 use self::view::KafkaView;
 use super::networks::{NodeLink, NodeNetworks};
+use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, exception, tail};
 use super::{Availability, ClusterView, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
@@ -92,6 +93,7 @@ impl Provider for KafkaType {
             intruders: true,
             keeps: true,
             isolates: true,
+            power: true,
             roles: &[ClusterRole::Leader, ClusterRole::Follower, ClusterRole::Controller],
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
@@ -145,6 +147,7 @@ pub struct KafkaSystem {
     /// Whether an application of Kafka Streams runs beside it, and the application.
     streams: bool,
     application: Option<StreamsProcess>,
+    power: PowerSupply,
 }
 
 impl KafkaSystem {
@@ -152,7 +155,7 @@ impl KafkaSystem {
     pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: SystemContext) -> Self {
         let (name, brokers, logs, ports) = (name.to_owned(), Vec::new(), Vec::new(), Vec::new());
         let (java_security, streams, application) = (Vec::new(), false, None);
-        let (isolated, networks) = (false, None);
+        let (isolated, networks, power) = (false, None, PowerSupply::default());
         Self {
             name,
             home,
@@ -166,6 +169,7 @@ impl KafkaSystem {
             java_security,
             streams,
             application,
+            power,
         }
     }
 
@@ -184,6 +188,7 @@ impl KafkaSystem {
 
     /// One start on one set of ports; `Ok(None)` when a port was taken.
     fn attempt(&mut self, options: &BrokerOptions, deadline: Instant) -> Result<Option<Running>, SystemError> {
+        self.power.clear();
         let io = |what: &str, e: std::io::Error| self.failed(format!("cannot {what}: {e}"), None);
         let names = NodeNetworks::server_names(self.networks.as_ref().map(|_| options.nodes as usize));
         let security = Security::make(options, &self.context.dir, &names).map_err(|words| self.failed(words, None))?;
@@ -205,6 +210,8 @@ impl KafkaSystem {
                 .map_err(|e| io("write properties", e))?;
             nodes.push(dir);
         }
+        let places: Vec<PathBuf> = nodes.iter().map(|dir| dir.join("data")).collect();
+        self.power.put_at(&places).map_err(|words| self.failed(words, None))?;
         self.logs = nodes.iter().map(|dir| dir.join("kafka.log")).collect();
         self.format(&nodes, &logging, &security, deadline)?;
         drop(held);
@@ -402,6 +409,16 @@ impl System for KafkaSystem {
 
     fn link(&mut self, node: usize, link: NodeLink<'_>) -> Result<(), String> {
         self.networks.as_ref().ok_or("its nodes share a network")?.set(node, link)
+    }
+
+    fn on_power(&mut self) -> Result<(), String> {
+        self.power.want()
+    }
+
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        self.brokers.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?.kill()?;
+        let loss = self.power.cut(node)?;
+        Ok((self.restart(node)?, loss))
     }
 
     fn view(&self) -> Option<Arc<dyn ClusterView>> {

@@ -34,6 +34,7 @@ use serde_json::Value;
 
 use super::delay::DelayLines;
 use super::networks::{NodeLink, NodeNetworks};
+use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, tail};
 use super::settings::plain;
 use super::{ClusterView, Running, System, SystemContext, SystemError};
@@ -83,6 +84,7 @@ pub struct NatsSystem {
     /// Whether each node is to have a network of its own, and those.
     isolated: bool,
     networks: Option<NodeNetworks>,
+    power: PowerSupply,
 }
 
 /// How one start went.
@@ -108,6 +110,7 @@ impl NatsSystem {
             children: Vec::new(),
             isolated: false,
             networks: None,
+            power: PowerSupply::default(),
         }
     }
 
@@ -144,6 +147,7 @@ impl NatsSystem {
 
     /// One start on free ports.
     fn attempt(&mut self, deadline: Instant) -> Result<StartAttempt, SystemError> {
+        self.power.clear();
         let held = self.choose_ports()?;
         let broken = |what: &str, error: std::io::Error| self.failed(format!("cannot {what}: {error}"));
         let names = NodeNetworks::server_names(self.networks.as_ref().map(|_| self.nodes.len()));
@@ -158,6 +162,10 @@ impl NatsSystem {
                 .and_then(|()| std::fs::write(node.config(), text))
                 .and_then(|()| std::fs::write(node.log(), ""));
             fresh.map_err(|e| broken("write its configuration", e))?;
+        }
+        if self.jetstream {
+            let places: Vec<PathBuf> = self.nodes.iter().map(ServerNode::store).collect();
+            self.power.put_at(&places).map_err(|words| self.failed(words))?;
         }
         drop(held);
         for index in 0..self.nodes.len() {
@@ -262,7 +270,7 @@ impl NatsSystem {
             client.insert("domain".to_owned(), config::HUB_DOMAIN.into());
         }
         if self.jetstream {
-            settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));
+            settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].store()));
         }
         if self.networks.is_some() {
             settings.insert("network".to_owned(), NodeNetworks::WORDS.to_owned());
@@ -352,6 +360,16 @@ impl System for NatsSystem {
     fn view(&self) -> Option<Arc<dyn ClusterView>> {
         let (nodes, launch) = (self.nodes.clone(), self.launch.clone());
         Some(Arc::new(NatsView { nodes, launch, jetstream: self.jetstream }))
+    }
+
+    fn on_power(&mut self) -> Result<(), String> {
+        self.power.want()
+    }
+
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        self.children.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?.kill()?;
+        let loss = self.power.cut(node)?;
+        Ok((self.restart(node)?, loss))
     }
 
     fn stop(&mut self) -> Result<(), SystemError> {

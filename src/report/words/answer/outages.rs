@@ -37,6 +37,8 @@ impl FaultKind {
                 format!("the network of {whom} is slowed down")
             }
             Action::Shape => format!("{whom} {are} slowed down"),
+            Action::Power if are == "are" => format!("{whom} lose their power"),
+            Action::Power => format!("{whom} loses its power"),
             Action::Transfer => format!("{whom} hands over"),
             Action::RollingRestart => "one node after the other is restarted".into(),
             Action::ProducerKill => "a producer dies in a transaction".into(),
@@ -343,6 +345,8 @@ mod tests {
             clause(Action::RollingRestart, Some(ClusterRole::All), &[]),
             "one node after the other is restarted"
         );
+        assert_eq!(clause(Action::Power, leader, &[]), "the leader loses its power");
+        assert_eq!(clause(Action::Power, Some(ClusterRole::All), &[]), "all nodes lose their power");
         assert_eq!(clause(Action::Cut, leader, &[]), "the leader is cut off");
         assert_eq!(clause(Action::Cut, None, &[]), "the network is cut off");
         assert_eq!(clause(Action::Shape, None, &[2]), "the network of node 2 is slowed down");
