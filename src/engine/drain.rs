@@ -1,9 +1,9 @@
 //! When the drain is over: everything that was sent is here, or nothing more is coming.
 
-use crate::plan::{Case, PlannedEvent};
+use crate::plan::{Case, PlannedEvent, Workload};
 use crate::units::{Nanos, now};
 
-use super::shared::{Shared, copies};
+use super::shared::{Expected, Shared, copies};
 
 /// Nothing more is coming when nothing has arrived for so long after everything was sent, unless
 /// something was rejected or the broker stores messages: nats-server was silent for 3 s while it
@@ -14,16 +14,11 @@ const QUIET: Nanos = 500_000_000;
 /// come, and of what has none nobody knows whether it was stored. A new leader is found within
 /// 10 s.
 const QUIET_DISTURBED: Nanos = 10_000_000_000;
-/// Where the members of a group share a stream, a message that two of them got counts as two
-/// arrivals: then everything is here only when nothing more has come for so long.
-const SETTLE: Nanos = 100_000_000;
 
 /// Looks whether the drain is over.
 pub struct DrainWatch {
-    copies: Vec<u64>,
+    expected: Vec<Expected>,
     rejecting: bool,
-    /// Whether members of a group share messages.
-    divided: bool,
     stores: bool,
     /// Whether the scenario disturbs the network; or the system.
     network: bool,
@@ -37,10 +32,13 @@ pub struct DrainWatch {
 impl DrainWatch {
     /// Of a drain that begins now; the driver delivers, and stores, or not.
     pub fn of(case: &Case, events: &[PlannedEvent], (delivers, stores): (bool, bool), shared: &Shared) -> Self {
+        let expected = |w: &Workload| Expected {
+            copies: copies(w, delivers),
+            divided: w.topology.members > 1 && !w.topology.reply,
+        };
         Self {
-            copies: case.workloads.iter().map(|w| copies(w, delivers)).collect(),
+            expected: case.workloads.iter().map(expected).collect(),
             rejecting: case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0),
-            divided: case.workloads.iter().any(|w| w.topology.members > 1 && !w.topology.reply),
             stores,
             network: events.iter().any(|e| e.action.of_network()),
             system: events.iter().any(|e| !e.action.of_consumer()),
@@ -57,10 +55,10 @@ impl DrainWatch {
             (self.last, self.since) = (here, now());
         }
         let silent = now() - self.since;
-        let complete = shared.complete(&self.copies) && (!self.divided || silent > SETTLE);
+        let complete = shared.complete(&self.expected);
         let bound = if self.network { QUIET_DISTURBED } else { QUIET };
         let quiet = !self.rejecting && !self.stores && silent > bound;
-        let given_up = self.system && silent > QUIET_DISTURBED && shared.owed_is_here(&self.copies);
+        let given_up = self.system && silent > QUIET_DISTURBED && shared.owed_is_here(&self.expected);
         sent_all && (complete || quiet) || given_up && !self.rejecting
     }
 

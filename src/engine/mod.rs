@@ -14,6 +14,7 @@ mod connect;
 mod consume;
 mod control;
 pub mod cost;
+mod distinct;
 mod drain;
 mod events;
 mod execute;

@@ -63,6 +63,8 @@ pub struct RawTrial {
     pub application: Option<Usage>,
     /// CPU nanoseconds and resident bytes of the broker in each interval.
     pub broker_intervals: Vec<(u64, u64)>,
+    /// Bytes that the broker had written to disks so far, by instant, about once a second.
+    pub broker_written: Vec<(Nanos, u64)>,
     /// Latencies of parts of the way, by workload and name.
     pub hops: BTreeMap<(usize, String), Histogram<u64>>,
     /// Incidents, with their instants.

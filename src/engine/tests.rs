@@ -307,6 +307,18 @@ fn members_of_a_group_share_and_keys_keep_their_order() {
     assert_eq!((l.expected, l.delivered, l.lost, l.duplicated), (l.sent, l.sent, 0, 0), "{l:?}");
 }
 
+/// Messages that two members got are no replacement for those that are still to come.
+#[test]
+fn what_members_of_a_group_got_twice_does_not_end_the_drain() {
+    let workload = "pattern = \"queue-group\"\nproducers = 1\nconsumers = 2\nchannels = 2\nload.rate = \"2k/s\"";
+    // A quarter of the messages is on its way when the load ends, and comes 350 ms later.
+    let options = serde_json::json!({ "duplicate": 2, "away": [[1, 250, 850]] });
+    let (_, _, folded) = drive(workload, options);
+    let l = &folded.workloads[0].ledger;
+    assert!(l.duplicated > l.sent / 4, "{l:?}");
+    assert_eq!((l.expected, l.delivered, l.lost), (l.sent, l.sent, 0), "{l:?}");
+}
+
 /// V9 as the fold has it: from when each producer handed its first messages over, all of them
 /// together.
 #[test]
