@@ -277,7 +277,7 @@ impl Driver for JetstreamDriver {
         // A group that there is not otherwise, and a name that was not used before.
         let index = self.rereads.fetch_add(1, Ordering::Relaxed);
         let slot = ClientSlot { workload, group: self.workloads[workload].topology.groups, index };
-        self.consumer_of(&stream, slot, Start::First).await
+        self.consumer_of(&stream, slot, Start::First).await.map_err(|error| api::gone(error, &stream.read()))
     }
 
     async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {

@@ -32,6 +32,8 @@ impl FaultKind {
             Action::Kill | Action::ConsumerKill => format!("{whom} {are} killed"),
             Action::Terminate => format!("{whom} {are} asked to end"),
             Action::Restart => format!("{whom} {are} killed and started again"),
+            Action::Power if are == "are" => format!("{whom} lose their power"),
+            Action::Power => format!("{whom} loses its power"),
             Action::Cut => format!("{whom} {are} cut off"),
             Action::Shape => format!("{whom} {are} slowed down"),
             Action::ConsumerJoin => format!("{whom} comes"),
