@@ -38,6 +38,7 @@ use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, tail};
 use super::settings::plain;
 use super::{ClusterView, Running, System, SystemContext, SystemError};
+use crate::plan::facts::{Durability, Stated};
 use external::{info, settings};
 use layout::{ServerNode, lay_out};
 use options::LaunchOptions;
@@ -278,7 +279,10 @@ impl NatsSystem {
         let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_member()).map(ServerNode::url).collect();
         let places = self.nodes.iter().map(|node| (node.place.clone(), node.url())).collect();
         let pids = self.children.iter().map(Child::pid).collect();
-        Running { url: urls.join(","), places, pids, settings, client, intruders, ..Running::default() }
+        let always = self.jetstream && settings.get("sync_interval").is_some_and(|s| s.starts_with("always"));
+        let durability =
+            always.then(|| Stated::new(Durability::SyncedFirst, "file, synced before a message is acknowledged"));
+        Running { url: urls.join(","), places, pids, durability, settings, client, intruders, ..Running::default() }
     }
 }
 

@@ -32,13 +32,13 @@ impl FaultKind {
             Action::Kill | Action::ConsumerKill => format!("{whom} {are} killed"),
             Action::Terminate => format!("{whom} {are} asked to end"),
             Action::Restart => format!("{whom} {are} killed and started again"),
+            Action::Power if are == "are" => format!("{whom} lose their power"),
+            Action::Power => format!("{whom} loses its power"),
             Action::Cut => format!("{whom} {are} cut off"),
             Action::Shape if self.role.is_some() || !self.nodes.is_empty() => {
                 format!("the network of {whom} is slowed down")
             }
             Action::Shape => format!("{whom} {are} slowed down"),
-            Action::Power if are == "are" => format!("{whom} lose their power"),
-            Action::Power => format!("{whom} loses its power"),
             Action::Transfer => format!("{whom} hands over"),
             Action::RollingRestart => "one node after the other is restarted".into(),
             Action::ProducerKill => "a producer dies in a transaction".into(),
