@@ -12,13 +12,7 @@ use super::{Lasting, PendingEvents};
 
 impl PendingEvents<'_> {
     /// Cuts these nodes off, shapes their networks, or makes them whole again.
-    pub(super) fn of_nodes(
-        &mut self,
-        next: &Occurrence,
-        nodes: &[u32],
-        system: &mut dyn System,
-        raw: &mut RawTrial,
-    ) {
+    pub(super) fn of_nodes(&mut self, next: &Occurrence, nodes: &[u32], system: &mut dyn System, raw: &mut RawTrial) {
         let event = &self.scene.events[next.event as usize];
         if event.action == Action::Mend {
             return self.mend_nodes(nodes, system, raw);

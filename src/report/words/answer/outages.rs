@@ -336,9 +336,8 @@ mod tests {
 
     #[test]
     fn each_kind_of_fault_is_a_clause() {
-        let clause = |action, role, nodes: &[u32]| {
-            FaultKind { action, role, nodes: nodes.to_vec(), consumer: None }.clause()
-        };
+        let clause =
+            |action, role, nodes: &[u32]| FaultKind { action, role, nodes: nodes.to_vec(), consumer: None }.clause();
         let leader = Some(ClusterRole::Leader);
         assert_eq!(clause(Action::Transfer, leader, &[]), "the leader hands over");
         assert_eq!(
