@@ -171,7 +171,7 @@ impl PendingEvents<'_> {
     }
 
     /// Undoes what has lasted as long as it should.
-    pub fn undo_due(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
+    pub(super) fn undo_due(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
         for mut lasting in std::mem::take(&mut self.lasting) {
             if lasting.until > now() || raw.failed.is_some() {
                 self.lasting.push(lasting);
