@@ -34,11 +34,11 @@ pub struct DrainWatch {
 impl DrainWatch {
     /// Of a drain that begins now; the driver delivers, and stores, or not.
     pub fn of(case: &Case, events: &[PlannedEvent], (delivers, stores): (bool, bool), shared: &Shared) -> Self {
-        let begun = now();
         let expected = |w: &Workload| Expected {
             copies: copies(w, delivers),
             divided: w.topology.members > 1 && !w.topology.reply,
         };
+        let begun = now();
         Self {
             expected: case.workloads.iter().map(expected).collect(),
             rejecting: case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0),
