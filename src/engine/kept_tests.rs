@@ -180,7 +180,11 @@ fn a_stream_that_is_gone_has_lost_all_of_it() {
         keys: None,
         sent: vec![(0, &books)],
     };
-    let kept = stored.nothing(3_000 * MILLISECOND);
+    let StoredBooks { kept, lost, .. } = stored.nothing(3_000 * MILLISECOND);
+    let kept = kept.unwrap();
     assert_eq!((kept.owed, kept.missing, kept.read, kept.holds), (2_000, 2_000, 0, false));
     assert!(kept.only_missing() && kept.promise == "keeps every message", "{kept:?}");
+    // So many, of nearly two seconds.
+    let (messages, nanos) = lost.iter().fold((0, 0), |(m, n), span| (m + span.messages, n + span.length));
+    assert_eq!((messages, nanos), (2_000, 1_999 * MILLISECOND));
 }
