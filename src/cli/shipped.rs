@@ -22,7 +22,7 @@ macro_rules! scenarios {
 pub(super) const ALL: &[ShippedScenario] = scenarios![
     "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "compaction"
     "connect" "exactly-once" "failover" "fanin" "fanout" "floor" "flow-control" "idle-connections" "intruder" "key-value"
-    "mirror" "mixed" "partitions" "payload" "queue-group" "rebalance" "redelivery" "replay" "replay-file"
+    "leaf-streams" "mirror" "mixed" "partitions" "payload" "queue-group" "rebalance" "redelivery" "replay" "replay-file"
     "replicated" "request-reply" "retention" "slow-consumer" "stream" "stream-processing" "tls" "topology"
 ];
 

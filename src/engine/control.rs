@@ -107,12 +107,12 @@ impl TrialControl<'_> {
         let begun = now();
         while now() < drain_until
             && raw.failed.is_none()
-            && !drain.over(self.shared, sent_all())
+            && !drain.over(self.shared, (sent_all(), pending_events.recovering(raw)), now())
             && self.setup.interrupt.count() < 2
         {
             self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
             self.sample_all("drain", system, raw);
-            pending_events.undo_due(system, raw);
+            pending_events.look(system, raw);
         }
         raw.drained = now() - begun;
         raw.abandoned = self.setup.interrupt.count() > 1;

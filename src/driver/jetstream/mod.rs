@@ -23,6 +23,7 @@ mod dead;
 mod domain;
 mod facts;
 mod flow;
+mod interest;
 mod options;
 mod priority;
 mod produce;
@@ -55,6 +56,7 @@ use consume::{Acknowledger, StreamConsumer, SubscriptionRole};
 use dead::DeadLetters;
 use facts::acknowledgement;
 use flow::ConsumeFlow;
+use interest::{await_stream, refused_by_all};
 pub(super) use options::JetstreamOptions;
 use options::{ConsumeMode, DeadLetterMode, PublishMode, Retention};
 use produce::{AckTracker, StreamProducer};
@@ -239,18 +241,24 @@ impl Driver for JetstreamDriver {
         let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-producer").await?;
         let channels = self.workloads[workload].topology.channels;
         let reads = self.reads(workload);
+        let prefix = format!("mba.{run:08x}.{workload}.{index}.");
+        let mut inbox = link.subscribe(format!("{prefix}>"), None).await?;
+        let keyed = stream.puts(index);
+        let (asked, unwanted) = match &reads {
+            Some(reads) => (reads.first(), None),
+            None => (Subject::from(format!("{keyed}0")), Some(refused_by_all())),
+        };
+        await_stream(&link, &mut inbox, (&asked, &format!("{prefix}open").into()), unwanted.as_ref()).await?;
         let acks = if options.publish == PublishMode::FireAndForget && reads.is_none() {
             None
         } else {
-            let prefix = format!("mba.{run:08x}.{workload}.{index}.");
-            let inbox = link.subscribe(format!("{prefix}>"), None).await?;
             let batches = stream.batches(index).filter(|_| reads.is_none());
             Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, options.in_flight(), batches))
         };
         Ok(StreamProducer {
             link,
             subjects: (0..channels).map(|channel| Subject::from(format!("{}{channel}", stream.prefix))).collect(),
-            keyed: stream.puts(index).into_bytes(),
+            keyed: keyed.into_bytes(),
             acks,
             reads,
             headers: stream.headers(headers(self.connection.headers)),

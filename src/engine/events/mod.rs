@@ -107,10 +107,22 @@ impl<'a> PendingEvents<'a> {
         [due.map(soon), undo.map(soon), looks].into_iter().flatten().min().unwrap_or(Nanos::MAX)
     }
 
-    /// Does what is due, and undoes what has lasted.
-    pub fn act(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
+    /// Whether something that was done is being undone: a process that was started again is not
+    /// ready yet.
+    pub fn recovering(&self, raw: &RawTrial) -> bool {
+        let open = |f: &FaultRecord| f.undone_ns.is_some() && f.settled_ns.is_none() && f.consumer.is_none();
+        !self.lasting.is_empty() || raw.faults.iter().any(open)
+    }
+
+    /// Undoes what has lasted, and notes when all was well again.
+    pub fn look(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
         self.undo_due(system, raw);
         self.note_settled(system, raw);
+    }
+
+    /// Does what is due, and undoes what has lasted.
+    pub fn act(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
+        self.look(system, raw);
         while let Some(next) = self.left.front().copied().filter(|o| self.scene.origin + o.due <= now()) {
             if raw.failed.is_some() || !self.ready(&next, raw) {
                 return;
@@ -327,7 +339,7 @@ impl<'a> PendingEvents<'a> {
     }
 
     /// Undoes what has lasted as long as it should.
-    pub fn undo_due(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
+    fn undo_due(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
         for mut lasting in std::mem::take(&mut self.lasting) {
             if lasting.until > now() || raw.failed.is_some() {
                 self.lasting.push(lasting);
