@@ -251,11 +251,11 @@ impl StoredWorkload<'_> {
     }
 
     /// Where not even the place is left: all that had to be there at this instant is missing.
-    fn nothing(&self, at: Nanos) -> StoredBooks {
+    fn nothing(&self, at: Nanos) -> StoredFinding {
         let reading = Reading { begun: at, ended: at, ..Reading::default() };
         let kept = self.judge(&reading);
         let kept = Kept { promise: self.promise(), holds: kept.missing == 0, ..kept };
-        StoredBooks { kept: Some(kept), lost: self.lost(&reading), gone: None }
+        StoredFinding { kept: Some(kept), lost: self.lost(&reading), gone: None }
     }
 
     /// What was promised, in words.
@@ -271,7 +271,7 @@ impl StoredWorkload<'_> {
 
 /// What was found of a workload.
 #[derive(Debug, Default)]
-pub struct StoredBooks {
+pub struct StoredFinding {
     /// Nothing where it does not say what is to be kept.
     pub kept: Option<Kept>,
     /// Where all of it has to be there: what is not, by when it was sent.
@@ -290,11 +290,11 @@ pub async fn look_all<D: Driver>(
     case: &Case,
     (run, seed): (u32, u64),
     raw: &RawTrial,
-) -> Result<Vec<StoredBooks>, DriverError> {
+) -> Result<Vec<StoredFinding>, DriverError> {
     let mut all = Vec::new();
     for (index, w) in case.workloads.iter().enumerate() {
         let Some(keep) = w.delivery.keep else {
-            all.push(StoredBooks::default());
+            all.push(StoredFinding::default());
             continue;
         };
         let sent = raw.sent[index].iter().map(|(producer, sent)| (*producer, sent)).collect();
@@ -303,7 +303,7 @@ pub async fn look_all<D: Driver>(
         all.push(match look(driver, index, &stored, run, raw.origin + raw.measured).await {
             // The scenario has ended a server, and this is what came of it.
             Err(error @ DriverError::Gone { .. }) if raw.end_expected => {
-                StoredBooks { gone: Some(error.to_string()), ..stored.nothing(now()) }
+                StoredFinding { gone: Some(error.to_string()), ..stored.nothing(now()) }
             }
             looked => looked?,
         });
@@ -319,7 +319,7 @@ async fn look<D: Driver>(
     stored: &StoredWorkload<'_>,
     run: u32,
     ended: Nanos,
-) -> Result<StoredBooks, DriverError> {
+) -> Result<StoredFinding, DriverError> {
     let until = now() + stored.keep.within().0 + stored.keep.age.map_or(0, |age| age.0);
     let mut first: Option<Kept> = None;
     loop {
@@ -343,7 +343,7 @@ async fn look<D: Driver>(
             let promise = stored.promise();
             let lost = stored.lost(&reading);
             let kept = Some(Kept { owed, read, settled_s, holds, promise, ..found });
-            return Ok(StoredBooks { kept, lost, gone: None });
+            return Ok(StoredFinding { kept, lost, gone: None });
         }
         first.get_or_insert(found);
         tokio::time::sleep(AGAIN).await;

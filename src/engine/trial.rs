@@ -1,7 +1,7 @@
 //! One trial: connect, warm up, measure, drain, on threads of their own.
 //!
 //! Publishers and consumers live on threads with a single-threaded runtime each, so that a
-//! connection's I/O, its pacer and its books share a core and nothing is handed between threads for
+//! connection's I/O, its pacer and its all_sent share a core and nothing is handed between threads for
 //! a message. The control thread only watches: the system's processes, the user's interrupt, the
 //! bounds.
 
@@ -12,7 +12,7 @@ use crate::system::System;
 use crate::units::now;
 
 use super::control::TrialControl;
-use super::kept::{StoredBooks, look_all};
+use super::kept::{StoredFinding, look_all};
 use super::raw::{RawTrial, collect, gather};
 use super::setup::TrialSetup;
 use super::shared::Shared;
@@ -73,7 +73,7 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     if raw.failed.is_none() && !raw.interrupted {
         match runtime.block_on(look_all(&driver, case, (target.run, setup.seed), &raw)) {
             Ok(all) => {
-                for StoredBooks { kept, lost, gone } in all {
+                for StoredFinding { kept, lost, gone } in all {
                     raw.kept.push(kept);
                     raw.kept_lost.push(lost);
                     raw.log.extend(gone.map(|words| (now(), Incident::Planned, words)));
