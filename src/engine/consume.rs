@@ -209,7 +209,8 @@ impl MessageSink for ConsumerRecorder<'_> {
             self.catch_up(at, e.sent, producer + 1 == self.received.seen.len());
         }
         let lane = self.lanes.of(e.producer, e.sequence);
-        let late = self.order.late(e.producer.into(), lane, e.sequence);
+        // What is delivered again has no place in the order, and says nothing of that of others.
+        let late = message.attempt <= 1 && self.order.late(e.producer.into(), lane, e.sequence);
         if measured {
             if late && !RejectRule::hits(self.rule.once, e.sequence) {
                 self.received.reordered += 1;

@@ -115,7 +115,7 @@ impl TrialControl<'_> {
             pending_events.look(system, raw);
         }
         raw.drained = now() - begun;
-        raw.abandoned = self.setup.interrupt.count() > 1;
+        raw.abandoned = self.setup.interrupt.count() > 1 || raw.failed.is_some();
         raw.arriving = now() >= drain_until && drain.moving();
         pending_events.close(system, raw);
         self.shared.stop();
@@ -129,7 +129,7 @@ impl TrialControl<'_> {
     }
 
     /// Where the events of the trial are done to.
-    fn scene<D: Driver>(&self, driver: &D, system: &mut dyn System, origin: Nanos) -> EventScene<'_> {
+    fn scene<'a, D: Driver>(&'a self, driver: &'a D, system: &mut dyn System, origin: Nanos) -> EventScene<'a> {
         let names = self.setup.case.workloads.iter().map(|w| w.name.clone());
         EventScene {
             events: self.setup.events,
@@ -138,6 +138,8 @@ impl TrialControl<'_> {
             origin,
             view: system.view().filter(|_| !self.setup.events.is_empty()),
             stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
+            hand_over: Box::new(|workload| driver.hand_over(workload)),
+            kill_producers: Box::new(|away| driver.kill_producers(away)),
         }
     }
 
@@ -185,6 +187,8 @@ impl TrialControl<'_> {
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
+                // Who asks for something through the driver's own connection waits for its turn.
+                self.runtime.block_on(tokio::task::yield_now());
             } else {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));

@@ -12,6 +12,7 @@ use crate::validity::LimitsHeld;
 
 use super::finish::{About, TrialFiles, finish};
 use super::fold::FoldContext;
+use super::network;
 use super::raw::RawTrial;
 use super::register::Choice;
 use super::setup::TrialSetup;
@@ -61,6 +62,19 @@ fn spins(case: &Case, delivers: bool) -> bool {
 fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
     let bytes = case.id.bytes().chain(round.to_le_bytes()).chain(plan.seed.to_le_bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// Starts a system, on files that can lose their power where that is to happen, and each of its
+/// nodes in a network of its own where one is to be cut off alone.
+fn start(plan: &Plan, system: &mut dyn System) -> Result<Running, String> {
+    if plan.events.iter().any(|e| e.action == Action::Power) {
+        system.on_power()?;
+    }
+    if plan.events.iter().any(|e| e.alone) {
+        network::separated()?;
+        system.isolate()?;
+    }
+    system.start().map_err(|e| e.to_string())
 }
 
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {
@@ -142,14 +156,6 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
     files.server_log = (failed && !logs.is_empty()).then(|| logs.concat());
     files.fault_log = fault_log;
     files
-}
-
-/// Starts a system, on files that can lose their power where that is to happen.
-fn start(plan: &Plan, system: &mut dyn System) -> Result<Running, String> {
-    if plan.events.iter().any(|e| e.action == Action::Power) {
-        system.on_power()?;
-    }
-    system.start().map_err(|e| e.to_string())
 }
 
 /// Of a system whose processor time is bounded, what the kernel says of that.

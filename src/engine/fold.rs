@@ -8,9 +8,7 @@ use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, LatencyKind, histogram};
 use crate::measure::summary::summarise;
 use crate::plan::{Case, Load, PlannedEvent, Role};
-use crate::record::{
-    Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
-};
+use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::units::{Nanos, SECOND};
 use crate::validity::CheckInput;
 

@@ -26,7 +26,7 @@ pub fn effects(raw: &RawTrial, i: usize, lost: &[LostSpan], interval: Nanos) -> 
     let mut all = Vec::new();
     for (k, (window, fault)) in windows.iter().zip(&raw.faults).enumerate() {
         let (write, read) = (writes.get(k), reads.get(k));
-        let until = if k + 1 == windows.len() { Nanos::MAX } else { window.until };
+        let until = if window.until >= end { Nanos::MAX } else { window.until };
         let count = |mishap| log.count(mishap, window.at, until);
         let disconnects =
             raw.log.iter().filter(|(at, kind, _)| *kind == Incident::Disconnected && *at >= window.at && *at < until);

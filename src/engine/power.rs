@@ -62,6 +62,7 @@ mod tests {
             at: Span::secs(1),
             action,
             node,
+            alone: false,
             workload: None,
             consumer: None,
             qdisc: None,

@@ -60,7 +60,7 @@ pub(super) fn drive_text(
         spin: false,
         running,
         interrupt: &interrupt,
-        events: &[],
+        events: &plan.events,
         deadline,
         reconnect: Default::default(),
         tick: &|_| {},
@@ -201,6 +201,30 @@ fn an_acknowledged_message_that_is_lost_breaks_the_promise_and_an_unacknowledged
     let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
     assert_eq!((l.lost, l.acked_lost, l.acked), (hits(&raw, 50), hits(&raw, 50), l.sent));
     assert!(!kept(w, "at least once"));
+}
+
+/// A trial that fails is over at once, and has no drain: what has not come may be on its way.
+#[test]
+fn a_trial_that_fails_breaks_no_promise_by_what_has_not_come() {
+    let text = |event: &str| {
+        format!(
+            "name = \"t\"\nquestion = \"is it lost?\"\n[[system]]\nname = \"null\"\ndriver = \"reference\"\n[[workload]]\n\
+             {STREAM}\n{event}[run]\nwarmup = \"0s\"\nduration = \"500ms\"\ndrain = \"2s\"\ntrials = 1\n"
+        )
+    };
+    // No producer of the fake has transactions, which is how it fails.
+    let fails = "[[event]]\nat = \"200ms\"\naction = \"producer-kill\"\n";
+    for (event, kept) in [("", [Some(false)]), (fails, [None])] {
+        let options = serde_json::json!({ "lie": 50, "delivery": "at-least-once" });
+        let (case, raw) = drive_text(text(event), options, &Running::default(), None);
+        let folded = folded(&raw, &case);
+        let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
+        assert_eq!(raw.failed.is_some(), !event.is_empty(), "{:?}", raw.failed);
+        let missing = if event.is_empty() { (l.acked_lost, l.in_flight) } else { (l.in_flight, l.acked_lost) };
+        assert!(missing.0 > 10 && missing.1 == 0, "{event}: {l:?}");
+        let once = w.promises.iter().find(|p| p.promised.starts_with("at least once")).map(|p| p.kept);
+        assert_eq!([once], kept, "{event}: {:?}", w.promises);
+    }
 }
 
 /// One partition of three that lags: at 20k/s its stamps are 4,000 messages back, in a ring that

@@ -1,7 +1,7 @@
 //! One trial: connect, warm up, measure, drain, on threads of their own.
 //!
 //! Publishers and consumers live on threads with a single-threaded runtime each, so that a
-//! connection's I/O, its pacer and its all_sent share a core and nothing is handed between threads for
+//! connection's I/O, its pacer and its books share a core and nothing is handed between threads for
 //! a message. The control thread only watches: the system's processes, the user's interrupt, the
 //! bounds.
 

@@ -32,6 +32,8 @@ pub struct SystemType {
     pub connects: bool,
     /// Whether a launched one is made of processes: they can be observed, paused, killed.
     pub processes: bool,
+    /// Whether each node of a launched one can have a network of its own.
+    pub isolates: bool,
     /// Whether the files of a launched one can lose their power.
     pub power: bool,
     /// The roles that nodes of a launched one have, and can be asked for while it runs.
@@ -75,6 +77,7 @@ impl SystemType {
             intruders: false,
             connects: false,
             processes: true,
+            isolates: false,
             power: false,
             roles: &[],
             delivers: true,

@@ -13,6 +13,7 @@ mod delay;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod nats;
+mod networks;
 pub mod none;
 mod own_program;
 pub mod power;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cpus::CpuLimit;
+pub use networks::{NodeLink, NodeNetworks};
 pub use register::{Absent, CreateRequest, Provider, Providers};
 pub use view::ClusterView;
 
@@ -100,6 +102,23 @@ pub trait System: Send {
     /// When it is not a process of ours, or could not be started.
     fn restart(&mut self, node: usize) -> Result<u32, String> {
         Err(format!("node {node} is no process that msgbench has started"))
+    }
+
+    /// Is told, before it starts, that each of its nodes is to have a network of its own.
+    ///
+    /// # Errors
+    /// When its nodes cannot have one.
+    fn isolate(&mut self) -> Result<(), String> {
+        Err("its nodes have no network of their own".into())
+    }
+
+    /// Cuts one of its nodes off from the others and from its clients, shapes what goes between
+    /// them, or makes it as it was.
+    ///
+    /// # Errors
+    /// When the node has no network of its own, or the kernel refuses.
+    fn link(&mut self, _node: usize, _link: NodeLink<'_>) -> Result<(), String> {
+        Err("its nodes have no network of their own".into())
     }
 
     /// Before it is started: puts the files of each of its processes where they can lose their

@@ -45,8 +45,8 @@ use super::nats::options::ConnectionOptions;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{
-    ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, Guarantees, IdleConnection, Incidents,
-    Intrusion, IntrusionOutcome, Keeping, Order, Start, Stated, Target,
+    ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, Guarantees, HandOver, IdleConnection,
+    Incidents, Intrusion, IntrusionOutcome, Keeping, Order, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -214,6 +214,13 @@ impl Driver for JetstreamDriver {
     }
     fn incidents(&self) -> &Incidents {
         &self.incidents
+    }
+
+    fn hand_over(&self, workload: usize) -> Option<HandOver> {
+        let (link, stream) = (self.link.clone(), self.streams.get(workload)?);
+        let (api, verb) = (stream.api.clone(), format!("STREAM.LEADER.STEPDOWN.{}", stream.name));
+        let nothing = serde_json::Value::Null;
+        Some(Box::pin(async move { call(&link, &api, "hand over the stream", &verb, &nothing).await.map(drop) }))
     }
 
     fn stored_in(&self, workload: usize) -> Option<(&'static str, String)> {

@@ -337,3 +337,12 @@ fn no_fault_is_over_before_its_outage() {
         assert!(back + 20 * MS >= outage, "over after {back} ns: {found:#?}");
     }
 }
+
+/// Two consumers that die at once share what follows: neither of them has a time of its own.
+#[test]
+fn faults_of_one_moment_share_what_follows() {
+    let at = [0, SECOND / 1000, 3 * SECOND].map(|t| ORIGIN + t);
+    let windows = FaultWindow::of(&at, ORIGIN + 9 * SECOND);
+    let until: Vec<Nanos> = windows.iter().map(|w| w.until - ORIGIN).collect();
+    assert_eq!(until, [3 * SECOND, 3 * SECOND, 9 * SECOND]);
+}

@@ -52,8 +52,7 @@ fn stored(side: &AnswerSide<'_>) -> Option<String> {
     if all.contains(&None) {
         return Some(format!("What {name} had stored could not be read in every trial."));
     }
-    let (owed, missing) =
-        all.iter().flatten().fold((0, 0), |(owed, missing), k| (owed + k.owed, missing + k.missing));
+    let (owed, missing) = all.iter().flatten().fold((0, 0), |(owed, missing), k| (owed + k.owed, missing + k.missing));
     let messages = format!("{} messages that it had acknowledged", digits(owed));
     if missing == 0 {
         return Some(format!("{name} has all {messages}."));

@@ -96,7 +96,7 @@ fn event(action: Action) -> PlannedEvent {
     let node = NodeChoice::Number(0);
     let (workload, consumer, qdisc) = (None, None, None);
     let at = Span::secs(1);
-    PlannedEvent { at, action, node, workload, consumer, qdisc, repeat: None, within: None, lasts: None }
+    PlannedEvent { at, action, node, alone: false, workload, consumer, qdisc, repeat: None, within: None, lasts: None }
 }
 
 /// A service that was driven is named, and what it leaves unanswered is not laid on the broker.
