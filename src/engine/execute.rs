@@ -63,6 +63,14 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// Starts a system, and notes how long that took where it has processes of ours.
+fn up(system: &mut dyn System) -> Result<Running, String> {
+    let began = now();
+    let up = system.start().map_err(|e| e.to_string())?;
+    let start = (!up.pids.is_empty()).then(|| now().saturating_sub(began));
+    Ok(Running { start, ..up })
+}
+
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {
     let RunContext { conditions, clock, sink, held } = *around;
     let Conditions { register, clocksource, calibration, interrupt, .. } = *conditions;
@@ -91,7 +99,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         Err(words) => failed(PREPARE, words),
         Ok((Choice { client, options, .. }, mut system)) => {
             let bound = |up| bound(up, cpus.as_ref().ok().and_then(|c| c.as_deref()));
-            let outcome = match system.start().map_err(|e| e.to_string()).and_then(bound) {
+            let outcome = match up(system.as_mut()).and_then(bound) {
                 Err(e) => failed(PREPARE, e),
                 Ok(up) => {
                     running = up;

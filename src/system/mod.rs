@@ -34,6 +34,7 @@ pub use view::ClusterView;
 
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::{Intruder, SystemSpec};
+use crate::units::Nanos;
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct Running {
     pub places: BTreeMap<String, String>,
     /// Its processes on this host; empty when it runs elsewhere.
     pub pids: Vec<u32>,
+    /// How long it took from the start of these until they took clients; whoever starts it says so.
+    pub start: Option<Nanos>,
     /// The process of a stream processor that runs beside it, where there is one: it is counted by
     /// itself.
     pub application: Option<u32>,
