@@ -23,6 +23,7 @@
 mod allocations;
 pub mod broker;
 pub mod calibrate;
+pub mod claims;
 pub mod cli;
 pub mod compare;
 pub mod driver;

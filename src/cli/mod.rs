@@ -5,6 +5,7 @@ pub mod broker;
 mod calibrate;
 mod capacity;
 mod check;
+mod claims;
 mod color;
 mod compare;
 mod doctor;
@@ -114,6 +115,9 @@ enum Command {
     History(history::HistoryArgs),
     /// Put several scenarios' results on one page: workloads by systems, for an architecture review
     Review(review::ReviewArgs),
+    /// Put what somebody says of messaging systems to the test: an article, a vendor's page, your
+    /// own objectives
+    Claims(claims::ClaimsArgs),
     /// Render the report of a result again
     Report(report::ReportArgs),
     /// Serve the built-in reference broker to ordinary NATS clients
@@ -155,6 +159,8 @@ enum SchemaOf {
     Scenario,
     /// A gate file
     Gate,
+    /// A file of claims
+    Claims,
     /// run.json
     Run,
     /// The output of run --format json, and `summary` of compare --format json
@@ -213,6 +219,7 @@ pub fn main() -> u8 {
         Command::History(args) => history::run(&args, cli.color.on()),
         Command::Report(args) => report::run(&args, cli.color.on()),
         Command::Review(args) => review::run(&args, cli.color.on()),
+        Command::Claims(args) => claims::run(&args, cli.color.on()),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
         Command::Schema { of: SchemaOf::Scenario, format: SchemaFormat::Markdown } => {
@@ -224,6 +231,7 @@ pub fn main() -> u8 {
         Command::Schema { of, .. } => print(&match of {
             SchemaOf::Scenario => pretty(&crate::scenario::schema(&crate::engine::Register::built_in().types())),
             SchemaOf::Gate => pretty(&schemars::schema_for!(crate::scenario::gate::GateFile)),
+            SchemaOf::Claims => pretty(&schemars::schema_for!(crate::claims::file::ClaimsFile)),
             SchemaOf::Run => pretty(&schemars::schema_for!(crate::record::Record)),
             SchemaOf::Summary => pretty(&schemars::schema_for!(summary::RunOutcome)),
             SchemaOf::Compare => pretty(&schemars::schema_for!(summary::CompareOutcome)),

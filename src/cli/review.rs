@@ -65,7 +65,7 @@ pub(super) fn run(args: &ReviewArgs, color: bool) -> Result<Exit, Failure> {
 }
 
 /// The report of a result, relative to a page; `None` where it is not there.
-fn link(page: &Path, folder: &Path) -> Option<String> {
+pub(super) fn link(page: &Path, folder: &Path) -> Option<String> {
     let report = folder.join("report.html");
     if !report.is_file() {
         return None;

@@ -11,25 +11,25 @@ use super::{Failure, adhoc, shipped};
 
 /// The text of a scenario, and how mistakes in it name the place.
 #[derive(Debug)]
-struct ScenarioText {
-    path: PathBuf,
-    text: String,
+pub(super) struct NamedText {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
 }
 
 /// What stands for standard input.
-const STDIN: &str = "-";
+pub(super) const STDIN: &str = "-";
 
 /// Reads, overrides and validates what the arguments say.
 pub(super) fn load(args: &ScenarioArgs, types: &SystemTypes) -> Result<Scenario, Failure> {
     let Some(name) = &args.scenario else {
         return adhoc::load(args, types);
     };
-    let ScenarioText { path, text } = read(name)?;
+    let NamedText { path, text } = read(name)?;
     args.parse(&path, text, &args.overrides()?, types)
 }
 
 /// Reads what the argument names. A file wins over a built-in scenario of that name.
-fn read(name: &Path) -> Result<ScenarioText, Failure> {
+pub(super) fn read(name: &Path) -> Result<NamedText, Failure> {
     if name.as_os_str() == STDIN {
         return stdin();
     }
@@ -40,7 +40,7 @@ fn read(name: &Path) -> Result<ScenarioText, Failure> {
     }
 }
 
-fn stdin() -> Result<ScenarioText, Failure> {
+fn stdin() -> Result<NamedText, Failure> {
     if std::io::stdin().is_terminal() {
         return Err(Failure::usage(
             "standard input is a terminal: pipe a scenario into `-`, such as msgbench run - < my.toml",
@@ -53,10 +53,10 @@ fn stdin() -> Result<ScenarioText, Failure> {
         }
         other => Failure::usage(other),
     })?;
-    Ok(ScenarioText { path, text })
+    Ok(NamedText { path, text })
 }
 
-fn built(found: shipped::ShippedScenario) -> Result<ScenarioText, Failure> {
+fn built(found: shipped::ShippedScenario) -> Result<NamedText, Failure> {
     if let Some((data, _)) = found.data().next() {
         let name = found.name;
         return Err(Failure::usage(format!(
@@ -64,10 +64,10 @@ fn built(found: shipped::ShippedScenario) -> Result<ScenarioText, Failure> {
              `msgbench scenarios show {name} --out .`, and name {name}.toml"
         )));
     }
-    Ok(ScenarioText { path: PathBuf::from(format!("(built-in) {}", found.name)), text: found.text.into() })
+    Ok(NamedText { path: PathBuf::from(format!("(built-in) {}", found.name)), text: found.text.into() })
 }
 
-fn file(name: &Path) -> Result<ScenarioText, Failure> {
+fn file(name: &Path) -> Result<NamedText, Failure> {
     let shown = name.display();
     let text = scenario::text(name).map_err(|e| match name.exists() {
         true => Failure::usage(e),
@@ -80,5 +80,5 @@ fn file(name: &Path) -> Result<ScenarioText, Failure> {
             Failure::usage(format!("there is no file {shown}, nor a built-in scenario called so; {hint}"))
         }
     })?;
-    Ok(ScenarioText { path: name.to_path_buf(), text })
+    Ok(NamedText { path: name.to_path_buf(), text })
 }

@@ -121,13 +121,13 @@ fn template<'a>(a: &CaseSide<'a>, b: &CaseSide<'a>, index: usize) -> Option<&'a 
 /// What stands behind a percentile in a typical run of one side: the median over its runs. The
 /// over-dispersion of one run comes from a handful of blocks and differs tenfold between runs of
 /// one case; the least of all would only fall as runs are added.
-fn median_exceedances(runs: &[(u32, ObservedValue)], of: fn(&ObservedValue) -> Option<f64>) -> Option<f64> {
+pub(super) fn median_exceedances(runs: &[(u32, ObservedValue)], of: fn(&ObservedValue) -> Option<f64>) -> Option<f64> {
     let mut all: Vec<f64> = runs.iter().filter_map(|(_, o)| of(o)).collect();
     all.sort_by(f64::total_cmp);
     all.get((all.len().max(1) - 1) / 2).copied()
 }
 
-fn sample(side: &CaseSide<'_>, v: &[f64]) -> SideSample {
+pub(super) fn sample(side: &CaseSide<'_>, v: &[f64]) -> SideSample {
     SideSample {
         label: side.label.clone(),
         case: side.case.id.clone(),
@@ -141,18 +141,29 @@ fn sample(side: &CaseSide<'_>, v: &[f64]) -> SideSample {
 }
 
 /// Upper by lower end of the widest interval that a search has left; 1 where values are exact.
-fn wide(side: &CaseSide<'_>) -> f64 {
+pub(super) fn wide(side: &CaseSide<'_>) -> f64 {
     side.capacities.iter().flatten().map(|c| c.upper / c.lower).fold(1.0, f64::max)
 }
 
+/// An estimate with both intervals, from what gives it at a confidence.
+pub(super) fn effect(of: &dyn Fn(f64) -> Option<shift::Estimate>) -> Option<Effect> {
+    let e = of(0.95)?;
+    Some(Effect { value: e.value, ci95: e.interval, ci90: of(0.90).and_then(|e| e.interval) })
+}
+
 /// The intervals of a ratio whose values are lower ends, each true up to so many times as much.
-fn widened(ratio: Effect, a: f64, b: f64) -> Effect {
+pub(super) fn widened(ratio: Effect, a: f64, b: f64) -> Effect {
     let wider = |(low, high): (f64, f64)| (low / a, high * b);
     Effect { value: ratio.value, ci95: ratio.ci95.map(wider), ci90: ratio.ci90.map(wider) }
 }
 
 /// The first values of a side, each with the number of its trial or search.
-fn values_of(side: &CaseSide<'_>, index: usize, quantity: &Quantity, limit: usize) -> Vec<(u32, ObservedValue)> {
+pub(super) fn values_of(
+    side: &CaseSide<'_>,
+    index: usize,
+    quantity: &Quantity,
+    limit: usize,
+) -> Vec<(u32, ObservedValue)> {
     if *quantity == Quantity::Capacity {
         let found = side.capacities.iter().flatten();
         return found.map(|c| (c.number, observe::exact(c.lower))).take(limit).collect();
@@ -182,10 +193,6 @@ fn draft(
         xa.iter().filter_map(|(r, o)| Some((o.value, xb.iter().find(|(s, _)| s == r)?.1.value))).collect()
     } else {
         Vec::new()
-    };
-    let effect = |f: &dyn Fn(f64) -> Option<shift::Estimate>| {
-        let e = f(0.95)?;
-        Some(Effect { value: e.value, ci95: e.interval, ci90: f(0.90).and_then(|e| e.interval) })
     };
     let ratio = effect(&|c| shift::ratio(&a, &b, c)).map(|r| widened(r, wide(&pair.a), wide(&pair.b)));
     let differences: Vec<f64> = match ratio {

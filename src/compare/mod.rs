@@ -13,6 +13,7 @@
 //! comparing merged histograms (destroys the variance between runs), Welch's test as the judge
 //! (runs are rarely normal), bootstrap (random verdicts).
 
+mod asked;
 mod capacity;
 mod copies;
 mod differences;
@@ -36,6 +37,7 @@ mod tests;
 mod verdict;
 mod workloads;
 
+pub use asked::{AskedValue, OneSide, TwoSides, of_one, of_two};
 pub use differences::PROMISES;
 pub use expect::expectations;
 pub use model::*;

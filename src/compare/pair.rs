@@ -34,7 +34,12 @@ fn fault(trial: &Trial) -> Option<Fault> {
     (!checks.is_empty()).then_some(Fault { reason, short, checks })
 }
 
-fn side<'a>(label: String, of: NamedRecord<'a>, case: &'a Case, excluded: &mut Vec<ExcludedTrial>) -> CaseSide<'a> {
+pub(super) fn side<'a>(
+    label: String,
+    of: NamedRecord<'a>,
+    case: &'a Case,
+    excluded: &mut Vec<ExcludedTrial>,
+) -> CaseSide<'a> {
     let mut side = CaseSide {
         label,
         case,

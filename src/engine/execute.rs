@@ -65,7 +65,7 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
 }
 
 /// Starts a system, on files that can lose their power where that is to happen, and each of its
-/// nodes in a network of its own where one is to be cut off alone.
+/// nodes in a network of its own where one is to be cut off alone. Notes how long the start took.
 fn start(plan: &Plan, system: &mut dyn System) -> Result<Running, String> {
     if plan.events.iter().any(|e| e.action == Action::Power) {
         system.on_power()?;
@@ -74,7 +74,10 @@ fn start(plan: &Plan, system: &mut dyn System) -> Result<Running, String> {
         network::separated()?;
         system.isolate()?;
     }
-    system.start().map_err(|e| e.to_string())
+    let began = now();
+    let up = system.start().map_err(|e| e.to_string())?;
+    let start = (!up.pids.is_empty()).then(|| now().saturating_sub(began));
+    Ok(Running { start, ..up })
 }
 
 fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'_>) -> TrialFiles {

@@ -86,6 +86,7 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
             guarantees,
         },
         pacing: if frame.spin { "spin" } else { "sleep" }.into(),
+        start_ns: running.start,
         measured_ns: raw.measured,
         drained_ns: raw.drained,
         workloads: folded.workloads,

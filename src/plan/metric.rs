@@ -50,8 +50,19 @@ const LEDGER: [&str; 22] = [
 ];
 const REPLAY: [&str; 3] = ["first_s", "catch_up_s", "rate"];
 const KEPT: [&str; 7] = ["owed", "missing", "read", "beyond", "beyond_bytes", "reordered", "settled_s"];
-const RESOURCES: [&str; 5] =
-    ["cpu_us_per_msg", "cpu_seconds", "rss_peak_bytes", "voluntary_switches", "involuntary_switches"];
+const RESOURCES: [&str; 8] = [
+    "cpu_us_per_msg",
+    "cpu_seconds",
+    "rss_peak_bytes",
+    "rss_mean_bytes",
+    "disk_written_bytes",
+    "threads",
+    "voluntary_switches",
+    "involuntary_switches",
+];
+/// What is known of the broker besides: seconds from the start of its processes until it took
+/// clients.
+const START: &str = "start_s";
 
 /// What a search finds.
 const CAPACITY: &str = "capacity";
@@ -183,8 +194,8 @@ impl Quantity {
             Self::Outage(metric) => Unit::of_outage(metric.field),
             Self::Broker(field) | Self::Generator(field) | Self::Application(field) => match field.as_str() {
                 "cpu_us_per_msg" => Unit::Micros,
-                "cpu_seconds" => Unit::Seconds,
-                "rss_peak_bytes" => Unit::Bytes,
+                "cpu_seconds" | START => Unit::Seconds,
+                "rss_peak_bytes" | "rss_mean_bytes" | "disk_written_bytes" => Unit::Bytes,
                 _ => Unit::Count,
             },
         }
@@ -330,6 +341,7 @@ impl FromStr for Quantity {
                 Some(metric) => Ok(Self::Outage(metric)),
                 None => field(&OutageField::ALL.map(OutageField::name)).and_then(|_| Err(ParseError(text.into()))),
             },
+            "broker" if rest == START => Ok(Self::Broker(START.into())),
             "broker" => field(&RESOURCES).map(Self::Broker),
             "generator" => field(&RESOURCES).map(Self::Generator),
             "application" => field(&RESOURCES).map(Self::Application),
@@ -393,6 +405,8 @@ mod tests {
             "throughput.received",
             "ledger.lost",
             "broker.cpu_us_per_msg",
+            "broker.start_s",
+            "broker.disk_written_bytes",
             "application.cpu_us_per_msg",
             "e2e.service.p99",
             "orders.e2e.p99.99",

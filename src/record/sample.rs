@@ -87,6 +87,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             guarantees: words.map(|(k, v)| (k.to_string(), v.to_string())).into(),
         },
         pacing: "sleep".into(),
+        start_ns: None,
         measured_ns: 20_000_000_000,
         drained_ns: 12_000_000,
         workloads: vec![WorkloadResult {

@@ -97,6 +97,9 @@ fn resources(r: &Resources, field: &str) -> Option<f64> {
         "cpu_us_per_msg" => r.cpu_us_per_msg,
         "cpu_seconds" => Some(r.cpu_seconds),
         "rss_peak_bytes" => Some(r.rss_peak_bytes as f64),
+        "rss_mean_bytes" => r.rss_mean_bytes.map(|b| b as f64),
+        "disk_written_bytes" => Some(r.disk_written_bytes as f64),
+        "threads" => Some(f64::from(r.threads)),
         "voluntary_switches" => Some(r.voluntary_switches as f64),
         "involuntary_switches" => Some(r.involuntary_switches as f64),
         _ => None,
@@ -135,6 +138,7 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
             }
         }
         Quantity::Outage(metric) => plain(outage::value(trial, of()?, *metric)?),
+        Quantity::Broker(field) if field == "start_s" => plain(trial.start_ns? as f64 / 1e9),
         Quantity::Broker(field) => plain(resources(trial.broker.as_ref()?, field)?),
         Quantity::Generator(field) => plain(resources(&trial.generator, field)?),
         Quantity::Application(field) => plain(resources(trial.application.as_ref()?, field)?),

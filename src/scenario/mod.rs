@@ -45,6 +45,7 @@ pub mod summary;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod typed;
 
 use crate::plan::{Plan, SystemTypes};
 use build::Built;
@@ -53,6 +54,7 @@ pub use file::schema;
 pub use reference::reference;
 pub use suits::{Unsuited, unsuited};
 pub use summary::describe;
+pub use typed::{located, measured, typed};
 
 /// A scenario as read and as resolved.
 #[derive(Debug, Clone, PartialEq)]

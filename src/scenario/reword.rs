@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use crate::plan::problem::suggest;
 
 /// Tables that are written as lists, `[[workload]]`.
-pub(super) const LISTS: [&str; 4] = ["workload", "system", "event", "expect"];
+pub(super) const LISTS: [&str; 6] = ["workload", "system", "event", "expect", "measure", "claim"];
 
 /// What is wrong, and what to write.
 pub(super) type Words = (String, Option<String>);

@@ -37,6 +37,7 @@ pub use view::ClusterView;
 
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::{Intruder, SystemSpec};
+use crate::units::Nanos;
 use power::PowerLoss;
 
 /// What a system needs to come up.
@@ -60,6 +61,8 @@ pub struct Running {
     pub places: BTreeMap<String, String>,
     /// Its processes on this host; empty when it runs elsewhere.
     pub pids: Vec<u32>,
+    /// How long it took from the start of these until they took clients; whoever starts it says so.
+    pub start: Option<Nanos>,
     /// The process of a stream processor that runs beside it, where there is one: it is counted by
     /// itself.
     pub application: Option<u32>,

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use imports::{Import, Tree};
 
 /// What a folder may import of ours; a folder that is not here may import nothing of ours.
-const MAY: [(&str, &[&str]); 21] = [
+const MAY: [(&str, &[&str]); 22] = [
     ("units", &[]),
     ("stats", &[]),
     ("load", &["units"]),
@@ -40,7 +40,9 @@ const MAY: [(&str, &[&str]); 21] = [
     ),
     // Results of other tools are judged by the same rules as our own.
     ("compare", &["record", "plan", "stats", "units", "measure", "validity"]),
-    ("report", &["record", "compare", "plan", "stats", "units"]),
+    // A file of claims names scenarios, and is read with the same words for mistakes.
+    ("claims", &["scenario", "compare", "record", "plan", "stats", "units"]),
+    ("report", &["record", "compare", "claims", "plan", "stats", "units"]),
     (
         "calibrate",
         &[
@@ -57,6 +59,7 @@ const MAY: [(&str, &[&str]); 21] = [
             "record",
             "report",
             "compare",
+            "claims",
             "calibrate",
             "host",
             "system",

@@ -207,6 +207,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
             guarantees: ["delivery", "durability", "acknowledgement"].map(|k| (k.into(), UNKNOWN.into())).into(),
         },
         pacing: UNKNOWN.into(),
+        start_ns: None,
         measured_ns: measured,
         drained_ns: 0,
         workloads: found

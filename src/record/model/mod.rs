@@ -215,6 +215,10 @@ pub struct Trial {
     pub system: SystemFacts,
     /// How the generator waited: `sleep` or `spin`.
     pub pacing: String,
+    /// From the start of the system's processes until it took clients; absent where it ran already,
+    /// and in records of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_ns: Option<Nanos>,
     /// Length of the measured phase as executed; shorter than planned when the trial was cut.
     pub measured_ns: Nanos,
     /// Length of the drain phase.

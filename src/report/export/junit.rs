@@ -62,7 +62,7 @@ fn case(scenario: &str, name: &str, mut status: TestCaseStatus, message: &str, t
 }
 
 /// JUnit has no words for our verdicts: they are the type of a failure or an error.
-fn failed(kind: NonSuccessKind, word: &str) -> TestCaseStatus {
+pub(super) fn failed(kind: NonSuccessKind, word: &str) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(kind);
     status.set_type(word);
     status
@@ -114,7 +114,7 @@ fn of_row(c: &Comparison, row: &ComparisonRow) -> (String, TestCase) {
 
 /// Text in which each character that XML does not know is replaced: the crate would drop it, and
 /// after an escape what follows.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let unknown = |c: char| c != '\n' && (c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'));
     text.replace(unknown, "\u{fffd}")
 }

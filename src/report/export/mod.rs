@@ -1,5 +1,6 @@
 //! Results and comparisons in the formats of other programs.
 
+pub mod claims;
 pub mod csv;
 pub mod github;
 pub mod junit;

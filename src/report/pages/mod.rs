@@ -2,6 +2,7 @@
 //! of several scenarios.
 
 mod answer;
+pub mod claims;
 pub mod comparison;
 pub mod details;
 pub mod history;

@@ -1,0 +1,303 @@
+//! Holds one rule to the records: what was found, on which side of the rule it lies, and how sure
+//! that is.
+//!
+//! Three kinds of rules have three kinds of certainty. A limit is held against the exact interval
+//! of the median over rounds, with the sign test. Two systems are held against each other by the
+//! interval of their ratio, with the test that belongs to it (Mann-Whitney). Of a count that is 0
+//! or not, one counterexample decides; where there is none, the rule of three bounds how many there
+//! can be.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::rule::{Bound, Operand, Rule};
+use crate::compare::{AskedValue, NamedRecord, OneSide, TwoSides, of_one, of_two};
+use crate::plan::gate::Comparator;
+use crate::plan::metric::Unit;
+use crate::record::Record;
+use crate::stats::ranks;
+
+/// Which side of its rule a figure lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleFinding {
+    /// The whole interval keeps the rule.
+    Holds,
+    /// The whole interval breaks it.
+    Fails,
+    /// Neither.
+    Open,
+}
+
+/// What a rule was held against.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum Figure {
+    /// Nothing was measured.
+    None,
+    /// The median over runs of one system, and its 95 % interval.
+    Median { value: f64, ci95: Option<(f64, f64)>, unit: UnitName, runs: usize },
+    /// How many times the right side the left side is, and its 95 % interval; the medians of both.
+    Ratio { value: f64, ci95: Option<(f64, f64)>, left: f64, right: f64, unit: UnitName, runs: (usize, usize) },
+    /// The difference of both sides, where a value is zero.
+    Difference { value: f64, ci95: Option<(f64, f64)>, left: f64, right: f64, unit: UnitName, runs: (usize, usize) },
+    /// A count over all runs, and of how many deliveries.
+    Count { value: f64, of: u64, runs: usize },
+}
+
+/// The sign of a unit, which is all that a file of results keeps of it.
+pub type UnitName = &'static str;
+
+/// One rule, held to the records.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RuleResult {
+    /// As typed.
+    pub that: String,
+    /// What was looked at: `e2e.p50 of nats`.
+    pub left: String,
+    /// The other system, where it is a ratio.
+    pub right: Option<String>,
+    pub finding: RuleFinding,
+    pub figure: Figure,
+    /// The unit as a type, for words.
+    #[serde(skip)]
+    pub kind: Option<Unit>,
+    /// Two-sided p-value of the border of the rule, where there is a test.
+    pub p: Option<f64>,
+    /// The same, corrected for all tests of the report.
+    pub p_adjusted: Option<f64>,
+    /// Why it is open, or what is missing.
+    pub open_because: Option<String>,
+    /// In what bears on the fate of messages the two systems differ.
+    pub unlike: Vec<String>,
+}
+
+/// What a side is to be: below the border, or above it.
+fn wants_less(c: Comparator) -> bool {
+    matches!(c, Comparator::Less | Comparator::AtMost | Comparator::Equal)
+}
+
+/// Where an interval lies, seen from a border.
+fn side(comparator: Comparator, (low, high): (f64, f64), border: f64) -> RuleFinding {
+    let (below, above) = match comparator {
+        Comparator::Less => (high < border, low >= border),
+        Comparator::AtMost | Comparator::Equal => (high <= border, low > border),
+        Comparator::Greater => (high <= border, low > border),
+        Comparator::AtLeast => (high < border, low >= border),
+    };
+    match (below, above, wants_less(comparator)) {
+        (true, _, true) | (_, true, false) => RuleFinding::Holds,
+        (_, true, true) | (true, _, false) => RuleFinding::Fails,
+        _ => RuleFinding::Open,
+    }
+}
+
+impl RuleResult {
+    fn open(rule: &Rule, why: String) -> Self {
+        let kind = Some(rule.left.metric.quantity.unit());
+        Self {
+            that: rule.that.clone(),
+            left: rule.left.to_string(),
+            right: match &rule.right {
+                Bound::Measured { operand, .. } => Some(operand.place()),
+                Bound::Limit(_) => None,
+            },
+            finding: RuleFinding::Open,
+            figure: Figure::None,
+            kind,
+            p: None,
+            p_adjusted: None,
+            open_because: Some(why),
+            unlike: Vec::new(),
+        }
+    }
+}
+
+/// Holds a rule to what was measured; `records` has the result of each measurement that there is.
+pub fn held(rule: &Rule, records: &BTreeMap<String, Record>) -> RuleResult {
+    let result = match &rule.right {
+        Bound::Limit(_) if rule.by_counterexample() => counted(rule, records),
+        Bound::Limit(limit) => limited(rule, *limit, records),
+        Bound::Measured { factor, operand } => compared(rule, *factor, operand, records),
+    };
+    result.unwrap_or_else(|why| RuleResult::open(rule, why))
+}
+
+fn asked<'a>(operand: &'a Operand, records: &'a BTreeMap<String, Record>) -> Result<AskedValue<'a>, String> {
+    let name = operand.measure.as_deref().unwrap_or_default();
+    let record = records.get(name).ok_or_else(|| format!("`{name}` was not run"))?;
+    let of = NamedRecord { label: name, record };
+    Ok(AskedValue { of, system: &operand.system, at: &operand.at, metric: &operand.metric })
+}
+
+fn counted(rule: &Rule, records: &BTreeMap<String, Record>) -> Result<RuleResult, String> {
+    let one = of_one(&asked(&rule.left, records)?)?;
+    let sum: f64 = one.sample.values.iter().sum();
+    let finding = match rule.comparator {
+        Comparator::Equal | Comparator::AtMost if sum > 0.0 => RuleFinding::Fails,
+        Comparator::Equal | Comparator::AtMost => RuleFinding::Holds,
+        Comparator::Greater if sum > 0.0 => RuleFinding::Holds,
+        _ => RuleFinding::Open,
+    };
+    let open =
+        (finding == RuleFinding::Open).then(|| "none was seen, which does not mean that there are none".to_owned());
+    let figure = Figure::Count { value: sum, of: one.owed, runs: one.sample.n };
+    Ok(RuleResult { finding, figure, ..RuleResult::open(rule, String::new()) }.because(open))
+}
+
+fn limited(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Result<RuleResult, String> {
+    let OneSide { sample, thin, .. } = of_one(&asked(&rule.left, records)?)?;
+    let kind = rule.left.metric.quantity.unit();
+    let value = sample.median.unwrap_or(f64::NAN);
+    let figure = Figure::Median { value, ci95: sample.median_ci95, unit: kind.name(), runs: sample.n };
+    // Which side of the limit each round is on; the interval of the median inverts this test.
+    let signs: Vec<f64> =
+        sample.values.iter().filter(|v| **v != limit).map(|v| if *v > limit { 1.0 } else { -1.0 }).collect();
+    let p = ranks::sign_flip(&signs).map(|t| t.p);
+    let finding = sample.median_ci95.map_or(RuleFinding::Open, |ci| side(rule.comparator, ci, limit));
+    let few = sample
+        .median_ci95
+        .is_none()
+        .then(|| format!("{} valid rounds are fewer than the 6 that a 95 % interval of a median needs", sample.n));
+    // A limit that is broken is broken however few samples stand behind a percentile.
+    let thin = thin.filter(|_| finding == RuleFinding::Holds);
+    let finding = if thin.is_some() { RuleFinding::Open } else { finding };
+    let open = thin.or(few).or_else(|| (finding == RuleFinding::Open).then(|| "the interval holds the limit".into()));
+    Ok(RuleResult { finding, figure, p, ..RuleResult::open(rule, String::new()) }.because(open))
+}
+
+fn compared(
+    rule: &Rule,
+    factor: f64,
+    right: &Operand,
+    records: &BTreeMap<String, Record>,
+) -> Result<RuleResult, String> {
+    // The right side is the baseline: the ratio is left by right.
+    let two = of_two(&asked(right, records)?, &asked(&rule.left, records)?)?;
+    let p = two.p(factor);
+    let TwoSides { a, b, ratio, shift, unlike } = two;
+    let unit = rule.left.metric.quantity.unit().name();
+    let runs = (b.sample.n, a.sample.n);
+    let [left, right] = [&b, &a].map(|s| s.sample.median.unwrap_or(f64::NAN));
+    let (figure, interval, border) = match (ratio, shift) {
+        (Some(r), _) => (Figure::Ratio { value: r.value, ci95: r.ci95, left, right, unit, runs }, r.ci95, Some(factor)),
+        // Without a ratio there is no multiple of nothing to compare with.
+        (None, Some(s)) => {
+            let figure = Figure::Difference { value: s.value, ci95: s.ci95, left, right, unit, runs };
+            (figure, s.ci95, (factor == 1.0).then_some(0.0))
+        }
+        (None, None) => (Figure::None, None, None),
+    };
+    let finding = match (interval, border) {
+        (Some(ci), Some(border)) => side(rule.comparator, ci, border),
+        _ => RuleFinding::Open,
+    };
+    let open = (finding == RuleFinding::Open).then(|| match (interval, border) {
+        (None, _) => format!("{} and {} valid rounds are too few for a 95 % interval", runs.0, runs.1),
+        (_, None) => "a value is 0, so that there is no ratio".into(),
+        _ => "the interval holds both answers".into(),
+    });
+    Ok(RuleResult { finding, figure, p, unlike, ..RuleResult::open(rule, String::new()) }.because(open))
+}
+
+impl RuleResult {
+    fn because(mut self, why: Option<String>) -> Self {
+        self.open_because = why;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::sample::{A, B, record};
+
+    fn held_by(that: &str, records: &BTreeMap<String, Record>) -> RuleResult {
+        let mut rule = Rule::read(that).unwrap();
+        rule.left.measure = Some("m".into());
+        if let Bound::Measured { operand, .. } = &mut rule.right {
+            operand.measure = Some("m".into());
+        }
+        held(&rule, records)
+    }
+
+    fn of(record: Record) -> BTreeMap<String, Record> {
+        BTreeMap::from([("m".to_owned(), record)])
+    }
+
+    /// A is about 807 us and B 847 us; the whole interval must be on one side.
+    #[test]
+    fn a_limit_is_decided_by_the_interval_of_the_median() {
+        let records = of(record(&A, &B));
+        let found = |that: &str| held_by(that, &records).finding;
+        assert_eq!(found("e2e.p99 of reference < 1ms"), RuleFinding::Holds);
+        assert_eq!(found("e2e.p99 of reference > 1ms"), RuleFinding::Fails);
+        assert_eq!(found("e2e.p99 of reference < 700us"), RuleFinding::Fails);
+        assert_eq!(found("e2e.p99 of reference >= 700us"), RuleFinding::Holds);
+        assert_eq!(found("e2e.p99 of reference < 808us"), RuleFinding::Open, "within the interval");
+        assert_eq!(found("e2e.p99 of reference > 808us"), RuleFinding::Open);
+        let result = held_by("e2e.p99 of reference < 1ms", &records);
+        let Figure::Median { value, ci95: Some((low, high)), runs: 10, .. } = result.figure else {
+            panic!("{result:?}")
+        };
+        assert!(low < value && value < high && (795e3..830e3).contains(&low), "{low} {value} {high}");
+        assert!((result.p.unwrap() - 2.0 / 1024.0).abs() < 1e-9, "{:?}", result.p);
+    }
+
+    #[test]
+    fn five_rounds_decide_no_limit() {
+        let result = held_by("e2e.p99 of reference < 1ms", &of(record(&A[..5], &B[..5])));
+        assert_eq!(result.finding, RuleFinding::Open);
+        assert!(result.open_because.unwrap().contains("5 valid rounds are fewer than the 6"));
+    }
+
+    #[test]
+    fn two_systems_are_decided_by_the_interval_of_their_ratio() {
+        let records = of(record(&A, &B));
+        let found = |that: &str| held_by(that, &records).finding;
+        assert_eq!(found("e2e.p99 of reference < e2e.p99 of nats"), RuleFinding::Holds);
+        assert_eq!(found("e2e.p99 of nats < e2e.p99 of reference"), RuleFinding::Fails);
+        assert_eq!(found("e2e.p99 of nats < 1.1 * e2e.p99 of reference"), RuleFinding::Holds);
+        assert_eq!(found("e2e.p99 of nats < 1.05 * e2e.p99 of reference"), RuleFinding::Open);
+        assert_eq!(found("e2e.p99 of nats > 1.02 * e2e.p99 of reference"), RuleFinding::Holds);
+        let result = held_by("e2e.p99 of nats < e2e.p99 of reference", &records);
+        let Figure::Ratio { value, runs: (10, 10), .. } = result.figure else { panic!("{result:?}") };
+        // As `compare` says of the same samples.
+        assert!((value - 1.049).abs() < 0.003, "{value}");
+        let three = held_by("e2e.p99 of nats < e2e.p99 of reference", &of(record(&A[..3], &B[..3])));
+        assert!(three.open_because.unwrap().contains("3 and 3 valid rounds are too few"));
+    }
+
+    #[test]
+    fn one_counterexample_decides_and_none_bounds() {
+        let mut lossy = record(&A, &B);
+        let clean = held_by("ledger.lost of nats == 0", &of(lossy.clone()));
+        assert_eq!((clean.finding, clean.p), (RuleFinding::Holds, None));
+        assert_eq!(clean.figure, Figure::Count { value: 0.0, of: 200_000, runs: 10 });
+        assert_eq!(
+            held_by("ledger.lost of nats > 0", &of(lossy.clone())).finding,
+            RuleFinding::Open,
+            "not seen is not never"
+        );
+        let one = lossy.trials.iter_mut().find(|t| t.case == "nats").unwrap();
+        one.workloads[0].ledger.lost = 1;
+        assert_eq!(held_by("ledger.lost of nats == 0", &of(lossy.clone())).finding, RuleFinding::Fails);
+        assert_eq!(held_by("ledger.lost of nats > 0", &of(lossy.clone())).finding, RuleFinding::Holds);
+        assert_eq!(held_by("ledger.lost of reference == 0", &of(lossy)).finding, RuleFinding::Holds);
+    }
+
+    /// What may not be believed, and what is not there, decides nothing.
+    #[test]
+    fn invalid_and_missing_runs_leave_it_open() {
+        let mut broken = record(&A, &B);
+        for trial in broken.trials.iter_mut().filter(|t| t.case == "nats") {
+            trial.outcome = crate::record::Outcome::Failed { phase: "measure".into(), error: "it died".into() };
+        }
+        let why = |that: &str, records: &BTreeMap<String, Record>| held_by(that, records).open_because.unwrap();
+        let records = of(broken);
+        assert!(why("ledger.lost of nats == 0", &records).contains("it died"));
+        assert!(why("e2e.p99 of nats < 1ms", &records).contains("no valid run of nats"));
+        assert!(why("e2e.p99 of kafka < 1ms", &records).contains("kafka is not in the result"));
+        assert!(why("e2e.p99 of nats < 1ms", &BTreeMap::new()).contains("`m` was not run"));
+    }
+}

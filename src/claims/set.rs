@@ -1,0 +1,156 @@
+//! What a file of claims means: its scenarios resolved, its rules read.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::file::{FactWord, Tier};
+use super::rule::Rule;
+use crate::scenario::{Overrides, Scenario};
+
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Enough for verdicts that hold for all claims together.
+    Full,
+    /// As short as verdicts allow; they hold for each claim by itself.
+    Quick,
+}
+
+/// A scenario as the name in a file leads to it.
+#[derive(Debug, Clone)]
+pub struct ScenarioText {
+    /// What `msgbench run` is given for it.
+    pub argument: String,
+    pub path: PathBuf,
+    pub text: String,
+}
+
+/// A file of claims, ready to be run and judged.
+#[derive(Debug, Clone)]
+pub struct ClaimSet {
+    pub name: String,
+    pub title: String,
+    pub source: Option<String>,
+    /// The file, and the SHA-256 of its text.
+    pub path: PathBuf,
+    pub sha256: String,
+    pub measures: Vec<Measure>,
+    pub claims: Vec<Claim>,
+}
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub struct Measure {
+    pub name: String,
+    /// What `msgbench run` is given.
+    pub argument: String,
+    pub systems: Vec<String>,
+    pub set: Vec<(String, String)>,
+    pub quick: Vec<(String, String)>,
+    pub tier: Tier,
+    pub copies: u32,
+    /// Rounds in the full and in the quick form, where the file does not say.
+    pub rounds: (Option<u32>, Option<u32>),
+    /// The scenario in both forms.
+    pub full: Scenario,
+    pub short: Scenario,
+}
+
+/// A statement.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub id: u32,
+    pub says: String,
+    pub place: String,
+    pub hypothesis: Option<String>,
+    pub body: ClaimBody,
+    /// What is held to results; of a fact, to be shown beside it.
+    pub conditions: Vec<Condition>,
+    pub every: bool,
+    pub cannot_refute: Option<String>,
+    pub checked_by: Option<String>,
+    pub note: Option<String>,
+}
+
+/// What kind of statement it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimBody {
+    Measured,
+    Read { word: FactWord, why: String, at: Option<String> },
+    NotTestable { why: String },
+}
+
+/// Rules that must hold together.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    /// The circumstance; of a claim that has none, nothing.
+    pub when: Option<String>,
+    /// Each operand names its measurement.
+    pub rules: Vec<Rule>,
+}
+
+impl Measure {
+    /// The scenario in a form.
+    pub fn scenario(&self, form: Form) -> &Scenario {
+        match form {
+            Form::Full => &self.full,
+            Form::Quick => &self.short,
+        }
+    }
+
+    /// The options of `msgbench run` that make it.
+    pub fn options(&self, form: Form) -> Vec<String> {
+        let mut list: Vec<String> = self.systems.iter().flat_map(|s| ["--system".into(), s.clone()]).collect();
+        let quick = if form == Form::Quick { &self.quick[..] } else { &[] };
+        for (key, value) in self.set.iter().chain(quick) {
+            list.extend(["--set".into(), format!("{key}={value}")]);
+        }
+        let rounds = if form == Form::Quick { self.rounds.1 } else { self.rounds.0 };
+        list.extend(rounds.iter().flat_map(|n| ["--trials".into(), n.to_string()]));
+        list.extend((form == Form::Quick).then(|| "--quick".into()));
+        list
+    }
+
+    /// The command that repeats it.
+    pub fn command(&self, form: Form) -> String {
+        let quoted = |word: String| match word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=%".contains(c)) {
+            true => word,
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        };
+        let words = ["msgbench".to_owned(), "run".into(), self.argument.clone()].into_iter().chain(self.options(form));
+        words.map(quoted).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The same for the reader of scenarios.
+    pub fn overrides(&self, form: Form) -> Overrides {
+        let quick = form == Form::Quick;
+        let more = if quick { self.quick.clone() } else { Vec::new() };
+        Overrides {
+            set: self.set.iter().cloned().chain(more).collect(),
+            systems: self.systems.clone(),
+            trials: if quick { self.rounds.1 } else { self.rounds.0 },
+            quick,
+            ..Overrides::default()
+        }
+    }
+}
+
+impl Claim {
+    /// The measurements that it looks at.
+    pub fn measures(&self) -> BTreeSet<&str> {
+        let operands = self.conditions.iter().flat_map(|c| &c.rules).flat_map(Rule::operands);
+        operands.filter_map(|o| o.measure.as_deref()).collect()
+    }
+}
+
+impl ClaimSet {
+    /// The measurement of a name.
+    pub fn measure(&self, name: &str) -> Option<&Measure> {
+        self.measures.iter().find(|m| m.name == name)
+    }
+
+    /// The claims that look at a measurement.
+    pub fn claims_of(&self, measure: &str) -> Vec<u32> {
+        self.claims.iter().filter(|c| c.measures().contains(measure)).map(|c| c.id).collect()
+    }
+}

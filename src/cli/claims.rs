@@ -1,0 +1,259 @@
+//! `msgbench claims`: what an article, a vendor or a team says, put to the test.
+
+mod kept;
+mod measured;
+mod written;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::claims::{self, ClaimSet, ClaimWord, Form, Measure, Outcomes, ScenarioText};
+use crate::engine::{Interrupt, Register};
+use crate::record::Record;
+use crate::units::{plural, say, time_words};
+
+use super::interrupt::listen;
+use super::{Exit, Failure, print, source};
+use kept::KeptRuns;
+
+/// Arguments of `claims`.
+#[derive(Debug, clap::Args)]
+pub struct ClaimsArgs {
+    #[command(subcommand)]
+    command: ClaimsCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ClaimsCommand {
+    /// Say all that is wrong with a file of claims, and what would be run; starts no server
+    Check(CheckClaims),
+    /// Run what is not there yet, and say a verdict for each claim
+    Run(RunClaims),
+    /// Say the verdicts of what is there, and write the pages again
+    Report(ReportClaims),
+}
+
+#[derive(Debug, clap::Args)]
+struct ClaimsFileArgs {
+    /// The file of claims
+    file: PathBuf,
+    /// Only these claims, by their numbers: 9,11
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    only: Vec<u32>,
+    /// As short as verdicts allow; each holds by itself, and not all of them together
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckClaims {
+    #[command(flatten)]
+    of: ClaimsFileArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunClaims {
+    #[command(flatten)]
+    of: ClaimsFileArgs,
+    /// Folder that gets <name>/ with the results and the pages
+    #[arg(long, value_name = "DIR", default_value = "results/claims")]
+    out: PathBuf,
+    /// Measure again also what is there and has not changed
+    #[arg(long)]
+    again: bool,
+    /// Exit with 3 where a claim is refuted or depends, with 5 where one is undecided
+    #[arg(long)]
+    gate: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct ReportClaims {
+    #[command(flatten)]
+    of: ClaimsFileArgs,
+    /// Folder that `claims run` was given
+    #[arg(long, value_name = "DIR", default_value = "results/claims")]
+    out: PathBuf,
+    /// Exit with 3 where a claim is refuted or depends, with 5 where one is undecided
+    #[arg(long)]
+    gate: bool,
+}
+
+impl ClaimsFileArgs {
+    fn form(&self) -> Form {
+        if self.quick { Form::Quick } else { Form::Full }
+    }
+
+    fn read(&self, register: &Register) -> Result<ClaimSet, Failure> {
+        let text = crate::scenario::text(&self.file).map_err(|e| match self.file.exists() {
+            true => Failure::usage(e.to_string().replacen("scenario", "claims", 1)),
+            false => Failure::usage(format!("there is no file {}", self.file.display())),
+        })?;
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let lookup = |name: &str| scenario_text(folder, name);
+        let set = claims::read(&self.file, &text, &lookup, &register.types())
+            .map_err(|all| Failure::usage(crate::scenario::ScenarioError::Wrong(all)))?;
+        let known: BTreeSet<u32> = set.claims.iter().map(|c| c.id).collect();
+        if let Some(wrong) = self.only.iter().find(|id| !known.contains(id)) {
+            let last = known.iter().next_back().copied().unwrap_or(0);
+            return Err(Failure::usage(format!("--only {wrong}: there is no claim {wrong}; the last one is {last}")));
+        }
+        Ok(set)
+    }
+
+    /// The measurements that the chosen claims look at.
+    fn wanted<'a>(&self, set: &'a ClaimSet) -> Vec<&'a Measure> {
+        let chosen = set.claims.iter().filter(|c| self.only.is_empty() || self.only.contains(&c.id));
+        let names: BTreeSet<&str> = chosen.flat_map(claims::Claim::measures).collect();
+        set.measures.iter().filter(|m| names.contains(m.name.as_str())).collect()
+    }
+}
+
+/// The scenario that a file of claims names: a file beside it, or a built-in one.
+fn scenario_text(folder: &Path, name: &str) -> Result<ScenarioText, String> {
+    let beside = folder.join(name);
+    if name == source::STDIN {
+        return Err("a measurement must be repeatable: name a file or a built-in scenario".into());
+    }
+    let argument = if beside.is_file() { beside } else { PathBuf::from(name) };
+    let found = source::read(&argument).map_err(|f| f.words)?;
+    Ok(ScenarioText { argument: argument.display().to_string(), path: found.path, text: found.text })
+}
+
+pub(super) fn run(args: &ClaimsArgs, color: bool) -> Result<Exit, Failure> {
+    let register = Register::built_in();
+    match &args.command {
+        ClaimsCommand::Check(check) => self::check(check, &register),
+        ClaimsCommand::Run(run) => execute(run, &register, color),
+        ClaimsCommand::Report(report) => {
+            let set = report.of.read(&register)?;
+            let runs = KeptRuns::new(&report.out, &set.name, &register);
+            let form = report.of.form();
+            let (mut records, mut missing) = (BTreeMap::new(), BTreeMap::new());
+            for measure in report.of.wanted(&set) {
+                match runs.newest(measure, form) {
+                    Ok(record) => drop(records.insert(measure.name.clone(), record)),
+                    Err(why) => drop(missing.insert(measure.name.clone(), why)),
+                }
+            }
+            let outcomes = claims::judge_all(&set, &report.of.only, form, &records, &missing);
+            finish(&set, &outcomes, &records, &runs, form, color)?;
+            Ok(gate(&outcomes, report.gate))
+        }
+    }
+}
+
+/// Says what would be run.
+fn check(args: &CheckClaims, register: &Register) -> Result<Exit, Failure> {
+    let set = args.of.read(register)?;
+    let form = args.of.form();
+    let wanted = args.of.wanted(&set);
+    let measured = set.claims.iter().filter(|c| matches!(c.body, claims::ClaimBody::Measured)).count();
+    let mut text = format!(
+        "{}: {}, of which {measured} are measured by {}\n",
+        set.name,
+        plural(set.claims.len() as u64, "claim"),
+        plural(set.measures.len() as u64, "run")
+    );
+    let mut all = 0;
+    for measure in &wanted {
+        let time = measured::expected(measure, form);
+        all += time;
+        let ids: Vec<String> = set.claims_of(&measure.name).iter().map(u32::to_string).collect();
+        text.push_str(&format!(
+            "\n{} (claims {}), about {}, {}\n  {}\n",
+            measure.name,
+            ids.join(", "),
+            time_words(all_nanos(time)),
+            claims::sentence::tier(measure.tier, measure.copies),
+            measure.command(form)
+        ));
+    }
+    text.push_str(&format!(
+        "\nabout {} in all, without the starts of servers that are slow\n",
+        time_words(all_nanos(all))
+    ));
+    print(&text)
+}
+
+fn all_nanos(seconds: u64) -> u64 {
+    seconds.saturating_mul(1_000_000_000)
+}
+
+/// Runs what is missing, and judges.
+fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, Failure> {
+    let set = args.of.read(register)?;
+    let form = args.of.form();
+    let wanted = args.of.wanted(&set);
+    let runs = KeptRuns::new(&args.out, &set.name, register);
+    let interrupt = Interrupt::default();
+    listen(&interrupt)?;
+    let (mut records, mut missing) = (BTreeMap::new(), BTreeMap::new());
+    let mut to_run = Vec::new();
+    for measure in wanted {
+        match runs.unchanged(measure, form) {
+            Ok(record) if !args.again => drop(records.insert(measure.name.clone(), record)),
+            Ok(_) => to_run.push((measure, "asked for again".to_owned())),
+            Err(why) => to_run.push((measure, why)),
+        }
+    }
+    if !records.is_empty() {
+        say(format_args!("{} there and unchanged", plural(records.len() as u64, "run")));
+    }
+    let mut clock = measured::TimeLeft::of(to_run.iter().map(|(m, _)| measured::expected(m, form)).collect());
+    for (number, (measure, why)) in to_run.iter().enumerate() {
+        if interrupt.count() > 0 {
+            missing.insert(measure.name.clone(), format!("`{}` was not run: interrupted", measure.name));
+            continue;
+        }
+        let ids: Vec<String> = set.claims_of(&measure.name).iter().map(u32::to_string).collect();
+        say(format_args!(
+            "\n[{}/{}] {} (claims {}): {why}; about {}, {} left in all",
+            number + 1,
+            to_run.len(),
+            measure.name,
+            ids.join(", "),
+            time_words(all_nanos(clock.next())),
+            time_words(all_nanos(clock.left()))
+        ));
+        let outcome = measured::run(measure, form, &runs, &interrupt);
+        clock.done();
+        match outcome {
+            Ok(record) => drop(records.insert(measure.name.clone(), record)),
+            Err(why) => {
+                say(format_args!("msgbench: {}: {why}", measure.name));
+                missing.insert(measure.name.clone(), why);
+            }
+        }
+    }
+    let outcomes = claims::judge_all(&set, &args.of.only, form, &records, &missing);
+    finish(&set, &outcomes, &records, &runs, form, color)?;
+    if interrupt.count() > 0 {
+        return Ok(Exit::Interrupted);
+    }
+    Ok(gate(&outcomes, args.gate))
+}
+
+/// Writes the pages, and prints the verdicts.
+fn finish(
+    set: &ClaimSet,
+    outcomes: &Outcomes,
+    records: &BTreeMap<String, Record>,
+    runs: &KeptRuns,
+    form: Form,
+    color: bool,
+) -> Result<(), Failure> {
+    let page = written::write(set, outcomes, records, runs, form)?;
+    let text = crate::report::pages::claims::text(outcomes, super::text_style(color, false));
+    print(&format!("{text}\nreport: {}", super::page::link(&page))).map(drop)
+}
+
+/// What the verdicts mean for a script.
+fn gate(outcomes: &Outcomes, asked: bool) -> Exit {
+    let any = |v: ClaimWord| outcomes.count(|x| x == v) > 0;
+    match () {
+        () if !asked => Exit::Passed,
+        () if any(ClaimWord::Refuted) || any(ClaimWord::Depends) => Exit::Regressed,
+        () if any(ClaimWord::Undecided) => Exit::Inconclusive,
+        () => Exit::Passed,
+    }
+}

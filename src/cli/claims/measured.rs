@@ -1,0 +1,142 @@
+//! Runs a measurement: `msgbench run` as a process of its own, so that each starts on a clean
+//! machine, and its command can be repeated by hand.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::claims::{Form, Measure};
+use crate::cli::results;
+use crate::engine::Interrupt;
+use crate::record::{Completion, Record, store};
+
+use super::kept::KeptRuns;
+
+/// What a trial takes beyond its phases, on the average: servers start, last messages are waited
+/// for.
+const BEYOND_S: u64 = 4;
+/// Trials of a search, on the average.
+const SEARCHED: u64 = 25;
+
+/// About how many seconds a measurement takes.
+pub(super) fn expected(measure: &Measure, form: Form) -> u64 {
+    let plan = &measure.scenario(form).plan;
+    let trial = |c: &crate::plan::Case| (c.phases.warmup.0 + c.phases.measure.0) / 1_000_000_000 + BEYOND_S;
+    let rounds = match &plan.search {
+        Some(_) => SEARCHED,
+        None => u64::from(plan.trials),
+    };
+    plan.cases.iter().map(|c| rounds * trial(c)).sum()
+}
+
+/// How long the rest takes, corrected by what was seen.
+#[derive(Debug)]
+pub(super) struct TimeLeft {
+    expected: Vec<u64>,
+    done: usize,
+    began: Instant,
+}
+
+impl TimeLeft {
+    pub(super) fn of(expected: Vec<u64>) -> Self {
+        Self { expected, done: 0, began: Instant::now() }
+    }
+
+    fn factor(&self) -> f64 {
+        let planned: u64 = self.expected[..self.done].iter().sum();
+        if planned == 0 { 1.0 } else { self.began.elapsed().as_secs_f64() / planned as f64 }
+    }
+
+    /// Seconds of the next one.
+    pub(super) fn next(&self) -> u64 {
+        (self.factor() * self.expected.get(self.done).copied().unwrap_or(0) as f64) as u64
+    }
+
+    /// Seconds of all that is left.
+    pub(super) fn left(&self) -> u64 {
+        (self.factor() * self.expected[self.done..].iter().sum::<u64>() as f64) as u64
+    }
+
+    pub(super) fn done(&mut self) {
+        self.done = (self.done + 1).min(self.expected.len());
+    }
+}
+
+/// Runs a measurement and keeps its result.
+///
+/// # Errors
+/// Why there is none.
+pub(super) fn run(measure: &Measure, form: Form, runs: &KeptRuns, interrupt: &Interrupt) -> Result<Record, String> {
+    let here = launchable(measure, runs)?;
+    let place = runs.place(measure, form);
+    std::fs::create_dir_all(&place).map_err(|e| format!("cannot create {}: {e}", place.display()))?;
+    let before: BTreeSet<PathBuf> = found(&place).into_iter().collect();
+    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+    let child = Command::new(program)
+        .arg("run")
+        .arg(&here.argument)
+        .args(here.options(form))
+        .arg("--out")
+        .arg(&place)
+        // The verdicts are what is printed here.
+        .stdout(Stdio::null())
+        .stdin(Stdio::null())
+        // A wish to stop is passed on once, also where a terminal would tell all of them.
+        .process_group(0)
+        .spawn()
+        .map_err(|e| format!("cannot run msgbench: {e}"))?;
+    let code = wait(child, interrupt)?;
+    let new = found(&place).into_iter().find(|path| !before.contains(path));
+    let Some(path) = new else {
+        return Err(format!("the run left no result (exit code {})", code.unwrap_or(-1)));
+    };
+    let record = store::record(&path).map_err(|e| e.to_string())?;
+    if record.completion != Completion::Complete {
+        return Err(format!("the run was interrupted; what it had is in {}", path.display()));
+    }
+    runs.keep(measure, form, &path)?;
+    Ok(record)
+}
+
+/// The measurement without the systems that cannot be launched here; their claims stay open.
+fn launchable(measure: &Measure, runs: &KeptRuns) -> Result<Measure, String> {
+    let mut here = measure.clone();
+    let mut why = Vec::new();
+    here.systems.retain(|name| {
+        let spec = measure.full.plan.systems.iter().find(|s| s.name == *name);
+        let lacking = spec.and_then(|s| runs.lacking(&s.driver));
+        why.extend(lacking.clone().map(|words| format!("{name} cannot be launched here: {words}")));
+        lacking.is_none()
+    });
+    if here.systems.is_empty() && !measure.systems.is_empty() {
+        return Err(why.join("; "));
+    }
+    Ok(here)
+}
+
+/// The folders of results, newest first.
+fn found(place: &std::path::Path) -> Vec<PathBuf> {
+    results::all(place).map(|all| all.into_iter().map(|r| r.path).collect()).unwrap_or_default()
+}
+
+/// Waits for a run, and passes a wish to stop on to it.
+fn wait(mut child: Child, interrupt: &Interrupt) -> Result<Option<i32>, String> {
+    let mut told = interrupt.count();
+    loop {
+        if let Some(status) = child.try_wait().map_err(|e| format!("cannot wait for msgbench: {e}"))? {
+            return Ok(status.code());
+        }
+        let wished = interrupt.count();
+        if wished > told {
+            told = wished;
+            if let Ok(pid) = libc::pid_t::try_from(child.id()) {
+                // SAFETY: kill touches no memory; the child is not reaped, so the number is its
+                // own.
+                unsafe { libc::kill(pid, libc::SIGINT) };
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

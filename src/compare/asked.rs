@@ -1,0 +1,170 @@
+//! One metric of two systems, wherever they were measured: at two load points of one result, or in
+//! two results. And of one system by itself.
+//!
+//! For those who ask for a certain pair and say what would answer them, as a claim does. The values
+//! and the statistics are those of every other comparison; what makes no like pair is said, and
+//! decided by who asked.
+
+use super::NamedRecord;
+use super::capacity;
+use super::differences::facts;
+use super::judge;
+use super::model::{Effect, SideSample};
+use super::observe;
+use super::pair;
+use super::pairing::system_of;
+use super::side::CaseSide;
+use crate::plan::metric::{Metric, Quantity};
+use crate::record::Outcome;
+use crate::stats::quantile::{PercentileUse, may};
+use crate::stats::{ranks, shift};
+use crate::units::plural;
+
+/// A metric of a system at a load point of a result.
+#[derive(Debug, Clone, Copy)]
+pub struct AskedValue<'a> {
+    pub of: NamedRecord<'a>,
+    pub system: &'a str,
+    /// Settings that were swept, by their path or its last word, and their values.
+    pub at: &'a [(String, String)],
+    pub metric: &'a Metric,
+}
+
+/// The values of one system.
+#[derive(Debug, Clone)]
+pub struct OneSide {
+    pub sample: SideSample,
+    /// Why too few samples stand behind a percentile to decide anything, where they do.
+    pub thin: Option<String>,
+    /// Deliveries owed in its valid trials together: what a count is a share of.
+    pub owed: u64,
+}
+
+/// The values of two systems, and what they say of each other.
+#[derive(Debug, Clone)]
+pub struct TwoSides {
+    pub a: OneSide,
+    pub b: OneSide,
+    /// b / a; absent where a value is zero.
+    pub ratio: Option<Effect>,
+    /// b - a, in the unit.
+    pub shift: Option<Effect>,
+    /// How they differ in what bears on whether a message arrives and survives: `durability: ...
+    /// and ...`.
+    pub unlike: Vec<String>,
+}
+
+impl TwoSides {
+    /// The two-sided p-value of b being `factor` times a: exact Mann-Whitney.
+    pub fn p(&self, factor: f64) -> Option<f64> {
+        let scaled: Vec<f64> = self.a.sample.values.iter().map(|v| v * factor).collect();
+        ranks::mann_whitney(&scaled, &self.b.sample.values).map(|t| t.p)
+    }
+}
+
+/// Whether a load point is the one that is asked for.
+fn there(point: &[(String, String)], at: &[(String, String)]) -> bool {
+    at.iter().all(|(key, value)| {
+        let named = |path: &str| path == key || path.rsplit('.').next() == Some(key);
+        point.iter().any(|(path, found)| named(path) && found == value)
+    })
+}
+
+/// `nats at rate=2k/s`.
+fn named(asked: &AskedValue<'_>) -> String {
+    let at: Vec<String> = asked.at.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    if at.is_empty() { asked.system.into() } else { format!("{} at {}", asked.system, at.join(", ")) }
+}
+
+/// The side that is asked for.
+fn side<'a>(asked: &AskedValue<'a>) -> Result<CaseSide<'a>, String> {
+    let record = asked.of.record;
+    if let Some(skipped) = record.skipped.iter().find(|s| s.system == asked.system) {
+        return Err(format!("{} was not measured: {}", asked.system, skipped.reason));
+    }
+    let mut excluded = Vec::new();
+    let label = named(asked);
+    if asked.metric.quantity == Quantity::Capacity {
+        let all = capacity::searched(record);
+        let wanted = |s: &&capacity::SearchedCase<'_>| {
+            system_of(record, s.case) == asked.system && there(&capacity::without_rate(s.case).point, asked.at)
+        };
+        let found = all.iter().find(wanted).ok_or_else(|| format!("nothing was searched for {label}"))?;
+        return Ok(capacity::side(label, asked.of, found, &mut excluded));
+    }
+    let mut found =
+        record.plan.cases.iter().filter(|c| system_of(record, c) == asked.system && there(&c.point, asked.at));
+    match (found.next(), found.next()) {
+        (Some(case), None) => Ok(pair::side(label, asked.of, case, &mut excluded)),
+        (Some(_), Some(_)) => Err(format!("{label} was measured at several load points, and none is named")),
+        (None, _) => Err(format!("{label} is not in the result")),
+    }
+}
+
+/// The values of a side, and what stands behind them.
+fn observed(asked: &AskedValue<'_>, side: &CaseSide<'_>) -> Result<OneSide, String> {
+    let name = asked.metric.workload.as_deref();
+    let index = match name {
+        None => 0,
+        Some(name) => side
+            .case
+            .workloads
+            .iter()
+            .position(|w| w.name == name)
+            .ok_or_else(|| format!("{} has no workload `{name}`", side.label))?,
+    };
+    let values = judge::values_of(side, index, &asked.metric.quantity, usize::MAX);
+    let sample = judge::sample(side, &values.iter().map(|(_, o)| o.value).collect::<Vec<_>>());
+    if sample.n == 0 {
+        return Err(nothing(side, asked));
+    }
+    let (worth, counted) =
+        (judge::median_exceedances(&values, |o| o.exceedances), judge::median_exceedances(&values, |o| o.counted));
+    let too_few = worth.is_some_and(|k| may(k) < PercentileUse::Gate);
+    let thin = too_few.then(|| observe::thin(asked.metric.quantity.quantile(), counted, worth));
+    let owed = side.trials.iter().filter_map(|t| t.workloads.get(index)).map(|w| w.ledger.expected).sum();
+    Ok(OneSide { sample, thin, owed })
+}
+
+/// Why a side has no values.
+fn nothing(side: &CaseSide<'_>, asked: &AskedValue<'_>) -> String {
+    let tried = side.record.trials.iter().filter(|t| t.case == side.case.id);
+    let partial = tried.clone().any(|t| t.outcome == Outcome::Partial);
+    match &side.why_excluded {
+        Some(fault) => {
+            format!(
+                "no valid run of {}: {} left out, {}",
+                side.label,
+                plural(side.excluded as u64, "run"),
+                fault.reason
+            )
+        }
+        None if partial => format!("the run of {} was interrupted", side.label),
+        None if tried.count() == 0 => format!("{} was not run", side.label),
+        None => format!("`{}` was not measured at {}", asked.metric, side.label),
+    }
+}
+
+/// The values of one system.
+///
+/// # Errors
+/// Why there are none.
+pub fn of_one(asked: &AskedValue<'_>) -> Result<OneSide, String> {
+    observed(asked, &side(asked)?)
+}
+
+/// The values of two systems, or of one at two load points.
+///
+/// # Errors
+/// Why one of them has none.
+pub fn of_two(a: &AskedValue<'_>, b: &AskedValue<'_>) -> Result<TwoSides, String> {
+    let (side_a, side_b) = (side(a)?, side(b)?);
+    let (one_a, one_b) = (observed(a, &side_a)?, observed(b, &side_b)?);
+    let (x, y) = (&one_a.sample.values, &one_b.sample.values);
+    let (wide_a, wide_b) = (judge::wide(&side_a), judge::wide(&side_b));
+    let ratio = judge::effect(&|c| shift::ratio(x, y, c)).map(|r| judge::widened(r, wide_a, wide_b));
+    let shifted = judge::effect(&|c| shift::shift(x, y, c));
+    let promises = facts("", &side_a, &side_b).into_iter().filter(|d| d.promise);
+    let unlike = promises.map(|d| format!("{}: {} and {}", d.what, d.baseline, d.candidate)).collect();
+    Ok(TwoSides { a: one_a, b: one_b, ratio, shift: shifted, unlike })
+}

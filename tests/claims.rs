@@ -1,0 +1,182 @@
+//! `msgbench claims`: a team's objectives against the reference broker, from the file to the page.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+#[path = "common/calm.rs"]
+mod calm;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Objectives that hold by far, one that cannot, and statements that nobody measures.
+const OBJECTIVES: &str = r#"
+name = "orders"
+title = "Objectives of the order service"
+
+[[measure]]
+name = "stream-1k"
+scenario = "small.toml"
+systems = ["reference"]
+set = { "workload.load.rate" = "1k/s", "run.trials" = 8 }
+tier = "page-cache"
+
+[[claim]]
+id = 1
+says = "half of all below 500 ms at 1k/s"
+place = "objectives, page 2"
+measure = "stream-1k"
+holds = ["e2e.p50 of reference < 500ms", "ledger.lost of reference == 0"]
+
+[[claim]]
+id = 4
+says = "faster than light"
+place = "objectives, page 3"
+measure = "stream-1k"
+holds = ["e2e.p50 of reference < 1ns"]
+
+[[claim]]
+id = 5
+says = "pleasant to operate"
+place = "objectives, page 3"
+fact = "OPINION"
+why = "Nobody measures that."
+"#;
+
+const SCENARIO: &str = r#"
+name = "small"
+question = "How late is a stored message?"
+[[system]]
+driver = "reference"
+[[workload]]
+pattern = "stream"
+consumers = 1
+load.rate = "500/s"
+[run]
+warmup = "100ms"
+duration = "500ms"
+drain = "5s"
+"#;
+
+fn file(dir: &Path, text: &str) {
+    std::fs::write(dir.join("objectives.toml"), text).unwrap();
+    std::fs::write(dir.join("small.toml"), SCENARIO).unwrap();
+}
+
+fn claims(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_msgbench"));
+    let root = calm::calm(&mut command);
+    command.arg("claims").arg(args[0]).arg(dir.join("objectives.toml")).args(&args[1..]);
+    let output = command.current_dir(dir).output().unwrap();
+    drop(root);
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn verdicts(dir: &Path) -> Vec<(u64, String)> {
+    let all = std::fs::read(dir.join("results/claims/orders/claims.json")).unwrap();
+    let all: Value = serde_json::from_slice(&all).unwrap();
+    let of = |c: &Value| {
+        let verdict = c["verdict"].as_str().map_or_else(|| c["verdict"]["read"].to_string(), str::to_owned);
+        (c["id"].as_u64().unwrap(), verdict)
+    };
+    all["claims"].as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn objectives_get_verdicts_and_are_measured_once() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), OBJECTIVES);
+    let first = claims(dir.path(), &["run", "--gate"]);
+    let said = text(&first.stdout);
+    assert_eq!(first.status.code(), Some(3), "{said}\n{}", text(&first.stderr));
+    let expected = [(1, "supported".to_owned()), (4, "refuted".into()), (5, "\"OPINION\"".into())];
+    assert_eq!(verdicts(dir.path()), expected, "{said}");
+    for words in ["SUPPORTED", "REFUTED", "OPINION", "8 rounds"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let folder = dir.path().join("results/claims/orders");
+    let page = std::fs::read_to_string(folder.join("claims.html")).unwrap();
+    assert!(page.contains("faster than light") && page.contains("stream-1k/small/"), "{page}");
+    let junit = std::fs::read_to_string(folder.join("claims.xml")).unwrap();
+    assert!(junit.contains("failures=\"1\"") && junit.contains("skipped"), "{junit}");
+    let markdown = std::fs::read_to_string(folder.join("claims.md")).unwrap();
+    assert!(markdown.contains("| REFUTED |"), "{markdown}");
+
+    // What is there is not measured again; what changed is, and says why.
+    let results = || std::fs::read_dir(folder.join("full/stream-1k/small")).unwrap().count();
+    let second = claims(dir.path(), &["run"]);
+    assert_eq!((second.status.code(), results()), (Some(0), 1), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("1 run there and unchanged"), "{}", text(&second.stderr));
+    file(dir.path(), &OBJECTIVES.replace("1k/s\", \"run", "900/s\", \"run"));
+    let third = claims(dir.path(), &["run"]);
+    assert!(text(&third.stderr).contains("the settings changed"), "{}", text(&third.stderr));
+    assert_eq!(results(), 2);
+}
+
+#[test]
+fn what_was_not_run_is_undecided_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), OBJECTIVES);
+    let report = claims(dir.path(), &["report", "--only", "1,5", "--gate"]);
+    assert_eq!(report.status.code(), Some(5), "{}", text(&report.stderr));
+    assert_eq!(verdicts(dir.path()), [(1, "undecided".into()), (5, "\"OPINION\"".into())]);
+    assert!(text(&report.stdout).contains("`stream-1k` was not run yet"), "{}", text(&report.stdout));
+}
+
+#[test]
+fn mistakes_are_shown_where_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = |from: &str, to: &str| {
+        assert!(OBJECTIVES.contains(from), "{from}");
+        file(dir.path(), &OBJECTIVES.replacen(from, to, 1));
+        let output = claims(dir.path(), &["check"]);
+        assert_eq!(output.status.code(), Some(2), "{from}: {}", text(&output.stdout));
+        text(&output.stderr).replace(&dir.path().display().to_string(), "DIR")
+    };
+    let all = [
+        said("tier = \"page-cache\"", "tier = \"page-cash\""),
+        said("says = \"faster", "sais = \"faster"),
+        said("e2e.p50 of reference < 1ns", "e2e.p50 of referense < 1ns"),
+        said("e2e.p50 of reference < 1ns", "rtt.p50 of reference < 1ns"),
+        said("e2e.p50 of reference < 1ns", "e2e.p50 of reference at rate=9k/s < 1ns"),
+        said("e2e.p50 of reference < 1ns", "e2e.p50 < 1ns"),
+        said("measure = \"stream-1k\"\nholds = [\"e2e.p50 of reference < 1ns\"]", ""),
+        said("scenario = \"small.toml\"", "scenario = \"smal\""),
+        said("id = 4", "id = 1"),
+        said("why = \"Nobody measures that.\"", ""),
+    ];
+    insta::assert_snapshot!(all.join("\n"));
+    file(dir.path(), OBJECTIVES);
+    let wrong = claims(dir.path(), &["check", "--only", "9"]);
+    assert!(text(&wrong.stderr).contains("there is no claim 9; the last one is 5"), "{}", text(&wrong.stderr));
+}
+
+/// Every row of every table of the article is the place of a claim, and the file is one that runs.
+#[test]
+fn the_article_is_there_as_a_whole() {
+    const ROWS: [std::ops::RangeInclusive<u32>; 6] = [145..=150, 182..=185, 223..=227, 245..=250, 267..=269, 370..=379];
+    let text = std::fs::read_to_string("claims/nats-vs-kafka.toml").unwrap();
+    let file: toml::Table = toml::from_str(&text).unwrap();
+    let claims = file["claim"].as_array().unwrap();
+    let places: Vec<&str> = claims.iter().map(|c| c["place"].as_str().unwrap()).collect();
+    let named: Vec<u32> =
+        places.iter().flat_map(|p| p.split(|c: char| !c.is_ascii_digit())).filter_map(|n| n.parse().ok()).collect();
+    let missing: Vec<u32> = ROWS.into_iter().flatten().filter(|row| !named.contains(row)).collect();
+    assert!(missing.is_empty(), "rows of tables that no claim has: {missing:?}");
+    // Quoted in a few words.
+    for claim in claims {
+        let says = claim["says"].as_str().unwrap();
+        assert!(says.split_whitespace().count() <= 14, "{says}");
+    }
+    let check = Command::new(env!("CARGO_BIN_EXE_msgbench"))
+        .args(["claims", "check", "claims/nats-vs-kafka.toml", "--quick"])
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{}", self::text(&check.stderr));
+    assert!(self::text(&check.stdout).contains(&format!("{} claims", claims.len())));
+}
