@@ -172,13 +172,13 @@ fn disorder_and_copies_are_counted() {
 #[test]
 fn a_stream_that_is_gone_has_lost_all_of_it() {
     let w = workload(Keys::None);
-    let books = sent(2_000);
+    let ledger = sent(2_000);
     let stored = StoredWorkload {
         workload: &w,
         keep: Keep::default(),
         keeping: Keeping::default(),
         keys: None,
-        sent: vec![(0, &books)],
+        sent: vec![(0, &ledger)],
     };
     let kept = stored.nothing(3_000 * MILLISECOND);
     assert_eq!((kept.owed, kept.missing, kept.read, kept.holds), (2_000, 2_000, 0, false));
