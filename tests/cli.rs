@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "common/needs.rs"]
+mod needs;
+
 use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
@@ -28,7 +31,12 @@ fn every_shipped_scenario_is_valid_and_opens_with_its_question() {
         scenarios += 1;
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("# Question: "), "{}", file.display());
-        let plan = json(msgbench().args(["check", file.to_str().unwrap(), "--format", "json"]));
+        let checked = msgbench().args(["check", file.to_str().unwrap(), "--format", "json"]).output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr);
+        if !needs::own_network(checked.status.code(), &said) {
+            continue;
+        }
+        let plan: Value = serde_json::from_slice(&checked.stdout).unwrap_or_else(|e| panic!("{e}: {said}"));
         let question = plan["question"].as_str().unwrap();
         assert_eq!(text.lines().next().unwrap().trim_start_matches("# Question: "), question);
         assert_eq!(plan["name"], file.file_stem().unwrap().to_str().unwrap());

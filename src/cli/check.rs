@@ -39,7 +39,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if args.connect {
         notes.extend(connect(&scenario, &register, &secrets)?);
     }
-    engine::network::enter(&scenario.plan).map_err(Failure::usage)?;
+    engine::enter(&scenario.plan).map_err(Failure::usage)?;
     scenario.plan = secrets.clean(scenario.plan);
     match args.format {
         OutputFormat::Text => {

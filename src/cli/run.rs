@@ -88,7 +88,7 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {
         engine::trusts(&scenario.plan, calibration).map_err(Failure::usage)?;
     }
-    engine::network::enter(&scenario.plan).map_err(Failure::usage)?;
+    engine::enter(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let scratch = Scratch::new().map_err(Failure::internal)?;

@@ -20,10 +20,11 @@ macro_rules! scenarios {
 
 /// All of them, by name.
 pub(super) const ALL: &[ShippedScenario] = scenarios![
-    "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "compaction"
-    "connect" "exactly-once" "failover" "fanin" "fanout" "floor" "flow-control" "idle-connections" "intruder" "key-value"
-    "mirror" "mixed" "partitions" "payload" "queue-group" "rebalance" "redelivery" "replay" "replay-file"
-    "replicated" "request-reply" "retention" "slow-consumer" "stream" "stream-processing" "tls" "topology"
+    "auth" "batch-publish" "bridge" "burst" "capacity" "capacity-durable" "ceiling" "client" "compaction" "connect"
+    "consumer-crash" "exactly-once" "failover" "failover-cut" "failover-planned" "fanin" "fanout" "floor"
+    "flow-control" "idle-connections" "intruder" "key-value" "leaf-streams" "mirror" "mixed" "partitions" "payload"
+    "power-loss" "queue-group" "rebalance" "recovery" "redelivery" "replay" "replay-file" "replicated" "request-reply"
+    "retention" "slow-consumer" "stream" "stream-processing" "tls" "topology"
 ];
 
 /// The files that they read messages from: path relative to the scenario, and content.

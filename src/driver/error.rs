@@ -36,6 +36,15 @@ pub enum DriverError {
         /// What to do.
         remedy: String,
     },
+    /// What messages were stored in is not there any more.
+    #[error("{what} is not there any more at {url}: {words}")]
+    Gone {
+        /// The stream or topic.
+        what: String,
+        url: String,
+        /// The server's words.
+        words: String,
+    },
     /// An option of the system does not fit.
     #[error("{words}")]
     Option {

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
@@ -36,6 +37,11 @@ struct FakeFaults {
     /// With it an acknowledgement of a message that was never sent.
     stray: u64,
 }
+
+/// Delivers what is held back: the runtime of a producer ends with the load.
+static LATER: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a thread")
+});
 
 /// See [`FakeFaults::late`].
 const LATE: Duration = Duration::from_millis(200);
@@ -268,7 +274,7 @@ impl Producer for FakeProducer {
             None => self.way.pass(out.token, message),
             Some(wait) => {
                 let (mut later, token) = (self.way.clone(), out.token);
-                tokio::spawn(async move {
+                LATER.spawn(async move {
                     tokio::time::sleep(wait).await;
                     later.pass(token, message);
                 });

@@ -109,6 +109,7 @@ pub mod wire;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 pub use crate::plan::facts::{Acknowledgement, Delivery, Durability, Guarantees, Incident, Order, Stated};
@@ -210,6 +211,9 @@ impl Facts {
     }
 }
 
+/// A request to hand over, made when it is polled.
+pub type HandOver = Pin<Box<dyn Future<Output = Result<(), DriverError>> + Send>>;
+
 /// One messaging system, opened for one trial.
 pub trait Driver: Sized + Send + Sync {
     type Producer: Producer;
@@ -288,6 +292,18 @@ pub trait Driver: Sized + Send + Sync {
     /// `topic`), and its name. `None` where they are not stored.
     fn stored_in(&self, _workload: usize) -> Option<(&'static str, String)> {
         None
+    }
+
+    /// The request that another node leads what stores the messages of a workload; `None` where
+    /// clients cannot ask for that. It does not borrow the driver: it may be made on another thread.
+    fn hand_over(&self, _workload: usize) -> Option<HandOver> {
+        None
+    }
+
+    /// Lets each producer that has transactions die in the middle of one, and another one take its
+    /// place so long after; how many there are.
+    fn kill_producers(&self, _away: Duration) -> usize {
+        0
     }
 
     /// Is told the instant from which is measured, when it is known.

@@ -142,6 +142,8 @@ pub struct ConsumerRecorder<'a> {
     pub received: Received,
     /// Arrivals not yet added to the shared counter.
     pub arrived: u64,
+    /// Whether the other members of the group know what it has.
+    pub told: bool,
     /// How often it looks at the connection while nothing comes.
     pub look: Duration,
     /// The latest instant of arrival, and its block where it is within the measured phase.
@@ -207,7 +209,8 @@ impl MessageSink for ConsumerRecorder<'_> {
             self.catch_up(at, e.sent, producer + 1 == self.received.seen.len());
         }
         let lane = self.lanes.of(e.producer, e.sequence);
-        let late = self.order.late(e.producer.into(), lane, e.sequence);
+        // What is delivered again has no place in the order, and says nothing of that of others.
+        let late = message.attempt <= 1 && self.order.late(e.producer.into(), lane, e.sequence);
         if measured {
             if late && !RejectRule::hits(self.rule.once, e.sequence) {
                 self.received.reordered += 1;
@@ -311,7 +314,21 @@ impl ConsumerRecorder<'_> {
     }
 
     fn publish_count(&mut self) {
+        self.told &= self.arrived == 0;
         WorkloadCounters::add(&self.shared.counters[self.workload].arrived, &mut self.arrived);
+    }
+}
+
+impl ConsumerRecorder<'_> {
+    /// Puts what it has together with what the other members of its group have, once the load has
+    /// ended.
+    pub fn tell(&mut self) {
+        // The first arrivals are noted where there are other members.
+        if !self.told && self.shared.draining() && !self.received.first_arrivals.is_empty() {
+            let all = self.received.seen.iter().chain(&self.received.dead);
+            self.shared.counters[self.workload].distinct.add(self.group, all);
+            self.told = true;
+        }
     }
 }
 
@@ -337,7 +354,7 @@ pub async fn consume<C: Consumer>(
             () = &mut end, if ends => {}
             done = consumer.receive(consumer_recorder, limit) => done?,
             () = &mut stopping => {}
-            _ = tick.tick() => {}
+            _ = tick.tick() => consumer_recorder.tell(),
         }
         let taken = consumer_recorder.arrived > 0;
         consumer_recorder.publish_count();

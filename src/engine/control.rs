@@ -101,20 +101,21 @@ impl TrialControl<'_> {
         watch.sample_all(pending_events.pids());
         raw.measured = self.shared.end().saturating_sub(origin);
         let drain_until = now() + phases.drain.0;
+        self.shared.drain();
         let mut drain = DrainWatch::of(case, self.setup.events, (D::DELIVERS, D::STORES), self.shared);
         let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
         let begun = now();
         while now() < drain_until
             && raw.failed.is_none()
-            && !drain.over(self.shared, sent_all())
+            && !drain.over(self.shared, (sent_all(), pending_events.recovering(raw)), now())
             && self.setup.interrupt.count() < 2
         {
             self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
             self.sample_all("drain", system, raw);
-            pending_events.undo_due(system, raw);
+            pending_events.look(system, raw);
         }
         raw.drained = now() - begun;
-        raw.abandoned = self.setup.interrupt.count() > 1;
+        raw.abandoned = self.setup.interrupt.count() > 1 || raw.failed.is_some();
         raw.arriving = now() >= drain_until && drain.moving();
         pending_events.close(system, raw);
         self.shared.stop();
@@ -128,7 +129,7 @@ impl TrialControl<'_> {
     }
 
     /// Where the events of the trial are done to.
-    fn scene<D: Driver>(&self, driver: &D, system: &mut dyn System, origin: Nanos) -> EventScene<'_> {
+    fn scene<'a, D: Driver>(&'a self, driver: &'a D, system: &mut dyn System, origin: Nanos) -> EventScene<'a> {
         let names = self.setup.case.workloads.iter().map(|w| w.name.clone());
         EventScene {
             events: self.setup.events,
@@ -137,6 +138,8 @@ impl TrialControl<'_> {
             origin,
             view: system.view().filter(|_| !self.setup.events.is_empty()),
             stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
+            hand_over: Box::new(|workload| driver.hand_over(workload)),
+            kill_producers: Box::new(|away| driver.kill_producers(away)),
         }
     }
 
@@ -184,6 +187,8 @@ impl TrialControl<'_> {
             if event < Duration::from_millis(3) {
                 // The timer of the runtime would be late by a millisecond.
                 std::thread::sleep(event);
+                // Who asks for something through the driver's own connection waits for its turn.
+                self.runtime.block_on(tokio::task::yield_now());
             } else {
                 let wait = wait.min(event - Duration::from_millis(2));
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));

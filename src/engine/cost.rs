@@ -153,6 +153,7 @@ fn consumer_recorder(shared: &Shared, origin: Nanos, messages: u64, recorder: Re
             ..Received::default()
         },
         arrived: 0,
+        told: false,
         look: Duration::from_secs(1),
         instant: (Nanos::MAX, None),
     }

@@ -1,9 +1,9 @@
 //! When the drain is over: everything that was sent is here, or nothing more is coming.
 
-use crate::plan::{Case, PlannedEvent};
+use crate::plan::{Case, PlannedEvent, Workload};
 use crate::units::{Nanos, now};
 
-use super::shared::{Shared, copies};
+use super::shared::{Expected, Shared, copies};
 
 /// Nothing more is coming when nothing has arrived for so long after everything was sent, unless
 /// something was rejected or the broker stores messages: nats-server was silent for 3 s while it
@@ -12,18 +12,13 @@ const QUIET: Nanos = 500_000_000;
 /// The same where the scenario disturbs the network: TCP waits before it sends again, each time
 /// twice as long. And where it disturbs a broker that stores messages: acknowledgements may never
 /// come, and of what has none nobody knows whether it was stored. A new leader is found within
-/// 10 s.
+/// 10 s. A broker that starts again takes its own time: it is silent, and has not given up.
 const QUIET_DISTURBED: Nanos = 10_000_000_000;
-/// Where the members of a group share a stream, a message that two of them got counts as two
-/// arrivals: then everything is here only when nothing more has come for so long.
-const SETTLE: Nanos = 100_000_000;
 
 /// Looks whether the drain is over.
 pub struct DrainWatch {
-    copies: Vec<u64>,
+    expected: Vec<Expected>,
     rejecting: bool,
-    /// Whether members of a group share messages.
-    divided: bool,
     stores: bool,
     /// Whether the scenario disturbs the network; or the system.
     network: bool,
@@ -31,41 +26,97 @@ pub struct DrainWatch {
     /// What has arrived, and was acknowledged; and since when it has not become more.
     last: (u64, u64),
     since: Nanos,
+    /// Since when nothing that was done to the system is on its way to be undone.
+    well: Nanos,
     begun: Nanos,
 }
 
 impl DrainWatch {
     /// Of a drain that begins now; the driver delivers, and stores, or not.
     pub fn of(case: &Case, events: &[PlannedEvent], (delivers, stores): (bool, bool), shared: &Shared) -> Self {
+        let expected = |w: &Workload| Expected {
+            copies: copies(w, delivers),
+            divided: w.topology.members > 1 && !w.topology.reply,
+        };
+        let begun = now();
         Self {
-            copies: case.workloads.iter().map(|w| copies(w, delivers)).collect(),
+            expected: case.workloads.iter().map(expected).collect(),
             rejecting: case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0),
-            divided: case.workloads.iter().any(|w| w.topology.members > 1 && !w.topology.reply),
             stores,
             network: events.iter().any(|e| e.action.of_network()),
             system: events.iter().any(|e| !e.action.of_consumer()),
             last: (shared.arrived(), shared.acked()),
-            since: now(),
-            begun: now(),
+            since: begun,
+            well: begun,
+            begun,
         }
     }
 
-    /// Whether it is over; `sent_all` where every producer has ended.
-    pub fn over(&mut self, shared: &Shared, sent_all: bool) -> bool {
+    /// Whether it is over at an instant; `sent_all` where every producer has ended, `recovering`
+    /// while what was done to the system is being undone.
+    pub fn over(&mut self, shared: &Shared, (sent_all, recovering): (bool, bool), at: Nanos) -> bool {
         let here = (shared.arrived(), shared.acked());
         if here != self.last {
-            (self.last, self.since) = (here, now());
+            (self.last, self.since) = (here, at);
         }
-        let silent = now() - self.since;
-        let complete = shared.complete(&self.copies) && (!self.divided || silent > SETTLE);
+        if recovering {
+            self.well = at;
+        }
+        let silent = at - self.since;
+        let complete = shared.complete(&self.expected);
         let bound = if self.network { QUIET_DISTURBED } else { QUIET };
         let quiet = !self.rejecting && !self.stores && silent > bound;
-        let given_up = self.system && silent > QUIET_DISTURBED && shared.owed_is_here(&self.copies);
+        let waited = at - self.since.max(self.well);
+        let given_up = self.system && waited > QUIET_DISTURBED && shared.owed_is_here(&self.expected);
         sent_all && (complete || quiet) || given_up && !self.rejecting
     }
 
     /// Whether something has come in the drain, and a moment ago.
     pub fn moving(&self) -> bool {
         self.since > self.begun && now() - self.since < QUIET
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::SECOND;
+
+    /// All that was acknowledged is here, of most of the messages nobody knows yet.
+    fn half_acknowledged() -> (Shared, DrainWatch) {
+        let shared = Shared::new(1);
+        let counters = &shared.counters[0];
+        for (counter, n) in [(&counters.sent, 1200), (&counters.acked, 199), (&counters.arrived, 199)] {
+            counter.store(n, std::sync::atomic::Ordering::Relaxed);
+        }
+        let watch = DrainWatch {
+            expected: vec![Expected { copies: 1, divided: false }],
+            rejecting: false,
+            stores: true,
+            network: false,
+            system: true,
+            last: (199, 199),
+            since: 0,
+            well: 0,
+            begun: 0,
+        };
+        (shared, watch)
+    }
+
+    #[test]
+    fn what_has_no_acknowledgement_is_given_up_after_a_silence() {
+        let (shared, mut watch) = half_acknowledged();
+        assert!(!watch.over(&shared, (false, false), 10 * SECOND));
+        assert!(watch.over(&shared, (false, false), 10 * SECOND + 1));
+    }
+
+    #[test]
+    fn a_broker_that_starts_again_is_waited_for() {
+        let (shared, mut watch) = half_acknowledged();
+        for second in 0..60 {
+            assert!(!watch.over(&shared, (false, true), second * SECOND), "{second} s");
+        }
+        assert!(!watch.over(&shared, (false, false), 69 * SECOND));
+        assert!(watch.over(&shared, (false, false), 69 * SECOND + 1));
     }
 }

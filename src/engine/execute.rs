@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::host::doctor::{Disturbance, FileSystemRoot};
 use crate::measure::hiccup::HiccupMeter;
-use crate::plan::{Case, Pacing, Plan};
+use crate::plan::{Action, Case, Pacing, Plan};
 use crate::record::{Outcome, RunClock};
 use crate::system::{CpuLimit, Running, System, SystemContext, cpus};
 use crate::units::now;
@@ -12,6 +12,7 @@ use crate::validity::LimitsHeld;
 
 use super::finish::{About, TrialFiles, finish};
 use super::fold::FoldContext;
+use super::network;
 use super::raw::RawTrial;
 use super::register::Choice;
 use super::setup::TrialSetup;
@@ -63,8 +64,16 @@ fn seed_of(plan: &Plan, case: &Case, round: u32) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// Starts a system, and notes how long that took where it has processes of ours.
-fn up(system: &mut dyn System) -> Result<Running, String> {
+/// Starts a system, on files that can lose their power where that is to happen, and each of its
+/// nodes in a network of its own where one is to be cut off alone. Notes how long the start took.
+fn start(plan: &Plan, system: &mut dyn System) -> Result<Running, String> {
+    if plan.events.iter().any(|e| e.action == Action::Power) {
+        system.on_power()?;
+    }
+    if plan.events.iter().any(|e| e.alone) {
+        network::separated()?;
+        system.isolate()?;
+    }
     let began = now();
     let up = system.start().map_err(|e| e.to_string())?;
     let start = (!up.pids.is_empty()).then(|| now().saturating_sub(began));
@@ -99,7 +108,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         Err(words) => failed(PREPARE, words),
         Ok((Choice { client, options, .. }, mut system)) => {
             let bound = |up| bound(up, cpus.as_ref().ok().and_then(|c| c.as_deref()));
-            let outcome = match up(system.as_mut()).and_then(bound) {
+            let outcome = match start(plan, system.as_mut()).and_then(bound) {
                 Err(e) => failed(PREPARE, e),
                 Ok(up) => {
                     running = up;

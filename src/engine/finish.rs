@@ -2,15 +2,17 @@
 
 use std::time::SystemTime;
 
+use crate::driver::Durability;
 use crate::measure::hiccup;
 use crate::plan::Case;
 use crate::record::{
-    Calibration, Finding, Interval, Ledger, Outcome, RunClock, SystemFacts, TaggedInterval, Trial, rfc3339,
+    Calibration, Finding, Interval, Kept, Ledger, Outcome, RunClock, SystemFacts, TaggedInterval, Trial, rfc3339,
 };
 use crate::system::Running;
 use crate::validity::{self, Evidence, LimitsHeld, VoteCast};
 
 use super::fold::{FoldContext, Folded, fold};
+use super::power::excuses;
 use super::raw::RawTrial;
 
 /// A finished trial and what belongs into files of its own.
@@ -53,10 +55,16 @@ pub struct About<'a> {
 /// Folds and judges a trial; the logs of server and faults are the caller's to add.
 pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About<'_>) -> TrialFiles {
     let About { case, clock, frame, running, .. } = about;
-    let folded = fold(raw, case, hiccups, &frame);
+    let mut folded = fold(raw, case, hiccups, &frame);
     let mut facts = raw.facts.clone();
-    if let Some(durability) = running.durability {
+    // What is kept in memory, or not at all, has no file to be synced.
+    let filed = !matches!(facts.guarantees.durability.level, Durability::Memory);
+    if let Some(durability) = running.durability.filter(|_| filed) {
         facts.guarantees.durability = durability;
+    }
+    for w in &mut folded.workloads {
+        let judged = w.kept.as_ref().filter(|kept| !(kept.only_missing() && excuses(frame.events, &facts)));
+        w.promises.extend(judged.map(Kept::as_promise));
     }
     if let Some(version) = running.version {
         facts.version = version;

@@ -224,6 +224,7 @@ mod tests {
             order: LaneOrder::new(PRODUCERS as u64, 1),
             received: Received { seen, dead, first_arrivals, ..Received::default() },
             arrived: 0,
+            told: false,
             look: Duration::from_secs(1),
             instant: (Nanos::MAX, None),
         }

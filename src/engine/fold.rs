@@ -8,9 +8,7 @@ use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, LatencyKind, histogram};
 use crate::measure::summary::summarise;
 use crate::plan::{Case, Load, PlannedEvent, Role};
-use crate::record::{
-    Event, Interval, Kept, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult,
-};
+use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::units::{Nanos, SECOND};
 use crate::validity::CheckInput;
 
@@ -136,9 +134,8 @@ fn workload(
     };
     intervals(&mut folded.intervals, &at, round, &accounting.within.by_block);
     folded.observed.push(observe(&at, &accounting, &latency));
-    let mut promises = if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
+    let promises = if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
     let kept = raw.kept.get(i).cloned().flatten();
-    promises.extend(kept.as_ref().map(Kept::as_promise));
     let outages = effects(raw, i, &accounting.lost_spans, case.phases.interval.0);
     let Accounting { ledger, groups, replay, intrusions, .. } = accounting;
     let name = w.name.clone();

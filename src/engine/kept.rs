@@ -233,6 +233,12 @@ impl StoredWorkload<'_> {
         self.keeping.segment * replaced
     }
 
+    /// Where not even the place is left: all that had to be there at this instant is missing.
+    fn nothing(&self, at: Nanos) -> Kept {
+        let nothing = self.judge(&Reading { begun: at, ended: at, ..Reading::default() });
+        Kept { promise: self.promise(), holds: nothing.missing == 0, ..nothing }
+    }
+
     /// What was promised, in words.
     fn promise(&self) -> String {
         let what = format!("keeps {}", self.keep);
@@ -245,7 +251,7 @@ impl StoredWorkload<'_> {
 }
 
 /// Looks at what is kept of every workload that says what is to be; `run` names the trial, and
-/// `seed` is that of its keys.
+/// `seed` is that of its keys. With it comes, in words, what is not there any more at all.
 ///
 /// # Errors
 /// When it cannot be read, or when it was no check because nothing had to be there.
@@ -254,8 +260,8 @@ pub async fn look_all<D: Driver>(
     case: &Case,
     (run, seed): (u32, u64),
     raw: &RawTrial,
-) -> Result<Vec<Option<Kept>>, DriverError> {
-    let mut all = Vec::new();
+) -> Result<(Vec<Option<Kept>>, Vec<String>), DriverError> {
+    let (mut all, mut incidents) = (Vec::new(), Vec::new());
     for (index, w) in case.workloads.iter().enumerate() {
         let Some(keep) = w.delivery.keep else {
             all.push(None);
@@ -264,9 +270,16 @@ pub async fn look_all<D: Driver>(
         let sent = raw.sent[index].iter().map(|(producer, sent)| (*producer, sent)).collect();
         let keys = key_chooser(w.delivery.keys, seed);
         let stored = StoredWorkload { workload: w, keep, keeping: driver.facts().keeping, keys, sent };
-        all.push(Some(look(driver, index, &stored, run, raw.origin + raw.measured).await?));
+        match look(driver, index, &stored, run, raw.origin + raw.measured).await {
+            // The scenario has ended a server, and this is what came of it.
+            Err(error @ DriverError::Gone { .. }) if raw.end_expected => {
+                incidents.push(error.to_string());
+                all.push(Some(stored.nothing(now())));
+            }
+            looked => all.push(Some(looked?)),
+        }
     }
-    Ok(all)
+    Ok((all, incidents))
 }
 
 /// Reads what is kept of a workload until it is within the limit, or has had its time. Its load

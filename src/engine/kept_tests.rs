@@ -167,3 +167,20 @@ fn disorder_and_copies_are_counted() {
     let (kept, _) = judge(Keep::default(), 1, 5, &[0, 1, 3, 2, 4, 4], 0);
     assert_eq!((kept.reordered, kept.duplicated, kept.missing), (1, 1, 0));
 }
+
+/// Where not even the stream is left, all that was acknowledged is missing, and nothing holds.
+#[test]
+fn a_stream_that_is_gone_has_lost_all_of_it() {
+    let w = workload(Keys::None);
+    let books = sent(2_000);
+    let stored = StoredWorkload {
+        workload: &w,
+        keep: Keep::default(),
+        keeping: Keeping::default(),
+        keys: None,
+        sent: vec![(0, &books)],
+    };
+    let kept = stored.nothing(3_000 * MILLISECOND);
+    assert_eq!((kept.owed, kept.missing, kept.read, kept.holds), (2_000, 2_000, 0, false));
+    assert!(kept.only_missing() && kept.promise == "keeps every message", "{kept:?}");
+}

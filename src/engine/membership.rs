@@ -17,7 +17,6 @@ use crate::units::{Nanos, SECOND, now};
 
 use super::consume::{ConsumerRecorder, Received, consume};
 use super::raw::ThreadReport;
-use super::shared::Shared;
 
 /// A stop is noticed at least so often by one who is not there.
 const TICK: Duration = Duration::from_millis(20);
@@ -68,7 +67,7 @@ pub async fn follow<D: Driver>(
         let due = origin + at;
         match &mut consumer {
             Some(consumer) => consume(consumer, recorder, due).await?,
-            None => pause(shared, due).await,
+            None => pause(recorder, due).await,
         }
         if shared.stopped() {
             break;
@@ -96,7 +95,7 @@ pub async fn follow<D: Driver>(
     match &mut consumer {
         Some(consumer) => consume(consumer, recorder, Nanos::MAX).await,
         None => {
-            pause(shared, Nanos::MAX).await;
+            pause(recorder, Nanos::MAX).await;
             Ok(())
         }
     }
@@ -121,8 +120,9 @@ fn rounded(took: Nanos) -> Duration {
     Duration::from_micros(took / 1000)
 }
 
-async fn pause(shared: &Shared, until: Nanos) {
-    while !shared.stopped() && now() < until {
+async fn pause(recorder: &mut ConsumerRecorder<'_>, until: Nanos) {
+    while !recorder.shared.stopped() && now() < until {
+        recorder.tell();
         let left = Duration::from_nanos(until.saturating_sub(now()));
         tokio::time::sleep(left.min(TICK)).await;
     }

@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Command;
 
 use crate::plan::{Action, Plan};
+use crate::system::NodeNetworks;
 
 /// Where `tc` is looked for.
 const TC: [&str; 3] = ["tc", "/usr/sbin/tc", "/sbin/tc"];
@@ -35,6 +36,9 @@ pub fn enter(plan: &Plan) -> Result<(), String> {
         format!("a network namespace cannot be made ({e}), which `cut` and `shape` need; run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)")
     })?;
     loopback(true).map_err(|e| format!("the loopback of the new network namespace cannot be brought up: {e}"))?;
+    if plan.events.iter().any(|e| e.alone) {
+        NodeNetworks::make(1).map_err(|e| format!("no node can be cut off alone: {e}"))?;
+    }
     for qdisc in of_network().filter_map(|e| e.qdisc.as_deref()) {
         shape(qdisc)?;
         remove_qdisc()?;
@@ -47,14 +51,23 @@ pub fn enter(plan: &Plan) -> Result<(), String> {
 /// # Errors
 /// In words; and always outside of a namespace that [`enter`] has made.
 pub fn act(action: Action, qdisc: Option<&str>) -> Result<(), String> {
-    if !in_own_namespace() {
-        return Err("not in a network namespace of its own; the host's network is left alone".into());
-    }
+    separated()?;
     match (action, qdisc) {
         (Action::Cut, _) => loopback(false).map_err(|e| format!("the loopback does not go down: {e}")),
         (Action::Shape, Some(qdisc)) => shape(qdisc),
         _ => remove_qdisc(),
     }
+}
+
+/// Whether what is done to the network is done to that of the run alone.
+///
+/// # Errors
+/// Outside of a namespace that [`enter`] has made.
+pub fn separated() -> Result<(), String> {
+    if in_own_namespace() {
+        return Ok(());
+    }
+    Err("not in a network namespace of its own; the host's network is left alone".into())
 }
 
 /// Whether the network is not that of the process that started this one.

@@ -41,6 +41,8 @@ pub fn observe(at: &Place<'_>, accounting: &Accounting, latency: &BTreeMap<Strin
     let l = &accounting.ledger;
     let recorded = latency.get(headline).filter(|_| open).or_else(|| latency.get(&format!("{headline}.service")));
     let whole = l.lost + l.duplicated + l.dead_lettered == 0 && raw.failed.is_none() && !raw.interrupted;
+    // What was never acknowledged has no second stamp.
+    let whole = whole && (headline != "ack" || l.acked >= l.sent);
     let balance = whole && recorded.is_some_and(|s| s.count > 0);
     let longest = |key: &str| latency.get(key).and_then(|l| l.max_ns);
     let pause = hiccups.values().map(|h| h.open().max()).max();

@@ -34,11 +34,12 @@ pub fn effects(raw: &RawTrial, i: usize, lost: &[LostSpan], interval: Nanos) -> 
     let mut all = Vec::new();
     for (k, (window, fault)) in windows.iter().zip(&raw.faults).enumerate() {
         let (write, read) = (writes.get(k), reads.get(k));
-        let until = if k + 1 == windows.len() { Nanos::MAX } else { window.until };
+        let until = if window.until >= end { Nanos::MAX } else { window.until };
         let count = |mishap| log.count(mishap, window.at, until);
         let disconnects =
             raw.log.iter().filter(|(at, kind, _)| *kind == Incident::Disconnected && *at >= window.at && *at < until);
         let settled = fault.settled_ns.map(|at| raw.origin + at);
+        let caught_up = settled.or_else(|| last_back(&[write, read]));
         all.push(FaultEffect {
             fault: k as u32,
             write: write.map(|side| result(side, window, raw.origin, end)),
@@ -48,9 +49,8 @@ pub fn effects(raw: &RawTrial, i: usize, lost: &[LostSpan], interval: Nanos) -> 
             reordered: count(Mishap::Reordered),
             refused: count(Mishap::Refused),
             disconnects: disconnects.count() as u64,
-            catch_up_cpu_s: settled
-                .or_else(|| last_back(&[write, read]))
-                .and_then(|to| catch_up(raw, interval, window.at, to)),
+            catch_up_cpu_s: caught_up.and_then(|to| catch_up(raw, interval, window.at, to)),
+            catch_up_bytes: caught_up.and_then(|to| catch_up_bytes(raw, window.at, to)),
             ..FaultEffect::default()
         });
     }
@@ -102,6 +102,22 @@ fn catch_up(raw: &RawTrial, interval: Nanos, from: Nanos, to: Nanos) -> Option<f
     }
     let usual = used(raw.origin, from) / seconds(before);
     Some((used(from, to) - usual * seconds(to.saturating_sub(from))).max(0.0))
+}
+
+/// Bytes that went to a disk beyond what was written before `from`, until `to`.
+fn catch_up_bytes(raw: &RawTrial, from: Nanos, to: Nanos) -> Option<u64> {
+    // Between two samples they are taken as written evenly.
+    let at = |at: Nanos| {
+        let after = raw.broker_written.partition_point(|(when, _)| *when < at);
+        let (low, high) = (raw.broker_written.get(after.checked_sub(1)?)?, raw.broker_written.get(after)?);
+        let share = (at - low.0) as f64 / (high.0 - low.0).max(1) as f64;
+        Some(low.1 as f64 + share * high.1.saturating_sub(low.1) as f64)
+    };
+    let first = raw.broker_written.first()?;
+    let (begun, ended) = (at(from)?, at(to)?);
+    let before = from.checked_sub(first.0).filter(|span| *span >= SECOND)?;
+    let usual = (begun - first.1 as f64) / before as f64;
+    Some((ended - begun - usual * to.saturating_sub(from) as f64).max(0.0) as u64)
 }
 
 fn result(side: &SideOutage, window: &FaultWindow, origin: Nanos, end: Nanos) -> OutageResult {

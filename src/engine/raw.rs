@@ -31,7 +31,8 @@ pub struct RawTrial {
     /// Whether messages were still arriving when the bound of the drain was reached: what is
     /// missing may be on its way.
     pub arriving: bool,
-    /// Whether the user cut the drain, too: what is missing may be on its way.
+    /// Whether the drain was cut, by the user or because the trial failed: what is missing may be on
+    /// its way.
     pub abandoned: bool,
     /// Phase and error, where the system failed.
     pub failed: Option<(&'static str, String)>,
@@ -63,6 +64,8 @@ pub struct RawTrial {
     pub application: Option<Usage>,
     /// CPU nanoseconds and resident bytes of the broker in each interval.
     pub broker_intervals: Vec<(u64, u64)>,
+    /// Bytes that the broker had written to disks so far, by instant, about once a second.
+    pub broker_written: Vec<(Nanos, u64)>,
     /// Latencies of parts of the way, by workload and name.
     pub hops: BTreeMap<(usize, String), Histogram<u64>>,
     /// Incidents, with their instants.

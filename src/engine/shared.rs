@@ -11,12 +11,15 @@ use tokio::sync::futures::Notified;
 use crate::plan::Workload;
 use crate::units::Nanos;
 
+use super::distinct::Distinct;
+
 /// Written by the control thread, read by the generator's threads.
 #[derive(Debug, Default)]
 pub struct Shared {
     start: AtomicU64,
     origin: AtomicU64,
     end: AtomicU64,
+    draining: AtomicBool,
     stopped: AtomicBool,
     /// Wakes who waits for the stop.
     stop: Notify,
@@ -36,6 +39,8 @@ pub struct WorkloadCounters {
     pub arrived: AtomicU64,
     /// Messages stored as a backlog.
     pub stored: AtomicU64,
+    /// Messages that arrived in the end, where members of a group share them.
+    pub distinct: Distinct,
 }
 
 impl WorkloadCounters {
@@ -126,20 +131,36 @@ impl Shared {
     }
     /// Whether everything that was acknowledged has arrived, as far as numbers tell: of what was
     /// not, nobody knows whether it comes.
-    pub fn owed_is_here(&self, copies: &[u64]) -> bool {
-        self.counters.iter().zip(copies).all(|(c, copies)| {
-            WorkloadCounters::get(&c.arrived)
-                >= WorkloadCounters::get(&c.acked) * copies + WorkloadCounters::get(&c.stored)
+    pub fn owed_is_here(&self, expected: &[Expected]) -> bool {
+        self.is_here(expected, |c| &c.acked)
+    }
+    /// Whether everything that was sent and stored has arrived.
+    pub fn complete(&self, expected: &[Expected]) -> bool {
+        self.is_here(expected, |c| &c.sent)
+    }
+    fn is_here(&self, expected: &[Expected], messages: impl Fn(&WorkloadCounters) -> &AtomicU64) -> bool {
+        self.counters.iter().zip(expected).all(|(c, e)| {
+            let here = if e.divided { c.distinct.count() } else { WorkloadCounters::get(&c.arrived) };
+            here >= WorkloadCounters::get(messages(c)) * e.copies + WorkloadCounters::get(&c.stored)
         })
     }
-    /// Whether everything that was sent and stored has arrived, given how often each workload
-    /// delivers a message. A message that two members of a group got has arrived twice.
-    pub fn complete(&self, copies: &[u64]) -> bool {
-        self.counters.iter().zip(copies).all(|(c, copies)| {
-            WorkloadCounters::get(&c.arrived)
-                >= WorkloadCounters::get(&c.sent) * copies + WorkloadCounters::get(&c.stored)
-        })
+    /// The load has ended: members of groups tell what they have.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
     }
+    /// Whether the load has ended.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// What is to arrive of a workload.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    /// How often each message arrives.
+    pub copies: u64,
+    /// Whether members of a group share messages, and two may have the same one.
+    pub divided: bool,
 }
 
 /// How often each message of a workload arrives.

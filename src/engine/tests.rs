@@ -60,7 +60,7 @@ pub(super) fn drive_text(
         spin: false,
         running,
         interrupt: &interrupt,
-        events: &[],
+        events: &plan.events,
         deadline,
         reconnect: Default::default(),
         tick: &|_| {},
@@ -203,6 +203,30 @@ fn an_acknowledged_message_that_is_lost_breaks_the_promise_and_an_unacknowledged
     assert!(!kept(w, "at least once"));
 }
 
+/// A trial that fails is over at once, and has no drain: what has not come may be on its way.
+#[test]
+fn a_trial_that_fails_breaks_no_promise_by_what_has_not_come() {
+    let text = |event: &str| {
+        format!(
+            "name = \"t\"\nquestion = \"is it lost?\"\n[[system]]\nname = \"null\"\ndriver = \"reference\"\n[[workload]]\n\
+             {STREAM}\n{event}[run]\nwarmup = \"0s\"\nduration = \"500ms\"\ndrain = \"2s\"\ntrials = 1\n"
+        )
+    };
+    // No producer of the fake has transactions, which is how it fails.
+    let fails = "[[event]]\nat = \"200ms\"\naction = \"producer-kill\"\n";
+    for (event, kept) in [("", [Some(false)]), (fails, [None])] {
+        let options = serde_json::json!({ "lie": 50, "delivery": "at-least-once" });
+        let (case, raw) = drive_text(text(event), options, &Running::default(), None);
+        let folded = folded(&raw, &case);
+        let (w, l) = (&folded.workloads[0], &folded.workloads[0].ledger);
+        assert_eq!(raw.failed.is_some(), !event.is_empty(), "{:?}", raw.failed);
+        let missing = if event.is_empty() { (l.acked_lost, l.in_flight) } else { (l.in_flight, l.acked_lost) };
+        assert!(missing.0 > 10 && missing.1 == 0, "{event}: {l:?}");
+        let once = w.promises.iter().find(|p| p.promised.starts_with("at least once")).map(|p| p.kept);
+        assert_eq!([once], kept, "{event}: {:?}", w.promises);
+    }
+}
+
 /// One partition of three that lags: at 20k/s its stamps are 4,000 messages back, in a ring that
 /// begins with 1,024.
 #[test]
@@ -305,6 +329,18 @@ fn members_of_a_group_share_and_keys_keep_their_order() {
     let (_, _, folded) = drive(workload, serde_json::json!({}));
     let l = &folded.workloads[0].ledger;
     assert_eq!((l.expected, l.delivered, l.lost, l.duplicated), (l.sent, l.sent, 0, 0), "{l:?}");
+}
+
+/// Messages that two members got are no replacement for those that are still to come.
+#[test]
+fn what_members_of_a_group_got_twice_does_not_end_the_drain() {
+    let workload = "pattern = \"queue-group\"\nproducers = 1\nconsumers = 2\nchannels = 2\nload.rate = \"2k/s\"";
+    // A quarter of the messages is on its way when the load ends, and comes 350 ms later.
+    let options = serde_json::json!({ "duplicate": 2, "away": [[1, 250, 850]] });
+    let (_, _, folded) = drive(workload, options);
+    let l = &folded.workloads[0].ledger;
+    assert!(l.duplicated > l.sent / 4, "{l:?}");
+    assert_eq!((l.expected, l.delivered, l.lost), (l.sent, l.sent, 0), "{l:?}");
 }
 
 /// V9 as the fold has it: from when each producer handed its first messages over, all of them

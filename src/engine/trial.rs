@@ -7,8 +7,9 @@
 
 use std::sync::mpsc::channel;
 
-use crate::driver::{Driver, Target};
+use crate::driver::{Driver, Incident, Target};
 use crate::system::System;
+use crate::units::now;
 
 use super::control::TrialControl;
 use super::kept::look_all;
@@ -71,7 +72,10 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     raw.note_undecided(case);
     if raw.failed.is_none() && !raw.interrupted {
         match runtime.block_on(look_all(&driver, case, (target.run, setup.seed), &raw)) {
-            Ok(kept) => raw.kept = kept,
+            Ok((kept, gone)) => {
+                raw.kept = kept;
+                raw.log.extend(gone.into_iter().map(|words| (now(), Incident::Planned, words)));
+            }
             Err(e) => raw.fail("look at what is kept", e.to_string()),
         }
     }

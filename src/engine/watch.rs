@@ -40,6 +40,8 @@ pub struct BrokerWatch {
     application: Option<Meter>,
     /// First and latest.
     all: [Option<UsageOfAll>; 2],
+    /// Bytes that the broker has written to disks, once a second.
+    written: Vec<(Nanos, u64)>,
 }
 
 /// All counters of the broker, of the application beside it, and of msgbench.
@@ -63,6 +65,7 @@ impl BrokerWatch {
             samples: Vec::new(),
             application: application.map(|pid| Meter::new(&[pid])),
             all: [None; 2],
+            written: Vec::new(),
         }
     }
 
@@ -94,6 +97,7 @@ impl BrokerWatch {
         // All counters take milliseconds: too long for the one whose instant matters.
         self.sample_cpu_and_memory(pids);
         let broker = (!pids.is_empty()).then(|| self.broker.sample(pids));
+        self.written.extend(broker.as_ref().map(|usage| (now(), usage.written_bytes)));
         let application = self.application.as_ref().map(Meter::sample);
         let all = UsageOfAll { broker, application, own: self.own.sample() };
         self.all[0].get_or_insert(all);
@@ -114,6 +118,7 @@ impl BrokerWatch {
         raw.generator = last.own.since(&first.own);
         raw.broker = between(last.broker, first.broker);
         raw.application = between(last.application, first.application);
+        raw.broker_written.clone_from(&self.written);
         raw.broker_intervals = by_interval(&self.samples, self.origin, self.interval, raw.measured);
     }
 }

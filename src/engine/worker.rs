@@ -307,6 +307,7 @@ impl<D: Driver> Worker<'_, D> {
                 ..Received::default()
             },
             arrived: 0,
+            told: false,
             look,
             instant: (Nanos::MAX, None),
         }

@@ -17,6 +17,9 @@ pub struct PlannedEvent {
     pub action: Action,
     /// To which of its processes.
     pub node: NodeChoice,
+    /// With an action of the network: it is about the network of that node alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// The workload whose stream or topic a role is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
@@ -87,12 +90,24 @@ pub enum Action {
     /// It is killed, unless it has ended already, and started again on the same port and with the
     /// same files.
     Restart,
+    /// What leads the stream, or partition 0 of the topic, of a workload hands over to another
+    /// node, as before maintenance.
+    Transfer,
+    /// Each node in turn is asked to end (SIGTERM) and started again when it has; the next one when
+    /// the cluster has settled.
+    RollingRestart,
+    /// It is killed, its files lose what was not synced, and it is started again on the same port
+    /// with what is left.
+    Power,
     /// The network between all processes of the trial is gone; connections are not closed.
     Cut,
     /// The network is shaped by a queueing discipline of the kernel: delay, loss, rate.
     Shape,
     /// The network is there again, and as it was.
     Mend,
+    /// Each producer that has transactions dies in the middle of one, and another one takes its
+    /// place.
+    ProducerKill,
     /// A consumer comes. One whose first event this is was not there before.
     ConsumerJoin,
     /// A consumer leaves in order.
@@ -110,9 +125,13 @@ impl Action {
             Self::Kill => "kill",
             Self::Terminate => "terminate",
             Self::Restart => "restart",
+            Self::Transfer => "transfer",
+            Self::RollingRestart => "rolling-restart",
+            Self::Power => "power",
             Self::Cut => "cut",
             Self::Shape => "shape",
             Self::Mend => "mend",
+            Self::ProducerKill => "producer-kill",
             Self::ConsumerJoin => "consumer-join",
             Self::ConsumerLeave => "consumer-leave",
             Self::ConsumerKill => "consumer-kill",
@@ -128,17 +147,25 @@ impl Action {
     }
     /// Whether it is done to a process of the system.
     pub fn of_process(self) -> bool {
-        !self.of_network() && !self.of_consumer()
+        !self.of_network() && !self.of_consumer() && self != Self::ProducerKill
     }
     /// Whether the process that was there is gone afterwards.
     pub fn ends(self) -> bool {
-        matches!(self, Self::Kill | Self::Terminate | Self::Restart)
+        matches!(self, Self::Kill | Self::Terminate | Self::Restart | Self::Power | Self::RollingRestart)
+    }
+    /// Whether a node that it was done to is started again at once, where it is not said when.
+    pub fn starts_again(self) -> bool {
+        matches!(self, Self::Restart | Self::Power)
+    }
+    /// Whether it is over by itself.
+    pub fn passes(self) -> bool {
+        self.starts_again() || matches!(self, Self::Transfer | Self::RollingRestart | Self::ProducerKill)
     }
     /// What undoes it after a while; `None` where nothing does.
     pub fn undone_by(self) -> Option<Self> {
         match self {
             Self::Pause => Some(Self::Resume),
-            Self::Kill | Self::Terminate => Some(Self::Restart),
+            Self::Kill | Self::Terminate | Self::Power => Some(Self::Restart),
             Self::Cut | Self::Shape => Some(Self::Mend),
             _ => None,
         }
@@ -202,6 +229,7 @@ impl PlannedEvent {
             at,
             action,
             node: NodeChoice::Number(0),
+            alone: false,
             workload: None,
             consumer: None,
             qdisc: None,
@@ -228,7 +256,9 @@ impl PlannedEvent {
     pub fn whom(&self) -> String {
         match (self.consumer, self.node) {
             (Some(consumer), _) => format!("consumer {consumer}"),
-            (None, _) if self.action.of_network() => "the network".into(),
+            (None, _) if self.action.of_network() && !self.alone => "the network".into(),
+            (None, _) if self.action == Action::ProducerKill => "each producer with transactions".into(),
+            (None, _) if self.action == Action::RollingRestart => "each node in turn".into(),
             (None, NodeChoice::Number(node)) => format!("node {node}"),
             (None, NodeChoice::Role(ClusterRole::All)) => "all nodes".into(),
             (None, NodeChoice::Role(role)) => match &self.workload {

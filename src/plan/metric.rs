@@ -141,6 +141,7 @@ impl Unit {
         match field {
             F::LateShare | F::Blast => Self::Share,
             F::CatchUpCpu => Self::Seconds,
+            F::CatchUpBytes => Self::Bytes,
             F::Backlog | F::LostAcked | F::Duplicated | F::Reordered | F::Refused | F::Disconnects => Self::Count,
             _ => Self::Nanos,
         }

@@ -69,8 +69,9 @@ pub enum OutageField {
     /// From when a bare client found the system ready until every lane had done a message that was
     /// due after the fault: what the client adds.
     Client,
-    /// CPU seconds beyond what was used before.
+    /// CPU seconds, and bytes to disks, beyond what was used before.
     CatchUpCpu,
+    CatchUpBytes,
     /// Messages that were acknowledged and never delivered; and how much time has such messages.
     LostAcked,
     LostAckedSpan,
@@ -83,7 +84,7 @@ pub enum OutageField {
 
 impl OutageField {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Write,
         Self::WriteSum,
         Self::Read,
@@ -98,6 +99,7 @@ impl OutageField {
         Self::Redundancy,
         Self::Client,
         Self::CatchUpCpu,
+        Self::CatchUpBytes,
         Self::LostAcked,
         Self::LostAckedSpan,
         Self::Duplicated,
@@ -123,6 +125,7 @@ impl OutageField {
             Self::Redundancy => "redundancy",
             Self::Client => "client",
             Self::CatchUpCpu => "catch_up_cpu_s",
+            Self::CatchUpBytes => "catch_up_bytes",
             Self::LostAcked => "lost_acked",
             Self::LostAckedSpan => "lost_acked_span",
             Self::Duplicated => "duplicated",

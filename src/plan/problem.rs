@@ -8,14 +8,21 @@ pub struct Problem {
     pub path: String,
     pub message: String,
     pub hint: Option<String>,
+    /// Paths of other settings without which it would be no mistake.
+    pub beside: Vec<String>,
 }
 
 impl Problem {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), hint: None }
+        Self { path: path.into(), message: message.into(), hint: None, beside: Vec::new() }
     }
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+    /// Says that it is one only beside the setting at this path.
+    pub fn beside(mut self, path: impl Into<String>) -> Self {
+        self.beside.push(path.into());
         self
     }
 }

@@ -32,6 +32,10 @@ pub struct SystemType {
     pub connects: bool,
     /// Whether a launched one is made of processes: they can be observed, paused, killed.
     pub processes: bool,
+    /// Whether each node of a launched one can have a network of its own.
+    pub isolates: bool,
+    /// Whether the files of a launched one can lose their power.
+    pub power: bool,
     /// The roles that nodes of a launched one have, and can be asked for while it runs.
     pub roles: &'static [ClusterRole],
     /// Whether messages come back to consumers. The register takes this from the driver.
@@ -73,6 +77,8 @@ impl SystemType {
             intruders: false,
             connects: false,
             processes: true,
+            isolates: false,
+            power: false,
             roles: &[],
             delivers: true,
             acks_unstored: true,

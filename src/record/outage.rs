@@ -38,6 +38,7 @@ pub fn of_fault(trial: &Trial, effect: &FaultEffect, field: OutageField) -> Opti
             Some(nanos(Some((first - effect.ready_s?).max(0.0))))
         }
         OutageField::CatchUpCpu => effect.catch_up_cpu_s,
+        OutageField::CatchUpBytes => effect.catch_up_bytes.map(|bytes| bytes as f64),
         OutageField::LostAcked => Some(effect.lost_acked as f64),
         OutageField::LostAckedSpan => Some(nanos(Some(effect.lost_acked_s))),
         OutageField::Duplicated => Some(effect.duplicated as f64),

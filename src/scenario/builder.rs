@@ -184,14 +184,7 @@ impl Builder<'_> {
     pub fn keep_all(&mut self, problems: Problems, point: &SweepPoint) {
         for problem in problems.0 {
             let wanted = segments(&problem.path);
-            // A key that was taken out as misspelt is not missing as well.
-            let misspelt = |d: &Vec<String>| {
-                let n = d.len().saturating_sub(1);
-                let (Some(wrong), Some(key)) = (d.get(n), wanted.get(n)) else { return false };
-                d[..n] == wanted[..n] && reword::near(wrong, key) && !self.has(&wanted[..=n])
-            };
-            let follows = |d: &Vec<String>| d.starts_with(&wanted) || wanted.starts_with(d) || misspelt(d);
-            if !self.doubtful.iter().any(follows) {
+            if !self.doubted(&wanted) && !problem.beside.iter().any(|path| self.doubted(&segments(path))) {
                 let place = self.place(&wanted, point);
                 let mistake = Diagnosis { place, message: problem.message, hint: problem.hint };
                 // What is wrong with a swept key is wrong with each of its values.
@@ -200,6 +193,17 @@ impl Builder<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a setting is not what was meant, because something of it was told already.
+    fn doubted(&self, wanted: &[String]) -> bool {
+        // A key that was taken out as misspelt is not missing as well.
+        let misspelt = |d: &Vec<String>| {
+            let n = d.len().saturating_sub(1);
+            let (Some(wrong), Some(key)) = (d.get(n), wanted.get(n)) else { return false };
+            d[..n] == wanted[..n] && reword::near(wrong, key) && !self.has(&wanted[..=n])
+        };
+        self.doubtful.iter().any(|d| d.starts_with(wanted) || wanted.starts_with(d) || misspelt(d))
     }
 
     /// Whether the scenario has such a key.

@@ -31,7 +31,8 @@ pub(super) fn events(
         let event = PlannedEvent {
             at: e.at,
             action: e.action,
-            node: e.node,
+            node: of_role(e),
+            alone: e.action.of_network() && e.node.is_some(),
             workload: e.workload.clone(),
             consumer: e.consumer,
             qdisc: e.qdisc.clone(),
@@ -43,13 +44,26 @@ pub(super) fn events(
         events.push(event);
     }
     of_launched(&events, systems, types, problems);
+    isolated(&events, systems, types, problems);
     for (i, e) in file.event.iter().enumerate() {
-        if let NodeChoice::Role(role) = e.node {
+        if e.action == Action::Power {
+            powered(&format!("event.{i}.action"), systems, types, problems);
+        }
+        if let NodeChoice::Role(role) = of_role(e) {
             played(role, &format!("event.{i}.node"), systems, types, problems);
         }
     }
     events.sort_by_key(|e| e.at);
     events
+}
+
+/// The nodes of an event; some actions are always about the same ones.
+fn of_role(e: &EventTable) -> NodeChoice {
+    match e.action {
+        Action::Transfer => NodeChoice::Role(ClusterRole::Leader),
+        Action::RollingRestart => NodeChoice::Role(ClusterRole::All),
+        _ => e.node.unwrap_or(NodeChoice::Number(0)),
+    }
 }
 
 /// Whether it says to whom it is done, and no more.
@@ -76,16 +90,24 @@ fn whom(e: &EventTable, at: &str, problems: &mut Problems) {
         ),
         _ => {}
     }
-    if e.node.role().is_some() && !e.action.of_process() {
+    let always = of_role(e);
+    if e.node.is_some_and(|node| node != always) {
+        let whom = always.role().map_or("", ClusterRole::name);
+        problems.add(Problem::new(key("node"), format!("`{name}` is always about: {whom}")).hint("leave it out"));
+    }
+    let of_nodes = e.action.of_process() || e.action.of_network();
+    if e.node.is_some() && !of_nodes {
         problems.add(Problem::new(key("node"), format!("`{name}` is done to no node")).hint("leave it out"));
     }
-    if e.action == Action::Resume && e.node.role().is_some_and(|role| role != ClusterRole::All) {
+    if matches!(e.action, Action::Resume | Action::Mend)
+        && e.node.and_then(NodeChoice::role).is_some_and(|role| role != ClusterRole::All)
+    {
         problems.add(
-            Problem::new(key("node"), "a node that stands still has no role")
-                .hint("write `for` with the pause: who was paused goes on"),
+            Problem::new(key("node"), "who stands still, or is cut off, has no role")
+                .hint("write `for` with the fault: it is undone on the same node"),
         );
     }
-    if e.workload.is_some() && !e.node.role().is_some_and(ClusterRole::of_workload) {
+    if e.workload.is_some() && !always.role().is_some_and(ClusterRole::of_workload) {
         problems.add(
             Problem::new(key("workload"), "only a leader and a follower are of a workload")
                 .hint("write node = \"leader\", or leave it out"),
@@ -96,10 +118,10 @@ fn whom(e: &EventTable, at: &str, problems: &mut Problems) {
 /// Whether the times of an event fit to each other.
 fn repeats(e: &EventTable, at: &str, quick: bool, problems: &mut Problems) {
     let (name, key) = (e.action.name(), |key: &str| format!("{at}.{key}"));
-    if e.lasts.is_some() && e.action.undone_by().is_none() {
+    if e.lasts.is_some() && e.action.undone_by().is_none() && e.action != Action::ProducerKill {
         problems.add(
             Problem::new(key("for"), format!("`{name}` is not undone after a while"))
-                .hint("it is for pause, kill, terminate, cut and shape"),
+                .hint("it is for pause, kill, terminate, cut, shape and producer-kill"),
         );
     }
     for (word, span) in [("for", e.lasts), ("every", e.every)] {
@@ -127,7 +149,7 @@ fn repeats(e: &EventTable, at: &str, quick: bool, problems: &mut Problems) {
         Some(_) => {}
     }
     match (e.action, e.action.undone_by()) {
-        (Action::Restart, _) => {}
+        (action, _) if action.passes() => {}
         (_, None) => problems
             .add(Problem::new(key("every"), format!("`{name}` does not come again")).hint("repeat what it undoes")),
         (_, Some(undo)) if e.lasts.is_none() => problems.add(
@@ -154,7 +176,8 @@ fn within_run(event: &PlannedEvent, at: &str, duration: Span, problems: &mut Pro
     if event.at >= duration {
         problems.add(
             Problem::new(format!("{at}.at"), format!("the measured phase ends after {duration}"))
-                .hint("make it earlier, or the duration longer"),
+                .hint("make it earlier, or the duration longer")
+                .beside("run.duration"),
         );
         return;
     }
@@ -170,20 +193,52 @@ fn within_run(event: &PlannedEvent, at: &str, duration: Span, problems: &mut Pro
                 format!("{at}.{word}"),
                 format!("it is over after {end}, the measured phase after {duration}"),
             )
-            .hint("make it earlier, fewer or shorter, or the duration longer"),
+            .hint("make it earlier, fewer or shorter, or the duration longer")
+            .beside("run.duration"),
         );
     }
 }
 
 /// Whether the systems have processes of ours, where something is done to them.
 fn of_launched(events: &[PlannedEvent], systems: &[SystemSpec], types: &SystemTypes, problems: &mut Problems) {
-    let of_systems = events.iter().any(|e| !e.action.of_consumer());
+    let of_systems = events.iter().any(|e| e.action.of_process() || e.action.of_network());
     let processes = |s: &SystemSpec| types.get(&s.driver).is_none_or(|t| t.processes);
     let others = systems.iter().enumerate().filter(|(_, s)| s.bring_up != BringUp::Launch || !processes(s));
     for (i, system) in others.filter(|_| of_systems) {
         problems.add(
             Problem::new(format!("system.{i}"), format!("{} has no process of ours", system.name))
                 .hint("events need systems that msgbench starts itself"),
+        );
+    }
+}
+
+/// Whether nodes can have networks of their own, where one is to be cut off.
+fn isolated(events: &[PlannedEvent], systems: &[SystemSpec], types: &SystemTypes, problems: &mut Problems) {
+    if !events.iter().any(|e| e.alone) {
+        return;
+    }
+    let isolates = |s: &SystemSpec| types.get(&s.driver).is_none_or(|t| t.isolates);
+    for (i, system) in systems.iter().enumerate().filter(|(_, s)| !isolates(s)) {
+        let message = format!("a node of {} cannot be cut off alone", system.name);
+        problems.add(
+            Problem::new(format!("system.{i}"), message).hint("leave `node` out: then the network between all is cut"),
+        );
+    }
+    if events.iter().any(|e| e.action == Action::Shape && !e.alone) {
+        problems.add(
+            Problem::new("event", "the network between all is shaped, and each node has one of its own")
+                .hint("write node = \"all\" there"),
+        );
+    }
+}
+
+/// Whether the files of every system can lose their power.
+fn powered(at: &str, systems: &[SystemSpec], types: &SystemTypes, problems: &mut Problems) {
+    if let Some(system) = systems.iter().find(|s| types.get(&s.driver).is_some_and(|t| !t.power)) {
+        let able: Vec<&str> = types.0.iter().filter(|t| t.power).map(|t| t.name).collect();
+        problems.add(
+            Problem::new(at, format!("the files of {} cannot lose their power", system.name))
+                .hint(format!("it is for launched systems of driver {}", able.join(", "))),
         );
     }
 }
@@ -337,14 +392,32 @@ mod tests {
             (format!("{one}\nfor = \"581s\""), "it is over after 601s"),
             (format!("{one}\nwithin = \"581s\""), "it is over after 601s"),
             (format!("{one}\nfor = \"0s\""), "it is zero"),
+            ("at = \"1s\"\naction = \"transfer\"\nnode = 1".into(), "`transfer` is always about: leader"),
+            ("at = \"1s\"\naction = \"rolling-restart\"\nfor = \"9s\"".into(), "is not undone after a while"),
             ("at = \"1s\"\naction = \"resume\"\nfor = \"1s\"".into(), "`resume` is not undone after a while"),
             ("at = \"1s\"\naction = \"resume\"\nevery = \"9s\"\ncount = 2".into(), "`resume` does not come again"),
             ("at = \"1s\"\naction = \"resume\"\nnode = \"leader\"".into(), "has no role"),
-            ("at = \"1s\"\naction = \"mend\"\nnode = \"all\"".into(), "`mend` is done to no node"),
+            (
+                "at = \"1s\"\naction = \"shape\"\nqdisc = \"netem\"\n[[event]]\nat = \"2s\"\naction = \"cut\"\nnode = 1"
+                    .into(),
+                "the network between all is shaped",
+            ),
+            ("at = \"1s\"\naction = \"mend\"\nnode = \"leader\"".into(), "has no role"),
             ("at = \"1s\"\naction = \"consumer-kill\"\nconsumer = 0\nwithin = \"2s\"".into(), "is done once"),
         ] {
             let told = read(&clusters(&event), false).unwrap_err().to_string();
             assert!(told.contains(says), "{event}: {told}");
+        }
+    }
+
+    /// Nobody knows how long the measured phase was to be, so nothing is too late for it.
+    #[test]
+    fn a_duration_that_cannot_be_read_is_the_only_mistake() {
+        for duration in ["duration = \"10 minutes\"", "duraton = \"10m\""] {
+            let text = clusters(FAILOVER).replace("duration = \"10m\"", duration);
+            let told = read(&text, false).unwrap_err().to_string();
+            let places = told.lines().filter(|line| line.starts_with("s.toml:")).count();
+            assert!(places == 1 && told.contains("durat"), "{told}");
         }
     }
 

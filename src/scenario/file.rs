@@ -94,9 +94,9 @@ pub struct EventTable {
     pub action: Action,
     /// To which of its processes: a number from 0, or the role that it has when the event fires:
     /// `leader` or `follower` (of the stream, or of partition 0 of the topic, of `workload`),
-    /// `controller` (Kafka), `meta-leader` (JetStream), `all`. The network is that of all.
-    #[serde(default = "first_node")]
-    pub node: NodeChoice,
+    /// `controller` (Kafka), `meta-leader` (JetStream), `all`. With `cut`, `shape` and `mend`:
+    /// that node alone, which then has a network of its own; without it the network between all.
+    pub node: Option<NodeChoice>,
     /// With `leader` and `follower`: of which workload. Default: the first.
     pub workload: Option<String>,
     /// With `consumer-join`, `consumer-leave` and `consumer-kill`: which member of the first group
@@ -114,13 +114,10 @@ pub struct EventTable {
     /// Each time is later by a random part of this, by the seed.
     pub within: Option<Span>,
     /// So long after it began it is undone, on the same nodes: who was paused goes on, who was
-    /// ended starts again, the network is mended.
+    /// ended starts again, the network is mended. With `producer-kill`: so long nobody takes the
+    /// place of the dead producer.
     #[serde(rename = "for")]
     pub lasts: Option<Span>,
-}
-
-fn first_node() -> NodeChoice {
-    NodeChoice::Number(0)
 }
 
 /// How outages are measured.

@@ -122,7 +122,7 @@ pub(super) fn misplaced(spec: &SystemSpec, workloads: &[Workload], types: &Syste
     for (n, w) in workloads.iter().enumerate() {
         if let Some((side, error)) = types.misplaced(spec, w) {
             let path = format!("workload.{n}.at.{side}");
-            problems.add(Problem { path, message: error.words, hint: error.hint });
+            problems.add(Problem { path, message: error.words, hint: error.hint, beside: Vec::new() });
         }
     }
 }

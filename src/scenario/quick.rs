@@ -2,6 +2,7 @@
 
 use super::edit::Edit;
 use super::file::{EventTable, ScenarioFile};
+use crate::plan::Action;
 use crate::plan::gate::Share;
 use crate::units::Span;
 
@@ -41,7 +42,9 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
     if !explicit("drain") {
         // A bound and no length: it ends when everything is accounted for, which a cold Kafka
         // takes seconds for, and one whose leader died half a minute.
-        let bound = if file.event.iter().any(disturbs) { 30 } else { 4 };
+        // What a dead consumer had comes when its session or lock has run out.
+        let dies = |e: &EventTable| e.action == Action::ConsumerKill && !run.may_break;
+        let bound = if file.event.iter().any(|e| disturbs(e) || dies(e)) { 30 } else { 4 };
         run.drain = run.drain.min(Span::secs(bound));
     }
     if let Some(search) = &mut file.search {
@@ -89,7 +92,8 @@ pub(super) fn apply(file: &mut ScenarioFile, edits: &[Edit]) {
 
 /// Whether it takes a cluster its time.
 fn disturbs(event: &EventTable) -> bool {
-    event.every.is_some() || event.lasts.is_some() || event.node.role().is_some()
+    let planned = matches!(event.action, Action::Transfer | Action::RollingRestart) || event.action.starts_again();
+    planned || event.every.is_some() || event.lasts.is_some() || event.node.is_some_and(|n| n.role().is_some())
 }
 
 /// Events happen once, and all of their times shrink alike, so that they keep their order and fit.

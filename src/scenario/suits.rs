@@ -113,6 +113,11 @@ fn option_problems(
     for (path, error) in misfits(&spec.options, check) {
         let path = path.iter().map(|key| format!(".{}", key.replace('.', KEPT_DOT))).collect::<String>();
         let message = format!("{}: {}", spec.name, error.words);
-        problems.add(Problem { path: format!("system.{i}.options{path}"), message, hint: error.hint });
+        problems.add(Problem {
+            path: format!("system.{i}.options{path}"),
+            message,
+            hint: error.hint,
+            beside: Vec::new(),
+        });
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::power::PowerLoss;
 use super::{CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::options::{SystemOptions, unknown};
 use crate::plan::{BringUp, SystemSpec, SystemType};
@@ -137,6 +138,13 @@ impl System for BridgeSystem {
     fn restart(&mut self, node: usize) -> Result<u32, String> {
         let (part, node) = self.part(node).ok_or_else(|| format!("there is no node {node}"))?;
         part.restart(node)
+    }
+    fn on_power(&mut self) -> Result<(), String> {
+        self.parts.iter_mut().try_for_each(|(_, part)| part.on_power())
+    }
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        let (part, node) = self.part(node).ok_or_else(|| format!("there is no node {node}"))?;
+        part.power(node)
     }
     fn stop(&mut self) -> Result<(), SystemError> {
         // Both are stopped, whatever the first one says.

@@ -13,7 +13,9 @@ mod delay;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod nats;
+mod networks;
 pub mod none;
+mod own_program;
 pub mod power;
 mod process;
 pub mod redis;
@@ -29,12 +31,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cpus::CpuLimit;
+pub use networks::{NodeLink, NodeNetworks};
 pub use register::{Absent, CreateRequest, Provider, Providers};
 pub use view::ClusterView;
 
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::{Intruder, SystemSpec};
 use crate::units::Nanos;
+use power::PowerLoss;
 
 /// What a system needs to come up.
 #[derive(Debug, Clone)]
@@ -101,6 +105,41 @@ pub trait System: Send {
     /// When it is not a process of ours, or could not be started.
     fn restart(&mut self, node: usize) -> Result<u32, String> {
         Err(format!("node {node} is no process that msgbench has started"))
+    }
+
+    /// Is told, before it starts, that each of its nodes is to have a network of its own.
+    ///
+    /// # Errors
+    /// When its nodes cannot have one.
+    fn isolate(&mut self) -> Result<(), String> {
+        Err("its nodes have no network of their own".into())
+    }
+
+    /// Cuts one of its nodes off from the others and from its clients, shapes what goes between
+    /// them, or makes it as it was.
+    ///
+    /// # Errors
+    /// When the node has no network of its own, or the kernel refuses.
+    fn link(&mut self, _node: usize, _link: NodeLink<'_>) -> Result<(), String> {
+        Err("its nodes have no network of their own".into())
+    }
+
+    /// Before it is started: puts the files of each of its processes where they can lose their
+    /// power.
+    ///
+    /// # Errors
+    /// In words, when they cannot.
+    fn on_power(&mut self) -> Result<(), String> {
+        Err("its files cannot lose their power".to_owned())
+    }
+
+    /// Kills one of its processes, unless it has ended already, takes away what its files had not
+    /// synced, and starts it again, as [`restart`](Self::restart) does.
+    ///
+    /// # Errors
+    /// The same, and where the files cannot lose their power.
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        Err(format!("the files of node {node} cannot lose their power"))
     }
 
     /// Who can be asked about its nodes while it runs; none where nodes have no roles.

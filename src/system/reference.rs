@@ -20,6 +20,8 @@ use serde_json::Value;
 
 use self::access::Access;
 use super::nats::external::{ExternalNats, NO_TOPICS};
+use super::own_program::{PROGRAM_VARIABLE, own_program};
+use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Output, open_log, tail};
 use super::settings::plain;
 use super::{Availability, CreateRequest, Provider, Running, System, SystemContext, SystemError};
@@ -27,10 +29,6 @@ use crate::plan::address::NATS;
 use crate::plan::facts::{Durability, Stated};
 use crate::plan::options::OptionSet;
 use crate::plan::{BringUp, ServiceTarget, SystemSpec, SystemType};
-
-/// Names the program that is started as the reference broker instead of the running one: a test
-/// binary is no broker.
-const PROGRAM_VARIABLE: &str = "MSGBENCH_BIN";
 
 /// The options of a scenario that become flags of the broker.
 const FLAGS: [&str; 4] = ["max-payload", "max-pending", "workers", "slow-consumer"];
@@ -40,6 +38,9 @@ const FLAGS: [&str; 4] = ["max-payload", "max-pending", "workers", "slow-consume
 const FAULTS: &str = "faults";
 const FAULTS_FILE: &str = "faults.json";
 const FAULT_LOG: &str = "faults.jsonl";
+
+/// The folder of what is stored, in that of the broker.
+const STORED: &str = "stored";
 
 /// The subjects of faults where a scenario says nothing: what the NATS driver publishes on.
 const ALL_PUBLISHED: &str = "mb.*.*.*";
@@ -122,6 +123,7 @@ impl Provider for ReferenceType {
             },
             acks_unstored: false,
             keeps: true,
+            power: true,
             faults: true,
             connects: true,
             by_default: true,
@@ -163,7 +165,7 @@ fn check(options: &crate::plan::options::SystemOptions) -> Result<(), String> {
 
 /// This program, which is the broker and the null system, too.
 pub(super) fn itself(explicit: Option<&Path>) -> Availability {
-    match program(explicit) {
+    match own_program(explicit) {
         Ok(program) => Availability::Found { program, version: env!("CARGO_PKG_VERSION").to_owned() },
         Err(error) => Availability::Missing {
             reason: format!("the msgbench program cannot be found: {error}"),
@@ -205,6 +207,7 @@ pub struct ReferenceSystem {
     addresses: Option<(String, Option<String>)>,
     /// How often it has been started.
     starts: usize,
+    power: PowerSupply,
 }
 
 impl ReferenceSystem {
@@ -220,13 +223,14 @@ impl ReferenceSystem {
         let flag = |&key: &&str| Some([format!("--{key}"), plain(options.get(key)?)]);
         let mut flags: Vec<String> = FLAGS.iter().filter_map(flag).flatten().collect();
         if log_half {
-            flags.extend(["--data", "log"].map(str::to_owned));
+            flags.extend(["--data".to_owned(), format!("{STORED}/log")]);
             flags.extend(LOG_FLAGS.iter().filter_map(flag).flatten());
         }
         let streams = (options.get(STREAMS) == Some(&true.into()))
             .then(|| options.get("sync").map_or_else(|| "never".to_owned(), plain));
         if let Some(sync) = &streams {
-            flags.extend(["--jetstream", "streams", "--jetstream-sync", sync].map(str::to_owned));
+            let streams = format!("{STORED}/streams");
+            flags.extend(["--jetstream", &streams, "--jetstream-sync", sync].map(str::to_owned));
         }
         let mut faults = options.get(FAULTS).cloned();
         if streams.is_some()
@@ -255,6 +259,7 @@ impl ReferenceSystem {
             child: None,
             addresses: None,
             starts: 0,
+            power: PowerSupply::default(),
         }
     }
 
@@ -363,6 +368,10 @@ impl System for ReferenceSystem {
         let made = self.access.make(&self.context.dir, self.log_half);
         let (flags, client) = made.map_err(|e| self.failed(format!("cannot make certificates: {e}")))?;
         self.flags.extend(flags);
+        if self.log_half || self.streams.is_some() {
+            let place = self.context.dir.join(STORED);
+            self.power.put_at(&[place]).map_err(|words| self.failed(words))?;
+        }
         let (mut child, receiver) = self.spawn()?;
         let ready = self.await_ready(&mut child, &receiver, deadline)?;
         let mut settings: std::collections::BTreeMap<String, String> =
@@ -404,6 +413,17 @@ impl System for ReferenceSystem {
         Ok(pid)
     }
 
+    fn on_power(&mut self) -> Result<(), String> {
+        self.power.want()
+    }
+
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        let child = self.child.as_mut().filter(|_| node == 0).ok_or_else(|| format!("there is no node {node}"))?;
+        child.kill()?;
+        let loss = self.power.cut(node)?;
+        Ok((self.restart(node)?, loss))
+    }
+
     fn stop(&mut self) -> Result<(), SystemError> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         let failed = |words: String| SystemError::Stop { system: self.name.clone(), words };
@@ -434,14 +454,6 @@ fn durability(sync: &str) -> Stated<Durability> {
         "never" => Stated::new(Durability::File, "page cache: the kernel writes when it likes"),
         "group" => Stated::new(Durability::SyncedFirst, "on disk before it is acknowledged"),
         every => Stated::new(Durability::Synced, format!("page cache, on disk after {every} at the latest")),
-    }
-}
-
-/// This program, or the one at `explicit`, by an absolute path.
-fn program(explicit: Option<&Path>) -> std::io::Result<PathBuf> {
-    match explicit {
-        Some(path) => path.canonicalize(),
-        None => std::env::current_exe(),
     }
 }
 
@@ -525,7 +537,7 @@ exec sleep 60"#;
 
     #[test]
     fn the_program_is_absolute() {
-        assert!(program(None).unwrap().is_absolute());
-        assert!(program(Some(Path::new("/no/such/msgbench"))).is_err());
+        assert!(own_program(None).unwrap().is_absolute());
+        assert!(own_program(Some(Path::new("/no/such/msgbench"))).is_err());
     }
 }

@@ -18,6 +18,14 @@ pub trait ClusterView: Send + Sync {
     /// Why nobody is known to have it at the moment: an election goes on, or too few answer.
     fn nodes(&self, role: ClusterRole, stored: Option<&str>, deadline: Instant) -> Result<Vec<u32>, String>;
 
+    /// Asks the cluster that another node leads a topic, where its clients cannot ask for that.
+    ///
+    /// # Errors
+    /// What it says, or that it is not asked in this way.
+    fn transfer(&self, _stored: &str, _deadline: Instant) -> Result<(), String> {
+        Err("its leader does not hand over when it is asked".into())
+    }
+
     /// Whether every node answers and knows the others, and every replica of all that is stored is
     /// up to date.
     ///

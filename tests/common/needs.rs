@@ -202,6 +202,17 @@ pub fn network(said: &str) {
     lack(said.trim(), "run the tests where user and network namespaces are allowed, with the kernel's qdiscs");
 }
 
+/// Whether a run, or a check, was given the network that it wants, by its exit code and what it
+/// said.
+pub fn own_network(code: Option<i32>, said: &str) -> bool {
+    let lacks = ["a network namespace cannot be made", "no node can be cut off alone", "cannot be shaped by"];
+    let given = code != Some(2) || !lacks.iter().any(|lack| said.contains(lack));
+    if !given {
+        network(said);
+    }
+    given
+}
+
 /// A mount that is gone when it is dropped. It needs root, and a kernel that allows it.
 pub struct Mount(PathBuf);
 

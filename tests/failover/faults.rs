@@ -87,3 +87,123 @@ fn a_role_that_nobody_has_fails_the_trial() {
     assert!(error.starts_with("kill the leader of stream: no node says that it leads stream"), "{error}");
     assert_eq!(faults(&trial).len(), 1);
 }
+
+/// The leader hands over, and another node leads afterwards: each time the one that took over
+/// before hands over in its turn.
+#[test]
+fn a_leader_hands_over_when_it_is_asked() {
+    if needs::nats_server().is_none() {
+        return;
+    }
+    let trial = trial("[[event]]\nat = \"1s\"\naction = \"transfer\"\nevery = \"7s\"\ncount = 3\n");
+    complete(&trial);
+    let faults = faults(&trial);
+    assert_eq!(faults.len(), 3, "{faults:?} {}", trial["events"]);
+    let lines = said(&trial, "transfer from node");
+    for (fault, line) in faults.iter().zip(&lines) {
+        let from = &fault["nodes"][0];
+        assert!(line.starts_with(&format!("transfer from node {from}, the leader of stream MSGBENCH_")), "{line}");
+        assert!(!line.contains(&format!(" to node {from},")), "{line}");
+        let (at, undone) = (number(fault, "at_ns"), number(fault, "undone_ns"));
+        assert!(undone > at && undone < at + 10_000_000_000, "{fault}");
+    }
+    for (line, next) in lines.iter().zip(&faults[1..]) {
+        assert!(line.contains(&format!(" to node {},", next["nodes"][0])), "{lines:?}");
+    }
+    assert_eq!(trial["workloads"][0]["ledger"]["acked_lost"], 0);
+}
+
+/// One node after the other ends and comes back, and never two are away at a time.
+#[test]
+fn nodes_are_restarted_in_turn() {
+    if needs::nats_server().is_none() {
+        return;
+    }
+    let trial = trial("[[event]]\nat = \"1s\"\naction = \"rolling-restart\"\n");
+    complete(&trial);
+    let faults = faults(&trial);
+    let nodes: Vec<&Value> = faults.iter().map(|f| &f["nodes"][0]).collect();
+    assert_eq!(nodes, [0, 1, 2], "{faults:?} {}", trial["events"]);
+    for pair in faults.windows(2) {
+        assert!(number(&pair[1], "at_ns") >= number(&pair[0], "settled_ns"), "{faults:?}");
+    }
+    // It is asked to end, and not killed.
+    let killed = trial["events"].to_string().contains("SIGKILL");
+    assert!(!killed && said(&trial, "restart node").len() == 3, "{}", trial["events"]);
+}
+
+/// The trials of systems with transactions whose producer is killed; each message was there once.
+fn killed_producers(event: &str, seconds: u64) -> Vec<Value> {
+    let raw = "raw = { \"transaction.timeout.ms\" = 3000 }";
+    let once = format!("exactly-once = \"transactional\", {raw}");
+    let mut systems = vec![format!("driver = \"reference\"\noptions = {{ kafka = {{ {once} }} }}")];
+    if needs::system("kafka").is_some() {
+        let often = "\"transaction.abort.timed.out.transaction.cleanup.interval.ms\" = 500";
+        let broker = format!("broker = {{ heap = \"384MiB\", properties = {{ {often} }} }}");
+        systems.push(format!("driver = \"kafka\"\noptions = {{ {once}, {broker} }}"));
+    }
+    let mut all = Vec::new();
+    for system in systems {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("s.toml");
+        let text = format!(
+            "name = \"transactions\"\nquestion = \"Is each message there once?\"\n[[system]]\n{system}\n[[workload]]\n\
+             pattern = \"stream\"\nload.rate = \"300/s\"\n[[event]]\nat = \"1s\"\naction = \"producer-kill\"\n{event}\n\
+             [run]\nwarmup = \"0s\"\nduration = \"{seconds}s\"\ntrials = 1\ndrain = \"60s\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let trial = trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0);
+        complete(&trial);
+        let ledger = &trial["workloads"][0]["ledger"];
+        let counts = ["lost", "duplicated", "reordered"].map(|key| ledger[key].as_u64().unwrap());
+        assert_eq!((counts, ledger["delivered"].as_u64()), ([0; 3], Some(300 * seconds)), "{system}: {ledger}");
+        all.push(trial);
+    }
+    all
+}
+
+/// The milliseconds that a line begins to tell after these words.
+fn milliseconds(trial: &Value, words: &str) -> Vec<u64> {
+    let lines = said(trial, words);
+    lines.iter().map(|line| line[words.len()..].split(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+/// A producer of the reference log, or of Kafka, dies with an open transaction: what it wrote is not
+/// read, and its successor writes it once.
+#[test]
+fn a_producer_that_dies_in_a_transaction_loses_and_doubles_nothing() {
+    for trial in killed_producers("every = \"3s\"\ncount = 3", 10) {
+        assert_eq!(faults(&trial).len(), 3, "{}", trial["events"]);
+        assert_eq!(said(&trial, "the producer died in a transaction of ").len(), 3, "{}", trial["events"]);
+        assert_eq!(said(&trial, "another producer took its place").len(), 3, "{}", trial["events"]);
+        assert!(said(&trial, "the broker aborted its transaction").is_empty(), "{}", trial["events"]);
+    }
+}
+
+/// Where nobody takes its place the broker aborts the transaction when its time is over.
+#[test]
+fn a_transaction_of_a_dead_producer_ends_at_its_timeout() {
+    for trial in killed_producers("for = \"9s\"", 12) {
+        let aborted = milliseconds(&trial, "the broker aborted its transaction by itself, ");
+        // It began a moment before its producer died, which is 100 ms or so.
+        assert!(matches!(aborted[..], [ms] if (2_000..9_000).contains(&ms)), "{aborted:?} {}", trial["events"]);
+        let replaced = milliseconds(&trial, "another producer took its place, ");
+        assert!(matches!(replaced[..], [ms] if ms >= 9_000), "{replaced:?}");
+        // Nothing came through in the meantime, and the books say so.
+        let longest = trial["workloads"][0]["latency"]["e2e"]["max_ns"].as_f64().unwrap() / 1e9;
+        assert!(longest > 8.0, "{longest} s");
+    }
+}
+
+/// Who has no transactions says so.
+#[test]
+fn without_transactions_no_producer_dies_in_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("s.toml");
+    let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"reference\"\n[[workload]]\npattern = \"fan-out\"\n\
+                load.rate = \"100/s\"\n[[event]]\nat = \"500ms\"\naction = \"producer-kill\"\n[run]\nduration = \"1s\"\n\
+                trials = 1\n";
+    std::fs::write(&file, text).unwrap();
+    let trial = trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0);
+    assert!(trial["outcome"]["error"].as_str().unwrap().contains("no producer of this system has transactions"));
+}

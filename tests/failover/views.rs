@@ -159,6 +159,11 @@ fn kafka_tells_who_leads_and_who_controls() {
     assert_eq!(followers, [0, 1]);
     assert!(view.nodes(ClusterRole::Leader, Some("u"), soon()).is_err());
 
+    // Broker 1 is next in the list; nothing moves but who leads.
+    view.transfer("t", Instant::now() + BOUND).unwrap();
+    until(|| if one(&*view, ClusterRole::Leader, "t") == 2 { Err("broker 3 leads on") } else { Ok(()) });
+    until(|| view.settled(soon()));
+
     let controller = one(&*view, ClusterRole::Controller, "");
     cluster.kill(controller);
     // Until the others have elected another one nobody is named, and never the dead one again.

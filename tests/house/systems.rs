@@ -10,7 +10,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::imports;
 
 /// Files beside its own and the register that name a type of system, with the reason.
-const NAMES: [(&str, &str); 16] = [
+const NAMES: [(&str, &str); 17] = [
     ("src/calibrate: reference", "the reference broker injects what is known to be true"),
     ("src/calibrate: null", "the floor of the harness is measured without a broker"),
     ("src/calibrate: kafka", "it asks for the cargo feature"),
@@ -25,6 +25,7 @@ const NAMES: [(&str, &str); 16] = [
     ("src/system/nats/external.rs: jetstream", "a field of INFO"),
     ("src/system/nats/monitor.rs: jetstream", "a field of /varz"),
     ("src/system/nats/types.rs: jetstream", "a nats-server is two types: this is its own file"),
+    ("src/system/networks.rs: bridge", "a program of iproute2"),
     ("src/system/none.rs: null", "its own file"),
     ("src/system/reference.rs: kafka", "a key of the ready line of the built-in broker"),
 ];

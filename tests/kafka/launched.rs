@@ -219,7 +219,7 @@ fn what_a_client_copies_survives_a_restart_of_the_broker() {
         [[system]]\ndriver = \"kafka\"\n[system.options]\ntransform = \"client\"\nbroker = { heap = \"256MiB\" }\n\
         [[workload]]\npattern = \"stream\"\nload.rate = \"200/s\"\n\
         [[event]]\nat = \"1s\"\naction = \"kill\"\n[[event]]\nat = \"3s\"\naction = \"restart\"\n\
-        [run]\nwarmup = \"1s\"\nduration = \"6s\"\nconnect = \"60s\"\ndrain = \"60s\"\ntrials = 1\n\
+        [run]\nwarmup = \"1s\"\nduration = \"6s\"\nconnect = \"180s\"\ndrain = \"180s\"\ntrials = 1\n\
         percentiles = [0.5, 0.9]\n";
     std::fs::write(&scenario, text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_msgbench"))

@@ -63,6 +63,44 @@ async fn streams_of_a_hub_are_reached_from_its_leaf_node() {
     }
 }
 
+/// The leaf node learns which subjects a stream has when the link has told it, and whoever made the
+/// stream at the hub knows of it before. Without waiting the first messages go nowhere.
+#[tokio::test]
+async fn a_producer_waits_until_its_server_knows_the_stream() {
+    let Some(server) = Server::launch("jetstream", json!({ "leaf-nodes": 1, "link": "300ms" })) else { return };
+    for options in [json!({}), json!({ "publish": "fire-and-forget" }), json!({ "domain": "leaf-1" })] {
+        let places = if options["domain"].is_null() { ("leaf-1", "node-1") } else { ("node-1", "leaf-1") };
+        let rest = format!("consumers = 1\nat = {{ producers = \"{}\", consumers = \"{}\" }}", places.0, places.1);
+        let driver = open(&server, options.clone(), "stream", &rest).await;
+        let mut consumer = driver.consumer(SLOT, Start::First).await.unwrap();
+        let mut producer = driver.producer(SLOT).await.unwrap();
+        send(&mut producer, 0..10).await;
+        let mut heard = Collector::new(accept);
+        hear(&mut consumer, &mut heard, 10, 0).await;
+        assert_eq!(heard.texts(), (0..10).map(message).collect::<Vec<_>>(), "{options}");
+        if producer.confirms() {
+            assert_eq!(confirmations(&mut producer, 10).await, ((0..10).collect(), Vec::new()), "{options}");
+        }
+        producer.close().await.unwrap();
+        drop(consumer);
+        driver.cleanup().await.unwrap();
+    }
+}
+
+/// A stream that is gone answers nothing: the producer says so, and who is to be asked.
+#[tokio::test]
+async fn a_producer_without_an_answer_of_its_stream_says_so() {
+    let Some(server) = Server::launch("jetstream", json!({ "leaf-nodes": 1 })) else { return };
+    let mut target = server.target(json!({}));
+    target.timeout = std::time::Duration::from_secs(2);
+    let driver = JetstreamDriver::prepare(target, &workloads("stream", &at("leaf-1"))).await.unwrap();
+    let gone = server.api(&format!("STREAM.DELETE.{STREAM}"), "").await;
+    assert_eq!(gone["success"], true, "{gone}");
+    let Err(error) = driver.producer(SLOT).await else { panic!("let in") };
+    let told = error.to_string();
+    assert!(told.contains("got no answer of the stream within 2 s") && told.contains("leaf nodes"), "{told}");
+}
+
 #[tokio::test]
 async fn every_way_of_publishing_and_reading_passes_a_leaf_node() {
     let Some(server) = Server::launch("jetstream", json!({ "leaf-nodes": 1 })) else { return };

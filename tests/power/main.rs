@@ -5,6 +5,7 @@
 mod log;
 #[path = "../common/needs.rs"]
 mod needs;
+mod scenarios;
 mod store;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");

@@ -11,20 +11,23 @@ const STRIDE: usize = 4 << 20;
 
 /// The one partition of the topic, which is made if it is not there.
 pub(super) fn open(log: &Log, name: &str) -> Result<Arc<Partition>, LogError> {
+    let settings = TopicSettings {
+        segment_bytes: 8 << 20,
+        delete: false,
+        compact: true,
+        retention_ms: None,
+        max_batch: 64 << 20,
+        ..TopicSettings::default()
+    };
+    let labels = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
     let topic = match log.topic(name) {
-        Some(topic) => topic,
-        None => {
-            let settings = TopicSettings {
-                segment_bytes: 8 << 20,
-                delete: false,
-                compact: true,
-                retention_ms: None,
-                max_batch: 64 << 20,
-                ..TopicSettings::default()
-            };
-            let labels = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-            log.create(name, 1, settings, labels)?
+        // Its settings were not synced when the power went.
+        Some(topic) if topic.labels().is_empty() => {
+            topic.change(settings, labels)?;
+            topic
         }
+        Some(topic) => topic,
+        None => log.create(name, 1, settings, labels)?,
     };
     topic.partition(0).ok_or_else(|| LogError::Unknown(name.to_owned()))
 }

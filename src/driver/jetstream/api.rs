@@ -53,6 +53,16 @@ pub fn error_of(answer: &Value) -> Option<(String, u64)> {
     Some((format!("{words} (error {code})"), code))
 }
 
+/// Of an error that says that there is no such stream: that it is gone.
+pub fn gone(error: DriverError, stream: &str) -> DriverError {
+    match error {
+        DriverError::Admin { url, words, .. } if words.ends_with("(error 10059)") => {
+            DriverError::Gone { what: format!("the stream {stream}"), url, words }
+        }
+        other => other,
+    }
+}
+
 /// What to do, by the server's error codes (nats-server `server/errors.json`).
 fn remedy(code: u64) -> &'static str {
     match code {

@@ -23,6 +23,7 @@ mod dead;
 mod domain;
 mod facts;
 mod flow;
+mod interest;
 mod options;
 mod priority;
 mod produce;
@@ -44,8 +45,8 @@ use super::nats::options::ConnectionOptions;
 use super::nats::outbox::Outbox;
 use super::nats::{CLIENT, basics, fits};
 use super::{
-    ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, Guarantees, IdleConnection, Incidents,
-    Intrusion, IntrusionOutcome, Keeping, Order, Start, Stated, Target,
+    ClientSlot, ConnectAttempt, ConnectSteps, Driver, DriverError, Facts, Guarantees, HandOver, IdleConnection,
+    Incidents, Intrusion, IntrusionOutcome, Keeping, Order, Start, Stated, Target,
 };
 use crate::plan::Workload;
 use crate::plan::options::OptionSet;
@@ -55,6 +56,7 @@ use consume::{Acknowledger, StreamConsumer, SubscriptionRole};
 use dead::DeadLetters;
 use facts::acknowledgement;
 use flow::ConsumeFlow;
+use interest::{await_stream, refused_by_all};
 pub(super) use options::JetstreamOptions;
 use options::{ConsumeMode, DeadLetterMode, PublishMode, Retention};
 use produce::{AckTracker, StreamProducer};
@@ -214,6 +216,13 @@ impl Driver for JetstreamDriver {
         &self.incidents
     }
 
+    fn hand_over(&self, workload: usize) -> Option<HandOver> {
+        let (link, stream) = (self.link.clone(), self.streams.get(workload)?);
+        let (api, verb) = (stream.api.clone(), format!("STREAM.LEADER.STEPDOWN.{}", stream.name));
+        let nothing = serde_json::Value::Null;
+        Some(Box::pin(async move { call(&link, &api, "hand over the stream", &verb, &nothing).await.map(drop) }))
+    }
+
     fn stored_in(&self, workload: usize) -> Option<(&'static str, String)> {
         Some(("stream", self.streams.get(workload)?.name.clone()))
     }
@@ -239,18 +248,24 @@ impl Driver for JetstreamDriver {
         let link = NatsLink::open(&target, &self.connection, &self.incidents, "msgbench-producer").await?;
         let channels = self.workloads[workload].topology.channels;
         let reads = self.reads(workload);
+        let prefix = format!("mba.{run:08x}.{workload}.{index}.");
+        let mut inbox = link.subscribe(format!("{prefix}>"), None).await?;
+        let keyed = stream.puts(index);
+        let (asked, unwanted) = match &reads {
+            Some(reads) => (reads.first(), None),
+            None => (Subject::from(format!("{keyed}0")), Some(refused_by_all())),
+        };
+        await_stream(&link, &mut inbox, (&asked, &format!("{prefix}open").into()), unwanted.as_ref()).await?;
         let acks = if options.publish == PublishMode::FireAndForget && reads.is_none() {
             None
         } else {
-            let prefix = format!("mba.{run:08x}.{workload}.{index}.");
-            let inbox = link.subscribe(format!("{prefix}>"), None).await?;
             let batches = stream.batches(index).filter(|_| reads.is_none());
             Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, options.in_flight(), batches))
         };
         Ok(StreamProducer {
             link,
             subjects: (0..channels).map(|channel| Subject::from(format!("{}{channel}", stream.prefix))).collect(),
-            keyed: stream.puts(index).into_bytes(),
+            keyed: keyed.into_bytes(),
             acks,
             reads,
             headers: stream.headers(headers(self.connection.headers)),
@@ -269,7 +284,7 @@ impl Driver for JetstreamDriver {
         // A group that there is not otherwise, and a name that was not used before.
         let index = self.rereads.fetch_add(1, Ordering::Relaxed);
         let slot = ClientSlot { workload, group: self.workloads[workload].topology.groups, index };
-        self.consumer_of(&stream, slot, Start::First).await
+        self.consumer_of(&stream, slot, Start::First).await.map_err(|error| api::gone(error, &stream.read()))
     }
 
     async fn intrude(&self, workload: usize, attempt: Intrusion<'_>) -> Result<IntrusionOutcome, DriverError> {

@@ -50,6 +50,12 @@ pub struct KeyReads {
 }
 
 impl KeyReads {
+    /// The subject of a request for one of them.
+    pub fn first(&self) -> Subject {
+        let prefix = self.prefixes.first().map_or(&[][..], Vec::as_slice);
+        Subject::from(format!("{}0", String::from_utf8_lossy(prefix)))
+    }
+
     /// The subject of a request: keys follow each other without an order.
     fn subject(&self, token: u64, arena: &mut BufferArena) -> Subject {
         let mixed = token.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;

@@ -33,6 +33,13 @@ const REQUEST_MS: i32 = 3000;
 const FROM_END: i64 = -1;
 const FROM_BEGINNING: i64 = -2;
 
+/// Whether it says that there is no such topic.
+fn absent(code: Code) -> bool {
+    use Code::*;
+    matches!(code, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC)
+        || code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
+}
+
 /// Administration of one cluster.
 pub(super) struct Admin {
     native: Arc<NativeClient>,
@@ -266,6 +273,10 @@ impl Admin {
                 Code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH,
             ];
             if !passing.contains(&code) || Instant::now() >= deadline {
+                if absent(code) {
+                    let what = format!("the topic {topic}");
+                    return Err(DriverError::Gone { what, url: self.url.clone(), words: words(code) });
+                }
                 return Err(self.error(format!("find offsets of {topic}"), words(code), "look into the broker's log"));
             }
             std::thread::sleep(POLL);

@@ -298,6 +298,10 @@ impl Driver for KafkaDriver {
         &self.incidents
     }
 
+    fn kill_producers(&self, away: Duration) -> usize {
+        self.transformers.iter().filter(|transformer| transformer.kill(away)).count()
+    }
+
     fn stored_in(&self, workload: usize) -> Option<(&'static str, String)> {
         Some(("topic", self.topic(workload)))
     }

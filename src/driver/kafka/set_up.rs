@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::KafkaDriver;
+use super::choices::Isolation;
 use super::connect;
-use super::native::ClientKind;
+use super::health::ConnectionHealth;
+use super::native::{ClientKind, NativeClient};
 use super::options::{PartitionAssignment, Transform, without_credentials};
 use super::partitions::Partitions;
 use super::retry;
 use super::streams::StreamsHop;
-use super::transform::{TransformParts, Transformer};
+use super::transform::{Successor, TransformParts, Transformer};
 use crate::driver::DriverError;
 use crate::plan::{ServiceTarget, Workload};
 
@@ -88,6 +90,8 @@ impl KafkaDriver {
             start: Partitions::of(&input, (0..partitions).map(|p| (p, 0))),
             writer: self.client(ClientKind::Producer, workload, id.as_slice())?,
             transactional,
+            committed: self.options.isolation == Isolation::ReadCommitted,
+            successor: self.successor(workload, id.as_slice())?,
             input,
             output,
             size: self.options.transaction_size as usize,
@@ -97,6 +101,17 @@ impl KafkaDriver {
         };
         self.transformers.push(Transformer::start(parts, &without_credentials(&self.target.url))?);
         Ok(())
+    }
+
+    /// What makes another writer with the same settings.
+    fn successor(&self, workload: usize, more: &[(&str, String)]) -> Result<Successor, DriverError> {
+        let mut settings = self.options.settings(ClientKind::Producer, &self.target, &self.workloads[workload])?;
+        settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        let (url, timeout) = (without_credentials(&self.target.url), self.target.timeout);
+        let incidents = self.incidents.clone();
+        Ok(Box::new(move || {
+            NativeClient::new(ClientKind::Producer, &settings, ConnectionHealth::new(&url, timeout, &incidents))
+        }))
     }
 
     pub(super) async fn create(

@@ -6,14 +6,18 @@
 //!
 //! Exactly once, the way Kafka means it, is output and input offsets in one transaction. A batch
 //! whose transaction must be aborted is still in memory and is tried again; what the aborted one
-//! wrote is never read. Without transactions each message goes on as soon as it is here, and how
-//! far it has read is committed now and then, when the broker has everything before.
+//! wrote is never read. A producer that is to die in a transaction does so when the broker has the
+//! batch and nothing is committed. Another one with its `transactional.id` takes its place, which
+//! makes the broker abort what the dead one left, unless it has done so before, because the
+//! transaction took too long; and it tries the batch again. That is what a new process would read,
+//! because nothing behind the batch was committed. Without transactions each
+//! message goes on as soon as it is here, and how far it has read is committed now and then, when
+//! the broker has everything before.
 
 use std::collections::BTreeMap;
 use std::ffi::c_int;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,6 +42,25 @@ const COMMIT: Duration = Duration::from_secs(5);
 /// What is noted when it gives up.
 const STOPPED: &str = "the transformer has stopped: nothing reaches the output topic";
 
+/// While nobody takes the place of a dead producer, it is looked so often whether its transaction is
+/// over.
+const LOOK: Duration = Duration::from_millis(50);
+/// The end of a partition, as a time of Kafka's.
+const END: i64 = -1;
+
+/// That the producer is to die in its next transaction, and for how long nobody takes its place.
+type DeathRequest = Arc<Mutex<Option<Duration>>>;
+
+/// What became of a transaction that did not fail.
+enum TransactionEnd {
+    Committed,
+    /// Its producer died in it; for so long nobody takes its place.
+    Died(Duration),
+}
+
+/// Makes a client in the place of one that died.
+pub(super) type Successor = Box<dyn Fn() -> Result<Arc<NativeClient>, String> + Send>;
+
 /// What the transformer works with.
 pub(super) struct TransformParts {
     /// Reads the input topic from these offsets on.
@@ -48,6 +71,10 @@ pub(super) struct TransformParts {
     pub(super) writer: Arc<NativeClient>,
     /// Whether the settings of the writer have a `transactional.id`.
     pub(super) transactional: bool,
+    /// Whether the reader is told of the end of what is committed.
+    pub(super) committed: bool,
+    /// Makes another client with the settings of the writer.
+    pub(super) successor: Successor,
     /// Messages of one transaction at most, and how long a smaller one is waited for.
     pub(super) size: usize,
     pub(super) interval: Duration,
@@ -60,6 +87,8 @@ pub(super) struct TransformParts {
 #[derive(Debug)]
 pub(super) struct Transformer {
     stop: Arc<AtomicBool>,
+    /// Asks its producer to die in a transaction; none where it has none.
+    kill: Option<DeathRequest>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,8 +110,9 @@ impl Transformer {
         };
         let stop = Arc::new(AtomicBool::new(false));
         let (ready_in, ready) = mpsc::sync_channel(1);
-        let seen = stop.clone();
-        let work = move || match TransformLoop::new(parts) {
+        let (seen, kill) = (stop.clone(), DeathRequest::default());
+        let asked = kill.clone();
+        let work = move || match TransformLoop::new(parts, asked) {
             Ok(mut work) => {
                 // The receiver waits for it.
                 let _ = ready_in.send(Ok(()));
@@ -92,12 +122,21 @@ impl Transformer {
         };
         let thread = std::thread::Builder::new().name("kafka-transform".into()).spawn(work);
         let thread = thread.map_err(|e| failed(e.to_string()))?;
-        let started = Self { stop, thread: Some(thread) };
+        let started = Self { stop, kill: transactional.then_some(kill), thread: Some(thread) };
         match ready.recv() {
             Ok(Ok(())) => Ok(started),
             Ok(Err(words)) => Err(failed(words)),
             Err(_) => Err(failed("its thread ended".into())),
         }
+    }
+
+    /// Lets its producer die in the next transaction, and another one come so long after; false
+    /// where it has none.
+    pub(super) fn kill(&self, away: Duration) -> bool {
+        if let Some(kill) = &self.kill {
+            *kill.lock().unwrap_or_else(PoisonError::into_inner) = Some(away);
+        }
+        self.kill.is_some()
     }
 }
 
@@ -117,6 +156,7 @@ struct TransformLoop {
     topic: TopicHandle,
     reports: EventQueue,
     parts: TransformParts,
+    kill: DeathRequest,
     /// Which transaction it is; its messages carry the number.
     attempt: u64,
     /// Rings when there is something to read or to collect; without transactions.
@@ -133,7 +173,7 @@ struct Outstanding {
 }
 
 impl TransformLoop {
-    fn new(parts: TransformParts) -> Result<Self, String> {
+    fn new(parts: TransformParts, kill: DeathRequest) -> Result<Self, String> {
         let timeout = milliseconds(parts.timeout);
         if parts.transactional {
             // SAFETY: the client is valid; the call is bounded, its error is taken.
@@ -154,7 +194,7 @@ impl TransformLoop {
             signal.attach(&reports);
             waiting = Some((signal, runtime));
         }
-        Ok(Self { reader, topic, reports, parts, attempt: 0, waiting })
+        Ok(Self { reader, topic, reports, parts, kill, attempt: 0, waiting })
     }
 
     fn run(&mut self, stop: &AtomicBool) {
@@ -220,9 +260,17 @@ impl TransformLoop {
             }
             self.attempt += 1;
             match self.transact(&batch, stop) {
-                Ok(()) => {
+                Ok(TransactionEnd::Committed) => {
                     failures = 0;
                     batch.clear();
+                }
+                Ok(TransactionEnd::Died(away)) => {
+                    if let Err(words) = self.succeed(&batch, away, stop) {
+                        let words = format!("no producer takes the place of the one that died: {words}");
+                        self.parts.incidents.note(Incident::Client, words);
+                        self.parts.incidents.note(Incident::Client, STOPPED);
+                        return;
+                    }
                 }
                 Err((words, again)) => {
                     failures += 1;
@@ -261,14 +309,57 @@ impl TransformLoop {
         !batch.is_empty()
     }
 
-    /// One transaction over a batch; an error says whether to try again.
-    fn transact(&self, batch: &[ReceivedMessage], stop: &AtomicBool) -> Result<(), (String, bool)> {
+    /// Puts another producer in the place of one that died with an open transaction, so long after.
+    fn succeed(&mut self, batch: &[ReceivedMessage], away: Duration, stop: &AtomicBool) -> Result<(), String> {
+        let died = Instant::now();
+        let note = |incidents: &Incidents, words| incidents.note(Incident::Planned, words);
+        let words = format!("the producer died in a transaction of {} messages, as the scenario asks", batch.len());
+        note(&self.parts.incidents, words);
+        let open = self.ends(batch);
+        // It asks for nothing before it is told to begin; the old one ends when it is replaced.
+        let writer = (self.parts.successor)()?;
+        self.topic = TopicHandle::new(&writer, &self.parts.output).map_err(|e| e.to_string())?;
+        self.reports = writer.queue(ClientKind::Producer);
+        self.parts.writer = writer;
+        let mut aborted = !self.parts.committed || open.is_none();
+        while died.elapsed() < away && !stop.load(Ordering::Acquire) {
+            std::thread::sleep(LOOK.min(away.saturating_sub(died.elapsed())));
+            if !aborted && passed(open.as_ref(), self.ends(batch).as_ref()) {
+                aborted = true;
+                let ms = died.elapsed().as_millis();
+                note(&self.parts.incidents, format!("the broker aborted its transaction by itself, {ms} ms after"));
+            }
+        }
+        // SAFETY: the client is valid; the call is bounded, its error is taken.
+        taken(unsafe { rd::rd_kafka_init_transactions(self.parts.writer.raw(), milliseconds(self.parts.timeout)) })?;
+        let ms = died.elapsed().as_millis();
+        note(&self.parts.incidents, format!("another producer took its place, {ms} ms after"));
+        Ok(())
+    }
+
+    /// Up to where readers are given the partitions of a batch in the output topic, where that is
+    /// known.
+    fn ends(&self, batch: &[ReceivedMessage]) -> Option<BTreeMap<i32, i64>> {
+        let partitions: BTreeMap<i32, i64> = batch.iter().map(|message| (message.partition(), END)).collect();
+        let list = Partitions::of(&self.parts.output, partitions);
+        let timeout = milliseconds(self.parts.timeout);
+        // SAFETY: client and list are valid; the call fills in offsets and is bounded.
+        let code = unsafe { rd::rd_kafka_offsets_for_times(self.parts.reader.raw(), list.raw(), timeout) };
+        let known = code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && list.error().is_none();
+        known.then(|| list.offsets().collect())
+    }
+
+    /// One transaction over a batch. An error says whether to try again.
+    fn transact(&self, batch: &[ReceivedMessage], stop: &AtomicBool) -> Result<TransactionEnd, (String, bool)> {
         let raw = self.parts.writer.raw();
         let timeout = milliseconds(self.parts.timeout);
         // SAFETY: here and below the client is valid, the calls are bounded, their errors are
         // taken.
         taken(unsafe { rd::rd_kafka_begin_transaction(raw) }).map_err(|words| (words, false))?;
         let done = self.copy(batch, stop).and_then(|()| {
+            if let Some(away) = self.kill.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Ok(TransactionEnd::Died(away));
+            }
             let offsets = next_offsets(&self.parts.input, batch);
             // SAFETY: as above; the group's metadata is destroyed after its use.
             unsafe {
@@ -276,7 +367,7 @@ impl TransformLoop {
                 let sent = rd::rd_kafka_send_offsets_to_transaction(raw, offsets.raw(), group, timeout);
                 rd::rd_kafka_consumer_group_metadata_destroy(group);
                 taken(sent)?;
-                taken(rd::rd_kafka_commit_transaction(raw, timeout))
+                taken(rd::rd_kafka_commit_transaction(raw, timeout)).map(|()| TransactionEnd::Committed)
             }
         });
         done.map_err(|words| {
@@ -364,6 +455,12 @@ fn next_offsets(topic: &str, batch: &[ReceivedMessage]) -> Partitions {
         last.insert(message.partition(), message.offset() + 1);
     }
     Partitions::of(topic, last)
+}
+
+/// Whether every partition goes on beyond where it did before.
+fn passed(before: Option<&BTreeMap<i32, i64>>, after: Option<&BTreeMap<i32, i64>>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return false };
+    before.iter().all(|(partition, end)| after.get(partition).is_some_and(|later| later > end))
 }
 
 fn milliseconds(span: Duration) -> c_int {

@@ -6,25 +6,27 @@
 //! and for it alone, and the event fires when the answer is there. A node that is to start again
 //! does so when the kernel has taken the old process away.
 
+mod acts;
+mod links;
 mod occurrences;
 mod question;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::plan::facts::Incident;
+use crate::driver::HandOver;
 use crate::plan::{Action, ClusterRole, NodeChoice, PlannedEvent};
 use crate::record::FaultRecord;
 use crate::system::{ClusterView, System};
 use crate::units::{Nanos, SECOND, now};
 
-use super::network;
 use super::raw::RawTrial;
 use occurrences::{Occurrence, occurrences};
-use question::{RoleQuestion, SettleWatch};
+use question::{RoleQuestion, SettleWatch, Transfer};
 
 /// A repetition waits so long for the cluster to settle; then the trial has failed.
 const SETTLE_BOUND: Nanos = 60 * SECOND;
@@ -49,6 +51,11 @@ pub struct EventScene<'a> {
     pub view: Option<Arc<dyn ClusterView>>,
     /// Name of each workload, and where its messages are stored.
     pub stored: Vec<(String, StoredIn)>,
+    /// The client's request that another node leads what stores a workload.
+    pub hand_over: Box<dyn Fn(usize) -> Option<HandOver> + 'a>,
+    /// Lets the producers that have transactions die in one, and others come so long after; how many
+    /// there are.
+    pub kill_producers: Box<dyn Fn(Duration) -> usize + 'a>,
 }
 
 /// A fault that is to be undone.
@@ -69,10 +76,17 @@ pub struct PendingEvents<'a> {
     paused: Vec<u32>,
     /// Whether the network is not as it was.
     unmended: bool,
+    /// Nodes that are cut off from all others, or whose networks are shaped.
+    disturbed: Vec<u32>,
     lasting: Vec<Lasting>,
     /// What is asked for the event that is next.
     question: Option<RoleQuestion>,
     watch: Option<SettleWatch>,
+    /// A leader is handing over.
+    transfer: Option<(Occurrence, Transfer)>,
+    /// Nodes are restarted in turn: for which event, which one is next, and since when the one
+    /// before is awaited.
+    rolling: Option<(Occurrence, u32, Nanos)>,
     /// Chooses one of several followers.
     random: StdRng,
 }
@@ -87,9 +101,12 @@ impl<'a> PendingEvents<'a> {
             scene,
             paused: Vec::new(),
             unmended: false,
+            disturbed: Vec::new(),
             lasting: Vec::new(),
             question: None,
             watch: None,
+            transfer: None,
+            rolling: None,
         }
     }
 
@@ -103,37 +120,64 @@ impl<'a> PendingEvents<'a> {
         let due = self.left.front().map(|o| self.scene.origin + o.due);
         let undo = self.lasting.iter().map(|l| l.until).min();
         let soon = |at: Nanos| if at > now() { at } else { now() + LATER };
-        let looks = self.question.as_ref().map(|_| now() + SOON).or_else(|| self.watch.as_ref().map(|_| now() + LATER));
+        let asks = self.question.is_some() || self.transfer.is_some();
+        let waits = self.watch.is_some() || self.rolling.is_some();
+        let looks = if asks { Some(now() + SOON) } else { waits.then(|| now() + LATER) };
         [due.map(soon), undo.map(soon), looks].into_iter().flatten().min().unwrap_or(Nanos::MAX)
+    }
+
+    /// Whether something that was done is being undone: a process that was started again is not
+    /// ready yet.
+    pub fn recovering(&self, raw: &RawTrial) -> bool {
+        let open = |f: &FaultRecord| f.undone_ns.is_some() && f.settled_ns.is_none() && f.consumer.is_none();
+        !self.lasting.is_empty() || raw.faults.iter().any(open)
+    }
+
+    /// Undoes what has lasted, and notes when all was well again.
+    pub fn look(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
+        self.undo_due(system, raw);
+        self.note_settled(system, raw);
+        self.note_transfer(raw);
     }
 
     /// Does what is due, and undoes what has lasted.
     pub fn act(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
-        self.undo_due(system, raw);
-        self.note_settled(system, raw);
+        self.look(system, raw);
+        self.roll_on(system, raw);
         while let Some(next) = self.left.front().copied().filter(|o| self.scene.origin + o.due <= now()) {
             if raw.failed.is_some() || !self.ready(&next, raw) {
                 return;
             }
             let event = &self.scene.events[next.event as usize];
-            if !event.action.of_process() {
-                self.left.pop_front();
-                self.network(&next, raw);
-                continue;
+            match event.action {
+                Action::ProducerKill => self.kill_producers(&next, raw),
+                Action::Transfer => self.begin_transfer(&next, raw),
+                Action::RollingRestart => {
+                    self.rolling = Some((next, 0, now()));
+                    self.roll_on(system, raw);
+                }
+                action if action.of_network() && self.isolated() => {
+                    let all = || Some((0..self.pids.len() as u32).collect());
+                    let Some(nodes) = (if event.alone { self.choose(&next, raw) } else { all() }) else { return };
+                    self.of_nodes(&next, &nodes, system, raw);
+                }
+                action if action.of_network() => self.network(&next, raw),
+                _ => {
+                    let Some(nodes) = self.choose(&next, raw) else { return };
+                    self.fire(&next, &nodes, system, raw);
+                }
             }
-            let nodes = match self.choose(&next, raw) {
-                None => return,
-                Some(nodes) => nodes,
-            };
             self.left.pop_front();
-            self.fire(&next, &nodes, system, raw);
         }
     }
 
     /// Whether a repetition may be done: nothing lasts any more, and the cluster has settled.
     fn ready(&self, next: &Occurrence, raw: &mut RawTrial) -> bool {
         let event = &self.scene.events[next.event as usize];
-        if event.repeat.is_none() || (self.lasting.is_empty() && self.watch.is_none()) {
+        let busy = self.rolling.is_some() || self.transfer.is_some();
+        let settled = self.lasting.is_empty() && self.watch.is_none() && !busy;
+        // Two of a kind at a time would be one.
+        if settled || event.repeat.is_none() && !(event.action.passes() && busy) {
             return true;
         }
         let waited = now() - (self.scene.origin + next.due);
@@ -221,6 +265,11 @@ impl<'a> PendingEvents<'a> {
         words
     }
 
+    /// Whether each node has a network of its own.
+    fn isolated(&self) -> bool {
+        self.scene.events.iter().any(|e| e.alone)
+    }
+
     fn since_origin(&self) -> Nanos {
         now().saturating_sub(self.scene.origin)
     }
@@ -233,7 +282,7 @@ impl<'a> PendingEvents<'a> {
             occurrence: next.number,
             action: event.action,
             nodes: nodes.to_vec(),
-            role: event.node.role().filter(|_| event.action.of_process()),
+            role: event.node.role().filter(|_| event.action.of_process() || event.alone),
             consumer: None,
             due_ns: next.due,
             at_ns,
@@ -241,244 +290,6 @@ impl<'a> PendingEvents<'a> {
             settled_ns: None,
         }
     }
-
-    /// Does an event to these nodes.
-    fn fire(&mut self, next: &Occurrence, nodes: &[u32], system: &mut dyn System, raw: &mut RawTrial) {
-        let event = &self.scene.events[next.event as usize];
-        let (what, begun) = (event.action.name(), self.since_origin());
-        let (mut done, mut gone) = (Vec::new(), Vec::new());
-        for &node in nodes {
-            let Some(&pid) = self.pids.get(node as usize) else {
-                let words = format!("{what}: there is no node {node}, the system has {}", self.pids.len());
-                raw.failed.get_or_insert(("measure", words));
-                return;
-            };
-            // A process that has ended may be reaped, and its number be somebody else's.
-            match system.node_ended(node as usize) {
-                Some(how) => gone.push((node, pid, how)),
-                None => {
-                    signal(pid, event.action);
-                    done.push((node, pid));
-                }
-            }
-        }
-        raw.end_expected |= event.action.ends();
-        let (role, asked) = (self.role(event), self.asked(next, begun));
-        for (node, pid, how) in &gone {
-            if event.action != Action::Restart {
-                let words = format!("{what} node {node} (process {pid}): it has ended already, {how}");
-                raw.log.push((now(), Incident::Planned, words));
-            }
-        }
-        for (node, pid) in &done {
-            // What is started again is told of when it is.
-            if event.action != Action::Restart || !role.is_empty() || event.repeat.is_some() {
-                raw.log.push((now(), Incident::Planned, format!("{what} node {node} (process {pid}){role}{asked}")));
-            }
-            match event.action {
-                Action::Pause => self.paused.push(*pid),
-                // A process that stands still does not see that it is to end.
-                Action::Terminate if self.paused.contains(pid) => signal(*pid, Action::Resume),
-                _ => self.paused.retain(|p| p != pid),
-            }
-        }
-        let nodes: Vec<u32> = done.iter().map(|(node, _)| *node).collect();
-        if event.action == Action::Resume {
-            self.undone(raw, |f| f.action == Action::Pause && f.nodes.iter().all(|n| nodes.contains(n)));
-        } else if !nodes.is_empty() {
-            self.watch = None;
-            raw.add_fault(self.fault(next, &nodes, begun));
-        }
-        let until = match (event.action, event.lasts) {
-            (Action::Restart, _) => 0,
-            (_, Some(lasts)) => self.scene.origin + begun + lasts.0,
-            _ => return,
-        };
-        let all = nodes.into_iter().chain(gone.iter().map(|(node, ..)| *node));
-        self.lasting.push(Lasting { at: *next, action: event.action, nodes: all.collect(), until });
-        self.undo_due(system, raw);
-    }
-
-    /// Notes that faults are undone, and looks from now on whether all is well again.
-    fn undone(&mut self, raw: &mut RawTrial, which: impl Fn(&FaultRecord) -> bool) {
-        raw.undo_fault(self.since_origin(), which);
-        self.watch = self.scene.view.clone().map(SettleWatch::start);
-    }
-
-    /// Notes when all was well again.
-    fn note_settled(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
-        let at = match &self.watch {
-            Some(watch) => watch.settled(),
-            // Where nobody can be asked, all that can be said is that all run.
-            None if self.scene.view.is_none() && self.lasting.is_empty() => {
-                let open = raw.faults.iter().any(|f| f.undone_ns.is_some() && f.settled_ns.is_none());
-                let runs = open && (0..self.pids.len()).all(|node| system.node_ended(node).is_none());
-                runs.then(now)
-            }
-            None => None,
-        };
-        let Some(at) = at else { return };
-        self.watch = None;
-        let at = at.saturating_sub(self.scene.origin);
-        let open = raw.faults.iter_mut().filter(|f| f.settled_ns.is_none() && f.consumer.is_none());
-        for fault in open {
-            fault.settled_ns = fault.undone_ns.map(|undone| undone.max(at));
-        }
-    }
-
-    /// Undoes what has lasted as long as it should.
-    pub fn undo_due(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
-        for mut lasting in std::mem::take(&mut self.lasting) {
-            if lasting.until > now() || raw.failed.is_some() {
-                self.lasting.push(lasting);
-                continue;
-            }
-            self.undo(&mut lasting, system, raw);
-            if !lasting.nodes.is_empty() && raw.failed.is_none() {
-                self.lasting.push(lasting);
-            }
-        }
-    }
-
-    /// Undoes a fault on the nodes on which that can be done now; those that are left have not
-    /// ended yet.
-    fn undo(&mut self, lasting: &mut Lasting, system: &mut dyn System, raw: &mut RawTrial) {
-        let (at, action) = (lasting.at, lasting.action);
-        if action.of_network() {
-            lasting.nodes.clear();
-            self.mend(raw);
-            return;
-        }
-        let mut waiting = Vec::new();
-        for node in std::mem::take(&mut lasting.nodes) {
-            let pid = self.pids[node as usize];
-            match (action, system.node_ended(node as usize)) {
-                (Action::Pause, None) => {
-                    signal(pid, Action::Resume);
-                    self.paused.retain(|p| *p != pid);
-                    let words =
-                        format!("resume node {node} (process {pid}), as the scenario asks{}", self.of_several(&at));
-                    raw.log.push((now(), Incident::Planned, words));
-                }
-                // It is no longer there to go on.
-                (Action::Pause, Some(_)) => {}
-                (_, None) => waiting.push(node),
-                (_, Some(how)) => self.start_again(&at, node, &how, system, raw),
-            }
-        }
-        if waiting.is_empty() {
-            self.undone(raw, |f| (f.event, f.occurrence) == (at.event, at.number) && f.consumer.is_none());
-        }
-        lasting.nodes = waiting;
-    }
-
-    fn start_again(&mut self, at: &Occurrence, node: u32, how: &str, system: &mut dyn System, raw: &mut RawTrial) {
-        let pid = self.pids[node as usize];
-        let own =
-            raw.faults.iter().any(|f| (f.event, f.occurrence) == (at.event, at.number) && f.nodes.contains(&node));
-        let action = self.scene.events[at.event as usize].action;
-        let before = match (own, action) {
-            (true, Action::Restart) => "killed".to_owned(),
-            (true, _) => how.to_owned(),
-            (false, _) => format!("it has ended already, {how}"),
-        };
-        // What fails from here on is the scenario's doing.
-        raw.end_expected = true;
-        match system.restart(node as usize) {
-            Ok(new) => {
-                self.pids[node as usize] = new;
-                let words = format!(
-                    "restart node {node} (process {pid}): {before}; started again as process {new}, as the scenario asks{}",
-                    self.of_several(at)
-                );
-                raw.log.push((now(), Incident::Planned, words));
-                // Also what an event before did to it alone.
-                self.undone(raw, |f| f.action.of_process() && f.nodes == [node]);
-            }
-            Err(words) => {
-                let words = format!("restart node {node} (process {pid}): {words}");
-                raw.failed.get_or_insert(("measure", words));
-            }
-        }
-        self.paused.retain(|p| *p != pid);
-    }
-
-    fn network(&mut self, next: &Occurrence, raw: &mut RawTrial) {
-        let event = &self.scene.events[next.event as usize];
-        let what = event.action.name();
-        let how = event.qdisc.as_ref().map(|q| format!(" by {q}")).unwrap_or_default();
-        let begun = self.since_origin();
-        if let Err(words) = network::act(event.action, event.qdisc.as_deref()) {
-            raw.failed.get_or_insert(("measure", format!("{what} the network{how}: {words}")));
-            return;
-        }
-        let words = format!("{what} the network{how}{}", self.asked(next, begun));
-        raw.log.push((now(), Incident::Planned, words));
-        // A network that is shaped anew was as it should be at no moment.
-        self.undone(raw, |f| f.action.of_network());
-        self.unmended = event.action != Action::Mend;
-        if self.unmended {
-            self.watch = None;
-            raw.add_fault(self.fault(next, &[], begun));
-        }
-        if let Some(lasts) = event.lasts {
-            let until = self.scene.origin + begun + lasts.0;
-            self.lasting.push(Lasting { at: *next, action: event.action, nodes: Vec::new(), until });
-        }
-        // A client may give up while nothing passes.
-        raw.end_expected |= event.action == Action::Cut;
-    }
-
-    fn mend(&mut self, raw: &mut RawTrial) {
-        match network::act(Action::Mend, None) {
-            Ok(()) => {
-                raw.log.push((now(), Incident::Planned, "mend the network, as the scenario asks".to_owned()));
-                self.undone(raw, |f| f.action.of_network());
-            }
-            Err(words) => drop(raw.failed.get_or_insert(("measure", format!("mend the network: {words}")))),
-        }
-        self.unmended = false;
-    }
-
-    /// Lets everything go on that still stands still, so that it can end in order.
-    pub fn close(&mut self, system: &mut dyn System, raw: &mut RawTrial) {
-        self.note_settled(system, raw);
-        self.watch = None;
-        for next in &self.left {
-            let at = next.due as f64 / SECOND as f64;
-            let what = self.scene.events[next.event as usize].action.name();
-            let words = format!("{what}{} at {at} s was not done: the trial ended before", self.of_several(next));
-            raw.log.push((now(), Incident::Planned, words));
-        }
-        if std::mem::take(&mut self.unmended) {
-            let words = match network::act(Action::Mend, None) {
-                Ok(()) => "mend the network at the end of the trial".to_owned(),
-                Err(words) => format!("mend the network at the end of the trial: {words}"),
-            };
-            raw.log.push((now(), Incident::Planned, words));
-        }
-        for pid in std::mem::take(&mut self.paused) {
-            let node = self.pids.iter().position(|p| *p == pid);
-            if node.is_some_and(|node| system.node_ended(node).is_none()) {
-                signal(pid, Action::Resume);
-                raw.log.push((now(), Incident::Planned, format!("resume process {pid} at the end of the trial")));
-            }
-        }
-    }
-}
-
-fn signal(pid: u32, action: Action) {
-    let signal = match action {
-        Action::Pause => libc::SIGSTOP,
-        Action::Resume => libc::SIGCONT,
-        Action::Kill | Action::Restart => libc::SIGKILL,
-        Action::Terminate => libc::SIGTERM,
-        // Nothing of a process.
-        _ => return,
-    };
-    // SAFETY: kill touches no memory; the process is a child of ours that is not reaped, so the
-    // number is still its own.
-    unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
 #[cfg(test)]

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::driver::HandOver;
 use crate::plan::ClusterRole;
 use crate::system::ClusterView;
 use crate::units::{Nanos, SECOND, now};
 
 /// Who has a role must be known within so long.
 const BOUND: Duration = Duration::from_secs(2);
+/// Another node must lead so long after it was asked for.
+const HANDED_OVER: Duration = Duration::from_secs(10);
 /// Bound on one try of a question: a node that stands still does not answer.
 const TRY: Duration = Duration::from_millis(700);
 /// Pause between two tries.
@@ -54,6 +57,76 @@ impl RoleQuestion {
             Err(TryRecvError::Disconnected) => Some(Err("the kernel gave no thread to ask".into())),
         }
     }
+}
+
+/// A leader that handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transferred {
+    /// When it was asked to, and since when another one leads.
+    pub at: Nanos,
+    pub done: Nanos,
+    pub from: u32,
+    pub to: u32,
+}
+
+/// The request to a leader that it hands over, until another one leads.
+pub struct Transfer {
+    answer: Receiver<Result<Transferred, String>>,
+}
+
+impl Transfer {
+    /// Makes it: who leads is asked first. By the client's own request where there is one.
+    pub fn begin(view: Arc<dyn ClusterView>, stored: Option<String>, request: Option<HandOver>) -> Self {
+        let (told, answer) = channel();
+        let body = move || {
+            let _ = told.send(hand_over(&*view, stored.as_deref(), request));
+        };
+        // Without a thread nobody answers, which is told as such.
+        drop(std::thread::Builder::new().name("transfer".into()).spawn(body));
+        Self { answer }
+    }
+
+    /// What came of it, once it is over.
+    pub fn answer(&self) -> Option<Result<Transferred, String>> {
+        match self.answer.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err("the thread that asks for it ended".into())),
+        }
+    }
+}
+
+/// The node that leads, asked until the deadline.
+fn leader(view: &dyn ClusterView, stored: Option<&str>, deadline: Instant, not: Option<u32>) -> Result<u32, String> {
+    loop {
+        let told = view.nodes(ClusterRole::Leader, stored, deadline.min(Instant::now() + TRY));
+        let told = told.and_then(|nodes| match nodes.first() {
+            Some(node) if Some(*node) != not => Ok(*node),
+            Some(node) => Err(format!("node {node} leads on")),
+            None => Err("nobody leads".into()),
+        });
+        match told {
+            Err(_) if Instant::now() + PAUSE < deadline => std::thread::sleep(PAUSE / 10),
+            told => return told,
+        }
+    }
+}
+
+fn hand_over(view: &dyn ClusterView, stored: Option<&str>, request: Option<HandOver>) -> Result<Transferred, String> {
+    let from = leader(view, stored, Instant::now() + BOUND, None)?;
+    let (at, deadline) = (now(), Instant::now() + HANDED_OVER);
+    match request {
+        None => view.transfer(stored.unwrap_or_default(), deadline)?,
+        Some(request) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| format!("no runtime: {e}"))?;
+            let bounded = async { tokio::time::timeout(HANDED_OVER, request).await };
+            let answered = runtime.block_on(bounded).map_err(|_| format!("no answer in {HANDED_OVER:?}"))?;
+            answered.map_err(|e| e.to_string())?;
+        }
+    }
+    let to = leader(view, stored, deadline, Some(from))?;
+    Ok(Transferred { at, done: now(), from, to })
 }
 
 /// Looks until all is well again after a fault.

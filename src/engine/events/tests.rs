@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::plan::Repeat;
-use crate::system::{Running, SystemError};
+use crate::system::{NodeLink, Running, SystemError};
 use crate::units::Span;
 
 /// Processes that do nothing, as the nodes of a system.
-struct Sleepers(Vec<Child>);
+struct Sleepers(Vec<Child>, Vec<(usize, String)>);
 
 fn sleeper() -> Child {
     Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap()
@@ -16,7 +16,7 @@ fn sleeper() -> Child {
 
 impl Sleepers {
     fn new(count: usize) -> Self {
-        Self((0..count).map(|_| sleeper()).collect())
+        Self((0..count).map(|_| sleeper()).collect(), Vec::new())
     }
     fn pids(&self) -> Vec<u32> {
         self.0.iter().map(Child::id).collect()
@@ -41,6 +41,10 @@ impl System for Sleepers {
     }
     fn node_ended(&mut self, node: usize) -> Option<String> {
         self.0[node].try_wait().unwrap().map(|status| status.to_string())
+    }
+    fn link(&mut self, node: usize, link: NodeLink<'_>) -> Result<(), String> {
+        self.1.push((node, format!("{link:?}")));
+        Ok(())
     }
     fn restart(&mut self, node: usize) -> Result<u32, String> {
         self.0[node] = sleeper();
@@ -124,6 +128,8 @@ fn each_event_asks_anew_and_the_control_thread_does_not_wait() {
         origin: now(),
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
+        hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|_| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -157,6 +163,8 @@ fn a_repetition_waits_until_the_cluster_has_settled() {
         origin: now(),
         view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
         stored: stored(),
+        hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|_| 0),
     };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
@@ -180,7 +188,16 @@ fn without_an_answer_nothing_is_done_and_the_trial_fails() {
     let mut system = Sleepers::new(2);
     let pids = system.pids();
     let events = [event(Span(0), Action::Kill)];
-    let scene = EventScene { events: &events, pids: &pids, seed: 1, origin: now(), view: None, stored: stored() };
+    let scene = EventScene {
+        events: &events,
+        pids: &pids,
+        seed: 1,
+        origin: now(),
+        view: None,
+        stored: stored(),
+        hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|_| 0),
+    };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
     drive(&mut pending, &mut system, &mut raw, |raw| raw.failed.is_some());
@@ -199,7 +216,16 @@ fn all_nodes_are_ended_and_started_again() {
         ..PlannedEvent::once(Span(0), Action::Terminate)
     };
     let events = [all];
-    let scene = EventScene { events: &events, pids: &pids, seed: 1, origin: now(), view: None, stored: stored() };
+    let scene = EventScene {
+        events: &events,
+        pids: &pids,
+        seed: 1,
+        origin: now(),
+        view: None,
+        stored: stored(),
+        hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|_| 0),
+    };
     let mut pending = PendingEvents::new(scene);
     let mut raw = RawTrial::default();
     drive(&mut pending, &mut system, &mut raw, |raw| raw.faults.iter().any(|f| f.settled_ns.is_some()));
@@ -207,4 +233,65 @@ fn all_nodes_are_ended_and_started_again() {
     assert!(raw.faults[0].undone_ns.unwrap() >= 300_000_000);
     assert!(system.ended_nodes().is_empty());
     assert!(system.pids().iter().zip(&pids).all(|(new, old)| new != old));
+}
+
+/// Nodes end in turn, the next one when the one before runs again; they are asked to end.
+#[test]
+fn a_rolling_restart_takes_one_node_at_a_time() {
+    let view = Arc::new(InTurn { unsettled: Mutex::new(5), ..InTurn::default() });
+    let mut system = Sleepers::new(3);
+    let pids = system.pids();
+    let rolling = PlannedEvent {
+        node: NodeChoice::Role(ClusterRole::All),
+        ..PlannedEvent::once(Span::millis(50), Action::RollingRestart)
+    };
+    let events = [rolling];
+    let scene = EventScene {
+        events: &events,
+        pids: &pids,
+        seed: 1,
+        origin: now(),
+        view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
+        stored: stored(),
+        hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|_| 0),
+    };
+    let mut pending = PendingEvents::new(scene);
+    let mut raw = RawTrial::default();
+    drive(&mut pending, &mut system, &mut raw, |raw| raw.faults.iter().filter(|f| f.settled_ns.is_some()).count() == 3);
+    let nodes: Vec<_> = raw.faults.iter().map(|f| f.nodes.clone()).collect();
+    assert_eq!(nodes, [[0], [1], [2]]);
+    assert!(raw.faults.windows(2).all(|pair| pair[1].at_ns >= pair[0].settled_ns.unwrap()), "{:?}", raw.faults);
+    let ended = raw.log.iter().filter(|(.., words)| words.contains("signal: 15")).count();
+    assert_eq!(ended, 3, "{:?}", raw.log);
+    assert!(system.ended_nodes().is_empty() && system.pids().iter().zip(&pids).all(|(new, old)| new != old));
+}
+
+/// One node is cut off from all others for a while, and joined to them again.
+#[test]
+fn the_leader_alone_is_cut_off_and_mended() {
+    let view = Arc::new(InTurn::default());
+    let mut system = Sleepers::new(3);
+    let pids = system.pids();
+    let cut = PlannedEvent { alone: true, lasts: Some(Span::millis(300)), ..event(Span(0), Action::Cut) };
+    let events = [cut];
+    let scene = EventScene {
+        events: &events,
+        pids: &pids,
+        seed: 1,
+        origin: now(),
+        view: Some(Arc::clone(&view) as Arc<dyn ClusterView>),
+        stored: stored(),
+        hand_over: Box::new(|_| None),
+        kill_producers: Box::new(|_| 0),
+    };
+    let mut pending = PendingEvents::new(scene);
+    let mut raw = RawTrial::default();
+    drive(&mut pending, &mut system, &mut raw, |raw| raw.faults.iter().any(|f| f.settled_ns.is_some()));
+    let fault = &raw.faults[0];
+    assert_eq!((&fault.nodes[..], fault.role), (&[0][..], Some(ClusterRole::Leader)));
+    assert!(fault.undone_ns.unwrap() >= fault.at_ns + 300_000_000, "{fault:?}");
+    assert_eq!(system.1, [(0, "Cut".into()), (0, "Whole".into())]);
+    assert!(raw.log[0].2.starts_with("cut node 0, the leader of stream S2 off from all others"), "{:?}", raw.log);
+    assert_eq!(system.pids(), pids, "no process is touched");
 }

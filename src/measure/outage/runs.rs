@@ -36,15 +36,21 @@ pub struct LaneOutage {
     pub late: u64,
 }
 
+/// A run at the end of the load that is not over and is shorter than this, by when its messages were
+/// due, says nothing: the last message may be one of a few that were lost.
+const LEAST_OPEN: Nanos = 10_000_000;
+
 /// All runs of a lane by time. What was due after `known` and is not done may still come in time.
 pub(super) fn runs(grid: &SlotGrid, due: &[DueCell], done: &[DoneCell], known: Nanos) -> Vec<OutageRun> {
     let mut all = Vec::new();
     let mut open: Option<Nanos> = None;
+    let mut last = LastSlots::default();
     for (slot, (due, done)) in due.iter().zip(done).enumerate().filter(|(_, (due, _))| due.due > 0) {
         let start = grid.start(slot);
         if done.timely == 0 {
             if start + Nanos::from(due.last) <= known {
                 open.get_or_insert(start + Nanos::from(due.first));
+                last.note(start, due, done);
             }
             continue;
         }
@@ -55,11 +61,38 @@ pub(super) fn runs(grid: &SlotGrid, due: &[DueCell], done: &[DoneCell], known: N
         // Late ones at its end.
         if due.last > done.last && start + Nanos::from(due.last) <= known {
             let gap = (due.last - due.first) / (due.due - 1).max(1);
+            last = LastSlots::default();
+            last.note(start, due, done);
             open = Some(start + Nanos::from(due.last.min(done.last + gap)));
         }
     }
-    all.extend(open.map(|from| OutageRun { from, to: None }));
+    all.extend(open.and_then(|from| last.run(from)));
     all
+}
+
+/// What was due in the slots of the run that the load ended in.
+#[derive(Default)]
+struct LastSlots {
+    due: Nanos,
+    undone: u64,
+    done: Nanos,
+}
+
+impl LastSlots {
+    fn note(&mut self, start: Nanos, due: &DueCell, done: &DoneCell) {
+        self.due = start + Nanos::from(due.last);
+        self.undone += u64::from(due.due.saturating_sub(done.done));
+        self.done = start + 1000 * Nanos::from(done.earliest);
+    }
+
+    /// The run from `from` on. It is over where all its messages were done, though late: nothing
+    /// was due after them that could have been in time.
+    fn run(&self, from: Nanos) -> Option<OutageRun> {
+        match self.undone {
+            0 => Some(OutageRun { from, to: Some(self.done.max(self.due)) }),
+            _ => (self.due >= from + LEAST_OPEN).then_some(OutageRun { from, to: None }),
+        }
+    }
 }
 
 /// When the first message was done that was due from `from` on and before `to`: of the slots that

@@ -10,6 +10,9 @@ use super::slots::{DoneCell, DueCell, OutageLog, OutageSide, SlotGrid};
 /// So long before a fault the latency around it begins.
 const BEFORE: Nanos = 2 * SECOND;
 
+/// Faults that are no further apart are of one moment: what follows is the doing of each of them.
+const TOGETHER: Nanos = SECOND / 20;
+
 /// A fault and the time until the next one, or until the load ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultWindow {
@@ -20,8 +23,8 @@ pub struct FaultWindow {
 impl FaultWindow {
     /// The windows of faults, by time, in a load that ended at `end`.
     pub fn of(faults: &[Nanos], end: Nanos) -> Vec<Self> {
-        let next = |i: usize| faults.get(i + 1).copied().unwrap_or(end).min(end);
-        faults.iter().enumerate().map(|(i, at)| Self { at: *at, until: next(i).max(*at) }).collect()
+        let next = |at: Nanos| faults.iter().copied().find(|next| *next > at + TOGETHER).unwrap_or(end).min(end);
+        faults.iter().map(|at| Self { at: *at, until: next(*at).max(*at) }).collect()
     }
 }
 

@@ -97,13 +97,22 @@ fn by_message(messages: &[Known], lane: u64, deadline: Nanos, (from, to): (Nanos
     let mut lane: Vec<Known> = messages.iter().filter(|m| m.lane == lane).copied().collect();
     lane.sort_by_key(|m| m.due);
     let (mut open, mut all) = (None, Vec::new());
+    let last = lane.last().map_or(0, |m| m.due);
+    let known = lane.clone();
     for m in lane {
         match m.done.filter(|done| done - m.due <= deadline) {
             None => open = open.or(Some(m.due)),
             Some(done) => all.extend(open.take().map(|from| OutageRun { from, to: Some(done) })),
         }
     }
-    all.extend(open.map(|from| OutageRun { from, to: None }));
+    if let Some(from) = open {
+        let run: Vec<&Known> = known.iter().filter(|m| m.due >= from).collect();
+        match run.iter().map(|m| m.done).collect::<Option<Vec<_>>>() {
+            Some(done) => all.push(OutageRun { from, to: done.into_iter().max() }),
+            None if last >= from + 10 * MS => all.push(OutageRun { from, to: None }),
+            None => {}
+        }
+    }
     let within = |run: &OutageRun| run.from < to && run.to.is_none_or(|end| end > from);
     all.into_iter().filter(within).max_by_key(|run| run.length().unwrap_or(Nanos::MAX))
 }
@@ -247,6 +256,43 @@ fn what_is_not_over_is_said_so() {
     assert_eq!(one[0].worst(), None);
 }
 
+/// Messages that were late when the load ended, and were done: they are late, and the outage is over.
+#[test]
+fn an_outage_that_the_load_ends_in_is_over_when_all_is_done() {
+    let faults = FaultWindow::of(&[ORIGIN + 2 * SECOND], ORIGIN + 4 * SECOND);
+    for all in [true, false] {
+        let mut log = OutageLog::new(SlotGrid::new(ORIGIN, 4 * SECOND, 1, 1, SECOND));
+        for due in (0..4 * SECOND).step_by(MS as usize) {
+            log.due(0, ORIGIN + due);
+            let away = due >= 3 * SECOND;
+            if all || due != 3_500 * MS {
+                log.acked(0, ORIGIN + due, if away { ORIGIN + 6 * SECOND } else { ORIGIN + due + MS });
+            }
+        }
+        let found = side_outages(&log, OutageSide::Write, &faults, Nanos::MAX)[0].worst().unwrap();
+        assert_eq!(found.is_some_and(|length| close(length, 3 * SECOND)), all, "{found:?}");
+        assert_eq!(found.is_none(), !all, "{found:?}");
+    }
+}
+
+/// Of a few messages that are lost all the while the last one may be one: that is no outage that is
+/// not over.
+#[test]
+fn a_message_that_is_lost_at_the_end_is_no_outage() {
+    let faults = FaultWindow::of(&[ORIGIN + 2 * SECOND], ORIGIN + 4 * SECOND);
+    for (lost_from, over) in [(3_999 * MS, true), (3_985 * MS, false)] {
+        let mut log = OutageLog::new(SlotGrid::new(ORIGIN, 4 * SECOND, 1, 1, SECOND));
+        for due in (0..4 * SECOND).step_by(MS as usize) {
+            log.due(0, ORIGIN + due);
+            if due < lost_from {
+                log.acked(0, ORIGIN + due, ORIGIN + due + MS);
+            }
+        }
+        let found = &side_outages(&log, OutageSide::Write, &faults, Nanos::MAX)[0];
+        assert_eq!(found.worst(), if over { None } else { Some(None) }, "lost from {lost_from} on");
+    }
+}
+
 /// A fault that does nothing: no outage, and the latency is in its band at once.
 #[test]
 fn nothing_is_found_where_nothing_was() {
@@ -290,4 +336,13 @@ fn no_fault_is_over_before_its_outage() {
         let back = side.back.unwrap() - at;
         assert!(back + 20 * MS >= outage, "over after {back} ns: {found:#?}");
     }
+}
+
+/// Two consumers that die at once share what follows: neither of them has a time of its own.
+#[test]
+fn faults_of_one_moment_share_what_follows() {
+    let at = [0, SECOND / 1000, 3 * SECOND].map(|t| ORIGIN + t);
+    let windows = FaultWindow::of(&at, ORIGIN + 9 * SECOND);
+    let until: Vec<Nanos> = windows.iter().map(|w| w.until - ORIGIN).collect();
+    assert_eq!(until, [3 * SECOND, 3 * SECOND, 9 * SECOND]);
 }

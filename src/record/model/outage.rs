@@ -36,6 +36,9 @@ pub struct FaultEffect {
     /// up to date (until the latency was as before, where that is not known); null where neither
     /// was seen.
     pub catch_up_cpu_s: Option<f64>,
+    /// The same of bytes that went to a disk.
+    #[serde(default)]
+    pub catch_up_bytes: Option<u64>,
 }
 
 /// What a fault did to the writes, or to the deliveries, of a workload.

@@ -165,6 +165,11 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Whether all that was wrong is that messages were not there.
+    pub fn only_missing(&self) -> bool {
+        self.missing > 0 && self.reordered == 0 && self.corrupted == 0
+    }
+
     /// The same as a promise.
     pub fn as_promise(&self) -> Promise {
         let Self { owed, missing, read, beyond, beyond_bytes, .. } = self;

@@ -122,10 +122,9 @@ fn around(kind: &FaultKind, way: Way, of: &[&FaultGroup<'_>]) -> Option<Chart> {
 fn since(start: f64, end: f64) -> Axis {
     let axis = Axis::linear("seconds since the fault, by when messages were due", end);
     let mut ticks = axis.ticks;
-    if let Some(step) = ticks.get(1).map(|t| t.0) {
-        let before = (1..10).map(|i| -f64::from(i) * step).take_while(|t| *t >= start);
-        ticks.splice(0..0, before.map(|t| (t, format!("{t}"))).collect::<Vec<_>>().into_iter().rev());
-    }
+    let before = ticks.iter().skip(1).map(|(t, label)| (-t, format!("-{label}")));
+    let before: Vec<(f64, String)> = before.take_while(|(t, _)| *t >= start).collect();
+    ticks.splice(0..0, before.into_iter().rev());
     Axis { min: start, max: end, ticks, scale: AxisScale::Seconds, ..axis }
 }
 

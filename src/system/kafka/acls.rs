@@ -5,6 +5,7 @@
 //! The lists are made over the listener between brokers, whose user is a super user. A broker
 //! applies them when it has read them in the metadata: each is asked until it knows all.
 
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::create_acls_request::AclCreation;
@@ -62,20 +63,20 @@ pub(super) fn grant(brokers: &[Ports], principal: &str, deadline: Instant) -> Re
     });
     let request = CreateAclsRequest::default().with_creations(creations.to_vec());
     let Some(first) = brokers.first() else { return Ok(()) };
-    let answer =
-        ask(first.broker, &request, VERSION, deadline).map_err(|words| format!("cannot make access lists: {words}"))?;
+    let answer = ask(first.between_brokers(), &request, VERSION, deadline)
+        .map_err(|words| format!("cannot make access lists: {words}"))?;
     if let Some(failed) = answer.results.iter().find(|r| r.error_code != 0) {
         let words = failed.error_message.as_ref().map_or_else(|| named(failed.error_code), ToString::to_string);
         return Err(format!("the broker makes no access lists: {words}"));
     }
     for broker in brokers {
-        known(broker.broker, deadline)?;
+        known(broker.between_brokers(), deadline)?;
     }
     Ok(())
 }
 
 /// Waits until a broker knows all rights.
-fn known(port: u16, deadline: Instant) -> Result<(), String> {
+fn known(at: SocketAddrV4, deadline: Instant) -> Result<(), String> {
     let everything = DescribeAclsRequest::default()
         .with_resource_type_filter(ANY)
         // An empty name would be a name.
@@ -87,14 +88,14 @@ fn known(port: u16, deadline: Instant) -> Result<(), String> {
         .with_permission_type(ANY);
     loop {
         let answer =
-            ask(port, &everything, VERSION, deadline).map_err(|words| format!("cannot read access lists: {words}"))?;
+            ask(at, &everything, VERSION, deadline).map_err(|words| format!("cannot read access lists: {words}"))?;
         let found: usize = answer.resources.iter().map(|r| r.acls.len()).sum();
         if answer.error_code == 0 && found >= RIGHTS.len() {
             return Ok(());
         }
         if Instant::now() >= deadline {
             let words = format!("{found} of {} access lists, {}", RIGHTS.len(), named(answer.error_code));
-            return Err(format!("the broker at port {port} does not know its access lists: {words}"));
+            return Err(format!("the broker at {at} does not know its access lists: {words}"));
         }
         std::thread::sleep(POLL);
     }

@@ -1,7 +1,7 @@
 //! One question to one broker in Kafka's own protocol, over the listener between brokers.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -23,10 +23,15 @@ pub(super) fn named(code: i16) -> String {
 ///
 /// # Errors
 /// In words, with the address: nobody is there, no answer in time, or one that cannot be read.
-pub(super) fn ask<R: Request>(port: u16, request: &R, version: i16, deadline: Instant) -> Result<R::Response, String> {
+pub(super) fn ask<R: Request>(
+    to: SocketAddrV4,
+    request: &R,
+    version: i16,
+    deadline: Instant,
+) -> Result<R::Response, String> {
     let left = || deadline.saturating_duration_since(Instant::now()).max(LEAST);
     let exchange = || -> std::io::Result<Bytes> {
-        let mut stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), left())?;
+        let mut stream = TcpStream::connect_timeout(&to.into(), left())?;
         stream.set_read_timeout(Some(left()))?;
         stream.set_write_timeout(Some(left()))?;
         let mut body = BytesMut::new();
@@ -45,8 +50,8 @@ pub(super) fn ask<R: Request>(port: u16, request: &R, version: i16, deadline: In
         stream.read_exact(&mut answer)?;
         Ok(answer.into())
     };
-    let mut answer = exchange().map_err(|e| format!("127.0.0.1:{port}: {e}"))?;
+    let mut answer = exchange().map_err(|e| format!("{to}: {e}"))?;
     ResponseHeader::decode(&mut answer, R::Response::header_version(version))
         .and_then(|_| R::Response::decode(&mut answer, version))
-        .map_err(|e| format!("127.0.0.1:{port}: an answer cannot be read: {e}"))
+        .map_err(|e| format!("{to}: an answer cannot be read: {e}"))
 }

@@ -16,6 +16,7 @@ mod streams;
 mod tokens;
 mod view;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ use self::options::{Ports, file_of};
 use self::security::Security;
 use self::streams::{Compilation, StreamsProcess};
 use self::view::KafkaView;
+use super::networks::{NodeLink, NodeNetworks};
+use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, exception, tail};
 use super::{Availability, ClusterView, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
@@ -89,6 +92,8 @@ impl Provider for KafkaType {
             connects: true,
             intruders: true,
             keeps: true,
+            isolates: true,
+            power: true,
             roles: &[ClusterRole::Leader, ClusterRole::Follower, ClusterRole::Controller],
             protocol: Some(KAFKA),
             options: vec![OptionSet::of::<BrokerOptions>(BrokerOptions::check).within(options::TABLE)],
@@ -134,11 +139,15 @@ pub struct KafkaSystem {
     logs: Vec<PathBuf>,
     /// Where the brokers listen, once they are up.
     ports: Vec<Ports>,
+    /// Whether each node is to have a network of its own, and those.
+    isolated: bool,
+    networks: Option<NodeNetworks>,
     /// Arguments of Java that the way of logging in needs.
     java_security: Vec<String>,
     /// Whether an application of Kafka Streams runs beside it, and the application.
     streams: bool,
     application: Option<StreamsProcess>,
+    power: PowerSupply,
 }
 
 impl KafkaSystem {
@@ -146,7 +155,22 @@ impl KafkaSystem {
     pub fn new(name: &str, home: PathBuf, options: BrokerOptions, context: SystemContext) -> Self {
         let (name, brokers, logs, ports) = (name.to_owned(), Vec::new(), Vec::new(), Vec::new());
         let (java_security, streams, application) = (Vec::new(), false, None);
-        Self { name, home, options, context, brokers, logs, ports, java_security, streams, application }
+        let (isolated, networks, power) = (false, None, PowerSupply::default());
+        Self {
+            name,
+            home,
+            options,
+            context,
+            brokers,
+            logs,
+            ports,
+            isolated,
+            networks,
+            java_security,
+            streams,
+            application,
+            power,
+        }
     }
 
     fn failed(&self, words: String, log: Option<&Path>) -> SystemError {
@@ -164,12 +188,15 @@ impl KafkaSystem {
 
     /// One start on one set of ports; `Ok(None)` when a port was taken.
     fn attempt(&mut self, options: &BrokerOptions, deadline: Instant) -> Result<Option<Running>, SystemError> {
+        self.power.clear();
         let io = |what: &str, e: std::io::Error| self.failed(format!("cannot {what}: {e}"), None);
-        let security = Security::make(options, &self.context.dir).map_err(|words| self.failed(words, None))?;
+        let names = NodeNetworks::server_names(self.networks.as_ref().map(|_| options.nodes as usize));
+        let security = Security::make(options, &self.context.dir, &names).map_err(|words| self.failed(words, None))?;
         let held = Held::new(3 * options.nodes as usize).map_err(|e| io("find free ports", e))?;
         let free = held.ports().map_err(|e| io("find free ports", e))?;
-        let of = |p: &[u16]| Ports { client: p[0], broker: p[1], controller: p[2] };
-        let ports: Vec<Ports> = free.chunks_exact(3).map(of).collect();
+        let host = |node| self.networks.as_ref().map_or(Ipv4Addr::LOCALHOST, |_| NodeNetworks::address(node));
+        let of = |(node, p): (usize, &[u16])| Ports { host: host(node), client: p[0], broker: p[1], controller: p[2] };
+        let ports: Vec<Ports> = free.chunks_exact(3).enumerate().map(of).collect();
         let logging = self.context.dir.join(LOGGING_FILE);
         std::fs::write(&logging, LOGGING).map_err(|e| io("write the settings of its log", e))?;
         let mut nodes = Vec::new();
@@ -183,6 +210,8 @@ impl KafkaSystem {
                 .map_err(|e| io("write properties", e))?;
             nodes.push(dir);
         }
+        let places: Vec<PathBuf> = nodes.iter().map(|dir| dir.join("data")).collect();
+        self.power.put_at(&places).map_err(|words| self.failed(words, None))?;
         self.logs = nodes.iter().map(|dir| dir.join("kafka.log")).collect();
         self.format(&nodes, &logging, &security, deadline)?;
         drop(held);
@@ -228,6 +257,9 @@ impl KafkaSystem {
         command.args([format!("-Xms{heap}"), format!("-Xmx{heap}")]).args(JAVA);
         command.args(security).args(&self.options.java_options);
         let log = &self.logs[node];
+        if let Some(networks) = &self.networks {
+            networks.put_on(node, &mut command);
+        }
         command.arg("kafka.Kafka").arg(log.with_file_name("server.properties"));
         Child::spawn(command, log, Output::Log, self.context.cpus.as_deref())
             .map_err(|e| format!("{} could not be started: {e}", home::java().display()))
@@ -276,8 +308,11 @@ impl KafkaSystem {
     fn running(&self, options: &BrokerOptions, ports: &[Ports], security: &Security) -> Running {
         let mut settings = options.settings();
         let version = home::version(&self.home).map(|v| format!("Apache Kafka {v}"));
+        if self.networks.is_some() {
+            settings.insert("network".into(), NodeNetworks::WORDS.into());
+        }
         settings.insert("version".into(), version.clone().unwrap_or_else(|| "Apache Kafka".into()));
-        let brokers: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{}", p.client)).collect();
+        let brokers: Vec<String> = ports.iter().map(|p| format!("{}:{}", p.host, p.client)).collect();
         Running {
             url: format!("kafka://{}", brokers.join(",")),
             pids: self.brokers.iter().map(Child::pid).collect(),
@@ -316,7 +351,7 @@ impl KafkaSystem {
 
 /// A client that asks which brokers there are, over the listener between brokers.
 fn prober(ports: &[Ports]) -> Result<BaseConsumer, String> {
-    let brokers: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{}", p.broker)).collect();
+    let brokers: Vec<String> = ports.iter().map(|p| p.between_brokers().to_string()).collect();
     ClientConfig::new()
         .set("bootstrap.servers", brokers.join(","))
         .set("reconnect.backoff.max.ms", "100")
@@ -330,6 +365,9 @@ impl System for KafkaSystem {
             return Err(self.failed("it was started already".to_owned(), None));
         }
         let options = self.options.clone();
+        if self.isolated {
+            self.networks = Some(NodeNetworks::make(options.nodes as usize).map_err(|words| self.failed(words, None))?);
+        }
         let deadline = Instant::now() + self.context.timeout.max(options.start_timeout.duration());
         let compiled = self.streams.then(|| Compilation::begin(&self.home, &self.context.dir)).transpose();
         let compiled = compiled.map_err(|words| self.application_failed(words))?;
@@ -362,6 +400,25 @@ impl System for KafkaSystem {
         child.kill()?;
         self.brokers[node] = self.spawn(node, &self.java_security)?;
         Ok(self.brokers[node].pid())
+    }
+
+    fn isolate(&mut self) -> Result<(), String> {
+        self.isolated = true;
+        Ok(())
+    }
+
+    fn link(&mut self, node: usize, link: NodeLink<'_>) -> Result<(), String> {
+        self.networks.as_ref().ok_or("its nodes share a network")?.set(node, link)
+    }
+
+    fn on_power(&mut self) -> Result<(), String> {
+        self.power.want()
+    }
+
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        self.brokers.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?.kill()?;
+        let loss = self.power.cut(node)?;
+        Ok((self.restart(node)?, loss))
     }
 
     fn view(&self) -> Option<Arc<dyn ClusterView>> {

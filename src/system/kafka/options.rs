@@ -2,6 +2,7 @@
 //! that follow from it.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -128,12 +129,20 @@ impl Mechanism {
     }
 }
 
-/// The ports of one broker on 127.0.0.1.
+/// Where one broker listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ports {
+    pub(super) host: Ipv4Addr,
     pub(super) client: u16,
     pub(super) broker: u16,
     pub(super) controller: u16,
+}
+
+impl Ports {
+    /// Where the other brokers connect.
+    pub(super) fn between_brokers(self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.host, self.broker)
+    }
 }
 
 impl BrokerOptions {
@@ -180,19 +189,20 @@ impl BrokerOptions {
         let own = self.nodes.min(OWN_REPLICAS);
         let enough = if own >= 3 { 2 } else { 1 };
         let voters: Vec<String> =
-            all.iter().enumerate().map(|(i, p)| format!("{}@127.0.0.1:{}", i + 1, p.controller)).collect();
+            all.iter().enumerate().map(|(i, p)| format!("{}@{}:{}", i + 1, p.host, p.controller)).collect();
         let client = match (self.tls != BrokerTls::None, self.sasl.is_some()) {
             (false, false) => "PLAINTEXT",
             (true, false) => "SSL",
             (false, true) => "SASL_PLAINTEXT",
             (true, true) => "SASL_SSL",
         };
-        let clients = format!("CLIENT://127.0.0.1:{},BROKER://127.0.0.1:{}", here.client, here.broker);
+        let host = here.host;
+        let clients = format!("CLIENT://{host}:{},BROKER://{host}:{}", here.client, here.broker);
         let mut p = BTreeMap::new();
         let mut set = |key: &str, value: String| drop(p.insert(key.to_owned(), value));
         set("process.roles", "broker,controller".into());
         set("node.id", node.to_string());
-        set("listeners", format!("{clients},CONTROLLER://127.0.0.1:{}", here.controller));
+        set("listeners", format!("{clients},CONTROLLER://{host}:{}", here.controller));
         set("advertised.listeners", clients);
         set("listener.security.protocol.map", format!("CLIENT:{client},BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"));
         set("inter.broker.listener.name", "BROKER".into());
@@ -290,7 +300,9 @@ mod tests {
     use super::*;
 
     fn ports(n: u16) -> Vec<Ports> {
-        (0..n).map(|i| Ports { client: 100 + i, broker: 200 + i, controller: 300 + i }).collect()
+        (0..n)
+            .map(|i| Ports { host: Ipv4Addr::LOCALHOST, client: 100 + i, broker: 200 + i, controller: 300 + i })
+            .collect()
     }
 
     fn read(value: serde_json::Value) -> Result<BrokerOptions, String> {

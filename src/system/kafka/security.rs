@@ -38,11 +38,11 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// What `options` ask for, its files in `dir`.
+    /// What `options` ask for, its files in `dir`; a certificate is made out to `names`.
     ///
     /// # Errors
     /// When a file cannot be written, or a key cannot be made.
-    pub(super) fn make(options: &BrokerOptions, dir: &Path) -> Result<Self, String> {
+    pub(super) fn make(options: &BrokerOptions, dir: &Path, names: &[String]) -> Result<Self, String> {
         let mut made = Self::default();
         if let Some(mechanism) = options.sasl {
             made.log_in(mechanism, dir)?;
@@ -50,7 +50,7 @@ impl Security {
         }
         if options.tls != BrokerTls::None {
             let mutual = options.tls == BrokerTls::Mutual;
-            made.certificates(mutual, dir).map_err(|e| format!("cannot make certificates: {e}"))?;
+            made.certificates(mutual, dir, names).map_err(|e| format!("cannot make certificates: {e}"))?;
         }
         if options.acls {
             let all = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
@@ -128,14 +128,14 @@ impl Security {
     }
 
     /// A certificate of the brokers, and, where both sides show one, those of clients.
-    fn certificates(&mut self, mutual: bool, dir: &Path) -> io::Result<()> {
+    fn certificates(&mut self, mutual: bool, dir: &Path, names: &[String]) -> io::Result<()> {
         let authority = Authority::new()?;
         let keep = |name: &str, pem: &str| -> io::Result<PathBuf> {
             let path = dir.join(name);
             std::fs::write(&path, pem).map(|()| path)
         };
         let ca = keep("ca.pem", authority.certificate())?;
-        let (certificate, key) = authority.server(&["127.0.0.1", "localhost"])?;
+        let (certificate, key) = authority.server(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         let keystore = keep("broker.pem", &format!("{key}{certificate}{}", authority.certificate()))?;
         self.set("ssl.keystore.type", "PEM");
         self.set("ssl.keystore.location", keystore.display().to_string());
@@ -196,7 +196,7 @@ mod tests {
     fn make(broker: Value) -> (tempfile::TempDir, Security) {
         let dir = tempfile::tempdir().unwrap();
         let options = BrokerOptions::read(json!({ "broker": broker }).as_object().unwrap()).unwrap();
-        let made = Security::make(&options, dir.path()).unwrap();
+        let made = Security::make(&options, dir.path(), &["localhost".to_owned()]).unwrap();
         (dir, made)
     }
 

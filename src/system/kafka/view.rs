@@ -7,13 +7,19 @@
 //! DescribeQuorum, which a broker passes on to it: what Metadata calls the controller is any broker
 //! (KIP-590).
 
-use std::time::Instant;
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
-use kafka_protocol::messages::{DescribeQuorumRequest, MetadataRequest, MetadataResponse, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{
+    AlterPartitionReassignmentsRequest, BrokerId, DescribeQuorumRequest, ElectLeadersRequest, MetadataRequest,
+    MetadataResponse, TopicName,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::ask::{ask, named};
 use super::options::Ports;
@@ -23,6 +29,14 @@ use crate::system::ClusterView;
 /// Versions of the requests that Kafka speaks since 3.3, when it had KRaft.
 const METADATA: i16 = 12;
 const QUORUM: i16 = 0;
+const REASSIGN: i16 = 0;
+const ELECT: i16 = 2;
+/// Elect the preferred leader, and no replica that is not in sync.
+const PREFERRED: i8 = 0;
+/// So long the controller may take.
+const TIMEOUT_MS: i32 = 2000;
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Where KRaft keeps what the controllers agree on.
 const QUORUM_TOPIC: &str = "__cluster_metadata";
 
@@ -37,14 +51,11 @@ type MetadataAnswers = Vec<Result<MetadataResponse, String>>;
 impl KafkaView {
     /// The metadata of one topic, or of all, as every broker knows it.
     fn metadata(&self, topic: Option<&str>, deadline: Instant) -> MetadataAnswers {
-        let named = |name: &str| {
-            let name = TopicName(StrBytes::from_string(name.to_owned()));
-            vec![MetadataRequestTopic::default().with_name(Some(name))]
-        };
+        let named = |name: &str| vec![MetadataRequestTopic::default().with_name(Some(topic_name(name)))];
         let request = MetadataRequest::default().with_topics(topic.map(named)).with_allow_auto_topic_creation(false);
-        let one = |port: u16| ask(port, &request, METADATA, deadline);
+        let one = |to: SocketAddrV4| ask(to, &request, METADATA, deadline);
         std::thread::scope(|scope| {
-            let asked: Vec<_> = self.ports.iter().map(|p| scope.spawn(move || one(p.broker))).collect();
+            let asked: Vec<_> = self.ports.iter().map(|p| scope.spawn(move || one(p.between_brokers()))).collect();
             asked.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("the question panicked".into()))).collect()
         })
     }
@@ -70,6 +81,38 @@ impl KafkaView {
         }
     }
 
+    /// Asks brokers in turn until one answers.
+    fn ask_any<R: Request>(&self, request: &R, version: i16, deadline: Instant) -> Result<R::Response, String> {
+        let mut answers = self.ports.iter().map(|ports| ask(ports.between_brokers(), request, version, deadline));
+        let mut last = Err("there are no brokers".to_owned());
+        answers.find_map(|answer| answer.map_err(|words| last = Err(words)).ok()).map_or(last, Ok)
+    }
+
+    /// Makes the first of these replicas of partition 0 the preferred leader.
+    fn prefer(&self, topic: &str, replicas: Vec<BrokerId>, deadline: Instant) -> Result<(), String> {
+        let partition = ReassignablePartition::default().with_partition_index(0).with_replicas(Some(replicas));
+        let topic = ReassignableTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
+        let request =
+            AlterPartitionReassignmentsRequest::default().with_timeout_ms(TIMEOUT_MS).with_topics(vec![topic]);
+        let answer = self.ask_any(&request, REASSIGN, deadline)?;
+        let partitions = answer.responses.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+        let failed = std::iter::once(answer.error_code).chain(partitions).find(|code| *code != 0);
+        failed.map_or(Ok(()), |code| Err(format!("the preferred leader is not changed: {}", named(code))))
+    }
+
+    /// Elects the preferred leader of partition 0.
+    fn elect(&self, topic: &str, deadline: Instant) -> Result<(), String> {
+        let partitions = TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(vec![0]);
+        let request = ElectLeadersRequest::default()
+            .with_election_type(PREFERRED)
+            .with_topic_partitions(Some(vec![partitions]))
+            .with_timeout_ms(TIMEOUT_MS);
+        let answer = self.ask_any(&request, ELECT, deadline)?;
+        let partitions = answer.replica_election_results.iter().flat_map(|t| &t.partition_result).map(|p| p.error_code);
+        let failed = std::iter::once(answer.error_code).chain(partitions).find(|code| *code != 0);
+        failed.map_or(Ok(()), |code| Err(format!("the preferred leader is not elected: {}", named(code))))
+    }
+
     fn controller(&self, deadline: Instant) -> Result<u32, String> {
         let partition = PartitionData::default().with_partition_index(0);
         let topic = TopicData::default()
@@ -78,7 +121,7 @@ impl KafkaView {
         let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
         let mut why = "there are no brokers".to_owned();
         for ports in &self.ports {
-            let answer = ask(ports.broker, &request, QUORUM, deadline);
+            let answer = ask(ports.between_brokers(), &request, QUORUM, deadline);
             let told = answer.and_then(|a| match a.topics.first().and_then(|t| t.partitions.first()) {
                 Some(p) if a.error_code == 0 && p.error_code == 0 => Ok(p.leader_id.0),
                 Some(p) if a.error_code == 0 => Err(named(p.error_code)),
@@ -92,6 +135,10 @@ impl KafkaView {
         }
         Err(format!("the controller is not known: {why}"))
     }
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
 }
 
 fn first_partition(answer: &MetadataResponse) -> Option<&MetadataResponsePartition> {
@@ -125,6 +172,25 @@ impl ClusterView for KafkaView {
             }
             ClusterRole::MetaLeader => Err("Kafka has no meta-leader".into()),
         }
+    }
+
+    /// The next replica in sync becomes the preferred leader, and is then elected. All replicas stay
+    /// where they are.
+    fn transfer(&self, stored: &str, deadline: Instant) -> Result<(), String> {
+        let partition = self.first_partition(stored, deadline)?;
+        let old = partition.leader_id;
+        let next = partition.isr_nodes.iter().find(|id| **id != old).copied();
+        let next = next.ok_or_else(|| format!("no replica of {stored} is in sync with its leader"))?;
+        let others = partition.replica_nodes.iter().filter(|id| **id != next);
+        let order: Vec<BrokerId> = std::iter::once(next).chain(others.copied()).collect();
+        self.prefer(stored, order, deadline)?;
+        while self.first_partition(stored, deadline)?.replica_nodes.first() != Some(&next) {
+            if Instant::now() + PAUSE >= deadline {
+                return Err(format!("broker {} is not the preferred leader of {stored} in time", next.0));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.elect(stored, deadline)
     }
 
     fn settled(&self, deadline: Instant) -> Result<(), String> {

@@ -18,8 +18,11 @@ pub fn render(
     secrets: &NatsCredentials,
 ) -> String {
     let mut text = format!(
-        "server_name: \"{}\"\nlisten: \"127.0.0.1:{}\"\nhttp: \"127.0.0.1:{}\"\n",
-        node.name, node.port, node.monitor
+        "server_name: \"{}\"\nlisten: \"{}:{}\"\nhttp: \"{}\"\n",
+        node.name,
+        node.host,
+        node.port,
+        node.monitor_address()
     );
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -75,15 +78,16 @@ fn member(
     let name = |cluster: u32| if launch.clusters == 1 { "msgbench".into() } else { format!("cluster-{cluster}") };
     let of = |cluster: u32| all.iter().filter(move |n| n.role == NodeRole::Member(cluster));
     // Servers tell each other where they are reached: what they learn so must have the delay, too.
-    let advertised = |port: u16| format!("  advertise: \"127.0.0.1:{port}\"\n");
+    let host = node.host;
+    let advertised = |port: u16| format!("  advertise: \"{host}:{port}\"\n");
     let mut text = String::new();
     if launch.nodes > 1 || launch.clusters > 1 {
         // JetStream wants a route where there is a cluster; one to itself is dropped by the server.
         let others = of(cluster).filter(|n| n.place != node.place || launch.nodes == 1);
-        let routes: Vec<String> = others.map(|n| format!("\"nats://127.0.0.1:{}\"", n.route.reached)).collect();
+        let routes: Vec<String> = others.map(|n| format!("\"nats://{}:{}\"", n.host, n.route.reached)).collect();
         let _ = writeln!(
             text,
-            "cluster {{\n  name: \"{}\"\n  listen: \"127.0.0.1:{}\"\n{}  routes: [{}]\n}}",
+            "cluster {{\n  name: \"{}\"\n  listen: \"{host}:{}\"\n{}  routes: [{}]\n}}",
             name(cluster),
             node.route.own,
             advertised(node.route.reached),
@@ -93,7 +97,7 @@ fn member(
     if launch.clusters > 1 {
         let _ = writeln!(
             text,
-            "gateway {{\n  name: \"{}\"\n  listen: \"127.0.0.1:{}\"\n{}  gateways: [",
+            "gateway {{\n  name: \"{}\"\n  listen: \"{host}:{}\"\n{}  gateways: [",
             name(cluster),
             node.gateway.own,
             advertised(node.gateway.reached)
@@ -101,8 +105,9 @@ fn member(
         let place_in = |cluster: u32| of(cluster).position(|n| n.place == node.place);
         for other in (1..=launch.clusters).filter(|other| *other != cluster) {
             // Any address will do: servers learn the others' and choose.
-            let partner = of(other).nth(place_in(cluster).unwrap_or(0)).map_or(0, |n| n.gateway.reached);
-            let _ = writeln!(text, "    {{ name: \"{}\", url: \"nats://127.0.0.1:{partner}\" }}", name(other));
+            let (at, partner) =
+                of(other).nth(place_in(cluster).unwrap_or(0)).map_or((host, 0), |n| (n.host, n.gateway.reached));
+            let _ = writeln!(text, "    {{ name: \"{}\", url: \"nats://{at}:{partner}\" }}", name(other));
         }
         text += "  ]\n}\n";
     }
@@ -113,7 +118,7 @@ fn member(
     if launch.leaf_nodes > 0 {
         let _ = writeln!(
             text,
-            "leafnodes {{\n  listen: \"127.0.0.1:{}\"\n{}  no_advertise: true\n{}}}",
+            "leafnodes {{\n  listen: \"{host}:{}\"\n{}  no_advertise: true\n{}}}",
             node.leaf.own,
             advertised(node.leaf.reached),
             secrets.leaf_listen
@@ -125,7 +130,7 @@ fn member(
 /// How a leaf node is connected to its hub, and to no other.
 fn leaf(hub: &ServerNode, secrets: &NatsCredentials) -> String {
     let NatsCredentials { leaf_user, leaf_remote, .. } = secrets;
-    let url = format!("nats-leaf://{leaf_user}127.0.0.1:{}", hub.leaf.reached);
+    let url = format!("nats-leaf://{leaf_user}{}:{}", hub.host, hub.leaf.reached);
     format!("leafnodes {{\n  remotes: [ {{ url: \"{url}\"{leaf_remote} }} ]\n}}\n")
 }
 
@@ -139,6 +144,7 @@ fn seconds(interval: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::path::PathBuf;
 
     use super::super::layout::ServerPort;
@@ -154,6 +160,7 @@ mod tests {
             name: format!("n{n}"),
             place: format!("node-{n}"),
             role: NodeRole::Member(cluster),
+            host: Ipv4Addr::LOCALHOST,
             port: 4000 + n,
             monitor: 5000 + n,
             route: port(6000 + n),

@@ -6,6 +6,7 @@
 //! the same names whatever the topology, so that a scenario can be put to several.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use super::options::LaunchOptions;
@@ -47,6 +48,8 @@ pub struct ServerNode {
     /// What scenarios call it.
     pub place: String,
     pub role: NodeRole,
+    /// Where it listens.
+    pub host: Ipv4Addr,
     /// Where clients connect.
     pub port: u16,
     /// Where it tells of itself.
@@ -75,7 +78,11 @@ impl ServerNode {
     }
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.host, self.port)
+    }
+    /// Where it tells of itself.
+    pub fn monitor_address(&self) -> String {
+        format!("{}:{}", self.host, self.monitor)
     }
     /// Whether it is a member of a cluster, and no leaf node.
     pub fn is_member(&self) -> bool {
@@ -122,6 +129,7 @@ pub fn lay_out(launch: &LaunchOptions, dir: &Path) -> io::Result<(Vec<ServerNode
         dir: if only { dir.to_path_buf() } else { dir.join(&place) },
         place,
         role,
+        host: Ipv4Addr::LOCALHOST,
         port: ports[0],
         monitor: ports[1],
         route: ServerPort::plain(ports[2]),

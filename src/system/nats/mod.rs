@@ -33,9 +33,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::delay::DelayLines;
+use super::networks::{NodeLink, NodeNetworks};
+use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, tail};
 use super::settings::plain;
 use super::{ClusterView, Running, System, SystemContext, SystemError};
+use crate::plan::facts::{Durability, Stated};
 use external::{info, settings};
 use layout::{ServerNode, lay_out};
 use options::LaunchOptions;
@@ -79,6 +82,10 @@ pub struct NatsSystem {
     /// The links that have a delay.
     links: Option<DelayLines>,
     children: Vec<Child>,
+    /// Whether each node is to have a network of its own, and those.
+    isolated: bool,
+    networks: Option<NodeNetworks>,
+    power: PowerSupply,
 }
 
 /// How one start went.
@@ -102,6 +109,9 @@ impl NatsSystem {
             nodes: Vec::new(),
             links: None,
             children: Vec::new(),
+            isolated: false,
+            networks: None,
+            power: PowerSupply::default(),
         }
     }
 
@@ -115,15 +125,35 @@ impl NatsSystem {
         let laid = lay_out(&self.launch, &self.context.dir);
         let (nodes, held, links) = laid.map_err(|error| self.failed(format!("no free port: {error}")))?;
         (self.nodes, self.links) = (nodes, links);
+        if self.isolated {
+            self.isolate_nodes()?;
+        }
         Ok(held)
+    }
+
+    /// Gives each node a network of its own, and its address there.
+    fn isolate_nodes(&mut self) -> Result<(), SystemError> {
+        if self.links.is_some() {
+            return Err(self.failed("links with a delay are on the loopback: no node can be cut off alone".into()));
+        }
+        if self.networks.is_none() {
+            let made = NodeNetworks::make(self.nodes.len()).map_err(|words| self.failed(words))?;
+            self.networks = Some(made);
+        }
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            node.host = NodeNetworks::address(index);
+        }
+        Ok(())
     }
 
     /// One start on free ports.
     fn attempt(&mut self, deadline: Instant) -> Result<StartAttempt, SystemError> {
+        self.power.clear();
         let held = self.choose_ports()?;
         let broken = |what: &str, error: std::io::Error| self.failed(format!("cannot {what}: {error}"));
-        let secrets =
-            NatsCredentials::make(&self.context.dir, &self.launch).map_err(|e| broken("make credentials", e))?;
+        let names = NodeNetworks::server_names(self.networks.as_ref().map(|_| self.nodes.len()));
+        let secrets = NatsCredentials::make(&self.context.dir, &self.launch, &names)
+            .map_err(|e| broken("make credentials", e))?;
         for node in &self.nodes {
             let text = config::render(node, &self.nodes, &self.launch, self.jetstream, &secrets);
             // A log of an earlier attempt would be taken for this one's, and its store knows other
@@ -133,6 +163,10 @@ impl NatsSystem {
                 .and_then(|()| std::fs::write(node.config(), text))
                 .and_then(|()| std::fs::write(node.log(), ""));
             fresh.map_err(|e| broken("write its configuration", e))?;
+        }
+        if self.jetstream {
+            let places: Vec<PathBuf> = self.nodes.iter().map(ServerNode::store).collect();
+            self.power.put_at(&places).map_err(|words| self.failed(words))?;
         }
         drop(held);
         for index in 0..self.nodes.len() {
@@ -155,6 +189,9 @@ impl NatsSystem {
     fn spawn(&self, index: usize) -> Result<Child, String> {
         let node = &self.nodes[index];
         let mut command = Command::new(&self.program);
+        if let Some(networks) = &self.networks {
+            networks.put_on(index, &mut command);
+        }
         command.arg("-c").arg(node.config()).arg("-l").arg(node.log());
         Child::spawn(command, &node.log(), Output::Log, self.context.cpus.as_deref())
             .map_err(|error| format!("{} could not be started: {error}", self.program.display()))
@@ -173,7 +210,7 @@ impl NatsSystem {
             }
             let left = PROBE.min(deadline.saturating_duration_since(Instant::now()));
             match self.nodes.get(infos.len()) {
-                Some(node) => match info("127.0.0.1", node.port, left) {
+                Some(node) => match info(&node.host.to_string(), node.port, left) {
                     Ok(info) if info.get("server_name").map(plain).as_deref() == Some(node.name.as_str()) => {
                         infos.push(info);
                         continue;
@@ -213,7 +250,7 @@ impl NatsSystem {
     fn running(&self, infos: &[Value], secrets: NatsCredentials) -> Running {
         let NatsCredentials { mut client, intruders, .. } = secrets;
         let mut settings = infos.first().map(settings).unwrap_or_default();
-        if let Ok(varz) = monitor::ask(&format!("127.0.0.1:{}", self.nodes[0].monitor), "/varz", PROBE) {
+        if let Ok(varz) = monitor::ask(&self.nodes[0].monitor_address(), "/varz", PROBE) {
             settings.extend(monitor::settings(&varz));
         }
         // The name was made up for this start and says nothing about the server.
@@ -234,12 +271,18 @@ impl NatsSystem {
             client.insert("domain".to_owned(), config::HUB_DOMAIN.into());
         }
         if self.jetstream {
-            settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].dir));
+            settings.insert("store_filesystem".to_owned(), filesystem(&self.nodes[0].store()));
+        }
+        if self.networks.is_some() {
+            settings.insert("network".to_owned(), NodeNetworks::WORDS.to_owned());
         }
         let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_member()).map(ServerNode::url).collect();
         let places = self.nodes.iter().map(|node| (node.place.clone(), node.url())).collect();
         let pids = self.children.iter().map(Child::pid).collect();
-        Running { url: urls.join(","), places, pids, settings, client, intruders, ..Running::default() }
+        let always = self.jetstream && settings.get("sync_interval").is_some_and(|s| s.starts_with("always"));
+        let durability =
+            always.then(|| Stated::new(Durability::SyncedFirst, "file, synced before a message is acknowledged"));
+        Running { url: urls.join(","), places, pids, durability, settings, client, intruders, ..Running::default() }
     }
 }
 
@@ -309,9 +352,28 @@ impl System for NatsSystem {
         Ok(self.children[node].pid())
     }
 
+    fn isolate(&mut self) -> Result<(), String> {
+        self.isolated = true;
+        Ok(())
+    }
+
+    fn link(&mut self, node: usize, link: NodeLink<'_>) -> Result<(), String> {
+        self.networks.as_ref().ok_or("its nodes share a network")?.set(node, link)
+    }
+
     fn view(&self) -> Option<Arc<dyn ClusterView>> {
         let (nodes, launch) = (self.nodes.clone(), self.launch.clone());
         Some(Arc::new(NatsView { nodes, launch, jetstream: self.jetstream }))
+    }
+
+    fn on_power(&mut self) -> Result<(), String> {
+        self.power.want()
+    }
+
+    fn power(&mut self, node: usize) -> Result<(u32, PowerLoss), String> {
+        self.children.get_mut(node).ok_or_else(|| format!("there is no node {node}"))?.kill()?;
+        let loss = self.power.cut(node)?;
+        Ok((self.restart(node)?, loss))
     }
 
     fn stop(&mut self) -> Result<(), SystemError> {

@@ -22,7 +22,7 @@ pub fn agreed(nodes: &[ServerNode], launch: &LaunchOptions, jetstream: bool, tim
         return Ok(());
     }
     let ask = |node: &ServerNode, path: &str| {
-        monitor::ask(&format!("127.0.0.1:{}", node.monitor), path, timeout).map_err(|error| error.to_string())
+        monitor::ask(&node.monitor_address(), path, timeout).map_err(|error| error.to_string())
     };
     for node in nodes {
         match node.role {

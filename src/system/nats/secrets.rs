@@ -44,7 +44,7 @@ impl NatsCredentials {
     ///
     /// # Errors
     /// When a file cannot be written or a key cannot be made.
-    pub fn make(dir: &Path, launch: &LaunchOptions) -> io::Result<Self> {
+    pub fn make(dir: &Path, launch: &LaunchOptions, names: &[String]) -> io::Result<Self> {
         let mut secrets = Self::default();
         secrets.stranger("without credentials", []);
         let rights: &[&str] = if launch.permissions { &OWN } else { &[] };
@@ -61,7 +61,7 @@ impl NatsCredentials {
             secrets.leaf_user = format!("leaf:{password}@");
         }
         if launch.tls != LaunchTls::None {
-            secrets.certificates(dir, launch)?;
+            secrets.certificates(dir, launch, names)?;
         }
         Ok(secrets)
     }
@@ -127,11 +127,11 @@ impl NatsCredentials {
         self.config += &format!("authorization {{\n  users: [\n{}  ]\n}}\n", each.concat());
     }
 
-    fn certificates(&mut self, dir: &Path, launch: &LaunchOptions) -> io::Result<()> {
+    fn certificates(&mut self, dir: &Path, launch: &LaunchOptions, names: &[String]) -> io::Result<()> {
         let authority = Authority::new()?;
         let keep = |name: &str, pem: &str| write(dir, name, pem);
         let ca = keep("ca.pem", authority.certificate())?;
-        let (cert, key) = authority.server(&["localhost", "127.0.0.1"])?;
+        let (cert, key) = authority.server(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         let (cert, key) = (keep("server.pem", &cert)?, keep("server.key", &key)?);
         let mutual = launch.tls == LaunchTls::Mutual;
         let verify = if mutual { ", verify: true" } else { "" };

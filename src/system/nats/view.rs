@@ -41,9 +41,7 @@ type MonitorAnswers = Vec<Result<Value, String>>;
 impl NatsView {
     fn ask_all(&self, deadline: Instant) -> MonitorAnswers {
         let left = deadline.saturating_duration_since(Instant::now()).max(LEAST);
-        let one = |node: &ServerNode| {
-            monitor::ask(&format!("127.0.0.1:{}", node.monitor), PATH, left).map_err(|e| e.to_string())
-        };
+        let one = |node: &ServerNode| monitor::ask(&node.monitor_address(), PATH, left).map_err(|e| e.to_string());
         std::thread::scope(|scope| {
             let asked: Vec<_> = self.nodes.iter().map(|node| scope.spawn(move || one(node))).collect();
             asked.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("the question panicked".into()))).collect()

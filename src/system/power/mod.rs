@@ -39,11 +39,13 @@ mod kernel;
 mod mount;
 mod namespace;
 mod process;
+mod supply;
 mod tree;
 mod undo;
 
 pub use namespace::separate;
 pub use process::{PowerStore, serve};
+pub use supply::PowerSupply;
 
 /// Which names a loss of power takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,4 +80,10 @@ pub struct PowerLoss {
     pub bytes: u64,
     /// Changes of names that were not synced.
     pub names: u64,
+}
+
+impl std::fmt::Display for PowerLoss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "not synced, and lost: {} bytes or less, {} changes of names", self.bytes, self.names)
+    }
 }

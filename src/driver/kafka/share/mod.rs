@@ -116,7 +116,9 @@ impl ShareConsumer {
                 self.sessions.push(session);
             }
         }
-        self.sessions.retain(|session| !session.over());
+        // What is on hold is locked as long as its session lasts.
+        let held = &self.held;
+        self.sessions.retain(|session| !session.over() || held.iter().any(|(id, ..)| *id == session.id));
         Ok(())
     }
 

@@ -85,7 +85,7 @@ fn lost_session() -> ShareFetchResponse {
 struct MemberBench {
     runtime: tokio::runtime::Runtime,
     consumer: ShareConsumer,
-    _layout: watch::Sender<ShareLayout>,
+    layout: watch::Sender<ShareLayout>,
 }
 
 /// A member that reads partition 0 of the broker.
@@ -118,7 +118,7 @@ fn member(address: &str, timeout: Duration) -> MemberBench {
             silent: true,
         }
     });
-    MemberBench { runtime, consumer, _layout: layout }
+    MemberBench { runtime, consumer, layout }
 }
 
 /// Holds everything.
@@ -190,6 +190,28 @@ fn what_was_held_in_a_lost_session_is_not_accepted_in_the_next() {
         assert_eq!((fetch.share_session_epoch, said(&fetch)), (epoch, Vec::new()));
     }
     // Those of the present one.
+    bench.consumer.settle(2);
+    let acks: usize = bench.consumer.sessions.iter().map(|session| session.acks.count()).sum();
+    assert_eq!(acks, 2);
+}
+
+/// A member that is to read a partition no more may still have messages of it, which go to others
+/// when its session ends.
+#[test]
+fn what_is_held_of_a_partition_that_was_taken_away_can_still_be_accepted() {
+    let (address, fetches) = broker(|n| {
+        // One fetch follows the other.
+        std::thread::sleep(Duration::from_millis(5));
+        Some(if n == 0 { two(1) } else { ShareFetchResponse::default() })
+    });
+    let mut bench = member(&address, LONG);
+    let mut holder = Holder(0);
+    bench.receive(&mut holder, 2);
+    bench.layout.send(ShareLayout::default()).unwrap();
+    while bench.fetch(&mut holder, &fetches).forgotten_topics_data.is_empty() {}
+    let slice = Duration::from_millis(200);
+    let receive = bench.consumer.receive(&mut holder, usize::MAX);
+    assert!(bench.runtime.block_on(async { tokio::time::timeout(slice, receive).await }).is_err());
     bench.consumer.settle(2);
     let acks: usize = bench.consumer.sessions.iter().map(|session| session.acks.count()).sum();
     assert_eq!(acks, 2);

@@ -82,7 +82,7 @@ fn highest(context: &AnswerContext<'_>, side: &AnswerSide<'_>) -> Option<String>
 }
 
 /// Whether what was acknowledged is there after the power was gone.
-fn power(facts: &SystemFacts) -> String {
+pub(super) fn power(facts: &SystemFacts) -> String {
     match facts.promised.durability {
         Durability::SyncedFirst => "yes: synced before it counts".into(),
         Durability::Synced => "all but the newest: synced now and then".into(),

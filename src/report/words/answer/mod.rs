@@ -131,12 +131,18 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
         _ => "OK",
     };
     let met: Vec<(&str, &str, usize)> = sides.iter().map(|s| (s.name(), s.case.id.as_str(), s.workload)).collect();
-    let mut headline = outages::sentences(record, &met);
-    headline.push(search.map_or_else(|| headline::headline(&context), |s| searched(record, s)));
+    let met = outages::sentences(record, &met).join(" ");
+    let mut headline = search.map_or_else(|| headline::headline(&context), |s| searched(record, s));
+    let mut losses = losses::losses(&context);
+    if !met.is_empty() {
+        // What faults did is what such a scenario asks.
+        losses = format!("{headline} {losses}");
+        headline = met;
+    }
     Some(Answer {
         word,
-        headline: headline.join(" "),
-        losses: losses::losses(&context),
+        headline,
+        losses,
         confidence: search.map_or_else(|| confidence::confidence(&context), |s| confidence::of_search(record, s)),
         facts: facts::table(&context),
         remarks: remarks::remarks(&context),

@@ -32,8 +32,16 @@ impl FaultKind {
             Action::Kill | Action::ConsumerKill => format!("{whom} {are} killed"),
             Action::Terminate => format!("{whom} {are} asked to end"),
             Action::Restart => format!("{whom} {are} killed and started again"),
+            Action::Power if are == "are" => format!("{whom} lose their power"),
+            Action::Power => format!("{whom} loses its power"),
             Action::Cut => format!("{whom} {are} cut off"),
+            Action::Shape if self.role.is_some() || !self.nodes.is_empty() => {
+                format!("the network of {whom} is slowed down")
+            }
             Action::Shape => format!("{whom} {are} slowed down"),
+            Action::Transfer => format!("{whom} hands over"),
+            Action::RollingRestart => "one node after the other is restarted".into(),
+            Action::ProducerKill => "a producer dies in a transaction".into(),
             Action::ConsumerJoin => format!("{whom} comes"),
             Action::ConsumerLeave => format!("{whom} leaves"),
             other => format!("{whom} had `{}`", other.name()),
@@ -324,6 +332,25 @@ mod tests {
             }
         }
         record
+    }
+
+    #[test]
+    fn each_kind_of_fault_is_a_clause() {
+        let clause =
+            |action, role, nodes: &[u32]| FaultKind { action, role, nodes: nodes.to_vec(), consumer: None }.clause();
+        let leader = Some(ClusterRole::Leader);
+        assert_eq!(clause(Action::Transfer, leader, &[]), "the leader hands over");
+        assert_eq!(
+            clause(Action::RollingRestart, Some(ClusterRole::All), &[]),
+            "one node after the other is restarted"
+        );
+        assert_eq!(clause(Action::Power, leader, &[]), "the leader loses its power");
+        assert_eq!(clause(Action::Power, Some(ClusterRole::All), &[]), "all nodes lose their power");
+        assert_eq!(clause(Action::Cut, leader, &[]), "the leader is cut off");
+        assert_eq!(clause(Action::Cut, None, &[]), "the network is cut off");
+        assert_eq!(clause(Action::Shape, None, &[2]), "the network of node 2 is slowed down");
+        assert_eq!(clause(Action::Shape, None, &[]), "the network is slowed down");
+        assert_eq!(clause(Action::ProducerKill, None, &[]), "a producer dies in a transaction");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use super::*;
 use crate::compare::sample::{A, B, C, record};
 use crate::plan::facts::{Delivery, Durability};
-use crate::plan::{Pattern, ServiceTarget};
-use crate::record::{Check, Outcome, Promise, TailDoubt, sample};
+use crate::plan::{Action, Keep, NodeChoice, Pattern, PlannedEvent, ServiceTarget};
+use crate::record::{Check, Kept, Outcome, Promise, TailDoubt, sample};
+use crate::units::Span;
 
 /// What a reader sees first, as lines.
 fn read(record: &Record) -> String {
@@ -56,6 +57,46 @@ fn losses_say_whether_they_were_allowed() {
         with(Delivery::Unstated, 0, true),
     ];
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// What was read back after a server was ended says what was lost where nobody received anything.
+#[test]
+fn what_was_lost_with_the_power_is_said() {
+    let with = |action: Action, missing: u64, read: bool, kept: bool| {
+        let mut r = record(&A[..1], &B[..1]);
+        r.plan.events = vec![event(action)];
+        for w in r.plan.cases.iter_mut().flat_map(|c| &mut c.workloads) {
+            (w.topology.groups, w.topology.members, w.delivery.keep) = (0, 0, Some(Keep::default()));
+        }
+        for t in &mut r.trials {
+            t.system.promised.durability = Durability::File;
+            let w = &mut t.workloads[0];
+            w.ledger.expected = 0;
+            w.kept = Some(Kept { owed: 2_000, read: 2_000, holds: true, ..Kept::default() });
+            w.promises = vec![Promise { promised: "p".into(), observed: String::new(), kept: true }];
+        }
+        let nats = &mut r.trials.iter_mut().find(|t| t.case == "nats").unwrap().workloads[0];
+        nats.promises[0].kept = kept;
+        nats.kept = nats.kept.clone().filter(|_| read);
+        nats.kept.iter_mut().for_each(|k| k.missing = missing);
+        of(&r).unwrap().losses
+    };
+    let lines = [
+        with(Action::Power, 0, true, true),
+        with(Action::Power, 1_234, true, true),
+        with(Action::Power, 2_000, true, true),
+        with(Action::Power, 2_000, true, false),
+        with(Action::Power, 0, false, true),
+        with(Action::Pause, 1_234, true, true),
+    ];
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+fn event(action: Action) -> PlannedEvent {
+    let node = NodeChoice::Number(0);
+    let (workload, consumer, qdisc) = (None, None, None);
+    let at = Span::secs(1);
+    PlannedEvent { at, action, node, alone: false, workload, consumer, qdisc, repeat: None, within: None, lasts: None }
 }
 
 /// A service that was driven is named, and what it leaves unanswered is not laid on the broker.
