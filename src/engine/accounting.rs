@@ -11,7 +11,7 @@ use crate::units::{Nanos, SECOND};
 
 use super::consume::Received;
 use super::flow::DeliveryCounts;
-use super::outages::LostSpan;
+use super::lost::{LostSpan, lost_spans};
 use super::produce::Sent;
 use super::raw::RawTrial;
 
@@ -254,22 +254,6 @@ fn close_group(
     ledger.delivered += result.delivered;
     ledger.lost += result.lost;
     result
-}
-
-/// Acknowledged messages of a producer that a group has not seen, by when they were sent.
-fn lost_spans(s: &Sent, seen: &SequenceSet, (from, to): (u64, u64)) -> Vec<LostSpan> {
-    let next = |i: usize| s.times.get(i + 1).map_or((to, None), |(number, at)| (*number, Some(*at)));
-    let mut all = Vec::new();
-    for (i, (number, at)) in s.times.iter().enumerate() {
-        let (end, then) = next(i);
-        // What is before the first that is known was sent just before it.
-        let messages = s.acks.count_without(seen, if i == 0 { from } else { *number }, end);
-        if messages > 0 {
-            let length = then.map_or(0, |then| then.saturating_sub(*at));
-            all.push(LostSpan { at: *at, length, messages });
-        }
-    }
-    all
 }
 
 fn replay(raw: &RawTrial, i: usize, w: &Workload) -> Option<Replay> {

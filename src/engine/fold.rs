@@ -136,7 +136,9 @@ fn workload(
     folded.observed.push(observe(&at, &accounting, &latency));
     let promises = if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
     let kept = raw.kept.get(i).cloned().flatten();
-    let outages = effects(raw, i, &accounting.lost_spans, case.phases.interval.0);
+    // Who receives a message misses it, or who reads all of it back.
+    let lost = [&accounting.lost_spans[..], raw.kept_lost.get(i).map_or(&[], Vec::as_slice)];
+    let outages = effects(raw, i, lost.iter().find(|l| !l.is_empty()).unwrap_or(&lost[0]), case.phases.interval.0);
     let Accounting { ledger, groups, replay, intrusions, .. } = accounting;
     let name = w.name.clone();
     let membership = changes(frame.events, raw.origin, &raw.received[i]);

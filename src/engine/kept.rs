@@ -22,6 +22,7 @@ use crate::plan::{Case, Keep, Workload};
 use crate::record::Kept;
 use crate::units::{Nanos, SECOND, now};
 
+use super::lost::{LostSpan, lost_spans};
 use super::produce::Sent;
 use super::raw::RawTrial;
 use super::worker::key_chooser;
@@ -233,10 +234,28 @@ impl StoredWorkload<'_> {
         self.keeping.segment * replaced
     }
 
+    /// What has to be there and is not, by when it was sent; where there is no limit.
+    fn lost(&self, reading: &Reading) -> Vec<LostSpan> {
+        if self.keep.limits() > 0 {
+            return Vec::new();
+        }
+        let mut seen: BTreeMap<u32, SequenceSet> = BTreeMap::new();
+        for m in &reading.messages {
+            seen.entry(m.producer).or_default().insert(m.sequence);
+        }
+        let none = SequenceSet::default();
+        let of = |(producer, sent): &(u32, &Sent)| {
+            lost_spans(sent, seen.get(producer).unwrap_or(&none), (0, sent.acks.end()))
+        };
+        self.sent.iter().flat_map(of).collect()
+    }
+
     /// Where not even the place is left: all that had to be there at this instant is missing.
-    fn nothing(&self, at: Nanos) -> Kept {
-        let nothing = self.judge(&Reading { begun: at, ended: at, ..Reading::default() });
-        Kept { promise: self.promise(), holds: nothing.missing == 0, ..nothing }
+    fn nothing(&self, at: Nanos) -> StoredFinding {
+        let reading = Reading { begun: at, ended: at, ..Reading::default() };
+        let kept = self.judge(&reading);
+        let kept = Kept { promise: self.promise(), holds: kept.missing == 0, ..kept };
+        StoredFinding { kept: Some(kept), lost: self.lost(&reading), gone: None }
     }
 
     /// What was promised, in words.
@@ -250,8 +269,19 @@ impl StoredWorkload<'_> {
     }
 }
 
+/// What was found of a workload.
+#[derive(Debug, Default)]
+pub struct StoredFinding {
+    /// Nothing where it does not say what is to be kept.
+    pub kept: Option<Kept>,
+    /// Where all of it has to be there: what is not, by when it was sent.
+    pub lost: Vec<LostSpan>,
+    /// In words, where the stream or topic is not there any more.
+    pub gone: Option<String>,
+}
+
 /// Looks at what is kept of every workload that says what is to be; `run` names the trial, and
-/// `seed` is that of its keys. With it comes, in words, what is not there any more at all.
+/// `seed` is that of its keys.
 ///
 /// # Errors
 /// When it cannot be read, or when it was no check because nothing had to be there.
@@ -260,26 +290,25 @@ pub async fn look_all<D: Driver>(
     case: &Case,
     (run, seed): (u32, u64),
     raw: &RawTrial,
-) -> Result<(Vec<Option<Kept>>, Vec<String>), DriverError> {
-    let (mut all, mut incidents) = (Vec::new(), Vec::new());
+) -> Result<Vec<StoredFinding>, DriverError> {
+    let mut all = Vec::new();
     for (index, w) in case.workloads.iter().enumerate() {
         let Some(keep) = w.delivery.keep else {
-            all.push(None);
+            all.push(StoredFinding::default());
             continue;
         };
         let sent = raw.sent[index].iter().map(|(producer, sent)| (*producer, sent)).collect();
         let keys = key_chooser(w.delivery.keys, seed);
         let stored = StoredWorkload { workload: w, keep, keeping: driver.facts().keeping, keys, sent };
-        match look(driver, index, &stored, run, raw.origin + raw.measured).await {
+        all.push(match look(driver, index, &stored, run, raw.origin + raw.measured).await {
             // The scenario has ended a server, and this is what came of it.
             Err(error @ DriverError::Gone { .. }) if raw.end_expected => {
-                incidents.push(error.to_string());
-                all.push(Some(stored.nothing(now())));
+                StoredFinding { gone: Some(error.to_string()), ..stored.nothing(now()) }
             }
-            looked => all.push(Some(looked?)),
-        }
+            looked => looked?,
+        });
     }
-    Ok((all, incidents))
+    Ok(all)
 }
 
 /// Reads what is kept of a workload until it is within the limit, or has had its time. Its load
@@ -290,7 +319,7 @@ async fn look<D: Driver>(
     stored: &StoredWorkload<'_>,
     run: u32,
     ended: Nanos,
-) -> Result<Kept, DriverError> {
+) -> Result<StoredFinding, DriverError> {
     let until = now() + stored.keep.within().0 + stored.keep.age.map_or(0, |age| age.0);
     let mut first: Option<Kept> = None;
     loop {
@@ -312,7 +341,9 @@ async fn look<D: Driver>(
             let settled_s = settled.then(|| reading.begun.saturating_sub(ended) as f64 / SECOND as f64);
             let holds = found.missing == 0 && found.reordered == 0 && found.corrupted == 0 && settled;
             let promise = stored.promise();
-            return Ok(Kept { owed, read, settled_s, holds, promise, ..found });
+            let lost = stored.lost(&reading);
+            let kept = Some(Kept { owed, read, settled_s, holds, promise, ..found });
+            return Ok(StoredFinding { kept, lost, gone: None });
         }
         first.get_or_insert(found);
         tokio::time::sleep(AGAIN).await;

@@ -172,15 +172,19 @@ fn disorder_and_copies_are_counted() {
 #[test]
 fn a_stream_that_is_gone_has_lost_all_of_it() {
     let w = workload(Keys::None);
-    let books = sent(2_000);
+    let all_sent = sent(2_000);
     let stored = StoredWorkload {
         workload: &w,
         keep: Keep::default(),
         keeping: Keeping::default(),
         keys: None,
-        sent: vec![(0, &books)],
+        sent: vec![(0, &all_sent)],
     };
-    let kept = stored.nothing(3_000 * MILLISECOND);
+    let StoredFinding { kept, lost, .. } = stored.nothing(3_000 * MILLISECOND);
+    let kept = kept.unwrap();
     assert_eq!((kept.owed, kept.missing, kept.read, kept.holds), (2_000, 2_000, 0, false));
     assert!(kept.only_missing() && kept.promise == "keeps every message", "{kept:?}");
+    // So many, of nearly two seconds.
+    let (messages, nanos) = lost.iter().fold((0, 0), |(m, n), span| (m + span.messages, n + span.length));
+    assert_eq!((messages, nanos), (2_000, 1_999 * MILLISECOND));
 }

@@ -25,6 +25,7 @@ mod idle;
 mod intrude;
 mod kept;
 mod lanes;
+mod lost;
 mod membership;
 mod namespaces;
 mod network;

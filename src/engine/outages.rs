@@ -5,16 +5,8 @@ use crate::plan::facts::Incident;
 use crate::record::{FaultEffect, FaultRecord, LaneResult, LatencyAround, OutageResult};
 use crate::units::{Nanos, SECOND};
 
+use super::lost::LostSpan;
 use super::raw::RawTrial;
-
-/// Acknowledged messages that were lost and were sent within a short time: when it began, how long
-/// it was, and how many they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LostSpan {
-    pub at: Nanos,
-    pub length: Nanos,
-    pub messages: u64,
-}
 
 fn seconds(nanos: Nanos) -> f64 {
     nanos as f64 / SECOND as f64

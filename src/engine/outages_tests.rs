@@ -1,7 +1,8 @@
 //! Outages of a fake whose channels take nothing at known times, through the whole engine; and what
 //! is made of what a trial with faults has noted.
 
-use super::outages::{LostSpan, effects};
+use super::lost::LostSpan;
+use super::outages::effects;
 use super::raw::RawTrial;
 use super::tests::{drive_text, folded};
 use crate::driver::Incident;

@@ -15,6 +15,7 @@ use crate::units::{Nanos, now};
 
 use super::consume::Received;
 use super::intrude::Intruded;
+use super::lost::LostSpan;
 use super::produce::Sent;
 
 /// What a trial came to, before it is folded into the record.
@@ -48,6 +49,8 @@ pub struct RawTrial {
     pub intruded: Vec<Vec<Intruded>>,
     /// What was kept of each workload that says what is to be.
     pub kept: Vec<Option<Kept>>,
+    /// Of what has to be there and is not, by workload.
+    pub kept_lost: Vec<Vec<LostSpan>>,
     /// All samples, by workload, kind and interval.
     pub samples: HistogramStore<(usize, LatencyKind, u64)>,
     /// Clipped and negative samples by workload.

@@ -12,7 +12,7 @@ use crate::system::System;
 use crate::units::now;
 
 use super::control::TrialControl;
-use super::kept::look_all;
+use super::kept::{StoredFinding, look_all};
 use super::raw::{RawTrial, collect, gather};
 use super::setup::TrialSetup;
 use super::shared::Shared;
@@ -72,9 +72,12 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     raw.note_undecided(case);
     if raw.failed.is_none() && !raw.interrupted {
         match runtime.block_on(look_all(&driver, case, (target.run, setup.seed), &raw)) {
-            Ok((kept, gone)) => {
-                raw.kept = kept;
-                raw.log.extend(gone.into_iter().map(|words| (now(), Incident::Planned, words)));
+            Ok(all) => {
+                for StoredFinding { kept, lost, gone } in all {
+                    raw.kept.push(kept);
+                    raw.kept_lost.push(lost);
+                    raw.log.extend(gone.map(|words| (now(), Incident::Planned, words)));
+                }
             }
             Err(e) => raw.fail("look at what is kept", e.to_string()),
         }

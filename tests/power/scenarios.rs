@@ -50,7 +50,7 @@ fn power_loss_takes_what_was_not_synced_and_it_is_counted() {
     let args = systems(&all);
     let dir = tempfile::tempdir().unwrap();
     // Long enough for a fresh Java virtual machine to have acknowledged something before the cut.
-    let quick = ["--quick", "--set", "run.duration=6s", "--set", "event.0.at=4s"];
+    let quick = ["--quick", "--set", "run.duration=6s", "--set", "event.0.at=4s", "--set", "run.drain=10s"];
     let output = run(dir.path(), "scenarios/power-loss.toml", &[&quick, &args[..]].concat());
     let trials = trials(&output);
     assert_eq!(trials.len(), args.len() / 2, "{}", String::from_utf8_lossy(&output.stderr));
@@ -86,7 +86,7 @@ fn a_system_whose_files_cannot_lose_their_power_is_refused() {
     let output = Command::new(PROGRAM).arg("check").arg(&file).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("s.toml:9:") && said.contains("the files of redis cannot lose their power"), "{said}");
+    assert!(said.contains("s.toml:10:") && said.contains("the files of redis cannot lose their power"), "{said}");
 }
 
 /// Where no such file system can be mounted, the scenario is refused in words.

@@ -109,6 +109,15 @@ impl WorkloadResult {
     pub fn headline(&self) -> Option<(&'static str, &LatencySummary)> {
         headline(&self.latency)
     }
+
+    /// Messages that were owed and never arrived; where nobody receives and all is read back, those
+    /// that were not there.
+    pub fn lost(&self) -> u64 {
+        match &self.kept {
+            Some(kept) if self.ledger.expected == 0 => kept.missing,
+            _ => self.ledger.lost,
+        }
+    }
 }
 
 /// What came of the tries of one kind of intruder.

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::record::{LatencySummary, Record, Trial};
+use crate::record::{LatencySummary, Record, Trial, WorkloadResult};
 use crate::report::words::view::{quantile_name, response, trials, usable};
 use crate::stats::{median, shift::median_interval};
 
@@ -169,7 +169,7 @@ pub fn openmetrics(record: &Record, distributions: &[Distribution]) -> String {
         "# TYPE msgbench_lost_messages gauge\n# UNIT msgbench_lost_messages messages\n# HELP msgbench_lost_messages Deliveries owed and never made, all runs.\n"
     );
     for s in &all {
-        let lost: u64 = s.trials.iter().filter_map(|t| t.workloads.get(s.index)).map(|w| w.ledger.lost).sum();
+        let lost: u64 = s.trials.iter().filter_map(|t| t.workloads.get(s.index)).map(WorkloadResult::lost).sum();
         let _ = writeln!(out, "msgbench_lost_messages{{{}}} {lost}", s.labels(record));
     }
     out.push_str("# EOF\n");

@@ -1,7 +1,7 @@
 //! What came of one trial, in a line.
 
 use crate::plan::Case;
-use crate::record::{Outcome, Status, Trial};
+use crate::record::{Outcome, Status, Trial, WorkloadResult};
 use crate::report::words::answer::without_schedule;
 use crate::report::words::checks;
 use crate::report::words::view::ShownLatency;
@@ -29,7 +29,7 @@ fn figure_parts(trial: &Trial, case: Option<&Case>) -> Vec<String> {
         }
     }
     if !trial.workloads.is_empty() {
-        let lost: u64 = trial.workloads.iter().map(|w| w.ledger.lost).sum();
+        let lost: u64 = trial.workloads.iter().map(WorkloadResult::lost).sum();
         parts.push(format!("lost {}", digits(lost)));
     }
     parts

@@ -313,7 +313,7 @@ pub fn summary_table(record: &Record) -> TextTable {
             let sum = |f: fn(&WorkloadResult) -> u64| {
                 if results.is_empty() { "-".into() } else { results.iter().map(|r| f(r)).sum::<u64>().to_string() }
             };
-            row.extend([sum(|r| r.ledger.lost), sum(|r| r.ledger.duplicated), sum(|r| r.ledger.reordered)]);
+            row.extend([sum(WorkloadResult::lost), sum(|r| r.ledger.duplicated), sum(|r| r.ledger.reordered)]);
             let cpu = used.iter().filter_map(|t| t.broker.as_ref()?.cpu_us_per_msg).collect();
             row.push(or_dash(median_f64(cpu), three_digits));
             row.push(format!("{}/{}", if partial { 0 } else { used.len() }, record.plan.trials));

@@ -71,12 +71,17 @@ fn first_words(side: &AnswerSide<'_>) -> String {
     }
     match (figure.measured, side.kind) {
         (Measured::Rate, _) => format!("{name} delivers {}", figure.words()),
-        (_, _) if figure.value.is_infinite() => format!("{name} loses most messages"),
+        (_, _) if figure.value.is_infinite() => format!("{name} {}", most_never(side)),
         _ if side.plan().connects() => format!("{name} gives a new client its first message in {}", figure.words()),
         (_, kind) if kind.starts_with("rtt") => format!("{name} answers a request in {}", figure.words()),
         (_, kind) if kind.starts_with("ack") => format!("{name} confirms a message in {}", figure.words()),
         _ => format!("{name} delivers a message in {}", figure.words()),
     }
+}
+
+/// What a system does of which most messages have no time.
+fn most_never(side: &AnswerSide<'_>) -> &'static str {
+    if side.kind.starts_with("ack") { "leaves most messages unconfirmed" } else { "loses most messages" }
 }
 
 /// `; 99 of 100 arrive within 0.82 ms`.
@@ -104,7 +109,7 @@ fn other_words(context: &AnswerContext<'_>, first: &AnswerSide<'_>, side: &Answe
     let value = match figure.measured {
         Measured::Rate => figure.words(),
         Measured::Time if figure.value.is_infinite() && service => return format!("{name} most have no answer"),
-        Measured::Time if figure.value.is_infinite() => return format!("{name} loses most messages"),
+        Measured::Time if figure.value.is_infinite() => return format!("{name} {}", most_never(side)),
         Measured::Time => format!("in {}", figure.words()),
     };
     let row = context.row(first, side);
