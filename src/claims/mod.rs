@@ -21,6 +21,8 @@ pub mod judge;
 mod read;
 pub mod result;
 pub mod rule;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod sentence;
 pub mod set;
 pub mod verdict;

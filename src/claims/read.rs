@@ -154,8 +154,7 @@ fn body(i: usize, table: &ClaimTable, unmeasured: bool, problems: &mut Problems)
 fn rules(path: &str, texts: &[String], measure: Option<&str>, problems: &mut Problems) -> Vec<Rule> {
     let mut list = Vec::new();
     for (k, text) in texts.iter().enumerate() {
-        let problem =
-            |message: String, hint| Problem { path: format!("{path}.{k}"), message, hint, beside: Vec::new() };
+        let problem = |message: String, hint| Problem { hint, ..Problem::new(format!("{path}.{k}"), message) };
         let mut rule = match Rule::read(text) {
             Ok(rule) => rule,
             Err((message, hint)) => {
@@ -250,25 +249,35 @@ fn known(file: &ClaimsFile, claims: &[Claim], measures: &[Measure], types: &Syst
                     Some(_) => format!("claim.{i}.condition.{j}.holds.{k}"),
                 };
                 for operand in rule.operands() {
-                    let Some(name) = operand.measure.as_deref() else { continue };
-                    let problem = |message| Problem { path: path.clone(), message, hint: None, beside: Vec::new() };
-                    if !names.contains(&name) {
-                        let hint = suggest(name, &names);
-                        problems.add(Problem { hint, ..problem(format!("there is no measurement `{name}`")) });
-                        continue;
-                    }
-                    // One that was refused was told already.
-                    let Some(measure) = measures.iter().find(|m| m.name == name) else { continue };
-                    let plan = &measure.full.plan;
-                    let answer = scenario::measured(plan, types, &path, &operand.metric, &operand.system);
-                    if problems.take(answer).is_some() && points(plan, operand) != 1 {
-                        let n = points(plan, operand);
-                        let hint = Some(format!("its load points are {}", all_points(plan, &operand.system)));
-                        let words = format!("`{operand}` is {n} load points of `{name}`, and must be one");
-                        problems.add(Problem { hint, ..problem(words) });
-                    }
+                    problems.take(there(&path, operand, &names, measures, types));
                 }
             }
+        }
+    }
+}
+
+/// Whether what an operand names is there.
+fn there(
+    path: &str,
+    operand: &Operand,
+    names: &[&str],
+    measures: &[Measure],
+    types: &SystemTypes,
+) -> Result<(), Problem> {
+    let Some(name) = operand.measure.as_deref() else { return Ok(()) };
+    if !names.contains(&name) {
+        let problem = Problem::new(path, format!("there is no measurement `{name}`"));
+        return Err(Problem { hint: suggest(name, names), ..problem });
+    }
+    // One that was refused was told already.
+    let Some(measure) = measures.iter().find(|m| m.name == name) else { return Ok(()) };
+    let plan = &measure.full.plan;
+    scenario::measured(plan, types, path, &operand.metric, &operand.system)?;
+    match points(plan, operand) {
+        1 => Ok(()),
+        n => {
+            let problem = Problem::new(path, format!("`{operand}` is {n} load points of `{name}`, and must be one"));
+            Err(problem.hint(format!("its load points are {}", all_points(plan, &operand.system))))
         }
     }
 }

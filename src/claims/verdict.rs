@@ -139,6 +139,35 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_claim_gets_its_word() {
+        let outcomes = super::super::sample::outcomes(1, Form::Quick);
+        let words: Vec<&str> = outcomes.claims.iter().map(|c| c.verdict.word()).collect();
+        let expected = ["SUPPORTED", "REFUTED", "DEPENDS", "UNDECIDED", "NOT TESTABLE HERE", "OUTDATED", "SUPPORTED"];
+        assert_eq!(words, expected, "{outcomes:#?}");
+        assert_eq!(outcomes.claims[3].reason, "`gone` was not run yet");
+        assert_eq!(outcomes.claims[0].tiers, ["page cache, 3 copies"]);
+        // Six rules with a test, and one that needs none.
+        assert_eq!(outcomes.tests, 6);
+    }
+
+    /// Ten rounds give a p-value of 2 / 1024 at the least: thirty of them are too many for all to be
+    /// certain together, and each by itself is.
+    #[test]
+    fn many_tests_make_each_less_certain_in_the_full_form() {
+        let of = |more, form| super::super::sample::outcomes(more, form);
+        let last = |o: &Outcomes| o.claims[6].verdict;
+        assert_eq!(last(&of(1, Form::Full)), ClaimWord::Supported);
+        assert_eq!(last(&of(30, Form::Quick)), ClaimWord::Supported);
+        let full = of(30, Form::Full);
+        assert_eq!(last(&full), ClaimWord::Undecided);
+        let rule = &full.claims[6].conditions[0].rules[0];
+        assert!(rule.p_adjusted.unwrap() >= 0.05 && rule.p.unwrap() < 0.01, "{rule:?}");
+        assert!(full.claims[6].reason.contains("corrected for all tests"), "{}", full.claims[6].reason);
+        // The difference of two systems is far more certain than a sign.
+        assert_eq!(full.claims[1].verdict, ClaimWord::Refuted);
+    }
+
+    #[test]
     fn conditions_make_one_word() {
         use RuleFinding::{Fails, Holds, Open};
         let word = |f: &[RuleFinding], every| measured(&conditions(f), every).word();

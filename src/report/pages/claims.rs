@@ -320,3 +320,45 @@ fn code(verdict: ClaimWord) -> &'static str {
         ClaimWord::NotTestable | ClaimWord::Read(_) => "2",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::Form;
+    use crate::claims::sample::{outcomes, records};
+    use crate::report::export;
+
+    fn evidence(record: &Record) -> Vec<ClaimEvidence<'_>> {
+        let of = |measure, link: Option<&str>, record| ClaimEvidence {
+            measure,
+            tier: "page cache, 3 copies".into(),
+            command: format!("msgbench run {measure} --set 'a=<b>'"),
+            link: link.map(str::to_owned),
+            record,
+        };
+        vec![of("fan", Some("full/fan/report.html"), Some(record)), of("gone", None, None)]
+    }
+
+    #[test]
+    fn a_person_can_read_it() {
+        let (outcomes, records) = (outcomes(1, Form::Quick), records());
+        let page = ClaimsPage { outcomes: &outcomes, evidence: evidence(&records["fan"]) };
+        insta::assert_snapshot!("claims_text", text(&outcomes, TextStyle::default()));
+        insta::assert_snapshot!("claims_markdown", markdown(&page));
+        insta::assert_snapshot!("claims_junit", export::claims::junit(&outcomes).unwrap());
+    }
+
+    /// Everything that is said stands on the page, escaped, with a link to what it rests on.
+    #[test]
+    fn the_page_has_every_claim() {
+        let (outcomes, records) = (outcomes(1, Form::Full), records());
+        let page = page(&ClaimsPage { outcomes: &outcomes, evidence: evidence(&records["fan"]) });
+        for claim in &outcomes.claims {
+            assert!(page.contains(&format!("id=\"claim-{}\"", claim.id)), "{}", claim.id);
+            assert!(page.contains(&html! { (claim.says) }.0) && page.contains(claim.verdict.word()));
+        }
+        assert!(page.contains("Two &lt;systems&gt;") && !page.contains("<systems>") && !page.contains("<lossless>"));
+        assert!(page.contains("href=\"full/fan/report.html\"") && page.contains("href=\"#run-gone\""));
+        assert!(page.contains("href=\"https://example.org/a\""));
+    }
+}
