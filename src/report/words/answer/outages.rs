@@ -255,7 +255,11 @@ pub(super) fn sentences(record: &Record, of: &[(&str, &str, usize)]) -> Vec<Stri
 /// `After the leader is killed, jetstream takes 5.1 s (4.4 to 6.9 s) to accept writes again, kafka
 /// 9.2 s (9 to 9.4 s) (the median of 20 faults each, nats-server 2.15.2; kafka 4.4.0).`
 fn sentence(kind: &FaultKind, of: &[&(&str, FaultGroup<'_>)], spec: &OutageSpec) -> Option<String> {
-    let writes = of.iter().any(|(_, group)| group.figure(OutageField::Write).is_some());
+    let figures = |field| of.iter().filter_map(move |(_, group)| group.figure(field));
+    let stops = |field| figures(field).any(|figure| figure.value > 0.0);
+    // A transaction whose producer has died holds up readers alone.
+    let writes = figures(OutageField::Write).next().is_some();
+    let writes = writes && (stops(OutageField::Write) || !stops(OutageField::Read));
     let (field, again) =
         if writes { (OutageField::Write, "to accept writes again") } else { (OutageField::Read, "to deliver again") };
     let mut parts: Vec<String> = Vec::new();
@@ -351,6 +355,18 @@ mod tests {
         assert_eq!(clause(Action::Shape, None, &[2]), "the network of node 2 is slowed down");
         assert_eq!(clause(Action::Shape, None, &[]), "the network is slowed down");
         assert_eq!(clause(Action::ProducerKill, None, &[]), "a producer dies in a transaction");
+    }
+
+    /// Readers alone may be held up: then the sentence is about them.
+    #[test]
+    fn an_outage_of_readers_alone_is_told() {
+        let mut record = killed(&[("nats", &[Some(8.0), Some(9.0)])]);
+        for effect in record.trials.iter_mut().flat_map(|t| &mut t.workloads[0].outages) {
+            effect.read = effect.write.clone();
+            effect.write = Some(OutageResult { longest_s: Some(0.0), hit: 0, late: 0, ..OutageResult::default() });
+        }
+        let said = sentences(&record, &[("nats", "nats", 0)]).join("\n");
+        assert!(said.contains("nats takes") && said.contains("to deliver again"), "{said}");
     }
 
     #[test]
