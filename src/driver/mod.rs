@@ -295,7 +295,8 @@ pub trait Driver: Sized + Send + Sync {
     }
 
     /// The request that another node leads what stores the messages of a workload; `None` where
-    /// clients cannot ask for that. It does not borrow the driver: it may be made on another thread.
+    /// clients cannot ask for that. It does not borrow the driver: it may be made on another
+    /// thread.
     fn hand_over(&self, _workload: usize) -> Option<HandOver> {
         None
     }

@@ -32,8 +32,8 @@ pub struct RawTrial {
     /// Whether messages were still arriving when the bound of the drain was reached: what is
     /// missing may be on its way.
     pub arriving: bool,
-    /// Whether the drain was cut, by the user or because the trial failed: what is missing may be on
-    /// its way.
+    /// Whether the drain was cut, by the user or because the trial failed: what is missing may be
+    /// on its way.
     pub abandoned: bool,
     /// Phase and error, where the system failed.
     pub failed: Option<(&'static str, String)>,

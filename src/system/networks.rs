@@ -5,10 +5,10 @@
 //! Each node has a network namespace (network_namespaces(7)) with one end of a pair of virtual
 //! Ethernet devices (veth(4)); the other ends are ports of a bridge in the namespace of the run,
 //! which has an address there, too. A node is cut off by disabling its port (bridge(8), `state`):
-//! links stay up, and frames are dropped without a word, as behind a switch that has died. Addresses
-//! of the Ethernet are fixed beforehand: who asks for one would be told that there is no such host.
-//! A node is shaped by a queueing discipline (tc(8)) on both ends of its pair: one for what goes to
-//! it, one for what comes from it.
+//! links stay up, and frames are dropped without a word, as behind a switch that has died.
+//! Addresses of the Ethernet are fixed beforehand: who asks for one would be told that there is no
+//! such host. A node is shaped by a queueing discipline (tc(8)) on both ends of its pair: one for
+//! what goes to it, one for what comes from it.
 //!
 //! Namespaces live as long as a descriptor or a process holds them. They are made for each trial
 //! and go with it. The run must be in a network namespace of its own already, so that no name or

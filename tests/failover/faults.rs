@@ -168,8 +168,8 @@ fn milliseconds(trial: &Value, words: &str) -> Vec<u64> {
     lines.iter().map(|line| line[words.len()..].split(' ').next().unwrap().parse().unwrap()).collect()
 }
 
-/// A producer of the reference log, or of Kafka, dies with an open transaction: what it wrote is not
-/// read, and its successor writes it once.
+/// A producer of the reference log, or of Kafka, dies with an open transaction: what it wrote is
+/// not read, and its successor writes it once.
 #[test]
 fn a_producer_that_dies_in_a_transaction_loses_and_doubles_nothing() {
     for trial in killed_producers("every = \"3s\"\ncount = 3", 10) {

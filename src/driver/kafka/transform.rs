@@ -42,8 +42,8 @@ const COMMIT: Duration = Duration::from_secs(5);
 /// What is noted when it gives up.
 const STOPPED: &str = "the transformer has stopped: nothing reaches the output topic";
 
-/// While nobody takes the place of a dead producer, it is looked so often whether its transaction is
-/// over.
+/// While nobody takes the place of a dead producer, it is looked so often whether its transaction
+/// is over.
 const LOOK: Duration = Duration::from_millis(50);
 /// The end of a partition, as a time of Kafka's.
 const END: i64 = -1;

@@ -53,8 +53,8 @@ pub struct EventScene<'a> {
     pub stored: Vec<(String, StoredIn)>,
     /// The client's request that another node leads what stores a workload.
     pub hand_over: Box<dyn Fn(usize) -> Option<HandOver> + 'a>,
-    /// Lets the producers that have transactions die in one, and others come so long after; how many
-    /// there are.
+    /// Lets the producers that have transactions die in one, and others come so long after; how
+    /// many there are.
     pub kill_producers: Box<dyn Fn(Duration) -> usize + 'a>,
 }
 

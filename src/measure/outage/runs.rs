@@ -36,8 +36,8 @@ pub struct LaneOutage {
     pub late: u64,
 }
 
-/// A run at the end of the load that is not over and is shorter than this, by when its messages were
-/// due, says nothing: the last message may be one of a few that were lost.
+/// A run at the end of the load that is not over and is shorter than this, by when its messages
+/// were due, says nothing: the last message may be one of a few that were lost.
 const LEAST_OPEN: Nanos = 10_000_000;
 
 /// All runs of a lane by time. What was due after `known` and is not done may still come in time.

@@ -256,7 +256,8 @@ fn what_is_not_over_is_said_so() {
     assert_eq!(one[0].worst(), None);
 }
 
-/// Messages that were late when the load ended, and were done: they are late, and the outage is over.
+/// Messages that were late when the load ended, and were done: they are late, and the outage is
+/// over.
 #[test]
 fn an_outage_that_the_load_ends_in_is_over_when_all_is_done() {
     let faults = FaultWindow::of(&[ORIGIN + 2 * SECOND], ORIGIN + 4 * SECOND);

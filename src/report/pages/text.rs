@@ -1,7 +1,7 @@
 //! The summary on the terminal: a table, and, last, where the eye is when the run ends, the answer
 //! and what must be known before it is quoted.
 
-use crate::record::Record;
+use crate::record::{Record, WorkloadResult};
 use crate::report::words::answer::{self, Answer, AnswerSide, Measured, Remark, RunFigure};
 use crate::report::words::method::{describe, described_without_load as reach_of};
 use crate::report::words::notes::{NoteTopic, notes};
@@ -167,9 +167,8 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
             }
             let rates = side.used.iter().filter_map(|t| Some(t.workloads.get(index)?.throughput.delivered)).collect();
             row.push(view::or_dash(view::median_f64(rates), count));
-            let sum =
-                |of: fn(&crate::record::Ledger) -> u64| side.complete().map(|w| of(&w.ledger)).sum::<u64>().to_string();
-            row.extend([sum(|l| l.lost), sum(|l| l.duplicated)]);
+            let sum = |of: fn(&WorkloadResult) -> u64| side.complete().map(of).sum::<u64>().to_string();
+            row.extend([sum(WorkloadResult::lost), sum(|w| w.ledger.duplicated)]);
             row.push(format!("{}/{}", side.used.len(), record.plan.trials));
             let (_, grade) = validity(&side.all);
             let grade = grade.filter(|g| matches!(g, CellGrade::Failed | CellGrade::Invalid) && side.used.is_empty());

@@ -64,8 +64,11 @@ pub const TERMS: &[Term] = &[
         "Messages that arrived for the first time in the measured phase, per second, over all groups of consumers.",
     ),
     term("offered/s", "Messages due by the schedule, per second."),
-    term("lost", "Messages that were sent and owed to a group of consumers, and never arrived; where nobody receives \
-         and all is read back at the end, those acknowledged and not there."),
+    term(
+        "lost",
+        "Messages that were sent and owed to a group of consumers, and never arrived; where nobody receives \
+         and all is read back at the end, those acknowledged and not there.",
+    ),
     term("twice", "Messages that arrived again after they had arrived (duplicates)."),
     term("out of order", "Messages that arrived after a later one of the same producer and channel or key."),
     term("dead letter", "A message that was rejected so often that the system put it aside."),

@@ -174,8 +174,8 @@ impl ClusterView for KafkaView {
         }
     }
 
-    /// The next replica in sync becomes the preferred leader, and is then elected. All replicas stay
-    /// where they are.
+    /// The next replica in sync becomes the preferred leader, and is then elected. All replicas
+    /// stay where they are.
     fn transfer(&self, stored: &str, deadline: Instant) -> Result<(), String> {
         let partition = self.first_partition(stored, deadline)?;
         let old = partition.leader_id;

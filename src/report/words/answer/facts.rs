@@ -25,7 +25,7 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
     add("Lost / twice / out of order", &|s| {
         s.complete().next()?;
         let l = s.ledger();
-        Some(format!("{} / {} / {}", digits(l.lost), digits(l.duplicated), digits(l.reordered)))
+        Some(format!("{} / {} / {}", digits(s.lost()), digits(l.duplicated), digits(l.reordered)))
     });
     add("Survives a power cut", &|s| Some(power(s.facts()?)));
     add("Version", &|s| Some(s.facts()?.version.clone()).filter(|v| !v.is_empty()));

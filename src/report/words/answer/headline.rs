@@ -89,7 +89,8 @@ fn tail_words(side: &AnswerSide<'_>, quantile: f64) -> String {
     let Some(tail) = &side.tail else { return String::new() };
     let share = format!("{:.0} of 100", quantile * 100.0);
     if tail.value.is_infinite() {
-        return format!("; more than {} never arrive", super::one_in(quantile));
+        let never = if side.kind.starts_with("ack") { "are never confirmed" } else { "never arrive" };
+        return format!("; more than {} {never}", super::one_in(quantile));
     }
     let verb = match side.kind {
         _ if side.plan().connects() => "get theirs",

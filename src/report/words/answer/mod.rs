@@ -159,7 +159,7 @@ pub fn of(record: &Record) -> Option<Answer<'_>> {
 impl Answer<'_> {
     /// Messages of all complete trials of a side that never arrived; `None` where none is complete.
     pub fn lost(side: &AnswerSide<'_>) -> Option<u64> {
-        side.complete().next().map(|_| side.ledger().lost)
+        side.complete().next().map(|_| side.lost())
     }
 
     /// The sentence on a system without an answer.

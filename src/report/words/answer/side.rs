@@ -184,6 +184,11 @@ impl<'a> AnswerSide<'a> {
         complete.filter_map(|t| t.workloads.get(self.workload))
     }
 
+    /// Messages that were lost in its trials that ran to their end.
+    pub fn lost(&self) -> u64 {
+        self.complete().map(WorkloadResult::lost).sum()
+    }
+
     /// The ledger of its trials that ran to their end, or of the part that there is.
     pub fn ledger(&self) -> Ledger {
         let mut total = Ledger::default();
