@@ -150,8 +150,8 @@ mod tests {
         assert_eq!(outcomes.tests, 6);
     }
 
-    /// Ten rounds give a p-value of 2 / 1024 at the least: thirty of them are too many for all to be
-    /// certain together, and each by itself is.
+    /// Ten rounds give a p-value of 2 / 1024 at the least: thirty of them are too many for all to
+    /// be certain together, and each by itself is.
     #[test]
     fn many_tests_make_each_less_certain_in_the_full_form() {
         let of = |more, form| super::super::sample::outcomes(more, form);
