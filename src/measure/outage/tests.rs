@@ -159,7 +159,8 @@ proptest! {
         prop_assert!(close(back - fault, longest), "{} for {longest}", back - fault);
         if scene.lanes.len() == 1 {
             let drained = found.drained.unwrap();
-            prop_assert!(drained <= 10 * MS + 3 * scene.gap, "all comes at once: {drained}");
+            // What is on its way as usual is part of it.
+            prop_assert!(drained <= 10 * MS + 3 * scene.gap + scene.usual, "all comes at once: {drained}");
         }
     }
 
