@@ -95,6 +95,7 @@ fn write(dir: &Path, factor: f64) {
                 round,
                 seed: noise,
                 started_at: format!("2026-11-23T11:{round:02}:00Z"),
+                start_ns: None,
                 outcome: Outcome::Complete,
                 system: SystemFacts::default(),
                 pacing: "sleep".into(),

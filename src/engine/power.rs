@@ -22,7 +22,7 @@ pub fn enter(plan: &Plan, within: &Path) -> Result<(), String> {
         let mut supply = PowerSupply::default();
         supply.want()?;
         let at = within.join(format!("msgbench-power-{}", std::process::id()));
-        let put = supply.put_at(&[at.clone()]).and_then(|()| supply.cut(0).map(drop));
+        let put = supply.put_at(std::slice::from_ref(&at)).and_then(|()| supply.cut(0).map(drop));
         drop(supply);
         for left in [at.clone(), at.with_extension("kept")] {
             // It is in the folder for temporary files.
@@ -85,10 +85,10 @@ mod tests {
         let (file, synced) = (Durability::File, Durability::SyncedFirst);
         let alone = of(file, Acknowledgement::Leader, "1");
         let cluster = of(file, Acknowledgement::Replicas, "3");
-        assert!(excuses(&[one.clone()], &alone));
-        assert!(!excuses(&[kill.clone()], &alone), "the kernel has it");
+        assert!(excuses(std::slice::from_ref(&one), &alone));
+        assert!(!excuses(std::slice::from_ref(&kill), &alone), "the kernel has it");
         assert!(!excuses(&[one.clone(), all.clone()], &of(synced, Acknowledgement::Leader, "1")));
-        assert!(!excuses(&[one.clone()], &cluster));
+        assert!(!excuses(std::slice::from_ref(&one), &cluster));
         assert!(excuses(&[one], &of(file, Acknowledgement::Replicas, "1")), "all of one");
         assert!(excuses(&[kill, all], &cluster));
     }
