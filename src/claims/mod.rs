@@ -7,7 +7,7 @@
 //! text and records in, verdicts out. `cli::claims` runs what is missing, `report` makes pages.
 //! Invariants: the decision rule stands in the file before anything is measured; a verdict never
 //! contradicts its own interval; what was not measured is UNDECIDED and never passes. Design:
-//! [`file`] is what is typed, [`rule`] the words of a decision rule, [`read()`] gives what a file
+//! [mod@file] is what is typed, [`rule`] the words of a decision rule, [`read()`] gives what a file
 //! means ([`set`]), [`judge`] holds one rule to the records (the statistics are those of
 //! `compare`), [`verdict`] corrects all tests of a report together (Holm) and makes one word of the
 //! rules and conditions of a claim, [`sentence`] says it. One measurement serves several claims, as

@@ -41,7 +41,7 @@ pub struct SideOutage {
     /// Whether enough was due before to know what it was.
     pub judged: bool,
     /// The most messages that were due and not done, and how long until they were gone; see
-    /// [`super::backlog`].
+    /// `backlog.rs`.
     pub backlog: u64,
     pub drained: Option<Nanos>,
     /// The latency of what was due around the fault.
