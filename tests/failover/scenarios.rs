@@ -74,7 +74,9 @@ fn a_consumer_that_crashes_loses_nothing() {
     for trial in &trials {
         complete(trial);
         let faults = faults(trial);
-        let consumers: Vec<&serde_json::Value> = faults.iter().map(|f| &f["consumer"]).collect();
+        let mut consumers: Vec<_> = faults.iter().map(|f| f["consumer"].as_u64().unwrap()).collect();
+        // Two die at once: their threads do it in any order.
+        consumers[1..].sort_unstable();
         assert_eq!(consumers, [0, 1, 2], "{}: {faults:?}", trial["case"]);
         assert!(faults[0]["undone_ns"].as_u64() > faults[0]["at_ns"].as_u64(), "{faults:?}");
         assert!(faults[1]["undone_ns"].is_null(), "{faults:?}");
