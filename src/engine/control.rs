@@ -101,7 +101,6 @@ impl TrialControl<'_> {
         watch.sample_all(pending_events.pids());
         raw.measured = self.shared.end().saturating_sub(origin);
         let drain_until = now() + phases.drain.0;
-        self.shared.drain();
         let mut drain = DrainWatch::of(case, self.setup.events, (D::DELIVERS, D::STORES), self.shared);
         let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
         let begun = now();

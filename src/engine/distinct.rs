@@ -2,8 +2,8 @@
 //!
 //! While messages come, each member counts what is new to itself. After a member has left or died,
 //! others get again what it had and did not commit: then the sum of these counts is reached before
-//! everything is here. So the members put together what they have, once the drain has begun and
-//! whenever nothing comes.
+//! everything is here. So the members put together what they have when the sum is reached, and
+//! again whenever nothing comes: not while messages are still coming.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -58,18 +58,7 @@ mod tests {
     /// Who syncs first is never excused; who has replicas only where all of them lost their power.
     #[test]
     fn what_a_loss_of_power_may_take() {
-        let event = |action, node| PlannedEvent {
-            at: Span::secs(1),
-            action,
-            node,
-            alone: false,
-            workload: None,
-            consumer: None,
-            qdisc: None,
-            repeat: None,
-            within: None,
-            lasts: None,
-        };
+        let event = |action, node| PlannedEvent { node, ..PlannedEvent::once(Span::secs(1), action) };
         let one = event(Action::Power, NodeChoice::Number(0));
         let all = event(Action::Power, NodeChoice::Role(ClusterRole::All));
         let kill = event(Action::Restart, NodeChoice::Role(ClusterRole::All));

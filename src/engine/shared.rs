@@ -19,7 +19,7 @@ pub struct Shared {
     start: AtomicU64,
     origin: AtomicU64,
     end: AtomicU64,
-    draining: AtomicBool,
+    asked: AtomicBool,
     stopped: AtomicBool,
     /// Wakes who waits for the stop.
     stop: Notify,
@@ -140,17 +140,20 @@ impl Shared {
     }
     fn is_here(&self, expected: &[Expected], messages: impl Fn(&WorkloadCounters) -> &AtomicU64) -> bool {
         self.counters.iter().zip(expected).all(|(c, e)| {
-            let here = if e.divided { c.distinct.count() } else { WorkloadCounters::get(&c.arrived) };
-            here >= WorkloadCounters::get(messages(c)) * e.copies + WorkloadCounters::get(&c.stored)
+            let needed = WorkloadCounters::get(messages(c)) * e.copies + WorkloadCounters::get(&c.stored);
+            if WorkloadCounters::get(&c.arrived) < needed {
+                return false;
+            }
+            if e.divided {
+                self.asked.store(true, Ordering::Release);
+            }
+            !e.divided || c.distinct.count() >= needed
         })
     }
-    /// The load has ended: members of groups tell what they have.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-    }
-    /// Whether the load has ended.
-    pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+    /// Whether members of groups are to tell what they have: as many have arrived as are expected,
+    /// and perhaps some of them twice.
+    pub fn asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
     }
 }
 
