@@ -47,7 +47,7 @@ impl DrainWatch {
             rejecting: case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0),
             stores,
             network: events.iter().any(|e| e.action.of_network()),
-            system: events.iter().any(|e| !e.action.of_consumer()),
+            system: shared.disturbed,
             last: (shared.arrived(), shared.acked()),
             since: begun,
             well: begun,

@@ -180,7 +180,7 @@ impl<P: Producer> Publisher<'_, P> {
 
     /// Says which messages were acknowledged, so that the end of the drain knows what is owed.
     fn tell(&self) {
-        if !self.reply {
+        if self.shared.disturbed && !self.reply {
             self.shared.counters[self.workload].distinct.owe(self.index, &self.send_state.sent.acks);
         }
     }

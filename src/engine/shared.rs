@@ -23,6 +23,8 @@ pub struct Shared {
     stopped: AtomicBool,
     /// Wakes who waits for the stop.
     stop: Notify,
+    /// Whether the scenario does something to the system: what was acknowledged may then come late.
+    pub disturbed: bool,
     /// One for each workload.
     pub counters: Vec<WorkloadCounters>,
 }
