@@ -21,6 +21,7 @@
 
 #[cfg(test)]
 mod allocations;
+pub mod agents;
 pub mod broker;
 pub mod calibrate;
 pub mod claims;

@@ -1,6 +1,8 @@
 //! One file per command; arguments in, exit code out.
 
 mod adhoc;
+mod agent;
+mod agents;
 pub mod broker;
 mod calibrate;
 mod capacity;
@@ -8,6 +10,7 @@ mod check;
 mod claims;
 mod color;
 mod compare;
+mod control_args;
 mod doctor;
 mod environment;
 mod export;
@@ -122,6 +125,10 @@ enum Command {
     Report(report::ReportArgs),
     /// Serve the built-in reference broker to ordinary NATS clients
     Broker(Box<broker::BrokerArgs>),
+    /// Run a part of the load of a scenario that a coordinator (`msgbench run --agents N`) divides
+    Agent(agent::AgentArgs),
+    /// Start agents
+    Agents(agents::AgentsArgs),
     /// Show which systems can be launched here, their versions, and how to get what is missing
     Systems(systems::SystemsArgs),
     /// Print a JSON schema: of scenario files, for editors, or of what commands write
@@ -220,6 +227,8 @@ pub fn main() -> u8 {
         Command::Report(args) => report::run(&args, cli.color.on()),
         Command::Review(args) => review::run(&args, cli.color.on()),
         Command::Claims(args) => claims::run(&args, cli.color.on()),
+        Command::Agent(args) => agent::run(&args),
+        Command::Agents(args) => agents::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
         Command::Schema { of: SchemaOf::Scenario, format: SchemaFormat::Markdown } => {

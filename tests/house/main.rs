@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use imports::{Import, Tree};
 
 /// What a folder may import of ours; a folder that is not here may import nothing of ours.
-const MAY: [(&str, &[&str]); 22] = [
+const MAY: [(&str, &[&str]); 23] = [
     ("units", &[]),
     ("stats", &[]),
     ("load", &["units"]),
@@ -38,6 +38,8 @@ const MAY: [(&str, &[&str]); 22] = [
         "engine",
         &["driver", "system", "load", "measure", "validity", "host", "record", "plan", "units", "stats", "faults"],
     ),
+    // What agents and coordinator say to each other; how a part of a trial is run the engine knows.
+    ("agents", &["engine", "host", "record", "plan", "units"]),
     // Results of other tools are judged by the same rules as our own.
     ("compare", &["record", "plan", "stats", "units", "measure", "validity"]),
     // A file of claims names scenarios, and is read with the same words for mistakes.
@@ -53,6 +55,7 @@ const MAY: [(&str, &[&str]); 22] = [
     (
         "cli",
         &[
+            "agents",
             "engine",
             "scenario",
             "plan",

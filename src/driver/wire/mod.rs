@@ -64,6 +64,7 @@ impl WireDriver {
 impl Driver for WireDriver {
     type Producer = WireProducer;
     type Consumer = WireConsumer;
+    const JOINS: bool = true;
 
     fn options() -> Vec<OptionSet> {
         vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check)]
