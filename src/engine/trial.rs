@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::sync::mpsc::channel;
 
 use crate::driver::{Driver, Incident, Target};
+use crate::record::AGENTS;
 use crate::system::System;
 use crate::units::now;
 
@@ -40,10 +41,11 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     if let (TrialSide::Coordinator(coordinator), Some(order)) = (setup.side, &setup.order)
         && let Err(words) = coordinator.begin(order)
     {
-        raw.fail("connect", words);
+        raw.fail(AGENTS, words);
         return raw;
     }
-    let shared = Shared::new(case.workloads.len());
+    let mut shared = Shared::new(case.workloads.len());
+    shared.disturbed = setup.events.iter().any(|e| !e.action.of_consumer());
     let (samples_in, samples) = channel();
     let (done_in, done) = channel();
     std::thread::scope(|scope| {

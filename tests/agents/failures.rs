@@ -32,7 +32,7 @@ fn an_agent_that_is_killed_leaves_a_hole_that_is_told() {
     assert_eq!(output.status.code(), Some(4), "{}", words(&output));
     assert_eq!(states(&it), ["delivered", "delivered", "lost", "delivered"]);
     let all = check(&it, "V19");
-    assert_eq!(all["status"], "invalid");
+    assert_eq!(all["status"], "INVALID");
     let observed = all["observed"].as_str().unwrap();
     assert!(observed.contains("75.0 % of the plan offered") && observed.ends_with("a2"), "{observed}");
     // What it owed is known without it; the figures of the others are there.
@@ -57,7 +57,7 @@ fn an_agent_that_stands_still_is_waited_for_and_told() {
     let output = run.wait_with_output().unwrap();
     let it = trial(&output);
     assert_eq!(states(&it), ["delivered", "silent", "delivered", "delivered"], "{}", words(&output));
-    assert_eq!(check(&it, "V19")["status"], "warn");
+    assert_eq!(check(&it, "V19")["status"], "WARN");
     assert_eq!(it["workloads"][0]["ledger"]["scheduled"], 4000);
 }
 
@@ -108,6 +108,7 @@ fn another_version_and_another_plan_are_refused() {
     let control = Control::start();
     let spool = tempfile::tempdir().unwrap();
     let listener = Listener::at(&control.url);
+    let case = case();
     let it = agent(&control.url, "a0", spool.path());
     let hello = listener.hello();
     let (id, version) = (hello["id"].as_str().unwrap(), hello["version"].as_str().unwrap());
@@ -122,7 +123,7 @@ fn another_version_and_another_plan_are_refused() {
     assert_eq!((&answer["why"]["refusal"], &answer["why"]["yours"]), (&json!("version"), &json!("9.9.9")));
     assert_eq!(listener.ask(id, &assignment(version, 1, "p"))["answer"], "yes");
     // It was given the plan `p`.
-    let order = json!({ "number": 1, "round": 1, "case": case(), "system": { "name": "nats", "driver": "nats",
+    let order = json!({ "number": 1, "round": 1, "case": case, "system": { "name": "nats", "driver": "nats",
         "bring_up": "launch", "require": false }, "reconnect": "usual", "seed": 1, "url": "nats://127.0.0.1:1", "places": {}, "client": {} });
     let begin = json!({ "command": "begin", "run": "r", "plan": "q", "trial": 1, "order": order });
     assert_eq!(listener.ask(id, &begin)["why"]["refusal"], "plan");
@@ -130,7 +131,8 @@ fn another_version_and_another_plan_are_refused() {
     drop(it);
     // The coordinator does not use an agent of another version.
     let old = json!({ "id": "old", "name": "old", "protocol": 1, "version": "0.0.1", "pid": 1, "host": hello["host"] });
-    let run = bench(1.0).with(&control.url, 1).args(["--agents-wait", "3s"]).spawn().unwrap();
+    let bench = bench(1.0);
+    let run = bench.with(&control.url, 1).args(["--agents-wait", "3s"]).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(3);
     while Instant::now() < end {
         listener.pretend(&old);
@@ -167,7 +169,7 @@ fn without_a_control_server_both_end_with_a_sentence() {
 /// What agents cannot do is said before anything is started.
 #[test]
 fn what_cannot_be_divided_is_refused() {
-    let bench = Bench::new("pattern = \"fan-out\"\nload.unthrottled = true", 1.0);
+    let bench = Bench::new("pattern = \"fan-out\"\nload.mode = \"unthrottled\"", 1.0);
     let output = bench.with("nats://127.0.0.1:1", 2).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", words(&output));
     assert!(words(&output).contains("run it without them"), "{}", words(&output));

@@ -48,7 +48,7 @@ fn agents_together_account_for_what_one_process_does() {
         assert!(owed(&alone)[0] > 1000 && owed(&alone)[4] == 0, "{workload}: {:?}", owed(&alone));
         assert_eq!(samples(&together, headline), samples(&alone, headline), "{workload}");
         assert_eq!(states(&together), ["delivered"; 4], "{workload}");
-        assert_eq!(check(&together, "V19")["status"], "ok", "{workload}");
+        assert_eq!(check(&together, "V19")["status"], "OK", "{workload}");
         assert!(check(&together, "V18")["observed"].as_str().unwrap().starts_with("began within"), "{workload}");
         let parts = together["agents"].as_array().unwrap();
         let scheduled: Vec<u64> = parts.iter().map(|a| a["scheduled"].as_u64().unwrap()).collect();
