@@ -226,9 +226,12 @@ pub trait Driver: Sized + Send + Sync {
     /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that
     /// nothing more is coming.
     const STORES: bool = false;
-    /// Whether several processes can drive one trial: one prepares it, and the others are opened with
+
+    /// Whether several processes can drive a workload: one prepares it, and the others are opened with
     /// [`Target::joins`].
-    const JOINS: bool = false;
+    fn joins(_workload: &Workload) -> bool {
+        false
+    }
 
     /// The options of a scenario that its client reads. They come with [`Target::options`], beside
     /// those of the launched system.

@@ -43,8 +43,8 @@ pub struct Client {
     options: fn() -> Vec<OptionSet>,
     /// Whether messages come back to consumers.
     pub(super) delivers: bool,
-    /// Whether several processes can drive one trial.
-    joins: bool,
+    /// Whether several processes can drive a workload.
+    joins: fn(&Workload) -> bool,
 }
 
 impl Client {
@@ -55,7 +55,7 @@ impl Client {
             arrivals: drive::<D>,
             options: D::options,
             delivers: D::DELIVERS,
-            joins: D::JOINS,
+            joins: D::joins,
         }
     }
 }
@@ -271,12 +271,16 @@ impl Register {
     /// Whether agents can run the load of a plan.
     ///
     /// # Errors
-    /// The system whose driver works in one process only.
+    /// The system whose driver runs a workload in one process only.
     pub fn joins(&self, plan: &Plan) -> Result<(), String> {
         for case in &plan.cases {
             let spec = plan.spec(case);
-            if !self.choose(spec, &case.workloads)?.client.joins {
-                return Err(format!("the driver of {} works in one process only: run it without agents", spec.name));
+            let client = self.choose(spec, &case.workloads)?.client;
+            if let Some(w) = case.workloads.iter().find(|w| !(client.joins)(w)) {
+                return Err(format!(
+                    "the driver of {} runs workload `{}` in one process only: run it without agents",
+                    spec.name, w.name
+                ));
             }
         }
         Ok(())

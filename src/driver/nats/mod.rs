@@ -118,7 +118,10 @@ pub(super) fn fits(link: &NatsLink, options: &ConnectionOptions, workloads: &[Wo
 impl Driver for NatsDriver {
     type Producer = NatsProducer;
     type Consumer = NatsConsumer;
-    const JOINS: bool = true;
+
+    fn joins(_: &Workload) -> bool {
+        true
+    }
 
     fn options() -> Vec<OptionSet> {
         vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check).suiting(ConnectionOptions::suit)]

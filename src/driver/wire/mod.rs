@@ -64,7 +64,10 @@ impl WireDriver {
 impl Driver for WireDriver {
     type Producer = WireProducer;
     type Consumer = WireConsumer;
-    const JOINS: bool = true;
+
+    fn joins(_: &Workload) -> bool {
+        true
+    }
 
     fn options() -> Vec<OptionSet> {
         vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check)]
