@@ -37,6 +37,8 @@ pub struct AgentOptions {
     pub labels: BTreeMap<String, String>,
     /// The folder in which results lie until the coordinator has them.
     pub spool: Option<PathBuf>,
+    /// It ends when its first run has.
+    pub once: bool,
 }
 
 /// Whose this agent is.
@@ -67,6 +69,9 @@ struct Agent<'a> {
     say: &'a dyn Fn(&str),
     /// Results that are under way to the coordinator.
     offered: Vec<tokio::task::JoinHandle<()>>,
+    /// It ends when its first run has, and that has.
+    once: bool,
+    over: bool,
 }
 
 /// Serves as an agent until it is told to stop.
@@ -112,6 +117,8 @@ pub fn serve(
             spool,
             say,
             offered: Vec::new(),
+            once: options.once,
+            over: false,
         };
         agent.run(trials, told).await
     })
@@ -149,7 +156,7 @@ impl Agent<'_> {
                 _ = second.tick() => self.each_second().await,
                 _ = look.tick() => {}
             }
-            if self.interrupt.count() > 0 && self.owner.as_ref().is_none_or(|o| o.trial.is_none()) {
+            if self.over || self.interrupt.count() > 0 && self.owner.as_ref().is_none_or(|o| o.trial.is_none()) {
                 break;
             }
         }
@@ -184,6 +191,7 @@ impl Agent<'_> {
                 None => {
                     (self.say)(&format!("{why}: free again"));
                     self.owner = None;
+                    self.over = self.once;
                     self.say_hello().await;
                 }
             }
@@ -227,6 +235,7 @@ impl Agent<'_> {
                         trial.give_up("the run has ended");
                         trial.instruct(Instructions { over: true, cut: true, asked: false });
                     }
+                    self.over = self.once;
                     self.say_hello().await;
                 }
                 Ok(())

@@ -27,6 +27,9 @@ pub struct AgentArgs {
     /// Folder in which a result lies until the coordinator has it [default: that of temporary files]
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
+    /// End when the first run that it is part of has ended
+    #[arg(long)]
+    once: bool,
 }
 
 /// A name that can be a part of the name of a file.
@@ -50,6 +53,7 @@ pub(super) fn run(args: &AgentArgs) -> Result<Exit, Failure> {
         name: args.name.clone(),
         labels: args.labels.iter().cloned().collect(),
         spool: args.spool.clone(),
+        once: args.once,
     };
     let tell = |words: &str| say(format_args!("msgbench: {words}"));
     serve(&options, Register::built_in(), &interrupt, &tell).map_err(Failure::usage)?;
