@@ -5,9 +5,9 @@
 //! objects of a manifest. Nothing is started here and no API is talked to.
 //!
 //! Rejected: a library for ssh (keys, jump hosts, second factors and certificates are set up for
-//! the user's own `ssh`); a client of the Kubernetes API and an operator (a manifest can be read, kept
-//! in a repository and applied by whoever has the right to); a Helm chart (there is nothing that a
-//! template would change and an option does not).
+//! the user's own `ssh`); a client of the Kubernetes API and an operator (a manifest can be read,
+//! kept in a repository and applied by whoever has the right to); a Helm chart (there is nothing
+//! that a template would change and an option does not).
 
 mod agent;
 pub mod manifest;

@@ -51,11 +51,12 @@ fn scalar(value: &Value) -> bool {
     }
 }
 
-/// A key without quotes where it can only be a string.
+/// A key without quotes where it can only be a string, for readers of YAML 1.1 too.
 fn key_text(key: &str) -> String {
     let first = key.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
     let rest = key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
-    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&key.to_lowercase().as_str());
+    let small = key.to_lowercase();
+    let word = serde_json::from_str::<Value>(&small).is_ok() || ["yes", "no", "on", "off", "y", "n"].contains(&&*small);
     if first && rest && !word { key.to_owned() } else { Value::from(key).to_string() }
 }
 
@@ -78,14 +79,14 @@ mod tests {
     #[test]
     fn values_are_blocks_and_strings_are_quoted() {
         let value = json!({
-            "kind": "Job", "a/b.c": "x: \"y\"\n# z", "n": 3, "yes": true, "9": null, "none": [], "empty": {},
+            "kind": "Job", "a/b.c": "x: \"y\"\n# z", "n": 3, "yes": true, "True": 1, "9": null, "none": [], "empty": {},
             "list": ["no", {"k": "v", "deep": [{"x": 1, "y": [2]}, 7]}],
         });
         let text = documents(&[value, json!({"kind": "Secret"})]);
         let expected = concat!(
-            "---\n\"9\": null\na/b.c: \"x: \\\"y\\\"\\n# z\"\nempty: {}\nkind: \"Job\"\nlist:\n  - \"no\"\n",
-            "  - deep:\n      - x: 1\n        y:\n          - 2\n      - 7\n    k: \"v\"\n",
-            "n: 3\nnone: []\n\"yes\": true\n---\nkind: \"Secret\"\n",
+            "---\n\"9\": null\n\"True\": 1\na/b.c: \"x: \\\"y\\\"\\n# z\"\nempty: {}\nkind: \"Job\"\nlist:\n  - \"no\"\n",
+            "  - deep:\n      - x: 1\n        \"y\":\n          - 2\n      - 7\n    k: \"v\"\n",
+            "\"n\": 3\nnone: []\n\"yes\": true\n---\nkind: \"Secret\"\n",
         );
         assert_eq!(text, expected);
     }

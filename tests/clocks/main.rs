@@ -131,8 +131,7 @@ fn a_link_that_is_slow_in_one_direction_leaves_the_truth_inside() {
         ];
         let shaped = Command::new("tc").args(tbf).status();
         if !shaped.is_ok_and(|status| status.success()) {
-            needs::network("a link cannot be shaped by tbf");
-            return;
+            return needs::network("a link cannot be shaped by tbf");
         }
         let slow = ask(echo.address, Span::millis(5), Span::secs(3));
         assert!(slow.exchanges.len() >= 50, "{} of {}", slow.exchanges.len(), slow.asked);
@@ -167,11 +166,10 @@ fn a_clock_that_the_kernel_has_shifted_is_found() {
         let echo = match Echo::start(command, &[]) {
             Ok(echo) => echo,
             Err(said) => {
-                needs::lack(
+                return needs::lack(
                     &format!("no time namespace ({})", said.trim()),
                     "run the tests as root, on a kernel with time namespaces",
                 );
-                return;
             }
         };
         let truth = LocalClock::wrong_by(ahead * SECOND as i64, 0.0, 0);
