@@ -323,8 +323,7 @@ impl ConsumerRecorder<'_> {
     /// Puts what it has together with what the other members of its group have, when that is asked
     /// for.
     pub fn tell(&mut self) {
-        // The first arrivals are noted where there are other members.
-        if !self.told && self.shared.asked() && !self.received.first_arrivals.is_empty() {
+        if !self.told && self.shared.asked() {
             let all = self.received.seen.iter().chain(&self.received.dead);
             self.shared.counters[self.workload].distinct.add(self.group, all);
             self.told = true;

@@ -12,7 +12,9 @@ const QUIET: Nanos = 500_000_000;
 /// The same where the scenario disturbs the network: TCP waits before it sends again, each time
 /// twice as long. And where it disturbs a broker that stores messages: acknowledgements may never
 /// come, and of what has none nobody knows whether it was stored. A new leader is found within
-/// 10 s. A broker that starts again takes its own time: it is silent, and has not given up.
+/// 10 s. A broker that starts again takes its own time: it is silent, and has not given up. What
+/// was acknowledged and is not here is waited for as long as the drain lasts: a broker may wait
+/// longer than this before it delivers a message again (JetStream: 30 s).
 const QUIET_DISTURBED: Nanos = 10_000_000_000;
 
 /// Looks whether the drain is over.
@@ -36,6 +38,7 @@ impl DrainWatch {
     pub fn of(case: &Case, events: &[PlannedEvent], (delivers, stores): (bool, bool), shared: &Shared) -> Self {
         let expected = |w: &Workload| Expected {
             copies: copies(w, delivers),
+            groups: if delivers && !w.topology.reply { w.topology.groups } else { 0 },
             divided: w.topology.members > 1 && !w.topology.reply,
         };
         let begun = now();
@@ -44,7 +47,7 @@ impl DrainWatch {
             rejecting: case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0),
             stores,
             network: events.iter().any(|e| e.action.of_network()),
-            system: events.iter().any(|e| !e.action.of_consumer()),
+            system: shared.disturbed,
             last: (shared.arrived(), shared.acked()),
             since: begun,
             well: begun,
@@ -67,8 +70,8 @@ impl DrainWatch {
         let bound = if self.network { QUIET_DISTURBED } else { QUIET };
         let quiet = !self.rejecting && !self.stores && silent > bound;
         let waited = at - self.since.max(self.well);
-        let given_up = self.system && waited > QUIET_DISTURBED && shared.owed_is_here(&self.expected);
-        sent_all && (complete || quiet) || given_up && !self.rejecting
+        let given_up = self.system && !self.rejecting && waited > QUIET && shared.owed_is_here(&self.expected);
+        sent_all && (complete || quiet) || given_up && waited > QUIET_DISTURBED
     }
 
     /// Whether something has come in the drain, and a moment ago.
@@ -80,7 +83,14 @@ impl DrainWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::ledger::SequenceSet;
     use crate::units::SECOND;
+
+    fn numbers(numbers: std::ops::Range<u64>) -> SequenceSet {
+        let mut set = SequenceSet::default();
+        numbers.for_each(|n| assert!(set.insert(n)));
+        set
+    }
 
     /// All that was acknowledged is here, of most of the messages nobody knows yet.
     fn half_acknowledged() -> (Shared, DrainWatch) {
@@ -89,8 +99,10 @@ mod tests {
         for (counter, n) in [(&counters.sent, 1200), (&counters.acked, 199), (&counters.arrived, 199)] {
             counter.store(n, std::sync::atomic::Ordering::Relaxed);
         }
+        counters.distinct.owe(0, &numbers(0..199));
+        counters.distinct.add(0, [numbers(0..199)].iter());
         let watch = DrainWatch {
-            expected: vec![Expected { copies: 1, divided: false }],
+            expected: vec![Expected { copies: 1, groups: 1, divided: false }],
             rejecting: false,
             stores: true,
             network: false,
@@ -108,6 +120,21 @@ mod tests {
         let (shared, mut watch) = half_acknowledged();
         assert!(!watch.over(&shared, (false, false), 10 * SECOND));
         assert!(watch.over(&shared, (false, false), 10 * SECOND + 1));
+    }
+
+    /// A new leader delivers what was not acknowledged, and waits before it delivers again what a
+    /// consumer had not confirmed to the old one.
+    #[test]
+    fn what_was_acknowledged_is_waited_for_though_as_many_are_here() {
+        let (shared, mut watch) = half_acknowledged();
+        shared.counters[0].distinct.owe(0, &numbers(199..200));
+        shared.counters[0].distinct.add(0, [numbers(600..1000)].iter());
+        for second in 0..60 {
+            assert!(!watch.over(&shared, (false, false), second * SECOND), "{second} s");
+        }
+        assert!(shared.asked(), "so that members and producers tell");
+        shared.counters[0].distinct.add(0, [numbers(199..200)].iter());
+        assert!(watch.over(&shared, (false, false), 60 * SECOND));
     }
 
     #[test]

@@ -163,12 +163,26 @@ impl<P: Producer> Publisher<'_, P> {
     /// Waits for what is outstanding.
     async fn end(&mut self) -> Result<(), DriverError> {
         self.producer.flush().await?;
+        let mut told = u64::MAX;
         while self.send_state.outstanding() > 0 && !self.shared.stopped() {
             let slice = self.slice();
             self.wait_or_confirmation(slice).await?;
+            let settled = self.send_state.stamps.settled();
+            if self.shared.asked() && settled != told {
+                told = settled;
+                self.tell();
+            }
         }
         self.send_state.share(&self.shared.counters[self.workload]);
+        self.tell();
         Ok(())
+    }
+
+    /// Says which messages were acknowledged, so that the end of the drain knows what is owed.
+    fn tell(&self) {
+        if self.shared.disturbed && !self.reply {
+            self.shared.counters[self.workload].distinct.owe(self.index, &self.send_state.sent.acks);
+        }
     }
 
     /// Counts what the schedule still holds when the loop was cut off while the client took nothing

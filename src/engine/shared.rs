@@ -23,6 +23,8 @@ pub struct Shared {
     stopped: AtomicBool,
     /// Wakes who waits for the stop.
     stop: Notify,
+    /// Whether the scenario does something to the system: what was acknowledged may then come late.
+    pub disturbed: bool,
     /// One for each workload.
     pub counters: Vec<WorkloadCounters>,
 }
@@ -129,10 +131,12 @@ impl Shared {
     pub fn acked(&self) -> u64 {
         self.counters.iter().map(|c| WorkloadCounters::get(&c.acked)).sum()
     }
-    /// Whether everything that was acknowledged has arrived, as far as numbers tell: of what was
-    /// not, nobody knows whether it comes.
+    /// Whether every message that was acknowledged has arrived: of the others, nobody knows whether
+    /// they come. True only a moment after it has been asked first.
     pub fn owed_is_here(&self, expected: &[Expected]) -> bool {
-        self.is_here(expected, |c| &c.acked)
+        self.asked.store(true, Ordering::Release);
+        let owed = |(c, e): (&WorkloadCounters, &Expected)| c.distinct.owed_is_here(e.groups);
+        self.is_here(expected, |c| &c.acked) && self.counters.iter().zip(expected).all(owed)
     }
     /// Whether everything that was sent and stored has arrived.
     pub fn complete(&self, expected: &[Expected]) -> bool {
@@ -150,8 +154,8 @@ impl Shared {
             !e.divided || c.distinct.count() >= needed
         })
     }
-    /// Whether members of groups are to tell what they have: as many have arrived as are expected,
-    /// and perhaps some of them twice.
+    /// Whether members of groups are to tell what they have, and producers what was acknowledged: as
+    /// many have arrived as are expected, and perhaps not the same.
     pub fn asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
@@ -162,6 +166,8 @@ impl Shared {
 pub struct Expected {
     /// How often each message arrives.
     pub copies: u64,
+    /// Groups that each message is delivered to.
+    pub groups: u32,
     /// Whether members of a group share messages, and two may have the same one.
     pub divided: bool,
 }

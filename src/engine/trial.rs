@@ -43,7 +43,8 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
         Err(e) => return RawTrial { failed: Some(("connect", e.to_string())), ..raw },
     };
     raw.facts = driver.facts().clone();
-    let shared = Shared::new(case.workloads.len());
+    let mut shared = Shared::new(case.workloads.len());
+    shared.disturbed = setup.events.iter().any(|e| !e.action.of_consumer());
     let (samples_in, samples) = channel();
     let (done_in, done) = channel();
     std::thread::scope(|scope| {
