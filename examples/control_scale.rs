@@ -179,7 +179,8 @@ async fn agent(url: String, number: usize, reports: f64, result: usize) {
     let mut alive = client.subscribe(ALIVE).await.unwrap();
     let interval = Duration::from_secs_f64(1.0 / reports);
     // Agents are not in step.
-    tokio::time::sleep(interval.mul_f64(rand::rng().random_range(0.0..1.0))).await;
+    let phase = rand::rng().random_range(0.0..1.0);
+    tokio::time::sleep(interval.mul_f64(phase)).await;
     let mut ticks = tokio::time::interval(interval);
     let mut second = 0;
     loop {
