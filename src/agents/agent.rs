@@ -17,7 +17,9 @@ use crate::units::{Nanos, SECOND, now};
 
 use super::delivery::{Sender, deliver, packed};
 use super::link::{ControlServer, bytes};
-use super::messages::{Answer, Assignment, Beginning, Command, Hello, PROTOCOL, PieceKind, Refusal, Subjects, VERSION};
+use super::messages::{
+    Answer, Assignment, Beginning, Command, Hello, PROTOCOL, PieceKind, Refusal, Subjects, VERSION, clock_name,
+};
 use super::side::TrialLink;
 
 /// An agent that has not heard of its coordinator for so long is free again, unless load runs.
@@ -99,6 +101,7 @@ pub fn serve(
             pid,
             labels: options.labels.clone(),
             host: machine::read(),
+            clock: clock_name(),
             taken: None,
         };
         let subjects = Subjects::of(&options.fleet);

@@ -1,40 +1,18 @@
 //! One agent of a run, as the coordinator knows it.
 
+use crate::clocks::{ClockError, ClockLimits, ClockTimeline, Exchange};
 use crate::engine::{AgentAccounts, AgentCounts, AgentProgress, AgentReturn, HeldSets, TrialStage};
 use crate::plan::AgentShare;
 use crate::record::{AgentResult, AgentState, ClockOffset};
 use crate::units::{Nanos, SECOND, now};
 
 use super::delivery::Assembly;
-use super::messages::{Hello, Report};
+use super::messages::{Hello, Report, clock_name};
 
 /// An agent is silent when nothing was heard of it for so long.
 pub const SILENT: Nanos = 3 * SECOND;
-
-/// Two readings of the clock here around two of the agent's.
-#[derive(Debug, Clone, Copy)]
-pub struct ClockReadings {
-    /// Asked, and answered, by the clock here.
-    pub asked: Nanos,
-    pub answered: Nanos,
-    /// Heard, and said, by the agent's clock.
-    pub heard: Nanos,
-    pub said: Nanos,
-}
-
-impl ClockReadings {
-    /// The time on the way, there and back.
-    fn round_trip(&self) -> Nanos {
-        (self.answered - self.asked).saturating_sub(self.said.saturating_sub(self.heard))
-    }
-
-    /// Agent's clock less the clock here: wrong by half of the round trip at most.
-    fn offset(&self) -> i64 {
-        let difference = |a: Nanos, b: Nanos| i128::from(a) - i128::from(b);
-        let twice = difference(self.heard, self.asked) + difference(self.said, self.answered);
-        (twice / 2) as i64
-    }
-}
+/// The drift of a clock is taken to be constant for so long.
+const WINDOW: Nanos = 20 * SECOND;
 
 /// One agent of a run.
 #[derive(Debug)]
@@ -52,7 +30,11 @@ pub struct ChosenAgent {
     pub sets: Vec<HeldSets>,
     pub parts: [Assembly; 2],
     pub accounts: Option<AgentAccounts>,
-    readings: Vec<ClockReadings>,
+    /// Exchanges with its clock; none where it is the clock of this host.
+    exchanges: Vec<Exchange>,
+    /// What is added to an instant here to have that of its clock, and when load started.
+    pub shift: i64,
+    pub started: Option<Nanos>,
 }
 
 impl ChosenAgent {
@@ -68,7 +50,9 @@ impl ChosenAgent {
             sets: Vec::new(),
             parts: Default::default(),
             accounts: None,
-            readings: Vec::new(),
+            exchanges: Vec::new(),
+            shift: 0,
+            started: None,
         }
     }
 
@@ -76,7 +60,7 @@ impl ChosenAgent {
     pub fn begin(&mut self) {
         *self = Self {
             heard: self.heard,
-            readings: std::mem::take(&mut self.readings),
+            exchanges: std::mem::take(&mut self.exchanges),
             ..Self::new(self.hello.clone(), self.share)
         };
     }
@@ -97,38 +81,63 @@ impl ChosenAgent {
         at.saturating_sub(self.heard) > SILENT
     }
 
-    pub fn read_clock(&mut self, readings: ClockReadings) {
-        // Of many the tightest are enough; none is older than an hour at ten a second.
-        if self.readings.len() >= 36_000 {
-            self.readings.drain(..18_000);
+    /// Whether its clock is that of this host, so that nothing is to be exchanged.
+    pub fn here(&self) -> bool {
+        self.hello.clock == clock_name()
+    }
+
+    pub fn read_clock(&mut self, exchange: Exchange) {
+        // An hour of them at five a second.
+        if self.exchanges.len() >= 18_000 {
+            self.exchanges.drain(..9_000);
         }
-        self.readings.push(readings);
+        self.exchanges.push(exchange);
     }
 
     /// How many exchanges there are.
     pub fn exchanges(&self) -> usize {
-        self.readings.len()
+        self.exchanges.len()
     }
 
-    /// The longest round trip that is still one of the tightest: of the median exchange.
+    /// The round trip of the median exchange.
     pub fn round_trip(&self) -> Nanos {
-        let mut all: Vec<Nanos> = self.readings.iter().map(ClockReadings::round_trip).collect();
+        let mut all: Vec<Nanos> = self.exchanges.iter().map(|e| e.round_trip().max(0) as Nanos).collect();
         all.sort_unstable();
         all.get(all.len() / 2).copied().unwrap_or(0)
     }
 
-    /// What is known of its clock: from the exchange that was on the way for the shortest time.
-    pub fn clock(&self) -> ClockOffset {
-        let best = self.readings.iter().min_by_key(|r| r.round_trip());
-        ClockOffset {
-            offset_ns: best.map_or(0, ClockReadings::offset),
-            bound_ns: best.map(|r| r.round_trip().div_ceil(2)),
-            exchanges: self.readings.len() as u32,
+    /// Load starts at this instant of the clock here: what its own will be then.
+    pub fn start(&mut self, at: Nanos) -> Nanos {
+        self.started = Some(at);
+        if !self.here() {
+            self.shift = self.timeline().map_or(0, |t| t.offset_at(at).middle());
+        }
+        at.wrapping_add_signed(self.shift)
+    }
+
+    fn timeline(&self) -> Result<ClockTimeline, ClockError> {
+        ClockTimeline::of(&self.exchanges, ClockLimits::default(), WINDOW)
+    }
+
+    /// What is known of its clock from the start of load until now.
+    fn clock(&self, at: Nanos) -> ClockOffset {
+        let exchanges = self.exchanges.len() as u32;
+        let known = ClockOffset { offset_ns: self.shift, exchanges, ..ClockOffset::default() };
+        if self.here() {
+            return ClockOffset { bound_ns: Some(0), ..known };
+        }
+        match self.timeline() {
+            Ok(timeline) => {
+                let over = timeline.offset_over(self.started.unwrap_or(at), at);
+                ClockOffset { bound_ns: Some(over.farthest(self.shift)), ..known }
+            }
+            Err(ClockError::Stepped(step)) => ClockOffset { stepped_ns: Some(step.at_least), ..known },
+            Err(ClockError::NoExchange) => known,
         }
     }
 
-    /// What it came to in a trial; `shift` is what it was given at the start.
-    pub fn returned(&mut self, shift: i64, at: Nanos) -> AgentReturn {
+    /// What it came to in a trial that is over now.
+    pub fn returned(&mut self, at: Nanos) -> AgentReturn {
         let accounts = self.accounts.take();
         let seconds = |ns: Nanos| ns as f64 / SECOND as f64;
         let state = match (&accounts, self.longest > SILENT) {
@@ -144,10 +153,10 @@ impl ChosenAgent {
             pid: self.hello.pid,
             host: self.hello.host.clone(),
             state,
-            clock: self.clock(),
+            clock: self.clock(at),
             ..AgentResult::default()
         };
-        AgentReturn { share: self.share, agent, shift, accounts }
+        AgentReturn { share: self.share, agent, shift: self.shift, accounts }
     }
 }
 
@@ -183,6 +192,7 @@ mod tests {
             pid: 1,
             labels: std::collections::BTreeMap::new(),
             host: Host::default(),
+            clock: "another".into(),
             taken: None,
         };
         ChosenAgent::new(hello, AgentShare { index: 0, of: 1 })
@@ -197,16 +207,27 @@ mod tests {
             let mut it = agent();
             let mut here: Nanos = 2 * 10u64.pow(15);
             for (there, within, back) in ways {
-                let asked = here;
-                let heard = (here + there).wrapping_add_signed(offset);
-                let said = heard + within;
-                let answered = here + there + within + back;
-                it.read_clock(ClockReadings { asked, answered, heard, said });
-                here = answered + 1_000;
+                let t1 = here;
+                let t2 = (here + there).wrapping_add_signed(offset);
+                let t3 = t2 + within;
+                let t4 = here + there + within + back;
+                it.read_clock(Exchange { t1, t2, t3, t4 });
+                here = t4 + 1_000;
             }
-            let told = it.clock();
+            let theirs = it.start(here);
+            let told = it.clock(here);
+            prop_assert_eq!(theirs, here.wrapping_add_signed(it.shift));
             prop_assert!(told.offset_ns.abs_diff(offset) <= told.bound_ns.unwrap(), "{told:?} of {offset}");
         }
+    }
+
+    #[test]
+    fn the_clock_of_this_host_needs_no_exchange() {
+        let mut it = agent();
+        it.hello.clock = clock_name();
+        assert_eq!((it.start(1_000), it.clock(2_000).bound_ns), (1_000, Some(0)));
+        it.hello.clock = "another".into();
+        assert_eq!(it.clock(2_000).bound_ns, None, "nothing is known");
     }
 
     #[test]
@@ -216,6 +237,6 @@ mod tests {
         it.hear(from + 4 * SECOND);
         it.hear(from + 5 * SECOND);
         assert!(!it.silent(from + 6 * SECOND) && it.silent(from + 9 * SECOND));
-        assert_eq!(it.returned(0, from + 9 * SECOND).agent.state, AgentState::Lost { silent_s: 4.0 });
+        assert_eq!(it.returned(from + 9 * SECOND).agent.state, AgentState::Lost { silent_s: 4.0 });
     }
 }

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::clocks::Exchange;
 use crate::engine::{AgentAccounts, HeldSets};
 use crate::units::{Nanos, now};
 
-use super::chosen::{ChosenAgent, ClockReadings};
+use super::chosen::ChosenAgent;
 use super::delivery::{piece, unpacked};
 use super::link::{ask, bytes};
 use super::messages::{Answer, Command, Hello, PieceHeader, PieceKind, Refusal, Report, Subjects};
@@ -193,18 +194,18 @@ impl Network {
                 let every = if a.exchanges() < SOON { CLOCK_SOON } else { CLOCK_LATER };
                 asked.get(&a.hello.id).is_none_or(|last| at - last >= every.as_nanos() as Nanos)
             };
-            state.chosen.iter().filter(turn).map(|a| a.hello.id.clone()).collect()
+            state.chosen.iter().filter(|a| !a.here()).filter(turn).map(|a| a.hello.id.clone()).collect()
         };
         for id in due {
             asked.insert(id.clone(), at);
             let (client, subject, state) = (self.client.clone(), self.subjects.clock(&id), self.state.clone());
             tokio::spawn(async move {
-                let asked = now();
+                let t1 = now();
                 let Ok(message) = client.request(subject, Bytes::new()).await else { return };
-                let answered = now();
-                let Some((heard, said)) = readings(&message.payload) else { return };
+                let t4 = now();
+                let Some((t2, t3)) = readings(&message.payload) else { return };
                 if let Some(agent) = state.lock().agent(&id) {
-                    agent.read_clock(ClockReadings { asked, answered, heard, said });
+                    agent.read_clock(Exchange { t1, t2, t3, t4 });
                 }
             });
         }

@@ -72,7 +72,6 @@ struct Told {
     passed: Option<TrialStage>,
     started: Option<Nanos>,
     instructions: Instructions,
-    shifts: Vec<i64>,
 }
 
 impl Fleet {
@@ -328,15 +327,9 @@ impl CoordinatorSide for Fleet {
         let (run, trial) = (self.run.clone(), self.state.lock().trial);
         let slowest = self.state.lock().chosen.iter().map(ChosenAgent::round_trip).max().unwrap_or(0);
         let at = now() + LEAD.max(20 * slowest);
-        let shifts: Vec<i64> = self.state.lock().chosen.iter().map(|a| a.clock().offset_ns).collect();
-        self.send_all(|i, _| Command::Start {
-            run: run.clone(),
-            trial,
-            at: at.wrapping_add_signed(shifts[i]),
-            shift: shifts[i],
-        });
-        let mut told = self.told();
-        (told.started, told.shifts) = (Some(at), shifts);
+        let theirs: Vec<Nanos> = self.state.lock().chosen.iter_mut().map(|a| a.start(at)).collect();
+        self.send_all(|i, a| Command::Start { run: run.clone(), trial, at: theirs[i], shift: a.shift });
+        self.told().started = Some(at);
         at
     }
 
@@ -379,10 +372,8 @@ impl CoordinatorSide for Fleet {
             drop(state);
             std::thread::sleep(LOOK);
         }
-        let (shifts, at) = (self.told().shifts.clone(), now());
-        let mut state = self.state.lock();
-        let shift = |i: usize| shifts.get(i).copied().unwrap_or(0);
-        state.chosen.iter_mut().enumerate().map(|(i, a)| a.returned(shift(i), at)).collect()
+        let (mut state, at) = (self.state.lock(), now());
+        state.chosen.iter_mut().map(|a| a.returned(at)).collect()
     }
 }
 

@@ -68,6 +68,9 @@ pub struct Hello {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     pub host: Host,
+    /// Names its clock: processes that name the same one have the same instants.
+    #[serde(default)]
+    pub clock: String,
     /// Whose it is, where somebody has it.
     #[serde(default)]
     pub taken: Option<String>,
@@ -172,6 +175,18 @@ pub struct PieceHeader {
     pub of: u32,
     /// SHA-256 of the whole.
     pub sha256: String,
+}
+
+/// A name for the monotonic clock of this process: that of its kernel since it came up, and of its
+/// time namespace, which may have shifted it.
+pub fn clock_name() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let shift: Vec<String> = read("/proc/self/timens_offsets").split_whitespace().map(str::to_owned).collect();
+    match read("/proc/sys/kernel/random/boot_id").trim() {
+        // Nobody else's either.
+        "" => format!("unknown-{}", std::process::id()),
+        boot => format!("{boot} {}", shift.join(" ")),
+    }
 }
 
 /// SHA-256 in hexadecimal.

@@ -8,6 +8,7 @@ mod calibrate;
 mod capacity;
 mod check;
 mod claims;
+mod clock_echo;
 mod color;
 mod compare;
 mod control_args;
@@ -121,6 +122,8 @@ enum Command {
     /// Put what somebody says of messaging systems to the test: an article, a vendor's page, your
     /// own objectives
     Claims(claims::ClaimsArgs),
+    /// Start agents on other hosts, by ssh or by Kubernetes
+    Agents(agents::AgentsArgs),
     /// Render the report of a result again
     Report(report::ReportArgs),
     /// Serve the built-in reference broker to ordinary NATS clients
@@ -156,6 +159,9 @@ enum Command {
     /// Serve a folder that loses what was not synced when its power goes; msgbench starts it
     #[command(hide = true)]
     PowerStore(power::PowerArgs),
+    /// Answer exchanges of clock readings; tests and calibrations start it
+    #[command(hide = true)]
+    ClockEcho(clock_echo::ClockEchoArgs),
 }
 
 /// What there is a JSON schema of.
@@ -221,6 +227,8 @@ pub fn main() -> u8 {
         Command::List(args) => list::run(&args),
         Command::Man(args) => man::run(&args),
         Command::PowerStore(args) => power::run(&args),
+        Command::ClockEcho(args) => clock_echo::run(&args),
+        Command::Agents(args) => agents::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::History(args) => history::run(&args, cli.color.on()),

@@ -1,4 +1,4 @@
-//! Whether a trial may be believed: the checks V1 to V19 (stats.md A5), and how well each
+//! Whether a trial may be believed: the checks V1 to V20 (stats.md A5), and how well each
 //! percentile is known.
 //!
 //! [`judge`] makes all of them, from what was observed while the trial ran ([`CheckInput`]), from

@@ -1,4 +1,4 @@
-//! The checks of a trial whose load was run by agents: V18 and V19, and those of each agent's part
+//! The checks of a trial whose load was run by agents: V18 to V20, and those of each agent's part
 //! alone (V1, V6, V15): a figure of all agents together hides the one that was not fit.
 
 use super::outcome::{check, grade};
@@ -16,6 +16,7 @@ pub(super) fn judge(trial: &mut Trial, case: &Case) {
     }
     let mut all = vec![present(&trial.agents)];
     all.extend(together(&trial.agents, case));
+    all.extend(clocks(trial));
     for agent in &mut trial.agents {
         agent.validity = alone(agent, &trial.pacing);
         let named = |check: &Check| Check { name: format!("{} (agent {})", check.name, agent.name), ..check.clone() };
@@ -92,6 +93,39 @@ fn together(agents: &[AgentResult], case: &Case) -> Option<Check> {
     ))
 }
 
+/// V20: how much of a latency from one agent to another is the error of their clocks.
+fn clocks(trial: &Trial) -> Option<Check> {
+    let agents = &trial.agents;
+    let stepped: Vec<&str> = agents.iter().filter(|a| a.clock.stepped_ns.is_some()).map(|a| a.name.as_str()).collect();
+    let mut bounds: Vec<Nanos> = agents.iter().filter_map(|a| a.clock.bound_ns).collect();
+    bounds.sort_unstable();
+    let error: Nanos = bounds.iter().rev().take(2).sum();
+    // From one agent to another are one-way latencies alone.
+    let least = trial.workloads.iter().filter_map(|w| w.latency.get("e2e"));
+    let least = least.filter_map(|l| l.at(0.5)?.value_ns).min()?;
+    let share = error as f64 / least.max(1) as f64;
+    let known = bounds.len() == agents.len();
+    let (status, observed) = match stepped.is_empty() {
+        false => (Status::Invalid, format!("a clock stepped, or changed its rate: {}", stepped.join(", "))),
+        true if !known => (Status::Warn, "the offset of a clock is not known".to_owned()),
+        true => {
+            let millis = error as f64 / 1e6;
+            (
+                grade(share, 0.05, f64::INFINITY),
+                format!("off by {millis:.3} ms at most, {:.1} % of the p50", 100.0 * share),
+            )
+        }
+    };
+    Some(check(
+        "V20",
+        "clocks of agents",
+        status,
+        observed,
+        "WARN above 5 % of the p50 of one-way latencies, INVALID when a clock stepped",
+        "latencies from one agent to another have this error, which no number of samples makes smaller; round trips have none",
+    ))
+}
+
 /// The checks of one agent's part.
 fn alone(agent: &AgentResult, pacing: &str) -> Vec<Check> {
     if !agent.delivered() {
@@ -145,7 +179,7 @@ mod tests {
         let of = |index: u32| AgentResult {
             name: format!("agent-{index}"),
             index,
-            clock: ClockOffset { offset_ns: 5, bound_ns: Some(100_000), exchanges: 20 },
+            clock: ClockOffset { offset_ns: 5, bound_ns: Some(100_000), exchanges: 20, stepped_ns: None },
             producers: 1,
             scheduled: 1_000,
             sent: 1_000,

@@ -78,10 +78,15 @@ pub enum AgentState {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClockOffset {
     pub offset_ns: i64,
-    /// The offset is wrong by so much at most; null where it was not measured.
+    /// The offset was wrong by so much at most, from the start of load to the end of the trial, by
+    /// every exchange that was made (`clocks`); 0 where both have the same clock, null where it is
+    /// not known.
     pub bound_ns: Option<Nanos>,
     /// Exchanges that it is from.
     pub exchanges: u32,
+    /// A clock stepped, or changed its rate: by so much at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stepped_ns: Option<Nanos>,
 }
 
 impl AgentResult {

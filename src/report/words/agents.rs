@@ -72,7 +72,7 @@ mod tests {
         assert!(table(&record).rows.is_empty());
         let agent = AgentResult {
             name: "a1".into(),
-            clock: ClockOffset { offset_ns: 1, bound_ns: Some(120_000), exchanges: 40 },
+            clock: ClockOffset { offset_ns: 1, bound_ns: Some(120_000), exchanges: 40, stepped_ns: None },
             late_start_ns: Some(50_000),
             scheduled: 100,
             ..AgentResult::default()

@@ -24,6 +24,7 @@ pub fn plain(check: &Check) -> &str {
         "V17" => "the slowest messages came while the machine paused",
         "V18" => "the agents began at different times",
         "V19" => "an agent is missing",
+        "V20" => "the clocks of agents differ",
         _ => &check.name,
     }
 }
@@ -32,8 +33,8 @@ pub fn plain(check: &Check) -> &str {
 /// machine comes after what is about the load, as it is less often a surprise.
 pub fn gravity(check: &Check) -> u32 {
     let place = [
-        "V19", "V4", "V12", "V5", "V3", "V1", "V18", "V15", "V14", "V17", "V13", "V6", "V2", "V9", "V7", "V8", "V10",
-        "V16",
+        "V19", "V20", "V4", "V12", "V5", "V3", "V1", "V18", "V15", "V14", "V17", "V13", "V6", "V2", "V9", "V7", "V8",
+        "V10", "V16",
     ];
     let at = place.iter().position(|id| *id == check.id).unwrap_or(place.len()) as u32;
     match check.status {
