@@ -244,3 +244,46 @@ fn an_agent_that_is_cut_off_brings_its_result_when_the_way_is_there_again() {
     let ledger = &it["workloads"][0]["ledger"];
     assert_eq!((&ledger["scheduled"], &ledger["lost"]), (&json!(4000), &json!(0)), "{it:#}");
 }
+
+#[test]
+fn an_agent_that_is_slow_is_told_by_name() {
+    let control = Control::start();
+    let spool = tempfile::tempdir().unwrap();
+    let all = agents(&control.url, 4, spool.path());
+    let (bench, listener) = (bench(3.0), Listener::at(&control.url));
+    let mut run = bench.with(&control.url, 4).spawn().unwrap();
+    listener.all_send(4);
+    // Most of the time it stands still, and never for so long that it is silent.
+    while run.try_wait().unwrap().is_none() {
+        all[1].signal(libc::SIGSTOP);
+        std::thread::sleep(Duration::from_millis(150));
+        all[1].signal(libc::SIGCONT);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = run.wait_with_output().unwrap();
+    let it = trial(&output);
+    assert_eq!(states(&it), ["delivered"; 4], "{}", words(&output));
+    let held: Vec<&str> = it["validity"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert!(held.contains(&"generator held still (agent a1)"), "{held:?}");
+    assert!(!held.contains(&"generator held still (agent a0)"), "{held:?}");
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn agents_whose_coordinator_dies_keep_what_they_have_and_are_free_again() {
+    let control = Control::start();
+    let spool = tempfile::tempdir().unwrap();
+    let _agents = agents(&control.url, 2, spool.path());
+    let (bench, listener) = (bench(2.0), Listener::at(&control.url));
+    let run = bench.with(&control.url, 2).args(["--set", "run.drain=1s"]).spawn().unwrap();
+    listener.all_send(2);
+    drop(crate::support::Process(run));
+    let kept = || std::fs::read_dir(spool.path()).unwrap().flatten().count();
+    let end = Instant::now() + BOUND;
+    while kept() < 2 {
+        assert!(Instant::now() < end, "both results are in a file");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let again = bench.with(&control.url, 2).output().unwrap();
+    assert_eq!(states(&trial(&again)), ["delivered"; 2], "{}", words(&again));
+}
