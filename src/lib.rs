@@ -21,15 +21,18 @@
 
 #[cfg(test)]
 mod allocations;
+pub mod agents;
 pub mod broker;
 pub mod calibrate;
 pub mod claims;
 pub mod cli;
+pub mod clocks;
 pub mod compare;
 pub mod driver;
 pub mod engine;
 pub mod faults;
 pub mod host;
+pub mod launch;
 pub mod load;
 pub mod measure;
 pub mod plan;

@@ -98,6 +98,7 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
         validity: Vec::new(),
         events: folded.events,
         faults: raw.faults.clone(),
+        agents: raw.agents.clone(),
         hlog: None,
         server_log: None,
     };

@@ -14,6 +14,7 @@ use crate::validity::{self, LimitsHeld};
 use super::Interrupt;
 use super::execute::{PREPARE, RunContext, in_folder};
 use super::register::Register;
+use super::sides::TrialSide;
 use super::search;
 use super::sink::{Conditions, RunError, RunSink};
 
@@ -33,6 +34,7 @@ pub fn run_with(plan: &Plan, register: &Register, sink: &dyn RunSink) -> Result<
         calibration: None,
         interrupt: &interrupt,
         taken_up: &[],
+        side: TrialSide::Alone,
     };
     run(plan, &conditions, sink)
 }
@@ -96,6 +98,9 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
             }
             if absent[case.system] {
                 continue;
+            }
+            if let TrialSide::Coordinator(coordinator) = conditions.side {
+                coordinator.fit().map_err(RunError::Agents)?;
             }
             number += 1;
             sink.begin(case, round, number, of);

@@ -9,14 +9,14 @@ use crate::driver::{ClientSlot, Driver, DriverError, Producer, Start};
 use crate::load::keys::KeyChooser;
 use crate::load::message::Template;
 use crate::load::pacer::Pacer;
-use crate::load::schedule::{ArrivalProcess, Schedule, ScheduleShare};
+use crate::load::schedule::ScheduleShare;
 use crate::measure::event_windows::EventWindows;
 use crate::measure::first_arrivals::FirstArrivals;
 use crate::measure::ledger::{LaneOrder, SequenceSet};
 use crate::measure::outage::SlotGrid;
 use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, SampleBatch};
-use crate::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Role, Workload};
+use crate::plan::{Keys as KeyPlan, Load, Phases, Role, Workload};
 use crate::units::{Nanos, SECOND, Span, now};
 
 use futures_util::FutureExt;
@@ -30,7 +30,7 @@ use super::intrude::intrude_all;
 use super::lanes::{Lanes, ProducerLanes};
 use super::membership::{ConsumerScript, follow};
 use super::payload::{bare_templates, templates};
-use super::pieces::pieces;
+use super::pieces::schedule;
 use super::produce::{Pace, Publisher, SendState, send_state};
 use super::raw::ThreadReport;
 use super::setup::TrialSetup;
@@ -166,6 +166,7 @@ impl<D: Driver> Worker<'_, D> {
                 origin,
                 interval: block(&phases),
                 send_state: self.send_state(slot, sizes),
+                shift: self.shared.shift(),
                 longest,
                 look: 0,
             };
@@ -208,18 +209,8 @@ impl<D: Driver> Worker<'_, D> {
         let w = &self.setup.case.workloads[slot.workload];
         match &w.load {
             Load::Open { arrivals, profile } => {
-                let warmup = self.setup.case.phases.warmup;
-                let (pieces, repeat) = pieces(profile, warmup.0);
-                let process = match arrivals {
-                    Arrivals::Constant => ArrivalProcess::Constant,
-                    Arrivals::Poisson => ArrivalProcess::Poisson(self.setup.seed),
-                };
-                Pace::Open(Schedule::new(
-                    pieces,
-                    repeat,
-                    &process,
-                    ScheduleShare { index: slot.index, of: w.topology.producers },
-                ))
+                let share = ScheduleShare { index: slot.index, of: w.topology.producers };
+                Pace::Open(schedule((*arrivals, profile), self.setup.case.phases.warmup.0, self.setup.seed, share))
             }
             Load::Unthrottled { window } => {
                 Pace::Unthrottled { window: *window * copies(w, D::DELIVERS), copies: copies(w, D::DELIVERS) }
@@ -295,6 +286,7 @@ impl<D: Driver> Worker<'_, D> {
             shared: self.shared,
             recorder: self.recorder(slot.workload, origin),
             origin,
+            shift: self.shared.shift(),
             block: block(&phases),
             received: Received {
                 gaps: vec![GapLog::default(); if d.history > 0 { seen.len() } else { 0 }],
@@ -383,7 +375,7 @@ pub fn key_chooser(keys: KeyPlan, seed: u64) -> Option<KeyChooser> {
 }
 
 /// Length of a block of counts.
-fn block(phases: &Phases) -> Nanos {
+pub fn block(phases: &Phases) -> Nanos {
     phases.interval.0 / parts(phases.measure.0, phases.interval.0)
 }
 

@@ -142,6 +142,7 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
             text: "disconnected, <back> after 20 ms".into(),
         }],
         faults: Vec::new(),
+        agents: Vec::new(),
         hlog: Some(format!("{case}-{round}.hlog")),
         server_log: None,
     }

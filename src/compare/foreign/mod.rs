@@ -235,6 +235,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
         validity: std::iter::once(check).chain(found.overload.clone()).collect(),
         events: Vec::new(),
         faults: Vec::new(),
+        agents: Vec::new(),
         hlog: None,
         server_log: None,
     }

@@ -161,6 +161,11 @@ impl Driver for JetstreamDriver {
     type Consumer = StreamConsumer;
     const STORES: bool = true;
 
+    /// What watches or fills a stream does so from one process.
+    fn joins(w: &Workload) -> bool {
+        w.delivery.max_deliver == 0 && w.target.is_none() && !w.connects()
+    }
+
     fn options() -> Vec<OptionSet> {
         vec![
             OptionSet::of::<ConnectionOptions>(ConnectionOptions::check),

@@ -18,6 +18,9 @@ use crate::plan::{ServiceTarget, Workload};
 impl KafkaDriver {
     /// Creates the topics and reads back what there is.
     pub(super) async fn set_up(&mut self) -> Result<(), DriverError> {
+        if self.target.joins && self.options.transform().is_some() {
+            return Err(DriverError::Option { words: "option `transform` works in one process only".into() });
+        }
         for workload in 0..self.workloads.len() {
             let w = self.workloads[workload].clone();
             let name = self.topic(workload);
@@ -120,6 +123,9 @@ impl KafkaDriver {
         partitions: i32,
         settings: &BTreeMap<String, String>,
     ) -> Result<(), DriverError> {
+        if self.target.joins {
+            return Ok(());
+        }
         self.admin.create(name, partitions, self.options.replicas, settings).await?;
         self.created.push(name.to_owned());
         Ok(())
