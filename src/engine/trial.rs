@@ -46,6 +46,7 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     }
     let mut shared = Shared::new(case.workloads.len());
     shared.disturbed = setup.events.iter().any(|e| !e.action.of_consumer());
+    raw.disturbed = shared.disturbed;
     let (samples_in, samples) = channel();
     let (done_in, done) = channel();
     std::thread::scope(|scope| {
