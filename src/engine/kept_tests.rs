@@ -10,7 +10,7 @@ const HEAD: u64 = 10;
 const MILLISECOND: Nanos = 1_000_000;
 const KEYS: u32 = 7;
 
-pub(super) fn workload(keys: Keys) -> Workload {
+fn workload(keys: Keys) -> Workload {
     Workload {
         name: "w".into(),
         pattern: Pattern::Stream,

@@ -185,8 +185,8 @@ mod tests {
     use crate::driver::Target;
     use crate::driver::fake::FakeDriver;
     use crate::measure::event_windows::{EventWindows, LATE};
-    use crate::plan::Keys;
-    use crate::units::Span;
+    use crate::plan::{Content, DeliverySpec, Load, Pattern, Payload, PayloadSize, Places, Topology, Workload};
+    use crate::units::{Bytes, Span};
     use proptest::prelude::*;
 
     fn event(at: Nanos, action: Action, consumer: u32) -> PlannedEvent {
@@ -231,7 +231,18 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_starts_again_is_tried_again() {
         let slot = ClientSlot { workload: 0, group: 0, index: 0 };
-        let workload = crate::engine::kept_tests::workload(Keys::None);
+        let workload = Workload {
+            name: "w".into(),
+            pattern: Pattern::Replay,
+            topology: Topology { producers: 1, channels: 1, groups: 1, members: 1, reply: false },
+            load: Load::Unthrottled { window: 0 },
+            payload: Payload { size: PayloadSize::Fixed(Bytes(100)), content: Content::Random },
+            delivery: DeliverySpec::default(),
+            target: None,
+            at: Places::default(),
+            intruders: 0,
+            idle_connections: 0,
+        };
         let prepared = |shut: u64| {
             let options = [("shut".to_owned(), shut.into())].into_iter().collect();
             FakeDriver::prepare(Target { options, ..Target::default() }, std::slice::from_ref(&workload))
