@@ -123,7 +123,7 @@ impl ExperimentContext<'_> {
         let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
         engine::run(
             &plan,
-            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[] },
+            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[], done: &[] },
             &collector,
         )?;
         if self.interrupt.count() > 0 {

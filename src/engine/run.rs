@@ -33,6 +33,7 @@ pub fn run_with(plan: &Plan, register: &Register, sink: &dyn RunSink) -> Result<
         calibration: None,
         interrupt: &interrupt,
         taken_up: &[],
+        done: &[],
     };
     run(plan, &conditions, sink)
 }
@@ -98,6 +99,10 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
                 continue;
             }
             number += 1;
+            if conditions.done.iter().any(|(r, id)| *r == round && *id == case.id) {
+                executed[case.system] += 1;
+                continue;
+            }
             sink.begin(case, round, number, of);
             let mut files = in_folder(plan, case, round, number, &run_context)?;
             executed[case.system] += 1;
