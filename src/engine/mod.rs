@@ -69,8 +69,8 @@ pub use part::take_part;
 pub use register::{Client, Clients, Register};
 pub use run::{run, run_with, trusts};
 pub use sides::{
-    AgentCounts, AgentProgress, AgentReports, AgentReturn, AgentSide, CoordinatorSide, HeldSets, Instructions, LoadStart,
-    PartFailure, TrialOrder, TrialSide, TrialStage,
+    AgentCounts, AgentProgress, AgentReports, AgentReturn, AgentSide, CoordinatorSide, HeldSets, Instructions,
+    LoadStart, PartFailure, TrialOrder, TrialSide, TrialStage,
 };
 pub use sink::{Conditions, RunError, RunSink, SearchProgress};
 
