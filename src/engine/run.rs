@@ -14,8 +14,8 @@ use crate::validity::{self, LimitsHeld};
 use super::Interrupt;
 use super::execute::{PREPARE, RunContext, in_folder};
 use super::register::Register;
-use super::sides::TrialSide;
 use super::search;
+use super::sides::TrialSide;
 use super::sink::{Conditions, RunError, RunSink};
 
 /// Executes every trial of a plan with the systems of a register, in a temporary folder.
