@@ -49,6 +49,8 @@ pub struct AgentCommand {
     pub labels: Vec<AgentLabel>,
     /// The file with its key, on that host.
     pub key: Option<String>,
+    /// It ends after its first run.
+    pub once: bool,
 }
 
 impl AgentCommand {
@@ -64,6 +66,7 @@ impl AgentCommand {
         words.extend(self.fleet.iter().flat_map(|fleet| ["--fleet".into(), fleet.clone()]));
         words.extend(self.labels.iter().flat_map(|label| ["--label".into(), label.to_string()]));
         words.extend(self.key.iter().flat_map(|key| ["--key".into(), key.clone()]));
+        words.extend(self.once.then(|| "--once".to_owned()));
         words
     }
 }
@@ -91,11 +94,12 @@ mod tests {
             fleet: Some("f".into()),
             labels: vec!["zone=a".parse().unwrap(), "disk=ssd".parse().unwrap()],
             key: Some("/keys/agent.nk".into()),
+            once: true,
         };
         assert_eq!(
             agent.words().join(" "),
-            "msgbench agent --control nats://control:4222 --name a --fleet f --label zone=a --label disk=ssd --key /keys/agent.nk"
+            "msgbench agent --control nats://control:4222 --name a --fleet f --label zone=a --label disk=ssd --key /keys/agent.nk --once"
         );
-        assert_eq!(AgentCommand { fleet: None, labels: Vec::new(), key: None, ..agent }.words().len(), 6);
+        assert_eq!(AgentCommand { fleet: None, labels: Vec::new(), key: None, once: false, ..agent }.words().len(), 6);
     }
 }

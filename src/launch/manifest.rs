@@ -252,6 +252,8 @@ impl ManifestRequest {
             fleet: self.fleet.clone(),
             labels: self.labels.clone(),
             key,
+            // A Job is over when its agents are.
+            once: true,
         };
         let mut mounts: Vec<Value> =
             WRITABLE.iter().map(|path| json!({"name": path[1..], "mountPath": path})).collect();
@@ -327,7 +329,7 @@ mod tests {
         let args = serde_json::to_string(&pod["containers"][0]["args"]).unwrap();
         assert_eq!(
             args,
-            r#"["agent","--control","nats://control:4222","--name","msgbench-$(AGENT_INDEX)","--label","zone=a"]"#
+            r#"["agent","--control","nats://control:4222","--name","msgbench-$(AGENT_INDEX)","--label","zone=a","--once"]"#
         );
     }
 

@@ -82,6 +82,7 @@ mod tests {
             fleet: None,
             labels: Vec::new(),
             key: None,
+            once: false,
         }
     }
 

@@ -35,6 +35,9 @@ pub struct SshArgs {
     /// An option of ssh, as in its configuration: ProxyJump=gate. May be given several times
     #[arg(long = "ssh-option", value_name = "NAME=VALUE")]
     options: Vec<String>,
+    /// Let each agent end after its first run
+    #[arg(long)]
+    once: bool,
     /// Print the command lines and start nothing
     #[arg(long)]
     print: bool,
@@ -89,6 +92,7 @@ fn line(args: &SshArgs, name: String, host: &SshHost) -> Vec<String> {
         fleet: args.agent.fleet.clone(),
         labels: args.agent.labels.clone(),
         key: args.key.clone(),
+        once: args.once,
     };
     command_line(&args.options, host, &agent)
 }
