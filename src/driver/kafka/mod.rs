@@ -14,7 +14,8 @@
 //! # Scope
 //! Single messages are redelivered by retry topics (`retry`), because a group has one committed
 //! offset for each partition. librdkafka has no share groups (KIP-932): `share` is a consumer of
-//! our own for them.
+//! our own for them. Where librdkafka is the limit, `wire` is a producer and `fetch` a consumer in
+//! Kafka's own protocol.
 //! # Rejected
 //! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue.
 //! `StreamConsumer`: a message a poll.

@@ -29,7 +29,7 @@ type CommitTask = JoinHandle<(Option<BrokerConnection>, Result<OffsetByPartition
 
 /// Commits the offsets of a group.
 #[derive(Debug)]
-pub(super) struct OffsetKeeper {
+pub(super) struct OffsetCommitter {
     mode: CommitMode,
     /// When the next automatic commit is due.
     due: Instant,
@@ -39,7 +39,7 @@ pub(super) struct OffsetKeeper {
     committed: OffsetByPartition,
 }
 
-impl OffsetKeeper {
+impl OffsetCommitter {
     pub(super) fn new(rules: &FetchRules, committed: OffsetByPartition) -> Self {
         let due = Instant::now() + rules.interval;
         Self { mode: rules.commit, due, connection: None, under_way: None, committed }

@@ -58,7 +58,7 @@ impl ReadLane {
 pub(super) type ReadLanes = BTreeMap<i32, ReadLane>;
 
 #[derive(Debug)]
-enum LinkState {
+enum FetchLinkState {
     Closed,
     Connecting(JoinHandle<Result<(BrokerConnection, i16), DriverError>>),
     /// With the version of the fetches.
@@ -75,7 +75,7 @@ enum FetchQuestion {
 #[derive(Debug)]
 pub(super) struct FetchLink {
     pub(super) address: String,
-    state: LinkState,
+    state: FetchLinkState,
     /// What is fetched here. A partition that brought messages goes behind the others: where an
     /// answer is full, the first ones fill it.
     pub(super) partitions: VecDeque<i32>,
@@ -112,7 +112,7 @@ impl FetchLink {
     pub(super) fn new(address: &str) -> Self {
         Self {
             address: address.to_owned(),
-            state: LinkState::Closed,
+            state: FetchLinkState::Closed,
             partitions: VecDeque::new(),
             lapsed: Vec::new(),
             under_way: None,
@@ -128,7 +128,7 @@ impl FetchLink {
     /// Connects now, and waits for it.
     pub(super) async fn connect(&mut self, source: &FetchSource) -> Result<(), DriverError> {
         let (connection, version) = open(self.address.clone(), source.access.clone()).await?;
-        self.state = LinkState::Open(connection, version);
+        self.state = FetchLinkState::Open(connection, version);
         Ok(())
     }
 
@@ -138,7 +138,7 @@ impl FetchLink {
     }
 
     pub(super) fn is_connecting(&self) -> bool {
-        matches!(self.state, LinkState::Connecting(_))
+        matches!(self.state, FetchLinkState::Connecting(_))
     }
 
     /// How long it waits for the broker at most: a fetch may take its time.
@@ -185,13 +185,13 @@ impl FetchLink {
         lanes: &mut ReadLanes,
         incidents: &Incidents,
     ) -> Result<(), DriverError> {
-        if matches!(self.state, LinkState::Closed) && !self.partitions.is_empty() {
+        if matches!(self.state, FetchLinkState::Closed) && !self.partitions.is_empty() {
             let (address, access) = (self.address.clone(), source.access.clone());
-            self.state = LinkState::Connecting(tokio::spawn(open(address, access)));
+            self.state = FetchLinkState::Connecting(tokio::spawn(open(address, access)));
         }
         // What was fetched is given first: memory has one answer, and the socket another one.
         while self.fetched.is_empty() {
-            let LinkState::Open(connection, _) = &mut self.state else { return Ok(()) };
+            let FetchLinkState::Open(connection, _) = &mut self.state else { return Ok(()) };
             connection.write()?;
             let Some(frame) = connection.read()? else {
                 self.since = self.since.max(connection.at);
@@ -224,7 +224,7 @@ impl FetchLink {
         if self.under_way.is_some() || self.later.is_some() || self.partitions.is_empty() {
             return Ok(());
         }
-        let LinkState::Open(connection, version) = &mut self.state else { return Ok(()) };
+        let FetchLinkState::Open(connection, version) = &mut self.state else { return Ok(()) };
         if self.lapsed.is_empty() {
             let rules = &source.rules;
             let partition = |(partition, lane): (i32, &ReadLane)| {
@@ -270,7 +270,7 @@ impl FetchLink {
         lanes: &mut ReadLanes,
         incidents: &Incidents,
     ) -> Result<(), DriverError> {
-        let LinkState::Open(_, version) = self.state else { return Ok(()) };
+        let FetchLinkState::Open(_, version) = self.state else { return Ok(()) };
         match self.under_way.take() {
             Some(FetchQuestion::Messages) => {
                 let answer = source.access.decode::<FetchRequest>(frame, version)?;
@@ -321,7 +321,8 @@ impl FetchLink {
         }
         lane.failing = None;
         let records = found.records.unwrap_or_default();
-        let next = next_offset(&records).map_err(|words| source.access.lost(format!("partition {partition}: {words}")))?;
+        let next =
+            next_offset(&records).map_err(|words| source.access.lost(format!("partition {partition}: {words}")))?;
         // A batch that is cut off comes with the next fetch.
         let Some(next) = next.filter(|next| *next > lane.fetch) else { return Ok(()) };
         let aborted = found.aborted_transactions.unwrap_or_default();
@@ -349,7 +350,11 @@ impl FetchLink {
             return Ok(());
         }
         if !MOVED.contains(&code) && !PASSING.contains(&code) {
-            return Err(source.access.refused("fetch messages", words, "check the user's rights, and the broker's log"));
+            return Err(source.access.refused(
+                "fetch messages",
+                words,
+                "check the user's rights, and the broker's log",
+            ));
         }
         if lane.failing.is_none() {
             incidents.note(Incident::Server, words.clone());
@@ -365,10 +370,10 @@ impl FetchLink {
 
     /// The connection is gone: another is tried until the bound is over.
     fn lose(&mut self, source: &FetchSource, incidents: &Incidents, error: DriverError) -> Result<(), DriverError> {
-        if matches!(self.state, LinkState::Open(..)) {
+        if matches!(self.state, FetchLinkState::Open(..)) {
             incidents.disconnected(error.to_string());
         }
-        (self.state, self.under_way, self.moved) = (LinkState::Closed, None, true);
+        (self.state, self.under_way, self.moved) = (FetchLinkState::Closed, None, true);
         let since = *self.failing.get_or_insert_with(Instant::now);
         if since.elapsed() > source.access.timeout {
             return Err(error);
@@ -384,17 +389,17 @@ impl FetchLink {
             return Poll::Pending;
         }
         match &mut self.state {
-            LinkState::Closed => Poll::Pending,
-            LinkState::Open(connection, _) => connection.poll_ready(cx),
-            LinkState::Connecting(task) => {
+            FetchLinkState::Closed => Poll::Pending,
+            FetchLinkState::Open(connection, _) => connection.poll_ready(cx),
+            FetchLinkState::Connecting(task) => {
                 self.state = match ready!(Pin::new(task).poll(cx)) {
-                    Ok(Ok((connection, version))) => LinkState::Open(connection, version),
+                    Ok(Ok((connection, version))) => FetchLinkState::Open(connection, version),
                     Ok(Err(error)) => {
                         self.refusal = Some(error);
-                        LinkState::Closed
+                        FetchLinkState::Closed
                     }
                     // Its runtime ends.
-                    Err(_) => LinkState::Closed,
+                    Err(_) => FetchLinkState::Closed,
                 };
                 Poll::Ready(())
             }

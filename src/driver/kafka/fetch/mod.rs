@@ -32,7 +32,7 @@ use kafka_protocol::messages::TopicName;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use self::commits::OffsetKeeper;
+use self::commits::OffsetCommitter;
 use self::link::{FetchLink, ReadLane, ReadLanes};
 pub(super) use self::rules::FetchRules;
 use super::share::{BrokerAccess, ShareIdentity};
@@ -64,7 +64,7 @@ pub struct ProtocolConsumer {
     lanes: ReadLanes,
     /// One for each leader. The first one is asked first: they take turns.
     links: VecDeque<FetchLink>,
-    keeper: OffsetKeeper,
+    committer: OffsetCommitter,
     search: Option<LeaderSearch>,
     /// When the leaders are looked up again, and since when that is needed.
     look: Option<Instant>,
@@ -86,12 +86,12 @@ impl ProtocolConsumer {
         }
         let (topic_id, leaders) = leaders(source.clone()).await?;
         source.topic_id = topic_id;
-        let keeper = OffsetKeeper::new(&source.rules, from.clone());
+        let committer = OffsetCommitter::new(&source.rules, from.clone());
         let mut it = Self {
             source,
             lanes: from.into_iter().map(|(partition, offset)| (partition, ReadLane::new(offset))).collect(),
             links: VecDeque::new(),
-            keeper,
+            committer,
             search: None,
             look: None,
             unled: None,
@@ -203,15 +203,15 @@ impl ProtocolConsumer {
     }
 
     /// Begins a commit where one is due.
-    fn keep(&mut self, batch: bool) {
-        let Self { keeper, source, lanes, .. } = self;
-        keeper.look(source, &source.rules, batch, || lanes.iter().map(|(p, lane)| (*p, lane.given)).collect());
+    fn commit_due(&mut self, batch: bool) {
+        let Self { committer, source, lanes, .. } = self;
+        committer.look(source, &source.rules, batch, || lanes.iter().map(|(p, lane)| (*p, lane.given)).collect());
     }
 
     /// Waits until something may have happened.
     async fn wait(&mut self) -> Result<(), DriverError> {
-        let Self { source, links, keeper, search, look, incidents, .. } = self;
-        let due = links.iter().filter_map(|link| link.due(source)).chain(*look).chain(keeper.due()).min();
+        let Self { source, links, committer, search, look, incidents, .. } = self;
+        let due = links.iter().filter_map(|link| link.due(source)).chain(*look).chain(committer.due()).min();
         let timer = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -220,7 +220,7 @@ impl ProtocolConsumer {
         };
         let mut found = None;
         let ready = std::future::poll_fn(|cx| {
-            let mut ready = keeper.poll(cx, incidents).is_ready();
+            let mut ready = committer.poll(cx, incidents).is_ready();
             if let Some(task) = search
                 && let Poll::Ready(done) = Pin::new(task).poll(cx)
             {
@@ -245,21 +245,25 @@ impl ProtocolConsumer {
     }
 
     pub(super) async fn receive(&mut self, sink: &mut impl MessageSink, limit: usize) -> Result<(), DriverError> {
-        if self.keeper.is_under_way() || self.search.is_some() || self.links.iter().any(FetchLink::is_connecting) {
+        if self.committer.is_under_way() || self.search.is_some() || self.links.iter().any(FetchLink::is_connecting) {
             // A task has its turn, also where messages are always here.
             tokio::task::yield_now().await;
-            let Self { keeper, incidents, .. } = self;
+            let Self { committer, incidents, .. } = self;
             std::future::poll_fn(|cx| {
-                let _ = keeper.poll(cx, incidents);
+                let _ = committer.poll(cx, incidents);
                 Poll::Ready(())
             })
             .await;
         }
         loop {
-            self.keep(false);
+            self.commit_due(false);
             self.follow();
-            if !self.keeper.waits() && self.give(sink, limit)? > 0 {
-                self.keep(true);
+            if !self.committer.waits() && self.give(sink, limit)? > 0 {
+                self.commit_due(true);
+                // Cut short, it is waited for by the next call.
+                while self.committer.waits() {
+                    self.wait().await?;
+                }
                 return Ok(());
             }
             self.wait().await?;
@@ -268,7 +272,7 @@ impl ProtocolConsumer {
 
     /// Says nothing at its end.
     pub(super) fn silence(&mut self) {
-        self.keeper.silence();
+        self.committer.silence();
     }
 }
 
@@ -280,15 +284,14 @@ async fn leaders(source: FetchSource) -> Result<(Uuid, BTreeMap<i32, String>), D
 
 impl Drop for ProtocolConsumer {
     fn drop(&mut self) {
-        let Some(offsets) = self.keeper.unsaid(self.given()) else { return };
+        let Some(offsets) = self.committer.unsaid(self.given()) else { return };
         let source = self.source.clone();
         // The runtime of this thread may not run again: the last commit is made on another.
         let ending = std::thread::spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             // Late is as good as never: nobody waits for it.
-            let _ = runtime.block_on(async {
-                tokio::time::timeout(LAST, commits::commit(&source, None, offsets)).await
-            });
+            let _ =
+                runtime.block_on(async { tokio::time::timeout(LAST, commits::commit(&source, None, offsets)).await });
         });
         let _ = ending.join();
     }

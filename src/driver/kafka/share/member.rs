@@ -66,7 +66,10 @@ pub(super) struct ShareMember {
 
 impl ShareIdentity {
     /// A connection to any broker that answers.
-    pub(in crate::driver::kafka) async fn any(access: &BrokerAccess, servers: &[String]) -> Result<BrokerConnection, DriverError> {
+    pub(in crate::driver::kafka) async fn any(
+        access: &BrokerAccess,
+        servers: &[String],
+    ) -> Result<BrokerConnection, DriverError> {
         let mut last = access.lost("there is no address of a broker");
         for server in servers {
             match BrokerConnection::open(server, access).await {

@@ -46,8 +46,8 @@ pub(in crate::driver::kafka) fn each_record(
         }
         let mut body = batch.slice(HEADER..);
         if attributes & 7 != 0 {
-            body =
-                decompressed(attributes & 7, &body).map_err(|e| format!("a record batch cannot be decompressed: {e}"))?;
+            body = decompressed(attributes & 7, &body)
+                .map_err(|e| format!("a record batch cannot be decompressed: {e}"))?;
         }
         for _ in 0..count {
             let (delta, value) = record(&mut body).ok_or("a record cannot be read")?;
