@@ -128,6 +128,7 @@ fn write(dir: &Path, factor: f64) {
                 disturbance: Vec::new(),
                 events: Vec::new(),
                 faults: Vec::new(),
+                agents: Vec::new(),
                 hlog: None,
                 server_log: None,
             });

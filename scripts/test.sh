@@ -15,7 +15,7 @@ for package in kcat chromium redis-server; do
 done
 if [ -z "${MSGBENCH_PYTHON:-}" ] && command -v python3 >/dev/null; then
     [ -x .cache/python/bin/python ] || python3 -m venv .cache/python || true
-    if .cache/python/bin/python -m pip install --quiet nats-py nkeys \
+    if .cache/python/bin/python -m pip install --quiet nats-py nkeys kubernetes-validate==1.37.0 \
         confluent-kafka==2.16.1 kafka-python==3.0.12 aiokafka==0.14.0; then
         export MSGBENCH_PYTHON="$PWD/.cache/python/bin/python"
     fi

@@ -19,17 +19,20 @@
 // They panic when nobody can read them; `units::say` does not.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+pub mod agents;
 #[cfg(test)]
 mod allocations;
 pub mod broker;
 pub mod calibrate;
 pub mod claims;
 pub mod cli;
+pub mod clocks;
 pub mod compare;
 pub mod driver;
 pub mod engine;
 pub mod faults;
 pub mod host;
+pub mod launch;
 pub mod load;
 pub mod measure;
 pub mod plan;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{self, Conditions, Interrupt, Register, RunSink, SearchProgress, Tick, TrialFiles};
+use crate::engine::{self, Conditions, Interrupt, Register, RunSink, SearchProgress, Tick, TrialFiles, TrialSide};
 use crate::measure::recorder::histogram;
 use crate::plan::Case;
 use crate::record::{Disturbed, LatencySummary, Outcome, SearchResult, Skipped, TaggedInterval, Trial, WorkloadResult};
@@ -123,7 +123,16 @@ impl ExperimentContext<'_> {
         let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
         engine::run(
             &plan,
-            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[] },
+            &Conditions {
+                register,
+                scratch,
+                clocksource,
+                calibration: None,
+                interrupt,
+                taken_up: &[],
+                done: &[],
+                side: TrialSide::Alone,
+            },
             &collector,
         )?;
         if self.interrupt.count() > 0 {

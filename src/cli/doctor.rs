@@ -1,5 +1,6 @@
 //! `msgbench doctor`: what of this host spoils latencies, why, and what mends it.
 
+use crate::host::clock;
 use crate::host::doctor::{FileSystemRoot, Finding, Grade, audit};
 
 use super::{Exit, Failure, OutputFormat, pretty, print};
@@ -13,7 +14,8 @@ pub struct DoctorArgs {
 }
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
-    let findings = audit(&FileSystemRoot::host());
+    let mut findings = audit(&FileSystemRoot::host());
+    findings.push(clock::finding(&clock::read()));
     match args.format {
         OutputFormat::Json => print(&pretty(&findings))?,
         OutputFormat::Text => print(&text(&findings))?,

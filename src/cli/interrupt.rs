@@ -9,6 +9,13 @@ use super::Failure;
 
 /// Turns SIGINT, SIGTERM and SIGHUP into a wish to stop. The thread ends with the process.
 pub(super) fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
+    let words =
+        ["\nmsgbench: ending this trial, keeping what is recorded; again to give up at once", "\nmsgbench: giving up"];
+    listen_with(interrupt, words)
+}
+
+/// The same, with what is said to the first and to later ones.
+pub(super) fn listen_with(interrupt: &Interrupt, words: [&'static str; 2]) -> Result<(), Failure> {
     let interrupt = interrupt.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
     let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
@@ -23,10 +30,7 @@ pub(super) fn listen(interrupt: &Interrupt) -> Result<(), Failure> {
             loop {
                 let any = signals.iter_mut().map(|s| Box::pin(s.recv()));
                 futures_util::future::select_all(any).await;
-                match interrupt.raise() {
-                    1 => say("\nmsgbench: ending this trial, keeping what is recorded; again to give up at once"),
-                    _ => say("\nmsgbench: giving up"),
-                }
+                say(words[usize::from(interrupt.raise() > 1)]);
             }
         });
     };

@@ -1,13 +1,17 @@
 //! One file per command; arguments in, exit code out.
 
 mod adhoc;
+mod agent;
+mod agents;
 pub mod broker;
 mod calibrate;
 mod capacity;
 mod check;
 mod claims;
+mod clock_echo;
 mod color;
 mod compare;
+mod control_args;
 mod doctor;
 mod environment;
 mod export;
@@ -118,10 +122,14 @@ enum Command {
     /// Put what somebody says of messaging systems to the test: an article, a vendor's page, your
     /// own objectives
     Claims(claims::ClaimsArgs),
+    /// Start agents: on this host, on others by ssh, or by Kubernetes
+    Agents(agents::AgentsArgs),
     /// Render the report of a result again
     Report(report::ReportArgs),
     /// Serve the built-in reference broker to ordinary NATS clients
     Broker(Box<broker::BrokerArgs>),
+    /// Run a part of the load of a scenario that a coordinator (`msgbench run --agents N`) divides
+    Agent(agent::AgentArgs),
     /// Show which systems can be launched here, their versions, and how to get what is missing
     Systems(systems::SystemsArgs),
     /// Print a JSON schema: of scenario files, for editors, or of what commands write
@@ -149,6 +157,9 @@ enum Command {
     /// Serve a folder that loses what was not synced when its power goes; msgbench starts it
     #[command(hide = true)]
     PowerStore(power::PowerArgs),
+    /// Answer exchanges of clock readings; tests and calibrations start it
+    #[command(hide = true)]
+    ClockEcho(clock_echo::ClockEchoArgs),
 }
 
 /// What there is a JSON schema of.
@@ -214,12 +225,15 @@ pub fn main() -> u8 {
         Command::List(args) => list::run(&args),
         Command::Man(args) => man::run(&args),
         Command::PowerStore(args) => power::run(&args),
+        Command::ClockEcho(args) => clock_echo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::History(args) => history::run(&args, cli.color.on()),
         Command::Report(args) => report::run(&args, cli.color.on()),
         Command::Review(args) => review::run(&args, cli.color.on()),
         Command::Claims(args) => claims::run(&args, cli.color.on()),
+        Command::Agent(args) => agent::run(&args),
+        Command::Agents(args) => agents::run(&args),
         Command::Systems(args) => systems::run(&args),
         Command::Broker(args) => broker::run(*args).map(|()| Exit::Passed).map_err(Failure::system),
         Command::Schema { of: SchemaOf::Scenario, format: SchemaFormat::Markdown } => {

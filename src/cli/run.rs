@@ -5,16 +5,17 @@ use std::path::PathBuf;
 
 use crate::calibrate::keep;
 use crate::compare::ExpectResult;
-use crate::engine::{self, Conditions, Interrupt, Register, RunError};
+use crate::engine::{self, Conditions, Interrupt, Register, RunError, TrialSide};
 use crate::host::machine as host;
 use crate::record::{
-    Calibration, Completion, Folder, Gravest, Host, Record, RunClock, SCHEMA, ScenarioSource, Tool, rfc3339,
+    Calibration, Completion, Folder, Gravest, Host, Record, RunClock, SCHEMA, ScenarioSource, Secrets, Tool, rfc3339,
 };
 use crate::report::export::summary;
 use crate::scenario::{OptionEdit, Scenario};
 use crate::system::scratch::Scratch;
 use crate::units::{now, say};
 
+use super::control_args::AgentsOfRun;
 use super::interrupt::listen;
 use super::progress::Progress;
 use super::run_writer::{RunOutput, RunWriter};
@@ -45,8 +46,11 @@ pub struct RunArgs {
     /// Print every percentile, every check that did not hold, and all remarks
     #[arg(long)]
     why: bool,
-    /// What `capacity` goes on with; nothing of any other command.
-    #[arg(skip)]
+    #[command(flatten)]
+    agents: AgentsOfRun,
+    /// Go on with a run or search that was interrupted: the folder of its results. The other
+    /// arguments are those that it was begun with; the results go to a new folder
+    #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
 }
 
@@ -64,14 +68,14 @@ enum RunFormat {
 
 impl RunArgs {
     /// Makes it a search for the highest load, with these changes.
-    pub(super) fn search(&mut self, edits: Vec<OptionEdit>, resume: Option<PathBuf>) {
-        (self.scenario.search, self.resume) = (Some(edits), resume);
+    pub(super) fn search(&mut self, edits: Vec<OptionEdit>) {
+        self.scenario.search = Some(edits);
     }
 }
 
 pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let register = Register::built_in();
-    let scenario = source::load(&args.scenario, &register.types())?;
+    let mut scenario = source::load(&args.scenario, &register.types())?;
     if args.scenario.search.is_some() && scenario.plan.search.is_none() {
         return Err(Failure::usage(format!(
             "{} does not say what a system must keep: give a limit, such as --limit 'e2e.p99 < 20ms'",
@@ -79,40 +83,39 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
         )));
     }
     let secrets = register.secrets(&scenario.plan);
-    register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
-    crate::system::cpus::possible(&scenario.plan).map_err(|(system, words)| {
-        Failure::usage(scenario.about_system(system, "cpus", secrets.text(&words), None).to_string())
-    })?;
+    checked(&scenario, &register, &secrets)?;
+    args.agents.divide(&mut scenario.plan, &register)?;
     let clock = RunClock::start();
     let mut first = record(&scenario, &register, &clock);
+    // Of other hosts nothing is known from this one's.
+    first.calibration = first.calibration.filter(|_| !args.agents.asked());
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {
         engine::trusts(&scenario.plan, calibration).map_err(Failure::usage)?;
     }
     engine::enter(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
+    let fleet = args.agents.gather(&scenario.plan, &interrupt)?;
+    let side = fleet.as_ref().map_or(TrialSide::Alone, |fleet| TrialSide::Coordinator(fleet));
     let scratch = Scratch::new().map_err(Failure::internal)?;
     let mut folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
     let before = args.resume.as_deref().map(|place| resume::load(place, &first)).transpose()?;
     let taken_up = before.as_ref().map(|b| b.record.searches.clone()).unwrap_or_default();
+    let done = before.as_ref().map(resume::done).unwrap_or_default();
     let planned = super::run_writer::mean_phases(&scenario.plan.cases);
     let progress = Progress::new(args.quiet || args.format != RunFormat::Text, planned);
     swept(&progress, &scratch);
     let (clocksource, calibration) = (first.host.clocksource.clone(), first.calibration.clone());
-    let run_writer = match before {
-        Some(before) => {
-            let intervals = resume::into(&mut first, before, args.resume.as_deref(), &mut folder);
-            RunWriter::new(progress, RunOutput { record: first, intervals, folder }, secrets.clone())
-        }
-        None => {
-            if first.plan.search.is_some() {
-                // A search makes its load points as it goes; of those that it begins at none is
-                // tried as it stands.
-                first.plan.cases.clear();
-            }
-            RunWriter::new(progress, RunOutput { record: first, intervals: Vec::new(), folder }, secrets.clone())
-        }
+    let intervals = match before {
+        Some(before) => resume::into(&mut first, before, args.resume.as_deref(), &mut folder),
+        None => Vec::new(),
     };
+    if args.resume.is_none() && first.plan.search.is_some() {
+        // A search makes its load points as it goes; of those that it begins at none is tried as it
+        // stands.
+        first.plan.cases.clear();
+    }
+    let run_writer = RunWriter::new(progress, RunOutput { record: first, intervals, folder }, secrets.clone());
     let conditions = Conditions {
         register: &register,
         scratch: scratch.path(),
@@ -120,6 +123,8 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
         calibration: calibration.as_ref(),
         interrupt: &interrupt,
         taken_up: &taken_up,
+        done: &done,
+        side,
     };
     let ran = engine::run(&scenario.plan, &conditions, &run_writer);
     let interrupted = interrupt.count() > 0;
@@ -150,6 +155,14 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     Ok(code)
 }
 
+/// Checks what is asked of systems, before anything is started.
+fn checked(scenario: &Scenario, register: &Register, secrets: &Secrets) -> Result<(), Failure> {
+    register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
+    crate::system::cpus::possible(&scenario.plan).map_err(|(system, words)| {
+        Failure::usage(scenario.about_system(system, "cpus", secrets.text(&words), None).to_string())
+    })
+}
+
 /// What the command exits with, unless the output cannot be printed.
 fn code(
     kept: &RunOutput,
@@ -161,6 +174,7 @@ fn code(
     match failed {
         _ if kept.folder.missing_because().is_some() => Exit::Unwritten,
         Some(RunError::Required(_)) => Exit::SystemFailed,
+        Some(RunError::Agents(_)) => Exit::Invalid,
         Some(_) => Exit::Internal,
         None if unrendered => Exit::Internal,
         None => match exit(&kept.record, interrupted) {

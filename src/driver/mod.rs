@@ -139,6 +139,8 @@ pub struct Target {
     pub pinned: bool,
     /// How soon the client tries again to connect.
     pub reconnect: ReconnectPace,
+    /// Whether another process has prepared the system: nothing is made and nothing removed.
+    pub joins: bool,
     /// Who is not to be let in, and how each connects; none where the system does not know any.
     pub intruders: Vec<Intruder>,
 }
@@ -224,6 +226,12 @@ pub trait Driver: Sized + Send + Sync {
     /// Whether the broker keeps what it has not delivered yet: a silence is then no sign that
     /// nothing more is coming.
     const STORES: bool = false;
+
+    /// Whether several processes can drive a workload: one prepares it, and the others are opened
+    /// with [`Target::joins`].
+    fn joins(_workload: &Workload) -> bool {
+        false
+    }
 
     /// The options of a scenario that its client reads. They come with [`Target::options`], beside
     /// those of the launched system.

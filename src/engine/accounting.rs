@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::driver::{Delivery, Guarantees};
+use crate::driver::{Delivery, Guarantees, Order};
 use crate::measure::ledger::SequenceSet;
 use crate::plan::{Role, Workload};
 use crate::record::{GroupResult, IntrusionResult, Ledger, Promise, Replay};
@@ -122,7 +122,8 @@ impl Accounting {
     /// What was promised and what came of it.
     ///
     /// While messages are still `arriving`, what is missing breaks no promise yet, and keeps none.
-    pub fn promises(&self, guarantees: &Guarantees, arriving: bool) -> Vec<Promise> {
+    /// Where the scenario `disturbed` the system, requests were sent again.
+    pub fn promises(&self, guarantees: &Guarantees, arriving: bool, disturbed: bool) -> Vec<Promise> {
         let l = &self.ledger;
         let mut all = Vec::new();
         if self.service {
@@ -161,7 +162,8 @@ impl Accounting {
             Delivery::Unstated | Delivery::Nothing | Delivery::Unpromised => {}
         }
         let order = &guarantees.order;
-        if order.level.promised() {
+        let resent = order.level == Order::PartitionUnlessResent && disturbed && l.reordered > 0;
+        if order.level.promised() && !resent {
             add(&format!("order {}", order.words), l.reordered == 0, format!("{} reordered", l.reordered));
         }
         if l.rejected > 0 && delivery != Delivery::AtMostOnce {
@@ -322,7 +324,7 @@ mod tests {
             let ledger = Ledger { acked: 10, lost: acked_lost, acked_lost, duplicated, ..Ledger::default() };
             let accounting = of_ledger(ledger);
             let guarantees = Guarantees { delivery: Stated::new(delivery, ""), ..Guarantees::default() };
-            accounting.promises(&guarantees, arriving).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+            accounting.promises(&guarantees, arriving, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };
         assert_eq!(of(Delivery::AtLeastOnce, 3, 0, false), [false]);
         assert!(of(Delivery::AtLeastOnce, 3, 0, true).is_empty(), "neither kept nor broken");
@@ -332,13 +334,27 @@ mod tests {
         assert_eq!(of(Delivery::ExactlyOnce, 0, 1, true), [false]);
     }
 
+    /// Kafka without idempotence: five requests are on their way, the second fails and is sent again.
+    #[test]
+    fn an_order_that_holds_until_a_request_is_sent_again_is_held_to_that() {
+        let of = |order: Order, reordered: u64, disturbed: bool| {
+            let accounting = of_ledger(Ledger { reordered, ..Ledger::default() });
+            let guarantees = Guarantees { order: Stated::new(order, ""), ..Guarantees::default() };
+            accounting.promises(&guarantees, false, disturbed).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Order::PartitionUnlessResent, 7, false), [false]);
+        assert!(of(Order::PartitionUnlessResent, 7, true).is_empty());
+        assert_eq!(of(Order::PartitionUnlessResent, 0, true), [true]);
+        assert_eq!(of(Order::Partition, 7, true), [false]);
+    }
+
     #[test]
     fn what_was_given_up_breaks_no_promise_and_keeps_none() {
         let of = |delivery: Delivery, duplicated: u64| {
             let ledger = Ledger { acked: 10, in_flight: 3, duplicated, ..Ledger::default() };
             let accounting = of_ledger(ledger);
             let guarantees = Guarantees { delivery: Stated::new(delivery, ""), ..Guarantees::default() };
-            accounting.promises(&guarantees, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
+            accounting.promises(&guarantees, false, false).into_iter().map(|p| p.kept).collect::<Vec<_>>()
         };
         assert!(of(Delivery::AtLeastOnce, 0).is_empty() && of(Delivery::ExactlyOnce, 0).is_empty());
         assert_eq!(of(Delivery::ExactlyOnce, 1), [false]);

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::driver::{Consumer, Disposition, DriverError, Incoming, MessageSink};
 use crate::load::keys::KeyChooser;
 use crate::load::message::{Envelope, EnvelopeError, open};
@@ -28,7 +30,7 @@ const FAR: Nanos = 1_000_000_000_000_000;
 const CAUGHT_UP: Nanos = 100_000_000;
 
 /// Counts of what one consumer received.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Received {
     /// For each producer, the numbers it saw; the last of them is the producer of the backlog,
     /// where there is one.
@@ -37,7 +39,9 @@ pub struct Received {
     pub dead: Vec<SequenceSet>,
     /// For each producer what it missed, where a store may have replaced it, and which key a
     /// message has; otherwise empty.
+    #[serde(skip)]
     pub gaps: Vec<GapLog>,
+    #[serde(skip)]
     pub keys: Option<KeyChooser>,
     /// Deliveries of a number it had before, in the measured phase.
     pub duplicated: u64,
@@ -51,6 +55,7 @@ pub struct Received {
     /// Messages of another run.
     pub foreign: u64,
     /// Messages of intruders, by intruder and number.
+    #[serde(skip)]
     pub intruded: BTreeSet<(u32, u64)>,
     /// Messages whose checksum did not hold.
     pub corrupted: u64,
@@ -66,13 +71,16 @@ pub struct Received {
     /// them, too; otherwise empty.
     pub first_arrivals: Vec<FirstArrivals>,
     /// How the backlog was read.
+    #[serde(skip)]
     pub replay: ReplayTimes,
     /// Its number within its group.
     pub member: u32,
     /// What it noted of the events of consumers.
+    #[serde(skip)]
     pub windows: EventWindows,
     /// How long its own events took: when they were due since the measured phase began, and the
     /// time.
+    #[serde(skip)]
     pub took: Vec<(Nanos, Nanos)>,
 }
 
@@ -134,6 +142,8 @@ pub struct ConsumerRecorder<'a> {
     pub recorder: Rc<RefCell<Recorder>>,
     /// Start of the measured phase.
     pub origin: Nanos,
+    /// What is added to instants in messages to have those of this clock.
+    pub shift: i64,
     /// Length of a block of counts.
     pub block: Nanos,
     /// For each producer and channel, or key.
@@ -160,7 +170,7 @@ impl MessageSink for ConsumerRecorder<'_> {
         // taken.
         let at = if self.role == Role::Slow { now() } else { message.at };
         let e = match open(message.payload, self.run) {
-            Ok(e) if (e.producer as usize) < self.received.seen.len() => e,
+            Ok(e) if (e.producer as usize) < self.received.seen.len() => e.shifted(self.shift),
             Ok(e) if e.producer >= INTRUDERS => {
                 self.received.intruded.insert((e.producer, e.sequence));
                 return Disposition::Accept;
@@ -227,7 +237,7 @@ impl MessageSink for ConsumerRecorder<'_> {
                 if self.received.dead[e.producer as usize].insert(e.sequence) {
                     self.arrived += 1;
                 } else {
-                    self.received.duplicated += u64::from(e.intended >= self.origin);
+                    self.received.duplicated += u64::from(e.shifted(self.shift).intended >= self.origin);
                 }
             }
             Err(EnvelopeError::Corrupted) => self.received.corrupted += 1,

@@ -1,12 +1,14 @@
 //! The control thread of a trial: conducts the phases, watches the system, the user's interrupt and
 //! the bounds.
 
+use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::Scope;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::driver::{Driver, Incident};
 use crate::measure::recorder::{LatencyKind, SampleBatch};
+use crate::record::AGENTS;
 use crate::system::System;
 use crate::units::{Nanos, now};
 
@@ -17,6 +19,7 @@ use super::raw::{RawTrial, ThreadReport, collect, gather};
 use super::ready_watch::{Readiness, ReadyWatch};
 use super::setup::TrialSetup;
 use super::shared::{Shared, copies};
+use super::sides::{AgentProgress, CountExchange, LoadStart, PartFailure, TrialSide, TrialStage};
 use super::threads::ThreadContext;
 use super::watch::BrokerWatch;
 
@@ -48,6 +51,8 @@ pub struct TrialControl<'a> {
     pub delivers: bool,
     /// Histograms of finished intervals.
     pub samples: &'a Receiver<SampleBatch>,
+    /// What goes between this process and the others of the trial.
+    pub exchange: RefCell<CountExchange>,
 }
 
 impl TrialControl<'_> {
@@ -75,8 +80,13 @@ impl TrialControl<'_> {
         if !self.gathered("connect", &ready, handles.len(), bound(), system, raw) {
             return;
         }
+        if !self.all_at(TrialStage::Listening, bound(), system, raw) {
+            return;
+        }
         let publishers = threads.publishers(scope, &ready_in);
-        if !self.gathered("connect", &ready, publishers.len(), bound(), system, raw) {
+        if !self.gathered("connect", &ready, publishers.len(), bound(), system, raw)
+            || !self.all_at(TrialStage::Connected, bound(), system, raw)
+        {
             return;
         }
         if D::DELIVERS {
@@ -85,7 +95,8 @@ impl TrialControl<'_> {
         handles.extend(threads.intruders(scope));
         let driver = threads.driver;
         drop(threads);
-        let start = now() + LEAD;
+        let Some(LoadStart { at: start, shift }) = self.load_start(bound(), system, raw) else { return };
+        self.shared.shift_stamps(shift);
         let origin = start + phases.warmup.0;
         raw.origin = origin;
         (self.setup.measured_from)(origin);
@@ -100,22 +111,8 @@ impl TrialControl<'_> {
         self.phase("measure", Nanos::MAX, system, raw, both, &|| now() >= self.shared.end());
         watch.sample_all(pending_events.pids());
         raw.measured = self.shared.end().saturating_sub(origin);
-        let drain_until = now() + phases.drain.0;
-        let mut drain = DrainWatch::of(case, self.setup.events, (D::DELIVERS, D::STORES), self.shared);
-        let sent_all = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
-        let begun = now();
-        while now() < drain_until
-            && raw.failed.is_none()
-            && !drain.over(self.shared, (sent_all(), pending_events.recovering(raw)), now())
-            && self.setup.interrupt.count() < 2
-        {
-            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
-            self.sample_all("drain", system, raw);
-            pending_events.look(system, raw);
-        }
-        raw.drained = now() - begun;
-        raw.abandoned = self.setup.interrupt.count() > 1 || raw.failed.is_some();
-        raw.arriving = now() >= drain_until && drain.moving();
+        let delivers = (D::DELIVERS, D::STORES);
+        self.drain(delivers, &publishers, &mut pending_events, system, raw);
         pending_events.close(system, raw);
         self.shared.stop();
         handles.extend(publishers);
@@ -125,6 +122,37 @@ impl TrialControl<'_> {
         }
         watch.fold(raw);
         ready_watch.fold(raw);
+    }
+
+    /// Waits for what is outstanding.
+    fn drain(
+        &self,
+        delivers: (bool, bool),
+        publishers: &[ScopedJoinHandle<'_, ()>],
+        pending_events: &mut PendingEvents<'_>,
+        system: &mut dyn System,
+        raw: &mut RawTrial,
+    ) {
+        let drain_until = now() + self.setup.case.phases.drain.0 + self.patience();
+        let mut drain = DrainWatch::of(self.setup.case, self.setup.events, delivers, self.shared);
+        let alone = !self.setup.side.joins();
+        let begun = now();
+        while now() < drain_until && raw.failed.is_none() && self.setup.interrupt.count() < 2 {
+            let sent_all = publishers.iter().all(ScopedJoinHandle::is_finished);
+            let (others_sent_all, told) = (self.exchange.borrow().others_sent_all, self.exchange.borrow().over);
+            // An agent does not know what the others have sent: it is told.
+            let recovering = pending_events.recovering(raw);
+            if told || alone && drain.over(self.shared, (sent_all && others_sent_all, recovering), now()) {
+                break;
+            }
+            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
+            self.sample_all("drain", system, raw);
+            self.tell_others(true, sent_all, raw);
+            pending_events.look(system, raw);
+        }
+        raw.drained = now() - begun;
+        raw.abandoned = self.setup.interrupt.count() > 1 || raw.failed.is_some();
+        raw.arriving = now() >= drain_until && drain.moving();
     }
 
     /// Where the events of the trial are done to.
@@ -139,6 +167,75 @@ impl TrialControl<'_> {
             stored: names.enumerate().map(|(i, name)| (name, driver.stored_in(i))).collect(),
             hand_over: Box::new(|workload| driver.hand_over(workload)),
             kill_producers: Box::new(|away| driver.kill_producers(away)),
+        }
+    }
+
+    /// Waits until all processes of the trial have come to a stage.
+    fn all_at(&self, stage: TrialStage, until: Nanos, system: &mut dyn System, raw: &mut RawTrial) -> bool {
+        self.others(until, system, raw, stage, || self.setup.side.all_at(stage).map(|all| all.then_some(()))).is_some()
+    }
+
+    /// Waits until it is known when load starts.
+    fn load_start(&self, until: Nanos, system: &mut dyn System, raw: &mut RawTrial) -> Option<LoadStart> {
+        self.others(until, system, raw, TrialStage::Connected, || self.setup.side.load_start(now(), LEAD))
+    }
+
+    /// Waits for something of the other processes.
+    fn others<T>(
+        &self,
+        until: Nanos,
+        system: &mut dyn System,
+        raw: &mut RawTrial,
+        stage: TrialStage,
+        look: impl Fn() -> Result<Option<T>, PartFailure>,
+    ) -> Option<T> {
+        loop {
+            match look() {
+                Ok(Some(here)) => return Some(here),
+                Ok(None) => {}
+                Err(PartFailure { phase, words }) => raw.fail(phase_named(&phase), words),
+            }
+            if now() > until {
+                let missing = self.setup.side.missing(stage);
+                raw.fail(AGENTS, format!("not ready within the bound `run.connect`: {missing}"));
+            }
+            if raw.failed.is_some() || raw.interrupted {
+                self.shared.stop();
+                return None;
+            }
+            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+            self.sample_all("connect", system, raw);
+        }
+    }
+
+    /// How much longer than the drain an agent waits for word that it is over.
+    fn patience(&self) -> Nanos {
+        match self.setup.side {
+            TrialSide::Agent(agent) => agent.patience(),
+            TrialSide::Alone | TrialSide::Coordinator(_) => 0,
+        }
+    }
+
+    /// Tells the other processes how far this one has come, and hears how far they have.
+    fn tell_others(&self, draining: bool, sent_all: bool, raw: &mut RawTrial) {
+        if let TrialSide::Alone = self.setup.side {
+            return;
+        }
+        let failed = raw.failed.as_ref().map(|(phase, error)| ((*phase).to_owned(), error.clone()));
+        let cut = raw.interrupted || failed.is_some();
+        // An agent that its own user ends leaves a hole in the load.
+        let own_end = raw.interrupted && self.setup.side.joins() && !self.exchange.borrow().cut;
+        let failed = failed.or_else(|| own_end.then(|| (AGENTS.to_owned(), "it was ended".to_owned())));
+        let own = AgentProgress { counts: Vec::new(), draining, sent_all, failed };
+        let mut exchange = self.exchange.borrow_mut();
+        exchange.exchange(&self.setup.side, self.shared, own, cut);
+        if exchange.cut && !raw.interrupted {
+            raw.interrupted = true;
+            self.shared.cut(now());
+        }
+        if let Some((phase, error)) = exchange.failed.take().filter(|_| raw.failed.is_none()) {
+            raw.fail(phase_named(&phase), error);
+            self.shared.cut(now());
         }
     }
 
@@ -195,6 +292,7 @@ impl TrialControl<'_> {
             watches.events.act(system, raw);
             watches.ready.note(&raw.faults);
             self.sample_all(name, system, raw);
+            self.tell_others(false, false, raw);
             watches.broker.tick(watches.events.pids());
             if now() - shown > 250_000_000 {
                 shown = now();
@@ -249,6 +347,12 @@ impl TrialControl<'_> {
             self.shared.cut(now());
         }
     }
+}
+
+/// The phase of this name.
+fn phase_named(name: &str) -> &'static str {
+    let known = ["prepare", "connect", "warm-up", "measure", "drain", "tear-down", AGENTS];
+    known.into_iter().find(|phase| *phase == name).unwrap_or("measure")
 }
 
 fn collect_report(d: ThreadReport, raw: &mut RawTrial) {

@@ -145,6 +145,7 @@ fn consumer_recorder(shared: &Shared, origin: Nanos, messages: u64, recorder: Re
         shared,
         recorder: Rc::new(RefCell::new(recorder)),
         origin,
+        shift: 0,
         block: SECOND,
         order: LaneOrder::new(1, 1),
         received: Received {
@@ -186,6 +187,7 @@ pub fn publishing(messages: u64) -> f64 {
         origin,
         interval: SECOND,
         send_state: send_state(length, SECOND, vec![128], false),
+        shift: 0,
         longest: SECOND / 20,
         look: 0,
     };

@@ -59,6 +59,11 @@ impl Distinct {
         self.count.store(count, Ordering::Relaxed);
     }
 
+    /// What there is, by group.
+    pub fn all(&self) -> BTreeMap<u32, Vec<SequenceSet>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Each message once for each group that has it.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)

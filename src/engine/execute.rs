@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::host::doctor::{Disturbance, FileSystemRoot};
-use crate::measure::hiccup::HiccupMeter;
+use crate::measure::hiccup::{HiccupInterval, HiccupMeter};
 use crate::plan::{Action, Case, Pacing, Plan};
 use crate::record::{Outcome, RunClock};
 use crate::system::{CpuLimit, Running, System, SystemContext, cpus};
@@ -16,6 +16,7 @@ use super::network;
 use super::raw::RawTrial;
 use super::register::Choice;
 use super::setup::TrialSetup;
+use super::sides::{TrialOrder, TrialSide};
 use super::sink::{Conditions, RunError, RunSink};
 
 /// The phase in which a system is brought up, or looked for.
@@ -47,7 +48,7 @@ pub(super) fn in_folder(
     Ok(files)
 }
 
-fn spins(case: &Case, delivers: bool) -> bool {
+pub(super) fn spins(case: &Case, delivers: bool) -> bool {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let others = if delivers { case.threads.consume as usize + 2 } else { 1 };
     match case.pacing {
@@ -104,7 +105,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         let system = register.create(&choice.spec, context).map_err(|e| e.to_string())?;
         Ok((choice, system))
     });
-    let (raw, hiccups) = match made {
+    let (mut raw, hiccups) = match made {
         Err(words) => failed(PREPARE, words),
         Ok((Choice { client, options, .. }, mut system)) => {
             let bound = |up| bound(up, cpus.as_ref().ok().and_then(|c| c.as_deref()));
@@ -114,11 +115,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
                     running = up;
                     let tick = |t| sink.tick(t);
                     let meter = HiccupMeter::start(case.phases.interval.0).ok();
-                    let measured_from = |origin| {
-                        if let Some(meter) = &meter {
-                            meter.record_from(origin);
-                        }
-                    };
+                    let measured_from = |origin| meter.iter().for_each(|m| m.record_from(origin));
                     let setup = TrialSetup {
                         case,
                         seed,
@@ -129,12 +126,13 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
                         events: &plan.events,
                         reconnect: plan.outage.reconnect,
                         deadline: plan.outage_deadline().map(|deadline| deadline.0),
+                        side: conditions.side,
+                        order: order(plan, case, (round, seed), &running),
                         tick: &tick,
                         measured_from: &measured_from,
                     };
                     let raw = (client.execute)(&setup, system.as_mut());
-                    let hiccups = meter.map(HiccupMeter::stop).unwrap_or_default();
-                    (raw, hiccups)
+                    where_load_ran(conditions.side, raw, meter.map(HiccupMeter::stop).unwrap_or_default())
                 }
             };
             let outcome = stop(system.as_mut(), outcome, &mut logs);
@@ -142,6 +140,8 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
             outcome
         }
     };
+    let disturbance = [Disturbance::read(&quiet).since(&host), std::mem::take(&mut raw.agent_disturbance)].concat();
+    let spin = if raw.agents.is_empty() { spin } else { raw.agents_spun };
     let about = About {
         case,
         seed,
@@ -151,7 +151,7 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
         calibration,
         running,
         told_to_fail: spec.options.contains_key("faults"),
-        disturbance: Disturbance::read(&quiet).since(&host),
+        disturbance,
         held,
     };
     let mut files = finish(&raw, hiccups, about);
@@ -159,6 +159,30 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
     files.server_log = (failed && !logs.is_empty()).then(|| logs.concat());
     files.fault_log = fault_log;
     files
+}
+
+/// Pauses where load ran: only there they are in the figures.
+fn where_load_ran(side: TrialSide<'_>, mut raw: RawTrial, own: Vec<HiccupInterval>) -> TrialOutcomes {
+    let hiccups = match side {
+        TrialSide::Coordinator(_) => std::mem::take(&mut raw.agent_hiccups).into_all().into_iter().collect(),
+        TrialSide::Alone | TrialSide::Agent(_) => own,
+    };
+    (raw, hiccups)
+}
+
+/// What agents need for a trial.
+fn order(plan: &Plan, case: &Case, (round, seed): (u32, u64), running: &Running) -> Option<TrialOrder> {
+    Some(TrialOrder {
+        number: 0,
+        round,
+        case: case.clone(),
+        system: plan.spec(case).clone(),
+        reconnect: plan.outage.reconnect,
+        seed,
+        url: running.url.clone(),
+        places: running.places.clone(),
+        client: running.client.clone(),
+    })
 }
 
 /// Of a system whose processor time is bounded, what the kernel says of that.
@@ -170,7 +194,7 @@ fn bound(mut up: Running, cpus: Option<&CpuLimit>) -> Result<Running, String> {
     Ok(up)
 }
 
-type TrialOutcomes = (RawTrial, Vec<crate::measure::hiccup::HiccupInterval>);
+type TrialOutcomes = (RawTrial, Vec<HiccupInterval>);
 
 fn stop(system: &mut dyn System, (mut raw, hiccups): TrialOutcomes, logs: &mut Vec<Vec<u8>>) -> TrialOutcomes {
     if let Err(e) = system.stop() {

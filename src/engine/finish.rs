@@ -87,6 +87,8 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
         },
         pacing: if frame.spin { "spin" } else { "sleep" }.into(),
         start_ns: running.start,
+        processes: running.start.map(|_| running.pids.len() as u32),
+        settings: running.written,
         measured_ns: raw.measured,
         drained_ns: raw.drained,
         workloads: folded.workloads,
@@ -98,6 +100,7 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
         validity: Vec::new(),
         events: folded.events,
         faults: raw.faults.clone(),
+        agents: raw.agents.clone(),
         hlog: None,
         server_log: None,
     };

@@ -220,6 +220,7 @@ mod tests {
             shared,
             recorder: Rc::clone(recorder),
             origin: ORIGIN,
+            shift: 0,
             block: BLOCK,
             order: LaneOrder::new(PRODUCERS as u64, 1),
             received: Received { seen, dead, first_arrivals, ..Received::default() },

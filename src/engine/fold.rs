@@ -134,7 +134,8 @@ fn workload(
     };
     intervals(&mut folded.intervals, &at, round, &accounting.within.by_block);
     folded.observed.push(observe(&at, &accounting, &latency));
-    let promises = if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving) } else { Vec::new() };
+    let promises =
+        if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving, raw.disturbed) } else { Vec::new() };
     let kept = raw.kept.get(i).cloned().flatten();
     // Who receives a message misses it, or who reads all of it back.
     let lost = [&accounting.lost_spans[..], raw.kept_lost.get(i).map_or(&[], Vec::as_slice)];

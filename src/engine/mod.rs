@@ -6,6 +6,7 @@
 //! 2017, randomised multiple interleaved trials).
 
 mod accounting;
+mod accounts;
 pub mod arrival;
 mod backlog;
 mod batch_arrival;
@@ -23,6 +24,7 @@ mod flow;
 mod fold;
 mod idle;
 mod intrude;
+mod join;
 mod kept;
 mod lanes;
 mod lost;
@@ -33,6 +35,7 @@ mod observe;
 mod outages;
 #[cfg(test)]
 mod outages_tests;
+mod part;
 mod payload;
 mod pieces;
 mod power;
@@ -45,6 +48,7 @@ mod search;
 mod send_state;
 mod setup;
 mod shared;
+mod sides;
 mod sink;
 mod stamps;
 mod superseded;
@@ -59,10 +63,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+pub use accounts::{AgentAccounts, AgentReturn};
 pub use finish::TrialFiles;
 pub use namespaces::enter;
+pub use part::take_part;
 pub use register::{Client, Clients, Register};
 pub use run::{run, run_with, trusts};
+pub use sides::{
+    AgentCounts, AgentProgress, AgentReports, AgentSide, CoordinatorSide, HeldSets, Instructions, LoadStart,
+    PartFailure, TrialOrder, TrialSide, TrialStage,
+};
 pub use sink::{Conditions, RunError, RunSink, SearchProgress};
 
 /// A request of the user to stop: once to end the trial and keep what is recorded, twice to give up

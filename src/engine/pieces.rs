@@ -1,12 +1,22 @@
 //! The rate over time, with its warm-up in front.
 
-use crate::load::schedule::RatePiece;
-use crate::plan::Profile;
+use crate::load::schedule::{ArrivalProcess, RatePiece, Schedule, ScheduleShare};
+use crate::plan::{Arrivals, Profile};
 use crate::units::Nanos;
+
+/// When the messages of one producer are due, from the start of the warm-up on.
+pub fn schedule((arrivals, profile): (Arrivals, &Profile), warmup: Nanos, seed: u64, share: ScheduleShare) -> Schedule {
+    let (pieces, repeat) = pieces(profile, warmup);
+    let process = match arrivals {
+        Arrivals::Constant => ArrivalProcess::Constant,
+        Arrivals::Poisson => ArrivalProcess::Poisson(seed),
+    };
+    Schedule::new(pieces, repeat, &process, share)
+}
 
 /// The profile as the schedule wants it, behind a warm-up at the rate it begins with (its mean,
 /// where it repeats).
-pub fn pieces(profile: &Profile, warmup: Nanos) -> (Vec<RatePiece>, bool) {
+fn pieces(profile: &Profile, warmup: Nanos) -> (Vec<RatePiece>, bool) {
     let mut pieces: Vec<RatePiece> =
         profile.segments.iter().map(|s| RatePiece { span: s.span.0, from: s.from.0, to: s.to.0 }).collect();
     if warmup == 0 || (profile.segments.len() == 1 && profile.segments[0].from == profile.segments[0].to) {

@@ -82,6 +82,8 @@ pub struct Publisher<'a, P> {
     pub interval: Nanos,
     /// What it has received so far.
     pub send_state: SendState,
+    /// What is taken from instants of this clock to have those that stand in messages.
+    pub shift: i64,
     /// No wait in the loop is longer, so that a stop is noticed.
     pub longest: Nanos,
     /// No wait lasts beyond it; see [`Publisher::slice`].
@@ -95,6 +97,7 @@ impl<P: Producer> Publisher<'_, P> {
         self.send_state.sent.range = (u64::MAX, 0);
         self.send_state.sent.acknowledged = self.producer.confirms() && !self.reply;
         self.wait(start).await?;
+        self.send_state.sent.late_start = now().saturating_sub(start);
         loop {
             let due = match &mut self.pace {
                 Pace::Open(schedule) => match schedule.next().map(|offset| start + offset) {
@@ -234,7 +237,7 @@ impl<P: Producer> Publisher<'_, P> {
         if self.producer.confirms() {
             self.send_state.stamp(sequence, intended, at);
         }
-        Envelope { run: self.run, producer: self.index, sequence, intended, sent: at }
+        Envelope { run: self.run, producer: self.index, sequence, intended, sent: at }.shifted(-self.shift)
     }
 
     /// Stamps the next message where the client keeps it and hands it over; true where the client
@@ -327,6 +330,7 @@ impl<P: Producer> Publisher<'_, P> {
             origin: self.origin,
             interval: self.interval,
             end: self.shared.end(),
+            shift: self.shift,
         };
         let (send_state, recorder) = (&mut self.send_state, &self.recorder);
         let mut sink = |c: Confirmation<'_>| send_state.confirm(c, &mut recorder.borrow_mut(), frame);

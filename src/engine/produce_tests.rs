@@ -58,7 +58,7 @@ proptest! {
         let mut send_state = SendState::default();
         let (out, shipped) = channel();
         let mut recorder = Recorder::new(0, ORIGIN, SECOND, out);
-        let frame = ConfirmContext { run: 1, reply: false, open_loop: true, origin: ORIGIN, interval: SECOND, end: Nanos::MAX };
+        let frame = ConfirmContext { run: 1, reply: false, open_loop: true, origin: ORIGIN, interval: SECOND, end: Nanos::MAX, shift: 0 };
         let mut open: HashMap<u64, Nanos> = HashMap::new();
         let mut acked: Vec<u64> = Vec::new();
         let (mut next, mut refused, mut duplicated, mut foreign, mut clock) = (0u64, 0, 0, 0, ORIGIN);
@@ -213,6 +213,7 @@ fn publish(producer: FakeBroker, pace: Pace, length: Nanos) -> (Result<(), Drive
         origin,
         interval: SECOND,
         send_state: send_state(length, SECOND, vec![128], false),
+        shift: 0,
         longest: SECOND / 20,
         look: 0,
     };

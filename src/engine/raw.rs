@@ -10,7 +10,7 @@ use crate::measure::outage::OutageLog;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{LatencyKind, SampleBatch, histogram};
 use crate::plan::Case;
-use crate::record::{FaultRecord, HistogramStore, Kept};
+use crate::record::{AgentResult, FaultRecord, Finding, HistogramStore, Kept};
 use crate::units::{Nanos, now};
 
 use super::consume::Received;
@@ -29,6 +29,8 @@ pub struct RawTrial {
     pub measured: Nanos,
     /// Length of the drain phase.
     pub drained: Nanos,
+    /// Whether the scenario did something to the system.
+    pub disturbed: bool,
     /// Whether messages were still arriving when the bound of the drain was reached: what is
     /// missing may be on its way.
     pub arriving: bool,
@@ -83,6 +85,12 @@ pub struct RawTrial {
     pub client_dropped: Vec<u64>,
     /// Sends that met a full client buffer.
     pub backpressure: u64,
+    /// The agents that ran the load, where there were any, what their hosts paused, by interval,
+    /// and what disturbed them; whether their pacers spun.
+    pub agents: Vec<AgentResult>,
+    pub agent_hiccups: HistogramStore<u64>,
+    pub agent_disturbance: Vec<Finding>,
+    pub agents_spun: bool,
 }
 
 /// What a thread reports when it is done.

@@ -43,12 +43,20 @@ pub struct Client {
     options: fn() -> Vec<OptionSet>,
     /// Whether messages come back to consumers.
     pub(super) delivers: bool,
+    /// Whether several processes can drive a workload.
+    joins: fn(&Workload) -> bool,
 }
 
 impl Client {
     /// The client that `D` is.
     pub const fn of<D: Driver>() -> Self {
-        Self { execute: execute::<D>, arrivals: drive::<D>, options: D::options, delivers: D::DELIVERS }
+        Self {
+            execute: execute::<D>,
+            arrivals: drive::<D>,
+            options: D::options,
+            delivers: D::DELIVERS,
+            joins: D::joins,
+        }
     }
 }
 
@@ -258,6 +266,24 @@ impl Register {
         };
         let changed = plan.cases.iter().filter_map(|c| c.changed.as_ref());
         Secrets::new(plan.systems.iter().chain(changed).flat_map(of))
+    }
+
+    /// Whether agents can run the load of a plan.
+    ///
+    /// # Errors
+    /// The system whose driver runs a workload in one process only.
+    pub fn joins(&self, plan: &Plan) -> Result<(), String> {
+        for case in &plan.cases {
+            let spec = plan.spec(case);
+            let client = self.choose(spec, &case.workloads)?.client;
+            if let Some(w) = case.workloads.iter().find(|w| !(client.joins)(w)) {
+                return Err(format!(
+                    "the driver of {} runs workload `{}` in one process only: run it without agents",
+                    spec.name, w.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What drives these workloads on this system.

@@ -15,6 +15,7 @@ use super::Interrupt;
 use super::execute::{PREPARE, RunContext, in_folder};
 use super::register::Register;
 use super::search;
+use super::sides::TrialSide;
 use super::sink::{Conditions, RunError, RunSink};
 
 /// Executes every trial of a plan with the systems of a register, in a temporary folder.
@@ -33,6 +34,8 @@ pub fn run_with(plan: &Plan, register: &Register, sink: &dyn RunSink) -> Result<
         calibration: None,
         interrupt: &interrupt,
         taken_up: &[],
+        done: &[],
+        side: TrialSide::Alone,
     };
     run(plan, &conditions, sink)
 }
@@ -98,6 +101,13 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
                 continue;
             }
             number += 1;
+            if conditions.done.iter().any(|(r, id)| *r == round && *id == case.id) {
+                executed[case.system] += 1;
+                continue;
+            }
+            if let TrialSide::Coordinator(coordinator) = conditions.side {
+                coordinator.fit().map_err(RunError::Agents)?;
+            }
             sink.begin(case, round, number, of);
             let mut files = in_folder(plan, case, round, number, &run_context)?;
             executed[case.system] += 1;

@@ -1,5 +1,7 @@
 //! What one producer has sent, and what came of it: the accounts of the publish loop.
 
+use serde::{Deserialize, Serialize};
+
 use crate::driver::Confirmation;
 use crate::load::message::{EnvelopeError, open};
 use crate::measure::ledger::SequenceSet;
@@ -15,8 +17,10 @@ use super::stamps::{OpenStamps, Stamp};
 pub const GAPS: usize = 1000;
 
 /// What one producer did in the measured phase.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Sent {
+    /// How long after load was to start its loop began.
+    pub late_start: Nanos,
     /// Messages due.
     pub scheduled: u64,
     /// Messages handed over.
@@ -107,6 +111,8 @@ pub(super) struct ConfirmContext {
     pub(super) origin: Nanos,
     pub(super) interval: Nanos,
     pub(super) end: Nanos,
+    /// What is added to instants in messages to have those of this clock.
+    pub(super) shift: i64,
 }
 
 /// Between two of the times at which messages were handed over that are kept.
@@ -299,7 +305,7 @@ impl SendState {
 
     fn answered(&mut self, message: &[u8], at: Nanos, recorder: &mut Recorder, f: ConfirmContext) {
         let e = match open(message, f.run) {
-            Ok(e) => e,
+            Ok(e) => e.shifted(f.shift),
             Err(EnvelopeError::Foreign) => {
                 self.sent.foreign += 1;
                 return;

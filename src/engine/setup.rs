@@ -4,6 +4,7 @@ use crate::plan::{Case, PlannedEvent, ReconnectPace};
 use crate::system::Running;
 use crate::units::Nanos;
 
+use super::sides::{TrialOrder, TrialSide};
 use super::{Interrupt, Tick};
 
 /// What a trial needs.
@@ -26,6 +27,10 @@ pub struct TrialSetup<'a> {
     pub deadline: Option<Nanos>,
     /// How soon clients connect again.
     pub reconnect: ReconnectPace,
+    /// Which part of the trial this process has.
+    pub side: TrialSide<'a>,
+    /// What a coordinator gives to agents.
+    pub order: Option<TrialOrder>,
     /// Shows progress.
     pub tick: &'a (dyn Fn(Tick) + Sync),
     /// Is told the instant from which is measured, as soon as it is known.

@@ -2,7 +2,7 @@
 //! for the progress display and the end of the drain. Threads count for themselves and add here
 //! once for a batch.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -19,6 +19,7 @@ pub struct Shared {
     start: AtomicU64,
     origin: AtomicU64,
     end: AtomicU64,
+    shift: AtomicI64,
     asked: AtomicBool,
     stopped: AtomicBool,
     /// Wakes who waits for the stop.
@@ -69,6 +70,15 @@ impl Shared {
         self.origin.store(origin, Ordering::Relaxed);
         self.end.store(end, Ordering::Relaxed);
         self.start.store(start, Ordering::Release);
+    }
+    /// Instants in messages are those of another clock: so much is added to one of them to have
+    /// that of this clock. To be said before [`Shared::go`].
+    pub fn shift_stamps(&self, shift: i64) {
+        self.shift.store(shift, Ordering::Relaxed);
+    }
+    /// See [`Shared::shift_stamps`].
+    pub fn shift(&self) -> i64 {
+        self.shift.load(Ordering::Relaxed)
     }
     /// Waits for [`Shared::go`]; `None` when the trial was given up before.
     pub async fn started(&self) -> Option<(Nanos, Nanos)> {
@@ -134,7 +144,7 @@ impl Shared {
     /// Whether every message that was acknowledged has arrived: of the others, nobody knows whether
     /// they come. True only a moment after it has been asked first.
     pub fn owed_is_here(&self, expected: &[Expected]) -> bool {
-        self.asked.store(true, Ordering::Release);
+        self.ask();
         let owed = |(c, e): (&WorkloadCounters, &Expected)| c.distinct.owed_is_here(e.groups);
         self.is_here(expected, |c| &c.acked) && self.counters.iter().zip(expected).all(owed)
     }
@@ -149,13 +159,17 @@ impl Shared {
                 return false;
             }
             if e.divided {
-                self.asked.store(true, Ordering::Release);
+                self.ask();
             }
             !e.divided || c.distinct.count() >= needed
         })
     }
-    /// Whether members of groups are to tell what they have, and producers what was acknowledged: as
-    /// many have arrived as are expected, and perhaps not the same.
+    /// Lets members of groups tell what they have, and producers what was acknowledged.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+    /// Whether members of groups are to tell what they have, and producers what was acknowledged:
+    /// as many have arrived as are expected, and perhaps not the same.
     pub fn asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }

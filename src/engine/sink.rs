@@ -9,6 +9,7 @@ use crate::system::SystemError;
 
 use super::finish::TrialFiles;
 use super::register::Register;
+use super::sides::TrialSide;
 use super::{Interrupt, Tick};
 
 /// Takes what a run produces, as it is produced.
@@ -39,6 +40,9 @@ pub struct SearchProgress<'a> {
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// An agent is not there any more.
+    #[error("{0}")]
+    Agents(String),
     /// A system that was asked for is not there.
     #[error("{0}")]
     Required(SystemError),
@@ -68,4 +72,8 @@ pub struct Conditions<'a> {
     pub interrupt: &'a Interrupt,
     /// Searches of the same plan that were interrupted: they go on where they were.
     pub taken_up: &'a [SearchResult],
+    /// Trials of an interrupted run of the same plan, by round and case: they are not made again.
+    pub done: &'a [(u32, String)],
+    /// Whether agents run the load.
+    pub side: TrialSide<'a>,
 }

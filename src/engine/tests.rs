@@ -6,6 +6,7 @@ use super::fold::{FoldContext, Folded, fold};
 use super::produce::GAPS;
 use super::raw::RawTrial;
 use super::setup::TrialSetup;
+use super::sides::TrialSide;
 use super::trial::execute;
 use super::{Conditions, Interrupt, Register};
 use crate::driver::fake::FakeDriver;
@@ -54,6 +55,8 @@ pub(super) fn drive_text(
     let options = options.as_object().unwrap().clone();
     let interrupt = Interrupt::default();
     let setup = TrialSetup {
+        side: TrialSide::Alone,
+        order: None,
         case: &case,
         seed: 5,
         options: &options,
@@ -406,12 +409,14 @@ fn every_check_is_made_whoever_runs_the_plan() {
     let kept = CollectingSink::default();
     let interrupt = Interrupt::default();
     let conditions = Conditions {
+        side: TrialSide::Alone,
         register: &register,
         scratch: scratch.path(),
         clocksource: "tsc",
         calibration: None,
         interrupt: &interrupt,
         taken_up: &[],
+        done: &[],
     };
     super::run(&plan, &conditions, &kept).unwrap();
     let files = kept.0.into_inner().unwrap().pop().unwrap();

@@ -5,17 +5,21 @@
 //! a message. The control thread only watches: the system's processes, the user's interrupt, the
 //! bounds.
 
+use std::cell::RefCell;
 use std::sync::mpsc::channel;
 
 use crate::driver::{Driver, Incident, Target};
+use crate::record::AGENTS;
 use crate::system::System;
 use crate::units::now;
 
 use super::control::TrialControl;
+use super::join::join_all;
 use super::kept::{StoredFinding, look_all};
 use super::raw::{RawTrial, collect, gather};
 use super::setup::TrialSetup;
 use super::shared::Shared;
+use super::sides::{CountExchange, TrialSide};
 use super::threads::ThreadContext;
 
 /// Runs the load of a case through driver `D`.
@@ -26,16 +30,7 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
         Ok(runtime) => runtime,
         Err(e) => return RawTrial { failed: Some(("prepare", format!("no runtime: {e}"))), ..raw },
     };
-    let target = Target {
-        url: setup.running.url.clone(),
-        timeout: case.phases.connect.duration(),
-        run: (setup.seed ^ setup.seed >> 32) as u32,
-        options: client_options(setup),
-        places: setup.running.places.clone(),
-        pinned: false,
-        reconnect: setup.reconnect,
-        intruders: setup.running.intruders.clone(),
-    };
+    let target = target(setup);
     // The control thread's own waits are this runtime's, too.
     let _inside = runtime.enter();
     let mut driver = match runtime.block_on(D::prepare(target.clone(), &case.workloads)) {
@@ -43,8 +38,15 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
         Err(e) => return RawTrial { failed: Some(("connect", e.to_string())), ..raw },
     };
     raw.facts = driver.facts().clone();
+    if let (TrialSide::Coordinator(coordinator), Some(order)) = (setup.side, &setup.order)
+        && let Err(words) = coordinator.begin(order)
+    {
+        raw.fail(AGENTS, words);
+        return raw;
+    }
     let mut shared = Shared::new(case.workloads.len());
     shared.disturbed = setup.events.iter().any(|e| !e.action.of_consumer());
+    raw.disturbed = shared.disturbed;
     let (samples_in, samples) = channel();
     let (done_in, done) = channel();
     std::thread::scope(|scope| {
@@ -65,6 +67,7 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
             done: &done,
             samples: &samples,
             delivers: D::DELIVERS,
+            exchange: RefCell::new(CountExchange::of(&setup.side)),
         };
         control.run_phases(scope, threads, system, &mut raw);
     });
@@ -83,19 +86,42 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
             Err(e) => raw.fail("look at what is kept", e.to_string()),
         }
     }
-    driver.halt();
-    for (hop, latencies) in driver.hops() {
-        raw.add_hop(0, &hop, &latencies);
-    }
-    raw.client_dropped = (0..case.workloads.len()).map(|i| driver.client_dropped(i)).collect();
-    raw.backpressure = driver.incidents().backpressure_total();
-    // Closing the connections is no incident: only what came before the end of the drain counts.
-    let over = raw.origin + raw.measured + raw.drained;
-    raw.log.extend(driver.incidents().take_log().into_iter().filter(|(at, ..)| raw.origin == 0 || *at <= over));
+    close(&mut driver, setup, &mut raw);
     if let Err(e) = runtime.block_on(driver.cleanup()) {
         raw.fail("tear-down", e.to_string());
     }
     raw
+}
+
+/// What the driver is opened with.
+fn target(setup: &TrialSetup<'_>) -> Target {
+    Target {
+        url: setup.running.url.clone(),
+        timeout: setup.case.phases.connect.duration(),
+        run: (setup.seed ^ setup.seed >> 32) as u32,
+        options: client_options(setup),
+        places: setup.running.places.clone(),
+        pinned: false,
+        reconnect: setup.reconnect,
+        joins: setup.side.joins(),
+        intruders: setup.running.intruders.clone(),
+    }
+}
+
+/// Takes over what the driver has counted, and what agents have.
+fn close<D: Driver>(driver: &mut D, setup: &TrialSetup<'_>, raw: &mut RawTrial) {
+    driver.halt();
+    for (hop, latencies) in driver.hops() {
+        raw.add_hop(0, &hop, &latencies);
+    }
+    raw.client_dropped = (0..setup.case.workloads.len()).map(|i| driver.client_dropped(i)).collect();
+    raw.backpressure = driver.incidents().backpressure_total();
+    // Closing the connections is no incident: only what came before the end of the drain counts.
+    let over = raw.origin + raw.measured + raw.drained;
+    raw.log.extend(driver.incidents().take_log().into_iter().filter(|(at, ..)| raw.origin == 0 || *at <= over));
+    if let TrialSide::Coordinator(coordinator) = setup.side {
+        join_all(raw, setup.case, setup.seed, coordinator.collect());
+    }
 }
 
 /// What the launched system gave its clients, and over it what the scenario says.

@@ -9,14 +9,14 @@ use crate::driver::{ClientSlot, Driver, DriverError, Producer, Start};
 use crate::load::keys::KeyChooser;
 use crate::load::message::Template;
 use crate::load::pacer::Pacer;
-use crate::load::schedule::{ArrivalProcess, Schedule, ScheduleShare};
+use crate::load::schedule::ScheduleShare;
 use crate::measure::event_windows::EventWindows;
 use crate::measure::first_arrivals::FirstArrivals;
 use crate::measure::ledger::{LaneOrder, SequenceSet};
 use crate::measure::outage::SlotGrid;
 use crate::measure::process::thread_time;
 use crate::measure::recorder::{Recorder, SampleBatch};
-use crate::plan::{Arrivals, Keys as KeyPlan, Load, Phases, Role, Workload};
+use crate::plan::{Keys as KeyPlan, Load, Phases, Role, Workload};
 use crate::units::{Nanos, SECOND, Span, now};
 
 use futures_util::FutureExt;
@@ -28,9 +28,9 @@ use super::consume::{ConsumerRecorder, Received, RejectRule};
 use super::idle::idle_all;
 use super::intrude::intrude_all;
 use super::lanes::{Lanes, ProducerLanes};
-use super::membership::{ConsumerScript, follow};
+use super::membership::{self, ConsumerScript, follow};
 use super::payload::{bare_templates, templates};
-use super::pieces::pieces;
+use super::pieces::schedule;
 use super::produce::{Pace, Publisher, SendState, send_state};
 use super::raw::ThreadReport;
 use super::setup::TrialSetup;
@@ -166,6 +166,7 @@ impl<D: Driver> Worker<'_, D> {
                 origin,
                 interval: block(&phases),
                 send_state: self.send_state(slot, sizes),
+                shift: self.shared.shift(),
                 longest,
                 look: 0,
             };
@@ -208,18 +209,8 @@ impl<D: Driver> Worker<'_, D> {
         let w = &self.setup.case.workloads[slot.workload];
         match &w.load {
             Load::Open { arrivals, profile } => {
-                let warmup = self.setup.case.phases.warmup;
-                let (pieces, repeat) = pieces(profile, warmup.0);
-                let process = match arrivals {
-                    Arrivals::Constant => ArrivalProcess::Constant,
-                    Arrivals::Poisson => ArrivalProcess::Poisson(self.setup.seed),
-                };
-                Pace::Open(Schedule::new(
-                    pieces,
-                    repeat,
-                    &process,
-                    ScheduleShare { index: slot.index, of: w.topology.producers },
-                ))
+                let share = ScheduleShare { index: slot.index, of: w.topology.producers };
+                Pace::Open(schedule((*arrivals, profile), self.setup.case.phases.warmup.0, self.setup.seed, share))
             }
             Load::Unthrottled { window } => {
                 Pace::Unthrottled { window: *window * copies(w, D::DELIVERS), copies: copies(w, D::DELIVERS) }
@@ -234,6 +225,7 @@ impl<D: Driver> Worker<'_, D> {
     /// Opens consumers and lets them listen; those of a backlog open when it is time to read it.
     async fn consume(&self, slots: &[ClientSlot], ready: Option<&Sender<()>>) -> Result<(), DriverError> {
         let mut open = Vec::new();
+        let patience = self.setup.case.phases.connect.0;
         let mut late = 0;
         for &slot in slots {
             if self.setup.case.workloads[slot.workload].role(slot.group) == Role::CatchUp {
@@ -243,7 +235,8 @@ impl<D: Driver> Worker<'_, D> {
                     tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now()).min(50_000_000))).await;
                 }
                 late = now();
-                open.push((slot, Some(self.driver.consumer(slot, Start::First).await?)));
+                let consumer = membership::open(self.driver, slot, Start::First, (self.shared, patience)).await?;
+                open.push((slot, Some(consumer)));
             } else if ConsumerScript::of(self.setup.events, slot).begins_absent() {
                 open.push((slot, None));
             } else {
@@ -260,7 +253,8 @@ impl<D: Driver> Worker<'_, D> {
             consumer_recorder.received.replay.begun = late;
             let script = ConsumerScript::of(self.setup.events, slot);
             all.push(async move {
-                let result = follow(self.driver, slot, &script, consumer, &mut consumer_recorder, &self.done).await;
+                let reports = (&self.done, patience);
+                let result = follow(self.driver, slot, &script, consumer, &mut consumer_recorder, reports).await;
                 let _ = self.done.send(ThreadReport::Consumer { slot, received: Box::new(consumer_recorder.received) });
                 // A client that fails while it is being closed has nothing to say.
                 if self.shared.stopped() { Ok(()) } else { result }
@@ -295,6 +289,7 @@ impl<D: Driver> Worker<'_, D> {
             shared: self.shared,
             recorder: self.recorder(slot.workload, origin),
             origin,
+            shift: self.shared.shift(),
             block: block(&phases),
             received: Received {
                 gaps: vec![GapLog::default(); if d.history > 0 { seen.len() } else { 0 }],
@@ -383,7 +378,7 @@ pub fn key_chooser(keys: KeyPlan, seed: u64) -> Option<KeyChooser> {
 }
 
 /// Length of a block of counts.
-fn block(phases: &Phases) -> Nanos {
+pub fn block(phases: &Phases) -> Nanos {
     phases.interval.0 / parts(phases.measure.0, phases.interval.0)
 }
 

@@ -38,6 +38,13 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// The same with its instants in another clock, which is so much ahead.
+    #[inline]
+    pub fn shifted(self, by: i64) -> Self {
+        let (intended, sent) = (self.intended.wrapping_add_signed(by), self.sent.wrapping_add_signed(by));
+        Self { intended, sent, ..self }
+    }
+
     /// Stamps the head of a message; its magic and the checksum of its body stand there already.
     #[inline]
     pub fn write(&self, head: &mut [u8; ENVELOPE]) {

@@ -4,8 +4,10 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 /// When a delivery came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ArrivalPhase {
     /// Before the measured phase.
     Before,
@@ -17,7 +19,7 @@ pub enum ArrivalPhase {
 /// First deliveries of one producer's messages to one member, by block: a bit for each message, in
 /// words of 64 numbers. It takes two bits a message where one member gets everything, and more
 /// where messages are dealt out in turn.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct FirstArrivals {
     entries: Vec<(ArrivalPhase, u64, u64)>,
 }

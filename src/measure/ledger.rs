@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Numbers of a chunk; one is set aside when all of them were seen. A consumer of a thousand has
 /// one of each of a thousand producers: a large chunk for a few messages of each took gigabytes.
@@ -165,6 +166,50 @@ impl SequenceSet {
             u64::from((of(at, self.word(at)) & mask).count_ones())
         };
         words.map(one).sum()
+    }
+}
+
+/// A set as it is written: the words of each chunk that is neither empty nor full.
+#[derive(Serialize, Deserialize)]
+struct WrittenSet {
+    full: usize,
+    chunks: Vec<WrittenChunk>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WrittenChunk {
+    Empty,
+    Full,
+    Words(Vec<u64>),
+}
+
+impl Serialize for SequenceSet {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let chunk = |chunk: &Chunk| match chunk {
+            Chunk::Empty => WrittenChunk::Empty,
+            Chunk::Full => WrittenChunk::Full,
+            Chunk::Part { bits, .. } => WrittenChunk::Words(bits.to_vec()),
+        };
+        WrittenSet { full: self.full, chunks: self.chunks.iter().map(chunk).collect() }.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for SequenceSet {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let written = WrittenSet::deserialize(from)?;
+        let chunk = |chunk: WrittenChunk| match chunk {
+            WrittenChunk::Empty => Ok(Chunk::Empty),
+            WrittenChunk::Full => Ok(Chunk::Full),
+            WrittenChunk::Words(words) => match <Box<[u64; WORDS]>>::try_from(words.into_boxed_slice()) {
+                Ok(bits) => Ok(Chunk::of(bits)),
+                Err(_) => Err(serde::de::Error::custom("a chunk of numbers has not its length")),
+            },
+        };
+        let chunks = written.chunks.into_iter().map(chunk).collect::<Result<_, _>>()?;
+        let mut set = Self { full: written.full, chunks, spare: None };
+        set.advance();
+        Ok(set)
     }
 }
 

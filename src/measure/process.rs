@@ -12,11 +12,13 @@
 use std::fs;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{Nanos, SECOND};
 
 /// What processes have used since they began (counters) and hold now (memory, threads), summed over
 /// them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// User and kernel CPU time in nanoseconds, ended threads included.
     pub cpu_ns: u64,
@@ -46,6 +48,20 @@ impl Usage {
             involuntary: self.involuntary.saturating_sub(earlier.involuntary),
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
             ..*self
+        }
+    }
+
+    /// Together with what processes elsewhere have used.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            rss_bytes: self.rss_bytes + other.rss_bytes,
+            peak_rss_bytes: self.peak_rss_bytes + other.peak_rss_bytes,
+            voluntary: self.voluntary + other.voluntary,
+            involuntary: self.involuntary + other.involuntary,
+            threads: self.threads + other.threads,
+            written_bytes: self.written_bytes + other.written_bytes,
         }
     }
 }

@@ -10,6 +10,7 @@
 use std::sync::mpsc::Sender;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::outage::{OutageLog, SlotGrid};
 use crate::units::{Nanos, SECOND};
@@ -24,7 +25,7 @@ pub fn histogram() -> Histogram<u64> {
 }
 
 /// The kinds of latency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum LatencyKind {
     /// received - intended, ack - intended or answered - intended: the headline.
     Response,

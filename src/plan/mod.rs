@@ -5,6 +5,7 @@
 //! the scenario as typed, so that a result says exactly what was done.
 
 pub mod address;
+mod division;
 mod event;
 pub mod facts;
 pub mod gate;
@@ -24,6 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, AddressError, Protocol, Server};
+pub use division::{AgentShare, divide};
 pub use event::*;
 use gate::{Expectation, Gate};
 pub use load::*;

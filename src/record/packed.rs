@@ -12,8 +12,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
+use serde::{Deserialize, Serialize};
 
 /// A compressed histogram. The encoding is HdrHistogram's V2.
 #[derive(Debug, Clone)]
@@ -55,6 +58,25 @@ impl Packed {
             HistogramBytes::Memory(bytes) => bytes.len(),
             HistogramBytes::File { .. } => 0,
         }
+    }
+}
+
+/// As text: base64 of the V2 encoding, as interval logs have it.
+impl Serialize for Packed {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        V2Serializer::new().serialize(&self.open(), &mut bytes).map_err(serde::ser::Error::custom)?;
+        STANDARD.encode(bytes).serialize(to)
+    }
+}
+
+/// What is no histogram of the house is refused.
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let wrong = |e: &dyn std::fmt::Display| serde::de::Error::custom(format!("not a histogram: {e}"));
+        let bytes = STANDARD.decode(String::deserialize(from)?).map_err(|e| wrong(&e))?;
+        let _: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).map_err(|e| wrong(&e))?;
+        Ok(Self(HistogramBytes::Memory(bytes.into())))
     }
 }
 

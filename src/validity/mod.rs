@@ -1,4 +1,4 @@
-//! Whether a trial may be believed: the checks V1 to V17 (stats.md A5), and how well each
+//! Whether a trial may be believed: the checks V1 to V20 (stats.md A5), and how well each
 //! percentile is known.
 //!
 //! [`judge`] makes all of them, from what was observed while the trial ran ([`CheckInput`]), from
@@ -11,6 +11,7 @@ mod episodes;
 mod noise;
 mod outcome;
 mod steadiness;
+mod together;
 mod trust;
 mod vote;
 mod within;
@@ -52,6 +53,7 @@ pub fn judge(trial: &mut Trial, case: &Case, evidence: &Evidence<'_>) {
         }));
     }
     within::judge(trial, case, evidence.intervals, evidence.log);
+    together::judge(trial, case);
     if let Some(calibration) = evidence.calibration {
         trust::judge(trial, case, calibration);
     }

@@ -20,9 +20,11 @@ use std::path::{Path, PathBuf};
 use imports::{Import, Tree};
 
 /// What a folder may import of ours; a folder that is not here may import nothing of ours.
-const MAY: [(&str, &[&str]); 22] = [
+const MAY: [(&str, &[&str]); 25] = [
     ("units", &[]),
     ("stats", &[]),
+    ("clocks", &["units", "stats"]),
+    ("launch", &["units"]),
     ("load", &["units"]),
     ("faults", &["units"]),
     ("plan", &["units", "faults", "stats"]),
@@ -30,7 +32,7 @@ const MAY: [(&str, &[&str]); 22] = [
     ("record", &["plan", "units"]),
     ("scenario", &["plan", "units", "faults"]),
     ("measure", &["record", "plan", "units", "stats"]),
-    ("host", &["record", "units"]),
+    ("host", &["clocks", "record", "units"]),
     ("validity", &["record", "plan", "stats", "units", "measure"]),
     ("driver", &["plan", "load", "units"]),
     ("system", &["plan", "units"]),
@@ -38,6 +40,8 @@ const MAY: [(&str, &[&str]); 22] = [
         "engine",
         &["driver", "system", "load", "measure", "validity", "host", "record", "plan", "units", "stats", "faults"],
     ),
+    // What agents and coordinator say to each other; how a part of a trial is run the engine knows.
+    ("agents", &["engine", "clocks", "host", "record", "plan", "units"]),
     // Results of other tools are judged by the same rules as our own.
     ("compare", &["record", "plan", "stats", "units", "measure", "validity"]),
     // A file of claims names scenarios, and is read with the same words for mistakes.
@@ -47,12 +51,13 @@ const MAY: [(&str, &[&str]); 22] = [
         "calibrate",
         &[
             "engine", "scenario", "plan", "measure", "validity", "host", "record", "report", "compare", "stats",
-            "units", "faults",
+            "units", "faults", "clocks",
         ],
     ),
     (
         "cli",
         &[
+            "agents",
             "engine",
             "scenario",
             "plan",
@@ -67,6 +72,8 @@ const MAY: [(&str, &[&str]); 22] = [
             "units",
             "faults",
             "measure",
+            "clocks",
+            "launch",
         ],
     ),
     ("main", &["cli"]),
@@ -164,7 +171,7 @@ fn no_folders_see_each_other_in_a_circle() {
 #[test]
 fn what_reads_records_knows_no_tokio() {
     let tree = house();
-    let places = ["record", "compare", "report", "stats", "validity", "plan"];
+    let places = ["record", "compare", "report", "stats", "validity", "plan", "clocks", "launch"];
     for source in tree.sources.iter().filter(|s| places.contains(&folder(&s.module))) {
         assert!(!source.crates.contains("tokio"), "{} uses tokio", source.path.display());
     }

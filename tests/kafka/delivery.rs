@@ -83,7 +83,7 @@ fn the_settings_of_topic_and_client_are_read_back() {
         ("consumer isolation.level", "read_uncommitted"),
         ("consumer fetch.wait.max.ms", "17"),
         ("raw fetch.wait.max.ms", "17"),
-        ("order", "per producer and partition"),
+        ("order", "per producer and partition, unless a request is sent again (no idempotence)"),
         ("consumers", "in consumer groups"),
         ("commit", "automatic"),
         ("tls", "off"),

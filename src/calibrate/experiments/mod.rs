@@ -8,6 +8,7 @@ mod counts;
 mod delay;
 pub mod floor;
 mod generator;
+mod offset;
 mod outage;
 mod queue;
 mod rate;
@@ -21,7 +22,7 @@ use super::context::ExperimentContext;
 type RunExperiment = fn(&ExperimentContext<'_>) -> Result<Vec<Experiment>, CalibrateError>;
 
 /// What is run after clock and floor, with what is said meanwhile.
-pub const ALL: [(&str, RunExperiment); 12] = [
+pub const ALL: [(&str, RunExperiment); 13] = [
     ("a stalled broker, and the same as a closed loop sees it", stall::stall),
     ("queues with known service times, and Little's law", queue::queues),
     ("two delays, one of them rare", delay::mixture),
@@ -34,6 +35,7 @@ pub const ALL: [(&str, RunExperiment); 12] = [
     ("comparisons of the broker with itself, and with a slower one", compare::comparisons),
     ("searches for a known limit", capacity::search),
     ("a broker that stands still for known times", outage::outage),
+    ("a hundred clocks with known offsets", offset::offset),
 ];
 
 fn experiment(

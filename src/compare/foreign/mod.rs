@@ -208,6 +208,8 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
         },
         pacing: UNKNOWN.into(),
         start_ns: None,
+        processes: None,
+        settings: None,
         measured_ns: measured,
         drained_ns: 0,
         workloads: found
@@ -235,6 +237,7 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
         validity: std::iter::once(check).chain(found.overload.clone()).collect(),
         events: Vec::new(),
         faults: Vec::new(),
+        agents: Vec::new(),
         hlog: None,
         server_log: None,
     }

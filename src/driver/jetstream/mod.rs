@@ -161,6 +161,11 @@ impl Driver for JetstreamDriver {
     type Consumer = StreamConsumer;
     const STORES: bool = true;
 
+    /// What watches or fills a stream does so from one process.
+    fn joins(w: &Workload) -> bool {
+        w.delivery.max_deliver == 0 && w.target.is_none() && !w.connects()
+    }
+
     fn options() -> Vec<OptionSet> {
         vec![
             OptionSet::of::<ConnectionOptions>(ConnectionOptions::check),
@@ -260,7 +265,9 @@ impl Driver for JetstreamDriver {
             None
         } else {
             let batches = stream.batches(index).filter(|_| reads.is_none());
-            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, options.in_flight(), batches))
+            let patience = options.ack_timeout.map_or(link.timeout, |span| span.duration());
+            let limits = (options.in_flight(), patience);
+            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, limits, batches))
         };
         Ok(StreamProducer {
             link,

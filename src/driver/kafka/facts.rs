@@ -180,7 +180,11 @@ impl KafkaDriver {
             }
         };
         let order = match self.share {
-            None => Stated::new(Order::Partition, "per producer and partition"),
+            None if o.keeps_order() => Stated::new(Order::Partition, "per producer and partition"),
+            None => Stated::new(
+                Order::PartitionUnlessResent,
+                "per producer and partition, unless a request is sent again (no idempotence)",
+            ),
             Some(_) => Stated::new(Order::Unpromised, "none: members take messages of one partition in turn"),
         };
         Guarantees { delivery, order, acknowledgement, durability }

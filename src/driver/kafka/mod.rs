@@ -271,6 +271,11 @@ impl Driver for KafkaDriver {
 
     const STORES: bool = true;
 
+    /// Members of a group are waited for where they are opened: all in one process.
+    fn joins(w: &Workload) -> bool {
+        w.topology.members == 1 && w.target.is_none() && !retry::wanted(w)
+    }
+
     fn options() -> Vec<OptionSet> {
         vec![OptionSet::of::<KafkaOptions>(KafkaOptions::check).suiting(KafkaOptions::suit)]
     }

@@ -385,6 +385,16 @@ impl KafkaOptions {
         all
     }
 
+    /// Whether messages of a partition keep their order where a request is sent again.
+    pub(super) fn keeps_order(&self) -> bool {
+        let one_at_a_time = ["max.in.flight", "max.in.flight.requests.per.connection"];
+        let is = |key: &str, value: &str| self.raw.get(key).is_some_and(|v| v.to_string() == value);
+        self.idempotence
+            || self.exactly_once.is_some()
+            || is("enable.idempotence", "true")
+            || one_at_a_time.iter().any(|key| is(key, "1"))
+    }
+
     /// The raw settings, as they are recorded.
     pub(super) fn raw(&self) -> impl Iterator<Item = (String, String)> {
         self.raw.iter().map(move |(key, value)| {

@@ -25,6 +25,9 @@ const FAST_RETRY: Duration = Duration::from_millis(10);
 impl KafkaDriver {
     /// Creates the topics and reads back what there is.
     pub(super) async fn set_up(&mut self) -> Result<(), DriverError> {
+        if self.target.joins && self.options.transform().is_some() {
+            return Err(DriverError::Option { words: "option `transform` works in one process only".into() });
+        }
         for workload in 0..self.workloads.len() {
             let w = self.workloads[workload].clone();
             let name = self.topic(workload);
@@ -147,6 +150,9 @@ impl KafkaDriver {
         partitions: i32,
         settings: &BTreeMap<String, String>,
     ) -> Result<(), DriverError> {
+        if self.target.joins {
+            return Ok(());
+        }
         self.admin.create(name, partitions, self.options.replicas, settings).await?;
         self.created.push(name.to_owned());
         Ok(())

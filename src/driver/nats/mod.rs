@@ -119,6 +119,10 @@ impl Driver for NatsDriver {
     type Producer = NatsProducer;
     type Consumer = NatsConsumer;
 
+    fn joins(_: &Workload) -> bool {
+        true
+    }
+
     fn options() -> Vec<OptionSet> {
         vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check).suiting(ConnectionOptions::suit)]
     }

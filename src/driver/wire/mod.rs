@@ -65,6 +65,10 @@ impl Driver for WireDriver {
     type Producer = WireProducer;
     type Consumer = WireConsumer;
 
+    fn joins(_: &Workload) -> bool {
+        true
+    }
+
     fn options() -> Vec<OptionSet> {
         vec![OptionSet::of::<ConnectionOptions>(ConnectionOptions::check)]
     }

@@ -4,6 +4,7 @@
 //! latency of `null` is +infinity: the message never arrived. New fields may be added within
 //! version 1; none changes its meaning.
 
+mod agent;
 mod fault;
 mod outage;
 mod result;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use agent::*;
 pub use fault::*;
 pub use outage::*;
 pub use result::*;
@@ -219,6 +221,13 @@ pub struct Trial {
     /// and in records of before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_ns: Option<Nanos>,
+    /// Processes that it runs in; absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
+    /// Settings in the file that its first server was started with; absent as above, and where it
+    /// has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<u32>,
     /// Length of the measured phase as executed; shorter than planned when the trial was cut.
     pub measured_ns: Nanos,
     /// Length of the drain phase.
@@ -247,6 +256,9 @@ pub struct Trial {
     /// What the scenario did to the system, to the network and to consumers, in order of time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultRecord>,
+    /// The agents that ran the load, where it was not this process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentResult>,
     /// Interval log of the trial, relative to `run.json`.
     pub hlog: Option<String>,
     /// The server's log, kept when the trial failed.
@@ -280,8 +292,9 @@ impl Record {
                 () if self.searches.iter().any(|s| s.bracket.lower.is_none()) => Some(Gravest::Invalid),
                 () => None,
             },
-            () if any(&|t| matches!(t.outcome, Outcome::Failed { .. })) => Some(Gravest::Failed),
+            () if any(&|t| t.outcome.of_system()) => Some(Gravest::Failed),
             () if !self.plan.may_break && any(&|t| !t.kept()) => Some(Gravest::Broken),
+            () if any(&|t| matches!(t.outcome, Outcome::Failed { .. })) => Some(Gravest::Invalid),
             () if self.plan.cases.iter().any(|c| self.nothing_valid_of(&c.id)) => Some(Gravest::Invalid),
             () => None,
         }
@@ -319,11 +332,18 @@ pub enum Outcome {
     /// The system failed under test; what was measured until then is kept.
     Failed {
         /// Phase in which it failed: `prepare`, `connect`, `warm-up`, `measure`, `drain`,
-        /// `tear-down`.
+        /// `tear-down`; `agents`, where it was no failure of the system but of an agent.
         phase: String,
         /// What failed, with the server's own words.
         error: String,
     },
+}
+
+impl Outcome {
+    /// Whether it was the system that failed, and not an agent.
+    pub fn of_system(&self) -> bool {
+        matches!(self, Self::Failed { phase, .. } if phase != AGENTS)
+    }
 }
 
 /// The system as it was found.

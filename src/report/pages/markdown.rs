@@ -5,7 +5,7 @@ use crate::record::Record;
 use crate::report::words::answer::{self, Answer, outages};
 use crate::report::words::notes::{NoteTopic, notes};
 use crate::report::words::view::{self, TextTable};
-use crate::report::words::{capacity, method, tables, threats};
+use crate::report::words::{agents, capacity, method, tables, threats};
 
 /// Remarks that stand before the others.
 const OPEN: usize = 3;
@@ -42,6 +42,7 @@ pub fn page(record: &Record, charts: &[(String, String)]) -> String {
         ("Other latencies", tables::other_latencies_table(record)),
         ("Replay", tables::replay_table(record)),
         ("Groups", tables::groups_table(record)),
+        ("Agents", agents::table(record)),
         ("Faults", outages::table(record)),
         ("Promises", tables::promises_table(record)),
         ("Ledger", details::ledger_table(record)),

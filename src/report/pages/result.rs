@@ -13,7 +13,7 @@ use crate::report::pages::over_time;
 use crate::report::words::answer;
 use crate::report::words::notes::{NoteTopic, ReaderNote, notes};
 use crate::report::words::view::TextTable;
-use crate::report::words::{capacity, method, tables, threats, view};
+use crate::report::words::{agents, capacity, method, tables, threats, view};
 use crate::units::plural;
 
 /// The page; `files` are (what it is, path relative to the page) of the raw data.
@@ -97,6 +97,7 @@ fn further(record: &Record) -> Markup {
         tables::other_latencies_table(record),
         tables::replay_table(record),
         tables::groups_table(record),
+        agents::table(record),
     ];
     html! {
         @for t in all.iter().filter(|t| !t.rows.is_empty()) { (table(t)) }

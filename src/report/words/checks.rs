@@ -22,6 +22,9 @@ pub fn plain(check: &Check) -> &str {
         "V15" => "the generator stood still",
         "V16" => "the rate is above what this machine is trusted with",
         "V17" => "the slowest messages came while the machine paused",
+        "V18" => "the agents began at different times",
+        "V19" => "an agent is missing",
+        "V20" => "the clocks of agents differ",
         _ => &check.name,
     }
 }
@@ -29,7 +32,10 @@ pub fn plain(check: &Check) -> &str {
 /// How much a check that did not hold takes from an answer; the least first. What is about the
 /// machine comes after what is about the load, as it is less often a surprise.
 pub fn gravity(check: &Check) -> u32 {
-    let place = ["V4", "V12", "V5", "V3", "V1", "V15", "V14", "V17", "V13", "V6", "V2", "V9", "V7", "V8", "V10", "V16"];
+    let place = [
+        "V19", "V20", "V4", "V12", "V5", "V3", "V1", "V18", "V15", "V14", "V17", "V13", "V6", "V2", "V9", "V7", "V8",
+        "V10", "V16",
+    ];
     let at = place.iter().position(|id| *id == check.id).unwrap_or(place.len()) as u32;
     match check.status {
         Status::Invalid => at,

@@ -1,5 +1,6 @@
 //! What is said of a result: the answer, tables of strings, notes.
 
+pub mod agents;
 pub mod answer;
 pub mod capacity;
 pub mod checks;

@@ -5,6 +5,9 @@ use super::side::{AnswerSide, Measured};
 use crate::compare::{ComparisonRow, Verdict};
 use crate::units::three_digits;
 
+/// The sentence names so many systems between the second and the last.
+const MOST_BETWEEN: usize = 2;
+
 /// `nats delivers a message in 145 µs, jetstream in 0.49 ms, 3.4 times slower.`
 pub(super) fn headline(context: &AnswerContext<'_>) -> String {
     let mut sides: Vec<&AnswerSide<'_>> = context.sides.iter().filter(|s| s.typical.is_some()).collect();
@@ -36,7 +39,12 @@ pub(super) fn headline(context: &AnswerContext<'_>) -> String {
             format!("{words} than {through}{}", first.name())
         })
         .collect();
+    let between = each.len().saturating_sub(2);
     match each.split_last() {
+        // Who wants all of them has the bars beneath.
+        Some((last, _)) if between > MOST_BETWEEN => {
+            text.push_str(&format!(", {}, {between} others in between, and {last}", each[0]));
+        }
         Some((last, [])) => text.push_str(&format!(", {last}")),
         Some((last, before)) => text.push_str(&format!(", {}, and {last}", before.join(", "))),
         None => {}

@@ -130,7 +130,7 @@ fn unlike(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     };
     if sides.iter().any(|s| url(s)) && sides.iter().any(|s| !url(s)) {
         let with: Vec<&str> = sides.iter().filter(|s| url(s)).map(|s| s.name()).collect();
-        add("Not like for like:", format!("only {} ran over TLS.", with.join(" and ")));
+        add("Not like for like:", format!("only {} ran over TLS.", listed(&with)));
     }
 }
 
@@ -146,6 +146,14 @@ fn stored(level: Durability) -> &'static str {
     }
 }
 
+/// `a, b and c`.
+fn listed(names: &[&str]) -> String {
+    match names.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// `nats and reference: at most once; kafka: at least once`.
 fn grouped(sides: &[&AnswerSide<'_>], words: &[String]) -> String {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -156,11 +164,7 @@ fn grouped(sides: &[&AnswerSide<'_>], words: &[String]) -> String {
         }
     }
     let told = |words: &str| if words.is_empty() { "not known".to_owned() } else { words.to_owned() };
-    groups
-        .iter()
-        .map(|(words, names)| format!("{}: {}", names.join(" and "), told(words)))
-        .collect::<Vec<_>>()
-        .join(", ")
+    groups.iter().map(|(words, names)| format!("{}: {}", listed(names), told(words))).collect::<Vec<_>>().join(", ")
 }
 
 /// A client that waits to fill a batch, which is then in every delivery time.

@@ -1,0 +1,242 @@
+//! One agent of a run, as the coordinator knows it.
+
+use crate::clocks::{ClockError, ClockLimits, ClockTimeline, Exchange};
+use crate::engine::{AgentAccounts, AgentCounts, AgentProgress, AgentReturn, HeldSets, TrialStage};
+use crate::plan::AgentShare;
+use crate::record::{AgentResult, AgentState, ClockOffset};
+use crate::units::{Nanos, SECOND, now};
+
+use super::delivery::Assembly;
+use super::messages::{Hello, Report, clock_name};
+
+/// An agent is silent when nothing was heard of it for so long.
+pub const SILENT: Nanos = 3 * SECOND;
+/// The drift of a clock is taken to be constant for so long.
+const WINDOW: Nanos = 20 * SECOND;
+
+/// One agent of a run.
+#[derive(Debug)]
+pub struct ChosenAgent {
+    pub hello: Hello,
+    pub share: AgentShare,
+    /// When it was last heard of, and the longest silence of the trial.
+    pub heard: Nanos,
+    pub longest: Nanos,
+    /// Why it does not take part in the trial.
+    pub refused: Option<String>,
+    pub stage: Option<TrialStage>,
+    pub progress: AgentProgress,
+    /// Sets that came since they were last asked for.
+    pub sets: Vec<HeldSets>,
+    pub parts: [Assembly; 2],
+    pub accounts: Option<AgentAccounts>,
+    /// Exchanges with its clock; none where it is the clock of this host.
+    exchanges: Vec<Exchange>,
+    /// What is added to an instant here to have that of its clock, and when load started.
+    pub shift: i64,
+    pub started: Option<Nanos>,
+}
+
+impl ChosenAgent {
+    pub fn new(hello: Hello, share: AgentShare) -> Self {
+        Self {
+            hello,
+            share,
+            heard: now(),
+            longest: 0,
+            refused: None,
+            stage: None,
+            progress: AgentProgress::default(),
+            sets: Vec::new(),
+            parts: Default::default(),
+            accounts: None,
+            exchanges: Vec::new(),
+            shift: 0,
+            started: None,
+        }
+    }
+
+    /// A trial begins.
+    pub fn begin(&mut self) {
+        *self = Self {
+            heard: self.heard,
+            exchanges: std::mem::take(&mut self.exchanges),
+            ..Self::new(self.hello.clone(), self.share)
+        };
+    }
+
+    /// Something was heard of it.
+    pub fn hear(&mut self, at: Nanos) {
+        self.longest = self.longest.max(at.saturating_sub(self.heard));
+        self.heard = at;
+    }
+
+    pub fn report(&mut self, report: Report, at: Nanos) {
+        self.hear(at);
+        self.stage = self.stage.max(report.stage);
+        self.progress = report.progress;
+    }
+
+    pub fn silent(&self, at: Nanos) -> bool {
+        at.saturating_sub(self.heard) > SILENT
+    }
+
+    /// Whether its clock is that of this host, so that nothing is to be exchanged.
+    pub fn here(&self) -> bool {
+        self.hello.clock == clock_name()
+    }
+
+    pub fn read_clock(&mut self, exchange: Exchange) {
+        // An hour of them at five a second.
+        if self.exchanges.len() >= 18_000 {
+            self.exchanges.drain(..9_000);
+        }
+        self.exchanges.push(exchange);
+    }
+
+    /// How many exchanges there are.
+    pub fn exchanges(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// The round trip of the median exchange.
+    pub fn round_trip(&self) -> Nanos {
+        let mut all: Vec<Nanos> = self.exchanges.iter().map(|e| e.round_trip().max(0) as Nanos).collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().unwrap_or(0)
+    }
+
+    /// Load starts at this instant of the clock here: what its own will be then.
+    pub fn start(&mut self, at: Nanos) -> Nanos {
+        self.started = Some(at);
+        if !self.here() {
+            self.shift = self.timeline().map_or(0, |t| t.offset_at(at).middle());
+        }
+        at.wrapping_add_signed(self.shift)
+    }
+
+    fn timeline(&self) -> Result<ClockTimeline, ClockError> {
+        ClockTimeline::of(&self.exchanges, ClockLimits::default(), WINDOW)
+    }
+
+    /// What is known of its clock from the start of load until now.
+    fn clock(&self, at: Nanos) -> ClockOffset {
+        let exchanges = self.exchanges.len() as u32;
+        let known = ClockOffset { offset_ns: self.shift, exchanges, ..ClockOffset::default() };
+        if self.here() {
+            return ClockOffset { bound_ns: Some(0), ..known };
+        }
+        match self.timeline() {
+            Ok(timeline) => {
+                let over = timeline.offset_over(self.started.unwrap_or(at), at);
+                ClockOffset { bound_ns: Some(over.farthest(self.shift)), ..known }
+            }
+            Err(ClockError::Stepped(step)) => ClockOffset { stepped_ns: Some(step.at_least), ..known },
+            Err(ClockError::NoExchange) => known,
+        }
+    }
+
+    /// What it came to in a trial that is over now.
+    pub fn returned(&mut self, at: Nanos) -> AgentReturn {
+        let accounts = self.accounts.take();
+        let seconds = |ns: Nanos| ns as f64 / SECOND as f64;
+        let state = match (&accounts, self.longest > SILENT) {
+            (None, _) => AgentState::Lost { silent_s: seconds(at.saturating_sub(self.heard)) },
+            (Some(_), true) => AgentState::Silent { longest_s: seconds(self.longest) },
+            (Some(_), false) => AgentState::Delivered,
+        };
+        let agent = AgentResult {
+            name: self.hello.name.clone(),
+            index: self.share.index,
+            labels: self.hello.labels.clone(),
+            version: self.hello.version.clone(),
+            pid: self.hello.pid,
+            host: self.hello.host.clone(),
+            state,
+            clock: self.clock(at),
+            ..AgentResult::default()
+        };
+        AgentReturn { share: self.share, agent, shift: self.shift, accounts }
+    }
+}
+
+/// Sums over all agents, one for each workload.
+pub fn sums(all: &[ChosenAgent]) -> Vec<AgentCounts> {
+    let mut total: Vec<AgentCounts> = Vec::new();
+    for counts in all.iter().map(|a| &a.progress.counts) {
+        if total.len() < counts.len() {
+            total.resize(counts.len(), AgentCounts::default());
+        }
+        for (sum, mine) in total.iter_mut().zip(counts) {
+            sum.sent += mine.sent;
+            sum.acked += mine.acked;
+            sum.arrived += mine.arrived;
+        }
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::Host;
+
+    pub fn agent() -> ChosenAgent {
+        let hello = Hello {
+            id: "a".into(),
+            name: "a".into(),
+            protocol: 1,
+            version: "1".into(),
+            pid: 1,
+            labels: std::collections::BTreeMap::new(),
+            host: Host::default(),
+            clock: "another".into(),
+            taken: None,
+        };
+        ChosenAgent::new(hello, AgentShare { index: 0, of: 1 })
+    }
+
+    proptest! {
+        /// Whatever the ways take, the true offset is within the bound of what is told.
+        #[test]
+        fn the_offset_is_within_its_bound(
+            offset in -10i64.pow(15)..10i64.pow(15), ways in prop::collection::vec((1u64..5_000_000, 0u64..1_000_000, 1u64..5_000_000), 1..40),
+        ) {
+            let mut it = agent();
+            let mut here: Nanos = 2 * 10u64.pow(15);
+            for (there, within, back) in ways {
+                let t1 = here;
+                let t2 = (here + there).wrapping_add_signed(offset);
+                let t3 = t2 + within;
+                let t4 = here + there + within + back;
+                it.read_clock(Exchange { t1, t2, t3, t4 });
+                here = t4 + 1_000;
+            }
+            let theirs = it.start(here);
+            let told = it.clock(here);
+            prop_assert_eq!(theirs, here.wrapping_add_signed(it.shift));
+            prop_assert!(told.offset_ns.abs_diff(offset) <= told.bound_ns.unwrap(), "{told:?} of {offset}");
+        }
+    }
+
+    #[test]
+    fn the_clock_of_this_host_needs_no_exchange() {
+        let mut it = agent();
+        it.hello.clock = clock_name();
+        assert_eq!((it.start(1_000), it.clock(2_000).bound_ns), (1_000, Some(0)));
+        it.hello.clock = "another".into();
+        assert_eq!(it.clock(2_000).bound_ns, None, "nothing is known");
+    }
+
+    #[test]
+    fn a_silence_is_remembered_and_an_agent_without_a_result_is_lost() {
+        let mut it = agent();
+        let from = it.heard;
+        it.hear(from + 4 * SECOND);
+        it.hear(from + 5 * SECOND);
+        assert!(!it.silent(from + 6 * SECOND) && it.silent(from + 9 * SECOND));
+        assert_eq!(it.returned(from + 9 * SECOND).agent.state, AgentState::Lost { silent_s: 4.0 });
+    }
+}

@@ -1,0 +1,193 @@
+//! What an agent brings home of a trial, and how it is written.
+//!
+//! # Design
+//! Nothing is summarised before it is put together. Books of producers and consumers are put side
+//! by side, as those of the threads of one process are; histograms are added; then the trial is
+//! folded once. So a figure of many agents is the same function of the same data as that of one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::driver::Noted;
+use crate::measure::hiccup::HiccupInterval;
+use crate::measure::process::Usage;
+use crate::measure::recorder::{LatencyKind, histogram};
+use crate::plan::{AgentShare, Case};
+use crate::record::{AgentResult, AgentState, Finding, Packed};
+use crate::units::Nanos;
+
+use super::consume::Received;
+use super::produce::Sent;
+use super::raw::RawTrial;
+
+/// What an agent measured. Instants are those of its own clock.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AgentAccounts {
+    failed: Option<(String, String)>,
+    interrupted: bool,
+    sent: Vec<Vec<(u32, Sent)>>,
+    received: Vec<Vec<(u32, Received)>>,
+    samples: Vec<((usize, LatencyKind, u64), Packed)>,
+    hops: Vec<((usize, String), Packed)>,
+    hiccups: Vec<(u64, Packed)>,
+    clipped: Vec<u64>,
+    negative: Vec<u64>,
+    busiest: f64,
+    waiting: f64,
+    spun: bool,
+    generator: Usage,
+    disturbance: Vec<Finding>,
+    log: Vec<Noted>,
+    client_dropped: Vec<u64>,
+    backpressure: u64,
+}
+
+impl AgentAccounts {
+    /// Of a part of a trial that is over.
+    pub(super) fn of(raw: RawTrial, hiccups: Vec<HiccupInterval>, (disturbance, spun): (Vec<Finding>, bool)) -> Self {
+        Self {
+            failed: raw.failed.map(|(phase, error)| (phase.to_owned(), error)),
+            interrupted: raw.interrupted,
+            sent: raw.sent,
+            received: raw.received,
+            samples: raw.samples.into_all().into_iter().collect(),
+            hops: raw.hops.iter().map(|(key, h)| (key.clone(), Packed::of(h))).collect(),
+            hiccups,
+            clipped: raw.clipped,
+            negative: raw.negative,
+            busiest: raw.busiest,
+            waiting: raw.waiting,
+            spun,
+            generator: raw.generator,
+            disturbance,
+            log: raw.log,
+            client_dropped: raw.client_dropped,
+            backpressure: raw.backpressure,
+        }
+    }
+
+    /// How and in which phase it failed.
+    pub fn failure(&self) -> Option<(&str, &str)> {
+        self.failed.as_ref().map(|(phase, error)| (phase.as_str(), error.as_str()))
+    }
+
+    /// Whether it is of this case: what comes from another process is not trusted.
+    pub fn fits(&self, case: &Case) -> bool {
+        let n = case.workloads.len();
+        let lists = [self.sent.len(), self.received.len(), self.clipped.len(), self.negative.len()];
+        let producers = |w: usize| case.workloads[w].topology.producers;
+        lists.iter().all(|l| *l == n)
+            && self.client_dropped.len() == n
+            && self.samples.iter().all(|((w, ..), _)| *w < n)
+            && self.hops.iter().all(|((w, _), _)| *w < n)
+            && (0..n).all(|w| self.sent[w].iter().all(|(p, _)| *p < producers(w)))
+            && (0..n).all(|w| self.received[w].iter().all(|(_, r)| r.fits(producers(w))))
+    }
+
+    /// Fills in what the record says of the agent.
+    pub(super) fn describe(&self, agent: &mut AgentResult) {
+        let all = || self.sent.iter().flatten().map(|(_, s)| s);
+        agent.scheduled = all().map(|s| s.scheduled).sum();
+        agent.sent = all().map(|s| s.sent).sum();
+        agent.acked = all().map(|s| s.acked).sum();
+        let arrived = self.received.iter().flatten().map(|(_, r)| r.in_time.0);
+        agent.received = arrived.sum::<u64>() + all().map(|s| s.answered).sum::<u64>();
+        agent.late_start_ns = all().map(|s| s.late_start).min();
+        (agent.busiest, agent.waiting) = (self.busiest, self.waiting);
+        agent.pause_ns = self.hiccups.iter().map(|(_, h)| h.open().max()).max();
+        agent.lag_p99_ns = self.p99(&[LatencyKind::Lag]);
+        agent.response_p99_ns = self.p99(&[LatencyKind::Response]).or_else(|| self.p99(&[LatencyKind::Ack]));
+        if let Some((phase, error)) = self.failed.clone() {
+            agent.state = AgentState::Failed { phase, error };
+        }
+    }
+
+    fn p99(&self, kinds: &[LatencyKind]) -> Option<Nanos> {
+        let mut all = histogram();
+        for ((_, kind, _), h) in self.samples.iter().filter(|((_, kind, _), _)| kinds.contains(kind)) {
+            let _ = (kind, all.add(h.open()));
+        }
+        (!all.is_empty()).then(|| all.value_at_quantile(0.99).min(all.max()))
+    }
+
+    /// Adds itself to a trial; `shift` is added to an instant of the trial's clock to have that of
+    /// the agent's.
+    pub(super) fn join(self, raw: &mut RawTrial, shift: i64) {
+        let here = |at: Nanos| at.wrapping_add_signed(-shift);
+        for (all, mut mine) in raw.sent.iter_mut().zip(self.sent) {
+            for (_, s) in &mut mine {
+                s.first.iter_mut().for_each(|at| *at = here(*at));
+                s.times.iter_mut().for_each(|(_, at)| *at = here(*at));
+            }
+            all.extend(mine);
+        }
+        raw.received.iter_mut().zip(self.received).for_each(|(all, mine)| all.extend(mine));
+        for (key, h) in self.samples {
+            raw.samples.add(key, h.open());
+        }
+        for ((workload, name), h) in self.hops {
+            raw.add_hop(workload, &name, &h.open());
+        }
+        for (interval, h) in self.hiccups {
+            raw.agent_hiccups.add(interval, h.open());
+        }
+        let add = |all: &mut Vec<u64>, mine: &[u64]| all.iter_mut().zip(mine).for_each(|(a, m)| *a += m);
+        add(&mut raw.clipped, &self.clipped);
+        add(&mut raw.negative, &self.negative);
+        add(&mut raw.client_dropped, &self.client_dropped);
+        raw.backpressure += self.backpressure;
+        (raw.busiest, raw.waiting) = (raw.busiest.max(self.busiest), raw.waiting.max(self.waiting));
+        raw.generator = raw.generator.and(&self.generator);
+        raw.agents_spun |= self.spun;
+        raw.agent_disturbance.extend(self.disturbance);
+        raw.log.extend(self.log.into_iter().map(|(at, kind, words)| (here(at), kind, words)));
+        raw.log.sort_by_key(|(at, ..)| *at);
+    }
+}
+
+impl Received {
+    fn fits(&self, producers: u32) -> bool {
+        let n = producers as usize;
+        self.seen.len() == n && self.dead.len() == n && [0, n].contains(&self.first_arrivals.len())
+    }
+}
+
+/// What came back from an agent.
+pub struct AgentReturn {
+    pub share: AgentShare,
+    /// Who it is, and what is known of its clock.
+    pub agent: AgentResult,
+    /// What is added to an instant of the coordinator's clock to have that of the agent.
+    pub shift: i64,
+    /// Its accounts; none where it did not deliver them.
+    pub accounts: Option<AgentAccounts>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::join::tests::plan;
+    use crate::plan::divide;
+
+    #[test]
+    fn accounts_of_another_case_do_not_fit() {
+        let mut plan = plan(2, 1000, "constant");
+        divide(&mut plan, 2).unwrap();
+        let case = &plan.cases[0];
+        let raw = || {
+            let mut raw = RawTrial::of(case);
+            raw.sent[0].push((1, Sent { scheduled: 7, sent: 7, ..Sent::default() }));
+            raw
+        };
+        let written = |raw: RawTrial| {
+            let text = serde_json::to_string(&AgentAccounts::of(raw, Vec::new(), (Vec::new(), false))).unwrap();
+            serde_json::from_str::<AgentAccounts>(&text).unwrap()
+        };
+        assert!(written(raw()).fits(case));
+        let mut other = raw();
+        other.sent[0].push((2, Sent::default()));
+        assert!(!written(other).fits(case), "there are two producers");
+        let mut fewer = raw();
+        fewer.received[0].push((0, Received::default()));
+        assert!(!written(fewer).fits(case), "a consumer has a set for each producer");
+    }
+}
