@@ -19,9 +19,9 @@
 // They panic when nobody can read them; `units::say` does not.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+pub mod agents;
 #[cfg(test)]
 mod allocations;
-pub mod agents;
 pub mod broker;
 pub mod calibrate;
 pub mod claims;

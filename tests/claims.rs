@@ -145,6 +145,8 @@ fn mistakes_are_shown_where_they_stand() {
         said("e2e.p50 of reference < 1ns", "rtt.p50 of reference < 1ns"),
         said("e2e.p50 of reference < 1ns", "e2e.p50 of reference at rate=9k/s < 1ns"),
         said("e2e.p50 of reference < 1ns", "e2e.p50 < 1ns"),
+        said("e2e.p50 of reference < 1ns", "e2e.p50 < 1ns\", \"e2e.p50 of nobody < 1ns"),
+        said("e2e.p50 of reference < 1ns", "ledger.lost of reference >= 0"),
         said("measure = \"stream-1k\"\nholds = [\"e2e.p50 of reference < 1ns\"]", ""),
         said("scenario = \"small.toml\"", "scenario = \"smal\""),
         said("id = 4", "id = 1"),

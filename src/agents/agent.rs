@@ -18,7 +18,8 @@ use crate::units::{Nanos, SECOND, now};
 use super::delivery::{Sender, deliver, packed};
 use super::link::{ControlServer, bytes};
 use super::messages::{
-    Answer, Assignment, Beginning, Command, Hello, PROTOCOL, PieceKind, Refusal, Subjects, VERSION, clock_name,
+    AgentAnswer, AgentAssignment, AgentRequest, Beginning, ControlSubjects, Hello, PROTOCOL, PieceKind, Refusal,
+    VERSION, clock_name,
 };
 use super::side::TrialLink;
 
@@ -60,7 +61,7 @@ type Ended = (Arc<TrialLink>, AgentAccounts);
 
 struct Agent<'a> {
     hello: Hello,
-    subjects: Subjects,
+    subjects: ControlSubjects,
     client: Client,
     owner: Option<Owner>,
     register: Arc<Register>,
@@ -104,7 +105,7 @@ pub fn serve(
             clock: clock_name(),
             taken: None,
         };
-        let subjects = Subjects::of(&options.fleet);
+        let subjects = ControlSubjects::of(&options.fleet);
         let (ended, trials) = unbounded_channel();
         let (sets, told) = unbounded_channel();
         let spool = options.spool.clone().unwrap_or_else(std::env::temp_dir);
@@ -202,9 +203,9 @@ impl Agent<'_> {
     }
 
     async fn command(&mut self, message: Message) {
-        let answer = match serde_json::from_slice::<Command>(&message.payload) {
-            Ok(command) => self.apply(command).await.map_or_else(|why| Answer::No { why }, |()| Answer::Yes),
-            Err(e) => Answer::No { why: self.unreadable(&message.payload, &e) },
+        let answer = match serde_json::from_slice::<AgentRequest>(&message.payload) {
+            Ok(command) => self.apply(command).await.map_or_else(|why| AgentAnswer::No { why }, |()| AgentAnswer::Yes),
+            Err(e) => AgentAnswer::No { why: self.unreadable(&message.payload, &e) },
         };
         if let Some(to) = message.reply {
             let _ = self.client.publish(to, bytes(&answer)).await;
@@ -220,18 +221,18 @@ impl Agent<'_> {
         }
     }
 
-    async fn apply(&mut self, command: Command) -> Result<(), Refusal> {
+    async fn apply(&mut self, command: AgentRequest) -> Result<(), Refusal> {
         match command {
-            Command::Assign(assignment) => self.assign(assignment).await,
-            Command::Begin(beginning) => self.begin(*beginning),
-            Command::Pass { run, trial, stage } => self.of(&run, trial).map(|link| link.pass(stage)),
-            Command::Start { run, trial, at, shift } => {
+            AgentRequest::Assign(assignment) => self.assign(assignment).await,
+            AgentRequest::Begin(beginning) => self.begin(*beginning),
+            AgentRequest::Pass { run, trial, stage } => self.of(&run, trial).map(|link| link.pass(stage)),
+            AgentRequest::Start { run, trial, at, shift } => {
                 self.of(&run, trial).map(|link| link.start(LoadStart { at, shift }))
             }
-            Command::Instruct { run, trial, over, cut, asked } => {
+            AgentRequest::Instruct { run, trial, over, cut, asked } => {
                 self.of(&run, trial).map(|link| link.instruct(Instructions { over, cut, asked }))
             }
-            Command::Release { run } => {
+            AgentRequest::Release { run } => {
                 let mine = self.owner.as_ref().is_some_and(|o| o.run == run);
                 if mine {
                     if let Some(trial) = self.owner.take().and_then(|o| o.trial) {
@@ -252,7 +253,7 @@ impl Agent<'_> {
         owner.trial.as_deref().filter(|link| link.trial == trial).ok_or(Refusal::Unknown)
     }
 
-    async fn assign(&mut self, it: Assignment) -> Result<(), Refusal> {
+    async fn assign(&mut self, it: AgentAssignment) -> Result<(), Refusal> {
         if (it.protocol, it.version.as_str()) != (PROTOCOL, VERSION) {
             let named = |version: &str, protocol| format!("{version} (messages {protocol})");
             let (mine, yours) = (named(VERSION, PROTOCOL), named(&it.version, it.protocol));
@@ -267,7 +268,7 @@ impl Agent<'_> {
         let alive = self.client.subscribe(self.subjects.alive(&it.run)).await;
         let alive = alive.map_err(|e| Refusal::Unreadable { words: e.to_string() })?;
         (self.say)(&format!("taken by {}, as {} of {}", it.by, it.share.index + 1, it.share.of));
-        let Assignment { run, by, plan, share, .. } = it;
+        let AgentAssignment { run, by, plan, share, .. } = it;
         self.owner = Some(Owner { run, by, plan, share, heard: now(), alive, trial: None });
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The coordinator's connection to the control server: hears hellos, reports and results, asks the
-//! clocks of agents, and carries commands. It has a thread of its own; who conducts a trial looks at
-//! what it has heard.
+//! clocks of agents, and carries commands. It has a thread of its own; who conducts a trial looks
+//! at what it has heard.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use crate::units::{Nanos, now};
 use super::chosen::ChosenAgent;
 use super::delivery::{piece, unpacked};
 use super::link::{ask, bytes};
-use super::messages::{Answer, Command, Hello, PieceHeader, PieceKind, Refusal, Report, Subjects};
+use super::messages::{AgentAnswer, AgentRequest, ControlSubjects, Hello, PieceHeader, PieceKind, Refusal, Report};
 
 /// A command that is not answered within it was not heard.
 const HEARD: Duration = Duration::from_secs(10);
@@ -63,15 +63,15 @@ impl SharedState {
 /// A command for one agent; what becomes of it is noted with that agent, where it is chosen.
 pub struct Sending {
     pub id: String,
-    pub command: Command,
+    pub command: AgentRequest,
     /// Where the answer goes, where somebody waits for it.
-    pub answer: Option<std::sync::mpsc::Sender<Result<Answer, String>>>,
+    pub answer: Option<std::sync::mpsc::Sender<Result<AgentAnswer, String>>>,
 }
 
 /// What the network thread works with.
 pub struct Network {
     pub client: Client,
-    pub subjects: Subjects,
+    pub subjects: ControlSubjects,
     pub run: String,
     pub state: SharedState,
 }
@@ -98,7 +98,7 @@ impl Network {
                 },
                 Some(message) = reports.next() => self.report(&message.payload),
                 Some(message) = pieces.next() => {
-                    let answer = self.piece(&message.payload).map_or_else(|why| Answer::No { why }, |()| Answer::Yes);
+                    let answer = self.piece(&message.payload).map_or_else(|why| AgentAnswer::No { why }, |()| AgentAnswer::Yes);
                     if let Some(to) = message.reply {
                         let _ = self.client.publish(to, bytes(&answer)).await;
                     }
@@ -167,14 +167,14 @@ impl Network {
         let Sending { id, command, answer } = sending;
         let (client, subject, state) = (self.client.clone(), self.subjects.agent(&id), self.state.clone());
         tokio::spawn(async move {
-            let binding = matches!(command, Command::Begin(_) | Command::Start { .. });
-            let got = ask::<Answer>(&client, &subject, bytes(&command), HEARD).await;
+            let binding = matches!(command, AgentRequest::Begin(_) | AgentRequest::Start { .. });
+            let got = ask::<AgentAnswer>(&client, &subject, bytes(&command), HEARD).await;
             if let Some(agent) = state.lock().agent(&id) {
                 match &got {
-                    Ok(Answer::Yes) => agent.hear(now()),
-                    Ok(Answer::No { why }) if binding => agent.refused = Some(why.to_string()),
+                    Ok(AgentAnswer::Yes) => agent.hear(now()),
+                    Ok(AgentAnswer::No { why }) if binding => agent.refused = Some(why.to_string()),
                     // What is over for it needs no word that it is.
-                    Ok(Answer::No { .. }) => agent.hear(now()),
+                    Ok(AgentAnswer::No { .. }) => agent.hear(now()),
                     Err(words) if binding => agent.refused = Some(format!("it does not answer: {words}")),
                     Err(_) => {}
                 }

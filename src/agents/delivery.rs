@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::link::ask;
-use super::messages::{Answer, PieceHeader, PieceKind, Refusal, sha256};
+use super::messages::{AgentAnswer, PieceHeader, PieceKind, Refusal, sha256};
 
 /// Bytes of a piece at most; less where the server takes less.
 const PIECE: usize = 256 * 1024;
@@ -67,9 +67,9 @@ pub async fn deliver(
         let mut payload = serde_json::to_vec(&header).unwrap_or_default();
         payload.push(b'\n');
         payload.extend_from_slice(part);
-        match ask::<Answer>(client, subject, payload.into(), bound).await? {
-            Answer::Yes => {}
-            Answer::No { why } => return Err(why.to_string()),
+        match ask::<AgentAnswer>(client, subject, payload.into(), bound).await? {
+            AgentAnswer::Yes => {}
+            AgentAnswer::No { why } => return Err(why.to_string()),
         }
     }
     Ok(())

@@ -15,7 +15,9 @@ use crate::units::{Nanos, SECOND, now};
 use super::chosen::{ChosenAgent, sums};
 use super::coordinator::{FleetState, Network, Sending, SharedState};
 use super::link::ControlServer;
-use super::messages::{Answer, Assignment, Beginning, Command, Hello, PROTOCOL, Subjects, VERSION, sha256};
+use super::messages::{
+    AgentAnswer, AgentAssignment, AgentRequest, Beginning, ControlSubjects, Hello, PROTOCOL, VERSION, sha256,
+};
 
 /// How often it is looked whether something has come.
 const LOOK: Duration = Duration::from_millis(5);
@@ -84,7 +86,7 @@ impl Fleet {
         let run = format!("{:016x}", rand::random::<u64>());
         let (state, (commands, sendings)) = (SharedState::default(), unbounded_channel());
         let (ready_in, ready) = channel();
-        let (control, subjects) = (options.control.clone(), Subjects::of(&options.fleet));
+        let (control, subjects) = (options.control.clone(), ControlSubjects::of(&options.fleet));
         let (shared, name) = (state.clone(), run.clone());
         let thread = std::thread::Builder::new().name("agents".into()).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -134,8 +136,8 @@ impl Fleet {
                     }
                     let share = AgentShare { index, of };
                     match self.assign(&hello, share) {
-                        Ok(Answer::Yes) => self.state.lock().chosen.push(ChosenAgent::new(hello, share)),
-                        Ok(Answer::No { why }) => refused.push((hello.id, why.to_string())),
+                        Ok(AgentAnswer::Yes) => self.state.lock().chosen.push(ChosenAgent::new(hello, share)),
+                        Ok(AgentAnswer::No { why }) => refused.push((hello.id, why.to_string())),
                         Err(words) => refused.push((hello.id, format!("it does not answer: {words}"))),
                     }
                 }
@@ -164,9 +166,9 @@ impl Fleet {
         (free, state.chosen.len())
     }
 
-    fn assign(&self, hello: &Hello, share: AgentShare) -> Result<Answer, String> {
+    fn assign(&self, hello: &Hello, share: AgentShare) -> Result<AgentAnswer, String> {
         let by = format!("the run of process {} on {}", std::process::id(), host_name());
-        let command = Command::Assign(Assignment {
+        let command = AgentRequest::Assign(AgentAssignment {
             protocol: PROTOCOL,
             version: VERSION.into(),
             run: self.run.clone(),
@@ -206,15 +208,20 @@ impl Fleet {
         format!("{words}. Start more, such as `msgbench agent --control {}{fleet}`", options.control.shown())
     }
 
-    fn send(&self, id: &str, command: Command, answer: Option<std::sync::mpsc::Sender<Result<Answer, String>>>) {
+    fn send(
+        &self,
+        id: &str,
+        command: AgentRequest,
+        answer: Option<std::sync::mpsc::Sender<Result<AgentAnswer, String>>>,
+    ) {
         if let Some(commands) = &self.commands {
             let _ = commands.send(Sending { id: id.to_owned(), command, answer });
         }
     }
 
     /// Sends a command to all agents.
-    fn send_all(&self, command: impl Fn(usize, &ChosenAgent) -> Command) {
-        let commands: Vec<(String, Command)> = {
+    fn send_all(&self, command: impl Fn(usize, &ChosenAgent) -> AgentRequest) {
+        let commands: Vec<(String, AgentRequest)> = {
             let state = self.state.lock();
             state.chosen.iter().enumerate().map(|(i, a)| (a.hello.id.clone(), command(i, a))).collect()
         };
@@ -230,7 +237,7 @@ impl Fleet {
     fn instruct(&self, told: Instructions) {
         let (run, trial) = (self.run.clone(), self.state.lock().trial);
         let Instructions { over, cut, asked } = told;
-        self.send_all(|_, _| Command::Instruct { run: run.clone(), trial, over, cut, asked });
+        self.send_all(|_, _| AgentRequest::Instruct { run: run.clone(), trial, over, cut, asked });
     }
 }
 
@@ -239,7 +246,7 @@ impl Drop for Fleet {
         let (to, answer) = channel();
         let ids: Vec<String> = self.state.lock().chosen.iter().map(|a| a.hello.id.clone()).collect();
         for id in &ids {
-            self.send(id, Command::Release { run: self.run.clone() }, Some(to.clone()));
+            self.send(id, AgentRequest::Release { run: self.run.clone() }, Some(to.clone()));
         }
         drop(to);
         let until = now() + 2 * SECOND;
@@ -280,7 +287,12 @@ impl CoordinatorSide for Fleet {
         let (run, plan) = (self.run.clone(), self.plan.clone());
         let order = TrialOrder { number: trial, ..order.clone() };
         self.send_all(|_, _| {
-            Command::Begin(Box::new(Beginning { run: run.clone(), plan: plan.clone(), trial, order: order.clone() }))
+            AgentRequest::Begin(Box::new(Beginning {
+                run: run.clone(),
+                plan: plan.clone(),
+                trial,
+                order: order.clone(),
+            }))
         });
         Ok(())
     }
@@ -307,7 +319,7 @@ impl CoordinatorSide for Fleet {
         }
         if self.told().passed < Some(stage) {
             self.told().passed = Some(stage);
-            self.send_all(|_, _| Command::Pass { run: run.clone(), trial, stage });
+            self.send_all(|_, _| AgentRequest::Pass { run: run.clone(), trial, stage });
         }
         Ok(true)
     }
@@ -328,7 +340,7 @@ impl CoordinatorSide for Fleet {
         let slowest = self.state.lock().chosen.iter().map(ChosenAgent::round_trip).max().unwrap_or(0);
         let at = now() + LEAD.max(20 * slowest);
         let theirs: Vec<Nanos> = self.state.lock().chosen.iter_mut().map(|a| a.start(at)).collect();
-        self.send_all(|i, a| Command::Start { run: run.clone(), trial, at: theirs[i], shift: a.shift });
+        self.send_all(|i, a| AgentRequest::Start { run: run.clone(), trial, at: theirs[i], shift: a.shift });
         self.told().started = Some(at);
         at
     }

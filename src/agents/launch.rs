@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::engine::Interrupt;
 
-/// Starts so many agents with these arguments, each with a name of its own, and waits until all have
-/// ended. They end with this process, however that ends.
+/// Starts so many agents with these arguments, each with a name of its own, and waits until all
+/// have ended. They end with this process, however that ends.
 ///
 /// # Errors
 /// In words, when one cannot be started, or ends by itself.

@@ -4,11 +4,11 @@
 //! |---|---|---|
 //! | `hello` | agent | [`Hello`]: when it comes, when it is asked to, when it is free again |
 //! | `roll` | coordinator | all say hello |
-//! | `agent.<id>` | coordinator, request | [`Command`], answered by an [`Answer`] |
+//! | `agent.<id>` | coordinator, request | [`AgentRequest`], answered in the same way |
 //! | `agent.<id>.clock` | coordinator, request | answered by two readings of the agent's clock |
 //! | `run.<run>.alive` | coordinator, each second | it is there |
 //! | `run.<run>.report` | agent, each second | [`Report`] |
-//! | `run.<run>.piece` | agent, request | a [`PieceHeader`] and bytes, answered by an [`Answer`] |
+//! | `run.<run>.piece` | agent, request | a [`PieceHeader`] and bytes, answered by an [`AgentAnswer`] |
 
 use std::collections::BTreeMap;
 
@@ -27,9 +27,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The subjects of one fleet.
 #[derive(Debug, Clone)]
-pub struct Subjects(String);
+pub struct ControlSubjects(String);
 
-impl Subjects {
+impl ControlSubjects {
     pub fn of(fleet: &str) -> Self {
         Self(format!("msgbench.{fleet}"))
     }
@@ -79,9 +79,9 @@ pub struct Hello {
 /// The coordinator tells one agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
-pub enum Command {
+pub enum AgentRequest {
     /// It is part of a run from now on.
-    Assign(Assignment),
+    Assign(AgentAssignment),
     /// A trial begins.
     Begin(Box<Beginning>),
     /// All have come to a stage.
@@ -97,7 +97,7 @@ pub enum Command {
 
 /// What an agent is part of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Assignment {
+pub struct AgentAssignment {
     pub protocol: u32,
     pub version: String,
     /// Names the run; nobody else has it.
@@ -122,7 +122,7 @@ pub struct Beginning {
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "answer")]
-pub enum Answer {
+pub enum AgentAnswer {
     Yes,
     No { why: Refusal },
 }

@@ -123,7 +123,16 @@ impl ExperimentContext<'_> {
         let ExperimentContext { register, scratch, clocksource, interrupt, .. } = *self;
         engine::run(
             &plan,
-            &Conditions { register, scratch, clocksource, calibration: None, interrupt, taken_up: &[], side: TrialSide::Alone },
+            &Conditions {
+                register,
+                scratch,
+                clocksource,
+                calibration: None,
+                interrupt,
+                taken_up: &[],
+                done: &[],
+                side: TrialSide::Alone,
+            },
             &collector,
         )?;
         if self.interrupt.count() > 0 {

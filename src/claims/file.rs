@@ -46,6 +46,10 @@ pub struct MeasureTable {
     pub tier: Tier,
     /// How many servers have it. Default: 1.
     pub copies: Option<u32>,
+    /// Whether it is left out of the quick form, where it takes too long. Conditions that look at
+    /// it are then not part of the verdict. Default: false.
+    #[serde(default)]
+    pub full_only: bool,
 }
 
 /// Where a message is when it is acknowledged.
@@ -129,6 +133,10 @@ pub struct ConditionTable {
     pub measure: Option<String>,
     /// As in the claim.
     pub holds: Vec<String>,
+    /// Whether it is no circumstance of the claim, but something to be seen beside it, such as what
+    /// the machine can do: it is shown, and decides nothing. Default: false.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 /// What a statement is that nobody needs to measure.

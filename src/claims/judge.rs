@@ -41,8 +41,8 @@ pub enum Figure {
     Ratio { value: f64, ci95: Option<(f64, f64)>, left: f64, right: f64, unit: UnitName, runs: (usize, usize) },
     /// The difference of both sides, where a value is zero.
     Difference { value: f64, ci95: Option<(f64, f64)>, left: f64, right: f64, unit: UnitName, runs: (usize, usize) },
-    /// A count over all runs, and of how many deliveries.
-    Count { value: f64, of: u64, runs: usize },
+    /// A count over all runs, and of how many messages where it is one of these.
+    Count { value: f64, of: Option<u64>, runs: usize },
 }
 
 /// The sign of a unit, which is all that a file of results keeps of it.
@@ -70,6 +70,8 @@ pub struct RuleResult {
     pub open_because: Option<String>,
     /// In what bears on the fate of messages the two systems differ.
     pub unlike: Vec<String>,
+    /// How many rounds were left out, and why the first was.
+    pub left_out: Option<(usize, String)>,
 }
 
 /// What a side is to be: below the border, or above it.
@@ -93,7 +95,8 @@ fn side(comparator: Comparator, (low, high): (f64, f64), border: f64) -> RuleFin
 }
 
 impl RuleResult {
-    fn open(rule: &Rule, why: String) -> Self {
+    /// Of a rule that nothing was measured for.
+    pub(super) fn open(rule: &Rule, why: String) -> Self {
         let kind = Some(rule.left.metric.quantity.unit());
         Self {
             that: rule.that.clone(),
@@ -109,8 +112,39 @@ impl RuleResult {
             p_adjusted: None,
             open_because: Some(why),
             unlike: Vec::new(),
+            left_out: None,
         }
     }
+}
+
+/// How many rounds of these sides were left out, and why the first of them was.
+fn left_out(sides: &[&OneSide]) -> Option<(usize, String)> {
+    let why = sides.iter().find_map(|s| s.sample.why_excluded.clone())?;
+    Some((sides.iter().map(|s| s.sample.excluded).sum(), why))
+}
+
+/// Whether so many rounds of a side were left out that those which count may be the lucky ones.
+fn picked(sides: &[&OneSide]) -> bool {
+    sides.iter().any(|s| s.sample.excluded > s.sample.n)
+}
+
+impl RuleResult {
+    /// Leaves it open where most rounds of a side were left out.
+    fn of_rounds(mut self, sides: &[&OneSide], fails_by_one: bool) -> Self {
+        self.left_out = left_out(sides);
+        if picked(sides) && self.finding != RuleFinding::Open && !fails_by_one {
+            self.finding = RuleFinding::Open;
+            self.open_because = Some("more rounds were left out than count".into());
+        }
+        self
+    }
+}
+
+/// Why too few samples leave a rule open. What is known too low then does not keep a rule that
+/// wants less, nor break one that wants more.
+fn too_thin(comparator: Comparator, finding: RuleFinding, thin: Option<&String>) -> Option<String> {
+    let low = if wants_less(comparator) { RuleFinding::Holds } else { RuleFinding::Fails };
+    thin.filter(|_| finding == low).cloned()
 }
 
 /// Holds a rule to what was measured; `records` has the result of each measurement that there is.
@@ -142,11 +176,15 @@ fn counted(rule: &Rule, records: &BTreeMap<String, Record>) -> Result<RuleResult
     let open =
         (finding == RuleFinding::Open).then(|| "none was seen, which does not mean that there are none".to_owned());
     let figure = Figure::Count { value: sum, of: one.owed, runs: one.sample.n };
-    Ok(RuleResult { finding, figure, ..RuleResult::open(rule, String::new()) }.because(open))
+    // A counterexample is one, however few rounds count.
+    let seen = sum > 0.0;
+    let result = RuleResult { finding, figure, ..RuleResult::open(rule, String::new()) }.because(open);
+    Ok(result.of_rounds(&[&one], seen))
 }
 
 fn limited(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Result<RuleResult, String> {
-    let OneSide { sample, thin, .. } = of_one(&asked(&rule.left, records)?)?;
+    let one = of_one(&asked(&rule.left, records)?)?;
+    let OneSide { sample, thin, .. } = &one;
     let kind = rule.left.metric.quantity.unit();
     let value = sample.median.unwrap_or(f64::NAN);
     let figure = Figure::Median { value, ci95: sample.median_ci95, unit: kind.name(), runs: sample.n };
@@ -159,11 +197,11 @@ fn limited(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Resul
         .median_ci95
         .is_none()
         .then(|| format!("{} valid rounds are fewer than the 6 that a 95 % interval of a median needs", sample.n));
-    // A limit that is broken is broken however few samples stand behind a percentile.
-    let thin = thin.filter(|_| finding == RuleFinding::Holds);
+    let thin = too_thin(rule.comparator, finding, thin.as_ref());
     let finding = if thin.is_some() { RuleFinding::Open } else { finding };
     let open = thin.or(few).or_else(|| (finding == RuleFinding::Open).then(|| "the interval holds the limit".into()));
-    Ok(RuleResult { finding, figure, p, ..RuleResult::open(rule, String::new()) }.because(open))
+    let result = RuleResult { finding, figure, p, ..RuleResult::open(rule, String::new()) }.because(open);
+    Ok(result.of_rounds(&[&one], false))
 }
 
 fn compared(
@@ -192,12 +230,18 @@ fn compared(
         (Some(ci), Some(border)) => side(rule.comparator, ci, border),
         _ => RuleFinding::Open,
     };
-    let open = (finding == RuleFinding::Open).then(|| match (interval, border) {
-        (None, _) => format!("{} and {} valid rounds are too few for a 95 % interval", runs.0, runs.1),
-        (_, None) => "a value is 0, so that there is no ratio".into(),
-        _ => "the interval holds both answers".into(),
+    // Both sides must be known: which one is too low decides on which side the ratio is wrong.
+    let thin = a.thin.clone().or_else(|| b.thin.clone()).filter(|_| finding != RuleFinding::Open);
+    let finding = if thin.is_some() { RuleFinding::Open } else { finding };
+    let open = thin.or_else(|| {
+        (finding == RuleFinding::Open).then(|| match (interval, border) {
+            (None, _) => format!("{} and {} valid rounds are too few for a 95 % interval", runs.0, runs.1),
+            (_, None) => "a value is 0, so that there is no ratio".into(),
+            _ => "the interval holds both answers".into(),
+        })
     });
-    Ok(RuleResult { finding, figure, p, unlike, ..RuleResult::open(rule, String::new()) }.because(open))
+    let result = RuleResult { finding, figure, p, unlike, ..RuleResult::open(rule, String::new()) }.because(open);
+    Ok(result.of_rounds(&[&b, &a], false))
 }
 
 impl RuleResult {
@@ -273,7 +317,7 @@ mod tests {
         let mut lossy = record(&A, &B);
         let clean = held_by("ledger.lost of nats == 0", &of(lossy.clone()));
         assert_eq!((clean.finding, clean.p), (RuleFinding::Holds, None));
-        assert_eq!(clean.figure, Figure::Count { value: 0.0, of: 200_000, runs: 10 });
+        assert_eq!(clean.figure, Figure::Count { value: 0.0, of: Some(200_000), runs: 10 });
         assert_eq!(
             held_by("ledger.lost of nats > 0", &of(lossy.clone())).finding,
             RuleFinding::Open,
@@ -284,6 +328,47 @@ mod tests {
         assert_eq!(held_by("ledger.lost of nats == 0", &of(lossy.clone())).finding, RuleFinding::Fails);
         assert_eq!(held_by("ledger.lost of nats > 0", &of(lossy.clone())).finding, RuleFinding::Holds);
         assert_eq!(held_by("ledger.lost of reference == 0", &of(lossy)).finding, RuleFinding::Holds);
+    }
+
+    /// With too few samples above it a percentile is known too low: then it is not surely low
+    /// enough, and is surely too high where it is; and no ratio of it decides.
+    #[test]
+    fn a_thin_percentile_decides_only_what_it_can() {
+        let mut thin = record(&A, &B);
+        for trial in &mut thin.trials {
+            let latency = trial.workloads[0].latency.values_mut();
+            latency.flat_map(|l| &mut l.percentiles).for_each(|p| (p.exceedances, p.effective) = (5.0, Some(5.0)));
+        }
+        let records = of(thin);
+        let found = |that: &str| held_by(that, &records).finding;
+        assert_eq!(found("e2e.p99 of reference < 1ms"), RuleFinding::Open);
+        assert_eq!(found("e2e.p99 of reference < 700us"), RuleFinding::Fails);
+        assert_eq!(found("e2e.p99 of reference > 700us"), RuleFinding::Holds);
+        assert_eq!(found("e2e.p99 of reference > 1ms"), RuleFinding::Open);
+        let two = held_by("e2e.p99 of reference < e2e.p99 of nats", &records);
+        assert_eq!(two.finding, RuleFinding::Open);
+        assert!(two.open_because.unwrap().contains("samples"));
+    }
+
+    /// Where most rounds failed, the few that did not may be the lucky ones; a loss is a loss.
+    #[test]
+    fn rounds_that_are_left_out_are_told_and_may_leave_it_open() {
+        let with = |failed: u32| {
+            let mut record = record(&A, &B);
+            for trial in record.trials.iter_mut().filter(|t| t.case == "nats" && t.round <= failed) {
+                trial.outcome = crate::record::Outcome::Failed { phase: "measure".into(), error: "it died".into() };
+            }
+            record
+        };
+        let two = held_by("ledger.lost of nats == 0", &of(with(2)));
+        assert_eq!(two.finding, RuleFinding::Holds);
+        assert!(two.left_out.as_ref().is_some_and(|(n, why)| *n == 2 && why.contains("it died")), "{two:?}");
+        let seven = held_by("ledger.lost of nats == 0", &of(with(7)));
+        assert_eq!(seven.finding, RuleFinding::Open);
+        assert!(seven.open_because.unwrap().contains("more rounds were left out than count"));
+        let mut lossy = with(7);
+        lossy.trials.iter_mut().rfind(|t| t.case == "nats").unwrap().workloads[0].ledger.lost = 1;
+        assert_eq!(held_by("ledger.lost of nats == 0", &of(lossy)).finding, RuleFinding::Fails);
     }
 
     /// What may not be believed, and what is not there, decides nothing.

@@ -1,7 +1,7 @@
 //! From the text of a file of claims to what it means. Every mistake is told at once, where it
 //! stands: also a rule about what no scenario of the file measures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -18,9 +18,16 @@ use crate::units::hex;
 const FOR_A_RATIO: u32 = 4;
 /// Rounds of a limit: with fewer, no exact 95 % interval of a median exists.
 const FOR_A_LIMIT: u32 = 6;
-/// Rounds of the full form: the smallest p-value of 12 signs is 2 / 4096, which Holm's correction
-/// leaves below 5 % among 100 tests.
+/// Rounds of the full form at the least: the smallest p-value of 12 signs is 2 / 4096, which Holm's
+/// correction leaves below 5 % among 102 tests. More tests need more rounds.
 const FOR_ALL: u32 = 12;
+
+/// Rounds of the full form: as many as the smallest p-value of their signs needs to stay below 5 %
+/// when it is corrected for so many tests.
+fn for_all(tests: usize) -> u32 {
+    let enough = |n: &u32| 2.0 / 2f64.powi(*n as i32) * tests as f64 <= 0.05;
+    (FOR_ALL..=40).find(enough).unwrap_or(40)
+}
 
 /// Reads and checks a file. `lookup` gives the scenario of a name.
 ///
@@ -92,7 +99,7 @@ fn claim(i: usize, table: &ClaimTable, problems: &mut Problems) -> Claim {
     let mut conditions = Vec::new();
     if !table.holds.is_empty() {
         let rules = rules(&at("holds"), &table.holds, table.measure.as_deref(), problems);
-        conditions.push(Condition { when: None, rules });
+        conditions.push(Condition { when: None, rules, beside: false });
     }
     for (j, c) in table.condition.iter().enumerate() {
         let measure = c.measure.as_deref().or(table.measure.as_deref());
@@ -100,7 +107,12 @@ fn claim(i: usize, table: &ClaimTable, problems: &mut Problems) -> Claim {
             problems.add(Problem::new(at(&format!("condition.{j}.when")), "nothing says what must hold then"));
         }
         let rules = rules(&at(&format!("condition.{j}.holds")), &c.holds, measure, problems);
-        conditions.push(Condition { when: Some(c.when.clone()), rules });
+        conditions.push(Condition { when: Some(c.when.clone()), rules, beside: c.beside });
+    }
+    if !conditions.is_empty() && conditions.iter().all(|c| c.beside) {
+        let problem =
+            Problem::new(at("condition.0.beside"), "all conditions are beside the claim, and none decides it");
+        problems.add(problem.hint("remove `beside` where it is a circumstance of the claim"));
     }
     if !table.holds.is_empty() && !table.condition.is_empty() {
         let problem = Problem::new(at("holds"), "a claim has rules, or conditions with rules of their own");
@@ -186,12 +198,15 @@ fn rules(path: &str, texts: &[String], measure: Option<&str>, problems: &mut Pro
 /// it.
 fn rounds(claims: &[Claim]) -> BTreeMap<&str, (Option<u32>, Option<u32>)> {
     let mut all = BTreeMap::new();
-    for rule in claims.iter().flat_map(|c| &c.conditions).flat_map(|c| &c.rules) {
+    let rules = || claims.iter().flat_map(|c| &c.conditions).flat_map(|c| &c.rules);
+    let tests: BTreeSet<String> = rules().filter(|r| !r.by_counterexample()).map(Rule::identity).collect();
+    let full = for_all(tests.len());
+    for rule in rules() {
         // A counterexample needs no second round.
         let needs = match &rule.right {
             _ if rule.by_counterexample() => (None, None),
-            Bound::Limit(_) => (Some(FOR_ALL), Some(FOR_A_LIMIT)),
-            Bound::Measured { .. } => (Some(FOR_ALL), Some(FOR_A_RATIO)),
+            Bound::Limit(_) => (Some(full), Some(FOR_A_LIMIT)),
+            Bound::Measured { .. } => (Some(full), Some(FOR_A_RATIO)),
         };
         for name in rule.operands().into_iter().filter_map(|o| o.measure.as_deref()) {
             let there = all.entry(name).or_insert((None, None));
@@ -224,6 +239,7 @@ fn measure(
         quick: pairs(&table.quick),
         tier: table.tier,
         copies: table.copies.unwrap_or(1),
+        full_only: table.full_only,
         rounds,
         full: scenario.clone(),
         short: scenario,
@@ -241,13 +257,18 @@ fn measure(
 /// Whether everything that rules name is there.
 fn known(file: &ClaimsFile, claims: &[Claim], measures: &[Measure], types: &SystemTypes, problems: &mut Problems) {
     let names: Vec<&str> = file.measure.iter().map(|m| m.name.as_str()).collect();
-    for (i, claim) in claims.iter().enumerate() {
+    for (i, (claim, table)) in claims.iter().zip(&file.claim).enumerate() {
+        // Rules of the claim itself are its first condition.
+        let own = usize::from(!table.holds.is_empty());
         for (j, condition) in claim.conditions.iter().enumerate() {
-            for (k, rule) in condition.rules.iter().enumerate() {
-                let path = match &condition.when {
-                    None => format!("claim.{i}.holds.{k}"),
-                    Some(_) => format!("claim.{i}.condition.{j}.holds.{k}"),
-                };
+            let (path, texts) = match (&condition.when, j.checked_sub(own)) {
+                (Some(_), Some(j)) => (format!("claim.{i}.condition.{j}.holds"), &table.condition[j].holds),
+                _ => (format!("claim.{i}.holds"), &table.holds),
+            };
+            // One that could not be read is told already, and is not among the rules.
+            let readable = texts.iter().enumerate().filter(|(_, text)| Rule::read(text).is_ok());
+            for ((k, _), rule) in readable.zip(&condition.rules) {
+                let path = format!("{path}.{k}");
                 for operand in rule.operands() {
                     problems.take(there(&path, operand, &names, measures, types));
                 }

@@ -47,6 +47,8 @@ pub struct ConditionResult {
     pub when: Option<String>,
     pub finding: RuleFinding,
     pub rules: Vec<RuleResult>,
+    /// Whether it is shown and decides nothing: something beside the claim, or not in this form.
+    pub beside: bool,
 }
 
 /// A claim with its verdict.

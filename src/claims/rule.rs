@@ -99,6 +99,10 @@ impl Rule {
             let words = "what is measured is never exactly equal, but for a count of 0".to_owned();
             return Err((words, Some("write two rules, with >= and <=".into())));
         }
+        if zero && matches!(self.comparator, Comparator::Less | Comparator::AtLeast) {
+            let words = "no count is below 0, and every count is 0 at least".to_owned();
+            return Err((words, Some("write == 0 or > 0".into())));
+        }
         Ok(())
     }
 
@@ -109,6 +113,11 @@ impl Rule {
             Bound::Limit(_) => None,
         };
         std::iter::once(&self.left).chain(right).collect()
+    }
+
+    /// What tells it from other rules, however it is typed: one that two claims have is one test.
+    pub fn identity(&self) -> String {
+        format!("{:?} {:?} {:?}", self.left, self.comparator, self.right)
     }
 
     /// Whether it is about a count that is 0 or not: one counterexample decides.
@@ -195,6 +204,8 @@ mod tests {
                 "e2e.p99 of nats < e2e.p99 of nats",
                 "e2e.p99 of nats == 1ms",
                 "e2e.p99 of nats at 2k/s < 1ms",
+                "ledger.lost of nats < 0",
+                "ledger.lost of nats >= 0",
             ]
             .map(said)
             .join("\n")

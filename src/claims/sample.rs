@@ -9,8 +9,14 @@ use crate::record::Record;
 
 /// A file with a claim for each verdict; `more` rules are tested beside them.
 pub(crate) fn set(more: usize) -> ClaimSet {
-    let rules = vec!["\"e2e.p99 of reference < 2ms\""; more.max(1)].join(", ");
-    let text = format!(
+    let limit = |n| format!("\"e2e.p99 of reference < {}us\"", 2000 + n);
+    let rules = (0..more.max(1)).map(limit).collect::<Vec<_>>().join(", ");
+    of_text(&text(&rules))
+}
+
+/// The file, with these rules in its last claim.
+pub(crate) fn text(rules: &str) -> String {
+    format!(
         r#"
 name = "two"
 title = "Two <systems>"
@@ -76,13 +82,17 @@ place = "Second part, line 13"
 measure = "fan"
 holds = [{rules}]
 "#
-    );
+    )
+}
+
+/// A file that looks at these measurements.
+pub(crate) fn of_text(text: &str) -> ClaimSet {
     let scenario = "name = \"fan\"\nquestion = \"?\"\n[[system]]\ndriver = \"reference\"\n[[system]]\ndriver = \"nats\"\n\
                     [[workload]]\npattern = \"fan-out\"\nload.rate = \"1k/s\"\n";
     let lookup =
         |name: &str| Ok(ScenarioText { argument: name.into(), path: PathBuf::from(name), text: scenario.into() });
     let types = crate::engine::Register::built_in().types();
-    read(Path::new("two.toml"), &text, &lookup, &types).unwrap_or_else(|all| panic!("{all:?}"))
+    read(Path::new("two.toml"), text, &lookup, &types).unwrap_or_else(|all| panic!("{all:?}"))
 }
 
 /// What was measured of it.

@@ -54,11 +54,15 @@ pub fn figure(rule: &RuleResult) -> String {
             )
         }
         Figure::Count { value, of, runs } => {
-            let all =
-                format!("{name}: {} of {} in {}", digits(*value as u64), digits(*of), plural(*runs as u64, "round"));
-            match *value == 0.0 && *of > 0 {
-                // The rule of three: with n tries and no hit, 3 / n is the 95 % bound.
-                true => format!("{all} (95 %: at most {} in a million)", three_digits(3e6 / *of as f64)),
+            let of = of.map_or_else(String::new, |of| format!(" of {}", digits(of)));
+            let all = format!("{name}: {}{of} in {}", digits(*value as u64), plural(*runs as u64, "round"));
+            match *value == 0.0 && *runs > 0 {
+                // The tries are the rounds and not the messages, which share the fate of their
+                // round: none in n has the exact 95 % bound 1 - 0.05^(1/n).
+                true => format!(
+                    "{all} (95 %: in at most {:.0} % of rounds)",
+                    100.0 * (1.0 - 0.05f64.powf(1.0 / *runs as f64))
+                ),
                 false => all,
             }
         }
@@ -71,8 +75,9 @@ pub fn decisive(condition: &ConditionResult) -> Option<&RuleResult> {
 }
 
 /// Whether a condition holds, in a word.
-pub fn word(finding: RuleFinding) -> &'static str {
-    match finding {
+pub fn word(condition: &ConditionResult) -> &'static str {
+    match condition.finding {
+        _ if condition.beside => "beside it:",
         RuleFinding::Holds => "holds",
         RuleFinding::Fails => "fails",
         RuleFinding::Open => "open",
@@ -85,14 +90,23 @@ pub fn decided_by(condition: &ConditionResult) -> String {
         (Some(why), RuleFinding::Open) if r.figure == Figure::None => why.clone(),
         (Some(why), RuleFinding::Open) => format!("{}, {why}", figure(r)),
         _ => figure(r),
-    })
+    } + &aloud(r))
+}
+
+/// What must be said with a figure: in what both systems are not alike, and what was left out.
+fn aloud(rule: &RuleResult) -> String {
+    let unlike: Vec<&str> = rule.unlike.iter().map(|u| u.split(':').next().unwrap_or_default()).collect();
+    let unlike = if unlike.is_empty() { String::new() } else { format!("; not alike in {}", unlike.join(", ")) };
+    let left_out = rule.left_out.as_ref().map(|(n, why)| format!("; {} left out: {why}", plural(*n as u64, "round")));
+    unlike + &left_out.unwrap_or_default()
 }
 
 /// `synced fails: e2e.p50 of a is 1.9 times (1.7 to 2.1) that of b`.
 fn of_condition(condition: &ConditionResult) -> String {
     let figure = decided_by(condition);
     match &condition.when {
-        Some(when) => format!("{when} {}: {figure}", word(condition.finding)),
+        Some(when) if condition.beside => format!("{when} (decides nothing): {figure}"),
+        Some(when) => format!("{when} {}: {figure}", word(condition)),
         None => figure,
     }
 }

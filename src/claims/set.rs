@@ -49,6 +49,7 @@ pub struct Measure {
     pub quick: Vec<(String, String)>,
     pub tier: Tier,
     pub copies: u32,
+    pub full_only: bool,
     /// Rounds in the full and in the quick form, where the file does not say.
     pub rounds: (Option<u32>, Option<u32>),
     /// The scenario in both forms.
@@ -87,9 +88,23 @@ pub struct Condition {
     pub when: Option<String>,
     /// Each operand names its measurement.
     pub rules: Vec<Rule>,
+    /// Whether it is shown and decides nothing.
+    pub beside: bool,
+}
+
+impl Condition {
+    /// The measurements that it looks at.
+    pub fn measures(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().flat_map(Rule::operands).filter_map(|o| o.measure.as_deref())
+    }
 }
 
 impl Measure {
+    /// Whether a form has it.
+    pub fn is_in(&self, form: Form) -> bool {
+        form == Form::Full || !self.full_only
+    }
+
     /// The scenario in a form.
     pub fn scenario(&self, form: Form) -> &Scenario {
         match form {
@@ -138,8 +153,7 @@ impl Measure {
 impl Claim {
     /// The measurements that it looks at.
     pub fn measures(&self) -> BTreeSet<&str> {
-        let operands = self.conditions.iter().flat_map(|c| &c.rules).flat_map(Rule::operands);
-        operands.filter_map(|o| o.measure.as_deref()).collect()
+        self.conditions.iter().flat_map(Condition::measures).collect()
     }
 }
 
@@ -147,6 +161,13 @@ impl ClaimSet {
     /// The measurement of a name.
     pub fn measure(&self, name: &str) -> Option<&Measure> {
         self.measures.iter().find(|m| m.name == name)
+    }
+
+    /// The tests of all rules, each once: the family that is corrected together. It is that of the
+    /// file, whatever of it is measured and judged, so that no verdict hangs on how much is there.
+    pub fn tests(&self) -> BTreeSet<String> {
+        let rules = self.claims.iter().flat_map(|c| &c.conditions).flat_map(|c| &c.rules);
+        rules.filter(|r| !r.by_counterexample()).map(Rule::identity).collect()
     }
 
     /// The claims that look at a measurement.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::judge::{self, RuleFinding, RuleResult};
 use super::result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SCHEMA};
+use super::rule::Rule;
 use super::sentence;
-use super::set::{Claim, ClaimBody, ClaimSet, Form};
+use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form};
 use crate::record::Record;
 use crate::stats::multiple;
 
@@ -25,7 +26,11 @@ pub fn judge(
     let chosen: Vec<&Claim> = set.claims.iter().filter(|c| only.is_empty() || only.contains(&c.id)).collect();
     let mut found: Vec<Vec<Vec<RuleResult>>> = Vec::new();
     for claim in &chosen {
-        let of = |rule| {
+        let of = |rule: &Rule| {
+            let left_out = |name: &str| set.measure(name).is_some_and(|m| !m.is_in(form));
+            if rule.operands().into_iter().filter_map(|o| o.measure.as_deref()).any(left_out) {
+                return RuleResult::open(rule, "only in the full form".into());
+            }
             let mut result = judge::held(rule, records);
             let gone = rule.operands().into_iter().filter_map(|o| o.measure.as_ref()).find_map(|m| missing.get(m));
             if let (Some(why), RuleFinding::Open) = (gone, result.finding) {
@@ -35,8 +40,8 @@ pub fn judge(
         };
         found.push(claim.conditions.iter().map(|c| c.rules.iter().map(of).collect()).collect());
     }
-    let tests = correct(&mut found, form);
-    let claims = chosen.iter().zip(found).map(|(claim, rules)| result(set, claim, rules)).collect();
+    let tests = correct(set, &chosen, &mut found, form);
+    let claims = chosen.iter().zip(found).map(|(claim, rules)| result(set, claim, rules, form)).collect();
     Outcomes {
         schema: SCHEMA,
         name: set.name.clone(),
@@ -51,11 +56,18 @@ pub fn judge(
 
 /// Corrects the p-values of all rules together; what is then no longer certain is open. In the
 /// quick form the corrected values are shown, and do not decide: there are too few rounds for them.
-fn correct(found: &mut [Vec<Vec<RuleResult>>], form: Form) -> usize {
-    let p: Vec<f64> = found.iter().flatten().flatten().filter_map(|r| r.p).collect();
-    let adjusted = multiple::holm(&p);
-    let tested = found.iter_mut().flatten().flatten().filter(|r| r.p.is_some());
-    for (rule, p) in tested.zip(adjusted) {
+///
+/// The family is that of the file: a rule that two claims have is one test, and one without a
+/// result is a test that decides nothing.
+fn correct(set: &ClaimSet, chosen: &[&Claim], found: &mut [Vec<Vec<RuleResult>>], form: Form) -> usize {
+    let mut family: BTreeMap<String, f64> = set.tests().into_iter().map(|rule| (rule, 1.0)).collect();
+    let names = || chosen.iter().flat_map(|c| &c.conditions).flat_map(|c| &c.rules).map(Rule::identity);
+    let measured = found.iter().flatten().flatten().map(|r| r.p);
+    family.extend(names().zip(measured).filter_map(|(name, p)| Some((name, p?))));
+    let p: Vec<f64> = family.values().copied().collect();
+    let adjusted: BTreeMap<&String, f64> = family.keys().zip(multiple::holm(&p)).collect();
+    for (name, rule) in names().zip(found.iter_mut().flatten().flatten()).filter(|(_, r)| r.p.is_some()) {
+        let Some(p) = adjusted.get(&name).copied() else { continue };
         rule.p_adjusted = Some(p);
         if form == Form::Full && p >= ALPHA && rule.finding != RuleFinding::Open {
             rule.finding = RuleFinding::Open;
@@ -75,23 +87,24 @@ fn together(rules: &[RuleResult]) -> RuleFinding {
     }
 }
 
-fn result(set: &ClaimSet, claim: &Claim, rules: Vec<Vec<RuleResult>>) -> ClaimResult {
-    let conditions: Vec<ConditionResult> = claim
-        .conditions
-        .iter()
-        .zip(rules)
-        .map(|(c, rules)| ConditionResult { when: c.when.clone(), finding: together(&rules), rules })
-        .collect();
+fn result(set: &ClaimSet, claim: &Claim, rules: Vec<Vec<RuleResult>>, form: Form) -> ClaimResult {
+    let in_form = |c: &Condition| c.measures().filter_map(|name| set.measure(name)).all(|m| m.is_in(form));
+    let condition = |(c, rules): (&Condition, Vec<RuleResult>)| {
+        let (finding, beside) = (together(&rules), c.beside || !in_form(c));
+        ConditionResult { when: c.when.clone(), finding, rules, beside }
+    };
+    let conditions: Vec<ConditionResult> = claim.conditions.iter().zip(rules).map(condition).collect();
     let verdict = match &claim.body {
         ClaimBody::Read { word, .. } => ClaimWord::Read(*word),
         ClaimBody::NotTestable { .. } => ClaimWord::NotTestable,
         ClaimBody::Measured => match measured(&conditions, claim.every) {
-            ClaimWord::Refuted if claim.cannot_refute.is_some() => ClaimWord::NotTestable,
+            // What fails here may hold elsewhere.
+            ClaimWord::Refuted | ClaimWord::Depends if claim.cannot_refute.is_some() => ClaimWord::NotTestable,
             other => other,
         },
     };
     let used = claim.measures();
-    let measures = set.measures.iter().filter(|m| used.contains(m.name.as_str()));
+    let measures = set.measures.iter().filter(|m| used.contains(m.name.as_str()) && m.is_in(form));
     let mut tiers: Vec<String> = Vec::new();
     for m in measures.clone() {
         let tier = sentence::tier(m.tier, m.copies);
@@ -120,7 +133,7 @@ fn result(set: &ClaimSet, claim: &Claim, rules: Vec<Vec<RuleResult>>) -> ClaimRe
 
 /// The word for what conditions come to.
 fn measured(conditions: &[ConditionResult], every: bool) -> ClaimWord {
-    let any = |f: RuleFinding| conditions.iter().any(|c| c.finding == f);
+    let any = |f: RuleFinding| conditions.iter().any(|c| !c.beside && c.finding == f);
     match (any(RuleFinding::Holds), any(RuleFinding::Fails), any(RuleFinding::Open)) {
         (_, true, _) if every => ClaimWord::Refuted,
         (true, true, _) => ClaimWord::Depends,
@@ -135,7 +148,7 @@ mod tests {
     use super::*;
 
     fn conditions(findings: &[RuleFinding]) -> Vec<ConditionResult> {
-        findings.iter().map(|f| ConditionResult { when: None, finding: *f, rules: Vec::new() }).collect()
+        findings.iter().map(|f| ConditionResult { when: None, finding: *f, rules: Vec::new(), beside: false }).collect()
     }
 
     #[test]
@@ -165,6 +178,66 @@ mod tests {
         assert!(full.claims[6].reason.contains("corrected for all tests"), "{}", full.claims[6].reason);
         // The difference of two systems is far more certain than a sign.
         assert_eq!(full.claims[1].verdict, ClaimWord::Refuted);
+    }
+
+    fn judged(text: &str, only: &[u32], form: Form) -> Outcomes {
+        use super::super::sample::{of_text, records};
+        super::judge(&of_text(text), only, form, &records(), &BTreeMap::new())
+    }
+
+    /// A text with this in place of the last claim.
+    fn last(claim: &str) -> String {
+        let text = super::super::sample::text("\"e2e.p99 of reference < 2ms\"");
+        let (head, _) = text.rsplit_once("[[claim]]").unwrap();
+        format!("{head}[[claim]]\nid = 7\nsays = \"x\"\nplace = \"y\"\nmeasure = \"fan\"\n{claim}")
+    }
+
+    /// The family is that of the file: fewer claims asked for, or a rule said twice, change no
+    /// p-value.
+    #[test]
+    fn the_family_is_that_of_the_file() {
+        let rule = "\"e2e.p99 of reference < 2ms\"";
+        let text = super::super::sample::text(rule);
+        let p = |o: &Outcomes| o.claims.last().unwrap().conditions[0].rules[0].p_adjusted.unwrap();
+        let (all, one) = (judged(&text, &[], Form::Full), judged(&text, &[7], Form::Full));
+        assert_eq!((all.tests, one.tests), (6, 6));
+        let raw = one.claims[0].conditions[0].rules[0].p.unwrap();
+        assert!((p(&one) - 6.0 * raw).abs() < 1e-12, "{} {raw}", p(&one));
+        let twice = judged(&super::super::sample::text(&format!("{rule}, {rule}")), &[], Form::Full);
+        assert_eq!((twice.tests, p(&twice)), (6, p(&all)));
+    }
+
+    /// What stands beside a claim is shown and decides nothing; so is what a form leaves out.
+    #[test]
+    fn what_is_beside_a_claim_decides_nothing() {
+        let (slow, fast) = ("[\"e2e.p99 of reference < 1us\"]", "[\"e2e.p99 of nats < 1ms\"]");
+        let of = |beside: &str, measure: &str| {
+            let of = |when: &str, holds: &str, more: &str| {
+                format!("[[claim.condition]]\nwhen = \"{when}\"\nholds = {holds}\n{more}\n")
+            };
+            let text = last(&format!("{}{}", of("slow", slow, ""), of("fast", fast, beside)));
+            text.replacen("copies = 3", &format!("copies = 3\n{measure}"), 1)
+        };
+        let verdict = |text: &str, form| judged(text, &[7], form).claims[0].verdict;
+        assert_eq!(verdict(&of("", ""), Form::Full), ClaimWord::Depends);
+        assert_eq!(verdict(&of("beside = true", ""), Form::Full), ClaimWord::Refuted);
+        let outcomes = judged(&of("beside = true", ""), &[7], Form::Full);
+        assert!(outcomes.claims[0].reason.contains("fast (decides nothing): e2e.p99 of nats"), "{outcomes:?}");
+        let left_out = of("", "full-only = true");
+        assert_eq!(verdict(&left_out, Form::Full), ClaimWord::Depends);
+        let quick = judged(&left_out, &[7], Form::Quick);
+        assert_eq!(quick.claims[0].verdict, ClaimWord::Undecided);
+        assert!(quick.claims[0].reason.contains("only in the full form"), "{quick:?}");
+    }
+
+    /// Where a machine cannot refute a claim, a condition that fails refutes no part of it either.
+    #[test]
+    fn a_machine_that_cannot_refute_makes_nothing_depend() {
+        let condition = |rule: &str| format!("[[claim.condition]]\nwhen = \"{rule}\"\nholds = [\"{rule}\"]\n");
+        let both = format!("{}{}", condition("e2e.p99 of nats < 1us"), condition("e2e.p99 of nats < 1ms"));
+        let verdict = |text: &str| judged(text, &[7], Form::Full).claims[0].verdict;
+        assert_eq!(verdict(&last(&both)), ClaimWord::Depends);
+        assert_eq!(verdict(&last(&format!("cannot-refute = \"it is small\"\n{both}"))), ClaimWord::NotTestable);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct AgentArgs {
     /// What it is labelled with, such as zone=a; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// Folder in which a result lies until the coordinator has it [default: that of temporary files]
+    /// Folder in which a result lies until the coordinator has it [default: of temporary files]
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
     /// End when the first run that it is part of has ended

@@ -1,8 +1,6 @@
 //! `msgbench capacity`: the highest load that keeps limits. It is `run` with a `[search]` that the
 //! options make or change.
 
-use std::path::PathBuf;
-
 use crate::plan::gate::Share;
 use crate::scenario::OptionEdit;
 use crate::units::Rate;
@@ -34,10 +32,6 @@ pub struct CapacityArgs {
     /// How often each search is made; five give the median an interval
     #[arg(long, value_name = "N")]
     searches: Option<u32>,
-    /// Go on with a search that was interrupted: the folder of its results. The other arguments are
-    /// those that it was begun with; the results go to a new folder
-    #[arg(long, value_name = "DIR")]
-    resume: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &mut CapacityArgs, color: bool) -> Result<Exit, Failure> {
@@ -61,6 +55,6 @@ pub(super) fn run(args: &mut CapacityArgs, color: bool) -> Result<Exit, Failure>
     edits.extend(one("max", "max", args.max.map(|r| r.to_string())));
     edits.extend(one("need", "need", args.need.map(|r| r.to_string())));
     edits.extend(args.searches.map(|n| edit(format!("--searches {n}"), "searches", n.to_string())));
-    args.run.search(edits, args.resume.take());
+    args.run.search(edits);
     run::run(&args.run, color)
 }

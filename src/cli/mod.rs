@@ -122,7 +122,7 @@ enum Command {
     /// Put what somebody says of messaging systems to the test: an article, a vendor's page, your
     /// own objectives
     Claims(claims::ClaimsArgs),
-    /// Start agents on other hosts, by ssh or by Kubernetes
+    /// Start agents: on this host, on others by ssh, or by Kubernetes
     Agents(agents::AgentsArgs),
     /// Render the report of a result again
     Report(report::ReportArgs),
@@ -130,8 +130,6 @@ enum Command {
     Broker(Box<broker::BrokerArgs>),
     /// Run a part of the load of a scenario that a coordinator (`msgbench run --agents N`) divides
     Agent(agent::AgentArgs),
-    /// Start agents
-    Agents(agents::AgentsArgs),
     /// Show which systems can be launched here, their versions, and how to get what is missing
     Systems(systems::SystemsArgs),
     /// Print a JSON schema: of scenario files, for editors, or of what commands write
@@ -228,7 +226,6 @@ pub fn main() -> u8 {
         Command::Man(args) => man::run(&args),
         Command::PowerStore(args) => power::run(&args),
         Command::ClockEcho(args) => clock_echo::run(&args),
-        Command::Agents(args) => agents::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::History(args) => history::run(&args, cli.color.on()),

@@ -1,13 +1,13 @@
-//! Goes on with a search that was interrupted: what it had is taken into the new results, so that
-//! these are whole.
+//! Goes on with a run or a search that was interrupted: what it had is taken into the new results,
+//! so that these are whole.
 
 use std::path::Path;
 
-use crate::record::{Folder, Interval, Loaded, Outcome, Record, store};
+use crate::record::{Completion, Folder, Interval, Loaded, Outcome, Record, store};
 
 use super::Failure;
 
-/// Reads the results of an interrupted search; `now` is what is to be searched.
+/// Reads the results of an interrupted run or search; `now` is what is to be run.
 pub(super) fn load(place: &Path, now: &Record) -> Result<Loaded, Failure> {
     let before = store::load(place).map_err(Failure::usage)?;
     let refused = |why: &str| {
@@ -18,9 +18,10 @@ pub(super) fn load(place: &Path, now: &Record) -> Result<Loaded, Failure> {
     };
     let (was, is) = (&before.record, now);
     match () {
-        () if was.searches.is_empty() => refused("no search was begun there"),
+        () if is.plan.search.is_some() && was.searches.is_empty() => refused("no search was begun there"),
+        () if is.plan.search.is_none() && was.completion == Completion::Complete => refused("that run is complete"),
         () if was.plan.search != is.plan.search => refused("it searched for something else"),
-        () if was.plan.systems != is.plan.systems => refused("it searched other systems"),
+        () if was.plan.systems != is.plan.systems => refused("its systems were others"),
         () if was.scenario.text != is.scenario.text || was.scenario.overrides != is.scenario.overrides => {
             refused("the scenario was another")
         }
@@ -30,6 +31,12 @@ pub(super) fn load(place: &Path, now: &Record) -> Result<Loaded, Failure> {
         () if (&was.host.cpu, was.host.cpus) != (&is.host.cpu, is.host.cpus) => refused("it ran on another machine"),
         () => Ok(before),
     }
+}
+
+/// The trials that a run need not make again, by round and case; a search knows by itself.
+pub(super) fn done(before: &Loaded) -> Vec<(u32, String)> {
+    let whole = before.record.trials.iter().filter(|t| t.outcome != Outcome::Partial);
+    whole.map(|t| (t.round, t.case.clone())).collect()
 }
 
 /// Takes over what there is: trials, load points and files. Gives the intervals.
@@ -46,7 +53,8 @@ pub(super) fn into(now: &mut Record, before: Loaded, place: Option<&Path>, folde
     }
     now.plan.cases = record.plan.cases;
     now.started_at = record.started_at;
-    (now.order, now.skipped) = (record.order, record.skipped);
+    // What is skipped is found again.
+    now.order = record.order;
     (now.trials, now.searches) = (record.trials, record.searches);
     // A trial that was cut is made again, under the same number.
     let cut: Vec<(u32, String)> =

@@ -48,8 +48,9 @@ pub struct RunArgs {
     why: bool,
     #[command(flatten)]
     agents: AgentsOfRun,
-    /// What `capacity` goes on with; nothing of any other command.
-    #[arg(skip)]
+    /// Go on with a run or search that was interrupted: the folder of its results. The other
+    /// arguments are those that it was begun with; the results go to a new folder
+    #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
 }
 
@@ -67,8 +68,8 @@ enum RunFormat {
 
 impl RunArgs {
     /// Makes it a search for the highest load, with these changes.
-    pub(super) fn search(&mut self, edits: Vec<OptionEdit>, resume: Option<PathBuf>) {
-        (self.scenario.search, self.resume) = (Some(edits), resume);
+    pub(super) fn search(&mut self, edits: Vec<OptionEdit>) {
+        self.scenario.search = Some(edits);
     }
 }
 
@@ -100,6 +101,7 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let mut folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
     let before = args.resume.as_deref().map(|place| resume::load(place, &first)).transpose()?;
     let taken_up = before.as_ref().map(|b| b.record.searches.clone()).unwrap_or_default();
+    let done = before.as_ref().map(resume::done).unwrap_or_default();
     let planned = super::run_writer::mean_phases(&scenario.plan.cases);
     let progress = Progress::new(args.quiet || args.format != RunFormat::Text, planned);
     swept(&progress, &scratch);
@@ -121,6 +123,7 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
         calibration: calibration.as_ref(),
         interrupt: &interrupt,
         taken_up: &taken_up,
+        done: &done,
         side,
     };
     let ran = engine::run(&scenario.plan, &conditions, &run_writer);

@@ -15,7 +15,7 @@ use super::pair;
 use super::pairing::system_of;
 use super::side::CaseSide;
 use crate::plan::metric::{Metric, Quantity};
-use crate::record::Outcome;
+use crate::record::{Outcome, WorkloadResult};
 use crate::stats::quantile::{PercentileUse, may};
 use crate::stats::{ranks, shift};
 use crate::units::plural;
@@ -36,8 +36,9 @@ pub struct OneSide {
     pub sample: SideSample,
     /// Why too few samples stand behind a percentile to decide anything, where they do.
     pub thin: Option<String>,
-    /// Deliveries owed in its valid trials together: what a count is a share of.
-    pub owed: u64,
+    /// What a count is one of, in its valid trials together: deliveries owed, messages that had to
+    /// be kept, attempts to get in. Nothing of other counts.
+    pub owed: Option<u64>,
 }
 
 /// The values of two systems, and what they say of each other.
@@ -122,8 +123,18 @@ fn observed(asked: &AskedValue<'_>, side: &CaseSide<'_>) -> Result<OneSide, Stri
         (judge::median_exceedances(&values, |o| o.exceedances), judge::median_exceedances(&values, |o| o.counted));
     let too_few = worth.is_some_and(|k| may(k) < PercentileUse::Gate);
     let thin = too_few.then(|| observe::thin(asked.metric.quantity.quantile(), counted, worth));
-    let owed = side.trials.iter().filter_map(|t| t.workloads.get(index)).map(|w| w.ledger.expected).sum();
+    let owed = side.trials.iter().filter_map(|t| t.workloads.get(index)).map(|w| owed(w, &asked.metric.quantity)).sum();
     Ok(OneSide { sample, thin, owed })
+}
+
+/// What a count of a trial is one of.
+fn owed(w: &WorkloadResult, quantity: &Quantity) -> Option<u64> {
+    match quantity {
+        Quantity::Ledger(field) if field == "let_in" || field.starts_with("intrusions") => Some(w.ledger.intrusions),
+        Quantity::Ledger(_) => Some(w.ledger.expected),
+        Quantity::Kept(_) => w.kept.as_ref().map(|k| k.owed),
+        _ => None,
+    }
 }
 
 /// Why a side has no values.

@@ -88,6 +88,8 @@ type AwayTimes = Arc<Vec<(u32, u64, u64)>>;
 pub struct FakeDriver {
     faults: FakeFaults,
     away: AwayTimes,
+    /// So many consumers are still turned away.
+    shut: AtomicU64,
     /// When the measured phase began; 0 before that is known.
     origin: Arc<AtomicU64>,
     workloads: Vec<Workload>,
@@ -102,6 +104,7 @@ impl Driver for FakeDriver {
 
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         let away = target.options.get("away").and_then(|v| serde_json::from_value(v.clone()).ok());
+        let shut = target.options.get("shut").and_then(serde_json::Value::as_u64).unwrap_or(0);
         let delivery = target.options.get("delivery").and_then(|v| serde_json::from_value(v.clone()).ok());
         let delivery = delivery.unwrap_or(Delivery::AtLeastOnce);
         let guarantees = Guarantees {
@@ -112,6 +115,7 @@ impl Driver for FakeDriver {
         Ok(Self {
             faults: FakeFaults::of(&target),
             away: Arc::new(away.unwrap_or_default()),
+            shut: AtomicU64::new(shut),
             origin: Arc::default(),
             workloads: workloads.to_vec(),
             room: Arc::default(),
@@ -134,6 +138,10 @@ impl Driver for FakeDriver {
         Ok(FakeProducer { way, acks, away, origin })
     }
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<FakeConsumer, DriverError> {
+        let one_less = |n: u64| n.checked_sub(1);
+        if self.shut.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            return Err(DriverError::Lost { url: "fake".into(), words: "it starts again".into() });
+        }
         let (send, mailbox) = unbounded_channel();
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         if start == Start::First {

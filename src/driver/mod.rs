@@ -227,8 +227,8 @@ pub trait Driver: Sized + Send + Sync {
     /// nothing more is coming.
     const STORES: bool = false;
 
-    /// Whether several processes can drive a workload: one prepares it, and the others are opened with
-    /// [`Target::joins`].
+    /// Whether several processes can drive a workload: one prepares it, and the others are opened
+    /// with [`Target::joins`].
     fn joins(_workload: &Workload) -> bool {
         false
     }

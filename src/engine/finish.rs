@@ -87,6 +87,8 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
         },
         pacing: if frame.spin { "spin" } else { "sleep" }.into(),
         start_ns: running.start,
+        processes: running.start.map(|_| running.pids.len() as u32),
+        settings: running.written,
         measured_ns: raw.measured,
         drained_ns: raw.drained,
         workloads: folded.workloads,

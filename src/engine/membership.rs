@@ -17,9 +17,12 @@ use crate::units::{Nanos, SECOND, now};
 
 use super::consume::{ConsumerRecorder, Received, consume};
 use super::raw::ThreadReport;
+use super::shared::Shared;
 
 /// A stop is noticed at least so often by one who is not there.
 const TICK: Duration = Duration::from_millis(20);
+/// Pause before a consumer is opened again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What events do to one consumer, by time since the measured phase began.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +55,23 @@ impl ConsumerScript {
     }
 }
 
+/// Opens a consumer. Where the scenario disturbs the system this is tried for as long as a
+/// connection may take: the server may be starting again, and an application would try again, too.
+pub async fn open<D: Driver>(
+    driver: &D,
+    slot: ClientSlot,
+    start: Start,
+    (shared, patience): (&Shared, Nanos),
+) -> Result<D::Consumer, DriverError> {
+    let until = now() + patience;
+    loop {
+        match driver.consumer(slot, start).await {
+            Err(_) if shared.disturbed && !shared.stopped() && now() < until => tokio::time::sleep(AGAIN).await,
+            result => return result,
+        }
+    }
+}
+
 /// Lets a consumer receive until the trial stops, and come and go as its script says.
 pub async fn follow<D: Driver>(
     driver: &D,
@@ -59,7 +79,7 @@ pub async fn follow<D: Driver>(
     script: &ConsumerScript,
     first: Option<D::Consumer>,
     recorder: &mut ConsumerRecorder<'_>,
-    done: &Sender<ThreadReport>,
+    (done, patience): (&Sender<ThreadReport>, Nanos),
 ) -> Result<(), DriverError> {
     let (shared, origin) = (recorder.shared, recorder.origin);
     let mut consumer = first;
@@ -76,7 +96,7 @@ pub async fn follow<D: Driver>(
         match (action, consumer.take()) {
             (Action::ConsumerJoin, _) => {
                 recorder.received.windows.forget_last();
-                consumer = Some(driver.consumer(slot, Start::Tail).await?);
+                consumer = Some(open(driver, slot, Start::Tail, (shared, patience)).await?);
             }
             (Action::ConsumerKill, Some(there)) => there.abandon(),
             (_, there) => drop(there),
@@ -162,8 +182,11 @@ pub fn changes(events: &[PlannedEvent], origin: Nanos, received: &[(u32, Receive
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Target;
+    use crate::driver::fake::FakeDriver;
     use crate::measure::event_windows::{EventWindows, LATE};
-    use crate::units::Span;
+    use crate::plan::{Content, DeliverySpec, Load, Pattern, Payload, PayloadSize, Places, Topology, Workload};
+    use crate::units::{Bytes, Span};
     use proptest::prelude::*;
 
     fn event(at: Nanos, action: Action, consumer: u32) -> PlannedEvent {
@@ -202,6 +225,36 @@ mod tests {
                 prop_assert_eq!(member.first_s, first.map(|(at, _)| (at - from) as f64 / 1e9));
             }
         }
+    }
+
+    /// A consumer that reads a backlog begins at the moment at which the server is started again.
+    #[tokio::test]
+    async fn a_server_that_starts_again_is_tried_again() {
+        let slot = ClientSlot { workload: 0, group: 0, index: 0 };
+        let workload = Workload {
+            name: "w".into(),
+            pattern: Pattern::Replay,
+            topology: Topology { producers: 1, channels: 1, groups: 1, members: 1, reply: false },
+            load: Load::Unthrottled { window: 0 },
+            payload: Payload { size: PayloadSize::Fixed(Bytes(100)), content: Content::Random },
+            delivery: DeliverySpec::default(),
+            target: None,
+            at: Places::default(),
+            intruders: 0,
+            idle_connections: 0,
+        };
+        let prepared = |shut: u64| {
+            let options = [("shut".to_owned(), shut.into())].into_iter().collect();
+            FakeDriver::prepare(Target { options, ..Target::default() }, std::slice::from_ref(&workload))
+        };
+        let mut shared = Shared::new(1);
+        let once = open(&prepared(1).await.unwrap(), slot, Start::First, (&shared, SECOND)).await;
+        assert!(once.is_err(), "nothing was to happen to this server");
+        shared.disturbed = true;
+        open(&prepared(3).await.unwrap(), slot, Start::First, (&shared, 20 * SECOND)).await.unwrap();
+        let begun = now();
+        let never = open(&prepared(u64::MAX).await.unwrap(), slot, Start::First, (&shared, SECOND / 2)).await;
+        assert!(never.is_err() && now() - begun >= SECOND / 2);
     }
 
     #[test]

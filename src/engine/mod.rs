@@ -24,6 +24,7 @@ mod flow;
 mod fold;
 mod idle;
 mod intrude;
+mod join;
 mod kept;
 mod lanes;
 mod lost;
@@ -62,14 +63,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-pub use accounts::AgentAccounts;
+pub use accounts::{AgentAccounts, AgentReturn};
 pub use finish::TrialFiles;
 pub use namespaces::enter;
 pub use part::take_part;
 pub use register::{Client, Clients, Register};
 pub use run::{run, run_with, trusts};
 pub use sides::{
-    AgentCounts, AgentProgress, AgentReports, AgentReturn, AgentSide, CoordinatorSide, HeldSets, Instructions, LoadStart,
+    AgentCounts, AgentProgress, AgentReports, AgentSide, CoordinatorSide, HeldSets, Instructions, LoadStart,
     PartFailure, TrialOrder, TrialSide, TrialStage,
 };
 pub use sink::{Conditions, RunError, RunSink, SearchProgress};

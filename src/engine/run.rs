@@ -14,8 +14,8 @@ use crate::validity::{self, LimitsHeld};
 use super::Interrupt;
 use super::execute::{PREPARE, RunContext, in_folder};
 use super::register::Register;
-use super::sides::TrialSide;
 use super::search;
+use super::sides::TrialSide;
 use super::sink::{Conditions, RunError, RunSink};
 
 /// Executes every trial of a plan with the systems of a register, in a temporary folder.
@@ -34,6 +34,7 @@ pub fn run_with(plan: &Plan, register: &Register, sink: &dyn RunSink) -> Result<
         calibration: None,
         interrupt: &interrupt,
         taken_up: &[],
+        done: &[],
         side: TrialSide::Alone,
     };
     run(plan, &conditions, sink)
@@ -99,10 +100,14 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
             if absent[case.system] {
                 continue;
             }
+            number += 1;
+            if conditions.done.iter().any(|(r, id)| *r == round && *id == case.id) {
+                executed[case.system] += 1;
+                continue;
+            }
             if let TrialSide::Coordinator(coordinator) = conditions.side {
                 coordinator.fit().map_err(RunError::Agents)?;
             }
-            number += 1;
             sink.begin(case, round, number, of);
             let mut files = in_folder(plan, case, round, number, &run_context)?;
             executed[case.system] += 1;

@@ -71,8 +71,8 @@ impl Shared {
         self.end.store(end, Ordering::Relaxed);
         self.start.store(start, Ordering::Release);
     }
-    /// Instants in messages are those of another clock: so much is added to one of them to have that
-    /// of this clock. To be said before [`Shared::go`].
+    /// Instants in messages are those of another clock: so much is added to one of them to have
+    /// that of this clock. To be said before [`Shared::go`].
     pub fn shift_stamps(&self, shift: i64) {
         self.shift.store(shift, Ordering::Relaxed);
     }
@@ -168,8 +168,8 @@ impl Shared {
     pub fn ask(&self) {
         self.asked.store(true, Ordering::Release);
     }
-    /// Whether members of groups are to tell what they have, and producers what was acknowledged: as
-    /// many have arrived as are expected, and perhaps not the same.
+    /// Whether members of groups are to tell what they have, and producers what was acknowledged:
+    /// as many have arrived as are expected, and perhaps not the same.
     pub fn asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }

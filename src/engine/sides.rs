@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::ledger::SequenceSet;
 use crate::plan::{AgentShare, Case, ReconnectPace, SystemSpec};
-use crate::record::{AGENTS, AgentResult};
+use crate::record::AGENTS;
 use crate::units::Nanos;
 
-use super::accounts::AgentAccounts;
+use super::accounts::AgentReturn;
 use super::shared::{Shared, WorkloadCounters};
 
 /// One trial, as an agent needs it.
@@ -166,17 +166,6 @@ pub trait CoordinatorSide: Sync {
     fn exchange(&self, told: Instructions) -> AgentReports;
     /// Waits, within bounds, for the accounts of all; ends the trial for them.
     fn collect(&self) -> Vec<AgentReturn>;
-}
-
-/// What came back from an agent.
-pub struct AgentReturn {
-    pub share: AgentShare,
-    /// Who it is, and what is known of its clock.
-    pub agent: AgentResult,
-    /// What is added to an instant of the coordinator's clock to have that of the agent.
-    pub shift: i64,
-    /// Its accounts; none where it did not deliver them.
-    pub accounts: Option<AgentAccounts>,
 }
 
 /// Which part of a trial this process has.

@@ -72,6 +72,8 @@ pub struct Conditions<'a> {
     pub interrupt: &'a Interrupt,
     /// Searches of the same plan that were interrupted: they go on where they were.
     pub taken_up: &'a [SearchResult],
+    /// Trials of an interrupted run of the same plan, by round and case: they are not made again.
+    pub done: &'a [(u32, String)],
     /// Whether agents run the load.
     pub side: TrialSide<'a>,
 }

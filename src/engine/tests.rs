@@ -416,6 +416,7 @@ fn every_check_is_made_whoever_runs_the_plan() {
         calibration: None,
         interrupt: &interrupt,
         taken_up: &[],
+        done: &[],
     };
     super::run(&plan, &conditions, &kept).unwrap();
     let files = kept.0.into_inner().unwrap().pop().unwrap();

@@ -13,8 +13,8 @@ use crate::record::AGENTS;
 use crate::system::System;
 use crate::units::now;
 
-use super::accounts::join_all;
 use super::control::TrialControl;
+use super::join::join_all;
 use super::kept::{StoredFinding, look_all};
 use super::raw::{RawTrial, collect, gather};
 use super::setup::TrialSetup;

@@ -28,7 +28,7 @@ use super::consume::{ConsumerRecorder, Received, RejectRule};
 use super::idle::idle_all;
 use super::intrude::intrude_all;
 use super::lanes::{Lanes, ProducerLanes};
-use super::membership::{ConsumerScript, follow};
+use super::membership::{self, ConsumerScript, follow};
 use super::payload::{bare_templates, templates};
 use super::pieces::schedule;
 use super::produce::{Pace, Publisher, SendState, send_state};
@@ -225,6 +225,7 @@ impl<D: Driver> Worker<'_, D> {
     /// Opens consumers and lets them listen; those of a backlog open when it is time to read it.
     async fn consume(&self, slots: &[ClientSlot], ready: Option<&Sender<()>>) -> Result<(), DriverError> {
         let mut open = Vec::new();
+        let patience = self.setup.case.phases.connect.0;
         let mut late = 0;
         for &slot in slots {
             if self.setup.case.workloads[slot.workload].role(slot.group) == Role::CatchUp {
@@ -234,7 +235,8 @@ impl<D: Driver> Worker<'_, D> {
                     tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now()).min(50_000_000))).await;
                 }
                 late = now();
-                open.push((slot, Some(self.driver.consumer(slot, Start::First).await?)));
+                let consumer = membership::open(self.driver, slot, Start::First, (self.shared, patience)).await?;
+                open.push((slot, Some(consumer)));
             } else if ConsumerScript::of(self.setup.events, slot).begins_absent() {
                 open.push((slot, None));
             } else {
@@ -251,7 +253,8 @@ impl<D: Driver> Worker<'_, D> {
             consumer_recorder.received.replay.begun = late;
             let script = ConsumerScript::of(self.setup.events, slot);
             all.push(async move {
-                let result = follow(self.driver, slot, &script, consumer, &mut consumer_recorder, &self.done).await;
+                let reports = (&self.done, patience);
+                let result = follow(self.driver, slot, &script, consumer, &mut consumer_recorder, reports).await;
                 let _ = self.done.send(ThreadReport::Consumer { slot, received: Box::new(consumer_recorder.received) });
                 // A client that fails while it is being closed has nothing to say.
                 if self.shared.stopped() { Ok(()) } else { result }

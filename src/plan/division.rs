@@ -7,9 +7,10 @@
 //! is known without asking it.
 //!
 //! - *Schedule.* Producer `p` of `P` sends the messages `k = p mod P` of the absolute schedule. `P`
-//!   is raised to the next multiple of `N`: then agent `j` sends the messages `k = j mod N`, and all
-//!   agents together the schedule of one host, to the message. Of a Poisson process each producer
-//!   has an independent stream of rate/P from a derived seed; together they are the process.
+//!   is raised to the next multiple of `N`: then agent `j` sends the messages `k = j mod N`, and
+//!   all agents together the schedule of one host, to the message. Of a Poisson process each
+//!   producer has an independent stream of rate/P from a derived seed; together they are the
+//!   process.
 //! - *Ledger.* What was sent and what was seen is kept by producer and sequence number, as on one
 //!   host; the coordinator puts the sets of all agents side by side and closes the books once. What
 //!   was lost between two agents is counted exactly.

@@ -63,6 +63,8 @@ const RESOURCES: [&str; 8] = [
 /// What is known of the broker besides: seconds from the start of its processes until it took
 /// clients.
 const START: &str = "start_s";
+/// How many processes it runs in, and how many settings its first server was given in its file.
+const SET_UP: [&str; 2] = ["processes", "settings"];
 
 /// What a search finds.
 const CAPACITY: &str = "capacity";
@@ -341,7 +343,7 @@ impl FromStr for Quantity {
                 Some(metric) => Ok(Self::Outage(metric)),
                 None => field(&OutageField::ALL.map(OutageField::name)).and_then(|_| Err(ParseError(text.into()))),
             },
-            "broker" if rest == START => Ok(Self::Broker(START.into())),
+            "broker" if rest == START || SET_UP.contains(&rest) => Ok(Self::Broker(rest.into())),
             "broker" => field(&RESOURCES).map(Self::Broker),
             "generator" => field(&RESOURCES).map(Self::Generator),
             "application" => field(&RESOURCES).map(Self::Application),
@@ -406,6 +408,7 @@ mod tests {
             "ledger.lost",
             "broker.cpu_us_per_msg",
             "broker.start_s",
+            "broker.settings",
             "broker.disk_written_bytes",
             "application.cpu_us_per_msg",
             "e2e.service.p99",

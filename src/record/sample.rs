@@ -88,6 +88,8 @@ fn trial(case: &str, round: u32, scale_us: f64, lost: u64, validity: Vec<Check>)
         },
         pacing: "sleep".into(),
         start_ns: None,
+        processes: None,
+        settings: None,
         measured_ns: 20_000_000_000,
         drained_ns: 12_000_000,
         workloads: vec![WorkloadResult {

@@ -139,6 +139,8 @@ pub fn value(trial: &Trial, workload: usize, quantity: &Quantity) -> Option<Obse
         }
         Quantity::Outage(metric) => plain(outage::value(trial, of()?, *metric)?),
         Quantity::Broker(field) if field == "start_s" => plain(trial.start_ns? as f64 / 1e9),
+        Quantity::Broker(field) if field == "processes" => plain(f64::from(trial.processes?)),
+        Quantity::Broker(field) if field == "settings" => plain(f64::from(trial.settings?)),
         Quantity::Broker(field) => plain(resources(trial.broker.as_ref()?, field)?),
         Quantity::Generator(field) => plain(resources(&trial.generator, field)?),
         Quantity::Application(field) => plain(resources(trial.application.as_ref()?, field)?),

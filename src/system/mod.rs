@@ -63,6 +63,8 @@ pub struct Running {
     pub pids: Vec<u32>,
     /// How long it took from the start of these until they took clients; whoever starts it says so.
     pub start: Option<Nanos>,
+    /// How many settings stand in the file that its first server was started with, read back.
+    pub written: Option<u32>,
     /// The process of a stream processor that runs beside it, where there is one: it is counted by
     /// itself.
     pub application: Option<u32>,

@@ -203,6 +203,39 @@ mod tests {
     }
 
     #[test]
+    fn what_clocks_differ_by_is_in_one_way_latencies() {
+        let mut trial = crate::record::sample::record().trials.swap_remove(0);
+        let p50 = trial.workloads[0].latency["e2e"].at(0.5).unwrap().value_ns.unwrap();
+        let mut with = |bound: Option<Nanos>, stepped_ns: Option<Nanos>| {
+            trial.agents = agents();
+            trial.agents.iter_mut().for_each(|a| a.clock.bound_ns = Some(0));
+            (trial.agents[1].clock.bound_ns, trial.agents[1].clock.stepped_ns) = (bound, stepped_ns);
+            clocks(&trial).map(|c| c.status)
+        };
+        assert_eq!(with(Some(p50 / 30), None), Some(Status::Ok));
+        assert_eq!(with(Some(p50 / 10), None), Some(Status::Warn));
+        assert_eq!(with(None, None), Some(Status::Warn));
+        assert_eq!(with(None, Some(1_000_000)), Some(Status::Invalid));
+    }
+
+    #[test]
+    fn agents_that_begin_apart_are_seen_with_the_error_of_their_clocks() {
+        let record = crate::record::sample::record();
+        let case = &record.plan.cases[0];
+        let most = (case.phases.measure.0 / 100).min(case.phases.interval.0);
+        let with = |late: Nanos, bound: Option<Nanos>| {
+            let mut all = agents();
+            all.iter_mut().for_each(|a| (a.late_start_ns, a.clock.bound_ns) = (Some(1_000), Some(0)));
+            (all[2].late_start_ns, all[2].clock.bound_ns) = (Some(1_000 + late), bound);
+            together(&all, case).map(|c| c.status)
+        };
+        assert_eq!(with(most / 2, Some(most / 4)), Some(Status::Ok));
+        assert_eq!(with(most / 2, Some(most)), Some(Status::Warn));
+        assert_eq!(with(2 * most, Some(0)), Some(Status::Warn));
+        assert_eq!(with(0, None), Some(Status::Warn));
+    }
+
+    #[test]
     fn one_agent_that_is_not_fit_is_seen_among_many() {
         let with = |f: &dyn Fn(&mut AgentResult)| {
             let mut agent = agents().swap_remove(0);

@@ -1,5 +1,5 @@
-//! What happens to an agent, to the coordinator or to the control server ends with a sentence of its
-//! own; nothing hangs, and nothing that was recorded is lost.
+//! What happens to an agent, to the coordinator or to the control server ends with a sentence of
+//! its own; nothing hangs, and nothing that was recorded is lost.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,9 +1,11 @@
 //! The runs that are there already, and whether they still answer what is asked.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::claims::{Form, Measure};
 use crate::cli::run::profile;
@@ -11,6 +13,7 @@ use crate::engine::Register;
 use crate::host::machine;
 use crate::record::{Completion, Record, store};
 use crate::system::Availability;
+use crate::units::hex;
 
 /// What a run depends on: what it is called, and what it was.
 type Circumstances = BTreeMap<String, String>;
@@ -31,6 +34,27 @@ pub(super) struct KeptRuns {
     /// Drivers and what can be launched for them.
     available: BTreeMap<String, Availability>,
     host: String,
+    /// Version, profile, and what tells this build from another of the same version.
+    build: String,
+}
+
+/// The SHA-256 of this program, shortened: of two builds of one version each has its own, also
+/// where neither is a state of the repository.
+fn build() -> String {
+    let hash = || -> std::io::Result<String> {
+        let (mut hash, mut file) = (Sha256::new(), std::fs::File::open(std::env::current_exe()?)?);
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut piece)? {
+                0 => break,
+                n => hash.update(&piece[..n]),
+            }
+        }
+        Ok(hex(&hash.finalize())[..16].to_owned())
+    };
+    // A program that cannot be read is not known to be the same.
+    let hash = hash().unwrap_or_else(|e| format!("unreadable: {e}"));
+    format!("{} ({}, sha256 {hash})", env!("CARGO_PKG_VERSION"), profile())
 }
 
 impl KeptRuns {
@@ -38,7 +62,7 @@ impl KeptRuns {
         let host = machine::read();
         let host = format!("{}, {} CPUs, kernel {}", host.cpu, host.cpus, host.kernel);
         let available = register.available().into_iter().map(|(name, a)| (name.to_owned(), a)).collect();
-        Self { folder: out.join(name), available, host }
+        Self { folder: out.join(name), available, host, build: build() }
     }
 
     /// Where a measurement is kept: both forms side by side.
@@ -62,7 +86,7 @@ impl KeptRuns {
             ("the scenario".to_owned(), scenario.sha256.clone()),
             ("the settings".to_owned(), measure.options(form).join(" ")),
             ("the host".to_owned(), self.host.clone()),
-            ("msgbench".to_owned(), format!("{} ({})", env!("CARGO_PKG_VERSION"), profile())),
+            ("this build of msgbench".to_owned(), self.build.clone()),
         ]);
         for system in &scenario.plan.systems {
             let version = match self.available.get(&system.driver) {
@@ -90,6 +114,16 @@ impl KeptRuns {
             return Err(format!("{} changed", changed.join(" and ")));
         }
         self.record(measure, form, &kept)
+    }
+
+    /// The result of a run that was interrupted, where everything it depends on is as it was: what
+    /// can be gone on with.
+    pub(super) fn interrupted(&self, measure: &Measure, form: Form) -> Option<PathBuf> {
+        let kept = self.read(measure, form)?;
+        let result = self.place(measure, form).join(&kept.result);
+        let same = kept.circumstances == self.circumstances(measure, form);
+        let cut = store::record(&result).is_ok_and(|r| r.completion != Completion::Complete);
+        (same && cut).then_some(result)
     }
 
     /// The newest result of a measurement, whatever has changed since.

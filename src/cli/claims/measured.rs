@@ -10,25 +10,36 @@ use std::time::{Duration, Instant};
 use crate::claims::{Form, Measure};
 use crate::cli::results;
 use crate::engine::Interrupt;
+use crate::plan::SystemSpec;
 use crate::record::{Completion, Record, store};
 
 use super::kept::KeptRuns;
 
-/// What a trial takes beyond its phases, on the average: servers start, last messages are waited
-/// for.
-const BEYOND_S: u64 = 4;
+/// What a trial takes beyond its phases: servers start and end, last messages are waited for.
+const BEYOND_S: u64 = 2;
+/// How much longer a server in a Java virtual machine takes for that; several start together.
+const OF_JAVA_S: u64 = 5;
+const OF_EACH_MORE_S: u64 = 3;
 /// Trials of a search, on the average.
 const SEARCHED: u64 = 25;
 
 /// About how many seconds a measurement takes.
 pub(super) fn expected(measure: &Measure, form: Form) -> u64 {
     let plan = &measure.scenario(form).plan;
-    let trial = |c: &crate::plan::Case| (c.phases.warmup.0 + c.phases.measure.0) / 1_000_000_000 + BEYOND_S;
+    let trial = |c: &crate::plan::Case| (c.phases.warmup.0 + c.phases.measure.0) / 1_000_000_000 + beyond(plan.spec(c));
     let rounds = match &plan.search {
         Some(_) => SEARCHED,
         None => u64::from(plan.trials),
     };
     plan.cases.iter().map(|c| rounds * trial(c)).sum()
+}
+
+/// What a trial of a system takes beyond its phases.
+fn beyond(spec: &SystemSpec) -> u64 {
+    let java = ["kafka", "bridge"].contains(&spec.driver.as_str());
+    let broker = spec.options.get("broker").and_then(|b| b.get("nodes"));
+    let nodes = broker.or(spec.options.get("nodes")).and_then(serde_json::Value::as_u64).unwrap_or(1);
+    BEYOND_S + u64::from(java) * OF_JAVA_S + nodes.saturating_sub(1) * OF_EACH_MORE_S
 }
 
 /// How long the rest takes, corrected by what was seen.
@@ -74,12 +85,15 @@ pub(super) fn run(measure: &Measure, form: Form, runs: &KeptRuns, interrupt: &In
     std::fs::create_dir_all(&place).map_err(|e| format!("cannot create {}: {e}", place.display()))?;
     let before: BTreeSet<PathBuf> = found(&place).into_iter().collect();
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+    let before_it = runs.interrupted(measure, form);
+    let resume = before_it.iter().flat_map(|place| [std::ffi::OsStr::new("--resume"), place.as_os_str()]);
     let child = Command::new(program)
         .arg("run")
         .arg(&here.argument)
         .args(here.options(form))
         .arg("--out")
         .arg(&place)
+        .args(resume)
         // The verdicts are what is printed here.
         .stdout(Stdio::null())
         .stdin(Stdio::null())
@@ -93,11 +107,12 @@ pub(super) fn run(measure: &Measure, form: Form, runs: &KeptRuns, interrupt: &In
         return Err(format!("the run left no result (exit code {})", code.unwrap_or(-1)));
     };
     let record = store::record(&path).map_err(|e| e.to_string())?;
-    if record.completion != Completion::Complete {
-        return Err(format!("the run was interrupted; what it had is in {}", path.display()));
-    }
+    // Also where it was interrupted: the next one goes on from there.
     runs.keep(measure, form, &path)?;
-    Ok(record)
+    match record.completion {
+        Completion::Complete => Ok(record),
+        _ => Err(format!("the run was interrupted; what it had is in {}", path.display())),
+    }
 }
 
 /// The measurement without the systems that cannot be launched here; their claims stay open.

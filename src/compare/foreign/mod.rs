@@ -208,6 +208,8 @@ fn trial(case: &str, found: &ForeignResult, measured: Nanos) -> Trial {
         },
         pacing: UNKNOWN.into(),
         start_ns: None,
+        processes: None,
+        settings: None,
         measured_ns: measured,
         drained_ns: 0,
         workloads: found

@@ -265,7 +265,9 @@ impl Driver for JetstreamDriver {
             None
         } else {
             let batches = stream.batches(index).filter(|_| reads.is_none());
-            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, options.in_flight(), batches))
+            let patience = options.ack_timeout.map_or(link.timeout, |span| span.duration());
+            let limits = (options.in_flight(), patience);
+            Some(AckTracker::new(Listener::new(&link, inbox, workload), prefix, limits, batches))
         };
         Ok(StreamProducer {
             link,

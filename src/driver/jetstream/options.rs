@@ -68,6 +68,9 @@ pub struct JetstreamOptions {
     /// How consumers acknowledge. Default: "explicit"; "double" with `exactly-once`; "none" for an
     /// ordered consumer.
     pub ack: Option<AckMode>,
+    /// How long a producer that may have no more on their way waits for an acknowledgement, before it
+    /// gives up what is on its way and goes on. Default: `run.connect`.
+    pub ack_timeout: Option<Span>,
     /// How long the server waits for an acknowledgement. Default: the server's, 30 seconds.
     pub ack_wait: Option<Span>,
     /// Deliveries that a consumer may leave unacknowledged. Default: the server's, 1000.
@@ -132,6 +135,7 @@ impl Default for JetstreamOptions {
             consumer: None,
             batch: 512,
             ack: None,
+            ack_timeout: None,
             ack_wait: None,
             max_ack_pending: None,
             priority_policy: None,

@@ -283,12 +283,25 @@ impl NatsLink {
     /// [`DriverError::Timeout`], and [`DriverError::Admin`] when the server forbade something
     /// meanwhile.
     pub async fn within<T>(&self, action: &str, work: impl Future<Output = T>) -> Result<T, DriverError> {
-        match tokio::time::timeout(self.timeout, self.while_connected(work)).await {
+        self.within_time(action, self.timeout, work).await
+    }
+
+    /// The same with a bound of its own.
+    ///
+    /// # Errors
+    /// Those of [`NatsLink::within`].
+    pub async fn within_time<T>(
+        &self,
+        action: &str,
+        bound: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, DriverError> {
+        match tokio::time::timeout(bound, self.while_connected(work)).await {
             Ok(done) => done,
             Err(_) => Err(DriverError::Timeout {
                 action: action.into(),
                 url: self.url.clone(),
-                seconds: self.timeout.as_secs_f64(),
+                seconds: bound.as_secs_f64(),
             }),
         }
     }

@@ -269,7 +269,8 @@ impl PendingEvents<'_> {
         self.unmended = event.action != Action::Mend;
         if self.unmended {
             self.watch = None;
-            raw.add_fault(self.fault(next, &[], begun));
+            // From now on nothing passes: until then some messages still did.
+            raw.add_fault(self.fault(next, &[], self.since_origin()));
         }
         if let Some(lasts) = event.lasts {
             let until = self.scene.origin + begun + lasts.0;

@@ -36,7 +36,8 @@ impl PendingEvents<'_> {
         // A client may give up while nothing passes.
         raw.end_expected |= event.action == Action::Cut;
         self.watch = None;
-        raw.add_fault(self.fault(next, nodes, begun));
+        // From now on nothing passes: until then some messages still did.
+        raw.add_fault(self.fault(next, nodes, self.since_origin()));
         if let Some(lasts) = event.lasts {
             let until = self.scene.origin + begun + lasts.0;
             self.lasting.push(Lasting { at: *next, action: event.action, nodes: nodes.to_vec(), until });

@@ -221,6 +221,13 @@ pub struct Trial {
     /// and in records of before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_ns: Option<Nanos>,
+    /// Processes that it runs in; absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
+    /// Settings in the file that its first server was started with; absent as above, and where it
+    /// has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<u32>,
     /// Length of the measured phase as executed; shorter than planned when the trial was cut.
     pub measured_ns: Nanos,
     /// Length of the drain phase.

@@ -196,7 +196,7 @@ fn conditions(c: &ClaimResult) -> Markup {
         ul.conditions {
             @for condition in &c.conditions {
                 li {
-                    b { (word(condition.finding)) } " " (condition.when.as_deref().unwrap_or_default()) ": "
+                    b { (word(condition)) } " " (condition.when.as_deref().unwrap_or_default()) ": "
                     (decided_by(condition))
                 }
             }

@@ -36,6 +36,7 @@ use self::view::KafkaView;
 use super::networks::{NodeLink, NodeNetworks};
 use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, exception, tail};
+use super::settings::of_properties;
 use super::{Availability, ClusterView, CreateRequest, Provider, Running, System, SystemContext, SystemError};
 use crate::plan::address::KAFKA;
 use crate::plan::options::OptionSet;
@@ -312,12 +313,14 @@ impl KafkaSystem {
             settings.insert("network".into(), NodeNetworks::WORDS.into());
         }
         settings.insert("version".into(), version.clone().unwrap_or_else(|| "Apache Kafka".into()));
+        let file = self.context.dir.join("broker-1").join("server.properties");
         let brokers: Vec<String> = ports.iter().map(|p| format!("{}:{}", p.host, p.client)).collect();
         Running {
             url: format!("kafka://{}", brokers.join(",")),
             pids: self.brokers.iter().map(Child::pid).collect(),
             version,
             settings,
+            written: std::fs::read_to_string(file).ok().map(|text| of_properties(&text)),
             client: security.client.clone(),
             intruders: security.intruders.clone(),
             ..Running::default()

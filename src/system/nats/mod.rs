@@ -36,7 +36,7 @@ use super::delay::DelayLines;
 use super::networks::{NodeLink, NodeNetworks};
 use super::power::{PowerLoss, PowerSupply};
 use super::process::{Child, Held, Output, tail};
-use super::settings::plain;
+use super::settings::{of_blocks, plain};
 use super::{ClusterView, Running, System, SystemContext, SystemError};
 use crate::plan::facts::{Durability, Stated};
 use external::{info, settings};
@@ -282,7 +282,9 @@ impl NatsSystem {
         let always = self.jetstream && settings.get("sync_interval").is_some_and(|s| s.starts_with("always"));
         let durability =
             always.then(|| Stated::new(Durability::SyncedFirst, "file, synced before a message is acknowledged"));
-        Running { url: urls.join(","), places, pids, durability, settings, client, intruders, ..Running::default() }
+        let written = std::fs::read_to_string(self.nodes[0].config()).ok().map(|text| of_blocks(&text));
+        let url = urls.join(",");
+        Running { url, places, pids, durability, settings, written, client, intruders, ..Running::default() }
     }
 }
 

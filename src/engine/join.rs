@@ -1,0 +1,146 @@
+//! How the parts of all agents become one trial, and what an agent owed that brought nothing.
+
+use crate::load::schedule::ScheduleShare;
+use crate::measure::process::Usage;
+use crate::plan::{AgentShare, Case, Load};
+
+use super::accounts::AgentReturn;
+use super::pieces::schedule;
+use super::produce::Sent;
+use super::raw::RawTrial;
+use super::send_state::SendState;
+use super::worker::block;
+
+/// Adds the parts of all agents to a trial that a coordinator has conducted; what an agent owed
+/// that brought nothing is due and not sent.
+pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<AgentReturn>) {
+    raw.generator = Usage::default();
+    for AgentReturn { share, mut agent, shift, accounts } in all {
+        (agent.producers, agent.consumers) = share.clients(case);
+        match accounts.filter(|accounts| accounts.fits(case)) {
+            Some(accounts) => {
+                accounts.describe(&mut agent);
+                accounts.join(raw, shift);
+            }
+            None => {
+                let listening = agent.consumers > 0;
+                for (workload, sent) in owed(case, share, seed) {
+                    agent.scheduled += sent.1.scheduled;
+                    raw.sent[workload].push(sent);
+                }
+                // What its consumers have had, nobody knows: nothing is said to be lost.
+                raw.abandoned |= listening;
+            }
+        }
+        raw.agents.push(agent);
+    }
+}
+
+/// What the plan asks of the producers of an agent in the measured phase: due, and not sent.
+fn owed(case: &Case, share: AgentShare, seed: u64) -> Vec<(usize, (u32, Sent))> {
+    let (warmup, whole) = (case.phases.warmup.0, case.phases.warmup.0 + case.phases.measure.0);
+    let mut all = Vec::new();
+    for (workload, w) in case.workloads.iter().enumerate() {
+        let Load::Open { arrivals, profile } = &w.load else { continue };
+        for index in (0..w.topology.producers).filter(|index| share.has(*index)) {
+            let mut state = SendState::default();
+            let part = ScheduleShare { index, of: w.topology.producers };
+            for due in schedule((*arrivals, profile), warmup, seed, part).take_while(|due| *due < whole) {
+                state.due(due, warmup, block(&case.phases));
+            }
+            all.push((workload, (index, state.sent)));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::Register;
+    use crate::plan::divide;
+    use crate::scenario::{Overrides, parse};
+    use crate::units::Nanos;
+
+    /// A plan of one open workload.
+    pub fn plan(producers: u32, rate: u32, arrivals: &str) -> crate::plan::Plan {
+        let text = format!(
+            "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"nats\"\n[[workload]]\npattern = \"m-to-n\"\n\
+             producers = {producers}\nconsumers = 3\nload.rate = \"{rate}/s\"\nload.arrivals = \"{arrivals}\"\n\
+             [run]\nwarmup = \"100ms\"\nduration = \"400ms\"\ntrials = 1\n"
+        );
+        parse(Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan
+    }
+
+    /// The instants at which messages of these producers are due in the whole trial.
+    fn due(case: &Case, seed: u64, producers: impl Iterator<Item = u32>) -> Vec<Nanos> {
+        let w = &case.workloads[0];
+        let Load::Open { arrivals, profile } = &w.load else { unreachable!("an open load") };
+        let whole = case.phases.warmup.0 + case.phases.measure.0;
+        let of = |index| {
+            let part = ScheduleShare { index, of: w.topology.producers };
+            schedule((*arrivals, profile), case.phases.warmup.0, seed, part).take_while(|at| *at < whole)
+        };
+        let mut all: Vec<Nanos> = producers.flat_map(of).collect();
+        all.sort_unstable();
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        /// Agents together send the schedule of one host, to the message; each has the messages
+        /// whose number leaves its remainder.
+        #[test]
+        fn the_parts_of_all_agents_are_the_schedule_of_one_host(
+            agents in 1u32..9, producers in 1u32..7, rate in 500u32..20_000, seed: u64,
+        ) {
+            let alone = plan(producers, rate, "constant");
+            let mut divided = alone.clone();
+            divide(&mut divided, agents).unwrap();
+            let case = &divided.cases[0];
+            let whole = due(&alone.cases[0], seed, 0..producers);
+            let of = |index| {
+                let share = AgentShare { index, of: agents };
+                due(case, seed, (0..case.workloads[0].topology.producers).filter(move |p| share.has(*p)))
+            };
+            let parts: Vec<Vec<Nanos>> = (0..agents).map(of).collect();
+            for (index, part) in parts.iter().enumerate() {
+                let each: Vec<Nanos> = whole.iter().copied().skip(index).step_by(agents as usize).collect();
+                prop_assert_eq!(part, &each, "agent {} of {}", index, agents);
+            }
+            let mut union = parts.concat();
+            union.sort_unstable();
+            prop_assert_eq!(&union, &whole);
+            // What each owes is what it would have counted.
+            let owed: u64 = (0..agents)
+                .flat_map(|index| owed(case, AgentShare { index, of: agents }, seed))
+                .map(|(_, (_, sent))| sent.scheduled)
+                .sum();
+            let measured = whole.iter().filter(|at| **at >= case.phases.warmup.0).count() as u64;
+            prop_assert_eq!(owed, measured);
+        }
+
+        /// Of a Poisson process the parts are independent streams: those of the case with as many
+        /// producers on one host.
+        #[test]
+        fn poisson_parts_are_streams_of_their_own(agents in 2u32..6, seed: u64) {
+            let mut divided = plan(1, 5_000, "poisson");
+            divide(&mut divided, agents).unwrap();
+            let case = &divided.cases[0];
+            prop_assert_eq!(case.workloads[0].topology.producers, agents);
+            let parts: Vec<Vec<Nanos>> = (0..agents).map(|p| due(case, seed, p..p + 1)).collect();
+            let distinct: BTreeSet<&Vec<Nanos>> = parts.iter().collect();
+            prop_assert_eq!(distinct.len(), agents as usize);
+            let mut union = parts.concat();
+            union.sort_unstable();
+            prop_assert_eq!(union.len(), due(case, seed, 0..agents).len());
+            // 2,500 messages are expected; six standard deviations are 300.
+            prop_assert!((2_200..2_800).contains(&union.len()), "{} messages", union.len());
+        }
+    }
+}
