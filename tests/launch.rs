@@ -155,9 +155,9 @@ fn an_agent_ends_when_its_ssh_is_gone() {
     hosts.wait_for("one.ended");
 }
 
-/// Reads pairs of a version of Kubernetes and documents of YAML, and checks each document against the
-/// schema of that version, in which nothing may stand that it does not know. Prints a line for each
-/// pair: the kinds of the documents, or what is wrong.
+/// Reads pairs of a version of Kubernetes and documents of YAML, and checks each document against
+/// the schema of that version, in which nothing may stand that it does not know. Prints a line for
+/// each pair: the kinds of the documents, or what is wrong.
 const VALIDATE: &str = r#"
 import sys, json, yaml, kubernetes_validate
 for version, text in json.load(sys.stdin):
