@@ -415,6 +415,7 @@ def kafka():
 
             wire = f'{{ linger = "{linger}ms", batch-size = "{batch}B", producers = "wire" }}'
             sharing = options[:-2] + ', consumers = "share" }'
+            fetching = options[:-2] + ', consumers = "wire" }'
             rows[f"Kafka produce, acks=all, {size} B"] = {
                 "kafka-producer-perf-test": pub,
                 "msgbench": lambda k=k, o=options: publish(pattern="stream", options=o, **k),
@@ -424,6 +425,7 @@ def kafka():
             rows[f"Kafka consume, {size} B"] = {
                 "kafka-consumer-perf-test": sub,
                 "msgbench": lambda k=k, o=options, n=n: drain(backlog=n, seconds=6, options=o, **k),
+                "msgbench, consumers = wire": lambda k=k, o=fetching, n=n: drain(backlog=n, seconds=6, options=o, **k),
                 "a bare client": lambda n=n, size=size, pub=pub: (size in made or pub(), BareKafka(client, f"p{size}").consume(n))[1],
             }
             rows[f"Kafka share group, {size} B"] = {

@@ -92,8 +92,10 @@ fn members_without_a_partition_are_said_to_be_idle() {
 #[test]
 fn commits_reach_the_broker_as_they_are_asked_for() {
     let Some(url) = shared() else { return };
-    for (commit, after_leaving) in [("sync", 100), ("async", 100), ("auto", 100), ("none", 0)] {
-        let options: Value = json!({ "commit": commit, "commit-interval": "10s" });
+    let modes = [("sync", 100), ("async", 100), ("auto", 100), ("none", 0)];
+    let all = ["group", "wire"].into_iter().flat_map(|consumers| modes.map(|(commit, n)| (consumers, commit, n)));
+    for (consumers, commit, after_leaving) in all {
+        let options: Value = json!({ "consumers": consumers, "commit": commit, "commit-interval": "10s" });
         let bench = open_at(url, options, &workload(2, 1, 1));
         let mut consumer = bench.consumer(0, 0, Start::Tail);
         let mut producer = bench.producer(0);
@@ -106,7 +108,7 @@ fn commits_reach_the_broker_as_they_are_asked_for() {
         if commit == "async" {
             let deadline = Instant::now() + BOUND;
             while committed(url, &bench, 2) < 100 && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(20));
+                assert!(bench.silent(&mut consumer, Duration::from_millis(20)), "something came twice");
             }
         }
         drop(consumer);

@@ -5,6 +5,7 @@
 
 mod delivery;
 mod failures;
+mod fetching;
 mod groups;
 mod intruders;
 mod launched;

@@ -34,6 +34,9 @@ pub fn copied_once_and_in_order(bench: Bench) {
 fn every_message_comes_out_of_the_transformer_once_and_in_order() {
     let Some(url) = shared() else { return };
     let options = json!({ "exactly-once": "transactional", "transaction-size": 64, "transaction-interval": "20ms" });
+    let mut wire = options.clone();
+    wire["consumers"] = "wire".into();
+    copied_once_and_in_order(open_at(url, wire, &workload(3, 2, 1)));
     let bench = open_at(url, options, &workload(3, 2, 1));
     assert!(bench.guarantee("delivery").starts_with("exactly once"));
     assert_eq!(bench.guarantee("producer enable.idempotence"), "true");
@@ -66,10 +69,16 @@ fn a_broker_that_cannot_keep_transactions_is_said_to_be_the_reason() {
 #[test]
 fn isolation_decides_whether_aborted_messages_are_read() {
     let Some(url) = shared() else { return };
+    ["group", "wire"].into_iter().for_each(|consumers| isolated(url, consumers));
+}
+
+fn isolated(url: &str, consumers: &str) {
     let owner = open_at(url, json!({}), &workload(1, 1, 1));
     let name = format!("mb-{:08x}-0", owner.run);
-    let readers = ["read-committed", "read-uncommitted"]
-        .map(|isolation| open_at(url, json!({ "existing-topic": name, "isolation": isolation }), &workload(1, 1, 1)));
+    let readers = ["read-committed", "read-uncommitted"].map(|isolation| {
+        let options = json!({ "existing-topic": name, "isolation": isolation, "consumers": consumers });
+        open_at(url, options, &workload(1, 1, 1))
+    });
     let mut consumers = readers.each_ref().map(|bench| bench.consumer(0, 0, Start::First));
     let writer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", url.trim_start_matches("kafka://"))

@@ -97,6 +97,9 @@ pub(super) enum PartitionAssignment {
     /// They have none of their own: a share group hands out single messages, each of which is
     /// acknowledged.
     Share,
+    /// Each is the only one of its group and reads all partitions, by msgbench itself in Kafka's
+    /// protocol: plain connections, no answers, no rejected messages.
+    Wire,
 }
 
 /// Who deals partitions out to the members of a group.

@@ -27,10 +27,12 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
 use super::KafkaDriver;
+use super::consumer::KafkaConsumer;
+use super::fetch::{FetchRules, FetchSource, ProtocolConsumer};
 use super::producer::KafkaProducer;
 use super::share::{BrokerAccess, BrokerConnection, each_record, hello, words_of};
 use super::wire::ProtocolProducer;
-use crate::driver::{ClientSlot, ConnectAttempt, ConnectSteps, DriverError, IdleConnection};
+use crate::driver::{ClientSlot, ConnectAttempt, ConnectSteps, DriverError, IdleConnection, Start};
 use crate::units::now;
 
 /// Versions of the requests that Kafka speaks from 4.0 on, topics by name.
@@ -118,6 +120,28 @@ pub(super) async fn producer(driver: &KafkaDriver, slot: ClientSlot) -> Result<K
     let rules = driver.options.batch_rules();
     let producer = ProtocolProducer::new(access, topic, rules, leaders, &driver.incidents);
     Ok(KafkaProducer::Wire(Box::new(producer)))
+}
+
+/// A consumer without librdkafka, connected to the leaders of all partitions.
+pub(super) async fn consumer(
+    driver: &KafkaDriver,
+    rules: &FetchRules,
+    slot: ClientSlot,
+    start: Start,
+) -> Result<KafkaConsumer, DriverError> {
+    let (access, servers) = driver.broker_access()?;
+    let from = driver.place(slot, start)?;
+    let source = FetchSource {
+        access,
+        servers,
+        group: driver.group(slot),
+        topic: TopicName(text(&driver.source(slot.workload))),
+        topic_id: uuid::Uuid::nil(),
+        rules: rules.clone(),
+    };
+    let first = from.first.into_iter().collect();
+    let consumer = ProtocolConsumer::open(source, first, from.again, &driver.incidents).await?;
+    Ok(KafkaConsumer::Wire(Box::new(consumer)))
 }
 
 /// A connection to the leader of a partition, found as a client finds it.

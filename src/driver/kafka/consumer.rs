@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as rd;
 
+use super::fetch::ProtocolConsumer;
 use super::native::{EventQueue, QueueSignal, words};
 use super::options::CommitMode;
 use super::producer::TopicWriter;
@@ -35,6 +36,8 @@ pub enum KafkaConsumer {
     Partitions(Box<PartitionConsumer>),
     /// From partitions that it shares with others.
     Shared(Box<ShareConsumer>),
+    /// From all partitions, without librdkafka.
+    Wire(Box<ProtocolConsumer>),
 }
 
 impl Consumer for KafkaConsumer {
@@ -42,13 +45,14 @@ impl Consumer for KafkaConsumer {
         match self {
             Self::Partitions(consumer) => consumer.receive(sink, limit).await,
             Self::Shared(consumer) => consumer.receive(sink, limit).await,
+            Self::Wire(consumer) => consumer.receive(sink, limit).await,
         }
     }
 
     fn settle(&mut self, messages: usize) -> Result<(), DriverError> {
         match self {
             // Offsets are committed, whatever is on hold.
-            Self::Partitions(_) => {}
+            Self::Partitions(_) | Self::Wire(_) => {}
             Self::Shared(consumer) => consumer.settle(messages),
         }
         Ok(())
@@ -58,6 +62,7 @@ impl Consumer for KafkaConsumer {
         match self {
             Self::Partitions(mut consumer) => consumer.grouped = false,
             Self::Shared(mut consumer) => consumer.silence(),
+            Self::Wire(mut consumer) => consumer.silence(),
         }
     }
 }

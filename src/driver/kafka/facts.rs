@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::KafkaDriver;
 use super::admin::TopicFacts;
+use super::fetch::FetchRules;
 use super::native::ClientKind;
 use super::options::{
     Acks, CommitMode, ExactlyOnce, PartitionAssignment, ProducerClient, Transform, without_credentials,
@@ -115,8 +116,11 @@ impl KafkaDriver {
 
     /// Which client does what.
     fn client_words(&self, library: &str) -> String {
-        let own =
-            [(self.share.is_some(), "share groups"), (self.options.producers == ProducerClient::Wire, "producers")];
+        let own = [
+            (self.share.is_some(), "share groups"),
+            (self.options.producers == ProducerClient::Wire, "producers"),
+            (self.options.consumers == PartitionAssignment::Wire, "consumers"),
+        ];
         let own: Vec<&str> = own.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
         match own.as_slice() {
             [] => format!("librdkafka {library}"),
@@ -241,6 +245,7 @@ impl KafkaDriver {
             PartitionAssignment::Assign => "partitions assigned by msgbench",
             PartitionAssignment::Group => "in consumer groups",
             PartitionAssignment::Share => "in share groups",
+            PartitionAssignment::Wire => "one in a group, all partitions, without the group protocol",
         };
         say("consumers", consumers.into());
         let members = self.workloads[0].topology.members;
@@ -272,9 +277,12 @@ impl KafkaDriver {
         if wire {
             self.of_wire(say);
         }
-        for (kind, name, keys) in clients {
+        for (kind, name, mut keys) in clients {
             if wire && kind == ClientKind::Producer {
                 continue;
+            }
+            if self.options.consumers == PartitionAssignment::Wire && kind == ClientKind::Consumer {
+                keys = &FetchRules::SETTINGS;
             }
             let client = self.client(kind, 0, &[("group.id", "mb-read-back".into())])?;
             for key in keys {

@@ -3,7 +3,9 @@
 
 use super::choices::{Acks, CommitMode, Compression, PartitionAssignment, ProducerClient, Transform};
 use super::options::KafkaOptions;
+use super::retry;
 use super::wire::BatchRules;
+use crate::plan::Workload;
 use crate::units::Span;
 
 /// librdkafka's defaults of linger.ms and batch.size.
@@ -21,7 +23,8 @@ impl KafkaOptions {
         if self.existing_topic.is_some() {
             return Err(format!("{what} need topics of their own; remove `existing-topic`"));
         }
-        if self.acks != Acks::All || self.consumers != PartitionAssignment::Group {
+        let grouped = matches!(self.consumers, PartitionAssignment::Group | PartitionAssignment::Wire);
+        if self.acks != Acks::All || !grouped {
             let option = if self.exactly_once.is_some() { "exactly-once" } else { "transform" };
             return Err(format!(
                 "{what} need acks = \"all\" and consumers in groups; remove `acks` and `consumers`, or `{option}`"
@@ -83,6 +86,42 @@ impl KafkaOptions {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether what is written goes with consumers of msgbench's own.
+    pub(super) fn fit_for_fetching(&self) -> Result<(), String> {
+        if self.consumers != PartitionAssignment::Wire {
+            return Ok(());
+        }
+        let against = [
+            ("assignor", self.assignor.is_some()),
+            ("static-members", self.static_members),
+            ("tls", self.tls.is_some()),
+            ("sasl", self.sasl.as_ref().is_some_and(|s| !s.is_plain())),
+        ];
+        match against.iter().find(|(_, written)| *written) {
+            Some((option, _)) => {
+                Err(format!("option `{option}`: consumers = \"wire\" do not have that; remove one of the two"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether consumers of msgbench's own do what a workload asks for.
+    pub(super) fn suit_fetching(&self, w: &Workload) -> Result<(), String> {
+        if self.consumers != PartitionAssignment::Wire {
+            return Ok(());
+        }
+        let members = w.topology.members;
+        let what = match () {
+            () if w.topology.reply => "responders, and \"wire\" answers nothing".to_owned(),
+            () if retry::wanted(w) => "rejected messages, and \"wire\" rejects none".to_owned(),
+            () if members > 1 => {
+                format!("groups of {members} consumers, and \"wire\" has one in a group, without the group protocol")
+            }
+            () => return Ok(()),
+        };
+        Err(format!("option `consumers`: {} has {what}; use \"group\"", w.name))
     }
 
     /// How producers of msgbench's own gather messages, by the defaults of librdkafka.

@@ -14,7 +14,8 @@
 //! # Scope
 //! Single messages are redelivered by retry topics (`retry`), because a group has one committed
 //! offset for each partition. librdkafka has no share groups (KIP-932): `share` is a consumer of
-//! our own for them.
+//! our own for them. Where librdkafka is the limit, `wire` is a producer and `fetch` a consumer in
+//! Kafka's own protocol.
 //! # Rejected
 //! `FutureProducer`: a oneshot for each message, and a sleep of 100 ms on a full queue.
 //! `StreamConsumer`: a message a poll.
@@ -25,6 +26,7 @@ mod choices;
 mod connect;
 mod consumer;
 mod facts;
+mod fetch;
 mod fit;
 mod health;
 mod intrude;
@@ -52,6 +54,7 @@ pub use producer::{KafkaProducer, LibraryProducer};
 
 use self::admin::{Admin, TopicFacts};
 use self::consumer::ReplyWriter;
+use self::fetch::FetchRules;
 use self::health::ConnectionHealth;
 use self::native::{ClientKind, NativeClient, QueueSignal};
 use self::options::{
@@ -89,6 +92,8 @@ pub struct KafkaDriver {
     streams: Vec<StreamsHop>,
     /// Where consumers are members of share groups.
     share: Option<ShareSetUp>,
+    /// Where they are msgbench's own: how they fetch.
+    fetches: Option<FetchRules>,
     facts: Facts,
     incidents: Incidents,
 }
@@ -98,6 +103,12 @@ pub struct KafkaDriver {
 struct ConsumerGroup {
     offsets: Vec<(i32, i64)>,
     members: Vec<Weak<NativeClient>>,
+}
+
+/// Where a group began to read, and whether somebody has read since.
+struct StartOffsets {
+    first: Vec<(i32, i64)>,
+    again: bool,
 }
 
 impl KafkaDriver {
@@ -148,6 +159,19 @@ impl KafkaDriver {
         Ok(BatchReader::new(self.client(ClientKind::Consumer, workload, &more)?))
     }
 
+    /// Where the group of `slot` begins to read, told to the broker unless it was before.
+    fn place(&self, slot: ClientSlot, start: Start) -> Result<StartOffsets, DriverError> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = groups.entry((slot.workload, slot.group)).or_default();
+        let again = !group.offsets.is_empty();
+        if !again {
+            let topic = self.source(slot.workload);
+            group.offsets = self.admin.resolve(&topic, self.topics[slot.workload].partitions, start)?;
+            self.admin.position(&self.group(slot), &topic, &group.offsets)?;
+        }
+        Ok(StartOffsets { first: group.offsets.clone(), again })
+    }
+
     /// Joins the group of `slot`; the last member to come waits until all partitions are dealt out.
     async fn join(&self, slot: ClientSlot, start: Start) -> Result<BatchReader, DriverError> {
         let name = self.group(slot);
@@ -158,14 +182,7 @@ impl KafkaDriver {
         // Those that come later are not waited for.
         let late = if slot.group == 0 { w.delivery.late_members as usize } else { 0 };
         let expected = members - late.min(members);
-        {
-            let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-            let group = groups.entry((slot.workload, slot.group)).or_default();
-            if group.offsets.is_empty() {
-                group.offsets = self.admin.resolve(&topic, partitions, start)?;
-                self.admin.position(&name, &topic, &group.offsets)?;
-            }
-        }
+        self.place(slot, start)?;
         let instance: Vec<_> =
             self.options.instance(slot.index).map(|i| ("group.instance.id", i)).into_iter().collect();
         let reader = self.alone(slot.workload, name.clone(), &instance)?;
@@ -281,6 +298,7 @@ impl Driver for KafkaDriver {
             transformers: Vec::new(),
             streams: Vec::new(),
             share: None,
+            fetches: None,
             facts: Facts::default(),
             incidents,
         };
@@ -348,6 +366,9 @@ impl Driver for KafkaDriver {
     async fn consumer(&self, slot: ClientSlot, start: Start) -> Result<KafkaConsumer, DriverError> {
         if let Some(share) = &self.share {
             return self.member(share, slot, start).await;
+        }
+        if let Some(rules) = &self.fetches {
+            return connect::consumer(self, rules, slot, start).await;
         }
         let w = &self.workloads[slot.workload];
         let signal = self.signal()?;

@@ -137,6 +137,7 @@ impl KafkaOptions {
         {
             return Err(format!("option `consumers`: {} has responders, and share groups answer nothing", w.name));
         }
+        workloads.iter().try_for_each(|w| options.suit_fetching(w))?;
         if let Some(w) = workloads.iter().find(|w| w.delivery.keep.is_some()) {
             options.suit_keeping(w)?;
         }
@@ -215,6 +216,7 @@ impl KafkaOptions {
         options.fit_for_transforming()?;
         options.fit_for_sharing()?;
         options.fit_for_wire()?;
+        options.fit_for_fetching()?;
         if options.group_protocol == GroupProtocol::Consumer && options.consumers != PartitionAssignment::Group {
             return refuse("option `group-protocol`: only consumers = \"group\" have one; remove one of the two");
         }

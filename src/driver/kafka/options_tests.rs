@@ -164,3 +164,30 @@ fn options_become_settings_and_raw_wins() {
     assert_eq!(s["message.max.bytes"], ((1 << 20) + 4096).to_string());
     assert_eq!(options.topic_settings(&plan)["max.message.bytes"], ((1 << 20) + 4096).to_string());
 }
+
+#[test]
+fn what_consumers_of_our_own_do_not_have_is_named() {
+    for (key, value) in [
+        ("assignor", serde_json::json!("range")),
+        ("static-members", serde_json::json!(true)),
+        ("group-protocol", serde_json::json!("consumer")),
+        ("share", serde_json::json!({ "batch": 10 })),
+    ] {
+        let options = serde_json::json!({ "consumers": "wire", key: value });
+        let told = KafkaOptions::check(options.as_object().unwrap()).unwrap_err();
+        assert!(told.contains(&format!("option `{key}`: ")), "{told}");
+    }
+    let options = serde_json::json!({ "consumers": "wire", "compression": "zstd", "commit": "sync" });
+    let options = options.as_object().unwrap();
+    let w = crate::driver::kafka::tests::workload();
+    assert_eq!(KafkaOptions::suit(options, std::slice::from_ref(&w)), Ok(()));
+    let told = |change: &dyn Fn(&mut Workload)| {
+        let mut other = w.clone();
+        change(&mut other);
+        KafkaOptions::suit(options, &[w.clone(), other]).unwrap_err()
+    };
+    assert!(told(&|w| w.topology.reply = true).contains("has responders"));
+    assert!(told(&|w| w.delivery.reject_every = 3).contains("has rejected messages"));
+    let several = told(&|w| w.topology.members = 4);
+    assert!(several.contains("groups of 4 consumers") && several.ends_with("use \"group\""), "{several}");
+}

@@ -1,10 +1,12 @@
 //! What a trial needs at the broker: its topics, and the transformers between them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::KafkaDriver;
 use super::choices::Isolation;
 use super::connect;
+use super::fetch::FetchRules;
 use super::health::ConnectionHealth;
 use super::native::{ClientKind, NativeClient};
 use super::options::{PartitionAssignment, Transform, without_credentials};
@@ -13,7 +15,12 @@ use super::retry;
 use super::streams::StreamsHop;
 use super::transform::{Successor, TransformParts, Transformer};
 use crate::driver::DriverError;
-use crate::plan::{ServiceTarget, Workload};
+use crate::plan::{ReconnectPace, ServiceTarget, Workload};
+
+/// Pause after something that failed and may pass, of clients of msgbench's own; and where clients
+/// are to try again soon.
+const RETRY: Duration = Duration::from_millis(100);
+const FAST_RETRY: Duration = Duration::from_millis(10);
 
 impl KafkaDriver {
     /// Creates the topics and reads back what there is.
@@ -49,9 +56,29 @@ impl KafkaDriver {
                 self.admin.topic(&name).await?;
             }
         }
+        self.fetches = self.fetches()?;
         self.facts = self.read_back()?;
         self.facts.settings.insert("protocol".into(), connect::features(self).await);
         Ok(())
+    }
+
+    /// How consumers of msgbench's own fetch: as librdkafka would with the same options.
+    fn fetches(&self) -> Result<Option<FetchRules>, DriverError> {
+        if self.options.consumers != PartitionAssignment::Wire {
+            return Ok(None);
+        }
+        let client = self.client(ClientKind::Consumer, 0, &[("group.id", "mb-read-back".into())])?;
+        let retry = match self.target.reconnect {
+            ReconnectPace::Usual => RETRY,
+            ReconnectPace::Fast => FAST_RETRY,
+        };
+        let rules = FetchRules::of(|key| client.setting(key), self.options.commit, retry);
+        rules.map(Some).map_err(|words| DriverError::Admin {
+            action: "use `system.options`".into(),
+            url: without_credentials(&self.target.url),
+            words,
+            remedy: "correct `raw`, or use consumers = \"group\"".into(),
+        })
     }
 
     /// The topics that the groups of a workload try again from, where messages are rejected.

@@ -66,7 +66,10 @@ pub(super) struct ShareMember {
 
 impl ShareIdentity {
     /// A connection to any broker that answers.
-    pub(super) async fn any(access: &BrokerAccess, servers: &[String]) -> Result<BrokerConnection, DriverError> {
+    pub(in crate::driver::kafka) async fn any(
+        access: &BrokerAccess,
+        servers: &[String],
+    ) -> Result<BrokerConnection, DriverError> {
         let mut last = access.lost("there is no address of a broker");
         for server in servers {
             match BrokerConnection::open(server, access).await {
@@ -79,7 +82,7 @@ impl ShareIdentity {
 
     /// A connection to the coordinator of a group. One that is not there yet is an error that may
     /// pass.
-    pub(super) async fn coordinator(
+    pub(in crate::driver::kafka) async fn coordinator(
         access: &BrokerAccess,
         servers: &[String],
         group: &str,
@@ -96,14 +99,14 @@ impl ShareIdentity {
             return Err(if PASSING.contains(&found.error_code) {
                 access.lost(words)
             } else {
-                access.refused("find the coordinator of the share group", words, "check the user's right to the group")
+                access.refused("find the coordinator of the group", words, "check the user's right to the group")
             });
         }
         BrokerConnection::open(&format!("{}:{}", found.host, found.port), access).await
     }
 
     /// The identifier of a topic, and the address of the leader of each of its partitions.
-    pub(super) async fn topic(
+    pub(in crate::driver::kafka) async fn topic(
         connection: &mut BrokerConnection,
         access: &BrokerAccess,
         name: &str,

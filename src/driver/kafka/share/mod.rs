@@ -33,11 +33,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(super) use admin::{ShareAdmin, ShareGroupSpec};
 pub(super) use connection::{BrokerAccess, BrokerConnection, hello, words_of};
+pub(super) use member::ShareIdentity;
 pub(super) use options::ShareOptions;
-pub(super) use records::each_record;
+pub(super) use records::{decompressed, each_record};
 
 use self::acks::ShareAck;
-use self::member::{ShareIdentity, ShareLayout, ShareMember};
+use self::member::{ShareLayout, ShareMember};
 use self::options::RejectedMessages;
 use self::session::{SessionId, ShareRecord, ShareSession};
 use super::native::QueueSignal;

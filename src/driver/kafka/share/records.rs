@@ -46,8 +46,8 @@ pub(in crate::driver::kafka) fn each_record(
         }
         let mut body = batch.slice(HEADER..);
         if attributes & 7 != 0 {
-            body =
-                decompress(attributes & 7, &body).map_err(|e| format!("a record batch cannot be decompressed: {e}"))?;
+            body = decompressed(attributes & 7, &body)
+                .map_err(|e| format!("a record batch cannot be decompressed: {e}"))?;
         }
         for _ in 0..count {
             let (delta, value) = record(&mut body).ok_or("a record cannot be read")?;
@@ -90,7 +90,8 @@ fn varint(bytes: &mut Bytes) -> Option<i64> {
     None
 }
 
-fn decompress(codec: i64, body: &[u8]) -> io::Result<Bytes> {
+/// The records of a batch that was compressed with this codec, by its number in the attributes.
+pub(in crate::driver::kafka) fn decompressed(codec: i64, body: &[u8]) -> io::Result<Bytes> {
     let mut plain = Vec::new();
     let decoder: Box<dyn Read + '_> = match codec {
         1 => Box::new(flate2::read::MultiGzDecoder::new(body)),
