@@ -251,16 +251,24 @@ fn an_agent_that_is_slow_is_told_by_name() {
     let spool = tempfile::tempdir().unwrap();
     let all = agents(&control.url, 4, spool.path());
     let (bench, listener) = (bench(3.0), Listener::at(&control.url));
-    let mut run = bench.with(&control.url, 4).spawn().unwrap();
+    let run = bench.with(&control.url, 4).spawn().unwrap();
     listener.all_send(4);
-    // Most of the time it stands still, and never for so long that it is silent.
-    while run.try_wait().unwrap().is_none() {
-        all[1].signal(libc::SIGSTOP);
-        std::thread::sleep(Duration::from_millis(150));
-        all[1].signal(libc::SIGCONT);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let output = run.wait_with_output().unwrap();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Most of the time it stands still, and never for so long that it is silent.
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                all[1].signal(libc::SIGSTOP);
+                std::thread::sleep(Duration::from_millis(150));
+                all[1].signal(libc::SIGCONT);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        // Its output is read meanwhile: the record does not fit into a pipe.
+        let output = run.wait_with_output();
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        output.unwrap()
+    });
     let it = trial(&output);
     assert_eq!(came(&it), ["delivered"; 4], "{}", words(&output));
     let held: Vec<&str> = it["validity"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
