@@ -114,7 +114,11 @@ fn the_printed_lines_start_the_agents() {
     let path = format!("{}:{}", hosts.0.path().display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(String::from_utf8(printed.stdout).unwrap()).env("PATH", path).env("FAKE", hosts.0.path());
-    let ran = shell.stdin(Stdio::piped()).output().unwrap();
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // An agent ends with the input of its shell.
+    let input = shell.stdin.take();
+    let ran = shell.wait_with_output().unwrap();
+    drop(input);
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     let started = |name: &str| format!("started: agent --control {CONTROL} --name {name}\n");
     assert_eq!(said, started("short") + &started("short-2"), "{}", stderr(&ran));
