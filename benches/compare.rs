@@ -96,6 +96,8 @@ fn write(dir: &Path, factor: f64) {
                 seed: noise,
                 started_at: format!("2026-11-23T11:{round:02}:00Z"),
                 start_ns: None,
+                processes: None,
+                settings: None,
                 outcome: Outcome::Complete,
                 system: SystemFacts::default(),
                 pacing: "sleep".into(),

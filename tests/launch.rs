@@ -114,7 +114,11 @@ fn the_printed_lines_start_the_agents() {
     let path = format!("{}:{}", hosts.0.path().display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(String::from_utf8(printed.stdout).unwrap()).env("PATH", path).env("FAKE", hosts.0.path());
-    let ran = shell.stdin(Stdio::piped()).output().unwrap();
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // An agent ends with the input of its shell.
+    let input = shell.stdin.take();
+    let ran = shell.wait_with_output().unwrap();
+    drop(input);
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     let started = |name: &str| format!("started: agent --control {CONTROL} --name {name}\n");
     assert_eq!(said, started("short") + &started("short-2"), "{}", stderr(&ran));
@@ -155,9 +159,9 @@ fn an_agent_ends_when_its_ssh_is_gone() {
     hosts.wait_for("one.ended");
 }
 
-/// Reads pairs of a version of Kubernetes and documents of YAML, and checks each document against the
-/// schema of that version, in which nothing may stand that it does not know. Prints a line for each
-/// pair: the kinds of the documents, or what is wrong.
+/// Reads pairs of a version of Kubernetes and documents of YAML, and checks each document against
+/// the schema of that version, in which nothing may stand that it does not know. Prints a line for
+/// each pair: the kinds of the documents, or what is wrong.
 const VALIDATE: &str = r#"
 import sys, json, yaml, kubernetes_validate
 for version, text in json.load(sys.stdin):

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::engine::{AgentAccounts, HeldSets, Instructions, Interrupt, LoadStart, Register, take_part};
+use crate::engine::{AgentAccounts, AgentProgress, HeldSets, Instructions, Interrupt, LoadStart, Register, take_part};
 use crate::host::machine;
 use crate::plan::AgentShare;
 use crate::units::{Nanos, SECOND, now};
@@ -19,7 +19,7 @@ use super::delivery::{Sender, deliver, packed};
 use super::link::{ControlServer, bytes};
 use super::messages::{
     AgentAnswer, AgentAssignment, AgentRequest, Beginning, ControlSubjects, Hello, PROTOCOL, PieceKind, Refusal,
-    VERSION, clock_name,
+    Report, VERSION, clock_name,
 };
 use super::side::TrialLink;
 
@@ -180,8 +180,10 @@ impl Agent<'_> {
 
     async fn report(&self) {
         let Some(owner) = &self.owner else { return };
-        let Some(trial) = &owner.trial else { return };
-        let _ = self.client.publish(self.subjects.report(&owner.run), bytes(&trial.latest())).await;
+        // Between trials, too: a system may take a minute to come up, and a silent agent is gone.
+        let idle = || Report { id: self.hello.id.clone(), trial: 0, stage: None, progress: AgentProgress::default() };
+        let report = owner.trial.as_ref().map_or_else(idle, |trial| trial.latest());
+        let _ = self.client.publish(self.subjects.report(&owner.run), bytes(&report)).await;
     }
 
     async fn each_second(&mut self) {

@@ -8,7 +8,7 @@
 //! **How.** Agents and coordinator dial out to a *control server*, any server that speaks the NATS
 //! protocol, and never the system under test: `nats-server`, or `msgbench broker`. The plan is
 //! divided, not the rate ([`crate::plan::divide`]). All parts run through the engine's own phases
-//! ([`crate::engine::TrialSide`]); this folder carries what they say to each other ([`messages`]).
+//! ([`crate::engine::TrialSide`]); this folder carries what they say to each other (`messages`).
 //! The coordinator asks (request and reply), so that each command is known to have come; agents
 //! report once a second, and at once when something has changed. Results are brought home in pieces
 //! with a checksum, and lie in a file until the coordinator has them.

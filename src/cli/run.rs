@@ -138,6 +138,16 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let limits = crate::compare::expectations(&kept.record, &kept.record.plan.expect);
     let code = code(&kept, ran.as_ref().err(), rendered.as_ref().err().is_some(), interrupted, &limits);
     let printed = show(args, &kept, &limits, code, color);
+    conclude(args, (&kept, code), (ran, rendered, printed), &secrets)
+}
+
+/// Says what else went wrong, and opens the page.
+fn conclude<E: std::fmt::Display>(
+    args: &RunArgs,
+    (kept, code): (&RunOutput, Exit),
+    (ran, rendered, printed): (Result<(), RunError>, Result<(), E>, Result<Exit, Failure>),
+    secrets: &Secrets,
+) -> Result<Exit, Failure> {
     if let Some(words) = kept.folder.missing_because() {
         return Err(Failure::unwritten(words));
     }

@@ -40,8 +40,7 @@ impl ClockTimeline {
         sorted.sort_unstable_by_key(|e| (e.t1, e.t4));
         let mut windows = Vec::new();
         let mut first = 0;
-        loop {
-            let Some(begin) = sorted.get(first) else { break };
+        while let Some(begin) = sorted.get(first) {
             let within = |length: Nanos| sorted.partition_point(|e| e.t1 <= begin.t1.saturating_add(length));
             let end = within(window).max(first + 2).min(sorted.len());
             let relation = ClockRelation::of_sorted(&sorted[first..end], limits)?;

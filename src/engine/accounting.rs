@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(of(Delivery::ExactlyOnce, 0, 1, true), [false]);
     }
 
-    /// Kafka without idempotence: five requests are on their way, the second fails and is sent again.
+    /// Kafka without idempotence: of five requests on their way the second fails and is sent again.
     #[test]
     fn an_order_that_holds_until_a_request_is_sent_again_is_held_to_that() {
         let of = |order: Order, reordered: u64, disturbed: bool| {

@@ -1,12 +1,12 @@
-//! Which messages the members of a group have between them, and which were acknowledged, for the end
-//! of the drain.
+//! Which messages the members of a group have between them, and which were acknowledged, for the
+//! end of the drain.
 //!
 //! While messages come, each member counts what is new to itself. After a member has left or died,
 //! others get again what it had and did not commit: then the sum of these counts is reached before
 //! everything is here. So the members put together what they have when the sum is reached, and
-//! again whenever nothing comes: not while messages are still coming. Where the system was disturbed,
-//! each producer adds what was acknowledged to it: messages that came without an acknowledgement
-//! do not stand for others that are still to come.
+//! again whenever nothing comes: not while messages are still coming. Where the system was
+//! disturbed, each producer adds what was acknowledged to it: messages that came without an
+//! acknowledgement do not stand for others that are still to come.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

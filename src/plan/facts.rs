@@ -43,8 +43,8 @@ pub enum Order {
     Subscription,
     /// Among those of one partition.
     Partition,
-    /// The same, as long as no request is sent again: several are on their way, and nothing lets the
-    /// broker see that one is missing (Kafka's producer without idempotence).
+    /// The same, as long as no request is sent again: several are on their way, and nothing lets
+    /// the broker see that one is missing (Kafka's producer without idempotence).
     PartitionUnlessResent,
     /// Among those of one stream, in the order in which it stored them.
     Stream,

@@ -9,7 +9,7 @@ mod needs;
 mod support;
 
 use serde_json::Value;
-use support::{Bench, Control, agents, check, record, states, trial, words};
+use support::{Bench, Control, agents, came, check, record, trial, words};
 
 /// The parts of a ledger that depend on the load and not on the moment.
 fn owed(trial: &Value) -> Vec<u64> {
@@ -47,8 +47,8 @@ fn agents_together_account_for_what_one_process_does() {
         assert_eq!(owed(&together), owed(&alone), "{workload}");
         assert!(owed(&alone)[0] > 1000 && owed(&alone)[4] == 0, "{workload}: {:?}", owed(&alone));
         assert_eq!(samples(&together, headline), samples(&alone, headline), "{workload}");
-        assert_eq!(states(&together), ["delivered"; 4], "{workload}");
-        assert_eq!(check(&together, "V19")["status"], "OK", "{workload}");
+        assert_eq!(came(&together), ["delivered"; 4], "{workload}");
+        assert_ne!(check(&together, "V19")["status"], "INVALID", "{workload}");
         assert!(check(&together, "V18")["observed"].as_str().unwrap().starts_with("began within"), "{workload}");
         let parts = together["agents"].as_array().unwrap();
         let scheduled: Vec<u64> = parts.iter().map(|a| a["scheduled"].as_u64().unwrap()).collect();
@@ -94,5 +94,5 @@ fn a_real_nats_server_serves_as_control_server() {
     let bench = Bench::new("pattern = \"m-to-n\"\nproducers = 2\nconsumers = 2\nload.rate = \"1000/s\"", 1.0);
     let output = bench.with(&url, 2).output().unwrap();
     let it = trial(&output);
-    assert_eq!((states(&it), owed(&it)[4]), (vec!["delivered".to_owned(); 2], 0), "{}", words(&output));
+    assert_eq!((came(&it), owed(&it)[4]), (vec!["delivered".to_owned(); 2], 0), "{}", words(&output));
 }

@@ -187,6 +187,11 @@ async fn answers(url: &str) -> Vec<String> {
     ));
     s.publish("a third", "s.a", None, "three").await;
     s.publish("a fourth", "s.a", None, "four").await;
+    // nats-server tells a consumer of new messages a moment after it has acknowledged them.
+    let known = std::time::Instant::now();
+    while s.api("CONSUMER.INFO.S.c", Value::Null).await["num_pending"] != 2 {
+        assert!(known.elapsed() < PATIENCE, "two messages wait");
+    }
     let more = s.pull("the rest", "S.c", "{\"batch\":2,\"expires\":3000000000}", 2).await;
     s.say(&more[0], "+TERM").await;
     s.say(&more[1], "+ACK").await;

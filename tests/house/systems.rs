@@ -10,12 +10,14 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::imports;
 
 /// Files beside its own and the register that name a type of system, with the reason.
-const NAMES: [(&str, &str); 17] = [
+const NAMES: [(&str, &str); 19] = [
     ("src/calibrate: reference", "the reference broker injects what is known to be true"),
     ("src/calibrate: null", "the floor of the harness is measured without a broker"),
     ("src/calibrate: kafka", "it asks for the cargo feature"),
     ("src/cli/broker/lines.rs: kafka", "a key of the ready line of the built-in broker"),
     ("src/cli/broker/lines.rs: nats", "a scheme of addresses"),
+    ("src/cli/claims/measured.rs: kafka", "an estimate of time: a Java virtual machine starts slowly"),
+    ("src/cli/claims/measured.rs: bridge", "the same, with two servers"),
     ("src/cli/shipped.rs: bridge", "a file of scenarios/"),
     ("src/engine/ready_watch.rs: kafka", "a scheme of addresses, and what its protocol says first"),
     ("src/engine/ready_watch.rs: nats", "a scheme of addresses"),

@@ -138,7 +138,8 @@ fn what_is_released_comes_again_and_is_a_dead_letter_after_its_last_delivery() {
         } else {
             1
         };
-        assert_eq!(times, expected, "{number}");
+        let attempts = judges.iter().flat_map(|j| &j.heard).filter(|(n, _)| *n == number).map(|(_, attempt)| attempt);
+        assert_eq!(times, expected, "{number}: {:?}", attempts.collect::<Vec<_>>());
     }
     let mut attempts: Vec<u32> =
         judges.iter().flat_map(|j| &j.heard).filter(|(n, _)| *n == 49).map(|(_, a)| *a).collect();

@@ -68,8 +68,8 @@ pub struct JetstreamOptions {
     /// How consumers acknowledge. Default: "explicit"; "double" with `exactly-once`; "none" for an
     /// ordered consumer.
     pub ack: Option<AckMode>,
-    /// How long a producer that may have no more on their way waits for an acknowledgement, before it
-    /// gives up what is on its way and goes on. Default: `run.connect`.
+    /// How long a producer that may have no more on their way waits for an acknowledgement, before
+    /// it gives up what is on its way and goes on. Default: `run.connect`.
     pub ack_timeout: Option<Span>,
     /// How long the server waits for an acknowledgement. Default: the server's, 30 seconds.
     pub ack_wait: Option<Span>,

@@ -298,11 +298,9 @@ impl NatsLink {
     ) -> Result<T, DriverError> {
         match tokio::time::timeout(bound, self.while_connected(work)).await {
             Ok(done) => done,
-            Err(_) => Err(DriverError::Timeout {
-                action: action.into(),
-                url: self.url.clone(),
-                seconds: bound.as_secs_f64(),
-            }),
+            Err(_) => {
+                Err(DriverError::Timeout { action: action.into(), url: self.url.clone(), seconds: bound.as_secs_f64() })
+            }
         }
     }
 

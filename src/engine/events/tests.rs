@@ -173,8 +173,8 @@ fn a_repetition_waits_until_the_cluster_has_settled() {
     assert_eq!((first.due_ns, second.due_ns), (100_000_000, 500_000_000));
     let undone = first.undone_ns.unwrap();
     assert!(undone >= first.at_ns + 200_000_000, "{first:?}");
-    // Forty looks that fail, and a second of peace. One look may be made before the node is noted as
-    // back, or by a watch that is just being replaced.
+    // Forty looks that fail, and a second of peace. One look may be made before the node is noted
+    // as back, or by a watch that is just being replaced.
     assert!(first.settled_ns.unwrap() >= undone + 38 * 50_000_000, "{first:?}");
     assert!(second.at_ns >= first.settled_ns.unwrap() + SECOND, "{first:?} {second:?}");
     let waited = raw.log.iter().find(|(.., words)| words.contains("it waited")).unwrap();

@@ -82,6 +82,6 @@ mod tests {
         let shown = table(&record);
         let cells = |row: usize| [2, 4, 8, 9, 14].map(|i| shown.rows[row][i].clone());
         assert_eq!(cells(0), ["a1", "delivered", "50.0us", "120us", "OK"]);
-        assert_eq!(cells(1)[1], "lost, silent for 12 s");
+        assert_eq!(cells(1)[1], "lost, silent for 12.0 s");
     }
 }

@@ -90,7 +90,7 @@ pub struct NatsSystem {
 
 /// How one start went.
 enum StartAttempt {
-    Up(Running),
+    Up(Box<Running>),
     /// It is worth another try, because of this.
     Again(String),
 }
@@ -174,7 +174,7 @@ impl NatsSystem {
             self.children.push(child);
         }
         match self.await_ready(deadline) {
-            Ok(Ok(infos)) => Ok(StartAttempt::Up(self.running(&infos, secrets))),
+            Ok(Ok(infos)) => Ok(StartAttempt::Up(Box::new(self.running(&infos, secrets)))),
             Ok(Err(why)) => {
                 self.children.clear();
                 Ok(StartAttempt::Again(why))
@@ -325,7 +325,7 @@ impl System for NatsSystem {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
             match self.attempt(deadline)? {
-                StartAttempt::Up(running) => return Ok(running),
+                StartAttempt::Up(running) => return Ok(*running),
                 StartAttempt::Again(why) => last = why,
             }
         }

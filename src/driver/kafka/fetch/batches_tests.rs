@@ -58,13 +58,11 @@ fn plain(base: i64, values: &[Vec<u8>]) -> Vec<u8> {
     batch(base, Marks { producer: PLAIN, ..Marks::default() }, None, values, false)
 }
 
+/// Messages, the offset behind them, and the one behind the answer.
+type ReadAnswer = (Vec<Vec<u8>>, i64, Option<i64>);
+
 /// Everything that is given, `limit` messages at a time, and the offset behind it.
-fn read(
-    bytes: Vec<u8>,
-    from: i64,
-    aborted: &[(i64, i64)],
-    limit: usize,
-) -> Result<(Vec<Vec<u8>>, i64, Option<i64>), String> {
+fn read(bytes: Vec<u8>, from: i64, aborted: &[(i64, i64)], limit: usize) -> Result<ReadAnswer, String> {
     let next = next_offset(&bytes)?;
     let mut records = FetchedRecords::new(0, 1, from, bytes.into(), aborted.to_vec());
     let mut all = Vec::new();

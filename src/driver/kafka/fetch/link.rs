@@ -58,6 +58,7 @@ impl ReadLane {
 pub(super) type ReadLanes = BTreeMap<i32, ReadLane>;
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each leader, open nearly always")]
 enum FetchLinkState {
     Closed,
     Connecting(JoinHandle<Result<(BrokerConnection, i16), DriverError>>),
