@@ -49,7 +49,7 @@ pub fn stall(context: &ExperimentContext<'_>) -> Result<Vec<Experiment>, Calibra
         .arg(&file)
         .arg("--out")
         .arg(&results)
-        .args(["--format", "json"])
+        .args(["--format", "record"])
         // Its rate is not to be judged by an earlier calibration.
         .env(keep::VARIABLE, "")
         .stdout(sink)
