@@ -127,9 +127,18 @@ impl ShareAdmin {
         self.changed.insert(group.name.into(), settings.iter().map(|(key, _)| key.clone()).collect());
         let mut connection = ShareIdentity::any(&self.access, &self.servers).await?;
         let all: Vec<(String, i8, Option<String>)> =
-            settings.into_iter().map(|(key, value)| (key, SET, Some(value))).collect();
+            settings.iter().map(|(key, value)| (key.clone(), SET, Some(value.clone()))).collect();
         self.alter(&mut connection, group.name, &all).await?;
-        self.describe(&mut connection, group.name).await
+        // A broker answers before it has heard from the controller of what it has passed on to it.
+        let until = Instant::now() + self.access.timeout;
+        loop {
+            let found = self.describe(&mut connection, group.name).await?;
+            let holds = settings.iter().all(|(key, value)| found.get(key).is_none_or(|there| there == value));
+            if holds || Instant::now() >= until {
+                return Ok(found);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     async fn alter(
