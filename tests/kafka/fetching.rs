@@ -1,55 +1,18 @@
 //! Consumers of msgbench's own, without librdkafka: every message of every partition is given once
 //! and in order, from wherever a group begins, also when leaders go away.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use msgbench::broker::Shutdown;
-use msgbench::broker::kafka::{KafkaBroker, KafkaConfig};
 use msgbench::driver::kafka::KafkaConsumer;
 use msgbench::driver::{Consumer, Driver, DriverError, Incident, Start};
 use serde_json::json;
 
+use super::reference_log::ReferenceLog;
 use super::support::{
     BOUND, Bench, ConsumerRecorder, launch, numbers, open_at, open_in, shared, target, there, try_open, workload,
 };
 
 const N: u64 = 20_000;
-
-/// The reference broker in a folder, until the sender is dropped or sends.
-struct ReferenceLog {
-    at: SocketAddr,
-    stop: tokio::sync::oneshot::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl ReferenceLog {
-    fn start(dir: &Path, at: SocketAddr) -> Self {
-        let config = KafkaConfig { listen: at, ..KafkaConfig::new(dir) };
-        let (ready, bound) = mpsc::channel();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            runtime.block_on(async {
-                let broker = KafkaBroker::bind(config).await.unwrap();
-                ready.send(broker.local_addr()).unwrap();
-                let end = async {
-                    let _ = stopped.await;
-                    Shutdown::Now
-                };
-                broker.run(end).await.unwrap();
-            });
-        });
-        Self { at: bound.recv().unwrap(), stop, thread }
-    }
-
-    fn stop(self) {
-        drop(self.stop);
-        self.thread.join().unwrap();
-    }
-}
 
 /// Whether the messages `first..last`, dealt out to the partitions in turn, are here once, and in
 /// order in each partition.

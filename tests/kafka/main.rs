@@ -11,6 +11,7 @@ mod intruders;
 mod launched;
 #[path = "../common/needs.rs"]
 mod needs;
+mod reference_log;
 #[cfg(feature = "kafka-tls")]
 mod secure;
 mod service;

@@ -1,14 +1,12 @@
 //! Producers of msgbench's own, without librdkafka: what they send is acknowledged and read by
 //! librdkafka's consumers, and what a broker refuses is told.
 
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use msgbench::broker::Shutdown;
-use msgbench::broker::kafka::{KafkaBroker, KafkaConfig};
 use msgbench::driver::{Driver, DriverError, Incident, Outgoing, Producer, Start};
 use serde_json::json;
 
+use super::reference_log::ReferenceLog;
 use super::support::{BOUND, Bench, launch, numbers, open_at, open_in, shared, workload};
 
 const N: u64 = 20_000;
@@ -54,25 +52,10 @@ fn what_is_sent_without_librdkafka_arrives() {
 #[test]
 fn the_reference_broker_takes_it_too() {
     let dir = tempfile::tempdir().unwrap();
-    let config = KafkaConfig { listen: "127.0.0.1:0".parse().unwrap(), ..KafkaConfig::new(dir.path()) };
-    let (ready, bound) = mpsc::channel();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let broker = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let broker = KafkaBroker::bind(config).await.unwrap();
-            ready.send(broker.local_addr()).unwrap();
-            let end = async {
-                let _ = stopped.await;
-                Shutdown::Now
-            };
-            broker.run(end).await.unwrap();
-        });
-    });
-    let url = format!("kafka://{}", bound.recv().unwrap());
+    let log = ReferenceLog::start(dir.path(), "127.0.0.1:0".parse().unwrap());
+    let url = format!("kafka://{}", log.at);
     carried(open_at(&url, json!({ "producers": "wire" }), &workload(3, 1, 1)), "reference");
-    drop(stop);
-    broker.join().unwrap();
+    log.stop();
 }
 
 /// One message, and nothing behind it that would fill the batch: `linger` alone sends it.
