@@ -5,7 +5,7 @@ use super::side::{AnswerSide, Measured};
 use crate::compare::{ComparisonRow, Verdict};
 use crate::units::three_digits;
 
-/// The sentence names so many systems between the second and the last.
+/// With more than so many systems between the second and the last, these are counted and not named.
 const MOST_BETWEEN: usize = 2;
 
 /// `nats delivers a message in 145 µs, jetstream in 0.49 ms, 3.4 times slower.`

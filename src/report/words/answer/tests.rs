@@ -29,6 +29,27 @@ fn what_is_decided_is_said_with_its_interval() {
     insta::assert_snapshot!(read(&record(&A[..2], &times(&B[..2], 18.0))));
 }
 
+/// Of many systems the second and the last are named, and the others counted.
+#[test]
+fn many_systems_fit_into_a_sentence() {
+    let mut r = record(&A, &times(&B, 18.0));
+    let (nats, spec) = (r.plan.cases[1].clone(), r.plan.systems[1].clone());
+    let trials: Vec<_> = r.trials.iter().filter(|t| t.case == nats.id).cloned().collect();
+    let mut more = |name: &str| {
+        r.plan.systems.push(crate::plan::SystemSpec { name: name.into(), ..spec.clone() });
+        let (id, system) = (name.to_owned(), r.plan.systems.len() - 1);
+        r.plan.cases.push(crate::plan::Case { id, system, ..nats.clone() });
+        r.trials.extend(trials.iter().map(|t| crate::record::Trial { case: name.into(), ..t.clone() }));
+        of(&r).unwrap().headline
+    };
+    more("b");
+    more("c");
+    assert_eq!(more("d").matches(" in 7.6 ms").count(), 4, "five are named");
+    let six = more("e");
+    assert!(six.contains(", 3 others in between, and "), "{six}");
+    assert_eq!(six.matches(" in 7.6 ms").count(), 2, "{six}");
+}
+
 #[test]
 fn a_sample_with_everything_wrong() {
     insta::assert_snapshot!(read(&sample::record()));
