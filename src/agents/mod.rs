@@ -28,12 +28,12 @@ mod chosen;
 mod coordinator;
 mod delivery;
 mod fleet;
-mod launch;
 mod link;
+mod local;
 mod messages;
 mod side;
 
 pub use agent::{AgentOptions, serve};
 pub use fleet::{Fleet, FleetError, FleetOptions};
-pub use launch::local;
 pub use link::ControlServer;
+pub use local::local;
