@@ -22,9 +22,8 @@ pub struct DrainWatch {
     expected: Vec<Expected>,
     rejecting: bool,
     stores: bool,
-    /// Whether the scenario disturbs the network; or the system.
+    /// Whether the scenario disturbs the network.
     network: bool,
-    system: bool,
     /// What has arrived, and was acknowledged; and since when it has not become more.
     last: (u64, u64),
     since: Nanos,
@@ -47,7 +46,6 @@ impl DrainWatch {
             rejecting: case.workloads.iter().any(|w| w.delivery.reject_every > 0 || w.delivery.dead_every > 0),
             stores,
             network: events.iter().any(|e| e.action.of_network()),
-            system: shared.disturbed,
             last: (shared.arrived(), shared.acked()),
             since: begun,
             well: begun,
@@ -70,7 +68,7 @@ impl DrainWatch {
         let bound = if self.network { QUIET_DISTURBED } else { QUIET };
         let quiet = !self.rejecting && !self.stores && silent > bound;
         let waited = at - self.since.max(self.well);
-        let given_up = self.system && !self.rejecting && waited > QUIET && shared.owed_is_here(&self.expected);
+        let given_up = shared.disturbed && !self.rejecting && waited > QUIET && shared.owed_is_here(&self.expected);
         sent_all && (complete || quiet) || given_up && waited > QUIET_DISTURBED
     }
 
@@ -94,7 +92,8 @@ mod tests {
 
     /// All that was acknowledged is here, of most of the messages nobody knows yet.
     fn half_acknowledged() -> (Shared, DrainWatch) {
-        let shared = Shared::new(1);
+        let mut shared = Shared::new(1);
+        shared.disturbed = true;
         let counters = &shared.counters[0];
         for (counter, n) in [(&counters.sent, 1200), (&counters.acked, 199), (&counters.arrived, 199)] {
             counter.store(n, std::sync::atomic::Ordering::Relaxed);
@@ -106,7 +105,6 @@ mod tests {
             rejecting: false,
             stores: true,
             network: false,
-            system: true,
             last: (199, 199),
             since: 0,
             well: 0,

@@ -127,7 +127,8 @@ fn trial(plan: &Plan, case: &Case, round: u32, dir: &Path, around: &RunContext<'
                         reconnect: plan.outage.reconnect,
                         deadline: plan.outage_deadline().map(|deadline| deadline.0),
                         side: conditions.side,
-                        order: order(plan, case, (round, seed), &running),
+                        order: matches!(conditions.side, TrialSide::Coordinator(_))
+                            .then(|| order(plan, case, (round, seed), &running)),
                         tick: &tick,
                         measured_from: &measured_from,
                     };
@@ -171,8 +172,8 @@ fn where_load_ran(side: TrialSide<'_>, mut raw: RawTrial, own: Vec<HiccupInterva
 }
 
 /// What agents need for a trial.
-fn order(plan: &Plan, case: &Case, (round, seed): (u32, u64), running: &Running) -> Option<TrialOrder> {
-    Some(TrialOrder {
+fn order(plan: &Plan, case: &Case, (round, seed): (u32, u64), running: &Running) -> TrialOrder {
+    TrialOrder {
         number: 0,
         round,
         case: case.clone(),
@@ -182,7 +183,7 @@ fn order(plan: &Plan, case: &Case, (round, seed): (u32, u64), running: &Running)
         url: running.url.clone(),
         places: running.places.clone(),
         client: running.client.clone(),
-    })
+    }
 }
 
 /// Of a system whose processor time is bounded, what the kernel says of that.

@@ -7,7 +7,7 @@ use crate::measure::hiccup;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{KINDS, LatencyKind, histogram};
 use crate::measure::summary::summarise;
-use crate::plan::{Case, Load, PlannedEvent, Role};
+use crate::plan::{Case, Load, PlannedEvent, Role, disturb};
 use crate::record::{Event, Interval, LatencySummary, Packed, Resources, TaggedInterval, Throughput, WorkloadResult};
 use crate::units::{Nanos, SECOND};
 use crate::validity::CheckInput;
@@ -134,8 +134,9 @@ fn workload(
     };
     intervals(&mut folded.intervals, &at, round, &accounting.within.by_block);
     folded.observed.push(observe(&at, &accounting, &latency));
+    let disturbed = disturb(frame.events);
     let promises =
-        if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving, raw.disturbed) } else { Vec::new() };
+        if delivers { accounting.promises(&raw.facts.guarantees, raw.arriving, disturbed) } else { Vec::new() };
     let kept = raw.kept.get(i).cloned().flatten();
     // Who receives a message misses it, or who reads all of it back.
     let lost = [&accounting.lost_spans[..], raw.kept_lost.get(i).map_or(&[], Vec::as_slice)];

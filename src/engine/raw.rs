@@ -29,8 +29,6 @@ pub struct RawTrial {
     pub measured: Nanos,
     /// Length of the drain phase.
     pub drained: Nanos,
-    /// Whether the scenario did something to the system.
-    pub disturbed: bool,
     /// Whether messages were still arriving when the bound of the drain was reached: what is
     /// missing may be on its way.
     pub arriving: bool,

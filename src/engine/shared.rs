@@ -24,7 +24,7 @@ pub struct Shared {
     stopped: AtomicBool,
     /// Wakes who waits for the stop.
     stop: Notify,
-    /// Whether the scenario does something to the system: what was acknowledged may then come late.
+    /// Whether the scenario disturbs the system ([`crate::plan::disturb`]).
     pub disturbed: bool,
     /// One for each workload.
     pub counters: Vec<WorkloadCounters>,

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::sync::mpsc::channel;
 
 use crate::driver::{Driver, Incident, Target};
+use crate::plan::disturb;
 use crate::record::AGENTS;
 use crate::system::System;
 use crate::units::now;
@@ -45,8 +46,7 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
         return raw;
     }
     let mut shared = Shared::new(case.workloads.len());
-    shared.disturbed = setup.events.iter().any(|e| !e.action.of_consumer());
-    raw.disturbed = shared.disturbed;
+    shared.disturbed = disturb(setup.events);
     let (samples_in, samples) = channel();
     let (done_in, done) = channel();
     std::thread::scope(|scope| {

@@ -132,7 +132,10 @@ impl ProtocolConsumer {
 
     /// Follows partitions that are led by another broker.
     fn follow(&mut self) {
-        let moved = self.links.iter_mut().filter_map(|link| std::mem::take(&mut link.moved).then_some(())).count() > 0;
+        let mut moved = false;
+        for link in &mut self.links {
+            moved |= std::mem::take(&mut link.moved);
+        }
         if moved && self.look.is_none() && self.search.is_none() {
             self.look = Some(Instant::now() + self.source.rules.retry);
             self.unled.get_or_insert_with(Instant::now);
