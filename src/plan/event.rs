@@ -285,8 +285,8 @@ impl PlannedEvent {
     }
 }
 
-/// Whether any of these is done to the system, or to what it was sent: then requests are sent again,
-/// and what was acknowledged may come late.
+/// Whether any of these is done to the system, or to what it was sent: then requests are sent
+/// again, and what was acknowledged may come late.
 pub fn disturb(events: &[PlannedEvent]) -> bool {
     events.iter().any(|e| !e.action.of_consumer())
 }
