@@ -31,6 +31,7 @@ mod fleet;
 mod link;
 mod local;
 mod messages;
+mod peers;
 mod side;
 
 pub use agent::{AgentOptions, serve};

@@ -16,6 +16,7 @@ use crate::record::{AgentResult, AgentState, Finding, Packed};
 use crate::units::Nanos;
 
 use super::consume::Received;
+use super::one_way::OneWayEnds;
 use super::produce::Sent;
 use super::raw::RawTrial;
 
@@ -81,6 +82,14 @@ impl AgentAccounts {
             && self.hops.iter().all(|((w, _), _)| *w < n)
             && (0..n).all(|w| self.sent[w].iter().all(|(p, _)| *p < producers(w)))
             && (0..n).all(|w| self.received[w].iter().all(|(_, r)| r.fits(producers(w))))
+    }
+
+    /// In which workloads it sent, and in which it received.
+    pub(super) fn ends(&self) -> OneWayEnds {
+        OneWayEnds {
+            sends: self.sent.iter().map(|all| !all.is_empty()).collect(),
+            receives: self.received.iter().map(|all| !all.is_empty()).collect(),
+        }
     }
 
     /// Fills in what the record says of the agent.

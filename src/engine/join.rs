@@ -4,7 +4,8 @@ use crate::load::schedule::ScheduleShare;
 use crate::measure::process::Usage;
 use crate::plan::{AgentShare, Case, Load};
 
-use super::accounts::AgentReturn;
+use super::accounts::{AgentAccounts, AgentReturn};
+use super::one_way::{OneWayEnds, doubt};
 use super::pieces::schedule;
 use super::produce::Sent;
 use super::raw::RawTrial;
@@ -15,9 +16,12 @@ use super::worker::block;
 /// that brought nothing is due and not sent.
 pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<AgentReturn>) {
     raw.generator = Usage::default();
+    let mut ends = Vec::new();
     for AgentReturn { share, mut agent, shift, accounts } in all {
         (agent.producers, agent.consumers) = share.clients(case);
-        match accounts.filter(|accounts| accounts.fits(case)) {
+        let accounts = accounts.filter(|accounts| accounts.fits(case));
+        ends.push(accounts.as_ref().map_or_else(|| OneWayEnds::of_lost(case), AgentAccounts::ends));
+        match accounts {
             Some(accounts) => {
                 accounts.describe(&mut agent);
                 accounts.join(raw, shift);
@@ -34,6 +38,7 @@ pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<Agen
         }
         raw.agents.push(agent);
     }
+    raw.one_way = (0..case.workloads.len()).map(|w| doubt(&raw.agents, &ends, w)).collect();
 }
 
 /// What the plan asks of the producers of an agent in the measured phase: due, and not sent.

@@ -196,6 +196,14 @@ impl TrialSide<'_> {
         }
     }
 
+    /// Of so many producers those that run here, where others run elsewhere; otherwise empty.
+    pub fn near(&self, producers: u32) -> Vec<bool> {
+        match self {
+            Self::Agent(agent) if agent.share().of > 1 => (0..producers).map(|number| self.has(number)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether the others have prepared the system, and take away what they made.
     pub fn joins(&self) -> bool {
         matches!(self, Self::Agent(_))

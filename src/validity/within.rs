@@ -8,7 +8,7 @@ use super::steadiness::{self, BlockLatencies};
 use super::{coincidence, episodes, noise};
 use crate::measure::summary::PRINTABLE;
 use crate::plan::{Case, Load};
-use crate::record::{Check, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
+use crate::record::{Check, ClockDoubt, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
 use crate::stats::quantile::{MIN_BLOCKS, TimeBlock, block_interval, effective_exceedances};
 
 /// The fewest blocks from which an interval is computed at all; below [`MIN_BLOCKS`] it is marked
@@ -73,12 +73,13 @@ fn bound(summary: &mut LatencySummary, blocks: &[&TaggedInterval]) {
             }));
         }
     }
+    let clocks = summary.clocks;
     for (p, counts) in summary.percentiles.iter_mut().zip(counts) {
-        percentile(p, &all, &counts);
+        percentile(p, &all, &counts, clocks);
     }
 }
 
-fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::TailInterval]) {
+fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::TailInterval], clocks: Option<ClockDoubt>) {
     if p.value_ns.is_none() {
         return;
     }
@@ -86,7 +87,13 @@ fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::Tail
     let Some(found) = block_interval(&counts, p.quantile, 0.05) else { return };
     let n = all.len();
     let at = |rank: u64| all.value_at_quantile(((rank as f64 - 0.5) / n as f64).clamp(0.0, 1.0)).min(all.max());
-    p.ci95_ns = Some((found.ranks.0.map_or(all.min(), at), found.ranks.1.map(at)));
+    let samples = (found.ranks.0.map_or(all.min(), at), found.ranks.1.map(at));
+    p.ci95_ns = match clocks.map(|doubt| doubt.bound_ns) {
+        None => Some(samples),
+        // Each sample is wrong by so much at most, and so is each percentile.
+        Some(Some(bound)) => Some((samples.0.saturating_sub(bound), samples.1.map(|high| high.saturating_add(bound)))),
+        Some(None) => None,
+    };
     p.phi = Some(found.phi);
     p.reliable = Some(found.reliable);
     let effective = effective_exceedances(n, p.quantile, found.phi);
