@@ -27,8 +27,8 @@ mod tests {
     }
 
     proptest! {
-        /// Three intervals that have the truth in them agree, and one that is wrong by more than all
-        /// of them leave open is found, with no more than its error.
+        /// Three intervals that have the truth in them agree, and one that is wrong by more than
+        /// all of them leave open is found, with no more than its error.
         #[test]
         fn true_intervals_close_and_a_lie_does_not(
             a in -10i64.pow(15)..10i64.pow(15), b in -10i64.pow(15)..10i64.pow(15), c in -10i64.pow(15)..10i64.pow(15),

@@ -585,8 +585,8 @@ fn with_clocks(reference: &[f64], nats: &[f64], bounds_us: [Option<f64>; 2]) -> 
     record
 }
 
-/// A difference of the medians of 40 us (A is 807 us, B 847.5 us) is decided up to bounds that leave
-/// no doubt, and not beyond; and whatever the number of runs.
+/// A difference of the medians of 40 us (A is 807 us, B 847.5 us) is decided up to bounds that
+/// leave no doubt, and not beyond; and whatever the number of runs.
 #[test]
 fn a_difference_below_what_clocks_may_be_wrong_by_is_not_decided() {
     let systems = |bounds: [Option<f64>; 2]| {

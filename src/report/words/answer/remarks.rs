@@ -98,7 +98,7 @@ fn left_out(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
 /// Times from one agent to another, which have the error of two clocks.
 fn clocks(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
     // What heads the answer, and what would if clocks were known.
-    let mut set_aside: Vec<(&str, &str, Option<ClockDoubt>, Option<u64>)> = Vec::new();
+    let mut replaced: Vec<(&str, &str, Option<ClockDoubt>, Option<u64>)> = Vec::new();
     let mut shown: Vec<Option<ClockDoubt>> = Vec::new();
     for side in context.sides {
         let all = || side.used.iter().filter_map(|t| t.workloads.get(side.workload)?.latency.get("e2e"));
@@ -107,12 +107,12 @@ fn clocks(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
         match side.typical.as_ref().is_some_and(|f| f.clocks.is_some()) {
             true => shown.push(doubt),
             false if doubt.is_some() && !side.kind.starts_with("rtt") => {
-                set_aside.push((side.name(), side.kind, doubt, median));
+                replaced.push((side.name(), side.kind, doubt, median));
             }
             false => {}
         }
     }
-    if let Some((name, kind, doubt, median)) = set_aside.first().copied() {
+    if let Some((name, kind, doubt, median)) = replaced.first().copied() {
         let takes = median.map_or_else(String::new, |ns| format!(" of the {} that half of them take", time_words(ns)));
         let share =
             doubt.and_then(|d| d.bound_ns).zip(median).map(|(bound, ns)| 100.0 * bound as f64 / ns.max(1) as f64);
