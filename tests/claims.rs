@@ -5,8 +5,9 @@
 #[path = "common/calm.rs"]
 mod calm;
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -71,7 +72,11 @@ fn file(dir: &Path, text: &str) {
 }
 
 fn claims(dir: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_msgbench"));
+    by(Path::new(env!("CARGO_BIN_EXE_msgbench")), dir, args)
+}
+
+fn by(program: &Path, dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(program);
     let root = calm::calm(&mut command);
     command.arg("claims").arg(args[0]).arg(dir.join("objectives.toml")).args(&args[1..]);
     let output = command.current_dir(dir).output().unwrap();
@@ -124,6 +129,13 @@ fn objectives_get_verdicts_and_are_measured_once() {
     file(dir.path(), &OBJECTIVES.replace("command = [\"sh\", \"-c\", \"echo first; echo 40ms\"]", slow));
     let ended = claims(dir.path(), &["run"]);
     assert!(text(&ended.stdout).contains("it was not ready within 1s"), "{}", text(&ended.stdout));
+    let absent = "command = [\"sh\", \"-c\", \"echo the probe is not here; exit 77\"]";
+    file(dir.path(), &OBJECTIVES.replace("command = [\"sh\", \"-c\", \"echo first; echo 40ms\"]", absent));
+    let absent = [claims(dir.path(), &["run"]), claims(dir.path(), &["report"])];
+    for output in absent {
+        let said = text(&output.stdout);
+        assert!(said.contains("found nothing: the probe is not here"), "{said}");
+    }
     file(dir.path(), &OBJECTIVES.replace("1k/s\", \"run", "900/s\", \"run"));
     let third = claims(dir.path(), &["run"]);
     assert!(text(&third.stderr).contains("the settings changed"), "{}", text(&third.stderr));
@@ -154,8 +166,8 @@ fn an_interrupted_run_keeps_its_rounds() {
     let mut first = command
         .args(["claims", "run", "objectives.toml"])
         .current_dir(dir.path())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
@@ -175,6 +187,28 @@ fn an_interrupted_run_keeps_its_rounds() {
     let all = records(dir.path());
     let after = starts(&all[1]);
     assert_eq!((all.len(), after.len(), &after[..before.len()]), (2, 8, &before[..]));
+}
+
+/// Two builds of one version differ in their bytes alone: what one of them measured is measured
+/// again by the other.
+#[test]
+fn another_build_measures_again() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), &OBJECTIVES.replace("\"run.trials\" = 8", "\"run.trials\" = 1"));
+    let first = claims(dir.path(), &["run", "--only", "1"]);
+    assert_eq!((first.status.code(), records(dir.path()).len()), (Some(0), 1), "{}", text(&first.stderr));
+    let other = dir.path().join("msgbench-other");
+    std::fs::copy(env!("CARGO_BIN_EXE_msgbench"), &other).unwrap();
+    // What stands behind the parts of a program does not change what it does.
+    let mut end = std::fs::OpenOptions::new().append(true).open(&other).unwrap();
+    end.write_all(b"x").unwrap();
+    drop(end);
+    let second = by(&other, dir.path(), &["run", "--only", "1"]);
+    assert!(text(&second.stderr).contains("this build of msgbench changed"), "{}", text(&second.stderr));
+    assert_eq!(records(dir.path()).len(), 2);
+    let third = by(&other, dir.path(), &["run", "--only", "1"]);
+    assert!(text(&third.stderr).contains("1 run there and unchanged"), "{}", text(&third.stderr));
+    assert_eq!(records(dir.path()).len(), 2);
 }
 
 #[test]
