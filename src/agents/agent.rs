@@ -286,7 +286,7 @@ impl Agent<'_> {
             None => {}
         }
         let names = (self.hello.id.clone(), it.run, it.trial);
-        let link = Arc::new(TrialLink::new(names, owner.share, self.sets.clone()));
+        let link = Arc::new(TrialLink::new(names, owner.share.clone(), self.sets.clone()));
         owner.trial = Some(Arc::clone(&link));
         let (register, interrupt) = (Arc::clone(&self.register), self.interrupt.clone());
         let (ended, order) = (self.ended.clone(), it.order);

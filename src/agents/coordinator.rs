@@ -175,7 +175,9 @@ impl Network {
                     Ok(AgentAnswer::No { why }) if binding => agent.refused = Some(why.to_string()),
                     // What is over for it needs no word that it is.
                     Ok(AgentAnswer::No { .. }) => agent.hear(now()),
-                    Err(words) if binding => agent.refused = Some(format!("it does not answer: {words}")),
+                    Err(words) if binding => {
+                        (agent.refused, agent.mute) = (Some(format!("it does not answer: {words}")), true);
+                    }
                     Err(_) => {}
                 }
             }

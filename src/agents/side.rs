@@ -94,8 +94,8 @@ impl TrialLink {
 }
 
 impl AgentSide for TrialLink {
-    fn share(&self) -> AgentShare {
-        self.share
+    fn share(&self) -> &AgentShare {
+        &self.share
     }
 
     fn all_at(&self, stage: TrialStage) -> Result<bool, String> {
@@ -148,7 +148,7 @@ mod tests {
 
     fn link() -> TrialLink {
         let (sets, _) = tokio::sync::mpsc::unbounded_channel();
-        TrialLink::new(("a".into(), "r".into(), 1), AgentShare { index: 0, of: 2 }, sets)
+        TrialLink::new(("a".into(), "r".into(), 1), AgentShare { index: 0, of: 2, labels: Vec::new() }, sets)
     }
 
     #[test]

@@ -166,13 +166,12 @@ pub struct AgentReturn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::join::tests::plan;
-    use crate::plan::divide;
+    use crate::engine::join::tests::{divided, plan};
+    use crate::plan::AgentsPlan;
 
     #[test]
     fn accounts_of_another_case_do_not_fit() {
-        let mut plan = plan(2, 1000, "constant");
-        divide(&mut plan, 2).unwrap();
+        let plan = divided(&plan(2, 1000, "constant"), AgentsPlan::any(2));
         let case = &plan.cases[0];
         let raw = || {
             let mut raw = RawTrial::of(case);

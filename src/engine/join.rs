@@ -3,6 +3,7 @@
 use crate::load::schedule::ScheduleShare;
 use crate::measure::process::Usage;
 use crate::plan::{AgentShare, Case, Load};
+use crate::record::AgentState;
 
 use super::accounts::AgentReturn;
 use super::pieces::schedule;
@@ -11,10 +12,15 @@ use super::raw::RawTrial;
 use super::send_state::SendState;
 use super::worker::block;
 
-/// Adds the parts of all agents to a trial that a coordinator has conducted; what an agent owed
-/// that brought nothing is due and not sent.
-pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<AgentReturn>) {
+/// Adds the parts of all agents to a trial that a coordinator has conducted. What an agent owed
+/// that brought nothing is due and not sent; unless no more than `may_lose` are lost: then the books
+/// are those of the others, and what was owed stands with the agent alone.
+pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<AgentReturn>, may_lose: u32) {
     raw.generator = Usage::default();
+    let brought = |r: &&AgentReturn| r.accounts.as_ref().is_some_and(|accounts| accounts.fits(case));
+    let lost = all.len() - all.iter().filter(brought).count();
+    let excused = lost <= may_lose as usize;
+    raw.agent_lost = lost > 0;
     for AgentReturn { share, mut agent, shift, accounts } in all {
         (agent.producers, agent.consumers) = share.clients(case);
         match accounts.filter(|accounts| accounts.fits(case)) {
@@ -24,9 +30,14 @@ pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<Agen
             }
             None => {
                 let listening = agent.consumers > 0;
-                for (workload, sent) in owed(case, share, seed) {
+                if let AgentState::Lost { allowed, .. } = &mut agent.state {
+                    *allowed = excused;
+                }
+                for (workload, sent) in owed(case, &share, seed) {
                     agent.scheduled += sent.1.scheduled;
-                    raw.sent[workload].push(sent);
+                    if !excused {
+                        raw.sent[workload].push(sent);
+                    }
                 }
                 // What its consumers have had, nobody knows: nothing is said to be lost.
                 raw.abandoned |= listening;
@@ -37,12 +48,12 @@ pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<Agen
 }
 
 /// What the plan asks of the producers of an agent in the measured phase: due, and not sent.
-fn owed(case: &Case, share: AgentShare, seed: u64) -> Vec<(usize, (u32, Sent))> {
+fn owed(case: &Case, share: &AgentShare, seed: u64) -> Vec<(usize, (u32, Sent))> {
     let (warmup, whole) = (case.phases.warmup.0, case.phases.warmup.0 + case.phases.measure.0);
     let mut all = Vec::new();
     for (workload, w) in case.workloads.iter().enumerate() {
         let Load::Open { arrivals, profile } = &w.load else { continue };
-        for index in (0..w.topology.producers).filter(|index| share.has(*index)) {
+        for index in (0..w.topology.producers).filter(|index| share.publishes(w, *index)) {
             let mut state = SendState::default();
             let part = ScheduleShare { index, of: w.topology.producers };
             for due in schedule((*arrivals, profile), warmup, seed, part).take_while(|due| *due < whole) {
@@ -63,7 +74,7 @@ pub mod tests {
 
     use super::*;
     use crate::engine::Register;
-    use crate::plan::divide;
+    use crate::plan::{AgentRoles, AgentsPlan, LabelledAgents, divide};
     use crate::scenario::{Overrides, parse};
     use crate::units::Nanos;
 
@@ -75,6 +86,13 @@ pub mod tests {
              [run]\nwarmup = \"100ms\"\nduration = \"400ms\"\ntrials = 1\n"
         );
         parse(Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan
+    }
+
+    /// The plan, divided over these agents.
+    pub fn divided(plan: &crate::plan::Plan, agents: AgentsPlan) -> crate::plan::Plan {
+        let mut divided = crate::plan::Plan { agents: Some(agents), ..plan.clone() };
+        divide(&mut divided).unwrap();
+        divided
     }
 
     /// The instants at which messages of these producers are due in the whole trial.
@@ -100,13 +118,13 @@ pub mod tests {
             agents in 1u32..9, producers in 1u32..7, rate in 500u32..20_000, seed: u64,
         ) {
             let alone = plan(producers, rate, "constant");
-            let mut divided = alone.clone();
-            divide(&mut divided, agents).unwrap();
+            let layout = AgentsPlan::any(agents);
+            let divided = divided(&alone, layout.clone());
             let case = &divided.cases[0];
             let whole = due(&alone.cases[0], seed, 0..producers);
             let of = |index| {
-                let share = AgentShare { index, of: agents };
-                due(case, seed, (0..case.workloads[0].topology.producers).filter(move |p| share.has(*p)))
+                let (share, w) = (layout.share(index), &case.workloads[0]);
+                due(case, seed, (0..w.topology.producers).filter(move |p| share.publishes(w, *p)))
             };
             let parts: Vec<Vec<Nanos>> = (0..agents).map(of).collect();
             for (index, part) in parts.iter().enumerate() {
@@ -118,19 +136,48 @@ pub mod tests {
             prop_assert_eq!(&union, &whole);
             // What each owes is what it would have counted.
             let owed: u64 = (0..agents)
-                .flat_map(|index| owed(case, AgentShare { index, of: agents }, seed))
+                .flat_map(|index| owed(case, &layout.share(index), seed))
                 .map(|(_, (_, sent))| sent.scheduled)
                 .sum();
             let measured = whole.iter().filter(|at| **at >= case.phases.warmup.0).count() as u64;
             prop_assert_eq!(owed, measured);
         }
 
+        /// Where some agents alone have producers, they together send the schedule of one host, and
+        /// the others owe nothing.
+        #[test]
+        fn the_schedule_is_divided_over_those_that_publish(
+            publish in 1u32..6, consume in 1u32..6, producers in 1u32..5, rate in 500u32..10_000, seed: u64,
+        ) {
+            let mut alone = plan(producers, rate, "constant");
+            let whole = due(&alone.cases[0], seed, 0..producers);
+            let of = |label: &str, agents| LabelledAgents { label: label.into(), agents };
+            let labels = vec![of("zone=a", consume), of("zone=b", publish)];
+            let layout = AgentsPlan { count: publish + consume, labels, ..AgentsPlan::any(0) };
+            alone.cases[0].workloads[0].agents =
+                AgentRoles { publish: Some("zone=b".into()), consume: Some("zone=a".into()) };
+            let divided = divided(&alone, layout.clone());
+            let (case, w) = (&divided.cases[0], &divided.cases[0].workloads[0]);
+            for index in 0..layout.count {
+                let share = layout.share(index);
+                let part = due(case, seed, (0..w.topology.producers).filter(|p| share.publishes(w, *p)));
+                let (skip, there) = (index.wrapping_sub(consume) as usize, index >= consume);
+                let each: Vec<Nanos> =
+                    whole.iter().copied().skip(if there { skip } else { whole.len() }).step_by(publish as usize).collect();
+                prop_assert_eq!(&part, &each, "agent {}", index);
+                let (produces, consumes) = share.clients(case);
+                prop_assert!(if there { produces > 0 && consumes == 0 } else { produces == 0 }, "agent {}", index);
+                prop_assert_eq!(owed(case, &share, seed).is_empty(), !there);
+            }
+            let consumers: u32 = (0..layout.count).map(|index| layout.share(index).clients(case).1).sum();
+            prop_assert_eq!(consumers, w.topology.consumers());
+        }
+
         /// Of a Poisson process the parts are independent streams: those of the case with as many
         /// producers on one host.
         #[test]
         fn poisson_parts_are_streams_of_their_own(agents in 2u32..6, seed: u64) {
-            let mut divided = plan(1, 5_000, "poisson");
-            divide(&mut divided, agents).unwrap();
+            let divided = divided(&plan(1, 5_000, "poisson"), AgentsPlan::any(agents));
             let case = &divided.cases[0];
             prop_assert_eq!(case.workloads[0].topology.producers, agents);
             let parts: Vec<Vec<Nanos>> = (0..agents).map(|p| due(case, seed, p..p + 1)).collect();

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::ledger::SequenceSet;
-use crate::plan::{AgentShare, Case, ReconnectPace, SystemSpec};
+use crate::plan::{AgentShare, Case, ReconnectPace, SystemSpec, Workload};
 use crate::record::AGENTS;
 use crate::units::Nanos;
 
@@ -122,7 +122,7 @@ impl PartFailure {
 
 /// An agent's side of a trial.
 pub trait AgentSide: Sync {
-    fn share(&self) -> AgentShare;
+    fn share(&self) -> &AgentShare;
     /// Says that this process has come to a stage; true when all have.
     ///
     /// # Errors
@@ -143,7 +143,9 @@ pub trait AgentSide: Sync {
 
 /// The coordinator's side of a trial.
 pub trait CoordinatorSide: Sync {
-    /// Whether all agents are there.
+    /// How many agents may be lost.
+    fn may_lose(&self) -> u32;
+    /// Whether as many agents are there as are needed.
     ///
     /// # Errors
     /// Who is not.
@@ -153,10 +155,10 @@ pub trait CoordinatorSide: Sync {
     /// # Errors
     /// When it cannot be sent.
     fn begin(&self, order: &TrialOrder) -> Result<(), String>;
-    /// Whether all agents have come to a stage.
+    /// Whether all agents have come to a stage that are not lost.
     ///
     /// # Errors
-    /// The agent that refused, or failed, or is gone.
+    /// The agent that refused, or failed, or is gone where none may be lost.
     fn all_at(&self, stage: TrialStage) -> Result<bool, PartFailure>;
     /// Who has not come to a stage, in words.
     fn missing(&self, stage: TrialStage) -> String;
@@ -187,12 +189,21 @@ impl std::fmt::Debug for TrialSide<'_> {
 }
 
 impl TrialSide<'_> {
-    /// Whether a client of this number, among those of its kind in a workload, runs here.
-    pub fn has(&self, number: u32) -> bool {
+    /// Whether a producer of a workload runs here.
+    pub fn publishes(&self, w: &Workload, number: u32) -> bool {
         match self {
             Self::Alone => true,
             Self::Coordinator(_) => false,
-            Self::Agent(agent) => agent.share().has(number),
+            Self::Agent(agent) => agent.share().publishes(w, number),
+        }
+    }
+
+    /// Whether a consumer of a workload runs here; they are numbered by group and member.
+    pub fn consumes(&self, w: &Workload, number: u32) -> bool {
+        match self {
+            Self::Alone => true,
+            Self::Coordinator(_) => false,
+            Self::Agent(agent) => agent.share().consumes(w, number),
         }
     }
 

@@ -90,7 +90,7 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
             let groups = (0..w.topology.groups).filter(|g| (w.role(*g) == Role::CatchUp) == reading);
             groups
                 .flat_map(|group| (0..w.topology.members).map(move |index| ClientSlot { workload, group, index }))
-                .filter(|slot| self.setup.side.has(slot.group * w.topology.members + slot.index))
+                .filter(|slot| self.setup.side.consumes(w, slot.group * w.topology.members + slot.index))
                 .collect()
         })
     }
@@ -131,7 +131,7 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
         'e: 's,
     {
         let slots = self.slots(|workload, w| {
-            let mine = (0..w.topology.producers).filter(|index| self.setup.side.has(*index));
+            let mine = (0..w.topology.producers).filter(|index| self.setup.side.publishes(w, *index));
             mine.map(|index| ClientSlot { workload, group: 0, index }).collect()
         });
         self.spawn(scope, ThreadRole::Publish, self.setup.case.threads.publish, &slots, Some(ready))

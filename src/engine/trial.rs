@@ -120,7 +120,7 @@ fn close<D: Driver>(driver: &mut D, setup: &TrialSetup<'_>, raw: &mut RawTrial) 
     let over = raw.origin + raw.measured + raw.drained;
     raw.log.extend(driver.incidents().take_log().into_iter().filter(|(at, ..)| raw.origin == 0 || *at <= over));
     if let TrialSide::Coordinator(coordinator) = setup.side {
-        join_all(raw, setup.case, setup.seed, coordinator.collect());
+        join_all(raw, setup.case, setup.seed, coordinator.collect(), coordinator.may_lose());
     }
 }
 

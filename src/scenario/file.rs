@@ -12,6 +12,7 @@ use serde::de::{Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::agents::{AgentsTable, RolesTable};
 use super::gate::{ExpectTable, GateTable};
 use super::places::PlacesEntry;
 use super::search::SearchTable;
@@ -60,6 +61,9 @@ pub struct ScenarioFile {
     /// where the search begins.
     #[serde(default)]
     pub search: Option<SearchTable>,
+    /// Agents run the load, on this host or on others (`msgbench agent`).
+    #[serde(default)]
+    pub agents: Option<AgentsTable>,
 }
 
 /// One system under measurement.
@@ -171,6 +175,8 @@ pub struct WorkloadTable {
     /// Connections to the system that are open all the while and carry nothing: what they cost the
     /// broker shows beside a case without them. Default: 0.
     pub idle_connections: Option<u32>,
+    /// Which agents run its clients, where that is not what `[agents]` says of all workloads.
+    pub agents: Option<RolesTable>,
 }
 
 /// The service of yours that answers.

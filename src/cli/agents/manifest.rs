@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::LaunchArgs;
 use crate::cli::{Exit, Failure, print};
-use crate::launch::AgentLabel;
+use crate::plan::AgentLabel;
 use crate::launch::manifest::{AgentKey, ManifestRequest, NodeSpread};
 use crate::units::{Span, say};
 
