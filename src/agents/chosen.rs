@@ -1,7 +1,7 @@
 //! One agent of a run, as the coordinator knows it.
 
 use crate::clocks::{ClockError, ClockLimits, ClockTimeline, Exchange};
-use crate::engine::{AgentAccounts, AgentCounts, AgentProgress, AgentReturn, HeldSets, TrialStage};
+use crate::engine::{AgentAccounts, AgentCounts, AgentProgress, AgentReturn, ToldSets, TrialStage};
 use crate::plan::AgentShare;
 use crate::record::{AgentResult, AgentState, ClockOffset};
 use crate::units::{Nanos, SECOND, now};
@@ -24,11 +24,11 @@ pub struct ChosenAgent {
     pub longest: Nanos,
     /// Why it does not take part in the trial, and whether that is because it does not answer.
     pub refused: Option<String>,
-    pub mute: bool,
+    pub unreachable: bool,
     pub stage: Option<TrialStage>,
     pub progress: AgentProgress,
     /// Sets that came since they were last asked for.
-    pub sets: Vec<HeldSets>,
+    pub sets: Vec<ToldSets>,
     pub parts: [Assembly; 2],
     pub accounts: Option<AgentAccounts>,
     /// Exchanges with its clock; none where it is the clock of this host.
@@ -46,7 +46,7 @@ impl ChosenAgent {
             heard: now(),
             longest: 0,
             refused: None,
-            mute: false,
+            unreachable: false,
             stage: None,
             progress: AgentProgress::default(),
             sets: Vec::new(),
@@ -173,6 +173,7 @@ pub fn sums(all: &[ChosenAgent]) -> Vec<AgentCounts> {
             sum.sent += mine.sent;
             sum.acked += mine.acked;
             sum.arrived += mine.arrived;
+            sum.stored += mine.stored;
         }
     }
     total

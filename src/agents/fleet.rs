@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::{
-    AgentReports, AgentReturn, CoordinatorSide, Instructions, PartFailure, TrialOrder, TrialStage,
-};
+use crate::engine::{AgentReports, AgentReturn, CoordinatorSide, Instructions, PartFailure, TrialOrder, TrialStage};
 use crate::units::{Nanos, SECOND, now};
 
 use super::chosen::{ChosenAgent, sums};
@@ -107,7 +105,7 @@ fn gone(state: &FleetState, agent: &ChosenAgent, at: Nanos) -> Option<String> {
     let name = &agent.hello.name;
     let silent = at.saturating_sub(agent.heard.max(state.back));
     match &agent.refused {
-        Some(why) if agent.mute => Some(format!("agent {name} does not take part: {why}")),
+        Some(why) if agent.unreachable => Some(format!("agent {name} does not take part: {why}")),
         _ if state.away.is_none() && silent > GONE => {
             Some(format!("agent {name} is gone: nothing was heard of it for {} s", silent / SECOND))
         }

@@ -17,11 +17,11 @@
 //! - *Drain.* Each agent tells how many messages it has sent, had acknowledged and received. The
 //!   coordinator adds them up, decides when the drain is over, and tells all.
 //! - *Not raised.* Producers of a closed loop keep their number: more of them would be more load.
-//! - *Roles.* A scenario may say which agents run producers and which run consumers, by a label, and
-//!   how many agents have it. Numbers of agents are laid out by label, so that the agents of a role
-//!   are a range of them, and clients are divided over that range. How many have a label stands in
-//!   the plan: it is not left to who happens to be there, because the number of producers depends
-//!   on it.
+//! - *Roles.* A scenario may say which agents run producers and which run consumers, by a label,
+//!   and how many agents have it. Numbers of agents are laid out by label, so that the agents of a
+//!   role are a range of them, and clients are divided over that range. How many have a label
+//!   stands in the plan: it is not left to who happens to be there, because the number of producers
+//!   depends on it.
 //! # Rejected
 //! A part of the rate for each agent: the union is another schedule, with agents in step or out of
 //! it by chance. Moving load away from an agent that is silent: what was asked for would change.
@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
-use super::{Case, Load, Plan, Workload};
+use super::{Action, Case, Load, Plan, Workload};
 
 /// The agents that run the load of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -162,9 +162,15 @@ impl AgentShare {
 /// What agents cannot do yet.
 pub fn divide(plan: &mut Plan) -> Result<(), Problem> {
     let Some(agents) = plan.agents.clone() else { return Ok(()) };
-    if !plan.events.is_empty() {
-        return Err(Problem::new("event", "events are not done while agents run the load")
-            .hint("leave out the `[[event]]`s, or the agents")
+    for (number, event) in plan.events.iter().enumerate() {
+        let why = match event.action {
+            Action::ProducerKill => "is done to the producers of one process",
+            action if action.of_network() => "makes a network for one process and its systems",
+            _ => continue,
+        };
+        let message = format!("`{}` {why}: it is not done while agents run the load", event.action.name());
+        return Err(Problem::new(format!("event.{number}.action"), message)
+            .hint("leave it out, or run it without agents: --agents 0")
             .beside("agents"));
     }
     for case in &mut plan.cases {
@@ -176,23 +182,10 @@ pub fn divide(plan: &mut Plan) -> Result<(), Problem> {
 }
 
 fn divide_workload(number: usize, w: &mut Workload, agents: &AgentsPlan) -> Result<(), Problem> {
-    let d = &w.delivery;
-    let lacks = [
-        (d.backlog > 0, "delivery.backlog", "a backlog that is read again"),
-        (d.keep.is_some(), "delivery.keep", "a look at what is kept"),
-        (d.history > 0, "delivery.history", "a key-value store"),
-        (w.intruders > 0, "intruders", "intruders"),
-        (w.idle_connections > 0, "idle-connections", "idle connections"),
-        (
-            matches!(w.load, Load::Unthrottled { .. }),
-            "load.mode",
-            "an unthrottled load, whose window is of one process",
-        ),
-    ];
-    if let Some((_, key, what)) = lacks.iter().find(|(there, ..)| *there) {
-        let message = format!("workload `{}` has {what}: agents cannot do that yet", w.name);
-        return Err(Problem::new(format!("workload.{number}.{key}"), message)
-            .hint("run it without them")
+    if matches!(w.load, Load::Unthrottled { window } if window > 0) {
+        let message = format!("workload `{}` has a window, which is of one process: agents cannot do that yet", w.name);
+        return Err(Problem::new(format!("workload.{number}.load.window"), message)
+            .hint("leave it out, or run it without agents: --agents 0")
             .beside("agents"));
     }
     if matches!(w.load, Load::Open { .. }) {

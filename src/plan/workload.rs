@@ -45,7 +45,7 @@ fn is_zero(n: &u32) -> bool {
 }
 
 /// Somebody who has no right to the messages of a trial, and how he connects.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Intruder {
     /// What he lacks, in a few words; shown.
     pub name: String,

@@ -190,7 +190,7 @@ impl Builder<'_> {
         let mut events = events::events(&file, &systems, self.types, overrides.quick, &mut problems);
         let outage = outage::outage(&file, &mut problems);
         let percentiles = resolve::check_whole(&file, &mut problems);
-        let agents = agents::agents(&file, self.types, &mut problems);
+        let agents = agents::agents(&file, &mut problems);
         self.keep_all(problems, &none);
         let mut cases = self.cases(&file, &systems, overrides.quick);
         let mut problems = Problems::default();

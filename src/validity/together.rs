@@ -36,7 +36,11 @@ fn present(agents: &[AgentResult]) -> Check {
     let lost = named(&|s| matches!(s, AgentState::Lost { .. }));
     let allowed = named(&|s| matches!(s, AgentState::Lost { allowed: true, .. })).len() == lost.len();
     let silent = named(&|s| matches!(s, AgentState::Silent { .. }));
-    let share = 100.0 * offered as f64 / whole.max(1) as f64;
+    // What an agent owes of a load without a schedule nobody knows.
+    let share = match whole {
+        0 => "less than the plan offered".to_owned(),
+        _ => format!("{:.1} % of the plan offered", 100.0 * offered as f64 / whole as f64),
+    };
     let (status, observed) = match (lost.is_empty(), silent.is_empty()) {
         (true, true) => (Status::Ok, format!("{} agents delivered what they measured", agents.len())),
         (true, false) => (Status::Warn, format!("not heard of for a while, and then again: {}", silent.join(", "))),
@@ -44,7 +48,7 @@ fn present(agents: &[AgentResult]) -> Check {
             let n = agents.len();
             (
                 if allowed { Status::Warn } else { Status::Invalid },
-                format!("{share:.1} % of the plan offered: of {n} agents nothing came from {}", lost.join(", ")),
+                format!("{share}: of {n} agents nothing came from {}", lost.join(", ")),
             )
         }
     };

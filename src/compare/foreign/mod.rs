@@ -121,7 +121,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
         at: crate::plan::Places::default(),
         intruders: 0,
         idle_connections: 0,
-            agents: Default::default(),
+        agents: Default::default(),
     };
     let measure = Span((found.seconds * 1e9) as Nanos);
     let nothing = Span(0);

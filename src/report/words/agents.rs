@@ -77,7 +77,11 @@ mod tests {
             scheduled: 100,
             ..AgentResult::default()
         };
-        let lost = AgentResult { name: "a2".into(), state: AgentState::Lost { silent_s: 12.0, allowed: false }, ..agent.clone() };
+        let lost = AgentResult {
+            name: "a2".into(),
+            state: AgentState::Lost { silent_s: 12.0, allowed: false },
+            ..agent.clone()
+        };
         record.trials[0].agents = vec![agent, lost];
         let shown = table(&record);
         let cells = |row: usize| [2, 4, 8, 9, 14].map(|i| shown.rows[row][i].clone());
