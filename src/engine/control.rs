@@ -163,6 +163,25 @@ impl TrialControl<'_> {
         raw.drained = now() - begun;
         raw.abandoned = self.setup.interrupt.count() > 1 || raw.failed.is_some();
         raw.arriving = now() >= drain_until && drain.moving();
+        self.settle(drain_until, pending_events, system, raw);
+    }
+
+    /// Waits until what was done to the system is undone and all is well again: how long that takes
+    /// is a result, though every message is here before.
+    fn settle(
+        &self,
+        until: Nanos,
+        pending_events: &mut PendingEvents<'_>,
+        system: &mut dyn System,
+        raw: &mut RawTrial,
+    ) {
+        let goes_on = |raw: &RawTrial| raw.failed.is_none() && self.setup.interrupt.count() < 2;
+        while pending_events.recovering(raw) && now() < until && goes_on(raw) {
+            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));
+            self.sample_all("drain", system, raw);
+            self.tell_others(true, true, raw);
+            pending_events.look(system, raw);
+        }
     }
 
     /// Where the events of the trial are done to.

@@ -4,19 +4,24 @@ use serde_json::Value;
 
 use super::{complete, faults, needs, run, said, trials};
 
-/// A stream of three replicas for 25 s, and what is done to it.
-fn scenario(events: &str) -> String {
+/// A stream of three replicas, and what is done to it.
+fn scenario(seconds: u32, events: &str) -> String {
     format!(
         "name = \"faults\"\nquestion = \"Is it done to whom it is to be done?\"\n[[system]]\ndriver = \"jetstream\"\n\
          options = {{ nodes = 3, replicas = 3 }}\n[[workload]]\npattern = \"stream\"\nload.rate = \"500/s\"\n{events}\
-         [run]\nwarmup = \"0s\"\nduration = \"25s\"\ntrials = 1\ndrain = \"20s\"\n"
+         [run]\nwarmup = \"0s\"\nduration = \"{seconds}s\"\ntrials = 1\ndrain = \"20s\"\n"
     )
 }
 
+/// The trial of that scenario; its load takes 25 s.
 fn trial(events: &str) -> Value {
+    trial_of(25, events)
+}
+
+fn trial_of(seconds: u32, events: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("s.toml");
-    std::fs::write(&file, scenario(events)).unwrap();
+    std::fs::write(&file, scenario(seconds, events)).unwrap();
     trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0)
 }
 
@@ -71,6 +76,22 @@ fn a_follower_is_paused_and_goes_on_and_nobody_waits_for_it() {
     assert_eq!(said(&trial, &format!("resume node {node} ")).len(), 1, "{}", trial["events"]);
     let ledger = &trial["workloads"][0]["ledger"];
     assert_eq!((&ledger["refused"], &ledger["lost"]), (&0.into(), &0.into()), "{ledger}");
+}
+
+/// Every message is here when the load ends, and the follower has been back for a moment only: that
+/// all is well is said when it was so for a second.
+#[test]
+fn a_follower_that_comes_back_as_the_load_ends_is_waited_for() {
+    if needs::nats_server().is_none() {
+        return;
+    }
+    let trial = trial_of(4, "[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"2900ms\"\n");
+    complete(&trial);
+    let faults = faults(&trial);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(number(&faults[0], "settled_ns") >= number(&faults[0], "undone_ns"), "{faults:?}");
+    // It is no part of the time that messages needed.
+    assert_eq!(trial["workloads"][0]["ledger"]["lost"], 0, "{trial}");
 }
 
 /// Nobody leads: the trial fails and says so, and no other node is killed in the place of one.
